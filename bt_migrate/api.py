@@ -1,0 +1,387 @@
+"""The one HTTP client: a `requests.Session` per thread, one throttle and one bound on requests in flight per organization.
+
+Owns retries, redirects, decoding and errors. Knows nothing of what is moved. The source's client
+can send GET and read queries only, by construction: `READS` is checked in the one place through which every request goes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import sys
+import threading
+import time
+import zlib
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import MaxRetryError
+from urllib3.util.retry import Retry
+
+from bt_migrate.batches import encode
+from bt_migrate.btql import rate_in
+from bt_migrate.errors import ApiError, Interrupted, NetworkError
+
+log = logging.getLogger("bt_migrate.api")
+
+TIMEOUT_S = (10, 120)  # connect, and between two bytes: a query may take 30 s on the server, an upload more
+MAX_BACKOFF_S = 60
+OUTAGE_S = 180  # how long a host that has answered before may be gone
+RETRY_STATUSES = frozenset((408, 425, 429, 500, 502, 503, 504))
+# A loaded gateway answers 401, or 403 with a page instead of JSON, to good keys for a minute or two
+# (https://www.braintrust.dev/docs/kb/api-rate-limits-during-backfill-operations.md).
+DOUBTED_STATUSES = frozenset((401, 403))
+REDIRECTS = frozenset((301, 302, 303, 307, 308))
+RATE_LIMIT_TRIES = 100  # a 429 says when to come back: it is not a failure, so it has a bound of its own
+CURSOR_HEADER = "x-bt-cursor"  # of a query whose answer is a redirect
+REQUEST_ID_HEADERS = ("x-bt-internal-trace-id", "x-amzn-requestid", "x-request-id")
+
+Json = Any
+Params = Union[Mapping[str, Any], List[Tuple[str, Any]], None]
+
+if hasattr(sys, "set_int_max_str_digits"):  # Python 3.11 on: rows hold integers of any size
+    sys.set_int_max_str_digits(0)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A finished 2xx answer: decoded body and the headers that are looked at."""
+
+    json: Json
+    headers: Mapping[str, str]
+    size: int  # bytes of the body
+
+
+class BearerAuth(requests.auth.AuthBase):
+    """Sets the key itself, so that requests does not put a password of ~/.netrc in its place."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+
+class NoAuth(requests.auth.AuthBase):
+    """For other origins: no key, and none of ~/.netrc either."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+class Throttle:
+    """When the next request to an organization may start; a 429 moves it for every thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open_at = 0.0
+        self.hits = 0  # how many 429s were met
+
+    def wait_s(self) -> float:
+        with self._lock:
+            return max(0.0, self._open_at - time.monotonic())
+
+    def close_for(self, seconds: float) -> None:
+        with self._lock:
+            self.hits += 1
+            self._open_at = max(self._open_at, time.monotonic() + seconds)
+
+
+class Api:
+    """One organization's API as this run uses it. Safe for many threads.
+
+    `side` is "source" or "destination". Methods give back decoded JSON; they raise ApiError for an answer that retrying did not
+    change, NetworkError for none, Interrupted once `stop` is set and a wait would be needed.
+    """
+
+    def __init__(
+        self,
+        side: str,
+        url: str,
+        key: str,
+        *,
+        writable: bool,
+        attempts: int,
+        delay_s: float,
+        max_concurrent: int,
+        stop: Optional[threading.Event] = None,
+    ) -> None:
+        self.side = side
+        self.url = url.rstrip("/")
+        self.display_name = ""
+        self.org_name = ""  # sent as org_name and x-bt-org-name once set
+        self.org_id = ""
+        self.writable = writable
+        self.throttle = Throttle()
+        self.requests_sent = 0
+        self.retries = 0
+        self._auth = BearerAuth(key)
+        self._attempts = attempts
+        self._delay_s = delay_s
+        self._slots = threading.BoundedSemaphore(max_concurrent)
+        self._stop = stop or threading.Event()
+        self._local = threading.local()
+        self._counting = threading.Lock()
+        self._proven = False  # a request was answered 2xx: the key is good
+
+    # -- reading
+
+    def get(self, path: str, params: Params = None) -> Json:
+        return self._call("GET", path, params=params).json
+
+    def query(self, text: str, *, retry_statuses: frozenset = RETRY_STATUSES) -> Answer:
+        """Run BTQL. `json` is the list of rows; `headers` holds the cursor under CURSOR_HEADER where more rows remain."""
+        # brainstore_realtime: rows that are not indexed yet are wanted too (the official SDK sends it with each fetch)
+        body = encode({"query": text, "fmt": "json", "brainstore_realtime": True})
+        answer = self._call("POST", "/btql", body=body, retry_statuses=retry_statuses)
+        rows = answer.json.get("data") if isinstance(answer.json, dict) else None
+        if not isinstance(rows, list):
+            raise NetworkError(f"{self.side}: the answer to a query has no rows in it; is {self.url} a Braintrust API?")
+        cursor = answer.json.get("cursor") or answer.headers.get(CURSOR_HEADER) or ""
+        return Answer(rows, {CURSOR_HEADER: cursor}, answer.size)
+
+    def list(self, path: str, params: Optional[Dict[str, Any]] = None, *, page_size: int) -> Iterator[dict]:
+        """All objects of a list endpoint, newest first, page by page (`starting_after` the last id).
+
+        A page that adds nothing ends it, so an endpoint that ignores paging ends too. A short page is the end, unless its size
+        is a round number: then the server may cap pages, and it is asked once more.
+        """
+        seen: set = set()
+        query = {**(params or {}), "limit": page_size}
+        if self.org_name:
+            query["org_name"] = self.org_name
+        while True:
+            answer = self.get(path, query)
+            page = answer if isinstance(answer, list) else answer.get("objects") if isinstance(answer, dict) else None
+            if not isinstance(page, list):
+                raise NetworkError(f"{self.side}: GET {path} gave no list; is {self.url} a Braintrust API?")
+            fresh = [one for one in page if isinstance(one, dict) and one.get("id") not in seen]
+            yield from fresh
+            seen.update(one.get("id") for one in fresh)
+            if not fresh or (len(page) < page_size and not looks_capped(len(page))):
+                return
+            query["starting_after"] = fresh[-1].get("id")
+
+    # -- writing (refused by `_call` for a client that may not)
+
+    def post(self, path: str, body: Union[Mapping[str, Any], bytes]) -> Answer:
+        return self._call("POST", path, body=body if isinstance(body, bytes) else encode(body))
+
+    def put(self, path: str, body: Mapping[str, Any]) -> Json:
+        return self._call("PUT", path, body=encode(body)).json
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> Json:
+        return self._call("PATCH", path, body=encode(body)).json
+
+    # -- signed URLs on other origins
+
+    def open_download(self, signed_url: str) -> requests.Response:
+        """A streaming response of 200 for a signed URL; the caller closes it. Never carries the key."""
+        response = self._foreign("GET", signed_url, stream=True)
+        if response.status_code != 200:
+            status = response.status_code
+            response.close()
+            raise ApiError(self.side, "GET", shown(signed_url), status, "signed URL refused")
+        return response
+
+    def upload(self, signed_url: str, headers: Mapping[str, str], content: Any) -> None:
+        """PUT a file-like object (with a length) to a signed URL. Never carries the key."""
+        if not self.writable:
+            raise PermissionError("the source cannot be written")
+        azure = {"x-ms-blob-type": "BlockBlob"} if "blob.core.windows.net" in (urlsplit(signed_url).hostname or "") else {}
+        response = self._foreign("PUT", signed_url, headers={**headers, **azure}, data=content)
+        if response.status_code // 100 != 2:
+            raise ApiError(self.side, "PUT", shown(signed_url), response.status_code, "upload refused")
+
+    # -- the one way out
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params = None,
+        body: Optional[bytes] = None,
+        retry_statuses: frozenset = RETRY_STATUSES,
+    ) -> Answer:
+        """Send until answered. Every request of this tool is safe to send twice: reads are, creating an existing natural key
+        gives back the existing object, rows carry their ids and replace themselves, PATCH and PUT say what is to be.
+        """
+        if not self.writable and not (method == "GET" or (method == "POST" and path == "/btql")):
+            raise PermissionError(f"the source cannot be written: {method} {path} was not sent")
+        failures, rate_limited, started = 0, 0, time.monotonic()
+        while True:
+            self._wait(self.throttle.wait_s())
+            try:
+                answer = self._read(self._send(method, path, params, body), method, path)
+                self._proven = True
+                return answer
+            except ApiError as error:
+                if error.status == 429 and self._attempts and rate_limited < RATE_LIMIT_TRIES:
+                    rate_limited += 1
+                    self._slow_down(error, rate_limited)
+                    continue
+                if failures >= self._attempts or not self._worth_retrying(error, retry_statuses):
+                    raise
+                pause, problem = error.retry_after or 0.0, str(error)
+            except (requests.RequestException, NetworkError) as error:
+                # A host that answered before may be back in a moment: an outage has a bound in time, not in tries.
+                outage = self._proven and self._attempts and time.monotonic() - started < OUTAGE_S
+                if not outage and (failures >= self._attempts or _connect_failed(error)):
+                    raise self._network_error(method, path, error) from None
+                pause, problem = 0.0, type(error).__name__
+            failures += 1
+            self.retries += 1
+            log.warning(
+                "%s: %s %s: %s; trying again", self.side, method, path, problem, extra={"event": "retry", "side": self.side}
+            )
+            self._wait(max(pause, min(MAX_BACKOFF_S, self._delay_s * 2 ** (failures - 1))))
+
+    def _send(self, method: str, path: str, params: Params, body: Optional[bytes]) -> requests.Response:
+        headers = {"Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        if self.org_name and path == "/btql":
+            headers["x-bt-org-name"] = self.org_name.encode("utf-8").decode("latin-1")
+        with self._slots:
+            with self._counting:
+                self.requests_sent += 1
+            response = self._session().request(
+                method, self.url + path, params=params, data=body, headers=headers, auth=self._auth, timeout=TIMEOUT_S,
+                allow_redirects=False,
+            )  # fmt: skip
+            if response.status_code in REDIRECTS:
+                return self._follow(response)
+        log.debug("%s %s %s -> %s", self.side, method, path, response.status_code)
+        return response
+
+    def _follow(self, response: requests.Response) -> requests.Response:
+        """Large answers come as 303 to a signed object: fetched at once (it expires), by GET, without the key unless it is the
+        same origin.
+
+        The cursor stands in the header of the first answer only.
+        """
+        cursor = response.headers.get(CURSOR_HEADER)
+        target = urljoin(response.url, response.headers.get("Location", ""))
+        if origin(target) == origin(self.url):
+            followed = self._session().get(target, auth=self._auth, timeout=TIMEOUT_S, allow_redirects=False)
+        else:
+            followed = self._session().get(target, auth=NoAuth(), timeout=TIMEOUT_S, allow_redirects=False)
+        if cursor:
+            followed.headers[CURSOR_HEADER] = cursor
+        return followed
+
+    def _foreign(self, method: str, signed_url: str, **arguments: Any) -> requests.Response:
+        try:
+            return self._session().request(
+                method, signed_url, auth=NoAuth(), timeout=TIMEOUT_S, allow_redirects=False, **arguments
+            )  # fmt: skip
+        except requests.RequestException as problem:
+            raise self._network_error(method, shown(signed_url), problem) from None
+
+    def _read(self, response: requests.Response, method: str, path: str) -> Answer:
+        """The decoded answer.
+
+        Raises the ApiError it is, or NetworkError for a 2xx that is no JSON (cut off, or a proxy's page).
+        """
+        content = response.content
+        if response.status_code // 100 != 2:
+            request_id = next((response.headers[h] for h in REQUEST_ID_HEADERS if h in response.headers), None)
+            error = ApiError(self.side, method, path, response.status_code, content[:2000].decode("utf-8", "replace"), request_id)
+            error.retry_after = retry_after_s(response)
+            error.is_json = "json" in response.headers.get("Content-Type", "")
+            raise error
+        if not content.strip():
+            return Answer(None, response.headers, 0)
+        try:
+            if content[:2] == b"\x1f\x8b":  # gzip bytes without a Content-Encoding
+                content = gzip.decompress(content)
+            return Answer(json.loads(content), response.headers, len(content))
+        except (ValueError, EOFError, OSError, zlib.error, RecursionError):
+            raise NetworkError(
+                f"{self.side}: {method} {path} was answered {response.status_code} with a body that is no JSON"
+            ) from None
+
+    def _worth_retrying(self, error: ApiError, retry_statuses: frozenset) -> bool:
+        if error.status in DOUBTED_STATUSES:
+            return self._proven and (error.status == 401 or not error.is_json)
+        return error.status in retry_statuses
+
+    def _slow_down(self, error: ApiError, times: int) -> None:
+        """A 429: all threads of this organization wait for Retry-After, else for what the text says, else ever longer."""
+        pause, rate = error.retry_after, rate_in(error.body)
+        if pause is None:
+            pause = rate[1] / rate[0] if rate else min(MAX_BACKOFF_S, max(self._delay_s, 0.1) * 2 ** (times - 1))
+        self.throttle.close_for(pause)
+        log.info("%s: rate limited, waiting %.1f s", self.side, pause, extra={"event": "rate_limited", "side": self.side})
+
+    def _network_error(self, method: str, path: str, problem: Exception) -> NetworkError:
+        if isinstance(problem, NetworkError):
+            return problem
+        return NetworkError(
+            f"{self.side}: no answer from {origin(self.url)} for {method} {path} ({type(problem).__name__}); "
+            "is the URL right, the host up, the proxy set?"
+        )
+
+    def _session(self) -> requests.Session:
+        """The thread's own session: requests does not promise that one can be shared.
+
+        urllib3's Retry tries to connect again (nothing was sent); statuses and broken answers are retried in `_call` alone.
+        """
+        session = getattr(self._local, "session", None)
+        if session is None:
+            session = requests.Session()
+            retry = Retry(
+                total=None, connect=self._attempts, read=False, redirect=False, status=0, other=0, backoff_factor=self._delay_s
+            )
+            for scheme in ("https://", "http://"):
+                session.mount(scheme, HTTPAdapter(max_retries=retry))
+            self._local.session = session
+        return session
+
+    def _wait(self, seconds: float) -> None:
+        if seconds > 0 and self._stop.wait(seconds):
+            raise Interrupted("interrupted while waiting")
+
+
+def retry_after_s(response: requests.Response) -> Optional[float]:
+    """Seconds of the Retry-After header (a number or a date), None without one that can be read. Honoured in full."""
+    value = response.headers.get("Retry-After", "")
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        moment = parsedate_to_datetime(value)
+        return max(0.0, (moment - datetime.now(moment.tzinfo)).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def _connect_failed(error: Exception) -> bool:
+    """No connection was made, after urllib3's own retries."""
+    return isinstance(error, requests.ConnectionError) and bool(error.args) and isinstance(error.args[0], MaxRetryError)
+
+
+def looks_capped(count: int) -> bool:
+    """Whether a short page might be a server's own cap on pages rather than the end: caps are round numbers."""
+    return count > 0 and count % 10 == 0
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port: what a key belongs to."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}:{parts.port or {'https': 443, 'http': 80}.get(parts.scheme)}"
+
+
+def shown(url: str) -> str:
+    """The URL as it may be shown: without query and user."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}{parts.path}"

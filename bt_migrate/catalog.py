@@ -1,0 +1,277 @@
+"""Both organizations as this run knows them: lists, natural keys, and which source id is which destination id.
+
+Lists the source once per kind, the destination once per kind and project. An id that this run has not mapped is looked up in
+the destination by natural key inside the matching project, so a phase that runs alone gives what the whole run would.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from bt_migrate.api import Api
+from bt_migrate.errors import ApiError, UsageError
+from bt_migrate.planning import creation_order, natural_key
+from bt_migrate.resources import (
+    BY_NAME,
+    CALLABLE,
+    CANNOT_MOVE,
+    DATASETS,
+    EXPERIMENTS,
+    FUNCTIONS,
+    GROUPS,
+    MCP_SERVERS,
+    PROJECTS,
+    PROMPTS,
+    ROLES,
+    UNMOVABLE_TARGETS,
+    USERS,
+    Resource,
+)
+from bt_migrate.settings import Settings
+from bt_migrate.state import RunDirectory
+
+log = logging.getLogger("bt_migrate.catalog")
+
+PLANNED = "planned:"  # stands before the source id where a dry run has no destination id
+NOT_THERE = (404, 405, 501)  # what a server says of a path that it does not have
+REFERABLE = (
+    PROJECTS,
+    ROLES,
+    GROUPS,
+    DATASETS,
+    MCP_SERVERS,
+    FUNCTIONS,
+    PROMPTS,
+    EXPERIMENTS,
+    USERS,
+)  # kinds whose ids appear elsewhere
+
+
+class Catalog:
+    """Safe for many threads. `source` and `dest` are connected (their org_id is known)."""
+
+    def __init__(self, source: Api, dest: Api, run: RunDirectory, settings: Settings) -> None:
+        self.source, self.dest, self.run, self.settings = source, dest, run, settings
+        self.unavailable: Dict[str, str] = {}  # resource -> why its list cannot be read
+        self._lock = threading.RLock()
+        self._lists: Dict[Tuple[str, str, str], List[dict]] = {}
+        self._by_key: Dict[Tuple[str, str], Dict[tuple, dict]] = {}
+        self._source_by_id: Dict[str, Dict[str, Optional[dict]]] = defaultdict(dict)
+        self._known: Optional[Dict[str, Tuple[str, ...]]] = None
+        self._mapping: Dict[str, Dict[str, str]] = defaultdict(dict)
+        for states in run.all_objects():
+            self._mapping[states.resource].update(states.id_mapping())
+
+    # -- lists
+
+    def projects(self) -> List[dict]:
+        """The selected source projects, oldest first. Raises UsageError for a name that the source does not have."""
+        everything = self.source_list(PROJECTS)
+        if not self.settings.projects:
+            return everything
+        by_name = {project["name"]: project for project in everything}
+        missing = [name for name in self.settings.projects if name not in by_name]
+        if missing:
+            names = ", ".join(sorted(by_name)[:20]) or "none"
+            raise UsageError(f"--projects: the source has no project {missing[0]!r}; it has: {names}")
+        return [project for project in everything if project["name"] in self.settings.projects]
+
+    def source_list(self, resource: Resource) -> List[dict]:
+        """All source objects of a kind in the whole organization, in creation order."""
+        return self._list(self.source, resource)
+
+    def source_objects(self, resource: Resource, project_id: str) -> List[dict]:
+        """Those of one project.
+
+        Functions are listed without the prompts, which share their store and may appear in both lists.
+        """
+        objects = [one for one in self.source_list(resource) if one.get("project_id") == project_id]
+        if resource is FUNCTIONS:
+            prompts = {one["id"] for one in self.source_list(PROMPTS)}
+            objects = [one for one in objects if one["id"] not in prompts]
+        return objects
+
+    def dest_objects(self, resource: Resource, project_id: str = "") -> List[dict]:
+        """The destination's objects of a kind, of one project where the kind has projects."""
+        if project_id.startswith(PLANNED):
+            return []
+        if resource.scope != "project":
+            return self._list(self.dest, resource)
+        objects = self._list(self.dest, resource, project_id if resource.project_filter else "")
+        return [one for one in objects if one.get("project_id") == project_id]
+
+    def _list(self, api: Api, resource: Resource, project_id: str = "") -> List[dict]:
+        """One list, read once. A kind that the server does not have is an empty list; `unavailable` says so."""
+        where = (api.side, resource.name, project_id)
+        if where not in self._lists:
+            params = {"project_id": project_id} if project_id else {}
+            try:
+                found = [
+                    one
+                    for one in api.list(resource.path, params, page_size=self.settings.batch_size)
+                    if not one.get("deleted_at")
+                ]
+            except ApiError as error:
+                if error.status not in NOT_THERE and not (resource.beyond and error.status < 500):
+                    raise
+                self.unavailable[resource.name] = f"{api.side} answered {error.status}"
+                found = []
+            with self._lock:  # two threads may have asked: the first answer stays, so that what is added to it stays
+                self._lists.setdefault(where, creation_order(found))
+        return self._lists[where]
+
+    # -- destination by natural key
+
+    def dest_by_key(self, resource: Resource, project_id: str = "") -> Dict[tuple, dict]:
+        """natural key -> destination object, inside the project; kept up to date with what this run makes."""
+        where = (resource.name, project_id)
+        with self._lock:
+            if where not in self._by_key:
+                self._by_key[where] = {natural_key(resource, one): one for one in self.dest_objects(resource, project_id)}
+            return self._by_key[where]
+
+    def provide(self, resource: Resource, project_id: str, objects: List[dict]) -> None:
+        """The destination's objects of a kind that is listed per owner, not per project."""
+        with self._lock:
+            self._by_key[(resource.name, project_id)] = {natural_key(resource, one): one for one in objects}
+
+    def start_empty(self, project_id: str) -> None:
+        """A project that was made a moment ago has nothing in it: no list is asked for."""
+        with self._lock:
+            for resource in BY_NAME.values():
+                if resource.project_filter:
+                    self._lists.setdefault((self.dest.side, resource.name, project_id), [])
+
+    def remember(self, resource: Resource, source_id: str, dest_object: Mapping[str, Any], project_id: str = "") -> None:
+        """A destination object that stands for a source object from now on."""
+        with self._lock:
+            self._mapping[resource.name][source_id] = dest_object["id"]
+            if (resource.name, project_id) in self._by_key:
+                self._by_key[(resource.name, project_id)][natural_key(resource, dest_object)] = dict(dest_object)
+
+    # -- references
+
+    def resolve(self, targets: Tuple[str, ...], source_id: str) -> Optional[str]:
+        """The destination id for a source id that is one of `targets`; None where there is none (yet)."""
+        for target in targets:
+            found = self._mapping[target].get(source_id) or self._look_up(target, source_id)
+            if found:
+                return found
+        return None
+
+    def _look_up(self, target: str, source_id: str) -> Optional[str]:
+        if target == "organizations":
+            return self.dest.org_id if source_id == self.source.org_id else None
+        resource = BY_NAME.get(target)
+        if resource is None:
+            return None
+        with self._lock:
+            source = self.source_object(resource, source_id)
+            if source is None:
+                return None
+            dest = self._counterpart(resource, source)
+            if dest is None:
+                return None
+            self._mapping[target][source_id] = dest["id"]
+            return str(dest["id"])
+
+    def _counterpart(self, resource: Resource, source: dict) -> Optional[dict]:
+        project_id = ""
+        if resource.scope == "project":
+            found = self.resolve(("projects",), source["project_id"])
+            if found is None or found.startswith(PLANNED):
+                return None
+            project_id = found
+        return self.dest_by_key(resource, project_id).get(natural_key(resource, source))
+
+    def source_object(self, resource: Resource, source_id: str) -> Optional[dict]:
+        """The source object of that id, None if there is none (any more)."""
+        with self._lock:
+            by_id = self._source_by_id[resource.name]
+            if not by_id:
+                by_id.update((one["id"], one) for one in self._source_list_or_none(resource))
+            return by_id.get(source_id)
+
+    def _source_list_or_none(self, resource: Resource) -> List[dict]:
+        try:
+            return self.source_list(resource)
+        except ApiError as error:  # a key that may not list users still moves the rest
+            log.warning("source: %s cannot be listed (%s)", resource.name, error.status)
+            self.unavailable[resource.name] = f"source answered {error.status}"
+            return []
+
+    def may_come(self, targets: Tuple[str, ...], source_id: str) -> bool:
+        """Whether a reference that does not resolve can do so later: its target is there in the source and can be moved."""
+        for target in targets:
+            resource = BY_NAME.get(target)
+            source = self.source_object(resource, source_id) if resource and resource is not USERS else None
+            if resource and source and not CANNOT_MOVE.get(resource.name, lambda _: None)(source):
+                return True
+        return False
+
+    def cannot_come(self, targets: Tuple[str, ...], source_id: str) -> str:
+        """Why by its nature the API cannot carry the target, "" where it could: then an unresolved reference is a failure."""
+        if targets == ("users",):
+            return "the destination has no user with that e-mail address"
+        if UNMOVABLE_TARGETS & set(targets):
+            return "playgrounds have no API"
+        for target in targets:
+            resource = BY_NAME.get(target)
+            source = self.source_object(resource, source_id) if resource else None
+            reason = CANNOT_MOVE.get(target, lambda _: None)(source) if source else None
+            if reason:
+                return f"its target was not moved: {reason}"
+        return ""
+
+    def known(self) -> Mapping[str, Tuple[str, ...]]:
+        """Every id of the source that other objects may hold -> the resources it may be."""
+        with self._lock:
+            if self._known is None:
+                known: Dict[str, Tuple[str, ...]] = {self.source.org_id: ("organizations",)}
+                for resource in REFERABLE:
+                    targets = CALLABLE if resource.name in CALLABLE else (resource.name,)
+                    known.update((one["id"], targets) for one in self._source_list_or_none(resource))
+                self._known = known
+            return self._known
+
+
+def connect(api: Api, wanted: str, setting: str) -> None:
+    """Find out which organization the key belongs to: sets `org_id` and, where the key sees several, `org_name`.
+
+    Raises UsageError for a key that is refused, a name that it does not see, or several organizations and no name.
+    """
+    try:
+        organizations = list(api.list("/v1/organization", page_size=100))
+    except ApiError as error:
+        if error.status in (401, 403):
+            raise UsageError(
+                f"{api.side}: {api.url} refuses the key ({error.status}); check {setting}_API_KEY and {setting}_URL"
+            ) from None
+        if error.status not in NOT_THERE:
+            raise
+        organizations = _from_projects(api, setting)
+    by_name = {one.get("name"): one for one in organizations}
+    names = ", ".join(sorted(str(name) for name in by_name))
+    if wanted and wanted not in by_name:
+        raise UsageError(f"{setting}_ORG: the key does not see an organization {wanted!r}; it sees: {names or 'none'}")
+    if not organizations:
+        raise UsageError(f"{api.side}: the key sees no organization; check {setting}_API_KEY")
+    if len(organizations) > 1 and not wanted:
+        raise UsageError(f"{setting}_ORG: the key sees several organizations, name one of: {names}")
+    chosen = by_name[wanted] if wanted else organizations[0]
+    api.org_id = chosen["id"]
+    api.display_name = str(chosen.get("name") or chosen["id"])
+    if len(organizations) > 1:
+        api.org_name = wanted
+
+
+def _from_projects(api: Api, setting: str) -> List[dict]:
+    """For servers without /v1/organization: any project tells its organization."""
+    answer = api.get("/v1/project", {"limit": 1})
+    projects = answer.get("objects") if isinstance(answer, dict) else None
+    if not projects:
+        raise UsageError(f"{api.side}: {api.url} tells no organization for this key; is it a Braintrust API? check {setting}_URL")
+    return [{"id": projects[0]["org_id"], "name": projects[0]["org_id"]}]

@@ -1,0 +1,38 @@
+"""Transaction ids and pagination keys as numbers. Pure arithmetic, no API calls.
+
+Source of the encoding: the official `bt` tool (util_cmd) and the SDK's xact_ids; see `xact_id` in the API reference.
+"""
+
+from __future__ import annotations
+
+XACT_PREFIX = 0x0DE1 << 48  # top 16 bits of every transaction id
+SECONDS_MASK = 0xFFFFFFFF
+KEY_DIGITS = 20  # zero padded, so that text order is number order
+
+
+def xact_of(value: object) -> int:
+    """The transaction as a number: decimal text or int; 0 for anything that is not one."""
+    text = str(value)
+    return int(text) if text.isdigit() else 0
+
+
+def xact_seconds(xact: int) -> int:
+    """Unix seconds at which the server took the transaction."""
+    return (xact >> 16) & SECONDS_MASK
+
+
+def key_number(pagination_key: str) -> int:
+    """`p` + 20 digits as a number: unix seconds << 32 | counter << 16 | row; ValueError for any other text."""
+    if not pagination_key.startswith("p") or not pagination_key[1:].isdigit():
+        raise ValueError(f"not a pagination key: {pagination_key[:40]!r}")
+    return int(pagination_key[1:])
+
+
+def pagination_key(number: int) -> str:
+    """The inverse of `key_number`."""
+    return f"p{number:0{KEY_DIGITS}d}"
+
+
+def key_at(unix_seconds: int) -> str:
+    """The smallest key that rows taken in at that second can have."""
+    return pagination_key(unix_seconds << 32)

@@ -1,0 +1,93 @@
+"""Every command-line option, once.
+
+An option means the same in every phase. Keys come from the environment only: a flag shows in `ps`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Sequence
+
+from bt_migrate import __version__
+
+DESCRIPTION_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: its flag, the setting it wins over ("" for a switch of its own), and its help line."""
+
+    flag: str
+    field: str
+    help: str
+    metavar: str = ""
+    switch: bool = False
+
+
+SELECTION = (
+    Option("--resources", "resources", "move only these resources, comma-separated (default: all)", "NAMES"),
+    Option(
+        "--projects",
+        "projects",
+        'move only these projects, comma-separated, "one, with a comma" in quotes (default: all)',
+        "NAMES",
+    ),
+    Option("--created-after", "created_after", "move only logs and experiments created at or after this date", "DATE"),
+    Option("--created-before", "created_before", "move only logs and experiments created before this date", "DATE"),
+)
+RUN = (
+    Option("--dry-run", "dry_run", "print what would be done and write nothing outside of the run directory", switch=True),
+    Option("--new-run", "new_run", "start a new run even where an unfinished one could be resumed", switch=True),
+    Option(
+        "--state-dir",
+        "state_dir",
+        "keep runs in this folder, or work in this run, or this project of a run (default: ./checkpoints)",
+        "PATH",
+    ),
+    Option("--env-file", "env_file", "read settings from this file (default: .env)", "PATH"),
+)
+LOGGING = (
+    Option("--log-level", "log_level", "print DEBUG, INFO, WARNING or ERROR lines (default: INFO)", "LEVEL"),
+    Option("--log-format", "log_format", "print lines as text or json (default: text)", "FORMAT"),
+)
+TUNING = (
+    Option("--batch-size", "batch_size", "ask for and create this many objects at a time (default: 100)", "N"),
+    Option("--max-concurrent", "max_concurrent", "have at most this many requests in flight per organization (default: 10)", "N"),
+)
+ROWS = (
+    Option("--fetch-limit", "fetch_limit", "read this many rows per page (default: 1000, the API's most)", "N"),
+    Option("--insert-batch-size", "insert_batch_size", "insert at most this many rows per request (default: 200)", "N"),
+    Option("--use-seen-db", "use_seen_db", "remember each delivered row in SQLite (default: true)", "BOOL"),
+    Option("--max-request-bytes", "max_request_bytes", "largest insert request that the server takes (default: 6291456)", "N"),
+    Option("--headroom-ratio", "headroom_ratio", "use this part of it (default: 0.75)", "RATIO"),
+)
+GROUPS = (("selection", SELECTION), ("run", RUN), ("logging", LOGGING), ("tuning", TUNING), ("rows", ROWS))
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help of one width, so that the README can hold it."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=DESCRIPTION_WIDTH)
+
+
+def make_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """The parser of a phase: all options, in groups. `description` is the phase's docstring."""
+    parser = argparse.ArgumentParser(
+        prog=program, description=description.strip(), formatter_class=_Formatter, allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"bt_migrate {__version__}")
+    for title, options in GROUPS:
+        group = parser.add_argument_group(title)
+        for option in options:
+            if option.switch:
+                group.add_argument(option.flag, dest=option.field, action="store_true", help=option.help)
+            else:
+                group.add_argument(option.flag, dest=option.field, metavar=option.metavar, help=option.help)
+    return parser
+
+
+def flags_of(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> Dict[str, Any]:
+    """field -> text, None for an option that was not given. A wrong option ends the program with exit 2, as argparse does."""
+    return vars(parser.parse_args(argv))

@@ -1,0 +1,142 @@
+"""Source row -> the row as the destination gets it, encoded, with notes of what a person should know.
+
+The copy sends it, the comparison expects it: both take it from here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Dict, Iterable, List, Tuple
+
+from bt_migrate.attachments import dest_key
+from bt_migrate.batches import EncodedRow, encode
+from bt_migrate.catalog import Catalog
+from bt_migrate.findings import finding
+from bt_migrate.keys import xact_of
+from bt_migrate.references import value_at
+from bt_migrate.resources import RowKind
+from bt_migrate.rows import attachment_places, deferred_merge, insertable_row, lost_row_fields, may_hold_references, rewrite_row
+
+UUID_BYTES = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+MAX_KINDS_OF_NOTES = 100  # kinds x places x reasons of one stream that are told apart
+_POSITION = re.compile(r"\[\d+\]")
+
+
+class Notes:
+    """What is to be told of the rows of a stream: counted by kind, place and reason, with the first row as example.
+
+    For one thread.
+    """
+
+    def __init__(self, findings: Iterable[Dict[str, Any]] = ()) -> None:
+        self._notes: Dict[Tuple[str, str, str], Dict[str, Any]] = {}
+        for one in findings:
+            self._notes[(one["kind"], one.get("path", ""), one.get("detail", ""))] = dict(one)
+
+    def add(self, kind: str, row_id: str, path: str = "", detail: str = "", ref: str = "") -> None:
+        where = (kind, _POSITION.sub("[]", path), detail)
+        if where not in self._notes:
+            if len(self._notes) >= MAX_KINDS_OF_NOTES:
+                where = (kind, "", "and other places")
+            self._notes.setdefault(
+                where, {"kind": kind, "path": where[1], "detail": where[2], "row": row_id, "ref": ref, "count": 0}
+            )
+        self._notes[where]["count"] += 1
+
+    def merge(self, other: Notes) -> None:
+        """Add the counts of other notes."""
+        for where, one in other._notes.items():
+            if where in self._notes:
+                self._notes[where]["count"] += one["count"]
+            else:
+                self._notes[where] = dict(one)
+
+    def records(self) -> List[Dict[str, Any]]:
+        return [dict(one) for one in self._notes.values()]
+
+
+def stream_findings(header: Dict[str, Any], records: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """The notes of a stream as findings that name its object."""
+    facts = {"resource": header["kind"], "id": header["source_id"], "name": header["name"], "project": header["project"]}
+    return [finding(one["kind"], **facts, **{name: value for name, value in one.items() if name != "kind"}) for one in records]
+
+
+class Outgoing:
+    """Encodes the rows of one kind for the destination. What is to be told goes into the notes given with each row."""
+
+    def __init__(self, catalog: Catalog, kind: RowKind) -> None:
+        self._catalog, self._kind = catalog, kind
+        self._known = catalog.known()
+        self._known_bytes = frozenset(one.encode() for one in self._known)
+
+    def encoded(self, row: dict, notes: Notes) -> Tuple[EncodedRow, Dict[str, Any]]:
+        """The row encoded, and as a dict.
+
+        Encoded once; only one that holds ids of the source or attachments is looked through.
+        """
+        for name in lost_row_fields(self._kind, row):
+            notes.add("row_field_not_carried", row["id"], name)
+        out = insertable_row(self._kind, row)
+        body = encode(out)
+        deferred: List[Tuple[str, str, str, str]] = []
+        attachments: List[Dict[str, Any]] = []
+        if may_hold_references(out) or self._names_source(body):
+            deferred = self._rewrite(out, notes)
+            body = encode(out)
+            if self._names_source(body):
+                notes.add("source_id_in_text", row["id"])
+        if b"braintrust_attachment" in body:
+            attachments = self._rename_attachments(out)
+            body = encode(out)
+        if b"external_attachment" in body:
+            notes.add("external_attachment", row["id"])
+        xact = xact_of(row.get("_xact_id"))
+        return EncodedRow(row["id"], xact, body, attachments=tuple(attachments), deferred=tuple(deferred)), out
+
+    def _names_source(self, body: bytes) -> bool:
+        return not self._known_bytes.isdisjoint(UUID_BYTES.findall(body))
+
+    def _rewrite(self, out: Dict[str, Any], notes: Notes) -> List[Tuple[str, str, str, str]]:
+        """Rewrite the references in place; gives back those that a later merge will add, as (path, resources, source id,
+        origin).
+        """
+        origin = dict(out["origin"]) if isinstance(out.get("origin"), dict) else None
+        if origin:
+            origin.pop("_xact_id", None)
+        found = rewrite_row(out, self._catalog.resolve, self._known)
+        for pin in found.pins:
+            notes.add("version_pin_removed", out["id"], pin)
+        deferred = []
+        for path, targets, ref in found.unresolved:
+            if deferred_merge(path, "", origin) is not None and self._catalog.may_come(targets, ref):
+                deferred.append((path, ",".join(targets), ref, json.dumps(origin) if path == "origin" else ""))
+            else:
+                note_unresolved(notes, self._catalog, out["id"], path, targets, ref)
+        return deferred
+
+    def _rename_attachments(self, out: Dict[str, Any]) -> List[Dict[str, Any]]:
+        """Put the destination's keys in; gives back the references as they were."""
+        originals = []
+        for path in attachment_places(out):
+            reference = value_at(out, path)
+            originals.append(dict(reference))
+            reference["key"] = dest_key(self._catalog.dest.org_id, reference["key"])
+        return originals
+
+
+def note_unresolved(notes: Notes, catalog: Catalog, row_id: str, path: str, targets: Tuple[str, ...], ref: str) -> None:
+    """A reference of a row that was left out for good: a failure unless the API cannot carry its target by nature."""
+    reason = catalog.cannot_come(targets, ref)
+    kind = "user_without_counterpart" if targets == ("users",) else "reference_to_unmovable" if reason else "unresolved_reference"
+    notes.add(kind, row_id, path, reason or f"no {' or '.join(targets) or 'known kind'} of that id in the destination", ref)
+
+
+def keep_source_keys(body: bytes, failed_keys: Iterable[str], dest_org_id: str) -> bytes:
+    """The encoded row with the source's reference where the bytes of an attachment could not be copied."""
+    stays = {dest_key(dest_org_id, key): key for key in failed_keys}
+    value = json.loads(body)
+    for path in attachment_places(value):
+        reference = value_at(value, path)
+        reference["key"] = stays.get(reference["key"], reference["key"])
+    return encode(value)

@@ -1,0 +1,22 @@
+"""Move ACLs, last: until then the new objects are seen by those who may see everything."""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
+from bt_migrate.program import run_program
+from bt_migrate.work import Work, copy_acls, project_scopes
+
+NAME = "migrate-acls"
+
+
+def run(work: Work) -> None:
+    copy_acls(work, project_scopes(work))
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    return run_program(argv, NAME, __doc__ or "", [(NAME, run)])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

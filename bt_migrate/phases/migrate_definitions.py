@@ -1,0 +1,39 @@
+"""Move project tags, span iframes, MCP servers, agents, functions, prompts and project scores.
+
+Online scores react to data: they come with migrate-settings.
+"""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
+from bt_migrate.program import run_program
+from bt_migrate.resources import (
+    AGENTS,
+    FUNCTIONS,
+    MCP_SERVERS,
+    PROJECT_SCORES,
+    PROJECT_TAGS,
+    PROMPTS,
+    SPAN_IFRAMES,
+    reacts_to_data,
+)
+from bt_migrate.work import Work, copy_project_kind, project_scopes
+
+NAME = "migrate-definitions"
+
+
+def run(work: Work) -> None:
+    """Functions before prompts; what they refer to crosswise is added by the second pass."""
+    scopes = project_scopes(work)
+    for resource in (PROJECT_TAGS, SPAN_IFRAMES, MCP_SERVERS, AGENTS, FUNCTIONS, PROMPTS):
+        copy_project_kind(work, resource, scopes)
+    copy_project_kind(work, PROJECT_SCORES, scopes, later=lambda score: reacts_to_data(PROJECT_SCORES.name, score))
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    return run_program(argv, NAME, __doc__ or "", [(NAME, run)])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

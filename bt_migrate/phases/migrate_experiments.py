@@ -1,0 +1,26 @@
+"""Move experiments in the order of their base experiments, then their rows."""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
+from bt_migrate.program import run_program
+from bt_migrate.resources import EXPERIMENTS
+from bt_migrate.work import Work, copy_project_kind, copy_rows, project_scopes
+
+NAME = "migrate-experiments"
+
+
+def run(work: Work) -> None:
+    """All experiments of all projects first, so that rows can refer to any of them."""
+    scopes = project_scopes(work)
+    copy_project_kind(work, EXPERIMENTS, scopes)
+    copy_rows(work, EXPERIMENTS.name, scopes)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    return run_program(argv, NAME, __doc__ or "", [(NAME, run)])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

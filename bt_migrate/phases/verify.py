@@ -1,0 +1,11 @@
+"""Compare."""
+
+NAME = "verify"
+
+
+def run(work):
+    pass
+
+
+def main(argv=None):
+    return 0

@@ -1,0 +1,262 @@
+"""migration_report.json and migration_summary.txt, from the state files of the run: the same numbers after one process or after
+ten.
+
+Objects and rows are never added up. For each resource and project the outcomes add up to what was listed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections import Counter
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Optional
+
+from bt_migrate import __version__
+from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK
+from bt_migrate.findings import FAILURE, KINDS, finding
+from bt_migrate.outgoing import stream_findings
+from bt_migrate.resources import SELECTABLE
+from bt_migrate.state import DIFFERS, FAILED, OUTCOMES, ObjectStates, RunDirectory, StreamState, write_json
+
+REPORT_VERSION = 1
+REPORT_FILE = "migration_report.json"
+SUMMARY_FILE = "migration_summary.txt"
+FINDINGS_FILE = "findings.jsonl"
+SHOWN_PER_KIND = 20  # findings of one kind in the summary; the report holds all
+ORDER = {name: position for position, name in enumerate(("projects", *SELECTABLE))}
+
+
+def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
+    """The whole report as a dict; `status` is completed, incomplete, interrupted or failed."""
+    objects = sorted((one for one in run.all_objects() if one.listed), key=lambda one: (ORDER.get(one.resource, 99), one.project))
+    streams = run.all_streams()
+    findings = [record for one in objects for records in one.findings.values() for record in records]
+    findings += [record for one in streams for record in _findings_of_stream(one)]
+    seconds = round(sum(session.get("seconds", 0) for session in run.data["sessions"]), 3)
+    rows = sum(one.counts["fetched"] for one in streams)
+    size = sum(one.counts["bytes"] for one in streams)
+    data = run.data
+    return {
+        "report_version": REPORT_VERSION,
+        "tool_version": __version__,
+        "status": status,
+        "dry_run": data["dry_run"],
+        "run_directory": str(run.path),
+        "source": data["source"],
+        "destination": data["dest"],
+        "selection": data["selection"],
+        "started": data["created"],
+        "sessions": data["sessions"],
+        "duration_seconds": seconds,
+        "phases_done": data["phases_done"],
+        "objects": [_object_counts(one) for one in objects],
+        "rows": [_row_counts(one) for one in streams],
+        "planned_rows": data.get("planned_rows", {}),
+        "totals": {
+            "objects": _sum(_object_counts(one)["outcomes"] for one in objects),
+            "rows": {**_sum(_row_counts(one)["outcomes"] for one in streams), "fetched": rows, "bytes": size},
+            "rows_per_second": round(rows / seconds, 1) if seconds else 0,
+            "bytes_per_second": round(size / seconds) if seconds else 0,
+        },
+        "verification": data.get("verification"),
+        "problems": [record for one in objects for record in _problems(one)],
+        "findings": findings,
+        "findings_by_kind": dict(Counter(record["kind"] for record in findings)),
+        "next_commands": next_commands(run, status),
+    }
+
+
+def _object_counts(one: ObjectStates) -> Dict[str, Any]:
+    outcomes = Counter(entry["outcome"] for entry in one.outcomes.values())
+    reasons = Counter(entry.get("reason", "no reason") for entry in one.outcomes.values() if entry["outcome"] == "skipped")
+    return {
+        "resource": one.resource, "project": one.project, "listed": one.listed, "outcomes": dict(sorted(outcomes.items())),
+        "skipped_by_reason": dict(sorted(reasons.items())),
+    }  # fmt: skip
+
+
+def _row_counts(one: StreamState) -> Dict[str, Any]:
+    outcomes = {name: one.counts[name] for name in OUTCOMES if one.counts[name]}
+    facts = {name: one.header.get(name) for name in ("kind", "project", "name", "source_id", "dest_id")}
+    rate = round(one.counts["fetched"] / one.seconds, 1) if one.seconds else 0
+    more = {
+        "fetched": one.counts["fetched"],
+        "bytes": one.counts["bytes"],
+        "seconds": round(one.seconds, 3),
+        "rows_per_second": rate,
+    }
+    return {**facts, "outcomes": outcomes, **more, "complete": one.done, "error": one.error}
+
+
+def _findings_of_stream(one: StreamState) -> List[Dict[str, Any]]:
+    records = stream_findings(one.header, one.findings)
+    if one.error:
+        facts = {
+            "resource": one.header["kind"],
+            "id": one.header["source_id"],
+            "name": one.header["name"],
+            "project": one.header["project"],
+        }
+        records.append(finding("stream_failed", **facts, detail=one.error, next="mend the cause and run the same command again"))
+    return records
+
+
+def _problems(one: ObjectStates) -> List[Dict[str, Any]]:
+    """Objects that should have arrived as they are in the source and did not."""
+    return [
+        {"resource": one.resource, "project": one.project, "id": source_id, **entry}
+        for source_id, entry in one.outcomes.items()
+        if entry["outcome"] in (FAILED, DIFFERS)
+    ]
+
+
+def _sum(counts: Iterable[Dict[str, int]]) -> Dict[str, int]:
+    total: Counter = Counter()
+    for one in counts:
+        total.update(one)
+    return dict(sorted(total.items()))
+
+
+def exit_code_of(report: Dict[str, Any]) -> int:
+    """0 when everything arrived that can; what the API cannot carry by its nature is no failure."""
+    failures = report["problems"] or any(one["severity"] == FAILURE for one in report["findings"])
+    open_ends = any(not one["complete"] for one in report["rows"])
+    unverified = (report["verification"] or {}).get("equal") is False
+    return EXIT_INCOMPLETE if failures or open_ends or unverified else EXIT_OK
+
+
+def next_commands(run: RunDirectory, status: str) -> List[str]:
+    """What to run next, ready to paste."""
+    command = run.data["command"]
+    if run.data["dry_run"]:
+        return [f"bin/{command}  # the same without --dry-run"]
+    again = f"bin/{command} --state-dir {_quoted(run.path)}"
+    if status in ("interrupted", "failed"):
+        return [f"{again}  # goes on where it stopped"]
+    if status == "incomplete":
+        return [f"bin/{command}  # once the causes are mended: what is there is found, what failed is tried again"]
+    return ["bin/verify  # compares both organizations"]
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+def summary_text(report: Dict[str, Any]) -> str:
+    """The report for a person."""
+    source, dest = report["source"], report["destination"]
+    lines = [
+        f"{'Dry run' if report['dry_run'] else 'Migration'} {report['status']}: {source['org_name']} -> {dest['org_name']}",
+        f"  from {source['url']} to {dest['url']}",
+        f"  run {report['run_directory']}, {report['duration_seconds']:.1f} s",
+        "",
+        "Objects",
+        *_table(
+            ["resource", "project", "listed", "outcomes"],
+            [
+                [one["resource"], _shown(one["project"]), f"{one['listed']:,}", _counts(one["outcomes"])]
+                for one in report["objects"]
+            ],
+        ),
+    ]
+    if report["rows"]:
+        table = [
+            [one["kind"], _shown(one["project"]), _shown(one["name"]), f"{one['fetched']:,}", _row_words(one)]
+            for one in report["rows"]
+        ]
+        lines += ["", "Rows", *_table(["rows of", "project", "object", "read", "outcomes"], table)]
+        totals = report["totals"]
+        lines += [
+            f"  {totals['rows']['fetched']:,} rows, {totals['rows']['bytes']:,} bytes, {totals['rows_per_second']:,} rows/s"
+        ]
+    for project, kinds in report["planned_rows"].items():
+        lines += [
+            f"  rows planned in {_shown(project)}: "
+            + ", ".join(f"{k} {'unknown' if n is None else format(n, ',')}" for k, n in kinds.items())
+        ]
+    lines += _skips(report) + _problem_lines(report) + _finding_lines(report)
+    if report["verification"]:
+        lines += ["", f"Verification: {report['verification']['text']}"]
+    lines += ["", "Next", *(f"  {command}" for command in report["next_commands"]), ""]
+    return "\n".join(lines)
+
+
+def _row_words(one: Dict[str, Any]) -> str:
+    return (_counts(one["outcomes"]) or "none") + ("" if one["complete"] else "; NOT COMPLETE")
+
+
+def _counts(outcomes: Dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in outcomes.items())
+
+
+def _shown(name: str, width: int = 36) -> str:
+    """A name in one line, cut to a width, without what would disturb a terminal."""
+    plain = "".join(char if char.isprintable() else "?" for char in name)
+    return plain if len(plain) <= width else plain[: width - 1] + "…"
+
+
+def _table(head: List[str], rows: List[List[str]]) -> List[str]:
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in [head, *rows]]
+
+
+def _skips(report: Dict[str, Any]) -> List[str]:
+    reasons: Counter = Counter()
+    for one in report["objects"]:
+        for reason, count in one["skipped_by_reason"].items():
+            reasons[f"{one['resource']}: {reason}"] += count
+    return ["", "Skipped", *(f"  {count:,} {reason}" for reason, count in sorted(reasons.items()))] if reasons else []
+
+
+def _problem_lines(report: Dict[str, Any]) -> List[str]:
+    lines = []
+    for one in report["problems"]:
+        fields = f" in {', '.join(one['fields'])}" if one.get("fields") else ""
+        where = f" of {_shown(one['project'])}" if one["project"] else ""
+        lines.append(
+            f"  {one['outcome']}{fields}: {one['resource']} {_shown(one['name'])!r}{where} [{one['id']}] {one.get('reason', '')}".rstrip()
+        )
+    return ["", "Not as in the source", *lines] if lines else []
+
+
+def _finding_lines(report: Dict[str, Any]) -> List[str]:
+    lines: List[str] = []
+    for kind, (severity, sentence) in KINDS.items():
+        found = [one for one in report["findings"] if one["kind"] == kind]
+        if found:
+            lines += ["", f"{severity.capitalize()}: {sentence} ({sum(one.get('count', 1) for one in found):,})"]
+            lines += [f"  {_finding_line(one)}" for one in found[:SHOWN_PER_KIND]]
+            if len(found) > SHOWN_PER_KIND:
+                lines.append(f"  … and {len(found) - SHOWN_PER_KIND} more in {REPORT_FILE}")
+    return lines
+
+
+def _finding_line(one: Dict[str, Any]) -> str:
+    where = f" of {_shown(one['project'])}" if one.get("project") else ""
+    parts = [f"{one['resource']} {_shown(str(one.get('name', '')))!r}{where}"]
+    parts += [str(one[name]) for name in ("path", "detail", "ref") if one.get(name)]
+    if one.get("count"):
+        parts.append(f"{one['count']:,} rows, first {_shown(str(one.get('row')))}")
+    return ": ".join(parts) + (f" -> {one['next']}" if one.get("next") else "")
+
+
+def write_report(run: RunDirectory, status: str) -> Dict[str, Any]:
+    """Write the report, the summary and the findings into the run directory; gives back the report."""
+    report = build_report(run, status)
+    write_json(run.path / REPORT_FILE, report)
+    _write_private(run.path / SUMMARY_FILE, summary_text(report))
+    _write_private(run.path / FINDINGS_FILE, "".join(json.dumps(one) + "\n" for one in report["findings"]))
+    return report
+
+
+def _write_private(path: Path, text: str) -> None:
+    with open(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8", errors="backslashreplace"
+    ) as file:
+        file.write(text)
+
+
+def status_of(code: Optional[int]) -> str:
+    return {EXIT_OK: "completed", EXIT_INCOMPLETE: "incomplete", 130: "interrupted"}.get(-1 if code is None else code, "failed")

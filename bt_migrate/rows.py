@@ -1,0 +1,145 @@
+"""Source row -> insertable row. Pure.
+
+Kept as they are: id, created, span ids, tags, scores, metrics, context, facets, every value of input, output, expected, error
+and metadata. Rewritten: `origin`, the prompt that a span was made with (metadata.prompt, written by the SDKs), review
+assignments, and any string in metadata, context or span_attributes that is an id of the source. Left alone and told: ids inside
+what users wrote (input, output, …).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
+
+from bt_migrate.references import Path, Resolve, dotted, remove, set_at, strings
+from bt_migrate.resources import CALLABLE, ROW_SERVER_FIELDS, TARGETS_OF_TYPE, RowKind
+
+ASSIGNMENTS = "~__bt_assignments"  # metadata key: user ids a row is given to for review
+REFERENCE_FIELDS = ("metadata", "context", "span_attributes")  # where ids are references; elsewhere they are a user's data
+PROMPT_REFERENCE = {"id": CALLABLE, "project_id": ("projects",), "prompt_session_id": ("playgrounds",)}
+ATTACHMENT_TYPE = "braintrust_attachment"
+
+
+@dataclass
+class RowNotes:
+    """What a person should know of the rewriting of one row."""
+
+    unresolved: List[Tuple[str, Tuple[str, ...], str]] = field(default_factory=list)  # (path, resources, source id)
+    pins: List[str] = field(default_factory=list)
+    free_text: int = 0
+
+
+def insertable_row(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
+    """The fields of the row that its insert endpoint takes, untouched (nulls included)."""
+    return {name: row[name] for name in kind.fields if name in row}
+
+
+def lost_row_fields(kind: RowKind, row: Mapping[str, Any]) -> Set[str]:
+    """Fields that hold something but that no insert takes (comments, audit history, classifications, newer fields)."""
+    return {name for name, value in row.items() if value and name not in kind.fields and name not in ROW_SERVER_FIELDS}
+
+
+def rewrite_row(row: Dict[str, Any], resolve: Resolve, known: Mapping[str, Tuple[str, ...]]) -> RowNotes:
+    """Rewrite the references of an insertable row in place (it is ours, and its nested values are replaced, not shared)."""
+    notes = RowNotes()
+    _rewrite_origin(row, resolve, notes)
+    metadata = row.get("metadata")
+    if isinstance(metadata, dict):
+        _rewrite_prompt(metadata, resolve, known, notes)
+        _rewrite_assignments(metadata, resolve, notes)
+    for name in REFERENCE_FIELDS:
+        _rewrite_strays(row, name, resolve, known, notes)
+    return notes
+
+
+def _rewrite_origin(row: Dict[str, Any], resolve: Resolve, notes: RowNotes) -> None:
+    """origin = {object_type, object_id, id, _xact_id?, created?}: a whole that means nothing without its object."""
+    origin = row.get("origin")
+    if not isinstance(origin, dict):
+        return
+    origin = dict(origin)
+    if origin.pop("_xact_id", None) is not None:
+        notes.pins.append("origin._xact_id")
+    targets = TARGETS_OF_TYPE.get(str(origin.get("object_type")), ())
+    new = resolve(targets, str(origin.get("object_id")))
+    if new is None:
+        notes.unresolved.append(("origin", targets, str(origin.get("object_id"))))
+        del row["origin"]
+        return
+    origin["object_id"] = new
+    if targets == CALLABLE:  # a prompt's origin names its id again as the row id
+        origin["id"] = resolve(targets, str(origin.get("id"))) or origin.get("id")
+    row["origin"] = origin
+
+
+def _rewrite_prompt(metadata: Dict[str, Any], resolve: Resolve, known: Mapping[str, Tuple[str, ...]], notes: RowNotes) -> None:
+    """metadata.prompt = {id, project_id, version, variables, …}, written by the SDKs when a prompt is built.
+
+    Only where its id or project is the source's: a field of that name may as well be somebody's own.
+    """
+    prompt = metadata.get("prompt")
+    if not isinstance(prompt, dict) or not (_is_known(prompt.get("id"), known) or _is_known(prompt.get("project_id"), known)):
+        return
+    if prompt.pop("version", None) is not None:
+        notes.pins.append("metadata.prompt.version")
+    for name, targets in PROMPT_REFERENCE.items():
+        if isinstance(prompt.get(name), str):
+            new = resolve(targets, prompt[name])
+            if new is None:
+                notes.unresolved.append((f"metadata.prompt.{name}", targets, prompt.pop(name)))
+            else:
+                prompt[name] = new
+
+
+def _is_known(value: Any, known: Mapping[str, Tuple[str, ...]]) -> bool:
+    return isinstance(value, str) and value in known
+
+
+def _rewrite_assignments(metadata: Dict[str, Any], resolve: Resolve, notes: RowNotes) -> None:
+    users = metadata.get(ASSIGNMENTS)
+    if not isinstance(users, list):
+        return
+    pairs = [(user, resolve(("users",), user)) if isinstance(user, str) else (user, user) for user in users]
+    notes.unresolved.extend((f"metadata.{ASSIGNMENTS}", ("users",), user) for user, new in pairs if new is None)
+    metadata[ASSIGNMENTS] = [new for _, new in pairs if new is not None]
+
+
+def _rewrite_strays(
+    row: Dict[str, Any], name: str, resolve: Resolve, known: Mapping[str, Tuple[str, ...]], notes: RowNotes
+) -> None:
+    for path, text in reversed(list(strings(row.get(name), (name,)))):
+        if text not in known:
+            continue
+        new = resolve(known[text], text)
+        if new is None:
+            notes.unresolved.append((dotted(path), known[text], text))
+            remove(row, path)
+        else:
+            set_at(row, path, new)
+
+
+def may_hold_references(row: Mapping[str, Any]) -> bool:
+    """Whether one of the named places is filled; the pass over known ids is for the rest."""
+    metadata = row.get("metadata")
+    named = isinstance(metadata, dict) and ("prompt" in metadata or ASSIGNMENTS in metadata)
+    return named or row.get("origin") is not None
+
+
+def attachment_places(value: Any, path: Path = ()) -> List[Path]:
+    """Paths of every attachment reference whose bytes Braintrust stores, at any depth."""
+    if isinstance(value, dict):
+        if value.get("type") == ATTACHMENT_TYPE and isinstance(value.get("key"), str):
+            return [path]
+        return [place for key, item in value.items() for place in attachment_places(item, (*path, key))]
+    if isinstance(value, list):
+        return [place for index, item in enumerate(value) for place in attachment_places(item, (*path, index))]
+    return []
+
+
+def deferred_merge(path: str, new_id: str, origin: Optional[Mapping[str, Any]]) -> Optional[Dict[str, Any]]:
+    """The fields that a later `_is_merge` insert adds to a row once the object it refers to exists; None where a merge cannot."""
+    if path == "origin" and origin:
+        return {"origin": {**origin, "object_id": new_id}}
+    if path == "metadata.prompt.id":
+        return {"metadata": {"prompt": {"id": new_id}}}
+    return None

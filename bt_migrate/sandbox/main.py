@@ -1,0 +1,91 @@
+"""Serve a local Braintrust with two organizations until Ctrl-C, for rehearsals of a migration.
+
+Prints the settings of two .env files: one to read from "source", one to write to "destination".
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from typing import List, Optional
+
+from bt_migrate.sandbox.control import fault_of_text, pairs_of_text
+from bt_migrate.sandbox.server import Sandbox, SandboxOrg
+
+FAULT_HELP = """\
+make requests fail: KIND[,NAME=VALUE...], for example
+'status,status=429,path=/btql,times=3,Retry-After=2' or 'reset_after,path=/insert,times=always,after=5'.
+kinds: status (status, body, above_limit), reset_before, reset_after, truncate, garbage, redirect,
+delay (seconds), drop (seconds); all take org, method, path (a regular expression), times, after;
+a name with a capital letter is a header of the answer (can be repeated)"""
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog="sandbox", description=__doc__)
+    options.add_argument("--port", type=int, default=0, help="listen on this port (default: a free one)")
+    options.add_argument(
+        "--files-port", type=int, default=0, help="serve signed URLs on this port (default: a free one)"
+    )
+    options.add_argument(
+        "--example", action="store_true", help="fill the source with the example organization"
+    )
+    options.add_argument(
+        "--latency",
+        type=pairs_of_text,
+        default={},
+        metavar="NAME=SECONDS,...",
+        help="wait before answering; names: btql insert list get create patch delete attachment upload "
+        "download default (default: none)",
+    )
+    options.add_argument(
+        "--fault", type=fault_of_text, action="append", default=[], metavar="SPEC", help=FAULT_HELP
+    )
+    options.add_argument(
+        "--btql-per-minute", type=int, help="answer 429 above this many queries (default: no limit)"
+    )
+    return options
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    options = parser().parse_args(argv)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with Sandbox(options.port, options.files_port) as sandbox:
+        if options.example:
+            from bt_migrate.sandbox.example import DEST_USERS, SOURCE_USERS, fill_example
+
+            source = sandbox.add_org("source", users=SOURCE_USERS)
+            dest = sandbox.add_org("destination", users=DEST_USERS)
+            fill_example(source)
+        else:
+            source, dest = sandbox.add_org("source"), sandbox.add_org("destination")
+        sandbox.latency = options.latency
+        sandbox.btql_per_minute = options.btql_per_minute
+        for fault in options.fault:
+            sandbox.faults.add(fault)
+        print(settings_text(sandbox, source, dest), flush=True)
+        print("Serving until Ctrl-C.", file=sys.stderr, flush=True)
+        while not stop.wait(0.5):
+            pass  # a wait without a timeout would not notice the signal on every platform
+    return 0
+
+
+def settings_text(sandbox: Sandbox, source: SandboxOrg, dest: SandboxOrg) -> str:
+    """The two .env blocks, and how to control this sandbox."""
+    return "\n".join(
+        [
+            "# the organization to read, '%s'" % source.name,
+            "BT_SOURCE_API_KEY=" + source.api_key,
+            "BT_SOURCE_URL=" + sandbox.url,
+            "",
+            "# the organization to write, '%s'" % dest.name,
+            "BT_DEST_API_KEY=" + dest.api_key,
+            "BT_DEST_URL=" + sandbox.url,
+            "",
+            "# switches: POST %s/sandbox/control with this token" % sandbox.url,
+            "# SANDBOX_CONTROL_TOKEN=" + sandbox.control_token,
+        ]
+    )

@@ -1,0 +1,502 @@
+"""POST /btql: which rows a query reads, in which order, and the page that it answers.
+
+A page of `select: *` in order of the pagination key costs what the page costs, however many rows there are.
+"""
+
+from __future__ import annotations
+
+import base64
+import heapq
+import json
+import time
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from bt_migrate.sandbox import inserts, keys, objects
+from bt_migrate.sandbox.btql_text import SHAPES, parse, parse_expression, parse_source, syntax_error
+from bt_migrate.sandbox.errors import Refused, forbidden
+from bt_migrate.sandbox.expressions import (
+    View,
+    aggregate,
+    compile_expression,
+    function_name,
+    has_aggregate,
+    is_field,
+    is_literal,
+    operands,
+)
+from bt_migrate.sandbox.rows import Json, Row, RowSet, between, encode
+from bt_migrate.sandbox.schema import KINDS
+from bt_migrate.sandbox.store import Store
+
+# A query without a limit answers a page of this many rows, and a cursor.
+DEFAULT_LIMIT = 1000
+SUMMARY_PREVIEW = 125
+FIRST_CHUNK, LAST_CHUNK = 256, 4096
+LONG_FIELDS = ("input", "output", "expected", "metadata", "error")
+CLAUSES = frozenset(
+    "select from filter sort limit cursor dimensions measures final_filter preview_length sql".split()
+)
+
+
+class Bounds(NamedTuple):
+    """What a filter says about keys and ids: low < key < high, and ids to choose from."""
+
+    low: Optional[int] = None
+    high: Optional[int] = None
+    ids: Optional[Set[str]] = None
+
+
+class Answer(NamedTuple):
+    data: List[bytes]  # the JSON text of each row
+    cursor: Optional[str]
+    last_xact_id: Optional[str]
+
+
+def normalized(text_or_json: Any) -> Json:
+    """The query in JSON form, whether it came as text, as JSON, or as JSON with texts inside."""
+    if isinstance(text_or_json, str):
+        return parse(text_or_json)
+    if not isinstance(text_or_json, dict):
+        raise syntax_error("expected a text or an object")
+    query: Json = {str(name): value for name, value in text_or_json.items() if value is not None}
+    unknown = set(query) - CLAUSES
+    if unknown:
+        raise syntax_error("unknown clause %r" % sorted(unknown)[0])
+    for name, read in (
+        ("from", parse_source),
+        ("filter", parse_expression),
+        ("final_filter", parse_expression),
+    ):
+        if isinstance(query.get(name), str):
+            query[name] = read(query[name])
+    return query
+
+
+def run(store: Store, org_ids: Sequence[str], body: Json, lag_seconds: float = 0.0) -> Answer:
+    """Answer a request body; `lag_seconds` hides rows that were written less than that ago."""
+    query = normalized(body.get("query"))
+    sources = sources_of(store, org_ids, query.get("from"))
+    moment = _pinned_moment(body, sources)
+    reader = Reader(store, sources, moment, time.monotonic() - lag_seconds if lag_seconds else None)
+    if isinstance(query.get("from"), dict) and is_object_query(query["from"]):
+        views: Iterable[View] = [View(None, row) for row in object_rows(store, org_ids, query["from"], body)]
+        return _answer_views(query, _kept(views, query.get("filter")), None)
+    last = max((next(reversed(rows.moments)) for rows in sources if rows.moments), default=None)
+    last_xact = None if last is None else keys.xact_id(last)
+    if _is_grouped(query) or not _is_key_order(query):
+        return _answer_views(query, reader.matching(query), last_xact)
+    return _answer_page(query, reader, last_xact)
+
+
+# What is read ----------------------------------------------------------------------------------------
+
+
+def is_object_query(source: Json) -> bool:
+    return function_name(source) in ("project_prompts", "project_functions")
+
+
+def _arguments(source: Any) -> List[str]:
+    values = [argument.get("value") for argument in (source.get("args") or []) if is_literal(argument)]
+    if not values or not all(isinstance(value, str) for value in values):
+        raise syntax_error("FROM needs ids")
+    return values
+
+
+def sources_of(store: Store, org_ids: Sequence[str], source: Any) -> List[RowSet]:
+    if not isinstance(source, dict) or not function_name(source):
+        raise syntax_error("FROM needs a function")
+    if source.get("shape") not in (None,) + SHAPES:
+        raise syntax_error("unknown shape %r" % source.get("shape"))
+    if is_object_query(source):
+        return []
+    kind = function_name(source)
+    if kind not in inserts.ROW_KINDS:
+        raise syntax_error("unknown FROM function %s()" % kind)
+    with store.lock:
+        return [
+            inserts.row_set(store, org_ids, kind, _id_of(store, org_ids, inserts.ROW_KINDS[kind], value))
+            for value in dict.fromkeys(_arguments(source))
+        ]
+
+
+def _id_of(store: Store, org_ids: Sequence[str], kind: str, value: str) -> str:
+    """The id that an id or a name stands for; 403 if nothing is called so, 400 if several are."""
+    if store.find(KINDS[kind], org_ids, value) is not None:
+        return value
+    named = objects.list_all(store, org_ids, KINDS[kind], {kind + "_name": [value]})
+    if not named:
+        raise forbidden("%s '%s'" % (kind, value))
+    if len(named) > 1:
+        raise syntax_error("several objects are called %r" % value)
+    return str(named[0].data["id"])
+
+
+def object_rows(store: Store, org_ids: Sequence[str], source: Json, body: Json) -> List[Json]:
+    """project_prompts() and project_functions(): the objects, or with audit_log every version of them."""
+    kind = KINDS[function_name(source)[len("project_") : -1]]
+    found: List[Json] = []
+    with store.lock:
+        ids = [_id_of(store, org_ids, "project", value) for value in _arguments(source)]
+        for entry in objects.list_all(store, org_ids, kind, {"project_id": ids}):
+            states = [objects.render(kind, entry)]
+            if body.get("audit_log"):
+                states += [dict(data) for _, data in reversed(entry.history)]
+            for state in states:
+                moment = keys.moment_of_xact(state["_xact_id"]) or 0
+                audit = {"audit_data": [{"action": "upsert"}]} if body.get("audit_log") else {}
+                found.append(dict(state, _pagination_key=keys.pagination_key(moment << 16), **audit))
+    return found
+
+
+def _pinned_moment(body: Json, sources: List[RowSet]) -> Optional[int]:
+    if body.get("version") is None:
+        return None
+    moment = keys.moment_of_xact(body["version"])
+    if moment is None or any(rows.kind == "project_logs" for rows in sources):
+        raise Refused(400, "version: expected a transaction of an experiment or a dataset")
+    return moment
+
+
+class Reader:
+    """Rows of the sources of one query, read in small slices so that nobody waits for long."""
+
+    def __init__(
+        self, store: Store, sources: List[RowSet], moment: Optional[int], written_before: Optional[float]
+    ) -> None:
+        self.store = store
+        self.sources = sources
+        self.moment = moment
+        self.written_before = written_before
+
+    def scan(self, rows: RowSet, bounds: Bounds, descending: bool) -> Iterator[Row]:
+        """The rows of one object inside of the bounds, in order of their key."""
+        with self.store.lock:
+            moment = self.moment
+            if self.written_before is not None and moment is None:
+                moment = rows.visible_moment(self.written_before)
+            found, numbers = rows.at(moment)
+            if bounds.ids is not None:
+                by_id = rows.by_id if moment is None else {row.id: row for row in found}
+                chosen = [by_id[row_id] for row_id in bounds.ids if row_id in by_id]
+                found = sorted(chosen, key=lambda row: row.key)
+                numbers = [row.key for row in found]
+        size = FIRST_CHUNK
+        while True:
+            with self.store.lock:
+                start, stop = between(found, numbers, bounds.low, bounds.high)
+                part = (
+                    found[max(start, stop - size) : stop][::-1]
+                    if descending
+                    else found[start : min(stop, start + size)]
+                )
+            if not part:
+                return
+            yield from part
+            edge = part[-1].key
+            bounds = bounds._replace(high=edge) if descending else bounds._replace(low=edge)
+            size = min(size * 4, LAST_CHUNK)
+
+    def ordered(
+        self, bounds: Bounds, descending: bool, after: Optional[Tuple[int, int]] = None
+    ) -> Iterator[Tuple[int, int, Row]]:
+        """(signed key, number of the source, row) of all sources, after a place in that order."""
+        sign = -1 if descending else 1
+        streams = [
+            (
+                (sign * row.key, number, row)
+                for row in self.scan(rows, _moved(bounds, descending, after, number), descending)
+            )
+            for number, rows in enumerate(self.sources)
+        ]
+        return heapq.merge(*streams, key=lambda item: item[:2]) if len(streams) > 1 else streams[0]
+
+    def matching(self, query: Json) -> Iterator[View]:
+        """Views of all rows that the filter keeps, newest first, in the shape of the query."""
+        bounds, rest = split_filter(query.get("filter"))
+        views = (View(row) for _, _, row in self.ordered(bounds, True))
+        return self.shaped(query, _kept(views, rest))
+
+    def shaped(self, query: Json, views: Iterator[View]) -> Iterator[View]:
+        shape = query["from"].get("shape")
+        if shape == "summary":
+            return (view for view in views if view.field("is_root"))
+        if shape == "traces":
+            roots = {view.field("root_span_id") for view in views}
+            everything = (View(row) for _, _, row in self.ordered(Bounds(), True))
+            return (view for view in everything if view.field("root_span_id") in roots)
+        return views
+
+
+def _moved(bounds: Bounds, descending: bool, after: Optional[Tuple[int, int]], number: int) -> Bounds:
+    """The bounds of one source when reading goes on after (key, number of the source)."""
+    if after is None:
+        return bounds
+    key, source = after
+    # Keys are unique inside an object only: a later source may still hold a row with the same key.
+    if descending:
+        edge = key + 1 if number > source else key
+        return bounds._replace(high=edge if bounds.high is None else min(edge, bounds.high))
+    edge = key - 1 if number > source else key
+    return bounds._replace(low=edge if bounds.low is None else max(edge, bounds.low))
+
+
+# Filters ---------------------------------------------------------------------------------------------
+
+
+def split_filter(expression: Any) -> Tuple[Bounds, List[Any]]:
+    """What the filter says about keys and ids, and the conditions that are left to test on each row."""
+    bounds, rest = Bounds(), []
+    for condition in _conditions(expression):
+        narrowed = _narrowed(bounds, condition)
+        if narrowed is None:
+            rest.append(condition)
+        else:
+            bounds = narrowed
+    return bounds, rest
+
+
+def _conditions(expression: Any) -> List[Any]:
+    if expression is None:
+        return []
+    if isinstance(expression, dict) and expression.get("op") == "and":
+        return [condition for part in operands(expression) for condition in _conditions(part)]
+    return [expression]
+
+
+def _narrowed(bounds: Bounds, condition: Any) -> Optional[Bounds]:
+    """The bounds with one more condition; None if it is not about keys or ids."""
+    if not isinstance(condition, dict) or not is_literal(condition.get("right")):
+        return None
+    op, value = condition.get("op"), condition["right"].get("value")
+    if is_field(condition.get("left"), "id") and op in ("eq", "in"):
+        ids = {
+            item
+            for item in (value if op == "in" and isinstance(value, list) else [value])
+            if isinstance(item, str)
+        }
+        return bounds._replace(ids=ids if bounds.ids is None else bounds.ids & ids)
+    if not is_field(condition.get("left"), "_pagination_key"):
+        return None
+    if not isinstance(value, str) or len(value) != 21 or value[0] != "p" or not value[1:].isdigit():
+        return None
+    key = int(value[1:])
+    low = {"gt": key, "ge": key - 1, "eq": key - 1}.get(str(op))
+    high = {"lt": key, "le": key + 1, "eq": key + 1}.get(str(op))
+    if low is None and high is None:
+        return None
+    lows = [number for number in (low, bounds.low) if number is not None]
+    highs = [number for number in (high, bounds.high) if number is not None]
+    return Bounds(max(lows, default=None), min(highs, default=None), bounds.ids)
+
+
+def _kept(views: Iterable[View], conditions: Any) -> Iterator[View]:
+    tests = [
+        compile_expression(item)
+        for item in (conditions if isinstance(conditions, list) else _conditions(conditions))
+    ]
+    return (view for view in views if all(test(view) for test in tests))
+
+
+# Pages -----------------------------------------------------------------------------------------------
+
+
+def _is_key_order(query: Json) -> bool:
+    """Whether rows come in order of the key, the default (newest first), and not as whole traces."""
+    sort = query.get("sort") or []
+    if query["from"].get("shape") == "traces":
+        return False
+    return not sort or (len(sort) == 1 and is_field(sort[0].get("expr"), "_pagination_key"))
+
+
+def _answer_page(query: Json, reader: Reader, last_xact: Optional[str]) -> Answer:
+    sort, limit = query.get("sort") or [], query.get("limit", DEFAULT_LIMIT)
+    descending = not sort or sort[0].get("dir") == "desc"
+    after = _read_cursor(query["cursor"], descending) if query.get("cursor") else None
+    bounds, rest = split_filter(query.get("filter"))
+    tests = [compile_expression(condition) for condition in rest]
+    is_summary = query["from"].get("shape") == "summary"
+    project = _projection(query)
+    data: List[bytes] = []
+    last: Optional[Tuple[int, int]] = None
+    for _, number, row in reader.ordered(bounds, descending, after):
+        view = View(row)
+        if not all(test(view) for test in tests) or (is_summary and not view.field("is_root")):
+            continue
+        if len(data) >= limit:
+            return Answer(data, _write_cursor(last, descending) if last else None, last_xact)
+        data.append(project(view))
+        last = (row.key, number)
+    return Answer(data, None, last_xact)
+
+
+def _write_cursor(place: Tuple[int, int], descending: bool) -> str:
+    return base64.b64encode(json.dumps([place[0], place[1], descending]).encode()).decode()
+
+
+def _read_cursor(text: Any, descending: bool) -> Tuple[int, int]:
+    try:
+        key, source, direction = json.loads(base64.b64decode(text, validate=True))
+    except (ValueError, TypeError):
+        raise syntax_error("Invalid cursor") from None
+    if direction is not descending:
+        raise syntax_error("Invalid cursor: it belongs to another order")
+    return int(key), int(source)
+
+
+def _projection(query: Json) -> Callable[[View], bytes]:
+    """How a view becomes the JSON text of an answered row."""
+    items = query.get("select") or [{"op": "star"}]
+    length = query.get("preview_length", -1)
+    if query["from"].get("shape") == "summary" and length < 0:
+        length = SUMMARY_PREVIEW
+    if all(item.get("op") == "star" for item in items) and length < 0:
+        return lambda view: view.row.body + view.row.tail if view.row is not None else _text(view.value())
+    columns = [
+        (item.get("alias"), compile_expression(item if item.get("op") else item.get("expr")))
+        for item in items
+    ]
+
+    def project(view: View) -> bytes:
+        value: Json = {}
+        for alias, column in columns:
+            value.update(column(view) if alias is None else {alias: column(view)})
+        return _text(_shortened(value, length) if length >= 0 else value)
+
+    return project
+
+
+def _text(value: Json) -> bytes:
+    return encode(value).encode("ascii")
+
+
+def _shortened(value: Json, length: int) -> Json:
+    texts = {
+        name: value[name] if isinstance(value[name], str) else encode(value[name])
+        for name in LONG_FIELDS
+        if value.get(name) is not None
+    }
+    return dict(value, **{name: text[:length] + "..." for name, text in texts.items() if len(text) > length})
+
+
+# Groups and other orders -----------------------------------------------------------------------------
+
+
+def _is_grouped(query: Json) -> bool:
+    items = query.get("select") or []
+    return bool(
+        query.get("dimensions") or query.get("measures") or any(has_aggregate(i.get("expr")) for i in items)
+    )
+
+
+def _answer_views(query: Json, views: Iterator[View], last_xact: Optional[str]) -> Answer:
+    """A grouped query, or one in an order that no cursor can follow."""
+    if query.get("cursor"):
+        raise syntax_error("a cursor works only with rows sorted by _pagination_key")
+    if _is_grouped(query):
+        rows = [View(None, row) for row in _groups(query, list(views))]
+        project: Callable[[View], bytes] = lambda view: _text(view.value())  # noqa: E731
+        limit = query.get("limit", len(rows))
+    else:
+        rows = list(views)
+        project, limit = _projection(query), query.get("limit", DEFAULT_LIMIT)
+    for item in reversed(query.get("sort") or []):
+        value = compile_expression(_aliased(query, item.get("expr")))
+        rows.sort(key=lambda view: _sort_key(value(view)), reverse=item.get("dir") == "desc")
+    return Answer([project(view) for view in rows[:limit]], None, last_xact)
+
+
+def _aliased(query: Json, expression: Any) -> Any:
+    """In a grouped query, an expression that was selected stands for its column."""
+    for item in _columns(query) if _is_grouped(query) else []:
+        if item.get("expr") == expression:
+            return {"op": "ident", "name": [item["alias"]]}
+    return expression
+
+
+def _sort_key(value: Any) -> Tuple[int, Any]:
+    if value is None:
+        return (0, 0)
+    if isinstance(value, (int, float)):
+        return (1, value)
+    moment = keys.micros(value) if isinstance(value, str) else None
+    return (2, moment) if moment is not None else (3, value if isinstance(value, str) else encode(value))
+
+
+def _columns(query: Json) -> List[Json]:
+    """The columns of a grouped query: SQL selects them, native clauses list dimensions and measures."""
+    if query.get("sql") or not (query.get("dimensions") or query.get("measures")):
+        return list(query.get("select") or [])
+    return list(query.get("dimensions") or []) + list(query.get("measures") or [])
+
+
+def _groups(query: Json, views: List[View]) -> List[Json]:
+    columns = _columns(query)
+    if any(item.get("op") == "star" for item in columns):
+        raise syntax_error("* cannot be grouped")
+    by_alias = {item["alias"]: item["expr"] for item in columns}
+    dimensions = [_dimension(item, by_alias) for item in query.get("dimensions") or []]
+    getters = [compile_expression(expression) for expression in dimensions]
+    groups: Dict[str, List[View]] = {} if dimensions else {"[]": []}
+    for view in views:
+        groups.setdefault(encode([getter(view) for getter in getters]), []).append(view)
+    makers = [(item["alias"], _column(item["expr"], dimensions)) for item in columns]
+    found = [{alias: make(members) for alias, make in makers} for members in groups.values()]
+    if query.get("final_filter"):
+        keep = compile_expression(_aliased(query, query["final_filter"]))
+        found = [row for row in found if keep(View(None, row))]
+    return found
+
+
+def _dimension(item: Json, by_alias: Dict[str, Any]) -> Any:
+    """GROUP BY may name a column by its alias."""
+    expression = item["expr"]
+    if expression.get("op") == "ident" and len(expression["name"]) == 1:
+        return by_alias.get(expression["name"][0], expression)
+    return expression
+
+
+def _column(expression: Json, dimensions: List[Any]) -> Callable[[List[View]], Any]:
+    if has_aggregate(expression):
+        return aggregate(expression)
+    if expression not in dimensions:
+        raise syntax_error("a column is neither grouped by nor aggregated")
+    value = compile_expression(expression)
+    return lambda members: value(members[0])
+
+
+# GET and POST .../fetch ------------------------------------------------------------------------------
+
+
+def fetch_page(rows: RowSet, values: Json) -> Tuple[List[bytes], Optional[str]]:
+    """Whole traces, newest transaction first, over the history of the rows: an id can come again, older."""
+    moment = keys.moment_of_xact(values["version"]) if values.get("version") else None
+    found, _ = rows.at(moment)
+    live = {row.id for row in found}
+    states = list(found)
+    if moment is None:
+        states += [row for row, _ in rows.past if row.id in live]
+    states.sort(key=lambda row: (row.moment, row.key), reverse=True)
+    start = _fetch_start(values.get("cursor"), states)
+    limit = None if values.get("limit") in (None, "") else int(values["limit"])
+    page: Dict[str, Row] = {}  # inside a page only the newest state of a row
+    roots: Set[str] = set()
+    for number in range(start, len(states)):
+        row = states[number]
+        root = str(row.value()["root_span_id"])
+        if limit is not None and root not in roots and len(roots) >= limit:
+            place = states[number - 1]
+            return _texts(page), _write_cursor((place.key, place.moment), True) if page else None
+        roots.add(root)
+        page.setdefault(row.id, row)
+    return _texts(page), None
+
+
+def _texts(page: Dict[str, Row]) -> List[bytes]:
+    return [row.body + row.tail for row in page.values()]
+
+
+def _fetch_start(cursor: Any, states: List[Row]) -> int:
+    if not cursor:
+        return 0
+    key, moment = _read_cursor(cursor, True)
+    return sum(1 for row in states if (row.moment, row.key) >= (moment, key))

@@ -1,0 +1,272 @@
+"""Every setting, from the environment, `.env` and flags, frozen. Flags win over the environment, the environment over `.env`.
+
+The table below is the one place where a setting is named; `.env.example` and the README are kept equal to it by tests.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+from bt_migrate.errors import UsageError
+from bt_migrate.resources import ROW_KINDS, SELECTABLE
+from bt_migrate.windows import window_bound
+
+DEFAULT_URL = "https://api.braintrust.dev"
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+LOG_FORMATS = ("text", "json")
+
+
+def _whole(name: str, text: str, least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise UsageError(f"{name}: {text[:40]!r} is not a whole number of at least {least}")
+    return number
+
+
+def _positive(name: str, text: str) -> int:
+    return _whole(name, text, 1)
+
+
+def _not_negative(name: str, text: str) -> int:
+    return _whole(name, text, 0)
+
+
+def _seconds(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 86400:
+        raise UsageError(f"{name}: {text[:40]!r} is not a number of seconds")
+    return number
+
+
+def _ratio(name: str, text: str) -> float:
+    number = _seconds(name, text)
+    if not 0 < number <= 1:
+        raise UsageError(f"{name}: {text[:40]!r} is not a ratio above 0 and at most 1")
+    return number
+
+
+def _switch(name: str, text: str) -> bool:
+    if text.lower() in ("true", "1", "yes", "on"):
+        return True
+    if text.lower() in ("false", "0", "no", "off"):
+        return False
+    raise UsageError(f"{name}: {text[:40]!r} is neither true nor false")
+
+
+def _text(name: str, text: str) -> str:
+    return text
+
+
+def _url(name: str, text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"{name}: {text[:80]!r} is not an http(s) URL such as {DEFAULT_URL}")
+    if parts.username or parts.password:
+        raise UsageError(f"{name}: leave the user and password out of the URL")
+    return text.rstrip("/")
+
+
+def _level(name: str, text: str) -> str:
+    if text.upper() not in LOG_LEVELS:
+        raise UsageError(f"{name}: {text[:40]!r} is none of {', '.join(LOG_LEVELS)}")
+    return text.upper()
+
+
+def _format(name: str, text: str) -> str:
+    if text.lower() not in LOG_FORMATS:
+        raise UsageError(f"{name}: {text[:40]!r} is none of {', '.join(LOG_FORMATS)}")
+    return text.lower()
+
+
+def _names(name: str, text: str) -> Tuple[str, ...]:
+    """Comma-separated names; one that holds a comma stands in double quotes."""
+    try:
+        rows = list(csv.reader([text], skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise UsageError(f"{name}: {text[:80]!r}: {error}") from None
+    return tuple(one for row in rows for one in row if one.strip())
+
+
+def _resources(name: str, text: str) -> Tuple[str, ...]:
+    asked = [one.strip() for one in _names(name, text)]
+    unknown = [one for one in asked if one not in SELECTABLE and one != "all"]
+    if unknown:
+        raise UsageError(f"{name}: unknown resource {unknown[0]!r}; known are: all, {', '.join(SELECTABLE)}")
+    if not asked or "all" in asked:
+        return SELECTABLE
+    return tuple(one for one in SELECTABLE if one in asked)
+
+
+def _after(name: str, text: str) -> Optional[str]:
+    return window_bound(name, text)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: its field here, its name in the environment, default as text, how it is read, and one line for people."""
+
+    field: str
+    env: str
+    default: str
+    read: Callable[[str, str], Any]
+    about: str
+
+
+TABLE: Tuple[Setting, ...] = (
+    Setting("source_api_key", "BT_SOURCE_API_KEY", "", _text, "API key of the organization to move from (read rights suffice)"),
+    Setting("source_url", "BT_SOURCE_URL", DEFAULT_URL, _url, "API URL of the source's data plane"),
+    Setting("dest_api_key", "BT_DEST_API_KEY", "", _text, "API key of the organization to move into (write rights)"),
+    Setting("dest_url", "BT_DEST_URL", DEFAULT_URL, _url, "API URL of the destination's data plane"),
+    Setting("source_org", "BT_SOURCE_ORG", "", _text, "name of the source organization, where the key sees several"),
+    Setting("dest_org", "BT_DEST_ORG", "", _text, "name of the destination organization, where the key sees several"),
+    Setting("log_level", "LOG_LEVEL", "INFO", _level, "DEBUG, INFO, WARNING or ERROR"),
+    Setting("log_format", "LOG_FORMAT", "text", _format, "text, or json for one JSON object per line"),
+    Setting("resources", "MIGRATION_RESOURCES", "all", _resources, "comma-separated resources to move"),
+    Setting("projects", "MIGRATION_PROJECTS", "", _names, "comma-separated names of source projects; empty for all"),
+    Setting("batch_size", "MIGRATION_BATCH_SIZE", "100", _positive, "objects per list page and per batch of creations"),
+    Setting("retry_attempts", "MIGRATION_RETRY_ATTEMPTS", "3", _not_negative, "retries of a failed request; 0 fails fast"),
+    Setting("retry_delay", "MIGRATION_RETRY_DELAY", "1.0", _seconds, "seconds before the first retry; doubles with each"),
+    Setting("max_concurrent", "MIGRATION_MAX_CONCURRENT", "10", _positive, "requests in flight per organization"),
+    Setting("checkpoint_interval", "MIGRATION_CHECKPOINT_INTERVAL", "50", _positive, "objects or row batches between checkpoints"),
+    Setting("state_dir", "MIGRATION_STATE_DIR", "./checkpoints", _text, "folder of runs, or a run, or a project in a run"),
+    Setting("resume_run_dir", "MIGRATION_RESUME_RUN_DIR", "", _text, "run directory to resume; wins over MIGRATION_STATE_DIR"),
+    Setting("fetch_limit", "MIGRATION_EVENTS_FETCH_LIMIT", "1000", _positive, "rows per page read (the API's most is 1000)"),
+    Setting("insert_batch_size", "MIGRATION_EVENTS_INSERT_BATCH_SIZE", "200", _positive, "rows per insert request"),
+    Setting("use_seen_db", "MIGRATION_EVENTS_USE_SEEN_DB", "true", _switch, "remember each delivered row in SQLite"),
+    Setting("max_request_bytes", "MIGRATION_INSERT_MAX_REQUEST_BYTES", "6291456", _positive, "largest insert request the server takes"),
+    Setting("headroom_ratio", "MIGRATION_INSERT_REQUEST_HEADROOM_RATIO", "0.75", _ratio, "part of that size that is used"),
+    Setting("attachment_max_bytes", "MIGRATION_ATTACHMENT_MAX_BYTES", "52428800", _positive, "larger attachments stay where they are"),
+    Setting("created_after", "MIGRATION_CREATED_AFTER", "", _after, "only logs and experiments created at or after this date"),
+    Setting("created_before", "MIGRATION_CREATED_BEFORE", "", _after, "only logs and experiments created before this date"),
+)  # fmt: skip
+
+ROW_SETTINGS = ("fetch_limit", "insert_batch_size", "use_seen_db")  # overridable per kind of rows
+ROW_OVERRIDES: Tuple[Setting, ...] = tuple(
+    replace(
+        setting,
+        field=f"{kind.name}.{setting.field}",
+        env=setting.env.replace("EVENTS", kind.setting),
+        default="",
+        about=f"{setting.about}: for {kind.name} only",
+    )
+    for kind in ROW_KINDS.values()
+    for setting in TABLE
+    if setting.field in ROW_SETTINGS
+)
+
+
+@dataclass(frozen=True)
+class RowSettings:
+    """How rows of one kind are read and written."""
+
+    fetch_limit: int
+    insert_batch_size: int
+    use_seen_db: bool
+    max_batch_bytes: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one process. Keys are kept out of `repr`."""
+
+    source_api_key: str = field(repr=False)
+    dest_api_key: str = field(repr=False)
+    source_url: str
+    dest_url: str
+    source_org: str
+    dest_org: str
+    log_level: str
+    log_format: str
+    resources: Tuple[str, ...]
+    projects: Tuple[str, ...]
+    batch_size: int
+    retry_attempts: int
+    retry_delay: float
+    max_concurrent: int
+    checkpoint_interval: int
+    state_dir: str
+    resume_run_dir: str
+    fetch_limit: int
+    insert_batch_size: int
+    use_seen_db: bool
+    max_request_bytes: int
+    headroom_ratio: float
+    attachment_max_bytes: int
+    created_after: Optional[str]
+    created_before: Optional[str]
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    dry_run: bool = False
+    new_run: bool = False
+
+    def rows(self, kind: str) -> RowSettings:
+        """The row settings of a kind, its own overrides first."""
+        chosen = {name: self.overrides.get(f"{kind}.{name}", getattr(self, name)) for name in ROW_SETTINGS}
+        return RowSettings(max_batch_bytes=int(self.max_request_bytes * self.headroom_ratio), **chosen)
+
+    def selects(self, resource: str) -> bool:
+        return resource in self.resources
+
+
+def load_settings(flags: Mapping[str, Any], environ: Optional[Mapping[str, str]] = None) -> Settings:
+    """Settings from flags (field -> text or None), the environment and the `.env` file.
+
+    `flags["env_file"]` names the file; without it `.env` in the current folder is read if it is there. Raises UsageError naming
+    the setting at fault; its value is never a key.
+    """
+    env = _environment(flags.get("env_file"), os.environ if environ is None else environ)
+    values = {setting.field: _value(setting, flags.get(setting.field), env) for setting in TABLE}
+    overrides = {
+        s.field: _value(s, flags.get(s.field), env) for s in ROW_OVERRIDES if flags.get(s.field) or env.get(s.env, "").strip()
+    }
+    _check_keys(values)
+    if values["created_after"] and values["created_before"] and values["created_after"] >= values["created_before"]:
+        raise UsageError("MIGRATION_CREATED_AFTER is not before MIGRATION_CREATED_BEFORE: the window is empty")
+    return Settings(overrides=overrides, dry_run=bool(flags.get("dry_run")), new_run=bool(flags.get("new_run")), **values)
+
+
+def _value(setting: Setting, flag: Optional[str], env: Mapping[str, str]) -> Any:
+    text = flag if flag is not None else env.get(setting.env, "").strip() or setting.default
+    name = setting.env if flag is None else "--" + setting.field.replace("_", "-")
+    return setting.read(name, text)
+
+
+def _environment(env_file: Optional[str], environ: Mapping[str, str]) -> Dict[str, str]:
+    path = Path(env_file) if env_file else Path(".env")
+    if env_file and not path.is_file():
+        raise UsageError(f"--env-file: there is no file {env_file}")
+    try:
+        # interpolate off: a `$` in a key is a `$`
+        from_file = dotenv_values(path, interpolate=False) if path.is_file() else {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as an .env file: {error}") from None
+    merged = {name: value for name, value in from_file.items() if value is not None}
+    merged.update({name: value for name, value in environ.items() if value.strip()})
+    return merged
+
+
+def _check_keys(values: Mapping[str, Any]) -> None:
+    for name in ("source_api_key", "dest_api_key"):
+        setting = next(one for one in TABLE if one.field == name)
+        key = values[name]
+        if not key:
+            raise UsageError(f"{setting.env} is not set; put it into .env or the environment (keys are never flags)")
+        if not key.isascii() or any(char.isspace() or not char.isprintable() for char in key):
+            raise UsageError(f"{setting.env} holds a character that no key has (a space or a line break?)")
+
+
+def env_names() -> List[str]:
+    """Every name that is read from the environment, in the order of the table."""
+    return [setting.env for setting in (*TABLE, *ROW_OVERRIDES)]

@@ -1,0 +1,50 @@
+"""What every test gets: an environment without settings of the person who runs it, and an empty HOME."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Iterator
+
+import pytest
+
+if TYPE_CHECKING:
+    from bt_migrate.sandbox.server import Sandbox
+
+SCRUBBED_PREFIXES = ("BT_", "MIGRATION_", "LOG_", "BRAINTRUST_")
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY", "NO_PROXY")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run what takes minutes or the network too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        return
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.skip(reason="runs with --long"))
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith(SCRUBBED_PREFIXES) or name.upper() in PROXY_VARIABLES:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture
+def home() -> Path:
+    """The empty HOME of this test."""
+    return Path(os.environ["HOME"])
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A local Braintrust without organizations."""
+    from bt_migrate.sandbox.server import Sandbox
+
+    with Sandbox() as running:
+        yield running
