@@ -123,13 +123,22 @@ class Api:
         self.requests_sent = 0
         self.retries = 0
         self._auth = BearerAuth(key)
-        self._attempts = attempts
+        self.attempts = attempts
         self._delay_s = delay_s
         self._slots = threading.BoundedSemaphore(max_concurrent)
         self._stop = stop or threading.Event()
         self._local = threading.local()
         self._counting = threading.Lock()
         self._proven = False  # a request was answered 2xx: the key is good
+
+    def check(self) -> None:
+        """Raises Interrupted once somebody asked for the end."""
+        if self._stop.is_set():
+            raise Interrupted("interrupted; what was in flight is finished and written down")
+
+    def pause(self) -> None:
+        """Wait as before a retry."""
+        self._wait(self._delay_s)
 
     # -- reading
 
@@ -224,17 +233,17 @@ class Api:
                 self._proven = True
                 return answer
             except ApiError as error:
-                if error.status == 429 and self._attempts and rate_limited < RATE_LIMIT_TRIES:
+                if error.status == 429 and self.attempts and rate_limited < RATE_LIMIT_TRIES:
                     rate_limited += 1
                     self._slow_down(error, rate_limited)
                     continue
-                if failures >= self._attempts or not self._worth_retrying(error, retry_statuses):
+                if failures >= self.attempts or not self._worth_retrying(error, retry_statuses):
                     raise
                 pause, problem = error.retry_after or 0.0, str(error)
             except (requests.RequestException, NetworkError) as error:
                 # A host that answered before may be back in a moment: an outage has a bound in time, not in tries.
-                outage = self._proven and self._attempts and time.monotonic() - started < OUTAGE_S
-                if not outage and (failures >= self._attempts or _connect_failed(error)):
+                outage = self._proven and self.attempts and time.monotonic() - started < OUTAGE_S
+                if not outage and (failures >= self.attempts or _connect_failed(error)):
                     raise self._network_error(method, path, error) from None
                 pause, problem = 0.0, type(error).__name__
             failures += 1
@@ -339,7 +348,7 @@ class Api:
         if session is None:
             session = requests.Session()
             retry = Retry(
-                total=None, connect=self._attempts, read=False, redirect=False, status=0, other=0, backoff_factor=self._delay_s
+                total=None, connect=self.attempts, read=False, redirect=False, status=0, other=0, backoff_factor=self._delay_s
             )
             for scheme in ("https://", "http://"):
                 session.mount(scheme, HTTPAdapter(max_retries=retry))

@@ -16,7 +16,7 @@ from typing import IO, Any, Dict, Mapping, Optional, cast
 import requests
 
 from bt_migrate.api import Api, shown
-from bt_migrate.errors import ApiError, MigrationError
+from bt_migrate.errors import ApiError, MigrationError, NetworkError
 from bt_migrate.references import value_at
 from bt_migrate.rows import attachment_places
 from bt_migrate.state import CopiedAttachments
@@ -70,12 +70,25 @@ class AttachmentCopier:
                 return self.not_copied[key]
             if not self._copied.has(key):
                 try:
-                    self._copy(reference)
+                    self._copy_with_retries(reference)
                 except (NotCopied, ApiError) as error:
+                    if isinstance(error, ApiError) and error.status >= 500:
+                        raise  # the server's trouble, not the attachment's: the stream is resumed later
                     self.not_copied[key] = str(error)
                     log.warning("attachment %s was not copied: %s", key, error, extra={"event": "attachment_failed"})
                     return str(error)
         return None
+
+    def _copy_with_retries(self, reference: Mapping[str, Any]) -> None:
+        """A signed URL may expire and a transfer may break off: each try asks for new URLs. The same key names the same bytes."""
+        for left in range(self._source.attempts, -1, -1):
+            try:
+                return self._copy(reference)
+            except (NetworkError, ApiError) as error:
+                if not left or (isinstance(error, ApiError) and not error.path.startswith("http")):
+                    raise
+                log.info("attachment %s: %s; trying again", reference["key"], error)
+                self._source.pause()
 
     def _copy(self, reference: Mapping[str, Any]) -> None:
         key, new_key = reference["key"], dest_key(self._dest.org_id, reference["key"])
@@ -104,12 +117,12 @@ class AttachmentCopier:
                 digest.update(chunk)
                 spool.write(chunk)
         except requests.RequestException as problem:
-            raise NotCopied(f"download broke off ({type(problem).__name__})") from None
+            raise NetworkError(f"source: download of an attachment broke off ({type(problem).__name__})") from None
         finally:
             response.close()
         expected = response.headers.get("Content-Length")
         if expected and expected.isdigit() and not response.headers.get("Content-Encoding") and int(expected) != size:
-            raise NotCopied(f"download from {shown(response.url)} was cut off")
+            raise NetworkError(f"source: download from {shown(response.url)} was cut off")
         return size, digest.hexdigest()
 
     def _upload(self, key: str, named: Mapping[str, str], spool: IO[bytes], size: int) -> None:

@@ -60,6 +60,7 @@ class Catalog:
         self._lists: Dict[Tuple[str, str, str], List[dict]] = {}
         self._by_key: Dict[Tuple[str, str], Dict[tuple, dict]] = {}
         self._source_by_id: Dict[str, Dict[str, Optional[dict]]] = defaultdict(dict)
+        self._twin_ids: Optional[Dict[str, str]] = None
         self._known: Optional[Dict[str, Tuple[str, ...]]] = None
         self._mapping: Dict[str, Dict[str, str]] = defaultdict(dict)
         for states in run.all_objects():
@@ -84,15 +85,21 @@ class Catalog:
         return self._list(self.source, resource)
 
     def source_objects(self, resource: Resource, project_id: str) -> List[dict]:
-        """Those of one project.
-
-        Functions are listed without the prompts, which share their store and may appear in both lists.
-        """
+        """Those of one project. What appears as a prompt and as a function (they share one store) is moved once."""
         objects = [one for one in self.source_list(resource) if one.get("project_id") == project_id]
-        if resource is FUNCTIONS:
-            prompts = {one["id"] for one in self.source_list(PROMPTS)}
-            objects = [one for one in objects if one["id"] not in prompts]
+        if resource.name in CALLABLE:
+            twins = self._twins()
+            objects = [one for one in objects if twins.get(one["id"], resource.name) == resource.name]
         return objects
+
+    def _twins(self) -> Dict[str, str]:
+        """id -> the resource as which it is moved, for what is in both lists: a function if only a function's fields hold all of it."""
+        if self._twin_ids is None:
+            prompts = {one["id"] for one in self.source_list(PROMPTS)}
+            both = [one for one in self.source_list(FUNCTIONS) if one["id"] in prompts]
+            wide = {one["id"]: any(one.get(name) for name in ("function_type", "origin", "function_schema")) for one in both}
+            self._twin_ids = {one: FUNCTIONS.name if function else PROMPTS.name for one, function in wide.items()}
+        return self._twin_ids
 
     def dest_objects(self, resource: Resource, project_id: str = "") -> List[dict]:
         """The destination's objects of a kind, of one project where the kind has projects."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier, dest_key
 from bt_migrate.catalog import PLANNED, Catalog
@@ -49,8 +49,6 @@ log = logging.getLogger("bt_migrate.objects")
 WOULD_CREATE = "planned"  # the outcome that a dry run gives to what it would create
 FOUND_EXISTING = "x-bt-found-existing"  # header of a POST that created nothing
 
-Skip = Callable[[dict], Optional[str]]
-
 
 @dataclass(frozen=True)
 class Item:
@@ -75,7 +73,6 @@ def copy_objects(
     resource: Resource,
     items: Sequence[Item],
     *,
-    skip: Optional[Skip] = None,
     copier: Optional[AttachmentCopier] = None,
 ) -> None:
     """Bring every item to an outcome. Objects that an earlier process of this run completed are not looked at again."""
@@ -83,7 +80,7 @@ def copy_objects(
     for item in items:
         if item.states.completed(item.source["id"]):
             continue
-        reason = skip_reason(catalog, resource, item.source, skip)
+        reason = skip_reason(catalog, resource, item.source)
         if reason:
             _record_skipped(catalog, resource, item, reason)
         else:
@@ -109,6 +106,7 @@ def _copy_batch(
     """Write down what is about to be made, make it, write down what became of it: a crash in between finds its own objects as
     its own.
     """
+    catalog.dest.check()
     touched = {id(item.states): item.states for item in batch}.values()
     planned = [_plan(catalog, resource, item) for item in batch]
     if not catalog.settings.dry_run:
@@ -125,13 +123,13 @@ def _copy_batch(
             states.save()
 
 
-def skip_reason(catalog: Catalog, resource: Resource, source: dict, skip: Optional[Skip]) -> str:
+def skip_reason(catalog: Catalog, resource: Resource, source: dict) -> str:
     """Why an object is not moved, "" if it is."""
     settings = catalog.settings
     if resource is EXPERIMENTS and not in_window(source.get("created"), settings.created_after, settings.created_before):
         return "outside of the date window"
     reason = CANNOT_MOVE[resource.name](source) if resource.name in CANNOT_MOVE else None
-    return reason or (skip(source) if skip else None) or ""
+    return reason or ""
 
 
 def _record_skipped(catalog: Catalog, resource: Resource, item: Item, reason: str) -> None:
@@ -209,14 +207,14 @@ def _plan(catalog: Catalog, resource: Resource, item: Item) -> Tuple[Item, Actio
     if resource is PROJECT_SETTINGS and existing and settings_cannot_move(existing):
         existing = None  # a project without settings: they are there to be made
     action = plan_object(resource, item.source, prepared.body, existing, wanting)
-    reason = _not_placeable(resource, item.source, prepared.body)
+    reason = not_placeable(resource, item.source, prepared.body)
     if reason:
         action = replace(action, verb=SKIPPED, reason=reason)
         prepared.findings = [one for one in prepared.findings if one["severity"] != FAILURE]
     return item, action, prepared
 
 
-def _not_placeable(resource: Resource, source: dict, body: Dict[str, Any]) -> str:
+def not_placeable(resource: Resource, source: dict, body: Dict[str, Any]) -> str:
     """Why a view or ACL has no place in the destination, "" if it has.
 
     An ACL without its user, group or role would grant something else.

@@ -54,12 +54,12 @@ class Copying:
     catalog: Catalog
     copier: AttachmentCopier
     pool: ThreadPoolExecutor
-    stop: threading.Event
     halt: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
-        if self.stop.is_set() or self.halt.is_set():
-            raise Interrupted("interrupted; what was in flight is written and the checkpoint is kept")
+        self.catalog.dest.check()
+        if self.halt.is_set():
+            raise Interrupted("another stream ended the run; the checkpoint is kept")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Batch:
     notes: Notes
 
 
-def copy_streams(catalog: Catalog, streams: Sequence[RowStream], copier: AttachmentCopier, stop: threading.Event) -> None:
+def copy_streams(catalog: Catalog, streams: Sequence[RowStream], copier: AttachmentCopier) -> None:
     """Copy every stream to its end, some at once. What the API says of one object is that stream's failure; anything else ends
     the run, after all streams have written their checkpoints.
     """
@@ -89,7 +89,7 @@ def copy_streams(catalog: Catalog, streams: Sequence[RowStream], copier: Attachm
     pool = ThreadPoolExecutor(workers, thread_name_prefix="insert")
     streaming = ThreadPoolExecutor(min(STREAMS_AT_ONCE, workers), thread_name_prefix="stream")
     with pool, streaming:  # left from the back: the streams end before the pool that they use
-        copying = Copying(catalog, copier, pool, stop)
+        copying = Copying(catalog, copier, pool)
         futures = [streaming.submit(_copy_recorded, copying, stream) for stream in streams]
     errors = [error for error in (future.exception() for future in futures) if error is not None]
     errors.sort(key=lambda error: isinstance(error, Interrupted))  # the cause before those that stopped because of it

@@ -62,6 +62,15 @@ ROWS = (
     Option("--max-request-bytes", "max_request_bytes", "largest insert request that the server takes (default: 6291456)", "N"),
     Option("--headroom-ratio", "headroom_ratio", "use this part of it (default: 0.75)", "RATIO"),
 )
+FULL = Option("--full", "full", "compare every row by content, not only the counts", switch=True)
+OWN: Dict[str, Sequence[Option]] = {
+    "verify": (FULL,),
+    "migrate-all": (
+        Option("--demo", "demo", "move an example organization between two local ones; needs no settings", switch=True),
+        Option("--no-verify", "no_verify", "do not compare both organizations at the end", switch=True),
+        FULL,
+    ),
+}  # options that only one program has
 GROUPS = (("selection", SELECTION), ("run", RUN), ("logging", LOGGING), ("tuning", TUNING), ("rows", ROWS))
 
 
@@ -78,7 +87,9 @@ def make_parser(program: str, description: str) -> argparse.ArgumentParser:
         prog=program, description=description.strip(), formatter_class=_Formatter, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"bt_migrate {__version__}")
-    for title, options in GROUPS:
+    for title, options in (("this program", OWN.get(program, ())), *GROUPS):
+        if not options:
+            continue
         group = parser.add_argument_group(title)
         for option in options:
             if option.switch:

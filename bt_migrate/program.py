@@ -11,29 +11,38 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.api import Api
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import Catalog, connect
-from bt_migrate.errors import EXIT_INTERRUPTED, Interrupted, MigrationError, UsageError
+from bt_migrate.errors import EXIT_INTERRUPTED, EXIT_OK, MigrationError, UsageError
 from bt_migrate.options import flags_of, make_parser
 from bt_migrate.progress import start_logging
-from bt_migrate.report import SUMMARY_FILE, exit_code_of, status_of, summary_text, write_report
+from bt_migrate.report import SUMMARY_FILE, build_report, exit_code_of, short_text, status_of, write_report
 from bt_migrate.settings import Settings, load_settings
-from bt_migrate.state import CopiedAttachments, RunDirectory, find_run, now
-from bt_migrate.work import Work, finish_waiting, tell_waiting
+from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, RunDirectory, find_run, now
+from bt_migrate.work import Work, finish_waiting, incomplete_streams, tell_waiting
 
 log = logging.getLogger("bt_migrate")
 
 Step = Tuple[str, Callable[[Work], None]]  # the phase's name and what it does
 
 
-def run_program(argv: Optional[Sequence[str]], command: str, description: str, steps: Sequence[Step]) -> int:
-    """Run the steps as one program; gives back its exit code. Every error ends as one line on stderr."""
+def run_program(
+    argv: Optional[Sequence[str]],
+    command: str,
+    description: str,
+    steps: Sequence[Step],
+    environ: Optional[Mapping[str, str]] = None,
+) -> int:
+    """Run the steps as one program; gives back its exit code. Every error ends as one line on stderr.
+
+    `environ` takes the place of the environment and of `.env`.
+    """
     flags = flags_of(make_parser(command, description), argv)
     try:
-        settings = load_settings(flags)
+        settings = load_settings(flags, environ)
     except MigrationError as error:
         return _told(error)
     start_logging(settings.log_level, settings.log_format, (settings.source_api_key, settings.dest_api_key))
@@ -112,59 +121,54 @@ def _in_run(
     session: Dict[str, Any] = {"started": now(), "command": command}
     run.data["sessions"].append(session)
     run.save()
-    resumed = "resuming" if len(run.data["sessions"]) > 1 else "starting"
-    log.info(
-        "%s run %s: %s -> %s",
-        resumed,
-        run.path,
-        source.display_name,
-        dest.display_name,
-        extra={"event": "run", "run": str(run.path)},
-    )
+    word = "resuming" if len(run.data["sessions"]) > 1 else "starting"
+    sides = f"{source.display_name} -> {dest.display_name}"
+    log.info("%s run %s: %s", word, run.path, sides, extra={"event": "run", "run": str(run.path)})
     code: Optional[int] = None
     try:
         copied = CopiedAttachments(run.path / "attachments.sqlite3")
         copier = AttachmentCopier(source, dest, copied, settings.attachment_max_bytes)
         work = Work(settings, Catalog(source, dest, run, settings), run, copier, stop)
-        _do_steps(work, steps)
-        whole = len(steps) > 1
-        tell_waiting(work, final=whole)
-        if whole:
-            run.data["finished"] = True
-        code = 0
-    except Interrupted:
-        code = EXIT_INTERRUPTED
-        raise
+        _do_steps(work, steps, whole=run.data["selection"] == identity_of(settings, source, dest)["selection"])
+        code = EXIT_OK
     except MigrationError as error:
         session["error"] = str(error)
         code = error.exit_code
         raise
     finally:
         session.update(ended=now(), seconds=round(time.monotonic() - started, 3))
-        run.save()
-        report = write_report(run, status_of(code))
-        if code == 0:
-            code = exit_code_of(report)
-            report = write_report(run, status_of(code))
-        print(summary_text(report))
-        print(f"Report: {run.path / SUMMARY_FILE}")
+        code = _tell(run, code)
     return code
 
 
-def _do_steps(work: Work, steps: Sequence[Step]) -> None:
-    """Each phase that is not done yet.
+def _tell(run: RunDirectory, code: Optional[int]) -> int:
+    """Write and print the report; gives back the exit code, which is 1 where a run came to its end without everything having arrived."""
+    report = build_report(run, status_of(code))
+    if code == EXIT_OK:
+        code = exit_code_of(report)
+        report = build_report(run, status_of(code))
+    run.data["wrote"] = bool({CREATED, UPDATED} & {*report["totals"]["objects"], *report["totals"]["rows"]})
+    run.save()
+    write_report(run, report)
+    print(short_text(report))
+    print(f"Report: {run.path / SUMMARY_FILE}")
+    return code or EXIT_OK
 
-    A phase whose rows did not all come to their end stays open: the same command resumes it.
+
+def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
+    """Each phase that is not done yet. A phase stays open where rows did not come to their end, or where only a part (not the `whole`) of
+    the run's selection was asked for: the same command resumes it.
     """
     for number, (name, phase) in enumerate(steps, 1):
         if work.run.phase_done(name):
-            log.info(
-                "phase %d of %d: %s was done before", number, len(steps), name, extra={"event": "phase_skipped", "phase": name}
-            )
+            log.info("phase %d of %d: %s was done before", number, len(steps), name, extra={"event": "phase_skipped", "phase": name})
             continue
-        if work.stop.is_set():
-            raise Interrupted("interrupted between two phases")
+        work.catalog.dest.check()
         log.info("phase %d of %d: %s", number, len(steps), name, extra={"event": "phase", "phase": name})
         phase(work)
         finish_waiting(work)
-        work.run.mark_phase_done(name)
+        if whole and not incomplete_streams(work.run):
+            work.run.mark_phase_done(name)
+    tell_waiting(work, final=len(steps) > 1)
+    if len(steps) > 1 and all(work.run.phase_done(name) for name, _ in steps):
+        work.run.data["finished"] = True

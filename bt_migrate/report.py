@@ -179,8 +179,39 @@ def summary_text(report: Dict[str, Any]) -> str:
     lines += _skips(report) + _problem_lines(report) + _finding_lines(report)
     if report["verification"]:
         lines += ["", f"Verification: {report['verification']['text']}"]
+        lines += [f"  {_difference(one)}" for one in report["verification"]["differences"]]
     lines += ["", "Next", *(f"  {command}" for command in report["next_commands"]), ""]
     return "\n".join(lines)
+
+
+def short_text(report: Dict[str, Any]) -> str:
+    """The report on one screen: counts per resource, problems, findings by kind."""
+    source, dest = report["source"], report["destination"]
+    lines = [
+        f"{'Dry run' if report['dry_run'] else 'Migration'} {report['status']}: {source['org_name']} -> {dest['org_name']}, "
+        f"{report['duration_seconds']:.1f} s",
+        *_table(["objects", "listed", "outcomes"], _by_name(report["objects"], "resource", "listed")),
+    ]
+    if report["rows"]:
+        lines += _table(["rows", "read", "outcomes"], _by_name(report["rows"], "kind", "fetched"))
+    lines += _problem_lines(report)[:SHOWN_PER_KIND]
+    kinds = Counter({kind: sum(one.get("count", 1) for one in report["findings"] if one["kind"] == kind) for kind in KINDS})
+    lines += [f"{KINDS[kind][0].capitalize()}: {KINDS[kind][1]} ({count:,})" for kind, count in kinds.items() if count]
+    if report["verification"]:
+        lines.append(f"Verification: {report['verification']['text']}")
+    lines += [f"Next: {command}" for command in report["next_commands"]]
+    return "\n".join(lines)
+
+
+def _by_name(entries: List[Dict[str, Any]], name: str, count: str) -> List[List[str]]:
+    """Table rows summed over projects."""
+    rows = []
+    for one in dict.fromkeys(entry[name] for entry in entries):
+        ours = [entry for entry in entries if entry[name] == one]
+        rows.append(
+            [one, f"{sum(entry[count] for entry in ours):,}", _counts(_sum(entry["outcomes"] for entry in ours)) or "none"]
+        )
+    return rows
 
 
 def _row_words(one: Dict[str, Any]) -> str:
@@ -233,6 +264,15 @@ def _finding_lines(report: Dict[str, Any]) -> List[str]:
     return lines
 
 
+def _difference(one: Dict[str, Any]) -> str:
+    """One line of the comparison that is not a match."""
+    where = f" of {_shown(one['project'])}" if one["project"] else ""
+    more = [str(one[name]) for name in ("row", "detail") if one.get(name)] + (
+        [", ".join(one["fields"])] if one.get("fields") else []
+    )
+    return f"{one['outcome']}: {one['resource']} {_shown(str(one['name']))!r}{where} [{one['id']}] {': '.join(more)}".rstrip()
+
+
 def _finding_line(one: Dict[str, Any]) -> str:
     where = f" of {_shown(one['project'])}" if one.get("project") else ""
     parts = [f"{one['resource']} {_shown(str(one.get('name', '')))!r}{where}"]
@@ -242,13 +282,11 @@ def _finding_line(one: Dict[str, Any]) -> str:
     return ": ".join(parts) + (f" -> {one['next']}" if one.get("next") else "")
 
 
-def write_report(run: RunDirectory, status: str) -> Dict[str, Any]:
-    """Write the report, the summary and the findings into the run directory; gives back the report."""
-    report = build_report(run, status)
+def write_report(run: RunDirectory, report: Dict[str, Any]) -> None:
+    """Write the report, the summary and the findings into the run directory."""
     write_json(run.path / REPORT_FILE, report)
     _write_private(run.path / SUMMARY_FILE, summary_text(report))
     _write_private(run.path / FINDINGS_FILE, "".join(json.dumps(one) + "\n" for one in report["findings"]))
-    return report
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -168,6 +168,9 @@ ROW_OVERRIDES: Tuple[Setting, ...] = tuple(
 )
 
 
+SWITCHES = ("dry_run", "new_run", "full")  # flags only
+
+
 @dataclass(frozen=True)
 class RowSettings:
     """How rows of one kind are read and written."""
@@ -210,6 +213,8 @@ class Settings:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     dry_run: bool = False
     new_run: bool = False
+    full: bool = False  # verification reads every row
+    verify: bool = True  # migrate-all compares at the end
 
     def rows(self, kind: str) -> RowSettings:
         """The row settings of a kind, its own overrides first."""
@@ -226,7 +231,7 @@ def load_settings(flags: Mapping[str, Any], environ: Optional[Mapping[str, str]]
     `flags["env_file"]` names the file; without it `.env` in the current folder is read if it is there. Raises UsageError naming
     the setting at fault; its value is never a key.
     """
-    env = _environment(flags.get("env_file"), os.environ if environ is None else environ)
+    env = _environment(flags.get("env_file")) if environ is None else environ
     values = {setting.field: _value(setting, flags.get(setting.field), env) for setting in TABLE}
     overrides = {
         s.field: _value(s, flags.get(s.field), env) for s in ROW_OVERRIDES if flags.get(s.field) or env.get(s.env, "").strip()
@@ -234,7 +239,8 @@ def load_settings(flags: Mapping[str, Any], environ: Optional[Mapping[str, str]]
     _check_keys(values)
     if values["created_after"] and values["created_before"] and values["created_after"] >= values["created_before"]:
         raise UsageError("MIGRATION_CREATED_AFTER is not before MIGRATION_CREATED_BEFORE: the window is empty")
-    return Settings(overrides=overrides, dry_run=bool(flags.get("dry_run")), new_run=bool(flags.get("new_run")), **values)
+    values.update({name: bool(flags.get(name)) for name in SWITCHES})
+    return Settings(overrides=overrides, verify=not flags.get("no_verify"), **values)
 
 
 def _value(setting: Setting, flag: Optional[str], env: Mapping[str, str]) -> Any:
@@ -243,8 +249,8 @@ def _value(setting: Setting, flag: Optional[str], env: Mapping[str, str]) -> Any
     return setting.read(name, text)
 
 
-def _environment(env_file: Optional[str], environ: Mapping[str, str]) -> Dict[str, str]:
-    path = Path(env_file) if env_file else Path(".env")
+def _environment(env_file: Optional[str]) -> Dict[str, str]:
+    path = Path(env_file or ".env")
     if env_file and not path.is_file():
         raise UsageError(f"--env-file: there is no file {env_file}")
     try:
@@ -253,7 +259,7 @@ def _environment(env_file: Optional[str], environ: Mapping[str, str]) -> Dict[st
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as an .env file: {error}") from None
     merged = {name: value for name, value in from_file.items() if value is not None}
-    merged.update({name: value for name, value in environ.items() if value.strip()})
+    merged.update({name: value for name, value in os.environ.items() if value.strip()})
     return merged
 
 

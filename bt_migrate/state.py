@@ -351,6 +351,11 @@ class RunDirectory:
     def save(self) -> None:
         write_json(self.path / RUN_FILE, self.data)
 
+    def same_pair(self, identity: Mapping[str, Any]) -> bool:
+        """Whether the run is one of these two organizations, and dry or real as asked."""
+        pair = all(self.data[side]["org_id"] == identity[side]["org_id"] for side in ("source", "dest"))
+        return bool(pair and self.data["dry_run"] == identity["dry_run"])
+
     def phase_done(self, phase: str) -> bool:
         return phase in self.data["phases_done"]
 
@@ -414,7 +419,7 @@ def find_run(settings: Settings, identity: Mapping[str, Any], command: str) -> T
         return run, settings
     root = Path(settings.state_dir)
     if not settings.new_run:
-        newest = next((run for run in runs_in(root) if _same_pair(run, identity)), None)
+        newest = next((run for run in runs_in(root) if run.same_pair(identity)), None)
         if newest is not None and _resumable(newest, identity, command):
             return newest, settings
     return create_run(root, identity, command), settings
@@ -443,11 +448,6 @@ def _only_project(settings: Settings, run: RunDirectory, folder: str) -> Setting
     if not names:
         raise UsageError(f"--state-dir: {folder} is no project folder of the run {run.path}")
     return replace(settings, projects=(names[0],))
-
-
-def _same_pair(run: RunDirectory, identity: Mapping[str, Any]) -> bool:
-    pair = all(run.data[side]["org_id"] == identity[side]["org_id"] for side in ("source", "dest"))
-    return pair and run.data["dry_run"] == identity["dry_run"]
 
 
 def _resumable(run: RunDirectory, identity: Mapping[str, Any], command: str) -> bool:

@@ -122,7 +122,7 @@ def copy_rows(work: Work, kind_name: str, scopes: Sequence[Scope]) -> None:
         for scope in scopes:
             _plan_rows(work, kind_name, scope)
     else:
-        copy_streams(work.catalog, streams, work.copier, work.stop)
+        copy_streams(work.catalog, streams, work.copier)
 
 
 def _streams(work: Work, kind_name: str, scope: Scope) -> Iterator[RowStream]:
@@ -143,7 +143,7 @@ def row_object_ids(work: Work, kind_name: str, project_id: str) -> List[str]:
         return [project_id]
     resource = BY_NAME[kind_name]
     objects = work.catalog.source_objects(resource, project_id)
-    return [one["id"] for one in objects if not (resource is EXPERIMENTS and skip_reason(work.catalog, resource, one, None))]
+    return [one["id"] for one in objects if not (resource is EXPERIMENTS and skip_reason(work.catalog, resource, one))]
 
 
 def _plan_rows(work: Work, kind_name: str, scope: Scope) -> None:
@@ -189,6 +189,8 @@ def finish_waiting(work: Work) -> None:
         try:
             with run:
                 _finish_run(work, run)
+                run.data["waiting"] = _waits(run)
+                run.save()
         except LockedError:
             log.info("run %s is in use; what waits there is left to it", run.path)
 
@@ -204,11 +206,12 @@ def _finish_run(work: Work, run: RunDirectory) -> None:
 
 def _earlier_waiting(work: Work) -> Iterator[RunDirectory]:
     for run in runs_in(work.run.path.parent):
-        same = all(run.data[side]["org_id"] == work.run.data[side]["org_id"] for side in ("source", "dest"))
-        if same and run.path != work.run.path and not run.data["dry_run"]:
-            waiting = any(states.deferred for states in run.all_objects()) or any(stream.waiting for stream in run.all_streams())
-            if waiting:
-                yield run
+        if run.data.get("waiting") and run.same_pair(work.run.data) and run.path != work.run.path:
+            yield run
+
+
+def _waits(run: RunDirectory) -> bool:
+    return any(states.deferred for states in run.all_objects()) or any(stream.waiting for stream in run.all_streams())
 
 
 def tell_waiting(work: Work, *, final: bool) -> None:
@@ -219,6 +222,7 @@ def tell_waiting(work: Work, *, final: bool) -> None:
     for stream in work.run.all_streams():
         if stream.waiting:
             note_deferred_rows(work.catalog, stream, final=final)
+    work.run.data["waiting"] = _waits(work.run)
 
 
 def incomplete_streams(run: RunDirectory) -> List[Tuple[str, str]]:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+import tempfile
 from typing import List, Optional, Sequence
 
 from bt_migrate.phases import ORDER
@@ -20,8 +22,31 @@ def steps() -> List[Step]:
     return [(module.NAME, module.run) for module in modules]
 
 
+def demo(argv: Sequence[str]) -> int:
+    """The whole tool against a local Braintrust: the same code as a real move, with an example organization and every row compared."""
+    from bt_migrate.sandbox.example import DEST_USERS, SOURCE_USERS, fill_destination, fill_example
+    from bt_migrate.sandbox.server import Sandbox
+
+    with Sandbox() as sandbox:
+        source = sandbox.add_org("example", api_key="sk-demo-source", users=SOURCE_USERS)
+        dest = sandbox.add_org("new-home", api_key="sk-demo-destination", users=DEST_USERS)
+        fill_example(source)
+        fill_destination(dest)
+        environ = {
+            "BT_SOURCE_API_KEY": source.api_key,
+            "BT_DEST_API_KEY": dest.api_key,
+            "BT_SOURCE_URL": sandbox.url,
+            "BT_DEST_URL": sandbox.url,
+            "MIGRATION_STATE_DIR": tempfile.mkdtemp(prefix="bt_migrate_demo_"),
+        }
+        return run_program([*argv, "--full"], NAME, __doc__ or "", steps(), environ)
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    return run_program(argv, NAME, __doc__ or "", steps())
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "--demo" in arguments:
+        return demo(arguments)
+    return run_program(arguments, NAME, __doc__ or "", steps())
 
 
 if __name__ == "__main__":

@@ -1,11 +1,23 @@
-"""Check keys, rights and what is there, tell what would not move and how long it takes. Writes nothing."""
+"""Check both keys and their rights, count what is there, tell what cannot move and how long the rest takes. Writes nothing."""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
+from bt_migrate.program import run_program
+from bt_migrate.validation import validate
+from bt_migrate.work import Work
 
 NAME = "validate"
 
 
-def run(work):
-    pass
+def run(work: Work) -> None:
+    validate(work)
 
 
-def main(argv=None):
-    return 0
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    return run_program(argv, NAME, __doc__ or "", [(NAME, run)])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -32,9 +32,7 @@ WORD_COMPARISONS = {
 }
 SUMS = {"+": "add", "-": "sub"}
 PRODUCTS = {"*": "mul", "/": "div", "%": "mod"}
-NATIVE_CLAUSES = frozenset(
-    "select from filter sort limit cursor dimensions measures final_filter preview_length".split()
-)
+NATIVE_CLAUSES = frozenset("select from filter sort limit cursor dimensions measures final_filter preview_length".split())
 SHAPES = ("spans", "traces", "summary")
 UNITS = frozenset("second minute hour day week month year".split())
 
@@ -47,9 +45,7 @@ class Token(NamedTuple):
 
 
 def syntax_error(message: str) -> Refused:
-    return Refused(
-        400, {"Code": "BadRequestError", "Message": "BTQL: " + message, "Path": "/btql", "Service": "api"}
-    )
+    return Refused(400, {"Code": "BadRequestError", "Message": "BTQL: " + message, "Path": "/btql", "Service": "api"})
 
 
 def tokens_of(text: str) -> List[Token]:

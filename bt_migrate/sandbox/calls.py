@@ -36,6 +36,17 @@ class Call:
     def body(self) -> Any:
         return decode(self.raw)
 
+    def fields(self) -> Json:
+        """The body, which has to be a JSON object."""
+        value = self.body()
+        if not isinstance(value, dict):
+            raise Refused(400, "expected a JSON object")
+        return value
+
+    def parameter(self, name: str) -> str:
+        """The first value of a query parameter, '' if there is none."""
+        return self.query.get(name, [""])[0]
+
 
 class Limits:
     """What can be switched while the sandbox runs; None means no limit."""
@@ -78,9 +89,7 @@ def _no_constant(name: str) -> Any:
     raise ValueError("%s is not JSON" % name)
 
 
-def json_answer(
-    value: Any, status: int = 200, *, changed: bool = False, headers: Mapping[str, str] = {}
-) -> Answer:
+def json_answer(value: Any, status: int = 200, *, changed: bool = False, headers: Mapping[str, str] = {}) -> Answer:
     return Answer(status, encode(value).encode("ascii"), headers=headers, changed=changed)
 
 
@@ -97,7 +106,7 @@ def bearer(headers: Message) -> str:
 
 def narrow(api: Api, call: Call) -> None:
     """org_name in the query or x-bt-org-name choose one of the key's organizations."""
-    name = call.query.get("org_name", [""])[0] or call.headers.get("x-bt-org-name")
+    name = call.parameter("org_name") or call.headers.get("x-bt-org-name")
     if name:
         org = api.store.org_by_name(call.key.org_ids, name)
         call.key = Key((org.id,), call.key.read_only)
@@ -121,11 +130,7 @@ def owner_org(api: Api, call: Call, body: Json) -> Optional[str]:
     owner_kind = KIND_OF_OBJECT_TYPE.get(str(body.get("object_type")), "")
     owners = [("project", "project_id"), ("dataset", "dataset_id"), (owner_kind, "object_id")]
     for kind_name, field in owners:
-        entry = (
-            api.store.find(KINDS[kind_name], call.key.org_ids, body.get(field))
-            if kind_name in KINDS
-            else None
-        )
+        entry = api.store.find(KINDS[kind_name], call.key.org_ids, body.get(field)) if kind_name in KINDS else None
         if entry is not None and entry.org_id is not None:
             return entry.org_id
     return None

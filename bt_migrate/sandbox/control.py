@@ -15,9 +15,7 @@ from bt_migrate.sandbox.origins import Answer
 if TYPE_CHECKING:
     from bt_migrate.sandbox.server import Sandbox
 
-LIMITS = (
-    "max_request_bytes logs3_payload_max_bytes btql_limit_cap btql_per_minute send_retry_after indexing_lag"
-).split()
+LIMITS = ("max_request_bytes logs3_payload_max_bytes btql_limit_cap btql_per_minute send_retry_after indexing_lag").split()
 
 
 def answer(sandbox: Sandbox, path: str, raw: bytes) -> Answer:
@@ -25,11 +23,7 @@ def answer(sandbox: Sandbox, path: str, raw: bytes) -> Answer:
     "faults": [{"kind", ...}], "get": ["requests", "writes", "counters"]} -> what was asked for with "get"."""
     try:
         body = decode(raw)
-        if (
-            path != "/sandbox/control"
-            or not isinstance(body, dict)
-            or body.get("token") != sandbox.control_token
-        ):
+        if path != "/sandbox/control" or not isinstance(body, dict) or body.get("token") != sandbox.control_token:
             raise Refused(403, "wrong path or token")
         return json_answer(_carry_out(sandbox, body))
     except Refused as error:

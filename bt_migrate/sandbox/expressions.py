@@ -91,9 +91,7 @@ def is_literal(expression: Any) -> bool:
 
 
 def is_field(expression: Any, name: str) -> bool:
-    return (
-        isinstance(expression, dict) and expression.get("op") == "ident" and expression.get("name") == [name]
-    )
+    return isinstance(expression, dict) and expression.get("op") == "ident" and expression.get("name") == [name]
 
 
 def function_name(expression: Any) -> str:
@@ -177,12 +175,24 @@ def truncated(value: Any, unit: str) -> Optional[str]:
 
 def _and(expression: Json) -> Compiled:
     parts = [compile_expression(part) for part in operands(expression)]
-    return lambda view: all(part(view) for part in parts)
+    return lambda view: _joined(parts, view, False)
 
 
 def _or(expression: Json) -> Compiled:
     parts = [compile_expression(part) for part in operands(expression)]
-    return lambda view: any(part(view) for part in parts)
+    return lambda view: _joined(parts, view, True)
+
+
+def _joined(parts: List[Compiled], view: View, decisive: bool) -> Optional[bool]:
+    """One false part decides AND, one true part decides OR; else null if a part is null."""
+    unknown = False
+    for part in parts:
+        value = part(view)
+        if value is None:
+            unknown = True
+        elif bool(value) is decisive:
+            return decisive
+    return None if unknown else not decisive
 
 
 def operands(expression: Json) -> List[Any]:
@@ -294,9 +304,7 @@ def matches_like(text: Any, pattern: Any, flags: int) -> Optional[bool]:
         return None
     parts = {"%": ".*", "_": "."}
     source = "".join(parts.get(sign) or re.escape(sign) for sign in str(pattern))
-    return (
-        re.fullmatch(source, text if isinstance(text, str) else encode(text), flags | re.DOTALL) is not None
-    )
+    return re.fullmatch(source, text if isinstance(text, str) else encode(text), flags | re.DOTALL) is not None
 
 
 def _includes(expression: Json) -> Compiled:
@@ -304,11 +312,7 @@ def _includes(expression: Json) -> Compiled:
 
     def include(view: View) -> Optional[bool]:
         holder, item = left(view), right(view)
-        if (
-            holder is None
-            or isinstance(holder, str) is not isinstance(item, str)
-            and not isinstance(holder, list)
-        ):
+        if holder is None or isinstance(holder, str) is not isinstance(item, str) and not isinstance(holder, list):
             return None
         return item in holder
 
@@ -383,9 +387,7 @@ def aggregate(expression: Json) -> Callable[[List[View]], Any]:
     if len(arguments) > 1 or (not arguments and name != "count"):
         raise syntax_error("%s() takes one argument" % name)
     # count(1) and count(*) count rows, whatever is in them.
-    if name == "count" and (
-        not arguments or not _reads_row(arguments[0]) or arguments[0].get("op") == "star"
-    ):
+    if name == "count" and (not arguments or not _reads_row(arguments[0]) or arguments[0].get("op") == "star"):
         return len
     value = compile_expression(arguments[0])
     reduce = REDUCE[name]

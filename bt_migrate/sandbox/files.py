@@ -64,16 +64,17 @@ class Files:
         name = place[1].rsplit("/", 1)[-1]
         return "%s/bucket/%s?X-Amz-Expires=%d&X-Amz-Signature=%s" % (self.url, name, self.ttl_seconds, token)
 
+    def find(self, signature: str) -> Optional[Signed]:
+        with self._lock:
+            return self._signed.get(signature)
+
     def signed(self, method: str, signature: str) -> Signed:
         """What a signature allows; refused like S3 does if it is wrong, for another method or too old."""
-        with self._lock:
-            found = self._signed.get(signature)
+        found = self.find(signature)
         if found is None or found.method != method:
             raise Refused(403, "<Error><Code>SignatureDoesNotMatch</Code></Error>")
         if time.monotonic() > found.expires:
-            raise Refused(
-                403, "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
-            )
+            raise Refused(403, "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>")
         return found
 
     def receive(self, place: Tuple[str, str], stream: BinaryIO, length: int) -> None:

@@ -33,15 +33,12 @@ def _is_metrics(value: Any) -> bool:
 
 
 def _is_origin(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        is_text(value.get(name)) for name in ("object_type", "object_id", "id")
-    )
+    return isinstance(value, dict) and all(is_text(value.get(name)) for name in ("object_type", "object_id", "id"))
 
 
 def _is_array_delete(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(item, dict) and isinstance(item.get("path"), list) and isinstance(item.get("delete"), list)
-        for item in value
+        isinstance(item, dict) and isinstance(item.get("path"), list) and isinstance(item.get("delete"), list) for item in value
     )
 
 
@@ -154,9 +151,7 @@ class Transaction:
         rows.moments.setdefault(self.moment, time.monotonic())
 
 
-def insert(
-    store: Store, org_ids: Sequence[str], kind: str, object_id: str, body: Any, request_bytes: int = 0
-) -> List[str]:
+def insert(store: Store, org_ids: Sequence[str], kind: str, object_id: str, body: Any, request_bytes: int = 0) -> List[str]:
     """POST /v1/{kind}/{id}/insert: the ids of the rows, in order."""
     rows = row_set(store, org_ids, kind, object_id)
     events = checked_events(kind, _only(body, "events"))
@@ -237,9 +232,7 @@ def _feedback_items(kind: str, body: Mapping[str, Any]) -> List[Json]:
             raise Refused(400, "feedback: %s" % (sorted(unknown) or "required field 'id' is missing"))
         if item.get("source") not in (None, "app", "api", "external"):
             raise Refused(400, "feedback: source must be app, api or external")
-        problem = _problem(
-            {name: item[name] for name in ("scores", "tags", "metadata") if name in item}, EVENT_CHECKS
-        )
+        problem = _problem({name: item[name] for name in ("scores", "tags", "metadata") if name in item}, EVENT_CHECKS)
         if problem or not (item.get("comment") is None or is_text(item["comment"])):
             raise Refused(400, "feedback: %s" % (problem or "field 'comment' is not valid"))
     return items

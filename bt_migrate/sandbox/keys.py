@@ -73,9 +73,7 @@ def timestamp(moment: Optional[float] = None) -> str:
     return "%s.%03dZ" % (whole, int(seconds % 1 * 1000))
 
 
-_RFC3339 = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(\.\d+)?)?\s*([Zz]|[+-]\d\d:?\d\d)?)?$"
-)
+_RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(\.\d+)?)?\s*([Zz]|[+-]\d\d:?\d\d)?)?$")
 
 
 def micros(text: str) -> Optional[int]:

@@ -25,12 +25,8 @@ a name with a capital letter is a header of the answer (can be repeated)"""
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="sandbox", description=__doc__)
     options.add_argument("--port", type=int, default=0, help="listen on this port (default: a free one)")
-    options.add_argument(
-        "--files-port", type=int, default=0, help="serve signed URLs on this port (default: a free one)"
-    )
-    options.add_argument(
-        "--example", action="store_true", help="fill the source with the example organization"
-    )
+    options.add_argument("--files-port", type=int, default=0, help="serve signed URLs on this port (default: a free one)")
+    options.add_argument("--example", action="store_true", help="fill the source with the example organization")
     options.add_argument(
         "--latency",
         type=pairs_of_text,
@@ -39,12 +35,8 @@ def parser() -> argparse.ArgumentParser:
         help="wait before answering; names: btql insert list get create patch delete attachment upload "
         "download default (default: none)",
     )
-    options.add_argument(
-        "--fault", type=fault_of_text, action="append", default=[], metavar="SPEC", help=FAULT_HELP
-    )
-    options.add_argument(
-        "--btql-per-minute", type=int, help="answer 429 above this many queries (default: no limit)"
-    )
+    options.add_argument("--fault", type=fault_of_text, action="append", default=[], metavar="SPEC", help=FAULT_HELP)
+    options.add_argument("--btql-per-minute", type=int, help="answer 429 above this many queries (default: no limit)")
     return options
 
 

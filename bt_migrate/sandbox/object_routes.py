@@ -62,7 +62,7 @@ def one(api: Api, call: Call, kind_name: str, object_id: str) -> Answer:
 
 def version_of(api: Api, call: Call, kind: Kind, entry: Entry) -> Json:
     """The object, or for prompts and functions its state at ?version or in ?environment."""
-    version, environment = call.query.get("version", [""])[0], call.query.get("environment", [""])[0]
+    version, environment = call.parameter("version"), call.parameter("environment")
     if kind.store != "function" or not (version or environment):
         return objects.render(kind, entry)
     if version and environment:

@@ -69,8 +69,7 @@ def _check_rules(store: Store, org: Org, kind: Kind, body: Json) -> None:
         if (("environment", "org_id", "slug", org.id, slug)) not in store.index:
             raise Refused(400, "%s: environment '%s' does not exist" % (kind.name, slug))
     if kind.name == "role" and any(
-        entry.org_id is None and entry.data["name"] == body["name"]
-        for entry in store.entries["role"].values()
+        entry.org_id is None and entry.data["name"] == body["name"] for entry in store.entries["role"].values()
     ):
         raise Refused(400, "role: '%s' is a built-in role" % body["name"])
 
@@ -138,9 +137,7 @@ def _change(store: Store, kind: Kind, entry: Entry, data: Json) -> None:
     """Make `data` the object's state; refuse it if another object has its natural key."""
     for key in natural_keys(kind, entry.org_id, data):
         if store.index.get(key, entry) is not entry:
-            raise Refused(
-                400, "%s: another one with the same %s exists" % (kind.name, " and ".join(key[1:-1]))
-            )
+            raise Refused(400, "%s: another one with the same %s exists" % (kind.name, " and ".join(key[1:-1])))
     moment = store.clock.next_moment()
     if "_xact_id" in data:
         entry.history.append((keys.moment_of_xact(entry.data["_xact_id"]) or 0, entry.data))
@@ -181,7 +178,9 @@ def patch(store: Store, org_ids: Sequence[str], kind: Kind, object_id: str, body
     for name, value in body.items():
         if name.startswith(("add_", "remove_")) and value is not None:
             _change_members(data, name, value)
-    store.check_links(kind, entry.org_id, data)
+    # Only what is sent is checked: an object may still hold the id of something that was deleted since.
+    added = {name[len("add_") :]: value for name, value in body.items() if name.startswith("add_")}
+    store.check_links(kind, entry.org_id, dict(body, **added))
     _change(store, kind, entry, data)
     _remember(entry, body)
     return entry

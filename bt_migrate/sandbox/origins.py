@@ -66,12 +66,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
             data = self._read_chunks()
             self.body_stream: BinaryIO = io.BytesIO(data)
+            self.unread = len(data)
             return len(data)
         self.body_stream = self.rfile  # type: ignore[assignment]
         length = int(self.headers.get("Content-Length") or 0)
         if length > MAX_READ_BYTES:
             self.close_connection = True
             raise ConnectionAbortedError("a body of %d bytes" % length)
+        self.unread = length
         return length
 
     def _read_chunks(self) -> bytes:
@@ -88,10 +90,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         data = self.body_stream.read(length) if length else b""
         if len(data) != length:
             raise ConnectionResetError("the body ended early")
+        self.unread = 0
         return data
+
+    def _drain(self) -> None:
+        """Read what is left of the body: a client that is still sending would not see the answer."""
+        while self.unread > 0:
+            data = self.body_stream.read(min(self.unread, COPY_BYTES))
+            self.unread = self.unread - len(data) if data else 0
 
     def send_answer(self, answer: Answer, *, cut: bool = False) -> None:
         """Send it; `cut` sends half of the body and closes."""
+        self._drain()
         size = answer.body.stat().st_size if isinstance(answer.body, Path) else len(answer.body)
         lines = ["HTTP/1.1 %d %s" % (answer.status, REASONS.get(answer.status, "Unknown"))]
         headers: Dict[str, str] = {"Content-Type": answer.content_type, "Content-Length": str(size)}
@@ -101,11 +111,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             headers["Connection"] = "close"
         lines += ["%s: %s" % item for item in headers.items()]
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-        if isinstance(answer.body, Path):
+        if isinstance(answer.body, Path) and not cut:
             self.connection.sendall(head)
             self._send_file(answer.body)
             return
-        body = b"" if self.command == "HEAD" else answer.body[: size // 2] if cut else answer.body
+        body = answer.body.read_bytes() if isinstance(answer.body, Path) else answer.body
+        body = b"" if self.command == "HEAD" else body[: size // 2] if cut else body
         self.connection.sendall(head + body)
 
     def _send_file(self, path: Path) -> None:

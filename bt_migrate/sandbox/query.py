@@ -33,9 +33,7 @@ DEFAULT_LIMIT = 1000
 SUMMARY_PREVIEW = 125
 FIRST_CHUNK, LAST_CHUNK = 256, 4096
 LONG_FIELDS = ("input", "output", "expected", "metadata", "error")
-CLAUSES = frozenset(
-    "select from filter sort limit cursor dimensions measures final_filter preview_length sql".split()
-)
+CLAUSES = frozenset("select from filter sort limit cursor dimensions measures final_filter preview_length sql".split())
 
 
 class Bounds(NamedTuple):
@@ -69,7 +67,18 @@ def normalized(text_or_json: Any) -> Json:
     ):
         if isinstance(query.get(name), str):
             query[name] = read(query[name])
+    _check_types(query)
     return query
+
+
+def _check_types(query: Json) -> None:
+    for name in ("select", "sort", "dimensions", "measures"):
+        items = query.get(name, [])
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise syntax_error("%s must be a list of objects" % name)
+    for name in ("limit", "preview_length"):
+        if not isinstance(query.get(name, 0), int):
+            raise syntax_error("%s must be a whole number" % name)
 
 
 def run(store: Store, org_ids: Sequence[str], body: Json, lag_seconds: float = 0.0) -> Answer:
@@ -160,9 +169,7 @@ def _pinned_moment(body: Json, sources: List[RowSet]) -> Optional[int]:
 class Reader:
     """Rows of the sources of one query, read in small slices so that nobody waits for long."""
 
-    def __init__(
-        self, store: Store, sources: List[RowSet], moment: Optional[int], written_before: Optional[float]
-    ) -> None:
+    def __init__(self, store: Store, sources: List[RowSet], moment: Optional[int], written_before: Optional[float]) -> None:
         self.store = store
         self.sources = sources
         self.moment = moment
@@ -184,11 +191,7 @@ class Reader:
         while True:
             with self.store.lock:
                 start, stop = between(found, numbers, bounds.low, bounds.high)
-                part = (
-                    found[max(start, stop - size) : stop][::-1]
-                    if descending
-                    else found[start : min(stop, start + size)]
-                )
+                part = found[max(start, stop - size) : stop][::-1] if descending else found[start : min(stop, start + size)]
             if not part:
                 return
             yield from part
@@ -200,15 +203,15 @@ class Reader:
         self, bounds: Bounds, descending: bool, after: Optional[Tuple[int, int]] = None
     ) -> Iterator[Tuple[int, int, Row]]:
         """(signed key, number of the source, row) of all sources, after a place in that order."""
-        sign = -1 if descending else 1
-        streams = [
-            (
-                (sign * row.key, number, row)
-                for row in self.scan(rows, _moved(bounds, descending, after, number), descending)
-            )
-            for number, rows in enumerate(self.sources)
-        ]
+        streams = [self._stream(number, bounds, descending, after) for number in range(len(self.sources))]
         return heapq.merge(*streams, key=lambda item: item[:2]) if len(streams) > 1 else streams[0]
+
+    def _stream(
+        self, number: int, bounds: Bounds, descending: bool, after: Optional[Tuple[int, int]]
+    ) -> Iterator[Tuple[int, int, Row]]:
+        sign = -1 if descending else 1
+        for row in self.scan(self.sources[number], _moved(bounds, descending, after, number), descending):
+            yield sign * row.key, number, row
 
     def matching(self, query: Json) -> Iterator[View]:
         """Views of all rows that the filter keeps, newest first, in the shape of the query."""
@@ -269,11 +272,7 @@ def _narrowed(bounds: Bounds, condition: Any) -> Optional[Bounds]:
         return None
     op, value = condition.get("op"), condition["right"].get("value")
     if is_field(condition.get("left"), "id") and op in ("eq", "in"):
-        ids = {
-            item
-            for item in (value if op == "in" and isinstance(value, list) else [value])
-            if isinstance(item, str)
-        }
+        ids = {item for item in (value if op == "in" and isinstance(value, list) else [value]) if isinstance(item, str)}
         return bounds._replace(ids=ids if bounds.ids is None else bounds.ids & ids)
     if not is_field(condition.get("left"), "_pagination_key"):
         return None
@@ -290,10 +289,7 @@ def _narrowed(bounds: Bounds, condition: Any) -> Optional[Bounds]:
 
 
 def _kept(views: Iterable[View], conditions: Any) -> Iterator[View]:
-    tests = [
-        compile_expression(item)
-        for item in (conditions if isinstance(conditions, list) else _conditions(conditions))
-    ]
+    tests = [compile_expression(item) for item in (conditions if isinstance(conditions, list) else _conditions(conditions))]
     return (view for view in views if all(test(view) for test in tests))
 
 
@@ -351,10 +347,7 @@ def _projection(query: Json) -> Callable[[View], bytes]:
         length = SUMMARY_PREVIEW
     if all(item.get("op") == "star" for item in items) and length < 0:
         return lambda view: view.row.body + view.row.tail if view.row is not None else _text(view.value())
-    columns = [
-        (item.get("alias"), compile_expression(item if item.get("op") else item.get("expr")))
-        for item in items
-    ]
+    columns = [(item.get("alias"), compile_expression(item if item.get("op") else item.get("expr"))) for item in items]
 
     def project(view: View) -> bytes:
         value: Json = {}
@@ -383,9 +376,7 @@ def _shortened(value: Json, length: int) -> Json:
 
 def _is_grouped(query: Json) -> bool:
     items = query.get("select") or []
-    return bool(
-        query.get("dimensions") or query.get("measures") or any(has_aggregate(i.get("expr")) for i in items)
-    )
+    return bool(query.get("dimensions") or query.get("measures") or any(has_aggregate(i.get("expr")) for i in items))
 
 
 def _answer_views(query: Json, views: Iterator[View], last_xact: Optional[str]) -> Answer:
@@ -477,7 +468,7 @@ def fetch_page(rows: RowSet, values: Json) -> Tuple[List[bytes], Optional[str]]:
         states += [row for row, _ in rows.past if row.id in live]
     states.sort(key=lambda row: (row.moment, row.key), reverse=True)
     start = _fetch_start(values.get("cursor"), states)
-    limit = None if values.get("limit") in (None, "") else int(values["limit"])
+    limit = None if values.get("limit") in (None, "") else _whole_number(values["limit"])
     page: Dict[str, Row] = {}  # inside a page only the newest state of a row
     roots: Set[str] = set()
     for number in range(start, len(states)):
@@ -489,6 +480,12 @@ def fetch_page(rows: RowSet, values: Json) -> Tuple[List[bytes], Optional[str]]:
         roots.add(root)
         page.setdefault(row.id, row)
     return _texts(page), None
+
+
+def _whole_number(value: Any) -> int:
+    if not str(value).isdigit():
+        raise Refused(400, "limit: expected a number that is not negative, got '%s'" % value)
+    return int(value)
 
 
 def _texts(page: Dict[str, Row]) -> List[bytes]:

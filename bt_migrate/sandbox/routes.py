@@ -45,9 +45,7 @@ PATTERNS: List[Tuple[Pattern[str], Route]] = [
     (re.compile("/(environment)/([^/]+)"), object_routes.one),
 ]
 # What a key that may only read may POST.
-READING_POSTS = re.compile(
-    r"/btql|/v1/\w+/[^/]+/fetch|/api/(apikey/login|experiment/get|base_experiment/get_id)"
-)
+READING_POSTS = re.compile(r"/btql|/v1/\w+/[^/]+/fetch|/api/(apikey/login|experiment/get|base_experiment/get_id)")
 
 
 def answer(api: Api, method: str, target: str, headers: Message, raw: bytes) -> Answer:

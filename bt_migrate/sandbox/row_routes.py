@@ -44,10 +44,8 @@ def feedback(api: Api, call: Call, kind: str, object_id: str) -> Answer:
 
 
 def fetch(api: Api, call: Call, kind: str, object_id: str) -> Answer:
-    """Whole traces, newest transaction first, over the history of the rows (so an id can come again)."""
-    values = (
-        dict(call.body()) if call.method == "POST" else {name: value[0] for name, value in call.query.items()}
-    )
+    """Whole traces, newest transaction first; see query.fetch_page."""
+    values = call.fields() if call.method == "POST" else {name: call.parameter(name) for name in call.query}
     with api.store.lock:
         rows = inserts.row_set(api.store, call.key.org_ids, kind, object_id)
         events, cursor = query.fetch_page(rows, values)
@@ -87,26 +85,16 @@ def logs3_overflow(api: Api, call: Call) -> Answer:
     key = "logs3/" + keys.new_id()
     content_type = str(body.get("content_type") or "application/json")
     url = api.files.sign("PUT", call.org_name, ("overflow", key), content_type)
-    return json_answer(
-        {"method": "PUT", "signedUrl": url, "headers": {"Content-Type": content_type}, "key": key}
-    )
+    return json_answer({"method": "PUT", "signedUrl": url, "headers": {"Content-Type": content_type}, "key": key})
 
 
 def btql(api: Api, call: Call) -> Answer:
-    body = call.body()
-    if not isinstance(body, dict):
-        raise Refused(400, "expected a JSON object")
+    body = call.fields()
     check_rate(api, call)
     parsed = query.normalized(body.get("query"))
     limit = parsed.get("limit", 0)
-    if (
-        not isinstance(limit, int)
-        or limit < 0
-        or (api.limits.btql_limit_cap is not None and limit > api.limits.btql_limit_cap)
-    ):
-        raise Refused(
-            400, {"Code": "BadRequestError", "Message": "limit %s is not allowed" % limit, "Path": "/btql"}
-        )
+    if limit < 0 or (api.limits.btql_limit_cap is not None and limit > api.limits.btql_limit_cap):
+        raise Refused(400, {"Code": "BadRequestError", "Message": "limit %s is not allowed" % limit, "Path": "/btql"})
     note_source(api, call, parsed)
     found = query.run(api.store, call.key.org_ids, dict(body, query=parsed), api.limits.indexing_lag)
     last = found.last_xact_id

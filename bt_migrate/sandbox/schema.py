@@ -14,16 +14,13 @@ Fields = Dict[str, str]
 
 PERMISSIONS = "create read update delete create_acls read_acls update_acls delete_acls".split()
 ACL_OBJECT_TYPES = (
-    "organization project experiment dataset prompt prompt_session group role org_member project_log "
-    "org_project org_audit_logs"
+    "organization project experiment dataset prompt prompt_session group role org_member project_log org_project org_audit_logs"
 ).split()
 VIEW_TYPES = (
     "projects experiments experiment playgrounds playground datasets dataset prompts parameters tools "
     "scorers classifiers logs monitor for_review_project_log for_review_experiments for_review_datasets"
 ).split()
-FUNCTION_TYPES = (
-    "llm scorer task tool custom_view preprocessor facet classifier tag parameters sandbox"
-).split()
+FUNCTION_TYPES = ("llm scorer task tool custom_view preprocessor facet classifier tag parameters sandbox").split()
 SCORE_TYPES = "slider categorical weighted minimum maximum online free-form".split()
 FUNCTION_DATA_TYPES = "prompt code graph remote_eval global facet batched_facet parameters topic_map".split()
 AUTOMATION_EVENTS = "logs btql_export async_query retention environment_update topic topic_digest".split()
@@ -109,9 +106,7 @@ class Kind:
 
 def _fields(text: str) -> Tuple[Fields, FrozenSet[str]]:
     pairs = [item.split(":") for item in text.split()]
-    return {name.rstrip("*"): kind for name, kind in pairs}, frozenset(
-        name[:-1] for name, _ in pairs if name.endswith("*")
-    )
+    return {name.rstrip("*"): kind for name, kind in pairs}, frozenset(name[:-1] for name, _ in pairs if name.endswith("*"))
 
 
 def _kind(

@@ -22,9 +22,9 @@ def org_of(api: Api, call: Call, org_id: Any) -> str:
 
 
 def attachment_upload(api: Api, call: Call) -> Answer:
-    body = call.body()
+    body = call.fields()
     for name in ("key", "filename", "content_type", "org_id"):
-        if not isinstance(body, dict) or not isinstance(body.get(name), str) or not body[name]:
+        if not isinstance(body.get(name), str) or not body[name]:
             raise Refused(400, "required field '%s' is missing" % name)
     place = (org_of(api, call, body["org_id"]), body["key"])
     api.files.attachments[place] = Attachment(body["key"], body["filename"], body["content_type"])
@@ -33,8 +33,8 @@ def attachment_upload(api: Api, call: Call) -> Answer:
 
 
 def attachment_status(api: Api, call: Call) -> Answer:
-    body = call.body()
-    status = body.get("status") if isinstance(body, dict) else None
+    body = call.fields()
+    status = body.get("status")
     if not isinstance(status, dict) or status.get("upload_status") not in ("done", "error", "uploading"):
         raise Refused(400, "status: expected an upload_status")
     attachment = find_attachment(api, call, body.get("org_id"), body.get("key"))
@@ -95,7 +95,7 @@ def _named(data: Json) -> Json:
 
 
 def register_project(api: Api, call: Call) -> Answer:
-    body = call.body()
+    body = call.fields()
     with api.store.lock:
         project, found = _project(api, _org(api, call, body), body)
         return json_answer({"project": _named(project)}, changed=not found)
@@ -103,7 +103,7 @@ def register_project(api: Api, call: Call) -> Answer:
 
 def project_by_id(api: Api, call: Call) -> Answer:
     with api.store.lock:
-        entry = objects.get(api.store, call.key.org_ids, KINDS["project"], call.query.get("id", [""])[0])
+        entry = objects.get(api.store, call.key.org_ids, KINDS["project"], call.parameter("id"))
         return json_answer({"id": entry.data["id"], "name": entry.data["name"]})
 
 
@@ -114,7 +114,7 @@ REGISTERED = {
 
 
 def _register(api: Api, call: Call, kind: str) -> Answer:
-    body = call.body()
+    body = call.fields()
     with api.store.lock:
         org = _org(api, call, body)
         project, had_project = _project(api, org, body)
@@ -151,7 +151,7 @@ def register_dataset(api: Api, call: Call) -> Answer:
 
 
 def find_experiment(api: Api, call: Call) -> Answer:
-    body = call.body()
+    body = call.fields()
     names = {"experiment_name": "experiment_name", "project_name": "project_name", "project_id": "project_id"}
     query = {name: [body[name]] for name in names if body.get(name)}
     with api.store.lock:
@@ -161,7 +161,7 @@ def find_experiment(api: Api, call: Call) -> Answer:
 
 def base_experiment(api: Api, call: Call) -> Answer:
     with api.store.lock:
-        entry = objects.get(api.store, call.key.org_ids, KINDS["experiment"], call.body().get("id"))
+        entry = objects.get(api.store, call.key.org_ids, KINDS["experiment"], str(call.fields().get("id")))
         base = api.store.entries["experiment"].get(entry.data["base_exp_id"])
     if base is None:
         raise Refused(400, "there is no base experiment")

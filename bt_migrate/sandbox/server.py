@@ -26,23 +26,36 @@ from bt_migrate.sandbox.store import Key, Org, Store
 __all__ = ["Fault", "Request", "Sandbox", "SandboxOrg"]
 
 
+# The status of a request that was reset or dropped before it was carried out.
+NO_ANSWER = 0
+
+
 @dataclass(frozen=True)
 class Request:
-    """One finished request. Status 0: no answer was sent (reset or dropped)."""
+    """One finished request."""
 
     number: int  # from 1, in order of arrival
     org_name: str  # "-" for an unknown key
     method: str
     path: str  # with the query
-    status: int
+    status: int  # NO_ANSWER if there was none
     changed: bool  # it changed what the sandbox holds
     body_bytes: int
-    headers: Dict[str, str] = field(
-        compare=False
-    )  # Authorization is replaced by the name of the organization
+    headers: Dict[str, str] = field(compare=False)  # Authorization is replaced by the name of the organization
     started: float = field(compare=False)  # unix seconds
     finished: float = field(compare=False)
     origin: str = "api"  # or "files"
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A request as far as both origins treat it alike."""
+
+    origin: str  # "api" or "files"
+    org_name: str
+    body_bytes: int
+    carry_out: Callable[[], Answer]
+    limit: Callable[[], Optional[int]]  # of a query
 
 
 class Sandbox(Limits):
@@ -86,9 +99,7 @@ class Sandbox(Limits):
 
     # Organizations -----------------------------------------------------------------------------------
 
-    def add_org(
-        self, name: str, api_key: Optional[str] = None, users: Iterable[Mapping[str, Any]] = ()
-    ) -> SandboxOrg:
+    def add_org(self, name: str, api_key: Optional[str] = None, users: Iterable[Mapping[str, Any]] = ()) -> SandboxOrg:
         with self.store.lock:
             org = self.store.add_org(name, users)
         key = api_key or "sk-" + secrets.token_hex(16)
@@ -122,11 +133,7 @@ class Sandbox(Limits):
 
     def leaks(self) -> List[Request]:
         """Requests that carried an API key (or any Authorization) to the files origin."""
-        return [
-            request
-            for request in self.requests
-            if request.origin == "files" and "Authorization" in request.headers
-        ]
+        return [request for request in self.requests if request.origin == "files" and "Authorization" in request.headers]
 
     def in_flight_max(self, org_name: str) -> int:
         with self._lock:
@@ -147,22 +154,36 @@ class Sandbox(Limits):
 
     def _serve_api(self, handler: Handler) -> None:
         raw = handler.read_body()
+        if handler.path.startswith("/sandbox/"):
+            handler.send_answer(control.answer(self, handler.path, raw))
+            return
+
+        def carry_out() -> Answer:
+            return routes.answer(self.api, handler.command, handler.path, handler.headers, raw)
+
         org_name = self._org_of_key(handler.headers)
-        number, started = self._begin(org_name), time.time()
+        self._serve(handler, Visit("api", org_name, len(raw), carry_out, lambda: control.limit_of(raw)))
+
+    def _serve_files(self, handler: Handler) -> None:
+        length = handler.body_length()
+        signed = self.files.find(_signature(handler.path))
+        org_name = signed.org_name if signed is not None else "-"
+        self._serve(handler, Visit("files", org_name, length, lambda: self._file_answer(handler, length), lambda: None))
+
+    def _serve(self, handler: Handler, visit: Visit) -> None:
+        """Every request: count it, wait, carry it out or break it, log it, and answer."""
+        number, started = self._begin(visit.org_name), time.time()
         try:
-            if handler.path.startswith("/sandbox/"):
-                handler.send_answer(control.answer(self, handler.path, raw))
-                return
             self._notify(number, "before", handler)
             self._wait(self._latency_of(handler))
-            fault = self.faults.hit(org_name, handler.command, handler.path, lambda: control.limit_of(raw))
-            answer = self._faulty_answer(handler, fault, raw)
-            self._log(handler, number, started, answer, len(raw), org_name)
+            fault = self.faults.hit(visit.org_name, handler.command, handler.path, visit.limit)
+            answer = self._answer(visit, fault)
         finally:
             with self._lock:
-                self._in_flight[org_name] -= 1
+                self._in_flight[visit.org_name] -= 1
+        self._log(handler, visit, number, started, answer)
         self._notify(number, "after", handler)
-        self._send(handler, fault, answer)
+        _send(handler, fault, answer)
 
     def _notify(self, number: int, moment: str, handler: Handler) -> None:
         if self.on_request is not None:
@@ -177,7 +198,7 @@ class Sandbox(Limits):
         latency = self.latency
         return latency.get(category(handler.command, handler.path), latency.get("default", 0.0))
 
-    def _faulty_answer(self, handler: Handler, fault: Optional[Fault], raw: bytes) -> Answer:
+    def _answer(self, visit: Visit, fault: Optional[Fault]) -> Answer:
         """The answer of a request, with what a fault makes of it. Faults come before authentication."""
         kind, details = (fault.kind, fault.details) if fault is not None else ("", {})
         if kind == "status":
@@ -187,11 +208,9 @@ class Sandbox(Limits):
         if kind in ("delay", "drop"):
             self._wait(float(details.get("seconds", 1)))
         if kind in ("reset_before", "drop"):
-            return Answer(0)
-        answer = routes.answer(self.api, handler.command, handler.path, handler.headers, raw)
-        if kind == "redirect" and answer.status == 200:
-            return self._redirected(answer)
-        return answer
+            return Answer(NO_ANSWER)
+        answer = visit.carry_out()
+        return self._redirected(answer) if kind == "redirect" and answer.status == 200 else answer
 
     def _redirected(self, answer: Answer) -> Answer:
         """303 to the answer as a gzip object; its cursor is in a header of this answer only."""
@@ -199,94 +218,63 @@ class Sandbox(Limits):
         cursor = value.pop("cursor", None)
         place = ("result", keys.new_id() + ".json.gz")
         self.files.blobs[place] = gzip.compress(encode(value).encode("ascii"), 1)
-        location = self.files.sign("GET", answer.org_name, place, "application/octet-stream")
-        headers = {"Location": location}
+        headers = {"Location": self.files.sign("GET", answer.org_name, place, "application/octet-stream")}
         if cursor:
             headers["x-bt-cursor"] = cursor
         return Answer(303, b"", headers=headers, org_name=answer.org_name)
 
-    def _send(self, handler: Handler, fault: Optional[Fault], answer: Answer) -> None:
-        kind = fault.kind if fault is not None else ""
-        if kind in ("reset_before", "reset_after"):
-            handler.reset()
-        elif kind == "drop":
-            handler.close_connection = True
-        else:
-            handler.send_answer(answer, cut=kind == "truncate")
-
-    def _log(
-        self,
-        handler: Handler,
-        number: int,
-        started: float,
-        answer: Answer,
-        size: int,
-        org_name: str,
-        origin: str = "api",
-    ) -> None:
-        org_name = answer.org_name or org_name
+    def _log(self, handler: Handler, visit: Visit, number: int, started: float, answer: Answer) -> None:
+        org_name = answer.org_name or visit.org_name
         headers = {
-            name.title(): org_name if name.title() == "Authorization" else value
-            for name, value in handler.headers.items()
+            name.title(): org_name if name.title() == "Authorization" else value for name, value in handler.headers.items()
         }
         request = Request(
-            number, org_name, handler.command, handler.path, answer.status, answer.changed, size, headers,
-            started, time.time(), origin,
-        )  # fmt: skip
+            number=number,
+            org_name=org_name,
+            method=handler.command,
+            path=handler.path,
+            status=answer.status,
+            changed=answer.changed,
+            body_bytes=visit.body_bytes,
+            headers=headers,
+            started=started,
+            finished=time.time(),
+            origin=visit.origin,
+        )
         with self._lock:
             self._requests.append(request)
 
-    def _serve_files(self, handler: Handler) -> None:
-        """Signed URLs: no key may come here, and what was signed must be sent as it was signed."""
-        length = handler.body_length()
-        number, started = self._begin("-"), time.time()
-        self._notify(number, "before", handler)
-        self._wait(self._latency_of(handler))
-        fault = self.faults.hit("-", handler.command, handler.path, lambda: None)
-        kind = fault.kind if fault is not None else ""
-        try:
-            if kind in ("status", "reset_before", "drop", "garbage", "delay"):
-                answer = self._faulty_file_answer(handler, fault, length)
-            else:
-                answer = self._file_answer(handler, length)
-        except Refused as error:
-            answer = refusal(error)
-            handler.close_connection = True  # the body may not have been read
-        finally:
-            with self._lock:
-                self._in_flight["-"] -= 1
-        self._log(handler, number, started, answer, length, "-", "files")
-        self._notify(number, "after", handler)
-        self._send(handler, fault, answer)
-
-    def _faulty_file_answer(self, handler: Handler, fault: Optional[Fault], length: int) -> Answer:
-        details = fault.details if fault is not None else {}
-        if fault is not None and fault.kind == "delay":
-            self._wait(float(details.get("seconds", 1)))
-            return self._file_answer(handler, length)
-        handler.close_connection = True
-        if fault is not None and fault.kind == "status":
-            return _status_answer(details)
-        if fault is not None and fault.kind == "garbage":
-            return Answer(200, b"<html></html>", "text/html")
-        self._wait(float(details.get("seconds", 1)) if fault is not None and fault.kind == "drop" else 0)
-        return Answer(0)
-
     def _file_answer(self, handler: Handler, length: int) -> Answer:
-        if "Authorization" in handler.headers:
-            raise Refused(
-                400, "<Error><Code>InvalidArgument</Code><Message>Two ways to sign</Message></Error>"
-            )
-        signature = parse_qs(urlsplit(handler.path).query).get("X-Amz-Signature", [""])[0]
-        signed = self.files.signed(handler.command, signature)
-        if signed.method == "PUT":
-            if handler.headers.get("Content-Type") != signed.content_type:
-                raise Refused(403, "<Error><Code>SignatureDoesNotMatch</Code></Error>")
-            self.files.receive(signed.place, handler.body_stream, length)
-            return Answer(200, b"", "application/xml", changed=True, org_name=signed.org_name)
-        if signed.place not in self.files.blobs:
-            raise Refused(404, "<Error><Code>NoSuchKey</Code></Error>")
-        return Answer(200, self.files.blobs[signed.place], signed.content_type, org_name=signed.org_name)
+        """Signed URLs: no key may come here, and what was signed must be sent as it was signed."""
+        try:
+            if "Authorization" in handler.headers:
+                raise Refused(400, "<Error><Code>InvalidArgument</Code><Message>Two ways to sign</Message></Error>")
+            signed = self.files.signed(handler.command, _signature(handler.path))
+            if signed.method == "PUT":
+                if handler.headers.get("Content-Type") != signed.content_type:
+                    raise Refused(403, "<Error><Code>SignatureDoesNotMatch</Code></Error>")
+                self.files.receive(signed.place, handler.body_stream, length)
+                handler.unread = 0
+                return Answer(200, b"", "application/xml", changed=True, org_name=signed.org_name)
+            if signed.place not in self.files.blobs:
+                raise Refused(404, "<Error><Code>NoSuchKey</Code></Error>")
+            return Answer(200, self.files.blobs[signed.place], signed.content_type, org_name=signed.org_name)
+        except Refused as error:
+            return refusal(error)
+
+
+def _signature(target: str) -> str:
+    return parse_qs(urlsplit(target).query).get("X-Amz-Signature", [""])[0]
+
+
+def _send(handler: Handler, fault: Optional[Fault], answer: Answer) -> None:
+    kind = fault.kind if fault is not None else ""
+    if kind in ("reset_before", "reset_after"):
+        handler.reset()
+    elif kind == "drop":
+        handler.close_connection = True
+    else:
+        handler.send_answer(answer, cut=kind == "truncate")
 
 
 def _status_answer(details: Mapping[str, Any]) -> Answer:

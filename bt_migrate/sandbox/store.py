@@ -15,9 +15,7 @@ from bt_migrate.sandbox.schema import KIND_OF_OBJECT_TYPE, KINDS, Kind, linked
 Json = Dict[str, Any]
 __all__ = ["Entry", "Json", "Key", "Org", "Refused", "Store"]
 
-ORG_SETTINGS = (
-    "api_url is_universal_api is_dataplane_private proxy_url realtime_url image_rendering_mode"
-).split()
+ORG_SETTINGS = ("api_url is_universal_api is_dataplane_private proxy_url realtime_url image_rendering_mode").split()
 BUILT_IN_ROLES = (
     ("Owner", "create read update delete create_acls read_acls update_acls delete_acls"),
     ("Engineer", "create read update delete"),

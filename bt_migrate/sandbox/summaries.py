@@ -34,12 +34,12 @@ def summarize(api: Api, call: Call, kind: str, object_id: str) -> Answer:
 
 
 def _is_asked(call: Call, name: str) -> bool:
-    return call.query.get(name, [""])[0].lower() == "true"
+    return call.parameter(name).lower() == "true"
 
 
 def _base_of(store: Store, call: Call, entry: Entry) -> Optional[Entry]:
     """The experiment asked for, else the base experiment, else the latest other one of the project."""
-    wanted = call.query.get("comparison_experiment_id", [""])[0] or entry.data["base_exp_id"]
+    wanted = call.parameter("comparison_experiment_id") or entry.data["base_exp_id"]
     if wanted:
         return store.find(KINDS["experiment"], call.key.org_ids, wanted)
     query = {"project_id": [entry.data["project_id"]]}
@@ -49,9 +49,9 @@ def _base_of(store: Store, call: Call, entry: Entry) -> Optional[Entry]:
 
 def compare_experiments(api: Api, call: Call) -> Answer:
     """GET /experiment-comparison2, of older SDKs."""
-    base_id = call.query.get("base_experiment_id", [""])[0] or None
+    base_id = call.parameter("base_experiment_id") or None
     with api.store.lock:
-        experiment_id = call.query.get("experiment_id", [""])[0]
+        experiment_id = call.parameter("experiment_id")
         return json_answer(_comparison(api.store, call.key.org_ids, experiment_id, base_id))
 
 
@@ -81,7 +81,7 @@ def _scores(store: Store, org_ids: Sequence[str], experiment_id: str) -> Scores:
     for row in rows:
         for name, score in (row["scores"] or {}).items():
             if score is not None:
-                case = inputs.get(row["root_span_id"], row["root_span_id"])
+                case = inputs.get(row["root_span_id"], str(row["root_span_id"]))
                 found.setdefault(name, {})[case] = score
     return found
 
@@ -89,5 +89,5 @@ def _scores(store: Store, org_ids: Sequence[str], experiment_id: str) -> Scores:
 def summarize_dataset(api: Api, call: Call) -> Answer:
     """GET /dataset-summary, of older SDKs."""
     with api.store.lock:
-        rows = inserts.row_set(api.store, call.key.org_ids, "dataset", call.query.get("dataset_id", [""])[0])
+        rows = inserts.row_set(api.store, call.key.org_ids, "dataset", call.parameter("dataset_id"))
         return json_answer({"total_records": len(rows.rows)})
