@@ -83,7 +83,8 @@ class AttachmentCopier:
         """A signed URL may expire and a transfer may break off: each try asks for new URLs. The same key names the same bytes."""
         for left in range(self._source.attempts, -1, -1):
             try:
-                return self._copy(reference)
+                self._copy(reference)
+                return
             except (NetworkError, ApiError) as error:
                 if not left or (isinstance(error, ApiError) and not error.path.startswith("http")):
                     raise

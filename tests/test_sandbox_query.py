@@ -288,13 +288,13 @@ def test_a_page_costs_the_same_in_a_large_object(http: Http, acme: SandboxOrg) -
     project = acme.create("project", {"name": "large"})["id"]
     for start in range(0, 30000, 10000):
         acme.insert("project_logs", project, [{"id": str(start + number)} for number in range(10000)])
-    middle = acme._store.rows[("project_logs", project)].rows[20000]
-    query = "select: * | from: project_logs('%s') | filter: _pagination_key > 'p%020d' | sort: _pagination_key asc | limit: 10"
-    http.btql(query % (project, middle.key))
+    middle = acme.rows("project_logs", project)[20000]["_pagination_key"]
+    query = "select: * | from: project_logs('%s') | filter: _pagination_key > '%s' | sort: _pagination_key asc | limit: 10"
+    http.btql(query % (project, middle))
     started = time.perf_counter()
     for _ in range(20):
-        http.btql(query % (project, middle.key))
-    assert time.perf_counter() - started < 0.5
+        http.btql(query % (project, middle))
+    assert time.perf_counter() - started < 1  # decoding every row would take longer than that
 
 
 @pytest.mark.parametrize(("text", "value"), [("'a''b'", "a'b"), ("'a\\'b'", "a'b"), ("'\\\\n'", "\\n"), ("'\\d'", "\\d")])

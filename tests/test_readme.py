@@ -1,0 +1,57 @@
+"""The README's settings and help texts are those of the code. `python tests/test_readme.py` writes them anew."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+from bt_migrate.options import make_parser
+from bt_migrate.phases import ORDER
+from bt_migrate.resources import SELECTABLE
+from bt_migrate.settings import TABLE
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+def settings_table() -> str:
+    rows = [f"| `{one.env}` | {f'`{one.default}`' if one.default else ''} | {one.about} |" for one in TABLE]
+    return "\n".join(["| name | default | |", "|---|---|---|", *rows])
+
+
+def help_texts() -> str:
+    parts = []
+    for name in ("migrate_all", *ORDER):
+        module = importlib.import_module(f"bt_migrate.phases.{name}")
+        text = make_parser(module.NAME, module.__doc__ or "").format_help().rstrip()
+        text = text.replace("optional arguments:", "options:")  # as Python before 3.10 says it
+        parts.append(f"<details><summary><code>bin/{module.NAME} --help</code></summary>\n\n```\n{text}\n```\n</details>")
+    return "\n\n".join(parts)
+
+
+def section(text: str, name: str) -> str:
+    found = re.search(rf"<!-- {name} -->\n(.*?)\n?<!-- /{name} -->", text, re.DOTALL)
+    assert found, f"README.md has no section {name}"
+    return found[1]
+
+
+def test_readme_lists_every_setting_with_its_default() -> None:
+    assert section(README.read_text(encoding="utf-8"), "settings") == settings_table()
+
+
+def test_readme_holds_the_help_of_every_program() -> None:
+    assert section(README.read_text(encoding="utf-8"), "help") == help_texts()
+
+
+def test_readme_names_every_resource_and_every_script() -> None:
+    text = README.read_text(encoding="utf-8")
+    scripts = {path.name for path in (README.parent / "bin").iterdir() if path.suffix == "" and path.is_file()}
+    missing = [name for name in SELECTABLE if f"`{name}`" not in text] + [name for name in scripts if f"bin/{name}" not in text]
+    assert missing == []
+
+
+if __name__ == "__main__":
+    new = README.read_text(encoding="utf-8")
+    for name, content in (("settings", settings_table()), ("help", help_texts())):
+        new = new.replace(f"<!-- {name} -->\n{section(new, name)}", f"<!-- {name} -->\n{content}\n").replace("\n\n<!-- /", "\n<!-- /")
+    README.write_text(new, encoding="utf-8")
