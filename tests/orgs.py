@@ -221,6 +221,10 @@ class Ended:
     out: str
     err: str
 
+    @property
+    def last_words(self) -> str:
+        return "\n".join(self.err.splitlines()[-6:])
+
 
 def environment(sandbox: Any, **settings: str) -> Dict[str, str]:
     """What a process gets to see: nothing of the person who runs the tests but where Python is."""

@@ -69,21 +69,21 @@ def compile_expression(expression: Any) -> Compiled:
     if op not in COMPILERS:
         raise syntax_error("unknown expression %s" % str(expression)[:100])
     compiled = COMPILERS[op](expression)
-    if op != "literal" and not _reads_row(expression):
+    if op != "literal" and not reads_row(expression):
         constant = compiled(View(None, {}))
         return lambda view: constant
     return compiled
 
 
-def _reads_row(expression: Any) -> bool:
+def reads_row(expression: Any) -> bool:
     if isinstance(expression, list):
-        return any(_reads_row(part) for part in expression)
+        return any(reads_row(part) for part in expression)
     if not isinstance(expression, dict) or expression.get("op") == "literal":
         return False
     if expression.get("op") in ("ident", "star"):
         return True
     # The name of a function is an ident too, but reads nothing.
-    return any(_reads_row(part) for name, part in expression.items() if name != "name")
+    return any(reads_row(part) for name, part in expression.items() if name != "name")
 
 
 def is_literal(expression: Any) -> bool:
@@ -143,6 +143,8 @@ def _function(expression: Json) -> Compiled:
         now = time.time()
         return lambda view: timestamp_text(int(now * 1_000_000))
     if name in TRUNCATIONS and len(arguments) == 1:
+        if is_field(expression["args"][0], "created"):
+            return lambda view: cut_timestamp(created_micros(view), name)
         return lambda view: truncated(arguments[0](view), name)
     if name == "date_trunc" and len(arguments) == 2:
         return lambda view: truncated(arguments[1](view), str(arguments[0](view)))
@@ -161,13 +163,22 @@ def timestamp_text(micros: int) -> str:
 
 
 def truncated(value: Any, unit: str) -> Optional[str]:
-    micros = keys.micros(value) if isinstance(value, str) else None
-    if micros is None:
-        return None
+    return cut_timestamp(keys.micros(value) if isinstance(value, str) else None, unit)
+
+
+def cut_timestamp(micros: Optional[int], unit: str) -> Optional[str]:
     if unit not in TRUNCATIONS:
         raise syntax_error("unknown unit %r" % unit)
     length, rest = TRUNCATIONS[unit]
-    return timestamp_text(micros)[:length] + rest
+    return None if micros is None else timestamp_text(micros)[:length] + rest
+
+
+def created_micros(view: View) -> Optional[int]:
+    """When the row was created, without decoding it."""
+    if view.row is not None:
+        return view.row.created
+    value = view.field("created")
+    return keys.micros(value) if isinstance(value, str) else None
 
 
 # Logic: null is neither true nor false, and a filter keeps what is true --------------------------------
@@ -236,7 +247,7 @@ def _comparison(op: str) -> Callable[[Json], Compiled]:
 
     def compile_comparison(expression: Json) -> Compiled:
         left, right = expression.get("left"), expression.get("right")
-        if is_field(left, "created") and not _reads_row(right):
+        if is_field(left, "created") and not reads_row(right):
             return _created_comparison(compare, compile_expression(right)(View(None, {})))
         one, other = compile_expression(left), compile_expression(right)
         return lambda view: compared(compare, one(view), other(view))
@@ -372,46 +383,3 @@ COMPILERS: Dict[str, Callable[[Json], Compiled]] = {
 }
 COMPILERS.update((op, _comparison(op)) for op in COMPARE)
 COMPILERS.update((op, _arithmetic(op)) for op in ("add", "sub", "mul", "div", "mod"))
-
-
-# Aggregates ------------------------------------------------------------------------------------------
-
-
-def has_aggregate(expression: Any) -> bool:
-    return function_name(expression) in AGGREGATES
-
-
-def aggregate(expression: Json) -> Callable[[List[View]], Any]:
-    """count(1), count(*), count_distinct(x), min, max, sum, avg and any_value of a group of rows."""
-    name, arguments = function_name(expression), expression.get("args") or []
-    if len(arguments) > 1 or (not arguments and name != "count"):
-        raise syntax_error("%s() takes one argument" % name)
-    # count(1) and count(*) count rows, whatever is in them.
-    if name == "count" and (not arguments or not _reads_row(arguments[0]) or arguments[0].get("op") == "star"):
-        return len
-    value = compile_expression(arguments[0])
-    reduce = REDUCE[name]
-    return lambda views: reduce([item for item in (value(view) for view in views) if item is not None])
-
-
-def _numbers(values: List[Any]) -> List[Any]:
-    return [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
-
-
-def _extreme(values: List[Any], compare: Callable[[Any, Any], bool]) -> Any:
-    best = values[0] if values else None
-    for value in values:
-        if compared(compare, value, best):
-            best = value
-    return best
-
-
-REDUCE: Dict[str, Callable[[List[Any]], Any]] = {
-    "count": len,
-    "count_distinct": lambda values: len({encode(value) for value in values}),
-    "min": lambda values: _extreme(values, operator.lt),
-    "max": lambda values: _extreme(values, operator.gt),
-    "sum": lambda values: sum(_numbers(values)) if values else None,
-    "avg": lambda values: sum(_numbers(values)) / len(_numbers(values)) if _numbers(values) else None,
-    "any_value": lambda values: values[0] if values else None,
-}

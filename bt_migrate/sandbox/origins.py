@@ -147,7 +147,8 @@ class Origin(socketserver.TCPServer):
         self._open: Set[socket.socket] = set()
         self._threads: Set[threading.Thread] = set()
         self._lock = threading.Lock()
-        self._acceptor = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
+        self._stopping = False
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
 
     @property
     def url(self) -> str:
@@ -155,6 +156,13 @@ class Origin(socketserver.TCPServer):
 
     def start(self) -> None:
         self._acceptor.start()
+
+    def _accept(self) -> None:
+        while not self._stopping:
+            self.handle_request()
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return not self._stopping
 
     def process_request(self, request: Any, client_address: Any) -> None:
         thread = threading.Thread(target=self._serve_connection, args=(request, client_address), daemon=True)
@@ -180,7 +188,10 @@ class Origin(socketserver.TCPServer):
 
     def stop(self) -> None:
         """Close everything and wait for the threads; those of a fault that holds a request are left alone."""
-        self.shutdown()
+        self._stopping = True
+        with contextlib.suppress(OSError):  # wakes the thread that waits for a connection
+            socket.create_connection(("127.0.0.1", self.server_address[1]), timeout=2).close()
+        self._acceptor.join(timeout=2)
         self.server_close()
         with self._lock:
             connections, threads = list(self._open), list(self._threads)

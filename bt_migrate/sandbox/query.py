@@ -31,17 +31,8 @@ from bt_migrate.sandbox.store import Store
 # A query without a limit answers a page of this many rows, and a cursor.
 DEFAULT_LIMIT = 1000
 SUMMARY_PREVIEW = 125
-FIRST_CHUNK, LAST_CHUNK = 256, 4096
 LONG_FIELDS = ("input", "output", "expected", "metadata", "error")
 CLAUSES = frozenset("select from filter sort limit cursor dimensions measures final_filter preview_length sql".split())
-
-
-class Bounds(NamedTuple):
-    """What a filter says about keys and ids: low < key < high, and ids to choose from."""
-
-    low: Optional[int] = None
-    high: Optional[int] = None
-    ids: Optional[Set[str]] = None
 
 
 class Answer(NamedTuple):
@@ -89,10 +80,12 @@ def run(store: Store, org_ids: Sequence[str], body: Json, lag_seconds: float = 0
     reader = Reader(store, sources, moment, time.monotonic() - lag_seconds if lag_seconds else None)
     if isinstance(query.get("from"), dict) and is_object_query(query["from"]):
         views: Iterable[View] = [View(None, row) for row in object_rows(store, org_ids, query["from"], body)]
-        return _answer_views(query, _kept(views, query.get("filter")), None)
+        return _answer_views(query, kept(views, query.get("filter")), None)
     last = max((next(reversed(rows.moments)) for rows in sources if rows.moments), default=None)
     last_xact = None if last is None else keys.xact_id(last)
-    if _is_grouped(query) or not _is_key_order(query):
+    if is_grouped(query):
+        return _answer_groups(query, reader, last_xact)
+    if not _is_key_order(query):
         return _answer_views(query, reader.matching(query), last_xact)
     return _answer_page(query, reader, last_xact)
 
@@ -164,133 +157,6 @@ def _pinned_moment(body: Json, sources: List[RowSet]) -> Optional[int]:
     if moment is None or any(rows.kind == "project_logs" for rows in sources):
         raise Refused(400, "version: expected a transaction of an experiment or a dataset")
     return moment
-
-
-class Reader:
-    """Rows of the sources of one query, read in small slices so that nobody waits for long."""
-
-    def __init__(self, store: Store, sources: List[RowSet], moment: Optional[int], written_before: Optional[float]) -> None:
-        self.store = store
-        self.sources = sources
-        self.moment = moment
-        self.written_before = written_before
-
-    def scan(self, rows: RowSet, bounds: Bounds, descending: bool) -> Iterator[Row]:
-        """The rows of one object inside of the bounds, in order of their key."""
-        with self.store.lock:
-            moment = self.moment
-            if self.written_before is not None and moment is None:
-                moment = rows.visible_moment(self.written_before)
-            found, numbers = rows.at(moment)
-            if bounds.ids is not None:
-                by_id = rows.by_id if moment is None else {row.id: row for row in found}
-                chosen = [by_id[row_id] for row_id in bounds.ids if row_id in by_id]
-                found = sorted(chosen, key=lambda row: row.key)
-                numbers = [row.key for row in found]
-        size = FIRST_CHUNK
-        while True:
-            with self.store.lock:
-                start, stop = between(found, numbers, bounds.low, bounds.high)
-                part = found[max(start, stop - size) : stop][::-1] if descending else found[start : min(stop, start + size)]
-            if not part:
-                return
-            yield from part
-            edge = part[-1].key
-            bounds = bounds._replace(high=edge) if descending else bounds._replace(low=edge)
-            size = min(size * 4, LAST_CHUNK)
-
-    def ordered(
-        self, bounds: Bounds, descending: bool, after: Optional[Tuple[int, int]] = None
-    ) -> Iterator[Tuple[int, int, Row]]:
-        """(signed key, number of the source, row) of all sources, after a place in that order."""
-        streams = [self._stream(number, bounds, descending, after) for number in range(len(self.sources))]
-        return heapq.merge(*streams, key=lambda item: item[:2]) if len(streams) > 1 else streams[0]
-
-    def _stream(
-        self, number: int, bounds: Bounds, descending: bool, after: Optional[Tuple[int, int]]
-    ) -> Iterator[Tuple[int, int, Row]]:
-        sign = -1 if descending else 1
-        for row in self.scan(self.sources[number], _moved(bounds, descending, after, number), descending):
-            yield sign * row.key, number, row
-
-    def matching(self, query: Json) -> Iterator[View]:
-        """Views of all rows that the filter keeps, newest first, in the shape of the query."""
-        bounds, rest = split_filter(query.get("filter"))
-        views = (View(row) for _, _, row in self.ordered(bounds, True))
-        return self.shaped(query, _kept(views, rest))
-
-    def shaped(self, query: Json, views: Iterator[View]) -> Iterator[View]:
-        shape = query["from"].get("shape")
-        if shape == "summary":
-            return (view for view in views if view.field("is_root"))
-        if shape == "traces":
-            roots = {view.field("root_span_id") for view in views}
-            everything = (View(row) for _, _, row in self.ordered(Bounds(), True))
-            return (view for view in everything if view.field("root_span_id") in roots)
-        return views
-
-
-def _moved(bounds: Bounds, descending: bool, after: Optional[Tuple[int, int]], number: int) -> Bounds:
-    """The bounds of one source when reading goes on after (key, number of the source)."""
-    if after is None:
-        return bounds
-    key, source = after
-    # Keys are unique inside an object only: a later source may still hold a row with the same key.
-    if descending:
-        edge = key + 1 if number > source else key
-        return bounds._replace(high=edge if bounds.high is None else min(edge, bounds.high))
-    edge = key - 1 if number > source else key
-    return bounds._replace(low=edge if bounds.low is None else max(edge, bounds.low))
-
-
-# Filters ---------------------------------------------------------------------------------------------
-
-
-def split_filter(expression: Any) -> Tuple[Bounds, List[Any]]:
-    """What the filter says about keys and ids, and the conditions that are left to test on each row."""
-    bounds, rest = Bounds(), []
-    for condition in _conditions(expression):
-        narrowed = _narrowed(bounds, condition)
-        if narrowed is None:
-            rest.append(condition)
-        else:
-            bounds = narrowed
-    return bounds, rest
-
-
-def _conditions(expression: Any) -> List[Any]:
-    if expression is None:
-        return []
-    if isinstance(expression, dict) and expression.get("op") == "and":
-        return [condition for part in operands(expression) for condition in _conditions(part)]
-    return [expression]
-
-
-def _narrowed(bounds: Bounds, condition: Any) -> Optional[Bounds]:
-    """The bounds with one more condition; None if it is not about keys or ids."""
-    if not isinstance(condition, dict) or not is_literal(condition.get("right")):
-        return None
-    op, value = condition.get("op"), condition["right"].get("value")
-    if is_field(condition.get("left"), "id") and op in ("eq", "in"):
-        ids = {item for item in (value if op == "in" and isinstance(value, list) else [value]) if isinstance(item, str)}
-        return bounds._replace(ids=ids if bounds.ids is None else bounds.ids & ids)
-    if not is_field(condition.get("left"), "_pagination_key"):
-        return None
-    if not isinstance(value, str) or len(value) != 21 or value[0] != "p" or not value[1:].isdigit():
-        return None
-    key = int(value[1:])
-    low = {"gt": key, "ge": key - 1, "eq": key - 1}.get(str(op))
-    high = {"lt": key, "le": key + 1, "eq": key + 1}.get(str(op))
-    if low is None and high is None:
-        return None
-    lows = [number for number in (low, bounds.low) if number is not None]
-    highs = [number for number in (high, bounds.high) if number is not None]
-    return Bounds(max(lows, default=None), min(highs, default=None), bounds.ids)
-
-
-def _kept(views: Iterable[View], conditions: Any) -> Iterator[View]:
-    tests = [compile_expression(item) for item in (conditions if isinstance(conditions, list) else _conditions(conditions))]
-    return (view for view in views if all(test(view) for test in tests))
 
 
 # Pages -----------------------------------------------------------------------------------------------
@@ -374,34 +240,30 @@ def _shortened(value: Json, length: int) -> Json:
 # Groups and other orders -----------------------------------------------------------------------------
 
 
-def _is_grouped(query: Json) -> bool:
-    items = query.get("select") or []
-    return bool(query.get("dimensions") or query.get("measures") or any(has_aggregate(i.get("expr")) for i in items))
+def _answer_groups(query: Json, reader: Reader, last_xact: Optional[str]) -> Answer:
+    bounds, rest = split_filter(query.get("filter"))
+    count = reader.count(bounds) if only_counts(query) and not rest else None
+    if count is not None:
+        row = {item["alias"]: count for item in columns_of(query)}
+        return Answer([_text(row)], None, last_xact)
+    return _answer_views(query, reader.matching(query), last_xact)
 
 
 def _answer_views(query: Json, views: Iterator[View], last_xact: Optional[str]) -> Answer:
     """A grouped query, or one in an order that no cursor can follow."""
     if query.get("cursor"):
         raise syntax_error("a cursor works only with rows sorted by _pagination_key")
-    if _is_grouped(query):
-        rows = [View(None, row) for row in _groups(query, list(views))]
+    if is_grouped(query):
+        rows = [View(None, row) for row in groups_of(query, views)]
         project: Callable[[View], bytes] = lambda view: _text(view.value())  # noqa: E731
         limit = query.get("limit", len(rows))
     else:
         rows = list(views)
         project, limit = _projection(query), query.get("limit", DEFAULT_LIMIT)
     for item in reversed(query.get("sort") or []):
-        value = compile_expression(_aliased(query, item.get("expr")))
+        value = compile_expression(aliased(query, item.get("expr")))
         rows.sort(key=lambda view: _sort_key(value(view)), reverse=item.get("dir") == "desc")
     return Answer([project(view) for view in rows[:limit]], None, last_xact)
-
-
-def _aliased(query: Json, expression: Any) -> Any:
-    """In a grouped query, an expression that was selected stands for its column."""
-    for item in _columns(query) if _is_grouped(query) else []:
-        if item.get("expr") == expression:
-            return {"op": "ident", "name": [item["alias"]]}
-    return expression
 
 
 def _sort_key(value: Any) -> Tuple[int, Any]:
@@ -411,48 +273,6 @@ def _sort_key(value: Any) -> Tuple[int, Any]:
         return (1, value)
     moment = keys.micros(value) if isinstance(value, str) else None
     return (2, moment) if moment is not None else (3, value if isinstance(value, str) else encode(value))
-
-
-def _columns(query: Json) -> List[Json]:
-    """The columns of a grouped query: SQL selects them, native clauses list dimensions and measures."""
-    if query.get("sql") or not (query.get("dimensions") or query.get("measures")):
-        return list(query.get("select") or [])
-    return list(query.get("dimensions") or []) + list(query.get("measures") or [])
-
-
-def _groups(query: Json, views: List[View]) -> List[Json]:
-    columns = _columns(query)
-    if any(item.get("op") == "star" for item in columns):
-        raise syntax_error("* cannot be grouped")
-    by_alias = {item["alias"]: item["expr"] for item in columns}
-    dimensions = [_dimension(item, by_alias) for item in query.get("dimensions") or []]
-    getters = [compile_expression(expression) for expression in dimensions]
-    groups: Dict[str, List[View]] = {} if dimensions else {"[]": []}
-    for view in views:
-        groups.setdefault(encode([getter(view) for getter in getters]), []).append(view)
-    makers = [(item["alias"], _column(item["expr"], dimensions)) for item in columns]
-    found = [{alias: make(members) for alias, make in makers} for members in groups.values()]
-    if query.get("final_filter"):
-        keep = compile_expression(_aliased(query, query["final_filter"]))
-        found = [row for row in found if keep(View(None, row))]
-    return found
-
-
-def _dimension(item: Json, by_alias: Dict[str, Any]) -> Any:
-    """GROUP BY may name a column by its alias."""
-    expression = item["expr"]
-    if expression.get("op") == "ident" and len(expression["name"]) == 1:
-        return by_alias.get(expression["name"][0], expression)
-    return expression
-
-
-def _column(expression: Json, dimensions: List[Any]) -> Callable[[List[View]], Any]:
-    if has_aggregate(expression):
-        return aggregate(expression)
-    if expression not in dimensions:
-        raise syntax_error("a column is neither grouped by nor aggregated")
-    value = compile_expression(expression)
-    return lambda members: value(members[0])
 
 
 # GET and POST .../fetch ------------------------------------------------------------------------------

@@ -188,7 +188,7 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
           read_only="_xact_id log_id org_id created metadata", unique="project_id+slug",
           flags="put post by_project", filters="slug", links=PROJECT + PROMPT_DATA, store="function"),
     _kind("function", PROMPT_CREATE + "function_type:function_type function_data*:function_data "
-          "origin:object function_schema:object environment_slugs:texts",
+          "origin:object function_schema:object",
           "name:text description:text prompt_data:object function_data:function_data tags:texts",
           read_only="_xact_id log_id org_id created metadata", unique="project_id+slug",
           flags="put post by_project", filters="slug", links=PROJECT + PROMPT_DATA + FUNCTION_DATA),
