@@ -7,13 +7,11 @@ can send GET and read queries only, by construction: `READS` is checked in the o
 from __future__ import annotations
 
 import gzip
-import json
 import logging
-import sys
 import threading
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
@@ -24,14 +22,14 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import MaxRetryError
 from urllib3.util.retry import Retry
 
-from bt_migrate.batches import encode
 from bt_migrate.btql import rate_in
 from bt_migrate.errors import ApiError, Interrupted, NetworkError
+from bt_migrate.json_text import decode, encode
+from bt_migrate.throttle import MAX_BACKOFF_S, Throttle
 
 log = logging.getLogger("bt_migrate.api")
 
 TIMEOUT_S = (10, 120)  # connect, and between two bytes: a query may take 30 s on the server, an upload more
-MAX_BACKOFF_S = 60
 OUTAGE_S = 180  # how long a host that has answered before may be gone
 RETRY_STATUSES = frozenset((408, 425, 429, 500, 502, 503, 504))
 # A loaded gateway answers 401, or 403 with a page instead of JSON, to good keys for a minute or two
@@ -45,9 +43,6 @@ REQUEST_ID_HEADERS = ("x-bt-internal-trace-id", "x-amzn-requestid", "x-request-i
 Json = Any
 Params = Union[Mapping[str, Any], List[Tuple[str, Any]], None]
 
-if hasattr(sys, "set_int_max_str_digits"):  # Python 3.11 on: rows hold integers of any size
-    sys.set_int_max_str_digits(0)
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -55,7 +50,8 @@ class Answer:
 
     json: Json
     headers: Mapping[str, str]
-    size: int  # bytes of the body
+    size: int = 0  # bytes of the body
+    plain: bool = False  # see json_text.decode
 
 
 class BearerAuth(requests.auth.AuthBase):
@@ -76,24 +72,6 @@ class NoAuth(requests.auth.AuthBase):
         return request
 
 
-class Throttle:
-    """When the next request to an organization may start; a 429 moves it for every thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open_at = 0.0
-        self.hits = 0  # how many 429s were met
-
-    def wait_s(self) -> float:
-        with self._lock:
-            return max(0.0, self._open_at - time.monotonic())
-
-    def close_for(self, seconds: float) -> None:
-        with self._lock:
-            self.hits += 1
-            self._open_at = max(self._open_at, time.monotonic() + seconds)
-
-
 class Api:
     """One organization's API as this run uses it. Safe for many threads.
 
@@ -111,6 +89,7 @@ class Api:
         attempts: int,
         delay_s: float,
         max_concurrent: int,
+        queries_per_minute: int = 0,
         stop: Optional[threading.Event] = None,
     ) -> None:
         self.side = side
@@ -119,7 +98,10 @@ class Api:
         self.org_name = ""  # sent as org_name and x-bt-org-name once set
         self.org_id = ""
         self.writable = writable
-        self.throttle = Throttle()
+        self.short_pages_end = False  # a short page proved to be the end: the server does not cap pages
+        self.throttle = Throttle(queries_per_minute)
+        self._clock_offset_s = 0.0  # the server's clock minus ours, from the Date of its answers
+        self._logs3_max_bytes: Optional[int] = None
         self.requests_sent = 0
         self.retries = 0
         self._auth = BearerAuth(key)
@@ -154,7 +136,7 @@ class Api:
         if not isinstance(rows, list):
             raise NetworkError(f"{self.side}: the answer to a query has no rows in it; is {self.url} a Braintrust API?")
         cursor = answer.json.get("cursor") or answer.headers.get(CURSOR_HEADER) or ""
-        return Answer(rows, {CURSOR_HEADER: cursor}, answer.size)
+        return replace(answer, json=rows, headers={CURSOR_HEADER: cursor})
 
     def list(self, path: str, params: Optional[Dict[str, Any]] = None, *, page_size: int) -> Iterator[dict]:
         """All objects of a list endpoint, newest first, page by page (`starting_after` the last id).
@@ -189,6 +171,21 @@ class Api:
     def patch(self, path: str, body: Mapping[str, Any]) -> Json:
         return self._call("PATCH", path, body=encode(body)).json
 
+    def logs3_max_bytes(self) -> int:
+        """The largest body of POST /logs3, above which it takes an upload; 0 where the server announces none."""
+        if self._logs3_max_bytes is None:
+            try:
+                answer = self.get("/version")
+            except ApiError:
+                answer = None
+            announced = answer.get("logs3_payload_max_bytes") if isinstance(answer, dict) else None
+            self._logs3_max_bytes = announced if isinstance(announced, int) and announced > 0 else 0
+        return self._logs3_max_bytes
+
+    def server_seconds(self) -> float:
+        """Now, by the server's clock."""
+        return time.time() + self._clock_offset_s
+
     # -- signed URLs on other origins
 
     def open_download(self, signed_url: str) -> requests.Response:
@@ -209,6 +206,16 @@ class Api:
         if response.status_code // 100 != 2:
             raise ApiError(self.side, "PUT", shown(signed_url), response.status_code, "upload refused")
 
+    def send_signed(self, signed: Mapping[str, Any], content: bytes) -> None:
+        """Send bytes as a signed answer says: PUT, or a form with the bytes as its file (method POST)."""
+        if signed.get("method") != "POST":
+            self.upload(signed["signedUrl"], signed.get("headers") or {}, content)
+            return
+        fields, files = signed.get("fields") or {}, {"file": content}
+        response = self._foreign("POST", signed["signedUrl"], data=fields, files=files)
+        if response.status_code // 100 != 2:
+            raise ApiError(self.side, "POST", shown(signed["signedUrl"]), response.status_code, "upload refused")
+
     # -- the one way out
 
     def _call(
@@ -227,7 +234,7 @@ class Api:
             raise PermissionError(f"the source cannot be written: {method} {path} was not sent")
         failures, rate_limited, started = 0, 0, time.monotonic()
         while True:
-            self._wait(self.throttle.wait_s())
+            self._wait_for_turn(path)
             try:
                 answer = self._read(self._send(method, path, params, body), method, path)
                 self._proven = True
@@ -301,6 +308,7 @@ class Api:
         Raises the ApiError it is, or NetworkError for a 2xx that is no JSON (cut off, or a proxy's page).
         """
         content = response.content
+        self._note_clock(response)
         if response.status_code // 100 != 2:
             request_id = next((response.headers[h] for h in REQUEST_ID_HEADERS if h in response.headers), None)
             error = ApiError(self.side, method, path, response.status_code, content[:2000].decode("utf-8", "replace"), request_id)
@@ -312,23 +320,34 @@ class Api:
         try:
             if content[:2] == b"\x1f\x8b":  # gzip bytes without a Content-Encoding
                 content = gzip.decompress(content)
-            return Answer(json.loads(content), response.headers, len(content))
+            value, plain = decode(content)
+            return Answer(value, response.headers, len(content), plain)
         except (ValueError, EOFError, OSError, zlib.error, RecursionError):
             raise NetworkError(
                 f"{self.side}: {method} {path} was answered {response.status_code} with a body that is no JSON"
             ) from None
+
+    def _note_clock(self, response: requests.Response) -> None:
+        try:
+            self._clock_offset_s = parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
+        except (KeyError, TypeError, ValueError):
+            pass  # no Date: our own clock has to do
 
     def _worth_retrying(self, error: ApiError, retry_statuses: frozenset) -> bool:
         if error.status in DOUBTED_STATUSES:
             return self._proven and (error.status == 401 or not error.is_json)
         return error.status in retry_statuses
 
+    def _wait_for_turn(self, path: str) -> None:
+        while True:
+            wait = self.throttle.wait_s(query=path == "/btql")
+            if not wait:
+                return
+            self._wait(wait)
+
     def _slow_down(self, error: ApiError, times: int) -> None:
-        """A 429: all threads of this organization wait for Retry-After, else for what the text says, else ever longer."""
-        pause, rate = error.retry_after, rate_in(error.body)
-        if pause is None:
-            pause = rate[1] / rate[0] if rate else min(MAX_BACKOFF_S, max(self._delay_s, 0.1) * 2 ** (times - 1))
-        self.throttle.close_for(pause)
+        """A 429: all threads of this organization wait."""
+        pause = self.throttle.refused(error.retry_after, rate_in(error.body), times, self._delay_s)
         log.info("%s: rate limited, waiting %.1f s", self.side, pause, extra={"event": "rate_limited", "side": self.side})
 
     def _network_error(self, method: str, path: str, problem: Exception) -> NetworkError:

@@ -93,7 +93,9 @@ class Catalog:
         return objects
 
     def _twins(self) -> Dict[str, str]:
-        """id -> the resource as which it is moved, for what is in both lists: a function if only a function's fields hold all of it."""
+        """id -> the resource as which it is moved, for what is in both lists: a function if only a function's fields hold all
+        of it.
+        """
         if self._twin_ids is None:
             prompts = {one["id"] for one in self.source_list(PROMPTS)}
             both = [one for one in self.source_list(FUNCTIONS) if one["id"] in prompts]

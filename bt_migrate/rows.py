@@ -9,7 +9,7 @@ what users wrote (input, output, …).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Tuple
 
 from bt_migrate.references import Path, Resolve, dotted, remove, set_at, strings
 from bt_migrate.resources import CALLABLE, ROW_SERVER_FIELDS, TARGETS_OF_TYPE, RowKind
@@ -18,6 +18,17 @@ ASSIGNMENTS = "~__bt_assignments"  # metadata key: user ids a row is given to fo
 REFERENCE_FIELDS = ("metadata", "context", "span_attributes")  # where ids are references; elsewhere they are a user's data
 PROMPT_REFERENCE = {"id": CALLABLE, "project_id": ("projects",), "prompt_session_id": ("playgrounds",)}
 ATTACHMENT_TYPE = "braintrust_attachment"
+COMMENTS = "comments"  # read with the row, written as records of their own
+SPILLABLE = (
+    "input",
+    "output",
+    "metadata",
+    "expected",
+    "error",
+)  # fields that may become JSON attachments of a row that is too large
+
+
+NOT_LOST = ROW_SERVER_FIELDS | {COMMENTS}
 
 
 @dataclass
@@ -36,7 +47,7 @@ def insertable_row(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
 
 def lost_row_fields(kind: RowKind, row: Mapping[str, Any]) -> Set[str]:
     """Fields that hold something but that no insert takes (comments, audit history, classifications, newer fields)."""
-    return {name for name, value in row.items() if value and name not in kind.fields and name not in ROW_SERVER_FIELDS}
+    return {name for name, value in row.items() if value and name not in kind.fields and name not in NOT_LOST}
 
 
 def rewrite_row(row: Dict[str, Any], resolve: Resolve, known: Mapping[str, Tuple[str, ...]]) -> RowNotes:
@@ -143,3 +154,29 @@ def deferred_merge(path: str, new_id: str, origin: Optional[Mapping[str, Any]]) 
     if path == "metadata.prompt.id":
         return {"metadata": {"prompt": {"id": new_id}}}
     return None
+
+
+def comment_record(row_id: str, comment: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+    """A comment as the SDKs write it (POST /logs3): its own id and date, its row as origin. None for what holds no text.
+
+    Authors cannot be set: who wrote it goes into the audit metadata beside what was there.
+    """
+    body = comment.get("comment") if isinstance(comment.get("comment"), Mapping) else comment
+    text = body.get("text") if isinstance(body, Mapping) else None
+    if not comment.get("id") or text is None:
+        return None
+    author = {name: comment[name] for name in ("user", "user_id", "author", "user_email") if comment.get(name)}
+    audit = {
+        **(comment.get("metadata") or comment.get("_audit_metadata") or {}),
+        **({"original_author": author} if author else {}),
+    }
+    record = {"id": comment["id"], "created": comment.get("created"), "origin": {"id": row_id}, "comment": {"text": text}}
+    source = comment.get("source") or comment.get("_audit_source")
+    record.update({name: value for name, value in (("_audit_source", source), ("_audit_metadata", audit)) if value})
+    return {name: value for name, value in record.items() if value is not None}
+
+
+def spill_order(row: Mapping[str, Any], write: Callable[[Any], bytes]) -> List[str]:
+    """The fields of a row that can become attachments, largest first."""
+    sizes = {name: len(write(row[name])) for name in SPILLABLE if row.get(name) is not None}
+    return sorted(sizes, key=lambda name: -sizes[name])

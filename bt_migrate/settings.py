@@ -149,6 +149,12 @@ TABLE: Tuple[Setting, ...] = (
     Setting("max_request_bytes", "MIGRATION_INSERT_MAX_REQUEST_BYTES", "6291456", _positive, "largest insert request the server takes"),
     Setting("headroom_ratio", "MIGRATION_INSERT_REQUEST_HEADROOM_RATIO", "0.75", _ratio, "part of that size that is used"),
     Setting("attachment_max_bytes", "MIGRATION_ATTACHMENT_MAX_BYTES", "52428800", _positive, "larger attachments stay where they are"),
+    Setting("attachments", "MIGRATION_ATTACHMENTS", "true", _switch, "copy the bytes of attachments"),
+    Setting("max_row_bytes", "MIGRATION_MAX_ROW_BYTES", "20000000", _positive, "rows above it get their largest fields as attachments"),
+    Setting("max_in_flight_bytes", "MIGRATION_MAX_IN_FLIGHT_BYTES", "67108864", _positive, "row bytes read and not yet written"),
+    Setting("read_streams", "MIGRATION_READ_STREAMS", "1", _positive, "readers of one large stream; above 1 rows arrive in another order"),
+    Setting("btql_per_minute", "MIGRATION_BTQL_PER_MINUTE", "0", _not_negative, "queries a minute and organization; 0 learns it from 429s"),
+    Setting("preserve_order", "MIGRATION_PRESERVE_ORDER", "false", _switch, "insert one batch after the other, in the source's order"),
     Setting("created_after", "MIGRATION_CREATED_AFTER", "", _after, "only logs and experiments created at or after this date"),
     Setting("created_before", "MIGRATION_CREATED_BEFORE", "", _after, "only logs and experiments created before this date"),
 )  # fmt: skip
@@ -208,6 +214,12 @@ class Settings:
     max_request_bytes: int
     headroom_ratio: float
     attachment_max_bytes: int
+    attachments: bool
+    max_row_bytes: int
+    max_in_flight_bytes: int
+    read_streams: int
+    btql_per_minute: int
+    preserve_order: bool
     created_after: Optional[str]
     created_before: Optional[str]
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -232,6 +244,8 @@ def load_settings(flags: Mapping[str, Any], environ: Optional[Mapping[str, str]]
     the setting at fault; its value is never a key.
     """
     env = _environment(flags.get("env_file")) if environ is None else environ
+    flags = {**flags, **({"attachments": "false"} if flags.get("no_attachments") else {})}
+    flags.update({name: "true" for name in ("preserve_order",) if flags.get(name)})
     values = {setting.field: _value(setting, flags.get(setting.field), env) for setting in TABLE}
     overrides = {
         s.field: _value(s, flags.get(s.field), env) for s in ROW_OVERRIDES if flags.get(s.field) or env.get(s.env, "").strip()

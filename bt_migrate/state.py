@@ -173,15 +173,21 @@ class ObjectStates:
 
 
 class StreamState:
-    """Checkpoint of one stream of rows: the key up to which every row has its outcome, and the counts up to there."""
+    """Checkpoint of the rows of one object. `slices`: parts of the key range, each with the key up to which all its rows have
+    an outcome.
+
+    `after` is where a slice stands, `end` its last key (None: to the end of the stream). Safe for many threads: counts, notes
+    and a slice's position move together under the lock.
+    """
 
     COUNTS = ("fetched", *OUTCOMES, "bytes")
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
         self.path = path
+        self.lock = threading.RLock()
         data = read_json(path) if path.exists() else {}
         self.header = {**data.get("header", {}), **header}  # kind, project, name, source_id, dest_id
-        self.pagination_key: Optional[str] = data.get("pagination_key")
+        self.slices: List[Dict[str, Any]] = data.get("slices") or [{"after": None, "end": None, "done": False}]
         self.counts: Dict[str, int] = {name: data.get("counts", {}).get(name, 0) for name in self.COUNTS}
         self.findings: List[Dict[str, Any]] = data.get("findings", [])
         self.done: bool = data.get("done", False)
@@ -191,15 +197,21 @@ class StreamState:
         self.waiting: int = data.get("waiting", 0)  # rows that wait for an object to exist
 
     def save(self) -> None:
-        names = ("header", "pagination_key", "counts", "findings", "done", "compared", "error", "seconds", "waiting")
-        write_json(self.path, {"format": FORMAT, **{name: getattr(self, name) for name in names}})
+        with self.lock:
+            names = ("header", "slices", "counts", "findings", "done", "compared", "error", "seconds", "waiting")
+            value = {"format": FORMAT, **{name: getattr(self, name) for name in names}}
+            write_json(self.path, {**value, "pagination_key": self.slices[0]["after"]})
+
+    def sibling(self, ending: str) -> Path:
+        """Path of another file of the stream, such as `_seen.sqlite3`."""
+        return self.path.with_name(self.path.name.replace("_state.json", ending))
 
 
 class SeenRows:
-    """Which rows were delivered, by object, row id and transaction, in SQLite. For one thread.
+    """Which rows were delivered, by object, row id and transaction, in SQLite. Safe for many threads.
 
     Also holds what the destination had before (`before`: id -> digest of the canonical row) and rows that wait for an object to
-    exist.
+    exist. The file is made when there is something to remember: an object of a few rows needs none.
     """
 
     _SCHEMA = """
@@ -211,76 +223,90 @@ class SeenRows:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._errors():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._db = sqlite3.connect(str(path), isolation_level=None)
-            # WAL with NORMAL: a commit survives kill -9; a power cut may take the last ones back, and those rows are sent again.
-            self._db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + self._SCHEMA)
+        self._lock = threading.RLock()
+        self._db: Optional[sqlite3.Connection] = None
+        if path.exists():
+            self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._db is None:
+            with self._errors():
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+                self._db = sqlite3.connect(str(self.path), isolation_level=None, check_same_thread=False)
+                # WAL with NORMAL: a commit survives kill -9; a power cut may take the last ones back, and those rows are sent
+                again. self._db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + self._SCHEMA)
+        return self._db
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         try:
-            yield
+            with self._lock:
+                yield
         except (sqlite3.Error, OSError) as error:
             raise StateError(
                 f"{self.path}: cannot be used ({error}); if it is damaged, start anew with --new-run, else make room and go on"
             ) from None
 
     def is_empty(self) -> bool:
-        with self._errors():
-            return self._db.execute("select 1 from seen limit 1").fetchone() is None
+        return not self._rows("select 1 from seen limit 1")
 
     def forget_before(self) -> None:
-        with self._errors():
-            self._db.execute("delete from before")
+        if self._db is not None:
+            self._write([("delete from before", [()])])
 
     def outcomes_of(self, object_id: str, ids: Sequence[str]) -> Dict[str, Tuple[int, str]]:
         """row id -> (transaction, outcome) of those that are recorded."""
-        with self._errors():
-            return {row[0]: (row[1], row[2]) for row in self._select("id, xact, outcome from seen", object_id, ids)}
+        return {row[0]: (row[1], row[2]) for row in self._of("id, xact, outcome from seen", object_id, ids)}
 
     def before(self, object_id: str, ids: Sequence[str]) -> Dict[str, bytes]:
         """row id -> digest of the row that the destination had before this run."""
-        with self._errors():
-            return {row[0]: row[1] for row in self._select("id, digest from before", object_id, ids)}
+        return {row[0]: row[1] for row in self._of("id, digest from before", object_id, ids)}
 
-    def _select(self, what: str, object_id: str, ids: Sequence[str]) -> Iterator[tuple]:
+    def _of(self, what: str, object_id: str, ids: Sequence[str]) -> Iterator[tuple]:
         for start in range(0, len(ids), 500):  # SQLite takes 999 parameters by default
             some = ids[start : start + 500]
-            marks = ",".join("?" * len(some))
-            yield from self._db.execute(f"select {what} where object = ? and id in ({marks})", (object_id, *some))
+            yield from self._rows(f"select {what} where object = ? and id in ({','.join('?' * len(some))})", (object_id, *some))
 
-    def record(
-        self, rows: Iterable[Tuple[str, str, int, str]], deferred: Iterable[Tuple[str, str, str, str, str, str]] = ()
-    ) -> None:
-        """Commit (object, id, transaction, outcome) of delivered rows, and what they still wait for, in one transaction."""
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> List[tuple]:
+        if self._db is None:
+            return []
         with self._errors():
-            self._db.execute("begin")
-            self._db.executemany("insert or replace into seen values (?, ?, ?, ?)", rows)
-            self._db.executemany("insert or replace into deferred values (?, ?, ?, ?, ?, ?)", deferred)
-            self._db.execute("commit")
+            return self._db.execute(query, values).fetchall()
+
+    def _write(self, statements: Sequence[Tuple[str, Iterable[tuple]]]) -> None:
+        """All or nothing, committed when it returns."""
+        db = self._open()
+        with self._errors():
+            db.execute("begin")
+            try:
+                for statement, rows in statements:
+                    db.executemany(statement, rows)
+                db.execute("commit")
+            except sqlite3.Error:
+                db.execute("rollback")
+                raise
+
+    def record(self, rows: Iterable[Tuple[str, str, int, str]], deferred: Iterable[tuple] = ()) -> None:
+        """Commit (object, id, transaction, outcome) of delivered rows, and what they still wait for, in one transaction."""
+        waiting = ("insert or replace into deferred values (?, ?, ?, ?, ?, ?)", deferred)
+        self._write([("insert or replace into seen values (?, ?, ?, ?)", rows), waiting])
 
     def record_before(self, rows: Iterable[Tuple[str, str, bytes]]) -> None:
-        with self._errors():
-            self._db.execute("begin")
-            self._db.executemany("insert or replace into before values (?, ?, ?)", rows)
-            self._db.execute("commit")
+        self._write([("insert or replace into before values (?, ?, ?)", rows)])
 
     def deferred(self) -> List[Tuple[str, str, str, str, str, str]]:
         """(object, row id, path, resources, source id, origin as JSON) of all references that wait."""
-        with self._errors():
-            return self._db.execute("select object, id, path, targets, ref, origin from deferred order by object, id").fetchall()
+        return self._rows("select object, id, path, targets, ref, origin from deferred order by object, id")
 
     def forget_deferred(self, keys: Iterable[Tuple[str, str, str]]) -> None:
-        with self._errors():
-            self._db.execute("begin")
-            self._db.executemany("delete from deferred where object = ? and id = ? and path = ?", keys)
-            self._db.execute("commit")
+        self._write([("delete from deferred where object = ? and id = ? and path = ?", keys)])
 
     def close(self) -> None:
-        with self._errors():
-            self._db.close()
+        if self._db is not None:
+            with self._errors():
+                self._db.close()
+                self._db = None
 
 
 class CopiedAttachments:

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any, Dict, List, Optional, Sequence
 
 from bt_migrate.api import Api
-from bt_migrate.btql import page_query
+from bt_migrate.btql import Bounds, page_query
 from bt_migrate.catalog import Catalog
 from bt_migrate.copy_objects import skip_reason
 from bt_migrate.errors import ApiError, NetworkError, UsageError
@@ -111,8 +111,8 @@ def _rows_per_project(work: Work, kind: str, projects: Sequence[dict]) -> Dict[s
     ids = {one["name"]: row_object_ids(work, kind, one["id"]) for one in projects}
     everything = [one for some in ids.values() for one in some]
     if len(everything) <= OBJECTS_PER_COUNT and len(projects) > 1:
-        return {"": count_rows(work.catalog.source, work.settings, kind, everything) if everything else 0}
-    return {name: count_rows(work.catalog.source, work.settings, kind, some) if some else 0 for name, some in ids.items()}
+        return {"": count_rows(work.catalog, kind, everything) if everything else 0}
+    return {name: count_rows(work.catalog, kind, some) if some else 0 for name, some in ids.items()}
 
 
 def _cannot_move(catalog: Catalog, projects: Sequence[dict]) -> List[str]:
@@ -161,7 +161,7 @@ def _sampled_row_bytes(work: Work, kind: str) -> float:
     """Mean size of the first rows of some objects."""
     ids = [one for project in work.catalog.projects() for one in row_object_ids(work, kind, project["id"])][:OBJECTS_PER_COUNT]
     try:
-        answer = work.catalog.source.query(page_query(kind, ids, limit=SAMPLE_ROWS))
+        answer = work.catalog.source.query(page_query(kind, ids, Bounds(), SAMPLE_ROWS))
     except ApiError:
         return 0.0
     return answer.size / len(answer.json) if answer.json else 0.0

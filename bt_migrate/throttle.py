@@ -1,0 +1,57 @@
+"""When the next request to an organization may start: one throttle for all its threads, taught by 429s. No HTTP in here."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Deque, Optional, Tuple
+
+MAX_BACKOFF_S = 60.0
+SAFETY_S = 0.05  # a window is left this much later than it ends: clocks and latencies differ a little
+
+
+class Throttle:
+    """Paces queries to `limit` = (number, seconds) of a rolling window once that is known, and closes for everybody on a 429."""
+
+    def __init__(self, queries_per_minute: int = 0) -> None:
+        self._lock = threading.Lock()
+        self._open_at = 0.0
+        self._limit: Optional[Tuple[int, float]] = (queries_per_minute, 60.0) if queries_per_minute else None
+        self._sent: Deque[float] = deque()  # when the last queries were let through
+        self.hits = 0  # how many 429s were met
+
+    def wait_s(self, *, query: bool) -> float:
+        """Seconds until the request may start; 0 lets it through (and counts it, if it is a query)."""
+        with self._lock:
+            now = time.monotonic()
+            wait = self._open_at - now
+            if query and self._limit:
+                number, seconds = self._limit
+                while self._sent and self._sent[0] <= now - seconds - SAFETY_S:
+                    self._sent.popleft()
+                if len(self._sent) >= number:
+                    wait = max(wait, self._sent[-number] + seconds + SAFETY_S - now)
+            if wait > 0:
+                return wait
+            if query:
+                self._sent.append(now)
+                while not self._limit and len(self._sent) > 1000:
+                    self._sent.popleft()
+            return 0.0
+
+    def refused(self, retry_after: Optional[float], rate: Optional[Tuple[int, int]], times: int, base_s: float) -> float:
+        """A 429 came, the `times`-th for its request. Learns the rate that its text names; gives back the seconds to wait.
+
+        Retry-After is honoured in full; else a full window of the known rate; else ever longer.
+        """
+        with self._lock:
+            self.hits += 1
+            if rate and (self._limit is None or self._limit[1] != 60.0 or rate[0] < self._limit[0]):
+                self._limit = (max(1, rate[0]), float(rate[1]))
+            pause = retry_after
+            if pause is None:
+                window = self._limit[1] / self._limit[0] if self._limit else 0.0
+                pause = window or min(MAX_BACKOFF_S, max(base_s, 0.1) * 2.0 ** (times - 1))
+            self._open_at = max(self._open_at, time.monotonic() + pause)
+            return pause
