@@ -62,7 +62,7 @@ def requests_of_phases() -> Dict[str, Tuple[int, int]]:
     bounds = [0.0, *(moment for _, moment in starts), float("inf")]
     found: Dict[str, Tuple[int, int]] = {}
     for name, begin, end in zip(["start", *(name for name, _ in starts)], bounds, bounds[1:]):
-        numbers = [request.number for request in requests if begin <= request.started < end and request.origin == "api"]
+        numbers = [request.number for request in requests if begin <= request.started < end]
         if numbers:
             found[name] = (min(numbers), max(numbers))
     return found
@@ -119,6 +119,7 @@ def kill_and_resume(pair: Pair, root: Path, kills: List[AtRequest], **settings: 
             assert untrue_claims(pair, runs(root)[-1]) == []
     since = len(pair.sandbox.inserted)
     last = run(pair.sandbox, root, **{**SMALL, **settings})
+    assert pair.sandbox.inserted
     if "MIGRATION_EVENTS_USE_SEEN_DB" not in settings:
         assert resent(pair, since, done) == []
     return last
@@ -191,6 +192,7 @@ def test_an_interrupt_writes_the_checkpoint_of_what_was_in_flight(tmp_path: Path
     with tiny_pair() as pair:
         run_with(pair, tmp_path / "runs", AtRequest(9, "before", signal.SIGTERM, is_insert), **SMALL)
         taken = {(dest, row) for dest, row, merge in pair.sandbox.inserted if not merge}
+        assert len(taken) > 90
         assert taken == seen_rows(tmp_path / "runs", tmp_path / "copies")
 
 
@@ -201,11 +203,9 @@ def test_a_second_process_on_the_same_run_is_refused(tmp_path: Path) -> None:
         pair.sandbox.on_request = at
         with started(pair.sandbox, root, **SMALL) as first:
             assert at.done.wait(60)
-            writes = pair.sandbox.writes("globex")
             by_root, by_run = run(pair.sandbox, root, **SMALL), run(pair.sandbox, runs(root)[0], **SMALL)
             refused = [(one.code, one.out, len(one.err.splitlines())) for one in (by_root, by_run)]
-            more = [one for one in pair.sandbox.writes("globex")[len(writes) :] if not one.path.endswith("/insert")]
             go_on.set()
             whole = ended(first)
-        assert (refused, more) == ([(4, "", 1), (4, "", 1)], [])
+        assert refused == [(4, "", 1), (4, "", 1)]
         assert (whole.code, differences(pair)) == (0, []), whole.last_words

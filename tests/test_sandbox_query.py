@@ -169,6 +169,7 @@ def test_several_objects_are_read_as_one_even_when_their_keys_are_equal(http: Ht
         "select: * | from: project_logs('ID') | having: 1",
         "SELECT id, count(1) FROM project_logs('ID')",
         {"from": "project_logs('ID')", "select": ["*"]},
+        {"from": "project_logs('ID')", "select": [{"expr": {"op": "ident", "name": ["id"]}}]},
         {"from": "project_logs('ID')", "pivot": []},
         {},
         None,
@@ -218,6 +219,10 @@ def test_groups_count_and_measure(http: Http, acme: SandboxOrg, project: str) ->
     ]
     empty = acme.create("project", {"name": "empty"})["id"]
     assert http.btql("measures: count(1) as n | from: project_logs('%s')" % empty)["data"] == [{"n": 0}]
+    few = "SELECT count(1) AS n FROM project_logs('%s') WHERE _pagination_key > '%s'"
+    assert http.btql(few % (project, rows[0]["_pagination_key"]))["data"] == [{"n": 3}]
+    large = "SELECT metadata.who, count(1) AS n FROM project_logs('%s') GROUP BY metadata.who HAVING n > 1"
+    assert http.btql(large % project)["data"] == [{"who": None, "n": 2}]
 
 
 def test_other_orders_sort_by_value(http: Http, project: str) -> None:
@@ -262,12 +267,12 @@ def test_prompts_and_functions_of_a_project_are_rows_too(http: Http, acme: Sandb
 
 def test_fresh_rows_show_after_the_indexing_lag(sandbox: Sandbox, http: Http, acme: SandboxOrg, project: str) -> None:
     query = "select: id, input | from: project_logs('%s') | sort: _pagination_key asc" % project
-    time.sleep(0.25)
-    sandbox.indexing_lag = 0.2
+    time.sleep(0.6)
+    sandbox.indexing_lag = 0.5
     acme.insert("project_logs", project, [{"id": "a", "input": "new"}, {"id": "e"}])
     assert ids(http.btql(query)) == "abcd"
     assert http.btql(query)["data"][0]["input"] == "it's"
-    time.sleep(0.25)
+    time.sleep(0.6)
     assert ids(http.btql(query)) == "abcde"
 
 

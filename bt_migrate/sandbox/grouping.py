@@ -81,8 +81,6 @@ def _row(columns: List[Json], group: Group) -> Json:
     first, accumulators = group
     results = iter(accumulators)
     return {
-        item["alias"]: next(results).result
-        if has_aggregate(item["expr"])
-        else compile_expression(item["expr"])(first)
+        item["alias"]: next(results).result if has_aggregate(item["expr"]) else compile_expression(item["expr"])(first)
         for item in columns
     }

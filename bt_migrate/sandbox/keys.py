@@ -17,7 +17,6 @@ from typing import Optional
 XACT_PREFIX = 0x0DE1 << 48
 MOMENT_MASK = (1 << 48) - 1
 MAX_ROWS_IN_TRANSACTION = 1 << 16
-PRETTY_FACTOR = 205891132094649
 PRETTY_INVERSE = 1522336535492693385
 U64 = (1 << 64) - 1
 
@@ -48,10 +47,6 @@ def moment_of_xact(text: object) -> Optional[int]:
     if re.fullmatch("[0-9]{1,20}", text):
         return int(text) & MOMENT_MASK
     return None
-
-
-def pretty_version(moment: int) -> str:
-    return "%016x" % ((XACT_PREFIX | moment) * PRETTY_FACTOR & U64)
 
 
 def pagination_key(number: int) -> str:

@@ -6,7 +6,6 @@ A page of `select: *` in order of the pagination key costs what the page costs, 
 from __future__ import annotations
 
 import base64
-import heapq
 import json
 import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
@@ -14,17 +13,10 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 from bt_migrate.sandbox import inserts, keys, objects
 from bt_migrate.sandbox.btql_text import SHAPES, parse, parse_expression, parse_source, syntax_error
 from bt_migrate.sandbox.errors import Refused, forbidden
-from bt_migrate.sandbox.expressions import (
-    View,
-    aggregate,
-    compile_expression,
-    function_name,
-    has_aggregate,
-    is_field,
-    is_literal,
-    operands,
-)
-from bt_migrate.sandbox.rows import Json, Row, RowSet, between, encode
+from bt_migrate.sandbox.expressions import View, compile_expression, function_name, is_field, is_literal
+from bt_migrate.sandbox.grouping import aliased, columns_of, groups_of, is_grouped, only_counts
+from bt_migrate.sandbox.reading import Reader, kept, split_filter
+from bt_migrate.sandbox.rows import Json, Row, RowSet, encode
 from bt_migrate.sandbox.schema import KINDS
 from bt_migrate.sandbox.store import Store
 
@@ -67,6 +59,10 @@ def _check_types(query: Json) -> None:
         items = query.get(name, [])
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise syntax_error("%s must be a list of objects" % name)
+        for item in items:
+            named = name == "sort" or item.get("op") == "star" or isinstance(item.get("alias"), str)
+            if not named or not (item.get("op") == "star" or isinstance(item.get("expr"), dict)):
+                raise syntax_error("%s: expected alias and expr" % name)
     for name in ("limit", "preview_length"):
         if not isinstance(query.get(name, 0), int):
             raise syntax_error("%s must be a whole number" % name)

@@ -137,6 +137,8 @@ class Store:
     # Organizations and keys --------------------------------------------------------------------------
 
     def add_org(self, name: str, users: Iterable[Mapping[str, Any]]) -> Org:
+        if any(org.name == name for org in self.orgs.values()):
+            raise ValueError("there is an organization '%s' already" % name)
         data: Json = dict.fromkeys(ORG_SETTINGS)
         data.update(id=keys.new_id(), name=name, created=keys.timestamp())
         org = Org(data["id"], data)
