@@ -6,6 +6,7 @@ can send GET and read queries only, by construction: `READS` is checked in the o
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import logging
 import threading
@@ -328,10 +329,8 @@ class Api:
             ) from None
 
     def _note_clock(self, response: requests.Response) -> None:
-        try:
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # without a Date our own clock has to do
             self._clock_offset_s = parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
-        except (KeyError, TypeError, ValueError):
-            pass  # no Date: our own clock has to do
 
     def _worth_retrying(self, error: ApiError, retry_statuses: frozenset) -> bool:
         if error.status in DOUBTED_STATUSES:

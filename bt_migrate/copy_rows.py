@@ -119,7 +119,9 @@ class PageEnd:
     notes: Dict[str, Notes] = field(default_factory=dict)
 
     def of(self, object_id: str) -> Tuple[Counter[str], Notes]:
-        return self.counts.setdefault(object_id, Counter()), self.notes.setdefault(object_id, Notes())
+        if object_id not in self.counts:
+            self.counts[object_id], self.notes[object_id] = Counter(), Notes()
+        return self.counts[object_id], self.notes[object_id]
 
 
 def copy_streams(catalog: Catalog, streams: Sequence[RowStream], copier: AttachmentCopier) -> None:

@@ -55,8 +55,7 @@ class Inserter:
         return done
 
     def _with_bytes(self, row: EncodedRow, done: Delivered) -> EncodedRow:
-        """The row once the bytes that it refers to are in the destination; a reference to bytes that could not be copied stays.
-        """
+        """The row once the bytes that it refers to are in the destination; a reference to bytes that could not be copied stays."""
         for key, filename, content in row.spills:
             self.copier.upload(key, filename, "application/json", content)
         failures = self.copier.copy_into([dict(one) for one in row.attachments])

@@ -9,7 +9,7 @@ what users wrote (input, output, …).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from bt_migrate.references import Path, Resolve, dotted, remove, set_at, strings
 from bt_migrate.resources import CALLABLE, ROW_SERVER_FIELDS, TARGETS_OF_TYPE, RowKind
@@ -28,7 +28,7 @@ SPILLABLE = (
 )  # fields that may become JSON attachments of a row that is too large
 
 
-NOT_LOST = ROW_SERVER_FIELDS | {COMMENTS}
+NOT_LOST = ROW_SERVER_FIELDS | {COMMENTS}  # fields of a read row that its insert need not take
 
 
 @dataclass
@@ -45,9 +45,18 @@ def insertable_row(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
     return {name: row[name] for name in kind.fields if name in row}
 
 
-def lost_row_fields(kind: RowKind, row: Mapping[str, Any]) -> Set[str]:
-    """Fields that hold something but that no insert takes (comments, audit history, classifications, newer fields)."""
-    return {name for name, value in row.items() if value and name not in kind.fields and name not in NOT_LOST}
+@dataclass
+class RowNotes:
+    """What a person should know of the rewriting of one row."""
+
+    unresolved: List[Tuple[str, Tuple[str, ...], str]] = field(default_factory=list)  # (path, resources, source id)
+    pins: List[str] = field(default_factory=list)
+    free_text: int = 0
+
+
+def insertable_row(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
+    """The fields of the row that its insert endpoint takes, untouched (nulls included)."""
+    return {name: row[name] for name in kind.fields if name in row}
 
 
 def rewrite_row(row: Dict[str, Any], resolve: Resolve, known: Mapping[str, Tuple[str, ...]]) -> RowNotes:

@@ -244,9 +244,10 @@ def load_settings(flags: Mapping[str, Any], environ: Optional[Mapping[str, str]]
     the setting at fault; its value is never a key.
     """
     env = _environment(flags.get("env_file")) if environ is None else environ
-    flags = {**flags, **({"attachments": "false"} if flags.get("no_attachments") else {})}
-    flags.update({name: "true" for name in ("preserve_order",) if flags.get(name)})
-    values = {setting.field: _value(setting, flags.get(setting.field), env) for setting in TABLE}
+    given = {name: value for name, value in flags.items() if value not in (None, False)}
+    given.update({"attachments": "false"} if "no_attachments" in given else {})
+    given.update({"preserve_order": "true"} if "preserve_order" in given else {})
+    values = {setting.field: _value(setting, given.get(setting.field), env) for setting in TABLE}
     overrides = {
         s.field: _value(s, flags.get(s.field), env) for s in ROW_OVERRIDES if flags.get(s.field) or env.get(s.env, "").strip()
     }

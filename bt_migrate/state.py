@@ -234,8 +234,8 @@ class SeenRows:
                 self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
                 self._db = sqlite3.connect(str(self.path), isolation_level=None, check_same_thread=False)
-                # WAL with NORMAL: a commit survives kill -9; a power cut may take the last ones back, and those rows are sent
-                again. self._db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + self._SCHEMA)
+                # WAL with NORMAL: a commit survives kill -9; a power cut takes the last ones back, and those rows are sent again.
+                self._db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + self._SCHEMA)
         return self._db
 
     @contextlib.contextmanager
