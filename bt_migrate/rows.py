@@ -45,20 +45,6 @@ def insertable_row(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
     return {name: row[name] for name in kind.fields if name in row}
 
 
-@dataclass
-class RowNotes:
-    """What a person should know of the rewriting of one row."""
-
-    unresolved: List[Tuple[str, Tuple[str, ...], str]] = field(default_factory=list)  # (path, resources, source id)
-    pins: List[str] = field(default_factory=list)
-    free_text: int = 0
-
-
-def insertable_row(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
-    """The fields of the row that its insert endpoint takes, untouched (nulls included)."""
-    return {name: row[name] for name in kind.fields if name in row}
-
-
 def rewrite_row(row: Dict[str, Any], resolve: Resolve, known: Mapping[str, Tuple[str, ...]]) -> RowNotes:
     """Rewrite the references of an insertable row in place (it is ours, and its nested values are replaced, not shared)."""
     notes = RowNotes()
