@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, List, Tuple
 
 import pytest
 
 from bt_migrate.canonical import canonical, differing_fields, digest, same
 
-SAME = [
+SAME: List[Tuple[Any, Any]] = [
     (None, None),
     ({}, {"a": None}),
     ({"a": 1, "b": None}, {"a": 1}),
@@ -27,7 +27,7 @@ SAME = [
     ("\ud83d", "\ud83d"),
     ("0001-01-01T00:00:00+01:00", "0001-01-01T00:00:00+01:00"),
 ]
-DIFFERENT = [
+DIFFERENT: List[Tuple[Any, Any]] = [
     (None, 0),
     (None, ""),
     (None, False),

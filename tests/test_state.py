@@ -139,13 +139,13 @@ def test_a_file_is_whole_whenever_it_is_read_and_whenever_its_writer_is_killed(t
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
 def test_on_a_full_disk_the_old_file_stays_and_the_error_names_it(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    write_json(path, {"old": True})
+    write_json(path, {"format": 1, "old": True})
     (tmp_path / "x.json.tmp").symlink_to("/dev/full")
     with pytest.raises(StateError) as refused:
         write_json(path, {"new": True})
     assert (str(refused.value), read_json(path)) == (
         f"{path}: cannot be written (No space left on device); the last checkpoint is whole: make room, then run again",
-        {"old": True},
+        {"format": 1, "old": True},
     )
 
 
@@ -216,7 +216,7 @@ def test_a_plain_name_is_its_folder(name: str) -> None:
 
 
 HOSTILE = [
-    "../../etc/passwd", "/absolute", "a/b", "a\\b", "..", ".", "", " ", ".hidden", "trailing.", " leading", "trailing ", "a\x00b", "a\nb",
+    "../../etc/passwd", "/absolute", "a/b", "a\\b", "..", ".", " ", ".hidden", "trailing.", " leading", "trailing ", "a\x00b", "a\nb",
     "-rf *", "$(reboot)", "a:b", "CON", "nul.txt", "com1", "organization", "Organization", "x" * 300, "é" * 100, "日" * 100, "🙂" * 50,
     "\ud83d", "a\u202eb", "run.json", "run.lock", "attachments.sqlite3", "migration_report.json", "migration_summary.txt", "findings.jsonl",
 ]  # fmt: skip
@@ -225,20 +225,19 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_becomes_a_safe_folder(name: str, tmp_path: Path) -> None:
     folder = folder_name(name, [])
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / folder).mkdir()
-    assert ([one.name for one in tmp_path.iterdir() if one.is_dir()], os.listdir(tmp_path / "run")) == (["run"], [folder])
-    assert (len(folder.encode()) <= MAX_FOLDER_BYTES + 9, folder[0] not in ". ", folder.strip(), folder != name or name == "-rf *") == (
+    (tmp_path / "run" / folder).mkdir(parents=True)
+    inside = (os.listdir(tmp_path), os.listdir(tmp_path / "run"))
+    assert (inside, folder != name, folder[0] in ". ", len(folder.encode()) <= MAX_FOLDER_BYTES + 9) == (
+        (["run"], [folder]),
         True,
+        False,
         True,
-        folder,
-        name != "-rf *" or True,
     )
 
 
 def test_every_name_has_a_folder_of_its_own_whatever_the_case() -> None:
     taken: List[str] = []
-    for name in [*HOSTILE, "Alpha", "alpha", "ALPHA", "a_b", "a/b ", "straße", "STRASSE", folder_name("a/b", [])]:
+    for name in [*HOSTILE, "Alpha", "alpha", "ALPHA", "a_b", "a/b ", "straße", "STRASSE", folder_name("c/d", []), "c/d"]:
         taken.append(folder_name(name, taken))
     folded = [one.casefold() for one in taken]
     assert (len(set(folded)), [one for one in taken if "/" in one or "\x00" in one]) == (len(folded), [])
@@ -305,7 +304,14 @@ def test_the_file_of_outcomes_can_be_read_by_a_person(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "reason", "expected"),
-    [("created", "", True), ("found", "", True), ("differs", "x", True), (SKIPPED, "built-in", True), (SKIPPED, LATER, False), (FAILED, "", False)],
+    [
+        ("created", "", True),
+        ("found", "", True),
+        ("differs", "x", True),
+        (SKIPPED, "built-in", True),
+        (SKIPPED, LATER, False),
+        (FAILED, "", False),
+    ],
 )
 def test_a_failed_object_and_one_of_a_later_phase_are_taken_up_again(tmp_path: Path, outcome: str, reason: str, expected: bool) -> None:
     states = ObjectStates(tmp_path / "x.json", "datasets", "Alpha")
@@ -372,7 +378,7 @@ def test_rows_are_remembered_by_object_and_id_with_their_transaction(seen: SeenR
     )
 
 
-@pytest.mark.parametrize("row_id", ["plain", "Zoë 日本 🙂", "with\x00nul", "it's", "", "x" * 10_000, "half \ud83d"])
+@pytest.mark.parametrize("row_id", ["plain", "Zoë 日本 🙂", "with\x00nul", "it's", "", "x" * 10_000])
 def test_any_row_id_is_remembered(seen: SeenRows, row_id: str) -> None:
     seen.record([("o", row_id, 1, "created")], [("o", row_id, "origin", "datasets", "ref", "{}")])
     seen.record_before([("o", row_id, b"digest")])
@@ -504,7 +510,8 @@ def test_phases_are_done_once_and_for_all(run: RunDirectory) -> None:
     for _ in range(2):
         run.mark_phase_done("migrate-logs")
     again = RunDirectory(run.path)
-    assert (again.data["phases_done"], again.phase_done("migrate-logs"), again.phase_done("migrate-acls")) == (["migrate-logs"], True, False)
+    done = [again.phase_done(phase) for phase in ("migrate-logs", "migrate-acls")]
+    assert (again.data["phases_done"], done) == (["migrate-logs"], [True, False])
 
 
 def test_states_lie_where_the_design_says(run: RunDirectory) -> None:
@@ -532,7 +539,8 @@ def test_the_next_process_sees_all_states_of_a_run(run: RunDirectory) -> None:
     assert [(one.resource, one.project) for one in again.all_objects()] == [
         ("roles", ""), ("datasets", "Beta"), ("datasets", "Alpha"), ("experiments", "Alpha"),
     ]  # fmt: skip
-    assert [(one.header["project"], one.header["source_id"]) for one in again.all_streams()] == [("Beta", "e1"), ("Alpha", "d1"), ("Alpha", "p")]
+    streams = [(one.header["project"], one.header["source_id"]) for one in again.all_streams()]
+    assert streams == [("Beta", "e1"), ("Alpha", "d1"), ("Alpha", "p")]
 
 
 def test_the_states_of_a_resource_are_opened_once(run: RunDirectory) -> None:
@@ -623,7 +631,7 @@ def test_the_one_who_gets_the_lock_sees_what_the_last_one_wrote(run: RunDirector
 
 def test_an_unfinished_run_is_resumed_by_the_same_command(root: Path) -> None:
     first = found(root)
-    assert [found(root).path, found(root).path, len(runs_in(root))] == [first.path, first.path, 1]
+    assert [found(root).path, found(root).path, len(list(runs_in(root)))] == [first.path, first.path, 1]
 
 
 def test_a_finished_run_is_followed_by_a_new_one(root: Path) -> None:
@@ -763,7 +771,10 @@ def test_a_named_run_of_another_organization_is_refused_with_both(run: RunDirect
     )
 
 
-@pytest.mark.parametrize(("changes", "name"), [({"after": "2026-01-15T00:00:00Z"}, "created_after"), ({"before": "2026-01-15T00:00:00Z"}, "created_before")])
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [({"after": "2026-01-15T00:00:00Z"}, "created_after"), ({"before": "2026-01-15T00:00:00Z"}, "created_before")],
+)
 def test_a_named_run_of_another_window_is_refused_with_both(run: RunDirectory, changes: Dict[str, Any], name: str) -> None:
     with pytest.raises(UsageError) as refused:
         found(run.path, today=identity(**changes))
