@@ -33,9 +33,6 @@ log = logging.getLogger("bt_migrate.api")
 TIMEOUT_S = (10, 120)  # connect, and between two bytes: a query may take 30 s on the server, an upload more
 OUTAGE_S = 180  # how long a host that has answered before may be gone
 RETRY_STATUSES = frozenset((408, 425, 429, 500, 502, 503, 504))
-# A loaded gateway answers 401, or 403 with a page instead of JSON, to good keys for a minute or two
-# (https://www.braintrust.dev/docs/kb/api-rate-limits-during-backfill-operations.md).
-DOUBTED_STATUSES = frozenset((401, 403))
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 RATE_LIMIT_TRIES = 100  # a 429 says when to come back: it is not a failure, so it has a bound of its own
 CURSOR_HEADER = "x-bt-cursor"  # of a query whose answer is a redirect
@@ -246,6 +243,10 @@ class Api:
                     self._slow_down(error, rate_limited)
                     continue
                 if failures >= self.attempts or not self._worth_retrying(error, retry_statuses):
+                    if self._doubted(error):  # not this object's trouble: the run stops and can be resumed
+                        raise NetworkError(
+                            f"{error}; the key or a gateway fails since a moment ago: run the same command again"
+                        ) from None
                     raise
                 pause, problem = error.retry_after or 0.0, str(error)
             except (requests.RequestException, NetworkError) as error:
@@ -333,9 +334,13 @@ class Api:
             self._clock_offset_s = parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
 
     def _worth_retrying(self, error: ApiError, retry_statuses: frozenset) -> bool:
-        if error.status in DOUBTED_STATUSES:
-            return self._proven and (error.status == 401 or not error.is_json)
-        return error.status in retry_statuses
+        return self._doubted(error) or error.status in retry_statuses
+
+    def _doubted(self, error: ApiError) -> bool:
+        """A key that was good a moment ago is refused, or a page stands where the API's own answer should: a loaded gateway does
+        that for a minute or two (https://www.braintrust.dev/docs/kb/api-rate-limits-during-backfill-operations.md).
+        """
+        return self._proven and (error.status == 401 or (error.status == 403 and not error.is_json))
 
     def _wait_for_turn(self, path: str) -> None:
         while True:

@@ -22,6 +22,7 @@ class EncodedRow:
     body: bytes
     object_id: str = ""  # the source object it is a row of
     outcome: str = "created"  # what it will be once the destination has it
+    repairs: bool = False  # the destination has it, but with the source's attachments: sent only if these can be copied now
     attachments: Tuple[Dict[str, Any], ...] = ()  # references as in the source; `body` already names the destination's keys
     spills: Tuple[Tuple[str, str, bytes], ...] = ()  # (key, file name, content) of fields that `body` refers to as attachments
     comments: Tuple[bytes, ...] = ()  # encoded comment records, without their object

@@ -31,7 +31,7 @@ from bt_migrate.resources import (
     Resource,
 )
 from bt_migrate.settings import Settings
-from bt_migrate.state import RunDirectory
+from bt_migrate.state import RunDirectory, readable_runs
 
 log = logging.getLogger("bt_migrate.catalog")
 
@@ -65,6 +65,14 @@ class Catalog:
         self._mapping: Dict[str, Dict[str, str]] = defaultdict(dict)
         for states in run.all_objects():
             self._mapping[states.resource].update(states.id_mapping())
+        # (resource, source id) -> destination id of what earlier runs made and could not complete
+        self.incomplete = {
+            (states.resource, source_id): dest_id
+            for earlier in readable_runs(run.path.parent)
+            if earlier.data.get("waiting") and earlier.path != run.path and earlier.same_pair(run.data)
+            for states in earlier.all_objects()
+            for source_id, dest_id in states.deferred.items()
+        }
 
     # -- lists
 

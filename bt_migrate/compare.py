@@ -15,11 +15,11 @@ from bt_migrate.batches import EncodedRow
 from bt_migrate.btql import Bounds, count_query
 from bt_migrate.canonical import digest
 from bt_migrate.catalog import Catalog
-from bt_migrate.copy_objects import Item, not_placeable, prepare, skip_reason
 from bt_migrate.copy_rows import bounds_of
 from bt_migrate.errors import ApiError
 from bt_migrate.outgoing import Notes, Outgoing
 from bt_migrate.planning import differing, display_name, natural_key
+from bt_migrate.prepare_objects import Item, not_placeable, prepare, skip_reason
 from bt_migrate.read_rows import pages
 from bt_migrate.resources import BY_NAME, CALLABLE, PROJECT_SETTINGS, ROW_KINDS, Resource
 from bt_migrate.rows import insertable_row

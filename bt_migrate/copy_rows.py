@@ -7,6 +7,7 @@ committed, the checkpoint is replaced. A crash repeats a little and loses nothin
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -23,7 +24,7 @@ from bt_migrate.catalog import Catalog
 from bt_migrate.errors import ApiError, Interrupted
 from bt_migrate.insert_rows import Delivered, Inserter
 from bt_migrate.keys import key_slices
-from bt_migrate.outgoing import Notes, Outgoing
+from bt_migrate.outgoing import Notes, Outgoing, keep_source_keys
 from bt_migrate.read_rows import Page, ReadAhead, key_range, pages
 from bt_migrate.resources import ROW_KINDS, RowKind
 from bt_migrate.rows import insertable_row
@@ -336,7 +337,13 @@ class _Stream:
                 if outcome and seen_xact >= encoded.xact:
                     counts[outcome] += 1
                 elif row["id"] in before and not outcome:
-                    counts[_compare(encoded, out, before[row["id"]], notes)] += 1
+                    judged = _judge(encoded, out, before[row["id"]], self.catalog.dest.org_id)
+                    if judged == UPDATED:
+                        sending.append(replace(encoded, outcome=UPDATED, repairs=True))
+                        continue
+                    counts[judged] += 1
+                    if judged == DIFFERS:
+                        notes.add("row_differs", row["id"])
                 else:
                     sending.append(replace(encoded, outcome=UPDATED) if outcome else encoded)
         return sending
@@ -441,9 +448,14 @@ class _Stream:
         log.error("row %s of %r was refused: %s", row.id, member.stream.name, reason, extra={"event": "row_refused"})
 
 
-def _compare(row: EncodedRow, out: dict, before: bytes, notes: Notes) -> str:
-    """found or differs, for a row whose id the destination had before this run."""
-    outcome = FOUND if digest(out) == before else DIFFERS
-    if outcome == DIFFERS:
-        notes.add("row_differs", row.id)
-    return outcome
+def _judge(row: EncodedRow, out: dict, before: bytes, dest_org_id: str) -> str:
+    """found or differs, for a row whose id the destination had before this run; updated where only attachments are still the
+    source's.
+    """
+    if digest(out) == before:
+        return FOUND
+    if row.attachments:
+        as_left = keep_source_keys(row.body, [one["key"] for one in row.attachments], dest_org_id)
+        if digest(json.loads(as_left)) == before:
+            return UPDATED
+    return DIFFERS

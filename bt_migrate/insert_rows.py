@@ -16,7 +16,7 @@ from bt_migrate.batches import EncodedRow, batched, cross_body, events_body, hal
 from bt_migrate.errors import ApiError, NetworkError
 from bt_migrate.outgoing import keep_source_keys
 from bt_migrate.resources import RowKind
-from bt_migrate.state import FAILED
+from bt_migrate.state import FAILED, FOUND
 
 MAX_REASON_CHARS = 300
 
@@ -48,9 +48,11 @@ class Inserter:
         done = Delivered()
         for row in batch:
             done.rows.append(self._with_bytes(row, done) if row.attachments or row.spills else row)
-        done.outcomes = [("", "")] * len(done.rows)
-        self._insert(list(enumerate(done.rows)), done)
-        commented = [row for row, (outcome, _) in zip(done.rows, done.outcomes) if row.comments and outcome not in ("", FAILED)]
+        done.outcomes = [(FOUND, "") if row.repairs and row.attachments else ("", "") for row in done.rows]
+        self._insert([(at, row) for at, row in enumerate(done.rows) if not done.outcomes[at][0]], done)
+        commented = [
+            row for row, (outcome, _) in zip(done.rows, done.outcomes) if row.comments and outcome not in ("", FAILED, FOUND)
+        ]
         self._insert_comments(commented)
         return done
 
@@ -61,6 +63,8 @@ class Inserter:
         failures = self.copier.copy_into([dict(one) for one in row.attachments])
         done.not_copied += [(row.object_id, row.id, key, reason) for key, reason in failures.items()]
         body = keep_source_keys(row.body, failures, self.dest.org_id) if failures else row.body
+        if row.repairs and len(failures) == len({one["key"] for one in row.attachments}):
+            return row  # nothing could be mended
         return replace(row, body=body, attachments=(), spills=())
 
     def _insert(self, rows: List[Tuple[int, EncodedRow]], done: Delivered) -> None:

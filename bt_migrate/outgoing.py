@@ -31,7 +31,8 @@ from bt_migrate.rows import (
 )
 
 HEAD = 8  # hex digits of a UUID before its first dash
-# From the first dash on: a pattern that begins with a fixed character is searched for several times faster than one that does not.
+# From the first dash on: a pattern that begins with a fixed character is searched for several times faster than one that does
+# not.
 UUID_TAIL = re.compile(rb"-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 MAX_KINDS_OF_NOTES = 100  # kinds x places x reasons of one stream that are told apart
 _POSITION = re.compile(r"\[\d+\]")

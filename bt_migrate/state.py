@@ -445,16 +445,24 @@ def find_run(settings: Settings, identity: Mapping[str, Any], command: str) -> T
         return run, settings
     root = Path(settings.state_dir)
     if not settings.new_run:
-        newest = next((run for run in runs_in(root) if run.same_pair(identity)), None)
+        newest = next((run for run in map(RunDirectory, run_paths(root)) if run.same_pair(identity)), None)
         if newest is not None and _resumable(newest, identity, command):
             return newest, settings
     return create_run(root, identity, command), settings
 
 
-def runs_in(root: Path) -> List[RunDirectory]:
-    """All runs of a root, newest first."""
-    paths = sorted((path.parent for path in root.glob(f"*/{RUN_FILE}")), reverse=True) if root.is_dir() else []
-    return [RunDirectory(path) for path in paths]
+def run_paths(root: Path) -> List[Path]:
+    """The run directories of a root, newest first."""
+    return sorted((path.parent for path in root.glob(f"*/{RUN_FILE}")), reverse=True) if root.is_dir() else []
+
+
+def readable_runs(root: Path) -> List[RunDirectory]:
+    """All runs of a root whose run.json can be read, newest first: a damaged old one is in nobody's way."""
+    found = []
+    for path in run_paths(root):
+        with contextlib.suppress(StateError):
+            found.append(RunDirectory(path))
+    return found
 
 
 def _named_run(settings: Settings) -> Tuple[Optional[Path], Optional[str]]:

@@ -8,8 +8,8 @@ from typing import Iterator, List, Sequence
 
 from bt_migrate.catalog import Catalog
 from bt_migrate.compare import DIFFERS, MISSING, Comparison, Pair, compare_counts, compare_objects, compare_rows, totals
-from bt_migrate.copy_objects import Item
 from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list_dest_views, list_views
+from bt_migrate.prepare_objects import Item
 from bt_migrate.resources import ACLS, BY_NAME, OBJECT_RESOURCES, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
 from bt_migrate.state import FAILED, ObjectStates
 from bt_migrate.work import Scope, Work, row_object_ids

@@ -13,15 +13,17 @@ from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.btql import count_query
 from bt_migrate.catalog import Catalog
-from bt_migrate.copy_objects import Item, copy_objects, finish_deferred, items_of, note_deferred, skip_reason
+from bt_migrate.copy_objects import copy_objects
 from bt_migrate.copy_rows import RowStream, bounds_of, copy_streams
+from bt_migrate.deferred_objects import finish_deferred, note_deferred
 from bt_migrate.deferred_rows import finish_deferred_rows, note_deferred_rows
 from bt_migrate.errors import ApiError, LockedError
 from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list_dest_views, list_views
 from bt_migrate.planning import display_name
+from bt_migrate.prepare_objects import Item, items_of, skip_reason
 from bt_migrate.resources import ACLS, BY_NAME, EXPERIMENTS, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
 from bt_migrate.settings import Settings
-from bt_migrate.state import CREATED, LATER, SKIPPED, RunDirectory, runs_in
+from bt_migrate.state import CREATED, LATER, SKIPPED, RunDirectory, readable_runs
 
 log = logging.getLogger("bt_migrate.work")
 
@@ -205,7 +207,7 @@ def _finish_run(work: Work, run: RunDirectory) -> None:
 
 
 def _earlier_waiting(work: Work) -> Iterator[RunDirectory]:
-    for run in runs_in(work.run.path.parent):
+    for run in readable_runs(work.run.path.parent):
         if run.data.get("waiting") and run.same_pair(work.run.data) and run.path != work.run.path:
             yield run
 
