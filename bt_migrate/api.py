@@ -31,6 +31,7 @@ from bt_migrate.throttle import MAX_BACKOFF_S, Throttle
 log = logging.getLogger("bt_migrate.api")
 
 TIMEOUT_S = (10, 120)  # connect, and between two bytes: a query may take 30 s on the server, an upload more
+OUTAGE_DELAY_S = 0.1  # least pause in an outage, where tries have no bound
 OUTAGE_S = 180  # how long a host that has answered before may be gone
 RETRY_STATUSES = frozenset((408, 425, 429, 500, 502, 503, 504))
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -232,7 +233,6 @@ class Api:
             raise PermissionError(f"the source cannot be written: {method} {path} was not sent")
         failures, rate_limited, started = 0, 0, time.monotonic()
         while True:
-            self._wait_for_turn(path)
             try:
                 answer = self._read(self._send(method, path, params, body), method, path)
                 self._proven = True
@@ -260,7 +260,8 @@ class Api:
             log.warning(
                 "%s: %s %s: %s; trying again", self.side, method, path, problem, extra={"event": "retry", "side": self.side}
             )
-            self._wait(max(pause, min(MAX_BACKOFF_S, self._delay_s * 2 ** (failures - 1))))
+            least = self._delay_s if failures <= self.attempts else max(self._delay_s, OUTAGE_DELAY_S)
+            self._wait(max(pause, min(MAX_BACKOFF_S, least * 2 ** min(failures - 1, 16))))
 
     def _send(self, method: str, path: str, params: Params, body: Optional[bytes]) -> requests.Response:
         headers = {"Accept": "application/json"}
@@ -268,17 +269,28 @@ class Api:
             headers["Content-Type"] = "application/json"
         if self.org_name and path == "/btql":
             headers["x-bt-org-name"] = self.org_name.encode("utf-8").decode("latin-1")
-        with self._slots:
+        with self._turn(query=path == "/btql"):
             with self._counting:
                 self.requests_sent += 1
             response = self._session().request(
                 method, self.url + path, params=params, data=body, headers=headers, auth=self._auth, timeout=TIMEOUT_S,
                 allow_redirects=False,
             )  # fmt: skip
-            if response.status_code in REDIRECTS:
+            # a write is never followed: 303 would make a read of it, and its 2xx would look like success
+            if response.status_code in REDIRECTS and (method == "GET" or path == "/btql"):
                 return self._follow(response)
         log.debug("%s %s %s -> %s", self.side, method, path, response.status_code)
         return response
+
+    @contextlib.contextmanager
+    def _turn(self, *, query: bool) -> Iterator[None]:
+        """A place among the requests in flight while the throttle is open: it may have been closed while waiting for the place."""
+        while True:
+            self._wait(self.throttle.wait_s(query=query))
+            with self._slots:
+                if self.throttle.take(query=query):
+                    yield
+                    return
 
     def _follow(self, response: requests.Response) -> requests.Response:
         """Large answers come as 303 to a signed object: fetched at once (it expires), by GET, without the key unless it is the
@@ -317,6 +329,9 @@ class Api:
             error.retry_after = retry_after_s(response)
             error.is_json = "json" in response.headers.get("Content-Type", "")
             raise error
+        length = response.headers.get("Content-Length", "")
+        if length.isdigit() and int(length) != len(content) and "Content-Encoding" not in response.headers:
+            raise NetworkError(f"{self.side}: {method} {path} was cut off")  # urllib3 before 2 does not tell
         if not content.strip():
             return Answer(None, response.headers, 0)
         try:
@@ -341,13 +356,6 @@ class Api:
         that for a minute or two (https://www.braintrust.dev/docs/kb/api-rate-limits-during-backfill-operations.md).
         """
         return self._proven and (error.status == 401 or (error.status == 403 and not error.is_json))
-
-    def _wait_for_turn(self, path: str) -> None:
-        while True:
-            wait = self.throttle.wait_s(query=path == "/btql")
-            if not wait:
-                return
-            self._wait(wait)
 
     def _slow_down(self, error: ApiError, times: int) -> None:
         """A 429: all threads of this organization wait."""
@@ -387,7 +395,9 @@ def retry_after_s(response: requests.Response) -> Optional[float]:
     """Seconds of the Retry-After header (a number or a date), None without one that can be read. Honoured in full."""
     value = response.headers.get("Retry-After", "")
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
+        if seconds <= threading.TIMEOUT_MAX:  # neither nan nor beyond what can be waited for
+            return max(0.0, seconds)
     except ValueError:
         pass
     try:
@@ -404,7 +414,7 @@ def _connect_failed(error: Exception) -> bool:
 
 def looks_capped(count: int) -> bool:
     """Whether a short page might be a server's own cap on pages rather than the end: caps are round numbers."""
-    return count > 0 and count % 10 == 0
+    return count % 5 == 0 < count or (count >= 16 and count & (count - 1) == 0)
 
 
 def origin(url: str) -> str:

@@ -16,7 +16,7 @@ MIN_LIMIT = 25  # below it a failing query fails for another reason than its siz
 
 FROM_OF_KIND = {"logs": "project_logs", "experiments": "experiment", "datasets": "dataset"}
 
-_RATE = re.compile(r"(\d+)\s+requests?\s+per\s+(\d+)\s+seconds?", re.IGNORECASE)
+_RATE = re.compile(r"\b([1-9]\d*)\s+requests?\s+per\s+(\d+)\s+seconds?", re.IGNORECASE)
 
 
 def quoted(text: str) -> str:

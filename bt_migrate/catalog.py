@@ -31,7 +31,7 @@ from bt_migrate.resources import (
     Resource,
 )
 from bt_migrate.settings import Settings
-from bt_migrate.state import RunDirectory, readable_runs
+from bt_migrate.state import RunDirectory, readable_runs_in
 
 log = logging.getLogger("bt_migrate.catalog")
 
@@ -68,7 +68,7 @@ class Catalog:
         # (resource, source id) -> destination id of what earlier runs made and could not complete
         self.incomplete = {
             (states.resource, source_id): dest_id
-            for earlier in readable_runs(run.path.parent)
+            for earlier in readable_runs_in(run.path.parent)
             if earlier.data.get("waiting") and earlier.path != run.path and earlier.same_pair(run.data)
             for states in earlier.all_objects()
             for source_id, dest_id in states.deferred.items()

@@ -8,6 +8,7 @@ what users wrote (input, output, …).
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
@@ -48,6 +49,9 @@ def insertable_row(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
 def rewrite_row(row: Dict[str, Any], resolve: Resolve, known: Mapping[str, Tuple[str, ...]]) -> RowNotes:
     """Rewrite the references of an insertable row in place (it is ours, and its nested values are replaced, not shared)."""
     notes = RowNotes()
+    for name in REFERENCE_FIELDS:
+        if name in row:
+            row[name] = copy.deepcopy(row[name])
     _rewrite_origin(row, resolve, notes)
     metadata = row.get("metadata")
     if isinstance(metadata, dict):
@@ -145,7 +149,8 @@ def attachment_places(value: Any, path: Path = ()) -> List[Path]:
 def deferred_merge(path: str, new_id: str, origin: Optional[Mapping[str, Any]]) -> Optional[Dict[str, Any]]:
     """The fields that a later `_is_merge` insert adds to a row once the object it refers to exists; None where a merge cannot."""
     if path == "origin" and origin:
-        return {"origin": {**origin, "object_id": new_id}}
+        same = {"id": new_id} if origin.get("id") == origin.get("object_id") else {}  # a prompt's origin names its id twice
+        return {"origin": {**origin, "object_id": new_id, **same}}
     if path == "metadata.prompt.id":
         return {"metadata": {"prompt": {"id": new_id}}}
     return None

@@ -16,7 +16,7 @@ from dotenv import dotenv_values
 
 from bt_migrate.errors import UsageError
 from bt_migrate.resources import ROW_KINDS, SELECTABLE
-from bt_migrate.windows import window_bound
+from bt_migrate.windows import instant, window_bound
 
 DEFAULT_URL = "https://api.braintrust.dev"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -71,8 +71,12 @@ def _text(name: str, text: str) -> str:
 
 
 def _url(name: str, text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.query and not parts.fragment
+    except ValueError:  # of a port or an IPv6 address that is none
+        good = False
+    if not good:
         raise UsageError(f"{name}: {text[:80]!r} is not an http(s) URL such as {DEFAULT_URL}")
     if parts.username or parts.password:
         raise UsageError(f"{name}: leave the user and password out of the URL")
@@ -252,7 +256,11 @@ def load_settings(flags: Mapping[str, Any], environ: Optional[Mapping[str, str]]
         s.field: _value(s, flags.get(s.field), env) for s in ROW_OVERRIDES if flags.get(s.field) or env.get(s.env, "").strip()
     }
     _check_keys(values)
-    if values["created_after"] and values["created_before"] and values["created_after"] >= values["created_before"]:
+    if (
+        values["created_after"]
+        and values["created_before"]
+        and instant(values["created_after"]) >= instant(values["created_before"])
+    ):
         raise UsageError("MIGRATION_CREATED_AFTER is not before MIGRATION_CREATED_BEFORE: the window is empty")
     values.update({name: bool(flags.get(name)) for name in SWITCHES})
     return Settings(overrides=overrides, verify=not flags.get("no_verify"), **values)
@@ -270,7 +278,7 @@ def _environment(env_file: Optional[str]) -> Dict[str, str]:
         raise UsageError(f"--env-file: there is no file {env_file}")
     try:
         # interpolate off: a `$` in a key is a `$`
-        from_file = dotenv_values(path, interpolate=False) if path.is_file() else {}
+        from_file = dotenv_values(path, interpolate=False, encoding="utf-8-sig") if path.is_file() else {}
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as an .env file: {error}") from None
     merged = {name: value for name, value in from_file.items() if value is not None}

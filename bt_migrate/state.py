@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import sqlite3
@@ -24,6 +25,8 @@ from bt_migrate.errors import LockedError, StateError, UsageError
 from bt_migrate.settings import Settings
 from bt_migrate.windows import iso
 
+log = logging.getLogger("bt_migrate.state")
+
 FORMAT = 1
 RUN_FILE = "run.json"
 LOCK_FILE = "run.lock"
@@ -32,6 +35,11 @@ MAX_FOLDER_BYTES = 80
 RESERVED_FOLDERS = frozenset(
     [ORGANIZATION_FOLDER, "con", "prn", "aux", "nul", *(f"com{n}" for n in "123456789"), *(f"lpt{n}" for n in "123456789")]
 )
+
+RUN_FILES = frozenset(
+    (RUN_FILE, LOCK_FILE, "attachments.sqlite3", "attachments.sqlite3-wal", "attachments.sqlite3-shm", "findings.jsonl",
+     "migration_report.json", "migration_summary.txt", f"{RUN_FILE}.tmp")
+)  # fmt: skip  # beside which the folders of projects lie
 
 # Outcomes of objects and rows. Every listed one ends in exactly one.
 CREATED, FOUND, UPDATED, DIFFERS, SKIPPED, FAILED = OUTCOMES = ("created", "found", "updated", "differs", "skipped", "failed")
@@ -50,7 +58,7 @@ def write_json(path: Path, value: Any) -> None:
     """Replace the file as a whole. Raises StateError (the old file is still there)."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path.parent)
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             json.dump(value, file, indent=1)
             file.flush()
@@ -67,6 +75,12 @@ def write_json(path: Path, value: Any) -> None:
         ) from None
 
 
+def make_private(folder: Path) -> None:
+    """Make the folder and those above it that are missing, all 0700: `parents=True` alone would give those above to everybody."""
+    for one in (*reversed(folder.parents), folder):
+        one.mkdir(mode=0o700, exist_ok=True)
+
+
 def append_line(path: Path, value: Any) -> None:
     """Add one JSON line. Raises StateError."""
     try:
@@ -78,17 +92,20 @@ def append_line(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """The file's content. Raises StateError naming the file."""
+    damaged = StateError(
+        f"{path}: is damaged; restore it from a copy, or start anew with --new-run (what is there is found, not doubled)"
+    )
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise StateError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError:
+        raise damaged from None
+    if not isinstance(value, dict):
+        raise damaged
+    if value.get("format") != FORMAT:
         raise StateError(
-            f"{path}: is damaged; restore it from a copy, or start anew with --new-run (what is there is found, not doubled)"
-        ) from None
-    if isinstance(value, dict) and value.get("format") not in (None, FORMAT):
-        raise StateError(
-            f"{path}: has format {value['format']}, this program writes {FORMAT}; use the version that wrote it, or --new-run"
+            f"{path}: has format {value.get('format')}, this program writes {FORMAT}; use the version that wrote it, or --new-run"
         )
     return value
 
@@ -101,10 +118,12 @@ def folder_name(name: str, taken: Iterable[str]) -> str:
     plain = re.sub(r"[^\w .-]", "_", name).strip(" .")
     plain = plain.encode("utf-8", "ignore")[:MAX_FOLDER_BYTES].decode("utf-8", "ignore").strip(" .")
     folded = plain.casefold()
-    if plain == name and folded.split(".")[0] not in RESERVED_FOLDERS and folded not in {one.casefold() for one in taken}:
+    clashing = {*RUN_FILES, *(one.casefold() for one in taken)}
+    if plain == name and folded.split(".")[0] not in RESERVED_FOLDERS and folded not in clashing:
         return plain
-    mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{plain or 'project'}-{mark}"
+    mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    marked = (f"{plain or 'project'}-{mark[start : start + 8]}" for start in range(56))
+    return next(one for one in marked if one.casefold() not in clashing)
 
 
 # -- objects
@@ -166,7 +185,7 @@ class ObjectStates:
                 "deferred": dict(self.deferred),
                 "intended": list(self.intended),
             }
-        write_json(self.path, value)
+            write_json(self.path, value)
 
 
 # -- rows
@@ -207,6 +226,16 @@ class StreamState:
         return self.path.with_name(self.path.name.replace("_state.json", ending))
 
 
+@contextlib.contextmanager
+def _sqlite_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise StateError(
+            f"{path}: cannot be used ({error}); if it is damaged, start anew with --new-run, else make room and go on"
+        ) from None
+
+
 class SeenRows:
     """Which rows were delivered, by object, row id and transaction, in SQLite. Safe for many threads.
 
@@ -230,23 +259,13 @@ class SeenRows:
 
     def _open(self) -> sqlite3.Connection:
         if self._db is None:
-            with self._errors():
+            with self._lock, _sqlite_errors(self.path):
                 self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
                 self._db = sqlite3.connect(str(self.path), isolation_level=None, check_same_thread=False)
                 # WAL with NORMAL: a commit survives kill -9; a power cut takes the last ones back, and those rows are sent again.
                 self._db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + self._SCHEMA)
         return self._db
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            with self._lock:
-                yield
-        except (sqlite3.Error, OSError) as error:
-            raise StateError(
-                f"{self.path}: cannot be used ({error}); if it is damaged, start anew with --new-run, else make room and go on"
-            ) from None
 
     def is_empty(self) -> bool:
         return not self._rows("select 1 from seen limit 1")
@@ -271,13 +290,13 @@ class SeenRows:
     def _rows(self, query: str, values: Sequence[Any] = ()) -> List[tuple]:
         if self._db is None:
             return []
-        with self._errors():
+        with self._lock, _sqlite_errors(self.path):
             return self._db.execute(query, values).fetchall()
 
     def _write(self, statements: Sequence[Tuple[str, Iterable[tuple]]]) -> None:
         """All or nothing, committed when it returns."""
         db = self._open()
-        with self._errors():
+        with self._lock, _sqlite_errors(self.path):
             db.execute("begin")
             try:
                 for statement, rows in statements:
@@ -304,7 +323,7 @@ class SeenRows:
 
     def close(self) -> None:
         if self._db is not None:
-            with self._errors():
+            with self._lock, _sqlite_errors(self.path):
                 self._db.close()
                 self._db = None
 
@@ -315,27 +334,25 @@ class CopiedAttachments:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        try:
+        with _sqlite_errors(path):
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             self._db = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
             self._db.executescript(
                 "pragma journal_mode=wal; pragma synchronous=normal;"
                 "create table if not exists copied (key text primary key, dest_key text, bytes integer, sha256 text) without rowid"
             )
-        except (sqlite3.Error, OSError) as error:
-            raise StateError(f"{path}: cannot be used ({error}); start anew with --new-run if it is damaged") from None
 
     def has(self, key: str) -> bool:
-        with self._lock:
+        with self._lock, _sqlite_errors(self.path):
             return self._db.execute("select 1 from copied where key = ?", (key,)).fetchone() is not None
 
     def record(self, key: str, dest_key: str, size: int, sha256: str) -> None:
-        with self._lock:
+        with self._lock, _sqlite_errors(self.path):
             self._db.execute("insert or replace into copied values (?, ?, ?, ?)", (key, dest_key, size, sha256))
 
     def totals(self) -> Tuple[int, int]:
         """(attachments, bytes) copied in this run."""
-        with self._lock:
+        with self._lock, _sqlite_errors(self.path):
             count, size = self._db.execute("select count(*), coalesce(sum(bytes), 0) from copied").fetchone()
             return int(count), int(size)
 
@@ -437,6 +454,8 @@ def find_run(settings: Settings, identity: Mapping[str, Any], command: str) -> T
     """
     named, project = _named_run(settings)
     if named is not None:
+        if settings.new_run:
+            raise UsageError(f"--new-run: {named} is a run already; name the folder above it with --state-dir")
         run = RunDirectory(named)
         if project is not None:
             settings = _only_project(settings, run, project)
@@ -445,35 +464,39 @@ def find_run(settings: Settings, identity: Mapping[str, Any], command: str) -> T
         return run, settings
     root = Path(settings.state_dir)
     if not settings.new_run:
-        newest = next((run for run in map(RunDirectory, run_paths(root)) if run.same_pair(identity)), None)
+        newest = next((run for run in runs_in(root) if run.same_pair(identity)), None)
         if newest is not None and _resumable(newest, identity, command):
             return newest, settings
     return create_run(root, identity, command), settings
 
 
-def run_paths(root: Path) -> List[Path]:
-    """The run directories of a root, newest first."""
+def runs_in(root: Path) -> Iterator[RunDirectory]:
+    """All runs of a root, newest first, each read when it is asked for: an old one that is damaged is in nobody's way."""
+    return (RunDirectory(path) for path in _run_paths(root))
+
+
+def readable_runs_in(root: Path) -> Iterator[RunDirectory]:
+    """All runs of a root that can be read, for those who only look at the others: a damaged one is told and passed over."""
+    for path in _run_paths(root):
+        try:
+            yield RunDirectory(path)
+        except StateError as error:
+            log.warning("passed over: %s", error)
+
+
+def _run_paths(root: Path) -> List[Path]:
     return sorted((path.parent for path in root.glob(f"*/{RUN_FILE}")), reverse=True) if root.is_dir() else []
-
-
-def readable_runs(root: Path) -> List[RunDirectory]:
-    """All runs of a root whose run.json can be read, newest first: a damaged old one is in nobody's way."""
-    found = []
-    for path in run_paths(root):
-        with contextlib.suppress(StateError):
-            found.append(RunDirectory(path))
-    return found
 
 
 def _named_run(settings: Settings) -> Tuple[Optional[Path], Optional[str]]:
     """(run, folder name of a project in it) that the settings name; (None, None) for a root."""
-    path = Path(settings.resume_run_dir or settings.state_dir)
+    path = Path(os.path.abspath(settings.resume_run_dir or settings.state_dir))
     if (path / RUN_FILE).is_file():
         return path, None
     if (path.parent / RUN_FILE).is_file():
         return path.parent, path.resolve().name
     if settings.resume_run_dir:
-        raise UsageError(f"MIGRATION_RESUME_RUN_DIR: {path} is no run directory (it has no {RUN_FILE})")
+        raise UsageError(f"MIGRATION_RESUME_RUN_DIR: {settings.resume_run_dir} is no run directory (it has no {RUN_FILE})")
     return None, None
 
 
@@ -519,16 +542,16 @@ def refuse_disagreement(run: RunDirectory, identity: Mapping[str, Any]) -> None:
 def create_run(root: Path, identity: Mapping[str, Any], command: str) -> RunDirectory:
     """A new directory named by the time, with its run.json."""
     stamp = datetime.now().strftime("%Y%m%d_%H%M%S")
-    for attempt in range(100):
-        path = root / (stamp if not attempt else f"{stamp}_{attempt:02d}")
-        try:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.mkdir(mode=0o700)
-            break
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UsageError(f"--state-dir: {path} cannot be made ({error.strerror})") from None
+    path = root / stamp
+    try:
+        make_private(root)
+        for attempt in range(100):
+            path = root / (stamp if not attempt else f"{stamp}_{attempt:02d}")
+            with contextlib.suppress(FileExistsError):
+                path.mkdir(mode=0o700)
+                break
+    except OSError as error:
+        raise UsageError(f"--state-dir: {path} cannot be made ({error.strerror})") from None
     write_json(
         path / RUN_FILE,
         {

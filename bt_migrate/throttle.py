@@ -8,6 +8,7 @@ from collections import deque
 from typing import Deque, Optional, Tuple
 
 MAX_BACKOFF_S = 60.0
+MAX_REMEMBERED = 1000  # queries; no window of a plan holds more
 SAFETY_S = 0.05  # a window is left this much later than it ends: clocks and latencies differ a little
 
 
@@ -22,23 +23,29 @@ class Throttle:
         self.hits = 0  # how many 429s were met
 
     def wait_s(self, *, query: bool) -> float:
-        """Seconds until the request may start; 0 lets it through (and counts it, if it is a query)."""
+        """Seconds until a request may start, 0 if it may now."""
         with self._lock:
-            now = time.monotonic()
-            wait = self._open_at - now
-            if query and self._limit:
-                number, seconds = self._limit
-                while self._sent and self._sent[0] <= now - seconds - SAFETY_S:
-                    self._sent.popleft()
-                if len(self._sent) >= number:
-                    wait = max(wait, self._sent[-number] + seconds + SAFETY_S - now)
-            if wait > 0:
-                return wait
+            return self._wait_s(query)
+
+    def take(self, *, query: bool) -> bool:
+        """Whether the request may start now; if so, a query is counted."""
+        with self._lock:
+            if self._wait_s(query) > 0:
+                return False
             if query:
-                self._sent.append(now)
-                while not self._limit and len(self._sent) > 1000:
+                self._sent.append(time.monotonic())
+                if len(self._sent) > MAX_REMEMBERED:
                     self._sent.popleft()
-            return 0.0
+            return True
+
+    def _wait_s(self, query: bool) -> float:
+        now = time.monotonic()
+        wait = self._open_at - now
+        if query and self._limit:
+            number, seconds = self._limit
+            if len(self._sent) >= number:
+                wait = max(wait, self._sent[-number] + seconds + SAFETY_S - now)
+        return max(0.0, wait)
 
     def refused(self, retry_after: Optional[float], rate: Optional[Tuple[int, int]], times: int, base_s: float) -> float:
         """A 429 came, the `times`-th for its request. Learns the rate that its text names; gives back the seconds to wait.

@@ -13,7 +13,7 @@ from bt_migrate.catalog import Catalog
 from bt_migrate.errors import ApiError, NetworkError, UsageError
 from bt_migrate.prepare_objects import skip_reason
 from bt_migrate.resources import AI_SECRETS, OBJECT_RESOURCES, PROJECT_SETTINGS, ROW_KINDS, USERS
-from bt_migrate.state import readable_runs
+from bt_migrate.state import readable_runs_in
 from bt_migrate.work import OBJECTS_PER_COUNT, Work, count_rows, row_object_ids
 
 log = logging.getLogger("bt_migrate.validate")
@@ -85,7 +85,7 @@ def _write_right(work: Work) -> str:
 
 
 def _has_written(work: Work) -> bool:
-    return any(run.data.get("wrote") and run.same_pair(work.run.data) for run in readable_runs(work.run.path.parent))
+    return any(run.data.get("wrote") and run.same_pair(work.run.data) for run in readable_runs_in(work.run.path.parent))
 
 
 def _object_counts(catalog: Catalog, projects: Sequence[dict]) -> Dict[str, Dict[str, int]]:

@@ -23,7 +23,7 @@ from bt_migrate.planning import display_name
 from bt_migrate.prepare_objects import Item, items_of, skip_reason
 from bt_migrate.resources import ACLS, BY_NAME, EXPERIMENTS, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
 from bt_migrate.settings import Settings
-from bt_migrate.state import CREATED, LATER, SKIPPED, RunDirectory, readable_runs
+from bt_migrate.state import CREATED, LATER, SKIPPED, RunDirectory, readable_runs_in
 
 log = logging.getLogger("bt_migrate.work")
 
@@ -207,7 +207,7 @@ def _finish_run(work: Work, run: RunDirectory) -> None:
 
 
 def _earlier_waiting(work: Work) -> Iterator[RunDirectory]:
-    for run in readable_runs(work.run.path.parent):
+    for run in readable_runs_in(work.run.path.parent):
         if run.data.get("waiting") and run.same_pair(work.run.data) and run.path != work.run.path:
             yield run
 

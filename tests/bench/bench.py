@@ -17,9 +17,9 @@ from typing import Callable, Dict, Tuple
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent / "bin")]
 
-import bootstrap
-from rates import groups, kill, objects, rate
-from streams import cpu, growth, large, memory, pages, slices
+import bootstrap  # noqa: E402
+from rates import groups, kill, objects, rate  # noqa: E402
+from streams import cpu, growth, large, memory, pages, slices  # noqa: E402
 
 Benchmark = Callable[[argparse.Namespace], bool]
 

@@ -138,7 +138,7 @@ def migrate(source: Server, dest: Optional[Server] = None, *, rows: Optional[int
         target = dest or stack.enter_context(server(name="dest"))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench_"))
         cost = Migration(source, target, Path(folder), **how).start().end()
-        arrived = target.ask("counts")
+        arrived = target.ask("rows")
         if rows is not None and arrived != rows:
             raise SystemExit(f"{arrived} of {rows} rows arrived")
         return cost
@@ -173,7 +173,10 @@ def show(what: str, values: Sequence[float], most: float, unit: str = "", *, at_
     reached = median >= most if at_least else median <= most
     sign = ">=" if at_least else "<="
     all_runs = " ".join(f"{value:.3g}" for value in values)
-    print(f"{'reached' if reached else 'MISSED ':7}  {what}: {median:.3g}{unit} ({sign} {most:g}{unit}; runs: {all_runs})", flush=True)
+    print(
+        f"{'reached' if reached else 'MISSED ':7}  {what}: {median:.3g}{unit} ({sign} {most:g}{unit}; runs: {all_runs})",
+        flush=True,
+    )
     return reached
 
 

@@ -43,11 +43,11 @@ def _killed_and_resumed(migration: Migration, rows: int) -> Tuple[int, int, floa
     cost = migration.kill()
     killed = cost.started + cost.wall_s
     inserts = dest.requests("/insert")
-    bytes_a_row = sum(one["body_bytes"] for one in inserts) / dest.ask("counts")
+    bytes_a_row = sum(one["body_bytes"] for one in inserts) / dest.ask("rows")
     open_bytes = sum(one["body_bytes"] for one in inserts if one["finished"] > killed - 0.02)
     dest.control(clear_requests=True)
     resumed = migration.start().end()
-    if dest.ask("counts") != rows:
+    if dest.ask("rows") != rows:
         raise SystemExit(f"{dest.ask('counts')} of {rows} rows arrived")
     first = min(one["started"] for one in dest.requests("/insert"))
     return dest.ask("again"), round(open_bytes / bytes_a_row), first - resumed.started
@@ -70,7 +70,9 @@ def rate(options: argparse.Namespace) -> bool:
             for _ in range(options.runs):
                 source.control(clear_requests=True)
                 ratios.append((migrate(source, rows=pages * 1000).wall_s - start) / ideal)
-                refused.append(_most_in_a_window([one["started"] for one in source.requests("/btql") if one["status"] == 429], window))
+                refused.append(
+                    _most_in_a_window([one["started"] for one in source.requests("/btql") if one["status"] == 429], window)
+                )
                 time.sleep(window)  # until the queries of this run are forgotten
             how = "with Retry-After" if told else "without Retry-After"
             tell(f"{how}: ideal {ideal} s for {pages} pages, {queries} queries in {window} s")
@@ -113,7 +115,9 @@ def objects(options: argparse.Namespace) -> bool:
             source.control(clear_requests=True)
             with server(name="dest", latency=latency) as dest:
                 seconds = migrate(source, dest, rows=300 * 20, program="migrate_all", args=args).wall_s
-                sides = ", ".join(f"{name}: {_counted(side.requests())}" for name, side in (("source", source), ("destination", dest)))
+                sides = ", ".join(
+                    f"{name}: {_counted(side.requests())}" for name, side in (("source", source), ("destination", dest))
+                )
             ratios.append(seconds / ideal)
     tell(f"ideal {ideal:.2f} s; the start of Python and the program, {start:.2f} s, is in the figure; requests of the last run:")
     tell(sides)

@@ -3,8 +3,8 @@
 The shape is the one argument, as JSON: {"latency": {...}, "limits": {...}, "projects": n, "logs": n, "experiments": n,
 "datasets": n, "rows": n (of each experiment and dataset), "large": [bytes, ...] (rows among the logs), "spread_days": n,
 "mark": n}. Prints one JSON line once all is there, and serves until stdin ends. With "mark" it prints "mark" once the
-organization holds that many log rows. The line "again" on stdin is answered with the number of log rows that were inserted
-again over themselves, the line "counts" with the rows of all objects.
+organization holds that many rows. The line "rows" on stdin is answered with the number of rows of all objects, the line "again"
+with how many were inserted over themselves.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class BenchSandbox(Sandbox):
     def __init__(self) -> None:
         super().__init__()
         self._visit = threading.local()
-        self.mark = 0  # "mark" is printed once that many log rows are there
+        self.mark = 0  # "mark" is printed once that many rows are there
 
     def _latency_of(self, handler: Handler) -> float:
         self._visit.due = time.monotonic() + super()._latency_of(handler)
@@ -134,10 +134,16 @@ class BenchSandbox(Sandbox):
         return answer
 
     def watch(self, number: int, moment: str, method: str, path: str) -> None:
-        if moment == "after" and self.mark and path.endswith("/insert"):
-            if sum(len(rows.rows) for (kind, _), rows in self.store.rows.items() if kind == "project_logs") >= self.mark:
-                self.mark = 0
-                print("mark", flush=True)
+        if moment == "after" and self.mark and path.endswith("/insert") and self.rows() >= self.mark:
+            self.mark = 0
+            print("mark", flush=True)
+
+    def rows(self) -> int:
+        return sum(len(rows.rows) for rows in list(self.store.rows.values()))
+
+    def again(self) -> int:
+        """Rows that were inserted over themselves."""
+        return sum(len(rows.past) for rows in list(self.store.rows.values()))
 
 
 def main() -> None:
@@ -153,9 +159,7 @@ def main() -> None:
         facts = {"url": sandbox.url, "key": org.api_key, "token": sandbox.control_token, "ids": ids}
         print(json.dumps(facts), flush=True)
         for line in sys.stdin:
-            everything = sandbox.store.rows.values()
-            answers = {"again": lambda: sum(len(rows.past) for rows in everything), "counts": lambda: sum(len(rows.rows) for rows in everything)}
-            print(answers[line.strip()](), flush=True)
+            print({"again": sandbox.again, "rows": sandbox.rows}[line.strip()](), flush=True)
 
 
 if __name__ == "__main__":

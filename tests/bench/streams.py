@@ -49,7 +49,9 @@ def slices(options: argparse.Namespace) -> bool:
         source.control(clear_requests=True)
         four = runs_of(source, options, rows, args=("--read-streams", "4"))
         queries = len(source.requests("/btql")) / options.runs
-    tell(f"one stream {median_of([cost.wall_s for cost in one]):.1f} s; with four {queries:.0f} queries for {pages_of(rows)} pages")
+    tell(
+        f"one stream {median_of([cost.wall_s for cost in one]):.1f} s; with four {queries:.0f} queries for {pages_of(rows)} pages"
+    )
     ratios = [alone.wall_s / together.wall_s for alone, together in zip(one, four)]
     return show("one stream / four", ratios, 3.3, at_least=True)
 
