@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import logging
+import sys
 import threading
 import time
 import zlib
@@ -38,6 +39,9 @@ REDIRECTS = frozenset((301, 302, 303, 307, 308))
 RATE_LIMIT_TRIES = 100  # a 429 says when to come back: it is not a failure, so it has a bound of its own
 CURSOR_HEADER = "x-bt-cursor"  # of a query whose answer is a redirect
 REQUEST_ID_HEADERS = ("x-bt-internal-trace-id", "x-amzn-requestid", "x-request-id")
+
+if hasattr(sys, "set_int_max_str_digits"):  # Python 3.11 on: rows hold integers of any size
+    sys.set_int_max_str_digits(0)
 
 Json = Any
 Params = Union[Mapping[str, Any], List[Tuple[str, Any]], None]
@@ -104,6 +108,7 @@ class Api:
         self.requests_sent = 0
         self.retries = 0
         self._auth = BearerAuth(key)
+        self._key = key
         self.attempts = attempts
         self._delay_s = delay_s
         self._slots = threading.BoundedSemaphore(max_concurrent)
@@ -325,7 +330,14 @@ class Api:
         self._note_clock(response)
         if response.status_code // 100 != 2:
             request_id = next((response.headers[h] for h in REQUEST_ID_HEADERS if h in response.headers), None)
-            error = ApiError(self.side, method, path, response.status_code, content[:2000].decode("utf-8", "replace"), request_id)
+            error = ApiError(
+                self.side,
+                method,
+                path,
+                response.status_code,
+                content[:2000].decode("utf-8", "replace").replace(self._key, "***"),
+                request_id,
+            )
             error.retry_after = retry_after_s(response)
             error.is_json = "json" in response.headers.get("Content-Type", "")
             raise error

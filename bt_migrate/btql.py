@@ -82,4 +82,4 @@ def smaller_limit(limit: int) -> int:
 def rate_in(body: str) -> Optional[Tuple[int, int]]:
     """(requests, seconds) where a 429 says "N requests per M seconds" instead of sending Retry-After."""
     match = _RATE.search(body)
-    return (int(match[1]), int(match[2])) if match and int(match[1]) else None
+    return (int(match[1]), int(match[2])) if match and int(match[1]) and int(match[2]) else None

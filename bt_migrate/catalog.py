@@ -30,8 +30,8 @@ from bt_migrate.resources import (
     USERS,
     Resource,
 )
+from bt_migrate.runs import RunDirectory, readable_runs_in
 from bt_migrate.settings import Settings
-from bt_migrate.state import RunDirectory, readable_runs_in
 
 log = logging.getLogger("bt_migrate.catalog")
 

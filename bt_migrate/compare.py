@@ -102,20 +102,24 @@ class Pair:
 def compare_counts(catalog: Catalog, pairs: Sequence[Pair], sleep: Callable[[float], Any] = time.sleep) -> List[Comparison]:
     """Row counts, one query for up to 25 objects; objects are counted one by one only where the sums disagree."""
     results = []
+    pauses = iter(LAG_S)  # for all streams together: lag is the destination's, not a stream's
     for kind in ROW_KINDS:
         ours = [pair for pair in pairs if pair.kind == kind]
         for start in range(0, len(ours), OBJECTS_PER_COUNT):
-            results += _compare_group(catalog, ours[start : start + OBJECTS_PER_COUNT], sleep)
+            results += _compare_group(catalog, ours[start : start + OBJECTS_PER_COUNT], pauses, sleep)
     return results
 
 
-def _compare_group(catalog: Catalog, group: Sequence[Pair], sleep: Callable[[float], Any]) -> List[Comparison]:
+def _compare_group(
+    catalog: Catalog, group: Sequence[Pair], pauses: Iterator[float], sleep: Callable[[float], Any]
+) -> List[Comparison]:
     wanted = _expected(catalog, group)
     found = _count(catalog.dest, catalog, group[0].kind, [pair.dest_id for pair in group])
     if len(group) > 1 and (wanted is None or wanted != found):
-        return [one for pair in group for one in _compare_group(catalog, [pair], sleep)]
-    for pause in LAG_S:
-        if wanted is None or found is None or found >= wanted:
+        return [one for pair in group for one in _compare_group(catalog, [pair], pauses, sleep)]
+    while wanted is not None and found is not None and found < wanted:
+        pause = next(pauses, None)
+        if pause is None:
             break
         sleep(pause)
         found = _count(catalog.dest, catalog, group[0].kind, [pair.dest_id for pair in group])

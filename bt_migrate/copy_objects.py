@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import PLANNED, Catalog
-from bt_migrate.errors import ApiError
+from bt_migrate.errors import ApiError, NetworkError
 from bt_migrate.findings import FAILURE
 from bt_migrate.planning import (
     CREATE,
@@ -94,7 +94,9 @@ def _copy_batch(
                 states.intended += [one for one in about if one not in states.intended]  # those of a process that died stay
                 states.save()
     try:
-        list(pool.map(lambda one: _apply(catalog, resource, one[0], one[1], one[2], copier), planned))
+        # a position cannot be set: what has one is made one after the other
+        each = map if "position" in resource.server else pool.map
+        list(each(lambda one: _apply(catalog, resource, one[0], one[1], one[2], copier), planned))
         for states in touched:
             states.intended = [one for one in states.intended if one not in states.outcomes]
     finally:
@@ -224,6 +226,8 @@ def _create(
         return _write_settings(catalog, resource, item, action)
     answer = catalog.dest.post(resource.path, action.body)
     made = answer.json
+    if not isinstance(made, dict) or not made.get("id"):
+        raise NetworkError(f"destination: POST {resource.path} gave no object; is {catalog.dest.url} a Braintrust API?")
     if answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1"):
         found = plan_object(resource, item.source, action.body, made)
         return replace(found, body=action.body)

@@ -161,8 +161,10 @@ def _copy_group(copying: Copying, streams: Sequence[RowStream]) -> None:
     members = [Member(copying.catalog, stream) for stream in streams]
     try:
         todo = [member for member in members if not member.state.done]
-        if todo:
-            _copy_members(copying, todo)
+        whole = [member for member in todo if len(member.state.slices) == 1]
+        for together in (whole, *([member] for member in todo if member not in whole)):
+            if together:
+                _copy_members(copying, together)
     except BaseException:
         copying.halt.set()
         raise
@@ -193,7 +195,8 @@ def _copy_members(copying: Copying, members: Sequence[Member]) -> None:
 
 def _copy_slices(copying: Copying, member: Member) -> None:
     """One object, in slices of its key range where several readers were asked for; a resumed run keeps its slices."""
-    readers, state = copying.catalog.settings.read_streams, member.state
+    settings, state = copying.catalog.settings, member.state
+    readers = 1 if settings.preserve_order else settings.read_streams
     if readers > 1 and state.slices == [{"after": None, "end": None, "done": False}]:
         _cut(copying, member, readers * SLICES_PER_READER)
     open_slices = [number for number, one in enumerate(state.slices) if not one["done"]]
@@ -412,7 +415,7 @@ class _Stream:
                     if object_id in part.notes:
                         notes.merge(part.notes[object_id])
                 member.state.findings = notes.records()
-                member.state.slices[self.number]["after"] = end.end_key
+                member.state.slices[self.number]["after"] = max(member.state.slices[self.number]["after"] or "", end.end_key)
         self.page = PageEnd("")
         now = time.monotonic()
         if self.batches_since_save >= self.catalog.settings.checkpoint_interval or now - self.saved_at > CHECKPOINT_S:

@@ -11,6 +11,7 @@ from bt_migrate.catalog import Catalog
 from bt_migrate.insert_rows import Inserter
 from bt_migrate.json_text import encode
 from bt_migrate.outgoing import Notes, note_unresolved
+from bt_migrate.references import dotted
 from bt_migrate.resources import ROW_KINDS
 from bt_migrate.rows import deferred_merge
 from bt_migrate.state import FAILED, UPDATED, SeenRows, StreamState
@@ -25,7 +26,7 @@ def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: Stre
         ready: List[Tuple[Tuple[str, str, str], EncodedRow]] = []
         for object_id, row_id, path, targets, ref, origin in seen.deferred():
             new = catalog.resolve(tuple(targets.split(",")), ref)
-            fields = deferred_merge(path, new, json.loads(origin) if origin else None) if new else None
+            fields = deferred_merge(tuple(json.loads(path)), new, json.loads(origin) if origin else None) if new else None
             if fields:
                 body = encode({"id": row_id, "_is_merge": True, **fields})
                 ready.append(((object_id, row_id, path), EncodedRow(row_id, 0, body, object_id, UPDATED)))
@@ -53,9 +54,9 @@ def note_deferred_rows(catalog: Catalog, state: StreamState, *, final: bool) -> 
     try:
         for _, row_id, path, targets, ref, _ in seen.deferred():
             if final:
-                note_unresolved(notes, catalog, row_id, path, tuple(targets.split(",")), ref)
+                note_unresolved(notes, catalog, row_id, dotted(tuple(json.loads(path))), tuple(targets.split(",")), ref)
             else:
-                notes.add("waits", row_id, path, targets.replace(",", " or "), ref)
+                notes.add("waits", row_id, dotted(tuple(json.loads(path))), targets.replace(",", " or "), ref)
     finally:
         seen.close()
     state.findings = notes.records()

@@ -95,9 +95,10 @@ class Inserter:
             self._send_logs3(rows)
         elif len(objects) == 1:
             path = self.kind.insert_path.format(id=self.dest_ids[objects[0]])
-            accepted = (self.dest.post(path, events_body(rows)).json or {}).get("row_ids")
-            if isinstance(accepted, list) and len(accepted) != len(rows):
-                raise NetworkError(f"destination: {path} took {len(accepted)} of {len(rows)} rows without saying why")
+            answer = self.dest.post(path, events_body(rows)).json
+            accepted = answer.get("row_ids") if isinstance(answer, dict) else None
+            if not isinstance(accepted, list) or len(accepted) != len(rows):  # promised by the API: one id a row
+                raise NetworkError(f"destination: {path} did not confirm {len(rows)} rows; is {self.dest.url} a Braintrust API?")
         else:
             self.dest.post("/v1/insert", cross_body(self.kind.insert_key, self.dest_ids, rows))
 

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from typing import Any, Tuple
 
 try:
     import orjson
 except ImportError:  # an optional extra
     orjson = None
-
-if hasattr(sys, "set_int_max_str_digits"):  # Python 3.11 on: rows hold integers of any size
-    sys.set_int_max_str_digits(0)
 
 _LONG_INTEGER = re.compile(rb"[:,\[\s]-?\d{19}")
 

@@ -42,7 +42,7 @@ def key_at(unix_seconds: int) -> str:
 
 def key_seconds(key: str) -> int:
     """Unix seconds at which the server took the row in, 0 for a text that is no such key."""
-    return int(key[1:]) >> 32 if key.startswith("p") and key[1:].isdigit() else 0
+    return int(key[1:]) >> 32 if key.startswith("p") and key[1:].isdecimal() else 0
 
 
 def key_slices(first: str, last: str, count: int) -> List[Tuple[str, str]]:

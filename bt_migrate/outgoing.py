@@ -16,15 +16,15 @@ from bt_migrate.catalog import Catalog
 from bt_migrate.findings import finding
 from bt_migrate.json_text import encode, encode_plain
 from bt_migrate.keys import xact_of
-from bt_migrate.references import value_at
+from bt_migrate.references import dotted, value_at
 from bt_migrate.resources import RowKind
 from bt_migrate.rows import (
     COMMENTS,
-    NOT_LOST,
     attachment_places,
     comment_record,
     deferred_merge,
     insertable_row,
+    lost_row_fields,
     may_hold_references,
     rewrite_row,
     spill_order,
@@ -84,7 +84,6 @@ class Outgoing:
         self._catalog, self._kind = catalog, kind
         self._known = catalog.known()
         self._known_tails = frozenset(one[HEAD:].encode() for one in self._known)
-        self._expected = frozenset(kind.fields) | NOT_LOST
         self._copies_attachments = catalog.settings.attachments
         self._max_row_bytes = catalog.settings.max_row_bytes
 
@@ -95,9 +94,8 @@ class Outgoing:
         `plain`: the row was read so that `encode_plain` writes it exactly.
         """
         write = encode_plain if plain else encode
-        for name in row.keys() - self._expected:
-            if row[name]:
-                notes.add("row_field_not_carried", row["id"], name)
+        for name in lost_row_fields(self._kind, row):
+            notes.add("row_field_not_carried", row["id"], name)
         out = insertable_row(self._kind, row)
         body = write(out)
         deferred: List[Tuple[str, str, str, str]] = []
@@ -113,7 +111,12 @@ class Outgoing:
             body = write(out)
         if len(body) > self._max_row_bytes:
             spills, body = self._spill(out, object_id, body, write, notes)
-        comments = [encode(comment_record(row["id"], one)) for one in row.get(COMMENTS) or () if comment_record(row["id"], one)]
+        comments = []
+        for record in (comment_record(row["id"], one) for one in row.get(COMMENTS) or ()):
+            if record:
+                comments.append(encode(record))
+            else:
+                notes.add("row_field_not_carried", row["id"], COMMENTS)
         return (
             EncodedRow(
                 row["id"], xact_of(row.get("_xact_id")), body, object_id, attachments=tuple(attachments), spills=tuple(spills),
@@ -139,9 +142,9 @@ class Outgoing:
         deferred = []
         for path, targets, ref in found.unresolved:
             if deferred_merge(path, "", origin) is not None and self._catalog.may_come(targets, ref):
-                deferred.append((path, ",".join(targets), ref, json.dumps(origin) if path == "origin" else ""))
+                deferred.append((json.dumps(path), ",".join(targets), ref, json.dumps(origin) if path == ("origin",) else ""))
             else:
-                note_unresolved(notes, self._catalog, out["id"], path, targets, ref)
+                note_unresolved(notes, self._catalog, out["id"], dotted(path), targets, ref)
         return deferred
 
     def _attachments(self, out: Dict[str, Any], body: bytes, notes: Notes) -> List[Dict[str, Any]]:

@@ -20,8 +20,9 @@ from bt_migrate.errors import EXIT_INTERRUPTED, EXIT_OK, MigrationError, UsageEr
 from bt_migrate.options import flags_of, make_parser
 from bt_migrate.progress import start_logging
 from bt_migrate.report import SUMMARY_FILE, build_report, exit_code_of, short_text, status_of, write_report
+from bt_migrate.runs import RunDirectory, find_run
 from bt_migrate.settings import Settings, load_settings
-from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, RunDirectory, find_run, now
+from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now
 from bt_migrate.work import Work, finish_waiting, incomplete_streams, tell_waiting
 
 log = logging.getLogger("bt_migrate")

@@ -42,35 +42,46 @@ def pages(api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds, *, lim
     A stream that grows while it is read ends at what was there when it was begun.
     """
     most = now = min(limit, MAX_LIMIT)
-    good, began, doubted = 0, api.server_seconds(), 0
+    good, began, doubted, held, widened = 0, api.server_seconds(), 0, 0, False
     while True:
-        answer = _query(api, kind, object_ids, bounds, now)
+        answer = _query(api, kind, object_ids, bounds, now, smaller_helps=now > MIN_LIMIT and not widened)
         if answer is None:
             now, good = smaller_limit(now), 0
             log.info("%s timed out, reading %d rows a page", api.side, now, extra={"event": "smaller_pages"})
             continue
         rows = answer.json
-        if doubted and rows:
+        if doubted and len(rows) > held:
             most = now = doubted  # the server does cap pages
         elif doubted:
             api.short_pages_end = True
         short = len(rows) < now and not answer.headers.get(CURSOR_HEADER)
         doubted = len(rows) if short and not api.short_pages_end and looks_capped(len(rows)) else 0
         ended = not rows or (short and not doubted) or _is_new(api, rows, began)
+        if len(object_ids) > 1 and now <= len(rows) < MAX_LIMIT and _one_key(rows):
+            # Objects that were written together share keys: all rows of this one are needed, or (an error) each object read alone.
+            now, doubted, widened = min(MAX_LIMIT, len(rows) * 2), 0, True
+            continue
         if rows:
             page = _page(api, answer, ended, bounds.after_key)
+            held = len(rows) - len(page.rows)
             bounds = bounds.after(page.end_key)
             yield page
         if ended:
             return
         good += 1
+        now, widened = min(now, most), False
         if now < most and good % PAGES_BEFORE_GROWTH == 0:
             now = min(most, now * 2)
 
 
-def _query(api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds, limit: int) -> Optional[Answer]:
-    """One page, None where the server found it too large."""
-    smaller_helps = limit > MIN_LIMIT
+def _one_key(rows: List[dict]) -> bool:
+    return rows[0].get("_pagination_key") == rows[-1].get("_pagination_key")
+
+
+def _query(
+    api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds, limit: int, *, smaller_helps: bool
+) -> Optional[Answer]:
+    """One page, None where the server found it too large and a smaller one may do."""
     statuses = RETRY_STATUSES - SIZE_STATUSES if smaller_helps else RETRY_STATUSES
     try:
         return api.query(page_query(kind, object_ids, bounds, limit), retry_statuses=statuses)

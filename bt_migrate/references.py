@@ -80,8 +80,14 @@ def _rewrite_places(result: Rewritten, reference: Reference, resolve: Resolve) -
             placed.append(new)
         else:
             result.unresolved.append(Unresolved(dotted(path), targets, found))
-            remove(result.value, path if reference.drop == "field" else path[:-1])
+            remove(result.value, _dropped(path, reference.drop))
     return placed
+
+
+def _dropped(path: Path, drop: str) -> Path:
+    if drop == "item":
+        return path[: max(number for number, step in enumerate(path) if isinstance(step, int)) + 1]
+    return path if drop == "field" else path[:-1]
 
 
 def _holds(holder: Any, reference: Reference) -> bool:

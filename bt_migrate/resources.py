@@ -20,7 +20,7 @@ class Reference:
 
     `path` is dotted; `*` is any key, `[]` any item. `to` are the resources to look in, in turn; `@field` stands for the kind
     that the sibling `field` names. `when` restricts it to holders with that sibling `type`. Where the id cannot be resolved,
-    `drop` says what is left out: the "field" itself or the "holder" that is useless without it.
+    `drop` says what is left out: the "field" itself, the "holder" that is useless without it, or the whole "item" of the list around it.
     """
 
     path: str
@@ -207,7 +207,7 @@ PROJECT_AUTOMATIONS = Resource(
     create=("name", "description", "config"), patch=("name", "description", "config"), put=True,
     references=(
         Reference("config.facet_functions.[].id", CALLABLE, "holder", when="function"),
-        Reference("config.topic_map_functions.[].function.id", CALLABLE, "holder", when="function"),
+        Reference("config.topic_map_functions.[].function.id", CALLABLE, "item", when="function"),
         Reference("config.topic_map_function_ids.[]", CALLABLE),
         Reference("config.data_scope.experiment_id", ("experiments",)),
     ),

@@ -12,8 +12,8 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from bt_migrate.references import Path, Resolve, dotted, remove, set_at, strings
-from bt_migrate.resources import CALLABLE, ROW_SERVER_FIELDS, TARGETS_OF_TYPE, RowKind
+from bt_migrate.references import Path, Resolve, remove, set_at, strings
+from bt_migrate.resources import CALLABLE, ROW_KINDS, ROW_SERVER_FIELDS, TARGETS_OF_TYPE, RowKind
 
 ASSIGNMENTS = "~__bt_assignments"  # metadata key: user ids a row is given to for review
 REFERENCE_FIELDS = ("metadata", "context", "span_attributes")  # where ids are references; elsewhere they are a user's data
@@ -29,14 +29,15 @@ SPILLABLE = (
 )  # fields that may become JSON attachments of a row that is too large
 
 
-NOT_LOST = ROW_SERVER_FIELDS | {COMMENTS}  # fields of a read row that its insert need not take
+# Fields of a row as it is read that are written, or that say nothing which is lost without them.
+_TAKEN = {kind.name: ROW_SERVER_FIELDS | {COMMENTS, *kind.fields} for kind in ROW_KINDS.values()}
 
 
 @dataclass
 class RowNotes:
     """What a person should know of the rewriting of one row."""
 
-    unresolved: List[Tuple[str, Tuple[str, ...], str]] = field(default_factory=list)  # (path, resources, source id)
+    unresolved: List[Tuple[Path, Tuple[str, ...], str]] = field(default_factory=list)  # (path, resources, source id)
     pins: List[str] = field(default_factory=list)
     free_text: int = 0
 
@@ -44,6 +45,11 @@ class RowNotes:
 def insertable_row(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
     """The fields of the row that its insert endpoint takes, untouched (nulls included)."""
     return {name: row[name] for name in kind.fields if name in row}
+
+
+def lost_row_fields(kind: RowKind, row: Mapping[str, Any]) -> List[str]:
+    """Fields that hold something but that no insert takes (audit history, classifications, newer fields)."""
+    return [name for name in row.keys() - _TAKEN[kind.name] if row[name]]
 
 
 def rewrite_row(row: Dict[str, Any], resolve: Resolve, known: Mapping[str, Tuple[str, ...]]) -> RowNotes:
@@ -73,7 +79,7 @@ def _rewrite_origin(row: Dict[str, Any], resolve: Resolve, notes: RowNotes) -> N
     targets = TARGETS_OF_TYPE.get(str(origin.get("object_type")), ())
     new = resolve(targets, str(origin.get("object_id")))
     if new is None:
-        notes.unresolved.append(("origin", targets, str(origin.get("object_id"))))
+        notes.unresolved.append((("origin",), targets, str(origin.get("object_id"))))
         del row["origin"]
         return
     origin["object_id"] = new
@@ -96,7 +102,7 @@ def _rewrite_prompt(metadata: Dict[str, Any], resolve: Resolve, known: Mapping[s
         if isinstance(prompt.get(name), str):
             new = resolve(targets, prompt[name])
             if new is None:
-                notes.unresolved.append((f"metadata.prompt.{name}", targets, prompt.pop(name)))
+                notes.unresolved.append((("metadata", "prompt", name), targets, prompt.pop(name)))
             else:
                 prompt[name] = new
 
@@ -110,7 +116,7 @@ def _rewrite_assignments(metadata: Dict[str, Any], resolve: Resolve, notes: RowN
     if not isinstance(users, list):
         return
     pairs = [(user, resolve(("users",), user)) if isinstance(user, str) else (user, user) for user in users]
-    notes.unresolved.extend((f"metadata.{ASSIGNMENTS}", ("users",), user) for user, new in pairs if new is None)
+    notes.unresolved.extend((("metadata", ASSIGNMENTS), ("users",), user) for user, new in pairs if new is None)
     metadata[ASSIGNMENTS] = [new for _, new in pairs if new is not None]
 
 
@@ -122,7 +128,7 @@ def _rewrite_strays(
             continue
         new = resolve(known[text], text)
         if new is None:
-            notes.unresolved.append((dotted(path), known[text], text))
+            notes.unresolved.append((path, known[text], text))
             remove(row, path)
         else:
             set_at(row, path, new)
@@ -146,14 +152,22 @@ def attachment_places(value: Any, path: Path = ()) -> List[Path]:
     return []
 
 
-def deferred_merge(path: str, new_id: str, origin: Optional[Mapping[str, Any]]) -> Optional[Dict[str, Any]]:
-    """The fields that a later `_is_merge` insert adds to a row once the object it refers to exists; None where a merge cannot."""
-    if path == "origin" and origin:
-        same = {"id": new_id} if origin.get("id") == origin.get("object_id") else {}  # a prompt's origin names its id twice
-        return {"origin": {**origin, "object_id": new_id, **same}}
-    if path == "metadata.prompt.id":
-        return {"metadata": {"prompt": {"id": new_id}}}
-    return None
+def deferred_merge(path: Path, new_id: str, origin: Optional[Mapping[str, Any]]) -> Optional[Dict[str, Any]]:
+    """The fields that a later `_is_merge` insert adds to a row once the object it refers to exists; None where a merge cannot.
+
+    Objects are merged at any depth, lists are replaced: a place inside a list cannot be reached.
+    """
+    if path == ("origin",):
+        same = (
+            {"id": new_id} if origin and origin.get("id") == origin.get("object_id") else {}
+        )  # a prompt's origin names it twice
+        return {"origin": {**origin, "object_id": new_id, **same}} if origin else None
+    if not all(isinstance(step, str) for step in path):
+        return None
+    value: Any = new_id
+    for step in reversed(path):
+        value = {step: value}
+    return dict(value)
 
 
 def comment_record(row_id: str, comment: Mapping[str, Any]) -> Optional[Dict[str, Any]]:

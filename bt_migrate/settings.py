@@ -252,8 +252,11 @@ def load_settings(flags: Mapping[str, Any], environ: Optional[Mapping[str, str]]
     given.update({"attachments": "false"} if "no_attachments" in given else {})
     given.update({"preserve_order": "true"} if "preserve_order" in given else {})
     values = {setting.field: _value(setting, given.get(setting.field), env) for setting in TABLE}
+    general = {
+        s.field: s.field.split(".")[-1] for s in ROW_OVERRIDES
+    }  # a flag of the general setting wins over the environment's own
     overrides = {
-        s.field: _value(s, flags.get(s.field), env) for s in ROW_OVERRIDES if flags.get(s.field) or env.get(s.env, "").strip()
+        s.field: _value(s, None, env) for s in ROW_OVERRIDES if general[s.field] not in given and env.get(s.env, "").strip()
     }
     _check_keys(values)
     if (

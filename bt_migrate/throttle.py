@@ -34,7 +34,7 @@ class Throttle:
                 return False
             if query:
                 self._sent.append(time.monotonic())
-                if len(self._sent) > MAX_REMEMBERED:
+                while len(self._sent) > max(MAX_REMEMBERED, self._limit[0] if self._limit else 0):
                     self._sent.popleft()
             return True
 
@@ -50,12 +50,12 @@ class Throttle:
     def refused(self, retry_after: Optional[float], rate: Optional[Tuple[int, int]], times: int, base_s: float) -> float:
         """A 429 came, the `times`-th for its request. Learns the rate that its text names; gives back the seconds to wait.
 
-        Retry-After is honoured in full; else a full window of the known rate; else ever longer.
+        Retry-After is honoured in full; else the time that the known rate leaves between two; else ever longer.
         """
         with self._lock:
             self.hits += 1
-            if rate and (self._limit is None or self._limit[1] != 60.0 or rate[0] < self._limit[0]):
-                self._limit = (max(1, rate[0]), float(rate[1]))
+            if rate and (self._limit is None or rate[0] / rate[1] < self._limit[0] / self._limit[1]):
+                self._limit = (rate[0], float(rate[1]))
             pause = retry_after
             if pause is None:
                 window = self._limit[1] / self._limit[0] if self._limit else 0.0

@@ -13,7 +13,7 @@ from bt_migrate.catalog import Catalog
 from bt_migrate.errors import ApiError, NetworkError, UsageError
 from bt_migrate.prepare_objects import skip_reason
 from bt_migrate.resources import AI_SECRETS, OBJECT_RESOURCES, PROJECT_SETTINGS, ROW_KINDS, USERS
-from bt_migrate.state import readable_runs_in
+from bt_migrate.runs import readable_runs_in
 from bt_migrate.work import OBJECTS_PER_COUNT, Work, count_rows, row_object_ids
 
 log = logging.getLogger("bt_migrate.validate")
@@ -29,7 +29,7 @@ NOT_MOVABLE = (
 )
 NEVER_MOVED = (
     "playgrounds (no API)",
-    "audit history, comments and classifications of rows",
+    "audit history and classifications of rows",
     "earlier versions of prompts and functions",
     "users: invite them first, so that groups, views and ACLs can name them",
 )

@@ -22,8 +22,9 @@ from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list
 from bt_migrate.planning import display_name
 from bt_migrate.prepare_objects import Item, items_of, skip_reason
 from bt_migrate.resources import ACLS, BY_NAME, EXPERIMENTS, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
+from bt_migrate.runs import RunDirectory, readable_runs_in
 from bt_migrate.settings import Settings
-from bt_migrate.state import CREATED, LATER, SKIPPED, RunDirectory, readable_runs_in
+from bt_migrate.state import CREATED, LATER, SKIPPED
 
 log = logging.getLogger("bt_migrate.work")
 

@@ -13,10 +13,10 @@ import re
 from collections import Counter
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
+from orgs import ROWS_OF, Json, Pair
+
 from bt_migrate.sandbox.rows import CONTENT, SPAN_IDS
 from bt_migrate.sandbox.schema import KINDS, NEVER_READ
-
-from orgs import ROWS_OF, Json, Pair
 
 # kind -> natural key, in an order in which the ids inside the keys are known
 NATURAL_KEYS: Dict[str, Tuple[str, ...]] = {
@@ -304,7 +304,7 @@ def untrue_claims(pair: Pair, run: Any) -> List[str]:
     kinds = {one["id"]: one for kind in NATURAL_KEYS for one in pair.dest.objects(kind)}
     for path in sorted(run.glob("*/*_state.json")):
         states = json.loads(path.read_text(encoding="utf-8"))
-        for source_id, entry in states.get("outcomes", {}).items():
+        for entry in states.get("outcomes", {}).values():
             if entry["outcome"] in ("created", "found", "updated") and entry.get("dest_id") not in kinds:
                 problems.append(f"{states['resource']} {entry['name']!r} is {entry['outcome']}, and not there")
     equal = {source["id"] + kind: _equal_rows(translation, kind, source, dest) for kind, source, dest in streams(translation)}
@@ -313,7 +313,9 @@ def untrue_claims(pair: Pair, run: Any) -> List[str]:
         kind = {"logs": "project_logs", "experiments": "experiment", "datasets": "dataset"}[state["header"]["kind"]]
         claimed = sum(state["counts"][name] for name in ("created", "found", "updated"))
         # Rows that arrived without something are counted as created, and told beside it.
-        claimed -= sum(one["count"] for one in state["findings"] if one["kind"] in ("attachment_not_copied", "unresolved_reference"))
+        claimed -= sum(
+            one["count"] for one in state["findings"] if one["kind"] in ("attachment_not_copied", "unresolved_reference")
+        )
         there = equal.get(state["header"]["source_id"] + kind, 0)
         if claimed > there:
             problems.append(f"{claimed} rows of {kind} {state['header']['name']!r} are told as done, {there} are there")

@@ -15,7 +15,7 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.sandbox import example
 from bt_migrate.sandbox.origins import Answer
@@ -93,8 +93,13 @@ INLINE = {
 }
 BUNDLE = {
     "type": "code",
-    "data": {"type": "bundle", "runtime_context": {"runtime": "node", "version": "20"}, "bundle_id": "b-1", "location": {"type": "function", "index": 0}},
-}  # fmt: skip
+    "data": {
+        "type": "bundle",
+        "runtime_context": {"runtime": "node", "version": "20"},
+        "bundle_id": "b-1",
+        "location": {"type": "function", "index": 0},
+    },
+}
 
 
 def fill_tiny(org: Any) -> None:
@@ -191,9 +196,7 @@ def _span(rng: random.Random, row_id: str, **fields: Any) -> Json:
     return {**row, "metrics": {"start": begins, "end": begins + 1}, "span_attributes": {"name": "n", "type": "llm"}, **fields}
 
 
-def _fill_late(
-    org: Any, alpha: str, beta: str, scorer: str, chain: Sequence[str], users: Dict[str, str], dataset: str
-) -> None:
+def _fill_late(org: Any, alpha: str, beta: str, scorer: str, chain: Sequence[str], users: Dict[str, str], dataset: str) -> None:
     """What comes after the data: references to experiments, what reacts to data, views, ACLs."""
     group = org.objects("group")[0]["id"]
     role = next(one["id"] for one in org.objects("role") if one["name"] == "outer")
@@ -203,7 +206,12 @@ def _fill_late(
     org.create("project_score", {"project_id": alpha, "name": "Rating", "score_type": "slider", "config": shown})
     online = {"online": {"sampling_rate": 0.5, "scorers": [{"type": "function", "id": scorer}]}}
     org.create("project_score", {"project_id": alpha, "name": "Online", "score_type": "online", "config": online})
-    alert = {"event_type": "logs", "btql_filter": "true", "interval_seconds": 60, "action": {"type": "webhook", "url": "https://hook.example"}}
+    alert = {
+        "event_type": "logs",
+        "btql_filter": "true",
+        "interval_seconds": 60,
+        "action": {"type": "webhook", "url": "https://hook.example"},
+    }
     org.create("project_automation", {"project_id": beta, "name": "Alert", "config": alert})
     org.patch("project", alpha, {"settings": {"comparison_key": "input", "baseline_experiment_id": chain[1]}})
     owner = {"object_type": "project", "object_id": alpha}
@@ -243,7 +251,9 @@ def environment(sandbox: Any, **settings: str) -> Dict[str, str]:
 
 
 @contextlib.contextmanager
-def started(sandbox: Any, root: Path, *args: str, program: str = "migrate_all", **settings: str) -> Iterator[subprocess.Popen[str]]:
+def started(
+    sandbox: Any, root: Path, *args: str, program: str = "migrate_all", **settings: str
+) -> Iterator[subprocess.Popen[str]]:
     """The real process, with `root` as its folder of runs; gone at the end whatever happened.
 
     Without its own comparison of both sides, which waits for rows that do not come; `--verify` among `args` keeps it.
@@ -254,7 +264,9 @@ def started(sandbox: Any, root: Path, *args: str, program: str = "migrate_all", 
     command = [sys.executable, "-m", f"bt_migrate.phases.{program}", "--state-dir", str(root), *compares, *given]
     env = environment(sandbox, **settings)
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, env=env, cwd=root.parent, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, encoding="utf-8")  # fmt: skip
+    process = subprocess.Popen(
+        command, env=env, cwd=root.parent, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, encoding="utf-8"
+    )
     try:
         yield process
     finally:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sqlite3
 import threading
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Set, Tuple
 
@@ -45,16 +46,20 @@ SHORT = (0, 1, 2, 3, 4, 7)  # of the places: those that run without --long
 
 def parameters() -> List[Any]:
     return [
-        pytest.param(*place, id=f"{place[0]}-{place[1]:.2f}-{place[2]}-{len(place[3]) + 1}", marks=[] if number in SHORT else [pytest.mark.long])
+        pytest.param(
+            *place,
+            id=f"{place[0]}-{place[1]:.2f}-{place[2]}-{len(place[3]) + 1}",
+            marks=[] if number in SHORT else [pytest.mark.long],
+        )
         for number, place in enumerate(places())
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture(scope="module")
-def requests_of_phases() -> Dict[str, Tuple[int, int]]:
+def requests_of_phases(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Tuple[int, int]]:
     """Phase -> the numbers of its first and last request in a run that nobody disturbs."""
     with tiny_pair() as pair:
-        whole = run(pair.sandbox, Path(pair.sandbox.files._folder) / "runs", LOG_FORMAT="json", **SMALL)
+        whole = run(pair.sandbox, tmp_path_factory.mktemp("clean") / "runs", LOG_FORMAT="json", **SMALL)
         assert whole.code == 0, whole.last_words
         requests = pair.sandbox.requests
     lines = [json.loads(line) for line in whole.err.splitlines() if line.startswith("{")]
@@ -69,9 +74,8 @@ def requests_of_phases() -> Dict[str, Tuple[int, int]]:
 
 
 def _seconds(text: str) -> float:
-    from datetime import datetime
-
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    form = "%Y-%m-%dT%H:%M:%S.%fZ" if "." in text else "%Y-%m-%dT%H:%M:%SZ"
+    return datetime.strptime(text, form).replace(tzinfo=timezone.utc).timestamp()
 
 
 def seen_rows(root: Path, copies: Path) -> Set[Tuple[str, str]]:
@@ -145,7 +149,10 @@ def test_without_seen_rows_a_killed_run_ends_with_the_source_too(moment: str, tm
         assert (whole.code, differences(pair)) == (0, []), whole.last_words
 
 
-@pytest.mark.parametrize("kind", ["function", "dataset", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("project", "group", "ai_secret", "acl"))])
+@pytest.mark.parametrize(
+    "kind",
+    ["function", "dataset", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("project", "group", "ai_secret", "acl"))],
+)
 def test_what_was_made_at_the_moment_of_the_kill_is_ours(kind: str, tmp_path: Path) -> None:
     """The destination has the object, the answer never came: the resumed run counts it as created, and completes it."""
     with tiny_pair() as pair:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import pytest
-from row_runs import WRITE, World, content, counted, refused, small_rows, told, world
+from orgs import AtRequest, run_with
+from row_runs import WRITE, World, content, counted, forbidding, refused, small_rows, told, world
 
 from bt_migrate.sandbox.origins import Answer
 from bt_migrate.sandbox.server import Fault
@@ -107,6 +108,21 @@ def test_without_an_overflow_upload_a_row_that_is_too_large_is_told_with_its_siz
         assert (line["id"], 50_000 < line["bytes"] < 51_000, line["reason"].startswith("413")) == ("huge", True, True)
         assert f"{line['bytes']:,} bytes" in line["reason"]
         assert (counted(w.root), told(w.root)) == ({"rows": {"fetched": 11, "created": 10, "failed": 1}}, {"row_refused": 1})
+
+
+@pytest.mark.parametrize("at", [4, 9])
+def test_a_row_that_was_refused_is_told_also_by_a_run_that_was_killed_afterwards(at: int, tmp_path: Path) -> None:
+    """Killed between the record of the row and the checkpoint that holds the finding."""
+    with world(tmp_path) as w:
+        w.source.insert(LOGS, w.project, [{"id": "bad", "input": "needle"}, *small_rows(60)])
+        w.sandbox.refuse = forbidding("needle", status=400, text="row is wrong")
+        w.sandbox.latency = {"insert": 0.03}  # what was inserted is recorded while the next is on its way
+        settings = {"MIGRATION_EVENTS_INSERT_BATCH_SIZE": "5", "MIGRATION_MAX_CONCURRENT": "1", "MIGRATION_EVENTS_FETCH_LIMIT": "55"}
+        kill = AtRequest(at, "after", 9, lambda method, path: path.endswith("/insert"))
+        ended = run_with(w, w.root, kill, program="migrate_logs", **settings)  # type: ignore[arg-type]
+        code = w.move(LOGS, **settings)
+        assert (ended.code, code, told(w.root)) == (-9, 1, {"row_refused": 1})
+        assert counted(w.root) == {"rows": {"fetched": 61, "created": 60, "failed": 1}}
 
 
 def test_a_row_that_the_server_finds_too_large_before_we_do_goes_through_the_overflow_upload_too(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_slice_that_cannot_be_written_is_completed_by_the_next_run(tmp_path: P
         assert w.move(LOGS, "--read-streams", "4", "--fetch-limit", "25") == 0
         source, dest = w.contents(LOGS, [w.project])
         assert (source == dest, counted(w.root)) == (True, {"rows": {"fetched": 600, "created": 600}})
-        assert max(Counter(w.sandbox.sent).values()) == 1
+        assert len(w.sandbox.sent) <= 600 + 4 * 25  # at most a page of each reader comes twice
 
 
 def test_counts_and_findings_of_all_slices_add_up(tmp_path: Path) -> None:
