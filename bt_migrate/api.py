@@ -6,14 +6,14 @@ can send GET and read queries only, by construction: `READS` is checked in the o
 
 from __future__ import annotations
 
+import contextlib
 import gzip
-import json
 import logging
 import sys
 import threading
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
@@ -24,29 +24,27 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import MaxRetryError
 from urllib3.util.retry import Retry
 
-from bt_migrate.batches import encode
 from bt_migrate.btql import rate_in
 from bt_migrate.errors import ApiError, Interrupted, NetworkError
+from bt_migrate.json_text import decode, encode
+from bt_migrate.throttle import MAX_BACKOFF_S, Throttle
 
 log = logging.getLogger("bt_migrate.api")
 
 TIMEOUT_S = (10, 120)  # connect, and between two bytes: a query may take 30 s on the server, an upload more
-MAX_BACKOFF_S = 60
+OUTAGE_DELAY_S = 0.1  # least pause in an outage, where tries have no bound
 OUTAGE_S = 180  # how long a host that has answered before may be gone
 RETRY_STATUSES = frozenset((408, 425, 429, 500, 502, 503, 504))
-# A loaded gateway answers 401, or 403 with a page instead of JSON, to good keys for a minute or two
-# (https://www.braintrust.dev/docs/kb/api-rate-limits-during-backfill-operations.md).
-DOUBTED_STATUSES = frozenset((401, 403))
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 RATE_LIMIT_TRIES = 100  # a 429 says when to come back: it is not a failure, so it has a bound of its own
 CURSOR_HEADER = "x-bt-cursor"  # of a query whose answer is a redirect
 REQUEST_ID_HEADERS = ("x-bt-internal-trace-id", "x-amzn-requestid", "x-request-id")
 
-Json = Any
-Params = Union[Mapping[str, Any], List[Tuple[str, Any]], None]
-
 if hasattr(sys, "set_int_max_str_digits"):  # Python 3.11 on: rows hold integers of any size
     sys.set_int_max_str_digits(0)
+
+Json = Any
+Params = Union[Mapping[str, Any], List[Tuple[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,8 @@ class Answer:
 
     json: Json
     headers: Mapping[str, str]
-    size: int  # bytes of the body
+    size: int = 0  # bytes of the body
+    plain: bool = False  # see json_text.decode
 
 
 class BearerAuth(requests.auth.AuthBase):
@@ -76,24 +75,6 @@ class NoAuth(requests.auth.AuthBase):
         return request
 
 
-class Throttle:
-    """When the next request to an organization may start; a 429 moves it for every thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open_at = 0.0
-        self.hits = 0  # how many 429s were met
-
-    def wait_s(self) -> float:
-        with self._lock:
-            return max(0.0, self._open_at - time.monotonic())
-
-    def close_for(self, seconds: float) -> None:
-        with self._lock:
-            self.hits += 1
-            self._open_at = max(self._open_at, time.monotonic() + seconds)
-
-
 class Api:
     """One organization's API as this run uses it. Safe for many threads.
 
@@ -111,6 +92,7 @@ class Api:
         attempts: int,
         delay_s: float,
         max_concurrent: int,
+        queries_per_minute: int = 0,
         stop: Optional[threading.Event] = None,
     ) -> None:
         self.side = side
@@ -119,10 +101,14 @@ class Api:
         self.org_name = ""  # sent as org_name and x-bt-org-name once set
         self.org_id = ""
         self.writable = writable
-        self.throttle = Throttle()
+        self.short_pages_end = False  # a short page proved to be the end: the server does not cap pages
+        self.throttle = Throttle(queries_per_minute)
+        self._clock_offset_s = 0.0  # the server's clock minus ours, from the Date of its answers
+        self._logs3_max_bytes: Optional[int] = None
         self.requests_sent = 0
         self.retries = 0
         self._auth = BearerAuth(key)
+        self._key = key
         self.attempts = attempts
         self._delay_s = delay_s
         self._slots = threading.BoundedSemaphore(max_concurrent)
@@ -154,7 +140,7 @@ class Api:
         if not isinstance(rows, list):
             raise NetworkError(f"{self.side}: the answer to a query has no rows in it; is {self.url} a Braintrust API?")
         cursor = answer.json.get("cursor") or answer.headers.get(CURSOR_HEADER) or ""
-        return Answer(rows, {CURSOR_HEADER: cursor}, answer.size)
+        return replace(answer, json=rows, headers={CURSOR_HEADER: cursor})
 
     def list(self, path: str, params: Optional[Dict[str, Any]] = None, *, page_size: int) -> Iterator[dict]:
         """All objects of a list endpoint, newest first, page by page (`starting_after` the last id).
@@ -189,6 +175,21 @@ class Api:
     def patch(self, path: str, body: Mapping[str, Any]) -> Json:
         return self._call("PATCH", path, body=encode(body)).json
 
+    def logs3_max_bytes(self) -> int:
+        """The largest body of POST /logs3, above which it takes an upload; 0 where the server announces none."""
+        if self._logs3_max_bytes is None:
+            try:
+                answer = self.get("/version")
+            except ApiError:
+                answer = None
+            announced = answer.get("logs3_payload_max_bytes") if isinstance(answer, dict) else None
+            self._logs3_max_bytes = announced if isinstance(announced, int) and announced > 0 else 0
+        return self._logs3_max_bytes
+
+    def server_seconds(self) -> float:
+        """Now, by the server's clock."""
+        return time.time() + self._clock_offset_s
+
     # -- signed URLs on other origins
 
     def open_download(self, signed_url: str) -> requests.Response:
@@ -209,6 +210,16 @@ class Api:
         if response.status_code // 100 != 2:
             raise ApiError(self.side, "PUT", shown(signed_url), response.status_code, "upload refused")
 
+    def send_signed(self, signed: Mapping[str, Any], content: bytes) -> None:
+        """Send bytes as a signed answer says: PUT, or a form with the bytes as its file (method POST)."""
+        if signed.get("method") != "POST":
+            self.upload(signed["signedUrl"], signed.get("headers") or {}, content)
+            return
+        fields, files = signed.get("fields") or {}, {"file": content}
+        response = self._foreign("POST", signed["signedUrl"], data=fields, files=files)
+        if response.status_code // 100 != 2:
+            raise ApiError(self.side, "POST", shown(signed["signedUrl"]), response.status_code, "upload refused")
+
     # -- the one way out
 
     def _call(
@@ -227,7 +238,6 @@ class Api:
             raise PermissionError(f"the source cannot be written: {method} {path} was not sent")
         failures, rate_limited, started = 0, 0, time.monotonic()
         while True:
-            self._wait(self.throttle.wait_s())
             try:
                 answer = self._read(self._send(method, path, params, body), method, path)
                 self._proven = True
@@ -238,6 +248,10 @@ class Api:
                     self._slow_down(error, rate_limited)
                     continue
                 if failures >= self.attempts or not self._worth_retrying(error, retry_statuses):
+                    if self._doubted(error):  # not this object's trouble: the run stops and can be resumed
+                        raise NetworkError(
+                            f"{error}; the key or a gateway fails since a moment ago: run the same command again"
+                        ) from None
                     raise
                 pause, problem = error.retry_after or 0.0, str(error)
             except (requests.RequestException, NetworkError) as error:
@@ -251,7 +265,8 @@ class Api:
             log.warning(
                 "%s: %s %s: %s; trying again", self.side, method, path, problem, extra={"event": "retry", "side": self.side}
             )
-            self._wait(max(pause, min(MAX_BACKOFF_S, self._delay_s * 2 ** (failures - 1))))
+            least = self._delay_s if failures <= self.attempts else max(self._delay_s, OUTAGE_DELAY_S)
+            self._wait(max(pause, min(MAX_BACKOFF_S, least * 2 ** min(failures - 1, 16))))
 
     def _send(self, method: str, path: str, params: Params, body: Optional[bytes]) -> requests.Response:
         headers = {"Accept": "application/json"}
@@ -259,17 +274,28 @@ class Api:
             headers["Content-Type"] = "application/json"
         if self.org_name and path == "/btql":
             headers["x-bt-org-name"] = self.org_name.encode("utf-8").decode("latin-1")
-        with self._slots:
+        with self._turn(query=path == "/btql"):
             with self._counting:
                 self.requests_sent += 1
             response = self._session().request(
                 method, self.url + path, params=params, data=body, headers=headers, auth=self._auth, timeout=TIMEOUT_S,
                 allow_redirects=False,
             )  # fmt: skip
-            if response.status_code in REDIRECTS:
+            # a write is never followed: 303 would make a read of it, and its 2xx would look like success
+            if response.status_code in REDIRECTS and (method == "GET" or path == "/btql"):
                 return self._follow(response)
         log.debug("%s %s %s -> %s", self.side, method, path, response.status_code)
         return response
+
+    @contextlib.contextmanager
+    def _turn(self, *, query: bool) -> Iterator[None]:
+        """A place among the requests in flight while the throttle is open: it may have been closed while waiting for the place."""
+        while True:
+            self._wait(self.throttle.wait_s(query=query))
+            with self._slots:
+                if self.throttle.take(query=query):
+                    yield
+                    return
 
     def _follow(self, response: requests.Response) -> requests.Response:
         """Large answers come as 303 to a signed object: fetched at once (it expires), by GET, without the key unless it is the
@@ -301,34 +327,51 @@ class Api:
         Raises the ApiError it is, or NetworkError for a 2xx that is no JSON (cut off, or a proxy's page).
         """
         content = response.content
+        self._note_clock(response)
         if response.status_code // 100 != 2:
             request_id = next((response.headers[h] for h in REQUEST_ID_HEADERS if h in response.headers), None)
-            error = ApiError(self.side, method, path, response.status_code, content[:2000].decode("utf-8", "replace"), request_id)
+            error = ApiError(
+                self.side,
+                method,
+                path,
+                response.status_code,
+                content[:2000].decode("utf-8", "replace").replace(self._key, "***"),
+                request_id,
+            )
             error.retry_after = retry_after_s(response)
             error.is_json = "json" in response.headers.get("Content-Type", "")
             raise error
+        length = response.headers.get("Content-Length", "")
+        if length.isdigit() and int(length) != len(content) and "Content-Encoding" not in response.headers:
+            raise NetworkError(f"{self.side}: {method} {path} was cut off")  # urllib3 before 2 does not tell
         if not content.strip():
             return Answer(None, response.headers, 0)
         try:
             if content[:2] == b"\x1f\x8b":  # gzip bytes without a Content-Encoding
                 content = gzip.decompress(content)
-            return Answer(json.loads(content), response.headers, len(content))
+            value, plain = decode(content)
+            return Answer(value, response.headers, len(content), plain)
         except (ValueError, EOFError, OSError, zlib.error, RecursionError):
             raise NetworkError(
                 f"{self.side}: {method} {path} was answered {response.status_code} with a body that is no JSON"
             ) from None
 
+    def _note_clock(self, response: requests.Response) -> None:
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # without a Date our own clock has to do
+            self._clock_offset_s = parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
+
     def _worth_retrying(self, error: ApiError, retry_statuses: frozenset) -> bool:
-        if error.status in DOUBTED_STATUSES:
-            return self._proven and (error.status == 401 or not error.is_json)
-        return error.status in retry_statuses
+        return self._doubted(error) or error.status in retry_statuses
+
+    def _doubted(self, error: ApiError) -> bool:
+        """A key that was good a moment ago is refused, or a page stands where the API's own answer should: a loaded gateway does
+        that for a minute or two (https://www.braintrust.dev/docs/kb/api-rate-limits-during-backfill-operations.md).
+        """
+        return self._proven and (error.status == 401 or (error.status == 403 and not error.is_json))
 
     def _slow_down(self, error: ApiError, times: int) -> None:
-        """A 429: all threads of this organization wait for Retry-After, else for what the text says, else ever longer."""
-        pause, rate = error.retry_after, rate_in(error.body)
-        if pause is None:
-            pause = rate[1] / rate[0] if rate else min(MAX_BACKOFF_S, max(self._delay_s, 0.1) * 2 ** (times - 1))
-        self.throttle.close_for(pause)
+        """A 429: all threads of this organization wait."""
+        pause = self.throttle.refused(error.retry_after, rate_in(error.body), times, self._delay_s)
         log.info("%s: rate limited, waiting %.1f s", self.side, pause, extra={"event": "rate_limited", "side": self.side})
 
     def _network_error(self, method: str, path: str, problem: Exception) -> NetworkError:
@@ -364,7 +407,9 @@ def retry_after_s(response: requests.Response) -> Optional[float]:
     """Seconds of the Retry-After header (a number or a date), None without one that can be read. Honoured in full."""
     value = response.headers.get("Retry-After", "")
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
+        if seconds <= threading.TIMEOUT_MAX:  # neither nan nor beyond what can be waited for
+            return max(0.0, seconds)
     except ValueError:
         pass
     try:
@@ -381,7 +426,7 @@ def _connect_failed(error: Exception) -> bool:
 
 def looks_capped(count: int) -> bool:
     """Whether a short page might be a server's own cap on pages rather than the end: caps are round numbers."""
-    return count > 0 and count % 10 == 0
+    return count % 5 == 0 < count or (count >= 16 and count & (count - 1) == 0)
 
 
 def origin(url: str) -> str:

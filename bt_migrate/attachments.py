@@ -7,6 +7,7 @@ bytes are uploaded under a new key that is made from the old one and the destina
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import tempfile
 import threading
@@ -60,6 +61,10 @@ class AttachmentCopier:
             else:
                 failures[reference["key"]] = reason
         return failures
+
+    def upload(self, key: str, filename: str, content_type: str, content: bytes) -> None:
+        """Put bytes that are at hand under a key of the destination; the same key may be uploaded again."""
+        self._upload(key, {"filename": filename, "content_type": content_type}, io.BytesIO(content), len(content))
 
     def _copy_once(self, reference: Mapping[str, Any]) -> Optional[str]:
         key = reference["key"]

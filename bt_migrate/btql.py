@@ -8,6 +8,7 @@ whether a cursor works beside a sort, and a key can be kept in a checkpoint.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, replace
 from typing import List, Optional, Sequence, Tuple
 
 MAX_LIMIT = 1000  # rows of a query; more is refused
@@ -15,7 +16,7 @@ MIN_LIMIT = 25  # below it a failing query fails for another reason than its siz
 
 FROM_OF_KIND = {"logs": "project_logs", "experiments": "experiment", "datasets": "dataset"}
 
-_RATE = re.compile(r"(\d+)\s+requests?\s+per\s+(\d+)\s+seconds?", re.IGNORECASE)
+_RATE = re.compile(r"\b([1-9]\d*)\s+requests?\s+per\s+(\d+)\s+seconds?", re.IGNORECASE)
 
 
 def quoted(text: str) -> str:
@@ -23,37 +24,50 @@ def quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def page_query(
-    kind: str,
-    object_ids: Sequence[str],
-    *,
-    limit: int,
-    after_key: Optional[str] = None,
-    created_after: Optional[str] = None,
-    created_before: Optional[str] = None,
-) -> str:
-    """All fields of the next `limit` rows with a key above `after_key`, in key order, inside the date window."""
-    conditions: List[str] = []
-    if created_after:
-        conditions.append(f"created >= {quoted(created_after)}")
-    if created_before:
-        conditions.append(f"created < {quoted(created_before)}")
-    if after_key:
-        conditions.append(f"_pagination_key > {quoted(after_key)}")
-    lines = ["select: *", f"from: {source_expression(kind, object_ids)}"]
-    if conditions:
-        lines.append("filter: " + " and ".join(conditions))
+@dataclass(frozen=True)
+class Bounds:
+    """Which rows: keys above `after_key` and up to `end_key`, `created` inside [created_after, created_before).
+
+    None for no bound.
+    """
+
+    created_after: Optional[str] = None
+    created_before: Optional[str] = None
+    after_key: Optional[str] = None
+    end_key: Optional[str] = None
+
+    def after(self, key: str) -> Bounds:
+        """The rest behind a key."""
+        return replace(self, after_key=key)
+
+
+def page_query(kind: str, object_ids: Sequence[str], bounds: Bounds, limit: int) -> str:
+    """All fields of the next `limit` rows inside the bounds, in key order."""
+    lines = ["select: *", f"from: {source_expression(kind, object_ids)}", *filter_lines(bounds)]
     return "\n".join([*lines, "sort: _pagination_key asc", f"limit: {limit}"])
 
 
-def count_query(
-    kind: str, object_ids: Sequence[str], created_after: Optional[str] = None, created_before: Optional[str] = None
-) -> str:
+def edge_query(kind: str, object_ids: Sequence[str], bounds: Bounds, direction: str) -> str:
+    """The first ("asc") or last ("desc") key inside the bounds."""
+    lines = ["select: _pagination_key", f"from: {source_expression(kind, object_ids)}", *filter_lines(bounds)]
+    return "\n".join([*lines, f"sort: _pagination_key {direction}", "limit: 1"])
+
+
+def count_query(kind: str, object_ids: Sequence[str], bounds: Bounds) -> str:
     """One row `{"rows": n}` for all the objects together."""
-    conditions = [f"created >= {quoted(created_after)}"] if created_after else []
-    conditions += [f"created < {quoted(created_before)}"] if created_before else []
-    lines = ["measures: count(1) as rows", f"from: {source_expression(kind, object_ids)}"]
-    return "\n".join(lines + (["filter: " + " and ".join(conditions)] if conditions else []))
+    return "\n".join(["measures: count(1) as rows", f"from: {source_expression(kind, object_ids)}", *filter_lines(bounds)])
+
+
+def filter_lines(bounds: Bounds) -> List[str]:
+    """The filter clause, or no line at all."""
+    wanted = (
+        ("created >=", bounds.created_after),
+        ("created <", bounds.created_before),
+        ("_pagination_key >", bounds.after_key),
+        ("_pagination_key <=", bounds.end_key),
+    )
+    conditions = [f"{comparison} {quoted(value)}" for comparison, value in wanted if value]
+    return ["filter: " + " and ".join(conditions)] if conditions else []
 
 
 def source_expression(kind: str, object_ids: Sequence[str]) -> str:
@@ -68,4 +82,4 @@ def smaller_limit(limit: int) -> int:
 def rate_in(body: str) -> Optional[Tuple[int, int]]:
     """(requests, seconds) where a 429 says "N requests per M seconds" instead of sending Retry-After."""
     match = _RATE.search(body)
-    return (int(match[1]), int(match[2])) if match else None
+    return (int(match[1]), int(match[2])) if match and int(match[1]) and int(match[2]) else None

@@ -15,7 +15,7 @@ from typing import Any, Iterable, List
 
 from bt_migrate.windows import instant, iso
 
-_TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:?\d{2})$")
+_TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:?\d{2})\Z", re.ASCII)
 
 
 def same(left: Any, right: Any) -> bool:

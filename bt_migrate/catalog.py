@@ -30,8 +30,8 @@ from bt_migrate.resources import (
     USERS,
     Resource,
 )
+from bt_migrate.runs import RunDirectory, readable_runs_in
 from bt_migrate.settings import Settings
-from bt_migrate.state import RunDirectory
 
 log = logging.getLogger("bt_migrate.catalog")
 
@@ -65,6 +65,14 @@ class Catalog:
         self._mapping: Dict[str, Dict[str, str]] = defaultdict(dict)
         for states in run.all_objects():
             self._mapping[states.resource].update(states.id_mapping())
+        # (resource, source id) -> destination id of what earlier runs made and could not complete
+        self.incomplete = {
+            (states.resource, source_id): dest_id
+            for earlier in readable_runs_in(run.path.parent)
+            if earlier.data.get("waiting") and earlier.path != run.path and earlier.same_pair(run.data)
+            for states in earlier.all_objects()
+            for source_id, dest_id in states.deferred.items()
+        }
 
     # -- lists
 
@@ -93,7 +101,9 @@ class Catalog:
         return objects
 
     def _twins(self) -> Dict[str, str]:
-        """id -> the resource as which it is moved, for what is in both lists: a function if only a function's fields hold all of it."""
+        """id -> the resource as which it is moved, for what is in both lists: a function if only a function's fields hold all
+        of it.
+        """
         if self._twin_ids is None:
             prompts = {one["id"] for one in self.source_list(PROMPTS)}
             both = [one for one in self.source_list(FUNCTIONS) if one["id"] in prompts]

@@ -12,14 +12,15 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 
 from bt_migrate.api import Api
 from bt_migrate.batches import EncodedRow
-from bt_migrate.btql import count_query
+from bt_migrate.btql import Bounds, count_query
 from bt_migrate.canonical import digest
 from bt_migrate.catalog import Catalog
-from bt_migrate.copy_objects import Item, not_placeable, prepare, skip_reason
+from bt_migrate.copy_rows import bounds_of
 from bt_migrate.errors import ApiError
 from bt_migrate.outgoing import Notes, Outgoing
 from bt_migrate.planning import differing, display_name, natural_key
-from bt_migrate.read_rows import Window, pages
+from bt_migrate.prepare_objects import Item, not_placeable, prepare, skip_reason
+from bt_migrate.read_rows import pages
 from bt_migrate.resources import BY_NAME, CALLABLE, PROJECT_SETTINGS, ROW_KINDS, Resource
 from bt_migrate.rows import insertable_row
 
@@ -69,7 +70,8 @@ def compare_objects(catalog: Catalog, resource: Resource, items: Sequence[Item],
     if resource is PROJECT_SETTINGS:
         return result  # a part of its project: nothing can be beyond it
     for dest_project in {item.dest_project_id for item in items}:
-        # Not beyond: what stands for an object that this tool does not move (built-in, pushed by hand), and the other kind of one store.
+        # Not beyond: what stands for an object that this tool does not move (built-in, pushed by hand), and the other kind of
+        # one store.
         ours = matched | {natural_key(resource, item.source) for item in items}
         for other in set(CALLABLE) - {resource.name} if resource.name in CALLABLE else ():
             ours |= {natural_key(resource, one) for one in catalog.dest_by_key(BY_NAME[other], dest_project).values()}
@@ -97,28 +99,27 @@ class Pair:
     expected: Optional[int] = None
 
 
-def window_of(catalog: Catalog, kind: str) -> Window:
-    settings = catalog.settings
-    return Window(settings.created_after, settings.created_before) if kind == "logs" else Window()
-
-
 def compare_counts(catalog: Catalog, pairs: Sequence[Pair], sleep: Callable[[float], Any] = time.sleep) -> List[Comparison]:
     """Row counts, one query for up to 25 objects; objects are counted one by one only where the sums disagree."""
     results = []
+    pauses = iter(LAG_S)  # for all streams together: lag is the destination's, not a stream's
     for kind in ROW_KINDS:
         ours = [pair for pair in pairs if pair.kind == kind]
         for start in range(0, len(ours), OBJECTS_PER_COUNT):
-            results += _compare_group(catalog, ours[start : start + OBJECTS_PER_COUNT], sleep)
+            results += _compare_group(catalog, ours[start : start + OBJECTS_PER_COUNT], pauses, sleep)
     return results
 
 
-def _compare_group(catalog: Catalog, group: Sequence[Pair], sleep: Callable[[float], Any]) -> List[Comparison]:
+def _compare_group(
+    catalog: Catalog, group: Sequence[Pair], pauses: Iterator[float], sleep: Callable[[float], Any]
+) -> List[Comparison]:
     wanted = _expected(catalog, group)
     found = _count(catalog.dest, catalog, group[0].kind, [pair.dest_id for pair in group])
     if len(group) > 1 and (wanted is None or wanted != found):
-        return [one for pair in group for one in _compare_group(catalog, [pair], sleep)]
-    for pause in LAG_S:
-        if wanted is None or found is None or found >= wanted:
+        return [one for pair in group for one in _compare_group(catalog, [pair], pauses, sleep)]
+    while wanted is not None and found is not None and found < wanted:
+        pause = next(pauses, None)
+        if pause is None:
             break
         sleep(pause)
         found = _count(catalog.dest, catalog, group[0].kind, [pair.dest_id for pair in group])
@@ -148,9 +149,8 @@ def _expected(catalog: Catalog, group: Sequence[Pair]) -> Optional[int]:
 
 def _count(api: Api, catalog: Catalog, kind: str, ids: Sequence[str]) -> Optional[int]:
     """Rows of the objects in the window; None where the server does not count."""
-    window = window_of(catalog, kind)
     try:
-        rows = api.query(count_query(kind, ids, window.after, window.before)).json
+        rows = api.query(count_query(kind, ids, bounds_of(catalog, ROW_KINDS[kind]))).json
         return int(rows[0]["rows"]) if rows else 0
     except (ApiError, KeyError, TypeError, ValueError):
         return None
@@ -159,14 +159,15 @@ def _count(api: Api, catalog: Catalog, kind: str, ids: Sequence[str]) -> Optiona
 def compare_rows(catalog: Catalog, pair: Pair) -> Comparison:
     """Every row of both sides by id and digest. Digests of the destination lie in a temporary SQLite file: memory stays flat."""
     result = Comparison(f"rows of {pair.kind}", pair.project)
-    kind, limit, window = ROW_KINDS[pair.kind], catalog.settings.rows(pair.kind).fetch_limit, window_of(catalog, pair.kind)
+    kind = ROW_KINDS[pair.kind]
+    limit, bounds = catalog.settings.rows(pair.kind).fetch_limit, bounds_of(catalog, kind)
     db = sqlite3.connect("")  # a private file that SQLite removes
     try:
         db.execute("create table dest (id text primary key, digest blob) without rowid")
-        for page in pages(catalog.dest, pair.kind, [pair.dest_id], limit=limit, window=window):
+        for page in pages(catalog.dest, pair.kind, [pair.dest_id], bounds, limit=limit):
             rows = [(row["id"], digest(insertable_row(kind, row))) for row in page.rows]
             db.executemany("insert or replace into dest values (?, ?)", rows)
-        for row, expected in _expected_rows(catalog, pair, limit, window):
+        for row, expected in _expected_rows(catalog, pair, limit, bounds):
             found = db.execute("select digest from dest where id = ?", (row.id,)).fetchone()
             db.execute("delete from dest where id = ?", (row.id,))
             _add_row(result, pair, MISSING if found is None else MATCH if found[0] == expected else DIFFERS, row.id)
@@ -177,11 +178,11 @@ def compare_rows(catalog: Catalog, pair: Pair) -> Comparison:
     return result
 
 
-def _expected_rows(catalog: Catalog, pair: Pair, limit: int, window: Window) -> Iterator[Tuple[EncodedRow, bytes]]:
+def _expected_rows(catalog: Catalog, pair: Pair, limit: int, bounds: Bounds) -> Iterator[Tuple[EncodedRow, bytes]]:
     outgoing, notes = Outgoing(catalog, ROW_KINDS[pair.kind]), Notes()
-    for page in pages(catalog.source, pair.kind, [pair.source_id], limit=limit, window=window):
+    for page in pages(catalog.source, pair.kind, [pair.source_id], bounds, limit=limit):
         for row in page.rows:
-            encoded, out = outgoing.encoded(row, notes)
+            encoded, out = outgoing.encoded(row, pair.source_id, notes)
             yield encoded, digest(out)
 
 

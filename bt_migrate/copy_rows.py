@@ -1,8 +1,8 @@
 """The one streaming engine for logs, experiment rows and dataset rows.
 
-page -> rewrite -> batch -> insert (pool) -> commit. Batches finish in any order and are committed as a finished prefix, always
-in this order: the destination accepted, the seen rows are committed, the checkpoint is replaced. A crash repeats a little and
-loses nothing; rows carry their ids and replace themselves.
+page -> rewrite -> batch -> insert (pool) -> commit. Small objects are read together, a large one can be read in slices; batches
+finish in any order and are committed as a finished prefix, always in this order: the destination accepted, the seen rows are
+committed, the checkpoint is replaced. A crash repeats a little and loses nothing; rows carry their ids and replace themselves.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ import time
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Deque, Dict, List, Optional, Sequence, Tuple
+from typing import Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
-from bt_migrate.batches import EncodedRow, batched, encode, events_body, halves
+from bt_migrate.batches import EncodedRow, batched
+from bt_migrate.btql import Bounds
 from bt_migrate.canonical import digest
 from bt_migrate.catalog import Catalog
-from bt_migrate.errors import ApiError, Interrupted, NetworkError
-from bt_migrate.outgoing import Notes, Outgoing, keep_source_keys, note_unresolved
-from bt_migrate.read_rows import Page, ReadAhead, Window, pages
+from bt_migrate.errors import ApiError, Interrupted
+from bt_migrate.insert_rows import Delivered, Inserter
+from bt_migrate.keys import key_slices
+from bt_migrate.outgoing import Notes, Outgoing, keep_source_keys
+from bt_migrate.read_rows import Page, ReadAhead, key_range, pages
 from bt_migrate.resources import ROW_KINDS, RowKind
-from bt_migrate.rows import deferred_merge, insertable_row
+from bt_migrate.rows import insertable_row
 from bt_migrate.state import CREATED, DIFFERS, FAILED, FOUND, UPDATED, SeenRows, StreamState, append_line
 
 log = logging.getLogger("bt_migrate.rows")
@@ -32,7 +35,8 @@ log = logging.getLogger("bt_migrate.rows")
 CHECKPOINT_S = 5.0  # a checkpoint is written at least this often, whatever the interval in batches
 PROGRESS_S = 10.0  # between two progress lines of one stream
 STREAMS_AT_ONCE = 4
-MAX_REASON_CHARS = 300
+OBJECTS_PER_GROUP = 25  # ids in one FROM
+SLICES_PER_READER = 8  # so that readers end together although rows are not spread evenly over the keys
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,35 @@ class RowStream:
     fresh: bool
 
 
+class Member:
+    """One object while its rows are copied: its checkpoint, its seen rows, its notes.
+
+    `error` is what the API said of it, if it is lost.
+    """
+
+    def __init__(self, catalog: Catalog, stream: RowStream) -> None:
+        self.stream = stream
+        path = catalog.run.stream_path(stream.kind.folder, stream.project, stream.source_id)
+        header = {"kind": stream.kind.name, "project": stream.project, "name": stream.name}
+        header.update(source_id=stream.source_id, dest_id=stream.dest_id)
+        self.state = StreamState(path.with_name(path.name + "_state.json"), header)
+        self.seen = SeenRows(self.state.sibling("_seen.sqlite3"))
+        self.resuming = not self.seen.is_empty()
+        self.error: Optional[ApiError] = None
+
+    def close(self, seconds: float) -> None:
+        state = self.state
+        with state.lock:
+            state.seconds += seconds
+            state.error = str(self.error) if self.error else ""
+            state.done = all(one["done"] for one in state.slices) and not self.error
+            state.waiting = len(self.seen.deferred())
+            if state.done:
+                self.seen.forget_before()
+            state.save()
+        self.seen.close()
+
+
 @dataclass
 class Copying:
     """What the streams of one call share. `halt` is set by a stream that met an error which ends the run."""
@@ -55,337 +88,377 @@ class Copying:
     copier: AttachmentCopier
     pool: ThreadPoolExecutor
     halt: threading.Event = field(default_factory=threading.Event)
+    in_flight_bytes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def check(self) -> None:
         self.catalog.dest.check()
         if self.halt.is_set():
             raise Interrupted("another stream ended the run; the checkpoint is kept")
 
-
-@dataclass(frozen=True)
-class Delivered:
-    """What became of one batch: (outcome, reason) per row, and (row id, key, reason) of attachments that stay in the source."""
-
-    rows: Sequence[EncodedRow]
-    outcomes: Sequence[Tuple[str, str]] = ()
-    not_copied: Sequence[Tuple[str, str, str]] = ()
+    def add_bytes(self, count: int) -> None:
+        with self._lock:
+            self.in_flight_bytes += count
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch on its way. `closes` is the page that ends with it; `counts` and `notes` are what that page adds."""
+    """A batch on its way. `page` is the page that ends with it, with what that page adds without being sent."""
 
     result: Future[Delivered]
-    closes: Optional[Page]
-    counts: Counter[str]
-    notes: Notes
+    size: int
+    last: bool  # of the last page
+    page: Optional[PageEnd]
+
+
+@dataclass
+class PageEnd:
+    """What a page adds beside the outcomes of its sent rows, by source object: counts and notes."""
+
+    end_key: str
+    counts: Dict[str, Counter[str]] = field(default_factory=dict)
+    notes: Dict[str, Notes] = field(default_factory=dict)
+
+    def of(self, object_id: str) -> Tuple[Counter[str], Notes]:
+        if object_id not in self.counts:
+            self.counts[object_id], self.notes[object_id] = Counter(), Notes()
+        return self.counts[object_id], self.notes[object_id]
 
 
 def copy_streams(catalog: Catalog, streams: Sequence[RowStream], copier: AttachmentCopier) -> None:
-    """Copy every stream to its end, some at once. What the API says of one object is that stream's failure; anything else ends
+    """Copy every stream to its end, some at once. What the API says of one object is that object's failure; anything else ends
     the run, after all streams have written their checkpoints.
     """
-    workers = catalog.settings.max_concurrent
+    workers, readers = catalog.settings.max_concurrent, catalog.settings.read_streams
     pool = ThreadPoolExecutor(workers, thread_name_prefix="insert")
     streaming = ThreadPoolExecutor(min(STREAMS_AT_ONCE, workers), thread_name_prefix="stream")
     with pool, streaming:  # left from the back: the streams end before the pool that they use
         copying = Copying(catalog, copier, pool)
-        futures = [streaming.submit(_copy_recorded, copying, stream) for stream in streams]
+        futures = [streaming.submit(_copy_group, copying, group) for group in groups(streams, readers)]
     errors = [error for error in (future.exception() for future in futures) if error is not None]
     errors.sort(key=lambda error: isinstance(error, Interrupted))  # the cause before those that stopped because of it
     if errors:
         raise errors[0]
 
 
-def _copy_recorded(copying: Copying, stream: RowStream) -> None:
-    """One stream; an ApiError is recorded as its failure, any other error tells the other streams to stop."""
+def groups(streams: Sequence[RowStream], readers: int = 1) -> Iterator[List[RowStream]]:
+    """Streams that are read together: objects of one kind and project, up to 25 of them. Few objects are read alone, so that
+    each can be read in slices.
+    """
+    alone = readers > 1 and len(streams) < readers
+    by_place: Dict[Tuple[str, str], List[RowStream]] = {}
+    for stream in streams:
+        by_place.setdefault((stream.kind.name, stream.project), []).append(stream)
+    for together in by_place.values():
+        size = 1 if alone else OBJECTS_PER_GROUP
+        yield from (together[start : start + size] for start in range(0, len(together), size))
+
+
+def _copy_group(copying: Copying, streams: Sequence[RowStream]) -> None:
+    """The streams of a group; an ApiError while reading them together is looked for one by one."""
     copying.check()
-    facts = {"resource": stream.kind.name, "project": stream.project, "source_id": stream.source_id}
-    state, seen = open_stream(copying.catalog, stream)
     started = time.monotonic()
+    members = [Member(copying.catalog, stream) for stream in streams]
     try:
-        if not state.done:
-            state.error = ""
-            _Stream(copying, stream, state, seen).run()
-            log.info(
-                "rows of %s %r: %s", stream.kind.name, stream.name, summary(state.counts), extra={"event": "rows_copied", **facts}
-            )
-    except ApiError as error:
-        state.error = str(error)
-        log.error("rows of %s %r: %s", stream.kind.name, stream.name, error, extra={"event": "stream_failed", **facts})
+        todo = [member for member in members if not member.state.done]
+        whole = [member for member in todo if len(member.state.slices) == 1]
+        for together in (whole, *([member] for member in todo if member not in whole)):
+            if together:
+                _copy_members(copying, together)
     except BaseException:
         copying.halt.set()
         raise
     finally:
-        state.seconds += time.monotonic() - started
-        seen.close()
-        state.save()
+        for member in members:
+            member.close((time.monotonic() - started) / len(members))
+    for member in todo:
+        _tell(member)
 
 
-def open_stream(catalog: Catalog, stream: RowStream) -> Tuple[StreamState, SeenRows]:
-    """The stream's checkpoint and seen rows in the run directory."""
-    path = catalog.run.stream_path(stream.kind.folder, stream.project, stream.source_id)
-    header = {"kind": stream.kind.name, "project": stream.project, "name": stream.name}
-    header.update(source_id=stream.source_id, dest_id=stream.dest_id)
-    state = StreamState(path.with_name(path.name + "_state.json"), header)
-    return state, SeenRows(seen_path(state))
+def _copy_members(copying: Copying, members: Sequence[Member]) -> None:
+    try:
+        for member in members:
+            if not member.stream.fresh and not member.state.compared:
+                _read_destination(copying, member)
+        if len(members) == 1:
+            _copy_slices(copying, members[0])
+        else:
+            _Stream(copying, members, 0).run()
+    except ApiError as error:
+        if len(members) == 1:
+            members[0].error = error
+            return
+        for member in members:  # the one that is at fault must not take the others with it
+            if not member.error:
+                _copy_members(copying, [member])
 
 
-def seen_path(state: StreamState) -> Any:
-    return state.path.with_name(state.path.name.replace("_state.json", "_seen.sqlite3"))
+def _copy_slices(copying: Copying, member: Member) -> None:
+    """One object, in slices of its key range where several readers were asked for; a resumed run keeps its slices."""
+    settings, state = copying.catalog.settings, member.state
+    readers = 1 if settings.preserve_order else settings.read_streams
+    if readers > 1 and state.slices == [{"after": None, "end": None, "done": False}]:
+        _cut(copying, member, readers * SLICES_PER_READER)
+    open_slices = [number for number, one in enumerate(state.slices) if not one["done"]]
+    if len(open_slices) <= 1:
+        for number in open_slices:
+            _Stream(copying, [member], number).run()
+        return
+    with ThreadPoolExecutor(readers, thread_name_prefix="slice") as pool:
+        futures = [pool.submit(_run_slice, copying, member, number) for number in open_slices]
+    errors = [error for error in (future.exception() for future in futures) if error is not None]
+    errors.sort(key=lambda error: (isinstance(error, Interrupted), isinstance(error, ApiError)))  # what ends the run first
+    if errors:
+        raise errors[0]
 
 
-def summary(counts: Dict[str, int]) -> str:
+def _run_slice(copying: Copying, member: Member, number: int) -> None:
+    copying.check()
+    if not member.error:
+        _Stream(copying, [member], number).run()
+
+
+def _cut(copying: Copying, member: Member, count: int) -> None:
+    """Cut the object's keys into slices under one upper mark: the last key that there is now."""
+    stream = member.stream
+    edges = key_range(copying.catalog.source, stream.kind.name, [stream.source_id], bounds_of(copying.catalog, stream.kind))
+    if edges and edges[0] < edges[1]:
+        member.state.slices = [{"after": above, "end": upto, "done": False} for above, upto in key_slices(*edges, count)]
+        member.state.save()
+
+
+def bounds_of(catalog: Catalog, kind: RowKind) -> Bounds:
+    """The date window of a kind: logs are chosen row by row, experiments as a whole, datasets not at all."""
+    settings = catalog.settings
+    return Bounds(settings.created_after, settings.created_before) if kind is ROW_KINDS["logs"] else Bounds()
+
+
+def _read_destination(copying: Copying, member: Member) -> None:
+    """Remember what the destination object holds already (digests only): such rows are found or differ, and are not written."""
+    catalog, stream = copying.catalog, member.stream
+    limit = catalog.settings.rows(stream.kind.name).fetch_limit
+    for page in pages(catalog.dest, stream.kind.name, [stream.dest_id], bounds_of(catalog, stream.kind), limit=limit):
+        copying.check()
+        member.seen.record_before((stream.source_id, row["id"], digest(insertable_row(stream.kind, row))) for row in page.rows)
+    member.state.compared = True
+    member.state.save()
+
+
+def _tell(member: Member) -> None:
+    stream, state = member.stream, member.state
+    facts = {"resource": stream.kind.name, "project": stream.project, "source_id": stream.source_id}
+    if member.error:
+        log.error("rows of %s %r: %s", stream.kind.name, stream.name, member.error, extra={"event": "stream_failed", **facts})
+    elif state.done:
+        log.info(
+            "rows of %s %r: %s", stream.kind.name, stream.name, summary(state.counts), extra={"event": "rows_copied", **facts}
+        )
+
+
+def summary(counts: Mapping[str, int]) -> str:
     """`120 rows: 118 created, 2 found`"""
     parts = [f"{counts[name]:,} {name}" for name in (CREATED, UPDATED, FOUND, DIFFERS, FAILED) if counts.get(name)]
     return f"{counts['fetched']:,} rows: {', '.join(parts)}" if parts else "no rows"
 
 
 class _Stream:
-    """One stream while it is being copied. Lives in one thread; only `_deliver` runs in the pool."""
+    """One slice of one object, or a group of whole objects, while it is copied.
 
-    def __init__(self, copying: Copying, stream: RowStream, state: StreamState, seen: SeenRows) -> None:
-        self.copying, self.catalog, self.stream, self.state, self.seen = copying, copying.catalog, stream, state, seen
-        settings = copying.catalog.settings
-        self.settings = settings.rows(stream.kind.name)
-        windowed = stream.kind is ROW_KINDS["logs"]  # experiments are chosen as a whole; datasets have no window
-        self.window = Window(settings.created_after, settings.created_before) if windowed else Window()
-        self.notes = Notes(state.findings)
-        self.outgoing = Outgoing(self.catalog, stream.kind)
-        self.resuming = not seen.is_empty()
+    Lives in one thread; only the inserter runs in the pool.
+    """
+
+    def __init__(self, copying: Copying, members: Sequence[Member], number: int) -> None:
+        self.copying, self.catalog, self.number = copying, copying.catalog, number
+        self.kind = members[0].stream.kind
+        self.members = {member.stream.source_id: member for member in members}
+        self.settings = self.catalog.settings.rows(self.kind.name)
+        dest_ids = {member.stream.source_id: member.stream.dest_id for member in members}
+        self.inserter = Inserter(self.catalog.dest, copying.copier, self.kind, dest_ids, self.settings.max_batch_bytes)
+        self.outgoing = Outgoing(self.catalog, self.kind)
         self.in_flight: Deque[Batch] = deque()
-        self.page_counts: Counter[str] = Counter()  # of the page whose batches are being committed, and its notes:
-        self.page_notes = Notes()
+        self.page = PageEnd("")  # what the batches that are being committed add to their page
         self.batches_since_save, self.saved_at, self.told_at = 0, time.monotonic(), time.monotonic()
 
     def run(self) -> None:
-        """Copy to the end of the source. Whatever happens, what is in flight is finished and committed first."""
-        if not self.stream.fresh and not self.state.compared:
-            self._read_destination()
-        with ReadAhead(self._pages(self.catalog.source, self.stream.source_id, self.state.pagination_key)) as ahead:
+        """Copy to the end. Whatever happens, what is in flight is finished and committed first."""
+        slices = [member.state.slices[self.number] for member in self.members.values()]
+        starts = [one["after"] for one in slices]
+        start = None if None in starts else min(starts)  # members of a group that are further on skip what they have
+        bounds = replace(bounds_of(self.catalog, self.kind), after_key=start, end_key=slices[0]["end"])
+        source = pages(self.catalog.source, self.kind.name, list(self.members), bounds, limit=self.settings.fetch_limit)
+        with ReadAhead(source) as ahead:
             try:
                 for page in ahead:
                     self.copying.check()
-                    self._send(page, ahead)
+                    if all(member.error for member in self.members.values()):
+                        break
+                    self._send(page)
                 while self.in_flight:
-                    self._commit_first(ahead)
+                    self._commit_first()
             except BaseException:
-                self._drain(ahead)
+                self._drain()
                 raise
-            finally:
-                self.state.findings = self.notes.records()
-        self.state.done, self.state.waiting = True, len(self.seen.deferred())
-        self.seen.forget_before()
-
-    def _pages(self, api: Any, object_id: str, after_key: Optional[str] = None) -> Any:
-        limit = self.settings.fetch_limit
-        return pages(api, self.stream.kind.name, [object_id], limit=limit, after_key=after_key, window=self.window)
-
-    def _read_destination(self) -> None:
-        """Remember what the destination object holds already (digests only): such rows are found or differ, and are not
-        written.
-        """
-        for page in self._pages(self.catalog.dest, self.stream.dest_id):
-            self.copying.check()
-            self.seen.record_before(
-                (self.stream.source_id, row["id"], digest(insertable_row(self.stream.kind, row))) for row in page.rows
-            )
-        self.state.compared = True
-        self.state.save()
+        for member in self.members.values():
+            if not member.error:
+                member.state.slices[self.number]["done"] = True
+        errors = [member.error for member in self.members.values() if member.error]
+        if len(errors) == len(self.members) == 1:
+            raise errors[0]
 
     # -- sending
 
-    def _send(self, page: Page, ahead: ReadAhead) -> None:
-        """Cut a page into batches and hand them to the pool; commit what is finished meanwhile."""
-        counts: Counter[str] = Counter(fetched=len(page.rows))
-        notes = Notes()
-        rows = self._rows_to_send(page, counts, notes)
+    def _send(self, page: Page) -> None:
+        """Cut a page into batches of bytes and hand them to the pool; commit what is finished meanwhile."""
+        end = PageEnd(page.end_key)
+        rows = self._rows_to_send(page, end)
         batches = list(batched(rows, self.settings.insert_batch_size, self.settings.max_batch_bytes)) or [()]
         for number, batch in enumerate(batches, 1):
-            last = number == len(batches)
-            result = self.copying.pool.submit(self._deliver, batch)
-            self.in_flight.append(
-                Batch(result, page if last else None, counts if last else Counter(), notes if last else Notes())
-            )
-            while self.in_flight and (
-                self.in_flight[0].result.done() or len(self.in_flight) > 2 * self.catalog.settings.max_concurrent
-            ):
-                self._commit_first(ahead)
+            size = sum(len(row.body) for row in batch)
+            self.copying.add_bytes(size)
+            result = self.copying.pool.submit(self.inserter.deliver, batch)
+            self.in_flight.append(Batch(result, size, page.last, end if number == len(batches) else None))
+            while self.in_flight and (self.in_flight[0].result.done() or self._must_wait()):
+                self._commit_first()
 
-    def _rows_to_send(self, page: Page, counts: Counter[str], notes: Notes) -> List[EncodedRow]:
+    def _must_wait(self) -> bool:
+        settings = self.catalog.settings
+        return settings.preserve_order or self.copying.in_flight_bytes > settings.max_in_flight_bytes
+
+    def _rows_to_send(self, page: Page, end: PageEnd) -> List[EncodedRow]:
         """The rows of the page that are to be written, encoded. The outcomes of all others are counted."""
-        object_id, ids = self.stream.source_id, [row["id"] for row in page.rows]
-        recorded = self.seen.outcomes_of(object_id, ids) if self.resuming and self.settings.use_seen_db else {}
-        before = self.seen.before(object_id, ids) if self.state.compared else {}
         sending = []
-        for row in page.rows:
-            seen_xact, outcome = recorded.get(row["id"], (-1, ""))
-            encoded, out = self.outgoing.encoded(row, notes)
-            if outcome and seen_xact >= encoded.xact:
-                counts[outcome] += 1
-            elif row["id"] in before and not outcome:
-                counts[_compare(encoded, out, before[row["id"]], notes)] += 1
-            else:
-                sending.append(replace(encoded, outcome=UPDATED) if outcome else encoded)
+        for object_id, rows in self._by_member(page).items():
+            member = self.members[object_id]
+            counts, notes = end.of(object_id)
+            counts["fetched"] += len(rows)
+            ids = [row["id"] for row in rows]
+            recorded = member.seen.outcomes_of(object_id, ids) if member.resuming and self.settings.use_seen_db else {}
+            before = member.seen.before(object_id, ids) if member.state.compared else {}
+            for row in rows:
+                seen_xact, outcome = recorded.get(row["id"], (-1, ""))
+                encoded, out = self.outgoing.encoded(row, object_id, notes, plain=page.plain)
+                if outcome and seen_xact >= encoded.xact:
+                    counts[outcome] += 1
+                elif row["id"] in before and not outcome:
+                    judged = _judge(encoded, out, before[row["id"]], self.catalog.dest.org_id)
+                    if judged == UPDATED:
+                        sending.append(replace(encoded, outcome=UPDATED, repairs=True))
+                        continue
+                    counts[judged] += 1
+                    if judged == DIFFERS:
+                        notes.add("row_differs", row["id"])
+                else:
+                    sending.append(replace(encoded, outcome=UPDATED) if outcome else encoded)
         return sending
 
-    def _deliver(self, rows: Sequence[EncodedRow]) -> Delivered:
-        """Attachments first, then the rows. Runs in the pool."""
-        not_copied: List[Tuple[str, str, str]] = []
-        ready = []
-        for row in rows:
-            failures = self.copying.copier.copy_into([dict(one) for one in row.attachments]) if row.attachments else {}
-            if failures:
-                not_copied += [(row.id, key, reason) for key, reason in failures.items()]
-                row = replace(row, body=keep_source_keys(row.body, failures, self.catalog.dest.org_id))
-            ready.append(row)
-        path = self.stream.kind.insert_path.format(id=self.stream.dest_id)
-        return Delivered(ready, insert_rows(self.catalog, path, ready), not_copied)
+    def _by_member(self, page: Page) -> Dict[str, List[dict]]:
+        """The rows of the page by their object, in order; without those that a member of a group has behind it."""
+        if len(self.members) == 1:
+            return {next(iter(self.members)): page.rows}
+        found: Dict[str, List[dict]] = {}
+        for row in page.rows:
+            member = self.members.get(row[self.kind.id_field])
+            position = member.state.slices[0]["after"] if member else None
+            if member and not member.error and (position is None or row["_pagination_key"] > position):
+                found.setdefault(row[self.kind.id_field], []).append(row)
+        return found
 
     # -- committing
 
-    def _commit_first(self, ahead: ReadAhead) -> None:
-        """Take the oldest batch into the seen rows and, where it ends a page, the page into the checkpoint."""
+    def _commit_first(self) -> None:
+        """Take the oldest batch into the seen rows and, where it ends a page, the page into the checkpoints."""
         batch = self.in_flight[0]
         done = batch.result.result()
         self.in_flight.popleft()
+        self.copying.add_bytes(-batch.size)
+        for object_id, error in done.errors.items():
+            self.members[object_id].error = error
         for row, (outcome, reason) in zip(done.rows, done.outcomes):
-            self.page_counts[outcome] += 1
+            counts, notes = self.page.of(row.object_id)
+            if outcome:
+                counts[outcome] += 1
+                counts["bytes"] += len(row.body) if outcome != FAILED else 0
             if outcome == FAILED:
-                self._record_refused(row, reason)
-            else:
-                self.page_counts["bytes"] += len(row.body)
-        for row_id, key, reason in done.not_copied:
-            self.page_notes.add("attachment_not_copied", row_id, detail=reason, ref=key)
-        self._remember(done)
+                self._record_refused(row, reason, notes)
+        for object_id, row_id, key, reason in done.not_copied:
+            self.page.of(object_id)[1].add("attachment_not_copied", row_id, detail=reason, ref=key)
+        self._remember(done, only_waiting=batch.last)
         self.batches_since_save += 1
-        self.page_counts.update(batch.counts)
-        self.page_notes.merge(batch.notes)
-        if batch.closes is not None:
-            self._close_page(batch.closes, ahead)
+        if batch.page is not None:
+            self._close_page(batch.page)
 
-    def _remember(self, done: Delivered) -> None:
-        object_id = self.stream.source_id
-        outcomes = [outcome for outcome, _ in done.outcomes]
-        seen = (
-            [(object_id, row.id, row.xact, outcome) for row, outcome in zip(done.rows, outcomes)]
-            if self.settings.use_seen_db
-            else []
-        )
-        waiting = [
-            (object_id, row.id, *entry)
-            for row, outcome in zip(done.rows, outcomes)
-            if outcome != FAILED
-            for entry in row.deferred
-        ]
-        if seen or waiting:
-            self.seen.record(seen, waiting)
+    def _remember(self, done: Delivered, *, only_waiting: bool) -> None:
+        """Commit what was delivered, by object. After the last page the checkpoint itself says so, right behind."""
+        keep_rows = self.settings.use_seen_db and not only_waiting
+        by_object: Dict[str, Tuple[list, list]] = {}
+        for row, (outcome, _) in zip(done.rows, done.outcomes):
+            if outcome:
+                seen, waiting = by_object.setdefault(row.object_id, ([], []))
+                seen.append((row.object_id, row.id, row.xact, outcome))
+                if outcome != FAILED:
+                    waiting.extend((row.object_id, row.id, *entry) for entry in row.deferred)
+        for object_id, (seen, waiting) in by_object.items():
+            if keep_rows or waiting:
+                self.members[object_id].seen.record(seen if self.settings.use_seen_db else [], waiting)
 
-    def _close_page(self, page: Page, ahead: ReadAhead) -> None:
-        """All rows up to the end of the page have their outcome: move the checkpoint, write it from time to time."""
-        for name, count in self.page_counts.items():
-            self.state.counts[name] += count
-        self.notes.merge(self.page_notes)
-        self.page_counts, self.page_notes = Counter(), Notes()
-        self.state.pagination_key = page.end_key
-        ahead.release(page)
+    def _close_page(self, end: PageEnd) -> None:
+        """All rows up to the end of the page have their outcome: move the checkpoints, write them from time to time."""
+        for object_id, member in self.members.items():
+            if member.error:
+                continue
+            with member.state.lock:
+                for part in (self.page, end):
+                    for name, count in part.counts.get(object_id, {}).items():
+                        member.state.counts[name] += count
+                notes = Notes(member.state.findings)
+                for part in (self.page, end):
+                    if object_id in part.notes:
+                        notes.merge(part.notes[object_id])
+                member.state.findings = notes.records()
+                member.state.slices[self.number]["after"] = max(member.state.slices[self.number]["after"] or "", end.end_key)
+        self.page = PageEnd("")
         now = time.monotonic()
         if self.batches_since_save >= self.catalog.settings.checkpoint_interval or now - self.saved_at > CHECKPOINT_S:
-            self.state.findings = self.notes.records()
-            self.state.save()
+            for member in self.members.values():
+                member.state.save()
             self.batches_since_save, self.saved_at = 0, now
         if now - self.told_at > PROGRESS_S:
             self.told_at = now
-            log.info(
-                "rows of %s %r so far: %s",
-                self.stream.kind.name,
-                self.stream.name,
-                summary(self.state.counts),
-                extra={"event": "progress"},
-            )
+            for member in self.members.values():
+                log.info(
+                    "rows of %s %r so far: %s",
+                    self.kind.name,
+                    member.stream.name,
+                    summary(member.state.counts),
+                    extra={"event": "progress"},
+                )
 
-    def _drain(self, ahead: ReadAhead) -> None:
+    def _drain(self) -> None:
         """Finish what is in flight and commit its finished prefix; the error that led here is the one that is told."""
         while self.in_flight and self.in_flight[0].result.exception() is None:
-            self._commit_first(ahead)
+            self._commit_first()
         for batch in self.in_flight:
+            self.copying.add_bytes(-batch.size)
             if not batch.result.cancel():
                 batch.result.exception()  # waits
+        self.in_flight.clear()
 
-    def _record_refused(self, row: EncodedRow, reason: str) -> None:
+    def _record_refused(self, row: EncodedRow, reason: str, notes: Notes) -> None:
         """One line in the file of refused rows: id, size and reason, not the content."""
-        self.page_notes.add("row_refused", row.id, detail=reason[:80])
-        path = self.state.path.with_name(self.state.path.name.replace("_state.json", "_failed.jsonl"))
-        append_line(path, {"id": row.id, "bytes": len(row.body), "reason": reason})
-        log.error("row %s of %r was refused: %s", row.id, self.stream.name, reason, extra={"event": "row_refused"})
+        notes.add("row_refused", row.id, detail=reason[:80])
+        member = self.members[row.object_id]
+        append_line(member.state.sibling("_failed.jsonl"), {"id": row.id, "bytes": len(row.body), "reason": reason})
+        log.error("row %s of %r was refused: %s", row.id, member.stream.name, reason, extra={"event": "row_refused"})
 
 
-def _compare(row: EncodedRow, out: Dict[str, Any], before: bytes, notes: Notes) -> str:
-    """found or differs, for a row whose id the destination had before this run."""
-    outcome = FOUND if digest(out) == before else DIFFERS
-    if outcome == DIFFERS:
-        notes.add("row_differs", row.id)
-    return outcome
-
-
-def insert_rows(catalog: Catalog, path: str, rows: Sequence[EncodedRow]) -> List[Tuple[str, str]]:
-    """(outcome, reason) per row. A refused batch is halved down to the row that is at fault; the others go on.
-
-    Safe to send twice: every row has its id and replaces itself.
+def _judge(row: EncodedRow, out: dict, before: bytes, dest_org_id: str) -> str:
+    """found or differs, for a row whose id the destination had before this run; updated where only attachments are still the
+    source's.
     """
-    if not rows:
-        return []
-    try:
-        answer = catalog.dest.post(path, events_body(rows)).json
-    except ApiError as error:
-        if not error.refuses_content:
-            raise
-        if len(rows) == 1:
-            return [(FAILED, f"{error.status}: {error.body}"[:MAX_REASON_CHARS])]
-        first, second = halves(rows)
-        return insert_rows(catalog, path, first) + insert_rows(catalog, path, second)
-    accepted = answer.get("row_ids") if isinstance(answer, dict) else None
-    if isinstance(accepted, list) and len(accepted) != len(rows):
-        raise NetworkError(f"destination: {path} took {len(accepted)} of {len(rows)} rows without saying why")
-    return [(row.outcome, "") for row in rows]
-
-
-def finish_deferred_rows(catalog: Catalog, state: StreamState) -> None:
-    """Add references of rows whose objects exist by now, by merging just these fields; a merge of the same value twice is the
-    same.
-    """
-    seen = SeenRows(seen_path(state))
-    try:
-        ready: List[Tuple[Tuple[str, str, str], EncodedRow]] = []
-        for object_id, row_id, path, targets, ref, origin in seen.deferred():
-            new = catalog.resolve(tuple(targets.split(",")), ref)
-            fields = deferred_merge(path, new, json.loads(origin) if origin else None) if new else None
-            if fields:
-                body = encode({"id": row_id, "_is_merge": True, **fields})
-                ready.append(((object_id, row_id, path), EncodedRow(row_id, 0, body, outcome=UPDATED)))
-        rows = catalog.settings.rows(state.header["kind"])
-        insert_path = ROW_KINDS[state.header["kind"]].insert_path.format(id=state.header["dest_id"])
-        keys = {id(row): key for key, row in ready}
-        for batch in batched([row for _, row in ready], rows.insert_batch_size, rows.max_batch_bytes):
-            outcomes = insert_rows(catalog, insert_path, batch)
-            seen.forget_deferred(keys[id(row)] for row, (outcome, _) in zip(batch, outcomes) if outcome != FAILED)
-        state.waiting = len(seen.deferred())
-        state.save()
-    finally:
-        seen.close()
-
-
-def note_deferred_rows(catalog: Catalog, state: StreamState, *, final: bool) -> None:
-    """Tell of rows whose references still wait: `final` at the end of a whole run (they are unresolved), else of a phase."""
-    notes = Notes(one for one in state.findings if one["kind"] != "waits")
-    seen = SeenRows(seen_path(state))
-    try:
-        for _, row_id, path, targets, ref, _ in seen.deferred():
-            if final:
-                note_unresolved(notes, catalog, row_id, path, tuple(targets.split(",")), ref)
-            else:
-                notes.add("waits", row_id, path, targets.replace(",", " or "), ref)
-    finally:
-        seen.close()
-    state.findings = notes.records()
-    state.save()
+    if digest(out) == before:
+        return FOUND
+    if row.attachments:
+        as_left = keep_source_keys(row.body, [one["key"] for one in row.attachments], dest_org_id)
+        if digest(json.loads(as_left)) == before:
+            return UPDATED
+    return DIFFERS

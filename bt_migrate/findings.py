@@ -18,6 +18,11 @@ KINDS: Mapping[str, tuple] = {
     "external_attachment": (ACTION, "an attachment lies in a bucket of yours; the destination needs access to it"),
     "version_pin_removed": (LOSS, "a version named a transaction of the source; the reference now means the latest version"),
     "field_not_writable": (LOSS, "a field cannot be written through the API"),
+    "attachment_left": (LOSS, "attachments were left in the source as asked for"),
+    "field_made_attachment": (
+        LOSS,
+        "rows above the size limit: their largest fields became JSON attachments, which are not searched",
+    ),
     "row_field_not_carried": (LOSS, "a field of rows cannot be written through the API"),
     "kind_unavailable": (LOSS, "a kind of object cannot be listed on this server"),
     "unresolved_reference": (FAILURE, "a reference could not be resolved and was left out"),

@@ -5,6 +5,8 @@ Source of the encoding: the official `bt` tool (util_cmd) and the SDK's xact_ids
 
 from __future__ import annotations
 
+from typing import List, Tuple
+
 XACT_PREFIX = 0x0DE1 << 48  # top 16 bits of every transaction id
 SECONDS_MASK = 0xFFFFFFFF
 KEY_DIGITS = 20  # zero padded, so that text order is number order
@@ -13,7 +15,7 @@ KEY_DIGITS = 20  # zero padded, so that text order is number order
 def xact_of(value: object) -> int:
     """The transaction as a number: decimal text or int; 0 for anything that is not one."""
     text = str(value)
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isdecimal() else 0
 
 
 def xact_seconds(xact: int) -> int:
@@ -36,3 +38,15 @@ def pagination_key(number: int) -> str:
 def key_at(unix_seconds: int) -> str:
     """The smallest key that rows taken in at that second can have."""
     return pagination_key(unix_seconds << 32)
+
+
+def key_seconds(key: str) -> int:
+    """Unix seconds at which the server took the row in, 0 for a text that is no such key."""
+    return int(key[1:]) >> 32 if key.startswith("p") and key[1:].isdecimal() else 0
+
+
+def key_slices(first: str, last: str, count: int) -> List[Tuple[str, str]]:
+    """The keys from `first` to `last` cut into at most `count` ranges (above, up to] of equal width, in order."""
+    low, high = key_number(first) - 1, key_number(last)
+    edges = sorted({low + (high - low) * step // count for step in range(count + 1)})
+    return [(pagination_key(above), pagination_key(upto)) for above, upto in zip(edges, edges[1:])]

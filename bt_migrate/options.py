@@ -61,6 +61,13 @@ ROWS = (
     Option("--use-seen-db", "use_seen_db", "remember each delivered row in SQLite (default: true)", "BOOL"),
     Option("--max-request-bytes", "max_request_bytes", "largest insert request that the server takes (default: 6291456)", "N"),
     Option("--headroom-ratio", "headroom_ratio", "use this part of it (default: 0.75)", "RATIO"),
+    Option("--max-in-flight-bytes", "max_in_flight_bytes", "hold at most this many bytes of rows (default: 67108864)", "N"),
+    Option(
+        "--read-streams", "read_streams", "read one large stream with this many readers (default: 1, which keeps the order)", "N"
+    ),
+    Option("--btql-per-minute", "btql_per_minute", "send at most this many queries a minute (default: learnt from 429s)", "N"),
+    Option("--preserve-order", "preserve_order", "give the destination's rows the order of the source's", switch=True),
+    Option("--no-attachments", "no_attachments", "leave the bytes of attachments where they are, and count them", switch=True),
 )
 FULL = Option("--full", "full", "compare every row by content, not only the counts", switch=True)
 OWN: Dict[str, Sequence[Option]] = {

@@ -7,18 +7,33 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Dict, Iterable, List, Tuple
+import uuid
+from typing import Any, Callable, Dict, Iterable, List, Tuple
 
-from bt_migrate.attachments import dest_key
-from bt_migrate.batches import EncodedRow, encode
+from bt_migrate.attachments import NAMESPACE, dest_key
+from bt_migrate.batches import EncodedRow
 from bt_migrate.catalog import Catalog
 from bt_migrate.findings import finding
+from bt_migrate.json_text import encode, encode_plain
 from bt_migrate.keys import xact_of
-from bt_migrate.references import value_at
+from bt_migrate.references import dotted, value_at
 from bt_migrate.resources import RowKind
-from bt_migrate.rows import attachment_places, deferred_merge, insertable_row, lost_row_fields, may_hold_references, rewrite_row
+from bt_migrate.rows import (
+    COMMENTS,
+    attachment_places,
+    comment_record,
+    deferred_merge,
+    insertable_row,
+    lost_row_fields,
+    may_hold_references,
+    rewrite_row,
+    spill_order,
+)
 
-UUID_BYTES = re.compile(rb"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+HEAD = 8  # hex digits of a UUID before its first dash
+# From the first dash on: a pattern that begins with a fixed character is searched for several times faster than one that does
+# not.
+UUID_TAIL = re.compile(rb"-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 MAX_KINDS_OF_NOTES = 100  # kinds x places x reasons of one stream that are told apart
 _POSITION = re.compile(r"\[\d+\]")
 
@@ -34,7 +49,7 @@ class Notes:
         for one in findings:
             self._notes[(one["kind"], one.get("path", ""), one.get("detail", ""))] = dict(one)
 
-    def add(self, kind: str, row_id: str, path: str = "", detail: str = "", ref: str = "") -> None:
+    def add(self, kind: str, row_id: str, path: str = "", detail: str = "", ref: str = "", count: int = 1) -> None:
         where = (kind, _POSITION.sub("[]", path), detail)
         if where not in self._notes:
             if len(self._notes) >= MAX_KINDS_OF_NOTES:
@@ -42,7 +57,7 @@ class Notes:
             self._notes.setdefault(
                 where, {"kind": kind, "path": where[1], "detail": where[2], "row": row_id, "ref": ref, "count": 0}
             )
-        self._notes[where]["count"] += 1
+        self._notes[where]["count"] += count
 
     def merge(self, other: Notes) -> None:
         """Add the counts of other notes."""
@@ -68,34 +83,51 @@ class Outgoing:
     def __init__(self, catalog: Catalog, kind: RowKind) -> None:
         self._catalog, self._kind = catalog, kind
         self._known = catalog.known()
-        self._known_bytes = frozenset(one.encode() for one in self._known)
+        self._known_tails = frozenset(one[HEAD:].encode() for one in self._known)
+        self._copies_attachments = catalog.settings.attachments
+        self._max_row_bytes = catalog.settings.max_row_bytes
 
-    def encoded(self, row: dict, notes: Notes) -> Tuple[EncodedRow, Dict[str, Any]]:
-        """The row encoded, and as a dict.
+    def encoded(self, row: dict, object_id: str, notes: Notes, *, plain: bool = False) -> Tuple[EncodedRow, Dict[str, Any]]:
+        """The row encoded, and as a dict. Encoded once; only one that holds ids of the source, attachments or too much is
+        looked through.
 
-        Encoded once; only one that holds ids of the source or attachments is looked through.
+        `plain`: the row was read so that `encode_plain` writes it exactly.
         """
+        write = encode_plain if plain else encode
         for name in lost_row_fields(self._kind, row):
             notes.add("row_field_not_carried", row["id"], name)
         out = insertable_row(self._kind, row)
-        body = encode(out)
+        body = write(out)
         deferred: List[Tuple[str, str, str, str]] = []
         attachments: List[Dict[str, Any]] = []
+        spills: List[Tuple[str, str, bytes]] = []
         if may_hold_references(out) or self._names_source(body):
             deferred = self._rewrite(out, notes)
-            body = encode(out)
-            if self._names_source(body):
+            body = write(out)
+            if self._names_source(body):  # still: in what a user wrote
                 notes.add("source_id_in_text", row["id"])
-        if b"braintrust_attachment" in body:
-            attachments = self._rename_attachments(out)
-            body = encode(out)
-        if b"external_attachment" in body:
-            notes.add("external_attachment", row["id"])
-        xact = xact_of(row.get("_xact_id"))
-        return EncodedRow(row["id"], xact, body, attachments=tuple(attachments), deferred=tuple(deferred)), out
+        if b"_attachment" in body:
+            attachments = self._attachments(out, body, notes)
+            body = write(out)
+        if len(body) > self._max_row_bytes:
+            spills, body = self._spill(out, object_id, body, write, notes)
+        comments = []
+        for record in (comment_record(row["id"], one) for one in row.get(COMMENTS) or ()):
+            if record:
+                comments.append(encode(record))
+            else:
+                notes.add("row_field_not_carried", row["id"], COMMENTS)
+        return (
+            EncodedRow(
+                row["id"], xact_of(row.get("_xact_id")), body, object_id, attachments=tuple(attachments), spills=tuple(spills),
+                comments=tuple(comments), deferred=tuple(deferred),
+            ),
+            out,
+        )  # fmt: skip
 
     def _names_source(self, body: bytes) -> bool:
-        return not self._known_bytes.isdisjoint(UUID_BYTES.findall(body))
+        """Whether an id of the source may be in it; a wrong yes costs a closer look."""
+        return not self._known_tails.isdisjoint(UUID_TAIL.findall(body))
 
     def _rewrite(self, out: Dict[str, Any], notes: Notes) -> List[Tuple[str, str, str, str]]:
         """Rewrite the references in place; gives back those that a later merge will add, as (path, resources, source id,
@@ -110,19 +142,48 @@ class Outgoing:
         deferred = []
         for path, targets, ref in found.unresolved:
             if deferred_merge(path, "", origin) is not None and self._catalog.may_come(targets, ref):
-                deferred.append((path, ",".join(targets), ref, json.dumps(origin) if path == "origin" else ""))
+                deferred.append((json.dumps(path), ",".join(targets), ref, json.dumps(origin) if path == ("origin",) else ""))
             else:
-                note_unresolved(notes, self._catalog, out["id"], path, targets, ref)
+                note_unresolved(notes, self._catalog, out["id"], dotted(path), targets, ref)
         return deferred
 
-    def _rename_attachments(self, out: Dict[str, Any]) -> List[Dict[str, Any]]:
+    def _attachments(self, out: Dict[str, Any], body: bytes, notes: Notes) -> List[Dict[str, Any]]:
         """Put the destination's keys in; gives back the references as they were."""
+        if b"external_attachment" in body:
+            notes.add("external_attachment", out["id"])
         originals = []
         for path in attachment_places(out):
             reference = value_at(out, path)
+            if not self._copies_attachments:
+                notes.add("attachment_left", out["id"])
+                continue
             originals.append(dict(reference))
             reference["key"] = dest_key(self._catalog.dest.org_id, reference["key"])
         return originals
+
+    def _spill(
+        self, out: Dict[str, Any], object_id: str, body: bytes, write: Callable[[Any], bytes], notes: Notes
+    ) -> Tuple[List[Tuple[str, str, bytes]], bytes]:
+        """Make the largest fields JSON attachments until the row fits.
+
+        The keys are made from the place, so a second run makes the same.
+        """
+        spills = []
+        for name in spill_order(out, write):
+            content = write(out[name])
+            place = f"{self._catalog.dest.org_id}/{object_id}/{out['id']}/{name}"
+            key = str(uuid.uuid5(NAMESPACE, place.encode("utf-8", "surrogatepass").decode("latin-1")))
+            out[name] = {
+                "type": "braintrust_attachment",
+                "key": key,
+                "filename": f"{name}.json",
+                "content_type": "application/json",
+            }
+            spills.append((key, f"{name}.json", content))
+            notes.add("field_made_attachment", out["id"], name, f"row of {len(body):,} bytes")
+            if len(write(out)) <= self._max_row_bytes:
+                break
+        return spills, write(out)
 
 
 def note_unresolved(notes: Notes, catalog: Catalog, row_id: str, path: str, targets: Tuple[str, ...], ref: str) -> None:

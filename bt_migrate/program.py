@@ -20,8 +20,9 @@ from bt_migrate.errors import EXIT_INTERRUPTED, EXIT_OK, MigrationError, UsageEr
 from bt_migrate.options import flags_of, make_parser
 from bt_migrate.progress import start_logging
 from bt_migrate.report import SUMMARY_FILE, build_report, exit_code_of, short_text, status_of, write_report
+from bt_migrate.runs import RunDirectory, find_run
 from bt_migrate.settings import Settings, load_settings
-from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, RunDirectory, find_run, now
+from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now
 from bt_migrate.work import Work, finish_waiting, incomplete_streams, tell_waiting
 
 log = logging.getLogger("bt_migrate")
@@ -68,6 +69,7 @@ def connected(settings: Settings, stop: threading.Event) -> Tuple[Api, Api]:
     """Both clients with their organizations known. Raises UsageError if they are the same one."""
     common: Dict[str, Any] = {
         "attempts": settings.retry_attempts, "delay_s": settings.retry_delay, "max_concurrent": settings.max_concurrent, "stop": stop,
+        "queries_per_minute": settings.btql_per_minute,
     }  # fmt: skip
     source = Api("source", settings.source_url, settings.source_api_key, writable=False, **common)
     dest = Api("destination", settings.dest_url, settings.dest_api_key, writable=True, **common)
@@ -142,7 +144,9 @@ def _in_run(
 
 
 def _tell(run: RunDirectory, code: Optional[int]) -> int:
-    """Write and print the report; gives back the exit code, which is 1 where a run came to its end without everything having arrived."""
+    """Write and print the report; gives back the exit code, which is 1 where a run came to its end without everything having
+    arrived.
+    """
     report = build_report(run, status_of(code))
     if code == EXIT_OK:
         code = exit_code_of(report)
@@ -156,12 +160,14 @@ def _tell(run: RunDirectory, code: Optional[int]) -> int:
 
 
 def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
-    """Each phase that is not done yet. A phase stays open where rows did not come to their end, or where only a part (not the `whole`) of
-    the run's selection was asked for: the same command resumes it.
+    """Each phase that is not done yet. A phase stays open where rows did not come to their end, or where only a part (not the
+    `whole`) of the run's selection was asked for: the same command resumes it.
     """
     for number, (name, phase) in enumerate(steps, 1):
         if work.run.phase_done(name):
-            log.info("phase %d of %d: %s was done before", number, len(steps), name, extra={"event": "phase_skipped", "phase": name})
+            log.info(
+                "phase %d of %d: %s was done before", number, len(steps), name, extra={"event": "phase_skipped", "phase": name}
+            )
             continue
         work.catalog.dest.check()
         log.info("phase %d of %d: %s", number, len(steps), name, extra={"event": "phase", "phase": name})

@@ -19,7 +19,7 @@ class _Masking(logging.Formatter):
 
     def __init__(self, secrets: Iterable[str]) -> None:
         super().__init__()
-        self._secrets = [secret for secret in secrets if secret]
+        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)  # one may be the beginning of another
 
     def format(self, record: logging.LogRecord) -> str:
         text = self.line(record)
@@ -42,7 +42,7 @@ class TextLines(_Masking):
         level = "" if record.levelno == logging.INFO else f"{record.levelname} "
         ids = " ".join(f"[{getattr(record, name)}]" for name in ("source_id",) if hasattr(record, name))
         target = f" -> [{record.dest_id}]" if hasattr(record, "dest_id") and record.dest_id else ""
-        message = record.getMessage().replace("\n", " ")
+        message = " ".join(record.getMessage().splitlines())
         return f"{_time(record):%H:%M:%S} {level}{message}{' ' + ids if ids else ''}{target}"
 
 

@@ -80,8 +80,14 @@ def _rewrite_places(result: Rewritten, reference: Reference, resolve: Resolve) -
             placed.append(new)
         else:
             result.unresolved.append(Unresolved(dotted(path), targets, found))
-            remove(result.value, path if reference.drop == "field" else path[:-1])
+            remove(result.value, _dropped(path, reference.drop))
     return placed
+
+
+def _dropped(path: Path, drop: str) -> Path:
+    if drop == "item":
+        return path[: max(number for number, step in enumerate(path) if isinstance(step, int)) + 1]
+    return path if drop == "field" else path[:-1]
 
 
 def _holds(holder: Any, reference: Reference) -> bool:
@@ -109,6 +115,7 @@ def _rewrite_strays(result: Rewritten, placed: set, resolve: Resolve, known: Map
                 set_at(result.value, path, new)
         elif len(text) > 36:
             result.free_text.extend((dotted(path), one) for one in UUID.findall(text) if one in known)
+    result.free_text.extend((dotted(path), one) for path, key in keys(result.value) for one in UUID.findall(key) if one in known)
 
 
 def strings(value: Any, path: Path = ()) -> Iterator[Tuple[Path, str]]:
@@ -121,6 +128,14 @@ def strings(value: Any, path: Path = ()) -> Iterator[Tuple[Path, str]]:
     elif isinstance(value, list):
         for position, item in enumerate(value):
             yield from strings(item, (*path, position))
+
+
+def keys(value: Any, path: Path = ()) -> Iterator[Tuple[Path, str]]:
+    """Every key of an object with its path: a key cannot be rewritten without knowing what reads it."""
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else ()):
+        if isinstance(key, str):
+            yield (*path, key), key
+        yield from keys(item, (*path, key))
 
 
 def paths_matching(value: Any, pattern: str) -> Iterator[Path]:

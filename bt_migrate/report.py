@@ -18,7 +18,8 @@ from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK
 from bt_migrate.findings import FAILURE, KINDS, finding
 from bt_migrate.outgoing import stream_findings
 from bt_migrate.resources import SELECTABLE
-from bt_migrate.state import DIFFERS, FAILED, OUTCOMES, ObjectStates, RunDirectory, StreamState, write_json
+from bt_migrate.runs import RunDirectory
+from bt_migrate.state import DIFFERS, FAILED, OUTCOMES, ObjectStates, StreamState, write_json
 
 REPORT_VERSION = 1
 REPORT_FILE = "migration_report.json"

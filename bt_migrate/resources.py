@@ -20,7 +20,7 @@ class Reference:
 
     `path` is dotted; `*` is any key, `[]` any item. `to` are the resources to look in, in turn; `@field` stands for the kind
     that the sibling `field` names. `when` restricts it to holders with that sibling `type`. Where the id cannot be resolved,
-    `drop` says what is left out: the "field" itself or the "holder" that is useless without it.
+    `drop` says what is left out: the "field" itself, the "holder" that is useless without it, or the whole "item" of the list around it.
     """
 
     path: str
@@ -207,7 +207,7 @@ PROJECT_AUTOMATIONS = Resource(
     create=("name", "description", "config"), patch=("name", "description", "config"), put=True,
     references=(
         Reference("config.facet_functions.[].id", CALLABLE, "holder", when="function"),
-        Reference("config.topic_map_functions.[].function.id", CALLABLE, "holder", when="function"),
+        Reference("config.topic_map_functions.[].function.id", CALLABLE, "item", when="function"),
         Reference("config.topic_map_function_ids.[]", CALLABLE),
         Reference("config.data_scope.experiment_id", ("experiments",)),
     ),
@@ -250,9 +250,15 @@ class RowKind:
 
     name: str  # the word of --resources, and of btql.FROM_OF_KIND
     insert_path: str  # of the documented insert endpoint, with {id} of the destination object
+    insert_key: str  # what POST /v1/insert, which takes several objects, calls the kind
+    id_field: str  # field of a row that is read that names its object
     folder: str  # of its checkpoints in the run directory; "" for the project's own file
     setting: str  # infix of its MIGRATION_… settings
     fields: Tuple[str, ...]  # what its insert endpoint takes of a row
+
+    def object_fields(self, object_id: str) -> Dict[str, str]:
+        """How a row of POST /logs3 names its object."""
+        return {self.id_field: object_id, **({"log_id": "g"} if self.id_field == "project_id" else {})}
 
 
 _ROW_FIELDS = (
@@ -261,10 +267,14 @@ _ROW_FIELDS = (
 _SPAN_FIELDS = (*_ROW_FIELDS, "output", "error", "scores", "metrics", "context", "span_attributes")
 
 ROW_KINDS: Mapping[str, RowKind] = {
-    "datasets": RowKind("datasets", "/v1/dataset/{id}/insert", "dataset_events", "DATASET_EVENTS", _ROW_FIELDS),
-    "experiments": RowKind("experiments", "/v1/experiment/{id}/insert", "experiment_events", "EXPERIMENT_EVENTS", _SPAN_FIELDS),
-    "logs": RowKind("logs", "/v1/project_logs/{id}/insert", "", "LOGS", _SPAN_FIELDS),
-}
+    "datasets": RowKind(
+        "datasets", "/v1/dataset/{id}/insert", "dataset", "dataset_id", "dataset_events", "DATASET_EVENTS", _ROW_FIELDS
+    ),
+    "experiments": RowKind(
+        "experiments", "/v1/experiment/{id}/insert", "experiment", "experiment_id", "experiment_events", "EXPERIMENT_EVENTS", _SPAN_FIELDS
+    ),
+    "logs": RowKind("logs", "/v1/project_logs/{id}/insert", "project_logs", "project_id", "", "LOGS", _SPAN_FIELDS),
+}  # fmt: skip
 
 # Fields of a row that only the server writes and that say nothing which is lost without them.
 ROW_SERVER_FIELDS = frozenset(

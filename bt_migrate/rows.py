@@ -8,23 +8,36 @@ what users wrote (input, output, …).
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from bt_migrate.references import Path, Resolve, dotted, remove, set_at, strings
-from bt_migrate.resources import CALLABLE, ROW_SERVER_FIELDS, TARGETS_OF_TYPE, RowKind
+from bt_migrate.references import Path, Resolve, remove, set_at, strings
+from bt_migrate.resources import CALLABLE, ROW_KINDS, ROW_SERVER_FIELDS, TARGETS_OF_TYPE, RowKind
 
 ASSIGNMENTS = "~__bt_assignments"  # metadata key: user ids a row is given to for review
 REFERENCE_FIELDS = ("metadata", "context", "span_attributes")  # where ids are references; elsewhere they are a user's data
 PROMPT_REFERENCE = {"id": CALLABLE, "project_id": ("projects",), "prompt_session_id": ("playgrounds",)}
 ATTACHMENT_TYPE = "braintrust_attachment"
+COMMENTS = "comments"  # read with the row, written as records of their own
+SPILLABLE = (
+    "input",
+    "output",
+    "metadata",
+    "expected",
+    "error",
+)  # fields that may become JSON attachments of a row that is too large
+
+
+# Fields of a row as it is read that are written, or that say nothing which is lost without them.
+_TAKEN = {kind.name: ROW_SERVER_FIELDS | {COMMENTS, *kind.fields} for kind in ROW_KINDS.values()}
 
 
 @dataclass
 class RowNotes:
     """What a person should know of the rewriting of one row."""
 
-    unresolved: List[Tuple[str, Tuple[str, ...], str]] = field(default_factory=list)  # (path, resources, source id)
+    unresolved: List[Tuple[Path, Tuple[str, ...], str]] = field(default_factory=list)  # (path, resources, source id)
     pins: List[str] = field(default_factory=list)
     free_text: int = 0
 
@@ -34,14 +47,17 @@ def insertable_row(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
     return {name: row[name] for name in kind.fields if name in row}
 
 
-def lost_row_fields(kind: RowKind, row: Mapping[str, Any]) -> Set[str]:
-    """Fields that hold something but that no insert takes (comments, audit history, classifications, newer fields)."""
-    return {name for name, value in row.items() if value and name not in kind.fields and name not in ROW_SERVER_FIELDS}
+def lost_row_fields(kind: RowKind, row: Mapping[str, Any]) -> List[str]:
+    """Fields that hold something but that no insert takes (audit history, classifications, newer fields)."""
+    return [name for name in row.keys() - _TAKEN[kind.name] if row[name]]
 
 
 def rewrite_row(row: Dict[str, Any], resolve: Resolve, known: Mapping[str, Tuple[str, ...]]) -> RowNotes:
     """Rewrite the references of an insertable row in place (it is ours, and its nested values are replaced, not shared)."""
     notes = RowNotes()
+    for name in REFERENCE_FIELDS:
+        if name in row:
+            row[name] = copy.deepcopy(row[name])
     _rewrite_origin(row, resolve, notes)
     metadata = row.get("metadata")
     if isinstance(metadata, dict):
@@ -63,7 +79,7 @@ def _rewrite_origin(row: Dict[str, Any], resolve: Resolve, notes: RowNotes) -> N
     targets = TARGETS_OF_TYPE.get(str(origin.get("object_type")), ())
     new = resolve(targets, str(origin.get("object_id")))
     if new is None:
-        notes.unresolved.append(("origin", targets, str(origin.get("object_id"))))
+        notes.unresolved.append((("origin",), targets, str(origin.get("object_id"))))
         del row["origin"]
         return
     origin["object_id"] = new
@@ -86,7 +102,7 @@ def _rewrite_prompt(metadata: Dict[str, Any], resolve: Resolve, known: Mapping[s
         if isinstance(prompt.get(name), str):
             new = resolve(targets, prompt[name])
             if new is None:
-                notes.unresolved.append((f"metadata.prompt.{name}", targets, prompt.pop(name)))
+                notes.unresolved.append((("metadata", "prompt", name), targets, prompt.pop(name)))
             else:
                 prompt[name] = new
 
@@ -100,7 +116,7 @@ def _rewrite_assignments(metadata: Dict[str, Any], resolve: Resolve, notes: RowN
     if not isinstance(users, list):
         return
     pairs = [(user, resolve(("users",), user)) if isinstance(user, str) else (user, user) for user in users]
-    notes.unresolved.extend((f"metadata.{ASSIGNMENTS}", ("users",), user) for user, new in pairs if new is None)
+    notes.unresolved.extend((("metadata", ASSIGNMENTS), ("users",), user) for user, new in pairs if new is None)
     metadata[ASSIGNMENTS] = [new for _, new in pairs if new is not None]
 
 
@@ -112,7 +128,7 @@ def _rewrite_strays(
             continue
         new = resolve(known[text], text)
         if new is None:
-            notes.unresolved.append((dotted(path), known[text], text))
+            notes.unresolved.append((path, known[text], text))
             remove(row, path)
         else:
             set_at(row, path, new)
@@ -136,10 +152,45 @@ def attachment_places(value: Any, path: Path = ()) -> List[Path]:
     return []
 
 
-def deferred_merge(path: str, new_id: str, origin: Optional[Mapping[str, Any]]) -> Optional[Dict[str, Any]]:
-    """The fields that a later `_is_merge` insert adds to a row once the object it refers to exists; None where a merge cannot."""
-    if path == "origin" and origin:
-        return {"origin": {**origin, "object_id": new_id}}
-    if path == "metadata.prompt.id":
-        return {"metadata": {"prompt": {"id": new_id}}}
-    return None
+def deferred_merge(path: Path, new_id: str, origin: Optional[Mapping[str, Any]]) -> Optional[Dict[str, Any]]:
+    """The fields that a later `_is_merge` insert adds to a row once the object it refers to exists; None where a merge cannot.
+
+    Objects are merged at any depth, lists are replaced: a place inside a list cannot be reached.
+    """
+    if path == ("origin",):
+        same = (
+            {"id": new_id} if origin and origin.get("id") == origin.get("object_id") else {}
+        )  # a prompt's origin names it twice
+        return {"origin": {**origin, "object_id": new_id, **same}} if origin else None
+    if not all(isinstance(step, str) for step in path):
+        return None
+    value: Any = new_id
+    for step in reversed(path):
+        value = {step: value}
+    return dict(value)
+
+
+def comment_record(row_id: str, comment: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+    """A comment as the SDKs write it (POST /logs3): its own id and date, its row as origin. None for what holds no text.
+
+    Authors cannot be set: who wrote it goes into the audit metadata beside what was there.
+    """
+    body = comment.get("comment") if isinstance(comment.get("comment"), Mapping) else comment
+    text = body.get("text") if isinstance(body, Mapping) else None
+    if not comment.get("id") or text is None:
+        return None
+    author = {name: comment[name] for name in ("user", "user_id", "author", "user_email") if comment.get(name)}
+    audit = {
+        **(comment.get("metadata") or comment.get("_audit_metadata") or {}),
+        **({"original_author": author} if author else {}),
+    }
+    record = {"id": comment["id"], "created": comment.get("created"), "origin": {"id": row_id}, "comment": {"text": text}}
+    source = comment.get("source") or comment.get("_audit_source")
+    record.update({name: value for name, value in (("_audit_source", source), ("_audit_metadata", audit)) if value})
+    return {name: value for name, value in record.items() if value is not None}
+
+
+def spill_order(row: Mapping[str, Any], write: Callable[[Any], bytes]) -> List[str]:
+    """The fields of a row that can become attachments, largest first."""
+    sizes = {name: len(write(row[name])) for name in SPILLABLE if row.get(name) is not None}
+    return sorted(sizes, key=lambda name: -sizes[name])

@@ -16,7 +16,7 @@ from dotenv import dotenv_values
 
 from bt_migrate.errors import UsageError
 from bt_migrate.resources import ROW_KINDS, SELECTABLE
-from bt_migrate.windows import window_bound
+from bt_migrate.windows import instant, window_bound
 
 DEFAULT_URL = "https://api.braintrust.dev"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -71,8 +71,12 @@ def _text(name: str, text: str) -> str:
 
 
 def _url(name: str, text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.query and not parts.fragment
+    except ValueError:  # of a port or an IPv6 address that is none
+        good = False
+    if not good:
         raise UsageError(f"{name}: {text[:80]!r} is not an http(s) URL such as {DEFAULT_URL}")
     if parts.username or parts.password:
         raise UsageError(f"{name}: leave the user and password out of the URL")
@@ -149,6 +153,12 @@ TABLE: Tuple[Setting, ...] = (
     Setting("max_request_bytes", "MIGRATION_INSERT_MAX_REQUEST_BYTES", "6291456", _positive, "largest insert request the server takes"),
     Setting("headroom_ratio", "MIGRATION_INSERT_REQUEST_HEADROOM_RATIO", "0.75", _ratio, "part of that size that is used"),
     Setting("attachment_max_bytes", "MIGRATION_ATTACHMENT_MAX_BYTES", "52428800", _positive, "larger attachments stay where they are"),
+    Setting("attachments", "MIGRATION_ATTACHMENTS", "true", _switch, "copy the bytes of attachments"),
+    Setting("max_row_bytes", "MIGRATION_MAX_ROW_BYTES", "20000000", _positive, "rows above it get their largest fields as attachments"),
+    Setting("max_in_flight_bytes", "MIGRATION_MAX_IN_FLIGHT_BYTES", "67108864", _positive, "row bytes read and not yet written"),
+    Setting("read_streams", "MIGRATION_READ_STREAMS", "1", _positive, "readers of one large stream; above 1 rows arrive in another order"),
+    Setting("btql_per_minute", "MIGRATION_BTQL_PER_MINUTE", "0", _not_negative, "queries a minute and organization; 0 learns it from 429s"),
+    Setting("preserve_order", "MIGRATION_PRESERVE_ORDER", "false", _switch, "insert one batch after the other, in the source's order"),
     Setting("created_after", "MIGRATION_CREATED_AFTER", "", _after, "only logs and experiments created at or after this date"),
     Setting("created_before", "MIGRATION_CREATED_BEFORE", "", _after, "only logs and experiments created before this date"),
 )  # fmt: skip
@@ -208,6 +218,12 @@ class Settings:
     max_request_bytes: int
     headroom_ratio: float
     attachment_max_bytes: int
+    attachments: bool
+    max_row_bytes: int
+    max_in_flight_bytes: int
+    read_streams: int
+    btql_per_minute: int
+    preserve_order: bool
     created_after: Optional[str]
     created_before: Optional[str]
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -232,12 +248,22 @@ def load_settings(flags: Mapping[str, Any], environ: Optional[Mapping[str, str]]
     the setting at fault; its value is never a key.
     """
     env = _environment(flags.get("env_file")) if environ is None else environ
-    values = {setting.field: _value(setting, flags.get(setting.field), env) for setting in TABLE}
+    given = {name: value for name, value in flags.items() if value not in (None, False)}
+    given.update({"attachments": "false"} if "no_attachments" in given else {})
+    given.update({"preserve_order": "true"} if "preserve_order" in given else {})
+    values = {setting.field: _value(setting, given.get(setting.field), env) for setting in TABLE}
+    general = {
+        s.field: s.field.split(".")[-1] for s in ROW_OVERRIDES
+    }  # a flag of the general setting wins over the environment's own
     overrides = {
-        s.field: _value(s, flags.get(s.field), env) for s in ROW_OVERRIDES if flags.get(s.field) or env.get(s.env, "").strip()
+        s.field: _value(s, None, env) for s in ROW_OVERRIDES if general[s.field] not in given and env.get(s.env, "").strip()
     }
     _check_keys(values)
-    if values["created_after"] and values["created_before"] and values["created_after"] >= values["created_before"]:
+    if (
+        values["created_after"]
+        and values["created_before"]
+        and instant(values["created_after"]) >= instant(values["created_before"])
+    ):
         raise UsageError("MIGRATION_CREATED_AFTER is not before MIGRATION_CREATED_BEFORE: the window is empty")
     values.update({name: bool(flags.get(name)) for name in SWITCHES})
     return Settings(overrides=overrides, verify=not flags.get("no_verify"), **values)
@@ -255,7 +281,7 @@ def _environment(env_file: Optional[str]) -> Dict[str, str]:
         raise UsageError(f"--env-file: there is no file {env_file}")
     try:
         # interpolate off: a `$` in a key is a `$`
-        from_file = dotenv_values(path, interpolate=False) if path.is_file() else {}
+        from_file = dotenv_values(path, interpolate=False, encoding="utf-8-sig") if path.is_file() else {}
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as an .env file: {error}") from None
     merged = {name: value for name, value in from_file.items() if value is not None}

@@ -8,12 +8,12 @@ from collections import Counter
 from typing import Any, Dict, List, Optional, Sequence
 
 from bt_migrate.api import Api
-from bt_migrate.btql import page_query
+from bt_migrate.btql import Bounds, page_query
 from bt_migrate.catalog import Catalog
-from bt_migrate.copy_objects import skip_reason
 from bt_migrate.errors import ApiError, NetworkError, UsageError
+from bt_migrate.prepare_objects import skip_reason
 from bt_migrate.resources import AI_SECRETS, OBJECT_RESOURCES, PROJECT_SETTINGS, ROW_KINDS, USERS
-from bt_migrate.state import runs_in
+from bt_migrate.runs import readable_runs_in
 from bt_migrate.work import OBJECTS_PER_COUNT, Work, count_rows, row_object_ids
 
 log = logging.getLogger("bt_migrate.validate")
@@ -29,7 +29,7 @@ NOT_MOVABLE = (
 )
 NEVER_MOVED = (
     "playgrounds (no API)",
-    "audit history, comments and classifications of rows",
+    "audit history and classifications of rows",
     "earlier versions of prompts and functions",
     "users: invite them first, so that groups, views and ACLs can name them",
 )
@@ -85,7 +85,7 @@ def _write_right(work: Work) -> str:
 
 
 def _has_written(work: Work) -> bool:
-    return any(run.data.get("wrote") and run.same_pair(work.run.data) for run in runs_in(work.run.path.parent))
+    return any(run.data.get("wrote") and run.same_pair(work.run.data) for run in readable_runs_in(work.run.path.parent))
 
 
 def _object_counts(catalog: Catalog, projects: Sequence[dict]) -> Dict[str, Dict[str, int]]:
@@ -111,8 +111,8 @@ def _rows_per_project(work: Work, kind: str, projects: Sequence[dict]) -> Dict[s
     ids = {one["name"]: row_object_ids(work, kind, one["id"]) for one in projects}
     everything = [one for some in ids.values() for one in some]
     if len(everything) <= OBJECTS_PER_COUNT and len(projects) > 1:
-        return {"": count_rows(work.catalog.source, work.settings, kind, everything) if everything else 0}
-    return {name: count_rows(work.catalog.source, work.settings, kind, some) if some else 0 for name, some in ids.items()}
+        return {"": count_rows(work.catalog, kind, everything) if everything else 0}
+    return {name: count_rows(work.catalog, kind, some) if some else 0 for name, some in ids.items()}
 
 
 def _cannot_move(catalog: Catalog, projects: Sequence[dict]) -> List[str]:
@@ -161,7 +161,7 @@ def _sampled_row_bytes(work: Work, kind: str) -> float:
     """Mean size of the first rows of some objects."""
     ids = [one for project in work.catalog.projects() for one in row_object_ids(work, kind, project["id"])][:OBJECTS_PER_COUNT]
     try:
-        answer = work.catalog.source.query(page_query(kind, ids, limit=SAMPLE_ROWS))
+        answer = work.catalog.source.query(page_query(kind, ids, Bounds(), SAMPLE_ROWS))
     except ApiError:
         return 0.0
     return answer.size / len(answer.json) if answer.json else 0.0

@@ -8,8 +8,8 @@ from typing import Iterator, List, Sequence
 
 from bt_migrate.catalog import Catalog
 from bt_migrate.compare import DIFFERS, MISSING, Comparison, Pair, compare_counts, compare_objects, compare_rows, totals
-from bt_migrate.copy_objects import Item
 from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list_dest_views, list_views
+from bt_migrate.prepare_objects import Item
 from bt_migrate.resources import ACLS, BY_NAME, OBJECT_RESOURCES, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
 from bt_migrate.state import FAILED, ObjectStates
 from bt_migrate.work import Scope, Work, row_object_ids
@@ -82,11 +82,7 @@ def _objects_of(catalog: Catalog, resource: Resource, scope: Scope) -> List[dict
 
 def _pairs(work: Work, catalog: Catalog, scope: Scope) -> Iterator[Pair]:
     """Every object with rows that has a counterpart, with the number of rows that this run delivered to it."""
-    delivered = {
-        (stream.header["kind"], stream.header["source_id"]): stream.counts["fetched"] - stream.counts[FAILED]
-        for stream in work.run.all_streams()
-        if stream.done
-    }
+    streams = {(stream.header["kind"], stream.header["source_id"]): stream for stream in work.run.all_streams()}
     for kind in ROW_KINDS:
         if not work.settings.selects(kind):
             continue
@@ -98,9 +94,10 @@ def _pairs(work: Work, catalog: Catalog, scope: Scope) -> Iterator[Pair]:
         for source_id in row_object_ids(work, kind, scope.source["id"]):
             targets = ("projects",) if kind == "logs" else (kind,)
             dest_id = catalog.resolve(targets, source_id)
-            if dest_id:
-                name = names.get(source_id, scope.name)
-                yield Pair(kind, scope.name, name, source_id, dest_id, delivered.get((kind, source_id)))
+            stream = streams.get((kind, source_id))
+            if dest_id and (stream is None or stream.done):  # an open stream is told as such
+                expected = stream.counts["fetched"] - stream.counts[FAILED] if stream else None
+                yield Pair(kind, scope.name, names.get(source_id, scope.name), source_id, dest_id, expected)
 
 
 def _compare_rows(work: Work, catalog: Catalog, pairs: Sequence[Pair]) -> List[Comparison]:

@@ -9,7 +9,8 @@ from typing import Any, Optional
 from bt_migrate.errors import UsageError
 
 _ISO = re.compile(
-    r"(?P<day>\d{4}-\d{2}-\d{2})(?:[T ](?P<time>\d{2}:\d{2}(?::\d{2})?)(?P<frac>\.\d+)?)?(?P<zone>Z|[+-]\d{2}:?\d{2})?$"
+    r"(?P<day>\d{4}-\d{2}-\d{2})(?:[T ](?P<time>\d{2}:\d{2}(?::\d{2})?)(?P<frac>\.\d+)?)?(?P<zone>Z|[+-]\d{2}:?\d{2})?$",
+    re.ASCII,
 )
 
 
@@ -22,7 +23,10 @@ def instant(text: str) -> datetime:
     micros = ((match["frac"] or ".")[1:] + "000000")[:6]
     zone = (match["zone"] or "Z").replace("Z", "+0000").replace(":", "")
     full = f"{match['day']} {time if time.count(':') == 2 else time + ':00'}.{micros} {zone}"
-    return datetime.strptime(full, "%Y-%m-%d %H:%M:%S.%f %z").astimezone(timezone.utc)
+    try:
+        return datetime.strptime(full, "%Y-%m-%d %H:%M:%S.%f %z").astimezone(timezone.utc)
+    except OverflowError:  # 0001-01-01T00:00:00+01:00, the least date of .NET, is before the calendar in UTC
+        raise ValueError(f"not a date: {text[:60]!r}") from None
 
 
 def window_bound(name: str, text: Optional[str]) -> Optional[str]:
@@ -41,8 +45,8 @@ def window_bound(name: str, text: Optional[str]) -> Optional[str]:
 
 def iso(moment: datetime) -> str:
     """ISO text in UTC ending in Z, without a fraction where there is none."""
-    text = moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".")
-    return text + "Z"
+    text = moment.astimezone(timezone.utc).replace(tzinfo=None).isoformat(timespec="microseconds")
+    return text.rstrip("0").rstrip(".") + "Z"
 
 
 def in_window(created: Any, after: Optional[str], before: Optional[str]) -> bool:

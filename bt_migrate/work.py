@@ -10,18 +10,21 @@ import threading
 from dataclasses import dataclass
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
-from bt_migrate.api import Api
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.btql import count_query
 from bt_migrate.catalog import Catalog
-from bt_migrate.copy_objects import Item, copy_objects, finish_deferred, items_of, note_deferred, skip_reason
-from bt_migrate.copy_rows import RowStream, copy_streams, finish_deferred_rows, note_deferred_rows
+from bt_migrate.copy_objects import copy_objects
+from bt_migrate.copy_rows import RowStream, bounds_of, copy_streams
+from bt_migrate.deferred_objects import finish_deferred, note_deferred
+from bt_migrate.deferred_rows import finish_deferred_rows, note_deferred_rows
 from bt_migrate.errors import ApiError, LockedError
 from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list_dest_views, list_views
 from bt_migrate.planning import display_name
+from bt_migrate.prepare_objects import Item, items_of, skip_reason
 from bt_migrate.resources import ACLS, BY_NAME, EXPERIMENTS, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
+from bt_migrate.runs import RunDirectory, readable_runs_in
 from bt_migrate.settings import Settings
-from bt_migrate.state import CREATED, LATER, SKIPPED, RunDirectory, runs_in
+from bt_migrate.state import CREATED, LATER, SKIPPED
 
 log = logging.getLogger("bt_migrate.work")
 
@@ -148,7 +151,7 @@ def row_object_ids(work: Work, kind_name: str, project_id: str) -> List[str]:
 
 def _plan_rows(work: Work, kind_name: str, scope: Scope) -> None:
     ids = row_object_ids(work, kind_name, scope.source["id"])
-    rows = count_rows(work.catalog.source, work.settings, kind_name, ids)
+    rows = count_rows(work.catalog, kind_name, ids)
     work.run.data.setdefault("planned_rows", {}).setdefault(scope.name, {})[kind_name] = rows
     work.run.save()
     told = "unknown" if rows is None else f"{rows:,}"
@@ -161,16 +164,16 @@ def _plan_rows(work: Work, kind_name: str, scope: Scope) -> None:
     )
 
 
-def count_rows(api: Api, settings: Settings, kind_name: str, object_ids: Sequence[str]) -> Optional[int]:
-    """Rows of the objects inside the window; None where the server does not count."""
-    window = (settings.created_after, settings.created_before) if kind_name == "logs" else (None, None)
+def count_rows(catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> Optional[int]:
+    """Source rows of the objects inside the window; None where the server does not count."""
     total = 0
     for start in range(0, len(object_ids), OBJECTS_PER_COUNT):
+        query = count_query(kind_name, object_ids[start : start + OBJECTS_PER_COUNT], bounds_of(catalog, ROW_KINDS[kind_name]))
         try:
-            rows = api.query(count_query(kind_name, object_ids[start : start + OBJECTS_PER_COUNT], *window)).json
+            rows = catalog.source.query(query).json
             total += int(rows[0]["rows"]) if rows else 0
         except (ApiError, KeyError, TypeError, ValueError) as error:
-            log.info("%s: rows of %s cannot be counted (%s)", api.side, kind_name, type(error).__name__)
+            log.info("rows of %s cannot be counted (%s)", kind_name, type(error).__name__)
             return None
     return total
 
@@ -201,11 +204,11 @@ def _finish_run(work: Work, run: RunDirectory) -> None:
             finish_deferred(work.catalog, BY_NAME[states.resource], states)
     for stream in run.all_streams():
         if stream.waiting:
-            finish_deferred_rows(work.catalog, stream)
+            finish_deferred_rows(work.catalog, work.copier, stream)
 
 
 def _earlier_waiting(work: Work) -> Iterator[RunDirectory]:
-    for run in runs_in(work.run.path.parent):
+    for run in readable_runs_in(work.run.path.parent):
         if run.data.get("waiting") and run.same_pair(work.run.data) and run.path != work.run.path:
             yield run
 

@@ -20,7 +20,8 @@ import responses
 from loopback import Asked, Loopback, Reply, closed_port
 
 from bt_migrate.api import CURSOR_HEADER, RETRY_STATUSES, Api, looks_capped, origin, retry_after_s, shown
-from bt_migrate.errors import ApiError, Interrupted, NetworkError
+from bt_migrate.errors import EXIT_STOPPED, ApiError, Interrupted, NetworkError
+from bt_migrate.throttle import Throttle
 
 URL = "https://api.example.test"
 KEY = "sk-key-of-a-test"
@@ -35,11 +36,13 @@ def client(
     attempts: int = 3,
     delay_s: float = 0.001,
     max_concurrent: int = 4,
+    per_minute: int = 0,
     stop: Optional[threading.Event] = None,
 ) -> Api:
     return Api(
-        side, url, KEY, writable=writable, attempts=attempts, delay_s=delay_s, max_concurrent=max_concurrent, stop=stop
-    )
+        side, url, KEY, writable=writable, attempts=attempts, delay_s=delay_s, max_concurrent=max_concurrent,
+        queries_per_minute=per_minute, stop=stop,
+    )  # fmt: skip
 
 
 def outcome(call: Any) -> Any:
@@ -200,8 +203,29 @@ def test_a_thread_that_starts_later_waits_too() -> None:
 
 def test_the_other_organization_does_not_wait() -> None:
     one, other = client(), client()
-    one.throttle.close_for(60)
-    assert (one.throttle.wait_s() > 59, other.throttle.wait_s()) == (True, 0.0)
+    one.throttle.refused(60.0, None, 1, 0.001)
+    assert (one.throttle.wait_s(query=False) > 59, one.throttle.wait_s(query=True) > 59) == (True, True)
+    assert [other.throttle.wait_s(query=query) for query in (False, True)] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("limit", [1, 20, 1000, 1001, 5000])
+def test_a_rate_of_any_size_is_kept_to(limit: int) -> None:
+    throttle = Throttle(limit)
+    assert sum(throttle.take(query=True) for _ in range(limit + 10)) == limit
+
+
+def test_queries_are_paced_as_asked_and_other_requests_are_not() -> None:
+    stop = threading.Event()
+    with Loopback([Reply(200, b'{"data":[]}')]) as server:
+        api = client(server.url, per_minute=2, stop=stop)
+        for _ in range(2):
+            api.query("select: *")
+        api.get("/v1/project")
+        timer = threading.Timer(0.2, stop.set)
+        timer.start()
+        error = outcome(lambda: api.query("select: *"))
+        timer.join()
+    assert (type(error), [asked.path for asked in server.asked]) == (Interrupted, ["/btql", "/btql", "/v1/project"])
 
 
 # -- keys that are doubted
@@ -230,7 +254,15 @@ def test_a_refused_key_is_doubted_only_after_it_was_good(proven: bool, status: i
         if proven:
             api.get("/v1/project")
         error = outcome(lambda: api.get("/v1/project"))
-    assert (type(error), error.status, len(server.asked) - proven) == (ApiError, status, sent)
+    told = f"destination: GET /v1/project was answered {status}: {body}"
+    if sent > 1:  # not the object's trouble: the run stops, and can go on later
+        told += "; the key or a gateway fails since a moment ago: run the same command again"
+    assert (type(error), str(error), error.exit_code, len(server.asked) - proven) == (
+        NetworkError if sent > 1 else ApiError,
+        told,
+        EXIT_STOPPED,
+        sent,
+    )
 
 
 @pytest.mark.parametrize(("status", "body"), [(401, "invalid x-api-key"), (403, "<html>loaded</html>")])

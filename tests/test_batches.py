@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any, List
 
 import pytest
 
-from bt_migrate.batches import EncodedRow, batched, encode, events_body, halves
+from bt_migrate.batches import (
+    ENVELOPE_BYTES,
+    ROW_EXTRA_BYTES,
+    EncodedRow,
+    batched,
+    cross_body,
+    events_body,
+    halves,
+    logs3_body,
+    with_object,
+)
+from bt_migrate.json_text import encode
 
 
-def row(row_id: str, body: bytes = b"{}") -> EncodedRow:
-    return EncodedRow(row_id, 0, body)
+def row(row_id: str, body: bytes = b"{}", object_id: str = "") -> EncodedRow:
+    return EncodedRow(row_id, 0, body, object_id)
 
 
 def ids_of(batches: Any) -> List[List[str]]:
     return [[one.id for one in batch] for batch in batches]
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ({"a": 1, "b": [True, None]}, b'{"a":1,"b":[true,null]}'),
-        ({"n": 123456789012345678901234567890}, b'{"n":123456789012345678901234567890}'),
-        ({"n": -0.0, "m": 1.0, "k": 1}, b'{"n":-0.0,"m":1.0,"k":1}'),
-        ({"n": math.nan}, b'{"n":NaN}'),
-        ({"s": "Zoë 日本 🙂"}, '{"s":"Zoë 日本 🙂"}'.encode()),
-        ({"s": "\x00\n\u2028"}, b'{"s":"\\u0000\\n\xe2\x80\xa8"}'),
-        ({"s": "half a pair: \ud83d", "t": "é"}, b'{"s":"half a pair: \\ud83d","t":"\\u00e9"}'),
-        ({"\ud83d": 1}, b'{"\\ud83d":1}'),
-    ],
-)
-def test_values_are_encoded_compactly_and_come_back_the_same(value: Any, expected: bytes) -> None:
-    assert (encode(value), repr(json.loads(encode(value)))) == (expected, repr(value))
 
 
 @pytest.mark.parametrize(
@@ -46,27 +39,43 @@ def test_batches_are_bounded_by_count(count: int, max_rows: int, expected: List[
     assert ([len(batch) for batch in batches], [one for batch in batches for one in batch]) == (expected, rows)
 
 
-@pytest.mark.parametrize("max_bytes", [14, 60, 61, 62, 63, 64, 100, 333, 5000])
-def test_no_request_is_larger_than_the_bound_unless_it_is_one_row(max_bytes: int) -> None:
-    rows = [row(str(number), encode({"s": "é" * (number % 17)})) for number in range(200)]
+IDS = {f"s{number}": f"aaaaaaaa-0000-4000-8000-{number:012d}" for number in range(7)}  # source object -> destination object
+
+
+@pytest.mark.parametrize("objects", [1, 2, 7])
+@pytest.mark.parametrize("max_bytes", [14, 64, 128, 129, 200, 256, 333, 1000, 5000])
+def test_no_request_is_larger_than_the_bound_unless_it_is_one_row(max_bytes: int, objects: int) -> None:
+    rows = [row(str(number), encode({"s": "é" * (number % 17)}), f"s{number % objects}") for number in range(200)]
     batches = list(batched(rows, 1000, max_bytes))
-    too_large = [ids_of([batch]) for batch in batches if len(events_body(batch)) > max_bytes and len(batch) > 1]
-    assert (too_large, [one for batch in batches for one in batch]) == ([], rows)
+    sizes = [max(len(events_body(batch)), len(cross_body("project_logs", IDS, batch))) for batch in batches if len(batch) > 1]
+    assert ([size for size in sizes if size > max_bytes], [one for batch in batches for one in batch]) == ([], rows)
 
 
 def test_bytes_are_counted_as_utf8() -> None:
     rows = [row(str(number), encode("é" * 50)) for number in range(4)]  # 102 bytes each, 52 characters
-    assert ids_of(batched(rows, 100, 13 + 2 * 103)) == [["0", "1"], ["2", "3"]]
+    fit = ENVELOPE_BYTES + 2 * (102 + ROW_EXTRA_BYTES)
+    assert [ids_of(batched(rows, 100, fit + more)) for more in (0, -1)] == [[["0", "1"], ["2", "3"]], [["0"], ["1"], ["2"], ["3"]]]
 
 
 def test_a_row_above_the_bound_is_a_batch_of_its_own_between_its_neighbours() -> None:
     rows = [row("a"), row("large", b"x" * 500), row("b"), row("c")]
-    assert ids_of(batched(rows, 100, 100)) == [["a"], ["large"], ["b", "c"]]
+    fit = ENVELOPE_BYTES + 2 * (2 + ROW_EXTRA_BYTES)
+    assert ids_of(batched(rows, 100, fit)) == [["a"], ["large"], ["b", "c"]]
 
 
 def test_two_versions_of_one_row_are_never_in_one_request() -> None:
     rows = [row("a"), row("b"), row("a"), row("a"), row("c")]
-    assert ids_of(batched(rows, 100, 1000)) == [["a", "b"], ["a"], ["a", "c"]]
+    assert ids_of(batched(rows, 100, 10_000)) == [["a", "b"], ["a"], ["a", "c"]]
+
+
+def test_rows_of_one_id_in_two_objects_are_two_rows() -> None:
+    rows = [row("a", object_id="s0"), row("a", object_id="s1"), row("a", object_id="s0")]
+    assert ids_of(batched(rows, 100, 10_000)) == [["a", "a"], ["a"]]
+
+
+def test_what_has_no_versions_may_come_twice_in_one_request() -> None:
+    rows = [row("a"), row("a"), row("a")]
+    assert ids_of(batched(rows, 2, 10_000, distinct=False)) == [["a", "a"], ["a"]]
 
 
 def test_batches_are_made_as_rows_come() -> None:
@@ -101,3 +110,28 @@ def test_the_body_of_an_insert_is_its_rows_in_order() -> None:
 
 def test_the_body_of_no_rows_is_an_empty_list() -> None:
     assert events_body([]) == b'{"events":[]}'
+
+
+def test_rows_of_several_objects_stand_under_their_destination_objects() -> None:
+    batch = [row("a", b'{"id":"a"}', "s0"), row("b", b'{"id":"b"}', "s1"), row("c", b'{"id":"c"}', "s0")]
+    assert json.loads(cross_body("experiment", IDS, batch)) == {
+        "experiment": {IDS["s0"]: {"events": [{"id": "a"}, {"id": "c"}]}, IDS["s1"]: {"events": [{"id": "b"}]}}
+    }
+
+
+def test_the_body_of_the_sdks_endpoint_is_its_rows_and_a_version() -> None:
+    assert [logs3_body(iter(rows)) for rows in ([], [b'{"id":"a"}', b'{"id":"b"}'])] == [
+        b'{"rows":[],"api_version":2}',
+        b'{"rows":[{"id":"a"},{"id":"b"}],"api_version":2}',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"dataset_id": "d"}, b'{"id":"a","input":{"n":-0.0},"dataset_id":"d"}'),
+        ({"project_id": "p", "log_id": "g"}, b'{"id":"a","input":{"n":-0.0},"project_id":"p","log_id":"g"}'),
+    ],
+)
+def test_an_encoded_row_is_told_its_object_without_being_encoded_again(fields: dict, expected: bytes) -> None:
+    assert with_object(b'{"id":"a","input":{"n":-0.0}}', fields) == expected

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
 import pytest
 
-from bt_migrate.btql import MIN_LIMIT, count_query, page_query, quoted, rate_in, smaller_limit, source_expression
+from bt_migrate.btql import (
+    MIN_LIMIT,
+    Bounds,
+    count_query,
+    edge_query,
+    filter_lines,
+    page_query,
+    quoted,
+    rate_in,
+    smaller_limit,
+    source_expression,
+)
 
-KEY = "p07344267447683088384"
+KEY, END = "p07344267447683088384", "p07344267447683099999"
+AFTER, BEFORE = "2026-01-15T00:00:00Z", "2026-01-16T00:00:00Z"
 
 
 @pytest.mark.parametrize(
@@ -39,54 +51,68 @@ def test_a_literal_cannot_end_before_its_end(text: str, expected: str) -> None:
 
 
 def test_the_first_page_has_no_filter() -> None:
-    assert page_query("logs", ["a"], limit=1000) == (
+    assert page_query("logs", ["a"], Bounds(), 1000) == (
         "select: *\nfrom: project_logs('a') spans\nsort: _pagination_key asc\nlimit: 1000"
     )
 
 
-def test_a_later_page_of_a_window_filters_by_dates_and_by_the_last_key() -> None:
-    query = page_query(
-        "experiments",
-        ["a"],
-        limit=250,
-        after_key=KEY,
-        created_after="2026-01-15T00:00:00Z",
-        created_before="2026-01-16T00:00:00Z",
-    )
+def test_a_later_page_of_a_slice_of_a_window_filters_by_dates_and_by_keys() -> None:
+    query = page_query("experiments", ["a"], Bounds(AFTER, BEFORE, end_key=END).after(KEY), 250)
     assert query == (
         "select: *\n"
         "from: experiment('a') spans\n"
-        "filter: created >= '2026-01-15T00:00:00Z' and created < '2026-01-16T00:00:00Z' "
-        f"and _pagination_key > '{KEY}'\n"
+        f"filter: created >= '{AFTER}' and created < '{BEFORE}' and _pagination_key > '{KEY}' and _pagination_key <= '{END}'\n"
         "sort: _pagination_key asc\n"
         "limit: 250"
     )
 
 
 @pytest.mark.parametrize(
-    ("after_key", "after", "before", "expected"),
+    ("bounds", "expected"),
     [
-        (KEY, None, None, f"filter: _pagination_key > '{KEY}'"),
-        (None, "2026-01-15T00:00:00Z", None, "filter: created >= '2026-01-15T00:00:00Z'"),
-        (None, None, "2026-01-16T00:00:00Z", "filter: created < '2026-01-16T00:00:00Z'"),
+        (Bounds(), []),
+        (Bounds(created_after="", end_key=""), []),
+        (Bounds(after_key=KEY), [f"filter: _pagination_key > '{KEY}'"]),
+        (Bounds(end_key=END), [f"filter: _pagination_key <= '{END}'"]),
+        (Bounds(created_after=AFTER), [f"filter: created >= '{AFTER}'"]),
+        (Bounds(created_before=BEFORE), [f"filter: created < '{BEFORE}'"]),
+        (Bounds(after_key="it's"), ["filter: _pagination_key > 'it\\'s'"]),
     ],
 )
-def test_each_condition_stands_alone_too(
-    after_key: Optional[str], after: Optional[str], before: Optional[str], expected: str
-) -> None:
-    query = page_query("datasets", ["a"], limit=25, after_key=after_key, created_after=after, created_before=before)
-    assert query.splitlines()[2] == expected
+def test_each_condition_stands_alone_too(bounds: Bounds, expected: List[str]) -> None:
+    assert filter_lines(bounds) == expected
+    assert page_query("datasets", ["a"], bounds, 25).splitlines()[2:-2] == expected
+
+
+def test_the_rest_behind_a_key_keeps_all_other_bounds() -> None:
+    whole = Bounds(AFTER, BEFORE, None, END)
+    assert (whole.after(KEY), whole.after(KEY).after(END), whole) == (
+        Bounds(AFTER, BEFORE, KEY, END),
+        Bounds(AFTER, BEFORE, END, END),
+        Bounds(AFTER, BEFORE, None, END),
+    )
+
+
+@pytest.mark.parametrize("direction", ["asc", "desc"])
+def test_the_first_and_the_last_key_are_asked_for_without_their_row(direction: str) -> None:
+    assert edge_query("logs", ["a"], Bounds(AFTER), direction) == (
+        "select: _pagination_key\n"
+        "from: project_logs('a') spans\n"
+        f"filter: created >= '{AFTER}'\n"
+        f"sort: _pagination_key {direction}\n"
+        "limit: 1"
+    )
 
 
 def test_a_count_is_one_number_for_all_the_objects() -> None:
-    assert count_query("datasets", ["a", "b"]) == "measures: count(1) as rows\nfrom: dataset('a', 'b') spans"
+    assert count_query("datasets", ["a", "b"], Bounds()) == "measures: count(1) as rows\nfrom: dataset('a', 'b') spans"
 
 
 def test_a_count_of_a_window_has_both_bounds() -> None:
-    assert count_query("logs", ["a"], "2026-01-15T00:00:00Z", "2026-01-16T00:00:00Z") == (
+    assert count_query("logs", ["a"], Bounds(AFTER, BEFORE)) == (
         "measures: count(1) as rows\n"
         "from: project_logs('a') spans\n"
-        "filter: created >= '2026-01-15T00:00:00Z' and created < '2026-01-16T00:00:00Z'"
+        f"filter: created >= '{AFTER}' and created < '{BEFORE}'"
     )
 
 

@@ -16,11 +16,11 @@ NAME = PACKAGE.name
 # A module may import those of lower floors, and on its own floor those that stand before it.
 FLOORS: Tuple[Tuple[str, ...], ...] = (
     ("errors", "resources"),
-    ("keys", "windows", "canonical", "findings", "btql", "batches", "references", "rows", "planning"),
-    ("settings", "api", "state"),
+    ("keys", "windows", "canonical", "findings", "btql", "json_text", "batches", "references", "rows", "planning"),
+    ("settings", "throttle", "api", "state", "runs"),
     (
-        "catalog", "attachments", "outgoing", "read_rows", "owned_objects", "copy_objects", "copy_rows", "compare", "work",
-        "validation", "verification",
+        "catalog", "attachments", "outgoing", "read_rows", "owned_objects", "prepare_objects", "copy_objects", "deferred_objects",
+        "insert_rows", "copy_rows", "deferred_rows", "compare", "work", "validation", "verification",
     ),
     ("options", "progress", "report", "program"),
     ("phases",),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bt_migrate.keys import XACT_PREFIX, key_at, key_number, pagination_key, xact_of, xact_seconds
+from bt_migrate.keys import XACT_PREFIX, key_at, key_number, key_seconds, pagination_key, xact_of, xact_seconds
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,23 @@ def test_the_key_of_a_second_is_the_smallest_that_its_rows_can_have() -> None:
     last_before = pagination_key(((second - 1) << 32) + 0xFFFFFFFF)
     first_in = pagination_key(second << 32)
     assert (key_at(second), last_before < key_at(second)) == (first_in, True)
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (key_at(1709970518), 1709970518),
+        (pagination_key((1709970518 << 32) + 0xFFFFFFFF), 1709970518),
+        (pagination_key((1709970519 << 32) - 1), 1709970518),
+        (pagination_key(0), 0),
+        (pagination_key(2**64 - 1), 2**32 - 1),
+        ("", 0),
+        ("p", 0),
+        ("p-1", 0),
+        ("1709970518", 0),
+        ("q07344267455386812416", 0),
+        ("p²", 0),  # a digit to str.isdigit, none to int
+    ],
+)
+def test_a_key_tells_its_second_and_other_text_none(key: str, expected: int) -> None:
+    assert key_seconds(key) == expected

@@ -7,16 +7,19 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 
+from bt_migrate.json_text import encode
 from bt_migrate.resources import CALLABLE, ROW_KINDS
 from bt_migrate.rows import (
     ASSIGNMENTS,
     RowNotes,
     attachment_places,
+    comment_record,
     deferred_merge,
     insertable_row,
     lost_row_fields,
     may_hold_references,
     rewrite_row,
+    spill_order,
 )
 
 PROJECT, PROMPT, DATASET, USER, LOST, LOST_USER = (f"aaaaaaaa-0000-4000-8000-{number:012d}" for number in range(6))
@@ -70,15 +73,21 @@ def test_an_absent_field_stays_absent() -> None:
 
 
 def test_fields_that_no_insert_takes_are_named_where_they_hold_something() -> None:
-    row = {**SPAN, **SERVER, "comments": [{"text": "hi"}], "audit_data": [], "classifications": {"topic": [1]}, "newer": 1, "none": None}
-    assert (lost_row_fields(ROW_KINDS["logs"], row), lost_row_fields(ROW_KINDS["logs"], {**SPAN, **SERVER})) == (
-        {"comments", "classifications", "newer"},
-        set(),
+    row = {**SPAN, **SERVER, "audit_data": [], "classifications": {"topic": [1]}, "newer": 1, "none": None, "audit": [{"a": 1}]}
+    assert (sorted(lost_row_fields(ROW_KINDS["logs"], row)), lost_row_fields(ROW_KINDS["logs"], {**SPAN, **SERVER})) == (
+        ["audit", "classifications", "newer"],
+        [],
     )
 
 
+@pytest.mark.parametrize("kind", ["logs", "experiments", "datasets"])
+def test_comments_are_carried_beside_the_row_and_not_in_it(kind: str) -> None:
+    row = {"id": "1", "comments": [{"id": "c", "comment": {"text": "hi"}}]}
+    assert (lost_row_fields(ROW_KINDS[kind], row), insertable_row(ROW_KINDS[kind], row)) == ([], {"id": "1"})
+
+
 def test_a_dataset_row_with_scores_tells_that_they_are_not_carried() -> None:
-    assert lost_row_fields(ROW_KINDS["datasets"], {"id": "1", "scores": {"a": 1}, "output": None}) == {"scores"}
+    assert lost_row_fields(ROW_KINDS["datasets"], {"id": "1", "scores": {"a": 1}, "output": None}) == ["scores"]
 
 
 def test_a_row_without_references_stays_as_it_is() -> None:
@@ -238,3 +247,59 @@ def test_attachments_are_found_at_any_depth(value: Any, expected: List[tuple]) -
 )
 def test_a_later_merge_adds_just_the_reference(path: str, origin: Optional[dict], expected: Optional[dict]) -> None:
     assert deferred_merge(path, "new", origin) == expected
+
+
+# -- comments and rows that are too large
+
+
+DATE = "2026-01-15T08:30:00.123Z"
+AUTHOR = {"id": USER, "email": "a@example.test"}
+
+
+@pytest.mark.parametrize(
+    ("comment", "expected"),
+    [
+        ({"id": "c", "comment": {"text": "hi"}}, {"comment": {"text": "hi"}}),
+        ({"id": "c", "text": "hi", "created": DATE}, {"created": DATE, "comment": {"text": "hi"}}),
+        ({"id": "c", "comment": {"text": ""}}, {"comment": {"text": ""}}),
+        (  # the author cannot be set, and is not forgotten
+            {"id": "c", "comment": {"text": "hi"}, "user": AUTHOR, "user_id": USER, "_xact_id": "1", "origin": {"id": "elsewhere"}},
+            {"comment": {"text": "hi"}, "_audit_metadata": {"original_author": {"user": AUTHOR, "user_id": USER}}},
+        ),
+        (
+            {"id": "c", "comment": {"text": "hi"}, "source": "external", "metadata": {"a": 1}, "user_email": "a@example.test"},
+            {
+                "comment": {"text": "hi"},
+                "_audit_source": "external",
+                "_audit_metadata": {"a": 1, "original_author": {"user_email": "a@example.test"}},
+            },
+        ),
+        (
+            {"id": "c", "comment": {"text": "hi"}, "_audit_source": "app", "_audit_metadata": {"a": [1]}},
+            {"comment": {"text": "hi"}, "_audit_source": "app", "_audit_metadata": {"a": [1]}},
+        ),
+        ({"id": "c", "comment": {"text": "hi"}, "created": None, "metadata": {}, "user": None}, {"comment": {"text": "hi"}}),
+    ],
+)
+def test_a_comment_is_a_record_of_its_own_with_its_id_date_and_row(comment: Dict[str, Any], expected: Dict[str, Any]) -> None:
+    before = copy.deepcopy(comment)
+    assert (comment_record("row-1", comment), comment) == ({"id": "c", "origin": {"id": "row-1"}, **expected}, before)
+
+
+@pytest.mark.parametrize("comment", [{}, {"id": "c"}, {"comment": {"text": "no id"}}, {"id": "c", "comment": None}, {"id": "c", "comment": {}}])
+def test_a_comment_without_id_or_text_is_no_record(comment: Dict[str, Any]) -> None:
+    assert comment_record("row-1", comment) is None
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"id": "1", "input": "x" * 10, "output": "x" * 30, "metadata": {"a": "x" * 20}}, ["output", "metadata", "input"]),
+        ({"id": "1", "expected": "é" * 10, "error": "x" * 15}, ["expected", "error"]),  # in bytes, as they are sent
+        ({"id": "1" * 99, "scores": {"a" * 99: 1}, "tags": ["x" * 99], "span_attributes": {"name": "x" * 99}, "input": 1}, ["input"]),
+        ({"id": "1", "input": None, "output": 0, "error": ""}, ["error", "output"]),
+        ({"id": "1"}, []),
+    ],
+)
+def test_the_largest_field_of_content_goes_first(row: Dict[str, Any], expected: List[str]) -> None:
+    assert spill_order(row, encode) == expected

@@ -22,7 +22,8 @@ DEFAULTS: Dict[str, Any] = {
     "batch_size": 100, "retry_attempts": 3, "retry_delay": 1.0, "max_concurrent": 10, "checkpoint_interval": 50,
     "state_dir": "./checkpoints", "resume_run_dir": "", "fetch_limit": 1000, "insert_batch_size": 200, "use_seen_db": True,
     "max_request_bytes": 6291456, "headroom_ratio": 0.75, "attachment_max_bytes": 52428800,
-    "created_after": None, "created_before": None,
+    "attachments": True, "max_row_bytes": 20_000_000, "max_in_flight_bytes": 67_108_864, "read_streams": 1, "btql_per_minute": 0,
+    "preserve_order": False, "created_after": None, "created_before": None,
 }  # fmt: skip
 
 
@@ -69,6 +70,12 @@ def test_the_defaults_are_those_that_are_promised() -> None:
         ("MIGRATION_INSERT_MAX_REQUEST_BYTES", "1000", "max_request_bytes", 1000),
         ("MIGRATION_INSERT_REQUEST_HEADROOM_RATIO", "1", "headroom_ratio", 1.0),
         ("MIGRATION_ATTACHMENT_MAX_BYTES", "5", "attachment_max_bytes", 5),
+        ("MIGRATION_ATTACHMENTS", "False", "attachments", False),
+        ("MIGRATION_MAX_ROW_BYTES", "1", "max_row_bytes", 1),
+        ("MIGRATION_MAX_IN_FLIGHT_BYTES", "1", "max_in_flight_bytes", 1),
+        ("MIGRATION_READ_STREAMS", "4", "read_streams", 4),
+        ("MIGRATION_BTQL_PER_MINUTE", "20", "btql_per_minute", 20),
+        ("MIGRATION_PRESERVE_ORDER", "yes", "preserve_order", True),
         ("MIGRATION_CREATED_AFTER", "2026-01-15", "created_after", "2026-01-15T00:00:00Z"),
         ("MIGRATION_CREATED_BEFORE", "2026-01-15T01:00:00+01:00", "created_before", "2026-01-15T00:00:00Z"),
     ],
@@ -131,6 +138,12 @@ WRONG: List[Tuple[str, str]] = [
     ("MIGRATION_INSERT_REQUEST_HEADROOM_RATIO", "0"),
     ("MIGRATION_INSERT_REQUEST_HEADROOM_RATIO", "1.01"),
     ("MIGRATION_ATTACHMENT_MAX_BYTES", "0"),
+    ("MIGRATION_ATTACHMENTS", "some"),
+    ("MIGRATION_MAX_ROW_BYTES", "0"),
+    ("MIGRATION_MAX_IN_FLIGHT_BYTES", "64 MB"),
+    ("MIGRATION_READ_STREAMS", "0"),
+    ("MIGRATION_BTQL_PER_MINUTE", "-1"),
+    ("MIGRATION_PRESERVE_ORDER", "source"),
     ("MIGRATION_CREATED_AFTER", "yesterday"),
     ("MIGRATION_CREATED_BEFORE", "2026-02-30"),
     ("MIGRATION_LOGS_FETCH_LIMIT", "0"),
@@ -231,6 +244,31 @@ def test_row_settings_of_a_kind_win_over_those_of_all_rows() -> None:
     ]
 
 
+OF_ALL_KINDS = {
+    "MIGRATION_LOGS_FETCH_LIMIT": "500", "MIGRATION_LOGS_INSERT_BATCH_SIZE": "50", "MIGRATION_LOGS_USE_SEEN_DB": "false",
+    "MIGRATION_DATASET_EVENTS_FETCH_LIMIT": "300", "MIGRATION_DATASET_EVENTS_INSERT_BATCH_SIZE": "30",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flags", "logs", "datasets", "experiments"),
+    [
+        ({}, (500, 50, False), (300, 30, True), (1000, 200, True)),
+        ({"fetch_limit": "7"}, (7, 50, False), (7, 30, True), (7, 200, True)),
+        ({"insert_batch_size": "7"}, (500, 7, False), (300, 7, True), (1000, 7, True)),
+        ({"use_seen_db": "true"}, (500, 50, True), (300, 30, True), (1000, 200, True)),
+        ({"use_seen_db": "false"}, (500, 50, False), (300, 30, False), (1000, 200, False)),
+        ({"fetch_limit": None, "batch_size": "7"}, (500, 50, False), (300, 30, True), (1000, 200, True)),
+    ],
+)
+def test_a_flag_for_all_rows_wins_over_what_the_environment_says_of_one_kind(
+    flags: Dict[str, Any], logs: tuple, datasets: tuple, experiments: tuple
+) -> None:
+    settings = loaded(OF_ALL_KINDS, **flags)
+    expected = [RowSettings(*one, 4718592) for one in (logs, datasets, experiments)]
+    assert [settings.rows(kind) for kind in ("logs", "datasets", "experiments")] == expected
+
+
 def test_a_batch_of_rows_leaves_headroom_in_the_largest_request() -> None:
     assert loaded({}).rows("logs") == RowSettings(1000, 200, True, 4718592)
 
@@ -264,6 +302,16 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(
         (tmp_path / ".env").write_text(f"MIGRATION_BATCH_SIZE={in_file}\n")
     given = {} if environ is None else {"MIGRATION_BATCH_SIZE": environ}
     assert from_process(monkeypatch, given, batch_size=flag).batch_size == expected
+
+
+def test_an_environment_that_is_given_stands_for_the_process_and_for_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("MIGRATION_BATCH_SIZE=4\n")
+    (tmp_path / "other.env").write_text("MIGRATION_BATCH_SIZE=5\n")
+    monkeypatch.setenv("MIGRATION_BATCH_SIZE", "6")
+    alone = [loaded({}), loaded({}, env_file="other.env"), loaded({"MIGRATION_BATCH_SIZE": "7"}, env_file="other.env")]
+    assert ([one.batch_size for one in alone], from_process(monkeypatch, {}).batch_size) == ([100, 100, 7], 6)
 
 
 def test_a_named_file_takes_the_place_of_the_one_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,6 +357,20 @@ def test_a_file_that_windows_wrote_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["dry_run", "new_run", "full"])
 def test_switches_are_off_until_given(name: str) -> None:
     assert (getattr(loaded({}), name), getattr(loaded({}, **{name: True}), name)) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("flag", "name", "text", "field", "expected"),
+    [
+        ("no_attachments", "MIGRATION_ATTACHMENTS", "true", "attachments", False),
+        ("preserve_order", "MIGRATION_PRESERVE_ORDER", "false", "preserve_order", True),
+    ],
+)
+def test_a_switch_that_is_given_wins_and_one_that_is_not_says_nothing(
+    flag: str, name: str, text: str, field: str, expected: bool
+) -> None:
+    told = loaded({name: text}, **{flag: True}), loaded({name: text}, **{flag: False}), loaded({name: str(expected)}, **{flag: False})
+    assert [getattr(one, field) for one in told] == [expected, not expected, expected]
 
 
 def test_migrate_all_compares_at_the_end_unless_told_not_to() -> None:

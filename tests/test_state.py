@@ -10,31 +10,26 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 
 from bt_migrate.errors import EXIT_LOCKED, LockedError, StateError, UsageError
+from bt_migrate.runs import LOCK_FILE, MAX_FOLDER_BYTES, RUN_FILE, RunDirectory, create_run, find_run, folder_name, runs_in
 from bt_migrate.settings import Settings, load_settings
 from bt_migrate.state import (
     FAILED,
     LATER,
-    LOCK_FILE,
-    MAX_FOLDER_BYTES,
-    RUN_FILE,
     SKIPPED,
     CopiedAttachments,
     ObjectStates,
-    RunDirectory,
     SeenRows,
     StreamState,
     append_line,
-    create_run,
-    find_run,
-    folder_name,
     read_json,
-    runs_in,
     write_json,
 )
 
@@ -345,18 +340,37 @@ def test_many_threads_may_record_and_save_at_once(tmp_path: Path) -> None:
 def test_the_checkpoint_of_a_stream_survives_the_process(tmp_path: Path) -> None:
     header = {"kind": "logs", "project": "Alpha", "name": "Alpha", "source_id": "s", "dest_id": "d"}
     state = StreamState(tmp_path / "logs_state.json", header)
-    state.pagination_key, state.done, state.compared, state.error, state.seconds, state.waiting = "p1", True, True, "e", 1.5, 2
+    state.slices = [{"after": "p1", "end": "p5", "done": False}, {"after": "p5", "end": "p9", "done": True}]
+    state.done, state.compared, state.error, state.seconds, state.waiting = True, True, "e", 1.5, 2
     state.counts["created"] = 7
     state.findings = [{"kind": "waits"}]
     state.save()
     again = StreamState(tmp_path / "logs_state.json", {"dest_id": "other"})
-    expected = {**vars(state), "header": {**header, "dest_id": "other"}}
+    expected = {**vars(state), "header": {**header, "dest_id": "other"}, "lock": again.lock}
     assert vars(again) == expected
+
+
+@pytest.mark.parametrize(("slices", "expected"), [([], None), (["p1"], "p1"), (["p1", "p5"], "p1"), ([None, "p5"], None)])
+def test_the_checkpoint_shows_up_to_which_key_everything_has_an_outcome(tmp_path: Path, slices: list, expected: Optional[str]) -> None:
+    state = StreamState(tmp_path / "logs_state.json", {})
+    state.slices = [{"after": after, "end": None, "done": False} for after in slices] or state.slices
+    state.save()
+    assert read_json(state.path)["pagination_key"] == expected
 
 
 def test_a_new_stream_has_done_nothing(tmp_path: Path) -> None:
     state = StreamState(tmp_path / "logs_state.json", {"kind": "logs"})
-    assert (state.pagination_key, state.done, set(state.counts.values()), state.findings) == (None, False, {0}, [])
+    assert (state.slices, state.done, set(state.counts.values()), state.findings) == (
+        [{"after": None, "end": None, "done": False}],
+        False,
+        {0},
+        [],
+    )
+
+
+def test_the_files_of_a_stream_lie_side_by_side(tmp_path: Path) -> None:
+    state = StreamState(tmp_path / "d1_state.json", {})
+    assert state.sibling("_seen.sqlite3") == tmp_path / "d1_seen.sqlite3"
 
 
 @pytest.fixture
@@ -376,6 +390,40 @@ def test_rows_are_remembered_by_object_and_id_with_their_transaction(seen: SeenR
         {"a": (5, "updated"), "b": (2**63 - 1, "found")},
         {"a": (3, "created")},
     )
+
+
+def test_nothing_to_remember_makes_no_file(seen: SeenRows) -> None:
+    answers = (seen.is_empty(), seen.outcomes_of("o", ["a"]), seen.before("o", ["a"]), seen.deferred())
+    seen.forget_before()
+    seen.close()
+    assert (answers, seen.path.parent.exists()) == ((True, {}, {}, []), False)
+
+
+def test_what_an_earlier_process_remembered_is_known_at_once(seen: SeenRows) -> None:
+    seen.record([("o", "a", 1, "created")])
+    seen.close()
+    again = SeenRows(seen.path)
+    answers = (again.is_empty(), again.outcomes_of("o", ["a"]))
+    again.close()
+    assert answers == (False, {"a": (1, "created")})
+
+
+def test_many_threads_remember_at_the_same_time(seen: SeenRows) -> None:
+    start = threading.Barrier(8)
+
+    def remember(thread: int) -> int:
+        start.wait()
+        for number in range(20):
+            one = f"{thread}-{number}"
+            seen.record([("o", one, 1, "created")], [("o", one, "origin", "datasets", "r", "{}")])
+            seen.record_before([("o", one, one.encode())])
+            seen.forget_deferred([("o", one, "origin")])
+        return len(seen.outcomes_of("o", [f"{thread}-{number}" for number in range(20)]))
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(remember, range(8)))
+    ids = [f"{thread}-{number}" for thread in range(8) for number in range(20)]
+    assert (found, len(seen.outcomes_of("o", ids)), len(seen.before("o", ids)), seen.deferred()) == ([20] * 8, 160, 160, [])
 
 
 @pytest.mark.parametrize("row_id", ["plain", "Zoë 日本 🙂", "with\x00nul", "it's", "", "x" * 10_000])
@@ -506,6 +554,16 @@ def test_runs_are_named_by_the_time_and_two_of_one_second_are_two(root: Path) ->
     )
 
 
+def test_runs_are_named_in_utc_wherever_they_are_started(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        name = create_run(root, identity(), ALL).path.name
+    time.tzset()
+    named = datetime.strptime(name, "%Y%m%d_%H%M%S").replace(tzinfo=timezone.utc)
+    assert abs((datetime.now(timezone.utc) - named).total_seconds()) < 60
+
+
 def test_phases_are_done_once_and_for_all(run: RunDirectory) -> None:
     for _ in range(2):
         run.mark_phase_done("migrate-logs")
@@ -572,7 +630,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from bt_migrate.errors import MigrationError
-from bt_migrate.state import RunDirectory
+from bt_migrate.runs import RunDirectory
 try:
     with RunDirectory(Path(sys.argv[1])):
         print("held", flush=True)

@@ -55,7 +55,8 @@ class Limits:
         self.max_request_bytes: Optional[int] = MAX_REQUEST_BYTES  # of inserts and /logs3; 413 above
         self.logs3_payload_max_bytes: Optional[int] = None  # told by GET /version
         self.btql_limit_cap: Optional[int] = None  # a query's LIMIT above it is refused
-        self.btql_per_minute: Optional[int] = None  # of each organization, in any 60 seconds
+        self.btql_per_minute: Optional[int] = None  # of each organization, in any `btql_window` seconds
+        self.btql_window = 60  # seconds; a shorter "minute" makes rehearsals short
         self.send_retry_after = True  # with a 429 of that
         self.indexing_lag = 0.0  # seconds until /btql sees a fresh row
 

@@ -133,8 +133,8 @@ class Transaction:
     """One ingest: one moment for everything in it. Row numbers start at 0 in each object, so that keys are
     unique inside an object only."""
 
-    def __init__(self, store: Store) -> None:
-        self.moment = store.clock.next_moment()
+    def __init__(self, store: Store, at: Optional[int] = None) -> None:
+        self.moment = store.clock.next_moment(at)
         self._numbers: Dict[int, int] = {}
 
     def write(self, rows: RowSet, event: Json) -> None:
@@ -151,12 +151,23 @@ class Transaction:
         rows.moments.setdefault(self.moment, time.monotonic())
 
 
-def insert(store: Store, org_ids: Sequence[str], kind: str, object_id: str, body: Any, request_bytes: int = 0) -> List[str]:
-    """POST /v1/{kind}/{id}/insert: the ids of the rows, in order."""
+def insert(
+    store: Store,
+    org_ids: Sequence[str],
+    kind: str,
+    object_id: str,
+    body: Any,
+    request_bytes: int = 0,
+    at: Optional[int] = None,
+) -> List[str]:
+    """POST /v1/{kind}/{id}/insert: the ids of the rows, in order. `at`: unix seconds, in the past, when they were inserted."""
     rows = row_set(store, org_ids, kind, object_id)
     events = checked_events(kind, _only(body, "events"))
     _check_sizes(events, request_bytes)
-    return _write_all(Transaction(store), rows, events)
+    transaction = Transaction(store, at)
+    if rows.moments and transaction.moment < next(reversed(rows.moments)):
+        raise ValueError("rows are kept in order of their insertion: insert the older ones first")
+    return _write_all(transaction, rows, events)
 
 
 def _only(body: Any, *names: str) -> Any:

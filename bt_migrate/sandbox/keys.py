@@ -27,9 +27,14 @@ class Clock:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
+        self._last_past = 0
 
-    def next_moment(self) -> int:
+    def next_moment(self, at: Optional[int] = None) -> int:
+        """A moment of now, or of `at`, in unix seconds: as if it had been asked for then. Those of `at` increase too."""
         with self._lock:
+            if at is not None:
+                self._last_past = max(self._last_past + 1, at << 16)
+                return self._last_past
             self._last = max(self._last + 1, int(time.time()) << 16)
             return self._last
 

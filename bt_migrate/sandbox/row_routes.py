@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from typing import Tuple
 
 from bt_migrate.sandbox import inserts, keys, query, summaries
 from bt_migrate.sandbox.calls import Api, Call, decode, json_answer, note_org
@@ -117,27 +118,29 @@ def note_source(api: Api, call: Call, parsed: Json) -> None:
 
 
 def check_rate(api: Api, call: Call) -> None:
-    """Queries of an organization in any 60 seconds; refused ones do not count."""
+    """Queries of an organization in any window; refused ones do not count."""
     if api.limits.btql_per_minute is None:
         return
-    now = time.monotonic()
+    now, window = time.monotonic(), api.limits.btql_window
     with api.rate_lock:
         times = api.query_times.setdefault(call.org_name, deque())
-        while times and times[0] <= now - 60:
+        while times and times[0] <= now - window:
             times.popleft()
         if len(times) < api.limits.btql_per_minute:
             times.append(now)
             return
-        wait = times[0] + 60 - now if times else 60
-    raise RateLimited(api.limits.btql_per_minute, len(times) + 1, wait)
+        wait = times[0] + window - now if times else window
+    raise RateLimited((api.limits.btql_per_minute, window), len(times) + 1, wait)
 
 
 class RateLimited(Refused):
-    def __init__(self, limit: int, consumed: int, wait_seconds: float) -> None:
-        text = "Source: checkBtqlOrgRateLimit. Rate limit: %d requests per 60 seconds. Consumed: %d"
+    """`limit`: (queries, seconds)."""
+
+    def __init__(self, limit: Tuple[int, int], consumed: int, wait_seconds: float) -> None:
+        text = "Source: checkBtqlOrgRateLimit. Rate limit: %d requests per %d seconds. Consumed: %d"
         body = {
             "Code": "TooManyRequestsError",
-            "Message": text % (limit, consumed),
+            "Message": text % (*limit, consumed),
             "Path": "/btql",
             "Service": "api",
         }

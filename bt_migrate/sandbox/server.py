@@ -343,11 +343,16 @@ class SandboxOrg:
         """Whether an ai_secret or env_var has a value, which nobody can read."""
         return self._store.entries[kind][object_id].has_secret
 
-    def insert(self, kind: str, object_id: str, rows: Sequence[Mapping[str, Any]]) -> List[str]:
-        """Insert rows as POST /v1/{kind}/{id}/insert does, in one transaction; their ids in order."""
+    def insert(
+        self, kind: str, object_id: str, rows: Sequence[Mapping[str, Any]], *, at: Optional[int] = None
+    ) -> List[str]:
+        """Insert rows as POST /v1/{kind}/{id}/insert does, in one transaction; their ids in order.
+
+        `at`: unix seconds at which they are to have been inserted, never before those of an earlier call.
+        """
         body = decode(encode({"events": list(rows)}).encode("ascii"))
         with self._store.lock:
-            return inserts.insert(self._store, (self.id,), kind, object_id, body)
+            return inserts.insert(self._store, (self.id,), kind, object_id, body, at=at)
 
     def rows(self, kind: str, object_id: str) -> List[Json]:
         """The rows as a reader sees them, in order of their pagination key."""

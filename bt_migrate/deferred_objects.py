@@ -1,0 +1,87 @@
+"""The second pass over objects: what was made without a reference whose target did not exist yet, or could not be made in an
+earlier run.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Dict, List
+
+from bt_migrate.catalog import Catalog
+from bt_migrate.errors import ApiError
+from bt_migrate.planning import plan_object, second_pass_body
+from bt_migrate.prepare_objects import Item, Prepared, object_finding, prepare, unresolved_finding
+from bt_migrate.resources import Resource
+from bt_migrate.state import CREATED, DIFFERS, UPDATED, ObjectStates
+
+log = logging.getLogger("bt_migrate.objects")
+
+# What was noted when the object was made and is not found again by rewriting it.
+MADE_WITH = ("secret_to_enter", "attachment_not_copied")
+
+
+def finish_deferred(catalog: Catalog, resource: Resource, states: ObjectStates) -> None:
+    """Complete what is open, as far as the targets exist by now. Objects that were found, not made, are compared at last."""
+    for source_id, dest_id in list(states.deferred.items()):
+        source = catalog.source_object(resource, source_id)
+        if source is None:
+            del states.deferred[source_id]
+            continue
+        project = catalog.resolve(("projects",), source["project_id"]) if resource.scope == "project" else ""
+        item = Item(source, states, project or "")
+        prepared = prepare(catalog, resource, item)
+        complete = not prepared.deferred
+        try:
+            _complete(catalog, resource, item, dest_id, prepared)
+        except ApiError as error:
+            prepared.findings.append(object_finding(resource, item, "reference_not_added", detail=str(error), next="run again"))
+            complete = False
+        states.note(source_id, _made_with(states, source_id) + prepared.findings)
+        if complete:
+            del states.deferred[source_id]
+    states.save()
+
+
+def _made_with(states: ObjectStates, source_id: str, *more: str) -> List[Dict[str, Any]]:
+    return [one for one in states.findings.get(source_id, []) if one["kind"] in (*MADE_WITH, *more)]
+
+
+def _complete(catalog: Catalog, resource: Resource, item: Item, dest_id: str, prepared: Prepared) -> None:
+    source_id, states = item.source["id"], item.states
+    entry = states.outcomes[source_id]
+    existing = catalog.dest.get(f"{resource.path}/{dest_id}")
+    method, body = second_pass_body(resource, prepared.body, existing)
+    if not body:
+        return
+    if entry["outcome"] not in (CREATED, UPDATED):
+        fields = sorted(set(entry.get("fields", [])) | set(plan_object(resource, item.source, prepared.body, existing).fields))
+        states.record(
+            source_id, entry["name"], DIFFERS, dest_id=dest_id, reason="exists with other content; left alone", fields=fields
+        )
+        return
+    if method == "PATCH":
+        catalog.dest.patch(f"{resource.path}/{dest_id}", body)
+    else:
+        catalog.dest.put(resource.path, body)
+    facts = {"event": "completed", "resource": resource.name, "source_id": source_id, "dest_id": dest_id}
+    log.info("completed %s %r", resource.kind, entry["name"], extra=facts)
+
+
+def note_deferred(catalog: Catalog, resource: Resource, states: ObjectStates, *, final: bool) -> None:
+    """Tell of what still waits: `final` at the end of a whole run (it is unresolved), else of a phase (a later one may bring
+    it).
+    """
+    for source_id in states.deferred:
+        source = catalog.source_object(resource, source_id)
+        if source is None:
+            continue
+        item = Item(source, states)
+        prepared = prepare(catalog, resource, item)
+        waiting = [
+            unresolved_finding(catalog, resource, item, one)
+            if final
+            else object_finding(resource, item, "waits", path=one.path, ref=one.id, detail=" or ".join(one.to))
+            for one in prepared.deferred
+        ]
+        states.note(source_id, _made_with(states, source_id, "reference_not_added") + prepared.findings + waiting)
+    states.save()

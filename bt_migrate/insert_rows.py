@@ -1,0 +1,135 @@
+"""Deliver encoded rows: attachments and spilled fields first, then the rows, then their comments.
+
+A request that is refused for its content is halved down to the row at fault; one that is refused for an object fails that
+object alone; the rest goes on. Everything here may be sent twice: rows, comments and attachments have ids of their own and
+replace themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Dict, List, Mapping, Sequence, Tuple
+
+from bt_migrate.api import Api
+from bt_migrate.attachments import AttachmentCopier
+from bt_migrate.batches import EncodedRow, batched, cross_body, events_body, halves, logs3_body, with_object
+from bt_migrate.errors import ApiError, NetworkError
+from bt_migrate.outgoing import keep_source_keys
+from bt_migrate.resources import RowKind
+from bt_migrate.state import FAILED, FOUND
+
+MAX_REASON_CHARS = 300
+
+Outcome = Tuple[str, str]  # (outcome, reason)
+
+
+@dataclass
+class Delivered:
+    """What became of one batch. `outcomes` stand beside `rows`; `errors`: source object id -> what the API said of the object."""
+
+    rows: List[EncodedRow] = field(default_factory=list)
+    outcomes: List[Outcome] = field(default_factory=list)
+    not_copied: List[Tuple[str, str, str, str]] = field(default_factory=list)  # (object, row id, key, reason) of attachments
+    errors: Dict[str, ApiError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Inserter:
+    """Writes rows of one kind. `dest_ids`: source object id -> destination object id. Safe for many threads."""
+
+    dest: Api
+    copier: AttachmentCopier
+    kind: RowKind
+    dest_ids: Mapping[str, str]
+    max_batch_bytes: int
+
+    def deliver(self, batch: Sequence[EncodedRow]) -> Delivered:
+        """The whole batch with all that belongs to it. Raises what ends the run; an object's own trouble is in `errors`."""
+        done = Delivered()
+        for row in batch:
+            done.rows.append(self._with_bytes(row, done) if row.attachments or row.spills else row)
+        done.outcomes = [(FOUND, "") if row.repairs and row.attachments else ("", "") for row in done.rows]
+        self._insert([(at, row) for at, row in enumerate(done.rows) if not done.outcomes[at][0]], done)
+        commented = [
+            row for row, (outcome, _) in zip(done.rows, done.outcomes) if row.comments and outcome not in ("", FAILED, FOUND)
+        ]
+        self._insert_comments(commented)
+        return done
+
+    def _with_bytes(self, row: EncodedRow, done: Delivered) -> EncodedRow:
+        """The row once the bytes that it refers to are in the destination; a reference to bytes that could not be copied stays."""
+        for key, filename, content in row.spills:
+            self.copier.upload(key, filename, "application/json", content)
+        failures = self.copier.copy_into([dict(one) for one in row.attachments])
+        done.not_copied += [(row.object_id, row.id, key, reason) for key, reason in failures.items()]
+        body = keep_source_keys(row.body, failures, self.dest.org_id) if failures else row.body
+        if row.repairs and len(failures) == len({one["key"] for one in row.attachments}):
+            return row  # nothing could be mended
+        return replace(row, body=body, attachments=(), spills=())
+
+    def _insert(self, rows: List[Tuple[int, EncodedRow]], done: Delivered) -> None:
+        """Insert (position, row) pairs; outcomes and errors go into `done`."""
+        if not rows:
+            return
+        objects = list(dict.fromkeys(row.object_id for _, row in rows))
+        try:
+            self._send([row for _, row in rows], objects)
+        except ApiError as error:
+            if len(objects) > 1:  # one object must not take the others with it
+                for one in objects:
+                    self._insert([pair for pair in rows if pair[1].object_id == one], done)
+            elif not error.refuses_content:
+                done.errors[objects[0]] = error
+            elif len(rows) > 1:
+                for half in halves(rows):
+                    self._insert(list(half), done)
+            else:
+                position, row = rows[0]
+                done.outcomes[position] = (FAILED, f"{error.status}: {error.body} ({len(row.body):,} bytes)"[:MAX_REASON_CHARS])
+        else:
+            for position, row in rows:
+                done.outcomes[position] = (row.outcome, "")
+
+    def _send(self, rows: Sequence[EncodedRow], objects: Sequence[str]) -> None:
+        if len(rows) == 1 and len(rows[0].body) > self.max_batch_bytes and self.dest.logs3_max_bytes():
+            self._send_logs3(rows)
+        elif len(objects) == 1:
+            path = self.kind.insert_path.format(id=self.dest_ids[objects[0]])
+            answer = self.dest.post(path, events_body(rows)).json
+            accepted = answer.get("row_ids") if isinstance(answer, dict) else None
+            if not isinstance(accepted, list) or len(accepted) != len(rows):  # promised by the API: one id a row
+                raise NetworkError(f"destination: {path} did not confirm {len(rows)} rows; is {self.dest.url} a Braintrust API?")
+        else:
+            self.dest.post("/v1/insert", cross_body(self.kind.insert_key, self.dest_ids, rows))
+
+    def _send_logs3(self, rows: Sequence[EncodedRow]) -> None:
+        """The endpoint of the SDKs, which takes what is larger than a request by way of an upload (`logs3_overflow`)."""
+        body = logs3_body(with_object(row.body, self.kind.object_fields(self.dest_ids[row.object_id])) for row in rows)
+        if len(body) <= self.dest.logs3_max_bytes():
+            self.dest.post("/logs3", body)
+            return
+        first = rows[0]
+        described = {
+            "object_ids": dict(self.kind.object_fields(self.dest_ids[first.object_id])),
+            "has_comment": False,
+            "is_delete": False,
+            "input_row": {"byte_size": len(first.body)},
+        }
+        request = {"content_type": "application/json", "size_bytes": len(body), "rows": [described]}
+        signed = self.dest.post("/logs3/overflow", request).json
+        self.dest.send_signed(signed, body)
+        self.dest.post(
+            "/logs3", {"rows": {"type": "logs3_overflow", "key": signed["key"], "size_bytes": len(body)}, "api_version": 2}
+        )
+
+    def _insert_comments(self, rows: Sequence[EncodedRow]) -> None:
+        """Comments are records of their own, written as the SDKs write them; each keeps its id, so a second one replaces the
+        first.
+        """
+        comments = [
+            EncodedRow(row.object_id, 0, with_object(comment, self.kind.object_fields(self.dest_ids[row.object_id])))
+            for row in rows
+            for comment in row.comments
+        ]
+        for batch in batched(comments, len(comments) or 1, self.max_batch_bytes, distinct=False):
+            self.dest.post("/logs3", logs3_body(one.body for one in batch))

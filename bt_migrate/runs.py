@@ -1,0 +1,261 @@
+"""Runs: one directory each, with its lock and run.json; which one a program works in. The mapping of projects to folders.
+
+A run is bound to its two organizations; a start that disagrees with it is refused with both values shown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import threading
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+
+from bt_migrate.errors import LockedError, StateError, UsageError
+from bt_migrate.settings import Settings
+from bt_migrate.state import FORMAT, ObjectStates, StreamState, make_private, now, read_json, write_json
+
+log = logging.getLogger("bt_migrate.state")
+
+RUN_FILE = "run.json"
+LOCK_FILE = "run.lock"
+ORGANIZATION_FOLDER = "organization"
+MAX_FOLDER_BYTES = 80
+RESERVED_FOLDERS = frozenset(
+    [ORGANIZATION_FOLDER, "con", "prn", "aux", "nul", *(f"com{n}" for n in "123456789"), *(f"lpt{n}" for n in "123456789")]
+)
+
+RUN_FILES = frozenset(
+    (RUN_FILE, LOCK_FILE, "attachments.sqlite3", "attachments.sqlite3-wal", "attachments.sqlite3-shm", "findings.jsonl",
+     "migration_report.json", "migration_summary.txt", f"{RUN_FILE}.tmp")
+)  # fmt: skip  # beside which the folders of projects lie
+
+
+def folder_name(name: str, taken: Iterable[str]) -> str:
+    """A folder for a project of any name: no path, no leading dot, no clash of case, short.
+
+    Recognizable where that is possible.
+    """
+    plain = re.sub(r"[^\w .-]", "_", name).strip(" .")
+    plain = plain.encode("utf-8", "ignore")[:MAX_FOLDER_BYTES].decode("utf-8", "ignore").strip(" .")
+    folded = plain.casefold()
+    clashing = {*RUN_FILES, *(one.casefold() for one in taken)}
+    if plain == name and folded.split(".")[0] not in RESERVED_FOLDERS and folded not in clashing:
+        return plain
+    mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    marked = (f"{plain or 'project'}-{mark[start : start + 8]}" for start in range(56))
+    return next(one for one in marked if one.casefold() not in clashing)
+
+
+class RunDirectory:
+    """One run: `with` holds its lock. Gives out the states of objects and streams, each opened once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.data: Dict[str, Any] = read_json(path / RUN_FILE)
+        self._objects: Dict[Path, ObjectStates] = {}
+        self._lock = threading.RLock()
+        self._lock_fd: Optional[int] = None
+
+    def __enter__(self) -> RunDirectory:
+        fd = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released by the system when the process dies, however it dies
+        except OSError:
+            holder = os.read(fd, 20).decode("ascii", "replace").strip()
+            os.close(fd)
+            raise LockedError(
+                f"{self.path}: process {holder or 'unknown'} is working on this run; wait for it or stop it first"
+            ) from None
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode("ascii"))
+        self._lock_fd = fd
+        self.data = read_json(self.path / RUN_FILE)  # as the last holder left it
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def save(self) -> None:
+        write_json(self.path / RUN_FILE, self.data)
+
+    def same_pair(self, identity: Mapping[str, Any]) -> bool:
+        """Whether the run is one of these two organizations, and dry or real as asked."""
+        pair = all(self.data[side]["org_id"] == identity[side]["org_id"] for side in ("source", "dest"))
+        return bool(pair and self.data["dry_run"] == identity["dry_run"])
+
+    def phase_done(self, phase: str) -> bool:
+        return phase in self.data["phases_done"]
+
+    def mark_phase_done(self, phase: str) -> None:
+        if not self.phase_done(phase):
+            self.data["phases_done"].append(phase)
+            self.save()
+
+    def folder(self, project: str) -> Path:
+        """The folder of a project, "" for the organization's; the mapping is kept in run.json."""
+        if not project:
+            return self.path / ORGANIZATION_FOLDER
+        with self._lock:
+            folders = self.data["folders"]
+            if project not in folders:
+                folders[project] = folder_name(project, folders.values())
+                self.save()
+            return self.path / folders[project]
+
+    def objects(self, resource: str, project: str = "") -> ObjectStates:
+        path = self.folder(project) / f"{resource}_state.json"
+        with self._lock:
+            if path not in self._objects:
+                self._objects[path] = ObjectStates(path, resource, project)
+            return self._objects[path]
+
+    def stream_path(self, folder: str, project: str, source_id: str) -> Path:
+        """Path of a stream's files without their endings: <project>/dataset_events/<id>, or <project>/logs."""
+        return self.folder(project) / folder / source_id if folder else self.folder(project) / "logs"
+
+    def all_objects(self) -> List[ObjectStates]:
+        """Every object state of the run, also of earlier processes, in the order of the projects."""
+        states = []
+        for project in ["", *self.data["folders"]]:
+            for path in sorted(self.folder(project).glob("*_state.json")):
+                if path.name != "logs_state.json":
+                    states.append(self.objects(path.name[: -len("_state.json")], project))
+        return states
+
+    def all_streams(self) -> List[StreamState]:
+        paths: List[Path] = []
+        for project in self.data["folders"]:
+            folder = self.folder(project)
+            paths += [*sorted(folder.glob("*_events/*_state.json")), *folder.glob("logs_state.json")]
+        return [StreamState(path, {}) for path in paths]
+
+
+def find_run(settings: Settings, identity: Mapping[str, Any], command: str) -> Tuple[RunDirectory, Settings]:
+    """The run to work in, resumed or new, and the settings with the project that a project's folder stands for.
+
+    `identity`: source and dest {org_id, org_name, url}, selection, dry_run. A named run that disagrees with it is refused
+    (UsageError). A root gives its newest run of the two organizations if that is unfinished and agrees, else a new run.
+    """
+    named, project = _named_run(settings)
+    if named is not None:
+        if settings.new_run:
+            raise UsageError(f"--new-run: {named} is a run already; name the folder above it with --state-dir")
+        run = RunDirectory(named)
+        if project is not None:
+            settings = _only_project(settings, run, project)
+            identity = {**identity, "selection": {**identity["selection"], "projects": list(settings.projects)}}
+        refuse_disagreement(run, identity)
+        return run, settings
+    root = Path(settings.state_dir)
+    if not settings.new_run:
+        newest = next((run for run in runs_in(root) if run.same_pair(identity)), None)
+        if newest is not None and _resumable(newest, identity, command):
+            return newest, settings
+    return create_run(root, identity, command), settings
+
+
+def runs_in(root: Path) -> Iterator[RunDirectory]:
+    """All runs of a root, newest first, each read when it is asked for: an old one that is damaged is in nobody's way."""
+    return (RunDirectory(path) for path in _run_paths(root))
+
+
+def readable_runs_in(root: Path) -> Iterator[RunDirectory]:
+    """All runs of a root that can be read, for those who only look at the others: a damaged one is told and passed over."""
+    for path in _run_paths(root):
+        try:
+            yield RunDirectory(path)
+        except StateError as error:
+            log.warning("passed over: %s", error)
+
+
+def _run_paths(root: Path) -> List[Path]:
+    return sorted((path.parent for path in root.glob(f"*/{RUN_FILE}")), reverse=True) if root.is_dir() else []
+
+
+def _named_run(settings: Settings) -> Tuple[Optional[Path], Optional[str]]:
+    """(run, folder name of a project in it) that the settings name; (None, None) for a root."""
+    path = Path(os.path.abspath(settings.resume_run_dir or settings.state_dir))
+    if (path / RUN_FILE).is_file():
+        return path, None
+    if (path.parent / RUN_FILE).is_file():
+        return path.parent, path.resolve().name
+    if settings.resume_run_dir:
+        raise UsageError(f"MIGRATION_RESUME_RUN_DIR: {settings.resume_run_dir} is no run directory (it has no {RUN_FILE})")
+    return None, None
+
+
+def _only_project(settings: Settings, run: RunDirectory, folder: str) -> Settings:
+    names = [name for name, one in run.data["folders"].items() if one == folder]
+    if not names:
+        raise UsageError(f"--state-dir: {folder} is no project folder of the run {run.path}")
+    return replace(settings, projects=(names[0],))
+
+
+def _resumable(run: RunDirectory, identity: Mapping[str, Any], command: str) -> bool:
+    """Unfinished and made for the same selection. Phase scripts share a run until one of them comes a second time."""
+    if run.data["finished"] or run.data["selection"] != identity["selection"] or run.data["dry_run"]:
+        return False
+    if command == "migrate-all":
+        return bool(run.data["command"] == "migrate-all")
+    return not run.phase_done(command)
+
+
+def refuse_disagreement(run: RunDirectory, identity: Mapping[str, Any]) -> None:
+    """A named run is used for its own two organizations and window; resources and projects may be fewer."""
+    for side in ("source", "dest"):
+        if run.data[side]["org_id"] != identity[side]["org_id"]:
+            was, today = run.data[side], identity[side]
+            raise UsageError(
+                f"{run.path}: was made for {side} organization {was['org_name']} ({was['org_id']}), "
+                f"today's is {today['org_name']} ({today['org_id']}); use its keys or another --state-dir"
+            )
+    for name in ("created_after", "created_before"):
+        was, today = run.data["selection"][name], identity["selection"][name]
+        if was != today:
+            raise UsageError(f"{run.path}: was made with {name} = {was}, today's is {today}; use the same or another --state-dir")
+    for name in ("resources", "projects"):
+        was, today = run.data["selection"][name], identity["selection"][name]
+        if was and not set(today or ["all"]) <= set(was):
+            raise UsageError(
+                f"{run.path}: was made for {name} {', '.join(was)}, today's are {', '.join(today) or 'all'}; use another --state-dir"
+            )
+    if run.data["dry_run"] != identity["dry_run"]:
+        raise UsageError(f"{run.path}: is the run of a {'dry' if run.data['dry_run'] else 'real'} run; use another --state-dir")
+
+
+def create_run(root: Path, identity: Mapping[str, Any], command: str) -> RunDirectory:
+    """A new directory named by the time, with its run.json."""
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
+    path = root / stamp
+    try:
+        make_private(root)
+        for attempt in range(100):
+            path = root / (stamp if not attempt else f"{stamp}_{attempt:02d}")
+            with contextlib.suppress(FileExistsError):
+                path.mkdir(mode=0o700)
+                break
+    except OSError as error:
+        raise UsageError(f"--state-dir: {path} cannot be made ({error.strerror})") from None
+    write_json(
+        path / RUN_FILE,
+        {
+            "format": FORMAT,
+            **identity,
+            "command": command,
+            "created": now(),
+            "phases_done": [],
+            "finished": False,
+            "sessions": [],
+            "folders": {},
+        },
+    )
+    return RunDirectory(path)

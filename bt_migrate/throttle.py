@@ -1,0 +1,64 @@
+"""When the next request to an organization may start: one throttle for all its threads, taught by 429s. No HTTP in here."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Deque, Optional, Tuple
+
+MAX_BACKOFF_S = 60.0
+MAX_REMEMBERED = 1000  # queries; no window of a plan holds more
+SAFETY_S = 0.05  # a window is left this much later than it ends: clocks and latencies differ a little
+
+
+class Throttle:
+    """Paces queries to `limit` = (number, seconds) of a rolling window once that is known, and closes for everybody on a 429."""
+
+    def __init__(self, queries_per_minute: int = 0) -> None:
+        self._lock = threading.Lock()
+        self._open_at = 0.0
+        self._limit: Optional[Tuple[int, float]] = (queries_per_minute, 60.0) if queries_per_minute else None
+        self._sent: Deque[float] = deque()  # when the last queries were let through
+        self.hits = 0  # how many 429s were met
+
+    def wait_s(self, *, query: bool) -> float:
+        """Seconds until a request may start, 0 if it may now."""
+        with self._lock:
+            return self._wait_s(query)
+
+    def take(self, *, query: bool) -> bool:
+        """Whether the request may start now; if so, a query is counted."""
+        with self._lock:
+            if self._wait_s(query) > 0:
+                return False
+            if query:
+                self._sent.append(time.monotonic())
+                while len(self._sent) > max(MAX_REMEMBERED, self._limit[0] if self._limit else 0):
+                    self._sent.popleft()
+            return True
+
+    def _wait_s(self, query: bool) -> float:
+        now = time.monotonic()
+        wait = self._open_at - now
+        if query and self._limit:
+            number, seconds = self._limit
+            if len(self._sent) >= number:
+                wait = max(wait, self._sent[-number] + seconds + SAFETY_S - now)
+        return max(0.0, wait)
+
+    def refused(self, retry_after: Optional[float], rate: Optional[Tuple[int, int]], times: int, base_s: float) -> float:
+        """A 429 came, the `times`-th for its request. Learns the rate that its text names; gives back the seconds to wait.
+
+        Retry-After is honoured in full; else the time that the known rate leaves between two; else ever longer.
+        """
+        with self._lock:
+            self.hits += 1
+            if rate and (self._limit is None or rate[0] / rate[1] < self._limit[0] / self._limit[1]):
+                self._limit = (rate[0], float(rate[1]))
+            pause = retry_after
+            if pause is None:
+                window = self._limit[1] / self._limit[0] if self._limit else 0.0
+                pause = window or min(MAX_BACKOFF_S, max(base_s, 0.1) * 2.0 ** (times - 1))
+            self._open_at = max(self._open_at, time.monotonic() + pause)
+            return pause

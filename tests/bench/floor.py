@@ -1,0 +1,79 @@
+"""The floors that figures are measured against, each in a process of its own.
+
+    floor.py read URL KEY PROJECT FOLDER     read all log rows, one page after the other, with nothing else to do; keep the pages
+    floor.py json FOLDER standard|orjson     decode these pages and encode their rows as they are inserted, with nothing around it
+
+Prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Tuple
+from urllib.parse import urlsplit
+
+KEY = b'"_pagination_key":"'
+# What a reader gets beside the fields that an insert takes.
+NOT_INSERTED = frozenset("_xact_id _pagination_key org_id project_id log_id is_root comments audit_data classifications".split())
+NOT_INSERTED |= {"_async_scoring_state"}
+
+
+def read(url: str, key: str, project: str, folder: str) -> Dict[str, Any]:
+    """Each query leaves as soon as the page before it is there: nobody who reads in one stream can be faster."""
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    connection = http.client.HTTPConnection(urlsplit(url).netloc)
+    after, number, started = "", 0, time.monotonic()
+    while True:
+        above = f"filter: _pagination_key > '{after}'\n" if after else ""
+        query = f"select: *\nfrom: project_logs('{project}') spans\n{above}sort: _pagination_key asc\nlimit: 1000"
+        connection.request("POST", "/btql", json.dumps({"query": query, "fmt": "json"}), headers)
+        page = connection.getresponse().read()
+        place = page.rfind(KEY)
+        if place < 0:
+            break
+        after = page[place + len(KEY) :].split(b'"', 1)[0].decode()
+        Path(folder, f"{number:06}.json").write_bytes(page)
+        number += 1
+        if page.count(KEY) < 1000:
+            break
+    return {"pages": number, "seconds": time.monotonic() - started}
+
+
+def library(name: str) -> Tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
+    if name == "orjson":
+        import orjson
+
+        return orjson.loads, orjson.dumps
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+    return json.loads, lambda value: encode(value).encode()
+
+
+def decode_and_encode(folder: str, name: str) -> Dict[str, Any]:
+    """CPU seconds for the bytes of the pages -> values, and for the insertable rows of each page -> bytes, a page at a time."""
+    decode, encode = library(name)
+    decoding = encoding = 0.0
+    rows = 0
+    for path in sorted(Path(folder).glob("*.json")):
+        page = path.read_bytes()
+        started = time.process_time()
+        value = decode(page)
+        decoding += time.process_time() - started
+        kept: List[Any] = [{field: row[field] for field in row if field not in NOT_INSERTED} for row in value["data"]]
+        started = time.process_time()
+        encode(kept)
+        encoding += time.process_time() - started
+        rows += len(kept)
+    return {"rows": rows, "decode_s": decoding, "encode_s": encoding, "cpu_s": decoding + encoding}
+
+
+def main() -> None:
+    task, *arguments = sys.argv[1:]
+    print(json.dumps({"read": read, "json": decode_and_encode}[task](*arguments)))
+
+
+if __name__ == "__main__":
+    main()

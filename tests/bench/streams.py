@@ -1,0 +1,127 @@
+"""Benchmarks of the rows of one large stream: time, CPU, memory."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+from typing import Dict, List
+
+from harness import Cost, Server, floor, has_orjson, idle, libraries, median_of, migrate, server, show, tell
+
+PAGE_ROWS = 1000
+PAGE_S, INSERT_S = 0.15, 0.1
+MB = 1_000_000
+
+
+def pages_of(rows: int) -> int:
+    return math.ceil(rows / PAGE_ROWS)
+
+
+def pages(options: argparse.Namespace) -> bool:
+    """The whole process, from its start to its end, against nothing but waiting for the pages one after the other."""
+    reached = []
+    with server(projects=1, logs=options.rows, latency={"btql": PAGE_S}) as source:
+        with tempfile.TemporaryDirectory() as folder:
+            bare = floor("read", source.url, source.key, source.ids["logs"][0], folder)["seconds"]
+        ideal = pages_of(options.rows) * PAGE_S
+        tell(f"ideal {ideal:.1f} s; bare reading of the pages, nothing decoded: {bare / ideal:.2f} of it")
+        for library in libraries():
+            costs = runs_of(source, options, library=library)
+            reached.append(show(f"total / (pages x latency), {library} json", [cost.wall_s / ideal for cost in costs], 1.15))
+    return all(reached)
+
+
+def runs_of(
+    source: Server, options: argparse.Namespace, rows: int = 0, *, insert_s: float = INSERT_S, **how: object
+) -> List[Cost]:
+    """Runs of all log rows into new destinations."""
+    costs = []
+    for _ in range(options.runs):
+        with server(name="dest", latency={"insert": insert_s}) as dest:
+            costs.append(migrate(source, dest, rows=rows or options.rows, **how))
+    return costs
+
+
+def slices(options: argparse.Namespace) -> bool:
+    """Rows that came over 30 days, as logs do, so that equal parts of the time hold unequal numbers of rows."""
+    rows, page_s = 40_000, 0.6
+    with server(projects=1, logs=rows, spread_days=30, latency={"btql": page_s}) as source:
+        one = runs_of(source, options, rows)
+        source.control(clear_requests=True)
+        four = runs_of(source, options, rows, args=("--read-streams", "4"))
+        queries = len(source.requests("/btql")) / options.runs
+    tell(
+        f"one stream {median_of([cost.wall_s for cost in one]):.1f} s; with four {queries:.0f} queries for {pages_of(rows)} pages"
+    )
+    ratios = [alone.wall_s / together.wall_s for alone, together in zip(one, four)]
+    return show("one stream / four", ratios, 3.3, at_least=True)
+
+
+def cpu(options: argparse.Namespace) -> bool:
+    """User and system time of the whole process without that of an idle run (its start), against decoding the very bytes of
+    the pages and encoding their rows as they are inserted, a page at a time, with the same library and nothing around it.
+    """
+    reached = []
+    with server(projects=1, logs=options.rows) as source, tempfile.TemporaryDirectory() as folder:
+        floor("read", source.url, source.key, source.ids["logs"][0], folder)
+        for library, most in (("standard", 2.5), ("orjson", 4.0)):
+            if library == "orjson" and not has_orjson():
+                tell("orjson is not installed: its figure is left out")
+                continue
+            start = median_of([idle(library=library).cpu_s for _ in range(3)])
+            ratios, bare = [], []
+            for cost in runs_of(source, options, library=library):
+                bare.append(floor("json", folder, library)["cpu_s"])
+                ratios.append((cost.cpu_s - start) / bare[-1])
+            micros = median_of(bare) / options.rows * 1e6
+            tell(f"{library}: bare {micros:.1f} us a row; an idle run takes {start:.2f} s, taken off")
+            reached.append(show(f"CPU / bare decode and encode, {library} json", ratios, most))
+    return all(reached)
+
+
+def memory(options: argparse.Namespace) -> bool:
+    """With the latencies of `pages`; and from a fast source into a destination so slow that rows wait up to their bound."""
+    reached = []
+    for name, page_s, insert_s in (("as in pages", PAGE_S, INSERT_S), ("slow destination", 0.0, 1.0)):
+        with server(projects=1, logs=options.rows, latency={"btql": page_s}) as source:
+            for library in libraries():
+                start = idle(library=library).peak_mb
+                costs = runs_of(source, options, insert_s=insert_s, library=library)
+                peaks = [cost.peak_mb - start for cost in costs]
+                reached.append(show(f"peak over {start:.0f} MB of an idle start, {name}, {library} json", peaks, 120, " MB"))
+    return all(reached)
+
+
+def large(options: argparse.Namespace) -> bool:
+    """Two large rows among 2000 of 1 KB; /version announces an upload for requests over 6 MB."""
+    shape = {"projects": 1, "logs": 2000, "large": [19 * MB, 25 * MB], "latency": {"btql": PAGE_S}}
+    limits = {"logs3_payload_max_bytes": 6 << 20}
+    reached = []
+    with server(**shape) as source:
+        for library in libraries():
+            start = idle(library=library).peak_mb
+            peaks = []
+            for _ in range(options.runs):
+                with server(name="dest", latency={"insert": INSERT_S}, limits=limits) as dest:
+                    peaks.append(migrate(source, dest, rows=2000, library=library).peak_mb - start)
+            reached.append(show(f"peak memory over {start:.0f} MB of an idle start, {library} json", peaks, 250, " MB"))
+    return all(reached)
+
+
+def growth(options: argparse.Namespace) -> bool:
+    """No latencies: the most rows at once that the client can take."""
+    start = median_of([idle().cpu_s for _ in range(3)])
+    costs: Dict[int, List[Cost]] = {}
+    for rows in (options.rows // 10, options.rows, options.rows * 10):
+        with server(projects=1, logs=rows) as source:
+            costs[rows] = runs_of(source, options, rows, insert_s=0.0)
+        per_row = median_of([(cost.cpu_s - start) / rows * 1e6 for cost in costs[rows]])
+        tell(f"{rows:,} rows: {per_row:.1f} us of CPU a row, peak {median_of([cost.peak_mb for cost in costs[rows]]):.0f} MB")
+    small, middle, most = costs.values()
+    more = [after.peak_mb - before.peak_mb for before, after in zip(middle, most)]
+    flat = []
+    for group in zip(*costs.values()):
+        each = [(cost.cpu_s - start) / rows for cost, rows in zip(group, costs)]
+        flat.append(max(each) / min(each))
+    return all((show("peak memory of 10 times the rows, minus", more, 10, " MB"), show("CPU a row, most / least", flat, 1.10)))

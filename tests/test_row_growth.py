@@ -1,0 +1,138 @@
+"""A source that lives while it is copied: it grows, its rows change and go."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+import pytest
+from row_runs import World, counted, small_rows, world
+
+LOGS = "project_logs"
+
+
+def during_queries(w: World, act: Callable[[int], Any]) -> List[int]:
+    """Call `act(n)` after the n-th answer to a query for rows; gives back the list of calls."""
+    calls: List[int] = []
+
+    def on_request(number: int, moment: str, method: str, path: str) -> None:
+        if (moment, path) == ("after", "/btql"):
+            calls.append(number)
+            act(len(calls))
+
+    w.sandbox.on_request = on_request
+    return calls
+
+
+def fill(w: World, kind: str, rows: int, object_id: str = "") -> None:
+    for start in range(0, rows, 10):
+        w.source.insert(kind, object_id or w.project, small_rows(10, start))
+
+
+@pytest.mark.parametrize("streams", ["1", "3"])
+def test_a_source_that_grows_faster_than_it_is_read_is_copied_up_to_the_start(streams: str, tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        fill(w, LOGS, 100)
+        first = {row["id"] for row in w.source.rows(LOGS, w.project)}
+        calls = during_queries(w, lambda n: w.source.insert(LOGS, w.project, small_rows(31, 1000 + 31 * n)))
+        began = time.monotonic()
+        code = w.move(LOGS, "--fetch-limit", "30", "--read-streams", streams)
+        took = time.monotonic() - began
+        w.sandbox.on_request = None
+        there = [row["id"] for row in w.dest.rows(LOGS, w.twin(LOGS, w.project))]
+        assert (code, first - set(there), len(there), took < 15) == (0, set(), len(set(there)), True)
+        assert counted(w.root) == {"rows": {"fetched": len(there), "created": len(there)}}
+        assert len(there) <= 100 + 31 * len(calls)
+
+
+def test_a_group_whose_objects_grow_ends(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        ids = w.make("dataset", "one", "two", "three")
+        for one in ids:
+            fill(w, "dataset", 50, one)
+
+        def grow(n: int) -> None:
+            for one in ids:
+                w.source.insert("dataset", one, small_rows(11, 1000 + 11 * n))
+
+        during_queries(w, grow)
+        code = w.move("dataset", "--fetch-limit", "30")
+        w.sandbox.on_request = None
+        there = {one: [row["id"] for row in w.dest.rows("dataset", w.twin("dataset", one))] for one in ids}
+        assert (code, [len({f"r{n:05}" for n in range(50)} - set(there[one])) for one in ids]) == (0, [0, 0, 0])
+        assert max(Counter(w.sandbox.sent).values()) == 1
+
+
+def test_what_came_during_the_copy_is_brought_by_the_next_run(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        fill(w, LOGS, 60)
+        during_queries(w, lambda n: w.source.insert(LOGS, w.project, small_rows(5, 1000 + 5 * n)))
+        assert w.move(LOGS, "--read-streams", "2") == 0
+        w.sandbox.on_request = None
+        assert w.move(LOGS, "--new-run") == 0
+        source, dest = w.contents(LOGS, [w.project])
+        assert source == dest
+
+
+@pytest.mark.parametrize("streams", ["1", "4"])
+def test_rows_that_are_deleted_during_the_copy_disturb_no_other(streams: str, tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        fill(w, LOGS, 300)
+        gone: List[str] = []
+
+        def delete(n: int) -> None:
+            some = [f"r{number:05}" for number in ((n * 37) % 300, (n * 61 + 5) % 300, 299 - n % 20)]
+            gone.extend(some)
+            w.source.insert(LOGS, w.project, [{"id": one, "_object_delete": True} for one in dict.fromkeys(some)])
+
+        during_queries(w, delete)
+        code = w.move(LOGS, "--fetch-limit", "30", "--read-streams", streams)
+        w.sandbox.on_request = None
+        there = [row["id"] for row in w.dest.rows(LOGS, w.twin(LOGS, w.project))]
+        stayed = {row["id"] for row in w.source.rows(LOGS, w.project)}
+        assert (code, stayed - set(there), set(there) - stayed - set(gone), len(there)) == (0, set(), set(), len(set(there)))
+        assert counted(w.root) == {"rows": {"fetched": len(there), "created": len(there)}}
+
+
+def test_the_last_row_of_a_page_that_is_deleted_before_the_next_page_costs_nothing_else(tmp_path: Path) -> None:
+    """The rows of a page's last key are read again with the next page; it may be empty by then."""
+    with world(tmp_path) as w:
+        fill(w, LOGS, 90)
+
+        def delete(n: int) -> None:
+            ids = [row["id"] for row in w.source.rows(LOGS, w.project)]
+            w.source.insert(LOGS, w.project, [{"id": one, "_object_delete": True} for one in ids[29 * n : 29 * n + 2]])
+
+        during_queries(w, delete)
+        assert w.move(LOGS, "--fetch-limit", "30") == 0
+        w.sandbox.on_request = None
+        there = [row["id"] for row in w.dest.rows(LOGS, w.twin(LOGS, w.project))]
+        assert {row["id"] for row in w.source.rows(LOGS, w.project)} - set(there) == set()
+
+
+@pytest.mark.parametrize("kind", [LOGS, "dataset"])
+@pytest.mark.parametrize("streams", ["1", "4"])
+def test_rows_that_change_during_the_copy_arrive_once_in_a_version_that_there_was(kind: str, streams: str, tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        ids = [w.project] if kind == LOGS else w.make("dataset", "one", "two")
+        for one in ids:
+            fill(w, kind, 200, one)
+        versions: Dict[str, List[Any]] = {f"r{n:05}": [{"n": n}] for n in range(200)}
+
+        def change(n: int) -> None:
+            for number in {(n * 31) % 200, (n * 57 + 29) % 200, 199 - n % 9}:
+                value = {"n": number, "changed": n}
+                versions[f"r{number:05}"].append(value)
+                for one in ids:
+                    w.source.insert(kind, one, [{"id": f"r{number:05}", "input": value}])
+
+        during_queries(w, change)
+        code = w.move(kind, "--fetch-limit", "30", "--read-streams", streams)
+        w.sandbox.on_request = None
+        for one in ids:
+            found = {row["id"]: row["input"] for row in w.dest.rows(kind, w.twin(kind, one))}
+            assert (code, sorted(found)) == (0, sorted(versions))
+            assert [row for row, value in found.items() if json.dumps(value) not in map(json.dumps, versions[row])] == []
