@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import pytest
 
 from bt_migrate.json_text import encode
+from bt_migrate.references import dotted
 from bt_migrate.resources import CALLABLE, ROW_KINDS
 from bt_migrate.rows import (
     ASSIGNMENTS,
@@ -31,6 +32,10 @@ KNOWN: Dict[str, Tuple[str, ...]] = {
 
 def resolve(targets: Tuple[str, ...], one: str) -> Optional[str]:
     return NEW.get(one) if KNOWN.get(one) == targets else None
+
+
+def told(notes: RowNotes) -> list:
+    return [(dotted(path), targets, ref) for path, targets, ref in notes.unresolved]
 
 
 def rewritten(row: Dict[str, Any]) -> Tuple[Dict[str, Any], RowNotes]:
@@ -122,7 +127,7 @@ def test_the_origin_of_a_prompt_has_the_new_id_in_both_places() -> None:
     ],
 )
 def test_an_origin_without_counterpart_is_left_out_as_a_whole_and_told(origin: dict, targets: tuple, ref: str) -> None:
-    assert rewritten({"id": "1", "origin": origin}) == ({"id": "1"}, RowNotes(unresolved=[("origin", targets, ref)]))
+    assert rewritten({"id": "1", "origin": origin}) == ({"id": "1"}, RowNotes(unresolved=[(("origin",), targets, ref)]))
 
 
 @pytest.mark.parametrize("origin", [None, "text"])
@@ -143,7 +148,7 @@ def test_the_prompt_of_a_span_is_rewritten_and_its_version_goes() -> None:
 def test_what_cannot_be_resolved_in_a_prompt_is_left_out_and_told() -> None:
     prompt = {"id": LOST, "project_id": PROJECT, "prompt_session_id": "play"}
     out, notes = rewritten({"id": "1", "metadata": {"prompt": prompt}})
-    assert (out["metadata"], notes.unresolved) == (
+    assert (out["metadata"], told(notes)) == (
         {"prompt": {"project_id": NEW[PROJECT]}},
         [("metadata.prompt.id", CALLABLE, LOST), ("metadata.prompt.prompt_session_id", ("playgrounds",), "play")],
     )
@@ -157,7 +162,7 @@ def test_somebodys_own_field_named_prompt_stays(prompt: Any) -> None:
 
 def test_review_assignments_are_mapped_and_users_without_counterpart_are_told() -> None:
     out, notes = rewritten({"id": "1", "metadata": {ASSIGNMENTS: [USER, LOST_USER, 7]}})
-    assert (out["metadata"], notes.unresolved) == (
+    assert (out["metadata"], told(notes)) == (
         {ASSIGNMENTS: [NEW[USER], 7]},
         [(f"metadata.{ASSIGNMENTS}", ("users",), LOST_USER)],
     )
@@ -166,7 +171,7 @@ def test_review_assignments_are_mapped_and_users_without_counterpart_are_told() 
 @pytest.mark.parametrize("field", ["metadata", "context", "span_attributes"])
 def test_known_ids_in_fields_of_references_are_rewritten_at_any_depth(field: str) -> None:
     out, notes = rewritten({"id": "1", field: {"a": [{"b": DATASET}, LOST, "text"]}})
-    assert (out[field], notes.unresolved) == ({"a": [{"b": NEW[DATASET]}, "text"]}, [(f"{field}.a[1]", CALLABLE, LOST)])
+    assert (out[field], told(notes)) == ({"a": [{"b": NEW[DATASET]}, "text"]}, [(f"{field}.a[1]", CALLABLE, LOST)])
 
 
 def test_metadata_that_is_nothing_but_an_id_is_rewritten_or_left_out() -> None:
@@ -240,13 +245,13 @@ def test_attachments_are_found_at_any_depth(value: Any, expected: List[tuple]) -
             {"origin": {"object_type": "prompt", "object_id": "new", "id": "new"}},
         ),
         ("metadata.prompt.id", None, {"metadata": {"prompt": {"id": "new"}}}),
-        ("metadata.prompt.project_id", None, None),
-        ("metadata.list[3]", None, None),
+        ("metadata.prompt.project_id", None, {"metadata": {"prompt": {"project_id": "new"}}}),
+        ("metadata.list.3", None, None),
         ("origin", None, None),
     ],
 )
 def test_a_later_merge_adds_just_the_reference(path: str, origin: Optional[dict], expected: Optional[dict]) -> None:
-    assert deferred_merge(path, "new", origin) == expected
+    assert deferred_merge(tuple(int(step) if step.isdigit() else step for step in path.split(".")), "new", origin) == expected
 
 
 # -- comments and rows that are too large
