@@ -31,6 +31,13 @@ TIME_LIMIT_S = 120  # of one process; a test that needs it has failed
 ROWS_OF = {"project_logs": "project", "experiment": "experiment", "dataset": "dataset"}
 
 
+def inserted_rows(parts: List[str], body: Any) -> List[Tuple[str, str, bool]]:
+    """(object id, row id, is a merge) of an insert into one object, or (POST /v1/insert) into several."""
+    together = {one: of["events"] for objects in body.values() for one, of in objects.items()} if "events" not in body else {}
+    events = together or {parts[-2]: body["events"]}
+    return [(one, row["id"], bool(row.get("_is_merge"))) for one, rows in events.items() for row in rows]
+
+
 class WatchedSandbox(Sandbox):
     """A sandbox that remembers which rows were inserted, and refuses what a test tells it to."""
 
@@ -43,7 +50,7 @@ class WatchedSandbox(Sandbox):
         raw = handler.read_body()
         parts = handler.path.split("/")
         if parts[-1] == "insert":  # one step: other threads insert too
-            self.inserted.extend([(parts[-2], row["id"], bool(row.get("_is_merge"))) for row in json.loads(raw)["events"]])
+            self.inserted.extend(inserted_rows(parts, json.loads(raw)))
         refusal = self.refuse(handler.command, handler.path, raw) if self.refuse else None
         if refusal is not None:
             handler.send_answer(refusal)
