@@ -36,6 +36,7 @@ CHECKPOINT_S = 5.0  # a checkpoint is written at least this often, whatever the 
 PROGRESS_S = 10.0  # between two progress lines of one stream
 STREAMS_AT_ONCE = 4
 OBJECTS_PER_GROUP = 25  # ids in one FROM
+MAX_ATTACHMENT_GUESSES = 256  # combinations that are tried for one row
 SLICES_PER_READER = 8  # so that readers end together although rows are not spread evenly over the keys
 
 
@@ -277,6 +278,7 @@ class _Stream:
         self.outgoing = Outgoing(self.catalog, self.kind)
         self.in_flight: Deque[Batch] = deque()
         self.page = PageEnd("")  # what the batches that are being committed add to their page
+        self.unrecorded: List[Delivered] = []  # delivered rows of the last page: its checkpoint is about to say so
         self.batches_since_save, self.saved_at, self.told_at = 0, time.monotonic(), time.monotonic()
 
     def run(self) -> None:
@@ -389,6 +391,8 @@ class _Stream:
 
     def _remember(self, done: Delivered, *, only_waiting: bool) -> None:
         """Commit what was delivered, by object. After the last page the checkpoint itself says so, right behind."""
+        if only_waiting:
+            self.unrecorded.append(done)
         keep_rows = self.settings.use_seen_db and not only_waiting
         by_object: Dict[str, Tuple[list, list]] = {}
         for row, (outcome, _) in zip(done.rows, done.outcomes):
@@ -417,6 +421,7 @@ class _Stream:
                 member.state.findings = notes.records()
                 member.state.slices[self.number]["after"] = max(member.state.slices[self.number]["after"] or "", end.end_key)
         self.page = PageEnd("")
+        self.unrecorded.clear()
         now = time.monotonic()
         if self.batches_since_save >= self.catalog.settings.checkpoint_interval or now - self.saved_at > CHECKPOINT_S:
             for member in self.members.values():
@@ -437,6 +442,8 @@ class _Stream:
         """Finish what is in flight and commit its finished prefix; the error that led here is the one that is told."""
         while self.in_flight and self.in_flight[0].result.exception() is None:
             self._commit_first()
+        for done in self.unrecorded:  # of a last page that did not come to its end
+            self._remember(done, only_waiting=False)
         for batch in self.in_flight:
             self.copying.add_bytes(-batch.size)
             if not batch.result.cancel():
@@ -457,8 +464,9 @@ def _judge(row: EncodedRow, out: dict, before: bytes, dest_org_id: str) -> str:
     """
     if digest(out) == before:
         return FOUND
-    if row.attachments:
-        as_left = keep_source_keys(row.body, [one["key"] for one in row.attachments], dest_org_id)
-        if digest(json.loads(as_left)) == before:
+    keys = sorted({one["key"] for one in row.attachments})
+    for number in range(1, min(2 ** len(keys), MAX_ATTACHMENT_GUESSES)):  # any of them may have been left by an earlier run
+        left = [key for bit, key in enumerate(keys) if number >> bit & 1]
+        if digest(json.loads(keep_source_keys(row.body, left, dest_org_id))) == before:
             return UPDATED
     return DIFFERS

@@ -53,7 +53,10 @@ def _complete(catalog: Catalog, resource: Resource, item: Item, dest_id: str, pr
     method, body = second_pass_body(resource, prepared.body, existing)
     if not body:
         return
-    if entry["outcome"] not in (CREATED, UPDATED):
+    left_open = catalog.incomplete.get((resource.name, source_id)) == dest_id  # by an earlier run, which made it
+    if left_open:
+        states.record(source_id, entry["name"], UPDATED, dest_id=dest_id)
+    elif entry["outcome"] not in (CREATED, UPDATED):
         fields = sorted(set(entry.get("fields", [])) | set(plan_object(resource, item.source, prepared.body, existing).fields))
         states.record(
             source_id, entry["name"], DIFFERS, dest_id=dest_id, reason="exists with other content; left alone", fields=fields

@@ -116,13 +116,13 @@ def test_phases_on_different_state_roots_give_what_the_whole_gives(tmp_path: Pat
         assert (set(codes.values()), again.code, differences(pair)) == ({0}, 0, []), again.last_words
 
 
-def test_resources_on_different_state_roots_give_what_the_whole_gives(tiny: Pair, tmp_path: Path) -> None:
+def test_resources_one_after_the_other_give_what_the_whole_gives(tiny: Pair, tmp_path: Path) -> None:
     """What refers to something comes after it."""
     parts = (
         "ai_secrets,roles,groups,environments", "datasets,project_tags,span_iframes,mcp_servers,agents", "functions,prompts",
         "experiments", "functions,project_scores", "logs,views", "project_settings,project_automations,acls",
     )  # fmt: skip
-    ends = [run(tiny.sandbox, tmp_path / str(number) / "runs", "--resources", part) for number, part in enumerate(parts)]
+    ends = [run(tiny.sandbox, tmp_path / "runs", "--resources", part) for part in parts]
     told = [(part, end.code) for part, end in zip(parts, ends) if end.code]
     assert (told, differences(tiny)) == ([], [])
 
@@ -147,11 +147,11 @@ def test_tags_and_scores_keep_their_order(tiny: Pair, tmp_path: Path) -> None:
     assert list(position_differences(Translation(tiny))) == []
 
 
-def test_rows_keep_their_order(tiny: Pair, tmp_path: Path) -> None:
+def test_rows_keep_their_order_on_request(tiny: Pair, tmp_path: Path) -> None:
     """Rows are shown in the order in which they were taken in: the first insert of each stream is slow here."""
     for path in ("/v1/project_logs/.*/insert", "/v1/experiment/.*/insert", "/v1/dataset/.*/insert"):
         tiny.sandbox.faults.add(Fault("delay", "globex", "POST", path=path, seconds=0.4))
-    run(tiny.sandbox, tmp_path / "runs", MIGRATION_EVENTS_INSERT_BATCH_SIZE="10")
+    run(tiny.sandbox, tmp_path / "runs", "--preserve-order", MIGRATION_EVENTS_INSERT_BATCH_SIZE="10")
     orders = {
         (kind, source["name"]): [
             [row["id"] for row in org.rows(kind, one["id"])] for org, one in ((tiny.source, source), (tiny.dest, dest))
