@@ -42,6 +42,7 @@ REQUEST_ID_HEADERS = ("x-bt-internal-trace-id", "x-amzn-requestid", "x-request-i
 
 if hasattr(sys, "set_int_max_str_digits"):  # Python 3.11 on: rows hold integers of any size
     sys.set_int_max_str_digits(0)
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 10_000))  # and values nested as deep as the JSON reader takes
 
 Json = Any
 Params = Union[Mapping[str, Any], List[Tuple[str, Any]], None]
@@ -315,7 +316,8 @@ class Api:
 
     def _foreign(self, method: str, signed_url: str, **arguments: Any) -> requests.Response:
         try:
-            return self._session().request(
+            with self._slots:
+                return self._session().request(
                 method, signed_url, auth=NoAuth(), timeout=TIMEOUT_S, allow_redirects=False, **arguments
             )  # fmt: skip
         except requests.RequestException as problem:

@@ -15,6 +15,8 @@ from typing import Any, Iterable, List
 
 from bt_migrate.windows import instant, iso
 
+DIGEST_BYTES = 16
+
 _TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:?\d{2})\Z", re.ASCII)
 
 
@@ -72,7 +74,7 @@ def digest(value: Any) -> bytes:
     apart).
     """
     text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode("ascii"), digest_size=16).digest()
+    return hashlib.blake2b(text.encode("ascii"), digest_size=DIGEST_BYTES).digest()
 
 
 def differing_fields(left: dict, right: dict, fields: Iterable[str]) -> List[str]:

@@ -19,7 +19,7 @@ from typing import Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Tup
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.batches import EncodedRow, batched
 from bt_migrate.btql import Bounds
-from bt_migrate.canonical import digest
+from bt_migrate.canonical import DIGEST_BYTES, digest
 from bt_migrate.catalog import Catalog
 from bt_migrate.errors import ApiError, Interrupted
 from bt_migrate.insert_rows import Delivered, Inserter
@@ -27,7 +27,7 @@ from bt_migrate.keys import key_slices
 from bt_migrate.outgoing import Notes, Outgoing, keep_source_keys
 from bt_migrate.read_rows import Page, ReadAhead, key_range, pages
 from bt_migrate.resources import ROW_KINDS, RowKind
-from bt_migrate.rows import insertable_row
+from bt_migrate.rows import COMMENTS, insertable_row
 from bt_migrate.state import CREATED, DIFFERS, FAILED, FOUND, UPDATED, SeenRows, StreamState, append_line
 
 log = logging.getLogger("bt_migrate.rows")
@@ -240,7 +240,7 @@ def _read_destination(copying: Copying, member: Member) -> None:
     limit = catalog.settings.rows(stream.kind.name).fetch_limit
     for page in pages(catalog.dest, stream.kind.name, [stream.dest_id], bounds_of(catalog, stream.kind), limit=limit):
         copying.check()
-        member.seen.record_before((stream.source_id, row["id"], digest(insertable_row(stream.kind, row))) for row in page.rows)
+        member.seen.record_before((stream.source_id, row["id"], _remembered(stream.kind, row)) for row in page.rows)
     member.state.compared = True
     member.state.save()
 
@@ -344,7 +344,7 @@ class _Stream:
                 elif row["id"] in before and not outcome:
                     judged = _judge(encoded, out, before[row["id"]], self.catalog.dest.org_id)
                     if judged == UPDATED:
-                        sending.append(replace(encoded, outcome=UPDATED, repairs=True))
+                        sending.append(replace(encoded, outcome=UPDATED, repairs=bool(encoded.attachments)))
                         continue
                     counts[judged] += 1
                     if judged == DIFFERS:
@@ -384,6 +384,8 @@ class _Stream:
                 self._record_refused(row, reason, notes)
         for object_id, row_id, key, reason in done.not_copied:
             self.page.of(object_id)[1].add("attachment_not_copied", row_id, detail=reason, ref=key)
+        for object_id, row_id, reason in done.refused_comments:
+            self.page.of(object_id)[1].add("comment_refused", row_id, detail=reason[:80])
         self._remember(done, only_waiting=batch.last)
         self.batches_since_save += 1
         if batch.page is not None:
@@ -395,12 +397,13 @@ class _Stream:
             self.unrecorded.append(done)
         keep_rows = self.settings.use_seen_db and not only_waiting
         by_object: Dict[str, Tuple[list, list]] = {}
+        left = {(object_id, row_id) for object_id, row_id, _, _ in done.not_copied}
         for row, (outcome, _) in zip(done.rows, done.outcomes):
-            if outcome:
+            # What is not as it should be is met again by a resumed run, which tells it again.
+            if outcome and outcome != FAILED and (row.object_id, row.id) not in left:
                 seen, waiting = by_object.setdefault(row.object_id, ([], []))
                 seen.append((row.object_id, row.id, row.xact, outcome))
-                if outcome != FAILED:
-                    waiting.extend((row.object_id, row.id, *entry) for entry in row.deferred)
+                waiting.extend((row.object_id, row.id, *entry) for entry in row.deferred)
         for object_id, (seen, waiting) in by_object.items():
             if keep_rows or waiting:
                 self.members[object_id].seen.record(seen if self.settings.use_seen_db else [], waiting)
@@ -458,12 +461,19 @@ class _Stream:
         log.error("row %s of %r was refused: %s", row.id, member.stream.name, reason, extra={"event": "row_refused"})
 
 
-def _judge(row: EncodedRow, out: dict, before: bytes, dest_org_id: str) -> str:
-    """found or differs, for a row whose id the destination had before this run; updated where only attachments are still the
-    source's.
+def _remembered(kind: RowKind, row: dict) -> bytes:
+    """The digest of a row of the destination, and the ids of its comments behind it."""
+    ids = [str(comment.get("id")) for comment in row.get(COMMENTS) or ()]
+    return digest(insertable_row(kind, row)) + "\n".join(ids).encode("utf-8", "surrogatepass")
+
+
+def _judge(row: EncodedRow, out: dict, remembered: bytes, dest_org_id: str) -> str:
+    """found or differs, for a row whose id the destination had before this run; updated where only comments are missing or
+    attachments are still the source's.
     """
+    before, comments = remembered[:DIGEST_BYTES], remembered[DIGEST_BYTES:].decode("utf-8", "surrogatepass").split("\n")
     if digest(out) == before:
-        return FOUND
+        return FOUND if all(json.loads(one)["id"] in comments for one in row.comments) else UPDATED
     keys = sorted({one["key"] for one in row.attachments})
     for number in range(1, min(2 ** len(keys), MAX_ATTACHMENT_GUESSES)):  # any of them may have been left by an earlier run
         left = [key for bit, key in enumerate(keys) if number >> bit & 1]

@@ -30,6 +30,7 @@ KINDS: Mapping[str, tuple] = {
     "not_created": (FAILURE, "could not be created"),
     "reference_not_added": (FAILURE, "a reference could not be added afterwards"),
     "row_refused": (FAILURE, "rows were refused by the destination"),
+    "comment_refused": (FAILURE, "comments of rows were refused by the destination"),
     "row_differs": (FAILURE, "rows exist with other content; left alone"),
     "stream_failed": (FAILURE, "the rows of an object could not be copied to the end"),
 }

@@ -8,7 +8,7 @@ replace themselves.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from bt_migrate.api import Api
 from bt_migrate.attachments import AttachmentCopier
@@ -30,6 +30,7 @@ class Delivered:
     rows: List[EncodedRow] = field(default_factory=list)
     outcomes: List[Outcome] = field(default_factory=list)
     not_copied: List[Tuple[str, str, str, str]] = field(default_factory=list)  # (object, row id, key, reason) of attachments
+    refused_comments: List[Tuple[str, str, str]] = field(default_factory=list)  # (object, row id, reason)
     errors: Dict[str, ApiError] = field(default_factory=dict)
 
 
@@ -53,7 +54,7 @@ class Inserter:
         commented = [
             row for row, (outcome, _) in zip(done.rows, done.outcomes) if row.comments and outcome not in ("", FAILED, FOUND)
         ]
-        self._insert_comments(commented)
+        self._insert_comments(commented, done)
         return done
 
     def _with_bytes(self, row: EncodedRow, done: Delivered) -> EncodedRow:
@@ -83,6 +84,8 @@ class Inserter:
             elif len(rows) > 1:
                 for half in halves(rows):
                     self._insert(list(half), done)
+            elif error.status == 413 and error.path.endswith("/insert") and self.dest.logs3_max_bytes():
+                self._insert_large(rows[0], done)  # the server takes less than we were told, but more by an upload
             else:
                 position, row = rows[0]
                 done.outcomes[position] = (FAILED, f"{error.status}: {error.body} ({len(row.body):,} bytes)"[:MAX_REASON_CHARS])
@@ -116,20 +119,57 @@ class Inserter:
             "input_row": {"byte_size": len(first.body)},
         }
         request = {"content_type": "application/json", "size_bytes": len(body), "rows": [described]}
-        signed = self.dest.post("/logs3/overflow", request).json
-        self.dest.send_signed(signed, body)
+        signed = self._upload(request, body)
         self.dest.post(
             "/logs3", {"rows": {"type": "logs3_overflow", "key": signed["key"], "size_bytes": len(body)}, "api_version": 2}
         )
 
-    def _insert_comments(self, rows: Sequence[EncodedRow]) -> None:
+    def _upload(self, request: Dict[str, Any], body: bytes) -> Dict[str, Any]:
+        """The signed answer whose URL took the bytes; each try asks for a new one, because they expire."""
+        for left in range(self.dest.attempts, -1, -1):
+            signed: Dict[str, Any] = self.dest.post("/logs3/overflow", request).json
+            try:
+                self.dest.send_signed(signed, body)
+                break
+            except (ApiError, NetworkError):
+                if not left:
+                    raise
+                self.dest.pause()
+        return signed
+
+    def _insert_large(self, pair: Tuple[int, EncodedRow], done: Delivered) -> None:
+        position, row = pair
+        try:
+            self._send_logs3([row])
+            done.outcomes[position] = (row.outcome, "")
+        except ApiError as error:
+            if not error.refuses_content:
+                raise
+            done.outcomes[position] = (FAILED, f"{error.status}: {error.body} ({len(row.body):,} bytes)"[:MAX_REASON_CHARS])
+
+    def _insert_comments(self, rows: Sequence[EncodedRow], done: Delivered) -> None:
         """Comments are records of their own, written as the SDKs write them; each keeps its id, so a second one replaces the
         first.
         """
         comments = [
-            EncodedRow(row.object_id, 0, with_object(comment, self.kind.object_fields(self.dest_ids[row.object_id])))
+            EncodedRow(row.id, 0, with_object(comment, self.kind.object_fields(self.dest_ids[row.object_id])), row.object_id)
             for row in rows
             for comment in row.comments
         ]
         for batch in batched(comments, len(comments) or 1, self.max_batch_bytes, distinct=False):
+            self._send_comments(batch, done)
+
+    def _send_comments(self, batch: Sequence[EncodedRow], done: Delivered) -> None:
+        """A comment that is refused by itself is told; the others go on."""
+        try:
             self.dest.post("/logs3", logs3_body(one.body for one in batch))
+        except ApiError as error:
+            if not error.refuses_content:
+                raise
+            if len(batch) > 1:
+                for half in halves(batch):
+                    self._send_comments(half, done)
+            else:
+                done.refused_comments.append(
+                    (batch[0].object_id, batch[0].id, f"{error.status}: {error.body}"[:MAX_REASON_CHARS])
+                )

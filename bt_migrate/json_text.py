@@ -15,7 +15,7 @@ try:
 except ImportError:  # an optional extra
     orjson = None
 
-_LONG_INTEGER = re.compile(rb"[:,\[\s]-?\d{19}")
+_LONG_INTEGER = re.compile(rb"(?:^|[:,\[\s])-?\d{19}")
 
 _encode_utf8 = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
@@ -44,4 +44,9 @@ def encode(value: Any) -> bytes:
 
 def encode_plain(value: Any) -> bytes:
     """The same for a value of which `decode` said that it is plain."""
-    return orjson.dumps(value) if orjson is not None else encode(value)
+    if orjson is not None:
+        try:
+            return orjson.dumps(value)
+        except TypeError:  # it reads deeper nesting than it writes
+            pass
+    return encode(value)

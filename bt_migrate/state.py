@@ -269,7 +269,7 @@ class SeenRows:
                 for statement, rows in statements:
                     db.executemany(statement, rows)
                 db.execute("commit")
-            except sqlite3.Error:
+            except (sqlite3.Error, UnicodeEncodeError):
                 db.execute("rollback")
                 raise
 

@@ -38,7 +38,7 @@ def sent_by(throttle: Throttle, threads: int, seconds: float) -> List[float]:
     return sorted(moments)
 
 
-@pytest.mark.parametrize("threads", [1, 8])
+@pytest.mark.parametrize("threads", [8])
 def test_once_the_rate_is_known_no_window_holds_more_and_none_is_wasted(threads: int) -> None:
     throttle = Throttle()
     throttle.refused(0.0, (5, 1), 1, 0.1)
@@ -129,8 +129,13 @@ def refusals(w: World) -> int:
     return sum(one.status == 429 for one in w.sandbox.requests)
 
 
-@pytest.mark.parametrize("streams", ["1", "4"])
-@pytest.mark.parametrize("told", [True, False])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    ("told", "streams"),
+    [(True, "4"), (False, "1"), pytest.param(True, "1", marks=LONG), pytest.param(False, "4", marks=LONG)],
+)
 def test_a_limit_is_met_once_and_kept_to_from_then_on(told: bool, streams: str, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         fill(w, 600)
@@ -224,7 +229,7 @@ def most_in_flight(requests: Iterable[Any]) -> int:
     return max(itertools.accumulate(change for _, change in changes))
 
 
-@pytest.mark.parametrize("most", ["1", "4"])
+@pytest.mark.parametrize("most", [pytest.param("1", marks=LONG), "4"])
 def test_no_more_requests_are_in_flight_at_the_api_than_allowed_whatever_is_going_on(most: str, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         settings = busy(w)

@@ -45,7 +45,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", metavar="NAME", choices=[*BENCHMARKS, "all", []], help="what to measure, or all")
     parser.add_argument("--runs", type=int, default=5, help="runs whose median counts (default: 5)")
     parser.add_argument("--rows", type=int, default=100_000, help="log rows where the figure names 100,000 (to try things out)")
-    parser.add_argument("--real-minute", action="store_true", help="rate: windows of 60 s instead of 6 s")
+    parser.add_argument("--real-minute", action="store_true", help="rate: windows of 60 s instead of 12 s")
     return parser
 
 

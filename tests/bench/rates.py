@@ -57,10 +57,10 @@ def _killed_and_resumed(migration: Migration, rows: int) -> Tuple[int, int, floa
 def rate(options: argparse.Namespace) -> bool:
     """110 pages at 20 queries a window: the ideal is five windows, after which the last ten pages may be read.
 
-    The windows are 6 s long instead of 60, which makes what a start or a refused query costs ten times as heavy; so the start of
+    The windows are 12 s long instead of 60, which makes what a start or a refused query costs five times as heavy; so the start of
     an idle run is taken off. --real-minute takes windows of 60 s. With Retry-After and without: then the text tells the rate.
     """
-    window, queries, pages = 60 if options.real_minute else 6, 20, 110
+    window, queries, pages = 60 if options.real_minute else 12, 20, 110
     ideal = (pages - 1) // queries * window
     start = idle().wall_s
     reached = []
