@@ -124,7 +124,8 @@ def test_resources_one_after_the_other_give_what_the_whole_gives(tiny: Pair, tmp
     )  # fmt: skip
     ends = [run(tiny.sandbox, tmp_path / "runs", "--resources", part) for part in parts]
     told = [(part, end.code) for part, end in zip(parts, ends) if end.code]
-    assert (told, differences(tiny)) == ([], [])
+    # a function's origin is an experiment that is not there yet: told as unresolved, and added by the run that brings it
+    assert (told, differences(tiny)) == ([("functions,prompts", 1)], [])
 
 
 @pytest.mark.parametrize("order", [("migrate_logs", "migrate_experiments", "migrate_definitions", "migrate_datasets")])

@@ -113,9 +113,8 @@ def test_a_row_with_an_attachment_among_awkward_values_arrives_equal(name: str, 
         assert w.dest.attachment(row["output"]["key"]) == b"bytes"
 
 
-@pytest.mark.parametrize("lone", [[], ["\ud83d"]], ids=["", "a lone surrogate"])
-def test_ids_that_are_awkward_arrive_once(lone: List[str], tmp_path: Path) -> None:
-    ids = [*lone, "\x00", "a\nb", "'; drop table seen; --", '"', "\\", " ", "é", "e\u0301", "\U0001f600", "x" * 2000, "A", "a"]
+def test_ids_that_are_awkward_arrive_once(tmp_path: Path) -> None:
+    ids = ["\x00", "a\nb", "'; drop table seen; --", '"', "\\", " ", "é", "e\u0301", "\U0001f600", "x" * 2000, "A", "a"]
     with world(tmp_path) as w:
         w.source.insert("project_logs", w.project, [{"id": one, "input": number} for number, one in enumerate(ids)])
         for start in range(0, 60, 10):
