@@ -59,7 +59,7 @@ class Reader:
     ) -> Iterator[Tuple[int, int, Row]]:
         """(signed key, number of the source, row) of all sources, after a place in that order."""
         streams = [self._stream(number, bounds, descending, after) for number in range(len(self.sources))]
-        return heapq.merge(*streams, key=lambda item: item[:2]) if len(streams) > 1 else streams[0]
+        return iter(heapq.merge(*streams, key=lambda item: item[:2])) if len(streams) > 1 else streams[0]
 
     def _stream(
         self, number: int, bounds: Bounds, descending: bool, after: Optional[Tuple[int, int]]
