@@ -102,6 +102,7 @@ class Api:
         self.org_name = ""  # sent as org_name and x-bt-org-name once set
         self.org_id = ""
         self.writable = writable
+        self.reads_groups = False  # a query over several objects gave rows of more than one
         self.short_pages_end = False  # a short page proved to be the end: the server does not cap pages
         self.throttle = Throttle(queries_per_minute)
         self._clock_offset_s = 0.0  # the server's clock minus ours, from the Date of its answers

@@ -18,7 +18,7 @@ from typing import Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Tup
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.batches import EncodedRow, batched
-from bt_migrate.btql import Bounds
+from bt_migrate.btql import Bounds, page_query
 from bt_migrate.canonical import DIGEST_BYTES, digest
 from bt_migrate.catalog import Catalog
 from bt_migrate.errors import ApiError, Interrupted
@@ -185,6 +185,7 @@ def _copy_members(copying: Copying, members: Sequence[Member]) -> None:
             _copy_slices(copying, members[0])
         else:
             _Stream(copying, members, 0).run()
+            _doubt_group(copying, members)
     except ApiError as error:
         if len(members) == 1:
             members[0].error = error
@@ -192,6 +193,22 @@ def _copy_members(copying: Copying, members: Sequence[Member]) -> None:
         for member in members:  # the one that is at fault must not take the others with it
             if not member.error:
                 _copy_members(copying, [member])
+
+
+def _doubt_group(copying: Copying, members: Sequence[Member]) -> None:
+    """A server that knew only the first id of a FROM would leave the others without rows and without a word: until one group has shown
+    rows of two objects, each object that seems empty is asked for alone.
+    """
+    source = copying.catalog.source
+    source.reads_groups = source.reads_groups or sum(bool(member.state.counts["fetched"]) for member in members) > 1
+    for member in members:
+        if source.reads_groups or member.error or member.state.counts["fetched"]:
+            continue
+        stream = member.stream
+        first = page_query(stream.kind.name, [stream.source_id], bounds_of(copying.catalog, stream.kind), 1)
+        if source.query(first).json:
+            member.state.slices = [{"after": None, "end": None, "done": False}]
+            _Stream(copying, [member], 0).run()
 
 
 def _copy_slices(copying: Copying, member: Member) -> None:
