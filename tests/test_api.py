@@ -174,7 +174,7 @@ def test_retry_after_of_another_failure_is_waited_for_too() -> None:
     responses.get(f"{URL}/v1/project", json=[])
     started = time.monotonic()
     client().get("/v1/project")
-    assert 0.3 <= time.monotonic() - started
+    assert time.monotonic() - started >= 0.3
 
 
 def test_a_rate_limit_stops_every_thread_of_the_organization() -> None:

@@ -168,7 +168,7 @@ def test_a_rate_that_is_given_paces_a_run_of_more_queries_than_a_minute_allows(t
         w.sandbox.btql_per_minute = 20
         began = time.monotonic()
         assert w.move(LOGS, "--fetch-limit", "25", "--btql-per-minute", "20") == 0
-        assert (refusals(w), len(queries(w)) > 20, 55 < time.monotonic() - began) == (0, True, True)
+        assert (refusals(w), len(queries(w)) > 20, time.monotonic() - began > 55) == (0, True, True)
 
 
 @pytest.mark.parametrize(
