@@ -110,7 +110,8 @@ def test_a_stream_that_was_begun_by_one_reader_is_ended_by_one(tmp_path: Path) -
         fill(w, 300)
         settings = {"MIGRATION_EVENTS_FETCH_LIMIT": "30", "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "10", "MIGRATION_CHECKPOINT_INTERVAL": "1"}
         kill = AtRequest(8, "after", 9, lambda method, path: path.endswith("/insert"))
-        ended = run_with(w, w.root, kill, program="migrate_logs", **settings)  # type: ignore[arg-type]
+        # one batch after the other, so that the first pages are in the checkpoint whatever the load
+        ended = run_with(w, w.root, kill, program="migrate_logs", MIGRATION_PRESERVE_ORDER="true", **settings)  # type: ignore[arg-type]
         assert (ended.code, edges(w)) == (-9, [(None, False)])
         assert w.move(LOGS, "--read-streams", "4", **settings) == 0
         source, dest = w.contents(LOGS, [w.project])
