@@ -58,6 +58,11 @@ def count_query(kind: str, object_ids: Sequence[str], bounds: Bounds) -> str:
     return "\n".join(["measures: count(1) as rows", f"from: {source_expression(kind, object_ids)}", *filter_lines(bounds)])
 
 
+def count_by_object_query(kind: str, id_field: str, object_ids: Sequence[str], bounds: Bounds) -> str:
+    """One row `{id_field: object id, "rows": n}` for each object that has rows."""
+    return f"dimensions: {id_field}\n{count_query(kind, object_ids, bounds)}"
+
+
 def filter_lines(bounds: Bounds) -> List[str]:
     """The filter clause, or no line at all."""
     wanted = (

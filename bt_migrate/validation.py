@@ -8,11 +8,12 @@ from collections import Counter
 from typing import Any, Dict, List, Optional, Sequence
 
 from bt_migrate.api import Api
-from bt_migrate.btql import Bounds, page_query
+from bt_migrate.btql import Bounds, count_by_object_query, page_query
 from bt_migrate.catalog import Catalog
+from bt_migrate.copy_rows import bounds_of
 from bt_migrate.errors import ApiError, NetworkError, UsageError
 from bt_migrate.prepare_objects import skip_reason
-from bt_migrate.resources import AI_SECRETS, OBJECT_RESOURCES, PROJECT_SETTINGS, ROW_KINDS, USERS
+from bt_migrate.resources import AI_SECRETS, BY_NAME, OBJECT_RESOURCES, PROJECT_SETTINGS, ROW_KINDS, USERS
 from bt_migrate.runs import readable_runs_in
 from bt_migrate.work import OBJECTS_PER_COUNT, Work, count_rows, row_object_ids
 
@@ -41,13 +42,16 @@ def validate(work: Work) -> None:
     projects = catalog.projects()
     rights = _write_right(work)
     objects = _object_counts(catalog, projects)
-    rows = {kind: _rows_per_project(work, kind, projects) for kind in ROW_KINDS if work.settings.selects(kind)}
+    kinds = [kind for kind in ROW_KINDS if work.settings.selects(kind)]
+    streams = {kind: _rows_per_stream(work, kind, projects) for kind in kinds}
+    rows = {kind: _per_project(streams[kind]) or _rows_per_project(work, kind, projects) for kind in kinds}
     result = {
         "source": _side(catalog.source),
         "destination": _side(catalog.dest),
         "write_right": rights,
         "objects": objects,
         "rows": rows,
+        "streams": streams,
         "cannot_move": _cannot_move(catalog, projects),
         "estimate": _estimate(work, rows),
         "unavailable": dict(catalog.unavailable),
@@ -101,6 +105,32 @@ def _object_counts(catalog: Catalog, projects: Sequence[dict]) -> Dict[str, Dict
             counts[resource.name] = {"": len(catalog.source_list(resource))}
         else:
             counts[resource.name] = {one["name"]: len(catalog.source_objects(resource, one["id"])) for one in projects}
+    return counts
+
+
+def _rows_per_stream(work: Work, kind: str, projects: Sequence[dict]) -> List[Dict[str, Any]]:
+    """{project, name, id, rows} of every object with rows, one query for up to 25 of them; [] where the server does not count by object."""
+    catalog, found = work.catalog, []
+    for project in projects:
+        objects = catalog.source_objects(BY_NAME[kind], project["id"]) if kind in BY_NAME else [project]
+        names = {one["id"]: one["name"] for one in objects}
+        ids = row_object_ids(work, kind, project["id"])
+        found += [{"project": project["name"], "name": names[one], "id": one, "rows": 0} for one in ids]
+    for start in range(0, len(found), OBJECTS_PER_COUNT):
+        some = {one["id"]: one for one in found[start : start + OBJECTS_PER_COUNT]}
+        query = count_by_object_query(kind, ROW_KINDS[kind].id_field, list(some), bounds_of(catalog, ROW_KINDS[kind]))
+        try:
+            for row in catalog.source.query(query).json:
+                some[row[ROW_KINDS[kind].id_field]]["rows"] = int(row["rows"])
+        except (ApiError, KeyError, TypeError, ValueError):
+            return []
+    return found
+
+
+def _per_project(streams: Sequence[Dict[str, Any]]) -> Dict[str, Optional[int]]:
+    counts: Dict[str, Optional[int]] = {}
+    for one in streams:
+        counts[one["project"]] = (counts.get(one["project"]) or 0) + one["rows"]
     return counts
 
 
@@ -182,6 +212,7 @@ def validation_lines(result: Dict[str, Any]) -> List[str]:
         lines.append(
             f"rows of {kind}: {sum(known.values()):,}{_by_project(known)}" + (f"; not counted: {len(unknown)}" if unknown else "")
         )
+        lines += [f"rows of {kind} {one['name']!r} of {one['project']!r}: {one['rows']:,}" for one in result["streams"][kind]]
     estimate = result["estimate"]
     lines.append(
         f"estimate: {estimate['rows']:,} rows, {estimate['bytes']:,} bytes, {estimate['queries']:,} queries, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any, List, Optional, Set
@@ -94,3 +95,15 @@ def test_settings_of_a_env_file_are_used_and_flags_win(tmp_path: Path) -> None:
         done = run(pair.sandbox, tmp_path / "here", "--env-file", str(tmp_path / "my.env"), "--resources", "roles")
         made = [kind for kind in ("role", "group", "dataset") if [one for one in pair.dest.objects(kind) if one.get("org_id") or kind == "dataset"]]
         assert (done.code, made, [one["name"] for one in pair.dest.objects("project")]) == (0, ["role"], ["beta"])
+
+
+def test_validation_counts_the_rows_of_each_stream(tmp_path: Path) -> None:
+    with tiny_pair() as pair:
+        assert run(pair.sandbox, tmp_path / "runs", program="validate").code == 0
+        told = json.loads((runs(tmp_path / "runs")[-1] / "run.json").read_text(encoding="utf-8"))["validation"]["streams"]
+        kinds = {"datasets": "dataset", "experiments": "experiment", "logs": "project_logs"}
+        there = {
+            kind: {one["id"]: len(pair.source.rows(name, one["id"])) for one in pair.source.objects(name.replace("project_logs", "project"))}
+            for kind, name in kinds.items()
+        }
+        assert {kind: {one["id"]: one["rows"] for one in streams} for kind, streams in told.items()} == there
