@@ -36,6 +36,7 @@ OUTAGE_DELAY_S = 0.1  # least pause in an outage, where tries have no bound
 OUTAGE_S = 180  # how long a host that has answered before may be gone
 RETRY_STATUSES = frozenset((408, 425, 429, 500, 502, 503, 504))
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
+READ_BYTES = 1 << 20  # of a body at a time
 RATE_LIMIT_TRIES = 100  # a 429 says when to come back: it is not a failure, so it has a bound of its own
 CURSOR_HEADER = "x-bt-cursor"  # of a query whose answer is a redirect
 REQUEST_ID_HEADERS = ("x-bt-internal-trace-id", "x-amzn-requestid", "x-request-id")
@@ -241,7 +242,7 @@ class Api:
         failures, rate_limited, started = 0, 0, time.monotonic()
         while True:
             try:
-                answer = self._read(self._send(method, path, params, body), method, path)
+                answer = self._read(*self._send(method, path, params, body), method, path)
                 self._proven = True
                 return answer
             except ApiError as error:
@@ -270,7 +271,10 @@ class Api:
             least = self._delay_s if failures <= self.attempts else max(self._delay_s, OUTAGE_DELAY_S)
             self._wait(max(pause, min(MAX_BACKOFF_S, least * 2 ** min(failures - 1, 16))))
 
-    def _send(self, method: str, path: str, params: Params, body: Optional[bytes]) -> requests.Response:
+    def _send(
+        self, method: str, path: str, params: Params, body: Optional[bytes]
+    ) -> Tuple[requests.Response, bytes]:
+        """The answer and its whole body."""
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -281,13 +285,14 @@ class Api:
                 self.requests_sent += 1
             response = self._session().request(
                 method, self.url + path, params=params, data=body, headers=headers, auth=self._auth, timeout=TIMEOUT_S,
-                allow_redirects=False,
+                allow_redirects=False, stream=True,
             )  # fmt: skip
             # a write is never followed: 303 would make a read of it, and its 2xx would look like success
             if response.status_code in REDIRECTS and (method == "GET" or path == "/btql"):
-                return self._follow(response)
+                response = self._follow(response)
+            content = b"".join(response.iter_content(READ_BYTES))  # `content` alone would read it in pieces of 10 KB
         log.debug("%s %s %s -> %s", self.side, method, path, response.status_code)
-        return response
+        return response, content
 
     @contextlib.contextmanager
     def _turn(self, *, query: bool) -> Iterator[None]:
@@ -305,12 +310,13 @@ class Api:
 
         The cursor stands in the header of the first answer only.
         """
+        response.close()
         cursor = response.headers.get(CURSOR_HEADER)
         target = urljoin(response.url, response.headers.get("Location", ""))
         if origin(target) == origin(self.url):
-            followed = self._session().get(target, auth=self._auth, timeout=TIMEOUT_S, allow_redirects=False)
+            followed = self._session().get(target, auth=self._auth, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
         else:
-            followed = self._session().get(target, auth=NoAuth(), timeout=TIMEOUT_S, allow_redirects=False)
+            followed = self._session().get(target, auth=NoAuth(), timeout=TIMEOUT_S, allow_redirects=False, stream=True)
         if cursor:
             followed.headers[CURSOR_HEADER] = cursor
         return followed
@@ -324,12 +330,11 @@ class Api:
         except requests.RequestException as problem:
             raise self._network_error(method, shown(signed_url), problem) from None
 
-    def _read(self, response: requests.Response, method: str, path: str) -> Answer:
+    def _read(self, response: requests.Response, content: bytes, method: str, path: str) -> Answer:
         """The decoded answer.
 
         Raises the ApiError it is, or NetworkError for a 2xx that is no JSON (cut off, or a proxy's page).
         """
-        content = response.content
         self._note_clock(response)
         if response.status_code // 100 != 2:
             request_id = next((response.headers[h] for h in REQUEST_ID_HEADERS if h in response.headers), None)

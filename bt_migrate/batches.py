@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple, TypeVar
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple, TypeVar
 
 from bt_migrate.json_text import encode
 
@@ -13,8 +12,7 @@ ROW_EXTRA_BYTES = 64  # beside a row: its comma, and in an insert of several obj
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
-class EncodedRow:
+class EncodedRow(NamedTuple):
     """One insertable row: its id, its source transaction, the JSON that is sent, and what belongs to it."""
 
     id: str

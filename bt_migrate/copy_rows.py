@@ -65,7 +65,7 @@ class Member:
         header.update(source_id=stream.source_id, dest_id=stream.dest_id)
         self.state = StreamState(path.with_name(path.name + "_state.json"), header)
         self.seen = SeenRows(self.state.sibling("_seen.sqlite3"))
-        self.resuming = not self.seen.is_empty()
+        self.resuming = self.seen.holds_rows()
         self.error: Optional[ApiError] = None
 
     def close(self, seconds: float) -> None:
@@ -361,13 +361,13 @@ class _Stream:
                 elif row["id"] in before and not outcome:
                     judged = _judge(encoded, out, before[row["id"]], self.catalog.dest.org_id)
                     if judged == UPDATED:
-                        sending.append(replace(encoded, outcome=UPDATED, repairs=bool(encoded.attachments)))
+                        sending.append(encoded._replace(outcome=UPDATED, repairs=bool(encoded.attachments)))
                         continue
                     counts[judged] += 1
                     if judged == DIFFERS:
                         notes.add("row_differs", row["id"])
                 else:
-                    sending.append(replace(encoded, outcome=UPDATED) if outcome else encoded)
+                    sending.append(encoded._replace(outcome=UPDATED) if outcome else encoded)
         return sending
 
     def _by_member(self, page: Page) -> Dict[str, List[dict]]:

@@ -7,7 +7,7 @@ replace themselves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from bt_migrate.api import Api
@@ -66,7 +66,7 @@ class Inserter:
         body = keep_source_keys(row.body, failures, self.dest.org_id) if failures else row.body
         if row.repairs and len(failures) == len({one["key"] for one in row.attachments}):
             return row  # nothing could be mended
-        return replace(row, body=body, attachments=(), spills=())
+        return row._replace(body=body, attachments=(), spills=())
 
     def _insert(self, rows: List[Tuple[int, EncodedRow]], done: Delivered) -> None:
         """Insert (position, row) pairs; outcomes and errors go into `done`."""
