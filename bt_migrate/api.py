@@ -271,9 +271,7 @@ class Api:
             least = self._delay_s if failures <= self.attempts else max(self._delay_s, OUTAGE_DELAY_S)
             self._wait(max(pause, min(MAX_BACKOFF_S, least * 2 ** min(failures - 1, 16))))
 
-    def _send(
-        self, method: str, path: str, params: Params, body: Optional[bytes]
-    ) -> Tuple[requests.Response, bytes]:
+    def _send(self, method: str, path: str, params: Params, body: Optional[bytes]) -> Tuple[requests.Response, bytes]:
         """The answer and its whole body."""
         headers = {"Accept": "application/json"}
         if body is not None:

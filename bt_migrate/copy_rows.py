@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
-from bt_migrate.batches import EncodedRow, batched
+from bt_migrate.batches import EncodedRow, batched, held_bytes
 from bt_migrate.btql import Bounds, page_query
 from bt_migrate.canonical import DIGEST_BYTES, digest
 from bt_migrate.catalog import Catalog
@@ -38,6 +38,9 @@ STREAMS_AT_ONCE = 4
 OBJECTS_PER_GROUP = 25  # ids in one FROM
 MAX_ATTACHMENT_GUESSES = 256  # combinations that are tried for one row
 SLICES_PER_READER = 8  # so that readers end together although rows are not spread evenly over the keys
+
+
+Accepted = Dict[str, Tuple[list, list]]  # by source object: (SeenRows.record's rows, and what they wait for)
 
 
 @dataclass(frozen=True)
@@ -295,7 +298,7 @@ class _Stream:
         self.outgoing = Outgoing(self.catalog, self.kind)
         self.in_flight: Deque[Batch] = deque()
         self.page = PageEnd("")  # what the batches that are being committed add to their page
-        self.unrecorded: List[Delivered] = []  # delivered rows of the last page: its checkpoint is about to say so
+        self.unrecorded: List[Accepted] = []  # delivered rows of the last page: its checkpoint is about to say so
         self.batches_since_save, self.saved_at, self.told_at = 0, time.monotonic(), time.monotonic()
 
     def run(self) -> None:
@@ -332,7 +335,7 @@ class _Stream:
         rows = self._rows_to_send(page, end)
         batches = list(batched(rows, self.settings.insert_batch_size, self.settings.max_batch_bytes)) or [()]
         for number, batch in enumerate(batches, 1):
-            size = sum(len(row.body) for row in batch)
+            size = sum(held_bytes(row) for row in batch)
             self.copying.add_bytes(size)
             result = self.copying.pool.submit(self.inserter.deliver, batch)
             self.in_flight.append(Batch(result, size, page.last, end if number == len(batches) else None))
@@ -392,38 +395,46 @@ class _Stream:
         self.copying.add_bytes(-batch.size)
         for object_id, error in done.errors.items():
             self.members[object_id].error = error
-        for row, (outcome, reason) in zip(done.rows, done.outcomes):
-            counts, notes = self.page.of(row.object_id)
-            if outcome:
-                counts[outcome] += 1
-                counts["bytes"] += len(row.body) if outcome != FAILED else 0
-            if outcome == FAILED:
-                self._record_refused(row, reason, notes)
+        accepted = self._count(done)
         for object_id, row_id, key, reason in done.not_copied:
             self.page.of(object_id)[1].add("attachment_not_copied", row_id, detail=reason, ref=key)
         for object_id, row_id, reason in done.refused_comments:
             self.page.of(object_id)[1].add("comment_refused", row_id, detail=reason[:80])
-        self._remember(done, only_waiting=batch.last)
+        self._remember(accepted, only_waiting=batch.last)
+        if batch.last:
+            self.unrecorded.append(accepted)
         self.batches_since_save += 1
         if batch.page is not None:
             self._close_page(batch.page)
 
-    def _remember(self, done: Delivered, *, only_waiting: bool) -> None:
-        """Commit what was delivered, by object. After the last page the checkpoint itself says so, right behind."""
-        if only_waiting:
-            self.unrecorded.append(done)
-        keep_rows = self.settings.use_seen_db and not only_waiting
-        by_object: Dict[str, Tuple[list, list]] = {}
+    def _count(self, done: Delivered) -> Accepted:
+        """Count the outcomes of a batch; gives back what the destination has accepted of it."""
+        accepted: Accepted = {}
         left = {(object_id, row_id) for object_id, row_id, _, _ in done.not_copied}
-        for row, (outcome, _) in zip(done.rows, done.outcomes):
-            # What is not as it should be is met again by a resumed run, which tells it again.
-            if outcome and outcome != FAILED and (row.object_id, row.id) not in left:
-                seen, waiting = by_object.setdefault(row.object_id, ([], []))
-                seen.append((row.object_id, row.id, row.xact, outcome))
-                waiting.extend((row.object_id, row.id, *entry) for entry in row.deferred)
-        for object_id, (seen, waiting) in by_object.items():
-            if keep_rows or waiting:
-                self.members[object_id].seen.record(seen if self.settings.use_seen_db else [], waiting)
+        object_id = None
+        for row, (outcome, reason) in zip(done.rows, done.outcomes):
+            if row.object_id != object_id:
+                object_id = row.object_id
+                counts, notes = self.page.of(object_id)
+                rows, waiting = accepted.setdefault(object_id, ([], []))
+            if not outcome:
+                continue
+            counts[outcome] += 1
+            if outcome == FAILED:
+                self._record_refused(row, reason, notes)
+                continue
+            counts["bytes"] += len(row.body)
+            if (object_id, row.id) not in left:  # what is not as it should be is met again by a resumed run, which tells it again
+                rows.append((object_id, row.id, row.xact, outcome))
+                waiting.extend((object_id, row.id, *entry) for entry in row.deferred)
+        return accepted
+
+    def _remember(self, accepted: Accepted, *, only_waiting: bool) -> None:
+        """Commit what was delivered, by object. After the last page the checkpoint itself says so, right behind."""
+        keep_rows = self.settings.use_seen_db and not only_waiting
+        for object_id, (rows, waiting) in accepted.items():
+            if rows and (keep_rows or waiting):
+                self.members[object_id].seen.record(rows if self.settings.use_seen_db else [], waiting)
 
     def _close_page(self, end: PageEnd) -> None:
         """All rows up to the end of the page have their outcome: move the checkpoints, write them from time to time."""

@@ -101,6 +101,7 @@ class Outgoing:
         deferred: List[Tuple[str, str, str, str]] = []
         attachments: List[Dict[str, Any]] = []
         spills: List[Tuple[str, str, bytes]] = []
+        comments: List[bytes] = []
         if may_hold_references(out) or self._names_source(body):
             deferred = self._rewrite(out, notes)
             body = write(out)
@@ -111,19 +112,18 @@ class Outgoing:
             body = write(out)
         if len(body) > self._max_row_bytes:
             spills, body = self._spill(out, object_id, body, write, notes)
-        comments = []
-        for record in (comment_record(row["id"], one) for one in row.get(COMMENTS) or ()):
+        for comment in row.get(COMMENTS) or ():
+            record = comment_record(row["id"], comment)
             if record:
                 comments.append(encode(record))
             else:
                 notes.add("row_field_not_carried", row["id"], COMMENTS)
-        return (
-            EncodedRow(
-                row["id"], xact_of(row.get("_xact_id")), body, object_id, attachments=tuple(attachments), spills=tuple(spills),
-                comments=tuple(comments), deferred=tuple(deferred),
-            ),
-            out,
-        )  # fmt: skip
+        encoded = EncodedRow(row["id"], xact_of(row.get("_xact_id")), body, object_id)
+        if attachments or spills or comments or deferred:
+            encoded = encoded._replace(
+                attachments=tuple(attachments), spills=tuple(spills), comments=tuple(comments), deferred=tuple(deferred)
+            )
+        return encoded, out
 
     def _names_source(self, body: bytes) -> bool:
         """Whether an id of the source may be in it; a wrong yes costs a closer look."""

@@ -247,7 +247,9 @@ class SeenRows:
 
     def outcomes_of(self, object_id: str, ids: Sequence[str]) -> Dict[str, Tuple[int, str]]:
         """row id -> (transaction, outcome) of those that are recorded; what was recorded last counts."""
-        return {row[0]: (row[1], row[2]) for row in self._of("id, xact, outcome from delivered", object_id, ids, "order by rowid")}
+        return {
+            row[0]: (row[1], row[2]) for row in self._of("id, xact, outcome from delivered", object_id, ids, "order by rowid")
+        }
 
     def before(self, object_id: str, ids: Sequence[str]) -> Dict[str, bytes]:
         """row id -> digest of the row that the destination had before this run."""
@@ -256,7 +258,9 @@ class SeenRows:
     def _of(self, what: str, object_id: str, ids: Sequence[str], order: str = "") -> Iterator[tuple]:
         for start in range(0, len(ids), 500):  # SQLite takes 999 parameters by default
             some = ids[start : start + 500]
-            yield from self._rows(f"select {what} where object = ? and id in ({','.join('?' * len(some))}) {order}", (object_id, *some))
+            yield from self._rows(
+                f"select {what} where object = ? and id in ({','.join('?' * len(some))}) {order}", (object_id, *some)
+            )
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> List[tuple]:
         if self._db is None:
