@@ -47,10 +47,10 @@ def page_query(kind: str, object_ids: Sequence[str], bounds: Bounds, limit: int)
     return "\n".join([*lines, "sort: _pagination_key asc", f"limit: {limit}"])
 
 
-def edge_query(kind: str, object_ids: Sequence[str], bounds: Bounds, direction: str) -> str:
-    """The first ("asc") or last ("desc") key inside the bounds."""
+def last_key_query(kind: str, object_ids: Sequence[str], bounds: Bounds) -> str:
+    """The last key inside the bounds."""
     lines = ["select: _pagination_key", f"from: {source_expression(kind, object_ids)}", *filter_lines(bounds)]
-    return "\n".join([*lines, f"sort: _pagination_key {direction}", "limit: 1"])
+    return "\n".join([*lines, "sort: _pagination_key desc", "limit: 1"])
 
 
 def count_query(kind: str, object_ids: Sequence[str], bounds: Bounds) -> str:

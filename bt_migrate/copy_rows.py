@@ -23,11 +23,11 @@ from bt_migrate.canonical import DIGEST_BYTES, digest
 from bt_migrate.catalog import Catalog
 from bt_migrate.errors import ApiError, Interrupted
 from bt_migrate.insert_rows import Delivered, Inserter
-from bt_migrate.keys import key_slices
 from bt_migrate.outgoing import Notes, Outgoing, keep_source_keys
-from bt_migrate.read_rows import Page, ReadAhead, key_range, pages
+from bt_migrate.read_rows import Page, ReadAhead, last_key, pages
 from bt_migrate.resources import ROW_KINDS, RowKind
 from bt_migrate.rows import COMMENTS, insertable_row
+from bt_migrate.slices import KeyRange, Slices
 from bt_migrate.state import CREATED, DIFFERS, FAILED, FOUND, UPDATED, SeenRows, StreamState, append_line
 
 log = logging.getLogger("bt_migrate.rows")
@@ -37,7 +37,6 @@ PROGRESS_S = 10.0  # between two progress lines of one stream
 STREAMS_AT_ONCE = 4
 OBJECTS_PER_GROUP = 25  # ids in one FROM
 MAX_ATTACHMENT_GUESSES = 256  # combinations that are tried for one row
-SLICES_PER_READER = 8  # so that readers end together although rows are not spread evenly over the keys
 
 
 Accepted = Dict[str, Tuple[list, list]]  # by source object: (SeenRows.record's rows, and what they wait for)
@@ -218,34 +217,37 @@ def _copy_slices(copying: Copying, member: Member) -> None:
     """One object, in slices of its key range where several readers were asked for; a resumed run keeps its slices."""
     settings, state = copying.catalog.settings, member.state
     readers = 1 if settings.preserve_order else settings.read_streams
-    if readers > 1 and state.slices == [{"after": None, "end": None, "done": False}]:
-        _cut(copying, member, readers * SLICES_PER_READER)
-    open_slices = [number for number, one in enumerate(state.slices) if not one["done"]]
-    if len(open_slices) <= 1:
-        for number in open_slices:
-            _Stream(copying, [member], number).run()
+    if readers == 1:
+        for number, one in enumerate(state.slices):
+            if not one["done"]:
+                _Stream(copying, [member], number).run()
         return
-    with ThreadPoolExecutor(readers, thread_name_prefix="slice") as pool:
-        futures = [pool.submit(_run_slice, copying, member, number) for number in open_slices]
+    slices = Slices(state, copying.check)
+    with ThreadPoolExecutor(readers + 1, thread_name_prefix="slice") as pool:
+        futures = [pool.submit(_run_slices, copying, member, slices) for _ in range(readers)]
+        if state.slices[-1]["end"] is None:
+            futures.append(pool.submit(_set_mark, copying, member, slices))
     errors = [error for error in (future.exception() for future in futures) if error is not None]
     errors.sort(key=lambda error: (isinstance(error, Interrupted), isinstance(error, ApiError)))  # what ends the run first
     if errors:
         raise errors[0]
 
 
-def _run_slice(copying: Copying, member: Member, number: int) -> None:
-    copying.check()
-    if not member.error:
-        _Stream(copying, [member], number).run()
+def _run_slices(copying: Copying, member: Member, slices: Slices) -> None:
+    """One reader: a slice, and another, until nothing is left."""
+    while True:
+        with slices.one() as taken:
+            if taken is None:
+                return
+            _Stream(copying, [member], *taken).run()
 
 
-def _cut(copying: Copying, member: Member, count: int) -> None:
-    """Cut the object's keys into slices under one upper mark: the last key that there is now."""
+def _set_mark(copying: Copying, member: Member, slices: Slices) -> None:
+    """Ask for the last key that there is now, while the first page is read."""
     stream = member.stream
-    edges = key_range(copying.catalog.source, stream.kind.name, [stream.source_id], bounds_of(copying.catalog, stream.kind))
-    if edges and edges[0] < edges[1]:
-        member.state.slices = [{"after": above, "end": upto, "done": False} for above, upto in key_slices(*edges, count)]
-        member.state.save()
+    last = last_key(copying.catalog.source, stream.kind.name, [stream.source_id], bounds_of(copying.catalog, stream.kind))
+    if last is not None:
+        slices.mark(last)
 
 
 def bounds_of(catalog: Catalog, kind: RowKind) -> Bounds:
@@ -288,8 +290,10 @@ class _Stream:
     Lives in one thread; only the inserter runs in the pool.
     """
 
-    def __init__(self, copying: Copying, members: Sequence[Member], number: int) -> None:
-        self.copying, self.catalog, self.number = copying, copying.catalog, number
+    def __init__(
+        self, copying: Copying, members: Sequence[Member], number: int, key_range: Optional[KeyRange] = None
+    ) -> None:
+        self.copying, self.catalog, self.number, self.key_range = copying, copying.catalog, number, key_range
         self.kind = members[0].stream.kind
         self.members = {member.stream.source_id: member for member in members}
         self.settings = self.catalog.settings.rows(self.kind.name)
@@ -307,14 +311,19 @@ class _Stream:
         starts = [one["after"] for one in slices]
         start = None if None in starts else min(starts)  # members of a group that are further on skip what they have
         bounds = replace(bounds_of(self.catalog, self.kind), after_key=start, end_key=slices[0]["end"])
-        source = pages(self.catalog.source, self.kind.name, list(self.members), bounds, limit=self.settings.fetch_limit)
+        source = pages(
+            self.catalog.source, self.kind.name, list(self.members), bounds, limit=self.settings.fetch_limit, key_range=self.key_range
+        )
         with ReadAhead(source) as ahead:
             try:
                 for page in ahead:
                     self.copying.check()
                     if all(member.error for member in self.members.values()):
                         break
-                    self._send(page)
+                    if page:
+                        self._send(page, ahead)
+                    else:
+                        self._commit_finished()
                 while self.in_flight:
                     self._commit_first()
             except BaseException:
@@ -322,14 +331,17 @@ class _Stream:
                 raise
         for member in self.members.values():
             if not member.error:
-                member.state.slices[self.number]["done"] = True
+                with member.state.lock:
+                    member.state.slices[self.number]["done"] = True
+                    if len(member.state.slices) > 1:
+                        member.state.save()
         errors = [member.error for member in self.members.values() if member.error]
         if len(errors) == len(self.members) == 1:
             raise errors[0]
 
     # -- sending
 
-    def _send(self, page: Page) -> None:
+    def _send(self, page: Page, ahead: ReadAhead) -> None:
         """Cut a page into batches of bytes and hand them to the pool; commit what is finished meanwhile."""
         end = PageEnd(page.end_key)
         rows = self._rows_to_send(page, end)
@@ -338,9 +350,13 @@ class _Stream:
             size = sum(held_bytes(row) for row in batch)
             self.copying.add_bytes(size)
             result = self.copying.pool.submit(self.inserter.deliver, batch)
+            result.add_done_callback(ahead.poke)
             self.in_flight.append(Batch(result, size, page.last, end if number == len(batches) else None))
-            while self.in_flight and (self.in_flight[0].result.done() or self._must_wait()):
-                self._commit_first()
+            self._commit_finished()
+
+    def _commit_finished(self) -> None:
+        while self.in_flight and (self.in_flight[0].result.done() or self._must_wait()):
+            self._commit_first()
 
     def _must_wait(self) -> bool:
         settings = self.catalog.settings

@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Deque, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.api import CURSOR_HEADER, RETRY_STATUSES, Answer, Api, looks_capped
-from bt_migrate.btql import MAX_LIMIT, MIN_LIMIT, Bounds, edge_query, page_query, smaller_limit
+from bt_migrate.btql import MAX_LIMIT, MIN_LIMIT, Bounds, last_key_query, page_query, smaller_limit
 from bt_migrate.errors import ApiError, NetworkError
 from bt_migrate.keys import key_seconds
+from bt_migrate.slices import KeyRange
 
 log = logging.getLogger("bt_migrate.rows")
 
@@ -34,16 +35,20 @@ class Page:
     plain: bool = False  # see json_text.decode
 
 
-def pages(api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds, *, limit: int) -> Iterator[Page]:
+def pages(
+    api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds, *, limit: int, key_range: Optional[KeyRange] = None
+) -> Iterator[Page]:
     """All rows inside the bounds, page by page. A page never ends between two rows of one key: none is skipped or repeated by
     paging.
 
     A short page without a cursor is the end; where its size is a round number the server may cap pages, and is asked once more.
-    A stream that grows while it is read ends at what was there when it was begun.
+    A stream that grows while it is read ends at what was there when it was begun. `key_range`: a slice whose end may come nearer.
     """
     most = now = min(limit, MAX_LIMIT)
     good, began, doubted, held, widened = 0, api.server_seconds(), 0, 0, False
     while True:
+        if key_range is not None:
+            bounds = replace(bounds, end_key=key_range.end)
         answer = _query(api, kind, object_ids, bounds, now, smaller_helps=now > MIN_LIMIT and not widened)
         if answer is None:
             now, good = smaller_limit(now), 0
@@ -61,8 +66,11 @@ def pages(api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds, *, lim
             # Objects that were written together share keys: all rows of this one are needed, or (an error) each object read alone.
             now, doubted, widened = min(MAX_LIMIT, len(rows) * 2), 0, True
             continue
+        if key_range is not None:
+            inside = key_range.take([row.get("_pagination_key") or "" for row in rows])
+            rows, ended = rows[:inside], ended or inside < len(rows)
         if rows:
-            page = _page(api, answer, ended, bounds.after_key)
+            page = _page(api, rows, answer.plain, ended, bounds.after_key)
             held = len(rows) - len(page.rows)
             bounds = bounds.after(page.end_key)
             yield page
@@ -97,8 +105,7 @@ def _is_new(api: Api, rows: List[dict], began: float) -> bool:
     return began + CLOCK_SLACK_S < taken_in <= api.server_seconds() + CLOCK_SLACK_S
 
 
-def _page(api: Api, answer: Answer, ended: bool, after_key: Optional[str]) -> Page:
-    rows: List[dict] = answer.json
+def _page(api: Api, rows: List[dict], plain: bool, ended: bool, after_key: Optional[str]) -> Page:
     keys: List[str] = [row.get("_pagination_key") or "" for row in rows]
     if not all(keys):
         raise NetworkError(f"{api.side}: rows come without _pagination_key; this data plane is too old to be read in order")
@@ -107,15 +114,13 @@ def _page(api: Api, answer: Answer, ended: bool, after_key: Optional[str]) -> Pa
         raise NetworkError(f"{api.side}: pages do not advance beyond {after_key}; the server ignores the filter or the sort")
     if not ended and keys[0] != last:  # rows of the last key may go on in the next page: they are read again as a whole
         rows = [row for row, key in zip(rows, keys) if key != last]
-    return Page(rows, rows[-1]["_pagination_key"], ended, answer.plain)
+    return Page(rows, rows[-1]["_pagination_key"], ended, plain)
 
 
-def key_range(api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds) -> Optional[Tuple[str, str]]:
-    """First and last key inside the bounds, None where there are no rows. Two queries."""
-    edges = [api.query(edge_query(kind, object_ids, bounds, direction)).json for direction in ("asc", "desc")]
-    if not edges[0] or not edges[1]:
-        return None
-    return edges[0][0]["_pagination_key"], edges[1][0]["_pagination_key"]
+def last_key(api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds) -> Optional[str]:
+    """The last key inside the bounds, None where there are no rows. One query."""
+    rows = api.query(last_key_query(kind, object_ids, bounds)).json
+    return rows[0]["_pagination_key"] if rows else None
 
 
 class ReadAhead:
@@ -129,6 +134,7 @@ class ReadAhead:
         self._ready: Deque[Tuple[Optional[Page], Optional[BaseException]]] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._poked = False
         self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
 
     def __enter__(self) -> ReadAhead:
@@ -140,12 +146,22 @@ class ReadAhead:
             self._closed = True
             self._changed.notify_all()
 
-    def __iter__(self) -> Iterator[Page]:
+    def poke(self, *_: Any) -> None:
+        """Make the iteration give None once, for a consumer that has something else to do meanwhile."""
+        with self._changed:
+            self._poked = True
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[Optional[Page]]:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: bool(self._ready))
-                page, error = self._ready.popleft()
+                self._changed.wait_for(lambda: bool(self._ready) or self._poked)
+                poked, self._poked = self._poked, False
+                page, error = (None, None) if poked else self._ready.popleft()
                 self._changed.notify_all()
+            if poked:
+                yield None
+                continue
             if error is not None:
                 raise error
             if page is None:
