@@ -16,7 +16,7 @@ import zlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -134,11 +134,16 @@ class Api:
     def get(self, path: str, params: Params = None) -> Json:
         return self._call("GET", path, params=params).json
 
-    def query(self, text: str, *, retry_statuses: frozenset = RETRY_STATUSES) -> Answer:
-        """Run BTQL. `json` is the list of rows; `headers` holds the cursor under CURSOR_HEADER where more rows remain."""
+    def query(
+        self, text: str, *, retry_statuses: frozenset = RETRY_STATUSES, early: Optional[Callable[[bytes], None]] = None
+    ) -> Answer:
+        """Run BTQL. `json` is the list of rows; `headers` holds the cursor under CURSOR_HEADER where more rows remain.
+
+        `early` is called with the bytes of an answer that is about to be decoded.
+        """
         # brainstore_realtime: rows that are not indexed yet are wanted too (the official SDK sends it with each fetch)
         body = encode({"query": text, "fmt": "json", "brainstore_realtime": True})
-        answer = self._call("POST", "/btql", body=body, retry_statuses=retry_statuses)
+        answer = self._call("POST", "/btql", body=body, retry_statuses=retry_statuses, early=early)
         rows = answer.json.get("data") if isinstance(answer.json, dict) else None
         if not isinstance(rows, list):
             raise NetworkError(f"{self.side}: the answer to a query has no rows in it; is {self.url} a Braintrust API?")
@@ -233,6 +238,7 @@ class Api:
         params: Params = None,
         body: Optional[bytes] = None,
         retry_statuses: frozenset = RETRY_STATUSES,
+        early: Optional[Callable[[bytes], None]] = None,
     ) -> Answer:
         """Send until answered. Every request of this tool is safe to send twice: reads are, creating an existing natural key
         gives back the existing object, rows carry their ids and replace themselves, PATCH and PUT say what is to be.
@@ -242,7 +248,10 @@ class Api:
         failures, rate_limited, started = 0, 0, time.monotonic()
         while True:
             try:
-                answer = self._read(*self._send(method, path, params, body), method, path)
+                response, content = self._send(method, path, params, body)
+                if early is not None and response.ok:
+                    early(content)
+                answer = self._read(response, content, method, path)
                 self._proven = True
                 return answer
             except ApiError as error:

@@ -41,16 +41,10 @@ class Bounds:
         return replace(self, after_key=key)
 
 
-def page_query(kind: str, object_ids: Sequence[str], bounds: Bounds, limit: int) -> str:
-    """All fields of the next `limit` rows inside the bounds, in key order."""
+def page_query(kind: str, object_ids: Sequence[str], bounds: Bounds, limit: int, *, newest_first: bool = False) -> str:
+    """All fields of the next `limit` rows inside the bounds, in key order; or of the last ones."""
     lines = ["select: *", f"from: {source_expression(kind, object_ids)}", *filter_lines(bounds)]
-    return "\n".join([*lines, "sort: _pagination_key asc", f"limit: {limit}"])
-
-
-def last_key_query(kind: str, object_ids: Sequence[str], bounds: Bounds) -> str:
-    """The last key inside the bounds."""
-    lines = ["select: _pagination_key", f"from: {source_expression(kind, object_ids)}", *filter_lines(bounds)]
-    return "\n".join([*lines, "sort: _pagination_key desc", "limit: 1"])
+    return "\n".join([*lines, f"sort: _pagination_key {'desc' if newest_first else 'asc'}", f"limit: {limit}"])
 
 
 def count_query(kind: str, object_ids: Sequence[str], bounds: Bounds) -> str:

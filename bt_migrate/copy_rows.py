@@ -24,7 +24,7 @@ from bt_migrate.catalog import Catalog
 from bt_migrate.errors import ApiError, Interrupted
 from bt_migrate.insert_rows import Delivered, Inserter
 from bt_migrate.outgoing import Notes, Outgoing, keep_source_keys
-from bt_migrate.read_rows import Page, ReadAhead, last_key, pages
+from bt_migrate.read_rows import Page, ReadAhead, last_page, pages
 from bt_migrate.resources import ROW_KINDS, RowKind
 from bt_migrate.rows import COMMENTS, insertable_row
 from bt_migrate.slices import KeyRange, Slices
@@ -226,7 +226,7 @@ def _copy_slices(copying: Copying, member: Member) -> None:
     with ThreadPoolExecutor(readers + 1, thread_name_prefix="slice") as pool:
         futures = [pool.submit(_run_slices, copying, member, slices) for _ in range(readers)]
         if state.slices[-1]["end"] is None:
-            futures.append(pool.submit(_set_mark, copying, member, slices))
+            futures.append(pool.submit(_copy_last_page, copying, member, slices))
     errors = [error for error in (future.exception() for future in futures) if error is not None]
     errors.sort(key=lambda error: (isinstance(error, Interrupted), isinstance(error, ApiError)))  # what ends the run first
     if errors:
@@ -242,12 +242,15 @@ def _run_slices(copying: Copying, member: Member, slices: Slices) -> None:
             _Stream(copying, [member], *taken).run()
 
 
-def _set_mark(copying: Copying, member: Member, slices: Slices) -> None:
-    """Ask for the last key that there is now, while the first page is read."""
-    stream = member.stream
-    last = last_key(copying.catalog.source, stream.kind.name, [stream.source_id], bounds_of(copying.catalog, stream.kind))
-    if last is not None:
-        slices.mark(last)
+def _copy_last_page(copying: Copying, member: Member, slices: Slices) -> None:
+    """While the first page is read, the last one: its end is the upper mark, behind which nothing is read."""
+    catalog, kind = copying.catalog, member.stream.kind
+    bounds, limit = bounds_of(catalog, kind), catalog.settings.rows(kind.name).fetch_limit
+    page = last_page(catalog.source, kind.name, member.stream.source_id, bounds, limit=limit)
+    if page is not None:
+        with slices.last(page.begin_key, page.end_key) as number:
+            if number is not None:
+                _Stream(copying, [member], number).run(iter([page]))
 
 
 def bounds_of(catalog: Catalog, kind: RowKind) -> Bounds:
@@ -305,13 +308,13 @@ class _Stream:
         self.unrecorded: List[Accepted] = []  # delivered rows of the last page: its checkpoint is about to say so
         self.batches_since_save, self.saved_at, self.told_at = 0, time.monotonic(), time.monotonic()
 
-    def run(self) -> None:
-        """Copy to the end. Whatever happens, what is in flight is finished and committed first."""
+    def run(self, source: Optional[Iterator[Page]] = None) -> None:
+        """Copy to the end, or the pages given. Whatever happens, what is in flight is finished and committed first."""
         slices = [member.state.slices[self.number] for member in self.members.values()]
         starts = [one["after"] for one in slices]
         start = None if None in starts else min(starts)  # members of a group that are further on skip what they have
         bounds = replace(bounds_of(self.catalog, self.kind), after_key=start, end_key=slices[0]["end"])
-        source = pages(
+        source = source or pages(
             self.catalog.source, self.kind.name, list(self.members), bounds, limit=self.settings.fetch_limit, key_range=self.key_range
         )
         with ReadAhead(source) as ahead:

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 from bt_migrate.keys import key_number, key_slices, pagination_key
 from bt_migrate.state import StreamState
 
-LEAST_PAGES = 2.5  # to come, one of them on its way, that are worth to be shared
+LEAST_PAGES = 2.1  # to come, one of them on its way, that are worth to be shared
 LUMP_PAGES = 8  # that a reader keeps where rows lie in lumps, so that the other one starts inside the lump
 POLL_S = 0.5
 
@@ -24,13 +24,18 @@ class KeyRange:
     """The keys of one slice while it is read. Its end may come nearer. Everything happens under the lock of the checkpoint."""
 
     def __init__(self, part: Dict[str, Any], changed: threading.Condition) -> None:
-        self._part, self._changed = part, changed
+        self.part, self._changed = part, changed
         self._page: Optional[Tuple[str, str]] = None  # first and last key of the last page
-        self.rows = 0
+        self.rows = 0  # that were read
+
+    @property
+    def position(self) -> str:
+        """The key up to which it was read."""
+        return self._page[1] if self._page else self.part["after"] or ""
 
     @property
     def end(self) -> Optional[str]:
-        return self._part["end"]
+        return self.part["end"]
 
     def take(self, keys: Sequence[str]) -> int:
         """How many of the rows that were read, of these ascending keys, are in the slice; they are its reader's from now on."""
@@ -59,7 +64,7 @@ class KeyRange:
         page = last - first + 1
         kept = last + page + int(min((end - last - page) / parts, most_pages * page))
         others = key_slices(pagination_key(kept + 1), self.end, parts - 1)
-        self._part["end"] = pagination_key(kept)
+        self.part["end"] = pagination_key(kept)
         return [{"after": above, "end": upto, "done": False} for above, upto in others]
 
 
@@ -75,12 +80,28 @@ class Slices:
         self._lumps = False  # a slice had no rows: they do not lie evenly
         self._stopped = False
 
-    def mark(self, last_key: str) -> None:
-        """The upper mark: nothing behind it is read. The one slice that there is ends with it."""
+    @contextlib.contextmanager
+    def last(self, begin_key: str, end_key: str) -> Iterator[Optional[int]]:
+        """Set the upper mark, behind which nothing is read, for who has read the last page already: its keys become a slice of
+        their own, whose number is given, unless the reader of the one slice that there was has come so far.
+        """
         with self._changed:
-            if self._state.slices[-1]["end"] is None:
-                self._state.slices[-1]["end"] = last_key
+            state, behind = self._state, KeyRange({"after": begin_key, "end": end_key, "done": False}, self._changed)
+            first = state.slices[-1]
+            beyond = first["done"] or any(one.position >= begin_key for one in self._read.values())
+            first["end"] = end_key if beyond else begin_key
+            number = None
+            if not beyond:
+                number = len(state.slices)
+                state.slices.append(behind.part)
+                behind.take([end_key])
+                self._read[number] = behind
             self._changed.notify_all()
+        if number is None:
+            yield None
+            return
+        with self._left(number):
+            yield number
 
     @contextlib.contextmanager
     def one(self) -> Iterator[Optional[Tuple[int, KeyRange]]]:
@@ -91,13 +112,22 @@ class Slices:
         if number is None:
             yield None
             return
-        try:
+        with self._left(number):
             yield number, self._read[number]
+
+    @contextlib.contextmanager
+    def _left(self, number: int) -> Iterator[None]:
+        """A slice is read inside."""
+        try:
+            yield
         except BaseException:
             self._stopped = True
             raise
         finally:
-            self._leave(number)
+            with self._changed:
+                left = self._read.pop(number)
+                self._lumps = self._lumps or not left.rows
+                self._changed.notify_all()
 
     def _next(self) -> Optional[int]:
         with self._changed:
@@ -118,18 +148,13 @@ class Slices:
             finally:
                 self._idle -= 1
 
-    def _leave(self, number: int) -> None:
-        with self._changed:
-            left = self._read.pop(number)
-            self._lumps = self._lumps or not left.rows
-            self._changed.notify_all()
-
     def _share(self) -> None:
         """Cut the slice that has most to come among its reader and those who have nothing to do."""
-        most = max(self._read.values(), key=KeyRange.pages_left, default=None)
-        if most is None or most.pages_left() < LEAST_PAGES:
+        shareable = [one for one in self._read.values() if one.pages_left() >= LEAST_PAGES]
+        if not shareable:
             return
-        parts = 1 + math.ceil(self._idle / len(self._read))
+        most = max(shareable, key=KeyRange.pages_left)
+        parts = 1 + math.ceil(self._idle / len(shareable))
         for part in most.cut(parts, LUMP_PAGES if self._lumps else math.inf):
             self._open.append(len(self._state.slices))
             self._state.slices.append(part)

@@ -11,7 +11,6 @@ from bt_migrate.btql import (
     Bounds,
     count_query,
     filter_lines,
-    last_key_query,
     page_query,
     quoted,
     rate_in,
@@ -93,13 +92,13 @@ def test_the_rest_behind_a_key_keeps_all_other_bounds() -> None:
     )
 
 
-def test_the_last_key_is_asked_for_without_its_row() -> None:
-    assert last_key_query("logs", ["a"], Bounds(AFTER)) == (
-        "select: _pagination_key\n"
+def test_the_last_rows_are_asked_for_in_descending_order() -> None:
+    assert page_query("logs", ["a"], Bounds(AFTER), 7, newest_first=True) == (
+        "select: *\n"
         "from: project_logs('a') spans\n"
         f"filter: created >= '{AFTER}'\n"
         "sort: _pagination_key desc\n"
-        "limit: 1"
+        "limit: 7"
     )
 
 
