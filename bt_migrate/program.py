@@ -6,6 +6,7 @@ The one place where errors become a line and an exit code.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import logging
 import signal
@@ -33,6 +34,7 @@ Step = Tuple[str, Callable[[Work], None]]  # the phase's name and what it does
 
 # Pages are hundreds of thousands of values without cycles: looking through them again and again is a sixth of the CPU time.
 GC_THRESHOLD = (100_000, 20, 100)
+M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
 def run_program(
@@ -46,8 +48,7 @@ def run_program(
 
     `environ` takes the place of the environment and of `.env`.
     """
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLD)
+    _suit_to_rows()
     flags = flags_of(make_parser(command, description), argv)
     try:
         settings = load_settings(flags, environ)
@@ -65,6 +66,15 @@ def run_program(
         return _told(error)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _suit_to_rows() -> None:
+    """Settings of the interpreter and of the C library for a program that takes large pages apart in several threads."""
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
+    with contextlib.suppress(Exception):  # a library without it (musl, macOS) does without
+        # One heap for all threads: each would keep what it freed of its largest page, tens of MB in all.
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def _told(error: MigrationError) -> int:
