@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
 
 from bt_migrate.api import Api
 from bt_migrate.errors import ApiError, UsageError
@@ -36,6 +36,7 @@ from bt_migrate.settings import Settings
 
 log = logging.getLogger("bt_migrate.catalog")
 
+T = TypeVar("T")
 PLANNED = "planned:"  # stands before the source id where a dry run has no destination id
 NOT_THERE = (404, 405, 501)  # what a server says of a path that it does not have
 REFERABLE = (
@@ -130,9 +131,12 @@ class Catalog:
             projects = [project for project in dest_projects if not project.startswith(PLANNED)] if one.project_filter else [""]
             wanted += [(self.dest, one, project) for project in projects]
         wanted = [one for one in wanted if (one[0].side, one[1].name, one[2]) not in self._lists]
-        if len(wanted) > 1:
-            with ThreadPoolExecutor(2 * self.settings.max_concurrent, thread_name_prefix="list") as pool:  # both organizations
-                list(pool.map(lambda one: self._read_list(*one), wanted))
+        self.at_once(lambda one: self._read_list(*one), wanted)
+
+    def at_once(self, ask: Callable[[Any], T], things: Iterable[Any]) -> List[T]:
+        """What is answered for each, in their order; as many at once as requests may be in flight to both organizations."""
+        with ThreadPoolExecutor(2 * self.settings.max_concurrent, thread_name_prefix="ask") as pool:
+            return list(pool.map(ask, things))
 
     def _list(self, api: Api, resource: Resource, project_id: str = "") -> List[dict]:
         """One list, read once. A kind that the server does not have is an empty list; `unavailable` says so."""
