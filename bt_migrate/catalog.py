@@ -130,8 +130,8 @@ class Catalog:
         for one in dest:
             projects = [project for project in dest_projects if not project.startswith(PLANNED)] if one.project_filter else [""]
             wanted += [(self.dest, one, project) for project in projects]
-        wanted = [one for one in wanted if (one[0].side, one[1].name, one[2]) not in self._lists]
-        self.at_once(lambda one: self._read_list(*one), wanted)
+        missing = {(api.side, one.name, project): (api, one, project) for api, one, project in wanted}
+        self.at_once(lambda where: self._read_list(*missing[where]), [where for where in missing if where not in self._lists])
 
     def at_once(self, ask: Callable[[Any], T], things: Iterable[Any]) -> List[T]:
         """What is answered for each, in their order; as many at once as requests may be in flight to both organizations."""

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from bt_migrate.api import Api
-from bt_migrate.btql import Bounds, count_by_object_query, page_query
+from bt_migrate.btql import OBJECTS_PER_COUNT, Bounds, count_by_object_query, page_query
 from bt_migrate.catalog import REFERABLE, Catalog
 from bt_migrate.copy_rows import bounds_of
 from bt_migrate.errors import ApiError, NetworkError, UsageError
@@ -26,7 +26,7 @@ from bt_migrate.resources import (
     Resource,
 )
 from bt_migrate.runs import readable_runs_in
-from bt_migrate.work import OBJECTS_PER_COUNT, Work, count_rows, row_object_ids
+from bt_migrate.work import Work, count_rows, row_object_ids
 
 log = logging.getLogger("bt_migrate.validate")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
-from bt_migrate.btql import count_query
+from bt_migrate.btql import OBJECTS_PER_COUNT, count_query
 from bt_migrate.catalog import REFERABLE, Catalog
 from bt_migrate.copy_objects import copy_objects
 from bt_migrate.copy_rows import RowStream, bounds_of, copy_streams
@@ -28,7 +28,6 @@ from bt_migrate.state import CREATED, LATER, SKIPPED
 
 log = logging.getLogger("bt_migrate.work")
 
-OBJECTS_PER_COUNT = 25  # ids in one FROM of a count query
 NO_PROJECT = "its project could not be made"
 
 
