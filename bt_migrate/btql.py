@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import List, Optional, Sequence, Tuple
 
 MAX_LIMIT = 1000  # rows of a query; more is refused
+OBJECTS_PER_COUNT = 25  # ids in one FROM of a count query
 MIN_LIMIT = 25  # below it a failing query fails for another reason than its size
 
 FROM_OF_KIND = {"logs": "project_logs", "experiments": "experiment", "datasets": "dataset"}

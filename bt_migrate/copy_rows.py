@@ -34,7 +34,6 @@ log = logging.getLogger("bt_migrate.rows")
 
 CHECKPOINT_S = 5.0  # a checkpoint is written at least this often, whatever the interval in batches
 PROGRESS_S = 10.0  # between two progress lines of one stream
-STREAMS_AT_ONCE = 4
 OBJECTS_PER_GROUP = 25  # ids in one FROM
 MAX_ATTACHMENT_GUESSES = 256  # combinations that are tried for one row
 
@@ -134,7 +133,7 @@ def copy_streams(catalog: Catalog, streams: Sequence[RowStream], copier: Attachm
     """
     workers, readers = catalog.settings.max_concurrent, catalog.settings.read_streams
     pool = ThreadPoolExecutor(workers, thread_name_prefix="insert")
-    streaming = ThreadPoolExecutor(min(STREAMS_AT_ONCE, workers), thread_name_prefix="stream")
+    streaming = ThreadPoolExecutor(workers, thread_name_prefix="stream")
     with pool, streaming:  # left from the back: the streams end before the pool that they use
         copying = Copying(catalog, copier, pool)
         futures = [streaming.submit(_copy_group, copying, group) for group in groups(streams, readers)]

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.api import Api
@@ -90,8 +91,10 @@ def connected(settings: Settings, stop: threading.Event) -> Tuple[Api, Api]:
     }  # fmt: skip
     source = Api("source", settings.source_url, settings.source_api_key, writable=False, **common)
     dest = Api("destination", settings.dest_url, settings.dest_api_key, writable=True, **common)
-    connect(source, settings.source_org, "BT_SOURCE")
-    connect(dest, settings.dest_org, "BT_DEST")
+    with ThreadPoolExecutor(2, thread_name_prefix="connect") as pool:
+        asked = pool.submit(connect, source, settings.source_org, "BT_SOURCE"), pool.submit(connect, dest, settings.dest_org, "BT_DEST")
+    for one in asked:
+        one.result()
     if source.org_id == dest.org_id:
         raise UsageError(
             f"source and destination are the same organization, {source.display_name} ({source.org_id}); check the two keys"

@@ -133,6 +133,15 @@ class ObjectStates:
         entry = self.outcomes.get(source_id, {"outcome": FAILED})
         return entry["outcome"] != FAILED and entry.get("reason") != LATER
 
+    def settle(self, source_ids: Sequence[str]) -> None:
+        """Bring what is known of objects that were made at once into the given order, whichever came first."""
+        with self._lock:
+            for one in source_ids:
+                if one in self.outcomes:
+                    self.outcomes[one] = self.outcomes.pop(one)
+                if one in self.findings:
+                    self.findings[one] = self.findings.pop(one)
+
     def id_mapping(self) -> Dict[str, str]:
         with self._lock:
             return {source: entry["dest_id"] for source, entry in self.outcomes.items() if entry.get("dest_id")}
