@@ -7,6 +7,7 @@ committed, the checkpoint is replaced. A crash repeats a little and loses nothin
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -14,7 +15,8 @@ import time
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from itertools import islice
+from typing import Deque, Dict, Generator, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.batches import EncodedRow, batched, held_bytes
@@ -34,6 +36,7 @@ log = logging.getLogger("bt_migrate.rows")
 
 CHECKPOINT_S = 5.0  # a checkpoint is written at least this often, whatever the interval in batches
 PROGRESS_S = 10.0  # between two progress lines of one stream
+LARGE_STREAMS_AT_ONCE = 4
 OBJECTS_PER_GROUP = 25  # ids in one FROM
 MAX_ATTACHMENT_GUESSES = 256  # combinations that are tried for one row
 
@@ -89,6 +92,7 @@ class Copying:
     catalog: Catalog
     copier: AttachmentCopier
     pool: ThreadPoolExecutor
+    large: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(LARGE_STREAMS_AT_ONCE))
     halt: threading.Event = field(default_factory=threading.Event)
     in_flight_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -249,7 +253,7 @@ def _copy_last_page(copying: Copying, member: Member, slices: Slices) -> None:
     if page is not None:
         with slices.last(page.begin_key, page.end_key) as number:
             if number is not None:
-                _Stream(copying, [member], number).run(iter([page]))
+                _Stream(copying, [member], number).run(page)
 
 
 def bounds_of(catalog: Catalog, kind: RowKind) -> Bounds:
@@ -307,15 +311,13 @@ class _Stream:
         self.unrecorded: List[Accepted] = []  # delivered rows of the last page: its checkpoint is about to say so
         self.batches_since_save, self.saved_at, self.told_at = 0, time.monotonic(), time.monotonic()
 
-    def run(self, source: Optional[Iterator[Page]] = None) -> None:
-        """Copy to the end, or the pages given. Whatever happens, what is in flight is finished and committed first."""
+    def run(self, only: Optional[Page] = None) -> None:
+        """Copy to the end, or the one page given. Whatever happens, what is in flight is finished and committed first."""
         slices = [member.state.slices[self.number] for member in self.members.values()]
         starts = [one["after"] for one in slices]
         start = None if None in starts else min(starts)  # members of a group that are further on skip what they have
         bounds = replace(bounds_of(self.catalog, self.kind), after_key=start, end_key=slices[0]["end"])
-        source = source or pages(
-            self.catalog.source, self.kind.name, list(self.members), bounds, limit=self.settings.fetch_limit, key_range=self.key_range
-        )
+        source = (page for page in [only]) if only else self._pages(bounds)
         with ReadAhead(source) as ahead:
             try:
                 for page in ahead:
@@ -340,6 +342,15 @@ class _Stream:
         errors = [member.error for member in self.members.values() if member.error]
         if len(errors) == len(self.members) == 1:
             raise errors[0]
+
+    def _pages(self, bounds: Bounds) -> Generator[Page, None, None]:
+        """The pages; behind the first one only a few streams at once, because each holds some decoded pages."""
+        source = pages(
+            self.catalog.source, self.kind.name, list(self.members), bounds, limit=self.settings.fetch_limit, key_range=self.key_range
+        )
+        yield from islice(source, 1)
+        with self.copying.large if self.key_range is None else contextlib.nullcontext():
+            yield from source
 
     # -- sending
 

@@ -12,7 +12,7 @@ from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
-from typing import Any, Callable, Deque, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, Generator, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.api import CURSOR_HEADER, RETRY_STATUSES, Answer, Api, looks_capped
 from bt_migrate.btql import MAX_LIMIT, MIN_LIMIT, Bounds, page_query, smaller_limit
@@ -44,7 +44,7 @@ class Page:
 
 def pages(
     api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds, *, limit: int, key_range: Optional[KeyRange] = None
-) -> Iterator[Page]:
+) -> Generator[Page, None, None]:
     """All rows inside the bounds, page by page. A page never ends between two rows of one key: none is skipped or repeated by
     paging.
 
@@ -132,7 +132,8 @@ class _Asked:
 
     def _query(self, bounds: Bounds, limit: int, smaller_helps: bool, guess: Optional[_Guess]) -> Optional[Answer]:
         def early(content: bytes) -> None:
-            if guess is None or guess.wanted:  # else the consumer is slower than the source: nothing is read further ahead
+            # Not behind a first page, which is often the only one; nor where the consumer is slower than the source.
+            if bounds.after_key is not None and (guess is None or guess.wanted):
                 self._ask_next(content, bounds, limit, smaller_helps)
 
         statuses = RETRY_STATUSES - SIZE_STATUSES if smaller_helps else RETRY_STATUSES
@@ -234,7 +235,7 @@ class ReadAhead:
     Holds only PAGES_AHEAD of them: rows wait as bytes, in the batches that the consumer makes, not as objects.
     """
 
-    def __init__(self, source: Iterator[Page]) -> None:
+    def __init__(self, source: Generator[Page, None, None]) -> None:
         self._source = source
         self._ready: Deque[Tuple[Optional[Page], Optional[BaseException]]] = deque()
         self._changed = threading.Condition()
@@ -282,6 +283,8 @@ class ReadAhead:
             self._hand_over(None, None)
         except Exception as error:  # noqa: BLE001  not swallowed: the consumer raises it
             self._hand_over(None, error)
+        finally:
+            self._source.close()
 
     def _hand_over(self, page: Optional[Page], error: Optional[BaseException]) -> bool:
         """Whether the consumer still wants more."""
