@@ -17,7 +17,7 @@ from typing import IO, Any, Dict, Mapping, Optional, cast
 import requests
 
 from bt_migrate.api import Api, shown
-from bt_migrate.errors import ApiError, MigrationError, NetworkError
+from bt_migrate.errors import ApiError, MigrationError, NetworkError, StateError
 from bt_migrate.references import value_at
 from bt_migrate.rows import attachment_places
 from bt_migrate.state import CopiedAttachments
@@ -91,10 +91,14 @@ class AttachmentCopier:
             "filename": reference.get("filename") or "attachment",
             "content_type": reference.get("content_type") or "application/octet-stream",
         }
-        with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
-            file = cast("IO[bytes]", spool)
-            size, digest = self._source.with_signed(lambda: self._download(key, named, file))
-            self._dest.with_signed(lambda: self._upload(new_key, named, file, size))
+        try:
+            with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
+                file = cast("IO[bytes]", spool)
+                size, digest = self._source.with_signed(lambda: self._download(key, named, file))
+                self._dest.with_signed(lambda: self._upload(new_key, named, file, size))
+        except OSError as error:  # of the temporary file: those of the network are NetworkErrors by now
+            place = tempfile.gettempdir()
+            raise StateError(f"{place}: cannot hold an attachment ({error.strerror}); make room or set TMPDIR, then run again") from None
         self._copied.record(key, new_key, size, digest)
 
     def _download(self, key: str, named: Mapping[str, str], spool: IO[bytes]) -> tuple:
