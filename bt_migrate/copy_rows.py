@@ -21,7 +21,7 @@ from bt_migrate.batches import EncodedRow, batched, held_bytes
 from bt_migrate.btql import Bounds, page_query
 from bt_migrate.canonical import DIGEST_BYTES, digest
 from bt_migrate.catalog import Catalog
-from bt_migrate.errors import ApiError, Interrupted
+from bt_migrate.errors import ApiError, Interrupted, StateError
 from bt_migrate.insert_rows import Delivered, Inserter
 from bt_migrate.outgoing import Notes, Outgoing, keep_source_keys
 from bt_migrate.read_rows import Page, ReadAhead, last_page, pages
@@ -328,6 +328,9 @@ class _Stream:
                         self._commit_finished()
                 while self.in_flight:
                     self._commit_first()
+            except StateError:  # what could not be recorded must not be passed over by what comes behind it
+                self._abandon()
+                raise
             except BaseException:
                 self._drain()
                 raise
@@ -493,6 +496,10 @@ class _Stream:
             self._commit_first()
         for done in self.unrecorded:  # of a last page that did not come to its end
             self._remember(done, only_waiting=False)
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Wait for what is in flight, without committing it."""
         for batch in self.in_flight:
             self.copying.add_bytes(-batch.size)
             if not batch.result.cancel():
