@@ -132,3 +132,40 @@ def execute(store: Path, statement: str) -> None:
     database = sqlite3.connect(str(store), isolation_level=None)
     database.execute(statement)
     database.close()
+
+
+# Damaged files ---------------------------------------------------------------------------------------
+
+FILES = ("run.json", "datasets_state.json", "dataset_events/*_state.json", "logs_state.json", "logs_seen.sqlite3", "attachments.sqlite3")
+
+
+def test_a_damaged_file_stops_the_program_is_named_and_what_is_said_to_do_helps(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        (dataset,) = w.make("dataset", "questions")
+        notes = w.source.attach(b"notes", filename="a.txt", content_type="text/plain")
+        w.source.insert("dataset", dataset, [{"id": "with notes", "input": notes}, *small_rows(90)])
+        w.source.insert("project_logs", w.project, small_rows(300))
+        at = AtRequest(20, "before", signal.SIGKILL, lambda method, path: path.startswith("/v1/project_logs/"))
+        settings = {**SMALL, "MIGRATION_PRESERVE_ORDER": "true"}  # so that something is recorded whatever the load
+        assert run_with(w, w.root, at, **settings).code == -signal.SIGKILL  # type: ignore[arg-type]
+        for pattern in FILES:
+            (path,) = runs(w.root)[0].rglob(pattern)
+            if path.suffix == ".sqlite3":
+                execute(path, "pragma wal_checkpoint(truncate)")  # all of it in this file
+            whole = path.read_bytes()
+            path.write_bytes(b"not what it was" * (len(whole) // 30 + 1) + whole[len(whole) // 2 :])
+            stopped = run(w.sandbox, w.root, **settings)
+            assert (stopped.code, stopped.err.count("\n")) == (3, 1), stopped.err
+            assert re.match(rf"bt_migrate: {re.escape(str(path))}: (is damaged|cannot be used).*start anew with --new-run", stopped.err)
+            path.write_bytes(whole)
+        assert (run(w.sandbox, w.root, **settings).code, equal(w), len(runs(w.root))) == (0, [], 1)
+
+
+def test_a_new_run_beside_a_damaged_one_ends_with_the_source(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        w.source.insert("project_logs", w.project, small_rows(300))
+        at = AtRequest(20, "before", signal.SIGKILL, lambda method, path: path.endswith("/insert"))
+        assert run_with(w, w.root, at, **SMALL).code == -signal.SIGKILL  # type: ignore[arg-type]
+        (path,) = runs(w.root)[0].rglob("logs_state.json")
+        path.write_text('{"format": 1, "slices": [')
+        assert (run(w.sandbox, w.root, **SMALL).code, run(w.sandbox, w.root, "--new-run", **SMALL).code, equal(w)) == (3, 0, [])
