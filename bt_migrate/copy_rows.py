@@ -377,6 +377,7 @@ class _Stream:
             ids = [row["id"] for row in rows]
             recorded = member.seen.outcomes_of(object_id, ids) if member.resuming and self.settings.use_seen_db else {}
             before = member.seen.before(object_id, ids) if member.state.compared else {}
+            waiting: List[tuple] = []  # of rows that are found: an earlier run may not have come to what they refer to
             for row in rows:
                 seen_xact, outcome = recorded.get(row["id"], (-1, ""))
                 encoded, out = self.outgoing.encoded(row, object_id, notes, plain=page.plain)
@@ -390,8 +391,12 @@ class _Stream:
                     counts[judged] += 1
                     if judged == DIFFERS:
                         notes.add("row_differs", row["id"])
+                    else:
+                        waiting.extend((object_id, row["id"], *entry) for entry in encoded.deferred)
                 else:
                     sending.append(encoded._replace(outcome=UPDATED) if outcome else encoded)
+            if waiting:
+                member.seen.record([], waiting)
         return sending
 
     def _by_member(self, page: Page) -> Dict[str, List[dict]]:

@@ -15,7 +15,7 @@ import pytest
 from compare_orgs import differences
 from full_rows import SETTINGS, full_differences, full_pair
 from orgs import AtRequest, Ended, Pair, ended, environment, run, run_with, runs, started
-from row_runs import World, small_rows, world
+from row_runs import World, small_rows, states, world
 
 from bt_migrate.state import SeenRows
 
@@ -162,10 +162,17 @@ def test_a_damaged_file_stops_the_program_is_named_and_what_is_said_to_do_helps(
 
 
 def test_a_new_run_beside_a_damaged_one_ends_with_the_source(tmp_path: Path) -> None:
+    """Also where rows that it finds still wait for objects that the damaged run did not come to."""
     with world(tmp_path) as w:
-        w.source.insert("project_logs", w.project, small_rows(300))
-        at = AtRequest(20, "before", signal.SIGKILL, lambda method, path: path.endswith("/insert"))
+        (dataset,), (experiment,) = w.make("dataset", "questions"), w.make("experiment", "answers")
+        rows = small_rows(60)
+        for row in rows[::3]:
+            row["origin"] = {"object_type": "experiment", "object_id": experiment, "id": "r00000"}
+        w.source.insert("dataset", dataset, rows)
+        w.source.insert("experiment", experiment, small_rows(1))
+        at = AtRequest(1, "before", signal.SIGKILL, lambda method, path: (method, path) == ("POST", "/v1/experiment"))
         assert run_with(w, w.root, at, **SMALL).code == -signal.SIGKILL  # type: ignore[arg-type]
-        (path,) = runs(w.root)[0].rglob("logs_state.json")
-        path.write_text('{"format": 1, "slices": [')
+        (path,) = runs(w.root)[0].rglob("datasets_state.json")
+        path.write_text('{"format": 1, "outcomes": {')
         assert (run(w.sandbox, w.root, **SMALL).code, run(w.sandbox, w.root, "--new-run", **SMALL).code, equal(w)) == (3, 0, [])
+        assert states(w.root)["questions"]["counts"]["found"] == 60
