@@ -127,7 +127,7 @@ RATE = {"Code": "TooManyRequestsError", "Message": "Rate limit: 40 requests per 
     [
         pytest.param(READ, {"headers": {"Retry-After": "0.05"}}, id="reads", marks=LONG),
         pytest.param(WRITE, {"headers": {"Retry-After": "0.05"}}, id="writes", marks=LONG),
-        pytest.param(None, {"headers": {"Retry-After": "0.05"}}, id="both"),
+        pytest.param(None, {"headers": {"Retry-After": "0.05"}}, id="both", marks=LONG),
         pytest.param(None, {"body": "slow down"}, id="both-without-a-time", marks=LONG),
         pytest.param(None, {"body": RATE}, id="both-with-a-rate", marks=LONG),
     ],
@@ -141,7 +141,8 @@ def test_a_storm_of_429s_costs_time_only(org: Optional[str], details: Dict[str, 
         assert arrived(pair, tmp_path / "runs", whole) == []
 
 
-@pytest.mark.parametrize("status", [pytest.param(500, marks=LONG), 504])
+@LONG
+@pytest.mark.parametrize("status", [500, 504])
 def test_a_server_that_fails_on_every_limit_above_250_is_read_in_smaller_pages(status: int, tmp_path: Path) -> None:
     with full_pair() as pair:
         fault = pair.sandbox.faults.add(Fault("status", path=QUERY, times=None, status=status, above_limit=250, body="timeout"))
