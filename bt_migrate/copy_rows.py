@@ -23,7 +23,7 @@ from bt_migrate.canonical import DIGEST_BYTES, digest
 from bt_migrate.catalog import Catalog
 from bt_migrate.errors import ApiError, Interrupted, StateError
 from bt_migrate.insert_rows import Delivered, Inserter
-from bt_migrate.outgoing import Notes, Outgoing, keep_source_keys
+from bt_migrate.outgoing import MAX_GUESSES, Notes, Outgoing, keep_source_keys
 from bt_migrate.read_rows import Page, ReadAhead, last_page, pages
 from bt_migrate.resources import ROW_KINDS, RowKind
 from bt_migrate.rows import COMMENTS, insertable_row
@@ -35,7 +35,6 @@ log = logging.getLogger("bt_migrate.rows")
 CHECKPOINT_S = 5.0  # a checkpoint is written at least this often, whatever the interval in batches
 PROGRESS_S = 10.0  # between two progress lines of one stream
 OBJECTS_PER_GROUP = 25  # ids in one FROM
-MAX_ATTACHMENT_GUESSES = 256  # combinations that are tried for one row
 
 
 Accepted = Dict[str, Tuple[list, list]]  # by source object: (SeenRows.record's rows, and what they wait for)
@@ -385,6 +384,9 @@ class _Stream:
                     counts[outcome] += 1
                 elif row["id"] in before and not outcome:
                     judged = _judge(encoded, out, before[row["id"]], self.catalog.dest.org_id)
+                    late = self.outgoing.without_late(row, out) if judged == DIFFERS else ()
+                    if any(digest(one) == before[row["id"]][:DIGEST_BYTES] for one in late):
+                        judged = UPDATED
                     if judged == UPDATED:
                         sending.append(encoded._replace(outcome=UPDATED, repairs=bool(encoded.attachments)))
                         continue
@@ -533,7 +535,7 @@ def _judge(row: EncodedRow, out: dict, remembered: bytes, dest_org_id: str) -> s
     if digest(out) == before:
         return FOUND if all(json.loads(one)["id"] in comments for one in row.comments) else UPDATED
     keys = sorted({one["key"] for one in row.attachments})
-    for number in range(1, min(2 ** len(keys), MAX_ATTACHMENT_GUESSES)):  # any of them may have been left by an earlier run
+    for number in range(1, min(2 ** len(keys), MAX_GUESSES)):  # any of them may have been left by an earlier run
         left = [key for bit, key in enumerate(keys) if number >> bit & 1]
         if digest(json.loads(keep_source_keys(row.body, left, dest_org_id))) == before:
             return UPDATED

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
-from typing import Any, Set, Tuple
+from typing import Set
 from urllib.parse import urlsplit
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST

@@ -9,12 +9,12 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List
 
 import pytest
 from compare_orgs import differences
 from full_rows import SETTINGS, full_differences, full_pair
-from orgs import AtRequest, Ended, Pair, ended, environment, run, run_with, runs, started
+from orgs import AtRequest, Ended, Pair, environment, run, run_with, runs
 from row_runs import World, small_rows, states, world
 
 from bt_migrate.state import SeenRows
@@ -161,8 +161,9 @@ def test_a_damaged_file_stops_the_program_is_named_and_what_is_said_to_do_helps(
         assert (run(w.sandbox, w.root, **settings).code, equal(w), len(runs(w.root))) == (0, [], 1)
 
 
-def test_a_new_run_beside_a_damaged_one_ends_with_the_source(tmp_path: Path) -> None:
-    """Also where rows that it finds still wait for objects that the damaged run did not come to."""
+@pytest.mark.parametrize(("moment", "outcome"), [("before", "found"), ("after", "updated")])
+def test_a_new_run_beside_a_damaged_one_ends_with_the_source(moment: str, outcome: str, tmp_path: Path) -> None:
+    """Also where rows still wait for an object which the damaged run did not come to, or came to and did not say."""
     with world(tmp_path) as w:
         (dataset,), (experiment,) = w.make("dataset", "questions"), w.make("experiment", "answers")
         rows = small_rows(60)
@@ -170,9 +171,9 @@ def test_a_new_run_beside_a_damaged_one_ends_with_the_source(tmp_path: Path) -> 
             row["origin"] = {"object_type": "experiment", "object_id": experiment, "id": "r00000"}
         w.source.insert("dataset", dataset, rows)
         w.source.insert("experiment", experiment, small_rows(1))
-        at = AtRequest(1, "before", signal.SIGKILL, lambda method, path: (method, path) == ("POST", "/v1/experiment"))
+        at = AtRequest(1, moment, signal.SIGKILL, lambda method, path: (method, path) == ("POST", "/v1/experiment"))
         assert run_with(w, w.root, at, **SMALL).code == -signal.SIGKILL  # type: ignore[arg-type]
         (path,) = runs(w.root)[0].rglob("datasets_state.json")
         path.write_text('{"format": 1, "outcomes": {')
         assert (run(w.sandbox, w.root, **SMALL).code, run(w.sandbox, w.root, "--new-run", **SMALL).code, equal(w)) == (3, 0, [])
-        assert states(w.root)["questions"]["counts"]["found"] == 60
+        assert states(w.root)["questions"]["counts"][outcome] == (60 if outcome == "found" else 20)
