@@ -11,7 +11,7 @@ from typing import Any, List, Tuple
 
 import pytest
 from full_rows import SETTINGS, counts_are_right, full_differences, full_pair
-from orgs import AtRequest, report, run, runs
+from orgs import AtRequest, report, run, run_with, runs
 from test_kill import kill_and_resume
 
 POINTS = 50
@@ -78,3 +78,14 @@ def test_killed_at_any_moment_of_full_work_nothing_is_lost_or_doubled(
         assert (whole.code, full_differences(pair)) == (0, []), whole.last_words
         assert counts_are_right(pair, report(tmp_path / "runs"))
         assert len(runs(tmp_path / "runs")) == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", range(20))
+def test_a_new_run_after_a_kill_ends_with_the_source_too(number: int, undisturbed: Tuple[int, float], tmp_path: Path) -> None:
+    rng = random.Random(number)
+    at = AtRequest(1 + round((0.1 + 0.85 * rng.random()) * undisturbed[0]), rng.choice(("before", "after")), signal.SIGKILL)
+    with full_pair() as pair:
+        assert run_with(pair, tmp_path / "runs", at, **SETTINGS).code == -signal.SIGKILL
+        whole = run(pair.sandbox, tmp_path / "runs", "--new-run", **SETTINGS)
+        assert (whole.code, full_differences(pair)) == (0, []), whole.last_words
