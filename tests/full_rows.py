@@ -34,7 +34,7 @@ def full_pair() -> Iterator[Pair]:
         source, dest = sandbox.add_org("acme", api_key=SOURCE_KEY), sandbox.add_org("globex", api_key=DEST_KEY)
         fill(source)
         sandbox.max_request_bytes, sandbox.logs3_payload_max_bytes = REQUEST_BYTES, REQUEST_BYTES
-        sandbox.latency = {"default": 0.01}  # so that requests are under way at the same time
+        sandbox.latency = {"default": 0.006}  # so that requests are under way at the same time
         yield Pair(sandbox, source, Unspilled(dest))
 
 

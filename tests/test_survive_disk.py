@@ -110,7 +110,7 @@ def test_what_could_not_be_recorded_is_not_passed_over_by_the_checkpoint(tmp_pat
         rows[12]["origin"] = {"object_type": "experiment", "object_id": experiment, "id": "r00000"}
         w.source.insert("dataset", dataset, rows)
         w.source.insert("experiment", experiment, small_rows(1))
-        w.sandbox.latency = {"insert": 0.4}  # all pages are read before the first is written
+        w.sandbox.latency = {"insert": 0.2}  # all pages are read before the first is written
 
         def break_store() -> None:
             store = runs(w.root)[0] / "rows" / "dataset_events" / f"{dataset}_seen.sqlite3"

@@ -15,7 +15,7 @@ from orgs import AtRequest, report, run, run_with, runs
 from test_kill import kill_and_resume
 
 POINTS = 50
-SHORT = (1, 8, 14)  # of the points: those that run without --long
+SHORT = (8, 14)  # of the points: those that run without --long
 
 Kill = Tuple[float, str]  # how far into the requests (or, for "time", the seconds) of a run that nobody disturbs; the moment
 
