@@ -16,7 +16,7 @@ import zlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, TypeVar, Union
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -46,6 +46,7 @@ if hasattr(sys, "set_int_max_str_digits"):  # Python 3.11 on: rows hold integers
 sys.setrecursionlimit(max(sys.getrecursionlimit(), 10_000))  # and values nested as deep as the JSON reader takes
 
 Json = Any
+Sent = TypeVar("Sent")
 Params = Union[Mapping[str, Any], List[Tuple[str, Any]], None]
 
 
@@ -119,15 +120,12 @@ class Api:
         self._local = threading.local()
         self._counting = threading.Lock()
         self._proven = False  # a request was answered 2xx: the key is good
+        self._store_proven = False  # a signed URL was answered
 
     def check(self) -> None:
         """Raises Interrupted once somebody asked for the end."""
         if self._stop.is_set():
             raise Interrupted("interrupted; what was in flight is finished and written down")
-
-    def pause(self) -> None:
-        """Wait as before a retry."""
-        self._wait(self._delay_s)
 
     # -- reading
 
@@ -199,6 +197,24 @@ class Api:
         return time.time() + self._clock_offset_s
 
     # -- signed URLs on other origins
+
+    def with_signed(self, send: Callable[[], Sent]) -> Sent:
+        """What asks for a signed URL and uses it, again while that may help: a URL expires, a transfer breaks off. A store that
+        has answered before may be gone as long as the API may.
+        """
+        failures, started = 0, time.monotonic()
+        while True:
+            try:
+                return send()
+            except (ApiError, NetworkError) as error:
+                if isinstance(error, ApiError) and not error.path.startswith("http"):
+                    raise  # the API's own answer, which was asked for again already
+                outage = self._store_proven and self.attempts and time.monotonic() - started < OUTAGE_S
+                if failures >= self.attempts and not (outage and isinstance(error, NetworkError)):
+                    raise
+                failures += 1
+                log.info("%s; trying again", error)
+                self._wait(min(MAX_BACKOFF_S, max(self._delay_s, OUTAGE_DELAY_S) * 2 ** min(failures - 1, 16)))
 
     def open_download(self, signed_url: str) -> requests.Response:
         """A streaming response of 200 for a signed URL; the caller closes it. Never carries the key."""
@@ -331,9 +347,11 @@ class Api:
     def _foreign(self, method: str, signed_url: str, **arguments: Any) -> requests.Response:
         try:
             with self._slots:
-                return self._session().request(
-                method, signed_url, auth=NoAuth(), timeout=TIMEOUT_S, allow_redirects=False, **arguments
-            )  # fmt: skip
+                response = self._session().request(
+                    method, signed_url, auth=NoAuth(), timeout=TIMEOUT_S, allow_redirects=False, **arguments
+                )
+            self._store_proven = True
+            return response
         except requests.RequestException as problem:
             raise self._network_error(method, shown(signed_url), problem) from None
 

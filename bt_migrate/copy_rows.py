@@ -23,9 +23,9 @@ from bt_migrate.batches import EncodedRow, batched, held_bytes
 from bt_migrate.btql import Bounds, page_query
 from bt_migrate.canonical import DIGEST_BYTES, digest
 from bt_migrate.catalog import Catalog
-from bt_migrate.errors import ApiError, Interrupted
+from bt_migrate.errors import ApiError, Interrupted, StateError
 from bt_migrate.insert_rows import Delivered, Inserter
-from bt_migrate.outgoing import Notes, Outgoing, keep_source_keys
+from bt_migrate.outgoing import MAX_GUESSES, Notes, Outgoing, keep_source_keys
 from bt_migrate.read_rows import Page, ReadAhead, last_page, pages
 from bt_migrate.resources import ROW_KINDS, RowKind
 from bt_migrate.rows import COMMENTS, insertable_row
@@ -38,7 +38,6 @@ CHECKPOINT_S = 5.0  # a checkpoint is written at least this often, whatever the 
 PROGRESS_S = 10.0  # between two progress lines of one stream
 LARGE_STREAMS_AT_ONCE = 4
 OBJECTS_PER_GROUP = 25  # ids in one FROM
-MAX_ATTACHMENT_GUESSES = 256  # combinations that are tried for one row
 
 
 Accepted = Dict[str, Tuple[list, list]]  # by source object: (SeenRows.record's rows, and what they wait for)
@@ -330,6 +329,9 @@ class _Stream:
                         self._commit_finished()
                 while self.in_flight:
                     self._commit_first()
+            except StateError:  # what could not be recorded must not be passed over by what comes behind it
+                self._abandon()
+                raise
             except BaseException:
                 self._drain()
                 raise
@@ -385,6 +387,7 @@ class _Stream:
             ids = [row["id"] for row in rows]
             recorded = member.seen.outcomes_of(object_id, ids) if member.resuming and self.settings.use_seen_db else {}
             before = member.seen.before(object_id, ids) if member.state.compared else {}
+            waiting: List[tuple] = []  # of rows that are found: an earlier run may not have come to what they refer to
             for row in rows:
                 seen_xact, outcome = recorded.get(row["id"], (-1, ""))
                 encoded, out = self.outgoing.encoded(row, object_id, notes, plain=page.plain)
@@ -392,14 +395,21 @@ class _Stream:
                     counts[outcome] += 1
                 elif row["id"] in before and not outcome:
                     judged = _judge(encoded, out, before[row["id"]], self.catalog.dest.org_id)
+                    late = self.outgoing.without_late(row, out) if judged == DIFFERS else ()
+                    if any(digest(one) == before[row["id"]][:DIGEST_BYTES] for one in late):
+                        judged = UPDATED
                     if judged == UPDATED:
                         sending.append(encoded._replace(outcome=UPDATED, repairs=bool(encoded.attachments)))
                         continue
                     counts[judged] += 1
                     if judged == DIFFERS:
                         notes.add("row_differs", row["id"])
+                    else:
+                        waiting.extend((object_id, row["id"], *entry) for entry in encoded.deferred)
                 else:
                     sending.append(encoded._replace(outcome=UPDATED) if outcome else encoded)
+            if waiting:
+                member.seen.record([], waiting)
         return sending
 
     def _by_member(self, page: Page) -> Dict[str, List[dict]]:
@@ -504,6 +514,10 @@ class _Stream:
             self._commit_first()
         for done in self.unrecorded:  # of a last page that did not come to its end
             self._remember(done, only_waiting=False)
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Wait for what is in flight, without committing it."""
         for batch in self.in_flight:
             self.copying.add_bytes(-batch.size)
             if not batch.result.cancel():
@@ -532,7 +546,7 @@ def _judge(row: EncodedRow, out: dict, remembered: bytes, dest_org_id: str) -> s
     if digest(out) == before:
         return FOUND if all(json.loads(one)["id"] in comments for one in row.comments) else UPDATED
     keys = sorted({one["key"] for one in row.attachments})
-    for number in range(1, min(2 ** len(keys), MAX_ATTACHMENT_GUESSES)):  # any of them may have been left by an earlier run
+    for number in range(1, min(2 ** len(keys), MAX_GUESSES)):  # any of them may have been left by an earlier run
         left = [key for bit, key in enumerate(keys) if number >> bit & 1]
         if digest(json.loads(keep_source_keys(row.body, left, dest_org_id))) == before:
             return UPDATED

@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, T
 from bt_migrate.api import Api
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import Catalog, connect
-from bt_migrate.errors import EXIT_INTERRUPTED, EXIT_OK, MigrationError, UsageError
+from bt_migrate.errors import EXIT_INTERRUPTED, EXIT_OK, MigrationError, StateError, UsageError
 from bt_migrate.options import flags_of, make_parser
 from bt_migrate.progress import start_logging
 from bt_migrate.report import SUMMARY_FILE, build_report, exit_code_of, short_text, status_of, write_report
@@ -159,7 +159,11 @@ def _in_run(
         raise
     finally:
         session.update(ended=now(), seconds=round(time.monotonic() - started, 3))
-        code = _tell(run, code)
+        try:
+            code = _tell(run, code)
+        except StateError:  # on a full disk nor the report can be written: what failed first is told
+            if code == EXIT_OK:
+                raise
     return code
 
 

@@ -74,8 +74,9 @@ class RunDirectory:
             raise LockedError(
                 f"{self.path}: process {holder or 'unknown'} is working on this run; wait for it or stop it first"
             ) from None
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode("ascii"))
+        with contextlib.suppress(OSError):  # for people only: a full disk is told of where something is lost by it
+            os.ftruncate(fd, 0)
+            os.write(fd, f"{os.getpid()}\n".encode("ascii"))
         self._lock_fd = fd
         self.data = read_json(self.path / RUN_FILE)  # as the last holder left it
         return self

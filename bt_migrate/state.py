@@ -238,9 +238,10 @@ class SeenRows:
             if self._db is None:
                 make_private(self.path.parent)
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-                self._db = sqlite3.connect(str(self.path), isolation_level=None, check_same_thread=False)
+                db = sqlite3.connect(str(self.path), isolation_level=None, check_same_thread=False)
                 # WAL with NORMAL: a commit survives kill -9; a power cut takes the last ones back, and those rows are sent again.
-                self._db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + self._SCHEMA)
+                db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + self._SCHEMA)
+                self._db = db  # only now: it has its tables
         return self._db
 
     def holds_rows(self) -> bool:
