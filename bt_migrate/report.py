@@ -100,7 +100,7 @@ def _findings_of_stream(one: StreamState) -> List[Dict[str, Any]]:
             "name": one.header["name"],
             "project": one.header["project"],
         }
-        records.append(finding("stream_failed", **facts, detail=one.error, next="mend the cause and run the same command again"))
+        records.append(finding("stream_failed", **facts, detail=one.error))
     return records
 
 
@@ -197,7 +197,7 @@ def short_text(report: Dict[str, Any]) -> str:
         lines += _table(["rows", "read", "outcomes"], _by_name(report["rows"], "kind", "fetched"))
     lines += _problem_lines(report)[:SHOWN_PER_KIND]
     kinds = Counter({kind: sum(one.get("count", 1) for one in report["findings"] if one["kind"] == kind) for kind in KINDS})
-    lines += [f"{KINDS[kind][0].capitalize()}: {KINDS[kind][1]} ({count:,})" for kind, count in kinds.items() if count]
+    lines += [f"{KINDS[kind].severity.capitalize()}: {KINDS[kind].about} ({count:,})" for kind, count in kinds.items() if count]
     if report["verification"]:
         lines.append(f"Verification: {report['verification']['text']}")
     lines += [f"Next: {command}" for command in report["next_commands"]]
@@ -255,7 +255,7 @@ def _problem_lines(report: Dict[str, Any]) -> List[str]:
 
 def _finding_lines(report: Dict[str, Any]) -> List[str]:
     lines: List[str] = []
-    for kind, (severity, sentence) in KINDS.items():
+    for kind, (severity, sentence, *_) in KINDS.items():
         found = [one for one in report["findings"] if one["kind"] == kind]
         if found:
             lines += ["", f"{severity.capitalize()}: {sentence} ({sum(one.get('count', 1) for one in found):,})"]

@@ -183,12 +183,10 @@ def count_rows(catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> O
 
 def finish_waiting(work: Work) -> None:
     """Complete what waited for objects that exist by now, in this run and in earlier unfinished ones of the same two
-    organizations.
+    organizations; a dry run looks at its own objects only.
     """
-    if work.settings.dry_run:
-        return
     _finish_run(work, work.run)
-    for run in _earlier_waiting(work):
+    for run in [] if work.settings.dry_run else _earlier_waiting(work):
         try:
             with run:
                 _finish_run(work, run)
