@@ -26,6 +26,7 @@ KINDS: Mapping[str, Kind] = {
         ACTION, "cannot be read through the API; bring it over by hand", "make it again from where it was made", True
     ),
     "not_movable": Kind(ACTION, "a kind of object that the API lets nobody move", "make it by hand in the destination", True),
+    "key_to_make": Kind(ACTION, "an API key belongs to its organization", "make a new one by hand"),
     "made_private": Kind(
         ACTION, "was public in the source and is private in the destination", "make it public by hand if it should be", True
     ),
@@ -84,7 +85,9 @@ KINDS: Mapping[str, Kind] = {
         FAILURE, "rows exist with other content; left alone", "delete the destination's rows that are wrong, then run again"
     ),
     "stream_failed": Kind(
-        FAILURE, "the rows of an object could not be copied to the end", "mend the cause in the detail, run the same command again"
+        FAILURE,
+        "the rows of an object could not be copied to the end",
+        "mend the cause in the detail, run the same command again",
     ),
 }
 

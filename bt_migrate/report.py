@@ -18,6 +18,7 @@ from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK
 from bt_migrate.findings import FAILURE, KINDS, finding
 from bt_migrate.outgoing import stream_findings
 from bt_migrate.resources import SELECTABLE
+from bt_migrate.row_plan import estimate_text
 from bt_migrate.runs import RunDirectory
 from bt_migrate.state import DIFFERS, FAILED, OUTCOMES, ObjectStates, StreamState, write_json
 
@@ -35,6 +36,9 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
     streams = run.all_streams()
     findings = [record for one in objects for records in one.findings.values() for record in records]
     findings += [record for one in streams for record in _findings_of_stream(one)]
+    findings += run.data.get("validation", {}).get("findings", [])
+    if run.data["dry_run"]:
+        findings += [record for plan in run.data.get("row_plans", {}).values() for record in _fields_lost(plan)]
     seconds = round(sum(session.get("seconds", 0) for session in run.data["sessions"]), 3)
     rows = sum(one.counts["fetched"] for one in streams)
     size = sum(one.counts["bytes"] for one in streams)
@@ -54,7 +58,7 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
         "phases_done": data["phases_done"],
         "objects": [_object_counts(one) for one in objects],
         "rows": [_row_counts(one) for one in streams],
-        "planned_rows": data.get("planned_rows", {}),
+        "estimate": data.get("estimate"),
         "totals": {
             "objects": _sum(_object_counts(one)["outcomes"] for one in objects),
             "rows": {**_sum(_row_counts(one)["outcomes"] for one in streams), "fetched": rows, "bytes": size},
@@ -102,6 +106,17 @@ def _findings_of_stream(one: StreamState) -> List[Dict[str, Any]]:
         }
         records.append(finding("stream_failed", **facts, detail=one.error))
     return records
+
+
+def _fields_lost(plan: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """What the sampled rows hold that no insert takes. A real run tells it of all rows."""
+    return [
+        finding(
+            "row_field_not_carried", resource=plan["kind"], id=one["id"], name=one["name"], project=one["project"], path=one["field"],
+            detail=f"seen in {one['sampled']:,} of the first rows",
+        )
+        for one in plan["lost"]
+    ]  # fmt: skip
 
 
 def _problems(one: ObjectStates) -> List[Dict[str, Any]]:
@@ -172,11 +187,8 @@ def summary_text(report: Dict[str, Any]) -> str:
         lines += [
             f"  {totals['rows']['fetched']:,} rows, {totals['rows']['bytes']:,} bytes, {totals['rows_per_second']:,} rows/s"
         ]
-    for project, kinds in report["planned_rows"].items():
-        lines += [
-            f"  rows planned in {_shown(project)}: "
-            + ", ".join(f"{k} {'unknown' if n is None else format(n, ',')}" for k, n in kinds.items())
-        ]
+    if report["estimate"]:
+        lines += ["", "Estimate", f"  {estimate_text(report['estimate'])}"]
     lines += _skips(report) + _problem_lines(report) + _finding_lines(report)
     if report["verification"]:
         lines += ["", f"Verification: {report['verification']['text']}"]
@@ -195,6 +207,8 @@ def short_text(report: Dict[str, Any]) -> str:
     ]
     if report["rows"]:
         lines += _table(["rows", "read", "outcomes"], _by_name(report["rows"], "kind", "fetched"))
+    if report["estimate"]:
+        lines.append(f"Estimate: {estimate_text(report['estimate'])}")
     lines += _problem_lines(report)[:SHOWN_PER_KIND]
     kinds = Counter({kind: sum(one.get("count", 1) for one in report["findings"] if one["kind"] == kind) for kind in KINDS})
     lines += [f"{KINDS[kind].severity.capitalize()}: {KINDS[kind].about} ({count:,})" for kind, count in kinds.items() if count]
