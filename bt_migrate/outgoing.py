@@ -45,12 +45,14 @@ class Notes:
     """
 
     def __init__(self, findings: Iterable[Dict[str, Any]] = ()) -> None:
-        self._notes: Dict[Tuple[str, str, str], Dict[str, Any]] = {}
+        self._notes: Dict[Tuple[str, ...], Dict[str, Any]] = {}
         for one in findings:
-            self._notes[(one["kind"], one.get("path", ""), one.get("detail", ""))] = dict(one)
+            self._notes[(one["kind"], one.get("path", ""), one.get("detail", ""), *(["waited"] if one.get("waited") else []))] = (
+                dict(one)
+            )
 
     def add(self, kind: str, row_id: str, path: str = "", detail: str = "", ref: str = "", count: int = 1) -> None:
-        where = (kind, _POSITION.sub("[]", path), detail)
+        where: Tuple[str, ...] = (kind, _POSITION.sub("[]", path), detail)
         if where not in self._notes:
             if len(self._notes) >= MAX_KINDS_OF_NOTES:
                 where = (kind, "", "and other places")
@@ -105,9 +107,10 @@ class Outgoing:
             deferred = self._rewrite(out, notes)
             body = write(out)
             if self._names_source(body):  # still: in what a user wrote
-                notes.add("source_id_in_text", row["id"])
+                for name in _fields_that(out, write, self._names_source):
+                    notes.add("source_id_in_text", row["id"], name)
         if b"_attachment" in body:
-            attachments = self._attachments(out, body, notes)
+            attachments = self._attachments(out, body, write, notes)
             body = write(out)
         if len(body) > self._max_row_bytes:
             spills, body = self._spill(out, object_id, body, write, notes)
@@ -147,15 +150,16 @@ class Outgoing:
                 note_unresolved(notes, self._catalog, out["id"], dotted(path), targets, ref)
         return deferred
 
-    def _attachments(self, out: Dict[str, Any], body: bytes, notes: Notes) -> List[Dict[str, Any]]:
+    def _attachments(self, out: Dict[str, Any], body: bytes, write: Callable[[Any], bytes], notes: Notes) -> List[Dict[str, Any]]:
         """Put the destination's keys in; gives back the references as they were."""
         if b"external_attachment" in body:
-            notes.add("external_attachment", out["id"])
+            for name in _fields_that(out, write, lambda text: b"external_attachment" in text):
+                notes.add("external_attachment", out["id"], name)
         originals = []
         for path in attachment_places(out):
             reference = value_at(out, path)
             if not self._copies_attachments:
-                notes.add("attachment_left", out["id"])
+                notes.add("attachment_left", out["id"], dotted(path))
                 continue
             originals.append(dict(reference))
             reference["key"] = dest_key(self._catalog.dest.org_id, reference["key"])
@@ -184,6 +188,11 @@ class Outgoing:
             if len(write(out)) <= self._max_row_bytes:
                 break
         return spills, write(out)
+
+
+def _fields_that(out: Dict[str, Any], write: Callable[[Any], bytes], hold: Callable[[bytes], bool]) -> List[str]:
+    """The fields of a row whose text holds it."""
+    return [name for name, value in out.items() if hold(write(value))]
 
 
 def note_unresolved(notes: Notes, catalog: Catalog, row_id: str, path: str, targets: Tuple[str, ...], ref: str) -> None:

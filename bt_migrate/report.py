@@ -38,7 +38,9 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
     findings += [record for one in streams for record in _findings_of_stream(one)]
     findings += run.data.get("validation", {}).get("findings", [])
     if run.data["dry_run"]:
-        findings += [record for plan in run.data.get("row_plans", {}).values() for record in _fields_lost(plan)]
+        findings += [
+            record for plan in run.data.get("row_plans", {}).values() for record in plan["findings"]
+        ]  # of the first rows
     seconds = round(sum(session.get("seconds", 0) for session in run.data["sessions"]), 3)
     rows = sum(one.counts["fetched"] for one in streams)
     size = sum(one.counts["bytes"] for one in streams)
@@ -106,17 +108,6 @@ def _findings_of_stream(one: StreamState) -> List[Dict[str, Any]]:
         }
         records.append(finding("stream_failed", **facts, detail=one.error))
     return records
-
-
-def _fields_lost(plan: Dict[str, Any]) -> List[Dict[str, Any]]:
-    """What the sampled rows hold that no insert takes. A real run tells it of all rows."""
-    return [
-        finding(
-            "row_field_not_carried", resource=plan["kind"], id=one["id"], name=one["name"], project=one["project"], path=one["field"],
-            detail=f"seen in {one['sampled']:,} of the first rows",
-        )
-        for one in plan["lost"]
-    ]  # fmt: skip
 
 
 def _problems(one: ObjectStates) -> List[Dict[str, Any]]:
@@ -293,7 +284,8 @@ def _finding_line(one: Dict[str, Any]) -> str:
     parts = [f"{one['resource']} {_shown(str(one.get('name', '')))!r}{where}"]
     parts += [str(one[name]) for name in ("path", "detail", "ref") if one.get(name)]
     if one.get("count"):
-        parts.append(f"{one['count']:,} rows, first {_shown(str(one.get('row')))}")
+        sampled = f" of the first {one['sampled']:,}" if one.get("sampled") else ""
+        parts.append(f"{one['count']:,} rows{sampled}, first {_shown(str(one.get('row')))}")
     return ": ".join(parts) + (f" -> {one['next']}" if one.get("next") else "")
 
 

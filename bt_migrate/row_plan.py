@@ -6,23 +6,22 @@ read for that and the query rate that is known. A stream is what the copy reads 
 
 from __future__ import annotations
 
-import collections
 import logging
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Any, Counter, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from bt_migrate.api import Api
 from bt_migrate.btql import count_by_object_query, count_query
 from bt_migrate.catalog import PLANNED, Catalog
 from bt_migrate.copy_rows import STREAMS_AT_ONCE, RowStream, bounds_of, groups
 from bt_migrate.errors import ApiError, NetworkError
-from bt_migrate.json_text import encode
+from bt_migrate.findings import FAILURE
+from bt_migrate.outgoing import Notes, Outgoing, stream_findings
 from bt_migrate.prepare_objects import skip_reason
 from bt_migrate.read_rows import pages
 from bt_migrate.resources import BY_NAME, EXPERIMENTS, ROW_KINDS
-from bt_migrate.rows import attachment_places, insertable_row, lost_row_fields
 
 log = logging.getLogger("bt_migrate.validate")
 
@@ -39,13 +38,13 @@ HOW = (
 
 @dataclass
 class Sample:
-    """The first rows of some objects of a kind: how large rows are, what of them cannot be carried, how long a page takes."""
+    """The first rows of some objects of a kind: how large rows are, what is to be told of them, how long a page takes."""
 
     rows: int = 0
     bytes: int = 0
     attachments: int = 0
     page_seconds: float = 0.0
-    lost: Counter[Tuple[str, str]] = field(default_factory=collections.Counter)  # (object id, field) -> rows
+    findings: List[Dict[str, Any]] = field(default_factory=list)
     row_bytes: Dict[str, float] = field(default_factory=dict)  # object id -> mean
 
     def bytes_of(self, one: Dict[str, Any]) -> int:
@@ -64,7 +63,7 @@ def row_object_ids(catalog: Catalog, kind_name: str, project_id: str) -> List[st
 
 
 def plan_rows(catalog: Catalog, kind_name: str) -> Dict[str, Any]:
-    """{"kind", "streams": [...], "lost": [...], "page_seconds", "attachments"}: everything of a kind that the copy will read.
+    """{"streams": [...], "findings": [...], "page_seconds", "attachments"}: everything of a kind that the copy will read.
 
     A stream: kind, objects [{project, id, name, rows, rows_there, bytes}], rows, bytes, import_bytes, queries, inserts. Rows are
     None where the server does not count.
@@ -77,8 +76,6 @@ def plan_rows(catalog: Catalog, kind_name: str) -> Dict[str, Any]:
     for one in objects:
         one["bytes"] = sample.bytes_of(one)
     streams = [_stream(catalog, kind_name, group) for group in _groups(catalog, kind_name, objects)]
-    names = {one["id"]: one for one in objects}
-    lost = [{**_named(names[object_id]), "field": name, "sampled": rows} for (object_id, name), rows in sample.lost.items()]
     log.info(
         "rows of %s: %s in %d objects",
         kind_name,
@@ -88,9 +85,8 @@ def plan_rows(catalog: Catalog, kind_name: str) -> Dict[str, Any]:
     )
     share = sample.attachments / sample.rows if sample.rows else 0.0
     return {
-        "kind": kind_name,
         "streams": streams,
-        "lost": lost,
+        "findings": sample.findings,
         "page_seconds": round(sample.page_seconds, 3),
         "attachments": round(share * (total(streams, "rows") or 0)),
     }
@@ -151,8 +147,8 @@ def count_rows(catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> O
 
 
 def _sample(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]]) -> Sample:
-    """Read the first rows of the objects with most rows."""
-    kind, sample = ROW_KINDS[kind_name], Sample()
+    """Read the first rows of the objects with most rows, and make them ready to be sent."""
+    kind, sample, outgoing = ROW_KINDS[kind_name], Sample(), Outgoing(catalog, ROW_KINDS[kind_name])
     largest = sorted((one for one in objects if one["rows"] != 0), key=lambda one: -(one["rows"] or 0))
     for number, one in enumerate(largest[:SAMPLED_OBJECTS]):
         limit = SHORT_SAMPLE_ROWS if number else catalog.settings.rows(kind_name).fetch_limit
@@ -163,12 +159,15 @@ def _sample(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]])
             log.info("rows of %s %r were not sampled: %s", kind_name, one["name"], error)
             continue
         sample.page_seconds = max(sample.page_seconds, time.monotonic() - started)
-        rows = page.rows if page else []
-        size = sum(len(encode(insertable_row(kind, row))) for row in rows)
+        notes = Notes()
+        rows = [outgoing.encoded(row, one["id"], notes, plain=page.plain)[0] for row in page.rows] if page else []
+        size = sum(len(row.body) + sum(len(content) for _, _, content in row.spills) for row in rows)
         sample.row_bytes[one["id"]] = size / len(rows) if rows else 0.0
         sample.rows, sample.bytes = sample.rows + len(rows), sample.bytes + size
-        sample.attachments += sum(len(attachment_places(row)) for row in rows)
-        sample.lost.update((one["id"], name) for row in rows for name in lost_row_fields(kind, row))
+        sample.attachments += sum(len(row.attachments) for row in rows)
+        header = {**one, "kind": kind_name, "source_id": one["id"]}
+        told = [{**record, "sampled": len(rows)} for record in stream_findings(header, notes.records())]
+        sample.findings += [record for record in told if record["severity"] != FAILURE]  # what it refers to may still be made
     return sample
 
 

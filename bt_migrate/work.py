@@ -190,7 +190,7 @@ def tell_waiting(work: Work, *, final: bool) -> None:
         if states.deferred:
             note_deferred(work.catalog, BY_NAME[states.resource], states, final=final)
     for stream in work.run.all_streams():
-        if stream.waiting:
+        if stream.waiting or any(one.get("waited") for one in stream.findings):
             note_deferred_rows(work.catalog, stream, final=final)
     work.run.data["waiting"] = _waits(work.run)
 
