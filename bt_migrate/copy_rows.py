@@ -414,7 +414,7 @@ class _Stream:
             self.unrecorded.append(done)
         keep_rows = self.settings.use_seen_db and not only_waiting
         by_object: Dict[str, Tuple[list, list]] = {}
-        left = {(object_id, row_id) for object_id, row_id, _, _ in done.not_copied}
+        left = {(object_id, row_id) for object_id, row_id, *_ in (*done.not_copied, *done.refused_comments)}
         for row, (outcome, _) in zip(done.rows, done.outcomes):
             # What is not as it should be is met again by a resumed run, which tells it again.
             if outcome and outcome != FAILED and (row.object_id, row.id) not in left:
