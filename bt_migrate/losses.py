@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, Iterator, List, Mapping, Sequence
 
 from bt_migrate.catalog import Catalog
@@ -31,15 +32,20 @@ def organization_losses(catalog: Catalog, projects: Sequence[dict]) -> List[Dict
 def _listed_only(catalog: Catalog, projects: Sequence[dict]) -> Iterator[Dict[str, Any]]:
     """Of the organization and the selected projects; a kind that this server or key does not list is passed over."""
     selected = {one["id"] for one in projects}
-    for path, resource, kind, action in LISTED_ONLY:
-        try:
-            found = list(catalog.source.list(path, page_size=catalog.settings.batch_size))
-        except ApiError:
-            continue
+    with ThreadPoolExecutor(len(LISTED_ONLY), thread_name_prefix="list") as pool:
+        lists = list(pool.map(lambda row: _list(catalog, row[0]), LISTED_ONLY))
+    for found, (_, resource, kind, action) in zip(lists, LISTED_ONLY):
         for one in sorted(found, key=lambda one: (str(one.get("name")), one["id"])):
             project_id = _project_of(catalog, one)
             if project_id in ("", *selected):
                 yield finding(kind, resource=resource, id=one["id"], name=str(one.get("name") or one["id"]), next=action)
+
+
+def _list(catalog: Catalog, path: str) -> List[dict]:
+    try:
+        return list(catalog.source.list(path, page_size=catalog.settings.batch_size))
+    except ApiError:
+        return []
 
 
 def _project_of(catalog: Catalog, one: Mapping[str, Any]) -> str:

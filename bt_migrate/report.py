@@ -60,6 +60,9 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
         "phases_done": data["phases_done"],
         "objects": [_object_counts(one) for one in objects],
         "rows": [_row_counts(one) for one in streams],
+        "planned_streams": [one for plan in data.get("row_plans", {}).values() for one in plan["streams"]]
+        if data["dry_run"]
+        else [],
         "estimate": data.get("estimate"),
         "totals": {
             "objects": _sum(_object_counts(one)["outcomes"] for one in objects),
@@ -178,6 +181,18 @@ def summary_text(report: Dict[str, Any]) -> str:
         lines += [
             f"  {totals['rows']['fetched']:,} rows, {totals['rows']['bytes']:,} bytes, {totals['rows_per_second']:,} rows/s"
         ]
+    if report["planned_streams"]:
+        table = [
+            [
+                stream["kind"],
+                _shown(one["project"]),
+                _shown(one["name"]),
+                *(_number(one[name]) for name in ("rows", "rows_there", "bytes")),
+            ]
+            for stream in report["planned_streams"]
+            for one in stream["objects"]
+        ]
+        lines += ["", "Rows planned", *_table(["rows of", "project", "object", "rows", "there", "bytes (est.)"], table)]
     if report["estimate"]:
         lines += ["", "Estimate", f"  {estimate_text(report['estimate'])}"]
     lines += _skips(report) + _problem_lines(report) + _finding_lines(report)
@@ -198,7 +213,7 @@ def short_text(report: Dict[str, Any]) -> str:
     ]
     if report["rows"]:
         lines += _table(["rows", "read", "outcomes"], _by_name(report["rows"], "kind", "fetched"))
-    if report["estimate"]:
+    if report["planned_streams"]:
         lines.append(f"Estimate: {estimate_text(report['estimate'])}")
     lines += _problem_lines(report)[:SHOWN_PER_KIND]
     kinds = Counter({kind: sum(one.get("count", 1) for one in report["findings"] if one["kind"] == kind) for kind in KINDS})
@@ -218,6 +233,10 @@ def _by_name(entries: List[Dict[str, Any]], name: str, count: str) -> List[List[
             [one, f"{sum(entry[count] for entry in ours):,}", _counts(_sum(entry["outcomes"] for entry in ours)) or "none"]
         )
     return rows
+
+
+def _number(count: Optional[int]) -> str:
+    return "?" if count is None else f"{count:,}"
 
 
 def _row_words(one: Dict[str, Any]) -> str:

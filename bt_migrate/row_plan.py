@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
@@ -26,7 +27,7 @@ from bt_migrate.resources import BY_NAME, EXPERIMENTS, ROW_KINDS
 log = logging.getLogger("bt_migrate.validate")
 
 OBJECTS_PER_COUNT = 25  # ids in one FROM of a count query
-SAMPLED_OBJECTS = 3  # of each kind, those with most rows: one page of the first, a short one of the others
+SAMPLED_OBJECTS = 3  # of each kind in a dry run, those with most rows: one page of the first, a short one of the others
 SHORT_SAMPLE_ROWS = 50
 STARTER_QUERIES_PER_MINUTE = 20  # BTQL on Starter and Pro plans (docs: btql-rate-limits-on-free-and-pro-plans)
 HOW = (
@@ -100,14 +101,8 @@ def _row_objects(catalog: Catalog, kind_name: str) -> Iterable[Dict[str, Any]]:
         for source_id in row_object_ids(catalog, kind_name, project["id"]):
             dest_id = catalog.resolve(targets, source_id) or ""
             there = "" if dest_id.startswith(PLANNED) else dest_id
-            yield {
-                "project": project["name"],
-                "id": source_id,
-                "name": names[source_id],
-                "dest_id": there,
-                "rows": 0,
-                "rows_there": 0,
-            }
+            named = {"project": project["name"], "id": source_id, "name": names[source_id]}
+            yield {**named, "dest_id": there, "rows": 0, "rows_there": 0}
 
 
 def _named(one: Dict[str, Any]) -> Dict[str, Any]:
@@ -120,7 +115,8 @@ def _named(one: Dict[str, Any]) -> Dict[str, Any]:
 def _count(api: Api, catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]], by: str, into: str) -> None:
     """Set the number of rows of each object, 25 of them with one query; None for those of a server that does not count by object."""
     kind, bounds = ROW_KINDS[kind_name], bounds_of(catalog, ROW_KINDS[kind_name])
-    for start in range(0, len(objects), OBJECTS_PER_COUNT):
+
+    def count(start: int) -> None:
         some = {one[by]: one for one in objects[start : start + OBJECTS_PER_COUNT]}
         query = count_by_object_query(kind_name, kind.id_field, list(some), bounds)
         try:
@@ -130,6 +126,9 @@ def _count(api: Api, catalog: Catalog, kind_name: str, objects: Sequence[Dict[st
             log.info("%s: rows of %s are not counted by object (%s)", api.side, kind_name, type(error).__name__)
             for one in some.values():
                 one[into] = None
+
+    with ThreadPoolExecutor(catalog.settings.max_concurrent, thread_name_prefix="count") as pool:
+        list(pool.map(count, range(0, len(objects), OBJECTS_PER_COUNT)))
 
 
 def count_rows(catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> Optional[int]:
@@ -150,7 +149,7 @@ def _sample(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]])
     """Read the first rows of the objects with most rows, and make them ready to be sent."""
     kind, sample, outgoing = ROW_KINDS[kind_name], Sample(), Outgoing(catalog, ROW_KINDS[kind_name])
     largest = sorted((one for one in objects if one["rows"] != 0), key=lambda one: -(one["rows"] or 0))
-    for number, one in enumerate(largest[:SAMPLED_OBJECTS]):
+    for number, one in enumerate(largest[: SAMPLED_OBJECTS if catalog.settings.dry_run else 1]):
         limit = SHORT_SAMPLE_ROWS if number else catalog.settings.rows(kind_name).fetch_limit
         started = time.monotonic()
         try:

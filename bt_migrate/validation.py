@@ -13,7 +13,7 @@ from bt_migrate.prepare_objects import skip_reason
 from bt_migrate.resources import AI_SECRETS, OBJECT_RESOURCES, PROJECT_SETTINGS, ROW_KINDS
 from bt_migrate.row_plan import estimate, estimate_text, shown_count, total
 from bt_migrate.runs import readable_runs_in
-from bt_migrate.work import Work, plan_rows_of
+from bt_migrate.work import Work, row_plans
 
 log = logging.getLogger("bt_migrate.validate")
 
@@ -24,7 +24,7 @@ def validate(work: Work) -> None:
     projects = catalog.projects()
     rights = _write_right(work)
     objects = _object_counts(catalog, projects)
-    kinds = {kind: plan_rows_of(work, kind) for kind in ROW_KINDS if work.settings.selects(kind)}
+    kinds = row_plans(work, [kind for kind in ROW_KINDS if work.settings.selects(kind)])
     result = {
         "source": _side(catalog.source),
         "destination": _side(catalog.dest),

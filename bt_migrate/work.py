@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -120,7 +121,7 @@ def copy_rows(work: Work, kind_name: str, scopes: Sequence[Scope]) -> None:
     if not work.settings.selects(kind_name):
         return
     if work.settings.dry_run:
-        plan_rows_of(work, kind_name)
+        row_plans(work, [kind_name])
         return
     streams = [stream for scope in scopes if scope.dest_id for stream in _streams(work, kind_name, scope)]
     copy_streams(work.catalog, streams, work.copier)
@@ -138,13 +139,15 @@ def _streams(work: Work, kind_name: str, scope: Scope) -> Iterator[RowStream]:
             yield RowStream(kind, scope.name, source_id, entry["dest_id"], entry["name"], entry["outcome"] == CREATED)
 
 
-def plan_rows_of(work: Work, kind_name: str) -> Dict[str, Any]:
-    """What the rows of a kind take, found out once in a run; see `plan_rows`."""
+def row_plans(work: Work, kinds: Sequence[str]) -> Dict[str, Dict[str, Any]]:
+    """Kind -> what its rows take, found out once in a run; see `plan_rows`."""
     plans: Dict[str, Dict[str, Any]] = work.run.data.setdefault("row_plans", {})
-    if kind_name not in plans:
-        plans[kind_name] = plan_rows(work.catalog, kind_name)
+    missing = [kind for kind in kinds if kind not in plans]
+    if missing:
+        with ThreadPoolExecutor(len(missing), thread_name_prefix="plan") as pool:
+            plans.update(zip(missing, pool.map(lambda kind: plan_rows(work.catalog, kind), missing)))
         work.run.save()
-    return plans[kind_name]
+    return {kind: plans[kind] for kind in kinds}
 
 
 # -- references that wait
