@@ -48,10 +48,10 @@ class Sample:
     findings: List[Dict[str, Any]] = field(default_factory=list)
     row_bytes: Dict[str, float] = field(default_factory=dict)  # object id -> mean
 
-    def bytes_of(self, one: Dict[str, Any]) -> int:
-        """Estimated bytes of all rows of the object."""
-        mean = self.bytes / self.rows if self.rows else 0.0
-        return int((one["rows"] or 0) * self.row_bytes.get(one["id"], mean))
+    @property
+    def mean(self) -> float:
+        """Bytes of a row."""
+        return self.bytes / self.rows if self.rows else 0.0
 
 
 def row_object_ids(catalog: Catalog, kind_name: str, project_id: str) -> List[str]:
@@ -75,15 +75,10 @@ def plan_rows(catalog: Catalog, kind_name: str) -> Dict[str, Any]:
     _count(catalog.dest, catalog, kind_name, there, "dest_id", "rows_there")
     sample = _sample(catalog, kind_name, objects)
     for one in objects:
-        one["bytes"] = sample.bytes_of(one)
-    streams = [_stream(catalog, kind_name, group) for group in _groups(catalog, kind_name, objects)]
-    log.info(
-        "rows of %s: %s in %d objects",
-        kind_name,
-        shown_count(total(streams, "rows")),
-        len(objects),
-        extra={"event": "planned_rows"},
-    )
+        one["bytes"] = int((one["rows"] or 0) * sample.row_bytes.get(one["id"], sample.mean))
+    streams = [_stream(catalog, kind_name, group, sample) for group in _groups(catalog, kind_name, objects)]
+    rows = shown_count(total(streams, "rows"))
+    log.info("rows of %s: %s in %d objects", kind_name, rows, len(objects), extra={"event": "planned_rows"})
     share = sample.attachments / sample.rows if sample.rows else 0.0
     return {
         "streams": streams,
@@ -181,15 +176,18 @@ def _groups(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]])
     return [[by_id[stream.source_id] for stream in group] for group in groups(streams, catalog.settings.read_streams)]
 
 
-def _stream(catalog: Catalog, kind_name: str, group: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
+def _stream(catalog: Catalog, kind_name: str, group: Sequence[Dict[str, Any]], sample: Sample) -> Dict[str, Any]:
     settings = catalog.settings.rows(kind_name)
-    rows = sum(one["rows"] for one in group) if all(one["rows"] is not None for one in group) else None
-    if rows is None:
+    if all(one["rows"] is not None for one in group):
+        rows: Optional[int] = sum(one["rows"] for one in group)
+        size, new = sum(one["bytes"] for one in group), sum(_new_bytes(one) for one in group)
+        new_rows = sum(max(0, one["rows"] - (one["rows_there"] or 0)) for one in group)
+    else:
         rows = count_rows(catalog, kind_name, [one["id"] for one in group])
+        new_rows = max(0, (rows or 0) - sum(one["rows_there"] or 0 for one in group))
+        size, new = int((rows or 0) * sample.mean), int(new_rows * sample.mean)
     there = [one for one in group if one["dest_id"]]
     queries = _pages(rows, settings.fetch_limit) + sum(_pages(one["rows_there"], settings.fetch_limit) for one in there)
-    size, new = sum(one["bytes"] for one in group), sum(_new_bytes(one) for one in group)
-    new_rows = sum(max(0, (one["rows"] or 0) - (one["rows_there"] or 0)) for one in group)
     inserts = max(math.ceil(new_rows / settings.insert_batch_size), math.ceil(new / settings.max_batch_bytes))
     told = [{**_named(one), "rows": one["rows"], "rows_there": one["rows_there"], "bytes": one["bytes"]} for one in group]
     amounts = {"rows": rows, "bytes": size, "import_bytes": new, "queries": queries, "inserts": inserts}
@@ -202,8 +200,7 @@ def _pages(rows: Optional[int], limit: int) -> int:
 
 def _new_bytes(one: Dict[str, Any]) -> int:
     """Bytes of the rows that the destination does not have yet, by count."""
-    rows, there = one["rows"] or 0, one["rows_there"] or 0
-    return int(one["bytes"] * max(0, rows - there) / rows) if rows else 0
+    return int(one["bytes"] * max(0, one["rows"] - (one["rows_there"] or 0)) / one["rows"]) if one["rows"] else 0
 
 
 def total(streams: Iterable[Dict[str, Any]], name: str) -> Optional[int]:
@@ -233,6 +230,7 @@ def estimate(catalog: Catalog, kinds: Dict[str, Dict[str, Any]]) -> Dict[str, An
     seconds = max(reading / at_once, longest, queries * 60 / rate if rate else 0.0)
     return {
         "rows": total(streams, "rows") or 0,
+        "uncounted_streams": sum(stream["rows"] is None for stream in streams),
         "bytes": total(streams, "bytes") or 0,
         "processed_bytes": total(streams, "import_bytes") or 0,
         "attachments": sum(of_kind["attachments"] for of_kind in kinds.values()),
@@ -248,9 +246,10 @@ def estimate(catalog: Catalog, kinds: Dict[str, Dict[str, Any]]) -> Dict[str, An
 def estimate_text(one: Dict[str, Any]) -> str:
     """The estimate in a line, for a person."""
     rate = one["queries_per_minute"]
+    unknown = f" and {one['uncounted_streams']:,} streams that the server does not count" if one["uncounted_streams"] else ""
     pace = f"at {rate:g} queries a minute" if rate else "at the measured time of a page"
     return (
-        f"{one['rows']:,} rows, {one['bytes']:,} bytes, of which {one['processed_bytes']:,} count as processed data of the "
+        f"{one['rows']:,} rows{unknown}, {one['bytes']:,} bytes, of which {one['processed_bytes']:,} count as processed data of the "
         f"destination (attachments beside it: about {one['attachments']:,}); {one['queries']:,} queries, {one['inserts']:,} inserts, "
         f"{one['seconds']:,} s {pace}; {one['minutes_at_20_queries_a_minute']:,} min at {STARTER_QUERIES_PER_MINUTE} queries a minute "
         "(Starter and Pro plans)"

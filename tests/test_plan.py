@@ -179,6 +179,7 @@ def test_a_server_that_does_not_count_is_planned_without_the_counts(refused: byt
     plan = planned(tiny, tmp_path, program="migrate_logs")
     assert {one["rows"] for stream in plan["streams"] for one in stream["objects"]} == {None}
     assert sum(one["rows"] or 0 for one in plan["streams"]) == (counts or 0)
+    assert (plan["estimate"]["bytes"] > 0, plan["estimate"]["uncounted_streams"]) == ((True, 0) if counts else (False, 2))
 
 
 # The file --------------------------------------------------------------------------------------------
