@@ -216,6 +216,8 @@ def test_a_plan_that_has_no_place_is_refused_at_once(tiny: Pair, tmp_path: Path)
 def test_the_loss_list_names_what_stays_behind(tmp_path: Path) -> None:
     with example_pair() as pair:
         pair.source.create("service_token", {"name": "nightly"})
+        old = next(one["id"] for one in pair.source.objects("prompt") if one["name"] == "House style")
+        pair.sandbox.store.entries["function"][old].data["created"] = "2024-01-01T00:00:00.000Z"  # written again since
         plan = planned(pair, tmp_path)
         named = {(one["kind"], one["resource"], one["name"]) for one in plan["losses"]}
         secrets = {("secret_to_enter", "ai_secrets", one["name"]) for one in pair.source.objects("ai_secret")}
@@ -227,6 +229,7 @@ def test_the_loss_list_names_what_stays_behind(tmp_path: Path) -> None:
         }
         others = {
             ("not_movable", "service_tokens", "nightly"),
+            ("earlier_versions", "prompts", "House style"),
             ("not_readable", "functions", "refund (bundled)"),
             ("not_readable", "functions", "Topics"),
             ("made_private", "experiments", "2025-10-04 with tools"),
