@@ -399,8 +399,8 @@ class _Stream:
                 counts["bytes"] += len(row.body) if outcome != FAILED else 0
             if outcome == FAILED:
                 self._record_refused(row, reason, notes)
-        for object_id, row_id, key, reason in done.not_copied:
-            self.page.of(object_id)[1].add("attachment_not_copied", row_id, detail=reason, ref=key)
+        for object_id, row_id, path, key, reason in done.not_copied:
+            self.page.of(object_id)[1].add("attachment_not_copied", row_id, path, reason, key)
         for object_id, row_id, reason in done.refused_comments:
             self.page.of(object_id)[1].add("comment_refused", row_id, detail=reason[:80])
         self._remember(done, only_waiting=batch.last)

@@ -202,6 +202,13 @@ def note_unresolved(notes: Notes, catalog: Catalog, row_id: str, path: str, targ
     notes.add(kind, row_id, path, reason or f"no {' or '.join(targets) or 'known kind'} of that id in the destination", ref)
 
 
+def attachment_paths(body: bytes, keys: Iterable[str], dest_org_id: str) -> Dict[str, str]:
+    """Source key -> where the encoded row refers to it."""
+    value, wanted = json.loads(body), {dest_key(dest_org_id, key): key for key in keys}
+    found = [(value_at(value, path)["key"], dotted(path)) for path in attachment_places(value)]
+    return {wanted[key]: path for key, path in found if key in wanted}
+
+
 def keep_source_keys(body: bytes, failed_keys: Iterable[str], dest_org_id: str) -> bytes:
     """The encoded row with the source's reference where the bytes of an attachment could not be copied."""
     stays = {dest_key(dest_org_id, key): key for key in failed_keys}

@@ -13,15 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
-from bt_migrate.api import Api
-from bt_migrate.btql import count_by_object_query, count_query
+from bt_migrate.api import RETRY_STATUSES, Answer, Api
+from bt_migrate.btql import MAX_LIMIT, MIN_LIMIT, count_by_object_query, count_query, page_query, smaller_limit
 from bt_migrate.catalog import PLANNED, Catalog
 from bt_migrate.copy_rows import STREAMS_AT_ONCE, RowStream, bounds_of, groups
-from bt_migrate.errors import ApiError, NetworkError
+from bt_migrate.errors import ApiError
 from bt_migrate.findings import FAILURE
 from bt_migrate.outgoing import Notes, Outgoing, stream_findings
 from bt_migrate.prepare_objects import skip_reason
-from bt_migrate.read_rows import pages
+from bt_migrate.read_rows import SIZE_STATUSES
 from bt_migrate.resources import BY_NAME, EXPERIMENTS, ROW_KINDS
 
 log = logging.getLogger("bt_migrate.validate")
@@ -142,19 +142,19 @@ def count_rows(catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> O
 
 def _sample(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]]) -> Sample:
     """Read the first rows of the objects with most rows, and make them ready to be sent."""
-    kind, sample, outgoing = ROW_KINDS[kind_name], Sample(), Outgoing(catalog, ROW_KINDS[kind_name])
+    sample, outgoing = Sample(), Outgoing(catalog, ROW_KINDS[kind_name])
     largest = sorted((one for one in objects if one["rows"] != 0), key=lambda one: -(one["rows"] or 0))
     for number, one in enumerate(largest[: SAMPLED_OBJECTS if catalog.settings.dry_run else 1]):
         limit = SHORT_SAMPLE_ROWS if number else catalog.settings.rows(kind_name).fetch_limit
         started = time.monotonic()
         try:
-            page = next(pages(catalog.source, kind_name, [one["id"]], bounds_of(catalog, kind), limit=limit), None)
-        except (ApiError, NetworkError) as error:
+            answer = _first_rows(catalog, kind_name, one["id"], min(limit, MAX_LIMIT))
+        except ApiError as error:
             log.info("rows of %s %r were not sampled: %s", kind_name, one["name"], error)
             continue
         sample.page_seconds = max(sample.page_seconds, time.monotonic() - started)
         notes = Notes()
-        rows = [outgoing.encoded(row, one["id"], notes, plain=page.plain)[0] for row in page.rows] if page else []
+        rows = [outgoing.encoded(row, one["id"], notes, plain=answer.plain)[0] for row in answer.json]
         size = sum(len(row.body) + sum(len(content) for _, _, content in row.spills) for row in rows)
         sample.row_bytes[one["id"]] = size / len(rows) if rows else 0.0
         sample.rows, sample.bytes = sample.rows + len(rows), sample.bytes + size
@@ -163,6 +163,18 @@ def _sample(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]])
         told = [{**record, "sampled": len(rows)} for record in stream_findings(header, notes.records())]
         sample.findings += [record for record in told if record["severity"] != FAILURE]  # what it refers to may still be made
     return sample
+
+
+def _first_rows(catalog: Catalog, kind_name: str, object_id: str, limit: int) -> Answer:
+    """One page, smaller where the server finds it too large."""
+    statuses = RETRY_STATUSES - SIZE_STATUSES if limit > MIN_LIMIT else RETRY_STATUSES
+    query = page_query(kind_name, [object_id], bounds_of(catalog, ROW_KINDS[kind_name]), limit)
+    try:
+        return catalog.source.query(query, retry_statuses=statuses)
+    except ApiError as error:
+        if error.status not in SIZE_STATUSES or limit <= MIN_LIMIT:
+            raise
+    return _first_rows(catalog, kind_name, object_id, smaller_limit(limit))
 
 
 # -- streams

@@ -182,6 +182,12 @@ def test_a_server_that_does_not_count_is_planned_without_the_counts(refused: byt
     assert (plan["estimate"]["bytes"] > 0, plan["estimate"]["uncounted_streams"]) == ((True, 0) if counts else (False, 2))
 
 
+def test_where_large_pages_time_out_smaller_ones_are_sampled(tiny: Pair, tmp_path: Path) -> None:
+    tiny.sandbox.refuse = lambda method, path, raw: Answer(504, b"{}") if path == "/btql" and b"limit: 1000" in raw else None
+    plan = planned(tiny, tmp_path, "--projects", "beta", program="migrate_logs", MIGRATION_RETRY_ATTEMPTS="0")
+    assert plan["estimate"]["bytes"] > 0
+
+
 # The file --------------------------------------------------------------------------------------------
 
 
