@@ -133,12 +133,18 @@ def test_what_an_earlier_run_left_open_is_planned_as_the_update_that_it_gets(tin
     assert_equal_to_the_real_run(tiny, plan, tmp_path / "runs", 0)
 
 
-def test_a_phase_alone_plans_what_it_does_alone(tiny: Pair, tmp_path: Path) -> None:
-    settings = {"program": "migrate_experiments"}
+@pytest.mark.parametrize(
+    "phase",
+    ["experiments", "definitions", *(pytest.param(one, marks=pytest.mark.long) for one in ("organization", "datasets", "views", "settings", "acls"))],
+)
+def test_a_phase_alone_plans_what_it_does_alone(phase: str, tiny: Pair, tmp_path: Path) -> None:
+    """What refers to objects of other phases waits, in the plan too."""
+    settings = {"program": f"migrate_{phase}"}
     plan = planned(tiny, tmp_path, **settings)
     done = run(tiny.sandbox, tmp_path / "runs", **settings)
-    assert (done.code, actions(plan)) == (0, carried_out(tmp_path / "runs"))
-    assert (rows_of(plan), {one["kind"] for one in plan["streams"]}) == (told_rows(report(tmp_path / "runs")), {"experiments"})
+    told = report(tmp_path / "runs")
+    assert (done.code, actions(plan), rows_of(plan)) == (0, carried_out(tmp_path / "runs"), told_rows(told))
+    assert of_objects(plan["losses"] + plan["other_findings"]) == of_objects(told["findings"])
 
 
 # What it takes ---------------------------------------------------------------------------------------
