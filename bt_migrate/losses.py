@@ -61,7 +61,8 @@ def _project_of(catalog: Catalog, one: Mapping[str, Any]) -> str:
 def _users(catalog: Catalog) -> Iterator[Dict[str, Any]]:
     try:
         users = catalog.source_list(USERS)
-    except ApiError:
+    except ApiError as error:
+        yield finding("user_without_counterpart", resource=USERS.name, name="all users", detail=f"cannot be listed: {error}")
         return
     for one in users:
         if catalog.resolve(("users",), one["id"]) is None:

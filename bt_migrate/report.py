@@ -37,10 +37,8 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
     findings = [record for one in objects for records in one.findings.values() for record in records]
     findings += [record for one in streams for record in _findings_of_stream(one)]
     findings += run.data.get("validation", {}).get("findings", [])
-    if run.data["dry_run"]:
-        findings += [
-            record for plan in run.data.get("row_plans", {}).values() for record in plan["findings"]
-        ]  # of the first rows
+    row_plans = list(run.data.get("row_plans", {}).values()) if run.data["dry_run"] else []
+    findings += [record for plan in row_plans for record in plan["findings"]]  # of the first rows
     seconds = round(sum(session.get("seconds", 0) for session in run.data["sessions"]), 3)
     rows = sum(one.counts["fetched"] for one in streams)
     size = sum(one.counts["bytes"] for one in streams)
@@ -60,9 +58,7 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
         "phases_done": data["phases_done"],
         "objects": [_object_counts(one) for one in objects],
         "rows": [_row_counts(one) for one in streams],
-        "planned_streams": [one for plan in data.get("row_plans", {}).values() for one in plan["streams"]]
-        if data["dry_run"]
-        else [],
+        "planned_streams": [one for plan in row_plans for one in plan["streams"]],
         "estimate": data.get("estimate"),
         "totals": {
             "objects": _sum(_object_counts(one)["outcomes"] for one in objects),
@@ -183,18 +179,12 @@ def summary_text(report: Dict[str, Any]) -> str:
         ]
     if report["planned_streams"]:
         table = [
-            [
-                stream["kind"],
-                _shown(one["project"]),
-                _shown(one["name"]),
-                *(_number(one[name]) for name in ("rows", "rows_there", "bytes")),
-            ]
+            [stream["kind"], _shown(one["project"]), _shown(one["name"]), *map(_number, (one["rows"], one["rows_there"], one["bytes"]))]
             for stream in report["planned_streams"]
             for one in stream["objects"]
         ]
         lines += ["", "Rows planned", *_table(["rows of", "project", "object", "rows", "there", "bytes (est.)"], table)]
-    if report["estimate"]:
-        lines += ["", "Estimate", f"  {estimate_text(report['estimate'])}"]
+        lines += [f"  {estimate_text(report['estimate'])}"] if report["estimate"] else []
     lines += _skips(report) + _problem_lines(report) + _finding_lines(report)
     if report["verification"]:
         lines += ["", f"Verification: {report['verification']['text']}"]
@@ -213,7 +203,7 @@ def short_text(report: Dict[str, Any]) -> str:
     ]
     if report["rows"]:
         lines += _table(["rows", "read", "outcomes"], _by_name(report["rows"], "kind", "fetched"))
-    if report["planned_streams"]:
+    if report["planned_streams"] and report["estimate"]:
         lines.append(f"Estimate: {estimate_text(report['estimate'])}")
     lines += _problem_lines(report)[:SHOWN_PER_KIND]
     kinds = Counter({kind: sum(one.get("count", 1) for one in report["findings"] if one["kind"] == kind) for kind in KINDS})

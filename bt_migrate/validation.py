@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Sequence
 from bt_migrate.api import Api
 from bt_migrate.catalog import Catalog
 from bt_migrate.errors import ApiError, NetworkError, UsageError
-from bt_migrate.losses import organization_losses
+from bt_migrate.losses import UNSEEN, organization_losses
 from bt_migrate.prepare_objects import skip_reason
 from bt_migrate.resources import AI_SECRETS, OBJECT_RESOURCES, PROJECT_SETTINGS, ROW_KINDS
 from bt_migrate.row_plan import estimate, estimate_text, shown_count, total
@@ -117,7 +117,8 @@ def validation_lines(result: Dict[str, Any], kinds: Dict[str, Dict[str, Any]]) -
     lines.append(f"estimate: {estimate_text(result['estimate'])}")
     lines += [f"not on this server: {name} ({reason})" for name, reason in result["unavailable"].items()]
     lines += [f"will not move: {one}" for one in result["cannot_move"]]
-    return lines + [f"will not move: {one['resource']} {one['name']!r}: {one['next']}" for one in result["findings"]]
+    lines += [f"will not move: {one['resource']} {one['name']!r}: {one['next']}" for one in result["findings"]]
+    return lines + [f"cannot be listed: {one}" for one in UNSEEN]
 
 
 def _by_project(projects: Dict[str, int]) -> str:

@@ -253,6 +253,13 @@ def test_the_loss_list_names_what_stays_behind(tmp_path: Path) -> None:
         assert [one for one in plan["unseen"] if "playgrounds" in one]
 
 
+def test_users_that_cannot_be_listed_are_all_left_behind(tiny: Pair, tmp_path: Path) -> None:
+    tiny.sandbox.refuse = lambda method, path, raw: Answer(403, b'{"Code": "ForbiddenError"}') if path.startswith("/v1/user?") else None
+    plan = planned(tiny, tmp_path)
+    (users,) = [one for one in plan["losses"] if one["resource"] == "users"]
+    assert (users["name"], "403" in users["detail"]) == ("all users", True)
+
+
 def test_only_what_belongs_to_the_chosen_projects_is_left_behind(tmp_path: Path) -> None:
     with example_pair() as pair:
         plan = planned(pair, tmp_path, "--projects", "旅行プランナー", code=1)  # it refers to projects that were not chosen
