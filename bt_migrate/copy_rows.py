@@ -435,8 +435,8 @@ class _Stream:
         for object_id, error in done.errors.items():
             self.members[object_id].error = error
         accepted = self._count(done)
-        for object_id, row_id, key, reason in done.not_copied:
-            self.page.of(object_id)[1].add("attachment_not_copied", row_id, detail=reason, ref=key)
+        for object_id, row_id, path, key, reason in done.not_copied:
+            self.page.of(object_id)[1].add("attachment_not_copied", row_id, path, reason, key)
         for object_id, row_id, reason in done.refused_comments:
             self.page.of(object_id)[1].add("comment_refused", row_id, detail=reason[:80])
         self._remember(accepted, only_waiting=batch.last)
@@ -449,7 +449,7 @@ class _Stream:
     def _count(self, done: Delivered) -> Accepted:
         """Count the outcomes of a batch; gives back what the destination has accepted of it."""
         accepted: Accepted = {}
-        left = {(object_id, row_id) for object_id, row_id, _, _ in done.not_copied}
+        left = {(object_id, row_id) for object_id, row_id, *_ in (*done.not_copied, *done.refused_comments)}
         object_id = None
         for row, (outcome, reason) in zip(done.rows, done.outcomes):
             if row.object_id != object_id:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Dict, List
 
-from bt_migrate.catalog import Catalog
+from bt_migrate.catalog import PLANNED, Catalog
 from bt_migrate.errors import ApiError
 from bt_migrate.planning import plan_object, second_pass_body
 from bt_migrate.prepare_objects import Item, Prepared, object_finding, prepare, unresolved_finding
@@ -21,7 +21,10 @@ MADE_WITH = ("secret_to_enter", "attachment_not_copied")
 
 
 def finish_deferred(catalog: Catalog, resource: Resource, states: ObjectStates) -> None:
-    """Complete what is open, as far as the targets exist by now. Objects that were found, not made, are compared at last."""
+    """Complete what is open, as far as the targets exist by now. Objects that were found, not made, are compared at last.
+
+    A dry run only compares.
+    """
     for source_id, dest_id in list(states.deferred.items()):
         source = catalog.source_object(resource, source_id)
         if source is None:
@@ -34,7 +37,7 @@ def finish_deferred(catalog: Catalog, resource: Resource, states: ObjectStates) 
         try:
             _complete(catalog, resource, item, dest_id, prepared)
         except ApiError as error:
-            prepared.findings.append(object_finding(resource, item, "reference_not_added", detail=str(error), next="run again"))
+            prepared.findings.append(object_finding(resource, item, "reference_not_added", detail=str(error)))
             complete = False
         states.note(source_id, _made_with(states, source_id) + prepared.findings)
         if complete:
@@ -49,6 +52,8 @@ def _made_with(states: ObjectStates, source_id: str, *more: str) -> List[Dict[st
 def _complete(catalog: Catalog, resource: Resource, item: Item, dest_id: str, prepared: Prepared) -> None:
     source_id, states = item.source["id"], item.states
     entry = states.outcomes[source_id]
+    if dest_id.startswith(PLANNED):
+        return
     existing = catalog.dest.get(f"{resource.path}/{dest_id}")
     method, body = second_pass_body(resource, prepared.body, existing)
     if not body:
@@ -61,6 +66,8 @@ def _complete(catalog: Catalog, resource: Resource, item: Item, dest_id: str, pr
         states.record(
             source_id, entry["name"], DIFFERS, dest_id=dest_id, reason="exists with other content; left alone", fields=fields
         )
+        return
+    if catalog.settings.dry_run:
         return
     if method == "PATCH":
         catalog.dest.patch(f"{resource.path}/{dest_id}", body)

@@ -38,6 +38,13 @@ SELECTION = (
 )
 RUN = (
     Option("--dry-run", "dry_run", "print what would be done and write nothing outside of the run directory", switch=True),
+    Option("--plan-out", "plan_out", "write the plan to this file as JSON; a real run makes its plan first", "PATH"),
+    Option(
+        "--fail-on-loss",
+        "fail_on_loss",
+        "stop before the first write where something cannot be carried: plan first, exit 1",
+        switch=True,
+    ),
     Option("--new-run", "new_run", "start a new run even where an unfinished one could be resumed", switch=True),
     Option(
         "--state-dir",

@@ -14,18 +14,22 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.api import Api
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import Catalog, connect
-from bt_migrate.errors import EXIT_INTERRUPTED, EXIT_OK, MigrationError, StateError, UsageError
+from bt_migrate.errors import EXIT_INTERRUPTED, EXIT_OK, LossError, MigrationError, StateError, UsageError
 from bt_migrate.options import flags_of, make_parser
+from bt_migrate.plan import build_plan, losses_text
 from bt_migrate.progress import start_logging
 from bt_migrate.report import SUMMARY_FILE, build_report, exit_code_of, short_text, status_of, write_report
-from bt_migrate.runs import RunDirectory, find_run
+from bt_migrate.row_plan import estimate
+from bt_migrate.runs import RunDirectory, create_run, find_run
 from bt_migrate.settings import Settings, load_settings
-from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now
+from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now, write_json
 from bt_migrate.work import Work, finish_waiting, incomplete_streams, tell_waiting
 
 log = logging.getLogger("bt_migrate")
@@ -62,6 +66,8 @@ def run_program(
             source, dest = connected(settings, stop)
             run, settings = find_run(settings, identity_of(settings, source, dest), command)
             with run:
+                if not settings.dry_run and (settings.plan_out or settings.fail_on_loss):
+                    _plan_first(command, settings, source, dest, run, steps, stop)
                 return _in_run(command, settings, source, dest, run, steps, stop)
     except MigrationError as error:
         return _told(error)
@@ -152,6 +158,8 @@ def _in_run(
         copier = AttachmentCopier(source, dest, copied, settings.attachment_max_bytes)
         work = Work(settings, Catalog(source, dest, run, settings), run, copier, stop)
         _do_steps(work, steps, whole=run.data["selection"] == identity_of(settings, source, dest)["selection"])
+        if settings.dry_run:
+            run.data["estimate"] = estimate(work.catalog, run.data.get("row_plans", {}))
         code = EXIT_OK
     except MigrationError as error:
         session["error"] = str(error)
@@ -164,7 +172,30 @@ def _in_run(
         except StateError:  # on a full disk nor the report can be written: what failed first is told
             if code == EXIT_OK:
                 raise
+    if settings.dry_run:
+        _hand_over_plan(settings, run)
     return code
+
+
+def _plan_first(
+    command: str, settings: Settings, source: Api, dest: Api, run: RunDirectory, steps: Sequence[Step], stop: threading.Event
+) -> None:
+    """A dry run of its own beside the run, before its first write. Raises LossError where the plan forbids to go on."""
+    dry = replace(settings, dry_run=True)
+    with create_run(run.path.parent, identity_of(dry, source, dest), command) as planned:
+        _in_run(command, dry, source, dest, planned, steps, stop)
+
+
+def _hand_over_plan(settings: Settings, run: RunDirectory) -> None:
+    """Write the plan where that was asked for. Raises LossError where it leaves something behind and that is forbidden."""
+    plan = build_plan(run)
+    if settings.plan_out:
+        write_json(Path(settings.plan_out).absolute(), plan)
+        print(f"Plan: {settings.plan_out}")
+    if settings.fail_on_loss and plan["losses"]:
+        raise LossError(
+            f"nothing was written (--fail-on-loss): {losses_text(plan['losses'])}; all are in {run.path / SUMMARY_FILE}"
+        )
 
 
 def _tell(run: RunDirectory, code: Optional[int]) -> int:
@@ -175,7 +206,9 @@ def _tell(run: RunDirectory, code: Optional[int]) -> int:
     if code == EXIT_OK:
         code = exit_code_of(report)
         report = build_report(run, status_of(code))
-    run.data["wrote"] = bool({CREATED, UPDATED} & {*report["totals"]["objects"], *report["totals"]["rows"]})
+    run.data["wrote"] = not run.data["dry_run"] and bool(
+        {CREATED, UPDATED} & {*report["totals"]["objects"], *report["totals"]["rows"]}
+    )
     run.save()
     write_report(run, report)
     print(short_text(report))

@@ -178,7 +178,7 @@ ROW_OVERRIDES: Tuple[Setting, ...] = tuple(
 )
 
 
-SWITCHES = ("dry_run", "new_run", "full")  # flags only
+SWITCHES = ("dry_run", "new_run", "full", "fail_on_loss")  # flags only
 
 
 @dataclass(frozen=True)
@@ -231,6 +231,8 @@ class Settings:
     new_run: bool = False
     full: bool = False  # verification reads every row
     verify: bool = True  # migrate-all compares at the end
+    fail_on_loss: bool = False  # stop before the first write where the plan leaves something behind
+    plan_out: str = ""  # where the plan is written, as JSON
 
     def rows(self, kind: str) -> RowSettings:
         """The row settings of a kind, its own overrides first."""
@@ -266,7 +268,15 @@ def load_settings(flags: Mapping[str, Any], environ: Optional[Mapping[str, str]]
     ):
         raise UsageError("MIGRATION_CREATED_AFTER is not before MIGRATION_CREATED_BEFORE: the window is empty")
     values.update({name: bool(flags.get(name)) for name in SWITCHES})
+    values["plan_out"] = _plan_file(flags.get("plan_out") or "")
     return Settings(overrides=overrides, verify=not flags.get("no_verify"), **values)
+
+
+def _plan_file(path: str) -> str:
+    folder = Path(path).absolute().parent
+    if path and (not folder.is_dir() or not os.access(folder, os.W_OK) or Path(path).is_dir()):
+        raise UsageError(f"--plan-out: {path} cannot be written as a file")
+    return path
 
 
 def _value(setting: Setting, flag: Optional[str], env: Mapping[str, str]) -> Any:

@@ -22,6 +22,12 @@ class Throttle:
         self._sent: Deque[float] = deque()  # when the last queries were let through
         self.hits = 0  # how many 429s were met
 
+    @property
+    def queries_per_minute(self) -> Optional[float]:
+        """The rate that is known, by the setting or from a 429; None for none."""
+        with self._lock:
+            return self._limit[0] * 60 / self._limit[1] if self._limit else None
+
     def wait_s(self, *, query: bool) -> float:
         """Seconds until a request may start, 0 if it may now."""
         with self._lock:

@@ -20,9 +20,9 @@ FLOORS: Tuple[Tuple[str, ...], ...] = (
     ("settings", "throttle", "api", "state", "runs"),
     (
         "catalog", "attachments", "outgoing", "slices", "read_rows", "owned_objects", "prepare_objects", "copy_objects", "deferred_objects",
-        "insert_rows", "copy_rows", "deferred_rows", "compare", "work", "validation", "verification",
+        "insert_rows", "copy_rows", "deferred_rows", "row_plan", "losses", "compare", "work", "validation", "verification",
     ),
-    ("options", "progress", "report", "program"),
+    ("options", "progress", "report", "plan", "program"),
     ("phases",),
 )  # fmt: skip
 PURE_FLOORS = (0, 1)

@@ -6,6 +6,7 @@ import importlib
 import re
 from pathlib import Path
 
+from bt_migrate.findings import KINDS
 from bt_migrate.options import make_parser
 from bt_migrate.phases import ORDER
 from bt_migrate.resources import SELECTABLE
@@ -17,6 +18,11 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 def settings_table() -> str:
     rows = [f"| `{one.env}` | {f'`{one.default}`' if one.default else ''} | {one.about} |" for one in TABLE]
     return "\n".join(["| name | default | |", "|---|---|---|", *rows])
+
+
+def findings_table() -> str:
+    rows = [f"| `{name}` | {kind.severity}{', in the loss list' if kind.left_behind else ''} | {kind.about} | {kind.next} |" for name, kind in KINDS.items()]
+    return "\n".join(["| kind | severity | says | what to do, unless the record says more |", "|---|---|---|---|", *rows])
 
 
 def help_texts() -> str:
@@ -39,6 +45,10 @@ def test_readme_lists_every_setting_with_its_default() -> None:
     assert section(README.read_text(encoding="utf-8"), "settings") == settings_table()
 
 
+def test_readme_lists_every_kind_of_finding() -> None:
+    assert section(README.read_text(encoding="utf-8"), "findings") == findings_table()
+
+
 def test_readme_holds_the_help_of_every_program() -> None:
     assert section(README.read_text(encoding="utf-8"), "help") == help_texts()
 
@@ -52,6 +62,6 @@ def test_readme_names_every_resource_and_every_script() -> None:
 
 if __name__ == "__main__":
     new = README.read_text(encoding="utf-8")
-    for name, content in (("settings", settings_table()), ("help", help_texts())):
+    for name, content in (("settings", settings_table()), ("findings", findings_table()), ("help", help_texts())):
         new = new.replace(f"<!-- {name} -->\n{section(new, name)}", f"<!-- {name} -->\n{content}\n").replace("\n\n<!-- /", "\n<!-- /")
     README.write_text(new, encoding="utf-8")
