@@ -59,7 +59,7 @@ class Member:
     """
 
     def __init__(self, catalog: Catalog, stream: RowStream) -> None:
-        self.stream = stream
+        self.stream, self.run = stream, catalog.run
         path = catalog.run.stream_path(stream.kind.folder, stream.project, stream.source_id)
         header = {"kind": stream.kind.name, "project": stream.project, "name": stream.name}
         header.update(source_id=stream.source_id, dest_id=stream.dest_id)
@@ -78,6 +78,7 @@ class Member:
             if state.done:
                 self.seen.forget_before()
             state.save()
+        self.run.meter.end(self.stream.source_id)
         self.seen.close()
 
 
@@ -177,6 +178,8 @@ def _copy_group(copying: Copying, streams: Sequence[RowStream]) -> None:
 
 
 def _copy_members(copying: Copying, members: Sequence[Member]) -> None:
+    for member in members:
+        member.run.meter.begin(member.state.header, member.state.counts["fetched"])
     try:
         for member in members:
             if not member.stream.fresh and not member.state.compared:
@@ -334,10 +337,16 @@ class _Stream:
         for number, batch in enumerate(batches, 1):
             size = sum(len(row.body) for row in batch)
             self.copying.add_bytes(size)
-            result = self.copying.pool.submit(self.inserter.deliver, batch)
+            result = self.copying.pool.submit(self._deliver, batch)
             self.in_flight.append(Batch(result, size, page.last, end if number == len(batches) else None))
             while self.in_flight and (self.in_flight[0].result.done() or self._must_wait()):
                 self._commit_first()
+
+    def _deliver(self, batch: Sequence[EncodedRow]) -> Delivered:
+        """In the pool. What is delivered is told before it is committed."""
+        done = self.inserter.deliver(batch)
+        self.catalog.run.meter.add(Counter(row.object_id for row, (outcome, _) in zip(done.rows, done.outcomes) if outcome))
+        return done
 
     def _must_wait(self) -> bool:
         settings = self.catalog.settings
@@ -368,6 +377,7 @@ class _Stream:
                         notes.add("row_differs", row["id"])
                 else:
                     sending.append(replace(encoded, outcome=UPDATED) if outcome else encoded)
+            self.catalog.run.meter.add({object_id: sum(counts.values()) - counts["fetched"]})
         return sending
 
     def _by_member(self, page: Page) -> Dict[str, List[dict]]:

@@ -16,6 +16,7 @@ KINDS: Mapping[str, tuple] = {
     "source_id_in_text": (ACTION, "a text contains an id of the source; left as it is"),
     "waits": (ACTION, "a reference waits for an object that is not there yet"),
     "external_attachment": (ACTION, "an attachment lies in a bucket of yours; the destination needs access to it"),
+    "window_gap": (ACTION, "a stretch of time before this date window was taken by no window"),
     "version_pin_removed": (LOSS, "a version named a transaction of the source; the reference now means the latest version"),
     "field_not_writable": (LOSS, "a field cannot be written through the API"),
     "attachment_left": (LOSS, "attachments were left in the source as asked for"),

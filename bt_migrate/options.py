@@ -6,10 +6,12 @@ An option means the same in every phase. Keys come from the environment only: a 
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from bt_migrate import __version__
+from bt_migrate.windows import is_relative
 
 DESCRIPTION_WIDTH = 100
 
@@ -35,6 +37,9 @@ SELECTION = (
     ),
     Option("--created-after", "created_after", "move only logs and experiments created at or after this date", "DATE"),
     Option("--created-before", "created_before", "move only logs and experiments created before this date", "DATE"),
+    Option("--window", "window", "move only logs and experiments of the last full day or hour: daily or hourly", "UNIT"),
+    Option("--tz", "tz", "time zone of days, hours and dates without one (default: UTC)", "ZONE"),
+    Option("--fill-gaps", "fill_gaps", "begin the window where the ones before it ended, or left a gap", switch=True),
 )
 RUN = (
     Option("--dry-run", "dry_run", "print what would be done and write nothing outside of the run directory", switch=True),
@@ -45,11 +50,15 @@ RUN = (
         "keep runs in this folder, or work in this run, or this project of a run (default: ./checkpoints)",
         "PATH",
     ),
+    Option("--max-duration", "max_duration", "stop cleanly after this time, such as 90, 30m or 2h (default: none)", "TIME"),
+    Option("--wait-lock", "wait_lock", "wait this long for a run that another process holds (default: 0)", "SECONDS"),
     Option("--env-file", "env_file", "read settings from this file (default: .env)", "PATH"),
 )
 LOGGING = (
     Option("--log-level", "log_level", "print DEBUG, INFO, WARNING or ERROR lines (default: INFO)", "LEVEL"),
     Option("--log-format", "log_format", "print lines as text or json (default: text)", "FORMAT"),
+    Option("--quiet", "quiet", "print nothing but errors, and one line where not everything arrived", switch=True),
+    Option("--json", "json", "print every line as one JSON object, the summary too", switch=True),
 )
 TUNING = (
     Option("--batch-size", "batch_size", "ask for and create this many objects at a time (default: 100)", "N"),
@@ -108,4 +117,15 @@ def make_parser(program: str, description: str) -> argparse.ArgumentParser:
 
 def flags_of(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> Dict[str, Any]:
     """field -> text, None for an option that was not given. A wrong option ends the program with exit 2, as argparse does."""
-    return vars(parser.parse_args(argv))
+    return vars(parser.parse_args(_joined(sys.argv[1:] if argv is None else argv)))
+
+
+def _joined(argv: Sequence[str]) -> List[str]:
+    """`--created-after -2d` as one word: argparse takes a word that begins with a dash for an option."""
+    words: List[str] = []
+    for word in argv:
+        if words and words[-1] in ("--created-after", "--created-before") and is_relative(word):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words

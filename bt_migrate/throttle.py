@@ -1,4 +1,7 @@
-"""When the next request to an organization may start: one throttle for all its threads, taught by 429s. No HTTP in here."""
+"""When the next request to an organization may start: one throttle for all its threads, taught by 429s and by a person.
+
+No HTTP in here.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Deque, Optional, Tuple
 
 MAX_BACKOFF_S = 60.0
 MAX_REMEMBERED = 1000  # queries; no window of a plan holds more
+PAUSED_S = 0.2  # between two looks of a waiting thread while a person pauses the run
 SAFETY_S = 0.05  # a window is left this much later than it ends: clocks and latencies differ a little
 
 
@@ -20,7 +24,10 @@ class Throttle:
         self._open_at = 0.0
         self._limit: Optional[Tuple[int, float]] = (queries_per_minute, 60.0) if queries_per_minute else None
         self._sent: Deque[float] = deque()  # when the last queries were let through
+        self._next_at = 0.0  # when the next request may start at the pace that a person asked for
         self.hits = 0  # how many 429s were met
+        self.paused = False  # nothing starts; a person wants it so
+        self.requests_per_second: Optional[float] = None
 
     def wait_s(self, *, query: bool) -> float:
         """Seconds until a request may start, 0 if it may now."""
@@ -32,6 +39,8 @@ class Throttle:
         with self._lock:
             if self._wait_s(query) > 0:
                 return False
+            if self.requests_per_second:
+                self._next_at = max(self._next_at, time.monotonic()) + 1 / self.requests_per_second
             if query:
                 self._sent.append(time.monotonic())
                 while len(self._sent) > max(MAX_REMEMBERED, self._limit[0] if self._limit else 0):
@@ -40,7 +49,9 @@ class Throttle:
 
     def _wait_s(self, query: bool) -> float:
         now = time.monotonic()
-        wait = self._open_at - now
+        wait = max(self._open_at - now, PAUSED_S if self.paused else 0.0)
+        if self.requests_per_second:
+            wait = max(wait, self._next_at - now)
         if query and self._limit:
             number, seconds = self._limit
             if len(self._sent) >= number:
@@ -62,3 +73,32 @@ class Throttle:
                 pause = window or min(MAX_BACKOFF_S, max(base_s, 0.1) * 2.0 ** (times - 1))
             self._open_at = max(self._open_at, time.monotonic() + pause)
             return pause
+
+
+class Places:
+    """Places for requests in flight: `with` takes one as soon as there is one. `limit` may be changed at any time."""
+
+    def __init__(self, limit: int) -> None:
+        self._changed = threading.Condition()
+        self._limit = limit
+        self.taken = 0
+
+    @property
+    def limit(self) -> int:
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        with self._changed:
+            self._limit = limit
+            self._changed.notify_all()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self.taken < self._limit)
+            self.taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self.taken -= 1
+            self._changed.notify()

@@ -43,7 +43,7 @@ def validate(work: Work) -> None:
     rights = _write_right(work)
     objects = _object_counts(catalog, projects)
     kinds = [kind for kind in ROW_KINDS if work.settings.selects(kind)]
-    streams = {kind: _rows_per_stream(work, kind, projects) for kind in kinds}
+    streams = {kind: rows_per_stream(work, kind, projects) for kind in kinds}
     rows = {kind: _per_project(streams[kind]) or _rows_per_project(work, kind, projects) for kind in kinds}
     result = {
         "source": _side(catalog.source),
@@ -108,7 +108,7 @@ def _object_counts(catalog: Catalog, projects: Sequence[dict]) -> Dict[str, Dict
     return counts
 
 
-def _rows_per_stream(work: Work, kind: str, projects: Sequence[dict]) -> List[Dict[str, Any]]:
+def rows_per_stream(work: Work, kind: str, projects: Sequence[dict]) -> List[Dict[str, Any]]:
     """{project, name, id, rows} of every object with rows, one query for up to 25 of them; [] where the server does not count by object."""
     catalog, found = work.catalog, []
     for project in projects:
