@@ -91,9 +91,7 @@ def read_control(text: str) -> Dict[str, Any]:
         elif name == "max-concurrent" and re.match(r"\d{1,6}$", value, re.ASCII) and int(value) > 0:
             wanted[name] = int(value)
         else:
-            raise UsageError(
-                f"{line[:60]!r} is none of {', '.join(WORDS)}, requests-per-second=N, max-concurrent=N (N above 0)"
-            )
+            raise UsageError(f"{line[:60]!r} is none of {', '.join(WORDS)}, requests-per-second=N, max-concurrent=N (N above 0)")
     return wanted
 
 

@@ -25,8 +25,10 @@ class Option:
     help: str
     metavar: str = ""
     switch: bool = False
+    nargs: str = ""  # of an argument that has no flag: "?" or "+"
 
 
+ENV_FILE = Option("--env-file", "env_file", "read settings from this file (default: .env)", "PATH")
 SELECTION = (
     Option("--resources", "resources", "move only these resources, comma-separated (default: all)", "NAMES"),
     Option(
@@ -52,7 +54,7 @@ RUN = (
     ),
     Option("--max-duration", "max_duration", "stop cleanly after this time, such as 90, 30m or 2h (default: none)", "TIME"),
     Option("--wait-lock", "wait_lock", "wait this long for a run that another process holds (default: 0)", "SECONDS"),
-    Option("--env-file", "env_file", "read settings from this file (default: .env)", "PATH"),
+    ENV_FILE,
 )
 LOGGING = (
     Option("--log-level", "log_level", "print DEBUG, INFO, WARNING or ERROR lines (default: INFO)", "LEVEL"),
@@ -87,6 +89,21 @@ OWN: Dict[str, Sequence[Option]] = {
         FULL,
     ),
 }  # options that only one program has
+OPERATING: Dict[str, Sequence[Option]] = {
+    "status": (
+        Option("", "run", "run directory, or folder of runs: its newest (default: ./checkpoints)", "RUN", nargs="?"),
+        Option("--watch", "watch", "show it again every second until the process ends", switch=True),
+        Option("--json", "json", "print one JSON object", switch=True),
+        Option("--lag", "lag", "ask the source how many rows were written since the run took its mark", switch=True),
+        ENV_FILE,
+    ),
+    "control": (
+        Option("", "run", "run directory, or folder of runs: its newest", "RUN", nargs="1"),
+        Option(
+            "", "words", "pause, resume, stop, or: set requests-per-second=5 max-concurrent=3 (off lifts it)", "WORD", nargs="+"
+        ),
+    ),
+}  # programs beside the phases: these options and no others
 GROUPS = (("selection", SELECTION), ("run", RUN), ("logging", LOGGING), ("tuning", TUNING), ("rows", ROWS))
 
 
@@ -98,17 +115,21 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def make_parser(program: str, description: str) -> argparse.ArgumentParser:
-    """The parser of a phase: all options, in groups. `description` is the phase's docstring."""
+    """The parser of a phase: all options, in groups; of a program beside them: its own. `description` is the docstring."""
     parser = argparse.ArgumentParser(
         prog=program, description=description.strip(), formatter_class=_Formatter, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"bt_migrate {__version__}")
-    for title, options in (("this program", OWN.get(program, ())), *GROUPS):
-        if not options:
-            continue
-        group = parser.add_argument_group(title)
+    groups = (
+        (("this program", OPERATING[program]),) if program in OPERATING else (("this program", OWN.get(program, ())), *GROUPS)
+    )
+    for title, options in groups:
+        group = parser.add_argument_group(title) if options else parser
         for option in options:
-            if option.switch:
+            if option.nargs:
+                nargs = None if option.nargs == "1" else option.nargs
+                group.add_argument(option.field, metavar=option.metavar, nargs=nargs, help=option.help)
+            elif option.switch:
                 group.add_argument(option.flag, dest=option.field, action="store_true", help=option.help)
             else:
                 group.add_argument(option.flag, dest=option.field, metavar=option.metavar, help=option.help)

@@ -117,9 +117,7 @@ def identity_of(settings: Settings, source: Api, dest: Api) -> Dict[str, Any]:
     }
 
 
-def _run_all(
-    command: str, settings: Settings, source: Api, dest: Api, steps: Sequence[Step], ending: Ending
-) -> int:
+def _run_all(command: str, settings: Settings, source: Api, dest: Api, steps: Sequence[Step], ending: Ending) -> int:
     """What an earlier start left of its window first, then what is asked for now. The worse exit code counts."""
     kinds = _windowed_kinds(settings, steps)
 
@@ -179,7 +177,9 @@ def _without_gaps(settings: Settings, identity: Mapping[str, Any], kinds: Sequen
 
 def _tell_window(run: RunDirectory, settings: Settings, identity: Mapping[str, Any], kinds: Sequence[str]) -> None:
     """The window; what no window took before it, as findings of the run; and at its first start what it takes again."""
-    log.info("window: %s to %s", settings.created_after or "the beginning", settings.created_before or "now", extra={"event": "window"})
+    log.info(
+        "window: %s to %s", settings.created_after or "the beginning", settings.created_before or "now", extra={"event": "window"}
+    )
     root = run.path.parent
     run.data["findings"] = []
     for kind, stretches in missed(root, identity, kinds).items():
@@ -191,7 +191,9 @@ def _tell_window(run: RunDirectory, settings: Settings, identity: Mapping[str, A
     if not run.data["sessions"]:
         for kind, stretches in taken_twice(root, identity, kinds).items():
             for begin, end in stretches:
-                log.info("overlap: %s created from %s to %s were taken before", kind, iso(begin), iso(end), extra={"event": "overlap"})
+                log.info(
+                    "overlap: %s created from %s to %s were taken before", kind, iso(begin), iso(end), extra={"event": "overlap"}
+                )
 
 
 # -- one run
@@ -272,7 +274,8 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
         log.info("phase %d of %d: %s", number, len(steps), name, extra={"event": "phase", "phase": name})
         work.run.meter.phase, work.run.meter.phase_number = name, (number, len(steps))
         kind = ROWS_OF_PHASE.get(name, "")
-        _count_rows(work, kind)
+        if kind == "logs":
+            _count_logs(work)
         phase(work)
         finish_waiting(work)
         if whole and not incomplete_streams(work.run):
@@ -288,8 +291,10 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
         log.info("lag: %s", lag_text(lag), extra={"event": "lag", **lag})
 
 
-def _count_rows(work: Work, kind: str) -> None:
-    """How many rows there are per stream, for who asks how far it is; validation has counted them where it ran."""
-    if kind and "validation" not in work.run.data and work.settings.selects(kind) and not work.settings.dry_run:
-        work.run.data.setdefault("streams", {})[kind] = rows_per_stream(work, kind, work.catalog.projects())
+def _count_logs(work: Work) -> None:
+    """How many rows there are per project log, for who asks how far it is. Where validation did not run, many experiments and
+    datasets would cost more queries than reading them.
+    """
+    if "validation" not in work.run.data and work.settings.selects("logs") and not work.settings.dry_run:
+        work.run.data["streams"] = {"logs": rows_per_stream(work, "logs", work.catalog.projects())}
         work.run.save()

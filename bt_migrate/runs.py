@@ -194,6 +194,15 @@ def state_root(settings: Settings) -> Path:
     return named.parent if named else Path(settings.state_dir)
 
 
+def run_at(path: Path) -> Path:
+    """The run directory that a path names: a run, a project in one, or a folder of runs, whose newest it is. Raises UsageError."""
+    named = next((one for one in (path, path.absolute().parent) if (one / RUN_FILE).is_file()), None)
+    newest = _run_paths(path)
+    if named is None and not newest:
+        raise UsageError(f"{path}: there is no run")
+    return named or newest[0]
+
+
 def runs_in(root: Path) -> Iterator[RunDirectory]:
     """All runs of a root, newest first, each read when it is asked for: an old one that is damaged is in nobody's way."""
     return (RunDirectory(path) for path in _run_paths(root))

@@ -141,7 +141,9 @@ def zone_of(name: str, text: str) -> tzinfo:
     try:
         from zoneinfo import ZoneInfo
     except ImportError:
-        raise UsageError(f"{name}: names of time zones need Python 3.9 or later; use UTC or a fixed offset such as +01:00") from None
+        raise UsageError(
+            f"{name}: names of time zones need Python 3.9 or later; use UTC or a fixed offset such as +01:00"
+        ) from None
     try:
         return ZoneInfo(text)
     except (KeyError, ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError; a folder of zones is an OSError
@@ -303,7 +305,11 @@ def load_settings(
     given = {name: value for name, value in flags.items() if value not in (None, False)}
     given.update({"attachments": "false"} if "no_attachments" in given else {})
     given.update({"preserve_order": "true"} if "preserve_order" in given else {})
-    given = {**({"log_level": "ERROR"} if "quiet" in given else {}), **({"log_format": "json"} if "json" in given else {}), **given}
+    given = {
+        **({"log_level": "ERROR"} if "quiet" in given else {}),
+        **({"log_format": "json"} if "json" in given else {}),
+        **given,
+    }
     values = {setting.field: _value(setting, given.get(setting.field), env) for setting in TABLE}
     general = {
         s.field: s.field.split(".")[-1] for s in ROW_OVERRIDES
@@ -317,6 +323,13 @@ def load_settings(
     return Settings(overrides=overrides, verify=not flags.get("no_verify"), **values)
 
 
+def state_dir_of(env_file: Optional[str] = None) -> str:
+    """Where the runs are, for who only looks at them and needs no key."""
+    env = _environment(env_file)
+    state_dir = next(one for one in TABLE if one.field == "state_dir")
+    return env.get("MIGRATION_RESUME_RUN_DIR", "").strip() or str(_value(state_dir, None, env))
+
+
 def _window(values: Mapping[str, Any], given: Mapping[str, Any], now: datetime) -> Dict[str, Any]:
     """The bounds that were asked for as absolute ones, and how they were asked for if that is relative."""
     after, before, unit, zone = values["created_after"], values["created_before"], values["window"], zone_of("--tz", values["tz"])
@@ -326,12 +339,15 @@ def _window(values: Mapping[str, Any], given: Mapping[str, Any], now: datetime) 
         begin, end = last_full(unit, now, zone)
         return {"created_after": begin, "created_before": end, "relative_window": f"{unit} in {values['tz']}"}
     after_name, before_name = (
-        "--" + one.replace("_", "-") if one in given else f"MIGRATION_{one.upper()}" for one in ("created_after", "created_before")
+        "--" + one.replace("_", "-") if one in given else f"MIGRATION_{one.upper()}"
+        for one in ("created_after", "created_before")
     )
     bounds = (window_bound(after_name, after, now, zone), window_bound(before_name, before, now, zone))
     if bounds[0] and bounds[1] and instant(bounds[0]) >= instant(bounds[1]):
         raise UsageError("MIGRATION_CREATED_AFTER is not before MIGRATION_CREATED_BEFORE: the window is empty")
-    relative = f"{after or 'the beginning'} to {before or 'now'} in {values['tz']}" if is_relative(after) or is_relative(before) else ""
+    relative = (
+        f"{after or 'the beginning'} to {before or 'now'} in {values['tz']}" if is_relative(after) or is_relative(before) else ""
+    )
     return {"created_after": bounds[0], "created_before": bounds[1], "relative_window": relative}
 
 

@@ -22,7 +22,7 @@ FLOORS: Tuple[Tuple[str, ...], ...] = (
         "catalog", "attachments", "outgoing", "read_rows", "owned_objects", "prepare_objects", "copy_objects", "deferred_objects",
         "insert_rows", "copy_rows", "deferred_rows", "compare", "work", "validation", "verification", "lag",
     ),
-    ("options", "progress", "report", "operating", "program"),
+    ("options", "progress", "report", "operating", "run_status", "program"),
     ("phases",),
 )  # fmt: skip
 PURE_FLOORS = (0, 1)
