@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence
 
 from bt_migrate import __version__
-from bt_migrate.windows import is_relative
 
 DESCRIPTION_WIDTH = 100
+DASHED = ("--created-after", "--created-before", "--tz")  # their values may begin with a dash
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,10 @@ def flags_of(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> 
 
 
 def _joined(argv: Sequence[str]) -> List[str]:
-    """`--created-after -2d` as one word: argparse takes a word that begins with a dash for an option."""
+    """`--created-after -2d` and `--tz -05:00` as one word: argparse takes a word that begins with a dash for an option."""
     words: List[str] = []
     for word in argv:
-        if words and words[-1] in ("--created-after", "--created-before") and is_relative(word):
+        if words and words[-1] in DASHED and word[:1] == "-" and word[1:2].isdigit():
             words[-1] += f"={word}"
         else:
             words.append(word)

@@ -113,6 +113,7 @@ def identity_of(settings: Settings, source: Api, dest: Api) -> Dict[str, Any]:
             "created_after": settings.created_after,
             "created_before": settings.created_before,
         },
+        "relative_window": settings.relative_window,
         "dry_run": settings.dry_run,
     }
 

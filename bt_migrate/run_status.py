@@ -90,7 +90,9 @@ def _streams(run: RunDirectory, live: Mapping[str, Mapping[str, Any]]) -> Iterat
         facts = {"done": state.counts["fetched"], "complete": state.done, "error": state.error}
         found[state.header["source_id"]] = {**known, **header, **facts}
     for source_id, one in live.items():
-        found[source_id] = {"total": None, **found.get(source_id, {}), **one}
+        known = found.get(source_id, {})
+        if not known.get("complete"):  # it came to its end since the process told
+            found[source_id] = {"total": None, **known, **one}
     for source_id in sorted(found, key=lambda one: (one not in live, found[one].get("complete", False))):
         one = {"complete": False, "error": "", **found[source_id], "source_id": source_id}
         # a stream grows while it is read
