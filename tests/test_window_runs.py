@@ -97,6 +97,7 @@ def test_a_gap_is_said_each_time_even_quietly_until_it_is_filled(w: World) -> No
     assert (night(w, "--window", "daily", "--quiet").err, told(w.root)) == ("", {})
 
 
+@pytest.mark.long
 def test_an_overlap_is_said(w: World) -> None:
     night(w, *bounds(5, 2))
     end = night(w, *bounds(3, 0))
@@ -106,6 +107,7 @@ def test_an_overlap_is_said(w: World) -> None:
     assert arrived(w) == rows_of(1, 2, 3, 4, 5)
 
 
+@pytest.mark.long
 def test_a_copy_of_everything_counts_up_to_its_start(w: World) -> None:
     assert night(w).code == 0
     end = night(w, "--window", "daily", "--quiet")
@@ -130,6 +132,7 @@ def test_the_history_outlives_the_runs_and_half_a_line(w: World) -> None:
     assert (night(w, *bounds(2, 1), "--fill-gaps").code, arrived(w)) == (0, rows_of(2, 3, 4, 5))
 
 
+@pytest.mark.long
 def test_windows_of_other_projects_and_resources_are_not_taken_for_those_of_this_one(w: World) -> None:
     w.source.create("project", {"name": "other"})
     night(w, *bounds(5, 4), "--projects", "other")
@@ -145,6 +148,7 @@ def test_windows_of_other_projects_and_resources_are_not_taken_for_those_of_this
     ]
 
 
+@pytest.mark.long
 def test_a_dry_run_takes_no_window(w: World) -> None:
     night(w, *bounds(5, 4))
     night(w, *bounds(4, 3), "--dry-run")
@@ -209,6 +213,7 @@ def test_a_named_run_keeps_its_window(w: World) -> None:
     assert (end.code, arrived(w), runs(w.root)) == (0, rows_of(3), [left]), end.last_words
 
 
+@pytest.mark.long
 def test_relative_bounds_are_recorded_as_absolute_ones(w: World) -> None:
     end = night(w, "--created-after", "-2d", "--created-before", "yesterday")
     begin, finish = window(runs(w.root)[0])
