@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timezone
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Iterable, List, Mapping, Optional
 
 from bt_migrate.btql import lag_query
 from bt_migrate.catalog import Catalog
@@ -26,13 +26,13 @@ def mark_seconds(run: Mapping[str, Any]) -> int:
     return min(started, int(instant(before).timestamp())) if before else started
 
 
-def measure_lag(catalog: Catalog, mark_s: int) -> Dict[str, Any]:
+def measure_lag(catalog: Catalog, mark_s: int, kinds: Iterable[str] = ROW_KINDS) -> Dict[str, Any]:
     """{since, rows, oldest_seconds}: rows of all selected objects, new ones too; `rows` is None where the server does not count.
 
     One query per 25 objects. Edited rows count: each is a transaction.
     """
     rows, oldest = 0, 0
-    for kind in ROW_KINDS:
+    for kind in kinds:
         ids = _object_ids(catalog, kind)
         for start in range(0, len(ids), OBJECTS_PER_COUNT):
             try:

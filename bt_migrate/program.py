@@ -124,7 +124,13 @@ def _run_all(command: str, settings: Settings, source: Api, dest: Api, steps: Se
 
     def left_or_new() -> Found:
         left = left_behind(settings, identity_of(settings, source, dest), command)
-        return (left, replace(settings, **window_of(left)), True) if left else new()
+        if left is None:
+            return new()
+        its = replace(settings, **window_of(left))
+        same_night = (
+            its.created_before is not None and its.created_before == settings.created_before
+        )  # it began earlier, to fill a gap
+        return left, its, not same_night
 
     def new() -> Found:
         wanted = _without_gaps(settings, identity_of(settings, source, dest), kinds) if settings.fill_gaps else settings
@@ -138,7 +144,10 @@ def _run_all(command: str, settings: Settings, source: Api, dest: Api, steps: Se
                 _tell_window(run, its, identity_of(its, source, dest), kinds)
             codes.append(_in_run(command, its, source, dest, run, steps, ending))
         find = new
-    return max(codes, default=ending.code)
+    if follows:
+        log.info("%s: what was asked for has not begun; the same command goes on", ending.reason, extra={"event": "stopped"})
+        codes.append(ending.code)
+    return max(codes)
 
 
 @contextlib.contextmanager
@@ -288,7 +297,8 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
         work.run.data["finished"] = True
     if work.settings.relative_window and not work.settings.dry_run:  # of a sync; a copy of everything is verified
         fresh = Catalog(work.catalog.source, work.catalog.dest, work.run, work.settings)
-        lag = work.run.data["lag"] = measure_lag(fresh, mark_seconds(work.run.data))
+        kinds = [ROWS_OF_PHASE[name] for name, _ in steps if name in ROWS_OF_PHASE]
+        lag = work.run.data["lag"] = measure_lag(fresh, mark_seconds(work.run.data), kinds)
         log.info("lag: %s", lag_text(lag), extra={"event": "lag", **lag})
 
 
