@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timezone
-from typing import Any, Dict, Iterable, List, Mapping, Optional
+from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.btql import lag_query
 from bt_migrate.catalog import Catalog
-from bt_migrate.errors import ApiError
+from bt_migrate.errors import ApiError, NetworkError
 from bt_migrate.keys import xact_at, xact_of, xact_seconds
 from bt_migrate.resources import BY_NAME, ROW_KINDS
 from bt_migrate.windows import instant, iso
@@ -31,33 +31,34 @@ def measure_lag(catalog: Catalog, mark_s: int, kinds: Iterable[str] = ROW_KINDS)
 
     One query per 25 objects. Edited rows count: each is a transaction.
     """
-    rows, oldest = 0, 0
-    for kind in kinds:
-        ids = _object_ids(catalog, kind)
-        for start in range(0, len(ids), OBJECTS_PER_COUNT):
-            try:
-                found = catalog.source.query(lag_query(kind, ids[start : start + OBJECTS_PER_COUNT], xact_at(mark_s))).json
-                rows += int(found[0]["rows"]) if found else 0
-                xact = xact_of(found[0]["oldest"]) if found else 0
-            except (ApiError, KeyError, TypeError, ValueError) as error:
-                log.info("the lag of %s cannot be counted (%s)", kind, type(error).__name__)
-                return {"since": _iso(mark_s), "rows": None, "oldest_seconds": None}
-            oldest = min(oldest or xact, xact) if xact else oldest
+    try:
+        found = [_written_since(catalog, kind, ids, mark_s) for kind in kinds for ids in _groups_of_ids(catalog, kind)]
+    except (ApiError, NetworkError, KeyError, TypeError, ValueError) as error:  # all has arrived: this ends no run
+        log.info("the lag cannot be counted (%s)", type(error).__name__)
+        return {"since": _iso(mark_s), "rows": None, "oldest_seconds": None}
+    oldest = min((xact for _, xact in found if xact), default=0)
     age = max(0, int(catalog.source.server_seconds()) - xact_seconds(oldest)) if oldest else None
-    return {"since": _iso(mark_s), "rows": rows, "oldest_seconds": age}
+    return {"since": _iso(mark_s), "rows": sum(rows for rows, _ in found), "oldest_seconds": age}
+
+
+def _written_since(catalog: Catalog, kind: str, object_ids: Sequence[str], mark_s: int) -> Tuple[int, int]:
+    """(rows, the least transaction of them or 0)"""
+    found = catalog.source.query(lag_query(kind, object_ids, xact_at(mark_s))).json
+    return (int(found[0]["rows"]), xact_of(found[0]["oldest"])) if found else (0, 0)
 
 
 def _iso(seconds: int) -> str:
     return iso(datetime.fromtimestamp(seconds, timezone.utc))
 
 
-def _object_ids(catalog: Catalog, kind: str) -> List[str]:
+def _groups_of_ids(catalog: Catalog, kind: str) -> Iterator[Sequence[str]]:
     if not catalog.settings.selects(kind):
-        return []
-    projects = [project["id"] for project in catalog.projects()]
-    if kind == "logs":
-        return projects
-    return [one["id"] for project_id in projects for one in catalog.source_objects(BY_NAME[kind], project_id)]
+        return
+    ids = [project["id"] for project in catalog.projects()]
+    if kind in BY_NAME:
+        ids = [one["id"] for project_id in ids for one in catalog.source_objects(BY_NAME[kind], project_id)]
+    for start in range(0, len(ids), OBJECTS_PER_COUNT):
+        yield ids[start : start + OBJECTS_PER_COUNT]
 
 
 def lag_text(lag: Optional[Mapping[str, Any]]) -> str:

@@ -47,7 +47,7 @@ class Ending:
 
 
 @contextlib.contextmanager
-def asked_to_end(ending: Ending, max_duration_s: float) -> Iterator[None]:
+def asked_to_end(ending: Ending, max_duration_s: float, *, in_json: bool) -> Iterator[None]:
     """The first Ctrl-C, SIGTERM or SIGHUP asks for a clean end, and so does the clock; the second signal takes the program
     down at once.
     """
@@ -57,7 +57,9 @@ def asked_to_end(ending: Ending, max_duration_s: float) -> Iterator[None]:
             raise KeyboardInterrupt
         ending.ask(EXIT_INTERRUPTED, "interrupted")
         ending.code = EXIT_INTERRUPTED
-        print("bt_migrate: finishing what is in flight (once more to stop at once) …", file=sys.stderr)
+        text = "finishing what is in flight (once more to stop at once) …"  # not logged: the log may be what was interrupted
+        line = {"level": "info", "event": "interrupted", "message": text}
+        print(json.dumps(line) if in_json else f"bt_migrate: {text}", file=sys.stderr)
 
     numbers = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, ask) for number in numbers}  # `nohup` has SIGHUP ignored, and it stays so
@@ -153,7 +155,8 @@ class Operator:
         self._thread.join()
         logging.getLogger().removeHandler(self._trouble)
         for api in self._sides:  # another run may follow in this process
-            api.throttle.paused, api.throttle.requests_per_second, api.places.limit = False, None, self._most[api.side]
+            api.throttle.steer(paused=False, requests_per_second=None)
+            api.places.limit = self._most[api.side]
         self._write_status("ended")
 
     def _watch(self) -> None:
@@ -181,8 +184,7 @@ class Operator:
 
     def _apply(self, wanted: Dict[str, Any]) -> None:
         for api in self._sides:
-            api.throttle.paused = wanted["pause"]
-            api.throttle.requests_per_second = wanted["requests-per-second"]
+            api.throttle.steer(paused=wanted["pause"], requests_per_second=wanted["requests-per-second"])
             api.places.limit = min(wanted["max-concurrent"] or self._most[api.side], self._most[api.side])
         log.info("control: %s", ", ".join(control_text(wanted).split()) or "nothing", extra={"event": "control"})
         if wanted["stop"]:

@@ -70,7 +70,7 @@ def run_program(
     start_logging(settings.log_level, settings.log_format, (settings.source_api_key, settings.dest_api_key))
     ending = Ending()
     try:
-        with asked_to_end(ending, settings.max_duration):
+        with asked_to_end(ending, settings.max_duration, in_json=settings.json):
             source, dest = connected(settings, ending.event)
             return _run_all(command, settings, source, dest, steps, ending)
     except MigrationError as error:
@@ -127,10 +127,8 @@ def _run_all(command: str, settings: Settings, source: Api, dest: Api, steps: Se
         if left is None:
             return new()
         its = replace(settings, **window_of(left))
-        same_night = (
-            its.created_before is not None and its.created_before == settings.created_before
-        )  # it began earlier, to fill a gap
-        return left, its, not same_night
+        # the same night, begun earlier to fill a gap, is all that was asked for
+        return left, its, its.created_before is None or its.created_before != settings.created_before
 
     def new() -> Found:
         wanted = _without_gaps(settings, identity_of(settings, source, dest), kinds) if settings.fill_gaps else settings
@@ -191,13 +189,13 @@ def _tell_window(run: RunDirectory, settings: Settings, identity: Mapping[str, A
         "window: %s to %s", settings.created_after or "the beginning", settings.created_before or "now", extra={"event": "window"}
     )
     root = run.path.parent
-    run.data["findings"] = []
+    run.data["window_gaps"] = []
     for kind, stretches in missed(root, identity, kinds).items():
         for begin, end in stretches:
             text = f"{iso(begin)} to {iso(end)}"
             log.error("gap: no window took %s created from %s; --fill-gaps takes them", kind, text, extra={"event": "gap"})
             facts = {"resource": kind, "name": "date window", "detail": text, "next": "run the same command with --fill-gaps"}
-            run.data["findings"].append(finding("window_gap", **facts))
+            run.data["window_gaps"].append(finding("window_gap", **facts))
     if not run.data["sessions"]:
         for kind, stretches in taken_twice(root, identity, kinds).items():
             for begin, end in stretches:

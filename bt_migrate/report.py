@@ -35,7 +35,7 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
     streams = run.all_streams()
     findings = [record for one in objects for records in one.findings.values() for record in records]
     findings += [record for one in streams for record in _findings_of_stream(one)]
-    findings += run.data.get("findings", [])
+    findings += run.data.get("window_gaps", [])
     seconds = round(sum(session.get("seconds", 0) for session in run.data["sessions"]), 3)
     rows = sum(one.counts["fetched"] for one in streams)
     size = sum(one.counts["bytes"] for one in streams)
@@ -159,14 +159,14 @@ def summary_text(report: Dict[str, Any]) -> str:
         *_table(
             ["resource", "project", "listed", "outcomes"],
             [
-                [one["resource"], shown(one["project"]), f"{one['listed']:,}", _counts(one["outcomes"])]
+                [one["resource"], _shown(one["project"]), f"{one['listed']:,}", _counts(one["outcomes"])]
                 for one in report["objects"]
             ],
         ),
     ]
     if report["rows"]:
         table = [
-            [one["kind"], shown(one["project"]), shown(one["name"]), f"{one['fetched']:,}", _row_words(one)]
+            [one["kind"], _shown(one["project"]), _shown(one["name"]), f"{one['fetched']:,}", _row_words(one)]
             for one in report["rows"]
         ]
         lines += ["", "Rows", *_table(["rows of", "project", "object", "read", "outcomes"], table)]
@@ -176,7 +176,7 @@ def summary_text(report: Dict[str, Any]) -> str:
         ]
     for project, kinds in report["planned_rows"].items():
         lines += [
-            f"  rows planned in {shown(project)}: "
+            f"  rows planned in {_shown(project)}: "
             + ", ".join(f"{k} {'unknown' if n is None else format(n, ',')}" for k, n in kinds.items())
         ]
     lines += _skips(report) + _problem_lines(report) + _finding_lines(report)
@@ -215,24 +215,13 @@ def summary_line(report: Dict[str, Any]) -> str:
     totals = {name: {one: n for one, n in report["totals"][name].items() if one in OUTCOMES} for name in ("objects", "rows")}
     words = "; ".join(f"{name} {_counts(counts) or 'none'}" for name, counts in totals.items())
     sides = f"{report['source']['org_name']} -> {report['destination']['org_name']}"
-    return (
-        f"{_headline(report)}: {sides}, {report['duration_seconds']:.1f} s; {words}; see {report['run_directory']}/{SUMMARY_FILE}"
-    )
+    place = f"{report['run_directory']}/{SUMMARY_FILE}"
+    return f"{_headline(report)}: {sides}, {report['duration_seconds']:.1f} s; {words}; see {place}"
 
 
 def summary_record(report: Dict[str, Any]) -> Dict[str, Any]:
     """The same for a script."""
-    names = (
-        "status",
-        "dry_run",
-        "run_directory",
-        "selection",
-        "duration_seconds",
-        "totals",
-        "findings_by_kind",
-        "lag",
-        "next_commands",
-    )
+    names = ("status", "run_directory", "duration_seconds", "totals", "findings_by_kind", "lag", "next_commands")
     return {"event": "summary", "more_to_do": report["status"] == "stopped", **{name: report[name] for name in names}}
 
 
@@ -255,7 +244,7 @@ def _counts(outcomes: Dict[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in outcomes.items())
 
 
-def shown(name: str, width: int = 36) -> str:
+def _shown(name: str, width: int = 36) -> str:
     """A name in one line, cut to a width, without what would disturb a terminal."""
     plain = "".join(char if char.isprintable() else "?" for char in name)
     return plain if len(plain) <= width else plain[: width - 1] + "…"
@@ -278,9 +267,9 @@ def _problem_lines(report: Dict[str, Any]) -> List[str]:
     lines = []
     for one in report["problems"]:
         fields = f" in {', '.join(one['fields'])}" if one.get("fields") else ""
-        where = f" of {shown(one['project'])}" if one["project"] else ""
+        where = f" of {_shown(one['project'])}" if one["project"] else ""
         lines.append(
-            f"  {one['outcome']}{fields}: {one['resource']} {shown(one['name'])!r}{where} [{one['id']}] {one.get('reason', '')}".rstrip()
+            f"  {one['outcome']}{fields}: {one['resource']} {_shown(one['name'])!r}{where} [{one['id']}] {one.get('reason', '')}".rstrip()
         )
     return ["", "Not as in the source", *lines] if lines else []
 
@@ -299,19 +288,19 @@ def _finding_lines(report: Dict[str, Any]) -> List[str]:
 
 def _difference(one: Dict[str, Any]) -> str:
     """One line of the comparison that is not a match."""
-    where = f" of {shown(one['project'])}" if one["project"] else ""
+    where = f" of {_shown(one['project'])}" if one["project"] else ""
     more = [str(one[name]) for name in ("row", "detail") if one.get(name)] + (
         [", ".join(one["fields"])] if one.get("fields") else []
     )
-    return f"{one['outcome']}: {one['resource']} {shown(str(one['name']))!r}{where} [{one['id']}] {': '.join(more)}".rstrip()
+    return f"{one['outcome']}: {one['resource']} {_shown(str(one['name']))!r}{where} [{one['id']}] {': '.join(more)}".rstrip()
 
 
 def _finding_line(one: Dict[str, Any]) -> str:
-    where = f" of {shown(one['project'])}" if one.get("project") else ""
-    parts = [f"{one['resource']} {shown(str(one.get('name', '')))!r}{where}"]
+    where = f" of {_shown(one['project'])}" if one.get("project") else ""
+    parts = [f"{one['resource']} {_shown(str(one.get('name', '')))!r}{where}"]
     parts += [str(one[name]) for name in ("path", "detail", "ref") if one.get(name)]
     if one.get("count"):
-        parts.append(f"{one['count']:,} rows, first {shown(str(one.get('row')))}")
+        parts.append(f"{one['count']:,} rows, first {_shown(str(one.get('row')))}")
     return ": ".join(parts) + (f" -> {one['next']}" if one.get("next") else "")
 
 

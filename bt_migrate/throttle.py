@@ -12,7 +12,7 @@ from typing import Deque, Optional, Tuple
 
 MAX_BACKOFF_S = 60.0
 MAX_REMEMBERED = 1000  # queries; no window of a plan holds more
-PAUSED_S = 0.2  # between two looks of a waiting thread while a person pauses the run
+LOOK_S = 0.2  # between two looks of a waiting thread at what a person wants
 SAFETY_S = 0.05  # a window is left this much later than it ends: clocks and latencies differ a little
 
 
@@ -28,6 +28,11 @@ class Throttle:
         self.hits = 0  # how many 429s were met
         self.paused = False  # nothing starts; a person wants it so
         self.requests_per_second: Optional[float] = None
+
+    def steer(self, *, paused: bool, requests_per_second: Optional[float]) -> None:
+        """What a person wants from now on."""
+        with self._lock:
+            self.paused, self.requests_per_second, self._next_at = paused, requests_per_second, 0.0
 
     def wait_s(self, *, query: bool) -> float:
         """Seconds until a request may start, 0 if it may now."""
@@ -49,9 +54,8 @@ class Throttle:
 
     def _wait_s(self, query: bool) -> float:
         now = time.monotonic()
-        wait = max(self._open_at - now, PAUSED_S if self.paused else 0.0)
-        if self.requests_per_second:
-            wait = max(wait, self._next_at - now)
+        # not longer than a look: a person may change it meanwhile
+        wait = max(self._open_at - now, LOOK_S if self.paused else min(LOOK_S, self._next_at - now))
         if query and self._limit:
             number, seconds = self._limit
             if len(self._sent) >= number:

@@ -17,7 +17,6 @@ from bt_migrate.lag import duration_text, lag_text, mark_seconds, measure_lag
 from bt_migrate.operating import BEAT_S
 from bt_migrate.options import flags_of, make_parser
 from bt_migrate.program import connected
-from bt_migrate.report import shown
 from bt_migrate.run_status import AT_WORK, ENDED, FINISHED, KILLED, PAUSED, SILENT, run_status
 from bt_migrate.runs import RunDirectory, run_at
 from bt_migrate.settings import load_settings, state_dir_of
@@ -74,7 +73,7 @@ def _stream_lines(streams: Sequence[Dict[str, Any]]) -> Iterator[str]:
         total = "unknown" if one["total"] is None else f"{one['total']:,}"
         end = "" if not one["complete"] else ", complete"
         error = f": {one['error']}" if one["error"] else ""
-        yield f"  {one['kind']} {shown(one['name'])!r} of {shown(one['project'])!r}: {one['done']:,} of {total}{end}{error}"
+        yield f"  {one['kind']} {one['name'][:40]!r} of {one['project'][:40]!r}: {one['done']:,} of {total}{end}{error}"
     if len(streams) > SHOWN_STREAMS:
         rest = streams[SHOWN_STREAMS:]
         yield f"  … and {len(rest)} more, {sum(one['complete'] for one in rest)} of them complete (--json shows all)"

@@ -15,9 +15,7 @@ from bt_migrate.sandbox.origins import Answer
 if TYPE_CHECKING:
     from bt_migrate.sandbox.server import Sandbox
 
-LIMITS = (
-    "max_request_bytes logs3_payload_max_bytes btql_limit_cap btql_per_minute btql_window send_retry_after indexing_lag"
-).split()
+LIMITS = ("max_request_bytes logs3_payload_max_bytes btql_limit_cap btql_per_minute btql_window send_retry_after indexing_lag").split()
 
 
 def answer(sandbox: Sandbox, path: str, raw: bytes) -> Answer:

@@ -234,7 +234,10 @@ def origin(kind: str, object_id: str, row: Row) -> Row:
 def picked(sources: List[Row], kind: str, object_id: str) -> List[Row]:
     """Dataset rows made from the first roots of `sources`."""
     roots = [row for row in sources if not row["span_parents"] and row["id"] not in values.AWKWARD_IDS]
-    return [{"id": "picked/" + row["id"], "input": row["input"], "origin": origin(kind, object_id, row)} for row in roots[:12]]
+    return [
+        {"id": "picked/" + row["id"], "input": row["input"], "origin": origin(kind, object_id, row)}
+        for row in roots[:12]
+    ]
 
 
 # Awkward rows ----------------------------------------------------------------------------------------

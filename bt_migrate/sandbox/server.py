@@ -343,7 +343,9 @@ class SandboxOrg:
         """Whether an ai_secret or env_var has a value, which nobody can read."""
         return self._store.entries[kind][object_id].has_secret
 
-    def insert(self, kind: str, object_id: str, rows: Sequence[Mapping[str, Any]], *, at: Optional[int] = None) -> List[str]:
+    def insert(
+        self, kind: str, object_id: str, rows: Sequence[Mapping[str, Any]], *, at: Optional[int] = None
+    ) -> List[str]:
         """Insert rows as POST /v1/{kind}/{id}/insert does, in one transaction; their ids in order.
 
         `at`: unix seconds at which they are to have been inserted, never before those of an earlier call.
