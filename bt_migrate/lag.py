@@ -22,7 +22,7 @@ SLACK_S = 2  # the server's clock is known to the second
 def mark_seconds(run: Mapping[str, Any]) -> int:
     """Unix seconds of the source's clock: what was written before it was there to be taken. The run's start, or the end of its window."""
     before = run["selection"]["created_before"]
-    started = int(run["source_time"]) - SLACK_S
+    started = int(run.get("source_time") or instant(run["created"]).timestamp()) - SLACK_S
     return min(started, int(instant(before).timestamp())) if before else started
 
 

@@ -171,16 +171,18 @@ def find_run(settings: Settings, identity: Mapping[str, Any], command: str) -> T
 
 
 def left_behind(settings: Settings, identity: Mapping[str, Any], command: str) -> Optional[RunDirectory]:
-    """The newest run of a root if an earlier start of the same command left it unfinished, with what the same relative window
-    meant then: cron finishes the window of yesterday before that of today.
+    """The last run of this relative window and selection, if an earlier start left it unfinished with what the window meant then:
+    cron finishes the night that was killed before that of today.
     """
     if not settings.relative_window or settings.new_run or _named_run(settings)[0] is not None:
         return None
-    newest = next((run for run in runs_in(Path(settings.state_dir)) if run.same_pair(identity)), None)
-    if newest is None or newest.data.get("relative_window") != settings.relative_window:
-        return None
-    as_then = {**identity, "selection": {**identity["selection"], **window_of(newest)}}
-    return newest if as_then["selection"] != identity["selection"] and _resumable(newest, as_then, command) else None
+    for run in readable_runs_in(Path(settings.state_dir)):
+        as_then = {**identity, "selection": {**identity["selection"], **window_of(run)}}
+        same_words = run.data.get("relative_window") == settings.relative_window
+        if same_words and run.same_pair(identity) and run.data["selection"] == as_then["selection"]:
+            left = as_then["selection"] != identity["selection"] and _resumable(run, as_then, command)
+            return run if left else None
+    return None
 
 
 def window_of(run: RunDirectory) -> Dict[str, Any]:

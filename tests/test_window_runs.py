@@ -181,12 +181,13 @@ def test_the_night_that_was_killed_is_finished_before_that_of_today(w: World, pr
     night(w, *bounds(4, 2), program=program)
     left = killed(w, "--window", "daily", program=program)
     a_day_passes(left)
+    night(w, "--projects", "rows", *bounds(7, 6), program=program)  # another line of cron, with the same folder of runs
     end = night(w, "--window", "daily", program=program)
-    assert (end.code, lines(end, "ERROR gap:", "overlap:"), arrived(w)) == (0, [], rows_of(1, 2, 3, 4)), end.last_words
-    assert [window(path)[0] for path in runs(w.root)] == [text(midnight(day)) for day in (4, 2, 1)]
+    assert (end.code, lines(end, "ERROR gap:", "overlap:"), arrived(w)) == (0, [], rows_of(1, 2, 3, 4, 7)), end.last_words
+    assert [window(path)[0] for path in runs(w.root)] == [text(midnight(day)) for day in (4, 2, 7, 1)]
     assert lines(end, "resuming", "starting")[0].startswith(f"resuming run {left}")
     again = night(w, "--window", "daily", program=program)
-    assert (again.code, len(runs(w.root))) == (0, 4)
+    assert (again.code, len(runs(w.root))) == (0, 5)
 
 
 def test_the_same_night_once_more_goes_on_in_its_own_run(w: World) -> None:
