@@ -134,7 +134,7 @@ class Operator:
         self._facts = {"format": FORMAT, "pid": os.getpid(), "host": socket.gethostname(), "command": command, "started": now()}
         self._most = {api.side: api.places.limit for api in sides}
         self._control = ""  # the text that is obeyed
-        self._beats: Deque[Tuple[float, int]] = deque(maxlen=RATE_BEATS)
+        self._beats: Deque[Tuple[float, Dict[str, int]]] = deque(maxlen=RATE_BEATS)  # rows by stream, "" for all
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="operator", daemon=True)
         root = logging.getLogger()
@@ -196,10 +196,9 @@ class Operator:
             write_whole(self._run.path / STATUS_FILE, json.dumps(self._status(state)))
 
     def _status(self, state: str) -> Dict[str, Any]:
-        meter, moment = self._run.meter, time.monotonic()
-        self._beats.append((moment, meter.total))
-        begun, rows = self._beats[0]
-        rate = (meter.total - rows) / (moment - begun) if moment > begun else 0.0
+        meter = self._run.meter
+        streams = meter.streams()
+        self._beats.append((time.monotonic(), {"": meter.total, **{name: one["done"] for name, one in streams.items()}}))
         return {
             **self._facts,
             "state": state,
@@ -208,12 +207,18 @@ class Operator:
             "phase_number": meter.phase_number,
             "paused": any(api.throttle.paused for api in self._sides),
             "stopping": self._ending.reason,
-            "rows_per_second": round(rate, 1),
+            "rows_per_second": self._rate(""),
             "rows": meter.total,
-            "streams": list(meter.streams().values()),
+            "streams": [{**one, "rows_per_second": self._rate(name)} for name, one in streams.items()],
             "sides": {api.side: _side(api) for api in self._sides},
             "last_error": self._trouble.line,
         }
+
+    def _rate(self, name: str) -> float:
+        """Rows a second since the oldest beat that knows the stream."""
+        begun, before = next((moment, counts) for moment, counts in self._beats if name in counts)
+        moment, counts = self._beats[-1]
+        return round(max(0, counts[name] - before[name]) / (moment - begun), 1) if moment > begun else 0.0
 
 
 def _side(api: Api) -> Dict[str, Any]:

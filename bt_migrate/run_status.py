@@ -79,7 +79,7 @@ def _lives(told: Mapping[str, Any]) -> Optional[bool]:
 
 
 def _streams(run: RunDirectory, live: Mapping[str, Mapping[str, Any]]) -> Iterator[Dict[str, Any]]:
-    """{kind, project, name, source_id, done, total, complete, error} of each, those that are open first."""
+    """{kind, project, name, source_id, done, total, complete, error, rows_per_second, eta_seconds} of each, the open ones first."""
     found: Dict[str, Dict[str, Any]] = {}
     for kind, streams in _counted(run).items():
         for one in streams:
@@ -91,15 +91,15 @@ def _streams(run: RunDirectory, live: Mapping[str, Mapping[str, Any]]) -> Iterat
         found[state.header["source_id"]] = {**known, **header, **facts}
     for source_id, one in live.items():
         known = found.get(source_id, {})
-        if not known.get("complete"):  # it came to its end since the process told
-            found[source_id] = {"total": None, **known, **one}
+        if not known.get("complete"):  # else it came to its end since the process told
+            found[source_id] = {"total": None, **known, **one, "done": max(one["done"], known.get("done", 0))}
     for source_id in sorted(found, key=lambda one: (one not in live, found[one].get("complete", False))):
-        one = {"complete": False, "error": "", **found[source_id], "source_id": source_id}
-        # a stream grows while it is read
-        yield {
-            **one,
-            "total": one["done"] if one["complete"] else None if one["total"] is None else max(one["total"], one["done"]),
-        }
+        one = {"complete": False, "error": "", "rows_per_second": 0.0, **found[source_id], "source_id": source_id}
+        if one["complete"]:
+            one["total"] = one["done"]
+        elif one["total"] is not None:
+            one["total"] = max(one["total"], one["done"])  # it grows while it is read
+        yield {**one, "eta_seconds": _eta(one["done"], one["total"], one["rows_per_second"])}
 
 
 def _counted(run: RunDirectory) -> Dict[str, Any]:
@@ -117,4 +117,4 @@ def _sum(totals: Iterator[Optional[int]]) -> Optional[int]:
 
 
 def _eta(done: int, total: Optional[int], rate: float) -> Optional[int]:
-    return int((total - done) / rate) if total is not None and rate > 0 else None
+    return int((total - done) / rate) if total is not None and total > done and rate > 0 else None

@@ -228,3 +228,10 @@ def test_the_lag_of_a_night_is_what_came_since(w: World) -> None:
     lag = json.loads((runs(w.root)[-1] / "migration_report.json").read_text())["lag"]
     assert (lag["since"], lag["rows"]) == (text(midnight(0)), 3 * DAYS)
     assert 0 <= lag["oldest_seconds"] < 300
+
+
+@pytest.mark.long
+def test_a_lag_that_cannot_be_counted_is_no_failure(w: World) -> None:
+    w.sandbox.refuse = forbidding("as oldest", path="/btql", status=400)
+    end = night(w, "--window", "daily")
+    assert (end.code, lines(end, "lag:"), arrived(w)) == (0, ["lag: this server does not count"], rows_of(1))

@@ -49,7 +49,7 @@ def status_lines(status: Dict[str, Any]) -> Iterator[str]:
             yield f"stopping: {status['stopping']}"
     else:
         yield f"phases done: {', '.join(status['phases_done']) or 'none'}"
-    yield _rows_line(status["rows"])
+    yield f"rows: {_progress(status['rows'])}"
     for side, one in status["sides"].items():
         pace = f", at most {one['requests_per_second']:g} a second" if one["requests_per_second"] else ""
         yield (
@@ -62,18 +62,19 @@ def status_lines(status: Dict[str, Any]) -> Iterator[str]:
     yield from _stream_lines(status["streams"])
 
 
-def _rows_line(rows: Dict[str, Any]) -> str:
-    total = "unknown" if rows["total"] is None else f"{rows['total']:,}"
-    eta = "" if rows["eta_seconds"] is None else f", about {duration_text(rows['eta_seconds'])} to go"
-    return f"rows: {rows['done']:,} of {total}, {rows['rows_per_second']:,.0f} a second{eta}"
+def _progress(one: Dict[str, Any]) -> str:
+    """`120 of 480, 30 a second, about 12 s to go`"""
+    total = "unknown" if one["total"] is None else f"{one['total']:,}"
+    rate = f", {one['rows_per_second']:,.0f} a second" if one["rows_per_second"] else ""
+    eta = "" if one["eta_seconds"] is None else f", about {duration_text(one['eta_seconds'])} to go"
+    return f"{one['done']:,} of {total}{rate}{eta}"
 
 
 def _stream_lines(streams: Sequence[Dict[str, Any]]) -> Iterator[str]:
     for one in streams[:SHOWN_STREAMS]:
-        total = "unknown" if one["total"] is None else f"{one['total']:,}"
-        end = "" if not one["complete"] else ", complete"
+        end = ", complete" if one["complete"] else ""
         error = f": {one['error']}" if one["error"] else ""
-        yield f"  {one['kind']} {one['name'][:40]!r} of {one['project'][:40]!r}: {one['done']:,} of {total}{end}{error}"
+        yield f"  {one['kind']} {one['name'][:40]!r} of {one['project'][:40]!r}: {_progress(one)}{end}{error}"
     if len(streams) > SHOWN_STREAMS:
         rest = streams[SHOWN_STREAMS:]
         yield f"  … and {len(rest)} more, {sum(one['complete'] for one in rest)} of them complete (--json shows all)"
