@@ -62,7 +62,7 @@ class Member:
     """
 
     def __init__(self, catalog: Catalog, stream: RowStream) -> None:
-        self.stream = stream
+        self.stream, self.run = stream, catalog.run
         path = catalog.run.stream_path(stream.kind.folder, stream.project, stream.source_id)
         header = {"kind": stream.kind.name, "project": stream.project, "name": stream.name}
         header.update(source_id=stream.source_id, dest_id=stream.dest_id)
@@ -81,6 +81,7 @@ class Member:
             if state.done:
                 self.seen.forget_before()
             state.save()
+        self.run.meter.end(self.stream.source_id)
         self.seen.close()
 
 
@@ -181,6 +182,8 @@ def _copy_group(copying: Copying, streams: Sequence[RowStream]) -> None:
 
 
 def _copy_members(copying: Copying, members: Sequence[Member]) -> None:
+    for member in members:
+        member.run.meter.begin(member.state.header, member.state.counts["fetched"])
     try:
         for member in members:
             if not member.stream.fresh and not member.state.compared:
@@ -364,7 +367,7 @@ class _Stream:
         for number, batch in enumerate(batches, 1):
             size = sum(held_bytes(row) for row in batch)
             self.copying.add_bytes(size)
-            result = self.copying.pool.submit(self.inserter.deliver, batch)
+            result = self.copying.pool.submit(self._deliver, batch)
             result.add_done_callback(ahead.poke)
             self.in_flight.append(Batch(result, size, page.last, end if number == len(batches) else None))
             self._commit_finished()
@@ -372,6 +375,12 @@ class _Stream:
     def _commit_finished(self) -> None:
         while self.in_flight and (self.in_flight[0].result.done() or self._must_wait()):
             self._commit_first()
+
+    def _deliver(self, batch: Sequence[EncodedRow]) -> Delivered:
+        """In the pool. What is delivered is told before it is committed."""
+        done = self.inserter.deliver(batch)
+        self.catalog.run.meter.add(Counter(row.object_id for row, (outcome, _) in zip(done.rows, done.outcomes) if outcome))
+        return done
 
     def _must_wait(self) -> bool:
         settings = self.catalog.settings
@@ -410,6 +419,7 @@ class _Stream:
                     sending.append(encoded._replace(outcome=UPDATED) if outcome else encoded)
             if waiting:
                 member.seen.record([], waiting)
+            self.catalog.run.meter.add({object_id: sum(counts.values()) - counts["fetched"]})
         return sending
 
     def _by_member(self, page: Page) -> Dict[str, List[dict]]:

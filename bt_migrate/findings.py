@@ -47,6 +47,9 @@ KINDS: Mapping[str, Kind] = {
         "an attachment lies in a bucket of yours; the destination needs access to it",
         "give the destination read access to the bucket",
     ),
+    "window_gap": Kind(
+        ACTION, "a stretch of time before this date window was taken by no window", "run the same command with --fill-gaps"
+    ),
     "version_pin_removed": Kind(
         LOSS,
         "a version named a transaction of the source; the reference now means the latest version",

@@ -39,6 +39,7 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
     findings += run.data.get("validation", {}).get("findings", [])
     row_plans = list(run.data.get("row_plans", {}).values()) if run.data["dry_run"] else []
     findings += [record for plan in row_plans for record in plan["findings"]]  # of the first rows
+    findings += run.data.get("window_gaps", [])
     seconds = round(sum(session.get("seconds", 0) for session in run.data["sessions"]), 3)
     rows = sum(one.counts["fetched"] for one in streams)
     size = sum(one.counts["bytes"] for one in streams)
@@ -67,6 +68,7 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
             "bytes_per_second": round(size / seconds) if seconds else 0,
         },
         "verification": data.get("verification"),
+        "lag": data.get("lag"),
         "problems": [record for one in objects for record in _problems(one)],
         "findings": findings,
         "findings_by_kind": dict(Counter(record["kind"] for record in findings)),
@@ -139,7 +141,7 @@ def next_commands(run: RunDirectory, status: str) -> List[str]:
     if run.data["dry_run"]:
         return [f"bin/{command}  # the same without --dry-run"]
     again = f"bin/{command} --state-dir {_quoted(run.path)}"
-    if status in ("interrupted", "failed"):
+    if status in ("interrupted", "failed", "stopped"):
         return [f"{again}  # goes on where it stopped"]
     if status == "incomplete":
         return [f"bin/{command}  # once the causes are mended: what is there is found, what failed is tried again"]
@@ -154,7 +156,7 @@ def summary_text(report: Dict[str, Any]) -> str:
     """The report for a person."""
     source, dest = report["source"], report["destination"]
     lines = [
-        f"{'Dry run' if report['dry_run'] else 'Migration'} {report['status']}: {source['org_name']} -> {dest['org_name']}",
+        f"{_headline(report)}: {source['org_name']} -> {dest['org_name']}",
         f"  from {source['url']} to {dest['url']}",
         f"  run {report['run_directory']}, {report['duration_seconds']:.1f} s",
         "",
@@ -197,8 +199,7 @@ def short_text(report: Dict[str, Any]) -> str:
     """The report on one screen: counts per resource, problems, findings by kind."""
     source, dest = report["source"], report["destination"]
     lines = [
-        f"{'Dry run' if report['dry_run'] else 'Migration'} {report['status']}: {source['org_name']} -> {dest['org_name']}, "
-        f"{report['duration_seconds']:.1f} s",
+        f"{_headline(report)}: {source['org_name']} -> {dest['org_name']}, {report['duration_seconds']:.1f} s",
         *_table(["objects", "listed", "outcomes"], _by_name(report["objects"], "resource", "listed")),
     ]
     if report["rows"]:
@@ -212,6 +213,26 @@ def short_text(report: Dict[str, Any]) -> str:
         lines.append(f"Verification: {report['verification']['text']}")
     lines += [f"Next: {command}" for command in report["next_commands"]]
     return "\n".join(lines)
+
+
+def _headline(report: Dict[str, Any]) -> str:
+    more = ", more to do" if report["status"] == "stopped" else ""
+    return f"{'Dry run' if report['dry_run'] else 'Migration'} {report['status']}{more}"
+
+
+def summary_line(report: Dict[str, Any]) -> str:
+    """The report in one line, for cron."""
+    totals = {name: {one: n for one, n in report["totals"][name].items() if one in OUTCOMES} for name in ("objects", "rows")}
+    words = "; ".join(f"{name} {_counts(counts) or 'none'}" for name, counts in totals.items())
+    sides = f"{report['source']['org_name']} -> {report['destination']['org_name']}"
+    place = f"{report['run_directory']}/{SUMMARY_FILE}"
+    return f"{_headline(report)}: {sides}, {report['duration_seconds']:.1f} s; {words}; see {place}"
+
+
+def summary_record(report: Dict[str, Any]) -> Dict[str, Any]:
+    """The same for a script."""
+    names = ("status", "run_directory", "duration_seconds", "totals", "findings_by_kind", "lag", "next_commands")
+    return {"event": "summary", "more_to_do": report["status"] == "stopped", **{name: report[name] for name in names}}
 
 
 def _by_name(entries: List[Dict[str, Any]], name: str, count: str) -> List[List[str]]:

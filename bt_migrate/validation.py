@@ -12,7 +12,7 @@ from bt_migrate.errors import ApiError, NetworkError, UsageError
 from bt_migrate.losses import UNSEEN, organization_losses
 from bt_migrate.prepare_objects import skip_reason
 from bt_migrate.resources import AI_SECRETS, EXPERIMENTS, OBJECT_RESOURCES, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, USERS, Resource
-from bt_migrate.row_plan import estimate, estimate_text, shown_count, total
+from bt_migrate.row_plan import counted, estimate, estimate_text, shown_count, total
 from bt_migrate.runs import readable_runs_in
 from bt_migrate.work import Work, row_plans
 
@@ -34,6 +34,7 @@ def validate(work: Work) -> None:
         "destination": _side(catalog.dest),
         "write_right": rights,
         "objects": objects,
+        "streams": {kind: counted(one for stream in of_kind["streams"] for one in stream["objects"]) for kind, of_kind in kinds.items()},
         "cannot_move": _cannot_move(catalog, projects),
         "findings": losses.result(),
         "estimate": estimate(catalog, kinds),

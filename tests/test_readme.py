@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
 from pathlib import Path
 
 from bt_migrate.findings import KINDS
-from bt_migrate.options import make_parser
+from bt_migrate.options import flags_of, make_parser
 from bt_migrate.phases import ORDER
 from bt_migrate.resources import SELECTABLE
 from bt_migrate.settings import TABLE
@@ -27,7 +28,7 @@ def findings_table() -> str:
 
 def help_texts() -> str:
     parts = []
-    for name in ("migrate_all", *ORDER):
+    for name in ("migrate_all", *ORDER, "status", "control"):
         module = importlib.import_module(f"bt_migrate.phases.{name}")
         text = make_parser(module.NAME, module.__doc__ or "").format_help().rstrip()
         text = text.replace("optional arguments:", "options:")  # as Python before 3.10 says it
@@ -58,6 +59,16 @@ def test_readme_names_every_resource_and_every_script() -> None:
     scripts = {path.name for path in (README.parent / "bin").iterdir() if path.suffix == "" and path.is_file()}
     missing = [name for name in SELECTABLE if f"`{name}`" not in text] + [name for name in scripts if f"bin/{name}" not in text]
     assert missing == []
+
+
+def test_every_command_line_in_the_readme_is_one_that_its_program_takes() -> None:
+    prose = README.read_text(encoding="utf-8").partition("<!-- help -->")[0]
+    blocks = "".join(re.findall(r"```\w*\n(.*?)```", prose, re.DOTALL))
+    lines = re.findall(r"bin/(status|control|validate|verify|migrate-[a-z]+)((?: +[^\s#&|>]+| +'[^'\n]*')*)", blocks)
+    for name, words in lines:
+        module = importlib.import_module(f"bt_migrate.phases.{name.replace('-', '_')}")
+        flags_of(make_parser(name, module.__doc__ or ""), shlex.split(words))  # ends the test where it does not
+    assert len(lines) > 15
 
 
 if __name__ == "__main__":
