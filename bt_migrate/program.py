@@ -48,7 +48,7 @@ from bt_migrate.report import (
     summary_record,
     write_report,
 )
-from bt_migrate.row_plan import estimate, rows_per_object
+from bt_migrate.row_plan import estimate
 from bt_migrate.runs import RunDirectory, create_run, find_run, left_behind, state_root, window_of
 from bt_migrate.settings import Settings, load_settings
 from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now, write_json
@@ -347,8 +347,6 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
         log.info("phase %d of %d: %s", number, len(steps), name, extra={"event": "phase", "phase": name})
         work.run.meter.phase, work.run.meter.phase_number = name, (number, len(steps))
         kind = ROWS_OF_PHASE.get(name, "")
-        if kind == "logs":
-            _count_logs(work)
         phase(work)
         finish_waiting(work)
         if whole and not incomplete_streams(work.run):
@@ -363,12 +361,3 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
         kinds = [ROWS_OF_PHASE[name] for name, _ in steps if name in ROWS_OF_PHASE]
         lag = work.run.data["lag"] = measure_lag(fresh, mark_seconds(work.run.data), kinds)
         log.info("lag: %s", lag_text(lag), extra={"event": "lag", **lag})
-
-
-def _count_logs(work: Work) -> None:
-    """How many rows there are per project log, for who asks how far it is. Where validation did not run, many experiments and
-    datasets would cost more queries than reading them.
-    """
-    if "validation" not in work.run.data and work.settings.selects("logs") and not work.settings.dry_run:
-        work.run.data["streams"] = {"logs": rows_per_object(work.catalog, "logs")}
-        work.run.save()

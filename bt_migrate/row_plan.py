@@ -86,13 +86,6 @@ def plan_rows(catalog: Catalog, kind_name: str) -> Dict[str, Any]:
     }
 
 
-def rows_per_object(catalog: Catalog, kind_name: str) -> List[Dict[str, Any]]:
-    """{project, id, name, rows} of every object with rows of the kind; those that the server does not count are left out."""
-    objects = list(_row_objects(catalog, kind_name))
-    _count(catalog.source, catalog, kind_name, objects, "id", "rows")
-    return counted(objects)
-
-
 def counted(objects: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:
     return [{**_named(one), "rows": one["rows"]} for one in objects if one["rows"] is not None]
 

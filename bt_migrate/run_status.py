@@ -106,9 +106,8 @@ def _counted(run: RunDirectory) -> Dict[str, Any]:
     """kind -> rows per stream as they were counted: by this run, or by a validation of the same window beside it."""
     for one in (run, *readable_runs_in(run.path.parent)):
         if one.same_pair(run.data) and window_of(one) == window_of(run) and "validation" in one.data:
-            return {**one.data["validation"]["streams"], **run.data.get("streams", {})}
-    counted: Dict[str, Any] = run.data.get("streams", {})
-    return counted
+            return dict(one.data["validation"]["streams"])
+    return {}
 
 
 def _sum(totals: Iterator[Optional[int]]) -> Optional[int]:

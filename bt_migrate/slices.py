@@ -15,7 +15,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 from bt_migrate.keys import key_number, key_slices, pagination_key
 from bt_migrate.state import StreamState
 
-LEAST_PAGES = 2.1  # to come, one of them on its way, that are worth to be shared
+LEAST_PAGES = 1.1  # to come, one of them on its way, that are worth to be shared
+ON_ITS_WAY = 0.95  # pages that the query on its way is sure to bring: rows may lie less densely than before
 LUMP_PAGES = 8  # that a reader keeps where rows lie in lumps, so that the other one starts inside the lump
 POLL_S = 0.5
 
@@ -57,12 +58,13 @@ class KeyRange:
     def cut(self, parts: int, most_pages: float) -> List[Dict[str, Any]]:
         """Keep the page that is on its way and one of equal parts of the rest, of at most so many pages; gives back the others.
 
-        Only where there is a page and a half to share.
+        A rest of a page for each of the others takes as long as a smaller one: then only what is on its way is kept.
         """
         assert self._page and self.end
         first, last, end = (key_number(one) for one in (*self._page, self.end))
         page = last - first + 1
-        kept = last + page + int(min((end - last - page) / parts, most_pages * page))
+        rest = max(0, end - last - page)
+        kept = last + int(ON_ITS_WAY * page + (0 if rest <= (parts - 1) * page else min(rest / parts, most_pages * page)))
         others = key_slices(pagination_key(kept + 1), self.end, parts - 1)
         self.part["end"] = pagination_key(kept)
         return [{"after": above, "end": upto, "done": False} for above, upto in others]

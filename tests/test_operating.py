@@ -356,17 +356,6 @@ def tree(root: Path) -> Dict[str, Tuple[int, bytes]]:
 
 
 @pytest.mark.long
-def test_a_phase_alone_knows_how_many_rows_a_log_has(pair: Pair, tmp_path: Path) -> None:
-    root = tmp_path / "runs"
-    with held_at(pair, root, 3, program="migrate_logs") as (process, gate):
-        next_beats(root)
-        shown = status(pair, root)
-        gate.opened.set()
-        assert ended(process).code == 0
-    assert sorted((one["name"], one["total"]) for one in shown["streams"]) == [("Alpha/α", 250), ("beta", 50)]
-
-
-@pytest.mark.long
 def test_the_lag_is_asked_of_the_source_anew(pair: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     assert run(pair.sandbox, root, **SMALL).code == 0
