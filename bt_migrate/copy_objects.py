@@ -18,6 +18,7 @@ from bt_migrate.findings import FAILURE
 from bt_migrate.planning import (
     CREATE,
     FOUND,
+    UPDATE,
     Action,
     dependencies,
     dependency_levels,
@@ -38,11 +39,13 @@ from bt_migrate.resources import (
     settings_cannot_move,
 )
 from bt_migrate.rows import attachment_places
+from bt_migrate.settings import KEEP
 from bt_migrate.state import CREATED, DIFFERS, FAILED, SKIPPED, UPDATED, ObjectStates
+from bt_migrate.update_objects import decided, policy_of, remember_fingerprints, update_object
 
 log = logging.getLogger("bt_migrate.objects")
 
-WOULD_CREATE = "planned"  # the outcome that a dry run gives to what it would create
+WOULD_CREATE, WOULD_UPDATE = "planned", "planned update"  # the outcomes that a dry run gives to what it would write
 FOUND_EXISTING = "x-bt-found-existing"  # header of a POST that created nothing
 
 
@@ -56,7 +59,7 @@ def copy_objects(
     """Bring every item to an outcome. Objects that an earlier process of this run completed are not looked at again."""
     todo = []
     for item in items:
-        if item.states.completed(item.source["id"]):
+        if item.states.completed(item.source["id"]) and not _open_conflict(catalog, resource, item):
             continue
         reason = skip_reason(catalog, resource, item.source)
         if reason:
@@ -76,6 +79,12 @@ def copy_objects(
                 _copy_batch(catalog, resource, batch, pool, copier)
     for states in {id(item.states): item.states for item in items}.values():
         states.save()
+
+
+def _open_conflict(catalog: Catalog, resource: Resource, item: Item) -> bool:
+    """Whether the object was left alone by an earlier process of this run, and this one was told otherwise."""
+    left = item.states.outcomes[item.source["id"]]["outcome"] == DIFFERS
+    return left and policy_of(catalog, resource) != KEEP
 
 
 def _copy_batch(
@@ -129,6 +138,8 @@ def _plan(catalog: Catalog, resource: Resource, item: Item) -> Tuple[Item, Actio
     if resource is PROJECT_SETTINGS and existing and settings_cannot_move(existing):
         existing = None  # a project without settings: they are there to be made
     action = plan_object(resource, item.source, prepared.body, existing, wanting)
+    if not _is_ours(catalog, item.states, action):
+        action = decided(catalog, resource, action)
     reason = not_placeable(resource, item.source, prepared.body)
     if reason:
         action = replace(action, verb=SKIPPED, reason=reason)
@@ -155,8 +166,11 @@ def _apply(
     states, source_id = item.states, action.source_id
     findings = list(prepared.findings)
     try:
-        if action.verb == CREATE and not catalog.settings.dry_run:
-            action = _create(catalog, resource, item, action, copier, findings)
+        if not catalog.settings.dry_run:
+            if action.verb == CREATE:
+                action = _create(catalog, resource, item, action, copier, findings)
+            if action.verb == UPDATE:
+                action = _update(catalog, resource, item, action, prepared, copier, findings)
     except ApiError as error:
         states.record(source_id, action.name, FAILED, reason=str(error))
         findings.append(
@@ -169,8 +183,9 @@ def _apply(
         outcome = _outcome(catalog, states, action)
         dest_id = action.dest_id or (PLANNED + source_id if outcome == WOULD_CREATE else None)
         ours = outcome in (CREATED, UPDATED)
-        told = {} if ours else {"reason": action.reason, "fields": action.fields}
+        told = {} if ours and action.verb != UPDATE else {"reason": action.reason, "fields": action.fields}
         states.record(source_id, action.name, outcome, dest_id=dest_id, **told)
+        remember_fingerprints(catalog, resource, states, action, left=outcome == DIFFERS)
         if dest_id:
             catalog.remember(
                 resource,
@@ -201,11 +216,19 @@ def _outcome(catalog: Catalog, states: ObjectStates, action: Action) -> str:
     """
     if action.verb == CREATE:
         return WOULD_CREATE if catalog.settings.dry_run else CREATED
+    if action.verb == UPDATE:
+        return WOULD_UPDATE if catalog.settings.dry_run else UPDATED
     if action.verb in (FOUND, DIFFERS) and action.source_id in states.intended:
         return CREATED
-    if action.verb == DIFFERS and catalog.incomplete.get((action.resource, action.source_id)) == action.dest_id:
+    if action.verb == DIFFERS and _is_ours(catalog, states, action):
         return UPDATED
     return action.verb
+
+
+def _is_ours(catalog: Catalog, states: ObjectStates, action: Action) -> bool:
+    """Whether it was made by a process of this run that died, or by an earlier run that could not complete it."""
+    made = catalog.incomplete.get((action.resource, action.source_id))
+    return action.source_id in states.intended or (made is not None and made == action.dest_id)
 
 
 def _create(
@@ -229,17 +252,30 @@ def _create(
     if not isinstance(made, dict) or not made.get("id"):
         raise NetworkError(f"destination: POST {resource.path} gave no object; is {catalog.dest.url} a Braintrust API?")
     if answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1"):
-        found = plan_object(resource, item.source, action.body, made)
-        return replace(found, body=action.body)
+        return decided(catalog, resource, plan_object(resource, item.source, action.body, made))
     if resource is PROJECTS:
         catalog.start_empty(made["id"])
-    return replace(action, dest_id=made["id"])
+    return replace(action, dest_id=made["id"], existing=made)
+
+
+def _update(
+    catalog: Catalog,
+    resource: Resource,
+    item: Item,
+    action: Action,
+    prepared: Prepared,
+    copier: Optional[AttachmentCopier],
+    findings: List[Dict[str, Any]],
+) -> Action:
+    if copier:
+        findings += _copy_attachments(resource, item, action.body, copier)
+    return update_object(catalog, resource, action, {_top(one.path) for one in prepared.deferred})
 
 
 def _write_settings(catalog: Catalog, resource: Resource, item: Item, action: Action) -> Action:
     """Settings have no POST: the project's PATCH takes them, replacing all (which is why only projects without any get them)."""
-    catalog.dest.patch(f"{resource.path}/{item.dest_project_id}", {"settings": action.body["settings"]})
-    return replace(action, dest_id=item.dest_project_id)
+    made = catalog.dest.patch(f"{resource.path}/{item.dest_project_id}", {"settings": action.body["settings"]})
+    return replace(action, dest_id=item.dest_project_id, existing=made)
 
 
 def _copy_attachments(resource: Resource, item: Item, body: Dict[str, Any], copier: AttachmentCopier) -> List[Dict[str, Any]]:

@@ -36,6 +36,20 @@ SELECTION = (
     Option("--created-after", "created_after", "move only logs and experiments created at or after this date", "DATE"),
     Option("--created-before", "created_before", "move only logs and experiments created before this date", "DATE"),
 )
+CONFLICTS = (
+    Option(
+        "--on-conflict",
+        "on_conflict",
+        "keep, update or fail where an object exists with other content, also by resource: keep,prompts=update (default: keep)",
+        "WORDS",
+    ),
+    Option(
+        "--rename-projects",
+        "rename_projects",
+        'move projects into others of these names, "Old=New,..." ("\\=" for an equals sign in a name)',
+        "NAMES",
+    ),
+)
 RUN = (
     Option("--dry-run", "dry_run", "print what would be done and write nothing outside of the run directory", switch=True),
     Option("--new-run", "new_run", "start a new run even where an unfinished one could be resumed", switch=True),
@@ -78,7 +92,7 @@ OWN: Dict[str, Sequence[Option]] = {
         FULL,
     ),
 }  # options that only one program has
-GROUPS = (("selection", SELECTION), ("run", RUN), ("logging", LOGGING), ("tuning", TUNING), ("rows", ROWS))
+GROUPS = (("selection", SELECTION), ("conflicts", CONFLICTS), ("run", RUN), ("logging", LOGGING), ("tuning", TUNING), ("rows", ROWS))
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -12,7 +12,7 @@ from bt_migrate.attachments import dest_key
 from bt_migrate.catalog import Catalog
 from bt_migrate.findings import finding
 from bt_migrate.planning import display_name, lost_fields, writable_fields
-from bt_migrate.references import Rewritten, Unresolved, rewrite, value_at
+from bt_migrate.references import Rewritten, Unresolved, paths_matching, rewrite, set_at, value_at
 from bt_migrate.resources import ACLS, CANNOT_MOVE, EXPERIMENTS, Resource
 from bt_migrate.rows import attachment_places
 from bt_migrate.state import ObjectStates
@@ -68,6 +68,9 @@ def prepare(catalog: Catalog, resource: Resource, item: Item) -> Prepared:
                 resource, item, "made_private", path="public", next="make the experiment public by hand if it should be"
             )
         )
+    for path in (path for pattern in resource.project_names for path in paths_matching(body, pattern)):
+        name = value_at(body, path)
+        set_at(body, path, catalog.settings.rename_projects.get(name, name) if isinstance(name, str) else name)
     for path in attachment_places(body):
         reference = value_at(body, path)
         reference["key"] = dest_key(catalog.dest.org_id, reference["key"])

@@ -23,7 +23,7 @@ from bt_migrate.report import SUMMARY_FILE, build_report, exit_code_of, short_te
 from bt_migrate.runs import RunDirectory, find_run
 from bt_migrate.settings import Settings, load_settings
 from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now
-from bt_migrate.work import Work, finish_waiting, incomplete_streams, tell_waiting
+from bt_migrate.work import Work, finish_waiting, incomplete_streams, refuse_conflicts, tell_waiting
 
 log = logging.getLogger("bt_migrate")
 
@@ -92,6 +92,7 @@ def identity_of(settings: Settings, source: Api, dest: Api) -> Dict[str, Any]:
             "projects": sorted(settings.projects),
             "created_after": settings.created_after,
             "created_before": settings.created_before,
+            **({"rename_projects": dict(settings.rename_projects)} if settings.rename_projects else {}),
         },
         "dry_run": settings.dry_run,
     }
@@ -163,6 +164,7 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
     """Each phase that is not done yet. A phase stays open where rows did not come to their end, or where only a part (not the
     `whole`) of the run's selection was asked for: the same command resumes it.
     """
+    refuse_conflicts(work, [phase for name, phase in steps if name.startswith("migrate-") and not work.run.phase_done(name)])
     for number, (name, phase) in enumerate(steps, 1):
         if work.run.phase_done(name):
             log.info(

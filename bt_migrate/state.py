@@ -100,11 +100,12 @@ class ObjectStates:
     """What became of the objects of one resource in one project (or the organization): outcomes, id mapping, findings, open
     references.
 
-    Safe for many threads; `save` writes the file.
+    Safe for many threads; `save` writes the file, unless it is a copy that is not `kept`.
     """
 
-    def __init__(self, path: Path, resource: str, project: str) -> None:
+    def __init__(self, path: Path, resource: str, project: str, *, kept: bool = True) -> None:
         self.path = path
+        self.kept = kept
         self._lock = threading.Lock()
         data = read_json(path) if path.exists() else {}
         self.resource: str = resource
@@ -114,6 +115,7 @@ class ObjectStates:
         self.deferred: Dict[str, str] = data.get("deferred", {})  # source id -> dest id, to be completed by a second pass
         self.intended: List[str] = data.get("intended", [])  # about to be created: found afterwards, they are ours
         self.listed: int = data.get("listed", 0)
+        self.fingerprints: Dict[str, List[str]] = data.get("fingerprints", {})  # source id -> [source's, destination's] content
 
     def record(self, source_id: str, name: str, outcome: str, *, dest_id: Optional[str] = None, **more: Any) -> None:
         """Set the outcome of one object; it replaces an earlier one. `more`: reason, fields."""
@@ -138,6 +140,8 @@ class ObjectStates:
             return {source: entry["dest_id"] for source, entry in self.outcomes.items() if entry.get("dest_id")}
 
     def save(self) -> None:
+        if not self.kept:
+            return
         with self._lock:
             value = {
                 "format": FORMAT,
@@ -151,6 +155,7 @@ class ObjectStates:
                 "findings": dict(self.findings),
                 "deferred": dict(self.deferred),
                 "intended": list(self.intended),
+                "fingerprints": dict(self.fingerprints),
             }
             write_json(self.path, value)
 

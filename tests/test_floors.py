@@ -19,7 +19,7 @@ FLOORS: Tuple[Tuple[str, ...], ...] = (
     ("keys", "windows", "canonical", "findings", "btql", "json_text", "batches", "references", "rows", "planning"),
     ("settings", "throttle", "api", "state", "runs"),
     (
-        "catalog", "attachments", "outgoing", "read_rows", "owned_objects", "prepare_objects", "copy_objects", "deferred_objects",
+        "catalog", "attachments", "outgoing", "read_rows", "owned_objects", "prepare_objects", "update_objects", "copy_objects", "deferred_objects",
         "insert_rows", "copy_rows", "deferred_rows", "compare", "work", "validation", "verification",
     ),
     ("options", "progress", "report", "program"),
