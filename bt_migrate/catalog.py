@@ -276,7 +276,7 @@ def renamed(projects: List[dict], new_names: Mapping[str, str]) -> List[dict]:
     names = Counter(one["name"] for one in result)
     twice = next((name for name in new_names.values() if names[name] > 1), None)
     if twice is not None:
-        olds = " and ".join(repr(one["name"]) for one in projects if new_names.get(one["name"], one["name"]) == twice)
+        olds = " and ".join(sorted(repr(one["name"]) for one in projects if new_names.get(one["name"], one["name"]) == twice))
         raise UsageError(f"--rename-projects: {olds} would both be {twice!r}; give each a name of its own")
     return result
 

@@ -187,10 +187,11 @@ def _apply(
         states.record(source_id, action.name, outcome, dest_id=dest_id, **told)
         remember_fingerprints(catalog, resource, states, action, left=outcome == DIFFERS)
         if dest_id:
+            content = action.existing if outcome == DIFFERS else action.body
             catalog.remember(
                 resource,
                 source_id,
-                {**action.body, **_key_of(resource, item.source, action.body), "id": dest_id},
+                {**content, **_key_of(resource, item.source, action.body), "id": dest_id},
                 item.dest_project_id,
             )
             if prepared.deferred or (ours and action.verb == DIFFERS):  # to be completed by the second pass
