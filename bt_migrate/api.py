@@ -177,6 +177,9 @@ class Api:
     def patch(self, path: str, body: Mapping[str, Any]) -> Json:
         return self._call("PATCH", path, body=encode(body)).json
 
+    def delete(self, path: str, body: Optional[Mapping[str, Any]] = None) -> Json:
+        return self._call("DELETE", path, body=encode(body) if body else None).json
+
     def logs3_max_bytes(self) -> int:
         """The largest body of POST /logs3, above which it takes an upload; 0 where the server announces none."""
         if self._logs3_max_bytes is None:
@@ -234,7 +237,7 @@ class Api:
         retry_statuses: frozenset = RETRY_STATUSES,
     ) -> Answer:
         """Send until answered. Every request of this tool is safe to send twice: reads are, creating an existing natural key
-        gives back the existing object, rows carry their ids and replace themselves, PATCH and PUT say what is to be.
+        gives back the existing object, rows carry their ids and replace themselves, PATCH, PUT and DELETE say what is to be.
         """
         if not self.writable and not (method == "GET" or (method == "POST" and path == "/btql")):
             raise PermissionError(f"the source cannot be written: {method} {path} was not sent")

@@ -63,6 +63,12 @@ def count_by_object_query(kind: str, id_field: str, object_ids: Sequence[str], b
     return f"dimensions: {id_field}\n{count_query(kind, object_ids, bounds)}"
 
 
+def newest_query(kind: str, id_field: str, object_ids: Sequence[str]) -> str:
+    """One row `{id_field: object id, "newest": transaction of its last write}` for each object that has rows."""
+    lines = [f"dimensions: {id_field}", "measures: max(_xact_id) as newest", f"from: {source_expression(kind, object_ids)}"]
+    return "\n".join(lines)
+
+
 def filter_lines(bounds: Bounds) -> List[str]:
     """The filter clause, or no line at all."""
     wanted = (

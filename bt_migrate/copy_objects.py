@@ -23,6 +23,7 @@ from bt_migrate.planning import (
     dependencies,
     dependency_levels,
     display_name,
+    fingerprint,
     natural_key,
     plan_object,
     writable_fields,
@@ -98,19 +99,25 @@ def _copy_batch(
     planned = [_plan(catalog, resource, item) for item in batch]
     if not catalog.settings.dry_run:
         for states in touched:
-            about = [action.source_id for item, action, _ in planned if item.states is states and action.verb == CREATE]
-            if about:
-                states.intended += [one for one in about if one not in states.intended]  # those of a process that died stay
+            about = [(item, action) for item, action, _ in planned if item.states is states and action.verb == CREATE]
+            if about:  # those of a process that died stay
+                states.intended.update((action.source_id, _intent(resource, item, action)) for item, action in about)
                 states.save()
     try:
         # a position cannot be set: what has one is made one after the other
         each = map if "position" in resource.server else pool.map
         list(each(lambda one: _apply(catalog, resource, one[0], one[1], one[2], copier), planned))
         for states in touched:
-            states.intended = [one for one in states.intended if one not in states.outcomes]
+            states.intended = {one: intent for one, intent in states.intended.items() if one not in states.outcomes}
     finally:
         for states in touched:
             states.save()
+
+
+def _intent(resource: Resource, item: Item, action: Action) -> Dict[str, Any]:
+    """How to find the object in the destination if this process dies before it is recorded."""
+    key = _dest_key(resource, item.source, action.body)
+    return {"key": list(key), "project": item.dest_project_id, "fingerprint": fingerprint(resource, action.body)}
 
 
 def _record_skipped(catalog: Catalog, resource: Resource, item: Item, reason: str) -> None:
@@ -184,7 +191,8 @@ def _apply(
         dest_id = action.dest_id or (PLANNED + source_id if outcome == WOULD_CREATE else None)
         ours = outcome in (CREATED, UPDATED)
         told = {} if ours and action.verb != UPDATE else {"reason": action.reason, "fields": action.fields}
-        states.record(source_id, action.name, outcome, dest_id=dest_id, **told)
+        owner = [action.body["object_type"], action.body["object_id"]] if resource.scope == "object" else None
+        states.record(source_id, action.name, outcome, dest_id=dest_id, owner=owner, **told)
         remember_fingerprints(catalog, resource, states, action, left=outcome == DIFFERS)
         if dest_id:
             content = action.existing if outcome == DIFFERS else action.body

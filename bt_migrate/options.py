@@ -16,7 +16,7 @@ DESCRIPTION_WIDTH = 100
 
 @dataclass(frozen=True)
 class Option:
-    """One option: its flag, the setting it wins over ("" for a switch of its own), and its help line."""
+    """One option: its flag ("" for what stands alone), the setting it wins over ("" for a switch of its own), and its help line."""
 
     flag: str
     field: str
@@ -25,6 +25,7 @@ class Option:
     switch: bool = False
 
 
+ENV_FILE = Option("--env-file", "env_file", "read settings from this file (default: .env)", "PATH")
 SELECTION = (
     Option("--resources", "resources", "move only these resources, comma-separated (default: all)", "NAMES"),
     Option(
@@ -59,7 +60,7 @@ RUN = (
         "keep runs in this folder, or work in this run, or this project of a run (default: ./checkpoints)",
         "PATH",
     ),
-    Option("--env-file", "env_file", "read settings from this file (default: .env)", "PATH"),
+    ENV_FILE,
 )
 LOGGING = (
     Option("--log-level", "log_level", "print DEBUG, INFO, WARNING or ERROR lines (default: INFO)", "LEVEL"),
@@ -91,8 +92,14 @@ OWN: Dict[str, Sequence[Option]] = {
         Option("--no-verify", "no_verify", "do not compare both organizations at the end", switch=True),
         FULL,
     ),
+    "undo": (
+        Option("", "resume_run_dir", "the run directory, such as checkpoints/20260113_212530", "RUN"),
+        Option("--yes", "yes", "delete; without it the list is printed and nothing is done", switch=True),
+        Option("--changed", "changed", "delete also what was changed since the run", switch=True),
+    ),
 }  # options that only one program has
 GROUPS = (("selection", SELECTION), ("conflicts", CONFLICTS), ("run", RUN), ("logging", LOGGING), ("tuning", TUNING), ("rows", ROWS))
+GROUPS_OF = {"undo": (("run", (ENV_FILE,)), ("logging", LOGGING), ("tuning", TUNING))}  # of a program that has not all of them
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -108,13 +115,15 @@ def make_parser(program: str, description: str) -> argparse.ArgumentParser:
         prog=program, description=description.strip(), formatter_class=_Formatter, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"bt_migrate {__version__}")
-    for title, options in (("this program", OWN.get(program, ())), *GROUPS):
+    for title, options in (("this program", OWN.get(program, ())), *GROUPS_OF.get(program, GROUPS)):
         if not options:
             continue
         group = parser.add_argument_group(title)
         for option in options:
             if option.switch:
                 group.add_argument(option.flag, dest=option.field, action="store_true", help=option.help)
+            elif not option.flag:
+                group.add_argument(option.field, metavar=option.metavar, help=option.help)
             else:
                 group.add_argument(option.flag, dest=option.field, metavar=option.metavar, help=option.help)
     return parser

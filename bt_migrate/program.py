@@ -37,7 +37,25 @@ def run_program(
     steps: Sequence[Step],
     environ: Optional[Mapping[str, str]] = None,
 ) -> int:
-    """Run the steps as one program; gives back its exit code. Every error ends as one line on stderr.
+    """Run the steps as one program; gives back its exit code."""
+
+    def act(settings: Settings, stop: threading.Event) -> int:
+        source, dest = connected(settings, stop)
+        run, settings = find_run(settings, identity_of(settings, source, dest), command)
+        with run:
+            return _in_run(command, settings, source, dest, run, steps, stop)
+
+    return in_program(argv, command, description, act, environ)
+
+
+def in_program(
+    argv: Optional[Sequence[str]],
+    command: str,
+    description: str,
+    act: Callable[[Settings, threading.Event], int],
+    environ: Optional[Mapping[str, str]] = None,
+) -> int:
+    """Options, settings, logging and signals around `act`, which gives the exit code. Every error ends as one line on stderr.
 
     `environ` takes the place of the environment and of `.env`.
     """
@@ -50,10 +68,7 @@ def run_program(
     stop = threading.Event()
     try:
         with _signals(stop):
-            source, dest = connected(settings, stop)
-            run, settings = find_run(settings, identity_of(settings, source, dest), command)
-            with run:
-                return _in_run(command, settings, source, dest, run, steps, stop)
+            return act(settings, stop)
     except MigrationError as error:
         return _told(error)
     except KeyboardInterrupt:
@@ -67,19 +82,27 @@ def _told(error: MigrationError) -> int:
 
 def connected(settings: Settings, stop: threading.Event) -> Tuple[Api, Api]:
     """Both clients with their organizations known. Raises UsageError if they are the same one."""
-    common: Dict[str, Any] = {
-        "attempts": settings.retry_attempts, "delay_s": settings.retry_delay, "max_concurrent": settings.max_concurrent, "stop": stop,
-        "queries_per_minute": settings.btql_per_minute,
-    }  # fmt: skip
-    source = Api("source", settings.source_url, settings.source_api_key, writable=False, **common)
-    dest = Api("destination", settings.dest_url, settings.dest_api_key, writable=True, **common)
+    source = Api("source", settings.source_url, settings.source_api_key, writable=False, **_common(settings, stop))
     connect(source, settings.source_org, "BT_SOURCE")
-    connect(dest, settings.dest_org, "BT_DEST")
+    dest = connect_destination(settings, stop)
     if source.org_id == dest.org_id:
         raise UsageError(
             f"source and destination are the same organization, {source.display_name} ({source.org_id}); check the two keys"
         )
     return source, dest
+
+
+def connect_destination(settings: Settings, stop: threading.Event) -> Api:
+    dest = Api("destination", settings.dest_url, settings.dest_api_key, writable=True, **_common(settings, stop))
+    connect(dest, settings.dest_org, "BT_DEST")
+    return dest
+
+
+def _common(settings: Settings, stop: threading.Event) -> Dict[str, Any]:
+    return {
+        "attempts": settings.retry_attempts, "delay_s": settings.retry_delay, "max_concurrent": settings.max_concurrent, "stop": stop,
+        "queries_per_minute": settings.btql_per_minute,
+    }  # fmt: skip
 
 
 def identity_of(settings: Settings, source: Api, dest: Api) -> Dict[str, Any]:
@@ -139,7 +162,7 @@ def _in_run(
         code = error.exit_code
         raise
     finally:
-        session.update(ended=now(), seconds=round(time.monotonic() - started, 3))
+        session.update(ended=now(), dest_clock=dest.server_seconds(), seconds=round(time.monotonic() - started, 3))
         code = _tell(run, code)
     return code
 

@@ -233,6 +233,8 @@ def _resumable(run: RunDirectory, identity: Mapping[str, Any], command: str) -> 
 
 def refuse_disagreement(run: RunDirectory, identity: Mapping[str, Any]) -> None:
     """A named run is used for its own two organizations and window; resources and projects may be fewer."""
+    if run.data.get("undone"):
+        raise UsageError(f"{run.path}: was undone; start a new run with the folder above it as --state-dir")
     for side in ("source", "dest"):
         if run.data[side]["org_id"] != identity[side]["org_id"]:
             was, today = run.data[side], identity[side]

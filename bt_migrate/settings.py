@@ -210,7 +210,7 @@ ROW_OVERRIDES: Tuple[Setting, ...] = tuple(
 )
 
 
-SWITCHES = ("dry_run", "new_run", "full")  # flags only
+SWITCHES = ("dry_run", "new_run", "full", "yes", "changed")  # flags only
 
 
 @dataclass(frozen=True)
@@ -264,6 +264,8 @@ class Settings:
     dry_run: bool = False
     new_run: bool = False
     full: bool = False  # verification reads every row
+    yes: bool = False  # undo deletes
+    changed: bool = False  # … also what was changed since
     verify: bool = True  # migrate-all compares at the end
 
     def rows(self, kind: str) -> RowSettings:

@@ -113,7 +113,8 @@ class ObjectStates:
         self.outcomes: Dict[str, Dict[str, Any]] = data.get("outcomes", {})
         self.findings: Dict[str, List[Dict[str, Any]]] = data.get("findings", {})
         self.deferred: Dict[str, str] = data.get("deferred", {})  # source id -> dest id, to be completed by a second pass
-        self.intended: List[str] = data.get("intended", [])  # about to be created: found afterwards, they are ours
+        # about to be created: source id -> {key, project, fingerprint} in the destination; found afterwards, they are ours
+        self.intended: Dict[str, Dict[str, Any]] = dict(data.get("intended", {}))
         self.listed: int = data.get("listed", 0)
         self.fingerprints: Dict[str, List[str]] = data.get("fingerprints", {})  # source id -> [source's, destination's] content
 
@@ -154,7 +155,7 @@ class ObjectStates:
                 "outcomes": dict(self.outcomes),
                 "findings": dict(self.findings),
                 "deferred": dict(self.deferred),
-                "intended": list(self.intended),
+                "intended": dict(self.intended),
                 "fingerprints": dict(self.fingerprints),
             }
             write_json(self.path, value)
@@ -183,13 +184,14 @@ class StreamState:
         self.findings: List[Dict[str, Any]] = data.get("findings", [])
         self.done: bool = data.get("done", False)
         self.compared: bool = data.get("compared", False)  # the destination's rows from before this run are known
+        self.before_key: Optional[str] = data.get("before_key")  # the last of these: rows of this run come behind it
         self.error: str = data.get("error", "")
         self.seconds: float = data.get("seconds", 0.0)
         self.waiting: int = data.get("waiting", 0)  # rows that wait for an object to exist
 
     def save(self) -> None:
         with self.lock:
-            names = ("header", "slices", "counts", "findings", "done", "compared", "error", "seconds", "waiting")
+            names = ("header", "slices", "counts", "findings", "done", "compared", "before_key", "error", "seconds", "waiting")
             value = {"format": FORMAT, **{name: getattr(self, name) for name in names}}
             write_json(self.path, {**value, "pagination_key": self.slices[0]["after"]})
 
@@ -211,13 +213,15 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
 class SeenRows:
     """Which rows were delivered, by object, row id and transaction, in SQLite. Safe for many threads.
 
-    Also holds what the destination had before (`before`: id -> digest of the canonical row) and rows that wait for an object to
-    exist. The file is made when there is something to remember: an object of a few rows needs none.
+    Also holds what the destination had before (`before`: id -> digest of the canonical row), which rows came to an object that was
+    there before (`inserted`: what an undo may delete) and rows that wait for an object to exist. The file is made when there is
+    something to remember: an object of a few rows needs none.
     """
 
     _SCHEMA = """
         create table if not exists seen (object text, id text, xact integer, outcome text, primary key (object, id)) without rowid;
         create table if not exists before (object text, id text, digest blob, primary key (object, id)) without rowid;
+        create table if not exists inserted (object text, id text, primary key (object, id)) without rowid;
         create table if not exists deferred (object text, id text, path text, targets text, ref text, origin text,
             primary key (object, id, path)) without rowid;
     """
@@ -254,6 +258,10 @@ class SeenRows:
         """row id -> digest of the row that the destination had before this run."""
         return {row[0]: row[1] for row in self._of("id, digest from before", object_id, ids)}
 
+    def inserted(self, object_id: str, ids: Sequence[str]) -> List[str]:
+        """Those of the ids that this run brought."""
+        return [row[0] for row in self._of("id from inserted", object_id, ids)]
+
     def _of(self, what: str, object_id: str, ids: Sequence[str]) -> Iterator[tuple]:
         for start in range(0, len(ids), 500):  # SQLite takes 999 parameters by default
             some = ids[start : start + 500]
@@ -285,6 +293,10 @@ class SeenRows:
 
     def record_before(self, rows: Iterable[Tuple[str, str, bytes]]) -> None:
         self._write([("insert or replace into before values (?, ?, ?)", rows)])
+
+    def record_inserted(self, rows: Iterable[Tuple[str, str]]) -> None:
+        """Commit (object, id) of rows that are new to the destination, before they are sent: a crash leaves none untold."""
+        self._write([("insert or ignore into inserted values (?, ?)", rows)])
 
     def deferred(self) -> List[Tuple[str, str, str, str, str, str]]:
         """(object, row id, path, resources, source id, origin as JSON) of all references that wait."""

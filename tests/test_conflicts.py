@@ -7,9 +7,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 from compare_orgs import differences
-from orgs import ANA, BEN, ROWS_OF, Pair, fill_tiny, report, run, tiny_pair
-
-from bt_migrate.sandbox.schema import KINDS
+from orgs import ANA, BEN, Pair, everything, fill_tiny, report, run, tiny_pair
 
 
 @pytest.fixture
@@ -152,6 +150,7 @@ def test_fail_stops_for_a_field_that_only_a_later_phase_can_fill(tiny: Pair, tmp
     assert (updated.code, differences(tiny)) == (0, []), updated.last_words
 
 
+@pytest.mark.long
 def test_fail_stops_nothing_where_nothing_differs_not_even_when_resumed(tiny: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     first = run(tiny.sandbox, root, "--on-conflict", "fail", program="migrate_definitions")
@@ -198,13 +197,6 @@ def remove_project(org: Any, project_id: str) -> None:
     org.delete("project", project_id)
 
 
-def everything(org: Any) -> Dict[str, Any]:
-    """Id -> content of every object, and of the rows of those that have rows."""
-    found = {one["id"]: one for kind in KINDS for one in org.objects(kind)}
-    found.update({kind + one["id"]: org.rows(kind, one["id"]) for kind, holder in ROWS_OF.items() for one in org.objects(holder)})
-    return found
-
-
 @pytest.mark.parametrize(
     ("renames", "told"),
     [
@@ -229,6 +221,7 @@ def test_a_run_keeps_its_names(tiny: Pair, tmp_path: Path) -> None:
     assert (folder.code, [one["name"] for one in tiny.dest.objects("project")]) == (0, ["Gamma"]), folder.last_words
 
 
+@pytest.mark.long
 def test_a_graph_that_names_a_project_names_the_new_one(tiny: Pair, tmp_path: Path) -> None:
     node = {"type": "function", "function": {"project_name": "beta", "slug": "made-from"}}
     change(tiny.source, "function", "First", function_data={"type": "graph", "nodes": {"m": node}, "edges": {}})

@@ -20,7 +20,7 @@ FLOORS: Tuple[Tuple[str, ...], ...] = (
     ("settings", "throttle", "api", "state", "runs"),
     (
         "catalog", "attachments", "outgoing", "read_rows", "owned_objects", "prepare_objects", "update_objects", "copy_objects", "deferred_objects",
-        "insert_rows", "copy_rows", "deferred_rows", "compare", "work", "validation", "verification",
+        "insert_rows", "copy_rows", "deferred_rows", "compare", "work", "validation", "verification", "undo",
     ),
     ("options", "progress", "report", "program"),
     ("phases",),
@@ -137,6 +137,11 @@ def test_phases_know_their_order_and_never_each_other(name: str) -> None:
 
 def test_the_order_of_the_phases_knows_no_module_of_its_own() -> None:
     assert ours("phases") == set()
+
+
+def test_only_the_undo_deletes() -> None:
+    calls = {name: OURS[name].read_text(encoding="utf-8") for name in OURS}
+    assert [name for name, text in calls.items() if "dest.delete(" in text or "_object_delete" in text] == ["undo"]
 
 
 def test_only_the_demo_starts_the_sandbox() -> None:

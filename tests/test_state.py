@@ -263,7 +263,7 @@ def test_outcomes_findings_and_mapping_survive_the_process(tmp_path: Path) -> No
     states.note("s3", [{"kind": "waits"}])
     states.note("s3", [])
     states.deferred["s1"] = "d1"
-    states.intended = ["s9"]
+    states.intended = {"s9": {"key": ["n"], "project": "", "fingerprint": "f"}}
     states.listed = 3
     states.save()
     again = ObjectStates(tmp_path / "datasets_state.json", "datasets", "Alpha")
@@ -275,7 +275,7 @@ def test_outcomes_findings_and_mapping_survive_the_process(tmp_path: Path) -> No
         },
         {"s1": [{"kind": "waits"}]},
         {"s1": "d1"},
-        ["s9"],
+        {"s9": {"key": ["n"], "project": "", "fingerprint": "f"}},
         3,
         {"s1": "d1", "s2": "d2", "s3": "d3"},
     )
