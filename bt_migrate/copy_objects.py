@@ -41,13 +41,15 @@ from bt_migrate.resources import (
 )
 from bt_migrate.rows import attachment_places
 from bt_migrate.settings import KEEP
-from bt_migrate.state import CREATED, DIFFERS, FAILED, SKIPPED, UPDATED, ObjectStates
+from bt_migrate.state import CREATED, DIFFERS, FAILED, SKIPPED, UPDATED
 from bt_migrate.update_objects import decided, policy_of, remember_fingerprints, update_object
+from bt_migrate.windows import instant
 
 log = logging.getLogger("bt_migrate.objects")
 
 WOULD_CREATE, WOULD_UPDATE = "planned", "planned update"  # the outcomes that a dry run gives to what it would write
 FOUND_EXISTING = "x-bt-found-existing"  # header of a POST that created nothing
+CLOCK_SLACK_S = 60  # between the clocks of one server
 
 
 def copy_objects(
@@ -145,7 +147,8 @@ def _plan(catalog: Catalog, resource: Resource, item: Item) -> Tuple[Item, Actio
     if resource is PROJECT_SETTINGS and existing and settings_cannot_move(existing):
         existing = None  # a project without settings: they are there to be made
     action = plan_object(resource, item.source, prepared.body, existing, wanting)
-    if not _is_ours(catalog, item.states, action):
+    prepared.made_before = existing is not None and item.source["id"] in item.states.intended
+    if not prepared.made_before and not _is_incomplete(catalog, action):
         action = decided(catalog, resource, action)
     reason = not_placeable(resource, item.source, prepared.body)
     if reason:
@@ -179,7 +182,7 @@ def _apply(
             if action.verb == UPDATE:
                 action = _update(catalog, resource, item, action, prepared, copier, findings)
     except ApiError as error:
-        states.record(source_id, action.name, FAILED, reason=str(error))
+        states.record(source_id, action.name, FAILED, dest_id=action.dest_id, reason=str(error))
         findings.append(
             object_finding(resource, item, "not_created", detail=str(error), next="see the reason; run again once it is mended")
         )
@@ -187,11 +190,11 @@ def _apply(
             "failed %s %r: %s", resource.kind, action.name, error, extra=_extra("failed", resource, item, reason=str(error))
         )
     else:
-        outcome = _outcome(catalog, states, action)
+        outcome = _outcome(catalog, prepared, action)
         dest_id = action.dest_id or (PLANNED + source_id if outcome == WOULD_CREATE else None)
         ours = outcome in (CREATED, UPDATED)
         told = {} if ours and action.verb != UPDATE else {"reason": action.reason, "fields": action.fields}
-        owner = [action.body["object_type"], action.body["object_id"]] if resource.scope == "object" else None
+        owner = [action.body["object_type"], action.body["object_id"]] if dest_id and resource.scope == "object" else None
         states.record(source_id, action.name, outcome, dest_id=dest_id, owner=owner, **told)
         remember_fingerprints(catalog, resource, states, action, left=outcome == DIFFERS)
         if dest_id:
@@ -218,26 +221,23 @@ def _key_of(resource: Resource, source: dict, body: Dict[str, Any]) -> Dict[str,
     return {name: origin.get(name) for name in resource.key}
 
 
-def _outcome(catalog: Catalog, states: ObjectStates, action: Action) -> str:
-    """What became of it.
-
-    Something that was about to be made when a process died is ours; so is what an earlier run left incomplete.
-    """
+def _outcome(catalog: Catalog, prepared: Prepared, action: Action) -> str:
+    """What became of it. What a process that died has made, and what an earlier run left incomplete, is ours."""
     if action.verb == CREATE:
         return WOULD_CREATE if catalog.settings.dry_run else CREATED
     if action.verb == UPDATE:
         return WOULD_UPDATE if catalog.settings.dry_run else UPDATED
-    if action.verb in (FOUND, DIFFERS) and action.source_id in states.intended:
+    if action.verb in (FOUND, DIFFERS) and prepared.made_before:
         return CREATED
-    if action.verb == DIFFERS and _is_ours(catalog, states, action):
+    if action.verb == DIFFERS and _is_incomplete(catalog, action):
         return UPDATED
     return action.verb
 
 
-def _is_ours(catalog: Catalog, states: ObjectStates, action: Action) -> bool:
-    """Whether it was made by a process of this run that died, or by an earlier run that could not complete it."""
+def _is_incomplete(catalog: Catalog, action: Action) -> bool:
+    """Whether an earlier run made it and could not complete it."""
     made = catalog.incomplete.get((action.resource, action.source_id))
-    return action.source_id in states.intended or (made is not None and made == action.dest_id)
+    return made is not None and made == action.dest_id
 
 
 def _create(
@@ -250,21 +250,33 @@ def _create(
 ) -> Action:
     """POST the object.
 
-    An existing natural key (made by somebody else a moment ago) comes back unmodified: compared, not claimed.
+    An existing natural key (made by somebody else a moment ago) comes back unmodified: compared, not claimed. Not all kinds are known
+    to send the header that says so; then its age tells.
     """
     if copier:
         findings += _copy_attachments(resource, item, action.body, copier)
     if resource is PROJECT_SETTINGS:
         return _write_settings(catalog, resource, item, action)
+    begun_s = catalog.dest.server_seconds() - CLOCK_SLACK_S
     answer = catalog.dest.post(resource.path, action.body)
     made = answer.json
     if not isinstance(made, dict) or not made.get("id"):
         raise NetworkError(f"destination: POST {resource.path} gave no object; is {catalog.dest.url} a Braintrust API?")
-    if answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1"):
-        return decided(catalog, resource, plan_object(resource, item.source, action.body, made))
+    found, created_s = plan_object(resource, item.source, action.body, made), _created_s(made)
+    again = created_s >= begun_s and found.verb == FOUND  # ours: the answer to a first try was lost
+    if 0 < created_s < begun_s or (answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1") and not again):
+        return decided(catalog, resource, found)
     if resource is PROJECTS:
         catalog.start_empty(made["id"])
     return replace(action, dest_id=made["id"], existing=made)
+
+
+def _created_s(made: Dict[str, Any]) -> float:
+    """Unix seconds of its creation, 0 where it does not say."""
+    try:
+        return instant(made["created"]).timestamp()
+    except (KeyError, AttributeError, ValueError):
+        return 0.0
 
 
 def _update(

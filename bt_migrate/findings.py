@@ -27,7 +27,7 @@ KINDS: Mapping[str, tuple] = {
     "kind_unavailable": (LOSS, "a kind of object cannot be listed on this server"),
     "unresolved_reference": (FAILURE, "a reference could not be resolved and was left out"),
     "attachment_not_copied": (FAILURE, "the bytes of an attachment were not copied; the reference still names the source's"),
-    "not_created": (FAILURE, "could not be created"),
+    "not_created": (FAILURE, "could not be created or updated"),
     "reference_not_added": (FAILURE, "a reference could not be added afterwards"),
     "row_refused": (FAILURE, "rows were refused by the destination"),
     "comment_refused": (FAILURE, "comments of rows were refused by the destination"),

@@ -35,6 +35,7 @@ class Prepared:
     body: Dict[str, Any]
     deferred: List[Unresolved]
     findings: List[Dict[str, Any]]
+    made_before: bool = False  # by a process of this run that died before it could say so
 
 
 def items_of(states: ObjectStates, objects: Iterable[dict], dest_project_id: str = "") -> List[Item]:

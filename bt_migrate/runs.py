@@ -192,7 +192,8 @@ def fingerprints_in(run: RunDirectory, resource: str) -> Dict[str, List[str]]:
             continue
         try:
             for project in ["", *earlier.data["folders"]]:
-                found = {**earlier.objects(resource, project).fingerprints, **found}
+                for source_id, prints in earlier.objects(resource, project).fingerprints.items():
+                    found.setdefault(source_id, prints)
         except StateError as error:
             log.warning("passed over: %s", error)
     return found

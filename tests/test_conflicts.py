@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 from compare_orgs import differences
 from orgs import ANA, BEN, Pair, everything, fill_tiny, report, run, tiny_pair
+
+from bt_migrate.sandbox.origins import Answer
 
 
 @pytest.fixture
@@ -115,6 +118,30 @@ def test_what_patch_cannot_take_away_is_told_and_not_sent_again(tiny: Pair, tmp_
     tiny.sandbox.clear_requests()
     again = run(tiny.sandbox, root, "--on-conflict", "update")
     assert (again.code, tiny.sandbox.writes("globex")) == (1, [])
+
+
+def test_what_a_post_finds_is_not_claimed_even_where_the_server_does_not_say_so(tiny: Pair, tmp_path: Path) -> None:
+    """An object that was not listed and that POST gives back, without the header: its age tells."""
+    beta = tiny.dest.create("project", {"name": "beta"})["id"]
+    hidden = {**tiny.dest.create("dataset", {"project_id": beta, "name": "hidden"}), "name": "answers", "created": "2024-01-01T00:00:00Z"}
+    answer = Answer(200, json.dumps(hidden).encode())
+    tiny.sandbox.refuse = lambda method, path, raw: answer if (method, path) == ("POST", "/v1/dataset") and b'"answers"' in raw else None
+    run(tiny.sandbox, tmp_path / "runs", program="migrate_datasets")
+    assert (problems(tmp_path / "runs"), outcomes(tmp_path / "runs", "created")) == (
+        {("datasets", "answers"): "exists with other content; left alone"},
+        {"created": 2},  # a project and the other dataset
+    )
+
+
+def test_an_update_that_is_refused_is_a_failure_and_the_rows_go_on(tiny: Pair, tmp_path: Path) -> None:
+    beta = tiny.dest.create("project", {"name": "beta"})["id"]
+    there = tiny.dest.create("dataset", {"project_id": beta, "name": "answers", "description": "theirs"})["id"]
+    tiny.sandbox.refuse = lambda method, path, raw: Answer(400, b"no") if method == "PATCH" else None
+    done = run(tiny.sandbox, tmp_path / "runs", "--on-conflict", "update", program="migrate_datasets")
+    assert (done.code, tiny.dest.count("dataset", there)) == (1, 45), done.last_words
+    tiny.sandbox.refuse = None
+    again = run(tiny.sandbox, tmp_path / "runs", "--on-conflict", "update")
+    assert (again.code, unlike(tiny)) == (0, []), again.last_words
 
 
 # fail ------------------------------------------------------------------------------------------------
