@@ -107,6 +107,7 @@ class Api:
         self.throttle = Throttle(queries_per_minute)
         self._clock_offset_s = 0.0  # the server's clock minus ours, from the Date of its answers
         self._logs3_max_bytes: Optional[int] = None
+        self.last_write_s = 0.0  # when a write was last sent or answered, by the server's clock
         self.requests_sent = 0
         self.retries = 0
         self._auth = BearerAuth(key)
@@ -282,6 +283,7 @@ class Api:
         with self._turn(query=path == "/btql"):
             with self._counting:
                 self.requests_sent += 1
+            self._note_write(method, path)
             response = self._session().request(
                 method, self.url + path, params=params, data=body, headers=headers, auth=self._auth, timeout=TIMEOUT_S,
                 allow_redirects=False,
@@ -289,8 +291,13 @@ class Api:
             # a write is never followed: 303 would make a read of it, and its 2xx would look like success
             if response.status_code in REDIRECTS and (method == "GET" or path == "/btql"):
                 return self._follow(response)
+        self._note_write(method, path)
         log.debug("%s %s %s -> %s", self.side, method, path, response.status_code)
         return response
+
+    def _note_write(self, method: str, path: str) -> None:
+        if method != "GET" and path != "/btql":
+            self.last_write_s = self.server_seconds()
 
     @contextlib.contextmanager
     def _turn(self, *, query: bool) -> Iterator[None]:

@@ -20,7 +20,7 @@ from bt_migrate.errors import EXIT_INTERRUPTED, EXIT_OK, MigrationError, UsageEr
 from bt_migrate.options import flags_of, make_parser
 from bt_migrate.progress import start_logging
 from bt_migrate.report import SUMMARY_FILE, build_report, exit_code_of, short_text, status_of, write_report
-from bt_migrate.runs import RunDirectory, find_run
+from bt_migrate.runs import RunDirectory, end_killed_session, find_run
 from bt_migrate.settings import Settings, load_settings
 from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now
 from bt_migrate.work import Work, finish_waiting, incomplete_streams, refuse_conflicts, tell_waiting
@@ -144,6 +144,7 @@ def _in_run(
 ) -> int:
     """Do the steps that this run has not done; write the report whatever happens."""
     started = time.monotonic()
+    end_killed_session(run, dest.server_seconds() - time.time())
     session: Dict[str, Any] = {"started": now(), "command": command}
     run.data["sessions"].append(session)
     run.save()
@@ -162,7 +163,7 @@ def _in_run(
         code = error.exit_code
         raise
     finally:
-        session.update(ended=now(), dest_clock=dest.server_seconds(), seconds=round(time.monotonic() - started, 3))
+        session.update(ended=now(), wrote_until=dest.last_write_s, seconds=round(time.monotonic() - started, 3))
         code = _tell(run, code)
     return code
 

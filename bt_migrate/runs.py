@@ -27,6 +27,7 @@ RUN_FILE = "run.json"
 LOCK_FILE = "run.lock"
 ORGANIZATION_FOLDER = "organization"
 MAX_FOLDER_BYTES = 80
+KILLED_SLACK_S = 300  # a process that was killed may have had requests on their way
 RESERVED_FOLDERS = frozenset(
     [ORGANIZATION_FOLDER, "con", "prn", "aux", "nul", *(f"com{n}" for n in "123456789"), *(f"lpt{n}" for n in "123456789")]
 )
@@ -182,6 +183,16 @@ def readable_runs_in(root: Path) -> Iterator[RunDirectory]:
             yield RunDirectory(path)
         except StateError as error:
             log.warning("passed over: %s", error)
+
+
+def end_killed_session(run: RunDirectory, clock_offset_s: float) -> None:
+    """Note until when the last process can have written, by the destination's clock, where it was killed before it could say: its files
+    tell, until another process writes them.
+    """
+    last = run.data["sessions"][-1:]
+    if last and "wrote_until" not in last[0]:
+        times = [path.stat().st_mtime for path in run.path.rglob("*_state.json")]
+        last[0]["wrote_until"] = max(times, default=run.path.stat().st_mtime) + clock_offset_s + KILLED_SLACK_S
 
 
 def fingerprints_in(run: RunDirectory, resource: str) -> Dict[str, List[str]]:

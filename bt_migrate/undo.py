@@ -32,7 +32,7 @@ from bt_migrate.resources import (
     Resource,
     settings_cannot_move,
 )
-from bt_migrate.runs import RunDirectory
+from bt_migrate.runs import RunDirectory, end_killed_session
 from bt_migrate.settings import Settings
 from bt_migrate.state import CREATED, UPDATED, SeenRows, StreamState, now
 
@@ -40,7 +40,6 @@ from bt_migrate.state import CREATED, UPDATED, SeenRows, StreamState, now
 FIRST = (ACLS, PROJECT_AUTOMATIONS, PROJECT_SETTINGS, VIEWS, PROJECT_SCORES)
 THEN = tuple(one for one in reversed(OBJECT_RESOURCES) if one not in FIRST)
 IDS_PER_QUERY = 25
-KILLED_SLACK_S = 300  # a process that was killed may have had requests on their way
 CLOCK_SLACK_S = 2  # the server tells its time in whole seconds
 CHANGED = "changed since the run"
 NOT_EMPTY = "holds something that this run did not make, or that is left"
@@ -77,7 +76,8 @@ class Undo:
         if run.data["dest"]["org_id"] != dest.org_id:
             raise UsageError(f"{run.path}: was made for the destination {run.data['dest']['org_name']}; use the key of that one")
         self.dest, self.run, self.settings = dest, run, settings
-        self.written_until = written_until(run, dest)
+        end_killed_session(run, dest.server_seconds() - time.time())
+        self.written_until = max((one.get("wrote_until", 0.0) for one in run.data["sessions"]), default=0.0) + CLOCK_SLACK_S
         self.left: List[str] = []
         self._lists: Dict[str, List[dict]] = {}
         self._there: Dict[str, Dict[str, dict]] = {}  # resource -> id -> the destination's object as it is now
@@ -142,8 +142,8 @@ class Undo:
         settings = {one.dest_id: one.reason for one in decided if one.resource is PROJECT_SETTINGS and one.reason}
         projects = {one.dest_id for one in decided if one.resource is PROJECTS}
         decided = [one for one in decided if not (one.resource is PROJECT_SETTINGS and one.dest_id in projects)]  # go with it
-        staying = {(one.resource.name, one.dest_id) for one in decided if one.reason}
-        full = {one for one in projects if self._holds_others(one, staying)}
+        staying = {one.dest_id for one in decided if one.reason}
+        full = self._not_empty(projects, {one for _, one in self.ids} - staying)
         result = []
         for one in decided:
             if one.resource is PROJECTS:
@@ -180,29 +180,33 @@ class Undo:
                 found.update(self._newest(kind, [one]))
         return found
 
-    def _holds_others(self, project_id: str, staying: Set[Tuple[str, str]]) -> bool:
-        """Whether a project that the run made holds an object that it did not make, or one that stays. Playgrounds cannot be seen."""
-        going = {one for _, one in self.ids - staying}
-        for resource in OBJECT_RESOURCES:
+    def _not_empty(self, projects: Set[str], going: Set[str]) -> Set[str]:
+        """Those of the projects that hold an object which is not `going`. Playgrounds cannot be seen."""
+        found = set()
+        for resource in OBJECT_RESOURCES if projects else ():
             if resource.scope == "project":
                 try:
-                    inside = {one["id"] for one in self._of_kind(resource) if one.get("project_id") == project_id}
+                    found |= {one.get("project_id") for one in self._of_kind(resource) if one["id"] not in going}
                 except ApiError as error:  # a kind that this server does not have
                     if error.status >= 500 or not resource.beyond:
                         raise
-                    continue
-                if inside - going:
-                    return True
-        return any(one["id"] not in going for one in self._of_owner(VIEWS, ("project", project_id)))
+        for project in projects:
+            if any(one["id"] not in going for one in self._of_owner(VIEWS, ("project", project))):
+                found.add(project)
+        return projects & found
 
     # -- rows
 
     def streams(self) -> Iterator[StreamState]:
         """The streams of objects that were there before the run."""
-        for stream in self.run.all_streams():
-            holder, dest_id = _holder(stream.header["kind"]), stream.header["dest_id"]
-            if (holder.name, dest_id) not in self.ids and any(one["id"] == dest_id for one in self._of_kind(holder)):
-                yield stream
+        for kind in ROW_KINDS:
+            holder = _holder(kind)
+            streams = [one for one in self.run.all_streams() if one.header["kind"] == kind]
+            there = {one["id"] for one in self._of_kind(holder)} if streams else set()
+            for stream in streams:
+                dest_id = stream.header["dest_id"]
+                if dest_id in there and (holder.name, dest_id) not in self.ids:
+                    yield stream
 
     def own_rows(self, stream: StreamState) -> Iterator[Tuple[List[str], int]]:
         """(ids of rows that the run brought, number of those that are left because they were changed since), page by page."""
@@ -238,6 +242,11 @@ class Undo:
     def delete_objects(self, resource: Resource) -> int:
         """Delete those of a kind; how many. What could not be deleted and is still there is left, with what the API said."""
         ours = [one for one in self.deletes if one.resource is resource][::-1]  # the last made first
+        if resource is PROJECTS:  # looked at again: something may not have gone, or have come meanwhile
+            self._lists.clear()
+            full = self._not_empty({one.dest_id for one in ours}, set())
+            self.left += [f"{one}: {NOT_EMPTY}" for one in ours if one.dest_id in full]
+            ours = [one for one in ours if one.dest_id not in full]
         with ThreadPoolExecutor(self.settings.max_concurrent, thread_name_prefix="undo") as pool:
             errors = {one: error for one, error in zip(ours, pool.map(self._delete, ours)) if error}
         if errors:
@@ -278,15 +287,6 @@ def _intended(resource: Resource, project: str, intent: Dict[str, Any], there: S
         if inside and natural_key(resource, one) == key:
             owner = key[:2] if resource.scope == "object" else ()
             yield Made(resource, project, display_name(resource, one), one["id"], intent["fingerprint"], owner)
-
-
-def written_until(run: RunDirectory, dest: Api) -> float:
-    """Up to when, by the destination's clock, the run can have written. Of a process that was killed its files tell."""
-    sessions = run.data["sessions"]
-    if sessions and "dest_clock" in sessions[-1]:
-        return float(max(one.get("dest_clock", 0.0) for one in sessions)) + CLOCK_SLACK_S
-    times = [path.stat().st_mtime for path in run.path.rglob("*_state.json")]
-    return max(times, default=run.path.stat().st_mtime) + dest.server_seconds() - time.time() + KILLED_SLACK_S
 
 
 def undo(dest: Api, run: RunDirectory, settings: Settings) -> int:

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
@@ -16,6 +18,7 @@ from orgs import AtRequest, Ended, Pair, ended, environment, everything, run, ru
 
 from bt_migrate.planning import fingerprint
 from bt_migrate.resources import AI_SECRETS, DATASETS
+from bt_migrate.sandbox.origins import Answer
 from bt_migrate.undo import CHANGED, reason_to_leave
 
 SMALL = {"MIGRATION_EVENTS_FETCH_LIMIT": "40", "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "15", "MIGRATION_CHECKPOINT_INTERVAL": "2"}
@@ -214,6 +217,35 @@ def test_what_was_changed_since_is_left_and_told_and_goes_when_asked_for(pair: P
     assert [row["id"] for row in there["project_logs" + alpha["id"]][0] if not row["id"].startswith("theirs")] == ["0020", "0021", "0022", "0023", "0024", "0099"]
     rest = undo(pair, root, "--yes", "--changed")
     assert (rest.code, plain(everything(pair.dest))) == (0, plain(before)), rest.out + rest.err
+
+
+def test_a_later_process_that_only_looks_does_not_hide_what_was_changed_since(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "runs"
+    run(pair.sandbox, root, "--resources", "datasets")
+    questions = found(pair.dest, "dataset", "questions")["id"]
+    an_hour_later(pair)
+    pair.dest.insert("dataset", questions, [{"id": "case 1", "input": "reviewed"}])
+    later = formatdate(time.time() + 7200, usegmt=True)
+    monkeypatch.setattr(BaseHTTPRequestHandler, "date_time_string", lambda self, timestamp=None: later)
+    run(pair.sandbox, runs(root)[-1], "--resources", "datasets", program="verify")
+    monkeypatch.undo()
+    done = undo(pair, root, "--yes")
+    assert (done.code, [one["id"] for one in pair.dest.objects("dataset")]) == (1, [questions]), done.out
+
+
+def test_what_cannot_be_deleted_keeps_its_project_and_is_tried_again(pair: Pair, tmp_path: Path) -> None:
+    before, root = everything(pair.dest), tmp_path / "runs"
+    run(pair.sandbox, root)
+    prompt = found(pair.dest, "prompt", "Ask")["id"]
+    pair.sandbox.refuse = lambda method, path, raw: Answer(403, b"no") if (method, path) == ("DELETE", f"/v1/prompt/{prompt}") else None
+    done = undo(pair, root, "--yes")
+    left = [line.split(":")[1] for line in done.out.splitlines() if line.startswith("left")]
+    beta = found(pair.dest, "project", "beta")["id"]
+    assert (done.code, left) == (1, [f" prompts 'Ask' of 'beta' [{prompt}]", f" projects 'beta' [{beta}]"]), done.out
+    pair.sandbox.refuse = None
+    assert (undo(pair, root, "--yes").code, everything(pair.dest)) == (0, before)
 
 
 def test_a_project_in_which_somebody_made_something_is_left(pair: Pair, tmp_path: Path) -> None:
