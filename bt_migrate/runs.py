@@ -94,8 +94,9 @@ class RunDirectory:
             write_json(self.path / RUN_FILE, self.data)
 
     def same_pair(self, identity: Mapping[str, Any]) -> bool:
-        """Whether the run is one of these two organizations, and dry or real as asked."""
+        """Whether the run is one of these two organizations and names of projects, and dry or real as asked."""
         pair = all(self.data[side]["org_id"] == identity[side]["org_id"] for side in ("source", "dest"))
+        pair = pair and self.data["selection"].get("rename_projects") == identity["selection"].get("rename_projects")
         return bool(pair and self.data["dry_run"] == identity["dry_run"])
 
     def phase_done(self, phase: str) -> bool:

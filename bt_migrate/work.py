@@ -71,7 +71,7 @@ def refuse_conflicts(work: Work, phases: Sequence[Callable[[Work], None]]) -> No
         phase(plan)
     finish_objects(plan.catalog, run)
     found = [
-        f"{states.resource} {entry['name']!r}{f' of {states.project!r}' if states.project else ''} ({', '.join(entry['fields'])})"
+        f"{states.resource} {entry['name']!r}{f' of {states.project!r}' if states.project else ''} ({', '.join(entry.get('fields', ()))})"
         for states in run.all_objects()
         for entry in states.outcomes.values()
         if entry["outcome"] == DIFFERS and policies.get(states.resource) == FAIL
