@@ -78,6 +78,7 @@ def _settle(catalog: Catalog, resource: Resource, item: Item, existing: Dict[str
     waiting = {one.path.split(".")[0].split("[")[0] for one in prepared.deferred}
     action = decided(catalog, resource, plan_object(resource, item.source, prepared.body, existing, waiting))
     if action.verb == FOUND:
+        remember_fingerprints(catalog, resource, states, action, left=False)
         return
     outcome = DIFFERS
     if action.verb == UPDATE:
