@@ -16,7 +16,7 @@ import zlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, TypeVar, Union
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -36,6 +36,7 @@ OUTAGE_DELAY_S = 0.1  # least pause in an outage, where tries have no bound
 OUTAGE_S = 180  # how long a host that has answered before may be gone
 RETRY_STATUSES = frozenset((408, 425, 429, 500, 502, 503, 504))
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
+READ_BYTES = 1 << 20  # of a body at a time
 RATE_LIMIT_TRIES = 100  # a 429 says when to come back: it is not a failure, so it has a bound of its own
 CURSOR_HEADER = "x-bt-cursor"  # of a query whose answer is a redirect
 REQUEST_ID_HEADERS = ("x-bt-internal-trace-id", "x-amzn-requestid", "x-request-id")
@@ -45,6 +46,7 @@ if hasattr(sys, "set_int_max_str_digits"):  # Python 3.11 on: rows hold integers
 sys.setrecursionlimit(max(sys.getrecursionlimit(), 10_000))  # and values nested as deep as the JSON reader takes
 
 Json = Any
+Sent = TypeVar("Sent")
 Params = Union[Mapping[str, Any], List[Tuple[str, Any]], None]
 
 
@@ -119,26 +121,28 @@ class Api:
         self._local = threading.local()
         self._counting = threading.Lock()
         self._proven = False  # a request was answered 2xx: the key is good
+        self._store_proven = False  # a signed URL was answered
 
     def check(self) -> None:
         """Raises Interrupted once somebody asked for the end."""
         if self._stop.is_set():
             raise Interrupted("interrupted; what was in flight is finished and written down")
 
-    def pause(self) -> None:
-        """Wait as before a retry."""
-        self._wait(self._delay_s)
-
     # -- reading
 
     def get(self, path: str, params: Params = None) -> Json:
         return self._call("GET", path, params=params).json
 
-    def query(self, text: str, *, retry_statuses: frozenset = RETRY_STATUSES) -> Answer:
-        """Run BTQL. `json` is the list of rows; `headers` holds the cursor under CURSOR_HEADER where more rows remain."""
+    def query(
+        self, text: str, *, retry_statuses: frozenset = RETRY_STATUSES, early: Optional[Callable[[bytes], None]] = None
+    ) -> Answer:
+        """Run BTQL. `json` is the list of rows; `headers` holds the cursor under CURSOR_HEADER where more rows remain.
+
+        `early` is called with the bytes of an answer that is about to be decoded.
+        """
         # brainstore_realtime: rows that are not indexed yet are wanted too (the official SDK sends it with each fetch)
         body = encode({"query": text, "fmt": "json", "brainstore_realtime": True})
-        answer = self._call("POST", "/btql", body=body, retry_statuses=retry_statuses)
+        answer = self._call("POST", "/btql", body=body, retry_statuses=retry_statuses, early=early)
         rows = answer.json.get("data") if isinstance(answer.json, dict) else None
         if not isinstance(rows, list):
             raise NetworkError(f"{self.side}: the answer to a query has no rows in it; is {self.url} a Braintrust API?")
@@ -198,6 +202,24 @@ class Api:
 
     # -- signed URLs on other origins
 
+    def with_signed(self, send: Callable[[], Sent]) -> Sent:
+        """What asks for a signed URL and uses it, again while that may help: a URL expires, a transfer breaks off. A store that
+        has answered before may be gone as long as the API may.
+        """
+        failures, started = 0, time.monotonic()
+        while True:
+            try:
+                return send()
+            except (ApiError, NetworkError) as error:
+                if isinstance(error, ApiError) and not error.path.startswith("http"):
+                    raise  # the API's own answer, which was asked for again already
+                outage = self._store_proven and self.attempts and time.monotonic() - started < OUTAGE_S
+                if failures >= self.attempts and not (outage and isinstance(error, NetworkError)):
+                    raise
+                failures += 1
+                log.info("%s; trying again", error)
+                self._wait(min(MAX_BACKOFF_S, max(self._delay_s, OUTAGE_DELAY_S) * 2 ** min(failures - 1, 16)))
+
     def open_download(self, signed_url: str) -> requests.Response:
         """A streaming response of 200 for a signed URL; the caller closes it. Never carries the key."""
         response = self._foreign("GET", signed_url, stream=True)
@@ -236,6 +258,7 @@ class Api:
         params: Params = None,
         body: Optional[bytes] = None,
         retry_statuses: frozenset = RETRY_STATUSES,
+        early: Optional[Callable[[bytes], None]] = None,
     ) -> Answer:
         """Send until answered. Every request of this tool is safe to send twice: reads are, creating an existing natural key
         gives back the existing object, rows carry their ids and replace themselves, PATCH, PUT and DELETE say what is to be.
@@ -245,7 +268,10 @@ class Api:
         failures, rate_limited, started = 0, 0, time.monotonic()
         while True:
             try:
-                answer = self._read(self._send(method, path, params, body), method, path)
+                response, content = self._send(method, path, params, body)
+                if early is not None and response.ok:
+                    early(content)
+                answer = self._read(response, content, method, path)
                 self._proven = True
                 return answer
             except ApiError as error:
@@ -274,7 +300,8 @@ class Api:
             least = self._delay_s if failures <= self.attempts else max(self._delay_s, OUTAGE_DELAY_S)
             self._wait(max(pause, min(MAX_BACKOFF_S, least * 2 ** min(failures - 1, 16))))
 
-    def _send(self, method: str, path: str, params: Params, body: Optional[bytes]) -> requests.Response:
+    def _send(self, method: str, path: str, params: Params, body: Optional[bytes]) -> Tuple[requests.Response, bytes]:
+        """The answer and its whole body."""
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -286,14 +313,15 @@ class Api:
             self._note_write(method, path)
             response = self._session().request(
                 method, self.url + path, params=params, data=body, headers=headers, auth=self._auth, timeout=TIMEOUT_S,
-                allow_redirects=False,
+                allow_redirects=False, stream=True,
             )  # fmt: skip
             # a write is never followed: 303 would make a read of it, and its 2xx would look like success
             if response.status_code in REDIRECTS and (method == "GET" or path == "/btql"):
-                return self._follow(response)
-        self._note_write(method, path)
+                response = self._follow(response)
+            content = b"".join(response.iter_content(READ_BYTES))  # `content` alone would read it in pieces of 10 KB
+            self._note_write(method, path)
         log.debug("%s %s %s -> %s", self.side, method, path, response.status_code)
-        return response
+        return response, content
 
     def _note_write(self, method: str, path: str) -> None:
         if method != "GET" and path != "/btql":
@@ -315,12 +343,13 @@ class Api:
 
         The cursor stands in the header of the first answer only.
         """
+        response.close()
         cursor = response.headers.get(CURSOR_HEADER)
         target = urljoin(response.url, response.headers.get("Location", ""))
         if origin(target) == origin(self.url):
-            followed = self._session().get(target, auth=self._auth, timeout=TIMEOUT_S, allow_redirects=False)
+            followed = self._session().get(target, auth=self._auth, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
         else:
-            followed = self._session().get(target, auth=NoAuth(), timeout=TIMEOUT_S, allow_redirects=False)
+            followed = self._session().get(target, auth=NoAuth(), timeout=TIMEOUT_S, allow_redirects=False, stream=True)
         if cursor:
             followed.headers[CURSOR_HEADER] = cursor
         return followed
@@ -328,18 +357,19 @@ class Api:
     def _foreign(self, method: str, signed_url: str, **arguments: Any) -> requests.Response:
         try:
             with self._slots:
-                return self._session().request(
-                method, signed_url, auth=NoAuth(), timeout=TIMEOUT_S, allow_redirects=False, **arguments
-            )  # fmt: skip
+                response = self._session().request(
+                    method, signed_url, auth=NoAuth(), timeout=TIMEOUT_S, allow_redirects=False, **arguments
+                )
+            self._store_proven = True
+            return response
         except requests.RequestException as problem:
             raise self._network_error(method, shown(signed_url), problem) from None
 
-    def _read(self, response: requests.Response, method: str, path: str) -> Answer:
+    def _read(self, response: requests.Response, content: bytes, method: str, path: str) -> Answer:
         """The decoded answer.
 
         Raises the ApiError it is, or NetworkError for a 2xx that is no JSON (cut off, or a proxy's page).
         """
-        content = response.content
         self._note_clock(response)
         if response.status_code // 100 != 2:
             request_id = next((response.headers[h] for h in REQUEST_ID_HEADERS if h in response.headers), None)

@@ -17,7 +17,7 @@ from typing import IO, Any, Dict, Mapping, Optional, cast
 import requests
 
 from bt_migrate.api import Api, shown
-from bt_migrate.errors import ApiError, MigrationError, NetworkError
+from bt_migrate.errors import ApiError, MigrationError, NetworkError, StateError
 from bt_migrate.references import value_at
 from bt_migrate.rows import attachment_places
 from bt_migrate.state import CopiedAttachments
@@ -64,7 +64,8 @@ class AttachmentCopier:
 
     def upload(self, key: str, filename: str, content_type: str, content: bytes) -> None:
         """Put bytes that are at hand under a key of the destination; the same key may be uploaded again."""
-        self._upload(key, {"filename": filename, "content_type": content_type}, io.BytesIO(content), len(content))
+        named = {"filename": filename, "content_type": content_type}
+        self._dest.with_signed(lambda: self._upload(key, named, io.BytesIO(content), len(content)))
 
     def _copy_once(self, reference: Mapping[str, Any]) -> Optional[str]:
         key = reference["key"]
@@ -75,7 +76,7 @@ class AttachmentCopier:
                 return self.not_copied[key]
             if not self._copied.has(key):
                 try:
-                    self._copy_with_retries(reference)
+                    self._copy(reference)
                 except (NotCopied, ApiError) as error:
                     if isinstance(error, ApiError) and error.status >= 500:
                         raise  # the server's trouble, not the attachment's: the stream is resumed later
@@ -84,27 +85,20 @@ class AttachmentCopier:
                     return str(error)
         return None
 
-    def _copy_with_retries(self, reference: Mapping[str, Any]) -> None:
-        """A signed URL may expire and a transfer may break off: each try asks for new URLs. The same key names the same bytes."""
-        for left in range(self._source.attempts, -1, -1):
-            try:
-                self._copy(reference)
-                return
-            except (NetworkError, ApiError) as error:
-                if not left or (isinstance(error, ApiError) and not error.path.startswith("http")):
-                    raise
-                log.info("attachment %s: %s; trying again", reference["key"], error)
-                self._source.pause()
-
     def _copy(self, reference: Mapping[str, Any]) -> None:
         key, new_key = reference["key"], dest_key(self._dest.org_id, reference["key"])
         named = {
             "filename": reference.get("filename") or "attachment",
             "content_type": reference.get("content_type") or "application/octet-stream",
         }
-        with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
-            size, digest = self._download(key, named, cast("IO[bytes]", spool))
-            self._upload(new_key, named, cast("IO[bytes]", spool), size)
+        try:
+            with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
+                file = cast("IO[bytes]", spool)
+                size, digest = self._source.with_signed(lambda: self._download(key, named, file))
+                self._dest.with_signed(lambda: self._upload(new_key, named, file, size))
+        except OSError as error:  # of the temporary file: those of the network are NetworkErrors by now
+            place = tempfile.gettempdir()
+            raise StateError(f"{place}: cannot hold an attachment ({error.strerror}); make room or set TMPDIR, then run again") from None
         self._copied.record(key, new_key, size, digest)
 
     def _download(self, key: str, named: Mapping[str, str], spool: IO[bytes]) -> tuple:
@@ -114,6 +108,8 @@ class AttachmentCopier:
         if status.get("upload_status") != "done":
             raise NotCopied(f"not ready in the source (upload status {status.get('upload_status')!r})")
         size, digest = 0, hashlib.sha256()
+        spool.seek(0)
+        spool.truncate()  # what a try that broke off has left
         response = self._source.open_download(answer["downloadUrl"])
         try:
             for chunk in response.iter_content(CHUNK_BYTES):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple, TypeVar
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple, TypeVar
 
 from bt_migrate.json_text import encode
 
 ENVELOPE_BYTES = 64  # around the rows of an insert, at most
 ROW_EXTRA_BYTES = 64  # beside a row: its comma, and in an insert of several objects the object's id
+ROW_HELD_BYTES = 500  # of the objects around an encoded row
 
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
-class EncodedRow:
+class EncodedRow(NamedTuple):
     """One insertable row: its id, its source transaction, the JSON that is sent, and what belongs to it."""
 
     id: str
@@ -50,6 +49,11 @@ def batched(
         size += cost
     if batch:
         yield tuple(batch)
+
+
+def held_bytes(row: EncodedRow) -> int:
+    """What the row takes in memory until it is written, about."""
+    return ROW_HELD_BYTES + len(row.body) + sum(len(content) for _, _, content in row.spills)
 
 
 def halves(batch: Sequence[Item]) -> Tuple[Sequence[Item], Sequence[Item]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import List, Optional, Sequence, Tuple
 
 MAX_LIMIT = 1000  # rows of a query; more is refused
+OBJECTS_PER_COUNT = 25  # ids in one FROM of a count query
 MIN_LIMIT = 25  # below it a failing query fails for another reason than its size
 
 FROM_OF_KIND = {"logs": "project_logs", "experiments": "experiment", "datasets": "dataset"}
@@ -41,16 +42,10 @@ class Bounds:
         return replace(self, after_key=key)
 
 
-def page_query(kind: str, object_ids: Sequence[str], bounds: Bounds, limit: int) -> str:
-    """All fields of the next `limit` rows inside the bounds, in key order."""
+def page_query(kind: str, object_ids: Sequence[str], bounds: Bounds, limit: int, *, newest_first: bool = False) -> str:
+    """All fields of the next `limit` rows inside the bounds, in key order; or of the last ones."""
     lines = ["select: *", f"from: {source_expression(kind, object_ids)}", *filter_lines(bounds)]
-    return "\n".join([*lines, "sort: _pagination_key asc", f"limit: {limit}"])
-
-
-def edge_query(kind: str, object_ids: Sequence[str], bounds: Bounds, direction: str) -> str:
-    """The first ("asc") or last ("desc") key inside the bounds."""
-    lines = ["select: _pagination_key", f"from: {source_expression(kind, object_ids)}", *filter_lines(bounds)]
-    return "\n".join([*lines, f"sort: _pagination_key {direction}", "limit: 1"])
+    return "\n".join([*lines, f"sort: _pagination_key {'desc' if newest_first else 'asc'}", f"limit: {limit}"])
 
 
 def count_query(kind: str, object_ids: Sequence[str], bounds: Bounds) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, defaultdict
-from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Tuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Collection, Dict, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
 
 from bt_migrate.api import Api
 from bt_migrate.errors import ApiError, UsageError
@@ -35,6 +36,7 @@ from bt_migrate.settings import Settings
 
 log = logging.getLogger("bt_migrate.catalog")
 
+T = TypeVar("T")
 PLANNED = "planned:"  # stands before the source id where a dry run has no destination id
 NOT_THERE = (404, 405, 501)  # what a server says of a path that it does not have
 REFERABLE = (
@@ -57,7 +59,7 @@ class Catalog:
         self.source, self.dest, self.run, self.settings = source, dest, run, settings
         self.unavailable: Dict[str, str] = {}  # resource -> why its list cannot be read
         self._lock = threading.RLock()
-        self._lists: Dict[Tuple[str, str, str], List[dict]] = {}
+        self._lists: Dict[Tuple[str, str, str], Union[List[dict], ApiError]] = {}
         self._by_key: Dict[Tuple[str, str], Dict[tuple, dict]] = {}
         self._source_by_id: Dict[str, Dict[str, Optional[dict]]] = defaultdict(dict)
         self._twin_ids: Optional[Dict[str, str]] = None
@@ -129,27 +131,48 @@ class Catalog:
         objects = self._list(self.dest, resource, project_id if resource.project_filter else "")
         return [one for one in objects if one.get("project_id") == project_id]
 
+    def prefetch(self, source: Iterable[Resource], dest: Iterable[Resource] = (), dest_projects: Iterable[str] = ()) -> None:
+        """Read these lists at once, as far as they were not read: those of the destination in these projects where the kind has
+        projects. One that is refused says so to whoever asks for it.
+        """
+        wanted = [(self.source, one, "") for one in source]
+        for one in dest:
+            projects = [project for project in dest_projects if not project.startswith(PLANNED)] if one.project_filter else [""]
+            wanted += [(self.dest, one, project) for project in projects]
+        missing = {(api.side, one.name, project): (api, one, project) for api, one, project in wanted}
+        self.at_once(lambda where: self._read_list(*missing[where]), [where for where in missing if where not in self._lists])
+
+    def at_once(self, ask: Callable[[Any], T], things: Iterable[Any]) -> List[T]:
+        """What is answered for each, in their order; as many at once as requests may be in flight to both organizations."""
+        with ThreadPoolExecutor(2 * self.settings.max_concurrent, thread_name_prefix="ask") as pool:
+            return list(pool.map(ask, things))
+
     def _list(self, api: Api, resource: Resource, project_id: str = "") -> List[dict]:
         """One list, read once. A kind that the server does not have is an empty list; `unavailable` says so."""
         where = (api.side, resource.name, project_id)
         if where not in self._lists:
-            params = {"project_id": project_id} if project_id else {}
-            try:
-                found = [
-                    one
-                    for one in api.list(resource.path, params, page_size=self.settings.batch_size)
-                    if not one.get("deleted_at")
-                ]
-            except ApiError as error:
-                if error.status not in NOT_THERE and not (resource.beyond and error.status < 500):
-                    raise
+            self._read_list(api, resource, project_id)
+        found = self._lists[where]
+        if isinstance(found, ApiError):
+            raise found
+        return found
+
+    def _read_list(self, api: Api, resource: Resource, project_id: str) -> None:
+        found: Union[List[dict], ApiError]
+        params = {"project_id": project_id} if project_id else {}
+        try:
+            objects = api.list(resource.path, params, page_size=self.settings.batch_size)
+            found = creation_order(one for one in objects if not one.get("deleted_at"))
+        except ApiError as error:
+            found = error
+            if error.status in NOT_THERE or (resource.beyond and error.status < 500):
                 self.unavailable[resource.name] = f"{api.side} answered {error.status}"
                 found = []
+        else:
             if resource is PROJECTS and api is self.source:
                 found = renamed(found, self.settings.rename_projects)
-            with self._lock:  # two threads may have asked: the first answer stays, so that what is added to it stays
-                self._lists.setdefault(where, creation_order(found))
-        return self._lists[where]
+        with self._lock:  # two threads may have asked: the first answer stays, so that what is added to it stays
+            self._lists.setdefault((api.side, resource.name, project_id), found)
 
     # -- destination by natural key
 
@@ -256,6 +279,8 @@ class Catalog:
 
     def known(self) -> Mapping[str, Tuple[str, ...]]:
         """Every id of the source that other objects may hold -> the resources it may be."""
+        if self._known is None:
+            self.prefetch(REFERABLE)
         with self._lock:
             if self._known is None:
                 known: Dict[str, Tuple[str, ...]] = {self.source.org_id: ("organizations",)}

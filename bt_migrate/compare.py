@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 
 from bt_migrate.api import Api
 from bt_migrate.batches import EncodedRow
-from bt_migrate.btql import Bounds, count_query
+from bt_migrate.btql import OBJECTS_PER_COUNT, Bounds, count_query
 from bt_migrate.canonical import digest
 from bt_migrate.catalog import Catalog
 from bt_migrate.copy_rows import bounds_of
@@ -26,7 +26,6 @@ from bt_migrate.rows import insertable_row
 
 MATCH, DIFFERS, MISSING, EXTRA, UNREADABLE = OUTCOMES = ("match", "differs", "missing", "extra", "unreadable")
 
-OBJECTS_PER_COUNT = 25  # ids in one FROM of a count query
 LAG_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # waits for a destination that does not show fresh rows yet
 IDS_SHOWN = 20  # row ids named per stream and outcome
 
@@ -101,20 +100,27 @@ class Pair:
 
 def compare_counts(catalog: Catalog, pairs: Sequence[Pair], sleep: Callable[[float], Any] = time.sleep) -> List[Comparison]:
     """Row counts, one query for up to 25 objects; objects are counted one by one only where the sums disagree."""
-    results = []
+    results, groups = [], []
     pauses = iter(LAG_S)  # for all streams together: lag is the destination's, not a stream's
     for kind in ROW_KINDS:
         ours = [pair for pair in pairs if pair.kind == kind]
-        for start in range(0, len(ours), OBJECTS_PER_COUNT):
-            results += _compare_group(catalog, ours[start : start + OBJECTS_PER_COUNT], pauses, sleep)
+        groups += [ours[start : start + OBJECTS_PER_COUNT] for start in range(0, len(ours), OBJECTS_PER_COUNT)]
+    for group, (wanted, found) in zip(groups, catalog.at_once(lambda group: _counts(catalog, group), groups)):
+        if wanted is not None and wanted == found:
+            results += [_count_result(pair, wanted, found, alone=len(group) == 1) for pair in group]
+        else:
+            results += _compare_group(catalog, group, pauses, sleep)
     return results
+
+
+def _counts(catalog: Catalog, group: Sequence[Pair]) -> Tuple[Optional[int], Optional[int]]:
+    return _expected(catalog, group), _count(catalog.dest, catalog, group[0].kind, [pair.dest_id for pair in group])
 
 
 def _compare_group(
     catalog: Catalog, group: Sequence[Pair], pauses: Iterator[float], sleep: Callable[[float], Any]
 ) -> List[Comparison]:
-    wanted = _expected(catalog, group)
-    found = _count(catalog.dest, catalog, group[0].kind, [pair.dest_id for pair in group])
+    wanted, found = _counts(catalog, group)
     if len(group) > 1 and (wanted is None or wanted != found):
         return [one for pair in group for one in _compare_group(catalog, [pair], pauses, sleep)]
     while wanted is not None and found is not None and found < wanted:

@@ -7,9 +7,10 @@ order of their references; a reference whose target does not exist yet is left o
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Deque, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import PLANNED, Catalog
@@ -41,13 +42,14 @@ from bt_migrate.resources import (
 )
 from bt_migrate.rows import attachment_places
 from bt_migrate.settings import KEEP
-from bt_migrate.state import CREATED, DIFFERS, FAILED, SKIPPED, UPDATED
+from bt_migrate.state import CREATED, DIFFERS, FAILED, SKIPPED, UPDATED, ObjectStates
 from bt_migrate.update_objects import decided, policy_of, remember_fingerprints, update_object
 from bt_migrate.windows import instant
 
 log = logging.getLogger("bt_migrate.objects")
 
 WOULD_CREATE, WOULD_UPDATE = "planned", "planned update"  # the outcomes that a dry run gives to what it would write
+Batch = Tuple[Sequence[Item], List["Future[None]"]]  # objects on their way
 FOUND_EXISTING = "x-bt-found-existing"  # header of a POST that created nothing
 CLOCK_SLACK_S = 60  # between the clocks of one server
 
@@ -73,14 +75,14 @@ def copy_objects(
     levels = dependency_levels(
         [item.source for item in todo], lambda obj: dependencies(resource, obj, set(by_id)) if resource.references else set()
     )
-    size = min(catalog.settings.batch_size, catalog.settings.checkpoint_interval)
-    with ThreadPoolExecutor(catalog.settings.max_concurrent, thread_name_prefix="objects") as pool:
-        list(pool.map(lambda project: catalog.dest_by_key(resource, project), {item.dest_project_id for item in todo}))
+    if resource.scope == "project":
+        catalog.prefetch((), [resource], {item.dest_project_id for item in todo})
+    # a position cannot be set: what has one is made one after the other
+    workers = 1 if "position" in resource.server else catalog.settings.max_concurrent
+    with ThreadPoolExecutor(workers, thread_name_prefix="objects") as pool:
         for level in levels:
-            for start in range(0, len(level), size):
-                batch = [by_id[obj["id"]] for obj in level[start : start + size]]
-                _copy_batch(catalog, resource, batch, pool, copier)
-    for states in {id(item.states): item.states for item in items}.values():
+            _copy_level(catalog, resource, [by_id[obj["id"]] for obj in level], pool, copier)
+    for states in _states_of(items):
         states.save()
 
 
@@ -90,30 +92,63 @@ def _open_conflict(catalog: Catalog, resource: Resource, item: Item) -> bool:
     return left and policy_of(catalog, resource) != KEEP
 
 
-def _copy_batch(
-    catalog: Catalog, resource: Resource, batch: Sequence[Item], pool: ThreadPoolExecutor, copier: Optional[AttachmentCopier]
+def _copy_level(
+    catalog: Catalog, resource: Resource, level: Sequence[Item], pool: ThreadPoolExecutor, copier: Optional[AttachmentCopier]
 ) -> None:
-    """Write down what is about to be made, make it, write down what became of it: a crash in between finds its own objects as
-    its own.
-    """
-    catalog.dest.check()
-    touched = {id(item.states): item.states for item in batch}.values()
-    planned = [_plan(catalog, resource, item) for item in batch]
+    """Objects that do not need each other: while one batch is being made, the next one waits for its turn already."""
+    size = min(catalog.settings.batch_size, catalog.settings.checkpoint_interval)
+    under_way: Deque[Batch] = deque()
+    try:
+        for start in range(0, len(level), size):
+            catalog.dest.check()
+            under_way.append(_begin_batch(catalog, resource, level[start : start + size], pool, copier))
+            if len(under_way) > 1:
+                _finish_batch(*under_way[0])
+                under_way.popleft()
+        while under_way:
+            _finish_batch(*under_way[0])
+            under_way.popleft()
+    except BaseException:  # what has begun is finished and written down, nothing else begins
+        for _, futures in under_way:
+            for future in futures:
+                future.cancel()
+        for items, futures in under_way:
+            wait(futures)
+            _save_batch(items)
+        raise
+
+
+def _begin_batch(
+    catalog: Catalog, resource: Resource, items: Sequence[Item], pool: ThreadPoolExecutor, copier: Optional[AttachmentCopier]
+) -> Batch:
+    """Write down what is about to be made, then have it made: a crash in between finds its own objects as its own."""
+    planned = [_plan(catalog, resource, item) for item in items]
     if not catalog.settings.dry_run:
-        for states in touched:
+        for states in _states_of(items):
             about = [(item, action) for item, action, _ in planned if item.states is states and action.verb == CREATE]
             if about:  # those of a process that died stay
                 states.intended.update((action.source_id, _intent(resource, item, action)) for item, action in about)
                 states.save()
-    try:
-        # a position cannot be set: what has one is made one after the other
-        each = map if "position" in resource.server else pool.map
-        list(each(lambda one: _apply(catalog, resource, one[0], one[1], one[2], copier), planned))
-        for states in touched:
-            states.intended = {one: intent for one, intent in states.intended.items() if one not in states.outcomes}
-    finally:
-        for states in touched:
-            states.save()
+    return items, [pool.submit(_apply, catalog, resource, *one, copier) for one in planned]
+
+
+def _finish_batch(items: Sequence[Item], futures: Sequence[Future[None]]) -> None:
+    for future in futures:
+        future.result()
+    done = {item.source["id"] for item in items}
+    for states in _states_of(items):
+        states.intended = {one: intent for one, intent in states.intended.items() if one not in done}
+    _save_batch(items)
+
+
+def _save_batch(items: Sequence[Item]) -> None:
+    for states in _states_of(items):
+        states.settle([item.source["id"] for item in items if item.states is states])
+        states.save()
+
+
+def _states_of(items: Sequence[Item]) -> Iterable[ObjectStates]:
+    return {id(item.states): item.states for item in items}.values()
 
 
 def _intent(resource: Resource, item: Item, action: Action) -> Dict[str, Any]:

@@ -7,6 +7,7 @@ committed, the checkpoint is replaced. A crash repeats a little and loses nothin
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -14,30 +15,32 @@ import time
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from itertools import islice
+from typing import Deque, Dict, Generator, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
-from bt_migrate.batches import EncodedRow, batched
+from bt_migrate.batches import EncodedRow, batched, held_bytes
 from bt_migrate.btql import Bounds, page_query
 from bt_migrate.canonical import DIGEST_BYTES, digest
 from bt_migrate.catalog import Catalog
-from bt_migrate.errors import ApiError, Interrupted
+from bt_migrate.errors import ApiError, Interrupted, StateError
 from bt_migrate.insert_rows import Delivered, Inserter
-from bt_migrate.keys import key_slices
-from bt_migrate.outgoing import Notes, Outgoing, keep_source_keys
-from bt_migrate.read_rows import Page, ReadAhead, key_range, pages
+from bt_migrate.outgoing import MAX_GUESSES, Notes, Outgoing, keep_source_keys
+from bt_migrate.read_rows import Page, ReadAhead, last_page, pages
 from bt_migrate.resources import ROW_KINDS, RowKind
 from bt_migrate.rows import COMMENTS, insertable_row
+from bt_migrate.slices import KeyRange, Slices
 from bt_migrate.state import CREATED, DIFFERS, FAILED, FOUND, UPDATED, SeenRows, StreamState, append_line
 
 log = logging.getLogger("bt_migrate.rows")
 
 CHECKPOINT_S = 5.0  # a checkpoint is written at least this often, whatever the interval in batches
 PROGRESS_S = 10.0  # between two progress lines of one stream
-STREAMS_AT_ONCE = 4
+LARGE_STREAMS_AT_ONCE = 4
 OBJECTS_PER_GROUP = 25  # ids in one FROM
-MAX_ATTACHMENT_GUESSES = 256  # combinations that are tried for one row
-SLICES_PER_READER = 8  # so that readers end together although rows are not spread evenly over the keys
+
+
+Accepted = Dict[str, Tuple[list, list]]  # by source object: (SeenRows.record's rows, and what they wait for)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Member:
         header.update(source_id=stream.source_id, dest_id=stream.dest_id)
         self.state = StreamState(path.with_name(path.name + "_state.json"), header)
         self.seen = SeenRows(self.state.sibling("_seen.sqlite3"))
-        self.resuming = not self.seen.is_empty()
+        self.resuming = self.seen.holds_rows()
         self.error: Optional[ApiError] = None
 
     def close(self, seconds: float) -> None:
@@ -88,6 +91,7 @@ class Copying:
     catalog: Catalog
     copier: AttachmentCopier
     pool: ThreadPoolExecutor
+    large: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(LARGE_STREAMS_AT_ONCE))
     halt: threading.Event = field(default_factory=threading.Event)
     in_flight_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -132,7 +136,7 @@ def copy_streams(catalog: Catalog, streams: Sequence[RowStream], copier: Attachm
     """
     workers, readers = catalog.settings.max_concurrent, catalog.settings.read_streams
     pool = ThreadPoolExecutor(workers, thread_name_prefix="insert")
-    streaming = ThreadPoolExecutor(min(STREAMS_AT_ONCE, workers), thread_name_prefix="stream")
+    streaming = ThreadPoolExecutor(workers, thread_name_prefix="stream")
     with pool, streaming:  # left from the back: the streams end before the pool that they use
         copying = Copying(catalog, copier, pool)
         futures = [streaming.submit(_copy_group, copying, group) for group in groups(streams, readers)]
@@ -215,34 +219,40 @@ def _copy_slices(copying: Copying, member: Member) -> None:
     """One object, in slices of its key range where several readers were asked for; a resumed run keeps its slices."""
     settings, state = copying.catalog.settings, member.state
     readers = 1 if settings.preserve_order else settings.read_streams
-    if readers > 1 and state.slices == [{"after": None, "end": None, "done": False}]:
-        _cut(copying, member, readers * SLICES_PER_READER)
-    open_slices = [number for number, one in enumerate(state.slices) if not one["done"]]
-    if len(open_slices) <= 1:
-        for number in open_slices:
-            _Stream(copying, [member], number).run()
+    if readers == 1:
+        for number, one in enumerate(state.slices):
+            if not one["done"]:
+                _Stream(copying, [member], number).run()
         return
-    with ThreadPoolExecutor(readers, thread_name_prefix="slice") as pool:
-        futures = [pool.submit(_run_slice, copying, member, number) for number in open_slices]
+    slices = Slices(state, copying.check)
+    with ThreadPoolExecutor(readers + 1, thread_name_prefix="slice") as pool:
+        futures = [pool.submit(_run_slices, copying, member, slices) for _ in range(readers)]
+        if state.slices[-1]["end"] is None:
+            futures.append(pool.submit(_copy_last_page, copying, member, slices))
     errors = [error for error in (future.exception() for future in futures) if error is not None]
     errors.sort(key=lambda error: (isinstance(error, Interrupted), isinstance(error, ApiError)))  # what ends the run first
     if errors:
         raise errors[0]
 
 
-def _run_slice(copying: Copying, member: Member, number: int) -> None:
-    copying.check()
-    if not member.error:
-        _Stream(copying, [member], number).run()
+def _run_slices(copying: Copying, member: Member, slices: Slices) -> None:
+    """One reader: a slice, and another, until nothing is left."""
+    while True:
+        with slices.one() as taken:
+            if taken is None:
+                return
+            _Stream(copying, [member], *taken).run()
 
 
-def _cut(copying: Copying, member: Member, count: int) -> None:
-    """Cut the object's keys into slices under one upper mark: the last key that there is now."""
-    stream = member.stream
-    edges = key_range(copying.catalog.source, stream.kind.name, [stream.source_id], bounds_of(copying.catalog, stream.kind))
-    if edges and edges[0] < edges[1]:
-        member.state.slices = [{"after": above, "end": upto, "done": False} for above, upto in key_slices(*edges, count)]
-        member.state.save()
+def _copy_last_page(copying: Copying, member: Member, slices: Slices) -> None:
+    """While the first page is read, the last one: its end is the upper mark, behind which nothing is read."""
+    catalog, kind = copying.catalog, member.stream.kind
+    bounds, limit = bounds_of(catalog, kind), catalog.settings.rows(kind.name).fetch_limit
+    page = last_page(catalog.source, kind.name, member.stream.source_id, bounds, limit=limit)
+    if page is not None:
+        with slices.last(page.begin_key, page.end_key) as number:
+            if number is not None:
+                _Stream(copying, [member], number).run(page)
 
 
 def bounds_of(catalog: Catalog, kind: RowKind) -> Bounds:
@@ -286,8 +296,10 @@ class _Stream:
     Lives in one thread; only the inserter runs in the pool.
     """
 
-    def __init__(self, copying: Copying, members: Sequence[Member], number: int) -> None:
-        self.copying, self.catalog, self.number = copying, copying.catalog, number
+    def __init__(
+        self, copying: Copying, members: Sequence[Member], number: int, key_range: Optional[KeyRange] = None
+    ) -> None:
+        self.copying, self.catalog, self.number, self.key_range = copying, copying.catalog, number, key_range
         self.kind = members[0].stream.kind
         self.members = {member.stream.source_id: member for member in members}
         self.settings = self.catalog.settings.rows(self.kind.name)
@@ -296,50 +308,72 @@ class _Stream:
         self.outgoing = Outgoing(self.catalog, self.kind)
         self.in_flight: Deque[Batch] = deque()
         self.page = PageEnd("")  # what the batches that are being committed add to their page
-        self.unrecorded: List[Delivered] = []  # delivered rows of the last page: its checkpoint is about to say so
+        self.unrecorded: List[Accepted] = []  # delivered rows of the last page: its checkpoint is about to say so
         self.batches_since_save, self.saved_at, self.told_at = 0, time.monotonic(), time.monotonic()
 
-    def run(self) -> None:
-        """Copy to the end. Whatever happens, what is in flight is finished and committed first."""
+    def run(self, only: Optional[Page] = None) -> None:
+        """Copy to the end, or the one page given. Whatever happens, what is in flight is finished and committed first."""
         slices = [member.state.slices[self.number] for member in self.members.values()]
         starts = [one["after"] for one in slices]
         start = None if None in starts else min(starts)  # members of a group that are further on skip what they have
         bounds = replace(bounds_of(self.catalog, self.kind), after_key=start, end_key=slices[0]["end"])
-        source = pages(self.catalog.source, self.kind.name, list(self.members), bounds, limit=self.settings.fetch_limit)
+        source = (page for page in [only]) if only else self._pages(bounds)
         with ReadAhead(source) as ahead:
             try:
                 for page in ahead:
                     self.copying.check()
                     if all(member.error for member in self.members.values()):
                         break
-                    self._send(page)
+                    if page:
+                        self._send(page, ahead)
+                    else:
+                        self._commit_finished()
                 while self.in_flight:
                     self._commit_first()
+            except StateError:  # what could not be recorded must not be passed over by what comes behind it
+                self._abandon()
+                raise
             except BaseException:
                 self._drain()
                 raise
         for member in self.members.values():
             if not member.error:
-                member.state.slices[self.number]["done"] = True
+                with member.state.lock:
+                    member.state.slices[self.number]["done"] = True
+                    if len(member.state.slices) > 1:
+                        member.state.save()
         errors = [member.error for member in self.members.values() if member.error]
         if len(errors) == len(self.members) == 1:
             raise errors[0]
 
+    def _pages(self, bounds: Bounds) -> Generator[Page, None, None]:
+        """The pages; behind the first one only a few streams at once, because each holds some decoded pages."""
+        source = pages(
+            self.catalog.source, self.kind.name, list(self.members), bounds, limit=self.settings.fetch_limit, key_range=self.key_range
+        )
+        yield from islice(source, 1)
+        with self.copying.large if self.key_range is None else contextlib.nullcontext():
+            yield from source
+
     # -- sending
 
-    def _send(self, page: Page) -> None:
+    def _send(self, page: Page, ahead: ReadAhead) -> None:
         """Cut a page into batches of bytes and hand them to the pool; commit what is finished meanwhile."""
         end = PageEnd(page.end_key)
         rows = self._rows_to_send(page, end)
         batches = list(batched(rows, self.settings.insert_batch_size, self.settings.max_batch_bytes)) or [()]
         for number, batch in enumerate(batches, 1):
-            size = sum(len(row.body) for row in batch)
+            size = sum(held_bytes(row) for row in batch)
             self.copying.add_bytes(size)
             self._note_new_rows(batch)
             result = self.copying.pool.submit(self.inserter.deliver, batch)
+            result.add_done_callback(ahead.poke)
             self.in_flight.append(Batch(result, size, page.last, end if number == len(batches) else None))
-            while self.in_flight and (self.in_flight[0].result.done() or self._must_wait()):
-                self._commit_first()
+            self._commit_finished()
+
+    def _commit_finished(self) -> None:
+        while self.in_flight and (self.in_flight[0].result.done() or self._must_wait()):
+            self._commit_first()
 
     def _note_new_rows(self, batch: Sequence[EncodedRow]) -> None:
         """Rows that are new to an object which was there before the run are written down, for `undo`."""
@@ -363,6 +397,7 @@ class _Stream:
             ids = [row["id"] for row in rows]
             recorded = member.seen.outcomes_of(object_id, ids) if member.resuming and self.settings.use_seen_db else {}
             before = member.seen.before(object_id, ids) if member.state.compared else {}
+            waiting: List[tuple] = []  # of rows that are found: an earlier run may not have come to what they refer to
             for row in rows:
                 seen_xact, outcome = recorded.get(row["id"], (-1, ""))
                 encoded, out = self.outgoing.encoded(row, object_id, notes, plain=page.plain)
@@ -370,14 +405,21 @@ class _Stream:
                     counts[outcome] += 1
                 elif row["id"] in before and not outcome:
                     judged = _judge(encoded, out, before[row["id"]], self.catalog.dest.org_id)
+                    late = self.outgoing.without_late(row, out) if judged == DIFFERS else ()
+                    if any(digest(one) == before[row["id"]][:DIGEST_BYTES] for one in late):
+                        judged = UPDATED
                     if judged == UPDATED:
-                        sending.append(replace(encoded, outcome=UPDATED, repairs=bool(encoded.attachments)))
+                        sending.append(encoded._replace(outcome=UPDATED, repairs=bool(encoded.attachments)))
                         continue
                     counts[judged] += 1
                     if judged == DIFFERS:
                         notes.add("row_differs", row["id"])
+                    else:
+                        waiting.extend((object_id, row["id"], *entry) for entry in encoded.deferred)
                 else:
-                    sending.append(replace(encoded, outcome=UPDATED) if outcome else encoded)
+                    sending.append(encoded._replace(outcome=UPDATED) if outcome else encoded)
+            if waiting:
+                member.seen.record([], waiting)
         return sending
 
     def _by_member(self, page: Page) -> Dict[str, List[dict]]:
@@ -402,38 +444,46 @@ class _Stream:
         self.copying.add_bytes(-batch.size)
         for object_id, error in done.errors.items():
             self.members[object_id].error = error
-        for row, (outcome, reason) in zip(done.rows, done.outcomes):
-            counts, notes = self.page.of(row.object_id)
-            if outcome:
-                counts[outcome] += 1
-                counts["bytes"] += len(row.body) if outcome != FAILED else 0
-            if outcome == FAILED:
-                self._record_refused(row, reason, notes)
+        accepted = self._count(done)
         for object_id, row_id, key, reason in done.not_copied:
             self.page.of(object_id)[1].add("attachment_not_copied", row_id, detail=reason, ref=key)
         for object_id, row_id, reason in done.refused_comments:
             self.page.of(object_id)[1].add("comment_refused", row_id, detail=reason[:80])
-        self._remember(done, only_waiting=batch.last)
+        self._remember(accepted, only_waiting=batch.last)
+        if batch.last:
+            self.unrecorded.append(accepted)
         self.batches_since_save += 1
         if batch.page is not None:
             self._close_page(batch.page)
 
-    def _remember(self, done: Delivered, *, only_waiting: bool) -> None:
-        """Commit what was delivered, by object. After the last page the checkpoint itself says so, right behind."""
-        if only_waiting:
-            self.unrecorded.append(done)
-        keep_rows = self.settings.use_seen_db and not only_waiting
-        by_object: Dict[str, Tuple[list, list]] = {}
+    def _count(self, done: Delivered) -> Accepted:
+        """Count the outcomes of a batch; gives back what the destination has accepted of it."""
+        accepted: Accepted = {}
         left = {(object_id, row_id) for object_id, row_id, _, _ in done.not_copied}
-        for row, (outcome, _) in zip(done.rows, done.outcomes):
-            # What is not as it should be is met again by a resumed run, which tells it again.
-            if outcome and outcome != FAILED and (row.object_id, row.id) not in left:
-                seen, waiting = by_object.setdefault(row.object_id, ([], []))
-                seen.append((row.object_id, row.id, row.xact, outcome))
-                waiting.extend((row.object_id, row.id, *entry) for entry in row.deferred)
-        for object_id, (seen, waiting) in by_object.items():
-            if keep_rows or waiting:
-                self.members[object_id].seen.record(seen if self.settings.use_seen_db else [], waiting)
+        object_id = None
+        for row, (outcome, reason) in zip(done.rows, done.outcomes):
+            if row.object_id != object_id:
+                object_id = row.object_id
+                counts, notes = self.page.of(object_id)
+                rows, waiting = accepted.setdefault(object_id, ([], []))
+            if not outcome:
+                continue
+            counts[outcome] += 1
+            if outcome == FAILED:
+                self._record_refused(row, reason, notes)
+                continue
+            counts["bytes"] += len(row.body)
+            if (object_id, row.id) not in left:  # what is not as it should be is met again by a resumed run, which tells it again
+                rows.append((object_id, row.id, row.xact, outcome))
+                waiting.extend((object_id, row.id, *entry) for entry in row.deferred)
+        return accepted
+
+    def _remember(self, accepted: Accepted, *, only_waiting: bool) -> None:
+        """Commit what was delivered, by object. After the last page the checkpoint itself says so, right behind."""
+        keep_rows = self.settings.use_seen_db and not only_waiting
+        for object_id, (rows, waiting) in accepted.items():
+            if rows and (keep_rows or waiting):
+                self.members[object_id].seen.record(rows if self.settings.use_seen_db else [], waiting)
 
     def _close_page(self, end: PageEnd) -> None:
         """All rows up to the end of the page have their outcome: move the checkpoints, write them from time to time."""
@@ -474,6 +524,10 @@ class _Stream:
             self._commit_first()
         for done in self.unrecorded:  # of a last page that did not come to its end
             self._remember(done, only_waiting=False)
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Wait for what is in flight, without committing it."""
         for batch in self.in_flight:
             self.copying.add_bytes(-batch.size)
             if not batch.result.cancel():
@@ -502,7 +556,7 @@ def _judge(row: EncodedRow, out: dict, remembered: bytes, dest_org_id: str) -> s
     if digest(out) == before:
         return FOUND if all(json.loads(one)["id"] in comments for one in row.comments) else UPDATED
     keys = sorted({one["key"] for one in row.attachments})
-    for number in range(1, min(2 ** len(keys), MAX_ATTACHMENT_GUESSES)):  # any of them may have been left by an earlier run
+    for number in range(1, min(2 ** len(keys), MAX_GUESSES)):  # any of them may have been left by an earlier run
         left = [key for bit, key in enumerate(keys) if number >> bit & 1]
         if digest(json.loads(keep_source_keys(row.body, left, dest_org_id))) == before:
             return UPDATED

@@ -7,7 +7,7 @@ replace themselves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from bt_migrate.api import Api
@@ -66,7 +66,7 @@ class Inserter:
         body = keep_source_keys(row.body, failures, self.dest.org_id) if failures else row.body
         if row.repairs and len(failures) == len({one["key"] for one in row.attachments}):
             return row  # nothing could be mended
-        return replace(row, body=body, attachments=(), spills=())
+        return row._replace(body=body, attachments=(), spills=())
 
     def _insert(self, rows: List[Tuple[int, EncodedRow]], done: Delivered) -> None:
         """Insert (position, row) pairs; outcomes and errors go into `done`."""
@@ -119,22 +119,15 @@ class Inserter:
             "input_row": {"byte_size": len(first.body)},
         }
         request = {"content_type": "application/json", "size_bytes": len(body), "rows": [described]}
-        signed = self._upload(request, body)
+        signed = self.dest.with_signed(lambda: self._upload(request, body))
         self.dest.post(
             "/logs3", {"rows": {"type": "logs3_overflow", "key": signed["key"], "size_bytes": len(body)}, "api_version": 2}
         )
 
     def _upload(self, request: Dict[str, Any], body: bytes) -> Dict[str, Any]:
-        """The signed answer whose URL took the bytes; each try asks for a new one, because they expire."""
-        for left in range(self.dest.attempts, -1, -1):
-            signed: Dict[str, Any] = self.dest.post("/logs3/overflow", request).json
-            try:
-                self.dest.send_signed(signed, body)
-                break
-            except (ApiError, NetworkError):
-                if not left:
-                    raise
-                self.dest.pause()
+        """The signed answer whose URL took the bytes."""
+        signed: Dict[str, Any] = self.dest.post("/logs3/overflow", request).json
+        self.dest.send_signed(signed, body)
         return signed
 
     def _insert_large(self, pair: Tuple[int, EncodedRow], done: Delivered) -> None:

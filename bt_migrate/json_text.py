@@ -7,7 +7,6 @@ what was read by the one is written by the one.
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Tuple
 
 try:
@@ -15,7 +14,9 @@ try:
 except ImportError:  # an optional extra
     orjson = None
 
-_LONG_INTEGER = re.compile(rb"(?:^|[:,\[\s])-?\d{19}")
+# Digits become 0, what may stand before a number becomes a colon, a minus stays, all else becomes x.
+_KINDS = bytes(48 if one in b"0123456789" else 58 if one in b":,[ \t\r\n" else 45 if one == 45 else 120 for one in range(256))
+_LONG_INTEGERS = (b":" + b"0" * 19, b":-" + b"0" * 19)
 
 _encode_utf8 = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
@@ -23,12 +24,18 @@ _encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
 
 def decode(text: bytes) -> Tuple[Any, bool]:
     """(value, plain). `plain`: orjson read it, so `encode_plain` writes it exactly. Raises ValueError for what is no JSON."""
-    if orjson is not None and not _LONG_INTEGER.search(text):
+    if orjson is not None and not _has_long_integer(text):
         try:
             return orjson.loads(text), True
         except ValueError:  # NaN, a lone surrogate, deep nesting: for the standard library to judge
             pass
     return json.loads(text), False
+
+
+def _has_long_integer(text: bytes) -> bool:
+    """Whether a number may hold 19 digits before its point; a wrong yes (digits inside a string) costs the slower reader."""
+    kinds = b":" + text.translate(_KINDS)
+    return any(one in kinds for one in _LONG_INTEGERS)
 
 
 def encode(value: Any) -> bytes:
@@ -46,7 +53,7 @@ def encode_plain(value: Any) -> bytes:
     """The same for a value of which `decode` said that it is plain."""
     if orjson is not None:
         try:
-            return orjson.dumps(value)
+            return bytes(memoryview(orjson.dumps(value)))  # a copy of the right size: it gives back the buffer it grew into
         except TypeError:  # it reads deeper nesting than it writes
             pass
     return encode(value)

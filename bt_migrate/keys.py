@@ -14,7 +14,7 @@ KEY_DIGITS = 20  # zero padded, so that text order is number order
 
 def xact_of(value: object) -> int:
     """The transaction as a number: decimal text or int; 0 for anything that is not one."""
-    text = str(value)
+    text = value if isinstance(value, str) else str(value)
     return int(text) if text.isdecimal() else 0
 
 

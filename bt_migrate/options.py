@@ -72,7 +72,7 @@ TUNING = (
 )
 ROWS = (
     Option("--fetch-limit", "fetch_limit", "read this many rows per page (default: 1000, the API's most)", "N"),
-    Option("--insert-batch-size", "insert_batch_size", "insert at most this many rows per request (default: 200)", "N"),
+    Option("--insert-batch-size", "insert_batch_size", "insert at most this many rows per request (default: 1000)", "N"),
     Option("--use-seen-db", "use_seen_db", "remember each delivered row in SQLite (default: true)", "BOOL"),
     Option("--max-request-bytes", "max_request_bytes", "largest insert request that the server takes (default: 6291456)", "N"),
     Option("--headroom-ratio", "headroom_ratio", "use this part of it (default: 0.75)", "RATIO"),

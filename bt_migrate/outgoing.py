@@ -5,10 +5,11 @@ The copy sends it, the comparison expects it: both take it from here.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import uuid
-from typing import Any, Callable, Dict, Iterable, List, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
 
 from bt_migrate.attachments import NAMESPACE, dest_key
 from bt_migrate.batches import EncodedRow
@@ -16,7 +17,7 @@ from bt_migrate.catalog import Catalog
 from bt_migrate.findings import finding
 from bt_migrate.json_text import encode, encode_plain
 from bt_migrate.keys import xact_of
-from bt_migrate.references import dotted, value_at
+from bt_migrate.references import dotted, remove, value_at
 from bt_migrate.resources import RowKind
 from bt_migrate.rows import (
     COMMENTS,
@@ -34,6 +35,7 @@ HEAD = 8  # hex digits of a UUID before its first dash
 # From the first dash on: a pattern that begins with a fixed character is searched for several times faster than one that does
 # not.
 UUID_TAIL = re.compile(rb"-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
+MAX_GUESSES = 256  # of how an earlier run may have written one row
 MAX_KINDS_OF_NOTES = 100  # kinds x places x reasons of one stream that are told apart
 _POSITION = re.compile(r"\[\d+\]")
 
@@ -101,6 +103,7 @@ class Outgoing:
         deferred: List[Tuple[str, str, str, str]] = []
         attachments: List[Dict[str, Any]] = []
         spills: List[Tuple[str, str, bytes]] = []
+        comments: List[bytes] = []
         if may_hold_references(out) or self._names_source(body):
             deferred = self._rewrite(out, notes)
             body = write(out)
@@ -111,19 +114,18 @@ class Outgoing:
             body = write(out)
         if len(body) > self._max_row_bytes:
             spills, body = self._spill(out, object_id, body, write, notes)
-        comments = []
-        for record in (comment_record(row["id"], one) for one in row.get(COMMENTS) or ()):
+        for comment in row.get(COMMENTS) or ():
+            record = comment_record(row["id"], comment)
             if record:
                 comments.append(encode(record))
             else:
                 notes.add("row_field_not_carried", row["id"], COMMENTS)
-        return (
-            EncodedRow(
-                row["id"], xact_of(row.get("_xact_id")), body, object_id, attachments=tuple(attachments), spills=tuple(spills),
-                comments=tuple(comments), deferred=tuple(deferred),
-            ),
-            out,
-        )  # fmt: skip
+        encoded = EncodedRow(row["id"], xact_of(row.get("_xact_id")), body, object_id)
+        if attachments or spills or comments or deferred:
+            encoded = encoded._replace(
+                attachments=tuple(attachments), spills=tuple(spills), comments=tuple(comments), deferred=tuple(deferred)
+            )
+        return encoded, out
 
     def _names_source(self, body: bytes) -> bool:
         """Whether an id of the source may be in it; a wrong yes costs a closer look."""
@@ -146,6 +148,17 @@ class Outgoing:
             else:
                 note_unresolved(notes, self._catalog, out["id"], dotted(path), targets, ref)
         return deferred
+
+    def without_late(self, row: dict, out: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
+        """The row as an earlier run may have written it, which could not resolve some of its references yet."""
+        found = rewrite_row(insertable_row(self._kind, row), lambda *_: None, self._known).unresolved
+        paths = [path for path, targets, ref in found if targets != ("users",) and self._catalog.resolve(targets, ref)]
+        for number in range(1, min(2 ** len(paths), MAX_GUESSES)):
+            guess = copy.deepcopy(out)
+            for bit, path in enumerate(paths):
+                if number >> bit & 1:
+                    remove(guess, path)
+            yield guess
 
     def _attachments(self, out: Dict[str, Any], body: bytes, notes: Notes) -> List[Dict[str, Any]]:
         """Put the destination's keys in; gives back the references as they were."""

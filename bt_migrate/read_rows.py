@@ -6,22 +6,29 @@ Knows nothing of what becomes of the rows; the copy and the comparison both read
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import deque
-from dataclasses import dataclass
-from typing import Any, Deque, Iterator, List, Optional, Sequence, Tuple
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from queue import SimpleQueue
+from typing import Any, Callable, Deque, Generator, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.api import CURSOR_HEADER, RETRY_STATUSES, Answer, Api, looks_capped
-from bt_migrate.btql import MAX_LIMIT, MIN_LIMIT, Bounds, edge_query, page_query, smaller_limit
+from bt_migrate.btql import MAX_LIMIT, MIN_LIMIT, Bounds, page_query, smaller_limit
 from bt_migrate.errors import ApiError, NetworkError
 from bt_migrate.keys import key_seconds
+from bt_migrate.slices import KeyRange
 
 log = logging.getLogger("bt_migrate.rows")
 
 SIZE_STATUSES = frozenset((500, 504))  # what a query that takes too long is answered with: a smaller LIMIT helps
 PAGES_BEFORE_GROWTH = 4  # pages in a row that must succeed before a reduced LIMIT is doubled again
+MAX_GUESS_BYTES = 8 << 20  # of a page whose next one is asked for before it is decoded: both are held then
 PAGES_AHEAD = 1  # decoded pages that wait for the consumer, beside the one that is being read
 CLOCK_SLACK_S = 2  # what is written in the second of the start is before the mark, whatever the rounding
+_KEY_NAME = b'"_pagination_key"'
+_KEY_VALUE = re.compile(rb'\s*:\s*"([^"\\]+)"')
 
 
 @dataclass(frozen=True)
@@ -31,64 +38,158 @@ class Page:
     rows: List[dict]
     end_key: str
     last: bool = False  # nothing comes after it
+    begin_key: str = ""  # of the last page alone: it holds what comes after
     plain: bool = False  # see json_text.decode
 
 
-def pages(api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds, *, limit: int) -> Iterator[Page]:
+def pages(
+    api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds, *, limit: int, key_range: Optional[KeyRange] = None
+) -> Generator[Page, None, None]:
     """All rows inside the bounds, page by page. A page never ends between two rows of one key: none is skipped or repeated by
     paging.
 
     A short page without a cursor is the end; where its size is a round number the server may cap pages, and is asked once more.
-    A stream that grows while it is read ends at what was there when it was begun.
+    A stream that grows while it is read ends at what was there when it was begun. `key_range`: a slice whose end may come nearer.
     """
     most = now = min(limit, MAX_LIMIT)
     good, began, doubted, held, widened = 0, api.server_seconds(), 0, 0, False
-    while True:
-        answer = _query(api, kind, object_ids, bounds, now, smaller_helps=now > MIN_LIMIT and not widened)
-        if answer is None:
-            now, good = smaller_limit(now), 0
-            log.info("%s timed out, reading %d rows a page", api.side, now, extra={"event": "smaller_pages"})
-            continue
-        rows = answer.json
-        if doubted and len(rows) > held:
-            most = now = doubted  # the server does cap pages
-        elif doubted:
-            api.short_pages_end = True
-        short = len(rows) < now and not answer.headers.get(CURSOR_HEADER)
-        doubted = len(rows) if short and not api.short_pages_end and looks_capped(len(rows)) else 0
-        ended = not rows or (short and not doubted) or _is_new(api, rows, began)
-        if len(object_ids) > 1 and now <= len(rows) < MAX_LIMIT and _one_key(rows):
-            # Objects that were written together share keys: all rows of this one are needed, or (an error) each object read alone.
-            now, doubted, widened = min(MAX_LIMIT, len(rows) * 2), 0, True
-            continue
-        if rows:
-            page = _page(api, answer, ended, bounds.after_key)
-            held = len(rows) - len(page.rows)
-            bounds = bounds.after(page.end_key)
-            yield page
-        if ended:
-            return
-        good += 1
-        now, widened = min(now, most), False
-        if now < most and good % PAGES_BEFORE_GROWTH == 0:
-            now = min(most, now * 2)
+    asked = _Asked(api, kind, object_ids)
+    try:
+        while True:
+            if key_range is not None:
+                bounds = replace(bounds, end_key=key_range.end)
+            answer = asked.page(bounds, now, smaller_helps=now > MIN_LIMIT and not widened)
+            if answer is None:
+                now, good = smaller_limit(now), 0
+                log.info("%s timed out, reading %d rows a page", api.side, now, extra={"event": "smaller_pages"})
+                continue
+            rows = answer.json
+            if doubted and len(rows) > held:
+                most = now = doubted  # the server does cap pages
+            elif doubted:
+                api.short_pages_end = True
+            short = len(rows) < now and not answer.headers.get(CURSOR_HEADER)
+            doubted = len(rows) if short and not api.short_pages_end and looks_capped(len(rows)) else 0
+            ended = not rows or (short and not doubted) or _is_new(api, rows, began)
+            if len(object_ids) > 1 and now <= len(rows) < MAX_LIMIT and _one_key(rows):
+                # Objects that were written together share keys: all rows of this one are needed, or (an error) each object read alone.
+                now, doubted, widened = min(MAX_LIMIT, len(rows) * 2), 0, True
+                continue
+            if key_range is not None:
+                inside = key_range.take([row.get("_pagination_key") or "" for row in rows])
+                rows, ended = rows[:inside], ended or inside < len(rows)
+            if rows:
+                page = _page(api, rows, answer.plain, ended, bounds.after_key)
+                held = len(rows) - len(page.rows)
+                bounds = bounds.after(page.end_key)
+                yield page
+            if ended:
+                return
+            good += 1
+            now, widened = min(now, most), False
+            if now < most and good % PAGES_BEFORE_GROWTH == 0:
+                now = min(most, now * 2)
+    finally:
+        asked.close()
 
 
 def _one_key(rows: List[dict]) -> bool:
     return rows[0].get("_pagination_key") == rows[-1].get("_pagination_key")
 
 
-def _query(
-    api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds, limit: int, *, smaller_helps: bool
-) -> Optional[Answer]:
-    """One page, None where the server found it too large and a smaller one may do."""
-    statuses = RETRY_STATUSES - SIZE_STATUSES if smaller_helps else RETRY_STATUSES
-    try:
-        return api.query(page_query(kind, object_ids, bounds, limit), retry_statuses=statuses)
-    except ApiError as error:
-        if error.status in SIZE_STATUSES and smaller_helps:
+class _Guess:
+    """A page that was asked for before the one before it was decoded. `wanted`: somebody waits for it."""
+
+    def __init__(self, after_key: str, limit: int) -> None:
+        self.place = after_key, limit
+        self.answer: Future[Optional[Answer]] = Future()
+        self.wanted = False
+
+
+class _Asked:
+    """The queries of one stream. While the bytes of a full page are decoded the next one is on its way: the key behind which it
+    begins is found in the bytes, and where that turns out to be another one it is asked for again.
+
+    Two threads take turns; they end with the stream, and the program does not wait for them.
+    """
+
+    def __init__(self, api: Api, kind: str, object_ids: Sequence[str]) -> None:
+        self._api, self._kind, self._ids = api, kind, object_ids
+        self._guess: Optional[_Guess] = None
+        self._lanes: List[SimpleQueue[Optional[Callable[[], None]]]] = []
+
+    def page(self, bounds: Bounds, limit: int, *, smaller_helps: bool) -> Optional[Answer]:
+        """The page behind `bounds.after_key`, None where the server found it too large and a smaller one may do."""
+        guess, self._guess = self._guess, None
+        if guess is None or guess.place != (bounds.after_key, limit):
+            return self._query(bounds, limit, smaller_helps, None)
+        guess.wanted = True
+        return guess.answer.result()
+
+    def close(self) -> None:
+        for lane in self._lanes:
+            lane.put(None)
+
+    def _query(self, bounds: Bounds, limit: int, smaller_helps: bool, guess: Optional[_Guess]) -> Optional[Answer]:
+        def early(content: bytes) -> None:
+            # Not behind a first page, which is often the only one; nor where the consumer is slower than the source.
+            if bounds.after_key is not None and (guess is None or guess.wanted):
+                self._ask_next(content, bounds, limit, smaller_helps)
+
+        statuses = RETRY_STATUSES - SIZE_STATUSES if smaller_helps else RETRY_STATUSES
+        try:
+            return self._api.query(page_query(self._kind, self._ids, bounds, limit), retry_statuses=statuses, early=early)
+        except ApiError as error:
+            if error.status in SIZE_STATUSES and smaller_helps:
+                return None
+            raise
+
+    def _ask_next(self, content: bytes, bounds: Bounds, limit: int, smaller_helps: bool) -> None:
+        after_key = next_after(content, limit) if len(content) <= MAX_GUESS_BYTES else None
+        if after_key is None or (bounds.end_key is not None and after_key >= bounds.end_key):
+            return
+        guess = _Guess(after_key, limit)
+
+        def answer() -> None:
+            try:
+                guess.answer.set_result(self._query(bounds.after(after_key), limit, smaller_helps, guess))
+            except BaseException as error:  # noqa: BLE001  not swallowed: who wants the page raises it
+                guess.answer.set_exception(error)
+
+        if not self._lanes:
+            self._lanes = [_lane(), _lane()]
+        self._lanes.reverse()
+        self._lanes[0].put(answer)
+        self._guess = guess
+
+
+def _lane() -> SimpleQueue[Optional[Callable[[], None]]]:
+    """A thread that does what is put, one after the other, until None; it keeps its connection."""
+    tasks: SimpleQueue[Optional[Callable[[], None]]] = SimpleQueue()
+
+    def work() -> None:
+        for task in iter(tasks.get, None):
+            task()
+
+    threading.Thread(target=work, name="next-page", daemon=True).start()
+    return tasks
+
+
+def next_after(content: bytes, limit: int) -> Optional[str]:
+    """The key behind which the page after this full page of rows begins: its last but one, as the last may go on. None for what
+    looks otherwise.
+    """
+    if content.count(_KEY_NAME) < limit:
+        return None
+    place, last = len(content), None
+    while True:
+        place = content.rfind(_KEY_NAME, 0, place)
+        found = _KEY_VALUE.match(content, place + len(_KEY_NAME)) if place >= 0 else None
+        if found is None:
             return None
-        raise
+        if last not in (None, found[1]):
+            return found[1].decode()
+        last = found[1]
 
 
 def _is_new(api: Api, rows: List[dict], began: float) -> bool:
@@ -97,8 +198,7 @@ def _is_new(api: Api, rows: List[dict], began: float) -> bool:
     return began + CLOCK_SLACK_S < taken_in <= api.server_seconds() + CLOCK_SLACK_S
 
 
-def _page(api: Api, answer: Answer, ended: bool, after_key: Optional[str]) -> Page:
-    rows: List[dict] = answer.json
+def _page(api: Api, rows: List[dict], plain: bool, ended: bool, after_key: Optional[str]) -> Page:
     keys: List[str] = [row.get("_pagination_key") or "" for row in rows]
     if not all(keys):
         raise NetworkError(f"{api.side}: rows come without _pagination_key; this data plane is too old to be read in order")
@@ -107,15 +207,26 @@ def _page(api: Api, answer: Answer, ended: bool, after_key: Optional[str]) -> Pa
         raise NetworkError(f"{api.side}: pages do not advance beyond {after_key}; the server ignores the filter or the sort")
     if not ended and keys[0] != last:  # rows of the last key may go on in the next page: they are read again as a whole
         rows = [row for row, key in zip(rows, keys) if key != last]
-    return Page(rows, rows[-1]["_pagination_key"], ended, answer.plain)
+    return Page(rows, rows[-1]["_pagination_key"], ended, plain=plain)
 
 
-def key_range(api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds) -> Optional[Tuple[str, str]]:
-    """First and last key inside the bounds, None where there are no rows. Two queries."""
-    edges = [api.query(edge_query(kind, object_ids, bounds, direction)).json for direction in ("asc", "desc")]
-    if not edges[0] or not edges[1]:
+def last_page(api: Api, kind: str, object_id: str, bounds: Bounds, *, limit: int) -> Optional[Page]:
+    """The last rows inside the bounds, None where there are none. One query (and more where the server cannot answer so much)."""
+    now, answer = min(limit, MAX_LIMIT), None
+    while answer is None:
+        try:
+            statuses = RETRY_STATUSES - SIZE_STATUSES if now > MIN_LIMIT else RETRY_STATUSES
+            answer = api.query(page_query(kind, [object_id], bounds, now, newest_first=True), retry_statuses=statuses)
+        except ApiError as error:
+            if error.status not in SIZE_STATUSES or now <= MIN_LIMIT:
+                raise
+            now = smaller_limit(now)
+    rows = answer.json[::-1]
+    if not rows:
         return None
-    return edges[0][0]["_pagination_key"], edges[1][0]["_pagination_key"]
+    page = _page(api, rows, answer.plain, True, None)
+    before = rows[0]["_pagination_key"]  # rows of this key may have been left out
+    return replace(page, rows=[row for row in rows if row["_pagination_key"] != before], begin_key=before)
 
 
 class ReadAhead:
@@ -124,11 +235,12 @@ class ReadAhead:
     Holds only PAGES_AHEAD of them: rows wait as bytes, in the batches that the consumer makes, not as objects.
     """
 
-    def __init__(self, source: Iterator[Page]) -> None:
+    def __init__(self, source: Generator[Page, None, None]) -> None:
         self._source = source
         self._ready: Deque[Tuple[Optional[Page], Optional[BaseException]]] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._poked = False
         self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
 
     def __enter__(self) -> ReadAhead:
@@ -140,12 +252,22 @@ class ReadAhead:
             self._closed = True
             self._changed.notify_all()
 
-    def __iter__(self) -> Iterator[Page]:
+    def poke(self, *_: Any) -> None:
+        """Make the iteration give None once, for a consumer that has something else to do meanwhile."""
+        with self._changed:
+            self._poked = True
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[Optional[Page]]:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: bool(self._ready))
-                page, error = self._ready.popleft()
+                self._changed.wait_for(lambda: bool(self._ready) or self._poked)
+                poked, self._poked = self._poked, False
+                page, error = (None, None) if poked else self._ready.popleft()
                 self._changed.notify_all()
+            if poked:
+                yield None
+                continue
             if error is not None:
                 raise error
             if page is None:
@@ -161,6 +283,8 @@ class ReadAhead:
             self._hand_over(None, None)
         except Exception as error:  # noqa: BLE001  not swallowed: the consumer raises it
             self._hand_over(None, error)
+        finally:
+            self._source.close()
 
     def _hand_over(self, page: Optional[Page], error: Optional[BaseException]) -> bool:
         """Whether the consumer still wants more."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional
 
 from bt_migrate import __version__
-from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK
+from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, StateError
 from bt_migrate.findings import FAILURE, KINDS, finding
 from bt_migrate.outgoing import stream_findings
 from bt_migrate.resources import SELECTABLE
@@ -291,10 +291,13 @@ def write_report(run: RunDirectory, report: Dict[str, Any]) -> None:
 
 
 def _write_private(path: Path, text: str) -> None:
-    with open(
-        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8", errors="backslashreplace"
-    ) as file:
-        file.write(text)
+    """Raises StateError."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError as error:
+        raise StateError(f"{path}: cannot be written ({error.strerror}); make room, then run again") from None
 
 
 def status_of(code: Optional[int]) -> str:

@@ -29,8 +29,10 @@ SPILLABLE = (
 )  # fields that may become JSON attachments of a row that is too large
 
 
+_FIELDS = {kind.name: frozenset(kind.fields) for kind in ROW_KINDS.values()}
+_NOT_INSERTED = (*ROW_SERVER_FIELDS, COMMENTS, "audit_data", "classifications")  # usual fields of a row as it is read
 # Fields of a row as it is read that are written, or that say nothing which is lost without them.
-_TAKEN = {kind.name: ROW_SERVER_FIELDS | {COMMENTS, *kind.fields} for kind in ROW_KINDS.values()}
+_TAKEN = {name: ROW_SERVER_FIELDS | {COMMENTS} | fields for name, fields in _FIELDS.items()}
 
 
 @dataclass
@@ -44,7 +46,10 @@ class RowNotes:
 
 def insertable_row(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
     """The fields of the row that its insert endpoint takes, untouched (nulls included)."""
-    return {name: row[name] for name in kind.fields if name in row}
+    out, fields = dict(row), _FIELDS[kind.name]
+    for name in _NOT_INSERTED:  # a pass over each of a million rows: this is the fastest way found
+        out.pop(name, None)
+    return out if fields.issuperset(out) else {name: value for name, value in out.items() if name in fields}
 
 
 def lost_row_fields(kind: RowKind, row: Mapping[str, Any]) -> List[str]:

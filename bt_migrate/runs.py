@@ -65,6 +65,7 @@ class RunDirectory:
         self.kept = kept
         self.data: Dict[str, Any] = read_json(path / RUN_FILE)
         self._objects: Dict[Path, ObjectStates] = {}
+        self._streams: Dict[Path, Tuple[Tuple[int, int], StreamState]] = {}  # with the file's version, to read it once
         self._lock = threading.RLock()
         self._lock_fd: Optional[int] = None
 
@@ -78,8 +79,9 @@ class RunDirectory:
             raise LockedError(
                 f"{self.path}: process {holder or 'unknown'} is working on this run; wait for it or stop it first"
             ) from None
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode("ascii"))
+        with contextlib.suppress(OSError):  # for people only: a full disk is told of where something is lost by it
+            os.ftruncate(fd, 0)
+            os.write(fd, f"{os.getpid()}\n".encode("ascii"))
         self._lock_fd = fd
         self.data = read_json(self.path / RUN_FILE)  # as the last holder left it
         return self
@@ -145,7 +147,16 @@ class RunDirectory:
         for project in self.data["folders"]:
             folder = self.folder(project)
             paths += [*sorted(folder.glob("*_events/*_state.json")), *folder.glob("logs_state.json")]
-        return [StreamState(path, {}) for path in paths]
+        return [self._stream(path) for path in paths]
+
+    def _stream(self, path: Path) -> StreamState:
+        """The stream as its file says now; a file is replaced, never changed in place."""
+        facts = path.stat()
+        version = (facts.st_ino, facts.st_mtime_ns)
+        with self._lock:
+            if path not in self._streams or self._streams[path][0] != version:
+                self._streams[path] = version, StreamState(path, {})
+            return self._streams[path][1]
 
 
 def find_run(settings: Settings, identity: Mapping[str, Any], command: str) -> Tuple[RunDirectory, Settings]:

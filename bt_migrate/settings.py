@@ -178,7 +178,7 @@ TABLE: Tuple[Setting, ...] = (
     Setting("state_dir", "MIGRATION_STATE_DIR", "./checkpoints", _text, "folder of runs, or a run, or a project in a run"),
     Setting("resume_run_dir", "MIGRATION_RESUME_RUN_DIR", "", _text, "run directory to resume; wins over MIGRATION_STATE_DIR"),
     Setting("fetch_limit", "MIGRATION_EVENTS_FETCH_LIMIT", "1000", _positive, "rows per page read (the API's most is 1000)"),
-    Setting("insert_batch_size", "MIGRATION_EVENTS_INSERT_BATCH_SIZE", "200", _positive, "rows per insert request"),
+    Setting("insert_batch_size", "MIGRATION_EVENTS_INSERT_BATCH_SIZE", "1000", _positive, "rows per insert request"),
     Setting("use_seen_db", "MIGRATION_EVENTS_USE_SEEN_DB", "true", _switch, "remember each delivered row in SQLite"),
     Setting("max_request_bytes", "MIGRATION_INSERT_MAX_REQUEST_BYTES", "6291456", _positive, "largest insert request the server takes"),
     Setting("headroom_ratio", "MIGRATION_INSERT_REQUEST_HEADROOM_RATIO", "0.75", _ratio, "part of that size that is used"),

@@ -136,6 +136,15 @@ class ObjectStates:
         entry = self.outcomes.get(source_id, {"outcome": FAILED})
         return entry["outcome"] != FAILED and entry.get("reason") != LATER
 
+    def settle(self, source_ids: Sequence[str]) -> None:
+        """Bring what is known of objects that were made at once into the given order, whichever came first."""
+        with self._lock:
+            for one in source_ids:
+                if one in self.outcomes:
+                    self.outcomes[one] = self.outcomes.pop(one)
+                if one in self.findings:
+                    self.findings[one] = self.findings.pop(one)
+
     def id_mapping(self) -> Dict[str, str]:
         with self._lock:
             return {source: entry["dest_id"] for source, entry in self.outcomes.items() if entry.get("dest_id")}
@@ -219,7 +228,7 @@ class SeenRows:
     """
 
     _SCHEMA = """
-        create table if not exists seen (object text, id text, xact integer, outcome text, primary key (object, id)) without rowid;
+        create table if not exists delivered (object text, id text, xact integer, outcome text);
         create table if not exists before (object text, id text, digest blob, primary key (object, id)) without rowid;
         create table if not exists inserted (object text, id text, primary key (object, id)) without rowid;
         create table if not exists deferred (object text, id text, path text, targets text, ref text, origin text,
@@ -238,21 +247,28 @@ class SeenRows:
             if self._db is None:
                 make_private(self.path.parent)
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-                self._db = sqlite3.connect(str(self.path), isolation_level=None, check_same_thread=False)
+                db = sqlite3.connect(str(self.path), isolation_level=None, check_same_thread=False)
                 # WAL with NORMAL: a commit survives kill -9; a power cut takes the last ones back, and those rows are sent again.
-                self._db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + self._SCHEMA)
+                db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + self._SCHEMA)
+                self._db = db  # only now: it has its tables
         return self._db
 
-    def is_empty(self) -> bool:
-        return not self._rows("select 1 from seen limit 1")
+    def holds_rows(self) -> bool:
+        """Whether rows are recorded. Recording only appends; the index by which rows are found is made here, for a resumed run."""
+        if not self._rows("select 1 from delivered limit 1"):
+            return False
+        self._write([("create index if not exists delivered_by_id on delivered (object, id)", [()])])
+        return True
 
     def forget_before(self) -> None:
         if self._db is not None:
             self._write([("delete from before", [()])])
 
     def outcomes_of(self, object_id: str, ids: Sequence[str]) -> Dict[str, Tuple[int, str]]:
-        """row id -> (transaction, outcome) of those that are recorded."""
-        return {row[0]: (row[1], row[2]) for row in self._of("id, xact, outcome from seen", object_id, ids)}
+        """row id -> (transaction, outcome) of those that are recorded; what was recorded last counts."""
+        return {
+            row[0]: (row[1], row[2]) for row in self._of("id, xact, outcome from delivered", object_id, ids, "order by rowid")
+        }
 
     def before(self, object_id: str, ids: Sequence[str]) -> Dict[str, bytes]:
         """row id -> digest of the row that the destination had before this run."""
@@ -262,10 +278,12 @@ class SeenRows:
         """Those of the ids that this run brought."""
         return [row[0] for row in self._of("id from inserted", object_id, ids)]
 
-    def _of(self, what: str, object_id: str, ids: Sequence[str]) -> Iterator[tuple]:
+    def _of(self, what: str, object_id: str, ids: Sequence[str], order: str = "") -> Iterator[tuple]:
         for start in range(0, len(ids), 500):  # SQLite takes 999 parameters by default
             some = ids[start : start + 500]
-            yield from self._rows(f"select {what} where object = ? and id in ({','.join('?' * len(some))})", (object_id, *some))
+            yield from self._rows(
+                f"select {what} where object = ? and id in ({','.join('?' * len(some))}) {order}", (object_id, *some)
+            )
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> List[tuple]:
         if self._db is None:
@@ -289,7 +307,7 @@ class SeenRows:
     def record(self, rows: Iterable[Tuple[str, str, int, str]], deferred: Iterable[tuple] = ()) -> None:
         """Commit (object, id, transaction, outcome) of delivered rows, and what they still wait for, in one transaction."""
         waiting = ("insert or replace into deferred values (?, ?, ?, ?, ?, ?)", deferred)
-        self._write([("insert or replace into seen values (?, ?, ?, ?)", rows), waiting])
+        self._write([("insert into delivered values (?, ?, ?, ?)", rows), waiting])
 
     def record_before(self, rows: Iterable[Tuple[str, str, bytes]]) -> None:
         self._write([("insert or replace into before values (?, ?, ?)", rows)])

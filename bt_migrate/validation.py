@@ -5,17 +5,28 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from typing import Any, Dict, List, Optional, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from bt_migrate.api import Api
-from bt_migrate.btql import Bounds, count_by_object_query, page_query
-from bt_migrate.catalog import Catalog
+from bt_migrate.btql import OBJECTS_PER_COUNT, Bounds, count_by_object_query, page_query
+from bt_migrate.catalog import REFERABLE, Catalog
 from bt_migrate.copy_rows import bounds_of
 from bt_migrate.errors import ApiError, NetworkError, UsageError
 from bt_migrate.prepare_objects import skip_reason
-from bt_migrate.resources import AI_SECRETS, BY_NAME, OBJECT_RESOURCES, PROJECT_SETTINGS, ROW_KINDS, USERS
+from bt_migrate.resources import (
+    AI_SECRETS,
+    BY_NAME,
+    EXPERIMENTS,
+    OBJECT_RESOURCES,
+    PROJECT_SETTINGS,
+    PROJECTS,
+    ROW_KINDS,
+    USERS,
+    Resource,
+)
 from bt_migrate.runs import readable_runs_in
-from bt_migrate.work import OBJECTS_PER_COUNT, Work, count_rows, row_object_ids
+from bt_migrate.work import Work, count_rows, row_object_ids
 
 log = logging.getLogger("bt_migrate.validate")
 
@@ -39,11 +50,14 @@ NEVER_MOVED = (
 def validate(work: Work) -> None:
     """Check and tell. Raises UsageError where a key lacks a right, before the first write."""
     catalog = work.catalog
-    projects = catalog.projects()
-    rights = _write_right(work)
-    objects = _object_counts(catalog, projects)
     kinds = [kind for kind in ROW_KINDS if work.settings.selects(kind)]
-    streams = {kind: _rows_per_stream(work, kind, projects) for kind in kinds}
+    with ThreadPoolExecutor(thread_name_prefix="validate") as pool:  # what does not need each other is asked at once
+        asked = pool.submit(_write_right, work)
+        catalog.prefetch(*_lists(work))
+        rights, projects = asked.result(), catalog.projects()
+        objects = _object_counts(catalog, projects)
+        cannot_move = pool.submit(_cannot_move, catalog, projects)
+        streams = dict(zip(kinds, pool.map(lambda kind: _rows_per_stream(work, kind, projects), kinds)))
     rows = {kind: _per_project(streams[kind]) or _rows_per_project(work, kind, projects) for kind in kinds}
     result = {
         "source": _side(catalog.source),
@@ -52,7 +66,7 @@ def validate(work: Work) -> None:
         "objects": objects,
         "rows": rows,
         "streams": streams,
-        "cannot_move": _cannot_move(catalog, projects),
+        "cannot_move": cannot_move.result(),
         "estimate": _estimate(work, rows),
         "unavailable": dict(catalog.unavailable),
     }
@@ -60,6 +74,14 @@ def validate(work: Work) -> None:
     work.run.save()
     for line in validation_lines(result):
         log.info("%s", line, extra={"event": "validation"})
+
+
+def _lists(work: Work) -> Tuple[List[Resource], List[Resource]]:
+    """What is looked at here and by the phases that come: of the source, and of the destination as a whole. Long ones first."""
+    moved = [one for one in OBJECT_RESOURCES if one.scope != "object" and one is not PROJECT_SETTINGS]
+    source = sorted({one.name: one for one in (*REFERABLE, *moved)}.values(), key=lambda one: one is not EXPERIMENTS)
+    dest = [one for one in moved if one.scope == "organization" and (one is PROJECTS or work.settings.selects(one.name))]
+    return source, [*dest, USERS]
 
 
 def _side(api: Api) -> Dict[str, str]:
@@ -116,15 +138,19 @@ def _rows_per_stream(work: Work, kind: str, projects: Sequence[dict]) -> List[Di
         names = {one["id"]: one["name"] for one in objects}
         ids = row_object_ids(work, kind, project["id"])
         found += [{"project": project["name"], "name": names[one], "id": one, "rows": 0} for one in ids]
-    for start in range(0, len(found), OBJECTS_PER_COUNT):
+
+    def count(start: int) -> bool:
         some = {one["id"]: one for one in found[start : start + OBJECTS_PER_COUNT]}
         query = count_by_object_query(kind, ROW_KINDS[kind].id_field, list(some), bounds_of(catalog, ROW_KINDS[kind]))
         try:
             for row in catalog.source.query(query).json:
                 some[row[ROW_KINDS[kind].id_field]]["rows"] = int(row["rows"])
         except (ApiError, KeyError, TypeError, ValueError):
-            return []
-    return found
+            return False
+        return True
+
+    counted = catalog.at_once(count, range(0, len(found), OBJECTS_PER_COUNT))
+    return found if all(counted) else []
 
 
 def _per_project(streams: Sequence[Dict[str, Any]]) -> Dict[str, Optional[int]]:
@@ -156,14 +182,16 @@ def _cannot_move(catalog: Catalog, projects: Sequence[dict]) -> List[str]:
                     if reason and "window" not in reason:
                         told.append(f"{resource.kind} {one.get('name')!r} of {project['name']!r}: {reason}")
     told += _users_without_counterpart(catalog)
-    for path, sentence in NOT_MOVABLE:
-        try:
-            count = sum(1 for _ in catalog.source.list(path, page_size=catalog.settings.batch_size))
-        except ApiError:
-            continue
-        if count:
-            told.append(f"{count} {sentence}")
+    counts = catalog.at_once(lambda one: _listed(catalog, one[0]), NOT_MOVABLE)
+    told += [f"{count} {sentence}" for count, (_, sentence) in zip(counts, NOT_MOVABLE) if count]
     return [*told, *NEVER_MOVED]
+
+
+def _listed(catalog: Catalog, path: str) -> int:
+    try:
+        return sum(1 for _ in catalog.source.list(path, page_size=catalog.settings.batch_size))
+    except ApiError:
+        return 0
 
 
 def _users_without_counterpart(catalog: Catalog) -> List[str]:
@@ -177,12 +205,14 @@ def _users_without_counterpart(catalog: Catalog) -> List[str]:
 def _estimate(work: Work, rows: Dict[str, Dict[str, Optional[int]]]) -> Dict[str, Any]:
     """Bytes, queries and minutes of the rows, from a small sample; counts that are not known are left out."""
     size, queries, total = 0, 0, 0
+    sampled = [kind for kind, projects in rows.items() if any(projects.values())]
+    row_bytes = dict(zip(sampled, work.catalog.at_once(lambda kind: _sampled_row_bytes(work, kind), sampled)))
     for kind, projects in rows.items():
         count = sum(number or 0 for number in projects.values())
         streams = sum(len(row_object_ids(work, kind, one["id"])) for one in work.catalog.projects())
         total += count
         queries += streams + math.ceil(count / work.settings.rows(kind).fetch_limit)
-        size += int(count * _sampled_row_bytes(work, kind)) if count else 0
+        size += int(count * row_bytes.get(kind, 0))
     minutes = queries / STARTER_QUERIES_PER_MINUTE
     return {"rows": total, "bytes": size, "queries": queries, "minutes_at_20_queries_a_minute": round(minutes, 1)}
 

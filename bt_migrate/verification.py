@@ -6,7 +6,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Iterator, List, Sequence
 
-from bt_migrate.catalog import Catalog
+from bt_migrate.catalog import REFERABLE, Catalog
 from bt_migrate.compare import DIFFERS, MISSING, Comparison, Pair, compare_counts, compare_objects, compare_rows, totals
 from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list_dest_views, list_views
 from bt_migrate.prepare_objects import Item
@@ -23,7 +23,10 @@ ROWS_AT_ONCE = 4
 def verify(work: Work) -> None:
     """Compare objects, then rows; the outcome goes into run.json and from there into the report."""
     catalog = Catalog(work.catalog.source, work.catalog.dest, work.run, work.settings)  # lists as they are now
+    kinds = [one for one in OBJECT_RESOURCES if one.scope == "project" and work.settings.selects(one.name)]
+    catalog.prefetch([*REFERABLE, *kinds], [PROJECTS])
     scopes = [Scope(project, catalog.resolve(("projects",), project["id"])) for project in catalog.projects()]
+    catalog.prefetch((), kinds, [scope.dest_id for scope in scopes if scope.dest_id])
     objects = list(_compare_objects(work, catalog, scopes))
     pairs = [pair for scope in scopes if scope.dest_id for pair in _pairs(work, catalog, scope)]
     rows = _compare_rows(work, catalog, pairs)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
-from bt_migrate.btql import count_query
-from bt_migrate.catalog import Catalog
+from bt_migrate.btql import OBJECTS_PER_COUNT, count_query
+from bt_migrate.catalog import REFERABLE, Catalog
 from bt_migrate.copy_objects import copy_objects
 from bt_migrate.copy_rows import RowStream, bounds_of, copy_streams
 from bt_migrate.deferred_objects import finish_deferred, note_deferred
@@ -28,7 +28,6 @@ from bt_migrate.state import CREATED, DIFFERS, LATER, SKIPPED
 
 log = logging.getLogger("bt_migrate.work")
 
-OBJECTS_PER_COUNT = 25  # ids in one FROM of a count query
 CONFLICTS_SHOWN = 20
 NO_PROJECT = "its project could not be made"
 
@@ -85,6 +84,7 @@ def refuse_conflicts(work: Work, phases: Sequence[Callable[[Work], None]]) -> No
 
 def project_scopes(work: Work) -> List[Scope]:
     """The selected projects, found or made in the destination."""
+    work.catalog.prefetch(REFERABLE, [PROJECTS])
     projects = work.catalog.projects()
     copy_objects(work.catalog, PROJECTS, items_of(work.run.objects(PROJECTS.name), projects))
     return [Scope(project, work.catalog.resolve(("projects",), project["id"])) for project in projects]

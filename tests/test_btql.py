@@ -10,7 +10,6 @@ from bt_migrate.btql import (
     MIN_LIMIT,
     Bounds,
     count_query,
-    edge_query,
     filter_lines,
     page_query,
     quoted,
@@ -93,14 +92,13 @@ def test_the_rest_behind_a_key_keeps_all_other_bounds() -> None:
     )
 
 
-@pytest.mark.parametrize("direction", ["asc", "desc"])
-def test_the_first_and_the_last_key_are_asked_for_without_their_row(direction: str) -> None:
-    assert edge_query("logs", ["a"], Bounds(AFTER), direction) == (
-        "select: _pagination_key\n"
+def test_the_last_rows_are_asked_for_in_descending_order() -> None:
+    assert page_query("logs", ["a"], Bounds(AFTER), 7, newest_first=True) == (
+        "select: *\n"
         "from: project_logs('a') spans\n"
         f"filter: created >= '{AFTER}'\n"
-        f"sort: _pagination_key {direction}\n"
-        "limit: 1"
+        "sort: _pagination_key desc\n"
+        "limit: 7"
     )
 
 

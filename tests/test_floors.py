@@ -19,8 +19,8 @@ FLOORS: Tuple[Tuple[str, ...], ...] = (
     ("keys", "windows", "canonical", "findings", "btql", "json_text", "batches", "references", "rows", "planning"),
     ("settings", "throttle", "api", "state", "runs"),
     (
-        "catalog", "attachments", "outgoing", "read_rows", "owned_objects", "prepare_objects", "update_objects", "copy_objects", "deferred_objects",
-        "insert_rows", "copy_rows", "deferred_rows", "compare", "work", "validation", "verification", "undo",
+        "catalog", "attachments", "outgoing", "slices", "read_rows", "owned_objects", "prepare_objects", "update_objects", "copy_objects",
+        "deferred_objects", "insert_rows", "copy_rows", "deferred_rows", "compare", "work", "validation", "verification", "undo",
     ),
     ("options", "progress", "report", "program"),
     ("phases",),

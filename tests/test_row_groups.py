@@ -270,10 +270,12 @@ def test_an_object_that_was_begun_in_slices_is_resumed_in_a_group_without_loss(t
         codes = []
         cannot_read_second = forbidding(ids[1], path="/btql")
         w.sandbox.refuse = lambda method, path, raw: (
-            Answer(403, b'{"Code":"ForbiddenError"}') if path.endswith("/insert") else cannot_read_second(method, path, raw)
+            Answer(403, b'{"Code":"ForbiddenError"}')
+            if path.endswith("/insert") and b'"r00150"' in raw
+            else cannot_read_second(method, path, raw)
         )
         one_by_one = {"MIGRATION_MAX_CONCURRENT": "1"}  # the objects stay in order
-        codes.append(w.move("dataset", "--read-streams", "4", **one_by_one))
+        codes.append(w.move("dataset", "--read-streams", "4", "--fetch-limit", "20", **one_by_one))
         assert len(states(w.root)["first"]["slices"]) > 1
         w.sandbox.refuse = None
         for _ in range(3):
@@ -290,8 +292,11 @@ def test_two_objects_that_were_begun_in_slices_are_resumed_together_without_loss
         ids = w.make("dataset", "first", "second")
         w.source.insert("dataset", ids[0], small_rows(100))
         w.source.insert("dataset", ids[1], small_rows(300))
-        w.sandbox.refuse = lambda method, path, raw: Answer(403, b'{"Code":"ForbiddenError"}') if path.endswith("/insert") else None
-        assert w.move("dataset", "--read-streams", "4") == 1
+        w.sandbox.refuse = lambda method, path, raw: (
+            Answer(403, b'{"Code":"ForbiddenError"}') if path.endswith("/insert") and b'"r00070"' in raw else None
+        )
+        assert w.move("dataset", "--read-streams", "4", "--fetch-limit", "10") == 1
+        assert [len(states(w.root)[name]["slices"]) > 1 for name in ("first", "second")] == [True, True]
         w.sandbox.refuse = None
         code = w.move("dataset")
         source, dest = w.contents("dataset", ids)

@@ -6,9 +6,12 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Set
 
 import pytest
+from compare_orgs import Translation, streams, unequal_row
+from full_rows import SETTINGS, full_pair
+from orgs import ROWS_OF, Pair, run
 from row_runs import World, counted, small_rows, world
 
 LOGS = "project_logs"
@@ -136,3 +139,51 @@ def test_rows_that_change_during_the_copy_arrive_once_in_a_version_that_there_wa
             found = {row["id"]: row["input"] for row in w.dest.rows(kind, w.twin(kind, one))}
             assert (code, sorted(found)) == (0, sorted(versions))
             assert [row for row, value in found.items() if json.dumps(value) not in map(json.dumps, versions[row])] == []
+
+
+@pytest.mark.parametrize("more", [20, pytest.param(60, marks=pytest.mark.long)], ids=["less than a page", "more than a page"])
+def test_a_source_in_which_everything_moves_is_copied_by_the_real_program_and_it_ends(more: int, tmp_path: Path) -> None:
+    """All kinds of rows: with each query some come, one changes and one goes."""
+    with full_pair() as pair:
+        objects = [(kind, one["id"]) for kind, holder in ROWS_OF.items() for one in pair.source.objects(holder)]
+        first = {(one, row["id"]) for kind, one in objects for row in pair.source.rows(kind, one)}
+        changed: Dict[Any, List[Any]] = {}
+        gone: Set[Any] = set()
+
+        def live(number: int, moment: str, method: str, path: str) -> None:
+            if (moment, path) != ("after", "/btql"):
+                return
+            kind, one = objects[number % len(objects)]
+            plain = [row for row in pair.source.rows(kind, one) if (one, row["id"]) in first and "q" in row["input"]]
+            pair.source.insert(kind, one, small_rows(more, 1000 * number))
+            if len(plain) > 4:
+                change, delete = plain[number % 4], plain[-1 - number % 4]
+                changed[(one, change["id"])] = [change["input"], {"changed": number}]
+                gone.add((one, delete["id"]))
+                pair.source.insert(kind, one, [{"id": change["id"], "input": {"changed": number}}])
+                pair.source.insert(kind, one, [{"id": delete["id"], "_object_delete": True}])
+
+        pair.sandbox.on_request = live
+        whole = run(pair.sandbox, tmp_path / "runs", **SETTINGS)
+        pair.sandbox.on_request = None
+        assert (whole.code, len(changed) > 10, len(gone) > 10) == (0, True, True), whole.last_words
+        assert wrong_after_life(pair, first, changed, gone) == []
+
+
+def wrong_after_life(pair: Pair, first: Set[Any], changed: Dict[Any, List[Any]], gone: Set[Any]) -> List[str]:
+    """Rows from the start that neither changed nor went are there as they are, and the others in a version that there was."""
+    translation = Translation(pair)
+    wrong: List[str] = []
+    for kind, source, dest in streams(translation):
+        rows = pair.dest.rows(kind, dest["id"])
+        found = {row["id"]: row for row in rows}
+        wrong += [f"{dest['name']}: rows twice"] if len(found) < len(rows) else []
+        for row in pair.source.rows(kind, source["id"]):
+            place = (source["id"], row["id"])
+            if place in first and place not in gone and row["id"] not in found:
+                wrong.append(f"{source['name']}: {row['id']} missing")
+            elif row["id"] in found and place not in changed:
+                wrong += unequal_row(translation, kind, row, found[row["id"]])
+            elif row["id"] in found and found[row["id"]]["input"] not in changed[place]:
+                wrong.append(f"{source['name']}: {row['id']} in a version that there never was")
+    return wrong

@@ -393,31 +393,31 @@ def seen(tmp_path: Path) -> Iterator[SeenRows]:
 
 
 def test_rows_are_remembered_by_object_and_id_with_their_transaction(seen: SeenRows) -> None:
-    empty = seen.is_empty()
+    empty = seen.holds_rows()
     seen.record([("o1", "a", 1, "created"), ("o1", "b", 2**63 - 1, "found"), ("o2", "a", 3, "created")])
     seen.record([("o1", "a", 5, "updated")])
-    assert (empty, seen.is_empty(), seen.outcomes_of("o1", ["a", "b", "c"]), seen.outcomes_of("o2", ["a", "b"])) == (
-        True,
+    assert (empty, seen.holds_rows(), seen.outcomes_of("o1", ["a", "b", "c"]), seen.outcomes_of("o2", ["a", "b"])) == (
         False,
+        True,
         {"a": (5, "updated"), "b": (2**63 - 1, "found")},
         {"a": (3, "created")},
     )
 
 
 def test_nothing_to_remember_makes_no_file(seen: SeenRows) -> None:
-    answers = (seen.is_empty(), seen.outcomes_of("o", ["a"]), seen.before("o", ["a"]), seen.deferred())
+    answers = (seen.holds_rows(), seen.outcomes_of("o", ["a"]), seen.before("o", ["a"]), seen.deferred())
     seen.forget_before()
     seen.close()
-    assert (answers, seen.path.parent.exists()) == ((True, {}, {}, []), False)
+    assert (answers, seen.path.parent.exists()) == ((False, {}, {}, []), False)
 
 
 def test_what_an_earlier_process_remembered_is_known_at_once(seen: SeenRows) -> None:
     seen.record([("o", "a", 1, "created")])
     seen.close()
     again = SeenRows(seen.path)
-    answers = (again.is_empty(), again.outcomes_of("o", ["a"]))
+    answers = (again.holds_rows(), again.outcomes_of("o", ["a"]))
     again.close()
-    assert answers == (False, {"a": (1, "created")})
+    assert answers == (True, {"a": (1, "created")})
 
 
 def test_many_threads_remember_at_the_same_time(seen: SeenRows) -> None:
