@@ -20,7 +20,7 @@ DEFAULTS: Dict[str, Any] = {
     "source_url": "https://api.braintrust.dev", "dest_url": "https://api.braintrust.dev", "source_org": "", "dest_org": "",
     "log_level": "INFO", "log_format": "text", "resources": SELECTABLE, "projects": (),
     "batch_size": 100, "retry_attempts": 3, "retry_delay": 1.0, "max_concurrent": 10, "checkpoint_interval": 50,
-    "state_dir": "./checkpoints", "resume_run_dir": "", "fetch_limit": 1000, "insert_batch_size": 200, "use_seen_db": True,
+    "state_dir": "./checkpoints", "resume_run_dir": "", "fetch_limit": 1000, "insert_batch_size": 1000, "use_seen_db": True,
     "max_request_bytes": 6291456, "headroom_ratio": 0.75, "attachment_max_bytes": 52428800,
     "attachments": True, "max_row_bytes": 20_000_000, "max_in_flight_bytes": 67_108_864, "read_streams": 1, "btql_per_minute": 0,
     "preserve_order": False, "created_after": None, "created_before": None,
@@ -269,12 +269,12 @@ OF_ALL_KINDS = {
 @pytest.mark.parametrize(
     ("flags", "logs", "datasets", "experiments"),
     [
-        ({}, (500, 50, False), (300, 30, True), (1000, 200, True)),
-        ({"fetch_limit": "7"}, (7, 50, False), (7, 30, True), (7, 200, True)),
+        ({}, (500, 50, False), (300, 30, True), (1000, 1000, True)),
+        ({"fetch_limit": "7"}, (7, 50, False), (7, 30, True), (7, 1000, True)),
         ({"insert_batch_size": "7"}, (500, 7, False), (300, 7, True), (1000, 7, True)),
-        ({"use_seen_db": "true"}, (500, 50, True), (300, 30, True), (1000, 200, True)),
-        ({"use_seen_db": "false"}, (500, 50, False), (300, 30, False), (1000, 200, False)),
-        ({"fetch_limit": None, "batch_size": "7"}, (500, 50, False), (300, 30, True), (1000, 200, True)),
+        ({"use_seen_db": "true"}, (500, 50, True), (300, 30, True), (1000, 1000, True)),
+        ({"use_seen_db": "false"}, (500, 50, False), (300, 30, False), (1000, 1000, False)),
+        ({"fetch_limit": None, "batch_size": "7"}, (500, 50, False), (300, 30, True), (1000, 1000, True)),
     ],
 )
 def test_a_flag_for_all_rows_wins_over_what_the_environment_says_of_one_kind(
@@ -286,7 +286,7 @@ def test_a_flag_for_all_rows_wins_over_what_the_environment_says_of_one_kind(
 
 
 def test_a_batch_of_rows_leaves_headroom_in_the_largest_request() -> None:
-    assert loaded({}).rows("logs") == RowSettings(1000, 200, True, 4718592)
+    assert loaded({}).rows("logs") == RowSettings(1000, 1000, True, 4718592)
 
 
 # -- where settings come from
