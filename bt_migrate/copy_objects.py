@@ -135,7 +135,7 @@ def _begin_batch(
 def _finish_batch(items: Sequence[Item], futures: Sequence[Future[None]]) -> None:
     for future in futures:
         future.result()
-    done = {item.source["id"] for item in items}
+    done = {item.source["id"] for item in items if not item.states.outcomes[item.source["id"]].get("in_doubt")}
     for states in _states_of(items):
         states.intended = {one: intent for one, intent in states.intended.items() if one not in done}
     _save_batch(items)
@@ -217,7 +217,8 @@ def _apply(
             if action.verb == UPDATE:
                 action = _update(catalog, resource, item, action, prepared, copier, findings)
     except ApiError as error:
-        states.record(source_id, action.name, FAILED, dest_id=action.dest_id, reason=str(error))
+        in_doubt = True if action.verb == CREATE and error.status >= 500 else None  # it may have been made all the same
+        states.record(source_id, action.name, FAILED, dest_id=action.dest_id, reason=str(error), in_doubt=in_doubt)
         findings.append(
             object_finding(resource, item, "not_created", detail=str(error), next="see the reason; run again once it is mended")
         )

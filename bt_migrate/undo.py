@@ -34,7 +34,7 @@ from bt_migrate.resources import (
 )
 from bt_migrate.runs import RunDirectory, end_killed_session
 from bt_migrate.settings import Settings
-from bt_migrate.state import CREATED, UPDATED, SeenRows, StreamState, now
+from bt_migrate.state import CREATED, FAILED, UPDATED, SeenRows, StreamState, now
 
 # What reacts to rows goes before rows are deleted; then the rest, what refers before what is referred to, projects last.
 FIRST = (ACLS, PROJECT_AUTOMATIONS, PROJECT_SETTINGS, VIEWS, PROJECT_SCORES)
@@ -103,7 +103,8 @@ class Undo:
                 left_as = states.fingerprints.get(source_id, ["", ""])[1]
                 yield Made(resource, states.project, entry["name"], entry["dest_id"], left_as, tuple(entry.get("owner", ())))
             for source_id, intent in states.intended.items():
-                if source_id not in states.outcomes:  # the process died before it could say whether it was made
+                # the process died, or the server failed, before it could be said whether it was made
+                if states.outcomes.get(source_id, {"outcome": FAILED})["outcome"] == FAILED:
                     yield from _intended(resource, states.project, intent, there)
 
     def _list(self, resource: Resource, owners: Iterable[Tuple[str, ...]] = ()) -> List[dict]:

@@ -151,6 +151,22 @@ def test_undo_of_a_killed_run_and_of_a_resumed_one(part: str, at: int, moment: s
     assert (done.code, plain(everything(pair.dest))) == (0, plain(before)), done.out + done.err
 
 
+def test_what_was_made_although_the_server_failed_is_ours(pair: Pair, tmp_path: Path) -> None:
+    before, root = everything(pair.dest), tmp_path / "runs"
+
+    def made_and_failed(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        if (method, path) != ("POST", "/v1/prompt"):
+            return None
+        pair.dest.create("prompt", json.loads(raw))
+        return Answer(500, b"later")
+
+    pair.sandbox.refuse = made_and_failed
+    assert (run(pair.sandbox, root).code, len(pair.dest.objects("prompt"))) == (1, 1)
+    pair.sandbox.refuse = None
+    done = undo(pair, root, "--yes")
+    assert (done.code, everything(pair.dest)) == (0, before), done.out + done.err
+
+
 def test_an_undo_that_is_killed_is_finished_by_the_next_one(pair: Pair, tmp_path: Path) -> None:
     inhabit(pair)
     before, root = everything(pair.dest), tmp_path / "runs"
