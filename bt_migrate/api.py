@@ -27,7 +27,7 @@ from urllib3.util.retry import Retry
 from bt_migrate.btql import rate_in
 from bt_migrate.errors import ApiError, Interrupted, NetworkError
 from bt_migrate.json_text import decode, encode
-from bt_migrate.throttle import MAX_BACKOFF_S, Throttle
+from bt_migrate.throttle import MAX_BACKOFF_S, Places, Throttle
 
 log = logging.getLogger("bt_migrate.api")
 
@@ -116,7 +116,7 @@ class Api:
         self._key = key
         self.attempts = attempts
         self._delay_s = delay_s
-        self._slots = threading.BoundedSemaphore(max_concurrent)
+        self.places = Places(max_concurrent)
         self._stop = stop or threading.Event()
         self._local = threading.local()
         self._counting = threading.Lock()
@@ -332,7 +332,7 @@ class Api:
         """A place among the requests in flight while the throttle is open: it may have been closed while waiting for the place."""
         while True:
             self._wait(self.throttle.wait_s(query=query))
-            with self._slots:
+            with self.places:
                 if self.throttle.take(query=query):
                     yield
                     return
@@ -355,8 +355,8 @@ class Api:
         return followed
 
     def _foreign(self, method: str, signed_url: str, **arguments: Any) -> requests.Response:
-        try:
-            with self._slots:
+        try:  # not held up by a pause: it belongs to the request that gave the URL, which expires
+            with self.places:
                 response = self._session().request(
                     method, signed_url, auth=NoAuth(), timeout=TIMEOUT_S, allow_redirects=False, **arguments
                 )

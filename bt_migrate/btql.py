@@ -64,6 +64,15 @@ def newest_query(kind: str, id_field: str, object_ids: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def lag_query(kind: str, object_ids: Sequence[str], after_xact: int) -> str:
+    """One row `{"rows": n, "oldest": xact}` of the rows of all the objects that were written after a transaction.
+
+    min over `_xact_id`: https://braintrust.dev/docs/kb/use-s3-export-instead-of-polling-btql-for-pipelines keeps such a mark.
+    """
+    measures = "measures: count(1) as rows, min(_xact_id) as oldest"
+    return f"{measures}\nfrom: {source_expression(kind, object_ids)}\nfilter: _xact_id > {quoted(str(after_xact))}"
+
+
 def filter_lines(bounds: Bounds) -> List[str]:
     """The filter clause, or no line at all."""
     wanted = (

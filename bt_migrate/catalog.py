@@ -37,7 +37,7 @@ from bt_migrate.settings import Settings
 log = logging.getLogger("bt_migrate.catalog")
 
 T = TypeVar("T")
-PLANNED = "planned:"  # stands before the source id where a dry run has no destination id
+PLANNED = "planned:"  # begins what stands for a destination id in a dry run: see `planned_id`
 NOT_THERE = (404, 405, 501)  # what a server says of a path that it does not have
 REFERABLE = (
     PROJECTS,
@@ -72,7 +72,7 @@ class Catalog:
         self.incomplete = {
             (states.resource, source_id): dest_id
             for earlier in readable_runs_in(run.path.parent)
-            if earlier.data.get("waiting") and earlier.path != run.path and earlier.same_pair(run.data)
+            if earlier.data.get("waiting") and earlier.path != run.path and earlier.same_pair({**run.data, "dry_run": False})
             for states in earlier.all_objects()
             for source_id, dest_id in states.deferred.items()
         }
@@ -310,6 +310,11 @@ def refuse_unknown(option: str, names: Iterable[str], known: Collection[str]) ->
     missing = [name for name in names if name not in known]
     if missing:
         raise UsageError(f"{option}: the source has no project {missing[0]!r}; it has: {', '.join(sorted(known)[:20]) or 'none'}")
+
+
+def planned_id(source_id: str) -> str:
+    """Stands for the id that the destination will give. Without dashes: it must not be taken for a text that holds a source id."""
+    return PLANNED + source_id.replace("-", "")
 
 
 def connect(api: Api, wanted: str, setting: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Deque, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
-from bt_migrate.catalog import PLANNED, Catalog
+from bt_migrate.catalog import Catalog, planned_id
 from bt_migrate.errors import ApiError, NetworkError
 from bt_migrate.findings import FAILURE
 from bt_migrate.planning import (
@@ -30,7 +30,7 @@ from bt_migrate.planning import (
     writable_fields,
 )
 from bt_migrate.prepare_objects import Item, Prepared, not_placeable, object_finding, prepare, skip_reason
-from bt_migrate.references import value_at
+from bt_migrate.references import dotted, value_at
 from bt_migrate.resources import (
     AI_SECRETS,
     CANNOT_MOVE,
@@ -165,9 +165,8 @@ def _record_skipped(catalog: Catalog, resource: Resource, item: Item, reason: st
     )
     item.states.record(source["id"], name, SKIPPED, dest_id=counterpart["id"] if counterpart else None, reason=reason)
     if resource.name in NEXT_ACTION and resource.name in CANNOT_MOVE:
-        item.states.note(
-            source["id"], [object_finding(resource, item, "not_readable", detail=reason, next=NEXT_ACTION[resource.name])]
-        )
+        more = {"path": "function_data", "detail": reason, "next": NEXT_ACTION[resource.name]}
+        item.states.note(source["id"], [object_finding(resource, item, "not_readable", **more)])
     log.info("skipped %s %r: %s", resource.kind, name, reason, extra=_extra("skipped", resource, item, reason=reason))
 
 
@@ -219,15 +218,13 @@ def _apply(
     except ApiError as error:
         in_doubt = True if action.verb == CREATE and error.status >= 500 else None  # it may have been made all the same
         states.record(source_id, action.name, FAILED, dest_id=action.dest_id, reason=str(error), in_doubt=in_doubt)
-        findings.append(
-            object_finding(resource, item, "not_created", detail=str(error), next="see the reason; run again once it is mended")
-        )
+        findings.append(object_finding(resource, item, "not_created", detail=str(error)))
         log.error(
             "failed %s %r: %s", resource.kind, action.name, error, extra=_extra("failed", resource, item, reason=str(error))
         )
     else:
         outcome = _outcome(catalog, prepared, action)
-        dest_id = action.dest_id or (PLANNED + source_id if outcome == WOULD_CREATE else None)
+        dest_id = action.dest_id or (planned_id(source_id) if outcome == WOULD_CREATE else None)
         ours = outcome in (CREATED, UPDATED)
         told = {} if ours and action.verb != UPDATE else {"reason": action.reason, "fields": action.fields}
         owner = [action.body["object_type"], action.body["object_id"]] if dest_id and resource.scope == "object" else None
@@ -243,8 +240,8 @@ def _apply(
             )
             if prepared.deferred or (ours and action.verb == DIFFERS):  # to be completed by the second pass
                 states.deferred[source_id] = dest_id
-        if outcome == CREATED and resource is AI_SECRETS:
-            findings.append(object_finding(resource, item, "secret_to_enter", next=NEXT_ACTION[resource.name]))
+        if outcome in (CREATED, WOULD_CREATE) and resource is AI_SECRETS:
+            findings.append(object_finding(resource, item, "secret_to_enter", path="secret", next=NEXT_ACTION[resource.name]))
         log.info(
             "%s %s %r%s", outcome, resource.kind, action.name, f" ({action.reason})" if action.reason else "",
             extra=_extra(outcome, resource, item, dest_id=dest_id, reason=action.reason),
@@ -344,7 +341,7 @@ def _copy_attachments(resource: Resource, item: Item, body: Dict[str, Any], copi
         failures = copier.copy_into({"one": dict(original)}) if isinstance(original, dict) else {}
         for key, reason in failures.items():
             value_at(body, path)["key"] = key
-            findings.append(object_finding(resource, item, "attachment_not_copied", path=str(path), ref=key, detail=reason))
+            findings.append(object_finding(resource, item, "attachment_not_copied", path=dotted(path), ref=key, detail=reason))
     return findings
 
 

@@ -62,7 +62,7 @@ class Member:
     """
 
     def __init__(self, catalog: Catalog, stream: RowStream) -> None:
-        self.stream = stream
+        self.stream, self.run = stream, catalog.run
         path = catalog.run.stream_path(stream.kind.folder, stream.project, stream.source_id)
         header = {"kind": stream.kind.name, "project": stream.project, "name": stream.name}
         header.update(source_id=stream.source_id, dest_id=stream.dest_id)
@@ -81,6 +81,7 @@ class Member:
             if state.done:
                 self.seen.forget_before()
             state.save()
+        self.run.meter.end(self.stream.source_id)
         self.seen.close()
 
 
@@ -181,6 +182,8 @@ def _copy_group(copying: Copying, streams: Sequence[RowStream]) -> None:
 
 
 def _copy_members(copying: Copying, members: Sequence[Member]) -> None:
+    for member in members:
+        member.run.meter.begin(member.state.header, member.state.counts["fetched"])
     try:
         for member in members:
             if not member.stream.fresh and not member.state.compared:
@@ -366,7 +369,7 @@ class _Stream:
             size = sum(held_bytes(row) for row in batch)
             self.copying.add_bytes(size)
             self._note_new_rows(batch)
-            result = self.copying.pool.submit(self.inserter.deliver, batch)
+            result = self.copying.pool.submit(self._deliver, batch)
             result.add_done_callback(ahead.poke)
             self.in_flight.append(Batch(result, size, page.last, end if number == len(batches) else None))
             self._commit_finished()
@@ -382,6 +385,12 @@ class _Stream:
                 new = [(object_id, row.id) for row in batch if row.object_id == object_id and row.outcome == CREATED]
                 if new:
                     member.seen.record_inserted(new)
+
+    def _deliver(self, batch: Sequence[EncodedRow]) -> Delivered:
+        """In the pool. What is delivered is told before it is committed."""
+        done = self.inserter.deliver(batch)
+        self.catalog.run.meter.add(Counter(row.object_id for row, (outcome, _) in zip(done.rows, done.outcomes) if outcome))
+        return done
 
     def _must_wait(self) -> bool:
         settings = self.catalog.settings
@@ -420,6 +429,7 @@ class _Stream:
                     sending.append(encoded._replace(outcome=UPDATED) if outcome else encoded)
             if waiting:
                 member.seen.record([], waiting)
+            self.catalog.run.meter.add({object_id: sum(counts.values()) - counts["fetched"]})
         return sending
 
     def _by_member(self, page: Page) -> Dict[str, List[dict]]:
@@ -445,8 +455,8 @@ class _Stream:
         for object_id, error in done.errors.items():
             self.members[object_id].error = error
         accepted = self._count(done)
-        for object_id, row_id, key, reason in done.not_copied:
-            self.page.of(object_id)[1].add("attachment_not_copied", row_id, detail=reason, ref=key)
+        for object_id, row_id, path, key, reason in done.not_copied:
+            self.page.of(object_id)[1].add("attachment_not_copied", row_id, path, reason, key)
         for object_id, row_id, reason in done.refused_comments:
             self.page.of(object_id)[1].add("comment_refused", row_id, detail=reason[:80])
         self._remember(accepted, only_waiting=batch.last)
@@ -459,7 +469,7 @@ class _Stream:
     def _count(self, done: Delivered) -> Accepted:
         """Count the outcomes of a batch; gives back what the destination has accepted of it."""
         accepted: Accepted = {}
-        left = {(object_id, row_id) for object_id, row_id, _, _ in done.not_copied}
+        left = {(object_id, row_id) for object_id, row_id, *_ in (*done.not_copied, *done.refused_comments)}
         object_id = None
         for row, (outcome, reason) in zip(done.rows, done.outcomes):
             if row.object_id != object_id:

@@ -23,7 +23,10 @@ MADE_WITH = ("secret_to_enter", "attachment_not_copied")
 
 
 def finish_deferred(catalog: Catalog, resource: Resource, states: ObjectStates) -> None:
-    """Complete what is open, as far as the targets exist by now. Objects that were found, not made, are compared at last."""
+    """Complete what is open, as far as the targets exist by now. Objects that were found, not made, are compared at last.
+
+    A dry run only compares.
+    """
     for source_id, dest_id in list(states.deferred.items()):
         source = catalog.source_object(resource, source_id)
         if source is None:
@@ -37,7 +40,7 @@ def finish_deferred(catalog: Catalog, resource: Resource, states: ObjectStates) 
             if not dest_id.startswith(PLANNED):
                 _complete(catalog, resource, item, dest_id, prepared)
         except ApiError as error:
-            prepared.findings.append(object_finding(resource, item, "reference_not_added", detail=str(error), next="run again"))
+            prepared.findings.append(object_finding(resource, item, "reference_not_added", detail=str(error)))
             complete = False
         states.note(source_id, _made_with(states, source_id) + prepared.findings)
         if complete:
@@ -52,6 +55,8 @@ def _made_with(states: ObjectStates, source_id: str, *more: str) -> List[Dict[st
 def _complete(catalog: Catalog, resource: Resource, item: Item, dest_id: str, prepared: Prepared) -> None:
     source_id, states = item.source["id"], item.states
     entry = states.outcomes[source_id]
+    if dest_id.startswith(PLANNED):
+        return
     existing = catalog.dest.get(f"{resource.path}/{dest_id}")
     left_open = catalog.incomplete.get((resource.name, source_id)) == dest_id  # by an earlier run, which made it
     # one that was updated because it differed has a reason, and keeps being settled as such

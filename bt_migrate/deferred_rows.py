@@ -48,8 +48,11 @@ def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: Stre
 
 
 def note_deferred_rows(catalog: Catalog, state: StreamState, *, final: bool) -> None:
-    """Tell of rows whose references still wait: `final` at the end of a whole run (they are unresolved), else of a phase."""
-    notes = Notes(one for one in state.findings if one["kind"] != "waits")
+    """Tell of rows whose references still wait: `final` at the end of a whole run (they are unresolved), else of a phase.
+
+    Takes the place of what was told of them before, so that it is never counted twice.
+    """
+    notes = Notes()
     seen = SeenRows(state.sibling("_seen.sqlite3"))
     try:
         for _, row_id, path, targets, ref, _ in seen.deferred():
@@ -59,5 +62,6 @@ def note_deferred_rows(catalog: Catalog, state: StreamState, *, final: bool) -> 
                 notes.add("waits", row_id, dotted(tuple(json.loads(path))), targets.replace(",", " or "), ref)
     finally:
         seen.close()
-    state.findings = notes.records()
+    others = [one for one in state.findings if not one.get("waited")]
+    state.findings = others + [{**one, "waited": True} for one in notes.records()]
     state.save()

@@ -49,6 +49,12 @@ class Interrupted(MigrationError):
     exit_code = EXIT_INTERRUPTED
 
 
+class LossError(MigrationError):
+    """The plan leaves something behind and --fail-on-loss was given; nothing was written."""
+
+    exit_code = EXIT_INCOMPLETE
+
+
 class NetworkError(MigrationError):
     """No answer, a broken answer, or none but refusals to serve, after all retries."""
 

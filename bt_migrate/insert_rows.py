@@ -14,7 +14,7 @@ from bt_migrate.api import Api
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.batches import EncodedRow, batched, cross_body, events_body, halves, logs3_body, with_object
 from bt_migrate.errors import ApiError, NetworkError
-from bt_migrate.outgoing import keep_source_keys
+from bt_migrate.outgoing import attachment_paths, keep_source_keys
 from bt_migrate.resources import RowKind
 from bt_migrate.state import FAILED, FOUND
 
@@ -29,7 +29,9 @@ class Delivered:
 
     rows: List[EncodedRow] = field(default_factory=list)
     outcomes: List[Outcome] = field(default_factory=list)
-    not_copied: List[Tuple[str, str, str, str]] = field(default_factory=list)  # (object, row id, key, reason) of attachments
+    not_copied: List[Tuple[str, str, str, str, str]] = field(
+        default_factory=list
+    )  # (object, row id, path, key, reason) of attachments
     refused_comments: List[Tuple[str, str, str]] = field(default_factory=list)  # (object, row id, reason)
     errors: Dict[str, ApiError] = field(default_factory=dict)
 
@@ -62,7 +64,8 @@ class Inserter:
         for key, filename, content in row.spills:
             self.copier.upload(key, filename, "application/json", content)
         failures = self.copier.copy_into([dict(one) for one in row.attachments])
-        done.not_copied += [(row.object_id, row.id, key, reason) for key, reason in failures.items()]
+        places = attachment_paths(row.body, failures, self.dest.org_id) if failures else {}
+        done.not_copied += [(row.object_id, row.id, places.get(key, ""), key, reason) for key, reason in failures.items()]
         body = keep_source_keys(row.body, failures, self.dest.org_id) if failures else row.body
         if row.repairs and len(failures) == len({one["key"] for one in row.attachments}):
             return row  # nothing could be mended

@@ -6,13 +6,20 @@ what was read by the one is written by the one.
 
 from __future__ import annotations
 
+import importlib
 import json
 from typing import Any, Tuple
 
-try:
-    import orjson
-except ImportError:  # an optional extra
-    orjson = None
+
+def _optional(name: str) -> Any:
+    """The module, None where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+orjson = _optional("orjson")
 
 # Digits become 0, what may stand before a number becomes a colon, a minus stays, all else becomes x.
 _KINDS = bytes(48 if one in b"0123456789" else 58 if one in b":,[ \t\r\n" else 45 if one == 45 else 120 for one in range(256))

@@ -23,6 +23,11 @@ def xact_seconds(xact: int) -> int:
     return (xact >> 16) & SECONDS_MASK
 
 
+def xact_at(unix_seconds: int) -> int:
+    """The smallest transaction that the server can take at that second."""
+    return XACT_PREFIX | (unix_seconds & SECONDS_MASK) << 16
+
+
 def key_number(pagination_key: str) -> int:
     """`p` + 20 digits as a number: unix seconds << 32 | counter << 16 | row; ValueError for any other text."""
     if not pagination_key.startswith("p") or not pagination_key[1:].isdigit():

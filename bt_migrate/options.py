@@ -6,12 +6,14 @@ An option means the same in every phase. Keys come from the environment only: a 
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from bt_migrate import __version__
 
 DESCRIPTION_WIDTH = 100
+DASHED = ("--created-after", "--created-before", "--tz")  # their values may begin with a dash
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Option:
     help: str
     metavar: str = ""
     switch: bool = False
+    nargs: str = ""  # of an argument that has no flag: "?" or "+"
 
 
 ENV_FILE = Option("--env-file", "env_file", "read settings from this file (default: .env)", "PATH")
@@ -36,6 +39,9 @@ SELECTION = (
     ),
     Option("--created-after", "created_after", "move only logs and experiments created at or after this date", "DATE"),
     Option("--created-before", "created_before", "move only logs and experiments created before this date", "DATE"),
+    Option("--window", "window", "move only logs and experiments of the last full day or hour: daily or hourly", "UNIT"),
+    Option("--tz", "tz", "time zone of days, hours and dates without one (default: UTC)", "ZONE"),
+    Option("--fill-gaps", "fill_gaps", "begin the window where the ones before it ended, or left a gap", switch=True),
 )
 CONFLICTS = (
     Option(
@@ -53,6 +59,13 @@ CONFLICTS = (
 )
 RUN = (
     Option("--dry-run", "dry_run", "print what would be done and write nothing outside of the run directory", switch=True),
+    Option("--plan-out", "plan_out", "write the plan to this file as JSON; a real run makes its plan first", "PATH"),
+    Option(
+        "--fail-on-loss",
+        "fail_on_loss",
+        "stop before the first write where something cannot be carried: plan first, exit 1",
+        switch=True,
+    ),
     Option("--new-run", "new_run", "start a new run even where an unfinished one could be resumed", switch=True),
     Option(
         "--state-dir",
@@ -60,11 +73,15 @@ RUN = (
         "keep runs in this folder, or work in this run, or this project of a run (default: ./checkpoints)",
         "PATH",
     ),
+    Option("--max-duration", "max_duration", "stop cleanly after this time, such as 90, 30m or 2h (default: none)", "TIME"),
+    Option("--wait-lock", "wait_lock", "wait this long for a run that another process holds (default: 0)", "SECONDS"),
     ENV_FILE,
 )
 LOGGING = (
     Option("--log-level", "log_level", "print DEBUG, INFO, WARNING or ERROR lines (default: INFO)", "LEVEL"),
     Option("--log-format", "log_format", "print lines as text or json (default: text)", "FORMAT"),
+    Option("--quiet", "quiet", "print nothing but errors, and one line where not everything arrived", switch=True),
+    Option("--json", "json", "print every line as one JSON object, the summary too", switch=True),
 )
 TUNING = (
     Option("--batch-size", "batch_size", "ask for and create this many objects at a time (default: 100)", "N"),
@@ -93,13 +110,28 @@ OWN: Dict[str, Sequence[Option]] = {
         FULL,
     ),
     "undo": (
-        Option("", "resume_run_dir", "the run directory, such as checkpoints/20260113_212530", "RUN"),
+        Option("", "resume_run_dir", "the run directory, such as checkpoints/20260113_212530", "RUN", nargs="1"),
         Option("--yes", "yes", "delete; without it the list is printed and nothing is done", switch=True),
         Option("--changed", "changed", "delete also what was changed since the run", switch=True),
     ),
 }  # options that only one program has
-GROUPS = (("selection", SELECTION), ("conflicts", CONFLICTS), ("run", RUN), ("logging", LOGGING), ("tuning", TUNING), ("rows", ROWS))
 GROUPS_OF = {"undo": (("run", (ENV_FILE,)), ("logging", LOGGING), ("tuning", TUNING))}  # of a program that has not all of them
+OPERATING: Dict[str, Sequence[Option]] = {
+    "status": (
+        Option("", "run", "run directory, or folder of runs: its newest (default: ./checkpoints)", "RUN", nargs="?"),
+        Option("--watch", "watch", "show it again every second until the process ends", switch=True),
+        Option("--json", "json", "print one JSON object", switch=True),
+        Option("--lag", "lag", "ask the source how many rows were written since the run took its mark", switch=True),
+        ENV_FILE,
+    ),
+    "control": (
+        Option("", "run", "run directory, or folder of runs: its newest", "RUN", nargs="1"),
+        Option(
+            "", "words", "pause, resume, stop, or: set requests-per-second=5 max-concurrent=3 (off lifts it)", "WORD", nargs="+"
+        ),
+    ),
+}  # programs beside the phases: these options and no others
+GROUPS = (("selection", SELECTION), ("conflicts", CONFLICTS), ("run", RUN), ("logging", LOGGING), ("tuning", TUNING), ("rows", ROWS))
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -110,20 +142,20 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def make_parser(program: str, description: str) -> argparse.ArgumentParser:
-    """The parser of a phase: all options, in groups. `description` is the phase's docstring."""
+    """The parser of a phase: all options, in groups; of a program beside them: its own. `description` is the docstring."""
     parser = argparse.ArgumentParser(
         prog=program, description=description.strip(), formatter_class=_Formatter, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"bt_migrate {__version__}")
-    for title, options in (("this program", OWN.get(program, ())), *GROUPS_OF.get(program, GROUPS)):
-        if not options:
-            continue
-        group = parser.add_argument_group(title)
+    own, shared = OPERATING.get(program, OWN.get(program, ())), GROUPS_OF.get(program, () if program in OPERATING else GROUPS)
+    for title, options in (("this program", own), *shared):
+        group = parser.add_argument_group(title) if options else parser
         for option in options:
-            if option.switch:
+            if option.nargs:
+                nargs = None if option.nargs == "1" else option.nargs
+                group.add_argument(option.field, metavar=option.metavar, nargs=nargs, help=option.help)
+            elif option.switch:
                 group.add_argument(option.flag, dest=option.field, action="store_true", help=option.help)
-            elif not option.flag:
-                group.add_argument(option.field, metavar=option.metavar, help=option.help)
             else:
                 group.add_argument(option.flag, dest=option.field, metavar=option.metavar, help=option.help)
     return parser
@@ -131,4 +163,15 @@ def make_parser(program: str, description: str) -> argparse.ArgumentParser:
 
 def flags_of(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> Dict[str, Any]:
     """field -> text, None for an option that was not given. A wrong option ends the program with exit 2, as argparse does."""
-    return vars(parser.parse_args(argv))
+    return vars(parser.parse_args(_joined(sys.argv[1:] if argv is None else argv)))
+
+
+def _joined(argv: Sequence[str]) -> List[str]:
+    """`--created-after -2d` and `--tz -05:00` as one word: argparse takes a word that begins with a dash for an option."""
+    words: List[str] = []
+    for word in argv:
+        if words and words[-1] in DASHED and word[:1] == "-" and word[1:2].isdigit():
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words

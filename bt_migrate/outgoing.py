@@ -47,12 +47,14 @@ class Notes:
     """
 
     def __init__(self, findings: Iterable[Dict[str, Any]] = ()) -> None:
-        self._notes: Dict[Tuple[str, str, str], Dict[str, Any]] = {}
+        self._notes: Dict[Tuple[str, ...], Dict[str, Any]] = {}
         for one in findings:
-            self._notes[(one["kind"], one.get("path", ""), one.get("detail", ""))] = dict(one)
+            self._notes[(one["kind"], one.get("path", ""), one.get("detail", ""), *(["waited"] if one.get("waited") else []))] = (
+                dict(one)
+            )
 
     def add(self, kind: str, row_id: str, path: str = "", detail: str = "", ref: str = "", count: int = 1) -> None:
-        where = (kind, _POSITION.sub("[]", path), detail)
+        where: Tuple[str, ...] = (kind, _POSITION.sub("[]", path), detail)
         if where not in self._notes:
             if len(self._notes) >= MAX_KINDS_OF_NOTES:
                 where = (kind, "", "and other places")
@@ -108,9 +110,10 @@ class Outgoing:
             deferred = self._rewrite(out, notes)
             body = write(out)
             if self._names_source(body):  # still: in what a user wrote
-                notes.add("source_id_in_text", row["id"])
+                for name in _fields_that(out, write, self._names_source):
+                    notes.add("source_id_in_text", row["id"], name)
         if b"_attachment" in body:
-            attachments = self._attachments(out, body, notes)
+            attachments = self._attachments(out, body, write, notes)
             body = write(out)
         if len(body) > self._max_row_bytes:
             spills, body = self._spill(out, object_id, body, write, notes)
@@ -160,15 +163,16 @@ class Outgoing:
                     remove(guess, path)
             yield guess
 
-    def _attachments(self, out: Dict[str, Any], body: bytes, notes: Notes) -> List[Dict[str, Any]]:
+    def _attachments(self, out: Dict[str, Any], body: bytes, write: Callable[[Any], bytes], notes: Notes) -> List[Dict[str, Any]]:
         """Put the destination's keys in; gives back the references as they were."""
         if b"external_attachment" in body:
-            notes.add("external_attachment", out["id"])
+            for name in _fields_that(out, write, lambda text: b"external_attachment" in text):
+                notes.add("external_attachment", out["id"], name)
         originals = []
         for path in attachment_places(out):
             reference = value_at(out, path)
             if not self._copies_attachments:
-                notes.add("attachment_left", out["id"])
+                notes.add("attachment_left", out["id"], dotted(path))
                 continue
             originals.append(dict(reference))
             reference["key"] = dest_key(self._catalog.dest.org_id, reference["key"])
@@ -199,11 +203,23 @@ class Outgoing:
         return spills, write(out)
 
 
+def _fields_that(out: Dict[str, Any], write: Callable[[Any], bytes], hold: Callable[[bytes], bool]) -> List[str]:
+    """The fields of a row whose text holds it."""
+    return [name for name, value in out.items() if hold(write(value))]
+
+
 def note_unresolved(notes: Notes, catalog: Catalog, row_id: str, path: str, targets: Tuple[str, ...], ref: str) -> None:
     """A reference of a row that was left out for good: a failure unless the API cannot carry its target by nature."""
     reason = catalog.cannot_come(targets, ref)
     kind = "user_without_counterpart" if targets == ("users",) else "reference_to_unmovable" if reason else "unresolved_reference"
     notes.add(kind, row_id, path, reason or f"no {' or '.join(targets) or 'known kind'} of that id in the destination", ref)
+
+
+def attachment_paths(body: bytes, keys: Iterable[str], dest_org_id: str) -> Dict[str, str]:
+    """Source key -> where the encoded row refers to it."""
+    value, wanted = json.loads(body), {dest_key(dest_org_id, key): key for key in keys}
+    found = [(value_at(value, path)["key"], dotted(path)) for path in attachment_places(value)]
+    return {wanted[key]: path for key, path in found if key in wanted}
 
 
 def keep_source_keys(body: bytes, failed_keys: Iterable[str], dest_org_id: str) -> bytes:

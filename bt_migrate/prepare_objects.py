@@ -64,11 +64,7 @@ def prepare(catalog: Catalog, resource: Resource, item: Item) -> Prepared:
     findings = list(_rewriting_findings(catalog, resource, item, rewritten, deferred))
     body = {name: value for name, value in rewritten.value.items() if value is not None}
     if resource is EXPERIMENTS and body.pop("public", None):
-        findings.append(
-            object_finding(
-                resource, item, "made_private", path="public", next="make the experiment public by hand if it should be"
-            )
-        )
+        findings.append(object_finding(resource, item, "made_private", path="public"))
     for path in (path for pattern in resource.project_names for path in paths_matching(body, pattern)):
         name = value_at(body, path)
         set_at(body, path, catalog.settings.rename_projects.get(name, name) if isinstance(name, str) else name)
@@ -92,9 +88,7 @@ def _rewriting_findings(
     for path in rewritten.pins:
         yield object_finding(resource, item, "version_pin_removed", path=path, detail="it named a transaction of the source")
     for path, found in rewritten.free_text:
-        yield object_finding(
-            resource, item, "source_id_in_text", path=path, ref=found, next="look whether the text needs the new id"
-        )
+        yield object_finding(resource, item, "source_id_in_text", path=path, ref=found)
     for one in rewritten.unresolved:
         if one not in deferred:
             yield unresolved_finding(catalog, resource, item, one)
@@ -105,9 +99,7 @@ def unresolved_finding(catalog: Catalog, resource: Resource, item: Item, one: Un
     reason = catalog.cannot_come(one.to, one.id)
     kind = "user_without_counterpart" if one.to == ("users",) else "reference_to_unmovable" if reason else "unresolved_reference"
     detail = reason or f"no {' or '.join(one.to) or 'known kind'} of that id could be found in the destination"
-    return object_finding(
-        resource, item, kind, path=one.path, ref=one.id, detail=detail, next="add the reference by hand once its target is there"
-    )
+    return object_finding(resource, item, kind, path=one.path, ref=one.id, detail=detail)
 
 
 def not_placeable(resource: Resource, source: dict, body: Dict[str, Any]) -> str:

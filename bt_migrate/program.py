@@ -8,29 +8,61 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import json
 import logging
-import signal
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.api import Api
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import Catalog, connect
-from bt_migrate.errors import EXIT_INTERRUPTED, EXIT_OK, MigrationError, StateError, UsageError
+from bt_migrate.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    Interrupted,
+    LockedError,
+    LossError,
+    MigrationError,
+    StateError,
+    UsageError,
+)
+from bt_migrate.findings import finding
+from bt_migrate.history import missed, record_window, taken_twice
+from bt_migrate.lag import lag_text, mark_seconds, measure_lag
+from bt_migrate.operating import Ending, Operator, asked_to_end
 from bt_migrate.options import flags_of, make_parser
+from bt_migrate.plan import build_plan, losses_text
 from bt_migrate.progress import start_logging
-from bt_migrate.report import SUMMARY_FILE, build_report, exit_code_of, short_text, status_of, write_report
-from bt_migrate.runs import RunDirectory, end_killed_session, find_run
+from bt_migrate.report import (
+    SUMMARY_FILE,
+    build_report,
+    exit_code_of,
+    short_text,
+    status_of,
+    summary_line,
+    summary_record,
+    write_report,
+)
+from bt_migrate.row_plan import estimate, rows_per_object
+from bt_migrate.runs import RunDirectory, create_run, end_killed_session, find_run, left_behind, state_root, window_of
 from bt_migrate.settings import Settings, load_settings
-from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now
+from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now, write_json
+from bt_migrate.windows import iso
 from bt_migrate.work import Work, finish_waiting, incomplete_streams, refuse_conflicts, tell_waiting
 
 log = logging.getLogger("bt_migrate")
 
 Step = Tuple[str, Callable[[Work], None]]  # the phase's name and what it does
+Found = Tuple[RunDirectory, Settings, bool]  # a run to work in, with its own window, and whether another one follows
+
+ROWS_OF_PHASE = {"migrate-datasets": "datasets", "migrate-experiments": "experiments", "migrate-logs": "logs"}
+KINDS_WITH_WINDOW = ("experiments", "logs")
+LOCK_POLL_S = 0.5
 
 
 # Pages are hundreds of thousands of values without cycles: looking through them again and again is a sixth of the CPU time.
@@ -47,11 +79,9 @@ def run_program(
 ) -> int:
     """Run the steps as one program; gives back its exit code."""
 
-    def act(settings: Settings, stop: threading.Event) -> int:
-        source, dest = connected(settings, stop)
-        run, settings = find_run(settings, identity_of(settings, source, dest), command)
-        with run:
-            return _in_run(command, settings, source, dest, run, steps, stop)
+    def act(settings: Settings, ending: Ending) -> int:
+        source, dest = connected(settings, ending.event)
+        return _run_all(command, settings, source, dest, steps, ending)
 
     return in_program(argv, command, description, act, environ)
 
@@ -60,7 +90,7 @@ def in_program(
     argv: Optional[Sequence[str]],
     command: str,
     description: str,
-    act: Callable[[Settings, threading.Event], int],
+    act: Callable[[Settings, Ending], int],
     environ: Optional[Mapping[str, str]] = None,
 ) -> int:
     """Options, settings, logging and signals around `act`, which gives the exit code. Every error ends as one line on stderr.
@@ -72,14 +102,14 @@ def in_program(
     try:
         settings = load_settings(flags, environ)
     except MigrationError as error:
-        return _told(error)
+        return _told(error, in_json=bool(flags.get("json")))
     start_logging(settings.log_level, settings.log_format, (settings.source_api_key, settings.dest_api_key))
-    stop = threading.Event()
+    ending = Ending()
     try:
-        with _signals(stop):
-            return act(settings, stop)
+        with asked_to_end(ending, settings.max_duration, in_json=settings.json):
+            return act(settings, ending)
     except MigrationError as error:
-        return _told(error)
+        return _told(error, in_json=settings.json)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
@@ -93,8 +123,9 @@ def _suit_to_rows() -> None:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
-def _told(error: MigrationError) -> int:
-    print(f"bt_migrate: {error}", file=sys.stderr)
+def _told(error: MigrationError, *, in_json: bool) -> int:
+    line = {"level": "error", "event": "ended", "message": str(error), "exit_code": error.exit_code}
+    print(json.dumps(line) if in_json else f"bt_migrate: {error}", file=sys.stderr)
     return error.exit_code
 
 
@@ -137,47 +168,133 @@ def identity_of(settings: Settings, source: Api, dest: Api) -> Dict[str, Any]:
             "created_before": settings.created_before,
             **({"rename_projects": dict(settings.rename_projects)} if settings.rename_projects else {}),
         },
+        "relative_window": settings.relative_window,
         "dry_run": settings.dry_run,
     }
 
 
+def _run_all(command: str, settings: Settings, source: Api, dest: Api, steps: Sequence[Step], ending: Ending) -> int:
+    """What an earlier start left of its window first, then what is asked for now. The worse exit code counts."""
+    kinds = _windowed_kinds(settings, steps)
+
+    def left_or_new() -> Found:
+        left = left_behind(settings, identity_of(settings, source, dest), command)
+        if left is None:
+            return new()
+        its = replace(settings, **window_of(left))
+        # the same night, begun earlier to fill a gap, is all that was asked for
+        return left, its, its.created_before is None or its.created_before != settings.created_before
+
+    def new() -> Found:
+        wanted = _without_gaps(settings, identity_of(settings, source, dest), kinds) if settings.fill_gaps else settings
+        return (*find_run(wanted, identity_of(wanted, source, dest), command), False)
+
+    codes: List[int] = []
+    find, follows = left_or_new, True
+    while follows and not ending.event.is_set():
+        with _held(find, settings.wait_lock, ending.event) as (run, its, follows):
+            if its.created_after or its.created_before:
+                _tell_window(run, its, identity_of(its, source, dest), kinds)
+            if not its.dry_run and (its.plan_out or its.fail_on_loss):
+                _plan_first(command, its, source, dest, run, steps, ending)
+            codes.append(_in_run(command, its, source, dest, run, steps, ending))
+        find = new
+    if follows:
+        log.info("%s: what was asked for has not begun; the same command goes on", ending.reason, extra={"event": "stopped"})
+        codes.append(ending.code)
+    return max(codes)
+
+
 @contextlib.contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM asks for a clean end; the second one takes the program down at once."""
+def _held(find: Callable[[], Found], wait_s: float, stop: threading.Event) -> Iterator[Found]:
+    """The run that is to be worked in, locked. Whoever held it may have finished it, so it is looked for anew after a wait."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        found = find()
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(found[0])
+            except LockedError as error:
+                if time.monotonic() >= deadline or stop.wait(LOCK_POLL_S):
+                    raise
+                log.debug("waiting: %s", error)
+                continue
+            yield found
+            return
 
-    def ask(number: int, _: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        print("bt_migrate: finishing what is in flight (once more to stop at once) …", file=sys.stderr)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+# -- windows
+
+
+def _windowed_kinds(settings: Settings, steps: Sequence[Step]) -> List[str]:
+    kinds = [ROWS_OF_PHASE[name] for name, _ in steps if name in ROWS_OF_PHASE]
+    return [kind for kind in kinds if kind in KINDS_WITH_WINDOW and settings.selects(kind)]
+
+
+def _without_gaps(settings: Settings, identity: Mapping[str, Any], kinds: Sequence[str]) -> Settings:
+    """The window widened to where the first gap before it begins."""
+    begins = [begin for gaps in missed(state_root(settings), identity, kinds).values() for begin, _ in gaps]
+    if not begins:
+        return settings
+    log.info("the window begins at %s, to take what was missed", iso(min(begins)), extra={"event": "gap_filled"})
+    return replace(settings, created_after=iso(min(begins)))
+
+
+def _tell_window(run: RunDirectory, settings: Settings, identity: Mapping[str, Any], kinds: Sequence[str]) -> None:
+    """The window; what no window took before it, as findings of the run; and at its first start what it takes again."""
+    log.info(
+        "window: %s to %s", settings.created_after or "the beginning", settings.created_before or "now", extra={"event": "window"}
+    )
+    root = run.path.parent
+    run.data["window_gaps"] = []
+    for kind, stretches in missed(root, identity, kinds).items():
+        for begin, end in stretches:
+            text = f"{iso(begin)} to {iso(end)}"
+            log.error("gap: no window took %s created from %s; --fill-gaps takes them", kind, text, extra={"event": "gap"})
+            facts = {"resource": kind, "name": "date window", "detail": text, "next": "run the same command with --fill-gaps"}
+            run.data["window_gaps"].append(finding("window_gap", **facts))
+    if not run.data["sessions"]:
+        for kind, stretches in taken_twice(root, identity, kinds).items():
+            for begin, end in stretches:
+                log.info(
+                    "overlap: %s created from %s to %s were taken before", kind, iso(begin), iso(end), extra={"event": "overlap"}
+                )
+
+
+# -- one run
 
 
 def _in_run(
-    command: str, settings: Settings, source: Api, dest: Api, run: RunDirectory, steps: Sequence[Step], stop: threading.Event
+    command: str, settings: Settings, source: Api, dest: Api, run: RunDirectory, steps: Sequence[Step], ending: Ending
 ) -> int:
     """Do the steps that this run has not done; write the report whatever happens."""
     started = time.monotonic()
     end_killed_session(run, dest.server_seconds() - time.time())
     session: Dict[str, Any] = {"started": now(), "command": command}
     run.data["sessions"].append(session)
+    run.data.setdefault("source_time", int(source.server_seconds()))
     run.save()
     word = "resuming" if len(run.data["sessions"]) > 1 else "starting"
     sides = f"{source.display_name} -> {dest.display_name}"
     log.info("%s run %s: %s", word, run.path, sides, extra={"event": "run", "run": str(run.path)})
     code: Optional[int] = None
+    status = ""
     try:
-        copied = CopiedAttachments(run.path / "attachments.sqlite3")
-        copier = AttachmentCopier(source, dest, copied, settings.attachment_max_bytes)
-        work = Work(settings, Catalog(source, dest, run, settings), run, copier, stop)
-        _do_steps(work, steps, whole=run.data["selection"] == identity_of(settings, source, dest)["selection"])
-        code = EXIT_OK
+        with Operator(run, (source, dest), ending, command):
+            copied = CopiedAttachments(run.path / "attachments.sqlite3")
+            copier = AttachmentCopier(source, dest, copied, settings.attachment_max_bytes)
+            work = Work(settings, Catalog(source, dest, run, settings), run, copier, ending.event)
+            _do_steps(work, steps, whole=run.data["selection"] == identity_of(settings, source, dest)["selection"])
+            if settings.dry_run:
+                run.data["estimate"] = estimate(work.catalog, run.data.get("row_plans", {}))
+            code = EXIT_OK
+    except Interrupted as error:
+        session["error"] = ending.reason or str(error)
+        code = ending.code if ending.event.is_set() else error.exit_code
+        if code == EXIT_INTERRUPTED:
+            raise
+        status = "stopped"
+        log.info("%s; the same command goes on", ending.reason, extra={"event": "stopped"})
     except MigrationError as error:
         session["error"] = str(error)
         code = error.exit_code
@@ -185,26 +302,59 @@ def _in_run(
     finally:
         session.update(ended=now(), wrote_until=dest.last_write_s, seconds=round(time.monotonic() - started, 3))
         try:
-            code = _tell(run, code)
+            code = _tell(run, settings, code, status)
         except StateError:  # on a full disk nor the report can be written: what failed first is told
             if code == EXIT_OK:
                 raise
+    if settings.dry_run and not status:
+        _hand_over_plan(settings, run)
     return code
 
 
-def _tell(run: RunDirectory, code: Optional[int]) -> int:
+def _plan_first(
+    command: str, settings: Settings, source: Api, dest: Api, run: RunDirectory, steps: Sequence[Step], ending: Ending
+) -> None:
+    """A dry run of its own beside the run, before its first write. Raises LossError where the plan forbids to go on."""
+    dry = replace(settings, dry_run=True)
+    with create_run(run.path.parent, identity_of(dry, source, dest), command) as planned:
+        _in_run(command, dry, source, dest, planned, steps, ending)
+    source.check()  # a plan that was stopped allows nothing
+
+
+def _hand_over_plan(settings: Settings, run: RunDirectory) -> None:
+    """Write the plan where that was asked for. Raises LossError where it leaves something behind and that is forbidden."""
+    plan = build_plan(run)
+    if settings.plan_out:
+        write_json(Path(settings.plan_out).absolute(), plan)
+        print(f"Plan: {settings.plan_out}")
+    if settings.fail_on_loss and plan["losses"]:
+        raise LossError(
+            f"nothing was written (--fail-on-loss): {losses_text(plan['losses'])}; all are in {run.path / SUMMARY_FILE}"
+        )
+
+
+def _tell(run: RunDirectory, settings: Settings, code: Optional[int], status: str) -> int:
     """Write and print the report; gives back the exit code, which is 1 where a run came to its end without everything having
     arrived.
     """
-    report = build_report(run, status_of(code))
-    if code == EXIT_OK:
+    report = build_report(run, status or status_of(code))
+    if code == EXIT_OK and not status:
         code = exit_code_of(report)
         report = build_report(run, status_of(code))
-    run.data["wrote"] = bool({CREATED, UPDATED} & {*report["totals"]["objects"], *report["totals"]["rows"]})
+    run.data["wrote"] = not run.data["dry_run"] and bool(
+        {CREATED, UPDATED} & {*report["totals"]["objects"], *report["totals"]["rows"]}
+    )
     run.save()
     write_report(run, report)
-    print(short_text(report))
-    print(f"Report: {run.path / SUMMARY_FILE}")
+    if settings.quiet and code == EXIT_OK:
+        return EXIT_OK
+    if settings.json:
+        print(json.dumps({**summary_record(report), "exit_code": code}))
+    elif settings.quiet:
+        print(summary_line(report))
+    else:
+        print(short_text(report))
+        print(f"Report: {run.path / SUMMARY_FILE}")
     return code or EXIT_OK
 
 
@@ -221,10 +371,30 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
             continue
         work.catalog.dest.check()
         log.info("phase %d of %d: %s", number, len(steps), name, extra={"event": "phase", "phase": name})
+        work.run.meter.phase, work.run.meter.phase_number = name, (number, len(steps))
+        kind = ROWS_OF_PHASE.get(name, "")
+        if kind == "logs":
+            _count_logs(work)
         phase(work)
         finish_waiting(work)
         if whole and not incomplete_streams(work.run):
+            if kind in KINDS_WITH_WINDOW and work.settings.selects(kind) and not work.settings.dry_run:
+                record_window(work.run.path.parent, work.run.data, work.run.path.name, kind)
             work.run.mark_phase_done(name)
     tell_waiting(work, final=len(steps) > 1)
     if len(steps) > 1 and all(work.run.phase_done(name) for name, _ in steps):
         work.run.data["finished"] = True
+    if work.settings.relative_window and not work.settings.dry_run:  # of a sync; a copy of everything is verified
+        fresh = Catalog(work.catalog.source, work.catalog.dest, work.run, work.settings)
+        kinds = [ROWS_OF_PHASE[name] for name, _ in steps if name in ROWS_OF_PHASE]
+        lag = work.run.data["lag"] = measure_lag(fresh, mark_seconds(work.run.data), kinds)
+        log.info("lag: %s", lag_text(lag), extra={"event": "lag", **lag})
+
+
+def _count_logs(work: Work) -> None:
+    """How many rows there are per project log, for who asks how far it is. Where validation did not run, many experiments and
+    datasets would cost more queries than reading them.
+    """
+    if "validation" not in work.run.data and work.settings.selects("logs") and not work.settings.dry_run:
+        work.run.data["streams"] = {"logs": rows_per_object(work.catalog, "logs")}
+        work.run.save()

@@ -18,6 +18,7 @@ from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, StateError
 from bt_migrate.findings import FAILURE, KINDS, finding
 from bt_migrate.outgoing import stream_findings
 from bt_migrate.resources import SELECTABLE
+from bt_migrate.row_plan import estimate_text
 from bt_migrate.runs import RunDirectory
 from bt_migrate.state import DIFFERS, FAILED, OUTCOMES, ObjectStates, StreamState, write_json
 
@@ -35,6 +36,10 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
     streams = run.all_streams()
     findings = [record for one in objects for records in one.findings.values() for record in records]
     findings += [record for one in streams for record in _findings_of_stream(one)]
+    findings += run.data.get("validation", {}).get("findings", [])
+    row_plans = list(run.data.get("row_plans", {}).values()) if run.data["dry_run"] else []
+    findings += [record for plan in row_plans for record in plan["findings"]]  # of the first rows
+    findings += run.data.get("window_gaps", [])
     seconds = round(sum(session.get("seconds", 0) for session in run.data["sessions"]), 3)
     rows = sum(one.counts["fetched"] for one in streams)
     size = sum(one.counts["bytes"] for one in streams)
@@ -54,7 +59,8 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
         "phases_done": data["phases_done"],
         "objects": [_object_counts(one) for one in objects],
         "rows": [_row_counts(one) for one in streams],
-        "planned_rows": data.get("planned_rows", {}),
+        "planned_streams": [one for plan in row_plans for one in plan["streams"]],
+        "estimate": data.get("estimate"),
         "totals": {
             "objects": _sum(_object_counts(one)["outcomes"] for one in objects),
             "rows": {**_sum(_row_counts(one)["outcomes"] for one in streams), "fetched": rows, "bytes": size},
@@ -62,6 +68,7 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
             "bytes_per_second": round(size / seconds) if seconds else 0,
         },
         "verification": data.get("verification"),
+        "lag": data.get("lag"),
         "problems": [record for one in objects for record in _problems(one)],
         "findings": findings,
         "findings_by_kind": dict(Counter(record["kind"] for record in findings)),
@@ -100,7 +107,7 @@ def _findings_of_stream(one: StreamState) -> List[Dict[str, Any]]:
             "name": one.header["name"],
             "project": one.header["project"],
         }
-        records.append(finding("stream_failed", **facts, detail=one.error, next="mend the cause and run the same command again"))
+        records.append(finding("stream_failed", **facts, detail=one.error))
     return records
 
 
@@ -134,7 +141,7 @@ def next_commands(run: RunDirectory, status: str) -> List[str]:
     if run.data["dry_run"]:
         return [f"bin/{command}  # the same without --dry-run"]
     again = f"bin/{command} --state-dir {_quoted(run.path)}"
-    if status in ("interrupted", "failed"):
+    if status in ("interrupted", "failed", "stopped"):
         return [f"{again}  # goes on where it stopped"]
     if status == "incomplete":
         return [f"bin/{command}  # once the causes are mended: what is there is found, what failed is tried again"]
@@ -149,7 +156,7 @@ def summary_text(report: Dict[str, Any]) -> str:
     """The report for a person."""
     source, dest = report["source"], report["destination"]
     lines = [
-        f"{'Dry run' if report['dry_run'] else 'Migration'} {report['status']}: {source['org_name']} -> {dest['org_name']}",
+        f"{_headline(report)}: {source['org_name']} -> {dest['org_name']}",
         f"  from {source['url']} to {dest['url']}",
         f"  run {report['run_directory']}, {report['duration_seconds']:.1f} s",
         "",
@@ -172,11 +179,14 @@ def summary_text(report: Dict[str, Any]) -> str:
         lines += [
             f"  {totals['rows']['fetched']:,} rows, {totals['rows']['bytes']:,} bytes, {totals['rows_per_second']:,} rows/s"
         ]
-    for project, kinds in report["planned_rows"].items():
-        lines += [
-            f"  rows planned in {_shown(project)}: "
-            + ", ".join(f"{k} {'unknown' if n is None else format(n, ',')}" for k, n in kinds.items())
+    if report["planned_streams"]:
+        table = [
+            [stream["kind"], _shown(one["project"]), _shown(one["name"]), *map(_number, (one["rows"], one["rows_there"], one["bytes"]))]
+            for stream in report["planned_streams"]
+            for one in stream["objects"]
         ]
+        lines += ["", "Rows planned", *_table(["rows of", "project", "object", "rows", "there", "bytes (est.)"], table)]
+        lines += [f"  {estimate_text(report['estimate'])}"] if report["estimate"] else []
     lines += _skips(report) + _problem_lines(report) + _finding_lines(report)
     if report["verification"]:
         lines += ["", f"Verification: {report['verification']['text']}"]
@@ -189,19 +199,40 @@ def short_text(report: Dict[str, Any]) -> str:
     """The report on one screen: counts per resource, problems, findings by kind."""
     source, dest = report["source"], report["destination"]
     lines = [
-        f"{'Dry run' if report['dry_run'] else 'Migration'} {report['status']}: {source['org_name']} -> {dest['org_name']}, "
-        f"{report['duration_seconds']:.1f} s",
+        f"{_headline(report)}: {source['org_name']} -> {dest['org_name']}, {report['duration_seconds']:.1f} s",
         *_table(["objects", "listed", "outcomes"], _by_name(report["objects"], "resource", "listed")),
     ]
     if report["rows"]:
         lines += _table(["rows", "read", "outcomes"], _by_name(report["rows"], "kind", "fetched"))
+    if report["planned_streams"] and report["estimate"]:
+        lines.append(f"Estimate: {estimate_text(report['estimate'])}")
     lines += _problem_lines(report)[:SHOWN_PER_KIND]
     kinds = Counter({kind: sum(one.get("count", 1) for one in report["findings"] if one["kind"] == kind) for kind in KINDS})
-    lines += [f"{KINDS[kind][0].capitalize()}: {KINDS[kind][1]} ({count:,})" for kind, count in kinds.items() if count]
+    lines += [f"{KINDS[kind].severity.capitalize()}: {KINDS[kind].about} ({count:,})" for kind, count in kinds.items() if count]
     if report["verification"]:
         lines.append(f"Verification: {report['verification']['text']}")
     lines += [f"Next: {command}" for command in report["next_commands"]]
     return "\n".join(lines)
+
+
+def _headline(report: Dict[str, Any]) -> str:
+    more = ", more to do" if report["status"] == "stopped" else ""
+    return f"{'Dry run' if report['dry_run'] else 'Migration'} {report['status']}{more}"
+
+
+def summary_line(report: Dict[str, Any]) -> str:
+    """The report in one line, for cron."""
+    totals = {name: {one: n for one, n in report["totals"][name].items() if one in OUTCOMES} for name in ("objects", "rows")}
+    words = "; ".join(f"{name} {_counts(counts) or 'none'}" for name, counts in totals.items())
+    sides = f"{report['source']['org_name']} -> {report['destination']['org_name']}"
+    place = f"{report['run_directory']}/{SUMMARY_FILE}"
+    return f"{_headline(report)}: {sides}, {report['duration_seconds']:.1f} s; {words}; see {place}"
+
+
+def summary_record(report: Dict[str, Any]) -> Dict[str, Any]:
+    """The same for a script."""
+    names = ("status", "run_directory", "duration_seconds", "totals", "findings_by_kind", "lag", "next_commands")
+    return {"event": "summary", "more_to_do": report["status"] == "stopped", **{name: report[name] for name in names}}
 
 
 def _by_name(entries: List[Dict[str, Any]], name: str, count: str) -> List[List[str]]:
@@ -213,6 +244,10 @@ def _by_name(entries: List[Dict[str, Any]], name: str, count: str) -> List[List[
             [one, f"{sum(entry[count] for entry in ours):,}", _counts(_sum(entry["outcomes"] for entry in ours)) or "none"]
         )
     return rows
+
+
+def _number(count: Optional[int]) -> str:
+    return "?" if count is None else f"{count:,}"
 
 
 def _row_words(one: Dict[str, Any]) -> str:
@@ -255,7 +290,7 @@ def _problem_lines(report: Dict[str, Any]) -> List[str]:
 
 def _finding_lines(report: Dict[str, Any]) -> List[str]:
     lines: List[str] = []
-    for kind, (severity, sentence) in KINDS.items():
+    for kind, (severity, sentence, *_) in KINDS.items():
         found = [one for one in report["findings"] if one["kind"] == kind]
         if found:
             lines += ["", f"{severity.capitalize()}: {sentence} ({sum(one.get('count', 1) for one in found):,})"]
@@ -279,7 +314,8 @@ def _finding_line(one: Dict[str, Any]) -> str:
     parts = [f"{one['resource']} {_shown(str(one.get('name', '')))!r}{where}"]
     parts += [str(one[name]) for name in ("path", "detail", "ref") if one.get(name)]
     if one.get("count"):
-        parts.append(f"{one['count']:,} rows, first {_shown(str(one.get('row')))}")
+        sampled = f" of the first {one['sampled']:,}" if one.get("sampled") else ""
+        parts.append(f"{one['count']:,} rows{sampled}, first {_shown(str(one.get('row')))}")
     return ": ".join(parts) + (f" -> {one['next']}" if one.get("next") else "")
 
 

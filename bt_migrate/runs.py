@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from bt_migrate.errors import LockedError, StateError, UsageError
+from bt_migrate.meter import Meter
 from bt_migrate.settings import Settings
 from bt_migrate.state import FORMAT, ObjectStates, StreamState, make_private, now, read_json, write_json
 
@@ -25,6 +26,8 @@ log = logging.getLogger("bt_migrate.state")
 
 RUN_FILE = "run.json"
 LOCK_FILE = "run.lock"
+STATUS_FILE = "status.json"  # what the running process tells of itself
+CONTROL_FILE = "control"  # what it is asked to do
 ORGANIZATION_FOLDER = "organization"
 MAX_FOLDER_BYTES = 80
 KILLED_SLACK_S = 300  # a process that was killed may have had requests on their way
@@ -34,7 +37,7 @@ RESERVED_FOLDERS = frozenset(
 
 RUN_FILES = frozenset(
     (RUN_FILE, LOCK_FILE, "attachments.sqlite3", "attachments.sqlite3-wal", "attachments.sqlite3-shm", "findings.jsonl",
-     "migration_report.json", "migration_summary.txt", f"{RUN_FILE}.tmp")
+     "migration_report.json", "migration_summary.txt", STATUS_FILE, CONTROL_FILE, f"{RUN_FILE}.tmp")
 )  # fmt: skip  # beside which the folders of projects lie
 
 
@@ -64,6 +67,7 @@ class RunDirectory:
         self.path = path
         self.kept = kept
         self.data: Dict[str, Any] = read_json(path / RUN_FILE)
+        self.meter = Meter()
         self._objects: Dict[Path, ObjectStates] = {}
         self._streams: Dict[Path, Tuple[Tuple[int, int], StreamState]] = {}  # with the file's version, to read it once
         self._lock = threading.RLock()
@@ -173,6 +177,9 @@ def find_run(settings: Settings, identity: Mapping[str, Any], command: str) -> T
         if project is not None:
             settings = _only_project(settings, run, project)
             identity = {**identity, "selection": {**identity["selection"], "projects": list(settings.projects)}}
+        if _keeps_window(run, settings, identity["selection"]):
+            settings = replace(settings, **window_of(run))
+            identity = {**identity, "selection": {**identity["selection"], **window_of(run)}}
         refuse_disagreement(run, identity)
         return run, settings
     root = Path(settings.state_dir)
@@ -181,6 +188,41 @@ def find_run(settings: Settings, identity: Mapping[str, Any], command: str) -> T
         if newest is not None and _resumable(newest, identity, command):
             return newest, settings
     return create_run(root, identity, command), settings
+
+
+def left_behind(settings: Settings, identity: Mapping[str, Any], command: str) -> Optional[RunDirectory]:
+    """The last run of this relative window and selection, if an earlier start left it unfinished with what the window meant then:
+    cron finishes the night that was killed before that of today.
+    """
+    if not settings.relative_window or settings.new_run or _named_run(settings)[0] is not None:
+        return None
+    for run in readable_runs_in(Path(settings.state_dir)):
+        as_then = {**identity, "selection": {**identity["selection"], **window_of(run)}}
+        same_words = run.data.get("relative_window") == settings.relative_window
+        if same_words and run.same_pair(identity) and run.data["selection"] == as_then["selection"]:
+            left = as_then["selection"] != identity["selection"] and _resumable(run, as_then, command)
+            return run if left else None
+    return None
+
+
+def window_of(run: RunDirectory) -> Dict[str, Any]:
+    """The absolute bounds that a run was made with, as settings."""
+    return {name: run.data["selection"][name] for name in ("created_after", "created_before")}
+
+
+def state_root(settings: Settings) -> Path:
+    """The folder of runs, also where a run or a project in it is named."""
+    named = _named_run(settings)[0]
+    return named.parent if named else Path(settings.state_dir)
+
+
+def run_at(path: Path) -> Path:
+    """The run directory that a path names: a run, a project in one, or a folder of runs, whose newest it is. Raises UsageError."""
+    named = next((one for one in (path, path.absolute().parent) if (one / RUN_FILE).is_file()), None)
+    newest = _run_paths(path)
+    if named is None and not newest:
+        raise UsageError(f"{path}: there is no run")
+    return named or newest[0]
 
 
 def runs_in(root: Path) -> Iterator[RunDirectory]:
@@ -236,6 +278,12 @@ def _named_run(settings: Settings) -> Tuple[Optional[Path], Optional[str]]:
     if settings.resume_run_dir:
         raise UsageError(f"MIGRATION_RESUME_RUN_DIR: {settings.resume_run_dir} is no run directory (it has no {RUN_FILE})")
     return None, None
+
+
+def _keeps_window(run: RunDirectory, settings: Settings, selection: Mapping[str, Any]) -> bool:
+    """A named run goes on with its own window where none is asked for, or the same relative words."""
+    asked = selection["created_after"] or selection["created_before"]
+    return not asked or bool(settings.relative_window and settings.relative_window == run.data.get("relative_window"))
 
 
 def _only_project(settings: Settings, run: RunDirectory, folder: str) -> Settings:

@@ -9,6 +9,7 @@ import csv
 import os
 import re
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from dotenv import dotenv_values
 
 from bt_migrate.errors import UsageError
 from bt_migrate.resources import OBJECT_RESOURCES, ROW_KINDS, SELECTABLE
-from bt_migrate.windows import instant, window_bound
+from bt_migrate.windows import UNITS, instant, is_relative, last_full, window_bound
 
 DEFAULT_URL = "https://api.braintrust.dev"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -117,8 +118,46 @@ def _resources(name: str, text: str) -> Tuple[str, ...]:
     return tuple(one for one in SELECTABLE if one in asked)
 
 
-def _after(name: str, text: str) -> Optional[str]:
-    return window_bound(name, text)
+def _duration(name: str, text: str) -> float:
+    """Seconds; `90`, `90s`, `30m` or `2h`."""
+    match = re.match(r"(\d+(?:\.\d+)?)([smhd]?)$", text.strip(), re.ASCII)
+    if not match:
+        raise UsageError(f"{name}: {text[:40]!r} is no duration such as 90, 30m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _unit(name: str, text: str) -> str:
+    if text and text not in UNITS:
+        raise UsageError(f"{name}: {text[:40]!r} is none of {', '.join(UNITS)}")
+    return text
+
+
+def zone_of(name: str, text: str) -> tzinfo:
+    """`UTC`, a fixed offset such as `+01:00`, or a name such as `Europe/Berlin`."""
+    if text.upper() in ("UTC", "Z"):
+        return timezone.utc
+    offset = re.match(r"([+-])(\d{2}):?(\d{2})$", text, re.ASCII)
+    if offset and int(offset[2]) < 24 and int(offset[3]) < 60:
+        minutes = int(offset[2]) * 60 + int(offset[3])
+        return timezone(timedelta(minutes=-minutes if offset[1] == "-" else minutes))
+    try:
+        from zoneinfo import ZoneInfo
+    except ImportError:
+        raise UsageError(
+            f"{name}: names of time zones need Python 3.9 or later; use UTC or a fixed offset such as +01:00"
+        ) from None
+    try:
+        return ZoneInfo(text)
+    except (KeyError, ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError; a folder of zones is an OSError
+        raise UsageError(
+            f"{name}: {text[:60]!r} is no time zone that this machine knows; use a name such as Europe/Berlin "
+            "(needs the system's tzdata), UTC, or a fixed offset such as +01:00"
+        ) from None
+
+
+def _zone(name: str, text: str) -> str:
+    zone_of(name, text)
+    return text
 
 
 def _policies(name: str, text: str) -> Dict[str, str]:
@@ -191,8 +230,12 @@ TABLE: Tuple[Setting, ...] = (
     Setting("preserve_order", "MIGRATION_PRESERVE_ORDER", "false", _switch, "insert one batch after the other, in the source's order"),
     Setting("on_conflict", "MIGRATION_ON_CONFLICT", KEEP, _policies, "keep, update or fail where an object exists with other content"),
     Setting("rename_projects", "MIGRATION_RENAME_PROJECTS", "", _renames, "comma-separated Old=New: names of projects in the destination"),
-    Setting("created_after", "MIGRATION_CREATED_AFTER", "", _after, "only logs and experiments created at or after this date"),
-    Setting("created_before", "MIGRATION_CREATED_BEFORE", "", _after, "only logs and experiments created before this date"),
+    Setting("created_after", "MIGRATION_CREATED_AFTER", "", _text, "only logs and experiments created at or after this date"),
+    Setting("created_before", "MIGRATION_CREATED_BEFORE", "", _text, "only logs and experiments created before this date"),
+    Setting("window", "MIGRATION_WINDOW", "", _unit, "daily or hourly: only what was created in the last full day or hour"),
+    Setting("tz", "MIGRATION_TZ", "UTC", _zone, "time zone of days, hours and dates without one (Europe/Berlin, +01:00)"),
+    Setting("max_duration", "MIGRATION_MAX_DURATION", "0", _duration, "stop cleanly after this time (90, 30m, 2h); 0 for none"),
+    Setting("wait_lock", "MIGRATION_WAIT_LOCK", "0", _duration, "how long to wait for a run that another process holds"),
 )  # fmt: skip
 
 ROW_SETTINGS = ("fetch_limit", "insert_batch_size", "use_seen_db")  # overridable per kind of rows
@@ -210,7 +253,7 @@ ROW_OVERRIDES: Tuple[Setting, ...] = tuple(
 )
 
 
-SWITCHES = ("dry_run", "new_run", "full", "yes", "changed")  # flags only
+SWITCHES = ("dry_run", "new_run", "full", "fail_on_loss", "fill_gaps", "quiet", "json", "yes", "changed")  # flags only
 
 
 @dataclass(frozen=True)
@@ -256,8 +299,12 @@ class Settings:
     read_streams: int
     btql_per_minute: int
     preserve_order: bool
-    created_after: Optional[str]
+    created_after: Optional[str]  # absolute, in UTC
     created_before: Optional[str]
+    window: str
+    tz: str
+    max_duration: float
+    wait_lock: float
     on_conflict: Mapping[str, str] = field(default_factory=dict)  # resource -> policy, of every kind of object
     rename_projects: Mapping[str, str] = field(default_factory=dict)  # source name -> destination name
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -267,6 +314,12 @@ class Settings:
     yes: bool = False  # undo deletes
     changed: bool = False  # … also what was changed since
     verify: bool = True  # migrate-all compares at the end
+    fail_on_loss: bool = False  # stop before the first write where the plan leaves something behind
+    plan_out: str = ""  # where the plan is written, as JSON
+    fill_gaps: bool = False
+    quiet: bool = False
+    json: bool = False
+    relative_window: str = ""  # as it was asked for, where it means another window at another time
 
     def rows(self, kind: str) -> RowSettings:
         """The row settings of a kind, its own overrides first."""
@@ -277,8 +330,10 @@ class Settings:
         return resource in self.resources
 
 
-def load_settings(flags: Mapping[str, Any], environ: Optional[Mapping[str, str]] = None) -> Settings:
-    """Settings from flags (field -> text or None), the environment and the `.env` file.
+def load_settings(
+    flags: Mapping[str, Any], environ: Optional[Mapping[str, str]] = None, now: Optional[datetime] = None
+) -> Settings:
+    """Settings from flags (field -> text or None), the environment and the `.env` file; relative dates are counted from `now`.
 
     `flags["env_file"]` names the file; without it `.env` in the current folder is read if it is there. Raises UsageError naming
     the setting at fault; its value is never a key.
@@ -287,6 +342,11 @@ def load_settings(flags: Mapping[str, Any], environ: Optional[Mapping[str, str]]
     given = {name: value for name, value in flags.items() if value not in (None, False)}
     given.update({"attachments": "false"} if "no_attachments" in given else {})
     given.update({"preserve_order": "true"} if "preserve_order" in given else {})
+    given = {
+        **({"log_level": "ERROR"} if "quiet" in given else {}),
+        **({"log_format": "json"} if "json" in given else {}),
+        **given,
+    }
     values = {setting.field: _value(setting, given.get(setting.field), env) for setting in TABLE}
     general = {
         s.field: s.field.split(".")[-1] for s in ROW_OVERRIDES
@@ -295,14 +355,45 @@ def load_settings(flags: Mapping[str, Any], environ: Optional[Mapping[str, str]]
         s.field: _value(s, None, env) for s in ROW_OVERRIDES if general[s.field] not in given and env.get(s.env, "").strip()
     }
     _check_keys(values)
-    if (
-        values["created_after"]
-        and values["created_before"]
-        and instant(values["created_after"]) >= instant(values["created_before"])
-    ):
-        raise UsageError("MIGRATION_CREATED_AFTER is not before MIGRATION_CREATED_BEFORE: the window is empty")
+    values.update(_window(values, given, now or datetime.now(timezone.utc)))
     values.update({name: bool(flags.get(name)) for name in SWITCHES})
+    values["plan_out"] = _plan_file(flags.get("plan_out") or "")
     return Settings(overrides=overrides, verify=not flags.get("no_verify"), **values)
+
+
+def _plan_file(path: str) -> str:
+    folder = Path(path).absolute().parent
+    if path and (not folder.is_dir() or not os.access(folder, os.W_OK) or Path(path).is_dir()):
+        raise UsageError(f"--plan-out: {path} cannot be written as a file")
+    return path
+
+
+def state_dir_of(env_file: Optional[str] = None) -> str:
+    """Where the runs are, for who only looks at them and needs no key."""
+    env = _environment(env_file)
+    state_dir = next(one for one in TABLE if one.field == "state_dir")
+    return env.get("MIGRATION_RESUME_RUN_DIR", "").strip() or str(_value(state_dir, None, env))
+
+
+def _window(values: Mapping[str, Any], given: Mapping[str, Any], now: datetime) -> Dict[str, Any]:
+    """The bounds that were asked for as absolute ones, and how they were asked for if that is relative."""
+    after, before, unit, zone = values["created_after"], values["created_before"], values["window"], zone_of("--tz", values["tz"])
+    if unit:
+        if after or before:
+            raise UsageError("--window chooses both ends: leave out --created-after and --created-before")
+        begin, end = last_full(unit, now, zone)
+        return {"created_after": begin, "created_before": end, "relative_window": f"{unit} in {values['tz']}"}
+    after_name, before_name = (
+        "--" + one.replace("_", "-") if one in given else f"MIGRATION_{one.upper()}"
+        for one in ("created_after", "created_before")
+    )
+    bounds = (window_bound(after_name, after, now, zone), window_bound(before_name, before, now, zone))
+    if bounds[0] and bounds[1] and instant(bounds[0]) >= instant(bounds[1]):
+        raise UsageError("MIGRATION_CREATED_AFTER is not before MIGRATION_CREATED_BEFORE: the window is empty")
+    relative = (
+        f"{after or 'the beginning'} to {before or 'now'} in {values['tz']}" if is_relative(after) or is_relative(before) else ""
+    )
+    return {"created_after": bounds[0], "created_before": bounds[1], "relative_window": relative}
 
 
 def _value(setting: Setting, flag: Optional[str], env: Mapping[str, str]) -> Any:

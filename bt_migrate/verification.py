@@ -11,8 +11,9 @@ from bt_migrate.compare import DIFFERS, MISSING, Comparison, Pair, compare_count
 from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list_dest_views, list_views
 from bt_migrate.prepare_objects import Item
 from bt_migrate.resources import ACLS, BY_NAME, OBJECT_RESOURCES, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
+from bt_migrate.row_plan import row_object_ids
 from bt_migrate.state import FAILED, ObjectStates
-from bt_migrate.work import Scope, Work, row_object_ids
+from bt_migrate.work import Scope, Work
 
 log = logging.getLogger("bt_migrate.verify")
 
@@ -94,7 +95,7 @@ def _pairs(work: Work, catalog: Catalog, scope: Scope) -> Iterator[Pair]:
             if kind != "logs"
             else {}
         )
-        for source_id in row_object_ids(work, kind, scope.source["id"]):
+        for source_id in row_object_ids(catalog, kind, scope.source["id"]):
             targets = ("projects",) if kind == "logs" else (kind,)
             dest_id = catalog.resolve(targets, source_id)
             stream = streams.get((kind, source_id))

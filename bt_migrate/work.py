@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
-from bt_migrate.btql import OBJECTS_PER_COUNT, count_query
 from bt_migrate.catalog import REFERABLE, Catalog
 from bt_migrate.copy_objects import copy_objects
-from bt_migrate.copy_rows import RowStream, bounds_of, copy_streams
+from bt_migrate.copy_rows import RowStream, copy_streams
 from bt_migrate.deferred_objects import finish_deferred, note_deferred
 from bt_migrate.deferred_rows import finish_deferred_rows, note_deferred_rows
-from bt_migrate.errors import ApiError, ConflictError, LockedError
+from bt_migrate.errors import ConflictError, LockedError
 from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list_dest_views, list_views
 from bt_migrate.planning import display_name
-from bt_migrate.prepare_objects import Item, items_of, skip_reason
-from bt_migrate.resources import ACLS, BY_NAME, EXPERIMENTS, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
+from bt_migrate.prepare_objects import Item, items_of
+from bt_migrate.resources import ACLS, BY_NAME, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
+from bt_migrate.row_plan import plan_rows
 from bt_migrate.runs import RunDirectory, readable_runs_in
 from bt_migrate.settings import FAIL, Settings
 from bt_migrate.state import CREATED, DIFFERS, LATER, SKIPPED
@@ -148,12 +149,11 @@ def copy_rows(work: Work, kind_name: str, scopes: Sequence[Scope]) -> None:
     """The rows of all objects of a kind that have a counterpart. A dry run counts them instead."""
     if not work.settings.selects(kind_name) or work.objects_only:
         return
-    streams = [stream for scope in scopes if scope.dest_id for stream in _streams(work, kind_name, scope)]
     if work.settings.dry_run:
-        for scope in scopes:
-            _plan_rows(work, kind_name, scope)
-    else:
-        copy_streams(work.catalog, streams, work.copier)
+        row_plans(work, [kind_name])
+        return
+    streams = [stream for scope in scopes if scope.dest_id for stream in _streams(work, kind_name, scope)]
+    copy_streams(work.catalog, streams, work.copier)
 
 
 def _streams(work: Work, kind_name: str, scope: Scope) -> Iterator[RowStream]:
@@ -168,42 +168,15 @@ def _streams(work: Work, kind_name: str, scope: Scope) -> Iterator[RowStream]:
             yield RowStream(kind, scope.name, source_id, entry["dest_id"], entry["name"], entry["outcome"] == CREATED)
 
 
-def row_object_ids(work: Work, kind_name: str, project_id: str) -> List[str]:
-    """Source ids of the selected objects of a project that hold rows of the kind."""
-    if kind_name == "logs":
-        return [project_id]
-    resource = BY_NAME[kind_name]
-    objects = work.catalog.source_objects(resource, project_id)
-    return [one["id"] for one in objects if not (resource is EXPERIMENTS and skip_reason(work.catalog, resource, one))]
-
-
-def _plan_rows(work: Work, kind_name: str, scope: Scope) -> None:
-    ids = row_object_ids(work, kind_name, scope.source["id"])
-    rows = count_rows(work.catalog, kind_name, ids)
-    work.run.data.setdefault("planned_rows", {}).setdefault(scope.name, {})[kind_name] = rows
-    work.run.save()
-    told = "unknown" if rows is None else f"{rows:,}"
-    log.info(
-        "planned rows of %s in %r: %s",
-        kind_name,
-        scope.name,
-        told,
-        extra={"event": "planned_rows", "resource": kind_name, "rows": rows},
-    )
-
-
-def count_rows(catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> Optional[int]:
-    """Source rows of the objects inside the window; None where the server does not count."""
-    total = 0
-    for start in range(0, len(object_ids), OBJECTS_PER_COUNT):
-        query = count_query(kind_name, object_ids[start : start + OBJECTS_PER_COUNT], bounds_of(catalog, ROW_KINDS[kind_name]))
-        try:
-            rows = catalog.source.query(query).json
-            total += int(rows[0]["rows"]) if rows else 0
-        except (ApiError, KeyError, TypeError, ValueError) as error:
-            log.info("rows of %s cannot be counted (%s)", kind_name, type(error).__name__)
-            return None
-    return total
+def row_plans(work: Work, kinds: Sequence[str]) -> Dict[str, Dict[str, Any]]:
+    """Kind -> what its rows take, found out once in a run; see `plan_rows`."""
+    plans: Dict[str, Dict[str, Any]] = work.run.data.setdefault("row_plans", {})
+    missing = [kind for kind in kinds if kind not in plans]
+    if missing:
+        with ThreadPoolExecutor(len(missing), thread_name_prefix="plan") as pool:
+            plans.update(zip(missing, pool.map(lambda kind: plan_rows(work.catalog, kind), missing)))
+        work.run.save()
+    return {kind: plans[kind] for kind in kinds}
 
 
 # -- references that wait
@@ -211,7 +184,7 @@ def count_rows(catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> O
 
 def finish_waiting(work: Work) -> None:
     """Complete what waited for objects that exist by now, in this run and in earlier unfinished ones of the same two
-    organizations.
+    organizations; a dry run looks at its own objects only.
     """
     finish_objects(work.catalog, work.run)
     if work.settings.dry_run:
@@ -257,7 +230,7 @@ def tell_waiting(work: Work, *, final: bool) -> None:
         if states.deferred:
             note_deferred(work.catalog, BY_NAME[states.resource], states, final=final)
     for stream in work.run.all_streams():
-        if stream.waiting:
+        if stream.waiting or any(one.get("waited") for one in stream.findings):
             note_deferred_rows(work.catalog, stream, final=final)
     work.run.data["waiting"] = _waits(work.run)
 

@@ -265,7 +265,7 @@ def test_a_dry_run_plans_everything_and_writes_nothing(program: str, tiny: Pair,
         assert {f"{kind}s": count for kind, count in {**counts, "acl": 3}.items()} == {
             name: count for name, count in planned.items() if name != "project_settings"
         }
-        assert {kind: sum(one[kind] for one in told["planned_rows"].values()) for kind in ROW_KINDS} == row_counts(tiny.source)
+        assert told["estimate"]["rows"] == sum(row_counts(tiny.source).values())
     assert run(tiny.sandbox, tmp_path / "runs").code == 0
     assert differences(tiny) == []
 
@@ -386,7 +386,7 @@ WRONG: List[Tuple[str, int, List[str], Dict[str, str]]] = [
     ("zero", 2, [], {"MIGRATION_MAX_CONCURRENT": "0"}),
     ("no switch", 2, [], {"MIGRATION_EVENTS_USE_SEEN_DB": "perhaps"}),
     ("no level", 2, ["--log-level", "LOUD"], {}),
-    ("no date", 2, ["--created-after", "yesterday"], {}),
+    ("no date", 2, ["--created-after", "some day"], {}),
     ("empty window", 2, ["--created-after", "2025-02-01", "--created-before", "2025-01-01"], {}),
     ("no URL", 2, [], {"BT_DEST_URL": "api.braintrust.dev"}),
     ("unknown organization", 2, [], {"BT_SOURCE_ORG": "initech"}),

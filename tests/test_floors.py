@@ -17,12 +17,13 @@ NAME = PACKAGE.name
 FLOORS: Tuple[Tuple[str, ...], ...] = (
     ("errors", "resources"),
     ("keys", "windows", "canonical", "findings", "btql", "json_text", "batches", "references", "rows", "planning"),
-    ("settings", "throttle", "api", "state", "runs"),
+    ("settings", "throttle", "api", "meter", "state", "history", "runs"),
     (
         "catalog", "attachments", "outgoing", "slices", "read_rows", "owned_objects", "prepare_objects", "update_objects", "copy_objects",
-        "deferred_objects", "insert_rows", "copy_rows", "deferred_rows", "compare", "work", "validation", "verification", "undo",
+        "deferred_objects", "insert_rows", "copy_rows", "deferred_rows", "row_plan", "losses", "compare", "work", "validation", "verification",
+        "undo", "lag",
     ),
-    ("options", "progress", "report", "program"),
+    ("options", "progress", "report", "plan", "operating", "run_status", "program"),
     ("phases",),
 )  # fmt: skip
 PURE_FLOORS = (0, 1)

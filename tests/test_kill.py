@@ -173,6 +173,7 @@ def is_insert(method: str, path: str) -> bool:
     [
         (signal.SIGTERM, "/insert"),
         (signal.SIGINT, "/v1/experiment"),
+        (signal.SIGHUP, "/insert"),
         pytest.param(signal.SIGTERM, "/v1/acl", marks=pytest.mark.long),
         pytest.param(signal.SIGINT, "/insert", marks=pytest.mark.long),
     ],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
 from pathlib import Path
 
-from bt_migrate.options import make_parser
+from bt_migrate.findings import KINDS
+from bt_migrate.options import flags_of, make_parser
 from bt_migrate.phases import ORDER
 from bt_migrate.resources import SELECTABLE
 from bt_migrate.settings import TABLE
@@ -19,9 +21,14 @@ def settings_table() -> str:
     return "\n".join(["| name | default | |", "|---|---|---|", *rows])
 
 
+def findings_table() -> str:
+    rows = [f"| `{name}` | {kind.severity}{', in the loss list' if kind.left_behind else ''} | {kind.about} | {kind.next} |" for name, kind in KINDS.items()]
+    return "\n".join(["| kind | severity | says | what to do, unless the record says more |", "|---|---|---|---|", *rows])
+
+
 def help_texts() -> str:
     parts = []
-    for name in ("migrate_all", *ORDER, "undo"):
+    for name in ("migrate_all", *ORDER, "undo", "status", "control"):
         module = importlib.import_module(f"bt_migrate.phases.{name}")
         text = make_parser(module.NAME, module.__doc__ or "").format_help().rstrip()
         text = text.replace("optional arguments:", "options:")  # as Python before 3.10 says it
@@ -39,6 +46,10 @@ def test_readme_lists_every_setting_with_its_default() -> None:
     assert section(README.read_text(encoding="utf-8"), "settings") == settings_table()
 
 
+def test_readme_lists_every_kind_of_finding() -> None:
+    assert section(README.read_text(encoding="utf-8"), "findings") == findings_table()
+
+
 def test_readme_holds_the_help_of_every_program() -> None:
     assert section(README.read_text(encoding="utf-8"), "help") == help_texts()
 
@@ -50,8 +61,18 @@ def test_readme_names_every_resource_and_every_script() -> None:
     assert missing == []
 
 
+def test_every_command_line_in_the_readme_is_one_that_its_program_takes() -> None:
+    prose = README.read_text(encoding="utf-8").partition("<!-- help -->")[0]
+    blocks = "".join(re.findall(r"```\w*\n(.*?)```", prose, re.DOTALL))
+    lines = re.findall(r"bin/(status|control|validate|verify|migrate-[a-z]+)((?: +[^\s#&|>]+| +'[^'\n]*')*)", blocks)
+    for name, words in lines:
+        module = importlib.import_module(f"bt_migrate.phases.{name.replace('-', '_')}")
+        flags_of(make_parser(name, module.__doc__ or ""), shlex.split(words))  # ends the test where it does not
+    assert len(lines) > 15
+
+
 if __name__ == "__main__":
     new = README.read_text(encoding="utf-8")
-    for name, content in (("settings", settings_table()), ("help", help_texts())):
+    for name, content in (("settings", settings_table()), ("findings", findings_table()), ("help", help_texts())):
         new = new.replace(f"<!-- {name} -->\n{section(new, name)}", f"<!-- {name} -->\n{content}\n").replace("\n\n<!-- /", "\n<!-- /")
     README.write_text(new, encoding="utf-8")

@@ -174,7 +174,7 @@ def test_what_cannot_be_copied_is_told_and_its_row_moves_with_the_reference_as_i
         assert (told(w.root), counted(w.root)) == ({"attachment_not_copied": 1}, {"rows": {"fetched": 5, "created": 5}})
         report = next(w.root.glob("*/migration_report.json")).read_text()
         (finding,) = [one for one in json.loads(report)["findings"] if one["kind"] == "attachment_not_copied"]
-        assert (finding["ref"], finding["row"], WHY[why] in finding["detail"]) == (broken["key"], "r", True)
+        assert (finding["ref"], finding["row"], finding["path"], WHY[why] in finding["detail"]) == (broken["key"], "r", "input.bad", True)
         assert [one[0] for one in copied(w.root)] == [whole["key"]]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
 
@@ -23,7 +25,7 @@ DEFAULTS: Dict[str, Any] = {
     "state_dir": "./checkpoints", "resume_run_dir": "", "fetch_limit": 1000, "insert_batch_size": 1000, "use_seen_db": True,
     "max_request_bytes": 6291456, "headroom_ratio": 0.75, "attachment_max_bytes": 52428800,
     "attachments": True, "max_row_bytes": 20_000_000, "max_in_flight_bytes": 67_108_864, "read_streams": 1, "btql_per_minute": 0,
-    "preserve_order": False, "created_after": None, "created_before": None,
+    "preserve_order": False, "created_after": None, "created_before": None, "window": "", "tz": "UTC", "max_duration": 0.0, "wait_lock": 0.0,
     "on_conflict": dict.fromkeys(("projects", *(one for one in SELECTABLE if one != "logs")), "keep"), "rename_projects": {},
 }  # fmt: skip
 
@@ -84,6 +86,12 @@ def test_the_defaults_are_those_that_are_promised() -> None:
         ("MIGRATION_RENAME_PROJECTS", '"a, b=c, d",e\\=f=g/h, Zoë=日本', "rename_projects", {"a, b": "c, d", "e=f": "g/h", "Zoë": "日本"}),
         ("MIGRATION_CREATED_AFTER", "2026-01-15", "created_after", "2026-01-15T00:00:00Z"),
         ("MIGRATION_CREATED_BEFORE", "2026-01-15T01:00:00+01:00", "created_before", "2026-01-15T00:00:00Z"),
+        ("MIGRATION_TZ", "+05:30", "tz", "+05:30"),
+        ("MIGRATION_MAX_DURATION", "90", "max_duration", 90.0),
+        ("MIGRATION_MAX_DURATION", "30m", "max_duration", 1800.0),
+        ("MIGRATION_MAX_DURATION", "2h", "max_duration", 7200.0),
+        ("MIGRATION_MAX_DURATION", "1.5s", "max_duration", 1.5),
+        ("MIGRATION_WAIT_LOCK", "600", "wait_lock", 600.0),
     ],
 )
 def test_each_setting_is_read_and_changes_nothing_else(name: str, text: str, field: str, expected: Any) -> None:
@@ -160,7 +168,9 @@ WRONG: List[Tuple[str, str]] = [
     ("MIGRATION_RENAME_PROJECTS", "=New"),
     ("MIGRATION_RENAME_PROJECTS", "a=b=c"),
     ("MIGRATION_RENAME_PROJECTS", "a=b,a=c"),
-    ("MIGRATION_CREATED_AFTER", "yesterday"),
+    ("MIGRATION_WINDOW", "weekly"), ("MIGRATION_WINDOW", "Daily"), ("MIGRATION_TZ", "Europe/Atlantis"), ("MIGRATION_TZ", "../etc/passwd"),
+    ("MIGRATION_TZ", "+1"), ("MIGRATION_TZ", "+25:00"), ("MIGRATION_MAX_DURATION", "soon"), ("MIGRATION_MAX_DURATION", "-5"),
+    ("MIGRATION_MAX_DURATION", "2 h"), ("MIGRATION_WAIT_LOCK", "1y"), ("MIGRATION_CREATED_AFTER", "some day"),
     ("MIGRATION_CREATED_BEFORE", "2026-02-30"),
     ("MIGRATION_LOGS_FETCH_LIMIT", "0"),
     ("MIGRATION_EXPERIMENT_EVENTS_INSERT_BATCH_SIZE", "many"),
@@ -391,6 +401,60 @@ def test_a_switch_that_is_given_wins_and_one_that_is_not_says_nothing(
 
 def test_migrate_all_compares_at_the_end_unless_told_not_to() -> None:
     assert (loaded({}).verify, loaded({}, no_verify=True).verify) == (True, False)
+
+
+# -- windows and time zones
+
+NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"window": "daily"}, ("2026-01-14T00:00:00Z", "2026-01-15T00:00:00Z", "daily in UTC")),
+        ({"window": "daily", "tz": "-05:00"}, ("2026-01-14T05:00:00Z", "2026-01-15T05:00:00Z", "daily in -05:00")),
+        ({"window": "hourly"}, ("2026-01-15T11:00:00Z", "2026-01-15T12:00:00Z", "hourly in UTC")),
+        ({"created_after": "-2d"}, ("2026-01-13T12:00:00Z", None, "-2d to now in UTC")),
+        ({"created_after": "yesterday", "created_before": "today", "tz": "+02:00"},
+         ("2026-01-13T22:00:00Z", "2026-01-14T22:00:00Z", "yesterday to today in +02:00")),
+        ({"created_after": "2026-01-01", "tz": "+02:00"}, ("2025-12-31T22:00:00Z", None, "")),
+    ],
+)  # fmt: skip
+def test_a_window_is_absolute_from_the_start_and_remembers_how_it_was_asked_for(flags: Dict[str, str], expected: tuple) -> None:
+    settings = load_settings(flags, KEYS, NOON)
+    assert (settings.created_after, settings.created_before, settings.relative_window) == expected
+
+
+def test_a_unit_and_a_bound_together_are_refused() -> None:
+    with pytest.raises(UsageError, match="^--window chooses both ends"):
+        load_settings({"window": "daily", "created_after": "-2d"}, KEYS, NOON)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 9), reason="names of zones need Python 3.9")
+def test_a_zone_is_known_by_its_name() -> None:
+    settings = load_settings({"window": "daily", "tz": "Europe/Berlin"}, KEYS, NOON)
+    assert (settings.created_after, settings.created_before) == ("2026-01-13T23:00:00Z", "2026-01-14T23:00:00Z")
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 9), reason="the only Python without names of zones")
+def test_a_python_that_knows_no_names_of_zones_says_what_to_use() -> None:
+    with pytest.raises(UsageError, match="need Python 3.9 or later; use UTC or a fixed offset"):
+        load_settings({"tz": "Europe/Berlin"}, KEYS, NOON)
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "expected"),
+    [
+        ({"quiet": True}, {}, ("ERROR", "text")),
+        ({"quiet": True}, {"LOG_LEVEL": "DEBUG"}, ("ERROR", "text")),
+        ({"quiet": True, "log_level": "WARNING"}, {}, ("WARNING", "text")),
+        ({"json": True}, {"LOG_FORMAT": "text"}, ("INFO", "json")),
+        ({"json": True, "quiet": True}, {}, ("ERROR", "json")),
+    ],
+)
+def test_quiet_and_json_are_about_lines_too(flags: Dict[str, Any], environ: Dict[str, str], expected: Tuple[str, str]) -> None:
+    settings = loaded(environ, **flags)
+    assert (settings.log_level, settings.log_format) == expected
 
 
 # -- .env.example

@@ -100,7 +100,8 @@ def test_settings_of_a_env_file_are_used_and_flags_win(tmp_path: Path) -> None:
 def test_validation_counts_the_rows_of_each_stream(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         assert run(pair.sandbox, tmp_path / "runs", program="validate").code == 0
-        told = json.loads((runs(tmp_path / "runs")[-1] / "run.json").read_text(encoding="utf-8"))["validation"]["streams"]
+        plans = json.loads((runs(tmp_path / "runs")[-1] / "run.json").read_text(encoding="utf-8"))["row_plans"]
+        told = {kind: [one for stream in of_kind["streams"] for one in stream["objects"]] for kind, of_kind in plans.items()}
         kinds = {"datasets": "dataset", "experiments": "experiment", "logs": "project_logs"}
         there = {
             kind: {one["id"]: len(pair.source.rows(name, one["id"])) for one in pair.source.objects(name.replace("project_logs", "project"))}

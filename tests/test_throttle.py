@@ -12,7 +12,7 @@ import pytest
 from row_runs import READ, WRITE, World, small_rows, world
 
 from bt_migrate.sandbox.server import Fault
-from bt_migrate.throttle import Throttle
+from bt_migrate.throttle import Places, Throttle
 
 LOGS = "project_logs"
 RATE = {"Code": "TooManyRequestsError", "Message": "Source: checkBtqlOrgRateLimit. Rate limit: 5 requests per 1 seconds. Consumed: 6"}
@@ -111,6 +111,68 @@ def test_a_short_window_that_is_learnt_does_not_lift_a_rate_that_was_given() -> 
     throttle = Throttle(6)
     throttle.refused(0.0, (5, 1), 1, 0.1)
     assert len(sent_by(throttle, 1, 2.3)) == 6
+
+
+# What a person wants ----------------------------------------------------------------------------------
+
+
+def test_while_paused_nothing_starts_and_waiting_threads_look_again_soon() -> None:
+    throttle = Throttle()
+    throttle.steer(paused=True, requests_per_second=None)
+    assert [throttle.take(query=query) for query in (True, False)] == [False, False]
+    assert 0 < throttle.wait_s(query=False) < 1
+    throttle.steer(paused=False, requests_per_second=None)
+    assert throttle.take(query=True)
+
+
+def test_a_pace_is_kept_by_requests_of_every_kind() -> None:
+    throttle = Throttle()
+    throttle.steer(paused=False, requests_per_second=20.0)
+    assert len(sent_by(throttle, 4, 1.0)) <= 21
+
+
+def test_a_slow_pace_that_is_lifted_holds_nobody_up() -> None:
+    throttle = Throttle()
+    throttle.steer(paused=False, requests_per_second=0.001)
+    assert [throttle.take(query=False) for _ in range(2)] == [True, False]
+    assert throttle.wait_s(query=False) < 1  # until the next look; the next request is 1000 s away
+    throttle.steer(paused=False, requests_per_second=50.0)
+    assert throttle.take(query=False)
+
+
+def test_a_429_is_waited_for_in_full_at_any_pace() -> None:
+    throttle = Throttle()
+    throttle.steer(paused=True, requests_per_second=1.0)
+    throttle.refused(30.0, None, 1, 1.0)
+    assert throttle.wait_s(query=False) > 29
+
+
+def test_places_can_become_fewer_and_more_while_they_are_taken() -> None:
+    places, entered, leave = Places(3), threading.Semaphore(0), threading.Semaphore(0)
+
+    def stay() -> None:
+        with places:
+            entered.release()
+            leave.acquire()
+
+    workers = [threading.Thread(target=stay) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    assert [entered.acquire(timeout=20) for _ in range(3)] == [True] * 3
+    places.limit = 1
+    leave.release()
+    leave.release()
+    end = time.monotonic() + 20
+    while places.taken > 1 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert (places.taken, entered.acquire(blocking=False)) == (1, False)  # two went, and nobody came
+    places.limit = 6
+    assert [entered.acquire(timeout=20) for _ in range(3)] == [True] * 3
+    for _ in range(4):
+        leave.release()
+    for worker in workers:
+        worker.join(20)
+    assert places.taken == 0
 
 
 # Real runs -------------------------------------------------------------------------------------------

@@ -6,11 +6,11 @@ What was changed since the run is left.
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Optional, Sequence
 
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, UsageError
+from bt_migrate.operating import Ending
 from bt_migrate.program import connect_destination, in_program
 from bt_migrate.runs import RUN_FILE, RunDirectory
 from bt_migrate.settings import Settings
@@ -19,11 +19,11 @@ from bt_migrate.undo import undo
 NAME = "undo"
 
 
-def run(settings: Settings, stop: threading.Event) -> int:
+def run(settings: Settings, ending: Ending) -> int:
     path = Path(settings.resume_run_dir)
     if not (path / RUN_FILE).is_file():
         raise UsageError(f"{path} is no run directory (it has no {RUN_FILE})")
-    dest = connect_destination(settings, stop)
+    dest = connect_destination(settings, ending.event)
     with RunDirectory(path) as directory:
         left = undo(dest, directory, settings)
     return EXIT_INCOMPLETE if settings.yes and left else EXIT_OK
