@@ -37,8 +37,7 @@ def finish_deferred(catalog: Catalog, resource: Resource, states: ObjectStates) 
         prepared = prepare(catalog, resource, item)
         complete = not prepared.deferred
         try:
-            if not dest_id.startswith(PLANNED):
-                _complete(catalog, resource, item, dest_id, prepared)
+            _complete(catalog, resource, item, dest_id, prepared)
         except ApiError as error:
             prepared.findings.append(object_finding(resource, item, "reference_not_added", detail=str(error)))
             complete = False
@@ -65,9 +64,9 @@ def _complete(catalog: Catalog, resource: Resource, item: Item, dest_id: str, pr
         _settle(catalog, resource, item, existing, prepared)
         return
     method, body = second_pass_body(resource, prepared.body, existing)
+    if body and left_open:
+        states.record(source_id, entry["name"], UPDATED, dest_id=dest_id)
     if body and not catalog.settings.dry_run:
-        if left_open:
-            states.record(source_id, entry["name"], UPDATED, dest_id=dest_id)
         path = f"{resource.path}/{dest_id}"
         existing = catalog.dest.patch(path, body) if method == "PATCH" else catalog.dest.put(resource.path, body)
         facts = {"event": "completed", "resource": resource.name, "source_id": source_id, "dest_id": dest_id}

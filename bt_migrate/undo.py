@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Sequence, Set, Tuple
 from bt_migrate.api import Api
 from bt_migrate.btql import Bounds, newest_query
 from bt_migrate.errors import ApiError, UsageError
+from bt_migrate.history import record_undone
 from bt_migrate.json_text import encode
 from bt_migrate.keys import xact_of, xact_seconds
 from bt_migrate.planning import display_name, fingerprint, natural_key
@@ -296,6 +297,7 @@ def undo(dest: Api, run: RunDirectory, settings: Settings) -> int:
     if settings.yes:
         run.data.update(undone={"started": now()}, finished=True, waiting=False)  # from here on nobody resumes it
         run.save()
+        record_undone(run.path.parent, run.path.name)
     deleted = {"objects": 0, "rows": 0}
     for resource in FIRST:
         deleted["objects"] += _undo_kind(plan, resource)

@@ -16,6 +16,7 @@ from typing import Any, Dict, Iterator, Optional
 import pytest
 from orgs import AtRequest, Ended, Pair, ended, environment, everything, run, run_with, runs, tiny_pair
 
+from bt_migrate.history import record_undone, record_window, windows_taken
 from bt_migrate.planning import fingerprint
 from bt_migrate.resources import AI_SECRETS, DATASETS
 from bt_migrate.sandbox.origins import Answer
@@ -298,6 +299,17 @@ def test_what_the_run_updated_is_told(pair: Pair, tmp_path: Path) -> None:
     done = undo(pair, tmp_path / "runs", "--yes")
     scorer = next(one["id"] for one in pair.dest.objects("function") if one["slug"] == "scorer")
     assert (done.code, f"left: functions 'Scorer' [{scorer}]: updated; what it was is not known" in done.out) == (1, True), done.out
+
+
+def test_a_window_of_an_undone_run_counts_as_not_taken(tmp_path: Path) -> None:
+    sides = {side: {"org_id": side} for side in ("source", "dest")}
+    selection = {"projects": [], "created_after": "2026-01-01T00:00:00Z", "created_before": "2026-01-02T00:00:00Z"}
+    data = {**sides, "selection": selection, "created": "2026-01-03T00:00:00Z"}
+    renamed = {**data, "selection": {**selection, "rename_projects": {"a": "b"}}}
+    record_window(tmp_path, data, "first", "logs")
+    before = len(windows_taken(tmp_path, data, "logs")), len(windows_taken(tmp_path, renamed, "logs"))
+    record_undone(tmp_path, "first")
+    assert (before, windows_taken(tmp_path, data, "logs")) == ((1, 0), [])
 
 
 # Wrong calls -----------------------------------------------------------------------------------------
