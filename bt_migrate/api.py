@@ -109,6 +109,7 @@ class Api:
         self.throttle = Throttle(queries_per_minute)
         self._clock_offset_s = 0.0  # the server's clock minus ours, from the Date of its answers
         self._logs3_max_bytes: Optional[int] = None
+        self.last_write_s = 0.0  # when a write was last sent or answered, by the server's clock
         self.requests_sent = 0
         self.retries = 0
         self._auth = BearerAuth(key)
@@ -180,6 +181,9 @@ class Api:
 
     def patch(self, path: str, body: Mapping[str, Any]) -> Json:
         return self._call("PATCH", path, body=encode(body)).json
+
+    def delete(self, path: str, body: Optional[Mapping[str, Any]] = None) -> Json:
+        return self._call("DELETE", path, body=encode(body) if body else None).json
 
     def logs3_max_bytes(self) -> int:
         """The largest body of POST /logs3, above which it takes an upload; 0 where the server announces none."""
@@ -257,7 +261,7 @@ class Api:
         early: Optional[Callable[[bytes], None]] = None,
     ) -> Answer:
         """Send until answered. Every request of this tool is safe to send twice: reads are, creating an existing natural key
-        gives back the existing object, rows carry their ids and replace themselves, PATCH and PUT say what is to be.
+        gives back the existing object, rows carry their ids and replace themselves, PATCH, PUT and DELETE say what is to be.
         """
         if not self.writable and not (method == "GET" or (method == "POST" and path == "/btql")):
             raise PermissionError(f"the source cannot be written: {method} {path} was not sent")
@@ -306,6 +310,7 @@ class Api:
         with self._turn(query=path == "/btql"):
             with self._counting:
                 self.requests_sent += 1
+            self._note_write(method, path)
             response = self._session().request(
                 method, self.url + path, params=params, data=body, headers=headers, auth=self._auth, timeout=TIMEOUT_S,
                 allow_redirects=False, stream=True,
@@ -314,8 +319,13 @@ class Api:
             if response.status_code in REDIRECTS and (method == "GET" or path == "/btql"):
                 response = self._follow(response)
             content = b"".join(response.iter_content(READ_BYTES))  # `content` alone would read it in pieces of 10 KB
+            self._note_write(method, path)
         log.debug("%s %s %s -> %s", self.side, method, path, response.status_code)
         return response, content
+
+    def _note_write(self, method: str, path: str) -> None:
+        if method != "GET" and path != "/btql":
+            self.last_write_s = self.server_seconds()
 
     @contextlib.contextmanager
     def _turn(self, *, query: bool) -> Iterator[None]:

@@ -58,6 +58,12 @@ def count_by_object_query(kind: str, id_field: str, object_ids: Sequence[str], b
     return f"dimensions: {id_field}\n{count_query(kind, object_ids, bounds)}"
 
 
+def newest_query(kind: str, id_field: str, object_ids: Sequence[str]) -> str:
+    """One row `{id_field: object id, "newest": transaction of its last write}` for each object that has rows."""
+    lines = [f"dimensions: {id_field}", "measures: max(_xact_id) as newest", f"from: {source_expression(kind, object_ids)}"]
+    return "\n".join(lines)
+
+
 def lag_query(kind: str, object_ids: Sequence[str], after_xact: int) -> str:
     """One row `{"rows": n, "oldest": xact}` of the rows of all the objects that were written after a transaction.
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
+from typing import Any, Callable, Collection, Dict, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
 
 from bt_migrate.api import Api
 from bt_migrate.errors import ApiError, UsageError
@@ -31,7 +31,7 @@ from bt_migrate.resources import (
     USERS,
     Resource,
 )
-from bt_migrate.runs import RunDirectory, readable_runs_in
+from bt_migrate.runs import RunDirectory, fingerprints_in, readable_runs_in
 from bt_migrate.settings import Settings
 
 log = logging.getLogger("bt_migrate.catalog")
@@ -65,6 +65,7 @@ class Catalog:
         self._twin_ids: Optional[Dict[str, str]] = None
         self._known: Optional[Dict[str, Tuple[str, ...]]] = None
         self._mapping: Dict[str, Dict[str, str]] = defaultdict(dict)
+        self._fingerprints: Dict[str, Dict[str, List[str]]] = {}
         for states in run.all_objects():
             self._mapping[states.resource].update(states.id_mapping())
         # (resource, source id) -> destination id of what earlier runs made and could not complete
@@ -76,19 +77,27 @@ class Catalog:
             for source_id, dest_id in states.deferred.items()
         }
 
+    def last_fingerprints(self, resource: Resource, source_id: str) -> Optional[List[str]]:
+        """[source's, destination's] content of an object as the newest run that knows it left it; None if none does."""
+        with self._lock:
+            if resource.name not in self._fingerprints:
+                self._fingerprints[resource.name] = fingerprints_in(self.run, resource.name)
+            return self._fingerprints[resource.name].get(source_id)
+
     # -- lists
 
     def projects(self) -> List[dict]:
-        """The selected source projects, oldest first. Raises UsageError for a name that the source does not have."""
+        """The selected source projects, oldest first, by their names in the destination.
+
+        Raises UsageError for a name that the source does not have.
+        """
         everything = self.source_list(PROJECTS)
         if not self.settings.projects:
             return everything
-        by_name = {project["name"]: project for project in everything}
-        missing = [name for name in self.settings.projects if name not in by_name]
-        if missing:
-            names = ", ".join(sorted(by_name)[:20]) or "none"
-            raise UsageError(f"--projects: the source has no project {missing[0]!r}; it has: {names}")
-        return [project for project in everything if project["name"] in self.settings.projects]
+        old_names = {new: old for old, new in self.settings.rename_projects.items()}
+        by_name = {old_names.get(project["name"], project["name"]): project for project in everything}
+        refuse_unknown("--projects", self.settings.projects, by_name)
+        return [project for name, project in by_name.items() if name in self.settings.projects]
 
     def source_list(self, resource: Resource) -> List[dict]:
         """All source objects of a kind in the whole organization, in creation order."""
@@ -159,6 +168,9 @@ class Catalog:
             if error.status in NOT_THERE or (resource.beyond and error.status < 500):
                 self.unavailable[resource.name] = f"{api.side} answered {error.status}"
                 found = []
+        else:
+            if resource is PROJECTS and api is self.source:
+                found = renamed(found, self.settings.rename_projects)
         with self._lock:  # two threads may have asked: the first answer stays, so that what is added to it stays
             self._lists.setdefault((api.side, resource.name, project_id), found)
 
@@ -277,6 +289,27 @@ class Catalog:
                     known.update((one["id"], targets) for one in self._source_list_or_none(resource))
                 self._known = known
             return self._known
+
+
+def renamed(projects: List[dict], new_names: Mapping[str, str]) -> List[dict]:
+    """The source's projects by the names that they have in the destination: all that follows knows them by these.
+
+    Raises UsageError for a name that the source does not have, and where two would be one: their objects would be mixed.
+    """
+    refuse_unknown("--rename-projects", new_names, [one["name"] for one in projects])
+    result = [{**one, "name": new_names.get(one["name"], one["name"])} for one in projects]
+    names = Counter(one["name"] for one in result)
+    twice = next((name for name in new_names.values() if names[name] > 1), None)
+    if twice is not None:
+        olds = " and ".join(sorted(repr(one["name"]) for one in projects if new_names.get(one["name"], one["name"]) == twice))
+        raise UsageError(f"--rename-projects: {olds} would both be {twice!r}; give each a name of its own")
+    return result
+
+
+def refuse_unknown(option: str, names: Iterable[str], known: Collection[str]) -> None:
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise UsageError(f"{option}: the source has no project {missing[0]!r}; it has: {', '.join(sorted(known)[:20]) or 'none'}")
 
 
 def planned_id(source_id: str) -> str:

@@ -19,10 +19,12 @@ from bt_migrate.findings import FAILURE
 from bt_migrate.planning import (
     CREATE,
     FOUND,
+    UPDATE,
     Action,
     dependencies,
     dependency_levels,
     display_name,
+    fingerprint,
     natural_key,
     plan_object,
     writable_fields,
@@ -39,13 +41,17 @@ from bt_migrate.resources import (
     settings_cannot_move,
 )
 from bt_migrate.rows import attachment_places
+from bt_migrate.settings import KEEP
 from bt_migrate.state import CREATED, DIFFERS, FAILED, SKIPPED, UPDATED, ObjectStates
+from bt_migrate.update_objects import decided, policy_of, remember_fingerprints, update_object
+from bt_migrate.windows import instant
 
 log = logging.getLogger("bt_migrate.objects")
 
-WOULD_CREATE = "planned"  # the outcome that a dry run gives to what it would create
+WOULD_CREATE, WOULD_UPDATE = "planned", "planned update"  # the outcomes that a dry run gives to what it would write
 Batch = Tuple[Sequence[Item], List["Future[None]"]]  # objects on their way
 FOUND_EXISTING = "x-bt-found-existing"  # header of a POST that created nothing
+CLOCK_SLACK_S = 60  # between the clocks of one server
 
 
 def copy_objects(
@@ -58,7 +64,7 @@ def copy_objects(
     """Bring every item to an outcome. Objects that an earlier process of this run completed are not looked at again."""
     todo = []
     for item in items:
-        if item.states.completed(item.source["id"]):
+        if item.states.completed(item.source["id"]) and not _open_conflict(catalog, resource, item):
             continue
         reason = skip_reason(catalog, resource, item.source)
         if reason:
@@ -78,6 +84,12 @@ def copy_objects(
             _copy_level(catalog, resource, [by_id[obj["id"]] for obj in level], pool, copier)
     for states in _states_of(items):
         states.save()
+
+
+def _open_conflict(catalog: Catalog, resource: Resource, item: Item) -> bool:
+    """Whether the object was left alone by an earlier process of this run, and this one was told otherwise."""
+    left = item.states.outcomes[item.source["id"]]["outcome"] == DIFFERS
+    return left and policy_of(catalog, resource) != KEEP
 
 
 def _copy_level(
@@ -113,9 +125,9 @@ def _begin_batch(
     planned = [_plan(catalog, resource, item) for item in items]
     if not catalog.settings.dry_run:
         for states in _states_of(items):
-            about = [action.source_id for item, action, _ in planned if item.states is states and action.verb == CREATE]
-            if about:
-                states.intended += [one for one in about if one not in states.intended]  # those of a process that died stay
+            about = [(item, action) for item, action, _ in planned if item.states is states and action.verb == CREATE]
+            if about:  # those of a process that died stay
+                states.intended.update((action.source_id, _intent(resource, item, action)) for item, action in about)
                 states.save()
     return items, [pool.submit(_apply, catalog, resource, *one, copier) for one in planned]
 
@@ -123,9 +135,9 @@ def _begin_batch(
 def _finish_batch(items: Sequence[Item], futures: Sequence[Future[None]]) -> None:
     for future in futures:
         future.result()
-    done = {item.source["id"] for item in items}
+    done = {item.source["id"] for item in items if not item.states.outcomes[item.source["id"]].get("in_doubt")}
     for states in _states_of(items):
-        states.intended = [one for one in states.intended if one not in done]
+        states.intended = {one: intent for one, intent in states.intended.items() if one not in done}
     _save_batch(items)
 
 
@@ -137,6 +149,12 @@ def _save_batch(items: Sequence[Item]) -> None:
 
 def _states_of(items: Sequence[Item]) -> Iterable[ObjectStates]:
     return {id(item.states): item.states for item in items}.values()
+
+
+def _intent(resource: Resource, item: Item, action: Action) -> Dict[str, Any]:
+    """How to find the object in the destination if this process dies before it is recorded."""
+    key = _dest_key(resource, item.source, action.body)
+    return {"key": list(key), "project": item.dest_project_id, "fingerprint": fingerprint(resource, action.body)}
 
 
 def _record_skipped(catalog: Catalog, resource: Resource, item: Item, reason: str) -> None:
@@ -163,6 +181,9 @@ def _plan(catalog: Catalog, resource: Resource, item: Item) -> Tuple[Item, Actio
     if resource is PROJECT_SETTINGS and existing and settings_cannot_move(existing):
         existing = None  # a project without settings: they are there to be made
     action = plan_object(resource, item.source, prepared.body, existing, wanting)
+    prepared.made_before = existing is not None and item.source["id"] in item.states.intended
+    if not prepared.made_before and not _is_incomplete(catalog, action):
+        action = decided(catalog, resource, action)
     reason = not_placeable(resource, item.source, prepared.body)
     if reason:
         action = replace(action, verb=SKIPPED, reason=reason)
@@ -189,25 +210,32 @@ def _apply(
     states, source_id = item.states, action.source_id
     findings = list(prepared.findings)
     try:
-        if action.verb == CREATE and not catalog.settings.dry_run:
-            action = _create(catalog, resource, item, action, copier, findings)
+        if not catalog.settings.dry_run:
+            if action.verb == CREATE:
+                action = _create(catalog, resource, item, action, copier, findings)
+            if action.verb == UPDATE:
+                action = _update(catalog, resource, item, action, prepared, copier, findings)
     except ApiError as error:
-        states.record(source_id, action.name, FAILED, reason=str(error))
+        in_doubt = True if action.verb == CREATE and error.status >= 500 else None  # it may have been made all the same
+        states.record(source_id, action.name, FAILED, dest_id=action.dest_id, reason=str(error), in_doubt=in_doubt)
         findings.append(object_finding(resource, item, "not_created", detail=str(error)))
         log.error(
             "failed %s %r: %s", resource.kind, action.name, error, extra=_extra("failed", resource, item, reason=str(error))
         )
     else:
-        outcome = _outcome(catalog, states, action)
+        outcome = _outcome(catalog, prepared, action)
         dest_id = action.dest_id or (planned_id(source_id) if outcome == WOULD_CREATE else None)
         ours = outcome in (CREATED, UPDATED)
-        told = {} if ours else {"reason": action.reason, "fields": action.fields}
-        states.record(source_id, action.name, outcome, dest_id=dest_id, **told)
+        told = {} if ours and action.verb != UPDATE else {"reason": action.reason, "fields": action.fields}
+        owner = [action.body["object_type"], action.body["object_id"]] if dest_id and resource.scope == "object" else None
+        states.record(source_id, action.name, outcome, dest_id=dest_id, owner=owner, **told)
+        remember_fingerprints(catalog, resource, states, action, left=outcome == DIFFERS)
         if dest_id:
+            content = action.existing if outcome == DIFFERS else action.body
             catalog.remember(
                 resource,
                 source_id,
-                {**action.body, **_key_of(resource, item.source, action.body), "id": dest_id},
+                {**content, **_key_of(resource, item.source, action.body), "id": dest_id},
                 item.dest_project_id,
             )
             if prepared.deferred or (ours and action.verb == DIFFERS):  # to be completed by the second pass
@@ -226,18 +254,23 @@ def _key_of(resource: Resource, source: dict, body: Dict[str, Any]) -> Dict[str,
     return {name: origin.get(name) for name in resource.key}
 
 
-def _outcome(catalog: Catalog, states: ObjectStates, action: Action) -> str:
-    """What became of it.
-
-    Something that was about to be made when a process died is ours; so is what an earlier run left incomplete.
-    """
+def _outcome(catalog: Catalog, prepared: Prepared, action: Action) -> str:
+    """What became of it. What a process that died has made, and what an earlier run left incomplete, is ours."""
     if action.verb == CREATE:
         return WOULD_CREATE if catalog.settings.dry_run else CREATED
-    if action.verb in (FOUND, DIFFERS) and action.source_id in states.intended:
+    if action.verb == UPDATE:
+        return WOULD_UPDATE if catalog.settings.dry_run else UPDATED
+    if action.verb in (FOUND, DIFFERS) and prepared.made_before:
         return CREATED
-    if action.verb == DIFFERS and catalog.incomplete.get((action.resource, action.source_id)) == action.dest_id:
+    if action.verb == DIFFERS and _is_incomplete(catalog, action):
         return UPDATED
     return action.verb
+
+
+def _is_incomplete(catalog: Catalog, action: Action) -> bool:
+    """Whether an earlier run made it and could not complete it."""
+    made = catalog.incomplete.get((action.resource, action.source_id))
+    return made is not None and made == action.dest_id
 
 
 def _create(
@@ -250,28 +283,53 @@ def _create(
 ) -> Action:
     """POST the object.
 
-    An existing natural key (made by somebody else a moment ago) comes back unmodified: compared, not claimed.
+    An existing natural key (made by somebody else a moment ago) comes back unmodified: compared, not claimed. Not all kinds are known
+    to send the header that says so; then its age tells.
     """
     if copier:
         findings += _copy_attachments(resource, item, action.body, copier)
     if resource is PROJECT_SETTINGS:
         return _write_settings(catalog, resource, item, action)
+    begun_s = catalog.dest.server_seconds() - CLOCK_SLACK_S
     answer = catalog.dest.post(resource.path, action.body)
     made = answer.json
     if not isinstance(made, dict) or not made.get("id"):
         raise NetworkError(f"destination: POST {resource.path} gave no object; is {catalog.dest.url} a Braintrust API?")
-    if answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1"):
-        found = plan_object(resource, item.source, action.body, made)
-        return replace(found, body=action.body)
+    found, created_s = plan_object(resource, item.source, action.body, made), _created_s(made)
+    again = created_s >= begun_s and found.verb == FOUND  # ours: the answer to a first try was lost
+    if 0 < created_s < begun_s or (answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1") and not again):
+        return decided(catalog, resource, found)
     if resource is PROJECTS:
         catalog.start_empty(made["id"])
-    return replace(action, dest_id=made["id"])
+    return replace(action, dest_id=made["id"], existing=made)
+
+
+def _created_s(made: Dict[str, Any]) -> float:
+    """Unix seconds of its creation, 0 where it does not say."""
+    try:
+        return instant(made["created"]).timestamp()
+    except (KeyError, AttributeError, ValueError):
+        return 0.0
+
+
+def _update(
+    catalog: Catalog,
+    resource: Resource,
+    item: Item,
+    action: Action,
+    prepared: Prepared,
+    copier: Optional[AttachmentCopier],
+    findings: List[Dict[str, Any]],
+) -> Action:
+    if copier:
+        findings += _copy_attachments(resource, item, action.body, copier)
+    return update_object(catalog, resource, action, {_top(one.path) for one in prepared.deferred})
 
 
 def _write_settings(catalog: Catalog, resource: Resource, item: Item, action: Action) -> Action:
     """Settings have no POST: the project's PATCH takes them, replacing all (which is why only projects without any get them)."""
-    catalog.dest.patch(f"{resource.path}/{item.dest_project_id}", {"settings": action.body["settings"]})
-    return replace(action, dest_id=item.dest_project_id)
+    made = catalog.dest.patch(f"{resource.path}/{item.dest_project_id}", {"settings": action.body["settings"]})
+    return replace(action, dest_id=item.dest_project_id, existing=made)
 
 
 def _copy_attachments(resource: Resource, item: Item, body: Dict[str, Any], copier: AttachmentCopier) -> List[Dict[str, Any]]:

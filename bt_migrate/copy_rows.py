@@ -271,6 +271,7 @@ def _read_destination(copying: Copying, member: Member) -> None:
     for page in pages(catalog.dest, stream.kind.name, [stream.dest_id], bounds_of(catalog, stream.kind), limit=limit):
         copying.check()
         member.seen.record_before((stream.source_id, row["id"], _remembered(stream.kind, row)) for row in page.rows)
+        member.state.before_key = page.end_key
     member.state.compared = True
     member.state.save()
 
@@ -367,6 +368,7 @@ class _Stream:
         for number, batch in enumerate(batches, 1):
             size = sum(held_bytes(row) for row in batch)
             self.copying.add_bytes(size)
+            self._note_new_rows(batch)
             result = self.copying.pool.submit(self._deliver, batch)
             result.add_done_callback(ahead.poke)
             self.in_flight.append(Batch(result, size, page.last, end if number == len(batches) else None))
@@ -375,6 +377,14 @@ class _Stream:
     def _commit_finished(self) -> None:
         while self.in_flight and (self.in_flight[0].result.done() or self._must_wait()):
             self._commit_first()
+
+    def _note_new_rows(self, batch: Sequence[EncodedRow]) -> None:
+        """Rows that are new to an object which was there before the run are written down, for `undo`."""
+        for object_id, member in self.members.items():
+            if not member.stream.fresh:
+                new = [(object_id, row.id) for row in batch if row.object_id == object_id and row.outcome == CREATED]
+                if new:
+                    member.seen.record_inserted(new)
 
     def _deliver(self, batch: Sequence[EncodedRow]) -> Delivered:
         """In the pool. What is delivered is told before it is committed."""

@@ -8,11 +8,13 @@ import logging
 from typing import Any, Dict, List
 
 from bt_migrate.catalog import PLANNED, Catalog
+from bt_migrate.copy_objects import WOULD_UPDATE
 from bt_migrate.errors import ApiError
-from bt_migrate.planning import plan_object, second_pass_body
+from bt_migrate.planning import FOUND, UPDATE, Action, plan_object, second_pass_body
 from bt_migrate.prepare_objects import Item, Prepared, object_finding, prepare, unresolved_finding
 from bt_migrate.resources import Resource
 from bt_migrate.state import CREATED, DIFFERS, UPDATED, ObjectStates
+from bt_migrate.update_objects import decided, remember_fingerprints, update_object
 
 log = logging.getLogger("bt_migrate.objects")
 
@@ -55,26 +57,41 @@ def _complete(catalog: Catalog, resource: Resource, item: Item, dest_id: str, pr
     if dest_id.startswith(PLANNED):
         return
     existing = catalog.dest.get(f"{resource.path}/{dest_id}")
-    method, body = second_pass_body(resource, prepared.body, existing)
-    if not body:
-        return
     left_open = catalog.incomplete.get((resource.name, source_id)) == dest_id  # by an earlier run, which made it
-    if left_open:
+    # one that was updated because it differed has a reason, and keeps being settled as such
+    ours = left_open or (entry["outcome"] in (CREATED, UPDATED) and not entry.get("reason"))
+    if not ours:
+        _settle(catalog, resource, item, existing, prepared)
+        return
+    method, body = second_pass_body(resource, prepared.body, existing)
+    if body and left_open:
         states.record(source_id, entry["name"], UPDATED, dest_id=dest_id)
-    elif entry["outcome"] not in (CREATED, UPDATED):
-        fields = sorted(set(entry.get("fields", [])) | set(plan_object(resource, item.source, prepared.body, existing).fields))
-        states.record(
-            source_id, entry["name"], DIFFERS, dest_id=dest_id, reason="exists with other content; left alone", fields=fields
-        )
+    if body and not catalog.settings.dry_run:
+        path = f"{resource.path}/{dest_id}"
+        existing = catalog.dest.patch(path, body) if method == "PATCH" else catalog.dest.put(resource.path, body)
+        facts = {"event": "completed", "resource": resource.name, "source_id": source_id, "dest_id": dest_id}
+        log.info("completed %s %r", resource.kind, entry["name"], extra=facts)
+    action = Action(resource.name, source_id, entry["name"], FOUND, body=prepared.body, existing=existing or {})
+    remember_fingerprints(catalog, resource, states, action, left=False)
+
+
+def _settle(catalog: Catalog, resource: Resource, item: Item, existing: Dict[str, Any], prepared: Prepared) -> None:
+    """Of an object that somebody else made: what waited is compared by now, and updated where that is asked for."""
+    source_id, states = item.source["id"], item.states
+    entry = states.outcomes[source_id]
+    waiting = {one.path.split(".")[0].split("[")[0] for one in prepared.deferred}
+    action = decided(catalog, resource, plan_object(resource, item.source, prepared.body, existing, waiting))
+    if action.verb == FOUND:
+        remember_fingerprints(catalog, resource, states, action, left=False)
         return
-    if catalog.settings.dry_run:
-        return
-    if method == "PATCH":
-        catalog.dest.patch(f"{resource.path}/{dest_id}", body)
-    else:
-        catalog.dest.put(resource.path, body)
-    facts = {"event": "completed", "resource": resource.name, "source_id": source_id, "dest_id": dest_id}
-    log.info("completed %s %r", resource.kind, entry["name"], extra=facts)
+    outcome = DIFFERS
+    if action.verb == UPDATE:
+        if not catalog.settings.dry_run:
+            action = update_object(catalog, resource, action, waiting)
+        outcome = WOULD_UPDATE if catalog.settings.dry_run else DIFFERS if action.verb == DIFFERS else UPDATED
+    fields = sorted({*entry.get("fields", ()), *action.fields})
+    states.record(source_id, entry["name"], outcome, dest_id=existing["id"], reason=action.reason, fields=fields)
+    remember_fingerprints(catalog, resource, states, action, left=outcome == DIFFERS)
 
 
 def note_deferred(catalog: Catalog, resource: Resource, states: ObjectStates, *, final: bool) -> None:

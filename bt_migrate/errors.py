@@ -33,6 +33,10 @@ class StateError(MigrationError):
     """A file of the run directory cannot be read or written; it is named."""
 
 
+class ConflictError(MigrationError):
+    """Objects exist with other content, and the run was told to stop for that before its first write."""
+
+
 class LockedError(MigrationError):
     """Another process holds the run directory."""
 

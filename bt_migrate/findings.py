@@ -78,7 +78,7 @@ KINDS: Mapping[str, Kind] = {
         "the bytes of an attachment were not copied; the reference still names the source's",
         "mend the cause in the detail, then run again",
     ),
-    "not_created": Kind(FAILURE, "could not be created", "mend the cause in the detail, then run again"),
+    "not_created": Kind(FAILURE, "could not be created or updated", "mend the cause in the detail, then run again"),
     "reference_not_added": Kind(
         FAILURE, "a reference could not be added afterwards", "mend the cause in the detail, then run again"
     ),

@@ -34,6 +34,17 @@ def record_window(root: Path, run: Mapping[str, Any], run_name: str, kind: str) 
         "run": run_name,
         "recorded": now(),
     }
+    if selection.get("rename_projects"):
+        line["rename_projects"] = selection["rename_projects"]
+    _append(root, line)
+
+
+def record_undone(root: Path, run_name: str) -> None:
+    """What a run took is not there any more: its windows count as not taken."""
+    _append(root, {"run": run_name, "undone": now()})
+
+
+def _append(root: Path, line: Mapping[str, Any]) -> None:
     path = root / WINDOWS_FILE
     try:
         make_private(root)
@@ -61,12 +72,16 @@ def taken_twice(root: Path, identity: Mapping[str, Any], kinds: Sequence[str]) -
 
 def windows_taken(root: Path, identity: Mapping[str, Any], kind: str) -> List[Stretch]:
     """The windows of a kind that were taken for these two organizations, and for all the projects that are selected today."""
-    return [stretch(one["after"], one["before"]) for one in _lines(root / WINDOWS_FILE) if _holds(one, identity, kind)]
+    lines = list(_lines(root / WINDOWS_FILE))
+    undone = {one["run"] for one in lines if "undone" in one}
+    taken = [one for one in lines if one["run"] not in undone and _holds(one, identity, kind)]
+    return [stretch(one["after"], one["before"]) for one in taken]
 
 
 def _holds(line: Mapping[str, Any], identity: Mapping[str, Any], kind: str) -> bool:
     projects = identity["selection"]["projects"]
     same = all(line[side] == identity[side]["org_id"] for side in ("source", "dest")) and line["kind"] == kind
+    same = same and line.get("rename_projects") == identity["selection"].get("rename_projects")
     return bool(same and (not line["projects"] or (projects and set(projects) <= set(line["projects"]))))
 
 

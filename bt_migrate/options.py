@@ -18,7 +18,7 @@ DASHED = ("--created-after", "--created-before", "--tz")  # their values may beg
 
 @dataclass(frozen=True)
 class Option:
-    """One option: its flag, the setting it wins over ("" for a switch of its own), and its help line."""
+    """One option: its flag ("" for what stands alone), the setting it wins over ("" for a switch of its own), and its help line."""
 
     flag: str
     field: str
@@ -42,6 +42,20 @@ SELECTION = (
     Option("--window", "window", "move only logs and experiments of the last full day or hour: daily or hourly", "UNIT"),
     Option("--tz", "tz", "time zone of days, hours and dates without one (default: UTC)", "ZONE"),
     Option("--fill-gaps", "fill_gaps", "begin the window where the ones before it ended, or left a gap", switch=True),
+)
+CONFLICTS = (
+    Option(
+        "--on-conflict",
+        "on_conflict",
+        "keep, update or fail where an object exists with other content, also by resource: keep,prompts=update (default: keep)",
+        "WORDS",
+    ),
+    Option(
+        "--rename-projects",
+        "rename_projects",
+        'move projects into others of these names, "Old=New,..." ("\\=" for an equals sign in a name)',
+        "NAMES",
+    ),
 )
 RUN = (
     Option("--dry-run", "dry_run", "print what would be done and write nothing outside of the run directory", switch=True),
@@ -95,7 +109,13 @@ OWN: Dict[str, Sequence[Option]] = {
         Option("--no-verify", "no_verify", "do not compare both organizations at the end", switch=True),
         FULL,
     ),
+    "undo": (
+        Option("", "resume_run_dir", "the run directory, such as checkpoints/20260113_212530", "RUN", nargs="1"),
+        Option("--yes", "yes", "delete; without it the list is printed and nothing is done", switch=True),
+        Option("--changed", "changed", "delete also what was changed since the run", switch=True),
+    ),
 }  # options that only one program has
+GROUPS_OF = {"undo": (("run", (ENV_FILE,)), ("logging", LOGGING), ("tuning", TUNING))}  # of a program that has not all of them
 OPERATING: Dict[str, Sequence[Option]] = {
     "status": (
         Option("", "run", "run directory, or folder of runs: its newest (default: ./checkpoints)", "RUN", nargs="?"),
@@ -111,7 +131,7 @@ OPERATING: Dict[str, Sequence[Option]] = {
         ),
     ),
 }  # programs beside the phases: these options and no others
-GROUPS = (("selection", SELECTION), ("run", RUN), ("logging", LOGGING), ("tuning", TUNING), ("rows", ROWS))
+GROUPS = (("selection", SELECTION), ("conflicts", CONFLICTS), ("run", RUN), ("logging", LOGGING), ("tuning", TUNING), ("rows", ROWS))
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -127,10 +147,8 @@ def make_parser(program: str, description: str) -> argparse.ArgumentParser:
         prog=program, description=description.strip(), formatter_class=_Formatter, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"bt_migrate {__version__}")
-    groups = (
-        (("this program", OPERATING[program]),) if program in OPERATING else (("this program", OWN.get(program, ())), *GROUPS)
-    )
-    for title, options in groups:
+    own, shared = OPERATING.get(program, OWN.get(program, ())), GROUPS_OF.get(program, () if program in OPERATING else GROUPS)
+    for title, options in (("this program", own), *shared):
         group = parser.add_argument_group(title) if options else parser
         for option in options:
             if option.nargs:

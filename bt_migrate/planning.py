@@ -1,23 +1,29 @@
-"""Decide what happens to each object: create, found, differs, skipped, blocked. Pure."""
+"""Decide what happens to each object: create, found, update, differs, skipped. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
-from bt_migrate.canonical import differing_fields
+from bt_migrate.canonical import canonical, differing_fields, digest, same
 from bt_migrate.references import paths_matching, value_at
 from bt_migrate.resources import SERVER_FIELDS, Resource
 
-CREATE, FOUND, DIFFERS, SKIPPED, BLOCKED = "create", "found", "differs", "skipped", "blocked"
+CREATE, FOUND, UPDATE, DIFFERS, SKIPPED = "create", "found", "update", "differs", "skipped"
 
 UNORDERED = frozenset(("member_users", "member_groups", "member_roles", "member_permissions"))  # lists that are sets
 MEMBERS = ("member_users", "member_groups", "member_roles", "member_permissions")
+# PATCH cannot set null or remove keys of objects, but these take an empty value of their own kind.
+EMPTY: Mapping[str, Any] = {"description": "", "tags": [], "public": False}
+OTHER_CONTENT = "exists with other content"
+LEFT_ALONE = "left alone"
 
 
 @dataclass(frozen=True)
 class Action:
-    """What is to be done with one source object. `fields` are those that differ; `body` is what POST sends."""
+    """What is to be done with one source object. `fields` are those that differ; `body` is what POST sends; `existing` is the
+    destination's object as it is known.
+    """
 
     resource: str
     source_id: str
@@ -27,6 +33,7 @@ class Action:
     fields: Tuple[str, ...] = ()
     dest_id: Optional[str] = None
     body: Dict[str, Any] = field(default_factory=dict)
+    existing: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 def natural_key(resource: Resource, obj: Mapping[str, Any]) -> Tuple[Any, ...]:
@@ -84,8 +91,34 @@ def plan_object(
         return Action(resource.name, source["id"], name, CREATE, body=desired)
     fields = differing(resource, desired, existing, postponed)
     verb = DIFFERS if fields else FOUND
-    reason = "exists with other content; left alone" if fields else ""
-    return Action(resource.name, source["id"], name, verb, reason, tuple(fields), existing["id"], desired)
+    reason = f"{OTHER_CONTENT}; {LEFT_ALONE}" if fields else ""
+    return Action(resource.name, source["id"], name, verb, reason, tuple(fields), existing["id"], desired, existing)
+
+
+def fingerprint(resource: Resource, obj: Mapping[str, Any]) -> str:
+    """Equal for objects between which `differing` finds nothing: one side's content after remapping, in 32 characters."""
+    return digest(comparable({name: obj[name] for name in resource.create if obj.get(name)})).hex()
+
+
+def conflict_reason(before: Optional[Sequence[str]], now: Sequence[str]) -> str:
+    """Which side made the two differ. `before` and `now`: fingerprints (source, destination), as this tool last left them (None if it
+    never did) and as they are.
+    """
+    if before is None:
+        return OTHER_CONTENT
+    source, dest = before[0] != now[0], before[1] != now[1]
+    if source and dest:
+        return "changed on both sides"
+    return "changed at the source" if source else "changed at the destination" if dest else "differs as it did before"
+
+
+def settled(action: Action, policy: str, reason: str) -> Action:
+    """What the policy makes of an object that differs; the others stay as they are."""
+    if action.verb != DIFFERS:
+        return action
+    if policy == UPDATE:
+        return replace(action, verb=UPDATE, reason=reason)
+    return replace(action, reason=f"{reason}; {LEFT_ALONE}")
 
 
 def dependencies(resource: Resource, obj: Mapping[str, Any], among: Set[str]) -> Set[str]:
@@ -148,3 +181,50 @@ def second_pass_body(resource: Resource, desired: Mapping[str, Any], existing: M
     if all(name in resource.patch for name in fields):  # an empty list too: nothing to do
         return "PATCH", {name: desired[name] for name in fields if name in desired}
     return "PUT", dict(desired)
+
+
+def update_body(
+    resource: Resource, desired: Mapping[str, Any], existing: Mapping[str, Any], postponed: Sequence[str] = ()
+) -> Tuple[str, Dict[str, Any]]:
+    """(method, body) that brings an object with other content as near to the desired one as the API lets us; body {} for not at all.
+
+    PATCH merges objects and cannot remove their keys: where that would leave something, PUT, which replaces. Not while a reference
+    is `postponed`: PUT would take the destination's away.
+    """
+    fields = differing(resource, desired, existing, postponed)
+    body = {name: desired.get(name, EMPTY.get(name)) for name in fields if name in resource.patch}
+    body = {
+        name: value
+        for name, value in body.items()
+        if value is not None and not same(_merged(existing.get(name), value), existing.get(name))
+    }
+    reached = {**existing, **{name: desired.get(name) for name in fields if name in MEMBERS}}
+    reached.update((name, _merged(existing.get(name), value)) for name, value in body.items())
+    if resource.put and not postponed and differing(resource, desired, reached):
+        return "PUT", dict(desired)
+    body.update(_membership_change(fields, desired, existing))
+    owner = {name: desired[name] for name in ("object_type", "object_id")} if body and resource.scope == "object" else {}
+    return "PATCH", {**owner, **body}
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """What PATCH makes of a value."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    return {**old, **{name: _merged(old.get(name), value) for name, value in new.items() if value is not None}}
+
+
+def _membership_change(fields: Iterable[str], desired: Mapping[str, Any], existing: Mapping[str, Any]) -> Dict[str, Any]:
+    body = {}
+    for name in MEMBERS:
+        wanted, there = desired.get(name) or [], existing.get(name) or []
+        if name in fields:
+            body[f"add_{name}"] = _lacking(there, wanted)
+            body[f"remove_{name}"] = _lacking(wanted, there)
+    return {name: value for name, value in body.items() if value}
+
+
+def _lacking(members: Sequence[Any], among: Sequence[Any]) -> List[Any]:
+    """Those of `among` that are no members."""
+    known = [canonical(one) for one in members]
+    return [one for one in among if canonical(one) not in known]

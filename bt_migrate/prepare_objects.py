@@ -12,7 +12,7 @@ from bt_migrate.attachments import dest_key
 from bt_migrate.catalog import Catalog
 from bt_migrate.findings import finding
 from bt_migrate.planning import display_name, lost_fields, writable_fields
-from bt_migrate.references import Rewritten, Unresolved, rewrite, value_at
+from bt_migrate.references import Rewritten, Unresolved, paths_matching, rewrite, set_at, value_at
 from bt_migrate.resources import ACLS, CANNOT_MOVE, EXPERIMENTS, Resource
 from bt_migrate.rows import attachment_places
 from bt_migrate.state import ObjectStates
@@ -35,6 +35,7 @@ class Prepared:
     body: Dict[str, Any]
     deferred: List[Unresolved]
     findings: List[Dict[str, Any]]
+    made_before: bool = False  # by a process of this run that died before it could say so
 
 
 def items_of(states: ObjectStates, objects: Iterable[dict], dest_project_id: str = "") -> List[Item]:
@@ -64,6 +65,9 @@ def prepare(catalog: Catalog, resource: Resource, item: Item) -> Prepared:
     body = {name: value for name, value in rewritten.value.items() if value is not None}
     if resource is EXPERIMENTS and body.pop("public", None):
         findings.append(object_finding(resource, item, "made_private", path="public"))
+    for path in (path for pattern in resource.project_names for path in paths_matching(body, pattern)):
+        name = value_at(body, path)
+        set_at(body, path, catalog.settings.rename_projects.get(name, name) if isinstance(name, str) else name)
     for path in attachment_places(body):
         reference = value_at(body, path)
         reference["key"] = dest_key(catalog.dest.org_id, reference["key"])

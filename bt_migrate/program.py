@@ -49,11 +49,11 @@ from bt_migrate.report import (
     write_report,
 )
 from bt_migrate.row_plan import estimate
-from bt_migrate.runs import RunDirectory, create_run, find_run, left_behind, state_root, window_of
+from bt_migrate.runs import RunDirectory, create_run, end_killed_session, find_run, left_behind, state_root, window_of
 from bt_migrate.settings import Settings, load_settings
 from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now, write_json
 from bt_migrate.windows import iso
-from bt_migrate.work import Work, finish_waiting, incomplete_streams, tell_waiting
+from bt_migrate.work import Work, finish_waiting, incomplete_streams, refuse_conflicts, tell_waiting
 
 log = logging.getLogger("bt_migrate")
 
@@ -77,7 +77,23 @@ def run_program(
     steps: Sequence[Step],
     environ: Optional[Mapping[str, str]] = None,
 ) -> int:
-    """Run the steps as one program; gives back its exit code. Every error ends as one line on stderr.
+    """Run the steps as one program; gives back its exit code."""
+
+    def act(settings: Settings, ending: Ending) -> int:
+        source, dest = connected(settings, ending.event)
+        return _run_all(command, settings, source, dest, steps, ending)
+
+    return in_program(argv, command, description, act, environ)
+
+
+def in_program(
+    argv: Optional[Sequence[str]],
+    command: str,
+    description: str,
+    act: Callable[[Settings, Ending], int],
+    environ: Optional[Mapping[str, str]] = None,
+) -> int:
+    """Options, settings, logging and signals around `act`, which gives the exit code. Every error ends as one line on stderr.
 
     `environ` takes the place of the environment and of `.env`.
     """
@@ -91,8 +107,7 @@ def run_program(
     ending = Ending()
     try:
         with asked_to_end(ending, settings.max_duration, in_json=settings.json):
-            source, dest = connected(settings, ending.event)
-            return _run_all(command, settings, source, dest, steps, ending)
+            return act(settings, ending)
     except MigrationError as error:
         return _told(error, in_json=settings.json)
     except KeyboardInterrupt:
@@ -116,21 +131,29 @@ def _told(error: MigrationError, *, in_json: bool) -> int:
 
 def connected(settings: Settings, stop: threading.Event) -> Tuple[Api, Api]:
     """Both clients with their organizations known. Raises UsageError if they are the same one."""
-    common: Dict[str, Any] = {
-        "attempts": settings.retry_attempts, "delay_s": settings.retry_delay, "max_concurrent": settings.max_concurrent, "stop": stop,
-        "queries_per_minute": settings.btql_per_minute,
-    }  # fmt: skip
-    source = Api("source", settings.source_url, settings.source_api_key, writable=False, **common)
-    dest = Api("destination", settings.dest_url, settings.dest_api_key, writable=True, **common)
+    source = Api("source", settings.source_url, settings.source_api_key, writable=False, **_common(settings, stop))
     with ThreadPoolExecutor(2, thread_name_prefix="connect") as pool:
-        asked = pool.submit(connect, source, settings.source_org, "BT_SOURCE"), pool.submit(connect, dest, settings.dest_org, "BT_DEST")
-    for one in asked:
-        one.result()
+        asked = pool.submit(connect, source, settings.source_org, "BT_SOURCE"), pool.submit(connect_destination, settings, stop)
+    asked[0].result()
+    dest = asked[1].result()
     if source.org_id == dest.org_id:
         raise UsageError(
             f"source and destination are the same organization, {source.display_name} ({source.org_id}); check the two keys"
         )
     return source, dest
+
+
+def connect_destination(settings: Settings, stop: threading.Event) -> Api:
+    dest = Api("destination", settings.dest_url, settings.dest_api_key, writable=True, **_common(settings, stop))
+    connect(dest, settings.dest_org, "BT_DEST")
+    return dest
+
+
+def _common(settings: Settings, stop: threading.Event) -> Dict[str, Any]:
+    return {
+        "attempts": settings.retry_attempts, "delay_s": settings.retry_delay, "max_concurrent": settings.max_concurrent, "stop": stop,
+        "queries_per_minute": settings.btql_per_minute,
+    }  # fmt: skip
 
 
 def identity_of(settings: Settings, source: Api, dest: Api) -> Dict[str, Any]:
@@ -143,6 +166,7 @@ def identity_of(settings: Settings, source: Api, dest: Api) -> Dict[str, Any]:
             "projects": sorted(settings.projects),
             "created_after": settings.created_after,
             "created_before": settings.created_before,
+            **({"rename_projects": dict(settings.rename_projects)} if settings.rename_projects else {}),
         },
         "relative_window": settings.relative_window,
         "dry_run": settings.dry_run,
@@ -245,6 +269,7 @@ def _in_run(
 ) -> int:
     """Do the steps that this run has not done; write the report whatever happens."""
     started = time.monotonic()
+    end_killed_session(run, dest.server_seconds() - time.time())
     session: Dict[str, Any] = {"started": now(), "command": command}
     run.data["sessions"].append(session)
     run.data.setdefault("source_time", int(source.server_seconds()))
@@ -275,7 +300,7 @@ def _in_run(
         code = error.exit_code
         raise
     finally:
-        session.update(ended=now(), seconds=round(time.monotonic() - started, 3))
+        session.update(ended=now(), wrote_until=dest.last_write_s, seconds=round(time.monotonic() - started, 3))
         try:
             code = _tell(run, settings, code, status)
         except StateError:  # on a full disk nor the report can be written: what failed first is told
@@ -337,6 +362,7 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
     """Each phase that is not done yet. A phase stays open where rows did not come to their end, or where only a part (not the
     `whole`) of the run's selection was asked for: the same command resumes it.
     """
+    refuse_conflicts(work, [phase for name, phase in steps if name.startswith("migrate-") and not work.run.phase_done(name)])
     for number, (name, phase) in enumerate(steps, 1):
         if work.run.phase_done(name):
             log.info(

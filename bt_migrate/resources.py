@@ -43,6 +43,7 @@ class Resource:
     put: bool = False  # PUT on the same path creates or replaces by natural key
     server: Tuple[str, ...] = ()  # read-only fields that the destination makes anew, beyond SERVER_FIELDS
     references: Tuple[Reference, ...] = ()
+    project_names: Tuple[str, ...] = ()  # paths that name a project, which may have another name in the destination
     pins: Tuple[str, ...] = ()  # paths of versions: transactions of the source that mean nothing in the destination
     project_filter: bool = False  # whether the list documents a project_id parameter
     beyond: bool = False  # newer or plan-dependent kind: a server without it is no failure
@@ -131,6 +132,7 @@ FUNCTIONS = Resource(
         Reference("function_data.preprocessor.id", CALLABLE, "holder", when="function"),
         Reference("function_data.topic_maps.*.[].topic_map_id", CALLABLE),
     ),
+    project_names=("function_data.nodes.*.function.project_name",),
     pins=(
         *_PROMPT_PINS,
         "function_data.nodes.*.function.version",

@@ -30,6 +30,7 @@ STATUS_FILE = "status.json"  # what the running process tells of itself
 CONTROL_FILE = "control"  # what it is asked to do
 ORGANIZATION_FOLDER = "organization"
 MAX_FOLDER_BYTES = 80
+KILLED_SLACK_S = 300  # a process that was killed may have had requests on their way
 RESERVED_FOLDERS = frozenset(
     [ORGANIZATION_FOLDER, "con", "prn", "aux", "nul", *(f"com{n}" for n in "123456789"), *(f"lpt{n}" for n in "123456789")]
 )
@@ -57,10 +58,14 @@ def folder_name(name: str, taken: Iterable[str]) -> str:
 
 
 class RunDirectory:
-    """One run: `with` holds its lock. Gives out the states of objects and streams, each opened once."""
+    """One run: `with` holds its lock. Gives out the states of objects and streams, each opened once.
 
-    def __init__(self, path: Path) -> None:
+    One that is not `kept` is a copy in memory: nothing that is done to it is written.
+    """
+
+    def __init__(self, path: Path, *, kept: bool = True) -> None:
         self.path = path
+        self.kept = kept
         self.data: Dict[str, Any] = read_json(path / RUN_FILE)
         self.meter = Meter()
         self._objects: Dict[Path, ObjectStates] = {}
@@ -91,11 +96,13 @@ class RunDirectory:
             self._lock_fd = None
 
     def save(self) -> None:
-        write_json(self.path / RUN_FILE, self.data)
+        if self.kept:
+            write_json(self.path / RUN_FILE, self.data)
 
     def same_pair(self, identity: Mapping[str, Any]) -> bool:
-        """Whether the run is one of these two organizations, and dry or real as asked."""
+        """Whether the run is one of these two organizations and names of projects, and dry or real as asked."""
         pair = all(self.data[side]["org_id"] == identity[side]["org_id"] for side in ("source", "dest"))
+        pair = pair and self.data["selection"].get("rename_projects") == identity["selection"].get("rename_projects")
         return bool(pair and self.data["dry_run"] == identity["dry_run"])
 
     def phase_done(self, phase: str) -> bool:
@@ -121,7 +128,7 @@ class RunDirectory:
         path = self.folder(project) / f"{resource}_state.json"
         with self._lock:
             if path not in self._objects:
-                self._objects[path] = ObjectStates(path, resource, project)
+                self._objects[path] = ObjectStates(path, resource, project, kept=self.kept)
             return self._objects[path]
 
     def stream_path(self, folder: str, project: str, source_id: str) -> Path:
@@ -132,7 +139,9 @@ class RunDirectory:
         """Every object state of the run, also of earlier processes, in the order of the projects."""
         states = []
         for project in ["", *self.data["folders"]]:
-            for path in sorted(self.folder(project).glob("*_state.json")):
+            folder = self.folder(project)
+            opened = {path for path in self._objects if path.parent == folder}
+            for path in sorted(opened.union(folder.glob("*_state.json"))):
                 if path.name != "logs_state.json":
                     states.append(self.objects(path.name[: -len("_state.json")], project))
         return states
@@ -230,6 +239,31 @@ def readable_runs_in(root: Path) -> Iterator[RunDirectory]:
             log.warning("passed over: %s", error)
 
 
+def end_killed_session(run: RunDirectory, clock_offset_s: float) -> None:
+    """Note until when the last process can have written, by the destination's clock, where it was killed before it could say: its files
+    tell, until another process writes them.
+    """
+    last = run.data["sessions"][-1:]
+    if last and "wrote_until" not in last[0]:
+        times = [path.stat().st_mtime for path in run.path.rglob("*_state.json")]
+        last[0]["wrote_until"] = max(times, default=run.path.stat().st_mtime) + clock_offset_s + KILLED_SLACK_S
+
+
+def fingerprints_in(run: RunDirectory, resource: str) -> Dict[str, List[str]]:
+    """Source id -> fingerprints of a kind, over all real runs of the two organizations beside `run`, the newest first."""
+    found: Dict[str, List[str]] = {}
+    for earlier in readable_runs_in(run.path.parent):
+        if not earlier.same_pair({**run.data, "dry_run": False}) or earlier.data.get("undone"):
+            continue
+        try:
+            for project in ["", *earlier.data["folders"]]:
+                for source_id, prints in earlier.objects(resource, project).fingerprints.items():
+                    found.setdefault(source_id, prints)
+        except StateError as error:
+            log.warning("passed over: %s", error)
+    return found
+
+
 def _run_paths(root: Path) -> List[Path]:
     return sorted((path.parent for path in root.glob(f"*/{RUN_FILE}")), reverse=True) if root.is_dir() else []
 
@@ -256,7 +290,8 @@ def _only_project(settings: Settings, run: RunDirectory, folder: str) -> Setting
     names = [name for name, one in run.data["folders"].items() if one == folder]
     if not names:
         raise UsageError(f"--state-dir: {folder} is no project folder of the run {run.path}")
-    return replace(settings, projects=(names[0],))
+    old_names = {new: old for old, new in settings.rename_projects.items()}
+    return replace(settings, projects=(old_names.get(names[0], names[0]),))
 
 
 def _resumable(run: RunDirectory, identity: Mapping[str, Any], command: str) -> bool:
@@ -270,6 +305,8 @@ def _resumable(run: RunDirectory, identity: Mapping[str, Any], command: str) -> 
 
 def refuse_disagreement(run: RunDirectory, identity: Mapping[str, Any]) -> None:
     """A named run is used for its own two organizations and window; resources and projects may be fewer."""
+    if run.data.get("undone"):
+        raise UsageError(f"{run.path}: was undone; start a new run with the folder above it as --state-dir")
     for side in ("source", "dest"):
         if run.data[side]["org_id"] != identity[side]["org_id"]:
             was, today = run.data[side], identity[side]
@@ -277,8 +314,8 @@ def refuse_disagreement(run: RunDirectory, identity: Mapping[str, Any]) -> None:
                 f"{run.path}: was made for {side} organization {was['org_name']} ({was['org_id']}), "
                 f"today's is {today['org_name']} ({today['org_id']}); use its keys or another --state-dir"
             )
-    for name in ("created_after", "created_before"):
-        was, today = run.data["selection"][name], identity["selection"][name]
+    for name in ("created_after", "created_before", "rename_projects"):
+        was, today = run.data["selection"].get(name), identity["selection"].get(name)
         if was != today:
             raise UsageError(f"{run.path}: was made with {name} = {was}, today's is {today}; use the same or another --state-dir")
     for name in ("resources", "projects"):

@@ -17,12 +17,14 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from bt_migrate.errors import UsageError
-from bt_migrate.resources import ROW_KINDS, SELECTABLE
+from bt_migrate.resources import OBJECT_RESOURCES, ROW_KINDS, SELECTABLE
 from bt_migrate.windows import UNITS, instant, is_relative, last_full, window_bound
 
 DEFAULT_URL = "https://api.braintrust.dev"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 LOG_FORMATS = ("text", "json")
+KEEP, UPDATE, FAIL = POLICIES = ("keep", "update", "fail")  # what to do with an object that exists with other content
+CONFLICTING = tuple(one.name for one in OBJECT_RESOURCES)
 
 
 def _whole(name: str, text: str, least: int) -> int:
@@ -158,6 +160,33 @@ def _zone(name: str, text: str) -> str:
     return text
 
 
+def _policies(name: str, text: str) -> Dict[str, str]:
+    """Resource -> what to do where it exists with other content. A bare word is for all that are not named."""
+    default, own = KEEP, {}
+    for item in _names(name, text):
+        resource, _, word = item.strip().rpartition("=")
+        if word not in POLICIES:
+            raise UsageError(f"{name}: {word[:40]!r} is none of {', '.join(POLICIES)}")
+        if resource and resource not in CONFLICTING:
+            raise UsageError(f"{name}: unknown resource {resource[:40]!r}; known are: {', '.join(CONFLICTING)}")
+        own[resource] = word
+    default = own.pop("", default)
+    return {resource: own.get(resource, default) for resource in CONFLICTING}
+
+
+def _renames(name: str, text: str) -> Dict[str, str]:
+    """Name of a source project -> its name in the destination, from `Old=New`; `\\=` is an equals sign of a name."""
+    renames: Dict[str, str] = {}
+    for item in _names(name, text):
+        names = [one.replace("\\=", "=") for one in re.split(r"(?<!\\)=", item)]
+        if len(names) != 2 or not all(one.strip() for one in names):
+            raise UsageError(f"{name}: {item[:80]!r} is not Old=New (an equals sign inside a name is written \\=)")
+        if names[0] in renames:
+            raise UsageError(f"{name}: {names[0][:80]!r} is renamed twice")
+        renames[names[0]] = names[1]
+    return renames
+
+
 @dataclass(frozen=True)
 class Setting:
     """One setting: its field here, its name in the environment, default as text, how it is read, and one line for people."""
@@ -199,6 +228,8 @@ TABLE: Tuple[Setting, ...] = (
     Setting("read_streams", "MIGRATION_READ_STREAMS", "1", _positive, "readers of one large stream; above 1 rows arrive in another order"),
     Setting("btql_per_minute", "MIGRATION_BTQL_PER_MINUTE", "0", _not_negative, "queries a minute and organization; 0 learns it from 429s"),
     Setting("preserve_order", "MIGRATION_PRESERVE_ORDER", "false", _switch, "insert one batch after the other, in the source's order"),
+    Setting("on_conflict", "MIGRATION_ON_CONFLICT", KEEP, _policies, "keep, update or fail where an object exists with other content"),
+    Setting("rename_projects", "MIGRATION_RENAME_PROJECTS", "", _renames, "comma-separated Old=New: names of projects in the destination"),
     Setting("created_after", "MIGRATION_CREATED_AFTER", "", _text, "only logs and experiments created at or after this date"),
     Setting("created_before", "MIGRATION_CREATED_BEFORE", "", _text, "only logs and experiments created before this date"),
     Setting("window", "MIGRATION_WINDOW", "", _unit, "daily or hourly: only what was created in the last full day or hour"),
@@ -222,7 +253,7 @@ ROW_OVERRIDES: Tuple[Setting, ...] = tuple(
 )
 
 
-SWITCHES = ("dry_run", "new_run", "full", "fail_on_loss", "fill_gaps", "quiet", "json")  # flags only
+SWITCHES = ("dry_run", "new_run", "full", "fail_on_loss", "fill_gaps", "quiet", "json", "yes", "changed")  # flags only
 
 
 @dataclass(frozen=True)
@@ -274,10 +305,14 @@ class Settings:
     tz: str
     max_duration: float
     wait_lock: float
+    on_conflict: Mapping[str, str] = field(default_factory=dict)  # resource -> policy, of every kind of object
+    rename_projects: Mapping[str, str] = field(default_factory=dict)  # source name -> destination name
     overrides: Mapping[str, Any] = field(default_factory=dict)
     dry_run: bool = False
     new_run: bool = False
     full: bool = False  # verification reads every row
+    yes: bool = False  # undo deletes
+    changed: bool = False  # … also what was changed since
     verify: bool = True  # migrate-all compares at the end
     fail_on_loss: bool = False  # stop before the first write where the plan leaves something behind
     plan_out: str = ""  # where the plan is written, as JSON

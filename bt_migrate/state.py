@@ -100,11 +100,12 @@ class ObjectStates:
     """What became of the objects of one resource in one project (or the organization): outcomes, id mapping, findings, open
     references.
 
-    Safe for many threads; `save` writes the file.
+    Safe for many threads; `save` writes the file, unless it is a copy that is not `kept`.
     """
 
-    def __init__(self, path: Path, resource: str, project: str) -> None:
+    def __init__(self, path: Path, resource: str, project: str, *, kept: bool = True) -> None:
         self.path = path
+        self.kept = kept
         self._lock = threading.Lock()
         data = read_json(path) if path.exists() else {}
         self.resource: str = resource
@@ -112,8 +113,10 @@ class ObjectStates:
         self.outcomes: Dict[str, Dict[str, Any]] = data.get("outcomes", {})
         self.findings: Dict[str, List[Dict[str, Any]]] = data.get("findings", {})
         self.deferred: Dict[str, str] = data.get("deferred", {})  # source id -> dest id, to be completed by a second pass
-        self.intended: List[str] = data.get("intended", [])  # about to be created: found afterwards, they are ours
+        # about to be created: source id -> {key, project, fingerprint} in the destination; found afterwards, they are ours
+        self.intended: Dict[str, Dict[str, Any]] = dict(data.get("intended", {}))
         self.listed: int = data.get("listed", 0)
+        self.fingerprints: Dict[str, List[str]] = data.get("fingerprints", {})  # source id -> [source's, destination's] content
 
     def record(self, source_id: str, name: str, outcome: str, *, dest_id: Optional[str] = None, **more: Any) -> None:
         """Set the outcome of one object; it replaces an earlier one. `more`: reason, fields."""
@@ -147,6 +150,8 @@ class ObjectStates:
             return {source: entry["dest_id"] for source, entry in self.outcomes.items() if entry.get("dest_id")}
 
     def save(self) -> None:
+        if not self.kept:
+            return
         with self._lock:
             value = {
                 "format": FORMAT,
@@ -159,7 +164,8 @@ class ObjectStates:
                 "outcomes": dict(self.outcomes),
                 "findings": dict(self.findings),
                 "deferred": dict(self.deferred),
-                "intended": list(self.intended),
+                "intended": dict(self.intended),
+                "fingerprints": dict(self.fingerprints),
             }
             write_json(self.path, value)
 
@@ -187,13 +193,14 @@ class StreamState:
         self.findings: List[Dict[str, Any]] = data.get("findings", [])
         self.done: bool = data.get("done", False)
         self.compared: bool = data.get("compared", False)  # the destination's rows from before this run are known
+        self.before_key: Optional[str] = data.get("before_key")  # the last of these: rows of this run come behind it
         self.error: str = data.get("error", "")
         self.seconds: float = data.get("seconds", 0.0)
         self.waiting: int = data.get("waiting", 0)  # rows that wait for an object to exist
 
     def save(self) -> None:
         with self.lock:
-            names = ("header", "slices", "counts", "findings", "done", "compared", "error", "seconds", "waiting")
+            names = ("header", "slices", "counts", "findings", "done", "compared", "before_key", "error", "seconds", "waiting")
             value = {"format": FORMAT, **{name: getattr(self, name) for name in names}}
             write_json(self.path, {**value, "pagination_key": self.slices[0]["after"]})
 
@@ -215,13 +222,15 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
 class SeenRows:
     """Which rows were delivered, by object, row id and transaction, in SQLite. Safe for many threads.
 
-    Also holds what the destination had before (`before`: id -> digest of the canonical row) and rows that wait for an object to
-    exist. The file is made when there is something to remember: an object of a few rows needs none.
+    Also holds what the destination had before (`before`: id -> digest of the canonical row), which rows came to an object that was
+    there before (`inserted`: what an undo may delete) and rows that wait for an object to exist. The file is made when there is
+    something to remember: an object of a few rows needs none.
     """
 
     _SCHEMA = """
         create table if not exists delivered (object text, id text, xact integer, outcome text);
         create table if not exists before (object text, id text, digest blob, primary key (object, id)) without rowid;
+        create table if not exists inserted (object text, id text, primary key (object, id)) without rowid;
         create table if not exists deferred (object text, id text, path text, targets text, ref text, origin text,
             primary key (object, id, path)) without rowid;
     """
@@ -265,6 +274,10 @@ class SeenRows:
         """row id -> digest of the row that the destination had before this run."""
         return {row[0]: row[1] for row in self._of("id, digest from before", object_id, ids)}
 
+    def inserted(self, object_id: str, ids: Sequence[str]) -> List[str]:
+        """Those of the ids that this run brought."""
+        return [row[0] for row in self._of("id from inserted", object_id, ids)]
+
     def _of(self, what: str, object_id: str, ids: Sequence[str], order: str = "") -> Iterator[tuple]:
         for start in range(0, len(ids), 500):  # SQLite takes 999 parameters by default
             some = ids[start : start + 500]
@@ -298,6 +311,10 @@ class SeenRows:
 
     def record_before(self, rows: Iterable[Tuple[str, str, bytes]]) -> None:
         self._write([("insert or replace into before values (?, ?, ?)", rows)])
+
+    def record_inserted(self, rows: Iterable[Tuple[str, str]]) -> None:
+        """Commit (object, id) of rows that are new to the destination, before they are sent: a crash leaves none untold."""
+        self._write([("insert or ignore into inserted values (?, ?)", rows)])
 
     def deferred(self) -> List[Tuple[str, str, str, str, str, str]]:
         """(object, row id, path, resources, source id, origin as JSON) of all references that wait."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
@@ -17,18 +17,19 @@ from bt_migrate.copy_objects import copy_objects
 from bt_migrate.copy_rows import RowStream, copy_streams
 from bt_migrate.deferred_objects import finish_deferred, note_deferred
 from bt_migrate.deferred_rows import finish_deferred_rows, note_deferred_rows
-from bt_migrate.errors import LockedError
+from bt_migrate.errors import ConflictError, LockedError
 from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list_dest_views, list_views
 from bt_migrate.planning import display_name
 from bt_migrate.prepare_objects import Item, items_of
 from bt_migrate.resources import ACLS, BY_NAME, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
 from bt_migrate.row_plan import plan_rows
 from bt_migrate.runs import RunDirectory, readable_runs_in
-from bt_migrate.settings import Settings
-from bt_migrate.state import CREATED, LATER, SKIPPED
+from bt_migrate.settings import FAIL, Settings
+from bt_migrate.state import CREATED, DIFFERS, LATER, SKIPPED
 
 log = logging.getLogger("bt_migrate.work")
 
+CONFLICTS_SHOWN = 20
 NO_PROJECT = "its project could not be made"
 
 
@@ -41,6 +42,7 @@ class Work:
     run: RunDirectory
     copier: AttachmentCopier
     stop: threading.Event
+    objects_only: bool = False  # rows are neither copied nor counted
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,32 @@ class Scope:
     @property
     def name(self) -> str:
         return str(self.source["name"])
+
+
+def refuse_conflicts(work: Work, phases: Sequence[Callable[[Work], None]]) -> None:
+    """Plan all the phases, in memory, before the first of them writes. Raises ConflictError naming the objects that exist with other
+    content and for which --on-conflict is fail.
+    """
+    policies, source, dest = work.settings.on_conflict, work.catalog.source, work.catalog.dest
+    if work.settings.dry_run or FAIL not in policies.values():
+        return
+    log.info("planning everything first: --on-conflict is fail")
+    run, settings = RunDirectory(work.run.path, kept=False), replace(work.settings, dry_run=True)
+    plan = Work(settings, Catalog(source, dest, run, settings), run, work.copier, work.stop, objects_only=True)
+    for phase in phases:
+        phase(plan)
+    finish_objects(plan.catalog, run)
+    found = [
+        f"{states.resource} {entry['name']!r}{f' of {states.project!r}' if states.project else ''} ({', '.join(entry.get('fields', ()))})"
+        for states in run.all_objects()
+        for entry in states.outcomes.values()
+        if entry["outcome"] == DIFFERS and policies.get(states.resource) == FAIL
+    ]
+    if found:
+        more = f" and {len(found) - CONFLICTS_SHOWN} more" if len(found) > CONFLICTS_SHOWN else ""
+        raise ConflictError(
+            f"--on-conflict fail: {len(found)} exist with other content: {', '.join(found[:CONFLICTS_SHOWN])}{more}; nothing was written"
+        )
 
 
 def project_scopes(work: Work) -> List[Scope]:
@@ -119,7 +147,7 @@ def copy_acls(work: Work, scopes: Sequence[Scope]) -> None:
 
 def copy_rows(work: Work, kind_name: str, scopes: Sequence[Scope]) -> None:
     """The rows of all objects of a kind that have a counterpart. A dry run counts them instead."""
-    if not work.settings.selects(kind_name):
+    if not work.settings.selects(kind_name) or work.objects_only:
         return
     if work.settings.dry_run:
         row_plans(work, [kind_name])
@@ -158,21 +186,29 @@ def finish_waiting(work: Work) -> None:
     """Complete what waited for objects that exist by now, in this run and in earlier unfinished ones of the same two
     organizations; a dry run looks at its own objects only.
     """
-    _finish_run(work, work.run)
-    for run in [] if work.settings.dry_run else _earlier_waiting(work):
+    finish_objects(work.catalog, work.run)
+    if work.settings.dry_run:
+        return
+    _finish_rows(work, work.run)
+    for run in _earlier_waiting(work):
         try:
             with run:
-                _finish_run(work, run)
+                finish_objects(work.catalog, run)
+                _finish_rows(work, run)
                 run.data["waiting"] = _waits(run)
                 run.save()
         except LockedError:
             log.info("run %s is in use; what waits there is left to it", run.path)
 
 
-def _finish_run(work: Work, run: RunDirectory) -> None:
+def finish_objects(catalog: Catalog, run: RunDirectory) -> None:
+    """Complete the objects of a run; a dry run only compares them at last."""
     for states in run.all_objects():
         if states.deferred:
-            finish_deferred(work.catalog, BY_NAME[states.resource], states)
+            finish_deferred(catalog, BY_NAME[states.resource], states)
+
+
+def _finish_rows(work: Work, run: RunDirectory) -> None:
     for stream in run.all_streams():
         if stream.waiting:
             finish_deferred_rows(work.catalog, work.copier, stream)

@@ -19,6 +19,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 from bt_migrate.sandbox import example
 from bt_migrate.sandbox.origins import Answer
+from bt_migrate.sandbox.schema import KINDS
 from bt_migrate.sandbox.server import Sandbox
 
 Json = Dict[str, Any]
@@ -230,6 +231,15 @@ def _fill_late(org: Any, alpha: str, beta: str, scorer: str, chain: Sequence[str
     org.create("acl", {**owner, "user_id": users[BEN], "permission": "update"})
     org.create("acl", {"object_type": "dataset", "object_id": dataset, "user_id": users[ANA], "role_id": role})
     org.create("acl", {"object_type": "organization", "object_id": org.id, "group_id": group, "permission": "read"})
+
+
+def everything(org: Any) -> Dict[str, Any]:
+    """Id -> content of every object, and kind and id -> rows and comments of those that have rows."""
+    found = {one["id"]: one for kind in KINDS for one in org.objects(kind)}
+    for kind, holder in ROWS_OF.items():
+        for one in org.objects(holder):
+            found[kind + one["id"]] = [org.rows(kind, one["id"]), org.comments(kind, one["id"])]
+    return found
 
 
 # Programs --------------------------------------------------------------------------------------------

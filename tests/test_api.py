@@ -517,6 +517,7 @@ def test_an_origin_is_scheme_host_and_port(left: str, right: str, equal: bool) -
         lambda api, url: api.put("/v1/prompt", {}),
         lambda api, url: api.put("/btql", {}),
         lambda api, url: api.patch("/v1/project/1", {}),
+        lambda api, url: api.delete("/v1/project/1"),
         lambda api, url: api.upload(f"{url}/bucket", {}, b"x"),
     ],
 )
@@ -526,10 +527,6 @@ def test_the_sources_client_refuses_every_write_before_anything_is_sent(write: A
         with pytest.raises(PermissionError, match="^the source cannot be written"):
             write(api, server.url)
     assert (server.asked, api.requests_sent) == ([], 0)
-
-
-def test_no_method_of_the_client_deletes() -> None:
-    assert [name for name in dir(Api) if "delete" in name.lower() or "remove" in name.lower()] == []
 
 
 # -- what is sent

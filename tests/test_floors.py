@@ -19,8 +19,9 @@ FLOORS: Tuple[Tuple[str, ...], ...] = (
     ("keys", "windows", "canonical", "findings", "btql", "json_text", "batches", "references", "rows", "planning"),
     ("settings", "throttle", "api", "meter", "state", "history", "runs"),
     (
-        "catalog", "attachments", "outgoing", "slices", "read_rows", "owned_objects", "prepare_objects", "copy_objects", "deferred_objects",
-        "insert_rows", "copy_rows", "deferred_rows", "row_plan", "losses", "compare", "work", "validation", "verification", "lag",
+        "catalog", "attachments", "outgoing", "slices", "read_rows", "owned_objects", "prepare_objects", "update_objects", "copy_objects",
+        "deferred_objects", "insert_rows", "copy_rows", "deferred_rows", "row_plan", "losses", "compare", "work", "validation", "verification",
+        "undo", "lag",
     ),
     ("options", "progress", "report", "plan", "operating", "run_status", "program"),
     ("phases",),
@@ -137,6 +138,11 @@ def test_phases_know_their_order_and_never_each_other(name: str) -> None:
 
 def test_the_order_of_the_phases_knows_no_module_of_its_own() -> None:
     assert ours("phases") == set()
+
+
+def test_only_the_undo_deletes() -> None:
+    calls = {name: OURS[name].read_text(encoding="utf-8") for name in OURS}
+    assert [name for name, text in calls.items() if "dest.delete(" in text or "_object_delete" in text] == ["undo"]
 
 
 def test_only_the_demo_starts_the_sandbox() -> None:

@@ -28,7 +28,7 @@ def findings_table() -> str:
 
 def help_texts() -> str:
     parts = []
-    for name in ("migrate_all", *ORDER, "status", "control"):
+    for name in ("migrate_all", *ORDER, "undo", "status", "control"):
         module = importlib.import_module(f"bt_migrate.phases.{name}")
         text = make_parser(module.NAME, module.__doc__ or "").format_help().rstrip()
         text = text.replace("optional arguments:", "options:")  # as Python before 3.10 says it

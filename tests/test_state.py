@@ -18,7 +18,17 @@ from typing import Any, Dict, Iterator, List, Optional
 import pytest
 
 from bt_migrate.errors import EXIT_LOCKED, LockedError, StateError, UsageError
-from bt_migrate.runs import LOCK_FILE, MAX_FOLDER_BYTES, RUN_FILE, RunDirectory, create_run, find_run, folder_name, runs_in
+from bt_migrate.runs import (
+    LOCK_FILE,
+    MAX_FOLDER_BYTES,
+    RUN_FILE,
+    RunDirectory,
+    create_run,
+    find_run,
+    fingerprints_in,
+    folder_name,
+    runs_in,
+)
 from bt_migrate.settings import Settings, load_settings
 from bt_migrate.state import (
     FAILED,
@@ -54,7 +64,8 @@ def settings_for(state_dir: Path, **flags: Any) -> Settings:
 
 
 def identity(**changes: Any) -> Dict[str, Any]:
-    """What today's settings ask for; changes: source, dest (organization ids), resources, projects, after, before, dry_run."""
+    """What today's settings ask for; changes: source, dest (organization ids), resources, projects, after, before, renamed,
+    dry_run."""
     given = {"source": "src", "dest": "dst", "resources": ["datasets", "logs"], "projects": [], "after": None, "before": None, **changes}
     sides = {
         side: {"org_id": given[side], "org_name": given[side].upper(), "url": "https://api.example.test"} for side in ("source", "dest")
@@ -64,6 +75,7 @@ def identity(**changes: Any) -> Dict[str, Any]:
         "projects": given["projects"],
         "created_after": given["after"],
         "created_before": given["before"],
+        **({"rename_projects": given["renamed"]} if "renamed" in given else {}),
     }
     return {**sides, "selection": selection, "dry_run": given.get("dry_run", False)}
 
@@ -263,7 +275,7 @@ def test_outcomes_findings_and_mapping_survive_the_process(tmp_path: Path) -> No
     states.note("s3", [{"kind": "waits"}])
     states.note("s3", [])
     states.deferred["s1"] = "d1"
-    states.intended = ["s9"]
+    states.intended = {"s9": {"key": ["n"], "project": "", "fingerprint": "f"}}
     states.listed = 3
     states.save()
     again = ObjectStates(tmp_path / "datasets_state.json", "datasets", "Alpha")
@@ -275,7 +287,7 @@ def test_outcomes_findings_and_mapping_survive_the_process(tmp_path: Path) -> No
         },
         {"s1": [{"kind": "waits"}]},
         {"s1": "d1"},
-        ["s9"],
+        {"s9": {"key": ["n"], "project": "", "fingerprint": "f"}},
         3,
         {"s1": "d1", "s2": "d2", "s3": "d3"},
     )
@@ -827,6 +839,32 @@ def test_a_named_run_of_another_organization_is_refused_with_both(run: RunDirect
     assert str(refused.value) == (
         f"{run.path}: was made for {side} organization {was}, today's is OTHER (other); use its keys or another --state-dir"
     )
+
+
+def test_runs_with_other_names_of_projects_are_nothing_to_each_other(tmp_path: Path) -> None:
+    """The same objects go elsewhere: neither is one resumed for the other, nor is its memory asked."""
+    today = identity(renamed={"Alpha": "Beta"})
+    first = found(tmp_path)
+    states = first.objects("datasets", "Alpha")
+    states.fingerprints["s1"] = ["a", "b"]
+    states.save()
+    other = found(tmp_path, today=today)
+    assert (first.same_pair(identity()), first.same_pair(today), other.path == first.path) == (True, False, False)
+    assert (fingerprints_in(first, "datasets"), fingerprints_in(other, "datasets")) == ({"s1": ["a", "b"]}, {})
+    with pytest.raises(UsageError, match="was made with rename_projects = None, today's is {'Alpha': 'Beta'}"):
+        found(first.path, today=today)
+
+
+def test_an_undone_run_is_refused_and_what_it_left_is_forgotten(tmp_path: Path) -> None:
+    first = found(tmp_path)
+    states = first.objects("datasets", "Alpha")
+    states.fingerprints["s1"] = ["a", "b"]
+    states.save()
+    first.data.update(undone={"started": "x"}, finished=True)
+    first.save()
+    assert (found(tmp_path).path == first.path, fingerprints_in(first, "datasets")) == (False, {})
+    with pytest.raises(UsageError, match="was undone"):
+        found(first.path)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+"""Take back what a run made in the destination: list it, and with --yes delete it.
+
+Deletes the objects that the run created and the rows that it brought to objects which were there before; never what it only found.
+What was changed since the run is left.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional, Sequence
+
+from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, UsageError
+from bt_migrate.operating import Ending
+from bt_migrate.program import connect_destination, in_program
+from bt_migrate.runs import RUN_FILE, RunDirectory
+from bt_migrate.settings import Settings
+from bt_migrate.undo import undo
+
+NAME = "undo"
+
+
+def run(settings: Settings, ending: Ending) -> int:
+    path = Path(settings.resume_run_dir)
+    if not (path / RUN_FILE).is_file():
+        raise UsageError(f"{path} is no run directory (it has no {RUN_FILE})")
+    dest = connect_destination(settings, ending.event)
+    with RunDirectory(path) as directory:
+        left = undo(dest, directory, settings)
+    return EXIT_INCOMPLETE if settings.yes and left else EXIT_OK
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    return in_program(argv, NAME, __doc__ or "", run)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

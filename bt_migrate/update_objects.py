@@ -1,0 +1,66 @@
+"""Bring an object that exists with other content to the source's: PATCH, or PUT where only that can."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Dict, Iterable
+
+from bt_migrate.catalog import Catalog
+from bt_migrate.errors import NetworkError
+from bt_migrate.planning import DIFFERS, Action, conflict_reason, differing, fingerprint, settled, update_body
+from bt_migrate.resources import PROJECT_SETTINGS, Resource
+from bt_migrate.settings import KEEP
+from bt_migrate.state import ObjectStates
+
+NOT_ALL = "updated, but the API cannot take away what these fields hold beyond"
+
+
+def decided(catalog: Catalog, resource: Resource, action: Action) -> Action:
+    """The action with what --on-conflict and the memory of earlier runs make of it."""
+    if action.verb != DIFFERS:
+        return action
+    now = (fingerprint(resource, action.body), fingerprint(resource, action.existing))
+    reason = conflict_reason(catalog.last_fingerprints(resource, action.source_id), now)
+    return settled(action, policy_of(catalog, resource), reason)
+
+
+def policy_of(catalog: Catalog, resource: Resource) -> str:
+    return catalog.settings.on_conflict.get(resource.name, KEEP)
+
+
+def remember_fingerprints(
+    catalog: Catalog, resource: Resource, states: ObjectStates, action: Action, *, left: bool
+) -> None:
+    """Note both sides as they are now; of what was `left` alone, as they were when they last agreed."""
+    prints = [fingerprint(resource, action.body), fingerprint(resource, action.existing)]
+    before = catalog.last_fingerprints(resource, action.source_id) if left and action.reason != NOT_ALL else prints
+    if before and action.existing:
+        states.fingerprints[action.source_id] = before
+
+
+def update_object(catalog: Catalog, resource: Resource, action: Action, postponed: Iterable[str] = ()) -> Action:
+    """Carry out an update; the action as it then is: differs where something could not be brought over.
+
+    What waits for a reference is left to the second pass.
+    """
+    waiting = list(postponed)
+    existing = _written(catalog, resource, action, waiting)
+    fields = differing(resource, action.body, existing, waiting)
+    if fields and not waiting:
+        return replace(action, verb=DIFFERS, reason=NOT_ALL, fields=tuple(fields), existing=existing)
+    return replace(action, existing=existing)
+
+
+def _written(catalog: Catalog, resource: Resource, action: Action, postponed: list) -> Dict[str, Any]:
+    """The object after the write, as the server tells it."""
+    path = f"{resource.path}/{action.dest_id}"
+    if resource is PROJECT_SETTINGS:  # its PATCH replaces all settings
+        method, body = "PATCH", {"settings": action.body["settings"]}
+    else:
+        method, body = update_body(resource, action.body, action.existing, postponed)
+    if not body:
+        return dict(action.existing)
+    answer = catalog.dest.patch(path, body) if method == "PATCH" else catalog.dest.put(resource.path, body)
+    if not isinstance(answer, dict) or not answer.get("id"):
+        raise NetworkError(f"destination: {method} {path} gave no object; is {catalog.dest.url} a Braintrust API?")
+    return answer
