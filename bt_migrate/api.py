@@ -24,7 +24,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import MaxRetryError
 from urllib3.util.retry import Retry
 
-from bt_migrate.btql import rate_in
+from bt_migrate.btql import MAX_LIMIT, rate_in
 from bt_migrate.errors import ApiError, Interrupted, NetworkError
 from bt_migrate.json_text import decode, encode
 from bt_migrate.throttle import MAX_BACKOFF_S, Places, Throttle
@@ -105,6 +105,7 @@ class Api:
         self.org_id = ""
         self.writable = writable
         self.reads_groups = False  # a query over several objects gave rows of more than one
+        self.page_rows = MAX_LIMIT  # rows that a page was answered with; fewer once the server found pages too large
         self.short_pages_end = False  # a short page proved to be the end: the server does not cap pages
         self.throttle = Throttle(queries_per_minute)
         self._clock_offset_s = 0.0  # the server's clock minus ours, from the Date of its answers

@@ -23,7 +23,7 @@ from bt_migrate.slices import KeyRange
 log = logging.getLogger("bt_migrate.rows")
 
 SIZE_STATUSES = frozenset((500, 504))  # what a query that takes too long is answered with: a smaller LIMIT helps
-PAGES_BEFORE_GROWTH = 4  # pages in a row that must succeed before a reduced LIMIT is doubled again
+PAGES_BEFORE_GROWTH = 4  # pages in a row that must succeed before a reduced LIMIT is doubled again; four times as many next time
 MAX_GUESS_BYTES = 8 << 20  # of a page whose next one is asked for before it is decoded: both are held then
 PAGES_AHEAD = 1  # decoded pages that wait for the consumer, beside the one that is being read
 CLOCK_SLACK_S = 2  # what is written in the second of the start is before the mark, whatever the rounding
@@ -51,8 +51,9 @@ def pages(
     A short page without a cursor is the end; where its size is a round number the server may cap pages, and is asked once more.
     A stream that grows while it is read ends at what was there when it was begun. `key_range`: a slice whose end may come nearer.
     """
-    most = now = min(limit, MAX_LIMIT)
-    good, began, doubted, held, widened = 0, api.server_seconds(), 0, 0, False
+    most = min(limit, MAX_LIMIT)
+    now, patience = min(most, api.page_rows), PAGES_BEFORE_GROWTH
+    good, grown, began, doubted, held, widened = 0, False, api.server_seconds(), 0, 0, False
     asked = _Asked(api, kind, object_ids)
     try:
         while True:
@@ -61,6 +62,7 @@ def pages(
             answer = asked.page(bounds, now, smaller_helps=now > MIN_LIMIT and not widened)
             if answer is None:
                 now, good = smaller_limit(now), 0
+                api.page_rows, patience, grown = min(now, api.page_rows), patience * 4 if grown else patience, False
                 log.info("%s timed out, reading %d rows a page", api.side, now, extra={"event": "smaller_pages"})
                 continue
             rows = answer.json
@@ -87,8 +89,9 @@ def pages(
                 return
             good += 1
             now, widened = min(now, most), False
-            if now < most and good % PAGES_BEFORE_GROWTH == 0:
-                now = min(most, now * 2)
+            if now < most and good % patience == 0:
+                now, grown = min(most, now * 2), True
+                api.page_rows = now
     finally:
         asked.close()
 

@@ -26,13 +26,14 @@ class KeyRange:
 
     def __init__(self, part: Dict[str, Any], changed: threading.Condition) -> None:
         self.part, self._changed = part, changed
-        self._page: Optional[Tuple[str, str]] = None  # first and last key of the last page
+        self._span: Optional[Tuple[str, str]] = None  # first and last key of the rows that were read
+        self._page_rows = 0  # of the fullest page
         self.rows = 0  # that were read
 
     @property
     def position(self) -> str:
         """The key up to which it was read."""
-        return self._page[1] if self._page else self.part["after"] or ""
+        return self._span[1] if self._span else self.part["after"] or ""
 
     @property
     def end(self) -> Optional[str]:
@@ -43,26 +44,30 @@ class KeyRange:
         with self._changed:
             inside = bisect_right(keys, self.end) if self.end is not None else len(keys)
             if inside:
-                self._page = keys[0], keys[inside - 1]
+                self._span = self._span[0] if self._span else keys[0], keys[inside - 1]
+                self._page_rows = max(self._page_rows, inside)
                 self.rows += inside
             self._changed.notify_all()
             return inside
 
     def pages_left(self) -> float:
-        """As many as there are if rows lie as in the last page; 0 while that is not known."""
-        if self.end is None or self._page is None:
+        """As many as there are if rows lie as they did so far; 0 while that is not known."""
+        if self.end is None or self._span is None:
             return 0.0
-        first, last, end = (key_number(one) for one in (*self._page, self.end))
-        return (end - last) / (last - first + 1)
+        return (key_number(self.end) - key_number(self._span[1])) / self._page_keys()
+
+    def _page_keys(self) -> int:
+        """Keys from one page to the next, by day and night together."""
+        assert self._span
+        return (key_number(self._span[1]) - key_number(self._span[0]) + 1) * self._page_rows // self.rows + 1
 
     def cut(self, parts: int, most_pages: float) -> List[Dict[str, Any]]:
         """Keep the page that is on its way and one of equal parts of the rest, of at most so many pages; gives back the others.
 
         A rest of a page for each of the others takes as long as a smaller one: then only what is on its way is kept.
         """
-        assert self._page and self.end
-        first, last, end = (key_number(one) for one in (*self._page, self.end))
-        page = last - first + 1
+        assert self._span and self.end
+        last, end, page = key_number(self._span[1]), key_number(self.end), self._page_keys()
         rest = max(0, end - last - page)
         kept = last + int(ON_ITS_WAY * page + (0 if rest <= (parts - 1) * page else min(rest / parts, most_pages * page)))
         others = key_slices(pagination_key(kept + 1), self.end, parts - 1)
