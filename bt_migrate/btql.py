@@ -73,6 +73,31 @@ def lag_query(kind: str, object_ids: Sequence[str], after_xact: int) -> str:
     return f"{measures}\nfrom: {source_expression(kind, object_ids)}\nfilter: _xact_id > {quoted(str(after_xact))}"
 
 
+def summary_query(kind: str, id_field: str, object_ids: Sequence[str], bounds: Bounds) -> str:
+    """rows, distinct ids, first and last date: one row {id_field: …, rows, ids, first, last} for each object that has rows."""
+    measures = "count(1) as rows, count_distinct(id) as ids, min(created) as first, max(created) as last"
+    lines = [f"dimensions: {id_field}"] if len(object_ids) > 1 else []
+    return "\n".join([*lines, f"measures: {measures}", f"from: {source_expression(kind, object_ids)}", *filter_lines(bounds)])
+
+
+def ids_query(kind: str, object_id: str, bounds: Bounds, limit: int, *, newest_first: bool = False) -> str:
+    """Ids and keys of the next `limit` rows inside the bounds, in key order; or of the last ones."""
+    lines = ["select: id, _pagination_key", f"from: {source_expression(kind, [object_id])}", *filter_lines(bounds)]
+    return "\n".join([*lines, f"sort: _pagination_key {'desc' if newest_first else 'asc'}", f"limit: {limit}"])
+
+
+def newest_query(kind: str, object_id: str) -> str:
+    """One row `{"newest": transaction}`, of the row that was written last."""
+    return "\n".join(["measures: max(_xact_id) as newest", f"from: {source_expression(kind, [object_id])}"])
+
+
+def rows_query(kind: str, object_id: str, row_ids: Sequence[str]) -> str:
+    """All fields of the rows of these ids, with room for one that is there twice."""
+    ids = ", ".join(quoted(one) for one in row_ids)
+    lines = ["select: *", f"from: {source_expression(kind, [object_id])}", f"filter: id in [{ids}]"]
+    return "\n".join([*lines, f"limit: {2 * len(row_ids)}"])
+
+
 def filter_lines(bounds: Bounds) -> List[str]:
     """The filter clause, or no line at all."""
     wanted = (

@@ -1,33 +1,69 @@
 """When two objects or rows count as equal, and where they differ. Pure.
 
-What the server is known to change on its own is equal: a field that is absent and one that is null; a timestamp and the same
-instant in UTC (string fields that parse as RFC 3339 are normalized when indexed). Everything else is compared exactly, types
+What the server is known to change on its own is equal; TOLERATED is the whole list. Everything else is compared exactly, types
 included: 1 is not 1.0 and true is not 1.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import json
 import math
 import re
-from typing import Any, Iterable, List
+from collections import Counter
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Match, Optional, Tuple
 
 from bt_migrate.windows import instant, iso
 
 DIGEST_BYTES = 16
+BYTES_MARK = "sha256:"  # begins what stands for the key of an attachment in a value that is compared
 
-_TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:?\d{2})\Z", re.ASCII)
+# What counts as equal although it is not the same, and why. Each use is counted under its name.
+TOLERATED: Mapping[str, str] = {
+    "timestamp": "the same instant, written in another zone or precision: the server normalizes RFC 3339 strings to UTC",
+    "reference": "an id of the source became the id of its counterpart",
+    "version": "a transaction of the source was removed (version pins, origin._xact_id): it means nothing in the destination",
+    "left_out": "a reference to what is not in the destination (a user, what cannot be moved, what is missing itself) was left out",
+    "attachment": "another key, the same bytes, file name and content type",
+    "attachment_unreadable": "an attachment whose bytes can be read on neither side",
+    "inline": "inline base64 became an attachment of the same bytes",
+    "oversize": "a field of a row above the size limit became a JSON attachment of the same value",
+    "origin": "an origin where the source's row has none",
+    "unset": "null, absent, empty or false: a field of an object that nobody set",
+    "made_private": "a public experiment is private in the destination (without --keep-public)",
+    "comments_unreadable": "comments of a row that this destination does not show",
+}
+
+_STAMP = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(?:\.\d{1,6})?(?:Z|[+-]\d{2}:?\d{2})"
+_TIMESTAMP = re.compile(_STAMP + r"\Z", re.ASCII)
+# A string that is a timestamp and a value, in compact JSON: a quote behind one of these opens a string, and a key ends in `":`.
+_STAMP_IN_JSON = re.compile(rf'(?<=[\[,:]"){_STAMP}(?="[,}}\]])', re.ASCII)
+# Of something like a timestamp that is not written as `iso` writes it. A pattern that begins with a fixed character is fast.
+_OTHERWISE = re.compile(r'-\d{2}-\d{2}(?:T\d{2}:\d{2}:\d{2}(?!(?:\.\d*[1-9])?Z")| \d{2}:\d{2}:\d{2})', re.ASCII)
+_UTC = re.compile(r"[^ ]{19}(?:\.\d*[1-9])?Z\Z", re.ASCII)  # of a timestamp: as `iso` writes it
+_UTC_DAY = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T[\d:.]+Z\Z", re.ASCII)  # a date beyond doubt
+_DATA_URL = re.compile(r"data:[^,]*;base64,")
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+# -- objects: null and absent are one, at any depth
 
 
 def same(left: Any, right: Any) -> bool:
-    """Equality of two JSON values in their canonical form."""
+    """Equality of two JSON values of objects."""
     if left is right:
         return True
     if isinstance(left, dict) and isinstance(right, dict):
         return all(same(left.get(key), right.get(key)) for key in left.keys() | right.keys())
     if isinstance(left, list) and isinstance(right, list):
         return len(left) == len(right) and all(map(same, left, right))
+    return _same_scalar(left, right)
+
+
+def _same_scalar(left: Any, right: Any) -> bool:
     if type(left) is not type(right):
         return False
     if isinstance(left, str):
@@ -52,8 +88,13 @@ def _same_instant(left: str, right: str) -> bool:
         return False
 
 
+def differing_fields(left: dict, right: dict, fields: Iterable[str]) -> List[str]:
+    """The names among `fields` whose values are not the same, in the given order."""
+    return [field for field in fields if not same(left.get(field), right.get(field))]
+
+
 def canonical(value: Any) -> Any:
-    """The form in which equal values are identical: nulls left out of objects, timestamps in UTC.
+    """The form in which the same values are identical: nulls left out of objects, timestamps in UTC.
 
     Lists keep their order and nulls.
     """
@@ -70,13 +111,112 @@ def canonical(value: Any) -> Any:
 
 
 def digest(value: Any) -> bytes:
-    """16 bytes that are equal exactly for values that are the same in canonical form (types included: json writes 1 and 1.0
-    apart).
+    """16 bytes that are equal exactly for values that are the same (types included: json writes 1 and 1.0 apart)."""
+    return text_digest(_encode(canonical(value)))
+
+
+# -- rows: exact but for nulls and timestamps
+
+
+def canonical_text(row: Mapping[str, Any]) -> Tuple[str, str, int]:
+    """(canonical text, exact text, how many timestamps stand otherwise in the first).
+
+    Equal rows have equal texts. A field of the row that is null is left out: a reader is shown null for what a row does not
+    have. Inside of fields nulls are content. Timestamps are in UTC.
     """
-    text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"))
+    exact = _encode({name: value for name, value in row.items() if value is not None})
+    if not _OTHERWISE.search(exact):
+        return exact, exact, 0
+    text = _STAMP_IN_JSON.sub(_utc, exact)
+    stamps = zip(_STAMP_IN_JSON.findall(exact), _STAMP_IN_JSON.findall(text))
+    return text, exact, sum(before != after for before, after in stamps)
+
+
+def _utc(match: Match[str]) -> str:
+    text = match[0]
+    if _UTC.match(text):
+        return text
+    try:
+        return iso(instant(text))
+    except ValueError:  # it looks like one and is none
+        return text
+
+
+def text_digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode("ascii"), digest_size=DIGEST_BYTES).digest()
 
 
-def differing_fields(left: dict, right: dict, fields: Iterable[str]) -> List[str]:
-    """The names among `fields` whose values are not the same, in the given order."""
-    return [field for field in fields if not same(left.get(field), right.get(field))]
+def row_digest(row: Mapping[str, Any]) -> bytes:
+    """16 bytes that are equal exactly for rows of equal canonical text."""
+    return text_digest(canonical_text(row)[0])
+
+
+# -- where two values differ
+
+
+def differing_paths(
+    left: Any, right: Any, path: str, tolerated: Counter[str], *, nulls_count: bool = True
+) -> Iterator[str]:
+    """Dotted paths at which `right` is not what `left` says it should be; each tolerated change is counted.
+
+    `nulls_count` off: null and absent are one, as in objects. Attachments have `sha256:…` for their key on both sides.
+    """
+    if left is right:
+        return
+    if isinstance(left, dict) and isinstance(right, dict):
+        for key in sorted(left.keys() | right.keys()):
+            inner = f"{path}.{key}" if path else key
+            if key in left and key in right:
+                yield from differing_paths(left[key], right[key], inner, tolerated, nulls_count=nulls_count)
+            elif nulls_count or left.get(key) is not None or right.get(key) is not None:
+                yield inner
+            else:
+                tolerated["unset"] += 1
+    elif isinstance(left, list) and isinstance(right, list):
+        if len(left) != len(right):
+            yield path
+            return
+        for number, pair in enumerate(zip(left, right)):
+            yield from differing_paths(*pair, f"{path}[{number}]", tolerated, nulls_count=nulls_count)
+    elif not _same_scalar(left, right):
+        if not _became_attachment(left, right):
+            yield path
+        else:
+            tolerated["inline"] += 1
+    elif isinstance(left, str) and left != right:
+        tolerated["timestamp"] += 1
+
+
+def _became_attachment(left: Any, right: Any) -> bool:
+    """Whether `right` is an attachment of the bytes that `left` holds as base64: the server moves them there on ingest."""
+    if not (isinstance(left, str) and isinstance(right, dict) and str(right.get("key")).startswith(BYTES_MARK)):
+        return False
+    try:
+        content = base64.b64decode(_DATA_URL.sub("", left, count=1), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return bytes_mark(hashlib.sha256(content).hexdigest()) == right["key"]
+
+
+def bytes_mark(sha256: str) -> str:
+    """What stands for the key of an attachment of these bytes."""
+    return BYTES_MARK + sha256
+
+
+def day_of(created: Optional[str]) -> str:
+    """`2026-01-15`, the day of a row in UTC; "" for a date that cannot be read."""
+    text = str(created)
+    if _UTC_DAY.match(text):
+        return text[:10]
+    try:
+        return iso(instant(text))[:10]
+    except ValueError:
+        return ""
+
+
+def merged(uses: Iterable[Mapping[str, int]]) -> Dict[str, int]:
+    """Uses summed, in the order of the table."""
+    total: Counter[str] = Counter()
+    for one in uses:
+        total.update(one)
+    return {name: total[name] for name in TOLERATED if total[name]}

@@ -84,6 +84,12 @@ class Catalog:
                 self._fingerprints[resource.name] = fingerprints_in(self.run, resource.name)
             return self._fingerprints[resource.name].get(source_id)
 
+
+    def by_natural_key(self) -> Catalog:
+        """Forget what runs have mapped: every counterpart is what carries the natural key now. For those who judge a run."""
+        self._mapping.clear()
+        return self
+
     # -- lists
 
     def projects(self) -> List[dict]:

@@ -1,206 +1,168 @@
-"""Source against destination, as they are now: objects field by field, rows by count or by the digest of their canonical form.
-Never writes.
-"""
+"""Source objects against the destination's, as they are now, field by field. Never writes."""
 
 from __future__ import annotations
 
-import sqlite3
-import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
+from itertools import islice
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set
 
-from bt_migrate.api import Api
-from bt_migrate.batches import EncodedRow
-from bt_migrate.btql import OBJECTS_PER_COUNT, Bounds, count_query
-from bt_migrate.canonical import digest
+from bt_migrate.canonical import differing_paths
 from bt_migrate.catalog import Catalog
-from bt_migrate.copy_rows import bounds_of
-from bt_migrate.errors import ApiError
-from bt_migrate.outgoing import Notes, Outgoing
-from bt_migrate.planning import differing, display_name, natural_key
-from bt_migrate.prepare_objects import Item, not_placeable, prepare, skip_reason
-from bt_migrate.read_rows import pages
-from bt_migrate.resources import BY_NAME, CALLABLE, PROJECT_SETTINGS, ROW_KINDS, Resource
-from bt_migrate.rows import insertable_row
+from bt_migrate.comparable import UNREADABLE as UNREADABLE_BYTES
+from bt_migrate.comparable import AttachmentBytes
+from bt_migrate.planning import comparable, display_name, natural_key, writable_fields
+from bt_migrate.prepare_objects import Item, Prepared, not_placeable, prepare, skip_reason
+from bt_migrate.references import value_at
+from bt_migrate.resources import ACLS, EXPERIMENTS, FUNCTIONS, PROJECT_SETTINGS, PROMPTS, Resource
+from bt_migrate.rows import attachment_places
 
 MATCH, DIFFERS, MISSING, EXTRA, UNREADABLE = OUTCOMES = ("match", "differs", "missing", "extra", "unreadable")
 
-LAG_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # waits for a destination that does not show fresh rows yet
-IDS_SHOWN = 20  # row ids named per stream and outcome
+MAX_PATHS = 50  # told of one object or row
+
+# What the rewriting of an object finds -> the tolerated change that it is.
+_TOLERATED_OF_FINDING = {
+    "version_pin_removed": "version",
+    "user_without_counterpart": "left_out",
+    "reference_to_unmovable": "left_out",
+    "unresolved_reference": "left_out",
+    "made_private": "made_private",
+}
+
+Tell = Callable[[Dict[str, Any]], None]  # takes the record of what is no match
 
 
 @dataclass
 class Comparison:
-    """Counts by outcome of one kind in one project, and what is not a match."""
+    """Counts by outcome of one kind in one project. What is not a match is told at once and not kept."""
 
     resource: str
     project: str
+    tell: Tell
     counts: Counter[str] = field(default_factory=Counter)
-    differences: List[Dict[str, Any]] = field(default_factory=list)
+    since: Counter[str] = field(default_factory=Counter)  # of these counts: changes of the source since the copy
+    tolerated: Counter[str] = field(default_factory=Counter)
 
-    def add(self, outcome: str, **facts: Any) -> None:
+    def add(self, outcome: str, *, since: bool = False, **facts: Any) -> None:
+        """`facts`: id and name of the object, and row, fields, detail, security where there are such."""
         self.counts[outcome] += 1
-        if outcome != MATCH:
-            self.differences.append({"resource": self.resource, "project": self.project, "outcome": outcome, **facts})
+        if outcome == MATCH:
+            return
+        self.since[outcome] += since
+        more = {name: value for name, value in {**facts, "changed_since_copy": since}.items() if value not in (None, "", [], False)}
+        self.tell({"outcome": outcome, "resource": self.resource, "project": self.project, **more})
 
 
-def compare_objects(catalog: Catalog, resource: Resource, items: Sequence[Item], project: str) -> Comparison:
-    """Every movable source object against the destination's object of the same natural key; what the destination has beyond is
-    extra.
+@dataclass(frozen=True)
+class Bytes:
+    """What lies behind the attachments of both sides."""
+
+    source: AttachmentBytes
+    dest: AttachmentBytes
+
+    def close(self) -> None:
+        self.source.close()
+        self.dest.close()
+
+
+def compare_objects(
+    catalog: Catalog, resource: Resource, items: Sequence[Item], bytes_of: Bytes, result: Comparison, *, extras_in: Optional[str]
+) -> None:
+    """Every movable source object against the destination's object of the same natural key; what the destination has beyond in
+    the project `extras_in` ("" for the organization, None not to look) is extra.
     """
-    result = Comparison(resource.name, project)
     matched: Set[tuple] = set()
     for item in items:
         if skip_reason(catalog, resource, item.source):
             continue
-        name, source_id = display_name(resource, item.source), item.source["id"]
-        body = prepare(catalog, resource, item).body
-        if not_placeable(resource, item.source, body):
+        prepared = prepare(catalog, resource, item)
+        if not_placeable(resource, item.source, prepared.body):
+            result.tolerated["left_out"] += 1
             continue
-        key = natural_key(resource, body if resource.scope == "object" else item.source)
+        key = natural_key(resource, prepared.body if resource.scope == "object" else item.source)
         existing = catalog.dest_by_key(resource, item.dest_project_id).get(key)
+        facts = {"id": item.source["id"], "name": display_name(resource, item.source)}
         if existing is None:
-            result.add(MISSING, id=source_id, name=name)
+            result.add(MISSING, **facts)
             continue
         matched.add(key)
-        fields = differing(resource, body, existing)
-        result.add(DIFFERS if fields else MATCH, id=source_id, name=name, fields=fields)
-    if resource is PROJECT_SETTINGS:
-        return result  # a part of its project: nothing can be beyond it
-    for dest_project in {item.dest_project_id for item in items}:
-        # Not beyond: what stands for an object that this tool does not move (built-in, pushed by hand), and the other kind of
-        # one store.
-        ours = matched | {natural_key(resource, item.source) for item in items}
-        for other in set(CALLABLE) - {resource.name} if resource.name in CALLABLE else ():
-            ours |= {natural_key(resource, one) for one in catalog.dest_by_key(BY_NAME[other], dest_project).values()}
-        for key, existing in catalog.dest_by_key(resource, dest_project).items():
+        for finding in prepared.findings:
+            shown = finding["kind"] == "made_private" and existing.get("public")
+            if finding["kind"] in _TOLERATED_OF_FINDING and not shown:
+                result.tolerated[_TOLERATED_OF_FINDING[finding["kind"]]] += 1
+        body = prepared.body
+        result.tolerated["reference"] += sum(name in body and body[name] != item.source.get(name) for name in resource.create)
+        paths = first_paths(_differing(catalog, resource, item, prepared, existing, bytes_of, result.tolerated))
+        opened = resource is EXPERIMENTS and "public" in paths and bool(existing.get("public"))
+        result.add(DIFFERS if paths else MATCH, **facts, fields=paths, security=opened)
+    if extras_in is not None and resource is not PROJECT_SETTINGS:  # settings are a part of their project
+        ours = matched | {natural_key(resource, item.source) for item in items}  # also what stands for what cannot move
+        ours |= _of_the_other_kind(catalog, resource, extras_in)
+        for key, existing in catalog.dest_by_key(resource, extras_in).items():
             if key not in ours:
-                result.add(EXTRA, id=existing["id"], name=display_name(resource, existing))
-    return result
+                result.add(EXTRA, id=existing["id"], name=display_name(resource, existing), security=resource is ACLS)
 
 
-# -- rows
+def first_paths(paths: Iterator[str]) -> List[str]:
+    """As many paths as are told of one object or row; where there are more, the last is "…"."""
+    found = list(islice(paths, MAX_PATHS + 1))
+    return found if len(found) <= MAX_PATHS else [*found[:-1], "…"]
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One object with rows on both sides.
-
-    `expected` is the number of rows that the copy delivered, None where it is not known.
-    """
-
-    kind: str
-    project: str
-    name: str
-    source_id: str
-    dest_id: str
-    expected: Optional[int] = None
+def _of_the_other_kind(catalog: Catalog, resource: Resource, dest_project: str) -> Set[tuple]:
+    """Prompts and functions are one store: keys of what is judged as the other of the two."""
+    if resource is FUNCTIONS:
+        return {natural_key(resource, one) for one in catalog.dest_by_key(PROMPTS, dest_project).values()}
+    if resource is PROMPTS:
+        found = catalog.source_list(FUNCTIONS)
+        return {natural_key(resource, one) for one in found if catalog.resolve(("projects",), one["project_id"]) == dest_project}
+    return set()
 
 
-def compare_counts(catalog: Catalog, pairs: Sequence[Pair], sleep: Callable[[float], Any] = time.sleep) -> List[Comparison]:
-    """Row counts, one query for up to 25 objects; objects are counted one by one only where the sums disagree."""
-    results, groups = [], []
-    pauses = iter(LAG_S)  # for all streams together: lag is the destination's, not a stream's
-    for kind in ROW_KINDS:
-        ours = [pair for pair in pairs if pair.kind == kind]
-        groups += [ours[start : start + OBJECTS_PER_COUNT] for start in range(0, len(ours), OBJECTS_PER_COUNT)]
-    for group, (wanted, found) in zip(groups, catalog.at_once(lambda group: _counts(catalog, group), groups)):
-        if wanted is not None and wanted == found:
-            results += [_count_result(pair, wanted, found, alone=len(group) == 1) for pair in group]
-        else:
-            results += _compare_group(catalog, group, pauses, sleep)
-    return results
+def _differing(
+    catalog: Catalog,
+    resource: Resource,
+    item: Item,
+    prepared: Prepared,
+    existing: Mapping[str, Any],
+    bytes_of: Bytes,
+    tolerated: Counter[str],
+) -> Iterator[str]:
+    """Paths at which the destination's object is not what the source's should have become."""
+    expected = _with_bytes(prepared.body, _originals(resource, item.source, prepared.body), bytes_of.source)
+    found = {name: existing.get(name) for name in resource.create}
+    found = _with_bytes(found, [value_at(found, path) for path in attachment_places(found)], bytes_of.dest)
+    tolerated["attachment"] += len(attachment_places(expected))
+    expected, found = comparable(expected), comparable(found)
+    if item.source.get("public") and resource is EXPERIMENTS and not catalog.settings.keep_public:
+        found.pop("public")  # public or not: the source shows it to everybody
+    for name in resource.create:
+        left, right = expected.get(name), found.get(name)
+        if left or right:
+            yield from differing_paths(left, right, name, tolerated, nulls_count=False)
+        elif left is not right:
+            tolerated["unset"] += 1
 
 
-def _counts(catalog: Catalog, group: Sequence[Pair]) -> Tuple[Optional[int], Optional[int]]:
-    return _expected(catalog, group), _count(catalog.dest, catalog, group[0].kind, [pair.dest_id for pair in group])
+def _originals(resource: Resource, source: dict, body: Mapping[str, Any]) -> List[Any]:
+    """The attachments of the body as the source knows them."""
+    fields = writable_fields(resource, source)
+    return [value_at(fields, path) for path in attachment_places(body)]
 
 
-def _compare_group(
-    catalog: Catalog, group: Sequence[Pair], pauses: Iterator[float], sleep: Callable[[float], Any]
-) -> List[Comparison]:
-    wanted, found = _counts(catalog, group)
-    if len(group) > 1 and (wanted is None or wanted != found):
-        return [one for pair in group for one in _compare_group(catalog, [pair], pauses, sleep)]
-    while wanted is not None and found is not None and found < wanted:
-        pause = next(pauses, None)
-        if pause is None:
-            break
-        sleep(pause)
-        found = _count(catalog.dest, catalog, group[0].kind, [pair.dest_id for pair in group])
-    return [_count_result(pair, wanted, found, alone=len(group) == 1) for pair in group]
+def _with_bytes(value: Dict[str, Any], references: Sequence[Any], attachments: AttachmentBytes) -> Dict[str, Any]:
+    """The value with what stands for the bytes in the place of each attachment's key; the value itself where it has none."""
+    for path, reference in zip(attachment_places(value), references):
+        mark = attachments.mark(reference) if isinstance(reference, dict) else UNREADABLE_BYTES
+        value = _put(value, (*path, "key"), mark)
+    return value
 
 
-def _count_result(pair: Pair, wanted: Optional[int], found: Optional[int], *, alone: bool) -> Comparison:
-    result = Comparison(f"rows of {pair.kind}", pair.project)
-    facts = {"id": pair.source_id, "name": pair.name}
-    if wanted is None or found is None:
-        result.add(UNREADABLE, **facts, detail="rows cannot be counted")
-    elif not alone or wanted == found:
-        result.add(MATCH, **facts)
-    else:
-        short = found < wanted
-        result.add(MISSING if short else EXTRA, **facts, detail=f"{wanted:,} rows expected, {found:,} in the destination")
-    return result
-
-
-def _expected(catalog: Catalog, group: Sequence[Pair]) -> Optional[int]:
-    """What the copy delivered where it is known (the source may have grown since), else what the source holds now."""
-    known = [pair.expected for pair in group if pair.expected is not None]
-    if len(known) == len(group):
-        return sum(known)
-    return _count(catalog.source, catalog, group[0].kind, [pair.source_id for pair in group])
-
-
-def _count(api: Api, catalog: Catalog, kind: str, ids: Sequence[str]) -> Optional[int]:
-    """Rows of the objects in the window; None where the server does not count."""
-    try:
-        rows = api.query(count_query(kind, ids, bounds_of(catalog, ROW_KINDS[kind]))).json
-        return int(rows[0]["rows"]) if rows else 0
-    except (ApiError, KeyError, TypeError, ValueError):
-        return None
-
-
-def compare_rows(catalog: Catalog, pair: Pair) -> Comparison:
-    """Every row of both sides by id and digest. Digests of the destination lie in a temporary SQLite file: memory stays flat."""
-    result = Comparison(f"rows of {pair.kind}", pair.project)
-    kind = ROW_KINDS[pair.kind]
-    limit, bounds = catalog.settings.rows(pair.kind).fetch_limit, bounds_of(catalog, kind)
-    db = sqlite3.connect("")  # a private file that SQLite removes
-    try:
-        db.execute("create table dest (id text primary key, digest blob) without rowid")
-        for page in pages(catalog.dest, pair.kind, [pair.dest_id], bounds, limit=limit):
-            rows = [(row["id"], digest(insertable_row(kind, row))) for row in page.rows]
-            db.executemany("insert or replace into dest values (?, ?)", rows)
-        for row, expected in _expected_rows(catalog, pair, limit, bounds):
-            found = db.execute("select digest from dest where id = ?", (row.id,)).fetchone()
-            db.execute("delete from dest where id = ?", (row.id,))
-            _add_row(result, pair, MISSING if found is None else MATCH if found[0] == expected else DIFFERS, row.id)
-        for (row_id,) in db.execute("select id from dest"):
-            _add_row(result, pair, EXTRA, row_id)
-    finally:
-        db.close()
-    return result
-
-
-def _expected_rows(catalog: Catalog, pair: Pair, limit: int, bounds: Bounds) -> Iterator[Tuple[EncodedRow, bytes]]:
-    outgoing, notes = Outgoing(catalog, ROW_KINDS[pair.kind]), Notes()
-    for page in pages(catalog.source, pair.kind, [pair.source_id], bounds, limit=limit):
-        for row in page.rows:
-            encoded, out = outgoing.encoded(row, pair.source_id, notes)
-            yield encoded, digest(out)
-
-
-def _add_row(result: Comparison, pair: Pair, outcome: str, row_id: str) -> None:
-    if outcome == MATCH or result.counts[outcome] >= IDS_SHOWN:
-        result.counts[outcome] += 1
-    else:
-        result.add(outcome, id=pair.source_id, name=pair.name, row=row_id)
-
-
-def totals(comparisons: Iterable[Comparison]) -> Dict[str, int]:
-    total: Counter[str] = Counter()
-    for one in comparisons:
-        total.update(one.counts)
-    return {name: total[name] for name in OUTCOMES if total[name]}
+def _put(value: Any, path: tuple, new: Any) -> Any:
+    """The value with another one at the path; nothing is changed in place."""
+    if not path:
+        return new
+    copied = list(value) if isinstance(value, list) else dict(value)
+    copied[path[0]] = _put(value[path[0]], path[1:], new)
+    return copied

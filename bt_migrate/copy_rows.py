@@ -21,7 +21,7 @@ from typing import Deque, Dict, Generator, Iterator, List, Mapping, Optional, Se
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.batches import EncodedRow, batched, held_bytes
 from bt_migrate.btql import Bounds, page_query
-from bt_migrate.canonical import DIGEST_BYTES, digest
+from bt_migrate.canonical import DIGEST_BYTES, row_digest
 from bt_migrate.catalog import Catalog
 from bt_migrate.errors import ApiError, Interrupted, StateError
 from bt_migrate.insert_rows import Delivered, Inserter
@@ -415,7 +415,7 @@ class _Stream:
                 elif row["id"] in before and not outcome:
                     judged = _judge(encoded, out, before[row["id"]], self.catalog.dest.org_id)
                     late = self.outgoing.without_late(row, out) if judged == DIFFERS else ()
-                    if any(digest(one) == before[row["id"]][:DIGEST_BYTES] for one in late):
+                    if any(row_digest(one) == before[row["id"]][:DIGEST_BYTES] for one in late):
                         judged = UPDATED
                     if judged == UPDATED:
                         sending.append(encoded._replace(outcome=UPDATED, repairs=bool(encoded.attachments)))
@@ -555,7 +555,7 @@ class _Stream:
 def _remembered(kind: RowKind, row: dict) -> bytes:
     """The digest of a row of the destination, and the ids of its comments behind it."""
     ids = [str(comment.get("id")) for comment in row.get(COMMENTS) or ()]
-    return digest(insertable_row(kind, row)) + "\n".join(ids).encode("utf-8", "surrogatepass")
+    return row_digest(insertable_row(kind, row)) + "\n".join(ids).encode("utf-8", "surrogatepass")
 
 
 def _judge(row: EncodedRow, out: dict, remembered: bytes, dest_org_id: str) -> str:
@@ -563,11 +563,11 @@ def _judge(row: EncodedRow, out: dict, remembered: bytes, dest_org_id: str) -> s
     attachments are still the source's.
     """
     before, comments = remembered[:DIGEST_BYTES], remembered[DIGEST_BYTES:].decode("utf-8", "surrogatepass").split("\n")
-    if digest(out) == before:
+    if row_digest(out) == before:
         return FOUND if all(json.loads(one)["id"] in comments for one in row.comments) else UPDATED
     keys = sorted({one["key"] for one in row.attachments})
     for number in range(1, min(2 ** len(keys), MAX_GUESSES)):  # any of them may have been left by an earlier run
         left = [key for bit, key in enumerate(keys) if number >> bit & 1]
-        if digest(json.loads(keep_source_keys(row.body, left, dest_org_id))) == before:
+        if row_digest(json.loads(keep_source_keys(row.body, left, dest_org_id))) == before:
             return UPDATED
     return DIFFERS

@@ -50,6 +50,11 @@ def key_seconds(key: str) -> int:
     return int(key[1:]) >> 32 if key.startswith("p") and key[1:].isdecimal() else 0
 
 
+def after_second(unix_seconds: int) -> str:
+    """The key above which everything was taken in after that second."""
+    return pagination_key(((unix_seconds + 1) << 32) - 1)
+
+
 def key_slices(first: str, last: str, count: int) -> List[Tuple[str, str]]:
     """The keys from `first` to `last` cut into at most `count` ranges (above, up to] of equal width, in order."""
     low, high = key_number(first) - 1, key_number(last)

@@ -42,6 +42,7 @@ SELECTION = (
     Option("--window", "window", "move only logs and experiments of the last full day or hour: daily or hourly", "UNIT"),
     Option("--tz", "tz", "time zone of days, hours and dates without one (default: UTC)", "ZONE"),
     Option("--fill-gaps", "fill_gaps", "begin the window where the ones before it ended, or left a gap", switch=True),
+    Option("--keep-public", "keep_public", "leave public experiments public (default: they are moved as private)", switch=True),
 )
 CONFLICTS = (
     Option(
@@ -101,13 +102,17 @@ ROWS = (
     Option("--preserve-order", "preserve_order", "give the destination's rows the order of the source's", switch=True),
     Option("--no-attachments", "no_attachments", "leave the bytes of attachments where they are, and count them", switch=True),
 )
-FULL = Option("--full", "full", "compare every row by content, not only the counts", switch=True)
+DEPTH = (
+    Option("--counts", "counts", "compare rows by number only", switch=True),
+    Option("--sample", "verify_sample", "compare this many rows of each stream by content beside the counts (default: 100)", "N"),
+    Option("--full", "full", "compare every row by content", switch=True),
+)
 OWN: Dict[str, Sequence[Option]] = {
-    "verify": (FULL,),
+    "verify": DEPTH,
     "migrate-all": (
         Option("--demo", "demo", "move an example organization between two local ones; needs no settings", switch=True),
         Option("--no-verify", "no_verify", "do not compare both organizations at the end", switch=True),
-        FULL,
+        *DEPTH,
     ),
     "undo": (
         Option("", "resume_run_dir", "the run directory, such as checkpoints/20260113_212530", "RUN", nargs="1"),

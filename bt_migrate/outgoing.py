@@ -134,6 +134,10 @@ class Outgoing:
         """Whether an id of the source may be in it; a wrong yes costs a closer look."""
         return not self._known_tails.isdisjoint(UUID_TAIL.findall(body))
 
+    def leaves(self, out: Dict[str, Any], body: bytes) -> bool:
+        """Whether the row, `body` when encoded, is sent as it is read: no id of the source, no attachment."""
+        return not (may_hold_references(out) or self._names_source(body) or b"_attachment" in body)
+
     def _rewrite(self, out: Dict[str, Any], notes: Notes) -> List[Tuple[str, str, str, str]]:
         """Rewrite the references in place; gives back those that a later merge will add, as (path, resources, source id,
         origin).
@@ -188,8 +192,7 @@ class Outgoing:
         spills = []
         for name in spill_order(out, write):
             content = write(out[name])
-            place = f"{self._catalog.dest.org_id}/{object_id}/{out['id']}/{name}"
-            key = str(uuid.uuid5(NAMESPACE, place.encode("utf-8", "surrogatepass").decode("latin-1")))
+            key = spill_key(self._catalog.dest.org_id, object_id, out["id"], name)
             out[name] = {
                 "type": "braintrust_attachment",
                 "key": key,
@@ -206,6 +209,12 @@ class Outgoing:
 def _fields_that(out: Dict[str, Any], write: Callable[[Any], bytes], hold: Callable[[bytes], bool]) -> List[str]:
     """The fields of a row whose text holds it."""
     return [name for name, value in out.items() if hold(write(value))]
+
+
+def spill_key(dest_org_id: str, object_id: str, row_id: str, name: str) -> str:
+    """The key of the JSON attachment that a field of a row becomes; `object_id` is the source's."""
+    place = f"{dest_org_id}/{object_id}/{row_id}/{name}"
+    return str(uuid.uuid5(NAMESPACE, place.encode("utf-8", "surrogatepass").decode("latin-1")))
 
 
 def note_unresolved(notes: Notes, catalog: Catalog, row_id: str, path: str, targets: Tuple[str, ...], ref: str) -> None:

@@ -63,7 +63,7 @@ def prepare(catalog: Catalog, resource: Resource, item: Item) -> Prepared:
     deferred = [one for one in rewritten.unresolved if resource.scope != "object" and catalog.may_come(one.to, one.id)]
     findings = list(_rewriting_findings(catalog, resource, item, rewritten, deferred))
     body = {name: value for name, value in rewritten.value.items() if value is not None}
-    if resource is EXPERIMENTS and body.pop("public", None):
+    if resource is EXPERIMENTS and not catalog.settings.keep_public and body.pop("public", None):
         findings.append(object_finding(resource, item, "made_private", path="public"))
     for path in (path for pattern in resource.project_names for path in paths_matching(body, pattern)):
         name = value_at(body, path)

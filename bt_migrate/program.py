@@ -22,8 +22,10 @@ from bt_migrate.api import Api
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import Catalog, connect
 from bt_migrate.errors import (
+    EXIT_INCOMPLETE,
     EXIT_INTERRUPTED,
     EXIT_OK,
+    EXIT_STOPPED,
     Interrupted,
     LockedError,
     LossError,
@@ -41,6 +43,7 @@ from bt_migrate.progress import start_logging
 from bt_migrate.report import (
     SUMMARY_FILE,
     build_report,
+    comparison_text,
     exit_code_of,
     short_text,
     status_of,
@@ -56,6 +59,8 @@ from bt_migrate.windows import iso
 from bt_migrate.work import Work, finish_waiting, incomplete_streams, refuse_conflicts, tell_waiting
 
 log = logging.getLogger("bt_migrate")
+
+VERIFY = "verify"  # the program that judges a run: it writes nothing but its own result, and can be run again and again
 
 Step = Tuple[str, Callable[[Work], None]]  # the phase's name and what it does
 Found = Tuple[RunDirectory, Settings, bool]  # a run to work in, with its own window, and whether another one follows
@@ -80,7 +85,7 @@ def run_program(
     """Run the steps as one program; gives back its exit code."""
 
     def act(settings: Settings, ending: Ending) -> int:
-        source, dest = connected(settings, ending.event)
+        source, dest = connected(settings, ending.event, writes=command != VERIFY)
         return _run_all(command, settings, source, dest, steps, ending)
 
     return in_program(argv, command, description, act, environ)
@@ -101,6 +106,8 @@ def in_program(
     flags = flags_of(make_parser(command, description), argv)
     try:
         settings = load_settings(flags, environ)
+        if command == VERIFY and settings.dry_run:
+            raise UsageError("--dry-run: verify writes nothing anyway; leave it out")
     except MigrationError as error:
         return _told(error, in_json=bool(flags.get("json")))
     start_logging(settings.log_level, settings.log_format, (settings.source_api_key, settings.dest_api_key))
@@ -129,11 +136,14 @@ def _told(error: MigrationError, *, in_json: bool) -> int:
     return error.exit_code
 
 
-def connected(settings: Settings, stop: threading.Event) -> Tuple[Api, Api]:
+def connected(settings: Settings, stop: threading.Event, *, writes: bool) -> Tuple[Api, Api]:
     """Both clients with their organizations known. Raises UsageError if they are the same one."""
     source = Api("source", settings.source_url, settings.source_api_key, writable=False, **_common(settings, stop))
     with ThreadPoolExecutor(2, thread_name_prefix="connect") as pool:
-        asked = pool.submit(connect, source, settings.source_org, "BT_SOURCE"), pool.submit(connect_destination, settings, stop)
+        asked = (
+            pool.submit(connect, source, settings.source_org, "BT_SOURCE"),
+            pool.submit(connect_destination, settings, stop, writes=writes),
+        )
     asked[0].result()
     dest = asked[1].result()
     if source.org_id == dest.org_id:
@@ -143,8 +153,8 @@ def connected(settings: Settings, stop: threading.Event) -> Tuple[Api, Api]:
     return source, dest
 
 
-def connect_destination(settings: Settings, stop: threading.Event) -> Api:
-    dest = Api("destination", settings.dest_url, settings.dest_api_key, writable=True, **_common(settings, stop))
+def connect_destination(settings: Settings, stop: threading.Event, *, writes: bool = True) -> Api:
+    dest = Api("destination", settings.dest_url, settings.dest_api_key, writable=writes, **_common(settings, stop))
     connect(dest, settings.dest_org, "BT_DEST")
     return dest
 
@@ -195,7 +205,7 @@ def _run_all(command: str, settings: Settings, source: Api, dest: Api, steps: Se
         with _held(find, settings.wait_lock, ending.event) as (run, its, follows):
             if its.created_after or its.created_before:
                 _tell_window(run, its, identity_of(its, source, dest), kinds)
-            if not its.dry_run and (its.plan_out or its.fail_on_loss):
+            if not its.dry_run and command != VERIFY and (its.plan_out or its.fail_on_loss):
                 _plan_first(command, its, source, dest, run, steps, ending)
             codes.append(_in_run(command, its, source, dest, run, steps, ending))
         find = new
@@ -302,7 +312,8 @@ def _in_run(
     finally:
         session.update(ended=now(), wrote_until=dest.last_write_s, seconds=round(time.monotonic() - started, 3))
         try:
-            code = _tell(run, settings, code, status)
+            tell = _tell_comparison if command == VERIFY else _tell
+            code = tell(run, settings, code, status)
         except StateError:  # on a full disk nor the report can be written: what failed first is told
             if code == EXIT_OK:
                 raise
@@ -331,6 +342,22 @@ def _hand_over_plan(settings: Settings, run: RunDirectory) -> None:
         raise LossError(
             f"nothing was written (--fail-on-loss): {losses_text(plan['losses'])}; all are in {run.path / SUMMARY_FILE}"
         )
+
+
+def _tell_comparison(run: RunDirectory, settings: Settings, code: Optional[int], status: str) -> int:
+    """Print what was compared; the run's report takes it up. The exit code is that of the comparison alone."""
+    if code != EXIT_OK or status:
+        return code or EXIT_STOPPED  # stopped before its end it says nothing
+    report = build_report(run, status_of(code))
+    write_report(run, build_report(run, status_of(exit_code_of(report))))
+    result = report["verification"]
+    if settings.json:
+        print(json.dumps(result))
+    elif not settings.quiet:
+        print(comparison_text(result))
+    elif not result["equal"]:
+        print(f"Verification: {result['text']}; see {result['folder']}")
+    return EXIT_OK if result["equal"] else EXIT_INCOMPLETE
 
 
 def _tell(run: RunDirectory, settings: Settings, code: Optional[int], status: str) -> int:
@@ -364,7 +391,8 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
     """
     refuse_conflicts(work, [phase for name, phase in steps if name.startswith("migrate-") and not work.run.phase_done(name)])
     for number, (name, phase) in enumerate(steps, 1):
-        if work.run.phase_done(name):
+        judges = len(steps) == 1 and name == VERIFY
+        if work.run.phase_done(name) and not judges:
             log.info(
                 "phase %d of %d: %s was done before", number, len(steps), name, extra={"event": "phase_skipped", "phase": name}
             )
@@ -374,12 +402,14 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
         work.run.meter.phase, work.run.meter.phase_number = name, (number, len(steps))
         kind = ROWS_OF_PHASE.get(name, "")
         phase(work)
-        finish_waiting(work)
-        if whole and not incomplete_streams(work.run):
+        if name != VERIFY:
+            finish_waiting(work)
+        if whole and not judges and not incomplete_streams(work.run):
             if kind in KINDS_WITH_WINDOW and work.settings.selects(kind) and not work.settings.dry_run:
                 record_window(work.run.path.parent, work.run.data, work.run.path.name, kind)
             work.run.mark_phase_done(name)
-    tell_waiting(work, final=len(steps) > 1)
+    if [name for name, _ in steps] != [VERIFY]:
+        tell_waiting(work, final=len(steps) > 1)
     if len(steps) > 1 and all(work.run.phase_done(name) for name, _ in steps):
         work.run.data["finished"] = True
     if work.settings.relative_window and not work.settings.dry_run:  # of a sync; a copy of everything is verified

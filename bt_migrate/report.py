@@ -131,7 +131,7 @@ def exit_code_of(report: Dict[str, Any]) -> int:
     """0 when everything arrived that can; what the API cannot carry by its nature is no failure."""
     failures = report["problems"] or any(one["severity"] == FAILURE for one in report["findings"])
     open_ends = any(not one["complete"] for one in report["rows"])
-    unverified = (report["verification"] or {}).get("equal") is False
+    unverified = (report["verification"] or {}).get("arrived") is False
     return EXIT_INCOMPLETE if failures or open_ends or unverified else EXIT_OK
 
 
@@ -306,7 +306,28 @@ def _difference(one: Dict[str, Any]) -> str:
     more = [str(one[name]) for name in ("row", "detail") if one.get(name)] + (
         [", ".join(one["fields"])] if one.get("fields") else []
     )
-    return f"{one['outcome']}: {one['resource']} {_shown(str(one['name']))!r}{where} [{one['id']}] {': '.join(more)}".rstrip()
+    known = f" [{one['id']}]" if one.get("id") else ""
+    told = _shown(": ".join(more), 300)
+    return f"{one['outcome']}: {one['resource']} {_shown(str(one['name']))!r}{where}{known} {told}".rstrip()
+
+
+def comparison_text(result: Dict[str, Any]) -> str:
+    """What a comparison found, for a person: a table, the tolerated changes, the first differences, where the rest is."""
+    names = ("match", "differs", "missing", "extra", "unreadable")
+    table = [
+        [kind, *(f"{one['outcomes'].get(name, 0):,}" for name in names), f"{one['changed_since_copy']:,}"]
+        for kind, one in result["kinds"].items()
+    ]
+    lines = _table(["compared", *names, "changed since the copy"], table)
+    tolerated = [f"{count:,} {name.replace('_', ' ')}" for name, count in result["tolerated"].items()]
+    lines += [f"Tolerated (see README): {', '.join(tolerated) or 'nothing'}"]
+    if result["security"]:
+        lines += ["Security:", *(f"  {_difference(one)}" for one in result["security"][:SHOWN_PER_KIND])]
+    found = result["differences"]
+    if found:
+        lines += ["Not as in the source:", *(f"  {_difference(one)}" for one in found[:SHOWN_PER_KIND])]
+        lines += ["  …"] if len(found) > SHOWN_PER_KIND else []
+    return "\n".join([*lines, f"Verification: {result['text']}", f"All of it: {result['folder']}"])
 
 
 def _finding_line(one: Dict[str, Any]) -> str:

@@ -29,10 +29,11 @@ LOCK_FILE = "run.lock"
 STATUS_FILE = "status.json"  # what the running process tells of itself
 CONTROL_FILE = "control"  # what it is asked to do
 ORGANIZATION_FOLDER = "organization"
+VERIFY_FOLDER = "verify"
 MAX_FOLDER_BYTES = 80
 KILLED_SLACK_S = 300  # a process that was killed may have had requests on their way
 RESERVED_FOLDERS = frozenset(
-    [ORGANIZATION_FOLDER, "con", "prn", "aux", "nul", *(f"com{n}" for n in "123456789"), *(f"lpt{n}" for n in "123456789")]
+    [ORGANIZATION_FOLDER, VERIFY_FOLDER, "con", "prn", "aux", "nul", *(f"com{n}" for n in "123456789"), *(f"lpt{n}" for n in "123456789")]
 )
 
 RUN_FILES = frozenset(
@@ -296,7 +297,11 @@ def _only_project(settings: Settings, run: RunDirectory, folder: str) -> Setting
 
 def _resumable(run: RunDirectory, identity: Mapping[str, Any], command: str) -> bool:
     """Unfinished and made for the same selection. Phase scripts share a run until one of them comes a second time."""
-    if run.data["finished"] or run.data["selection"] != identity["selection"] or run.data["dry_run"]:
+    if run.data["selection"] != identity["selection"] or run.data["dry_run"]:
+        return False
+    if command == "verify":  # judges a run, finished or not
+        return True
+    if run.data["finished"]:
         return False
     if command == "migrate-all":
         return bool(run.data["command"] == "migrate-all")

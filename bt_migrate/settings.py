@@ -230,6 +230,9 @@ TABLE: Tuple[Setting, ...] = (
     Setting("preserve_order", "MIGRATION_PRESERVE_ORDER", "false", _switch, "insert one batch after the other, in the source's order"),
     Setting("on_conflict", "MIGRATION_ON_CONFLICT", KEEP, _policies, "keep, update or fail where an object exists with other content"),
     Setting("rename_projects", "MIGRATION_RENAME_PROJECTS", "", _renames, "comma-separated Old=New: names of projects in the destination"),
+    Setting("keep_public", "MIGRATION_KEEP_PUBLIC", "false", _switch, "leave public experiments public; else they are moved as private"),
+    Setting("verify_sample", "MIGRATION_VERIFY_SAMPLE", "100", _not_negative, "rows of each stream that verify compares beside the counts"),
+    Setting("verify_wait", "MIGRATION_VERIFY_WAIT", "30", _seconds, "seconds that verify waits for rows that are not shown yet"),
     Setting("created_after", "MIGRATION_CREATED_AFTER", "", _text, "only logs and experiments created at or after this date"),
     Setting("created_before", "MIGRATION_CREATED_BEFORE", "", _text, "only logs and experiments created before this date"),
     Setting("window", "MIGRATION_WINDOW", "", _unit, "daily or hourly: only what was created in the last full day or hour"),
@@ -253,7 +256,7 @@ ROW_OVERRIDES: Tuple[Setting, ...] = tuple(
 )
 
 
-SWITCHES = ("dry_run", "new_run", "full", "fail_on_loss", "fill_gaps", "quiet", "json", "yes", "changed")  # flags only
+SWITCHES = ("dry_run", "new_run", "full", "counts", "fail_on_loss", "fill_gaps", "quiet", "json", "yes", "changed")  # flags only
 
 
 @dataclass(frozen=True)
@@ -299,6 +302,9 @@ class Settings:
     read_streams: int
     btql_per_minute: int
     preserve_order: bool
+    keep_public: bool
+    verify_sample: int
+    verify_wait: float
     created_after: Optional[str]  # absolute, in UTC
     created_before: Optional[str]
     window: str
@@ -313,6 +319,7 @@ class Settings:
     full: bool = False  # verification reads every row
     yes: bool = False  # undo deletes
     changed: bool = False  # … also what was changed since
+    counts: bool = False  # verification reads no row
     verify: bool = True  # migrate-all compares at the end
     fail_on_loss: bool = False  # stop before the first write where the plan leaves something behind
     plan_out: str = ""  # where the plan is written, as JSON
@@ -325,6 +332,13 @@ class Settings:
         """The row settings of a kind, its own overrides first."""
         chosen = {name: self.overrides.get(f"{kind}.{name}", getattr(self, name)) for name in ROW_SETTINGS}
         return RowSettings(max_batch_bytes=int(self.max_request_bytes * self.headroom_ratio), **chosen)
+
+    @property
+    def depth(self) -> str:
+        """How deep rows are compared: full, sample (beside the counts) or counts."""
+        if self.full:
+            return "full"
+        return "sample" if self.verify_sample and not self.counts else "counts"
 
     def selects(self, resource: str) -> bool:
         return resource in self.resources
@@ -341,7 +355,7 @@ def load_settings(
     env = _environment(flags.get("env_file")) if environ is None else environ
     given = {name: value for name, value in flags.items() if value not in (None, False)}
     given.update({"attachments": "false"} if "no_attachments" in given else {})
-    given.update({"preserve_order": "true"} if "preserve_order" in given else {})
+    given.update({name: "true" for name in ("preserve_order", "keep_public") if name in given})
     given = {
         **({"log_level": "ERROR"} if "quiet" in given else {}),
         **({"log_format": "json"} if "json" in given else {}),
@@ -355,6 +369,8 @@ def load_settings(
         s.field: _value(s, None, env) for s in ROW_OVERRIDES if general[s.field] not in given and env.get(s.env, "").strip()
     }
     _check_keys(values)
+    if sum(name in given for name in ("counts", "full", "verify_sample")) > 1:
+        raise UsageError("--counts, --sample and --full: choose one")
     values.update(_window(values, given, now or datetime.now(timezone.utc)))
     values.update({name: bool(flags.get(name)) for name in SWITCHES})
     values["plan_out"] = _plan_file(flags.get("plan_out") or "")
@@ -398,7 +414,7 @@ def _window(values: Mapping[str, Any], given: Mapping[str, Any], now: datetime) 
 
 def _value(setting: Setting, flag: Optional[str], env: Mapping[str, str]) -> Any:
     text = flag if flag is not None else env.get(setting.env, "").strip() or setting.default
-    name = setting.env if flag is None else "--" + setting.field.replace("_", "-")
+    name = setting.env if flag is None else "--" + setting.field.replace("verify_", "").replace("_", "-")
     return setting.read(name, text)
 
 

@@ -1,111 +1,254 @@
-"""Compare everything that was selected and keep the result with the run."""
+"""Compare everything that was selected, keep the result with the run: a file for each outcome, ids and field paths only."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
-from concurrent.futures import ThreadPoolExecutor
-from typing import Iterator, List, Sequence
+import os
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
 
+from bt_migrate.canonical import merged
 from bt_migrate.catalog import REFERABLE, Catalog
-from bt_migrate.compare import DIFFERS, MISSING, Comparison, Pair, compare_counts, compare_objects, compare_rows, totals
-from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list_dest_views, list_views
+from bt_migrate.comparable import AttachmentBytes, for_judging
+from bt_migrate.compare import DIFFERS, MATCH, MISSING, OUTCOMES, UNREADABLE, Bytes, Comparison, compare_objects
+from bt_migrate.compare_counts import Pair, Patience, Sides, Summaries, both, compare_counts, grouped
+from bt_migrate.compare_rows import ROWS_TOGETHER, batches_of, compare_full, compare_large_sample, compare_sample
+from bt_migrate.errors import ApiError, StateError
+from bt_migrate.owned_objects import acl_owners, dest_owners, list_acls, list_dest_acls, list_dest_views, list_views
 from bt_migrate.prepare_objects import Item
 from bt_migrate.resources import ACLS, BY_NAME, OBJECT_RESOURCES, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
 from bt_migrate.row_plan import row_object_ids
-from bt_migrate.state import FAILED, ObjectStates
+from bt_migrate.runs import VERIFY_FOLDER
+from bt_migrate.state import ObjectStates, make_private, write_json
+from bt_migrate.windows import instant
 from bt_migrate.work import Scope, Work
 
 log = logging.getLogger("bt_migrate.verify")
 
-MAX_DIFFERENCES_KEPT = 1000
-ROWS_AT_ONCE = 4
+MAX_DIFFERENCES_KEPT = 1000  # in run.json and the report; the files hold all
+BATCHES_AT_ONCE = 4
+SIGNALS_S = 0.2  # between two looks whether somebody asked for the end
 
 
-def verify(work: Work) -> None:
-    """Compare objects, then rows; the outcome goes into run.json and from there into the report."""
-    catalog = Catalog(work.catalog.source, work.catalog.dest, work.run, work.settings)  # lists as they are now
-    kinds = [one for one in OBJECT_RESOURCES if one.scope == "project" and work.settings.selects(one.name)]
-    catalog.prefetch([*REFERABLE, *kinds], [PROJECTS])
-    scopes = [Scope(project, catalog.resolve(("projects",), project["id"])) for project in catalog.projects()]
-    catalog.prefetch((), kinds, [scope.dest_id for scope in scopes if scope.dest_id])
-    objects = list(_compare_objects(work, catalog, scopes))
-    pairs = [pair for scope in scopes if scope.dest_id for pair in _pairs(work, catalog, scope)]
-    rows = _compare_rows(work, catalog, pairs)
-    found, row_totals = totals(objects), totals(rows)
-    differences = [one for comparison in (*objects, *rows) for one in comparison.differences]
-    equal = not any(counts.get(name) for counts in (found, row_totals) for name in (DIFFERS, MISSING))
-    what = "rows" if work.settings.full else "row counts"
-    text = f"{'equal' if equal else 'NOT EQUAL'}: objects {_words(found)}; {what} {_words(row_totals)}"
-    work.run.data["verification"] = {
-        "equal": equal,
-        "depth": "full" if work.settings.full else "counts",
-        "text": text,
-        "objects": found,
-        "rows": row_totals,
-        "differences": differences[:MAX_DIFFERENCES_KEPT],
-    }
+class Records:
+    """`<outcome>.jsonl` for what is no match, written as it is found; the first ones are kept. Safe for many threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.kept: List[Dict[str, Any]] = []
+        self.security: List[Dict[str, Any]] = []
+        self._lock = threading.Lock()
+        try:
+            make_private(folder)
+            self._files = {outcome: self._open(outcome) for outcome in OUTCOMES if outcome != MATCH}
+        except OSError as error:
+            raise StateError(f"{folder}: cannot be written ({error.strerror}); make room, then run again") from None
+
+    def _open(self, outcome: str) -> IO[str]:
+        path = self.folder / f"{outcome}.jsonl"
+        return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii")
+
+    def __call__(self, record: Dict[str, Any]) -> None:
+        with self._lock:
+            try:
+                self._files[record["outcome"]].write(json.dumps(record) + "\n")
+            except OSError as error:
+                raise StateError(f"{self.folder}: cannot be written ({error.strerror}); make room, then run again") from None
+            if len(self.kept) < MAX_DIFFERENCES_KEPT:
+                self.kept.append(record)
+            if record.get("security"):
+                self.security.append(record)
+
+    def close(self) -> None:
+        for file in self._files.values():
+            with contextlib.suppress(OSError):  # a full disk was told when it was written to
+                file.close()
+
+
+def verify(work: Work) -> Dict[str, Any]:
+    """Compare objects, then rows. The result goes into run.json and from there into the report; neither side is written."""
+    catalog = for_judging(work.catalog)
+    work = replace(work, catalog=catalog)
+    work.run.data.pop("verification", None)  # an interrupted comparison is no result
     work.run.save()
-    log.info("verification: %s", text, extra={"event": "verified", "equal": equal})
+    records = Records(work.run.path / VERIFY_FOLDER)
+    bytes_of = Bytes(AttachmentBytes(catalog.source), AttachmentBytes(catalog.dest))
+    try:
+        kinds = [one for one in OBJECT_RESOURCES if one.scope == "project" and work.settings.selects(one.name)]
+        catalog.prefetch([*REFERABLE, *kinds], [PROJECTS])
+        scopes = [Scope(project, catalog.resolve((PROJECTS.name,), project["id"])) for project in catalog.projects()]
+        catalog.prefetch((), kinds, [scope.dest_id for scope in scopes if scope.dest_id])
+        objects = list(_compare_objects(work, scopes, bytes_of, records))
+        pairs = [pair for scope in scopes if scope.dest_id for pair in _pairs(work, scope)]
+        sides = Sides(catalog, bytes_of, Patience(work.settings.verify_wait, work.stop.wait), records, work.settings.verify_sample)
+        rows = _compare_rows(sides, pairs, work.settings.depth)
+    finally:
+        records.close()
+        bytes_of.close()
+    result = _result(work, objects, rows, records)
+    write_json(records.folder / "match.json", {"objects": _total(objects)[MATCH], "rows": _total(rows)[MATCH]})
+    work.run.data["verification"] = result
+    work.run.save()
+    log.info("verification: %s", result["text"], extra={"event": "verified", "equal": result["equal"]})
+    return result
 
 
-def _words(counts: dict) -> str:
+def _result(work: Work, objects: Sequence[Comparison], rows: Sequence[Comparison], records: Records) -> Dict[str, Any]:
+    """`equal`: nothing but matches. `arrived`: nothing differs or is missing but what changed in the source since the copy."""
+    everything = [*objects, *rows]
+    total, since = _total(everything), _total(everything, lambda one: one.since)
+    lost = [outcome for outcome in (DIFFERS, MISSING) if total[outcome] > since[outcome]]
+    equal = not any(total[outcome] for outcome in OUTCOMES if outcome != MATCH)
+    word = "equal" if equal else "NOT EQUAL" if lost else "all arrived, not equal"
+    kinds = {name: [one for one in everything if one.resource == name] for name in dict.fromkeys(one.resource for one in everything)}
+    return {
+        "equal": equal,
+        "arrived": not lost,
+        "depth": work.settings.depth,
+        "text": f"{word}: objects {_words(_total(objects))}; rows by {work.settings.depth} {_words(_total(rows))}",
+        "objects": dict(_total(objects)),
+        "rows": dict(_total(rows)),
+        "changed_since_copy": sum(since.values()),
+        "kinds": {
+            name: {"outcomes": dict(_total(some)), "changed_since_copy": sum(_total(some, lambda one: one.since).values())}
+            for name, some in kinds.items()
+        },
+        "tolerated": merged(one.tolerated for one in everything),
+        "security": records.security,
+        "differences": records.kept,
+        "folder": str(records.folder),
+    }
+
+
+def _total(comparisons: Iterable[Comparison], of: Callable[[Comparison], Counter] = lambda one: one.counts) -> Counter:
+    total: Counter = Counter()
+    for one in comparisons:
+        total.update(of(one))
+    return Counter({name: total[name] for name in OUTCOMES if total[name]})
+
+
+def _words(counts: Counter) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "none"
 
 
-def _compare_objects(work: Work, catalog: Catalog, scopes: Sequence[Scope]) -> Iterator[Comparison]:
-    def items(resource: Resource, objects: Sequence[dict], scope_name: str = "", dest_project: str = "") -> List[Item]:
-        states = ObjectStates(work.run.path / "none", resource.name, scope_name)  # only names the project; never saved
-        return [Item(one, states, dest_project) for one in objects]
+# -- objects
 
-    yield compare_objects(catalog, PROJECTS, items(PROJECTS, [scope.source for scope in scopes]), "")
+
+def _compare_objects(work: Work, scopes: Sequence[Scope], bytes_of: Bytes, records: Records) -> Iterator[Comparison]:
+    catalog, settings = work.catalog, work.settings
+    whole = None if settings.projects else ""  # of some projects only, the organization's own objects are not all to be expected
+
+    def compare(resource: Resource, scope_name: str, dest_project: str, objects: Callable[[], List[dict]]) -> Comparison:
+        result = Comparison(resource.name, scope_name, records)
+        try:
+            states = ObjectStates(work.run.path / "none", resource.name, scope_name)  # only names the project; never saved
+            items = [Item(one, states, dest_project) for one in objects()]
+            extras_in = "" if resource is ACLS else dest_project or whole
+            compare_objects(catalog, resource, items, bytes_of, result, extras_in=extras_in)
+        except ApiError as error:
+            if error.status >= 500:
+                raise
+            result.add(UNREADABLE, id="", name=resource.name, detail=f"{error.side} answered {error.status} to {error.path}")
+        return result
+
+    yield compare(PROJECTS, "", "", lambda: [scope.source for scope in scopes])
     for resource in OBJECT_RESOURCES:
-        if not work.settings.selects(resource.name):
+        if resource is PROJECTS or not settings.selects(resource.name):
             continue
         if resource is ACLS:
-            owners = acl_owners(catalog, [scope.source for scope in scopes])
-            catalog.provide(ACLS, "", list_dest_acls(catalog, owners))
-            yield compare_objects(catalog, ACLS, items(ACLS, list_acls(catalog, owners)), "")
+            yield compare(ACLS, "", "", lambda: _acls(catalog, scopes))
         elif resource.scope == "organization" and resource is not PROJECT_SETTINGS:
-            yield compare_objects(catalog, resource, items(resource, catalog.source_list(resource)), "")
+            yield compare(resource, "", "", partial(catalog.source_list, resource))
         else:
             for scope in scopes:
                 if scope.dest_id:
-                    if resource is VIEWS:
-                        catalog.provide(VIEWS, scope.dest_id, list_dest_views(catalog, scope.source["id"]))
-                    objects = _objects_of(catalog, resource, scope)
-                    yield compare_objects(catalog, resource, items(resource, objects, scope.name, scope.dest_id), scope.name)
+                    yield compare(resource, scope.name, scope.dest_id, partial(_objects_of, catalog, resource, scope))
 
 
 def _objects_of(catalog: Catalog, resource: Resource, scope: Scope) -> List[dict]:
     if resource is PROJECT_SETTINGS:
         return [scope.source]
     if resource is VIEWS:
+        catalog.provide(VIEWS, str(scope.dest_id), list_dest_views(catalog, scope.source["id"]))
         return list_views(catalog, scope.source["id"])
     return catalog.source_objects(resource, scope.source["id"])
 
 
-def _pairs(work: Work, catalog: Catalog, scope: Scope) -> Iterator[Pair]:
-    """Every object with rows that has a counterpart, with the number of rows that this run delivered to it."""
+def _acls(catalog: Catalog, scopes: Sequence[Scope]) -> List[dict]:
+    """The source's ACLs; the destination's are those on the counterparts of the same objects."""
+    owners = acl_owners(catalog, [scope.source for scope in scopes])
+    theirs = set(dest_owners(catalog, owners))
+    catalog.provide(ACLS, "", [one for one in list_dest_acls(catalog, owners) if (one["object_type"], one["object_id"]) in theirs])
+    return list_acls(catalog, owners)
+
+
+# -- rows
+
+
+def _pairs(work: Work, scope: Scope) -> Iterator[Pair]:
+    """Every object with rows that has a counterpart, with what this run knows of its copy."""
     streams = {(stream.header["kind"], stream.header["source_id"]): stream for stream in work.run.all_streams()}
+    copied = _copied(work)
     for kind in ROW_KINDS:
         if not work.settings.selects(kind):
             continue
-        names = (
-            {one["id"]: one["name"] for one in catalog.source_objects(BY_NAME[kind], scope.source["id"])}
-            if kind != "logs"
-            else {}
-        )
-        for source_id in row_object_ids(catalog, kind, scope.source["id"]):
-            targets = ("projects",) if kind == "logs" else (kind,)
-            dest_id = catalog.resolve(targets, source_id)
-            stream = streams.get((kind, source_id))
-            if dest_id and (stream is None or stream.done):  # an open stream is told as such
-                expected = stream.counts["fetched"] - stream.counts[FAILED] if stream else None
-                yield Pair(kind, scope.name, names.get(source_id, scope.name), source_id, dest_id, expected)
+        objects = work.catalog.source_objects(BY_NAME[kind], scope.source["id"]) if kind in BY_NAME else [scope.source]
+        names = {one["id"]: one["name"] for one in objects}
+        for source_id in row_object_ids(work.catalog, kind, scope.source["id"]):
+            dest_id = work.catalog.resolve((kind if kind in BY_NAME else PROJECTS.name,), source_id)
+            if dest_id:
+                stream = streams.get((kind, source_id))
+                seen = stream.sibling("_seen.sqlite3") if stream else None
+                known = seen if seen and seen.exists() else None
+                yield Pair(kind, scope.name, names[source_id], source_id, dest_id, copied if stream else None, known)
 
 
-def _compare_rows(work: Work, catalog: Catalog, pairs: Sequence[Pair]) -> List[Comparison]:
-    if not work.settings.full:
-        return compare_counts(catalog, pairs, sleep=work.stop.wait)
-    with ThreadPoolExecutor(ROWS_AT_ONCE, thread_name_prefix="compare") as pool:
-        return list(pool.map(lambda pair: compare_rows(catalog, pair), pairs))
+def _copied(work: Work) -> Tuple[float, float]:
+    """Unix seconds at which the run began, and at which the last program that copied in it ended (now, where none has)."""
+    ends = [one.get("ended") for one in work.run.data["sessions"] if one["command"] != "verify"]
+    ended = instant(ends[-1]).timestamp() if ends and ends[-1] else time.time()
+    written = max((one.get("wrote_until", 0.0) for one in work.run.data["sessions"]), default=0.0)  # by the destination's clock
+    return work.run.data.get("source_time") or instant(work.run.data["created"]).timestamp(), written or ended
+
+
+def _compare_rows(sides: Sides, pairs: Sequence[Pair], depth: str) -> List[Comparison]:
+    """Counts of all; unless these are all that was asked for, rows in batches that the counts of both sides make."""
+    results: List[Comparison] = []
+    counts: Summaries = {}
+    groups = list(grouped(pairs))
+    with ThreadPoolExecutor(BATCHES_AT_ONCE, thread_name_prefix="compare") as pool:
+        if depth == "full":
+            for source, _ in _in_order([pool.submit(both, sides, group) for group in groups]):
+                counts.update(source)
+            batches = [pool.submit(compare_full, sides, batch) for batch in batches_of(pairs, counts)]
+        else:
+            for some, source in _in_order([pool.submit(compare_counts, sides, group) for group in groups]):
+                results += some
+                counts.update(source)
+            sampled = batches_of(pairs, counts) if depth == "sample" else ()
+            batches = [pool.submit(_sample, sides, batch, counts) for batch in sampled]
+        for some in _in_order(batches):
+            results += some
+    return results
+
+
+def _in_order(futures: Sequence[Future]) -> Iterator[Any]:
+    """Their results. Waits in short pieces: a signal that comes as a long wait begins would be handled only at its end."""
+    for future in futures:
+        while not future.done():
+            wait([future], timeout=SIGNALS_S)
+        yield future.result()
+
+
+def _sample(sides: Sides, batch: Sequence[Pair], counts: Summaries) -> List[Comparison]:
+    count = counts.get(batch[0].source_id)
+    large = len(batch) == 1 and (count is None or count.rows > ROWS_TOGETHER)
+    return compare_large_sample(sides, batch) if large else compare_sample(sides, batch)

@@ -20,8 +20,8 @@ FLOORS: Tuple[Tuple[str, ...], ...] = (
     ("settings", "throttle", "api", "meter", "state", "history", "runs"),
     (
         "catalog", "attachments", "outgoing", "slices", "read_rows", "owned_objects", "prepare_objects", "update_objects", "copy_objects",
-        "deferred_objects", "insert_rows", "copy_rows", "deferred_rows", "row_plan", "losses", "compare", "work", "validation", "verification",
-        "undo", "lag",
+        "deferred_objects", "insert_rows", "copy_rows", "deferred_rows", "row_plan", "losses", "comparable", "compare", "compare_counts",
+        "compare_rows", "work", "validation", "verification", "undo", "lag",
     ),
     ("options", "progress", "report", "plan", "operating", "run_status", "program"),
     ("phases",),

@@ -7,6 +7,7 @@ import re
 import shlex
 from pathlib import Path
 
+from bt_migrate.canonical import TOLERATED
 from bt_migrate.findings import KINDS
 from bt_migrate.options import flags_of, make_parser
 from bt_migrate.phases import ORDER
@@ -36,6 +37,10 @@ def help_texts() -> str:
     return "\n\n".join(parts)
 
 
+def tolerated_table() -> str:
+    return "\n".join(["| counted as | what |", "|---|---|", *(f"| `{name}` | {about} |" for name, about in TOLERATED.items())])
+
+
 def section(text: str, name: str) -> str:
     found = re.search(rf"<!-- {name} -->\n(.*?)\n?<!-- /{name} -->", text, re.DOTALL)
     assert found, f"README.md has no section {name}"
@@ -48,6 +53,10 @@ def test_readme_lists_every_setting_with_its_default() -> None:
 
 def test_readme_lists_every_kind_of_finding() -> None:
     assert section(README.read_text(encoding="utf-8"), "findings") == findings_table()
+
+
+def test_readme_lists_every_tolerated_change() -> None:
+    assert section(README.read_text(encoding="utf-8"), "tolerated") == tolerated_table()
 
 
 def test_readme_holds_the_help_of_every_program() -> None:
@@ -73,6 +82,7 @@ def test_every_command_line_in_the_readme_is_one_that_its_program_takes() -> Non
 
 if __name__ == "__main__":
     new = README.read_text(encoding="utf-8")
-    for name, content in (("settings", settings_table()), ("findings", findings_table()), ("help", help_texts())):
+    sections = {"settings": settings_table, "tolerated": tolerated_table, "findings": findings_table, "help": help_texts}
+    for name, content in ((name, make()) for name, make in sections.items()):
         new = new.replace(f"<!-- {name} -->\n{section(new, name)}", f"<!-- {name} -->\n{content}\n").replace("\n\n<!-- /", "\n<!-- /")
     README.write_text(new, encoding="utf-8")

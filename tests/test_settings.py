@@ -25,7 +25,8 @@ DEFAULTS: Dict[str, Any] = {
     "state_dir": "./checkpoints", "resume_run_dir": "", "fetch_limit": 1000, "insert_batch_size": 1000, "use_seen_db": True,
     "max_request_bytes": 6291456, "headroom_ratio": 0.75, "attachment_max_bytes": 52428800,
     "attachments": True, "max_row_bytes": 20_000_000, "max_in_flight_bytes": 67_108_864, "read_streams": 1, "btql_per_minute": 0,
-    "preserve_order": False, "created_after": None, "created_before": None, "window": "", "tz": "UTC", "max_duration": 0.0, "wait_lock": 0.0,
+    "preserve_order": False, "keep_public": False, "verify_sample": 100, "verify_wait": 30.0,
+    "created_after": None, "created_before": None, "window": "", "tz": "UTC", "max_duration": 0.0, "wait_lock": 0.0,
     "on_conflict": dict.fromkeys(("projects", *(one for one in SELECTABLE if one != "logs")), "keep"), "rename_projects": {},
 }  # fmt: skip
 
@@ -84,6 +85,9 @@ def test_the_defaults_are_those_that_are_promised() -> None:
         ("MIGRATION_ON_CONFLICT", "projects=keep,fail", "on_conflict", {**dict.fromkeys(DEFAULTS["on_conflict"], "fail"), "projects": "keep"}),
         ("MIGRATION_RENAME_PROJECTS", "Old=New", "rename_projects", {"Old": "New"}),
         ("MIGRATION_RENAME_PROJECTS", '"a, b=c, d",e\\=f=g/h, Zoë=日本', "rename_projects", {"a, b": "c, d", "e=f": "g/h", "Zoë": "日本"}),
+        ("MIGRATION_KEEP_PUBLIC", "yes", "keep_public", True),
+        ("MIGRATION_VERIFY_SAMPLE", "0", "verify_sample", 0),
+        ("MIGRATION_VERIFY_WAIT", "0.5", "verify_wait", 0.5),
         ("MIGRATION_CREATED_AFTER", "2026-01-15", "created_after", "2026-01-15T00:00:00Z"),
         ("MIGRATION_CREATED_BEFORE", "2026-01-15T01:00:00+01:00", "created_before", "2026-01-15T00:00:00Z"),
         ("MIGRATION_TZ", "+05:30", "tz", "+05:30"),
@@ -157,6 +161,9 @@ WRONG: List[Tuple[str, str]] = [
     ("MIGRATION_MAX_IN_FLIGHT_BYTES", "64 MB"),
     ("MIGRATION_READ_STREAMS", "0"),
     ("MIGRATION_BTQL_PER_MINUTE", "-1"),
+    ("MIGRATION_KEEP_PUBLIC", "perhaps"),
+    ("MIGRATION_VERIFY_SAMPLE", "-1"),
+    ("MIGRATION_VERIFY_WAIT", "long"),
     ("MIGRATION_PRESERVE_ORDER", "source"),
     ("MIGRATION_ON_CONFLICT", "overwrite"),
     ("MIGRATION_ON_CONFLICT", "prompts=replace"),
@@ -390,6 +397,7 @@ def test_switches_are_off_until_given(name: str) -> None:
     [
         ("no_attachments", "MIGRATION_ATTACHMENTS", "true", "attachments", False),
         ("preserve_order", "MIGRATION_PRESERVE_ORDER", "false", "preserve_order", True),
+        ("keep_public", "MIGRATION_KEEP_PUBLIC", "false", "keep_public", True),
     ],
 )
 def test_a_switch_that_is_given_wins_and_one_that_is_not_says_nothing(
@@ -455,6 +463,25 @@ def test_a_python_that_knows_no_names_of_zones_says_what_to_use() -> None:
 def test_quiet_and_json_are_about_lines_too(flags: Dict[str, Any], environ: Dict[str, str], expected: Tuple[str, str]) -> None:
     settings = loaded(environ, **flags)
     assert (settings.log_level, settings.log_format) == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "depth"),
+    [({}, "sample"), ({"counts": True}, "counts"), ({"verify_sample": "0"}, "counts"), ({"verify_sample": "5"}, "sample"), ({"full": True}, "full")],
+)
+def test_rows_are_compared_as_deep_as_asked_for(flags: Dict[str, Any], depth: str) -> None:
+    assert loaded({}, **flags).depth == depth
+
+
+@pytest.mark.parametrize("flags", [{"counts": True, "full": True}, {"verify_sample": "5", "full": True}])
+def test_one_depth_is_chosen(flags: Dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="--counts, --sample and --full: choose one"):
+        loaded({}, **flags)
+
+
+def test_a_wrong_sample_is_named_by_its_flag() -> None:
+    with pytest.raises(UsageError, match="--sample: 'many'"):
+        loaded({}, verify_sample="many")
 
 
 # -- .env.example

@@ -86,7 +86,7 @@ def lag_now(path: Path, env_file: Optional[str]) -> Dict[str, Any]:
     selection = run.data["selection"]
     settings = load_settings({"env_file": env_file})
     settings = replace(settings, projects=tuple(selection["projects"]), resources=tuple(selection["resources"]))
-    source, dest = connected(settings, threading.Event())
+    source, dest = connected(settings, threading.Event(), writes=False)
     if source.org_id != run.data["source"]["org_id"]:
         raise UsageError(
             f"{path}: was made for source organization {run.data['source']['org_name']}, the key is of {source.display_name}"

@@ -1,4 +1,6 @@
-"""Compare both organizations: every object field by field, and rows by count, or by content with --full. Writes nothing there."""
+"""Compare both organizations, now or at any later time: every object field by field, and rows by number, by a sample or all by
+content. Writes to neither. Ends with 0 only when everything matches.
+"""
 
 from __future__ import annotations
 

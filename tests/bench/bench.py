@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent / "bin")]
 
 import bootstrap  # noqa: E402
+from comparing import verify  # noqa: E402
 from rates import groups, kill, objects, rate  # noqa: E402
 from streams import cpu, growth, large, memory, pages, slices  # noqa: E402
 
@@ -34,6 +35,7 @@ BENCHMARKS: Dict[str, Tuple[Benchmark, str]] = {
     "rate": (rate, "time and 429s under a limit of 20 queries a minute"),
     "groups": (groups, "queries for 500 experiments of 20 rows"),
     "objects": (objects, "time for 300 objects of 20 rows, 10 requests in flight"),
+    "verify": (verify, "verify --full: time against reading both sides alone, and memory"),
 }
 
 
