@@ -86,11 +86,6 @@ def ids_query(kind: str, object_id: str, bounds: Bounds, limit: int, *, newest_f
     return "\n".join([*lines, f"sort: _pagination_key {'desc' if newest_first else 'asc'}", f"limit: {limit}"])
 
 
-def newest_query(kind: str, object_id: str) -> str:
-    """One row `{"newest": transaction}`, of the row that was written last."""
-    return "\n".join(["measures: max(_xact_id) as newest", f"from: {source_expression(kind, [object_id])}"])
-
-
 def rows_query(kind: str, object_id: str, row_ids: Sequence[str]) -> str:
     """All fields of the rows of these ids, with room for one that is there twice."""
     ids = ", ".join(quoted(one) for one in row_ids)

@@ -173,5 +173,5 @@ def copy_second(catalog: Catalog, pair: Pair) -> Optional[int]:
     """
     if pair.copied:
         return int(pair.copied[0])
-    rows = catalog.dest.query(newest_query(pair.kind, pair.dest_id)).json
+    rows = catalog.dest.query(newest_query(pair.kind, ROW_KINDS[pair.kind].id_field, [pair.dest_id])).json
     return xact_seconds(xact_of(rows[0].get("newest"))) or None if rows else None

@@ -374,3 +374,12 @@ def test_an_interrupted_comparison_ends_at_once_and_is_no_result(tiny: Pair, tmp
     assert (end.code, end.out, queries < 100) == (130, "", True), end.last_words  # all of it takes more than 300
     tiny.sandbox.on_request, tiny.sandbox.latency = None, {}
     assert verified(tiny, tmp_path / "runs", "--full")[0] == 0
+
+
+def test_projects_under_other_names_are_compared_by_these(tiny: Pair, tmp_path: Path) -> None:
+    names = ["--rename-projects", "beta=gamma"]
+    moved(tiny, tmp_path / "runs", *names)
+    assert verified(tiny, tmp_path / "runs", "--full", *names)[0] == 0
+    gamma = object_id(tiny.dest, "project", "gamma")
+    tiny.dest.insert("project_logs", gamma, [{"id": "0001", "_object_delete": True}])
+    assert told(verified(tiny, tmp_path / "runs", "--full", *names)[1]) == {("missing", "rows of logs", "gamma", "0001", False)}
