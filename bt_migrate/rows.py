@@ -33,6 +33,7 @@ _FIELDS = {kind.name: frozenset(kind.fields) for kind in ROW_KINDS.values()}
 _NOT_INSERTED = (*ROW_SERVER_FIELDS, COMMENTS, "audit_data", "classifications")  # usual fields of a row as it is read
 # Fields of a row as it is read that are written, or that say nothing which is lost without them.
 _TAKEN = {name: ROW_SERVER_FIELDS | {COMMENTS} | fields for name, fields in _FIELDS.items()}
+_USUAL = {name: taken | {"audit_data", "classifications"} for name, taken in _TAKEN.items()}
 
 
 @dataclass
@@ -54,6 +55,8 @@ def insertable_row(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
 
 def lost_row_fields(kind: RowKind, row: Mapping[str, Any]) -> List[str]:
     """Fields that hold something but that no insert takes (audit history, classifications, newer fields)."""
+    if _USUAL[kind.name].issuperset(row) and not row.get("audit_data") and not row.get("classifications"):
+        return []
     return [name for name in row.keys() - _TAKEN[kind.name] if row[name]]
 
 
