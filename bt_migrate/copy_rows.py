@@ -514,7 +514,8 @@ class _Stream:
         self.page = PageEnd("")
         self.unrecorded.clear()
         now = time.monotonic()
-        if self.batches_since_save >= self.catalog.settings.checkpoint_interval or now - self.saved_at > CHECKPOINT_S * min(5, len(self.members)):
+        due_s = CHECKPOINT_S * min(5, len(self.members))
+        if self.batches_since_save >= self.catalog.settings.checkpoint_interval or now - self.saved_at > due_s:
             for member in self.members.values():
                 member.state.save()
             self.batches_since_save, self.saved_at = 0, now
