@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Deque, Dict, Generator, Iterator, List, Mapping, Optional, Sequence, Tuple
@@ -36,6 +36,7 @@ log = logging.getLogger("bt_migrate.rows")
 
 CHECKPOINT_S = 1.0  # a checkpoint is written at least this often, whatever the interval in batches; those of a group five times less
 PROGRESS_S = 10.0  # between two progress lines of one stream
+SIGNAL_S = 0.5
 LARGE_STREAMS_AT_ONCE = 4
 OBJECTS_PER_GROUP = 25  # ids in one FROM
 
@@ -141,6 +142,8 @@ def copy_streams(catalog: Catalog, streams: Sequence[RowStream], copier: Attachm
     with pool, streaming:  # left from the back: the streams end before the pool that they use
         copying = Copying(catalog, copier, pool)
         futures = [streaming.submit(_copy_group, copying, group) for group in groups(streams, readers)]
+        while wait(futures, SIGNAL_S).not_done:  # in pieces: a signal that comes just as a wait begins is heard at its end only
+            pass
     errors = [error for error in (future.exception() for future in futures) if error is not None]
     errors.sort(key=lambda error: isinstance(error, Interrupted))  # the cause before those that stopped because of it
     if errors:
