@@ -206,6 +206,8 @@ def _page(api: Api, rows: List[dict], plain: bool, ended: bool, after_key: Optio
     if not all(keys):
         raise NetworkError(f"{api.side}: rows come without _pagination_key; this data plane is too old to be read in order")
     last = keys[-1]
+    if keys != sorted(keys):
+        raise NetworkError(f"{api.side}: rows do not come in the order of _pagination_key; the server ignores the sort")
     if after_key is not None and last <= after_key:
         raise NetworkError(f"{api.side}: pages do not advance beyond {after_key}; the server ignores the filter or the sort")
     if not ended and keys[0] != last:  # rows of the last key may go on in the next page: they are read again as a whole

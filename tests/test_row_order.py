@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import List
@@ -10,6 +11,7 @@ import pytest
 from orgs import AtRequest, run_with
 from row_runs import World, ids_in_order, insert_together, small_rows, world
 
+from bt_migrate.sandbox.origins import Answer
 from bt_migrate.sandbox.server import Fault
 
 SMALL = {"MIGRATION_EVENTS_FETCH_LIMIT": "40", "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "9", "MIGRATION_CHECKPOINT_INTERVAL": "1"}
@@ -103,3 +105,14 @@ def test_many_small_transactions_of_one_object_stay_in_order_without_a_batch_for
         assert w.move("project_logs", "--preserve-order") == 0
         assert orders(w, "project_logs", [w.project]) == [True]
         assert sum(one.path.endswith("/insert") for one in w.sandbox.requests) == 1
+
+
+@pytest.mark.parametrize("readers", ["1", "4"])
+def test_a_server_that_ignores_the_sort_stops_the_run_before_anything_is_lost(readers: str, tmp_path: Path) -> None:
+    """Read on from the last key of such a page, whatever lies between would be passed over."""
+    with world(tmp_path) as w:
+        rows = [{**row, "_pagination_key": f"p{number:020}"} for number, row in zip((1, 3, 2), small_rows(3))]
+        body = json.dumps({"data": rows}).encode()
+        w.sandbox.refuse = lambda method, path, raw: Answer(200, body) if path == "/btql" else None
+        assert w.move("project_logs", "--read-streams", readers) == 3
+        assert w.sandbox.sent == []
