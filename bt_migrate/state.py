@@ -114,7 +114,8 @@ class ObjectStates:
         self.findings: Dict[str, List[Dict[str, Any]]] = data.get("findings", {})
         self.deferred: Dict[str, str] = data.get("deferred", {})  # source id -> dest id, to be completed by a second pass
         # about to be created: source id -> {key, project, fingerprint} in the destination; found afterwards, they are ours
-        self.intended: Dict[str, Dict[str, Any]] = dict(data.get("intended", {}))
+        intended = data.get("intended", {})
+        self.intended: Dict[str, Dict[str, Any]] = intended if isinstance(intended, dict) else {}  # earlier versions kept ids only
         self.listed: int = data.get("listed", 0)
         self.fingerprints: Dict[str, List[str]] = data.get("fingerprints", {})  # source id -> [source's, destination's] content
 

@@ -918,3 +918,9 @@ def test_a_state_dir_that_cannot_be_made_is_refused(tmp_path: Path, name: str) -
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="^--state-dir: "):
         found(tmp_path / name)
+
+
+def test_a_file_of_an_earlier_version_that_names_intended_objects_by_id_alone_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "prompts_state.json"
+    path.write_text(json.dumps({"format": 1, "intended": ["s1"]}))
+    assert ObjectStates(path, "prompts", "Alpha").intended == {}
