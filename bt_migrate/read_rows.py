@@ -215,17 +215,22 @@ def _page(api: Api, rows: List[dict], plain: bool, ended: bool, after_key: Optio
     return Page(rows, rows[-1]["_pagination_key"], ended, plain=plain)
 
 
-def last_page(api: Api, kind: str, object_id: str, bounds: Bounds, *, limit: int) -> Optional[Page]:
-    """The last rows inside the bounds, None where there are none. One query (and more where the server cannot answer so much)."""
-    now, answer = min(limit, MAX_LIMIT), None
-    while answer is None:
+def one_page(api: Api, kind: str, object_id: str, bounds: Bounds, limit: int, *, newest_first: bool = False) -> Answer:
+    """The first or the last rows of an object by themselves, fewer where the server finds so many too large."""
+    now = min(limit, MAX_LIMIT)
+    while True:
+        statuses = RETRY_STATUSES - SIZE_STATUSES if now > MIN_LIMIT else RETRY_STATUSES
         try:
-            statuses = RETRY_STATUSES - SIZE_STATUSES if now > MIN_LIMIT else RETRY_STATUSES
-            answer = api.query(page_query(kind, [object_id], bounds, now, newest_first=True), retry_statuses=statuses)
+            return api.query(page_query(kind, [object_id], bounds, now, newest_first=newest_first), retry_statuses=statuses)
         except ApiError as error:
             if error.status not in SIZE_STATUSES or now <= MIN_LIMIT:
                 raise
             now = smaller_limit(now)
+
+
+def last_page(api: Api, kind: str, object_id: str, bounds: Bounds, *, limit: int) -> Optional[Page]:
+    """The last rows inside the bounds, None where there are none. One query (and more where the server cannot answer so much)."""
+    answer = one_page(api, kind, object_id, bounds, limit, newest_first=True)
     rows = answer.json[::-1]
     if not rows:
         return None

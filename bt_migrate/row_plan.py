@@ -12,15 +12,15 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
-from bt_migrate.api import RETRY_STATUSES, Answer, Api
-from bt_migrate.btql import MAX_LIMIT, MIN_LIMIT, OBJECTS_PER_COUNT, count_by_object_query, count_query, page_query, smaller_limit
+from bt_migrate.api import Api
+from bt_migrate.btql import OBJECTS_PER_COUNT, count_by_object_query, count_query
 from bt_migrate.catalog import PLANNED, Catalog
 from bt_migrate.copy_rows import LARGE_STREAMS_AT_ONCE, RowStream, bounds_of, groups
 from bt_migrate.errors import ApiError
 from bt_migrate.findings import FAILURE
 from bt_migrate.outgoing import Notes, Outgoing, stream_findings
 from bt_migrate.prepare_objects import skip_reason
-from bt_migrate.read_rows import SIZE_STATUSES
+from bt_migrate.read_rows import one_page
 from bt_migrate.resources import BY_NAME, EXPERIMENTS, ROW_KINDS
 
 log = logging.getLogger("bt_migrate.validate")
@@ -149,7 +149,7 @@ def _sample(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]])
         limit = SHORT_SAMPLE_ROWS if number else catalog.settings.rows(kind_name).fetch_limit
         started = time.monotonic()
         try:
-            answer = _first_rows(catalog, kind_name, one["id"], min(limit, MAX_LIMIT))
+            answer = one_page(catalog.source, kind_name, one["id"], bounds_of(catalog, ROW_KINDS[kind_name]), limit)
         except ApiError as error:
             log.info("rows of %s %r were not sampled: %s", kind_name, one["name"], error)
             continue
@@ -164,18 +164,6 @@ def _sample(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]])
         told = [{**record, "sampled": len(rows)} for record in stream_findings(header, notes.records())]
         sample.findings += [record for record in told if record["severity"] != FAILURE]  # what it refers to may still be made
     return sample
-
-
-def _first_rows(catalog: Catalog, kind_name: str, object_id: str, limit: int) -> Answer:
-    """One page, smaller where the server finds it too large."""
-    statuses = RETRY_STATUSES - SIZE_STATUSES if limit > MIN_LIMIT else RETRY_STATUSES
-    query = page_query(kind_name, [object_id], bounds_of(catalog, ROW_KINDS[kind_name]), limit)
-    try:
-        return catalog.source.query(query, retry_statuses=statuses)
-    except ApiError as error:
-        if error.status not in SIZE_STATUSES or limit <= MIN_LIMIT:
-            raise
-    return _first_rows(catalog, kind_name, object_id, smaller_limit(limit))
 
 
 # -- streams
