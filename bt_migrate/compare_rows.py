@@ -435,7 +435,7 @@ def _large_sample(sides: Sides, batch: Sequence[Pair]) -> List[Comparison]:
 
 
 def _ids_at_places(side: Side, sides: Sides, pair: Pair) -> List[str]:
-    """Ids of lowest hash out of pages at some places of the key range, the same places in every run."""
+    """Ids of lowest hash out of pages at some places of the key range, the same places in every run: as many as were asked for."""
     (own_id,) = side.ids
     bounds = bounds_of(sides.catalog, ROW_KINDS[pair.kind])
 
@@ -445,12 +445,21 @@ def _ids_at_places(side: Side, sides: Sides, pair: Pair) -> List[str]:
     first, last = ids(bounds, 1), ids(bounds, 1, newest_first=True)
     if not first or not last:
         return []
-    share, found = math.ceil(sides.sample / SAMPLE_PLACES), []
+    chosen: Set[str] = set()
     shift = rank(pair.source_id) / (1 << 64)
-    for key in places(first[0]["_pagination_key"], last[0]["_pagination_key"], SAMPLE_PLACES, shift):
-        rows = ids(bounds.after(key), max(share, IDS_AT_PLACE))
-        found += sorted((row["id"] for row in rows), key=rank)[:share]
-    return found
+    keys = places(first[0]["_pagination_key"], last[0]["_pagination_key"], SAMPLE_PLACES, shift)
+    for number, key in enumerate((*keys, None), 1):  # rows lie in lumps: what the places lack is taken from the beginning
+        share = math.ceil(sides.sample * number / SAMPLE_PLACES) if key else sides.sample
+        more: Set[str] = set()
+        behind = key
+        while len(chosen) + len(more) < share:
+            rows = ids(replace(bounds, after_key=behind), IDS_AT_PLACE)
+            more.update(row["id"] for row in rows if row["id"] not in chosen)
+            if len(rows) < IDS_AT_PLACE or rows[-1]["_pagination_key"] == behind:
+                break
+            behind = rows[-1]["_pagination_key"]
+        chosen.update(sorted(more, key=rank)[: share - len(chosen)])
+    return sorted(chosen)
 
 
 def places(first: str, last: str, count: int, shift: float) -> List[str]:

@@ -145,6 +145,8 @@ def test_a_sample_of_a_large_object_reads_a_part_of_it_and_finds_what_is_wrong_e
     queries = sum(one.path == "/btql" for one in tiny.sandbox.requests)
     compared = result["kinds"]["rows of logs"]["outcomes"]["match"]
     assert (code, 100 <= compared <= 200, queries < 30) == (0, True, True)
+    code, result = verified(tiny, tmp_path / "runs", *sample[:-1], "3000")  # more than there are pages at the places
+    assert (code, 3000 <= result["kinds"]["rows of logs"]["outcomes"]["match"] <= 6001) == (0, True)
     theirs = object_id(tiny.dest, "project", "beta")
     tiny.dest.insert("project_logs", theirs, [{"id": f"many {n}", "input": n + 0.0, "created": "2025-10-03T00:00:00.000Z"} for n in range(6000)])
     code, result = verified(tiny, tmp_path / "runs", *sample)
