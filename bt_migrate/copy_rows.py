@@ -30,7 +30,7 @@ from bt_migrate.read_rows import Page, ReadAhead, last_page, pages
 from bt_migrate.resources import ROW_KINDS, RowKind
 from bt_migrate.rows import COMMENTS, insertable_row
 from bt_migrate.slices import KeyRange, Slices
-from bt_migrate.state import CREATED, DIFFERS, FAILED, FOUND, UPDATED, SeenRows, StreamState, append_line
+from bt_migrate.state import CREATED, DIFFERS, FAILED, FOUND, UPDATED, SeenRows, StreamState, append_line, save_streams
 
 log = logging.getLogger("bt_migrate.rows")
 
@@ -72,16 +72,18 @@ class Member:
         self.resuming = self.seen.holds_rows()
         self.error: Optional[ApiError] = None
 
-    def close(self, seconds: float) -> None:
+    def finish(self, seconds: float) -> None:
+        """What the checkpoint says at the end."""
         state = self.state
         with state.lock:
             state.seconds += seconds
             state.error = str(self.error) if self.error else ""
             state.done = all(one["done"] for one in state.slices) and not self.error
             state.waiting = len(self.seen.deferred())
-            if state.done:
-                self.seen.forget_before()
-            state.save()
+
+    def close(self) -> None:
+        if self.state.done:
+            self.seen.forget_before()
         self.run.meter.end(self.stream.source_id)
         self.seen.close()
 
@@ -179,7 +181,10 @@ def _copy_group(copying: Copying, streams: Sequence[RowStream]) -> None:
         raise
     finally:
         for member in members:
-            member.close((time.monotonic() - started) / len(members))
+            member.finish((time.monotonic() - started) / len(members))
+        save_streams([member.state for member in members])
+        for member in members:
+            member.close()
     for member in todo:
         _tell(member)
 
@@ -519,8 +524,7 @@ class _Stream:
         now = time.monotonic()
         due_s = CHECKPOINT_S * min(5, len(self.members))
         if self.batches_since_save >= self.catalog.settings.checkpoint_interval or now - self.saved_at > due_s:
-            for member in self.members.values():
-                member.state.save()
+            save_streams([member.state for member in self.members.values()])
             self.batches_since_save, self.saved_at = 0, now
         if now - self.told_at > PROGRESS_S:
             self.told_at = now

@@ -36,29 +36,59 @@ def now() -> str:
 # -- files
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Replace the file as a whole. Raises StateError (the old file is still there)."""
-    temporary = path.with_name(path.name + ".tmp")
+    write_json_files([(path, value)])
+
+
+def write_json_files(files: Sequence[Tuple[Path, Mapping[str, Any]]]) -> None:
+    """Replace each file as a whole; all are on the disk when it returns. Raises StateError naming the one that cannot be written."""
+    path = Path()
     try:
-        make_private(path.parent)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename itself
-        finally:
-            os.close(folder)
+        for path, value in files:
+            temporary = path.with_name(path.name + ".tmp")
+            make_private(path.parent)
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+                file.write(json_lines(value))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        for path in {path.parent: path for path, _ in files}.values():
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # the renames themselves
+            finally:
+                os.close(folder)
     except OSError as error:
         raise StateError(
             f"{path}: cannot be written ({error.strerror}); the last checkpoint is whole: make room, then run again"
         ) from None
 
 
+def json_lines(value: Mapping[str, Any]) -> str:
+    """JSON with a line for each entry of the value and of the dicts and lists in it: readable, and left to the fast encoder,
+    which knows no indents.
+    """
+    entries = []
+    for name, one in value.items():
+        if one and isinstance(one, (dict, list)):
+            inner = [json.dumps(part) for part in one] if isinstance(one, list) else [_entry(*pair) for pair in one.items()]
+            opening, closing = "[]" if isinstance(one, list) else "{}"
+            entries.append(f"{json.dumps(name)}: {opening}\n  " + ",\n  ".join(inner) + f"\n {closing}")
+        else:
+            entries.append(_entry(name, one))
+    return "{\n " + ",\n ".join(entries) + "\n}\n"
+
+
+def _entry(name: Any, value: Any) -> str:
+    """`"name": value`, whatever JSON makes of the name."""
+    return json.dumps({name: value})[1:-1]
+
+
 def make_private(folder: Path) -> None:
     """Make the folder and those above it that are missing, all 0700: `parents=True` alone would give those above to everybody."""
+    if folder.is_dir():
+        return
     for one in (*reversed(folder.parents), folder):
         one.mkdir(mode=0o700, exist_ok=True)
 
@@ -199,15 +229,25 @@ class StreamState:
         self.seconds: float = data.get("seconds", 0.0)
         self.waiting: int = data.get("waiting", 0)  # rows that wait for an object to exist
 
+    def content(self) -> Dict[str, Any]:
+        names = ("header", "slices", "counts", "findings", "done", "compared", "before_key", "error", "seconds", "waiting")
+        value = {"format": FORMAT, **{name: getattr(self, name) for name in names}}
+        return {**value, "pagination_key": self.slices[0]["after"]}
+
     def save(self) -> None:
-        with self.lock:
-            names = ("header", "slices", "counts", "findings", "done", "compared", "before_key", "error", "seconds", "waiting")
-            value = {"format": FORMAT, **{name: getattr(self, name) for name in names}}
-            write_json(self.path, {**value, "pagination_key": self.slices[0]["after"]})
+        save_streams([self])
 
     def sibling(self, ending: str) -> Path:
         """Path of another file of the stream, such as `_seen.sqlite3`."""
         return self.path.with_name(self.path.name.replace("_state.json", ending))
+
+
+def save_streams(states: Sequence[StreamState]) -> None:
+    """Write the checkpoints of streams that are read together."""
+    with contextlib.ExitStack() as held:
+        for state in states:
+            held.enter_context(state.lock)
+        write_json_files([(state.path, state.content()) for state in states])
 
 
 @contextlib.contextmanager
