@@ -48,12 +48,14 @@ def pages(
     """All rows inside the bounds, page by page. A page never ends between two rows of one key: none is skipped or repeated by
     paging.
 
-    A short page without a cursor is the end; where its size is a round number the server may cap pages, and is asked once more.
-    A stream that grows while it is read ends at what was there when it was begun. `key_range`: a slice whose end may come nearer.
+    A short page without a cursor is the end; where its size is a round number the server may cap pages, and is asked once more:
+    the page waits for that answer, which mostly says that it was the last. A stream that grows while it is read ends at what was
+    there when it was begun. `key_range`: a slice whose end may come nearer.
     """
     most = min(limit, MAX_LIMIT)
     now, patience = min(most, api.page_rows), PAGES_BEFORE_GROWTH
     good, grown, began, doubted, held, widened = 0, False, api.server_seconds(), 0, 0, False
+    waiting: Optional[Page] = None  # a page of which the next answer says whether it is the last
     asked = _Asked(api, kind, object_ids)
     try:
         while True:
@@ -84,6 +86,12 @@ def pages(
                 page = _page(api, rows, answer.plain, ended, bounds.after_key)
                 held = len(rows) - len(page.rows)
                 bounds = bounds.after(page.end_key)
+                if waiting is not None and ended:
+                    page, waiting = _joined(waiting, page), None
+            if waiting is not None:
+                yield replace(waiting, last=not rows)
+            waiting = page if doubted and not ended else None
+            if rows and waiting is None:
                 yield page
             if ended:
                 return
@@ -213,6 +221,11 @@ def _page(api: Api, rows: List[dict], plain: bool, ended: bool, after_key: Optio
     if not ended and keys[0] != last:  # rows of the last key may go on in the next page: they are read again as a whole
         rows = [row for row, key in zip(rows, keys) if key != last]
     return Page(rows, rows[-1]["_pagination_key"], ended, plain=plain)
+
+
+def _joined(first: Page, rest: Page) -> Page:
+    """Both as one: what was held back of the first, because it might have gone on."""
+    return replace(rest, rows=first.rows + rest.rows, plain=first.plain and rest.plain)
 
 
 def one_page(api: Api, kind: str, object_id: str, bounds: Bounds, limit: int, *, newest_first: bool = False) -> Answer:
