@@ -55,7 +55,7 @@ def _written(catalog: Catalog, resource: Resource, action: Action, postponed: li
     """The object after the write, as the server tells it."""
     path = f"{resource.path}/{action.dest_id}"
     if resource is PROJECT_SETTINGS:  # its PATCH replaces all settings
-        method, body = "PATCH", {"settings": action.body["settings"]}
+        method, body = "PATCH", {"settings": action.body.get("settings") or {}}
     else:
         method, body = update_body(resource, action.body, action.existing, postponed)
     if not body:
