@@ -160,6 +160,15 @@ def test_rows_whose_comments_cannot_be_written_are_not_told_as_done(tmp_path: Pa
         assert (comments(w, "project_logs", w.project), counted(w.root)) == (expected(10), {"rows": {"fetched": 10, "created": 10}})
 
 
+@pytest.mark.parametrize("strange", ["a text", {"a": 1}, ["a text", None, {"text": "no id"}, 7]])
+def test_comments_of_an_unknown_form_are_told_and_take_nothing_with_them(strange: Any, tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        write_as_server(w, "project_logs", w.project, {"id": "a", "input": 1, "comments": strange})
+        assert (w.move("project_logs"), w.move("project_logs", "--new-run")) == (0, 0)
+        assert {row["id"]: row["input"] for row in w.dest.rows("project_logs", w.twin("project_logs", w.project))} == {"a": 1}
+        assert {one["path"] for one in _findings(w)} == {"comments"}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_no_insert_takes_is_counted_as_not_carried(kind: str, tmp_path: Path) -> None:
     classified = {"topic": [{"id": "t", "label": "T", "confidence": 0.5}]}
