@@ -168,6 +168,8 @@ def _compare_objects(work: Work, scopes: Sequence[Scope], bytes_of: Bytes, recor
         elif resource.scope == "organization" and resource is not PROJECT_SETTINGS:
             yield compare(resource, "", "", partial(catalog.source_list, resource))
         else:
+            if resource is VIEWS:
+                yield compare(VIEWS, "", "", lambda: _views(catalog, "", ""))
             for scope in scopes:
                 if scope.dest_id:
                     yield compare(resource, scope.name, scope.dest_id, partial(_objects_of, catalog, resource, scope))
@@ -177,9 +179,13 @@ def _objects_of(catalog: Catalog, resource: Resource, scope: Scope) -> List[dict
     if resource is PROJECT_SETTINGS:
         return [scope.source]
     if resource is VIEWS:
-        catalog.provide(VIEWS, str(scope.dest_id), list_dest_views(catalog, scope.source["id"]))
-        return list_views(catalog, scope.source["id"])
+        return _views(catalog, scope.source["id"], str(scope.dest_id))
     return catalog.source_objects(resource, scope.source["id"])
+
+
+def _views(catalog: Catalog, project_id: str, dest_project: str) -> List[dict]:
+    catalog.provide(VIEWS, dest_project, list_dest_views(catalog, project_id))
+    return list_views(catalog, project_id)
 
 
 def _acls(catalog: Catalog, scopes: Sequence[Scope]) -> List[dict]:
