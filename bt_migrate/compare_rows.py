@@ -23,9 +23,9 @@ from bt_migrate.canonical import day_of, differing_paths, text_digest
 from bt_migrate.comparable import DestForms, Form, SourceForms
 from bt_migrate.compare import DIFFERS, EXTRA, MATCH, MISSING, UNREADABLE, Comparison, first_paths
 from bt_migrate.compare_counts import Pair, Sides, Summaries, copy_second
-from bt_migrate.copy_rows import bounds_of
 from bt_migrate.errors import ApiError
 from bt_migrate.keys import key_number, pagination_key, xact_of, xact_seconds
+from bt_migrate.read_ahead import bounds_of
 from bt_migrate.read_rows import SIZE_STATUSES, pages
 from bt_migrate.resources import ROW_KINDS
 from bt_migrate.rows import COMMENTS

@@ -7,7 +7,6 @@ committed, the checkpoint is replaced. A crash repeats a little and loses nothin
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import threading
@@ -15,19 +14,19 @@ import time
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Deque, Dict, Generator, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.batches import EncodedRow, batched, held_bytes
-from bt_migrate.btql import Bounds, page_query
+from bt_migrate.btql import page_query
 from bt_migrate.canonical import DIGEST_BYTES, row_digest
 from bt_migrate.catalog import Catalog
 from bt_migrate.errors import ApiError, Interrupted, StateError
 from bt_migrate.insert_rows import Delivered, Inserter
 from bt_migrate.outgoing import MAX_GUESSES, Notes, Outgoing, keep_source_keys
-from bt_migrate.read_rows import Page, ReadAhead, last_page, pages
-from bt_migrate.resources import ROW_KINDS, RowKind
+from bt_migrate.read_ahead import FirstPages, ReadAhead, bounds_of
+from bt_migrate.read_rows import Page, last_page, pages
+from bt_migrate.resources import RowKind
 from bt_migrate.rows import comments_of, insertable_row
 from bt_migrate.slices import KeyRange, Slices
 from bt_migrate.state import CREATED, DIFFERS, FAILED, FOUND, UPDATED, SeenRows, StreamState, append_line, save_streams
@@ -37,7 +36,6 @@ log = logging.getLogger("bt_migrate.rows")
 CHECKPOINT_S = 1.0  # a checkpoint is written at least this often, whatever the interval in batches; those of a group five times less
 PROGRESS_S = 10.0  # between two progress lines of one stream
 SIGNAL_S = 0.5
-LARGE_STREAMS_AT_ONCE = 4
 OBJECTS_PER_GROUP = 25  # ids in one FROM
 
 
@@ -95,7 +93,7 @@ class Copying:
     catalog: Catalog
     copier: AttachmentCopier
     pool: ThreadPoolExecutor
-    large: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(LARGE_STREAMS_AT_ONCE))
+    reading: FirstPages
     halt: threading.Event = field(default_factory=threading.Event)
     in_flight_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -134,15 +132,15 @@ class PageEnd:
         return self.counts[object_id], self.notes[object_id]
 
 
-def copy_streams(catalog: Catalog, streams: Sequence[RowStream], copier: AttachmentCopier) -> None:
-    """Copy every stream to its end, some at once. What the API says of one object is that object's failure; anything else ends
-    the run, after all streams have written their checkpoints.
+def copy_streams(catalog: Catalog, streams: Sequence[RowStream], copier: AttachmentCopier, reading: FirstPages) -> None:
+    """Copy every stream to its end, some at once; of some the reading may have begun. What the API says of one object is that
+    object's failure; anything else ends the run, after all streams have written their checkpoints.
     """
     workers, readers = catalog.settings.max_concurrent, catalog.settings.read_streams
     pool = ThreadPoolExecutor(workers, thread_name_prefix="insert")
     streaming = ThreadPoolExecutor(workers, thread_name_prefix="stream")
     with pool, streaming:  # left from the back: the streams end before the pool that they use
-        copying = Copying(catalog, copier, pool)
+        copying = Copying(catalog, copier, pool, reading)
         futures = [streaming.submit(_copy_group, copying, group) for group in groups(streams, readers)]
         while wait(futures, SIGNAL_S).not_done:  # in pieces: a signal that comes just as a wait begins is heard at its end only
             pass
@@ -266,12 +264,6 @@ def _copy_last_page(copying: Copying, member: Member, slices: Slices) -> None:
                 _Stream(copying, [member], number).run(page)
 
 
-def bounds_of(catalog: Catalog, kind: RowKind) -> Bounds:
-    """The date window of a kind: logs are chosen row by row, experiments as a whole, datasets not at all."""
-    settings = catalog.settings
-    return Bounds(settings.created_after, settings.created_before) if kind is ROW_KINDS["logs"] else Bounds()
-
-
 def _read_destination(copying: Copying, member: Member) -> None:
     """Remember what the destination object holds already (digests only): such rows are found or differ, and are not written."""
     catalog, stream = copying.catalog, member.stream
@@ -328,8 +320,8 @@ class _Stream:
         starts = [one["after"] for one in slices]
         start = None if None in starts else min(starts)  # members of a group that are further on skip what they have
         bounds = replace(bounds_of(self.catalog, self.kind), after_key=start, end_key=slices[0]["end"])
-        source = (page for page in [only]) if only else self._pages(bounds)
-        with ReadAhead(source) as ahead:
+        reading = self.copying.reading
+        with ReadAhead([only]) if only else reading.of(self.kind, list(self.members), bounds, self.key_range) as ahead:
             try:
                 for page in ahead:
                     self.copying.check()
@@ -356,15 +348,6 @@ class _Stream:
         errors = [member.error for member in self.members.values() if member.error]
         if len(errors) == len(self.members) == 1:
             raise errors[0]
-
-    def _pages(self, bounds: Bounds) -> Generator[Page, None, None]:
-        """The pages; behind the first one only a few streams at once, because each holds some decoded pages."""
-        source = pages(
-            self.catalog.source, self.kind.name, list(self.members), bounds, limit=self.settings.fetch_limit, key_range=self.key_range
-        )
-        yield from islice(source, 1)
-        with self.copying.large if self.key_range is None else contextlib.nullcontext():
-            yield from source
 
     # -- sending
 

@@ -15,11 +15,12 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence
 from bt_migrate.api import Api
 from bt_migrate.btql import OBJECTS_PER_COUNT, count_by_object_query, count_query
 from bt_migrate.catalog import PLANNED, Catalog
-from bt_migrate.copy_rows import LARGE_STREAMS_AT_ONCE, RowStream, bounds_of, groups
+from bt_migrate.copy_rows import RowStream, groups
 from bt_migrate.errors import ApiError
 from bt_migrate.findings import FAILURE
 from bt_migrate.outgoing import Notes, Outgoing, stream_findings
 from bt_migrate.prepare_objects import skip_reason
+from bt_migrate.read_ahead import LARGE_STREAMS_AT_ONCE, bounds_of
 from bt_migrate.read_rows import one_page
 from bt_migrate.resources import BY_NAME, EXPERIMENTS, ROW_KINDS
 

@@ -9,20 +9,22 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import REFERABLE, Catalog
 from bt_migrate.copy_objects import copy_objects
-from bt_migrate.copy_rows import RowStream, copy_streams
+from bt_migrate.copy_rows import RowStream, copy_streams, groups
 from bt_migrate.deferred_objects import finish_deferred, note_deferred
 from bt_migrate.deferred_rows import finish_deferred_rows, note_deferred_rows
 from bt_migrate.errors import ConflictError, LockedError
 from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list_dest_views, list_views
 from bt_migrate.planning import display_name
 from bt_migrate.prepare_objects import Item, items_of
+from bt_migrate.read_ahead import FirstPages
 from bt_migrate.resources import ACLS, BY_NAME, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
-from bt_migrate.row_plan import plan_rows
+from bt_migrate.row_plan import plan_rows, row_object_ids
 from bt_migrate.runs import RunDirectory, readable_runs_in
 from bt_migrate.settings import FAIL, Settings
 from bt_migrate.state import CREATED, DIFFERS, LATER, SKIPPED
@@ -145,7 +147,15 @@ def copy_acls(work: Work, scopes: Sequence[Scope]) -> None:
     copy_objects(catalog, ACLS, items)
 
 
-def copy_rows(work: Work, kind_name: str, scopes: Sequence[Scope]) -> None:
+def copy_with_rows(work: Work, resource: Resource, scopes: Sequence[Scope]) -> None:
+    """All objects of a kind in all projects, then their rows, so that rows can refer to any of them."""
+    with FirstPages(work.catalog) as reading:
+        _begin_reading(work, resource.name, scopes, reading)
+        copy_project_kind(work, resource, scopes)
+        copy_rows(work, resource.name, scopes, reading)
+
+
+def copy_rows(work: Work, kind_name: str, scopes: Sequence[Scope], reading: Optional[FirstPages] = None) -> None:
     """The rows of all objects of a kind that have a counterpart. A dry run counts them instead."""
     if not work.settings.selects(kind_name) or work.objects_only:
         return
@@ -153,17 +163,38 @@ def copy_rows(work: Work, kind_name: str, scopes: Sequence[Scope]) -> None:
         row_plans(work, [kind_name])
         return
     streams = [stream for scope in scopes if scope.dest_id for stream in _streams(work, kind_name, scope)]
-    copy_streams(work.catalog, streams, work.copier)
+    copy_streams(work.catalog, streams, work.copier, reading or FirstPages(work.catalog))
+
+
+def _begin_reading(work: Work, kind_name: str, scopes: Sequence[Scope], reading: FirstPages) -> None:
+    """Read the first rows of the objects that are about to be made: as many groups of them as are copied at once, as far as no
+    earlier process of this run has come to them.
+    """
+    settings, kind = work.settings, ROW_KINDS[kind_name]
+    if not settings.selects(kind_name) or work.objects_only or settings.dry_run:
+        return
+    streams = [
+        RowStream(kind, scope.name, source_id, "", "", fresh=True)
+        for scope in scopes
+        if scope.dest_id
+        for source_id in row_object_ids(work.catalog, kind_name, scope.source["id"])
+    ]
+    for group in islice(groups(streams, settings.read_streams), settings.max_concurrent):
+        begun = any(work.run.has_stream(kind.folder, stream.project, stream.source_id) for stream in group)
+        if not begun and (len(group) > 1 or settings.read_streams == 1):
+            reading.begin(kind, [stream.source_id for stream in group])
 
 
 def _streams(work: Work, kind_name: str, scope: Scope) -> Iterator[RowStream]:
-    kind, source_id = ROW_KINDS[kind_name], scope.source["id"]
+    """In the order of the source's objects, whichever were made first."""
+    kind, project_id = ROW_KINDS[kind_name], scope.source["id"]
     if kind_name == "logs":
-        project = work.run.objects(PROJECTS.name).outcomes.get(source_id, {})
-        yield RowStream(kind, scope.name, source_id, str(scope.dest_id), scope.name, project.get("outcome") == CREATED)
+        project = work.run.objects(PROJECTS.name).outcomes.get(project_id, {})
+        yield RowStream(kind, scope.name, project_id, str(scope.dest_id), scope.name, project.get("outcome") == CREATED)
         return
-    states = work.run.objects(kind_name, scope.name)
-    for source_id, entry in states.outcomes.items():
+    outcomes = work.run.objects(kind_name, scope.name).outcomes
+    for source_id in dict.fromkeys((*row_object_ids(work.catalog, kind_name, project_id), *outcomes)):
+        entry = outcomes.get(source_id, {})
         if entry.get("dest_id"):
             yield RowStream(kind, scope.name, source_id, entry["dest_id"], entry["name"], entry["outcome"] == CREATED)
 

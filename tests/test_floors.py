@@ -19,7 +19,7 @@ FLOORS: Tuple[Tuple[str, ...], ...] = (
     ("keys", "windows", "canonical", "findings", "btql", "json_text", "batches", "references", "rows", "planning"),
     ("settings", "throttle", "api", "meter", "state", "history", "runs"),
     (
-        "catalog", "attachments", "outgoing", "slices", "read_rows", "owned_objects", "prepare_objects", "update_objects", "copy_objects",
+        "catalog", "attachments", "outgoing", "slices", "read_rows", "read_ahead", "owned_objects", "prepare_objects", "update_objects", "copy_objects",
         "deferred_objects", "insert_rows", "copy_rows", "deferred_rows", "row_plan", "losses", "comparable", "compare", "compare_counts",
         "compare_rows", "work", "validation", "verification", "undo", "lag",
     ),
