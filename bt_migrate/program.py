@@ -13,7 +13,7 @@ import logging
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
@@ -62,12 +62,13 @@ log = logging.getLogger("bt_migrate")
 
 VERIFY = "verify"  # the program that judges a run: it writes nothing but its own result, and can be run again and again
 
-Step = Tuple[str, Callable[[Work], None]]  # the phase's name and what it does
+Step = Tuple[str, Callable[[Work], Any]]  # the phase's name and what it does; gives back what goes on beside the next ones, or None
 Found = Tuple[RunDirectory, Settings, bool]  # a run to work in, with its own window, and whether another one follows
 
 ROWS_OF_PHASE = {"migrate-datasets": "datasets", "migrate-experiments": "experiments", "migrate-logs": "logs"}
 KINDS_WITH_WINDOW = ("experiments", "logs")
 LOCK_POLL_S = 0.5
+SIGNAL_S = 0.5
 
 
 # Pages are hundreds of thousands of values without cycles: looking through them again and again is a sixth of the CPU time.
@@ -389,6 +390,7 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
     """Each phase that is not done yet. A phase stays open where rows did not come to their end, or where only a part (not the
     `whole`) of the run's selection was asked for: the same command resumes it.
     """
+    beside: Dict[str, Future[None]] = {}
     refuse_conflicts(work, [phase for name, phase in steps if name.startswith("migrate-") and not work.run.phase_done(name)])
     for number, (name, phase) in enumerate(steps, 1):
         judges = len(steps) == 1 and name == VERIFY
@@ -401,13 +403,17 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
         log.info("phase %d of %d: %s", number, len(steps), name, extra={"event": "phase", "phase": name})
         work.run.meter.phase, work.run.meter.phase_number = name, (number, len(steps))
         kind = ROWS_OF_PHASE.get(name, "")
-        phase(work)
+        rest = phase(work)
         if name != VERIFY:
             finish_waiting(work)
-        if whole and not judges and not incomplete_streams(work.run):
+        if rest is not None:
+            beside[name] = rest
+        elif whole and not judges and not incomplete_streams(work.run):
             if kind in KINDS_WITH_WINDOW and work.settings.selects(kind) and not work.settings.dry_run:
                 record_window(work.run.path.parent, work.run.data, work.run.path.name, kind)
             work.run.mark_phase_done(name)
+        _end_beside(work, beside, whole=whole, waits=False)
+    _end_beside(work, beside, whole=whole, waits=True)
     if [name for name, _ in steps] != [VERIFY]:
         tell_waiting(work, final=len(steps) > 1)
     if len(steps) > 1 and all(work.run.phase_done(name) for name, _ in steps):
@@ -417,3 +423,14 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
         kinds = [ROWS_OF_PHASE[name] for name, _ in steps if name in ROWS_OF_PHASE]
         lag = work.run.data["lag"] = measure_lag(fresh, mark_seconds(work.run.data), kinds)
         log.info("lag: %s", lag_text(lag), extra={"event": "lag", **lag})
+
+
+def _end_beside(work: Work, beside: Dict[str, Future[None]], *, whole: bool, waits: bool) -> None:
+    """A phase is done when what it left to be done beside the next ones is. Raises what went wrong in it."""
+    for name, rest in list(beside.items()):
+        while waits and not rest.done():
+            wait([rest], SIGNAL_S)  # in pieces: a signal that comes just as a wait begins is heard at its end only
+        if rest.done():
+            beside.pop(name).result()
+            if whole:
+                work.run.mark_phase_done(name)

@@ -62,13 +62,12 @@ def row_object_ids(catalog: Catalog, kind_name: str, project_id: str) -> List[st
     return [one["id"] for one in objects if not (resource is EXPERIMENTS and skip_reason(catalog, resource, one))]
 
 
-def plan_rows(catalog: Catalog, kind_name: str) -> Dict[str, Any]:
+def plan_rows(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
     """{"streams": [...], "findings": [...], "page_seconds", "attachments"}: everything of a kind that the copy will read.
 
     A stream: kind, objects [{project, id, name, rows, rows_there, bytes}], rows, bytes, import_bytes, queries, inserts. Rows are
     None where the server does not count.
     """
-    objects = list(_row_objects(catalog, kind_name))
     _count(catalog.source, catalog, kind_name, objects, "id", "rows")
     there = [one for one in objects if one["dest_id"]]
     _count(catalog.dest, catalog, kind_name, there, "dest_id", "rows_there")
@@ -91,7 +90,8 @@ def counted(objects: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:
     return [{**_named(one), "rows": one["rows"]} for one in objects if one["rows"] is not None]
 
 
-def _row_objects(catalog: Catalog, kind_name: str) -> Iterable[Dict[str, Any]]:
+def row_objects(catalog: Catalog, kind_name: str) -> Iterable[Dict[str, Any]]:
+    """Every selected object that holds rows of the kind, and its counterpart as it is now, to be counted."""
     targets = ("projects",) if kind_name == "logs" else (kind_name,)
     for project in catalog.projects():
         held = [project] if kind_name == "logs" else catalog.source_objects(BY_NAME[kind_name], project["id"])

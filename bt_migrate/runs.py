@@ -98,8 +98,10 @@ class RunDirectory:
             self._lock_fd = None
 
     def save(self) -> None:
-        if self.kept:
-            write_json(self.path / RUN_FILE, self.data)
+        """By any thread."""
+        with self._lock:
+            if self.kept:
+                write_json(self.path / RUN_FILE, self.data)
 
     def same_pair(self, identity: Mapping[str, Any]) -> bool:
         """Whether the run is one of these two organizations and names of projects, and dry or real as asked."""

@@ -70,9 +70,9 @@ def json_lines(value: Mapping[str, Any]) -> str:
     which knows no indents.
     """
     entries = []
-    for name, one in value.items():
+    for name, one in list(value.items()):  # at once: another thread may add to it
         if one and isinstance(one, (dict, list)):
-            inner = [json.dumps(part) for part in one] if isinstance(one, list) else [_entry(*pair) for pair in one.items()]
+            inner = [json.dumps(part) for part in one] if isinstance(one, list) else [_entry(*pair) for pair in list(one.items())]
             opening, closing = "[]" if isinstance(one, list) else "{}"
             entries.append(f"{json.dumps(name)}: {opening}\n  " + ",\n  ".join(inner) + f"\n {closing}")
         else:

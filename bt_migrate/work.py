@@ -10,7 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import REFERABLE, Catalog
@@ -24,7 +24,7 @@ from bt_migrate.planning import display_name
 from bt_migrate.prepare_objects import Item, items_of
 from bt_migrate.read_ahead import FirstPages
 from bt_migrate.resources import ACLS, BY_NAME, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
-from bt_migrate.row_plan import plan_rows, row_object_ids
+from bt_migrate.row_plan import plan_rows, row_object_ids, row_objects
 from bt_migrate.runs import RunDirectory, readable_runs_in
 from bt_migrate.settings import FAIL, Settings
 from bt_migrate.state import CREATED, DIFFERS, LATER, SKIPPED
@@ -200,14 +200,18 @@ def _streams(work: Work, kind_name: str, scope: Scope) -> Iterator[RowStream]:
 
 
 def row_plans(work: Work, kinds: Sequence[str]) -> Dict[str, Dict[str, Any]]:
-    """Kind -> what its rows take, found out once in a run; see `plan_rows`."""
+    """Kind -> what its rows take, found out once in a dry run; see `plan_rows`."""
     plans: Dict[str, Dict[str, Any]] = work.run.data.setdefault("row_plans", {})
-    missing = [kind for kind in kinds if kind not in plans]
+    missing = {kind: list(row_objects(work.catalog, kind)) for kind in kinds if kind not in plans}
     if missing:
-        with ThreadPoolExecutor(len(missing), thread_name_prefix="plan") as pool:
-            plans.update(zip(missing, pool.map(lambda kind: plan_rows(work.catalog, kind), missing)))
+        plans.update(found_plans(work.catalog, missing))
         work.run.save()
     return {kind: plans[kind] for kind in kinds}
+
+
+def found_plans(catalog: Catalog, objects: Mapping[str, Sequence[Dict[str, Any]]]) -> Dict[str, Dict[str, Any]]:
+    with ThreadPoolExecutor(len(objects) or 1, thread_name_prefix="plan") as pool:
+        return dict(zip(objects, pool.map(lambda kind: plan_rows(catalog, kind, objects[kind]), objects)))
 
 
 # -- references that wait
