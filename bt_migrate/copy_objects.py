@@ -42,7 +42,7 @@ from bt_migrate.resources import (
 )
 from bt_migrate.rows import attachment_places
 from bt_migrate.settings import KEEP
-from bt_migrate.state import CREATED, DIFFERS, FAILED, SKIPPED, UPDATED, ObjectStates
+from bt_migrate.state import CREATED, DIFFERS, FAILED, SKIPPED, UPDATED, ObjectStates, save_objects
 from bt_migrate.update_objects import decided, note_former, policy_of, remember_fingerprints, update_object
 from bt_migrate.windows import instant
 
@@ -82,8 +82,7 @@ def copy_objects(
     with ThreadPoolExecutor(workers, thread_name_prefix="objects") as pool:
         for level in levels:
             _copy_level(catalog, resource, [by_id[obj["id"]] for obj in level], pool, copier)
-    for states in _states_of(items):
-        states.save()
+    save_objects(_states_of(items))
 
 
 def _open_conflict(catalog: Catalog, resource: Resource, item: Item) -> bool:
@@ -148,7 +147,7 @@ def _finish_batch(items: Sequence[Item], futures: Sequence[Future[None]]) -> Non
 def _save_batch(items: Sequence[Item]) -> None:
     for states in _states_of(items):
         states.settle([item.source["id"] for item in items if item.states is states])
-        states.save()
+    save_objects(_states_of(items))
 
 
 def _states_of(items: Sequence[Item]) -> Iterable[ObjectStates]:

@@ -121,12 +121,18 @@ class RunDirectory:
         """The folder of a project, "" for the organization's; the mapping is kept in run.json."""
         if not project:
             return self.path / ORGANIZATION_FOLDER
+        self.name_folders([project])
+        return self.path / self.data["folders"][project]
+
+    def name_folders(self, projects: Iterable[str]) -> None:
+        """Choose the folders of projects that have none yet."""
         with self._lock:
             folders = self.data["folders"]
-            if project not in folders:
+            new = [project for project in projects if project not in folders]
+            for project in new:
                 folders[project] = folder_name(project, folders.values())
+            if new:
                 self.save()
-            return self.path / folders[project]
 
     def objects(self, resource: str, project: str = "") -> ObjectStates:
         path = self.folder(project) / f"{resource}_state.json"

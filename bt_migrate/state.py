@@ -38,18 +38,18 @@ def now() -> str:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Replace the file as a whole. Raises StateError (the old file is still there)."""
-    write_json_files([(path, value)])
+    write_files([(path, json_lines(value))])
 
 
-def write_json_files(files: Sequence[Tuple[Path, Mapping[str, Any]]]) -> None:
+def write_files(files: Sequence[Tuple[Path, str]]) -> None:
     """Replace each file as a whole; all are on the disk when it returns. Raises StateError naming the one that cannot be written."""
     path = Path()
     try:
-        for path, value in files:
+        for path, text in files:
             temporary = path.with_name(path.name + ".tmp")
             make_private(path.parent)
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-                file.write(json_lines(value))
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -136,7 +136,8 @@ class ObjectStates:
     def __init__(self, path: Path, resource: str, project: str, *, kept: bool = True) -> None:
         self.path = path
         self.kept = kept
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
+        self.written: Optional[int] = None  # the hash of what its file holds
         data = read_json(path) if path.exists() else {}
         self.resource: str = resource
         self.project: str = project
@@ -154,12 +155,12 @@ class ObjectStates:
     def record(self, source_id: str, name: str, outcome: str, *, dest_id: Optional[str] = None, **more: Any) -> None:
         """Set the outcome of one object; it replaces an earlier one. `more`: reason, fields."""
         entry = {"name": name, "outcome": outcome, "dest_id": dest_id, **more}
-        with self._lock:
+        with self.lock:
             self.outcomes[source_id] = {key: value for key, value in entry.items() if value not in (None, "", (), [])}
 
     def note(self, source_id: str, findings: Sequence[Dict[str, Any]]) -> None:
         """Replace the findings of one object."""
-        with self._lock:
+        with self.lock:
             self.findings.pop(source_id, None)
             if findings:
                 self.findings[source_id] = list(findings)
@@ -171,7 +172,7 @@ class ObjectStates:
 
     def settle(self, source_ids: Sequence[str]) -> None:
         """Bring what is known of objects that were made at once into the given order, whichever came first."""
-        with self._lock:
+        with self.lock:
             for one in source_ids:
                 if one in self.outcomes:
                     self.outcomes[one] = self.outcomes.pop(one)
@@ -179,29 +180,41 @@ class ObjectStates:
                     self.findings[one] = self.findings.pop(one)
 
     def id_mapping(self) -> Dict[str, str]:
-        with self._lock:
+        with self.lock:
             return {source: entry["dest_id"] for source, entry in self.outcomes.items() if entry.get("dest_id")}
 
     def save(self) -> None:
-        if not self.kept:
-            return
-        with self._lock:
-            value = {
-                "format": FORMAT,
-                "resource": self.resource,
-                "project": self.project,
-                "listed": self.listed,
-                "completed_ids": [one for one, entry in self.outcomes.items() if entry["outcome"] != FAILED],
-                "failed_ids": [one for one, entry in self.outcomes.items() if entry["outcome"] == FAILED],
-                "id_mapping": {one: entry["dest_id"] for one, entry in self.outcomes.items() if entry.get("dest_id")},
-                "outcomes": dict(self.outcomes),
-                "findings": dict(self.findings),
-                "deferred": dict(self.deferred),
-                "intended": dict(self.intended),
-                "fingerprints": dict(self.fingerprints),
-                "former": dict(self.former),
-            }
-            write_json(self.path, value)
+        save_objects([self])
+
+    def content(self) -> Dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "resource": self.resource,
+            "project": self.project,
+            "listed": self.listed,
+            "completed_ids": [one for one, entry in self.outcomes.items() if entry["outcome"] != FAILED],
+            "failed_ids": [one for one, entry in self.outcomes.items() if entry["outcome"] == FAILED],
+            "id_mapping": {one: entry["dest_id"] for one, entry in self.outcomes.items() if entry.get("dest_id")},
+            "outcomes": dict(self.outcomes),
+            "findings": dict(self.findings),
+            "deferred": dict(self.deferred),
+            "intended": dict(self.intended),
+            "fingerprints": dict(self.fingerprints),
+        }
+
+
+def save_objects(some: Iterable[ObjectStates]) -> None:
+    """Write the states of objects that are made together, as far as they are not written like that already."""
+    with contextlib.ExitStack() as held:
+        texts = {}
+        for states in some:
+            held.enter_context(states.lock)
+            text = json_lines(states.content())
+            if states.kept and hash(text) != states.written:
+                texts[states] = text
+        write_files([(states.path, text) for states, text in texts.items()])
+        for states, text in texts.items():
+            states.written = hash(text)
 
 
 # -- rows
@@ -250,7 +263,7 @@ def save_streams(states: Sequence[StreamState]) -> None:
     with contextlib.ExitStack() as held:
         for state in states:
             held.enter_context(state.lock)
-        write_json_files([(state.path, state.content()) for state in states])
+        write_files([(state.path, json_lines(state.content())) for state in states])
 
 
 @contextlib.contextmanager

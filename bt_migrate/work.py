@@ -27,7 +27,7 @@ from bt_migrate.resources import ACLS, BY_NAME, PROJECT_SETTINGS, PROJECTS, ROW_
 from bt_migrate.row_plan import plan_rows, row_object_ids, row_objects
 from bt_migrate.runs import RunDirectory, readable_runs_in
 from bt_migrate.settings import FAIL, Settings
-from bt_migrate.state import CREATED, DIFFERS, LATER, SKIPPED
+from bt_migrate.state import CREATED, DIFFERS, LATER, SKIPPED, save_objects
 
 log = logging.getLogger("bt_migrate.work")
 
@@ -89,6 +89,7 @@ def project_scopes(work: Work) -> List[Scope]:
     """The selected projects, found or made in the destination."""
     work.catalog.prefetch(REFERABLE, [PROJECTS])
     projects = work.catalog.projects()
+    work.run.name_folders([project["name"] for project in projects])
     copy_objects(work.catalog, PROJECTS, items_of(work.run.objects(PROJECTS.name), projects))
     return [Scope(project, work.catalog.resolve(("projects",), project["id"])) for project in projects]
 
@@ -119,7 +120,7 @@ def copy_project_kind(
                 states.record(item.source["id"], display_name(resource, item.source), SKIPPED, reason=reason)
             else:
                 items.append(item)
-        states.save()
+    save_objects(work.run.objects(resource.name, scope.name) for scope in scopes)
     copy_objects(work.catalog, resource, items, copier=work.copier)
 
 
