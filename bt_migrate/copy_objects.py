@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import Any, Deque, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import Catalog, planned_id
@@ -50,6 +50,7 @@ log = logging.getLogger("bt_migrate.objects")
 
 WOULD_CREATE, WOULD_UPDATE = "planned", "planned update"  # the outcomes that a dry run gives to what it would write
 Batch = Tuple[Sequence[Item], List["Future[None]"]]  # objects on their way
+Written = Callable[[Sequence[Item]], None]
 FOUND_EXISTING = "x-bt-found-existing"  # header of a POST that created nothing
 CLOCK_SLACK_S = 60  # between the clocks of one server
 
@@ -60,8 +61,12 @@ def copy_objects(
     items: Sequence[Item],
     *,
     copier: Optional[AttachmentCopier] = None,
+    written: Optional[Written] = None,
 ) -> None:
-    """Bring every item to an outcome. Objects that an earlier process of this run completed are not looked at again."""
+    """Bring every item to an outcome. Objects that an earlier process of this run completed are not looked at again.
+
+    `written` is called with some more whenever their outcomes are on the disk.
+    """
     todo = []
     for item in items:
         if item.states.completed(item.source["id"]) and not _open_conflict(catalog, resource, item):
@@ -81,7 +86,9 @@ def copy_objects(
     workers = 1 if "position" in resource.server else catalog.settings.max_concurrent
     with ThreadPoolExecutor(workers, thread_name_prefix="objects") as pool:
         for level in levels:
-            _copy_level(catalog, resource, [by_id[obj["id"]] for obj in level], pool, copier)
+            for batch in _copy_level(catalog, resource, [by_id[obj["id"]] for obj in level], pool, copier):
+                if written:
+                    written(batch)
     save_objects(_states_of(items))
 
 
@@ -93,8 +100,8 @@ def _open_conflict(catalog: Catalog, resource: Resource, item: Item) -> bool:
 
 def _copy_level(
     catalog: Catalog, resource: Resource, level: Sequence[Item], pool: ThreadPoolExecutor, copier: Optional[AttachmentCopier]
-) -> None:
-    """Objects that do not need each other: while one batch is being made, the next one waits for its turn already."""
+) -> Iterator[Sequence[Item]]:
+    """Batch by batch, objects that do not need each other: while one is being made, the next one waits for its turn already."""
     size = min(catalog.settings.batch_size, catalog.settings.checkpoint_interval)
     under_way: Deque[Batch] = deque()
     try:
@@ -103,10 +110,10 @@ def _copy_level(
             under_way.append(_begin_batch(catalog, resource, level[start : start + size], pool, copier))
             if len(under_way) > 1:
                 _finish_batch(*under_way[0])
-                under_way.popleft()
+                yield under_way.popleft()[0]
         while under_way:
             _finish_batch(*under_way[0])
-            under_way.popleft()
+            yield under_way.popleft()[0]
     except BaseException:  # what has begun is finished and written down, nothing else begins
         for _, futures in under_way:
             for future in futures:

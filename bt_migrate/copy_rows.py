@@ -7,6 +7,7 @@ committed, the checkpoint is replaced. A crash repeats a little and loses nothin
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -14,7 +15,7 @@ import time
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from typing import Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.batches import EncodedRow, batched, held_bytes
@@ -26,7 +27,7 @@ from bt_migrate.insert_rows import Delivered, Inserter
 from bt_migrate.outgoing import MAX_GUESSES, Notes, Outgoing, keep_source_keys
 from bt_migrate.read_ahead import FirstPages, ReadAhead, bounds_of
 from bt_migrate.read_rows import Page, last_page, pages
-from bt_migrate.resources import RowKind
+from bt_migrate.resources import ROW_KINDS, RowKind
 from bt_migrate.rows import comments_of, insertable_row
 from bt_migrate.slices import KeyRange, Slices
 from bt_migrate.state import CREATED, DIFFERS, FAILED, FOUND, UPDATED, SeenRows, StreamState, append_line, save_streams
@@ -37,6 +38,7 @@ CHECKPOINT_S = 1.0  # a checkpoint is written at least this often, whatever the 
 PROGRESS_S = 10.0  # between two progress lines of one stream
 SIGNAL_S = 0.5
 OBJECTS_PER_GROUP = 25  # ids in one FROM
+ROW_RESOURCES = frozenset(ROW_KINDS)
 
 
 Accepted = Dict[str, Tuple[list, list]]  # by source object: (SeenRows.record's rows, and what they wait for)
@@ -88,13 +90,14 @@ class Member:
 
 @dataclass
 class Copying:
-    """What the streams of one call share. `halt` is set by a stream that met an error which ends the run."""
+    """What the streams of one call share. `halt` is set where an error was met which ends the run, `made` once all objects are."""
 
     catalog: Catalog
     copier: AttachmentCopier
     pool: ThreadPoolExecutor
     reading: FirstPages
     halt: threading.Event = field(default_factory=threading.Event)
+    made: threading.Event = field(default_factory=threading.Event)
     in_flight_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -102,6 +105,15 @@ class Copying:
         self.catalog.dest.check()
         if self.halt.is_set():
             raise Interrupted("another stream ended the run; the checkpoint is kept")
+
+    def resolve(self, targets: Tuple[str, ...], source_id: str) -> Optional[str]:
+        """The destination id of what a row refers to. What may be on its way still is waited for."""
+        found = self.catalog.resolve(targets, source_id)
+        if found is None and not self.made.is_set() and ROW_RESOURCES.intersection(targets):
+            while not self.made.wait(SIGNAL_S):
+                self.check()
+            found = self.catalog.resolve(targets, source_id)
+        return found
 
     def add_bytes(self, count: int) -> None:
         with self._lock:
@@ -132,22 +144,38 @@ class PageEnd:
         return self.counts[object_id], self.notes[object_id]
 
 
-def copy_streams(catalog: Catalog, streams: Sequence[RowStream], copier: AttachmentCopier, reading: FirstPages) -> None:
-    """Copy every stream to its end, some at once; of some the reading may have begun. What the API says of one object is that
-    object's failure; anything else ends the run, after all streams have written their checkpoints.
+@contextlib.contextmanager
+def streaming(catalog: Catalog, copier: AttachmentCopier, reading: FirstPages) -> Iterator[Callable[[Sequence[RowStream]], None]]:
+    """Gives what starts the copy of streams that are read together; some are copied at once. While `with` lasts the objects of their
+    kind are still being made; at its end all streams come to theirs.
+
+    What the API says of one object is that object's failure; anything else ends the run, after all streams have written their
+    checkpoints.
     """
-    workers, readers = catalog.settings.max_concurrent, catalog.settings.read_streams
+    workers = catalog.settings.max_concurrent
     pool = ThreadPoolExecutor(workers, thread_name_prefix="insert")
-    streaming = ThreadPoolExecutor(workers, thread_name_prefix="stream")
-    with pool, streaming:  # left from the back: the streams end before the pool that they use
+    streams = ThreadPoolExecutor(workers, thread_name_prefix="stream")
+    futures: List[Future[None]] = []
+    errors: List[Optional[BaseException]] = []
+    with pool, streams:  # left from the back: the streams end before the pool that they use
         copying = Copying(catalog, copier, pool, reading)
-        futures = [streaming.submit(_copy_group, copying, group) for group in groups(streams, readers)]
+
+        def start(group: Sequence[RowStream]) -> None:
+            copying.check()
+            futures.append(streams.submit(_copy_group, copying, group))
+
+        try:
+            yield start
+        except BaseException as error:  # noqa: BLE001  not swallowed: raised below, unless a stream tells the cause
+            copying.halt.set()
+            errors.append(error)
+        copying.made.set()
         while wait(futures, SIGNAL_S).not_done:  # in pieces: a signal that comes just as a wait begins is heard at its end only
             pass
-    errors = [error for error in (future.exception() for future in futures) if error is not None]
-    errors.sort(key=lambda error: isinstance(error, Interrupted))  # the cause before those that stopped because of it
-    if errors:
-        raise errors[0]
+    raised = [error for error in (*errors, *(future.exception() for future in futures)) if error is not None]
+    raised.sort(key=lambda error: isinstance(error, Interrupted))  # the cause before those that stopped because of it
+    if raised:
+        raise raised[0]
 
 
 def groups(streams: Sequence[RowStream], readers: int = 1) -> Iterator[List[RowStream]]:
@@ -308,7 +336,7 @@ class _Stream:
         self.settings = self.catalog.settings.rows(self.kind.name)
         dest_ids = {member.stream.source_id: member.stream.dest_id for member in members}
         self.inserter = Inserter(self.catalog.dest, copying.copier, self.kind, dest_ids, self.settings.max_batch_bytes)
-        self.outgoing = Outgoing(self.catalog, self.kind)
+        self.outgoing = Outgoing(self.catalog, self.kind, copying.resolve)
         self.in_flight: Deque[Batch] = deque()
         self.page = PageEnd("")  # what the batches that are being committed add to their page
         self.unrecorded: List[Accepted] = []  # delivered rows of the last page: its checkpoint is about to say so

@@ -9,13 +9,12 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import REFERABLE, Catalog
-from bt_migrate.copy_objects import copy_objects
-from bt_migrate.copy_rows import RowStream, copy_streams, groups
+from bt_migrate.copy_objects import Written, copy_objects
+from bt_migrate.copy_rows import RowStream, groups, streaming
 from bt_migrate.deferred_objects import finish_deferred, note_deferred
 from bt_migrate.deferred_rows import finish_deferred_rows, note_deferred_rows
 from bt_migrate.errors import ConflictError, LockedError
@@ -102,11 +101,16 @@ def copy_organization_kind(work: Work, resource: Resource) -> None:
 
 
 def copy_project_kind(
-    work: Work, resource: Resource, scopes: Sequence[Scope], *, later: Optional[Callable[[dict], bool]] = None
+    work: Work,
+    resource: Resource,
+    scopes: Sequence[Scope],
+    *,
+    later: Optional[Callable[[dict], bool]] = None,
+    written: Optional[Written] = None,
 ) -> None:
     """Objects of a kind in all projects at once, so that references across projects find their order too.
 
-    `later`: those that another phase moves; they are recorded as such and stay open.
+    `later`: those that another phase moves; they are recorded as such and stay open. `written`: see `copy_objects`.
     """
     if not work.settings.selects(resource.name):
         return
@@ -121,7 +125,7 @@ def copy_project_kind(
             else:
                 items.append(item)
     save_objects(work.run.objects(resource.name, scope.name) for scope in scopes)
-    copy_objects(work.catalog, resource, items, copier=work.copier)
+    copy_objects(work.catalog, resource, items, copier=work.copier, written=written)
 
 
 def copy_views(work: Work, scopes: Sequence[Scope]) -> None:
@@ -149,55 +153,80 @@ def copy_acls(work: Work, scopes: Sequence[Scope]) -> None:
 
 
 def copy_with_rows(work: Work, resource: Resource, scopes: Sequence[Scope]) -> None:
-    """All objects of a kind in all projects, then their rows, so that rows can refer to any of them."""
-    with FirstPages(work.catalog) as reading:
-        _begin_reading(work, resource.name, scopes, reading)
-        copy_project_kind(work, resource, scopes)
-        copy_rows(work, resource.name, scopes, reading)
-
-
-def copy_rows(work: Work, kind_name: str, scopes: Sequence[Scope], reading: Optional[FirstPages] = None) -> None:
-    """The rows of all objects of a kind that have a counterpart. A dry run counts them instead."""
-    if not work.settings.selects(kind_name) or work.objects_only:
-        return
-    if work.settings.dry_run:
-        row_plans(work, [kind_name])
-        return
-    streams = [stream for scope in scopes if scope.dest_id for stream in _streams(work, kind_name, scope)]
-    copy_streams(work.catalog, streams, work.copier, reading or FirstPages(work.catalog))
-
-
-def _begin_reading(work: Work, kind_name: str, scopes: Sequence[Scope], reading: FirstPages) -> None:
-    """Read the first rows of the objects that are about to be made: as many groups of them as are copied at once, as far as no
-    earlier process of this run has come to them.
+    """All objects of a kind in all projects, and their rows: those of a group begin when its objects are made and written down. A
+    row that refers to an object which is still to be made waits for it.
     """
-    settings, kind = work.settings, ROW_KINDS[kind_name]
-    if not settings.selects(kind_name) or work.objects_only or settings.dry_run:
+    if not _copies_rows(work, resource.name):
+        copy_project_kind(work, resource, scopes)
+        _plan_rows(work, resource.name)
         return
-    streams = [
-        RowStream(kind, scope.name, source_id, "", "", fresh=True)
-        for scope in scopes
-        if scope.dest_id
-        for source_id in row_object_ids(work.catalog, kind_name, scope.source["id"])
-    ]
-    for group in islice(groups(streams, settings.read_streams), settings.max_concurrent):
-        begun = any(work.run.has_stream(kind.folder, stream.project, stream.source_id) for stream in group)
-        if not begun and (len(group) > 1 or settings.read_streams == 1):
-            reading.begin(kind, [stream.source_id for stream in group])
+    expected = list(groups(list(_expected(work, resource.name, scopes)), work.settings.read_streams))
+    group_of = {stream.source_id: group for group in expected for stream in group}  # of those that are still to be made
+    with FirstPages(work.catalog) as reading, streaming(work.catalog, work.copier, reading) as start:
+        for group in expected[: work.settings.max_concurrent]:
+            _begin_reading(work, group, reading)
+
+        def start_made(items: Iterable[Item]) -> None:
+            for item in items:
+                group = group_of.pop(item.source["id"], [])
+                if group and not any(stream.source_id in group_of for stream in group):
+                    start(list(_made(work, group)))
+
+        copy_project_kind(work, resource, scopes, written=start_made)
+        for group in expected:  # those with objects that an earlier process made, or nobody
+            if any(stream.source_id in group_of for stream in group):
+                start(list(_made(work, group)))
 
 
-def _streams(work: Work, kind_name: str, scope: Scope) -> Iterator[RowStream]:
-    """In the order of the source's objects, whichever were made first."""
-    kind, project_id = ROW_KINDS[kind_name], scope.source["id"]
-    if kind_name == "logs":
-        project = work.run.objects(PROJECTS.name).outcomes.get(project_id, {})
-        yield RowStream(kind, scope.name, project_id, str(scope.dest_id), scope.name, project.get("outcome") == CREATED)
+def copy_logs(work: Work, scopes: Sequence[Scope]) -> None:
+    """The log rows of all projects."""
+    if not _copies_rows(work, "logs"):
+        _plan_rows(work, "logs")
         return
-    outcomes = work.run.objects(kind_name, scope.name).outcomes
-    for source_id in dict.fromkeys((*row_object_ids(work.catalog, kind_name, project_id), *outcomes)):
-        entry = outcomes.get(source_id, {})
+    projects = work.run.objects(PROJECTS.name).outcomes
+    with streaming(work.catalog, work.copier, FirstPages(work.catalog)) as start:
+        for scope in scopes:
+            if scope.dest_id:
+                source_id = scope.source["id"]
+                fresh = projects.get(source_id, {}).get("outcome") == CREATED
+                start([RowStream(ROW_KINDS["logs"], scope.name, source_id, scope.dest_id, scope.name, fresh)])
+
+
+def _copies_rows(work: Work, kind_name: str) -> bool:
+    return work.settings.selects(kind_name) and not work.objects_only and not work.settings.dry_run
+
+
+def _plan_rows(work: Work, kind_name: str) -> None:
+    """A dry run counts rows instead of copying them."""
+    if work.settings.selects(kind_name) and not work.objects_only:
+        row_plans(work, [kind_name])
+
+
+def _expected(work: Work, kind_name: str, scopes: Sequence[Scope]) -> Iterator[RowStream]:
+    """The streams of all objects of a kind if each can be made, in the order of the source's objects; what they are in the
+    destination is not known yet.
+    """
+    for scope in scopes:
+        if scope.dest_id:
+            listed = row_object_ids(work.catalog, kind_name, scope.source["id"])
+            for source_id in dict.fromkeys((*listed, *work.run.objects(kind_name, scope.name).outcomes)):
+                yield RowStream(ROW_KINDS[kind_name], scope.name, source_id, "", "", fresh=True)
+
+
+def _begin_reading(work: Work, group: Sequence[RowStream], reading: FirstPages) -> None:
+    """Read the first rows of objects that are about to be made, unless an earlier process of this run has come to them."""
+    kind = group[0].kind
+    begun = any(work.run.has_stream(kind.folder, stream.project, stream.source_id) for stream in group)
+    if not begun and (len(group) > 1 or work.settings.read_streams == 1):
+        reading.begin(kind, [stream.source_id for stream in group])
+
+
+def _made(work: Work, group: Sequence[RowStream]) -> Iterator[RowStream]:
+    """Those of the group that have a counterpart, with it."""
+    for stream in group:
+        entry = work.run.objects(stream.kind.name, stream.project).outcomes.get(stream.source_id, {})
         if entry.get("dest_id"):
-            yield RowStream(kind, scope.name, source_id, entry["dest_id"], entry["name"], entry["outcome"] == CREATED)
+            yield replace(stream, dest_id=entry["dest_id"], name=entry["name"], fresh=entry["outcome"] == CREATED)
 
 
 def row_plans(work: Work, kinds: Sequence[str]) -> Dict[str, Dict[str, Any]]:
