@@ -132,13 +132,15 @@ def _begin_batch(
     """
     planned = [_plan(catalog, resource, item) for item in items]
     if not catalog.settings.dry_run:
+        changed = []
         for states in _states_of(items):
             ours = [(item, action) for item, action, _ in planned if item.states is states]
             about = {action.source_id: _intent(resource, item, action) for item, action in ours if action.verb == CREATE}
             former = [note_former(resource, states, action) for _, action in ours if action.verb == UPDATE]
             if about or any(former):  # those of a process that died stay
                 states.intended.update(about)
-                states.save()
+                changed.append(states)
+        save_objects(changed)
     return items, [pool.submit(_apply, catalog, resource, *one, copier) for one in planned]
 
 
