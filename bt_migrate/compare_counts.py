@@ -13,10 +13,10 @@ from bt_migrate.btql import OBJECTS_PER_COUNT, count_query, newest_query, summar
 from bt_migrate.canonical import same
 from bt_migrate.catalog import Catalog
 from bt_migrate.compare import DIFFERS, EXTRA, MATCH, MISSING, UNREADABLE, Bytes, Comparison, Tell
-from bt_migrate.copy_rows import bounds_of
 from bt_migrate.errors import ApiError
 from bt_migrate.keys import after_second, xact_of, xact_seconds
 from bt_migrate.resources import ROW_KINDS
+from bt_migrate.row_streams import bounds_of
 
 FIRST_PAUSE_S = 0.5  # for a destination that does not show fresh rows yet; doubles with each
 

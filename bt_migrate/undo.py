@@ -339,8 +339,8 @@ def _undo_rows(plan: Undo, stream: StreamState) -> int:
         plan.left.append(f"{where}: {error}")
     if count:
         print(f"delete: {count:,} {where}")
-    if stream.counts[UPDATED]:  # what was there before and what came again in a resumed run are not told apart
-        plan.left.append(f"up to {stream.counts[UPDATED]:,} {where}: were there and got comments or attachments")
+    if stream.overwritten:
+        plan.left.append(f"up to {stream.overwritten:,} {where}: were there and were written to; what they were is not known")
     if changed:
         plan.left.append(f"{changed:,} {where}: {CHANGED}")
     return count

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import REFERABLE, Catalog
 from bt_migrate.copy_objects import copy_objects
-from bt_migrate.copy_rows import RowStream, copy_streams
+from bt_migrate.copy_rows import copy_streams
 from bt_migrate.deferred_objects import finish_deferred, note_deferred
 from bt_migrate.deferred_rows import finish_deferred_rows, note_deferred_rows
 from bt_migrate.errors import ConflictError, LockedError
@@ -22,10 +22,12 @@ from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list
 from bt_migrate.planning import display_name
 from bt_migrate.prepare_objects import Item, items_of
 from bt_migrate.resources import ACLS, BY_NAME, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
+from bt_migrate.rounds import round_of
 from bt_migrate.row_plan import plan_rows
+from bt_migrate.row_streams import RowStream
 from bt_migrate.runs import RunDirectory, readable_runs_in
 from bt_migrate.settings import FAIL, Settings
-from bt_migrate.state import CREATED, DIFFERS, LATER, SKIPPED
+from bt_migrate.state import DIFFERS, LATER, SKIPPED
 
 log = logging.getLogger("bt_migrate.work")
 
@@ -153,19 +155,32 @@ def copy_rows(work: Work, kind_name: str, scopes: Sequence[Scope]) -> None:
         row_plans(work, [kind_name])
         return
     streams = [stream for scope in scopes if scope.dest_id for stream in _streams(work, kind_name, scope)]
-    copy_streams(work.catalog, streams, work.copier)
+    round_ = round_of(work.run.data, kind_name, work.settings.lookback)
+    copy_streams(work.catalog, streams, work.copier, round_)
+    if round_:
+        _close_gone(work, kind_name)
 
 
 def _streams(work: Work, kind_name: str, scope: Scope) -> Iterator[RowStream]:
     kind, source_id = ROW_KINDS[kind_name], scope.source["id"]
     if kind_name == "logs":
-        project = work.run.objects(PROJECTS.name).outcomes.get(source_id, {})
-        yield RowStream(kind, scope.name, source_id, str(scope.dest_id), scope.name, project.get("outcome") == CREATED)
+        made = work.run.objects(PROJECTS.name).made(source_id)
+        yield RowStream(kind, scope.name, source_id, str(scope.dest_id), scope.name, made)
         return
     states = work.run.objects(kind_name, scope.name)
     for source_id, entry in states.outcomes.items():
         if entry.get("dest_id"):
-            yield RowStream(kind, scope.name, source_id, entry["dest_id"], entry["name"], entry["outcome"] == CREATED)
+            yield RowStream(kind, scope.name, source_id, entry["dest_id"], entry["name"], states.made(source_id))
+
+
+def _close_gone(work: Work, kind_name: str) -> None:
+    """A stream whose object is gone from the source has nothing to come, whatever was wrong with it."""
+    holder = BY_NAME.get(kind_name, PROJECTS)
+    for state in work.run.all_streams():
+        gone = not state.done and state.header["kind"] == kind_name
+        if gone and work.catalog.source_object(holder, state.header["source_id"]) is None:
+            state.done, state.error = True, ""
+            state.save()
 
 
 def row_plans(work: Work, kinds: Sequence[str]) -> Dict[str, Dict[str, Any]]:
