@@ -125,6 +125,20 @@ class RunDirectory:
                 self.save()
             return self.path / folders[project]
 
+    def project_names(self, today: Mapping[str, str], known: Mapping[str, Mapping[str, Any]]) -> Dict[str, str]:
+        """Source id -> the name by which this run has its files, whatever the project is called `today`: the one that it had first.
+        Kept in run.json; `known`: what the state of projects says, for runs of earlier versions.
+        """
+        with self._lock:
+            names: Dict[str, str] = self.data.setdefault("project_names", {})
+            before = dict(names)
+            for source_id, name in {**{one: entry["name"] for one, entry in known.items()}, **today, **names}.items():
+                free = name not in names.values()
+                names.setdefault(source_id, name if free else f"{name} [{source_id}]")
+            if names != before:
+                self.save()
+            return names
+
     def objects(self, resource: str, project: str = "") -> ObjectStates:
         path = self.folder(project) / f"{resource}_state.json"
         with self._lock:

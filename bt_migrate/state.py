@@ -148,9 +148,10 @@ class ObjectStates:
     def known(self) -> Dict[str, Dict[str, Any]]:
         """source id -> outcome over all rounds: what was ever created stays created, what was ever updated stays updated."""
         with self._lock:
-            return {one: self._known(one) for one in {**self.earlier, **self.outcomes}}
+            return {one: self.last(one) for one in {**self.earlier, **self.outcomes}}
 
-    def _known(self, source_id: str) -> Dict[str, Any]:
+    def last(self, source_id: str) -> Dict[str, Any]:
+        """One of `known`, {} for an object that never was in a round."""
         before, entry = self.earlier.get(source_id, {}), self.outcomes.get(source_id)
         if entry is None or not before.get("dest_id"):
             return dict(before if entry is None else entry)
@@ -164,7 +165,7 @@ class ObjectStates:
     def made(self, source_id: str) -> bool:
         """Whether this run created the object, in whichever round."""
         with self._lock:
-            return bool(self._known(source_id).get("outcome") == CREATED)
+            return bool(self.last(source_id).get("outcome") == CREATED)
 
     def forget(self, source_id: str) -> None:
         """Its counterpart is gone: nothing stands for it any more."""

@@ -84,7 +84,7 @@ def verify(work: Work) -> Dict[str, Any]:
     try:
         kinds = [one for one in OBJECT_RESOURCES if one.scope == "project" and work.settings.selects(one.name)]
         catalog.prefetch([*REFERABLE, *kinds], [PROJECTS])
-        scopes = [Scope(project, catalog.resolve((PROJECTS.name,), project["id"])) for project in catalog.projects()]
+        scopes = [Scope(project, catalog.resolve((PROJECTS.name,), project["id"]), project["name"]) for project in catalog.projects()]
         catalog.prefetch((), kinds, [scope.dest_id for scope in scopes if scope.dest_id])
         objects = list(_compare_objects(work, scopes, bytes_of, records))
         pairs = [pair for scope in scopes if scope.dest_id for pair in _pairs(work, scope)]
