@@ -38,7 +38,7 @@ def holder(w: World, kind: str, number: int = 0) -> str:
 
 
 def twin(w: World, kind: str, number: int = 0) -> str:
-    return str(w.dest.objects(ROWS_OF[kind])[number]["id"])
+    return w.twin(kind, holder(w, kind, number))
 
 
 def sync(w: World, *args: str, program: str = "migrate_all", after_s: int = 3600, **settings: str) -> Ended:
