@@ -11,17 +11,12 @@ from typing import Any, Deque, Dict, Generator, Iterable, Iterator, Optional, Se
 from bt_migrate.btql import Bounds
 from bt_migrate.catalog import Catalog
 from bt_migrate.read_rows import Page, pages
-from bt_migrate.resources import ROW_KINDS, RowKind
+from bt_migrate.resources import RowKind
+from bt_migrate.row_streams import bounds_of
 from bt_migrate.slices import KeyRange
 
 PAGES_AHEAD = 1  # decoded pages that wait for the consumer, beside the one that is being read
 LARGE_STREAMS_AT_ONCE = 4
-
-
-def bounds_of(catalog: Catalog, kind: RowKind) -> Bounds:
-    """The date window of a kind: logs are chosen row by row, experiments as a whole, datasets not at all."""
-    settings = catalog.settings
-    return Bounds(settings.created_after, settings.created_before) if kind is ROW_KINDS["logs"] else Bounds()
 
 
 class ReadAhead:
@@ -108,6 +103,7 @@ class FirstPages:
         self._catalog = catalog
         self._large = threading.BoundedSemaphore(LARGE_STREAMS_AT_ONCE)
         self._begun: Dict[Tuple[Tuple[str, ...], Bounds], ReadAhead] = {}
+        self._began: Dict[Tuple[str, ...], float] = {}
 
     def __enter__(self) -> FirstPages:
         return self
@@ -119,7 +115,12 @@ class FirstPages:
     def begin(self, kind: RowKind, ids: Sequence[str]) -> None:
         """Read the first page of these objects together."""
         bounds = bounds_of(self._catalog, kind)
+        self._began[tuple(ids)] = self._catalog.source.server_seconds()
         self._begun[(tuple(ids), bounds)] = self.of(kind, ids, bounds)
+
+    def began(self, ids: Sequence[str]) -> float:
+        """Unix seconds, by the source's clock, at which the reading of these objects began; now, if it has not."""
+        return self._began.get(tuple(ids)) or self._catalog.source.server_seconds()
 
     def of(self, kind: RowKind, ids: Sequence[str], bounds: Bounds, key_range: Optional[KeyRange] = None) -> ReadAhead:
         """All pages of these objects inside the bounds."""

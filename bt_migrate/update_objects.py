@@ -20,7 +20,7 @@ from bt_migrate.planning import (
 )
 from bt_migrate.resources import PROJECT_SETTINGS, Resource
 from bt_migrate.settings import KEEP
-from bt_migrate.state import ObjectStates
+from bt_migrate.state import CREATED, ObjectStates
 
 NOT_ALL = "updated, but the API cannot take away what these fields hold beyond"
 
@@ -50,7 +50,8 @@ def remember_fingerprints(
 
 def note_former(resource: Resource, states: ObjectStates, action: Action) -> bool:
     """Keep what an object is before this run updates it, for an undo; whether that is news, to be saved before the update."""
-    if action.source_id in states.former:
+    ours = states.earlier.get(action.source_id, {}).get("outcome") == CREATED  # an undo deletes it
+    if ours or action.source_id in states.former:
         return False
     place = {name: action.body[name] for name in ("project_id", "org_name") if name in action.body}
     states.former[action.source_id] = {
@@ -71,7 +72,9 @@ def update_object(dest: Api, resource: Resource, action: Action, postponed: Iter
     existing = _written(dest, resource, action, waiting)
     fields = differing(resource, action.body, existing, waiting)
     if fields and not waiting:
-        return replace(action, verb=DIFFERS, reason=NOT_ALL, fields=tuple(fields), existing=existing)
+        fixed = [name for name in fields if name in resource.key and name not in resource.patch]
+        reason = f"the API cannot change its {fixed[0]}" if fixed else NOT_ALL
+        return replace(action, verb=DIFFERS, reason=reason, fields=tuple(fields), existing=existing)
     return replace(action, existing=existing)
 
 

@@ -38,7 +38,8 @@ def validate(work: Work) -> Optional[Future[None]]:
             "cannot_move": _cannot_move(catalog, projects),
         }
         losses = pool.submit(organization_losses, catalog, projects)
-        kinds = [kind for kind in ROW_KINDS if work.settings.selects(kind)]
+        counts = not work.run.data.get("round")  # a round reads what is new at once
+        kinds = [kind for kind in ROW_KINDS if counts and work.settings.selects(kind)]
         if work.settings.dry_run:
             _tell(work, result, losses, row_plans(work, kinds))
             return None
@@ -77,7 +78,7 @@ def _write_right(work: Work) -> str:
     """
     if work.settings.dry_run:
         return "not asked in a dry run"
-    if _has_written(work):
+    if _has_written(work) or work.run.data.get("round"):
         return "shown by an earlier run"
     try:
         work.catalog.dest.post("/v1/project", {})

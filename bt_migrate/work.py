@@ -14,19 +14,21 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import REFERABLE, Catalog
 from bt_migrate.copy_objects import Written, copy_objects
-from bt_migrate.copy_rows import RowStream, groups, streaming
+from bt_migrate.copy_rows import streaming
 from bt_migrate.deferred_objects import finish_deferred, note_deferred
 from bt_migrate.deferred_rows import finish_deferred_rows, note_deferred_rows
 from bt_migrate.errors import ConflictError, LockedError
 from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list_dest_views, list_views
 from bt_migrate.planning import display_name
-from bt_migrate.prepare_objects import Item, items_of
+from bt_migrate.prepare_objects import Item, items_of, note_gone
 from bt_migrate.read_ahead import FirstPages
 from bt_migrate.resources import ACLS, BY_NAME, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
+from bt_migrate.rounds import Round, round_of
 from bt_migrate.row_plan import plan_rows, row_object_ids, row_objects
+from bt_migrate.row_streams import RowStream, groups, round_groups
 from bt_migrate.runs import RunDirectory, readable_runs_in
 from bt_migrate.settings import FAIL, Settings
-from bt_migrate.state import CREATED, DIFFERS, LATER, SKIPPED, save_objects
+from bt_migrate.state import DIFFERS, LATER, SKIPPED, save_objects
 
 log = logging.getLogger("bt_migrate.work")
 
@@ -48,14 +50,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Scope:
-    """One project on both sides. `dest_id` is None where the project could not be made."""
+    """One project on both sides. `dest_id` is None where the project could not be made; `name` is that of its files in the run."""
 
     source: dict
     dest_id: Optional[str]
-
-    @property
-    def name(self) -> str:
-        return str(self.source["name"])
+    name: str
 
 
 def refuse_conflicts(work: Work, phases: Sequence[Callable[[Work], None]]) -> None:
@@ -87,16 +86,20 @@ def refuse_conflicts(work: Work, phases: Sequence[Callable[[Work], None]]) -> No
 def project_scopes(work: Work) -> List[Scope]:
     """The selected projects, found or made in the destination."""
     work.catalog.prefetch(REFERABLE, [PROJECTS])
-    projects = work.catalog.projects()
-    work.run.name_folders([project["name"] for project in projects])
-    copy_objects(work.catalog, PROJECTS, items_of(work.run.objects(PROJECTS.name), projects))
-    return [Scope(project, work.catalog.resolve(("projects",), project["id"])) for project in projects]
+    projects, states = work.catalog.projects(), work.run.objects(PROJECTS.name)
+    names = work.run.project_names({one["id"]: one["name"] for one in projects}, states.known())
+    work.run.name_folders(names[one["id"]] for one in projects)
+    note_gone(work.catalog, PROJECTS, states, work.catalog.source_list(PROJECTS))
+    copy_objects(work.catalog, PROJECTS, items_of(states, projects))
+    return [Scope(one, work.catalog.resolve(("projects",), one["id"]), names[one["id"]]) for one in projects]
 
 
 def copy_organization_kind(work: Work, resource: Resource) -> None:
     """Objects of the organization as a whole."""
     if work.settings.selects(resource.name):
-        items = items_of(work.run.objects(resource.name), work.catalog.source_list(resource))
+        states, objects = work.run.objects(resource.name), work.catalog.source_list(resource)
+        note_gone(work.catalog, resource, states, objects)
+        items = items_of(states, objects)
         copy_objects(work.catalog, resource, items, copier=work.copier)
 
 
@@ -118,6 +121,7 @@ def copy_project_kind(
     for scope in scopes:
         states = work.run.objects(resource.name, scope.name)
         whole = [scope.source] if resource is PROJECT_SETTINGS else work.catalog.source_objects(resource, scope.source["id"])
+        note_gone(work.catalog, resource, states, whole)
         for item in items_of(states, whole, scope.dest_id or ""):
             reason = NO_PROJECT if scope.dest_id is None else LATER if later and later(item.source) else ""
             if reason:
@@ -134,8 +138,9 @@ def copy_views(work: Work, scopes: Sequence[Scope]) -> None:
         return
     projects = [(scope.source["id"], scope.dest_id, scope.name) for scope in scopes if scope.dest_id]
     for source_id, dest_id, name in [("", "", ""), *projects]:
-        views = list_views(work.catalog, source_id)
-        items = items_of(work.run.objects(VIEWS.name, name), views, dest_id)
+        views, states = list_views(work.catalog, source_id), work.run.objects(VIEWS.name, name)
+        note_gone(work.catalog, VIEWS, states, views)
+        items = items_of(states, views, dest_id)
         if items:
             work.catalog.provide(VIEWS, dest_id, list_dest_views(work.catalog, source_id))
         copy_objects(work.catalog, VIEWS, items)
@@ -147,7 +152,9 @@ def copy_acls(work: Work, scopes: Sequence[Scope]) -> None:
         return
     catalog = work.catalog
     owners = acl_owners(catalog, [scope.source for scope in scopes])
-    items = items_of(work.run.objects(ACLS.name), list_acls(catalog, owners))
+    states, acls = work.run.objects(ACLS.name), list_acls(catalog, owners)
+    note_gone(catalog, ACLS, states, acls)
+    items = items_of(states, acls)
     catalog.provide(ACLS, "", list_dest_acls(catalog, owners))
     copy_objects(catalog, ACLS, items)
 
@@ -159,6 +166,12 @@ def copy_with_rows(work: Work, resource: Resource, scopes: Sequence[Scope]) -> N
     if not _copies_rows(work, resource.name):
         copy_project_kind(work, resource, scopes)
         _plan_rows(work, resource.name)
+        return
+    round_ = round_of(work.run.data, resource.name, work.settings.lookback)
+    if round_:
+        copy_project_kind(work, resource, scopes)
+        streams = list(_made(work, list(_expected(work, resource.name, scopes))))
+        _copy_round(work, resource.name, streams, round_)
         return
     expected = list(groups(list(_expected(work, resource.name, scopes)), work.settings.read_streams))
     group_of = {stream.source_id: group for group in expected for stream in group}  # of those that are still to be made
@@ -183,13 +196,27 @@ def copy_logs(work: Work, scopes: Sequence[Scope]) -> None:
     if not _copies_rows(work, "logs"):
         _plan_rows(work, "logs")
         return
-    projects = work.run.objects(PROJECTS.name).outcomes
+    states, kind = work.run.objects(PROJECTS.name), ROW_KINDS["logs"]
+    streams = [
+        RowStream(kind, scope.name, scope.source["id"], scope.dest_id, scope.name, states.made(scope.source["id"]))
+        for scope in scopes
+        if scope.dest_id
+    ]
+    round_ = round_of(work.run.data, "logs", work.settings.lookback)
+    if round_:
+        _copy_round(work, "logs", streams, round_)
+        return
     with streaming(work.catalog, work.copier, FirstPages(work.catalog)) as start:
-        for scope in scopes:
-            if scope.dest_id:
-                source_id = scope.source["id"]
-                fresh = projects.get(source_id, {}).get("outcome") == CREATED
-                start([RowStream(ROW_KINDS["logs"], scope.name, source_id, scope.dest_id, scope.name, fresh)])
+        for group in groups(streams, work.settings.read_streams):
+            start(group)
+
+
+def _copy_round(work: Work, kind_name: str, streams: Sequence[RowStream], round_: Round) -> None:
+    """What is new since the last sync; the objects are there."""
+    with streaming(work.catalog, work.copier, FirstPages(work.catalog), round_) as start:
+        for group in round_groups(work.catalog, streams, round_):
+            start(group)
+    _close_gone(work, kind_name)
 
 
 def _copies_rows(work: Work, kind_name: str) -> bool:
@@ -224,9 +251,20 @@ def _begin_reading(work: Work, group: Sequence[RowStream], reading: FirstPages) 
 def _made(work: Work, group: Sequence[RowStream]) -> Iterator[RowStream]:
     """Those of the group that have a counterpart, with it."""
     for stream in group:
-        entry = work.run.objects(stream.kind.name, stream.project).outcomes.get(stream.source_id, {})
+        states = work.run.objects(stream.kind.name, stream.project)
+        entry = states.outcomes.get(stream.source_id, {})
         if entry.get("dest_id"):
-            yield replace(stream, dest_id=entry["dest_id"], name=entry["name"], fresh=entry["outcome"] == CREATED)
+            yield replace(stream, dest_id=entry["dest_id"], name=entry["name"], fresh=states.made(stream.source_id))
+
+
+def _close_gone(work: Work, kind_name: str) -> None:
+    """A stream whose object is gone from the source has nothing to come, whatever was wrong with it."""
+    holder = BY_NAME.get(kind_name, PROJECTS)
+    for state in work.run.all_streams():
+        gone = not state.done and state.header["kind"] == kind_name
+        if gone and work.catalog.source_object(holder, state.header["source_id"]) is None:
+            state.done, state.error = True, ""
+            state.save()
 
 
 def row_plans(work: Work, kinds: Sequence[str]) -> Dict[str, Dict[str, Any]]:
