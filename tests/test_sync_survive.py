@@ -8,15 +8,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, List, Optional
 
 import pytest
 from orgs import AtRequest, Ended, ended, environment, everything, findings, report, run, runs, started
 from row_runs import World, call, forbidding
-from syncs import DATASET, EXPERIMENT, KINDS, LOGS, YEAR_S, equal, holder, later, living, marks, merge, row, sent, sync, twin
+from syncs import DATASET, EXPERIMENT, KINDS, LOGS, equal, holder, later, living, marks, merge, row, sent, sync, twin
 
 from bt_migrate.sandbox.origins import Answer
-from bt_migrate.sandbox.server import Fault
 
 SMALL = {
     "MIGRATION_EVENTS_FETCH_LIMIT": "20",
