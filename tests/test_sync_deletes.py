@@ -8,7 +8,7 @@ from typing import Iterator, List
 import pytest
 from orgs import findings, report
 from row_runs import WRITE, World
-from syncs import DATASET, KINDS, LOGS, equal, holder, living, row, sent, sync, twin
+from syncs import DATASET, KINDS, LOGS, equal, holder, later, living, row, sent, sync, twin
 
 DELETES = ("--propagate-deletes", "--max-deletes", "20%")
 
@@ -17,6 +17,7 @@ DELETES = ("--propagate-deletes", "--max-deletes", "20%")
 def w(tmp_path: Path) -> Iterator[World]:
     with living(tmp_path, projects=2, rows=60) as one:
         assert (sync(one).code, equal(one)) == (0, True)
+        later(one)
         sent(one)
         yield one
 
