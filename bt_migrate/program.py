@@ -54,7 +54,16 @@ from bt_migrate.report import (
 )
 from bt_migrate.rounds import begin_round, end_round, mark_seconds
 from bt_migrate.row_plan import estimate
-from bt_migrate.runs import RunDirectory, copy_to_plan, create_run, end_killed_session, find_run, left_behind, state_root, window_of
+from bt_migrate.runs import (
+    RunDirectory,
+    copy_to_plan,
+    create_run,
+    end_killed_session,
+    find_run,
+    left_behind,
+    state_root,
+    window_of,
+)
 from bt_migrate.settings import Settings, load_settings
 from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now, write_json
 from bt_migrate.windows import iso
