@@ -199,6 +199,7 @@ def identity_of(settings: Settings, source: Api, dest: Api) -> Dict[str, Any]:
 def _run_all(command: str, settings: Settings, source: Api, dest: Api, steps: Sequence[Step], ending: Ending) -> int:
     """What an earlier start left of its window first, then what is asked for now. The worse exit code counts."""
     kinds = _windowed_kinds(settings, steps)
+    codes: List[int] = []
 
     def left_or_new() -> Found:
         left = left_behind(settings, identity_of(settings, source, dest), command)
@@ -209,10 +210,12 @@ def _run_all(command: str, settings: Settings, source: Api, dest: Api, steps: Se
         return left, its, its.created_before is None or its.created_before != settings.created_before
 
     def new() -> Found:
+        if settings.since_last:
+            run, its = find_run(settings, identity_of(settings, source, dest), command)
+            return run, its, not codes and _is_left(run, its, steps)
         wanted = _without_gaps(settings, identity_of(settings, source, dest), kinds) if settings.fill_gaps else settings
         return (*find_run(wanted, identity_of(wanted, source, dest), command), False)
 
-    codes: List[int] = []
     find, follows = left_or_new, True
     while follows and not ending.event.is_set():
         with _held(find, settings.wait_lock, ending.event) as (run, its, follows):
@@ -338,6 +341,12 @@ def _in_run(
     if settings.dry_run and not status:
         _hand_over_plan(settings, run)
     return code
+
+
+def _is_left(run: RunDirectory, settings: Settings, steps: Sequence[Step]) -> bool:
+    """Whether an earlier start left a copy or a round unfinished: what was written since its mark needs a round of its own."""
+    open_steps = [name for name, _ in steps if not run.phase_done(name)]
+    return bool(run.data["sessions"] and open_steps and not settings.dry_run)
 
 
 def _begin_round(settings: Settings, source: Api, run: RunDirectory, steps: Sequence[Step]) -> None:

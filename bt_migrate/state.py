@@ -120,6 +120,8 @@ class ObjectStates:
         self.round: int = data.get("round", 0)  # of the sync whose outcomes these are
         self.earlier: Dict[str, Dict[str, Any]] = data.get("earlier", {})  # outcomes of earlier rounds, see `known`
         self.fingerprints: Dict[str, List[str]] = data.get("fingerprints", {})  # source id -> [source's, destination's] content
+        # source id -> {name, id, content, fingerprint}: the destination's object before this run updated it, and what it was to become
+        self.former: Dict[str, Dict[str, Any]] = data.get("former", {})
 
     def record(self, source_id: str, name: str, outcome: str, *, dest_id: Optional[str] = None, **more: Any) -> None:
         """Set the outcome of one object; it replaces an earlier one. `more`: reason, fields."""
@@ -204,6 +206,7 @@ class ObjectStates:
                 "deferred": dict(self.deferred),
                 "intended": dict(self.intended),
                 "fingerprints": dict(self.fingerprints),
+                "former": dict(self.former),
             }
             write_json(self.path, value)
 
