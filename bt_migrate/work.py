@@ -66,6 +66,7 @@ def refuse_conflicts(work: Work, phases: Sequence[Callable[[Work], None]]) -> No
         return
     log.info("planning everything first: --on-conflict is fail")
     run, settings = RunDirectory(work.run.path, kept=False), replace(work.settings, dry_run=True)
+    run.moves = True
     plan = Work(settings, Catalog(source, dest, run, settings), run, work.copier, work.stop, objects_only=True)
     for phase in phases:
         phase(plan)
@@ -122,8 +123,9 @@ def copy_project_kind(
                 states.record(item.source["id"], display_name(resource, item.source), SKIPPED, reason=reason)
             else:
                 items.append(item)
-        states.save()
     copy_objects(work.catalog, resource, items, copier=work.copier)
+    for scope in scopes:  # those without items too
+        work.run.objects(resource.name, scope.name).save()
 
 
 def copy_views(work: Work, scopes: Sequence[Scope]) -> None:

@@ -21,8 +21,8 @@ from typing import Any, Dict, Iterator, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from bt_migrate.sandbox.faults import Fault
 from bt_migrate.sandbox.expressions import timestamp_text
+from bt_migrate.sandbox.faults import Fault
 from bt_migrate.sandbox.origins import Answer, Handler
 from bt_migrate.sandbox.server import Sandbox, SandboxOrg, Visit
 
