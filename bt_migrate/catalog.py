@@ -61,8 +61,8 @@ class Catalog:
         self._lock = threading.RLock()
         self._lists: Dict[Tuple[str, str, str], Union[List[dict], ApiError]] = {}
         self._by_key: Dict[Tuple[str, str], Dict[tuple, dict]] = {}
-        self._doubles: Dict[Tuple[str, str], List[dict]] = {}
         self._by_id: Dict[Tuple[str, str], Dict[str, dict]] = {}  # the same objects
+        self._doubles: Dict[Tuple[str, str], List[dict]] = {}
         self._source_by_id: Dict[str, Dict[str, Optional[dict]]] = defaultdict(dict)
         self._twin_ids: Optional[Dict[str, str]] = None
         self._known: Optional[Dict[str, Tuple[str, ...]]] = None
@@ -196,11 +196,6 @@ class Catalog:
                 self.provide(resource, project_id, self.dest_objects(resource, project_id))
             return self._by_key[where]
 
-    def dest_doubles(self, resource: Resource, project_id: str = "") -> List[dict]:
-        """Destination objects whose natural key an older one has."""
-        self.dest_by_key(resource, project_id)
-        return self._doubles[(resource.name, project_id)]
-
     def dest_object(self, resource: Resource, project_id: str, dest_id: str) -> Optional[dict]:
         """The destination's object of that id, None where it is gone."""
         self.dest_by_key(resource, project_id)
@@ -210,12 +205,17 @@ class Catalog:
         """The source id of the object whose counterpart it is known to be."""
         return self._held[resource.name].get(dest_id)
 
+    def dest_doubles(self, resource: Resource, project_id: str = "") -> List[dict]:
+        """Destination objects whose natural key an older one has."""
+        self.dest_by_key(resource, project_id)
+        return self._doubles[(resource.name, project_id)]
+
     def provide(self, resource: Resource, project_id: str, objects: List[dict]) -> None:
         """The destination's objects of a kind, oldest first; from outside for a kind that is listed per owner."""
         by_key: Dict[tuple, dict] = {}
         doubles = [one for one in objects if by_key.setdefault(natural_key(resource, one), one) is not one]
         with self._lock:
-            self._by_key[resource.name, project_id], self._doubles[resource.name, project_id] = by_key, doubles
+            self._by_key[(resource.name, project_id)], self._doubles[(resource.name, project_id)] = by_key, doubles
             self._by_id[resource.name, project_id] = {one["id"]: one for one in objects}
 
     def start_empty(self, project_id: str) -> None:

@@ -139,7 +139,7 @@ def _begin_batch(
     planned = [_plan(catalog, resource, item) for item in items]
     if not catalog.settings.dry_run:
         for states in _states_of(items):
-            ours = [(item, action) for item, action, _ in planned if item.states is states]
+            ours = [(item, action) for item, action, prepared in planned if item.states is states and not prepared.blocked]
             about = {action.source_id: _intent(resource, item, action) for item, action in ours if action.verb == CREATE}
             former = [note_former(resource, states, action) for _, action in ours if action.verb == UPDATE]
             if about or any(former):  # those of a process that died stay

@@ -8,6 +8,7 @@ row content is in them.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -108,6 +109,7 @@ class ObjectStates:
         self.kept = kept
         self._lock = threading.Lock()
         data = read_json(path) if path.exists() else {}
+        self._saved = _digest({name: value for name, value in data.items() if name != "round"})
         self.resource: str = resource
         self.project: str = project
         self.outcomes: Dict[str, Dict[str, Any]] = data.get("outcomes", {})
@@ -187,6 +189,7 @@ class ObjectStates:
         return {source: entry["dest_id"] for source, entry in self.known().items() if entry.get("dest_id")}
 
     def save(self) -> None:
+        """Write the file unless it says all but another number of the round already."""
         if not self.kept:
             return
         mapping = self.id_mapping()
@@ -196,7 +199,6 @@ class ObjectStates:
                 "resource": self.resource,
                 "project": self.project,
                 "listed": self.listed,
-                "round": self.round,
                 "completed_ids": [one for one, entry in self.outcomes.items() if entry["outcome"] != FAILED],
                 "failed_ids": [one for one, entry in self.outcomes.items() if entry["outcome"] == FAILED],
                 "id_mapping": mapping,
@@ -208,7 +210,14 @@ class ObjectStates:
                 "fingerprints": dict(self.fingerprints),
                 "former": dict(self.former),
             }
-            write_json(self.path, value)
+            digest = _digest(value)
+            if digest != self._saved:
+                write_json(self.path, {**value, "round": self.round})
+                self._saved = digest
+
+
+def _digest(value: Any) -> bytes:
+    return hashlib.sha256(json.dumps(value).encode()).digest()
 
 
 # -- rows
@@ -244,6 +253,8 @@ class StreamState:
         self.round: int = data.get("round", 0)  # of the sync that last had rows of it; 0: the copy of everything
         self.delivered_until: int = data.get("delivered_until", 0)  # unix seconds of the destination: rows of that copy are older
         # rows that were there before the run and were written to all the same; earlier versions kept one count
+        self.deleted: int = data.get("deleted", 0)  # rows that were gone from the source, in this round
+        self.others: int = data.get("others", 0)  # rows of the destination that the source does not have and that are not ours to delete
         self.overwritten: int = data.get("overwritten", self.counts[UPDATED])
 
     @property
@@ -259,7 +270,7 @@ class StreamState:
             if self.copied:
                 self.slices, self.done = [{"after": None, "end": None, "done": False, "above": above}], False
             self.round, self.counts, self.findings = number, dict.fromkeys(self.COUNTS, 0), []
-            self.error, self.seconds = "", 0.0
+            self.error, self.seconds, self.deleted = "", 0.0, 0
 
     def catch_up(self, above: int) -> None:
         """After the copy of everything: what was written behind its back."""
@@ -269,7 +280,7 @@ class StreamState:
         with self.lock:
             names = (
                 "header", "slices", "counts", "findings", "done", "compared", "before_key", "error", "seconds", "waiting",
-                "began", "round", "delivered_until", "overwritten",
+                "began", "round", "delivered_until", "overwritten", "deleted", "others",
             )  # fmt: skip
             value = {"format": FORMAT, **{name: getattr(self, name) for name in names}}
             write_json(self.path, {**value, "pagination_key": self.slices[0]["after"]})

@@ -20,7 +20,7 @@ from bt_migrate.planning import (
 )
 from bt_migrate.resources import PROJECT_SETTINGS, Resource
 from bt_migrate.settings import KEEP
-from bt_migrate.state import CREATED, ObjectStates
+from bt_migrate.state import ObjectStates
 
 NOT_ALL = "updated, but the API cannot take away what these fields hold beyond"
 
@@ -49,9 +49,10 @@ def remember_fingerprints(
 
 
 def note_former(resource: Resource, states: ObjectStates, action: Action) -> bool:
-    """Keep what an object is before this run updates it, for an undo; whether that is news, to be saved before the update."""
-    ours = states.earlier.get(action.source_id, {}).get("outcome") == CREATED  # an undo deletes it
-    if ours or action.source_id in states.former:
+    """Keep what an object is before this run updates it, for an undo; whether that is news, to be saved before the update. What a
+    round before this one created goes as a whole.
+    """
+    if action.source_id in states.former or states.made(action.source_id):
         return False
     place = {name: action.body[name] for name in ("project_id", "org_name") if name in action.body}
     states.former[action.source_id] = {

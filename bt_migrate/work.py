@@ -28,6 +28,7 @@ from bt_migrate.row_streams import RowStream
 from bt_migrate.runs import RunDirectory, readable_runs_in
 from bt_migrate.settings import FAIL, Settings
 from bt_migrate.state import DIFFERS, LATER, SKIPPED
+from bt_migrate.sync_deletes import propagate_deletes
 
 log = logging.getLogger("bt_migrate.work")
 
@@ -65,6 +66,7 @@ def refuse_conflicts(work: Work, phases: Sequence[Callable[[Work], None]]) -> No
         return
     log.info("planning everything first: --on-conflict is fail")
     run, settings = RunDirectory(work.run.path, kept=False), replace(work.settings, dry_run=True)
+    run.moves = True
     plan = Work(settings, Catalog(source, dest, run, settings), run, work.copier, work.stop, objects_only=True)
     for phase in phases:
         phase(plan)
@@ -121,8 +123,9 @@ def copy_project_kind(
                 states.record(item.source["id"], display_name(resource, item.source), SKIPPED, reason=reason)
             else:
                 items.append(item)
-        states.save()
     copy_objects(work.catalog, resource, items, copier=work.copier)
+    for scope in scopes:  # those without items too
+        work.run.objects(resource.name, scope.name).save()
 
 
 def copy_views(work: Work, scopes: Sequence[Scope]) -> None:
@@ -164,6 +167,8 @@ def copy_rows(work: Work, kind_name: str, scopes: Sequence[Scope]) -> None:
     copy_streams(work.catalog, streams, work.copier, round_)
     if round_:
         _close_gone(work, kind_name)
+        if work.settings.propagate_deletes:
+            propagate_deletes(work.catalog, kind_name, streams, round_)
 
 
 def _streams(work: Work, kind_name: str, scope: Scope) -> Iterator[RowStream]:
