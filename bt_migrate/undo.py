@@ -18,7 +18,7 @@ from bt_migrate.errors import ApiError, UsageError
 from bt_migrate.history import record_undone
 from bt_migrate.json_text import encode
 from bt_migrate.keys import xact_of, xact_seconds
-from bt_migrate.planning import UPDATE, Action, differing, display_name, fingerprint, natural_key
+from bt_migrate.planning import DIFFERS, UPDATE, Action, differing, display_name, fingerprint, natural_key
 from bt_migrate.read_rows import pages
 from bt_migrate.resources import (
     ACLS,
@@ -37,7 +37,7 @@ from bt_migrate.resources import (
 from bt_migrate.runs import RunDirectory, end_killed_session
 from bt_migrate.settings import Settings
 from bt_migrate.state import CREATED, FAILED, UPDATED, ObjectStates, SeenRows, StreamState, now
-from bt_migrate.update_objects import update_object
+from bt_migrate.update_objects import foreseen_update, update_object
 
 # What reacts to rows goes before rows are deleted; then the rest, what refers before what is referred to, projects last.
 FIRST = (ACLS, PROJECT_AUTOMATIONS, PROJECT_SETTINGS, VIEWS, PROJECT_SCORES)
@@ -180,14 +180,14 @@ class Undo:
                 self.left.append(f"{one}: {CHANGED}")
 
     def restore(self, one: Updated) -> bool:
-        """Make an object what it was; whether it is that now. What is not is left, with the reason."""
+        """Make an object what it was, or foresee that; whether it is that then. What is not is left, with the reason."""
         self.dest.check()
         action = Action(
             one.resource.name, "", one.name, UPDATE, dest_id=one.existing["id"], body=one.content, existing=one.existing
         )
         try:
-            fields = differing(one.resource, one.content, update_object(self.dest, one.resource, action).existing)
-            told = f"the API cannot take away what these fields hold beyond: {', '.join(fields)}" if fields else ""
+            done = update_object(self.dest, one.resource, action) if self.settings.yes else foreseen_update(one.resource, action)
+            told = f"the API cannot take away what these fields hold beyond: {', '.join(done.fields)}" if done.verb == DIFFERS else ""
         except ApiError as error:
             told = str(error)
         self.left += [f"{one}: {told}"] if told else []
@@ -380,7 +380,7 @@ def _undo_updates(plan: Undo) -> int:
     """Before anything is deleted: what was updated may refer to what goes."""
     for one in plan.restores:
         print(f"restore: {one} ({', '.join(one.fields)})")
-    return sum([plan.restore(one) for one in plan.restores]) if plan.settings.yes else len(plan.restores)
+    return sum([plan.restore(one) for one in plan.restores])
 
 
 def _undo_kind(plan: Undo, resource: Resource) -> int:

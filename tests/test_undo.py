@@ -373,10 +373,10 @@ def test_what_patch_cannot_take_away_again_is_told(pair: Pair, tmp_path: Path) -
     answers = found(pair.dest, "dataset", "answers")["id"]
     pair.source.patch("dataset", found(pair.source, "dataset", "answers")["id"], {"metadata": {"k": 1}, "description": "ours"})
     run(pair.sandbox, tmp_path / "runs", "--on-conflict", "update")
-    done = undo(pair, tmp_path / "runs", "--yes")
+    listed, done = undo(pair, tmp_path / "runs"), undo(pair, tmp_path / "runs", "--yes")
     there = found(pair.dest, "dataset", "answers")
     told = f"left: datasets 'answers' of 'beta' [{answers}]: the API cannot take away what these fields hold beyond: metadata"
-    assert (done.code, told in done.out, there["description"]) == (1, True, ""), done.out
+    assert (done.code, told in done.out, told in listed.out, there["description"]) == (1, True, True, ""), done.out
 
 
 def test_what_another_run_completed_is_still_of_the_run_that_made_it(pair: Pair, tmp_path: Path) -> None:
