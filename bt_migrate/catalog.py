@@ -66,6 +66,7 @@ class Catalog:
         self._twin_ids: Optional[Dict[str, str]] = None
         self._known: Optional[Dict[str, Tuple[str, ...]]] = None
         self._mapping: Dict[str, Dict[str, str]] = defaultdict(dict)
+        self._claims: Dict[str, str] = {}  # destination id -> source id
         self._fingerprints: Dict[str, Dict[str, List[str]]] = {}
         for states in run.all_objects():
             self._mapping[states.resource].update(states.id_mapping())
@@ -216,6 +217,11 @@ class Catalog:
             self._mapping[resource.name][source_id] = dest_object["id"]
             if (resource.name, project_id) in self._by_key:
                 self._by_key[(resource.name, project_id)][natural_key(resource, dest_object)] = dict(dest_object)
+
+    def claim(self, dest_id: str, source_id: str) -> bool:
+        """Whether no other source object has asked for this destination object before."""
+        with self._lock:
+            return self._claims.setdefault(dest_id, source_id) == source_id
 
     # -- references
 

@@ -300,6 +300,7 @@ def _create(
     made = answer.json
     if not isinstance(made, dict) or not made.get("id"):
         raise NetworkError(f"destination: POST {resource.path} gave no object; is {catalog.dest.url} a Braintrust API?")
+    _refuse_another(catalog, resource, item, action, made)
     found, created_s = plan_object(resource, item.source, action.body, made), _created_s(made)
     again = created_s >= begun_s and found.verb == FOUND  # ours: the answer to a first try was lost
     if 0 < created_s < begun_s or (answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1") and not again):
@@ -307,6 +308,20 @@ def _create(
     if resource is PROJECTS:
         catalog.start_empty(made["id"])
     return replace(action, dest_id=made["id"], existing=made)
+
+
+def _refuse_another(catalog: Catalog, resource: Resource, item: Item, action: Action, made: Dict[str, Any]) -> None:
+    """Raises ApiError where a destination for which two names are one (upper and lower case, blanks, length) gives the object of the
+    one for the other: what belongs to both, rows too, would be mixed.
+    """
+    key = natural_key(resource, made)
+    if resource.scope == "object" or key == natural_key(resource, item.source):
+        return
+    project = item.source.get("project_id")
+    others = {natural_key(resource, one) for one in catalog.source_list(resource) if one.get("project_id") == project}
+    if key in others or not catalog.claim(made["id"], item.source["id"]):
+        text = f"with {display_name(resource, made)!r}, which is another object of the source; rename one of the two there"
+        raise ApiError(catalog.dest.side, "POST", resource.path, 200, text)
 
 
 def _created_s(made: Dict[str, Any]) -> float:

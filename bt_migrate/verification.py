@@ -169,6 +169,8 @@ def _compare_objects(work: Work, scopes: Sequence[Scope], bytes_of: Bytes, recor
         elif resource.scope == "organization" and resource is not PROJECT_SETTINGS:
             yield compare(resource, None, partial(catalog.source_list, resource))
         else:
+            if resource is VIEWS:
+                yield compare(VIEWS, None, lambda: _views(catalog, "", ""))
             for scope in scopes:
                 yield compare(resource, scope, partial(_objects_of, catalog, resource, scope))
 
@@ -182,9 +184,13 @@ def _objects_of(catalog: Catalog, resource: Resource, scope: Scope) -> List[dict
     if resource is PROJECT_SETTINGS:
         return [scope.source]
     if resource is VIEWS:
-        catalog.provide(VIEWS, _place_in_dest(scope), list_dest_views(catalog, scope.source["id"]))
-        return list_views(catalog, scope.source["id"])
+        return _views(catalog, scope.source["id"], _place_in_dest(scope))
     return catalog.source_objects(resource, scope.source["id"])
+
+
+def _views(catalog: Catalog, project_id: str, dest_project: str) -> List[dict]:
+    catalog.provide(VIEWS, dest_project, list_dest_views(catalog, project_id))
+    return list_views(catalog, project_id)
 
 
 def _acls(catalog: Catalog, scopes: Sequence[Scope]) -> List[dict]:
