@@ -99,6 +99,7 @@ class Undo:
         if run.data["dest"]["org_id"] != dest.org_id:
             raise UsageError(f"{run.path}: was made for the destination {run.data['dest']['org_name']}; use the key of that one")
         self.dest, self.run, self.settings = dest, run, settings
+        self.first = "undone" not in run.data  # else some of what the run made is gone already
         end_killed_session(run, dest.server_seconds() - time.time())
         self.written_until = max((one.get("wrote_until", 0.0) for one in run.data["sessions"]), default=0.0) + CLOCK_SLACK_S
         self.left: List[str] = []
@@ -405,6 +406,9 @@ def _undo_rows(plan: Undo, stream: StreamState) -> int:
         plan.left.append(f"{where}: {error}")
     if count:
         print(f"delete: {count:,} {where}")
+    hidden = stream.counts[CREATED] - count - changed if plan.first else 0
+    if hidden > 0:
+        plan.left.append(f"{hidden:,} {where}: not shown, maybe not yet; run the same command again")
     if stream.counts[UPDATED]:  # what was there before and what came again in a resumed run are not told apart
         plan.left.append(f"up to {stream.counts[UPDATED]:,} {where}: were there and got comments or attachments")
     if changed:

@@ -114,6 +114,21 @@ def test_undo_of_an_empty_destination_leaves_it_empty(pair: Pair, tmp_path: Path
     assert (done.code, everything(pair.dest)) == (0, before), done.out + done.err
 
 
+def test_rows_that_the_destination_does_not_show_yet_are_told(pair: Pair, tmp_path: Path) -> None:
+    inhabit(pair)
+    before, root = everything(pair.dest), tmp_path / "runs"
+    run(pair.sandbox, root, "--resources", "datasets")
+    questions = found(pair.dest, "dataset", "questions")["id"].encode()
+    nothing = Answer(200, b'{"data":[],"cursor":null}')
+    pair.sandbox.refuse = lambda method, path, raw: nothing if path == "/btql" and questions in raw and b"select: *" in raw else None
+    listed, done = undo(pair, root), undo(pair, root, "--yes")
+    told = "left: 42 rows of datasets 'questions' of 'Alpha/α': not shown, maybe not yet; run the same command again"
+    assert (told in listed.out, told in done.out, done.code) == (True, True, 1), done.out
+    pair.sandbox.refuse = None
+    again = undo(pair, root, "--yes")
+    assert (again.code, plain(everything(pair.dest))) == (0, plain(before)), again.out
+
+
 # Killed and resumed ----------------------------------------------------------------------------------
 
 
