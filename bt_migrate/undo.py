@@ -32,6 +32,7 @@ from bt_migrate.resources import (
     ROW_KINDS,
     VIEWS,
     Resource,
+    is_servers_own,
     settings_cannot_move,
 )
 from bt_migrate.runs import RunDirectory, end_killed_session
@@ -247,7 +248,8 @@ class Undo:
         for resource in OBJECT_RESOURCES if projects else ():
             if resource.scope == "project":
                 try:
-                    found |= {one.get("project_id") for one in self._of_kind(resource) if one["id"] not in going}
+                    others = [one for one in self._of_kind(resource) if one["id"] not in going]
+                    found |= {one.get("project_id") for one in others if not is_servers_own(resource.name, one)}
                 except ApiError as error:  # a kind that this server does not have
                     if error.status >= 500 or not resource.beyond:
                         raise

@@ -280,6 +280,15 @@ def test_what_cannot_be_deleted_keeps_its_project_and_is_tried_again(pair: Pair,
     assert (undo(pair, root, "--yes").code, everything(pair.dest)) == (0, before)
 
 
+def test_the_servers_own_note_of_a_query_keeps_no_project(pair: Pair, tmp_path: Path) -> None:
+    before, root = everything(pair.dest), tmp_path / "runs"
+    run(pair.sandbox, root)
+    query = {"event_type": "async_query", "object_type": "project_logs", "object_id": "o", "query": "q", "format": "jsonl", "created_by_user_id": "u"}
+    pair.dest.create("project_automation", {"project_id": found(pair.dest, "project", "beta")["id"], "name": "query", "config": query})
+    done = undo(pair, root, "--yes")
+    assert (done.code, everything(pair.dest)) == (0, before), done.out
+
+
 def test_a_project_in_which_somebody_made_something_is_left(pair: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     run(pair.sandbox, root)
