@@ -92,7 +92,7 @@ def _settle(catalog: Catalog, resource: Resource, item: Item, existing: Dict[str
             if note_former(resource, states, action):
                 states.save()
             action = update_object(catalog.dest, resource, action, waiting)
-        outcome = WOULD_UPDATE if catalog.settings.dry_run else DIFFERS if action.verb == DIFFERS else UPDATED
+        outcome = DIFFERS if action.verb == DIFFERS else WOULD_UPDATE if catalog.settings.dry_run else UPDATED
     fields = sorted({*entry.get("fields", ()), *action.fields})
     states.record(source_id, entry["name"], outcome, dest_id=existing["id"], reason=action.reason, fields=fields)
     remember_fingerprints(catalog, resource, states, action, left=outcome == DIFFERS)

@@ -231,7 +231,7 @@ def test_a_server_that_reads_only_the_first_of_several_objects_is_not_believed(d
 # Time --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("depth", ["--counts", "--full"])
+@pytest.mark.parametrize("depth", ["--counts", "--sample=50", "--full"])
 def test_a_destination_that_does_not_show_fresh_rows_yet_is_given_time(depth: str, tiny: Pair, tmp_path: Path) -> None:
     moved(tiny, tmp_path / "runs")
     beta = object_id(tiny.dest, "project", "beta").encode()
