@@ -182,7 +182,7 @@ def _form(
     """(form, attachments that cannot be read). `references`: the attachments as their organization knows them, None where they
     stand so in the row, () to leave keys as they are.
     """
-    comments = _comments(row)
+    comments = _comments(row) if row.get(COMMENTS) else {}
     if comments:
         out = {**out, COMMENTS: comments}
     text, exact, stamps = canonical_text(out)
