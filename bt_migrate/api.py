@@ -151,13 +151,13 @@ class Api:
         return replace(answer, json=rows, headers={CURSOR_HEADER: cursor})
 
     def list(self, path: str, params: Optional[Dict[str, Any]] = None, *, page_size: int) -> Iterator[dict]:
-        """All objects of a list endpoint, newest first, page by page (`starting_after` the last id).
+        """All objects of a list endpoint, newest first, page by page (`starting_after` the last id); at once for a page size of 0.
 
         A page that adds nothing ends it, so an endpoint that ignores paging ends too. A short page is the end, unless its size
         is a round number: then the server may cap pages, and it is asked once more.
         """
         seen: set = set()
-        query = {**(params or {}), "limit": page_size}
+        query = {**(params or {}), **({"limit": page_size} if page_size else {})}
         if self.org_name:
             query["org_name"] = self.org_name
         while True:
@@ -168,7 +168,7 @@ class Api:
             fresh = [one for one in page if isinstance(one, dict) and one.get("id") not in seen]
             yield from fresh
             seen.update(one.get("id") for one in fresh)
-            if not fresh or (len(page) < page_size and not looks_capped(len(page))):
+            if not fresh or not page_size or (len(page) < page_size and not looks_capped(len(page))):
                 return
             query["starting_after"] = fresh[-1].get("id")
 

@@ -18,6 +18,7 @@ from bt_migrate.copy_rows import RowStream, copy_streams
 from bt_migrate.deferred_objects import finish_deferred, note_deferred
 from bt_migrate.deferred_rows import finish_deferred_rows, note_deferred_rows
 from bt_migrate.errors import ConflictError, LockedError
+from bt_migrate.findings import finding
 from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list_dest_views, list_views
 from bt_migrate.planning import display_name
 from bt_migrate.prepare_objects import Item, items_of
@@ -96,6 +97,7 @@ def copy_organization_kind(work: Work, resource: Resource) -> None:
     if work.settings.selects(resource.name):
         items = items_of(work.run.objects(resource.name), work.catalog.source_list(resource))
         copy_objects(work.catalog, resource, items, copier=work.copier)
+        _tell_refused(work, resource)
 
 
 def copy_project_kind(
@@ -119,6 +121,16 @@ def copy_project_kind(
                 items.append(item)
         states.save()
     copy_objects(work.catalog, resource, items, copier=work.copier)
+    _tell_refused(work, resource)
+
+
+def _tell_refused(work: Work, resource: Resource) -> None:
+    """A kind that was not listed may be a plan's that has none of it, or a key's that may not see it: it is told."""
+    reason, states = work.catalog.refused.get(resource.name), work.run.objects(resource.name)
+    if reason or "" in states.findings:
+        told = [finding("not_listed", resource=resource.name, name=resource.name, detail=reason)] if reason else []
+        states.note("", told)
+        states.save()
 
 
 def copy_views(work: Work, scopes: Sequence[Scope]) -> None:
