@@ -105,6 +105,7 @@ class Api:
         self.org_id = ""
         self.writable = writable
         self.reads_groups = False  # a query over several objects gave rows of more than one
+        self.lacks_in = False  # a query with IN was refused
         self.page_rows = MAX_LIMIT  # rows that a page was answered with; fewer once the server found pages too large
         self.short_pages_end = False  # a short page proved to be the end: the server does not cap pages
         self.throttle = Throttle(queries_per_minute)

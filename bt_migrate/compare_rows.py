@@ -312,8 +312,12 @@ class _LookUp:
         (own_id,) = side.ids
         statuses = RETRY_STATUSES - SIZE_STATUSES if len(ids) > 1 else RETRY_STATUSES
         try:
-            rows = side.api.query(rows_query(self.pair.kind, own_id, ids), retry_statuses=statuses).json
+            query = rows_query(self.pair.kind, own_id, ids, one_by_one=side.api.lacks_in)
+            rows = side.api.query(query, retry_statuses=statuses).json
         except ApiError as error:
+            if error.status == 400 and not side.api.lacks_in:
+                side.api.lacks_in = True
+                return self._fetch(side, ids)
             if error.status not in SIZE_STATUSES or len(ids) == 1:
                 raise
             half = len(ids) // 2
