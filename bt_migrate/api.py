@@ -384,7 +384,7 @@ class Api:
                 request_id,
             )
             error.retry_after = retry_after_s(response)
-            error.is_json = "json" in response.headers.get("Content-Type", "")
+            error.is_page = "html" in response.headers.get("Content-Type", "") or content.lstrip()[:1] == b"<"
             raise error
         length = response.headers.get("Content-Length", "")
         if length.isdigit() and int(length) != len(content) and "Content-Encoding" not in response.headers:
@@ -412,7 +412,7 @@ class Api:
         """A key that was good a moment ago is refused, or a page stands where the API's own answer should: a loaded gateway does
         that for a minute or two (https://www.braintrust.dev/docs/kb/api-rate-limits-during-backfill-operations.md).
         """
-        return self._proven and (error.status == 401 or (error.status == 403 and not error.is_json))
+        return self._proven and (error.status == 401 or (error.status == 403 and error.is_page))
 
     def _slow_down(self, error: ApiError, times: int) -> None:
         """A 429: all threads of this organization wait."""

@@ -315,7 +315,7 @@ def _refuse_another(catalog: Catalog, resource: Resource, item: Item, action: Ac
     project = item.source.get("project_id")
     others = {natural_key(resource, one) for one in catalog.source_list(resource) if one.get("project_id") == project}
     if key in others or not catalog.claim(made["id"], item.source["id"]):
-        text = f"with {display_name(resource, made)!r}, which is another object of the source; rename one of the two there"
+        text = f"with {', '.join(map(repr, key))}, which is another object of the source; rename one of the two there"
         raise ApiError(catalog.dest.side, "POST", resource.path, 200, text)
 
 

@@ -32,7 +32,8 @@ ORDER = {name: position for position, name in enumerate(("projects", *SELECTABLE
 
 def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
     """The whole report as a dict; `status` is completed, incomplete, interrupted or failed."""
-    objects = sorted((one for one in run.all_objects() if one.listed or one.findings), key=lambda one: (ORDER.get(one.resource, 99), one.project))
+    states = [one for one in run.all_objects() if one.listed or one.findings]
+    objects = sorted(states, key=lambda one: (ORDER.get(one.resource, 99), one.project))
     streams = run.all_streams()
     findings = [record for one in objects for records in one.findings.values() for record in records]
     findings += [record for one in streams for record in _findings_of_stream(one)]
