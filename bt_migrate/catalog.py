@@ -364,7 +364,14 @@ def connect(api: Api, wanted: str, setting: str) -> None:
 
 def _from_projects(api: Api, setting: str) -> List[dict]:
     """For servers without /v1/organization: any project tells its organization."""
-    answer = api.get("/v1/project", {"limit": 1})
+    try:
+        answer = api.get("/v1/project", {"limit": 1})
+    except ApiError as error:
+        if error.status not in NOT_THERE:
+            raise
+        raise UsageError(
+            f"{api.side}: {api.url} has no /v1/project ({error.status}); {setting}_URL is the API's URL alone, such as https://api.braintrust.dev"
+        ) from None
     projects = answer.get("objects") if isinstance(answer, dict) else None
     if not projects:
         raise UsageError(

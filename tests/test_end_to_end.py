@@ -423,6 +423,7 @@ WRONG: List[Tuple[str, int, List[str], Dict[str, str]]] = [
     ("unknown organization", 2, [], {"BT_SOURCE_ORG": "initech"}),
     ("no file", 2, ["--env-file", "nowhere.env"], {}),
     ("not an API", 3, [], {"BT_DEST_URL": "FILES"}),
+    ("a path behind the URL", 2, [], {"BT_DEST_URL": "API/v1"}),
 ]
 
 
@@ -436,7 +437,8 @@ def untouched() -> Iterator[Pair]:
 def test_what_is_wrong_is_said_in_one_line_before_anything_is_written(
     code: int, args: List[str], settings: Dict[str, str], untouched: Pair, tmp_path: Path
 ) -> None:
-    settings = {name: untouched.sandbox.files_url if value == "FILES" else value for name, value in settings.items()}
+    urls = {"FILES": untouched.sandbox.files_url, "API/v1": untouched.sandbox.url + "/v1"}
+    settings = {name: urls.get(value, value) for name, value in settings.items()}
     whole = run(untouched.sandbox, tmp_path / "runs", *args, **{"LOG_LEVEL": "ERROR", **settings})
     written = untouched.sandbox.writes("globex") + untouched.sandbox.writes("acme")
     lines = [line for line in whole.err.splitlines() if line]
