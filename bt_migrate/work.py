@@ -116,7 +116,8 @@ def copy_project_kind(
         for item in items_of(states, whole, scope.dest_id or ""):
             reason = NO_PROJECT if scope.dest_id is None else LATER if later and later(item.source) else ""
             if reason:
-                states.record(item.source["id"], display_name(resource, item.source), SKIPPED, reason=reason)
+                if not states.completed(item.source["id"]):  # the phase that moves it may have been run before this one
+                    states.record(item.source["id"], display_name(resource, item.source), SKIPPED, reason=reason)
             else:
                 items.append(item)
         states.save()

@@ -108,6 +108,12 @@ def test_phases_one_by_one_give_what_the_whole_gives(pair_of: Any, tmp_path: Pat
         assert (run(pair.sandbox, tmp_path / "fresh").code, pair.sandbox.writes("globex")) == (0, [])
 
 
+def test_phases_in_the_reverse_order_and_then_the_whole_give_what_the_whole_gives(tiny: Pair, tmp_path: Path) -> None:
+    codes = {name: run(tiny.sandbox, tmp_path / "runs", program=name).code for name in reversed(PHASES)}
+    end = run(tiny.sandbox, tmp_path / "runs")
+    assert (codes, end.code, differences(tiny)) == (dict.fromkeys(PHASES, 0), 0, []), end.last_words
+
+
 @pytest.mark.long
 def test_phases_on_different_state_roots_leave_references_to_later_phases_out_and_it_is_told(tmp_path: Path) -> None:
     """References to what comes later wait in the state folder; without a common one they have nowhere to wait, and the README says so."""
