@@ -7,6 +7,7 @@ order of their references; a reference whose target does not exist yet is left o
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -351,7 +352,8 @@ def _create(
         findings += _copy_attachments(resource, item, action.body, copier)
     if resource is PROJECT_SETTINGS:
         return _write_settings(catalog, resource, item, action)
-    begun_s = catalog.dest.server_seconds() - CLOCK_SLACK_S
+    # the earlier of the server's clock and ours: the Date of an answer may be a gateway's, and what is made now must not look old
+    begun_s = min(catalog.dest.server_seconds(), time.time()) - CLOCK_SLACK_S
     answer = catalog.dest.post(resource.path, action.body)
     made = answer.json
     if not isinstance(made, dict) or not made.get("id"):
@@ -376,7 +378,7 @@ def _refuse_another(catalog: Catalog, resource: Resource, item: Item, action: Ac
     project = item.source.get("project_id")
     others = {natural_key(resource, one) for one in catalog.source_list(resource) if one.get("project_id") == project}
     if key in others or not catalog.claim(made["id"], item.source["id"]):
-        text = f"with {display_name(resource, made)!r}, which is another object of the source; rename one of the two there"
+        text = f"with {', '.join(map(repr, key))}, which is another object of the source; rename one of the two there"
         raise ApiError(catalog.dest.side, "POST", resource.path, 200, text)
 
 

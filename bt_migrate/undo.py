@@ -149,7 +149,7 @@ class Undo:
 
     def _of_kind(self, resource: Resource) -> List[dict]:
         if resource.path not in self._lists:
-            found = self.dest.list(resource.path, page_size=self.settings.batch_size)
+            found = self.dest.list(resource.path, page_size=self.settings.batch_size if resource.paged else 0)
             self._lists[resource.path] = [one for one in found if not one.get("deleted_at")]
         return self._lists[resource.path]
 

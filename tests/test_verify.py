@@ -391,6 +391,16 @@ def test_rows_that_take_too_long_together_are_looked_up_in_parts(tiny: Pair, tmp
     assert (code, {one[3] for one in told(result)}) == (1, {f"{number:04}" for number in range(20)})
 
 
+def test_rows_are_looked_up_where_a_query_knows_no_in(tiny: Pair, tmp_path: Path) -> None:
+    moved(tiny, tmp_path / "runs")
+    beta = object_id(tiny.dest, "project", "beta")
+    tiny.dest.insert("project_logs", beta, [{"id": "0003", "_object_delete": True}])
+    unknown = Answer(400, b"unexpected '['", "text/plain")
+    tiny.sandbox.refuse = lambda method, path, raw: unknown if path == "/btql" and b" in [" in raw else None
+    code, result = verified(tiny, tmp_path / "runs", "--full")
+    assert (code, {(one[0], one[3]) for one in told(result)}) == (1, {("missing", "0003")})
+
+
 def test_dates_at_the_ends_of_the_calendar_are_compared_too(tiny: Pair, tmp_path: Path) -> None:
     beta = object_id(tiny.source, "project", "beta")
     dates = {"first": "0001-01-01T00:00:00.000Z", "last": "9999-12-31T23:59:59.000Z"}
