@@ -127,7 +127,7 @@ def _copy_group(copying: Copying, streams: Sequence[RowStream]) -> None:
     copying.check()
     started = time.monotonic()
     began_s = copying.reading.began([stream.source_id for stream in streams])
-    members = [Member(copying.catalog, stream, began_s, copying.round) for stream in streams]
+    members = [Member(copying.catalog, stream, copying.round, began_s=began_s) for stream in streams]
     try:
         todo = [member for member in members if not member.state.done]
         whole = [member for member in todo if len(member.state.slices) == 1]
@@ -141,11 +141,7 @@ def _copy_group(copying: Copying, streams: Sequence[RowStream]) -> None:
         copying.halt.set()
         raise
     finally:
-        for member in members:
-            member.finish((time.monotonic() - started) / len(members))
-        save_members(members)
-        for member in members:
-            member.close()
+        Member.close_all(members, time.monotonic() - started)
     for member in todo:
         if member.touched:
             _tell(member)

@@ -54,7 +54,16 @@ from bt_migrate.report import (
 )
 from bt_migrate.rounds import begin_round, end_round, mark_seconds
 from bt_migrate.row_plan import estimate
-from bt_migrate.runs import RunDirectory, create_run, end_killed_session, find_run, left_behind, state_root, window_of
+from bt_migrate.runs import (
+    RunDirectory,
+    copy_to_plan,
+    create_run,
+    end_killed_session,
+    find_run,
+    left_behind,
+    state_root,
+    window_of,
+)
 from bt_migrate.settings import Settings, load_settings
 from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now, write_json
 from bt_migrate.windows import iso
@@ -191,6 +200,7 @@ def identity_of(settings: Settings, source: Api, dest: Api) -> Dict[str, Any]:
 def _run_all(command: str, settings: Settings, source: Api, dest: Api, steps: Sequence[Step], ending: Ending) -> int:
     """What an earlier start left of its window first, then what is asked for now. The worse exit code counts."""
     kinds = _windowed_kinds(settings, steps)
+    codes: List[int] = []
 
     def left_or_new() -> Found:
         left = left_behind(settings, identity_of(settings, source, dest), command)
@@ -201,10 +211,12 @@ def _run_all(command: str, settings: Settings, source: Api, dest: Api, steps: Se
         return left, its, its.created_before is None or its.created_before != settings.created_before
 
     def new() -> Found:
+        if settings.since_last:
+            run, its = find_run(settings, identity_of(settings, source, dest), command)
+            return run, its, not codes and _is_left(run, its, steps)
         wanted = _without_gaps(settings, identity_of(settings, source, dest), kinds) if settings.fill_gaps else settings
         return (*find_run(wanted, identity_of(wanted, source, dest), command), False)
 
-    codes: List[int] = []
     find, follows = left_or_new, True
     while follows and not ending.event.is_set():
         with _held(find, settings.wait_lock, ending.event) as (run, its, follows):
@@ -285,7 +297,8 @@ def _in_run(
     """Do the steps that this run has not done; write the report whatever happens."""
     started = time.monotonic()
     end_killed_session(run, dest.server_seconds() - time.time())
-    if settings.since_last and not settings.dry_run:
+    run.moves = command != VERIFY
+    if settings.since_last:
         _begin_round(settings, source, run, steps)
     session: Dict[str, Any] = {"started": now(), "command": command}
     run.data["sessions"].append(session)
@@ -332,6 +345,12 @@ def _in_run(
     return code
 
 
+def _is_left(run: RunDirectory, settings: Settings, steps: Sequence[Step]) -> bool:
+    """Whether an earlier start left a copy or a round unfinished: what was written since its mark needs a round of its own."""
+    open_steps = [name for name, _ in steps if not run.phase_done(name)]
+    return bool(run.data["sessions"] and open_steps and not settings.dry_run)
+
+
 def _begin_round(settings: Settings, source: Api, run: RunDirectory, steps: Sequence[Step]) -> None:
     """A program that judges or only looks goes on in the run as it is."""
     names = [name for name, _ in steps]
@@ -347,7 +366,9 @@ def _plan_first(
 ) -> None:
     """A dry run of its own beside the run, before its first write. Raises LossError where the plan forbids to go on."""
     dry = replace(settings, dry_run=True)
-    with create_run(run.path.parent, identity_of(dry, source, dest), command) as planned:
+    identity = identity_of(dry, source, dest)
+    goes_on = settings.since_last and run.data["sessions"]
+    with copy_to_plan(run, identity, command) if goes_on else create_run(run.path.parent, identity, command) as planned:
         _in_run(command, dry, source, dest, planned, steps, ending)
     source.check()  # a plan that was stopped allows nothing
 

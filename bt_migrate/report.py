@@ -98,6 +98,7 @@ def _row_counts(one: StreamState) -> Dict[str, Any]:
         "bytes": one.counts["bytes"],
         "seconds": round(one.seconds, 3),
         "rows_per_second": rate,
+        **({"deleted": one.deleted} if one.deleted else {}),
     }
     return {**facts, "outcomes": outcomes, **more, "complete": one.done, "error": one.error}
 
@@ -149,6 +150,8 @@ def next_commands(run: RunDirectory, status: str) -> List[str]:
         return [f"{again}  # goes on where it stopped"]
     if status == "incomplete":
         return [f"bin/{command}  # once the causes are mended: what is there is found, what failed is tried again"]
+    if command == "validate":
+        return ["bin/migrate-all --dry-run  # shows the plan, writes nothing there"]
     return ["bin/verify  # compares both organizations"]
 
 

@@ -36,11 +36,13 @@ class RowStream:
 class Member:
     """One object while its rows are copied: its checkpoint, its seen rows, its notes.
 
-    `began_s`: when its reading began, by the source's clock. `error` is what the API said of it, if it is lost. In a round nothing
+    `began_s`: when its reading began, by the source's clock, if not now. `error` is what the API said of it, if it is lost. In a round nothing
     of it is written unless it is `touched`: rows of it came.
     """
 
-    def __init__(self, catalog: Catalog, stream: RowStream, began_s: float, round_: Optional[Round] = None) -> None:
+    def __init__(
+        self, catalog: Catalog, stream: RowStream, round_: Optional[Round] = None, *, began_s: Optional[float] = None
+    ) -> None:
         self.stream, self.run, self.round = stream, catalog.run, round_
         path = catalog.run.stream_path(stream.kind.folder, stream.project, stream.source_id)
         file = path.with_name(path.name + "_state.json")
@@ -52,7 +54,7 @@ class Member:
             self.state = StreamState(file, {**header, "source_id": stream.source_id})
         self.state.header["dest_id"] = stream.dest_id
         if not file.exists():
-            self.state.began = mark_now(began_s)
+            self.state.began = mark_now(began_s or catalog.source.server_seconds())
         if round_:
             self.state.begin_round(round_.number, round_.above)
         self.touched = self.above is None
@@ -81,7 +83,7 @@ class Member:
             self._resuming = self.seen.holds_rows()
         return self._resuming
 
-    def finish(self, seconds: float) -> None:
+    def _finish(self, seconds: float) -> None:
         """What the checkpoint says at the end."""
         self.touched = self.touched or self.error is not None
         state = self.state
@@ -92,12 +94,21 @@ class Member:
             if self.touched:
                 state.waiting = len(self.seen.deferred())
 
-    def close(self) -> None:
+    def _close(self) -> None:
         if self.touched and self.state.done:
             self.seen.forget_before()
         self.run.meter.end(self.stream.source_id)
         if self._seen is not None:
             self._seen.close()
+
+    @staticmethod
+    def close_all(members: Sequence[Member], seconds: float) -> None:
+        """Write down how what was read together ended, after so many seconds."""
+        for member in members:
+            member._finish(seconds / len(members))
+        save_members(members)
+        for member in members:
+            member._close()
 
 
 def save_members(members: Iterable[Member]) -> None:

@@ -137,8 +137,9 @@ class ObjectStates:
         self.path = path
         self.kept = kept
         self.lock = threading.RLock()
-        self.written: Optional[int] = None  # the hash of what its file holds
         data = read_json(path) if path.exists() else {}
+        # the hash of what its file holds, whatever the number of the round
+        self.written = hash(json_lines({name: value for name, value in data.items() if name != "round"}))
         self.resource: str = resource
         self.project: str = project
         self.outcomes: Dict[str, Dict[str, Any]] = data.get("outcomes", {})
@@ -221,12 +222,12 @@ class ObjectStates:
         save_objects([self])
 
     def content(self) -> Dict[str, Any]:
+        """All but the number of the round."""
         return {
             "format": FORMAT,
             "resource": self.resource,
             "project": self.project,
             "listed": self.listed,
-            "round": self.round,
             "completed_ids": [one for one, entry in self.outcomes.items() if entry["outcome"] != FAILED],
             "failed_ids": [one for one, entry in self.outcomes.items() if entry["outcome"] == FAILED],
             "id_mapping": self.id_mapping(),
@@ -241,17 +242,18 @@ class ObjectStates:
 
 
 def save_objects(some: Iterable[ObjectStates]) -> None:
-    """Write the states of objects that are made together, as far as they are not written like that already."""
+    """Write the states of objects that are made together; not those whose files say all but another number of the round already."""
     with contextlib.ExitStack() as held:
-        texts = {}
+        changed = []
         for states in some:
             held.enter_context(states.lock)
-            text = json_lines(states.content())
-            if states.kept and hash(text) != states.written:
-                texts[states] = text
-        write_files([(states.path, text) for states, text in texts.items()])
-        for states, text in texts.items():
-            states.written = hash(text)
+            content = states.content()
+            written = hash(json_lines(content))
+            if states.kept and written != states.written:
+                changed.append((states, written, json_lines({**content, "round": states.round})))
+        write_files([(states.path, text) for states, _, text in changed])
+        for states, written, _ in changed:
+            states.written = written
 
 
 # -- rows
@@ -287,6 +289,8 @@ class StreamState:
         self.round: int = data.get("round", 0)  # of the sync that last had rows of it; 0: the copy of everything
         self.delivered_until: int = data.get("delivered_until", 0)  # unix seconds of the destination: rows of that copy are older
         # rows that were there before the run and were written to all the same; earlier versions kept one count
+        self.deleted: int = data.get("deleted", 0)  # rows that were gone from the source, in this round
+        self.others: int = data.get("others", 0)  # rows of the destination that the source does not have and that are not ours to delete
         self.overwritten: int = data.get("overwritten", self.counts[UPDATED])
 
     @property
@@ -302,7 +306,7 @@ class StreamState:
             if self.copied:
                 self.slices, self.done = [{"after": None, "end": None, "done": False, "above": above}], False
             self.round, self.counts, self.findings = number, dict.fromkeys(self.COUNTS, 0), []
-            self.error, self.seconds = "", 0.0
+            self.error, self.seconds, self.deleted = "", 0.0, 0
 
     def catch_up(self, above: int) -> None:
         """After the copy of everything: what was written behind its back."""
@@ -311,7 +315,7 @@ class StreamState:
     def content(self) -> Dict[str, Any]:
         names = (
             "header", "slices", "counts", "findings", "done", "compared", "before_key", "error", "seconds", "waiting",
-            "began", "round", "delivered_until", "overwritten",
+            "began", "round", "delivered_until", "overwritten", "deleted", "others",
         )  # fmt: skip
         value = {"format": FORMAT, **{name: getattr(self, name) for name in names}}
         return {**value, "pagination_key": self.slices[0]["after"]}
