@@ -6,7 +6,7 @@ Of a copy the destination's rows were read before; in a round of a sync only tho
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from bt_migrate.batches import EncodedRow
 from bt_migrate.btql import MAX_LIMIT

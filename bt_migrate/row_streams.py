@@ -36,8 +36,8 @@ class RowStream:
 class Member:
     """One object while its rows are copied: its checkpoint, its seen rows, its notes.
 
-    `began_s`: when its reading began, by the source's clock, if not now. `error` is what the API said of it, if it is lost. In a round nothing
-    of it is written unless it is `touched`: rows of it came.
+    `began_s`: when its reading began, by the source's clock, if not now. `error` is what the API said of it, if it is lost. In a
+    round nothing of it is written unless it is `touched`: rows of it came.
     """
 
     def __init__(
