@@ -45,6 +45,19 @@ Accepted = Dict[str, Tuple[list, list]]  # by source object: (SeenRows.record's 
 
 
 @dataclass(frozen=True)
+class Part:
+    """What a shard takes of an object: the rows with keys above `after` and up to `end`. `new`: the destination's object was empty;
+    else its rows with keys up to `before` were there. `whole`: no other shard takes rows of it.
+    """
+
+    after: Optional[str]
+    end: str
+    whole: bool
+    new: bool
+    before: str
+
+
+@dataclass(frozen=True)
 class RowStream:
     """The rows of one object. `fresh`: this run made the destination object, so nothing was there before."""
 
@@ -54,6 +67,7 @@ class RowStream:
     dest_id: str
     name: str
     fresh: bool
+    part: Optional[Part] = None  # of a shard
 
 
 class Member:
@@ -68,6 +82,9 @@ class Member:
         header = {"kind": stream.kind.name, "project": stream.project, "name": stream.name}
         header.update(source_id=stream.source_id, dest_id=stream.dest_id)
         self.state = StreamState(path.with_name(path.name + "_state.json"), header)
+        if stream.part and not self.state.path.exists():
+            self.state.slices = [{"after": stream.part.after, "end": stream.part.end, "done": False}]
+            self.state.compared = stream.part.new
         self.seen = SeenRows(self.state.sibling("_seen.sqlite3"))
         self.resuming = self.seen.holds_rows()
         self.error: Optional[ApiError] = None
@@ -152,12 +169,13 @@ def copy_streams(catalog: Catalog, streams: Sequence[RowStream], copier: Attachm
 
 def groups(streams: Sequence[RowStream], readers: int = 1) -> Iterator[List[RowStream]]:
     """Streams that are read together: objects of one kind and project, up to 25 of them. Few objects are read alone, so that
-    each can be read in slices.
+    each can be read in slices; a slice of a shard is.
     """
     alone = readers > 1 and len(streams) < readers
-    by_place: Dict[Tuple[str, str], List[RowStream]] = {}
+    by_place: Dict[Tuple[str, str, str], List[RowStream]] = {}
     for stream in streams:
-        by_place.setdefault((stream.kind.name, stream.project), []).append(stream)
+        alone_id = stream.source_id if stream.part and not stream.part.whole else ""
+        by_place.setdefault((stream.kind.name, stream.project, alone_id), []).append(stream)
     for together in by_place.values():
         size = 1 if alone else OBJECTS_PER_GROUP
         yield from (together[start : start + size] for start in range(0, len(together), size))
@@ -217,7 +235,7 @@ def _doubt_group(copying: Copying, members: Sequence[Member]) -> None:
         stream = member.stream
         first = page_query(stream.kind.name, [stream.source_id], bounds_of(copying.catalog, stream.kind), 1)
         if source.query(first).json:
-            member.state.slices = [{"after": None, "end": None, "done": False}]
+            member.state.slices = [{"after": None, "end": member.state.slices[0]["end"], "done": False}]
             _Stream(copying, [member], 0).run()
 
 
@@ -271,10 +289,12 @@ def _read_destination(copying: Copying, member: Member) -> None:
     """Remember what the destination object holds already (digests only): such rows are found or differ, and are not written."""
     catalog, stream = copying.catalog, member.stream
     limit = catalog.settings.rows(stream.kind.name).fetch_limit
-    for page in pages(catalog.dest, stream.kind.name, [stream.dest_id], bounds_of(catalog, stream.kind), limit=limit):
+    bounds = replace(bounds_of(catalog, stream.kind), end_key=stream.part.before if stream.part else None)
+    for page in pages(catalog.dest, stream.kind.name, [stream.dest_id], bounds, limit=limit):
         copying.check()
         member.seen.record_before((stream.source_id, row["id"], _remembered(stream.kind, row)) for row in page.rows)
-        member.state.before_key = page.end_key
+        if not member.state.counts["fetched"]:  # else rows of this run lie among them: the shards of it were joined
+            member.state.before_key = page.end_key
     member.state.compared = True
     member.state.save()
 

@@ -54,6 +54,7 @@ from bt_migrate.report import (
 from bt_migrate.row_plan import estimate
 from bt_migrate.runs import RunDirectory, create_run, end_killed_session, find_run, left_behind, state_root, window_of
 from bt_migrate.settings import Settings, load_settings
+from bt_migrate.shards import refuse_other_organizations
 from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now, write_json
 from bt_migrate.windows import iso
 from bt_migrate.work import Work, finish_waiting, incomplete_streams, refuse_conflicts, tell_waiting
@@ -66,6 +67,7 @@ Step = Tuple[str, Callable[[Work], None]]  # the phase's name and what it does
 Found = Tuple[RunDirectory, Settings, bool]  # a run to work in, with its own window, and whether another one follows
 
 ROWS_OF_PHASE = {"migrate-datasets": "datasets", "migrate-experiments": "experiments", "migrate-logs": "logs"}
+AFTER_OBJECTS = "migrate-logs"  # the first phase that has nothing to do without rows, or has to wait for them
 KINDS_WITH_WINDOW = ("experiments", "logs")
 LOCK_POLL_S = 0.5
 
@@ -86,9 +88,19 @@ def run_program(
 
     def act(settings: Settings, ending: Ending) -> int:
         source, dest = connected(settings, ending.event, writes=command != VERIFY)
-        return _run_all(command, settings, source, dest, steps, ending)
+        if settings.shard:
+            refuse_other_organizations(settings.shard, {"source": source.org_id, "dest": dest.org_id})
+        return _run_all(command, settings, source, dest, _steps_of_part(settings, steps), ending)
 
     return in_program(argv, command, description, act, environ)
+
+
+def _steps_of_part(settings: Settings, steps: Sequence[Step]) -> Sequence[Step]:
+    """Of a shard those that copy rows; of the objects alone those before the first that comes after rows."""
+    names = [name for name, _ in steps]
+    if settings.shard:
+        return [step for step in steps if step[0] in ROWS_OF_PHASE]
+    return steps[: names.index(AFTER_OBJECTS)] if settings.no_rows and AFTER_OBJECTS in names else steps
 
 
 def in_program(
@@ -177,7 +189,9 @@ def identity_of(settings: Settings, source: Api, dest: Api) -> Dict[str, Any]:
             "created_after": settings.created_after,
             "created_before": settings.created_before,
             **({"rename_projects": dict(settings.rename_projects)} if settings.rename_projects else {}),
+            **({"part": settings.part} if settings.part else {}),
         },
+        **({"shard": settings.shard} if settings.shard else {}),
         "relative_window": settings.relative_window,
         "dry_run": settings.dry_run,
     }
@@ -282,7 +296,7 @@ def _in_run(
     end_killed_session(run, dest.server_seconds() - time.time())
     session: Dict[str, Any] = {"started": now(), "command": command}
     run.data["sessions"].append(session)
-    run.data.setdefault("source_time", int(source.server_seconds()))
+    run.data.setdefault("source_time", settings.shard["mark"]["source"] if settings.shard else int(source.server_seconds()))
     run.save()
     word = "resuming" if len(run.data["sessions"]) > 1 else "starting"
     sides = f"{source.display_name} -> {dest.display_name}"
@@ -293,7 +307,7 @@ def _in_run(
         with Operator(run, (source, dest), ending, command):
             copied = CopiedAttachments(run.path / "attachments.sqlite3")
             copier = AttachmentCopier(source, dest, copied, settings.attachment_max_bytes)
-            work = Work(settings, Catalog(source, dest, run, settings), run, copier, ending.event)
+            work = Work(settings, Catalog(source, dest, run, settings), run, copier, ending.event, objects_only=settings.no_rows)
             _do_steps(work, steps, whole=run.data["selection"] == identity_of(settings, source, dest)["selection"])
             if settings.dry_run:
                 run.data["estimate"] = estimate(work.catalog, run.data.get("row_plans", {}))
@@ -405,11 +419,11 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
         if name != VERIFY:
             finish_waiting(work)
         if whole and not judges and not incomplete_streams(work.run):
-            if kind in KINDS_WITH_WINDOW and work.settings.selects(kind) and not work.settings.dry_run:
+            if kind in KINDS_WITH_WINDOW and work.settings.selects(kind) and not work.settings.dry_run and not work.settings.part:
                 record_window(work.run.path.parent, work.run.data, work.run.path.name, kind)
             work.run.mark_phase_done(name)
     if [name for name, _ in steps] != [VERIFY]:
-        tell_waiting(work, final=len(steps) > 1)
+        tell_waiting(work, final=len(steps) > 1 and not work.settings.part)
     if len(steps) > 1 and all(work.run.phase_done(name) for name, _ in steps):
         work.run.data["finished"] = True
     if work.settings.relative_window and not work.settings.dry_run:  # of a sync; a copy of everything is verified

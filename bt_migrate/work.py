@@ -14,10 +14,11 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import REFERABLE, Catalog
 from bt_migrate.copy_objects import copy_objects
-from bt_migrate.copy_rows import RowStream, copy_streams
+from bt_migrate.copy_rows import Part, RowStream, copy_streams
 from bt_migrate.deferred_objects import finish_deferred, note_deferred
 from bt_migrate.deferred_rows import finish_deferred_rows, note_deferred_rows
-from bt_migrate.errors import ConflictError, LockedError
+from bt_migrate.errors import ConflictError, LockedError, UsageError
+from bt_migrate.keys import after_second
 from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list_dest_views, list_views
 from bt_migrate.planning import display_name
 from bt_migrate.prepare_objects import Item, items_of
@@ -25,6 +26,7 @@ from bt_migrate.resources import ACLS, BY_NAME, PROJECT_SETTINGS, PROJECTS, ROW_
 from bt_migrate.row_plan import plan_rows
 from bt_migrate.runs import RunDirectory, readable_runs_in
 from bt_migrate.settings import FAIL, Settings
+from bt_migrate.shards import shard_name, unit_name
 from bt_migrate.state import CREATED, DIFFERS, LATER, SKIPPED
 
 log = logging.getLogger("bt_migrate.work")
@@ -84,8 +86,10 @@ def refuse_conflicts(work: Work, phases: Sequence[Callable[[Work], None]]) -> No
 
 
 def project_scopes(work: Work) -> List[Scope]:
-    """The selected projects, found or made in the destination."""
+    """The selected projects, found or made in the destination. Those of a shard are there, with their objects."""
     work.catalog.prefetch(REFERABLE, [PROJECTS])
+    if work.settings.shard:
+        return []
     projects = work.catalog.projects()
     copy_objects(work.catalog, PROJECTS, items_of(work.run.objects(PROJECTS.name), projects))
     return [Scope(project, work.catalog.resolve(("projects",), project["id"])) for project in projects]
@@ -152,7 +156,10 @@ def copy_rows(work: Work, kind_name: str, scopes: Sequence[Scope]) -> None:
     if work.settings.dry_run:
         row_plans(work, [kind_name])
         return
-    streams = [stream for scope in scopes if scope.dest_id for stream in _streams(work, kind_name, scope)]
+    if work.settings.shard:
+        streams = _streams_of_shard(work, kind_name)
+    else:
+        streams = [stream for scope in scopes if scope.dest_id for stream in _streams(work, kind_name, scope)]
     copy_streams(work.catalog, streams, work.copier)
 
 
@@ -166,6 +173,31 @@ def _streams(work: Work, kind_name: str, scope: Scope) -> Iterator[RowStream]:
     for source_id, entry in states.outcomes.items():
         if entry.get("dest_id"):
             yield RowStream(kind, scope.name, source_id, entry["dest_id"], entry["name"], entry["outcome"] == CREATED)
+
+
+def _streams_of_shard(work: Work, kind_name: str) -> List[RowStream]:
+    """What a shard takes of each object. Raises UsageError, before anything is written, where one is not in the destination yet."""
+    shard, holder = work.settings.shard, BY_NAME.get(kind_name, PROJECTS)
+    mark, before = after_second(shard["mark"]["source"]), after_second(shard["mark"]["dest"])
+    streams, missing, gone = [], [], []
+    for unit in (unit for unit in shard["units"] if unit["kind"] == kind_name):
+        after, end = unit.get("after"), unit.get("end")
+        dest_id = work.catalog.resolve((holder.name,), unit["id"])
+        if dest_id:
+            part = Part(after, end or mark, not after and not end, unit["new"], before)
+            streams.append(RowStream(ROW_KINDS[kind_name], unit["project"], unit["id"], dest_id, unit["name"], False, part))
+        elif work.catalog.source_object(holder, unit["id"]):
+            missing.append(unit_name(unit))
+        else:
+            gone.append(unit["id"])
+            log.warning("%s was deleted in the source since the shards were planned", unit_name(unit), extra={"event": "gone"})
+    if missing:
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        raise UsageError(f"{missing[0]}{more}: not in the destination; move the objects first, with bin/migrate-all --no-rows")
+    work.run.data.setdefault("gone", {})[kind_name] = gone
+    if not streams:
+        log.info("%s has no rows of %s", shard_name(shard), kind_name, extra={"event": "nothing_to_do"})
+    return streams
 
 
 def row_plans(work: Work, kinds: Sequence[str]) -> Dict[str, Dict[str, Any]]:
