@@ -51,6 +51,7 @@ def merge_runs(paths: Sequence[Path], root: Path, *, unfinished: bool) -> Path:
         shards = [run for run in runs if "shard" in run.data]
         _refuse_strangers(runs)
         _refuse_other_shards(shards)
+        identity = _identity(runs, shards)
         missing = [*_missing_shards(shards), *(name for run in runs for name in _open_ends(run))]
         if missing and not unfinished:
             more = f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
@@ -59,7 +60,7 @@ def merge_runs(paths: Sequence[Path], root: Path, *, unfinished: bool) -> Path:
         building = root / f"merging_{os.getpid()}"
         try:
             shutil.rmtree(building, ignore_errors=True)
-            new = create_run(building, _identity(runs, shards), COMMAND)
+            new = create_run(building, identity, COMMAND)
             for run in runs:
                 _join_objects(new, run)
             for parts in streams.values():

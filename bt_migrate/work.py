@@ -151,15 +151,15 @@ def copy_acls(work: Work, scopes: Sequence[Scope]) -> None:
 
 def copy_rows(work: Work, kind_name: str, scopes: Sequence[Scope]) -> None:
     """The rows of all objects of a kind that have a counterpart. A dry run counts them instead."""
+    if work.settings.shard:
+        copy_streams(work.catalog, _streams_of_shard(work, kind_name), work.copier)
+        return
     if not work.settings.selects(kind_name) or work.objects_only:
         return
     if work.settings.dry_run:
         row_plans(work, [kind_name])
         return
-    if work.settings.shard:
-        streams = _streams_of_shard(work, kind_name)
-    else:
-        streams = [stream for scope in scopes if scope.dest_id for stream in _streams(work, kind_name, scope)]
+    streams = [stream for scope in scopes if scope.dest_id for stream in _streams(work, kind_name, scope)]
     copy_streams(work.catalog, streams, work.copier)
 
 

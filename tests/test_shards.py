@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import random
-import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,15 +16,17 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Set, Tuple
 
 import pytest
+import row_runs
 from compare_orgs import differences
 from orgs import DEST_KEY, SOURCE_KEY, Ended, Json, Pair, ended, environment, everything, run, runs, started, tiny_pair
 from test_undo import inhabit, plain, undo
 
 from bt_migrate.keys import after_second, key_number
 from bt_migrate.lag import mark_seconds
+from bt_migrate.phases import merge_runs
 from bt_migrate.sandbox import inserts
 from bt_migrate.shards import Keys, cut_at, shared_out
 
@@ -128,36 +131,62 @@ def fill_big(org: Any, sandbox: Any) -> str:
 
 
 @pytest.fixture
-def pair() -> Iterator[Pair]:
+def small() -> Iterator[Pair]:
+    """Without a large log."""
     with tiny_pair() as made:
-        fill_big(made.source, made.sandbox)
         yield made
 
 
-def plan(pair: Pair, root: Path, shards: int, *args: str, objects: str = "objects") -> List[Json]:
+@pytest.fixture
+def pair(small: Pair) -> Pair:
+    fill_big(small.source, small.sandbox)
+    return small
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuple[Pair, Path]]:
+    """Objects and two of three shards have been moved; for tests that change nothing of it."""
+    root = tmp_path_factory.mktemp("moved")
+    with tiny_pair() as made:
+        move_objects(made, root)
+        plan(made, root, 3)
+        assert [move(made, root, number).code for number in range(2)] == [0, 0]
+        yield made, root
+
+
+def call(pair: Pair, root: Path, *args: str, program: str = "migrate_all") -> Ended:
+    """A program in this process, which is quicker; what it logs is not kept. As `run` does, without its own comparison of both sides."""
+    out, err = io.StringIO(), io.StringIO()
+    given = ("--no-verify", *args) if program == "migrate_all" else args
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = row_runs.call(row_runs.World(pair.sandbox, pair.source, pair.dest, "", root), program, *given, **SMALL)  # type: ignore[arg-type]
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+def plan(pair: Pair, root: Path, shards: int, *args: str) -> List[Json]:
     """Plan into root/shards.jsonl; gives back the lines."""
-    done = run(pair.sandbox, root / objects, "--shards", str(shards), *args, program="plan_shards", **SMALL)
+    done = call(pair, root / "objects", "--shards", str(shards), *args, program="plan_shards")
     assert done.code == 0, done.last_words
     (root / "shards.jsonl").write_text(done.out, encoding="utf-8")
     return [json.loads(line) for line in done.out.splitlines()]
 
 
 def move_objects(pair: Pair, root: Path) -> None:
-    done = run(pair.sandbox, root / "objects", "--no-rows", **SMALL)
+    done = call(pair, root / "objects", "--no-rows")
     assert done.code == 0, done.out + done.last_words
 
 
 def move(pair: Pair, root: Path, number: int, program: str = "migrate_all") -> Ended:
-    return run(pair.sandbox, root / str(number), "--shard", f"{root}/shards.jsonl:{number}", program=program, **SMALL)
+    return call(pair, root / str(number), "--shard", f"{root}/shards.jsonl:{number}", program=program)
 
 
-def merge(pair: Pair, root: Path, *names: str, into: str = "whole") -> Ended:
+def merge(root: Path, *names: str) -> Ended:
     """Without any key: nobody is asked."""
     given = [str(root / name) if not name.startswith("--") else name for name in names]
-    command = [sys.executable, "-m", "bt_migrate.phases.merge_runs", *given, "--state-dir", str(root / into)]
-    env = {name: value for name, value in environment(pair.sandbox).items() if not name.startswith("BT_")}
-    done = subprocess.run(command, env=env, cwd=root, capture_output=True, text=True, encoding="utf-8", timeout=60)
-    return Ended(done.returncode, done.stdout, done.stderr)
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = merge_runs.main([*given, "--state-dir", str(root / "whole")])
+    return Ended(code, out.getvalue(), err.getvalue())
 
 
 def files(*folders: Path) -> Dict[str, bytes]:
@@ -210,17 +239,17 @@ def test_a_plan_is_even_whole_always_the_same_and_writes_nothing(pair: Pair, tmp
 ROWS = (("project_logs", "project"), ("experiment", "experiment"), ("dataset", "dataset"))
 
 
-def test_a_plan_of_some_resources_and_of_a_window_holds_these_only(pair: Pair, tmp_path: Path) -> None:
-    move_objects(pair, tmp_path)
+def test_a_plan_of_some_resources_and_of_a_window_holds_these_only(small: Pair, tmp_path: Path) -> None:
+    move_objects(small, tmp_path)
     window = ("--created-after", "2025-10-10", "--created-before", "2025-10-20")
-    shards = plan(pair, tmp_path, 3, "--resources", "logs,datasets", *window)
+    shards = plan(small, tmp_path, 3, "--resources", "logs,datasets", *window)
     counted = Counter({(one["kind"], one["name"]): 0 for shard in shards for one in shard["units"]})
     for shard in shards:
         for one in shard["units"]:
             counted[one["kind"], one["name"]] += one["rows"]
     inside = {
-        name: sum("2025-10-10" <= row["created"] < "2025-10-20" for row in pair.source.rows("project_logs", project))
-        for name, project in ((one["name"], one["id"]) for one in pair.source.objects("project"))
+        name: sum("2025-10-10" <= row["created"] < "2025-10-20" for row in small.source.rows("project_logs", project))
+        for name, project in ((one["name"], one["id"]) for one in small.source.objects("project"))
     }
     assert counted == {("datasets", "questions"): 45, ("datasets", "answers"): 45, **{("logs", name): n for name, n in inside.items()}}
 
@@ -247,10 +276,8 @@ def killing(pair: Pair, rows: Set[str], process: subprocess.Popen[str]) -> Itera
         pair.sandbox.on_request = None
 
 
-@pytest.mark.parametrize("killed", [None, 2], ids=["nobody-killed", "one-killed"])
-def test_four_processes_at_once_end_as_one_run_that_is_verified_and_undone(
-    killed: Optional[int], pair: Pair, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("kill", [False, True], ids=["nobody-killed", "one-killed"])
+def test_four_processes_at_once_end_as_one_run_that_is_verified_and_undone(kill: bool, pair: Pair, tmp_path: Path) -> None:
     before = everything(pair.dest)
     move_objects(pair, tmp_path)
     pair.sandbox.clear_requests()
@@ -258,33 +285,36 @@ def test_four_processes_at_once_end_as_one_run_that_is_verified_and_undone(
     with contextlib.ExitStack() as stack:
         args = [("--shard", f"{tmp_path}/shards.jsonl:{number}") for number in range(4)]
         processes = [stack.enter_context(started(pair.sandbox, tmp_path / str(n), *args[n], **SMALL)) for n in range(4)]
-        if killed is not None:
-            slices = units_of(shards[killed], name=BIG)
-            assert slices, [one["units"] for one in shards]
-            rows = {row for one in slices for _, row in rows_of(pair, one)}
+        slices = [units_of(shard, name=BIG) for shard in shards]
+        killed = max(range(4), key=lambda number: sum(one["rows"] for one in slices[number]))
+        rows = {row for one in slices[killed] for _, row in rows_of(pair, one)}
+        if kill:
             dead = stack.enter_context(killing(pair, rows, processes[killed]))
         over = [ended(process) for process in processes]
-    if killed is not None:
+    if kill:
         assert (dead.is_set(), over[killed].code) == (True, -signal.SIGKILL)
-        unfinished = merge(pair, tmp_path, "objects", "0", "1", "2", "3")
+        unfinished = merge(tmp_path, "objects", "0", "1", "2", "3")
         assert (unfinished.code, BIG in unfinished.err, (tmp_path / "whole").exists()) == (2, True, False), unfinished.err
         over[killed] = move(pair, tmp_path, killed)
     assert [one.code for one in over] == [0] * 4, [one.last_words for one in over]
     again = twice(pair)
-    assert len(again) <= (CONCURRENT + 1) * BATCH + FETCH if killed is not None else again == set()
-    assert {row for _, row in again} <= (rows if killed is not None else set())
+    assert (len(again) <= (CONCURRENT + 1) * BATCH + FETCH, {row for _, row in again} <= rows) == (True, True)
+    assert kill or not again
     reads = [one for one in pair.sandbox.requests if one.org_name == "globex" and one.path.endswith("/btql")]
     assert len(reads) <= 6  # to count what is there, for the plan: no object that was made a moment ago is looked up
     inputs = [tmp_path / name for name in ("objects", "0", "1", "2", "3")]
     as_they_were = files(*inputs)
-    merged = merge(pair, tmp_path, "objects", "0", "1", "2", "3")
+    merged = merge(tmp_path, "objects", "0", "1", "2", "3")
     assert (merged.code, files(*inputs) == as_they_were, len(runs(tmp_path / "whole"))) == (0, True, 1), merged.err
-    whole = run(pair.sandbox, tmp_path / "whole", **SMALL)  # what comes after rows
+    whole = call(pair, tmp_path / "whole")  # what comes after rows
     assert (whole.code, differences(pair)) == (0, []), whole.out + whole.last_words
     assert (twice(pair), len(runs(tmp_path / "whole"))) == (again, 1)
-    verified = run(pair.sandbox, runs(tmp_path / "whole")[0], "--full", program="verify")
+    verified = call(pair, runs(tmp_path / "whole")[0], "--full", program="verify")
     assert (verified.code, runs(tmp_path / "whole")[0].name in merged.out) == (0, True), verified.out
     check_books(pair, tmp_path / "whole", shards)
+    held = files(tmp_path / "whole")
+    assert not [path for path, content in held.items() if SOURCE_KEY.encode() in content or DEST_KEY.encode() in content]
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "whole").rglob("*")} == {0}
     undone = undo(pair, tmp_path / "whole", "--yes")
     assert (undone.code, plain(everything(pair.dest))) == (0, plain(before)), undone.out + undone.err
 
@@ -311,12 +341,11 @@ def test_a_destination_in_use_is_as_before_after_the_undo_of_a_merged_run(pair: 
     big = pair.dest.create("project", {"name": BIG})["id"]
     pair.dest.insert("project_logs", big, [{"id": f"big {number:05}", "input": "theirs"} for number in range(0, 1500, 100)])
     before = everything(pair.dest)
-    done = run(pair.sandbox, tmp_path / "objects", "--no-rows", **SMALL)
-    assert done.code == 1  # some differ
+    assert call(pair, tmp_path / "objects", "--no-rows").code == 1  # some differ
     shards = plan(pair, tmp_path, 3)
     assert {one["name"] for shard in shards for one in shard["units"] if one["new"]} == {"answers", "middle", "last", "beta"}
     assert [move(pair, tmp_path, number).code for number in range(3)] == [1, 1, 1]  # in each some rows differ
-    merged = merge(pair, tmp_path, "objects", "0", "1", "2")
+    merged = merge(tmp_path, "objects", "0", "1", "2")
     assert merged.code == 0, merged.err
     kept = {one["input"] for one in pair.dest.rows("project_logs", big) if one["id"] in ("big 00000", "big 01400", "theirs")}
     assert kept == {"theirs"}
@@ -324,20 +353,22 @@ def test_a_destination_in_use_is_as_before_after_the_undo_of_a_merged_run(pair: 
     assert (undone.code, plain(everything(pair.dest))) == (0, plain(before)), undone.out + undone.err
 
 
-def test_programs_of_one_kind_share_the_run_of_a_shard_and_say_when_they_have_nothing_to_do(pair: Pair, tmp_path: Path) -> None:
-    move_objects(pair, tmp_path)
-    shards = plan(pair, tmp_path, 2, "--resources", "datasets,logs")
+def test_programs_of_one_kind_share_the_run_of_a_shard_and_say_when_they_have_nothing_to_do(small: Pair, tmp_path: Path) -> None:
+    move_objects(small, tmp_path)
+    shards = plan(small, tmp_path, 2, "--resources", "datasets,logs")
     programs = ("migrate_datasets", "migrate_experiments", "migrate_logs")
     for number in range(2):
-        over = [move(pair, tmp_path, number, program) for program in programs]
+        over = [move(small, tmp_path, number, program) for program in programs]
         assert ([one.code for one in over], len(runs(tmp_path / str(number)))) == ([0, 0, 0], 1)
-        assert f"shard {number} of 2 of plan {shards[0]['plan']} has no rows of experiments" in over[1].err or True
-    since = len(pair.sandbox.inserted)
-    again = move(pair, tmp_path, 1, "migrate_logs")
-    assert (again.code, len(runs(tmp_path / "1")), len(pair.sandbox.inserted)) == (0, 1, since)  # an engine that tries again
-    assert merge(pair, tmp_path, "objects", "0", "1").code == 0
-    whole = run(pair.sandbox, tmp_path / "whole", **SMALL)  # with the experiments, which were in no shard
-    assert (whole.code, differences(pair), twice(pair)) == (0, [], set()), whole.last_words
+    told = run(small.sandbox, tmp_path / "0", "--shard", f"{tmp_path}/shards.jsonl:0", "--new-run", program="migrate_experiments")
+    assert (told.code, f"shard 0 of 2 of plan {shards[0]['plan']} has no rows of experiments" in told.err) == (0, True), told.err
+    shutil.rmtree(runs(tmp_path / "0")[-1])
+    since = len(small.sandbox.inserted)
+    again = move(small, tmp_path, 1, "migrate_logs")
+    assert (again.code, len(runs(tmp_path / "1")), len(small.sandbox.inserted)) == (0, 1, since)  # an engine that tries again
+    assert merge(tmp_path, "objects", "0", "1").code == 0
+    whole = call(small, tmp_path / "whole")  # with the experiments, which were in no shard
+    assert (whole.code, differences(small), twice(small)) == (0, [], set()), whole.last_words
 
 
 def test_what_is_written_after_planning_is_for_a_later_run(pair: Pair, tmp_path: Path) -> None:
@@ -350,29 +381,29 @@ def test_what_is_written_after_planning_is_for_a_later_run(pair: Pair, tmp_path:
         pair.source.insert(kind, ids[name], [{"id": f"late {name}", "input": 1}])
     assert [move(pair, tmp_path, number).code for number in range(2)] == [0, 0]
     assert not [row for _, row, _ in pair.sandbox.inserted if row.startswith("late")]
-    assert merge(pair, tmp_path, "objects", "0", "1").code == 0
+    assert merge(tmp_path, "objects", "0", "1").code == 0
     data = json.loads((runs(tmp_path / "whole")[0] / "run.json").read_text(encoding="utf-8"))
     written = key_number(pair.source.rows("project_logs", ids[BIG])[-1]["_pagination_key"]) >> 32
     assert mark_seconds(data) < written  # a sync from the mark on takes them
-    assert run(pair.sandbox, tmp_path / "whole", **SMALL).code == 0
-    assert run(pair.sandbox, tmp_path / "whole", **SMALL).code == 0
+    assert call(pair, tmp_path / "whole").code == 0
+    assert call(pair, tmp_path / "whole").code == 0
     assert differences(pair) == []
 
 
 # What is refused --------------------------------------------------------------------------------------
 
 
-def test_a_shard_that_does_not_fit_is_refused_in_one_line(pair: Pair, tmp_path: Path) -> None:
-    move_objects(pair, tmp_path)
-    shards = plan(pair, tmp_path, 2)
-    place = tmp_path / "shards.jsonl"
+def test_a_shard_that_does_not_fit_is_refused_in_one_line(moved: Tuple[Pair, Path], tmp_path: Path) -> None:
+    pair, root = moved
+    place, since = root / "shards.jsonl", len(pair.sandbox.inserted)
     lines = place.read_text(encoding="utf-8").splitlines()
+    shards = [json.loads(line) for line in lines]
     other = {**shards[0], "source": {**shards[0]["source"], "org_id": "other", "org_name": "theirs"}}
     bad = {
         "no number": (f"{place}", "FILE:number"),
         "not a number": (f"{place}:", "FILE:number"),
         "no file": (f"{tmp_path}/none:0", "none cannot be read"),
-        "beyond": (f"{place}:2", "has 2 lines, so shards 0 to 1; there is no shard 2"),
+        "beyond": (f"{place}:3", "has 3 lines, so shards 0 to 2; there is no shard 3"),
         "no JSON": ("{", "line 1 of"),
         "cut short": (lines[0][:200], "line 1 of"),
         "no shard": ('{"format": 1}', "line 1 of"),
@@ -381,63 +412,57 @@ def test_a_shard_that_does_not_fit_is_refused_in_one_line(pair: Pair, tmp_path: 
         "organization": (json.dumps({**other, "of": 1}), "planned for source organization theirs (other)"),
     }
     for name, (text, words) in bad.items():
-        if not text.startswith(str(tmp_path)):
+        if not text.startswith("/"):
             (tmp_path / "bad").write_text(text + "\n", encoding="utf-8")
             text = f"{tmp_path}/bad:0"
-        over = run(pair.sandbox, tmp_path / "refused", "--shard", text, program="migrate_logs")
+        over = call(pair, tmp_path / "refused", "--shard", text, program="migrate_logs")
         assert (over.code, over.err.count("\n"), words in over.err) == (2, 1, True), (name, over.err)
     for flag in (["--projects", BIG], ["--dry-run"], ["--no-rows"]):
-        over = run(pair.sandbox, tmp_path / "refused", "--shard", f"{place}:0", *flag)
+        over = call(pair, tmp_path / "refused", "--shard", f"{place}:0", *flag)
         assert (over.code, flag[0] in over.err) == (2, True), over.err
-    assert (not (tmp_path / "refused").exists(), pair.sandbox.inserted) == (True, [])
+    assert ((tmp_path / "refused").exists(), len(pair.sandbox.inserted)) == (False, since)
 
 
-def test_a_folder_of_another_shard_is_refused_with_both_values(pair: Pair, tmp_path: Path) -> None:
-    move_objects(pair, tmp_path)
-    name = plan(pair, tmp_path, 3)[0]["plan"]
-    assert move(pair, tmp_path, 0).code == 0
-    for place in (tmp_path / "0", runs(tmp_path / "0")[0]):
-        over = run(pair.sandbox, place, "--shard", f"{tmp_path}/shards.jsonl:1", **SMALL)
+def test_a_folder_of_another_shard_is_refused_with_both_values(moved: Tuple[Pair, Path]) -> None:
+    pair, root = moved
+    name = plan_of(root / "0")
+    for place in (root / "0", runs(root / "0")[0]):
+        over = call(pair, place, "--shard", f"{root}/shards.jsonl:1")
         assert (over.code, f"shard 0 of 3 of plan {name}" in over.err, f"shard 1 of 3 of plan {name}" in over.err) == (2, True, True)
-    assert run(pair.sandbox, tmp_path / "0", **SMALL).code == 2
+    assert (call(pair, root / "0").code, len(runs(root / "0"))) == (2, 1)
 
 
-def test_a_shard_before_its_objects_writes_nothing(pair: Pair, tmp_path: Path) -> None:
-    plan(pair, tmp_path, 2)
-    over = move(pair, tmp_path, 0)
-    assert (over.code, "not in the destination; move the objects first" in over.err, pair.sandbox.inserted) == (2, True, []), over.err
-    move_objects(pair, tmp_path)
-    assert (move(pair, tmp_path, 0).code, move(pair, tmp_path, 1).code, twice(pair)) == (0, 0, set())
+def test_a_shard_before_its_objects_writes_nothing(small: Pair, tmp_path: Path) -> None:
+    plan(small, tmp_path, 2)
+    over = move(small, tmp_path, 0)
+    assert (over.code, "not in the destination; move the objects first" in over.err, small.sandbox.inserted) == (2, True, []), over.err
+    move_objects(small, tmp_path)
+    assert (move(small, tmp_path, 0).code, move(small, tmp_path, 1).code, twice(small)) == (0, 0, set())
 
 
-def test_runs_that_do_not_belong_together_are_not_merged(pair: Pair, tmp_path: Path) -> None:
-    move_objects(pair, tmp_path)
-    plan(pair, tmp_path, 3)
-    assert [move(pair, tmp_path, number).code for number in range(2)] == [0, 0]
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "objects").symlink_to(tmp_path / "objects")
-    again = plan(pair, other, 2)
-    assert move(pair, other, 0).code == 0
-    unequal = tmp_path / "unequal"
-    changes: Tuple[Json, ...] = ({"dest": {"org_id": "else", "org_name": "x", "url": "y"}}, {"undone": {"started": "then"}}, {"dry_run": True})
-    cases = [
-        (["objects", "0", "1"], "shard 2 of 3 of plan"),
-        (["objects", "0", "0", "1"], "is named twice"),
-        (["objects", "0", "other/0"], f"plan of shards: {plan_of(tmp_path / '0')} of {runs(tmp_path / '0')[0]} is not {again[0]['plan']}"),
-        (["nothing"], "holds no runs"),
+def test_runs_that_do_not_belong_together_are_not_merged(moved: Tuple[Pair, Path], tmp_path: Path) -> None:
+    pair, root = moved
+    first, objects = runs(root / "0")[0], runs(root / "objects")[0]
+    selection = json.loads((objects / "run.json").read_text(encoding="utf-8"))["selection"]
+    shard = json.loads((first / "run.json").read_text(encoding="utf-8"))["shard"]
+    renamed = {"selection": {**selection, "rename_projects": {"a": "b"}}}
+    some = {"selection": {**selection, "projects": ["beta"]}}
+    cases: List[Tuple[str, Path, Json, str]] = [
+        ("objects", first, {}, f"shard 1 of 3 of plan {shard['plan']}; shard 2 of 3"),
+        ("objects 1", first, {}, f"shard 2 of 3 of plan {shard['plan']}"),
+        ("objects 0", first, {}, "is there twice"),
+        ("objects 1", first, {"shard": {**shard, "plan": "other"}}, "plan of shards: "),
+        ("objects", first, {"dest": {"org_id": "else", "org_name": "x", "url": "y"}}, "dest organization: "),
+        ("objects", first, {"undone": {"started": "then"}}, "was undone"),
+        ("objects", first, {"dry_run": True}, "is a dry run"),
+        ("0", objects, renamed, "rename_projects: "),
+        ("0 1", objects, some, "projects: ('beta',) of "),
+        ("objects objects", first, {}, "is named twice"),
+        ("objects nothing", first, {}, "holds no runs"),
     ]
-    for change in changes:
-        place = unequal / next(iter(change)) / "run"
-        copy_run(runs(tmp_path / "0")[0], place, change)
-        words = "destination" if "dest" in change else "was undone" if "undone" in change else "is a dry run"
-        cases.append((["objects", str(place.relative_to(tmp_path))], words.replace("destination", "dest organization")))
-    copy_run(runs(tmp_path / "0")[0], unequal / "twice" / "run", {})
-    cases.append((["objects", "0", "unequal/twice"], "is there twice"))
-    copy_run(runs(tmp_path / "objects")[0], unequal / "renamed" / "run", {"selection": {"projects": [], "resources": [], "created_after": None, "created_before": None, "rename_projects": {"a": "b"}}})
-    cases.append((["objects", "unequal/renamed"], "rename_projects"))
-    for names, words in cases:
-        over = merge(pair, tmp_path, *names)
+    for number, (names, run_directory, change, words) in enumerate(cases):
+        copy_run(run_directory, tmp_path / str(number) / "run", change)
+        over = merge(tmp_path, *(str(root / name) for name in names.split()), str(number))
         assert (over.code, words in over.err, over.err.count("\n")) == (2, True, 1), (names, over.err)
     assert not (tmp_path / "whole").exists()
 
@@ -456,9 +481,9 @@ def copy_run(run_directory: Path, place: Path, change: Json) -> None:
     (place / "run.json").write_text(json.dumps({**data, **change}), encoding="utf-8")
 
 
-def test_a_run_that_is_in_use_is_not_merged(pair: Pair, tmp_path: Path) -> None:
-    move_objects(pair, tmp_path)
-    plan(pair, tmp_path, 1)
+def test_a_run_that_is_in_use_is_not_merged(small: Pair, tmp_path: Path) -> None:
+    move_objects(small, tmp_path)
+    plan(small, tmp_path, 1)
     reached, go = threading.Event(), threading.Event()
 
     def hold(number: int, moment: str, method: str, path: str) -> None:
@@ -466,14 +491,14 @@ def test_a_run_that_is_in_use_is_not_merged(pair: Pair, tmp_path: Path) -> None:
             reached.set()
             go.wait(60)
 
-    pair.sandbox.on_request = hold
-    with started(pair.sandbox, tmp_path / "0", "--shard", f"{tmp_path}/shards.jsonl:0", **SMALL) as process:
+    small.sandbox.on_request = hold
+    with started(small.sandbox, tmp_path / "0", "--shard", f"{tmp_path}/shards.jsonl:0", **SMALL) as process:
         assert reached.wait(60)
-        over = merge(pair, tmp_path, "objects", "0")
+        over = merge(tmp_path, "objects", "0")
         go.set()
         assert (over.code, f"process {process.pid} is working on this run" in over.err, ended(process).code) == (4, True, 0), over.err
-    pair.sandbox.on_request = None
-    assert merge(pair, tmp_path, "objects", "0").code == 0
+    small.sandbox.on_request = None
+    assert merge(tmp_path, "objects", "0").code == 0
 
 
 def test_shards_that_are_missing_are_moved_by_the_run_that_is_joined_without_them(pair: Pair, tmp_path: Path) -> None:
@@ -481,37 +506,27 @@ def test_shards_that_are_missing_are_moved_by_the_run_that_is_joined_without_the
     shards = plan(pair, tmp_path, 4)
     present = [number for number in range(4) if number != 2]
     assert [move(pair, tmp_path, number).code for number in present] == [0, 0, 0]
-    merged = merge(pair, tmp_path, "--unfinished", "objects", *map(str, present))
+    merged = merge(tmp_path, "--unfinished", "objects", *map(str, present))
     assert merged.code == 0, merged.err
     state = json.loads((runs(tmp_path / "whole")[0] / BIG / "logs_state.json").read_text(encoding="utf-8"))
     gap = units_of(shards[2], name=BIG)[0]
     assert [(one["after"], one["end"]) for one in state["slices"] if not one["done"]] == [(gap.get("after"), gap.get("end"))]
-    whole = run(pair.sandbox, tmp_path / "whole", **SMALL)
+    whole = call(pair, tmp_path / "whole")
     assert (whole.code, differences(pair), twice(pair)) == (0, [], set()), whole.out + whole.last_words
 
 
-def test_a_merge_that_is_killed_leaves_no_run(pair: Pair, tmp_path: Path) -> None:
-    move_objects(pair, tmp_path)
-    plan(pair, tmp_path, 1)
-    assert move(pair, tmp_path, 0).code == 0
-    pipe = runs(tmp_path / "0")[0] / BIG / "logs_failed.jsonl"
+def test_a_merge_that_is_killed_leaves_no_run(small: Pair, tmp_path: Path) -> None:
+    move_objects(small, tmp_path)
+    plan(small, tmp_path, 1)
+    assert move(small, tmp_path, 0).code == 0
+    pipe = next(runs(tmp_path / "0")[0].rglob("logs_state.json")).with_name("logs_failed.jsonl")
     os.mkfifo(pipe)  # the merge comes to a stand where it reads it
     command = [sys.executable, "-m", "bt_migrate.phases.merge_runs", str(tmp_path / "objects"), str(tmp_path / "0")]
     command += ["--state-dir", str(tmp_path / "whole")]
-    with subprocess.Popen(command, env=environment(pair.sandbox), cwd=tmp_path) as process, open(pipe, "wb"):  # waits for it
+    with subprocess.Popen(command, env=environment(small.sandbox), cwd=tmp_path) as process, open(pipe, "wb"):  # waits for it
         process.kill()
     assert (process.returncode, runs(tmp_path / "whole"), [path.name[:7] for path in (tmp_path / "whole").iterdir()]) == (-9, [], ["merging"])
     pipe.unlink()
-    assert merge(pair, tmp_path, "objects", "0").code == 0
-    whole = run(pair.sandbox, tmp_path / "whole", **SMALL)
-    assert (whole.code, differences(pair), len(runs(tmp_path / "whole"))) == (0, [], 1), whole.last_words
-
-
-def test_a_run_that_was_merged_says_nothing_secret(pair: Pair, tmp_path: Path) -> None:
-    move_objects(pair, tmp_path)
-    plan(pair, tmp_path, 1)
-    assert (move(pair, tmp_path, 0).code, merge(pair, tmp_path, "objects", "0").code) == (0, 0)
-    held = files(tmp_path / "whole")
-    assert not [path for path, content in held.items() if re.search(SOURCE_KEY.encode(), content)]
-    modes = {path.stat().st_mode & 0o077 for path in (tmp_path / "whole").rglob("*")}
-    assert (modes, any(path.endswith("logs_seen.sqlite3") for path in held)) == ({0}, True)
+    assert merge(tmp_path, "objects", "0").code == 0
+    whole = call(small, tmp_path / "whole")
+    assert (whole.code, differences(small), len(runs(tmp_path / "whole"))) == (0, [], 1), whole.last_words
