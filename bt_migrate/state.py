@@ -119,6 +119,8 @@ class ObjectStates:
         self.intended: Dict[str, Dict[str, Any]] = intended if isinstance(intended, dict) else {}  # earlier versions kept ids only
         self.listed: int = data.get("listed", 0)
         self.fingerprints: Dict[str, List[str]] = data.get("fingerprints", {})  # source id -> [source's, destination's] content
+        # source id -> {name, id, content, fingerprint}: the destination's object before this run updated it, and what it was to become
+        self.former: Dict[str, Dict[str, Any]] = data.get("former", {})
 
     def record(self, source_id: str, name: str, outcome: str, *, dest_id: Optional[str] = None, **more: Any) -> None:
         """Set the outcome of one object; it replaces an earlier one. `more`: reason, fields."""
@@ -168,6 +170,7 @@ class ObjectStates:
                 "deferred": dict(self.deferred),
                 "intended": dict(self.intended),
                 "fingerprints": dict(self.fingerprints),
+                "former": dict(self.former),
             }
             write_json(self.path, value)
 

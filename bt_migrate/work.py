@@ -126,16 +126,16 @@ def copy_project_kind(
 
 
 def copy_views(work: Work, scopes: Sequence[Scope]) -> None:
-    """Views of projects and of their datasets and experiments."""
+    """Views of the organization, of projects and of their datasets and experiments."""
     if not work.settings.selects(VIEWS.name):
         return
-    for scope in scopes:
-        if scope.dest_id:
-            views = list_views(work.catalog, scope.source["id"])
-            items = items_of(work.run.objects(VIEWS.name, scope.name), views, scope.dest_id)
-            if items:
-                work.catalog.provide(VIEWS, scope.dest_id, list_dest_views(work.catalog, scope.source["id"]))
-            copy_objects(work.catalog, VIEWS, items)
+    projects = [(scope.source["id"], scope.dest_id, scope.name) for scope in scopes if scope.dest_id]
+    for source_id, dest_id, name in [("", "", ""), *projects]:
+        views = list_views(work.catalog, source_id)
+        items = items_of(work.run.objects(VIEWS.name, name), views, dest_id)
+        if items:
+            work.catalog.provide(VIEWS, dest_id, list_dest_views(work.catalog, source_id))
+        copy_objects(work.catalog, VIEWS, items)
 
 
 def copy_acls(work: Work, scopes: Sequence[Scope]) -> None:
