@@ -61,7 +61,7 @@ def merge_runs(paths: Sequence[Path], root: Path, *, unfinished: bool) -> Path:
         try:
             shutil.rmtree(building, ignore_errors=True)
             new = create_run(building, identity, COMMAND)
-            for run in runs:
+            for run in sorted(runs, key=lambda run: str(run.data["created"])):
                 _join_objects(new, run)
             for parts in streams.values():
                 _join_stream(new, parts)
@@ -235,6 +235,7 @@ def _join_states(into: ObjectStates, states: ObjectStates) -> None:
         into.note(source_id, states.findings.get(source_id, ()))
         if source_id in states.fingerprints:
             into.fingerprints[source_id] = states.fingerprints[source_id]
+    into.former = {**states.former, **into.former}  # what it was before the first of them
     into.deferred.update(states.deferred)
     into.intended.update(states.intended)
     into.listed = max(into.listed, states.listed)

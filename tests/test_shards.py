@@ -467,6 +467,21 @@ def test_runs_that_do_not_belong_together_are_not_merged(moved: Tuple[Pair, Path
     assert not (tmp_path / "whole").exists()
 
 
+def test_a_merge_knows_every_field_of_the_state_that_it_joins(moved: Tuple[Pair, Path]) -> None:
+    """Who adds a field to a checkpoint has to say in merge_runs.py how those of several runs become one, then here."""
+    _, root = moved
+    objects = json.loads((runs(root / "objects")[0] / "organization" / "projects_state.json").read_text(encoding="utf-8"))
+    stream = json.loads(next(runs(root / "0")[0].rglob("logs_state.json")).read_text(encoding="utf-8"))
+    derived = {"completed_ids", "failed_ids", "id_mapping"}, {"pagination_key"}
+    named = {"resource", "project"}, {"header"}
+    joined = (
+        {"outcomes", "findings", "fingerprints", "former", "deferred", "intended", "listed"},
+        {"slices", "counts", "findings", "done", "compared", "before_key", "error", "seconds", "waiting"},
+    )
+    for fields, *known in zip((objects, stream), derived, named, joined):
+        assert set(fields) == {"format"}.union(*known)
+
+
 def plan_of(root: Path) -> str:
     return str(json.loads((runs(root)[0] / "run.json").read_text(encoding="utf-8"))["shard"]["plan"])
 
