@@ -176,7 +176,9 @@ def _streams(work: Work, kind_name: str, scope: Scope) -> Iterator[RowStream]:
 
 
 def _streams_of_shard(work: Work, kind_name: str) -> List[RowStream]:
-    """What a shard takes of each object. Raises UsageError, before anything is written, where one is not in the destination yet."""
+    """What a shard takes of each object. Raises UsageError, before a row of the kind is written, where one is not in the destination
+    yet.
+    """
     shard, holder = work.settings.shard, BY_NAME.get(kind_name, PROJECTS)
     mark, before = after_second(shard["mark"]["source"]), after_second(shard["mark"]["dest"])
     streams, missing, gone = [], [], []
