@@ -105,10 +105,12 @@ class Api:
         self.org_id = ""
         self.writable = writable
         self.reads_groups = False  # a query over several objects gave rows of more than one
+        self.shows_comments = False  # a row came with comments
+        self.lacks_in = False  # a query with IN was refused
         self.page_rows = MAX_LIMIT  # rows that a page was answered with; fewer once the server found pages too large
         self.short_pages_end = False  # a short page proved to be the end: the server does not cap pages
         self.throttle = Throttle(queries_per_minute)
-        self._clock_offset_s = 0.0  # the server's clock minus ours, from the Date of its answers
+        self._clock_ahead_s = (0.0, 0.0)  # the server's clock minus ours, least and most, from the Date of its answers
         self._logs3_max_bytes: Optional[int] = None
         self.last_write_s = 0.0  # when a write was last sent or answered, by the server's clock
         self.requests_sent = 0
@@ -151,13 +153,13 @@ class Api:
         return replace(answer, json=rows, headers={CURSOR_HEADER: cursor})
 
     def list(self, path: str, params: Optional[Dict[str, Any]] = None, *, page_size: int) -> Iterator[dict]:
-        """All objects of a list endpoint, newest first, page by page (`starting_after` the last id).
+        """All objects of a list endpoint, newest first, page by page (`starting_after` the last id); at once for a page size of 0.
 
         A page that adds nothing ends it, so an endpoint that ignores paging ends too. A short page is the end, unless its size
         is a round number: then the server may cap pages, and it is asked once more.
         """
         seen: set = set()
-        query = {**(params or {}), "limit": page_size}
+        query = {**(params or {}), **({"limit": page_size} if page_size else {})}
         if self.org_name:
             query["org_name"] = self.org_name
         while True:
@@ -168,7 +170,7 @@ class Api:
             fresh = [one for one in page if isinstance(one, dict) and one.get("id") not in seen]
             yield from fresh
             seen.update(one.get("id") for one in fresh)
-            if not fresh or (len(page) < page_size and not looks_capped(len(page))):
+            if not fresh or not page_size or (len(page) < page_size and not looks_capped(len(page))):
                 return
             query["starting_after"] = fresh[-1].get("id")
 
@@ -198,8 +200,12 @@ class Api:
         return self._logs3_max_bytes
 
     def server_seconds(self) -> float:
-        """Now, by the server's clock."""
-        return time.time() + self._clock_offset_s
+        """Now, by the server's clock: not later than it shows."""
+        return time.time() + self._clock_ahead_s[0]
+
+    def latest_seconds(self) -> float:
+        """Now, by the server's clock: not earlier than it shows."""
+        return time.time() + self._clock_ahead_s[1]
 
     # -- signed URLs on other origins
 
@@ -312,10 +318,12 @@ class Api:
             with self._counting:
                 self.requests_sent += 1
             self._note_write(method, path)
+            began_s = time.time()
             response = self._session().request(
                 method, self.url + path, params=params, data=body, headers=headers, auth=self._auth, timeout=TIMEOUT_S,
                 allow_redirects=False, stream=True,
             )  # fmt: skip
+            self._note_clock(response, began_s)
             # a write is never followed: 303 would make a read of it, and its 2xx would look like success
             if response.status_code in REDIRECTS and (method == "GET" or path == "/btql"):
                 response = self._follow(response)
@@ -371,7 +379,6 @@ class Api:
 
         Raises the ApiError it is, or NetworkError for a 2xx that is no JSON (cut off, or a proxy's page).
         """
-        self._note_clock(response)
         if response.status_code // 100 != 2:
             request_id = next((response.headers[h] for h in REQUEST_ID_HEADERS if h in response.headers), None)
             error = ApiError(
@@ -383,7 +390,7 @@ class Api:
                 request_id,
             )
             error.retry_after = retry_after_s(response)
-            error.is_json = "json" in response.headers.get("Content-Type", "")
+            error.is_page = "html" in response.headers.get("Content-Type", "") or content.lstrip()[:1] == b"<"
             raise error
         length = response.headers.get("Content-Length", "")
         if length.isdigit() and int(length) != len(content) and "Content-Encoding" not in response.headers:
@@ -400,9 +407,13 @@ class Api:
                 f"{self.side}: {method} {path} was answered {response.status_code} with a body that is no JSON"
             ) from None
 
-    def _note_clock(self, response: requests.Response) -> None:
+    def _note_clock(self, response: requests.Response, began_s: float) -> None:
+        """A Date is a full second, of some moment since the request was begun: each answer narrows down how far ahead it is."""
         with contextlib.suppress(KeyError, TypeError, ValueError):  # without a Date our own clock has to do
-            self._clock_offset_s = parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
+            second = parsedate_to_datetime(response.headers["Date"]).timestamp()
+            new, known = (second - time.time(), second + 1 - began_s), self._clock_ahead_s
+            both = max(new[0], known[0]), min(new[1], known[1])
+            self._clock_ahead_s = both if both[0] < both[1] else new  # the first one, or a clock was set
 
     def _worth_retrying(self, error: ApiError, retry_statuses: frozenset) -> bool:
         return self._doubted(error) or error.status in retry_statuses
@@ -411,7 +422,7 @@ class Api:
         """A key that was good a moment ago is refused, or a page stands where the API's own answer should: a loaded gateway does
         that for a minute or two (https://www.braintrust.dev/docs/kb/api-rate-limits-during-backfill-operations.md).
         """
-        return self._proven and (error.status == 401 or (error.status == 403 and not error.is_json))
+        return self._proven and (error.status == 401 or (error.status == 403 and error.is_page))
 
     def _slow_down(self, error: ApiError, times: int) -> None:
         """A 429: all threads of this organization wait."""

@@ -58,9 +58,11 @@ class Catalog:
     def __init__(self, source: Api, dest: Api, run: RunDirectory, settings: Settings) -> None:
         self.source, self.dest, self.run, self.settings = source, dest, run, settings
         self.unavailable: Dict[str, str] = {}  # resource -> why its list cannot be read
+        self.refused: Dict[str, str] = {}  # the same for kinds that the source has, or may have, and does not list
         self._lock = threading.RLock()
         self._lists: Dict[Tuple[str, str, str], Union[List[dict], ApiError]] = {}
         self._by_key: Dict[Tuple[str, str], Dict[tuple, dict]] = {}
+        self._by_id: Dict[Tuple[str, str], Dict[str, dict]] = {}  # the same objects
         self._doubles: Dict[Tuple[str, str], List[dict]] = {}
         self._source_by_id: Dict[str, Dict[str, Optional[dict]]] = defaultdict(dict)
         self._twin_ids: Optional[Dict[str, str]] = None
@@ -70,6 +72,8 @@ class Catalog:
         self._fingerprints: Dict[str, Dict[str, List[str]]] = {}
         for states in run.all_objects():
             self._mapping[states.resource].update(states.id_mapping())
+        # resource -> destination id -> the source object that it stands for
+        self._held = defaultdict(dict, {name: {dest: source for source, dest in ids.items()} for name, ids in self._mapping.items()})
         # (resource, source id) -> destination id of what earlier runs made and could not complete
         self.incomplete = {
             (states.resource, source_id): dest_id
@@ -90,6 +94,7 @@ class Catalog:
     def by_natural_key(self) -> Catalog:
         """Forget what runs have mapped: every counterpart is what carries the natural key now. For those who judge a run."""
         self._mapping.clear()
+        self._held.clear()
         return self
 
     # -- lists
@@ -169,12 +174,14 @@ class Catalog:
         found: Union[List[dict], ApiError]
         params = {"project_id": project_id} if project_id else {}
         try:
-            objects = api.list(resource.path, params, page_size=self.settings.batch_size)
+            objects = api.list(resource.path, params, page_size=self.settings.batch_size if resource.paged else 0)
             found = creation_order(one for one in objects if not one.get("deleted_at"))
         except ApiError as error:
             found = error
             if error.status in NOT_THERE or (resource.beyond and error.status < 500):
                 self.unavailable[resource.name] = f"{api.side} answered {error.status}"
+                if api is self.source and error.status not in NOT_THERE:
+                    self.refused[resource.name] = str(error)
                 found = []
         else:
             if resource is PROJECTS and api is self.source:
@@ -192,6 +199,15 @@ class Catalog:
                 self.provide(resource, project_id, self.dest_objects(resource, project_id))
             return self._by_key[where]
 
+    def dest_object(self, resource: Resource, project_id: str, dest_id: str) -> Optional[dict]:
+        """The destination's object of that id, None where it is gone."""
+        self.dest_by_key(resource, project_id)
+        return self._by_id[resource.name, project_id].get(dest_id)
+
+    def stands_for(self, resource: Resource, dest_id: str) -> Optional[str]:
+        """The source id of the object whose counterpart it is known to be."""
+        return self._held[resource.name].get(dest_id)
+
     def dest_doubles(self, resource: Resource, project_id: str = "") -> List[dict]:
         """Destination objects whose natural key an older one has."""
         self.dest_by_key(resource, project_id)
@@ -203,6 +219,7 @@ class Catalog:
         doubles = [one for one in objects if by_key.setdefault(natural_key(resource, one), one) is not one]
         with self._lock:
             self._by_key[(resource.name, project_id)], self._doubles[(resource.name, project_id)] = by_key, doubles
+            self._by_id[resource.name, project_id] = {one["id"]: one for one in objects}
 
     def start_empty(self, project_id: str) -> None:
         """A project that was made a moment ago has nothing in it: no list is asked for."""
@@ -211,12 +228,24 @@ class Catalog:
                 if resource.project_filter:
                     self._lists.setdefault((self.dest.side, resource.name, project_id), [])
 
-    def remember(self, resource: Resource, source_id: str, dest_object: Mapping[str, Any], project_id: str = "") -> None:
-        """A destination object that stands for a source object from now on."""
+    def remember(
+        self, resource: Resource, source_id: str, dest_object: Mapping[str, Any], project_id: str = "", *, left: bool = False
+    ) -> None:
+        """A destination object that stands for a source object from now on. `left`: as it is; else by its new name, not the old one."""
+        where, dest_id = (resource.name, project_id), dest_object["id"]
         with self._lock:
-            self._mapping[resource.name][source_id] = dest_object["id"]
-            if (resource.name, project_id) in self._by_key:
-                self._by_key[(resource.name, project_id)][natural_key(resource, dest_object)] = dict(dest_object)
+            self._mapping[resource.name][source_id] = dest_id
+            self._held[resource.name][dest_id] = source_id
+            if where in self._by_key:
+                before = self._by_id[where].get(dest_id)
+                if before and not left:
+                    self._by_key[where].pop(natural_key(resource, before), None)
+                self._by_key[where][natural_key(resource, dest_object)] = self._by_id[where][dest_id] = dict(dest_object)
+
+    def forget(self, resource: Resource, source_id: str) -> None:
+        """Nothing stands for the source object any more."""
+        with self._lock:
+            self._held[resource.name].pop(self._mapping[resource.name].pop(source_id, ""), None)
 
     def claim(self, dest_id: str, source_id: str) -> bool:
         """Whether no other source object has asked for this destination object before."""
@@ -247,6 +276,7 @@ class Catalog:
             if dest is None:
                 return None
             self._mapping[target][source_id] = dest["id"]
+            self._held[target][dest["id"]] = source_id
             return str(dest["id"])
 
     def _counterpart(self, resource: Resource, source: dict) -> Optional[dict]:
@@ -256,7 +286,8 @@ class Catalog:
             if found is None or found.startswith(PLANNED):
                 return None
             project_id = found
-        return self.dest_by_key(resource, project_id).get(natural_key(resource, source))
+        dest = self.dest_by_key(resource, project_id).get(natural_key(resource, source))
+        return dest if dest and self.stands_for(resource, dest["id"]) in (None, source["id"]) else None
 
     def source_object(self, resource: Resource, source_id: str) -> Optional[dict]:
         """The source object of that id, None if there is none (any more)."""
@@ -369,8 +400,18 @@ def connect(api: Api, wanted: str, setting: str) -> None:
 
 def _from_projects(api: Api, setting: str) -> List[dict]:
     """For servers without /v1/organization: any project tells its organization."""
-    answer = api.get("/v1/project", {"limit": 1})
+    try:
+        answer = api.get("/v1/project", {"limit": 1})
+    except ApiError as error:
+        if error.status not in NOT_THERE:
+            raise
+        raise UsageError(
+            f"{api.side}: {api.url} has no /v1/project ({error.status}); {setting}_URL is the API's URL alone, such as https://api.braintrust.dev"
+        ) from None
     projects = answer.get("objects") if isinstance(answer, dict) else None
     if not projects:
-        raise UsageError(f"{api.side}: {api.url} tells no organization for this key; is it a Braintrust API? check {setting}_URL")
+        raise UsageError(
+            f"{api.side}: {api.url} tells no organization for this key: it has no /v1/organization, and no project that names it; "
+            f"check {setting}_URL, and make one project by hand where the organization is empty"
+        )
     return [{"id": projects[0]["org_id"], "name": projects[0]["org_id"]}]

@@ -7,10 +7,11 @@ order of their references; a reference whose target does not exist yet is left o
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import Any, Deque, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Deque, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import Catalog, planned_id
@@ -42,8 +43,9 @@ from bt_migrate.resources import (
 )
 from bt_migrate.rows import attachment_places
 from bt_migrate.settings import KEEP
+from bt_migrate.settings import UPDATE as UPDATE_WORD
 from bt_migrate.state import CREATED, DIFFERS, FAILED, SKIPPED, UPDATED, ObjectStates
-from bt_migrate.update_objects import decided, note_former, policy_of, remember_fingerprints, update_object
+from bt_migrate.update_objects import decided, foreseen_update, note_former, policy_of, remember_fingerprints, update_object
 from bt_migrate.windows import instant
 
 log = logging.getLogger("bt_migrate.objects")
@@ -52,6 +54,7 @@ WOULD_CREATE, WOULD_UPDATE = "planned", "planned update"  # the outcomes that a 
 Batch = Tuple[Sequence[Item], List["Future[None]"]]  # objects on their way
 FOUND_EXISTING = "x-bt-found-existing"  # header of a POST that created nothing
 CLOCK_SLACK_S = 60  # between the clocks of one server
+DELETED_THERE = "deleted in the destination"
 
 
 def copy_objects(
@@ -72,11 +75,9 @@ def copy_objects(
         else:
             todo.append(item)
     by_id = {item.source["id"]: item for item in todo}
-    levels = dependency_levels(
-        [item.source for item in todo], lambda obj: dependencies(resource, obj, set(by_id)) if resource.references else set()
-    )
     if resource.scope == "project":
         catalog.prefetch((), [resource], {item.dest_project_id for item in todo})
+    levels = dependency_levels([item.source for item in todo], lambda obj: _needs(catalog, resource, by_id[obj["id"]], set(by_id)))
     # a position cannot be set: what has one is made one after the other
     workers = 1 if "position" in resource.server else catalog.settings.max_concurrent
     with ThreadPoolExecutor(workers, thread_name_prefix="objects") as pool:
@@ -84,6 +85,18 @@ def copy_objects(
             _copy_level(catalog, resource, [by_id[obj["id"]] for obj in level], pool, copier)
     for states in _states_of(items):
         states.save()
+
+
+def _needs(catalog: Catalog, resource: Resource, item: Item, among: Set[str]) -> Set[str]:
+    """The ids of the objects that come before it: those that it refers to, and the one whose counterpart has its name, until that
+    is renamed.
+    """
+    needed = dependencies(resource, item.source, among) if resource.references else set()
+    if resource.scope != "object" and item.dest_project_id is not None:
+        there = catalog.dest_by_key(resource, item.dest_project_id).get(natural_key(resource, item.source))
+        holder = catalog.stands_for(resource, there["id"]) if there else None
+        needed |= {holder} & among - {item.source["id"]} if holder else set()
+    return needed
 
 
 def _open_conflict(catalog: Catalog, resource: Resource, item: Item) -> bool:
@@ -127,7 +140,7 @@ def _begin_batch(
     planned = [_plan(catalog, resource, item) for item in items]
     if not catalog.settings.dry_run:
         for states in _states_of(items):
-            ours = [(item, action) for item, action, _ in planned if item.states is states]
+            ours = [(item, action) for item, action, prepared in planned if item.states is states and not prepared.blocked]
             about = {action.source_id: _intent(resource, item, action) for item, action in ours if action.verb == CREATE}
             former = [note_former(resource, states, action) for _, action in ours if action.verb == UPDATE]
             if about or any(former):  # those of a process that died stay
@@ -181,7 +194,7 @@ def _plan(catalog: Catalog, resource: Resource, item: Item) -> Tuple[Item, Actio
     """
     prepared = prepare(catalog, resource, item)
     wanting = {_top(one.path) for one in prepared.deferred}
-    existing = catalog.dest_by_key(resource, item.dest_project_id).get(_dest_key(resource, item.source, prepared.body))
+    existing, gone = _existing(catalog, resource, item, prepared)
     if resource is PROJECT_SETTINGS and existing and settings_cannot_move(existing):
         existing = None  # a project without settings: they are there to be made
     action = plan_object(resource, item.source, prepared.body, existing, wanting)
@@ -189,10 +202,48 @@ def _plan(catalog: Catalog, resource: Resource, item: Item) -> Tuple[Item, Actio
     if not prepared.made_before and not _is_incomplete(catalog, action):
         action = decided(catalog, resource, action)
     reason = not_placeable(resource, item.source, prepared.body)
+    if gone and not existing and policy_of(catalog, resource) != UPDATE_WORD:
+        reason = DELETED_THERE
+        prepared.findings.append(object_finding(resource, item, "deleted_there"))
+    elif action.verb in (CREATE, UPDATE):
+        prepared.blocked = _blocked(catalog, resource, item, action)
     if reason:
         action = replace(action, verb=SKIPPED, reason=reason)
         prepared.findings = [one for one in prepared.findings if one["severity"] != FAILURE]
     return item, action, prepared
+
+
+def _existing(catalog: Catalog, resource: Resource, item: Item, prepared: Prepared) -> Tuple[Optional[dict], bool]:
+    """(the destination's object, whether the one that stood for it is gone): the counterpart of an earlier round, whatever it is
+    called now; else what has its natural key and stands for no other object.
+    """
+    source_id, states = item.source["id"], item.states
+    dest_id = states.last(source_id).get("dest_id")
+    gone = states.earlier.get(source_id, {}).get("reason") == DELETED_THERE
+    if dest_id:
+        existing = catalog.dest_object(resource, item.dest_project_id, dest_id)
+        if existing:
+            return existing, False
+        gone = True
+        catalog.forget(resource, source_id)
+        states.forget(source_id)
+    found = catalog.dest_by_key(resource, item.dest_project_id).get(_dest_key(resource, item.source, prepared.body))
+    other = catalog.stands_for(resource, found["id"]) if found else None
+    return (found if other in (None, source_id) else None), gone
+
+
+def _blocked(catalog: Catalog, resource: Resource, item: Item, action: Action) -> str:
+    """Why the object cannot have its name: another one has it. "" if it can."""
+    there = catalog.dest_by_key(resource, item.dest_project_id).get(_dest_key(resource, item.source, action.body))
+    if there is None or there["id"] == action.dest_id:
+        return ""
+    other = catalog.stands_for(resource, there["id"])
+    if other is None:
+        return "" if action.verb == CREATE else f"its new name is taken in the destination by {there['id']}"
+    return (
+        f"its name is taken in the destination by the counterpart of {other}, which has another name in the source now;"
+        f" --on-conflict {resource.name}=update renames that one"
+    )
 
 
 def _dest_key(resource: Resource, source: dict, body: Dict[str, Any]) -> tuple:
@@ -210,15 +261,21 @@ def _top(path: str) -> str:
 def _apply(
     catalog: Catalog, resource: Resource, item: Item, action: Action, prepared: Prepared, copier: Optional[AttachmentCopier]
 ) -> None:
-    """Carry out one action and record it. An API error is this object's outcome; anything else ends the run."""
+    """Carry out one action, or in a dry run foresee it, and record it. An API error is this object's outcome; anything else ends
+    the run.
+    """
     states, source_id = item.states, action.source_id
     findings = list(prepared.findings)
+    if prepared.blocked:
+        states.record(source_id, action.name, FAILED, dest_id=action.dest_id, reason=prepared.blocked, fields=action.fields)
+        states.note(source_id, [*findings, object_finding(resource, item, "not_created", detail=prepared.blocked)])
+        log.error("failed %s %r: %s", resource.kind, action.name, prepared.blocked, extra=_extra("failed", resource, item))
+        return
     try:
-        if not catalog.settings.dry_run:
-            if action.verb == CREATE:
-                action = _create(catalog, resource, item, action, copier, findings)
-            if action.verb == UPDATE:
-                action = _update(catalog, resource, item, action, prepared, copier, findings)
+        if action.verb == CREATE and not catalog.settings.dry_run:
+            action = _create(catalog, resource, item, action, copier, findings)
+        if action.verb == UPDATE:
+            action = _update(catalog, resource, item, action, prepared, copier, findings)
     except ApiError as error:
         in_doubt = True if action.verb == CREATE and error.status >= 500 else None  # it may have been made all the same
         states.record(source_id, action.name, FAILED, dest_id=action.dest_id, reason=str(error), in_doubt=in_doubt)
@@ -241,6 +298,7 @@ def _apply(
                 source_id,
                 {**content, **_key_of(resource, item.source, action.body), "id": dest_id},
                 item.dest_project_id,
+                left=outcome == DIFFERS,
             )
             if prepared.deferred or (ours and action.verb == DIFFERS):  # to be completed by the second pass
                 states.deferred[source_id] = dest_id
@@ -294,7 +352,8 @@ def _create(
         findings += _copy_attachments(resource, item, action.body, copier)
     if resource is PROJECT_SETTINGS:
         return _write_settings(catalog, resource, item, action)
-    begun_s = catalog.dest.server_seconds() - CLOCK_SLACK_S
+    # the earlier of the server's clock and ours: the Date of an answer may be a gateway's, and what is made now must not look old
+    begun_s = min(catalog.dest.server_seconds(), time.time()) - CLOCK_SLACK_S
     answer = catalog.dest.post(resource.path, action.body)
     made = answer.json
     if not isinstance(made, dict) or not made.get("id"):
@@ -319,7 +378,7 @@ def _refuse_another(catalog: Catalog, resource: Resource, item: Item, action: Ac
     project = item.source.get("project_id")
     others = {natural_key(resource, one) for one in catalog.source_list(resource) if one.get("project_id") == project}
     if key in others or not catalog.claim(made["id"], item.source["id"]):
-        text = f"with {display_name(resource, made)!r}, which is another object of the source; rename one of the two there"
+        text = f"with {', '.join(map(repr, key))}, which is another object of the source; rename one of the two there"
         raise ApiError(catalog.dest.side, "POST", resource.path, 200, text)
 
 
@@ -340,11 +399,14 @@ def _update(
     copier: Optional[AttachmentCopier],
     findings: List[Dict[str, Any]],
 ) -> Action:
+    waiting = {_top(one.path) for one in prepared.deferred}
+    if catalog.settings.dry_run:
+        return foreseen_update(resource, action, waiting)
     if copier:
         findings += _copy_attachments(resource, item, action.body, copier)
     if note_former(resource, item.states, action):  # POST found it a moment ago
         item.states.save()
-    return update_object(catalog.dest, resource, action, {_top(one.path) for one in prepared.deferred})
+    return update_object(catalog.dest, resource, action, waiting)
 
 
 def _write_settings(catalog: Catalog, resource: Resource, item: Item, action: Action) -> Action:

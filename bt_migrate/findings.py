@@ -50,6 +50,15 @@ KINDS: Mapping[str, Kind] = {
     "window_gap": Kind(
         ACTION, "a stretch of time before this date window was taken by no window", "run the same command with --fill-gaps"
     ),
+    "gone_from_source": Kind(
+        ACTION, "is gone from the source; its counterpart stays", "delete it in the destination by hand if it is to go"
+    ),
+    "deleted_there": Kind(
+        ACTION, "was deleted in the destination; not made again", "run again with --on-conflict update for its kind to have it made again"
+    ),
+    "gone_row_kept": Kind(
+        ACTION, "rows are not in the source and were written to in the destination; kept", "delete them by hand if they are to go"
+    ),
     "version_pin_removed": Kind(
         LOSS,
         "a version named a transaction of the source; the reference now means the latest version",
@@ -67,6 +76,9 @@ KINDS: Mapping[str, Kind] = {
     ),
     "row_field_not_carried": Kind(
         LOSS, "a field of rows cannot be written through the API", "keep the source, or an export of it, to look it up"
+    ),
+    "not_listed": Kind(
+        LOSS, "the source does not list a kind of object; none of it was moved", "if there is any, use a key that may list it"
     ),
     "unresolved_reference": Kind(
         FAILURE,
@@ -86,6 +98,9 @@ KINDS: Mapping[str, Kind] = {
     "comment_refused": Kind(FAILURE, "comments of rows were refused by the destination", "add them by hand"),
     "row_differs": Kind(
         FAILURE, "rows exist with other content; left alone", "delete the destination's rows that are wrong, then run again"
+    ),
+    "too_many_deletes": Kind(
+        FAILURE, "more rows are gone from the source than --max-deletes allows; none was deleted", "look why, then run again with --yes"
     ),
     "stream_failed": Kind(
         FAILURE,

@@ -96,9 +96,9 @@ def _moved(path: Path, root: Path) -> Path:
 def _refuse_strangers(runs: Sequence[RunDirectory]) -> None:
     first = runs[0]
     for run in runs:
-        for word in ("dry_run", "undone"):
+        for word, told in (("dry_run", "is a dry run"), ("undone", "was undone"), ("round", "was gone on with by --since-last")):
             if run.data.get(word):
-                raise UsageError(f"{run.path}: {'is a dry run' if word == 'dry_run' else 'was undone'}; leave it out")
+                raise UsageError(f"{run.path}: {told}; leave it out")
         for side in SIDES:
             _refuse_unequal(f"{side} organization", (first, first.data[side]["org_id"]), (run, run.data[side]["org_id"]))
         for name in ("created_after", "created_before", "rename_projects"):
@@ -197,6 +197,8 @@ def _facts(new: RunDirectory, runs: Sequence[RunDirectory], shards: Sequence[Run
         "finished": not shards and all(run.data["finished"] for run in runs),
         "wrote": any(run.data.get("wrote") for run in runs),
         "waiting": any(run.data.get("waiting") for run in runs),
+        "project_names": {source_id: name for run in runs for source_id, name in run.data.get("project_names", {}).items()},
+        "reads_groups": sorted({side for run in runs for side in run.data.get("reads_groups", ())}),
         "window_gaps": [one for run in runs for one in run.data.get("window_gaps", ())],
         **({"validation": validated[0]} if validated else {}),
     }
@@ -273,7 +275,10 @@ def _join_stream(new: RunDirectory, parts: Sequence[Part]) -> None:
     # what the destination had before is forgotten once a part is done: who goes on has to look again
     joined.done = joined.compared = all(one["done"] for one in slices) and all(state.done for state in states)
     joined.error = next((state.error for state in states if state.error), "")
-    joined.seconds, joined.waiting = sum(state.seconds for state in states), sum(state.waiting for state in states)
+    for name in ("seconds", "waiting", "deleted", "others", "overwritten"):
+        setattr(joined, name, sum(getattr(state, name) for state in states))
+    joined.began = min(state.began for state in states)
+    joined.delivered_until = max(state.delivered_until for state in states)
     joined.save()
     stores = [state.sibling("_seen.sqlite3") for state in states]
     join_stores(joined.sibling("_seen.sqlite3"), [store for store in stores if store.exists()])

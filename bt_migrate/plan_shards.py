@@ -9,10 +9,10 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set
 
 from bt_migrate.btql import Bounds, count_query, ids_query
 from bt_migrate.catalog import REFERABLE, Catalog
-from bt_migrate.copy_rows import bounds_of
 from bt_migrate.keys import after_second, key_number, pagination_key
 from bt_migrate.resources import PROJECTS, ROW_KINDS
 from bt_migrate.row_plan import count_rows, counted_objects
+from bt_migrate.row_streams import bounds_of
 from bt_migrate.runs import readable_runs_in, state_root
 from bt_migrate.shards import NEAR, Keys, Piece, Point, Unit, cut_at, shard_lines, shared_out
 from bt_migrate.state import CREATED
@@ -42,7 +42,7 @@ def plan_shards(catalog: Catalog, identity: Mapping[str, Any], shards: int) -> L
 def _made_before(root: Path, identity: Mapping[str, Any]) -> Set[str]:
     """Ids of the destination's objects that runs in this folder made."""
     runs = (run for run in readable_runs_in(root) if run.same_pair(identity) and not run.data.get("undone"))
-    entries = (entry for run in runs for states in run.all_objects() for entry in states.outcomes.values())
+    entries = (entry for run in runs for states in run.all_objects() for entry in states.known().values())
     return {entry["dest_id"] for entry in entries if entry["outcome"] == CREATED}
 
 

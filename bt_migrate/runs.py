@@ -67,6 +67,7 @@ class RunDirectory:
     def __init__(self, path: Path, *, kept: bool = True) -> None:
         self.path = path
         self.kept = kept
+        self.moves = False  # objects are planned in this process: in a round of a sync their outcomes begin anew
         self.data: Dict[str, Any] = read_json(path / RUN_FILE)
         self.meter = Meter()
         self._objects: Dict[Path, ObjectStates] = {}
@@ -129,11 +130,27 @@ class RunDirectory:
                 self.save()
             return self.path / folders[project]
 
+    def project_names(self, today: Mapping[str, str], known: Mapping[str, Mapping[str, Any]]) -> Dict[str, str]:
+        """Source id -> the name by which this run has its files, whatever the project is called `today`: the one that it had first.
+        Kept in run.json; `known`: what the state of projects says, for runs of earlier versions.
+        """
+        with self._lock:
+            names: Dict[str, str] = self.data.setdefault("project_names", {})
+            before = dict(names)
+            for source_id, name in {**{one: entry["name"] for one, entry in known.items()}, **today, **names}.items():
+                free = name not in names.values()
+                names.setdefault(source_id, name if free else f"{name} [{source_id}]")
+            if names != before:
+                self.save()
+            return names
+
     def objects(self, resource: str, project: str = "") -> ObjectStates:
         path = self.folder(project) / f"{resource}_state.json"
         with self._lock:
             if path not in self._objects:
                 self._objects[path] = ObjectStates(path, resource, project, kept=self.kept)
+                if self.moves:
+                    self._objects[path].begin_round(self.data.get("round", 0))
             return self._objects[path]
 
     def stream_path(self, folder: str, project: str, source_id: str) -> Path:
@@ -143,10 +160,12 @@ class RunDirectory:
     def all_objects(self) -> List[ObjectStates]:
         """Every object state of the run, also of earlier processes, in the order of the projects."""
         states = []
+        opened: Dict[Path, List[Path]] = {}
+        for path in list(self._objects):
+            opened.setdefault(path.parent, []).append(path)
         for project in ["", *self.data["folders"]]:
             folder = self.folder(project)
-            opened = {path for path in self._objects if path.parent == folder}
-            for path in sorted(opened.union(folder.glob("*_state.json"))):
+            for path in sorted({*opened.get(folder, ()), *folder.glob("*_state.json")}):
                 if path.name != "logs_state.json":
                     states.append(self.objects(path.name[: -len("_state.json")], project))
         return states
@@ -186,9 +205,21 @@ def find_run(settings: Settings, identity: Mapping[str, Any], command: str) -> T
             settings = replace(settings, **window_of(run))
             identity = {**identity, "selection": {**identity["selection"], **window_of(run)}}
         refuse_disagreement(run, identity)
+        if settings.since_last and run.data["selection"] != identity["selection"]:
+            raise UsageError(f"{run.path}: --since-last needs the run's own --resources and --projects, and a run without a window")
         return run, settings
     root = Path(settings.state_dir)
     _refuse_other_parts(root, identity["selection"])
+    if settings.since_last and command != "verify":
+        real = {**identity, "dry_run": False}
+        alike = [run for run in readable_runs_in(root) if _can_go_on(run, real)]
+        own = [run for run in alike if {command, "migrate-all"} & {one["command"] for one in run.data["sessions"]}]
+        joined = alike if command != "migrate-all" else []  # phase scripts share a run
+        last = next(iter(own or joined), None)
+        if last is not None:
+            return copy_to_plan(last, identity, command) if settings.dry_run else last, settings
+        log.info("--since-last: no run of this selection is there to go on in, so everything is copied", extra={"event": "first_copy"})
+        return create_run(root, identity, command), settings
     if not settings.new_run:
         newest = next((run for run in runs_in(root) if run.same_pair(identity)), None)
         if newest is not None and _resumable(newest, identity, command):
@@ -311,6 +342,26 @@ def _resumable(run: RunDirectory, identity: Mapping[str, Any], command: str) -> 
     if command == "migrate-all":
         return bool(run.data["command"] == "migrate-all")
     return not run.phase_done(command)
+
+
+def copy_to_plan(last: RunDirectory, identity: Mapping[str, Any], command: str) -> RunDirectory:
+    """A dry run that knows what the last run knows: its objects and where its streams stand, not its rows."""
+    run = create_run(last.path.parent, identity, command)
+    names = ("phases_done", "folders", "project_names", "round", "marks", "source_time", "reads_groups")
+    run.data.update({name: last.data[name] for name in names if name in last.data})
+    run.save()
+    for pattern in ("*/*_state.json", "*/*_events/*_state.json"):
+        for path in last.path.glob(pattern):
+            copied = run.path / path.relative_to(last.path)
+            make_private(copied.parent)
+            write_json(copied, read_json(path))
+    return run
+
+
+def _can_go_on(run: RunDirectory, identity: Mapping[str, Any]) -> bool:
+    """Whether a sync can go on in the run: of the same organizations and selection, and something was moved in it."""
+    moved = any(session["command"].startswith("migrate-") for session in run.data["sessions"])
+    return moved and run.same_pair(identity) and run.data["selection"] == identity["selection"] and not run.data.get("undone")
 
 
 def refuse_disagreement(run: RunDirectory, identity: Mapping[str, Any]) -> None:
