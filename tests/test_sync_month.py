@@ -22,12 +22,15 @@ from living_source import (
     Life,
     Row,
     add_there,
+    append_experiment_rows,
     append_logs,
     born,
     change,
+    edit_prompt,
     edit_there,
     happen,
     pass_time,
+    score_old_rows,
     versions,
 )
 from orgs import DEST_KEY, SOURCE_KEY, AtRequest, Ended, Pair, WatchedSandbox, environment, run, run_with, runs
@@ -36,7 +39,7 @@ from bt_migrate.phases import migrate_all
 from bt_migrate.sandbox.server import Fault
 
 LONG = pytest.mark.long
-BEGIN = 1_760_000_000  # the servers' clock; this machine's is years ahead: nothing of a sync may depend on it
+BEGIN = (1_760_000_000, 1_960_000_000)  # the servers' clock, years behind this machine's or years ahead: no sync may depend on that
 # Small pages and batches, so that a night has many requests, and a kill leaves little behind.
 SMALL = {
     "MIGRATION_EVENTS_FETCH_LIMIT": "60",
@@ -52,7 +55,8 @@ SIGN_OF_A_BUG = re.compile("Traceback|bt_migrate: (?:.*)Error\\b")
 def living_pair(seed: int) -> Iterator[Tuple[Pair, Life]]:
     """A source with some days of history, an empty destination, and a clock that is set."""
     with WatchedSandbox() as sandbox:
-        sandbox.clock.set(BEGIN)
+        sandbox.clock.set(BEGIN[seed % 2])
+        sandbox.store.comments_move_rows = seed % 3 == 0
         source, dest = sandbox.add_org("acme", api_key=SOURCE_KEY), sandbox.add_org("globex", api_key=DEST_KEY)
         yield Pair(sandbox, source, dest), born(sandbox, source, seed)
 
@@ -175,6 +179,19 @@ def test_after_weeks_of_nightly_syncs_the_destination_is_the_source_and_each_ver
         assert judged.code == 0, judged.out + judged.last_words
 
 
+@pytest.mark.parametrize("path", ["/v1/view", *(pytest.param(one, marks=LONG) for one in ("/v1/experiment?", "/v1/prompt", "/v1/acl"))])
+def test_the_night_after_a_kill_takes_its_own_rows_too(path: str, tmp_path: Path) -> None:
+    """Whatever the killed sync had done already: of experiments, of rows, of all rows, of everything."""
+    with living_pair(1) as (pair, life):
+        nights = Nights(pair, life, tmp_path / "runs")
+        nights.sync()
+        for act in (AtRequest(1, "before", signal.SIGKILL, lambda _, target: target.startswith(path)), None):
+            pass_time(life, 6, {append_logs: 12, append_experiment_rows: 12, score_old_rows: 12, edit_prompt: 4})
+            code = nights.sync(act, exact=False)
+            assert code == (-signal.SIGKILL if act else 0)
+        assert unequal(pair) == []
+
+
 # Hours -----------------------------------------------------------------------------------------------
 
 PATHS = (None, "/btql", "/insert", "/v1/", "/v1/experiment", "/attachment", "/bucket/")
@@ -233,7 +250,7 @@ class Hours:
             self.there.add(edit_there(self.life, self.pair.dest)[1])
         if rng.random() < 0.05:
             self.there.add(add_there(self.life, self.pair.dest)[1])
-        self.pair.sandbox.faults.clear()
+        self.pair.sandbox.indexing_lag = rng.choice((0, 0, 60, 500))  # within the lookback
         for _ in range(rng.choice((0, 0, 0, 1, 1, 2, 3))):
             self.pair.sandbox.faults.add(some_fault(rng))
         if rng.random() < 0.06:
@@ -256,16 +273,17 @@ def of_people(problem: str, rows: Set[str]) -> bool:
     ],
 )
 def test_after_weeks_of_faults_the_next_sync_that_is_left_in_peace_makes_the_destination_the_source(
-    steps: int, hours: float, seed: int, tmp_path: Path
+    steps: int, hours: float, seed: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     with living_pair(seed) as (pair, life):
         weeks = Hours(pair, life, tmp_path / "runs")
         assert weeks.sync() == 0
         for _ in range(steps):
             weeks.step(hours)
+        pair.sandbox.indexing_lag = 0
         pass_time(life, 1)
         last = weeks.sync()
-        again = f"seed {seed}, {steps} steps of {hours} h, ends {dict(weeks.codes)}: repeat with -k '{tmp_path.name[:40]}'"
+        again = f"{steps} steps of {hours} h ended with {dict(weeks.codes)}; repeat with: pytest --long {request.node.nodeid!r}"
         assert [one for one in unequal(pair) if not of_people(one, weeks.there)] == [], again
         assert last == 0 or weeks.there, again
         assert set(weeks.codes) <= {0, 1, 3, -signal.SIGKILL}, again
