@@ -36,6 +36,7 @@ class Prepared:
     deferred: List[Unresolved]
     findings: List[Dict[str, Any]]
     made_before: bool = False  # by a process of this run that died before it could say so
+    blocked: str = ""  # why it cannot be written
 
 
 def items_of(states: ObjectStates, objects: Iterable[dict], dest_project_id: str = "") -> List[Item]:
@@ -43,6 +44,18 @@ def items_of(states: ObjectStates, objects: Iterable[dict], dest_project_id: str
     items = [Item(one, states, dest_project_id) for one in objects]
     states.listed = max(states.listed, len(items))
     return items
+
+
+def note_gone(catalog: Catalog, resource: Resource, states: ObjectStates, objects: Sequence[dict]) -> None:
+    """Tell of what an earlier round found in the source and this one, which lists `objects`, does not: its counterpart stays."""
+    if resource.name in catalog.unavailable:
+        return
+    ids = {one["id"] for one in objects}
+    for source_id, entry in states.known().items():
+        there = source_id in ids or (resource.scope != "object" and catalog.source_object(resource, source_id))
+        if entry.get("dest_id") and not there:
+            facts = {"resource": resource.name, "id": source_id, "name": entry["name"], "project": states.project}
+            states.note(source_id, [finding("gone_from_source", **facts, ref=entry["dest_id"])])
 
 
 def skip_reason(catalog: Catalog, resource: Resource, source: dict) -> str:

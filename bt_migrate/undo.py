@@ -91,10 +91,11 @@ class Undo:
     def _made(self) -> Iterator[Made]:
         for states in self.run.all_objects():
             resource = BY_NAME[states.resource]
-            for entry in states.outcomes.values():
+            known = states.known()
+            for entry in known.values():
                 if entry["outcome"] == UPDATED:
                     self.left.append(f"{resource.name} {entry['name']!r} [{entry['dest_id']}]: updated; what it was is not known")
-            entries = [(one, entry) for one, entry in states.outcomes.items() if entry["outcome"] == CREATED]
+            entries = [(one, entry) for one, entry in known.items() if entry["outcome"] == CREATED]
             if not entries and not states.intended:
                 continue
             owners = {tuple(entry["owner"]) for _, entry in entries if "owner" in entry}
@@ -105,7 +106,7 @@ class Undo:
                 yield Made(resource, states.project, entry["name"], entry["dest_id"], left_as, tuple(entry.get("owner", ())))
             for source_id, intent in states.intended.items():
                 # the process died, or the server failed, before it could be said whether it was made
-                if states.outcomes.get(source_id, {"outcome": FAILED})["outcome"] == FAILED:
+                if known.get(source_id, {"outcome": FAILED})["outcome"] == FAILED:
                     yield from _intended(resource, states.project, intent, there)
 
     def _list(self, resource: Resource, owners: Iterable[Tuple[str, ...]] = ()) -> List[dict]:
@@ -339,8 +340,8 @@ def _undo_rows(plan: Undo, stream: StreamState) -> int:
         plan.left.append(f"{where}: {error}")
     if count:
         print(f"delete: {count:,} {where}")
-    if stream.counts[UPDATED]:  # what was there before and what came again in a resumed run are not told apart
-        plan.left.append(f"up to {stream.counts[UPDATED]:,} {where}: were there and got comments or attachments")
+    if stream.overwritten:
+        plan.left.append(f"up to {stream.overwritten:,} {where}: were there and were written to; what they were is not known")
     if changed:
         plan.left.append(f"{changed:,} {where}: {CHANGED}")
     return count

@@ -47,7 +47,9 @@ def update_object(catalog: Catalog, resource: Resource, action: Action, postpone
     existing = _written(catalog, resource, action, waiting)
     fields = differing(resource, action.body, existing, waiting)
     if fields and not waiting:
-        return replace(action, verb=DIFFERS, reason=NOT_ALL, fields=tuple(fields), existing=existing)
+        fixed = [name for name in fields if name in resource.key and name not in resource.patch]
+        reason = f"the API cannot change its {fixed[0]}" if fixed else NOT_ALL
+        return replace(action, verb=DIFFERS, reason=reason, fields=tuple(fields), existing=existing)
     return replace(action, existing=existing)
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.canonical import merged
 from bt_migrate.catalog import REFERABLE, Catalog
@@ -22,12 +22,14 @@ from bt_migrate.compare import DIFFERS, MATCH, MISSING, OUTCOMES, UNREADABLE, By
 from bt_migrate.compare_counts import Pair, Patience, Sides, Summaries, both, compare_counts, grouped
 from bt_migrate.compare_rows import ROWS_TOGETHER, batches_of, compare_full, compare_large_sample, compare_sample
 from bt_migrate.errors import ApiError, StateError
+from bt_migrate.keys import xact_seconds
 from bt_migrate.owned_objects import acl_owners, dest_owners, list_acls, list_dest_acls, list_dest_views, list_views
 from bt_migrate.prepare_objects import Item
 from bt_migrate.resources import ACLS, BY_NAME, OBJECT_RESOURCES, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
+from bt_migrate.rounds import mark_seconds
 from bt_migrate.row_plan import row_object_ids
 from bt_migrate.runs import VERIFY_FOLDER
-from bt_migrate.state import ObjectStates, make_private, write_json
+from bt_migrate.state import ObjectStates, StreamState, make_private, write_json
 from bt_migrate.windows import instant
 from bt_migrate.work import Scope, Work
 
@@ -84,7 +86,7 @@ def verify(work: Work) -> Dict[str, Any]:
     try:
         kinds = [one for one in OBJECT_RESOURCES if one.scope == "project" and work.settings.selects(one.name)]
         catalog.prefetch([*REFERABLE, *kinds], [PROJECTS])
-        scopes = [Scope(project, catalog.resolve((PROJECTS.name,), project["id"])) for project in catalog.projects()]
+        scopes = [Scope(project, catalog.resolve((PROJECTS.name,), project["id"]), project["name"]) for project in catalog.projects()]
         catalog.prefetch((), kinds, [scope.dest_id for scope in scopes if scope.dest_id])
         objects = list(_compare_objects(work, scopes, bytes_of, records))
         pairs = [pair for scope in scopes if scope.dest_id for pair in _pairs(work, scope)]
@@ -208,7 +210,15 @@ def _pairs(work: Work, scope: Scope) -> Iterator[Pair]:
                 stream = streams.get((kind, source_id))
                 seen = stream.sibling("_seen.sqlite3") if stream else None
                 known = seen if seen and seen.exists() else None
-                yield Pair(kind, scope.name, names[source_id], source_id, dest_id, copied if stream else None, known)
+                yield Pair(kind, scope.name, names[source_id], source_id, dest_id, copied if stream else None, known, _mark(work, stream))
+
+
+def _mark(work: Work, stream: Optional[StreamState]) -> int:
+    """The second of the source's clock up to which the last sync took the rows; 0 where the run's start says it."""
+    if stream is None or stream.header["kind"] not in work.run.data.get("marks", {}):
+        return 0
+    behind = stream.slices[0].get("above") if not stream.done else None
+    return xact_seconds(behind) if behind else mark_seconds(work.run.data, stream.header["kind"])
 
 
 def _copied(work: Work) -> Tuple[float, float]:
