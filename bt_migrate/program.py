@@ -188,7 +188,7 @@ def identity_of(settings: Settings, source: Api, dest: Api) -> Dict[str, Any]:
 
 
 def _run_all(command: str, settings: Settings, source: Api, dest: Api, steps: Sequence[Step], ending: Ending) -> int:
-    """What an earlier start left of its window first, then what is asked for now. The worse exit code counts."""
+    """What an earlier start left of its window, or of its round, first, then what is asked for now. The worse exit code counts."""
     kinds = _windowed_kinds(settings, steps)
 
     def left_or_new() -> Found:
@@ -211,12 +211,19 @@ def _run_all(command: str, settings: Settings, source: Api, dest: Api, steps: Se
                 _tell_window(run, its, identity_of(its, source, dest), kinds)
             if not its.dry_run and command != VERIFY and (its.plan_out or its.fail_on_loss):
                 _plan_first(command, its, source, dest, run, steps, ending)
+            left = find is not new and its.since_last and _left_open(run, steps)
             codes.append(_in_run(command, its, source, dest, run, steps, ending))
+            follows = follows or (left and not _left_open(run, steps))  # then what was written since that start
         find = new
     if follows:
         log.info("%s: what was asked for has not begun; the same command goes on", ending.reason, extra={"event": "stopped"})
         codes.append(ending.code)
     return max(codes)
+
+
+def _left_open(run: RunDirectory, steps: Sequence[Step]) -> bool:
+    """Whether earlier starts were ended before their work was done."""
+    return bool(run.data["sessions"]) and not all(run.phase_done(name) for name, _ in steps if name != VERIFY)
 
 
 @contextlib.contextmanager

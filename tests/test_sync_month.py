@@ -56,7 +56,7 @@ def living_pair(seed: int) -> Iterator[Tuple[Pair, Life]]:
     """A source with some days of history, an empty destination, and a clock that is set."""
     with WatchedSandbox() as sandbox:
         sandbox.clock.set(BEGIN[seed % 2])
-        sandbox.store.comments_move_rows = seed % 3 == 0
+        sandbox.store.comments_move_rows = True
         source, dest = sandbox.add_org("acme", api_key=SOURCE_KEY), sandbox.add_org("globex", api_key=DEST_KEY)
         yield Pair(sandbox, source, dest), born(sandbox, source, seed)
 
