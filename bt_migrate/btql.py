@@ -82,6 +82,11 @@ def summary_query(kind: str, id_field: str, object_ids: Sequence[str], bounds: B
     return "\n".join([*lines, f"measures: {measures}", f"from: {source_expression(kind, object_ids)}", *filter_lines(bounds)])
 
 
+def days_query(kind: str, object_id: str) -> str:
+    """One row `{"day": …, "rows": n}` for each day on which rows of the object were created."""
+    return f"dimensions: day(created) as day\n{count_query(kind, [object_id], Bounds())}"
+
+
 def ids_query(kind: str, object_id: str, bounds: Bounds, limit: int, *, newest_first: bool = False) -> str:
     """Ids and keys of the next `limit` rows inside the bounds, in key order; or of the last ones."""
     lines = ["select: id, _pagination_key", f"from: {source_expression(kind, [object_id])}", *filter_lines(bounds)]

@@ -6,7 +6,7 @@ Of a copy the destination's rows were read before; in a round of a sync only tho
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set, Tuple
 
 from bt_migrate.batches import EncodedRow
 from bt_migrate.btql import MAX_LIMIT
@@ -102,7 +102,7 @@ class Choice:
     ) -> Iterator[EncodedRow]:
         member = self._members[object_id]
         counts, notes = end.of(object_id)
-        ours = self._ours(member, object_id, there)
+        ours = self.ours(member, object_id, there)
         found: Dict[int, List[Tuple[str, str, int, str]]] = {}  # by the second at which this tool wrote them, 0 if it did not
         waiting: List[tuple] = []
         for row in rows:
@@ -128,7 +128,7 @@ class Choice:
         if waiting:
             member.seen.record([], waiting)
 
-    def _ours(self, member: Member, object_id: str, there: Mapping[str, dict]) -> Dict[str, int]:
+    def ours(self, member: Member, object_id: str, there: Mapping[str, dict]) -> Dict[str, int]:
         """row id -> the second at which this tool wrote the row as it is there now; 0 where it did not, or where that is in doubt.
 
         Ours is what is there as it was last sent, and what nobody has written since the second of its delivery.
@@ -136,7 +136,7 @@ class Choice:
         ids = list(there)
         at = member.seen.delivered_at(object_id, ids) if member.resuming else {}
         sent = member.seen.sending(object_id, ids)
-        brought = set(ids) if member.stream.fresh else set(member.seen.inserted(object_id, ids))
+        brought = self.brought(member, object_id, ids)
         found = {}
         for row_id, row in there.items():
             written = xact_seconds(xact_of(row.get("_xact_id")))
@@ -144,6 +144,10 @@ class Choice:
             same = row_id in sent and sent[row_id][0] == row_digest(insertable_row(self._kind, row))
             found[row_id] = written if same or written <= until + CLOCK_SLACK_S else 0
         return found
+
+    def brought(self, member: Member, object_id: str, ids: Sequence[str]) -> Set[str]:
+        """Those of the rows there that came with this tool."""
+        return set(ids) if member.stream.fresh else set(member.seen.inserted(object_id, ids))
 
     def _judged(self, row: dict, encoded: EncodedRow, out: Dict[str, Any], before: bytes) -> str:
         judged = _judge(encoded, out, before, self._catalog.dest.org_id)

@@ -56,6 +56,9 @@ KINDS: Mapping[str, Kind] = {
     "deleted_there": Kind(
         ACTION, "was deleted in the destination; not made again", "run again with --on-conflict update for its kind to have it made again"
     ),
+    "gone_row_kept": Kind(
+        ACTION, "rows are not in the source and were written to in the destination; kept", "delete them by hand if they are to go"
+    ),
     "version_pin_removed": Kind(
         LOSS,
         "a version named a transaction of the source; the reference now means the latest version",

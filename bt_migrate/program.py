@@ -54,7 +54,16 @@ from bt_migrate.report import (
 )
 from bt_migrate.rounds import begin_round, end_round, mark_seconds
 from bt_migrate.row_plan import estimate
-from bt_migrate.runs import RunDirectory, create_run, end_killed_session, find_run, left_behind, state_root, window_of
+from bt_migrate.runs import (
+    RunDirectory,
+    copy_to_plan,
+    create_run,
+    end_killed_session,
+    find_run,
+    left_behind,
+    state_root,
+    window_of,
+)
 from bt_migrate.settings import Settings, load_settings
 from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now, write_json
 from bt_migrate.windows import iso
@@ -291,7 +300,7 @@ def _in_run(
     """Do the steps that this run has not done; write the report whatever happens."""
     started = time.monotonic()
     end_killed_session(run, dest.server_seconds() - time.time())
-    if settings.since_last and not settings.dry_run:
+    if settings.since_last:
         _begin_round(settings, source, run, steps)
     session: Dict[str, Any] = {"started": now(), "command": command}
     run.data["sessions"].append(session)
@@ -353,7 +362,9 @@ def _plan_first(
 ) -> None:
     """A dry run of its own beside the run, before its first write. Raises LossError where the plan forbids to go on."""
     dry = replace(settings, dry_run=True)
-    with create_run(run.path.parent, identity_of(dry, source, dest), command) as planned:
+    identity = identity_of(dry, source, dest)
+    goes_on = settings.since_last and run.data["sessions"]
+    with copy_to_plan(run, identity, command) if goes_on else create_run(run.path.parent, identity, command) as planned:
         _in_run(command, dry, source, dest, planned, steps, ending)
     source.check()  # a plan that was stopped allows nothing
 

@@ -98,6 +98,7 @@ def _row_counts(one: StreamState) -> Dict[str, Any]:
         "bytes": one.counts["bytes"],
         "seconds": round(one.seconds, 3),
         "rows_per_second": rate,
+        **({"deleted": one.deleted} if one.deleted else {}),
     }
     return {**facts, "outcomes": outcomes, **more, "complete": one.done, "error": one.error}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from bt_migrate.api import Api
@@ -22,6 +22,7 @@ from bt_migrate.outgoing import Notes, Outgoing, stream_findings
 from bt_migrate.prepare_objects import skip_reason
 from bt_migrate.read_rows import one_page
 from bt_migrate.resources import BY_NAME, EXPERIMENTS, ROW_KINDS
+from bt_migrate.rounds import round_of
 from bt_migrate.row_streams import RowStream, bounds_of, groups
 
 log = logging.getLogger("bt_migrate.validate")
@@ -63,14 +64,17 @@ def row_object_ids(catalog: Catalog, kind_name: str, project_id: str) -> List[st
 
 
 def plan_rows(catalog: Catalog, kind_name: str) -> Dict[str, Any]:
-    """{"streams": [...], "findings": [...], "page_seconds", "attachments"}: everything of a kind that the copy will read.
+    """{"streams": [...], "findings": [...], "page_seconds", "attachments"}: everything of a kind that the copy will read; in a round of
+    a sync what is new.
 
     A stream: kind, objects [{project, id, name, rows, rows_there, bytes}], rows, bytes, import_bytes, queries, inserts. Rows are
     None where the server does not count.
     """
     objects = list(_row_objects(catalog, kind_name))
-    _count(catalog.source, catalog, kind_name, objects, "id", "rows")
-    there = [one for one in objects if one["dest_id"]]
+    above = _marks(catalog, kind_name)
+    for mark in {above.get(one["id"]) for one in objects}:
+        _count(catalog.source, catalog, kind_name, [one for one in objects if above.get(one["id"]) == mark], "id", "rows", mark)
+    there = [one for one in objects if one["dest_id"] and one["id"] not in above]
     _count(catalog.dest, catalog, kind_name, there, "dest_id", "rows_there")
     sample = _sample(catalog, kind_name, objects)
     for one in objects:
@@ -85,6 +89,14 @@ def plan_rows(catalog: Catalog, kind_name: str) -> Dict[str, Any]:
         "page_seconds": round(sample.page_seconds, 3),
         "attachments": round(share * (total(streams, "rows") or 0)),
     }
+
+
+def _marks(catalog: Catalog, kind_name: str) -> Dict[str, int]:
+    """Source object -> the transaction after which a round reads it; without those that are copied as a whole."""
+    round_ = round_of(catalog.run.data, kind_name, catalog.settings.lookback)
+    streams = [one for one in catalog.run.all_streams() if one.header["kind"] == kind_name and one.copied] if round_ else []
+    behind = {one.header["source_id"]: one.slices[0]["above"] for one in streams if not one.done}
+    return {one.header["source_id"]: min(round_.above, behind.get(one.header["source_id"], round_.above)) for one in streams if round_}
 
 
 def counted(objects: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:
@@ -110,9 +122,14 @@ def _named(one: Dict[str, Any]) -> Dict[str, Any]:
 # -- counting
 
 
-def _count(api: Api, catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]], by: str, into: str) -> None:
-    """Set the number of rows of each object, 25 of them with one query; None for those of a server that does not count by object."""
-    kind, bounds = ROW_KINDS[kind_name], bounds_of(catalog, ROW_KINDS[kind_name])
+def _count(
+    api: Api, catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]], by: str, into: str, above: Optional[int] = None
+) -> None:
+    """Set the number of rows of each object, 25 of them with one query; None for those of a server that does not count by object.
+    `above`: only of what was written after that transaction.
+    """
+    kind = ROW_KINDS[kind_name]
+    bounds = replace(bounds_of(catalog, kind), after_xact=above)
 
     def count(start: int) -> None:
         some = {one[by]: one for one in objects[start : start + OBJECTS_PER_COUNT]}

@@ -202,9 +202,10 @@ def find_run(settings: Settings, identity: Mapping[str, Any], command: str) -> T
         return run, settings
     root = Path(settings.state_dir)
     if settings.since_last and command != "verify":
-        last = next((run for run in readable_runs_in(root) if _can_go_on(run, identity, command)), None)
+        real = {**identity, "dry_run": False}
+        last = next((run for run in readable_runs_in(root) if _can_go_on(run, real, command)), None)
         if last is not None:
-            return last, settings
+            return copy_to_plan(last, identity, command) if settings.dry_run else last, settings
         log.info("--since-last: no run of this selection is there to go on in, so everything is copied", extra={"event": "first_copy"})
         return create_run(root, identity, command), settings
     if not settings.new_run:
@@ -329,6 +330,20 @@ def _resumable(run: RunDirectory, identity: Mapping[str, Any], command: str) -> 
     if command == "migrate-all":
         return bool(run.data["command"] == "migrate-all")
     return not run.phase_done(command)
+
+
+def copy_to_plan(last: RunDirectory, identity: Mapping[str, Any], command: str) -> RunDirectory:
+    """A dry run that knows what the last run knows: its objects and where its streams stand, not its rows."""
+    run = create_run(last.path.parent, identity, command)
+    names = ("phases_done", "folders", "project_names", "round", "marks", "source_time", "reads_groups")
+    run.data.update({name: last.data[name] for name in names if name in last.data})
+    run.save()
+    for pattern in ("*/*_state.json", "*/*_events/*_state.json"):
+        for path in last.path.glob(pattern):
+            copied = run.path / path.relative_to(last.path)
+            make_private(copied.parent)
+            write_json(copied, read_json(path))
+    return run
 
 
 def _can_go_on(run: RunDirectory, identity: Mapping[str, Any], command: str) -> bool:

@@ -241,6 +241,8 @@ class StreamState:
         self.round: int = data.get("round", 0)  # of the sync that last had rows of it; 0: the copy of everything
         self.delivered_until: int = data.get("delivered_until", 0)  # unix seconds of the destination: rows of that copy are older
         # rows that were there before the run and were written to all the same; earlier versions kept one count
+        self.deleted: int = data.get("deleted", 0)  # rows that were gone from the source, in this round
+        self.others: int = data.get("others", 0)  # rows of the destination that the source does not have and that are not ours to delete
         self.overwritten: int = data.get("overwritten", self.counts[UPDATED])
 
     @property
@@ -256,7 +258,7 @@ class StreamState:
             if self.copied:
                 self.slices, self.done = [{"after": None, "end": None, "done": False, "above": above}], False
             self.round, self.counts, self.findings = number, dict.fromkeys(self.COUNTS, 0), []
-            self.error, self.seconds = "", 0.0
+            self.error, self.seconds, self.deleted = "", 0.0, 0
 
     def catch_up(self, above: int) -> None:
         """After the copy of everything: what was written behind its back."""
@@ -266,7 +268,7 @@ class StreamState:
         with self.lock:
             names = (
                 "header", "slices", "counts", "findings", "done", "compared", "before_key", "error", "seconds", "waiting",
-                "began", "round", "delivered_until", "overwritten",
+                "began", "round", "delivered_until", "overwritten", "deleted", "others",
             )  # fmt: skip
             value = {"format": FORMAT, **{name: getattr(self, name) for name in names}}
             write_json(self.path, {**value, "pagination_key": self.slices[0]["after"]})

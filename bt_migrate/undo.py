@@ -15,7 +15,6 @@ from bt_migrate.api import Api
 from bt_migrate.btql import Bounds, newest_query
 from bt_migrate.errors import ApiError, UsageError
 from bt_migrate.history import record_undone
-from bt_migrate.json_text import encode
 from bt_migrate.keys import xact_of, xact_seconds
 from bt_migrate.planning import display_name, fingerprint, natural_key
 from bt_migrate.read_rows import pages
@@ -36,6 +35,7 @@ from bt_migrate.resources import (
 from bt_migrate.runs import RunDirectory, end_killed_session
 from bt_migrate.settings import Settings
 from bt_migrate.state import CREATED, FAILED, UPDATED, SeenRows, StreamState, now
+from bt_migrate.sync_deletes import delete_rows
 
 # What reacts to rows goes before rows are deleted; then the rest, what refers before what is referred to, projects last.
 FIRST = (ACLS, PROJECT_AUTOMATIONS, PROJECT_SETTINGS, VIEWS, PROJECT_SCORES)
@@ -235,10 +235,8 @@ class Undo:
 
     def delete_rows(self, stream: StreamState, ids: Sequence[str]) -> None:
         kind = ROW_KINDS[stream.header["kind"]]
-        path = kind.insert_path.format(id=stream.header["dest_id"])
         for start in range(0, len(ids), self.settings.insert_batch_size):
-            some = ids[start : start + self.settings.insert_batch_size]
-            self.dest.post(path, encode({"events": [{"id": one, "_object_delete": True} for one in some]}))
+            delete_rows(self.dest, kind, stream.header["dest_id"], ids[start : start + self.settings.insert_batch_size])
 
     # -- objects
 

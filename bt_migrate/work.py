@@ -28,6 +28,7 @@ from bt_migrate.row_streams import RowStream
 from bt_migrate.runs import RunDirectory, readable_runs_in
 from bt_migrate.settings import FAIL, Settings
 from bt_migrate.state import DIFFERS, LATER, SKIPPED
+from bt_migrate.sync_deletes import propagate_deletes
 
 log = logging.getLogger("bt_migrate.work")
 
@@ -165,6 +166,8 @@ def copy_rows(work: Work, kind_name: str, scopes: Sequence[Scope]) -> None:
     copy_streams(work.catalog, streams, work.copier, round_)
     if round_:
         _close_gone(work, kind_name)
+        if work.settings.propagate_deletes:
+            propagate_deletes(work.catalog, kind_name, streams, round_)
 
 
 def _streams(work: Work, kind_name: str, scope: Scope) -> Iterator[RowStream]:
