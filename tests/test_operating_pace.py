@@ -8,8 +8,8 @@ from typing import Dict, Iterator
 
 import pytest
 from compare_orgs import differences
-from orgs import TIME_LIMIT_S, Pair, ended, tiny_pair
-from test_operating import BATCH, control, held_at, next_beats, rows_there, status, told, until
+from orgs import TIME_LIMIT_S, Pair, ended, run, tiny_pair
+from test_operating import BATCH, control, held_at, idle, next_beats, rows_there, status, told, until
 
 SIDES = {"source": "acme", "destination": "globex"}
 
@@ -79,3 +79,31 @@ def test_the_status_is_right_to_within_a_batch_of_each_object_that_is_under_way_
     under_way = [one for one in shown["streams"] if 0 < one["done"] < one["total"]]
     assert shown["rows"]["done"] == sum(one["done"] for one in shown["streams"])
     assert abs(shown["rows"]["done"] - there) <= BATCH * max(1, len(under_way)), (shown["rows"], there)
+
+
+def an_hour_later(pair: Pair) -> None:
+    pair.sandbox.clock.set(pair.sandbox.clock.seconds() + 3600)
+
+
+def test_the_status_of_a_sync_is_that_of_its_round(pair: Pair, tmp_path: Path) -> None:
+    root, fresh = tmp_path / "runs", 60
+    an_hour_later(pair)  # what is older than the copy is not looked at again
+    assert run(pair.sandbox, root).code == 0
+    an_hour_later(pair)
+    project, before = pair.source.objects("project")[0]["id"], rows_there(pair)
+    for start in range(0, fresh, 10):
+        pair.source.insert("project_logs", project, [{"id": f"fresh {start + n}"} for n in range(10)])
+    with held_at(pair, root, 3, "--since-last", "--preserve-order", MIGRATION_MAX_CONCURRENT="1") as (process, gate):
+        next_beats(root)
+        shown, there = status(pair, root), rows_there(pair) - before
+        control(pair, root, "pause")
+        until(lambda: told(root)["paused"])
+        gate.opened.set()
+        until(lambda: idle(root))
+        paused, then = status(pair, root), rows_there(pair) - before
+        control(pair, root, "resume")
+        whole = ended(process)
+    assert (shown["state"], paused["state"], there) == ("running", "paused", 2 * BATCH)
+    assert abs(shown["rows"]["done"] - there) <= BATCH, (shown["rows"], there, shown["streams"])
+    assert abs(paused["rows"]["done"] - then) <= BATCH, (paused["rows"], then, paused["streams"])
+    assert (whole.code, rows_there(pair) - before, differences(pair)) == (0, fresh, []), whole.last_words
