@@ -62,10 +62,12 @@ class Catalog:
         self._lists: Dict[Tuple[str, str, str], Union[List[dict], ApiError]] = {}
         self._by_key: Dict[Tuple[str, str], Dict[tuple, dict]] = {}
         self._by_id: Dict[Tuple[str, str], Dict[str, dict]] = {}  # the same objects
+        self._doubles: Dict[Tuple[str, str], List[dict]] = {}
         self._source_by_id: Dict[str, Dict[str, Optional[dict]]] = defaultdict(dict)
         self._twin_ids: Optional[Dict[str, str]] = None
         self._known: Optional[Dict[str, Tuple[str, ...]]] = None
         self._mapping: Dict[str, Dict[str, str]] = defaultdict(dict)
+        self._claims: Dict[str, str] = {}  # destination id -> source id
         self._fingerprints: Dict[str, Dict[str, List[str]]] = {}
         for states in run.all_objects():
             self._mapping[states.resource].update(states.id_mapping())
@@ -203,10 +205,17 @@ class Catalog:
         """The source id of the object whose counterpart it is known to be."""
         return self._held[resource.name].get(dest_id)
 
+    def dest_doubles(self, resource: Resource, project_id: str = "") -> List[dict]:
+        """Destination objects whose natural key an older one has."""
+        self.dest_by_key(resource, project_id)
+        return self._doubles[(resource.name, project_id)]
+
     def provide(self, resource: Resource, project_id: str, objects: List[dict]) -> None:
-        """The destination's objects of a kind that is listed per owner, not per project."""
+        """The destination's objects of a kind, oldest first; from outside for a kind that is listed per owner."""
+        by_key: Dict[tuple, dict] = {}
+        doubles = [one for one in objects if by_key.setdefault(natural_key(resource, one), one) is not one]
         with self._lock:
-            self._by_key[resource.name, project_id] = {natural_key(resource, one): one for one in objects}
+            self._by_key[(resource.name, project_id)], self._doubles[(resource.name, project_id)] = by_key, doubles
             self._by_id[resource.name, project_id] = {one["id"]: one for one in objects}
 
     def start_empty(self, project_id: str) -> None:
@@ -234,6 +243,11 @@ class Catalog:
         """Nothing stands for the source object any more."""
         with self._lock:
             self._held[resource.name].pop(self._mapping[resource.name].pop(source_id, ""), None)
+
+    def claim(self, dest_id: str, source_id: str) -> bool:
+        """Whether no other source object has asked for this destination object before."""
+        with self._lock:
+            return self._claims.setdefault(dest_id, source_id) == source_id
 
     # -- references
 

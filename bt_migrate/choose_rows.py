@@ -17,7 +17,7 @@ from bt_migrate.outgoing import MAX_GUESSES, Outgoing, keep_source_keys
 from bt_migrate.read_rows import rows_of_ids
 from bt_migrate.resources import RowKind
 from bt_migrate.row_streams import Member, PageEnd
-from bt_migrate.rows import COMMENTS, insertable_row
+from bt_migrate.rows import comments_of, insertable_row
 from bt_migrate.settings import UPDATE
 from bt_migrate.state import DIFFERS, FOUND, UPDATED
 
@@ -189,7 +189,7 @@ class Choice:
 
 def remembered(kind: RowKind, row: dict) -> bytes:
     """The digest of a row of the destination, and the ids of its comments behind it."""
-    ids = [str(comment.get("id")) for comment in row.get(COMMENTS) or ()]
+    ids = [str(comment.get("id")) for comment in comments_of(row) if isinstance(comment, dict)]
     return row_digest(insertable_row(kind, row)) + "\n".join(ids).encode("utf-8", "surrogatepass")
 
 
@@ -199,7 +199,7 @@ def _judge(row: EncodedRow, out: dict, before_row: bytes, dest_org_id: str) -> s
     """
     before, comments = before_row[:DIGEST_BYTES], before_row[DIGEST_BYTES:].decode("utf-8", "surrogatepass").split("\n")
     if row_digest(out) == before:
-        return FOUND if all(json.loads(one)["id"] in comments for one in row.comments) else UPDATED
+        return FOUND if all(str(json.loads(one)["id"]) in comments for one in row.comments) else UPDATED
     keys = sorted({one["key"] for one in row.attachments})
     for number in range(1, min(2 ** len(keys), MAX_GUESSES)):  # any of them may have been left by an earlier run
         left = [key for bit, key in enumerate(keys) if number >> bit & 1]

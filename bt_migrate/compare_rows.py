@@ -366,6 +366,11 @@ class _LookUp:
         if COMMENTS in left and COMMENTS not in found_row:
             del left[COMMENTS]
             tolerated["comments_unreadable"] += 1
+        theirs = right.get(COMMENTS) or {}
+        for name, (date, _) in (left.get(COMMENTS) or {}).items():
+            if date is None and name in theirs:  # the destination gave it one
+                theirs[name][0] = None
+                tolerated["unset"] += 1
         return first_paths(differing_paths(left, right, "", tolerated))
 
 

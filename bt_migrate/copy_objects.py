@@ -44,7 +44,7 @@ from bt_migrate.rows import attachment_places
 from bt_migrate.settings import KEEP
 from bt_migrate.settings import UPDATE as UPDATE_WORD
 from bt_migrate.state import CREATED, DIFFERS, FAILED, SKIPPED, UPDATED, ObjectStates
-from bt_migrate.update_objects import decided, policy_of, remember_fingerprints, update_object
+from bt_migrate.update_objects import decided, note_former, policy_of, remember_fingerprints, update_object
 from bt_migrate.windows import instant
 
 log = logging.getLogger("bt_migrate.objects")
@@ -133,13 +133,17 @@ def _copy_level(
 def _begin_batch(
     catalog: Catalog, resource: Resource, items: Sequence[Item], pool: ThreadPoolExecutor, copier: Optional[AttachmentCopier]
 ) -> Batch:
-    """Write down what is about to be made, then have it made: a crash in between finds its own objects as its own."""
+    """Write down what is about to be made, and what is about to be overwritten; then have it done: a crash in between finds its
+    own objects as its own, and leaves nothing that an undo does not know.
+    """
     planned = [_plan(catalog, resource, item) for item in items]
     if not catalog.settings.dry_run:
         for states in _states_of(items):
-            about = [(item, action) for item, action, _ in planned if item.states is states and action.verb == CREATE]
-            if about:  # those of a process that died stay
-                states.intended.update((action.source_id, _intent(resource, item, action)) for item, action in about)
+            ours = [(item, action) for item, action, prepared in planned if item.states is states and not prepared.blocked]
+            about = {action.source_id: _intent(resource, item, action) for item, action in ours if action.verb == CREATE}
+            former = [note_former(resource, states, action) for _, action in ours if action.verb == UPDATE]
+            if about or any(former):  # those of a process that died stay
+                states.intended.update(about)
                 states.save()
     return items, [pool.submit(_apply, catalog, resource, *one, copier) for one in planned]
 
@@ -351,6 +355,7 @@ def _create(
     made = answer.json
     if not isinstance(made, dict) or not made.get("id"):
         raise NetworkError(f"destination: POST {resource.path} gave no object; is {catalog.dest.url} a Braintrust API?")
+    _refuse_another(catalog, resource, item, action, made)
     found, created_s = plan_object(resource, item.source, action.body, made), _created_s(made)
     again = created_s >= begun_s and found.verb == FOUND  # ours: the answer to a first try was lost
     if 0 < created_s < begun_s or (answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1") and not again):
@@ -358,6 +363,20 @@ def _create(
     if resource is PROJECTS:
         catalog.start_empty(made["id"])
     return replace(action, dest_id=made["id"], existing=made)
+
+
+def _refuse_another(catalog: Catalog, resource: Resource, item: Item, action: Action, made: Dict[str, Any]) -> None:
+    """Raises ApiError where a destination for which two names are one (upper and lower case, blanks, length) gives the object of the
+    one for the other: what belongs to both, rows too, would be mixed.
+    """
+    key = natural_key(resource, made)
+    if resource.scope == "object" or key == natural_key(resource, item.source):
+        return
+    project = item.source.get("project_id")
+    others = {natural_key(resource, one) for one in catalog.source_list(resource) if one.get("project_id") == project}
+    if key in others or not catalog.claim(made["id"], item.source["id"]):
+        text = f"with {display_name(resource, made)!r}, which is another object of the source; rename one of the two there"
+        raise ApiError(catalog.dest.side, "POST", resource.path, 200, text)
 
 
 def _created_s(made: Dict[str, Any]) -> float:
@@ -379,7 +398,9 @@ def _update(
 ) -> Action:
     if copier:
         findings += _copy_attachments(resource, item, action.body, copier)
-    return update_object(catalog, resource, action, {_top(one.path) for one in prepared.deferred})
+    if note_former(resource, item.states, action):  # POST found it a moment ago
+        item.states.save()
+    return update_object(catalog.dest, resource, action, {_top(one.path) for one in prepared.deferred})
 
 
 def _write_settings(catalog: Catalog, resource: Resource, item: Item, action: Action) -> Action:

@@ -11,9 +11,9 @@ from typing import Any, Dict, Iterable, Iterator, List, Sequence
 from bt_migrate.attachments import dest_key
 from bt_migrate.catalog import Catalog
 from bt_migrate.findings import finding
-from bt_migrate.planning import display_name, lost_fields, writable_fields
+from bt_migrate.planning import display_name, lost_fields, natural_key, writable_fields
 from bt_migrate.references import Rewritten, Unresolved, paths_matching, rewrite, set_at, value_at
-from bt_migrate.resources import ACLS, CANNOT_MOVE, EXPERIMENTS, Resource
+from bt_migrate.resources import ACLS, CANNOT_MOVE, EXPERIMENTS, PROJECT_SETTINGS, Resource, settings_cannot_move
 from bt_migrate.rows import attachment_places
 from bt_migrate.state import ObjectStates
 from bt_migrate.windows import in_window
@@ -64,6 +64,9 @@ def skip_reason(catalog: Catalog, resource: Resource, source: dict) -> str:
     if resource is EXPERIMENTS and not in_window(source.get("created"), settings.created_after, settings.created_before):
         return "outside of the date window"
     reason = CANNOT_MOVE[resource.name](source) if resource.name in CANNOT_MOVE else None
+    if reason and resource is PROJECT_SETTINGS:  # no settings are a content too, where the destination has some
+        existing = catalog.dest_by_key(resource).get(natural_key(resource, source))
+        return "" if existing and not settings_cannot_move(existing) else reason
     return reason or ""
 
 

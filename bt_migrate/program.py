@@ -197,8 +197,9 @@ def identity_of(settings: Settings, source: Api, dest: Api) -> Dict[str, Any]:
 
 
 def _run_all(command: str, settings: Settings, source: Api, dest: Api, steps: Sequence[Step], ending: Ending) -> int:
-    """What an earlier start left of its window, or of its round, first, then what is asked for now. The worse exit code counts."""
+    """What an earlier start left of its window first, then what is asked for now. The worse exit code counts."""
     kinds = _windowed_kinds(settings, steps)
+    codes: List[int] = []
 
     def left_or_new() -> Found:
         left = left_behind(settings, identity_of(settings, source, dest), command)
@@ -209,10 +210,12 @@ def _run_all(command: str, settings: Settings, source: Api, dest: Api, steps: Se
         return left, its, its.created_before is None or its.created_before != settings.created_before
 
     def new() -> Found:
+        if settings.since_last:
+            run, its = find_run(settings, identity_of(settings, source, dest), command)
+            return run, its, not codes and _is_left(run, its, steps)
         wanted = _without_gaps(settings, identity_of(settings, source, dest), kinds) if settings.fill_gaps else settings
         return (*find_run(wanted, identity_of(wanted, source, dest), command), False)
 
-    codes: List[int] = []
     find, follows = left_or_new, True
     while follows and not ending.event.is_set():
         with _held(find, settings.wait_lock, ending.event) as (run, its, follows):
@@ -220,19 +223,12 @@ def _run_all(command: str, settings: Settings, source: Api, dest: Api, steps: Se
                 _tell_window(run, its, identity_of(its, source, dest), kinds)
             if not its.dry_run and command != VERIFY and (its.plan_out or its.fail_on_loss):
                 _plan_first(command, its, source, dest, run, steps, ending)
-            left = find is not new and its.since_last and _left_open(run, steps)
             codes.append(_in_run(command, its, source, dest, run, steps, ending))
-            follows = follows or (left and not _left_open(run, steps))  # then what was written since that start
         find = new
     if follows:
         log.info("%s: what was asked for has not begun; the same command goes on", ending.reason, extra={"event": "stopped"})
         codes.append(ending.code)
     return max(codes)
-
-
-def _left_open(run: RunDirectory, steps: Sequence[Step]) -> bool:
-    """Whether earlier starts were ended before their work was done."""
-    return bool(run.data["sessions"]) and not all(run.phase_done(name) for name, _ in steps if name != VERIFY)
 
 
 @contextlib.contextmanager
@@ -300,6 +296,7 @@ def _in_run(
     """Do the steps that this run has not done; write the report whatever happens."""
     started = time.monotonic()
     end_killed_session(run, dest.server_seconds() - time.time())
+    run.moves = command != VERIFY
     if settings.since_last:
         _begin_round(settings, source, run, steps)
     session: Dict[str, Any] = {"started": now(), "command": command}
@@ -345,6 +342,12 @@ def _in_run(
     if settings.dry_run and not status:
         _hand_over_plan(settings, run)
     return code
+
+
+def _is_left(run: RunDirectory, settings: Settings, steps: Sequence[Step]) -> bool:
+    """Whether an earlier start left a copy or a round unfinished: what was written since its mark needs a round of its own."""
+    open_steps = [name for name, _ in steps if not run.phase_done(name)]
+    return bool(run.data["sessions"] and open_steps and not settings.dry_run)
 
 
 def _begin_round(settings: Settings, source: Api, run: RunDirectory, steps: Sequence[Step]) -> None:

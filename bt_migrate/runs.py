@@ -67,6 +67,7 @@ class RunDirectory:
     def __init__(self, path: Path, *, kept: bool = True) -> None:
         self.path = path
         self.kept = kept
+        self.moves = False  # objects are planned in this process: in a round of a sync their outcomes begin anew
         self.data: Dict[str, Any] = read_json(path / RUN_FILE)
         self.meter = Meter()
         self._objects: Dict[Path, ObjectStates] = {}
@@ -144,7 +145,8 @@ class RunDirectory:
         with self._lock:
             if path not in self._objects:
                 self._objects[path] = ObjectStates(path, resource, project, kept=self.kept)
-                self._objects[path].begin_round(self.data.get("round", 0))
+                if self.moves:
+                    self._objects[path].begin_round(self.data.get("round", 0))
             return self._objects[path]
 
     def stream_path(self, folder: str, project: str, source_id: str) -> Path:
@@ -154,10 +156,12 @@ class RunDirectory:
     def all_objects(self) -> List[ObjectStates]:
         """Every object state of the run, also of earlier processes, in the order of the projects."""
         states = []
+        opened: Dict[Path, List[Path]] = {}
+        for path in list(self._objects):
+            opened.setdefault(path.parent, []).append(path)
         for project in ["", *self.data["folders"]]:
             folder = self.folder(project)
-            opened = {path for path in self._objects if path.parent == folder}
-            for path in sorted(opened.union(folder.glob("*_state.json"))):
+            for path in sorted({*opened.get(folder, ()), *folder.glob("*_state.json")}):
                 if path.name != "logs_state.json":
                     states.append(self.objects(path.name[: -len("_state.json")], project))
         return states
@@ -203,7 +207,10 @@ def find_run(settings: Settings, identity: Mapping[str, Any], command: str) -> T
     root = Path(settings.state_dir)
     if settings.since_last and command != "verify":
         real = {**identity, "dry_run": False}
-        last = next((run for run in readable_runs_in(root) if _can_go_on(run, real, command)), None)
+        alike = [run for run in readable_runs_in(root) if _can_go_on(run, real)]
+        own = [run for run in alike if {command, "migrate-all"} & {one["command"] for one in run.data["sessions"]}]
+        joined = alike if command != "migrate-all" else []  # phase scripts share a run
+        last = next(iter(own or joined), None)
         if last is not None:
             return copy_to_plan(last, identity, command) if settings.dry_run else last, settings
         log.info("--since-last: no run of this selection is there to go on in, so everything is copied", extra={"event": "first_copy"})
@@ -346,10 +353,10 @@ def copy_to_plan(last: RunDirectory, identity: Mapping[str, Any], command: str) 
     return run
 
 
-def _can_go_on(run: RunDirectory, identity: Mapping[str, Any], command: str) -> bool:
-    """Whether a sync goes on in the run: of the same organizations and selection, and this program has worked in it."""
-    worked = any(session["command"] in (command, "migrate-all") for session in run.data["sessions"])
-    return worked and run.same_pair(identity) and run.data["selection"] == identity["selection"] and not run.data.get("undone")
+def _can_go_on(run: RunDirectory, identity: Mapping[str, Any]) -> bool:
+    """Whether a sync can go on in the run: of the same organizations and selection, and something was moved in it."""
+    moved = any(session["command"].startswith("migrate-") for session in run.data["sessions"])
+    return moved and run.same_pair(identity) and run.data["selection"] == identity["selection"] and not run.data.get("undone")
 
 
 def refuse_disagreement(run: RunDirectory, identity: Mapping[str, Any]) -> None:

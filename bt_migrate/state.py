@@ -8,6 +8,7 @@ row content is in them.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -108,6 +109,7 @@ class ObjectStates:
         self.kept = kept
         self._lock = threading.Lock()
         data = read_json(path) if path.exists() else {}
+        self._saved = _digest({name: value for name, value in data.items() if name != "round"})
         self.resource: str = resource
         self.project: str = project
         self.outcomes: Dict[str, Dict[str, Any]] = data.get("outcomes", {})
@@ -120,6 +122,8 @@ class ObjectStates:
         self.round: int = data.get("round", 0)  # of the sync whose outcomes these are
         self.earlier: Dict[str, Dict[str, Any]] = data.get("earlier", {})  # outcomes of earlier rounds, see `known`
         self.fingerprints: Dict[str, List[str]] = data.get("fingerprints", {})  # source id -> [source's, destination's] content
+        # source id -> {name, id, content, fingerprint}: the destination's object before this run updated it, and what it was to become
+        self.former: Dict[str, Dict[str, Any]] = data.get("former", {})
 
     def record(self, source_id: str, name: str, outcome: str, *, dest_id: Optional[str] = None, **more: Any) -> None:
         """Set the outcome of one object; it replaces an earlier one. `more`: reason, fields."""
@@ -185,6 +189,7 @@ class ObjectStates:
         return {source: entry["dest_id"] for source, entry in self.known().items() if entry.get("dest_id")}
 
     def save(self) -> None:
+        """Write the file unless it says all but another number of the round already."""
         if not self.kept:
             return
         mapping = self.id_mapping()
@@ -194,7 +199,6 @@ class ObjectStates:
                 "resource": self.resource,
                 "project": self.project,
                 "listed": self.listed,
-                "round": self.round,
                 "completed_ids": [one for one, entry in self.outcomes.items() if entry["outcome"] != FAILED],
                 "failed_ids": [one for one, entry in self.outcomes.items() if entry["outcome"] == FAILED],
                 "id_mapping": mapping,
@@ -204,8 +208,16 @@ class ObjectStates:
                 "deferred": dict(self.deferred),
                 "intended": dict(self.intended),
                 "fingerprints": dict(self.fingerprints),
+                "former": dict(self.former),
             }
-            write_json(self.path, value)
+            digest = _digest(value)
+            if digest != self._saved:
+                write_json(self.path, {**value, "round": self.round})
+                self._saved = digest
+
+
+def _digest(value: Any) -> bytes:
+    return hashlib.sha256(json.dumps(value).encode()).digest()
 
 
 # -- rows

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.canonical import merged
-from bt_migrate.catalog import REFERABLE, Catalog
+from bt_migrate.catalog import REFERABLE, Catalog, planned_id
 from bt_migrate.comparable import AttachmentBytes, for_judging
 from bt_migrate.compare import DIFFERS, MATCH, MISSING, OUTCOMES, UNREADABLE, Bytes, Comparison, compare_objects
 from bt_migrate.compare_counts import Pair, Patience, Sides, Summaries, both, compare_counts, grouped
@@ -148,12 +148,13 @@ def _compare_objects(work: Work, scopes: Sequence[Scope], bytes_of: Bytes, recor
     catalog, settings = work.catalog, work.settings
     whole = None if settings.projects else ""  # of some projects only, the organization's own objects are not all to be expected
 
-    def compare(resource: Resource, scope_name: str, dest_project: str, objects: Callable[[], List[dict]]) -> Comparison:
+    def compare(resource: Resource, scope: Optional[Scope], objects: Callable[[], List[dict]]) -> Comparison:
+        scope_name = scope.name if scope else ""
         result = Comparison(resource.name, scope_name, records)
         try:
             states = ObjectStates(work.run.path / "none", resource.name, scope_name)  # only names the project; never saved
-            items = [Item(one, states, dest_project) for one in objects()]
-            extras_in = "" if resource is ACLS else dest_project or whole
+            items = [Item(one, states, _place_in_dest(scope) if scope else "") for one in objects()]
+            extras_in = "" if resource is ACLS else scope.dest_id if scope else whole
             compare_objects(catalog, resource, items, bytes_of, result, extras_in=extras_in)
         except ApiError as error:
             if error.status >= 500:
@@ -161,27 +162,37 @@ def _compare_objects(work: Work, scopes: Sequence[Scope], bytes_of: Bytes, recor
             result.add(UNREADABLE, id="", name=resource.name, detail=f"{error.side} answered {error.status} to {error.path}")
         return result
 
-    yield compare(PROJECTS, "", "", lambda: [scope.source for scope in scopes])
+    yield compare(PROJECTS, None, lambda: [scope.source for scope in scopes])
     for resource in OBJECT_RESOURCES:
         if resource is PROJECTS or not settings.selects(resource.name):
             continue
         if resource is ACLS:
-            yield compare(ACLS, "", "", lambda: _acls(catalog, scopes))
+            yield compare(ACLS, None, lambda: _acls(catalog, scopes))
         elif resource.scope == "organization" and resource is not PROJECT_SETTINGS:
-            yield compare(resource, "", "", partial(catalog.source_list, resource))
+            yield compare(resource, None, partial(catalog.source_list, resource))
         else:
+            if resource is VIEWS:
+                yield compare(VIEWS, None, lambda: _views(catalog, "", ""))
             for scope in scopes:
-                if scope.dest_id:
-                    yield compare(resource, scope.name, scope.dest_id, partial(_objects_of, catalog, resource, scope))
+                yield compare(resource, scope, partial(_objects_of, catalog, resource, scope))
+
+
+def _place_in_dest(scope: Scope) -> str:
+    """The project's id in the destination; one that nothing is in where it is missing itself."""
+    return scope.dest_id or planned_id(scope.source["id"])
 
 
 def _objects_of(catalog: Catalog, resource: Resource, scope: Scope) -> List[dict]:
     if resource is PROJECT_SETTINGS:
         return [scope.source]
     if resource is VIEWS:
-        catalog.provide(VIEWS, str(scope.dest_id), list_dest_views(catalog, scope.source["id"]))
-        return list_views(catalog, scope.source["id"])
+        return _views(catalog, scope.source["id"], _place_in_dest(scope))
     return catalog.source_objects(resource, scope.source["id"])
+
+
+def _views(catalog: Catalog, project_id: str, dest_project: str) -> List[dict]:
+    catalog.provide(VIEWS, dest_project, list_dest_views(catalog, project_id))
+    return list_views(catalog, project_id)
 
 
 def _acls(catalog: Catalog, scopes: Sequence[Scope]) -> List[dict]:

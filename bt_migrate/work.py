@@ -66,6 +66,7 @@ def refuse_conflicts(work: Work, phases: Sequence[Callable[[Work], None]]) -> No
         return
     log.info("planning everything first: --on-conflict is fail")
     run, settings = RunDirectory(work.run.path, kept=False), replace(work.settings, dry_run=True)
+    run.moves = True
     plan = Work(settings, Catalog(source, dest, run, settings), run, work.copier, work.stop, objects_only=True)
     for phase in phases:
         phase(plan)
@@ -122,23 +123,23 @@ def copy_project_kind(
                 states.record(item.source["id"], display_name(resource, item.source), SKIPPED, reason=reason)
             else:
                 items.append(item)
-        states.save()
     copy_objects(work.catalog, resource, items, copier=work.copier)
+    for scope in scopes:  # those without items too
+        work.run.objects(resource.name, scope.name).save()
 
 
 def copy_views(work: Work, scopes: Sequence[Scope]) -> None:
-    """Views of projects and of their datasets and experiments."""
+    """Views of the organization, of projects and of their datasets and experiments."""
     if not work.settings.selects(VIEWS.name):
         return
-    for scope in scopes:
-        if scope.dest_id:
-            views = list_views(work.catalog, scope.source["id"])
-            states = work.run.objects(VIEWS.name, scope.name)
-            note_gone(work.catalog, VIEWS, states, views)
-            items = items_of(states, views, scope.dest_id)
-            if items:
-                work.catalog.provide(VIEWS, scope.dest_id, list_dest_views(work.catalog, scope.source["id"]))
-            copy_objects(work.catalog, VIEWS, items)
+    projects = [(scope.source["id"], scope.dest_id, scope.name) for scope in scopes if scope.dest_id]
+    for source_id, dest_id, name in [("", "", ""), *projects]:
+        views, states = list_views(work.catalog, source_id), work.run.objects(VIEWS.name, name)
+        note_gone(work.catalog, VIEWS, states, views)
+        items = items_of(states, views, dest_id)
+        if items:
+            work.catalog.provide(VIEWS, dest_id, list_dest_views(work.catalog, source_id))
+        copy_objects(work.catalog, VIEWS, items)
 
 
 def copy_acls(work: Work, scopes: Sequence[Scope]) -> None:

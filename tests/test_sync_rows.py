@@ -174,6 +174,16 @@ def test_a_phase_alone_advances_its_own_mark_only(w: World) -> None:
     assert len(runs(w.root)) == 1
 
 
+def test_phase_scripts_share_a_run_and_each_goes_on_in_it(tmp_path: Path) -> None:
+    programs = {LOGS: "migrate_logs", EXPERIMENT: "migrate_experiments", DATASET: "migrate_datasets"}
+    with living(tmp_path) as one:
+        for _ in range(2):
+            for kind, program in programs.items():
+                one.source.insert(kind, holder(one, kind), [row("new")])
+                assert sync(one, program=program).code == 0
+        assert (equal(one), len(runs(one.root)), sorted(marks(one))) == (True, 1, ["datasets", "experiments", "logs"])
+
+
 def test_a_window_and_a_new_run_are_refused_beside_since_last(w: World) -> None:
     lines: List[str] = []
     for words in (["--window", "daily"], ["--created-after", "-2d"], ["--fill-gaps"], ["--new-run"]):
