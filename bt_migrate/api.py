@@ -104,6 +104,8 @@ class Api:
         self.org_id = ""
         self.writable = writable
         self.reads_groups = False  # a query over several objects gave rows of more than one
+        self.shows_comments = False  # a row came with comments
+        self.lacks_in = False  # a query with IN was refused
         self.page_rows = MAX_LIMIT  # rows that a page was answered with; fewer once the server found pages too large
         self.short_pages_end = False  # a short page proved to be the end: the server does not cap pages
         self.throttle = Throttle(queries_per_minute)
@@ -150,13 +152,13 @@ class Api:
         return replace(answer, json=rows, headers={CURSOR_HEADER: cursor})
 
     def list(self, path: str, params: Optional[Dict[str, Any]] = None, *, page_size: int) -> Iterator[dict]:
-        """All objects of a list endpoint, newest first, page by page (`starting_after` the last id).
+        """All objects of a list endpoint, newest first, page by page (`starting_after` the last id); at once for a page size of 0.
 
         A page that adds nothing ends it, so an endpoint that ignores paging ends too. A short page is the end, unless its size
         is a round number: then the server may cap pages, and it is asked once more.
         """
         seen: set = set()
-        query = {**(params or {}), "limit": page_size}
+        query = {**(params or {}), **({"limit": page_size} if page_size else {})}
         if self.org_name:
             query["org_name"] = self.org_name
         while True:
@@ -167,7 +169,7 @@ class Api:
             fresh = [one for one in page if isinstance(one, dict) and one.get("id") not in seen]
             yield from fresh
             seen.update(one.get("id") for one in fresh)
-            if not fresh or (len(page) < page_size and not looks_capped(len(page))):
+            if not fresh or not page_size or (len(page) < page_size and not looks_capped(len(page))):
                 return
             query["starting_after"] = fresh[-1].get("id")
 
@@ -387,7 +389,7 @@ class Api:
                 request_id,
             )
             error.retry_after = retry_after_s(response)
-            error.is_json = "json" in response.headers.get("Content-Type", "")
+            error.is_page = "html" in response.headers.get("Content-Type", "") or content.lstrip()[:1] == b"<"
             raise error
         length = response.headers.get("Content-Length", "")
         if length.isdigit() and int(length) != len(content) and "Content-Encoding" not in response.headers:
@@ -419,7 +421,7 @@ class Api:
         """A key that was good a moment ago is refused, or a page stands where the API's own answer should: a loaded gateway does
         that for a minute or two (https://www.braintrust.dev/docs/kb/api-rate-limits-during-backfill-operations.md).
         """
-        return self._proven and (error.status == 401 or (error.status == 403 and not error.is_json))
+        return self._proven and (error.status == 401 or (error.status == 403 and error.is_page))
 
     def _slow_down(self, error: ApiError, times: int) -> None:
         """A 429: all threads of this organization wait."""

@@ -93,10 +93,14 @@ def ids_query(kind: str, object_id: str, bounds: Bounds, limit: int, *, newest_f
     return "\n".join([*lines, f"sort: _pagination_key {'desc' if newest_first else 'asc'}", f"limit: {limit}"])
 
 
-def rows_query(kind: str, object_ids: Sequence[str], row_ids: Sequence[str]) -> str:
-    """All fields of the rows of these ids, with room for one that is there twice: no more than MAX_LIMIT rows are answered."""
-    ids = ", ".join(quoted(one) for one in row_ids)
-    lines = ["select: *", f"from: {source_expression(kind, object_ids)}", f"filter: id in [{ids}]"]
+def rows_query(kind: str, object_ids: Sequence[str], row_ids: Sequence[str], *, one_by_one: bool = False) -> str:
+    """All fields of the rows of these ids, with room for one that is there twice: no more than MAX_LIMIT rows are answered.
+
+    `one_by_one`: for data planes before 1.1.22, which have no IN (https://braintrust.dev/docs/data-plane-changelog).
+    """
+    ids = [quoted(one) for one in row_ids]
+    wanted = " or ".join(f"id = {one}" for one in ids) if one_by_one else f"id in [{', '.join(ids)}]"
+    lines = ["select: *", f"from: {source_expression(kind, object_ids)}", f"filter: {wanted}"]
     return "\n".join([*lines, f"limit: {min(MAX_LIMIT, 2 * len(row_ids) * len(object_ids))}"])
 
 

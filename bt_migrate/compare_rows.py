@@ -363,7 +363,7 @@ class _LookUp:
         if "origin" in right and "origin" not in left:
             del right["origin"]
             tolerated["origin"] += 1
-        if COMMENTS in left and COMMENTS not in found_row:
+        if COMMENTS in left and COMMENTS not in found_row and not self.dest.api.shows_comments:
             del left[COMMENTS]
             tolerated["comments_unreadable"] += 1
         theirs = right.get(COMMENTS) or {}

@@ -7,6 +7,7 @@ order of their references; a reference whose target does not exist yet is left o
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -44,7 +45,7 @@ from bt_migrate.rows import attachment_places
 from bt_migrate.settings import KEEP
 from bt_migrate.settings import UPDATE as UPDATE_WORD
 from bt_migrate.state import CREATED, DIFFERS, FAILED, SKIPPED, UPDATED, ObjectStates
-from bt_migrate.update_objects import decided, note_former, policy_of, remember_fingerprints, update_object
+from bt_migrate.update_objects import decided, foreseen_update, note_former, policy_of, remember_fingerprints, update_object
 from bt_migrate.windows import instant
 
 log = logging.getLogger("bt_migrate.objects")
@@ -260,7 +261,9 @@ def _top(path: str) -> str:
 def _apply(
     catalog: Catalog, resource: Resource, item: Item, action: Action, prepared: Prepared, copier: Optional[AttachmentCopier]
 ) -> None:
-    """Carry out one action and record it. An API error is this object's outcome; anything else ends the run."""
+    """Carry out one action, or in a dry run foresee it, and record it. An API error is this object's outcome; anything else ends
+    the run.
+    """
     states, source_id = item.states, action.source_id
     findings = list(prepared.findings)
     if prepared.blocked:
@@ -269,11 +272,10 @@ def _apply(
         log.error("failed %s %r: %s", resource.kind, action.name, prepared.blocked, extra=_extra("failed", resource, item))
         return
     try:
-        if not catalog.settings.dry_run:
-            if action.verb == CREATE:
-                action = _create(catalog, resource, item, action, copier, findings)
-            if action.verb == UPDATE:
-                action = _update(catalog, resource, item, action, prepared, copier, findings)
+        if action.verb == CREATE and not catalog.settings.dry_run:
+            action = _create(catalog, resource, item, action, copier, findings)
+        if action.verb == UPDATE:
+            action = _update(catalog, resource, item, action, prepared, copier, findings)
     except ApiError as error:
         in_doubt = True if action.verb == CREATE and error.status >= 500 else None  # it may have been made all the same
         states.record(source_id, action.name, FAILED, dest_id=action.dest_id, reason=str(error), in_doubt=in_doubt)
@@ -350,7 +352,8 @@ def _create(
         findings += _copy_attachments(resource, item, action.body, copier)
     if resource is PROJECT_SETTINGS:
         return _write_settings(catalog, resource, item, action)
-    begun_s = catalog.dest.server_seconds() - CLOCK_SLACK_S
+    # the earlier of the server's clock and ours: the Date of an answer may be a gateway's, and what is made now must not look old
+    begun_s = min(catalog.dest.server_seconds(), time.time()) - CLOCK_SLACK_S
     answer = catalog.dest.post(resource.path, action.body)
     made = answer.json
     if not isinstance(made, dict) or not made.get("id"):
@@ -375,7 +378,7 @@ def _refuse_another(catalog: Catalog, resource: Resource, item: Item, action: Ac
     project = item.source.get("project_id")
     others = {natural_key(resource, one) for one in catalog.source_list(resource) if one.get("project_id") == project}
     if key in others or not catalog.claim(made["id"], item.source["id"]):
-        text = f"with {display_name(resource, made)!r}, which is another object of the source; rename one of the two there"
+        text = f"with {', '.join(map(repr, key))}, which is another object of the source; rename one of the two there"
         raise ApiError(catalog.dest.side, "POST", resource.path, 200, text)
 
 
@@ -396,11 +399,14 @@ def _update(
     copier: Optional[AttachmentCopier],
     findings: List[Dict[str, Any]],
 ) -> Action:
+    waiting = {_top(one.path) for one in prepared.deferred}
+    if catalog.settings.dry_run:
+        return foreseen_update(resource, action, waiting)
     if copier:
         findings += _copy_attachments(resource, item, action.body, copier)
     if note_former(resource, item.states, action):  # POST found it a moment ago
         item.states.save()
-    return update_object(catalog.dest, resource, action, {_top(one.path) for one in prepared.deferred})
+    return update_object(catalog.dest, resource, action, waiting)
 
 
 def _write_settings(catalog: Catalog, resource: Resource, item: Item, action: Action) -> Action:

@@ -77,6 +77,9 @@ KINDS: Mapping[str, Kind] = {
     "row_field_not_carried": Kind(
         LOSS, "a field of rows cannot be written through the API", "keep the source, or an export of it, to look it up"
     ),
+    "not_listed": Kind(
+        LOSS, "the source does not list a kind of object; none of it was moved", "if there is any, use a key that may list it"
+    ),
     "unresolved_reference": Kind(
         FAILURE,
         "a reference could not be resolved and was left out",

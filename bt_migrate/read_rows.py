@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -53,7 +54,7 @@ def pages(
     """
     most = min(limit, MAX_LIMIT)
     now, patience = min(most, api.page_rows), PAGES_BEFORE_GROWTH
-    good, grown, began, doubted, held, widened = 0, False, api.server_seconds(), 0, 0, False
+    good, grown, began, doubted, held, widened = 0, False, _now(api), 0, 0, False
     asked = _Asked(api, kind, object_ids)
     try:
         while True:
@@ -195,10 +196,17 @@ def next_after(content: bytes, limit: int) -> Optional[str]:
         last = found[1]
 
 
+def _now(api: Api) -> float:
+    """The later of the server's clock and ours: the Date of an answer may be a gateway's, and what was written before the start must not
+    be taken for new.
+    """
+    return max(api.server_seconds(), time.time())
+
+
 def _is_new(api: Api, rows: List[dict], began: float) -> bool:
-    """Whether the page reaches rows that came after the start, by the server's own clock; a key from its future is no date."""
+    """Whether the page reaches rows that came after the start, by either clock; a key from its future is no date."""
     taken_in = key_seconds(rows[-1].get("_pagination_key") or "") if rows else 0
-    return began + CLOCK_SLACK_S < taken_in <= api.server_seconds() + CLOCK_SLACK_S
+    return began + CLOCK_SLACK_S < taken_in <= _now(api) + CLOCK_SLACK_S
 
 
 def _page(api: Api, rows: List[dict], plain: bool, ended: bool, after_key: Optional[str]) -> Page:
@@ -234,9 +242,13 @@ def rows_of_ids(api: Api, kind: str, object_ids: Sequence[str], row_ids: Sequenc
     """
     statuses = RETRY_STATUSES - SIZE_STATUSES if len(row_ids) > 1 else RETRY_STATUSES
     try:
-        rows: List[dict] = api.query(rows_query(kind, object_ids, row_ids), retry_statuses=statuses).json
+        query = rows_query(kind, object_ids, row_ids, one_by_one=api.lacks_in)
+        rows: List[dict] = api.query(query, retry_statuses=statuses).json
         return rows
     except ApiError as error:
+        if error.status == 400 and not api.lacks_in:
+            api.lacks_in = True
+            return rows_of_ids(api, kind, object_ids, row_ids)
         if error.status not in SIZE_STATUSES or len(row_ids) == 1:
             raise
     half = len(row_ids) // 2

@@ -150,6 +150,8 @@ def next_commands(run: RunDirectory, status: str) -> List[str]:
         return [f"{again}  # goes on where it stopped"]
     if status == "incomplete":
         return [f"bin/{command}  # once the causes are mended: what is there is found, what failed is tried again"]
+    if command == "validate":
+        return ["bin/migrate-all --dry-run  # shows the plan, writes nothing there"]
     return ["bin/verify  # compares both organizations"]
 
 

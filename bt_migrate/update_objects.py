@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, Iterable
+from typing import Any, Dict, Iterable, Sequence
 
 from bt_migrate.api import Api
 from bt_migrate.catalog import Catalog
@@ -16,6 +16,7 @@ from bt_migrate.planning import (
     fingerprint,
     settled,
     update_body,
+    updated,
     writable_fields,
 )
 from bt_migrate.resources import PROJECT_SETTINGS, Resource
@@ -70,7 +71,19 @@ def update_object(dest: Api, resource: Resource, action: Action, postponed: Iter
     What waits for a reference is left to the second pass.
     """
     waiting = list(postponed)
-    existing = _written(dest, resource, action, waiting)
+    return _as_left(resource, action, waiting, _written(dest, resource, action, waiting))
+
+
+def foreseen_update(resource: Resource, action: Action, postponed: Iterable[str] = ()) -> Action:
+    """What `update_object` should make of it, for a plan."""
+    if resource is PROJECT_SETTINGS:
+        return action
+    waiting = list(postponed)
+    left = _as_left(resource, action, waiting, updated(resource, action.body, action.existing, waiting))
+    return replace(left, existing=action.existing)
+
+
+def _as_left(resource: Resource, action: Action, waiting: Sequence[str], existing: Dict[str, Any]) -> Action:
     fields = differing(resource, action.body, existing, waiting)
     if fields and not waiting:
         fixed = [name for name in fields if name in resource.key and name not in resource.patch]

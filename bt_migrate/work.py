@@ -18,6 +18,7 @@ from bt_migrate.copy_rows import copy_streams
 from bt_migrate.deferred_objects import finish_deferred, note_deferred
 from bt_migrate.deferred_rows import finish_deferred_rows, note_deferred_rows
 from bt_migrate.errors import ConflictError, LockedError
+from bt_migrate.findings import finding
 from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list_dest_views, list_views
 from bt_migrate.planning import display_name
 from bt_migrate.prepare_objects import Item, items_of, note_gone
@@ -101,6 +102,7 @@ def copy_organization_kind(work: Work, resource: Resource) -> None:
         note_gone(work.catalog, resource, states, objects)
         items = items_of(states, objects)
         copy_objects(work.catalog, resource, items, copier=work.copier)
+        _tell_refused(work, resource)
 
 
 def copy_project_kind(
@@ -120,12 +122,23 @@ def copy_project_kind(
         for item in items_of(states, whole, scope.dest_id or ""):
             reason = NO_PROJECT if scope.dest_id is None else LATER if later and later(item.source) else ""
             if reason:
-                states.record(item.source["id"], display_name(resource, item.source), SKIPPED, reason=reason)
+                if not states.completed(item.source["id"]):  # the phase that moves it may have been run before this one
+                    states.record(item.source["id"], display_name(resource, item.source), SKIPPED, reason=reason)
             else:
                 items.append(item)
     copy_objects(work.catalog, resource, items, copier=work.copier)
     for scope in scopes:  # those without items too
         work.run.objects(resource.name, scope.name).save()
+    _tell_refused(work, resource)
+
+
+def _tell_refused(work: Work, resource: Resource) -> None:
+    """A kind that was not listed may be a plan's that has none of it, or a key's that may not see it: it is told."""
+    reason, states = work.catalog.refused.get(resource.name), work.run.objects(resource.name)
+    if reason or "" in states.findings:
+        told = [finding("not_listed", resource=resource.name, name=resource.name, detail=reason)] if reason else []
+        states.note("", told)
+        states.save()
 
 
 def copy_views(work: Work, scopes: Sequence[Scope]) -> None:

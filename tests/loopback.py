@@ -93,8 +93,9 @@ class Loopback:
                     self.connection.shutdown(socket.SHUT_RDWR)
                     self.close_connection = True
                     return
-                self.send_response(reply.status)
-                for name, value in {"Content-Type": "application/json", "Content-Length": str(len(reply.body)), **reply.headers}.items():
+                self.send_response_only(reply.status)
+                usual = {"Date": self.date_time_string(), "Content-Type": "application/json", "Content-Length": str(len(reply.body))}
+                for name, value in {**usual, **reply.headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(reply.body[: reply.sent])
