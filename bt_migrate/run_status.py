@@ -79,12 +79,18 @@ def _lives(told: Mapping[str, Any]) -> Optional[bool]:
 
 
 def _streams(run: RunDirectory, live: Mapping[str, Mapping[str, Any]]) -> Iterator[Dict[str, Any]]:
-    """{kind, project, name, source_id, done, total, complete, error, rows_per_second, eta_seconds} of each, the open ones first."""
+    """{kind, project, name, source_id, done, total, complete, error, rows_per_second, eta_seconds} of each, the open ones first.
+
+    Of a sync those that have rows in its round, which nobody counted before.
+    """
+    number = run.data.get("round", 0)
     found: Dict[str, Dict[str, Any]] = {}
-    for kind, streams in _counted(run).items():
+    for kind, streams in ({} if number else _counted(run)).items():
         for one in streams:
             found[one["id"]] = {"kind": kind, "project": one["project"], "name": one["name"], "done": 0, "total": one["rows"]}
     for state in run.all_streams():
+        if state.round != number:
+            continue
         header = {name: state.header[name] for name in ("kind", "project", "name")}
         known = found.get(state.header["source_id"], {"total": None})
         facts = {"done": state.counts["fetched"], "complete": state.done, "error": state.error}

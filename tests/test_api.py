@@ -168,6 +168,14 @@ def test_retry_after_as_a_date_is_the_time_until_then() -> None:
     assert 88 < (seconds_of(format_datetime(moment, usegmt=True)) or 0) <= 90
 
 
+def test_retry_after_as_a_date_is_of_the_server_s_clock_like_the_date_of_the_answer() -> None:
+    """A machine whose clock is days off neither waits for days nor hammers a server that asked for a pause."""
+    for date in ("Wed, 21 Oct 2015 07:28:00 GMT", "Mon, 21 Oct 2115 07:28:00 GMT"):
+        response = requests.Response()
+        response.headers.update({"Date": date, "Retry-After": date.replace("07:28:00", "07:29:30")})
+        assert retry_after_s(response) == 90
+
+
 @responses.activate
 def test_retry_after_of_another_failure_is_waited_for_too() -> None:
     responses.get(f"{URL}/v1/project", status=503, headers={"Retry-After": "0.3"})
