@@ -11,7 +11,7 @@ from bt_migrate.btql import Bounds, count_query, ids_query
 from bt_migrate.catalog import REFERABLE, Catalog
 from bt_migrate.keys import after_second, key_number, pagination_key
 from bt_migrate.resources import PROJECTS, ROW_KINDS
-from bt_migrate.row_plan import count_rows, counted_objects
+from bt_migrate.row_plan import count_objects, count_rows, row_objects
 from bt_migrate.row_streams import bounds_of
 from bt_migrate.runs import readable_runs_in, state_root
 from bt_migrate.shards import NEAR, Keys, Piece, Point, Unit, cut_at, shard_lines, shared_out
@@ -52,7 +52,9 @@ def _units(catalog: Catalog, kind: str, made: Set[str]) -> Iterator[Unit]:
     Only a destination object that was made for this move and has no rows is surely empty.
     """
     missing = 0
-    for one in counted_objects(catalog, kind):
+    objects = list(row_objects(catalog, kind))
+    count_objects(catalog, kind, objects)
+    for one in objects:
         missing += not one["dest_id"]
         rows = count_rows(catalog, kind, [one["id"]]) if one["rows"] is None else one["rows"]
         named = {"kind": kind, **{name: one[name] for name in ("project", "id", "name")}}

@@ -13,7 +13,7 @@ import logging
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -74,13 +74,14 @@ log = logging.getLogger("bt_migrate")
 
 VERIFY = "verify"  # the program that judges a run: it writes nothing but its own result, and can be run again and again
 
-Step = Tuple[str, Callable[[Work], None]]  # the phase's name and what it does
+Step = Tuple[str, Callable[[Work], Any]]  # the phase's name and what it does; gives back what goes on beside the next ones, or None
 Found = Tuple[RunDirectory, Settings, bool]  # a run to work in, with its own window, and whether another one follows
 
 ROWS_OF_PHASE = {"migrate-datasets": "datasets", "migrate-experiments": "experiments", "migrate-logs": "logs"}
 AFTER_OBJECTS = "migrate-logs"  # the first phase that has nothing to do without rows, or has to wait for them
 KINDS_WITH_WINDOW = ("experiments", "logs")
 LOCK_POLL_S = 0.5
+SIGNAL_S = 0.5
 LAG_AFTER_S = 60  # a round that took longer has something to tell
 
 
@@ -442,6 +443,7 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
     """Each phase that is not done yet. A phase stays open where rows did not come to their end, or where only a part (not the
     `whole`) of the run's selection was asked for: the same command resumes it.
     """
+    beside: Dict[str, Future[None]] = {}
     refuse_conflicts(work, [phase for name, phase in steps if name.startswith("migrate-") and not work.run.phase_done(name)])
     for number, (name, phase) in enumerate(steps, 1):
         judges = len(steps) == 1 and name == VERIFY
@@ -454,11 +456,15 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
         log.info("phase %d of %d: %s", number, len(steps), name, extra={"event": "phase", "phase": name})
         work.run.meter.phase, work.run.meter.phase_number = name, (number, len(steps))
         kind = ROWS_OF_PHASE.get(name, "")
-        phase(work)
+        rest = phase(work)
         if name != VERIFY:
             finish_waiting(work)
-        if whole and not judges:
+        if rest is not None:
+            beside[name] = rest
+        elif whole and not judges:
             _end_phase(work, name, kind)
+        _end_beside(work, beside, whole=whole, waits=False)
+    _end_beside(work, beside, whole=whole, waits=True)
     if [name for name, _ in steps] != [VERIFY]:
         tell_waiting(work, final=len(steps) > 1 and not work.settings.part)
     if len(steps) > 1 and all(work.run.phase_done(name) for name, _ in steps):
@@ -488,3 +494,14 @@ def _note_lag(work: Work, kinds: Sequence[str]) -> None:
     fresh = Catalog(work.catalog.source, work.catalog.dest, run, work.settings)
     lag = run.data["lag"] = measure_lag(fresh, run.data, kinds)
     log.info("lag: %s", lag_text(lag), extra={"event": "lag", **lag})
+
+
+def _end_beside(work: Work, beside: Dict[str, Future[None]], *, whole: bool, waits: bool) -> None:
+    """A phase is done when what it left to be done beside the next ones is. Raises what went wrong in it."""
+    for name, rest in list(beside.items()):
+        while waits and not rest.done():
+            wait([rest], SIGNAL_S)  # in pieces: a signal that comes just as a wait begins is heard at its end only
+        if rest.done():
+            beside.pop(name).result()
+            if whole:
+                work.run.mark_phase_done(name)

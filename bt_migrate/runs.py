@@ -15,7 +15,7 @@ import threading
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
 
 from bt_migrate.errors import LockedError, StateError, UsageError
 from bt_migrate.meter import Meter
@@ -30,6 +30,7 @@ STATUS_FILE = "status.json"  # what the running process tells of itself
 CONTROL_FILE = "control"  # what it is asked to do
 ORGANIZATION_FOLDER = "organization"
 VERIFY_FOLDER = "verify"
+STREAM_FILE = "_state.json"  # the end of a checkpoint's name
 MAX_FOLDER_BYTES = 80
 KILLED_SLACK_S = 300  # a process that was killed may have had requests on their way
 RESERVED_FOLDERS = frozenset(
@@ -71,7 +72,7 @@ class RunDirectory:
         self.data: Dict[str, Any] = read_json(path / RUN_FILE)
         self.meter = Meter()
         self._objects: Dict[Path, ObjectStates] = {}
-        self._streams: Dict[Path, Tuple[Tuple[int, int], StreamState]] = {}  # with the file's version, to read it once
+        self._streams: Dict[str, Tuple[Tuple[int, int], StreamState]] = {}  # with the file's version, to read it once
         self._lock = threading.RLock()
         self._lock_fd: Optional[int] = None
 
@@ -102,8 +103,10 @@ class RunDirectory:
             self._lock_fd = None
 
     def save(self) -> None:
-        if self.kept:
-            write_json(self.path / RUN_FILE, self.data)
+        """By any thread."""
+        with self._lock:
+            if self.kept:
+                write_json(self.path / RUN_FILE, self.data)
 
     def same_pair(self, identity: Mapping[str, Any]) -> bool:
         """Whether the run is one of these two organizations and names of projects, and dry or real as asked."""
@@ -123,12 +126,18 @@ class RunDirectory:
         """The folder of a project, "" for the organization's; the mapping is kept in run.json."""
         if not project:
             return self.path / ORGANIZATION_FOLDER
+        self.name_folders([project])
+        return self.path / self.data["folders"][project]
+
+    def name_folders(self, projects: Iterable[str]) -> None:
+        """Choose the folders of projects that have none yet."""
         with self._lock:
             folders = self.data["folders"]
-            if project not in folders:
+            new = [project for project in projects if project not in folders]
+            for project in new:
                 folders[project] = folder_name(project, folders.values())
+            if new:
                 self.save()
-            return self.path / folders[project]
 
     def project_names(self, today: Mapping[str, str], known: Mapping[str, Mapping[str, Any]]) -> Dict[str, str]:
         """Source id -> the name by which this run has its files, whatever the project is called `today`: the one that it had first.
@@ -170,21 +179,38 @@ class RunDirectory:
                     states.append(self.objects(path.name[: -len("_state.json")], project))
         return states
 
-    def all_streams(self) -> List[StreamState]:
-        paths: List[Path] = []
-        for project in self.data["folders"]:
-            folder = self.folder(project)
-            paths += [*sorted(folder.glob("*_events/*_state.json")), *folder.glob("logs_state.json")]
-        return [self._stream(path) for path in paths]
+    def has_stream(self, folder: str, project: str, source_id: str) -> bool:
+        """Whether the rows of an object have a checkpoint."""
+        path = self.stream_path(folder, project, source_id)
+        return path.with_name(path.name + STREAM_FILE).exists()
 
-    def _stream(self, path: Path) -> StreamState:
+    def all_streams(self) -> List[StreamState]:
+        found: List[StreamState] = []
+        for project in self.data["folders"]:
+            inside = _entries(self.folder(project))
+            for folder in inside:
+                if folder.name.endswith("_events") and folder.is_dir():
+                    found += [self._stream(one) for one in _entries(folder.path) if one.name.endswith(STREAM_FILE)]
+            found += [self._stream(one) for one in inside if one.name == "logs" + STREAM_FILE]
+        return found
+
+    def _stream(self, entry: os.DirEntry[str]) -> StreamState:
         """The stream as its file says now; a file is replaced, never changed in place."""
-        facts = path.stat()
+        facts = entry.stat()
         version = (facts.st_ino, facts.st_mtime_ns)
         with self._lock:
-            if path not in self._streams or self._streams[path][0] != version:
-                self._streams[path] = version, StreamState(path, {})
-            return self._streams[path][1]
+            if entry.path not in self._streams or self._streams[entry.path][0] != version:
+                self._streams[entry.path] = version, StreamState(Path(entry.path), {})
+            return self._streams[entry.path][1]
+
+
+def _entries(folder: Union[str, Path]) -> List[os.DirEntry[str]]:
+    """What is in a folder, in order of the names; nothing where there is no such folder."""
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda one: one.name)
+    except FileNotFoundError:
+        return []
 
 
 def find_run(settings: Settings, identity: Mapping[str, Any], command: str) -> Tuple[RunDirectory, Settings]:

@@ -481,6 +481,21 @@ def test_a_signed_url_that_is_refused_is_told_without_its_signature(status: int)
     ]
 
 
+@responses.activate
+def test_what_the_api_keeps_refusing_is_not_asked_for_again_by_who_wants_a_signed_url() -> None:
+    responses.get(f"{URL}/attachment", json={"downloadUrl": "https://files.example.test/k"})
+    responses.get("https://files.example.test/k")
+    stop = threading.Event()
+    api = client(attempts=1, stop=stop)
+    api.with_signed(lambda: api.open_download(api.get("/attachment")["downloadUrl"]).close())
+    responses.replace(responses.GET, f"{URL}/attachment", status=401)
+    timer = threading.Timer(10, stop.set)  # so that it ends where it would go on
+    timer.start()
+    error = outcome(lambda: api.with_signed(lambda: api.get("/attachment")))
+    timer.cancel()
+    assert (type(error), len(responses.calls)) == (NetworkError, 4)
+
+
 def test_a_signed_url_without_answer_is_told_without_its_signature() -> None:
     error = outcome(lambda: client().open_download(f"http://127.0.0.1:{closed_port()}/k?sig=secret"))
     assert (type(error), "secret" in str(error)) == (NetworkError, False)

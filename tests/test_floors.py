@@ -19,7 +19,8 @@ FLOORS: Tuple[Tuple[str, ...], ...] = (
     ("keys", "windows", "canonical", "findings", "btql", "json_text", "batches", "references", "rows", "planning", "shards"),
     ("settings", "throttle", "api", "meter", "state", "history", "runs", "rounds"),
     (
-        "catalog", "attachments", "outgoing", "row_streams", "slices", "read_rows", "choose_rows", "owned_objects", "prepare_objects", "update_objects", "copy_objects",
+        "catalog", "attachments", "outgoing", "row_streams", "slices", "read_rows", "read_ahead", "choose_rows", "owned_objects",
+        "prepare_objects", "update_objects", "copy_objects",
         "deferred_objects", "insert_rows", "copy_rows", "deferred_rows", "row_plan", "losses", "comparable", "compare", "compare_counts",
         "compare_rows", "sync_deletes", "work", "validation", "verification", "undo", "lag", "plan_shards", "merge_runs",
     ),
