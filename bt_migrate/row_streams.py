@@ -51,7 +51,7 @@ class Member:
             self.state = StreamState(file, {**header, "source_id": stream.source_id})
         self.state.header["dest_id"] = stream.dest_id
         if not file.exists():
-            self.state.began = mark_now(catalog.source.server_seconds())
+            self.state.began = mark_now(catalog.source.earliest_seconds())
         if round_:
             self.state.begin_round(round_.number, round_.above)
         self.touched = self.above is None
