@@ -207,6 +207,12 @@ class Api:
         """Now, by the server's clock: not earlier than it shows."""
         return time.time() + self._clock_ahead_s[1]
 
+    def earliest_seconds(self) -> float:
+        """Now by the earlier of the server's clock and ours: a mark that lies ahead of what the server writes would pass over it, and the
+        Date of an answer may be the one of a gateway.
+        """
+        return min(self.server_seconds(), time.time())
+
     # -- signed URLs on other origins
 
     def with_signed(self, send: Callable[[], Sent]) -> Sent:

@@ -22,7 +22,7 @@ log = logging.getLogger("bt_migrate.shards")
 
 def plan_shards(catalog: Catalog, identity: Mapping[str, Any], shards: int) -> List[Dict[str, Any]]:
     """The shards of all rows that are selected. What is written after this call began is in none of them."""
-    mark = {"source": int(catalog.source.server_seconds()), "dest": int(catalog.dest.server_seconds())}
+    mark = {"source": int(catalog.source.earliest_seconds()), "dest": int(catalog.dest.earliest_seconds())}
     catalog.prefetch(REFERABLE, [PROJECTS])
     made = _made_before(state_root(catalog.settings), identity)
     units = [unit for kind in ROW_KINDS if catalog.settings.selects(kind) for unit in _units(catalog, kind, made)]

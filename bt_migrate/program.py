@@ -316,7 +316,7 @@ def _in_run(
         _begin_round(settings, source, run, steps)
     session: Dict[str, Any] = {"started": now(), "command": command}
     run.data["sessions"].append(session)
-    run.data.setdefault("source_time", settings.shard["mark"]["source"] if settings.shard else int(source.server_seconds()))
+    run.data.setdefault("source_time", settings.shard["mark"]["source"] if settings.shard else int(source.earliest_seconds()))
     for side in (source, dest):  # as an earlier process of the run was shown
         side.reads_groups = side.reads_groups or side.side in run.data.get("reads_groups", ())
     run.save()
@@ -369,7 +369,7 @@ def _begin_round(settings: Settings, source: Api, run: RunDirectory, steps: Sequ
     """A program that judges or only looks goes on in the run as it is."""
     names = [name for name, _ in steps]
     kinds = [kind for kind in (ROWS_OF_PHASE.get(name, "") for name in names) if kind and settings.selects(kind)]
-    if any(name.startswith("migrate-") for name in names) and begin_round(run, names, kinds, source.server_seconds()):
+    if any(name.startswith("migrate-") for name in names) and begin_round(run, names, kinds, source.earliest_seconds()):
         since = {kind: iso(datetime.fromtimestamp(mark_seconds(run.data, kind), timezone.utc)) for kind in kinds}
         words = ", ".join(f"{kind} since {text}" for kind, text in since.items()) or "objects only"
         log.info("round %d: %s", run.data["round"], words, extra={"event": "round", "since": since})

@@ -70,7 +70,7 @@ class Member:
             self.state = StreamState(file, {**header, "source_id": stream.source_id})
         self.state.header["dest_id"] = stream.dest_id
         if not file.exists():
-            self.state.began = mark_now(stream.part.mark if stream.part else began_s or catalog.source.server_seconds())
+            self.state.began = mark_now(stream.part.mark if stream.part else began_s or catalog.source.earliest_seconds())
             if stream.part:
                 self.state.slices = [{"after": stream.part.after, "end": stream.part.end, "done": False}]
                 self.state.compared = stream.part.new

@@ -9,7 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
-from email.utils import format_datetime
+from email.utils import format_datetime, formatdate
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import parse_qs, urlsplit
@@ -690,3 +690,13 @@ def test_the_parameters_of_a_list_are_sent_with_every_page_and_not_changed() -> 
 @pytest.mark.parametrize(("count", "expected"), [(0, False), (1, False), (7, False), (10, True), (25, True), (64, True), (100, True)])
 def test_a_round_number_of_rows_may_be_a_cap(count: int, expected: bool) -> None:
     assert looks_capped(count) is expected
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_a_mark_lies_in_nobodys_future(hours: int) -> None:
+    with Loopback([Reply(headers={"Date": formatdate(time.time() + 3600 * hours, usegmt=True)})]) as server:
+        api = client(server.url)
+        api.get("/v1/organization")
+        theirs = (api.server_seconds() - time.time()) / 3600
+        mark = (api.earliest_seconds() - time.time()) / 3600
+    assert (round(theirs), round(mark)) == (hours, min(hours, 0))
