@@ -14,7 +14,6 @@ import threading
 import time
 import zlib
 from dataclasses import dataclass, replace
-from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, TypeVar, Union
 from urllib.parse import urljoin, urlsplit
@@ -207,6 +206,12 @@ class Api:
     def latest_seconds(self) -> float:
         """Now, by the server's clock: not earlier than it shows."""
         return time.time() + self._clock_ahead_s[1]
+
+    def earliest_seconds(self) -> float:
+        """Now by the earlier of the server's clock and ours: a mark that lies ahead of what the server writes would pass over it, and the
+        Date of an answer may be the one of a gateway.
+        """
+        return min(self.server_seconds(), time.time())
 
     # -- signed URLs on other origins
 
@@ -480,10 +485,12 @@ def retry_after_s(response: requests.Response) -> Optional[float]:
     except ValueError:
         pass
     try:
-        moment = parsedate_to_datetime(value)
-        return max(0.0, (moment - datetime.now(moment.tzinfo)).total_seconds())
+        moment_s, now_s = parsedate_to_datetime(value).timestamp(), time.time()
     except (TypeError, ValueError):
         return None
+    with contextlib.suppress(KeyError, TypeError, ValueError):  # a date of the server's clock
+        now_s = parsedate_to_datetime(response.headers["Date"]).timestamp()
+    return max(0.0, moment_s - now_s)
 
 
 def _connect_failed(error: Exception) -> bool:

@@ -7,7 +7,6 @@ order of their references; a reference whose target does not exist yet is left o
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -360,8 +359,7 @@ def _create(
         findings += _copy_attachments(resource, item, action.body, copier)
     if resource is PROJECT_SETTINGS:
         return _write_settings(catalog, resource, item, action)
-    # the earlier of the server's clock and ours: the Date of an answer may be a gateway's, and what is made now must not look old
-    begun_s = min(catalog.dest.server_seconds(), time.time()) - CLOCK_SLACK_S
+    begun_s = catalog.dest.earliest_seconds() - CLOCK_SLACK_S  # what is made now must not look old
     answer = catalog.dest.post(resource.path, action.body)
     made = answer.json
     if not isinstance(made, dict) or not made.get("id"):

@@ -244,10 +244,12 @@ def _read_destination(copying: Copying, member: Member) -> None:
     """Remember what the destination object holds already (digests only): such rows are found or differ, and are not written."""
     catalog, stream = copying.catalog, member.stream
     limit = catalog.settings.rows(stream.kind.name).fetch_limit
-    for page in pages(catalog.dest, stream.kind.name, [stream.dest_id], bounds_of(catalog, stream.kind), limit=limit):
+    bounds = replace(bounds_of(catalog, stream.kind), end_key=stream.part.before if stream.part else None)
+    for page in pages(catalog.dest, stream.kind.name, [stream.dest_id], bounds, limit=limit):
         copying.check()
         member.seen.record_before((stream.source_id, row["id"], remembered(stream.kind, row)) for row in page.rows)
-        member.state.before_key = page.end_key
+        if not member.state.counts["fetched"]:  # else rows of this run lie among them: the shards of it were joined
+            member.state.before_key = page.end_key
     member.state.compared = True
     member.state.save()
 

@@ -65,6 +65,7 @@ from bt_migrate.runs import (
     window_of,
 )
 from bt_migrate.settings import Settings, load_settings
+from bt_migrate.shards import refuse_other_organizations
 from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now, write_json
 from bt_migrate.windows import iso
 from bt_migrate.work import Work, finish_waiting, incomplete_streams, refuse_conflicts, tell_waiting
@@ -77,6 +78,7 @@ Step = Tuple[str, Callable[[Work], Any]]  # the phase's name and what it does; g
 Found = Tuple[RunDirectory, Settings, bool]  # a run to work in, with its own window, and whether another one follows
 
 ROWS_OF_PHASE = {"migrate-datasets": "datasets", "migrate-experiments": "experiments", "migrate-logs": "logs"}
+AFTER_OBJECTS = "migrate-logs"  # the first phase that has nothing to do without rows, or has to wait for them
 KINDS_WITH_WINDOW = ("experiments", "logs")
 LOCK_POLL_S = 0.5
 SIGNAL_S = 0.5
@@ -100,9 +102,19 @@ def run_program(
     def act(settings: Settings, ending: Ending) -> int:
         settings = replace(settings, verify=settings.verify or command == VERIFY)
         source, dest = connected(settings, ending.event, writes=command != VERIFY)
-        return _run_all(command, settings, source, dest, steps, ending)
+        if settings.shard:
+            refuse_other_organizations(settings.shard, {"source": source.org_id, "dest": dest.org_id})
+        return _run_all(command, settings, source, dest, _steps_of_part(settings, steps), ending)
 
     return in_program(argv, command, description, act, environ)
+
+
+def _steps_of_part(settings: Settings, steps: Sequence[Step]) -> Sequence[Step]:
+    """Of a shard those that copy rows; of the objects alone those before the first that comes after rows."""
+    names = [name for name, _ in steps]
+    if settings.shard:
+        return [step for step in steps if step[0] in ROWS_OF_PHASE]
+    return steps[: names.index(AFTER_OBJECTS)] if settings.no_rows and AFTER_OBJECTS in names else steps
 
 
 def in_program(
@@ -191,7 +203,9 @@ def identity_of(settings: Settings, source: Api, dest: Api) -> Dict[str, Any]:
             "created_after": settings.created_after,
             "created_before": settings.created_before,
             **({"rename_projects": dict(settings.rename_projects)} if settings.rename_projects else {}),
+            **({"part": settings.part} if settings.part else {}),
         },
+        **({"shard": settings.shard} if settings.shard else {}),
         "relative_window": settings.relative_window,
         "dry_run": settings.dry_run,
     }
@@ -302,7 +316,7 @@ def _in_run(
         _begin_round(settings, source, run, steps)
     session: Dict[str, Any] = {"started": now(), "command": command}
     run.data["sessions"].append(session)
-    run.data.setdefault("source_time", int(source.server_seconds()))
+    run.data.setdefault("source_time", settings.shard["mark"]["source"] if settings.shard else int(source.earliest_seconds()))
     for side in (source, dest):  # as an earlier process of the run was shown
         side.reads_groups = side.reads_groups or side.side in run.data.get("reads_groups", ())
     run.save()
@@ -315,7 +329,7 @@ def _in_run(
         with Operator(run, (source, dest), ending, command):
             copied = CopiedAttachments(run.path / "attachments.sqlite3")
             copier = AttachmentCopier(source, dest, copied, settings.attachment_max_bytes)
-            work = Work(settings, Catalog(source, dest, run, settings), run, copier, ending.event)
+            work = Work(settings, Catalog(source, dest, run, settings), run, copier, ending.event, objects_only=settings.no_rows)
             _do_steps(work, steps, whole=run.data["selection"] == identity_of(settings, source, dest)["selection"])
             if settings.dry_run:
                 run.data["estimate"] = estimate(work.catalog, run.data.get("row_plans", {}))
@@ -355,7 +369,7 @@ def _begin_round(settings: Settings, source: Api, run: RunDirectory, steps: Sequ
     """A program that judges or only looks goes on in the run as it is."""
     names = [name for name, _ in steps]
     kinds = [kind for kind in (ROWS_OF_PHASE.get(name, "") for name in names) if kind and settings.selects(kind)]
-    if any(name.startswith("migrate-") for name in names) and begin_round(run, names, kinds, source.server_seconds()):
+    if any(name.startswith("migrate-") for name in names) and begin_round(run, names, kinds, source.earliest_seconds()):
         since = {kind: iso(datetime.fromtimestamp(mark_seconds(run.data, kind), timezone.utc)) for kind in kinds}
         words = ", ".join(f"{kind} since {text}" for kind, text in since.items()) or "objects only"
         log.info("round %d: %s", run.data["round"], words, extra={"event": "round", "since": since})
@@ -452,7 +466,7 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
         _end_beside(work, beside, whole=whole, waits=False)
     _end_beside(work, beside, whole=whole, waits=True)
     if [name for name, _ in steps] != [VERIFY]:
-        tell_waiting(work, final=len(steps) > 1)
+        tell_waiting(work, final=len(steps) > 1 and not work.settings.part)
     if len(steps) > 1 and all(work.run.phase_done(name) for name, _ in steps):
         work.run.data["finished"] = True
     if (work.settings.relative_window or work.run.data.get("round")) and not work.settings.dry_run:
@@ -465,7 +479,7 @@ def _end_phase(work: Work, name: str, kind: str) -> None:
     """
     complete = not incomplete_streams(work.run)
     first = complete and not work.run.data.get("round") and not work.settings.dry_run
-    if first and kind in KINDS_WITH_WINDOW and work.settings.selects(kind):
+    if first and kind in KINDS_WITH_WINDOW and work.settings.selects(kind) and not work.settings.part:
         record_window(work.run.path.parent, work.run.data, work.run.path.name, kind)
     if complete or work.settings.since_last:
         end_round(work.run.data, kind)

@@ -115,12 +115,12 @@ class FirstPages:
     def begin(self, kind: RowKind, ids: Sequence[str]) -> None:
         """Read the first page of these objects together."""
         bounds = bounds_of(self._catalog, kind)
-        self._began[tuple(ids)] = self._catalog.source.server_seconds()
+        self._began[tuple(ids)] = self._catalog.source.earliest_seconds()
         self._begun[(tuple(ids), bounds)] = self.of(kind, ids, bounds)
 
     def began(self, ids: Sequence[str]) -> float:
         """Unix seconds, by the source's clock, at which the reading of these objects began; now, if it has not."""
-        return self._began.get(tuple(ids)) or self._catalog.source.server_seconds()
+        return self._began.get(tuple(ids)) or self._catalog.source.earliest_seconds()
 
     def of(self, kind: RowKind, ids: Sequence[str], bounds: Bounds, key_range: Optional[KeyRange] = None) -> ReadAhead:
         """All pages of these objects inside the bounds."""

@@ -70,11 +70,7 @@ def plan_rows(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]
     A stream: kind, objects [{project, id, name, rows, rows_there, bytes}], rows, bytes, import_bytes, queries, inserts. Rows are
     None where the server does not count.
     """
-    above = _marks(catalog, kind_name)
-    for mark in {above.get(one["id"]) for one in objects}:
-        _count(catalog.source, catalog, kind_name, [one for one in objects if above.get(one["id"]) == mark], "id", "rows", mark)
-    there = [one for one in objects if one["dest_id"] and one["id"] not in above]
-    _count(catalog.dest, catalog, kind_name, there, "dest_id", "rows_there")
+    count_objects(catalog, kind_name, objects)
     sample = _sample(catalog, kind_name, objects)
     for one in objects:
         one["bytes"] = int((one["rows"] or 0) * sample.row_bytes.get(one["id"], sample.mean))
@@ -88,6 +84,15 @@ def plan_rows(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]
         "page_seconds": round(sample.page_seconds, 3),
         "attachments": round(share * (total(streams, "rows") or 0)),
     }
+
+
+def count_objects(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]]) -> None:
+    """Set `rows` and `rows_there` of each of `row_objects`; None where a server does not count."""
+    above = _marks(catalog, kind_name)
+    for mark in {above.get(one["id"]) for one in objects}:
+        _count(catalog.source, catalog, kind_name, [one for one in objects if above.get(one["id"]) == mark], "id", "rows", mark)
+    there = [one for one in objects if one["dest_id"] and one["id"] not in above]
+    _count(catalog.dest, catalog, kind_name, there, "dest_id", "rows_there")
 
 
 def _marks(catalog: Catalog, kind_name: str) -> Dict[str, int]:

@@ -22,6 +22,21 @@ OBJECTS_PER_GROUP = 25  # ids in one FROM
 
 
 @dataclass(frozen=True)
+class Part:
+    """What a shard takes of an object: the rows with keys above `after` and up to `end`, as they were planned at `mark`, unix seconds
+    of the source. `whole`: no other shard takes rows of it. `new`: the destination's object was empty; else its rows with keys up to
+    `before` were there.
+    """
+
+    after: Optional[str]
+    end: str
+    whole: bool
+    mark: int
+    new: bool
+    before: str
+
+
+@dataclass(frozen=True)
 class RowStream:
     """The rows of one object. `fresh`: this run made the destination object, so nothing was there before."""
 
@@ -31,6 +46,7 @@ class RowStream:
     dest_id: str
     name: str
     fresh: bool
+    part: Optional[Part] = None  # of a shard
 
 
 class Member:
@@ -54,7 +70,10 @@ class Member:
             self.state = StreamState(file, {**header, "source_id": stream.source_id})
         self.state.header["dest_id"] = stream.dest_id
         if not file.exists():
-            self.state.began = mark_now(began_s or catalog.source.server_seconds())
+            self.state.began = mark_now(stream.part.mark if stream.part else began_s or catalog.source.earliest_seconds())
+            if stream.part:
+                self.state.slices = [{"after": stream.part.after, "end": stream.part.end, "done": False}]
+                self.state.compared = stream.part.new
         if round_:
             self.state.begin_round(round_.number, round_.above)
         self.touched = self.above is None
@@ -134,12 +153,13 @@ class PageEnd:
 
 def groups(streams: Sequence[RowStream], readers: int = 1) -> Iterator[List[RowStream]]:
     """Streams that are read together: objects of one kind and project, up to 25 of them. Few objects are read alone, so that
-    each can be read in slices.
+    each can be read in slices; a slice of a shard is.
     """
     alone = readers > 1 and len(streams) < readers
-    by_place: Dict[Tuple[str, str], List[RowStream]] = {}
+    by_place: Dict[Tuple[str, str, str], List[RowStream]] = {}
     for stream in streams:
-        by_place.setdefault((stream.kind.name, stream.project), []).append(stream)
+        alone_id = stream.source_id if stream.part and not stream.part.whole else ""
+        by_place.setdefault((stream.kind.name, stream.project, alone_id), []).append(stream)
     for together in by_place.values():
         size = 1 if alone else OBJECTS_PER_GROUP
         yield from (together[start : start + size] for start in range(0, len(together), size))

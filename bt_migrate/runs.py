@@ -62,7 +62,7 @@ def folder_name(name: str, taken: Iterable[str]) -> str:
 class RunDirectory:
     """One run: `with` holds its lock. Gives out the states of objects and streams, each opened once.
 
-    One that is not `kept` is a copy in memory: nothing that is done to it is written.
+    One that is not `kept` is a copy in memory: nothing that is done to it is written; its lock keeps writers out, not readers.
     """
 
     def __init__(self, path: Path, *, kept: bool = True) -> None:
@@ -77,9 +77,12 @@ class RunDirectory:
         self._lock_fd: Optional[int] = None
 
     def __enter__(self) -> RunDirectory:
-        fd = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        if not self.kept and not (self.path / LOCK_FILE).exists():  # a copy of a run, without it
+            return self
+        fd = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT if self.kept else os.O_RDONLY, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released by the system when the process dies, however it dies
+            # released by the system when the process dies, however it dies
+            fcntl.flock(fd, (fcntl.LOCK_EX if self.kept else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except OSError:
             holder = os.read(fd, 20).decode("ascii", "replace").strip()
             os.close(fd)
@@ -87,8 +90,9 @@ class RunDirectory:
                 f"{self.path}: process {holder or 'unknown'} is working on this run; wait for it or stop it first"
             ) from None
         with contextlib.suppress(OSError):  # for people only: a full disk is told of where something is lost by it
-            os.ftruncate(fd, 0)
-            os.write(fd, f"{os.getpid()}\n".encode("ascii"))
+            if self.kept:
+                os.ftruncate(fd, 0)
+                os.write(fd, f"{os.getpid()}\n".encode("ascii"))
         self._lock_fd = fd
         self.data = read_json(self.path / RUN_FILE)  # as the last holder left it
         return self
@@ -239,6 +243,7 @@ def find_run(settings: Settings, identity: Mapping[str, Any], command: str) -> T
             raise UsageError(f"{run.path}: --since-last needs the run's own --resources and --projects, and a run without a window")
         return run, settings
     root = Path(settings.state_dir)
+    _refuse_other_parts(root, identity["selection"])
     if settings.since_last and command != "verify":
         real = {**identity, "dry_run": False}
         alike = [run for run in readable_runs_in(root) if _can_go_on(run, real)]
@@ -364,7 +369,7 @@ def _resumable(run: RunDirectory, identity: Mapping[str, Any], command: str) -> 
     """Unfinished and made for the same selection. Phase scripts share a run until one of them comes a second time."""
     if run.data["selection"] != identity["selection"] or run.data["dry_run"]:
         return False
-    if command == "verify":  # judges a run, finished or not
+    if command == "verify" or "part" in identity["selection"]:  # judges a run, finished or not; a part of a move is moved once
         return True
     if run.data["finished"]:
         return False
@@ -404,7 +409,7 @@ def refuse_disagreement(run: RunDirectory, identity: Mapping[str, Any]) -> None:
                 f"{run.path}: was made for {side} organization {was['org_name']} ({was['org_id']}), "
                 f"today's is {today['org_name']} ({today['org_id']}); use its keys or another --state-dir"
             )
-    for name in ("created_after", "created_before", "rename_projects"):
+    for name in ("part", "created_after", "created_before", "rename_projects"):
         was, today = run.data["selection"].get(name), identity["selection"].get(name)
         if was != today:
             raise UsageError(f"{run.path}: was made with {name} = {was}, today's is {today}; use the same or another --state-dir")
@@ -416,6 +421,15 @@ def refuse_disagreement(run: RunDirectory, identity: Mapping[str, Any]) -> None:
             )
     if run.data["dry_run"] != identity["dry_run"]:
         raise UsageError(f"{run.path}: is the run of a {'dry' if run.data['dry_run'] else 'real'} run; use another --state-dir")
+
+
+def _refuse_other_parts(root: Path, selection: Mapping[str, Any]) -> None:
+    """A shard is moved in a folder of its own, in which it is found again."""
+    today = selection.get("part")
+    for run in readable_runs_in(root):
+        was = run.data["selection"].get("part")
+        if was != today and "shard" in f"{was} {today}":
+            raise UsageError(f"{run.path}: holds {was or 'no shard'}, today's is {today or 'no shard'}; use a --state-dir for each")
 
 
 def create_run(root: Path, identity: Mapping[str, Any], command: str) -> RunDirectory:

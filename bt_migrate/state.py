@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import sqlite3
 import threading
 from datetime import datetime, timezone
@@ -482,6 +483,35 @@ class SeenRows:
             with self._lock, _sqlite_errors(self.path):
                 self._db.close()
                 self._db = None
+
+
+def join_stores(into: Path, stores: Sequence[Path]) -> None:
+    """Make one SQLite store of the rows of all of these. They stay as they are: copies are read, with what a process that was killed
+    left beside the file. Not flushed to disk, as nobody counts on it yet.
+    """
+    part = into.with_name(into.name + ".part")
+    for number, store in enumerate(stores):
+        with _sqlite_errors(store):
+            target = part if number else into
+            for ending in ("", "-wal"):
+                if Path(f"{store}{ending}").exists():
+                    shutil.copyfile(f"{store}{ending}", f"{target}{ending}")
+                    os.chmod(f"{target}{ending}", 0o600)
+            if number:
+                _append_store(into, part)
+                for path in into.parent.glob(part.name + "*"):
+                    path.unlink()
+
+
+def _append_store(into: Path, part: Path) -> None:
+    with contextlib.closing(sqlite3.connect(str(into), isolation_level=None)) as db:
+        db.execute("pragma synchronous=off")
+        db.execute("attach ? as part", (str(part),))
+        db.execute("begin")
+        for (table,) in db.execute("select name from part.sqlite_master where type = 'table'").fetchall():
+            columns = ", ".join(row[1] for row in db.execute(f"pragma part.table_info({table})"))
+            db.execute(f"insert or replace into main.{table} ({columns}) select {columns} from part.{table}")
+        db.execute("commit")
 
 
 class CopiedAttachments:

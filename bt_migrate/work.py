@@ -17,8 +17,9 @@ from bt_migrate.copy_objects import Written, copy_objects
 from bt_migrate.copy_rows import streaming
 from bt_migrate.deferred_objects import finish_deferred, note_deferred
 from bt_migrate.deferred_rows import finish_deferred_rows, note_deferred_rows
-from bt_migrate.errors import ConflictError, LockedError
+from bt_migrate.errors import ConflictError, LockedError, UsageError
 from bt_migrate.findings import finding
+from bt_migrate.keys import after_second
 from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list_dest_views, list_views
 from bt_migrate.planning import display_name
 from bt_migrate.prepare_objects import Item, items_of, note_gone
@@ -26,9 +27,10 @@ from bt_migrate.read_ahead import FirstPages
 from bt_migrate.resources import ACLS, BY_NAME, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
 from bt_migrate.rounds import Round, round_of
 from bt_migrate.row_plan import plan_rows, row_object_ids, row_objects
-from bt_migrate.row_streams import RowStream, groups, round_groups
+from bt_migrate.row_streams import Part, RowStream, groups, round_groups
 from bt_migrate.runs import RunDirectory, readable_runs_in
 from bt_migrate.settings import FAIL, Settings
+from bt_migrate.shards import shard_name, unit_name
 from bt_migrate.state import DIFFERS, LATER, SKIPPED, save_objects
 from bt_migrate.sync_deletes import propagate_deletes
 
@@ -87,8 +89,10 @@ def refuse_conflicts(work: Work, phases: Sequence[Callable[[Work], None]]) -> No
 
 
 def project_scopes(work: Work) -> List[Scope]:
-    """The selected projects, found or made in the destination."""
+    """The selected projects, found or made in the destination. Those of a shard are there, with their objects."""
     work.catalog.prefetch(REFERABLE, [PROJECTS])
+    if work.settings.shard:
+        return []
     projects, states = work.catalog.projects(), work.run.objects(PROJECTS.name)
     names = work.run.project_names({one["id"]: one["name"] for one in projects}, states.known())
     work.run.name_folders(names[one["id"]] for one in projects)
@@ -178,6 +182,9 @@ def copy_with_rows(work: Work, resource: Resource, scopes: Sequence[Scope]) -> N
     """All objects of a kind in all projects, and their rows: those of a group begin when its objects are made and written down. A
     row that refers to an object which is still to be made waits for it.
     """
+    if work.settings.shard:
+        _copy_shard(work, resource.name)
+        return
     if not _copies_rows(work, resource.name):
         copy_project_kind(work, resource, scopes)
         _plan_rows(work, resource.name)
@@ -208,6 +215,9 @@ def copy_with_rows(work: Work, resource: Resource, scopes: Sequence[Scope]) -> N
 
 def copy_logs(work: Work, scopes: Sequence[Scope]) -> None:
     """The log rows of all projects."""
+    if work.settings.shard:
+        _copy_shard(work, "logs")
+        return
     if not _copies_rows(work, "logs"):
         _plan_rows(work, "logs")
         return
@@ -282,6 +292,40 @@ def _close_gone(work: Work, kind_name: str) -> None:
         if gone and work.catalog.source_object(holder, state.header["source_id"]) is None:
             state.done, state.error = True, ""
             state.save()
+
+
+def _copy_shard(work: Work, kind_name: str) -> None:
+    """The rows of a kind that fell to this shard; their objects are there."""
+    with streaming(work.catalog, work.copier, FirstPages(work.catalog)) as start:
+        for group in groups(_streams_of_shard(work, kind_name), work.settings.read_streams):
+            start(group)
+
+
+def _streams_of_shard(work: Work, kind_name: str) -> List[RowStream]:
+    """What a shard takes of each object. Raises UsageError, before a row of the kind is written, where one is not in the destination
+    yet.
+    """
+    shard, holder = work.settings.shard, BY_NAME.get(kind_name, PROJECTS)
+    mark, before = shard["mark"]["source"], after_second(shard["mark"]["dest"])
+    streams, missing, gone = [], [], []
+    for unit in (unit for unit in shard["units"] if unit["kind"] == kind_name):
+        after, end = unit.get("after"), unit.get("end")
+        dest_id = work.catalog.resolve((holder.name,), unit["id"])
+        if dest_id:
+            part = Part(after, end or after_second(mark), not after and not end, mark, unit["new"], before)
+            streams.append(RowStream(ROW_KINDS[kind_name], unit["project"], unit["id"], dest_id, unit["name"], False, part))
+        elif work.catalog.source_object(holder, unit["id"]):
+            missing.append(unit_name(unit))
+        else:
+            gone.append(unit["id"])
+            log.warning("%s was deleted in the source since the shards were planned", unit_name(unit), extra={"event": "gone"})
+    if missing:
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        raise UsageError(f"{missing[0]}{more}: not in the destination; move the objects first, with bin/migrate-all --no-rows")
+    work.run.data.setdefault("gone", {})[kind_name] = gone
+    if not streams:
+        log.info("%s has no rows of %s", shard_name(shard), kind_name, extra={"event": "nothing_to_do"})
+    return streams
 
 
 def row_plans(work: Work, kinds: Sequence[str]) -> Dict[str, Dict[str, Any]]:

@@ -9,7 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
-from email.utils import format_datetime
+from email.utils import format_datetime, formatdate
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import parse_qs, urlsplit
@@ -166,6 +166,14 @@ def test_retry_after_is_seconds_or_a_date_or_nothing(header: Optional[str], expe
 def test_retry_after_as_a_date_is_the_time_until_then() -> None:
     moment = datetime.now(timezone.utc) + timedelta(seconds=90)
     assert 88 < (seconds_of(format_datetime(moment, usegmt=True)) or 0) <= 90
+
+
+def test_retry_after_as_a_date_is_of_the_server_s_clock_like_the_date_of_the_answer() -> None:
+    """A machine whose clock is days off neither waits for days nor hammers a server that asked for a pause."""
+    for date in ("Wed, 21 Oct 2015 07:28:00 GMT", "Mon, 21 Oct 2115 07:28:00 GMT"):
+        response = requests.Response()
+        response.headers.update({"Date": date, "Retry-After": date.replace("07:28:00", "07:29:30")})
+        assert retry_after_s(response) == 90
 
 
 @responses.activate
@@ -682,3 +690,13 @@ def test_the_parameters_of_a_list_are_sent_with_every_page_and_not_changed() -> 
 @pytest.mark.parametrize(("count", "expected"), [(0, False), (1, False), (7, False), (10, True), (25, True), (64, True), (100, True)])
 def test_a_round_number_of_rows_may_be_a_cap(count: int, expected: bool) -> None:
     assert looks_capped(count) is expected
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_a_mark_lies_in_nobodys_future(hours: int) -> None:
+    with Loopback([Reply(headers={"Date": formatdate(time.time() + 3600 * hours, usegmt=True)})]) as server:
+        api = client(server.url)
+        api.get("/v1/organization")
+        theirs = (api.server_seconds() - time.time()) / 3600
+        mark = (api.earliest_seconds() - time.time()) / 3600
+    assert (round(theirs), round(mark)) == (hours, min(hours, 0))
