@@ -26,10 +26,10 @@ from bt_migrate.catalog import Catalog
 from bt_migrate.errors import ApiError, Interrupted, StateError
 from bt_migrate.insert_rows import Delivered, Inserter
 from bt_migrate.outgoing import MAX_GUESSES, Notes, Outgoing, keep_source_keys
-from bt_migrate.read_rows import Page, ReadAhead, last_page, pages
+from bt_migrate.read_rows import Page, ReadAhead, pages
 from bt_migrate.resources import ROW_KINDS, RowKind
 from bt_migrate.rows import COMMENTS, insertable_row
-from bt_migrate.slices import KeyRange, Slices
+from bt_migrate.slices import Reader, Slices
 from bt_migrate.state import CREATED, DIFFERS, FAILED, FOUND, UPDATED, SeenRows, StreamState, append_line
 
 log = logging.getLogger("bt_migrate.rows")
@@ -170,7 +170,7 @@ def _copy_group(copying: Copying, streams: Sequence[RowStream]) -> None:
     members = [Member(copying.catalog, stream) for stream in streams]
     try:
         todo = [member for member in members if not member.state.done]
-        whole = [member for member in todo if len(member.state.slices) == 1]
+        whole = [member for member in todo if [one["end"] for one in member.state.slices] == [None]]
         for together in (whole, *([member] for member in todo if member not in whole)):
             if together:
                 _copy_members(copying, together)
@@ -231,10 +231,8 @@ def _copy_slices(copying: Copying, member: Member) -> None:
                 _Stream(copying, [member], number).run()
         return
     slices = Slices(state, copying.check)
-    with ThreadPoolExecutor(readers + 1, thread_name_prefix="slice") as pool:
+    with ThreadPoolExecutor(readers, thread_name_prefix="slice") as pool:
         futures = [pool.submit(_run_slices, copying, member, slices) for _ in range(readers)]
-        if state.slices[-1]["end"] is None:
-            futures.append(pool.submit(_copy_last_page, copying, member, slices))
     errors = [error for error in (future.exception() for future in futures) if error is not None]
     errors.sort(key=lambda error: (isinstance(error, Interrupted), isinstance(error, ApiError)))  # what ends the run first
     if errors:
@@ -242,23 +240,12 @@ def _copy_slices(copying: Copying, member: Member) -> None:
 
 
 def _run_slices(copying: Copying, member: Member, slices: Slices) -> None:
-    """One reader: a slice, and another, until nothing is left."""
+    """One reader: an end of a slice, and another, until nothing is left."""
     while True:
-        with slices.one() as taken:
-            if taken is None:
+        with slices.one() as reader:
+            if reader is None:
                 return
-            _Stream(copying, [member], *taken).run()
-
-
-def _copy_last_page(copying: Copying, member: Member, slices: Slices) -> None:
-    """While the first page is read, the last one: its end is the upper mark, behind which nothing is read."""
-    catalog, kind = copying.catalog, member.stream.kind
-    bounds, limit = bounds_of(catalog, kind), catalog.settings.rows(kind.name).fetch_limit
-    page = last_page(catalog.source, kind.name, member.stream.source_id, bounds, limit=limit)
-    if page is not None:
-        with slices.last(page.begin_key, page.end_key) as number:
-            if number is not None:
-                _Stream(copying, [member], number).run(page)
+            _Stream(copying, [member], reader=reader).run()
 
 
 def bounds_of(catalog: Catalog, kind: RowKind) -> Bounds:
@@ -297,15 +284,13 @@ def summary(counts: Mapping[str, int]) -> str:
 
 
 class _Stream:
-    """One slice of one object, or a group of whole objects, while it is copied.
+    """One slice of one object, read by one reader or from one of its ends, or a group of whole objects, while it is copied.
 
     Lives in one thread; only the inserter runs in the pool.
     """
 
-    def __init__(
-        self, copying: Copying, members: Sequence[Member], number: int, key_range: Optional[KeyRange] = None
-    ) -> None:
-        self.copying, self.catalog, self.number, self.key_range = copying, copying.catalog, number, key_range
+    def __init__(self, copying: Copying, members: Sequence[Member], number: int = 0, reader: Optional[Reader] = None) -> None:
+        self.copying, self.catalog, self.number, self.reader = copying, copying.catalog, number, reader
         self.kind = members[0].stream.kind
         self.members = {member.stream.source_id: member for member in members}
         self.settings = self.catalog.settings.rows(self.kind.name)
@@ -317,14 +302,13 @@ class _Stream:
         self.unrecorded: List[Accepted] = []  # delivered rows of the last page: its checkpoint is about to say so
         self.batches_since_save, self.saved_at, self.told_at = 0, time.monotonic(), time.monotonic()
 
-    def run(self, only: Optional[Page] = None) -> None:
-        """Copy to the end, or the one page given. Whatever happens, what is in flight is finished and committed first."""
+    def run(self) -> None:
+        """Copy to the end. Whatever happens, what is in flight is finished and committed first."""
         slices = [member.state.slices[self.number] for member in self.members.values()]
         starts = [one["after"] for one in slices]
         start = None if None in starts else min(starts)  # members of a group that are further on skip what they have
         bounds = replace(bounds_of(self.catalog, self.kind), after_key=start, end_key=slices[0]["end"])
-        source = (page for page in [only]) if only else self._pages(bounds)
-        with ReadAhead(source) as ahead:
+        with ReadAhead(self._pages(bounds)) as ahead:
             try:
                 for page in ahead:
                     self.copying.check()
@@ -343,7 +327,7 @@ class _Stream:
                 self._drain()
                 raise
         for member in self.members.values():
-            if not member.error:
+            if not member.error and self.reader is None:
                 with member.state.lock:
                     member.state.slices[self.number]["done"] = True
                     if len(member.state.slices) > 1:
@@ -355,10 +339,10 @@ class _Stream:
     def _pages(self, bounds: Bounds) -> Generator[Page, None, None]:
         """The pages; behind the first one only a few streams at once, because each holds some decoded pages."""
         source = pages(
-            self.catalog.source, self.kind.name, list(self.members), bounds, limit=self.settings.fetch_limit, key_range=self.key_range
+            self.catalog.source, self.kind.name, list(self.members), bounds, limit=self.settings.fetch_limit, reader=self.reader
         )
         yield from islice(source, 1)
-        with self.copying.large if self.key_range is None else contextlib.nullcontext():
+        with self.copying.large if self.reader is None else contextlib.nullcontext():
             yield from source
 
     # -- sending
@@ -513,7 +497,11 @@ class _Stream:
                     if object_id in part.notes:
                         notes.merge(part.notes[object_id])
                 member.state.findings = notes.records()
-                member.state.slices[self.number]["after"] = max(member.state.slices[self.number]["after"] or "", end.end_key)
+                if self.reader is not None:
+                    self.reader.wrote(end.end_key)
+                else:
+                    read = member.state.slices[self.number]
+                    read["after"] = max(read["after"] or "", end.end_key)
         self.page = PageEnd("")
         self.unrecorded.clear()
         now = time.monotonic()
