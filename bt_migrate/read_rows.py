@@ -58,7 +58,7 @@ def pages(
     good, grown, began, doubted, held, widened = 0, False, api.server_seconds(), 0, 0, False
     asked = _Asked(api, kind, object_ids, reader)
     try:
-        while reader is None or asked.on_its_way or reader.goes_on():
+        while asked.more():
             if reader is not None:
                 before, bounds = bounds, reader.unread(bounds)
                 doubted = doubted if bounds == before else 0  # what is missing now the other reader may have read
@@ -127,10 +127,9 @@ class _Asked:
         self._guess: Optional[_Guess] = None
         self._lanes: List[SimpleQueue[Optional[Callable[[], None]]]] = []
 
-    @property
-    def on_its_way(self) -> bool:
-        """Whether a page was asked for that nobody has taken yet."""
-        return self._guess is not None
+    def more(self) -> bool:
+        """Whether there may be something left to read."""
+        return self._reader is None or self._guess is not None or self._reader.goes_on()
 
     def page(self, bounds: Bounds, limit: int, *, smaller_helps: bool) -> Optional[Answer]:
         """The next page of the bounds, None where the server found it too large and a smaller one may do."""
@@ -138,6 +137,8 @@ class _Asked:
         if guess is None or guess.place != (bounds.place, limit):
             return self._query(bounds, limit, smaller_helps, None)
         guess.wanted = True
+        if self._reader is not None and not self._reader.awaits(guess.answer):
+            return Answer([], {})
         return guess.answer.result()
 
     def close(self) -> None:

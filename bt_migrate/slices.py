@@ -10,6 +10,7 @@ import contextlib
 import math
 import threading
 from bisect import bisect_right
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -116,6 +117,17 @@ class Reader:
             met = key <= (at.low or "") if self.newest_first else at.high is not None and key >= at.high
             return not met and at.pages_left() > at.pages_on_their_way()
 
+    def awaits(self, page: Future[Any]) -> bool:
+        """Wait for a page; whether it came while there was something left to read."""
+        page.add_done_callback(self._tell)
+        with self._changed:
+            self._changed.wait_for(lambda: page.done() or self.slice.read)
+            return not self.slice.read
+
+    def _tell(self, _: Any) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
     def stop(self) -> None:
         """Nothing more is on its way."""
         with self._changed:
@@ -144,26 +156,20 @@ class Slices:
             self._stopped = True
             raise
         if reader is not None:
-            with self._changed:
-                del reader.slice.readers[reader.newest_first]
-                if reader.slice.read and not reader.slice.readers:
-                    reader.part["done"] = True
-                    self._open.remove(reader.slice)
-                self._state.save()
-                self._changed.notify_all()
+            self.leave(reader)
 
     def _next(self) -> Optional[Reader]:
         with self._changed:
             while self._open and not self._stopped:
-                reader = self.free_end()
+                reader = self.enter()
                 if reader is not None:
                     return reader
                 self._changed.wait(POLL_S)
                 self._check()
             return None
 
-    def free_end(self) -> Optional[Reader]:
-        """A reader for the end that needs one most, None where the pages on their way are all that is left."""
+    def enter(self) -> Optional[Reader]:
+        """A reader for the end that needs one most, None where the pages on their way are all that is left, or that is not known."""
         wanting = [one for one in self._open if one.pages_left() > one.pages_on_their_way()]
         free = [one for one in wanting if len(one.readers) < 2]
         if not free:
@@ -172,6 +178,16 @@ class Slices:
             return None
         most = max(free, key=lambda one: (not one.readers, one.pages_left() - one.pages_on_their_way()))
         return Reader(most, False in most.readers, self._changed)
+
+    def leave(self, reader: Reader) -> None:
+        """All that it read is written."""
+        with self._changed:
+            del reader.slice.readers[reader.newest_first]
+            if reader.slice.read and not reader.slice.readers:
+                reader.part["done"] = True
+                self._open.remove(reader.slice)
+            self._state.save()
+            self._changed.notify_all()
 
     def _cut(self, slices: Sequence[Slice]) -> List[Slice]:
         """Both halves of the one of them that has most to come."""

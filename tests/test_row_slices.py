@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import heapq
+import random
+from bisect import bisect_right
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
 from orgs import AtRequest, run_with
 from row_runs import READ, World, counted, small_rows, states, world
 
+from bt_migrate.btql import Bounds
+from bt_migrate.keys import pagination_key
 from bt_migrate.sandbox.origins import Answer
+from bt_migrate.slices import Reader, Slices
+from bt_migrate.state import StreamState
 
 LOGS = "project_logs"
 
@@ -33,6 +40,99 @@ def lie_inside(later: List[Dict[str, Any]], before: List[Dict[str, Any]]) -> boo
         (one["after"] or "") >= (was["after"] or "") and one["end"] <= (was["end"] or one["end"]) and one["done"] >= was["done"]
         for one, was in pairs
     )
+
+
+# Who reads where -------------------------------------------------------------------------------------
+
+PAGE = 50
+DAY = 86400 << 32
+LYING: Dict[str, Callable[[random.Random], int]] = {  # how the keys of rows may lie
+    "evenly": lambda rng: rng.randrange(30 * DAY),
+    "more by day than by night": lambda rng: rng.randrange(30) * DAY + int(DAY * (rng.random() + rng.random()) / 2),
+    "in heaps": lambda rng: rng.choice((3, 4, 17, 18, 29)) * DAY + rng.randrange(600 << 32),
+    "half of them in a burst": lambda rng: rng.choice((rng.randrange(30 * DAY), 7 * DAY + rng.randrange(60 << 32))),
+    "behind a huge gap": lambda rng: rng.randrange(3600 << 32) + rng.choice((0, *[300 * DAY] * 9)),
+    "ever closer": lambda rng: int(30 * DAY * rng.random() ** 0.2),
+    "in one transaction": lambda rng: rng.randrange(1 << 13),
+}
+
+
+def keys_lying(how: str, count: int) -> List[str]:
+    rng, found = random.Random(how), set()
+    while len(found) < count:
+        found.add(pagination_key((1 << 50) + LYING[how](rng)))
+    return sorted(found)
+
+
+def read_all(keys: List[str], readers: int, state: StreamState) -> Tuple[List[str], int, float]:
+    """(the keys that were taken, queries, time in pages) where each page takes about as long as another."""
+    slices, rng = Slices(state, lambda: None), random.Random(readers)
+    taken: List[str] = []
+    asked, idle, now = 0, readers, 0.0
+    on_their_way: List[Tuple[float, int, Reader, Bounds]] = []
+    while True:
+        begun = [one for one in (slices.enter() for _ in range(idle)) if one]
+        idle -= len(begun)
+        for reader in begun:
+            asked += 1
+            heapq.heappush(on_their_way, (now + 1 + rng.random() / 20, asked, reader, reader.unread(Bounds())))
+        if not on_their_way:
+            return taken, asked, now
+        now, _, reader, bounds = heapq.heappop(on_their_way)
+        inside = keys[bisect_right(keys, bounds.after_key or "") : bisect_right(keys, bounds.end_key or "q")]
+        page = inside[-PAGE:] if bounds.newest_first else inside[:PAGE]
+        first, behind, ended = reader.take(page, page == inside)
+        taken += page[first:behind]
+        if ended or not reader.goes_on():
+            reader.stop()
+            slices.leave(reader)
+            idle += 1
+        else:
+            asked += 1
+            heapq.heappush(on_their_way, (now + 1 + rng.random() / 20, asked, reader, reader.unread(bounds)))
+
+
+@pytest.mark.parametrize("readers", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("how", LYING)
+def test_however_rows_lie_each_is_read_once_by_readers_that_are_all_busy(how: str, readers: int, tmp_path: Path) -> None:
+    keys, state = keys_lying(how, 40 * PAGE), StreamState(tmp_path / "state.json", {})
+    taken, queries, time = read_all(keys, readers, state)
+    assert (sorted(taken) == keys, all(one["done"] for one in state.slices)) == (True, True)
+    assert queries <= 40 + readers
+    assert time <= 1.05 * (40 / readers + 4)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 49, 50, 51, 99, 100, 101, 149, 150, 151, 299, 301])
+@pytest.mark.parametrize("readers", [1, 2, 3, 4])
+def test_few_rows_are_read_once_and_cost_few_queries(count: int, readers: int, tmp_path: Path) -> None:
+    keys = keys_lying("evenly", count)
+    taken, queries, _ = read_all(keys, readers, StreamState(tmp_path / "state.json", {}))
+    assert (sorted(taken), queries <= count // PAGE + 1 + readers) == (keys, True)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_slices_of_an_earlier_run_are_read_where_they_are_not_done(seed: int, tmp_path: Path) -> None:
+    rng, keys = random.Random(seed), keys_lying("in heaps", 20 * PAGE)
+    edges = sorted(rng.sample(keys, 6))
+    state = StreamState(tmp_path / "state.json", {})
+    state.slices = [{"after": above, "end": upto, "done": rng.random() < 0.3} for above, upto in zip(edges, edges[1:])]
+    wanted = [key for key in keys if any(one["after"] < key <= one["end"] and not one["done"] for one in state.slices)]
+    assert sorted(read_all(keys, rng.randrange(1, 6), state)[0]) == wanted
+
+
+def test_a_slice_is_done_only_once_both_readers_have_written(tmp_path: Path) -> None:
+    state = StreamState(tmp_path / "state.json", {})
+    slices = Slices(state, lambda: None)
+    front, back = slices.enter(), slices.enter()
+    assert front and back
+    keys = keys_lying("evenly", 10)
+    front.take(keys[:5], False)
+    assert back.take(keys[4:], True) == (1, 6, True)
+    back.stop()
+    slices.leave(back)
+    assert (state.slices[0]["done"], slices.enter()) == (False, None)
+    slices.leave(front)
+    assert state.slices == [{"after": None, "end": keys[-1], "done": True}]
 
 
 # Real runs -------------------------------------------------------------------------------------------
