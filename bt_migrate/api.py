@@ -108,7 +108,7 @@ class Api:
         self.page_rows = MAX_LIMIT  # rows that a page was answered with; fewer once the server found pages too large
         self.short_pages_end = False  # a short page proved to be the end: the server does not cap pages
         self.throttle = Throttle(queries_per_minute)
-        self._clock_offset_s = 0.0  # the server's clock minus ours, from the Date of its answers
+        self._clock_ahead_s = (0.0, 0.0)  # the server's clock minus ours, least and most, from the Date of its answers
         self._logs3_max_bytes: Optional[int] = None
         self.last_write_s = 0.0  # when a write was last sent or answered, by the server's clock
         self.requests_sent = 0
@@ -198,8 +198,12 @@ class Api:
         return self._logs3_max_bytes
 
     def server_seconds(self) -> float:
-        """Now, by the server's clock."""
-        return time.time() + self._clock_offset_s
+        """Now, by the server's clock: not later than it shows."""
+        return time.time() + self._clock_ahead_s[0]
+
+    def latest_seconds(self) -> float:
+        """Now, by the server's clock: not earlier than it shows."""
+        return time.time() + self._clock_ahead_s[1]
 
     # -- signed URLs on other origins
 
@@ -312,10 +316,12 @@ class Api:
             with self._counting:
                 self.requests_sent += 1
             self._note_write(method, path)
+            began_s = time.time()
             response = self._session().request(
                 method, self.url + path, params=params, data=body, headers=headers, auth=self._auth, timeout=TIMEOUT_S,
                 allow_redirects=False, stream=True,
             )  # fmt: skip
+            self._note_clock(response, began_s)
             # a write is never followed: 303 would make a read of it, and its 2xx would look like success
             if response.status_code in REDIRECTS and (method == "GET" or path == "/btql"):
                 response = self._follow(response)
@@ -371,7 +377,6 @@ class Api:
 
         Raises the ApiError it is, or NetworkError for a 2xx that is no JSON (cut off, or a proxy's page).
         """
-        self._note_clock(response)
         if response.status_code // 100 != 2:
             request_id = next((response.headers[h] for h in REQUEST_ID_HEADERS if h in response.headers), None)
             error = ApiError(
@@ -400,9 +405,13 @@ class Api:
                 f"{self.side}: {method} {path} was answered {response.status_code} with a body that is no JSON"
             ) from None
 
-    def _note_clock(self, response: requests.Response) -> None:
+    def _note_clock(self, response: requests.Response, began_s: float) -> None:
+        """A Date is a full second, of some moment since the request was begun: each answer narrows down how far ahead it is."""
         with contextlib.suppress(KeyError, TypeError, ValueError):  # without a Date our own clock has to do
-            self._clock_offset_s = parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
+            second = parsedate_to_datetime(response.headers["Date"]).timestamp()
+            new, known = (second - time.time(), second + 1 - began_s), self._clock_ahead_s
+            both = max(new[0], known[0]), min(new[1], known[1])
+            self._clock_ahead_s = both if both[0] < both[1] else new  # the first one, or a clock was set
 
     def _worth_retrying(self, error: ApiError, retry_statuses: frozenset) -> bool:
         return self._doubted(error) or error.status in retry_statuses

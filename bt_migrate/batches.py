@@ -26,6 +26,7 @@ class EncodedRow(NamedTuple):
     spills: Tuple[Tuple[str, str, bytes], ...] = ()  # (key, file name, content) of fields that `body` refers to as attachments
     comments: Tuple[bytes, ...] = ()  # encoded comment records, without their object
     deferred: Tuple[Tuple[str, str, str, str], ...] = ()  # (path, resources, source id, origin as JSON) that wait for an object
+    digest: bytes = b""  # in a round: of the row as it will be read in the destination
 
 
 def batched(

@@ -29,7 +29,8 @@ def quoted(text: str) -> str:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Which rows: keys above `after_key` and up to `end_key`, `created` inside [created_after, created_before); in which order.
+    """Which rows: keys above `after_key` and up to `end_key`, `created` inside [created_after, created_before), written after
+    the transaction `after_xact`; in which order.
 
     None for no bound.
     """
@@ -38,6 +39,7 @@ class Bounds:
     created_before: Optional[str] = None
     after_key: Optional[str] = None
     end_key: Optional[str] = None
+    after_xact: Optional[int] = None
     newest_first: bool = False
 
     @property
@@ -78,7 +80,7 @@ def lag_query(kind: str, object_ids: Sequence[str], after_xact: int) -> str:
     min over `_xact_id`: https://braintrust.dev/docs/kb/use-s3-export-instead-of-polling-btql-for-pipelines keeps such a mark.
     """
     measures = "measures: count(1) as rows, min(_xact_id) as oldest"
-    return f"{measures}\nfrom: {source_expression(kind, object_ids)}\nfilter: _xact_id > {quoted(str(after_xact))}"
+    return "\n".join([measures, f"from: {source_expression(kind, object_ids)}", *filter_lines(Bounds(after_xact=after_xact))])
 
 
 def summary_query(kind: str, id_field: str, object_ids: Sequence[str], bounds: Bounds) -> str:
@@ -94,11 +96,11 @@ def ids_query(kind: str, object_id: str, bounds: Bounds, limit: int, *, newest_f
     return "\n".join([*lines, f"sort: _pagination_key {'desc' if newest_first else 'asc'}", f"limit: {limit}"])
 
 
-def rows_query(kind: str, object_id: str, row_ids: Sequence[str]) -> str:
-    """All fields of the rows of these ids, with room for one that is there twice."""
+def rows_query(kind: str, object_ids: Sequence[str], row_ids: Sequence[str]) -> str:
+    """All fields of the rows of these ids, with room for one that is there twice: no more than MAX_LIMIT rows are answered."""
     ids = ", ".join(quoted(one) for one in row_ids)
-    lines = ["select: *", f"from: {source_expression(kind, [object_id])}", f"filter: id in [{ids}]"]
-    return "\n".join([*lines, f"limit: {2 * len(row_ids)}"])
+    lines = ["select: *", f"from: {source_expression(kind, object_ids)}", f"filter: id in [{ids}]"]
+    return "\n".join([*lines, f"limit: {min(MAX_LIMIT, 2 * len(row_ids) * len(object_ids))}"])
 
 
 def filter_lines(bounds: Bounds) -> List[str]:
@@ -106,6 +108,7 @@ def filter_lines(bounds: Bounds) -> List[str]:
     wanted = (
         ("created >=", bounds.created_after),
         ("created <", bounds.created_before),
+        ("_xact_id >", str(bounds.after_xact) if bounds.after_xact else None),  # as text: all have 19 digits
         ("_pagination_key >", bounds.after_key),
         ("_pagination_key <=", bounds.end_key),
     )

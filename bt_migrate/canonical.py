@@ -36,8 +36,9 @@ TOLERATED: Mapping[str, str] = {
     "comments_unreadable": "comments of a row that this destination does not show",
 }
 
-_STAMP = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(?:\.\d{1,6})?(?:Z|[+-]\d{2}:?\d{2})"
+_STAMP = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})"
 _TIMESTAMP = re.compile(_STAMP + r"\Z", re.ASCII)
+_FRACTION = re.compile(r"\.\d+", re.ASCII)
 # A string that is a timestamp and a value, in compact JSON: a quote behind one of these opens a string, and a key ends in `":`.
 _STAMP_IN_JSON = re.compile(rf'(?<=[\[,:]"){_STAMP}(?="[,}}\]])', re.ASCII)
 # Of something like a timestamp that is not written as `iso` writes it. A pattern that begins with a fixed character is fast.
@@ -83,7 +84,7 @@ def _same_instant(left: str, right: str) -> bool:
     if not (_TIMESTAMP.match(left) and _TIMESTAMP.match(right)):
         return False
     try:
-        return instant(left) == instant(right)
+        return _in_utc(left) == _in_utc(right)
     except ValueError:  # 2026-13-45 looks like one and is none
         return False
 
@@ -104,10 +105,18 @@ def canonical(value: Any) -> Any:
         return [canonical(item) for item in value]
     if isinstance(value, str) and _TIMESTAMP.match(value):
         try:
-            return iso(instant(value))
+            return _in_utc(value)
         except ValueError:
             return value
     return value
+
+
+def _in_utc(timestamp: str) -> str:
+    """As `iso` writes it, with all digits of the fraction: a datetime holds six of them. ValueError for what is no date."""
+    seconds = iso(instant(timestamp).replace(microsecond=0))[:-1]
+    fraction = _FRACTION.search(timestamp)
+    digits = fraction[0].rstrip("0") if fraction else "."
+    return f"{seconds}{digits if digits != '.' else ''}Z"
 
 
 def digest(value: Any) -> bytes:
@@ -137,7 +146,7 @@ def _utc(match: Match[str]) -> str:
     if _UTC.match(text):
         return text
     try:
-        return iso(instant(text))
+        return _in_utc(text)
     except ValueError:  # it looks like one and is none
         return text
 

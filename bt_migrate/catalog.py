@@ -61,13 +61,18 @@ class Catalog:
         self._lock = threading.RLock()
         self._lists: Dict[Tuple[str, str, str], Union[List[dict], ApiError]] = {}
         self._by_key: Dict[Tuple[str, str], Dict[tuple, dict]] = {}
+        self._doubles: Dict[Tuple[str, str], List[dict]] = {}
+        self._by_id: Dict[Tuple[str, str], Dict[str, dict]] = {}  # the same objects
         self._source_by_id: Dict[str, Dict[str, Optional[dict]]] = defaultdict(dict)
         self._twin_ids: Optional[Dict[str, str]] = None
         self._known: Optional[Dict[str, Tuple[str, ...]]] = None
         self._mapping: Dict[str, Dict[str, str]] = defaultdict(dict)
+        self._claims: Dict[str, str] = {}  # destination id -> source id
         self._fingerprints: Dict[str, Dict[str, List[str]]] = {}
         for states in run.all_objects():
             self._mapping[states.resource].update(states.id_mapping())
+        # resource -> destination id -> the source object that it stands for
+        self._held = defaultdict(dict, {name: {dest: source for source, dest in ids.items()} for name, ids in self._mapping.items()})
         # (resource, source id) -> destination id of what earlier runs made and could not complete
         self.incomplete = {
             (states.resource, source_id): dest_id
@@ -88,6 +93,7 @@ class Catalog:
     def by_natural_key(self) -> Catalog:
         """Forget what runs have mapped: every counterpart is what carries the natural key now. For those who judge a run."""
         self._mapping.clear()
+        self._held.clear()
         return self
 
     # -- lists
@@ -187,13 +193,30 @@ class Catalog:
         where = (resource.name, project_id)
         with self._lock:
             if where not in self._by_key:
-                self._by_key[where] = {natural_key(resource, one): one for one in self.dest_objects(resource, project_id)}
+                self.provide(resource, project_id, self.dest_objects(resource, project_id))
             return self._by_key[where]
 
+    def dest_doubles(self, resource: Resource, project_id: str = "") -> List[dict]:
+        """Destination objects whose natural key an older one has."""
+        self.dest_by_key(resource, project_id)
+        return self._doubles[(resource.name, project_id)]
+
+    def dest_object(self, resource: Resource, project_id: str, dest_id: str) -> Optional[dict]:
+        """The destination's object of that id, None where it is gone."""
+        self.dest_by_key(resource, project_id)
+        return self._by_id[resource.name, project_id].get(dest_id)
+
+    def stands_for(self, resource: Resource, dest_id: str) -> Optional[str]:
+        """The source id of the object whose counterpart it is known to be."""
+        return self._held[resource.name].get(dest_id)
+
     def provide(self, resource: Resource, project_id: str, objects: List[dict]) -> None:
-        """The destination's objects of a kind that is listed per owner, not per project."""
+        """The destination's objects of a kind, oldest first; from outside for a kind that is listed per owner."""
+        by_key: Dict[tuple, dict] = {}
+        doubles = [one for one in objects if by_key.setdefault(natural_key(resource, one), one) is not one]
         with self._lock:
-            self._by_key[(resource.name, project_id)] = {natural_key(resource, one): one for one in objects}
+            self._by_key[resource.name, project_id], self._doubles[resource.name, project_id] = by_key, doubles
+            self._by_id[resource.name, project_id] = {one["id"]: one for one in objects}
 
     def start_empty(self, project_id: str) -> None:
         """A project that was made a moment ago has nothing in it: no list is asked for."""
@@ -202,12 +225,29 @@ class Catalog:
                 if resource.project_filter:
                     self._lists.setdefault((self.dest.side, resource.name, project_id), [])
 
-    def remember(self, resource: Resource, source_id: str, dest_object: Mapping[str, Any], project_id: str = "") -> None:
-        """A destination object that stands for a source object from now on."""
+    def remember(
+        self, resource: Resource, source_id: str, dest_object: Mapping[str, Any], project_id: str = "", *, left: bool = False
+    ) -> None:
+        """A destination object that stands for a source object from now on. `left`: as it is; else by its new name, not the old one."""
+        where, dest_id = (resource.name, project_id), dest_object["id"]
         with self._lock:
-            self._mapping[resource.name][source_id] = dest_object["id"]
-            if (resource.name, project_id) in self._by_key:
-                self._by_key[(resource.name, project_id)][natural_key(resource, dest_object)] = dict(dest_object)
+            self._mapping[resource.name][source_id] = dest_id
+            self._held[resource.name][dest_id] = source_id
+            if where in self._by_key:
+                before = self._by_id[where].get(dest_id)
+                if before and not left:
+                    self._by_key[where].pop(natural_key(resource, before), None)
+                self._by_key[where][natural_key(resource, dest_object)] = self._by_id[where][dest_id] = dict(dest_object)
+
+    def forget(self, resource: Resource, source_id: str) -> None:
+        """Nothing stands for the source object any more."""
+        with self._lock:
+            self._held[resource.name].pop(self._mapping[resource.name].pop(source_id, ""), None)
+
+    def claim(self, dest_id: str, source_id: str) -> bool:
+        """Whether no other source object has asked for this destination object before."""
+        with self._lock:
+            return self._claims.setdefault(dest_id, source_id) == source_id
 
     # -- references
 
@@ -233,6 +273,7 @@ class Catalog:
             if dest is None:
                 return None
             self._mapping[target][source_id] = dest["id"]
+            self._held[target][dest["id"]] = source_id
             return str(dest["id"])
 
     def _counterpart(self, resource: Resource, source: dict) -> Optional[dict]:
@@ -242,7 +283,8 @@ class Catalog:
             if found is None or found.startswith(PLANNED):
                 return None
             project_id = found
-        return self.dest_by_key(resource, project_id).get(natural_key(resource, source))
+        dest = self.dest_by_key(resource, project_id).get(natural_key(resource, source))
+        return dest if dest and self.stands_for(resource, dest["id"]) in (None, source["id"]) else None
 
     def source_object(self, resource: Resource, source_id: str) -> Optional[dict]:
         """The source object of that id, None if there is none (any more)."""

@@ -32,6 +32,7 @@ from bt_migrate.rows import (
     SPILLABLE,
     attachment_places,
     comment_record,
+    comments_of,
     insertable_row,
 )
 
@@ -194,8 +195,8 @@ def _form(
 
 def _comments(row: Mapping[str, Any]) -> Dict[str, Any]:
     """id -> what the API lets a comment keep: its date and text. Its author cannot be set."""
-    records = [comment_record(row["id"], one) for one in row.get(COMMENTS) or ()]
-    return {one["id"]: [one.get("created"), one["comment"]["text"]] for one in records if one}
+    records = [comment_record(row["id"], one) for one in comments_of(row)]
+    return {str(one["id"]): [one.get("created"), one["comment"]["text"]] for one in records if one}
 
 
 def for_judging(catalog: Catalog) -> Catalog:

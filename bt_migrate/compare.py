@@ -14,7 +14,7 @@ from bt_migrate.comparable import AttachmentBytes
 from bt_migrate.planning import comparable, display_name, natural_key, writable_fields
 from bt_migrate.prepare_objects import Item, Prepared, not_placeable, prepare, skip_reason
 from bt_migrate.references import value_at
-from bt_migrate.resources import ACLS, EXPERIMENTS, FUNCTIONS, PROJECT_SETTINGS, PROMPTS, Resource
+from bt_migrate.resources import ACLS, EXPERIMENTS, FUNCTIONS, PROJECT_SETTINGS, PROMPTS, Resource, is_servers_own
 from bt_migrate.rows import attachment_places
 
 MATCH, DIFFERS, MISSING, EXTRA, UNREADABLE = OUTCOMES = ("match", "differs", "missing", "extra", "unreadable")
@@ -100,8 +100,15 @@ def compare_objects(
         ours = matched | {natural_key(resource, item.source) for item in items}  # also what stands for what cannot move
         ours |= _of_the_other_kind(catalog, resource, extras_in)
         for key, existing in catalog.dest_by_key(resource, extras_in).items():
-            if key not in ours:
-                result.add(EXTRA, id=existing["id"], name=display_name(resource, existing), security=resource is ACLS)
+            if key not in ours and not is_servers_own(resource.name, existing):
+                _add_extra(resource, existing, result)
+        for existing in catalog.dest_doubles(resource, extras_in):
+            _add_extra(resource, existing, result, detail="there more than once")
+
+
+def _add_extra(resource: Resource, existing: Mapping[str, Any], result: Comparison, detail: str = "") -> None:
+    opens = resource is ACLS or (resource is EXPERIMENTS and bool(existing.get("public")))
+    result.add(EXTRA, id=existing["id"], name=display_name(resource, existing), detail=detail, security=opens)
 
 
 def first_paths(paths: Iterator[str]) -> List[str]:

@@ -13,10 +13,10 @@ from bt_migrate.btql import OBJECTS_PER_COUNT, count_query, newest_query, summar
 from bt_migrate.canonical import same
 from bt_migrate.catalog import Catalog
 from bt_migrate.compare import DIFFERS, EXTRA, MATCH, MISSING, UNREADABLE, Bytes, Comparison, Tell
-from bt_migrate.copy_rows import bounds_of
 from bt_migrate.errors import ApiError
 from bt_migrate.keys import after_second, xact_of, xact_seconds
 from bt_migrate.resources import ROW_KINDS
+from bt_migrate.row_streams import bounds_of
 
 FIRST_PAUSE_S = 0.5  # for a destination that does not show fresh rows yet; doubles with each
 
@@ -25,8 +25,8 @@ FIRST_PAUSE_S = 0.5  # for a destination that does not show fresh rows yet; doub
 class Pair:
     """One object with rows on both sides.
 
-    `copied`: unix seconds at which the run that copied it began and ended, None where no run is known. `seen`: file of the rows
-    that it delivered.
+    `copied`: unix seconds at which the run that copied it began and ended, None where no run is known. `mark`: of the source's
+    clock, up to which it was copied. `seen`: file of the rows that it delivered.
     """
 
     kind: str
@@ -36,6 +36,7 @@ class Pair:
     dest_id: str
     copied: Optional[Tuple[float, float]] = None
     seen: Optional[Path] = None
+    mark: int = 0
 
     @property
     def facts(self) -> Dict[str, Any]:
@@ -168,10 +169,10 @@ def _came_since(catalog: Catalog, pair: Pair) -> int:
 
 
 def copy_second(catalog: Catalog, pair: Pair) -> Optional[int]:
-    """Unix seconds after which the source's changes are newer than the copy: its run began then; without a run, the destination
-    was last written to then. None for neither.
+    """Unix seconds after which the source's changes are newer than the copy: its run began then, or its last sync; without a run, the
+    destination was last written to then. None for neither.
     """
     if pair.copied:
-        return int(pair.copied[0])
+        return pair.mark or int(pair.copied[0])
     rows = catalog.dest.query(newest_query(pair.kind, ROW_KINDS[pair.kind].id_field, [pair.dest_id])).json
     return xact_seconds(xact_of(rows[0].get("newest"))) or None if rows else None

@@ -17,17 +17,17 @@ from heapq import heappop, heappush
 from itertools import groupby
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
-from bt_migrate.api import RETRY_STATUSES, Api
-from bt_migrate.btql import OBJECTS_PER_COUNT, Bounds, ids_query, rows_query
+from bt_migrate.api import Api
+from bt_migrate.btql import OBJECTS_PER_COUNT, Bounds, ids_query
 from bt_migrate.canonical import day_of, differing_paths, text_digest
 from bt_migrate.comparable import DestForms, Form, SourceForms
 from bt_migrate.compare import DIFFERS, EXTRA, MATCH, MISSING, UNREADABLE, Comparison, first_paths
 from bt_migrate.compare_counts import Pair, Sides, Summaries, copy_second
-from bt_migrate.copy_rows import bounds_of
 from bt_migrate.errors import ApiError
 from bt_migrate.keys import key_number, pagination_key, xact_of, xact_seconds
-from bt_migrate.read_rows import SIZE_STATUSES, pages
+from bt_migrate.read_rows import pages, rows_of_ids
 from bt_migrate.resources import ROW_KINDS
+from bt_migrate.row_streams import bounds_of
 from bt_migrate.rows import COMMENTS
 from bt_migrate.state import SeenRows
 from bt_migrate.windows import instant, iso
@@ -308,16 +308,8 @@ class _LookUp:
             open_ids = behind if patient else []
 
     def _fetch(self, side: Side, ids: Sequence[str]) -> Dict[str, Tuple[dict, Form]]:
-        """The rows of these ids that there are; half of the ids at a time where the server takes too long."""
-        (own_id,) = side.ids
-        statuses = RETRY_STATUSES - SIZE_STATUSES if len(ids) > 1 else RETRY_STATUSES
-        try:
-            rows = side.api.query(rows_query(self.pair.kind, own_id, ids), retry_statuses=statuses).json
-        except ApiError as error:
-            if error.status not in SIZE_STATUSES or len(ids) == 1:
-                raise
-            half = len(ids) // 2
-            return {**self._fetch(side, ids[:half]), **self._fetch(side, ids[half:])}
+        """The rows of these ids that there are."""
+        rows = rows_of_ids(side.api, self.pair.kind, list(side.ids), ids)
         return {row["id"]: (row, side.forms.form(row, self.pair.source_id)) for row in rows}
 
     def _judge(
@@ -374,6 +366,11 @@ class _LookUp:
         if COMMENTS in left and COMMENTS not in found_row:
             del left[COMMENTS]
             tolerated["comments_unreadable"] += 1
+        theirs = right.get(COMMENTS) or {}
+        for name, (date, _) in (left.get(COMMENTS) or {}).items():
+            if date is None and name in theirs:  # the destination gave it one
+                theirs[name][0] = None
+                tolerated["unset"] += 1
         return first_paths(differing_paths(left, right, "", tolerated))
 
 

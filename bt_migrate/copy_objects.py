@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import Any, Deque, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Deque, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import Catalog, planned_id
@@ -42,8 +42,9 @@ from bt_migrate.resources import (
 )
 from bt_migrate.rows import attachment_places
 from bt_migrate.settings import KEEP
+from bt_migrate.settings import UPDATE as UPDATE_WORD
 from bt_migrate.state import CREATED, DIFFERS, FAILED, SKIPPED, UPDATED, ObjectStates
-from bt_migrate.update_objects import decided, policy_of, remember_fingerprints, update_object
+from bt_migrate.update_objects import decided, note_former, policy_of, remember_fingerprints, update_object
 from bt_migrate.windows import instant
 
 log = logging.getLogger("bt_migrate.objects")
@@ -52,6 +53,7 @@ WOULD_CREATE, WOULD_UPDATE = "planned", "planned update"  # the outcomes that a 
 Batch = Tuple[Sequence[Item], List["Future[None]"]]  # objects on their way
 FOUND_EXISTING = "x-bt-found-existing"  # header of a POST that created nothing
 CLOCK_SLACK_S = 60  # between the clocks of one server
+DELETED_THERE = "deleted in the destination"
 
 
 def copy_objects(
@@ -72,11 +74,9 @@ def copy_objects(
         else:
             todo.append(item)
     by_id = {item.source["id"]: item for item in todo}
-    levels = dependency_levels(
-        [item.source for item in todo], lambda obj: dependencies(resource, obj, set(by_id)) if resource.references else set()
-    )
     if resource.scope == "project":
         catalog.prefetch((), [resource], {item.dest_project_id for item in todo})
+    levels = dependency_levels([item.source for item in todo], lambda obj: _needs(catalog, resource, by_id[obj["id"]], set(by_id)))
     # a position cannot be set: what has one is made one after the other
     workers = 1 if "position" in resource.server else catalog.settings.max_concurrent
     with ThreadPoolExecutor(workers, thread_name_prefix="objects") as pool:
@@ -84,6 +84,18 @@ def copy_objects(
             _copy_level(catalog, resource, [by_id[obj["id"]] for obj in level], pool, copier)
     for states in _states_of(items):
         states.save()
+
+
+def _needs(catalog: Catalog, resource: Resource, item: Item, among: Set[str]) -> Set[str]:
+    """The ids of the objects that come before it: those that it refers to, and the one whose counterpart has its name, until that
+    is renamed.
+    """
+    needed = dependencies(resource, item.source, among) if resource.references else set()
+    if resource.scope != "object" and item.dest_project_id is not None:
+        there = catalog.dest_by_key(resource, item.dest_project_id).get(natural_key(resource, item.source))
+        holder = catalog.stands_for(resource, there["id"]) if there else None
+        needed |= {holder} & among - {item.source["id"]} if holder else set()
+    return needed
 
 
 def _open_conflict(catalog: Catalog, resource: Resource, item: Item) -> bool:
@@ -121,13 +133,17 @@ def _copy_level(
 def _begin_batch(
     catalog: Catalog, resource: Resource, items: Sequence[Item], pool: ThreadPoolExecutor, copier: Optional[AttachmentCopier]
 ) -> Batch:
-    """Write down what is about to be made, then have it made: a crash in between finds its own objects as its own."""
+    """Write down what is about to be made, and what is about to be overwritten; then have it done: a crash in between finds its
+    own objects as its own, and leaves nothing that an undo does not know.
+    """
     planned = [_plan(catalog, resource, item) for item in items]
     if not catalog.settings.dry_run:
         for states in _states_of(items):
-            about = [(item, action) for item, action, _ in planned if item.states is states and action.verb == CREATE]
-            if about:  # those of a process that died stay
-                states.intended.update((action.source_id, _intent(resource, item, action)) for item, action in about)
+            ours = [(item, action) for item, action, _ in planned if item.states is states]
+            about = {action.source_id: _intent(resource, item, action) for item, action in ours if action.verb == CREATE}
+            former = [note_former(resource, states, action) for _, action in ours if action.verb == UPDATE]
+            if about or any(former):  # those of a process that died stay
+                states.intended.update(about)
                 states.save()
     return items, [pool.submit(_apply, catalog, resource, *one, copier) for one in planned]
 
@@ -177,7 +193,7 @@ def _plan(catalog: Catalog, resource: Resource, item: Item) -> Tuple[Item, Actio
     """
     prepared = prepare(catalog, resource, item)
     wanting = {_top(one.path) for one in prepared.deferred}
-    existing = catalog.dest_by_key(resource, item.dest_project_id).get(_dest_key(resource, item.source, prepared.body))
+    existing, gone = _existing(catalog, resource, item, prepared)
     if resource is PROJECT_SETTINGS and existing and settings_cannot_move(existing):
         existing = None  # a project without settings: they are there to be made
     action = plan_object(resource, item.source, prepared.body, existing, wanting)
@@ -185,10 +201,48 @@ def _plan(catalog: Catalog, resource: Resource, item: Item) -> Tuple[Item, Actio
     if not prepared.made_before and not _is_incomplete(catalog, action):
         action = decided(catalog, resource, action)
     reason = not_placeable(resource, item.source, prepared.body)
+    if gone and not existing and policy_of(catalog, resource) != UPDATE_WORD:
+        reason = DELETED_THERE
+        prepared.findings.append(object_finding(resource, item, "deleted_there"))
+    elif action.verb in (CREATE, UPDATE):
+        prepared.blocked = _blocked(catalog, resource, item, action)
     if reason:
         action = replace(action, verb=SKIPPED, reason=reason)
         prepared.findings = [one for one in prepared.findings if one["severity"] != FAILURE]
     return item, action, prepared
+
+
+def _existing(catalog: Catalog, resource: Resource, item: Item, prepared: Prepared) -> Tuple[Optional[dict], bool]:
+    """(the destination's object, whether the one that stood for it is gone): the counterpart of an earlier round, whatever it is
+    called now; else what has its natural key and stands for no other object.
+    """
+    source_id, states = item.source["id"], item.states
+    dest_id = states.last(source_id).get("dest_id")
+    gone = states.earlier.get(source_id, {}).get("reason") == DELETED_THERE
+    if dest_id:
+        existing = catalog.dest_object(resource, item.dest_project_id, dest_id)
+        if existing:
+            return existing, False
+        gone = True
+        catalog.forget(resource, source_id)
+        states.forget(source_id)
+    found = catalog.dest_by_key(resource, item.dest_project_id).get(_dest_key(resource, item.source, prepared.body))
+    other = catalog.stands_for(resource, found["id"]) if found else None
+    return (found if other in (None, source_id) else None), gone
+
+
+def _blocked(catalog: Catalog, resource: Resource, item: Item, action: Action) -> str:
+    """Why the object cannot have its name: another one has it. "" if it can."""
+    there = catalog.dest_by_key(resource, item.dest_project_id).get(_dest_key(resource, item.source, action.body))
+    if there is None or there["id"] == action.dest_id:
+        return ""
+    other = catalog.stands_for(resource, there["id"])
+    if other is None:
+        return "" if action.verb == CREATE else f"its new name is taken in the destination by {there['id']}"
+    return (
+        f"its name is taken in the destination by the counterpart of {other}, which has another name in the source now;"
+        f" --on-conflict {resource.name}=update renames that one"
+    )
 
 
 def _dest_key(resource: Resource, source: dict, body: Dict[str, Any]) -> tuple:
@@ -209,6 +263,11 @@ def _apply(
     """Carry out one action and record it. An API error is this object's outcome; anything else ends the run."""
     states, source_id = item.states, action.source_id
     findings = list(prepared.findings)
+    if prepared.blocked:
+        states.record(source_id, action.name, FAILED, dest_id=action.dest_id, reason=prepared.blocked, fields=action.fields)
+        states.note(source_id, [*findings, object_finding(resource, item, "not_created", detail=prepared.blocked)])
+        log.error("failed %s %r: %s", resource.kind, action.name, prepared.blocked, extra=_extra("failed", resource, item))
+        return
     try:
         if not catalog.settings.dry_run:
             if action.verb == CREATE:
@@ -237,6 +296,7 @@ def _apply(
                 source_id,
                 {**content, **_key_of(resource, item.source, action.body), "id": dest_id},
                 item.dest_project_id,
+                left=outcome == DIFFERS,
             )
             if prepared.deferred or (ours and action.verb == DIFFERS):  # to be completed by the second pass
                 states.deferred[source_id] = dest_id
@@ -295,6 +355,7 @@ def _create(
     made = answer.json
     if not isinstance(made, dict) or not made.get("id"):
         raise NetworkError(f"destination: POST {resource.path} gave no object; is {catalog.dest.url} a Braintrust API?")
+    _refuse_another(catalog, resource, item, action, made)
     found, created_s = plan_object(resource, item.source, action.body, made), _created_s(made)
     again = created_s >= begun_s and found.verb == FOUND  # ours: the answer to a first try was lost
     if 0 < created_s < begun_s or (answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1") and not again):
@@ -302,6 +363,20 @@ def _create(
     if resource is PROJECTS:
         catalog.start_empty(made["id"])
     return replace(action, dest_id=made["id"], existing=made)
+
+
+def _refuse_another(catalog: Catalog, resource: Resource, item: Item, action: Action, made: Dict[str, Any]) -> None:
+    """Raises ApiError where a destination for which two names are one (upper and lower case, blanks, length) gives the object of the
+    one for the other: what belongs to both, rows too, would be mixed.
+    """
+    key = natural_key(resource, made)
+    if resource.scope == "object" or key == natural_key(resource, item.source):
+        return
+    project = item.source.get("project_id")
+    others = {natural_key(resource, one) for one in catalog.source_list(resource) if one.get("project_id") == project}
+    if key in others or not catalog.claim(made["id"], item.source["id"]):
+        text = f"with {display_name(resource, made)!r}, which is another object of the source; rename one of the two there"
+        raise ApiError(catalog.dest.side, "POST", resource.path, 200, text)
 
 
 def _created_s(made: Dict[str, Any]) -> float:
@@ -323,7 +398,9 @@ def _update(
 ) -> Action:
     if copier:
         findings += _copy_attachments(resource, item, action.body, copier)
-    return update_object(catalog, resource, action, {_top(one.path) for one in prepared.deferred})
+    if note_former(resource, item.states, action):  # POST found it a moment ago
+        item.states.save()
+    return update_object(catalog.dest, resource, action, {_top(one.path) for one in prepared.deferred})
 
 
 def _write_settings(catalog: Catalog, resource: Resource, item: Item, action: Action) -> Action:

@@ -8,7 +8,6 @@ committed, the checkpoint is replaced. A crash repeats a little and loses nothin
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import threading
 import time
@@ -16,21 +15,22 @@ from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Deque, Dict, Generator, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Deque, Dict, Generator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.batches import EncodedRow, batched, held_bytes
-from bt_migrate.btql import Bounds, page_query
-from bt_migrate.canonical import DIGEST_BYTES, row_digest
+from bt_migrate.btql import Bounds, newest_query, page_query
 from bt_migrate.catalog import Catalog
+from bt_migrate.choose_rows import Choice, remembered
 from bt_migrate.errors import ApiError, Interrupted, StateError
 from bt_migrate.insert_rows import Delivered, Inserter
-from bt_migrate.outgoing import MAX_GUESSES, Notes, Outgoing, keep_source_keys
+from bt_migrate.keys import before_xact, xact_at
+from bt_migrate.outgoing import Notes
 from bt_migrate.read_rows import Page, ReadAhead, pages
-from bt_migrate.resources import ROW_KINDS, RowKind
-from bt_migrate.rows import COMMENTS, insertable_row
+from bt_migrate.rounds import Round, mark_seconds
+from bt_migrate.row_streams import Member, PageEnd, RowStream, bounds_of, groups, round_groups
 from bt_migrate.slices import Reader, Slices
-from bt_migrate.state import CREATED, DIFFERS, FAILED, FOUND, UPDATED, SeenRows, StreamState, append_line
+from bt_migrate.state import CREATED, DIFFERS, FAILED, FOUND, UPDATED, append_line
 
 log = logging.getLogger("bt_migrate.rows")
 
@@ -38,52 +38,8 @@ CHECKPOINT_S = 1.0  # a checkpoint is written at least this often, whatever the 
 PROGRESS_S = 10.0  # between two progress lines of one stream
 SIGNAL_S = 0.5
 LARGE_STREAMS_AT_ONCE = 4
-OBJECTS_PER_GROUP = 25  # ids in one FROM
-
 
 Accepted = Dict[str, Tuple[list, list]]  # by source object: (SeenRows.record's rows, and what they wait for)
-
-
-@dataclass(frozen=True)
-class RowStream:
-    """The rows of one object. `fresh`: this run made the destination object, so nothing was there before."""
-
-    kind: RowKind
-    project: str
-    source_id: str
-    dest_id: str
-    name: str
-    fresh: bool
-
-
-class Member:
-    """One object while its rows are copied: its checkpoint, its seen rows, its notes.
-
-    `error` is what the API said of it, if it is lost.
-    """
-
-    def __init__(self, catalog: Catalog, stream: RowStream) -> None:
-        self.stream, self.run = stream, catalog.run
-        path = catalog.run.stream_path(stream.kind.folder, stream.project, stream.source_id)
-        header = {"kind": stream.kind.name, "project": stream.project, "name": stream.name}
-        header.update(source_id=stream.source_id, dest_id=stream.dest_id)
-        self.state = StreamState(path.with_name(path.name + "_state.json"), header)
-        self.seen = SeenRows(self.state.sibling("_seen.sqlite3"))
-        self.resuming = self.seen.holds_rows()
-        self.error: Optional[ApiError] = None
-
-    def close(self, seconds: float) -> None:
-        state = self.state
-        with state.lock:
-            state.seconds += seconds
-            state.error = str(self.error) if self.error else ""
-            state.done = all(one["done"] for one in state.slices) and not self.error
-            state.waiting = len(self.seen.deferred())
-            if state.done:
-                self.seen.forget_before()
-            state.save()
-        self.run.meter.end(self.stream.source_id)
-        self.seen.close()
 
 
 @dataclass
@@ -93,6 +49,7 @@ class Copying:
     catalog: Catalog
     copier: AttachmentCopier
     pool: ThreadPoolExecutor
+    round: Optional[Round] = None  # of a sync; none while everything is copied
     large: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(LARGE_STREAMS_AT_ONCE))
     halt: threading.Event = field(default_factory=threading.Event)
     in_flight_bytes: int = 0
@@ -118,30 +75,19 @@ class Batch:
     page: Optional[PageEnd]
 
 
-@dataclass
-class PageEnd:
-    """What a page adds beside the outcomes of its sent rows, by source object: counts and notes."""
-
-    end_key: str
-    counts: Dict[str, Counter[str]] = field(default_factory=dict)
-    notes: Dict[str, Notes] = field(default_factory=dict)
-
-    def of(self, object_id: str) -> Tuple[Counter[str], Notes]:
-        if object_id not in self.counts:
-            self.counts[object_id], self.notes[object_id] = Counter(), Notes()
-        return self.counts[object_id], self.notes[object_id]
-
-
-def copy_streams(catalog: Catalog, streams: Sequence[RowStream], copier: AttachmentCopier) -> None:
-    """Copy every stream to its end, some at once. What the API says of one object is that object's failure; anything else ends
-    the run, after all streams have written their checkpoints.
+def copy_streams(
+    catalog: Catalog, streams: Sequence[RowStream], copier: AttachmentCopier, round_: Optional[Round] = None
+) -> None:
+    """Copy every stream to its end, some at once; in a round what is new in those that were copied. What the API says of one object
+    is that object's failure; anything else ends the run, after all streams have written their checkpoints.
     """
-    workers, readers = catalog.settings.max_concurrent, catalog.settings.read_streams
+    workers = catalog.settings.max_concurrent
+    together = round_groups(catalog, streams, round_) if round_ else groups(streams, catalog.settings.read_streams)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="insert")
     streaming = ThreadPoolExecutor(workers, thread_name_prefix="stream")
     with pool, streaming:  # left from the back: the streams end before the pool that they use
-        copying = Copying(catalog, copier, pool)
-        futures = [streaming.submit(_copy_group, copying, group) for group in groups(streams, readers)]
+        copying = Copying(catalog, copier, pool, round_)
+        futures = [streaming.submit(_copy_group, copying, group) for group in together]
         while wait(futures, SIGNAL_S).not_done:  # in pieces: a signal that comes just as a wait begins is heard at its end only
             pass
     errors = [error for error in (future.exception() for future in futures) if error is not None]
@@ -150,30 +96,20 @@ def copy_streams(catalog: Catalog, streams: Sequence[RowStream], copier: Attachm
         raise errors[0]
 
 
-def groups(streams: Sequence[RowStream], readers: int = 1) -> Iterator[List[RowStream]]:
-    """Streams that are read together: objects of one kind and project, up to 25 of them. Few objects are read alone, so that
-    each can be read in slices.
-    """
-    alone = readers > 1 and len(streams) < readers
-    by_place: Dict[Tuple[str, str], List[RowStream]] = {}
-    for stream in streams:
-        by_place.setdefault((stream.kind.name, stream.project), []).append(stream)
-    for together in by_place.values():
-        size = 1 if alone else OBJECTS_PER_GROUP
-        yield from (together[start : start + size] for start in range(0, len(together), size))
-
-
 def _copy_group(copying: Copying, streams: Sequence[RowStream]) -> None:
     """The streams of a group; an ApiError while reading them together is looked for one by one."""
     copying.check()
     started = time.monotonic()
-    members = [Member(copying.catalog, stream) for stream in streams]
+    members = [Member(copying.catalog, stream, copying.round) for stream in streams]
     try:
         todo = [member for member in members if not member.state.done]
         whole = [member for member in todo if [one["end"] for one in member.state.slices] == [None]]
         for together in (whole, *([member] for member in todo if member not in whole)):
             if together:
                 _copy_members(copying, together)
+        for member in todo:
+            if copying.round and member.above is None and not member.error:
+                _catch_up(copying, copying.round, member)
     except BaseException:
         copying.halt.set()
         raise
@@ -181,7 +117,18 @@ def _copy_group(copying: Copying, streams: Sequence[RowStream]) -> None:
         for member in members:
             member.close((time.monotonic() - started) / len(members))
     for member in todo:
-        _tell(member)
+        if member.touched:
+            _tell(member)
+
+
+def _catch_up(copying: Copying, round_: Round, member: Member) -> None:
+    """What was copied since before the round began may have been changed behind the reader's back."""
+    began = member.state.began or xact_at(mark_seconds(copying.catalog.run.data))
+    if began < round_.upper:
+        with member.state.lock:
+            member.state.catch_up(before_xact(began, copying.catalog.settings.lookback))
+            member.state.save()
+        _copy_members(copying, [member])
 
 
 def _copy_members(copying: Copying, members: Sequence[Member]) -> None:
@@ -189,10 +136,12 @@ def _copy_members(copying: Copying, members: Sequence[Member]) -> None:
         member.run.meter.begin(member.state.header, member.state.counts["fetched"])
     try:
         for member in members:
-            if not member.stream.fresh and not member.state.compared:
+            if not member.stream.fresh and not member.state.compared and member.above is None:
                 _read_destination(copying, member)
-        if len(members) == 1:
+        if len(members) == 1 and members[0].above is None:
             _copy_slices(copying, members[0])
+        elif len(members) == 1:
+            _Stream(copying, members, 0).run()
         else:
             _Stream(copying, members, 0).run()
             _doubt_group(copying, members)
@@ -211,13 +160,17 @@ def _doubt_group(copying: Copying, members: Sequence[Member]) -> None:
     """
     source = copying.catalog.source
     source.reads_groups = source.reads_groups or sum(bool(member.state.counts["fetched"]) for member in members) > 1
+    if not source.reads_groups and members[0].above is not None:  # nothing new shows nothing: one query more
+        kind = members[0].stream.kind
+        newest = newest_query(kind.name, kind.id_field, [member.stream.source_id for member in members])
+        source.reads_groups = len(source.query(newest).json) > 1
     for member in members:
         if source.reads_groups or member.error or member.state.counts["fetched"]:
             continue
         stream = member.stream
-        first = page_query(stream.kind.name, [stream.source_id], bounds_of(copying.catalog, stream.kind), 1)
-        if source.query(first).json:
-            member.state.slices = [{"after": None, "end": None, "done": False}]
+        bounds = replace(bounds_of(copying.catalog, stream.kind), after_xact=member.above)
+        if source.query(page_query(stream.kind.name, [stream.source_id], bounds, 1)).json:
+            member.state.slices = [{**member.state.slices[0], "after": None, "done": False}]
             _Stream(copying, [member], 0).run()
 
 
@@ -248,19 +201,13 @@ def _run_slices(copying: Copying, member: Member, slices: Slices) -> None:
             _Stream(copying, [member], reader=reader).run()
 
 
-def bounds_of(catalog: Catalog, kind: RowKind) -> Bounds:
-    """The date window of a kind: logs are chosen row by row, experiments as a whole, datasets not at all."""
-    settings = catalog.settings
-    return Bounds(settings.created_after, settings.created_before) if kind is ROW_KINDS["logs"] else Bounds()
-
-
 def _read_destination(copying: Copying, member: Member) -> None:
     """Remember what the destination object holds already (digests only): such rows are found or differ, and are not written."""
     catalog, stream = copying.catalog, member.stream
     limit = catalog.settings.rows(stream.kind.name).fetch_limit
     for page in pages(catalog.dest, stream.kind.name, [stream.dest_id], bounds_of(catalog, stream.kind), limit=limit):
         copying.check()
-        member.seen.record_before((stream.source_id, row["id"], _remembered(stream.kind, row)) for row in page.rows)
+        member.seen.record_before((stream.source_id, row["id"], remembered(stream.kind, row)) for row in page.rows)
         member.state.before_key = page.end_key
     member.state.compared = True
     member.state.save()
@@ -296,10 +243,12 @@ class _Stream:
         self.settings = self.catalog.settings.rows(self.kind.name)
         dest_ids = {member.stream.source_id: member.stream.dest_id for member in members}
         self.inserter = Inserter(self.catalog.dest, copying.copier, self.kind, dest_ids, self.settings.max_batch_bytes)
-        self.outgoing = Outgoing(self.catalog, self.kind)
+        self.choice = Choice(self.catalog, self.kind, self.members)
+        aboves = [member.above for member in members if member.above is not None]
+        self.above = min(aboves) if aboves else None  # in a round; all members are in it or none
         self.in_flight: Deque[Batch] = deque()
         self.page = PageEnd("")  # what the batches that are being committed add to their page
-        self.unrecorded: List[Accepted] = []  # delivered rows of the last page: its checkpoint is about to say so
+        self.unrecorded: List[Tuple[Accepted, int]] = []  # delivered rows of the last page: its checkpoint is about to say so
         self.batches_since_save, self.saved_at, self.told_at = 0, time.monotonic(), time.monotonic()
 
     def run(self) -> None:
@@ -307,7 +256,7 @@ class _Stream:
         slices = [member.state.slices[self.number] for member in self.members.values()]
         starts = [one["after"] for one in slices]
         start = None if None in starts else min(starts)  # members of a group that are further on skip what they have
-        bounds = replace(bounds_of(self.catalog, self.kind), after_key=start, end_key=slices[0]["end"])
+        bounds = replace(bounds_of(self.catalog, self.kind), after_key=start, end_key=slices[0]["end"], after_xact=self.above)
         with ReadAhead(self._pages(bounds)) as ahead:
             try:
                 for page in ahead:
@@ -331,7 +280,7 @@ class _Stream:
                 with member.state.lock:
                     member.state.slices[self.number]["done"] = True
                     if len(member.state.slices) > 1:
-                        member.state.save()
+                        member.save()
         errors = [member.error for member in self.members.values() if member.error]
         if len(errors) == len(self.members) == 1:
             raise errors[0]
@@ -366,8 +315,14 @@ class _Stream:
             self._commit_first()
 
     def _note_new_rows(self, batch: Sequence[EncodedRow]) -> None:
-        """Rows that are new to an object which was there before the run are written down, for `undo`."""
+        """Rows that are new to an object which was there before the run are written down, for `undo`; in a round all are, so that
+        they are known for ours if nobody comes to record them.
+        """
         for object_id, member in self.members.items():
+            if self.above is not None:
+                sent = [(object_id, row.id, row.digest, member.state.round) for row in batch if row.object_id == object_id]
+                if sent:
+                    member.seen.record_sending(sent)
             if not member.stream.fresh:
                 new = [(object_id, row.id) for row in batch if row.object_id == object_id and row.outcome == CREATED]
                 if new:
@@ -386,38 +341,11 @@ class _Stream:
 
     def _rows_to_send(self, page: Page, end: PageEnd) -> List[EncodedRow]:
         """The rows of the page that are to be written, encoded. The outcomes of all others are counted."""
-        sending = []
-        for object_id, rows in self._by_member(page).items():
-            member = self.members[object_id]
-            counts, notes = end.of(object_id)
-            counts["fetched"] += len(rows)
-            ids = [row["id"] for row in rows]
-            recorded = member.seen.outcomes_of(object_id, ids) if member.resuming and self.settings.use_seen_db else {}
-            before = member.seen.before(object_id, ids) if member.state.compared else {}
-            waiting: List[tuple] = []  # of rows that are found: an earlier run may not have come to what they refer to
-            for row in rows:
-                seen_xact, outcome = recorded.get(row["id"], (-1, ""))
-                encoded, out = self.outgoing.encoded(row, object_id, notes, plain=page.plain)
-                if outcome and seen_xact >= encoded.xact:
-                    counts[outcome] += 1
-                elif row["id"] in before and not outcome:
-                    judged = _judge(encoded, out, before[row["id"]], self.catalog.dest.org_id)
-                    late = self.outgoing.without_late(row, out) if judged == DIFFERS else ()
-                    if any(row_digest(one) == before[row["id"]][:DIGEST_BYTES] for one in late):
-                        judged = UPDATED
-                    if judged == UPDATED:
-                        sending.append(encoded._replace(outcome=UPDATED, repairs=bool(encoded.attachments)))
-                        continue
-                    counts[judged] += 1
-                    if judged == DIFFERS:
-                        notes.add("row_differs", row["id"])
-                    else:
-                        waiting.extend((object_id, row["id"], *entry) for entry in encoded.deferred)
-                else:
-                    sending.append(encoded._replace(outcome=UPDATED) if outcome else encoded)
-            if waiting:
-                member.seen.record([], waiting)
-            self.catalog.run.meter.add({object_id: sum(counts.values()) - counts["fetched"]})
+        rows = self._by_member(page)
+        choose = self.choice.of_copy if self.above is None else self.choice.of_round
+        sending = choose(rows, end, plain=page.plain)
+        settled = {object_id: sum(counts.values()) - counts["fetched"] for object_id, counts in end.counts.items()}
+        self.catalog.run.meter.add(settled)
         return sending
 
     def _by_member(self, page: Page) -> Dict[str, List[dict]]:
@@ -447,9 +375,10 @@ class _Stream:
             self.page.of(object_id)[1].add("attachment_not_copied", row_id, path, reason, key)
         for object_id, row_id, reason in done.refused_comments:
             self.page.of(object_id)[1].add("comment_refused", row_id, detail=reason[:80])
-        self._remember(accepted, only_waiting=batch.last)
-        if batch.last:
-            self.unrecorded.append(accepted)
+        last = batch.last and self.above is None
+        self._remember(accepted, done.at, only_waiting=last)
+        if last:
+            self.unrecorded.append((accepted, done.at))
         self.batches_since_save += 1
         if batch.page is not None:
             self._close_page(batch.page)
@@ -476,12 +405,17 @@ class _Stream:
                 waiting.extend((object_id, row.id, *entry) for entry in row.deferred)
         return accepted
 
-    def _remember(self, accepted: Accepted, *, only_waiting: bool) -> None:
-        """Commit what was delivered, by object. After the last page the checkpoint itself says so, right behind."""
-        keep_rows = self.settings.use_seen_db and not only_waiting
+    def _remember(self, accepted: Accepted, at: int, *, only_waiting: bool) -> None:
+        """Commit what was delivered, by object. After the last page of a copy the checkpoint itself says so, right behind; a round
+        records all, for the next one.
+        """
+        recorded = self.settings.use_seen_db or self.above is not None
         for object_id, (rows, waiting) in accepted.items():
-            if rows and (keep_rows or waiting):
-                self.members[object_id].seen.record(rows if self.settings.use_seen_db else [], waiting)
+            member = self.members[object_id]
+            if rows and ((recorded and not only_waiting) or waiting):
+                member.seen.record(rows if recorded else [], waiting, at=at)
+            if self.above is None:
+                member.state.delivered_until = max(member.state.delivered_until, at)
 
     def _close_page(self, end: PageEnd) -> None:
         """All rows up to the end of the page have their outcome: move the checkpoints, write them from time to time."""
@@ -508,11 +442,11 @@ class _Stream:
         due_s = CHECKPOINT_S * min(5, len(self.members))
         if self.batches_since_save >= self.catalog.settings.checkpoint_interval or now - self.saved_at > due_s:
             for member in self.members.values():
-                member.state.save()
+                member.save()
             self.batches_since_save, self.saved_at = 0, now
         if now - self.told_at > PROGRESS_S:
             self.told_at = now
-            for member in self.members.values():
+            for member in (one for one in self.members.values() if one.touched):
                 log.info(
                     "rows of %s %r so far: %s",
                     self.kind.name,
@@ -525,8 +459,8 @@ class _Stream:
         """Finish what is in flight and commit its finished prefix; the error that led here is the one that is told."""
         while self.in_flight and self.in_flight[0].result.exception() is None:
             self._commit_first()
-        for done in self.unrecorded:  # of a last page that did not come to its end
-            self._remember(done, only_waiting=False)
+        for accepted, at in self.unrecorded:  # of a last page that did not come to its end
+            self._remember(accepted, at, only_waiting=False)
         self._abandon()
 
     def _abandon(self) -> None:
@@ -543,24 +477,3 @@ class _Stream:
         member = self.members[row.object_id]
         append_line(member.state.sibling("_failed.jsonl"), {"id": row.id, "bytes": len(row.body), "reason": reason})
         log.error("row %s of %r was refused: %s", row.id, member.stream.name, reason, extra={"event": "row_refused"})
-
-
-def _remembered(kind: RowKind, row: dict) -> bytes:
-    """The digest of a row of the destination, and the ids of its comments behind it."""
-    ids = [str(comment.get("id")) for comment in row.get(COMMENTS) or ()]
-    return row_digest(insertable_row(kind, row)) + "\n".join(ids).encode("utf-8", "surrogatepass")
-
-
-def _judge(row: EncodedRow, out: dict, remembered: bytes, dest_org_id: str) -> str:
-    """found or differs, for a row whose id the destination had before this run; updated where only comments are missing or
-    attachments are still the source's.
-    """
-    before, comments = remembered[:DIGEST_BYTES], remembered[DIGEST_BYTES:].decode("utf-8", "surrogatepass").split("\n")
-    if row_digest(out) == before:
-        return FOUND if all(json.loads(one)["id"] in comments for one in row.comments) else UPDATED
-    keys = sorted({one["key"] for one in row.attachments})
-    for number in range(1, min(2 ** len(keys), MAX_GUESSES)):  # any of them may have been left by an earlier run
-        left = [key for bit, key in enumerate(keys) if number >> bit & 1]
-        if row_digest(json.loads(keep_source_keys(row.body, left, dest_org_id))) == before:
-            return UPDATED
-    return DIFFERS

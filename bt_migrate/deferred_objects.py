@@ -14,7 +14,7 @@ from bt_migrate.planning import FOUND, UPDATE, Action, plan_object, second_pass_
 from bt_migrate.prepare_objects import Item, Prepared, object_finding, prepare, unresolved_finding
 from bt_migrate.resources import Resource
 from bt_migrate.state import CREATED, DIFFERS, UPDATED, ObjectStates
-from bt_migrate.update_objects import decided, remember_fingerprints, update_object
+from bt_migrate.update_objects import decided, note_former, remember_fingerprints, update_object
 
 log = logging.getLogger("bt_migrate.objects")
 
@@ -64,7 +64,7 @@ def _complete(catalog: Catalog, resource: Resource, item: Item, dest_id: str, pr
         _settle(catalog, resource, item, existing, prepared)
         return
     method, body = second_pass_body(resource, prepared.body, existing)
-    if body and left_open:
+    if body and left_open and entry["outcome"] != CREATED:  # as the run that made it remembers it, for its undo
         states.record(source_id, entry["name"], UPDATED, dest_id=dest_id)
     if body and not catalog.settings.dry_run:
         path = f"{resource.path}/{dest_id}"
@@ -87,7 +87,9 @@ def _settle(catalog: Catalog, resource: Resource, item: Item, existing: Dict[str
     outcome = DIFFERS
     if action.verb == UPDATE:
         if not catalog.settings.dry_run:
-            action = update_object(catalog, resource, action, waiting)
+            if note_former(resource, states, action):
+                states.save()
+            action = update_object(catalog.dest, resource, action, waiting)
         outcome = WOULD_UPDATE if catalog.settings.dry_run else DIFFERS if action.verb == DIFFERS else UPDATED
     fields = sorted({*entry.get("fields", ()), *action.fields})
     states.record(source_id, entry["name"], outcome, dest_id=existing["id"], reason=action.reason, fields=fields)

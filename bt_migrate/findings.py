@@ -50,6 +50,12 @@ KINDS: Mapping[str, Kind] = {
     "window_gap": Kind(
         ACTION, "a stretch of time before this date window was taken by no window", "run the same command with --fill-gaps"
     ),
+    "gone_from_source": Kind(
+        ACTION, "is gone from the source; its counterpart stays", "delete it in the destination by hand if it is to go"
+    ),
+    "deleted_there": Kind(
+        ACTION, "was deleted in the destination; not made again", "run again with --on-conflict update for its kind to have it made again"
+    ),
     "version_pin_removed": Kind(
         LOSS,
         "a version named a transaction of the source; the reference now means the latest version",
@@ -86,6 +92,9 @@ KINDS: Mapping[str, Kind] = {
     "comment_refused": Kind(FAILURE, "comments of rows were refused by the destination", "add them by hand"),
     "row_differs": Kind(
         FAILURE, "rows exist with other content; left alone", "delete the destination's rows that are wrong, then run again"
+    ),
+    "too_many_deletes": Kind(
+        FAILURE, "more rows are gone from the source than --max-deletes allows; none was deleted", "look why, then run again with --yes"
     ),
     "stream_failed": Kind(
         FAILURE,

@@ -34,6 +34,7 @@ class Delivered:
     )  # (object, row id, path, key, reason) of attachments
     refused_comments: List[Tuple[str, str, str]] = field(default_factory=list)  # (object, row id, reason)
     errors: Dict[str, ApiError] = field(default_factory=dict)
+    at: int = 0  # second of the destination's clock before whose end all of it was written
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Inserter:
             row for row, (outcome, _) in zip(done.rows, done.outcomes) if row.comments and outcome not in ("", FAILED, FOUND)
         ]
         self._insert_comments(commented, done)
+        done.at = int(self.dest.latest_seconds())
         return done
 
     def _with_bytes(self, row: EncodedRow, done: Delivered) -> EncodedRow:

@@ -26,6 +26,11 @@ def xact_at(unix_seconds: int) -> int:
     return XACT_PREFIX | (unix_seconds & SECONDS_MASK) << 16
 
 
+def before_xact(xact: int, seconds: float) -> int:
+    """A transaction below all that the server took from so many seconds before this one on."""
+    return xact_at(max(0, int(xact_seconds(xact) - seconds))) - 1
+
+
 def key_number(pagination_key: str) -> int:
     """`p` + 20 digits as a number: unix seconds << 32 | counter << 16 | row; ValueError for any other text."""
     if not pagination_key.startswith("p") or not pagination_key[1:].isdigit():

@@ -11,43 +11,33 @@ from bt_migrate.catalog import Catalog
 from bt_migrate.errors import ApiError, NetworkError
 from bt_migrate.keys import xact_at, xact_of, xact_seconds
 from bt_migrate.resources import BY_NAME, ROW_KINDS
-from bt_migrate.windows import instant, iso
+from bt_migrate.rounds import mark_seconds
+from bt_migrate.windows import iso
 
 log = logging.getLogger("bt_migrate")
 
-SLACK_S = 2  # the server's clock is known to the second
-
-
-def mark_seconds(run: Mapping[str, Any]) -> int:
-    """Unix seconds of the source's clock: what was written before it was there to be taken. The run's start, or the end of its window."""
-    before = run["selection"]["created_before"]
-    started = int(run.get("source_time") or instant(run["created"]).timestamp()) - SLACK_S
-    return min(started, int(instant(before).timestamp())) if before else started
-
-
-def measure_lag(catalog: Catalog, mark_s: int, kinds: Iterable[str] = ROW_KINDS) -> Dict[str, Any]:
-    """{since, rows, oldest_seconds}: rows of all selected objects, new ones too; `rows` is None where the server does not count.
+def measure_lag(catalog: Catalog, run: Mapping[str, Any], kinds: Iterable[str] = ROW_KINDS) -> Dict[str, Any]:
+    """{since, rows, oldest_seconds}: rows of all selected objects that were written since the run's marks, new ones too; `rows`
+    is None where the server does not count.
 
     One query per 25 objects. Edited rows count: each is a transaction.
     """
+    marks = {kind: mark_seconds(run, kind) for kind in kinds}
+    since = iso(datetime.fromtimestamp(min(marks.values(), default=mark_seconds(run)), timezone.utc))
     try:
-        found = [_written_since(catalog, kind, ids, mark_s) for kind in kinds for ids in _groups_of_ids(catalog, kind)]
+        found = [_written_since(catalog, kind, ids, marks[kind]) for kind in marks for ids in _groups_of_ids(catalog, kind)]
     except (ApiError, NetworkError, KeyError, TypeError, ValueError) as error:  # all has arrived: this ends no run
         log.info("the lag cannot be counted (%s)", type(error).__name__)
-        return {"since": _iso(mark_s), "rows": None, "oldest_seconds": None}
+        return {"since": since, "rows": None, "oldest_seconds": None}
     oldest = min((xact for _, xact in found if xact), default=0)
     age = max(0, int(catalog.source.server_seconds()) - xact_seconds(oldest)) if oldest else None
-    return {"since": _iso(mark_s), "rows": sum(rows for rows, _ in found), "oldest_seconds": age}
+    return {"since": since, "rows": sum(rows for rows, _ in found), "oldest_seconds": age}
 
 
 def _written_since(catalog: Catalog, kind: str, object_ids: Sequence[str], mark_s: int) -> Tuple[int, int]:
     """(rows, the least transaction of them or 0)"""
     found = catalog.source.query(lag_query(kind, object_ids, xact_at(mark_s))).json
     return (int(found[0]["rows"]), xact_of(found[0]["oldest"])) if found else (0, 0)
-
-
-def _iso(seconds: int) -> str:
-    return iso(datetime.fromtimestamp(seconds, timezone.utc))
 
 
 def _groups_of_ids(catalog: Catalog, kind: str) -> Iterator[Sequence[str]]:

@@ -6,6 +6,7 @@ Knows nothing of files: the checkpoints lag behind it by what is not committed y
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any, Dict, Mapping
 
 
@@ -16,6 +17,7 @@ class Meter:
         self._lock = threading.Lock()
         self._streams: Dict[str, Dict[str, Any]] = {}
         self._total = 0
+        self.began = time.monotonic()
         self.phase = ""
         self.phase_number = (0, 0)  # of how many
 

@@ -44,6 +44,13 @@ SELECTION = (
     Option("--fill-gaps", "fill_gaps", "begin the window where the ones before it ended, or left a gap", switch=True),
     Option("--keep-public", "keep_public", "leave public experiments public (default: they are moved as private)", switch=True),
 )
+SYNC = (
+    Option("--since-last", "since_last", "go on in the last run: move what was written to the source since then", switch=True),
+    Option("--lookback", "lookback", "read this much before the last mark once more: rows that were not shown yet (default: 10m)", "TIME"),
+    Option("--propagate-deletes", "propagate_deletes", "delete rows that this tool brought and that are gone from the source", switch=True),
+    Option("--max-deletes", "max_deletes", "delete no row where more than this would go, a share or a number (default: 1%%)", "N"),
+    Option("--yes", "yes", "delete more than --max-deletes allows", switch=True),
+)
 CONFLICTS = (
     Option(
         "--on-conflict",
@@ -136,7 +143,10 @@ OPERATING: Dict[str, Sequence[Option]] = {
         ),
     ),
 }  # programs beside the phases: these options and no others
-GROUPS = (("selection", SELECTION), ("conflicts", CONFLICTS), ("run", RUN), ("logging", LOGGING), ("tuning", TUNING), ("rows", ROWS))
+GROUPS = (
+    ("selection", SELECTION), ("sync", SYNC), ("conflicts", CONFLICTS), ("run", RUN), ("logging", LOGGING), ("tuning", TUNING),
+    ("rows", ROWS),
+)  # fmt: skip
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

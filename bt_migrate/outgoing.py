@@ -23,6 +23,7 @@ from bt_migrate.rows import (
     COMMENTS,
     attachment_places,
     comment_record,
+    comments_of,
     deferred_merge,
     insertable_row,
     lost_row_fields,
@@ -120,7 +121,7 @@ class Outgoing:
             body = write(out)
         if len(body) > self._max_row_bytes:
             spills, body = self._spill(out, object_id, body, write, notes)
-        for comment in row.get(COMMENTS) or ():
+        for comment in comments_of(row):
             record = comment_record(row["id"], comment)
             if record:
                 comments.append(encode(record))

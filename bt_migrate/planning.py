@@ -200,7 +200,8 @@ def update_body(
     }
     reached = {**existing, **{name: desired.get(name) for name in fields if name in MEMBERS}}
     reached.update((name, _merged(existing.get(name), value)) for name, value in body.items())
-    if resource.put and not postponed and differing(resource, desired, reached):
+    named = natural_key(resource, desired) == natural_key(resource, existing)  # by it PUT finds what it replaces
+    if resource.put and named and not postponed and differing(resource, desired, reached):
         return "PUT", dict(desired)
     body.update(_membership_change(fields, desired, existing))
     owner = {name: desired[name] for name in ("object_type", "object_id")} if body and resource.scope == "object" else {}

@@ -11,9 +11,9 @@ from typing import Any, Dict, Iterable, Iterator, List, Sequence
 from bt_migrate.attachments import dest_key
 from bt_migrate.catalog import Catalog
 from bt_migrate.findings import finding
-from bt_migrate.planning import display_name, lost_fields, writable_fields
+from bt_migrate.planning import display_name, lost_fields, natural_key, writable_fields
 from bt_migrate.references import Rewritten, Unresolved, paths_matching, rewrite, set_at, value_at
-from bt_migrate.resources import ACLS, CANNOT_MOVE, EXPERIMENTS, Resource
+from bt_migrate.resources import ACLS, CANNOT_MOVE, EXPERIMENTS, PROJECT_SETTINGS, Resource, settings_cannot_move
 from bt_migrate.rows import attachment_places
 from bt_migrate.state import ObjectStates
 from bt_migrate.windows import in_window
@@ -36,6 +36,7 @@ class Prepared:
     deferred: List[Unresolved]
     findings: List[Dict[str, Any]]
     made_before: bool = False  # by a process of this run that died before it could say so
+    blocked: str = ""  # why it cannot be written
 
 
 def items_of(states: ObjectStates, objects: Iterable[dict], dest_project_id: str = "") -> List[Item]:
@@ -45,12 +46,27 @@ def items_of(states: ObjectStates, objects: Iterable[dict], dest_project_id: str
     return items
 
 
+def note_gone(catalog: Catalog, resource: Resource, states: ObjectStates, objects: Sequence[dict]) -> None:
+    """Tell of what an earlier round found in the source and this one, which lists `objects`, does not: its counterpart stays."""
+    if resource.name in catalog.unavailable:
+        return
+    ids = {one["id"] for one in objects}
+    for source_id, entry in states.known().items():
+        there = source_id in ids or (resource.scope != "object" and catalog.source_object(resource, source_id))
+        if entry.get("dest_id") and not there:
+            facts = {"resource": resource.name, "id": source_id, "name": entry["name"], "project": states.project}
+            states.note(source_id, [finding("gone_from_source", **facts, ref=entry["dest_id"])])
+
+
 def skip_reason(catalog: Catalog, resource: Resource, source: dict) -> str:
     """Why an object is not moved, "" if it is."""
     settings = catalog.settings
     if resource is EXPERIMENTS and not in_window(source.get("created"), settings.created_after, settings.created_before):
         return "outside of the date window"
     reason = CANNOT_MOVE[resource.name](source) if resource.name in CANNOT_MOVE else None
+    if reason and resource is PROJECT_SETTINGS:  # no settings are a content too, where the destination has some
+        existing = catalog.dest_by_key(resource).get(natural_key(resource, source))
+        return "" if existing and not settings_cannot_move(existing) else reason
     return reason or ""
 
 

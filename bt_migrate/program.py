@@ -15,6 +15,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -35,7 +36,7 @@ from bt_migrate.errors import (
 )
 from bt_migrate.findings import finding
 from bt_migrate.history import missed, record_window, taken_twice
-from bt_migrate.lag import lag_text, mark_seconds, measure_lag
+from bt_migrate.lag import lag_text, measure_lag
 from bt_migrate.operating import Ending, Operator, asked_to_end
 from bt_migrate.options import flags_of, make_parser
 from bt_migrate.plan import build_plan, losses_text
@@ -51,6 +52,7 @@ from bt_migrate.report import (
     summary_record,
     write_report,
 )
+from bt_migrate.rounds import begin_round, end_round, mark_seconds
 from bt_migrate.row_plan import estimate
 from bt_migrate.runs import RunDirectory, create_run, end_killed_session, find_run, left_behind, state_root, window_of
 from bt_migrate.settings import Settings, load_settings
@@ -68,6 +70,7 @@ Found = Tuple[RunDirectory, Settings, bool]  # a run to work in, with its own wi
 ROWS_OF_PHASE = {"migrate-datasets": "datasets", "migrate-experiments": "experiments", "migrate-logs": "logs"}
 KINDS_WITH_WINDOW = ("experiments", "logs")
 LOCK_POLL_S = 0.5
+LAG_AFTER_S = 60  # a round that took longer has something to tell
 
 
 # Pages are hundreds of thousands of values without cycles: looking through them again and again is a sixth of the CPU time.
@@ -85,6 +88,7 @@ def run_program(
     """Run the steps as one program; gives back its exit code."""
 
     def act(settings: Settings, ending: Ending) -> int:
+        settings = replace(settings, verify=settings.verify or command == VERIFY)
         source, dest = connected(settings, ending.event, writes=command != VERIFY)
         return _run_all(command, settings, source, dest, steps, ending)
 
@@ -280,9 +284,13 @@ def _in_run(
     """Do the steps that this run has not done; write the report whatever happens."""
     started = time.monotonic()
     end_killed_session(run, dest.server_seconds() - time.time())
+    if settings.since_last and not settings.dry_run:
+        _begin_round(settings, source, run, steps)
     session: Dict[str, Any] = {"started": now(), "command": command}
     run.data["sessions"].append(session)
     run.data.setdefault("source_time", int(source.server_seconds()))
+    for side in (source, dest):  # as an earlier process of the run was shown
+        side.reads_groups = side.reads_groups or side.side in run.data.get("reads_groups", ())
     run.save()
     word = "resuming" if len(run.data["sessions"]) > 1 else "starting"
     sides = f"{source.display_name} -> {dest.display_name}"
@@ -311,6 +319,7 @@ def _in_run(
         raise
     finally:
         session.update(ended=now(), wrote_until=dest.last_write_s, seconds=round(time.monotonic() - started, 3))
+        run.data["reads_groups"] = [side.side for side in (source, dest) if side.reads_groups]
         try:
             tell = _tell_comparison if command == VERIFY else _tell
             code = tell(run, settings, code, status)
@@ -320,6 +329,16 @@ def _in_run(
     if settings.dry_run and not status:
         _hand_over_plan(settings, run)
     return code
+
+
+def _begin_round(settings: Settings, source: Api, run: RunDirectory, steps: Sequence[Step]) -> None:
+    """A program that judges or only looks goes on in the run as it is."""
+    names = [name for name, _ in steps]
+    kinds = [kind for kind in (ROWS_OF_PHASE.get(name, "") for name in names) if kind and settings.selects(kind)]
+    if any(name.startswith("migrate-") for name in names) and begin_round(run, names, kinds, source.server_seconds()):
+        since = {kind: iso(datetime.fromtimestamp(mark_seconds(run.data, kind), timezone.utc)) for kind in kinds}
+        words = ", ".join(f"{kind} since {text}" for kind, text in since.items()) or "objects only"
+        log.info("round %d: %s", run.data["round"], words, extra={"event": "round", "since": since})
 
 
 def _plan_first(
@@ -368,9 +387,8 @@ def _tell(run: RunDirectory, settings: Settings, code: Optional[int], status: st
     if code == EXIT_OK and not status:
         code = exit_code_of(report)
         report = build_report(run, status_of(code))
-    run.data["wrote"] = not run.data["dry_run"] and bool(
-        {CREATED, UPDATED} & {*report["totals"]["objects"], *report["totals"]["rows"]}
-    )
+    wrote = bool({CREATED, UPDATED} & {*report["totals"]["objects"], *report["totals"]["rows"]})
+    run.data["wrote"] = not run.data["dry_run"] and (wrote or run.data.get("wrote", False))
     run.save()
     write_report(run, report)
     if settings.quiet and code == EXIT_OK:
@@ -404,16 +422,34 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
         phase(work)
         if name != VERIFY:
             finish_waiting(work)
-        if whole and not judges and not incomplete_streams(work.run):
-            if kind in KINDS_WITH_WINDOW and work.settings.selects(kind) and not work.settings.dry_run:
-                record_window(work.run.path.parent, work.run.data, work.run.path.name, kind)
-            work.run.mark_phase_done(name)
+        if whole and not judges:
+            _end_phase(work, name, kind)
     if [name for name, _ in steps] != [VERIFY]:
         tell_waiting(work, final=len(steps) > 1)
     if len(steps) > 1 and all(work.run.phase_done(name) for name, _ in steps):
         work.run.data["finished"] = True
-    if work.settings.relative_window and not work.settings.dry_run:  # of a sync; a copy of everything is verified
-        fresh = Catalog(work.catalog.source, work.catalog.dest, work.run, work.settings)
-        kinds = [ROWS_OF_PHASE[name] for name, _ in steps if name in ROWS_OF_PHASE]
-        lag = work.run.data["lag"] = measure_lag(fresh, mark_seconds(work.run.data), kinds)
-        log.info("lag: %s", lag_text(lag), extra={"event": "lag", **lag})
+    if (work.settings.relative_window or work.run.data.get("round")) and not work.settings.dry_run:
+        _note_lag(work, [ROWS_OF_PHASE[name] for name, _ in steps if name in ROWS_OF_PHASE])
+
+
+def _end_phase(work: Work, name: str, kind: str) -> None:
+    """The phase has come to its end. With rows that failed it stays open, so that the same command tries them again; the streams of
+    a sync know themselves where they are behind.
+    """
+    complete = not incomplete_streams(work.run)
+    first = complete and not work.run.data.get("round") and not work.settings.dry_run
+    if first and kind in KINDS_WITH_WINDOW and work.settings.selects(kind):
+        record_window(work.run.path.parent, work.run.data, work.run.path.name, kind)
+    if complete or work.settings.since_last:
+        end_round(work.run.data, kind)
+        work.run.mark_phase_done(name)
+
+
+def _note_lag(work: Work, kinds: Sequence[str]) -> None:
+    """Of a sync; a copy of everything is verified. A round that met nothing new and took no time has told it already."""
+    run, took_s = work.run, time.monotonic() - work.run.meter.began
+    if run.data.get("round") and not run.meter.total and took_s < LAG_AFTER_S:
+        return
+    fresh = Catalog(work.catalog.source, work.catalog.dest, run, work.settings)
+    lag = run.data["lag"] = measure_lag(fresh, run.data, kinds)
+    log.info("lag: %s", lag_text(lag), extra={"event": "lag", **lag})

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Any, Callable, Deque, Generator, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.api import CURSOR_HEADER, RETRY_STATUSES, Answer, Api, looks_capped
-from bt_migrate.btql import MAX_LIMIT, MIN_LIMIT, Bounds, page_query, smaller_limit
+from bt_migrate.btql import MAX_LIMIT, MIN_LIMIT, Bounds, page_query, rows_query, smaller_limit
 from bt_migrate.errors import ApiError, NetworkError
 from bt_migrate.keys import key_seconds
 from bt_migrate.slices import Reader
@@ -244,6 +244,21 @@ def one_page(api: Api, kind: str, object_id: str, bounds: Bounds, limit: int) ->
             if error.status not in SIZE_STATUSES or now <= MIN_LIMIT:
                 raise
             now = smaller_limit(now)
+
+
+def rows_of_ids(api: Api, kind: str, object_ids: Sequence[str], row_ids: Sequence[str]) -> List[dict]:
+    """The rows of these ids that there are in the objects, at most MAX_LIMIT; half of the ids at a time where the server takes
+    too long.
+    """
+    statuses = RETRY_STATUSES - SIZE_STATUSES if len(row_ids) > 1 else RETRY_STATUSES
+    try:
+        rows: List[dict] = api.query(rows_query(kind, object_ids, row_ids), retry_statuses=statuses).json
+        return rows
+    except ApiError as error:
+        if error.status not in SIZE_STATUSES or len(row_ids) == 1:
+            raise
+    half = len(row_ids) // 2
+    return [row for some in (row_ids[:half], row_ids[half:]) for row in rows_of_ids(api, kind, object_ids, some)]
 
 
 class ReadAhead:

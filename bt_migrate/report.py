@@ -32,9 +32,11 @@ ORDER = {name: position for position, name in enumerate(("projects", *SELECTABLE
 
 def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
     """The whole report as a dict; `status` is completed, incomplete, interrupted or failed."""
-    objects = sorted((one for one in run.all_objects() if one.listed), key=lambda one: (ORDER.get(one.resource, 99), one.project))
-    streams = run.all_streams()
-    findings = [record for one in objects for records in one.findings.values() for record in records]
+    everything = sorted(run.all_objects(), key=lambda one: (ORDER.get(one.resource, 99), one.project))
+    objects = [one for one in everything if one.listed]
+    round_ = run.data.get("round", 0)
+    streams = [one for one in run.all_streams() if one.round == round_ or not one.done]  # of a round: those that had something new
+    findings = [record for one in everything for records in one.findings.values() for record in records]
     findings += [record for one in streams for record in _findings_of_stream(one)]
     findings += run.data.get("validation", {}).get("findings", [])
     row_plans = list(run.data.get("row_plans", {}).values()) if run.data["dry_run"] else []
@@ -53,6 +55,8 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
         "source": data["source"],
         "destination": data["dest"],
         "selection": data["selection"],
+        "round": round_,
+        "marks": data.get("marks", {}),
         "started": data["created"],
         "sessions": data["sessions"],
         "duration_seconds": seconds,

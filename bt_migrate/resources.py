@@ -348,6 +348,11 @@ CANNOT_MOVE: Mapping[str, Callable[[dict], Optional[str]]] = {
 }
 
 
+def is_servers_own(resource_name: str, obj: dict) -> bool:
+    """Whether every organization gets such an object from the server: nobody moves it, and none is too many."""
+    return resource_name in ("roles", "project_automations") and CANNOT_MOVE[resource_name](obj) is not None
+
+
 def reacts_to_data(resource_name: str, obj: dict) -> bool:
     """Whether it would score, alert, export or delete on rows that arrive: such things are created after the rows."""
     if resource_name == "project_scores":

@@ -15,13 +15,14 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence
 from bt_migrate.api import Api
 from bt_migrate.btql import OBJECTS_PER_COUNT, count_by_object_query, count_query
 from bt_migrate.catalog import PLANNED, Catalog
-from bt_migrate.copy_rows import LARGE_STREAMS_AT_ONCE, RowStream, bounds_of, groups
+from bt_migrate.copy_rows import LARGE_STREAMS_AT_ONCE
 from bt_migrate.errors import ApiError
 from bt_migrate.findings import FAILURE
 from bt_migrate.outgoing import Notes, Outgoing, stream_findings
 from bt_migrate.prepare_objects import skip_reason
 from bt_migrate.read_rows import one_page
 from bt_migrate.resources import BY_NAME, EXPERIMENTS, ROW_KINDS
+from bt_migrate.row_streams import RowStream, bounds_of, groups
 
 log = logging.getLogger("bt_migrate.validate")
 
@@ -117,8 +118,10 @@ def _count(api: Api, catalog: Catalog, kind_name: str, objects: Sequence[Dict[st
         some = {one[by]: one for one in objects[start : start + OBJECTS_PER_COUNT]}
         query = count_by_object_query(kind_name, kind.id_field, list(some), bounds)
         try:
-            for row in api.query(query).json:
+            rows = api.query(query).json
+            for row in rows:
                 some[row[kind.id_field]][into] = int(row["rows"])
+            api.reads_groups = api.reads_groups or len(rows) > 1
         except (ApiError, KeyError, TypeError, ValueError) as error:
             log.info("%s: rows of %s are not counted by object (%s)", api.side, kind_name, type(error).__name__)
             for one in some.values():

@@ -178,21 +178,29 @@ def deferred_merge(path: Path, new_id: str, origin: Optional[Mapping[str, Any]])
     return dict(value)
 
 
-def comment_record(row_id: str, comment: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
-    """A comment as the SDKs write it (POST /logs3): its own id and date, its row as origin. None for what holds no text.
+def comments_of(row: Mapping[str, Any]) -> List[Any]:
+    """The comments of a row as it is read. Their form is not specified: they may be anything."""
+    found = row.get(COMMENTS)
+    return [one for one in (found if isinstance(found, list) else [found]) if one]
+
+
+def comment_record(row_id: str, comment: Any) -> Optional[Dict[str, Any]]:
+    """A comment as the SDKs write it (POST /logs3): its own id and date, its row as origin. None for what holds no id or text.
 
     Authors cannot be set: who wrote it goes into the audit metadata beside what was there.
     """
-    body = comment.get("comment") if isinstance(comment.get("comment"), Mapping) else comment
-    text = body.get("text") if isinstance(body, Mapping) else None
-    if not comment.get("id") or text is None:
+    if not isinstance(comment, Mapping):
+        return None
+    inner = comment.get("text") if comment.get("comment") is None else comment["comment"]
+    body = dict(inner) if isinstance(inner, Mapping) else {"text": inner}
+    if not comment.get("id") or body.get("text") is None:
         return None
     author = {name: comment[name] for name in ("user", "user_id", "author", "user_email") if comment.get(name)}
-    audit = {
-        **(comment.get("metadata") or comment.get("_audit_metadata") or {}),
-        **({"original_author": author} if author else {}),
-    }
-    record = {"id": comment["id"], "created": comment.get("created"), "origin": {"id": row_id}, "comment": {"text": text}}
+    audit = comment.get("metadata") or comment.get("_audit_metadata") or {}
+    if not isinstance(audit, Mapping):
+        audit = {"original_metadata": audit}
+    audit = {**audit, **({"original_author": author} if author else {})}
+    record = {"id": comment["id"], "created": comment.get("created"), "origin": {"id": row_id}, "comment": body}
     source = comment.get("source") or comment.get("_audit_source")
     record.update({name: value for name, value in (("_audit_source", source), ("_audit_metadata", audit)) if value})
     return {name: value for name, value in record.items() if value is not None}

@@ -125,11 +125,26 @@ class RunDirectory:
                 self.save()
             return self.path / folders[project]
 
+    def project_names(self, today: Mapping[str, str], known: Mapping[str, Mapping[str, Any]]) -> Dict[str, str]:
+        """Source id -> the name by which this run has its files, whatever the project is called `today`: the one that it had first.
+        Kept in run.json; `known`: what the state of projects says, for runs of earlier versions.
+        """
+        with self._lock:
+            names: Dict[str, str] = self.data.setdefault("project_names", {})
+            before = dict(names)
+            for source_id, name in {**{one: entry["name"] for one, entry in known.items()}, **today, **names}.items():
+                free = name not in names.values()
+                names.setdefault(source_id, name if free else f"{name} [{source_id}]")
+            if names != before:
+                self.save()
+            return names
+
     def objects(self, resource: str, project: str = "") -> ObjectStates:
         path = self.folder(project) / f"{resource}_state.json"
         with self._lock:
             if path not in self._objects:
                 self._objects[path] = ObjectStates(path, resource, project, kept=self.kept)
+                self._objects[path].begin_round(self.data.get("round", 0))
             return self._objects[path]
 
     def stream_path(self, folder: str, project: str, source_id: str) -> Path:
@@ -182,8 +197,16 @@ def find_run(settings: Settings, identity: Mapping[str, Any], command: str) -> T
             settings = replace(settings, **window_of(run))
             identity = {**identity, "selection": {**identity["selection"], **window_of(run)}}
         refuse_disagreement(run, identity)
+        if settings.since_last and run.data["selection"] != identity["selection"]:
+            raise UsageError(f"{run.path}: --since-last needs the run's own --resources and --projects, and a run without a window")
         return run, settings
     root = Path(settings.state_dir)
+    if settings.since_last and command != "verify":
+        last = next((run for run in readable_runs_in(root) if _can_go_on(run, identity, command)), None)
+        if last is not None:
+            return last, settings
+        log.info("--since-last: no run of this selection is there to go on in, so everything is copied", extra={"event": "first_copy"})
+        return create_run(root, identity, command), settings
     if not settings.new_run:
         newest = next((run for run in runs_in(root) if run.same_pair(identity)), None)
         if newest is not None and _resumable(newest, identity, command):
@@ -306,6 +329,12 @@ def _resumable(run: RunDirectory, identity: Mapping[str, Any], command: str) -> 
     if command == "migrate-all":
         return bool(run.data["command"] == "migrate-all")
     return not run.phase_done(command)
+
+
+def _can_go_on(run: RunDirectory, identity: Mapping[str, Any], command: str) -> bool:
+    """Whether a sync goes on in the run: of the same organizations and selection, and this program has worked in it."""
+    worked = any(session["command"] in (command, "migrate-all") for session in run.data["sessions"])
+    return worked and run.same_pair(identity) and run.data["selection"] == identity["selection"] and not run.data.get("undone")
 
 
 def refuse_disagreement(run: RunDirectory, identity: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ DEFAULT_URL = "https://api.braintrust.dev"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 LOG_FORMATS = ("text", "json")
 KEEP, UPDATE, FAIL = POLICIES = ("keep", "update", "fail")  # what to do with an object that exists with other content
-CONFLICTING = tuple(one.name for one in OBJECT_RESOURCES)
+CONFLICTING = (*(one.name for one in OBJECT_RESOURCES), "logs")
 
 
 def _whole(name: str, text: str, least: int) -> int:
@@ -124,6 +124,13 @@ def _duration(name: str, text: str) -> float:
     if not match:
         raise UsageError(f"{name}: {text[:40]!r} is no duration such as 90, 30m or 2h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _most_deletes(name: str, text: str) -> str:
+    """`1%` or a number of rows; see `Settings.may_delete`."""
+    if not re.match(r"\d{1,9}$|(\d{1,2}(\.\d+)?|100)%$", text, re.ASCII):
+        raise UsageError(f"{name}: {text[:40]!r} is neither a share such as 1% nor a number of rows")
+    return text
 
 
 def _unit(name: str, text: str) -> str:
@@ -238,6 +245,9 @@ TABLE: Tuple[Setting, ...] = (
     Setting("window", "MIGRATION_WINDOW", "", _unit, "daily or hourly: only what was created in the last full day or hour"),
     Setting("tz", "MIGRATION_TZ", "UTC", _zone, "time zone of days, hours and dates without one (Europe/Berlin, +01:00)"),
     Setting("max_duration", "MIGRATION_MAX_DURATION", "0", _duration, "stop cleanly after this time (90, 30m, 2h); 0 for none"),
+    Setting("lookback", "MIGRATION_LOOKBACK", "10m", _duration, "how far before the last mark --since-last reads once more"),
+    Setting("propagate_deletes", "MIGRATION_PROPAGATE_DELETES", "false", _switch, "with --since-last, delete rows that the source deleted"),
+    Setting("max_deletes", "MIGRATION_MAX_DELETES", "1%", _most_deletes, "most rows to delete without --yes: a share or a number"),
     Setting("wait_lock", "MIGRATION_WAIT_LOCK", "0", _duration, "how long to wait for a run that another process holds"),
 )  # fmt: skip
 
@@ -256,7 +266,9 @@ ROW_OVERRIDES: Tuple[Setting, ...] = tuple(
 )
 
 
-SWITCHES = ("dry_run", "new_run", "full", "counts", "fail_on_loss", "fill_gaps", "quiet", "json", "yes", "changed")  # flags only
+SWITCHES = (
+    "dry_run", "new_run", "since_last", "full", "counts", "fail_on_loss", "fill_gaps", "quiet", "json", "yes", "changed",
+)  # fmt: skip  # flags only
 
 
 @dataclass(frozen=True)
@@ -310,14 +322,18 @@ class Settings:
     window: str
     tz: str
     max_duration: float
+    lookback: float
+    propagate_deletes: bool
+    max_deletes: str
     wait_lock: float
     on_conflict: Mapping[str, str] = field(default_factory=dict)  # resource -> policy, of every kind of object
     rename_projects: Mapping[str, str] = field(default_factory=dict)  # source name -> destination name
     overrides: Mapping[str, Any] = field(default_factory=dict)
     dry_run: bool = False
     new_run: bool = False
+    since_last: bool = False
     full: bool = False  # verification reads every row
-    yes: bool = False  # undo deletes
+    yes: bool = False  # undo deletes, a sync deletes more than max_deletes
     changed: bool = False  # … also what was changed since
     counts: bool = False  # verification reads no row
     verify: bool = True  # migrate-all compares at the end
@@ -340,6 +356,11 @@ class Settings:
             return "full"
         return "sample" if self.verify_sample and not self.counts else "counts"
 
+    def may_delete(self, rows: int) -> int:
+        """How many rows out of so many a sync may delete without being told so."""
+        share = self.max_deletes.endswith("%")
+        return int(rows * float(self.max_deletes[:-1]) / 100) if share else int(self.max_deletes)
+
     def selects(self, resource: str) -> bool:
         return resource in self.resources
 
@@ -355,7 +376,7 @@ def load_settings(
     env = _environment(flags.get("env_file")) if environ is None else environ
     given = {name: value for name, value in flags.items() if value not in (None, False)}
     given.update({"attachments": "false"} if "no_attachments" in given else {})
-    given.update({name: "true" for name in ("preserve_order", "keep_public") if name in given})
+    given.update({name: "true" for name in ("preserve_order", "keep_public", "propagate_deletes") if name in given})
     given = {
         **({"log_level": "ERROR"} if "quiet" in given else {}),
         **({"log_format": "json"} if "json" in given else {}),
@@ -369,12 +390,27 @@ def load_settings(
         s.field: _value(s, None, env) for s in ROW_OVERRIDES if general[s.field] not in given and env.get(s.env, "").strip()
     }
     _check_keys(values)
-    if sum(name in given for name in ("counts", "full", "verify_sample")) > 1:
+    depths = sum(name in given for name in ("counts", "full", "verify_sample"))
+    if depths > 1:
         raise UsageError("--counts, --sample and --full: choose one")
     values.update(_window(values, given, now or datetime.now(timezone.utc)))
     values.update({name: bool(flags.get(name)) for name in SWITCHES})
     values["plan_out"] = _plan_file(flags.get("plan_out") or "")
-    return Settings(overrides=overrides, verify=not flags.get("no_verify"), **values)
+    if values["since_last"]:
+        _refuse_windows(values)
+    compares = not flags.get("no_verify") and bool(depths or not values["since_last"])  # a sync compares only when told to
+    return Settings(overrides=overrides, verify=compares, **values)
+
+
+def _refuse_windows(values: Mapping[str, Any]) -> None:
+    """A sync takes everything since the last one, in the run of the last one."""
+    if values["new_run"]:
+        raise UsageError("--since-last goes on in the last run, --new-run begins one: choose one")
+    if values["created_after"] or values["created_before"] or values["fill_gaps"]:
+        raise UsageError(
+            "--since-last takes whatever was written since the last sync: leave out --window, --created-after, --created-before"
+            " and --fill-gaps (and MIGRATION_WINDOW, MIGRATION_CREATED_AFTER, MIGRATION_CREATED_BEFORE)"
+        )
 
 
 def _plan_file(path: str) -> str:

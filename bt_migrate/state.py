@@ -117,7 +117,11 @@ class ObjectStates:
         intended = data.get("intended", {})
         self.intended: Dict[str, Dict[str, Any]] = intended if isinstance(intended, dict) else {}  # earlier versions kept ids only
         self.listed: int = data.get("listed", 0)
+        self.round: int = data.get("round", 0)  # of the sync whose outcomes these are
+        self.earlier: Dict[str, Dict[str, Any]] = data.get("earlier", {})  # outcomes of earlier rounds, see `known`
         self.fingerprints: Dict[str, List[str]] = data.get("fingerprints", {})  # source id -> [source's, destination's] content
+        # source id -> {name, id, content, fingerprint}: the destination's object before this run updated it, and what it was to become
+        self.former: Dict[str, Dict[str, Any]] = data.get("former", {})
 
     def record(self, source_id: str, name: str, outcome: str, *, dest_id: Optional[str] = None, **more: Any) -> None:
         """Set the outcome of one object; it replaces an earlier one. `more`: reason, fields."""
@@ -137,6 +141,39 @@ class ObjectStates:
         entry = self.outcomes.get(source_id, {"outcome": FAILED})
         return entry["outcome"] != FAILED and entry.get("reason") != LATER
 
+    def begin_round(self, number: int) -> None:
+        """Everything is planned again; what earlier rounds made and mapped stays known. In memory."""
+        if self.round != number:
+            self.earlier, self.outcomes, self.findings = self.known(), {}, {}
+            self.round, self.listed = number, 0
+
+    def known(self) -> Dict[str, Dict[str, Any]]:
+        """source id -> outcome over all rounds: what was ever created stays created, what was ever updated stays updated."""
+        with self._lock:
+            return {one: self.last(one) for one in {**self.earlier, **self.outcomes}}
+
+    def last(self, source_id: str) -> Dict[str, Any]:
+        """One of `known`, {} for an object that never was in a round."""
+        before, entry = self.earlier.get(source_id, {}), self.outcomes.get(source_id)
+        if entry is None or not before.get("dest_id"):
+            return dict(before if entry is None else entry)
+        if entry.get("dest_id", before["dest_id"]) != before["dest_id"]:  # made anew, or another one has taken its place
+            return dict(entry)
+        was = (before["outcome"], entry["outcome"])
+        outcome = next((one for one in (CREATED, UPDATED) if one in was), entry["outcome"])
+        place = {name: before[name] for name in ("dest_id", "owner") if name in before}
+        return {**place, **entry, "outcome": outcome}
+
+    def made(self, source_id: str) -> bool:
+        """Whether this run created the object, in whichever round."""
+        with self._lock:
+            return bool(self.last(source_id).get("outcome") == CREATED)
+
+    def forget(self, source_id: str) -> None:
+        """Its counterpart is gone: nothing stands for it any more."""
+        with self._lock:
+            self.earlier.pop(source_id, None)
+
     def settle(self, source_ids: Sequence[str]) -> None:
         """Bring what is known of objects that were made at once into the given order, whichever came first."""
         with self._lock:
@@ -147,26 +184,29 @@ class ObjectStates:
                     self.findings[one] = self.findings.pop(one)
 
     def id_mapping(self) -> Dict[str, str]:
-        with self._lock:
-            return {source: entry["dest_id"] for source, entry in self.outcomes.items() if entry.get("dest_id")}
+        return {source: entry["dest_id"] for source, entry in self.known().items() if entry.get("dest_id")}
 
     def save(self) -> None:
         if not self.kept:
             return
+        mapping = self.id_mapping()
         with self._lock:
             value = {
                 "format": FORMAT,
                 "resource": self.resource,
                 "project": self.project,
                 "listed": self.listed,
+                "round": self.round,
                 "completed_ids": [one for one, entry in self.outcomes.items() if entry["outcome"] != FAILED],
                 "failed_ids": [one for one, entry in self.outcomes.items() if entry["outcome"] == FAILED],
-                "id_mapping": {one: entry["dest_id"] for one, entry in self.outcomes.items() if entry.get("dest_id")},
+                "id_mapping": mapping,
                 "outcomes": dict(self.outcomes),
+                "earlier": dict(self.earlier),
                 "findings": dict(self.findings),
                 "deferred": dict(self.deferred),
                 "intended": dict(self.intended),
                 "fingerprints": dict(self.fingerprints),
+                "former": dict(self.former),
             }
             write_json(self.path, value)
 
@@ -180,6 +220,8 @@ class StreamState:
 
     `after` is where a slice stands, `end` its last key (None: to the end of the stream). Safe for many threads: counts, notes
     and a slice's position move together under the lock.
+
+    In a round of a sync there is one slice of all rows written after a transaction (`above`); counts and notes are of the round.
     """
 
     COUNTS = ("fetched", *OUTCOMES, "bytes")
@@ -198,10 +240,37 @@ class StreamState:
         self.error: str = data.get("error", "")
         self.seconds: float = data.get("seconds", 0.0)
         self.waiting: int = data.get("waiting", 0)  # rows that wait for an object to exist
+        self.began: int = data.get("began", 0)  # transaction: what the source wrote after it may be missing; 0: the run's start
+        self.round: int = data.get("round", 0)  # of the sync that last had rows of it; 0: the copy of everything
+        self.delivered_until: int = data.get("delivered_until", 0)  # unix seconds of the destination: rows of that copy are older
+        # rows that were there before the run and were written to all the same; earlier versions kept one count
+        self.overwritten: int = data.get("overwritten", self.counts[UPDATED])
+
+    @property
+    def copied(self) -> bool:
+        """Whether the copy of everything came to its end: what is missing is newer than `above`, or than the mark of the run."""
+        return self.done or "above" in self.slices[0]
+
+    def begin_round(self, number: int, above: int) -> None:
+        """Enter a round, in memory. What an earlier one left behind is still to come: the lower of both marks counts."""
+        if self.round != number:
+            if not self.done and self.copied:
+                above = min(above, self.slices[0]["above"])
+            if self.copied:
+                self.slices, self.done = [{"after": None, "end": None, "done": False, "above": above}], False
+            self.round, self.counts, self.findings = number, dict.fromkeys(self.COUNTS, 0), []
+            self.error, self.seconds = "", 0.0
+
+    def catch_up(self, above: int) -> None:
+        """After the copy of everything: what was written behind its back."""
+        self.slices, self.done = [{"after": None, "end": None, "done": False, "above": above}], False
 
     def save(self) -> None:
         with self.lock:
-            names = ("header", "slices", "counts", "findings", "done", "compared", "before_key", "error", "seconds", "waiting")
+            names = (
+                "header", "slices", "counts", "findings", "done", "compared", "before_key", "error", "seconds", "waiting",
+                "began", "round", "delivered_until", "overwritten",
+            )  # fmt: skip
             value = {"format": FORMAT, **{name: getattr(self, name) for name in names}}
             write_json(self.path, {**value, "pagination_key": self.slices[0]["after"]})
 
@@ -224,12 +293,14 @@ class SeenRows:
     """Which rows were delivered, by object, row id and transaction, in SQLite. Safe for many threads.
 
     Also holds what the destination had before (`before`: id -> digest of the canonical row), which rows came to an object that was
-    there before (`inserted`: what an undo may delete) and rows that wait for an object to exist. The file is made when there is
-    something to remember: an object of a few rows needs none.
+    there before (`inserted`: what an undo may delete), what a sync is about to send (`sending`: id -> digest) and rows that wait
+    for an object to exist. The file is made when there is something to remember: an object of a few rows needs none.
     """
 
+    # at: unix seconds of the destination's clock when it had the row; null in files of earlier versions, 0 for rows that were found
     _SCHEMA = """
-        create table if not exists delivered (object text, id text, xact integer, outcome text);
+        create table if not exists delivered (object text, id text, xact integer, outcome text, at integer);
+        create table if not exists sending (object text, id text, digest blob, round integer, primary key (object, id)) without rowid;
         create table if not exists before (object text, id text, digest blob, primary key (object, id)) without rowid;
         create table if not exists inserted (object text, id text, primary key (object, id)) without rowid;
         create table if not exists deferred (object text, id text, path text, targets text, ref text, origin text,
@@ -251,6 +322,8 @@ class SeenRows:
                 db = sqlite3.connect(str(self.path), isolation_level=None, check_same_thread=False)
                 # WAL with NORMAL: a commit survives kill -9; a power cut takes the last ones back, and those rows are sent again.
                 db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + self._SCHEMA)
+                if "at" not in [column[1] for column in db.execute("pragma table_info(delivered)")]:
+                    db.execute("alter table delivered add column at integer")
                 self._db = db  # only now: it has its tables
         return self._db
 
@@ -270,6 +343,14 @@ class SeenRows:
         return {
             row[0]: (row[1], row[2]) for row in self._of("id, xact, outcome from delivered", object_id, ids, "order by rowid")
         }
+
+    def delivered_at(self, object_id: str, ids: Sequence[str]) -> Dict[str, int]:
+        """row id -> unix seconds of the destination's clock when it had what was recorded last; 0 where that is not known."""
+        return {row[0]: row[1] or 0 for row in self._of("id, at from delivered", object_id, ids, "order by rowid")}
+
+    def sending(self, object_id: str, ids: Sequence[str]) -> Dict[str, Tuple[bytes, int]]:
+        """row id -> (digest, round) of what a sync last sent, or was about to send when it was killed."""
+        return {row[0]: (row[1], row[2]) for row in self._of("id, digest, round from sending", object_id, ids)}
 
     def before(self, object_id: str, ids: Sequence[str]) -> Dict[str, bytes]:
         """row id -> digest of the row that the destination had before this run."""
@@ -305,10 +386,25 @@ class SeenRows:
                 db.execute("rollback")
                 raise
 
-    def record(self, rows: Iterable[Tuple[str, str, int, str]], deferred: Iterable[tuple] = ()) -> None:
-        """Commit (object, id, transaction, outcome) of delivered rows, and what they still wait for, in one transaction."""
+    def record(self, rows: Iterable[Tuple[str, str, int, str]], deferred: Iterable[tuple] = (), *, at: int = 0) -> None:
+        """Commit (object, id, transaction, outcome) of rows that the destination had `at` that second of its clock, and what they
+        still wait for, in one transaction.
+        """
         waiting = ("insert or replace into deferred values (?, ?, ?, ?, ?, ?)", deferred)
-        self._write([("insert into delivered values (?, ?, ?, ?)", rows), waiting])
+        self._write([(f"insert into delivered (object, id, xact, outcome, at) values (?, ?, ?, ?, {int(at)})", rows), waiting])
+
+    def record_sending(self, rows: Iterable[Tuple[str, str, bytes, int]]) -> None:
+        """Commit (object, id, digest, round) of rows of a sync before they are sent: what a kill leaves there is known as ours."""
+        self._write([("insert or replace into sending values (?, ?, ?, ?)", rows)])
+
+    def record_merged(self, rows: Sequence[Tuple[str, str]], at: int) -> None:
+        """Commit (object, id) of rows to which something was added: they were last written `at` that second."""
+        self.holds_rows()  # makes the index
+        last = "(select {} from delivered where object = :object and id = :id order by rowid desc limit 1)"
+        values = f"coalesce({last.format('xact')}, 0), coalesce({last.format('outcome')}, '{UPDATED}')"
+        named = ({"object": object_id, "id": row_id} for object_id, row_id in rows)
+        statement = f"insert into delivered (object, id, xact, outcome, at) select :object, :id, {values}, {int(at)}"
+        self._write([(statement, named)])  # type: ignore[list-item]
 
     def record_before(self, rows: Iterable[Tuple[str, str, bytes]]) -> None:
         self._write([("insert or replace into before values (?, ?, ?)", rows)])

@@ -1,4 +1,5 @@
-"""Take back what a run made: the objects that it created and the rows that it brought to objects which were there before.
+"""Take back what a run did: the objects that it created and the rows that it brought to objects which were there before go, what it
+updated becomes what it was.
 
 What was changed since is left unless asked for, what the run only found is never touched. Everything that is needed was written
 down by the run: the source is not asked.
@@ -17,7 +18,7 @@ from bt_migrate.errors import ApiError, UsageError
 from bt_migrate.history import record_undone
 from bt_migrate.json_text import encode
 from bt_migrate.keys import xact_of, xact_seconds
-from bt_migrate.planning import display_name, fingerprint, natural_key
+from bt_migrate.planning import UPDATE, Action, differing, display_name, fingerprint, natural_key
 from bt_migrate.read_rows import pages
 from bt_migrate.resources import (
     ACLS,
@@ -35,7 +36,8 @@ from bt_migrate.resources import (
 )
 from bt_migrate.runs import RunDirectory, end_killed_session
 from bt_migrate.settings import Settings
-from bt_migrate.state import CREATED, FAILED, UPDATED, SeenRows, StreamState, now
+from bt_migrate.state import CREATED, FAILED, UPDATED, ObjectStates, SeenRows, StreamState, now
+from bt_migrate.update_objects import update_object
 
 # What reacts to rows goes before rows are deleted; then the rest, what refers before what is referred to, projects last.
 FIRST = (ACLS, PROJECT_AUTOMATIONS, PROJECT_SETTINGS, VIEWS, PROJECT_SCORES)
@@ -59,8 +61,26 @@ class Made:
     reason: str = ""
 
     def __str__(self) -> str:
-        where = f" of {self.project!r}" if self.project else ""
-        return f"{self.resource.name} {self.name!r}{where} [{self.dest_id}]"
+        return _shown(self.resource, self.project, self.name, self.dest_id)
+
+
+@dataclass(frozen=True)
+class Updated:
+    """An object that the run updated. `content`: what it was; `existing`: what it is; `fields`: those that are not as they were."""
+
+    resource: Resource
+    project: str
+    name: str
+    content: Dict[str, Any]
+    existing: Dict[str, Any]
+    fields: Sequence[str]
+
+    def __str__(self) -> str:
+        return _shown(self.resource, self.project, self.name, self.existing["id"])
+
+
+def _shown(resource: Resource, project: str, name: str, dest_id: str) -> str:
+    return f"{resource.name} {name!r}{f' of {project!r}' if project else ''} [{dest_id}]"
 
 
 def reason_to_leave(resource: Resource, left_as: str, existing: Dict[str, Any]) -> str:
@@ -71,7 +91,9 @@ def reason_to_leave(resource: Resource, left_as: str, existing: Dict[str, Any]) 
 
 
 class Undo:
-    """The undoing of one run. `deletes`: the objects that will go; `left`: lines about what stays."""
+    """The undoing of one run. `restores`: the objects that will be as they were; `deletes`: those that will go; `left`: lines about
+    what stays.
+    """
 
     def __init__(self, dest: Api, run: RunDirectory, settings: Settings) -> None:
         if run.data["dest"]["org_id"] != dest.org_id:
@@ -82,6 +104,7 @@ class Undo:
         self.left: List[str] = []
         self._lists: Dict[str, List[dict]] = {}
         self._there: Dict[str, Dict[str, dict]] = {}  # resource -> id -> the destination's object as it is now
+        self.restores = [one for states in run.all_objects() for one in self._updated(states)]
         made = list(self._made())
         self.ids = {(one.resource.name, one.dest_id) for one in made}  # what the run made, also if it is gone by now
         self.deletes = self._decide([one for one in made if one.dest_id in self._there[one.resource.name]])
@@ -91,10 +114,11 @@ class Undo:
     def _made(self) -> Iterator[Made]:
         for states in self.run.all_objects():
             resource = BY_NAME[states.resource]
-            for entry in states.outcomes.values():
-                if entry["outcome"] == UPDATED:
+            known = states.known()
+            for source_id, entry in known.items():
+                if entry["outcome"] == UPDATED and source_id not in states.former:
                     self.left.append(f"{resource.name} {entry['name']!r} [{entry['dest_id']}]: updated; what it was is not known")
-            entries = [(one, entry) for one, entry in states.outcomes.items() if entry["outcome"] == CREATED]
+            entries = [(one, entry) for one, entry in known.items() if entry["outcome"] == CREATED]
             if not entries and not states.intended:
                 continue
             owners = {tuple(entry["owner"]) for _, entry in entries if "owner" in entry}
@@ -105,19 +129,21 @@ class Undo:
                 yield Made(resource, states.project, entry["name"], entry["dest_id"], left_as, tuple(entry.get("owner", ())))
             for source_id, intent in states.intended.items():
                 # the process died, or the server failed, before it could be said whether it was made
-                if states.outcomes.get(source_id, {"outcome": FAILED})["outcome"] == FAILED:
+                if known.get(source_id, {"outcome": FAILED})["outcome"] == FAILED:
                     yield from _intended(resource, states.project, intent, there)
 
     def _list(self, resource: Resource, owners: Iterable[Tuple[str, ...]] = ()) -> List[dict]:
         """The objects of a kind in the destination now; of views and ACLs, those of the owners."""
+        found = self._all(resource, owners)
         if resource is PROJECT_SETTINGS:
-            found = [one for one in self._of_kind(resource) if not settings_cannot_move(one)]
-        elif resource.scope == "object":
-            found = [one for owner in owners for one in self._of_owner(resource, owner)]
-        else:
-            found = self._of_kind(resource)
+            found = [one for one in found if not settings_cannot_move(one)]
         self._there.setdefault(resource.name, {}).update((one["id"], one) for one in found)
         return found
+
+    def _all(self, resource: Resource, owners: Iterable[Tuple[str, ...]]) -> List[dict]:
+        if resource.scope == "object":
+            return [one for owner in owners for one in self._of_owner(resource, owner)]
+        return self._of_kind(resource)
 
     def _of_kind(self, resource: Resource) -> List[dict]:
         if resource.path not in self._lists:
@@ -134,6 +160,39 @@ class Undo:
             if error.status >= 500:
                 raise
             return []
+
+    # -- what was updated
+
+    def _updated(self, states: ObjectStates) -> Iterator[Updated]:
+        """What is there and is not as it was; noted as left where it is not as the run left it either."""
+        resource = BY_NAME[states.resource]
+        owners = {(one["content"].get("object_type"), one["content"].get("object_id")) for one in states.former.values()}
+        there = {one["id"]: one for one in self._all(resource, owners)} if states.former else {}
+        for source_id, former in states.former.items():
+            existing = there.get(former["id"])
+            fields = differing(resource, former["content"], existing) if existing else ()
+            if not existing or not fields:
+                continue
+            one = Updated(resource, states.project, former["name"], former["content"], existing, fields)
+            left_as = {former["fingerprint"], *states.fingerprints.get(source_id, [])[1:]}
+            if fingerprint(resource, existing) in left_as or self.settings.changed:
+                yield one
+            else:
+                self.left.append(f"{one}: {CHANGED}")
+
+    def restore(self, one: Updated) -> bool:
+        """Make an object what it was; whether it is that now. What is not is left, with the reason."""
+        self.dest.check()
+        action = Action(
+            one.resource.name, "", one.name, UPDATE, dest_id=one.existing["id"], body=one.content, existing=one.existing
+        )
+        try:
+            fields = differing(one.resource, one.content, update_object(self.dest, one.resource, action).existing)
+            told = f"the API cannot take away what these fields hold beyond: {', '.join(fields)}" if fields else ""
+        except ApiError as error:
+            told = str(error)
+        self.left += [f"{one}: {told}"] if told else []
+        return not told
 
     # -- what goes and what stays
 
@@ -299,6 +358,7 @@ def undo(dest: Api, run: RunDirectory, settings: Settings) -> int:
         run.save()
         record_undone(run.path.parent, run.path.name)
     deleted = {"objects": 0, "rows": 0}
+    restored = _undo_updates(plan)
     for resource in FIRST:
         deleted["objects"] += _undo_kind(plan, resource)
     for stream in plan.streams():
@@ -309,12 +369,19 @@ def undo(dest: Api, run: RunDirectory, settings: Settings) -> int:
         print(f"left: {line}")
     told = f"{deleted['objects']:,} objects and {deleted['rows']:,} rows"
     if settings.yes:
-        run.data["undone"].update(ended=now(), **deleted, left=len(plan.left))
+        run.data["undone"].update(ended=now(), **deleted, restored=restored, left=len(plan.left))
         run.save()
-        print(f"Deleted {told}; {len(plan.left):,} left.")
+        print(f"Deleted {told}, restored {restored:,} objects; {len(plan.left):,} left.")
     else:
-        print(f"Would delete {told} and leave {len(plan.left):,}; nothing was deleted: add --yes.")
+        print(f"Would delete {told}, restore {restored:,} objects and leave {len(plan.left):,}; nothing was done: add --yes.")
     return len(plan.left)
+
+
+def _undo_updates(plan: Undo) -> int:
+    """Before anything is deleted: what was updated may refer to what goes."""
+    for one in plan.restores:
+        print(f"restore: {one} ({', '.join(one.fields)})")
+    return sum([plan.restore(one) for one in plan.restores]) if plan.settings.yes else len(plan.restores)
 
 
 def _undo_kind(plan: Undo, resource: Resource) -> int:
@@ -339,8 +406,8 @@ def _undo_rows(plan: Undo, stream: StreamState) -> int:
         plan.left.append(f"{where}: {error}")
     if count:
         print(f"delete: {count:,} {where}")
-    if stream.counts[UPDATED]:  # what was there before and what came again in a resumed run are not told apart
-        plan.left.append(f"up to {stream.counts[UPDATED]:,} {where}: were there and got comments or attachments")
+    if stream.overwritten:
+        plan.left.append(f"up to {stream.overwritten:,} {where}: were there and were written to; what they were is not known")
     if changed:
         plan.left.append(f"{changed:,} {where}: {CHANGED}")
     return count

@@ -5,12 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Dict, Iterable
 
+from bt_migrate.api import Api
 from bt_migrate.catalog import Catalog
 from bt_migrate.errors import NetworkError
-from bt_migrate.planning import DIFFERS, Action, conflict_reason, differing, fingerprint, settled, update_body
+from bt_migrate.planning import (
+    DIFFERS,
+    Action,
+    conflict_reason,
+    differing,
+    fingerprint,
+    settled,
+    update_body,
+    writable_fields,
+)
 from bt_migrate.resources import PROJECT_SETTINGS, Resource
 from bt_migrate.settings import KEEP
-from bt_migrate.state import ObjectStates
+from bt_migrate.state import CREATED, ObjectStates
 
 NOT_ALL = "updated, but the API cannot take away what these fields hold beyond"
 
@@ -38,29 +48,46 @@ def remember_fingerprints(
         states.fingerprints[action.source_id] = before
 
 
-def update_object(catalog: Catalog, resource: Resource, action: Action, postponed: Iterable[str] = ()) -> Action:
+def note_former(resource: Resource, states: ObjectStates, action: Action) -> bool:
+    """Keep what an object is before this run updates it, for an undo; whether that is news, to be saved before the update."""
+    ours = states.earlier.get(action.source_id, {}).get("outcome") == CREATED  # an undo deletes it
+    if ours or action.source_id in states.former:
+        return False
+    place = {name: action.body[name] for name in ("project_id", "org_name") if name in action.body}
+    states.former[action.source_id] = {
+        "name": action.name,
+        "id": action.dest_id,
+        "content": {**writable_fields(resource, action.existing), **place},
+        "fingerprint": fingerprint(resource, action.body),
+    }
+    return True
+
+
+def update_object(dest: Api, resource: Resource, action: Action, postponed: Iterable[str] = ()) -> Action:
     """Carry out an update; the action as it then is: differs where something could not be brought over.
 
     What waits for a reference is left to the second pass.
     """
     waiting = list(postponed)
-    existing = _written(catalog, resource, action, waiting)
+    existing = _written(dest, resource, action, waiting)
     fields = differing(resource, action.body, existing, waiting)
     if fields and not waiting:
-        return replace(action, verb=DIFFERS, reason=NOT_ALL, fields=tuple(fields), existing=existing)
+        fixed = [name for name in fields if name in resource.key and name not in resource.patch]
+        reason = f"the API cannot change its {fixed[0]}" if fixed else NOT_ALL
+        return replace(action, verb=DIFFERS, reason=reason, fields=tuple(fields), existing=existing)
     return replace(action, existing=existing)
 
 
-def _written(catalog: Catalog, resource: Resource, action: Action, postponed: list) -> Dict[str, Any]:
+def _written(dest: Api, resource: Resource, action: Action, postponed: list) -> Dict[str, Any]:
     """The object after the write, as the server tells it."""
     path = f"{resource.path}/{action.dest_id}"
     if resource is PROJECT_SETTINGS:  # its PATCH replaces all settings
-        method, body = "PATCH", {"settings": action.body["settings"]}
+        method, body = "PATCH", {"settings": action.body.get("settings") or {}}
     else:
         method, body = update_body(resource, action.body, action.existing, postponed)
     if not body:
         return dict(action.existing)
-    answer = catalog.dest.patch(path, body) if method == "PATCH" else catalog.dest.put(resource.path, body)
+    answer = dest.patch(path, body) if method == "PATCH" else dest.put(resource.path, body)
     if not isinstance(answer, dict) or not answer.get("id"):
-        raise NetworkError(f"destination: {method} {path} gave no object; is {catalog.dest.url} a Braintrust API?")
+        raise NetworkError(f"destination: {method} {path} gave no object; is {dest.url} a Braintrust API?")
     return answer

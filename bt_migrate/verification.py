@@ -13,21 +13,23 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.canonical import merged
-from bt_migrate.catalog import REFERABLE, Catalog
+from bt_migrate.catalog import REFERABLE, Catalog, planned_id
 from bt_migrate.comparable import AttachmentBytes, for_judging
 from bt_migrate.compare import DIFFERS, MATCH, MISSING, OUTCOMES, UNREADABLE, Bytes, Comparison, compare_objects
 from bt_migrate.compare_counts import Pair, Patience, Sides, Summaries, both, compare_counts, grouped
 from bt_migrate.compare_rows import ROWS_TOGETHER, batches_of, compare_full, compare_large_sample, compare_sample
 from bt_migrate.errors import ApiError, StateError
+from bt_migrate.keys import xact_seconds
 from bt_migrate.owned_objects import acl_owners, dest_owners, list_acls, list_dest_acls, list_dest_views, list_views
 from bt_migrate.prepare_objects import Item
 from bt_migrate.resources import ACLS, BY_NAME, OBJECT_RESOURCES, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
+from bt_migrate.rounds import mark_seconds
 from bt_migrate.row_plan import row_object_ids
 from bt_migrate.runs import VERIFY_FOLDER
-from bt_migrate.state import ObjectStates, make_private, write_json
+from bt_migrate.state import ObjectStates, StreamState, make_private, write_json
 from bt_migrate.windows import instant
 from bt_migrate.work import Scope, Work
 
@@ -84,7 +86,7 @@ def verify(work: Work) -> Dict[str, Any]:
     try:
         kinds = [one for one in OBJECT_RESOURCES if one.scope == "project" and work.settings.selects(one.name)]
         catalog.prefetch([*REFERABLE, *kinds], [PROJECTS])
-        scopes = [Scope(project, catalog.resolve((PROJECTS.name,), project["id"])) for project in catalog.projects()]
+        scopes = [Scope(project, catalog.resolve((PROJECTS.name,), project["id"]), project["name"]) for project in catalog.projects()]
         catalog.prefetch((), kinds, [scope.dest_id for scope in scopes if scope.dest_id])
         objects = list(_compare_objects(work, scopes, bytes_of, records))
         pairs = [pair for scope in scopes if scope.dest_id for pair in _pairs(work, scope)]
@@ -146,12 +148,13 @@ def _compare_objects(work: Work, scopes: Sequence[Scope], bytes_of: Bytes, recor
     catalog, settings = work.catalog, work.settings
     whole = None if settings.projects else ""  # of some projects only, the organization's own objects are not all to be expected
 
-    def compare(resource: Resource, scope_name: str, dest_project: str, objects: Callable[[], List[dict]]) -> Comparison:
+    def compare(resource: Resource, scope: Optional[Scope], objects: Callable[[], List[dict]]) -> Comparison:
+        scope_name = scope.name if scope else ""
         result = Comparison(resource.name, scope_name, records)
         try:
             states = ObjectStates(work.run.path / "none", resource.name, scope_name)  # only names the project; never saved
-            items = [Item(one, states, dest_project) for one in objects()]
-            extras_in = "" if resource is ACLS else dest_project or whole
+            items = [Item(one, states, _place_in_dest(scope) if scope else "") for one in objects()]
+            extras_in = "" if resource is ACLS else scope.dest_id if scope else whole
             compare_objects(catalog, resource, items, bytes_of, result, extras_in=extras_in)
         except ApiError as error:
             if error.status >= 500:
@@ -159,27 +162,37 @@ def _compare_objects(work: Work, scopes: Sequence[Scope], bytes_of: Bytes, recor
             result.add(UNREADABLE, id="", name=resource.name, detail=f"{error.side} answered {error.status} to {error.path}")
         return result
 
-    yield compare(PROJECTS, "", "", lambda: [scope.source for scope in scopes])
+    yield compare(PROJECTS, None, lambda: [scope.source for scope in scopes])
     for resource in OBJECT_RESOURCES:
         if resource is PROJECTS or not settings.selects(resource.name):
             continue
         if resource is ACLS:
-            yield compare(ACLS, "", "", lambda: _acls(catalog, scopes))
+            yield compare(ACLS, None, lambda: _acls(catalog, scopes))
         elif resource.scope == "organization" and resource is not PROJECT_SETTINGS:
-            yield compare(resource, "", "", partial(catalog.source_list, resource))
+            yield compare(resource, None, partial(catalog.source_list, resource))
         else:
+            if resource is VIEWS:
+                yield compare(VIEWS, None, lambda: _views(catalog, "", ""))
             for scope in scopes:
-                if scope.dest_id:
-                    yield compare(resource, scope.name, scope.dest_id, partial(_objects_of, catalog, resource, scope))
+                yield compare(resource, scope, partial(_objects_of, catalog, resource, scope))
+
+
+def _place_in_dest(scope: Scope) -> str:
+    """The project's id in the destination; one that nothing is in where it is missing itself."""
+    return scope.dest_id or planned_id(scope.source["id"])
 
 
 def _objects_of(catalog: Catalog, resource: Resource, scope: Scope) -> List[dict]:
     if resource is PROJECT_SETTINGS:
         return [scope.source]
     if resource is VIEWS:
-        catalog.provide(VIEWS, str(scope.dest_id), list_dest_views(catalog, scope.source["id"]))
-        return list_views(catalog, scope.source["id"])
+        return _views(catalog, scope.source["id"], _place_in_dest(scope))
     return catalog.source_objects(resource, scope.source["id"])
+
+
+def _views(catalog: Catalog, project_id: str, dest_project: str) -> List[dict]:
+    catalog.provide(VIEWS, dest_project, list_dest_views(catalog, project_id))
+    return list_views(catalog, project_id)
 
 
 def _acls(catalog: Catalog, scopes: Sequence[Scope]) -> List[dict]:
@@ -208,7 +221,15 @@ def _pairs(work: Work, scope: Scope) -> Iterator[Pair]:
                 stream = streams.get((kind, source_id))
                 seen = stream.sibling("_seen.sqlite3") if stream else None
                 known = seen if seen and seen.exists() else None
-                yield Pair(kind, scope.name, names[source_id], source_id, dest_id, copied if stream else None, known)
+                yield Pair(kind, scope.name, names[source_id], source_id, dest_id, copied if stream else None, known, _mark(work, stream))
+
+
+def _mark(work: Work, stream: Optional[StreamState]) -> int:
+    """The second of the source's clock up to which the last sync took the rows; 0 where the run's start says it."""
+    if stream is None or stream.header["kind"] not in work.run.data.get("marks", {}):
+        return 0
+    behind = stream.slices[0].get("above") if not stream.done else None
+    return xact_seconds(behind) if behind else mark_seconds(work.run.data, stream.header["kind"])
 
 
 def _copied(work: Work) -> Tuple[float, float]:

@@ -14,18 +14,20 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import REFERABLE, Catalog
 from bt_migrate.copy_objects import copy_objects
-from bt_migrate.copy_rows import RowStream, copy_streams
+from bt_migrate.copy_rows import copy_streams
 from bt_migrate.deferred_objects import finish_deferred, note_deferred
 from bt_migrate.deferred_rows import finish_deferred_rows, note_deferred_rows
 from bt_migrate.errors import ConflictError, LockedError
 from bt_migrate.owned_objects import acl_owners, list_acls, list_dest_acls, list_dest_views, list_views
 from bt_migrate.planning import display_name
-from bt_migrate.prepare_objects import Item, items_of
+from bt_migrate.prepare_objects import Item, items_of, note_gone
 from bt_migrate.resources import ACLS, BY_NAME, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, VIEWS, Resource
+from bt_migrate.rounds import round_of
 from bt_migrate.row_plan import plan_rows
+from bt_migrate.row_streams import RowStream
 from bt_migrate.runs import RunDirectory, readable_runs_in
 from bt_migrate.settings import FAIL, Settings
-from bt_migrate.state import CREATED, DIFFERS, LATER, SKIPPED
+from bt_migrate.state import DIFFERS, LATER, SKIPPED
 
 log = logging.getLogger("bt_migrate.work")
 
@@ -47,14 +49,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Scope:
-    """One project on both sides. `dest_id` is None where the project could not be made."""
+    """One project on both sides. `dest_id` is None where the project could not be made; `name` is that of its files in the run."""
 
     source: dict
     dest_id: Optional[str]
-
-    @property
-    def name(self) -> str:
-        return str(self.source["name"])
+    name: str
 
 
 def refuse_conflicts(work: Work, phases: Sequence[Callable[[Work], None]]) -> None:
@@ -86,15 +85,19 @@ def refuse_conflicts(work: Work, phases: Sequence[Callable[[Work], None]]) -> No
 def project_scopes(work: Work) -> List[Scope]:
     """The selected projects, found or made in the destination."""
     work.catalog.prefetch(REFERABLE, [PROJECTS])
-    projects = work.catalog.projects()
-    copy_objects(work.catalog, PROJECTS, items_of(work.run.objects(PROJECTS.name), projects))
-    return [Scope(project, work.catalog.resolve(("projects",), project["id"])) for project in projects]
+    projects, states = work.catalog.projects(), work.run.objects(PROJECTS.name)
+    names = work.run.project_names({one["id"]: one["name"] for one in projects}, states.known())
+    note_gone(work.catalog, PROJECTS, states, work.catalog.source_list(PROJECTS))
+    copy_objects(work.catalog, PROJECTS, items_of(states, projects))
+    return [Scope(one, work.catalog.resolve(("projects",), one["id"]), names[one["id"]]) for one in projects]
 
 
 def copy_organization_kind(work: Work, resource: Resource) -> None:
     """Objects of the organization as a whole."""
     if work.settings.selects(resource.name):
-        items = items_of(work.run.objects(resource.name), work.catalog.source_list(resource))
+        states, objects = work.run.objects(resource.name), work.catalog.source_list(resource)
+        note_gone(work.catalog, resource, states, objects)
+        items = items_of(states, objects)
         copy_objects(work.catalog, resource, items, copier=work.copier)
 
 
@@ -111,6 +114,7 @@ def copy_project_kind(
     for scope in scopes:
         states = work.run.objects(resource.name, scope.name)
         whole = [scope.source] if resource is PROJECT_SETTINGS else work.catalog.source_objects(resource, scope.source["id"])
+        note_gone(work.catalog, resource, states, whole)
         for item in items_of(states, whole, scope.dest_id or ""):
             reason = NO_PROJECT if scope.dest_id is None else LATER if later and later(item.source) else ""
             if reason:
@@ -122,16 +126,17 @@ def copy_project_kind(
 
 
 def copy_views(work: Work, scopes: Sequence[Scope]) -> None:
-    """Views of projects and of their datasets and experiments."""
+    """Views of the organization, of projects and of their datasets and experiments."""
     if not work.settings.selects(VIEWS.name):
         return
-    for scope in scopes:
-        if scope.dest_id:
-            views = list_views(work.catalog, scope.source["id"])
-            items = items_of(work.run.objects(VIEWS.name, scope.name), views, scope.dest_id)
-            if items:
-                work.catalog.provide(VIEWS, scope.dest_id, list_dest_views(work.catalog, scope.source["id"]))
-            copy_objects(work.catalog, VIEWS, items)
+    projects = [(scope.source["id"], scope.dest_id, scope.name) for scope in scopes if scope.dest_id]
+    for source_id, dest_id, name in [("", "", ""), *projects]:
+        views, states = list_views(work.catalog, source_id), work.run.objects(VIEWS.name, name)
+        note_gone(work.catalog, VIEWS, states, views)
+        items = items_of(states, views, dest_id)
+        if items:
+            work.catalog.provide(VIEWS, dest_id, list_dest_views(work.catalog, source_id))
+        copy_objects(work.catalog, VIEWS, items)
 
 
 def copy_acls(work: Work, scopes: Sequence[Scope]) -> None:
@@ -140,7 +145,9 @@ def copy_acls(work: Work, scopes: Sequence[Scope]) -> None:
         return
     catalog = work.catalog
     owners = acl_owners(catalog, [scope.source for scope in scopes])
-    items = items_of(work.run.objects(ACLS.name), list_acls(catalog, owners))
+    states, acls = work.run.objects(ACLS.name), list_acls(catalog, owners)
+    note_gone(catalog, ACLS, states, acls)
+    items = items_of(states, acls)
     catalog.provide(ACLS, "", list_dest_acls(catalog, owners))
     copy_objects(catalog, ACLS, items)
 
@@ -153,19 +160,32 @@ def copy_rows(work: Work, kind_name: str, scopes: Sequence[Scope]) -> None:
         row_plans(work, [kind_name])
         return
     streams = [stream for scope in scopes if scope.dest_id for stream in _streams(work, kind_name, scope)]
-    copy_streams(work.catalog, streams, work.copier)
+    round_ = round_of(work.run.data, kind_name, work.settings.lookback)
+    copy_streams(work.catalog, streams, work.copier, round_)
+    if round_:
+        _close_gone(work, kind_name)
 
 
 def _streams(work: Work, kind_name: str, scope: Scope) -> Iterator[RowStream]:
     kind, source_id = ROW_KINDS[kind_name], scope.source["id"]
     if kind_name == "logs":
-        project = work.run.objects(PROJECTS.name).outcomes.get(source_id, {})
-        yield RowStream(kind, scope.name, source_id, str(scope.dest_id), scope.name, project.get("outcome") == CREATED)
+        made = work.run.objects(PROJECTS.name).made(source_id)
+        yield RowStream(kind, scope.name, source_id, str(scope.dest_id), scope.name, made)
         return
     states = work.run.objects(kind_name, scope.name)
     for source_id, entry in states.outcomes.items():
         if entry.get("dest_id"):
-            yield RowStream(kind, scope.name, source_id, entry["dest_id"], entry["name"], entry["outcome"] == CREATED)
+            yield RowStream(kind, scope.name, source_id, entry["dest_id"], entry["name"], states.made(source_id))
+
+
+def _close_gone(work: Work, kind_name: str) -> None:
+    """A stream whose object is gone from the source has nothing to come, whatever was wrong with it."""
+    holder = BY_NAME.get(kind_name, PROJECTS)
+    for state in work.run.all_streams():
+        gone = not state.done and state.header["kind"] == kind_name
+        if gone and work.catalog.source_object(holder, state.header["source_id"]) is None:
+            state.done, state.error = True, ""
+            state.save()
 
 
 def row_plans(work: Work, kinds: Sequence[str]) -> Dict[str, Dict[str, Any]]:

@@ -227,6 +227,8 @@ def _fill_late(org: Any, alpha: str, beta: str, scorer: str, chain: Sequence[str
     options = {"viewType": "monitor", "options": {"projectId": beta}}
     org.create("view", {**owner, "view_type": "monitor", "name": "costs", "options": options})
     org.create("view", {"object_type": "experiment", "object_id": chain[0], "view_type": "experiment", "name": "costs"})
+    for object_type, object_id, view_type in (("project_log", beta, "logs"), ("org_project", org.id, "projects"), ("organization", org.id, "projects")):
+        org.create("view", {"object_type": object_type, "object_id": object_id, "view_type": view_type, "name": f"on {object_type}"})
     org.create("acl", {**owner, "group_id": group, "permission": "read"})
     org.create("acl", {**owner, "user_id": users[BEN], "permission": "update"})
     org.create("acl", {"object_type": "dataset", "object_id": dataset, "user_id": users[ANA], "role_id": role})

@@ -133,6 +133,17 @@ def test_what_a_post_finds_is_not_claimed_even_where_the_server_does_not_say_so(
     )
 
 
+def test_settings_where_the_source_has_none_are_other_content(tiny: Pair, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    assert run(tiny.sandbox, root).code == 0
+    change(tiny.dest, "project", "beta", settings={"comparison_key": "theirs"})
+    kept = run(tiny.sandbox, root)
+    assert (kept.code, problems(root)) == (1, {("project_settings", "beta"): "exists with other content; left alone"}), kept.last_words
+    updated = run(tiny.sandbox, root, "--on-conflict", "update", "--verify")
+    assert (updated.code, outcomes(root, "updated")) == (0, {"updated": 1}), updated.last_words
+    assert [one["settings"] for one in tiny.dest.objects("project") if one["name"] == "beta"] == [{}]
+
+
 def test_an_update_that_is_refused_is_a_failure_and_the_rows_go_on(tiny: Pair, tmp_path: Path) -> None:
     beta = tiny.dest.create("project", {"name": "beta"})["id"]
     there = tiny.dest.create("dataset", {"project_id": beta, "name": "answers", "description": "theirs"})["id"]

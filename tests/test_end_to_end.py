@@ -22,6 +22,7 @@ from orgs import DEST_KEY, SOURCE_KEY, Ended, Pair, example_pair, report, run, r
 
 from bt_migrate.phases import ORDER
 from bt_migrate.sandbox.faults import Fault
+from bt_migrate.sandbox.origins import Answer
 
 PHASES = [name for name in ORDER if name.startswith("migrate_")]
 ROW_KINDS = ("datasets", "experiments", "logs")
@@ -117,6 +118,18 @@ def test_phases_on_different_state_roots_leave_references_to_later_phases_out_an
         failures = {one["kind"] for one in report(tmp_path / "last")["findings"] if one["severity"] == "failure"}
         assert (set(codes.values()), again.code) == ({0}, 1), again.last_words
         assert (problems, failures) == ({("functions", "differs", "origin")}, {"row_differs"})
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_a_server_without_views_of_the_organization_or_of_logs_has_none(status: int, tiny: Pair, tmp_path: Path) -> None:
+    def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        hit = "/v1/view?" in path and any(f"object_type={one}&" in path for one in ("organization", "org_project", "project_log"))
+        return Answer(status, b"unknown object_type") if hit else None
+
+    tiny.sandbox.refuse = refuse
+    end = run(tiny.sandbox, tmp_path / "runs", "--resources", "datasets,experiments,views", "--verify")
+    views = {one["object_type"] for one in tiny.dest.objects("view")}
+    assert (end.code, views) == (0, {"project", "experiment"}), end.last_words
 
 
 def test_resources_one_after_the_other_give_what_the_whole_gives(tiny: Pair, tmp_path: Path) -> None:

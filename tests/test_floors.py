@@ -17,9 +17,9 @@ NAME = PACKAGE.name
 FLOORS: Tuple[Tuple[str, ...], ...] = (
     ("errors", "resources"),
     ("keys", "windows", "canonical", "findings", "btql", "json_text", "batches", "references", "rows", "planning"),
-    ("settings", "throttle", "api", "meter", "state", "history", "runs"),
+    ("settings", "throttle", "api", "meter", "state", "history", "runs", "rounds"),
     (
-        "catalog", "attachments", "outgoing", "slices", "read_rows", "owned_objects", "prepare_objects", "update_objects", "copy_objects",
+        "catalog", "attachments", "outgoing", "row_streams", "slices", "read_rows", "choose_rows", "owned_objects", "prepare_objects", "update_objects", "copy_objects",
         "deferred_objects", "insert_rows", "copy_rows", "deferred_rows", "row_plan", "losses", "comparable", "compare", "compare_counts",
         "compare_rows", "work", "validation", "verification", "undo", "lag",
     ),

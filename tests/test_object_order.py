@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
-from typing import List
+from typing import Callable, List, Optional
 
 import pytest
-from orgs import Pair, run, runs, tiny_pair
+from orgs import Pair, report, run, runs, tiny_pair
+
+from bt_migrate.sandbox.origins import Answer
 
 LATENCY = {"list": 0.02, "create": 0.02, "btql": 0.02, "insert": 0.02}
 CHAINS, LINKS = 12, 6
@@ -51,3 +53,35 @@ def most_in_flight(pair: Pair, org_name: str) -> int:
             changes += [(one.started, 1), (one.finished, -1)]
     return max(itertools.accumulate(change for _, change in sorted(changes)))
 
+
+
+@pytest.mark.parametrize(
+    ("same", "names"),
+    [(str.lower, ["Case", "case"]), (str.strip, ["padded", "padded "]), (str.strip, [" blanks", "blanks "]), (lambda name: name[:255], ["n" * 299, "n" * 300])],
+)  # fmt: skip
+def test_two_objects_that_are_one_to_the_destination_are_not_mixed(same: Callable[[str], str], names: List[str], tmp_path: Path) -> None:
+    """POST gives the existing object of an equal name; which names are equal, no source says. This server makes `same` names one."""
+    with tiny_pair() as pair:
+        project = pair.source.create("project", {"name": "names"})["id"]
+        for name in names:
+            made = pair.source.create("dataset", {"project_id": project, "name": name})["id"]
+            pair.source.insert("dataset", made, [{"id": "the same id", "input": name}])
+
+        def fold(method: str, path: str, raw: bytes) -> Optional[Answer]:
+            if method != "POST" or path != "/v1/dataset":
+                return None
+            body = json.loads(raw)
+            with pair.sandbox.store.lock:
+                there = {same(one["name"]): one for one in pair.dest.objects("dataset")}
+                body["name"] = same(body["name"]) if same is not str.lower else body["name"]
+                existing = there.get(same(body["name"])) or pair.dest.create("dataset", body)
+            return Answer(200, json.dumps(existing).encode())
+
+        pair.sandbox.refuse = fold
+        arguments = ("--projects", "names", "--resources", "datasets")
+        ends = [run(pair.sandbox, tmp_path, *arguments, *more).code for more in ((), (), ("--new-run",))]
+        (dataset,) = pair.dest.objects("dataset")
+        (row,) = pair.dest.rows("dataset", dataset["id"])
+        failed = {one["name"]: one["reason"] for one in report(tmp_path)["problems"] if one["outcome"] == "failed"}
+        assert (ends, len(failed), row["input"] in set(names) - set(failed)) == ([1, 1, 1], 1, True), (failed, row["input"])
+        assert all("another object of the source; rename one of the two" in reason for reason in failed.values())

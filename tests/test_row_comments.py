@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 from orgs import AtRequest, run_with
-from row_runs import WRITE, World, comment_as_server, counted, forbidding, small_rows, told, world, write_as_server
+from row_runs import WRITE, World, call, comment_as_server, counted, forbidding, small_rows, told, world, write_as_server
 
 from bt_migrate.sandbox.origins import Answer
 
@@ -158,6 +158,21 @@ def test_rows_whose_comments_cannot_be_written_are_not_told_as_done(tmp_path: Pa
         w.sandbox.refuse = None
         assert w.move("project_logs") == 0
         assert (comments(w, "project_logs", w.project), counted(w.root)) == (expected(10), {"rows": {"fetched": 10, "created": 10}})
+
+
+@pytest.mark.parametrize("strange", ["a text", {"a": 1}, ["a text", None, {"text": "no id"}, 7]])
+def test_comments_of_an_unknown_form_are_told_and_take_nothing_with_them(strange: Any, tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        write_as_server(w, "project_logs", w.project, {"id": "a", "input": 1, "comments": strange})
+        assert (w.move("project_logs"), w.move("project_logs", "--new-run")) == (0, 0)
+        assert {row["id"]: row["input"] for row in w.dest.rows("project_logs", w.twin("project_logs", w.project))} == {"a": 1}
+        assert {one["path"] for one in _findings(w)} == {"comments"}
+
+
+def test_a_comment_without_a_date_gets_one_and_is_the_same_comment(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        write_as_server(w, "project_logs", w.project, {"id": "a", "comments": [{"id": "c0000", "comment": {"text": "x"}}]})
+        assert (w.move("project_logs"), call(w, "verify", "--resources", "logs", "--full", MIGRATION_VERIFY_WAIT="0")) == (0, 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -267,6 +267,8 @@ AUTHOR = {"id": USER, "email": "a@example.test"}
         ({"id": "c", "comment": {"text": "hi"}}, {"comment": {"text": "hi"}}),
         ({"id": "c", "text": "hi", "created": DATE}, {"created": DATE, "comment": {"text": "hi"}}),
         ({"id": "c", "comment": {"text": ""}}, {"comment": {"text": ""}}),
+        ({"id": "c", "comment": "just text", "metadata": ["a"]}, {"comment": {"text": "just text"}, "_audit_metadata": {"original_metadata": ["a"]}}),
+        ({"id": "c", "comment": {"text": "hi", "mentions": [USER]}}, {"comment": {"text": "hi", "mentions": [USER]}}),
         (  # the author cannot be set, and is not forgotten
             {"id": "c", "comment": {"text": "hi"}, "user": AUTHOR, "user_id": USER, "_xact_id": "1", "origin": {"id": "elsewhere"}},
             {"comment": {"text": "hi"}, "_audit_metadata": {"original_author": {"user": AUTHOR, "user_id": USER}}},
@@ -291,8 +293,11 @@ def test_a_comment_is_a_record_of_its_own_with_its_id_date_and_row(comment: Dict
     assert (comment_record("row-1", comment), comment) == ({"id": "c", "origin": {"id": "row-1"}, **expected}, before)
 
 
-@pytest.mark.parametrize("comment", [{}, {"id": "c"}, {"comment": {"text": "no id"}}, {"id": "c", "comment": None}, {"id": "c", "comment": {}}])
-def test_a_comment_without_id_or_text_is_no_record(comment: Dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "comment",
+    [{}, {"id": "c"}, {"comment": {"text": "no id"}}, {"id": "c", "comment": None}, {"id": "c", "comment": {}}, "text", 1, ["text"]],
+)
+def test_a_comment_without_id_or_text_is_no_record(comment: Any) -> None:
     assert comment_record("row-1", comment) is None
 
 

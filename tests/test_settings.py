@@ -27,7 +27,8 @@ DEFAULTS: Dict[str, Any] = {
     "attachments": True, "max_row_bytes": 20_000_000, "max_in_flight_bytes": 67_108_864, "read_streams": 1, "btql_per_minute": 0,
     "preserve_order": False, "keep_public": False, "verify_sample": 100, "verify_wait": 30.0,
     "created_after": None, "created_before": None, "window": "", "tz": "UTC", "max_duration": 0.0, "wait_lock": 0.0,
-    "on_conflict": dict.fromkeys(("projects", *(one for one in SELECTABLE if one != "logs")), "keep"), "rename_projects": {},
+    "lookback": 600.0, "propagate_deletes": False, "max_deletes": "1%",
+    "on_conflict": dict.fromkeys(("projects", *SELECTABLE), "keep"), "rename_projects": {},
 }  # fmt: skip
 
 
@@ -168,8 +169,13 @@ WRONG: List[Tuple[str, str]] = [
     ("MIGRATION_ON_CONFLICT", "overwrite"),
     ("MIGRATION_ON_CONFLICT", "prompts=replace"),
     ("MIGRATION_ON_CONFLICT", "promts=update"),
-    ("MIGRATION_ON_CONFLICT", "logs=update"),
+    ("MIGRATION_ON_CONFLICT", "rows=update"),
     ("MIGRATION_ON_CONFLICT", "keep;prompts=update"),
+    ("MIGRATION_LOOKBACK", "-1"),
+    ("MIGRATION_PROPAGATE_DELETES", "maybe"),
+    ("MIGRATION_MAX_DELETES", "many"),
+    ("MIGRATION_MAX_DELETES", "101%"),
+    ("MIGRATION_MAX_DELETES", "-5"),
     ("MIGRATION_RENAME_PROJECTS", "Old"),
     ("MIGRATION_RENAME_PROJECTS", "Old="),
     ("MIGRATION_RENAME_PROJECTS", "=New"),

@@ -11,7 +11,7 @@ import time
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 from orgs import AtRequest, Ended, Pair, ended, environment, everything, run, run_with, runs, tiny_pair
@@ -292,13 +292,104 @@ def test_what_a_later_run_brought_is_not_taken_for_this_runs(pair: Pair, tmp_pat
     assert (done.code, everything(pair.dest)) == (0, before), done.out + done.err
 
 
-@pytest.mark.long
-def test_what_the_run_updated_is_told(pair: Pair, tmp_path: Path) -> None:
-    inhabit(pair)
-    run(pair.sandbox, tmp_path / "runs", "--on-conflict", "functions=update")
+# Updated ---------------------------------------------------------------------------------------------
+
+
+def disturb(org: Any) -> List[str]:
+    """Other content in one object of each kind that can be updated; their ids, but for the project whose settings these are."""
+    alpha, beta = found(org, "project", "Alpha/α"), found(org, "project", "beta")
+    org.patch("project", alpha["id"], {"settings": {"comparison_key": "other"}})
+    org.patch("project", beta["id"], {"settings": {"comparison_key": "theirs"}, "description": "theirs"})
+    changes: Dict[str, Tuple[str, Dict[str, Any]]] = {
+        "ai_secret": ("OPENAI", {"metadata": {"k": 1.0}}), "role": ("outer", {"description": "theirs"}),
+        "group": ("people", {"add_member_users": [one["id"] for one in org.objects("user")]}),
+        "environment": ("Production", {"description": "theirs"}), "dataset": ("answers", {"description": "theirs", "tags": ["y"]}),
+        "project_tag": ("red", {"color": "#00FF00"}), "span_iframe": ("frame", {"url": "https://theirs.example"}),
+        "mcp_server": ("mcp", {"url": "https://theirs.example"}), "agent": ("agent", {"metadata": {"k": 1, "more": [1.5]}}),
+        "function": ("First", {"function_data": {**GRAPH, "edges": {"e": {"purpose": "data"}}}}), "prompt": ("Ask", {"prompt_data": {"prompt": {"theirs": 1}}, "tags": ["t"]}),
+        "project_score": ("Rating", {"config": {"destination": "expected"}}), "experiment": ("middle", {"description": "theirs", "tags": ["t"]}),
+        "view": ("mine", {"view_data": {"search": {"filter": ["theirs"]}}}), "project_automation": ("Alert", {"description": "theirs"}),
+    }  # fmt: skip
+    for kind, (name, fields) in changes.items():
+        one = found(org, kind, name)
+        owner = {name: one[name] for name in ("object_type", "object_id") if kind == "view"}
+        org.patch(kind, one["id"], {**owner, **fields})
+    return [beta["id"], *(found(org, kind, name)["id"] for kind, (name, _) in changes.items())]
+
+
+def content(found: Dict[str, Any]) -> Dict[str, Any]:
+    """Without what a write changes by itself; what is unset is left out, as in the comparison of two organizations."""
+    stamps = ("_xact_id", "updated_at", "secret_updated_at")
+    return {
+        key: {name: value for name, value in one.items() if name not in stamps and value} if isinstance(one, dict) else one
+        for key, one in found.items()
+    }
+
+
+def test_undo_brings_back_what_an_update_overwrote(pair: Pair, tmp_path: Path) -> None:
+    assert run(pair.sandbox, tmp_path / "first").code == 0
+    changed = disturb(pair.dest)
+    before, root = everything(pair.dest), tmp_path / "runs"
+    assert run(pair.sandbox, root, "--on-conflict", "update", "--verify", "--full").code == 0
+    assert [before[one] for one in changed if everything(pair.dest)[one] == before[one]] == []
+    after = everything(pair.dest)
+    listed = undo(pair, root)
+    assert (listed.code, listed.out.count("\nrestore: ") + 1, everything(pair.dest)) == (0, len(changed) + 2, after), listed.out
+    done = undo(pair, root, "--yes")
+    assert (done.code, content(everything(pair.dest))) == (0, content(before)), done.out + done.err
+    pair.sandbox.clear_requests()
+    again = undo(pair, root, "--yes")
+    assert (again.code, pair.sandbox.writes("globex")) == (0, []), again.out
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_an_update_that_was_killed_is_brought_back_too(moment: str, pair: Pair, tmp_path: Path) -> None:
+    assert run(pair.sandbox, tmp_path / "first").code == 0
+    disturb(pair.dest)
+    before, root = everything(pair.dest), tmp_path / "runs"
+    for _ in range(2):
+        place = AtRequest(3, moment, signal.SIGKILL, lambda method, path: method in ("PATCH", "PUT"))
+        assert run_with(pair, root, place, "--on-conflict", "update", "--resources", "datasets,prompts").code == -signal.SIGKILL
+        done = undo(pair, root, "--yes")
+        assert (done.code, content(everything(pair.dest))) == (0, content(before)), done.out + done.err
+
+
+def test_what_was_updated_and_changed_since_is_left_and_brought_back_when_asked_for(pair: Pair, tmp_path: Path) -> None:
+    assert run(pair.sandbox, tmp_path / "first").code == 0
+    disturb(pair.dest)
+    before, root = everything(pair.dest), tmp_path / "runs"
+    run(pair.sandbox, root, "--on-conflict", "update", "--resources", "functions,prompts")
+    first = found(pair.dest, "function", "First")["id"]
+    pair.dest.patch("function", first, {"description": "changed"})
+    done = undo(pair, root, "--yes")
+    assert (done.code, f"left: functions 'First' of 'Alpha/α' [{first}]: changed since the run" in done.out) == (1, True), done.out
+    assert found(pair.dest, "function", "First")["description"] == "changed"
+    rest = undo(pair, root, "--yes", "--changed")
+    assert (rest.code, content(everything(pair.dest))) == (0, content(before)), rest.out
+
+
+def test_what_patch_cannot_take_away_again_is_told(pair: Pair, tmp_path: Path) -> None:
+    assert run(pair.sandbox, tmp_path / "first").code == 0
+    answers = found(pair.dest, "dataset", "answers")["id"]
+    pair.source.patch("dataset", found(pair.source, "dataset", "answers")["id"], {"metadata": {"k": 1}, "description": "ours"})
+    run(pair.sandbox, tmp_path / "runs", "--on-conflict", "update")
     done = undo(pair, tmp_path / "runs", "--yes")
-    scorer = next(one["id"] for one in pair.dest.objects("function") if one["slug"] == "scorer")
-    assert (done.code, f"left: functions 'Scorer' [{scorer}]: updated; what it was is not known" in done.out) == (1, True), done.out
+    there = found(pair.dest, "dataset", "answers")
+    told = f"left: datasets 'answers' of 'beta' [{answers}]: the API cannot take away what these fields hold beyond: metadata"
+    assert (done.code, told in done.out, there["description"]) == (1, True, ""), done.out
+
+
+def test_what_another_run_completed_is_still_of_the_run_that_made_it(pair: Pair, tmp_path: Path) -> None:
+    """A function made from an experiment, which only the second run brings."""
+    before, root = everything(pair.dest), tmp_path / "runs"
+    assert run(pair.sandbox, root, "--resources", "functions").code == 1
+    assert run(pair.sandbox, root, "--resources", "experiments").code == 1
+    first, second = runs(root)
+    assert found(pair.dest, "function", "Made-From")["origin"] is not None
+    for place in (second, first):
+        done = undo_run(pair, place, "--yes")
+        assert done.code == 0, done.out + done.err
+    assert everything(pair.dest) == before
 
 
 def test_a_window_of_an_undone_run_counts_as_not_taken(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import io
 import json
@@ -79,7 +80,7 @@ def test_the_result_is_kept_with_the_newest_run_of_the_same_selection_finished_o
         files = {path.name: path.read_text() for path in (only / "verify").iterdir()}
         assert (code, sorted(files)) == (expected, ["differs.jsonl", "extra.jsonl", "match.json", "missing.jsonl", "unreadable.jsonl"])
         assert [json.loads(line)["row"] for line in files["extra.jsonl"].splitlines()] == ["theirs"] * expected
-        assert json.loads(files["match.json"]) == {"objects": 33, "rows": 480}
+        assert json.loads(files["match.json"]) == {"objects": 36, "rows": 480}
         assert "a secret text" not in "".join(files.values()) + out + (only / "run.json").read_text()
         assert f"All of it: {only / 'verify'}" in out and report(tmp_path / "runs")["verification"]["equal"] is not bool(expected)
         tiny.dest.insert("project_logs", project, [{"id": "theirs", "_object_delete": True}])
@@ -103,6 +104,31 @@ def test_of_some_projects_only_these_are_compared(tiny: Pair, tmp_path: Path) ->
     assert told(verified(tiny, tmp_path / "runs", "--projects", "beta")[1]) == set()
     names = {(one[1], one[2]) for one in told(verified(tiny, tmp_path / "runs")[1])}
     assert names == {("projects", "theirs"), ("roles", "theirs"), ("project_tags", "theirs")}
+
+
+def test_what_is_in_a_project_that_is_gone_is_missing_with_it(tiny: Pair, tmp_path: Path) -> None:
+    moved(tiny, tmp_path / "runs")
+    tiny.dest.delete("project", object_id(tiny.dest, "project", "beta"))
+    code, result = verified(tiny, tmp_path / "runs", "--counts")
+    missing = {(one["resource"], one["name"]) for one in result["differences"] if one["outcome"] == "missing" and one["project"] == "beta"}
+    assert (code, missing) == (1, {
+        ("datasets", "answers"), ("mcp_servers", "mcp"), ("agents", "agent"), ("functions", "Made-From"), ("prompts", "Ask"),
+        ("experiments", "last"), ("project_automations", "Alert"),
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name"), [("dataset", "questions"), ("project_tag", "red"), ("view", "mine"), ("group", "people"), ("acl", "")])
+def test_an_object_that_is_there_twice_is_extra(kind: str, name: str, tiny: Pair, tmp_path: Path) -> None:
+    """No server should let that be; a comparison that counts on it proves nothing."""
+    moved(tiny, tmp_path / "runs")
+    entries = tiny.sandbox.store.entries[kind]
+    first = next(one["id"] for one in tiny.dest.objects(kind) if one.get("name", "") == name)
+    again = copy.deepcopy(entries[first])
+    again.data["id"] = "00000000-0000-4000-8000-000000000000"
+    entries[again.data["id"]] = again
+    code, result = verified(tiny, tmp_path / "runs", "--counts")
+    found = [(one["outcome"], one["resource"], one["id"], one["detail"]) for one in result["differences"]]
+    assert (code, found) == (1, [("extra", f"{kind}s", again.data["id"], "there more than once")])
 
 
 # Depths ------------------------------------------------------------------------------------------------

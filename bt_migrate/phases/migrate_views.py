@@ -1,4 +1,4 @@
-"""Move the views of projects, datasets and experiments."""
+"""Move the views of the organization, of projects, datasets and experiments."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, Optional, Sequence
 
 from bt_migrate.catalog import Catalog
 from bt_migrate.errors import EXIT_OK, MigrationError, UsageError
-from bt_migrate.lag import duration_text, lag_text, mark_seconds, measure_lag
+from bt_migrate.lag import duration_text, lag_text, measure_lag
 from bt_migrate.operating import BEAT_S
 from bt_migrate.options import flags_of, make_parser
 from bt_migrate.program import connected
@@ -91,7 +91,7 @@ def lag_now(path: Path, env_file: Optional[str]) -> Dict[str, Any]:
         raise UsageError(
             f"{path}: was made for source organization {run.data['source']['org_name']}, the key is of {source.display_name}"
         )
-    return measure_lag(Catalog(source, dest, run, settings), mark_seconds(run.data))
+    return measure_lag(Catalog(source, dest, run, settings), run.data)
 
 
 def _show(path: Path, flags: Dict[str, Any]) -> bool:

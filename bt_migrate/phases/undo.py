@@ -1,6 +1,7 @@
 """Take back what a run made in the destination: list it, and with --yes delete it.
 
-Deletes the objects that the run created and the rows that it brought to objects which were there before; never what it only found.
+Deletes the objects that the run created and the rows that it brought to objects which were there before, and gives objects that it
+updated their content back; never touches what it only found.
 What was changed since the run is left.
 """
 

@@ -19,8 +19,8 @@ LIMITS = ("max_request_bytes logs3_payload_max_bytes btql_limit_cap btql_per_min
 
 
 def answer(sandbox: Sandbox, path: str, raw: bytes) -> Answer:
-    """{"token", and any of "set": {limit: value, "latency": {...}}, "clear_faults", "clear_requests",
-    "faults": [{"kind", ...}], "get": ["requests", "writes", "counters"]} -> what was asked for with "get"."""
+    """{"token", and any of "set": {limit: value, "latency": {...}, "now": unix seconds}, "clear_faults", "clear_requests",
+    "faults": [{"kind", ...}], "get": ["requests", "writes", "counters", "now"]} -> what was asked for with "get"."""
     try:
         body = decode(raw)
         if path != "/sandbox/control" or not isinstance(body, dict) or body.get("token") != sandbox.control_token:
@@ -34,6 +34,8 @@ def _carry_out(sandbox: Sandbox, body: Dict[str, Any]) -> Dict[str, Any]:
     for name, value in (body.get("set") or {}).items():
         if name == "latency":
             sandbox.latency = dict(value)
+        elif name == "now":
+            sandbox.clock.set(float(value))
         elif name in LIMITS:
             setattr(sandbox, name, value)
         else:
@@ -51,6 +53,8 @@ def _carry_out(sandbox: Sandbox, body: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _state(sandbox: Sandbox, name: str) -> Any:
+    if name == "now":
+        return sandbox.clock.seconds()
     requests = sandbox.requests
     if name == "requests":
         return [asdict(request) for request in requests]

@@ -75,6 +75,17 @@ def compile_expression(expression: Any) -> Compiled:
     return compiled
 
 
+def with_now(expression: Any, now: Json) -> Any:
+    """The expression (or query) with the literal `now` for NOW() and CURRENT_TIMESTAMP()."""
+    if isinstance(expression, list):
+        return [with_now(part, now) for part in expression]
+    if not isinstance(expression, dict) or is_literal(expression):
+        return expression
+    if function_name(expression) in ("now", "current_timestamp") and not expression.get("args"):
+        return now
+    return {name: with_now(part, now) for name, part in expression.items()}
+
+
 def reads_row(expression: Any) -> bool:
     if isinstance(expression, list):
         return any(reads_row(part) for part in expression)
@@ -139,9 +150,6 @@ def _interval(expression: Json) -> Compiled:
 def _function(expression: Json) -> Compiled:
     name = function_name(expression)
     arguments = [compile_expression(argument) for argument in expression.get("args") or []]
-    if name in ("now", "current_timestamp") and not arguments:
-        now = time.time()
-        return lambda view: timestamp_text(int(now * 1_000_000))
     if name in TRUNCATIONS and len(arguments) == 1:
         if is_field(expression["args"][0], "created"):
             return lambda view: cut_timestamp(created_micros(view), name)

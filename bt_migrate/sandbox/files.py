@@ -6,12 +6,12 @@ import secrets
 import shutil
 import tempfile
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Dict, Optional, Tuple, Union
 
 from bt_migrate.sandbox.errors import Refused
+from bt_migrate.sandbox.keys import Clock
 
 # Larger blobs are kept in files.
 MAX_BYTES_IN_MEMORY = 1 << 20
@@ -38,13 +38,14 @@ class Signed:
     org_name: str
     place: Tuple[str, str]  # (organization id, key) of an attachment, or ("overflow"|"result", key)
     content_type: str
-    expires: float  # monotonic time
+    expires: float  # unix seconds
 
 
 class Files:
     """Blobs by place, and the signed URLs that lead to them."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.url = ""
         self.ttl_seconds = 3600.0
         self.attachments: Dict[Tuple[str, str], Attachment] = {}
@@ -58,7 +59,7 @@ class Files:
 
     def sign(self, method: str, org_name: str, place: Tuple[str, str], content_type: str) -> str:
         token = secrets.token_hex(16)
-        expires = time.monotonic() + self.ttl_seconds
+        expires = self._clock.seconds() + self.ttl_seconds
         with self._lock:
             self._signed[token] = Signed(method, org_name, place, content_type, expires)
         name = place[1].rsplit("/", 1)[-1]
@@ -73,7 +74,7 @@ class Files:
         found = self.find(signature)
         if found is None or found.method != method:
             raise Refused(403, "<Error><Code>SignatureDoesNotMatch</Code></Error>")
-        if time.monotonic() > found.expires:
+        if self._clock.seconds() > found.expires:
             raise Refused(403, "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>")
         return found
 

@@ -5,7 +5,6 @@ Every function expects the store's lock to be held.
 
 from __future__ import annotations
 
-import time
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.sandbox import keys
@@ -84,7 +83,7 @@ def row_set(store: Store, org_ids: Iterable[str], kind: str, object_id: Any) -> 
         raise forbidden("%s '%s'" % (kind, object_id))
     place = (kind, entry.data["id"])
     if place not in store.rows:
-        store.rows[place] = RowSet(kind, _fixed_fields(kind, entry))
+        store.rows[place] = RowSet(kind, _fixed_fields(kind, entry), store.clock)
     return store.rows[place]
 
 
@@ -148,7 +147,7 @@ class Transaction:
         rows.comment(self.moment, row_id, comment)
 
     def note(self, rows: RowSet) -> None:
-        rows.moments.setdefault(self.moment, time.monotonic())
+        rows.moments.setdefault(self.moment, rows.clock.seconds())
 
 
 def insert(
@@ -256,7 +255,7 @@ def _give_feedback(transaction: Transaction, rows: RowSet, item: Json) -> None:
         event = dict(values, id=item["id"], _is_merge=True, _audit_source=source, _audit_metadata=metadata)
         transaction.write(rows, with_audit(rows, event))
     if item.get("comment") is not None:
-        comment: Json = {"id": keys.new_id(), "created": keys.timestamp(), "origin": {"id": item["id"]}}
+        comment: Json = {"id": keys.new_id(), "created": rows.clock.timestamp(), "origin": {"id": item["id"]}}
         comment.update(comment={"text": item["comment"]}, source=source, metadata=metadata)
         transaction.comment(rows, item["id"], comment)
 
@@ -269,7 +268,7 @@ def with_audit(rows: RowSet, event: Json) -> Json:
     entries = (old.value().get("audit_data") or []) if old is not None else []
     action = "merge" if event.get("_is_merge") else "upsert"
     entry = {"action": action, "source": event["_audit_source"], "metadata": event.get("_audit_metadata")}
-    return dict(event, audit_data=entries + [dict(entry, created=keys.timestamp())])
+    return dict(event, audit_data=entries + [dict(entry, created=rows.clock.timestamp())])
 
 
 # /logs3 ----------------------------------------------------------------------------------------------
@@ -286,7 +285,7 @@ def logs3(store: Store, org_ids: Sequence[str], rows: Any, request_bytes: int = 
     transaction = Transaction(store)
     for target, event in plan:
         if "comment" in event:
-            transaction.comment(target, event["origin"]["id"], _comment(event))
+            transaction.comment(target, event["origin"]["id"], _comment(event, store.clock))
         else:
             transaction.write(target, with_audit(target, event))
     return [event["id"] for _, event in plan]
@@ -322,10 +321,10 @@ def _is_comment(row: Json) -> bool:
     return isinstance(comment, dict) and isinstance(origin, dict) and is_text(origin.get("id"))
 
 
-def _comment(event: Json) -> Json:
+def _comment(event: Json, clock: keys.Clock) -> Json:
     return {
         "id": event["id"],
-        "created": event.get("created") or keys.timestamp(),
+        "created": event.get("created") or clock.timestamp(),
         "origin": event["origin"],
         "comment": event["comment"],
         "source": event.get("_audit_source"),

@@ -22,12 +22,29 @@ U64 = (1 << 64) - 1
 
 
 class Clock:
-    """Hands out moments: unique and increasing, also when the wall clock stands still or goes back."""
+    """The time of one sandbox: that of this machine until it is set, and it runs on from there.
+
+    Hands out moments: unique and increasing, also when the clock is set back.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
         self._last_past = 0
+        self.set(time.time())
+
+    def set(self, seconds: float) -> None:
+        """Let it be that time now, in unix seconds."""
+        self._ahead = seconds - time.monotonic()
+
+    def seconds(self) -> float:
+        """Now, in unix seconds."""
+        return time.monotonic() + self._ahead
+
+    def timestamp(self) -> str:
+        """Now as the API writes it: UTC, milliseconds, Z."""
+        whole, rest = divmod(self.seconds(), 1)
+        return "%s.%03dZ" % (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)), int(rest * 1000))
 
     def next_moment(self, at: Optional[int] = None) -> int:
         """A moment of now, or of `at`, in unix seconds: as if it had been asked for then. Those of `at` increase too."""
@@ -35,7 +52,7 @@ class Clock:
             if at is not None:
                 self._last_past = max(self._last_past + 1, at << 16)
                 return self._last_past
-            self._last = max(self._last + 1, int(time.time()) << 16)
+            self._last = max(self._last + 1, int(self.seconds()) << 16)
             return self._last
 
 
@@ -64,13 +81,6 @@ def key_number(moment: int, row_number: int) -> int:
 
 def new_id() -> str:
     return str(uuid.uuid4())
-
-
-def timestamp(moment: Optional[float] = None) -> str:
-    """Now (or `moment`, in unix seconds) as the API writes it: UTC, milliseconds, Z."""
-    seconds = time.time() if moment is None else moment
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return "%s.%03dZ" % (whole, int(seconds % 1 * 1000))
 
 
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(\.\d+)?)?\s*([Zz]|[+-]\d\d:?\d\d)?)?$")

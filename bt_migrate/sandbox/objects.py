@@ -46,7 +46,7 @@ def create(store: Store, org: Org, kind: Kind, body: Any, *, replace: bool = Fal
             _replace(store, org, kind, found, data, body)
         return found, True
     entry = store.add(kind, org.id, data)
-    _remember(entry, body)
+    _remember(store, entry, body)
     return entry, False
 
 
@@ -100,7 +100,7 @@ def _stamps(store: Store, org: Org, kind: Kind, data: Json) -> Json:
         "org_id": org.id,
         "_object_org_id": org.id,
         "user_id": org.users[0],
-        "created": keys.timestamp(),
+        "created": store.clock.timestamp(),
         "_xact_id": keys.xact_id(moment),
         "log_id": "p",
         # A text that sorts in order of creation.
@@ -130,7 +130,7 @@ def _replace(store: Store, org: Org, kind: Kind, entry: Entry, data: Json, body:
         if name in entry.data and (name not in kind.create or name == "id"):
             data[name] = entry.data[name]
     _change(store, kind, entry, data)
-    _remember(entry, body)
+    _remember(store, entry, body)
 
 
 def _change(store: Store, kind: Kind, entry: Entry, data: Json) -> None:
@@ -143,19 +143,19 @@ def _change(store: Store, kind: Kind, entry: Entry, data: Json) -> None:
         entry.history.append((keys.moment_of_xact(entry.data["_xact_id"]) or 0, entry.data))
         data["_xact_id"] = keys.xact_id(moment)
     if "updated_at" in data:
-        data["updated_at"] = keys.timestamp()
+        data["updated_at"] = store.clock.timestamp()
     store.unindex_entry(kind, entry)
     entry.data = data
     store.index_entry(kind, entry)
 
 
-def _remember(entry: Entry, body: Mapping[str, Any]) -> None:
+def _remember(store: Store, entry: Entry, body: Mapping[str, Any]) -> None:
     """Keep what is written and never read back: that there is a secret, and environments."""
     secret = body.get("secret") if "secret" in body else body.get("value")
     if secret is not None:
         entry.has_secret = True
         entry.data["preview_secret"] = "********" + secret[-3:] if len(secret) > 8 else "********"
-        entry.data["secret_updated_at"] = keys.timestamp()
+        entry.data["secret_updated_at"] = store.clock.timestamp()
     for slug in body.get("environment_slugs") or []:
         entry.environments[slug] = entry.data["_xact_id"]
 
@@ -182,7 +182,7 @@ def patch(store: Store, org_ids: Sequence[str], kind: Kind, object_id: str, body
     added = {name[len("add_") :]: value for name, value in body.items() if name.startswith("add_")}
     store.check_links(kind, entry.org_id, dict(body, **added))
     _change(store, kind, entry, data)
-    _remember(entry, body)
+    _remember(store, entry, body)
     return entry
 
 
@@ -211,7 +211,7 @@ def delete(store: Store, org_ids: Sequence[str], kind: Kind, object_id: str, bod
         raise Refused(403, {"Code": "ForbiddenError", "Message": "Built-in roles cannot be deleted"})
     data = render(kind, entry)
     store.remove(entry)
-    return dict(data, deleted_at=keys.timestamp()) if "deleted_at" in data else data
+    return dict(data, deleted_at=store.clock.timestamp()) if "deleted_at" in data else data
 
 
 # Read ------------------------------------------------------------------------------------------------

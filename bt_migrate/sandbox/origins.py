@@ -10,8 +10,11 @@ import socketserver
 import struct
 import sys
 import threading
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, List, Mapping, Set, Union
+
+from bt_migrate.sandbox.keys import Clock
 
 REASONS = {status.value: status.phrase for status in http.HTTPStatus}
 # A body that is larger is not read at all; the API's own limits are below.
@@ -105,6 +108,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         size = answer.body.stat().st_size if isinstance(answer.body, Path) else len(answer.body)
         lines = ["HTTP/1.1 %d %s" % (answer.status, REASONS.get(answer.status, "Unknown"))]
         headers: Dict[str, str] = {"Content-Type": answer.content_type, "Content-Length": str(size)}
+        headers["Date"] = formatdate(self.server.clock.seconds(), usegmt=True)
         headers.update(answer.headers)
         if cut or self.close_connection:
             self.close_connection = True
@@ -141,9 +145,10 @@ class Origin(socketserver.TCPServer):
     allow_reuse_address = True
     request_queue_size = 256
 
-    def __init__(self, port: int, serve: Callable[[Handler], None]) -> None:
+    def __init__(self, port: int, serve: Callable[[Handler], None], clock: Clock) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.serve = serve
+        self.clock = clock
         self._open: Set[socket.socket] = set()
         self._threads: Set[threading.Thread] = set()
         self._lock = threading.Lock()

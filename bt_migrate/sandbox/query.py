@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from bt_migrate.sandbox import inserts, keys, objects
 from bt_migrate.sandbox.btql_text import SHAPES, parse, parse_expression, parse_source, syntax_error
 from bt_migrate.sandbox.errors import Refused, forbidden
-from bt_migrate.sandbox.expressions import View, compile_expression, function_name, is_field, is_literal
+from bt_migrate.sandbox.expressions import (
+    View,
+    compile_expression,
+    function_name,
+    is_field,
+    is_literal,
+    timestamp_text,
+    with_now,
+)
 from bt_migrate.sandbox.grouping import aliased, columns_of, groups_of, is_grouped, only_counts
 from bt_migrate.sandbox.reading import Reader, kept, split_filter
 from bt_migrate.sandbox.rows import Json, Row, RowSet, encode
@@ -70,10 +77,11 @@ def _check_types(query: Json) -> None:
 
 def run(store: Store, org_ids: Sequence[str], body: Json, lag_seconds: float = 0.0) -> Answer:
     """Answer a request body; `lag_seconds` hides rows that were written less than that ago."""
-    query = normalized(body.get("query"))
+    now = {"op": "literal", "value": timestamp_text(int(store.clock.seconds() * 1_000_000))}
+    query = with_now(normalized(body.get("query")), now)
     sources = sources_of(store, org_ids, query.get("from"))
     moment = _pinned_moment(body, sources)
-    reader = Reader(store, sources, moment, time.monotonic() - lag_seconds if lag_seconds else None)
+    reader = Reader(store, sources, moment, store.clock.seconds() - lag_seconds if lag_seconds else None)
     if isinstance(query.get("from"), dict) and is_object_query(query["from"]):
         views: Iterable[View] = [View(None, row) for row in object_rows(store, org_ids, query["from"], body)]
         return _answer_views(query, kept(views, query.get("filter")), None)

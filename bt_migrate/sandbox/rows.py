@@ -49,8 +49,9 @@ class Row:
 class RowSet:
     """Rows in order of their pagination key, which is that of their first insertion."""
 
-    def __init__(self, kind: str, fixed: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, fixed: Mapping[str, str], clock: keys.Clock) -> None:
         self.kind = kind
+        self.clock = clock
         self.fixed = dict(fixed)  # fields that are the same in all rows
         self.nullable = CONTENT[kind] + SERVER_CONTENT
         if kind == "project_logs":
@@ -60,7 +61,7 @@ class RowSet:
         self.by_id: Dict[str, Row] = {}
         self.past: List[Tuple[Row, int]] = []  # replaced and deleted rows, and when they ended
         self.comments: Dict[str, Dict[str, Json]] = {}  # row id -> comment id -> comment
-        self.moments: Dict[int, float] = {}  # transaction -> monotonic time
+        self.moments: Dict[int, float] = {}  # transaction -> unix seconds at which it was written
         self._tails: Dict[Tuple[str, ...], bytes] = {}
 
     # Write -------------------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ class RowSet:
     def _new_value(self, event: Json) -> Json:
         row = {name: event[name] for name in self.nullable if event.get(name) is not None}
         row["id"] = event["id"]
-        row["created"] = event.get("created") or keys.timestamp()
+        row["created"] = event.get("created") or self.clock.timestamp()
         row.update(self._span_ids(event))
         if event["id"] in self.comments:
             row["comments"] = list(self.comments[event["id"]].values())
@@ -165,7 +166,7 @@ class RowSet:
         return rows, [row.key for row in rows]
 
     def visible_moment(self, before: float) -> Optional[int]:
-        """The last transaction written before that monotonic time; None if that is all of them."""
+        """The last transaction written before that time; None if that is all of them."""
         if not self.moments or next(reversed(self.moments.values())) <= before:
             return None
         return max((moment for moment, written in self.moments.items() if written <= before), default=0)

@@ -64,7 +64,7 @@ class Sandbox(Limits):
     def __init__(self, port: int = 0, files_port: int = 0) -> None:
         super().__init__()
         self.store = Store()
-        self.files = Files()
+        self.files = Files(self.store.clock)
         self.api = Api(self.store, self.files, self)
         self.faults = Faults()
         self.latency: Dict[str, float] = {}
@@ -82,8 +82,8 @@ class Sandbox(Limits):
     # Life --------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Sandbox:
-        api = Origin(self._ports[0], self._serve_api)
-        files = Origin(self._ports[1], self._serve_files)
+        api = Origin(self._ports[0], self._serve_api, self.clock)
+        files = Origin(self._ports[1], self._serve_files, self.clock)
         self._origins = [api, files]
         self.url = self.api.url = api.url
         self.files_url = self.files.url = files.url
@@ -96,6 +96,11 @@ class Sandbox(Limits):
         for origin in self._origins:
             origin.stop()
         self.files.close()
+
+    @property
+    def clock(self) -> keys.Clock:
+        """Of everything here that tells time but the limit of queries, which is of the wall's clock: `clock.set` makes days pass."""
+        return self.store.clock
 
     # Organizations -----------------------------------------------------------------------------------
 

@@ -77,7 +77,7 @@ class Store:
     def _add_built_in_role(self, name: str, permissions: List[str]) -> None:
         granted = [{"permission": permission, "restrict_object_type": None} for permission in permissions]
         data = dict.fromkeys(("org_id", "user_id", "description", "deleted_at"))
-        data.update(id=keys.new_id(), name=name, created=keys.timestamp(), member_roles=None)
+        data.update(id=keys.new_id(), name=name, created=self.clock.timestamp(), member_roles=None)
         data.update(member_permissions=granted)
         self.add(KINDS["role"], None, data)
 
@@ -140,7 +140,7 @@ class Store:
         if any(org.name == name for org in self.orgs.values()):
             raise ValueError("there is an organization '%s' already" % name)
         data: Json = dict.fromkeys(ORG_SETTINGS)
-        data.update(id=keys.new_id(), name=name, created=keys.timestamp())
+        data.update(id=keys.new_id(), name=name, created=self.clock.timestamp())
         org = Org(data["id"], data)
         self.orgs[org.id] = org
         # A key acts as a user, so there is always one.
@@ -150,7 +150,7 @@ class Store:
 
     def add_user(self, org: Org, user: Mapping[str, Any]) -> str:
         data: Json = dict.fromkeys(("given_name", "family_name", "avatar_url"))
-        data.update(copy.deepcopy(dict(user)), id=user.get("id") or keys.new_id(), created=keys.timestamp())
+        data.update(copy.deepcopy(dict(user)), id=user.get("id") or keys.new_id(), created=self.clock.timestamp())
         self.add(KINDS["user"], org.id, data)
         org.users.append(data["id"])
         return str(data["id"])

@@ -21,8 +21,8 @@ from typing import Any, Dict, Iterator, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
+from bt_migrate.sandbox.expressions import timestamp_text
 from bt_migrate.sandbox.faults import Fault
-from bt_migrate.sandbox.keys import timestamp
 from bt_migrate.sandbox.origins import Answer, Handler
 from bt_migrate.sandbox.server import Sandbox, SandboxOrg, Visit
 
@@ -57,7 +57,7 @@ def _span(number: int, rng: random.Random) -> Json:
         "span_id": row_id,
         "root_span_id": row_id,
         "span_parents": [],
-        "created": timestamp(begins),
+        "created": timestamp_text(int(begins * 1_000_000)),
         "input": [{"role": "system", "content": "Answer in one sentence – politely."}, {"role": "user", "content": ""}],
         "output": {"role": "assistant", "content": ""},
         "metadata": {"model": "gpt-4o-mini", "temperature": 0.25, "session": f"{rng.getrandbits(48):012x}", "route": "chat"},

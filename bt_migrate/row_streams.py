@@ -1,0 +1,153 @@
+"""The streams of rows: what is read together, and one object's memory while its rows are copied.
+
+Knows nothing of what is done with the rows.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+
+from bt_migrate.btql import Bounds
+from bt_migrate.catalog import Catalog
+from bt_migrate.errors import ApiError
+from bt_migrate.outgoing import Notes
+from bt_migrate.resources import ROW_KINDS, RowKind
+from bt_migrate.rounds import Round, mark_now
+from bt_migrate.state import SeenRows, StreamState
+
+OBJECTS_PER_GROUP = 25  # ids in one FROM
+
+
+@dataclass(frozen=True)
+class RowStream:
+    """The rows of one object. `fresh`: this run made the destination object, so nothing was there before."""
+
+    kind: RowKind
+    project: str
+    source_id: str
+    dest_id: str
+    name: str
+    fresh: bool
+
+
+class Member:
+    """One object while its rows are copied: its checkpoint, its seen rows, its notes.
+
+    `error` is what the API said of it, if it is lost. In a round nothing of it is written unless it is `touched`: rows of it came.
+    """
+
+    def __init__(self, catalog: Catalog, stream: RowStream, round_: Optional[Round] = None) -> None:
+        self.stream, self.run, self.round = stream, catalog.run, round_
+        path = catalog.run.stream_path(stream.kind.folder, stream.project, stream.source_id)
+        file = path.with_name(path.name + "_state.json")
+        header = {"kind": stream.kind.name, "project": stream.project, "name": stream.name}
+        self.state = StreamState(file, {**header, "source_id": stream.source_id})
+        if self.state.header.get("dest_id", stream.dest_id) != stream.dest_id:  # another object has taken its counterpart's place
+            for one in (file, *path.parent.glob(path.name + "_seen.sqlite3*")):
+                one.unlink()
+            self.state = StreamState(file, {**header, "source_id": stream.source_id})
+        self.state.header["dest_id"] = stream.dest_id
+        if not file.exists():
+            self.state.began = mark_now(catalog.source.server_seconds())
+        if round_:
+            self.state.begin_round(round_.number, round_.above)
+        self.touched = self.above is None
+        self.error: Optional[ApiError] = None
+        self._seen: Optional[SeenRows] = None
+        self._resuming: Optional[bool] = None
+        self._lock = threading.Lock()
+
+    @property
+    def above(self) -> Optional[int]:
+        """The transaction after which rows are read; None while everything is copied."""
+        found: Optional[int] = self.state.slices[0].get("above")
+        return found
+
+    @property
+    def seen(self) -> SeenRows:
+        with self._lock:
+            if self._seen is None:
+                self._seen = SeenRows(self.state.sibling("_seen.sqlite3"))
+            return self._seen
+
+    @property
+    def resuming(self) -> bool:
+        """Whether rows were recorded before."""
+        if self._resuming is None:
+            self._resuming = self.seen.holds_rows()
+        return self._resuming
+
+    def save(self) -> None:
+        if self.touched:
+            self.state.save()
+
+    def close(self, seconds: float) -> None:
+        self.touched = self.touched or self.error is not None
+        state = self.state
+        with state.lock:
+            state.seconds += seconds
+            state.error = str(self.error) if self.error else ""
+            state.done = all(one["done"] for one in state.slices) and not self.error
+            if self.touched:
+                state.waiting = len(self.seen.deferred())
+                if state.done:
+                    self.seen.forget_before()
+                state.save()
+        self.run.meter.end(self.stream.source_id)
+        if self._seen is not None:
+            self._seen.close()
+
+
+@dataclass
+class PageEnd:
+    """What a page adds beside the outcomes of its sent rows, by source object: counts and notes."""
+
+    end_key: str
+    counts: Dict[str, Counter[str]] = field(default_factory=dict)
+    notes: Dict[str, Notes] = field(default_factory=dict)
+
+    def of(self, object_id: str) -> Tuple[Counter[str], Notes]:
+        if object_id not in self.counts:
+            self.counts[object_id], self.notes[object_id] = Counter(), Notes()
+        return self.counts[object_id], self.notes[object_id]
+
+
+def groups(streams: Sequence[RowStream], readers: int = 1) -> Iterator[List[RowStream]]:
+    """Streams that are read together: objects of one kind and project, up to 25 of them. Few objects are read alone, so that
+    each can be read in slices.
+    """
+    alone = readers > 1 and len(streams) < readers
+    by_place: Dict[Tuple[str, str], List[RowStream]] = {}
+    for stream in streams:
+        by_place.setdefault((stream.kind.name, stream.project), []).append(stream)
+    for together in by_place.values():
+        size = 1 if alone else OBJECTS_PER_GROUP
+        yield from (together[start : start + size] for start in range(0, len(together), size))
+
+
+def round_groups(catalog: Catalog, streams: Sequence[RowStream], round_: Round) -> Iterator[List[RowStream]]:
+    """The same in a round: what is complete is read together across projects, what is behind by itself, what is new as ever."""
+    states = {(one.header["kind"], one.header["source_id"]): one for one in catalog.run.all_streams()}
+    together: List[RowStream] = []
+    new: List[RowStream] = []
+    for stream in streams:
+        state = states.get((stream.kind.name, stream.source_id))
+        if state is None or not state.copied or state.header.get("dest_id") != stream.dest_id:
+            new.append(stream)
+        elif state.done and state.round == round_.number:
+            continue  # a process before this one came to its end
+        elif state.done or state.slices[0]["above"] >= round_.above:
+            together.append(stream)
+        else:
+            yield [stream]
+    yield from (together[start : start + OBJECTS_PER_GROUP] for start in range(0, len(together), OBJECTS_PER_GROUP))
+    yield from groups(new, catalog.settings.read_streams)
+
+
+def bounds_of(catalog: Catalog, kind: RowKind) -> Bounds:
+    """The date window of a kind: logs are chosen row by row, experiments as a whole, datasets not at all."""
+    settings = catalog.settings
+    return Bounds(settings.created_after, settings.created_before) if kind is ROW_KINDS["logs"] else Bounds()
