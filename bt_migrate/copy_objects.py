@@ -6,11 +6,12 @@ order of their references; a reference whose target does not exist yet is left o
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Deque, Dict, Generator, Iterable, List, Optional, Sequence, Set, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import Catalog, planned_id
@@ -86,9 +87,10 @@ def copy_objects(
     workers = 1 if "position" in resource.server else catalog.settings.max_concurrent
     with ThreadPoolExecutor(workers, thread_name_prefix="objects") as pool:
         for level in levels:
-            for batch in _copy_level(catalog, resource, [by_id[obj["id"]] for obj in level], pool, copier):
-                if written:
-                    written(batch)
+            with contextlib.closing(_copy_level(catalog, resource, [by_id[obj["id"]] for obj in level], pool, copier)) as batches:
+                for batch in batches:
+                    if written:
+                        written(batch)
     save_objects(_states_of(items))
 
 
@@ -112,7 +114,7 @@ def _open_conflict(catalog: Catalog, resource: Resource, item: Item) -> bool:
 
 def _copy_level(
     catalog: Catalog, resource: Resource, level: Sequence[Item], pool: ThreadPoolExecutor, copier: Optional[AttachmentCopier]
-) -> Iterator[Sequence[Item]]:
+) -> Generator[Sequence[Item], None, None]:
     """Batch by batch, objects that do not need each other: while one is being made, the next one waits for its turn already."""
     size = min(catalog.settings.batch_size, catalog.settings.checkpoint_interval)
     under_way: Deque[Batch] = deque()

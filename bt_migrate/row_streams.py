@@ -116,6 +116,8 @@ class Member:
     def _close(self) -> None:
         if self.touched and self.state.done:
             self.seen.forget_before()
+        if self.touched:
+            self.run.keep_stream(self.state)
         self.run.meter.end(self.stream.source_id)
         if self._seen is not None:
             self._seen.close()

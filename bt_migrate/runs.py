@@ -194,14 +194,22 @@ class RunDirectory:
             found += [self._stream(one) for one in inside if one.name == "logs" + STREAM_FILE]
         return found
 
+    def keep_stream(self, state: StreamState) -> None:
+        """It has just been written: what its file says need not be read."""
+        with self._lock:
+            self._streams[str(state.path)] = _version(state.path.stat()), state
+
     def _stream(self, entry: os.DirEntry[str]) -> StreamState:
         """The stream as its file says now; a file is replaced, never changed in place."""
-        facts = entry.stat()
-        version = (facts.st_ino, facts.st_mtime_ns)
+        version = _version(entry.stat())
         with self._lock:
             if entry.path not in self._streams or self._streams[entry.path][0] != version:
                 self._streams[entry.path] = version, StreamState(Path(entry.path), {})
             return self._streams[entry.path][1]
+
+
+def _version(facts: os.stat_result) -> Tuple[int, int]:
+    return facts.st_ino, facts.st_mtime_ns
 
 
 def _entries(folder: Union[str, Path]) -> List[os.DirEntry[str]]:
