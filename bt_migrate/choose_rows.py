@@ -22,10 +22,12 @@ from bt_migrate.settings import UPDATE
 from bt_migrate.state import DIFFERS, FOUND, UPDATED
 
 IDS_LOOKED_UP = 500  # in one query: with room for rows that are there twice it answers no more than a page
+BYTES_LOOKED_UP = 8 << 20
 CLOCK_SLACK_S = 1  # between the clock that dates answers and the one that dates transactions
 CHANGED_THERE = "changed in the destination"
 
 Rows = Mapping[str, List[dict]]  # by source object, in order
+News = Tuple[dict, EncodedRow, Dict[str, Any]]  # a row of the source, and what it is for the destination
 
 
 class Choice:
@@ -74,10 +76,14 @@ class Choice:
         """The rows that are to be written, encoded: those that the source wrote since they were last delivered, unless the
         destination has them already or somebody changed them there.
         """
-        news = {object_id: self._not_delivered(object_id, some, end) for object_id, some in rows.items()}
-        news = {object_id: some for object_id, some in news.items() if some}
-        there = self._look_up({object_id: [row["id"] for row in some] for object_id, some in news.items()})
-        return [row for object_id, some in news.items() for row in self._of_object(object_id, some, there[object_id], end, plain)]
+        news: Dict[str, List[News]] = {}
+        for object_id, some in rows.items():
+            notes = end.of(object_id)[1]
+            found = self._not_delivered(object_id, some, end)
+            if found:
+                news[object_id] = [(row, *self._outgoing.encoded(row, object_id, notes, plain=plain)) for row in found]
+        there = self._look_up({object_id: {row["id"]: len(one.body) for row, one, _ in some} for object_id, some in news.items()})
+        return [row for object_id, some in news.items() for row in self._of_object(object_id, some, there[object_id], end)]
 
     def _not_delivered(self, object_id: str, rows: Sequence[dict], end: PageEnd) -> List[dict]:
         """Those whose recorded delivery is older; the others are found, or were sent by a process of this round that died."""
@@ -98,15 +104,14 @@ class Choice:
         return news
 
     def _of_object(
-        self, object_id: str, rows: Sequence[dict], there: Mapping[str, dict], end: PageEnd, plain: bool
+        self, object_id: str, news: Sequence[News], there: Mapping[str, dict], end: PageEnd
     ) -> Iterator[EncodedRow]:
         member = self._members[object_id]
         counts, notes = end.of(object_id)
         ours = self.ours(member, object_id, there)
         found: Dict[int, List[Tuple[str, str, int, str]]] = {}  # by the second at which this tool wrote them, 0 if it did not
         waiting: List[tuple] = []
-        for row in rows:
-            encoded, out = self._outgoing.encoded(row, object_id, notes, plain=plain)
+        for row, encoded, out in news:
             encoded = encoded._replace(digest=row_digest(out))
             existing = there.get(row["id"])
             judged = self._judged(row, encoded, out, remembered(self._kind, existing)) if existing else ""
@@ -156,21 +161,25 @@ class Choice:
 
     # -- the destination's rows
 
-    def _look_up(self, wanted: Mapping[str, List[str]]) -> Dict[str, Dict[str, dict]]:
-        """source object -> row id -> the destination's row, of those that are there."""
+    def _look_up(self, wanted: Mapping[str, Mapping[str, int]]) -> Dict[str, Dict[str, dict]]:
+        """source object -> row id -> the destination's row, of those that are there. `wanted` holds the bytes of the new rows: those
+        there are about as large.
+        """
         found: Dict[str, Dict[str, dict]] = {one: {} for one in wanted}
         alone = list(wanted)
         ids = list(dict.fromkeys(row_id for some in wanted.values() for row_id in some))
-        if len(wanted) > 1 and len(ids) <= IDS_LOOKED_UP:
+        size = sum(sum(some.values()) for some in wanted.values())
+        if len(wanted) > 1 and len(ids) <= IDS_LOOKED_UP and size <= BYTES_LOOKED_UP:
             alone = self._look_up_together(wanted, ids, found)
         for object_id in alone:
             dest_id = self._members[object_id].stream.dest_id
-            for start in range(0, len(wanted[object_id]), IDS_LOOKED_UP):
-                some = wanted[object_id][start : start + IDS_LOOKED_UP]
+            for some in portions(wanted[object_id]):
                 found[object_id].update((row["id"], row) for row in rows_of_ids(self._catalog.dest, self._kind.name, [dest_id], some))
         return found
 
-    def _look_up_together(self, wanted: Mapping[str, List[str]], ids: List[str], found: Dict[str, Dict[str, dict]]) -> List[str]:
+    def _look_up_together(
+        self, wanted: Mapping[str, Mapping[str, int]], ids: List[str], found: Dict[str, Dict[str, dict]]
+    ) -> List[str]:
         """Several objects with one query; gives back those that are to be asked alone. Ids are unique in an object only, so it may
         answer rows that nobody asked for, and be full of them.
         """
@@ -185,6 +194,20 @@ class Choice:
         shown = {row[self._kind.id_field] for row in rows}
         dest.reads_groups = dest.reads_groups or len(shown) > 1
         return [] if dest.reads_groups else [one for dest_id, one in by_dest.items() if dest_id not in shown]
+
+
+def portions(sizes: Mapping[str, int]) -> Iterator[List[str]]:
+    """Row ids that are looked up with one query: so many that their rows make no larger an answer than a page may be."""
+    ids: List[str] = []
+    size = 0
+    for row_id, row_bytes in sizes.items():
+        if ids and (len(ids) == IDS_LOOKED_UP or size + row_bytes > BYTES_LOOKED_UP):
+            yield ids
+            ids, size = [], 0
+        ids.append(row_id)
+        size += row_bytes
+    if ids:
+        yield ids
 
 
 def remembered(kind: RowKind, row: dict) -> bytes:
