@@ -6,14 +6,14 @@ Of a copy the destination's rows were read before; in a round of a sync only tho
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from bt_migrate.batches import EncodedRow
 from bt_migrate.btql import MAX_LIMIT
 from bt_migrate.canonical import DIGEST_BYTES, row_digest
 from bt_migrate.catalog import Catalog
 from bt_migrate.keys import xact_of, xact_seconds
-from bt_migrate.outgoing import MAX_GUESSES, Outgoing, keep_source_keys
+from bt_migrate.outgoing import MAX_GUESSES, Outgoing, Resolve, keep_source_keys
 from bt_migrate.read_rows import rows_of_ids
 from bt_migrate.resources import RowKind
 from bt_migrate.row_streams import Member, PageEnd
@@ -33,9 +33,9 @@ News = Tuple[dict, EncodedRow, Dict[str, Any]]  # a row of the source, and what 
 class Choice:
     """Chooses for the members of one stream. Counts and notes go into the page's end."""
 
-    def __init__(self, catalog: Catalog, kind: RowKind, members: Mapping[str, Member]) -> None:
+    def __init__(self, catalog: Catalog, kind: RowKind, members: Mapping[str, Member], resolve: Optional[Resolve] = None) -> None:
         self._catalog, self._kind, self._members = catalog, kind, members
-        self._outgoing = Outgoing(catalog, kind)
+        self._outgoing = Outgoing(catalog, kind, resolve)
         self._use_seen = catalog.settings.rows(kind.name).use_seen_db
         self._overwrites = catalog.settings.on_conflict.get(kind.name) == UPDATE
 

@@ -56,7 +56,11 @@ class LossError(MigrationError):
 
 
 class NetworkError(MigrationError):
-    """No answer, a broken answer, or none but refusals to serve, after all retries."""
+    """No answer, a broken answer, or none but refusals to serve. `final`: after all retries that make sense."""
+
+    def __init__(self, text: str, *, final: bool = False) -> None:
+        super().__init__(text)
+        self.final = final
 
 
 class ApiError(MigrationError):

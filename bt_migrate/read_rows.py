@@ -9,11 +9,10 @@ import logging
 import re
 import threading
 import time
-from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
-from typing import Any, Callable, Deque, Generator, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Generator, List, Optional, Sequence
 
 from bt_migrate.api import CURSOR_HEADER, RETRY_STATUSES, Answer, Api, looks_capped
 from bt_migrate.btql import MAX_LIMIT, MIN_LIMIT, Bounds, page_query, rows_query, smaller_limit
@@ -26,7 +25,6 @@ log = logging.getLogger("bt_migrate.rows")
 SIZE_STATUSES = frozenset((500, 504))  # what a query that takes too long is answered with: a smaller LIMIT helps
 PAGES_BEFORE_GROWTH = 4  # pages in a row that must succeed before a reduced LIMIT is doubled again; four times as many next time
 MAX_GUESS_BYTES = 8 << 20  # of a page whose next one is asked for before it is decoded: both are held then
-PAGES_AHEAD = 1  # decoded pages that wait for the consumer, beside the one that is being read
 CLOCK_SLACK_S = 2  # what is written in the second of the start is before the mark, whatever the rounding
 _KEY_NAME = b'"_pagination_key"'
 _KEY_VALUE = re.compile(rb'\s*:\s*"([^"\\]+)"')
@@ -49,12 +47,14 @@ def pages(
     """All rows inside the bounds, page by page. A page never ends between two rows of one key: none is skipped or repeated by
     paging.
 
-    A short page without a cursor is the end; where its size is a round number the server may cap pages, and is asked once more.
-    A stream that grows while it is read ends at what was there when it was begun. `key_range`: a slice whose end may come nearer.
+    A short page without a cursor is the end; where its size is a round number the server may cap pages, and is asked once more:
+    the page waits for that answer, which mostly says that it was the last. A stream that grows while it is read ends at what was
+    there when it was begun. `key_range`: a slice whose end may come nearer.
     """
     most = min(limit, MAX_LIMIT)
     now, patience = min(most, api.page_rows), PAGES_BEFORE_GROWTH
     good, grown, began, doubted, held, widened = 0, False, _now(api), 0, 0, False
+    waiting: Optional[Page] = None  # a page of which the next answer says whether it is the last
     asked = _Asked(api, kind, object_ids)
     try:
         while True:
@@ -85,6 +85,12 @@ def pages(
                 page = _page(api, rows, answer.plain, ended, bounds.after_key)
                 held = len(rows) - len(page.rows)
                 bounds = bounds.after(page.end_key)
+                if waiting is not None and ended:
+                    page, waiting = _joined(waiting, page), None
+            if waiting is not None:
+                yield replace(waiting, last=not rows)
+            waiting = page if doubted and not ended else None
+            if rows and waiting is None:
                 yield page
             if ended:
                 return
@@ -223,6 +229,11 @@ def _page(api: Api, rows: List[dict], plain: bool, ended: bool, after_key: Optio
     return Page(rows, rows[-1]["_pagination_key"], ended, plain=plain)
 
 
+def _joined(first: Page, rest: Page) -> Page:
+    """Both as one: what was held back of the first, because it might have gone on."""
+    return replace(rest, rows=first.rows + rest.rows, plain=first.plain and rest.plain)
+
+
 def one_page(api: Api, kind: str, object_id: str, bounds: Bounds, limit: int, *, newest_first: bool = False) -> Answer:
     """The first or the last rows of an object by themselves, fewer where the server finds so many too large."""
     now = min(limit, MAX_LIMIT)
@@ -264,70 +275,3 @@ def last_page(api: Api, kind: str, object_id: str, bounds: Bounds, *, limit: int
     page = _page(api, rows, answer.plain, True, None)
     before = rows[0]["_pagination_key"]  # rows of this key may have been left out
     return replace(page, rows=[row for row in rows if row["_pagination_key"] != before], begin_key=before)
-
-
-class ReadAhead:
-    """Runs an iterator of pages in a thread of its own, so that the next page is on its way while the last is taken apart.
-
-    Holds only PAGES_AHEAD of them: rows wait as bytes, in the batches that the consumer makes, not as objects.
-    """
-
-    def __init__(self, source: Generator[Page, None, None]) -> None:
-        self._source = source
-        self._ready: Deque[Tuple[Optional[Page], Optional[BaseException]]] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._poked = False
-        self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
-
-    def __enter__(self) -> ReadAhead:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    def poke(self, *_: Any) -> None:
-        """Make the iteration give None once, for a consumer that has something else to do meanwhile."""
-        with self._changed:
-            self._poked = True
-            self._changed.notify_all()
-
-    def __iter__(self) -> Iterator[Optional[Page]]:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: bool(self._ready) or self._poked)
-                poked, self._poked = self._poked, False
-                page, error = (None, None) if poked else self._ready.popleft()
-                self._changed.notify_all()
-            if poked:
-                yield None
-                continue
-            if error is not None:
-                raise error
-            if page is None:
-                return
-            yield page
-
-    def _run(self) -> None:
-        """The thread: an error of the source is handed to the consumer after the pages before it."""
-        try:
-            for page in self._source:
-                if not self._hand_over(page, None):
-                    return
-            self._hand_over(None, None)
-        except Exception as error:  # noqa: BLE001  not swallowed: the consumer raises it
-            self._hand_over(None, error)
-        finally:
-            self._source.close()
-
-    def _hand_over(self, page: Optional[Page], error: Optional[BaseException]) -> bool:
-        """Whether the consumer still wants more."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or len(self._ready) < PAGES_AHEAD)
-            if not self._closed:
-                self._ready.append((page, error))
-                self._changed.notify_all()
-            return not self._closed

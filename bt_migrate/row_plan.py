@@ -15,11 +15,11 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence
 from bt_migrate.api import Api
 from bt_migrate.btql import OBJECTS_PER_COUNT, count_by_object_query, count_query
 from bt_migrate.catalog import PLANNED, Catalog
-from bt_migrate.copy_rows import LARGE_STREAMS_AT_ONCE
 from bt_migrate.errors import ApiError
 from bt_migrate.findings import FAILURE
 from bt_migrate.outgoing import Notes, Outgoing, stream_findings
 from bt_migrate.prepare_objects import skip_reason
+from bt_migrate.read_ahead import LARGE_STREAMS_AT_ONCE
 from bt_migrate.read_rows import one_page
 from bt_migrate.resources import BY_NAME, EXPERIMENTS, ROW_KINDS
 from bt_migrate.rounds import round_of
@@ -63,19 +63,14 @@ def row_object_ids(catalog: Catalog, kind_name: str, project_id: str) -> List[st
     return [one["id"] for one in objects if not (resource is EXPERIMENTS and skip_reason(catalog, resource, one))]
 
 
-def plan_rows(catalog: Catalog, kind_name: str) -> Dict[str, Any]:
+def plan_rows(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
     """{"streams": [...], "findings": [...], "page_seconds", "attachments"}: everything of a kind that the copy will read; in a round of
     a sync what is new.
 
     A stream: kind, objects [{project, id, name, rows, rows_there, bytes}], rows, bytes, import_bytes, queries, inserts. Rows are
     None where the server does not count.
     """
-    objects = list(_row_objects(catalog, kind_name))
-    above = _marks(catalog, kind_name)
-    for mark in {above.get(one["id"]) for one in objects}:
-        _count(catalog.source, catalog, kind_name, [one for one in objects if above.get(one["id"]) == mark], "id", "rows", mark)
-    there = [one for one in objects if one["dest_id"] and one["id"] not in above]
-    _count(catalog.dest, catalog, kind_name, there, "dest_id", "rows_there")
+    count_objects(catalog, kind_name, objects)
     sample = _sample(catalog, kind_name, objects)
     for one in objects:
         one["bytes"] = int((one["rows"] or 0) * sample.row_bytes.get(one["id"], sample.mean))
@@ -91,6 +86,15 @@ def plan_rows(catalog: Catalog, kind_name: str) -> Dict[str, Any]:
     }
 
 
+def count_objects(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]]) -> None:
+    """Set `rows` and `rows_there` of each of `row_objects`; None where a server does not count."""
+    above = _marks(catalog, kind_name)
+    for mark in {above.get(one["id"]) for one in objects}:
+        _count(catalog.source, catalog, kind_name, [one for one in objects if above.get(one["id"]) == mark], "id", "rows", mark)
+    there = [one for one in objects if one["dest_id"] and one["id"] not in above]
+    _count(catalog.dest, catalog, kind_name, there, "dest_id", "rows_there")
+
+
 def _marks(catalog: Catalog, kind_name: str) -> Dict[str, int]:
     """Source object -> the transaction after which a round reads it; without those that are copied as a whole."""
     round_ = round_of(catalog.run.data, kind_name, catalog.settings.lookback)
@@ -103,7 +107,8 @@ def counted(objects: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:
     return [{**_named(one), "rows": one["rows"]} for one in objects if one["rows"] is not None]
 
 
-def _row_objects(catalog: Catalog, kind_name: str) -> Iterable[Dict[str, Any]]:
+def row_objects(catalog: Catalog, kind_name: str) -> Iterable[Dict[str, Any]]:
+    """Every selected object that holds rows of the kind, and its counterpart as it is now, to be counted."""
     targets = ("projects",) if kind_name == "logs" else (kind_name,)
     for project in catalog.projects():
         held = [project] if kind_name == "logs" else catalog.source_objects(BY_NAME[kind_name], project["id"])

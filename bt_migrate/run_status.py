@@ -109,7 +109,10 @@ def _streams(run: RunDirectory, live: Mapping[str, Mapping[str, Any]]) -> Iterat
 
 
 def _counted(run: RunDirectory) -> Dict[str, Any]:
-    """kind -> rows per stream as they were counted: by this run, or by a validation of the same window beside it."""
+    """kind -> rows per stream as they were counted: for a shard, by this run, or by a validation of the same window beside it."""
+    if "shard" in run.data:
+        units = run.data["shard"]["units"]
+        return {kind: [unit for unit in units if unit["kind"] == kind] for kind in run.data["shard"]["resources"]}
     for one in (run, *readable_runs_in(run.path.parent)):
         if one.same_pair(run.data) and window_of(one) == window_of(run) and "validation" in one.data:
             return dict(one.data["validation"]["streams"])

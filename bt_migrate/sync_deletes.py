@@ -181,7 +181,7 @@ def _close(gone: Gone, too_many: bool) -> None:
     for part in state.slices:
         part["done"] = True
     gone.member.touched = True
-    gone.member.close(0.0)
+    Member.close_all([gone.member], 0.0)
 
 
 def _blob(row_id: str) -> bytes:

@@ -9,7 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
-from email.utils import format_datetime
+from email.utils import format_datetime, formatdate
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import parse_qs, urlsplit
@@ -481,6 +481,21 @@ def test_a_signed_url_that_is_refused_is_told_without_its_signature(status: int)
     ]
 
 
+@responses.activate
+def test_what_the_api_keeps_refusing_is_not_asked_for_again_by_who_wants_a_signed_url() -> None:
+    responses.get(f"{URL}/attachment", json={"downloadUrl": "https://files.example.test/k"})
+    responses.get("https://files.example.test/k")
+    stop = threading.Event()
+    api = client(attempts=1, stop=stop)
+    api.with_signed(lambda: api.open_download(api.get("/attachment")["downloadUrl"]).close())
+    responses.replace(responses.GET, f"{URL}/attachment", status=401)
+    timer = threading.Timer(10, stop.set)  # so that it ends where it would go on
+    timer.start()
+    error = outcome(lambda: api.with_signed(lambda: api.get("/attachment")))
+    timer.cancel()
+    assert (type(error), len(responses.calls)) == (NetworkError, 4)
+
+
 def test_a_signed_url_without_answer_is_told_without_its_signature() -> None:
     error = outcome(lambda: client().open_download(f"http://127.0.0.1:{closed_port()}/k?sig=secret"))
     assert (type(error), "secret" in str(error)) == (NetworkError, False)
@@ -675,3 +690,13 @@ def test_the_parameters_of_a_list_are_sent_with_every_page_and_not_changed() -> 
 @pytest.mark.parametrize(("count", "expected"), [(0, False), (1, False), (7, False), (10, True), (25, True), (64, True), (100, True)])
 def test_a_round_number_of_rows_may_be_a_cap(count: int, expected: bool) -> None:
     assert looks_capped(count) is expected
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_a_mark_lies_in_nobodys_future(hours: int) -> None:
+    with Loopback([Reply(headers={"Date": formatdate(time.time() + 3600 * hours, usegmt=True)})]) as server:
+        api = client(server.url)
+        api.get("/v1/organization")
+        theirs = (api.server_seconds() - time.time()) / 3600
+        mark = (api.earliest_seconds() - time.time()) / 3600
+    assert (round(theirs), round(mark)) == (hours, min(hours, 0))
