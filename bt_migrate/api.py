@@ -1,4 +1,4 @@
-"""The one HTTP client: a `requests.Session` per thread, one throttle and one bound on requests in flight per organization.
+"""The one HTTP client: a `requests.Session` per request in flight, one throttle and one bound on requests in flight per organization.
 
 Owns retries, redirects, decoding and errors. Knows nothing of what is moved. The source's client
 can send GET and read queries only, by construction: `READS` is checked in the one place through which every request goes.
@@ -14,7 +14,6 @@ import threading
 import time
 import zlib
 from dataclasses import dataclass, replace
-from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, TypeVar, Union
 from urllib.parse import urljoin, urlsplit
@@ -105,6 +104,8 @@ class Api:
         self.org_id = ""
         self.writable = writable
         self.reads_groups = False  # a query over several objects gave rows of more than one
+        self.shows_comments = False  # a row came with comments
+        self.lacks_in = False  # a query with IN was refused
         self.page_rows = MAX_LIMIT  # rows that a page was answered with; fewer once the server found pages too large
         self.short_pages_end = False  # a short page proved to be the end: the server does not cap pages
         self.throttle = Throttle(queries_per_minute)
@@ -119,6 +120,7 @@ class Api:
         self._delay_s = delay_s
         self.places = Places(max_concurrent)
         self._stop = stop or threading.Event()
+        self._idle: List[requests.Session] = []
         self._local = threading.local()
         self._counting = threading.Lock()
         self._proven = False  # a request was answered 2xx: the key is good
@@ -151,13 +153,13 @@ class Api:
         return replace(answer, json=rows, headers={CURSOR_HEADER: cursor})
 
     def list(self, path: str, params: Optional[Dict[str, Any]] = None, *, page_size: int) -> Iterator[dict]:
-        """All objects of a list endpoint, newest first, page by page (`starting_after` the last id).
+        """All objects of a list endpoint, newest first, page by page (`starting_after` the last id); at once for a page size of 0.
 
         A page that adds nothing ends it, so an endpoint that ignores paging ends too. A short page is the end, unless its size
         is a round number: then the server may cap pages, and it is asked once more.
         """
         seen: set = set()
-        query = {**(params or {}), "limit": page_size}
+        query = {**(params or {}), **({"limit": page_size} if page_size else {})}
         if self.org_name:
             query["org_name"] = self.org_name
         while True:
@@ -168,7 +170,7 @@ class Api:
             fresh = [one for one in page if isinstance(one, dict) and one.get("id") not in seen]
             yield from fresh
             seen.update(one.get("id") for one in fresh)
-            if not fresh or (len(page) < page_size and not looks_capped(len(page))):
+            if not fresh or not page_size or (len(page) < page_size and not looks_capped(len(page))):
                 return
             query["starting_after"] = fresh[-1].get("id")
 
@@ -205,6 +207,12 @@ class Api:
         """Now, by the server's clock: not earlier than it shows."""
         return time.time() + self._clock_ahead_s[1]
 
+    def earliest_seconds(self) -> float:
+        """Now by the earlier of the server's clock and ours: a mark that lies ahead of what the server writes would pass over it, and the
+        Date of an answer may be the one of a gateway.
+        """
+        return min(self.server_seconds(), time.time())
+
     # -- signed URLs on other origins
 
     def with_signed(self, send: Callable[[], Sent]) -> Sent:
@@ -216,8 +224,8 @@ class Api:
             try:
                 return send()
             except (ApiError, NetworkError) as error:
-                if isinstance(error, ApiError) and not error.path.startswith("http"):
-                    raise  # the API's own answer, which was asked for again already
+                if error.final if isinstance(error, NetworkError) else not error.path.startswith("http"):
+                    raise  # the API's own answer, or none: it was asked for again already
                 outage = self._store_proven and self.attempts and time.monotonic() - started < OUTAGE_S
                 if failures >= self.attempts and not (outage and isinstance(error, NetworkError)):
                     raise
@@ -286,16 +294,15 @@ class Api:
                     continue
                 if failures >= self.attempts or not self._worth_retrying(error, retry_statuses):
                     if self._doubted(error):  # not this object's trouble: the run stops and can be resumed
-                        raise NetworkError(
-                            f"{error}; the key or a gateway fails since a moment ago: run the same command again"
-                        ) from None
+                        text = f"{error}; the key or a gateway fails since a moment ago: run the same command again"
+                        raise NetworkError(text, final=True) from None
                     raise
                 pause, problem = error.retry_after or 0.0, str(error)
             except (requests.RequestException, NetworkError) as error:
                 # A host that answered before may be back in a moment: an outage has a bound in time, not in tries.
                 outage = self._proven and self.attempts and time.monotonic() - started < OUTAGE_S
                 if not outage and (failures >= self.attempts or _connect_failed(error)):
-                    raise self._network_error(method, path, error) from None
+                    raise self._network_error(method, path, error, final=True) from None
                 pause, problem = 0.0, type(error).__name__
             failures += 1
             self.retries += 1
@@ -312,19 +319,19 @@ class Api:
             headers["Content-Type"] = "application/json"
         if self.org_name and path == "/btql":
             headers["x-bt-org-name"] = self.org_name.encode("utf-8").decode("latin-1")
-        with self._turn(query=path == "/btql"):
+        with self._turn(query=path == "/btql"), self._session() as session:
             with self._counting:
                 self.requests_sent += 1
             self._note_write(method, path)
             began_s = time.time()
-            response = self._session().request(
+            response = session.request(
                 method, self.url + path, params=params, data=body, headers=headers, auth=self._auth, timeout=TIMEOUT_S,
                 allow_redirects=False, stream=True,
             )  # fmt: skip
             self._note_clock(response, began_s)
             # a write is never followed: 303 would make a read of it, and its 2xx would look like success
             if response.status_code in REDIRECTS and (method == "GET" or path == "/btql"):
-                response = self._follow(response)
+                response = self._follow(session, response)
             content = b"".join(response.iter_content(READ_BYTES))  # `content` alone would read it in pieces of 10 KB
             self._note_write(method, path)
         log.debug("%s %s %s -> %s", self.side, method, path, response.status_code)
@@ -344,7 +351,7 @@ class Api:
                     yield
                     return
 
-    def _follow(self, response: requests.Response) -> requests.Response:
+    def _follow(self, session: requests.Session, response: requests.Response) -> requests.Response:
         """Large answers come as 303 to a signed object: fetched at once (it expires), by GET, without the key unless it is the
         same origin.
 
@@ -354,9 +361,9 @@ class Api:
         cursor = response.headers.get(CURSOR_HEADER)
         target = urljoin(response.url, response.headers.get("Location", ""))
         if origin(target) == origin(self.url):
-            followed = self._session().get(target, auth=self._auth, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
+            followed = session.get(target, auth=self._auth, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
         else:
-            followed = self._session().get(target, auth=NoAuth(), timeout=TIMEOUT_S, allow_redirects=False, stream=True)
+            followed = self._foreign_session().get(target, auth=NoAuth(), timeout=TIMEOUT_S, allow_redirects=False, stream=True)
         if cursor:
             followed.headers[CURSOR_HEADER] = cursor
         return followed
@@ -364,7 +371,7 @@ class Api:
     def _foreign(self, method: str, signed_url: str, **arguments: Any) -> requests.Response:
         try:  # not held up by a pause: it belongs to the request that gave the URL, which expires
             with self.places:
-                response = self._session().request(
+                response = self._foreign_session().request(
                     method, signed_url, auth=NoAuth(), timeout=TIMEOUT_S, allow_redirects=False, **arguments
                 )
             self._store_proven = True
@@ -379,16 +386,10 @@ class Api:
         """
         if response.status_code // 100 != 2:
             request_id = next((response.headers[h] for h in REQUEST_ID_HEADERS if h in response.headers), None)
-            error = ApiError(
-                self.side,
-                method,
-                path,
-                response.status_code,
-                content[:2000].decode("utf-8", "replace").replace(self._key, "***"),
-                request_id,
-            )
+            text = content[:2000].decode("utf-8", "replace").replace(self._key, "***")
+            error = ApiError(self.side, method, path, response.status_code, text, request_id)
             error.retry_after = retry_after_s(response)
-            error.is_json = "json" in response.headers.get("Content-Type", "")
+            error.is_page = "html" in response.headers.get("Content-Type", "") or content.lstrip()[:1] == b"<"
             raise error
         length = response.headers.get("Content-Length", "")
         if length.isdigit() and int(length) != len(content) and "Content-Encoding" not in response.headers:
@@ -420,35 +421,53 @@ class Api:
         """A key that was good a moment ago is refused, or a page stands where the API's own answer should: a loaded gateway does
         that for a minute or two (https://www.braintrust.dev/docs/kb/api-rate-limits-during-backfill-operations.md).
         """
-        return self._proven and (error.status == 401 or (error.status == 403 and not error.is_json))
+        return self._proven and (error.status == 401 or (error.status == 403 and error.is_page))
 
     def _slow_down(self, error: ApiError, times: int) -> None:
         """A 429: all threads of this organization wait."""
         pause = self.throttle.refused(error.retry_after, rate_in(error.body), times, self._delay_s)
         log.info("%s: rate limited, waiting %.1f s", self.side, pause, extra={"event": "rate_limited", "side": self.side})
 
-    def _network_error(self, method: str, path: str, problem: Exception) -> NetworkError:
+    def _network_error(self, method: str, path: str, problem: Exception, *, final: bool = False) -> NetworkError:
         if isinstance(problem, NetworkError):
-            return problem
+            return NetworkError(str(problem), final=final)
         return NetworkError(
             f"{self.side}: no answer from {origin(self.url)} for {method} {path} ({type(problem).__name__}); "
-            "is the URL right, the host up, the proxy set?"
+            "is the URL right, the host up, the proxy set?",
+            final=final,
         )
 
-    def _session(self) -> requests.Session:
-        """The thread's own session: requests does not promise that one can be shared.
-
-        urllib3's Retry tries to connect again (nothing was sent); statuses and broken answers are retried in `_call` alone.
+    @contextlib.contextmanager
+    def _session(self) -> Iterator[requests.Session]:
+        """A session for the API's own origin, with nobody else meanwhile: requests does not promise that one can be shared. Any
+        thread takes one that is idle, with its open connection. What the environment says of proxies and certificates is looked
+        up once, not for each request.
         """
-        session = getattr(self._local, "session", None)
+        try:
+            session = self._idle.pop()
+        except IndexError:
+            session = self._new_session()
+            environment = session.merge_environment_settings(self.url, {}, None, None, None)
+            session.trust_env = False
+            session.proxies, session.verify = environment["proxies"], environment["verify"]
+        try:
+            yield session
+        finally:
+            self._idle.append(session)
+
+    def _foreign_session(self) -> requests.Session:
+        """The thread's own session for other origins: what it streams may be read when the request is long over."""
+        session: Optional[requests.Session] = getattr(self._local, "session", None)
         if session is None:
-            session = requests.Session()
-            retry = Retry(
-                total=None, connect=self.attempts, read=False, redirect=False, status=0, other=0, backoff_factor=self._delay_s
-            )
-            for scheme in ("https://", "http://"):
-                session.mount(scheme, HTTPAdapter(max_retries=retry))
-            self._local.session = session
+            session = self._local.session = self._new_session()
+        return session
+
+    def _new_session(self) -> requests.Session:
+        """urllib3's Retry tries to connect again (nothing was sent); statuses and broken answers are retried in `_call` alone."""
+        session = requests.Session()
+        retry = Retry(total=None, connect=self.attempts, read=False, redirect=False, status=0, other=0, backoff_factor=self._delay_s)
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, HTTPAdapter(max_retries=retry))
         return session
 
     def _wait(self, seconds: float) -> None:
@@ -466,10 +485,12 @@ def retry_after_s(response: requests.Response) -> Optional[float]:
     except ValueError:
         pass
     try:
-        moment = parsedate_to_datetime(value)
-        return max(0.0, (moment - datetime.now(moment.tzinfo)).total_seconds())
+        moment_s, now_s = parsedate_to_datetime(value).timestamp(), time.time()
     except (TypeError, ValueError):
         return None
+    with contextlib.suppress(KeyError, TypeError, ValueError):  # a date of the server's clock
+        now_s = parsedate_to_datetime(response.headers["Date"]).timestamp()
+    return max(0.0, moment_s - now_s)
 
 
 def _connect_failed(error: Exception) -> bool:

@@ -90,16 +90,25 @@ def summary_query(kind: str, id_field: str, object_ids: Sequence[str], bounds: B
     return "\n".join([*lines, f"measures: {measures}", f"from: {source_expression(kind, object_ids)}", *filter_lines(bounds)])
 
 
+def days_query(kind: str, object_id: str) -> str:
+    """One row `{"day": …, "rows": n}` for each day on which rows of the object were created."""
+    return f"dimensions: day(created) as day\n{count_query(kind, [object_id], Bounds())}"
+
+
 def ids_query(kind: str, object_id: str, bounds: Bounds, limit: int, *, newest_first: bool = False) -> str:
     """Ids and keys of the next `limit` rows inside the bounds, in key order; or of the last ones."""
     lines = ["select: id, _pagination_key", f"from: {source_expression(kind, [object_id])}", *filter_lines(bounds)]
     return "\n".join([*lines, f"sort: _pagination_key {'desc' if newest_first else 'asc'}", f"limit: {limit}"])
 
 
-def rows_query(kind: str, object_ids: Sequence[str], row_ids: Sequence[str]) -> str:
-    """All fields of the rows of these ids, with room for one that is there twice: no more than MAX_LIMIT rows are answered."""
-    ids = ", ".join(quoted(one) for one in row_ids)
-    lines = ["select: *", f"from: {source_expression(kind, object_ids)}", f"filter: id in [{ids}]"]
+def rows_query(kind: str, object_ids: Sequence[str], row_ids: Sequence[str], *, one_by_one: bool = False) -> str:
+    """All fields of the rows of these ids, with room for one that is there twice: no more than MAX_LIMIT rows are answered.
+
+    `one_by_one`: for data planes before 1.1.22, which have no IN (https://braintrust.dev/docs/data-plane-changelog).
+    """
+    ids = [quoted(one) for one in row_ids]
+    wanted = " or ".join(f"id = {one}" for one in ids) if one_by_one else f"id in [{', '.join(ids)}]"
+    lines = ["select: *", f"from: {source_expression(kind, object_ids)}", f"filter: {wanted}"]
     return "\n".join([*lines, f"limit: {min(MAX_LIMIT, 2 * len(row_ids) * len(object_ids))}"])
 
 

@@ -33,7 +33,7 @@ TOLERATED: Mapping[str, str] = {
     "origin": "an origin where the source's row has none",
     "unset": "null, absent, empty or false: a field of an object that nobody set",
     "made_private": "a public experiment is private in the destination (without --keep-public)",
-    "comments_unreadable": "comments of a row that this destination does not show",
+    "comments_unreadable": "comments of a row, where this destination shows none of any row",
 }
 
 _STAMP = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})"

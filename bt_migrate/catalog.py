@@ -58,11 +58,12 @@ class Catalog:
     def __init__(self, source: Api, dest: Api, run: RunDirectory, settings: Settings) -> None:
         self.source, self.dest, self.run, self.settings = source, dest, run, settings
         self.unavailable: Dict[str, str] = {}  # resource -> why its list cannot be read
+        self.refused: Dict[str, str] = {}  # the same for kinds that the source has, or may have, and does not list
         self._lock = threading.RLock()
         self._lists: Dict[Tuple[str, str, str], Union[List[dict], ApiError]] = {}
         self._by_key: Dict[Tuple[str, str], Dict[tuple, dict]] = {}
-        self._doubles: Dict[Tuple[str, str], List[dict]] = {}
         self._by_id: Dict[Tuple[str, str], Dict[str, dict]] = {}  # the same objects
+        self._doubles: Dict[Tuple[str, str], List[dict]] = {}
         self._source_by_id: Dict[str, Dict[str, Optional[dict]]] = defaultdict(dict)
         self._twin_ids: Optional[Dict[str, str]] = None
         self._known: Optional[Dict[str, Tuple[str, ...]]] = None
@@ -173,12 +174,14 @@ class Catalog:
         found: Union[List[dict], ApiError]
         params = {"project_id": project_id} if project_id else {}
         try:
-            objects = api.list(resource.path, params, page_size=self.settings.batch_size)
+            objects = api.list(resource.path, params, page_size=self.settings.batch_size if resource.paged else 0)
             found = creation_order(one for one in objects if not one.get("deleted_at"))
         except ApiError as error:
             found = error
             if error.status in NOT_THERE or (resource.beyond and error.status < 500):
                 self.unavailable[resource.name] = f"{api.side} answered {error.status}"
+                if api is self.source and error.status not in NOT_THERE:
+                    self.refused[resource.name] = str(error)
                 found = []
         else:
             if resource is PROJECTS and api is self.source:
@@ -196,11 +199,6 @@ class Catalog:
                 self.provide(resource, project_id, self.dest_objects(resource, project_id))
             return self._by_key[where]
 
-    def dest_doubles(self, resource: Resource, project_id: str = "") -> List[dict]:
-        """Destination objects whose natural key an older one has."""
-        self.dest_by_key(resource, project_id)
-        return self._doubles[(resource.name, project_id)]
-
     def dest_object(self, resource: Resource, project_id: str, dest_id: str) -> Optional[dict]:
         """The destination's object of that id, None where it is gone."""
         self.dest_by_key(resource, project_id)
@@ -210,12 +208,17 @@ class Catalog:
         """The source id of the object whose counterpart it is known to be."""
         return self._held[resource.name].get(dest_id)
 
+    def dest_doubles(self, resource: Resource, project_id: str = "") -> List[dict]:
+        """Destination objects whose natural key an older one has."""
+        self.dest_by_key(resource, project_id)
+        return self._doubles[(resource.name, project_id)]
+
     def provide(self, resource: Resource, project_id: str, objects: List[dict]) -> None:
         """The destination's objects of a kind, oldest first; from outside for a kind that is listed per owner."""
         by_key: Dict[tuple, dict] = {}
         doubles = [one for one in objects if by_key.setdefault(natural_key(resource, one), one) is not one]
         with self._lock:
-            self._by_key[resource.name, project_id], self._doubles[resource.name, project_id] = by_key, doubles
+            self._by_key[(resource.name, project_id)], self._doubles[(resource.name, project_id)] = by_key, doubles
             self._by_id[resource.name, project_id] = {one["id"]: one for one in objects}
 
     def start_empty(self, project_id: str) -> None:
@@ -397,8 +400,18 @@ def connect(api: Api, wanted: str, setting: str) -> None:
 
 def _from_projects(api: Api, setting: str) -> List[dict]:
     """For servers without /v1/organization: any project tells its organization."""
-    answer = api.get("/v1/project", {"limit": 1})
+    try:
+        answer = api.get("/v1/project", {"limit": 1})
+    except ApiError as error:
+        if error.status not in NOT_THERE:
+            raise
+        raise UsageError(
+            f"{api.side}: {api.url} has no /v1/project ({error.status}); {setting}_URL is the API's URL alone, such as https://api.braintrust.dev"
+        ) from None
     projects = answer.get("objects") if isinstance(answer, dict) else None
     if not projects:
-        raise UsageError(f"{api.side}: {api.url} tells no organization for this key; is it a Braintrust API? check {setting}_URL")
+        raise UsageError(
+            f"{api.side}: {api.url} tells no organization for this key: it has no /v1/organization, and no project that names it; "
+            f"check {setting}_URL, and make one project by hand where the organization is empty"
+        )
     return [{"id": projects[0]["org_id"], "name": projects[0]["org_id"]}]

@@ -6,14 +6,14 @@ Of a copy the destination's rows were read before; in a round of a sync only tho
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from bt_migrate.batches import EncodedRow
 from bt_migrate.btql import MAX_LIMIT
 from bt_migrate.canonical import DIGEST_BYTES, row_digest
 from bt_migrate.catalog import Catalog
 from bt_migrate.keys import xact_of, xact_seconds
-from bt_migrate.outgoing import MAX_GUESSES, Outgoing, keep_source_keys
+from bt_migrate.outgoing import MAX_GUESSES, Outgoing, Resolve, keep_source_keys
 from bt_migrate.read_rows import rows_of_ids
 from bt_migrate.resources import RowKind
 from bt_migrate.row_streams import Member, PageEnd
@@ -22,18 +22,20 @@ from bt_migrate.settings import UPDATE
 from bt_migrate.state import DIFFERS, FOUND, UPDATED
 
 IDS_LOOKED_UP = 500  # in one query: with room for rows that are there twice it answers no more than a page
+BYTES_LOOKED_UP = 8 << 20
 CLOCK_SLACK_S = 1  # between the clock that dates answers and the one that dates transactions
 CHANGED_THERE = "changed in the destination"
 
 Rows = Mapping[str, List[dict]]  # by source object, in order
+News = Tuple[dict, EncodedRow, Dict[str, Any]]  # a row of the source, and what it is for the destination
 
 
 class Choice:
     """Chooses for the members of one stream. Counts and notes go into the page's end."""
 
-    def __init__(self, catalog: Catalog, kind: RowKind, members: Mapping[str, Member]) -> None:
+    def __init__(self, catalog: Catalog, kind: RowKind, members: Mapping[str, Member], resolve: Optional[Resolve] = None) -> None:
         self._catalog, self._kind, self._members = catalog, kind, members
-        self._outgoing = Outgoing(catalog, kind)
+        self._outgoing = Outgoing(catalog, kind, resolve)
         self._use_seen = catalog.settings.rows(kind.name).use_seen_db
         self._overwrites = catalog.settings.on_conflict.get(kind.name) == UPDATE
 
@@ -74,10 +76,14 @@ class Choice:
         """The rows that are to be written, encoded: those that the source wrote since they were last delivered, unless the
         destination has them already or somebody changed them there.
         """
-        news = {object_id: self._not_delivered(object_id, some, end) for object_id, some in rows.items()}
-        news = {object_id: some for object_id, some in news.items() if some}
-        there = self._look_up({object_id: [row["id"] for row in some] for object_id, some in news.items()})
-        return [row for object_id, some in news.items() for row in self._of_object(object_id, some, there[object_id], end, plain)]
+        news: Dict[str, List[News]] = {}
+        for object_id, some in rows.items():
+            notes = end.of(object_id)[1]
+            found = self._not_delivered(object_id, some, end)
+            if found:
+                news[object_id] = [(row, *self._outgoing.encoded(row, object_id, notes, plain=plain)) for row in found]
+        there = self._look_up({object_id: {row["id"]: len(one.body) for row, one, _ in some} for object_id, some in news.items()})
+        return [row for object_id, some in news.items() for row in self._of_object(object_id, some, there[object_id], end)]
 
     def _not_delivered(self, object_id: str, rows: Sequence[dict], end: PageEnd) -> List[dict]:
         """Those whose recorded delivery is older; the others are found, or were sent by a process of this round that died."""
@@ -98,15 +104,14 @@ class Choice:
         return news
 
     def _of_object(
-        self, object_id: str, rows: Sequence[dict], there: Mapping[str, dict], end: PageEnd, plain: bool
+        self, object_id: str, news: Sequence[News], there: Mapping[str, dict], end: PageEnd
     ) -> Iterator[EncodedRow]:
         member = self._members[object_id]
         counts, notes = end.of(object_id)
-        ours = self._ours(member, object_id, there)
+        ours = self.ours(member, object_id, there)
         found: Dict[int, List[Tuple[str, str, int, str]]] = {}  # by the second at which this tool wrote them, 0 if it did not
         waiting: List[tuple] = []
-        for row in rows:
-            encoded, out = self._outgoing.encoded(row, object_id, notes, plain=plain)
+        for row, encoded, out in news:
             encoded = encoded._replace(digest=row_digest(out))
             existing = there.get(row["id"])
             judged = self._judged(row, encoded, out, remembered(self._kind, existing)) if existing else ""
@@ -128,7 +133,7 @@ class Choice:
         if waiting:
             member.seen.record([], waiting)
 
-    def _ours(self, member: Member, object_id: str, there: Mapping[str, dict]) -> Dict[str, int]:
+    def ours(self, member: Member, object_id: str, there: Mapping[str, dict]) -> Dict[str, int]:
         """row id -> the second at which this tool wrote the row as it is there now; 0 where it did not, or where that is in doubt.
 
         Ours is what is there as it was last sent, and what nobody has written since the second of its delivery.
@@ -136,7 +141,7 @@ class Choice:
         ids = list(there)
         at = member.seen.delivered_at(object_id, ids) if member.resuming else {}
         sent = member.seen.sending(object_id, ids)
-        brought = set(ids) if member.stream.fresh else set(member.seen.inserted(object_id, ids))
+        brought = self.brought(member, object_id, ids)
         found = {}
         for row_id, row in there.items():
             written = xact_seconds(xact_of(row.get("_xact_id")))
@@ -145,6 +150,10 @@ class Choice:
             found[row_id] = written if same or written <= until + CLOCK_SLACK_S else 0
         return found
 
+    def brought(self, member: Member, object_id: str, ids: Sequence[str]) -> Set[str]:
+        """Those of the rows there that came with this tool."""
+        return set(ids) if member.stream.fresh else set(member.seen.inserted(object_id, ids))
+
     def _judged(self, row: dict, encoded: EncodedRow, out: Dict[str, Any], before: bytes) -> str:
         judged = _judge(encoded, out, before, self._catalog.dest.org_id)
         late = self._outgoing.without_late(row, out) if judged == DIFFERS else ()
@@ -152,21 +161,25 @@ class Choice:
 
     # -- the destination's rows
 
-    def _look_up(self, wanted: Mapping[str, List[str]]) -> Dict[str, Dict[str, dict]]:
-        """source object -> row id -> the destination's row, of those that are there."""
+    def _look_up(self, wanted: Mapping[str, Mapping[str, int]]) -> Dict[str, Dict[str, dict]]:
+        """source object -> row id -> the destination's row, of those that are there. `wanted` holds the bytes of the new rows: those
+        there are about as large.
+        """
         found: Dict[str, Dict[str, dict]] = {one: {} for one in wanted}
         alone = list(wanted)
         ids = list(dict.fromkeys(row_id for some in wanted.values() for row_id in some))
-        if len(wanted) > 1 and len(ids) <= IDS_LOOKED_UP:
+        size = sum(sum(some.values()) for some in wanted.values())
+        if len(wanted) > 1 and len(ids) <= IDS_LOOKED_UP and size <= BYTES_LOOKED_UP:
             alone = self._look_up_together(wanted, ids, found)
         for object_id in alone:
             dest_id = self._members[object_id].stream.dest_id
-            for start in range(0, len(wanted[object_id]), IDS_LOOKED_UP):
-                some = wanted[object_id][start : start + IDS_LOOKED_UP]
+            for some in portions(wanted[object_id]):
                 found[object_id].update((row["id"], row) for row in rows_of_ids(self._catalog.dest, self._kind.name, [dest_id], some))
         return found
 
-    def _look_up_together(self, wanted: Mapping[str, List[str]], ids: List[str], found: Dict[str, Dict[str, dict]]) -> List[str]:
+    def _look_up_together(
+        self, wanted: Mapping[str, Mapping[str, int]], ids: List[str], found: Dict[str, Dict[str, dict]]
+    ) -> List[str]:
         """Several objects with one query; gives back those that are to be asked alone. Ids are unique in an object only, so it may
         answer rows that nobody asked for, and be full of them.
         """
@@ -181,6 +194,20 @@ class Choice:
         shown = {row[self._kind.id_field] for row in rows}
         dest.reads_groups = dest.reads_groups or len(shown) > 1
         return [] if dest.reads_groups else [one for dest_id, one in by_dest.items() if dest_id not in shown]
+
+
+def portions(sizes: Mapping[str, int]) -> Iterator[List[str]]:
+    """Row ids that are looked up with one query: so many that their rows make no larger an answer than a page may be."""
+    ids: List[str] = []
+    size = 0
+    for row_id, row_bytes in sizes.items():
+        if ids and (len(ids) == IDS_LOOKED_UP or size + row_bytes > BYTES_LOOKED_UP):
+            yield ids
+            ids, size = [], 0
+        ids.append(row_id)
+        size += row_bytes
+    if ids:
+        yield ids
 
 
 def remembered(kind: RowKind, row: dict) -> bytes:

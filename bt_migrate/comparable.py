@@ -40,12 +40,13 @@ UNREADABLE = bytes_mark("unreadable")
 REWRITTEN = (*REFERENCE_FIELDS, "origin")  # fields of a row in which references are translated
 NO_LIMIT = 1 << 62  # of a row's size: a comparison makes no attachments
 
-# What the rewriting of a row notes -> the tolerated change that it is.
-_TOLERATED_OF_NOTE = {
+# What the rewriting of an object or row finds -> the tolerated change that it is.
+TOLERATED_OF_FINDING = {
     "version_pin_removed": "version",
     "user_without_counterpart": "left_out",
     "reference_to_unmovable": "left_out",
     "unresolved_reference": "left_out",
+    "made_private": "made_private",
 }
 
 
@@ -138,8 +139,8 @@ class SourceForms:
         notes = Notes()
         encoded, out = self._outgoing.encoded(row, object_id, notes)
         for one in notes.records():
-            if one["kind"] in _TOLERATED_OF_NOTE:
-                self.tolerated[_TOLERATED_OF_NOTE[one["kind"]]] += one["count"]
+            if one["kind"] in TOLERATED_OF_FINDING:
+                self.tolerated[TOLERATED_OF_FINDING[one["kind"]]] += one["count"]
         for name in REWRITTEN:
             if out.get(name) is not row.get(name) and out.get(name) != row.get(name):
                 self.tolerated["reference"] += 1
@@ -159,6 +160,8 @@ class DestForms:
     def form(self, row: dict, object_id: str) -> Form:
         """`object_id`: of the source's object, from which the keys of oversize fields are made."""
         out = insertable_row(self._kind, row)
+        if row.get(COMMENTS):
+            self._catalog.dest.shows_comments = True
         for name in SPILLABLE:
             value = out.get(name)
             if isinstance(value, dict) and value.get("type") == ATTACHMENT_TYPE and value.get("key") == spill_key(
@@ -179,7 +182,7 @@ def _form(
     """(form, attachments that cannot be read). `references`: the attachments as their organization knows them, None where they
     stand so in the row, () to leave keys as they are.
     """
-    comments = _comments(row)
+    comments = _comments(row) if row.get(COMMENTS) else {}
     if comments:
         out = {**out, COMMENTS: comments}
     text, exact, stamps = canonical_text(out)

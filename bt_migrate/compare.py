@@ -9,8 +9,8 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from bt_migrate.canonical import differing_paths
 from bt_migrate.catalog import Catalog
+from bt_migrate.comparable import TOLERATED_OF_FINDING, AttachmentBytes
 from bt_migrate.comparable import UNREADABLE as UNREADABLE_BYTES
-from bt_migrate.comparable import AttachmentBytes
 from bt_migrate.planning import comparable, display_name, natural_key, writable_fields
 from bt_migrate.prepare_objects import Item, Prepared, not_placeable, prepare, skip_reason
 from bt_migrate.references import value_at
@@ -20,15 +20,6 @@ from bt_migrate.rows import attachment_places
 MATCH, DIFFERS, MISSING, EXTRA, UNREADABLE = OUTCOMES = ("match", "differs", "missing", "extra", "unreadable")
 
 MAX_PATHS = 50  # told of one object or row
-
-# What the rewriting of an object finds -> the tolerated change that it is.
-_TOLERATED_OF_FINDING = {
-    "version_pin_removed": "version",
-    "user_without_counterpart": "left_out",
-    "reference_to_unmovable": "left_out",
-    "unresolved_reference": "left_out",
-    "made_private": "made_private",
-}
 
 Tell = Callable[[Dict[str, Any]], None]  # takes the record of what is no match
 
@@ -89,8 +80,8 @@ def compare_objects(
         matched.add(key)
         for finding in prepared.findings:
             shown = finding["kind"] == "made_private" and existing.get("public")
-            if finding["kind"] in _TOLERATED_OF_FINDING and not shown:
-                result.tolerated[_TOLERATED_OF_FINDING[finding["kind"]]] += 1
+            if finding["kind"] in TOLERATED_OF_FINDING and not shown:
+                result.tolerated[TOLERATED_OF_FINDING[finding["kind"]]] += 1
         body = prepared.body
         result.tolerated["reference"] += sum(name in body and body[name] != item.source.get(name) for name in resource.create)
         paths = first_paths(_differing(catalog, resource, item, prepared, existing, bytes_of, result.tolerated))

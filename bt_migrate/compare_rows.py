@@ -179,7 +179,7 @@ def _full(sides: Sides, batch: Sequence[Pair]) -> List[Comparison]:
         for day in (day for day, differs in unequal.items() if not differs):
             _add_equal_day(wanted, found, (pair.source_id, day), result)
         if any(unequal.values()):
-            _descend(sides, pair, result, _ranges(unequal, bounds))
+            _descend(sides, pair, result, day_ranges(unequal, bounds))
         results.append(result)
     for side in (source, dest):
         results[0].tolerated.update(side.forms.tolerated)
@@ -212,7 +212,7 @@ def _add_equal_day(wanted: Days, found: Days, where: Tuple[str, str], result: Co
         result.tolerated["timestamp"] += max(left.stamps, right.stamps)
 
 
-def _ranges(unequal: Mapping[str, bool], bounds: Bounds) -> Iterator[Bounds]:
+def day_ranges(unequal: Mapping[str, bool], bounds: Bounds) -> Iterator[Bounds]:
     """The unequal days, those without an equal one in between as one range, inside the bounds. `unequal` is in order."""
     if unequal.get(""):
         yield bounds
@@ -363,7 +363,7 @@ class _LookUp:
         if "origin" in right and "origin" not in left:
             del right["origin"]
             tolerated["origin"] += 1
-        if COMMENTS in left and COMMENTS not in found_row:
+        if COMMENTS in left and COMMENTS not in found_row and not self.dest.api.shows_comments:
             del left[COMMENTS]
             tolerated["comments_unreadable"] += 1
         theirs = right.get(COMMENTS) or {}

@@ -6,11 +6,12 @@ order of their references; a reference whose target does not exist yet is left o
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import Any, Deque, Dict, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Deque, Dict, Generator, Iterable, List, Optional, Sequence, Set, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import Catalog, planned_id
@@ -43,14 +44,15 @@ from bt_migrate.resources import (
 from bt_migrate.rows import attachment_places
 from bt_migrate.settings import KEEP
 from bt_migrate.settings import UPDATE as UPDATE_WORD
-from bt_migrate.state import CREATED, DIFFERS, FAILED, SKIPPED, UPDATED, ObjectStates
-from bt_migrate.update_objects import decided, note_former, policy_of, remember_fingerprints, update_object
+from bt_migrate.state import CREATED, DIFFERS, FAILED, SKIPPED, UPDATED, ObjectStates, save_objects
+from bt_migrate.update_objects import decided, foreseen_update, note_former, policy_of, remember_fingerprints, update_object
 from bt_migrate.windows import instant
 
 log = logging.getLogger("bt_migrate.objects")
 
 WOULD_CREATE, WOULD_UPDATE = "planned", "planned update"  # the outcomes that a dry run gives to what it would write
 Batch = Tuple[Sequence[Item], List["Future[None]"]]  # objects on their way
+Written = Callable[[Sequence[Item]], None]
 FOUND_EXISTING = "x-bt-found-existing"  # header of a POST that created nothing
 CLOCK_SLACK_S = 60  # between the clocks of one server
 DELETED_THERE = "deleted in the destination"
@@ -62,8 +64,12 @@ def copy_objects(
     items: Sequence[Item],
     *,
     copier: Optional[AttachmentCopier] = None,
+    written: Optional[Written] = None,
 ) -> None:
-    """Bring every item to an outcome. Objects that an earlier process of this run completed are not looked at again."""
+    """Bring every item to an outcome. Objects that an earlier process of this run completed are not looked at again.
+
+    `written` is called with some more whenever their outcomes are on the disk.
+    """
     todo = []
     for item in items:
         if item.states.completed(item.source["id"]) and not _open_conflict(catalog, resource, item):
@@ -81,9 +87,11 @@ def copy_objects(
     workers = 1 if "position" in resource.server else catalog.settings.max_concurrent
     with ThreadPoolExecutor(workers, thread_name_prefix="objects") as pool:
         for level in levels:
-            _copy_level(catalog, resource, [by_id[obj["id"]] for obj in level], pool, copier)
-    for states in _states_of(items):
-        states.save()
+            with contextlib.closing(_copy_level(catalog, resource, [by_id[obj["id"]] for obj in level], pool, copier)) as batches:
+                for batch in batches:
+                    if written:
+                        written(batch)
+    save_objects(_states_of(items))
 
 
 def _needs(catalog: Catalog, resource: Resource, item: Item, among: Set[str]) -> Set[str]:
@@ -106,8 +114,8 @@ def _open_conflict(catalog: Catalog, resource: Resource, item: Item) -> bool:
 
 def _copy_level(
     catalog: Catalog, resource: Resource, level: Sequence[Item], pool: ThreadPoolExecutor, copier: Optional[AttachmentCopier]
-) -> None:
-    """Objects that do not need each other: while one batch is being made, the next one waits for its turn already."""
+) -> Generator[Sequence[Item], None, None]:
+    """Batch by batch, objects that do not need each other: while one is being made, the next one waits for its turn already."""
     size = min(catalog.settings.batch_size, catalog.settings.checkpoint_interval)
     under_way: Deque[Batch] = deque()
     try:
@@ -116,10 +124,10 @@ def _copy_level(
             under_way.append(_begin_batch(catalog, resource, level[start : start + size], pool, copier))
             if len(under_way) > 1:
                 _finish_batch(*under_way[0])
-                under_way.popleft()
+                yield under_way.popleft()[0]
         while under_way:
             _finish_batch(*under_way[0])
-            under_way.popleft()
+            yield under_way.popleft()[0]
     except BaseException:  # what has begun is finished and written down, nothing else begins
         for _, futures in under_way:
             for future in futures:
@@ -138,13 +146,15 @@ def _begin_batch(
     """
     planned = [_plan(catalog, resource, item) for item in items]
     if not catalog.settings.dry_run:
+        changed = []
         for states in _states_of(items):
-            ours = [(item, action) for item, action, _ in planned if item.states is states]
+            ours = [(item, action) for item, action, prepared in planned if item.states is states and not prepared.blocked]
             about = {action.source_id: _intent(resource, item, action) for item, action in ours if action.verb == CREATE}
             former = [note_former(resource, states, action) for _, action in ours if action.verb == UPDATE]
             if about or any(former):  # those of a process that died stay
                 states.intended.update(about)
-                states.save()
+                changed.append(states)
+        save_objects(changed)
     return items, [pool.submit(_apply, catalog, resource, *one, copier) for one in planned]
 
 
@@ -160,7 +170,7 @@ def _finish_batch(items: Sequence[Item], futures: Sequence[Future[None]]) -> Non
 def _save_batch(items: Sequence[Item]) -> None:
     for states in _states_of(items):
         states.settle([item.source["id"] for item in items if item.states is states])
-        states.save()
+    save_objects(_states_of(items))
 
 
 def _states_of(items: Sequence[Item]) -> Iterable[ObjectStates]:
@@ -260,7 +270,9 @@ def _top(path: str) -> str:
 def _apply(
     catalog: Catalog, resource: Resource, item: Item, action: Action, prepared: Prepared, copier: Optional[AttachmentCopier]
 ) -> None:
-    """Carry out one action and record it. An API error is this object's outcome; anything else ends the run."""
+    """Carry out one action, or in a dry run foresee it, and record it. An API error is this object's outcome; anything else ends
+    the run.
+    """
     states, source_id = item.states, action.source_id
     findings = list(prepared.findings)
     if prepared.blocked:
@@ -269,11 +281,10 @@ def _apply(
         log.error("failed %s %r: %s", resource.kind, action.name, prepared.blocked, extra=_extra("failed", resource, item))
         return
     try:
-        if not catalog.settings.dry_run:
-            if action.verb == CREATE:
-                action = _create(catalog, resource, item, action, copier, findings)
-            if action.verb == UPDATE:
-                action = _update(catalog, resource, item, action, prepared, copier, findings)
+        if action.verb == CREATE and not catalog.settings.dry_run:
+            action = _create(catalog, resource, item, action, copier, findings)
+        if action.verb == UPDATE:
+            action = _update(catalog, resource, item, action, prepared, copier, findings)
     except ApiError as error:
         in_doubt = True if action.verb == CREATE and error.status >= 500 else None  # it may have been made all the same
         states.record(source_id, action.name, FAILED, dest_id=action.dest_id, reason=str(error), in_doubt=in_doubt)
@@ -350,7 +361,7 @@ def _create(
         findings += _copy_attachments(resource, item, action.body, copier)
     if resource is PROJECT_SETTINGS:
         return _write_settings(catalog, resource, item, action)
-    begun_s = catalog.dest.server_seconds() - CLOCK_SLACK_S
+    begun_s = catalog.dest.earliest_seconds() - CLOCK_SLACK_S  # what is made now must not look old
     answer = catalog.dest.post(resource.path, action.body)
     made = answer.json
     if not isinstance(made, dict) or not made.get("id"):
@@ -375,7 +386,7 @@ def _refuse_another(catalog: Catalog, resource: Resource, item: Item, action: Ac
     project = item.source.get("project_id")
     others = {natural_key(resource, one) for one in catalog.source_list(resource) if one.get("project_id") == project}
     if key in others or not catalog.claim(made["id"], item.source["id"]):
-        text = f"with {display_name(resource, made)!r}, which is another object of the source; rename one of the two there"
+        text = f"with {', '.join(map(repr, key))}, which is another object of the source; rename one of the two there"
         raise ApiError(catalog.dest.side, "POST", resource.path, 200, text)
 
 
@@ -396,11 +407,14 @@ def _update(
     copier: Optional[AttachmentCopier],
     findings: List[Dict[str, Any]],
 ) -> Action:
+    waiting = {_top(one.path) for one in prepared.deferred}
+    if catalog.settings.dry_run:
+        return foreseen_update(resource, action, waiting)
     if copier:
         findings += _copy_attachments(resource, item, action.body, copier)
     if note_former(resource, item.states, action):  # POST found it a moment ago
         item.states.save()
-    return update_object(catalog.dest, resource, action, {_top(one.path) for one in prepared.deferred})
+    return update_object(catalog.dest, resource, action, waiting)
 
 
 def _write_settings(catalog: Catalog, resource: Resource, item: Item, action: Action) -> Action:

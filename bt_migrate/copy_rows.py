@@ -14,21 +14,22 @@ import time
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Deque, Dict, Generator, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.batches import EncodedRow, batched, held_bytes
-from bt_migrate.btql import Bounds, newest_query, page_query
+from bt_migrate.btql import newest_query, page_query
 from bt_migrate.catalog import Catalog
 from bt_migrate.choose_rows import Choice, remembered
 from bt_migrate.errors import ApiError, Interrupted, StateError
 from bt_migrate.insert_rows import Delivered, Inserter
 from bt_migrate.keys import before_xact, xact_at
 from bt_migrate.outgoing import Notes
-from bt_migrate.read_rows import Page, ReadAhead, pages
+from bt_migrate.read_ahead import FirstPages, ReadAhead
+from bt_migrate.read_rows import Page, pages
+from bt_migrate.resources import ROW_KINDS
 from bt_migrate.rounds import Round, mark_seconds
-from bt_migrate.row_streams import Member, PageEnd, RowStream, bounds_of, groups, round_groups
+from bt_migrate.row_streams import Member, PageEnd, RowStream, bounds_of, save_members
 from bt_migrate.slices import Reader, Slices
 from bt_migrate.state import CREATED, DIFFERS, FAILED, FOUND, UPDATED, append_line
 
@@ -37,21 +38,22 @@ log = logging.getLogger("bt_migrate.rows")
 CHECKPOINT_S = 1.0  # a checkpoint is written at least this often, whatever the interval in batches; those of a group five times less
 PROGRESS_S = 10.0  # between two progress lines of one stream
 SIGNAL_S = 0.5
-LARGE_STREAMS_AT_ONCE = 4
+ROW_RESOURCES = frozenset(ROW_KINDS)
 
 Accepted = Dict[str, Tuple[list, list]]  # by source object: (SeenRows.record's rows, and what they wait for)
 
 
 @dataclass
 class Copying:
-    """What the streams of one call share. `halt` is set by a stream that met an error which ends the run."""
+    """What the streams of one call share. `halt` is set where an error was met which ends the run, `made` once all objects are."""
 
     catalog: Catalog
     copier: AttachmentCopier
     pool: ThreadPoolExecutor
+    reading: FirstPages
     round: Optional[Round] = None  # of a sync; none while everything is copied
-    large: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(LARGE_STREAMS_AT_ONCE))
     halt: threading.Event = field(default_factory=threading.Event)
+    made: threading.Event = field(default_factory=threading.Event)
     in_flight_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -59,6 +61,15 @@ class Copying:
         self.catalog.dest.check()
         if self.halt.is_set():
             raise Interrupted("another stream ended the run; the checkpoint is kept")
+
+    def resolve(self, targets: Tuple[str, ...], source_id: str) -> Optional[str]:
+        """The destination id of what a row refers to. What may be on its way still is waited for."""
+        found = self.catalog.resolve(targets, source_id)
+        if found is None and not self.made.is_set() and ROW_RESOURCES.intersection(targets):
+            while not self.made.wait(SIGNAL_S):
+                self.check()
+            found = self.catalog.resolve(targets, source_id)
+        return found
 
     def add_bytes(self, count: int) -> None:
         with self._lock:
@@ -75,38 +86,52 @@ class Batch:
     page: Optional[PageEnd]
 
 
-def copy_streams(
-    catalog: Catalog, streams: Sequence[RowStream], copier: AttachmentCopier, round_: Optional[Round] = None
-) -> None:
-    """Copy every stream to its end, some at once; in a round what is new in those that were copied. What the API says of one object
-    is that object's failure; anything else ends the run, after all streams have written their checkpoints.
+@contextlib.contextmanager
+def streaming(
+    catalog: Catalog, copier: AttachmentCopier, reading: FirstPages, round_: Optional[Round] = None
+) -> Iterator[Callable[[Sequence[RowStream]], None]]:
+    """Gives what starts the copy of streams that are read together; some are copied at once. While `with` lasts the objects of their
+    kind are still being made; at its end all streams come to theirs. In a round what is new in those that were copied.
+
+    What the API says of one object is that object's failure; anything else ends the run, after all streams have written their
+    checkpoints.
     """
     workers = catalog.settings.max_concurrent
-    together = round_groups(catalog, streams, round_) if round_ else groups(streams, catalog.settings.read_streams)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="insert")
-    streaming = ThreadPoolExecutor(workers, thread_name_prefix="stream")
-    with pool, streaming:  # left from the back: the streams end before the pool that they use
-        copying = Copying(catalog, copier, pool, round_)
-        futures = [streaming.submit(_copy_group, copying, group) for group in together]
+    streams = ThreadPoolExecutor(workers, thread_name_prefix="stream")
+    futures: List[Future[None]] = []
+    errors: List[Optional[BaseException]] = []
+    with pool, streams:  # left from the back: the streams end before the pool that they use
+        copying = Copying(catalog, copier, pool, reading, round_)
+
+        def start(group: Sequence[RowStream]) -> None:
+            copying.check()
+            futures.append(streams.submit(_copy_group, copying, group))
+
+        try:
+            yield start
+        except BaseException as error:  # noqa: BLE001  not swallowed: raised below, unless a stream tells the cause
+            copying.halt.set()
+            errors.append(error)
+        copying.made.set()
         while wait(futures, SIGNAL_S).not_done:  # in pieces: a signal that comes just as a wait begins is heard at its end only
             pass
-    errors = [error for error in (future.exception() for future in futures) if error is not None]
-    errors.sort(key=lambda error: isinstance(error, Interrupted))  # the cause before those that stopped because of it
-    if errors:
-        raise errors[0]
+    raised = [error for error in (*errors, *(future.exception() for future in futures)) if error is not None]
+    raised.sort(key=lambda error: isinstance(error, Interrupted))  # the cause before those that stopped because of it
+    if raised:
+        raise raised[0]
 
 
 def _copy_group(copying: Copying, streams: Sequence[RowStream]) -> None:
     """The streams of a group; an ApiError while reading them together is looked for one by one."""
     copying.check()
     started = time.monotonic()
-    members = [Member(copying.catalog, stream, copying.round) for stream in streams]
+    began_s = copying.reading.began([stream.source_id for stream in streams])
+    members = [Member(copying.catalog, stream, copying.round, began_s=began_s) for stream in streams]
     try:
         todo = [member for member in members if not member.state.done]
-        whole = [member for member in todo if [one["end"] for one in member.state.slices] == [None]]
-        for together in (whole, *([member] for member in todo if member not in whole)):
-            if together:
-                _copy_members(copying, together)
+        for together in _by_end(todo):
+            _copy_members(copying, together)
         for member in todo:
             if copying.round and member.above is None and not member.error:
                 _catch_up(copying, copying.round, member)
@@ -114,11 +139,19 @@ def _copy_group(copying: Copying, streams: Sequence[RowStream]) -> None:
         copying.halt.set()
         raise
     finally:
-        for member in members:
-            member.close((time.monotonic() - started) / len(members))
+        Member.close_all(members, time.monotonic() - started)
     for member in todo:
         if member.touched:
             _tell(member)
+
+
+def _by_end(members: Sequence[Member]) -> List[List[Member]]:
+    """Those that can be read together: whole objects, whose last keys to read are the same."""
+    found: Dict[Tuple[Optional[str], str], List[Member]] = {}
+    for member in members:
+        end, *cut = [one["end"] for one in member.state.slices]
+        found.setdefault((end, member.stream.source_id if cut else ""), []).append(member)
+    return list(found.values())
 
 
 def _catch_up(copying: Copying, round_: Round, member: Member) -> None:
@@ -205,10 +238,12 @@ def _read_destination(copying: Copying, member: Member) -> None:
     """Remember what the destination object holds already (digests only): such rows are found or differ, and are not written."""
     catalog, stream = copying.catalog, member.stream
     limit = catalog.settings.rows(stream.kind.name).fetch_limit
-    for page in pages(catalog.dest, stream.kind.name, [stream.dest_id], bounds_of(catalog, stream.kind), limit=limit):
+    bounds = replace(bounds_of(catalog, stream.kind), end_key=stream.part.before if stream.part else None)
+    for page in pages(catalog.dest, stream.kind.name, [stream.dest_id], bounds, limit=limit):
         copying.check()
         member.seen.record_before((stream.source_id, row["id"], remembered(stream.kind, row)) for row in page.rows)
-        member.state.before_key = page.end_key
+        if not member.state.counts["fetched"]:  # else rows of this run lie among them: the shards of it were joined
+            member.state.before_key = page.end_key
     member.state.compared = True
     member.state.save()
 
@@ -243,7 +278,7 @@ class _Stream:
         self.settings = self.catalog.settings.rows(self.kind.name)
         dest_ids = {member.stream.source_id: member.stream.dest_id for member in members}
         self.inserter = Inserter(self.catalog.dest, copying.copier, self.kind, dest_ids, self.settings.max_batch_bytes)
-        self.choice = Choice(self.catalog, self.kind, self.members)
+        self.choice = Choice(self.catalog, self.kind, self.members, copying.resolve)
         aboves = [member.above for member in members if member.above is not None]
         self.above = min(aboves) if aboves else None  # in a round; all members are in it or none
         self.in_flight: Deque[Batch] = deque()
@@ -257,7 +292,7 @@ class _Stream:
         starts = [one["after"] for one in slices]
         start = None if None in starts else min(starts)  # members of a group that are further on skip what they have
         bounds = replace(bounds_of(self.catalog, self.kind), after_key=start, end_key=slices[0]["end"], after_xact=self.above)
-        with ReadAhead(self._pages(bounds)) as ahead:
+        with self.copying.reading.of(self.kind, list(self.members), bounds, self.reader) as ahead:
             try:
                 for page in ahead:
                     self.copying.check()
@@ -280,19 +315,10 @@ class _Stream:
                 with member.state.lock:
                     member.state.slices[self.number]["done"] = True
                     if len(member.state.slices) > 1:
-                        member.save()
+                        save_members([member])
         errors = [member.error for member in self.members.values() if member.error]
         if len(errors) == len(self.members) == 1:
             raise errors[0]
-
-    def _pages(self, bounds: Bounds) -> Generator[Page, None, None]:
-        """The pages; behind the first one only a few streams at once, because each holds some decoded pages."""
-        source = pages(
-            self.catalog.source, self.kind.name, list(self.members), bounds, limit=self.settings.fetch_limit, reader=self.reader
-        )
-        yield from islice(source, 1)
-        with self.copying.large if self.reader is None else contextlib.nullcontext():
-            yield from source
 
     # -- sending
 
@@ -441,8 +467,7 @@ class _Stream:
         now = time.monotonic()
         due_s = CHECKPOINT_S * min(5, len(self.members))
         if self.batches_since_save >= self.catalog.settings.checkpoint_interval or now - self.saved_at > due_s:
-            for member in self.members.values():
-                member.save()
+            save_members(self.members.values())
             self.batches_since_save, self.saved_at = 0, now
         if now - self.told_at > PROGRESS_S:
             self.told_at = now

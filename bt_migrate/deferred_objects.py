@@ -14,7 +14,7 @@ from bt_migrate.planning import FOUND, UPDATE, Action, plan_object, second_pass_
 from bt_migrate.prepare_objects import Item, Prepared, object_finding, prepare, unresolved_finding
 from bt_migrate.resources import Resource
 from bt_migrate.state import CREATED, DIFFERS, UPDATED, ObjectStates
-from bt_migrate.update_objects import decided, note_former, remember_fingerprints, update_object
+from bt_migrate.update_objects import decided, foreseen_update, note_former, remember_fingerprints, update_object
 
 log = logging.getLogger("bt_migrate.objects")
 
@@ -86,11 +86,13 @@ def _settle(catalog: Catalog, resource: Resource, item: Item, existing: Dict[str
         return
     outcome = DIFFERS
     if action.verb == UPDATE:
-        if not catalog.settings.dry_run:
+        if catalog.settings.dry_run:
+            action = foreseen_update(resource, action, waiting)
+        else:
             if note_former(resource, states, action):
                 states.save()
             action = update_object(catalog.dest, resource, action, waiting)
-        outcome = WOULD_UPDATE if catalog.settings.dry_run else DIFFERS if action.verb == DIFFERS else UPDATED
+        outcome = DIFFERS if action.verb == DIFFERS else WOULD_UPDATE if catalog.settings.dry_run else UPDATED
     fields = sorted({*entry.get("fields", ()), *action.fields})
     states.record(source_id, entry["name"], outcome, dest_id=existing["id"], reason=action.reason, fields=fields)
     remember_fingerprints(catalog, resource, states, action, left=outcome == DIFFERS)

@@ -56,18 +56,23 @@ class LossError(MigrationError):
 
 
 class NetworkError(MigrationError):
-    """No answer, a broken answer, or none but refusals to serve, after all retries."""
+    """No answer, a broken answer, or none but refusals to serve. `final`: after all retries that make sense."""
+
+    def __init__(self, text: str, *, final: bool = False) -> None:
+        super().__init__(text)
+        self.final = final
 
 
 class ApiError(MigrationError):
     """An answer of 4xx or 5xx that retrying did not change.
 
     `status` is the HTTP status, `path` has no query, `body` is cut to MAX_BODY_CHARS; `retry_after` is seconds, where the
-    answer names them; `is_json` is false for a page of a gateway that stands before the API.
+    answer names them; `is_page` is true for HTML, with which a gateway answers that stands before the API (its own errors are
+    JSON or plain text).
     """
 
     retry_after: Optional[float] = None
-    is_json = True
+    is_page = False
 
     def __init__(self, side: str, method: str, path: str, status: int, body: str, request_id: Optional[str] = None) -> None:
         self.side = side

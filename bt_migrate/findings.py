@@ -56,6 +56,9 @@ KINDS: Mapping[str, Kind] = {
     "deleted_there": Kind(
         ACTION, "was deleted in the destination; not made again", "run again with --on-conflict update for its kind to have it made again"
     ),
+    "gone_row_kept": Kind(
+        ACTION, "rows are not in the source and were written to in the destination; kept", "delete them by hand if they are to go"
+    ),
     "version_pin_removed": Kind(
         LOSS,
         "a version named a transaction of the source; the reference now means the latest version",
@@ -73,6 +76,9 @@ KINDS: Mapping[str, Kind] = {
     ),
     "row_field_not_carried": Kind(
         LOSS, "a field of rows cannot be written through the API", "keep the source, or an export of it, to look it up"
+    ),
+    "not_listed": Kind(
+        LOSS, "the source does not list a kind of object; none of it was moved", "if there is any, use a key that may list it"
     ),
     "unresolved_reference": Kind(
         FAILURE,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from bt_migrate import __version__
 
@@ -114,11 +114,19 @@ DEPTH = (
     Option("--sample", "verify_sample", "compare this many rows of each stream by content beside the counts (default: 100)", "N"),
     Option("--full", "full", "compare every row by content", switch=True),
 )
+SHARD = Option("--shard", "shard", "move only the rows of this line of what bin/plan-shards wrote, 0 being the first", "FILE:N")
+NO_ROWS = Option("--no-rows", "no_rows", "move objects without their rows, and nothing that comes after rows", switch=True)
 OWN: Dict[str, Sequence[Option]] = {
     "verify": DEPTH,
+    "migrate-datasets": (NO_ROWS, SHARD),
+    "migrate-experiments": (NO_ROWS, SHARD),
+    "migrate-logs": (SHARD,),
+    "plan-shards": (Option("--shards", "shards", "share the rows out among this many", "N"),),
     "migrate-all": (
         Option("--demo", "demo", "move an example organization between two local ones; needs no settings", switch=True),
         Option("--no-verify", "no_verify", "do not compare both organizations at the end", switch=True),
+        NO_ROWS,
+        SHARD,
         *DEPTH,
     ),
     "undo": (
@@ -127,7 +135,19 @@ OWN: Dict[str, Sequence[Option]] = {
         Option("--changed", "changed", "delete also what was changed since the run", switch=True),
     ),
 }  # options that only one program has
-GROUPS_OF = {"undo": (("run", (ENV_FILE,)), ("logging", LOGGING), ("tuning", TUNING))}  # of a program that has not all of them
+FETCH_LIMIT, BTQL_PER_MINUTE = (next(one for one in ROWS if one.field == name) for name in ("fetch_limit", "btql_per_minute"))
+STATE_DIR = next(one for one in RUN if one.field == "state_dir")
+GROUPS_OF: Dict[str, Sequence[Tuple[str, Sequence[Option]]]] = {
+    "undo": (("run", (ENV_FILE,)), ("logging", LOGGING), ("tuning", TUNING)),
+    "plan-shards": (
+        ("selection", [one for one in SELECTION if one.field not in ("fill_gaps", "keep_public")]),
+        ("conflicts", [one for one in CONFLICTS if one.field == "rename_projects"]),
+        ("run", (STATE_DIR, ENV_FILE)),
+        ("logging", LOGGING),
+        ("tuning", TUNING),
+        ("rows", (FETCH_LIMIT, BTQL_PER_MINUTE)),
+    ),
+}  # of a program that has not all of them
 OPERATING: Dict[str, Sequence[Option]] = {
     "status": (
         Option("", "run", "run directory, or folder of runs: its newest (default: ./checkpoints)", "RUN", nargs="?"),
@@ -141,6 +161,12 @@ OPERATING: Dict[str, Sequence[Option]] = {
         Option(
             "", "words", "pause, resume, stop, or: set requests-per-second=5 max-concurrent=3 (off lifts it)", "WORD", nargs="+"
         ),
+    ),
+    "merge-runs": (
+        Option("", "runs", "run directories, or folders of one run each", "RUN", nargs="+"),
+        Option("--unfinished", "unfinished", "join also runs that are not finished, and shards of which some are missing", switch=True),
+        STATE_DIR,
+        ENV_FILE,
     ),
 }  # programs beside the phases: these options and no others
 GROUPS = (

@@ -9,7 +9,7 @@ import copy
 import json
 import re
 import uuid
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from bt_migrate.attachments import NAMESPACE, dest_key
 from bt_migrate.batches import EncodedRow
@@ -38,6 +38,7 @@ HEAD = 8  # hex digits of a UUID before its first dash
 UUID_TAIL = re.compile(rb"-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 MAX_GUESSES = 256  # of how an earlier run may have written one row
 MAX_KINDS_OF_NOTES = 100  # kinds x places x reasons of one stream that are told apart
+Resolve = Callable[[Tuple[str, ...], str], Optional[str]]  # see Catalog.resolve
 _POSITION = re.compile(r"\[\d+\]")
 
 
@@ -85,8 +86,8 @@ def stream_findings(header: Dict[str, Any], records: Iterable[Dict[str, Any]]) -
 class Outgoing:
     """Encodes the rows of one kind for the destination. What is to be told goes into the notes given with each row."""
 
-    def __init__(self, catalog: Catalog, kind: RowKind) -> None:
-        self._catalog, self._kind = catalog, kind
+    def __init__(self, catalog: Catalog, kind: RowKind, resolve: Optional[Resolve] = None) -> None:
+        self._catalog, self._kind, self._resolve = catalog, kind, resolve or catalog.resolve
         self._known = catalog.known()
         self._known_tails = frozenset(one[HEAD:].encode() for one in self._known)
         self._copies_attachments = catalog.settings.attachments
@@ -148,7 +149,7 @@ class Outgoing:
         origin = dict(out["origin"]) if isinstance(out.get("origin"), dict) else None
         if origin:
             origin.pop("_xact_id", None)
-        found = rewrite_row(out, self._catalog.resolve, self._known)
+        found = rewrite_row(out, self._resolve, self._known)
         for pin in found.pins:
             notes.add("version_pin_removed", out["id"], pin)
         deferred = []

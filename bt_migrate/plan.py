@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List
 
+from bt_migrate.copy_objects import WOULD_CREATE, WOULD_UPDATE
 from bt_migrate.findings import is_lost
 from bt_migrate.losses import UNSEEN
 from bt_migrate.report import ORDER, build_report
@@ -12,7 +13,8 @@ from bt_migrate.state import CREATED, SKIPPED, UPDATED
 
 PLAN_VERSION = 1
 SHOWN_LOSSES = 3
-ACTIONS = {"planned": "create", CREATED: "create", UPDATED: "update", SKIPPED: "skip"}  # outcome -> action; others are their own
+# outcome -> action; others are their own
+ACTIONS = {WOULD_CREATE: "create", CREATED: "create", WOULD_UPDATE: "update", UPDATED: "update", SKIPPED: "skip"}
 
 
 def build_plan(run: RunDirectory) -> Dict[str, Any]:

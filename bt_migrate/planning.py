@@ -198,14 +198,24 @@ def update_body(
         for name, value in body.items()
         if value is not None and not same(_merged(existing.get(name), value), existing.get(name))
     }
-    reached = {**existing, **{name: desired.get(name) for name in fields if name in MEMBERS}}
-    reached.update((name, _merged(existing.get(name), value)) for name, value in body.items())
     named = natural_key(resource, desired) == natural_key(resource, existing)  # by it PUT finds what it replaces
-    if resource.put and named and not postponed and differing(resource, desired, reached):
+    if resource.put and named and not postponed and differing(resource, desired, _patched(desired, existing, body)):
         return "PUT", dict(desired)
     body.update(_membership_change(fields, desired, existing))
     owner = {name: desired[name] for name in ("object_type", "object_id")} if body and resource.scope == "object" else {}
     return "PATCH", {**owner, **body}
+
+
+def updated(resource: Resource, desired: Mapping[str, Any], existing: Mapping[str, Any], postponed: Sequence[str] = ()) -> Dict[str, Any]:
+    """The object as `update_body` should leave it."""
+    method, body = update_body(resource, desired, existing, postponed)
+    return dict(desired) if method == "PUT" else _patched(desired, existing, body)
+
+
+def _patched(desired: Mapping[str, Any], existing: Mapping[str, Any], body: Mapping[str, Any]) -> Dict[str, Any]:
+    """What PATCH makes of an object; members are added and removed as is desired."""
+    members = {name: desired.get(name) for name in MEMBERS}
+    return {**existing, **members, **{name: _merged(existing.get(name), value) for name, value in body.items()}}
 
 
 def _merged(old: Any, new: Any) -> Any:

@@ -13,7 +13,7 @@ import logging
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -54,8 +54,18 @@ from bt_migrate.report import (
 )
 from bt_migrate.rounds import begin_round, end_round, mark_seconds
 from bt_migrate.row_plan import estimate
-from bt_migrate.runs import RunDirectory, create_run, end_killed_session, find_run, left_behind, state_root, window_of
+from bt_migrate.runs import (
+    RunDirectory,
+    copy_to_plan,
+    create_run,
+    end_killed_session,
+    find_run,
+    left_behind,
+    state_root,
+    window_of,
+)
 from bt_migrate.settings import Settings, load_settings
+from bt_migrate.shards import refuse_other_organizations
 from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now, write_json
 from bt_migrate.windows import iso
 from bt_migrate.work import Work, finish_waiting, incomplete_streams, refuse_conflicts, tell_waiting
@@ -64,12 +74,14 @@ log = logging.getLogger("bt_migrate")
 
 VERIFY = "verify"  # the program that judges a run: it writes nothing but its own result, and can be run again and again
 
-Step = Tuple[str, Callable[[Work], None]]  # the phase's name and what it does
+Step = Tuple[str, Callable[[Work], Any]]  # the phase's name and what it does; gives back what goes on beside the next ones, or None
 Found = Tuple[RunDirectory, Settings, bool]  # a run to work in, with its own window, and whether another one follows
 
 ROWS_OF_PHASE = {"migrate-datasets": "datasets", "migrate-experiments": "experiments", "migrate-logs": "logs"}
+AFTER_OBJECTS = "migrate-logs"  # the first phase that has nothing to do without rows, or has to wait for them
 KINDS_WITH_WINDOW = ("experiments", "logs")
 LOCK_POLL_S = 0.5
+SIGNAL_S = 0.5
 LAG_AFTER_S = 60  # a round that took longer has something to tell
 
 
@@ -90,9 +102,19 @@ def run_program(
     def act(settings: Settings, ending: Ending) -> int:
         settings = replace(settings, verify=settings.verify or command == VERIFY)
         source, dest = connected(settings, ending.event, writes=command != VERIFY)
-        return _run_all(command, settings, source, dest, steps, ending)
+        if settings.shard:
+            refuse_other_organizations(settings.shard, {"source": source.org_id, "dest": dest.org_id})
+        return _run_all(command, settings, source, dest, _steps_of_part(settings, steps), ending)
 
     return in_program(argv, command, description, act, environ)
+
+
+def _steps_of_part(settings: Settings, steps: Sequence[Step]) -> Sequence[Step]:
+    """Of a shard those that copy rows; of the objects alone those before the first that comes after rows."""
+    names = [name for name, _ in steps]
+    if settings.shard:
+        return [step for step in steps if step[0] in ROWS_OF_PHASE]
+    return steps[: names.index(AFTER_OBJECTS)] if settings.no_rows and AFTER_OBJECTS in names else steps
 
 
 def in_program(
@@ -181,7 +203,9 @@ def identity_of(settings: Settings, source: Api, dest: Api) -> Dict[str, Any]:
             "created_after": settings.created_after,
             "created_before": settings.created_before,
             **({"rename_projects": dict(settings.rename_projects)} if settings.rename_projects else {}),
+            **({"part": settings.part} if settings.part else {}),
         },
+        **({"shard": settings.shard} if settings.shard else {}),
         "relative_window": settings.relative_window,
         "dry_run": settings.dry_run,
     }
@@ -190,6 +214,7 @@ def identity_of(settings: Settings, source: Api, dest: Api) -> Dict[str, Any]:
 def _run_all(command: str, settings: Settings, source: Api, dest: Api, steps: Sequence[Step], ending: Ending) -> int:
     """What an earlier start left of its window first, then what is asked for now. The worse exit code counts."""
     kinds = _windowed_kinds(settings, steps)
+    codes: List[int] = []
 
     def left_or_new() -> Found:
         left = left_behind(settings, identity_of(settings, source, dest), command)
@@ -200,10 +225,12 @@ def _run_all(command: str, settings: Settings, source: Api, dest: Api, steps: Se
         return left, its, its.created_before is None or its.created_before != settings.created_before
 
     def new() -> Found:
+        if settings.since_last:
+            run, its = find_run(settings, identity_of(settings, source, dest), command)
+            return run, its, not codes and _is_left(run, its, steps)
         wanted = _without_gaps(settings, identity_of(settings, source, dest), kinds) if settings.fill_gaps else settings
         return (*find_run(wanted, identity_of(wanted, source, dest), command), False)
 
-    codes: List[int] = []
     find, follows = left_or_new, True
     while follows and not ending.event.is_set():
         with _held(find, settings.wait_lock, ending.event) as (run, its, follows):
@@ -284,11 +311,12 @@ def _in_run(
     """Do the steps that this run has not done; write the report whatever happens."""
     started = time.monotonic()
     end_killed_session(run, dest.server_seconds() - time.time())
-    if settings.since_last and not settings.dry_run:
+    run.moves = command != VERIFY
+    if settings.since_last:
         _begin_round(settings, source, run, steps)
     session: Dict[str, Any] = {"started": now(), "command": command}
     run.data["sessions"].append(session)
-    run.data.setdefault("source_time", int(source.server_seconds()))
+    run.data.setdefault("source_time", settings.shard["mark"]["source"] if settings.shard else int(source.earliest_seconds()))
     for side in (source, dest):  # as an earlier process of the run was shown
         side.reads_groups = side.reads_groups or side.side in run.data.get("reads_groups", ())
     run.save()
@@ -301,7 +329,7 @@ def _in_run(
         with Operator(run, (source, dest), ending, command):
             copied = CopiedAttachments(run.path / "attachments.sqlite3")
             copier = AttachmentCopier(source, dest, copied, settings.attachment_max_bytes)
-            work = Work(settings, Catalog(source, dest, run, settings), run, copier, ending.event)
+            work = Work(settings, Catalog(source, dest, run, settings), run, copier, ending.event, objects_only=settings.no_rows)
             _do_steps(work, steps, whole=run.data["selection"] == identity_of(settings, source, dest)["selection"])
             if settings.dry_run:
                 run.data["estimate"] = estimate(work.catalog, run.data.get("row_plans", {}))
@@ -331,11 +359,17 @@ def _in_run(
     return code
 
 
+def _is_left(run: RunDirectory, settings: Settings, steps: Sequence[Step]) -> bool:
+    """Whether an earlier start left a copy or a round unfinished: what was written since its mark needs a round of its own."""
+    open_steps = [name for name, _ in steps if not run.phase_done(name)]
+    return bool(run.data["sessions"] and open_steps and not settings.dry_run)
+
+
 def _begin_round(settings: Settings, source: Api, run: RunDirectory, steps: Sequence[Step]) -> None:
     """A program that judges or only looks goes on in the run as it is."""
     names = [name for name, _ in steps]
     kinds = [kind for kind in (ROWS_OF_PHASE.get(name, "") for name in names) if kind and settings.selects(kind)]
-    if any(name.startswith("migrate-") for name in names) and begin_round(run, names, kinds, source.server_seconds()):
+    if any(name.startswith("migrate-") for name in names) and begin_round(run, names, kinds, source.earliest_seconds()):
         since = {kind: iso(datetime.fromtimestamp(mark_seconds(run.data, kind), timezone.utc)) for kind in kinds}
         words = ", ".join(f"{kind} since {text}" for kind, text in since.items()) or "objects only"
         log.info("round %d: %s", run.data["round"], words, extra={"event": "round", "since": since})
@@ -346,7 +380,9 @@ def _plan_first(
 ) -> None:
     """A dry run of its own beside the run, before its first write. Raises LossError where the plan forbids to go on."""
     dry = replace(settings, dry_run=True)
-    with create_run(run.path.parent, identity_of(dry, source, dest), command) as planned:
+    identity = identity_of(dry, source, dest)
+    goes_on = settings.since_last and run.data["sessions"]
+    with copy_to_plan(run, identity, command) if goes_on else create_run(run.path.parent, identity, command) as planned:
         _in_run(command, dry, source, dest, planned, steps, ending)
     source.check()  # a plan that was stopped allows nothing
 
@@ -407,6 +443,7 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
     """Each phase that is not done yet. A phase stays open where rows did not come to their end, or where only a part (not the
     `whole`) of the run's selection was asked for: the same command resumes it.
     """
+    beside: Dict[str, Future[None]] = {}
     refuse_conflicts(work, [phase for name, phase in steps if name.startswith("migrate-") and not work.run.phase_done(name)])
     for number, (name, phase) in enumerate(steps, 1):
         judges = len(steps) == 1 and name == VERIFY
@@ -419,13 +456,17 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
         log.info("phase %d of %d: %s", number, len(steps), name, extra={"event": "phase", "phase": name})
         work.run.meter.phase, work.run.meter.phase_number = name, (number, len(steps))
         kind = ROWS_OF_PHASE.get(name, "")
-        phase(work)
+        rest = phase(work)
         if name != VERIFY:
             finish_waiting(work)
-        if whole and not judges:
+        if rest is not None:
+            beside[name] = rest
+        elif whole and not judges:
             _end_phase(work, name, kind)
+        _end_beside(work, beside, whole=whole, waits=False)
+    _end_beside(work, beside, whole=whole, waits=True)
     if [name for name, _ in steps] != [VERIFY]:
-        tell_waiting(work, final=len(steps) > 1)
+        tell_waiting(work, final=len(steps) > 1 and not work.settings.part)
     if len(steps) > 1 and all(work.run.phase_done(name) for name, _ in steps):
         work.run.data["finished"] = True
     if (work.settings.relative_window or work.run.data.get("round")) and not work.settings.dry_run:
@@ -438,7 +479,7 @@ def _end_phase(work: Work, name: str, kind: str) -> None:
     """
     complete = not incomplete_streams(work.run)
     first = complete and not work.run.data.get("round") and not work.settings.dry_run
-    if first and kind in KINDS_WITH_WINDOW and work.settings.selects(kind):
+    if first and kind in KINDS_WITH_WINDOW and work.settings.selects(kind) and not work.settings.part:
         record_window(work.run.path.parent, work.run.data, work.run.path.name, kind)
     if complete or work.settings.since_last:
         end_round(work.run.data, kind)
@@ -453,3 +494,14 @@ def _note_lag(work: Work, kinds: Sequence[str]) -> None:
     fresh = Catalog(work.catalog.source, work.catalog.dest, run, work.settings)
     lag = run.data["lag"] = measure_lag(fresh, run.data, kinds)
     log.info("lag: %s", lag_text(lag), extra={"event": "lag", **lag})
+
+
+def _end_beside(work: Work, beside: Dict[str, Future[None]], *, whole: bool, waits: bool) -> None:
+    """A phase is done when what it left to be done beside the next ones is. Raises what went wrong in it."""
+    for name, rest in list(beside.items()):
+        while waits and not rest.done():
+            wait([rest], SIGNAL_S)  # in pieces: a signal that comes just as a wait begins is heard at its end only
+        if rest.done():
+            beside.pop(name).result()
+            if whole:
+                work.run.mark_phase_done(name)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections import deque
+import time
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
-from typing import Any, Callable, Deque, Generator, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Generator, List, Optional, Sequence
 
 from bt_migrate.api import CURSOR_HEADER, RETRY_STATUSES, Answer, Api, looks_capped
 from bt_migrate.btql import MAX_LIMIT, MIN_LIMIT, Bounds, page_query, rows_query, smaller_limit
@@ -25,7 +25,6 @@ log = logging.getLogger("bt_migrate.rows")
 SIZE_STATUSES = frozenset((500, 504))  # what a query that takes too long is answered with: a smaller LIMIT helps
 PAGES_BEFORE_GROWTH = 4  # pages in a row that must succeed before a reduced LIMIT is doubled again; four times as many next time
 MAX_GUESS_BYTES = 8 << 20  # of a page whose next one is asked for before it is decoded: both are held then
-PAGES_AHEAD = 1  # decoded pages that wait for the consumer, beside the one that is being read
 CLOCK_SLACK_S = 2  # what is written in the second of the start is before the mark, whatever the rounding
 _KEY_NAME = b'"_pagination_key"'
 _KEY_VALUE = re.compile(rb'\s*:\s*"([^"\\]+)"')
@@ -49,13 +48,14 @@ def pages(
     """All rows inside the bounds, page by page. A page never ends between two rows of one key: none is skipped or repeated by
     paging.
 
-    A short page without a cursor is the end; where its size is a round number the server may cap pages, and is asked once more.
-    A stream that grows while it is read ends at what was there when it was begun. `reader`: of one end of a slice, whose bounds
-    move while others read it too.
+    A short page without a cursor is the end; where its size is a round number the server may cap pages, and is asked once more:
+    the page waits for that answer, which mostly says that it was the last. A stream that grows while it is read ends at what was
+    there when it was begun. `reader`: of one end of a slice, whose bounds move while others read it too.
     """
     most = min(limit, MAX_LIMIT)
     now, patience = min(most, api.page_rows), PAGES_BEFORE_GROWTH
-    good, grown, began, doubted, held, widened = 0, False, api.server_seconds(), 0, 0, False
+    good, grown, began, doubted, held, widened = 0, False, _now(api), 0, 0, False
+    waiting: Optional[Page] = None  # a page of which the next answer says whether it is the last
     asked = _Asked(api, kind, object_ids, reader)
     try:
         while asked.more():
@@ -86,9 +86,15 @@ def pages(
                 first, behind, ended = reader.take([row["_pagination_key"] for row in whole], ended)
                 whole = whole[first:behind]
             if whole:
-                end_key = whole[0 if bounds.newest_first else -1]["_pagination_key"]
-                bounds = bounds.after(end_key)
-                yield Page(whole, end_key, ended, answer.plain)
+                page = Page(whole, whole[0 if bounds.newest_first else -1]["_pagination_key"], ended, answer.plain)
+                bounds = bounds.after(page.end_key)
+                if waiting is not None and ended:
+                    page, waiting = _joined(waiting, page), None
+            if waiting is not None:
+                yield replace(waiting, last=not whole)
+            waiting = page if doubted and not ended and reader is None else None
+            if whole and waiting is None:
+                yield page
             if ended:
                 return
             good += 1
@@ -210,10 +216,17 @@ def next_after(content: bytes, limit: int) -> Optional[str]:
         last = found[1]
 
 
+def _now(api: Api) -> float:
+    """The later of the server's clock and ours: the Date of an answer may be a gateway's, and what was written before the start must not
+    be taken for new.
+    """
+    return max(api.server_seconds(), time.time())
+
+
 def _is_new(api: Api, rows: List[dict], began: float) -> bool:
-    """Whether the page reaches rows that came after the start, by the server's own clock; a key from its future is no date."""
+    """Whether the page reaches rows that came after the start, by either clock; a key from its future is no date."""
     taken_in = key_seconds(rows[-1].get("_pagination_key") or "") if rows else 0
-    return began + CLOCK_SLACK_S < taken_in <= api.server_seconds() + CLOCK_SLACK_S
+    return began + CLOCK_SLACK_S < taken_in <= _now(api) + CLOCK_SLACK_S
 
 
 def _whole(api: Api, rows: List[dict], bounds: Bounds, ended: bool) -> List[dict]:
@@ -231,6 +244,11 @@ def _whole(api: Api, rows: List[dict], bounds: Bounds, ended: bool) -> List[dict
     if ended or keys[0] == keys[-1]:
         return rows
     return [row for row, key in zip(rows, keys) if key != cut_off]
+
+
+def _joined(first: Page, rest: Page) -> Page:
+    """Both as one: what was held back of the first, because it might have gone on."""
+    return replace(rest, rows=first.rows + rest.rows, plain=first.plain and rest.plain)
 
 
 def one_page(api: Api, kind: str, object_id: str, bounds: Bounds, limit: int) -> Answer:
@@ -252,77 +270,14 @@ def rows_of_ids(api: Api, kind: str, object_ids: Sequence[str], row_ids: Sequenc
     """
     statuses = RETRY_STATUSES - SIZE_STATUSES if len(row_ids) > 1 else RETRY_STATUSES
     try:
-        rows: List[dict] = api.query(rows_query(kind, object_ids, row_ids), retry_statuses=statuses).json
+        query = rows_query(kind, object_ids, row_ids, one_by_one=api.lacks_in)
+        rows: List[dict] = api.query(query, retry_statuses=statuses).json
         return rows
     except ApiError as error:
+        if error.status == 400 and not api.lacks_in:
+            api.lacks_in = True
+            return rows_of_ids(api, kind, object_ids, row_ids)
         if error.status not in SIZE_STATUSES or len(row_ids) == 1:
             raise
     half = len(row_ids) // 2
     return [row for some in (row_ids[:half], row_ids[half:]) for row in rows_of_ids(api, kind, object_ids, some)]
-
-
-class ReadAhead:
-    """Runs an iterator of pages in a thread of its own, so that the next page is on its way while the last is taken apart.
-
-    Holds only PAGES_AHEAD of them: rows wait as bytes, in the batches that the consumer makes, not as objects.
-    """
-
-    def __init__(self, source: Generator[Page, None, None]) -> None:
-        self._source = source
-        self._ready: Deque[Tuple[Optional[Page], Optional[BaseException]]] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._poked = False
-        self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
-
-    def __enter__(self) -> ReadAhead:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    def poke(self, *_: Any) -> None:
-        """Make the iteration give None once, for a consumer that has something else to do meanwhile."""
-        with self._changed:
-            self._poked = True
-            self._changed.notify_all()
-
-    def __iter__(self) -> Iterator[Optional[Page]]:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: bool(self._ready) or self._poked)
-                poked, self._poked = self._poked, False
-                page, error = (None, None) if poked else self._ready.popleft()
-                self._changed.notify_all()
-            if poked:
-                yield None
-                continue
-            if error is not None:
-                raise error
-            if page is None:
-                return
-            yield page
-
-    def _run(self) -> None:
-        """The thread: an error of the source is handed to the consumer after the pages before it."""
-        try:
-            for page in self._source:
-                if not self._hand_over(page, None):
-                    return
-            self._hand_over(None, None)
-        except Exception as error:  # noqa: BLE001  not swallowed: the consumer raises it
-            self._hand_over(None, error)
-        finally:
-            self._source.close()
-
-    def _hand_over(self, page: Optional[Page], error: Optional[BaseException]) -> bool:
-        """Whether the consumer still wants more."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or len(self._ready) < PAGES_AHEAD)
-            if not self._closed:
-                self._ready.append((page, error))
-                self._changed.notify_all()
-            return not self._closed

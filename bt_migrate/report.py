@@ -98,6 +98,7 @@ def _row_counts(one: StreamState) -> Dict[str, Any]:
         "bytes": one.counts["bytes"],
         "seconds": round(one.seconds, 3),
         "rows_per_second": rate,
+        **({"deleted": one.deleted} if one.deleted else {}),
     }
     return {**facts, "outcomes": outcomes, **more, "complete": one.done, "error": one.error}
 
@@ -144,11 +145,17 @@ def next_commands(run: RunDirectory, status: str) -> List[str]:
     command = run.data["command"]
     if run.data["dry_run"]:
         return [f"bin/{command}  # the same without --dry-run"]
-    again = f"bin/{command} --state-dir {_quoted(run.path)}"
-    if status in ("interrupted", "failed", "stopped"):
+    objects = " --no-rows" if "part" in run.data["selection"] else ""
+    part = f" --shard FILE:{run.data['shard']['number']}" if "shard" in run.data else objects
+    again = f"bin/{command}{part} --state-dir {_quoted(run.path)}"
+    if status in ("interrupted", "failed", "stopped", "merged"):
         return [f"{again}  # goes on where it stopped"]
     if status == "incomplete":
-        return [f"bin/{command}  # once the causes are mended: what is there is found, what failed is tried again"]
+        return [f"bin/{command}{part}  # once the causes are mended: what is there is found, what failed is tried again"]
+    if command == "validate":
+        return ["bin/migrate-all --dry-run  # shows the plan, writes nothing there"]
+    if part:
+        return ["bin/merge-runs  # joins the runs of all shards, and that of the objects, once all are done"]
     return ["bin/verify  # compares both organizations"]
 
 

@@ -46,6 +46,7 @@ class Resource:
     project_names: Tuple[str, ...] = ()  # paths that name a project, which may have another name in the destination
     pins: Tuple[str, ...] = ()  # paths of versions: transactions of the source that mean nothing in the destination
     project_filter: bool = False  # whether the list documents a project_id parameter
+    paged: bool = True  # whether the list documents limit and starting_after; it is whole where it does not
     beyond: bool = False  # newer or plan-dependent kind: a server without it is no failure
     page: str = ""  # of the API reference
 
@@ -85,7 +86,7 @@ GROUPS = Resource(
 )  # fmt: skip
 ENVIRONMENTS = Resource(
     "environments", "environment", "/environment", "organization", ("slug",),  # this path has no /v1
-    create=("name", "slug", "description"), patch=("name", "slug", "description"), beyond=True, page="Environments",
+    create=("name", "slug", "description"), patch=("name", "slug", "description"), paged=False, beyond=True, page="Environments",
 )  # fmt: skip
 PROJECTS = Resource(
     "projects", "project", "/v1/project", "organization", ("name",),

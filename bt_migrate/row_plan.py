@@ -9,19 +9,20 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from bt_migrate.api import Api
 from bt_migrate.btql import OBJECTS_PER_COUNT, count_by_object_query, count_query
 from bt_migrate.catalog import PLANNED, Catalog
-from bt_migrate.copy_rows import LARGE_STREAMS_AT_ONCE
 from bt_migrate.errors import ApiError
 from bt_migrate.findings import FAILURE
 from bt_migrate.outgoing import Notes, Outgoing, stream_findings
 from bt_migrate.prepare_objects import skip_reason
+from bt_migrate.read_ahead import LARGE_STREAMS_AT_ONCE
 from bt_migrate.read_rows import one_page
 from bt_migrate.resources import BY_NAME, EXPERIMENTS, ROW_KINDS
+from bt_migrate.rounds import round_of
 from bt_migrate.row_streams import RowStream, bounds_of, groups
 
 log = logging.getLogger("bt_migrate.validate")
@@ -62,16 +63,14 @@ def row_object_ids(catalog: Catalog, kind_name: str, project_id: str) -> List[st
     return [one["id"] for one in objects if not (resource is EXPERIMENTS and skip_reason(catalog, resource, one))]
 
 
-def plan_rows(catalog: Catalog, kind_name: str) -> Dict[str, Any]:
-    """{"streams": [...], "findings": [...], "page_seconds", "attachments"}: everything of a kind that the copy will read.
+def plan_rows(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
+    """{"streams": [...], "findings": [...], "page_seconds", "attachments"}: everything of a kind that the copy will read; in a round of
+    a sync what is new.
 
     A stream: kind, objects [{project, id, name, rows, rows_there, bytes}], rows, bytes, import_bytes, queries, inserts. Rows are
     None where the server does not count.
     """
-    objects = list(_row_objects(catalog, kind_name))
-    _count(catalog.source, catalog, kind_name, objects, "id", "rows")
-    there = [one for one in objects if one["dest_id"]]
-    _count(catalog.dest, catalog, kind_name, there, "dest_id", "rows_there")
+    count_objects(catalog, kind_name, objects)
     sample = _sample(catalog, kind_name, objects)
     for one in objects:
         one["bytes"] = int((one["rows"] or 0) * sample.row_bytes.get(one["id"], sample.mean))
@@ -87,11 +86,29 @@ def plan_rows(catalog: Catalog, kind_name: str) -> Dict[str, Any]:
     }
 
 
+def count_objects(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]]) -> None:
+    """Set `rows` and `rows_there` of each of `row_objects`; None where a server does not count."""
+    above = _marks(catalog, kind_name)
+    for mark in {above.get(one["id"]) for one in objects}:
+        _count(catalog.source, catalog, kind_name, [one for one in objects if above.get(one["id"]) == mark], "id", "rows", mark)
+    there = [one for one in objects if one["dest_id"] and one["id"] not in above]
+    _count(catalog.dest, catalog, kind_name, there, "dest_id", "rows_there")
+
+
+def _marks(catalog: Catalog, kind_name: str) -> Dict[str, int]:
+    """Source object -> the transaction after which a round reads it; without those that are copied as a whole."""
+    round_ = round_of(catalog.run.data, kind_name, catalog.settings.lookback)
+    streams = [one for one in catalog.run.all_streams() if one.header["kind"] == kind_name and one.copied] if round_ else []
+    behind = {one.header["source_id"]: one.slices[0]["above"] for one in streams if not one.done}
+    return {one.header["source_id"]: min(round_.above, behind.get(one.header["source_id"], round_.above)) for one in streams if round_}
+
+
 def counted(objects: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:
     return [{**_named(one), "rows": one["rows"]} for one in objects if one["rows"] is not None]
 
 
-def _row_objects(catalog: Catalog, kind_name: str) -> Iterable[Dict[str, Any]]:
+def row_objects(catalog: Catalog, kind_name: str) -> Iterable[Dict[str, Any]]:
+    """Every selected object that holds rows of the kind, and its counterpart as it is now, to be counted."""
     targets = ("projects",) if kind_name == "logs" else (kind_name,)
     for project in catalog.projects():
         held = [project] if kind_name == "logs" else catalog.source_objects(BY_NAME[kind_name], project["id"])
@@ -110,9 +127,14 @@ def _named(one: Dict[str, Any]) -> Dict[str, Any]:
 # -- counting
 
 
-def _count(api: Api, catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]], by: str, into: str) -> None:
-    """Set the number of rows of each object, 25 of them with one query; None for those of a server that does not count by object."""
-    kind, bounds = ROW_KINDS[kind_name], bounds_of(catalog, ROW_KINDS[kind_name])
+def _count(
+    api: Api, catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]], by: str, into: str, above: Optional[int] = None
+) -> None:
+    """Set the number of rows of each object, 25 of them with one query; None for those of a server that does not count by object.
+    `above`: only of what was written after that transaction.
+    """
+    kind = ROW_KINDS[kind_name]
+    bounds = replace(bounds_of(catalog, kind), after_xact=above)
 
     def count(start: int) -> None:
         some = {one[by]: one for one in objects[start : start + OBJECTS_PER_COUNT]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.btql import Bounds
 from bt_migrate.catalog import Catalog
@@ -16,9 +16,24 @@ from bt_migrate.errors import ApiError
 from bt_migrate.outgoing import Notes
 from bt_migrate.resources import ROW_KINDS, RowKind
 from bt_migrate.rounds import Round, mark_now
-from bt_migrate.state import SeenRows, StreamState
+from bt_migrate.state import SeenRows, StreamState, save_streams
 
 OBJECTS_PER_GROUP = 25  # ids in one FROM
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a shard takes of an object: the rows with keys above `after` and up to `end`, as they were planned at `mark`, unix seconds
+    of the source. `whole`: no other shard takes rows of it. `new`: the destination's object was empty; else its rows with keys up to
+    `before` were there.
+    """
+
+    after: Optional[str]
+    end: str
+    whole: bool
+    mark: int
+    new: bool
+    before: str
 
 
 @dataclass(frozen=True)
@@ -31,15 +46,19 @@ class RowStream:
     dest_id: str
     name: str
     fresh: bool
+    part: Optional[Part] = None  # of a shard
 
 
 class Member:
     """One object while its rows are copied: its checkpoint, its seen rows, its notes.
 
-    `error` is what the API said of it, if it is lost. In a round nothing of it is written unless it is `touched`: rows of it came.
+    `began_s`: when its reading began, by the source's clock, if not now. `error` is what the API said of it, if it is lost. In a
+    round nothing of it is written unless it is `touched`: rows of it came.
     """
 
-    def __init__(self, catalog: Catalog, stream: RowStream, round_: Optional[Round] = None) -> None:
+    def __init__(
+        self, catalog: Catalog, stream: RowStream, round_: Optional[Round] = None, *, began_s: Optional[float] = None
+    ) -> None:
         self.stream, self.run, self.round = stream, catalog.run, round_
         path = catalog.run.stream_path(stream.kind.folder, stream.project, stream.source_id)
         file = path.with_name(path.name + "_state.json")
@@ -51,7 +70,10 @@ class Member:
             self.state = StreamState(file, {**header, "source_id": stream.source_id})
         self.state.header["dest_id"] = stream.dest_id
         if not file.exists():
-            self.state.began = mark_now(catalog.source.server_seconds())
+            self.state.began = mark_now(stream.part.mark if stream.part else began_s or catalog.source.earliest_seconds())
+            if stream.part:
+                self.state.slices = [{"after": stream.part.after, "end": stream.part.end, "done": False}]
+                self.state.compared = stream.part.new
         if round_:
             self.state.begin_round(round_.number, round_.above)
         self.touched = self.above is None
@@ -80,11 +102,8 @@ class Member:
             self._resuming = self.seen.holds_rows()
         return self._resuming
 
-    def save(self) -> None:
-        if self.touched:
-            self.state.save()
-
-    def close(self, seconds: float) -> None:
+    def _finish(self, seconds: float) -> None:
+        """What the checkpoint says at the end."""
         self.touched = self.touched or self.error is not None
         state = self.state
         with state.lock:
@@ -93,12 +112,29 @@ class Member:
             state.done = all(one["done"] for one in state.slices) and not self.error
             if self.touched:
                 state.waiting = len(self.seen.deferred())
-                if state.done:
-                    self.seen.forget_before()
-                state.save()
+
+    def _close(self) -> None:
+        if self.touched and self.state.done:
+            self.seen.forget_before()
+        if self.touched:
+            self.run.keep_stream(self.state)
         self.run.meter.end(self.stream.source_id)
         if self._seen is not None:
             self._seen.close()
+
+    @staticmethod
+    def close_all(members: Sequence[Member], seconds: float) -> None:
+        """Write down how what was read together ended, after so many seconds."""
+        for member in members:
+            member._finish(seconds / len(members))
+        save_members(members)
+        for member in members:
+            member._close()
+
+
+def save_members(members: Iterable[Member]) -> None:
+    """Write the checkpoints of what is read together."""
+    save_streams([member.state for member in members if member.touched])
 
 
 @dataclass
@@ -117,12 +153,13 @@ class PageEnd:
 
 def groups(streams: Sequence[RowStream], readers: int = 1) -> Iterator[List[RowStream]]:
     """Streams that are read together: objects of one kind and project, up to 25 of them. Few objects are read alone, so that
-    each can be read in slices.
+    each can be read in slices; a slice of a shard is.
     """
     alone = readers > 1 and len(streams) < readers
-    by_place: Dict[Tuple[str, str], List[RowStream]] = {}
+    by_place: Dict[Tuple[str, str, str], List[RowStream]] = {}
     for stream in streams:
-        by_place.setdefault((stream.kind.name, stream.project), []).append(stream)
+        alone_id = stream.source_id if stream.part and not stream.part.whole else ""
+        by_place.setdefault((stream.kind.name, stream.project, alone_id), []).append(stream)
     for together in by_place.values():
         size = 1 if alone else OBJECTS_PER_GROUP
         yield from (together[start : start + size] for start in range(0, len(together), size))

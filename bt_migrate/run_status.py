@@ -79,12 +79,18 @@ def _lives(told: Mapping[str, Any]) -> Optional[bool]:
 
 
 def _streams(run: RunDirectory, live: Mapping[str, Mapping[str, Any]]) -> Iterator[Dict[str, Any]]:
-    """{kind, project, name, source_id, done, total, complete, error, rows_per_second, eta_seconds} of each, the open ones first."""
+    """{kind, project, name, source_id, done, total, complete, error, rows_per_second, eta_seconds} of each, the open ones first.
+
+    Of a sync those that have rows in its round, which nobody counted before.
+    """
+    number = run.data.get("round", 0)
     found: Dict[str, Dict[str, Any]] = {}
-    for kind, streams in _counted(run).items():
+    for kind, streams in ({} if number else _counted(run)).items():
         for one in streams:
             found[one["id"]] = {"kind": kind, "project": one["project"], "name": one["name"], "done": 0, "total": one["rows"]}
     for state in run.all_streams():
+        if state.round != number:
+            continue
         header = {name: state.header[name] for name in ("kind", "project", "name")}
         known = found.get(state.header["source_id"], {"total": None})
         facts = {"done": state.counts["fetched"], "complete": state.done, "error": state.error}
@@ -103,7 +109,10 @@ def _streams(run: RunDirectory, live: Mapping[str, Mapping[str, Any]]) -> Iterat
 
 
 def _counted(run: RunDirectory) -> Dict[str, Any]:
-    """kind -> rows per stream as they were counted: by this run, or by a validation of the same window beside it."""
+    """kind -> rows per stream as they were counted: for a shard, by this run, or by a validation of the same window beside it."""
+    if "shard" in run.data:
+        units = run.data["shard"]["units"]
+        return {kind: [unit for unit in units if unit["kind"] == kind] for kind in run.data["shard"]["resources"]}
     for one in (run, *readable_runs_in(run.path.parent)):
         if one.same_pair(run.data) and window_of(one) == window_of(run) and "validation" in one.data:
             return dict(one.data["validation"]["streams"])

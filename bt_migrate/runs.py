@@ -15,7 +15,7 @@ import threading
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
 
 from bt_migrate.errors import LockedError, StateError, UsageError
 from bt_migrate.meter import Meter
@@ -30,6 +30,7 @@ STATUS_FILE = "status.json"  # what the running process tells of itself
 CONTROL_FILE = "control"  # what it is asked to do
 ORGANIZATION_FOLDER = "organization"
 VERIFY_FOLDER = "verify"
+STREAM_FILE = "_state.json"  # the end of a checkpoint's name
 MAX_FOLDER_BYTES = 80
 KILLED_SLACK_S = 300  # a process that was killed may have had requests on their way
 RESERVED_FOLDERS = frozenset(
@@ -61,23 +62,27 @@ def folder_name(name: str, taken: Iterable[str]) -> str:
 class RunDirectory:
     """One run: `with` holds its lock. Gives out the states of objects and streams, each opened once.
 
-    One that is not `kept` is a copy in memory: nothing that is done to it is written.
+    One that is not `kept` is a copy in memory: nothing that is done to it is written; its lock keeps writers out, not readers.
     """
 
     def __init__(self, path: Path, *, kept: bool = True) -> None:
         self.path = path
         self.kept = kept
+        self.moves = False  # objects are planned in this process: in a round of a sync their outcomes begin anew
         self.data: Dict[str, Any] = read_json(path / RUN_FILE)
         self.meter = Meter()
         self._objects: Dict[Path, ObjectStates] = {}
-        self._streams: Dict[Path, Tuple[Tuple[int, int], StreamState]] = {}  # with the file's version, to read it once
+        self._streams: Dict[str, Tuple[Tuple[int, int], StreamState]] = {}  # with the file's version, to read it once
         self._lock = threading.RLock()
         self._lock_fd: Optional[int] = None
 
     def __enter__(self) -> RunDirectory:
-        fd = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        if not self.kept and not (self.path / LOCK_FILE).exists():  # a copy of a run, without it
+            return self
+        fd = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT if self.kept else os.O_RDONLY, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released by the system when the process dies, however it dies
+            # released by the system when the process dies, however it dies
+            fcntl.flock(fd, (fcntl.LOCK_EX if self.kept else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except OSError:
             holder = os.read(fd, 20).decode("ascii", "replace").strip()
             os.close(fd)
@@ -85,8 +90,9 @@ class RunDirectory:
                 f"{self.path}: process {holder or 'unknown'} is working on this run; wait for it or stop it first"
             ) from None
         with contextlib.suppress(OSError):  # for people only: a full disk is told of where something is lost by it
-            os.ftruncate(fd, 0)
-            os.write(fd, f"{os.getpid()}\n".encode("ascii"))
+            if self.kept:
+                os.ftruncate(fd, 0)
+                os.write(fd, f"{os.getpid()}\n".encode("ascii"))
         self._lock_fd = fd
         self.data = read_json(self.path / RUN_FILE)  # as the last holder left it
         return self
@@ -97,8 +103,10 @@ class RunDirectory:
             self._lock_fd = None
 
     def save(self) -> None:
-        if self.kept:
-            write_json(self.path / RUN_FILE, self.data)
+        """By any thread."""
+        with self._lock:
+            if self.kept:
+                write_json(self.path / RUN_FILE, self.data)
 
     def same_pair(self, identity: Mapping[str, Any]) -> bool:
         """Whether the run is one of these two organizations and names of projects, and dry or real as asked."""
@@ -118,12 +126,18 @@ class RunDirectory:
         """The folder of a project, "" for the organization's; the mapping is kept in run.json."""
         if not project:
             return self.path / ORGANIZATION_FOLDER
+        self.name_folders([project])
+        return self.path / self.data["folders"][project]
+
+    def name_folders(self, projects: Iterable[str]) -> None:
+        """Choose the folders of projects that have none yet."""
         with self._lock:
             folders = self.data["folders"]
-            if project not in folders:
+            new = [project for project in projects if project not in folders]
+            for project in new:
                 folders[project] = folder_name(project, folders.values())
+            if new:
                 self.save()
-            return self.path / folders[project]
 
     def project_names(self, today: Mapping[str, str], known: Mapping[str, Mapping[str, Any]]) -> Dict[str, str]:
         """Source id -> the name by which this run has its files, whatever the project is called `today`: the one that it had first.
@@ -144,7 +158,8 @@ class RunDirectory:
         with self._lock:
             if path not in self._objects:
                 self._objects[path] = ObjectStates(path, resource, project, kept=self.kept)
-                self._objects[path].begin_round(self.data.get("round", 0))
+                if self.moves:
+                    self._objects[path].begin_round(self.data.get("round", 0))
             return self._objects[path]
 
     def stream_path(self, folder: str, project: str, source_id: str) -> Path:
@@ -154,29 +169,56 @@ class RunDirectory:
     def all_objects(self) -> List[ObjectStates]:
         """Every object state of the run, also of earlier processes, in the order of the projects."""
         states = []
+        opened: Dict[Path, List[Path]] = {}
+        for path in list(self._objects):
+            opened.setdefault(path.parent, []).append(path)
         for project in ["", *self.data["folders"]]:
             folder = self.folder(project)
-            opened = {path for path in self._objects if path.parent == folder}
-            for path in sorted(opened.union(folder.glob("*_state.json"))):
+            for path in sorted({*opened.get(folder, ()), *folder.glob("*_state.json")}):
                 if path.name != "logs_state.json":
                     states.append(self.objects(path.name[: -len("_state.json")], project))
         return states
 
-    def all_streams(self) -> List[StreamState]:
-        paths: List[Path] = []
-        for project in self.data["folders"]:
-            folder = self.folder(project)
-            paths += [*sorted(folder.glob("*_events/*_state.json")), *folder.glob("logs_state.json")]
-        return [self._stream(path) for path in paths]
+    def has_stream(self, folder: str, project: str, source_id: str) -> bool:
+        """Whether the rows of an object have a checkpoint."""
+        path = self.stream_path(folder, project, source_id)
+        return path.with_name(path.name + STREAM_FILE).exists()
 
-    def _stream(self, path: Path) -> StreamState:
-        """The stream as its file says now; a file is replaced, never changed in place."""
-        facts = path.stat()
-        version = (facts.st_ino, facts.st_mtime_ns)
+    def all_streams(self) -> List[StreamState]:
+        found: List[StreamState] = []
+        for project in self.data["folders"]:
+            inside = _entries(self.folder(project))
+            for folder in inside:
+                if folder.name.endswith("_events") and folder.is_dir():
+                    found += [self._stream(one) for one in _entries(folder.path) if one.name.endswith(STREAM_FILE)]
+            found += [self._stream(one) for one in inside if one.name == "logs" + STREAM_FILE]
+        return found
+
+    def keep_stream(self, state: StreamState) -> None:
+        """It has just been written: what its file says need not be read."""
         with self._lock:
-            if path not in self._streams or self._streams[path][0] != version:
-                self._streams[path] = version, StreamState(path, {})
-            return self._streams[path][1]
+            self._streams[str(state.path)] = _version(state.path.stat()), state
+
+    def _stream(self, entry: os.DirEntry[str]) -> StreamState:
+        """The stream as its file says now; a file is replaced, never changed in place."""
+        version = _version(entry.stat())
+        with self._lock:
+            if entry.path not in self._streams or self._streams[entry.path][0] != version:
+                self._streams[entry.path] = version, StreamState(Path(entry.path), {})
+            return self._streams[entry.path][1]
+
+
+def _version(facts: os.stat_result) -> Tuple[int, int]:
+    return facts.st_ino, facts.st_mtime_ns
+
+
+def _entries(folder: Union[str, Path]) -> List[os.DirEntry[str]]:
+    """What is in a folder, in order of the names; nothing where there is no such folder."""
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda one: one.name)
+    except FileNotFoundError:
+        return []
 
 
 def find_run(settings: Settings, identity: Mapping[str, Any], command: str) -> Tuple[RunDirectory, Settings]:
@@ -201,10 +243,15 @@ def find_run(settings: Settings, identity: Mapping[str, Any], command: str) -> T
             raise UsageError(f"{run.path}: --since-last needs the run's own --resources and --projects, and a run without a window")
         return run, settings
     root = Path(settings.state_dir)
+    _refuse_other_parts(root, identity["selection"])
     if settings.since_last and command != "verify":
-        last = next((run for run in readable_runs_in(root) if _can_go_on(run, identity, command)), None)
+        real = {**identity, "dry_run": False}
+        alike = [run for run in readable_runs_in(root) if _can_go_on(run, real)]
+        own = [run for run in alike if {command, "migrate-all"} & {one["command"] for one in run.data["sessions"]}]
+        joined = alike if command != "migrate-all" else []  # phase scripts share a run
+        last = next(iter(own or joined), None)
         if last is not None:
-            return last, settings
+            return copy_to_plan(last, identity, command) if settings.dry_run else last, settings
         log.info("--since-last: no run of this selection is there to go on in, so everything is copied", extra={"event": "first_copy"})
         return create_run(root, identity, command), settings
     if not settings.new_run:
@@ -322,7 +369,7 @@ def _resumable(run: RunDirectory, identity: Mapping[str, Any], command: str) -> 
     """Unfinished and made for the same selection. Phase scripts share a run until one of them comes a second time."""
     if run.data["selection"] != identity["selection"] or run.data["dry_run"]:
         return False
-    if command == "verify":  # judges a run, finished or not
+    if command == "verify" or "part" in identity["selection"]:  # judges a run, finished or not; a part of a move is moved once
         return True
     if run.data["finished"]:
         return False
@@ -331,10 +378,24 @@ def _resumable(run: RunDirectory, identity: Mapping[str, Any], command: str) -> 
     return not run.phase_done(command)
 
 
-def _can_go_on(run: RunDirectory, identity: Mapping[str, Any], command: str) -> bool:
-    """Whether a sync goes on in the run: of the same organizations and selection, and this program has worked in it."""
-    worked = any(session["command"] in (command, "migrate-all") for session in run.data["sessions"])
-    return worked and run.same_pair(identity) and run.data["selection"] == identity["selection"] and not run.data.get("undone")
+def copy_to_plan(last: RunDirectory, identity: Mapping[str, Any], command: str) -> RunDirectory:
+    """A dry run that knows what the last run knows: its objects and where its streams stand, not its rows."""
+    run = create_run(last.path.parent, identity, command)
+    names = ("phases_done", "folders", "project_names", "round", "marks", "source_time", "reads_groups")
+    run.data.update({name: last.data[name] for name in names if name in last.data})
+    run.save()
+    for pattern in ("*/*_state.json", "*/*_events/*_state.json"):
+        for path in last.path.glob(pattern):
+            copied = run.path / path.relative_to(last.path)
+            make_private(copied.parent)
+            write_json(copied, read_json(path))
+    return run
+
+
+def _can_go_on(run: RunDirectory, identity: Mapping[str, Any]) -> bool:
+    """Whether a sync can go on in the run: of the same organizations and selection, and something was moved in it."""
+    moved = any(session["command"].startswith("migrate-") for session in run.data["sessions"])
+    return moved and run.same_pair(identity) and run.data["selection"] == identity["selection"] and not run.data.get("undone")
 
 
 def refuse_disagreement(run: RunDirectory, identity: Mapping[str, Any]) -> None:
@@ -348,7 +409,7 @@ def refuse_disagreement(run: RunDirectory, identity: Mapping[str, Any]) -> None:
                 f"{run.path}: was made for {side} organization {was['org_name']} ({was['org_id']}), "
                 f"today's is {today['org_name']} ({today['org_id']}); use its keys or another --state-dir"
             )
-    for name in ("created_after", "created_before", "rename_projects"):
+    for name in ("part", "created_after", "created_before", "rename_projects"):
         was, today = run.data["selection"].get(name), identity["selection"].get(name)
         if was != today:
             raise UsageError(f"{run.path}: was made with {name} = {was}, today's is {today}; use the same or another --state-dir")
@@ -360,6 +421,15 @@ def refuse_disagreement(run: RunDirectory, identity: Mapping[str, Any]) -> None:
             )
     if run.data["dry_run"] != identity["dry_run"]:
         raise UsageError(f"{run.path}: is the run of a {'dry' if run.data['dry_run'] else 'real'} run; use another --state-dir")
+
+
+def _refuse_other_parts(root: Path, selection: Mapping[str, Any]) -> None:
+    """A shard is moved in a folder of its own, in which it is found again."""
+    today = selection.get("part")
+    for run in readable_runs_in(root):
+        was = run.data["selection"].get("part")
+        if was != today and "shard" in f"{was} {today}":
+            raise UsageError(f"{run.path}: holds {was or 'no shard'}, today's is {today or 'no shard'}; use a --state-dir for each")
 
 
 def create_run(root: Path, identity: Mapping[str, Any], command: str) -> RunDirectory:

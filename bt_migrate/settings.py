@@ -18,6 +18,7 @@ from dotenv import dotenv_values
 
 from bt_migrate.errors import UsageError
 from bt_migrate.resources import OBJECT_RESOURCES, ROW_KINDS, SELECTABLE
+from bt_migrate.shards import shard_in, shard_name
 from bt_migrate.windows import UNITS, instant, is_relative, last_full, window_bound
 
 DEFAULT_URL = "https://api.braintrust.dev"
@@ -267,8 +268,12 @@ ROW_OVERRIDES: Tuple[Setting, ...] = tuple(
 
 
 SWITCHES = (
-    "dry_run", "new_run", "since_last", "full", "counts", "fail_on_loss", "fill_gaps", "quiet", "json", "yes", "changed",
+    "dry_run", "new_run", "since_last", "full", "counts", "fail_on_loss", "fill_gaps", "quiet", "json", "yes", "changed", "no_rows",
 )  # fmt: skip  # flags only
+NOT_OF_A_SHARD = (
+    "resources", "projects", "created_after", "created_before", "window", "fill_gaps", "rename_projects", "dry_run", "plan_out",
+    "fail_on_loss", "no_rows", "since_last",
+)  # fmt: skip  # flags
 
 
 @dataclass(frozen=True)
@@ -343,6 +348,9 @@ class Settings:
     quiet: bool = False
     json: bool = False
     relative_window: str = ""  # as it was asked for, where it means another window at another time
+    no_rows: bool = False  # objects only, and nothing that comes after rows
+    shard: Mapping[str, Any] = field(default_factory=dict)  # only these rows; see shards.py
+    shards: int = 0  # how many are to be planned
 
     def rows(self, kind: str) -> RowSettings:
         """The row settings of a kind, its own overrides first."""
@@ -355,6 +363,11 @@ class Settings:
         if self.full:
             return "full"
         return "sample" if self.verify_sample and not self.counts else "counts"
+
+    @property
+    def part(self) -> str:
+        """Which part of a move this is that runs in parts, "" for all of it."""
+        return shard_name(self.shard) if self.shard else "objects" if self.no_rows else ""
 
     def may_delete(self, rows: int) -> int:
         """How many rows out of so many a sync may delete without being told so."""
@@ -396,6 +409,11 @@ def load_settings(
     values.update(_window(values, given, now or datetime.now(timezone.utc)))
     values.update({name: bool(flags.get(name)) for name in SWITCHES})
     values["plan_out"] = _plan_file(flags.get("plan_out") or "")
+    values["shards"] = _positive("--shards", given["shards"]) if "shards" in given else 0
+    if "shard" in given:
+        values.update(_of_shard(given))
+    if values["since_last"] and values["no_rows"]:
+        raise UsageError("--since-last goes on in a run with rows: leave out --no-rows")
     if values["since_last"]:
         _refuse_windows(values)
     compares = not flags.get("no_verify") and bool(depths or not values["since_last"])  # a sync compares only when told to
@@ -411,6 +429,25 @@ def _refuse_windows(values: Mapping[str, Any]) -> None:
             "--since-last takes whatever was written since the last sync: leave out --window, --created-after, --created-before"
             " and --fill-gaps (and MIGRATION_WINDOW, MIGRATION_CREATED_AFTER, MIGRATION_CREATED_BEFORE)"
         )
+
+
+def _of_shard(given: Mapping[str, Any]) -> Dict[str, Any]:
+    """The shard of `FILE:number`, and the selection that it was planned with in place of any other."""
+    asked = next((name for name in NOT_OF_A_SHARD if name in given), None)
+    if asked:
+        raise UsageError(f"--shard: what is moved was chosen by bin/plan-shards; leave out --{asked.replace('_', '-')}")
+    path, _, number = given["shard"].rpartition(":")
+    if not path or not number.isdecimal():
+        raise UsageError(f"--shard: {given['shard'][:80]!r} is not FILE:number, with the first shard as 0")
+    try:
+        lines = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--shard: {path} cannot be read ({error.strerror if isinstance(error, OSError) else 'no text'})") from None
+    shard = shard_in(lines, int(number), path)
+    selection = {"rename_projects": {}, **shard["selection"]}
+    chosen = {name: tuple(selection[name]) for name in ("resources", "projects")}
+    chosen.update({name: selection[name] for name in ("created_after", "created_before", "rename_projects")})
+    return {"shard": shard, "relative_window": "", **chosen}
 
 
 def _plan_file(path: str) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import sqlite3
 import threading
 from datetime import datetime, timezone
@@ -36,29 +37,59 @@ def now() -> str:
 # -- files
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Replace the file as a whole. Raises StateError (the old file is still there)."""
-    temporary = path.with_name(path.name + ".tmp")
+    write_files([(path, json_lines(value))])
+
+
+def write_files(files: Sequence[Tuple[Path, str]]) -> None:
+    """Replace each file as a whole; all are on the disk when it returns. Raises StateError naming the one that cannot be written."""
+    path = Path()
     try:
-        make_private(path.parent)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename itself
-        finally:
-            os.close(folder)
+        for path, text in files:
+            temporary = path.with_name(path.name + ".tmp")
+            make_private(path.parent)
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        for path in {path.parent: path for path, _ in files}.values():
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # the renames themselves
+            finally:
+                os.close(folder)
     except OSError as error:
         raise StateError(
             f"{path}: cannot be written ({error.strerror}); the last checkpoint is whole: make room, then run again"
         ) from None
 
 
+def json_lines(value: Mapping[str, Any]) -> str:
+    """JSON with a line for each entry of the value and of the dicts and lists in it: readable, and left to the fast encoder,
+    which knows no indents.
+    """
+    entries = []
+    for name, one in list(value.items()):  # at once: another thread may add to it
+        if one and isinstance(one, (dict, list)):
+            inner = [json.dumps(part) for part in one] if isinstance(one, list) else [_entry(*pair) for pair in list(one.items())]
+            opening, closing = "[]" if isinstance(one, list) else "{}"
+            entries.append(f"{json.dumps(name)}: {opening}\n  " + ",\n  ".join(inner) + f"\n {closing}")
+        else:
+            entries.append(_entry(name, one))
+    return "{\n " + ",\n ".join(entries) + "\n}\n"
+
+
+def _entry(name: Any, value: Any) -> str:
+    """`"name": value`, whatever JSON makes of the name."""
+    return json.dumps({name: value})[1:-1]
+
+
 def make_private(folder: Path) -> None:
     """Make the folder and those above it that are missing, all 0700: `parents=True` alone would give those above to everybody."""
+    if folder.is_dir():
+        return
     for one in (*reversed(folder.parents), folder):
         one.mkdir(mode=0o700, exist_ok=True)
 
@@ -106,8 +137,10 @@ class ObjectStates:
     def __init__(self, path: Path, resource: str, project: str, *, kept: bool = True) -> None:
         self.path = path
         self.kept = kept
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
         data = read_json(path) if path.exists() else {}
+        # the hash of what its file holds, whatever the number of the round
+        self.written = hash(json_lines({name: value for name, value in data.items() if name != "round"}))
         self.resource: str = resource
         self.project: str = project
         self.outcomes: Dict[str, Dict[str, Any]] = data.get("outcomes", {})
@@ -126,12 +159,12 @@ class ObjectStates:
     def record(self, source_id: str, name: str, outcome: str, *, dest_id: Optional[str] = None, **more: Any) -> None:
         """Set the outcome of one object; it replaces an earlier one. `more`: reason, fields."""
         entry = {"name": name, "outcome": outcome, "dest_id": dest_id, **more}
-        with self._lock:
+        with self.lock:
             self.outcomes[source_id] = {key: value for key, value in entry.items() if value not in (None, "", (), [])}
 
     def note(self, source_id: str, findings: Sequence[Dict[str, Any]]) -> None:
         """Replace the findings of one object."""
-        with self._lock:
+        with self.lock:
             self.findings.pop(source_id, None)
             if findings:
                 self.findings[source_id] = list(findings)
@@ -149,7 +182,7 @@ class ObjectStates:
 
     def known(self) -> Dict[str, Dict[str, Any]]:
         """source id -> outcome over all rounds: what was ever created stays created, what was ever updated stays updated."""
-        with self._lock:
+        with self.lock:
             return {one: self.last(one) for one in {**self.earlier, **self.outcomes}}
 
     def last(self, source_id: str) -> Dict[str, Any]:
@@ -166,17 +199,17 @@ class ObjectStates:
 
     def made(self, source_id: str) -> bool:
         """Whether this run created the object, in whichever round."""
-        with self._lock:
+        with self.lock:
             return bool(self.last(source_id).get("outcome") == CREATED)
 
     def forget(self, source_id: str) -> None:
         """Its counterpart is gone: nothing stands for it any more."""
-        with self._lock:
+        with self.lock:
             self.earlier.pop(source_id, None)
 
     def settle(self, source_ids: Sequence[str]) -> None:
         """Bring what is known of objects that were made at once into the given order, whichever came first."""
-        with self._lock:
+        with self.lock:
             for one in source_ids:
                 if one in self.outcomes:
                     self.outcomes[one] = self.outcomes.pop(one)
@@ -187,28 +220,41 @@ class ObjectStates:
         return {source: entry["dest_id"] for source, entry in self.known().items() if entry.get("dest_id")}
 
     def save(self) -> None:
-        if not self.kept:
-            return
-        mapping = self.id_mapping()
-        with self._lock:
-            value = {
-                "format": FORMAT,
-                "resource": self.resource,
-                "project": self.project,
-                "listed": self.listed,
-                "round": self.round,
-                "completed_ids": [one for one, entry in self.outcomes.items() if entry["outcome"] != FAILED],
-                "failed_ids": [one for one, entry in self.outcomes.items() if entry["outcome"] == FAILED],
-                "id_mapping": mapping,
-                "outcomes": dict(self.outcomes),
-                "earlier": dict(self.earlier),
-                "findings": dict(self.findings),
-                "deferred": dict(self.deferred),
-                "intended": dict(self.intended),
-                "fingerprints": dict(self.fingerprints),
-                "former": dict(self.former),
-            }
-            write_json(self.path, value)
+        save_objects([self])
+
+    def content(self) -> Dict[str, Any]:
+        """All but the number of the round."""
+        return {
+            "format": FORMAT,
+            "resource": self.resource,
+            "project": self.project,
+            "listed": self.listed,
+            "completed_ids": [one for one, entry in self.outcomes.items() if entry["outcome"] != FAILED],
+            "failed_ids": [one for one, entry in self.outcomes.items() if entry["outcome"] == FAILED],
+            "id_mapping": self.id_mapping(),
+            "outcomes": dict(self.outcomes),
+            "earlier": dict(self.earlier),
+            "findings": dict(self.findings),
+            "deferred": dict(self.deferred),
+            "intended": dict(self.intended),
+            "fingerprints": dict(self.fingerprints),
+            "former": dict(self.former),
+        }
+
+
+def save_objects(some: Iterable[ObjectStates]) -> None:
+    """Write the states of objects that are made together; not those whose files say all but another number of the round already."""
+    with contextlib.ExitStack() as held:
+        changed = []
+        for states in some:
+            held.enter_context(states.lock)
+            content = states.content()
+            written = hash(json_lines(content))
+            if states.kept and written != states.written:
+                changed.append((states, written, json_lines({**content, "round": states.round})))
+        write_files([(states.path, text) for states, _, text in changed])
+        for states, written, _ in changed:
+            states.written = written
 
 
 # -- rows
@@ -244,6 +290,8 @@ class StreamState:
         self.round: int = data.get("round", 0)  # of the sync that last had rows of it; 0: the copy of everything
         self.delivered_until: int = data.get("delivered_until", 0)  # unix seconds of the destination: rows of that copy are older
         # rows that were there before the run and were written to all the same; earlier versions kept one count
+        self.deleted: int = data.get("deleted", 0)  # rows that were gone from the source, in this round
+        self.others: int = data.get("others", 0)  # rows of the destination that the source does not have and that are not ours to delete
         self.overwritten: int = data.get("overwritten", self.counts[UPDATED])
 
     @property
@@ -259,24 +307,34 @@ class StreamState:
             if self.copied:
                 self.slices, self.done = [{"after": None, "end": None, "done": False, "above": above}], False
             self.round, self.counts, self.findings = number, dict.fromkeys(self.COUNTS, 0), []
-            self.error, self.seconds = "", 0.0
+            self.error, self.seconds, self.deleted = "", 0.0, 0
 
     def catch_up(self, above: int) -> None:
         """After the copy of everything: what was written behind its back."""
         self.slices, self.done = [{"after": None, "end": None, "done": False, "above": above}], False
 
+    def content(self) -> Dict[str, Any]:
+        names = (
+            "header", "slices", "counts", "findings", "done", "compared", "before_key", "error", "seconds", "waiting",
+            "began", "round", "delivered_until", "overwritten", "deleted", "others",
+        )  # fmt: skip
+        value = {"format": FORMAT, **{name: getattr(self, name) for name in names}}
+        return {**value, "pagination_key": self.slices[0]["after"]}
+
     def save(self) -> None:
-        with self.lock:
-            names = (
-                "header", "slices", "counts", "findings", "done", "compared", "before_key", "error", "seconds", "waiting",
-                "began", "round", "delivered_until", "overwritten",
-            )  # fmt: skip
-            value = {"format": FORMAT, **{name: getattr(self, name) for name in names}}
-            write_json(self.path, {**value, "pagination_key": self.slices[0]["after"]})
+        save_streams([self])
 
     def sibling(self, ending: str) -> Path:
         """Path of another file of the stream, such as `_seen.sqlite3`."""
         return self.path.with_name(self.path.name.replace("_state.json", ending))
+
+
+def save_streams(states: Sequence[StreamState]) -> None:
+    """Write the checkpoints of streams that are read together."""
+    with contextlib.ExitStack() as held:
+        for state in states:
+            held.enter_context(state.lock)
+        write_files([(state.path, json_lines(state.content())) for state in states])
 
 
 @contextlib.contextmanager
@@ -425,6 +483,35 @@ class SeenRows:
             with self._lock, _sqlite_errors(self.path):
                 self._db.close()
                 self._db = None
+
+
+def join_stores(into: Path, stores: Sequence[Path]) -> None:
+    """Make one SQLite store of the rows of all of these. They stay as they are: copies are read, with what a process that was killed
+    left beside the file. Not flushed to disk, as nobody counts on it yet.
+    """
+    part = into.with_name(into.name + ".part")
+    for number, store in enumerate(stores):
+        with _sqlite_errors(store):
+            target = part if number else into
+            for ending in ("", "-wal"):
+                if Path(f"{store}{ending}").exists():
+                    shutil.copyfile(f"{store}{ending}", f"{target}{ending}")
+                    os.chmod(f"{target}{ending}", 0o600)
+            if number:
+                _append_store(into, part)
+                for path in into.parent.glob(part.name + "*"):
+                    path.unlink()
+
+
+def _append_store(into: Path, part: Path) -> None:
+    with contextlib.closing(sqlite3.connect(str(into), isolation_level=None)) as db:
+        db.execute("pragma synchronous=off")
+        db.execute("attach ? as part", (str(part),))
+        db.execute("begin")
+        for (table,) in db.execute("select name from part.sqlite_master where type = 'table'").fetchall():
+            columns = ", ".join(row[1] for row in db.execute(f"pragma part.table_info({table})"))
+            db.execute(f"insert or replace into main.{table} ({columns}) select {columns} from part.{table}")
+        db.execute("commit")
 
 
 class CopiedAttachments:

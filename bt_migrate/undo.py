@@ -16,9 +16,8 @@ from bt_migrate.api import Api
 from bt_migrate.btql import Bounds, newest_query
 from bt_migrate.errors import ApiError, UsageError
 from bt_migrate.history import record_undone
-from bt_migrate.json_text import encode
 from bt_migrate.keys import xact_of, xact_seconds
-from bt_migrate.planning import UPDATE, Action, differing, display_name, fingerprint, natural_key
+from bt_migrate.planning import DIFFERS, UPDATE, Action, differing, display_name, fingerprint, natural_key
 from bt_migrate.read_rows import pages
 from bt_migrate.resources import (
     ACLS,
@@ -32,12 +31,14 @@ from bt_migrate.resources import (
     ROW_KINDS,
     VIEWS,
     Resource,
+    is_servers_own,
     settings_cannot_move,
 )
 from bt_migrate.runs import RunDirectory, end_killed_session
 from bt_migrate.settings import Settings
 from bt_migrate.state import CREATED, FAILED, UPDATED, ObjectStates, SeenRows, StreamState, now
-from bt_migrate.update_objects import update_object
+from bt_migrate.sync_deletes import delete_rows
+from bt_migrate.update_objects import foreseen_update, update_object
 
 # What reacts to rows goes before rows are deleted; then the rest, what refers before what is referred to, projects last.
 FIRST = (ACLS, PROJECT_AUTOMATIONS, PROJECT_SETTINGS, VIEWS, PROJECT_SCORES)
@@ -99,6 +100,7 @@ class Undo:
         if run.data["dest"]["org_id"] != dest.org_id:
             raise UsageError(f"{run.path}: was made for the destination {run.data['dest']['org_name']}; use the key of that one")
         self.dest, self.run, self.settings = dest, run, settings
+        self.first = "undone" not in run.data  # else some of what the run made is gone already
         end_killed_session(run, dest.server_seconds() - time.time())
         self.written_until = max((one.get("wrote_until", 0.0) for one in run.data["sessions"]), default=0.0) + CLOCK_SLACK_S
         self.left: List[str] = []
@@ -147,7 +149,7 @@ class Undo:
 
     def _of_kind(self, resource: Resource) -> List[dict]:
         if resource.path not in self._lists:
-            found = self.dest.list(resource.path, page_size=self.settings.batch_size)
+            found = self.dest.list(resource.path, page_size=self.settings.batch_size if resource.paged else 0)
             self._lists[resource.path] = [one for one in found if not one.get("deleted_at")]
         return self._lists[resource.path]
 
@@ -181,14 +183,14 @@ class Undo:
                 self.left.append(f"{one}: {CHANGED}")
 
     def restore(self, one: Updated) -> bool:
-        """Make an object what it was; whether it is that now. What is not is left, with the reason."""
+        """Make an object what it was, or foresee that; whether it is that then. What is not is left, with the reason."""
         self.dest.check()
         action = Action(
             one.resource.name, "", one.name, UPDATE, dest_id=one.existing["id"], body=one.content, existing=one.existing
         )
         try:
-            fields = differing(one.resource, one.content, update_object(self.dest, one.resource, action).existing)
-            told = f"the API cannot take away what these fields hold beyond: {', '.join(fields)}" if fields else ""
+            done = update_object(self.dest, one.resource, action) if self.settings.yes else foreseen_update(one.resource, action)
+            told = f"the API cannot take away what these fields hold beyond: {', '.join(done.fields)}" if done.verb == DIFFERS else ""
         except ApiError as error:
             told = str(error)
         self.left += [f"{one}: {told}"] if told else []
@@ -247,7 +249,8 @@ class Undo:
         for resource in OBJECT_RESOURCES if projects else ():
             if resource.scope == "project":
                 try:
-                    found |= {one.get("project_id") for one in self._of_kind(resource) if one["id"] not in going}
+                    others = [one for one in self._of_kind(resource) if one["id"] not in going]
+                    found |= {one.get("project_id") for one in others if not is_servers_own(resource.name, one)}
                 except ApiError as error:  # a kind that this server does not have
                     if error.status >= 500 or not resource.beyond:
                         raise
@@ -293,10 +296,8 @@ class Undo:
 
     def delete_rows(self, stream: StreamState, ids: Sequence[str]) -> None:
         kind = ROW_KINDS[stream.header["kind"]]
-        path = kind.insert_path.format(id=stream.header["dest_id"])
         for start in range(0, len(ids), self.settings.insert_batch_size):
-            some = ids[start : start + self.settings.insert_batch_size]
-            self.dest.post(path, encode({"events": [{"id": one, "_object_delete": True} for one in some]}))
+            delete_rows(self.dest, kind, stream.header["dest_id"], ids[start : start + self.settings.insert_batch_size])
 
     # -- objects
 
@@ -381,7 +382,7 @@ def _undo_updates(plan: Undo) -> int:
     """Before anything is deleted: what was updated may refer to what goes."""
     for one in plan.restores:
         print(f"restore: {one} ({', '.join(one.fields)})")
-    return sum([plan.restore(one) for one in plan.restores]) if plan.settings.yes else len(plan.restores)
+    return sum([plan.restore(one) for one in plan.restores])
 
 
 def _undo_kind(plan: Undo, resource: Resource) -> int:
@@ -406,6 +407,9 @@ def _undo_rows(plan: Undo, stream: StreamState) -> int:
         plan.left.append(f"{where}: {error}")
     if count:
         print(f"delete: {count:,} {where}")
+    hidden = stream.counts[CREATED] - count - changed if plan.first else 0
+    if hidden > 0:
+        plan.left.append(f"{hidden:,} {where}: not shown, maybe not yet; run the same command again")
     if stream.overwritten:
         plan.left.append(f"up to {stream.overwritten:,} {where}: were there and were written to; what they were is not known")
     if changed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, Iterable
+from typing import Any, Dict, Iterable, Sequence
 
 from bt_migrate.api import Api
 from bt_migrate.catalog import Catalog
@@ -16,11 +16,12 @@ from bt_migrate.planning import (
     fingerprint,
     settled,
     update_body,
+    updated,
     writable_fields,
 )
 from bt_migrate.resources import PROJECT_SETTINGS, Resource
 from bt_migrate.settings import KEEP
-from bt_migrate.state import CREATED, ObjectStates
+from bt_migrate.state import ObjectStates
 
 NOT_ALL = "updated, but the API cannot take away what these fields hold beyond"
 
@@ -49,9 +50,10 @@ def remember_fingerprints(
 
 
 def note_former(resource: Resource, states: ObjectStates, action: Action) -> bool:
-    """Keep what an object is before this run updates it, for an undo; whether that is news, to be saved before the update."""
-    ours = states.earlier.get(action.source_id, {}).get("outcome") == CREATED  # an undo deletes it
-    if ours or action.source_id in states.former:
+    """Keep what an object is before this run updates it, for an undo; whether that is news, to be saved before the update. What a
+    round before this one created goes as a whole.
+    """
+    if action.source_id in states.former or states.made(action.source_id):
         return False
     place = {name: action.body[name] for name in ("project_id", "org_name") if name in action.body}
     states.former[action.source_id] = {
@@ -69,7 +71,19 @@ def update_object(dest: Api, resource: Resource, action: Action, postponed: Iter
     What waits for a reference is left to the second pass.
     """
     waiting = list(postponed)
-    existing = _written(dest, resource, action, waiting)
+    return _as_left(resource, action, waiting, _written(dest, resource, action, waiting))
+
+
+def foreseen_update(resource: Resource, action: Action, postponed: Iterable[str] = ()) -> Action:
+    """What `update_object` should make of it, for a plan."""
+    if resource is PROJECT_SETTINGS:
+        return action
+    waiting = list(postponed)
+    left = _as_left(resource, action, waiting, updated(resource, action.body, action.existing, waiting))
+    return replace(left, existing=action.existing)
+
+
+def _as_left(resource: Resource, action: Action, waiting: Sequence[str], existing: Dict[str, Any]) -> Action:
     fields = differing(resource, action.body, existing, waiting)
     if fields and not waiting:
         fixed = [name for name in fields if name in resource.key and name not in resource.patch]

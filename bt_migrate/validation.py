@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, List, Sequence, Tuple
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from bt_migrate.api import Api
 from bt_migrate.catalog import REFERABLE, Catalog
@@ -12,36 +12,48 @@ from bt_migrate.errors import ApiError, NetworkError, UsageError
 from bt_migrate.losses import UNSEEN, organization_losses
 from bt_migrate.prepare_objects import skip_reason
 from bt_migrate.resources import AI_SECRETS, EXPERIMENTS, OBJECT_RESOURCES, PROJECT_SETTINGS, PROJECTS, ROW_KINDS, USERS, Resource
-from bt_migrate.row_plan import counted, estimate, estimate_text, shown_count, total
+from bt_migrate.row_plan import counted, estimate, estimate_text, row_objects, shown_count, total
 from bt_migrate.runs import readable_runs_in
-from bt_migrate.work import Work, row_plans
+from bt_migrate.work import Work, found_plans, row_plans
 
 log = logging.getLogger("bt_migrate.validate")
 
 
-def validate(work: Work) -> None:
-    """Check and tell. Raises UsageError where a key lacks a right, before the first write."""
+def validate(work: Work) -> Optional[Future[None]]:
+    """Check and tell. Raises UsageError where a key lacks a right, before the first write.
+
+    Rows are counted beside what follows, which does not need their number: the result, if it is not there yet. A dry run plans by it.
+    """
     catalog = work.catalog
-    with ThreadPoolExecutor(thread_name_prefix="validate") as pool:  # what does not need each other is asked at once
+    pool = ThreadPoolExecutor(thread_name_prefix="validate")  # what does not need each other is asked at once
+    try:
         asked = pool.submit(_write_right, work)
         catalog.prefetch(*_lists(work))
         rights, projects = asked.result(), catalog.projects()
-        objects = _object_counts(catalog, projects)
+        result = {
+            "source": _side(catalog.source),
+            "destination": _side(catalog.dest),
+            "write_right": rights,
+            "objects": _object_counts(catalog, projects),
+            "cannot_move": _cannot_move(catalog, projects),
+        }
         losses = pool.submit(organization_losses, catalog, projects)
         counts = not work.run.data.get("round")  # a round reads what is new at once
-        kinds = row_plans(work, [kind for kind in ROW_KINDS if counts and work.settings.selects(kind)])
-    result = {
-        "source": _side(catalog.source),
-        "destination": _side(catalog.dest),
-        "write_right": rights,
-        "objects": objects,
-        "streams": {kind: counted(one for stream in of_kind["streams"] for one in stream["objects"]) for kind, of_kind in kinds.items()},
-        "cannot_move": _cannot_move(catalog, projects),
-        "findings": losses.result(),
-        "estimate": estimate(catalog, kinds),
-        "unavailable": dict(catalog.unavailable),
-    }
-    work.run.data["validation"] = result
+        kinds = [kind for kind in ROW_KINDS if counts and work.settings.selects(kind)]
+        if work.settings.dry_run:
+            _tell(work, result, losses, row_plans(work, kinds))
+            return None
+        objects = {kind: list(row_objects(catalog, kind)) for kind in kinds}
+        return pool.submit(lambda: _tell(work, result, losses, found_plans(catalog, objects)))
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _tell(work: Work, result: Dict[str, Any], losses: Future[List[Any]], kinds: Dict[str, Dict[str, Any]]) -> None:
+    """Write down and tell what was found, once the rows are counted."""
+    rows = {kind: counted(one for stream in of_kind["streams"] for one in stream["objects"]) for kind, of_kind in kinds.items()}
+    found = {"findings": losses.result(), "estimate": estimate(work.catalog, kinds), "unavailable": dict(work.catalog.unavailable)}
+    work.run.data["validation"] = result = {**result, "streams": rows, **found}
     work.run.save()
     for line in validation_lines(result, kinds):
         log.info("%s", line, extra={"event": "validation"})

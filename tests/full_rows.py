@@ -129,8 +129,8 @@ def comment_differences(pair: Pair) -> Iterator[str]:
 
 
 def _comments(org: Any, kind: str, object_id: str) -> Counter[Tuple[str, str, str]]:
-    found = org.comments(kind, object_id)
-    return Counter((row, one["comment"]["text"], one["created"]) for row, some in found.items() for one in some)
+    found, rows = org.comments(kind, object_id), {row["id"] for row in org.rows(kind, object_id)}
+    return Counter((row, one["comment"]["text"], one["created"]) for row, some in found.items() if row in rows for one in some)
 
 
 def counts_are_right(pair: Pair, report: Json) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -46,6 +47,7 @@ class Loopback:
         self.in_flight_max = 0
         self._answers = answers
         self._lock = threading.Lock()
+        self._connections: List[socket.socket] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
@@ -59,6 +61,9 @@ class Loopback:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+        for connection in self._connections:  # a host that is gone answers on none of them
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def take(self, asked: Asked) -> Reply:
         if callable(self._answers):
@@ -71,6 +76,10 @@ class Loopback:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True  # else each answer waits 40 ms for an acknowledgement
+
+            def setup(self) -> None:
+                server._connections.append(self.request)
+                super().setup()
 
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -93,8 +102,9 @@ class Loopback:
                     self.connection.shutdown(socket.SHUT_RDWR)
                     self.close_connection = True
                     return
-                self.send_response(reply.status)
-                for name, value in {"Content-Type": "application/json", "Content-Length": str(len(reply.body)), **reply.headers}.items():
+                self.send_response_only(reply.status)
+                usual = {"Date": self.date_time_string(), "Content-Type": "application/json", "Content-Length": str(len(reply.body))}
+                for name, value in {**usual, **reply.headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(reply.body[: reply.sent])

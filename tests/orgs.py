@@ -32,26 +32,30 @@ TIME_LIMIT_S = 120  # of one process; a test that needs it has failed
 ROWS_OF = {"project_logs": "project", "experiment": "experiment", "dataset": "dataset"}
 
 
-def inserted_rows(parts: List[str], body: Any) -> List[Tuple[str, str, bool]]:
-    """(object id, row id, is a merge) of an insert into one object, or (POST /v1/insert) into several."""
+def events_of(parts: List[str], body: Any) -> List[Tuple[str, Json]]:
+    """(object id, event) of an insert into one object, or (POST /v1/insert) into several."""
     together = {one: of["events"] for objects in body.values() for one, of in objects.items()} if "events" not in body else {}
-    events = together or {parts[-2]: body["events"]}
-    return [(one, row["id"], bool(row.get("_is_merge"))) for one, rows in events.items() for row in rows]
+    return [(one, event) for one, events in (together or {parts[-2]: body["events"]}).items() for event in events]
 
 
 class WatchedSandbox(Sandbox):
-    """A sandbox that remembers which rows were inserted, and refuses what a test tells it to."""
+    """A sandbox that remembers which rows were inserted and deleted, and refuses what a test tells it to."""
 
     def __init__(self) -> None:
         super().__init__()
         self.inserted: List[Tuple[str, str, bool]] = []  # (object id, row id, is a merge), in order of arrival
+        self.deleted: List[Tuple[str, str]] = []  # (object id, row id), in order of arrival
         self.refuse: Optional[Callable[[str, str, bytes], Optional[Answer]]] = None  # (method, path, body)
 
     def _serve_api(self, handler: Any) -> None:
         raw = handler.read_body()
         parts = handler.path.split("/")
-        if parts[-1] == "insert":  # one step: other threads insert too
-            self.inserted.extend(inserted_rows(parts, json.loads(raw)))
+        if parts[-1] == "insert":  # one step each: other threads insert too
+            events = events_of(parts, json.loads(raw))
+            self.deleted.extend((one, event["id"]) for one, event in events if event.get("_object_delete"))
+            self.inserted.extend(
+                (one, event["id"], bool(event.get("_is_merge"))) for one, event in events if not event.get("_object_delete")
+            )
         refusal = self.refuse(handler.command, handler.path, raw) if self.refuse else None
         if refusal is not None:
             handler.send_answer(refusal)
@@ -83,9 +87,10 @@ def example_pair(rows: int = 600) -> Iterator[Pair]:
 
 
 @contextlib.contextmanager
-def tiny_pair() -> Iterator[Pair]:
-    """A few objects of each kind, 300 log rows, all of it quickly moved."""
+def tiny_pair(*, ago_s: int = 0) -> Iterator[Pair]:
+    """A few objects of each kind, 300 log rows, all of it quickly moved. `ago_s`: for servers that live in the past."""
     with WatchedSandbox() as sandbox:
+        sandbox.clock.set(sandbox.clock.seconds() - ago_s)
         source = sandbox.add_org("acme", api_key=SOURCE_KEY, users=[{"email": ANA}, {"email": BEN}])
         dest = sandbox.add_org("globex", api_key=DEST_KEY, users=[{"email": "nora@acme.example"}, {"email": ANA}])
         fill_tiny(source)

@@ -9,7 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
-from email.utils import format_datetime
+from email.utils import format_datetime, formatdate
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import parse_qs, urlsplit
@@ -70,7 +70,7 @@ def test_a_passing_failure_is_tried_again_as_often_as_set(status: int, attempts:
 def test_a_refusal_is_not_tried_again(status: int) -> None:
     responses.post(f"{URL}/v1/dataset", status=status, json={"error": "no"})
     error = outcome(lambda: client().post("/v1/dataset", {"name": "x"}))
-    assert (type(error), error.status, error.is_json, len(responses.calls)) == (ApiError, status, True, 1)
+    assert (type(error), error.status, error.is_page, len(responses.calls)) == (ApiError, status, False, 1)
 
 
 @pytest.mark.parametrize("method", ["post", "put", "patch"])
@@ -168,6 +168,14 @@ def test_retry_after_as_a_date_is_the_time_until_then() -> None:
     assert 88 < (seconds_of(format_datetime(moment, usegmt=True)) or 0) <= 90
 
 
+def test_retry_after_as_a_date_is_of_the_server_s_clock_like_the_date_of_the_answer() -> None:
+    """A machine whose clock is days off neither waits for days nor hammers a server that asked for a pause."""
+    for date in ("Wed, 21 Oct 2015 07:28:00 GMT", "Mon, 21 Oct 2115 07:28:00 GMT"):
+        response = requests.Response()
+        response.headers.update({"Date": date, "Retry-After": date.replace("07:28:00", "07:29:30")})
+        assert retry_after_s(response) == 90
+
+
 @responses.activate
 def test_retry_after_of_another_failure_is_waited_for_too() -> None:
     responses.get(f"{URL}/v1/project", status=503, headers={"Retry-After": "0.3"})
@@ -232,8 +240,9 @@ def test_queries_are_paced_as_asked_and_other_requests_are_not() -> None:
 
 
 def statuses(first: List[Tuple[int, str]], rest: Tuple[int, str]) -> List[Reply]:
-    """Replies with a JSON body, or a page where the text says so."""
-    return [Reply(status, body.encode(), HTML if body.startswith("<") else {}) for status, body in [*first, rest]]
+    """Replies with a JSON body, or a page or plain text where the text says so."""
+    types = {"<": HTML, "{": {}}
+    return [Reply(status, body.encode(), types.get(body[0], {"Content-Type": "text/plain"})) for status, body in [*first, rest]]
 
 
 @pytest.mark.parametrize(
@@ -246,6 +255,7 @@ def statuses(first: List[Tuple[int, str]], rest: Tuple[int, str]) -> List[Reply]
         (True, 401, "<html>", 4),
         (True, 403, "<html>", 4),
         (True, 403, '{"error":"not yours"}', 1),
+        (True, 403, "missing read_acls permission", 1),  # the API's document: errors are plain text or JSON
     ],
 )
 def test_a_refused_key_is_doubted_only_after_it_was_good(proven: bool, status: int, body: str, sent: int) -> None:
@@ -471,6 +481,21 @@ def test_a_signed_url_that_is_refused_is_told_without_its_signature(status: int)
     ]
 
 
+@responses.activate
+def test_what_the_api_keeps_refusing_is_not_asked_for_again_by_who_wants_a_signed_url() -> None:
+    responses.get(f"{URL}/attachment", json={"downloadUrl": "https://files.example.test/k"})
+    responses.get("https://files.example.test/k")
+    stop = threading.Event()
+    api = client(attempts=1, stop=stop)
+    api.with_signed(lambda: api.open_download(api.get("/attachment")["downloadUrl"]).close())
+    responses.replace(responses.GET, f"{URL}/attachment", status=401)
+    timer = threading.Timer(10, stop.set)  # so that it ends where it would go on
+    timer.start()
+    error = outcome(lambda: api.with_signed(lambda: api.get("/attachment")))
+    timer.cancel()
+    assert (type(error), len(responses.calls)) == (NetworkError, 4)
+
+
 def test_a_signed_url_without_answer_is_told_without_its_signature() -> None:
     error = outcome(lambda: client().open_download(f"http://127.0.0.1:{closed_port()}/k?sig=secret"))
     assert (type(error), "secret" in str(error)) == (NetworkError, False)
@@ -665,3 +690,13 @@ def test_the_parameters_of_a_list_are_sent_with_every_page_and_not_changed() -> 
 @pytest.mark.parametrize(("count", "expected"), [(0, False), (1, False), (7, False), (10, True), (25, True), (64, True), (100, True)])
 def test_a_round_number_of_rows_may_be_a_cap(count: int, expected: bool) -> None:
     assert looks_capped(count) is expected
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_a_mark_lies_in_nobodys_future(hours: int) -> None:
+    with Loopback([Reply(headers={"Date": formatdate(time.time() + 3600 * hours, usegmt=True)})]) as server:
+        api = client(server.url)
+        api.get("/v1/organization")
+        theirs = (api.server_seconds() - time.time()) / 3600
+        mark = (api.earliest_seconds() - time.time()) / 3600
+    assert (round(theirs), round(mark)) == (hours, min(hours, 0))

@@ -18,7 +18,7 @@ from compare_orgs import (
     streams,
     untrue_claims,
 )
-from orgs import DEST_KEY, SOURCE_KEY, Ended, Pair, example_pair, report, run, runs, tiny_pair
+from orgs import DEST_KEY, SOURCE_KEY, Ended, Pair, example_pair, findings, report, run, runs, tiny_pair
 
 from bt_migrate.phases import ORDER
 from bt_migrate.sandbox.faults import Fault
@@ -108,6 +108,12 @@ def test_phases_one_by_one_give_what_the_whole_gives(pair_of: Any, tmp_path: Pat
         assert (run(pair.sandbox, tmp_path / "fresh").code, pair.sandbox.writes("globex")) == (0, [])
 
 
+def test_phases_in_the_reverse_order_and_then_the_whole_give_what_the_whole_gives(tiny: Pair, tmp_path: Path) -> None:
+    codes = {name: run(tiny.sandbox, tmp_path / "runs", program=name).code for name in reversed(PHASES)}
+    end = run(tiny.sandbox, tmp_path / "runs")
+    assert (codes, end.code, differences(tiny)) == (dict.fromkeys(PHASES, 0), 0, []), end.last_words
+
+
 @pytest.mark.long
 def test_phases_on_different_state_roots_leave_references_to_later_phases_out_and_it_is_told(tmp_path: Path) -> None:
     """References to what comes later wait in the state folder; without a common one they have nowhere to wait, and the README says so."""
@@ -130,6 +136,24 @@ def test_a_server_without_views_of_the_organization_or_of_logs_has_none(status: 
     end = run(tiny.sandbox, tmp_path / "runs", "--resources", "datasets,experiments,views", "--verify")
     views = {one["object_type"] for one in tiny.dest.objects("view")}
     assert (end.code, views) == (0, {"project", "experiment"}), end.last_words
+
+
+def test_environments_are_asked_for_without_parameters_that_their_list_does_not_have(tiny: Pair, tmp_path: Path) -> None:
+    def strict(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        hit = method == "GET" and path.startswith("/environment?") and ("limit" in path or "starting_after" in path)
+        return Answer(400, b"unknown parameter") if hit else None
+
+    tiny.sandbox.refuse = strict
+    codes = [run(tiny.sandbox, tmp_path / "runs", "--resources", "environments").code for _ in range(2)]
+    assert (codes, len(tiny.dest.objects("environment"))) == ([0, 0], len(tiny.source.objects("environment")))
+
+
+def test_a_kind_that_the_source_does_not_list_is_told(tiny: Pair, tmp_path: Path) -> None:
+    """A plan without the kind answers so, and a key that may not see it."""
+    tiny.sandbox.faults.add(Fault("status", "acme", "GET", path="^/v1/project_automation", times=None, status=403, body={"Code": "Forbidden"}))
+    ends = [run(tiny.sandbox, tmp_path / "runs", "--resources", "project_automations", program=name) for name in ("migrate_all", "migrate_settings")]
+    told = [(one["resource"], one["severity"], "403" in one["detail"]) for one in findings(tmp_path / "runs", "not_listed")]
+    assert ([one.code for one in ends], told) == ([0, 0], [("project_automations", "loss", True)]), ends[0].last_words
 
 
 def test_resources_one_after_the_other_give_what_the_whole_gives(tiny: Pair, tmp_path: Path) -> None:
@@ -405,6 +429,7 @@ WRONG: List[Tuple[str, int, List[str], Dict[str, str]]] = [
     ("unknown organization", 2, [], {"BT_SOURCE_ORG": "initech"}),
     ("no file", 2, ["--env-file", "nowhere.env"], {}),
     ("not an API", 3, [], {"BT_DEST_URL": "FILES"}),
+    ("a path behind the URL", 2, [], {"BT_DEST_URL": "API/v1"}),
 ]
 
 
@@ -418,7 +443,8 @@ def untouched() -> Iterator[Pair]:
 def test_what_is_wrong_is_said_in_one_line_before_anything_is_written(
     code: int, args: List[str], settings: Dict[str, str], untouched: Pair, tmp_path: Path
 ) -> None:
-    settings = {name: untouched.sandbox.files_url if value == "FILES" else value for name, value in settings.items()}
+    urls = {"FILES": untouched.sandbox.files_url, "API/v1": untouched.sandbox.url + "/v1"}
+    settings = {name: urls.get(value, value) for name, value in settings.items()}
     whole = run(untouched.sandbox, tmp_path / "runs", *args, **{"LOG_LEVEL": "ERROR", **settings})
     written = untouched.sandbox.writes("globex") + untouched.sandbox.writes("acme")
     lines = [line for line in whole.err.splitlines() if line]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Optional
 
 import pytest
-from orgs import AtRequest, findings, report, run, run_with, runs, tiny_pair
+from orgs import AtRequest, example_pair, findings, report, run, run_with, runs, tiny_pair
 from row_runs import comment_as_server, forbidding, small_rows, world
 from test_row_comments import comment
 
 from bt_migrate.findings import ACTION, FAILURE, KINDS, LOSS, finding, is_lost
+from bt_migrate.sandbox.origins import Answer
 
 SMALL = {"MIGRATION_EVENTS_FETCH_LIMIT": "25", "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "10", "MIGRATION_CHECKPOINT_INTERVAL": "1"}
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -30,6 +32,40 @@ def test_a_record_that_knows_better_says_its_own_next_action() -> None:
     assert finding("not_readable", next="push it", path="", count=0) == {
         "kind": "not_readable", "severity": ACTION, "about": KINDS["not_readable"].about, "next": "push it",
     }  # fmt: skip
+
+
+def test_a_finding_names_its_object_its_place_and_what_to_do(tmp_path: Path) -> None:
+    """In findings.jsonl, in the report, and counted by kind in what is printed at the end."""
+
+    def refusing(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        tag, cycle = (method, path) == ("POST", "/v1/project_tag") and b'"v3"' in raw, method == "PATCH" and path.startswith("/v1/function/")
+        return Answer(400, b"no") if tag or cycle else None
+
+    with example_pair() as pair:
+        tickets = next(one["id"] for one in pair.source.objects("dataset") if one["name"] == "Tickets")
+        pair.sandbox.store.entries["dataset"][tickets].data["future"] = {"a": 1}
+        pair.sandbox.refuse = refusing
+        done = run(pair.sandbox, tmp_path / "runs")
+    lines = [json.loads(line) for line in (runs(tmp_path / "runs")[0] / "findings.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert (done.code, lines) == (1, report(tmp_path / "runs")["findings"])
+    assert all(one["severity"] == KINDS[one["kind"]].severity and one["next"] and one["name"] and one["resource"] for one in lines)
+    named = {(one["kind"], one["severity"], one["resource"], one["name"], one.get("path", "")) for one in lines}
+    assert {
+        ("secret_to_enter", ACTION, "ai_secrets", "OPENAI_API_KEY", "secret"),
+        ("not_readable", ACTION, "functions", "refund (bundled)", "function_data"),
+        ("key_to_make", ACTION, "api_keys", "key of acme", ""),
+        ("user_without_counterpart", ACTION, "project_scores", "Rating", "config.visibility.users[1]"),
+        ("reference_to_unmovable", ACTION, "functions", "All facets", "function_data.topic_maps.Task[0].topic_map_id"),
+        ("version_pin_removed", LOSS, "prompts", "Triage", "prompt_data.tool_functions[0].version"),
+        ("version_pin_removed", LOSS, "logs", "Shared Library", "metadata.prompt.version"),
+        ("field_not_writable", LOSS, "datasets", "Tickets", "future"),
+        ("not_created", FAILURE, "project_tags", "v3", ""),
+    } - named == set()
+    kinds = {one["kind"] for one in lines}
+    assert {"source_id_in_text", "reference_not_added", "external_attachment", "made_private", "not_movable"} - kinds == set()
+    for kind in kinds:
+        count = sum(one.get("count", 1) for one in lines if one["kind"] == kind)
+        assert f"{KINDS[kind].severity.capitalize()}: {KINDS[kind].about} ({count:,})" in done.out.splitlines()
 
 
 def told(root: Path) -> List[str]:

@@ -16,12 +16,13 @@ NAME = PACKAGE.name
 # A module may import those of lower floors, and on its own floor those that stand before it.
 FLOORS: Tuple[Tuple[str, ...], ...] = (
     ("errors", "resources"),
-    ("keys", "windows", "canonical", "findings", "btql", "json_text", "batches", "references", "rows", "planning"),
+    ("keys", "windows", "canonical", "findings", "btql", "json_text", "batches", "references", "rows", "planning", "shards"),
     ("settings", "throttle", "api", "meter", "state", "history", "runs", "rounds"),
     (
-        "catalog", "attachments", "outgoing", "row_streams", "slices", "read_rows", "choose_rows", "owned_objects", "prepare_objects", "update_objects", "copy_objects",
+        "catalog", "attachments", "outgoing", "row_streams", "slices", "read_rows", "read_ahead", "choose_rows", "owned_objects",
+        "prepare_objects", "update_objects", "copy_objects",
         "deferred_objects", "insert_rows", "copy_rows", "deferred_rows", "row_plan", "losses", "comparable", "compare", "compare_counts",
-        "compare_rows", "work", "validation", "verification", "undo", "lag",
+        "compare_rows", "sync_deletes", "work", "validation", "verification", "undo", "lag", "plan_shards", "merge_runs",
     ),
     ("options", "progress", "report", "plan", "operating", "run_status", "program"),
     ("phases",),
@@ -140,9 +141,11 @@ def test_the_order_of_the_phases_knows_no_module_of_its_own() -> None:
     assert ours("phases") == set()
 
 
-def test_only_the_undo_deletes() -> None:
+def test_only_the_undo_deletes_objects_and_only_it_and_a_sync_rows() -> None:
     calls = {name: OURS[name].read_text(encoding="utf-8") for name in OURS}
-    assert [name for name, text in calls.items() if "dest.delete(" in text or "_object_delete" in text] == ["undo"]
+    assert [name for name, text in calls.items() if "dest.delete(" in text] == ["undo"]
+    assert [name for name, text in calls.items() if "_object_delete" in text] == ["sync_deletes"]
+    assert [name for name, text in calls.items() if "import delete_rows" in text] == ["undo"]
 
 
 def test_only_the_demo_starts_the_sandbox() -> None:

@@ -97,7 +97,7 @@ def _recorded(path: Path, folder: Path) -> Iterator[str]:
         shutil.copy(part, folder)
     database = sqlite3.connect(str(folder / path.name))
     try:
-        if database.execute("select 1 from sqlite_master where name = 'seen'").fetchone():
+        if database.execute("select 1 from sqlite_master where name = 'delivered'").fetchone():
             yield from (row[0] for row in database.execute("select id from delivered where outcome != 'failed'"))
     finally:
         database.close()

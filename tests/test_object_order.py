@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
+from email.utils import formatdate
 from pathlib import Path
 from typing import Callable, List, Optional
 
@@ -34,7 +36,7 @@ def test_experiments_follow_their_base_and_no_more_requests_are_in_flight_than_a
         pair.sandbox.latency = LATENCY
         settings = {"MIGRATION_MAX_CONCURRENT": most, "MIGRATION_BATCH_SIZE": "10"}
         ended = run(pair.sandbox, tmp_path, "--projects", "chains", "--resources", "experiments", **settings)
-        assert ended.code == 0, ended.last_words()
+        assert ended.code == 0, ended.last_words
         made = {one["name"]: one for one in pair.dest.objects("experiment")}
         bases = {one["id"]: one["name"] for one in made.values()}
         assert [bases.get(made[f"e{number:03}"].get("base_exp_id")) for number in range(CHAINS * LINKS)] == [
@@ -85,3 +87,24 @@ def test_two_objects_that_are_one_to_the_destination_are_not_mixed(same: Callabl
         failed = {one["name"]: one["reason"] for one in report(tmp_path)["problems"] if one["outcome"] == "failed"}
         assert (ends, len(failed), row["input"] in set(names) - set(failed)) == ([1, 1, 1], 1, True), (failed, row["input"])
         assert all("another object of the source; rename one of the two" in reason for reason in failed.values())
+
+
+def test_what_was_made_a_moment_ago_is_ours_though_a_gateway_s_clock_is_ahead(tmp_path: Path) -> None:
+    """Two experiments that are each other's base are made without it first, and completed: unless they look like somebody else's."""
+    with tiny_pair() as pair:
+        project = pair.source.create("project", {"name": "ring"})["id"]
+        ids = [pair.source.create("experiment", {"project_id": project, "name": name})["id"] for name in ("first", "a", "b")]
+        for one, other in (ids[1:], ids[:0:-1]):
+            pair.source.patch("experiment", one, {"base_exp_id": other})
+
+        def ahead(method: str, path: str, raw: bytes) -> Optional[Answer]:
+            if method != "POST" or path != "/v1/experiment":
+                return None
+            made = pair.dest.create("experiment", json.loads(raw))
+            return Answer(200, json.dumps(made).encode(), headers={"Date": formatdate(time.time() + 3600, usegmt=True)})
+
+        pair.sandbox.refuse = ahead
+        ended = run(pair.sandbox, tmp_path, "--projects", "ring", "--resources", "experiments", "--no-verify")
+        made = {one["name"]: one for one in pair.dest.objects("experiment")}
+        bases = [made[one]["base_exp_id"] == made[other]["id"] for one, other in ("ab", "ba")]
+        assert (ended.code, bases) == (0, [True, True]), ended.last_words

@@ -76,8 +76,8 @@ def told_rows(told: Json) -> Dict[Tuple[str, str], int]:
     return {(one["kind"], one["source_id"]): one["fetched"] for one in told["rows"]}
 
 
-def assert_equal_to_the_real_run(pair: Pair, plan: Json, root: Path, code: int) -> None:
-    done = run(pair.sandbox, root)
+def assert_equal_to_the_real_run(pair: Pair, plan: Json, root: Path, code: int, *args: str) -> None:
+    done = run(pair.sandbox, root, *args)
     told = report(root)
     assert done.code == code, done.last_words
     assert actions(plan) == carried_out(root)
@@ -123,6 +123,20 @@ def test_the_plan_for_a_destination_with_conflicts_of_every_kind_is_what_the_rea
         assert {action for _, action in met} == {"create", "found", "differs", "skip"}
         assert any(one["kind"] == "unresolved_reference" for one in plan["other_findings"])
         assert_equal_to_the_real_run(pair, plan, tmp_path / "runs", 1)
+
+
+def test_the_plan_of_updates_of_every_kind_is_what_the_real_run_does(tmp_path: Path) -> None:
+    """Also where PATCH cannot take away all that the destination has beyond."""
+    with example_pair() as pair:
+        assert run(pair.sandbox, tmp_path / "before").code == 0
+        make_conflicts(pair.dest)
+        for kind, name in (("dataset", "Tickets"), ("experiment", "baseline")):
+            pair.dest.patch(kind, next(one["id"] for one in pair.dest.objects(kind) if one["name"] == name), {"metadata": {"theirs": 1}})
+        plan = planned(pair, tmp_path, "--on-conflict", "update", code=1)
+        assert {one["action"] for one in plan["objects"]} == {"create", "found", "update", "differs", "skip"}
+        left = {one["name"]: (one["reason"], one["fields"]) for one in plan["objects"] if one["action"] == "differs"}
+        assert left == dict.fromkeys(["Tickets", "baseline"], ("updated, but the API cannot take away what these fields hold beyond", ["metadata"]))
+        assert_equal_to_the_real_run(pair, plan, tmp_path / "runs", 1, "--on-conflict", "update")
 
 
 def test_what_an_earlier_run_left_open_is_planned_as_the_update_that_it_gets(tiny: Pair, tmp_path: Path) -> None:

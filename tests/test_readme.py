@@ -29,7 +29,7 @@ def findings_table() -> str:
 
 def help_texts() -> str:
     parts = []
-    for name in ("migrate_all", *ORDER, "undo", "status", "control"):
+    for name in ("migrate_all", *ORDER, "undo", "status", "control", "plan_shards", "merge_runs"):
         module = importlib.import_module(f"bt_migrate.phases.{name}")
         text = make_parser(module.NAME, module.__doc__ or "").format_help().rstrip()
         text = text.replace("optional arguments:", "options:")  # as Python before 3.10 says it
@@ -73,7 +73,7 @@ def test_readme_names_every_resource_and_every_script() -> None:
 def test_every_command_line_in_the_readme_is_one_that_its_program_takes() -> None:
     prose = README.read_text(encoding="utf-8").partition("<!-- help -->")[0]
     blocks = "".join(re.findall(r"```\w*\n(.*?)```", prose, re.DOTALL))
-    lines = re.findall(r"bin/(status|control|validate|verify|migrate-[a-z]+)((?: +[^\s#&|>]+| +'[^'\n]*')*)", blocks)
+    lines = re.findall(r"bin/(status|control|validate|verify|plan-shards|merge-runs|migrate-[a-z]+)((?: +[^\s#&|>]+| +'[^'\n]*')*)", blocks)
     for name, words in lines:
         module = importlib.import_module(f"bt_migrate.phases.{name.replace('-', '_')}")
         flags_of(make_parser(name, module.__doc__ or ""), shlex.split(words))  # ends the test where it does not

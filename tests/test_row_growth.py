@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Set
 
 import pytest
 from compare_orgs import Translation, streams, unequal_row
 from full_rows import SETTINGS, full_pair
+from loopback import Asked, Loopback, Reply
 from orgs import ROWS_OF, Pair, run
 from row_runs import World, counted, small_rows, world
+
+from bt_migrate.api import Api
+from bt_migrate.btql import Bounds
+from bt_migrate.keys import pagination_key
+from bt_migrate.read_rows import pages
 
 LOGS = "project_logs"
 
@@ -187,3 +195,24 @@ def wrong_after_life(pair: Pair, first: Set[Any], changed: Dict[Any, List[Any]],
             elif row["id"] in found and found[row["id"]]["input"] not in changed[place]:
                 wrong.append(f"{source['name']}: {row['id']} in a version that there never was")
     return wrong
+
+
+def test_a_clock_that_is_behind_ends_no_stream_early() -> None:
+    """The Date is a gateway's. Rows of an hour ago, by its clock of now, are not new."""
+    now = int(time.time())
+    rows = [{"id": str(number), "_pagination_key": pagination_key((now - 3597 << 32) + number)} for number in range(9)]
+    late = {"Date": formatdate(now - 3600, usegmt=True)}
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path != "/btql":
+            return Reply(headers=late)
+        after = re.search(rb"_pagination_key > '([^']+)'", asked.body)
+        some = [row for row in rows if not after or row["_pagination_key"] > after[1].decode()][:4]
+        late["Date"] = formatdate(time.time() - 3595, usegmt=True)  # as if the page had taken five seconds
+        return Reply(body=json.dumps({"data": some}).encode(), headers=late)
+
+    with Loopback(answer) as server:
+        api = Api("source", server.url, "sk", writable=False, attempts=0, delay_s=0.01, max_concurrent=4)
+        api.get("/v1/organization")
+        found = [row["id"] for page in pages(api, "logs", ["p"], Bounds(), limit=4) for row in page.rows]
+    assert found == [row["id"] for row in rows]

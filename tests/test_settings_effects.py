@@ -66,7 +66,7 @@ def test_lists_are_asked_for_in_pages_of_the_batch_size(tmp_path: Path) -> None:
 def test_one_byte_in_flight_means_one_insert_at_a_time(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         pair.sandbox.latency = {"insert": 0.02}
-        settings = {"MIGRATION_MAX_IN_FLIGHT_BYTES": "1", "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "20", "MIGRATION_PROJECTS": "beta"}
+        settings = {"MIGRATION_MAX_IN_FLIGHT_BYTES": "1", "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "10", "MIGRATION_PROJECTS": "beta"}
         asked(pair, tmp_path / "runs", program="migrate_logs", **settings)
         inserts = sorted((one.started, one.finished) for one in pair.sandbox.requests if one.path.endswith("/insert"))
         assert (len(inserts) > 3, [later for (_, end), (later, _) in zip(inserts, inserts[1:]) if later < end]) == (True, [])
@@ -100,8 +100,7 @@ def test_settings_of_a_env_file_are_used_and_flags_win(tmp_path: Path) -> None:
 def test_validation_counts_the_rows_of_each_stream(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         assert run(pair.sandbox, tmp_path / "runs", program="validate").code == 0
-        plans = json.loads((runs(tmp_path / "runs")[-1] / "run.json").read_text(encoding="utf-8"))["row_plans"]
-        told = {kind: [one for stream in of_kind["streams"] for one in stream["objects"]] for kind, of_kind in plans.items()}
+        told = json.loads((runs(tmp_path / "runs")[-1] / "run.json").read_text(encoding="utf-8"))["validation"]["streams"]
         kinds = {"datasets": "dataset", "experiments": "experiment", "logs": "project_logs"}
         there = {
             kind: {one["id"]: len(pair.source.rows(name, one["id"])) for one in pair.source.objects(name.replace("project_logs", "project"))}

@@ -11,6 +11,8 @@ from orgs import findings, report, runs
 from row_runs import WRITE, World, counted
 from syncs import DATASET, EXPERIMENT, KINDS, LOGS, equal, holder, later, living, marks, merge, queries, row, sent, sync, twin
 
+from bt_migrate.choose_rows import BYTES_LOOKED_UP, portions
+
 
 @pytest.fixture
 def w(tmp_path: Path) -> Iterator[World]:
@@ -81,8 +83,14 @@ def test_a_comment_travels_with_the_next_change_of_its_row(w: World) -> None:
 # Edited in the destination ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("row_id", ["r00000", "r00029"])
+@pytest.mark.parametrize(
+    ("kind", "row_id"),
+    [
+        (LOGS, "r00000"),
+        (DATASET, "r00029"),
+        *(pytest.param(*one, marks=pytest.mark.long) for one in ((LOGS, "r00029"), (EXPERIMENT, "r00000"), (DATASET, "r00000"))),
+    ],
+)
 def test_a_row_that_was_edited_in_the_destination_is_kept_and_told(kind: str, row_id: str, w: World) -> None:
     w.dest.insert(kind, twin(w, kind), [row(row_id, metadata={"by": "a person"})])
     w.source.insert(kind, holder(w, kind), [row(row_id, metadata={"by": "the source"})])
@@ -110,7 +118,7 @@ def test_a_row_that_a_person_deleted_in_the_destination_comes_back_with_its_next
     assert (sync(w).code, equal(w)) == (0, True)
 
 
-@pytest.mark.parametrize("use", ["true", "false"])
+@pytest.mark.parametrize("use", ["true", pytest.param("false", marks=pytest.mark.long)])
 def test_rows_that_were_there_before_are_never_overwritten_unless_told(use: str, tmp_path: Path) -> None:
     with living(tmp_path) as one:
         project = one.dest.create("project", {"name": "p00"})["id"]
@@ -125,6 +133,23 @@ def test_rows_that_were_there_before_are_never_overwritten_unless_told(use: str,
         one.source.insert(LOGS, one.project, [row("r00020", output="newer")])
         end = sync(one, MIGRATION_EVENTS_USE_SEEN_DB=use)
         assert (end.code, [row_id for _, row_id in sent(one)]) == (0, ["r00020"]), end.last_words
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([], []),
+        ([1] * 500, [500]),
+        ([1] * 1001, [500, 500, 1]),
+        ([BYTES_LOOKED_UP], [1]),
+        ([BYTES_LOOKED_UP + 1, 1, 1], [1, 2]),
+        ([BYTES_LOOKED_UP // 2] * 5, [2, 2, 1]),
+    ],
+)
+def test_rows_are_looked_up_so_many_at_a_time_as_an_answer_may_hold(sizes: List[int], expected: List[int]) -> None:
+    wanted = {f"r{number}": size for number, size in enumerate(sizes)}
+    found = list(portions(wanted))
+    assert ([len(one) for one in found], [row_id for one in found for row_id in one]) == (expected, list(wanted))
 
 
 # Nothing new -----------------------------------------------------------------------------------------
@@ -172,6 +197,16 @@ def test_a_phase_alone_advances_its_own_mark_only(w: World) -> None:
     assert (list(marks(w)), [one for one, _ in sent(w)]) == (["logs"], [twin(w, LOGS)])
     assert (sync(w).code, equal(w), sorted(marks(w))) == (0, True, ["datasets", "experiments", "logs"])
     assert len(runs(w.root)) == 1
+
+
+def test_phase_scripts_share_a_run_and_each_goes_on_in_it(tmp_path: Path) -> None:
+    programs = {LOGS: "migrate_logs", EXPERIMENT: "migrate_experiments", DATASET: "migrate_datasets"}
+    with living(tmp_path) as one:
+        for _ in range(2):
+            for kind, program in programs.items():
+                one.source.insert(kind, holder(one, kind), [row("new")])
+                assert sync(one, program=program).code == 0
+        assert (equal(one), len(runs(one.root)), sorted(marks(one))) == (True, 1, ["datasets", "experiments", "logs"])
 
 
 def test_a_window_and_a_new_run_are_refused_beside_since_last(w: World) -> None:

@@ -114,6 +114,21 @@ def test_undo_of_an_empty_destination_leaves_it_empty(pair: Pair, tmp_path: Path
     assert (done.code, everything(pair.dest)) == (0, before), done.out + done.err
 
 
+def test_rows_that_the_destination_does_not_show_yet_are_told(pair: Pair, tmp_path: Path) -> None:
+    inhabit(pair)
+    before, root = everything(pair.dest), tmp_path / "runs"
+    run(pair.sandbox, root, "--resources", "datasets")
+    questions = found(pair.dest, "dataset", "questions")["id"].encode()
+    nothing = Answer(200, b'{"data":[],"cursor":null}')
+    pair.sandbox.refuse = lambda method, path, raw: nothing if path == "/btql" and questions in raw and b"select: *" in raw else None
+    listed, done = undo(pair, root), undo(pair, root, "--yes")
+    told = "left: 42 rows of datasets 'questions' of 'Alpha/α': not shown, maybe not yet; run the same command again"
+    assert (told in listed.out, told in done.out, done.code) == (True, True, 1), done.out
+    pair.sandbox.refuse = None
+    again = undo(pair, root, "--yes")
+    assert (again.code, plain(everything(pair.dest))) == (0, plain(before)), again.out
+
+
 # Killed and resumed ----------------------------------------------------------------------------------
 
 
@@ -265,6 +280,15 @@ def test_what_cannot_be_deleted_keeps_its_project_and_is_tried_again(pair: Pair,
     assert (undo(pair, root, "--yes").code, everything(pair.dest)) == (0, before)
 
 
+def test_the_servers_own_note_of_a_query_keeps_no_project(pair: Pair, tmp_path: Path) -> None:
+    before, root = everything(pair.dest), tmp_path / "runs"
+    run(pair.sandbox, root)
+    query = {"event_type": "async_query", "object_type": "project_logs", "object_id": "o", "query": "q", "format": "jsonl", "created_by_user_id": "u"}
+    pair.dest.create("project_automation", {"project_id": found(pair.dest, "project", "beta")["id"], "name": "query", "config": query})
+    done = undo(pair, root, "--yes")
+    assert (done.code, everything(pair.dest)) == (0, before), done.out
+
+
 def test_a_project_in_which_somebody_made_something_is_left(pair: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     run(pair.sandbox, root)
@@ -373,10 +397,10 @@ def test_what_patch_cannot_take_away_again_is_told(pair: Pair, tmp_path: Path) -
     answers = found(pair.dest, "dataset", "answers")["id"]
     pair.source.patch("dataset", found(pair.source, "dataset", "answers")["id"], {"metadata": {"k": 1}, "description": "ours"})
     run(pair.sandbox, tmp_path / "runs", "--on-conflict", "update")
-    done = undo(pair, tmp_path / "runs", "--yes")
+    listed, done = undo(pair, tmp_path / "runs"), undo(pair, tmp_path / "runs", "--yes")
     there = found(pair.dest, "dataset", "answers")
     told = f"left: datasets 'answers' of 'beta' [{answers}]: the API cannot take away what these fields hold beyond: metadata"
-    assert (done.code, told in done.out, there["description"]) == (1, True, ""), done.out
+    assert (done.code, told in done.out, told in listed.out, there["description"]) == (1, True, True, ""), done.out
 
 
 def test_what_another_run_completed_is_still_of_the_run_that_made_it(pair: Pair, tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def test_a_server_that_reads_only_the_first_of_several_objects_is_not_believed(d
 # Time --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("depth", ["--counts", "--full"])
+@pytest.mark.parametrize("depth", ["--counts", "--sample=50", "--full"])
 def test_a_destination_that_does_not_show_fresh_rows_yet_is_given_time(depth: str, tiny: Pair, tmp_path: Path) -> None:
     moved(tiny, tmp_path / "runs")
     beta = object_id(tiny.dest, "project", "beta").encode()
@@ -337,6 +337,24 @@ def test_an_added_origin_inline_base64_and_comments_that_are_not_shown_are_toler
     assert (told(result), code, counted) == (set(), 0, {"origin": 1, "inline": 1, "comments_unreadable": 1})
 
 
+def test_a_lost_comment_is_found_where_a_row_without_comments_has_no_such_field(tiny: Pair, tmp_path: Path) -> None:
+    ours = object_id(tiny.source, "project", "beta")
+    for row in ("0006", "0007"):
+        tiny.source.comment("project_logs", ours, row, "good")
+    moved(tiny, tmp_path / "runs")
+    theirs = object_id(tiny.dest, "project", "beta")
+    row = next(one for one in tiny.dest.rows("project_logs", theirs) if one["id"] == "0006")
+    with tiny.sandbox.store.lock:
+        rows = inserts.row_set(tiny.sandbox.store, (tiny.dest.id,), "project_logs", theirs)
+        del rows.comments["0006"]
+        rows.nullable = tuple(name for name in rows.nullable if name != "comments")
+    fields = ("id", "created", "input", "tags", "metrics", "span_attributes", "span_id", "root_span_id", "span_parents")
+    tiny.dest.insert("project_logs", theirs, [{name: row[name] for name in fields if row.get(name) is not None}])
+    code, result = verified(tiny, tmp_path / "runs", "--full", "--resources", "logs")
+    found = [(one["row"], one["fields"]) for one in result["differences"]]
+    assert (code, found) == (1, [("0006", ["comments"])])
+
+
 # What cannot be read -----------------------------------------------------------------------------------
 
 
@@ -371,6 +389,16 @@ def test_rows_that_take_too_long_together_are_looked_up_in_parts(tiny: Pair, tmp
     tiny.sandbox.refuse = lambda method, path, raw: slow if path == "/btql" and b"id in [" in raw and raw.count(b", '") > 3 else None
     code, result = verified(tiny, tmp_path / "runs", "--full", MIGRATION_RETRY_ATTEMPTS="0")
     assert (code, {one[3] for one in told(result)}) == (1, {f"{number:04}" for number in range(20)})
+
+
+def test_rows_are_looked_up_where_a_query_knows_no_in(tiny: Pair, tmp_path: Path) -> None:
+    moved(tiny, tmp_path / "runs")
+    beta = object_id(tiny.dest, "project", "beta")
+    tiny.dest.insert("project_logs", beta, [{"id": "0003", "_object_delete": True}])
+    unknown = Answer(400, b"unexpected '['", "text/plain")
+    tiny.sandbox.refuse = lambda method, path, raw: unknown if path == "/btql" and b" in [" in raw else None
+    code, result = verified(tiny, tmp_path / "runs", "--full")
+    assert (code, {(one[0], one[3]) for one in told(result)}) == (1, {("missing", "0003")})
 
 
 def test_dates_at_the_ends_of_the_calendar_are_compared_too(tiny: Pair, tmp_path: Path) -> None:

@@ -157,7 +157,13 @@ def moved_row(world: Damaged) -> None:
     world.write("experiments", "first", {"id": "e9", "_object_delete": True})
 
 
+def swap_inputs(world: Damaged) -> None:
+    one, other = world.row(*LOGS, "0112"), world.row(*LOGS, "0113")
+    world.write(*LOGS, {**one, "input": other["input"]}, {**other, "input": one["input"]})
+
+
 LOGS = ("logs", "Alpha/α")
+MORE = {"flag": True, "nothing": None, "list": [1, 2], "text": "é", "at": "2026-01-15T08:30:00+01:00", "empty": []}  # metadata
 QUERY = {"event_type": "async_query", "object_type": "project_logs", "object_id": "o", "query": "select: *", "format": "jsonl", "created_by_user_id": "u"}
 DAMAGES: List[Damage] = [
     removed(*LOGS, "0100"),
@@ -189,6 +195,11 @@ DAMAGES: List[Damage] = [
     edited("timestamp in another zone", *LOGS, "0017", put("metadata", "at", "2026-01-15T07:30:00Z")),
     edited("created on another day", *LOGS, "0103", put("created", "2025-09-01T00:00:00.000Z"), "created"),
     edited("created a millisecond later", *LOGS, "0018", put("created", "2025-10-31T08:30:00.001Z"), "created"),
+    edited("created a millisecond later, on the next day", *LOGS, "0111", put("created", "2025-11-01T00:00:00.000Z"), "created"),
+    Damage("contents of two rows swapped", swap_inputs, tuple(("differs", "rows of logs", "Alpha/α", row, ("input",)) for row in ("0112", "0113"))),
+    edited("keys in another order", *LOGS, "0020", put("metadata", dict(reversed(list(MORE.items()))))),
+    edited("null score turned to 0", *LOGS, "0023", put("scores", "none", 0), "scores.none"),
+    edited("empty list turned to null", *LOGS, "0024", put("metadata", "empty", None), "metadata.empty"),
     edited("expected lost", "datasets", "questions", "case 5", drop("expected"), "expected"),
     edited("tag added", *LOGS, "0104", put("tags", ["x", "y"]), "tags"),
     edited("parent lost", *LOGS, "0019", put("span_parents", []), "span_parents"),
@@ -299,10 +310,11 @@ def fill_more(source: Any) -> None:
     projects = {one["name"]: one["id"] for one in source.objects("project")}
     alpha, beta = projects["Alpha/α"], projects["beta"]
     rows = {row["id"]: row for row in source.rows("project_logs", alpha)}
-    more = {"flag": True, "nothing": None, "list": [1, 2], "text": "é", "at": "2026-01-15T08:30:00+01:00"}
     changed = []
-    for number in (11, 12, 13, 14, 15, 16, 17):
-        changed.append({**kept(rows[f"{number:04}"]), "metadata": more})
+    for number in (11, 12, 13, 14, 15, 16, 17, 20, 24):
+        changed.append({**kept(rows[f"{number:04}"]), "metadata": MORE})
+    changed.append({**kept(rows["0023"]), "scores": {"none": None, "s": 1}})
+    changed.append({**kept(rows["0111"]), "created": "2025-10-31T23:59:59.999Z"})
     changed.append({**kept(rows["0018"]), "created": "2025-10-31T08:30:00.000Z"})
     changed.append({**kept(rows["0019"]), "span_parents": ["s0018"]})
     changed.append({**kept(rows["0108"]), "context": {"caller_line": 3}})

@@ -6,16 +6,13 @@ from typing import Optional, Sequence
 
 from bt_migrate.program import run_program
 from bt_migrate.resources import DATASETS
-from bt_migrate.work import Work, copy_project_kind, copy_rows, project_scopes
+from bt_migrate.work import Work, copy_with_rows, project_scopes
 
 NAME = "migrate-datasets"
 
 
 def run(work: Work) -> None:
-    """All datasets of all projects first, so that rows can refer to any of them."""
-    scopes = project_scopes(work)
-    copy_project_kind(work, DATASETS, scopes)
-    copy_rows(work, DATASETS.name, scopes)
+    copy_with_rows(work, DATASETS, project_scopes(work))
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Optional, Sequence
 
 from bt_migrate.program import run_program
-from bt_migrate.work import Work, copy_rows, project_scopes
+from bt_migrate.work import Work, copy_logs, project_scopes
 
 NAME = "migrate-logs"
 
 
 def run(work: Work) -> None:
-    copy_rows(work, "logs", project_scopes(work))
+    copy_logs(work, project_scopes(work))
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

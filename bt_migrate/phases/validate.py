@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Optional, Sequence
 
 from bt_migrate.program import run_program
@@ -11,8 +12,8 @@ from bt_migrate.work import Work
 NAME = "validate"
 
 
-def run(work: Work) -> None:
-    validate(work)
+def run(work: Work) -> Optional[Future[None]]:
+    return validate(work)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

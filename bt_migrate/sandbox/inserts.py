@@ -134,6 +134,7 @@ class Transaction:
 
     def __init__(self, store: Store, at: Optional[int] = None) -> None:
         self.moment = store.clock.next_moment(at)
+        self._comments_move_rows = store.comments_move_rows
         self._numbers: Dict[int, int] = {}
 
     def write(self, rows: RowSet, event: Json) -> None:
@@ -144,7 +145,7 @@ class Transaction:
 
     def comment(self, rows: RowSet, row_id: str, comment: Json) -> None:
         self.note(rows)
-        rows.comment(self.moment, row_id, comment)
+        rows.comment(self.moment, row_id, comment, moves=self._comments_move_rows)
 
     def note(self, rows: RowSet) -> None:
         rows.moments.setdefault(self.moment, rows.clock.seconds())

@@ -12,6 +12,7 @@ import re
 import threading
 import time
 import uuid
+from functools import lru_cache
 from typing import Optional
 
 XACT_PREFIX = 0x0DE1 << 48
@@ -86,6 +87,7 @@ def new_id() -> str:
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(\.\d+)?)?\s*([Zz]|[+-]\d\d:?\d\d)?)?$")
 
 
+@lru_cache(maxsize=4096)
 def micros(text: str) -> Optional[int]:
     """Microseconds since 1970 of a date or RFC 3339 timestamp (no zone means UTC); None if it is not one."""
     found = _RFC3339.match(text)

@@ -145,12 +145,15 @@ class RowSet:
             self._tails[missing] = b"," + text[1:].encode("ascii")
         return self._tails[missing]
 
-    def comment(self, moment: int, row_id: str, comment: Json) -> None:
-        """Add a comment to a row, or replace the comment of that id; the row keeps its transaction."""
+    def comment(self, moment: int, row_id: str, comment: Json, *, moves: bool = False) -> None:
+        """Add a comment to a row, or replace the comment of that id; the row keeps its transaction unless that `moves` it."""
         self.comments.setdefault(row_id, {})[comment["id"]] = dict(comment, _xact_id=keys.xact_id(moment))
         row = self.by_id.get(row_id)
         if row is not None:
             value = dict(row.value(), comments=list(self.comments[row_id].values()))
+            if moves:
+                self._put(moment, row.key, value, row)
+                return
             changed = self._row(row.moment, row.key, value)
             self.by_id[row_id] = self.rows[bisect_left(self.keys, row.key)] = changed
 

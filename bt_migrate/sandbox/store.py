@@ -70,6 +70,7 @@ class Store:
         self.entries: Dict[str, Dict[str, Entry]] = {kind.store: {} for kind in KINDS.values()}
         self.index: Dict[Tuple[Any, ...], Entry] = {}
         self.rows: Dict[Tuple[str, str], RowSet] = {}  # (project_logs|experiment|dataset, id)
+        self.comments_move_rows = False  # whether a comment is a new transaction of its row: the API's documents do not say
         self._created = 0
         for name, permissions in BUILT_IN_ROLES:
             self._add_built_in_role(name, permissions.split())

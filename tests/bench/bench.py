@@ -21,6 +21,7 @@ import bootstrap  # noqa: E402
 from comparing import verify  # noqa: E402
 from rates import groups, kill, objects, rate  # noqa: E402
 from streams import cpu, growth, large, memory, pages, slices  # noqa: E402
+from syncing import sync_empty, sync_growth  # noqa: E402
 
 Benchmark = Callable[[argparse.Namespace], bool]
 
@@ -35,6 +36,8 @@ BENCHMARKS: Dict[str, Tuple[Benchmark, str]] = {
     "rate": (rate, "time and 429s under a limit of 20 queries a minute"),
     "groups": (groups, "queries for 500 experiments of 20 rows"),
     "objects": (objects, "time for 300 objects of 20 rows, 10 requests in flight"),
+    "sync-empty": (sync_empty, "a sync that meets nothing new: time beyond the waiting for answers"),
+    "sync-growth": (sync_growth, "a sync of 1,000 changed rows after 10k, 100k and 1M rows of history: CPU, requests, bytes"),
     "verify": (verify, "verify --full: time against reading both sides alone, and memory"),
 }
 

@@ -2,6 +2,7 @@
 
     floor.py read URL KEY PROJECT FOLDER     read all log rows, one page after the other, with nothing else to do; keep the pages
     floor.py json FOLDER standard|orjson     decode these pages and encode their rows as they are inserted, with nothing around it
+    floor.py objects URL KEY FILE            make what the ideal of "objects" counts, ten at a time, and insert the rows of the file
 
 Prints one JSON line.
 """
@@ -11,7 +12,9 @@ from __future__ import annotations
 import http.client
 import json
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 from urllib.parse import urlsplit
@@ -70,9 +73,40 @@ def decode_and_encode(folder: str, name: str) -> Dict[str, Any]:
     return {"rows": rows, "decode_s": decoding, "encode_s": encoding, "cpu_s": decoding + encoding}
 
 
+def objects(url: str, key: str, rows: str) -> Dict[str, Any]:
+    """What the ideal of "objects" counts of the destination, and nothing else: lists, projects, objects, and the rows of a file
+    (one JSON list) in 20 requests, by ten threads with a connection each.
+    """
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    local = threading.local()
+
+    def ask(method: str, path: str, body: bytes = b"") -> Any:
+        if not hasattr(local, "connection"):
+            local.connection = http.client.HTTPConnection(urlsplit(url).netloc)
+        local.connection.request(method, path, body or None, headers)
+        return json.loads(local.connection.getresponse().read())
+
+    def make(kind: str, number: int, project: str = "") -> str:
+        body = {"name": f"{kind} {number}", **({"project_id": project} if project else {})}
+        return str(ask("POST", f"/v1/{kind}", json.dumps(body).encode())["id"])
+
+    events = json.loads(Path(rows).read_bytes())
+    parts = [events[start::20] for start in range(20)]
+    with ThreadPoolExecutor(10) as pool:
+        started = time.monotonic()
+        for kind in ("organization", "project", "dataset"):
+            ask("GET", f"/v1/{kind}")
+        projects = list(pool.map(lambda number: make("project", number), range(5)))
+        kinds = ["dataset"] * 100 + ["experiment"] * 200
+        ids = list(pool.map(lambda number: make(kinds[number], number, projects[number % 5]), range(300)))
+        bodies = [json.dumps({"events": part}).encode() for part in parts]
+        list(pool.map(lambda number: ask("POST", f"/v1/experiment/{ids[-1 - number]}/insert", bodies[number]), range(20)))
+        return {"seconds": time.monotonic() - started}
+
+
 def main() -> None:
     task, *arguments = sys.argv[1:]
-    print(json.dumps({"read": read, "json": decode_and_encode}[task](*arguments)))
+    print(json.dumps({"read": read, "json": decode_and_encode, "objects": objects}[task](*arguments)))
 
 
 if __name__ == "__main__":

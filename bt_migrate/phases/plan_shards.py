@@ -1,0 +1,45 @@
+"""Share the rows of a move out among processes that may run on several machines: prints one shard a line, as JSON, even by rows.
+
+Reads the source, counts the destination, and writes nothing. Move the objects before, with migrate-all --no-rows, and name its
+--state-dir here: what that run made is known to be empty. Each shard then goes to --shard of a program that moves rows.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from pathlib import Path
+from typing import Optional, Sequence
+
+from bt_migrate.catalog import Catalog
+from bt_migrate.errors import EXIT_OK, UsageError
+from bt_migrate.operating import Ending
+from bt_migrate.plan_shards import plan_shards
+from bt_migrate.program import connected, identity_of, in_program
+from bt_migrate.runs import create_run
+from bt_migrate.settings import Settings
+
+NAME = "plan-shards"
+log = logging.getLogger("bt_migrate.shards")
+
+
+def run(settings: Settings, ending: Ending) -> int:
+    if not settings.shards:
+        raise UsageError("--shards: say among how many the rows are to be shared out")
+    source, dest = connected(settings, ending.event, writes=False)
+    identity = identity_of(settings, source, dest)
+    with tempfile.TemporaryDirectory(prefix="bt_migrate_") as folder:  # a plan is no run
+        lines = plan_shards(Catalog(source, dest, create_run(Path(folder), identity, NAME), settings), identity, settings.shards)
+    for line in lines:
+        print(json.dumps(line))
+        log.info("shard %d: %s rows in %d objects", line["number"], f"{line['rows']:,}", len(line["units"]))
+    return EXIT_OK
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    return in_program(argv, NAME, __doc__ or "", run)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

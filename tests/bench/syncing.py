@@ -1,0 +1,104 @@
+"""Benchmarks of syncs: one that meets nothing new, and one of 1,000 changed rows as the history that was copied grows."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import tempfile
+import urllib.request
+import uuid
+from pathlib import Path
+from typing import Any, List, Tuple
+
+from harness import Cost, Json, Migration, Server, median_of, server, show, tell
+
+LATENCY = {"btql": 0.15, "insert": 0.1, "list": 0.08, "get": 0.08, "create": 0.08}
+CHANGED = 1000
+SINCE_LAST = ("--since-last", "--lookback", "1s")
+
+
+def sync_empty(options: argparse.Namespace) -> bool:
+    """20 projects, 100 experiments, 60 datasets: what a sync takes beyond the waiting for its requests."""
+    own, costs = [], []
+    shape = {"projects": 20, "experiments": 100, "datasets": 60, "rows": 20, "logs": 2000, "spread_days": 30, "latency": LATENCY}
+    with contextlib.ExitStack() as held:
+        source, dest = held.enter_context(server(**shape)), held.enter_context(server(name="dest", latency=LATENCY))
+        folder = held.enter_context(tempfile.TemporaryDirectory(prefix="bench_"))
+        how = Migration(source, dest, Path(folder), program="migrate_all", args=(*SINCE_LAST, "--no-verify"))
+        how.start().end()
+        how.start().end()  # takes in once more what came in the second of the mark
+        for _ in range(options.runs):
+            for one in (source, dest):
+                one.control(clear_requests=True)
+            cost = how.start().end()
+            asked = [*source.requests(), *dest.requests()]
+            own.append(cost.wall_s - waited(asked))
+            costs.append(cost)
+        queries = len(source.requests("/btql"))
+        writes = [one for one in dest.requests() if one["method"] != "GET"]
+    walls, cpus = median_of([one.wall_s for one in costs]), median_of([one.cpu_s for one in costs])
+    tell(f"{walls:.1f} s in all, {cpus:.1f} s of CPU, {len(asked)} requests, {queries} queries (180 streams), {len(writes)} writes")
+    return show("time beyond the waiting for answers", own, 2, " s") and not writes
+
+
+def waited(requests: List[Json]) -> float:
+    """Seconds in which at least one request was in flight."""
+    total, reached = 0.0, 0.0
+    for begin, end in sorted((one["started"], one["finished"]) for one in requests):
+        total += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total
+
+
+def sync_growth(options: argparse.Namespace) -> bool:
+    """The client alone is measured: the sandbox looks through all its rows for those of a transaction, a real server need not."""
+    costs = [of_history(options, rows) for rows in (options.rows // 10, options.rows, options.rows * 10)]
+    reached = []
+    for name, position, unit in (("CPU of the client", 0, " s"), ("requests", 1, ""), ("bytes sent", 2, "")):
+        values = [[one[position] for one in runs] for runs in costs]
+        tell(f"{name}: " + ", ".join(f"{median_of(one):.3g}{unit}" for one in values))
+        ratios = [most / least for least, most in zip(values[0], values[2])]
+        reached.append(show(f"{name}, {options.rows * 10:,} rows of history / {options.rows // 10:,}", ratios, 1.1))
+    return all(reached)
+
+
+def of_history(options: argparse.Namespace, rows: int) -> List[Tuple[float, int, int]]:
+    """(CPU seconds, requests, bytes of their bodies) of each sync of 1,000 changed rows."""
+    found = []
+    with contextlib.ExitStack() as held:
+        source = held.enter_context(server(projects=1, logs=rows, spread_days=30))
+        dest, folder = held.enter_context(server(name="dest")), held.enter_context(tempfile.TemporaryDirectory(prefix="bench_"))
+        how = Migration(source, dest, Path(folder), args=SINCE_LAST)
+        how.start().end()
+        first = changed(source, dest, how)[0]
+        for _ in range(options.runs):
+            cost, asked = changed(source, dest, how)
+            found.append((cost.cpu_s, len(asked), sum(one["body_bytes"] for one in asked)))
+    again = median_of([cpu for cpu, _, _ in found])
+    tell(f"{rows:,} rows: the first sync after the copy takes {first.cpu_s - again:+.1f} s of CPU to make the index of its rows")
+    return found
+
+
+def changed(source: Server, dest: Server, how: Migration) -> Tuple[Cost, List[Json]]:
+    """A sync of 500 new and 500 edited rows, and its requests."""
+    project = source.ids["logs"][0]
+    query = f"select: id | from: project_logs('{project}') spans | sort: _pagination_key asc | limit: {CHANGED // 2}"
+    old = [one["id"] for one in post(source, "/btql", {"query": query})["data"]]
+    new = [str(uuid.uuid4()) for _ in range(CHANGED - len(old))]
+    events = [{"id": one, "input": "changed " * 100, "metadata": {"mark": uuid.uuid4().hex}} for one in (*old, *new)]
+    post(source, f"/v1/project_logs/{project}/insert", {"events": events})
+    rows = dest.ask("rows")
+    for one in (source, dest):
+        one.control(clear_requests=True)
+    cost = how.start().end()
+    if dest.ask("rows") != rows + len(new):
+        raise SystemExit(f"{dest.ask('rows') - rows} new rows arrived of {len(new)}")
+    return cost, [*source.requests(), *dest.requests()]
+
+
+def post(one: Server, path: str, body: Any) -> Json:
+    headers = {"Authorization": f"Bearer {one.key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(one.url + path, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return json.loads(answer.read())
