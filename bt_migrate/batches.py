@@ -54,7 +54,8 @@ def batched(
 
 def held_bytes(row: EncodedRow) -> int:
     """What the row takes in memory until it is written, about."""
-    return ROW_HELD_BYTES + len(row.body) + sum(len(content) for _, _, content in row.spills)
+    held = ROW_HELD_BYTES + len(row.body)
+    return held + sum(len(content) for _, _, content in row.spills) if row.spills else held
 
 
 def halves(batch: Sequence[Item]) -> Tuple[Sequence[Item], Sequence[Item]]:

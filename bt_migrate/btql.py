@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import List, Optional, Sequence, Tuple
 
+from bt_migrate.keys import key_before
+
 MAX_LIMIT = 1000  # rows of a query; more is refused
 OBJECTS_PER_COUNT = 25  # ids in one FROM of a count query
 MIN_LIMIT = 25  # below it a failing query fails for another reason than its size
@@ -28,7 +30,7 @@ def quoted(text: str) -> str:
 @dataclass(frozen=True)
 class Bounds:
     """Which rows: keys above `after_key` and up to `end_key`, `created` inside [created_after, created_before), written after
-    the transaction `after_xact`.
+    the transaction `after_xact`; in which order.
 
     None for no bound.
     """
@@ -38,16 +40,22 @@ class Bounds:
     after_key: Optional[str] = None
     end_key: Optional[str] = None
     after_xact: Optional[int] = None
+    newest_first: bool = False
+
+    @property
+    def place(self) -> Optional[str]:
+        """The bound at which reading begins."""
+        return self.end_key if self.newest_first else self.after_key
 
     def after(self, key: str) -> Bounds:
-        """The rest behind a key."""
-        return replace(self, after_key=key)
+        """The rest once all up to that key was read, in their order."""
+        return replace(self, end_key=key_before(key)) if self.newest_first else replace(self, after_key=key)
 
 
-def page_query(kind: str, object_ids: Sequence[str], bounds: Bounds, limit: int, *, newest_first: bool = False) -> str:
-    """All fields of the next `limit` rows inside the bounds, in key order; or of the last ones."""
+def page_query(kind: str, object_ids: Sequence[str], bounds: Bounds, limit: int) -> str:
+    """All fields of the next `limit` rows inside the bounds, in key order."""
     lines = ["select: *", f"from: {source_expression(kind, object_ids)}", *filter_lines(bounds)]
-    return "\n".join([*lines, f"sort: _pagination_key {'desc' if newest_first else 'asc'}", f"limit: {limit}"])
+    return "\n".join([*lines, f"sort: _pagination_key {'desc' if bounds.newest_first else 'asc'}", f"limit: {limit}"])
 
 
 def count_query(kind: str, object_ids: Sequence[str], bounds: Bounds) -> str:

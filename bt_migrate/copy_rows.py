@@ -26,11 +26,11 @@ from bt_migrate.insert_rows import Delivered, Inserter
 from bt_migrate.keys import before_xact, xact_at
 from bt_migrate.outgoing import Notes
 from bt_migrate.read_ahead import FirstPages, ReadAhead
-from bt_migrate.read_rows import Page, last_page, pages
+from bt_migrate.read_rows import Page, pages
 from bt_migrate.resources import ROW_KINDS
 from bt_migrate.rounds import Round, mark_seconds
 from bt_migrate.row_streams import Member, PageEnd, RowStream, bounds_of, save_members
-from bt_migrate.slices import KeyRange, Slices
+from bt_migrate.slices import Reader, Slices
 from bt_migrate.state import CREATED, DIFFERS, FAILED, FOUND, UPDATED, append_line
 
 log = logging.getLogger("bt_migrate.rows")
@@ -130,10 +130,8 @@ def _copy_group(copying: Copying, streams: Sequence[RowStream]) -> None:
     members = [Member(copying.catalog, stream, copying.round, began_s=began_s) for stream in streams]
     try:
         todo = [member for member in members if not member.state.done]
-        whole = [member for member in todo if len(member.state.slices) == 1]
-        for together in (whole, *([member] for member in todo if member not in whole)):
-            if together:
-                _copy_members(copying, together)
+        for together in _by_end(todo):
+            _copy_members(copying, together)
         for member in todo:
             if copying.round and member.above is None and not member.error:
                 _catch_up(copying, copying.round, member)
@@ -145,6 +143,15 @@ def _copy_group(copying: Copying, streams: Sequence[RowStream]) -> None:
     for member in todo:
         if member.touched:
             _tell(member)
+
+
+def _by_end(members: Sequence[Member]) -> List[List[Member]]:
+    """Those that can be read together: whole objects, whose last keys to read are the same."""
+    found: Dict[Tuple[Optional[str], str], List[Member]] = {}
+    for member in members:
+        end, *cut = [one["end"] for one in member.state.slices]
+        found.setdefault((end, member.stream.source_id if cut else ""), []).append(member)
+    return list(found.values())
 
 
 def _catch_up(copying: Copying, round_: Round, member: Member) -> None:
@@ -210,10 +217,8 @@ def _copy_slices(copying: Copying, member: Member) -> None:
                 _Stream(copying, [member], number).run()
         return
     slices = Slices(state, copying.check)
-    with ThreadPoolExecutor(readers + 1, thread_name_prefix="slice") as pool:
+    with ThreadPoolExecutor(readers, thread_name_prefix="slice") as pool:
         futures = [pool.submit(_run_slices, copying, member, slices) for _ in range(readers)]
-        if state.slices[-1]["end"] is None:
-            futures.append(pool.submit(_copy_last_page, copying, member, slices))
     errors = [error for error in (future.exception() for future in futures) if error is not None]
     errors.sort(key=lambda error: (isinstance(error, Interrupted), isinstance(error, ApiError)))  # what ends the run first
     if errors:
@@ -221,23 +226,12 @@ def _copy_slices(copying: Copying, member: Member) -> None:
 
 
 def _run_slices(copying: Copying, member: Member, slices: Slices) -> None:
-    """One reader: a slice, and another, until nothing is left."""
+    """One reader: an end of a slice, and another, until nothing is left."""
     while True:
-        with slices.one() as taken:
-            if taken is None:
+        with slices.one() as reader:
+            if reader is None:
                 return
-            _Stream(copying, [member], *taken).run()
-
-
-def _copy_last_page(copying: Copying, member: Member, slices: Slices) -> None:
-    """While the first page is read, the last one: its end is the upper mark, behind which nothing is read."""
-    catalog, kind = copying.catalog, member.stream.kind
-    bounds, limit = bounds_of(catalog, kind), catalog.settings.rows(kind.name).fetch_limit
-    page = last_page(catalog.source, kind.name, member.stream.source_id, bounds, limit=limit)
-    if page is not None:
-        with slices.last(page.begin_key, page.end_key) as number:
-            if number is not None:
-                _Stream(copying, [member], number).run(page)
+            _Stream(copying, [member], reader=reader).run()
 
 
 def _read_destination(copying: Copying, member: Member) -> None:
@@ -272,15 +266,13 @@ def summary(counts: Mapping[str, int]) -> str:
 
 
 class _Stream:
-    """One slice of one object, or a group of whole objects, while it is copied.
+    """One slice of one object, read by one reader or from one of its ends, or a group of whole objects, while it is copied.
 
     Lives in one thread; only the inserter runs in the pool.
     """
 
-    def __init__(
-        self, copying: Copying, members: Sequence[Member], number: int, key_range: Optional[KeyRange] = None
-    ) -> None:
-        self.copying, self.catalog, self.number, self.key_range = copying, copying.catalog, number, key_range
+    def __init__(self, copying: Copying, members: Sequence[Member], number: int = 0, reader: Optional[Reader] = None) -> None:
+        self.copying, self.catalog, self.number, self.reader = copying, copying.catalog, number, reader
         self.kind = members[0].stream.kind
         self.members = {member.stream.source_id: member for member in members}
         self.settings = self.catalog.settings.rows(self.kind.name)
@@ -294,14 +286,13 @@ class _Stream:
         self.unrecorded: List[Tuple[Accepted, int]] = []  # delivered rows of the last page: its checkpoint is about to say so
         self.batches_since_save, self.saved_at, self.told_at = 0, time.monotonic(), time.monotonic()
 
-    def run(self, only: Optional[Page] = None) -> None:
-        """Copy to the end, or the one page given. Whatever happens, what is in flight is finished and committed first."""
+    def run(self) -> None:
+        """Copy to the end. Whatever happens, what is in flight is finished and committed first."""
         slices = [member.state.slices[self.number] for member in self.members.values()]
         starts = [one["after"] for one in slices]
         start = None if None in starts else min(starts)  # members of a group that are further on skip what they have
         bounds = replace(bounds_of(self.catalog, self.kind), after_key=start, end_key=slices[0]["end"], after_xact=self.above)
-        reading = self.copying.reading
-        with ReadAhead([only]) if only else reading.of(self.kind, list(self.members), bounds, self.key_range) as ahead:
+        with self.copying.reading.of(self.kind, list(self.members), bounds, self.reader) as ahead:
             try:
                 for page in ahead:
                     self.copying.check()
@@ -320,7 +311,7 @@ class _Stream:
                 self._drain()
                 raise
         for member in self.members.values():
-            if not member.error:
+            if not member.error and self.reader is None:
                 with member.state.lock:
                     member.state.slices[self.number]["done"] = True
                     if len(member.state.slices) > 1:
@@ -466,7 +457,11 @@ class _Stream:
                     if object_id in part.notes:
                         notes.merge(part.notes[object_id])
                 member.state.findings = notes.records()
-                member.state.slices[self.number]["after"] = max(member.state.slices[self.number]["after"] or "", end.end_key)
+                if self.reader is not None:
+                    self.reader.wrote(end.end_key)
+                else:
+                    read = member.state.slices[self.number]
+                    read["after"] = max(read["after"] or "", end.end_key)
         self.page = PageEnd("")
         self.unrecorded.clear()
         now = time.monotonic()

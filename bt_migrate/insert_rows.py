@@ -77,7 +77,7 @@ class Inserter:
         """Insert (position, row) pairs; outcomes and errors go into `done`."""
         if not rows:
             return
-        objects = list(dict.fromkeys(row.object_id for _, row in rows))
+        objects = list(dict.fromkeys([row.object_id for _, row in rows]))
         try:
             self._send([row for _, row in rows], objects)
         except ApiError as error:

@@ -21,9 +21,9 @@ def _optional(name: str) -> Any:
 
 orjson = _optional("orjson")
 
-# Digits become 0, what may stand before a number becomes a colon, a minus stays, all else becomes x.
-_KINDS = bytes(48 if one in b"0123456789" else 58 if one in b":,[ \t\r\n" else 45 if one == 45 else 120 for one in range(256))
-_LONG_INTEGERS = (b":" + b"0" * 19, b":-" + b"0" * 19)
+# Digits become 0, what may stand before those of a number becomes a colon, all else becomes x.
+_KINDS = bytes(48 if one in b"0123456789" else 58 if one in b":,[- \t\r\n" else 120 for one in range(256))
+_LONG_INTEGER = b":" + b"0" * 19
 
 _encode_utf8 = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
@@ -41,8 +41,7 @@ def decode(text: bytes) -> Tuple[Any, bool]:
 
 def _has_long_integer(text: bytes) -> bool:
     """Whether a number may hold 19 digits before its point; a wrong yes (digits inside a string) costs the slower reader."""
-    kinds = b":" + text.translate(_KINDS)
-    return any(one in kinds for one in _LONG_INTEGERS)
+    return _LONG_INTEGER in b":" + text.translate(_KINDS)
 
 
 def encode(value: Any) -> bytes:

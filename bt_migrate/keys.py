@@ -5,8 +5,6 @@ Source of the encoding: the official `bt` tool (util_cmd) and the SDK's xact_ids
 
 from __future__ import annotations
 
-from typing import List, Tuple
-
 XACT_PREFIX = 0x0DE1 << 48  # top 16 bits of every transaction id
 SECONDS_MASK = 0xFFFFFFFF
 KEY_DIGITS = 20  # zero padded, so that text order is number order
@@ -60,8 +58,6 @@ def after_second(unix_seconds: int) -> str:
     return pagination_key(((unix_seconds + 1) << 32) - 1)
 
 
-def key_slices(first: str, last: str, count: int) -> List[Tuple[str, str]]:
-    """The keys from `first` to `last` cut into at most `count` ranges (above, up to] of equal width, in order."""
-    low, high = key_number(first) - 1, key_number(last)
-    edges = sorted({low + (high - low) * step // count for step in range(count + 1)})
-    return [(pagination_key(above), pagination_key(upto)) for above, upto in zip(edges, edges[1:])]
+def key_before(key: str) -> str:
+    """The key right before: up to it is all that comes before this one."""
+    return pagination_key(key_number(key) - 1)

@@ -104,6 +104,9 @@ class Outgoing:
             notes.add("row_field_not_carried", row["id"], name)
         out = insertable_row(self._kind, row)
         body = write(out)
+        xact = xact_of(row.get("_xact_id"))
+        if len(body) <= self._max_row_bytes and not row.get(COMMENTS) and self.leaves(out, body):  # as nearly all do
+            return EncodedRow(row["id"], xact, body, object_id), out
         deferred: List[Tuple[str, str, str, str]] = []
         attachments: List[Dict[str, Any]] = []
         spills: List[Tuple[str, str, bytes]] = []
@@ -125,11 +128,10 @@ class Outgoing:
                 comments.append(encode(record))
             else:
                 notes.add("row_field_not_carried", row["id"], COMMENTS)
-        encoded = EncodedRow(row["id"], xact_of(row.get("_xact_id")), body, object_id)
-        if attachments or spills or comments or deferred:
-            encoded = encoded._replace(
-                attachments=tuple(attachments), spills=tuple(spills), comments=tuple(comments), deferred=tuple(deferred)
-            )
+        encoded = EncodedRow(
+            row["id"], xact, body, object_id,
+            attachments=tuple(attachments), spills=tuple(spills), comments=tuple(comments), deferred=tuple(deferred),
+        )  # fmt: skip
         return encoded, out
 
     def _names_source(self, body: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set
@@ -22,7 +23,9 @@ log = logging.getLogger("bt_migrate.shards")
 
 def plan_shards(catalog: Catalog, identity: Mapping[str, Any], shards: int) -> List[Dict[str, Any]]:
     """The shards of all rows that are selected. What is written after this call began is in none of them."""
-    mark = {"source": int(catalog.source.earliest_seconds()), "dest": int(catalog.dest.earliest_seconds())}
+    # Each on the safe side: a mark ahead of what the source writes would pass over it, one behind what the destination has would
+    # overwrite it.
+    mark = {"source": int(catalog.source.earliest_seconds()), "dest": int(max(catalog.dest.latest_seconds(), time.time())) + 1}
     catalog.prefetch(REFERABLE, [PROJECTS])
     made = _made_before(state_root(catalog.settings), identity)
     units = [unit for kind in ROW_KINDS if catalog.settings.selects(kind) for unit in _units(catalog, kind, made)]

@@ -13,7 +13,7 @@ from bt_migrate.catalog import Catalog
 from bt_migrate.read_rows import Page, pages
 from bt_migrate.resources import RowKind
 from bt_migrate.row_streams import bounds_of
-from bt_migrate.slices import KeyRange
+from bt_migrate.slices import Reader
 
 PAGES_AHEAD = 1  # decoded pages that wait for the consumer, beside the one that is being read
 LARGE_STREAMS_AT_ONCE = 4
@@ -122,17 +122,15 @@ class FirstPages:
         """Unix seconds, by the source's clock, at which the reading of these objects began; now, if it has not."""
         return self._began.get(tuple(ids)) or self._catalog.source.earliest_seconds()
 
-    def of(self, kind: RowKind, ids: Sequence[str], bounds: Bounds, key_range: Optional[KeyRange] = None) -> ReadAhead:
+    def of(self, kind: RowKind, ids: Sequence[str], bounds: Bounds, reader: Optional[Reader] = None) -> ReadAhead:
         """All pages of these objects inside the bounds."""
-        begun = self._begun.pop((tuple(ids), bounds), None) if key_range is None else None
-        return begun or ReadAhead(self._pages(kind, ids, bounds, key_range))
+        begun = self._begun.pop((tuple(ids), bounds), None) if reader is None else None
+        return begun or ReadAhead(self._pages(kind, ids, bounds, reader))
 
-    def _pages(
-        self, kind: RowKind, ids: Sequence[str], bounds: Bounds, key_range: Optional[KeyRange]
-    ) -> Generator[Page, None, None]:
+    def _pages(self, kind: RowKind, ids: Sequence[str], bounds: Bounds, reader: Optional[Reader]) -> Generator[Page, None, None]:
         """Behind the first page only a few streams at once, because each holds some decoded pages."""
         limit = self._catalog.settings.rows(kind.name).fetch_limit
-        source = pages(self._catalog.source, kind.name, ids, bounds, limit=limit, key_range=key_range)
+        source = pages(self._catalog.source, kind.name, ids, bounds, limit=limit, reader=reader)
         yield from islice(source, 1)
-        with self._large if key_range is None else contextlib.nullcontext():
+        with self._large if reader is None else contextlib.nullcontext():
             yield from source

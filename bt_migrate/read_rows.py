@@ -18,7 +18,7 @@ from bt_migrate.api import CURSOR_HEADER, RETRY_STATUSES, Answer, Api, looks_cap
 from bt_migrate.btql import MAX_LIMIT, MIN_LIMIT, Bounds, page_query, rows_query, smaller_limit
 from bt_migrate.errors import ApiError, NetworkError
 from bt_migrate.keys import key_seconds
-from bt_migrate.slices import KeyRange
+from bt_migrate.slices import Reader
 
 log = logging.getLogger("bt_migrate.rows")
 
@@ -32,65 +32,68 @@ _KEY_VALUE = re.compile(rb'\s*:\s*"([^"\\]+)"')
 
 @dataclass(frozen=True)
 class Page:
-    """Rows in ascending key order, and the key up to which, with them, everything has been read."""
+    """Rows in ascending key order, and the key up to which, with them, everything has been read: the last one, or the first one
+    where the newest are read first.
+    """
 
     rows: List[dict]
     end_key: str
     last: bool = False  # nothing comes after it
-    begin_key: str = ""  # of the last page alone: it holds what comes after
     plain: bool = False  # see json_text.decode
 
 
 def pages(
-    api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds, *, limit: int, key_range: Optional[KeyRange] = None
+    api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds, *, limit: int, reader: Optional[Reader] = None
 ) -> Generator[Page, None, None]:
     """All rows inside the bounds, page by page. A page never ends between two rows of one key: none is skipped or repeated by
     paging.
 
     A short page without a cursor is the end; where its size is a round number the server may cap pages, and is asked once more:
     the page waits for that answer, which mostly says that it was the last. A stream that grows while it is read ends at what was
-    there when it was begun. `key_range`: a slice whose end may come nearer.
+    there when it was begun. `reader`: of one end of a slice, whose bounds move while others read it too.
     """
     most = min(limit, MAX_LIMIT)
     now, patience = min(most, api.page_rows), PAGES_BEFORE_GROWTH
     good, grown, began, doubted, held, widened = 0, False, _now(api), 0, 0, False
     waiting: Optional[Page] = None  # a page of which the next answer says whether it is the last
-    asked = _Asked(api, kind, object_ids)
+    asked = _Asked(api, kind, object_ids, reader)
     try:
-        while True:
-            if key_range is not None:
-                bounds = replace(bounds, end_key=key_range.end)
+        while asked.more():
+            if reader is not None:
+                before, bounds = bounds, reader.unread(bounds)
+                doubted = doubted if bounds == before else 0  # what is missing now the other reader may have read
             answer = asked.page(bounds, now, smaller_helps=now > MIN_LIMIT and not widened)
             if answer is None:
                 now, good = smaller_limit(now), 0
                 api.page_rows, patience, grown = min(now, api.page_rows), patience * 4 if grown else patience, False
                 log.info("%s timed out, reading %d rows a page", api.side, now, extra={"event": "smaller_pages"})
                 continue
-            rows = answer.json
+            rows = answer.json[::-1] if bounds.newest_first else answer.json
             if doubted and len(rows) > held:
                 most = now = doubted  # the server does cap pages
             elif doubted:
                 api.short_pages_end = True
             short = len(rows) < now and not answer.headers.get(CURSOR_HEADER)
             doubted = len(rows) if short and not api.short_pages_end and looks_capped(len(rows)) else 0
-            ended = not rows or (short and not doubted) or _is_new(api, rows, began)
+            ended = not rows or (short and not doubted) or (not (reader and reader.marked) and _is_new(api, rows, began))
             if len(object_ids) > 1 and now <= len(rows) < MAX_LIMIT and _one_key(rows):
                 # Objects that were written together share keys: all rows of this one are needed, or (an error) each object read alone.
                 now, doubted, widened = min(MAX_LIMIT, len(rows) * 2), 0, True
                 continue
-            if key_range is not None:
-                inside = key_range.take([row.get("_pagination_key") or "" for row in rows])
-                rows, ended = rows[:inside], ended or inside < len(rows)
-            if rows:
-                page = _page(api, rows, answer.plain, ended, bounds.after_key)
-                held = len(rows) - len(page.rows)
+            whole = _whole(api, rows, bounds, ended) if rows else []
+            held = len(rows) - len(whole)
+            if reader is not None:
+                first, behind, ended = reader.take([row["_pagination_key"] for row in whole], ended)
+                whole = whole[first:behind]
+            if whole:
+                page = Page(whole, whole[0 if bounds.newest_first else -1]["_pagination_key"], ended, answer.plain)
                 bounds = bounds.after(page.end_key)
                 if waiting is not None and ended:
                     page, waiting = _joined(waiting, page), None
             if waiting is not None:
-                yield replace(waiting, last=not rows)
-            waiting = page if doubted and not ended else None
-            if rows and waiting is None:
+                yield replace(waiting, last=not whole)
+            waiting = page if doubted and not ended and reader is None else None
+            if whole and waiting is None:
                 yield page
             if ended:
                 return
@@ -100,6 +103,8 @@ def pages(
                 now, grown = min(most, now * 2), True
                 api.page_rows = now
     finally:
+        if reader is not None:
+            reader.stop()
         asked.close()
 
 
@@ -110,8 +115,8 @@ def _one_key(rows: List[dict]) -> bool:
 class _Guess:
     """A page that was asked for before the one before it was decoded. `wanted`: somebody waits for it."""
 
-    def __init__(self, after_key: str, limit: int) -> None:
-        self.place = after_key, limit
+    def __init__(self, place: Optional[str], limit: int) -> None:
+        self.place = place, limit
         self.answer: Future[Optional[Answer]] = Future()
         self.wanted = False
 
@@ -123,17 +128,23 @@ class _Asked:
     Two threads take turns; they end with the stream, and the program does not wait for them.
     """
 
-    def __init__(self, api: Api, kind: str, object_ids: Sequence[str]) -> None:
-        self._api, self._kind, self._ids = api, kind, object_ids
+    def __init__(self, api: Api, kind: str, object_ids: Sequence[str], reader: Optional[Reader]) -> None:
+        self._api, self._kind, self._ids, self._reader = api, kind, object_ids, reader
         self._guess: Optional[_Guess] = None
         self._lanes: List[SimpleQueue[Optional[Callable[[], None]]]] = []
 
+    def more(self) -> bool:
+        """Whether there may be something left to read."""
+        return self._reader is None or self._guess is not None or self._reader.goes_on()
+
     def page(self, bounds: Bounds, limit: int, *, smaller_helps: bool) -> Optional[Answer]:
-        """The page behind `bounds.after_key`, None where the server found it too large and a smaller one may do."""
+        """The next page of the bounds, None where the server found it too large and a smaller one may do."""
         guess, self._guess = self._guess, None
-        if guess is None or guess.place != (bounds.after_key, limit):
+        if guess is None or guess.place != (bounds.place, limit):
             return self._query(bounds, limit, smaller_helps, None)
         guess.wanted = True
+        if self._reader is not None and not self._reader.awaits(guess.answer):
+            return Answer([], {})
         return guess.answer.result()
 
     def close(self) -> None:
@@ -143,7 +154,7 @@ class _Asked:
     def _query(self, bounds: Bounds, limit: int, smaller_helps: bool, guess: Optional[_Guess]) -> Optional[Answer]:
         def early(content: bytes) -> None:
             # Not behind a first page, which is often the only one; nor where the consumer is slower than the source.
-            if bounds.after_key is not None and (guess is None or guess.wanted):
+            if bounds.place is not None and (guess is None or guess.wanted):
                 self._ask_next(content, bounds, limit, smaller_helps)
 
         statuses = RETRY_STATUSES - SIZE_STATUSES if smaller_helps else RETRY_STATUSES
@@ -155,14 +166,17 @@ class _Asked:
             raise
 
     def _ask_next(self, content: bytes, bounds: Bounds, limit: int, smaller_helps: bool) -> None:
-        after_key = next_after(content, limit) if len(content) <= MAX_GUESS_BYTES else None
-        if after_key is None or (bounds.end_key is not None and after_key >= bounds.end_key):
+        key = next_after(content, limit) if len(content) <= MAX_GUESS_BYTES else None
+        if key is None or (bounds.end_key is not None and key >= bounds.end_key):
             return
-        guess = _Guess(after_key, limit)
+        if self._reader is not None and not self._reader.goes_on(key):
+            return
+        rest = bounds.after(key)
+        guess = _Guess(rest.place, limit)
 
         def answer() -> None:
             try:
-                guess.answer.set_result(self._query(bounds.after(after_key), limit, smaller_helps, guess))
+                guess.answer.set_result(self._query(rest, limit, smaller_helps, guess))
             except BaseException as error:  # noqa: BLE001  not swallowed: who wants the page raises it
                 guess.answer.set_exception(error)
 
@@ -215,18 +229,21 @@ def _is_new(api: Api, rows: List[dict], began: float) -> bool:
     return began + CLOCK_SLACK_S < taken_in <= _now(api) + CLOCK_SLACK_S
 
 
-def _page(api: Api, rows: List[dict], plain: bool, ended: bool, after_key: Optional[str]) -> Page:
+def _whole(api: Api, rows: List[dict], bounds: Bounds, ended: bool) -> List[dict]:
+    """The rows of an answer, given in ascending order, whose key it holds whole: those of the key at which it was cut off may go
+    on in the next one, and are read again with it.
+    """
     keys: List[str] = [row.get("_pagination_key") or "" for row in rows]
     if not all(keys):
         raise NetworkError(f"{api.side}: rows come without _pagination_key; this data plane is too old to be read in order")
-    last = keys[-1]
     if keys != sorted(keys):
         raise NetworkError(f"{api.side}: rows do not come in the order of _pagination_key; the server ignores the sort")
-    if after_key is not None and last <= after_key:
-        raise NetworkError(f"{api.side}: pages do not advance beyond {after_key}; the server ignores the filter or the sort")
-    if not ended and keys[0] != last:  # rows of the last key may go on in the next page: they are read again as a whole
-        rows = [row for row, key in zip(rows, keys) if key != last]
-    return Page(rows, rows[-1]["_pagination_key"], ended, plain=plain)
+    place, cut_off = bounds.place, keys[0 if bounds.newest_first else -1]
+    if place is not None and (cut_off > place if bounds.newest_first else cut_off <= place):
+        raise NetworkError(f"{api.side}: pages do not advance beyond {place}; the server ignores the filter or the sort")
+    if ended or keys[0] == keys[-1]:
+        return rows
+    return [row for row, key in zip(rows, keys) if key != cut_off]
 
 
 def _joined(first: Page, rest: Page) -> Page:
@@ -234,13 +251,13 @@ def _joined(first: Page, rest: Page) -> Page:
     return replace(rest, rows=first.rows + rest.rows, plain=first.plain and rest.plain)
 
 
-def one_page(api: Api, kind: str, object_id: str, bounds: Bounds, limit: int, *, newest_first: bool = False) -> Answer:
-    """The first or the last rows of an object by themselves, fewer where the server finds so many too large."""
+def one_page(api: Api, kind: str, object_id: str, bounds: Bounds, limit: int) -> Answer:
+    """The first rows of an object by themselves, fewer where the server finds so many too large."""
     now = min(limit, MAX_LIMIT)
     while True:
         statuses = RETRY_STATUSES - SIZE_STATUSES if now > MIN_LIMIT else RETRY_STATUSES
         try:
-            return api.query(page_query(kind, [object_id], bounds, now, newest_first=newest_first), retry_statuses=statuses)
+            return api.query(page_query(kind, [object_id], bounds, now), retry_statuses=statuses)
         except ApiError as error:
             if error.status not in SIZE_STATUSES or now <= MIN_LIMIT:
                 raise
@@ -264,14 +281,3 @@ def rows_of_ids(api: Api, kind: str, object_ids: Sequence[str], row_ids: Sequenc
             raise
     half = len(row_ids) // 2
     return [row for some in (row_ids[:half], row_ids[half:]) for row in rows_of_ids(api, kind, object_ids, some)]
-
-
-def last_page(api: Api, kind: str, object_id: str, bounds: Bounds, *, limit: int) -> Optional[Page]:
-    """The last rows inside the bounds, None where there are none. One query (and more where the server cannot answer so much)."""
-    answer = one_page(api, kind, object_id, bounds, limit, newest_first=True)
-    rows = answer.json[::-1]
-    if not rows:
-        return None
-    page = _page(api, rows, answer.plain, True, None)
-    before = rows[0]["_pagination_key"]  # rows of this key may have been left out
-    return replace(page, rows=[row for row in rows if row["_pagination_key"] != before], begin_key=before)

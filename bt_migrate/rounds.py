@@ -53,7 +53,7 @@ def begin_round(run: RunDirectory, steps: Sequence[str], kinds: Iterable[str], s
         marks[kind] = {"from": begun, "upper": max(begun, mark_now(source_seconds))}
     data["phases_done"] = [one for one in data["phases_done"] if one not in steps]
     data.update(round=data.get("round", 0) + 1, finished=False)
-    for name in ("verification", "lag"):  # of an earlier round
+    for name in ("verification", "lag", "row_plans"):  # of what was before; plans of a large copy are most of run.json
         data.pop(name, None)
     run.save()
     return True

@@ -261,11 +261,11 @@ def save_objects(some: Iterable[ObjectStates]) -> None:
 
 
 class StreamState:
-    """Checkpoint of the rows of one object. `slices`: parts of the key range, each with the key up to which all its rows have
-    an outcome.
+    """Checkpoint of the rows of one object. `slices`: parts of the key range, each with the keys between which rows have no outcome
+    yet: those above `after`, up to `end` (None: to the end of the stream).
 
-    `after` is where a slice stands, `end` its last key (None: to the end of the stream). Safe for many threads: counts, notes
-    and a slice's position move together under the lock.
+    `after` moves up; `end` moves down while the slice is read from both ends. Safe for many threads: counts, notes and a slice's
+    keys move together under the lock.
 
     In a round of a sync there is one slice of all rows written after a transaction (`above`); counts and notes are of the round.
     """

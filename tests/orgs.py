@@ -87,9 +87,10 @@ def example_pair(rows: int = 600) -> Iterator[Pair]:
 
 
 @contextlib.contextmanager
-def tiny_pair() -> Iterator[Pair]:
-    """A few objects of each kind, 300 log rows, all of it quickly moved."""
+def tiny_pair(*, ago_s: int = 0) -> Iterator[Pair]:
+    """A few objects of each kind, 300 log rows, all of it quickly moved. `ago_s`: for servers that live in the past."""
     with WatchedSandbox() as sandbox:
+        sandbox.clock.set(sandbox.clock.seconds() - ago_s)
         source = sandbox.add_org("acme", api_key=SOURCE_KEY, users=[{"email": ANA}, {"email": BEN}])
         dest = sandbox.add_org("globex", api_key=DEST_KEY, users=[{"email": "nora@acme.example"}, {"email": ANA}])
         fill_tiny(source)

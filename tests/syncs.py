@@ -20,6 +20,7 @@ YEAR_S = 365 * 86400
 def living(folder: Path, projects: int = 1, rows: int = 30) -> Iterator[World]:
     """A source whose rows are older than any lookback: `projects` projects with logs, an experiment and a dataset each."""
     with RowSandbox() as sandbox:
+        sandbox.clock.set(sandbox.clock.seconds() - YEAR_S)  # days pass in a test, and no server is ahead of everybody else's clock
         source, dest = sandbox.add_org(READ, api_key=SOURCE_KEY), sandbox.add_org(WRITE, api_key=DEST_KEY)
         old = int(sandbox.clock.seconds()) - YEAR_S
         for number in range(projects):

@@ -93,7 +93,7 @@ def test_the_rest_behind_a_key_keeps_all_other_bounds() -> None:
 
 
 def test_the_last_rows_are_asked_for_in_descending_order() -> None:
-    assert page_query("logs", ["a"], Bounds(AFTER), 7, newest_first=True) == (
+    assert page_query("logs", ["a"], Bounds(AFTER, newest_first=True), 7) == (
         "select: *\n"
         "from: project_logs('a') spans\n"
         f"filter: created >= '{AFTER}'\n"

@@ -51,7 +51,7 @@ def test_fewer_at_once_and_more_again(pair: Pair, tmp_path: Path) -> None:
     def at_once() -> int:
         return int(pair.sandbox._in_flight.get("globex", 0))
 
-    with held_at(pair, root, 15) as (process, gate):  # among the log rows: there is always one more batch to send
+    with held_at(pair, root, 20) as (process, gate):  # among the log rows: there is always one more batch to send
         until(lambda: at_once() > 1)
         control(pair, root, "set", "max-concurrent=1")
         until(lambda: told(root)["sides"]["destination"]["max_concurrent"] == 1)
@@ -85,8 +85,12 @@ def an_hour_later(pair: Pair) -> None:
     pair.sandbox.clock.set(pair.sandbox.clock.seconds() + 3600)
 
 
-def test_the_status_of_a_sync_is_that_of_its_round(pair: Pair, tmp_path: Path) -> None:
-    root, fresh = tmp_path / "runs", 60
+def test_the_status_of_a_sync_is_that_of_its_round(tmp_path: Path) -> None:
+    with tiny_pair(ago_s=86400) as pair:
+        status_of_a_sync(pair, tmp_path / "runs", fresh=60)
+
+
+def status_of_a_sync(pair: Pair, root: Path, fresh: int) -> None:
     an_hour_later(pair)  # what is older than the copy is not looked at again
     assert run(pair.sandbox, root).code == 0
     an_hour_later(pair)

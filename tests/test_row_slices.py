@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import heapq
+import random
+from bisect import bisect_right
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
 from orgs import AtRequest, run_with
 from row_runs import READ, World, counted, small_rows, states, world
 
-from bt_migrate.keys import key_number, key_slices, pagination_key
+from bt_migrate.btql import Bounds
+from bt_migrate.keys import pagination_key
 from bt_migrate.sandbox.origins import Answer
+from bt_migrate.slices import Reader, Slices
+from bt_migrate.state import StreamState
 
 LOGS = "project_logs"
 
@@ -21,39 +27,112 @@ def fill(w: World, rows: int, at_once: int = 10) -> None:
         w.source.insert(LOGS, w.project, small_rows(min(at_once, rows - start), start))
 
 
-def edges(w: World) -> List[Tuple[Any, Any]]:
-    """Where the slices of the project's logs end, and whether each is done."""
-    return [(one["end"], one["done"]) for one in states(w.root)["rows"]["slices"]]
+def slices_of(w: World) -> List[Dict[str, Any]]:
+    """The slices of the project's logs, each with what is left of it and whether it is done."""
+    slices: List[Dict[str, Any]] = states(w.root)["rows"]["slices"]
+    return slices
 
 
-# The arithmetic --------------------------------------------------------------------------------------
+def lie_inside(later: List[Dict[str, Any]], before: List[Dict[str, Any]]) -> bool:
+    """Whether each slice of before is still there, and became smaller at most, but for what was cut off behind."""
+    pairs = list(zip(later, before))
+    return len(later) >= len(before) and all(
+        (one["after"] or "") >= (was["after"] or "") and one["end"] <= (was["end"] or one["end"]) and one["done"] >= was["done"]
+        for one, was in pairs
+    )
 
 
-@pytest.mark.parametrize(
-    ("first", "last", "count", "expected"),
-    [
-        (7, 7, 4, [(6, 7)]),
-        (7, 8, 4, [(6, 7), (7, 8)]),
-        (1, 8, 4, [(0, 2), (2, 4), (4, 6), (6, 8)]),
-        (1, 9, 4, [(0, 2), (2, 4), (4, 6), (6, 9)]),
-        (0, 3, 1, [(-1, 3)]),
-        (1, 3, 32, [(0, 1), (1, 2), (2, 3)]),
-        (10**19, 10**20 - 1, 3, [(10**19 - 1, 4 * 10**19 - 1), (4 * 10**19 - 1, 7 * 10**19 - 1), (7 * 10**19 - 1, 10**20 - 1)]),
-    ],
-)
-def test_a_range_of_keys_is_cut_into_ranges_of_equal_width(first: int, last: int, count: int, expected: List[Tuple[int, int]]) -> None:
-    slices = key_slices(pagination_key(first), pagination_key(last), count)
-    assert slices == [(pagination_key(above), pagination_key(upto)) for above, upto in expected]
+# Who reads where -------------------------------------------------------------------------------------
+
+PAGE = 50
+DAY = 86400 << 32
+LYING: Dict[str, Callable[[random.Random], int]] = {  # how the keys of rows may lie
+    "evenly": lambda rng: rng.randrange(30 * DAY),
+    "more by day than by night": lambda rng: rng.randrange(30) * DAY + int(DAY * (rng.random() + rng.random()) / 2),
+    "in heaps": lambda rng: rng.choice((3, 4, 17, 18, 29)) * DAY + rng.randrange(600 << 32),
+    "half of them in a burst": lambda rng: rng.choice((rng.randrange(30 * DAY), 7 * DAY + rng.randrange(60 << 32))),
+    "behind a huge gap": lambda rng: rng.randrange(3600 << 32) + rng.choice((0, *[300 * DAY] * 9)),
+    "ever closer": lambda rng: int(30 * DAY * rng.random() ** 0.2),
+    "in one transaction": lambda rng: rng.randrange(1 << 13),
+}
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 32, 800])
-@pytest.mark.parametrize(("first", "last"), [(1, 1), (1, 2), (5, 1000), (1 << 48, (1 << 48) + 17), (1_700_000_000 << 32, 1_800_000_000 << 32)])
-def test_slices_have_no_gap_and_no_overlap_and_hold_both_edges(first: int, last: int, count: int) -> None:
-    slices = [(key_number(above), key_number(upto)) for above, upto in key_slices(pagination_key(first), pagination_key(last), count)]
-    assert (slices[0][0], slices[-1][1]) == (first - 1, last)
-    assert all(above < upto for above, upto in slices)
-    assert [upto for _, upto in slices[:-1]] == [above for above, _ in slices[1:]]
-    assert len(slices) <= count
+def keys_lying(how: str, count: int) -> List[str]:
+    rng, found = random.Random(how), set()
+    while len(found) < count:
+        found.add(pagination_key((1 << 50) + LYING[how](rng)))
+    return sorted(found)
+
+
+def read_all(keys: List[str], readers: int, state: StreamState) -> Tuple[List[str], int, float]:
+    """(the keys that were taken, queries, time in pages) where each page takes about as long as another."""
+    slices, rng = Slices(state, lambda: None), random.Random(readers)
+    taken: List[str] = []
+    asked, idle, now = 0, readers, 0.0
+    on_their_way: List[Tuple[float, int, Reader, Bounds]] = []
+    while True:
+        begun = [one for one in (slices.enter() for _ in range(idle)) if one]
+        idle -= len(begun)
+        for reader in begun:
+            asked += 1
+            heapq.heappush(on_their_way, (now + 1 + rng.random() / 20, asked, reader, reader.unread(Bounds())))
+        if not on_their_way:
+            return taken, asked, now
+        now, _, reader, bounds = heapq.heappop(on_their_way)
+        inside = keys[bisect_right(keys, bounds.after_key or "") : bisect_right(keys, bounds.end_key or "q")]
+        page = inside[-PAGE:] if bounds.newest_first else inside[:PAGE]
+        first, behind, ended = reader.take(page, page == inside)
+        taken += page[first:behind]
+        if ended or not reader.goes_on():
+            reader.stop()
+            slices.leave(reader)
+            idle += 1
+        else:
+            asked += 1
+            heapq.heappush(on_their_way, (now + 1 + rng.random() / 20, asked, reader, reader.unread(bounds)))
+
+
+@pytest.mark.parametrize("readers", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("how", LYING)
+def test_however_rows_lie_each_is_read_once_by_readers_that_are_all_busy(how: str, readers: int, tmp_path: Path) -> None:
+    keys, state = keys_lying(how, 40 * PAGE), StreamState(tmp_path / "state.json", {})
+    taken, queries, time = read_all(keys, readers, state)
+    assert (sorted(taken) == keys, all(one["done"] for one in state.slices)) == (True, True)
+    assert queries <= 41 + readers
+    assert time <= 1.05 * (40 / readers + 4)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 49, 50, 51, 99, 100, 101, 149, 150, 151, 299, 301])
+@pytest.mark.parametrize("readers", [1, 2, 3, 4])
+def test_few_rows_are_read_once_and_cost_few_queries(count: int, readers: int, tmp_path: Path) -> None:
+    keys = keys_lying("evenly", count)
+    taken, queries, _ = read_all(keys, readers, StreamState(tmp_path / "state.json", {}))
+    assert (sorted(taken), queries <= count // PAGE + 1 + readers) == (keys, True)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_slices_of_an_earlier_run_are_read_where_they_are_not_done(seed: int, tmp_path: Path) -> None:
+    rng, keys = random.Random(seed), keys_lying("in heaps", 20 * PAGE)
+    edges = sorted(rng.sample(keys, 6))
+    state = StreamState(tmp_path / "state.json", {})
+    state.slices = [{"after": above, "end": upto, "done": rng.random() < 0.3} for above, upto in zip(edges, edges[1:])]
+    wanted = [key for key in keys if any(one["after"] < key <= one["end"] and not one["done"] for one in state.slices)]
+    assert sorted(read_all(keys, rng.randrange(1, 6), state)[0]) == wanted
+
+
+def test_a_slice_is_done_only_once_both_readers_have_written(tmp_path: Path) -> None:
+    state = StreamState(tmp_path / "state.json", {})
+    slices = Slices(state, lambda: None)
+    front, back = slices.enter(), slices.enter()
+    assert front and back
+    keys = keys_lying("evenly", 10)
+    front.take(keys[:5], False)
+    assert back.take(keys[4:], True) == (1, 6, True)
+    back.stop()
+    slices.leave(back)
+    assert (state.slices[0]["done"], slices.enter()) == (False, None)
+    slices.leave(front)
+    assert state.slices == [{"after": None, "end": keys[-1], "done": True}]
 
 
 # Real runs -------------------------------------------------------------------------------------------
@@ -97,12 +176,12 @@ def test_a_killed_run_keeps_its_slices_whatever_it_is_told_then(again: str, tmp_
         kill = AtRequest(25, "after", 9, lambda method, path: path.endswith("/insert"))
         ended = run_with(w, w.root, kill, "--read-streams", "4", program="migrate_logs", **settings)  # type: ignore[arg-type]
         assert ended.code == -9
-        before = edges(w)
-        assert (len(before) >= 4, all(done for _, done in before)) == (True, False)
+        before = slices_of(w)
+        assert (len(before) >= 2, all(one["done"] for one in before)) == (True, False)  # each with a reader at both ends
         assert w.move(LOGS, "--read-streams", again, **settings) == 0
-        ends = [end for end, _ in edges(w)]
-        assert ({end for end, _ in before} <= set(ends), all(done for _, done in edges(w))) == (True, True)
-        assert again != "1" or len(ends) == len(before)
+        later = slices_of(w)
+        assert (lie_inside(later, before), all(one["done"] for one in later)) == (True, True)
+        assert again != "1" or len(later) == len(before)
         source, dest = w.contents(LOGS, [w.project])
         assert (source == dest, counted(w.root)) == (True, {"rows": {"fetched": 900, "created": 900}})
 
@@ -114,10 +193,10 @@ def test_a_stream_that_was_begun_by_one_reader_is_ended_by_four(tmp_path: Path) 
         kill = AtRequest(8, "after", 9, lambda method, path: path.endswith("/insert"))
         # one batch after the other, so that the first pages are in the checkpoint whatever the load
         ended = run_with(w, w.root, kill, program="migrate_logs", MIGRATION_PRESERVE_ORDER="true", **settings)  # type: ignore[arg-type]
-        assert (ended.code, edges(w)) == (-9, [(None, False)])
+        assert (ended.code, [(one["end"], one["done"]) for one in slices_of(w)]) == (-9, [(None, False)])
         assert w.move(LOGS, "--read-streams", "4", **settings) == 0
         source, dest = w.contents(LOGS, [w.project])
-        assert (source == dest, len(edges(w)) >= 4, counted(w.root)) == (True, True, {"rows": {"fetched": 300, "created": 300}})
+        assert (source == dest, len(slices_of(w)) >= 2, counted(w.root)) == (True, True, {"rows": {"fetched": 300, "created": 300}})
 
 
 def test_a_slice_that_cannot_be_written_is_completed_by_the_next_run(tmp_path: Path) -> None:

@@ -550,3 +550,13 @@ def test_a_merge_that_is_killed_leaves_no_run(small: Pair, tmp_path: Path) -> No
     assert merge(tmp_path, "objects", "0").code == 0
     whole = call(small, tmp_path / "whole")
     assert (whole.code, differences(small), len(runs(tmp_path / "whole"))) == (0, [], 1), whole.last_words
+
+
+def test_what_the_destination_has_is_found_whatever_its_clock_shows(small: Pair, tmp_path: Path) -> None:
+    small.sandbox.clock.set(time.time() + 3600)
+    project = small.dest.create("project", {"name": "beta"})["id"]
+    small.dest.insert("project_logs", project, [{"id": "0003", "input": "theirs"}])
+    move_objects(small, tmp_path)
+    plan(small, tmp_path, 1, "--projects", "beta", "--resources", "logs")
+    assert move(small, tmp_path, 0).code == 1  # one differs
+    assert next(row["input"] for row in small.dest.rows("project_logs", project) if row["id"] == "0003") == "theirs"

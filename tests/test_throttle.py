@@ -281,7 +281,7 @@ def busy(w: World) -> Dict[str, str]:
         w.source.insert(LOGS, w.project, small_rows(10, start, output=files[start // 10]))
     w.source.insert(LOGS, w.project, [{"id": "huge", "input": "h" * 50_000}])
     w.sandbox.max_request_bytes = w.sandbox.logs3_payload_max_bytes = 20_000
-    w.sandbox.latency = {"btql": 0.02, "insert": 0.02, "download": 0.02, "upload": 0.02, "attachment": 0.01}
+    w.sandbox.latency = {"btql": 0.05, "insert": 0.05, "download": 0.02, "upload": 0.02, "attachment": 0.01}
     return {"MIGRATION_INSERT_MAX_REQUEST_BYTES": "20000", "MIGRATION_EVENTS_FETCH_LIMIT": "25", "MIGRATION_READ_STREAMS": "4"}
 
 

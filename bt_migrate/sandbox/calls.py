@@ -126,9 +126,9 @@ def target_org(api: Api, call: Call, kind: Kind, body: Any) -> Org:
 
 
 def owner_org(api: Api, call: Call, body: Json) -> Optional[str]:
-    if body.get("object_type") == "organization" and body.get("object_id") in call.key.org_ids:
-        return str(body["object_id"])
     owner_kind = KIND_OF_OBJECT_TYPE.get(str(body.get("object_type")), "")
+    if owner_kind == "organization" and body.get("object_id") in call.key.org_ids:
+        return str(body["object_id"])
     owners = [("project", "project_id"), ("dataset", "dataset_id"), (owner_kind, "object_id")]
     for kind_name, field in owners:
         entry = api.store.find(KINDS[kind_name], call.key.org_ids, body.get(field)) if kind_name in KINDS else None
