@@ -2,9 +2,9 @@
 
 The shape is the one argument, as JSON: {"latency": {...}, "limits": {...}, "projects": n, "logs": n, "experiments": n,
 "datasets": n, "rows": n (of each experiment and dataset), "large": [bytes, ...] (rows among the logs), "spread_days": n,
-"mark": n}. Prints one JSON line once all is there, and serves until stdin ends. With "mark" it prints "mark" once the
-organization holds that many rows. The line "rows" on stdin is answered with the number of rows of all objects, the line "again"
-with how many were inserted over themselves.
+"mark": n, "sink": true}. Prints one JSON line once all is there, and serves until stdin ends. With "mark" it prints "mark" once
+the organization holds that many rows; a "sink" counts the rows that it is sent and keeps none. The line "rows" on stdin is answered
+with the number of rows of all objects, the line "again" with how many were inserted over themselves.
 """
 
 from __future__ import annotations
@@ -123,6 +123,9 @@ class BenchSandbox(Sandbox):
         super().__init__()
         self._visit = threading.local()
         self.mark = 0  # "mark" is printed once that many rows are there
+        self.sink = False  # inserts of one object are read and counted, not kept
+        self._sunk = 0
+        self._counting = threading.Lock()
 
     def _latency_of(self, handler: Handler) -> float:
         self._visit.due = time.monotonic() + super()._latency_of(handler)
@@ -133,13 +136,27 @@ class BenchSandbox(Sandbox):
         self._wait(self._visit.due - time.monotonic())
         return answer
 
+    def _serve_api(self, handler: Handler) -> None:
+        if not (self.sink and handler.path.endswith("/insert")):
+            super()._serve_api(handler)
+            return
+        raw = handler.read_body()
+
+        def carry_out() -> Answer:
+            ids = [one["id"] for one in json.loads(raw)["events"]]
+            with self._counting:
+                self._sunk += len(ids)
+            return Answer(200, json.dumps({"row_ids": ids}).encode(), changed=True)
+
+        self._serve(handler, Visit("api", self._org_of_key(handler.headers), len(raw), carry_out, lambda: None))
+
     def watch(self, number: int, moment: str, method: str, path: str) -> None:
         if moment == "after" and self.mark and path.endswith("/insert") and self.rows() >= self.mark:
             self.mark = 0
             print("mark", flush=True)
 
     def rows(self) -> int:
-        return sum(len(rows.rows) for rows in list(self.store.rows.values()))
+        return self._sunk + sum(len(rows.rows) for rows in list(self.store.rows.values()))
 
     def again(self) -> int:
         """Rows that were inserted over themselves."""
@@ -154,6 +171,7 @@ def main() -> None:
         sandbox.latency = shape.get("latency", {})
         for name, value in shape.get("limits", {}).items():
             setattr(sandbox, name, value)
+        sandbox.sink = bool(shape.get("sink"))
         if shape.get("mark"):
             sandbox.mark, sandbox.on_request = shape["mark"], sandbox.watch
         facts = {"url": sandbox.url, "key": org.api_key, "token": sandbox.control_token, "ids": ids}
