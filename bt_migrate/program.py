@@ -64,9 +64,10 @@ from bt_migrate.runs import (
     state_root,
     window_of,
 )
+from bt_migrate.seen import CopiedAttachments
 from bt_migrate.settings import Settings, load_settings
 from bt_migrate.shards import refuse_other_organizations
-from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now, write_json
+from bt_migrate.state import CREATED, UPDATED, now, write_json
 from bt_migrate.windows import iso
 from bt_migrate.work import Work, finish_waiting, incomplete_streams, refuse_conflicts, tell_waiting
 

@@ -17,7 +17,7 @@ NAME = PACKAGE.name
 FLOORS: Tuple[Tuple[str, ...], ...] = (
     ("errors", "resources"),
     ("keys", "windows", "canonical", "findings", "btql", "json_text", "batches", "references", "rows", "planning", "shards"),
-    ("settings", "throttle", "api", "meter", "state", "history", "runs", "rounds"),
+    ("settings", "throttle", "api", "meter", "state", "seen", "history", "runs", "rounds"),
     (
         "catalog", "attachments", "outgoing", "row_streams", "slices", "read_rows", "read_ahead", "choose_rows", "owned_objects",
         "prepare_objects", "update_objects", "copy_objects",
