@@ -27,6 +27,7 @@ from bt_migrate.btql import MAX_LIMIT, rate_in
 from bt_migrate.errors import ApiError, Interrupted, NetworkError
 from bt_migrate.json_text import decode, encode
 from bt_migrate.throttle import MAX_BACKOFF_S, Places, Throttle
+from bt_migrate.web import BearerAuth, NoAuth, origin, retry_after_s, shown
 
 log = logging.getLogger("bt_migrate.api")
 
@@ -57,24 +58,6 @@ class Answer:
     headers: Mapping[str, str]
     size: int = 0  # bytes of the body
     plain: bool = False  # see json_text.decode
-
-
-class BearerAuth(requests.auth.AuthBase):
-    """Sets the key itself, so that requests does not put a password of ~/.netrc in its place."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._key}"
-        return request
-
-
-class NoAuth(requests.auth.AuthBase):
-    """For other origins: no key, and none of ~/.netrc either."""
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        return request
 
 
 class Api:
@@ -475,24 +458,6 @@ class Api:
             raise Interrupted("interrupted while waiting")
 
 
-def retry_after_s(response: requests.Response) -> Optional[float]:
-    """Seconds of the Retry-After header (a number or a date), None without one that can be read. Honoured in full."""
-    value = response.headers.get("Retry-After", "")
-    try:
-        seconds = float(value)
-        if seconds <= threading.TIMEOUT_MAX:  # neither nan nor beyond what can be waited for
-            return max(0.0, seconds)
-    except ValueError:
-        pass
-    try:
-        moment_s, now_s = parsedate_to_datetime(value).timestamp(), time.time()
-    except (TypeError, ValueError):
-        return None
-    with contextlib.suppress(KeyError, TypeError, ValueError):  # a date of the server's clock
-        now_s = parsedate_to_datetime(response.headers["Date"]).timestamp()
-    return max(0.0, moment_s - now_s)
-
-
 def _connect_failed(error: Exception) -> bool:
     """No connection was made, after urllib3's own retries."""
     return isinstance(error, requests.ConnectionError) and bool(error.args) and isinstance(error.args[0], MaxRetryError)
@@ -501,15 +466,3 @@ def _connect_failed(error: Exception) -> bool:
 def looks_capped(count: int) -> bool:
     """Whether a short page might be a server's own cap on pages rather than the end: caps are round numbers."""
     return count % 5 == 0 < count or (count >= 16 and count & (count - 1) == 0)
-
-
-def origin(url: str) -> str:
-    """Scheme, host and port: what a key belongs to."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port or {'https': 443, 'http': 80}.get(parts.scheme)}"
-
-
-def shown(url: str) -> str:
-    """The URL as it may be shown: without query and user."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{parts.path}"

@@ -16,11 +16,12 @@ from typing import IO, Any, Dict, Mapping, Optional, cast
 
 import requests
 
-from bt_migrate.api import Api, shown
+from bt_migrate.api import Api
 from bt_migrate.errors import ApiError, MigrationError, NetworkError, StateError
 from bt_migrate.references import value_at
 from bt_migrate.rows import attachment_places
-from bt_migrate.state import CopiedAttachments
+from bt_migrate.seen import CopiedAttachments
+from bt_migrate.web import shown
 
 log = logging.getLogger("bt_migrate.attachments")
 

@@ -29,7 +29,7 @@ from bt_migrate.read_rows import pages, rows_of_ids
 from bt_migrate.resources import ROW_KINDS
 from bt_migrate.row_streams import bounds_of
 from bt_migrate.rows import COMMENTS
-from bt_migrate.state import SeenRows
+from bt_migrate.seen import SeenRows
 from bt_migrate.windows import instant, iso
 
 ROWS_TOGETHER = 2000  # objects whose rows are fewer in all are read together

@@ -472,13 +472,8 @@ class _Stream:
         if now - self.told_at > PROGRESS_S:
             self.told_at = now
             for member in (one for one in self.members.values() if one.touched):
-                log.info(
-                    "rows of %s %r so far: %s",
-                    self.kind.name,
-                    member.stream.name,
-                    summary(member.state.counts),
-                    extra={"event": "progress"},
-                )
+                words = summary(member.state.counts)
+                log.info("rows of %s %r so far: %s", self.kind.name, member.stream.name, words, extra={"event": "progress"})
 
     def _drain(self) -> None:
         """Finish what is in flight and commit its finished prefix; the error that led here is the one that is told."""

@@ -14,7 +14,8 @@ from bt_migrate.outgoing import Notes, note_unresolved
 from bt_migrate.references import dotted
 from bt_migrate.resources import ROW_KINDS
 from bt_migrate.rows import deferred_merge
-from bt_migrate.state import FAILED, UPDATED, SeenRows, StreamState
+from bt_migrate.seen import SeenRows
+from bt_migrate.state import FAILED, UPDATED, StreamState
 
 
 def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: StreamState) -> None:

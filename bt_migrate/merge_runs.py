@@ -20,8 +20,9 @@ from bt_migrate.keys import after_second
 from bt_migrate.outgoing import Notes
 from bt_migrate.resources import ROW_KINDS, SELECTABLE
 from bt_migrate.runs import RUN_FILE, RunDirectory, create_run, end_killed_session
+from bt_migrate.seen import join_stores
 from bt_migrate.shards import SIDES, shard_name, unit_name
-from bt_migrate.state import CREATED, DIFFERS, FAILED, FOUND, SKIPPED, UPDATED, ObjectStates, StreamState, join_stores
+from bt_migrate.state import CREATED, DIFFERS, FAILED, FOUND, SKIPPED, UPDATED, ObjectStates, StreamState
 from bt_migrate.windows import instant, iso
 
 log = logging.getLogger("bt_migrate.merge")

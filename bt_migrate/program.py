@@ -16,20 +16,17 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.api import Api
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import Catalog, connect
+from bt_migrate.endings import hand_over_plan, tell_comparison, tell_run
 from bt_migrate.errors import (
-    EXIT_INCOMPLETE,
     EXIT_INTERRUPTED,
     EXIT_OK,
-    EXIT_STOPPED,
     Interrupted,
     LockedError,
-    LossError,
     MigrationError,
     StateError,
     UsageError,
@@ -39,19 +36,7 @@ from bt_migrate.history import missed, record_window, taken_twice
 from bt_migrate.lag import lag_text, measure_lag
 from bt_migrate.operating import Ending, Operator, asked_to_end
 from bt_migrate.options import flags_of, make_parser
-from bt_migrate.plan import build_plan, losses_text
 from bt_migrate.progress import start_logging
-from bt_migrate.report import (
-    SUMMARY_FILE,
-    build_report,
-    comparison_text,
-    exit_code_of,
-    short_text,
-    status_of,
-    summary_line,
-    summary_record,
-    write_report,
-)
 from bt_migrate.rounds import begin_round, end_round, mark_seconds
 from bt_migrate.row_plan import estimate
 from bt_migrate.runs import (
@@ -64,9 +49,10 @@ from bt_migrate.runs import (
     state_root,
     window_of,
 )
+from bt_migrate.seen import CopiedAttachments
 from bt_migrate.settings import Settings, load_settings
 from bt_migrate.shards import refuse_other_organizations
-from bt_migrate.state import CREATED, UPDATED, CopiedAttachments, now, write_json
+from bt_migrate.state import now
 from bt_migrate.windows import iso
 from bt_migrate.work import Work, finish_waiting, incomplete_streams, refuse_conflicts, tell_waiting
 
@@ -349,13 +335,13 @@ def _in_run(
         session.update(ended=now(), wrote_until=dest.last_write_s, seconds=round(time.monotonic() - started, 3))
         run.data["reads_groups"] = [side.side for side in (source, dest) if side.reads_groups]
         try:
-            tell = _tell_comparison if command == VERIFY else _tell
+            tell = tell_comparison if command == VERIFY else tell_run
             code = tell(run, settings, code, status)
         except StateError:  # on a full disk nor the report can be written: what failed first is told
             if code == EXIT_OK:
                 raise
     if settings.dry_run and not status:
-        _hand_over_plan(settings, run)
+        hand_over_plan(settings, run)
     return code
 
 
@@ -385,58 +371,6 @@ def _plan_first(
     with copy_to_plan(run, identity, command) if goes_on else create_run(run.path.parent, identity, command) as planned:
         _in_run(command, dry, source, dest, planned, steps, ending)
     source.check()  # a plan that was stopped allows nothing
-
-
-def _hand_over_plan(settings: Settings, run: RunDirectory) -> None:
-    """Write the plan where that was asked for. Raises LossError where it leaves something behind and that is forbidden."""
-    plan = build_plan(run)
-    if settings.plan_out:
-        write_json(Path(settings.plan_out).absolute(), plan)
-        print(f"Plan: {settings.plan_out}")
-    if settings.fail_on_loss and plan["losses"]:
-        raise LossError(
-            f"nothing was written (--fail-on-loss): {losses_text(plan['losses'])}; all are in {run.path / SUMMARY_FILE}"
-        )
-
-
-def _tell_comparison(run: RunDirectory, settings: Settings, code: Optional[int], status: str) -> int:
-    """Print what was compared; the run's report takes it up. The exit code is that of the comparison alone."""
-    if code != EXIT_OK or status:
-        return code or EXIT_STOPPED  # stopped before its end it says nothing
-    report = build_report(run, status_of(code))
-    write_report(run, build_report(run, status_of(exit_code_of(report))))
-    result = report["verification"]
-    if settings.json:
-        print(json.dumps(result))
-    elif not settings.quiet:
-        print(comparison_text(result))
-    elif not result["equal"]:
-        print(f"Verification: {result['text']}; see {result['folder']}")
-    return EXIT_OK if result["equal"] else EXIT_INCOMPLETE
-
-
-def _tell(run: RunDirectory, settings: Settings, code: Optional[int], status: str) -> int:
-    """Write and print the report; gives back the exit code, which is 1 where a run came to its end without everything having
-    arrived.
-    """
-    report = build_report(run, status or status_of(code))
-    if code == EXIT_OK and not status:
-        code = exit_code_of(report)
-        report = build_report(run, status_of(code))
-    wrote = bool({CREATED, UPDATED} & {*report["totals"]["objects"], *report["totals"]["rows"]})
-    run.data["wrote"] = not run.data["dry_run"] and (wrote or run.data.get("wrote", False))
-    run.save()
-    write_report(run, report)
-    if settings.quiet and code == EXIT_OK:
-        return EXIT_OK
-    if settings.json:
-        print(json.dumps({**summary_record(report), "exit_code": code}))
-    elif settings.quiet:
-        print(summary_line(report))
-    else:
-        print(short_text(report))
-        print(f"Report: {run.path / SUMMARY_FILE}")
-    return code or EXIT_OK
 
 
 def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:

@@ -15,9 +15,9 @@ from queue import SimpleQueue
 from typing import Callable, Generator, List, Optional, Sequence
 
 from bt_migrate.api import CURSOR_HEADER, RETRY_STATUSES, Answer, Api, looks_capped
-from bt_migrate.btql import MAX_LIMIT, MIN_LIMIT, Bounds, page_query, rows_query, smaller_limit
+from bt_migrate.btql import MAX_LIMIT, MIN_LIMIT, Bounds, count_query, page_query, rows_query, smaller_limit
 from bt_migrate.errors import ApiError, NetworkError
-from bt_migrate.keys import key_seconds
+from bt_migrate.keys import key_before, key_seconds
 from bt_migrate.slices import Reader
 
 log = logging.getLogger("bt_migrate.rows")
@@ -76,10 +76,12 @@ def pages(
             short = len(rows) < now and not answer.headers.get(CURSOR_HEADER)
             doubted = len(rows) if short and not api.short_pages_end and looks_capped(len(rows)) else 0
             ended = not rows or (short and not doubted) or (not (reader and reader.marked) and _is_new(api, rows, began))
-            if len(object_ids) > 1 and now <= len(rows) < MAX_LIMIT and _one_key(rows):
+            if now <= len(rows) < MAX_LIMIT and _one_key(rows):
                 # Objects that were written together share keys: all rows of this one are needed, or (an error) each object read alone.
                 now, doubted, widened = min(MAX_LIMIT, len(rows) * 2), 0, True
                 continue
+            if len(rows) >= MAX_LIMIT and _one_key(rows):
+                _refuse_crowd(api, kind, object_ids, bounds, rows)
             whole = _whole(api, rows, bounds, ended) if rows else []
             held = len(rows) - len(whole)
             if reader is not None:
@@ -110,6 +112,15 @@ def pages(
 
 def _one_key(rows: List[dict]) -> bool:
     return rows[0].get("_pagination_key") == rows[-1].get("_pagination_key")
+
+
+def _refuse_crowd(api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds, rows: List[dict]) -> None:
+    """Raises NetworkError where more rows share a key than a query answers: none of the others could be read."""
+    key = rows[0]["_pagination_key"]
+    found = api.query(count_query(kind, object_ids, replace(bounds, after_key=key_before(key), end_key=key))).json
+    count = int(found[0]["rows"]) if found else 0
+    if count > len(rows):
+        raise NetworkError(f"{api.side}: {count:,} rows share the key {key}, of which a query answers {len(rows):,}: they cannot be read")
 
 
 class _Guess:

@@ -8,7 +8,7 @@ https://www.braintrust.dev/docs/reference/api/<page>.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 # Prompts and functions are one store in the API: an id of one may stand wherever an id of the other may.
 CALLABLE = ("functions", "prompts")
@@ -347,6 +347,12 @@ CANNOT_MOVE: Mapping[str, Callable[[dict], Optional[str]]] = {
     "project_automations": automation_cannot_move,
     "project_settings": settings_cannot_move,
 }
+
+
+def may_hold_secret(resource: Resource, obj: Mapping[str, Any]) -> bool:
+    """Whether the object holds what must not lie in a file: whoever knows the address of a webhook can post to it."""
+    action = (obj.get("config") or {}).get("action") if resource is PROJECT_AUTOMATIONS else None
+    return isinstance(action, dict) and bool(action.get("url"))
 
 
 def is_servers_own(resource_name: str, obj: dict) -> bool:

@@ -16,7 +16,8 @@ from bt_migrate.errors import ApiError
 from bt_migrate.outgoing import Notes
 from bt_migrate.resources import ROW_KINDS, RowKind
 from bt_migrate.rounds import Round, mark_now
-from bt_migrate.state import SeenRows, StreamState, save_streams
+from bt_migrate.seen import SeenRows
+from bt_migrate.state import StreamState, save_streams
 
 OBJECTS_PER_GROUP = 25  # ids in one FROM
 

@@ -9,7 +9,7 @@ import csv
 import os
 import re
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ from dotenv import dotenv_values
 from bt_migrate.errors import UsageError
 from bt_migrate.resources import OBJECT_RESOURCES, ROW_KINDS, SELECTABLE
 from bt_migrate.shards import shard_in, shard_name
-from bt_migrate.windows import UNITS, instant, is_relative, last_full, window_bound
+from bt_migrate.windows import UNITS, instant, is_relative, last_full, window_bound, zone_of
 
 DEFAULT_URL = "https://api.braintrust.dev"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -138,29 +138,6 @@ def _unit(name: str, text: str) -> str:
     if text and text not in UNITS:
         raise UsageError(f"{name}: {text[:40]!r} is none of {', '.join(UNITS)}")
     return text
-
-
-def zone_of(name: str, text: str) -> tzinfo:
-    """`UTC`, a fixed offset such as `+01:00`, or a name such as `Europe/Berlin`."""
-    if text.upper() in ("UTC", "Z"):
-        return timezone.utc
-    offset = re.match(r"([+-])(\d{2}):?(\d{2})$", text, re.ASCII)
-    if offset and int(offset[2]) < 24 and int(offset[3]) < 60:
-        minutes = int(offset[2]) * 60 + int(offset[3])
-        return timezone(timedelta(minutes=-minutes if offset[1] == "-" else minutes))
-    try:
-        from zoneinfo import ZoneInfo
-    except ImportError:
-        raise UsageError(
-            f"{name}: names of time zones need Python 3.9 or later; use UTC or a fixed offset such as +01:00"
-        ) from None
-    try:
-        return ZoneInfo(text)
-    except (KeyError, ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError; a folder of zones is an OSError
-        raise UsageError(
-            f"{name}: {text[:60]!r} is no time zone that this machine knows; use a name such as Europe/Berlin "
-            "(needs the system's tzdata), UTC, or a fixed offset such as +01:00"
-        ) from None
 
 
 def _zone(name: str, text: str) -> str:

@@ -35,8 +35,9 @@ from bt_migrate.resources import (
     settings_cannot_move,
 )
 from bt_migrate.runs import RunDirectory, end_killed_session
+from bt_migrate.seen import SeenRows
 from bt_migrate.settings import Settings
-from bt_migrate.state import CREATED, FAILED, UPDATED, ObjectStates, SeenRows, StreamState, now
+from bt_migrate.state import CREATED, FAILED, UPDATED, ObjectStates, StreamState, now
 from bt_migrate.sync_deletes import delete_rows
 from bt_migrate.update_objects import foreseen_update, update_object
 

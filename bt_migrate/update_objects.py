@@ -19,7 +19,7 @@ from bt_migrate.planning import (
     updated,
     writable_fields,
 )
-from bt_migrate.resources import PROJECT_SETTINGS, Resource
+from bt_migrate.resources import PROJECT_SETTINGS, Resource, may_hold_secret
 from bt_migrate.settings import KEEP
 from bt_migrate.state import ObjectStates
 
@@ -51,9 +51,9 @@ def remember_fingerprints(
 
 def note_former(resource: Resource, states: ObjectStates, action: Action) -> bool:
     """Keep what an object is before this run updates it, for an undo; whether that is news, to be saved before the update. What a
-    round before this one created goes as a whole.
+    round before this one created goes as a whole. An address that may hold a secret is not kept: then it is not known what it was.
     """
-    if action.source_id in states.former or states.made(action.source_id):
+    if action.source_id in states.former or states.made(action.source_id) or may_hold_secret(resource, action.existing):
         return False
     place = {name: action.body[name] for name in ("project_id", "org_name") if name in action.body}
     states.former[action.source_id] = {

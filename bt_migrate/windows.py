@@ -40,6 +40,29 @@ def instant(text: str, zone: tzinfo = timezone.utc) -> datetime:
         raise ValueError(f"not a date: {text[:60]!r}") from None
 
 
+def zone_of(name: str, text: str) -> tzinfo:
+    """`UTC`, a fixed offset such as `+01:00`, or a name such as `Europe/Berlin`."""
+    if text.upper() in ("UTC", "Z"):
+        return timezone.utc
+    offset = re.match(r"([+-])(\d{2}):?(\d{2})$", text, re.ASCII)
+    if offset and int(offset[2]) < 24 and int(offset[3]) < 60:
+        minutes = int(offset[2]) * 60 + int(offset[3])
+        return timezone(timedelta(minutes=-minutes if offset[1] == "-" else minutes))
+    try:
+        from zoneinfo import ZoneInfo
+    except ImportError:
+        raise UsageError(
+            f"{name}: names of time zones need Python 3.9 or later; use UTC or a fixed offset such as +01:00"
+        ) from None
+    try:
+        return ZoneInfo(text)
+    except (KeyError, ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError; a folder of zones is an OSError
+        raise UsageError(
+            f"{name}: {text[:60]!r} is no time zone that this machine knows; use a name such as Europe/Berlin "
+            "(needs the system's tzdata), UTC, or a fixed offset such as +01:00"
+        ) from None
+
+
 def is_relative(text: Optional[str]) -> bool:
     """Whether the text means another moment at another time."""
     word = (text or "").strip().lower()

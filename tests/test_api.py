@@ -19,9 +19,10 @@ import requests
 import responses
 from loopback import Asked, Loopback, Reply, closed_port
 
-from bt_migrate.api import CURSOR_HEADER, RETRY_STATUSES, Api, looks_capped, origin, retry_after_s, shown
+from bt_migrate.api import CURSOR_HEADER, RETRY_STATUSES, Api, looks_capped
 from bt_migrate.errors import EXIT_STOPPED, ApiError, Interrupted, NetworkError
 from bt_migrate.throttle import Throttle
+from bt_migrate.web import origin, retry_after_s, shown
 
 URL = "https://api.example.test"
 KEY = "sk-key-of-a-test"

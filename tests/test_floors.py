@@ -17,14 +17,14 @@ NAME = PACKAGE.name
 FLOORS: Tuple[Tuple[str, ...], ...] = (
     ("errors", "resources"),
     ("keys", "windows", "canonical", "findings", "btql", "json_text", "batches", "references", "rows", "planning", "shards"),
-    ("settings", "throttle", "api", "meter", "state", "history", "runs", "rounds"),
+    ("settings", "throttle", "web", "api", "meter", "state", "seen", "history", "runs", "rounds"),
     (
         "catalog", "attachments", "outgoing", "row_streams", "slices", "read_rows", "read_ahead", "choose_rows", "owned_objects",
         "prepare_objects", "update_objects", "copy_objects",
         "deferred_objects", "insert_rows", "copy_rows", "deferred_rows", "row_plan", "losses", "comparable", "compare", "compare_counts",
         "compare_rows", "sync_deletes", "work", "validation", "verification", "undo", "lag", "plan_shards", "merge_runs",
     ),
-    ("options", "progress", "report", "plan", "operating", "run_status", "program"),
+    ("options", "progress", "report", "plan", "endings", "operating", "run_status", "program"),
     ("phases",),
 )  # fmt: skip
 PURE_FLOORS = (0, 1)

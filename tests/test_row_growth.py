@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Set
+from typing import Any, Callable, Dict, List, Sequence, Set, Tuple
 
 import pytest
 from compare_orgs import Translation, streams, unequal_row
@@ -19,6 +19,7 @@ from row_runs import World, counted, small_rows, world
 
 from bt_migrate.api import Api
 from bt_migrate.btql import Bounds
+from bt_migrate.errors import NetworkError
 from bt_migrate.keys import pagination_key
 from bt_migrate.read_rows import pages
 
@@ -216,3 +217,33 @@ def test_a_clock_that_is_behind_ends_no_stream_early() -> None:
         api.get("/v1/organization")
         found = [row["id"] for page in pages(api, "logs", ["p"], Bounds(), limit=4) for row in page.rows]
     assert found == [row["id"] for row in rows]
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(4, (3, 9, 2, 1)), (1, (2, 1, 3)), (1000, (5, 1000)), (1000, (1000, 5))])
+def test_a_key_of_more_rows_than_a_page_loses_none_of_them(limit: int, sizes: Tuple[int, ...]) -> None:
+    found, expected = paged(limit, sizes)
+    assert sorted(found) == sorted(expected)
+
+
+def test_a_key_of_more_rows_than_a_query_answers_is_told() -> None:
+    with pytest.raises(NetworkError, match="1,001 rows share the key p0+2"):
+        paged(1000, (5, 1001))
+
+
+def paged(limit: int, sizes: Sequence[int]) -> Tuple[List[str], List[str]]:
+    """(ids that are read, ids that there are) of an object with so many rows of each key."""
+    rows = [{"id": f"{key} {n}", "_pagination_key": pagination_key(key)} for key, size in enumerate(sizes, 1) for n in range(size)]
+
+    def answer(asked: Asked) -> Reply:
+        query = json.loads(asked.body)["query"]
+        after, upto = re.search(r"_pagination_key > '([^']+)'", query), re.search(r"_pagination_key <= '([^']+)'", query)
+        some = [row for row in rows if not after or row["_pagination_key"] > after[1]]
+        some = [row for row in some if not upto or row["_pagination_key"] <= upto[1]]
+        if "count(1)" in query:
+            return Reply(body=json.dumps({"data": [{"rows": len(some)}]}).encode())
+        return Reply(body=json.dumps({"data": some[: int(query.rpartition("limit: ")[2])]}).encode())
+
+    with Loopback(answer) as server:
+        api = Api("source", server.url, "sk", writable=False, attempts=0, delay_s=0.01, max_concurrent=4)
+        found = [row["id"] for page in pages(api, "logs", ["p"], Bounds(), limit=limit) for row in page.rows]
+    return found, [str(row["id"]) for row in rows]

@@ -29,14 +29,13 @@ from bt_migrate.runs import (
     folder_name,
     runs_in,
 )
+from bt_migrate.seen import CopiedAttachments, SeenRows
 from bt_migrate.settings import Settings, load_settings
 from bt_migrate.state import (
     FAILED,
     LATER,
     SKIPPED,
-    CopiedAttachments,
     ObjectStates,
-    SeenRows,
     StreamState,
     append_line,
     read_json,
@@ -473,7 +472,7 @@ def test_references_that_wait_are_kept_until_each_is_forgotten(seen: SeenRows) -
 RECORD_FOR_EVER = """
 import sys
 from pathlib import Path
-from bt_migrate.state import SeenRows
+from bt_migrate.seen import SeenRows
 seen = SeenRows(Path(sys.argv[1]))
 number = 0
 while True:
@@ -510,7 +509,7 @@ NO_ROOM = """
 import resource, sys
 from pathlib import Path
 from bt_migrate.errors import StateError
-from bt_migrate.state import CopiedAttachments, SeenRows
+from bt_migrate.seen import CopiedAttachments, SeenRows
 path = Path(sys.argv[2])
 store = {"SeenRows": SeenRows, "CopiedAttachments": CopiedAttachments}[sys.argv[1]](path)
 resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))  # as a full disk: a write beyond it fails

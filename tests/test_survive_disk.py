@@ -17,7 +17,7 @@ from full_rows import SETTINGS, full_differences, full_pair
 from orgs import AtRequest, Ended, Pair, environment, run, run_with, runs
 from row_runs import World, small_rows, states, world
 
-from bt_migrate.state import SeenRows
+from bt_migrate.seen import SeenRows
 
 LONG = pytest.mark.long
 QUIET = {"LOG_LEVEL": "ERROR"}  # so that stderr holds nothing but what ended the program

@@ -332,7 +332,7 @@ def disturb(org: Any) -> List[str]:
         "mcp_server": ("mcp", {"url": "https://theirs.example"}), "agent": ("agent", {"metadata": {"k": 1, "more": [1.5]}}),
         "function": ("First", {"function_data": {**GRAPH, "edges": {"e": {"purpose": "data"}}}}), "prompt": ("Ask", {"prompt_data": {"prompt": {"theirs": 1}}, "tags": ["t"]}),
         "project_score": ("Rating", {"config": {"destination": "expected"}}), "experiment": ("middle", {"description": "theirs", "tags": ["t"]}),
-        "view": ("mine", {"view_data": {"search": {"filter": ["theirs"]}}}), "project_automation": ("Alert", {"description": "theirs"}),
+        "view": ("mine", {"view_data": {"search": {"filter": ["theirs"]}}}),
     }  # fmt: skip
     for kind, (name, fields) in changes.items():
         one = found(org, kind, name)
@@ -364,6 +364,17 @@ def test_undo_brings_back_what_an_update_overwrote(pair: Pair, tmp_path: Path) -
     pair.sandbox.clear_requests()
     again = undo(pair, root, "--yes")
     assert (again.code, pair.sandbox.writes("globex")) == (0, []), again.out
+
+
+def test_the_address_of_a_webhook_that_an_update_overwrote_is_in_no_file(pair: Pair, tmp_path: Path) -> None:
+    assert run(pair.sandbox, tmp_path / "first").code == 0
+    alert, root = found(pair.dest, "project_automation", "Alert"), tmp_path / "runs"
+    secret = {"action": {"type": "webhook", "url": "https://hook.example/T0/secret"}}
+    pair.dest.patch("project_automation", alert["id"], {"config": secret})
+    assert run(pair.sandbox, root, "--on-conflict", "update").code == 0
+    assert [path for path in root.rglob("*") if path.is_file() and b"T0/secret" in path.read_bytes()] == []
+    done = undo(pair, root, "--yes")
+    assert (done.code, "Alert" in done.out and "what it was is not known" in done.out) == (1, True), done.out
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
