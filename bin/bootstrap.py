@@ -50,6 +50,7 @@ NEEDED = {
     ),
     "test": (
         ("pytest", "pytest", "8.3.5"),
+        ("xdist", "pytest-xdist", "3.6.1"),
         ("responses", "responses", "0.26.0"),
         ("ruff", "ruff", "0.17.0"),
         ("mypy", "mypy", "1.14.1"),

@@ -267,8 +267,8 @@ class Ended:
 
 def environment(sandbox: Any, **settings: str) -> Dict[str, str]:
     """What a process gets to see: nothing of the person who runs the tests but where Python is."""
-    env = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-    env.update(PYTHONPATH=str(REPOSITORY), PYTHONDONTWRITEBYTECODE="1", PYTHONIOENCODING="utf-8", LANG="C.UTF-8")
+    env = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "PYTHONPYCACHEPREFIX") if name in os.environ}
+    env.update(PYTHONPATH=str(REPOSITORY), PYTHONIOENCODING="utf-8", LANG="C.UTF-8")
     env.update(BT_SOURCE_URL=sandbox.url, BT_DEST_URL=sandbox.url, BT_SOURCE_API_KEY=SOURCE_KEY, BT_DEST_API_KEY=DEST_KEY)
     env.update(MIGRATION_RETRY_DELAY="0.05")
     return {name: value for name, value in {**env, **settings}.items() if value}

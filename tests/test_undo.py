@@ -261,7 +261,7 @@ def test_a_later_process_that_only_looks_does_not_hide_what_was_changed_since(
     pair.dest.insert("dataset", questions, [{"id": "case 1", "input": "reviewed"}])
     later = formatdate(time.time() + 7200, usegmt=True)
     monkeypatch.setattr(BaseHTTPRequestHandler, "date_time_string", lambda self, timestamp=None: later)
-    run(pair.sandbox, runs(root)[-1], "--resources", "datasets", program="verify")
+    run(pair.sandbox, runs(root)[-1], "--resources", "datasets", program="verify", MIGRATION_VERIFY_WAIT="1")
     monkeypatch.undo()
     done = undo(pair, root, "--yes")
     assert (done.code, [one["id"] for one in pair.dest.objects("dataset")]) == (1, [questions]), done.out
