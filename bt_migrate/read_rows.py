@@ -25,6 +25,7 @@ log = logging.getLogger("bt_migrate.rows")
 SIZE_STATUSES = frozenset((500, 504))  # what a query that takes too long is answered with: a smaller LIMIT helps
 PAGES_BEFORE_GROWTH = 4  # pages in a row that must succeed before a reduced LIMIT is doubled again; four times as many next time
 MAX_GUESS_BYTES = 8 << 20  # of a page whose next one is asked for before it is decoded: both are held then
+HANDOFF_S = 0.003  # for the other thread to send its query: decoding a page keeps the interpreter to itself all the while
 CLOCK_SLACK_S = 2  # what is written in the second of the start is before the mark, whatever the rounding
 _KEY_NAME = b'"_pagination_key"'
 _KEY_VALUE = re.compile(rb'\s*:\s*"([^"\\]+)"')
@@ -196,6 +197,7 @@ class _Asked:
         self._lanes.reverse()
         self._lanes[0].put(answer)
         self._guess = guess
+        time.sleep(HANDOFF_S)
 
 
 def _lane() -> SimpleQueue[Optional[Callable[[], None]]]:
