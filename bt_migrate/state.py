@@ -44,9 +44,10 @@ def write_files(files: Sequence[Tuple[Path, str]]) -> None:
     """Replace each file as a whole; all are on the disk when it returns. Raises StateError naming the one that cannot be written."""
     path = Path()
     try:
-        for path, text in files:
-            temporary = path.with_name(path.name + ".tmp")
+        for path in {path.parent: path for path, _ in files}.values():
             make_private(path.parent)
+        for path, text in files:
+            temporary = f"{path}.tmp"
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
@@ -246,10 +247,9 @@ def save_objects(some: Iterable[ObjectStates]) -> None:
         changed = []
         for states in some:
             held.enter_context(states.lock)
-            content = states.content()
-            written = hash(json_lines(content))
-            if states.kept and written != states.written:
-                changed.append((states, written, json_lines({**content, "round": states.round})))
+            text = json_lines(states.content())
+            if states.kept and hash(text) != states.written:
+                changed.append((states, hash(text), f'{text[:-3]},\n "round": {states.round}\n}}\n'))
         write_files([(states.path, text) for states, _, text in changed])
         for states, written, _ in changed:
             states.written = written
