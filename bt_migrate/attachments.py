@@ -28,6 +28,7 @@ log = logging.getLogger("bt_migrate.attachments")
 CHUNK_BYTES = 1 << 16
 SPOOL_BYTES = 1 << 20  # above it the bytes between the two ends lie in a temporary file
 NAMESPACE = uuid.UUID("6f4b8a52-3f0e-5d0c-9a53-1d1d6f1f7c11")
+MISSING = "attachment_missing"
 
 
 def dest_key(dest_org_id: str, key: str) -> str:
@@ -36,7 +37,11 @@ def dest_key(dest_org_id: str, key: str) -> str:
 
 
 class NotCopied(MigrationError):
-    """This attachment stays in the source; `str()` is the reason."""
+    """This attachment stays in the source; `str()` is the reason, `kind` that of the finding."""
+
+    def __init__(self, reason: str, kind: str = "attachment_not_copied") -> None:
+        super().__init__(reason)
+        self.kind = kind
 
 
 class AttachmentCopier:
@@ -46,21 +51,21 @@ class AttachmentCopier:
         self._source, self._dest, self._copied, self._max_bytes = source, dest, copied, max_bytes
         self._lock = threading.Lock()
         self._key_locks: Dict[str, threading.Lock] = {}
-        self.not_copied: Dict[str, str] = {}  # key -> reason
+        self.not_copied: Dict[str, NotCopied] = {}  # by key
 
-    def copy_into(self, value: Any) -> Dict[str, str]:
-        """Copy all attachments of a JSON value and rewrite their keys in it. Gives back key -> reason of those that stay.
+    def copy_into(self, value: Any) -> Dict[str, NotCopied]:
+        """Copy all attachments of a JSON value and rewrite their keys in it. Gives back key -> why it stays.
 
         `value` is ours: it is changed in place.
         """
-        failures: Dict[str, str] = {}
+        failures: Dict[str, NotCopied] = {}
         for place in attachment_places(value):
             reference = value_at(value, place)
-            reason = self._copy_once(reference)
-            if reason is None:
+            problem = self._copy_once(reference)
+            if problem is None:
                 reference["key"] = dest_key(self._dest.org_id, reference["key"])
             else:
-                failures[reference["key"]] = reason
+                failures[reference["key"]] = problem
         return failures
 
     def upload(self, key: str, filename: str, content_type: str, content: bytes) -> None:
@@ -68,7 +73,7 @@ class AttachmentCopier:
         named = {"filename": filename, "content_type": content_type}
         self._dest.with_signed(lambda: self._upload(key, named, io.BytesIO(content), len(content)))
 
-    def _copy_once(self, reference: Mapping[str, Any]) -> Optional[str]:
+    def _copy_once(self, reference: Mapping[str, Any]) -> Optional[NotCopied]:
         key = reference["key"]
         with self._lock:
             key_lock = self._key_locks.setdefault(key, threading.Lock())
@@ -81,9 +86,10 @@ class AttachmentCopier:
                 except (NotCopied, ApiError) as error:
                     if isinstance(error, ApiError) and error.status >= 500:
                         raise  # the server's trouble, not the attachment's: the stream is resumed later
-                    self.not_copied[key] = str(error)
-                    log.warning("attachment %s was not copied: %s", key, error, extra={"event": "attachment_failed"})
-                    return str(error)
+                    problem = error if isinstance(error, NotCopied) else _refused(error)
+                    self.not_copied[key] = problem
+                    log.warning("attachment %s was not copied: %s", key, problem, extra={"event": "attachment_failed"})
+                    return problem
         return None
 
     def _copy(self, reference: Mapping[str, Any]) -> None:
@@ -107,7 +113,8 @@ class AttachmentCopier:
         answer = self._source.get("/attachment", {"key": key, **named, "org_id": self._source.org_id})
         status = (answer or {}).get("status") or {}
         if status.get("upload_status") != "done":
-            raise NotCopied(f"not ready in the source (upload status {status.get('upload_status')!r})")
+            reason = f"not ready in the source (upload status {status.get('upload_status')!r})"
+            raise NotCopied(reason, MISSING) if status.get("upload_status") == "error" else NotCopied(reason)
         size, digest = 0, hashlib.sha256()
         spool.seek(0)
         spool.truncate()  # what a try that broke off has left
@@ -134,6 +141,11 @@ class AttachmentCopier:
         spool.seek(0)
         self._dest.upload(announced["signedUrl"], announced.get("headers") or {}, SizedFile(spool, size))
         self._dest.post("/attachment/status", {"key": key, "org_id": self._dest.org_id, "status": {"upload_status": "done"}})
+
+
+def _refused(error: ApiError) -> NotCopied:
+    """What the source does not hold nobody can copy; anything else may be mended."""
+    return NotCopied(str(error), MISSING) if error.side == "source" and error.status in (404, 410) else NotCopied(str(error))
 
 
 class SizedFile:

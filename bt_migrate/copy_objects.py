@@ -430,9 +430,9 @@ def _copy_attachments(resource: Resource, item: Item, body: Dict[str, Any], copi
     for path in attachment_places(body):
         original = value_at(originals, path)
         failures = copier.copy_into({"one": dict(original)}) if isinstance(original, dict) else {}
-        for key, reason in failures.items():
+        for key, why in failures.items():
             value_at(body, path)["key"] = key
-            findings.append(object_finding(resource, item, "attachment_not_copied", path=dotted(path), ref=key, detail=reason))
+            findings.append(object_finding(resource, item, why.kind, path=dotted(path), ref=key, detail=str(why)))
     return findings
 
 

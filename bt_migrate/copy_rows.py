@@ -397,8 +397,8 @@ class _Stream:
         for object_id, error in done.errors.items():
             self.members[object_id].error = error
         accepted = self._count(done)
-        for object_id, row_id, path, key, reason in done.not_copied:
-            self.page.of(object_id)[1].add("attachment_not_copied", row_id, path, reason, key)
+        for object_id, row_id, path, key, why in done.not_copied:
+            self.page.of(object_id)[1].add(why.kind, row_id, path, str(why), key)
         for object_id, row_id, reason in done.refused_comments:
             self.page.of(object_id)[1].add("comment_refused", row_id, detail=reason[:80])
         last = batch.last and self.above is None

@@ -19,7 +19,7 @@ from bt_migrate.update_objects import decided, foreseen_update, note_former, rem
 log = logging.getLogger("bt_migrate.objects")
 
 # What was noted when the object was made and is not found again by rewriting it.
-MADE_WITH = ("secret_to_enter", "attachment_not_copied")
+MADE_WITH = ("secret_to_enter", "attachment_missing", "attachment_not_copied")
 
 
 def finish_deferred(catalog: Catalog, resource: Resource, states: ObjectStates) -> None:

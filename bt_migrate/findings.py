@@ -77,6 +77,11 @@ KINDS: Mapping[str, Kind] = {
     "row_field_not_carried": Kind(
         LOSS, "a field of rows cannot be written through the API", "keep the source, or an export of it, to look it up"
     ),
+    "attachment_missing": Kind(
+        LOSS,
+        "the source does not hold the bytes of an attachment; the reference still names the source's",
+        "nothing, unless the bytes are kept elsewhere",
+    ),
     "not_listed": Kind(
         LOSS, "the source does not list a kind of object; none of it was moved", "if there is any, use a key that may list it"
     ),

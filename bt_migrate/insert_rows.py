@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from bt_migrate.api import Api
-from bt_migrate.attachments import AttachmentCopier
+from bt_migrate.attachments import AttachmentCopier, NotCopied
 from bt_migrate.batches import EncodedRow, batched, cross_body, events_body, halves, logs3_body, with_object
 from bt_migrate.errors import ApiError, NetworkError
 from bt_migrate.outgoing import attachment_paths, keep_source_keys
@@ -29,9 +29,9 @@ class Delivered:
 
     rows: List[EncodedRow] = field(default_factory=list)
     outcomes: List[Outcome] = field(default_factory=list)
-    not_copied: List[Tuple[str, str, str, str, str]] = field(
+    not_copied: List[Tuple[str, str, str, str, NotCopied]] = field(
         default_factory=list
-    )  # (object, row id, path, key, reason) of attachments
+    )  # (object, row id, path, key, why) of attachments
     refused_comments: List[Tuple[str, str, str]] = field(default_factory=list)  # (object, row id, reason)
     errors: Dict[str, ApiError] = field(default_factory=dict)
     at: int = 0  # second of the destination's clock before whose end all of it was written
@@ -67,7 +67,7 @@ class Inserter:
             self.copier.upload(key, filename, "application/json", content)
         failures = self.copier.copy_into([dict(one) for one in row.attachments])
         places = attachment_paths(row.body, failures, self.dest.org_id) if failures else {}
-        done.not_copied += [(row.object_id, row.id, places.get(key, ""), key, reason) for key, reason in failures.items()]
+        done.not_copied += [(row.object_id, row.id, places.get(key, ""), key, why) for key, why in failures.items()]
         body = keep_source_keys(row.body, failures, self.dest.org_id) if failures else row.body
         if row.repairs and len(failures) == len({one["key"] for one in row.attachments}):
             return row  # nothing could be mended

@@ -314,7 +314,7 @@ def untrue_claims(pair: Pair, run: Any) -> List[str]:
         claimed = sum(state["counts"][name] for name in ("created", "found", "updated"))
         # Rows that arrived without something are counted as created, and told beside it.
         claimed -= state["waiting"] + sum(
-            one["count"] for one in state["findings"] if one["kind"] in ("attachment_not_copied", "unresolved_reference")
+            one["count"] for one in state["findings"] if one["kind"] in ("attachment_missing", "attachment_not_copied", "unresolved_reference")
         )
         there = equal.get(state["header"]["source_id"] + kind, 0)
         if claimed > there:
