@@ -117,7 +117,7 @@ def in_program(
     _suit_to_rows()
     flags = flags_of(make_parser(command, description), argv)
     try:
-        settings = load_settings(flags, environ)
+        settings = replace(load_settings(flags, environ), arguments=tuple(sys.argv[1:] if argv is None else argv))
         if command == VERIFY and settings.dry_run:
             raise UsageError("--dry-run: verify writes nothing anyway; leave it out")
     except MigrationError as error:
@@ -300,7 +300,7 @@ def _in_run(
     run.moves = command != VERIFY
     if settings.since_last:
         _begin_round(settings, source, run, steps)
-    session: Dict[str, Any] = {"started": now(), "command": command}
+    session: Dict[str, Any] = {"started": now(), "command": command, "arguments": list(settings.arguments)}
     run.data["sessions"].append(session)
     run.data.setdefault("source_time", settings.shard["mark"]["source"] if settings.shard else int(source.earliest_seconds()))
     for side in (source, dest):  # as an earlier process of the run was shown

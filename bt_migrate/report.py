@@ -11,7 +11,7 @@ import os
 import shlex
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from bt_migrate import __version__
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, StateError
@@ -19,7 +19,7 @@ from bt_migrate.findings import FAILURE, KINDS, finding
 from bt_migrate.outgoing import stream_findings
 from bt_migrate.resources import SELECTABLE
 from bt_migrate.row_plan import estimate_text
-from bt_migrate.runs import RunDirectory
+from bt_migrate.runs import RunDirectory, window_of
 from bt_migrate.state import DIFFERS, FAILED, OUTCOMES, ObjectStates, StreamState, write_json
 
 REPORT_VERSION = 1
@@ -27,6 +27,9 @@ REPORT_FILE = "migration_report.json"
 SUMMARY_FILE = "migration_summary.txt"
 FINDINGS_FILE = "findings.jsonl"
 SHOWN_PER_KIND = 20  # findings of one kind in the summary; the report holds all
+ONLY_OF_PLAN = ("--dry-run", "--plan-out", "--fail-on-loss", "--new-run")
+KEPT_BY_RUN = ("--state-dir", "--new-run", "--created-after", "--created-before", "--window", "--tz", "--fill-gaps")
+WITHOUT_VALUE = frozenset(("--dry-run", "--fail-on-loss", "--new-run", "--fill-gaps"))
 ORDER = {name: position for position, name in enumerate(("projects", *SELECTABLE))}
 
 
@@ -142,25 +145,44 @@ def exit_code_of(report: Dict[str, Any]) -> int:
 
 def next_commands(run: RunDirectory, status: str) -> List[str]:
     """What to run next, ready to paste."""
-    command = run.data["command"]
-    if run.data["dry_run"]:
-        return [f"bin/{command}  # the same without --dry-run"]
-    objects = " --no-rows" if "part" in run.data["selection"] else ""
-    part = f" --shard FILE:{run.data['shard']['number']}" if "shard" in run.data else objects
-    again = f"bin/{command}{part} --state-dir {_quoted(run.path)}"
+    data = run.data
+    command, place = data["command"], ["--state-dir", str(run.path)]
+    sessions = [one for one in data["sessions"] if one["command"] == command and "arguments" in one]
+    given: List[str] = sessions[-1]["arguments"] if sessions else []
+    if "--demo" in given:
+        return ["bin/validate  # with your keys and URLs in .env (see .env.example): looks whether all is there for a move"]
+    if data["dry_run"]:
+        return [f"{_line(command, _without(given, ONLY_OF_PLAN))}  # carries the plan out"]
     if status in ("interrupted", "failed", "stopped", "merged"):
-        return [f"{again}  # goes on where it stopped"]
+        return [f"{_line(command, [*_without(given, KEPT_BY_RUN), *place])}  # goes on where it stopped"]
     if status == "incomplete":
-        return [f"bin/{command}{part}  # once the causes are mended: what is there is found, what failed is tried again"]
+        again = _line(command, _without(given, ("--new-run",)))
+        return [f"{again}  # once the causes are mended: what is there is found, what failed is tried again"]
     if command == "validate":
-        return ["bin/migrate-all --dry-run  # shows the plan, writes nothing there"]
-    if part:
+        return [f"{_line('migrate-all', [*given, '--dry-run'])}  # shows the plan, writes nothing there"]
+    if "shard" in data or "part" in data["selection"]:
         return ["bin/merge-runs  # joins the runs of all shards, and that of the objects, once all are done"]
-    return ["bin/verify  # compares both organizations"]
+    if data.get("verification") and command == "migrate-all" and not any(window_of(run).values()):
+        sync = _line(command, [*_without(given, (*KEPT_BY_RUN, "--since-last")), *place, "--since-last"])
+        return [f"{sync}  # brings what is written to the source from now on"]
+    return [f"{_line('verify', place)}  # compares both organizations"]
 
 
-def _quoted(path: Path) -> str:
-    return shlex.quote(str(path))
+def _line(command: str, arguments: Sequence[str]) -> str:
+    return shlex.join([f"bin/{command}", *arguments])
+
+
+def _without(arguments: Sequence[str], names: Sequence[str]) -> List[str]:
+    """The arguments without these options and their values."""
+    left: List[str] = []
+    values = iter(arguments)
+    for one in values:
+        name, equals, _ = one.partition("=")
+        if name not in names:
+            left.append(one)
+        elif not equals and name not in WITHOUT_VALUE:
+            next(values, None)
+    return left
 
 
 def summary_text(report: Dict[str, Any]) -> str:

@@ -328,6 +328,7 @@ class Settings:
     no_rows: bool = False  # objects only, and nothing that comes after rows
     shard: Mapping[str, Any] = field(default_factory=dict)  # only these rows; see shards.py
     shards: int = 0  # how many are to be planned
+    arguments: Tuple[str, ...] = ()  # of the program, as they were given
 
     def rows(self, kind: str) -> RowSettings:
         """The row settings of a kind, its own overrides first."""
