@@ -147,15 +147,16 @@ def _zone(name: str, text: str) -> str:
 
 def _policies(name: str, text: str) -> Dict[str, str]:
     """Resource -> what to do where it exists with other content. A bare word is for all that are not named."""
-    default, own = KEEP, {}
+    own: Dict[str, str] = {}
     for item in _names(name, text):
         resource, _, word = item.strip().rpartition("=")
         if word not in POLICIES:
             raise UsageError(f"{name}: {word[:40]!r} is none of {', '.join(POLICIES)}")
         if resource and resource not in CONFLICTING:
             raise UsageError(f"{name}: unknown resource {resource[:40]!r}; known are: {', '.join(CONFLICTING)}")
-        own[resource] = word
-    default = own.pop("", default)
+        if own.setdefault(resource, word) != word:
+            raise UsageError(f"{name}: {resource or 'everything'} is to be {own[resource]} and {word}; say one")
+    default = own.pop("", KEEP)
     return {resource: own.get(resource, default) for resource in CONFLICTING}
 
 

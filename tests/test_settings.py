@@ -171,6 +171,8 @@ WRONG: List[Tuple[str, str]] = [
     ("MIGRATION_ON_CONFLICT", "promts=update"),
     ("MIGRATION_ON_CONFLICT", "rows=update"),
     ("MIGRATION_ON_CONFLICT", "keep;prompts=update"),
+    ("MIGRATION_ON_CONFLICT", "keep,fail"),
+    ("MIGRATION_ON_CONFLICT", "prompts=keep,datasets=fail,prompts=update"),
     ("MIGRATION_LOOKBACK", "-1"),
     ("MIGRATION_PROPAGATE_DELETES", "maybe"),
     ("MIGRATION_MAX_DELETES", "many"),

@@ -114,6 +114,13 @@ def test_undo_of_an_empty_destination_leaves_it_empty(pair: Pair, tmp_path: Path
     assert (done.code, everything(pair.dest)) == (0, before), done.out + done.err
 
 
+def test_a_dry_run_has_nothing_to_undo(pair: Pair, tmp_path: Path) -> None:
+    run(pair.sandbox, tmp_path / "runs", "--dry-run")
+    done = undo(pair, tmp_path / "runs", "--yes")
+    (line,) = done.err.splitlines()
+    assert (done.code, done.out, "is a dry run" in line) == (2, "", True), done.out + done.err
+
+
 def test_rows_that_the_destination_does_not_show_yet_are_told(pair: Pair, tmp_path: Path) -> None:
     inhabit(pair)
     before, root = everything(pair.dest), tmp_path / "runs"

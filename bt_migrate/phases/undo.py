@@ -26,6 +26,8 @@ def run(settings: Settings, ending: Ending) -> int:
         raise UsageError(f"{path} is no run directory (it has no {RUN_FILE})")
     dest = connect_destination(settings, ending.event)
     with RunDirectory(path) as directory:
+        if directory.data["dry_run"]:
+            raise UsageError(f"{path} is a dry run: it wrote nothing, there is nothing to undo")
         left = undo(dest, directory, settings)
     return EXIT_INCOMPLETE if settings.yes and left else EXIT_OK
 
