@@ -35,6 +35,7 @@ from living_source import (
 )
 from orgs import DEST_KEY, SOURCE_KEY, AtRequest, Ended, Pair, WatchedSandbox, environment, run, run_with, runs
 
+from bt_migrate import api, throttle
 from bt_migrate.phases import migrate_all
 from bt_migrate.sandbox.server import Fault
 
@@ -202,7 +203,7 @@ def some_fault(rng: random.Random) -> Fault:
     where["times"] = rng.randrange(1, 4) if rng.random() < 0.8 else rng.randrange(6, 20)
     kind = rng.choice(("429", "429", "500", "500", "large", "reset_before", "reset_after", "truncate", "garbage", "redirect", "slow", "drop"))
     if kind == "429":
-        return Fault("status", status=429, headers=rng.choice(({}, {"Retry-After": "0"}, {"Retry-After": "1"})), **where)
+        return Fault("status", status=429, headers=rng.choice(({}, {"Retry-After": "0"}, {"Retry-After": "0.3"})), **where)
     if kind == "500":
         return Fault("status", status=rng.choice((500, 502, 503, 504)), **where)
     if kind == "large":
@@ -230,6 +231,8 @@ class Hours:
         values = {name: text for name, text in environment(self.pair.sandbox, **SMALL).items() if name.startswith(("BT_", "MIGRATION_"))}
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.root.parent)
+            for module in (api, throttle):  # a month of outages is not waited for in full
+                patch.setattr(module, "MAX_BACKOFF_S", 0.2)
             for name, text in values.items():
                 patch.setenv(name, text)
             since = SYNC if runs(self.root) else ()
@@ -267,8 +270,7 @@ def of_people(problem: str, rows: Set[str]) -> bool:
     ("steps", "hours", "seed"),
     [
         pytest.param(6, 6, 1, id="days"),
-        pytest.param(720, 1, 100, id="month-of-hours", marks=LONG),
-        *(pytest.param(120, 6, seed, id=f"month-{seed}", marks=LONG) for seed in range(20)),
+        *(pytest.param(720, 1, seed, id=f"month-{seed}", marks=LONG) for seed in range(20)),
     ],
 )
 def test_after_weeks_of_faults_the_next_sync_that_is_left_in_peace_makes_the_destination_the_source(
