@@ -73,7 +73,7 @@ def json_lines(value: Mapping[str, Any]) -> str:
     for name, one in list(value.items()):  # at once: another thread may add to it
         if one and isinstance(one, (dict, list)):
             inner = [json.dumps(part) for part in one] if isinstance(one, list) else [_entry(*pair) for pair in list(one.items())]
-            opening, closing = "[]" if isinstance(one, list) else "{}"
+            opening, closing = ("[", "]") if isinstance(one, list) else ("{", "}")
             entries.append(f"{json.dumps(name)}: {opening}\n  " + ",\n  ".join(inner) + f"\n {closing}")
         else:
             entries.append(_entry(name, one))
