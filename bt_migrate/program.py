@@ -41,6 +41,7 @@ from bt_migrate.rounds import begin_round, end_round, mark_seconds
 from bt_migrate.row_plan import estimate
 from bt_migrate.runs import (
     RunDirectory,
+    add_session,
     copy_to_plan,
     create_run,
     end_killed_session,
@@ -301,7 +302,7 @@ def _in_run(
     if settings.since_last:
         _begin_round(settings, source, run, steps)
     session: Dict[str, Any] = {"started": now(), "command": command, "arguments": list(settings.arguments)}
-    run.data["sessions"].append(session)
+    add_session(run.data["sessions"], session)
     run.data.setdefault("source_time", settings.shard["mark"]["source"] if settings.shard else int(source.earliest_seconds()))
     for side in (source, dest):  # as an earlier process of the run was shown
         side.reads_groups = side.reads_groups or side.side in run.data.get("reads_groups", ())

@@ -33,6 +33,7 @@ VERIFY_FOLDER = "verify"
 STREAM_FILE = "_state.json"  # the end of a checkpoint's name
 MAX_FOLDER_BYTES = 80
 KILLED_SLACK_S = 300  # a process that was killed may have had requests on their way
+MAX_SESSIONS = 50  # that a run tells one by one
 RESERVED_FOLDERS = frozenset(
     [ORGANIZATION_FOLDER, VERIFY_FOLDER, "con", "prn", "aux", "nul", *(f"com{n}" for n in "123456789"), *(f"lpt{n}" for n in "123456789")]
 )
@@ -308,6 +309,22 @@ def readable_runs_in(root: Path) -> Iterator[RunDirectory]:
             yield RunDirectory(path)
         except StateError as error:
             log.warning("passed over: %s", error)
+
+
+def add_session(sessions: List[Dict[str, Any]], session: Dict[str, Any]) -> None:
+    """Add the start of a process. Of very many, as a sync from cron makes them, the oldest becomes part of the first of its command:
+    what is written at each step must not grow with the weeks.
+    """
+    sessions.append(session)
+    if len(sessions) <= MAX_SESSIONS:
+        return
+    first = {one["command"]: one for one in reversed(sessions)}
+    oldest = next(one for one in sessions if one is not first[one["command"]])
+    sessions.remove(oldest)
+    into = first[oldest["command"]]
+    into["starts"] = into.get("starts", 1) + 1
+    into["seconds"] = round(into.get("seconds", 0) + oldest.get("seconds", 0), 3)
+    into["wrote_until"] = max(into.get("wrote_until", 0.0), oldest.get("wrote_until", 0.0))
 
 
 def end_killed_session(run: RunDirectory, clock_offset_s: float) -> None:

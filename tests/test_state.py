@@ -21,8 +21,10 @@ from bt_migrate.errors import EXIT_LOCKED, LockedError, StateError, UsageError
 from bt_migrate.runs import (
     LOCK_FILE,
     MAX_FOLDER_BYTES,
+    MAX_SESSIONS,
     RUN_FILE,
     RunDirectory,
+    add_session,
     create_run,
     find_run,
     fingerprints_in,
@@ -923,3 +925,16 @@ def test_a_file_of_an_earlier_version_that_names_intended_objects_by_id_alone_is
     path = tmp_path / "prompts_state.json"
     path.write_text(json.dumps({"format": 1, "intended": ["s1"]}))
     assert ObjectStates(path, "prompts", "Alpha").intended == {}
+
+
+def test_the_starts_of_weeks_are_summed_up_and_none_is_forgotten() -> None:
+    sessions: List[Dict[str, Any]] = []
+    for number in range(1000):
+        command = "verify" if number % 10 == 1 else "migrate-all"
+        add_session(sessions, {"started": str(number), "command": command, "seconds": 0.5, "wrote_until": 1000.0 - number})
+    assert (len(sessions), sessions[0]["started"], sessions[-1]["started"]) == (MAX_SESSIONS, "0", "999")
+    for command, count in (("verify", 100), ("migrate-all", 900)):
+        own = [one for one in sessions if one["command"] == command]
+        assert (sum(one.get("starts", 1) for one in own), sum(one["seconds"] for one in own)) == (count, count / 2)
+    assert max(one["wrote_until"] for one in sessions) == 1000.0
+    assert [int(one["started"]) for one in sessions] == sorted(int(one["started"]) for one in sessions)
