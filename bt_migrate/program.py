@@ -313,8 +313,8 @@ def _in_run(
     code: Optional[int] = None
     status = ""
     try:
-        with Operator(run, (source, dest), ending, command):
-            copied = CopiedAttachments(run.path / "attachments.sqlite3")
+        attachments = contextlib.closing(CopiedAttachments(run.path / "attachments.sqlite3"))
+        with attachments as copied, Operator(run, (source, dest), ending, command):
             copier = AttachmentCopier(source, dest, copied, settings.attachment_max_bytes)
             work = Work(settings, Catalog(source, dest, run, settings), run, copier, ending.event, objects_only=settings.no_rows)
             _do_steps(work, steps, whole=run.data["selection"] == identity_of(settings, source, dest)["selection"])

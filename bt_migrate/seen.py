@@ -24,6 +24,19 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
         ) from None
 
 
+def _connect(path: Path) -> sqlite3.Connection:
+    """A private file. One that is there is left to SQLite alone: who closes it elsewhere takes the locks off it that this process has
+    (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+
+    WAL with NORMAL: a commit survives kill -9; a power cut takes the last ones back, and what they tell of is sent again.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    db = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
+    db.executescript("pragma journal_mode=wal; pragma synchronous=normal;")
+    return db
+
+
 class SeenRows:
     """Which rows were delivered, by object, row id and transaction, in SQLite. Safe for many threads.
 
@@ -53,10 +66,8 @@ class SeenRows:
         with self._lock, _sqlite_errors(self.path):
             if self._db is None:
                 make_private(self.path.parent)
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-                db = sqlite3.connect(str(self.path), isolation_level=None, check_same_thread=False)
-                # WAL with NORMAL: a commit survives kill -9; a power cut takes the last ones back, and those rows are sent again.
-                db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + self._SCHEMA)
+                db = _connect(self.path)
+                db.executescript(self._SCHEMA)
                 if "at" not in [column[1] for column in db.execute("pragma table_info(delivered)")]:
                     db.execute("alter table delivered add column at integer")
                 self._db = db  # only now: it has its tables
@@ -198,10 +209,8 @@ class CopiedAttachments:
         self.path = path
         self._lock = threading.Lock()
         with _sqlite_errors(path):
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._db = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
-            self._db.executescript(
-                "pragma journal_mode=wal; pragma synchronous=normal;"
+            self._db = _connect(path)
+            self._db.execute(
                 "create table if not exists copied (key text primary key, dest_key text, bytes integer, sha256 text) without rowid"
             )
 
@@ -218,3 +227,7 @@ class CopiedAttachments:
         with self._lock, _sqlite_errors(self.path):
             count, size = self._db.execute("select count(*), coalesce(sum(bytes), 0) from copied").fetchone()
             return int(count), int(size)
+
+    def close(self) -> None:
+        with self._lock, _sqlite_errors(self.path):
+            self._db.close()

@@ -938,3 +938,29 @@ def test_the_starts_of_weeks_are_summed_up_and_none_is_forgotten() -> None:
         assert (sum(one.get("starts", 1) for one in own), sum(one["seconds"] for one in own)) == (count, count / 2)
     assert max(one["wrote_until"] for one in sessions) == 1000.0
     assert [int(one["started"]) for one in sessions] == sorted(int(one["started"]) for one in sessions)
+
+
+COPY_MORE = """
+import sys
+from pathlib import Path
+from bt_migrate.seen import CopiedAttachments
+copied = CopiedAttachments(Path(sys.argv[1]))
+for number in range(40):
+    copied.record(sys.argv[2] + str(number), "there", 1, "0" * 64)
+copied.close()
+"""
+
+
+def test_a_store_that_this_process_has_open_twice_is_not_broken_by_another_one(tmp_path: Path) -> None:
+    """Whoever opens and closes a file takes all locks of its process off it; SQLite's own were lost so once."""
+    path = tmp_path / "attachments.sqlite3"
+    first = CopiedAttachments(path)
+    for number in range(4):
+        again = CopiedAttachments(path)
+        again.record(f"own {number}", "there", 1, "0" * 64)
+        again.close()
+        ended = python(COPY_MORE, path, f"theirs {number} ")
+        assert ended.communicate()[1] == ""
+        assert first.totals() == (41 * (number + 1), 41 * (number + 1))
+    first.close()
+    assert mode(path) == 0o600
