@@ -93,7 +93,9 @@ class Inserter:
                 self._insert_large(rows[0], done)  # the server takes less than we were told, but more by an upload
             else:
                 position, row = rows[0]
-                done.outcomes[position] = (FAILED, _reason(error, row)[:MAX_REASON_CHARS])
+                helps = ", a lower MIGRATION_MAX_ROW_BYTES helps" if error.status == 413 else ""
+                reason = f"{error.status}: {error.body[:MAX_REASON_CHARS]} ({len(row.body):,} bytes{helps})"
+                done.outcomes[position] = (FAILED, reason)
         else:
             for position, row in rows:
                 done.outcomes[position] = (row.outcome, "")
@@ -171,9 +173,3 @@ class Inserter:
                 done.refused_comments.append(
                     (batch[0].object_id, batch[0].id, f"{error.status}: {error.body}"[:MAX_REASON_CHARS])
                 )
-
-
-def _reason(error: ApiError, row: EncodedRow) -> str:
-    """Why a row was refused, and what helps if it is its size."""
-    helps = ", a lower MIGRATION_MAX_ROW_BYTES helps" if error.status == 413 else ""
-    return f"{error.status} ({len(row.body):,} bytes{helps}): {error.body}"

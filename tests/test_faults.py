@@ -229,7 +229,7 @@ STAYING = [
         Fault("status", WRITE, path=INSERT, after=2, status=403, body={"Code": "ForbiddenError"}),
     ),
     case("413 on all inserts", Fault("status", WRITE, path=INSERT, times=None, status=413, body="Request Entity Too Large")),
-    case("404 for the bytes of an attachment", Fault("status", READ, "GET", path="/attachment", status=404, body="no such key")),
+    case("400 for the bytes of an attachment", Fault("status", READ, "GET", path="/attachment", status=400, body="no")),
     case(
         "403 for the upload of an attachment", Fault("status", method="PUT", path="/bucket/", times=None, status=403), long=True
     ),

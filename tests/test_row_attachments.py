@@ -215,12 +215,13 @@ def test_what_was_not_copied_is_told_also_by_a_run_that_was_killed_afterwards(at
         assert (w.move(LOGS, **settings), told(w.root)) == (0, {"attachment_missing": 1})
 
 
-def test_an_attachment_that_is_there_later_arrives_with_a_later_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("why", "code"), [("uploading", 1), ("error", 0)])
+def test_an_attachment_that_is_there_later_arrives_with_a_later_run(why: str, code: int, tmp_path: Path) -> None:
     """The run that told of it says: once the causes are mended, what failed is tried again."""
     with world(tmp_path) as w:
-        late = unavailable(w, "uploading")
+        late = unavailable(w, why)
         w.source.insert(LOGS, w.project, [{"id": "r", "input": late}, *small_rows(2)])
-        assert w.move(LOGS) == 1
+        assert w.move(LOGS) == code
         w.sandbox.files.attachments[(w.source.id, late["key"])].upload_status = "done"
         assert w.move(LOGS) == 0
         assert w.dest.attachment(dest_row(w, "r")["input"]["key"]) == PICTURE
