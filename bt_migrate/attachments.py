@@ -144,8 +144,9 @@ class AttachmentCopier:
 
 
 def _refused(error: ApiError) -> NotCopied:
-    """What the source does not hold nobody can copy; anything else may be mended."""
-    return NotCopied(str(error), MISSING) if error.side == "source" and error.status in (404, 410) else NotCopied(str(error))
+    """What the source does not hold nobody can copy; anything else may be mended, also a page: a path that a gateway does not know."""
+    missing = error.side == "source" and error.status in (404, 410) and not error.is_page
+    return NotCopied(str(error), MISSING) if missing else NotCopied(str(error))
 
 
 class SizedFile:

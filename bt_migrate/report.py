@@ -29,7 +29,8 @@ FINDINGS_FILE = "findings.jsonl"
 SHOWN_PER_KIND = 20  # findings of one kind in the summary; the report holds all
 ONLY_OF_PLAN = ("--dry-run", "--plan-out", "--fail-on-loss", "--new-run")
 KEPT_BY_RUN = ("--state-dir", "--new-run", "--created-after", "--created-before", "--window", "--tz", "--fill-gaps")
-WITHOUT_VALUE = frozenset(("--dry-run", "--fail-on-loss", "--new-run", "--fill-gaps"))
+ONLY_OF_PART = ("--shard", "--no-rows")
+WITHOUT_VALUE = frozenset(("--dry-run", "--fail-on-loss", "--new-run", "--fill-gaps", "--no-rows"))
 ORDER = {name: position for position, name in enumerate(("projects", *SELECTABLE))}
 
 
@@ -149,6 +150,9 @@ def next_commands(run: RunDirectory, status: str) -> List[str]:
     command, place = data["command"], ["--state-dir", str(run.path)]
     sessions = [one for one in data["sessions"] if one["command"] == command and "arguments" in one]
     given: List[str] = sessions[-1]["arguments"] if sessions else []
+    part = "shard" in data or "part" in data["selection"]
+    if not part:  # as a joined run is none, whose last start was that of a part
+        given = _without(given, ONLY_OF_PART)
     if "--demo" in given:
         return ["bin/validate  # with your keys and URLs in .env (see .env.example): looks whether all is there for a move"]
     if data["dry_run"]:
@@ -159,8 +163,8 @@ def next_commands(run: RunDirectory, status: str) -> List[str]:
         again = _line(command, _without(given, ("--new-run",)))
         return [f"{again}  # once the causes are mended: what is there is found, what failed is tried again"]
     if command == "validate":
-        return [f"{_line('migrate-all', [*given, '--dry-run'])}  # shows the plan, writes nothing there"]
-    if "shard" in data or "part" in data["selection"]:
+        return [f"{_line('migrate-all', [*_without(given, ONLY_OF_PLAN), '--dry-run'])}  # shows the plan, writes nothing there"]
+    if part:
         return ["bin/merge-runs  # joins the runs of all shards, and that of the objects, once all are done"]
     if data.get("verification") and command == "migrate-all" and not any(window_of(run).values()):
         sync = _line(command, [*_without(given, (*KEPT_BY_RUN, "--since-last")), *place, "--since-last"])

@@ -15,6 +15,7 @@ from orgs import AtRequest, environment, run, run_with
 from row_runs import READ, WRITE, World, call, copied, counted, small_rows, told, world
 
 from bt_migrate.api import Api
+from bt_migrate.sandbox.origins import Answer
 from bt_migrate.sandbox.server import Fault
 
 LOGS = "project_logs"
@@ -190,6 +191,14 @@ def test_an_attachment_at_the_limit_to_the_byte_is_copied(tmp_path: Path) -> Non
     with world(tmp_path) as w:
         w.source.insert(LOGS, w.project, [{"id": "r", "input": attach(w)}])
         assert w.move(LOGS, MIGRATION_ATTACHMENT_MAX_BYTES=str(len(PICTURE))) == 0
+
+
+def test_a_page_instead_of_an_attachment_says_nothing_of_what_the_source_holds(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        w.source.insert(LOGS, w.project, [{"id": "r", "input": attach(w)}])
+        page = Answer(404, b"<!DOCTYPE html><pre>Cannot GET /attachment</pre>", "text/html")
+        w.sandbox.refuse = lambda method, path, raw: page if method == "GET" and path.startswith("/attachment") else None
+        assert (w.move(LOGS), told(w.root)) == (1, {"attachment_not_copied": 1})
 
 
 def test_every_row_of_a_missing_attachment_is_counted_and_it_is_asked_for_once(tmp_path: Path) -> None:

@@ -307,6 +307,8 @@ def test_four_processes_at_once_end_as_one_run_that_is_verified_and_undone(kill:
     as_they_were = files(*inputs)
     merged = merge(tmp_path, "objects", "0", "1", "2", "3")
     assert (merged.code, files(*inputs) == as_they_were, len(runs(tmp_path / "whole"))) == (0, True, 1), merged.err
+    (following,) = [line for line in merged.out.splitlines() if line.startswith("Next: ")]
+    assert ("--shard" in following, "--no-rows" in following) == (False, False), following
     whole = call(pair, tmp_path / "whole")  # what comes after rows
     assert (whole.code, differences(pair)) == (0, []), whole.out + whole.last_words
     assert (twice(pair), len(runs(tmp_path / "whole"))) == (again, 1)
