@@ -15,7 +15,7 @@ import threading
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple, Union
 
 from bt_migrate.errors import LockedError, StateError, UsageError
 from bt_migrate.meter import Meter
@@ -73,6 +73,7 @@ class RunDirectory:
         self.data: Dict[str, Any] = read_json(path / RUN_FILE)
         self.meter = Meter()
         self._objects: Dict[Path, ObjectStates] = {}
+        self._searched: Set[str] = set()  # projects whose objects' files of earlier processes are open
         self._streams: Dict[str, Tuple[Tuple[int, int], StreamState]] = {}  # with the file's version, to read it once
         self._lock = threading.RLock()
         self._lock_fd: Optional[int] = None
@@ -169,16 +170,13 @@ class RunDirectory:
 
     def all_objects(self) -> List[ObjectStates]:
         """Every object state of the run, also of earlier processes, in the order of the projects."""
-        states = []
-        opened: Dict[Path, List[Path]] = {}
-        for path in list(self._objects):
-            opened.setdefault(path.parent, []).append(path)
-        for project in ["", *self.data["folders"]]:
-            folder = self.folder(project)
-            for path in sorted({*opened.get(folder, ()), *folder.glob("*_state.json")}):
+        places = {project: place for place, project in enumerate(["", *self.data["folders"]])}
+        for project in places.keys() - self._searched:
+            for path in self.folder(project).glob("*_state.json"):
                 if path.name != "logs_state.json":
-                    states.append(self.objects(path.name[: -len("_state.json")], project))
-        return states
+                    self.objects(path.name[: -len("_state.json")], project)
+            self._searched.add(project)
+        return sorted(self._objects.values(), key=lambda one: (places[one.project], one.resource))
 
     def has_stream(self, folder: str, project: str, source_id: str) -> bool:
         """Whether the rows of an object have a checkpoint."""
