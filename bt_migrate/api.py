@@ -216,13 +216,14 @@ class Api:
                 log.info("%s; trying again", error)
                 self._wait(min(MAX_BACKOFF_S, max(self._delay_s, OUTAGE_DELAY_S) * 2 ** min(failures - 1, 16)))
 
-    def open_download(self, signed_url: str) -> requests.Response:
-        """A streaming response of 200 for a signed URL; the caller closes it. Never carries the key."""
+    def open_download(self, signed_url: str, content_type: str = "") -> requests.Response:
+        """A streaming response of 200 for the signed URL of a file of this type; the caller closes it. Never carries the key."""
         response = self._foreign("GET", signed_url, stream=True)
-        if response.status_code != 200:
+        page = _is_page(response) and "html" not in content_type.lower()
+        if response.status_code != 200 or page:
             status = response.status_code
             response.close()
-            raise ApiError(self.side, "GET", shown(signed_url), status, "signed URL refused")
+            raise ApiError(self.side, "GET", shown(signed_url), status, "a page instead of the file" if page else "signed URL refused")
         return response
 
     def upload(self, signed_url: str, headers: Mapping[str, str], content: Any) -> None:
@@ -230,9 +231,7 @@ class Api:
         if not self.writable:
             raise PermissionError("the source cannot be written")
         azure = {"x-ms-blob-type": "BlockBlob"} if "blob.core.windows.net" in (urlsplit(signed_url).hostname or "") else {}
-        response = self._foreign("PUT", signed_url, headers={**headers, **azure}, data=content)
-        if response.status_code // 100 != 2:
-            raise ApiError(self.side, "PUT", shown(signed_url), response.status_code, "upload refused")
+        self._send_foreign("PUT", signed_url, headers={**headers, **azure}, data=content)
 
     def send_signed(self, signed: Mapping[str, Any], content: bytes) -> None:
         """Send bytes as a signed answer says: PUT, or a form with the bytes as its file (method POST)."""
@@ -240,9 +239,15 @@ class Api:
             self.upload(signed["signedUrl"], signed.get("headers") or {}, content)
             return
         fields, files = signed.get("fields") or {}, {"file": content}
-        response = self._foreign("POST", signed["signedUrl"], data=fields, files=files)
-        if response.status_code // 100 != 2:
-            raise ApiError(self.side, "POST", shown(signed["signedUrl"]), response.status_code, "upload refused")
+        self._send_foreign("POST", signed["signedUrl"], data=fields, files=files)
+
+    def _send_foreign(self, method: str, signed_url: str, **arguments: Any) -> None:
+        """A store answers what it took with nothing or with XML: a page is a proxy's, whatever its status, and nothing was stored."""
+        response = self._foreign(method, signed_url, **arguments)
+        page = _is_page(response)
+        if response.status_code // 100 != 2 or page:
+            why = "a page instead of the store's answer" if page else "upload refused"
+            raise ApiError(self.side, method, shown(signed_url), response.status_code, why)
 
     # -- the one way out
 
@@ -372,7 +377,7 @@ class Api:
             text = content[:2000].decode("utf-8", "replace").replace(self._key, "***")
             error = ApiError(self.side, method, path, response.status_code, text, request_id)
             error.retry_after = retry_after_s(response)
-            error.is_page = "html" in response.headers.get("Content-Type", "") or content.lstrip()[:1] == b"<"
+            error.is_page = _is_page(response) or content.lstrip()[:1] == b"<"
             raise error
         length = response.headers.get("Content-Length", "")
         if length.isdigit() and int(length) != len(content) and "Content-Encoding" not in response.headers:
@@ -461,6 +466,10 @@ class Api:
 def _connect_failed(error: Exception) -> bool:
     """No connection was made, after urllib3's own retries."""
     return isinstance(error, requests.ConnectionError) and bool(error.args) and isinstance(error.args[0], MaxRetryError)
+
+
+def _is_page(response: requests.Response) -> bool:
+    return "html" in response.headers.get("Content-Type", "").lower()
 
 
 def looks_capped(count: int) -> bool:

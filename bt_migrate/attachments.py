@@ -118,7 +118,7 @@ class AttachmentCopier:
         size, digest = 0, hashlib.sha256()
         spool.seek(0)
         spool.truncate()  # what a try that broke off has left
-        response = self._source.open_download(answer["downloadUrl"])
+        response = self._source.open_download(answer["downloadUrl"], named["content_type"])
         try:
             for chunk in response.iter_content(CHUNK_BYTES):
                 size += len(chunk)

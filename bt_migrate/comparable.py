@@ -100,7 +100,7 @@ class AttachmentBytes:
         if status != "done":
             raise ApiError(self._api.side, "GET", "/attachment", 404, f"upload status {status!r}")
         size = 0
-        with self._api.open_download(answer["downloadUrl"]) as response:
+        with self._api.open_download(answer["downloadUrl"], named["content_type"]) as response:
             try:
                 for chunk in response.iter_content(CHUNK_BYTES):
                     size += len(chunk)
