@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import json
 import math
 import re
 from collections import Counter
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Match, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from bt_migrate.windows import instant, iso
 
@@ -39,15 +40,17 @@ TOLERATED: Mapping[str, str] = {
 _STAMP = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})"
 _TIMESTAMP = re.compile(_STAMP + r"\Z", re.ASCII)
 _FRACTION = re.compile(r"\.\d+", re.ASCII)
-# A string that is a timestamp and a value, in compact JSON: a quote behind one of these opens a string, and a key ends in `":`.
-_STAMP_IN_JSON = re.compile(rf'(?<=[\[,:]"){_STAMP}(?="[,}}\]])', re.ASCII)
+# A string that is a timestamp and not a key, in compact JSON.
+_STAMP_IN_JSON = re.compile(rf'"({_STAMP})"(?=[,}}\]])', re.ASCII)
+# A date beyond doubt in UTC: in which only the form may be another than that of `iso`.
+_PLAIN = re.compile(
+    r"(?!0000)(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8]))[T ]((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)(\.\d+)?(?:Z|\+00:?00)\Z", re.ASCII
+)
 # Of something like a timestamp that is not written as `iso` writes it. A pattern that begins with a fixed character is fast.
 _OTHERWISE = re.compile(r'-\d{2}-\d{2}(?:T\d{2}:\d{2}:\d{2}(?!(?:\.\d*[1-9])?Z")| \d{2}:\d{2}:\d{2})', re.ASCII)
-_UTC = re.compile(r"[^ ]{19}(?:\.\d*[1-9])?Z\Z", re.ASCII)  # of a timestamp: as `iso` writes it
-_UTC_DAY = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T[\d:.]+Z\Z", re.ASCII)  # a date beyond doubt
 _DATA_URL = re.compile(r"data:[^,]*;base64,")
 
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode  # what was decoded holds no circle
 
 
 # -- objects: null and absent are one, at any depth
@@ -113,10 +116,14 @@ def canonical(value: Any) -> Any:
 
 def _in_utc(timestamp: str) -> str:
     """As `iso` writes it, with all digits of the fraction: a datetime holds six of them. ValueError for what is no date."""
-    seconds = iso(instant(timestamp).replace(microsecond=0))[:-1]
-    fraction = _FRACTION.search(timestamp)
-    digits = fraction[0].rstrip("0") if fraction else "."
-    return f"{seconds}{digits if digits != '.' else ''}Z"
+    plain = _PLAIN.match(timestamp)
+    if plain:
+        seconds, fraction = f"{plain[1]}T{plain[2]}", plain[3]
+    else:
+        seconds = iso(instant(timestamp).replace(microsecond=0))[:-1]
+        found = _FRACTION.search(timestamp)
+        fraction = found[0] if found else ""
+    return f"{seconds}{(fraction or '').rstrip('0').rstrip('.')}Z"
 
 
 def digest(value: Any) -> bytes:
@@ -134,21 +141,16 @@ def canonical_text(row: Mapping[str, Any]) -> Tuple[str, str, int]:
     have. Inside of fields nulls are content. Timestamps are in UTC.
     """
     exact = _encode({name: value for name, value in row.items() if value is not None})
-    if not _OTHERWISE.search(exact):
-        return exact, exact, 0
-    text = _STAMP_IN_JSON.sub(_utc, exact)
-    stamps = zip(_STAMP_IN_JSON.findall(exact), _STAMP_IN_JSON.findall(text))
-    return text, exact, sum(before != after for before, after in stamps)
-
-
-def _utc(match: Match[str]) -> str:
-    text = match[0]
-    if _UTC.match(text):
-        return text
-    try:
-        return _in_utc(text)
-    except ValueError:  # it looks like one and is none
-        return text
+    parts, end = [], 0
+    for found in _OTHERWISE.finditer(exact):
+        opening = found.start() - len('"2026')
+        # not behind a backslash: that is a quote inside of a string
+        stamp = _STAMP_IN_JSON.match(exact, opening) if opening > 0 and exact[opening - 1] in "[,:" else None
+        if stamp:
+            with contextlib.suppress(ValueError):  # it looks like a timestamp and is none
+                parts += [exact[end : opening + 1], _in_utc(stamp[1])]
+                end = stamp.end(1)
+    return ("".join((*parts, exact[end:])), exact, len(parts) // 2) if parts else (exact, exact, 0)
 
 
 def text_digest(text: str) -> bytes:
@@ -215,8 +217,9 @@ def bytes_mark(sha256: str) -> str:
 def day_of(created: Optional[str]) -> str:
     """`2026-01-15`, the day of a row in UTC; "" for a date that cannot be read."""
     text = str(created)
-    if _UTC_DAY.match(text):
-        return text[:10]
+    plain = _PLAIN.match(text)
+    if plain:
+        return plain[1]
     try:
         return iso(instant(text))[:10]
     except ValueError:

@@ -143,6 +143,7 @@ class _Asked:
     def __init__(self, api: Api, kind: str, object_ids: Sequence[str], reader: Optional[Reader]) -> None:
         self._api, self._kind, self._ids, self._reader = api, kind, object_ids, reader
         self._guess: Optional[_Guess] = None
+        self._lock = threading.Lock()  # who takes a page and who reads it may both ask for the next one
         self._lanes: List[SimpleQueue[Optional[Callable[[], None]]]] = []
 
     def more(self) -> bool:
@@ -155,9 +156,13 @@ class _Asked:
         if guess is None or guess.place != (bounds.place, limit):
             return self._query(bounds, limit, smaller_helps, None)
         guess.wanted = True
-        if self._reader is not None and not self._reader.awaits(guess.answer):
-            return Answer([], {})
-        return guess.answer.result()
+        if self._reader is not None:
+            return guess.answer.result() if self._reader.awaits(guess.answer) else Answer([], {})
+        answer = guess.answer.result()
+        # The next one is on its way, unless this one came before it was wanted.
+        if answer is not None and len(answer.json) == limit and answer.size <= MAX_GUESS_BYTES:
+            self._ask_next(_last_but_one_key(answer.json), bounds, limit, smaller_helps)
+        return answer
 
     def close(self) -> None:
         for lane in self._lanes:
@@ -166,8 +171,9 @@ class _Asked:
     def _query(self, bounds: Bounds, limit: int, smaller_helps: bool, guess: Optional[_Guess]) -> Optional[Answer]:
         def early(content: bytes) -> None:
             # Not behind a first page, which is often the only one; nor where the consumer is slower than the source.
-            if bounds.place is not None and (guess is None or guess.wanted):
-                self._ask_next(content, bounds, limit, smaller_helps)
+            due = bounds.place is not None and (guess is None or guess.wanted) and len(content) <= MAX_GUESS_BYTES
+            if due and self._ask_next(next_after(content, limit), bounds, limit, smaller_helps):
+                time.sleep(HANDOFF_S)
 
         statuses = RETRY_STATUSES - SIZE_STATUSES if smaller_helps else RETRY_STATUSES
         try:
@@ -177,14 +183,18 @@ class _Asked:
                 return None
             raise
 
-    def _ask_next(self, content: bytes, bounds: Bounds, limit: int, smaller_helps: bool) -> None:
-        key = next_after(content, limit) if len(content) <= MAX_GUESS_BYTES else None
+    def _ask_next(self, key: Optional[str], bounds: Bounds, limit: int, smaller_helps: bool) -> bool:
+        """Ask for the page behind the key, unless there is none or it was asked for: whether it was done."""
         if key is None or (bounds.end_key is not None and key >= bounds.end_key):
-            return
+            return False
         if self._reader is not None and not self._reader.goes_on(key):
-            return
+            return False
         rest = bounds.after(key)
         guess = _Guess(rest.place, limit)
+        with self._lock:
+            if self._guess is not None:
+                return False
+            self._guess = guess
 
         def answer() -> None:
             try:
@@ -196,8 +206,7 @@ class _Asked:
             self._lanes = [_lane(), _lane()]
         self._lanes.reverse()
         self._lanes[0].put(answer)
-        self._guess = guess
-        time.sleep(HANDOFF_S)
+        return True
 
 
 def _lane() -> SimpleQueue[Optional[Callable[[], None]]]:
@@ -210,6 +219,13 @@ def _lane() -> SimpleQueue[Optional[Callable[[], None]]]:
 
     threading.Thread(target=work, name="next-page", daemon=True).start()
     return tasks
+
+
+def _last_but_one_key(rows: Sequence[dict]) -> Optional[str]:
+    """As `next_after`, of rows."""
+    keys = (row.get("_pagination_key") for row in reversed(rows))
+    last = next(keys)
+    return next((key for key in keys if key != last), None)
 
 
 def next_after(content: bytes, limit: int) -> Optional[str]:

@@ -230,11 +230,37 @@ def test_a_key_of_more_rows_than_a_query_answers_is_told() -> None:
         paged(1000, (5, 1001))
 
 
-def paged(limit: int, sizes: Sequence[int]) -> Tuple[List[str], List[str]]:
+def test_the_next_page_is_on_its_way_while_a_slow_reader_is_busy_with_the_last() -> None:
+    """Also when that one came before it was wanted: never more than one page is read ahead, and none is asked for twice."""
+    begun: List[int] = []
+    missed: List[int] = []
+
+    def busy(number: int) -> None:
+        due = number + 1 if 1 < number < 13 else 0  # a first page is often the only one
+        end = time.monotonic() + 5
+        while len(begun) < due and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.05)  # the answer is there before it is wanted
+        if due and len(begun) != due:
+            missed.append(number)
+
+    found, expected = paged(4, [1] * 38, on_page=busy, on_query=lambda: begun.append(1))
+    assert (found, missed, len(begun)) == (expected, [], 13)
+
+
+def paged(
+    limit: int,
+    sizes: Sequence[int],
+    *,
+    on_page: Callable[[int], None] = lambda number: None,
+    on_query: Callable[[], None] = lambda: None,
+) -> Tuple[List[str], List[str]]:
     """(ids that are read, ids that there are) of an object with so many rows of each key."""
+    found: List[str] = []
     rows = [{"id": f"{key} {n}", "_pagination_key": pagination_key(key)} for key, size in enumerate(sizes, 1) for n in range(size)]
 
     def answer(asked: Asked) -> Reply:
+        on_query()
         query = json.loads(asked.body)["query"]
         after, upto = re.search(r"_pagination_key > '([^']+)'", query), re.search(r"_pagination_key <= '([^']+)'", query)
         some = [row for row in rows if not after or row["_pagination_key"] > after[1]]
@@ -245,5 +271,7 @@ def paged(limit: int, sizes: Sequence[int]) -> Tuple[List[str], List[str]]:
 
     with Loopback(answer) as server:
         api = Api("source", server.url, "sk", writable=False, attempts=0, delay_s=0.01, max_concurrent=4)
-        found = [row["id"] for page in pages(api, "logs", ["p"], Bounds(), limit=limit) for row in page.rows]
+        for number, page in enumerate(pages(api, "logs", ["p"], Bounds(), limit=limit), 1):
+            found += [row["id"] for row in page.rows]
+            on_page(number)
     return found, [str(row["id"]) for row in rows]
