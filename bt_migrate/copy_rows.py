@@ -14,7 +14,7 @@ import time
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from typing import Callable, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.batches import EncodedRow, batched, held_bytes
@@ -22,11 +22,12 @@ from bt_migrate.btql import newest_query, page_query
 from bt_migrate.catalog import Catalog
 from bt_migrate.choose_rows import Choice, remembered
 from bt_migrate.errors import ApiError, Interrupted, StateError
+from bt_migrate.findings import FAILURE, KINDS
 from bt_migrate.insert_rows import Delivered, Inserter
 from bt_migrate.keys import before_xact, xact_at
 from bt_migrate.outgoing import Notes
-from bt_migrate.read_ahead import FirstPages, ReadAhead
-from bt_migrate.read_rows import Page, pages
+from bt_migrate.read_ahead import FirstPages
+from bt_migrate.read_rows import Page, pages, rows_of_ids
 from bt_migrate.resources import ROW_KINDS
 from bt_migrate.rounds import Round, mark_seconds
 from bt_migrate.row_streams import Member, PageEnd, RowStream, bounds_of, save_members
@@ -36,6 +37,7 @@ from bt_migrate.state import CREATED, DIFFERS, FAILED, FOUND, UPDATED, append_li
 log = logging.getLogger("bt_migrate.rows")
 
 CHECKPOINT_S = 1.0  # a checkpoint is written at least this often, whatever the interval in batches; those of a group five times less
+TRIED_AGAIN, ROWS_AGAIN = 500, 50  # rows of an object that failed before, in one round, and in one query
 PROGRESS_S = 10.0  # between two progress lines of one stream
 SIGNAL_S = 0.5
 ROW_RESOURCES = frozenset(ROW_KINDS)
@@ -173,11 +175,13 @@ def _copy_members(copying: Copying, members: Sequence[Member]) -> None:
                 _read_destination(copying, member)
         if len(members) == 1 and members[0].above is None:
             _copy_slices(copying, members[0])
-        elif len(members) == 1:
-            _Stream(copying, members, 0).run()
         else:
-            _Stream(copying, members, 0).run()
-            _doubt_group(copying, members)
+            _Stream(copying, members).run()
+            if len(members) > 1:
+                _doubt_group(copying, members)
+            for member in members:
+                if member.above is not None and member.state.failed and not member.error:
+                    _Stream(copying, [member]).run_again()
     except ApiError as error:
         if len(members) == 1:
             members[0].error = error
@@ -293,23 +297,7 @@ class _Stream:
         start = None if None in starts else min(starts)  # members of a group that are further on skip what they have
         bounds = replace(bounds_of(self.catalog, self.kind), after_key=start, end_key=slices[0]["end"], after_xact=self.above)
         with self.copying.reading.of(self.kind, list(self.members), bounds, self.reader) as ahead:
-            try:
-                for page in ahead:
-                    self.copying.check()
-                    if all(member.error for member in self.members.values()):
-                        break
-                    if page:
-                        self._send(page, ahead)
-                    else:
-                        self._commit_finished()
-                while self.in_flight:
-                    self._commit_first()
-            except StateError:  # what could not be recorded must not be passed over by what comes behind it
-                self._abandon()
-                raise
-            except BaseException:
-                self._drain()
-                raise
+            self._copy(ahead, ahead.poke)
         for member in self.members.values():
             if not member.error and self.reader is None:
                 with member.state.lock:
@@ -320,9 +308,39 @@ class _Stream:
         if len(errors) == len(self.members) == 1:
             raise errors[0]
 
+    def run_again(self) -> None:
+        """Of one member in a round: the rows that failed in earlier ones, as far as they are still in the source."""
+        (member,) = self.members.values()
+        object_id, source = member.stream.source_id, self.catalog.source
+        member.touched = True
+        member.tried_again = member.seen.failed(object_id, member.state.round, TRIED_AGAIN)
+        portions = (member.tried_again[start : start + ROWS_AGAIN] for start in range(0, TRIED_AGAIN, ROWS_AGAIN))
+        found = (rows_of_ids(source, self.kind.name, [object_id], some) for some in portions if some)
+        self._copy((Page(rows, "") for rows in found), lambda _: None)
+
+    def _copy(self, pages: Iterable[Optional[Page]], poke: Callable[[Any], None]) -> None:
+        """Send the pages and commit what is finished. `poke` is called when something is."""
+        try:
+            for page in pages:
+                self.copying.check()
+                if all(member.error for member in self.members.values()):
+                    break
+                if page:
+                    self._send(page, poke)
+                else:
+                    self._commit_finished()
+            while self.in_flight:
+                self._commit_first()
+        except StateError:  # what could not be recorded must not be passed over by what comes behind it
+            self._abandon()
+            raise
+        except BaseException:
+            self._drain()
+            raise
+
     # -- sending
 
-    def _send(self, page: Page, ahead: ReadAhead) -> None:
+    def _send(self, page: Page, poke: Callable[[Any], None]) -> None:
         """Cut a page into batches of bytes and hand them to the pool; commit what is finished meanwhile."""
         end = PageEnd(page.end_key)
         rows = self._rows_to_send(page, end)
@@ -332,7 +350,7 @@ class _Stream:
             self.copying.add_bytes(size)
             self._note_new_rows(batch)
             result = self.copying.pool.submit(self._deliver, batch)
-            result.add_done_callback(ahead.poke)
+            result.add_done_callback(poke)
             self.in_flight.append(Batch(result, size, page.last, end if number == len(batches) else None))
             self._commit_finished()
 
@@ -397,6 +415,7 @@ class _Stream:
         for object_id, error in done.errors.items():
             self.members[object_id].error = error
         accepted = self._count(done)
+        self._remember_failed(done)
         for object_id, row_id, path, key, why in done.not_copied:
             self.page.of(object_id)[1].add(why.kind, row_id, path, str(why), key)
         for object_id, row_id, reason in done.refused_comments:
@@ -431,6 +450,15 @@ class _Stream:
                 waiting.extend((object_id, row.id, *entry) for entry in row.deferred)
         return accepted
 
+    def _remember_failed(self, done: Delivered) -> None:
+        """What did not arrive as it should is not told once and forgotten."""
+        failed = {(row.object_id, row.id) for row, (outcome, _) in zip(done.rows, done.outcomes) if outcome == FAILED}
+        failed.update((object_id, row_id) for object_id, row_id, *_ in done.refused_comments)
+        failed.update((object_id, row_id) for object_id, row_id, *_, why in done.not_copied if KINDS[why.kind].severity == FAILURE)
+        for object_id in {object_id for object_id, _ in failed}:
+            member = self.members[object_id]
+            member.seen.record_failed((*one, member.state.round) for one in failed if one[0] == object_id)
+
     def _remember(self, accepted: Accepted, at: int, *, only_waiting: bool) -> None:
         """Commit what was delivered, by object. After the last page of a copy the checkpoint itself says so, right behind; a round
         records all, for the next one.
@@ -461,7 +489,7 @@ class _Stream:
                     self.reader.wrote(end.end_key)
                 else:
                     read = member.state.slices[self.number]
-                    read["after"] = max(read["after"] or "", end.end_key)
+                    read["after"] = max(read["after"] or "", end.end_key) or None
         self.page = PageEnd("")
         self.unrecorded.clear()
         now = time.monotonic()
@@ -495,5 +523,7 @@ class _Stream:
         """One line in the file of refused rows: id, size and reason, not the content."""
         notes.add("row_refused", row.id, detail=reason[:80])
         member = self.members[row.object_id]
+        if row.id in member.tried_again:  # it has its line
+            return
         append_line(member.state.sibling("_failed.jsonl"), {"id": row.id, "bytes": len(row.body), "reason": reason})
         log.error("row %s of %r was refused: %s", row.id, member.stream.name, reason, extra={"event": "row_refused"})

@@ -276,7 +276,7 @@ def _join_stream(new: RunDirectory, parts: Sequence[Part]) -> None:
     # what the destination had before is forgotten once a part is done: who goes on has to look again
     joined.done = joined.compared = all(one["done"] for one in slices) and all(state.done for state in states)
     joined.error = next((state.error for state in states if state.error), "")
-    for name in ("seconds", "waiting", "deleted", "others", "overwritten"):
+    for name in ("seconds", "waiting", "failed", "deleted", "others", "overwritten"):
         setattr(joined, name, sum(getattr(state, name) for state in states))
     joined.began = min(state.began for state in states)
     joined.delivered_until = max(state.delivered_until for state in states)

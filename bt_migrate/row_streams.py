@@ -79,6 +79,7 @@ class Member:
             self.state.begin_round(round_.number, round_.above)
         self.touched = self.above is None
         self.error: Optional[ApiError] = None
+        self.tried_again: List[str] = []  # rows that failed in an earlier round
         self._seen: Optional[SeenRows] = None
         self._resuming: Optional[bool] = None
         self._lock = threading.Lock()
@@ -112,7 +113,9 @@ class Member:
             state.error = str(self.error) if self.error else ""
             state.done = all(one["done"] for one in state.slices) and not self.error
             if self.touched:
-                state.waiting = len(self.seen.deferred())
+                if self.tried_again and state.done:
+                    self.seen.forget_failed(self.stream.source_id, self.tried_again, state.round)
+                state.waiting, state.failed = len(self.seen.deferred()), self.seen.all_failed()
 
     def _close(self) -> None:
         if self.touched and self.state.done:

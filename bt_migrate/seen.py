@@ -41,8 +41,9 @@ class SeenRows:
     """Which rows were delivered, by object, row id and transaction, in SQLite. Safe for many threads.
 
     Also holds what the destination had before (`before`: id -> digest of the canonical row), which rows came to an object that was
-    there before (`inserted`: what an undo may delete), what a sync is about to send (`sending`: id -> digest) and rows that wait
-    for an object to exist. The file is made when there is something to remember: an object of a few rows needs none.
+    there before (`inserted`: what an undo may delete), what a sync is about to send (`sending`: id -> digest), rows that wait for an
+    object to exist, and those that did not arrive whole (`failed`: the next sync tries them again). The file is made when there is
+    something to remember: an object of a few rows needs none.
     """
 
     # at: unix seconds of the destination's clock when it had the row; null in files of earlier versions, 0 for rows that were found
@@ -53,6 +54,7 @@ class SeenRows:
         create table if not exists inserted (object text, id text, primary key (object, id)) without rowid;
         create table if not exists deferred (object text, id text, path text, targets text, ref text, origin text,
             primary key (object, id, path)) without rowid;
+        create table if not exists failed (object text, id text, round integer, primary key (object, id)) without rowid;
     """
 
     def __init__(self, path: Path) -> None:
@@ -158,6 +160,22 @@ class SeenRows:
     def record_inserted(self, rows: Iterable[Tuple[str, str]]) -> None:
         """Commit (object, id) of rows that are new to the destination, before they are sent: a crash leaves none untold."""
         self._write([("insert or ignore into inserted values (?, ?)", rows)])
+
+    def record_failed(self, rows: Iterable[Tuple[str, str, int]]) -> None:
+        """Commit (object, id, round) of rows that did not arrive, or not with all that belongs to them."""
+        self._write([("insert or replace into failed values (?, ?, ?)", rows)])
+
+    def failed(self, object_id: str, before_round: int, limit: int) -> List[str]:
+        """Rows that failed in earlier rounds, those first that were tried longest ago."""
+        query = "select id from failed where object = ? and round < ? order by round, id limit ?"
+        return [row[0] for row in self._rows(query, (object_id, before_round, limit))]
+
+    def all_failed(self) -> int:
+        return int(next(iter(self._rows("select count(*) from failed")), (0,))[0])
+
+    def forget_failed(self, object_id: str, ids: Iterable[str], before_round: int) -> None:
+        """These were tried again: only what failed anew is still to come."""
+        self._write([("delete from failed where object = ? and id = ? and round < ?", [(object_id, one, before_round) for one in ids])])
 
     def deferred(self) -> List[Tuple[str, str, str, str, str, str]]:
         """(object, row id, path, resources, source id, origin as JSON) of all references that wait."""

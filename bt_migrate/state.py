@@ -284,6 +284,7 @@ class StreamState:
         self.error: str = data.get("error", "")
         self.seconds: float = data.get("seconds", 0.0)
         self.waiting: int = data.get("waiting", 0)  # rows that wait for an object to exist
+        self.failed: int = data.get("failed", 0)  # rows that did not arrive whole: each sync tries them again
         self.began: int = data.get("began", 0)  # transaction: what the source wrote after it may be missing; 0: the run's start
         self.round: int = data.get("round", 0)  # of the sync that last had rows of it; 0: the copy of everything
         self.delivered_until: int = data.get("delivered_until", 0)  # unix seconds of the destination: rows of that copy are older
@@ -314,7 +315,7 @@ class StreamState:
     def content(self) -> Dict[str, Any]:
         names = (
             "header", "slices", "counts", "findings", "done", "compared", "before_key", "error", "seconds", "waiting",
-            "began", "round", "delivered_until", "overwritten", "deleted", "others",
+            "failed", "began", "round", "delivered_until", "overwritten", "deleted", "others",
         )  # fmt: skip
         value = {"format": FORMAT, **{name: getattr(self, name) for name in names}}
         return {**value, "pagination_key": self.slices[0]["after"]}

@@ -236,30 +236,6 @@ def test_an_attachment_that_is_there_later_arrives_with_a_later_run(why: str, co
         assert w.dest.attachment(dest_row(w, "r")["input"]["key"]) == PICTURE
 
 
-@pytest.mark.parametrize("killed", [False, True])
-@pytest.mark.parametrize("sync", [False, True], ids=["of the first copy", "of a sync"])
-def test_an_attachment_that_failed_arrives_with_the_next_sync(sync: bool, killed: bool, tmp_path: Path) -> None:
-    """The row is not written in the source again: it is the failure that is not forgotten. Killed: once the row is there, before it is
-    recorded.
-    """
-    with world(tmp_path) as w:
-        args = ("--since-last", "--lookback", "0s")
-        w.source.insert(LOGS, w.project, small_rows(2))
-        if sync:
-            assert [w.move(LOGS, *args) for _ in range(2)] == [0, 0]
-            w.sandbox.clock.set(w.sandbox.clock.seconds() + 3600)
-        late = unavailable(w, "uploading")
-        w.source.insert(LOGS, w.project, [{"id": "r", "input": late}])
-        if killed:
-            at = AtRequest(1, "after", 9, lambda method, path: path.endswith("/insert"))
-            assert run_with(w, w.root, at, *args, program="migrate_logs").code == -9  # type: ignore[arg-type]
-        assert [w.move(LOGS, *args) for _ in range(2)][-1] == 1
-        w.sandbox.clock.set(w.sandbox.clock.seconds() + 3600)
-        w.sandbox.files.attachments[(w.source.id, late["key"])].upload_status = "done"
-        assert w.move(LOGS, *args) == 0
-        assert w.dest.attachment(dest_row(w, "r")["input"]["key"]) == PICTURE
-
-
 def test_an_external_attachment_stays_as_it_is_and_is_told(tmp_path: Path) -> None:
     external = {"type": "external_attachment", "url": "s3://bucket/key", "filename": "f.bin", "content_type": "x/y"}
     with world(tmp_path) as w:

@@ -483,7 +483,7 @@ def test_a_merge_knows_every_field_of_the_state_that_it_joins(moved: Tuple[Pair,
     joined = (
         {"outcomes", "findings", "fingerprints", "former", "deferred", "intended", "listed"},
         {"slices", "counts", "findings", "done", "compared", "before_key", "error", "seconds", "waiting"}
-        | {"began", "delivered_until", "overwritten", "deleted", "others"},
+        | {"began", "failed", "delivered_until", "overwritten", "deleted", "others"},
     )
     for fields, *known in zip((objects, stream), derived, named, joined):
         assert set(fields) == {"format"}.union(*known)
