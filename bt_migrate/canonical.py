@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import hashlib
 import json
 import math
@@ -140,16 +139,18 @@ def canonical_text(row: Mapping[str, Any]) -> Tuple[str, str, int]:
     Equal rows have equal texts. A field of the row that is null is left out: a reader is shown null for what a row does not
     have. Inside of fields nulls are content. Timestamps are in UTC.
     """
-    exact = _encode({name: value for name, value in row.items() if value is not None})
+    exact = _encode({name: value for name, value in row.items() if value is not None} if None in row.values() else row)
     parts, end = [], 0
     for found in _OTHERWISE.finditer(exact):
         opening = found.start() - len('"2026')
         # not behind a backslash: that is a quote inside of a string
         stamp = _STAMP_IN_JSON.match(exact, opening) if opening > 0 and exact[opening - 1] in "[,:" else None
         if stamp:
-            with contextlib.suppress(ValueError):  # it looks like a timestamp and is none
+            try:
                 parts += [exact[end : opening + 1], _in_utc(stamp[1])]
                 end = stamp.end(1)
+            except ValueError:  # it looks like a timestamp and is none
+                pass
     return ("".join((*parts, exact[end:])), exact, len(parts) // 2) if parts else (exact, exact, 0)
 
 

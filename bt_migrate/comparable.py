@@ -33,7 +33,7 @@ from bt_migrate.rows import (
     attachment_places,
     comment_record,
     comments_of,
-    insertable_row,
+    held_fields,
 )
 
 UNREADABLE = bytes_mark("unreadable")
@@ -132,7 +132,7 @@ class SourceForms:
         self.tolerated: Counter[str] = Counter()
 
     def form(self, row: dict, object_id: str) -> Form:
-        as_read = insertable_row(self._kind, row)
+        as_read = held_fields(self._kind, row)
         form = _form(as_read, row, self._attachments, ())[0]
         if self._outgoing.leaves(as_read, form.exact.encode("ascii")):
             return form
@@ -159,9 +159,12 @@ class DestForms:
 
     def form(self, row: dict, object_id: str) -> Form:
         """`object_id`: of the source's object, from which the keys of oversize fields are made."""
-        out = insertable_row(self._kind, row)
+        out = held_fields(self._kind, row)
         if row.get(COMMENTS):
             self._catalog.dest.shows_comments = True
+        form = _form(out, row, self._attachments, ())[0]
+        if "origin" not in out and ATTACHMENT_TYPE not in form.exact:
+            return form
         for name in SPILLABLE:
             value = out.get(name)
             if isinstance(value, dict) and value.get("type") == ATTACHMENT_TYPE and value.get("key") == spill_key(

@@ -53,6 +53,11 @@ def insertable_row(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
     return out if fields.issuperset(out) else {name: value for name, value in out.items() if name in fields}
 
 
+def held_fields(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
+    """The same without nulls, which a reader is shown for what a row does not have."""
+    return {name: row[name] for name in kind.fields if row.get(name) is not None}
+
+
 def lost_row_fields(kind: RowKind, row: Mapping[str, Any]) -> List[str]:
     """Fields that hold something but that no insert takes (audit history, classifications, newer fields)."""
     if _USUAL[kind.name].issuperset(row) and not row.get("audit_data") and not row.get("classifications"):

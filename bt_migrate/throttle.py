@@ -71,7 +71,8 @@ class Throttle:
     def refused(self, retry_after: Optional[float], rate: Optional[Tuple[int, int]], times: int, base_s: float) -> float:
         """A 429 came, the `times`-th for its request. Learns the rate that its text names; gives back the seconds to wait.
 
-        Retry-After is honoured in full; else the time that the known rate leaves between two; else ever longer.
+        Retry-After is honoured in full; else it is ever longer, beginning with the time that the known rate leaves between two: others
+        may have used up what there was, up to a whole window of it.
         """
         with self._lock:
             self.hits += 1
@@ -79,8 +80,8 @@ class Throttle:
                 self._limit = (rate[0], float(rate[1]))
             pause = retry_after
             if pause is None:
-                window = self._limit[1] / self._limit[0] if self._limit else 0.0
-                pause = window or min(MAX_BACKOFF_S, max(base_s, 0.1) * 2.0 ** (times - 1))
+                least, most = (self._limit[1] / self._limit[0], self._limit[1]) if self._limit else (max(base_s, 0.1), MAX_BACKOFF_S)
+                pause = min(most, least * 2.0 ** (times - 1))
             self._open_at = max(self._open_at, time.monotonic() + pause)
             return pause
 

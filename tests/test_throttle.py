@@ -55,6 +55,8 @@ def test_once_the_rate_is_known_no_window_holds_more_and_none_is_wasted(threads:
         (0, 500.0, (20, 60), 1, 1.0, 500.0),
         (0, None, (20, 60), 1, 1.0, 3.0),
         (20, None, None, 1, 1.0, 3.0),
+        (20, None, None, 3, 1.0, 12.0),
+        (0, None, (20, 60), 9, 1.0, 60.0),
         (0, None, None, 1, 1.0, 1.0),
         (0, None, None, 2, 1.0, 2.0),
         (0, None, None, 4, 0.5, 4.0),
