@@ -9,10 +9,11 @@ from typing import Any, Callable, Dict, List, Optional
 import pytest
 from orgs import AtRequest, ended, report, started
 from row_runs import WRITE, World, refused
-from syncs import EXPERIMENT, KINDS, LOGS, equal, holder, later, living, row, sent, sync, twin
+from syncs import DATASET, EXPERIMENT, LOGS, equal, holder, later, living, row, sent, sync, twin
 
 from bt_migrate.sandbox.origins import Answer
 
+LONG = pytest.mark.long
 PICTURE = bytes(range(256)) * 20
 Mend = Callable[[], Any]
 
@@ -60,8 +61,14 @@ def late_row(w: World, kind: str) -> Dict[str, Any]:
     return next(one for one in w.dest.rows(kind, twin(w, kind)) if one["id"] == "late")
 
 
-@pytest.mark.parametrize("when", ["in the first copy", "in a sync"])
-@pytest.mark.parametrize("failure", sorted(FAILURES))
+@pytest.mark.parametrize(
+    ("failure", "when"),
+    [
+        *((failure, "in a sync") for failure in sorted(FAILURES)),
+        ("attachment_not_copied", "in the first copy"),
+        *(pytest.param(failure, "in the first copy", marks=LONG) for failure in ("comment_refused", "row_refused")),
+    ],
+)
 def test_what_failed_is_tried_by_each_sync_until_it_arrives(failure: str, when: str, tmp_path: Path) -> None:
     with living(tmp_path) as w:
         if when == "in a sync":
@@ -80,7 +87,7 @@ def test_what_failed_is_tried_by_each_sync_until_it_arrives(failure: str, when: 
             assert len(late_row(w, LOGS).get("comments") or []) == (1 if failure == "comment_refused" else 0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [LOGS, pytest.param(EXPERIMENT, marks=LONG), pytest.param(DATASET, marks=LONG)])
 def test_what_cannot_be_copied_is_not_written_again_and_again(kind: str, tmp_path: Path) -> None:
     with living(tmp_path) as w:
         uploading(w, kind)

@@ -70,8 +70,14 @@ def test_the_pages_of_both_sides_are_on_their_way_at_the_same_time(moved: Moved)
     assert len(together) > 0.8 * len(source)
 
 
-@pytest.mark.parametrize("depth", ["--counts", pytest.param("--sample=20", marks=pytest.mark.long), "--full"])
-@pytest.mark.parametrize("most", ["1", "3"])
+@pytest.mark.parametrize(
+    ("depth", "most"),
+    [
+        ("--full", "1"),
+        ("--full", "3"),
+        *(pytest.param(depth, most, marks=pytest.mark.long) for depth in ("--counts", "--sample=20") for most in "13"),
+    ],
+)
 def test_no_more_requests_are_in_flight_to_a_side_than_allowed(most: str, depth: str, moved: Moved) -> None:
     moved.pair.sandbox.latency = {"btql": 0.03, "list": 0.03, "get": 0.03}
     requests = verify(moved, depth, MIGRATION_MAX_CONCURRENT=most)
