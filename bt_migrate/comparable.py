@@ -189,14 +189,14 @@ def _form(
     if comments:
         out = {**out, COMMENTS: comments}
     text, exact, stamps = canonical_text(out)
-    marks: List[str] = []
-    if references != () and ATTACHMENT_TYPE in exact:
-        places, value = attachment_places(out), json.loads(exact)
-        marks = [attachments.mark(one) for one in references or [value_at(value, path) for path in places]]
-        for path, mark in zip(places, marks):
-            value_at(value, path)["key"] = mark
-        text, exact, stamps = canonical_text(value)
-    return Form(text, exact, stamps, str(row.get("_xact_id") or "")), marks.count(UNREADABLE)
+    xact = str(row.get("_xact_id") or "")
+    if references == () or ATTACHMENT_TYPE not in exact:
+        return Form(text, exact, stamps, xact), 0
+    places, value = attachment_places(out), json.loads(exact)
+    marks = [attachments.mark(one) for one in references or [value_at(value, path) for path in places]]
+    for path, mark in zip(places, marks):
+        value_at(value, path)["key"] = mark
+    return Form(*canonical_text(value), xact), marks.count(UNREADABLE)
 
 
 def _comments(row: Mapping[str, Any]) -> Dict[str, Any]:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from heapq import heappop, heappush
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from bt_migrate.api import Api
@@ -146,8 +146,11 @@ def _read(sides: Sides, side: Side, kind_name: str, bounds: Bounds) -> Iterator[
     shown: Set[str] = set()
     for page in pages(side.api, kind_name, ids, bounds, limit=limit):
         side.api.check()
+        if len(ids) == 1:
+            yield from zip(repeat(side.ids[ids[0]]), page.rows)
+            continue
         for row in page.rows:
-            found = row[kind.id_field] if len(ids) > 1 else ids[0]
+            found = row[kind.id_field]
             shown.add(found)
             yield side.ids[found], row
     if len(ids) == 1:
