@@ -221,9 +221,8 @@ class Api:
         response = self._foreign("GET", signed_url, stream=True)
         page = _is_page(response) and "html" not in content_type.lower()
         if response.status_code != 200 or page:
-            status = response.status_code
             response.close()
-            raise ApiError(self.side, "GET", shown(signed_url), status, "a page instead of the file" if page else "signed URL refused")
+            raise self._store_error("GET", signed_url, response, "signed URL refused", page)
         return response
 
     def upload(self, signed_url: str, headers: Mapping[str, str], content: Any) -> None:
@@ -246,8 +245,14 @@ class Api:
         response = self._foreign(method, signed_url, **arguments)
         page = _is_page(response)
         if response.status_code // 100 != 2 or page:
-            why = "a page instead of the store's answer" if page else "upload refused"
-            raise ApiError(self.side, method, shown(signed_url), response.status_code, why)
+            raise self._store_error(method, signed_url, response, "upload refused", page)
+
+    def _store_error(self, method: str, signed_url: str, response: requests.Response, why: str, page: bool) -> ApiError:
+        """A page says nothing of what the store holds."""
+        text = "a page instead of the store's answer" if page else why
+        error = ApiError(self.side, method, shown(signed_url), response.status_code, text)
+        error.is_page = page
+        return error
 
     # -- the one way out
 

@@ -6,6 +6,7 @@ Nothing of the migration's own code is used here: what should have arrived is wo
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -15,7 +16,7 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.sandbox import example
 from bt_migrate.sandbox.origins import Answer
@@ -355,6 +356,12 @@ def run_with(pair: Pair, root: Path, at: AtRequest, *args: str, **settings: str)
 def runs(root: Path) -> List[Path]:
     """Run directories, oldest first."""
     return sorted(path.parent for path in root.glob("*/run.json"))
+
+
+def most_in_flight(requests: Iterable[Any]) -> int:
+    """How many requests were being served at the same moment."""
+    changes = sorted(change for one in requests for change in ((one.started, 1), (one.finished, -1)))
+    return max(itertools.accumulate(change for _, change in changes))
 
 
 def report(root: Path) -> Json:

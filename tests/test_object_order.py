@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 from email.utils import formatdate
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Callable, List, Optional
 
 import pytest
-from orgs import Pair, report, run, runs, tiny_pair
+from orgs import Pair, most_in_flight, report, run, runs, tiny_pair
 
 from bt_migrate.sandbox.origins import Answer
 
@@ -43,18 +42,9 @@ def test_experiments_follow_their_base_and_no_more_requests_are_in_flight_than_a
             f"e{number - CHAINS:03}" if number >= CHAINS else None for number in range(CHAINS * LINKS)
         ]
         patched = [one for one in pair.sandbox.requests if one.method == "PATCH"]
-        peaks = [most_in_flight(pair, org.name) for org in (pair.source, pair.dest)]
+        peaks = [most_in_flight(one for one in pair.sandbox.requests if one.org_name == org.name) for org in (pair.source, pair.dest)]
         state = json.loads((runs(tmp_path)[0] / "chains" / "experiments_state.json").read_text())
         assert (patched, list(state["outcomes"]), peaks) == ([], ids, [int(most)] * 2)
-
-
-def most_in_flight(pair: Pair, org_name: str) -> int:
-    changes: List[tuple] = []
-    for one in pair.sandbox.requests:
-        if one.org_name == org_name:
-            changes += [(one.started, 1), (one.finished, -1)]
-    return max(itertools.accumulate(change for _, change in sorted(changes)))
-
 
 
 @pytest.mark.parametrize(

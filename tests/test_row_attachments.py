@@ -15,6 +15,8 @@ from orgs import AtRequest, environment, run, run_with
 from row_runs import READ, WRITE, World, call, copied, counted, small_rows, told, world
 
 from bt_migrate.api import Api
+from bt_migrate.attachments import _refused
+from bt_migrate.errors import ApiError
 from bt_migrate.sandbox.origins import Answer
 from bt_migrate.sandbox.server import Fault
 
@@ -199,6 +201,15 @@ def test_a_page_instead_of_an_attachment_says_nothing_of_what_the_source_holds(t
         page = Answer(404, b"<!DOCTYPE html><pre>Cannot GET /attachment</pre>", "text/html")
         w.sandbox.refuse = lambda method, path, raw: page if method == "GET" and path.startswith("/attachment") else None
         assert (w.move(LOGS), told(w.root)) == (1, {"attachment_not_copied": 1})
+
+
+def test_a_page_where_the_store_should_answer_says_nothing_of_what_it_holds() -> None:
+    page = Reply(status=404, body=b"<html>no route</html>", headers={"Content-Type": "text/html; charset=utf-8"})
+    with Loopback(lambda asked: page) as server:
+        api = Api("source", server.url, "sk", writable=False, attempts=0, delay_s=0.01, max_concurrent=4)
+        with pytest.raises(ApiError) as raised:
+            api.open_download(f"{server.url}/bucket/key?sig=secret", "image/png")
+    assert (raised.value.status, raised.value.is_page, _refused(raised.value).kind) == (404, True, "attachment_not_copied")
 
 
 def test_every_row_of_a_missing_attachment_is_counted_and_it_is_asked_for_once(tmp_path: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
+from orgs import most_in_flight
 from row_runs import READ, WRITE, World, small_rows, world
 
 from bt_migrate.sandbox.server import Fault
@@ -285,12 +285,6 @@ def busy(w: World) -> Dict[str, str]:
     w.sandbox.max_request_bytes = w.sandbox.logs3_payload_max_bytes = 20_000
     w.sandbox.latency = {"btql": 0.05, "insert": 0.05, "download": 0.02, "upload": 0.02, "attachment": 0.01}
     return {"MIGRATION_INSERT_MAX_REQUEST_BYTES": "20000", "MIGRATION_EVENTS_FETCH_LIMIT": "25", "MIGRATION_READ_STREAMS": "4"}
-
-
-def most_in_flight(requests: Iterable[Any]) -> int:
-    """How many requests were being served at the same moment."""
-    changes = sorted(change for one in requests for change in ((one.started, 1), (one.finished, -1)))
-    return max(itertools.accumulate(change for _, change in changes))
 
 
 @pytest.mark.parametrize("most", [pytest.param("1", marks=LONG), "4"])

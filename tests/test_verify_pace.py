@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Iterator, List
 
 import pytest
-from orgs import Pair, run, tiny_pair
+from orgs import Pair, most_in_flight, run, tiny_pair
 
 from bt_migrate.sandbox.server import Fault
 
@@ -53,11 +52,6 @@ def verify(moved: Moved, *args: str, **settings: str) -> List[Any]:
 
 def asked(requests: Iterable[Any], org_name: str, path: str = "") -> List[Any]:
     return [one for one in requests if one.org_name == org_name and one.path.startswith(path)]
-
-
-def most_in_flight(requests: Iterable[Any]) -> int:
-    changes = sorted(change for one in requests for change in ((one.started, 1), (one.finished, -1)))
-    return max(itertools.accumulate(change for _, change in changes))
 
 
 def test_the_pages_of_both_sides_are_on_their_way_at_the_same_time(moved: Moved) -> None:
