@@ -54,6 +54,7 @@ WOULD_CREATE, WOULD_UPDATE = "planned", "planned update"  # the outcomes that a 
 Batch = Tuple[Sequence[Item], List["Future[None]"]]  # objects on their way
 Written = Callable[[Sequence[Item]], None]
 FOUND_EXISTING = "x-bt-found-existing"  # header of a POST that created nothing
+MOST_BATCHES = 40  # each rewrites the files of its objects' outcomes: with batches of one size that grows with their square
 CLOCK_SLACK_S = 60  # between the clocks of one server
 DELETED_THERE = "deleted in the destination"
 
@@ -82,7 +83,8 @@ def copy_objects(
     by_id = {item.source["id"]: item for item in todo}
     if resource.scope == "project":
         catalog.prefetch((), [resource], {item.dest_project_id for item in todo})
-    levels = dependency_levels([item.source for item in todo], lambda obj: _needs(catalog, resource, by_id[obj["id"]], set(by_id)))
+    among = set(by_id)
+    levels = dependency_levels([item.source for item in todo], lambda obj: _needs(catalog, resource, by_id[obj["id"]], among))
     # a position cannot be set: what has one is made one after the other
     workers = 1 if "position" in resource.server else catalog.settings.max_concurrent
     with ThreadPoolExecutor(workers, thread_name_prefix="objects") as pool:
@@ -102,7 +104,8 @@ def _needs(catalog: Catalog, resource: Resource, item: Item, among: Set[str]) ->
     if resource.scope != "object" and item.dest_project_id is not None:
         there = catalog.dest_by_key(resource, item.dest_project_id).get(natural_key(resource, item.source))
         holder = catalog.stands_for(resource, there["id"]) if there else None
-        needed |= {holder} & among - {item.source["id"]} if holder else set()
+        if holder in among and holder != item.source["id"]:
+            needed = needed | {holder}
     return needed
 
 
@@ -116,7 +119,7 @@ def _copy_level(
     catalog: Catalog, resource: Resource, level: Sequence[Item], pool: ThreadPoolExecutor, copier: Optional[AttachmentCopier]
 ) -> Generator[Sequence[Item], None, None]:
     """Batch by batch, objects that do not need each other: while one is being made, the next one waits for its turn already."""
-    size = min(catalog.settings.batch_size, catalog.settings.checkpoint_interval)
+    size = max(min(catalog.settings.batch_size, catalog.settings.checkpoint_interval), len(level) // MOST_BATCHES)
     under_way: Deque[Batch] = deque()
     try:
         for start in range(0, len(level), size):

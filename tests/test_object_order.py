@@ -98,3 +98,26 @@ def test_what_was_made_a_moment_ago_is_ours_though_a_gateway_s_clock_is_ahead(tm
         made = {one["name"]: one for one in pair.dest.objects("experiment")}
         bases = [made[one]["base_exp_id"] == made[other]["id"] for one, other in ("ab", "ba")]
         assert (ended.code, bases) == (0, [True, True]), ended.last_words
+
+
+def test_the_more_objects_there_are_the_more_of_them_are_written_down_at_once(tmp_path: Path) -> None:
+    """Each batch rewrites the file of all outcomes: one for every few of thousands would take longer than to make them."""
+    with tiny_pair() as pair:
+        project = pair.source.create("project", {"name": "many"})["id"]
+        for number in range(240):
+            pair.source.create("dataset", {"project_id": project, "name": f"d{number:03}"})
+        written, most = set(), []
+
+        def watch(method: str, path: str, raw: bytes) -> Optional[Answer]:
+            if method == "POST" and path == "/v1/dataset":
+                text = (runs(tmp_path)[0] / "many" / "datasets_state.json").read_text()
+                written.add(text)
+                most.append(len(json.loads(text)["intended"]))
+            return None
+
+        pair.sandbox.refuse = watch
+        arguments = ("--projects", "many", "--resources", "datasets", "--no-rows", "--no-verify")
+        ended = run(pair.sandbox, tmp_path, *arguments, MIGRATION_CHECKPOINT_INTERVAL="1")
+        assert ended.code == 0, ended.last_words
+        assert len(pair.dest.objects("dataset")) == 240
+        assert (240 / 6 - 1 <= len(written) <= 2 * 240 / 6, max(most)) == (True, 2 * 6), (len(written), max(most))
