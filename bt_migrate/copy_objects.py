@@ -54,7 +54,7 @@ WOULD_CREATE, WOULD_UPDATE = "planned", "planned update"  # the outcomes that a 
 Batch = Tuple[Sequence[Item], List["Future[None]"]]  # objects on their way
 Written = Callable[[Sequence[Item]], None]
 FOUND_EXISTING = "x-bt-found-existing"  # header of a POST that created nothing
-MOST_BATCHES = 40  # each rewrites the files of its objects' outcomes: with batches of one size that grows with their square
+MOST_BATCHES = 20  # each rewrites the files of its objects' outcomes: with batches of one size that grows with their square
 CLOCK_SLACK_S = 60  # between the clocks of one server
 DELETED_THERE = "deleted in the destination"
 

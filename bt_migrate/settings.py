@@ -199,7 +199,10 @@ TABLE: Tuple[Setting, ...] = (
     Setting("retry_attempts", "MIGRATION_RETRY_ATTEMPTS", "3", _not_negative, "retries of a failed request; 0 fails fast"),
     Setting("retry_delay", "MIGRATION_RETRY_DELAY", "1.0", _seconds, "seconds before the first retry; doubles with each"),
     Setting("max_concurrent", "MIGRATION_MAX_CONCURRENT", "10", _positive, "requests in flight per organization"),
-    Setting("checkpoint_interval", "MIGRATION_CHECKPOINT_INTERVAL", "50", _positive, "objects (a fortieth of very many) or row batches between checkpoints"),
+    Setting(
+        "checkpoint_interval", "MIGRATION_CHECKPOINT_INTERVAL", "50", _positive,
+        "objects (a twentieth of very many) or row batches between checkpoints",
+    ),  # fmt: skip
     Setting("state_dir", "MIGRATION_STATE_DIR", "./checkpoints", _text, "folder of runs, or a run, or a project in a run"),
     Setting("resume_run_dir", "MIGRATION_RESUME_RUN_DIR", "", _text, "run directory to resume; wins over MIGRATION_STATE_DIR"),
     Setting("fetch_limit", "MIGRATION_EVENTS_FETCH_LIMIT", "1000", _positive, "rows per page read (the API's most is 1000)"),

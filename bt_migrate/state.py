@@ -14,7 +14,7 @@ import os
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 from bt_migrate.errors import StateError
 from bt_migrate.windows import iso
@@ -72,12 +72,18 @@ def json_lines(value: Mapping[str, Any]) -> str:
     entries = []
     for name, one in list(value.items()):  # at once: another thread may add to it
         if one and isinstance(one, (dict, list)):
-            inner = [json.dumps(part) for part in one] if isinstance(one, list) else [_entry(*pair) for pair in list(one.items())]
             opening, closing = ("[", "]") if isinstance(one, list) else ("{", "}")
-            entries.append(f"{json.dumps(name)}: {opening}\n  " + ",\n  ".join(inner) + f"\n {closing}")
+            entries.append(f"{json.dumps(name)}: {opening}\n  {_lines(one)}\n {closing}")
         else:
             entries.append(_entry(name, one))
     return "{\n " + ",\n ".join(entries) + "\n}\n"
+
+
+def _lines(one: Union[List[Any], Dict[str, Any]]) -> str:
+    end = ",\n  "
+    if all(isinstance(part, str) for part in (one if isinstance(one, list) else list(one.values()))):
+        return json.dumps(one, separators=(end, ": "))[1:-1]  # of thousands of ids: in one go
+    return end.join([json.dumps(part) for part in one] if isinstance(one, list) else [_entry(*pair) for pair in list(one.items())])
 
 
 def _entry(name: Any, value: Any) -> str:
