@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Collection, Dict, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
+from typing import Any, Callable, Collection, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple, TypeVar, Union
 
 from bt_migrate.api import Api
 from bt_migrate.errors import ApiError, UsageError
@@ -67,6 +67,7 @@ class Catalog:
         self._source_by_id: Dict[str, Dict[str, Optional[dict]]] = defaultdict(dict)
         self._twin_ids: Optional[Dict[str, str]] = None
         self._known: Optional[Dict[str, Tuple[str, ...]]] = None
+        self._known_tails: Optional[FrozenSet[bytes]] = None
         self._mapping: Dict[str, Dict[str, str]] = defaultdict(dict)
         self._claims: Dict[str, str] = {}  # destination id -> source id
         self._fingerprints: Dict[str, Dict[str, List[str]]] = {}
@@ -340,6 +341,14 @@ class Catalog:
                     known.update((one["id"], targets) for one in self._source_list_or_none(resource))
                 self._known = known
             return self._known
+
+    def known_tails(self, head: int) -> FrozenSet[bytes]:
+        """The known ids without their first `head` characters, encoded; built once for all streams."""
+        known = self.known()
+        with self._lock:
+            if self._known_tails is None:
+                self._known_tails = frozenset(one[head:].encode() for one in known)
+            return self._known_tails
 
 
 def renamed(projects: List[dict], new_names: Mapping[str, str]) -> List[dict]:

@@ -89,7 +89,7 @@ class Outgoing:
     def __init__(self, catalog: Catalog, kind: RowKind, resolve: Optional[Resolve] = None) -> None:
         self._catalog, self._kind, self._resolve = catalog, kind, resolve or catalog.resolve
         self._known = catalog.known()
-        self._known_tails = frozenset(one[HEAD:].encode() for one in self._known)
+        self._known_tails = catalog.known_tails(HEAD)
         self._copies_attachments = catalog.settings.attachments
         self._max_row_bytes = catalog.settings.max_row_bytes
 
