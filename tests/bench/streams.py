@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import tempfile
 from typing import Dict, List
@@ -32,15 +33,14 @@ def pages(options: argparse.Namespace) -> bool:
     return all(reached)
 
 
-def runs_of(
-    source: Server, options: argparse.Namespace, rows: int = 0, *, insert_s: float = INSERT_S, sink: bool = False, **how: object
-) -> List[Cost]:
+def runs_of(source: Server, options: argparse.Namespace, rows: int = 0, **how: object) -> List[Cost]:
     """Runs of all log rows into new destinations."""
-    costs = []
-    for _ in range(options.runs):
-        with server(name="dest", latency={"insert": insert_s}, sink=sink) as dest:
-            costs.append(migrate(source, dest, rows=rows or options.rows, **how))
-    return costs
+    return [run_of(source, rows or options.rows, **how) for _ in range(options.runs)]
+
+
+def run_of(source: Server, rows: int, *, insert_s: float = INSERT_S, sink: bool = False, **how: object) -> Cost:
+    with server(name="dest", latency={"insert": insert_s}, sink=sink) as dest:
+        return migrate(source, dest, rows=rows, **how)
 
 
 def slices(options: argparse.Namespace) -> bool:
@@ -112,18 +112,29 @@ def large(options: argparse.Namespace) -> bool:
 def growth(options: argparse.Namespace) -> bool:
     """With the latencies of `pages`, so that a run of any length holds as many rows at once; into a destination that only counts them:
     one that keeps them takes nearly the time of a page for it on one core, and what it is behind waits in the client.
+
+    A long run meets another machine than a short one, whose cores are faster or slower for minutes: CPU counts in units of bare
+    decoding and encoding (see `cpu`), measured just before and just after each run, and the sizes take turns.
     """
+    sizes = (options.rows // 10, options.rows, options.rows * 10)
     start = median_of([idle().cpu_s for _ in range(3)])
-    costs: Dict[int, List[Cost]] = {}
-    for rows in (options.rows // 10, options.rows, options.rows * 10):
-        with server(projects=1, logs=rows, latency={"btql": PAGE_S}) as source:
-            costs[rows] = runs_of(source, options, rows, sink=True)
-        per_row = median_of([(cost.cpu_s - start) / rows * 1e6 for cost in costs[rows]])
-        tell(f"{rows:,} rows: {per_row:.1f} us of CPU a row, peak {median_of([cost.peak_mb for cost in costs[rows]]):.0f} MB")
-    small, middle, most = costs.values()
-    more = [after.peak_mb - before.peak_mb for before, after in zip(middle, most)]
-    flat = []
-    for group in zip(*costs.values()):
-        each = [(cost.cpu_s - start) / rows for cost, rows in zip(group, costs)]
-        flat.append(max(each) / min(each))
+    peaks: Dict[int, List[float]] = {rows: [] for rows in sizes}
+    costs: Dict[int, List[float]] = {rows: [] for rows in sizes}
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        sources = {rows: stack.enter_context(server(projects=1, logs=rows, latency={"btql": PAGE_S})) for rows in sizes}
+        middle = sources[options.rows]
+        floor("read", middle.url, middle.key, middle.ids["logs"][0], folder)
+        for _ in range(options.runs):
+            before = floor("json", folder, "standard")["cpu_s"]
+            for rows, source in sources.items():
+                cost = run_of(source, rows, sink=True)
+                after = floor("json", folder, "standard")["cpu_s"]
+                costs[rows].append((cost.cpu_s - start) / rows / ((before + after) / 2 / options.rows))
+                peaks[rows].append(cost.peak_mb)
+                before = after
+    for rows in sizes:
+        tell(f"{rows:,} rows: CPU / bare decode and encode {median_of(costs[rows]):.2f}, peak {median_of(peaks[rows]):.0f} MB")
+    more = [after - before for before, after in zip(peaks[sizes[1]], peaks[sizes[2]])]
+    flat = [max(each) / min(each) for each in zip(*costs.values())]
     return all((show("peak memory of 10 times the rows, minus", more, 10, " MB"), show("CPU a row, most / least", flat, 1.10)))
