@@ -52,32 +52,37 @@ def waited(requests: List[Json]) -> float:
 
 
 def sync_growth(options: argparse.Namespace) -> bool:
-    """The client alone is measured: the sandbox looks through all its rows for those of a transaction, a real server need not."""
-    costs = [of_history(options, rows) for rows in (options.rows // 10, options.rows, options.rows * 10)]
+    """The client alone is measured: the sandbox looks through all its rows for those of a transaction, a real server need not.
+    The histories take turns: the cores are faster or slower for minutes.
+    """
+    sizes = (options.rows // 10, options.rows, options.rows * 10)
+    costs: List[List[Tuple[float, int, int]]] = [[] for _ in sizes]  # CPU seconds, requests, bytes of their bodies
+    with contextlib.ExitStack() as held:
+        copies = [copied(held, rows) for rows in sizes]
+        firsts = [changed(*copy)[0].cpu_s for copy in copies]
+        for _ in range(options.runs):
+            for found, copy in zip(costs, copies):
+                cost, asked = changed(*copy)
+                found.append((cost.cpu_s, len(asked), sum(one["body_bytes"] for one in asked)))
+    for rows, first, found in zip(sizes, firsts, costs):
+        again = median_of([cpu for cpu, _, _ in found])
+        tell(f"{rows:,} rows: the first sync after the copy takes {first - again:+.1f} s of CPU to make the index of its rows")
     reached = []
     for name, position, unit in (("CPU of the client", 0, " s"), ("requests", 1, ""), ("bytes sent", 2, "")):
-        values = [[one[position] for one in runs] for runs in costs]
+        values = [[one[position] for one in found] for found in costs]
         tell(f"{name}: " + ", ".join(f"{median_of(one):.3g}{unit}" for one in values))
         ratios = [most / least for least, most in zip(values[0], values[2])]
         reached.append(show(f"{name}, {options.rows * 10:,} rows of history / {options.rows // 10:,}", ratios, 1.1))
     return all(reached)
 
 
-def of_history(options: argparse.Namespace, rows: int) -> List[Tuple[float, int, int]]:
-    """(CPU seconds, requests, bytes of their bodies) of each sync of 1,000 changed rows."""
-    found = []
-    with contextlib.ExitStack() as held:
-        source = held.enter_context(server(projects=1, logs=rows, spread_days=30))
-        dest, folder = held.enter_context(server(name="dest")), held.enter_context(tempfile.TemporaryDirectory(prefix="bench_"))
-        how = Migration(source, dest, Path(folder), args=SINCE_LAST)
-        how.start().end()
-        first = changed(source, dest, how)[0]
-        for _ in range(options.runs):
-            cost, asked = changed(source, dest, how)
-            found.append((cost.cpu_s, len(asked), sum(one["body_bytes"] for one in asked)))
-    again = median_of([cpu for cpu, _, _ in found])
-    tell(f"{rows:,} rows: the first sync after the copy takes {first.cpu_s - again:+.1f} s of CPU to make the index of its rows")
-    return found
+def copied(held: contextlib.ExitStack, rows: int) -> Tuple[Server, Server, Migration]:
+    """A project of so many log rows, after its first copy."""
+    source = held.enter_context(server(projects=1, logs=rows, spread_days=30))
+    dest, folder = held.enter_context(server(name="dest")), held.enter_context(tempfile.TemporaryDirectory(prefix="bench_"))
+    how = Migration(source, dest, Path(folder), args=SINCE_LAST)
+    how.start().end()
+    return source, dest, how
 
 
 def changed(source: Server, dest: Server, how: Migration) -> Tuple[Cost, List[Json]]:
