@@ -64,6 +64,7 @@ class Member:
         path = catalog.run.stream_path(stream.kind.folder, stream.project, stream.source_id)
         file = path.with_name(path.name + "_state.json")
         header = {"kind": stream.kind.name, "project": stream.project, "name": stream.name}
+        catalog.run.open_stream(file)
         self.state = StreamState(file, {**header, "source_id": stream.source_id})
         if self.state.header.get("dest_id", stream.dest_id) != stream.dest_id:  # another object has taken its counterpart's place
             for one in (file, *path.parent.glob(path.name + "_seen.sqlite3*")):
@@ -120,8 +121,7 @@ class Member:
     def _close(self) -> None:
         if self.touched and self.state.done:
             self.seen.forget_before()
-        if self.touched:
-            self.run.keep_stream(self.state)
+        self.run.close_stream(self.state, written=self.touched)
         self.run.meter.end(self.stream.source_id)
         if self._seen is not None:
             self._seen.close()

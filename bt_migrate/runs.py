@@ -74,7 +74,8 @@ class RunDirectory:
         self.meter = Meter()
         self._objects: Dict[Path, ObjectStates] = {}
         self._searched: Set[str] = set()  # projects whose objects' files of earlier processes are open
-        self._streams: Dict[str, Tuple[Tuple[int, int], StreamState]] = {}  # with the file's version, to read it once
+        self._streams: Dict[str, StreamState] = {}  # by path: each file is read once
+        self._written: Set[str] = set()  # but for those that somebody is writing
         self._lock = threading.RLock()
         self._lock_fd: Optional[int] = None
 
@@ -189,26 +190,29 @@ class RunDirectory:
             inside = _entries(self.folder(project))
             for folder in inside:
                 if folder.name.endswith("_events") and folder.is_dir():
-                    found += [self._stream(one) for one in _entries(folder.path) if one.name.endswith(STREAM_FILE)]
-            found += [self._stream(one) for one in inside if one.name == "logs" + STREAM_FILE]
+                    found += [self._stream(one.path) for one in _entries(folder.path) if one.name.endswith(STREAM_FILE)]
+            found += [self._stream(one.path) for one in inside if one.name == "logs" + STREAM_FILE]
         return found
 
-    def keep_stream(self, state: StreamState) -> None:
-        """It has just been written: what its file says need not be read."""
+    def open_stream(self, path: Path) -> None:
+        """Somebody is about to write the checkpoint: until it is closed, it is what its file says."""
         with self._lock:
-            self._streams[str(state.path)] = _version(state.path.stat()), state
+            self._written.add(str(path))
 
-    def _stream(self, entry: os.DirEntry[str]) -> StreamState:
-        """The stream as its file says now; a file is replaced, never changed in place."""
-        version = _version(entry.stat())
+    def close_stream(self, state: StreamState, *, written: bool) -> None:
+        """The opposite of `open_stream`, once the file says what the state says, unless it was not `written` at all."""
         with self._lock:
-            if entry.path not in self._streams or self._streams[entry.path][0] != version:
-                self._streams[entry.path] = version, StreamState(Path(entry.path), {})
-            return self._streams[entry.path][1]
+            self._written.discard(str(state.path))
+            if written:
+                self._streams[str(state.path)] = state
 
-
-def _version(facts: os.stat_result) -> Tuple[int, int]:
-    return facts.st_ino, facts.st_mtime_ns
+    def _stream(self, path: str) -> StreamState:
+        with self._lock:
+            if path in self._written:
+                return StreamState(Path(path), {})
+            if path not in self._streams:
+                self._streams[path] = StreamState(Path(path), {})
+            return self._streams[path]
 
 
 def _entries(folder: Union[str, Path]) -> List[os.DirEntry[str]]:

@@ -614,6 +614,26 @@ def test_the_next_process_sees_all_states_of_a_run(run: RunDirectory) -> None:
     assert streams == [("Beta", "e1"), ("Alpha", "d1"), ("Alpha", "p")]
 
 
+def test_a_stream_that_is_being_written_is_what_its_file_says(run: RunDirectory) -> None:
+    path = run.stream_path("", "Alpha", "p")
+    file = path.with_name(path.name + "_state.json")
+    StreamState(file, {"source_id": "p"}).save()
+    before = run.all_streams()
+    run.open_stream(file)
+    writing = StreamState(file, {})
+    writing.counts["fetched"] = 5
+    assert [one.counts["fetched"] for one in run.all_streams()] == [0]
+    writing.save()
+    assert [one.counts["fetched"] for one in run.all_streams()] == [5]
+    writing.done = True
+    run.close_stream(writing, written=False)  # nothing since the last time that it was closed
+    assert run.all_streams() == before
+    run.open_stream(file)
+    writing.save()
+    run.close_stream(writing, written=True)
+    assert run.all_streams() == [writing]
+
+
 def test_the_states_of_a_resource_are_opened_once(run: RunDirectory) -> None:
     assert run.objects("datasets", "Alpha") is run.objects("datasets", "Alpha")
 
