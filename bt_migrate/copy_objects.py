@@ -6,12 +6,11 @@ order of their references; a reference whose target does not exist yet is left o
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import Any, Callable, Deque, Dict, Generator, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import Catalog, planned_id
@@ -52,7 +51,7 @@ log = logging.getLogger("bt_migrate.objects")
 
 WOULD_CREATE, WOULD_UPDATE = "planned", "planned update"  # the outcomes that a dry run gives to what it would write
 Batch = Tuple[Sequence[Item], List["Future[None]"]]  # objects on their way
-Written = Callable[[Sequence[Item]], None]
+Made = Callable[[Item], None]
 FOUND_EXISTING = "x-bt-found-existing"  # header of a POST that created nothing
 MOST_BATCHES = 20  # each rewrites the files of its objects' outcomes: with batches of one size that grows with their square
 CLOCK_SLACK_S = 60  # between the clocks of one server
@@ -65,11 +64,11 @@ def copy_objects(
     items: Sequence[Item],
     *,
     copier: Optional[AttachmentCopier] = None,
-    written: Optional[Written] = None,
+    made: Optional[Made] = None,
 ) -> None:
     """Bring every item to an outcome. Objects that an earlier process of this run completed are not looked at again.
 
-    `written` is called with some more whenever their outcomes are on the disk.
+    `made` is called with each that has come to its outcome, which is about to be written down: that it was to be made is on the disk.
     """
     todo = []
     for item in items:
@@ -89,10 +88,7 @@ def copy_objects(
     workers = 1 if "position" in resource.server else catalog.settings.max_concurrent
     with ThreadPoolExecutor(workers, thread_name_prefix="objects") as pool:
         for level in levels:
-            with contextlib.closing(_copy_level(catalog, resource, [by_id[obj["id"]] for obj in level], pool, copier)) as batches:
-                for batch in batches:
-                    if written:
-                        written(batch)
+            _copy_level(catalog, resource, [by_id[obj["id"]] for obj in level], pool, copier, made or (lambda _: None))
     save_objects(_states_of(items))
 
 
@@ -116,8 +112,13 @@ def _open_conflict(catalog: Catalog, resource: Resource, item: Item) -> bool:
 
 
 def _copy_level(
-    catalog: Catalog, resource: Resource, level: Sequence[Item], pool: ThreadPoolExecutor, copier: Optional[AttachmentCopier]
-) -> Generator[Sequence[Item], None, None]:
+    catalog: Catalog,
+    resource: Resource,
+    level: Sequence[Item],
+    pool: ThreadPoolExecutor,
+    copier: Optional[AttachmentCopier],
+    made: Made,
+) -> None:
     """Batch by batch, objects that do not need each other: while one is being made, the next one waits for its turn already."""
     size = max(min(catalog.settings.batch_size, catalog.settings.checkpoint_interval), len(level) // MOST_BATCHES)
     under_way: Deque[Batch] = deque()
@@ -126,11 +127,11 @@ def _copy_level(
             catalog.dest.check()
             under_way.append(_begin_batch(catalog, resource, level[start : start + size], pool, copier))
             if len(under_way) > 1:
-                _finish_batch(*under_way[0])
-                yield under_way.popleft()[0]
+                _finish_batch(*under_way[0], made)
+                under_way.popleft()
         while under_way:
-            _finish_batch(*under_way[0])
-            yield under_way.popleft()[0]
+            _finish_batch(*under_way[0], made)
+            under_way.popleft()
     except BaseException:  # what has begun is finished and written down, nothing else begins
         for _, futures in under_way:
             for future in futures:
@@ -161,9 +162,10 @@ def _begin_batch(
     return items, [pool.submit(_apply, catalog, resource, *one, copier) for one in planned]
 
 
-def _finish_batch(items: Sequence[Item], futures: Sequence[Future[None]]) -> None:
-    for future in futures:
+def _finish_batch(items: Sequence[Item], futures: Sequence[Future[None]], made: Made) -> None:
+    for item, future in zip(items, futures):
         future.result()
+        made(item)
     done = {item.source["id"] for item in items if not item.states.outcomes[item.source["id"]].get("in_doubt")}
     for states in _states_of(items):
         states.intended = {one: intent for one, intent in states.intended.items() if one not in done}

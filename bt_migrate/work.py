@@ -9,11 +9,11 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import REFERABLE, Catalog
-from bt_migrate.copy_objects import Written, copy_objects
+from bt_migrate.copy_objects import Made, copy_objects
 from bt_migrate.copy_rows import streaming
 from bt_migrate.deferred_objects import finish_deferred, note_deferred
 from bt_migrate.deferred_rows import finish_deferred_rows, note_deferred_rows
@@ -117,11 +117,11 @@ def copy_project_kind(
     scopes: Sequence[Scope],
     *,
     later: Optional[Callable[[dict], bool]] = None,
-    written: Optional[Written] = None,
+    made: Optional[Made] = None,
 ) -> None:
     """Objects of a kind in all projects at once, so that references across projects find their order too.
 
-    `later`: those that another phase moves; they are recorded as such and stay open. `written`: see `copy_objects`.
+    `later`: those that another phase moves; they are recorded as such and stay open. `made`: see `copy_objects`.
     """
     if not work.settings.selects(resource.name):
         return
@@ -137,7 +137,7 @@ def copy_project_kind(
                     states.record(item.source["id"], display_name(resource, item.source), SKIPPED, reason=reason)
             else:
                 items.append(item)
-    copy_objects(work.catalog, resource, items, copier=work.copier, written=written)
+    copy_objects(work.catalog, resource, items, copier=work.copier, made=made)
     save_objects(work.run.objects(resource.name, scope.name) for scope in scopes)  # those without items too
     _tell_refused(work, resource)
 
@@ -201,13 +201,12 @@ def copy_with_rows(work: Work, resource: Resource, scopes: Sequence[Scope]) -> N
         for group in expected[: work.settings.max_concurrent]:
             _begin_reading(work, group, reading)
 
-        def start_made(items: Iterable[Item]) -> None:
-            for item in items:
-                group = group_of.pop(item.source["id"], [])
-                if group and not any(stream.source_id in group_of for stream in group):
-                    start(list(_made(work, group)))
+        def start_made(item: Item) -> None:
+            group = group_of.pop(item.source["id"], [])
+            if group and not any(stream.source_id in group_of for stream in group):
+                start(list(_made(work, group)))
 
-        copy_project_kind(work, resource, scopes, written=start_made)
+        copy_project_kind(work, resource, scopes, made=start_made)
         for group in expected:  # those with objects that an earlier process made, or nobody
             if any(stream.source_id in group_of for stream in group):
                 start(list(_made(work, group)))

@@ -13,7 +13,7 @@ from row_runs import READ, World, small_rows, told, world
 from bt_migrate.sandbox.origins import Answer
 
 COUNT = 75  # three groups of 25
-BATCHES = {"MIGRATION_BATCH_SIZE": "25"}
+BATCHES = {"MIGRATION_CHECKPOINT_INTERVAL": "100"}  # one batch: rows do not wait for its end
 
 
 class LastWaits:
