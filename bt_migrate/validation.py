@@ -62,8 +62,9 @@ def _tell(work: Work, result: Dict[str, Any], losses: Future[List[Any]], kinds: 
 def _lists(work: Work) -> Tuple[List[Resource], List[Resource]]:
     """What is looked at here and by the phases that come: of the source, and of the destination as a whole. Long ones first."""
     moved = [one for one in OBJECT_RESOURCES if one.scope != "object" and one is not PROJECT_SETTINGS]
+    moved = [one for one in moved if one is PROJECTS or work.settings.selects(one.name)]
     source = sorted({one.name: one for one in (*REFERABLE, *moved)}.values(), key=lambda one: one is not EXPERIMENTS)
-    dest = [one for one in moved if one.scope == "organization" and (one is PROJECTS or work.settings.selects(one.name))]
+    dest = [one for one in moved if one.scope == "organization"]
     return source, [*dest, USERS]
 
 
@@ -118,7 +119,9 @@ def _cannot_move(catalog: Catalog, projects: Sequence[dict]) -> List[str]:
     secrets = catalog.source_list(AI_SECRETS) if catalog.settings.selects(AI_SECRETS.name) else []
     told = [f"the value of AI secret {one['name']!r}" for one in secrets]
     for resource in OBJECT_RESOURCES:
-        for project in projects if resource.scope == "project" else ():
+        if resource.scope != "project" or not catalog.settings.selects(resource.name):
+            continue
+        for project in projects:
             for one in catalog.source_objects(resource, project["id"]):
                 reason = skip_reason(catalog, resource, one)
                 if reason and "window" not in reason:

@@ -56,6 +56,13 @@ def test_batches_hold_as_many_rows_as_set_for_their_kind(size: int, tmp_path: Pa
         assert max(asked(pair, tmp_path / "runs", program="migrate_datasets", **settings).inserts) == size
 
 
+def test_kinds_that_are_neither_selected_nor_referred_to_are_not_listed(tmp_path: Path) -> None:
+    with tiny_pair() as pair:
+        assert run(pair.sandbox, tmp_path / "runs", "--no-verify", "--resources", "datasets").code == 0
+        listed = {one.path.split("?")[0] for one in pair.sandbox.requests if one.method == "GET"}
+        assert "/v1/dataset" in listed and not {"/v1/project_tag", "/v1/ai_secret", "/v1/project_automation"} & listed
+
+
 def test_lists_are_asked_for_in_pages_of_the_batch_size(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         run(pair.sandbox, tmp_path / "runs", "--batch-size", "3", program="migrate_organization")
