@@ -98,6 +98,7 @@ class Api:
         self.requests_sent = 0
         self.retries = 0
         self._auth = BearerAuth(key)
+        self._headers = requests.utils.default_headers()
         self._key = key
         self.attempts = attempts
         self._delay_s = delay_s
@@ -306,21 +307,20 @@ class Api:
             self._wait(max(pause, min(MAX_BACKOFF_S, least * 2 ** min(failures - 1, 16))))
 
     def _send(self, method: str, path: str, params: Params, body: Optional[bytes]) -> Tuple[requests.Response, bytes]:
-        """The answer and its whole body."""
-        headers = {"Accept": "application/json"}
+        """The answer and its whole body. The request is made before its turn comes; with `Session.request` it would be afterwards."""
+        headers = {**self._headers, "Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         if self.org_name and path == "/btql":
             headers["x-bt-org-name"] = self.org_name.encode("utf-8").decode("latin-1")
+        request = requests.PreparedRequest()
+        request.prepare(method, self.url + path, headers, params=params, data=body, auth=self._auth)
         with self._turn(query=path == "/btql"), self._session() as session:
             with self._counting:
                 self.requests_sent += 1
             self._note_write(method, path)
             began_s = time.time()
-            response = session.request(
-                method, self.url + path, params=params, data=body, headers=headers, auth=self._auth, timeout=TIMEOUT_S,
-                allow_redirects=False, stream=True,
-            )  # fmt: skip
+            response = session.send(request, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
             self._note_clock(response, began_s)
             # a write is never followed: 303 would make a read of it, and its 2xx would look like success
             if response.status_code in REDIRECTS and (method == "GET" or path == "/btql"):
