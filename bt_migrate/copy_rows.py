@@ -53,8 +53,8 @@ class Copying:
     copier: AttachmentCopier
     pool: ThreadPoolExecutor
     reading: FirstPages
+    halt: threading.Event
     round: Optional[Round] = None  # of a sync; none while everything is copied
-    halt: threading.Event = field(default_factory=threading.Event)
     made: threading.Event = field(default_factory=threading.Event)
     in_flight_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -90,7 +90,7 @@ class Batch:
 
 @contextlib.contextmanager
 def streaming(
-    catalog: Catalog, copier: AttachmentCopier, reading: FirstPages, round_: Optional[Round] = None
+    catalog: Catalog, copier: AttachmentCopier, reading: FirstPages, halt: threading.Event, round_: Optional[Round] = None
 ) -> Iterator[Callable[[Sequence[RowStream]], None]]:
     """Gives what starts the copy of streams that are read together; some are copied at once. While `with` lasts the objects of their
     kind are still being made; at its end all streams come to theirs. In a round what is new in those that were copied.
@@ -104,7 +104,7 @@ def streaming(
     futures: List[Future[None]] = []
     errors: List[Optional[BaseException]] = []
     with pool, streams:  # left from the back: the streams end before the pool that they use
-        copying = Copying(catalog, copier, pool, reading, round_)
+        copying = Copying(catalog, copier, pool, reading, halt, round_)
 
         def start(group: Sequence[RowStream]) -> None:
             copying.check()

@@ -55,7 +55,7 @@ from bt_migrate.settings import Settings, load_settings
 from bt_migrate.shards import refuse_other_organizations
 from bt_migrate.state import now
 from bt_migrate.windows import iso
-from bt_migrate.work import Work, finish_waiting, incomplete_streams, refuse_conflicts, tell_waiting
+from bt_migrate.work import Work, finish_waiting, kinds_behind, refuse_conflicts, tell_waiting
 
 log = logging.getLogger("bt_migrate")
 
@@ -65,10 +65,12 @@ Step = Tuple[str, Callable[[Work], Any]]  # the phase's name and what it does; g
 Found = Tuple[RunDirectory, Settings, bool]  # a run to work in, with its own window, and whether another one follows
 
 ROWS_OF_PHASE = {"migrate-datasets": "datasets", "migrate-experiments": "experiments", "migrate-logs": "logs"}
+BESIDE_ROWS = ("migrate-definitions", "migrate-experiments")  # go on while rows are written: nothing that they make reacts to rows
 AFTER_OBJECTS = "migrate-logs"  # the first phase that has nothing to do without rows, or has to wait for them
 KINDS_WITH_WINDOW = ("experiments", "logs")
 LOCK_POLL_S = 0.5
 SIGNAL_S = 0.5
+PHASES_END_S = 1.0  # between two looks at what waits and at all streams, which the end of a phase takes
 LAG_AFTER_S = 60  # a round that took longer has something to tell
 
 
@@ -132,6 +134,8 @@ def in_program(
         return _told(error, in_json=settings.json)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    finally:
+        gc.freeze()  # nothing is looked for in what is about to vanish as a whole
 
 
 def _suit_to_rows() -> None:
@@ -317,7 +321,8 @@ def _in_run(
         with attachments as copied, Operator(run, (source, dest), ending, command):
             copier = AttachmentCopier(source, dest, copied, settings.attachment_max_bytes)
             work = Work(settings, Catalog(source, dest, run, settings), run, copier, ending.event, objects_only=settings.no_rows)
-            _do_steps(work, steps, whole=run.data["selection"] == identity_of(settings, source, dest)["selection"])
+            with work.tail:
+                _do_steps(work, steps, whole=run.data["selection"] == identity_of(settings, source, dest)["selection"])
             if settings.dry_run:
                 run.data["estimate"] = estimate(work.catalog, run.data.get("row_plans", {}))
             code = EXIT_OK
@@ -379,6 +384,8 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
     `whole`) of the run's selection was asked for: the same command resumes it.
     """
     beside: Dict[str, Future[None]] = {}
+    ending: List[str] = []  # phases that have done their part, but for rows that are on their way
+    ended_s = time.monotonic()
     refuse_conflicts(work, [phase for name, phase in steps if name.startswith("migrate-") and not work.run.phase_done(name)])
     for number, (name, phase) in enumerate(steps, 1):
         judges = len(steps) == 1 and name == VERIFY
@@ -388,17 +395,20 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
             )
             continue
         work.catalog.dest.check()
+        if name not in BESIDE_ROWS:
+            _end_phases(work, ending, whole=whole)
         log.info("phase %d of %d: %s", number, len(steps), name, extra={"event": "phase", "phase": name})
         work.run.meter.phase, work.run.meter.phase_number = name, (number, len(steps))
-        kind = ROWS_OF_PHASE.get(name, "")
         rest = phase(work)
-        if name != VERIFY:
-            finish_waiting(work)
         if rest is not None:
             beside[name] = rest
-        elif whole and not judges:
-            _end_phase(work, name, kind)
+        elif not judges:
+            ending.append(name)
+        if work.tail.rest is None and time.monotonic() - ended_s > PHASES_END_S:
+            _end_phases(work, ending, whole=whole)
+            ended_s = time.monotonic()
         _end_beside(work, beside, whole=whole, waits=False)
+    _end_phases(work, ending, whole=whole)
     _end_beside(work, beside, whole=whole, waits=True)
     if [name for name, _ in steps] != [VERIFY]:
         tell_waiting(work, final=len(steps) > 1 and not work.settings.part)
@@ -408,17 +418,25 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
         _note_lag(work, [ROWS_OF_PHASE[name] for name, _ in steps if name in ROWS_OF_PHASE])
 
 
-def _end_phase(work: Work, name: str, kind: str) -> None:
-    """The phase has come to its end. With rows that failed it stays open, so that the same command tries them again; the streams of
-    a sync know themselves where they are behind.
+def _end_phases(work: Work, names: List[str], *, whole: bool) -> None:
+    """Wait for the rows of these phases; then complete what waited for what they made, and write down that they are done. One with
+    rows that failed stays open, so that the same command tries them again; the streams of a sync know themselves where they are
+    behind.
     """
-    complete = not incomplete_streams(work.run)
-    first = complete and not work.run.data.get("round") and not work.settings.dry_run
-    if first and kind in KINDS_WITH_WINDOW and work.settings.selects(kind) and not work.settings.part:
-        record_window(work.run.path.parent, work.run.data, work.run.path.name, kind)
-    if complete or work.settings.since_last:
-        end_round(work.run.data, kind)
-        work.run.mark_phase_done(name)
+    work.tail.wait()
+    if any(name != VERIFY for name in names):
+        finish_waiting(work)
+    done, behind = [], kinds_behind(work.run) if whole else set()
+    for name in names if whole else ():
+        kind = ROWS_OF_PHASE.get(name, "")
+        first = kind not in behind and not work.run.data.get("round") and not work.settings.dry_run
+        if first and kind in KINDS_WITH_WINDOW and work.settings.selects(kind) and not work.settings.part:
+            record_window(work.run.path.parent, work.run.data, work.run.path.name, kind)
+        if kind not in behind or work.settings.since_last:
+            end_round(work.run.data, kind)
+            done.append(name)
+    work.run.mark_phases_done(done)
+    names.clear()
 
 
 def _note_lag(work: Work, kinds: Sequence[str]) -> None:
@@ -439,4 +457,4 @@ def _end_beside(work: Work, beside: Dict[str, Future[None]], *, whole: bool, wai
         if rest.done():
             beside.pop(name).result()
             if whole:
-                work.run.mark_phase_done(name)
+                work.run.mark_phases_done([name])

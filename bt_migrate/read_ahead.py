@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
+from concurrent.futures import Future, wait
 from itertools import islice
 from typing import Any, Deque, Dict, Generator, Iterable, Iterator, Optional, Sequence, Tuple
 
@@ -102,6 +103,10 @@ class FirstPages:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._large = threading.BoundedSemaphore(LARGE_STREAMS_AT_ONCE)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._beginning = threading.Event()  # cleared while reading is being begun
+        self._beginning.set()
         self._begun: Dict[Tuple[Tuple[str, ...], Bounds], ReadAhead] = {}
         self._began: Dict[Tuple[str, ...], float] = {}
 
@@ -109,21 +114,40 @@ class FirstPages:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        for ahead in self._begun.values():
-            ahead.close()
+        with self._lock:
+            self._closed = True
+            for ahead in self._begun.values():
+                ahead.close()
 
-    def begin(self, kind: RowKind, ids: Sequence[str]) -> None:
-        """Read the first page of these objects together."""
-        bounds = bounds_of(self._catalog, kind)
-        self._began[tuple(ids)] = self._catalog.source.earliest_seconds()
-        self._begun[(tuple(ids), bounds)] = self.of(kind, ids, bounds)
+    def begin(self, kind: RowKind, groups: Iterable[Sequence[str]], after: Optional[Future[None]] = None) -> None:
+        """Read the first page of each group of objects, in the background: what is made meanwhile does not wait until ten threads have
+        been started. `after`: once that is done.
+        """
+        self._beginning.clear()
+        threading.Thread(target=self._begin, args=(kind, groups, after), name="first-pages", daemon=True).start()
+
+    def _begin(self, kind: RowKind, groups: Iterable[Sequence[str]], after: Optional[Future[None]]) -> None:
+        try:
+            if after is not None:
+                wait([after])
+            for ids in groups:
+                bounds = bounds_of(self._catalog, kind)
+                with self._lock:
+                    if self._closed:
+                        return
+                    self._began[tuple(ids)] = self._catalog.source.earliest_seconds()
+                    self._begun[tuple(ids), bounds] = ReadAhead(self._pages(kind, ids, bounds, None))
+        finally:
+            self._beginning.set()
 
     def began(self, ids: Sequence[str]) -> float:
         """Unix seconds, by the source's clock, at which the reading of these objects began; now, if it has not."""
+        self._beginning.wait()
         return self._began.get(tuple(ids)) or self._catalog.source.earliest_seconds()
 
     def of(self, kind: RowKind, ids: Sequence[str], bounds: Bounds, reader: Optional[Reader] = None) -> ReadAhead:
         """All pages of these objects inside the bounds."""
+        self._beginning.wait()
         begun = self._begun.pop((tuple(ids), bounds), None) if reader is None else None
         return begun or ReadAhead(self._pages(kind, ids, bounds, reader))
 

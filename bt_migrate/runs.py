@@ -120,9 +120,10 @@ class RunDirectory:
     def phase_done(self, phase: str) -> bool:
         return phase in self.data["phases_done"]
 
-    def mark_phase_done(self, phase: str) -> None:
-        if not self.phase_done(phase):
-            self.data["phases_done"].append(phase)
+    def mark_phases_done(self, phases: Iterable[str]) -> None:
+        new = [phase for phase in phases if not self.phase_done(phase)]
+        if new:
+            self.data["phases_done"] += new
             self.save()
 
     def folder(self, project: str) -> Path:

@@ -5,11 +5,12 @@ Composed of the movers below.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set
 
 from bt_migrate.attachments import AttachmentCopier
 from bt_migrate.catalog import REFERABLE, Catalog
@@ -33,6 +34,7 @@ from bt_migrate.settings import FAIL, Settings
 from bt_migrate.shards import shard_name, unit_name
 from bt_migrate.state import DIFFERS, LATER, SKIPPED, save_objects
 from bt_migrate.sync_deletes import propagate_deletes
+from bt_migrate.tail import Tail
 
 log = logging.getLogger("bt_migrate.work")
 
@@ -50,6 +52,7 @@ class Work:
     copier: AttachmentCopier
     stop: threading.Event
     objects_only: bool = False  # rows are neither copied nor counted
+    tail: Tail = field(default_factory=Tail)
 
 
 @dataclass(frozen=True)
@@ -179,8 +182,8 @@ def copy_acls(work: Work, scopes: Sequence[Scope]) -> None:
 
 
 def copy_with_rows(work: Work, resource: Resource, scopes: Sequence[Scope]) -> None:
-    """All objects of a kind in all projects, and their rows: those of a group begin when its objects are made and written down. A
-    row that refers to an object which is still to be made waits for it.
+    """All objects of a kind in all projects, and their rows: those of a group begin when its objects are made, and the last ones are
+    left on their way. A row that refers to an object which is still to be made waits for it.
     """
     if work.settings.shard:
         _copy_shard(work, resource.name)
@@ -197,19 +200,26 @@ def copy_with_rows(work: Work, resource: Resource, scopes: Sequence[Scope]) -> N
         return
     expected = list(groups(list(_expected(work, resource.name, scopes)), work.settings.read_streams))
     group_of = {stream.source_id: group for group in expected for stream in group}  # of those that are still to be made
-    with FirstPages(work.catalog) as reading, streaming(work.catalog, work.copier, reading) as start:
-        for group in expected[: work.settings.max_concurrent]:
-            _begin_reading(work, group, reading)
+    with contextlib.ExitStack() as stack:
+        reading = stack.enter_context(FirstPages(work.catalog))
+        start = stack.enter_context(streaming(work.catalog, work.copier, reading, work.tail.halt))
+        first = (group for group in expected[: work.settings.max_concurrent] if _reads_early(work, group))
+        reading.begin(ROW_KINDS[resource.name], ([one.source_id for one in group] for group in first), work.tail.rest)
+
+        def start_group(group: Sequence[RowStream]) -> None:
+            work.tail.wait()
+            start(list(_made(work, group)))
 
         def start_made(item: Item) -> None:
             group = group_of.pop(item.source["id"], [])
             if group and not any(stream.source_id in group_of for stream in group):
-                start(list(_made(work, group)))
+                start_group(group)
 
         copy_project_kind(work, resource, scopes, made=start_made)
         for group in expected:  # those with objects that an earlier process made, or nobody
             if any(stream.source_id in group_of for stream in group):
-                start(list(_made(work, group)))
+                start_group(group)
+        work.tail.begin(stack.pop_all().close)
 
 
 def copy_logs(work: Work, scopes: Sequence[Scope]) -> None:
@@ -230,14 +240,14 @@ def copy_logs(work: Work, scopes: Sequence[Scope]) -> None:
     if round_:
         _copy_round(work, "logs", streams, round_)
         return
-    with streaming(work.catalog, work.copier, FirstPages(work.catalog)) as start:
+    with streaming(work.catalog, work.copier, FirstPages(work.catalog), work.tail.halt) as start:
         for group in groups(streams, work.settings.read_streams):
             start(group)
 
 
 def _copy_round(work: Work, kind_name: str, streams: Sequence[RowStream], round_: Round) -> None:
     """What is new since the last sync; the objects are there."""
-    with streaming(work.catalog, work.copier, FirstPages(work.catalog), round_) as start:
+    with streaming(work.catalog, work.copier, FirstPages(work.catalog), work.tail.halt, round_) as start:
         for group in round_groups(work.catalog, streams, round_):
             start(group)
     _close_gone(work, kind_name)
@@ -266,12 +276,10 @@ def _expected(work: Work, kind_name: str, scopes: Sequence[Scope]) -> Iterator[R
                 yield RowStream(ROW_KINDS[kind_name], scope.name, source_id, "", "", fresh=True)
 
 
-def _begin_reading(work: Work, group: Sequence[RowStream], reading: FirstPages) -> None:
-    """Read the first rows of objects that are about to be made, unless an earlier process of this run has come to them."""
-    kind = group[0].kind
-    begun = any(work.run.has_stream(kind.folder, stream.project, stream.source_id) for stream in group)
-    if not begun and (len(group) > 1 or work.settings.read_streams == 1):
-        reading.begin(kind, [stream.source_id for stream in group])
+def _reads_early(work: Work, group: Sequence[RowStream]) -> bool:
+    """Whether the first rows of objects can be read before these are made: not where an earlier process of this run has come to them."""
+    begun = any(work.run.has_stream(stream.kind.folder, stream.project, stream.source_id) for stream in group)
+    return not begun and (len(group) > 1 or work.settings.read_streams == 1)
 
 
 def _made(work: Work, group: Sequence[RowStream]) -> Iterator[RowStream]:
@@ -295,7 +303,7 @@ def _close_gone(work: Work, kind_name: str) -> None:
 
 def _copy_shard(work: Work, kind_name: str) -> None:
     """The rows of a kind that fell to this shard; their objects are there."""
-    with streaming(work.catalog, work.copier, FirstPages(work.catalog)) as start:
+    with streaming(work.catalog, work.copier, FirstPages(work.catalog), work.tail.halt) as start:
         for group in groups(_streams_of_shard(work, kind_name), work.settings.read_streams):
             start(group)
 
@@ -398,6 +406,6 @@ def tell_waiting(work: Work, *, final: bool) -> None:
     work.run.data["waiting"] = _waits(work.run)
 
 
-def incomplete_streams(run: RunDirectory) -> List[Tuple[str, str]]:
-    """(name, error) of streams that did not come to their end."""
-    return [(stream.header.get("name", ""), stream.error) for stream in run.all_streams() if not stream.done]
+def kinds_behind(run: RunDirectory) -> Set[str]:
+    """The kinds of rows of which a stream did not come to its end."""
+    return {stream.header["kind"] for stream in run.all_streams() if not stream.done}

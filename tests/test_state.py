@@ -579,7 +579,7 @@ def test_runs_are_named_in_utc_wherever_they_are_started(root: Path, monkeypatch
 
 def test_phases_are_done_once_and_for_all(run: RunDirectory) -> None:
     for _ in range(2):
-        run.mark_phase_done("migrate-logs")
+        run.mark_phases_done(["migrate-logs"])
     again = RunDirectory(run.path)
     done = [again.phase_done(phase) for phase in ("migrate-logs", "migrate-acls")]
     assert (again.data["phases_done"], done) == (["migrate-logs"], [True, False])
@@ -712,7 +712,7 @@ def test_the_lock_of_one_run_is_not_that_of_another(root: Path, run: RunDirector
 def test_the_one_who_gets_the_lock_sees_what_the_last_one_wrote(run: RunDirectory) -> None:
     late = RunDirectory(run.path)
     with run:
-        run.mark_phase_done("migrate-logs")
+        run.mark_phases_done(["migrate-logs"])
     with late:
         assert late.data["phases_done"] == ["migrate-logs"]
 
@@ -776,11 +776,11 @@ def test_only_the_newest_run_is_looked_at(root: Path) -> None:
 
 def test_phase_scripts_share_a_run_until_one_comes_a_second_time(root: Path) -> None:
     first = found(root, "migrate-datasets")
-    first.mark_phase_done("migrate-datasets")
+    first.mark_phases_done(["migrate-datasets"])
     logs = found(root, "migrate-logs")
-    logs.mark_phase_done("migrate-logs")
+    logs.mark_phases_done(["migrate-logs"])
     again = found(root, "migrate-logs")
-    again.mark_phase_done("migrate-logs")
+    again.mark_phases_done(["migrate-logs"])
     datasets = found(root, "migrate-datasets")
     assert (logs.path, again.path != first.path, datasets.path) == (first.path, True, again.path)
 
