@@ -396,7 +396,7 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
             continue
         work.catalog.dest.check()
         if name not in BESIDE_ROWS:
-            _end_phases(work, ending, whole=whole)
+            work.tail.wait()
         log.info("phase %d of %d: %s", number, len(steps), name, extra={"event": "phase", "phase": name})
         work.run.meter.phase, work.run.meter.phase_number = name, (number, len(steps))
         rest = phase(work)
