@@ -41,7 +41,7 @@ def tell_comparison(run: RunDirectory, settings: Settings, code: Optional[int], 
     if code != EXIT_OK or status:
         return code or EXIT_STOPPED  # stopped before its end it says nothing
     report = build_report(run, status_of(code))
-    write_report(run, build_report(run, status_of(exit_code_of(report))))
+    write_report(run, report)
     result = report["verification"]
     if settings.json:
         print(json.dumps(result))
@@ -59,7 +59,6 @@ def tell_run(run: RunDirectory, settings: Settings, code: Optional[int], status:
     report = build_report(run, status or status_of(code))
     if code == EXIT_OK and not status:
         code = exit_code_of(report)
-        report = build_report(run, status_of(code))
     wrote = bool({CREATED, UPDATED} & {*report["totals"]["objects"], *report["totals"]["rows"]})
     run.data["wrote"] = not run.data["dry_run"] and (wrote or run.data.get("wrote", False))
     run.save()

@@ -74,8 +74,6 @@ PHASES_END_S = 1.0  # between two looks at what waits and at all streams, which 
 LAG_AFTER_S = 60  # a round that took longer has something to tell
 
 
-# Pages are hundreds of thousands of values without cycles: looking through them again and again is a sixth of the CPU time.
-GC_THRESHOLD = (100_000, 20, 100)
 M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
@@ -141,7 +139,6 @@ def in_program(
 def _suit_to_rows() -> None:
     """Settings of the interpreter and of the C library for a program that takes large pages apart in several threads."""
     gc.freeze()
-    gc.set_threshold(*GC_THRESHOLD)
     with contextlib.suppress(Exception):  # a library without it (musl, macOS) does without
         # One heap for all threads: each would keep what it freed of its largest page, tens of MB in all.
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)

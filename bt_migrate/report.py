@@ -35,7 +35,7 @@ ORDER = {name: position for position, name in enumerate(("projects", *SELECTABLE
 
 
 def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
-    """The whole report as a dict; `status` is completed, incomplete, interrupted or failed."""
+    """The whole report as a dict; `status` is completed (or incomplete, if not everything arrived), interrupted or failed."""
     everything = sorted(run.all_objects(), key=lambda one: (ORDER.get(one.resource, 99), one.project))
     objects = [one for one in everything if one.listed]
     round_ = run.data.get("round", 0)
@@ -49,8 +49,9 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
     seconds = round(sum(session.get("seconds", 0) for session in run.data["sessions"]), 3)
     rows = sum(one.counts["fetched"] for one in streams)
     size = sum(one.counts["bytes"] for one in streams)
+    object_counts, row_counts = [_object_counts(one) for one in objects], [_row_counts(one) for one in streams]
     data = run.data
-    return {
+    report: Dict[str, Any] = {
         "report_version": REPORT_VERSION,
         "tool_version": __version__,
         "status": status,
@@ -65,13 +66,13 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
         "sessions": data["sessions"],
         "duration_seconds": seconds,
         "phases_done": data["phases_done"],
-        "objects": [_object_counts(one) for one in objects],
-        "rows": [_row_counts(one) for one in streams],
+        "objects": object_counts,
+        "rows": row_counts,
         "planned_streams": [one for plan in row_plans for one in plan["streams"]],
         "estimate": data.get("estimate"),
         "totals": {
-            "objects": _sum(_object_counts(one)["outcomes"] for one in objects),
-            "rows": {**_sum(_row_counts(one)["outcomes"] for one in streams), "fetched": rows, "bytes": size},
+            "objects": _sum(one["outcomes"] for one in object_counts),
+            "rows": {**_sum(one["outcomes"] for one in row_counts), "fetched": rows, "bytes": size},
             "rows_per_second": round(rows / seconds, 1) if seconds else 0,
             "bytes_per_second": round(size / seconds) if seconds else 0,
         },
@@ -80,8 +81,10 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
         "problems": [record for one in objects for record in _problems(one)],
         "findings": findings,
         "findings_by_kind": dict(Counter(record["kind"] for record in findings)),
-        "next_commands": next_commands(run, status),
     }
+    if status == status_of(EXIT_OK):
+        report["status"] = status_of(exit_code_of(report))
+    return {**report, "next_commands": next_commands(run, report["status"])}
 
 
 def _object_counts(one: ObjectStates) -> Dict[str, Any]:
