@@ -2,6 +2,7 @@
 
     floor.py read URL KEY PROJECT FOLDER     read all log rows, one page after the other, with nothing else to do; keep the pages
     floor.py json FOLDER standard|orjson     decode these pages and encode their rows as they are inserted, with nothing around it
+    floor.py pace FOLDER                     a bit of that work four times a second, until the standard input ends, and its CPU: see pace()
     floor.py objects URL KEY                 make what the ideal of "objects" counts, ten at a time, with nothing else to do
 
 Prints one JSON line.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import sys
 import threading
 import time
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 from urllib.parse import urlsplit
 
+PACE_ROWS = 100
 KEY = b'"_pagination_key":"'
 # What a reader gets beside the fields that an insert takes.
 NOT_INSERTED = frozenset("_xact_id _pagination_key org_id project_id log_id is_root comments audit_data classifications".split())
@@ -55,6 +58,10 @@ def library(name: str) -> Tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
     return json.loads, lambda value: encode(value).encode()
 
 
+def insertable(rows: List[Any]) -> List[Any]:
+    return [{field: row[field] for field in row if field not in NOT_INSERTED} for row in rows]
+
+
 def decode_and_encode(folder: str, name: str) -> Dict[str, Any]:
     """CPU seconds for the bytes of the pages -> values, and for the insertable rows of each page -> bytes, a page at a time."""
     decode, encode = library(name)
@@ -65,12 +72,28 @@ def decode_and_encode(folder: str, name: str) -> Dict[str, Any]:
         started = time.process_time()
         value = decode(page)
         decoding += time.process_time() - started
-        kept: List[Any] = [{field: row[field] for field in row if field not in NOT_INSERTED} for row in value["data"]]
+        kept = insertable(value["data"])
         started = time.process_time()
         encode(kept)
         encoding += time.process_time() - started
         rows += len(kept)
     return {"rows": rows, "decode_s": decoding, "encode_s": encoding, "cpu_s": decoding + encoding}
+
+
+def pace(folder: str) -> Dict[str, Any]:
+    """How fast the machine is meanwhile: FOLDER/pace.txt gets a line of unix seconds and the CPU seconds of decoding and encoding
+    PACE_ROWS rows.
+    """
+    decode, encode = library("standard")
+    rows = decode(next(Path(folder).glob("*.json")).read_bytes())["data"][:PACE_ROWS]
+    text, kept = encode(rows), insertable(rows)
+    with open(Path(folder, "pace.txt"), "w") as file:
+        while not select.select([sys.stdin], [], [], 0.25)[0]:
+            started = time.process_time()
+            decode(text)
+            encode(kept)
+            print(time.time(), time.process_time() - started, file=file, flush=True)
+    return {}
 
 
 def objects(url: str, key: str) -> Dict[str, Any]:
@@ -105,7 +128,7 @@ def objects(url: str, key: str) -> Dict[str, Any]:
 
 def main() -> None:
     task, *arguments = sys.argv[1:]
-    print(json.dumps({"read": read, "json": decode_and_encode, "objects": objects}[task](*arguments)))
+    print(json.dumps({"read": read, "json": decode_and_encode, "pace": pace, "objects": objects}[task](*arguments)))
 
 
 if __name__ == "__main__":

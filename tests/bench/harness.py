@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
+from floor import PACE_ROWS
+
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 Json = Dict[str, Any]
@@ -154,6 +156,23 @@ def floor(*arguments: str) -> Json:
     """See floor.py."""
     done = subprocess.run([sys.executable, str(HERE / "floor.py"), *arguments], stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
+
+
+@contextlib.contextmanager
+def pace(folder: str) -> Iterator[Callable[[Cost], float]]:
+    """Gives what tells the mean CPU seconds that a row of the pages in the folder took to be decoded and encoded, and nothing else,
+    during a run: in these units a run costs the same on a machine whose speed drifts.
+    """
+    process = subprocess.Popen([sys.executable, str(HERE / "floor.py"), "pace", folder], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+    def during(cost: Cost) -> float:
+        lines = [tuple(map(float, line.split())) for line in Path(folder, "pace.txt").read_text().splitlines()]
+        return statistics.mean(cpu for moment, cpu in lines if cost.started <= moment <= cost.started + cost.wall_s) / PACE_ROWS
+
+    try:
+        yield during
+    finally:
+        process.communicate()
 
 
 def has_orjson() -> bool:

@@ -8,7 +8,7 @@ import math
 import tempfile
 from typing import Dict, List
 
-from harness import Cost, Server, floor, has_orjson, idle, libraries, median_of, migrate, server, show, tell
+from harness import Cost, Server, floor, has_orjson, idle, libraries, median_of, migrate, pace, repeated, server, show, tell
 
 PAGE_ROWS = 1000
 PAGE_S, INSERT_S = 0.15, 0.1
@@ -113,11 +113,11 @@ def growth(options: argparse.Namespace) -> bool:
     """With the latencies of `pages`, so that a run of any length holds as many rows at once; into a destination that only counts them:
     one that keeps them takes nearly the time of a page for it on one core, and what it is behind waits in the client.
 
-    A long run meets another machine than a short one, whose cores are faster or slower for minutes: CPU counts in units of bare
-    decoding and encoding (see `cpu`), measured just before and just after each run, and the sizes take turns.
+    The speed of a machine drifts by more than what is looked for, within seconds and within minutes: CPU counts in rows of bare work
+    done meanwhile (see `pace`), without that of idle runs; the sizes take turns, short runs come several times in each. What is
+    compared are the medians of the turns.
     """
-    sizes = (options.rows // 10, options.rows, options.rows * 10)
-    start = median_of([idle().cpu_s for _ in range(3)])
+    sizes = {options.rows // 10: 8, options.rows: 3, options.rows * 10: 1}  # rows -> runs in a turn
     peaks: Dict[int, List[float]] = {rows: [] for rows in sizes}
     costs: Dict[int, List[float]] = {rows: [] for rows in sizes}
     with contextlib.ExitStack() as stack:
@@ -125,16 +125,21 @@ def growth(options: argparse.Namespace) -> bool:
         sources = {rows: stack.enter_context(server(projects=1, logs=rows, latency={"btql": PAGE_S})) for rows in sizes}
         middle = sources[options.rows]
         floor("read", middle.url, middle.key, middle.ids["logs"][0], folder)
+        during = stack.enter_context(pace(folder))
         for _ in range(options.runs):
-            before = floor("json", folder, "standard")["cpu_s"]
+            start = median_of([one.cpu_s / during(one) for one in repeated(8, idle)])
             for rows, source in sources.items():
-                cost = run_of(source, rows, sink=True)
-                after = floor("json", folder, "standard")["cpu_s"]
-                costs[rows].append((cost.cpu_s - start) / rows / ((before + after) / 2 / options.rows))
-                peaks[rows].append(cost.peak_mb)
-                before = after
+                runs = repeated(sizes[rows], lambda source=source, rows=rows: run_of(source, rows, sink=True))
+                costs[rows].append(median_of([(run.cpu_s / during(run) - start) / rows for run in runs]))
+                peaks[rows].append(median_of([run.peak_mb for run in runs]))
+            tell(f"a start {start:.0f} rows; " + ", ".join(f"{rows:,} rows: {costs[rows][-1]:.2f}" for rows in sizes))
     for rows in sizes:
         tell(f"{rows:,} rows: CPU / bare decode and encode {median_of(costs[rows]):.2f}, peak {median_of(peaks[rows]):.0f} MB")
-    more = [after - before for before, after in zip(peaks[sizes[1]], peaks[sizes[2]])]
-    flat = [max(each) / min(each) for each in zip(*costs.values())]
-    return all((show("peak memory of 10 times the rows, minus", more, 10, " MB"), show("CPU a row, most / least", flat, 1.10)))
+    more = [after - before for before, after in zip(peaks[options.rows], peaks[options.rows * 10])]
+    medians = [median_of(costs[rows]) for rows in sizes]
+    return all(
+        (
+            show("peak memory of 10 times the rows, minus", more, 10, " MB"),
+            show("CPU a row, most / least of the three medians", [max(medians) / min(medians)], 1.10),
+        )
+    )
