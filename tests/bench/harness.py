@@ -167,7 +167,7 @@ def pace(folder: str) -> Iterator[Callable[[Cost], float]]:
 
     def during(cost: Cost) -> float:
         lines = [tuple(map(float, line.split())) for line in Path(folder, "pace.txt").read_text().splitlines()]
-        return statistics.mean(cpu for moment, cpu in lines if cost.started <= moment <= cost.started + cost.wall_s) / PACE_ROWS
+        return statistics.mean(cpu for moment, cpu in lines if -1 <= moment - cost.started <= cost.wall_s + 1) / PACE_ROWS
 
     try:
         yield during
