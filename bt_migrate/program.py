@@ -394,6 +394,9 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
         work.catalog.dest.check()
         if name not in BESIDE_ROWS:
             work.tail.wait()
+        if work.tail.rest is None and time.monotonic() - ended_s > PHASES_END_S:
+            _end_phases(work, ending, whole=whole)
+            ended_s = time.monotonic()
         log.info("phase %d of %d: %s", number, len(steps), name, extra={"event": "phase", "phase": name})
         work.run.meter.phase, work.run.meter.phase_number = name, (number, len(steps))
         rest = phase(work)
@@ -401,9 +404,6 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
             beside[name] = rest
         elif not judges:
             ending.append(name)
-        if work.tail.rest is None and time.monotonic() - ended_s > PHASES_END_S:
-            _end_phases(work, ending, whole=whole)
-            ended_s = time.monotonic()
         _end_beside(work, beside, whole=whole, waits=False)
     _end_phases(work, ending, whole=whole)
     _end_beside(work, beside, whole=whole, waits=True)

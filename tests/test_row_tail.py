@@ -97,6 +97,24 @@ def test_what_reacts_to_data_comes_after_all_rows(filled: Filled) -> None:
     assert insert[1] <= automation[0]
 
 
+def test_phases_are_written_down_as_done_before_the_long_one_begins(filled: Filled) -> None:
+    """With what waited for them completed: logs may take hours, and be killed."""
+    w, ids = filled
+    w.source.insert("project_logs", w.project, small_rows(5))
+    done: List[str] = []
+
+    def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        if path == "/v1/insert":
+            time.sleep(1.1)
+        if path.startswith("/v1/project_logs/"):
+            done.extend(json.loads((runs(w.root)[-1] / "run.json").read_text(encoding="utf-8"))["phases_done"])
+        return None
+
+    w.sandbox.refuse = refuse
+    assert call(w, "migrate_all", "--no-verify") == 0
+    assert done[-1] == "migrate-experiments"
+
+
 def test_an_error_of_the_rows_ends_the_run_and_is_told(filled: Filled, capfd: pytest.CaptureFixture[str]) -> None:
     w, ids = filled
     w.sandbox.refuse = Held(w, answer=lambda: Answer(401, b"Unauthorized", "text/plain"))
