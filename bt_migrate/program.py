@@ -394,7 +394,7 @@ def _do_steps(work: Work, steps: Sequence[Step], *, whole: bool) -> None:
         work.catalog.dest.check()
         if name not in BESIDE_ROWS:
             work.tail.wait()
-        if work.tail.rest is None and time.monotonic() - ended_s > PHASES_END_S:
+        if work.tail.rest is None and (name == VERIFY or time.monotonic() - ended_s > PHASES_END_S):
             _end_phases(work, ending, whole=whole)
             ended_s = time.monotonic()
         log.info("phase %d of %d: %s", number, len(steps), name, extra={"event": "phase", "phase": name})
