@@ -2,7 +2,6 @@
 
     floor.py read URL KEY PROJECT FOLDER     read all log rows, one page after the other, with nothing else to do; keep the pages
     floor.py json FOLDER standard|orjson     decode these pages and encode their rows as they are inserted, with nothing around it
-    floor.py pace FOLDER                     a bit of that work four times a second, until the standard input ends, and its CPU: see pace()
     floor.py objects URL KEY                 make what the ideal of "objects" counts, ten at a time, with nothing else to do
 
 Prints one JSON line.
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import select
 import sys
 import threading
 import time
@@ -21,7 +19,6 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 from urllib.parse import urlsplit
 
-PACE_ROWS = 100
 KEY = b'"_pagination_key":"'
 # What a reader gets beside the fields that an insert takes.
 NOT_INSERTED = frozenset("_xact_id _pagination_key org_id project_id log_id is_root comments audit_data classifications".split())
@@ -80,22 +77,6 @@ def decode_and_encode(folder: str, name: str) -> Dict[str, Any]:
     return {"rows": rows, "decode_s": decoding, "encode_s": encoding, "cpu_s": decoding + encoding}
 
 
-def pace(folder: str) -> Dict[str, Any]:
-    """How fast the machine is meanwhile: FOLDER/pace.txt gets a line of unix seconds and the CPU seconds of decoding and encoding
-    PACE_ROWS rows.
-    """
-    decode, encode = library("standard")
-    rows = decode(next(Path(folder).glob("*.json")).read_bytes())["data"][:PACE_ROWS]
-    text, kept = encode(rows), insertable(rows)
-    with open(Path(folder, "pace.txt"), "w") as file:
-        while not select.select([sys.stdin], [], [], 0.25)[0]:
-            started = time.process_time()
-            decode(text)
-            encode(kept)
-            print(time.time(), time.process_time() - started, file=file, flush=True)
-    return {}
-
-
 def objects(url: str, key: str) -> Dict[str, Any]:
     """What the ideal of "objects" counts of the destination, and nothing else: lists, projects, objects, and 6000 rows of 1 KB in 20
     requests, by ten threads with a connection each.
@@ -128,7 +109,7 @@ def objects(url: str, key: str) -> Dict[str, Any]:
 
 def main() -> None:
     task, *arguments = sys.argv[1:]
-    print(json.dumps({"read": read, "json": decode_and_encode, "pace": pace, "objects": objects}[task](*arguments)))
+    print(json.dumps({"read": read, "json": decode_and_encode, "objects": objects}[task](*arguments)))
 
 
 if __name__ == "__main__":

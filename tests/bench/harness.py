@@ -17,9 +17,7 @@ import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
-
-from floor import PACE_ROWS
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
@@ -133,17 +131,39 @@ class Migration:
         self.process.send_signal(signal.SIGKILL)
         return self.end(expected=-signal.SIGKILL)
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        self.process.send_signal(signal.SIGSTOP)
+        yield
+        self.process.send_signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def migration(source: Server, dest: Server, **how: Any) -> Iterator[Migration]:
+    """One that begins from nothing; it does not outlive the benchmark."""
+    with tempfile.TemporaryDirectory(prefix="bench_") as folder:
+        running = Migration(source, dest, Path(folder), **how).start()
+        try:
+            yield running
+        finally:
+            if running.process.returncode is None:
+                running.kill()
+
 
 def migrate(source: Server, dest: Optional[Server] = None, *, rows: Optional[int] = None, **how: Any) -> Cost:
     """One run from nothing, into an empty destination of its own if none is given. `rows`: how many have to arrive."""
     with contextlib.ExitStack() as stack:
         target = dest or stack.enter_context(server(name="dest"))
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench_"))
-        cost = Migration(source, target, Path(folder), **how).start().end()
-        arrived = target.ask("rows")
-        if rows is not None and arrived != rows:
-            raise SystemExit(f"{arrived} of {rows} rows arrived")
+        cost = stack.enter_context(migration(source, target, **how)).end()
+        if rows is not None:
+            check_arrived(target, rows)
         return cost
+
+
+def check_arrived(dest: Server, rows: int) -> None:
+    arrived = dest.ask("rows")
+    if arrived != rows:
+        raise SystemExit(f"{arrived} of {rows} rows arrived")
 
 
 def idle(**how: Any) -> Cost:
@@ -156,23 +176,6 @@ def floor(*arguments: str) -> Json:
     """See floor.py."""
     done = subprocess.run([sys.executable, str(HERE / "floor.py"), *arguments], stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
-
-
-@contextlib.contextmanager
-def pace(folder: str) -> Iterator[Callable[[Cost], float]]:
-    """Gives what tells the mean CPU seconds that a row of the pages in the folder took to be decoded and encoded, and nothing else,
-    during a run: in these units a run costs the same on a machine whose speed drifts.
-    """
-    process = subprocess.Popen([sys.executable, str(HERE / "floor.py"), "pace", folder], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-
-    def during(cost: Cost) -> float:
-        lines = [tuple(map(float, line.split())) for line in Path(folder, "pace.txt").read_text().splitlines()]
-        return statistics.mean(cpu for moment, cpu in lines if -1 <= moment - cost.started <= cost.wall_s + 1) / PACE_ROWS
-
-    try:
-        yield during
-    finally:
-        process.communicate()
 
 
 def has_orjson() -> bool:
@@ -202,10 +205,6 @@ def show(what: str, values: Sequence[float], most: float, unit: str = "", *, at_
 def tell(text: str) -> None:
     """A line that explains figures."""
     print("         " + text, flush=True)
-
-
-def repeated(runs: int, measure: Callable[[], Any]) -> List[Any]:
-    return [measure() for _ in range(runs)]
 
 
 def median_of(values: Sequence[float]) -> float:

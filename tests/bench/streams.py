@@ -5,14 +5,31 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import statistics
 import tempfile
+import time
 from typing import Dict, List
 
-from harness import Cost, Server, floor, has_orjson, idle, libraries, median_of, migrate, pace, repeated, server, show, tell
+from harness import (
+    Cost,
+    Server,
+    check_arrived,
+    floor,
+    has_orjson,
+    idle,
+    libraries,
+    median_of,
+    migrate,
+    migration,
+    server,
+    show,
+    tell,
+)
 
 PAGE_ROWS = 1000
 PAGE_S, INSERT_S = 0.15, 0.1
 MB = 1_000_000
+PIECES = 6  # in which the longest run of `growth` is done
 
 
 def pages_of(rows: int) -> int:
@@ -113,33 +130,35 @@ def growth(options: argparse.Namespace) -> bool:
     """With the latencies of `pages`, so that a run of any length holds as many rows at once; into a destination that only counts them:
     one that keeps them takes nearly the time of a page for it on one core, and what it is behind waits in the client.
 
-    The speed of a machine drifts by more than what is looked for, within seconds and within minutes: CPU counts in rows of bare work
-    done meanwhile (see `pace`), without that of idle runs; the sizes take turns, short runs come several times in each. What is
-    compared are the medians of the turns.
+    The speed of a machine drifts, within seconds and within minutes, by more than what is looked for. So the sizes share the time: the
+    longest run is stopped (SIGSTOP) again and again for runs of the others, and of none, whose CPU is taken off as that of a start.
     """
-    sizes = {options.rows // 10: 8, options.rows: 3, options.rows * 10: 1}  # rows -> runs in a turn
+    few, some, many = sizes = [options.rows // 10, options.rows, options.rows * 10]
     peaks: Dict[int, List[float]] = {rows: [] for rows in sizes}
-    costs: Dict[int, List[float]] = {rows: [] for rows in sizes}
+    micros: Dict[int, List[float]] = {rows: [] for rows in sizes}
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        sources = {rows: stack.enter_context(server(projects=1, logs=rows, latency={"btql": PAGE_S})) for rows in sizes}
-        middle = sources[options.rows]
-        floor("read", middle.url, middle.key, middle.ids["logs"][0], folder)
-        during = stack.enter_context(pace(folder))
+        sources = {rows: stack.enter_context(server(projects=1, logs=rows, latency={"btql": PAGE_S})) for rows in (0, *sizes)}
         for _ in range(options.runs):
-            start = median_of([one.cpu_s / during(one) for one in repeated(8, idle)])
-            for rows, source in sources.items():
-                runs = repeated(sizes[rows], lambda source=source, rows=rows: run_of(source, rows, sink=True))
-                costs[rows].append(median_of([(run.cpu_s / during(run) - start) / rows for run in runs]))
-                peaks[rows].append(median_of([run.peak_mb for run in runs]))
-            tell(f"a start {start:.0f} rows; " + ", ".join(f"{rows:,} rows: {costs[rows][-1]:.2f}" for rows in sizes))
-    for rows in sizes:
-        tell(f"{rows:,} rows: CPU / bare decode and encode {median_of(costs[rows]):.2f}, peak {median_of(peaks[rows]):.0f} MB")
-    more = [after - before for before, after in zip(peaks[options.rows], peaks[options.rows * 10])]
-    medians = [median_of(costs[rows]) for rows in sizes]
+            costs: Dict[int, List[Cost]] = {rows: [] for rows in sources}
+            with server(name="dest", latency={"insert": INSERT_S}, sink=True) as dest, migration(sources[many], dest) as longest:
+                for _ in range(PIECES):
+                    time.sleep(pages_of(many) * PAGE_S / PIECES)
+                    with longest.paused():
+                        for rows in (0, few, 0, few, some, 0, few, 0, few):
+                            costs[rows].append(run_of(sources[rows], rows, sink=True))
+                costs[many].append(longest.end())
+                check_arrived(dest, many)
+            cpu_s = {rows: statistics.mean(cost.cpu_s for cost in found) for rows, found in costs.items()}
+            for rows in sizes:
+                micros[rows].append((cpu_s[rows] - cpu_s[0]) / rows * 1e6)
+                peaks[rows].append(median_of([cost.peak_mb for cost in costs[rows]]))
+            tell(f"a start {cpu_s[0]:.2f} s; " + ", ".join(f"{rows:,} rows: {micros[rows][-1]:.1f} us each" for rows in sizes))
+    more = [after - before for before, after in zip(peaks[some], peaks[many])]
+    against = {rows: median_of([one / middle for one, middle in zip(micros[rows], micros[some])]) for rows in sizes}
+    tell("medians, against the middle: " + ", ".join(f"{rows:,} rows: {ratio:.3f}" for rows, ratio in against.items()))
     return all(
         (
             show("peak memory of 10 times the rows, minus", more, 10, " MB"),
-            show("CPU a row, most / least of the three medians", [max(medians) / min(medians)], 1.10),
+            show("CPU a row, most / least of the three medians", [max(against.values()) / min(against.values())], 1.10),
         )
     )
