@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -33,13 +33,13 @@ from bt_migrate.rounds import Round, mark_seconds
 from bt_migrate.row_streams import Member, PageEnd, RowStream, bounds_of, save_members
 from bt_migrate.slices import Reader, Slices
 from bt_migrate.state import CREATED, DIFFERS, FAILED, FOUND, UPDATED, append_line
+from bt_migrate.tail import SIGNAL_S, wait_for
 
 log = logging.getLogger("bt_migrate.rows")
 
 CHECKPOINT_S = 1.0  # a checkpoint is written at least this often, whatever the interval in batches; those of a group five times less
 TRIED_AGAIN, ROWS_AGAIN = 500, 50  # rows of an object that failed before, in one round, and in one query
 PROGRESS_S = 10.0  # between two progress lines of one stream
-SIGNAL_S = 0.5
 ROW_RESOURCES = frozenset(ROW_KINDS)
 
 Accepted = Dict[str, Tuple[list, list]]  # by source object: (SeenRows.record's rows, and what they wait for)
@@ -116,8 +116,7 @@ def streaming(
             copying.halt.set()
             errors.append(error)
         copying.made.set()
-        while wait(futures, SIGNAL_S).not_done:  # in pieces: a signal that comes just as a wait begins is heard at its end only
-            pass
+        wait_for(futures)
     raised = [error for error in (*errors, *(future.exception() for future in futures)) if error is not None]
     raised.sort(key=lambda error: isinstance(error, Interrupted))  # the cause before those that stopped because of it
     if raised:

@@ -13,7 +13,7 @@ import logging
 import sys
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
@@ -54,6 +54,7 @@ from bt_migrate.seen import CopiedAttachments
 from bt_migrate.settings import Settings, load_settings
 from bt_migrate.shards import refuse_other_organizations
 from bt_migrate.state import now
+from bt_migrate.tail import wait_for
 from bt_migrate.windows import iso
 from bt_migrate.work import Work, finish_waiting, kinds_behind, refuse_conflicts, tell_waiting
 
@@ -69,7 +70,6 @@ BESIDE_ROWS = ("migrate-definitions", "migrate-experiments")  # go on while rows
 AFTER_OBJECTS = "migrate-logs"  # the first phase that has nothing to do without rows, or has to wait for them
 KINDS_WITH_WINDOW = ("experiments", "logs")
 LOCK_POLL_S = 0.5
-SIGNAL_S = 0.5
 PHASES_END_S = 1.0  # between two looks at what waits and at all streams, which the end of a phase takes
 LAG_AFTER_S = 60  # a round that took longer has something to tell
 
@@ -449,8 +449,8 @@ def _note_lag(work: Work, kinds: Sequence[str]) -> None:
 def _end_beside(work: Work, beside: Dict[str, Future[None]], *, whole: bool, waits: bool) -> None:
     """A phase is done when what it left to be done beside the next ones is. Raises what went wrong in it."""
     for name, rest in list(beside.items()):
-        while waits and not rest.done():
-            wait([rest], SIGNAL_S)  # in pieces: a signal that comes just as a wait begins is heard at its end only
+        if waits:
+            wait_for([rest])
         if rest.done():
             beside.pop(name).result()
             if whole:

@@ -9,11 +9,17 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import Callable, Optional, Type
+from typing import Callable, Iterable, Optional, Type
 
 from bt_migrate.errors import Interrupted
 
 SIGNAL_S = 0.5
+
+
+def wait_for(futures: Iterable[Future[None]]) -> None:
+    """Until all are done, in pieces: a signal that comes just as a wait begins is heard at the end of that wait only."""
+    while wait(futures, SIGNAL_S).not_done:
+        pass
 
 
 class Tail:
@@ -34,10 +40,9 @@ class Tail:
 
     def wait(self) -> None:
         """Until nothing is on its way. Raises what went wrong with it."""
-        while self.rest is not None and wait([self.rest], SIGNAL_S).not_done:
-            pass  # in pieces: a signal that comes just as a wait begins is heard at its end only
-        rest, self.rest = self.rest, None
-        if rest is not None:
+        if self.rest is not None:
+            wait_for([self.rest])
+            rest, self.rest = self.rest, None
             rest.result()
 
     def __enter__(self) -> Tail:

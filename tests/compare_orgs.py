@@ -7,6 +7,7 @@ attachments get other keys and the same bytes, public experiments become private
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -327,19 +328,19 @@ def untrue_claims(pair: Pair, run: Any) -> List[str]:
 
 
 def _waiting(seen: Path) -> int:
-    """Rows of a stream that wait for an object, which its checkpoint counts at the end of the stream; read from a copy."""
-    if not seen.exists():
-        return 0
+    """Rows of a stream that wait for an object, which its checkpoint counts at the end of the stream."""
+    return len(set(stored_ids(seen, "deferred")))
+
+
+def stored_ids(seen: Path, table: str, where: str = "1") -> List[str]:
+    """Row ids that a table of a seen store holds; read from a copy, to leave it as it is."""
     with tempfile.TemporaryDirectory() as folder:
         for part in seen.parent.glob(seen.name + "*"):
             shutil.copy(part, folder)
-        database = sqlite3.connect(str(Path(folder, seen.name)))
-        try:
-            if not database.execute("select 1 from sqlite_master where name = 'deferred'").fetchone():
-                return 0
-            return int(database.execute("select count(distinct id) from deferred").fetchone()[0])
-        finally:
-            database.close()
+        with contextlib.closing(sqlite3.connect(str(Path(folder, seen.name)))) as database:
+            if not database.execute("select 1 from sqlite_master where name = ?", (table,)).fetchone():
+                return []
+            return [row[0] for row in database.execute(f"select id from {table} where {where}")]
 
 
 def _equal_rows(translation: Translation, kind: str, source: Json, dest: Json) -> int:

@@ -21,7 +21,7 @@ FLOORS: Tuple[Tuple[str, ...], ...] = (
     (
         "catalog", "attachments", "outgoing", "row_streams", "slices", "read_rows", "read_ahead", "choose_rows", "owned_objects",
         "prepare_objects", "update_objects", "copy_objects",
-        "deferred_objects", "insert_rows", "copy_rows", "tail", "deferred_rows", "row_plan", "losses", "comparable", "compare", "compare_counts",
+        "deferred_objects", "insert_rows", "tail", "copy_rows", "deferred_rows", "row_plan", "losses", "comparable", "compare", "compare_counts",
         "compare_rows", "sync_deletes", "work", "validation", "verification", "undo", "lag", "plan_shards", "merge_runs",
     ),
     ("options", "progress", "report", "plan", "endings", "operating", "run_status", "program"),

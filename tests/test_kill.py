@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import signal
-import sqlite3
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Set, Tuple
+from typing import Any, Dict, List, Set, Tuple
 
 import pytest
-from compare_orgs import differences, untrue_claims
+from compare_orgs import differences, stored_ids, untrue_claims
 from orgs import AtRequest, Ended, Pair, ended, report, run, run_with, runs, started, tiny_pair
 
 # Small pages and batches, so that 300 rows are many requests; every second batch writes a checkpoint.
@@ -78,29 +76,16 @@ def _seconds(text: str) -> float:
     return datetime.strptime(text, form).replace(tzinfo=timezone.utc).timestamp()
 
 
-def seen_rows(root: Path, copies: Path) -> Set[Tuple[str, str]]:
-    """(destination object, row) of all that the run directory has recorded as done; read from a copy, to leave it as it is."""
+def seen_rows(root: Path) -> Set[Tuple[str, str]]:
+    """(destination object, row) of all that the run directory has recorded as done."""
     found: Set[Tuple[str, str]] = set()
-    for number, path in enumerate(sorted(root.rglob("*_seen.sqlite3"))):
+    for path in sorted(root.rglob("*_seen.sqlite3")):
         state = path.with_name(path.name.replace("_seen.sqlite3", "_state.json"))
         if not state.exists():
             continue
         dest_id = json.loads(state.read_text(encoding="utf-8"))["header"]["dest_id"]
-        found |= {(dest_id, row_id) for row_id in _recorded(path, copies / str(number))}
+        found |= {(dest_id, row_id) for row_id in stored_ids(path, "delivered", "outcome != 'failed'")}
     return found
-
-
-def _recorded(path: Path, folder: Path) -> Iterator[str]:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for part in path.parent.glob(path.name + "*"):
-        shutil.copy(part, folder)
-    database = sqlite3.connect(str(folder / path.name))
-    try:
-        if database.execute("select 1 from sqlite_master where name = 'delivered'").fetchone():
-            yield from (row[0] for row in database.execute("select id from delivered where outcome != 'failed'"))
-    finally:
-        database.close()
 
 
 def resent(pair: Pair, since: int, done: Set[Tuple[str, str]]) -> List[Tuple[str, str]]:
@@ -118,7 +103,7 @@ def kill_and_resume(pair: Pair, root: Path, kills: List[AtRequest], **settings: 
             assert resent(pair, since, done) == []
         if last.code != -signal.SIGKILL:
             return last
-        done = seen_rows(root, root.parent / "copies")
+        done = seen_rows(root)
         if runs(root):
             assert untrue_claims(pair, runs(root)[-1]) == []
     since = len(pair.sandbox.inserted)
@@ -188,7 +173,7 @@ def test_interrupted_it_says_how_to_go_on_and_goes_on(number: signal.Signals, pa
         (following,) = [line for line in first.out.splitlines() if line.startswith("Next: bin/migrate-all ")]
         assert f" --state-dir {place} " in following
         assert untrue_claims(pair, place) == []
-        done, since = seen_rows(tmp_path / "runs", tmp_path / "copies"), len(pair.sandbox.inserted)
+        done, since = seen_rows(tmp_path / "runs"), len(pair.sandbox.inserted)
         second = run(pair.sandbox, tmp_path / "runs", **SMALL)
         assert (second.code, differences(pair), resent(pair, since, done)) == (0, [], []), second.last_words
         assert runs(tmp_path / "runs") == [place]
