@@ -2,7 +2,7 @@
 
 Each benchmark starts sandboxes in processes of their own, with fixed latencies, and real migrations against them, and prints
 for each figure the median of its runs against what is to be reached. Figures are ratios against a floor: an ideal that follows
-from the latencies, or bare work measured in the same run. Without a name it lists the benchmarks; `all` takes about two hours.
+from the latencies, or bare work measured in the same run. Without a name it lists the benchmarks; `all` takes two hours and a half.
 """
 
 from __future__ import annotations
