@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import List
 
-from harness import Cost, Migration, Server, floor, idle, libraries, median_of, server, show, tell
+from harness import Cost, Server, floor, idle, libraries, median_of, migrate, server, show, tell
 
 PAGE_S = 0.15
 
@@ -49,5 +48,4 @@ def _read_alone(source: Server, dest: Server) -> float:
 
 
 def _compared(source: Server, dest: Server, library: str) -> Cost:
-    with tempfile.TemporaryDirectory(prefix="bench_") as folder:
-        return Migration(source, dest, Path(folder), program="verify", args=("--full",), library=library).start().end()
+    return migrate(source, dest, program="verify", args=("--full",), library=library)

@@ -55,10 +55,6 @@ def library(name: str) -> Tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
     return json.loads, lambda value: encode(value).encode()
 
 
-def insertable(rows: List[Any]) -> List[Any]:
-    return [{field: row[field] for field in row if field not in NOT_INSERTED} for row in rows]
-
-
 def decode_and_encode(folder: str, name: str) -> Dict[str, Any]:
     """CPU seconds for the bytes of the pages -> values, and for the insertable rows of each page -> bytes, a page at a time."""
     decode, encode = library(name)
@@ -69,7 +65,7 @@ def decode_and_encode(folder: str, name: str) -> Dict[str, Any]:
         started = time.process_time()
         value = decode(page)
         decoding += time.process_time() - started
-        kept = insertable(value["data"])
+        kept: List[Any] = [{field: row[field] for field in row if field not in NOT_INSERTED} for row in value["data"]]
         started = time.process_time()
         encode(kept)
         encoding += time.process_time() - started
