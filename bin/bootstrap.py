@@ -96,14 +96,22 @@ def enter(extra=""):
     if not lacking:
         return
     if os.name != "posix":
-        fail("sets itself up on Linux and macOS only; here use pip install {}".format(ROOT), EXIT_SETTINGS)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # pip must not outlive a set-up that is ended
+        fail(
+            "sets itself up on Linux and macOS only; here use pip install {}".format(ROOT),
+            EXIT_SETTINGS,
+        )
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # pip must not outlive a set-up that is ended
     try:
         prepare(extra, lacking)
         script = os.path.abspath(sys.argv[0])
         os.execve(VENV_PYTHON, [VENV_PYTHON, script] + sys.argv[1:], clean_environment())
     except KeyboardInterrupt:
-        fail("interrupted while setting up {}; the next start begins anew".format(VENV), EXIT_INTERRUPTED)
+        fail(
+            "interrupted while setting up {}; the next start begins anew".format(VENV),
+            EXIT_INTERRUPTED,
+        )
     except OSError as error:
         denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
         fail(
@@ -152,7 +160,10 @@ def prepare(extra, lacking):
         return
     if fits(read_marker(), extra):
         if inside:
-            fail("{} lost {}: remove it and start again".format(VENV, ", ".join(lacking)), EXIT_SETTINGS)
+            fail(
+                "{} lost {}: remove it and start again".format(VENV, ", ".join(lacking)),
+                EXIT_SETTINGS,
+            )
         return
     refuse_without_venv(lacking)
     lock = take_lock()
@@ -256,7 +267,9 @@ def set_up(extra, inside, lock):
         run_logged([base or sys.executable, "-I", "-m", "venv", VENV], lock)
     target = ".[{}]".format(",".join(sorted(extras))) if extras else "."
     pip = [VENV_PYTHON, "-I", "-m", "pip", "install", "--no-input"]
-    run_logged(pip + ["pip>=21.3"], lock)  # the first that installs an editable project without setup.py
+    run_logged(
+        pip + ["pip>=21.3"], lock
+    )  # the first that installs an editable project without setup.py
     run_logged(pip + ["--editable", target], lock)
     write_marker(sorted(extras))
 
@@ -278,7 +291,9 @@ def run_logged(command, lock):
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=dict(clean_environment(), PIP_USER="0"),  # a `user = true` in pip.conf is refused in .venv
+            env=dict(
+                clean_environment(), PIP_USER="0"
+            ),  # a `user = true` in pip.conf is refused in .venv
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -74,7 +74,15 @@ class ApiError(MigrationError):
     retry_after: Optional[float] = None
     is_page = False
 
-    def __init__(self, side: str, method: str, path: str, status: int, body: str, request_id: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        side: str,
+        method: str,
+        path: str,
+        status: int,
+        body: str,
+        request_id: Optional[str] = None,
+    ) -> None:
         self.side = side
         self.method = method
         self.path = path
@@ -82,7 +90,9 @@ class ApiError(MigrationError):
         self.body = " ".join(body[:MAX_BODY_CHARS].split())
         self.request_id = request_id
         trace = f" (request {request_id})" if request_id else ""
-        super().__init__(f"{side}: {method} {path} was answered {status}{trace}: {self.body or 'no text'}")
+        super().__init__(
+            f"{side}: {method} {path} was answered {status}{trace}: {self.body or 'no text'}"
+        )
 
     @property
     def refuses_content(self) -> bool:

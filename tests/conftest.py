@@ -8,15 +8,23 @@ from typing import TYPE_CHECKING, Iterator
 
 import pytest
 
+from bt_migrate.cli.program import prepare_interpreter
+
 if TYPE_CHECKING:
-    from bt_migrate.sandbox.server import Sandbox
+    from bt_migrate.sandbox.http.server import Sandbox
 
 SCRUBBED_PREFIXES = ("BT_", "MIGRATION_", "LOG_", "BRAINTRUST_")
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY", "NO_PROXY")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="run what takes minutes or the network too")
+    parser.addoption(
+        "--long", action="store_true", help="run what takes minutes or the network too"
+    )
+
+
+def pytest_configure() -> None:
+    prepare_interpreter()  # as every program does at its start
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -34,7 +42,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, compiled: Path) -> None:
+def _clean_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, compiled: Path
+) -> None:
     for name in list(os.environ):
         if name.upper().startswith(SCRUBBED_PREFIXES) or name.upper() in PROXY_VARIABLES:
             monkeypatch.delenv(name)
@@ -52,7 +62,7 @@ def home() -> Path:
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     """A local Braintrust without organizations."""
-    from bt_migrate.sandbox.server import Sandbox
+    from bt_migrate.sandbox.http.server import Sandbox
 
     with Sandbox() as running:
         yield running

@@ -103,7 +103,9 @@ def run(
 def stub_output(prefix: str | Path, checkout: Path, *arguments: str) -> str:
     """What the stub prints when it runs in the environment `prefix`."""
     module = str(checkout / "bt_migrate" / "phases" / "validate.py")
-    return json.dumps({"prefix": str(prefix), "arguments": list(arguments), "module": module}) + "\n"
+    return (
+        json.dumps({"prefix": str(prefix), "arguments": list(arguments), "module": module}) + "\n"
+    )
 
 
 def finish_environment(checkout: Path) -> None:
@@ -112,7 +114,9 @@ def finish_environment(checkout: Path) -> None:
     venv.create(environment, symlinks=True, with_pip=False)
     (site_packages(environment) / "packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
     (environment / "setup.lock").touch()
-    write_marker = "import sys; sys.path.insert(0, 'bin'); import bootstrap; bootstrap.write_marker([])"
+    write_marker = (
+        "import sys; sys.path.insert(0, 'bin'); import bootstrap; bootstrap.write_marker([])"
+    )
     assert run(environment / "bin" / "python", "-c", write_marker, cwd=checkout) == (0, "", "")
 
 
@@ -120,22 +124,30 @@ def finish_environment(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["-I"], ["-B", "-W", "error"]])
-def test_an_environment_with_the_dependencies_is_used_as_it_is(checkout: Path, options: list[str]) -> None:
+def test_an_environment_with_the_dependencies_is_used_as_it_is(
+    checkout: Path, options: list[str]
+) -> None:
     got = run(sys.executable, *options, checkout / "bin" / "validate", "a", "b c")
 
     assert got == (7, stub_output(sys.prefix, checkout, "a", "b c"), "")
     assert not (checkout / ".venv").exists()
 
 
-def test_a_script_runs_through_a_symlink_and_from_another_folder(checkout: Path, tmp_path: Path) -> None:
+def test_a_script_runs_through_a_symlink_and_from_another_folder(
+    checkout: Path, tmp_path: Path
+) -> None:
     (tmp_path / "link").symlink_to(checkout / "bin" / "validate")
 
     assert run(sys.executable, "link", cwd=tmp_path) == (7, stub_output(sys.prefix, checkout), "")
 
 
-def test_the_checkout_goes_before_another_copy_of_the_package(checkout: Path, tmp_path: Path) -> None:
+def test_the_checkout_goes_before_another_copy_of_the_package(
+    checkout: Path, tmp_path: Path
+) -> None:
     (tmp_path / "other" / "bt_migrate").mkdir(parents=True)
-    (tmp_path / "other" / "bt_migrate" / "__init__.py").write_text("raise SystemExit('the wrong copy')\n")
+    (tmp_path / "other" / "bt_migrate" / "__init__.py").write_text(
+        "raise SystemExit('the wrong copy')\n"
+    )
     environment = dict(os.environ, PYTHONPATH=str(tmp_path / "other"))
 
     got = run(sys.executable, checkout / "bin" / "validate", env=environment)
@@ -146,7 +158,9 @@ def test_the_checkout_goes_before_another_copy_of_the_package(checkout: Path, tm
 # Where they are missing
 
 
-def test_a_finished_environment_is_entered_without_a_word(checkout: Path, bare_python: Path) -> None:
+def test_a_finished_environment_is_entered_without_a_word(
+    checkout: Path, bare_python: Path
+) -> None:
     finish_environment(checkout)
 
     got = run(bare_python, checkout / "bin" / "validate", "--flag", "b c")
@@ -169,7 +183,9 @@ def test_variables_of_the_callers_python_do_not_reach_into_the_environment(
     assert got == (7, stub_output(checkout / ".venv", checkout), "")
 
 
-def test_an_environment_made_by_somebody_else_is_not_changed(checkout: Path, bare_python: Path) -> None:
+def test_an_environment_made_by_somebody_else_is_not_changed(
+    checkout: Path, bare_python: Path
+) -> None:
     venv.create(checkout / ".venv", symlinks=True, with_pip=False)
     before = sorted((checkout / ".venv").rglob("*"))
 
@@ -260,7 +276,9 @@ def test_ctrl_c_during_set_up_is_one_line_and_leaves_no_process(
 
 
 @pytest.mark.long
-def test_from_nothing_to_green_with_the_package_index(checkout: Path, bare_python: Path, home: Path) -> None:
+def test_from_nothing_to_green_with_the_package_index(
+    checkout: Path, bare_python: Path, home: Path
+) -> None:
     environment = dict(MACHINE, HOME=str(home))
     folder = checkout / ".venv"
     set_up = f"validate: setting up {folder} (once; log: {folder / 'setup.log'})\n"
@@ -294,11 +312,15 @@ def test_from_nothing_to_green_with_the_package_index(checkout: Path, bare_pytho
 
 
 @pytest.mark.long
-def test_pip_install_puts_the_programs_on_the_path(checkout: Path, tmp_path: Path, home: Path) -> None:
+def test_pip_install_puts_the_programs_on_the_path(
+    checkout: Path, tmp_path: Path, home: Path
+) -> None:
     venv.create(tmp_path / "installed", symlinks=True, with_pip=True)
     programs = tmp_path / "installed" / "bin"
 
-    exit_code, output, errors = run(programs / "pip", "install", checkout, env=dict(MACHINE, HOME=str(home)))
+    exit_code, output, errors = run(
+        programs / "pip", "install", checkout, env=dict(MACHINE, HOME=str(home))
+    )
     assert exit_code == 0, output + errors
 
     assert {path.name for path in programs.glob("bt-*")} == set(installed_programs())
@@ -333,7 +355,9 @@ def installed_programs() -> dict[str, str]:
 
 
 def test_every_script_is_executable_and_an_installed_program_too() -> None:
-    scripts = {path.name: re.findall(r'bootstrap.run\("([\w.]+)"\)', path.read_text()) for path in PROGRAMS}
+    scripts = {
+        path.name: re.findall(r'bootstrap.run\("([\w.]+)"\)', path.read_text()) for path in PROGRAMS
+    }
 
     assert scripts.pop("test") == []
     assert {f"bt-{name}": modules for name, modules in scripts.items()} == {
@@ -357,7 +381,9 @@ def lower_bounds(pyproject: str, key: str) -> dict[str, str]:
     return dict(re.findall(r'"([\w-]+)>=([\d.]+)', block))
 
 
-@pytest.mark.parametrize("script", [*PROGRAMS, ROOT / "bin" / "bootstrap.py"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "script", [*PROGRAMS, ROOT / "bin" / "bootstrap.py"], ids=lambda path: path.name
+)
 def test_a_python_that_is_too_old_can_read_the_scripts(script: Path) -> None:
     """Python 2.7 has none of these: it would show a SyntaxError, not which Python is needed."""
     newer = (ast.JoinedStr, ast.NamedExpr, ast.AnnAssign, ast.Nonlocal, ast.AsyncFunctionDef)
@@ -365,5 +391,9 @@ def test_a_python_that_is_too_old_can_read_the_scripts(script: Path) -> None:
 
     assert [ast.dump(node) for node in nodes if isinstance(node, newer)] == []
     for function in (node for node in nodes if isinstance(node, ast.FunctionDef)):
-        assert (function.returns, function.args.kwonlyargs, function.args.posonlyargs) == (None, [], [])
+        assert (function.returns, function.args.kwonlyargs, function.args.posonlyargs) == (
+            None,
+            [],
+            [],
+        )
         assert [argument.arg for argument in function.args.args if argument.annotation] == []

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
-# All that a program loads, and hundreds of thousands of values of a page, without cycles: looking through them again and again is a
-# tenth of its start and a sixth of its CPU time.
-gc.set_threshold(100_000, 20, 100)
-
 # In the order in which bin/migrate-all runs them. Validation comes before, verification after everything.
 ORDER = (
     "validate",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Optional, Sequence
 
-from bt_migrate.program import run_program
-from bt_migrate.work import Work, copy_acls, project_scopes
+from bt_migrate.cli.program import run_program
+from bt_migrate.migration.context import Migration
+from bt_migrate.migration.steps import copy_acls, project_scopes
 
 NAME = "migrate-acls"
 
 
-def run(work: Work) -> None:
-    copy_acls(work, project_scopes(work))
+def run(migration: Migration) -> None:
+    copy_acls(migration, project_scopes(migration))
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

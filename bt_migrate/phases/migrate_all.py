@@ -10,8 +10,9 @@ import sys
 import tempfile
 from typing import List, Optional, Sequence
 
+from bt_migrate.cli.program import run_program
+from bt_migrate.migration.phase_loop import Step
 from bt_migrate.phases import ORDER
-from bt_migrate.program import Step, run_program
 
 NAME = "migrate-all"
 
@@ -24,8 +25,13 @@ def steps() -> List[Step]:
 
 def demo(argv: Sequence[str]) -> int:
     """The whole tool against a local Braintrust: the same code as a real move, with an example organization and every row compared."""
-    from bt_migrate.sandbox.example import DEST_USERS, SOURCE_USERS, fill_destination, fill_example
-    from bt_migrate.sandbox.server import Sandbox
+    from bt_migrate.sandbox.example.fill import (
+        DEST_USERS,
+        SOURCE_USERS,
+        fill_destination,
+        fill_example,
+    )
+    from bt_migrate.sandbox.http.server import Sandbox
 
     with Sandbox() as sandbox:
         source = sandbox.add_org("example", api_key="sk-demo-source", users=SOURCE_USERS)

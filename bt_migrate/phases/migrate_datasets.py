@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Optional, Sequence
 
-from bt_migrate.program import run_program
-from bt_migrate.resources import DATASETS
-from bt_migrate.work import Work, copy_with_rows, project_scopes
+from bt_migrate.cli.program import run_program
+from bt_migrate.migration.context import Migration
+from bt_migrate.migration.steps import copy_with_rows, project_scopes
+from bt_migrate.model.resources import DATASETS
 
 NAME = "migrate-datasets"
 
 
-def run(work: Work) -> None:
-    copy_with_rows(work, DATASETS, project_scopes(work))
+def run(migration: Migration) -> None:
+    copy_with_rows(migration, DATASETS, project_scopes(migration))
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

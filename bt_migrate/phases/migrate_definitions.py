@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Optional, Sequence
 
-from bt_migrate.program import run_program
-from bt_migrate.resources import (
+from bt_migrate.cli.program import run_program
+from bt_migrate.migration.context import Migration
+from bt_migrate.migration.steps import copy_project_kind, project_scopes
+from bt_migrate.model.resources import (
     AGENTS,
     FUNCTIONS,
     MCP_SERVERS,
@@ -18,17 +20,21 @@ from bt_migrate.resources import (
     SPAN_IFRAMES,
     reacts_to_data,
 )
-from bt_migrate.work import Work, copy_project_kind, project_scopes
 
 NAME = "migrate-definitions"
 
 
-def run(work: Work) -> None:
+def run(migration: Migration) -> None:
     """Functions before prompts; what they refer to crosswise is added by the second pass."""
-    scopes = project_scopes(work)
+    scopes = project_scopes(migration)
     for resource in (PROJECT_TAGS, SPAN_IFRAMES, MCP_SERVERS, AGENTS, FUNCTIONS, PROMPTS):
-        copy_project_kind(work, resource, scopes)
-    copy_project_kind(work, PROJECT_SCORES, scopes, later=lambda score: reacts_to_data(PROJECT_SCORES.name, score))
+        copy_project_kind(migration, resource, scopes)
+    copy_project_kind(
+        migration,
+        PROJECT_SCORES,
+        scopes,
+        later=lambda score: reacts_to_data(PROJECT_SCORES.name, score),
+    )
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Optional, Sequence
 
-from bt_migrate.program import run_program
-from bt_migrate.work import Work, copy_logs, project_scopes
+from bt_migrate.cli.program import run_program
+from bt_migrate.migration.context import Migration
+from bt_migrate.migration.steps import copy_logs, project_scopes
 
 NAME = "migrate-logs"
 
 
-def run(work: Work) -> None:
-    copy_logs(work, project_scopes(work))
+def run(migration: Migration) -> None:
+    copy_logs(migration, project_scopes(migration))
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

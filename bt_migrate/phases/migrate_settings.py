@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Optional, Sequence
 
-from bt_migrate.program import run_program
-from bt_migrate.resources import PROJECT_AUTOMATIONS, PROJECT_SCORES, PROJECT_SETTINGS
-from bt_migrate.work import Work, copy_project_kind, project_scopes
+from bt_migrate.cli.program import run_program
+from bt_migrate.migration.context import Migration
+from bt_migrate.migration.steps import copy_project_kind, project_scopes
+from bt_migrate.model.resources import PROJECT_AUTOMATIONS, PROJECT_SCORES, PROJECT_SETTINGS
 
 NAME = "migrate-settings"
 
 
-def run(work: Work) -> None:
+def run(migration: Migration) -> None:
     """Automations last: a retention rule deletes by the original date of rows."""
-    scopes = project_scopes(work)
-    copy_project_kind(work, PROJECT_SETTINGS, scopes)
-    copy_project_kind(work, PROJECT_SCORES, scopes)
-    copy_project_kind(work, PROJECT_AUTOMATIONS, scopes)
+    scopes = project_scopes(migration)
+    copy_project_kind(migration, PROJECT_SETTINGS, scopes)
+    copy_project_kind(migration, PROJECT_SCORES, scopes)
+    copy_project_kind(migration, PROJECT_AUTOMATIONS, scopes)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -12,13 +12,13 @@ import tempfile
 from pathlib import Path
 from typing import Optional, Sequence
 
-from bt_migrate.catalog import Catalog
+from bt_migrate.cli.operate import Ending
+from bt_migrate.cli.program import connected, identity_of, in_program
+from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_OK, UsageError
-from bt_migrate.operating import Ending
-from bt_migrate.plan_shards import plan_shards
-from bt_migrate.program import connected, identity_of, in_program
-from bt_migrate.runs import create_run
-from bt_migrate.settings import Settings
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.shards.plan import plan_shards
+from bt_migrate.state.find_run import create_run
 
 NAME = "plan-shards"
 log = logging.getLogger("bt_migrate.shards")
@@ -30,10 +30,19 @@ def run(settings: Settings, ending: Ending) -> int:
     source, dest = connected(settings, ending.event, writes=False)
     identity = identity_of(settings, source, dest)
     with tempfile.TemporaryDirectory(prefix="bt_migrate_") as folder:  # a plan is no run
-        lines = plan_shards(Catalog(source, dest, create_run(Path(folder), identity, NAME), settings), identity, settings.shards)
+        lines = plan_shards(
+            Catalog(source, dest, create_run(Path(folder), identity, NAME), settings),
+            identity,
+            settings.shards,
+        )
     for line in lines:
         print(json.dumps(line))
-        log.info("shard %d: %s rows in %d objects", line["number"], f"{line['rows']:,}", len(line["units"]))
+        log.info(
+            "shard %d: %s rows in %d objects",
+            line["number"],
+            f"{line['rows']:,}",
+            len(line["units"]),
+        )
     return EXIT_OK
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Optional, Sequence
 
+from bt_migrate.cli.operate import Ending
+from bt_migrate.cli.program import connect_destination, in_program
+from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, UsageError
-from bt_migrate.operating import Ending
-from bt_migrate.program import connect_destination, in_program
-from bt_migrate.runs import RUN_FILE, RunDirectory
-from bt_migrate.settings import Settings
-from bt_migrate.undo import undo
+from bt_migrate.migration.undo import undo
+from bt_migrate.state.run_directory import RUN_FILE, RunDirectory
 
 NAME = "undo"
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Optional, Sequence
 
-from bt_migrate.program import run_program
-from bt_migrate.validation import validate
-from bt_migrate.work import Work
+from bt_migrate.cli.program import run_program
+from bt_migrate.migration.context import Migration
+from bt_migrate.migration.validate import validate
 
 NAME = "validate"
 
 
-def run(work: Work) -> Optional[Future[None]]:
-    return validate(work)
+def run(migration: Migration) -> Optional[Future[None]]:
+    return validate(migration)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

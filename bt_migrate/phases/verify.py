@@ -6,16 +6,16 @@ from __future__ import annotations
 
 from typing import Optional, Sequence
 
-from bt_migrate.program import run_program
-from bt_migrate.verification import verify
-from bt_migrate.work import Work
+from bt_migrate.cli.program import run_program
+from bt_migrate.migration.context import Migration
+from bt_migrate.verify.run import verify
 
 NAME = "verify"
 
 
-def run(work: Work) -> None:
-    if work.settings.verify and not work.settings.dry_run:
-        verify(work)
+def run(migration: Migration) -> None:
+    if migration.settings.verify and not migration.settings.dry_run:
+        verify(migration)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -11,8 +11,8 @@ import sys
 import threading
 from typing import List, Optional
 
-from bt_migrate.sandbox.control import fault_of_text, pairs_of_text
-from bt_migrate.sandbox.server import Sandbox, SandboxOrg
+from bt_migrate.sandbox.http.control import fault_of_text, pairs_of_text
+from bt_migrate.sandbox.http.server import Sandbox, SandboxOrg
 
 FAULT_HELP = """\
 make requests fail: KIND[,NAME=VALUE...], for example
@@ -24,9 +24,18 @@ a name with a capital letter is a header of the answer (can be repeated)"""
 
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="sandbox", description=__doc__)
-    options.add_argument("--port", type=int, default=0, help="listen on this port (default: a free one)")
-    options.add_argument("--files-port", type=int, default=0, help="serve signed URLs on this port (default: a free one)")
-    options.add_argument("--example", action="store_true", help="fill the source with the example organization")
+    options.add_argument(
+        "--port", type=int, default=0, help="listen on this port (default: a free one)"
+    )
+    options.add_argument(
+        "--files-port",
+        type=int,
+        default=0,
+        help="serve signed URLs on this port (default: a free one)",
+    )
+    options.add_argument(
+        "--example", action="store_true", help="fill the source with the example organization"
+    )
     options.add_argument(
         "--latency",
         type=pairs_of_text,
@@ -35,8 +44,12 @@ def parser() -> argparse.ArgumentParser:
         help="wait before answering; names: btql insert list get create patch delete attachment upload "
         "download default (default: none)",
     )
-    options.add_argument("--fault", type=fault_of_text, action="append", default=[], metavar="SPEC", help=FAULT_HELP)
-    options.add_argument("--btql-per-minute", type=int, help="answer 429 above this many queries (default: no limit)")
+    options.add_argument(
+        "--fault", type=fault_of_text, action="append", default=[], metavar="SPEC", help=FAULT_HELP
+    )
+    options.add_argument(
+        "--btql-per-minute", type=int, help="answer 429 above this many queries (default: no limit)"
+    )
     return options
 
 
@@ -47,7 +60,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     with Sandbox(options.port, options.files_port) as sandbox:
         if options.example:
-            from bt_migrate.sandbox.example import DEST_USERS, SOURCE_USERS, fill_example
+            from bt_migrate.sandbox.example.fill import DEST_USERS, SOURCE_USERS, fill_example
 
             source = sandbox.add_org("source", users=SOURCE_USERS)
             dest = sandbox.add_org("destination", users=DEST_USERS)

@@ -36,8 +36,14 @@ BENCHMARKS: Dict[str, Tuple[Benchmark, str]] = {
     "rate": (rate, "time and 429s under a limit of 20 queries a minute"),
     "groups": (groups, "queries for 500 experiments of 20 rows"),
     "objects": (objects, "time for 300 objects of 20 rows, 10 requests in flight"),
-    "sync-empty": (sync_empty, "a sync that meets nothing new: time beyond the waiting for answers"),
-    "sync-growth": (sync_growth, "a sync of 1,000 changed rows after 10k, 100k and 1M rows of history: CPU, requests, bytes"),
+    "sync-empty": (
+        sync_empty,
+        "a sync that meets nothing new: time beyond the waiting for answers",
+    ),
+    "sync-growth": (
+        sync_growth,
+        "a sync of 1,000 changed rows after 10k, 100k and 1M rows of history: CPU, requests, bytes",
+    ),
     "verify": (verify, "verify --full: time against reading both sides alone, and memory"),
 }
 
@@ -45,12 +51,27 @@ BENCHMARKS: Dict[str, Tuple[Benchmark, str]] = {
 def options() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {name:10}{about}" for name, (_, about) in BENCHMARKS.items())
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=f"benchmarks:\n{listed}"
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"benchmarks:\n{listed}",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[*BENCHMARKS, "all", []], help="what to measure, or all")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        choices=[*BENCHMARKS, "all", []],
+        help="what to measure, or all",
+    )
     parser.add_argument("--runs", type=int, default=5, help="runs whose median counts (default: 5)")
-    parser.add_argument("--rows", type=int, default=100_000, help="log rows where the figure names 100,000 (to try things out)")
-    parser.add_argument("--real-minute", action="store_true", help="rate: windows of 60 s instead of 12 s")
+    parser.add_argument(
+        "--rows",
+        type=int,
+        default=100_000,
+        help="log rows where the figure names 100,000 (to try things out)",
+    )
+    parser.add_argument(
+        "--real-minute", action="store_true", help="rate: windows of 60 s instead of 12 s"
+    )
     return parser
 
 
@@ -61,7 +82,10 @@ def main() -> int:
     if not chosen.names:
         parser.print_help()
         return 2
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, median of {chosen.runs}", flush=True)
+    print(
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, median of {chosen.runs}",
+        flush=True,
+    )
     names = list(BENCHMARKS) if "all" in chosen.names else chosen.names
     reached = []
     for name in names:

@@ -32,7 +32,9 @@ def verify(options: argparse.Namespace) -> bool:
         ratios = [cost.wall_s / alone for cost, alone in zip(costs, bare)]
         reached.append(show(f"time / reading both sides alone, {library} json", ratios, 1.3))
         more = [after - before for before, after in zip(*peaks)]
-        reached.append(show(f"peak memory of 10 times the rows, minus, {library} json", more, 10, " MB"))
+        reached.append(
+            show(f"peak memory of 10 times the rows, minus, {library} json", more, 10, " MB")
+        )
     return all(reached)
 
 

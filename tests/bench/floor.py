@@ -21,7 +21,9 @@ from urllib.parse import urlsplit
 
 KEY = b'"_pagination_key":"'
 # What a reader gets beside the fields that an insert takes.
-NOT_INSERTED = frozenset("_xact_id _pagination_key org_id project_id log_id is_root comments audit_data classifications".split())
+NOT_INSERTED = frozenset(
+    "_xact_id _pagination_key org_id project_id log_id is_root comments audit_data classifications".split()
+)
 NOT_INSERTED |= {"_async_scoring_state"}
 
 
@@ -65,7 +67,10 @@ def decode_and_encode(folder: str, name: str) -> Dict[str, Any]:
         started = time.process_time()
         value = decode(page)
         decoding += time.process_time() - started
-        kept: List[Any] = [{field: row[field] for field in row if field not in NOT_INSERTED} for row in value["data"]]
+        kept: List[Any] = [
+            {field: row[field] for field in row if field not in NOT_INSERTED}
+            for row in value["data"]
+        ]
         started = time.process_time()
         encode(kept)
         encoding += time.process_time() - started
@@ -90,7 +95,10 @@ def objects(url: str, key: str) -> Dict[str, Any]:
         body = {"name": f"{kind} {number}", **({"project_id": project} if project else {})}
         return str(ask("POST", f"/v1/{kind}", json.dumps(body).encode())["id"])
 
-    texts = ([{"id": f"{part}-{number}", "input": "a word " * 140} for number in range(300)] for part in range(20))
+    texts = (
+        [{"id": f"{part}-{number}", "input": "a word " * 140} for number in range(300)]
+        for part in range(20)
+    )
     bodies = [json.dumps({"events": events}).encode() for events in texts]
     with ThreadPoolExecutor(10) as pool:
         started = time.monotonic()
@@ -98,14 +106,25 @@ def objects(url: str, key: str) -> Dict[str, Any]:
             ask("GET", f"/v1/{kind}")
         projects = list(pool.map(lambda number: make("project", number), range(5)))
         kinds = ["dataset"] * 100 + ["experiment"] * 200
-        ids = list(pool.map(lambda number: make(kinds[number], number, projects[number % 5]), range(300)))
-        list(pool.map(lambda number: ask("POST", f"/v1/experiment/{ids[-1 - number]}/insert", bodies[number]), range(20)))
+        ids = list(
+            pool.map(lambda number: make(kinds[number], number, projects[number % 5]), range(300))
+        )
+        list(
+            pool.map(
+                lambda number: ask(
+                    "POST", f"/v1/experiment/{ids[-1 - number]}/insert", bodies[number]
+                ),
+                range(20),
+            )
+        )
         return {"seconds": time.monotonic() - started}
 
 
 def main() -> None:
     task, *arguments = sys.argv[1:]
-    print(json.dumps({"read": read, "json": decode_and_encode, "objects": objects}[task](*arguments)))
+    print(
+        json.dumps({"read": read, "json": decode_and_encode, "objects": objects}[task](*arguments))
+    )
 
 
 if __name__ == "__main__":

@@ -38,7 +38,9 @@ class Server:
 
     def __init__(self, **shape: Any) -> None:
         command = [sys.executable, str(HERE / "server.py"), json.dumps(shape)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         facts = json.loads(self.line())
         self.url: str = facts["url"]
         self.key: str = facts["key"]
@@ -105,7 +107,16 @@ class Migration:
 
     def start(self) -> Migration:
         module = f"bt_migrate.phases.{self.program}"
-        command = [sys.executable, "-c", LAUNCH, self.library, module, "--state-dir", str(self.folder / "runs"), *self.args]
+        command = [
+            sys.executable,
+            "-c",
+            LAUNCH,
+            self.library,
+            module,
+            "--state-dir",
+            str(self.folder / "runs"),
+            *self.args,
+        ]
         env = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
         env.update(HOME=str(self.folder), PYTHONPATH=str(REPOSITORY), LANG="C.UTF-8")
         env.update(BT_SOURCE_URL=self.source.url, BT_SOURCE_API_KEY=self.source.key)
@@ -113,7 +124,12 @@ class Migration:
         self.started = time.time()
         with open(self.folder / "output.txt", "wb") as output:
             self.process = subprocess.Popen(
-                command, env=env, cwd=str(self.folder), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                command,
+                env=env,
+                cwd=str(self.folder),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
         return self
 
@@ -124,11 +140,18 @@ class Migration:
         code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         self.process.returncode = code
         if code != expected:
-            raise SystemExit(f"{self.program} ended with {code}:\n" + (self.folder / "output.txt").read_text()[-2000:])
-        return Cost(code, self.started, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+            raise SystemExit(
+                f"{self.program} ended with {code}:\n"
+                + (self.folder / "output.txt").read_text()[-2000:]
+            )
+        return Cost(
+            code, self.started, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+        )
 
     def kill(self) -> Cost:
-        os.kill(self.process.pid, signal.SIGKILL)  # Popen's own would take the end of one that has died, which is for end()
+        os.kill(
+            self.process.pid, signal.SIGKILL
+        )  # Popen's own would take the end of one that has died, which is for end()
         return self.end(expected=-signal.SIGKILL)
 
     @contextlib.contextmanager
@@ -150,7 +173,9 @@ def migration(source: Server, dest: Server, **how: Any) -> Iterator[Migration]:
                 running.kill()
 
 
-def migrate(source: Server, dest: Optional[Server] = None, *, rows: Optional[int] = None, **how: Any) -> Cost:
+def migrate(
+    source: Server, dest: Optional[Server] = None, *, rows: Optional[int] = None, **how: Any
+) -> Cost:
     """One run from nothing, into an empty destination of its own if none is given. `rows`: how many have to arrive."""
     with contextlib.ExitStack() as stack:
         target = dest or stack.enter_context(server(name="dest"))
@@ -174,7 +199,9 @@ def idle(**how: Any) -> Cost:
 
 def floor(*arguments: str) -> Json:
     """See floor.py."""
-    done = subprocess.run([sys.executable, str(HERE / "floor.py"), *arguments], stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "floor.py"), *arguments], stdout=subprocess.PIPE, check=True
+    )
     return json.loads(done.stdout)
 
 
@@ -189,7 +216,9 @@ def libraries() -> List[str]:
 # Figures ---------------------------------------------------------------------------------------------
 
 
-def show(what: str, values: Sequence[float], most: float, unit: str = "", *, at_least: bool = False) -> bool:
+def show(
+    what: str, values: Sequence[float], most: float, unit: str = "", *, at_least: bool = False
+) -> bool:
     """Print one figure: the median of its runs against what is to be reached; gives back whether it is."""
     median = statistics.median(values)
     reached = median >= most if at_least else median <= most

@@ -25,14 +25,28 @@ def kill(options: argparse.Namespace) -> bool:
     again, starts = [], []
     with server(projects=1, logs=options.rows, latency={"btql": PAGE_S}) as source:
         for _ in range(options.runs):
-            shape = {"name": "dest", "latency": {"insert": INSERT_S}, "mark": options.rows * 9 // 10}
+            shape = {
+                "name": "dest",
+                "latency": {"insert": INSERT_S},
+                "mark": options.rows * 9 // 10,
+            }
             with server(**shape) as dest, tempfile.TemporaryDirectory() as folder:
-                sent_again, in_flight, seconds = _killed_and_resumed(Migration(source, dest, Path(folder)), options.rows)
+                sent_again, in_flight, seconds = _killed_and_resumed(
+                    Migration(source, dest, Path(folder)), options.rows
+                )
             tell(f"{sent_again} rows sent again, {in_flight} in flight at the kill")
             again.append(sent_again / max(1, in_flight))
             starts.append(seconds - PAGE_S)
     first = show("rows sent again / rows in flight at the kill", again, 1.0)
-    return show("start of the resumed run to its first insert, without the first page", starts, 2.0, " s") and first
+    return (
+        show(
+            "start of the resumed run to its first insert, without the first page",
+            starts,
+            2.0,
+            " s",
+        )
+        and first
+    )
 
 
 def _killed_and_resumed(migration: Migration, rows: int) -> Tuple[int, int, float]:
@@ -66,13 +80,22 @@ def rate(options: argparse.Namespace) -> bool:
     reached = []
     with server(projects=1, logs=pages * 1000) as source:
         for told in (True, False):
-            source.control(set={"btql_per_minute": queries, "btql_window": window, "send_retry_after": told})
+            source.control(
+                set={"btql_per_minute": queries, "btql_window": window, "send_retry_after": told}
+            )
             ratios, refused = [], []
             for _ in range(options.runs):
                 source.control(clear_requests=True)
                 ratios.append((migrate(source, rows=pages * 1000).wall_s - start) / ideal)
                 refused.append(
-                    _most_in_a_window([one["started"] for one in source.requests("/btql") if one["status"] == 429], window)
+                    _most_in_a_window(
+                        [
+                            one["started"]
+                            for one in source.requests("/btql")
+                            if one["status"] == 429
+                        ],
+                        window,
+                    )
                 )
                 time.sleep(window)  # until the queries of this run are forgotten
             how = "with Retry-After" if told else "without Retry-After"
@@ -83,7 +106,9 @@ def rate(options: argparse.Namespace) -> bool:
 
 
 def _most_in_a_window(moments: List[float], window: float) -> int:
-    return max((sum(1 for other in moments if one <= other < one + window) for one in moments), default=0)
+    return max(
+        (sum(1 for other in moments if one <= other < one + window) for one in moments), default=0
+    )
 
 
 def groups(options: argparse.Namespace) -> bool:
@@ -106,7 +131,10 @@ def objects(options: argparse.Namespace) -> bool:
     read meanwhile from the other side, and insert the rows of the last objects (a round). Told beside it: what a bare client takes for
     these requests of the destination on this machine, which is what the ideal leaves out.
     """
-    lists, creations = 3 * OBJECT_S, (math.ceil(5 / IN_FLIGHT) + math.ceil(300 / IN_FLIGHT)) * OBJECT_S
+    lists, creations = (
+        3 * OBJECT_S,
+        (math.ceil(5 / IN_FLIGHT) + math.ceil(300 / IN_FLIGHT)) * OBJECT_S,
+    )
     ideal = lists + creations + INSERT_S
     start = idle().wall_s
     latency = {"btql": PAGE_S, "insert": INSERT_S, "list": OBJECT_S, "create": OBJECT_S}
@@ -116,15 +144,20 @@ def objects(options: argparse.Namespace) -> bool:
         for _ in range(options.runs):
             source.control(clear_requests=True)
             with server(name="dest", latency=latency) as dest:
-                seconds = migrate(source, dest, rows=300 * 20, program="migrate_all", args=args).wall_s
+                seconds = migrate(
+                    source, dest, rows=300 * 20, program="migrate_all", args=args
+                ).wall_s
                 sides = ", ".join(
-                    f"{name}: {_counted(side.requests())}" for name, side in (("source", source), ("destination", dest))
+                    f"{name}: {_counted(side.requests())}"
+                    for name, side in (("source", source), ("destination", dest))
                 )
             ratios.append(seconds / ideal)
             with server(name="dest", latency=latency) as dest:
                 bare.append(floor("objects", dest.url, dest.key)["seconds"] / ideal)
     tell(f"bare requests of the destination: {median_of(bare):.2f} of the ideal")
-    tell(f"ideal {ideal:.2f} s; the start of Python and the program, {start:.2f} s, is in the figure; requests of the last run:")
+    tell(
+        f"ideal {ideal:.2f} s; the start of Python and the program, {start:.2f} s, is in the figure; requests of the last run:"
+    )
     tell(sides)
     return show("time / ideal", ratios, 1.5)
 

@@ -21,14 +21,17 @@ from typing import Any, Dict, Iterator, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from bt_migrate.sandbox.expressions import timestamp_text
-from bt_migrate.sandbox.faults import Fault
-from bt_migrate.sandbox.origins import Answer, Handler
-from bt_migrate.sandbox.server import Sandbox, SandboxOrg, Visit
+from bt_migrate.sandbox.btql.expressions import timestamp_text
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.http.faults import Fault
+from bt_migrate.sandbox.http.origins import Handler
+from bt_migrate.sandbox.http.server import Sandbox, SandboxOrg, Visit
 
 Json = Dict[str, Any]
 
-ROW_BYTES = 1024  # of a row as it is inserted: compact JSON, UTF-8; a reader gets about 450 bytes more
+ROW_BYTES = (
+    1024  # of a row as it is inserted: compact JSON, UTF-8; a reader gets about 450 bytes more
+)
 ROWS_PER_TRANSACTION = 100
 DAY_S = 86400
 WORDS = "the customer asked whether an order could be changed after it had left the warehouse and which fee applies".split()
@@ -42,7 +45,9 @@ def spans(count: int, rng: random.Random, row_bytes: int = ROW_BYTES) -> Iterato
     for number in range(count):
         row = _span(number, rng)
         if not filling:  # the rest is the same length in every row
-            filling = row_bytes - len(json.dumps(row, separators=(",", ":"), ensure_ascii=False).encode())
+            filling = row_bytes - len(
+                json.dumps(row, separators=(",", ":"), ensure_ascii=False).encode()
+            )
         question, answer = texts[number % 97], texts[(number * 31 + 7) % 97]
         row["input"][1]["content"] += question[: filling // 2]
         row["output"]["content"] += answer[: filling - filling // 2]
@@ -58,10 +63,24 @@ def _span(number: int, rng: random.Random) -> Json:
         "root_span_id": row_id,
         "span_parents": [],
         "created": timestamp_text(int(begins * 1_000_000)),
-        "input": [{"role": "system", "content": "Answer in one sentence – politely."}, {"role": "user", "content": ""}],
+        "input": [
+            {"role": "system", "content": "Answer in one sentence – politely."},
+            {"role": "user", "content": ""},
+        ],
         "output": {"role": "assistant", "content": ""},
-        "metadata": {"model": "gpt-4o-mini", "temperature": 0.25, "session": f"{rng.getrandbits(48):012x}", "route": "chat"},
-        "metrics": {"start": begins, "end": begins + 1.5, "prompt_tokens": 123, "completion_tokens": 45, "tokens": 168},
+        "metadata": {
+            "model": "gpt-4o-mini",
+            "temperature": 0.25,
+            "session": f"{rng.getrandbits(48):012x}",
+            "route": "chat",
+        },
+        "metrics": {
+            "start": begins,
+            "end": begins + 1.5,
+            "prompt_tokens": 123,
+            "completion_tokens": 45,
+            "tokens": 168,
+        },
         "scores": {"Factuality": 0.75, "Politeness": 1},
         "tags": ["production"],
         "span_attributes": {"name": "Chat Completion", "type": "llm"},
@@ -71,14 +90,23 @@ def _span(number: int, rng: random.Random) -> Json:
 def cases(count: int, rng: random.Random) -> Iterator[Json]:
     """Rows of a dataset."""
     for row in spans(count, rng):
-        yield {"id": row["id"], "created": row["created"], "input": row["input"], "expected": row["output"], "tags": row["tags"]}
+        yield {
+            "id": row["id"],
+            "created": row["created"],
+            "input": row["input"],
+            "expected": row["output"],
+            "tags": row["tags"],
+        }
 
 
 def fill(org: SandboxOrg, shape: Json) -> Json:
     """Make what the shape says; gives back the ids of the objects, by kind."""
     rng = random.Random(20260113)
     ids: Dict[str, List[str]] = {"logs": [], "experiments": [], "datasets": []}
-    projects = [org.create("project", {"name": f"project {number}"})["id"] for number in range(shape.get("projects", 0))]
+    projects = [
+        org.create("project", {"name": f"project {number}"})["id"]
+        for number in range(shape.get("projects", 0))
+    ]
     ids["logs"] = projects
     for kind, make in (("experiments", spans), ("datasets", cases)):
         for number in range(shape.get(kind, 0)):
@@ -93,7 +121,11 @@ def fill(org: SandboxOrg, shape: Json) -> Json:
 def fill_logs(org: SandboxOrg, project: str, shape: Json, rng: random.Random) -> None:
     """Log rows; with "spread_days" as if they had come over that many days, with nights and weekends."""
     large = {number * 700 + 350: size for number, size in enumerate(shape.get("large", []))}
-    moments = times(shape["logs"] // ROWS_PER_TRANSACTION + 1, shape["spread_days"], rng) if shape.get("spread_days") else None
+    moments = (
+        times(shape["logs"] // ROWS_PER_TRANSACTION + 1, shape["spread_days"], rng)
+        if shape.get("spread_days")
+        else None
+    )
     batch: List[Json] = []
     for number, row in enumerate(spans(shape["logs"], rng), 1):
         if number in large:
@@ -110,7 +142,9 @@ def times(count: int, days: int, rng: random.Random) -> Iterator[int]:
     found: List[float] = []
     while len(found) < count:
         day = rng.random() * days
-        weight = (1 + 0.5 * math.sin(day % 1 * 2 * math.pi)) / 1.5 * (0.5 if int(day) % 7 > 4 else 1)
+        weight = (
+            (1 + 0.5 * math.sin(day % 1 * 2 * math.pi)) / 1.5 * (0.5 if int(day) % 7 > 4 else 1)
+        )
         if rng.random() < weight:
             found.append(end - days * DAY_S + day * DAY_S)
     return iter(sorted(int(one) for one in found))
@@ -148,10 +182,18 @@ class BenchSandbox(Sandbox):
                 self._sunk += len(ids)
             return Answer(200, json.dumps({"row_ids": ids}).encode(), changed=True)
 
-        self._serve(handler, Visit("api", self._org_of_key(handler.headers), len(raw), carry_out, lambda: None))
+        self._serve(
+            handler,
+            Visit("api", self._org_of_key(handler.headers), len(raw), carry_out, lambda: None),
+        )
 
     def watch(self, number: int, moment: str, method: str, path: str) -> None:
-        if moment == "after" and self.mark and path.endswith("/insert") and self.rows() >= self.mark:
+        if (
+            moment == "after"
+            and self.mark
+            and path.endswith("/insert")
+            and self.rows() >= self.mark
+        ):
             self.mark = 0
             print("mark", flush=True)
 

@@ -43,19 +43,31 @@ def pages(options: argparse.Namespace) -> bool:
         with tempfile.TemporaryDirectory() as folder:
             bare = floor("read", source.url, source.key, source.ids["logs"][0], folder)["seconds"]
         ideal = pages_of(options.rows) * PAGE_S
-        tell(f"ideal {ideal:.1f} s; bare reading of the pages, nothing decoded: {bare / ideal:.2f} of it")
+        tell(
+            f"ideal {ideal:.1f} s; bare reading of the pages, nothing decoded: {bare / ideal:.2f} of it"
+        )
         for library in libraries():
             costs = runs_of(source, options, library=library)
-            reached.append(show(f"total / (pages x latency), {library} json", [cost.wall_s / ideal for cost in costs], 1.15))
+            reached.append(
+                show(
+                    f"total / (pages x latency), {library} json",
+                    [cost.wall_s / ideal for cost in costs],
+                    1.15,
+                )
+            )
     return all(reached)
 
 
-def runs_of(source: Server, options: argparse.Namespace, rows: int = 0, **how: object) -> List[Cost]:
+def runs_of(
+    source: Server, options: argparse.Namespace, rows: int = 0, **how: object
+) -> List[Cost]:
     """Runs of all log rows into new destinations."""
     return [run_of(source, rows or options.rows, **how) for _ in range(options.runs)]
 
 
-def run_of(source: Server, rows: int, *, insert_s: float = INSERT_S, sink: bool = False, **how: object) -> Cost:
+def run_of(
+    source: Server, rows: int, *, insert_s: float = INSERT_S, sink: bool = False, **how: object
+) -> Cost:
     with server(name="dest", latency={"insert": insert_s}, sink=sink) as dest:
         return migrate(source, dest, rows=rows, **how)
 
@@ -92,7 +104,9 @@ def cpu(options: argparse.Namespace) -> bool:
                 bare.append(floor("json", folder, library)["cpu_s"])
                 ratios.append((cost.cpu_s - start) / bare[-1])
             micros = median_of(bare) / options.rows * 1e6
-            tell(f"{library}: bare {micros:.1f} us a row; an idle run takes {start:.2f} s, taken off")
+            tell(
+                f"{library}: bare {micros:.1f} us a row; an idle run takes {start:.2f} s, taken off"
+            )
             reached.append(show(f"CPU / bare decode and encode, {library} json", ratios, most))
     return all(reached)
 
@@ -100,13 +114,23 @@ def cpu(options: argparse.Namespace) -> bool:
 def memory(options: argparse.Namespace) -> bool:
     """With the latencies of `pages`; and from a fast source into a destination so slow that rows wait up to their bound."""
     reached = []
-    for name, page_s, insert_s in (("as in pages", PAGE_S, INSERT_S), ("slow destination", 0.0, 1.0)):
+    for name, page_s, insert_s in (
+        ("as in pages", PAGE_S, INSERT_S),
+        ("slow destination", 0.0, 1.0),
+    ):
         with server(projects=1, logs=options.rows, latency={"btql": page_s}) as source:
             for library in libraries():
                 start = idle(library=library).peak_mb
                 costs = runs_of(source, options, insert_s=insert_s, library=library)
                 peaks = [cost.peak_mb - start for cost in costs]
-                reached.append(show(f"peak over {start:.0f} MB of an idle start, {name}, {library} json", peaks, 120, " MB"))
+                reached.append(
+                    show(
+                        f"peak over {start:.0f} MB of an idle start, {name}, {library} json",
+                        peaks,
+                        120,
+                        " MB",
+                    )
+                )
     return all(reached)
 
 
@@ -122,7 +146,14 @@ def large(options: argparse.Namespace) -> bool:
             for _ in range(options.runs):
                 with server(name="dest", latency={"insert": INSERT_S}, limits=limits) as dest:
                     peaks.append(migrate(source, dest, rows=2000, library=library).peak_mb - start)
-            reached.append(show(f"peak memory over {start:.0f} MB of an idle start, {library} json", peaks, 250, " MB"))
+            reached.append(
+                show(
+                    f"peak memory over {start:.0f} MB of an idle start, {library} json",
+                    peaks,
+                    250,
+                    " MB",
+                )
+            )
     return all(reached)
 
 
@@ -137,10 +168,15 @@ def growth(options: argparse.Namespace) -> bool:
     peaks: Dict[int, List[float]] = {rows: [] for rows in sizes}
     micros: Dict[int, List[float]] = {rows: [] for rows in sizes}
     with contextlib.ExitStack() as stack:
-        sources = {rows: stack.enter_context(server(projects=1, logs=rows, latency={"btql": PAGE_S})) for rows in (0, *sizes)}
+        sources = {
+            rows: stack.enter_context(server(projects=1, logs=rows, latency={"btql": PAGE_S}))
+            for rows in (0, *sizes)
+        }
         for _ in range(options.runs):
             costs: Dict[int, List[Cost]] = {rows: [] for rows in sources}
-            with server(name="dest", latency={"insert": INSERT_S}, sink=True) as dest, migration(sources[many], dest) as longest:
+            with server(name="dest", latency={"insert": INSERT_S}, sink=True) as dest, migration(
+                sources[many], dest
+            ) as longest:
                 for _ in range(PIECES):
                     time.sleep(pages_of(many) * PAGE_S / PIECES)
                     with longest.paused():
@@ -148,17 +184,32 @@ def growth(options: argparse.Namespace) -> bool:
                             costs[rows].append(run_of(sources[rows], rows, sink=True))
                 costs[many].append(longest.end())
                 check_arrived(dest, many)
-            cpu_s = {rows: statistics.mean(cost.cpu_s for cost in found) for rows, found in costs.items()}
+            cpu_s = {
+                rows: statistics.mean(cost.cpu_s for cost in found) for rows, found in costs.items()
+            }
             for rows in sizes:
                 micros[rows].append((cpu_s[rows] - cpu_s[0]) / rows * 1e6)
                 peaks[rows].append(median_of([cost.peak_mb for cost in costs[rows]]))
-            tell(f"a start {cpu_s[0]:.2f} s; " + ", ".join(f"{rows:,} rows: {micros[rows][-1]:.1f} us each" for rows in sizes))
+            tell(
+                f"a start {cpu_s[0]:.2f} s; "
+                + ", ".join(f"{rows:,} rows: {micros[rows][-1]:.1f} us each" for rows in sizes)
+            )
     more = [after - before for before, after in zip(peaks[some], peaks[many])]
-    against = {rows: median_of([one / middle for one, middle in zip(micros[rows], micros[some])]) for rows in sizes}
-    tell("medians, against the middle: " + ", ".join(f"{rows:,} rows: {ratio:.3f}" for rows, ratio in against.items()))
+    against = {
+        rows: median_of([one / middle for one, middle in zip(micros[rows], micros[some])])
+        for rows in sizes
+    }
+    tell(
+        "medians, against the middle: "
+        + ", ".join(f"{rows:,} rows: {ratio:.3f}" for rows, ratio in against.items())
+    )
     return all(
         (
             show("peak memory of 10 times the rows, minus", more, 10, " MB"),
-            show("CPU a row, most / least of the three medians", [max(against.values()) / min(against.values())], 1.10),
+            show(
+                "CPU a row, most / least of the three medians",
+                [max(against.values()) / min(against.values())],
+                1.10,
+            ),
         )
     )

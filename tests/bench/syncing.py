@@ -21,11 +21,24 @@ SINCE_LAST = ("--since-last", "--lookback", "1s")
 def sync_empty(options: argparse.Namespace) -> bool:
     """20 projects, 100 experiments, 60 datasets: what a sync takes beyond the waiting for its requests."""
     own, costs = [], []
-    shape = {"projects": 20, "experiments": 100, "datasets": 60, "rows": 20, "logs": 2000, "spread_days": 30, "latency": LATENCY}
+    shape = {
+        "projects": 20,
+        "experiments": 100,
+        "datasets": 60,
+        "rows": 20,
+        "logs": 2000,
+        "spread_days": 30,
+        "latency": LATENCY,
+    }
     with contextlib.ExitStack() as held:
-        source, dest = held.enter_context(server(**shape)), held.enter_context(server(name="dest", latency=LATENCY))
+        source, dest = (
+            held.enter_context(server(**shape)),
+            held.enter_context(server(name="dest", latency=LATENCY)),
+        )
         folder = held.enter_context(tempfile.TemporaryDirectory(prefix="bench_"))
-        how = Migration(source, dest, Path(folder), program="migrate_all", args=(*SINCE_LAST, "--no-verify"))
+        how = Migration(
+            source, dest, Path(folder), program="migrate_all", args=(*SINCE_LAST, "--no-verify")
+        )
         how.start().end()
         how.start().end()  # takes in once more what came in the second of the mark
         for _ in range(options.runs):
@@ -38,7 +51,9 @@ def sync_empty(options: argparse.Namespace) -> bool:
         queries = len(source.requests("/btql"))
         writes = [one for one in dest.requests() if one["method"] != "GET"]
     walls, cpus = median_of([one.wall_s for one in costs]), median_of([one.cpu_s for one in costs])
-    tell(f"{walls:.1f} s in all, {cpus:.1f} s of CPU, {len(asked)} requests, {queries} queries (180 streams), {len(writes)} writes")
+    tell(
+        f"{walls:.1f} s in all, {cpus:.1f} s of CPU, {len(asked)} requests, {queries} queries (180 streams), {len(writes)} writes"
+    )
     return show("time beyond the waiting for answers", own, 2, " s") and not writes
 
 
@@ -56,7 +71,9 @@ def sync_growth(options: argparse.Namespace) -> bool:
     The histories take turns: the cores are faster or slower for minutes.
     """
     sizes = (options.rows // 10, options.rows, options.rows * 10)
-    costs: List[List[Tuple[float, int, int]]] = [[] for _ in sizes]  # CPU seconds, requests, bytes of their bodies
+    costs: List[List[Tuple[float, int, int]]] = [
+        [] for _ in sizes
+    ]  # CPU seconds, requests, bytes of their bodies
     with contextlib.ExitStack() as held:
         copies = [copied(held, rows) for rows in sizes]
         firsts = [changed(*copy)[0].cpu_s for copy in copies]
@@ -66,20 +83,35 @@ def sync_growth(options: argparse.Namespace) -> bool:
                 found.append((cost.cpu_s, len(asked), sum(one["body_bytes"] for one in asked)))
     for rows, first, found in zip(sizes, firsts, costs):
         again = median_of([cpu for cpu, _, _ in found])
-        tell(f"{rows:,} rows: the first sync after the copy takes {first - again:+.1f} s of CPU to make the index of its rows")
+        tell(
+            f"{rows:,} rows: the first sync after the copy takes {first - again:+.1f} s of CPU to make the index of its rows"
+        )
     reached = []
-    for name, position, unit in (("CPU of the client", 0, " s"), ("requests", 1, ""), ("bytes sent", 2, "")):
+    for name, position, unit in (
+        ("CPU of the client", 0, " s"),
+        ("requests", 1, ""),
+        ("bytes sent", 2, ""),
+    ):
         values = [[one[position] for one in found] for found in costs]
         tell(f"{name}: " + ", ".join(f"{median_of(one):.3g}{unit}" for one in values))
         ratios = [most / least for least, most in zip(values[0], values[2])]
-        reached.append(show(f"{name}, {options.rows * 10:,} rows of history / {options.rows // 10:,}", ratios, 1.1))
+        reached.append(
+            show(
+                f"{name}, {options.rows * 10:,} rows of history / {options.rows // 10:,}",
+                ratios,
+                1.1,
+            )
+        )
     return all(reached)
 
 
 def copied(held: contextlib.ExitStack, rows: int) -> Tuple[Server, Server, Migration]:
     """A project of so many log rows, after its first copy."""
     source = held.enter_context(server(projects=1, logs=rows, spread_days=30))
-    dest, folder = held.enter_context(server(name="dest")), held.enter_context(tempfile.TemporaryDirectory(prefix="bench_"))
+    dest, folder = (
+        held.enter_context(server(name="dest")),
+        held.enter_context(tempfile.TemporaryDirectory(prefix="bench_")),
+    )
     how = Migration(source, dest, Path(folder), args=SINCE_LAST)
     how.start().end()
     return source, dest, how
@@ -91,7 +123,10 @@ def changed(source: Server, dest: Server, how: Migration) -> Tuple[Cost, List[Js
     query = f"select: id | from: project_logs('{project}') spans | sort: _pagination_key asc | limit: {CHANGED // 2}"
     old = [one["id"] for one in post(source, "/btql", {"query": query})["data"]]
     new = [str(uuid.uuid4()) for _ in range(CHANGED - len(old))]
-    events = [{"id": one, "input": "changed " * 100, "metadata": {"mark": uuid.uuid4().hex}} for one in (*old, *new)]
+    events = [
+        {"id": one, "input": "changed " * 100, "metadata": {"mark": uuid.uuid4().hex}}
+        for one in (*old, *new)
+    ]
     post(source, f"/v1/project_logs/{project}/insert", {"events": events})
     rows = dest.ask("rows")
     for one in (source, dest):

@@ -25,7 +25,9 @@ OR_INCOMPLETE = "|| [ $? -eq 1 ]"
 
 with DAG("bt_migrate", schedule=None, catchup=False) as dag:
     objects = BashOperator(
-        task_id="objects", bash_command=f"bin/migrate-all --no-rows --state-dir {STATE}/objects {OR_INCOMPLETE}", **BASH
+        task_id="objects",
+        bash_command=f"bin/migrate-all --no-rows --state-dir {STATE}/objects {OR_INCOMPLETE}",
+        **BASH,
     )
     plan = BashOperator(
         task_id="plan",
@@ -47,12 +49,18 @@ with DAG("bt_migrate", schedule=None, catchup=False) as dag:
         **BASH,
     ).expand(env=numbers)
     merge = BashOperator(
-        task_id="merge", bash_command=f"bin/merge-runs {STATE}/objects {STATE}/[0-9]* --state-dir {STATE}/whole", **BASH
+        task_id="merge",
+        bash_command=f"bin/merge-runs {STATE}/objects {STATE}/[0-9]* --state-dir {STATE}/whole",
+        **BASH,
     )
     rest = BashOperator(
-        task_id="rest", bash_command=f"bin/migrate-all --no-verify --state-dir {STATE}/whole {OR_INCOMPLETE}", **BASH
+        task_id="rest",
+        bash_command=f"bin/migrate-all --no-verify --state-dir {STATE}/whole {OR_INCOMPLETE}",
+        **BASH,
     )
-    verify = BashOperator(task_id="verify", bash_command=f"bin/verify --full --state-dir {STATE}/whole", **BASH)
+    verify = BashOperator(
+        task_id="verify", bash_command=f"bin/verify --full --state-dir {STATE}/whole", **BASH
+    )
 
     objects >> plan >> numbers
     rows >> merge >> rest >> verify

@@ -1,0 +1,35 @@
+"""context."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Optional
+
+from bt_migrate.attachments.copy import AttachmentCopier
+from bt_migrate.config.settings import Settings
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.rows.background import BackgroundRows
+from bt_migrate.state.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class Migration:
+    """All that a phase needs. `stop` is set when somebody asks for the end."""
+
+    settings: Settings
+    catalog: Catalog
+    run: RunDirectory
+    copier: AttachmentCopier
+    stop: threading.Event
+    objects_only: bool = False  # rows are neither copied nor counted
+    background: BackgroundRows = field(default_factory=BackgroundRows)
+
+
+@dataclass(frozen=True)
+class ProjectPair:
+    """One project on both sides. `dest_id` is None where the project could not be made; `name` is that of its files in the run."""
+
+    source: dict
+    dest_id: Optional[str]
+    name: str

@@ -1,0 +1,478 @@
+"""What phases do, in the words of phases: projects, kinds of objects, rows, references that wait.
+
+Composed of the movers below.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
+
+from bt_migrate.api.transactions import after_second
+from bt_migrate.config.settings import shard_name
+from bt_migrate.config.values import FAIL
+from bt_migrate.errors import ConflictError, UsageError
+from bt_migrate.migration.context import Migration, ProjectPair
+from bt_migrate.migration.waiting import finish_objects
+from bt_migrate.model.findings import finding
+from bt_migrate.model.outcomes import DIFFERS, LATER, SKIPPED
+from bt_migrate.model.resources import (
+    ACLS,
+    BY_NAME,
+    PROJECT_SETTINGS,
+    PROJECTS,
+    ROW_KINDS,
+    VIEWS,
+    Resource,
+)
+from bt_migrate.objects.catalog import REFERABLE, Catalog
+from bt_migrate.objects.copy import OnCreated, copy_objects
+from bt_migrate.objects.decide import display_name
+from bt_migrate.objects.owned import (
+    acl_owners,
+    list_acls,
+    list_dest_acls,
+    list_dest_views,
+    list_views,
+)
+from bt_migrate.objects.prepare import PlannedObject, items_of, note_gone
+from bt_migrate.rows.copy import streaming
+from bt_migrate.rows.count import row_object_ids, row_objects
+from bt_migrate.rows.deletes import propagate_deletes
+from bt_migrate.rows.estimate import plan_rows
+from bt_migrate.rows.prefetch import FirstPages
+from bt_migrate.rows.streams import RowStream, ShardSlice, groups, round_groups
+from bt_migrate.shards.share_out import unit_name
+from bt_migrate.state.object_states import save_objects
+from bt_migrate.state.run_directory import RunDirectory
+from bt_migrate.state.sync_marks import Round, round_of
+
+log = logging.getLogger("bt_migrate.migration")
+
+CONFLICTS_SHOWN = 20
+NO_PROJECT = "its project could not be made"
+
+
+def refuse_conflicts(migration: Migration, phases: Sequence[Callable[[Migration], None]]) -> None:
+    """Plan all the phases, in memory, before the first of them writes. Raises ConflictError naming the objects that exist with other
+    content and for which --on-conflict is fail.
+    """
+    policies, source, dest = (
+        migration.settings.on_conflict,
+        migration.catalog.source,
+        migration.catalog.dest,
+    )
+    if migration.settings.dry_run or FAIL not in policies.values():
+        return
+    log.info("planning everything first: --on-conflict is fail")
+    run, settings = (
+        RunDirectory(migration.run.path, kept=False),
+        replace(migration.settings, dry_run=True),
+    )
+    run.moves = True
+    plan = Migration(
+        settings,
+        Catalog(source, dest, run, settings),
+        run,
+        migration.copier,
+        migration.stop,
+        objects_only=True,
+    )
+    for phase in phases:
+        phase(plan)
+    finish_objects(plan.catalog, run)
+    found = [
+        f"{states.resource} {entry['name']!r}{f' of {states.project!r}' if states.project else ''} ({', '.join(entry.get('fields', ()))})"
+        for states in run.all_objects()
+        for entry in states.outcomes.values()
+        if entry["outcome"] == DIFFERS and policies.get(states.resource) == FAIL
+    ]
+    if found:
+        more = f" and {len(found) - CONFLICTS_SHOWN} more" if len(found) > CONFLICTS_SHOWN else ""
+        raise ConflictError(
+            f"--on-conflict fail: {len(found)} exist with other content: {', '.join(found[:CONFLICTS_SHOWN])}{more}; nothing was written"
+        )
+
+
+def project_scopes(migration: Migration) -> List[ProjectPair]:
+    """The selected projects, found or made in the destination. Those of a shard are there, with their objects."""
+    migration.catalog.prefetch(REFERABLE, [PROJECTS])
+    if migration.settings.shard:
+        return []
+    projects, states = migration.catalog.projects(), migration.run.objects(PROJECTS.name)
+    names = migration.run.project_names(
+        {one["id"]: one["name"] for one in projects}, states.known()
+    )
+    migration.run.name_folders(names[one["id"]] for one in projects)
+    note_gone(migration.catalog, PROJECTS, states, migration.catalog.source_list(PROJECTS))
+    copy_objects(migration.catalog, PROJECTS, items_of(states, projects))
+    return [
+        ProjectPair(one, migration.catalog.resolve(("projects",), one["id"]), names[one["id"]])
+        for one in projects
+    ]
+
+
+def copy_organization_kind(migration: Migration, resource: Resource) -> None:
+    """Objects of the organization as a whole."""
+    if migration.settings.selects(resource.name):
+        states, objects = (
+            migration.run.objects(resource.name),
+            migration.catalog.source_list(resource),
+        )
+        note_gone(migration.catalog, resource, states, objects)
+        items = items_of(states, objects)
+        copy_objects(migration.catalog, resource, items, copier=migration.copier)
+        _tell_refused(migration, resource)
+
+
+def copy_project_kind(
+    migration: Migration,
+    resource: Resource,
+    scopes: Sequence[ProjectPair],
+    *,
+    later: Optional[Callable[[dict], bool]] = None,
+    made: Optional[OnCreated] = None,
+) -> None:
+    """Objects of a kind in all projects at once, so that references across projects find their order too.
+
+    `later`: those that another phase moves; they are recorded as such and stay open. `made`: see `copy_objects`.
+    """
+    if not migration.settings.selects(resource.name):
+        return
+    items: List[PlannedObject] = []
+    for scope in scopes:
+        states = migration.run.objects(resource.name, scope.name)
+        whole = (
+            [scope.source]
+            if resource is PROJECT_SETTINGS
+            else migration.catalog.source_objects(resource, scope.source["id"])
+        )
+        note_gone(migration.catalog, resource, states, whole)
+        for item in items_of(states, whole, scope.dest_id or ""):
+            reason = (
+                NO_PROJECT
+                if scope.dest_id is None
+                else LATER
+                if later and later(item.source)
+                else ""
+            )
+            if reason:
+                if not states.completed(
+                    item.source["id"]
+                ):  # the phase that moves it may have been run before this one
+                    states.record(
+                        item.source["id"],
+                        display_name(resource, item.source),
+                        SKIPPED,
+                        reason=reason,
+                    )
+            else:
+                items.append(item)
+    copy_objects(migration.catalog, resource, items, copier=migration.copier, made=made)
+    save_objects(
+        migration.run.objects(resource.name, scope.name) for scope in scopes
+    )  # those without items too
+    _tell_refused(migration, resource)
+
+
+def _tell_refused(migration: Migration, resource: Resource) -> None:
+    """A kind that was not listed may be a plan's that has none of it, or a key's that may not see it: it is told."""
+    reason, states = (
+        migration.catalog.refused.get(resource.name),
+        migration.run.objects(resource.name),
+    )
+    if reason or "" in states.findings:
+        told = (
+            [finding("not_listed", resource=resource.name, name=resource.name, detail=reason)]
+            if reason
+            else []
+        )
+        states.note("", told)
+        states.save()
+
+
+def copy_views(migration: Migration, scopes: Sequence[ProjectPair]) -> None:
+    """Views of the organization, of projects and of their datasets and experiments."""
+    if not migration.settings.selects(VIEWS.name):
+        return
+    projects = [
+        (scope.source["id"], scope.dest_id, scope.name) for scope in scopes if scope.dest_id
+    ]
+    for source_id, dest_id, name in [("", "", ""), *projects]:
+        views, states = (
+            list_views(migration.catalog, source_id),
+            migration.run.objects(VIEWS.name, name),
+        )
+        note_gone(migration.catalog, VIEWS, states, views)
+        items = items_of(states, views, dest_id)
+        if items:
+            migration.catalog.provide(VIEWS, dest_id, list_dest_views(migration.catalog, source_id))
+        copy_objects(migration.catalog, VIEWS, items)
+
+
+def copy_acls(migration: Migration, scopes: Sequence[ProjectPair]) -> None:
+    """ACLs of everything that was selected, and of the organization itself."""
+    if not migration.settings.selects(ACLS.name):
+        return
+    catalog = migration.catalog
+    owners = acl_owners(catalog, [scope.source for scope in scopes])
+    states, acls = migration.run.objects(ACLS.name), list_acls(catalog, owners)
+    note_gone(catalog, ACLS, states, acls)
+    items = items_of(states, acls)
+    catalog.provide(ACLS, "", list_dest_acls(catalog, owners))
+    copy_objects(catalog, ACLS, items)
+
+
+def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[ProjectPair]) -> None:
+    """All objects of a kind in all projects, and their rows: those of a group begin when its objects are made, and the last ones are
+    left on their way. A row that refers to an object which is still to be made waits for it.
+    """
+    if migration.settings.shard:
+        _copy_shard(migration, resource.name)
+        return
+    if not _copies_rows(migration, resource.name):
+        copy_project_kind(migration, resource, scopes)
+        _plan_rows(migration, resource.name)
+        return
+    round_ = round_of(migration.run.data, resource.name, migration.settings.lookback)
+    if round_:
+        copy_project_kind(migration, resource, scopes)
+        streams = list(_made(migration, list(_expected(migration, resource.name, scopes))))
+        _copy_round(migration, resource.name, streams, round_)
+        return
+    expected = list(
+        groups(list(_expected(migration, resource.name, scopes)), migration.settings.read_streams)
+    )
+    group_of = {
+        stream.source_id: group for group in expected for stream in group
+    }  # of those that are still to be made
+    with contextlib.ExitStack() as stack:
+        reading = stack.enter_context(FirstPages(migration.catalog))
+        start = stack.enter_context(
+            streaming(migration.catalog, migration.copier, reading, migration.background.halt)
+        )
+        first = (
+            group
+            for group in expected[: migration.settings.max_concurrent]
+            if _reads_early(migration, group)
+        )
+        reading.begin(
+            ROW_KINDS[resource.name],
+            ([one.source_id for one in group] for group in first),
+            migration.background.rest,
+        )
+
+        def start_group(group: Sequence[RowStream]) -> None:
+            migration.background.wait()
+            start(list(_made(migration, group)))
+
+        def start_made(item: PlannedObject) -> None:
+            group = group_of.pop(item.source["id"], [])
+            if group and not any(stream.source_id in group_of for stream in group):
+                start_group(group)
+
+        copy_project_kind(migration, resource, scopes, made=start_made)
+        for group in expected:  # those with objects that an earlier process made, or nobody
+            if any(stream.source_id in group_of for stream in group):
+                start_group(group)
+        migration.background.begin(stack.pop_all().close)
+
+
+def copy_logs(migration: Migration, scopes: Sequence[ProjectPair]) -> None:
+    """The log rows of all projects."""
+    if migration.settings.shard:
+        _copy_shard(migration, "logs")
+        return
+    if not _copies_rows(migration, "logs"):
+        _plan_rows(migration, "logs")
+        return
+    states, kind = migration.run.objects(PROJECTS.name), ROW_KINDS["logs"]
+    streams = [
+        RowStream(
+            kind,
+            scope.name,
+            scope.source["id"],
+            scope.dest_id,
+            scope.name,
+            states.made(scope.source["id"]),
+        )
+        for scope in scopes
+        if scope.dest_id
+    ]
+    round_ = round_of(migration.run.data, "logs", migration.settings.lookback)
+    if round_:
+        _copy_round(migration, "logs", streams, round_)
+        return
+    with streaming(
+        migration.catalog,
+        migration.copier,
+        FirstPages(migration.catalog),
+        migration.background.halt,
+    ) as start:
+        for group in groups(streams, migration.settings.read_streams):
+            start(group)
+
+
+def _copy_round(
+    migration: Migration, kind_name: str, streams: Sequence[RowStream], round_: Round
+) -> None:
+    """What is new since the last sync; the objects are there."""
+    with streaming(
+        migration.catalog,
+        migration.copier,
+        FirstPages(migration.catalog),
+        migration.background.halt,
+        round_,
+    ) as start:
+        for group in round_groups(migration.catalog, streams, round_):
+            start(group)
+    _close_gone(migration, kind_name)
+    if migration.settings.propagate_deletes:
+        propagate_deletes(migration.catalog, kind_name, streams, round_)
+
+
+def _copies_rows(migration: Migration, kind_name: str) -> bool:
+    return (
+        migration.settings.selects(kind_name)
+        and not migration.objects_only
+        and not migration.settings.dry_run
+    )
+
+
+def _plan_rows(migration: Migration, kind_name: str) -> None:
+    """A dry run counts rows instead of copying them."""
+    if migration.settings.selects(kind_name) and not migration.objects_only:
+        row_plans(migration, [kind_name])
+
+
+def _expected(
+    migration: Migration, kind_name: str, scopes: Sequence[ProjectPair]
+) -> Iterator[RowStream]:
+    """The streams of all objects of a kind if each can be made, in the order of the source's objects; what they are in the
+    destination is not known yet.
+    """
+    for scope in scopes:
+        if scope.dest_id:
+            listed = row_object_ids(migration.catalog, kind_name, scope.source["id"])
+            for source_id in dict.fromkeys(
+                (*listed, *migration.run.objects(kind_name, scope.name).outcomes)
+            ):
+                yield RowStream(ROW_KINDS[kind_name], scope.name, source_id, "", "", fresh=True)
+
+
+def _reads_early(migration: Migration, group: Sequence[RowStream]) -> bool:
+    """Whether the first rows of objects can be read before these are made: not where an earlier process of this run has come to them."""
+    begun = any(
+        migration.run.has_stream(stream.kind.folder, stream.project, stream.source_id)
+        for stream in group
+    )
+    return not begun and (len(group) > 1 or migration.settings.read_streams == 1)
+
+
+def _made(migration: Migration, group: Sequence[RowStream]) -> Iterator[RowStream]:
+    """Those of the group that have a counterpart, with it."""
+    for stream in group:
+        states = migration.run.objects(stream.kind.name, stream.project)
+        entry = states.outcomes.get(stream.source_id, {})
+        if entry.get("dest_id"):
+            yield replace(
+                stream,
+                dest_id=entry["dest_id"],
+                name=entry["name"],
+                fresh=states.made(stream.source_id),
+            )
+
+
+def _close_gone(migration: Migration, kind_name: str) -> None:
+    """A stream whose object is gone from the source has nothing to come, whatever was wrong with it."""
+    holder = BY_NAME.get(kind_name, PROJECTS)
+    for state in migration.run.all_streams():
+        gone = not state.done and state.header["kind"] == kind_name
+        if gone and migration.catalog.source_object(holder, state.header["source_id"]) is None:
+            state.done, state.error = True, ""
+            state.save()
+
+
+def _copy_shard(migration: Migration, kind_name: str) -> None:
+    """The rows of a kind that fell to this shard; their objects are there."""
+    with streaming(
+        migration.catalog,
+        migration.copier,
+        FirstPages(migration.catalog),
+        migration.background.halt,
+    ) as start:
+        for group in groups(
+            _streams_of_shard(migration, kind_name), migration.settings.read_streams
+        ):
+            start(group)
+
+
+def _streams_of_shard(migration: Migration, kind_name: str) -> List[RowStream]:
+    """What a shard takes of each object. Raises UsageError, before a row of the kind is written, where one is not in the destination
+    yet.
+    """
+    shard, holder = migration.settings.shard, BY_NAME.get(kind_name, PROJECTS)
+    mark, before = shard["mark"]["source"], after_second(shard["mark"]["dest"])
+    streams, missing, gone = [], [], []
+    for unit in (unit for unit in shard["units"] if unit["kind"] == kind_name):
+        after, end = unit.get("after"), unit.get("end")
+        dest_id = migration.catalog.resolve((holder.name,), unit["id"])
+        if dest_id:
+            part = ShardSlice(
+                after, end or after_second(mark), not after and not end, mark, unit["new"], before
+            )
+            streams.append(
+                RowStream(
+                    ROW_KINDS[kind_name],
+                    unit["project"],
+                    unit["id"],
+                    dest_id,
+                    unit["name"],
+                    False,
+                    part,
+                )
+            )
+        elif migration.catalog.source_object(holder, unit["id"]):
+            missing.append(unit_name(unit))
+        else:
+            gone.append(unit["id"])
+            log.warning(
+                "%s was deleted in the source since the shards were planned",
+                unit_name(unit),
+                extra={"event": "gone"},
+            )
+    if missing:
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        raise UsageError(
+            f"{missing[0]}{more}: not in the destination; move the objects first, with bin/migrate-all --no-rows"
+        )
+    migration.run.data.setdefault("gone", {})[kind_name] = gone
+    if not streams:
+        log.info(
+            "%s has no rows of %s", shard_name(shard), kind_name, extra={"event": "nothing_to_do"}
+        )
+    return streams
+
+
+def row_plans(migration: Migration, kinds: Sequence[str]) -> Dict[str, Dict[str, Any]]:
+    """Kind -> what its rows take, found out once in a dry run; see `plan_rows`."""
+    plans: Dict[str, Dict[str, Any]] = migration.run.data.setdefault("row_plans", {})
+    missing = {
+        kind: list(row_objects(migration.catalog, kind)) for kind in kinds if kind not in plans
+    }
+    if missing:
+        plans.update(found_plans(migration.catalog, missing))
+        migration.run.save()
+    return {kind: plans[kind] for kind in kinds}
+
+
+def found_plans(
+    catalog: Catalog, objects: Mapping[str, Sequence[Dict[str, Any]]]
+) -> Dict[str, Dict[str, Any]]:
+    with ThreadPoolExecutor(len(objects) or 1, thread_name_prefix="plan") as pool:
+        return dict(
+            zip(objects, pool.map(lambda kind: plan_rows(catalog, kind, objects[kind]), objects))
+        )

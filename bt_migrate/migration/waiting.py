@@ -1,0 +1,83 @@
+"""waiting."""
+
+from __future__ import annotations
+
+import logging
+from typing import Iterator, Set
+
+from bt_migrate.errors import LockedError
+from bt_migrate.migration.context import Migration
+from bt_migrate.model.resources import BY_NAME
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.second_pass import finish_deferred, note_deferred
+from bt_migrate.rows.second_pass import finish_deferred_rows, note_deferred_rows
+from bt_migrate.state.run_directory import RunDirectory, readable_runs_in
+
+log = logging.getLogger("bt_migrate.migration")
+
+
+# -- references that wait
+
+
+def finish_waiting(migration: Migration) -> None:
+    """Complete what waited for objects that exist by now, in this run and in earlier unfinished ones of the same two
+    organizations; a dry run looks at its own objects only.
+    """
+    finish_objects(migration.catalog, migration.run)
+    if migration.settings.dry_run:
+        return
+    _finish_rows(migration, migration.run)
+    for run in _earlier_waiting(migration):
+        try:
+            with run:
+                finish_objects(migration.catalog, run)
+                _finish_rows(migration, run)
+                run.data["waiting"] = _waits(run)
+                run.save()
+        except LockedError:
+            log.info("run %s is in use; what waits there is left to it", run.path)
+
+
+def finish_objects(catalog: Catalog, run: RunDirectory) -> None:
+    """Complete the objects of a run; a dry run only compares them at last."""
+    for states in run.all_objects():
+        if states.deferred:
+            finish_deferred(catalog, BY_NAME[states.resource], states)
+
+
+def _finish_rows(migration: Migration, run: RunDirectory) -> None:
+    for stream in run.all_streams():
+        if stream.waiting:
+            finish_deferred_rows(migration.catalog, migration.copier, stream)
+
+
+def _earlier_waiting(migration: Migration) -> Iterator[RunDirectory]:
+    for run in readable_runs_in(migration.run.path.parent):
+        if (
+            run.data.get("waiting")
+            and run.same_pair(migration.run.data)
+            and run.path != migration.run.path
+        ):
+            yield run
+
+
+def _waits(run: RunDirectory) -> bool:
+    return any(states.deferred for states in run.all_objects()) or any(
+        stream.waiting for stream in run.all_streams()
+    )
+
+
+def tell_waiting(migration: Migration, *, final: bool) -> None:
+    """Record what still waits: unresolved at the end of a whole run, waiting at the end of a phase."""
+    for states in migration.run.all_objects():
+        if states.deferred:
+            note_deferred(migration.catalog, BY_NAME[states.resource], states, final=final)
+    for stream in migration.run.all_streams():
+        if stream.waiting or any(one.get("waited") for one in stream.findings):
+            note_deferred_rows(migration.catalog, stream, final=final)
+    migration.run.data["waiting"] = _waits(migration.run)
+
+
+def kinds_behind(run: RunDirectory) -> Set[str]:
+    """The kinds of rows of which a stream did not come to its end."""
+    return {stream.header["kind"] for stream in run.all_streams() if not stream.done}

@@ -1,0 +1,34 @@
+"""write."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict
+
+from bt_migrate.errors import StateError
+from bt_migrate.report.text import FINDINGS_FILE, REPORT_FILE, SUMMARY_FILE, summary_text
+from bt_migrate.state.files import write_json
+from bt_migrate.state.run_directory import RunDirectory
+
+
+def write_report(run: RunDirectory, report: Dict[str, Any]) -> None:
+    """Write the report, the summary and the findings into the run directory."""
+    write_json(run.path / REPORT_FILE, report)
+    _write_private(run.path / SUMMARY_FILE, summary_text(report))
+    _write_private(
+        run.path / FINDINGS_FILE, "".join(json.dumps(one) + "\n" for one in report["findings"])
+    )
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Raises StateError."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError as error:
+        raise StateError(
+            f"{path}: cannot be written ({error.strerror}); make room, then run again"
+        ) from None

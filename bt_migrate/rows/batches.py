@@ -1,0 +1,108 @@
+"""Encode rows once and cut them into batches bounded by count and by bytes. Pure."""
+
+from __future__ import annotations
+
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Sequence,
+    Set,
+    Tuple,
+    TypeVar,
+)
+
+from bt_migrate.api.json_codec import encode
+
+ENVELOPE_BYTES = 64  # around the rows of an insert, at most
+ROW_EXTRA_BYTES = 64  # beside a row: its comma, and in an insert of several objects the object's id
+ROW_HELD_BYTES = 500  # of the objects around an encoded row
+
+Item = TypeVar("Item")
+
+
+class EncodedRow(NamedTuple):
+    """One insertable row: its id, its source transaction, the JSON that is sent, and what belongs to it."""
+
+    id: str
+    xact: int
+    body: bytes
+    object_id: str = ""  # the source object it is a row of
+    outcome: str = "created"  # what it will be once the destination has it
+    repairs: bool = False  # the destination has it, but with the source's attachments: sent only if these can be copied now
+    attachments: Tuple[
+        Dict[str, Any], ...
+    ] = ()  # references as in the source; `body` already names the destination's keys
+    spills: Tuple[
+        Tuple[str, str, bytes], ...
+    ] = ()  # (key, file name, content) of fields that `body` refers to as attachments
+    comments: Tuple[bytes, ...] = ()  # encoded comment records, without their object
+    deferred: Tuple[
+        Tuple[str, str, str, str], ...
+    ] = ()  # (path, resources, source id, origin as JSON) that wait for an object
+    digest: bytes = b""  # in a round: of the row as it will be read in the destination
+
+
+def batched(
+    rows: Iterable[EncodedRow], max_rows: int, max_bytes: int, *, distinct: bool = True
+) -> Iterator[Tuple[EncodedRow, ...]]:
+    """Consecutive rows, at most `max_rows` and `max_bytes` of request body each; a larger row is a batch of its own.
+
+    `distinct`: a row that comes twice starts a new batch, because two versions in one transaction have no order.
+    """
+    batch: List[EncodedRow] = []
+    ids: Set[Tuple[str, str]] = set()
+    size = ENVELOPE_BYTES
+    for row in rows:
+        cost = len(row.body) + ROW_EXTRA_BYTES
+        here = (row.object_id, row.id)
+        if batch and (
+            len(batch) >= max_rows or size + cost > max_bytes or (distinct and here in ids)
+        ):
+            yield tuple(batch)
+            batch, ids, size = [], set(), ENVELOPE_BYTES
+        batch.append(row)
+        ids.add(here)
+        size += cost
+    if batch:
+        yield tuple(batch)
+
+
+def held_bytes(row: EncodedRow) -> int:
+    """What the row takes in memory until it is written, about."""
+    held = ROW_HELD_BYTES + len(row.body)
+    return held + sum(len(content) for _, _, content in row.spills) if row.spills else held
+
+
+def halves(batch: Sequence[Item]) -> Tuple[Sequence[Item], Sequence[Item]]:
+    """The batch cut in two, for a request that was refused as a whole; at least two rows."""
+    middle = len(batch) // 2
+    return batch[:middle], batch[middle:]
+
+
+def events_body(batch: Sequence[EncodedRow]) -> bytes:
+    """The body of POST /v1/{object}/{id}/insert."""
+    return b'{"events":[' + b",".join([row.body for row in batch]) + b"]}"
+
+
+def cross_body(kind: str, dest_ids: Mapping[str, str], batch: Sequence[EncodedRow]) -> bytes:
+    """The body of POST /v1/insert for rows of several objects of one kind."""
+    by_object: Dict[str, List[EncodedRow]] = {}
+    for row in batch:
+        by_object.setdefault(row.object_id, []).append(row)
+    parts = [encode(dest_ids[one]) + b":" + events_body(rows) for one, rows in by_object.items()]
+    return b"{" + encode(kind) + b":{" + b",".join(parts) + b"}}"
+
+
+def logs3_body(rows: Iterable[bytes]) -> bytes:
+    """The body of POST /logs3, the endpoint that the SDKs use; its rows name their object themselves."""
+    return b'{"rows":[' + b",".join(rows) + b'],"api_version":2}'
+
+
+def with_object(body: bytes, fields: Mapping[str, str]) -> bytes:
+    """An encoded, non-empty row with the fields that name its object."""
+    return body[:-1] + b"," + encode(dict(fields))[1:]

@@ -1,0 +1,366 @@
+"""POST /btql: which rows a query reads, in which order, and the page that it answers.
+
+A page of `select: *` in order of the pagination key costs what the page costs, however many rows there are.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
+
+import bt_migrate.sandbox.data.clock as keys
+import bt_migrate.sandbox.data.inserts as inserts
+import bt_migrate.sandbox.data.objects as objects
+from bt_migrate.sandbox.btql.expressions import (
+    View,
+    compile_expression,
+    function_name,
+    is_field,
+    is_literal,
+    timestamp_text,
+    with_now,
+)
+from bt_migrate.sandbox.btql.grouping import aliased, columns_of, groups_of, is_grouped, only_counts
+from bt_migrate.sandbox.btql.parse import (
+    SHAPES,
+    parse,
+    parse_expression,
+    parse_source,
+    syntax_error,
+)
+from bt_migrate.sandbox.btql.reading import Reader, kept, split_filter
+from bt_migrate.sandbox.data.errors import Refused, forbidden
+from bt_migrate.sandbox.data.rows import Json, Row, RowSet, encode
+from bt_migrate.sandbox.data.schema import KINDS
+from bt_migrate.sandbox.data.store import Store
+
+# A query without a limit answers a page of this many rows, and a cursor.
+DEFAULT_LIMIT = 1000
+SUMMARY_PREVIEW = 125
+LONG_FIELDS = ("input", "output", "expected", "metadata", "error")
+CLAUSES = frozenset(
+    "select from filter sort limit cursor dimensions measures final_filter preview_length sql".split()
+)
+
+
+class Answer(NamedTuple):
+    data: List[bytes]  # the JSON text of each row
+    cursor: Optional[str]
+    last_xact_id: Optional[str]
+
+
+def normalized(text_or_json: Any) -> Json:
+    """The query in JSON form, whether it came as text, as JSON, or as JSON with texts inside."""
+    if isinstance(text_or_json, str):
+        return parse(text_or_json)
+    if not isinstance(text_or_json, dict):
+        raise syntax_error("expected a text or an object")
+    query: Json = {str(name): value for name, value in text_or_json.items() if value is not None}
+    unknown = set(query) - CLAUSES
+    if unknown:
+        raise syntax_error("unknown clause %r" % sorted(unknown)[0])
+    for name, read in (
+        ("from", parse_source),
+        ("filter", parse_expression),
+        ("final_filter", parse_expression),
+    ):
+        if isinstance(query.get(name), str):
+            query[name] = read(query[name])
+    _check_types(query)
+    return query
+
+
+def _check_types(query: Json) -> None:
+    for name in ("select", "sort", "dimensions", "measures"):
+        items = query.get(name, [])
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise syntax_error("%s must be a list of objects" % name)
+        for item in items:
+            named = name == "sort" or item.get("op") == "star" or isinstance(item.get("alias"), str)
+            if not named or not (item.get("op") == "star" or isinstance(item.get("expr"), dict)):
+                raise syntax_error("%s: expected alias and expr" % name)
+    for name in ("limit", "preview_length"):
+        if not isinstance(query.get(name, 0), int):
+            raise syntax_error("%s must be a whole number" % name)
+
+
+def run(store: Store, org_ids: Sequence[str], body: Json, lag_seconds: float = 0.0) -> Answer:
+    """Answer a request body; `lag_seconds` hides rows that were written less than that ago."""
+    now = {"op": "literal", "value": timestamp_text(int(store.clock.seconds() * 1_000_000))}
+    query = with_now(normalized(body.get("query")), now)
+    sources = sources_of(store, org_ids, query.get("from"))
+    moment = _pinned_moment(body, sources)
+    reader = Reader(
+        store, sources, moment, store.clock.seconds() - lag_seconds if lag_seconds else None
+    )
+    if isinstance(query.get("from"), dict) and is_object_query(query["from"]):
+        views: Iterable[View] = [
+            View(None, row) for row in object_rows(store, org_ids, query["from"], body)
+        ]
+        return _answer_views(query, kept(views, query.get("filter")), None)
+    last = max((next(reversed(rows.moments)) for rows in sources if rows.moments), default=None)
+    last_xact = None if last is None else keys.xact_id(last)
+    if is_grouped(query):
+        return _answer_groups(query, reader, last_xact)
+    if not _is_key_order(query):
+        return _answer_views(query, reader.matching(query), last_xact)
+    return _answer_page(query, reader, last_xact)
+
+
+# What is read ----------------------------------------------------------------------------------------
+
+
+def is_object_query(source: Json) -> bool:
+    return function_name(source) in ("project_prompts", "project_functions")
+
+
+def _arguments(source: Any) -> List[str]:
+    values = [
+        argument.get("value") for argument in (source.get("args") or []) if is_literal(argument)
+    ]
+    if not values or not all(isinstance(value, str) for value in values):
+        raise syntax_error("FROM needs ids")
+    return values
+
+
+def sources_of(store: Store, org_ids: Sequence[str], source: Any) -> List[RowSet]:
+    if not isinstance(source, dict) or not function_name(source):
+        raise syntax_error("FROM needs a function")
+    if source.get("shape") not in (None,) + SHAPES:
+        raise syntax_error("unknown shape %r" % source.get("shape"))
+    if is_object_query(source):
+        return []
+    kind = function_name(source)
+    if kind not in inserts.ROW_KINDS:
+        raise syntax_error("unknown FROM function %s()" % kind)
+    with store.lock:
+        return [
+            inserts.row_set(
+                store, org_ids, kind, _id_of(store, org_ids, inserts.ROW_KINDS[kind], value)
+            )
+            for value in dict.fromkeys(_arguments(source))
+        ]
+
+
+def _id_of(store: Store, org_ids: Sequence[str], kind: str, value: str) -> str:
+    """The id that an id or a name stands for; 403 if nothing is called so, 400 if several are."""
+    if store.find(KINDS[kind], org_ids, value) is not None:
+        return value
+    named = objects.list_all(store, org_ids, KINDS[kind], {kind + "_name": [value]})
+    if not named:
+        raise forbidden("%s '%s'" % (kind, value))
+    if len(named) > 1:
+        raise syntax_error("several objects are called %r" % value)
+    return str(named[0].data["id"])
+
+
+def object_rows(store: Store, org_ids: Sequence[str], source: Json, body: Json) -> List[Json]:
+    """project_prompts() and project_functions(): the objects, or with audit_log every version of them."""
+    kind = KINDS[function_name(source)[len("project_") : -1]]
+    found: List[Json] = []
+    with store.lock:
+        ids = [_id_of(store, org_ids, "project", value) for value in _arguments(source)]
+        for entry in objects.list_all(store, org_ids, kind, {"project_id": ids}):
+            states = [objects.render(kind, entry)]
+            if body.get("audit_log"):
+                states += [dict(data) for _, data in reversed(entry.history)]
+            for state in states:
+                moment = keys.moment_of_xact(state["_xact_id"]) or 0
+                audit = {"audit_data": [{"action": "upsert"}]} if body.get("audit_log") else {}
+                found.append(
+                    dict(state, _pagination_key=keys.pagination_key(moment << 16), **audit)
+                )
+    return found
+
+
+def _pinned_moment(body: Json, sources: List[RowSet]) -> Optional[int]:
+    if body.get("version") is None:
+        return None
+    moment = keys.moment_of_xact(body["version"])
+    if moment is None or any(rows.kind == "project_logs" for rows in sources):
+        raise Refused(400, "version: expected a transaction of an experiment or a dataset")
+    return moment
+
+
+# Pages -----------------------------------------------------------------------------------------------
+
+
+def _is_key_order(query: Json) -> bool:
+    """Whether rows come in order of the key, the default (newest first), and not as whole traces."""
+    sort = query.get("sort") or []
+    if query["from"].get("shape") == "traces":
+        return False
+    return not sort or (len(sort) == 1 and is_field(sort[0].get("expr"), "_pagination_key"))
+
+
+def _answer_page(query: Json, reader: Reader, last_xact: Optional[str]) -> Answer:
+    sort, limit = query.get("sort") or [], query.get("limit", DEFAULT_LIMIT)
+    descending = not sort or sort[0].get("dir") == "desc"
+    after = _read_cursor(query["cursor"], descending) if query.get("cursor") else None
+    bounds, rest = split_filter(query.get("filter"))
+    tests = [compile_expression(condition) for condition in rest]
+    is_summary = query["from"].get("shape") == "summary"
+    project = _projection(query)
+    data: List[bytes] = []
+    last: Optional[Tuple[int, int]] = None
+    for _, number, row in reader.ordered(bounds, descending, after):
+        view = View(row)
+        if not all(test(view) for test in tests) or (is_summary and not view.field("is_root")):
+            continue
+        if len(data) >= limit:
+            return Answer(data, _write_cursor(last, descending) if last else None, last_xact)
+        data.append(project(view))
+        last = (row.key, number)
+    return Answer(data, None, last_xact)
+
+
+def _write_cursor(place: Tuple[int, int], descending: bool) -> str:
+    return base64.b64encode(json.dumps([place[0], place[1], descending]).encode()).decode()
+
+
+def _read_cursor(text: Any, descending: bool) -> Tuple[int, int]:
+    try:
+        key, source, direction = json.loads(base64.b64decode(text, validate=True))
+    except (ValueError, TypeError):
+        raise syntax_error("Invalid cursor") from None
+    if direction is not descending:
+        raise syntax_error("Invalid cursor: it belongs to another order")
+    return int(key), int(source)
+
+
+def _projection(query: Json) -> Callable[[View], bytes]:
+    """How a view becomes the JSON text of an answered row."""
+    items = query.get("select") or [{"op": "star"}]
+    length = query.get("preview_length", -1)
+    if query["from"].get("shape") == "summary" and length < 0:
+        length = SUMMARY_PREVIEW
+    if all(item.get("op") == "star" for item in items) and length < 0:
+        return lambda view: (
+            view.row.body + view.row.tail if view.row is not None else _text(view.value())
+        )
+    columns = [
+        (item.get("alias"), compile_expression(item if item.get("op") else item.get("expr")))
+        for item in items
+    ]
+
+    def project(view: View) -> bytes:
+        value: Json = {}
+        for alias, column in columns:
+            value.update(column(view) if alias is None else {alias: column(view)})
+        return _text(_shortened(value, length) if length >= 0 else value)
+
+    return project
+
+
+def _text(value: Json) -> bytes:
+    return encode(value).encode("ascii")
+
+
+def _shortened(value: Json, length: int) -> Json:
+    texts = {
+        name: value[name] if isinstance(value[name], str) else encode(value[name])
+        for name in LONG_FIELDS
+        if value.get(name) is not None
+    }
+    return dict(
+        value, **{name: text[:length] + "..." for name, text in texts.items() if len(text) > length}
+    )
+
+
+# Groups and other orders -----------------------------------------------------------------------------
+
+
+def _answer_groups(query: Json, reader: Reader, last_xact: Optional[str]) -> Answer:
+    bounds, rest = split_filter(query.get("filter"))
+    count = reader.count(bounds) if only_counts(query) and not rest else None
+    if count is not None:
+        row = {item["alias"]: count for item in columns_of(query)}
+        return Answer([_text(row)], None, last_xact)
+    return _answer_views(query, reader.matching(query), last_xact)
+
+
+def _answer_views(query: Json, views: Iterator[View], last_xact: Optional[str]) -> Answer:
+    """A grouped query, or one in an order that no cursor can follow."""
+    if query.get("cursor"):
+        raise syntax_error("a cursor works only with rows sorted by _pagination_key")
+    if is_grouped(query):
+        rows = [View(None, row) for row in groups_of(query, views)]
+        project: Callable[[View], bytes] = lambda view: _text(view.value())  # noqa: E731
+        limit = query.get("limit", len(rows))
+    else:
+        rows = list(views)
+        project, limit = _projection(query), query.get("limit", DEFAULT_LIMIT)
+    for item in reversed(query.get("sort") or []):
+        value = compile_expression(aliased(query, item.get("expr")))
+        rows.sort(key=lambda view: _sort_key(value(view)), reverse=item.get("dir") == "desc")
+    return Answer([project(view) for view in rows[:limit]], None, last_xact)
+
+
+def _sort_key(value: Any) -> Tuple[int, Any]:
+    if value is None:
+        return (0, 0)
+    if isinstance(value, (int, float)):
+        return (1, value)
+    moment = keys.micros(value) if isinstance(value, str) else None
+    return (
+        (2, moment)
+        if moment is not None
+        else (3, value if isinstance(value, str) else encode(value))
+    )
+
+
+# GET and POST .../fetch ------------------------------------------------------------------------------
+
+
+def fetch_page(rows: RowSet, values: Json) -> Tuple[List[bytes], Optional[str]]:
+    """Whole traces, newest transaction first, over the history of the rows: an id can come again, older."""
+    moment = keys.moment_of_xact(values["version"]) if values.get("version") else None
+    found, _ = rows.at(moment)
+    live = {row.id for row in found}
+    states = list(found)
+    if moment is None:
+        states += [row for row, _ in rows.past if row.id in live]
+    states.sort(key=lambda row: (row.moment, row.key), reverse=True)
+    start = _fetch_start(values.get("cursor"), states)
+    limit = None if values.get("limit") in (None, "") else _whole_number(values["limit"])
+    page: Dict[str, Row] = {}  # inside a page only the newest state of a row
+    roots: Set[str] = set()
+    for number in range(start, len(states)):
+        row = states[number]
+        root = str(row.value()["root_span_id"])
+        if limit is not None and root not in roots and len(roots) >= limit:
+            place = states[number - 1]
+            return _texts(page), _write_cursor((place.key, place.moment), True) if page else None
+        roots.add(root)
+        page.setdefault(row.id, row)
+    return _texts(page), None
+
+
+def _whole_number(value: Any) -> int:
+    if not str(value).isdigit():
+        raise Refused(400, "limit: expected a number that is not negative, got '%s'" % value)
+    return int(value)
+
+
+def _texts(page: Dict[str, Row]) -> List[bytes]:
+    return [row.body + row.tail for row in page.values()]
+
+
+def _fetch_start(cursor: Any, states: List[Row]) -> int:
+    if not cursor:
+        return 0
+    key, moment = _read_cursor(cursor, True)
+    return sum(1 for row in states if (row.moment, row.key) >= (moment, key))

@@ -1,0 +1,124 @@
+"""Transactions, pagination keys and versions in Braintrust's own encoding.
+
+`moment` below is the 48 bit number `unix seconds << 16 | counter`; a transaction id and a pagination key
+are both made from it:
+- _xact_id: decimal of 0x0DE1 << 48 | moment
+- _pagination_key: 'p' and 20 digits of moment << 16 | number of the row in its transaction
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import uuid
+from functools import lru_cache
+from typing import Optional
+
+XACT_PREFIX = 0x0DE1 << 48
+MOMENT_MASK = (1 << 48) - 1
+MAX_ROWS_IN_TRANSACTION = 1 << 16
+PRETTY_INVERSE = 1522336535492693385
+U64 = (1 << 64) - 1
+
+
+class Clock:
+    """The time of one sandbox: that of this machine until it is set, and it runs on from there.
+
+    Hands out moments: unique and increasing, also when the clock is set back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+        self._last_past = 0
+        self.set(time.time())
+
+    def set(self, seconds: float) -> None:
+        """Let it be that time now, in unix seconds."""
+        self._ahead = seconds - time.monotonic()
+
+    def seconds(self) -> float:
+        """Now, in unix seconds."""
+        return time.monotonic() + self._ahead
+
+    def timestamp(self) -> str:
+        """Now as the API writes it: UTC, milliseconds, Z."""
+        whole, rest = divmod(self.seconds(), 1)
+        return "%s.%03dZ" % (
+            time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)),
+            int(rest * 1000),
+        )
+
+    def next_moment(self, at: Optional[int] = None) -> int:
+        """A moment of now, or of `at`, in unix seconds: as if it had been asked for then. Those of `at` increase too."""
+        with self._lock:
+            if at is not None:
+                self._last_past = max(self._last_past + 1, at << 16)
+                return self._last_past
+            self._last = max(self._last + 1, int(self.seconds()) << 16)
+            return self._last
+
+
+def xact_id(moment: int) -> str:
+    return str(XACT_PREFIX | moment)
+
+
+def moment_of_xact(text: object) -> Optional[int]:
+    """The moment of a transaction id, decimal or pretty; None if it is neither."""
+    if not isinstance(text, str):
+        return None
+    if len(text) == 16 and re.fullmatch("[0-9a-f]{16}", text):
+        return (int(text, 16) * PRETTY_INVERSE & U64) & MOMENT_MASK
+    if re.fullmatch("[0-9]{1,20}", text):
+        return int(text) & MOMENT_MASK
+    return None
+
+
+def pagination_key(number: int) -> str:
+    return "p%020d" % number
+
+
+def key_number(moment: int, row_number: int) -> int:
+    return moment << 16 | row_number
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+_RFC3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(\.\d+)?)?\s*([Zz]|[+-]\d\d:?\d\d)?)?$"
+)
+
+
+@lru_cache(maxsize=4096)
+def micros(text: str) -> Optional[int]:
+    """Microseconds since 1970 of a date or RFC 3339 timestamp (no zone means UTC); None if it is not one."""
+    found = _RFC3339.match(text)
+    if not found:
+        return None
+    year, month, day, hour, minute, second = (int(part or 0) for part in found.groups()[:6])
+    if not (1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second < 61):
+        return None
+    days = _days(year, month, day)
+    fraction = int(((found.group(7) or ".")[1:7]).ljust(6, "0"))
+    seconds = ((days * 24 + hour) * 60 + minute) * 60 + second - _offset_seconds(found.group(8))
+    return seconds * 1_000_000 + fraction
+
+
+def _days(year: int, month: int, day: int) -> int:
+    """Days since 1970-01-01 in the proleptic Gregorian calendar."""
+    shifted = year - (month <= 2)
+    era = shifted // 400
+    of_era = shifted - era * 400
+    of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
+    return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
+
+
+def _offset_seconds(zone: Optional[str]) -> int:
+    if not zone or zone in "Zz":
+        return 0
+    digits = zone[1:].replace(":", "")
+    seconds = int(digits[:2]) * 3600 + int(digits[2:]) * 60
+    return seconds if zone[0] == "+" else -seconds

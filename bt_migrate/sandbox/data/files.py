@@ -1,0 +1,110 @@
+"""Attachments, overflowing payloads and redirected results: blobs behind signed URLs of the second origin."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Dict, Optional, Tuple, Union
+
+from bt_migrate.sandbox.data.clock import Clock
+from bt_migrate.sandbox.data.errors import Refused
+
+# Larger blobs are kept in files.
+MAX_BYTES_IN_MEMORY = 1 << 20
+COPY_BYTES = 1 << 16
+
+Blob = Union[bytes, Path]
+
+
+@dataclass
+class Attachment:
+    key: str
+    filename: str
+    content_type: str
+    upload_status: str = "uploading"
+    error_message: Optional[str] = None
+    blob: Optional[Blob] = None
+
+
+@dataclass(frozen=True)
+class Signed:
+    """What one signed URL allows."""
+
+    method: str  # GET or PUT
+    org_name: str
+    place: Tuple[str, str]  # (organization id, key) of an attachment, or ("overflow"|"result", key)
+    content_type: str
+    expires: float  # unix seconds
+
+
+class Files:
+    """Blobs by place, and the signed URLs that lead to them."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.url = ""
+        self.ttl_seconds = 3600.0
+        self.attachments: Dict[Tuple[str, str], Attachment] = {}
+        self.blobs: Dict[Tuple[str, str], Blob] = {}
+        self._signed: Dict[str, Signed] = {}
+        self._lock = threading.Lock()
+        self._folder = tempfile.mkdtemp(prefix="bt-sandbox-")
+
+    def close(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def sign(self, method: str, org_name: str, place: Tuple[str, str], content_type: str) -> str:
+        token = secrets.token_hex(16)
+        expires = self._clock.seconds() + self.ttl_seconds
+        with self._lock:
+            self._signed[token] = Signed(method, org_name, place, content_type, expires)
+        name = place[1].rsplit("/", 1)[-1]
+        return "%s/bucket/%s?X-Amz-Expires=%d&X-Amz-Signature=%s" % (
+            self.url,
+            name,
+            self.ttl_seconds,
+            token,
+        )
+
+    def find(self, signature: str) -> Optional[Signed]:
+        with self._lock:
+            return self._signed.get(signature)
+
+    def signed(self, method: str, signature: str) -> Signed:
+        """What a signature allows; refused like S3 does if it is wrong, for another method or too old."""
+        found = self.find(signature)
+        if found is None or found.method != method:
+            raise Refused(403, "<Error><Code>SignatureDoesNotMatch</Code></Error>")
+        if self._clock.seconds() > found.expires:
+            raise Refused(
+                403,
+                "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>",
+            )
+        return found
+
+    def receive(self, place: Tuple[str, str], stream: BinaryIO, length: int) -> None:
+        """Store the next `length` bytes of the stream; ConnectionError if it ends before."""
+        if length <= MAX_BYTES_IN_MEMORY:
+            data = stream.read(length)
+            if len(data) != length:
+                raise ConnectionResetError("the body ended early")
+            self.blobs[place] = data
+            return
+        path = Path(self._folder) / secrets.token_hex(16)
+        with path.open("wb") as file:
+            left = length
+            while left:
+                data = stream.read(min(left, COPY_BYTES))
+                if not data:
+                    raise ConnectionResetError("the body ended early")
+                file.write(data)
+                left -= len(data)
+        self.blobs[place] = path
+
+    def content(self, place: Tuple[str, str]) -> Optional[bytes]:
+        blob = self.blobs.get(place)
+        return blob.read_bytes() if isinstance(blob, Path) else blob

@@ -1,0 +1,126 @@
+"""POST /sandbox/control: the switches of a sandbox in another process, as JSON, for who knows its token."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
+
+import bt_migrate.sandbox.btql.run as query
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.data.errors import Refused
+from bt_migrate.sandbox.http.faults import Fault
+from bt_migrate.sandbox.routes.calls import decode, json_answer, refusal
+
+if TYPE_CHECKING:
+    from bt_migrate.sandbox.http.server import Sandbox
+
+LIMITS = (
+    "max_request_bytes logs3_payload_max_bytes btql_limit_cap btql_per_minute btql_window send_retry_after indexing_lag"
+).split()
+
+
+def answer(sandbox: Sandbox, path: str, raw: bytes) -> Answer:
+    """{"token", and any of "set": {limit: value, "latency": {...}, "now": unix seconds}, "clear_faults", "clear_requests",
+    "faults": [{"kind", ...}], "get": ["requests", "writes", "counters", "now"]} -> what was asked for with "get"."""
+    try:
+        body = decode(raw)
+        if (
+            path != "/sandbox/control"
+            or not isinstance(body, dict)
+            or body.get("token") != sandbox.control_token
+        ):
+            raise Refused(403, "wrong path or token")
+        return json_answer(_carry_out(sandbox, body))
+    except Refused as error:
+        return refusal(error)
+
+
+def _carry_out(sandbox: Sandbox, body: Dict[str, Any]) -> Dict[str, Any]:
+    for name, value in (body.get("set") or {}).items():
+        if name == "latency":
+            sandbox.latency = dict(value)
+        elif name == "now":
+            sandbox.clock.set(float(value))
+        elif name in LIMITS:
+            setattr(sandbox, name, value)
+        else:
+            raise Refused(400, "unknown setting '%s'" % name)
+    if body.get("clear_faults"):
+        sandbox.faults.clear()
+    if body.get("clear_requests"):
+        sandbox.clear_requests()
+    for fault in body.get("faults") or []:
+        try:
+            sandbox.faults.add(Fault(**fault))
+        except (TypeError, ValueError) as error:
+            raise Refused(400, "fault: %s" % error) from None
+    return {name: _state(sandbox, name) for name in body.get("get") or []}
+
+
+def _state(sandbox: Sandbox, name: str) -> Any:
+    if name == "now":
+        return sandbox.clock.seconds()
+    requests = sandbox.requests
+    if name == "requests":
+        return [asdict(request) for request in requests]
+    if name == "writes":
+        return [asdict(request) for request in requests if request.changed]
+    if name == "counters":
+        orgs = sorted({request.org_name for request in requests})
+        return {
+            "requests": len(requests),
+            "writes": {org: len(sandbox.writes(org)) for org in orgs},
+            "in_flight_max": {org: sandbox.in_flight_max(org) for org in orgs},
+            "fault_hits": sandbox.faults.counts(),
+        }
+    raise Refused(400, "cannot get '%s'" % name)
+
+
+def limit_of(raw: bytes) -> Optional[int]:
+    """The LIMIT of a query in a request body; None if there is none."""
+    try:
+        body = decode(raw)
+        limit = query.normalized(body.get("query") if isinstance(body, dict) else None).get("limit")
+    except Refused:
+        return None
+    return limit if isinstance(limit, int) else None
+
+
+def fault_of_text(text: str) -> Fault:
+    """A fault written as 'kind,name=value,...', such as 'status,status=429,path=/btql,times=3,Retry-After=2'.
+
+    A name with a capital letter is a header of the answer; times=always is for ever.
+    """
+    kind, *settings = text.split(",")
+    details: Dict[str, Any] = {}
+    headers: Dict[str, str] = {}
+    for setting in settings:
+        name, sign, value = setting.partition("=")
+        if not sign:
+            raise ValueError("expected name=value in a fault, got '%s'" % setting)
+        if name[:1].isupper():
+            headers[name] = value
+        else:
+            details[name] = (
+                _number(value) if name not in ("org", "method", "path", "body") else value
+            )
+    if details.get("times") == "always":
+        details["times"] = None
+    if headers:
+        details["headers"] = headers
+    return Fault(kind, **details)
+
+
+def _number(text: str) -> Any:
+    if re.fullmatch("[0-9]+", text):
+        return int(text)
+    return float(text) if re.fullmatch(r"[0-9]*\.[0-9]+", text) else text
+
+
+def pairs_of_text(text: str) -> Dict[str, float]:
+    """'btql=0.15,insert=0.1' as a mapping to seconds."""
+    found: List[List[str]] = [part.split("=") for part in text.split(",") if part]
+    if not all(len(pair) == 2 for pair in found):
+        raise ValueError("expected name=seconds, got '%s'" % text)
+    return {name: float(value) for name, value in found}

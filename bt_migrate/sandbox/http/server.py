@@ -1,0 +1,444 @@
+"""The sandbox itself: two origins on loopback, organizations, a log of requests, and switches for trouble."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from email.message import Message
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
+from urllib.parse import parse_qs, urlsplit
+
+import bt_migrate.sandbox.data.clock as keys
+import bt_migrate.sandbox.data.inserts as inserts
+import bt_migrate.sandbox.data.objects as objects
+import bt_migrate.sandbox.http.control as control
+import bt_migrate.sandbox.routes.table as routes
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.data.errors import Refused
+from bt_migrate.sandbox.data.files import Attachment, Files
+from bt_migrate.sandbox.data.rows import Json, encode
+from bt_migrate.sandbox.data.schema import KINDS
+from bt_migrate.sandbox.data.store import Key, Org, Store
+from bt_migrate.sandbox.http.faults import Fault, Faults
+from bt_migrate.sandbox.http.origins import Handler, Origin
+from bt_migrate.sandbox.routes.calls import Api, Limits, bearer, decode, refusal
+
+__all__ = ["Fault", "Request", "Sandbox", "SandboxOrg"]
+
+
+# The status of a request that was reset or dropped before it was carried out.
+NO_ANSWER = 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One finished request."""
+
+    number: int  # from 1, in order of arrival
+    org_name: str  # "-" for an unknown key
+    method: str
+    path: str  # with the query
+    status: int  # NO_ANSWER if there was none
+    changed: bool  # it changed what the sandbox holds
+    body_bytes: int
+    headers: Dict[str, str] = field(
+        compare=False
+    )  # Authorization is replaced by the name of the organization
+    started: float = field(compare=False)  # unix seconds
+    finished: float = field(compare=False)
+    origin: str = "api"  # or "files"
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A request as far as both origins treat it alike."""
+
+    origin: str  # "api" or "files"
+    org_name: str
+    body_bytes: int
+    carry_out: Callable[[], Answer]
+    limit: Callable[[], Optional[int]]  # of a query
+
+
+class Sandbox(Limits):
+    """A local Braintrust; a context manager. Everything that tests switch may be changed while it runs."""
+
+    def __init__(self, port: int = 0, files_port: int = 0) -> None:
+        super().__init__()
+        self.store = Store()
+        self.files = Files(self.store.clock)
+        self.api = Api(self.store, self.files, self)
+        self.faults = Faults()
+        self.latency: Dict[str, float] = {}
+        self.on_request: Optional[Callable[[int, str, str, str], None]] = None
+        self.control_token = secrets.token_hex(16)
+        self._ports = (port, files_port)
+        self._origins: List[Origin] = []
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._requests: List[Request] = []
+        self._number = 0
+        self._in_flight: Dict[str, int] = {}
+        self._in_flight_max: Dict[str, int] = {}
+
+    # Life --------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Sandbox:
+        api = Origin(self._ports[0], self._serve_api, self.clock)
+        files = Origin(self._ports[1], self._serve_files, self.clock)
+        self._origins = [api, files]
+        self.url = self.api.url = api.url
+        self.files_url = self.files.url = files.url
+        for origin in self._origins:
+            origin.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for origin in self._origins:
+            origin.stop()
+        self.files.close()
+
+    @property
+    def clock(self) -> keys.Clock:
+        """Of everything here that tells time but the limit of queries, which is of the wall's clock: `clock.set` makes days pass."""
+        return self.store.clock
+
+    # Organizations -----------------------------------------------------------------------------------
+
+    def add_org(
+        self, name: str, api_key: Optional[str] = None, users: Iterable[Mapping[str, Any]] = ()
+    ) -> SandboxOrg:
+        with self.store.lock:
+            org = self.store.add_org(name, users)
+        key = api_key or "sk-" + secrets.token_hex(16)
+        self.grant(key, [name])
+        return SandboxOrg(self, org, key)
+
+    def grant(self, api_key: str, org_names: Sequence[str], *, read_only: bool = False) -> None:
+        """Let a key see these organizations; the first is its default."""
+        with self.store.lock:
+            orgs = [self.store.org_by_name(self.store.orgs, name) for name in org_names]
+            self.store.keys[api_key] = Key(tuple(org.id for org in orgs), read_only)
+            for org in orgs:
+                user = self.store.entries["user"][org.users[0]].data
+                values = {
+                    "name": "key of " + org.name,
+                    "user_id": user["id"],
+                    "user_email": user["email"],
+                }
+                objects.create(self.store, org, KINDS["api_key"], values)
+
+    # What happened -----------------------------------------------------------------------------------
+
+    @property
+    def requests(self) -> List[Request]:
+        with self._lock:
+            return sorted(self._requests, key=lambda request: request.number)
+
+    def clear_requests(self) -> None:
+        with self._lock:
+            self._requests.clear()
+            self._in_flight_max.clear()
+
+    def writes(self, org_name: str) -> List[Request]:
+        return [
+            request for request in self.requests if request.org_name == org_name and request.changed
+        ]
+
+    def leaks(self) -> List[Request]:
+        """Requests that carried an API key (or any Authorization) to the files origin."""
+        return [
+            request
+            for request in self.requests
+            if request.origin == "files" and "Authorization" in request.headers
+        ]
+
+    def in_flight_max(self, org_name: str) -> int:
+        with self._lock:
+            return self._in_flight_max.get(org_name, 0)
+
+    # Serving -----------------------------------------------------------------------------------------
+
+    def _org_of_key(self, headers: Message) -> str:
+        key = self.store.keys.get(bearer(headers))
+        return self.store.orgs[key.org_ids[0]].name if key is not None else "-"
+
+    def _begin(self, org_name: str) -> int:
+        with self._lock:
+            self._number += 1
+            now = self._in_flight[org_name] = self._in_flight.get(org_name, 0) + 1
+            self._in_flight_max[org_name] = max(now, self._in_flight_max.get(org_name, 0))
+            return self._number
+
+    def _serve_api(self, handler: Handler) -> None:
+        raw = handler.read_body()
+        if handler.path.startswith("/sandbox/"):
+            handler.send_answer(control.answer(self, handler.path, raw))
+            return
+
+        def carry_out() -> Answer:
+            return routes.answer(self.api, handler.command, handler.path, handler.headers, raw)
+
+        org_name = self._org_of_key(handler.headers)
+        self._serve(
+            handler, Visit("api", org_name, len(raw), carry_out, lambda: control.limit_of(raw))
+        )
+
+    def _serve_files(self, handler: Handler) -> None:
+        length = handler.body_length()
+        signed = self.files.find(_signature(handler.path))
+        org_name = signed.org_name if signed is not None else "-"
+        self._serve(
+            handler,
+            Visit(
+                "files", org_name, length, lambda: self._file_answer(handler, length), lambda: None
+            ),
+        )
+
+    def _serve(self, handler: Handler, visit: Visit) -> None:
+        """Every request: count it, wait, carry it out or break it, log it, and answer."""
+        number, started = self._begin(visit.org_name), time.time()
+        try:
+            self._notify(number, "before", handler)
+            self._wait(self._latency_of(handler))
+            fault = self.faults.hit(visit.org_name, handler.command, handler.path, visit.limit)
+            answer = self._answer(visit, fault)
+        finally:
+            with self._lock:
+                self._in_flight[visit.org_name] -= 1
+        self._log(handler, visit, number, started, answer)
+        self._notify(number, "after", handler)
+        _send(handler, fault, answer)
+
+    def _notify(self, number: int, moment: str, handler: Handler) -> None:
+        if self.on_request is not None:
+            self.on_request(number, moment, handler.command, handler.path)
+
+    def _wait(self, seconds: float) -> None:
+        """Sleep, but not longer than the sandbox lives."""
+        if seconds > 0:
+            self._stopping.wait(seconds)
+
+    def _latency_of(self, handler: Handler) -> float:
+        latency = self.latency
+        return latency.get(category(handler.command, handler.path), latency.get("default", 0.0))
+
+    def _answer(self, visit: Visit, fault: Optional[Fault]) -> Answer:
+        """The answer of a request, with what a fault makes of it. Faults come before authentication."""
+        kind, details = (fault.kind, fault.details) if fault is not None else ("", {})
+        if kind == "status":
+            return _status_answer(details)
+        if kind == "garbage":
+            return Answer(200, b"<!DOCTYPE html><html><body>Please wait</body></html>", "text/html")
+        if kind in ("delay", "drop"):
+            self._wait(float(details.get("seconds", 1)))
+        if kind in ("reset_before", "drop"):
+            return Answer(NO_ANSWER)
+        answer = visit.carry_out()
+        return self._redirected(answer) if kind == "redirect" and answer.status == 200 else answer
+
+    def _redirected(self, answer: Answer) -> Answer:
+        """303 to the answer as a gzip object; its cursor is in a header of this answer only."""
+        value = json.loads(answer.body) if isinstance(answer.body, bytes) else {}
+        cursor = value.pop("cursor", None)
+        place = ("result", keys.new_id() + ".json.gz")
+        self.files.blobs[place] = gzip.compress(encode(value).encode("ascii"), 1)
+        headers = {
+            "Location": self.files.sign("GET", answer.org_name, place, "application/octet-stream")
+        }
+        if cursor:
+            headers["x-bt-cursor"] = cursor
+        return Answer(303, b"", headers=headers, org_name=answer.org_name)
+
+    def _log(
+        self, handler: Handler, visit: Visit, number: int, started: float, answer: Answer
+    ) -> None:
+        org_name = answer.org_name or visit.org_name
+        headers = {
+            name.title(): org_name if name.title() == "Authorization" else value
+            for name, value in handler.headers.items()
+        }
+        request = Request(
+            number=number,
+            org_name=org_name,
+            method=handler.command,
+            path=handler.path,
+            status=answer.status,
+            changed=answer.changed,
+            body_bytes=visit.body_bytes,
+            headers=headers,
+            started=started,
+            finished=time.time(),
+            origin=visit.origin,
+        )
+        with self._lock:
+            self._requests.append(request)
+
+    def _file_answer(self, handler: Handler, length: int) -> Answer:
+        """Signed URLs: no key may come here, and what was signed must be sent as it was signed."""
+        try:
+            if "Authorization" in handler.headers:
+                raise Refused(
+                    400,
+                    "<Error><Code>InvalidArgument</Code><Message>Two ways to sign</Message></Error>",
+                )
+            signed = self.files.signed(handler.command, _signature(handler.path))
+            if signed.method == "PUT":
+                if handler.headers.get("Content-Type") != signed.content_type:
+                    raise Refused(403, "<Error><Code>SignatureDoesNotMatch</Code></Error>")
+                self.files.receive(signed.place, handler.body_stream, length)
+                handler.unread = 0
+                return Answer(200, b"", "application/xml", changed=True, org_name=signed.org_name)
+            if signed.place not in self.files.blobs:
+                raise Refused(404, "<Error><Code>NoSuchKey</Code></Error>")
+            return Answer(
+                200, self.files.blobs[signed.place], signed.content_type, org_name=signed.org_name
+            )
+        except Refused as error:
+            return refusal(error)
+
+
+def _signature(target: str) -> str:
+    return parse_qs(urlsplit(target).query).get("X-Amz-Signature", [""])[0]
+
+
+def _send(handler: Handler, fault: Optional[Fault], answer: Answer) -> None:
+    kind = fault.kind if fault is not None else ""
+    if kind in ("reset_before", "reset_after"):
+        handler.reset()
+    elif kind == "drop":
+        handler.close_connection = True
+    else:
+        handler.send_answer(answer, cut=kind == "truncate")
+
+
+def _status_answer(details: Mapping[str, Any]) -> Answer:
+    body = details.get("body", "")
+    text = body if isinstance(body, str) else encode(body)
+    content_type = "text/plain" if isinstance(body, str) else "application/json"
+    return Answer(
+        int(details.get("status", 500)), text.encode(), content_type, details.get("headers") or {}
+    )
+
+
+def category(method: str, target: str) -> str:
+    """The name of a request's latency."""
+    path = urlsplit(target).path
+    if path == "/btql":
+        return "btql"
+    if path == "/logs3" or path.endswith("/insert"):
+        return "insert"
+    if path.startswith("/bucket/"):
+        return "download" if method == "GET" else "upload"
+    if path.startswith("/attachment"):
+        return "attachment"
+    names = {"POST": "create", "PUT": "create", "PATCH": "patch", "DELETE": "delete"}
+    is_list = (
+        path.count("/") <= 2 and not path.startswith("/environment/") or path.endswith("/list_org")
+    )
+    return names.get(method, "list" if is_list else "get")
+
+
+class SandboxOrg:
+    """One organization, from inside: the same validation and effects as over HTTP, without HTTP."""
+
+    def __init__(self, sandbox: Sandbox, org: Org, api_key: str) -> None:
+        self._sandbox = sandbox
+        self._store = sandbox.store
+        self._org = org
+        self.api_key = api_key
+
+    @property
+    def id(self) -> str:
+        return self._org.id
+
+    @property
+    def name(self) -> str:
+        return self._org.name
+
+    def create(self, kind: str, body: Json) -> Json:
+        with self._store.lock:
+            entry, _ = objects.create(self._store, self._org, KINDS[kind], body)
+            return objects.render(KINDS[kind], entry)
+
+    def patch(self, kind: str, object_id: str, body: Json) -> Json:
+        with self._store.lock:
+            entry = objects.patch(self._store, (self.id,), KINDS[kind], object_id, body)
+            return objects.render(KINDS[kind], entry)
+
+    def delete(self, kind: str, object_id: str) -> Json:
+        with self._store.lock:
+            entry = self._store.find(KINDS[kind], (self.id,), object_id)
+            owner = entry.data if entry is not None else None
+            return objects.delete(self._store, (self.id,), KINDS[kind], object_id, owner)
+
+    def objects(self, kind: str) -> List[Json]:
+        """Live objects, oldest first; built-in roles are among the roles."""
+        with self._store.lock:
+            entries = objects.list_all(self._store, (self.id,), KINDS[kind], {})
+            return [objects.render(KINDS[kind], entry) for entry in reversed(entries)]
+
+    def has_secret(self, kind: str, object_id: str) -> bool:
+        """Whether an ai_secret or env_var has a value, which nobody can read."""
+        return self._store.entries[kind][object_id].has_secret
+
+    def insert(
+        self,
+        kind: str,
+        object_id: str,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        at: Optional[int] = None,
+    ) -> List[str]:
+        """Insert rows as POST /v1/{kind}/{id}/insert does, in one transaction; their ids in order.
+
+        `at`: unix seconds at which they are to have been inserted, never before those of an earlier call.
+        """
+        body = decode(encode({"events": list(rows)}).encode("ascii"))
+        with self._store.lock:
+            return inserts.insert(self._store, (self.id,), kind, object_id, body, at=at)
+
+    def rows(self, kind: str, object_id: str) -> List[Json]:
+        """The rows as a reader sees them, in order of their pagination key."""
+        with self._store.lock:
+            found = list(inserts.row_set(self._store, (self.id,), kind, object_id).rows)
+        return [row.value() for row in found]
+
+    def count(self, kind: str, object_id: str) -> int:
+        with self._store.lock:
+            return len(inserts.row_set(self._store, (self.id,), kind, object_id).rows)
+
+    def comments(self, kind: str, object_id: str) -> Dict[str, List[Json]]:
+        """Row id -> its comments, oldest first."""
+        with self._store.lock:
+            found = inserts.row_set(self._store, (self.id,), kind, object_id).comments
+            return {
+                row_id: copy.deepcopy(list(comments.values())) for row_id, comments in found.items()
+            }
+
+    def comment(self, kind: str, object_id: str, row_id: str, text: str) -> None:
+        body = {"feedback": [{"id": row_id, "comment": text}]}
+        with self._store.lock:
+            inserts.feedback(self._store, (self.id,), kind, object_id, body)
+
+    def attach(self, data: bytes, filename: str, content_type: str) -> Json:
+        """Store an attachment and give the reference to it."""
+        key = keys.new_id()
+        place = (self.id, key)
+        self._sandbox.files.attachments[place] = Attachment(key, filename, content_type, "done")
+        self._sandbox.files.blobs[place] = data
+        return {
+            "type": "braintrust_attachment",
+            "filename": filename,
+            "content_type": content_type,
+            "key": key,
+        }
+
+    def attachment(self, key: str) -> Optional[bytes]:
+        return self._sandbox.files.content((self.id, key))

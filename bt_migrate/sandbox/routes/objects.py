@@ -1,0 +1,146 @@
+"""Routes of objects: lists, create, replace, change, delete, and the irregular ones."""
+
+from __future__ import annotations
+
+from typing import Any, List
+
+import bt_migrate.sandbox.data.objects as objects
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.data.errors import Refused, forbidden
+from bt_migrate.sandbox.data.rows import Json
+from bt_migrate.sandbox.data.schema import KINDS, Kind
+from bt_migrate.sandbox.data.store import ORG_SETTINGS, Entry
+from bt_migrate.sandbox.routes.calls import Api, Call, json_answer, note_org, target_org
+
+
+def _kind(name: str) -> Kind:
+    kind = KINDS.get(name)
+    if kind is None or kind.path is None:
+        raise Refused(404, "Not found: /v1/%s" % name)
+    return kind
+
+
+def collection(api: Api, call: Call, kind_name: str) -> Answer:
+    kind = _kind(kind_name)
+    if call.method == "GET":
+        with api.store.lock:
+            entries = objects.list_page(api.store, call.key.org_ids, kind, call.query)
+            versions = [
+                version_of(api, call, kind, entry) for entry in one_by_environment(call, entries)
+            ]
+        return json_answer({"objects": versions})
+    allowed = {"POST": kind.post, "PUT": kind.put}.get(call.method, False)
+    if call.method == "DELETE" and kind.name in ("acl", "ai_secret"):
+        return json_answer(delete_by_body(api, call, kind, call.body()), changed=True)
+    if not allowed:
+        raise Refused(405, "%s is not allowed on %s" % (call.method, call.path))
+    body = call.body()
+    with api.store.lock:
+        org = target_org(api, call, kind, body)
+        entry, found = objects.create(api.store, org, kind, body, replace=call.method == "PUT")
+        value = objects.render(kind, entry)
+    headers = {"x-bt-found-existing": "true"} if found else {}
+    return json_answer(value, changed=not found or call.method == "PUT", headers=headers)
+
+
+def one(api: Api, call: Call, kind_name: str, object_id: str) -> Answer:
+    kind = _kind(kind_name)
+    owner = {name: values[0] for name, values in call.query.items()}
+    with api.store.lock:
+        if call.method == "GET":
+            entry = objects.get(api.store, call.key.org_ids, kind, object_id, owner)
+            note_org(api, call, entry)
+            return json_answer(version_of(api, call, kind, entry))
+        if call.method == "PATCH" and kind.patch:
+            entry = objects.patch(api.store, call.key.org_ids, kind, object_id, call.body())
+            note_org(api, call, entry)
+            return json_answer(objects.render(kind, entry), changed=True)
+        if call.method == "DELETE" and (kind.post or kind.name in ("api_key", "service_token")):
+            note_org(
+                api, call, objects.get(api.store, call.key.org_ids, kind, object_id, call.body())
+            )
+            gone = objects.delete(api.store, call.key.org_ids, kind, object_id, call.body())
+            return json_answer(gone, changed=True)
+    raise Refused(405, "%s is not allowed on %s" % (call.method, call.path))
+
+
+def version_of(api: Api, call: Call, kind: Kind, entry: Entry) -> Json:
+    """The object, or for prompts and functions its state at ?version or in ?environment."""
+    version, environment = call.parameter("version"), call.parameter("environment")
+    if kind.store != "function" or not (version or environment):
+        return objects.render(kind, entry)
+    if version and environment:
+        raise Refused(400, "environment cannot be used together with version")
+    if environment and environment not in entry.environments:
+        raise Refused(400, "no version is assigned to environment '%s'" % environment)
+    data = objects.at_version(entry, version or entry.environments[environment])
+    return objects.render(kind, Entry(entry.store, entry.org_id, entry.number, data))
+
+
+def one_by_environment(call: Call, entries: List[Entry]) -> List[Entry]:
+    if call.query.get("environment") and len(entries) != 1:
+        raise Refused(400, "environment: expected exactly one match, found %d" % len(entries))
+    return entries
+
+
+def delete_by_body(api: Api, call: Call, kind: Kind, body: Any) -> Json:
+    """Delete the object that a body describes; what it was."""
+    fields = list(kind.create) if kind.name == "acl" else ["name", "org_name"]
+    if not isinstance(body, dict) or set(body) - set(fields):
+        raise Refused(400, "unrecognized fields in the body")
+    wanted = {name: body.get(name) for name in fields if name != "org_name"}
+    with api.store.lock:
+        for entry in objects.list_all(api.store, call.key.org_ids, kind, {}):
+            if all(entry.data.get(name) == value for name, value in wanted.items()):
+                note_org(api, call, entry)
+                return objects.delete(api.store, call.key.org_ids, kind, entry.data["id"])
+    raise Refused(400, "%s: no object with these values" % kind.name)
+
+
+def acl_list_org(api: Api, call: Call) -> Answer:
+    with api.store.lock:
+        entries = objects.list_all(api.store, call.key.org_ids, KINDS["acl"], call.query)
+        page = objects.select_page(entries, call.query)
+        return json_answer([objects.render(KINDS["acl"], entry) for entry in page])
+
+
+def acl_batch_update(api: Api, call: Call) -> Answer:
+    body = call.body()
+    if not isinstance(body, dict) or set(body) - {"add_acls", "remove_acls"}:
+        raise Refused(400, "expected add_acls and remove_acls")
+    added, changed = [], False
+    with api.store.lock:
+        for item in body.get("add_acls") or []:
+            org = target_org(api, call, KINDS["acl"], item)
+            entry, found = objects.create(api.store, org, KINDS["acl"], item)
+            added.append(objects.render(KINDS["acl"], entry))
+            changed = changed or not found
+        removed = [
+            delete_by_body(api, call, KINDS["acl"], item) for item in body.get("remove_acls") or []
+        ]
+    return json_answer(
+        {"added_acls": added, "removed_acls": removed}, changed=changed or bool(removed)
+    )
+
+
+def organizations(api: Api, call: Call) -> Answer:
+    ids = call.query.get("ids", list(call.key.org_ids))
+    found = [api.store.orgs[org_id].data for org_id in call.key.org_ids if org_id in ids]
+    return json_answer({"objects": list(reversed(found))})
+
+
+def organization(api: Api, call: Call, org_id: str) -> Answer:
+    if org_id not in call.key.org_ids:
+        raise forbidden("organization '%s'" % org_id)
+    org = api.store.orgs[org_id]
+    call.org_name = org.name
+    if call.method == "GET":
+        return json_answer(org.data)
+    body = call.body()
+    if call.method != "PATCH":
+        raise Refused(405, "%s is not allowed on %s" % (call.method, call.path))
+    if not isinstance(body, dict) or set(body) - {"name", *ORG_SETTINGS}:
+        raise Refused(400, "organization: unrecognized field")
+    with api.store.lock:
+        org.data.update((name, value) for name, value in body.items() if value is not None)
+    return json_answer(org.data, changed=True)

@@ -1,0 +1,182 @@
+"""Routes of rows: inserts, fetch, feedback, /logs3 and /btql."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Tuple
+
+import bt_migrate.sandbox.btql.run as query
+import bt_migrate.sandbox.data.clock as keys
+import bt_migrate.sandbox.data.inserts as inserts
+import bt_migrate.sandbox.routes.summaries as summaries
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.data.errors import Refused
+from bt_migrate.sandbox.data.rows import Json, encode
+from bt_migrate.sandbox.data.schema import KINDS
+from bt_migrate.sandbox.routes.calls import Api, Call, decode, json_answer, note_org
+
+
+def check_size(api: Api, call: Call) -> None:
+    if api.limits.max_request_bytes is not None and len(call.raw) > api.limits.max_request_bytes:
+        raise Refused(413, "Request Entity Too Large")
+
+
+def rows_of_object(api: Api, call: Call, kind: str, object_id: str, action: str) -> Answer:
+    entry = api.store.find(KINDS[inserts.ROW_KINDS[kind]], call.key.org_ids, object_id)
+    if entry is not None:
+        note_org(api, call, entry)
+    route = OBJECT_ACTIONS.get((call.method, action))
+    if route is None:
+        raise Refused(405, "%s is not allowed on %s" % (call.method, call.path))
+    return route(api, call, kind, object_id)
+
+
+def insert(api: Api, call: Call, kind: str, object_id: str) -> Answer:
+    check_size(api, call)
+    body = call.body()
+    with api.store.lock:
+        ids = inserts.insert(api.store, call.key.org_ids, kind, object_id, body, len(call.raw))
+    return json_answer({"row_ids": ids}, changed=True)
+
+
+def feedback(api: Api, call: Call, kind: str, object_id: str) -> Answer:
+    body = call.body()
+    with api.store.lock:
+        inserts.feedback(api.store, call.key.org_ids, kind, object_id, body)
+    return json_answer({"status": "success"}, changed=True)
+
+
+def fetch(api: Api, call: Call, kind: str, object_id: str) -> Answer:
+    """Whole traces, newest transaction first; see query.fetch_page."""
+    values = (
+        call.fields()
+        if call.method == "POST"
+        else {name: call.parameter(name) for name in call.query}
+    )
+    with api.store.lock:
+        rows = inserts.row_set(api.store, call.key.org_ids, kind, object_id)
+        events, cursor = query.fetch_page(rows, values)
+    return Answer(
+        200, b'{"events":[' + b",".join(events) + b'],"cursor":' + encode(cursor).encode() + b"}"
+    )
+
+
+def cross_insert(api: Api, call: Call) -> Answer:
+    check_size(api, call)
+    body = call.body()
+    with api.store.lock:
+        return json_answer(inserts.cross_insert(api.store, call.key.org_ids, body), changed=True)
+
+
+def version(api: Api, call: Call) -> Answer:
+    limit = api.limits.logs3_payload_max_bytes
+    return json_answer({} if limit is None else {"logs3_payload_max_bytes": limit})
+
+
+def logs3(api: Api, call: Call) -> Answer:
+    check_size(api, call)
+    body, size = call.body(), len(call.raw)
+    rows = body.get("rows") if isinstance(body, dict) else None
+    if isinstance(rows, dict) and rows.get("type") == "logs3_overflow":
+        content = api.files.content(("overflow", str(rows.get("key"))))
+        if content is None or rows.get("size_bytes") != len(content):
+            raise Refused(400, "rows: nothing of that size was uploaded under this key")
+        rows, size = decode(content).get("rows"), len(content)
+    with api.store.lock:
+        ids = inserts.logs3(api.store, call.key.org_ids, rows, size)
+    return json_answer({"ids": ids, "ok": True}, changed=True)
+
+
+def logs3_overflow(api: Api, call: Call) -> Answer:
+    body = call.body()
+    if not isinstance(body, dict) or not isinstance(body.get("size_bytes"), int):
+        raise Refused(400, "required field 'size_bytes' is missing")
+    key = "logs3/" + keys.new_id()
+    content_type = str(body.get("content_type") or "application/json")
+    url = api.files.sign("PUT", call.org_name, ("overflow", key), content_type)
+    return json_answer(
+        {"method": "PUT", "signedUrl": url, "headers": {"Content-Type": content_type}, "key": key}
+    )
+
+
+def btql(api: Api, call: Call) -> Answer:
+    body = call.fields()
+    check_rate(api, call)
+    parsed = query.normalized(body.get("query"))
+    limit = parsed.get("limit", 0)
+    if limit < 0 or (api.limits.btql_limit_cap is not None and limit > api.limits.btql_limit_cap):
+        raise Refused(
+            400,
+            {
+                "Code": "BadRequestError",
+                "Message": "limit %s is not allowed" % limit,
+                "Path": "/btql",
+            },
+        )
+    note_source(api, call, parsed)
+    found = query.run(
+        api.store, call.key.org_ids, dict(body, query=parsed), api.limits.indexing_lag
+    )
+    last = found.last_xact_id
+    rest = {
+        "schema": {"type": "array", "items": {"type": "object", "properties": {}}},
+        "cursor": found.cursor,
+        "freshness_state": {"last_considered_xact_id": last, "last_processed_xact_id": last},
+        "realtime_state": {
+            "type": "on",
+            "minimum_xact_id": None,
+            "actual_xact_id": last,
+            "read_bytes": 0,
+        },
+    }
+    text = b'{"data":[' + b",".join(found.data) + b"]," + encode(rest)[1:].encode("ascii")
+    return Answer(200, text)
+
+
+def note_source(api: Api, call: Call, parsed: Json) -> None:
+    for argument in (parsed.get("from") or {}).get("args") or []:
+        for kind in ("project", "experiment", "dataset"):
+            entry = api.store.find(KINDS[kind], call.key.org_ids, argument.get("value"))
+            if entry is not None:
+                note_org(api, call, entry)
+
+
+def check_rate(api: Api, call: Call) -> None:
+    """Queries of an organization in any window; refused ones do not count."""
+    if api.limits.btql_per_minute is None:
+        return
+    now, window = time.monotonic(), api.limits.btql_window
+    with api.rate_lock:
+        times = api.query_times.setdefault(call.org_name, deque())
+        while times and times[0] <= now - window:
+            times.popleft()
+        if len(times) < api.limits.btql_per_minute:
+            times.append(now)
+            return
+        wait = times[0] + window - now if times else window
+    raise RateLimited((api.limits.btql_per_minute, window), len(times) + 1, wait)
+
+
+class RateLimited(Refused):
+    """`limit`: (queries, seconds)."""
+
+    def __init__(self, limit: Tuple[int, int], consumed: int, wait_seconds: float) -> None:
+        text = "Source: checkBtqlOrgRateLimit. Rate limit: %d requests per %d seconds. Consumed: %d"
+        body = {
+            "Code": "TooManyRequestsError",
+            "Message": text % (*limit, consumed),
+            "Path": "/btql",
+            "Service": "api",
+        }
+        super().__init__(429, body)
+        self.wait_seconds = wait_seconds
+
+
+OBJECT_ACTIONS = {
+    ("POST", "insert"): insert,
+    ("POST", "feedback"): feedback,
+    ("GET", "fetch"): fetch,
+    ("POST", "fetch"): fetch,
+    ("GET", "summarize"): summaries.summarize,
+}

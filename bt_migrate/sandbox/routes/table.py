@@ -1,0 +1,96 @@
+"""Which function answers which path of the API origin."""
+
+from __future__ import annotations
+
+import re
+from email.message import Message
+from typing import Any, Callable, Dict, List, Pattern, Tuple
+from urllib.parse import parse_qs, urlsplit
+
+import bt_migrate.sandbox.routes.objects as object_routes
+import bt_migrate.sandbox.routes.rows as row_routes
+import bt_migrate.sandbox.routes.sdk as sdk_routes
+import bt_migrate.sandbox.routes.summaries as summaries
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.data.errors import Refused
+from bt_migrate.sandbox.routes.calls import Api, Call, bearer, narrow, refusal
+
+Route = Callable[..., Answer]
+
+EXACT: Dict[Tuple[str, str], Route] = {
+    ("GET", "/v1/acl/list_org"): object_routes.acl_list_org,
+    ("POST", "/v1/acl/batch_update"): object_routes.acl_batch_update,
+    ("GET", "/v1/organization"): object_routes.organizations,
+    ("POST", "/v1/insert"): row_routes.cross_insert,
+    ("POST", "/btql"): row_routes.btql,
+    ("GET", "/version"): row_routes.version,
+    ("POST", "/logs3"): row_routes.logs3,
+    ("POST", "/logs3/overflow"): row_routes.logs3_overflow,
+    ("POST", "/attachment"): sdk_routes.attachment_upload,
+    ("POST", "/attachment/status"): sdk_routes.attachment_status,
+    ("GET", "/attachment"): sdk_routes.attachment_download,
+    ("POST", "/api/apikey/login"): sdk_routes.login,
+    ("POST", "/api/project/register"): sdk_routes.register_project,
+    ("GET", "/api/project"): sdk_routes.project_by_id,
+    ("POST", "/api/experiment/register"): sdk_routes.register_experiment,
+    ("POST", "/api/experiment/get"): sdk_routes.find_experiment,
+    ("POST", "/api/dataset/register"): sdk_routes.register_dataset,
+    ("POST", "/api/base_experiment/get_id"): sdk_routes.base_experiment,
+    ("GET", "/experiment-comparison2"): summaries.compare_experiments,
+    ("GET", "/dataset-summary"): summaries.summarize_dataset,
+}
+PATTERNS: List[Tuple[Pattern[str], Route]] = [
+    (
+        re.compile("/v1/(project_logs|experiment|dataset)/([^/]+)/([a-z]+)"),
+        row_routes.rows_of_object,
+    ),
+    (re.compile("/v1/organization/([^/]+)"), object_routes.organization),
+    (re.compile("/v1/([a-z_]+)"), object_routes.collection),
+    (re.compile("/v1/([a-z_]+)/([^/]+)"), object_routes.one),
+    (re.compile("/(environment)"), object_routes.collection),
+    (re.compile("/(environment)/([^/]+)"), object_routes.one),
+]
+# What a key that may only read may POST.
+READING_POSTS = re.compile(
+    r"/btql|/v1/\w+/[^/]+/fetch|/api/(apikey/login|experiment/get|base_experiment/get_id)"
+)
+
+
+def answer(api: Api, method: str, target: str, headers: Message, raw: bytes) -> Answer:
+    """Carry out one request of the API origin. Never raises for what a client can do wrong."""
+    parts = urlsplit(target)
+    path = parts.path.rstrip("/") or "/"
+    if (method, path) in (("GET", "/v1"), ("GET", "/")):
+        return Answer(200, b"Hello, World!", "text/plain")
+    key = api.store.keys.get(bearer(headers))
+    if key is None:
+        return Answer(401, b"Unauthorized: invalid API key", "text/plain")
+    org_name = api.store.orgs[key.org_ids[0]].name
+    call = Call(
+        method, path, parse_qs(parts.query, keep_blank_values=True), headers, raw, key, org_name
+    )
+    try:
+        found = _dispatch(api, call)
+    except Refused as error:
+        found = refusal(error)
+        if isinstance(error, row_routes.RateLimited) and api.limits.send_retry_after:
+            found.headers["Retry-After"] = "%d" % (error.wait_seconds + 1)
+    found.org_name = call.org_name
+    return found
+
+
+def _dispatch(api: Api, call: Call) -> Answer:
+    if call.key.read_only and call.method != "GET" and not READING_POSTS.fullmatch(call.path):
+        raise Refused(
+            403, {"Code": "ForbiddenError", "Message": "This key may only read", "Path": call.path}
+        )
+    narrow(api, call)
+    exact = EXACT.get((call.method, call.path))
+    if exact is not None:
+        return exact(api, call)
+    for pattern, route in PATTERNS:
+        found = pattern.fullmatch(call.path)
+        if found:
+            groups: Tuple[Any, ...] = found.groups()
+            return route(api, call, *groups)
+    raise Refused(404, "Not found: %s %s" % (call.method, call.path))

@@ -1,0 +1,382 @@
+"""One throttle per organization: it learns from 429s, paces instead of bouncing, and slows nobody else."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import pytest
+
+from bt_migrate.api.throttle import ConcurrencyLimit, Throttle
+from bt_migrate.sandbox.http.server import Fault
+from tests.support.orgs import most_in_flight
+from tests.support.row_runs import READ, WRITE, World, small_rows, world
+
+LOGS = "project_logs"
+RATE = {
+    "Code": "TooManyRequestsError",
+    "Message": "Source: checkBtqlOrgRateLimit. Rate limit: 5 requests per 1 seconds. Consumed: 6",
+}
+
+
+def sent_by(throttle: Throttle, threads: int, seconds: float) -> List[float]:
+    """When queries were let through, asked for by some threads that send as fast as they may."""
+    moments: List[float] = []
+    lock, end, never = threading.Lock(), time.monotonic() + seconds, threading.Event()
+
+    def ask() -> None:
+        while time.monotonic() < end:
+            never.wait(min(throttle.wait_s(query=True), max(0.0, end - time.monotonic())))
+            if throttle.take(query=True):
+                with lock:
+                    moments.append(time.monotonic())
+
+    workers = [threading.Thread(target=ask) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return sorted(moments)
+
+
+@pytest.mark.parametrize("threads", [8])
+def test_once_the_rate_is_known_no_window_holds_more_and_none_is_wasted(threads: int) -> None:
+    throttle = Throttle()
+    throttle.refused(0.0, (5, 1), 1, 0.1)
+    moments = sent_by(throttle, threads, 2.4)
+    assert max(sum(start <= one < start + 1.0 for one in moments) for start in moments) <= 5
+    assert len(moments) == 15
+
+
+@pytest.mark.parametrize(
+    ("known", "retry_after", "rate", "times", "base", "expected"),
+    [
+        (0, 7.0, None, 1, 1.0, 7.0),
+        (0, 0.0, None, 5, 1.0, 0.0),
+        (0, 500.0, (20, 60), 1, 1.0, 500.0),
+        (0, None, (20, 60), 1, 1.0, 3.0),
+        (20, None, None, 1, 1.0, 3.0),
+        (20, None, None, 3, 1.0, 12.0),
+        (0, None, (20, 60), 9, 1.0, 60.0),
+        (0, None, None, 1, 1.0, 1.0),
+        (0, None, None, 2, 1.0, 2.0),
+        (0, None, None, 4, 0.5, 4.0),
+        (0, None, None, 30, 1.0, 60.0),
+        (0, None, None, 1, 0.0, 0.1),
+    ],
+)
+def test_what_a_429_says_is_waited_for_in_full(
+    known: int,
+    retry_after: Optional[float],
+    rate: Optional[Tuple[int, int]],
+    times: int,
+    base: float,
+    expected: float,
+) -> None:
+    throttle = Throttle(known)
+    assert throttle.refused(retry_after, rate, times, base) == expected
+    if expected:
+        waits = [throttle.wait_s(query=query) for query in (True, False)]
+        assert all(expected - 0.5 < wait <= expected for wait in waits)
+
+
+def test_a_shorter_429_does_not_open_what_a_longer_one_has_closed() -> None:
+    throttle = Throttle()
+    throttle.refused(30.0, None, 1, 1.0)
+    throttle.refused(1.0, None, 1, 1.0)
+    assert 29 < throttle.wait_s(query=True) <= 30
+
+
+def test_what_is_no_query_is_not_counted() -> None:
+    throttle = Throttle(2)
+    assert [throttle.take(query=False) for _ in range(50)] == [True] * 50
+    assert [throttle.take(query=True) for _ in range(3)] == [True, True, False]
+    assert 59 < throttle.wait_s(query=True) <= 60.1
+    assert throttle.take(query=False)
+
+
+def test_a_given_rate_paces_from_the_first_query_on() -> None:
+    throttle = Throttle(3)
+    assert [throttle.take(query=True) for _ in range(4)] == [True, True, True, False]
+    assert 59 < throttle.wait_s(query=True) <= 60.1
+
+
+@pytest.mark.parametrize(
+    ("given", "rate", "queries", "window"),
+    [
+        (20, (5, 60), 5, 60),
+        (4, (20, 60), 4, 60),
+        (20, (40, 10), 20, 60),
+        (0, (7, 60), 7, 60),
+        (0, (7, 10), 7, 10),
+    ],
+)
+def test_of_a_given_rate_and_one_that_is_learnt_the_slower_counts(
+    given: int, rate: Tuple[int, int], queries: int, window: float
+) -> None:
+    throttle = Throttle(given)
+    throttle.refused(0.0, rate, 1, 0.1)
+    assert sum(throttle.take(query=True) for _ in range(100)) == queries
+    assert throttle.wait_s(query=True) >= window - 0.5
+
+
+def test_a_short_window_that_is_learnt_does_not_lift_a_rate_that_was_given() -> None:
+    """5 in a second are 300 a minute: no reason to go beyond the 6 a minute that were asked for."""
+    throttle = Throttle(6)
+    throttle.refused(0.0, (5, 1), 1, 0.1)
+    assert len(sent_by(throttle, 1, 2.3)) == 6
+
+
+# What a person wants ----------------------------------------------------------------------------------
+
+
+def test_while_paused_nothing_starts_and_waiting_threads_look_again_soon() -> None:
+    throttle = Throttle()
+    throttle.steer(paused=True, requests_per_second=None)
+    assert [throttle.take(query=query) for query in (True, False)] == [False, False]
+    assert 0 < throttle.wait_s(query=False) < 1
+    throttle.steer(paused=False, requests_per_second=None)
+    assert throttle.take(query=True)
+
+
+def test_a_pace_is_kept_by_requests_of_every_kind() -> None:
+    throttle = Throttle()
+    throttle.steer(paused=False, requests_per_second=20.0)
+    assert len(sent_by(throttle, 4, 1.0)) <= 21
+
+
+def test_a_slow_pace_that_is_lifted_holds_nobody_up() -> None:
+    throttle = Throttle()
+    throttle.steer(paused=False, requests_per_second=0.001)
+    assert [throttle.take(query=False) for _ in range(2)] == [True, False]
+    assert throttle.wait_s(query=False) < 1  # until the next look; the next request is 1000 s away
+    throttle.steer(paused=False, requests_per_second=50.0)
+    assert throttle.take(query=False)
+
+
+def test_a_429_is_waited_for_in_full_at_any_pace() -> None:
+    throttle = Throttle()
+    throttle.steer(paused=True, requests_per_second=1.0)
+    throttle.refused(30.0, None, 1, 1.0)
+    assert throttle.wait_s(query=False) > 29
+
+
+def test_places_can_become_fewer_and_more_while_they_are_taken() -> None:
+    places, entered, leave = ConcurrencyLimit(3), threading.Semaphore(0), threading.Semaphore(0)
+
+    def stay() -> None:
+        with places:
+            entered.release()
+            leave.acquire()
+
+    workers = [threading.Thread(target=stay) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    assert [entered.acquire(timeout=20) for _ in range(3)] == [True] * 3
+    places.limit = 1
+    leave.release()
+    leave.release()
+    end = time.monotonic() + 20
+    while places.taken > 1 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert (places.taken, entered.acquire(blocking=False)) == (
+        1,
+        False,
+    )  # two went, and nobody came
+    places.limit = 6
+    assert [entered.acquire(timeout=20) for _ in range(3)] == [True] * 3
+    for _ in range(4):
+        leave.release()
+    for worker in workers:
+        worker.join(20)
+    assert places.taken == 0
+
+
+# Real runs -------------------------------------------------------------------------------------------
+
+
+def fill(w: World, rows: int) -> None:
+    for start in range(0, rows, 50):
+        w.source.insert(LOGS, w.project, small_rows(50, start))
+
+
+def queries(w: World) -> List[Any]:
+    return [one for one in w.sandbox.requests if (one.org_name, one.path) == (READ, "/btql")]
+
+
+def refusals(w: World) -> int:
+    return sum(one.status == 429 for one in w.sandbox.requests)
+
+
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    ("told", "streams"),
+    [
+        (True, "4"),
+        (False, "1"),
+        pytest.param(True, "1", marks=LONG),
+        pytest.param(False, "4", marks=LONG),
+    ],
+)
+def test_a_limit_is_met_once_and_kept_to_from_then_on(
+    told: bool, streams: str, tmp_path: Path
+) -> None:
+    with world(tmp_path) as w:
+        fill(w, 600)
+        w.sandbox.btql_per_minute, w.sandbox.btql_window, w.sandbox.send_retry_after = 12, 1, told
+        began = time.monotonic()
+        assert w.move(LOGS, "--fetch-limit", "25", "--read-streams", streams) == 0
+        took = time.monotonic() - began
+        source, dest = w.contents(LOGS, [w.project])
+        assert source == dest
+        asked = len([one for one in queries(w) if one.status == 200])
+        first = next(one.finished for one in w.sandbox.requests if one.status == 429)
+        late = [
+            one for one in w.sandbox.requests if one.status == 429 and one.started > first + 0.2
+        ]
+        assert late == []
+        assert refusals(w) <= int(streams)
+        assert took < asked / 12 + 60
+
+
+def test_a_rate_that_is_given_keeps_the_first_429_away(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        fill(w, 200)
+        w.sandbox.btql_per_minute = 20
+        assert w.move(LOGS, "--fetch-limit", "25", "--btql-per-minute", "20") == 0
+        assert refusals(w) == 0
+
+
+@pytest.mark.long
+def test_a_rate_that_is_given_paces_a_run_of_more_queries_than_a_minute_allows(
+    tmp_path: Path,
+) -> None:
+    with world(tmp_path) as w:
+        fill(w, 600)
+        w.sandbox.btql_per_minute = 20
+        began = time.monotonic()
+        assert w.move(LOGS, "--fetch-limit", "25", "--btql-per-minute", "20") == 0
+        assert (refusals(w), len(queries(w)) > 20, time.monotonic() - began > 55) == (0, True, True)
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"headers": {"Retry-After": "1"}, "body": "slow down"},
+        {"headers": {"Retry-After": "0.5"}, "body": RATE},
+        {"body": RATE},
+        {"body": "Too many requests"},
+    ],
+    ids=["header", "header and rate", "rate", "neither"],
+)
+def test_a_429_of_any_form_is_waited_for_and_costs_no_row(details: dict, tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        fill(w, 400)
+        fault = w.sandbox.faults.add(
+            Fault("status", READ, path="/btql", times=1, after=3, status=429, **details)
+        )
+        assert w.move(LOGS, "--fetch-limit", "50") == 0
+        source, dest = w.contents(LOGS, [w.project])
+        assert (source == dest, w.sandbox.faults.hits(fault), refusals(w)) == (True, 1, 1)
+
+
+def started_in(w: World, org_name: str, begin: float, end: float) -> int:
+    return sum(one.org_name == org_name and begin < one.started < end for one in w.sandbox.requests)
+
+
+@pytest.mark.parametrize(
+    ("slow", "path", "other"), [(READ, "/btql", WRITE), (WRITE, "insert$", READ)]
+)
+def test_a_429_of_one_organization_keeps_only_that_one_waiting(
+    slow: str, path: str, other: str, tmp_path: Path
+) -> None:
+    with world(tmp_path) as w:
+        fill(w, 600)
+        w.sandbox.latency = {"insert": 0.05, "btql": 0.02}
+        w.sandbox.faults.add(
+            Fault(
+                "status",
+                slow,
+                path=path,
+                times=1,
+                after=4,
+                status=429,
+                headers={"Retry-After": "1"},
+            )
+        )
+        settings = {
+            "MIGRATION_EVENTS_FETCH_LIMIT": "40",
+            "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "8",
+            "MIGRATION_MAX_CONCURRENT": "2",
+        }
+        assert w.move(LOGS, **settings) == 0
+        told = next(one.finished for one in w.sandbox.requests if one.status == 429)
+        assert started_in(w, slow, told + 0.1, told + 0.95) == 0
+        assert started_in(w, other, told + 0.1, told + 0.95) > 0
+
+
+def busy(w: World) -> Dict[str, str]:
+    """Rows that need streams, groups, attachments, uploads and comments; the settings with which they all are at work."""
+    ids = w.make("experiment", *(f"e{number:02}" for number in range(26)))
+    for number, one in enumerate(ids):
+        file = w.source.attach(bytes([number]) * 100, filename="f", content_type="x/y")
+        w.source.insert("experiment", one, small_rows(2, metadata={"file": file}))
+        w.source.comment("experiment", one, "r00001", "text")
+    files = [
+        w.source.attach(b"x" * size, filename="f", content_type="x/y") for size in range(1, 17)
+    ]
+    for start in range(0, 160, 10):
+        w.source.insert(LOGS, w.project, small_rows(10, start, output=files[start // 10]))
+    w.source.insert(LOGS, w.project, [{"id": "huge", "input": "h" * 50_000}])
+    w.sandbox.max_request_bytes = w.sandbox.logs3_payload_max_bytes = 20_000
+    w.sandbox.latency = {
+        "btql": 0.05,
+        "insert": 0.05,
+        "download": 0.02,
+        "upload": 0.02,
+        "attachment": 0.01,
+    }
+    return {
+        "MIGRATION_INSERT_MAX_REQUEST_BYTES": "20000",
+        "MIGRATION_EVENTS_FETCH_LIMIT": "25",
+        "MIGRATION_READ_STREAMS": "4",
+    }
+
+
+@pytest.mark.parametrize("most", [pytest.param("1", marks=LONG), "4"])
+def test_no_more_requests_are_in_flight_at_the_api_than_allowed_whatever_is_going_on(
+    most: str, tmp_path: Path
+) -> None:
+    with world(tmp_path) as w:
+        settings = busy(w)
+        codes = [
+            w.move(kind, MIGRATION_MAX_CONCURRENT=most, **settings) for kind in ("experiment", LOGS)
+        ]
+        api = [one for one in w.sandbox.requests if one.origin == "api"]
+        peaks = [
+            most_in_flight(one for one in api if one.org_name == org_name)
+            for org_name in (READ, WRITE)
+        ]
+        assert (codes, [peak for peak in peaks if peak > int(most)], max(peaks)) == (
+            [0, 0],
+            [],
+            int(most),
+        )
+
+
+@pytest.mark.parametrize("most", ["1", "4"])
+def test_with_signed_urls_counted_no_more_requests_are_in_flight_than_allowed_either(
+    most: str, tmp_path: Path
+) -> None:
+    with world(tmp_path) as w:
+        settings = busy(w)
+        assert w.move(LOGS, MIGRATION_MAX_CONCURRENT=most, **settings) == 0
+        assert [
+            w.sandbox.in_flight_max(name)
+            for name in (READ, WRITE)
+            if w.sandbox.in_flight_max(name) > int(most)
+        ] == []

@@ -1,0 +1,97 @@
+"""Transaction ids and pagination keys as numbers. The pair of numbers is the official document's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bt_migrate.api.transactions import (
+    XACT_PREFIX,
+    key_at,
+    key_number,
+    key_seconds,
+    pagination_key,
+    xact_of,
+    xact_seconds,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("1000192656880881099", 1000192656880881099),
+        (1000192656880881099, 1000192656880881099),
+        ("0", 0),
+        (None, 0),
+        ("", 0),
+        ("81cd05ee665fdfb3", 0),
+        ("-5", 0),
+        ("1.5", 0),
+        (True, 0),
+        ({}, 0),
+        ("²", 0),  # a digit to str.isdigit, none to int
+    ],
+)
+def test_a_transaction_is_its_decimal_number_or_zero(value: Any, expected: int) -> None:
+    assert xact_of(value) == expected
+
+
+def test_a_transaction_tells_the_second_at_which_it_was_taken_in() -> None:
+    xact = 1000192656880881099
+    assert (xact_seconds(xact), xact & 0xFFFF, xact >> 48) == (1709970518, 52683, XACT_PREFIX >> 48)
+
+
+@pytest.mark.parametrize(
+    ("key", "number"),
+    [
+        ("p00000000000000000000", 0),
+        ("p00000000000000065537", 65537),
+        ("p07344267455386812416", (1709970518 << 32) + 52683 * 65536),
+        ("p18446744073709551615", 2**64 - 1),
+    ],
+)
+def test_a_pagination_key_and_its_number_are_each_others_inverse(key: str, number: int) -> None:
+    assert (key_number(key), pagination_key(number)) == (number, key)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "p", "00000000000000000001", "p-1", "p12x", "q00000000000000000001", "p1.5", "p²"]
+)
+def test_other_text_is_no_pagination_key(text: str) -> None:
+    with pytest.raises(ValueError):
+        key_number(text)
+
+
+def test_text_order_of_keys_is_number_order() -> None:
+    numbers = [0, 1, 9, 10, 65535, 65536, 2**32, 1709970518 << 32, 2**63, 2**64 - 1]
+    assert sorted(pagination_key(one) for one in reversed(numbers)) == [
+        pagination_key(one) for one in numbers
+    ]
+
+
+def test_the_key_of_a_second_is_the_smallest_that_its_rows_can_have() -> None:
+    second = 1709970518
+    last_before = pagination_key(((second - 1) << 32) + 0xFFFFFFFF)
+    first_in = pagination_key(second << 32)
+    assert (key_at(second), last_before < key_at(second)) == (first_in, True)
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (key_at(1709970518), 1709970518),
+        (pagination_key((1709970518 << 32) + 0xFFFFFFFF), 1709970518),
+        (pagination_key((1709970519 << 32) - 1), 1709970518),
+        (pagination_key(0), 0),
+        (pagination_key(2**64 - 1), 2**32 - 1),
+        ("", 0),
+        ("p", 0),
+        ("p-1", 0),
+        ("1709970518", 0),
+        ("q07344267455386812416", 0),
+        ("p²", 0),  # a digit to str.isdigit, none to int
+    ],
+)
+def test_a_key_tells_its_second_and_other_text_none(key: str, expected: int) -> None:
+    assert key_seconds(key) == expected

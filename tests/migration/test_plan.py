@@ -1,0 +1,507 @@
+"""A dry run's plan is what the real run then does: object by object, stream by stream, with what is left behind by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
+
+import pytest
+
+from bt_migrate.migration.unmovable import has_earlier_versions
+from bt_migrate.sandbox.data.answer import Answer
+from tests.support.orgs import (
+    BEN,
+    INLINE,
+    Json,
+    Pair,
+    example_pair,
+    function,
+    report,
+    run,
+    runs,
+    tiny_pair,
+)
+
+ACTION_OF = {
+    "created": "create",
+    "updated": "update",
+    "skipped": "skip",
+}  # outcome of a real run -> action of a plan
+WRITING = {
+    "ai_secret": {"metadata": {"other": 1}},
+    "span_iframe": {"url": "https://other.example"},
+    "mcp_server": {"url": "https://other.example"},
+    "view": {"view_data": {"search": {"filter": ["other"]}}},
+}  # kind -> how its content is made another; the rest have a description
+KINDS = (
+    "view", "project", "ai_secret", "role", "group", "environment", "dataset", "project_tag", "span_iframe", "mcp_server", "agent",
+    "function", "prompt", "project_score", "experiment", "project_automation",
+)  # fmt: skip
+
+
+@pytest.fixture
+def tiny() -> Iterator[Pair]:
+    with tiny_pair() as pair:
+        yield pair
+
+
+def planned(pair: Pair, folder: Path, *args: str, code: int = 0, **settings: str) -> Json:
+    """The plan of a dry run, which writes nothing."""
+    pair.sandbox.clear_requests()
+    done = run(
+        pair.sandbox,
+        folder / "dry",
+        "--dry-run",
+        "--plan-out",
+        str(folder / "plan.json"),
+        *args,
+        **settings,
+    )
+    assert (done.code, pair.sandbox.writes("globex")) == (code, []), done.last_words
+    value: Json = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    return value
+
+
+Done = Dict[Tuple[str, str, str], Tuple[str, str, str, List[str]]]
+
+
+def actions(plan: Json) -> Done:
+    """(resource, project, id) -> (name, action, reason, fields)."""
+    return {
+        (one["resource"], one["project"], one["id"]): (
+            one["name"],
+            one["action"],
+            one["reason"],
+            one["fields"],
+        )
+        for one in plan["objects"]
+    }
+
+
+def carried_out(root: Path) -> Done:
+    """The same of what the newest run did, from its state files."""
+    found: Done = {}
+    for path in runs(root)[-1].glob("*/*_state.json"):
+        states = json.loads(path.read_text(encoding="utf-8"))
+        for source_id, entry in states.get("outcomes", {}).items():
+            action = ACTION_OF.get(entry["outcome"], entry["outcome"])
+            facts = (entry["name"], action, entry.get("reason", ""), entry.get("fields", []))
+            found[(states["resource"], states["project"], source_id)] = facts
+    return found
+
+
+def of_objects(findings: List[Json]) -> List[str]:
+    """Findings that are not of rows, which a plan knows from the first ones only."""
+    return sorted(json.dumps(one, sort_keys=True) for one in findings if "count" not in one)
+
+
+def rows_of(plan: Json) -> Dict[Tuple[str, str], int]:
+    return {
+        (stream["kind"], one["id"]): one["rows"]
+        for stream in plan["streams"]
+        for one in stream["objects"]
+    }
+
+
+def told_rows(told: Json) -> Dict[Tuple[str, str], int]:
+    return {(one["kind"], one["source_id"]): one["fetched"] for one in told["rows"]}
+
+
+def assert_equal_to_the_real_run(pair: Pair, plan: Json, root: Path, code: int, *args: str) -> None:
+    done = run(pair.sandbox, root, *args)
+    told = report(root)
+    assert done.code == code, done.last_words
+    assert actions(plan) == carried_out(root)
+    assert of_objects(plan["losses"] + plan["other_findings"]) == of_objects(told["findings"])
+    assert rows_of(plan) == told_rows(told)
+
+
+# Equal to the real run -------------------------------------------------------------------------------
+
+
+def test_the_plan_of_the_example_is_what_the_real_run_does(tmp_path: Path) -> None:
+    with example_pair() as pair:
+        plan = planned(pair, tmp_path)
+        assert {one["action"] for one in plan["objects"]} == {"create", "skip"}
+        assert_equal_to_the_real_run(pair, plan, tmp_path / "runs", 0)
+
+
+def make_conflicts(dest: Any) -> None:
+    """Of the objects of each kind one third gets other content, one third goes (and with it what others refer to)."""
+    settings = next(
+        one for one in dest.objects("project") if (one.get("settings") or {}).get("comparison_key")
+    )
+    dest.patch(
+        "project",
+        settings["id"],
+        {"settings": {**settings["settings"], "comparison_key": "expected"}},
+    )
+    names = {one["id"]: one["name"] for one in dest.objects("project")}
+    for kind in KINDS:
+        own = [one for one in dest.objects(kind) if one.get("org_id", "") is not None]
+        for number, one in enumerate(
+            sorted(own, key=lambda one: (str(names.get(one.get("project_id"))), one["name"]))
+        ):
+            if number % 3 == 0:
+                owner = {name: one[name] for name in ("object_type", "object_id") if kind == "view"}
+                dest.patch(
+                    kind,
+                    one["id"],
+                    {**owner, **WRITING.get(kind, {"description": "described otherwise"})},
+                )
+            elif number % 3 == 1 and kind != "project":
+                dest.delete(kind, one["id"])
+
+
+def test_the_plan_for_a_destination_with_conflicts_of_every_kind_is_what_the_real_run_does(
+    tmp_path: Path,
+) -> None:
+    """Same and other content of every kind, targets that are gone on both sides, cycles that are half there, users without a counterpart."""
+    with example_pair() as pair:
+        assert run(pair.sandbox, tmp_path / "before").code == 0
+        make_conflicts(pair.dest)
+        pair.source.delete(
+            "experiment",
+            next(
+                one["id"] for one in pair.source.objects("experiment") if one["name"] == "baseline"
+            ),
+        )
+        plan = planned(pair, tmp_path, code=1)
+        met = {(one["resource"], one["action"]) for one in plan["objects"]}
+        differing = {f"{kind}s" for kind in KINDS} | {"project_settings"}
+        assert {resource for resource, action in met if action == "differs"} == differing
+        assert {action for _, action in met} == {"create", "found", "differs", "skip"}
+        assert any(one["kind"] == "unresolved_reference" for one in plan["other_findings"])
+        assert_equal_to_the_real_run(pair, plan, tmp_path / "runs", 1)
+
+
+def test_the_plan_of_updates_of_every_kind_is_what_the_real_run_does(tmp_path: Path) -> None:
+    """Also where PATCH cannot take away all that the destination has beyond."""
+    with example_pair() as pair:
+        assert run(pair.sandbox, tmp_path / "before").code == 0
+        make_conflicts(pair.dest)
+        for kind, name in (("dataset", "Tickets"), ("experiment", "baseline")):
+            pair.dest.patch(
+                kind,
+                next(one["id"] for one in pair.dest.objects(kind) if one["name"] == name),
+                {"metadata": {"theirs": 1}},
+            )
+        plan = planned(pair, tmp_path, "--on-conflict", "update", code=1)
+        assert {one["action"] for one in plan["objects"]} == {
+            "create",
+            "found",
+            "update",
+            "differs",
+            "skip",
+        }
+        left = {
+            one["name"]: (one["reason"], one["fields"])
+            for one in plan["objects"]
+            if one["action"] == "differs"
+        }
+        assert left == dict.fromkeys(
+            ["Tickets", "baseline"],
+            ("updated, but the API cannot take away what these fields hold beyond", ["metadata"]),
+        )
+        assert_equal_to_the_real_run(pair, plan, tmp_path / "runs", 1, "--on-conflict", "update")
+
+
+def test_what_an_earlier_run_left_open_is_planned_as_the_update_that_it_gets(
+    tiny: Pair, tmp_path: Path
+) -> None:
+    """A function made from an experiment, and a prompt with an MCP server, that were not there yet."""
+    assert run(tiny.sandbox, tmp_path / "runs", "--resources", "functions,prompts").code == 1
+    plan = planned(tiny, tmp_path, "--state-dir", str(tmp_path / "runs"))
+    assert {one["name"] for one in plan["objects"] if one["action"] == "update"} == {
+        "Made-From",
+        "Ask",
+    }
+    assert_equal_to_the_real_run(tiny, plan, tmp_path / "runs", 0)
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        "experiments",
+        "definitions",
+        *(
+            pytest.param(one, marks=pytest.mark.long)
+            for one in ("organization", "datasets", "views", "settings", "acls")
+        ),
+    ],
+)
+def test_a_phase_alone_plans_what_it_does_alone(phase: str, tiny: Pair, tmp_path: Path) -> None:
+    """What refers to objects of other phases waits, in the plan too."""
+    settings = {"program": f"migrate_{phase}"}
+    plan = planned(tiny, tmp_path, **settings)
+    done = run(tiny.sandbox, tmp_path / "runs", **settings)
+    told = report(tmp_path / "runs")
+    assert (done.code, actions(plan), rows_of(plan)) == (
+        0,
+        carried_out(tmp_path / "runs"),
+        told_rows(told),
+    )
+    assert of_objects(plan["losses"] + plan["other_findings"]) == of_objects(told["findings"])
+
+
+# What it takes ---------------------------------------------------------------------------------------
+
+
+def test_bytes_and_queries_are_near_what_the_copy_needs(tiny: Pair, tmp_path: Path) -> None:
+    small = {"MIGRATION_EVENTS_FETCH_LIMIT": "25", "program": "migrate_logs"}
+    plan = planned(tiny, tmp_path, **small)
+    tiny.sandbox.clear_requests()
+    run(tiny.sandbox, tmp_path / "runs", **small)
+    queries = sum(one.org_name == "acme" and one.path == "/btql" for one in tiny.sandbox.requests)
+    size, counted = report(tmp_path / "runs")["totals"]["rows"]["bytes"], plan["estimate"]
+    assert (counted["rows"], counted["queries"]) == (300, 12)
+    assert (
+        counted["queries"] <= queries <= 2 * counted["queries"]
+    )  # a page ends between two keys: some rows are read twice
+    assert 0.5 * size <= counted["bytes"] == counted["processed_bytes"] <= 2 * size
+    assert counted["attachments"] > 0
+
+
+def test_the_time_is_that_of_the_queries_at_the_rate_that_is_known(
+    tiny: Pair, tmp_path: Path
+) -> None:
+    plan = planned(
+        tiny,
+        tmp_path,
+        "--btql-per-minute",
+        "30",
+        "--resources",
+        "datasets",
+        "--projects",
+        "beta",
+        program="migrate_all",
+    )
+    assert (
+        plan["estimate"]["queries_per_minute"],
+        [one["queries"] for one in plan["streams"]],
+    ) == (30, [1])
+    assert plan["estimate"]["seconds"] >= 2
+
+
+def test_rows_that_the_destination_has_are_no_processed_data_again(
+    tiny: Pair, tmp_path: Path
+) -> None:
+    run(tiny.sandbox, tmp_path / "first", program="migrate_logs")
+    alpha = tiny.source.objects("project")[0]["id"]
+    tiny.source.insert(
+        "project_logs",
+        alpha,
+        [{"id": f"late {number}", "input": "x" * 400} for number in range(50)],
+    )
+    plan = planned(tiny, tmp_path, program="migrate_logs")
+    there = {
+        one["name"]: (one["rows"], one["rows_there"])
+        for stream in plan["streams"]
+        for one in stream["objects"]
+    }
+    assert there == {"Alpha/α": (300, 250), "beta": (50, 50)}
+    assert 0 < plan["estimate"]["processed_bytes"] < plan["estimate"]["bytes"] / 2
+
+
+@pytest.mark.parametrize(
+    ("refused", "counts"),
+    [(b"dimensions", 300), (b"measures", None)],
+    ids=["not by object", "not at all"],
+)
+def test_a_server_that_does_not_count_is_planned_without_the_counts(
+    refused: bytes, counts: Any, tiny: Pair, tmp_path: Path
+) -> None:
+    tiny.sandbox.refuse = lambda method, path, raw: (
+        Answer(400, b'{"error": "no"}') if refused in raw and path == "/btql" else None
+    )
+    plan = planned(tiny, tmp_path, program="migrate_logs")
+    assert {one["rows"] for stream in plan["streams"] for one in stream["objects"]} == {None}
+    assert sum(one["rows"] or 0 for one in plan["streams"]) == (counts or 0)
+    assert (plan["estimate"]["bytes"] > 0, plan["estimate"]["uncounted_streams"]) == (
+        (True, 0) if counts else (False, 2)
+    )
+
+
+def test_where_large_pages_time_out_smaller_ones_are_sampled(tiny: Pair, tmp_path: Path) -> None:
+    tiny.sandbox.refuse = lambda method, path, raw: (
+        Answer(504, b"{}") if path == "/btql" and b"limit: 1000" in raw else None
+    )
+    plan = planned(
+        tiny, tmp_path, "--projects", "beta", program="migrate_logs", MIGRATION_RETRY_ATTEMPTS="0"
+    )
+    assert plan["estimate"]["bytes"] > 0
+
+
+# The file --------------------------------------------------------------------------------------------
+
+
+def without_times(plan: Json) -> Json:
+    estimate = {name: value for name, value in plan["estimate"].items() if name != "seconds"}
+    return {
+        **plan,
+        "estimate": estimate,
+        "streams": [{**one, "seconds": 0} for one in plan["streams"]],
+    }
+
+
+def test_the_plan_is_the_same_each_time_and_for_its_owner_only(tiny: Pair, tmp_path: Path) -> None:
+    first, second = planned(tiny, tmp_path), planned(tiny, tmp_path)
+    assert without_times(first) == without_times(second)
+    assert (tmp_path / "plan.json").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.glob("plan.json*")] == ["plan.json"]
+
+
+def test_no_content_and_no_key_is_in_the_plan(tiny: Pair, tmp_path: Path) -> None:
+    planned(tiny, tmp_path)
+    text = (tmp_path / "plan.json").read_text(encoding="utf-8")
+    found = [
+        one
+        for one in (
+            "sk-source",
+            "sk-dest",
+            "never-to-be-read",
+            "text 7",
+            "export default",
+            "hook.example",
+        )
+        if one in text
+    ]
+    assert found == []
+
+
+def test_a_plan_that_has_no_place_is_refused_at_once(tiny: Pair, tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "nowhere" / "plan.json"):
+        done = run(tiny.sandbox, tmp_path / "runs", "--dry-run", "--plan-out", str(place))
+        assert (done.code, len(done.err.splitlines()), (tmp_path / "runs").exists()) == (
+            2,
+            1,
+            False,
+        )
+
+
+# Left behind -----------------------------------------------------------------------------------------
+
+
+def test_the_loss_list_names_what_stays_behind(tmp_path: Path) -> None:
+    with example_pair() as pair:
+        pair.source.create("service_token", {"name": "nightly"})
+        old = next(
+            one["id"] for one in pair.source.objects("prompt") if one["name"] == "House style"
+        )
+        pair.sandbox.store.entries["function"][old].data["created"] = (
+            "2024-01-01T00:00:00.000Z"  # written again since
+        )
+        plan = planned(pair, tmp_path)
+        named = {(one["kind"], one["resource"], one["name"]) for one in plan["losses"]}
+        secrets = {
+            ("secret_to_enter", "ai_secrets", one["name"])
+            for one in pair.source.objects("ai_secret")
+        }
+        variables = {
+            ("not_movable", "env_vars", one["name"]) for one in pair.source.objects("env_var")
+        }
+        snapshots = {
+            ("not_movable", "dataset_snapshots", one["name"])
+            for one in pair.source.objects("dataset_snapshot")
+        }
+        known = {one["email"] for one in pair.dest.objects("user")}
+        users = {
+            ("user_without_counterpart", "users", one["email"])
+            for one in pair.source.objects("user")
+            if one["email"] not in known
+        }
+        others = {
+            ("not_movable", "service_tokens", "nightly"),
+            ("earlier_versions", "prompts", "House style"),
+            ("not_readable", "functions", "refund (bundled)"),
+            ("not_readable", "functions", "Topics"),
+            ("made_private", "experiments", "2025-10-04 with tools"),
+        }
+        wanted = secrets | variables | snapshots | users | others
+        assert (len(secrets), len(variables), len(snapshots), len(users)) == (3, 3, 1, 3)
+        assert wanted - named == set()
+        assert all(one["next"] and one["severity"] != "failure" for one in plan["losses"])
+        assert [one for one in plan["unseen"] if "playgrounds" in one]
+
+
+def test_users_that_cannot_be_listed_are_all_left_behind(tiny: Pair, tmp_path: Path) -> None:
+    tiny.sandbox.refuse = lambda method, path, raw: (
+        Answer(403, b'{"Code": "ForbiddenError"}') if path.startswith("/v1/user?") else None
+    )
+    plan = planned(tiny, tmp_path)
+    (users,) = [one for one in plan["losses"] if one["resource"] == "users"]
+    assert (users["name"], "403" in users["detail"]) == ("all users", True)
+
+
+def test_only_what_belongs_to_the_chosen_projects_is_left_behind(tmp_path: Path) -> None:
+    with example_pair() as pair:
+        plan = planned(
+            pair, tmp_path, "--projects", "旅行プランナー", code=1
+        )  # it refers to projects that were not chosen
+        named = {
+            (one["resource"], one["name"]) for one in plan["losses"] if one["kind"] == "not_movable"
+        }
+        assert named == {("env_vars", "DESK_TOKEN")}  # the organization's own
+
+
+def test_a_loss_stops_the_run_before_the_first_write(tiny: Pair, tmp_path: Path) -> None:
+    done = run(tiny.sandbox, tmp_path / "runs", "--fail-on-loss", LOG_LEVEL="ERROR")
+    (line,) = done.err.splitlines()
+    assert (done.code, tiny.sandbox.writes("globex")) == (1, [])
+    assert (
+        line.startswith("bt_migrate: nothing was written (--fail-on-loss): ")
+        and "ai_secrets 'OPENAI' (secret_to_enter)" in line
+    )
+    again = run(tiny.sandbox, tmp_path / "runs", "--fail-on-loss", "--dry-run", LOG_LEVEL="ERROR")
+    assert (again.code, len(again.err.splitlines())) == (1, 1)
+    whole = run(tiny.sandbox, tmp_path / "runs")
+    assert (whole.code, report(tmp_path / "runs")["status"]) == (0, "completed")
+
+
+def test_without_a_loss_the_run_goes_on_and_leaves_its_plan(tiny: Pair, tmp_path: Path) -> None:
+    """Datasets can be moved whole: this phase alone leaves nothing behind."""
+    plan = tmp_path / "plan.json"
+    done = run(
+        tiny.sandbox,
+        tmp_path / "runs",
+        "--fail-on-loss",
+        "--plan-out",
+        str(plan),
+        program="migrate_datasets",
+    )
+    assert done.code == 0, done.last_words
+    (real,) = [
+        path
+        for path in runs(tmp_path / "runs")
+        if not json.loads((path / "run.json").read_text())["dry_run"]
+    ]
+    made = json.loads((real / "migration_report.json").read_text(encoding="utf-8"))["totals"][
+        "objects"
+    ]
+    told = [one["action"] for one in json.loads(plan.read_text(encoding="utf-8"))["objects"]]
+    assert (made, sorted(told)) == ({"created": 4}, ["create"] * 4)
+
+
+def test_a_real_run_tells_of_what_the_plan_told(tiny: Pair, tmp_path: Path) -> None:
+    function(tiny.source, tiny.source.objects("project")[0]["id"], "late", INLINE)
+    run(tiny.sandbox, tmp_path / "runs")
+    users = [one for one in report(tmp_path / "runs")["findings"] if one["resource"] == "users"]
+    assert [(one["name"], one["severity"]) for one in users] == [(BEN, "action")]
+
+
+@pytest.mark.parametrize(
+    ("created", "xact", "expected"),
+    [
+        ("2024-03-09T07:48:38Z", "1000192656880881099", False),  # the very second
+        ("2024-03-09T07:48:34.2Z", "1000192656880881099", False),
+        ("2024-03-09T07:48:30Z", "1000192656880881099", True),
+        ("2023-01-01", "1000192656880881099", True),
+        ("2023-01-01T00:00:00Z", None, False),
+        (None, "1000192656880881099", False),
+    ],
+)
+def test_a_definition_that_was_written_again_has_earlier_versions(
+    created: Any, xact: Any, expected: bool
+) -> None:
+    assert has_earlier_versions({"created": created, "_xact_id": xact}) is expected

@@ -1,0 +1,124 @@
+"""An organization that the official SDK filled is moved by the real program, and the SDK reads the same from the destination."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from bt_migrate.sandbox.http.server import Sandbox
+
+pytest.importorskip("braintrust")
+
+SUPPORT = Path(__file__).resolve().parent.parent / "support"
+ROOT = SUPPORT.parent.parent
+DOCUMENTED = (
+    "_xact_id",
+    "_pagination_key",
+    "org_id",
+    "project_id",
+    "experiment_id",
+    "dataset_id",
+    "audit_data",
+)  # made anew
+
+
+def sdk(sandbox: Sandbox, key: str, program: str, *arguments: str) -> None:
+    environ = {
+        **os.environ,
+        "BRAINTRUST_API_KEY": key,
+        "BRAINTRUST_APP_URL": sandbox.url,
+        "BRAINTRUST_API_URL": sandbox.url,
+    }
+    done = subprocess.run(
+        [sys.executable, str(SUPPORT / program), *arguments],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def migrate(sandbox: Sandbox, root: Path) -> int:
+    environ = {
+        **os.environ, "BT_SOURCE_URL": sandbox.url, "BT_DEST_URL": sandbox.url, "BT_SOURCE_API_KEY": "sk-from", "BT_DEST_API_KEY": "sk-to",
+        "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "bt_migrate.phases.migrate_all",
+        "--state-dir",
+        str(root),
+        "--full",
+    ]
+    done = subprocess.run(
+        command, env=environ, cwd=str(root.parent), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    return done.returncode
+
+
+def attachment_reference(org: Any) -> Dict[str, Any]:
+    project = next(one for one in org.objects("project") if one["name"] == "Alpha")
+    files = [
+        row["input"]["file"]
+        for row in org.rows("project_logs", project["id"])
+        if isinstance(row["input"], dict) and "file" in row["input"]
+    ]
+    return dict(files[0])
+
+
+def read_back(sandbox: Sandbox, key: str, org: Any, folder: Path) -> Dict[str, Any]:
+    (folder / "reference.json").write_text(json.dumps(attachment_reference(org)))
+    sdk(sandbox, key, "sdk_reader.py", str(folder / "reference.json"), str(folder / "read.json"))
+    value: Dict[str, Any] = json.loads((folder / "read.json").read_text())
+    return value
+
+
+def trees(org: Any) -> List[Dict[str, Any]]:
+    """All log rows without what each server makes anew, comments by their text and id."""
+    project = next(one for one in org.objects("project") if one["name"] == "Alpha")
+    rows = []
+    for row in org.rows("project_logs", project["id"]):
+        kept = {
+            name: value
+            for name, value in row.items()
+            if name not in (*DOCUMENTED, "comments") and value is not None
+        }
+        kept["comments"] = [
+            (one["id"], one["comment"]["text"]) for one in row.get("comments") or []
+        ]
+        rows.append(
+            json.loads(json.dumps(kept).replace(str(attachment_reference(org)["key"]), "KEY"))
+        )
+    return sorted(rows, key=lambda row: str(row["id"]))
+
+
+def test_what_the_sdk_filled_arrives_and_is_read_by_the_sdk(tmp_path: Path) -> None:
+    with Sandbox() as sandbox:
+        source, dest = (
+            sandbox.add_org("from", api_key="sk-from"),
+            sandbox.add_org("to", api_key="sk-to"),
+        )
+        project = source.create("project", {"name": "Alpha"})
+        message = {"role": "user", "content": "Hello {{name}}"}
+        data = {"prompt": {"type": "chat", "messages": [message]}, "options": {"model": "gpt"}}
+        source.create(
+            "prompt",
+            {"project_id": project["id"], "name": "Greet", "slug": "greet", "prompt_data": data},
+        )
+        sdk(sandbox, "sk-from", "sdk_program.py", str(tmp_path / "told.json"))
+        before = read_back(sandbox, "sk-from", source, tmp_path)
+        migrate(sandbox, tmp_path / "runs")
+        assert read_back(sandbox, "sk-to", dest, tmp_path) == before
+        assert trees(dest) == trees(source)
+        sandbox.clear_requests()
+        migrate(sandbox, tmp_path / "runs")
+        assert (sandbox.writes("to"), sandbox.writes("from"), sandbox.leaks()) == ([], [], [])

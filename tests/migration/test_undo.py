@@ -1,0 +1,613 @@
+"""Undo: what a run made goes, what was there before stays as it was, what somebody changed since is left."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import signal
+import subprocess
+import sys
+import time
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import pytest
+
+from bt_migrate.migration.undo import CHANGED, reason_to_leave
+from bt_migrate.model.resources import AI_SECRETS, DATASETS
+from bt_migrate.objects.decide import fingerprint
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.state.window_log import record_undone, record_window, windows_taken
+from tests.support.orgs import (
+    AtRequest,
+    Ended,
+    Pair,
+    ended,
+    environment,
+    everything,
+    run,
+    run_with,
+    runs,
+    tiny_pair,
+)
+
+SMALL = {
+    "MIGRATION_EVENTS_FETCH_LIMIT": "40",
+    "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "15",
+    "MIGRATION_CHECKPOINT_INTERVAL": "2",
+}
+GRAPH = {"type": "graph", "nodes": {}, "edges": {}}
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with tiny_pair() as made:
+        yield made
+
+
+def undo(pair: Pair, root: Path, *args: str) -> Ended:
+    """Undo the newest run; the source's key is not good any more."""
+    return undo_run(pair, runs(root)[-1], *args)
+
+
+def undo_run(
+    pair: Pair, place: Path, *args: str, at: Optional[AtRequest] = None, **settings: str
+) -> Ended:
+    command = [sys.executable, "-m", "bt_migrate.phases.undo", str(place), *args]
+    env, pipe = (
+        environment(pair.sandbox, **{"BT_SOURCE_API_KEY": "sk-gone", **settings}),
+        subprocess.PIPE,
+    )
+    with subprocess.Popen(
+        command, env=env, cwd=place.parent, stdout=pipe, stderr=pipe, text=True, encoding="utf-8"
+    ) as process:
+        if at:
+            at.process = process
+        pair.sandbox.on_request = at
+        try:
+            return ended(process)
+        finally:
+            pair.sandbox.on_request = None
+
+
+def inhabit(pair: Pair) -> None:
+    """A destination that is in use: projects of its own, and some of what the source has, with the same content and with other."""
+    dest, source = pair.dest, pair.source
+    alpha = dest.create("project", {"name": "Alpha/α"})["id"]
+    own = dest.create("project", {"name": "own", "description": "theirs"})["id"]
+    dest.patch("project", own, {"settings": {"comparison_key": "input"}})
+    dest.create(
+        "function", {"project_id": alpha, "name": "Mine", "slug": "scorer", "function_data": GRAPH}
+    )
+    dest.create("project_tag", {"project_id": alpha, "name": "red", "color": "#FF0000"})
+    dest.create("prompt", {"project_id": own, "name": "Ask", "slug": "ask"})
+    dest.create("ai_secret", {"name": "OTHER", "type": "openai", "secret": "typed-in-long-ago"})
+    group = dest.create("group", {"name": "people"})["id"]
+    dest.create(
+        "acl", {"object_type": "project", "object_id": own, "group_id": group, "permission": "read"}
+    )
+    dest.create(
+        "view",
+        {"object_type": "project", "object_id": alpha, "view_type": "logs", "name": "theirs"},
+    )
+    questions = dest.create("dataset", {"project_id": alpha, "name": "questions"})["id"]
+    mine = next(one["id"] for one in source.objects("dataset") if one["name"] == "questions")
+    cases = source.rows("dataset", mine)[:10]
+    same = [
+        {
+            name: row[name]
+            for name in ("id", "input", "expected", "created", "span_id", "root_span_id")
+        }
+        for row in cases
+    ]
+    dest.insert(
+        "dataset",
+        questions,
+        [*same[:2], {"id": cases[4]["id"], "input": "theirs"}, {"id": "theirs", "input": 1}],
+    )
+    first = dest.create("experiment", {"project_id": alpha, "name": "first"})["id"]
+    dest.insert("experiment", first, [{"id": "e3", "output": "theirs"}])
+    logs = source.rows(
+        "project_logs",
+        next(one["id"] for one in source.objects("project") if one["name"] == "Alpha/α"),
+    )
+    dest.insert("project_logs", alpha, [{"id": f"theirs {i}", "input": i} for i in range(60)])
+    dest.insert(
+        "project_logs", alpha, [{"id": row["id"], "input": "theirs"} for row in logs[20:25]]
+    )
+    dest.insert("project_logs", own, [{"id": row["id"], "input": "own"} for row in logs[:5]])
+
+
+def plain(found: Dict[str, Any]) -> Dict[str, Any]:
+    """Settings that were never made and settings without anything are one: PATCH cannot take them away."""
+    return {
+        key: {**one, "settings": one["settings"] or None}
+        if isinstance(one, dict) and "settings" in one
+        else one
+        for key, one in found.items()
+    }
+
+
+def last_run(root: Path) -> Any:
+    return json.loads((runs(root)[-1] / "run.json").read_text(encoding="utf-8"))
+
+
+def test_undo_leaves_a_destination_in_use_as_it_was(pair: Pair, tmp_path: Path) -> None:
+    inhabit(pair)
+    before, root = everything(pair.dest), tmp_path / "runs"
+    assert run(pair.sandbox, root, **SMALL).code == 1  # some differ
+    after = everything(pair.dest)
+    listed = undo(pair, root)
+    assert (listed.code, everything(pair.dest)) == (0, after), listed.last_words
+    done = undo(pair, root, "--yes")
+    assert (done.code, plain(everything(pair.dest))) == (0, plain(before)), done.out + done.err
+    assert listed.out.splitlines()[:-1] == done.out.splitlines()[:-1]
+    counted = last_run(root)["undone"]
+    assert (counted["objects"] > 25, counted["rows"] > 300, counted["left"]) == (True, True, 0)
+    pair.sandbox.clear_requests()
+    again = undo(pair, root, "--yes")
+    assert (again.code, pair.sandbox.writes("globex")) == (0, []), again.out
+    # the run is over: it is not resumed, and a new one makes everything again
+    assert run(pair.sandbox, runs(root)[-1]).code == 2
+    assert (run(pair.sandbox, root).code, len(runs(root))) == (1, 2)
+    assert undo(pair, root, "--yes").code == 0
+    assert plain(everything(pair.dest)) == plain(before)
+
+
+def test_undo_of_an_empty_destination_leaves_it_empty(pair: Pair, tmp_path: Path) -> None:
+    before, root = everything(pair.dest), tmp_path / "runs"
+    assert run(pair.sandbox, root).code == 0
+    done = undo(pair, root, "--yes")
+    assert (done.code, everything(pair.dest)) == (0, before), done.out + done.err
+
+
+def test_a_dry_run_has_nothing_to_undo(pair: Pair, tmp_path: Path) -> None:
+    run(pair.sandbox, tmp_path / "runs", "--dry-run")
+    done = undo(pair, tmp_path / "runs", "--yes")
+    (line,) = done.err.splitlines()
+    assert (done.code, done.out, "is a dry run" in line) == (2, "", True), done.out + done.err
+
+
+def test_rows_that_the_destination_does_not_show_yet_are_told(pair: Pair, tmp_path: Path) -> None:
+    inhabit(pair)
+    before, root = everything(pair.dest), tmp_path / "runs"
+    run(pair.sandbox, root, "--resources", "datasets")
+    questions = found(pair.dest, "dataset", "questions")["id"].encode()
+    nothing = Answer(200, b'{"data":[],"cursor":null}')
+    pair.sandbox.refuse = lambda method, path, raw: (
+        nothing if path == "/btql" and questions in raw and b"select: *" in raw else None
+    )
+    listed, done = undo(pair, root), undo(pair, root, "--yes")
+    told = "left: 42 rows of datasets 'questions' of 'Alpha/α': not shown, maybe not yet; run the same command again"
+    assert (told in listed.out, told in done.out, done.code) == (True, True, 1), done.out
+    pair.sandbox.refuse = None
+    again = undo(pair, root, "--yes")
+    assert (again.code, plain(everything(pair.dest))) == (0, plain(before)), again.out
+
+
+# Killed and resumed ----------------------------------------------------------------------------------
+
+
+def writes_to(part: str) -> Any:
+    return lambda method, path: method == "POST" and path.startswith("/v1/") and part in path
+
+
+PLACES = [
+    ("/v1/project", 2, "after"),  # a project is made, and nobody has written that down
+    ("/v1/project_logs/", 4, "after"),  # rows have arrived, and nobody has written that down
+    *(
+        pytest.param(*place, marks=pytest.mark.long)
+        for place in (
+            ("/v1/function", 2, "after"),
+            ("/v1/view", 1, "after"),
+            ("/v1/acl", 2, "before"),
+            ("/v1/dataset/", 2, "after"),
+            ("/v1/project_logs/", 9, "before"),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("part", "at", "moment"), PLACES)
+def test_undo_of_a_killed_run_and_of_a_resumed_one(
+    part: str, at: int, moment: str, pair: Pair, tmp_path: Path
+) -> None:
+    inhabit(pair)
+    before, root = everything(pair.dest), tmp_path / "runs"
+    place = AtRequest(at, moment, signal.SIGKILL, writes_to(part))
+    assert run_with(pair, root, place, **SMALL).code == -signal.SIGKILL
+    done = undo(pair, root, "--yes")
+    assert (done.code, plain(everything(pair.dest))) == (0, plain(before)), done.out + done.err
+    again = AtRequest(at, moment, signal.SIGKILL, writes_to(part))
+    assert run_with(pair, root, again, **SMALL).code == -signal.SIGKILL
+    assert (run(pair.sandbox, root, **SMALL).code, len(runs(root))) == (1, 2)
+    done = undo(pair, root, "--yes")
+    assert (done.code, plain(everything(pair.dest))) == (0, plain(before)), done.out + done.err
+
+
+def test_what_was_made_although_the_server_failed_is_ours(pair: Pair, tmp_path: Path) -> None:
+    before, root = everything(pair.dest), tmp_path / "runs"
+
+    def made_and_failed(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        if (method, path) != ("POST", "/v1/prompt"):
+            return None
+        pair.dest.create("prompt", json.loads(raw))
+        return Answer(500, b"later")
+
+    pair.sandbox.refuse = made_and_failed
+    assert (run(pair.sandbox, root).code, len(pair.dest.objects("prompt"))) == (1, 1)
+    pair.sandbox.refuse = None
+    done = undo(pair, root, "--yes")
+    assert (done.code, everything(pair.dest)) == (0, before), done.out + done.err
+
+
+def test_an_undo_that_is_killed_is_finished_by_the_next_one(pair: Pair, tmp_path: Path) -> None:
+    inhabit(pair)
+    before, root = everything(pair.dest), tmp_path / "runs"
+    run(pair.sandbox, root, **SMALL)
+    for at in (3, 12):
+        place = AtRequest(at, "after", signal.SIGKILL, lambda method, path: method == "DELETE")
+        assert undo_run(pair, runs(root)[-1], "--yes", at=place).code == -signal.SIGKILL
+    assert run(pair.sandbox, runs(root)[-1]).code == 2  # it is no run to go on with any more
+    done = undo(pair, root, "--yes")
+    assert (done.code, plain(everything(pair.dest))) == (0, plain(before)), done.out + done.err
+
+
+# Changed since ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("resource", "existing", "expected"),
+    [
+        (DATASETS, {"id": "d", "name": "a", "tags": []}, ""),
+        (DATASETS, {"id": "d", "name": "a", "tags": ["x"]}, CHANGED),
+        (AI_SECRETS, {"id": "d", "name": "a", "preview_secret": None}, ""),
+        (
+            AI_SECRETS,
+            {"id": "d", "name": "a", "preview_secret": "***"},
+            "its value was typed in since the run",
+        ),
+    ],
+)
+def test_an_object_is_left_where_it_is_not_what_the_run_left(
+    resource: Any, existing: Dict[str, Any], expected: str
+) -> None:
+    assert reason_to_leave(resource, fingerprint(resource, {"name": "a"}), existing) == expected
+
+
+def found(org: Any, kind: str, name: str) -> Dict[str, Any]:
+    return next(one for one in org.objects(kind) if one["name"] == name)
+
+
+def an_hour_later(pair: Pair) -> None:
+    """From here on transactions are dated an hour after the run."""
+    pair.sandbox.store.clock._last = int(time.time() + 3600) << 16
+
+
+def test_what_was_changed_since_is_left_and_told_and_goes_when_asked_for(
+    pair: Pair, tmp_path: Path
+) -> None:
+    inhabit(pair)
+    before, root = everything(pair.dest), tmp_path / "runs"
+    run(pair.sandbox, root)
+    alpha, beta = found(pair.dest, "project", "Alpha/α"), found(pair.dest, "project", "beta")
+    (ask,) = [one for one in pair.dest.objects("prompt") if one["project_id"] == beta["id"]]
+    pair.dest.patch("prompt", ask["id"], {"description": "changed"})
+    pair.dest.patch(
+        "ai_secret", found(pair.dest, "ai_secret", "OPENAI")["id"], {"secret": "typed-in-by-hand"}
+    )
+    middle = found(pair.dest, "experiment", "middle")["id"]
+    an_hour_later(pair)
+    pair.dest.insert("experiment", middle, [{"id": "e3", "output": "reviewed"}])
+    pair.dest.insert("project_logs", alpha["id"], [{"id": "0099", "input": "reviewed"}])
+    done = undo(pair, root, "--yes")
+    left = [line for line in done.out.splitlines() if line.startswith("left: ")]
+    assert (done.code, sorted(left)) == (
+        1,
+        [
+            "left: 1 rows of logs 'Alpha/α' of 'Alpha/α': changed since the run",
+            f"left: ai_secrets 'OPENAI' [{found(pair.dest, 'ai_secret', 'OPENAI')['id']}]: its value was typed in since the run",
+            f"left: experiments 'middle' of 'Alpha/α' [{middle}]: rows in it were changed since the run",
+            f"left: projects 'beta' [{beta['id']}]: holds something that this run did not make, or that is left",
+            f"left: prompts 'Ask' of 'beta' [{ask['id']}]: changed since the run",
+        ],
+    ), done.out
+    there = everything(pair.dest)
+    assert {ask["id"], middle, beta["id"]} <= there.keys()
+    assert [
+        row["id"]
+        for row in there["project_logs" + alpha["id"]][0]
+        if not row["id"].startswith("theirs")
+    ] == ["0020", "0021", "0022", "0023", "0024", "0099"]
+    rest = undo(pair, root, "--yes", "--changed")
+    assert (rest.code, plain(everything(pair.dest))) == (0, plain(before)), rest.out + rest.err
+
+
+def test_a_later_process_that_only_looks_does_not_hide_what_was_changed_since(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "runs"
+    run(pair.sandbox, root, "--resources", "datasets")
+    questions = found(pair.dest, "dataset", "questions")["id"]
+    an_hour_later(pair)
+    pair.dest.insert("dataset", questions, [{"id": "case 1", "input": "reviewed"}])
+    later = formatdate(time.time() + 7200, usegmt=True)
+    monkeypatch.setattr(
+        BaseHTTPRequestHandler, "date_time_string", lambda self, timestamp=None: later
+    )
+    run(
+        pair.sandbox,
+        runs(root)[-1],
+        "--resources",
+        "datasets",
+        program="verify",
+        MIGRATION_VERIFY_WAIT="1",
+    )
+    monkeypatch.undo()
+    done = undo(pair, root, "--yes")
+    assert (done.code, [one["id"] for one in pair.dest.objects("dataset")]) == (1, [questions]), (
+        done.out
+    )
+
+
+def test_what_cannot_be_deleted_keeps_its_project_and_is_tried_again(
+    pair: Pair, tmp_path: Path
+) -> None:
+    before, root = everything(pair.dest), tmp_path / "runs"
+    run(pair.sandbox, root)
+    prompt = found(pair.dest, "prompt", "Ask")["id"]
+    pair.sandbox.refuse = lambda method, path, raw: (
+        Answer(403, b"no") if (method, path) == ("DELETE", f"/v1/prompt/{prompt}") else None
+    )
+    done = undo(pair, root, "--yes")
+    left = [line.split(":")[1] for line in done.out.splitlines() if line.startswith("left")]
+    beta = found(pair.dest, "project", "beta")["id"]
+    assert (done.code, left) == (
+        1,
+        [f" prompts 'Ask' of 'beta' [{prompt}]", f" projects 'beta' [{beta}]"],
+    ), done.out
+    pair.sandbox.refuse = None
+    assert (undo(pair, root, "--yes").code, everything(pair.dest)) == (0, before)
+
+
+def test_the_servers_own_note_of_a_query_keeps_no_project(pair: Pair, tmp_path: Path) -> None:
+    before, root = everything(pair.dest), tmp_path / "runs"
+    run(pair.sandbox, root)
+    query = {
+        "event_type": "async_query",
+        "object_type": "project_logs",
+        "object_id": "o",
+        "query": "q",
+        "format": "jsonl",
+        "created_by_user_id": "u",
+    }
+    pair.dest.create(
+        "project_automation",
+        {"project_id": found(pair.dest, "project", "beta")["id"], "name": "query", "config": query},
+    )
+    done = undo(pair, root, "--yes")
+    assert (done.code, everything(pair.dest)) == (0, before), done.out
+
+
+def test_a_project_in_which_somebody_made_something_is_left(pair: Pair, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    run(pair.sandbox, root)
+    beta = found(pair.dest, "project", "beta")["id"]
+    theirs = pair.dest.create("dataset", {"project_id": beta, "name": "theirs"})["id"]
+    for args in ((), ("--changed",)):
+        done = undo(pair, root, "--yes", *args)
+        assert (done.code, "holds something that this run did not make" in done.out) == (1, True), (
+            done.out
+        )
+    assert (
+        [one["id"] for one in pair.dest.objects("project")],
+        [one["id"] for one in pair.dest.objects("dataset")],
+    ) == ([beta], [theirs])
+
+
+@pytest.mark.long
+def test_what_a_later_run_brought_is_not_taken_for_this_runs(pair: Pair, tmp_path: Path) -> None:
+    """Rows that a second run adds to an object that the first one made: the second is undone by itself, then the first."""
+    root = tmp_path / "runs"
+    before = everything(pair.dest)
+    run(pair.sandbox, root)
+    between = everything(pair.dest)
+    alpha = found(pair.source, "project", "Alpha/α")["id"]
+    pair.source.insert("project_logs", alpha, [{"id": f"later {i}", "input": i} for i in range(30)])
+    assert run(pair.sandbox, root).code == 0
+    assert (undo(pair, root, "--yes").code, everything(pair.dest)) == (0, between)
+    first = runs(root)[0]
+    done = undo_run(pair, first, "--yes")
+    assert (done.code, everything(pair.dest)) == (0, before), done.out + done.err
+
+
+# Updated ---------------------------------------------------------------------------------------------
+
+
+def disturb(org: Any) -> List[str]:
+    """Other content in one object of each kind that can be updated; their ids, but for the project whose settings these are."""
+    alpha, beta = found(org, "project", "Alpha/α"), found(org, "project", "beta")
+    org.patch("project", alpha["id"], {"settings": {"comparison_key": "other"}})
+    org.patch(
+        "project", beta["id"], {"settings": {"comparison_key": "theirs"}, "description": "theirs"}
+    )
+    changes: Dict[str, Tuple[str, Dict[str, Any]]] = {
+        "ai_secret": ("OPENAI", {"metadata": {"k": 1.0}}), "role": ("outer", {"description": "theirs"}),
+        "group": ("people", {"add_member_users": [one["id"] for one in org.objects("user")]}),
+        "environment": ("Production", {"description": "theirs"}), "dataset": ("answers", {"description": "theirs", "tags": ["y"]}),
+        "project_tag": ("red", {"color": "#00FF00"}), "span_iframe": ("frame", {"url": "https://theirs.example"}),
+        "mcp_server": ("mcp", {"url": "https://theirs.example"}), "agent": ("agent", {"metadata": {"k": 1, "more": [1.5]}}),
+        "function": ("First", {"function_data": {**GRAPH, "edges": {"e": {"purpose": "data"}}}}), "prompt": ("Ask", {"prompt_data": {"prompt": {"theirs": 1}}, "tags": ["t"]}),
+        "project_score": ("Rating", {"config": {"destination": "expected"}}), "experiment": ("middle", {"description": "theirs", "tags": ["t"]}),
+        "view": ("mine", {"view_data": {"search": {"filter": ["theirs"]}}}),
+    }  # fmt: skip
+    for kind, (name, fields) in changes.items():
+        one = found(org, kind, name)
+        owner = {name: one[name] for name in ("object_type", "object_id") if kind == "view"}
+        org.patch(kind, one["id"], {**owner, **fields})
+    return [beta["id"], *(found(org, kind, name)["id"] for kind, (name, _) in changes.items())]
+
+
+def content(found: Dict[str, Any]) -> Dict[str, Any]:
+    """Without what a write changes by itself; what is unset is left out, as in the comparison of two organizations."""
+    stamps = ("_xact_id", "updated_at", "secret_updated_at")
+    return {
+        key: {name: value for name, value in one.items() if name not in stamps and value}
+        if isinstance(one, dict)
+        else one
+        for key, one in found.items()
+    }
+
+
+def test_undo_brings_back_what_an_update_overwrote(pair: Pair, tmp_path: Path) -> None:
+    assert run(pair.sandbox, tmp_path / "first").code == 0
+    changed = disturb(pair.dest)
+    before, root = everything(pair.dest), tmp_path / "runs"
+    assert run(pair.sandbox, root, "--on-conflict", "update", "--verify", "--full").code == 0
+    assert [before[one] for one in changed if everything(pair.dest)[one] == before[one]] == []
+    after = everything(pair.dest)
+    listed = undo(pair, root)
+    assert (listed.code, listed.out.count("\nrestore: ") + 1, everything(pair.dest)) == (
+        0,
+        len(changed) + 2,
+        after,
+    ), listed.out
+    done = undo(pair, root, "--yes")
+    assert (done.code, content(everything(pair.dest))) == (0, content(before)), done.out + done.err
+    pair.sandbox.clear_requests()
+    again = undo(pair, root, "--yes")
+    assert (again.code, pair.sandbox.writes("globex")) == (0, []), again.out
+
+
+def test_the_address_of_a_webhook_that_an_update_overwrote_is_in_no_file(
+    pair: Pair, tmp_path: Path
+) -> None:
+    assert run(pair.sandbox, tmp_path / "first").code == 0
+    alert, root = found(pair.dest, "project_automation", "Alert"), tmp_path / "runs"
+    secret = {"action": {"type": "webhook", "url": "https://hook.example/T0/secret"}}
+    pair.dest.patch("project_automation", alert["id"], {"config": secret})
+    assert run(pair.sandbox, root, "--on-conflict", "update").code == 0
+    assert [
+        path for path in root.rglob("*") if path.is_file() and b"T0/secret" in path.read_bytes()
+    ] == []
+    done = undo(pair, root, "--yes")
+    assert (done.code, "Alert" in done.out and "what it was is not known" in done.out) == (
+        1,
+        True,
+    ), done.out
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_an_update_that_was_killed_is_brought_back_too(
+    moment: str, pair: Pair, tmp_path: Path
+) -> None:
+    assert run(pair.sandbox, tmp_path / "first").code == 0
+    disturb(pair.dest)
+    before, root = everything(pair.dest), tmp_path / "runs"
+    for _ in range(2):
+        place = AtRequest(
+            3, moment, signal.SIGKILL, lambda method, path: method in ("PATCH", "PUT")
+        )
+        assert (
+            run_with(
+                pair, root, place, "--on-conflict", "update", "--resources", "datasets,prompts"
+            ).code
+            == -signal.SIGKILL
+        )
+        done = undo(pair, root, "--yes")
+        assert (done.code, content(everything(pair.dest))) == (0, content(before)), (
+            done.out + done.err
+        )
+
+
+def test_what_was_updated_and_changed_since_is_left_and_brought_back_when_asked_for(
+    pair: Pair, tmp_path: Path
+) -> None:
+    assert run(pair.sandbox, tmp_path / "first").code == 0
+    disturb(pair.dest)
+    before, root = everything(pair.dest), tmp_path / "runs"
+    run(pair.sandbox, root, "--on-conflict", "update", "--resources", "functions,prompts")
+    first = found(pair.dest, "function", "First")["id"]
+    pair.dest.patch("function", first, {"description": "changed"})
+    done = undo(pair, root, "--yes")
+    assert (
+        done.code,
+        f"left: functions 'First' of 'Alpha/α' [{first}]: changed since the run" in done.out,
+    ) == (1, True), done.out
+    assert found(pair.dest, "function", "First")["description"] == "changed"
+    rest = undo(pair, root, "--yes", "--changed")
+    assert (rest.code, content(everything(pair.dest))) == (0, content(before)), rest.out
+
+
+def test_what_patch_cannot_take_away_again_is_told(pair: Pair, tmp_path: Path) -> None:
+    assert run(pair.sandbox, tmp_path / "first").code == 0
+    answers = found(pair.dest, "dataset", "answers")["id"]
+    pair.source.patch(
+        "dataset",
+        found(pair.source, "dataset", "answers")["id"],
+        {"metadata": {"k": 1}, "description": "ours"},
+    )
+    run(pair.sandbox, tmp_path / "runs", "--on-conflict", "update")
+    listed, done = undo(pair, tmp_path / "runs"), undo(pair, tmp_path / "runs", "--yes")
+    there = found(pair.dest, "dataset", "answers")
+    told = f"left: datasets 'answers' of 'beta' [{answers}]: the API cannot take away what these fields hold beyond: metadata"
+    assert (done.code, told in done.out, told in listed.out, there["description"]) == (
+        1,
+        True,
+        True,
+        "",
+    ), done.out
+
+
+def test_what_another_run_completed_is_still_of_the_run_that_made_it(
+    pair: Pair, tmp_path: Path
+) -> None:
+    """A function made from an experiment, which only the second run brings."""
+    before, root = everything(pair.dest), tmp_path / "runs"
+    assert run(pair.sandbox, root, "--resources", "functions").code == 1
+    assert run(pair.sandbox, root, "--resources", "experiments").code == 1
+    first, second = runs(root)
+    assert found(pair.dest, "function", "Made-From")["origin"] is not None
+    for place in (second, first):
+        done = undo_run(pair, place, "--yes")
+        assert done.code == 0, done.out + done.err
+    assert everything(pair.dest) == before
+
+
+def test_a_window_of_an_undone_run_counts_as_not_taken(tmp_path: Path) -> None:
+    sides = {side: {"org_id": side} for side in ("source", "dest")}
+    selection = {
+        "projects": [],
+        "created_after": "2026-01-01T00:00:00Z",
+        "created_before": "2026-01-02T00:00:00Z",
+    }
+    data = {**sides, "selection": selection, "created": "2026-01-03T00:00:00Z"}
+    renamed = {**data, "selection": {**selection, "rename_projects": {"a": "b"}}}
+    record_window(tmp_path, data, "first", "logs")
+    before = (
+        len(windows_taken(tmp_path, data, "logs")),
+        len(windows_taken(tmp_path, renamed, "logs")),
+    )
+    record_undone(tmp_path, "first")
+    assert (before, windows_taken(tmp_path, data, "logs")) == ((1, 0), [])
+
+
+# Wrong calls -----------------------------------------------------------------------------------------
+
+
+def test_undo_refuses_what_is_no_run_another_organizations_run_and_one_in_use(
+    pair: Pair, tmp_path: Path
+) -> None:
+    root = tmp_path / "runs"
+    run(pair.sandbox, root, "--resources", "datasets")
+    place = runs(root)[-1]
+    assert undo_run(pair, root, "--yes").code == 2
+    pair.sandbox.add_org("other", api_key="sk-other", users=[])
+    other = undo_run(pair, place, "--yes", BT_DEST_API_KEY="sk-other")
+    assert (other.code, "was made for the destination globex" in other.err) == (2, True), other.err
+    with open(place / "run.lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert undo_run(pair, place, "--yes").code == 4
+    assert len(pair.dest.objects("dataset")) == 2

@@ -1,0 +1,194 @@
+"""Findings: one table of kinds; each told once, whatever happened on the way."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from pathlib import Path
+from typing import Any, List, Optional
+
+import pytest
+
+from bt_migrate.model.findings import ACTION, FAILURE, KINDS, LOSS, finding, is_lost
+from bt_migrate.sandbox.data.answer import Answer
+from tests.rows.test_row_comments import comment
+from tests.support.orgs import (
+    AtRequest,
+    example_pair,
+    findings,
+    report,
+    run,
+    run_with,
+    runs,
+    tiny_pair,
+)
+from tests.support.row_runs import comment_as_server, forbidding, small_rows, world
+
+SMALL = {
+    "MIGRATION_EVENTS_FETCH_LIMIT": "25",
+    "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "10",
+    "MIGRATION_CHECKPOINT_INTERVAL": "1",
+}
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_says_what_it_is_how_bad_and_what_to_do(kind: str) -> None:
+    one = finding(kind, resource="datasets", id="1", name="d")
+    assert one["severity"] in (ACTION, LOSS, FAILURE)
+    assert len(one["about"]) > 10 and len(one["next"]) > 10
+    assert is_lost(one) is (one["severity"] == LOSS or KINDS[kind].left_behind)
+
+
+def test_a_record_that_knows_better_says_its_own_next_action() -> None:
+    assert finding("not_readable", next="push it", path="", count=0) == {
+        "kind": "not_readable", "severity": ACTION, "about": KINDS["not_readable"].about, "next": "push it",
+    }  # fmt: skip
+
+
+def test_a_finding_names_its_object_its_place_and_what_to_do(tmp_path: Path) -> None:
+    """In findings.jsonl, in the report, and counted by kind in what is printed at the end."""
+
+    def refusing(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        tag, cycle = (
+            (method, path) == ("POST", "/v1/project_tag") and b'"v3"' in raw,
+            method == "PATCH" and path.startswith("/v1/function/"),
+        )
+        return Answer(400, b"no") if tag or cycle else None
+
+    with example_pair() as pair:
+        tickets = next(
+            one["id"] for one in pair.source.objects("dataset") if one["name"] == "Tickets"
+        )
+        pair.sandbox.store.entries["dataset"][tickets].data["future"] = {"a": 1}
+        pair.sandbox.refuse = refusing
+        done = run(pair.sandbox, tmp_path / "runs")
+    lines = [
+        json.loads(line)
+        for line in (runs(tmp_path / "runs")[0] / "findings.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    ]
+    assert (done.code, lines) == (1, report(tmp_path / "runs")["findings"])
+    assert all(
+        one["severity"] == KINDS[one["kind"]].severity
+        and one["next"]
+        and one["name"]
+        and one["resource"]
+        for one in lines
+    )
+    named = {
+        (one["kind"], one["severity"], one["resource"], one["name"], one.get("path", ""))
+        for one in lines
+    }
+    assert {
+        ("secret_to_enter", ACTION, "ai_secrets", "OPENAI_API_KEY", "secret"),
+        ("not_readable", ACTION, "functions", "refund (bundled)", "function_data"),
+        ("key_to_make", ACTION, "api_keys", "key of acme", ""),
+        (
+            "user_without_counterpart",
+            ACTION,
+            "project_scores",
+            "Rating",
+            "config.visibility.users[1]",
+        ),
+        (
+            "reference_to_unmovable",
+            ACTION,
+            "functions",
+            "All facets",
+            "function_data.topic_maps.Task[0].topic_map_id",
+        ),
+        ("version_pin_removed", LOSS, "prompts", "Triage", "prompt_data.tool_functions[0].version"),
+        ("version_pin_removed", LOSS, "logs", "Shared Library", "metadata.prompt.version"),
+        ("field_not_writable", LOSS, "datasets", "Tickets", "future"),
+        ("not_created", FAILURE, "project_tags", "v3", ""),
+    } - named == set()
+    kinds = {one["kind"] for one in lines}
+    assert {
+        "source_id_in_text",
+        "reference_not_added",
+        "external_attachment",
+        "made_private",
+        "not_movable",
+    } - kinds == set()
+    for kind in kinds:
+        count = sum(one.get("count", 1) for one in lines if one["kind"] == kind)
+        assert (
+            f"{KINDS[kind].severity.capitalize()}: {KINDS[kind].about} ({count:,})"
+            in done.out.splitlines()
+        )
+
+
+def told(root: Path) -> List[str]:
+    """All findings of the newest run, without the ids that differ from one organization to the next."""
+    return sorted(ID.sub("ID", repr(sorted(one.items()))) for one in report(root)["findings"])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> List[str]:
+    root = tmp_path_factory.mktemp("clean") / "runs"
+    with tiny_pair() as pair:
+        assert run(pair.sandbox, root, **SMALL).code == 0
+    return told(root)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(
+    "at", [20, 41, *(pytest.param(at, marks=pytest.mark.long) for at in (2, 7, 13, 27, 33, 47, 55))]
+)
+def test_a_kill_changes_no_count_of_a_finding(
+    at: int, moment: str, undisturbed: List[str], tmp_path: Path
+) -> None:
+    with tiny_pair() as pair:
+        kill = AtRequest(at, moment, signal.SIGKILL, lambda method, path: path.endswith("/insert"))
+        assert run_with(pair, tmp_path / "runs", kill, **SMALL).code == -signal.SIGKILL
+        assert run(pair.sandbox, tmp_path / "runs", **SMALL).code == 0
+        assert told(tmp_path / "runs") == undisturbed
+
+
+def test_what_waits_at_the_end_is_told_once_however_often_the_run_is_taken_up(
+    tmp_path: Path,
+) -> None:
+    with tiny_pair() as pair:
+        args = ("--resources", "logs")
+        first = run(pair.sandbox, tmp_path / "runs", *args)
+        before = told(tmp_path / "runs")
+        counts = [
+            one["count"]
+            for one in findings(tmp_path / "runs", "unresolved_reference")
+            if one["resource"] == "logs"
+        ]
+        again = run(pair.sandbox, runs(tmp_path / "runs")[0], *args)
+        assert (first.code, again.code, len(counts) > 0) == (1, 1, True)
+        assert told(tmp_path / "runs") == before
+
+
+def test_what_waited_and_came_is_told_no_more(tmp_path: Path) -> None:
+    with tiny_pair() as pair:
+        told_of: List[Any] = []
+        for program in ("migrate_logs", "migrate_datasets", "migrate_definitions"):
+            run(pair.sandbox, tmp_path / "runs", program=program)
+            told_of.append(
+                sorted(
+                    one["path"]
+                    for one in findings(tmp_path / "runs", "waits")
+                    if one["resource"] == "logs"
+                )
+            )
+        assert ([len(one) for one in told_of], len(runs(tmp_path / "runs"))) == ([4, 2, 0], 1)
+
+
+def test_a_comment_that_was_refused_before_a_kill_is_told_after_it(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        w.source.insert("project_logs", w.project, small_rows(40))
+        comment_as_server(w, "project_logs", w.project, "r00001", comment(1))
+        w.sandbox.refuse = forbidding('"c0001"', status=400, path="/logs3")
+        settings = {"MIGRATION_EVENTS_INSERT_BATCH_SIZE": "8", "MIGRATION_MAX_CONCURRENT": "1"}
+        kill = AtRequest(5, "before", signal.SIGKILL, lambda method, path: path.endswith("/insert"))
+        run_with(w, w.root, kill, program="migrate_logs", **settings)  # type: ignore[arg-type]
+        assert w.move("project_logs", **settings) == 1
+        assert [(one["count"], one["row"]) for one in findings(w.root, "comment_refused")] == [
+            (1, "r00001")
+        ]

@@ -1,0 +1,181 @@
+"""The table of resources is whole, and its irregular cases decide as their comments say."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import pytest
+
+from bt_migrate.model.resources import (
+    BY_NAME,
+    CANNOT_MOVE,
+    NEXT_ACTION,
+    OBJECT_RESOURCES,
+    PROJECTS,
+    ROW_KINDS,
+    ROW_SERVER_FIELDS,
+    SELECTABLE,
+    SERVER_FIELDS,
+    TARGETS_OF_TYPE,
+    UNMOVABLE_TARGETS,
+    Resource,
+    reacts_to_data,
+)
+
+MISSION = (
+    "ai_secrets", "roles", "groups", "datasets", "project_tags", "span_iframes", "functions", "prompts", "project_scores",
+    "experiments", "logs", "views", "acls",
+)  # fmt: skip
+each = pytest.mark.parametrize(
+    "resource", OBJECT_RESOURCES, ids=[one.name for one in OBJECT_RESOURCES]
+)
+
+
+def test_every_kind_of_the_mission_can_be_selected_in_the_order_in_which_it_moves() -> None:
+    assert [name for name in SELECTABLE if name in MISSION] == list(MISSION)
+
+
+def test_every_word_of_resources_is_a_kind_of_objects_or_of_rows() -> None:
+    assert sorted(SELECTABLE) == sorted({*BY_NAME, *ROW_KINDS} - {"projects", "users"})
+
+
+def test_no_kind_is_there_twice() -> None:
+    names = [one.name for one in OBJECT_RESOURCES]
+    assert (len(set(names)), len(set(SELECTABLE)), OBJECT_RESOURCES[0]) == (
+        len(names),
+        len(SELECTABLE),
+        PROJECTS,
+    )
+
+
+@each
+def test_a_kind_is_found_by_fields_that_can_be_created(resource: Resource) -> None:
+    server_made = {"project_settings": {"name"}}.get(resource.name, set())  # a part of its project
+    assert set(resource.key) - set(resource.create) == server_made
+
+
+@each
+def test_what_is_patched_can_be_created_and_what_the_server_makes_cannot(
+    resource: Resource,
+) -> None:
+    by_patch_only = {"projects": {"settings"}}.get(resource.name, set())
+    server = {*SERVER_FIELDS, *resource.server} - {
+        "user_id"
+    }  # a view and an ACL name a user of their own
+    assert (set(resource.patch) - set(resource.create), server & set(resource.create)) == (
+        by_patch_only,
+        set(),
+    )
+
+
+@each
+def test_a_kind_has_a_path_a_scope_and_a_page(resource: Resource) -> None:
+    assert (
+        resource.path[:1],
+        resource.scope in ("organization", "project", "object"),
+        bool(resource.page),
+    ) == ("/", True, True)
+
+
+def test_secrets_are_never_sent() -> None:
+    assert [
+        one.name
+        for one in OBJECT_RESOURCES
+        if {"secret", "value", "key"} & {*one.create, *one.patch}
+    ] == []
+
+
+def test_an_experiment_is_never_made_anew_on_a_retry() -> None:
+    assert "ensure_new" not in BY_NAME["experiments"].create
+
+
+@pytest.mark.parametrize("kind", ROW_KINDS.values(), ids=list(ROW_KINDS))
+def test_rows_keep_ids_dates_and_spans_and_lose_what_only_the_server_writes(kind: Any) -> None:
+    kept = {
+        "id",
+        "created",
+        "span_id",
+        "root_span_id",
+        "span_parents",
+        "origin",
+        "facets",
+        "tags",
+        "metadata",
+    }
+    assert (
+        kept - set(kind.fields),
+        set(kind.fields) & ROW_SERVER_FIELDS,
+        "{id}" in kind.insert_path,
+    ) == (set(), set(), True)
+
+
+def test_every_type_of_an_object_names_kinds_that_exist_or_cannot_move() -> None:
+    named = {one for targets in TARGETS_OF_TYPE.values() for one in targets}
+    assert named - set(BY_NAME) == {"organizations", *UNMOVABLE_TARGETS}
+
+
+BUNDLE = "code bundle cannot be read through the API"
+TOPIC_MAP = "topic map artefacts cannot be read through the API"
+
+
+@pytest.mark.parametrize(
+    ("name", "obj", "expected"),
+    [
+        (
+            "functions",
+            {"function_data": {"type": "code", "data": {"type": "bundle", "bundle_id": "b"}}},
+            BUNDLE,
+        ),
+        (
+            "functions",
+            {"function_data": {"type": "code", "data": {"type": "inline", "code": "x"}}},
+            None,
+        ),
+        ("functions", {"function_data": {"type": "code"}}, None),
+        ("functions", {"function_data": {"type": "topic_map", "bundle_key": "k"}}, TOPIC_MAP),
+        ("functions", {"function_data": {"type": "prompt"}}, None),
+        ("functions", {"function_data": None}, None),
+        ("functions", {}, None),
+        ("roles", {"name": "Owner", "org_id": None}, "built-in"),
+        ("roles", {"name": "Owner"}, "built-in"),
+        ("roles", {"name": "Owner", "org_id": "o"}, None),
+        (
+            "project_automations",
+            {"config": {"event_type": "async_query"}},
+            "made by the server for an asynchronous query",
+        ),
+        ("project_automations", {"config": {"event_type": "retention"}}, None),
+        ("project_automations", {"config": None}, None),
+        ("project_settings", {"settings": None}, "no settings"),
+        ("project_settings", {"settings": {"comparison_key": None}}, "no settings"),
+        ("project_settings", {"settings": {"comparison_key": "input"}}, None),
+        ("project_settings", {"settings": {"disable_realtime_queries": False}}, None),
+        ("project_settings", {}, "no settings"),
+    ],
+)
+def test_what_cannot_move_says_why(name: str, obj: dict, expected: Optional[str]) -> None:
+    assert CANNOT_MOVE[name](obj) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "obj", "expected"),
+    [
+        ("project_scores", {"score_type": "online"}, True),
+        (
+            "project_scores",
+            {"score_type": "slider", "config": {"online": {"sampling_rate": 1}}},
+            True,
+        ),
+        ("project_scores", {"score_type": "slider", "config": {"online": None}}, False),
+        ("project_scores", {"score_type": "slider", "config": None}, False),
+        ("project_scores", {"score_type": "categorical"}, False),
+        ("project_automations", {"config": {"event_type": "retention"}}, True),
+        ("prompts", {"score_type": "online"}, False),
+    ],
+)
+def test_what_reacts_to_data_is_known(name: str, obj: dict, expected: bool) -> None:
+    assert reacts_to_data(name, obj) is expected
+
+
+def test_what_is_left_to_a_person_says_what_to_do() -> None:
+    assert set(NEXT_ACTION) == {"ai_secrets", "functions"}

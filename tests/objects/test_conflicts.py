@@ -1,0 +1,411 @@
+"""Objects that exist with other content: kept, updated, or a reason to stop; and who changed them, told by a second run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
+
+import pytest
+
+from bt_migrate.sandbox.data.answer import Answer
+from tests.support.compare_orgs import differences
+from tests.support.orgs import ANA, BEN, Pair, everything, fill_tiny, report, run, tiny_pair
+
+
+@pytest.fixture
+def tiny() -> Iterator[Pair]:
+    with tiny_pair() as pair:
+        yield pair
+
+
+def named(org: Any, kind: str, name: str) -> str:
+    """The id of the one object of that name."""
+    (found,) = [one["id"] for one in org.objects(kind) if one["name"] == name]
+    return str(found)
+
+
+def change(org: Any, kind: str, name: str, **fields: Any) -> None:
+    org.patch(kind, named(org, kind, name), fields)
+
+
+def problems(root: Path) -> Dict[Tuple[str, str], str]:
+    """(resource, name) -> reason of all that is not as in the source."""
+    return {(one["resource"], one["name"]): one["reason"] for one in report(root)["problems"]}
+
+
+def outcomes(root: Path, *words: str) -> Dict[str, int]:
+    """Outcome -> objects of the newest run, of these outcomes."""
+    return {
+        word: count for word, count in report(root)["totals"]["objects"].items() if word in words
+    }
+
+
+def unlike(pair: Pair) -> List[str]:
+    """Differences, but for fields that PATCH can only make empty where the source has none."""
+    return [
+        one
+        for one in differences(pair)
+        if not one.endswith(('"<absent>" became ""', '"<absent>" became []'))
+    ]
+
+
+GRAPH = {"type": "graph", "nodes": {}, "edges": {"e": {"purpose": "data"}}}
+
+
+def disturb(pair: Pair) -> None:
+    """One change of each kind, in both organizations, of objects that a first run has moved."""
+    change(pair.source, "dataset", "questions", metadata={"n": 1})
+    change(pair.dest, "dataset", "answers", description="theirs")
+    change(pair.source, "prompt", "Ask", description="ours")
+    change(pair.dest, "prompt", "Ask", description="theirs")
+    change(pair.dest, "prompt", "Ask", prompt_data={"prompt": {"theirs": 1}})
+    change(pair.dest, "project_tag", "red", color="#00FF00")
+    change(
+        pair.source, "group", "people", remove_member_users=[pair.source.objects("user")[0]["id"]]
+    )
+    change(pair.dest, "experiment", "first", public=True, tags=["t"])
+    change(pair.dest, "function", "First", function_data=GRAPH)
+    change(pair.source, "project", "beta", settings={"comparison_key": "expected"})
+    change(
+        pair.dest, "project", "Alpha/α", settings={"comparison_key": "other"}, description="theirs"
+    )
+    change(pair.dest, "environment", "Production", description="theirs")
+
+
+SOURCE, DEST, BOTH = "changed at the source", "changed at the destination", "changed on both sides"
+REASONS = {
+    ("datasets", "questions"): SOURCE,
+    ("datasets", "answers"): DEST,
+    ("prompts", "Ask"): BOTH,
+    ("project_tags", "red"): DEST,
+    ("groups", "people"): SOURCE,
+    ("experiments", "first"): DEST,
+    ("functions", "First"): DEST,
+    ("projects", "Alpha/α"): DEST,
+    ("project_settings", "Alpha/α"): DEST,
+    ("environments", "Production"): DEST,
+}
+
+
+def test_a_second_run_tells_who_changed_what_keeps_it_and_updates_it_when_told_to(
+    tiny: Pair, tmp_path: Path
+) -> None:
+    root = tmp_path / "runs"
+    assert run(tiny.sandbox, root).code == 0
+    disturb(tiny)
+    tiny.sandbox.clear_requests()
+    for _ in range(2):  # what was left alone is remembered as it was when both agreed
+        kept = run(tiny.sandbox, root)
+        assert (kept.code, problems(root)) == (
+            1,
+            {key: f"{reason}; left alone" for key, reason in REASONS.items()},
+        ), kept.last_words
+    planned = run(tiny.sandbox, root, "--dry-run", "--on-conflict", "update")
+    writes = [
+        one for one in tiny.sandbox.writes("globex") if not one.path.startswith("/v1/project/")
+    ]
+    assert (planned.code, outcomes(root, "planned", "planned update"), writes) == (
+        0,
+        {"planned update": len(REASONS)},
+        [],
+    )
+    updated = run(tiny.sandbox, root, "--on-conflict", "update")
+    assert (updated.code, problems(root), outcomes(root, "updated")) == (
+        0,
+        {},
+        {"updated": len(REASONS)},
+    ), updated.last_words
+    assert unlike(tiny) == []
+    tiny.sandbox.clear_requests()
+    again = run(tiny.sandbox, root, "--on-conflict", "update")
+    assert (again.code, tiny.sandbox.writes("globex"), outcomes(root, "updated")) == (0, [], {}), (
+        again.last_words
+    )
+
+
+def test_without_memory_it_is_other_content_and_each_resource_has_its_own_policy(
+    tiny: Pair, tmp_path: Path
+) -> None:
+    assert run(tiny.sandbox, tmp_path / "runs").code == 0
+    disturb(tiny)
+    root = tmp_path / "elsewhere"
+    mixed = run(tiny.sandbox, root, "--on-conflict", "prompts=update,project_tags=update,keep")
+    other = {
+        key: "exists with other content; left alone"
+        for key in REASONS
+        if key[0] not in ("prompts", "project_tags")
+    }
+    assert (mixed.code, problems(root), outcomes(root, "updated")) == (1, other, {"updated": 2}), (
+        mixed.last_words
+    )
+
+
+def test_what_patch_cannot_take_away_is_told_and_not_sent_again(tiny: Pair, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    assert run(tiny.sandbox, root).code == 0
+    change(tiny.dest, "dataset", "questions", metadata={"theirs": 1}, description="theirs")
+    left = run(tiny.sandbox, root, "--on-conflict", "update")
+    (problem,) = report(root)["problems"]
+    questions = next(one for one in tiny.dest.objects("dataset") if one["name"] == "questions")
+    assert (left.code, problem["outcome"], problem["fields"], questions["description"]) == (
+        1,
+        "differs",
+        ["metadata"],
+        "",
+    )
+    assert "cannot take away" in problem["reason"]
+    tiny.sandbox.clear_requests()
+    again = run(tiny.sandbox, root, "--on-conflict", "update")
+    assert (again.code, tiny.sandbox.writes("globex")) == (1, [])
+
+
+def test_what_a_post_finds_is_not_claimed_even_where_the_server_does_not_say_so(
+    tiny: Pair, tmp_path: Path
+) -> None:
+    """An object that was not listed and that POST gives back, without the header: its age tells."""
+    beta = tiny.dest.create("project", {"name": "beta"})["id"]
+    hidden = {
+        **tiny.dest.create("dataset", {"project_id": beta, "name": "hidden"}),
+        "name": "answers",
+        "created": "2024-01-01T00:00:00Z",
+    }
+    answer = Answer(200, json.dumps(hidden).encode())
+    tiny.sandbox.refuse = lambda method, path, raw: (
+        answer if (method, path) == ("POST", "/v1/dataset") and b'"answers"' in raw else None
+    )
+    run(tiny.sandbox, tmp_path / "runs", program="migrate_datasets")
+    assert (problems(tmp_path / "runs"), outcomes(tmp_path / "runs", "created")) == (
+        {("datasets", "answers"): "exists with other content; left alone"},
+        {"created": 2},  # a project and the other dataset
+    )
+
+
+def test_settings_where_the_source_has_none_are_other_content(tiny: Pair, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    assert run(tiny.sandbox, root).code == 0
+    change(tiny.dest, "project", "beta", settings={"comparison_key": "theirs"})
+    kept = run(tiny.sandbox, root)
+    assert (kept.code, problems(root)) == (
+        1,
+        {("project_settings", "beta"): "exists with other content; left alone"},
+    ), kept.last_words
+    updated = run(tiny.sandbox, root, "--on-conflict", "update", "--verify")
+    assert (updated.code, outcomes(root, "updated")) == (0, {"updated": 1}), updated.last_words
+    assert [one["settings"] for one in tiny.dest.objects("project") if one["name"] == "beta"] == [
+        {}
+    ]
+
+
+def test_an_update_that_is_refused_is_a_failure_and_the_rows_go_on(
+    tiny: Pair, tmp_path: Path
+) -> None:
+    beta = tiny.dest.create("project", {"name": "beta"})["id"]
+    there = tiny.dest.create(
+        "dataset", {"project_id": beta, "name": "answers", "description": "theirs"}
+    )["id"]
+    tiny.sandbox.refuse = lambda method, path, raw: (
+        Answer(400, b"no") if method == "PATCH" else None
+    )
+    done = run(
+        tiny.sandbox, tmp_path / "runs", "--on-conflict", "update", program="migrate_datasets"
+    )
+    assert (done.code, tiny.dest.count("dataset", there)) == (1, 45), done.last_words
+    tiny.sandbox.refuse = None
+    again = run(tiny.sandbox, tmp_path / "runs", "--on-conflict", "update")
+    assert (again.code, unlike(tiny)) == (0, []), again.last_words
+
+
+# fail ------------------------------------------------------------------------------------------------
+
+
+def test_fail_stops_before_the_first_write_and_names_the_objects(
+    tiny: Pair, tmp_path: Path
+) -> None:
+    root, alpha = tmp_path / "runs", tiny.dest.create("project", {"name": "Alpha/α"})["id"]
+    tiny.dest.create(
+        "function", {"project_id": alpha, "name": "Mine", "slug": "scorer", "function_data": GRAPH}
+    )
+    tiny.dest.create("environment", {"name": "prod", "slug": "production"})
+    tiny.sandbox.clear_requests()
+    stopped = run(tiny.sandbox, root, "--on-conflict", "fail")
+    told = stopped.err.splitlines()[-1]
+    assert (stopped.code, tiny.sandbox.writes("globex")) == (3, []), stopped.last_words
+    assert "3 exist with other content" in told and "nothing was written" in told
+    assert [
+        name in told
+        for name in (
+            "'Alpha/α' (description)",
+            "'Scorer' of 'Alpha/α' (name, function_data",
+            "'Production' (name)",
+        )
+    ] == [True] * 3
+    # the same run goes on once it is told otherwise
+    kept = run(
+        tiny.sandbox,
+        root,
+        "--on-conflict",
+        "projects=update,functions=update,environments=update,fail",
+    )
+    assert (kept.code, unlike(tiny)) == (0, []), kept.last_words
+
+
+def test_fail_stops_for_a_field_that_only_a_later_phase_can_fill(
+    tiny: Pair, tmp_path: Path
+) -> None:
+    """A function's origin is an experiment, which does not exist yet when functions are planned."""
+    beta = tiny.dest.create("project", {"name": "beta"})["id"]
+    source = next(one for one in tiny.source.objects("function") if one["slug"] == "made-from")
+    fields = {name: source[name] for name in ("name", "slug", "function_data", "function_type")}
+    origin = {"object_type": "project", "object_id": beta, "internal": True}
+    tiny.dest.create("function", {"project_id": beta, **fields, "origin": origin})
+    tiny.sandbox.clear_requests()
+    stopped = run(tiny.sandbox, tmp_path / "runs", "--on-conflict", "fail")
+    assert (stopped.code, tiny.sandbox.writes("globex")) == (3, []), stopped.last_words
+    assert "functions 'Made-From' of 'beta' (origin)" in stopped.err.splitlines()[-1]
+    updated = run(tiny.sandbox, tmp_path / "runs", "--on-conflict", "update")
+    assert (updated.code, differences(tiny)) == (0, []), updated.last_words
+
+
+@pytest.mark.long
+def test_fail_stops_nothing_where_nothing_differs_not_even_when_resumed(
+    tiny: Pair, tmp_path: Path
+) -> None:
+    root = tmp_path / "runs"
+    first = run(tiny.sandbox, root, "--on-conflict", "fail", program="migrate_definitions")
+    whole = run(tiny.sandbox, root, "--on-conflict", "fail")
+    assert (first.code, whole.code, differences(tiny)) == (0, 0, []), whole.last_words
+
+
+# Projects under other names --------------------------------------------------------------------------
+
+
+def test_two_organizations_are_moved_into_one_without_mixing(tmp_path: Path) -> None:
+    """Both have projects of the same names, with objects of the same names and rows of the same ids."""
+    with tiny_pair() as pair:
+        other = pair.sandbox.add_org(
+            "umbrella", api_key="sk-umbrella", users=[{"email": ANA}, {"email": BEN}]
+        )
+        fill_tiny(other)
+        change(other, "dataset", "questions", description="of umbrella")
+        assert run(pair.sandbox, tmp_path / "runs").code == 0
+        before = everything(pair.dest)
+        names, args = (
+            {"Alpha/α": "Alpha of umbrella", "beta": "Beta=2"},
+            ["--rename-projects", "Alpha/α=Alpha of umbrella,beta=Beta\\=2"],
+        )
+        dry = run(
+            pair.sandbox, tmp_path / "dry", *args, "--dry-run", BT_SOURCE_API_KEY="sk-umbrella"
+        )
+        planned = outcomes(tmp_path / "dry", "planned", "differs", "found")
+        moved = run(
+            pair.sandbox,
+            tmp_path / "runs",
+            *args,
+            "--verify",
+            "--full",
+            BT_SOURCE_API_KEY="sk-umbrella",
+        )
+        made = outcomes(tmp_path / "runs", "created", "differs", "found")
+        assert (dry.code, moved.code, made.pop("created"), made) == (
+            0,
+            0,
+            planned.pop("planned"),
+            planned,
+        ), moved.last_words
+        after = everything(pair.dest)
+        assert {key: value for key, value in after.items() if key in before} == before
+        assert {one["name"] for one in pair.dest.objects("project")} == {
+            "Alpha/α",
+            "beta",
+            *names.values(),
+        }
+        pair.sandbox.clear_requests()
+        again = run(
+            pair.sandbox, tmp_path / "runs", *args, "--verify", BT_SOURCE_API_KEY="sk-umbrella"
+        )
+        assert (again.code, pair.sandbox.writes("globex")) == (0, []), again.last_words
+        for project in [
+            one for one in pair.dest.objects("project") if one["name"] not in names.values()
+        ]:
+            remove_project(pair.dest, project["id"])
+        for old, new in names.items():
+            other.patch("project", named(other, "project", old), {"name": new})
+        assert differences(Pair(pair.sandbox, other, pair.dest)) == []
+
+
+def remove_project(org: Any, project_id: str) -> None:
+    """With what hangs on it and on its objects."""
+    inside = {
+        one["id"]
+        for kind in ("dataset", "experiment")
+        for one in org.objects(kind)
+        if one["project_id"] == project_id
+    }
+    for kind in ("acl", "view"):
+        for owned in [
+            one for one in org.objects(kind) if one["object_id"] in {project_id, *inside}
+        ]:
+            org.delete(kind, owned["id"])
+    org.delete("project", project_id)
+
+
+@pytest.mark.parametrize(
+    ("renames", "told"),
+    [
+        (
+            "Alpha=New",
+            "--rename-projects: the source has no project 'Alpha'; it has: Alpha/α, beta",
+        ),
+        (
+            "Alpha/α=beta",
+            "--rename-projects: 'Alpha/α' and 'beta' would both be 'beta'; give each a name of its own",
+        ),
+        (
+            "Alpha/α=New,beta=New",
+            "--rename-projects: 'Alpha/α' and 'beta' would both be 'New'; give each a name of its own",
+        ),
+    ],
+)
+def test_names_that_cannot_be_are_refused_before_anything_is_written(
+    renames: str, told: str, tiny: Pair, tmp_path: Path
+) -> None:
+    refused = run(
+        tiny.sandbox, tmp_path / "runs", "--rename-projects", renames, program="migrate_datasets"
+    )
+    assert (refused.code, refused.err.splitlines()[-1], tiny.sandbox.writes("globex")) == (
+        2,
+        f"bt_migrate: {told}",
+        [],
+    )
+
+
+def test_a_run_keeps_its_names(tiny: Pair, tmp_path: Path) -> None:
+    renames = ["--rename-projects", "beta=Gamma", "--projects", "beta"]
+    first = run(tiny.sandbox, tmp_path / "runs", *renames, program="migrate_datasets")
+    (place,) = [path.parent for path in (tmp_path / "runs").glob("*/run.json")]
+    other = run(tiny.sandbox, place, "--projects", "beta", program="migrate_definitions")
+    assert (first.code, other.code) == (0, 2), first.last_words
+    assert "was made with rename_projects = {'beta': 'Gamma'}, today's is None" in other.err
+    folder = run(tiny.sandbox, place / "Gamma", *renames[:2], program="migrate_definitions")
+    assert (folder.code, [one["name"] for one in tiny.dest.objects("project")]) == (0, ["Gamma"]), (
+        folder.last_words
+    )
+
+
+@pytest.mark.long
+def test_a_graph_that_names_a_project_names_the_new_one(tiny: Pair, tmp_path: Path) -> None:
+    node = {"type": "function", "function": {"project_name": "beta", "slug": "made-from"}}
+    change(
+        tiny.source,
+        "function",
+        "First",
+        function_data={"type": "graph", "nodes": {"m": node}, "edges": {}},
+    )
+    moved = run(tiny.sandbox, tmp_path / "runs", "--rename-projects", "beta=Gamma", "--verify")
+    graph = next(one for one in tiny.dest.objects("function") if one["slug"] == "first")[
+        "function_data"
+    ]
+    assert (moved.code, graph["nodes"]["m"]["function"]["project_name"]) == (0, "Gamma"), (
+        moved.last_words
+    )

@@ -1,0 +1,453 @@
+"""What happens to each object, decided without asking anybody."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Set
+
+import pytest
+
+from bt_migrate.model.resources import (
+    ACLS,
+    BY_NAME,
+    DATASETS,
+    EXPERIMENTS,
+    FUNCTIONS,
+    GROUPS,
+    PROJECT_TAGS,
+    PROMPTS,
+    ROLES,
+    VIEWS,
+)
+from bt_migrate.objects.decide import (
+    CREATE,
+    DIFFERS,
+    FOUND,
+    UPDATE,
+    Action,
+    comparable,
+    conflict_reason,
+    creation_order,
+    dependencies,
+    dependency_levels,
+    differing,
+    display_name,
+    fingerprint,
+    lost_fields,
+    membership_patch,
+    natural_key,
+    plan_object,
+    second_pass_body,
+    settled,
+    update_body,
+    writable_fields,
+)
+
+SOURCE = {"id": "s1", "name": "Questions", "description": "d", "tags": ["a"], "metadata": {"k": 1}}
+
+
+@pytest.mark.parametrize(
+    ("resource", "obj", "expected"),
+    [
+        (DATASETS, {"name": "a", "id": "1"}, ("a",)),
+        (PROMPTS, {"name": "a", "slug": "s"}, ("s",)),
+        (
+            VIEWS,
+            {"name": "v", "object_type": "dataset", "object_id": "1", "view_type": "dataset"},
+            ("dataset", "1", "dataset", "v"),
+        ),
+        (
+            ACLS,
+            {
+                "object_type": "project",
+                "object_id": "1",
+                "group_id": "g",
+                "role_id": "r",
+                "user_id": None,
+            },
+            ("project", "1", None, "g", None, None, "r"),
+        ),
+    ],
+)
+def test_the_natural_key_is_what_makes_an_object_the_same(
+    resource: Any, obj: dict, expected: tuple
+) -> None:
+    assert natural_key(resource, obj) == expected
+
+
+@pytest.mark.parametrize(
+    ("resource", "obj", "expected"),
+    [
+        (DATASETS, {"id": "1", "name": "Questions"}, "Questions"),
+        (PROMPTS, {"id": "1", "name": None, "slug": "ask"}, "ask"),
+        (BY_NAME["users"], {"id": "1", "email": "a@b.c"}, "a@b.c"),
+        (DATASETS, {"id": "1"}, "1"),
+        (
+            ACLS,
+            {"id": "1", "object_type": "project", "user_id": "u", "permission": "read"},
+            "read on project for user u",
+        ),
+        (
+            ACLS,
+            {"id": "1", "object_type": "dataset", "group_id": "g", "role_id": "r"},
+            "role on dataset for group g",
+        ),
+    ],
+)
+def test_people_are_told_a_name_that_they_know(resource: Any, obj: dict, expected: str) -> None:
+    assert display_name(resource, obj) == expected
+
+
+def test_writable_fields_are_those_of_post_without_nulls() -> None:
+    obj = {
+        **SOURCE,
+        "description": None,
+        "tags": [],
+        "created": "x",
+        "project_id": "p",
+        "url_slug": "u",
+        "_xact_id": "1",
+    }
+    assert writable_fields(DATASETS, obj) == {"name": "Questions", "tags": [], "metadata": {"k": 1}}
+
+
+def test_fields_that_no_endpoint_takes_are_named_where_they_hold_something() -> None:
+    obj = {
+        **SOURCE,
+        "url_slug": "u",
+        "created": "x",
+        "org_id": "o",
+        "newer": {"a": 1},
+        "another": 0,
+        "empty": {},
+        "none": None,
+        "e": "",
+    }
+    assert lost_fields(DATASETS, obj) == ["another", "newer"]
+
+
+@pytest.mark.parametrize(
+    ("desired", "existing", "expected"),
+    [
+        ({"name": "a"}, {"name": "a", "description": None}, []),
+        ({"name": "a"}, {"name": "a", "tags": [], "metadata": {}}, []),
+        ({"name": "a", "tags": []}, {"name": "a"}, []),
+        ({"name": "a"}, {"name": "a", "description": "theirs"}, ["description"]),
+        ({"name": "a", "description": "ours"}, {"name": "a"}, ["description"]),
+        ({"name": "a", "metadata": {"k": 1}}, {"name": "a", "metadata": {"k": 1.0}}, ["metadata"]),
+        ({"name": "a", "tags": ["x", "y"]}, {"name": "a", "tags": ["y", "x"]}, ["tags"]),
+        ({"name": "a", "metadata": {"k": None}}, {"name": "a", "metadata": {"j": None}}, []),
+        ({"name": "a", "url_slug": "1"}, {"name": "a", "url_slug": "2"}, []),
+    ],
+)
+def test_objects_differ_in_writable_fields_that_hold_something(
+    desired: dict, existing: dict, expected: List[str]
+) -> None:
+    assert differing(DATASETS, desired, existing) == expected
+
+
+def test_a_field_that_waits_for_a_reference_is_not_compared_yet() -> None:
+    desired, existing = (
+        {"name": "a", "tags": ["x"]},
+        {"name": "a", "base_exp_id": "b", "tags": ["y"]},
+    )
+    assert (
+        differing(EXPERIMENTS, desired, existing, {"base_exp_id"}),
+        differing(EXPERIMENTS, desired, existing),
+    ) == (
+        ["tags"],
+        ["base_exp_id", "tags"],
+    )
+
+
+def test_members_are_sets() -> None:
+    left = {
+        "name": "g",
+        "member_users": ["b", "a"],
+        "member_permissions": [{"permission": "read"}, {"permission": "create"}],
+    }
+    right = {
+        "name": "g",
+        "member_users": ["a", "b"],
+        "member_permissions": [{"permission": "create"}, {"permission": "read"}],
+    }
+    assert (comparable(left) == comparable(right), left["member_users"]) == (True, ["b", "a"])
+
+
+def test_an_object_that_is_not_there_is_created() -> None:
+    body = {"name": "Questions"}
+    assert plan_object(DATASETS, SOURCE, body, None) == Action(
+        "datasets", "s1", "Questions", CREATE, body=body
+    )
+
+
+def test_an_object_with_the_same_content_is_found() -> None:
+    body = {"name": "Questions", "tags": ["a"]}
+    existing = {"id": "d1", "name": "Questions", "tags": ["a"], "description": None}
+    assert plan_object(DATASETS, SOURCE, body, existing) == Action(
+        "datasets", "s1", "Questions", FOUND, dest_id="d1", body=body
+    )
+
+
+def test_an_object_with_other_content_differs_and_its_fields_are_named() -> None:
+    body = {"name": "Questions", "tags": ["a"], "description": "ours"}
+    existing = {"id": "d1", "name": "Questions", "tags": ["b"], "description": "theirs"}
+    assert plan_object(DATASETS, SOURCE, body, existing) == Action(
+        "datasets",
+        "s1",
+        "Questions",
+        DIFFERS,
+        "exists with other content; left alone",
+        ("description", "tags"),
+        "d1",
+        body,
+    )
+
+
+def test_an_object_that_waits_for_a_reference_is_found() -> None:
+    existing = {"id": "d1", "name": "Questions", "base_exp_id": "d0"}
+    action = plan_object(EXPERIMENTS, SOURCE, {"name": "Questions"}, existing, {"base_exp_id"})
+    assert (action.verb, action.fields) == (FOUND, ())
+
+
+# -- order
+
+
+def test_objects_depend_on_those_of_their_own_kind_that_they_refer_to() -> None:
+    function = {
+        "id": "f1",
+        "prompt_data": {
+            "tool_functions": [{"type": "function", "id": "f2"}, {"type": "function", "id": "f1"}]
+        },
+        "function_data": {
+            "nodes": {
+                "n": {"function": {"function_id": "f3"}},
+                "m": {"function": {"function_id": 7}},
+            }
+        },
+        "origin": {"object_type": "prompt", "object_id": "p1"},
+    }
+    assert dependencies(FUNCTIONS, function, {"f1", "f2", "f3", "f4"}) == {"f2", "f3"}
+
+
+def levels(depends: Dict[str, Set[str]]) -> List[List[str]]:
+    objects = [{"id": one} for one in depends]
+    return [
+        [one["id"] for one in level]
+        for level in dependency_levels(objects, lambda obj: set(depends[obj["id"]]))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("depends", "expected"),
+    [
+        ({}, []),
+        ({"a": set(), "b": set()}, [["a", "b"]]),
+        (
+            {"c": {"b"}, "b": {"a"}, "a": set()},
+            [["a"], ["b"], ["c"]],
+        ),  # newest first, as the API lists them
+        ({"a": set(), "b": {"a"}, "c": {"a"}, "d": {"b", "c"}}, [["a"], ["b", "c"], ["d"]]),
+        ({"a": {"b"}, "b": {"a"}}, [["a", "b"]]),
+        ({"free": set(), "a": {"b"}, "b": {"a"}, "hangs": {"a"}}, [["free"], ["a", "b", "hangs"]]),
+    ],
+)
+def test_objects_come_after_what_they_need_and_cycles_come_last(
+    depends: Dict[str, Set[str]], expected: List[List[str]]
+) -> None:
+    assert levels(depends) == expected
+
+
+def test_a_long_chain_has_as_many_levels_as_links() -> None:
+    chain = {str(number): {str(number - 1)} if number else set() for number in reversed(range(300))}
+    assert levels(chain) == [[str(number)] for number in range(300)]
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ([], []),
+        ([{"id": "new"}, {"id": "old"}], ["old", "new"]),
+        (
+            [
+                {"id": "1", "position": "0|b"},
+                {"id": "2", "position": "0|a"},
+                {"id": "3", "position": "0|c"},
+            ],
+            ["2", "1", "3"],
+        ),
+        (
+            [{"id": "1", "position": "0|a"}, {"id": "2"}],
+            ["2", "1"],
+        ),  # one without a position: all by age
+        ([{"id": "new", "position": "0|a"}, {"id": "old", "position": "0|a"}], ["old", "new"]),
+    ],
+)
+def test_objects_are_made_oldest_first_or_by_position(
+    listed: List[dict], expected: List[str]
+) -> None:
+    assert [one["id"] for one in creation_order(listed)] == expected
+
+
+# -- second pass
+
+
+def test_only_missing_members_are_added() -> None:
+    desired = {"member_users": ["u1", "u2"], "member_groups": ["g1"], "member_roles": None}
+    existing = {"member_users": ["u2", "u3"], "member_groups": ["g1"]}
+    assert membership_patch(desired, existing) == {"add_member_users": ["u1"]}
+
+
+@pytest.mark.parametrize(
+    ("resource", "desired", "existing", "expected"),
+    [
+        (
+            GROUPS,
+            {"name": "g", "member_users": ["u"]},
+            {"name": "g"},
+            ("PATCH", {"add_member_users": ["u"]}),
+        ),
+        (
+            ROLES,
+            {"name": "r", "member_roles": ["a"]},
+            {"name": "r", "member_roles": ["a"]},
+            ("PATCH", {}),
+        ),
+        (
+            EXPERIMENTS,
+            {"name": "e", "base_exp_id": "b", "tags": ["t"]},
+            {"name": "e", "tags": ["t"]},
+            ("PATCH", {"base_exp_id": "b"}),
+        ),
+        (
+            EXPERIMENTS,
+            {"name": "e", "base_exp_id": "b"},
+            {"name": "e", "base_exp_id": "b"},
+            ("PATCH", {}),
+        ),
+        (
+            FUNCTIONS,  # PATCH takes no origin: PUT replaces by slug, with all the rest
+            {"name": "f", "slug": "f", "origin": {"object_type": "prompt", "object_id": "p"}},
+            {"name": "f", "slug": "f"},
+            (
+                "PUT",
+                {"name": "f", "slug": "f", "origin": {"object_type": "prompt", "object_id": "p"}},
+            ),
+        ),
+    ],
+)
+def test_the_second_pass_sends_what_is_missing_by_the_verb_that_takes_it(
+    resource: Any, desired: dict, existing: dict, expected: tuple
+) -> None:
+    assert second_pass_body(resource, desired, existing) == expected
+
+
+# -- conflicts
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        (None, ("s", "d"), "exists with other content"),
+        (("s", "d"), ("s", "d"), "differs as it did before"),
+        (("s", "d"), ("S", "d"), "changed at the source"),
+        (("s", "d"), ("s", "D"), "changed at the destination"),
+        (("s", "d"), ("S", "D"), "changed on both sides"),
+    ],
+)
+def test_who_changed_an_object_is_told_by_the_fingerprints_of_both_sides(
+    before: Any, now: Any, expected: str
+) -> None:
+    assert conflict_reason(before, now) == expected
+
+
+@pytest.mark.parametrize(
+    ("verb", "policy", "expected"),
+    [
+        (CREATE, "update", (CREATE, "")),
+        (FOUND, "update", (FOUND, "")),
+        (DIFFERS, "keep", (DIFFERS, "changed on both sides; left alone")),
+        (DIFFERS, "fail", (DIFFERS, "changed on both sides; left alone")),
+        (DIFFERS, "update", (UPDATE, "changed on both sides")),
+    ],
+)
+def test_only_update_writes_and_only_what_differs(verb: str, policy: str, expected: tuple) -> None:
+    action = settled(Action("datasets", "s1", "Questions", verb), policy, "changed on both sides")
+    assert (action.verb, action.reason) == expected
+
+
+@pytest.mark.parametrize(
+    ("resource", "one", "other", "equal"),
+    [
+        (
+            DATASETS,
+            {"id": "1", "name": "a", "tags": []},
+            {"id": "2", "name": "a", "description": None, "metadata": {}},
+            True,
+        ),
+        (
+            DATASETS,
+            {"name": "a", "metadata": {"k": None}},
+            {"name": "a", "metadata": {"j": None}},
+            True,
+        ),
+        (
+            DATASETS,
+            {"name": "a", "metadata": {"k": 1}},
+            {"name": "a", "metadata": {"k": 1.0}},
+            False,
+        ),
+        (DATASETS, {"name": "a", "tags": ["x", "y"]}, {"name": "a", "tags": ["y", "x"]}, False),
+        (
+            GROUPS,
+            {"name": "a", "member_users": ["x", "y"]},
+            {"name": "a", "member_users": ["y", "x"]},
+            True,
+        ),
+        (EXPERIMENTS, {"name": "a", "public": False}, {"name": "a"}, True),
+        (EXPERIMENTS, {"name": "a", "commit": "x"}, {"name": "a", "commit": "y"}, True),
+    ],
+)
+def test_fingerprints_are_equal_where_nothing_differs(
+    resource: Any, one: dict, other: dict, equal: bool
+) -> None:
+    same_print = fingerprint(resource, one) == fingerprint(resource, other)
+    assert (same_print, not differing(resource, one, other)) == (equal, equal)
+
+
+EXISTING_GRANT = {"permission": "update", "restrict_object_type": None}
+
+
+@pytest.mark.parametrize(
+    ("resource", "desired", "existing", "expected"),
+    [
+        # what PATCH can do it does, with the fields that differ only
+        (PROMPTS, {"name": "n", "slug": "s", "prompt_data": {"a": 1}}, {"name": "o", "slug": "s", "prompt_data": {"a": 1}}, ("PATCH", {"name": "n"})),
+        (PROMPTS, {"slug": "s", "prompt_data": {"a": {"b": 2}}}, {"slug": "s", "prompt_data": {"a": {"b": 1}}}, ("PATCH", {"prompt_data": {"a": {"b": 2}}})),
+        # a key too much, or a field that PATCH does not take: PUT
+        (PROMPTS, {"slug": "s", "prompt_data": {"a": 1}}, {"slug": "s", "prompt_data": {"a": 1, "b": 2}}, ("PUT", {"slug": "s", "prompt_data": {"a": 1}})),
+        (PROMPTS, {"slug": "s", "prompt_data": {"a": {"b": 1}}}, {"slug": "s", "prompt_data": {"a": {"b": 1, "c": [2]}}}, ("PUT", {"slug": "s", "prompt_data": {"a": {"b": 1}}})),
+        (FUNCTIONS, {"slug": "s", "function_schema": {"a": 1}}, {"slug": "s"}, ("PUT", {"slug": "s", "function_schema": {"a": 1}})),
+        (PROJECT_TAGS, {"name": "t"}, {"name": "t", "color": "#fff"}, ("PUT", {"name": "t"})),
+        # no PUT: empty values where the field has one, and nothing for what cannot be taken away
+        (DATASETS, {"name": "d"}, {"name": "d", "description": "x", "tags": ["y"]}, ("PATCH", {"description": "", "tags": []})),
+        (DATASETS, {"name": "d", "metadata": {"a": 1}}, {"name": "d", "metadata": {"a": 1, "b": 2}}, ("PATCH", {})),
+        (DATASETS, {"name": "d", "metadata": {"a": 2}}, {"name": "d", "metadata": {"a": 1, "b": 2}}, ("PATCH", {"metadata": {"a": 2}})),
+        (EXPERIMENTS, {"name": "e"}, {"name": "e", "public": True, "dataset_id": "x"}, ("PATCH", {"public": False})),
+        # members are added and removed
+        (GROUPS, {"name": "g", "member_users": ["u1", "u2"]}, {"name": "g", "member_users": ["u2", "u3"]}, ("PATCH", {"add_member_users": ["u1"], "remove_member_users": ["u3"]})),
+        (ROLES, {"name": "r", "member_permissions": [{"permission": "read"}]}, {"name": "r", "member_permissions": [{"permission": "read", "restrict_object_type": None}, EXISTING_GRANT]}, ("PATCH", {"remove_member_permissions": [EXISTING_GRANT]})),
+        # views are named by their owner
+        (VIEWS, {"object_type": "project", "object_id": "p", "view_type": "logs", "name": "v", "options": {"a": 2}}, {"object_type": "project", "object_id": "p", "view_type": "logs", "name": "v", "options": {"a": 1}}, ("PATCH", {"object_type": "project", "object_id": "p", "options": {"a": 2}})),
+    ],
+)  # fmt: skip
+def test_an_update_takes_the_verb_that_reaches_the_sources_content(
+    resource: Any, desired: dict, existing: dict, expected: tuple
+) -> None:
+    assert update_body(resource, desired, existing) == expected
+
+
+def test_an_update_leaves_what_waits_for_a_reference_and_never_puts_meanwhile() -> None:
+    existing = {"slug": "s", "prompt_data": {"a": 1, "b": 2}, "origin": {"object_id": "x"}}
+    assert update_body(
+        FUNCTIONS, {"slug": "s", "name": "n", "prompt_data": {"a": 1}}, existing, ["origin"]
+    ) == ("PATCH", {"name": "n"})

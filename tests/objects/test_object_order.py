@@ -1,0 +1,171 @@
+"""Many objects at once: the order in which they need each other, the bound on requests, and outcomes in the source's order."""
+
+from __future__ import annotations
+
+import json
+import time
+from email.utils import formatdate
+from pathlib import Path
+from typing import Callable, List, Optional
+
+import pytest
+
+from bt_migrate.sandbox.data.answer import Answer
+from tests.support.orgs import Pair, most_in_flight, report, run, runs, tiny_pair
+
+LATENCY = {"list": 0.02, "create": 0.02, "btql": 0.02, "insert": 0.02}
+CHAINS, LINKS = 12, 6
+
+
+def fill(pair: Pair) -> List[str]:
+    """Chains of experiments, the newest of each the base of none; gives back their ids, oldest first."""
+    project = pair.source.create("project", {"name": "chains"})["id"]
+    made: List[str] = []
+    for number in range(CHAINS * LINKS):
+        base = {"base_exp_id": made[-CHAINS]} if number >= CHAINS else {}
+        made.append(
+            pair.source.create(
+                "experiment", {"project_id": project, "name": f"e{number:03}", **base}
+            )["id"]
+        )
+        pair.source.insert("experiment", made[-1], [{"id": f"row {number}", "input": number}])
+    return made
+
+
+@pytest.mark.parametrize("most", ["1", "5"])
+def test_experiments_follow_their_base_and_no_more_requests_are_in_flight_than_allowed(
+    most: str, tmp_path: Path
+) -> None:
+    with tiny_pair() as pair:
+        ids = fill(pair)
+        pair.sandbox.latency = LATENCY
+        settings = {"MIGRATION_MAX_CONCURRENT": most, "MIGRATION_BATCH_SIZE": "10"}
+        ended = run(
+            pair.sandbox, tmp_path, "--projects", "chains", "--resources", "experiments", **settings
+        )
+        assert ended.code == 0, ended.last_words
+        made = {one["name"]: one for one in pair.dest.objects("experiment")}
+        bases = {one["id"]: one["name"] for one in made.values()}
+        assert [
+            bases.get(made[f"e{number:03}"].get("base_exp_id")) for number in range(CHAINS * LINKS)
+        ] == [
+            f"e{number - CHAINS:03}" if number >= CHAINS else None
+            for number in range(CHAINS * LINKS)
+        ]
+        patched = [one for one in pair.sandbox.requests if one.method == "PATCH"]
+        peaks = [
+            most_in_flight(one for one in pair.sandbox.requests if one.org_name == org.name)
+            for org in (pair.source, pair.dest)
+        ]
+        state = json.loads((runs(tmp_path)[0] / "chains" / "experiments_state.json").read_text())
+        assert (patched, list(state["outcomes"]), peaks) == ([], ids, [int(most)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("same", "names"),
+    [(str.lower, ["Case", "case"]), (str.strip, ["padded", "padded "]), (str.strip, [" blanks", "blanks "]), (lambda name: name[:255], ["n" * 299, "n" * 300])],
+)  # fmt: skip
+def test_two_objects_that_are_one_to_the_destination_are_not_mixed(
+    same: Callable[[str], str], names: List[str], tmp_path: Path
+) -> None:
+    """POST gives the existing object of an equal name; which names are equal, no source says. This server makes `same` names one."""
+    with tiny_pair() as pair:
+        project = pair.source.create("project", {"name": "names"})["id"]
+        for name in names:
+            made = pair.source.create("dataset", {"project_id": project, "name": name})["id"]
+            pair.source.insert("dataset", made, [{"id": "the same id", "input": name}])
+
+        def fold(method: str, path: str, raw: bytes) -> Optional[Answer]:
+            if method != "POST" or path != "/v1/dataset":
+                return None
+            body = json.loads(raw)
+            with pair.sandbox.store.lock:
+                there = {same(one["name"]): one for one in pair.dest.objects("dataset")}
+                body["name"] = same(body["name"]) if same is not str.lower else body["name"]
+                existing = there.get(same(body["name"])) or pair.dest.create("dataset", body)
+            return Answer(200, json.dumps(existing).encode())
+
+        pair.sandbox.refuse = fold
+        arguments = ("--projects", "names", "--resources", "datasets")
+        ends = [
+            run(pair.sandbox, tmp_path, *arguments, *more).code for more in ((), (), ("--new-run",))
+        ]
+        (dataset,) = pair.dest.objects("dataset")
+        (row,) = pair.dest.rows("dataset", dataset["id"])
+        failed = {
+            one["name"]: one["reason"]
+            for one in report(tmp_path)["problems"]
+            if one["outcome"] == "failed"
+        }
+        assert (ends, len(failed), row["input"] in set(names) - set(failed)) == (
+            [1, 1, 1],
+            1,
+            True,
+        ), (failed, row["input"])
+        assert all(
+            "another object of the source; rename one of the two" in reason
+            for reason in failed.values()
+        )
+
+
+def test_what_was_made_a_moment_ago_is_ours_though_a_gateway_s_clock_is_ahead(
+    tmp_path: Path,
+) -> None:
+    """Two experiments that are each other's base are made without it first, and completed: unless they look like somebody else's."""
+    with tiny_pair() as pair:
+        project = pair.source.create("project", {"name": "ring"})["id"]
+        ids = [
+            pair.source.create("experiment", {"project_id": project, "name": name})["id"]
+            for name in ("first", "a", "b")
+        ]
+        for one, other in (ids[1:], ids[:0:-1]):
+            pair.source.patch("experiment", one, {"base_exp_id": other})
+
+        def ahead(method: str, path: str, raw: bytes) -> Optional[Answer]:
+            if method != "POST" or path != "/v1/experiment":
+                return None
+            made = pair.dest.create("experiment", json.loads(raw))
+            return Answer(
+                200,
+                json.dumps(made).encode(),
+                headers={"Date": formatdate(time.time() + 3600, usegmt=True)},
+            )
+
+        pair.sandbox.refuse = ahead
+        ended = run(
+            pair.sandbox,
+            tmp_path,
+            "--projects",
+            "ring",
+            "--resources",
+            "experiments",
+            "--no-verify",
+        )
+        made = {one["name"]: one for one in pair.dest.objects("experiment")}
+        bases = [made[one]["base_exp_id"] == made[other]["id"] for one, other in ("ab", "ba")]
+        assert (ended.code, bases) == (0, [True, True]), ended.last_words
+
+
+def test_the_more_objects_there_are_the_more_of_them_are_written_down_at_once(
+    tmp_path: Path,
+) -> None:
+    """Each batch rewrites the file of all outcomes: one for every few of thousands would take longer than to make them."""
+    with tiny_pair() as pair:
+        project = pair.source.create("project", {"name": "many"})["id"]
+        for number in range(240):
+            pair.source.create("dataset", {"project_id": project, "name": f"d{number:03}"})
+        written, most = set(), []
+
+        def watch(method: str, path: str, raw: bytes) -> Optional[Answer]:
+            if method == "POST" and path == "/v1/dataset":
+                text = (runs(tmp_path)[0] / "many" / "datasets_state.json").read_text()
+                written.add(text)
+                most.append(len(json.loads(text)["intended"]))
+            return None
+
+        pair.sandbox.refuse = watch
+        arguments = ("--projects", "many", "--resources", "datasets", "--no-rows", "--no-verify")
+        ended = run(pair.sandbox, tmp_path, *arguments, MIGRATION_CHECKPOINT_INTERVAL="1")
+        assert ended.code == 0, ended.last_words
+        assert len(pair.dest.objects("dataset")) == 240
+        assert (19 <= len(written) <= 40, max(most)) == (True, 2 * 12), (len(written), max(most))

@@ -1,0 +1,481 @@
+"""Source row -> insertable row: what is kept, what is rewritten, what is told."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Dict, List, Optional, Tuple
+
+import pytest
+
+from bt_migrate.api.json_codec import encode
+from bt_migrate.model.references import attachment_places, dotted
+from bt_migrate.model.resources import CALLABLE, ROW_KINDS
+from bt_migrate.rows.rewrite import (
+    ASSIGNMENTS,
+    RewriteNotes,
+    comment_record,
+    deferred_merge,
+    insertable_row,
+    lost_row_fields,
+    may_hold_references,
+    rewrite_row,
+    spill_order,
+)
+
+PROJECT, PROMPT, DATASET, USER, LOST, LOST_USER = (
+    f"aaaaaaaa-0000-4000-8000-{number:012d}" for number in range(6)
+)
+NEW = {one: one.replace("a", "d") for one in (PROJECT, PROMPT, DATASET, USER)}
+KNOWN: Dict[str, Tuple[str, ...]] = {
+    PROJECT: ("projects",), PROMPT: CALLABLE, DATASET: ("datasets",), LOST: CALLABLE, USER: ("users",), LOST_USER: ("users",),
+}  # fmt: skip
+
+
+def resolve(targets: Tuple[str, ...], one: str) -> Optional[str]:
+    return NEW.get(one) if KNOWN.get(one) == targets else None
+
+
+def told(notes: RewriteNotes) -> list:
+    return [(dotted(path), targets, ref) for path, targets, ref in notes.unresolved]
+
+
+def rewritten(row: Dict[str, Any]) -> Tuple[Dict[str, Any], RewriteNotes]:
+    out = copy.deepcopy(row)
+    return out, rewrite_row(out, resolve, KNOWN)
+
+
+SPAN = {
+    "id": "row-1", "created": "2026-01-15T08:30:00.123+01:00", "span_id": "s", "root_span_id": "r", "span_parents": ["p"],
+    "input": {"n": 123456789012345678901234567890}, "output": None, "expected": "\ud83d", "error": {"message": "x"},
+    "scores": {"exact": 1, "none": None}, "metrics": {"start": 1.5, "tokens": 7}, "metadata": {"a": [1, None]}, "tags": ["t"],
+    "context": {"caller_line": 3}, "span_attributes": {"type": "llm", "exec_counter": 4}, "facets": {"f": "v"},
+    "origin": {"object_type": "dataset", "object_id": DATASET, "id": "d-1"},
+}  # fmt: skip
+SERVER = {
+    "_xact_id": "1000192656880881099", "_pagination_key": "p00000000000000000001", "org_id": "o", "project_id": PROJECT,
+    "experiment_id": "e", "dataset_id": "d", "log_id": "g", "is_root": True, "_async_scoring_state": {"token": "t"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["logs", "experiments"])
+def test_a_span_keeps_every_field_that_its_insert_takes_nulls_included(kind: str) -> None:
+    assert insertable_row(ROW_KINDS[kind], {**SPAN, **SERVER}) == SPAN
+
+
+def test_a_dataset_row_has_no_fields_of_spans() -> None:
+    of_spans = ("output", "error", "scores", "metrics", "context", "span_attributes")
+    expected = {name: value for name, value in SPAN.items() if name not in of_spans}
+    assert insertable_row(ROW_KINDS["datasets"], {**SPAN, **SERVER}) == expected
+
+
+@pytest.mark.parametrize("kind", ["logs", "experiments", "datasets"])
+def test_a_row_is_never_inserted_with_control_fields(kind: str) -> None:
+    row = {
+        "id": "1",
+        "_is_merge": True,
+        "_object_delete": True,
+        "_merge_paths": [["a"]],
+        "_array_delete": [],
+        "_parent_id": "2",
+    }
+    assert insertable_row(ROW_KINDS[kind], row) == {"id": "1"}
+
+
+def test_an_absent_field_stays_absent() -> None:
+    assert insertable_row(ROW_KINDS["logs"], {"id": "1", "input": None}) == {
+        "id": "1",
+        "input": None,
+    }
+
+
+def test_fields_that_no_insert_takes_are_named_where_they_hold_something() -> None:
+    row = {
+        **SPAN,
+        **SERVER,
+        "audit_data": [],
+        "classifications": {"topic": [1]},
+        "newer": 1,
+        "none": None,
+        "audit": [{"a": 1}],
+    }
+    assert (
+        sorted(lost_row_fields(ROW_KINDS["logs"], row)),
+        lost_row_fields(ROW_KINDS["logs"], {**SPAN, **SERVER}),
+    ) == (
+        ["audit", "classifications", "newer"],
+        [],
+    )
+
+
+@pytest.mark.parametrize("kind", ["logs", "experiments", "datasets"])
+def test_comments_are_carried_beside_the_row_and_not_in_it(kind: str) -> None:
+    row = {"id": "1", "comments": [{"id": "c", "comment": {"text": "hi"}}]}
+    assert (lost_row_fields(ROW_KINDS[kind], row), insertable_row(ROW_KINDS[kind], row)) == (
+        [],
+        {"id": "1"},
+    )
+
+
+def test_a_dataset_row_with_scores_tells_that_they_are_not_carried() -> None:
+    assert lost_row_fields(
+        ROW_KINDS["datasets"], {"id": "1", "scores": {"a": 1}, "output": None}
+    ) == ["scores"]
+
+
+def test_a_row_without_references_stays_as_it_is() -> None:
+    row = {name: value for name, value in SPAN.items() if name != "origin"}
+    assert rewritten(row) == (row, RewriteNotes())
+
+
+# -- origin
+
+
+def test_an_origin_points_at_the_new_object_and_at_the_same_row() -> None:
+    origin = {
+        "object_type": "dataset",
+        "object_id": DATASET,
+        "id": "d-1",
+        "created": "2026-01-15T00:00:00Z",
+        "_xact_id": "1",
+    }
+    out, notes = rewritten({"id": "1", "origin": origin})
+    assert (out, notes) == (
+        {
+            "id": "1",
+            "origin": {
+                "object_type": "dataset",
+                "object_id": NEW[DATASET],
+                "id": "d-1",
+                "created": "2026-01-15T00:00:00Z",
+            },
+        },
+        RewriteNotes(pins=["origin._xact_id"]),
+    )
+
+
+def test_the_origin_of_a_prompt_has_the_new_id_in_both_places() -> None:
+    out, notes = rewritten(
+        {"id": "1", "origin": {"object_type": "prompt", "object_id": PROMPT, "id": PROMPT}}
+    )
+    assert (out["origin"], notes) == (
+        {"object_type": "prompt", "object_id": NEW[PROMPT], "id": NEW[PROMPT]},
+        RewriteNotes(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("origin", "targets", "ref"),
+    [
+        ({"object_type": "function", "object_id": LOST, "id": LOST}, CALLABLE, LOST),
+        ({"object_type": "experiment", "object_id": "gone", "id": "x"}, ("experiments",), "gone"),
+        (
+            {"object_type": "prompt_session", "object_id": "play", "id": "x"},
+            ("playgrounds",),
+            "play",
+        ),
+        ({"object_type": "something new", "object_id": "y", "id": "x"}, (), "y"),
+    ],
+)
+def test_an_origin_without_counterpart_is_left_out_as_a_whole_and_told(
+    origin: dict, targets: tuple, ref: str
+) -> None:
+    assert rewritten({"id": "1", "origin": origin}) == (
+        {"id": "1"},
+        RewriteNotes(unresolved=[(("origin",), targets, ref)]),
+    )
+
+
+@pytest.mark.parametrize("origin", [None, "text"])
+def test_an_origin_that_is_none_stays(origin: Any) -> None:
+    assert rewritten({"id": "1", "origin": origin}) == (
+        {"id": "1", "origin": origin},
+        RewriteNotes(),
+    )
+
+
+# -- metadata
+
+
+def test_the_prompt_of_a_span_is_rewritten_and_its_version_goes() -> None:
+    prompt = {
+        "id": PROMPT,
+        "project_id": PROJECT,
+        "version": "1",
+        "variables": {"q": PROMPT},
+        "key": "k",
+    }
+    out, notes = rewritten({"id": "1", "metadata": {"prompt": prompt, "model": "m"}})
+    expected = {
+        "id": NEW[PROMPT],
+        "project_id": NEW[PROJECT],
+        "variables": {"q": NEW[PROMPT]},
+        "key": "k",
+    }
+    assert (out, notes) == (
+        {"id": "1", "metadata": {"prompt": expected, "model": "m"}},
+        RewriteNotes(pins=["metadata.prompt.version"]),
+    )
+
+
+def test_what_cannot_be_resolved_in_a_prompt_is_left_out_and_told() -> None:
+    prompt = {"id": LOST, "project_id": PROJECT, "prompt_session_id": "play"}
+    out, notes = rewritten({"id": "1", "metadata": {"prompt": prompt}})
+    assert (out["metadata"], told(notes)) == (
+        {"prompt": {"project_id": NEW[PROJECT]}},
+        [
+            ("metadata.prompt.id", CALLABLE, LOST),
+            ("metadata.prompt.prompt_session_id", ("playgrounds",), "play"),
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    "prompt", ["text", {"id": "mine", "version": "3"}, {"version": 2}, ["x"], None, {"id": 5}]
+)
+def test_somebodys_own_field_named_prompt_stays(prompt: Any) -> None:
+    row = {"id": "1", "metadata": {"prompt": prompt}}
+    assert rewritten(row) == (row, RewriteNotes())
+
+
+def test_review_assignments_are_mapped_and_users_without_counterpart_are_told() -> None:
+    out, notes = rewritten({"id": "1", "metadata": {ASSIGNMENTS: [USER, LOST_USER, 7]}})
+    assert (out["metadata"], told(notes)) == (
+        {ASSIGNMENTS: [NEW[USER], 7]},
+        [(f"metadata.{ASSIGNMENTS}", ("users",), LOST_USER)],
+    )
+
+
+@pytest.mark.parametrize("field", ["metadata", "context", "span_attributes"])
+def test_known_ids_in_fields_of_references_are_rewritten_at_any_depth(field: str) -> None:
+    out, notes = rewritten({"id": "1", field: {"a": [{"b": DATASET}, LOST, "text"]}})
+    assert (out[field], told(notes)) == (
+        {"a": [{"b": NEW[DATASET]}, "text"]},
+        [(f"{field}.a[1]", CALLABLE, LOST)],
+    )
+
+
+def test_metadata_that_is_nothing_but_an_id_is_rewritten_or_left_out() -> None:
+    assert (rewritten({"metadata": DATASET})[0], rewritten({"metadata": LOST})[0]) == (
+        {"metadata": NEW[DATASET]},
+        {},
+    )
+
+
+@pytest.mark.parametrize(
+    "field", ["input", "output", "expected", "error", "scores", "facets", "tags"]
+)
+def test_what_users_wrote_is_never_rewritten(field: str) -> None:
+    row = {"id": "1", field: {"a": [DATASET, f"see {PROMPT}"]}}
+    assert rewritten(row) == (row, RewriteNotes())
+
+
+def test_the_source_row_is_not_changed_through_its_shared_values() -> None:
+    source = {
+        "id": "1",
+        "metadata": {
+            "prompt": {"id": PROMPT, "version": "1"},
+            ASSIGNMENTS: [USER],
+            "deep": [DATASET],
+        },
+    }
+    before = copy.deepcopy(source)
+    rewrite_row(insertable_row(ROW_KINDS["logs"], source), resolve, KNOWN)
+    assert source == before
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({}, False),
+        ({"metadata": {"a": 1}, "origin": None}, False),
+        ({"metadata": "prompt"}, False),
+        ({"metadata": {"prompt": {}}}, True),
+        ({"metadata": {ASSIGNMENTS: []}}, True),
+        ({"origin": {"id": "1"}}, True),
+    ],
+)
+def test_rows_with_named_places_are_looked_through(row: dict, expected: bool) -> None:
+    assert may_hold_references(row) is expected
+
+
+# -- attachments and later merges
+
+
+def attachment(key: Any = "k") -> Dict[str, Any]:
+    return {
+        "type": "braintrust_attachment",
+        "key": key,
+        "filename": "a.png",
+        "content_type": "image/png",
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (attachment(), [()]),
+        ({"input": attachment()}, [("input",)]),
+        (
+            {"input": [1, {"x": [attachment()]}], "output": attachment()},
+            [("input", 1, "x", 0), ("output",)],
+        ),
+        ({"input": {"type": "external_attachment", "url": "s3://b/k"}}, []),
+        ({"input": {"type": "inline_attachment", "src": "data:"}}, []),
+        ({"input": attachment(key=None)}, []),
+        ({"input": {"type": "braintrust_attachment"}}, []),
+        ({"input": "braintrust_attachment"}, []),
+        (None, []),
+    ],
+)
+def test_attachments_are_found_at_any_depth(value: Any, expected: List[tuple]) -> None:
+    assert attachment_places(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "origin", "expected"),
+    [
+        (
+            "origin",
+            {"object_type": "dataset", "object_id": DATASET, "id": "d-1"},
+            {"origin": {"object_type": "dataset", "object_id": "new", "id": "d-1"}},
+        ),
+        (  # the row id in the origin of a prompt is the prompt's id
+            "origin",
+            {"object_type": "prompt", "object_id": PROMPT, "id": PROMPT},
+            {"origin": {"object_type": "prompt", "object_id": "new", "id": "new"}},
+        ),
+        ("metadata.prompt.id", None, {"metadata": {"prompt": {"id": "new"}}}),
+        ("metadata.prompt.project_id", None, {"metadata": {"prompt": {"project_id": "new"}}}),
+        ("metadata.list.3", None, None),
+        ("origin", None, None),
+    ],
+)
+def test_a_later_merge_adds_just_the_reference(
+    path: str, origin: Optional[dict], expected: Optional[dict]
+) -> None:
+    assert (
+        deferred_merge(
+            tuple(int(step) if step.isdigit() else step for step in path.split(".")), "new", origin
+        )
+        == expected
+    )
+
+
+# -- comments and rows that are too large
+
+
+DATE = "2026-01-15T08:30:00.123Z"
+AUTHOR = {"id": USER, "email": "a@example.test"}
+
+
+@pytest.mark.parametrize(
+    ("comment", "expected"),
+    [
+        ({"id": "c", "comment": {"text": "hi"}}, {"comment": {"text": "hi"}}),
+        ({"id": "c", "text": "hi", "created": DATE}, {"created": DATE, "comment": {"text": "hi"}}),
+        ({"id": "c", "comment": {"text": ""}}, {"comment": {"text": ""}}),
+        (
+            {"id": "c", "comment": "just text", "metadata": ["a"]},
+            {"comment": {"text": "just text"}, "_audit_metadata": {"original_metadata": ["a"]}},
+        ),
+        (
+            {"id": "c", "comment": {"text": "hi", "mentions": [USER]}},
+            {"comment": {"text": "hi", "mentions": [USER]}},
+        ),
+        (  # the author cannot be set, and is not forgotten
+            {
+                "id": "c",
+                "comment": {"text": "hi"},
+                "user": AUTHOR,
+                "user_id": USER,
+                "_xact_id": "1",
+                "origin": {"id": "elsewhere"},
+            },
+            {
+                "comment": {"text": "hi"},
+                "_audit_metadata": {"original_author": {"user": AUTHOR, "user_id": USER}},
+            },
+        ),
+        (
+            {
+                "id": "c",
+                "comment": {"text": "hi"},
+                "source": "external",
+                "metadata": {"a": 1},
+                "user_email": "a@example.test",
+            },
+            {
+                "comment": {"text": "hi"},
+                "_audit_source": "external",
+                "_audit_metadata": {"a": 1, "original_author": {"user_email": "a@example.test"}},
+            },
+        ),
+        (
+            {
+                "id": "c",
+                "comment": {"text": "hi"},
+                "_audit_source": "app",
+                "_audit_metadata": {"a": [1]},
+            },
+            {"comment": {"text": "hi"}, "_audit_source": "app", "_audit_metadata": {"a": [1]}},
+        ),
+        (
+            {"id": "c", "comment": {"text": "hi"}, "created": None, "metadata": {}, "user": None},
+            {"comment": {"text": "hi"}},
+        ),
+    ],
+)
+def test_a_comment_is_a_record_of_its_own_with_its_id_date_and_row(
+    comment: Dict[str, Any], expected: Dict[str, Any]
+) -> None:
+    before = copy.deepcopy(comment)
+    assert (comment_record("row-1", comment), comment) == (
+        {"id": "c", "origin": {"id": "row-1"}, **expected},
+        before,
+    )
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        {},
+        {"id": "c"},
+        {"comment": {"text": "no id"}},
+        {"id": "c", "comment": None},
+        {"id": "c", "comment": {}},
+        "text",
+        1,
+        ["text"],
+    ],
+)
+def test_a_comment_without_id_or_text_is_no_record(comment: Any) -> None:
+    assert comment_record("row-1", comment) is None
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (
+            {"id": "1", "input": "x" * 10, "output": "x" * 30, "metadata": {"a": "x" * 20}},
+            ["output", "metadata", "input"],
+        ),
+        (
+            {"id": "1", "expected": "é" * 10, "error": "x" * 15},
+            ["expected", "error"],
+        ),  # in bytes, as they are sent
+        (
+            {
+                "id": "1" * 99,
+                "scores": {"a" * 99: 1},
+                "tags": ["x" * 99],
+                "span_attributes": {"name": "x" * 99},
+                "input": 1,
+            },
+            ["input"],
+        ),
+        ({"id": "1", "input": None, "output": 0, "error": ""}, ["error", "output"]),
+        ({"id": "1"}, []),
+    ],
+)
+def test_the_largest_field_of_content_goes_first(row: Dict[str, Any], expected: List[str]) -> None:
+    assert spill_order(row, encode) == expected

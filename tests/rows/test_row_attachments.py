@@ -1,0 +1,549 @@
+"""The bytes behind attachments: once per key, streamed, and what cannot be copied is told while its row moves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import pytest
+
+from bt_migrate.api.client import Api
+from bt_migrate.attachments.copy import _refused
+from bt_migrate.errors import ApiError
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.http.server import Fault
+from tests.support.loopback import Loopback, Reply
+from tests.support.orgs import AtRequest, environment, run, run_with
+from tests.support.row_runs import (
+    READ,
+    WRITE,
+    World,
+    call,
+    copied,
+    counted,
+    small_rows,
+    told,
+    world,
+)
+
+LOGS = "project_logs"
+PICTURE = bytes(range(256)) * 50
+SMALL = {"MIGRATION_EVENTS_INSERT_BATCH_SIZE": "5", "MIGRATION_EVENTS_FETCH_LIMIT": "40"}
+
+
+def attach(w: World, data: bytes = PICTURE, name: str = "a.png") -> Dict[str, Any]:
+    reference: Dict[str, Any] = w.source.attach(data, filename=name, content_type="image/png")
+    return reference
+
+
+def dest_row(w: World, row_id: str) -> Dict[str, Any]:
+    return next(row for row in w.dest.rows(LOGS, w.twin(LOGS, w.project)) if row["id"] == row_id)
+
+
+def transfers(w: World) -> Dict[str, int]:
+    """Downloads and uploads of bytes."""
+    paths = [one.method for one in w.sandbox.requests if one.path.startswith("/bucket/")]
+    return {method: paths.count(method) for method in sorted(set(paths))}
+
+
+# Copied ----------------------------------------------------------------------------------------------
+
+
+def test_a_key_that_many_rows_use_in_concurrent_batches_is_copied_once(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        picture = attach(w)
+        w.source.insert(LOGS, w.project, small_rows(120, metadata={"file": picture}))
+        w.sandbox.latency = {"download": 0.1, "upload": 0.1}
+        assert w.move(LOGS, **SMALL) == 0
+        keys = {
+            row["metadata"]["file"]["key"] for row in w.dest.rows(LOGS, w.twin(LOGS, w.project))
+        }
+        (key,) = keys
+        assert (w.dest.attachment(key), transfers(w)) == (PICTURE, {"GET": 1, "PUT": 1})
+        assert copied(w.root) == [
+            (picture["key"], key, len(PICTURE), hashlib.sha256(PICTURE).hexdigest())
+        ]
+        assert key != picture["key"]
+
+
+def test_several_attachments_are_on_their_way_at_once(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        for number in range(12):
+            w.source.insert(
+                LOGS, w.project, small_rows(1, number, output=attach(w, bytes([number]) * 100))
+            )
+        w.sandbox.latency = {"upload": 0.1}
+        w.sandbox.clear_requests()
+        assert w.move(LOGS, MIGRATION_EVENTS_INSERT_BATCH_SIZE="1") == 0
+        assert w.sandbox.in_flight_max(WRITE) > 3
+
+
+@pytest.mark.parametrize("kind", ["experiment", "dataset"])
+def test_objects_that_are_read_together_share_an_attachment(kind: str, tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        picture = attach(w)
+        for one in w.make(kind, "one", "two", "three"):
+            w.source.insert(kind, one, small_rows(3, expected=[picture]))
+        assert w.move(kind) == 0
+        assert (transfers(w), len(copied(w.root))) == ({"GET": 1, "PUT": 1}, 1)
+
+
+def nested(levels: int, value: Any) -> Any:
+    for level in range(levels):
+        value = {"k": value} if level % 2 else [value]
+    return value
+
+
+@pytest.mark.parametrize("depth", [0, 1, 7, 100, 490])
+@pytest.mark.parametrize("name", ["input", "output", "expected", "error", "metadata"])
+def test_an_attachment_is_found_at_any_depth(name: str, depth: int, tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        value = nested(depth, attach(w))
+        w.source.insert(
+            LOGS, w.project, [{"id": "r", name: {"m": value} if name == "metadata" else value}]
+        )
+        assert w.move(LOGS) == 0
+        found = dest_row(w, "r")[name]
+        for _ in range(depth + (name == "metadata")):
+            (found,) = found.values() if isinstance(found, dict) else found
+        assert w.dest.attachment(found["key"]) == PICTURE
+
+
+def test_several_attachments_of_one_row_keep_their_places(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        files = [attach(w, bytes([n]) * (n + 1), f"{n}.png") for n in range(6)]
+        w.source.insert(
+            LOGS,
+            w.project,
+            [
+                {
+                    "id": "r",
+                    "input": files[:3],
+                    "output": {"a": files[3], "b": [files[4], files[3]]},
+                    "error": files[5],
+                }
+            ],
+        )
+        assert w.move(LOGS) == 0
+        row = dest_row(w, "r")
+        found = [*row["input"], row["output"]["a"], row["output"]["b"][0], row["error"]]
+        assert [(one["filename"], w.dest.attachment(one["key"])) for one in found] == [
+            (f"{n}.png", bytes([n]) * (n + 1)) for n in range(6)
+        ]
+        assert row["output"]["b"][1] == row["output"]["a"]
+
+
+def test_attachments_of_prompts_are_copied(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        content = [{"type": "image_url", "image_url": {"url": attach(w)}}]
+        data = {
+            "prompt": {"type": "chat", "messages": [{"role": "user", "content": "look"}]},
+            "options": {"shown": content},
+        }
+        w.source.create(
+            "prompt", {"project_id": w.project, "name": "p", "slug": "p", "prompt_data": data}
+        )
+        assert call(w, "migrate_definitions") == 0
+        key = w.dest.objects("prompt")[0]["prompt_data"]["options"]["shown"][0]["image_url"]["url"][
+            "key"
+        ]
+        assert w.dest.attachment(key) == PICTURE
+
+
+def test_an_empty_attachment_is_copied(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        empty = attach(w, b"")
+        w.source.insert(LOGS, w.project, [{"id": "r", "input": empty}])
+        assert w.move(LOGS) == 0
+        assert w.dest.attachment(dest_row(w, "r")["input"]["key"]) == b""
+        assert [one[2:] for one in copied(w.root)] == [(0, hashlib.sha256(b"").hexdigest())]
+
+
+def test_a_killed_run_does_not_copy_again_what_is_recorded(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        for number in range(20):
+            w.source.insert(
+                LOGS, w.project, small_rows(1, number, output=attach(w, bytes([number]) * 100))
+            )
+        settings = {"MIGRATION_EVENTS_INSERT_BATCH_SIZE": "2", "MIGRATION_MAX_CONCURRENT": "2"}
+        kill = AtRequest(5, "before", 9, lambda method, path: path.endswith("/insert"))
+        ended = run_with(w, w.root, kill, program="migrate_logs", **settings)  # type: ignore[arg-type]
+        recorded = {one[0] for one in copied(w.root)}
+        w.sandbox.clear_requests()
+        assert (ended.code, w.move(LOGS, **settings)) == (-9, 0)
+        assert (len(recorded) >= 8, transfers(w)) == (
+            True,
+            {"GET": 20 - len(recorded), "PUT": 20 - len(recorded)},
+        )
+
+
+def test_a_second_run_finds_rows_with_attachments_and_copies_nothing(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        w.source.insert(LOGS, w.project, small_rows(6, metadata={"file": attach(w)}))
+        assert w.move(LOGS) == 0
+        w.sandbox.clear_requests()
+        assert w.move(LOGS, "--new-run") == 0
+        assert (w.sandbox.writes(WRITE), transfers(w), counted(w.root)) == (
+            [],
+            {},
+            {"rows": {"fetched": 6, "found": 6}},
+        )
+
+
+# Not copied ------------------------------------------------------------------------------------------
+
+
+def unavailable(w: World, why: str) -> Dict[str, Any]:
+    """An attachment that cannot be copied, and for what reason."""
+    reference = attach(w)
+    place = (w.source.id, reference["key"])
+    if why == "missing":
+        del w.sandbox.files.attachments[place]
+    elif why == "no bytes":
+        del w.sandbox.files.blobs[place]
+    elif why in ("uploading", "error"):
+        w.sandbox.files.attachments[place].upload_status = why
+    return reference
+
+
+WHY = {  # why an attachment stays: what the detail says, and the kind of the finding
+    "missing": ("404", "attachment_missing"),
+    "no bytes": ("404", "attachment_missing"),
+    "error": ("not ready", "attachment_missing"),
+    "uploading": ("not ready", "attachment_not_copied"),
+    "too large": ("MIGRATION_ATTACHMENT_MAX_BYTES", "attachment_not_copied"),
+}
+
+
+@pytest.mark.parametrize("why", sorted(WHY))
+def test_what_cannot_be_copied_is_told_and_its_row_moves_with_the_reference_as_it_was(
+    why: str, tmp_path: Path
+) -> None:
+    with world(tmp_path) as w:
+        broken, whole = unavailable(w, why), attach(w, b"small")
+        w.source.insert(
+            LOGS,
+            w.project,
+            [*small_rows(4), {"id": "r", "input": {"bad": broken, "good": whole, "n": 2**70}}],
+        )
+        says, kind = WHY[why]
+        code = w.move(LOGS, MIGRATION_ATTACHMENT_MAX_BYTES=str(len(PICTURE) - 1))
+        assert code == (
+            0 if kind == "attachment_missing" else 1
+        )  # what the source does not hold is no failure of the run
+        found = dest_row(w, "r")["input"]
+        assert (found["bad"], w.dest.attachment(found["good"]["key"]), found["n"]) == (
+            broken,
+            b"small",
+            2**70,
+        )
+        assert (told(w.root), counted(w.root)) == (
+            {kind: 1},
+            {"rows": {"fetched": 5, "created": 5}},
+        )
+        report = next(w.root.glob("*/migration_report.json")).read_text()
+        (finding,) = [one for one in json.loads(report)["findings"] if one["kind"] == kind]
+        assert (finding["ref"], finding["row"], finding["path"], says in finding["detail"]) == (
+            broken["key"],
+            "r",
+            "input.bad",
+            True,
+        )
+        assert [one[0] for one in copied(w.root)] == [whole["key"]]
+
+
+def test_an_attachment_at_the_limit_to_the_byte_is_copied(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        w.source.insert(LOGS, w.project, [{"id": "r", "input": attach(w)}])
+        assert w.move(LOGS, MIGRATION_ATTACHMENT_MAX_BYTES=str(len(PICTURE))) == 0
+
+
+def test_a_page_instead_of_an_attachment_says_nothing_of_what_the_source_holds(
+    tmp_path: Path,
+) -> None:
+    with world(tmp_path) as w:
+        w.source.insert(LOGS, w.project, [{"id": "r", "input": attach(w)}])
+        page = Answer(404, b"<!DOCTYPE html><pre>Cannot GET /attachment</pre>", "text/html")
+        w.sandbox.refuse = lambda method, path, raw: (
+            page if method == "GET" and path.startswith("/attachment") else None
+        )
+        assert (w.move(LOGS), told(w.root)) == (1, {"attachment_not_copied": 1})
+
+
+def test_a_page_where_the_store_should_answer_says_nothing_of_what_it_holds() -> None:
+    page = Reply(
+        status=404,
+        body=b"<html>no route</html>",
+        headers={"Content-Type": "text/html; charset=utf-8"},
+    )
+    with Loopback(lambda asked: page) as server:
+        api = Api(
+            "source", server.url, "sk", writable=False, attempts=0, delay_s=0.01, max_concurrent=4
+        )
+        with pytest.raises(ApiError) as raised:
+            api.open_download(f"{server.url}/bucket/key?sig=secret", "image/png")
+    assert (raised.value.status, raised.value.is_page, _refused(raised.value).kind) == (
+        404,
+        True,
+        "attachment_not_copied",
+    )
+
+
+def test_every_row_of_a_missing_attachment_is_counted_and_it_is_asked_for_once(
+    tmp_path: Path,
+) -> None:
+    with world(tmp_path) as w:
+        w.source.insert(
+            LOGS, w.project, small_rows(60, metadata={"file": unavailable(w, "missing")})
+        )
+        assert w.move(LOGS, **SMALL) == 0
+        asked = [one for one in w.sandbox.requests if one.path.startswith("/attachment?")]
+        assert (told(w.root), len(asked)) == ({"attachment_missing": 60}, 1)
+
+
+@pytest.mark.parametrize("at", [4, 9])
+def test_what_was_not_copied_is_told_also_by_a_run_that_was_killed_afterwards(
+    at: int, tmp_path: Path
+) -> None:
+    """Killed between the record of the row and the checkpoint that holds the finding."""
+    with world(tmp_path) as w:
+        rows = small_rows(60)
+        rows[2]["input"] = unavailable(w, "missing")
+        w.source.insert(LOGS, w.project, rows)
+        settings = {
+            "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "5",
+            "MIGRATION_MAX_CONCURRENT": "1",
+            "MIGRATION_EVENTS_FETCH_LIMIT": "55",
+        }
+        w.sandbox.latency = {
+            "insert": 0.03
+        }  # what was inserted is recorded while the next is on its way
+        kill = AtRequest(at, "after", 9, lambda method, path: path.endswith("/insert"))
+        ended = run_with(w, w.root, kill, program="migrate_logs", **settings)  # type: ignore[arg-type]
+        assert ended.code == -9
+        assert (w.move(LOGS, **settings), told(w.root)) == (0, {"attachment_missing": 1})
+
+
+@pytest.mark.parametrize(("why", "code"), [("uploading", 1), ("error", 0)])
+def test_an_attachment_that_is_there_later_arrives_with_a_later_run(
+    why: str, code: int, tmp_path: Path
+) -> None:
+    """The run that told of it says: once the causes are mended, what failed is tried again."""
+    with world(tmp_path) as w:
+        late = unavailable(w, why)
+        w.source.insert(LOGS, w.project, [{"id": "r", "input": late}, *small_rows(2)])
+        assert w.move(LOGS) == code
+        w.sandbox.files.attachments[(w.source.id, late["key"])].upload_status = "done"
+        assert w.move(LOGS) == 0
+        assert w.dest.attachment(dest_row(w, "r")["input"]["key"]) == PICTURE
+
+
+def test_an_external_attachment_stays_as_it_is_and_is_told(tmp_path: Path) -> None:
+    external = {
+        "type": "external_attachment",
+        "url": "s3://bucket/key",
+        "filename": "f.bin",
+        "content_type": "x/y",
+    }
+    with world(tmp_path) as w:
+        w.source.insert(
+            LOGS,
+            w.project,
+            [{"id": "a", "input": external}, {"id": "b", "input": [external, attach(w)]}],
+        )
+        assert w.move(LOGS) == 0
+        assert (dest_row(w, "a")["input"], dest_row(w, "b")["input"][0]) == (external, external)
+        assert told(w.root) == {"external_attachment": 2}
+
+
+@pytest.mark.parametrize("way", ["flag", "environment"])
+def test_attachments_are_left_and_counted_on_request(way: str, tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        picture = attach(w)
+        w.source.insert(LOGS, w.project, small_rows(7, metadata={"files": [picture, picture]}))
+        args = ("--no-attachments",) if way == "flag" else ()
+        assert w.move(LOGS, *args, **({} if args else {"MIGRATION_ATTACHMENTS": "false"})) == 0
+        source, dest = w.contents(LOGS, [w.project])
+        assert (source == dest, told(w.root)) == (True, {"attachment_left": 14})
+        assert [
+            one.path
+            for one in w.sandbox.requests
+            if "/attachment" in one.path or "/bucket/" in one.path
+        ] == []
+
+
+def test_what_only_looks_like_an_attachment_stays(tmp_path: Path) -> None:
+    odd: List[Any] = [
+        {"type": "braintrust_attachment"},
+        {"type": "braintrust_attachment", "key": 5},
+        {"type": "inline_attachment", "src": "data:,x"},
+    ]
+    with world(tmp_path) as w:
+        w.source.insert(
+            LOGS,
+            w.project,
+            [{"id": "r", "input": odd, "output": '{"type":"braintrust_attachment"}'}],
+        )
+        assert w.move(LOGS) == 0
+        assert (w.contents(LOGS, [w.project])[0], told(w.root)) == (
+            w.contents(LOGS, [w.project])[1],
+            {},
+        )
+
+
+# Trouble ---------------------------------------------------------------------------------------------
+
+
+TROUBLE = [
+    Fault("truncate", READ, "GET", path="/bucket/", times=2),
+    Fault("reset_before", READ, "GET", path="/bucket/", times=2),
+    Fault("status", READ, "GET", path="/bucket/", times=2, status=503, body="SlowDown"),
+    Fault(
+        "status",
+        READ,
+        "GET",
+        path="/bucket/",
+        times=1,
+        status=403,
+        body="<Error><Code>AccessDenied</Code></Error>",
+    ),
+    Fault("reset_before", WRITE, "PUT", path="/bucket/", times=2),
+    Fault("reset_after", WRITE, "PUT", path="/bucket/", times=1),
+    Fault("status", WRITE, "PUT", path="/bucket/", times=2, status=500),
+    Fault("status", WRITE, "POST", path="^/attachment$", times=2, status=503),
+    Fault("reset_after", WRITE, "POST", path="^/attachment/status$", times=1),
+    Fault("truncate", READ, "GET", path=r"^/attachment\?", times=2),
+    Fault(
+        "garbage", READ, "GET", path="/bucket/", times=2
+    ),  # a proxy's page, with 200, where the store should answer
+    Fault("garbage", WRITE, "PUT", path="/bucket/", times=2),
+]
+
+
+@pytest.mark.parametrize(
+    "number",
+    range(len(TROUBLE)),
+    ids=[f"{one.kind}-{one.method}-{one.details.get('status', '')}" for one in TROUBLE],
+)
+def test_a_transfer_that_breaks_off_is_tried_again(number: int, tmp_path: Path) -> None:
+    fault = TROUBLE[number]
+    with world(tmp_path) as w:
+        big = bytes(range(256)) * 9000  # larger than what is kept in memory
+        w.source.insert(LOGS, w.project, [{"id": "r", "input": attach(w, big)}, *small_rows(3)])
+        again = w.sandbox.faults.add(
+            Fault(fault.kind, fault.org, fault.method, fault.path, fault.times, **fault.details)
+        )
+        assert w.move(LOGS) == 0
+        assert (
+            w.sandbox.faults.hits(again),
+            w.dest.attachment(dest_row(w, "r")["input"]["key"]) == big,
+        ) == (fault.times, True)
+        assert (w.sandbox.leaks(), told(w.root)) == ([], {})
+
+
+@pytest.mark.parametrize("fault", [None, ("GET", 503), ("PUT", 403), ("PUT", 503)])
+def test_signed_urls_are_in_no_output_and_no_file(fault: Optional[Any], tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        w.source.insert(
+            LOGS, w.project, [{"id": "r", "input": attach(w)}, {"id": "h", "input": "h" * 50_000}]
+        )
+        w.sandbox.max_request_bytes = w.sandbox.logs3_payload_max_bytes = 20_000
+        if fault:
+            w.sandbox.faults.add(
+                Fault(
+                    "status",
+                    None,
+                    fault[0],
+                    path="/bucket/",
+                    times=None,
+                    status=fault[1],
+                    body="SlowDown",
+                )
+            )
+        settings = {
+            "LOG_LEVEL": "DEBUG",
+            "MIGRATION_INSERT_MAX_REQUEST_BYTES": "20000",
+            "MIGRATION_RETRY_ATTEMPTS": "1",
+        }
+        ended = run(w.sandbox, w.root, program="migrate_logs", **settings)
+        files = b"".join(path.read_bytes() for path in w.root.rglob("*") if path.is_file())
+        said = (ended.out + ended.err).encode() + files
+        tokens = [one.encode() for one in w.sandbox.files._signed]
+        assert (len(tokens) >= 1, [one for one in tokens if one in said], b"X-Amz" in said) == (
+            True,
+            [],
+            False,
+        )
+        assert ended.code == (1 if fault else 0)
+        assert "Traceback" not in ended.err
+
+
+def test_azure_gets_the_header_that_it_wants_and_no_other_store_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The host is what decides, so the request goes through a proxy on loopback."""
+    with Loopback([Reply(201, b"")]) as server:
+        monkeypatch.setenv("HTTP_PROXY", server.url)
+        api = Api(
+            "destination",
+            "http://api.example",
+            "sk-never-sent",
+            writable=True,
+            attempts=0,
+            delay_s=0,
+            max_concurrent=2,
+        )
+        for host in ("acct.blob.core.windows.net", "bucket.s3.amazonaws.com"):
+            api.upload(f"http://{host}/c/key?sig=secret", {"Content-Type": "image/png"}, PICTURE)
+        seen = [
+            {name.lower(): value for name, value in one.headers.items()} for one in server.asked
+        ]
+        assert [
+            (one.get("x-ms-blob-type"), one["content-type"], one["content-length"]) for one in seen
+        ] == [
+            ("BlockBlob", "image/png", str(len(PICTURE))),
+            (None, "image/png", str(len(PICTURE))),
+        ]
+        assert [name for one in seen for name in one if name == "authorization"] == []
+        assert [one.body for one in server.asked] == [PICTURE, PICTURE]
+
+
+PEAK = """
+import sys
+from bt_migrate.phases.migrate_logs import main
+code = main(sys.argv[1:])
+print("PEAK", next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+sys.exit(code)
+"""
+
+
+def peak_kb(w: World) -> int:
+    """The most memory that a run of its own takes."""
+    command = [sys.executable, "-c", PEAK, "--state-dir", str(w.root)]
+    done = subprocess.run(
+        command,
+        env=environment(w.sandbox),
+        cwd=str(w.root.parent),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout.split("PEAK ")[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_a_large_attachment_is_never_whole_in_memory(tmp_path: Path) -> None:
+    peaks = []
+    for size in (1000, 40_000_000):
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        with world(folder) as w:
+            w.source.insert(LOGS, w.project, [{"id": "r", "input": attach(w, b"\xa5" * size)}])
+            peaks.append(peak_kb(w))
+            data = w.dest.attachment(dest_row(w, "r")["input"]["key"])
+            assert (len(data), data.count(b"\xa5")) == (size, size)
+    assert peaks[1] - peaks[0] < 6_000

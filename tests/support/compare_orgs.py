@@ -1,0 +1,449 @@
+"""Whether a destination holds what its source holds: worked out from the sandbox's data, not with the migration's own code.
+
+Objects are matched by natural key, ids translated, and each writable field and row compared exactly. What a migration changes by
+design is written down here once: users who are not in the destination are left out, versions (transactions of the source) go,
+attachments get other keys and the same bytes, public experiments become private, bundles and topic maps stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import shutil
+import sqlite3
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+
+from bt_migrate.sandbox.data.rows import CONTENT, SPAN_IDS
+from bt_migrate.sandbox.data.schema import KINDS, NEVER_READ
+from tests.support.orgs import ROWS_OF, Json, Pair
+
+# kind -> natural key, in an order in which the ids inside the keys are known
+NATURAL_KEYS: Dict[str, Tuple[str, ...]] = {
+    "user": ("email",),
+    "project": ("name",),
+    "role": ("name",),
+    "group": ("name",),
+    "ai_secret": ("name",),
+    "environment": ("slug",),
+    "dataset": ("project_id", "name"),
+    "project_tag": ("project_id", "name"),
+    "span_iframe": ("project_id", "name"),
+    "mcp_server": ("project_id", "name"),
+    "agent": ("project_id", "name"),
+    "function": ("project_id", "slug"),
+    "prompt": ("project_id", "slug"),
+    "project_score": ("project_id", "name"),
+    "project_automation": ("project_id", "name"),
+    "experiment": ("project_id", "name"),
+    "view": ("object_type", "object_id", "view_type", "name"),
+    "acl": (
+        "object_type",
+        "object_id",
+        "user_id",
+        "group_id",
+        "permission",
+        "restrict_object_type",
+        "role_id",
+    ),
+}
+SETS = frozenset(
+    "member_users member_groups member_roles member_permissions".split()
+)  # lists without an order
+PINS = frozenset("version prompt_version parameters_version dataset_version".split())
+TRANSACTION = re.compile(r"\d{19}")
+USER_CONTENT = ("input", "output", "expected", "error")
+PLACED = ("origin", "metadata", "context", "span_attributes")  # where ids of a row are references
+GONE, ABSENT = "<has no counterpart>", "<absent>"
+
+
+class Translation:
+    """Source id -> destination id by natural key, and what could not be matched."""
+
+    def __init__(
+        self, pair: Pair, projects: Optional[Set[str]] = None, kinds: Optional[Iterable[str]] = None
+    ) -> None:
+        self.pair, self.ids = pair, {pair.source.id: pair.dest.id}
+        self.projects = projects
+        self.foreign = _ids_of(pair.source) - _ids_of(pair.dest)
+        self.pairs: List[Tuple[str, Json, Json]] = []
+        self.problems: List[str] = []
+        for kind in NATURAL_KEYS:
+            self._match(kind, kinds is None or kind in kinds)
+
+    def _match(self, kind: str, wanted: bool) -> None:
+        by_key: Dict[str, List[Json]] = {}
+        for found in self.pair.dest.objects(kind):
+            by_key.setdefault(self._key(kind, found, {}), []).append(found)
+        self.problems += [
+            f"{kind} twice in the destination: {key}"
+            for key, found in by_key.items()
+            if len(found) > 1
+        ]
+        expected = set()
+        for one in self.pair.source.objects(kind):
+            key = self._key(kind, one, self.ids)
+            if self._stays(kind, one):
+                continue
+            expected.add(key)
+            if key in by_key:
+                self.ids[one["id"]] = by_key[key][0]["id"]
+                self.pairs.append((kind, one, by_key[key][0]))
+            elif wanted and kind != "user":
+                self.problems.append(f"{kind} missing: {key}")
+        if kind != "user":
+            self.problems += [
+                f"{kind} that the source does not have: {key}"
+                for key in by_key
+                if key not in expected
+            ]
+
+    def _key(self, kind: str, one: Json, ids: Dict[str, str]) -> str:
+        return json.dumps([ids.get(one[name], one[name]) for name in NATURAL_KEYS[kind]])
+
+    def _stays(self, kind: str, one: Json) -> bool:
+        """What no API can carry, and what belongs to such things or is not selected."""
+        data = one.get("function_data") or {}
+        if kind == "function" and (
+            data.get("type") == "topic_map" or (data.get("data") or {}).get("type") == "bundle"
+        ):
+            return True
+        if kind == "project_automation" and one["config"]["event_type"] == "async_query":
+            return True
+        if self.projects is not None and (one["name"] if kind == "project" else None) not in (
+            None,
+            *self.projects,
+        ):
+            return True
+        owners = (
+            "project_id",
+            "object_id",
+            *(("user_id", "group_id", "role_id") if kind == "acl" else ()),
+        )
+        return any(one.get(name) in self.foreign and one[name] not in self.ids for name in owners)
+
+    def of(self, value: Any) -> Any:
+        """The value with every string that is a source id replaced; versions of the source taken out."""
+        if isinstance(value, dict):
+            return {name: self.of(item) for name, item in value.items() if not _is_pin(name, item)}
+        if isinstance(value, list):
+            return [self.of(item) for item in value]
+        return (
+            self.ids.get(value, GONE) if isinstance(value, str) and value in self.foreign else value
+        )
+
+
+def _is_pin(name: str, value: Any) -> bool:
+    return name in PINS and isinstance(value, str) and TRANSACTION.fullmatch(value) is not None
+
+
+def _ids_of(org: Any) -> Set[str]:
+    return {org.id} | {one["id"] for kind in KINDS for one in org.objects(kind)}
+
+
+def with_bytes(org: Any, value: Any) -> Any:
+    """The value with every attachment's key replaced by the digest of its bytes."""
+    if isinstance(value, list):
+        return [with_bytes(org, item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("type") == "braintrust_attachment" and "key" in value:
+        content = org.attachment(value["key"])
+        digest = (
+            f"no bytes under {value['key']} in {org.name}"
+            if content is None
+            else hashlib.sha256(content).hexdigest()
+        )
+        return {**value, "key": digest}
+    return {name: with_bytes(org, item) for name, item in value.items()}
+
+
+# Comparing values ------------------------------------------------------------------------------------
+
+
+def exact(value: Any) -> str:
+    """A text that is equal for equal values only: 1 is not 1.0, -0.0 not 0.0, and null is something."""
+    return json.dumps(value, sort_keys=True)
+
+
+def unequal(expected: Any, actual: Any, path: str) -> Iterator[str]:
+    """The paths at which a value is not as expected. What holds a reference to nothing may be gone as a whole."""
+    if expected == GONE:
+        if actual != ABSENT and actual is not None:
+            yield f"{path}: names something that is not in the destination: {exact(actual)[:80]}"
+    elif isinstance(expected, dict) and isinstance(actual, dict):
+        for name in sorted({*expected, *actual}):
+            yield from unequal(
+                expected.get(name, ABSENT), actual.get(name, ABSENT), f"{path}.{name}"
+            )
+    elif isinstance(expected, list) and isinstance(actual, list):
+        yield from _unequal_lists(expected, actual, path)
+    elif not (actual in (ABSENT, None) and _is_broken(expected)) and exact(expected) != exact(
+        actual
+    ):
+        yield f"{path}: {exact(expected)[:80]} became {exact(actual)[:80]}"
+
+
+def _is_broken(value: Any, depth: int = 2) -> bool:
+    """Whether the value is useless because what it refers to is not there."""
+    if value == GONE:
+        return True
+    return (
+        isinstance(value, dict)
+        and depth > 0
+        and any(_is_broken(item, depth - 1) for item in value.values())
+    )
+
+
+def _unequal_lists(expected: List[Any], actual: List[Any], path: str) -> Iterator[str]:
+    position = 0
+    for number, item in enumerate(expected):
+        here = actual[position] if position < len(actual) else ABSENT
+        problems = list(unequal(item, here, f"{path}[{number}]"))
+        if _is_broken(item) and (problems or here == ABSENT):
+            continue
+        yield from problems
+        position += 1
+    if position != len(actual):
+        yield f"{path}: {len(actual)} items instead of {position}"
+
+
+# Objects ---------------------------------------------------------------------------------------------
+
+
+def object_differences(translation: Translation) -> Iterator[str]:
+    pair = translation.pair
+    for kind, source, dest in translation.pairs:
+        if kind == "user" or (kind == "role" and source["org_id"] is None):
+            continue
+        fields = [name for name in KINDS[kind].create if name not in NEVER_READ] + (
+            ["settings"] if kind == "project" else []
+        )
+        wanted = translation.of(
+            with_bytes(
+                pair.source, {name: source[name] for name in fields if source.get(name) is not None}
+            )
+        )
+        if kind == "experiment":
+            wanted["public"] = False
+        found = with_bytes(
+            pair.dest, {name: dest[name] for name in fields if dest.get(name) is not None}
+        )
+        for name in SETS:
+            for one in (wanted, found):
+                if name in one:
+                    one[name] = sorted((item for item in one[name] if item != GONE), key=exact)
+                    if not one[name]:
+                        del one[name]
+        yield from unequal(
+            wanted, found, f"{kind} {source.get('slug') or source.get('name') or source['id']!r}"
+        )
+
+
+def position_differences(translation: Translation) -> Iterator[str]:
+    """Not among `differences`: scores and tags are shown in an order that only creation sets
+    (online scores come when the data is there)."""
+    for kind in ("project_score", "project_tag"):
+        orders: List[List[str]] = []
+        for side in (1, 2):
+            chosen = [
+                entry[side]
+                for entry in translation.pairs
+                if entry[0] == kind and entry[1].get("score_type") != "online"
+            ]
+            projects = {
+                entry[side]["project_id"]: entry[1]["project_id"]
+                for entry in translation.pairs
+                if entry[0] == kind
+            }
+            chosen.sort(key=lambda one: (projects[one["project_id"]], one["position"]))
+            orders.append([one["name"] for one in chosen])
+        if orders[0] != orders[1]:
+            yield f"{kind}: order {orders[0]} became {orders[1]}"
+
+
+# Rows ------------------------------------------------------------------------------------------------
+
+
+def streams(translation: Translation) -> Iterator[Tuple[str, Json, Json]]:
+    """(kind of rows, source object, destination object) of everything that holds rows on both sides."""
+    for kind, holder in ROWS_OF.items():
+        for found, source, dest in translation.pairs:
+            if found == holder:
+                yield kind, source, dest
+
+
+def expected_row(translation: Translation, kind: str, row: Json) -> Json:
+    """The insertable fields of a source row as they should be in the destination."""
+    wanted = {name: row.get(name) for name in ("id", "created", *SPAN_IDS, *CONTENT[kind])}
+    origin = wanted["origin"]
+    if origin:
+        wanted["origin"] = {name: value for name, value in origin.items() if name != "_xact_id"}
+    return {
+        name: translation.of(value) if name in PLACED else value for name, value in wanted.items()
+    }
+
+
+def row_differences(translation: Translation, chosen: Any = None) -> Iterator[str]:
+    """`chosen`(kind, object, row) says which rows are to be there; without it all of them."""
+    pair = translation.pair
+    for kind, source, dest in streams(translation):
+        where = f"{kind} {source['name']!r}"
+        rows = [
+            row
+            for row in pair.source.rows(kind, source["id"])
+            if chosen is None or chosen(kind, source, row)
+        ]
+        found = pair.dest.rows(kind, dest["id"])
+        counted = Counter(row["id"] for row in found)
+        yield from (
+            f"{where}: row {row_id!r} is there {count} times"
+            for row_id, count in counted.items()
+            if count > 1
+        )
+        by_id = {row["id"]: row for row in found}
+        yield from (f"{where}: row {row['id']!r} missing" for row in rows if row["id"] not in by_id)
+        yield from (
+            f"{where}: row {row_id!r} too much"
+            for row_id in by_id.keys() - {row["id"] for row in rows}
+        )
+        for row in rows:
+            if row["id"] in by_id:
+                yield from unequal_row(translation, kind, row, by_id[row["id"]], where)
+
+
+def unequal_row(
+    translation: Translation, kind: str, row: Json, found: Json, where: str = ""
+) -> List[str]:
+    pair = translation.pair
+    wanted = with_bytes(pair.source, expected_row(translation, kind, row))
+    actual = with_bytes(pair.dest, {name: found.get(name) for name in wanted})
+    if exact(wanted) == exact(actual):
+        return []
+    problems = []
+    for name, value in wanted.items():
+        if name in PLACED:
+            problems += list(unequal(value, actual[name], f"{where} row {row['id']!r} {name}"))
+        elif exact(value) != exact(actual[name]):
+            problems.append(
+                f"{where} row {row['id']!r} {name}: {exact(value)[:80]} became {exact(actual[name])[:80]}"
+            )
+    return problems
+
+
+# Leftovers -------------------------------------------------------------------------------------------
+
+
+def leftovers(translation: Translation) -> Iterator[str]:
+    """Places of the destination that still hold an id, or an attachment key, of the source."""
+    pair = translation.pair
+    keys = {key for org_id, key in pair.sandbox.files.attachments if org_id == pair.source.id}
+    for kind in KINDS:
+        for one in pair.dest.objects(kind):
+            yield from _holding(one, translation.foreign | keys, f"{kind} {one['id']}")
+    for kind, holder in ROWS_OF.items():
+        for one in pair.dest.objects(holder):
+            for row in pair.dest.rows(kind, one["id"]):
+                for name, value in row.items():
+                    forbidden = keys if name in USER_CONTENT else translation.foreign | keys
+                    yield from _holding(value, forbidden, f"{kind} row {row['id']!r} {name}")
+
+
+def _holding(value: Any, forbidden: Set[str], path: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if name in forbidden:
+                yield f"{path}: a key is {name} of the source"
+            yield from _holding(item, forbidden, f"{path}.{name}")
+    elif isinstance(value, list):
+        for item in value:
+            yield from _holding(item, forbidden, f"{path}[]")
+    elif isinstance(value, str) and value in forbidden:
+        yield f"{path}: holds {value} of the source"
+
+
+# All -------------------------------------------------------------------------------------------------
+
+
+def differences(pair: Pair) -> List[str]:
+    """Everything in which the destination is not what the source is; [] if it is its equal."""
+    translation = Translation(pair)
+    found = list(translation.problems)
+    found += object_differences(translation)
+    found += row_differences(translation)
+    found += leftovers(translation)
+    return found
+
+
+def untrue_claims(pair: Pair, run: Any) -> List[str]:
+    """What a run directory says is done and is not."""
+    translation = Translation(pair)
+    problems = []
+    kinds = {one["id"]: one for kind in NATURAL_KEYS for one in pair.dest.objects(kind)}
+    for path in sorted(run.glob("*/*_state.json")):
+        states = json.loads(path.read_text(encoding="utf-8"))
+        for entry in states.get("outcomes", {}).values():
+            if (
+                entry["outcome"] in ("created", "found", "updated")
+                and entry.get("dest_id") not in kinds
+            ):
+                problems.append(
+                    f"{states['resource']} {entry['name']!r} is {entry['outcome']}, and not there"
+                )
+    equal = {
+        source["id"] + kind: _equal_rows(translation, kind, source, dest)
+        for kind, source, dest in streams(translation)
+    }
+    for path in [*run.glob("*/logs_state.json"), *run.glob("*/*_events/*_state.json")]:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        kind = {"logs": "project_logs", "experiments": "experiment", "datasets": "dataset"}[
+            state["header"]["kind"]
+        ]
+        claimed = sum(state["counts"][name] for name in ("created", "found", "updated"))
+        # Rows that arrived without something are counted as created, and told beside it.
+        claimed -= max(
+            state["waiting"],
+            _waiting(path.with_name(path.name.replace("_state.json", "_seen.sqlite3"))),
+        ) + sum(
+            one["count"]
+            for one in state["findings"]
+            if one["kind"]
+            in ("attachment_missing", "attachment_not_copied", "unresolved_reference")
+        )
+        there = equal.get(state["header"]["source_id"] + kind, 0)
+        if claimed > there:
+            problems.append(
+                f"{claimed} rows of {kind} {state['header']['name']!r} are told as done, {there} are there"
+            )
+    return problems
+
+
+def _waiting(seen: Path) -> int:
+    """Rows of a stream that wait for an object, which its checkpoint counts at the end of the stream."""
+    return len(set(stored_ids(seen, "deferred")))
+
+
+def stored_ids(seen: Path, table: str, where: str = "1") -> List[str]:
+    """Row ids that a table of a seen store holds; read from a copy, to leave it as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        for part in seen.parent.glob(seen.name + "*"):
+            shutil.copy(part, folder)
+        with contextlib.closing(sqlite3.connect(str(Path(folder, seen.name)))) as database:
+            if not database.execute(
+                "select 1 from sqlite_master where name = ?", (table,)
+            ).fetchone():
+                return []
+            return [row[0] for row in database.execute(f"select id from {table} where {where}")]
+
+
+def _equal_rows(translation: Translation, kind: str, source: Json, dest: Json) -> int:
+    found = {row["id"]: row for row in translation.pair.dest.rows(kind, dest["id"])}
+    rows = translation.pair.source.rows(kind, source["id"])
+    return sum(
+        row["id"] in found and not unequal_row(translation, kind, row, found[row["id"]])
+        for row in rows
+    )

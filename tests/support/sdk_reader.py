@@ -1,0 +1,51 @@
+"""Reads an organization back with the official `braintrust` SDK, as a program: prints what the SDK sees as JSON.
+
+What is known from filling (names, the attachment's span) comes in as a file; nothing of bt_migrate is used.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Dict, List
+
+import braintrust
+
+
+def dataset_rows() -> List[Any]:
+    dataset = braintrust.init_dataset(project="Alpha", name="Questions")
+    return sorted(
+        [row["id"], row["input"], row["expected"], row["metadata"], row["tags"]]
+        for row in dataset.fetch(batch_size=2)
+    )
+
+
+def experiment_rows(name: str) -> List[Any]:
+    opened = braintrust.init(project="Alpha", experiment=name, open=True)
+    return sorted(
+        [row["id"], row["input"], row["output"], row["scores"], row["span_id"], row["created"]]
+        for row in opened
+    )
+
+
+def prompt() -> Dict[str, Any]:
+    loaded = braintrust.load_prompt(project="Alpha", slug="greet")
+    built = loaded.build(name="Bob")
+    return {"model": built["model"], "messages": built["messages"]}
+
+
+def attachment(reference: Dict[str, Any]) -> str:
+    return braintrust.ReadonlyAttachment(reference).data.decode()
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1]) as file:
+        reference = json.load(file)
+    found = {
+        "dataset": dataset_rows(),
+        "by hand": experiment_rows("by hand"),
+        "prompt": prompt(),
+        "attachment": attachment(reference) if reference else None,
+    }
+    with open(sys.argv[2], "w") as file:
+        json.dump(found, file)

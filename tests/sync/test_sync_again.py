@@ -1,0 +1,161 @@
+"""What failed is not forgotten: each sync tries it again and tells it again, until it has arrived or is gone from the source."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+
+import pytest
+
+from bt_migrate.sandbox.data.answer import Answer
+from tests.support.orgs import AtRequest, ended, report, started
+from tests.support.row_runs import WRITE, World, refused
+from tests.support.syncs import (
+    DATASET,
+    EXPERIMENT,
+    LOGS,
+    equal,
+    holder,
+    later,
+    living,
+    row,
+    sent,
+    sync,
+    twin,
+)
+
+LONG = pytest.mark.long
+PICTURE = bytes(range(256)) * 20
+Mend = Callable[[], Any]
+
+
+def uploading(w: World, kind: str) -> Mend:
+    """A new row with an attachment that its source has not got whole yet."""
+    reference: Dict[str, Any] = w.source.attach(PICTURE, filename="a.png", content_type="image/png")
+    kept = w.sandbox.files.attachments[(w.source.id, reference["key"])]
+    kept.upload_status = "uploading"
+    w.source.insert(kind, holder(w, kind), [{"id": "late", "input": {"file": reference}}])
+    return lambda: setattr(kept, "upload_status", "done")
+
+
+def too_odd(w: World, kind: str) -> Mend:
+    """A new row that the destination refuses."""
+    w.source.insert(kind, holder(w, kind), [row("late")])
+
+    def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        return (
+            Answer(400, b"no such row") if path.endswith("/insert") and b'"late"' in raw else None
+        )
+
+    w.sandbox.refuse = refuse
+    return lambda: setattr(w.sandbox, "refuse", None)
+
+
+def unheard(w: World, kind: str) -> Mend:
+    """A new row whose comment the destination refuses."""
+    w.source.insert(kind, holder(w, kind), [row("late")])
+    w.source.comment(kind, holder(w, kind), "late", "well done")
+
+    def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        return Answer(400, b"no comments") if path == "/logs3" else None
+
+    w.sandbox.refuse = refuse
+    return lambda: setattr(w.sandbox, "refuse", None)
+
+
+FAILURES = {"attachment_not_copied": uploading, "row_refused": too_odd, "comment_refused": unheard}
+
+
+def failures(w: World) -> List[str]:
+    return [one["kind"] for one in report(w.root)["findings"] if one["severity"] == "failure"]
+
+
+def late_row(w: World, kind: str) -> Dict[str, Any]:
+    return next(one for one in w.dest.rows(kind, twin(w, kind)) if one["id"] == "late")
+
+
+@pytest.mark.parametrize(
+    ("failure", "when"),
+    [
+        *((failure, "in a sync") for failure in sorted(FAILURES)),
+        ("attachment_not_copied", "in the first copy"),
+        *(
+            pytest.param(failure, "in the first copy", marks=LONG)
+            for failure in ("comment_refused", "row_refused")
+        ),
+    ],
+)
+def test_what_failed_is_tried_by_each_sync_until_it_arrives(
+    failure: str, when: str, tmp_path: Path
+) -> None:
+    with living(tmp_path) as w:
+        if when == "in a sync":
+            assert sync(w).code == 0
+        mend = FAILURES[failure](w, LOGS)
+        assert [(sync(w).code, failures(w)) for _ in range(3)] == [(1, [failure])] * 3
+        assert len(refused(w.root)) == (1 if failure == "row_refused" else 0)
+        mend()
+        sent(w)
+        ends = [sync(w).code for _ in range(2)]
+        assert (ends, failures(w), [one for _, one in sent(w)]) == ([0, 0], [], ["late"])
+        if failure == "attachment_not_copied":
+            assert w.dest.attachment(late_row(w, LOGS)["input"]["file"]["key"]) == PICTURE
+        else:
+            assert equal(w)
+            assert len(late_row(w, LOGS).get("comments") or []) == (
+                1 if failure == "comment_refused" else 0
+            )
+
+
+@pytest.mark.parametrize(
+    "kind", [LOGS, pytest.param(EXPERIMENT, marks=LONG), pytest.param(DATASET, marks=LONG)]
+)
+def test_what_cannot_be_copied_is_not_written_again_and_again(kind: str, tmp_path: Path) -> None:
+    with living(tmp_path) as w:
+        uploading(w, kind)
+        assert sync(w).code == 1
+        before = len(w.sandbox.writes(WRITE))
+        assert [sync(w).code for _ in range(2)] == [1, 1]
+        assert len(w.sandbox.writes(WRITE)) == before
+
+
+def test_what_failed_and_is_gone_from_the_source_ends_no_sync_with_1(tmp_path: Path) -> None:
+    with living(tmp_path) as w:
+        assert sync(w).code == 0
+        uploading(w, EXPERIMENT)
+        assert sync(w).code == 1
+        w.source.insert(EXPERIMENT, holder(w, EXPERIMENT), [{"id": "late", "_object_delete": True}])
+        assert [sync(w).code for _ in range(2)] == [0, 0]
+
+
+def test_what_failed_and_was_edited_in_the_destination_is_left_to_the_people_there(
+    tmp_path: Path,
+) -> None:
+    with living(tmp_path) as w:
+        mend = uploading(w, LOGS)
+        assert sync(w).code == 1
+        later(w)
+        w.dest.insert(LOGS, twin(w, LOGS), [row("late", output="theirs")])
+        mend()
+        sync(w)
+        assert (late_row(w, LOGS)["output"], sync(w).code) == ("theirs", 0)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_what_failed_in_a_sync_that_was_killed_is_not_forgotten_either(
+    moment: str, tmp_path: Path
+) -> None:
+    with living(tmp_path) as w:
+        assert sync(w).code == 0
+        mend = uploading(w, LOGS)
+        at = AtRequest(1, moment, signal.SIGKILL, lambda method, path: path.endswith("/insert"))
+        later(w, 3600)
+        with started(w.sandbox, w.root, "--since-last", "--no-verify") as process:
+            at.process, w.sandbox.on_request = process, at
+            assert ended(process).code == -signal.SIGKILL
+        w.sandbox.on_request = None
+        assert [sync(w).code for _ in range(2)][-1] == 1
+        mend()
+        assert sync(w).code == 0
+        assert w.dest.attachment(late_row(w, LOGS)["input"]["file"]["key"]) == PICTURE

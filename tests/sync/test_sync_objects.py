@@ -1,0 +1,199 @@
+"""Objects over the rounds of a sync: new ones come along, changed and renamed ones stay themselves, nothing is made again silently."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+import pytest
+
+from tests.support.orgs import findings, report
+from tests.support.row_runs import WRITE, World
+from tests.support.syncs import (
+    DATASET,
+    EXPERIMENT,
+    KINDS,
+    LOGS,
+    equal,
+    held,
+    holder,
+    living,
+    row,
+    sent,
+    sync,
+    twin,
+)
+
+
+@pytest.fixture
+def w(tmp_path: Path) -> Iterator[World]:
+    """A living source with a prompt, copied a day ago."""
+    with living(tmp_path) as one:
+        data = {"prompt": {"type": "completion", "content": "{{q}}"}}
+        one.source.create(
+            "prompt", {"project_id": one.project, "name": "Ask", "slug": "ask", "prompt_data": data}
+        )
+        assert (sync(one).code, equal(one)) == (0, True)
+        sent(one)
+        yield one
+
+
+def names(org: Any, kind: str, field: str = "name") -> List[str]:
+    return [one[field] for one in org.objects(kind)]
+
+
+def problems(w: World) -> Dict[str, Any]:
+    return {
+        one["resource"]: (one["outcome"], one.get("fields")) for one in report(w.root)["problems"]
+    }
+
+
+def test_new_projects_datasets_experiments_and_prompts_come_along_with_their_rows(w: World) -> None:
+    project = w.source.create("project", {"name": "young"})["id"]
+    for kind in (DATASET, EXPERIMENT):
+        for home, name in ((project, "of the new one"), (w.project, "of the old one")):
+            w.source.insert(
+                kind,
+                w.source.create(kind, {"project_id": home, "name": name})["id"],
+                [row("a"), row("b")],
+            )
+    w.source.insert(LOGS, project, [row("logged")])
+    w.source.create("prompt", {"project_id": project, "name": "New", "slug": "new"})
+    end = sync(w)
+    assert (end.code, equal(w), names(w.dest, "prompt")) == (0, True, ["Ask", "New"]), (
+        end.last_words
+    )
+    assert len(sent(w)) == 9
+    for kind in (DATASET, EXPERIMENT):  # what came in one round lives on in the next
+        w.source.insert(kind, holder(w, kind, 1), [row("a", metadata={"edited": 1}), row("c")])
+    w.source.insert(LOGS, project, [row("more")])
+    assert (sync(w).code, equal(w), len(sent(w))) == (0, True, 5)
+
+
+@pytest.mark.parametrize("kind", [EXPERIMENT, DATASET, "project", "prompt"])
+def test_a_renamed_object_stays_itself(kind: str, w: World) -> None:
+    word, changed = f"{kind}s", {"slug": "asking"} if kind == "prompt" else {"name": "another name"}
+    source_id = w.source.objects(kind)[0]["id"]
+    before = [one["id"] for one in w.dest.objects(kind)]
+    w.source.patch(kind, source_id, changed)
+    for rows in KINDS:
+        w.source.insert(rows, holder(w, rows), [row("new"), row("r00001", metadata={"edited": 1})])
+    kept = sync(w)
+    assert (kept.code, problems(w)) == (1, {word: ("differs", list(changed))}), kept.last_words
+    assert (
+        sorted(one for _, one in sent(w)) == ["new"] * 3 + ["r00001"] * 3
+    )  # its rows are synced whatever it is called
+    updated = sync(w, "--on-conflict", f"{word}=update")
+    assert (updated.code, equal(w), [one["id"] for one in w.dest.objects(kind)]) == (
+        0,
+        True,
+        before,
+    ), updated.last_words
+    (field,) = changed
+    assert (names(w.dest, kind, field), sent(w)) == ([changed[field]], [])
+    w.source.insert(LOGS, holder(w, LOGS), [row("newest")])
+    assert (sync(w).code, equal(w), len(sent(w))) == (0, True, 1)
+
+
+@pytest.mark.parametrize("kind", [EXPERIMENT, DATASET])
+def test_a_new_object_with_the_old_name_of_a_renamed_one_is_never_mixed_with_it(
+    kind: str, w: World
+) -> None:
+    old = holder(w, kind)
+    name = w.source.objects(kind)[0]["name"]
+    w.source.patch(kind, old, {"name": f"{name} (old)"})
+    new = w.source.create(kind, {"project_id": w.project, "name": name})["id"]
+    w.source.insert(kind, new, [row("r00001", input="of the new one"), row("young")])
+    w.source.insert(kind, old, [row("of the old one")])
+    kept = sync(w)
+    failed, left = sorted(report(w.root)["problems"], key=lambda one: one["outcome"], reverse=True)
+    assert (kept.code, failed["outcome"], left["outcome"]) == (1, "failed", "differs"), (
+        kept.last_words
+    )
+    assert "name is taken" in failed["reason"]
+    assert [one for _, one in sent(w)] == ["of the old one"]
+    updated = sync(w, "--on-conflict", "update")
+    assert (updated.code, equal(w), names(w.dest, kind)) == (0, True, [f"{name} (old)", name]), (
+        updated.last_words
+    )
+    w.source.patch(kind, new, {"name": "interim"})
+    w.source.patch(kind, old, {"name": name})
+    w.source.patch(kind, new, {"name": f"{name} (new)"})
+    back = sync(w, "--on-conflict", "update")
+    assert (back.code, equal(w)) == (0, True), back.last_words
+
+
+def test_a_project_that_takes_the_old_name_of_a_renamed_one_is_never_mixed_with_it(
+    w: World,
+) -> None:
+    w.source.patch("project", w.project, {"name": "retired"})
+    young = w.source.create("project", {"name": "p00"})["id"]
+    w.source.insert(LOGS, young, [row("r00001", input="young")])
+    w.source.insert(LOGS, w.project, [row("r00002", input="old")])
+    assert sync(w).code == 1
+    updated = sync(w, "--on-conflict", "update")
+    assert (updated.code, equal(w), names(w.dest, "project")) == (0, True, ["retired", "p00"]), (
+        updated.last_words
+    )
+    w.source.insert(LOGS, young, [row("more")])
+    w.source.insert(LOGS, w.project, [row("more")])
+    assert (sync(w).code, equal(w)) == (0, True)
+
+
+def test_two_that_swap_their_names_are_told_and_not_mixed(w: World) -> None:
+    first = holder(w, DATASET)
+    second = w.source.create(DATASET, {"project_id": w.project, "name": "second"})["id"]
+    w.source.insert(DATASET, second, [row("r00001", input="second")])
+    assert (sync(w).code, equal(w)) == (0, True)
+    before = held(w.dest)
+    for one, name in ((first, "interim"), (second, "dataset 00"), (first, "second")):
+        w.source.patch(DATASET, one, {"name": name})
+    end = sync(w, "--on-conflict", "update")
+    assert (end.code, [one["outcome"] for one in report(w.root)["problems"]], held(w.dest)) == (
+        1,
+        ["failed"] * 2,
+        before,
+    ), end.last_words
+
+
+def test_what_a_person_deleted_in_the_destination_is_not_made_again_unless_told(w: World) -> None:
+    w.dest.delete(DATASET, twin(w, DATASET))
+    w.source.insert(DATASET, holder(w, DATASET), [row("new")])
+    for _ in range(2):
+        end = sync(w)
+        assert (
+            end.code,
+            w.dest.objects(DATASET),
+            [one["name"] for one in findings(w.root, "deleted_there")],
+        ) == (0, [], ["dataset 00"]), end.last_words
+    again = sync(w, "--on-conflict", "datasets=update")
+    assert (again.code, equal(w), findings(w.root, "deleted_there")) == (0, True, []), (
+        again.last_words
+    )
+    w.source.insert(DATASET, holder(w, DATASET), [row("newer")])
+    sent(w)
+    assert (sync(w).code, equal(w), len(sent(w))) == (0, True, 1)
+
+
+def test_what_is_gone_from_the_source_stays_and_is_told(w: World) -> None:
+    gone = {kind: w.source.objects(kind)[0] for kind in (EXPERIMENT, "prompt")}
+    for kind, one in gone.items():
+        w.source.delete(kind, one["id"])
+    w.sandbox.clear_requests()
+    end = sync(w)
+    told = [one["name"] for one in findings(w.root, "gone_from_source")]
+    assert (end.code, sorted(told), w.sandbox.writes(WRITE)) == (0, ["Ask", "experiment 00"], []), (
+        end.last_words
+    )
+    assert (len(w.dest.objects(EXPERIMENT)), len(w.dest.objects("prompt"))) == (1, 1)
+
+
+def test_a_changed_definition_follows_on_conflict(w: World) -> None:
+    prompt = w.source.objects("prompt")[0]["id"]
+    w.source.patch("prompt", prompt, {"description": "better"})
+    assert (sync(w).code, problems(w)) == (1, {"prompts": ("differs", ["description"])})
+    assert report(w.root)["problems"][0]["reason"] == "changed at the source; left alone"
+    assert (
+        sync(w, "--on-conflict", "update").code,
+        w.dest.objects("prompt")[0]["description"],
+    ) == (0, "better")

@@ -1,0 +1,64 @@
+"""--dry-run --since-last: what the next round would do, without a trace outside of its own directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict
+
+from tests.support.orgs import report, runs
+from tests.support.row_runs import WRITE
+from tests.support.syncs import DATASET, KINDS, LOGS, equal, holder, living, row, sent, sync
+
+
+def files(path: Path) -> Dict[str, Any]:
+    return {str(one): one.read_bytes() for one in path.rglob("*") if one.is_file()}
+
+
+def test_a_dry_run_says_what_the_round_would_do_and_leaves_no_trace(tmp_path: Path) -> None:
+    with living(tmp_path, projects=2) as w:
+        assert sync(w).code == 0
+        (real,) = runs(w.root)
+        for kind in KINDS:
+            w.source.insert(
+                kind, holder(w, kind), [row("new"), row("r00001", metadata={"edited": 1})]
+            )
+        young = w.source.create(DATASET, {"project_id": w.project, "name": "young"})["id"]
+        w.source.insert(DATASET, young, [row("a"), row("b"), row("c")])
+        w.source.patch("project", w.project, {"name": "renamed"})
+        before = files(real)
+        w.sandbox.clear_requests()
+        end = sync(w, "--dry-run", "--on-conflict", "update")
+        assert (end.code, w.sandbox.writes(WRITE), files(real)) == (0, [], before), end.last_words
+        planned = {one["resource"]: one["outcomes"] for one in report(w.root)["objects"]}
+        assert planned["projects"] == {"found": 1, "planned update": 1}
+        rows = {
+            one["name"]: one["rows"]
+            for stream in report(w.root)["planned_streams"]
+            for one in stream["objects"]
+        }
+        assert rows == {
+            "renamed": 2, "p01": 0, "experiment 00": 2, "experiment 01": 0, "dataset 00": 2, "dataset 01": 0, "young": 3,
+        }  # fmt: skip
+        sent(w)
+        end = sync(w, "--on-conflict", "update")
+        assert (end.code, equal(w), len(sent(w)), len(runs(w.root))) == (0, True, 9, 2), (
+            end.last_words
+        )
+
+
+def test_a_dry_run_without_a_run_to_go_on_in_plans_a_copy_of_everything(tmp_path: Path) -> None:
+    with living(tmp_path) as w:
+        assert sync(w, "--dry-run").code == 0
+        assert [
+            one["rows"] for stream in report(w.root)["planned_streams"] for one in stream["objects"]
+        ] == [30, 30, 30]
+        assert (sync(w).code, equal(w), [one["fetched"] for one in report(w.root)["rows"]]) == (
+            0,
+            True,
+            [30, 30, 30],
+        )
+        w.source.insert(LOGS, w.project, [row("new")])
+        assert (sync(w, "--plan-out", str(tmp_path / "plan.json")).code, equal(w)) == (0, True)
+        plan = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+        assert sum(one["rows"] for one in plan["streams"]) == 1
