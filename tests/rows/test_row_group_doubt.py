@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bt_migrate.phases import migrate_datasets as migrate_datasets
-from bt_migrate.sandbox.http.server import Sandbox
-
-
-class FirstIdOnly(Sandbox):
-    """Answers a query over several objects with the rows of the first, without a word about the others."""
-
-    def _serve_api(self, handler: Any) -> None:
-        raw = handler.read_body()
-        if handler.path == "/btql":
-            body = json.loads(raw)
-            body["query"] = re.sub(r"(from: \w+\('[^']*')[^)]*\)", r"\1)", body["query"])
-            raw = json.dumps(body).encode()
-        handler.read_body = lambda: raw
-        try:
-            super()._serve_api(handler)
-        finally:
-            del handler.read_body
+from tests.support.orgs import WatchedSandbox
 
 
 @pytest.mark.parametrize("filled", [range(6), range(1, 6), range(5, 6)])
 def test_objects_that_seem_empty_are_asked_for_alone(
     filled: range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with FirstIdOnly() as sandbox:
+    with WatchedSandbox() as sandbox:
+        sandbox.only_first_id = True
         source, dest = (
             sandbox.add_org("acme", api_key="sk-a"),
             sandbox.add_org("globex", api_key="sk-g"),

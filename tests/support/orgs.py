@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.data.schema import KINDS
 from bt_migrate.sandbox.example import fill as example
-from bt_migrate.sandbox.http.server import Sandbox
+from bt_migrate.sandbox.http.server import Incoming, Sandbox
 
 Json = Dict[str, Any]
 
@@ -53,38 +54,58 @@ class WatchedSandbox(Sandbox):
 
     def __init__(self) -> None:
         super().__init__()
-        self.inserted: List[
-            Tuple[str, str, bool]
-        ] = []  # (object id, row id, is a merge), in order of arrival
-        self.deleted: List[Tuple[str, str]] = []  # (object id, row id), in order of arrival
-        self.refuse: Optional[Callable[[str, str, bytes], Optional[Answer]]] = (
-            None  # (method, path, body)
-        )
+        # (object id, row id, is a merge), in order of arrival, refused ones too
+        self.inserted: List[Tuple[str, str, bool]] = []
+        # (object id, row id), in order of arrival
+        self.deleted: List[Tuple[str, str]] = []
+        # (object id, row id) of the inserts that were not refused, in order of arrival
+        self.sent: List[Tuple[str, str]] = []
+        # Called with (method, path, body); an Answer refuses the request.
+        self.refuse: Optional[Callable[[str, str, bytes], Optional[Answer]]] = None
+        # A query over several objects is answered with the rows of the first only.
+        self.only_first_id = False
 
-    def _serve_api(self, handler: Any) -> None:
-        raw = handler.read_body()
-        parts = handler.path.split("/")
+        self.intercept = self._watch
+
+    def _watch(self, request: Incoming) -> Optional[Answer]:
+        refusal = self.refuse(request.method, request.path, request.body) if self.refuse else None
+        parts = request.path.split("/")
         if parts[-1] == "insert":  # one step each: other threads insert too
-            events = events_of(parts, json.loads(raw))
+            events = events_of(parts, json.loads(request.body))
             self.deleted.extend(
-                (one, event["id"]) for one, event in events if event.get("_object_delete")
+                (object_id, event["id"])
+                for object_id, event in events
+                if event.get("_object_delete")
             )
             self.inserted.extend(
-                (one, event["id"], bool(event.get("_is_merge")))
-                for one, event in events
+                (object_id, event["id"], bool(event.get("_is_merge")))
+                for object_id, event in events
                 if not event.get("_object_delete")
             )
-        refusal = self.refuse(handler.command, handler.path, raw) if self.refuse else None
-        if refusal is not None:
-            handler.send_answer(refusal)
-            return
-        handler.read_body = lambda: (
-            raw
-        )  # the base reads the body too; a connection serves many requests
-        try:
-            super()._serve_api(handler)
-        finally:
-            del handler.read_body
+        if refusal is None and request.method == "POST":
+            self.sent.extend(rows_in(request.path, request.body))
+        if self.only_first_id and request.path == "/btql":
+            request.body = re.sub(rb"(from: \w+\('[^']*')[^)]*\)", rb"\1)", request.body)
+        return refusal
+
+
+def rows_in(path: str, raw: bytes) -> List[Tuple[str, str]]:
+    """(object id, row id) of the rows in the body of an insert, comments left out."""
+    if path == "/v1/insert":
+        parts = [part for objects in json.loads(raw).values() for part in objects.items()]
+        return [
+            (object_id, row["id"]) for object_id, part in parts for row in part.get("events", ())
+        ]
+    if path.endswith("/insert"):
+        return [(path.split("/")[-2], row["id"]) for row in json.loads(raw)["events"]]
+    rows = json.loads(raw)["rows"] if path == "/logs3" else []
+    if not isinstance(rows, list):  # uploaded elsewhere
+        return []
+    return [
+        (row.get("experiment_id") or row.get("dataset_id") or row["project_id"], row["id"])
+        for row in rows
+        if "comment" not in row
+    ]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import contextlib
 import importlib
 import json
 import os
-import re
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,14 @@ import pytest
 from bt_migrate.sandbox.data import inserts as inserts
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.data.rows import CONTENT
-from bt_migrate.sandbox.http.server import Sandbox
-from tests.support.orgs import DEST_KEY, ROWS_OF, SOURCE_KEY, environment, runs
+from tests.support.orgs import (
+    DEST_KEY,
+    ROWS_OF,
+    SOURCE_KEY,
+    WatchedSandbox,
+    environment,
+    runs,
+)
 
 Json = Dict[str, Any]
 READ, WRITE = "acme", "globex"
@@ -34,62 +39,11 @@ PHASE_OF = {
 SPAN_IDS = ("span_id", "root_span_id", "span_parents")
 
 
-class RowSandbox(Sandbox):
-    """A sandbox that remembers which rows were asked to be inserted, and refuses what a test tells it to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent: List[
-            Tuple[str, str]
-        ] = []  # (object id, row id) of the requests that were not refused, in order of arrival
-        self.refuse: Optional[Callable[[str, str, bytes], Optional[Answer]]] = (
-            None  # (method, path, body)
-        )
-        self.only_first_id = (
-            False  # answers a query over several objects with the rows of the first, without a word
-        )
-
-    def _serve_api(self, handler: Any) -> None:
-        raw = handler.read_body()
-        refusal = self.refuse(handler.command, handler.path, raw) if self.refuse else None
-        if refusal is not None:
-            handler.send_answer(refusal)
-            return
-        if handler.command == "POST":
-            self.sent.extend(rows_in(handler.path, raw))  # one step: other threads insert too
-        if self.only_first_id and handler.path == "/btql":
-            raw = re.sub(rb"(from: \w+\('[^']*')[^)]*\)", rb"\1)", raw)
-        handler.read_body = lambda: raw
-        try:
-            super()._serve_api(handler)
-        finally:
-            del handler.read_body
-
-
-def rows_in(path: str, raw: bytes) -> List[Tuple[str, str]]:
-    """(object id, row id) of the rows in the body of an insert, comments left out."""
-    if path == "/v1/insert":
-        parts = [part for objects in json.loads(raw).values() for part in objects.items()]
-        return [
-            (object_id, row["id"]) for object_id, part in parts for row in part.get("events", ())
-        ]
-    if path.endswith("/insert"):
-        return [(path.split("/")[-2], row["id"]) for row in json.loads(raw)["events"]]
-    rows = json.loads(raw)["rows"] if path == "/logs3" else []
-    if not isinstance(rows, list):  # uploaded: not looked into
-        return []
-    return [
-        (row.get("experiment_id") or row.get("dataset_id") or row["project_id"], row["id"])
-        for row in rows
-        if "comment" not in row
-    ]
-
-
 @dataclass(frozen=True)
 class World:
     """A source with one project, an empty destination, and the folder of runs."""
 
-    sandbox: RowSandbox
+    sandbox: WatchedSandbox
     source: Any
     dest: Any
     project: str  # its id in the source
@@ -129,7 +83,7 @@ class World:
 
 @contextlib.contextmanager
 def world(folder: Path) -> Iterator[World]:
-    with RowSandbox() as sandbox:
+    with WatchedSandbox() as sandbox:
         source, dest = (
             sandbox.add_org(READ, api_key=SOURCE_KEY),
             sandbox.add_org(WRITE, api_key=DEST_KEY),

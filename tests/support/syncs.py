@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
-from tests.support.orgs import DEST_KEY, ROWS_OF, SOURCE_KEY, Ended, runs
-from tests.support.row_runs import READ, WRITE, Json, RowSandbox, World, call, content
+from tests.support.orgs import DEST_KEY, ROWS_OF, SOURCE_KEY, Ended, WatchedSandbox, runs
+from tests.support.row_runs import READ, WRITE, Json, World, call, content
 
 LOGS, EXPERIMENT, DATASET = "project_logs", "experiment", "dataset"
 KINDS = (LOGS, EXPERIMENT, DATASET)
@@ -19,7 +19,7 @@ YEAR_S = 365 * 86400
 @contextlib.contextmanager
 def living(folder: Path, projects: int = 1, rows: int = 30) -> Iterator[World]:
     """A source whose rows are older than any lookback: `projects` projects with logs, an experiment and a dataset each."""
-    with RowSandbox() as sandbox:
+    with WatchedSandbox() as sandbox:
         sandbox.clock.set(
             sandbox.clock.seconds() - YEAR_S
         )  # days pass in a test, and no server is ahead of everybody else's clock

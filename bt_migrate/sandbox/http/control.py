@@ -4,23 +4,42 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Protocol
 
 import bt_migrate.sandbox.btql.run as query
 from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.data.clock import Clock
 from bt_migrate.sandbox.data.errors import Refused
-from bt_migrate.sandbox.http.faults import Fault
+from bt_migrate.sandbox.http.faults import Fault, Faults
+from bt_migrate.sandbox.http.request_log import Request
 from bt_migrate.sandbox.routes.calls import decode, json_answer, refusal
-
-if TYPE_CHECKING:
-    from bt_migrate.sandbox.http.server import Sandbox
 
 LIMITS = (
     "max_request_bytes logs3_payload_max_bytes btql_limit_cap btql_per_minute btql_window send_retry_after indexing_lag"
 ).split()
 
 
-def answer(sandbox: Sandbox, path: str, raw: bytes) -> Answer:
+class Controlled(Protocol):
+    """What this module needs of a sandbox."""
+
+    control_token: str
+    latency: Dict[str, float]
+    faults: Faults
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def requests(self) -> List[Request]: ...
+
+    def clear_requests(self) -> None: ...
+
+    def writes(self, org_name: str) -> List[Request]: ...
+
+    def in_flight_max(self, org_name: str) -> int: ...
+
+
+def answer(sandbox: Controlled, path: str, raw: bytes) -> Answer:
     """{"token", and any of "set": {limit: value, "latency": {...}, "now": unix seconds}, "clear_faults", "clear_requests",
     "faults": [{"kind", ...}], "get": ["requests", "writes", "counters", "now"]} -> what was asked for with "get"."""
     try:
@@ -36,7 +55,7 @@ def answer(sandbox: Sandbox, path: str, raw: bytes) -> Answer:
         return refusal(error)
 
 
-def _carry_out(sandbox: Sandbox, body: Dict[str, Any]) -> Dict[str, Any]:
+def _carry_out(sandbox: Controlled, body: Dict[str, Any]) -> Dict[str, Any]:
     for name, value in (body.get("set") or {}).items():
         if name == "latency":
             sandbox.latency = dict(value)
@@ -58,7 +77,7 @@ def _carry_out(sandbox: Sandbox, body: Dict[str, Any]) -> Dict[str, Any]:
     return {name: _state(sandbox, name) for name in body.get("get") or []}
 
 
-def _state(sandbox: Sandbox, name: str) -> Any:
+def _state(sandbox: Controlled, name: str) -> Any:
     if name == "now":
         return sandbox.clock.seconds()
     requests = sandbox.requests

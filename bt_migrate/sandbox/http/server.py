@@ -1,57 +1,44 @@
-"""The sandbox itself: two origins on loopback, organizations, a log of requests, and switches for trouble."""
+"""The sandbox itself: two origins on loopback, organizations, a request log, and switches for faults."""
 
 from __future__ import annotations
 
-import copy
 import gzip
 import json
 import secrets
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.message import Message
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 from urllib.parse import parse_qs, urlsplit
 
 import bt_migrate.sandbox.data.clock as keys
-import bt_migrate.sandbox.data.inserts as inserts
 import bt_migrate.sandbox.data.objects as objects
 import bt_migrate.sandbox.http.control as control
 import bt_migrate.sandbox.routes.table as routes
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.data.errors import Refused
-from bt_migrate.sandbox.data.files import Attachment, Files
-from bt_migrate.sandbox.data.rows import Json, encode
+from bt_migrate.sandbox.data.files import Files
+from bt_migrate.sandbox.data.rows import encode
 from bt_migrate.sandbox.data.schema import KINDS
-from bt_migrate.sandbox.data.store import Key, Org, Store
+from bt_migrate.sandbox.data.store import Key, Store
 from bt_migrate.sandbox.http.faults import Fault, Faults
+from bt_migrate.sandbox.http.organization import SandboxOrg
 from bt_migrate.sandbox.http.origins import Handler, Origin
-from bt_migrate.sandbox.routes.calls import Api, Limits, bearer, decode, refusal
+from bt_migrate.sandbox.http.request_log import NO_ANSWER, Request, RequestLog
+from bt_migrate.sandbox.routes.calls import Api, Limits, bearer, refusal
 
-__all__ = ["Fault", "Request", "Sandbox", "SandboxOrg"]
-
-
-# The status of a request that was reset or dropped before it was carried out.
-NO_ANSWER = 0
+__all__ = ["Fault", "Incoming", "Request", "Sandbox", "SandboxOrg"]
 
 
-@dataclass(frozen=True)
-class Request:
-    """One finished request."""
+@dataclass
+class Incoming:
+    """A request to the API origin as `Sandbox.intercept` sees it; the hook may replace `body`."""
 
-    number: int  # from 1, in order of arrival
-    org_name: str  # "-" for an unknown key
     method: str
     path: str  # with the query
-    status: int  # NO_ANSWER if there was none
-    changed: bool  # it changed what the sandbox holds
-    body_bytes: int
-    headers: Dict[str, str] = field(
-        compare=False
-    )  # Authorization is replaced by the name of the organization
-    started: float = field(compare=False)  # unix seconds
-    finished: float = field(compare=False)
-    origin: str = "api"  # or "files"
+    headers: Message
+    body: bytes
 
 
 @dataclass(frozen=True)
@@ -75,16 +62,17 @@ class Sandbox(Limits):
         self.api = Api(self.store, self.files, self)
         self.faults = Faults()
         self.latency: Dict[str, float] = {}
+        # True: the time that the sandbox itself needs is part of the latency, not added to it.
+        self.latency_includes_work = False
+        # Called with (number, "before" or "after", method, path) of each request.
         self.on_request: Optional[Callable[[int, str, str, str], None]] = None
+        # Called first with each API request; an Answer is sent instead of carrying it out.
+        self.intercept: Optional[Callable[[Incoming], Optional[Answer]]] = None
         self.control_token = secrets.token_hex(16)
         self._ports = (port, files_port)
         self._origins: List[Origin] = []
-        self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._requests: List[Request] = []
-        self._number = 0
-        self._in_flight: Dict[str, int] = {}
-        self._in_flight_max: Dict[str, int] = {}
+        self._log = RequestLog()
 
     # Life --------------------------------------------------------------------------------------------
 
@@ -118,7 +106,7 @@ class Sandbox(Limits):
             org = self.store.add_org(name, users)
         key = api_key or "sk-" + secrets.token_hex(16)
         self.grant(key, [name])
-        return SandboxOrg(self, org, key)
+        return SandboxOrg(self.store, self.files, org, key)
 
     def grant(self, api_key: str, org_names: Sequence[str], *, read_only: bool = False) -> None:
         """Let a key see these organizations; the first is its default."""
@@ -138,13 +126,10 @@ class Sandbox(Limits):
 
     @property
     def requests(self) -> List[Request]:
-        with self._lock:
-            return sorted(self._requests, key=lambda request: request.number)
+        return self._log.requests()
 
     def clear_requests(self) -> None:
-        with self._lock:
-            self._requests.clear()
-            self._in_flight_max.clear()
+        self._log.clear()
 
     def writes(self, org_name: str) -> List[Request]:
         return [
@@ -160,8 +145,7 @@ class Sandbox(Limits):
         ]
 
     def in_flight_max(self, org_name: str) -> int:
-        with self._lock:
-            return self._in_flight_max.get(org_name, 0)
+        return self._log.in_flight_max(org_name)
 
     # Serving -----------------------------------------------------------------------------------------
 
@@ -169,25 +153,23 @@ class Sandbox(Limits):
         key = self.store.keys.get(bearer(headers))
         return self.store.orgs[key.org_ids[0]].name if key is not None else "-"
 
-    def _begin(self, org_name: str) -> int:
-        with self._lock:
-            self._number += 1
-            now = self._in_flight[org_name] = self._in_flight.get(org_name, 0) + 1
-            self._in_flight_max[org_name] = max(now, self._in_flight_max.get(org_name, 0))
-            return self._number
-
     def _serve_api(self, handler: Handler) -> None:
         raw = handler.read_body()
         if handler.path.startswith("/sandbox/"):
             handler.send_answer(control.answer(self, handler.path, raw))
             return
+        incoming = Incoming(handler.command, handler.path, handler.headers, raw)
+        instead = self.intercept(incoming) if self.intercept is not None else None
+        body = incoming.body
 
         def carry_out() -> Answer:
-            return routes.answer(self.api, handler.command, handler.path, handler.headers, raw)
+            if instead is not None:
+                return instead
+            return routes.answer(self.api, handler.command, handler.path, handler.headers, body)
 
         org_name = self._org_of_key(handler.headers)
         self._serve(
-            handler, Visit("api", org_name, len(raw), carry_out, lambda: control.limit_of(raw))
+            handler, Visit("api", org_name, len(body), carry_out, lambda: control.limit_of(body))
         )
 
     def _serve_files(self, handler: Handler) -> None:
@@ -202,17 +184,21 @@ class Sandbox(Limits):
         )
 
     def _serve(self, handler: Handler, visit: Visit) -> None:
-        """Every request: count it, wait, carry it out or break it, log it, and answer."""
-        number, started = self._begin(visit.org_name), time.time()
+        """Count a request, wait, carry it out or apply its fault, log it, and answer."""
+        number = self._log.begin(visit.org_name)
+        started = time.time()
+        due = time.monotonic() + self._latency_of(handler)
         try:
             self._notify(number, "before", handler)
-            self._wait(self._latency_of(handler))
+            if not self.latency_includes_work:
+                self._wait(due - time.monotonic())
             fault = self.faults.hit(visit.org_name, handler.command, handler.path, visit.limit)
             answer = self._answer(visit, fault)
+            if self.latency_includes_work:
+                self._wait(due - time.monotonic())
         finally:
-            with self._lock:
-                self._in_flight[visit.org_name] -= 1
-        self._log(handler, visit, number, started, answer)
+            self._log.end(visit.org_name)
+        self._log.add(_logged(handler, visit, number, started, answer))
         self._notify(number, "after", handler)
         _send(handler, fault, answer)
 
@@ -256,30 +242,6 @@ class Sandbox(Limits):
             headers["x-bt-cursor"] = cursor
         return Answer(303, b"", headers=headers, org_name=answer.org_name)
 
-    def _log(
-        self, handler: Handler, visit: Visit, number: int, started: float, answer: Answer
-    ) -> None:
-        org_name = answer.org_name or visit.org_name
-        headers = {
-            name.title(): org_name if name.title() == "Authorization" else value
-            for name, value in handler.headers.items()
-        }
-        request = Request(
-            number=number,
-            org_name=org_name,
-            method=handler.command,
-            path=handler.path,
-            status=answer.status,
-            changed=answer.changed,
-            body_bytes=visit.body_bytes,
-            headers=headers,
-            started=started,
-            finished=time.time(),
-            origin=visit.origin,
-        )
-        with self._lock:
-            self._requests.append(request)
-
     def _file_answer(self, handler: Handler, length: int) -> Answer:
         """Signed URLs: no key may come here, and what was signed must be sent as it was signed."""
         try:
@@ -302,6 +264,27 @@ class Sandbox(Limits):
             )
         except Refused as error:
             return refusal(error)
+
+
+def _logged(handler: Handler, visit: Visit, number: int, started: float, answer: Answer) -> Request:
+    org_name = answer.org_name or visit.org_name
+    headers = {
+        name.title(): org_name if name.title() == "Authorization" else value
+        for name, value in handler.headers.items()
+    }
+    return Request(
+        number=number,
+        org_name=org_name,
+        method=handler.command,
+        path=handler.path,
+        status=answer.status,
+        changed=answer.changed,
+        body_bytes=visit.body_bytes,
+        headers=headers,
+        started=started,
+        finished=time.time(),
+        origin=visit.origin,
+    )
 
 
 def _signature(target: str) -> str:
@@ -343,102 +326,3 @@ def category(method: str, target: str) -> str:
         path.count("/") <= 2 and not path.startswith("/environment/") or path.endswith("/list_org")
     )
     return names.get(method, "list" if is_list else "get")
-
-
-class SandboxOrg:
-    """One organization, from inside: the same validation and effects as over HTTP, without HTTP."""
-
-    def __init__(self, sandbox: Sandbox, org: Org, api_key: str) -> None:
-        self._sandbox = sandbox
-        self._store = sandbox.store
-        self._org = org
-        self.api_key = api_key
-
-    @property
-    def id(self) -> str:
-        return self._org.id
-
-    @property
-    def name(self) -> str:
-        return self._org.name
-
-    def create(self, kind: str, body: Json) -> Json:
-        with self._store.lock:
-            entry, _ = objects.create(self._store, self._org, KINDS[kind], body)
-            return objects.render(KINDS[kind], entry)
-
-    def patch(self, kind: str, object_id: str, body: Json) -> Json:
-        with self._store.lock:
-            entry = objects.patch(self._store, (self.id,), KINDS[kind], object_id, body)
-            return objects.render(KINDS[kind], entry)
-
-    def delete(self, kind: str, object_id: str) -> Json:
-        with self._store.lock:
-            entry = self._store.find(KINDS[kind], (self.id,), object_id)
-            owner = entry.data if entry is not None else None
-            return objects.delete(self._store, (self.id,), KINDS[kind], object_id, owner)
-
-    def objects(self, kind: str) -> List[Json]:
-        """Live objects, oldest first; built-in roles are among the roles."""
-        with self._store.lock:
-            entries = objects.list_all(self._store, (self.id,), KINDS[kind], {})
-            return [objects.render(KINDS[kind], entry) for entry in reversed(entries)]
-
-    def has_secret(self, kind: str, object_id: str) -> bool:
-        """Whether an ai_secret or env_var has a value, which nobody can read."""
-        return self._store.entries[kind][object_id].has_secret
-
-    def insert(
-        self,
-        kind: str,
-        object_id: str,
-        rows: Sequence[Mapping[str, Any]],
-        *,
-        at: Optional[int] = None,
-    ) -> List[str]:
-        """Insert rows as POST /v1/{kind}/{id}/insert does, in one transaction; their ids in order.
-
-        `at`: unix seconds at which they are to have been inserted, never before those of an earlier call.
-        """
-        body = decode(encode({"events": list(rows)}).encode("ascii"))
-        with self._store.lock:
-            return inserts.insert(self._store, (self.id,), kind, object_id, body, at=at)
-
-    def rows(self, kind: str, object_id: str) -> List[Json]:
-        """The rows as a reader sees them, in order of their pagination key."""
-        with self._store.lock:
-            found = list(inserts.row_set(self._store, (self.id,), kind, object_id).rows)
-        return [row.value() for row in found]
-
-    def count(self, kind: str, object_id: str) -> int:
-        with self._store.lock:
-            return len(inserts.row_set(self._store, (self.id,), kind, object_id).rows)
-
-    def comments(self, kind: str, object_id: str) -> Dict[str, List[Json]]:
-        """Row id -> its comments, oldest first."""
-        with self._store.lock:
-            found = inserts.row_set(self._store, (self.id,), kind, object_id).comments
-            return {
-                row_id: copy.deepcopy(list(comments.values())) for row_id, comments in found.items()
-            }
-
-    def comment(self, kind: str, object_id: str, row_id: str, text: str) -> None:
-        body = {"feedback": [{"id": row_id, "comment": text}]}
-        with self._store.lock:
-            inserts.feedback(self._store, (self.id,), kind, object_id, body)
-
-    def attach(self, data: bytes, filename: str, content_type: str) -> Json:
-        """Store an attachment and give the reference to it."""
-        key = keys.new_id()
-        place = (self.id, key)
-        self._sandbox.files.attachments[place] = Attachment(key, filename, content_type, "done")
-        self._sandbox.files.blobs[place] = data
-        return {
-            "type": "braintrust_attachment",
-            "filename": filename,
-            "content_type": content_type,
-            "key": key,
-        }
-
-    def attachment(self, key: str) -> Optional[bytes]:
-        return self._sandbox.files.content((self.id, key))
