@@ -1,0 +1,40 @@
+"""The fields of migration_report.json, in their order, with what each contains."""
+
+from __future__ import annotations
+
+from typing import Mapping
+
+REPORT_FIELDS: Mapping[str, str] = {
+    "report_version": "1; raised when a field changes its meaning",
+    "tool_version": "version of bt_migrate",
+    "status": "`completed`, `incomplete` (exit code 1), `stopped` (more to do), `interrupted` or "
+    "`failed`",
+    "dry_run": "whether the run only planned",
+    "run_directory": "path of the run",
+    "source": "id, name and URL of the source organization",
+    "destination": "id, name and URL of the destination organization",
+    "selection": "resources, projects and date window of the run",
+    "round": "number of the sync; 0 for the first copy",
+    "marks": "for each kind of rows, the source transaction up to which they were copied",
+    "started": "when the run was created",
+    "sessions": "every process that worked on the run; of very many, the oldest are summed up in "
+    "the first (`starts`)",
+    "duration_seconds": "seconds of all processes together",
+    "phases_done": "names of the completed phases",
+    "objects": "per resource and project: `listed`, `outcomes`, `skipped_by_reason`; the outcomes "
+    "add up to what was listed",
+    "rows": "per dataset, experiment and project log: `fetched`, `outcomes` (they add up to it), "
+    "`bytes`, `complete`, `error`, `deleted`; of a sync only those with something new",
+    "planned_streams": "in a dry run, as in the plan",
+    "estimate": "in a dry run, as in the plan",
+    "totals": "the sums, objects and rows apart; `rows_per_second`, `bytes_per_second`",
+    "verification": "result of the comparison: `equal`, `arrived`, counts by outcome and kind, "
+    "`tolerated`, `security`, the first `differences`",
+    "lag": "rows written to the source since the mark of the run, and the age of the oldest; of "
+    "syncs and of runs with a relative window",
+    "problems": "each object that failed or differs: kind, name, id, project, fields, reason",
+    "findings": "one record each: `kind`, `severity`, `resource`, `id`, `name`, `project`, `path`, "
+    "`ref`, `next`; those of rows with `count` and the first `row`; also in `findings.jsonl`",
+    "findings_by_kind": "number of findings of each kind",
+    "next_commands": "what to run next",
+}

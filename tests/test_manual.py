@@ -1,0 +1,83 @@
+"""The manual agrees with the programs, and every command that it shows is accepted."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+from typing import List, Tuple
+
+import pytest
+
+from bt_migrate.config.options import flags_of, make_parser
+from bt_migrate.model.resources import SELECTABLE
+from bt_migrate.report.fields import REPORT_FIELDS
+from tests.support.manual import DOCS, PAGES, ROOT
+from tests.support.orgs import report, run, tiny_pair
+
+README = ROOT / "README.md"
+PROSE = [README, *sorted(path for path in DOCS.glob("*.md") if path.name not in PAGES)]
+MAX_README_LINES = 250
+NOT_PHASES = ("test", "sandbox")  # programs without an argparse entry of ours
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_a_generated_page_is_up_to_date(name: str) -> None:
+    # When this fails: python -m tests.support.manual
+    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name]()
+
+
+def test_the_report_has_the_documented_fields(tmp_path: Path) -> None:
+    with tiny_pair() as pair:
+        run(pair, tmp_path)
+    assert list(report(tmp_path)) == list(REPORT_FIELDS)
+
+
+def commands(text: str) -> List[Tuple[str, str]]:
+    """Returns (program, its arguments) of each command in the console and crontab examples."""
+    blocks = "".join(re.findall(r"```(?:console|crontab)\n(.*?)```", text, re.DOTALL))
+    return re.findall(r"bin/([a-z-]+)((?: +[^\s#&|>]+| +'[^'\n]*')*)", blocks)
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: path.name)
+def test_every_command_is_accepted_by_its_program(path: Path) -> None:
+    for name, words in commands(path.read_text(encoding="utf-8")):
+        if name in NOT_PHASES:
+            assert (ROOT / "bin" / name).is_file()
+            continue
+        module = importlib.import_module(f"bt_migrate.phases.{name.replace('-', '_')}")
+        # Exits the test, with the parser's message, if an option is unknown.
+        flags_of(make_parser(module.NAME, module.__doc__ or ""), shlex.split(words))
+
+
+def test_commands_are_found_in_the_manual() -> None:
+    found = [pair for path in PROSE for pair in commands(path.read_text(encoding="utf-8"))]
+    assert len(found) > 30
+    assert ("verify", " --full") in found
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: path.name)
+def test_every_link_leads_to_a_file(path: Path) -> None:
+    targets = re.findall(r"\]\((?!https?://)([^)#]+)", path.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+def test_the_readme_is_read_in_one_sitting() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= MAX_README_LINES
+
+
+def test_the_readme_names_every_script_and_every_resource() -> None:
+    text = README.read_text(encoding="utf-8")
+    scripts = [
+        path.name for path in (ROOT / "bin").iterdir() if path.suffix == "" and path.is_file()
+    ]
+    missing = [f"bin/{name}" for name in scripts if f"bin/{name}" not in text]
+    missing += [name for name in SELECTABLE if f"`{name}`" not in text]
+    assert missing == []
+
+
+def test_every_page_is_linked_from_the_index_of_the_manual() -> None:
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    pages = [path.name for path in DOCS.glob("*.md") if path.name != "README.md"]
+    assert [name for name in pages if f"({name})" not in index] == []
