@@ -30,7 +30,7 @@ def test_a_generated_page_is_up_to_date(name: str) -> None:
 
 def test_the_report_has_the_documented_fields(tmp_path: Path) -> None:
     with tiny_pair() as pair:
-        run(pair, tmp_path)
+        run(pair.sandbox, tmp_path)
     assert list(report(tmp_path)) == list(REPORT_FIELDS)
 
 

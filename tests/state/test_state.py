@@ -148,7 +148,7 @@ def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
 WRITE_FOR_EVER = """
 import sys
 from pathlib import Path
-from bt_migrate.state import write_json
+from bt_migrate.state.files import write_json
 number = 0
 while True:
     number += 1
@@ -591,7 +591,7 @@ def test_references_that_wait_are_kept_until_each_is_forgotten(seen: SeenRows) -
 RECORD_FOR_EVER = """
 import sys
 from pathlib import Path
-from bt_migrate.seen import SeenRows
+from bt_migrate.state.seen_rows import SeenRows
 seen = SeenRows(Path(sys.argv[1]))
 number = 0
 while True:
@@ -633,7 +633,8 @@ NO_ROOM = """
 import resource, sys
 from pathlib import Path
 from bt_migrate.errors import StateError
-from bt_migrate.seen import CopiedAttachments, SeenRows
+from bt_migrate.state.copied_attachments import CopiedAttachments
+from bt_migrate.state.seen_rows import SeenRows
 path = Path(sys.argv[2])
 store = {"SeenRows": SeenRows, "CopiedAttachments": CopiedAttachments}[sys.argv[1]](path)
 resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))  # as a full disk: a write beyond it fails
@@ -823,7 +824,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from bt_migrate.errors import MigrationError
-from bt_migrate.runs import RunDirectory
+from bt_migrate.state.run_directory import RunDirectory
 try:
     with RunDirectory(Path(sys.argv[1])):
         print("held", flush=True)
@@ -1200,7 +1201,7 @@ def test_the_starts_of_weeks_are_summed_up_and_none_is_forgotten() -> None:
 COPY_MORE = """
 import sys
 from pathlib import Path
-from bt_migrate.seen import CopiedAttachments
+from bt_migrate.state.copied_attachments import CopiedAttachments
 copied = CopiedAttachments(Path(sys.argv[1]))
 for number in range(40):
     copied.record(sys.argv[2] + str(number), "there", 1, "0" * 64)
