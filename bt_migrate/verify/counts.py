@@ -1,175 +1,106 @@
-"""Rows by number: one aggregate query for each group of objects and side, more only where they disagree. Never writes."""
+"""Compare numbers of rows: one aggregate query for each group of objects and side. Never writes."""
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
-from bt_migrate.api.btql import OBJECTS_PER_COUNT, count_query, newest_query
-from bt_migrate.api.transactions import after_second, xact_of, xact_seconds
+from bt_migrate.api.btql import count_query
+from bt_migrate.api.client import Api
+from bt_migrate.api.transactions import after_second
 from bt_migrate.model.equality import same
+from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import Summaries, Summary, summaries
 from bt_migrate.rows.streams import bounds_of
-from bt_migrate.verify.objects import (
-    DIFFERS,
-    EXTRA,
-    MATCH,
-    MISSING,
-    UNREADABLE,
-    Bytes,
-    Comparison,
-    Tell,
-)
-
-FIRST_PAUSE_S = 0.5  # for a destination that does not show fresh rows yet; doubles with each
+from bt_migrate.verify.pairs import CompareContext, ObjectPair, copy_second
+from bt_migrate.verify.result import EXTRA, MATCH, MISSING, UNREADABLE, Comparison
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One object with rows on both sides.
+def count_both(context: CompareContext, group: Sequence[ObjectPair]) -> List[Summaries]:
+    """Row counts of the source and of the destination, asked for at the same time."""
+    catalog = context.catalog
+    kind = group[0].kind
 
-    `copied`: unix seconds at which the run that copied it began and ended, None where no run is known. `mark`: of the source's
-    clock, up to which it was copied. `seen`: file of the rows that it delivered.
-    """
+    def count(api: Api, ids: List[str]) -> Summaries:
+        return summaries(catalog, api, kind, ids)
 
-    kind: str
-    project: str
-    name: str
-    source_id: str
-    dest_id: str
-    copied: Optional[Tuple[float, float]] = None
-    seen: Optional[Path] = None
-    mark: int = 0
-
-    @property
-    def facts(self) -> Dict[str, Any]:
-        return {"id": self.source_id, "name": self.name}
-
-
-class Patience:
-    """Waits for fresh rows to be shown: so many seconds for all streams together, for the lag is the destination's."""
-
-    def __init__(self, seconds: float, sleep: Callable[[float], Any]) -> None:
-        self._left, self._pause, self._sleep, self._lock = (
-            seconds,
-            FIRST_PAUSE_S,
-            sleep,
-            threading.Lock(),
-        )
-
-    def wait(self) -> bool:
-        """Whether there was time left to wait; then it is over."""
-        with self._lock:
-            pause = min(self._pause, self._left)
-            self._left, self._pause = self._left - pause, self._pause * 2
-            if pause > 0:
-                self._sleep(pause)
-            return pause > 0
-
-
-@dataclass(frozen=True)
-class CompareContext:
-    """All that a comparison of rows needs."""
-
-    catalog: Catalog
-    bytes_of: Bytes
-    patience: Patience
-    tell: Tell
-    sample: int = 0  # rows of each stream
-
-    def result(self, pair: Pair, what: str = "rows of") -> Comparison:
-        return Comparison(f"{what} {pair.kind}", pair.project, self.tell)
-
-
-def grouped(pairs: Sequence[Pair], size: int = OBJECTS_PER_COUNT) -> Iterator[List[Pair]]:
-    """Pairs of one kind, so many at a time."""
-    for kind in ROW_KINDS:
-        ours = [pair for pair in pairs if pair.kind == kind]
-        yield from (ours[start : start + size] for start in range(0, len(ours), size))
-
-
-def both(sides: CompareContext, group: Sequence[Pair]) -> List[Summaries]:
-    """Source and destination, at the same time."""
-    catalog, kind = sides.catalog, group[0].kind
-    asked = (
-        (catalog.source, [pair.source_id for pair in group]),
-        (catalog.dest, [pair.dest_id for pair in group]),
-    )
     with ThreadPoolExecutor(2, thread_name_prefix="count") as pool:
-        return list(pool.map(lambda one: summaries(catalog, one[0], kind, one[1]), asked))
+        source = pool.submit(count, catalog.source, [pair.source_id for pair in group])
+        dest = pool.submit(count, catalog.dest, [pair.dest_id for pair in group])
+        return [source.result(), dest.result()]
 
 
 def compare_counts(
-    sides: CompareContext, group: Sequence[Pair]
+    context: CompareContext, group: Sequence[ObjectPair]
 ) -> Tuple[List[Comparison], Summaries]:
-    """Objects of one kind, by number of rows, distinct ids, first and last date; and what the source said.
+    """Compare numbers of rows and of ids, first and last date of objects of one kind.
 
-    A destination that shows fewer is given time.
+    Waits for a destination that shows fewer rows. Also returns the counts of the source.
     """
-    source, dest = both(sides, group)
-    while (
-        any(_short(source[pair.source_id], dest[pair.dest_id]) for pair in group)
-        and sides.patience.wait()
-    ):
-        dest = summaries(
-            sides.catalog, sides.catalog.dest, group[0].kind, [pair.dest_id for pair in group]
-        )
-    return [
-        _judge(sides, pair, source[pair.source_id], dest[pair.dest_id]) for pair in group
-    ], source
+    catalog = context.catalog
+    source, dest = count_both(context, group)
+    while _any_short(group, source, dest) and context.patience.wait():
+        ids = [pair.dest_id for pair in group]
+        dest = summaries(catalog, catalog.dest, group[0].kind, ids)
+    results = [_judge(context, pair, source[pair.source_id], dest[pair.dest_id]) for pair in group]
+    return results, source
 
 
-def _short(wanted: Optional[Summary], found: Optional[Summary]) -> bool:
+def _any_short(group: Sequence[ObjectPair], source: Summaries, dest: Summaries) -> bool:
+    return any(_is_short(source[pair.source_id], dest[pair.dest_id]) for pair in group)
+
+
+def _is_short(wanted: Optional[Summary], found: Optional[Summary]) -> bool:
     return wanted is not None and found is not None and found.rows < wanted.rows
 
 
 def _judge(
-    sides: CompareContext, pair: Pair, wanted: Optional[Summary], found: Optional[Summary]
+    context: CompareContext,
+    pair: ObjectPair,
+    wanted: Optional[Summary],
+    found: Optional[Summary],
 ) -> Comparison:
-    result = sides.result(pair, "row counts of")
+    result = context.result(pair, "row counts of")
     if wanted is None or found is None:
         result.add(UNREADABLE, **pair.facts, detail="rows cannot be counted")
     elif found.rows != wanted.rows:
-        short = found.rows < wanted.rows
-        detail = f"{wanted.rows:,} rows in the source, {found.rows:,} in the destination"
-        since = short and wanted.rows - found.rows <= _came_since(sides.catalog, pair)
-        result.add(MISSING if short else EXTRA, since=since, **pair.facts, detail=detail)
+        _add_other_number(context, pair, result, wanted, found)
     elif found.ids != wanted.ids:
-        result.add(
-            DIFFERS,
-            **pair.facts,
-            detail=f"{wanted.ids:,} ids in the source, {found.ids:,} in the destination",
-        )
+        detail = f"{wanted.ids:,} ids in the source, {found.ids:,} in the destination"
+        result.add(DIFFERS, **pair.facts, detail=detail)
     elif not (same(wanted.first, found.first) and same(wanted.last, found.last)):
-        detail = f"created {wanted.first} to {wanted.last} in the source, {found.first} to {found.last} in the destination"
+        detail = (
+            f"created {wanted.first} to {wanted.last} in the source,"
+            f" {found.first} to {found.last} in the destination"
+        )
         result.add(DIFFERS, **pair.facts, fields=["created"], detail=detail)
     else:
         result.add(MATCH)
     return result
 
 
-def _came_since(catalog: Catalog, pair: Pair) -> int:
-    """Rows that the source took in after the copy."""
+def _add_other_number(
+    context: CompareContext,
+    pair: ObjectPair,
+    result: Comparison,
+    wanted: Summary,
+    found: Summary,
+) -> None:
+    detail = f"{wanted.rows:,} rows in the source, {found.rows:,} in the destination"
+    if found.rows > wanted.rows:
+        result.add(EXTRA, **pair.facts, detail=detail)
+        return
+    since = wanted.rows - found.rows <= _rows_since_copy(context.catalog, pair)
+    result.add(MISSING, since=since, **pair.facts, detail=detail)
+
+
+def _rows_since_copy(catalog: Catalog, pair: ObjectPair) -> int:
+    """Returns how many rows the source received after the copy."""
     copied_at = copy_second(catalog, pair)
     if copied_at is None:
         return 0
     bounds = bounds_of(catalog, ROW_KINDS[pair.kind]).after(after_second(copied_at))
     rows = catalog.source.query(count_query(pair.kind, [pair.source_id], bounds)).json
     return int(rows[0]["rows"]) if rows else 0
-
-
-def copy_second(catalog: Catalog, pair: Pair) -> Optional[int]:
-    """Unix seconds after which the source's changes are newer than the copy: its run began then, or its last sync; without a run, the
-    destination was last written to then. None for neither.
-    """
-    if pair.copied:
-        return pair.mark or int(pair.copied[0])
-    rows = catalog.dest.query(
-        newest_query(pair.kind, ROW_KINDS[pair.kind].id_field, [pair.dest_id])
-    ).json
-    return xact_seconds(xact_of(rows[0].get("newest"))) or None if rows else None

@@ -1,6 +1,7 @@
-"""Rows and attachments in the form in which both sides can be compared: references translated, keys replaced by the bytes behind.
+"""Rows of both sides in the form in which they can be compared.
 
-Reads attachments of both sides, streamed, each key once; knows nothing of what becomes of the comparison.
+References are translated and keys of attachments replaced by digests of their bytes, which are
+streamed, each key once. Does not know how the forms are compared.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from bt_migrate.rows.rewrite import (
     held_fields,
 )
 
-REWRITTEN = (*REFERENCE_FIELDS, "origin")  # fields of a row in which references are translated
-NO_LIMIT = 1 << 62  # of a row's size: a comparison makes no attachments
+REWRITTEN_FIELDS = (*REFERENCE_FIELDS, "origin")  # fields of a row that may hold references
+NO_ROW_LIMIT_BYTES = 1 << 62  # a comparison makes no attachments of large rows
 
-# What the rewriting of an object or row finds -> the tolerated change that it is.
+# Kind of finding of a rewritten object or row -> name of the tolerated change.
 TOLERATED_OF_FINDING = {
     "version_pin_removed": "version",
     "user_without_counterpart": "left_out",
@@ -42,34 +43,34 @@ TOLERATED_OF_FINDING = {
 
 
 class Form(NamedTuple):
-    """A row as it is compared. `text` is canonical; `exact` is the same with timestamps as they stand."""
+    """A row as it is compared. `text` is canonical; `exact` keeps timestamps unchanged."""
 
     text: str
     exact: str
-    stamps: int  # timestamps in which the two differ
+    stamps: int  # number of timestamps in which the two differ
     xact: str
 
 
 class SourceForms:
-    """Source rows of one kind as the destination should hold them. For one thread; `tolerated` counts what was translated."""
+    """Source rows of one kind as the destination should hold them. For one thread.
+
+    `tolerated` counts what was translated.
+    """
 
     def __init__(self, catalog: Catalog, kind: RowKind, attachments: AttachmentBytes) -> None:
-        self._kind, self._attachments, self._outgoing = kind, attachments, RowEncoder(catalog, kind)
+        self._kind = kind
+        self._attachments = attachments
+        self._encoder = RowEncoder(catalog, kind)
         self.tolerated: Counter[str] = Counter()
 
     def form(self, row: dict, object_id: str) -> Form:
         as_read = held_fields(self._kind, row)
         form = _form(as_read, row, self._attachments, ())[0]
-        if self._outgoing.leaves(as_read, form.exact.encode("ascii")):
+        if self._encoder.leaves(as_read, form.exact.encode("ascii")):
             return form
         notes = FindingCounts()
-        encoded, out = self._outgoing.encoded(row, object_id, notes)
-        for one in notes.records():
-            if one["kind"] in TOLERATED_OF_FINDING:
-                self.tolerated[TOLERATED_OF_FINDING[one["kind"]]] += one["count"]
-        for name in REWRITTEN:
-            if out.get(name) is not row.get(name) and out.get(name) != row.get(name):
-                self.tolerated["reference"] += 1
+        encoded, out = self._encoder.encoded(row, object_id, notes)
+        self._count_translated(row, out, notes)
         form, unreadable = _form(out, row, self._attachments, encoded.attachments)
         if encoded.attachments:
             self.tolerated.update(
@@ -77,39 +78,51 @@ class SourceForms:
             )
         return form
 
+    def _count_translated(
+        self, row: Mapping[str, Any], out: Mapping[str, Any], notes: FindingCounts
+    ) -> None:
+        for record in notes.records():
+            if record["kind"] in TOLERATED_OF_FINDING:
+                self.tolerated[TOLERATED_OF_FINDING[record["kind"]]] += record["count"]
+        for name in REWRITTEN_FIELDS:
+            if out.get(name) is not row.get(name) and out.get(name) != row.get(name):
+                self.tolerated["reference"] += 1
+
 
 class DestForms:
     """Destination rows of one kind. For one thread."""
 
     def __init__(self, catalog: Catalog, kind: RowKind, attachments: AttachmentBytes) -> None:
-        self._catalog, self._kind, self._attachments = catalog, kind, attachments
+        self._catalog = catalog
+        self._kind = kind
+        self._attachments = attachments
         self.tolerated: Counter[str] = Counter()
 
     def form(self, row: dict, object_id: str) -> Form:
-        """`object_id`: of the source's object, from which the keys of oversize fields are made."""
+        """Normalize a row. `object_id`, the source's, is part of the keys of oversize fields."""
         out = held_fields(self._kind, row)
         if row.get(COMMENTS):
             self._catalog.dest.shows_comments = True
         form = _form(out, row, self._attachments, ())[0]
         if "origin" not in out and ATTACHMENT_TYPE not in form.exact:
             return form
-        for name in SPILLABLE:
-            value = out.get(name)
-            if (
-                isinstance(value, dict)
-                and value.get("type") == ATTACHMENT_TYPE
-                and value.get("key")
-                == spill_key(self._catalog.dest.org_id, object_id, row["id"], name)
-            ):
-                out[name] = decode(self._attachments.content(value))[0]
-                self.tolerated["oversize"] += 1
+        self._bring_back_oversize(out, row["id"], object_id)
         origin = out.get("origin")
         if isinstance(origin, dict) and "_xact_id" in origin:
             out["origin"] = {name: value for name, value in origin.items() if name != "_xact_id"}
             self.tolerated["version"] += 1
-        return _form(
-            out, row, self._attachments, None if self._catalog.settings.attachments else ()
-        )[0]
+        references = None if self._catalog.settings.attachments else ()
+        return _form(out, row, self._attachments, references)[0]
+
+    def _bring_back_oversize(self, out: Dict[str, Any], row_id: str, object_id: str) -> None:
+        """Replace the attachments that hold oversize fields by their content."""
+        for name in SPILLABLE:
+            value = out.get(name)
+            if not isinstance(value, dict) or value.get("type") != ATTACHMENT_TYPE:
+                continue
+            if value.get("key") == spill_key(self._catalog.dest.org_id, object_id, row_id, name):
+                out[name] = decode(self._attachments.content(value))[0]
+                self.tolerated["oversize"] += 1
 
 
 def _form(
@@ -118,8 +131,10 @@ def _form(
     attachments: AttachmentBytes,
     references: Optional[Sequence[Mapping[str, Any]]],
 ) -> Tuple[Form, int]:
-    """(form, attachments that cannot be read). `references`: the attachments as their organization knows them, None where they
-    stand so in the row, () to leave keys as they are.
+    """(form, number of attachments that cannot be read).
+
+    `references`: the attachments as their organization refers to them; None if the row itself
+    holds these references, () to keep the keys.
     """
     comments = _comments(row) if row.get(COMMENTS) else {}
     if comments:
@@ -128,26 +143,33 @@ def _form(
     xact = str(row.get("_xact_id") or "")
     if references == () or ATTACHMENT_TYPE not in exact:
         return Form(text, exact, stamps, xact), 0
-    places, value = attachment_places(out), json.loads(exact)
-    marks = [
-        attachments.mark(one) for one in references or [value_at(value, path) for path in places]
-    ]
+    places = attachment_places(out)
+    value = json.loads(exact)
+    held = references or [value_at(value, path) for path in places]
+    marks = [attachments.mark(reference) for reference in held]
     for path, mark in zip(places, marks):
         value_at(value, path)["key"] = mark
     return Form(*canonical_text(value), xact), marks.count(UNREADABLE)
 
 
 def _comments(row: Mapping[str, Any]) -> Dict[str, Any]:
-    """id -> what the API lets a comment keep: its date and text. Its author cannot be set."""
-    records = [comment_record(row["id"], one) for one in comments_of(row)]
-    return {str(one["id"]): [one.get("created"), one["comment"]["text"]] for one in records if one}
+    """Comment id -> [date, text]: what the API keeps of a comment. Authors cannot be set."""
+    records = [comment_record(row["id"], comment) for comment in comments_of(row)]
+    return {
+        str(record["id"]): [record.get("created"), record["comment"]["text"]]
+        for record in records
+        if record
+    }
 
 
 def for_judging(catalog: Catalog) -> Catalog:
-    """Both organizations as they are now, neither of which can be written: lists are read anew, counterparts are what carries
-    the natural key, and no field of a row becomes an attachment.
+    """Both organizations as they are now, neither of which can be written.
+
+    Lists are read again, counterparts are found by natural key, and no field of a row becomes an
+    attachment.
     """
-    dest = copy.copy(catalog.dest)  # with the same throttle and bound on requests
+    # The copy shares the throttle and the limit on requests in flight.
+    dest = copy.copy(catalog.dest)
     dest.writable = False
-    settings = replace(catalog.settings, max_row_bytes=NO_LIMIT)
+    settings = replace(catalog.settings, max_row_bytes=NO_ROW_LIMIT_BYTES)
     return Catalog(catalog.source, dest, catalog.run, settings).by_natural_key()

@@ -19,7 +19,7 @@ from bt_migrate.rows.count import inside
 from bt_migrate.sandbox.data import inserts as inserts
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.faults import Fault
-from bt_migrate.verify.rows import places, rank
+from bt_migrate.verify.sample import places, rank
 from tests.support.orgs import (
     AtRequest,
     Pair,

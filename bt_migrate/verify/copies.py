@@ -1,0 +1,83 @@
+"""Which objects with rows are compared, and what the run knows of the copy of each."""
+
+from __future__ import annotations
+
+import time
+from typing import Dict, Iterator, Optional, Tuple
+
+from bt_migrate.api.transactions import xact_seconds
+from bt_migrate.migration.context import Migration, ProjectPair
+from bt_migrate.model.date_windows import instant
+from bt_migrate.model.resources import BY_NAME, PROJECTS, ROW_KINDS
+from bt_migrate.rows.count import row_object_ids
+from bt_migrate.state.run_directory import RunDirectory
+from bt_migrate.state.stream_state import StreamState
+from bt_migrate.state.sync_marks import mark_seconds
+from bt_migrate.verify.pairs import ObjectPair
+
+
+def object_pairs(migration: Migration, project: ProjectPair) -> Iterator[ObjectPair]:
+    """Every object of the project with rows that has a counterpart."""
+    streams = {
+        (stream.header["kind"], stream.header["source_id"]): stream
+        for stream in migration.run.all_streams()
+    }
+    copied = _copy_seconds(migration.run)
+    for kind in ROW_KINDS:
+        if not migration.settings.selects(kind):
+            continue
+        names = _object_names(migration, kind, project)
+        target = kind if kind in BY_NAME else PROJECTS.name
+        for source_id in row_object_ids(migration.catalog, kind, project.source["id"]):
+            dest_id = migration.catalog.resolve((target,), source_id)
+            if dest_id is None:
+                continue
+            pair = ObjectPair(kind, project.name, names[source_id], source_id, dest_id)
+            stream = streams.get((kind, source_id))
+            yield _with_copy(pair, stream, copied, migration.run) if stream else pair
+
+
+def _object_names(migration: Migration, kind: str, project: ProjectPair) -> Dict[str, str]:
+    if kind not in BY_NAME:
+        return {project.source["id"]: project.source["name"]}
+    objects = migration.catalog.source_objects(BY_NAME[kind], project.source["id"])
+    return {obj["id"]: obj["name"] for obj in objects}
+
+
+def _with_copy(
+    pair: ObjectPair, stream: StreamState, copied: Tuple[float, float], run: RunDirectory
+) -> ObjectPair:
+    seen = stream.sibling("_seen.sqlite3")
+    return ObjectPair(
+        pair.kind,
+        pair.project,
+        pair.name,
+        pair.source_id,
+        pair.dest_id,
+        copied,
+        seen if seen.exists() else None,
+        _synced_until(run, stream),
+    )
+
+
+def _synced_until(run: RunDirectory, stream: StreamState) -> int:
+    """The second of the source's clock up to which the last sync read the stream, or 0."""
+    if stream.header["kind"] not in run.data.get("marks", {}):
+        return 0
+    behind: Optional[int] = None if stream.done else stream.slices[0].get("above")
+    return xact_seconds(behind) if behind else mark_seconds(run.data, stream.header["kind"])
+
+
+def _copy_seconds(run: RunDirectory) -> Tuple[float, float]:
+    """Unix seconds at which the run began and at which its last copying process ended.
+
+    The end is by the destination's clock if a process recorded it; now if none has ended yet.
+    """
+    sessions = run.data["sessions"]
+    began = run.data.get("source_time") or instant(run.data["created"]).timestamp()
+    written = max((session.get("wrote_until", 0.0) for session in sessions), default=0.0)
+    if written:
+        return began, written
+    ends = [session.get("ended") for session in sessions if session["command"] != "verify"]
+    ended = instant(ends[-1]).timestamp() if ends and ends[-1] else time.time()
+    return began, ended

@@ -1,0 +1,111 @@
+"""Objects with rows on both sides, and what every comparison of rows needs."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+from bt_migrate.api.btql import OBJECTS_PER_COUNT, newest_query
+from bt_migrate.api.transactions import xact_of, xact_seconds
+from bt_migrate.attachments.digests import AttachmentBytes
+from bt_migrate.model.resources import ROW_KINDS
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.verify.result import Comparison, ReportDifference
+
+FIRST_PAUSE_S = 0.5  # doubles with each wait
+
+
+@dataclass(frozen=True)
+class ObjectPair:
+    """One object with rows on both sides, and what is known of its copy.
+
+    `copied`: unix seconds at which the run that copied it began and ended; None without a run.
+    `mark`: second of the source's clock up to which it was copied; 0 for the start of the run.
+    `seen`: the file of the rows that the run delivered.
+    """
+
+    kind: str
+    project: str
+    name: str
+    source_id: str
+    dest_id: str
+    copied: Optional[Tuple[float, float]] = None
+    seen: Optional[Path] = None
+    mark: int = 0
+
+    @property
+    def facts(self) -> Dict[str, Any]:
+        return {"id": self.source_id, "name": self.name}
+
+
+@dataclass(frozen=True)
+class BothAttachments:
+    """Digests of the attachments of both organizations."""
+
+    source: AttachmentBytes
+    dest: AttachmentBytes
+
+    def close(self) -> None:
+        self.source.close()
+        self.dest.close()
+
+
+class Patience:
+    """Waits until the destination shows fresh rows.
+
+    All streams share the same number of seconds, because the lag is the destination's.
+    """
+
+    def __init__(self, seconds: float, sleep: Callable[[float], Any]) -> None:
+        self._left = seconds
+        self._pause = FIRST_PAUSE_S
+        self._sleep = sleep
+        self._lock = threading.Lock()
+
+    def wait(self) -> bool:
+        """Sleep for the next pause; returns False once the time is used up."""
+        with self._lock:
+            pause = min(self._pause, self._left)
+            self._left -= pause
+            self._pause *= 2
+            if pause > 0:
+                self._sleep(pause)
+            return pause > 0
+
+
+@dataclass(frozen=True)
+class CompareContext:
+    """Everything a comparison of rows needs. `sample`: rows of each stream that are compared."""
+
+    catalog: Catalog
+    attachments: BothAttachments
+    patience: Patience
+    report: ReportDifference
+    sample: int = 0
+
+    def result(self, pair: ObjectPair, what: str = "rows of") -> Comparison:
+        return Comparison(f"{what} {pair.kind}", pair.project, self.report)
+
+
+def grouped(
+    pairs: Sequence[ObjectPair], size: int = OBJECTS_PER_COUNT
+) -> Iterator[List[ObjectPair]]:
+    """Groups of pairs of one kind, as many as one count query takes."""
+    for kind in ROW_KINDS:
+        of_kind = [pair for pair in pairs if pair.kind == kind]
+        yield from (of_kind[start : start + size] for start in range(0, len(of_kind), size))
+
+
+def copy_second(catalog: Catalog, pair: ObjectPair) -> Optional[int]:
+    """Unix second after which a change in the source is newer than the copy.
+
+    With a run: its start or its last sync. Without: the last write to the destination. None if
+    neither is known.
+    """
+    if pair.copied:
+        return pair.mark or int(pair.copied[0])
+    id_field = ROW_KINDS[pair.kind].id_field
+    rows = catalog.dest.query(newest_query(pair.kind, id_field, [pair.dest_id])).json
+    return xact_seconds(xact_of(rows[0].get("newest"))) or None if rows else None

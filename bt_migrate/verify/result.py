@@ -1,0 +1,134 @@
+"""What a comparison finds.
+
+Outcomes are counted for each kind and project; differences are written as they are found. Files
+and results hold ids and field paths, never content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Callable, Dict, Iterable, Iterator, List
+
+from bt_migrate.errors import StateError
+from bt_migrate.model.outcomes import DIFFERS
+from bt_migrate.state.files import make_private
+
+MATCH, MISSING, EXTRA, UNREADABLE = "match", "missing", "extra", "unreadable"
+COMPARED_AS = (MATCH, DIFFERS, MISSING, EXTRA, UNREADABLE)
+
+MAX_PATHS = 50  # reported for one object or row
+MAX_DIFFERENCES_KEPT = 1000  # in run.json and the report; the files hold all
+
+ReportDifference = Callable[[Dict[str, Any]], None]  # takes the record of an object or row
+
+
+@dataclass
+class Comparison:
+    """Outcomes of one kind in one project. Differences are reported at once and not kept."""
+
+    resource: str
+    project: str
+    report: ReportDifference
+    counts: Counter[str] = field(default_factory=Counter)
+    # The part of `counts` that the source changed after the copy.
+    since: Counter[str] = field(default_factory=Counter)
+    tolerated: Counter[str] = field(default_factory=Counter)
+
+    def add(self, outcome: str, *, since: bool = False, **facts: Any) -> None:
+        """Count an outcome. `facts`: id, name; also row, fields, detail and security if known."""
+        self.counts[outcome] += 1
+        if outcome == MATCH:
+            return
+        self.since[outcome] += since
+        record = {
+            "outcome": outcome,
+            "resource": self.resource,
+            "project": self.project,
+            **facts,
+            "changed_since_copy": since,
+        }
+        optional = record.keys() - {"outcome", "resource", "project"}
+        empty = [name for name in optional if record[name] in (None, "", [], False)]
+        self.report({name: value for name, value in record.items() if name not in empty})
+
+
+class Differences:
+    """Writes each difference to `<outcome>.jsonl`, keeps the first ones. Safe for many threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.kept: List[Dict[str, Any]] = []
+        self.security: List[Dict[str, Any]] = []
+        self._lock = threading.Lock()
+        self._files: Dict[str, IO[str]] = {}
+
+    def __enter__(self) -> Differences:
+        with self._disk_errors():
+            make_private(self.folder)
+            for outcome in COMPARED_AS:
+                if outcome != MATCH:
+                    self._files[outcome] = _open_private(self.folder / f"{outcome}.jsonl")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            # A full disk was reported when the file was written to.
+            with contextlib.suppress(OSError):
+                file.close()
+
+    def add(self, record: Dict[str, Any]) -> None:
+        with self._lock:
+            with self._disk_errors():
+                self._files[record["outcome"]].write(json.dumps(record) + "\n")
+            if len(self.kept) < MAX_DIFFERENCES_KEPT:
+                self.kept.append(record)
+            if record.get("security"):
+                self.security.append(record)
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StateError(
+                f"{self.folder}: cannot be written ({error.strerror}); make room, then run again"
+            ) from None
+
+
+def _open_private(path: Path) -> IO[str]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    return open(descriptor, "w", encoding="ascii")
+
+
+def outcome_totals(comparisons: Iterable[Comparison]) -> Dict[str, int]:
+    """Outcome -> count over all comparisons, in the order of COMPARED_AS, without zeros."""
+    return _totals(comparison.counts for comparison in comparisons)
+
+
+def changed_since_totals(comparisons: Iterable[Comparison]) -> Dict[str, int]:
+    """The part of the outcomes that the source changed after the copy."""
+    return _totals(comparison.since for comparison in comparisons)
+
+
+def _totals(counters: Iterable[Counter[str]]) -> Dict[str, int]:
+    total: Counter[str] = Counter()
+    for counter in counters:
+        total.update(counter)
+    return {outcome: total[outcome] for outcome in COMPARED_AS if total[outcome]}
+
+
+def outcomes_text(counts: Dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {outcome}" for outcome, count in counts.items()) or "none"
+
+
+def first_paths(paths: Iterator[str]) -> List[str]:
+    """Returns at most MAX_PATHS paths; the last is "…" if there are more."""
+    found = list(islice(paths, MAX_PATHS + 1))
+    return found if len(found) <= MAX_PATHS else [*found[:-1], "…"]

@@ -1,0 +1,133 @@
+"""Compare a sample of the rows of each object. Never writes.
+
+The same ids are compared on both sides and in every run.
+
+Small objects are read as a whole, and the rows whose seeded hash is lowest are compared. Of a large
+object, ids are read at some places of its key range and looked up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import replace
+from heapq import heappop, heappush
+from typing import Dict, List, Sequence, Set, Tuple
+
+from bt_migrate.api.btql import Bounds, ids_query
+from bt_migrate.api.transactions import key_number, pagination_key
+from bt_migrate.model.resources import ROW_KINDS
+from bt_migrate.rows.streams import bounds_of
+from bt_migrate.verify.lookup import RowLookup
+from bt_migrate.verify.pairs import CompareContext, ObjectPair
+from bt_migrate.verify.result import MATCH, Comparison
+from bt_migrate.verify.sides import ReadSide, read_pair, read_rows
+
+SAMPLE_PLACES = 4  # of the key range of a large object
+IDS_AT_PLACE = 500  # read with one query
+SEED = b"bt_migrate"  # of the hash that chooses the rows
+
+FormTexts = Dict[str, str]  # row id -> canonical text
+
+
+def sample_small(context: CompareContext, group: Sequence[ObjectPair]) -> List[Comparison]:
+    """Compare the rows of lowest hash of objects that are read as a whole."""
+    sides = read_pair(context, group)
+    kind = group[0].kind
+    bounds = bounds_of(context.catalog, ROW_KINDS[kind])
+    wanted, found = sides.at_once(_lowest_hashes, context, kind, bounds)
+    results = []
+    for pair in group:
+        left, right = wanted.get(pair.source_id, {}), found.get(pair.source_id, {})
+        results.append(_compare_texts(context, pair, left, right))
+    sides.count_tolerated(results[0])
+    return results
+
+
+def _compare_texts(
+    context: CompareContext, pair: ObjectPair, wanted: FormTexts, found: FormTexts
+) -> Comparison:
+    result = context.result(pair)
+    ids = wanted.keys() | found.keys()
+    equal = {row_id for row_id in ids if wanted.get(row_id) == found.get(row_id)}
+    result.counts[MATCH] += len(equal)
+    if ids - equal:
+        lookup = RowLookup(context, pair, read_pair(context, [pair]), result)
+        lookup.compare(sorted(ids - equal))
+    return result
+
+
+def _lowest_hashes(
+    side: ReadSide, context: CompareContext, kind: str, bounds: Bounds
+) -> Dict[str, FormTexts]:
+    """Source object -> texts of the rows whose hash is lowest."""
+    chosen: Dict[str, List[Tuple[int, str, dict]]] = {}
+    for object_id, row in read_rows(context, side, kind, bounds):
+        rows = chosen.setdefault(object_id, [])
+        heappush(rows, (-rank(row["id"]), row["id"], row))
+        if len(rows) > context.sample:
+            heappop(rows)
+    return {
+        object_id: {row_id: side.forms.form(row, object_id).text for _, row_id, row in rows}
+        for object_id, rows in chosen.items()
+    }
+
+
+def rank(row_id: str) -> int:
+    """The seeded hash of an id: the same on both sides, and in every run."""
+    blob = row_id.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(blob, digest_size=8, key=SEED).digest(), "big")
+
+
+def sample_large(context: CompareContext, group: Sequence[ObjectPair]) -> List[Comparison]:
+    """Compare rows of one large object (the only one of the group) without reading all of it."""
+    (pair,) = group
+    result = context.result(pair)
+    sides = read_pair(context, group)
+    source_ids, dest_ids = sides.at_once(_ids_at_places, context, pair)
+    RowLookup(context, pair, sides, result).compare(sorted({*source_ids, *dest_ids}))
+    sides.count_tolerated(result)
+    return [result]
+
+
+def _ids_at_places(side: ReadSide, context: CompareContext, pair: ObjectPair) -> List[str]:
+    """As many ids as were asked for, from pages at some places of the key range.
+
+    The places are the same in every run. At each place the ids of lowest hash are taken.
+    """
+    (object_id,) = side.ids
+    bounds = bounds_of(context.catalog, ROW_KINDS[pair.kind])
+
+    def read_ids(bounds: Bounds, limit: int, *, newest_first: bool = False) -> List[dict]:
+        query = ids_query(pair.kind, object_id, bounds, limit, newest_first=newest_first)
+        rows: List[dict] = side.api.query(query).json
+        return rows
+
+    first, last = read_ids(bounds, 1), read_ids(bounds, 1, newest_first=True)
+    if not first or not last:
+        return []
+    chosen: Set[str] = set()
+    shift = rank(pair.source_id) / (1 << 64)
+    keys = places(first[0]["_pagination_key"], last[0]["_pagination_key"], SAMPLE_PLACES, shift)
+    # Rows lie in clusters: what the places lack is taken from the beginning.
+    for number, key in enumerate((*keys, None), 1):
+        share = math.ceil(context.sample * number / SAMPLE_PLACES) if key else context.sample
+        more: Set[str] = set()
+        after_key = key
+        while len(chosen) + len(more) < share:
+            rows = read_ids(replace(bounds, after_key=after_key), IDS_AT_PLACE)
+            more.update(row["id"] for row in rows if row["id"] not in chosen)
+            if len(rows) < IDS_AT_PLACE or rows[-1]["_pagination_key"] == after_key:
+                break
+            after_key = rows[-1]["_pagination_key"]
+        chosen.update(sorted(more, key=rank)[: share - len(chosen)])
+    return sorted(chosen)
+
+
+def places(first: str, last: str, count: int, shift: float) -> List[str]:
+    """Keys spread evenly over the range, each `shift` (0 to 1) into its part."""
+    low, high = key_number(first) - 1, key_number(last) - 1
+    return [
+        pagination_key(low + int((high - low) * (number + shift) / count))
+        for number in range(count)
+    ]
