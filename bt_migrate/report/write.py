@@ -1,25 +1,35 @@
-"""write."""
+"""Writes the report, the summary, the findings and the page into the run directory."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Mapping
 
 from bt_migrate.errors import StateError
+from bt_migrate.report.html import HTML_FILE, app_url, page_html
 from bt_migrate.report.text import FINDINGS_FILE, REPORT_FILE, SUMMARY_FILE, summary_text
 from bt_migrate.state.files import write_json
 from bt_migrate.state.run_directory import RunDirectory
 
 
 def write_report(run: RunDirectory, report: Dict[str, Any]) -> None:
-    """Write the report, the summary and the findings into the run directory."""
+    """Write report, summary, findings and page. Raises StateError."""
     write_json(run.path / REPORT_FILE, report)
     _write_private(run.path / SUMMARY_FILE, summary_text(report))
     _write_private(
         run.path / FINDINGS_FILE, "".join(json.dumps(one) + "\n" for one in report["findings"])
     )
+    write_html(run, report)
+
+
+def write_html(run: RunDirectory, report: Mapping[str, Any]) -> Path:
+    """Write report.html and return its path. Raises StateError."""
+    urls = {side: app_url(report[side]["url"], "") for side in ("source", "destination")}
+    path = run.path / HTML_FILE
+    _write_private(path, page_html(run, report, urls))
+    return path
 
 
 def _write_private(path: Path, text: str) -> None:

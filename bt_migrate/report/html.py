@@ -1,0 +1,118 @@
+"""report.html: one self-contained page about a run, made from its records alone.
+
+The page is static; the data is embedded as JSON and drawn by the script in the page as text nodes,
+so that no name can become markup. The Content-Security-Policy of the page forbids every request.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Mapping
+
+from bt_migrate.errors import StateError
+from bt_migrate.model.outcomes import DIFFERS, FAILED
+from bt_migrate.model.resources import SELECTABLE
+from bt_migrate.state.object_states import ObjectStates
+from bt_migrate.state.run_directory import RunDirectory
+
+HTML_FILE = "report.html"
+TIMELINE_FILE = "timeline.jsonl"
+TEMPLATE = Path(__file__).with_name("page.html")
+DEFAULT_APP_URL = "https://www.braintrust.dev"
+DEFAULT_API_HOSTS = ("api.braintrust.dev", "api-eu.braintrust.dev")
+MAX_POINTS = 2000  # of the timeline, in the page
+MAX_OBJECTS = 20_000  # in the page, problems first; the state files have all of them
+PROBLEMS = (FAILED, DIFFERS)
+
+# Report status -> (verdict, colour class of the page)
+VERDICTS = {
+    "completed": ("Everything that can be moved has arrived.", "good"),
+    "incomplete": ("Something that should have arrived did not.", "bad"),
+    "stopped": ("Stopped before the end; run the next command to continue.", "warn"),
+    "interrupted": ("Interrupted; run the next command to continue.", "warn"),
+    "failed": ("Ended with an error; run the next command to continue.", "bad"),
+}
+
+
+def page_html(run: RunDirectory, report: Mapping[str, Any], app_urls: Mapping[str, str]) -> str:
+    """Returns the page. `report` is that of build_report; `app_urls` are the URLs of the user
+    interface by side, "" where unknown.
+    """
+    objects = [row for states in run.all_objects() for row in object_rows(states)]
+    objects.sort(key=lambda row: row[5] not in PROBLEMS)
+    data = {
+        "report": report,
+        "verdict": verdict(report),
+        "objects": objects[:MAX_OBJECTS],
+        "objects_left_out": max(len(objects) - MAX_OBJECTS, 0),
+        "resources": ["projects", *SELECTABLE],
+        "app_urls": dict(app_urls),
+        "timeline": read_timeline(run.path / TIMELINE_FILE),
+    }
+    return TEMPLATE.read_text(encoding="utf-8").replace("@DATA@", embedded(data))
+
+
+def embedded(data: Any) -> str:
+    """JSON that can stand inside a script element: ASCII, without `<`, `>` and `&`."""
+    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def verdict(report: Mapping[str, Any]) -> Dict[str, str]:
+    text, colour = VERDICTS.get(report["status"], (f"Status: {report['status']}.", "none"))
+    if report["dry_run"] and report["status"] == "completed":
+        text, colour = "This is a plan. Nothing was written to the destination.", "new"
+    compared = report["verification"]
+    if compared:
+        text += f" Verification: {compared['text']}."
+    return {"text": text, "colour": colour}
+
+
+def object_rows(states: ObjectStates) -> Iterable[List[str]]:
+    """Yields [resource, project, name, source id, destination id, outcome, reason] per object."""
+    for source_id, entry in states.outcomes.items():
+        fields = ", ".join(entry.get("fields") or ())
+        reason = str(entry.get("reason") or "")
+        yield [
+            states.resource,
+            states.project,
+            str(entry.get("name") or ""),
+            source_id,
+            str(entry.get("dest_id") or ""),
+            entry["outcome"],
+            f"{reason} ({fields})" if fields else reason,
+        ]
+
+
+def read_timeline(path: Path) -> List[Dict[str, Any]]:
+    """Returns the points of the timeline, thinned to MAX_POINTS; [] without one.
+
+    A last line that a kill cut short is left out. Raises StateError for other damage.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise StateError(f"{path}: cannot be read ({error})") from None
+    points = []
+    for number, line in enumerate(lines, 1):
+        try:
+            point = json.loads(line)
+            points.append(
+                {name: point[name] for name in ("t", "rows", "limited", "retries", "paused")}
+            )
+        except (ValueError, KeyError, TypeError):
+            if number < len(lines):
+                raise StateError(
+                    f"{path}: line {number} is damaged; delete the file: the report leaves it out"
+                ) from None
+    step = len(points) // MAX_POINTS + 1
+    return [*points[::step], *points[-1:]] if step > 1 else points
+
+
+def app_url(api_url: str, setting: str) -> str:
+    """The URL of the user interface: the setting, or the known one of the hosted service."""
+    hosted = any(f"//{host}" in api_url for host in DEFAULT_API_HOSTS)
+    return setting or (DEFAULT_APP_URL if hosted else "")

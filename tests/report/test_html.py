@@ -1,0 +1,174 @@
+"""report.html: what it shows, that no name becomes markup, and that it opens quickly."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from bt_migrate.errors import StateError
+from bt_migrate.report.html import embedded, page_html, read_timeline, verdict
+from bt_migrate.state.run_directory import RunDirectory
+from tests.support.orgs import report, run, runs, tiny_pair
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+HEADLESS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--virtual-time-budget=10000", "--dump-dom",
+)  # fmt: skip
+NASTY = "<script>alert(1)</script> & \u202egnp.exe \x1b[31m"
+OPENS_S = 2.0
+NO_URLS = {"source": "", "destination": ""}
+
+
+def report_with(**fields: Any) -> Dict[str, Any]:
+    sides = {
+        side: {"org_id": "0" * 8, "org_name": name, "url": "http://127.0.0.1:1"}
+        for side, name in (("source", "acme"), ("destination", "globex"))
+    }
+    selection = {"resources": ["prompts"], "projects": [], "created_after": None}
+    return {
+        "tool_version": "0", "status": "completed", "dry_run": False, "run_directory": "/run",
+        **sides, "selection": selection, "round": 0, "started": "2026-01-01T00:00:00Z",
+        "sessions": [], "duration_seconds": 1.5, "phases_done": [], "objects": [], "rows": [],
+        "planned_streams": [], "estimate": None, "verification": None, "lag": None, "problems": [],
+        "totals": {"objects": {}, "rows": {"fetched": 0, "bytes": 0}, "rows_per_second": 0},
+        "findings": [], "findings_by_kind": {}, "next_commands": [], **fields,
+    }  # fmt: skip
+
+
+class StatesOf:
+    """Stands in for the object states of a run: as many objects as asked for."""
+
+    def __init__(self, names: List[str]) -> None:
+        self.resource = "prompts"
+        self.project = "Support"
+        self.outcomes = {
+            f"id-{number}": {"name": name, "outcome": "created", "dest_id": f"new-{number}"}
+            for number, name in enumerate(names)
+        }
+
+
+class RunWith:
+    """A run of which the page only needs the path and the object states."""
+
+    def __init__(self, path: Path, names: List[str]) -> None:
+        self.path = path
+        self.names = names
+
+    def all_objects(self) -> List[StatesOf]:
+        return [StatesOf(self.names)]
+
+
+def drawn(page: str, folder: Path) -> str:
+    """Returns the document as Chromium has it after the script of the page ran."""
+    if CHROMIUM is None:
+        pytest.skip("needs chromium")
+    path = folder / "report.html"
+    path.write_text(page, encoding="ascii")
+    profile = f"--user-data-dir={folder / 'profile'}"
+    done = subprocess.run(
+        [CHROMIUM, *HEADLESS, profile, path.as_uri()], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    return done.stdout.partition('<main id="main">')[2]
+
+
+def test_the_page_of_a_real_run_has_the_numbers_of_its_report(tmp_path: Path) -> None:
+    with tiny_pair() as pair:
+        run(pair.sandbox, tmp_path / "state")
+    path = runs(tmp_path / "state")[-1]
+    written = report(tmp_path / "state")
+    page = page_html(RunDirectory(path), written, NO_URLS)
+    data = json.loads(re.findall(r'id="data">(.*?)</script>', page, re.DOTALL)[0])
+    assert data["report"] == json.loads(json.dumps(written))
+    assert len(data["objects"]) == sum(written["totals"]["objects"].values())
+
+
+def test_the_page_loads_nothing(tmp_path: Path) -> None:
+    page = page_html(RunWith(tmp_path, []), report_with(), NO_URLS)  # type: ignore[arg-type]
+    assert re.findall(r"""(?:src|href)=["']?[a-z]+:""", page) == []
+    assert "default-src 'none'" in page
+    assert page.isascii()
+
+
+def test_embedded_json_cannot_end_its_element() -> None:
+    text = embedded({"name": NASTY, "other": "</script>\u2028\ud800"})
+    assert not set("<>&") & set(text)
+    assert json.loads(text) == {"name": NASTY, "other": "</script>\u2028\ud800"}
+
+
+def test_a_name_is_drawn_as_text(tmp_path: Path) -> None:
+    page = page_html(RunWith(tmp_path, [NASTY]), report_with(), NO_URLS)  # type: ignore[arg-type]
+    shown = drawn(page, tmp_path)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; \\u202egnp.exe \\u001b[31m" in shown
+    assert "\u202e" not in shown.partition('<script type="application/json"')[0]
+
+
+def test_ten_thousand_objects_open_in_two_seconds(tmp_path: Path) -> None:
+    finding = {"kind": "waits", "severity": "action", "about": "waits", "next": "move it"}
+    findings = [{**finding, "resource": "prompts", "name": f"p{n}"} for n in range(5000)]
+    names = [f"prompt {number}" for number in range(10_000)]
+    small = page_html(RunWith(tmp_path, ["a"]), report_with(), NO_URLS)  # type: ignore[arg-type]
+    large = page_html(RunWith(tmp_path, names), report_with(findings=findings), NO_URLS)  # type: ignore[arg-type]
+    seconds = []
+    for page in (small, large):
+        begun = time.monotonic()
+        assert "Objects" in drawn(page, tmp_path)
+        seconds.append(time.monotonic() - begun)
+    # The start of the browser, which the small page shows, is not the page's.
+    assert seconds[1] - seconds[0] < OPENS_S
+
+
+def test_links_lead_to_the_user_interface(tmp_path: Path) -> None:
+    urls = {"source": "https://app.example", "destination": "https://other.example/"}
+    page = page_html(RunWith(tmp_path, ["a"]), report_with(), urls)  # type: ignore[arg-type]
+    shown = drawn(page, tmp_path)
+    assert 'href="https://app.example/app/acme/p/Support"' in shown
+    assert 'href="https://other.example/app/globex/p/Support"' in shown
+
+
+@pytest.mark.parametrize(
+    ("fields", "colour", "words"),
+    [
+        ({}, "good", "has arrived"),
+        ({"dry_run": True}, "new", "is a plan"),
+        ({"status": "incomplete"}, "bad", "did not"),
+        ({"status": "interrupted"}, "warn", "run the next command"),
+        ({"verification": {"text": "equal"}}, "good", "Verification: equal."),
+    ],
+)
+def test_the_verdict(fields: Dict[str, Any], colour: str, words: str) -> None:
+    found = verdict(report_with(**fields))
+    assert (found["colour"], words in found["text"]) == (colour, True)
+
+
+POINT = {"t": 1.0, "rows": 5, "limited": 0, "retries": 0, "paused": False}
+
+
+def test_a_timeline_is_read_and_a_cut_last_line_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "timeline.jsonl"
+    assert read_timeline(path) == []
+    path.write_text(json.dumps(POINT) + "\n" + json.dumps(POINT)[:20])
+    assert read_timeline(path) == [POINT]
+
+
+def test_a_damaged_timeline_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "timeline.jsonl"
+    path.write_text("{}\n" + json.dumps(POINT) + "\n")
+    with pytest.raises(StateError, match="line 1 is damaged"):
+        read_timeline(path)
+
+
+def test_a_long_timeline_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "timeline.jsonl"
+    path.write_text("".join(json.dumps({**POINT, "rows": n}) + "\n" for n in range(9000)))
+    points = read_timeline(path)
+    assert (len(points) <= 2001, points[-1]["rows"]) == (True, 8999)
