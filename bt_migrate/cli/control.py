@@ -1,4 +1,4 @@
-"""control."""
+"""bin/control: changes what is requested of the process that works on a run."""
 
 from __future__ import annotations
 
@@ -7,25 +7,32 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
-from bt_migrate.cli.operate import SETTINGS, control_text, read_control, write_whole
+from bt_migrate.cli.control_file import SETTINGS, control_text, read_control, replace_file
 from bt_migrate.cli.run_status import AT_WORK, run_status
 from bt_migrate.errors import UsageError
 from bt_migrate.state.run_directory import CONTROL_FILE
 
 
 def changed(before: Dict[str, Any], words: Sequence[str]) -> Dict[str, Any]:
-    """All that is wanted after these words. Raises UsageError."""
-    if words[0] != "set":
-        if len(words) > 1 or "=" in words[0]:
-            raise UsageError(
-                "one of pause, resume, stop, or: set requests-per-second=5 max-concurrent=3"
-            )
-        wanted = read_control(words[0])
-        return {**before, "pause": wanted["pause"], "stop": wanted["stop"]}
-    if len(words) == 1:
-        raise UsageError("set what? requests-per-second=5, max-concurrent=3, or =off")
+    """Returns the whole request after these words. Raises UsageError."""
+    if words[0] == "set":
+        return _with_settings(before, words[1:])
+    if len(words) > 1 or "=" in words[0]:
+        raise UsageError(
+            "use one of pause, resume, stop, or: set requests-per-second=5 max-concurrent=3"
+        )
+    request = read_control(words[0])
+    return {**before, "pause": request["pause"], "stop": request["stop"]}
+
+
+def _with_settings(before: Dict[str, Any], words: Sequence[str]) -> Dict[str, Any]:
+    if not words:
+        raise UsageError(
+            "set needs a value, for example requests-per-second=5, max-concurrent=3 or"
+            " max-concurrent=off"
+        )
     after = dict(before)
-    for name, equals, value in (word.partition("=") for word in words[1:]):
+    for name, equals, value in (word.partition("=") for word in words):
         if name not in SETTINGS or not equals:
             raise UsageError(
                 f"{name[:60]!r} cannot be set; set requests-per-second=5 or max-concurrent=3"
@@ -35,12 +42,16 @@ def changed(before: Dict[str, Any], words: Sequence[str]) -> Dict[str, Any]:
 
 
 def control(path: Path, words: Sequence[str]) -> str:
-    """Write the control file; gives back what it says now."""
-    wanted = changed(_before(path), words)
+    """Write the control file of a run. Returns the request as text. Raises UsageError."""
+    request = changed(_before(path), words)
     if run_status(path, datetime.now(timezone.utc))["state"] not in AT_WORK:
         raise UsageError(f"{path}: no process is working on this run")
-    write_whole(path / CONTROL_FILE, control_text(wanted))
-    return ", ".join(control_text(wanted).split()) or "no pause, no limits"
+    replace_file(path / CONTROL_FILE, control_text(request))
+    return request_text(request)
+
+
+def request_text(request: Dict[str, Any]) -> str:
+    return ", ".join(control_text(request).split()) or "resume, no limits"
 
 
 def _before(path: Path) -> Dict[str, Any]:

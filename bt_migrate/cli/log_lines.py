@@ -1,4 +1,4 @@
-"""Log lines for a person or for a script, on stderr. Never a key: it is masked whatever the message holds."""
+"""Log lines for a person or for a script, on stderr. Keys are masked in every line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, TextIO
 
 from bt_migrate.model.date_windows import iso
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 MASK = "***"
 
 
@@ -19,9 +19,8 @@ class _Masking(logging.Formatter):
 
     def __init__(self, secrets: Iterable[str]) -> None:
         super().__init__()
-        self._secrets = sorted(
-            filter(None, secrets), key=len, reverse=True
-        )  # one may be the beginning of another
+        # The longest first: a key may be the beginning of another.
+        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
         text = self.line(record)
@@ -41,13 +40,15 @@ class TextLines(_Masking):
     """`20:15:01 created dataset 'Questions'`"""
 
     def line(self, record: logging.LogRecord) -> str:
-        level = "" if record.levelno == logging.INFO else f"{record.levelname} "
-        ids = " ".join(
-            f"[{getattr(record, name)}]" for name in ("source_id",) if hasattr(record, name)
-        )
-        target = f" -> [{record.dest_id}]" if hasattr(record, "dest_id") and record.dest_id else ""
-        message = " ".join(record.getMessage().splitlines())
-        return f"{_time(record):%H:%M:%S} {level}{message}{' ' + ids if ids else ''}{target}"
+        words = [f"{_time(record):%H:%M:%S}"]
+        if record.levelno != logging.INFO:
+            words.append(record.levelname)
+        words.append(" ".join(record.getMessage().splitlines()))
+        if hasattr(record, "source_id"):
+            words.append(f"[{record.source_id}]")
+        if getattr(record, "dest_id", None):
+            words.append(f"-> [{record.dest_id}]")  # type: ignore[attr-defined]
+        return " ".join(words)
 
 
 class JsonLines(_Masking):
@@ -55,26 +56,25 @@ class JsonLines(_Masking):
 
     def line(self, record: logging.LogRecord) -> str:
         facts: Dict[str, Any] = {
-            name: value for name, value in vars(record).items() if name not in _STANDARD
-        }
-        fixed = {
             "time": iso(_time(record)),
             "level": record.levelname.lower(),
             "message": record.getMessage(),
         }
-        return json.dumps({**fixed, **facts}, default=str)
+        facts.update(
+            {name: value for name, value in vars(record).items() if name not in _STANDARD_FIELDS}
+        )
+        return json.dumps(facts, default=str)
 
 
 def start_logging(
     level: str, format_name: str, secrets: Iterable[str], stream: TextIO = sys.stderr
 ) -> None:
-    """Send this package's lines to the stream; lines of libraries only from WARNING on."""
+    """Send the lines of this package to the stream, and those of libraries from WARNING on."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines(secrets) if format_name == "json" else TextLines(secrets))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("bt_migrate").setLevel(level)
-    logging.getLogger("urllib3").setLevel(
-        logging.ERROR
-    )  # it warns of each connection that is tried again
+    # It warns of each connection that is retried.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)

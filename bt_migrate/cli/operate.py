@@ -1,6 +1,7 @@
-"""What a person can do to a running process and see of it: signals, a bound in time, the control file, the status file.
+"""What a person can do to a running process, and see of it: signals, a time limit, control, status.
 
-A thread looks once a second: it obeys `control` and writes `status.json`. Nothing here decides what is moved.
+A thread wakes once a second: it obeys the control file and writes `status.json`. Knows nothing of
+what is moved.
 """
 
 from __future__ import annotations
@@ -9,31 +10,34 @@ import contextlib
 import json
 import logging
 import os
-import re
 import signal
 import socket
 import sys
 import threading
 import time
 from collections import deque
-from pathlib import Path
 from typing import Any, Deque, Dict, Iterator, Optional, Sequence, Tuple
 
 from bt_migrate.api.client import Api
+from bt_migrate.cli.control_file import control_text, read_control, replace_file
 from bt_migrate.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, UsageError
 from bt_migrate.state.files import FORMAT, now
 from bt_migrate.state.run_directory import CONTROL_FILE, STATUS_FILE, RunDirectory
 
 log = logging.getLogger("bt_migrate")
 
-BEAT_S = 1.0  # between two looks at the control file, and two status files
-RATE_BEATS = 30  # over which the rate is taken
-FRESH_S = 10  # a status older than that is of a process that is gone, or hangs
+# How often the control file is read and the status file written.
+BEAT_S = 1.0
+# The rate is taken over this many beats.
+RATE_BEATS = 30
 MAX_CONTROL_BYTES = 10_000
 
 
 class Ending:
-    """Why the program ends before its work is done; the first who asks is told. `event` is what waiting threads look at."""
+    """Why the program ends before its work is done. The first reason counts.
+
+    Waiting threads look at `event`.
+    """
 
     def __init__(self) -> None:
         self.event = threading.Event()
@@ -42,14 +46,16 @@ class Ending:
 
     def ask(self, code: int, reason: str) -> None:
         if not self.event.is_set():
-            self.code, self.reason = code, reason
+            self.code = code
+            self.reason = reason
             self.event.set()
 
 
 @contextlib.contextmanager
-def asked_to_end(ending: Ending, max_duration_s: float, *, in_json: bool) -> Iterator[None]:
-    """The first Ctrl-C, SIGTERM or SIGHUP asks for a clean end, and so does the clock; the second signal takes the program
-    down at once.
+def handle_signals(ending: Ending, max_duration_s: float, *, in_json: bool) -> Iterator[None]:
+    """Ask for a clean end at the first Ctrl-C, SIGTERM or SIGHUP, or after `max_duration_s`.
+
+    The second signal ends the program at once.
     """
 
     def ask(number: int, _: object) -> None:
@@ -57,19 +63,16 @@ def asked_to_end(ending: Ending, max_duration_s: float, *, in_json: bool) -> Ite
             raise KeyboardInterrupt
         ending.ask(EXIT_INTERRUPTED, "interrupted")
         ending.code = EXIT_INTERRUPTED
-        text = "finishing what is in flight (once more to stop at once) …"  # not logged: the log may be what was interrupted
-        line = {"level": "info", "event": "interrupted", "message": text}
-        print(json.dumps(line) if in_json else f"bt_migrate: {text}", file=sys.stderr)
+        _print_interrupted(in_json=in_json)
 
+    # `nohup` ignores SIGHUP, and it stays ignored.
     numbers = [
         number
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(number) != signal.SIG_IGN
     ]
-    before = {
-        number: signal.signal(number, ask) for number in numbers
-    }  # `nohup` has SIGHUP ignored, and it stays so
-    clock = threading.Timer(max_duration_s, ending.ask, (EXIT_OK, "--max-duration is over"))
+    handlers_before = {number: signal.signal(number, ask) for number in numbers}
+    clock = threading.Timer(max_duration_s, ending.ask, (EXIT_OK, "--max-duration reached"))
     clock.daemon = True
     try:
         if max_duration_s:
@@ -77,67 +80,19 @@ def asked_to_end(ending: Ending, max_duration_s: float, *, in_json: bool) -> Ite
         yield
     finally:
         clock.cancel()
-        for number, handler in before.items():
+        for number, handler in handlers_before.items():
             signal.signal(number, handler)
 
 
-# -- the control file: one word or setting a line, all that is wanted
-
-WORDS = ("pause", "resume", "stop")
-SETTINGS = ("requests-per-second", "max-concurrent")
-
-
-def read_control(text: str) -> Dict[str, Any]:
-    """{pause: bool, stop: bool, requests-per-second: float or None, max-concurrent: int or None}. Raises UsageError."""
-    wanted: Dict[str, Any] = {
-        "pause": False,
-        "stop": False,
-        "requests-per-second": None,
-        "max-concurrent": None,
-    }
-    for line in filter(None, (line.strip() for line in text.splitlines())):
-        name, equals, value = (part.strip() for part in line.partition("="))
-        if name in WORDS and not equals:
-            wanted.update({"pause": False} if name == "resume" else {name: True})
-        elif (
-            name == "requests-per-second"
-            and re.match(r"\d{1,6}(\.\d{1,6})?$", value, re.ASCII)
-            and float(value) > 0
-        ):
-            wanted[name] = float(value)
-        elif name == "max-concurrent" and re.match(r"\d{1,6}$", value, re.ASCII) and int(value) > 0:
-            wanted[name] = int(value)
-        else:
-            raise UsageError(
-                f"{line[:60]!r} is none of {', '.join(WORDS)}, requests-per-second=N, max-concurrent=N (N above 0)"
-            )
-    return wanted
+def _print_interrupted(*, in_json: bool) -> None:
+    """Printed, not logged: the signal may have interrupted the log itself."""
+    text = "finishing the requests in flight (press Ctrl-C again to stop at once)"
+    line = {"level": "info", "event": "interrupted", "message": text}
+    print(json.dumps(line) if in_json else f"bt_migrate: {text}", file=sys.stderr)
 
 
-def control_text(wanted: Dict[str, Any]) -> str:
-    """The inverse of `read_control`."""
-    words = [name for name in ("pause", "stop") if wanted[name]]
-    return "".join(
-        f"{line}\n"
-        for line in [*words, *(f"{name}={wanted[name]:g}" for name in SETTINGS if wanted[name])]
-    )
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file as a whole. Not flushed to disk: it says what is, and after a power cut nothing is."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(
-        os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
-    ) as file:
-        file.write(text)
-    os.replace(temporary, path)
-
-
-# -- the thread
-
-
-class LastTrouble(logging.Handler):
-    """Keeps the last line of a warning or an error, as it is shown."""
+class LastProblem(logging.Handler):
+    """Keeps the last warning or error, formatted as it is shown."""
 
     def __init__(self, formatter: Optional[logging.Formatter]) -> None:
         super().__init__(logging.WARNING)
@@ -149,38 +104,34 @@ class LastTrouble(logging.Handler):
 
 
 class Operator:
-    """`with`: obeys the control file of the run and writes its status, once a second and at both ends."""
+    """`with`: obeys the control file of the run and writes its status, each second and at the end."""
 
     def __init__(
         self, run: RunDirectory, sides: Sequence[Api], ending: Ending, command: str
     ) -> None:
-        self._run, self._sides, self._ending = run, sides, ending
-        self._facts = {
+        self._run = run
+        self._sides = sides
+        self._ending = ending
+        self._process = {
             "format": FORMAT,
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "command": command,
             "started": now(),
         }
-        self._most = {api.side: api.places.limit for api in sides}
-        self._control = ""  # the text that is obeyed
-        self._beats: Deque[Tuple[float, Dict[str, int]]] = deque(
-            maxlen=RATE_BEATS
-        )  # rows by stream, "" for all
+        self._max_concurrent = {api.side: api.places.limit for api in sides}
+        # The text of the control file that is obeyed.
+        self._control = ""
+        # Per beat: the time, and rows by stream, with "" for all streams.
+        self._beats: Deque[Tuple[float, Dict[str, int]]] = deque(maxlen=RATE_BEATS)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="operator", daemon=True)
-        root = logging.getLogger()
-        self._trouble = LastTrouble(root.handlers[0].formatter if root.handlers else None)
+        handlers = logging.getLogger().handlers
+        self._problem = LastProblem(handlers[0].formatter if handlers else None)
 
     def __enter__(self) -> Operator:
-        logging.getLogger().addHandler(self._trouble)
-        left = self._run.path / CONTROL_FILE
-        if left.exists():
-            left.unlink()
-            log.info(
-                "a control file from before this start was removed: every start begins without",
-                extra={"event": "control"},
-            )
+        logging.getLogger().addHandler(self._problem)
+        self._remove_old_control()
         self._write_status("running")
         self._thread.start()
         return self
@@ -188,91 +139,90 @@ class Operator:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        logging.getLogger().removeHandler(self._trouble)
-        for api in self._sides:  # another run may follow in this process
+        logging.getLogger().removeHandler(self._problem)
+        # Another run may follow in this process.
+        for api in self._sides:
             api.throttle.steer(paused=False, requests_per_second=None)
-            api.places.limit = self._most[api.side]
+            api.places.limit = self._max_concurrent[api.side]
         self._write_status("ended")
+
+    def _remove_old_control(self) -> None:
+        path = self._run.path / CONTROL_FILE
+        if path.exists():
+            path.unlink()
+            log.info("ignored an old pause/limit request", extra={"event": "control"})
 
     def _watch(self) -> None:
         while not self._ended.wait(BEAT_S):
-            self._obey()
+            self._obey(self._read_control_file())
             self._write_status("running")
 
-    def _obey(self) -> None:
+    def _read_control_file(self) -> str:
         try:
             with open(self._run.path / CONTROL_FILE, encoding="utf-8") as file:
-                text = file.read(MAX_CONTROL_BYTES)
+                return file.read(MAX_CONTROL_BYTES)
         except FileNotFoundError:
-            text = ""
+            return ""
         except (OSError, ValueError) as error:
-            text = f"(cannot be read: {type(error).__name__})"
+            return f"(cannot be read: {type(error).__name__})"
+
+    def _obey(self, text: str) -> None:
         if text == self._control:
             return
         self._control = text
         try:
-            wanted = read_control(text)
+            request = read_control(text)
         except UsageError as error:
             log.warning("the control file is ignored: %s", error, extra={"event": "control"})
             return
-        self._apply(wanted)
+        self._apply(request)
 
-    def _apply(self, wanted: Dict[str, Any]) -> None:
+    def _apply(self, request: Dict[str, Any]) -> None:
         for api in self._sides:
             api.throttle.steer(
-                paused=wanted["pause"], requests_per_second=wanted["requests-per-second"]
+                paused=request["pause"], requests_per_second=request["requests-per-second"]
             )
-            api.places.limit = min(
-                wanted["max-concurrent"] or self._most[api.side], self._most[api.side]
-            )
-        log.info(
-            "control: %s",
-            ", ".join(control_text(wanted).split()) or "nothing",
-            extra={"event": "control"},
-        )
-        if wanted["stop"]:
+            most = self._max_concurrent[api.side]
+            api.places.limit = min(request["max-concurrent"] or most, most)
+        words = ", ".join(control_text(request).split())
+        log.info("control: %s", words or "resumed, limits lifted", extra={"event": "control"})
+        if request["stop"]:
             self._ending.ask(EXIT_STOPPED, "stopped by bin/control")
 
     def _write_status(self, state: str) -> None:
-        """A disk that is full must not end the run from here: it will end it where it matters."""
+        # A full disk must not end the run here: it does so where data is written.
         with contextlib.suppress(OSError):
-            write_whole(self._run.path / STATUS_FILE, json.dumps(self._status(state)))
+            replace_file(self._run.path / STATUS_FILE, json.dumps(self._status(state)))
 
     def _status(self, state: str) -> Dict[str, Any]:
-        meter = self._run.live
-        streams = meter.streams()
-        self._beats.append(
-            (
-                time.monotonic(),
-                {"": meter.total, **{name: one["done"] for name, one in streams.items()}},
-            )
-        )
+        live = self._run.live
+        streams = live.streams()
+        counts = {"": live.total, **{name: stream["done"] for name, stream in streams.items()}}
+        self._beats.append((time.monotonic(), counts))
         return {
-            **self._facts,
+            **self._process,
             "state": state,
             "updated": now(),
-            "phase": meter.phase,
-            "phase_number": meter.phase_number,
+            "phase": live.phase,
+            "phase_number": live.phase_number,
             "paused": any(api.throttle.paused for api in self._sides),
             "stopping": self._ending.reason,
             "rows_per_second": self._rate(""),
-            "rows": meter.total,
+            "rows": live.total,
             "streams": [
-                {**one, "rows_per_second": self._rate(name)} for name, one in streams.items()
+                {**stream, "rows_per_second": self._rate(name)} for name, stream in streams.items()
             ],
             "sides": {api.side: _side(api) for api in self._sides},
-            "last_error": self._trouble.line,
+            "last_error": self._problem.line,
         }
 
     def _rate(self, name: str) -> float:
-        """Rows a second since the oldest beat that knows the stream."""
-        begun, before = next((moment, counts) for moment, counts in self._beats if name in counts)
-        moment, counts = self._beats[-1]
-        return (
-            round(max(0, counts[name] - before[name]) / (moment - begun), 1)
-            if moment > begun
-            else 0.0
-        )
+        """Returns rows a second since the oldest beat that knows the stream."""
+        first_time, before = next(beat for beat in self._beats if name in beat[1])
+        last_time, counts = self._beats[-1]
+        if last_time <= first_time:
+            return 0.0
+        return round(max(0, counts[name] - before[name]) / (last_time - first_time), 1)
 
 
 def _side(api: Api) -> Dict[str, Any]:

@@ -1,4 +1,7 @@
-"""How far a run is, from its files alone: what its process told last, and the checkpoints. Takes no lock and writes nothing."""
+"""How far a run is, from its files alone: what its process wrote last, and the checkpoints.
+
+Takes no lock and writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,163 +11,195 @@ import os
 import socket
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
-from bt_migrate.cli.operate import FRESH_S
 from bt_migrate.model.date_windows import instant
-from bt_migrate.state.run_directory import STATUS_FILE, RunDirectory, readable_runs_in, window_of
-
-RUNNING, PAUSED, SILENT, KILLED, ENDED, FINISHED = (
-    "running",
-    "paused",
-    "silent",
-    "killed",
-    "ended",
-    "finished",
+from bt_migrate.state.run_directory import (
+    STATUS_FILE,
+    RunDirectory,
+    readable_runs_in,
+    window_of,
 )
+
+RUNNING = "running"
+PAUSED = "paused"
+SILENT = "silent"
+KILLED = "killed"
+ENDED = "ended"
+FINISHED = "finished"
+# States in which a process works on the run.
 AT_WORK = (RUNNING, PAUSED, SILENT)
+
+# The process of an older status file is gone, or hangs.
+FRESH_S = 10
 
 
 def run_status(path: Path, now: datetime) -> Dict[str, Any]:
-    """All that `bin/status` shows, as one JSON object."""
+    """Returns everything that `bin/status` shows, as one JSON object."""
     run = RunDirectory(path)
-    told = _told(path)
-    state = _state(run.data, told, now)
+    said = _status_file(path)
+    state = _state(run.data, said, now)
     at_work = state in AT_WORK
-    streams = list(
-        _streams(run, {one["source_id"]: one for one in told.get("streams", ())} if at_work else {})
-    )
-    done, total = sum(one["done"] for one in streams), _sum(one["total"] for one in streams)
-    rate = told.get("rows_per_second", 0.0) if at_work else 0.0
+    live_streams = said.get("streams", ()) if at_work else ()
+    live = {stream["source_id"]: stream for stream in live_streams}
+    streams = list(_streams(run, live))
+    rate = said.get("rows_per_second", 0.0) if at_work else 0.0
     sessions = run.data["sessions"]
+    last_error = sessions[-1].get("error", "") if sessions else ""
     return {
         "run": str(path),
         "state": state,
         "command": run.data["command"],
         "source": run.data["source"]["org_name"],
         "dest": run.data["dest"]["org_name"],
-        "window": {
-            name: run.data["selection"][name] for name in ("created_after", "created_before")
-        },
-        "process": {name: told.get(name) for name in ("pid", "host", "started", "updated")},
-        "phase": told.get("phase", "") if at_work else "",
-        "phase_number": told.get("phase_number") if at_work else None,
+        "window": window_of(run),
+        "process": {name: said.get(name) for name in ("pid", "host", "started", "updated")},
+        "phase": said.get("phase", "") if at_work else "",
+        "phase_number": said.get("phase_number") if at_work else None,
         "phases_done": run.data["phases_done"],
-        "stopping": told.get("stopping", "") if at_work else "",
-        "rows": {
-            "done": done,
-            "total": total,
-            "rows_per_second": rate,
-            "eta_seconds": _eta(done, total, rate),
-        },
-        "sides": told.get("sides", {}),
-        "last_error": told.get("last_error") or (sessions[-1].get("error", "") if sessions else ""),
+        "stopping": said.get("stopping", "") if at_work else "",
+        "rows": _total(streams, rate),
+        "sides": said.get("sides", {}),
+        "last_error": said.get("last_error") or last_error,
         "lag": run.data.get("lag"),
         "streams": streams,
     }
 
 
-def _told(path: Path) -> Dict[str, Any]:
-    """What the last process of the run said of itself; it replaces the file as a whole."""
+def _total(streams: List[Dict[str, Any]], rate: float) -> Dict[str, Any]:
+    done = sum(stream["done"] for stream in streams)
+    total = _sum_if_known(stream["total"] for stream in streams)
+    eta = _eta(done, total, rate)
+    return {"done": done, "total": total, "rows_per_second": rate, "eta_seconds": eta}
+
+
+def _status_file(path: Path) -> Dict[str, Any]:
+    """Returns what the last process of the run wrote about itself, {} if that cannot be read."""
     with contextlib.suppress(OSError, ValueError):
         value = json.loads((path / STATUS_FILE).read_text(encoding="utf-8"))
         return value if isinstance(value, dict) else {}
     return {}
 
 
-def _state(run: Mapping[str, Any], told: Mapping[str, Any], now: datetime) -> str:
-    if told.get("state") == "running":
-        fresh = (now - instant(told["updated"])).total_seconds() < FRESH_S
-        if fresh and _lives(told) is not False:
-            return PAUSED if told["paused"] else RUNNING
-        return SILENT if _lives(told) else KILLED
-    return FINISHED if run["finished"] else ENDED
+def _state(run: Mapping[str, Any], said: Mapping[str, Any], now: datetime) -> str:
+    if said.get("state") != "running":
+        return FINISHED if run["finished"] else ENDED
+    is_fresh = (now - instant(said["updated"])).total_seconds() < FRESH_S
+    if is_fresh and _lives(said) is not False:
+        return PAUSED if said["paused"] else RUNNING
+    return SILENT if _lives(said) else KILLED
 
 
-def _lives(told: Mapping[str, Any]) -> Optional[bool]:
-    """Whether the process is there; None where that cannot be seen from this machine."""
-    if told["host"] != socket.gethostname():
+def _lives(said: Mapping[str, Any]) -> Optional[bool]:
+    """Returns whether the process exists; None if that cannot be seen from this machine."""
+    if said["host"] != socket.gethostname():
         return None
     try:
-        os.kill(told["pid"], 0)
+        os.kill(said["pid"], 0)
     except ProcessLookupError:
         return False
-    except OSError:  # of somebody else
+    except OSError:  # the process of another user
         return True
     return True
 
 
 def _streams(run: RunDirectory, live: Mapping[str, Mapping[str, Any]]) -> Iterator[Dict[str, Any]]:
-    """{kind, project, name, source_id, done, total, complete, error, rows_per_second, eta_seconds} of each, the open ones first.
+    """Yields the streams of the run, the open ones first.
 
-    Of a sync those that have rows in its round, which nobody counted before.
+    Each is {kind, project, name, source_id, done, total, complete, error, rows_per_second,
+    eta_seconds}. In a sync these are the streams with rows in the current round; nobody counted
+    them before.
     """
     number = run.data.get("round", 0)
-    found: Dict[str, Dict[str, Any]] = {}
-    for kind, streams in ({} if number else _counted(run)).items():
-        for one in streams:
-            found[one["id"]] = {
-                "kind": kind,
-                "project": one["project"],
-                "name": one["name"],
-                "done": 0,
-                "total": one["rows"],
-            }
+    found = {} if number else _counted_streams(run)
     for state in run.all_streams():
-        if state.round != number:
-            continue
-        header = {name: state.header[name] for name in ("kind", "project", "name")}
-        known = found.get(state.header["source_id"], {"total": None})
-        facts = {"done": state.counts["fetched"], "complete": state.done, "error": state.error}
-        found[state.header["source_id"]] = {**known, **header, **facts}
-    for source_id, one in live.items():
-        known = found.get(source_id, {})
-        if not known.get("complete"):  # else it came to its end since the process told
-            found[source_id] = {
-                "total": None,
-                **known,
-                **one,
-                "done": max(one["done"], known.get("done", 0)),
-            }
-    for source_id in sorted(
-        found, key=lambda one: (one not in live, found[one].get("complete", False))
-    ):
-        one = {
-            "complete": False,
-            "error": "",
-            "rows_per_second": 0.0,
-            **found[source_id],
-            "source_id": source_id,
+        if state.round == number:
+            _add_checkpoint(found, state)
+    for source_id, stream in live.items():
+        _add_live(found, source_id, stream)
+
+    def open_first(source_id: str) -> Any:
+        return source_id not in live, found[source_id].get("complete", False)
+
+    for source_id in sorted(found, key=open_first):
+        yield _with_totals(source_id, found[source_id])
+
+
+def _counted_streams(run: RunDirectory) -> Dict[str, Dict[str, Any]]:
+    return {
+        stream["id"]: {
+            "kind": kind,
+            "project": stream["project"],
+            "name": stream["name"],
+            "done": 0,
+            "total": stream["rows"],
         }
-        if one["complete"]:
-            one["total"] = one["done"]
-        elif one["total"] is not None:
-            one["total"] = max(one["total"], one["done"])  # it grows while it is read
-        yield {**one, "eta_seconds": _eta(one["done"], one["total"], one["rows_per_second"])}
+        for kind, streams in _counts_of(run).items()
+        for stream in streams
+    }
 
 
-def _counted(run: RunDirectory) -> Dict[str, Any]:
-    """kind -> rows per stream as they were counted: for a shard, by this run, or by a validation of the same window beside it."""
+def _add_checkpoint(found: Dict[str, Dict[str, Any]], state: Any) -> None:
+    source_id = state.header["source_id"]
+    found[source_id] = {
+        **found.get(source_id, {"total": None}),
+        **{name: state.header[name] for name in ("kind", "project", "name")},
+        "done": state.counts["fetched"],
+        "complete": state.done,
+        "error": state.error,
+    }
+
+
+def _add_live(found: Dict[str, Dict[str, Any]], source_id: str, stream: Mapping[str, Any]) -> None:
+    known = found.get(source_id, {})
+    if known.get("complete"):  # it ended after the process wrote its status
+        return
+    done = max(stream["done"], known.get("done", 0))
+    found[source_id] = {"total": None, **known, **stream, "done": done}
+
+
+def _with_totals(source_id: str, known: Mapping[str, Any]) -> Dict[str, Any]:
+    stream = {
+        "complete": False,
+        "error": "",
+        "rows_per_second": 0.0,
+        **known,
+        "source_id": source_id,
+    }
+    if stream["complete"]:
+        stream["total"] = stream["done"]
+    elif stream["total"] is not None:
+        # The source may grow while it is read.
+        stream["total"] = max(stream["total"], stream["done"])
+    eta = _eta(stream["done"], stream["total"], stream["rows_per_second"])
+    return {**stream, "eta_seconds": eta}
+
+
+def _counts_of(run: RunDirectory) -> Dict[str, Any]:
+    """Returns kind -> [{id, project, name, rows}], as the streams were counted.
+
+    For a shard that is its plan; else a validation of this run, or of another with its window.
+    """
     if "shard" in run.data:
         units = run.data["shard"]["units"]
         return {
             kind: [unit for unit in units if unit["kind"] == kind]
             for kind in run.data["shard"]["resources"]
         }
-    for one in (run, *readable_runs_in(run.path.parent)):
-        if (
-            one.same_pair(run.data)
-            and window_of(one) == window_of(run)
-            and "validation" in one.data
-        ):
-            return dict(one.data["validation"]["streams"])
+    for other in (run, *readable_runs_in(run.path.parent)):
+        is_alike = other.same_pair(run.data) and window_of(other) == window_of(run)
+        if is_alike and "validation" in other.data:
+            return dict(other.data["validation"]["streams"])
     return {}
 
 
-def _sum(totals: Iterator[Optional[int]]) -> Optional[int]:
+def _sum_if_known(totals: Iterable[Optional[int]]) -> Optional[int]:
+    """Returns None if there is no total, or one of them is unknown."""
     known = list(totals)
-    return None if not known or None in known else sum(one or 0 for one in known)
+    return None if not known or None in known else sum(total or 0 for total in known)
 
 
 def _eta(done: int, total: Optional[int], rate: float) -> Optional[int]:
-    return int((total - done) / rate) if total is not None and total > done and rate > 0 else None
+    if total is None or total <= done or rate <= 0:
+        return None
+    return int((total - done) / rate)

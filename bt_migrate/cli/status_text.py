@@ -1,4 +1,4 @@
-"""status_text."""
+"""The status of a run as text for a person."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence
 
-from bt_migrate.cli.program import connected
+from bt_migrate.cli.connect import connected
 from bt_migrate.cli.run_status import AT_WORK, ENDED, FINISHED, KILLED, PAUSED, SILENT
 from bt_migrate.config.settings import load_settings
 from bt_migrate.errors import UsageError
@@ -18,76 +18,91 @@ from bt_migrate.state.run_directory import RunDirectory
 
 SHOWN_STREAMS = 25
 
-WORDS = {
+STATE_WORDS = {
     PAUSED: "paused",
-    SILENT: "SILENT: the process is there and says nothing",
-    KILLED: "killed: the same command goes on",
-    ENDED: "not running, not finished: the same command goes on",
+    SILENT: "SILENT: the process exists, but has not written its status for a while",
+    KILLED: "killed; run the same command to continue",
+    ENDED: "stopped before the end; run the same command to continue",
     FINISHED: "finished",
 }
 
 
 def status_lines(status: Dict[str, Any]) -> Iterator[str]:
-    """The status for a person."""
-    yield f"run {status['run']}: {WORDS.get(status['state'], status['state'])}; {status['source']} -> {status['dest']}"
+    """Yields the status for a person."""
+    state = STATE_WORDS.get(status["state"], status["state"])
+    yield f"run {status['run']}: {state}; {status['source']} -> {status['dest']}"
     window = status["window"]
     if window["created_after"] or window["created_before"]:
-        yield f"window {window['created_after'] or 'the beginning'} to {window['created_before'] or 'now'}"
+        begin = window["created_after"] or "the beginning"
+        yield f"window {begin} to {window['created_before'] or 'now'}"
     if status["state"] in AT_WORK:
-        number, count = status["phase_number"]
-        process = status["process"]
-        phase = f"phase {number} of {count}: {status['phase']}" if number else "starting"
-        yield f"{phase} (process {process['pid']} on {process['host']}, since {process['started']})"
-        if status["stopping"]:
-            yield f"stopping: {status['stopping']}"
+        yield from _process_lines(status)
     else:
         yield f"phases done: {', '.join(status['phases_done']) or 'none'}"
     yield f"rows: {_progress(status['rows'])}"
-    for side, one in status["sides"].items():
-        pace = (
-            f", at most {one['requests_per_second']:g} a second"
-            if one["requests_per_second"]
-            else ""
-        )
-        yield (
-            f"{side}: {one['in_flight']} in flight of {one['max_concurrent']}{pace}; {one['requests']:,} requests, "
-            f"{one['retries']:,} retries, {one['rate_limited']:,} times 429"
-        )
+    for name, side in status["sides"].items():
+        yield _side_line(name, side)
     if status["last_error"]:
         yield f"last error: {status['last_error']}"
     yield f"lag: {lag_text(status['lag'])}"
     yield from _stream_lines(status["streams"])
 
 
-def _progress(one: Dict[str, Any]) -> str:
-    """`120 of 480, 30 a second, about 12 s to go`"""
-    total = "unknown" if one["total"] is None else f"{one['total']:,}"
-    rate = f", {one['rows_per_second']:,.0f} a second" if one["rows_per_second"] else ""
-    eta = "" if one["eta_seconds"] is None else f", about {duration_text(one['eta_seconds'])} to go"
-    return f"{one['done']:,} of {total}{rate}{eta}"
+def _process_lines(status: Dict[str, Any]) -> Iterator[str]:
+    number, count = status["phase_number"]
+    process = status["process"]
+    phase = f"phase {number} of {count}: {status['phase']}" if number else "starting"
+    yield f"{phase} (process {process['pid']} on {process['host']}, since {process['started']})"
+    if status["stopping"]:
+        yield f"stopping: {status['stopping']}"
+
+
+def _side_line(name: str, side: Dict[str, Any]) -> str:
+    rate = side["requests_per_second"]
+    limit = f", at most {rate:g} a second" if rate else ""
+    return (
+        f"{name}: {side['in_flight']} of {side['max_concurrent']} in flight{limit};"
+        f" {side['requests']:,} requests, {side['retries']:,} retries,"
+        f" {side['rate_limited']:,} rate-limit waits"
+    )
+
+
+def _progress(counts: Dict[str, Any]) -> str:
+    """`120 of 480, 30 a second, about 12 s left`"""
+    total = "unknown" if counts["total"] is None else f"{counts['total']:,}"
+    text = f"{counts['done']:,} of {total}"
+    if counts["rows_per_second"]:
+        text += f", {counts['rows_per_second']:,.0f} a second"
+    if counts["eta_seconds"] is not None:
+        text += f", about {duration_text(counts['eta_seconds'])} left"
+    return text
 
 
 def _stream_lines(streams: Sequence[Dict[str, Any]]) -> Iterator[str]:
-    for one in streams[:SHOWN_STREAMS]:
-        end = ", complete" if one["complete"] else ""
-        error = f": {one['error']}" if one["error"] else ""
-        yield f"  {one['kind']} {one['name'][:40]!r} of {one['project'][:40]!r}: {_progress(one)}{end}{error}"
-    if len(streams) > SHOWN_STREAMS:
-        rest = streams[SHOWN_STREAMS:]
-        yield f"  … and {len(rest)} more, {sum(one['complete'] for one in rest)} of them complete (--json shows all)"
+    for stream in streams[:SHOWN_STREAMS]:
+        end = ", complete" if stream["complete"] else ""
+        error = f": {stream['error']}" if stream["error"] else ""
+        place = f"{stream['kind']} {stream['name'][:40]!r} of {stream['project'][:40]!r}"
+        yield f"  {place}: {_progress(stream)}{end}{error}"
+    rest = streams[SHOWN_STREAMS:]
+    if rest:
+        complete = sum(stream["complete"] for stream in rest)
+        yield f"  … and {len(rest)} more, {complete} of them complete (--json shows all)"
 
 
 def lag_now(path: Path, env_file: Optional[str]) -> Dict[str, Any]:
-    """Asked of the source anew. Needs the keys of the run's organizations."""
+    """Returns the lag, asked of the source now. Needs the keys of the run's organizations."""
     run = RunDirectory(path)
     selection = run.data["selection"]
-    settings = load_settings({"env_file": env_file})
     settings = replace(
-        settings, projects=tuple(selection["projects"]), resources=tuple(selection["resources"])
+        load_settings({"env_file": env_file}),
+        projects=tuple(selection["projects"]),
+        resources=tuple(selection["resources"]),
     )
     source, dest = connected(settings, threading.Event(), writes=False)
     if source.org_id != run.data["source"]["org_id"]:
         raise UsageError(
-            f"{path}: was made for source organization {run.data['source']['org_name']}, the key is of {source.display_name}"
+            f"{path}: this run's source organization is {run.data['source']['org_name']}; the key"
+            f" is for {source.display_name}"
         )
     return measure_lag(Catalog(source, dest, run, settings), run.data)

@@ -1,4 +1,7 @@
-"""How far the destination is behind: the source's rows that were written since a run took its mark, and the age of the oldest."""
+"""How far the destination is behind the source.
+
+That is the number of rows that the source wrote since the run's marks, and the age of the oldest.
+"""
 
 from __future__ import annotations
 
@@ -16,45 +19,48 @@ from bt_migrate.state.sync_marks import mark_seconds
 
 log = logging.getLogger("bt_migrate")
 
+# Errors of counting. All rows have arrived by then, so none of these ends the run.
+COUNT_ERRORS = (ApiError, NetworkError, KeyError, TypeError, ValueError)
+
 
 def measure_lag(
     catalog: Catalog, run: Mapping[str, Any], kinds: Iterable[str] = ROW_KINDS
 ) -> Dict[str, Any]:
-    """{since, rows, oldest_seconds}: rows of all selected objects that were written since the run's marks, new ones too; `rows`
-    is None where the server does not count.
+    """Returns {since, rows, oldest_seconds} over all selected objects, new objects included.
 
-    One query per 25 objects. Edited rows count: each is a transaction.
+    `rows` is None if the server does not count. Edited rows count, since each edit is a
+    transaction. Costs one query per OBJECTS_PER_COUNT objects.
     """
     marks = {kind: mark_seconds(run, kind) for kind in kinds}
-    since = iso(
-        datetime.fromtimestamp(min(marks.values(), default=mark_seconds(run)), timezone.utc)
-    )
+    first_mark_s = min(marks.values(), default=mark_seconds(run))
+    since = iso(datetime.fromtimestamp(first_mark_s, timezone.utc))
     try:
-        found = [
-            _written_since(catalog, kind, ids, marks[kind])
-            for kind in marks
+        counts = [
+            _written_since(catalog, kind, ids, mark_s)
+            for kind, mark_s in marks.items()
             for ids in _groups_of_ids(catalog, kind)
         ]
-    except (
-        ApiError,
-        NetworkError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:  # all has arrived: this ends no run
+    except COUNT_ERRORS as error:
         log.info("the lag cannot be counted (%s)", type(error).__name__)
         return {"since": since, "rows": None, "oldest_seconds": None}
-    oldest = min((xact for _, xact in found if xact), default=0)
-    age = max(0, int(catalog.source.server_seconds()) - xact_seconds(oldest)) if oldest else None
-    return {"since": since, "rows": sum(rows for rows, _ in found), "oldest_seconds": age}
+    oldest = min((xact for _, xact in counts if xact), default=0)
+    return {
+        "since": since,
+        "rows": sum(rows for rows, _ in counts),
+        "oldest_seconds": _age_s(catalog, oldest) if oldest else None,
+    }
+
+
+def _age_s(catalog: Catalog, xact: int) -> int:
+    return max(0, int(catalog.source.server_seconds()) - xact_seconds(xact))
 
 
 def _written_since(
     catalog: Catalog, kind: str, object_ids: Sequence[str], mark_s: int
 ) -> Tuple[int, int]:
-    """(rows, the least transaction of them or 0)"""
-    found = catalog.source.query(lag_query(kind, object_ids, xact_at(mark_s))).json
-    return (int(found[0]["rows"]), xact_of(found[0]["oldest"])) if found else (0, 0)
+    """Returns (rows, the smallest transaction among them or 0)."""
+    answer = catalog.source.query(lag_query(kind, object_ids, xact_at(mark_s))).json
+    return (int(answer[0]["rows"]), xact_of(answer[0]["oldest"])) if answer else (0, 0)
 
 
 def _groups_of_ids(catalog: Catalog, kind: str) -> Iterator[Sequence[str]]:
@@ -63,9 +69,9 @@ def _groups_of_ids(catalog: Catalog, kind: str) -> Iterator[Sequence[str]]:
     ids = [project["id"] for project in catalog.projects()]
     if kind in BY_NAME:
         ids = [
-            one["id"]
+            holder["id"]
             for project_id in ids
-            for one in catalog.source_objects(BY_NAME[kind], project_id)
+            for holder in catalog.source_objects(BY_NAME[kind], project_id)
         ]
     for start in range(0, len(ids), OBJECTS_PER_COUNT):
         yield ids[start : start + OBJECTS_PER_COUNT]

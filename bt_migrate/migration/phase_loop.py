@@ -1,4 +1,7 @@
-"""phase_loop."""
+"""Runs the phases of a run in order, and decides which of them are done.
+
+Knows nothing of what a phase does.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import logging
 import time
 from concurrent.futures import Future
 from datetime import datetime, timezone
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Set, Tuple
 
 from bt_migrate.api.client import Api
 from bt_migrate.config.settings import Settings
@@ -24,176 +27,207 @@ from bt_migrate.state.window_log import record_window
 
 log = logging.getLogger("bt_migrate")
 
-VERIFY = "verify"  # the program that judges a run: it writes nothing but its own result, and can be run again and again
+# The phase that compares both organizations. It writes its own result only, and can be repeated.
+VERIFY = "verify"
 
-Step = Tuple[
-    str, Callable[[Migration], Any]
-]  # the phase's name and what it does; gives back what goes on beside the next ones, or None
+# The name of a phase and its function. The function returns a Future for work that continues in
+# the background, or None.
+Step = Tuple[str, Callable[[Migration], Any]]
 
 ROWS_OF_PHASE = {
     "migrate-datasets": "datasets",
     "migrate-experiments": "experiments",
     "migrate-logs": "logs",
 }
-BESIDE_ROWS = (
-    "migrate-definitions",
-    "migrate-experiments",
-)  # go on while rows are written: nothing that they make reacts to rows
-AFTER_OBJECTS = (
-    "migrate-logs"  # the first phase that has nothing to do without rows, or has to wait for them
-)
+# Phases that may run while rows are still written: nothing that they create reacts to rows.
+BESIDE_ROWS = ("migrate-definitions", "migrate-experiments")
+# The first phase that needs rows; --no-rows stops before it.
+AFTER_OBJECTS = "migrate-logs"
 KINDS_WITH_WINDOW = ("experiments", "logs")
-PHASES_END_S = (
-    1.0  # between two looks at what waits and at all streams, which the end of a phase takes
-)
-LAG_AFTER_S = 60  # a round that took longer has something to tell
+# Minimum time between two (costly) checks of waiting references and all streams.
+PHASES_END_S = 1.0
+# The lag is measured after a sync that took longer than this or that moved rows.
+LAG_AFTER_S = 60
 
 
 def steps_of_part(settings: Settings, steps: Sequence[Step]) -> Sequence[Step]:
-    """Of a shard those that copy rows; of the objects alone those before the first that comes after rows."""
+    """Returns the phases of a shard (those that copy rows), or those of --no-rows."""
     names = [name for name, _ in steps]
     if settings.shard:
         return [step for step in steps if step[0] in ROWS_OF_PHASE]
-    return (
-        steps[: names.index(AFTER_OBJECTS)]
-        if settings.no_rows and AFTER_OBJECTS in names
-        else steps
-    )
+    if settings.no_rows and AFTER_OBJECTS in names:
+        return steps[: names.index(AFTER_OBJECTS)]
+    return steps
 
 
 def is_unfinished(run: RunDirectory, settings: Settings, steps: Sequence[Step]) -> bool:
-    """Whether an earlier start left a copy or a round unfinished: what was written since its mark needs a round of its own."""
-    open_steps = [name for name, _ in steps if not run.phase_done(name)]
-    return bool(run.data["sessions"] and open_steps and not settings.dry_run)
+    """True if an earlier start left a copy or a sync unfinished.
+
+    What was written since its mark then needs another sync after it.
+    """
+    has_open_steps = any(not run.phase_done(name) for name, _ in steps)
+    return bool(run.data["sessions"] and has_open_steps and not settings.dry_run)
 
 
 def start_sync_round(
     settings: Settings, source: Api, run: RunDirectory, steps: Sequence[Step]
 ) -> None:
-    """A program that judges or only looks goes on in the run as it is."""
+    """Open the next sync, unless the program only reads: then the run stays as it is."""
     names = [name for name, _ in steps]
-    kinds = [
-        kind
-        for kind in (ROWS_OF_PHASE.get(name, "") for name in names)
-        if kind and settings.selects(kind)
-    ]
-    if any(name.startswith("migrate-") for name in names) and open_sync_round(
-        run, names, kinds, source.earliest_seconds()
-    ):
-        since = {
-            kind: iso(datetime.fromtimestamp(mark_seconds(run.data, kind), timezone.utc))
-            for kind in kinds
-        }
-        words = ", ".join(f"{kind} since {text}" for kind, text in since.items()) or "objects only"
-        log.info("round %d: %s", run.data["round"], words, extra={"event": "round", "since": since})
-
-
-def do_steps(migration: Migration, steps: Sequence[Step], *, whole: bool) -> None:
-    """Each phase that is not done yet. A phase stays open where rows did not come to their end, or where only a part (not the
-    `whole`) of the run's selection was asked for: the same command resumes it.
-    """
-    beside: Dict[str, Future[None]] = {}
-    ending: List[str] = []  # phases that have done their part, but for rows that are on their way
-    ended_s = time.monotonic()
-    refuse_conflicts(
-        migration,
-        [
-            phase
-            for name, phase in steps
-            if name.startswith("migrate-") and not migration.run.phase_done(name)
-        ],
+    if not any(name.startswith("migrate-") for name in names):
+        return
+    kinds = [ROWS_OF_PHASE[name] for name in names if name in ROWS_OF_PHASE]
+    kinds = [kind for kind in kinds if settings.selects(kind)]
+    if not open_sync_round(run, names, kinds, source.earliest_seconds()):
+        return
+    since = {kind: _iso_mark(run, kind) for kind in kinds}
+    changes = ", ".join(f"{kind} since {text}" for kind, text in since.items())
+    log.info(
+        "sync %d: %s",
+        run.data["round"],
+        changes or "objects only",
+        extra={"event": "round", "since": since},
     )
-    for number, (name, phase) in enumerate(steps, 1):
-        judges = len(steps) == 1 and name == VERIFY
-        if migration.run.phase_done(name) and not judges:
-            log.info(
-                "phase %d of %d: %s was done before",
-                number,
-                len(steps),
-                name,
-                extra={"event": "phase_skipped", "phase": name},
-            )
-            continue
-        migration.catalog.dest.check()
-        if name not in BESIDE_ROWS:
-            migration.background.wait()
-        if migration.background.rest is None and (
-            name == VERIFY or time.monotonic() - ended_s > PHASES_END_S
-        ):
-            _end_phases(migration, ending, whole=whole)
-            ended_s = time.monotonic()
-        log.info(
-            "phase %d of %d: %s", number, len(steps), name, extra={"event": "phase", "phase": name}
-        )
-        migration.run.live.phase, migration.run.live.phase_number = name, (number, len(steps))
-        rest = phase(migration)
-        if rest is not None:
-            beside[name] = rest
-        elif not judges:
-            ending.append(name)
-        _end_beside(migration, beside, whole=whole, waits=False)
-    _end_phases(migration, ending, whole=whole)
-    _end_beside(migration, beside, whole=whole, waits=True)
-    if [name for name, _ in steps] != [VERIFY]:
-        tell_waiting(migration, final=len(steps) > 1 and not migration.settings.part)
-    if len(steps) > 1 and all(migration.run.phase_done(name) for name, _ in steps):
-        migration.run.data["finished"] = True
-    if (
-        migration.settings.relative_window or migration.run.data.get("round")
-    ) and not migration.settings.dry_run:
-        _note_lag(migration, [ROWS_OF_PHASE[name] for name, _ in steps if name in ROWS_OF_PHASE])
 
 
-def _end_phases(migration: Migration, names: List[str], *, whole: bool) -> None:
-    """Wait for the rows of these phases; then complete what waited for what they made, and write down that they are done. One with
-    rows that failed stays open, so that the same command tries them again; the streams of a sync know themselves where they are
-    behind.
+def _iso_mark(run: RunDirectory, kind: str) -> str:
+    return iso(datetime.fromtimestamp(mark_seconds(run.data, kind), timezone.utc))
+
+
+def run_phases(migration: Migration, steps: Sequence[Step], *, whole: bool) -> None:
+    """Run each phase that is not done yet.
+
+    A phase stays open, so that the same command resumes it, if rows of it are behind, or if only
+    a part (not the `whole`) of the run's selection was asked for.
     """
-    migration.background.wait()
-    if any(name != VERIFY for name in names):
-        finish_waiting(migration)
-    done, behind = [], kinds_behind(migration.run) if whole else set()
-    for name in names if whole else ():
+    refuse_conflicts(migration, _open_moves(migration, steps))
+    loop = PhaseLoop(migration, steps, whole)
+    for number, step in enumerate(steps, 1):
+        loop.run_phase(number, step)
+    loop.finish()
+
+
+def _open_moves(migration: Migration, steps: Sequence[Step]) -> List[Callable[[Migration], Any]]:
+    return [
+        phase
+        for name, phase in steps
+        if name.startswith("migrate-") and not migration.run.phase_done(name)
+    ]
+
+
+class PhaseLoop:
+    """The phases of one start: which work of them is still under way, and which are to be closed.
+
+    For one thread.
+    """
+
+    def __init__(self, migration: Migration, steps: Sequence[Step], whole: bool) -> None:
+        self._migration = migration
+        self._run = migration.run
+        self._names = [name for name, _ in steps]
+        self._whole = whole
+        # The result of each phase that continues in the background.
+        self._in_background: Dict[str, Future[None]] = {}
+        # Phases that have ended, except for rows that are still being written.
+        self._ended: List[str] = []
+        self._closed_s = time.monotonic()
+
+    @property
+    def _judges(self) -> bool:
+        """True for bin/verify alone, which is never done."""
+        return self._names == [VERIFY]
+
+    def run_phase(self, number: int, step: Step) -> None:
+        """Run a phase, after the rows that it must not overtake."""
+        name, phase = step
+        of_all = (number, len(self._names))
+        if self._run.phase_done(name) and not self._judges:
+            facts = {"event": "phase_skipped", "phase": name}
+            log.info("phase %d of %d: %s was done before", *of_all, name, extra=facts)
+            return
+        self._migration.catalog.dest.check()
+        if name not in BESIDE_ROWS:
+            self._migration.background.wait()
+        is_due = name == VERIFY or time.monotonic() - self._closed_s > PHASES_END_S
+        if self._migration.background.rest is None and is_due:
+            self._close_ended()
+            self._closed_s = time.monotonic()
+        log.info("phase %d of %d: %s", *of_all, name, extra={"event": "phase", "phase": name})
+        self._run.live.phase = name
+        self._run.live.phase_number = of_all
+        rest = phase(self._migration)
+        if rest is not None:
+            self._in_background[name] = rest
+        elif not self._judges:
+            self._ended.append(name)
+        self._close_background(waits=False)
+
+    def finish(self) -> None:
+        """Wait for what is under way; close the phases, and the run if all of it is done."""
+        self._close_ended()
+        self._close_background(waits=True)
+        if not self._judges:
+            is_last = len(self._names) > 1 and not self._migration.settings.part
+            tell_waiting(self._migration, final=is_last)
+        if len(self._names) > 1 and all(self._run.phase_done(name) for name in self._names):
+            self._run.data["finished"] = True
+        is_repeated = self._migration.settings.relative_window or self._run.data.get("round")
+        if is_repeated and not self._migration.settings.dry_run:
+            _report_lag(self._migration, self._row_kinds())
+
+    def _row_kinds(self) -> List[str]:
+        return [ROWS_OF_PHASE[name] for name in self._names if name in ROWS_OF_PHASE]
+
+    def _close_ended(self) -> None:
+        """Wait for the rows of the ended phases, complete what waited for them, and mark them done.
+
+        A phase with rows that failed stays open, so that the same command tries them again. In a
+        sync each stream knows itself how far it has come.
+        """
+        self._migration.background.wait()
+        if any(name != VERIFY for name in self._ended):
+            finish_waiting(self._migration)
+        if self._whole:
+            behind = kinds_behind(self._run)
+            self._run.mark_phases_done([name for name in self._ended if self._close(name, behind)])
+        self._ended.clear()
+
+    def _close(self, name: str, behind: Set[str]) -> bool:
+        """Record what a phase took. Returns whether it is done."""
         kind = ROWS_OF_PHASE.get(name, "")
-        first = (
-            kind not in behind
-            and not migration.run.data.get("round")
-            and not migration.settings.dry_run
-        )
-        if (
-            first
-            and kind in KINDS_WITH_WINDOW
-            and migration.settings.selects(kind)
-            and not migration.settings.part
-        ):
-            record_window(
-                migration.run.path.parent, migration.run.data, migration.run.path.name, kind
-            )
-        if kind not in behind or migration.settings.since_last:
-            end_round(migration.run.data, kind)
-            done.append(name)
-    migration.run.mark_phases_done(done)
-    names.clear()
+        if kind not in behind and self._takes_window(kind):
+            record_window(self._run.path.parent, self._run.data, self._run.path.name, kind)
+        if kind in behind and not self._migration.settings.since_last:
+            return False
+        end_round(self._run.data, kind)
+        return True
+
+    def _takes_window(self, kind: str) -> bool:
+        """True for the first copy of all rows of a kind in the run's window."""
+        settings = self._migration.settings
+        is_first_copy = not self._run.data.get("round") and not settings.dry_run
+        has_window = kind in KINDS_WITH_WINDOW and settings.selects(kind)
+        return is_first_copy and has_window and not settings.part
+
+    def _close_background(self, *, waits: bool) -> None:
+        """Mark a phase as done when its background work is. Raises what went wrong in it."""
+        for name, rest in list(self._in_background.items()):
+            if waits:
+                wait_for([rest])
+            if rest.done():
+                self._in_background.pop(name).result()
+                if self._whole:
+                    self._run.mark_phases_done([name])
 
 
-def _note_lag(migration: Migration, kinds: Sequence[str]) -> None:
-    """Of a sync; a copy of everything is verified. A round that met nothing new and took no time has told it already."""
-    run, took_s = migration.run, time.monotonic() - migration.run.live.began
+def _report_lag(migration: Migration, kinds: Sequence[str]) -> None:
+    """Measure how far the destination is behind; not after a short sync that found nothing new."""
+    run = migration.run
+    took_s = time.monotonic() - run.live.began
     if run.data.get("round") and not run.live.total and took_s < LAG_AFTER_S:
         return
-    fresh = Catalog(migration.catalog.source, migration.catalog.dest, run, migration.settings)
-    lag = run.data["lag"] = measure_lag(fresh, run.data, kinds)
+    catalog = migration.catalog
+    fresh = Catalog(catalog.source, catalog.dest, run, migration.settings)
+    lag = measure_lag(fresh, run.data, kinds)
+    run.data["lag"] = lag
     log.info("lag: %s", lag_text(lag), extra={"event": "lag", **lag})
-
-
-def _end_beside(
-    migration: Migration, beside: Dict[str, Future[None]], *, whole: bool, waits: bool
-) -> None:
-    """A phase is done when what it left to be done beside the next ones is. Raises what went wrong in it."""
-    for name, rest in list(beside.items()):
-        if waits:
-            wait_for([rest])
-        if rest.done():
-            beside.pop(name).result()
-            if whole:
-                migration.run.mark_phases_done([name])

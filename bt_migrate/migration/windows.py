@@ -1,14 +1,14 @@
-"""windows."""
+"""Date windows of a start: which kinds have one, gaps before it, and overlaps with earlier ones."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any, List, Mapping, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Sequence
 
 from bt_migrate.config.settings import Settings
 from bt_migrate.migration.phase_loop import KINDS_WITH_WINDOW, ROWS_OF_PHASE, Step
-from bt_migrate.model.date_windows import iso
+from bt_migrate.model.date_windows import Interval, iso
 from bt_migrate.model.findings import finding
 from bt_migrate.state.find_run import state_root
 from bt_migrate.state.run_directory import RunDirectory
@@ -17,35 +17,27 @@ from bt_migrate.state.window_log import missed, taken_twice
 log = logging.getLogger("bt_migrate")
 
 
-# -- windows
-
-
 def windowed_kinds(settings: Settings, steps: Sequence[Step]) -> List[str]:
+    """Returns the kinds of rows of these phases that a date window applies to."""
     kinds = [ROWS_OF_PHASE[name] for name, _ in steps if name in ROWS_OF_PHASE]
     return [kind for kind in kinds if kind in KINDS_WITH_WINDOW and settings.selects(kind)]
 
 
 def without_gaps(settings: Settings, identity: Mapping[str, Any], kinds: Sequence[str]) -> Settings:
-    """The window widened to where the first gap before it begins."""
-    begins = [
-        begin
-        for gaps in missed(state_root(settings), identity, kinds).values()
-        for begin, _ in gaps
-    ]
+    """Returns the settings with the window extended back to the begin of the first gap before it."""
+    gaps = missed(state_root(settings), identity, kinds)
+    begins = [begin for intervals in gaps.values() for begin, _ in intervals]
     if not begins:
         return settings
-    log.info(
-        "the window begins at %s, to take what was missed",
-        iso(min(begins)),
-        extra={"event": "gap_filled"},
-    )
-    return replace(settings, created_after=iso(min(begins)))
+    begin = iso(min(begins))
+    log.info("window extended back to %s to fill gaps", begin, extra={"event": "gap_filled"})
+    return replace(settings, created_after=begin)
 
 
-def tell_window(
+def report_window(
     run: RunDirectory, settings: Settings, identity: Mapping[str, Any], kinds: Sequence[str]
 ) -> None:
-    """The window; what no window took before it, as findings of the run; and at its first start what it takes again."""
+    """Log the window; record the gaps before it as findings of the run; log overlaps once."""
     log.info(
         "window: %s to %s",
         settings.created_after or "the beginning",
@@ -53,30 +45,33 @@ def tell_window(
         extra={"event": "window"},
     )
     root = run.path.parent
-    run.data["window_gaps"] = []
-    for kind, intervals in missed(root, identity, kinds).items():
-        for begin, end in intervals:
-            text = f"{iso(begin)} to {iso(end)}"
-            log.error(
-                "gap: no window took %s created from %s; --fill-gaps takes them",
-                kind,
-                text,
-                extra={"event": "gap"},
-            )
-            facts = {
-                "resource": kind,
-                "name": "date window",
-                "detail": text,
-                "next": "run the same command with --fill-gaps",
-            }
-            run.data["window_gaps"].append(finding("window_gap", **facts))
+    gaps = missed(root, identity, kinds)
+    run.data["window_gaps"] = [
+        _gap_finding(kind, gap) for kind, intervals in gaps.items() for gap in intervals
+    ]
     if not run.data["sessions"]:
-        for kind, intervals in taken_twice(root, identity, kinds).items():
-            for begin, end in intervals:
-                log.info(
-                    "overlap: %s created from %s to %s were taken before",
-                    kind,
-                    iso(begin),
-                    iso(end),
-                    extra={"event": "overlap"},
-                )
+        _log_overlaps(taken_twice(root, identity, kinds))
+
+
+def _gap_finding(kind: str, gap: Interval) -> Dict[str, Any]:
+    begin, end = gap
+    period = f"{iso(begin)} to {iso(end)}"
+    log.error(
+        "gap: no run covered %s created from %s; to copy them: --fill-gaps",
+        kind,
+        period,
+        extra={"event": "gap"},
+    )
+    return finding("window_gap", resource=kind, name="date window", detail=period)
+
+
+def _log_overlaps(overlaps: Mapping[str, Iterable[Interval]]) -> None:
+    for kind, intervals in overlaps.items():
+        for begin, end in intervals:
+            log.info(
+                "overlap: an earlier run covered %s created from %s to %s",
+                kind,
+                iso(begin),
+                iso(end),
+                extra={"event": "overlap"},
+            )

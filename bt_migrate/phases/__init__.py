@@ -1,8 +1,8 @@
-"""The phases: one module each, one argparse entry each. This is the only place that knows their order."""
+"""The phases: one module and one program each. Only this module knows their order."""
 
 from __future__ import annotations
 
-# In the order in which bin/migrate-all runs them. Validation comes before, verification after everything.
+# In the order in which bin/migrate-all runs them.
 ORDER = (
     "validate",
     "migrate_organization",

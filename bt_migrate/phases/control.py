@@ -1,6 +1,7 @@
 """Pause, resume, slow down, speed up or stop the process that works on a run.
 
-It obeys within a second: what is in flight is finished, nothing more begins. Every start begins without any of this.
+The process obeys within a second: it finishes the requests in flight and begins no others. The next
+start of the run ignores what was requested before.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     flags = flags_of(make_parser(NAME, __doc__ or ""), argv)
     try:
         path = run_at(Path(flags["run"]))
-        print(f"{path}: asked for: {control(path, flags['words'])}")
+        print(f"{path}: requested: {control(path, flags['words'])}")
     except MigrationError as error:
         print(f"bt_migrate: {error}", file=sys.stderr)
         return error.exit_code

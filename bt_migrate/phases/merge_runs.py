@@ -1,7 +1,8 @@
-"""Join the runs of a move that was made in parts, on one machine or several, into one run: verify, undo and later syncs see one.
+"""Join the runs of a move that was made in parts into one run, for verify, undo and later syncs.
 
-Takes the run of the objects and those of all shards, which are only read, and asks no server. migrate-all with the same --state-dir
-then goes on with the run that was made: with what comes after rows.
+Takes the run of the objects and the runs of all shards; reads them and changes none. Asks no server.
+Then run migrate-all with the same --state-dir: it continues in the joined run with the phases that
+come after rows.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Move a whole organization: all phases, in order, in one run that can be stopped and started again.
+"""Move a whole organization: all phases, in order, in one run that can be stopped and resumed.
 
---demo needs no settings: it starts a local sandbox with an example organization, moves that, and compares both sides.
+--demo needs no settings: it starts a local sandbox with an example organization, moves that and
+compares both sides.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ NAME = "migrate-all"
 
 
 def steps() -> List[Step]:
-    """(name, run) of every phase. The driver has no powers of its own."""
+    """Returns (name, function) of every phase. This program does nothing that phases do not do."""
     modules = [importlib.import_module(f"bt_migrate.phases.{name}") for name in ORDER]
     return [(module.NAME, module.run) for module in modules]
 
 
 def demo(argv: Sequence[str]) -> int:
-    """The whole tool against a local Braintrust: the same code as a real move, with an example organization and every row compared."""
+    """Move an example organization inside a local Braintrust, and compare every row.
+
+    The code is that of a real move.
+    """
     from bt_migrate.sandbox.example.fill import (
         DEST_USERS,
         SOURCE_USERS,

@@ -1,6 +1,6 @@
 """Move project tags, span iframes, MCP servers, agents, functions, prompts and project scores.
 
-Online scores react to data: they come with migrate-settings.
+Online scores react to data; migrate-settings moves them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAME = "migrate-definitions"
 
 
 def run(migration: Migration) -> None:
-    """Functions before prompts; what they refer to crosswise is added by the second pass."""
+    """Functions before prompts. The second pass adds references between them that form a circle."""
     scopes = project_scopes(migration)
     for resource in (PROJECT_TAGS, SPAN_IFRAMES, MCP_SERVERS, AGENTS, FUNCTIONS, PROMPTS):
         copy_project_kind(migration, resource, scopes)

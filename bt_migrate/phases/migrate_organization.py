@@ -1,4 +1,4 @@
-"""Move what belongs to the organization as a whole: AI secrets (without their values), roles, groups and environments."""
+"""Move the objects of the organization: AI secrets (without values), roles, groups, environments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = "migrate-organization"
 
 
 def run(migration: Migration) -> None:
-    """Parents before children, whatever the order in which the API lists them; built-in roles are matched, never made."""
+    """Parents before children, in whatever order the API lists them. Built-in roles are not created."""
     for resource in (AI_SECRETS, ROLES, GROUPS, ENVIRONMENTS):
         copy_organization_kind(migration, resource)
 

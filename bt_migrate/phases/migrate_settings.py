@@ -1,4 +1,4 @@
-"""Move what reacts to data, after all data is there: project settings, online scores, automations."""
+"""Move what reacts to data: project settings, online scores, automations. Run it after all rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = "migrate-settings"
 
 
 def run(migration: Migration) -> None:
-    """Automations last: a retention rule deletes by the original date of rows."""
+    """Automations last: a retention rule deletes rows by their original date."""
     scopes = project_scopes(migration)
     copy_project_kind(migration, PROJECT_SETTINGS, scopes)
     copy_project_kind(migration, PROJECT_SCORES, scopes)

@@ -1,7 +1,9 @@
-"""Share the rows of a move out among processes that may run on several machines: prints one shard a line, as JSON, even by rows.
+"""Divide the rows of a move among several processes, on one machine or several.
 
-Reads the source, counts the destination, and writes nothing. Move the objects before, with migrate-all --no-rows, and name its
---state-dir here: what that run made is known to be empty. Each shard then goes to --shard of a program that moves rows.
+Prints one shard a line, as JSON; shards have about the same number of rows. Reads the source, counts
+the destination and writes nothing. First move the objects with migrate-all --no-rows, and name its
+--state-dir here: what that run created is known to be empty. Then pass each shard with --shard to a
+program that moves rows.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import Optional, Sequence
 
+from bt_migrate.cli.connect import connected, identity_of
 from bt_migrate.cli.operate import Ending
-from bt_migrate.cli.program import connected, identity_of, in_program
+from bt_migrate.cli.program import in_program
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_OK, UsageError
 from bt_migrate.objects.catalog import Catalog
@@ -26,10 +29,10 @@ log = logging.getLogger("bt_migrate.shards")
 
 def run(settings: Settings, ending: Ending) -> int:
     if not settings.shards:
-        raise UsageError("--shards: say among how many the rows are to be shared out")
+        raise UsageError("--shards is missing: the number of shards, for example --shards 8")
     source, dest = connected(settings, ending.event, writes=False)
     identity = identity_of(settings, source, dest)
-    with tempfile.TemporaryDirectory(prefix="bt_migrate_") as folder:  # a plan is no run
+    with tempfile.TemporaryDirectory(prefix="bt_migrate_") as folder:
         lines = plan_shards(
             Catalog(source, dest, create_run(Path(folder), identity, NAME), settings),
             identity,

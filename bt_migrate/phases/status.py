@@ -1,4 +1,7 @@
-"""Show how far a run is, from a second shell, at any time: phase, rows, rate, requests, last error, lag. Disturbs nothing."""
+"""Show how far a run is: phase, rows, rate, requests, last error, lag.
+
+Can be used at any time, from a second shell. Changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ CLEAR = "\033[H\033[J"
 
 
 def _show(path: Path, flags: Dict[str, Any]) -> bool:
-    """Print the status once; gives back whether a process is at work."""
+    """Print the status once. Returns whether a process works on the run."""
     status = run_status(path, datetime.now(timezone.utc))
     if flags["lag"]:
         status["lag"] = lag_now(path, flags["env_file"])
@@ -43,7 +46,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except MigrationError as error:
         print(f"bt_migrate: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:  # the way out of --watch
+    except KeyboardInterrupt:  # ends --watch
         print(file=sys.stderr)
     return EXIT_OK
 

@@ -1,8 +1,8 @@
-"""Take back what a run made in the destination: list it, and with --yes delete it.
+"""Take back what a run wrote to the destination: list it, and with --yes delete it.
 
-Deletes the objects that the run created and the rows that it brought to objects which were there before, and gives objects that it
-updated their content back; never touches what it only found.
-What was changed since the run is left.
+Deletes the objects that the run created, and the rows that it inserted into objects which existed
+before. Restores the content of objects that it updated. Never touches what it only found. What was
+changed since the run stays.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Optional, Sequence
 
+from bt_migrate.cli.connect import connect_destination
 from bt_migrate.cli.operate import Ending
-from bt_migrate.cli.program import connect_destination, in_program
+from bt_migrate.cli.program import in_program
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, UsageError
 from bt_migrate.migration.undo import undo
@@ -23,11 +24,11 @@ NAME = "undo"
 def run(settings: Settings, ending: Ending) -> int:
     path = Path(settings.resume_run_dir)
     if not (path / RUN_FILE).is_file():
-        raise UsageError(f"{path} is no run directory (it has no {RUN_FILE})")
+        raise UsageError(f"{path} is not a run directory (it has no {RUN_FILE})")
     dest = connect_destination(settings, ending.event)
     with RunDirectory(path) as directory:
         if directory.data["dry_run"]:
-            raise UsageError(f"{path} is a dry run: it wrote nothing, there is nothing to undo")
+            raise UsageError(f"{path} is a dry run; it wrote nothing, so there is nothing to undo")
         left = undo(dest, directory, settings)
     return EXIT_INCOMPLETE if settings.yes and left else EXIT_OK
 

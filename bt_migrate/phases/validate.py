@@ -1,4 +1,7 @@
-"""Check both keys and their rights, count what is there, tell what cannot move and how long the rest takes. Writes nothing."""
+"""Check both keys and their rights, count objects and rows, list what cannot move, estimate the time.
+
+Writes nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Compare both organizations, now or at any later time: every object field by field, and rows by number, by a sample or all by
-content. Writes to neither. Ends with 0 only when everything matches.
+"""Compare both organizations: every object field by field; rows by number, by a sample or all.
+
+Can be run at any time. Writes to neither organization. Exits with 0 only if everything matches.
 """
 
 from __future__ import annotations

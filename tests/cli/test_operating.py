@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import pytest
 
 from bt_migrate.cli.control import changed
-from bt_migrate.cli.operate import control_text, read_control
+from bt_migrate.cli.control_file import control_text, read_control
 from bt_migrate.errors import UsageError
 from bt_migrate.sandbox.http.server import Fault
 from tests.support.compare_orgs import differences

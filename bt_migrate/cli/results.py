@@ -1,0 +1,87 @@
+"""The end of a start: builds the report, writes it, prints it, and chooses the exit code.
+
+Knows nothing of how the run got there.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Optional
+
+from bt_migrate.config.settings import Settings
+from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, EXIT_STOPPED, LossError
+from bt_migrate.model.outcomes import CREATED, UPDATED
+from bt_migrate.report.build import build_report, exit_code_of, status_of
+from bt_migrate.report.plan_file import build_plan, losses_text
+from bt_migrate.report.text import (
+    SUMMARY_FILE,
+    comparison_text,
+    short_text,
+    summary_line,
+    summary_record,
+)
+from bt_migrate.report.write import write_report
+from bt_migrate.state.files import write_json
+from bt_migrate.state.run_directory import RunDirectory
+
+
+def write_plan(settings: Settings, run: RunDirectory) -> None:
+    """Write the plan to --plan-out. Raises LossError if it has losses and --fail-on-loss is given."""
+    plan = build_plan(run)
+    if settings.plan_out:
+        write_json(Path(settings.plan_out).absolute(), plan)
+        print(f"Plan: {settings.plan_out}")
+    if settings.fail_on_loss and plan["losses"]:
+        raise LossError(
+            f"nothing was written (--fail-on-loss): {losses_text(plan['losses'])};"
+            f" all are in {run.path / SUMMARY_FILE}"
+        )
+
+
+def report_comparison(
+    run: RunDirectory, settings: Settings, code: Optional[int], status: str
+) -> int:
+    """Print the result of bin/verify and add it to the run's report.
+
+    Returns the exit code, which depends on the comparison alone.
+    """
+    if code != EXIT_OK or status:
+        # A comparison that was stopped has no result.
+        return code or EXIT_STOPPED
+    report = build_report(run, status_of(code))
+    write_report(run, report)
+    result = report["verification"]
+    if settings.json:
+        print(json.dumps(result))
+    elif not settings.quiet:
+        print(comparison_text(result))
+    elif not result["equal"]:
+        print(f"Verification: {result['text']}; see {result['folder']}")
+    return EXIT_OK if result["equal"] else EXIT_INCOMPLETE
+
+
+def report_run(run: RunDirectory, settings: Settings, code: Optional[int], status: str) -> int:
+    """Write and print the report of a start.
+
+    Returns the exit code: 1 if the start reached its end and not everything arrived.
+    """
+    report = build_report(run, status or status_of(code))
+    if code == EXIT_OK and not status:
+        code = exit_code_of(report)
+    totals = report["totals"]
+    wrote = bool({CREATED, UPDATED} & {*totals["objects"], *totals["rows"]})
+    run.data["wrote"] = not run.data["dry_run"] and (wrote or run.data.get("wrote", False))
+    run.save()
+    write_report(run, report)
+    code = code or EXIT_OK
+    if settings.quiet and code == EXIT_OK:
+        return code
+    if settings.json:
+        print(json.dumps({**summary_record(report), "exit_code": code}))
+    elif settings.quiet:
+        print(summary_line(report))
+    else:
+        print(short_text(report))
+        print(f"Report: {run.path / SUMMARY_FILE}")
+    return code

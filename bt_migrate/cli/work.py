@@ -1,0 +1,266 @@
+"""One start of a program: which runs it works in, and the work in each of them.
+
+Knows nothing of signals and options.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+from bt_migrate.api.client import Api
+from bt_migrate.attachments.copy import AttachmentCopier
+from bt_migrate.cli.connect import identity_of
+from bt_migrate.cli.operate import Ending, Operator
+from bt_migrate.cli.results import report_comparison, report_run, write_plan
+from bt_migrate.config.settings import Settings
+from bt_migrate.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    Interrupted,
+    LockedError,
+    MigrationError,
+    StateError,
+)
+from bt_migrate.migration.context import Migration
+from bt_migrate.migration.phase_loop import (
+    VERIFY,
+    Step,
+    is_unfinished,
+    run_phases,
+    start_sync_round,
+)
+from bt_migrate.migration.windows import report_window, windowed_kinds, without_gaps
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.rows.estimate import estimate
+from bt_migrate.state.copied_attachments import CopiedAttachments
+from bt_migrate.state.files import now
+from bt_migrate.state.find_run import copy_to_plan, create_run, find_run, left_behind
+from bt_migrate.state.run_directory import (
+    RunDirectory,
+    add_session,
+    end_killed_session,
+    window_of,
+)
+
+log = logging.getLogger("bt_migrate")
+
+LOCK_POLL_S = 0.5
+
+# A run to work in, the settings with the run's own window, and whether another run follows.
+FoundRun = Tuple[RunDirectory, Settings, bool]
+
+
+@dataclass(frozen=True)
+class Start:
+    """What one start of a program works with."""
+
+    command: str
+    source: Api
+    dest: Api
+    steps: Sequence[Step]
+    ending: Ending
+
+    @property
+    def judges(self) -> bool:
+        """True for bin/verify, which writes nothing but its own result."""
+        return self.command == VERIFY
+
+    def identity(self, settings: Settings) -> Dict[str, Any]:
+        return identity_of(settings, self.source, self.dest)
+
+
+def work(start: Start, settings: Settings) -> int:
+    """Finish what an earlier start left of its window, then do what is asked for now.
+
+    Returns the higher exit code of the two.
+    """
+    kinds = windowed_kinds(settings, start.steps)
+    codes: List[int] = []
+    find: Callable[[], FoundRun] = lambda: _left_or_new(start, settings, kinds)  # noqa: E731
+    follows = True
+    while follows and not start.ending.event.is_set():
+        with _locked(find, settings.wait_lock, start.ending.event) as (run, its_settings, follows):
+            codes.append(_work_in(start, its_settings, run, kinds))
+        find = lambda: _new(start, settings, kinds, is_first=False)  # noqa: E731
+    if follows:
+        log.info(
+            "%s before this start began; run the same command to continue",
+            start.ending.reason,
+            extra={"event": "stopped"},
+        )
+        codes.append(start.ending.code)
+    return max(codes)
+
+
+def _left_or_new(start: Start, settings: Settings, kinds: Sequence[str]) -> FoundRun:
+    """Returns the run that an earlier start left unfinished, or else the run for this start."""
+    left = left_behind(settings, start.identity(settings), start.command)
+    if left is None:
+        return _new(start, settings, kinds, is_first=True)
+    its_settings = replace(settings, **window_of(left))
+    end = its_settings.created_before
+    # An earlier start that filled a gap may cover today's window already: then nothing follows.
+    return left, its_settings, end is None or end != settings.created_before
+
+
+def _new(start: Start, settings: Settings, kinds: Sequence[str], *, is_first: bool) -> FoundRun:
+    """Returns the run for this start. An unfinished sync run is finished before the next sync."""
+    if settings.since_last:
+        run, its_settings = find_run(settings, start.identity(settings), start.command)
+        return run, its_settings, is_first and is_unfinished(run, its_settings, start.steps)
+    if settings.fill_gaps:
+        settings = without_gaps(settings, start.identity(settings), kinds)
+    return (*find_run(settings, start.identity(settings), start.command), False)
+
+
+@contextlib.contextmanager
+def _locked(
+    find: Callable[[], FoundRun], wait_s: float, stop: threading.Event
+) -> Iterator[FoundRun]:
+    """Yields the run to work in, locked.
+
+    Its last holder may have finished it, so `find` is called again after each wait. Raises
+    LockedError when `wait_s` is over.
+    """
+    deadline = time.monotonic() + wait_s
+    while True:
+        found = find()
+        with contextlib.ExitStack() as locks:
+            try:
+                locks.enter_context(found[0])
+            except LockedError as error:
+                if time.monotonic() >= deadline or stop.wait(LOCK_POLL_S):
+                    raise
+                log.debug("waiting: %s", error)
+                continue
+            yield found
+            return
+
+
+def _work_in(start: Start, settings: Settings, run: RunDirectory, kinds: Sequence[str]) -> int:
+    """Report the window, plan first where that is asked for, then work in the run."""
+    if settings.created_after or settings.created_before:
+        report_window(run, settings, start.identity(settings), kinds)
+    plans_first = settings.plan_out or settings.fail_on_loss
+    if plans_first and not settings.dry_run and not start.judges:
+        _plan_first(start, settings, run)
+    return _work_in_run(start, settings, run)
+
+
+def _plan_first(start: Start, settings: Settings, run: RunDirectory) -> None:
+    """Make the plan as a dry run of its own, before the first write of the real run.
+
+    Raises LossError if the plan has losses and --fail-on-loss is given.
+    """
+    dry_settings = replace(settings, dry_run=True)
+    identity = start.identity(dry_settings)
+    if settings.since_last and run.data["sessions"]:
+        plan_run = copy_to_plan(run, identity, start.command)
+    else:
+        plan_run = create_run(run.path.parent, identity, start.command)
+    with plan_run:
+        _work_in_run(start, dry_settings, plan_run)
+    # A plan that was stopped allows nothing.
+    start.source.check()
+
+
+# -- one run
+
+
+def _work_in_run(start: Start, settings: Settings, run: RunDirectory) -> int:
+    """Run the phases that are not done; the report is written whatever happens."""
+    began = time.monotonic()
+    session = _open_session(start, settings, run)
+    code: Optional[int] = None
+    status = ""
+    try:
+        _run_phases(start, settings, run)
+        code = EXIT_OK
+    except Interrupted as error:
+        session["error"] = start.ending.reason or str(error)
+        code = start.ending.code if start.ending.event.is_set() else error.exit_code
+        if code == EXIT_INTERRUPTED:
+            raise
+        status = "stopped"
+        log.info(
+            "%s; run the same command to continue",
+            start.ending.reason,
+            extra={"event": "stopped"},
+        )
+    except MigrationError as error:
+        session["error"] = str(error)
+        code = error.exit_code
+        raise
+    finally:
+        _close_session(start, run, session, began)
+        try:
+            report = report_comparison if start.judges else report_run
+            code = report(run, settings, code, status)
+        except StateError:
+            # A full disk takes no report either; the first error is the one to show.
+            if code == EXIT_OK:
+                raise
+    if settings.dry_run and not status:
+        write_plan(settings, run)
+    return code
+
+
+def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Dict[str, Any]:
+    """Record this start in run.json. Returns its record."""
+    end_killed_session(run, start.dest.server_seconds() - time.time())
+    run.moves = not start.judges
+    if settings.since_last:
+        start_sync_round(settings, start.source, run, start.steps)
+    session: Dict[str, Any] = {
+        "started": now(),
+        "command": start.command,
+        "arguments": list(settings.arguments),
+    }
+    add_session(run.data["sessions"], session)
+    source_time = settings.shard["mark"]["source"] if settings.shard else None
+    run.data.setdefault("source_time", source_time or int(start.source.earliest_seconds()))
+    for side in (start.source, start.dest):
+        # What an earlier process of the run found out about the server.
+        side.reads_groups = side.reads_groups or side.side in run.data.get("reads_groups", ())
+    run.save()
+    log.info(
+        "%s run %s: %s -> %s",
+        "resuming" if len(run.data["sessions"]) > 1 else "starting",
+        run.path,
+        start.source.display_name,
+        start.dest.display_name,
+        extra={"event": "run", "run": str(run.path)},
+    )
+    return session
+
+
+def _close_session(start: Start, run: RunDirectory, session: Dict[str, Any], began: float) -> None:
+    session["ended"] = now()
+    session["wrote_until"] = start.dest.last_write_s
+    session["seconds"] = round(time.monotonic() - began, 3)
+    sides = (start.source, start.dest)
+    run.data["reads_groups"] = [side.side for side in sides if side.reads_groups]
+
+
+def _run_phases(start: Start, settings: Settings, run: RunDirectory) -> None:
+    sides = (start.source, start.dest)
+    attachments = contextlib.closing(CopiedAttachments(run.path / "attachments.sqlite3"))
+    with attachments as copied, Operator(run, sides, start.ending, start.command):
+        migration = Migration(
+            settings,
+            Catalog(*sides, run, settings),
+            run,
+            AttachmentCopier(*sides, copied, settings.attachment_max_bytes),
+            start.ending.event,
+            objects_only=settings.no_rows,
+        )
+        whole = run.data["selection"] == start.identity(settings)["selection"]
+        with migration.background:
+            run_phases(migration, start.steps, whole=whole)
+        if settings.dry_run:
+            run.data["estimate"] = estimate(migration.catalog, run.data.get("row_plans", {}))
