@@ -32,7 +32,7 @@ def pair() -> Iterator[Pair]:
 
 def begun(pair: Pair) -> Dict[str, int]:
     """Side -> requests that are done or on their way."""
-    in_flight = dict(pair.sandbox._in_flight)
+    in_flight = dict(pair.sandbox._log._in_flight)
     requests = [one.org_name for one in pair.sandbox.requests]
     return {side: requests.count(org) + in_flight.get(org, 0) for side, org in SIDES.items()}
 
@@ -69,7 +69,7 @@ def test_fewer_at_once_and_more_again(pair: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
 
     def at_once() -> int:
-        return int(pair.sandbox._in_flight.get("globex", 0))
+        return int(pair.sandbox._log._in_flight.get("globex", 0))
 
     with held_at(pair, root, 20) as (
         process,
