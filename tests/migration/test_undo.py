@@ -93,7 +93,7 @@ def inhabit(pair: Pair) -> None:
         {"object_type": "project", "object_id": alpha, "view_type": "logs", "name": "theirs"},
     )
     questions = dest.create("dataset", {"project_id": alpha, "name": "questions"})["id"]
-    mine = next(one["id"] for one in source.objects("dataset") if one["name"] == "questions")
+    mine = next(obj["id"] for obj in source.objects("dataset") if obj["name"] == "questions")
     cases = source.rows("dataset", mine)[:10]
     same = [
         {
@@ -111,7 +111,7 @@ def inhabit(pair: Pair) -> None:
     dest.insert("experiment", first, [{"id": "e3", "output": "theirs"}])
     logs = source.rows(
         "project_logs",
-        next(one["id"] for one in source.objects("project") if one["name"] == "Alpha/α"),
+        next(obj["id"] for obj in source.objects("project") if obj["name"] == "Alpha/α"),
     )
     dest.insert("project_logs", alpha, [{"id": f"theirs {i}", "input": i} for i in range(60)])
     dest.insert(
@@ -123,10 +123,10 @@ def inhabit(pair: Pair) -> None:
 def plain(found: Dict[str, Any]) -> Dict[str, Any]:
     """Settings that were never made and settings without anything are one: PATCH cannot take them away."""
     return {
-        key: {**one, "settings": one["settings"] or None}
-        if isinstance(one, dict) and "settings" in one
-        else one
-        for key, one in found.items()
+        key: {**obj, "settings": obj["settings"] or None}
+        if isinstance(obj, dict) and "settings" in obj
+        else obj
+        for key, obj in found.items()
     }
 
 
@@ -278,7 +278,7 @@ def test_an_object_is_left_where_it_is_not_what_the_run_left(
 
 
 def found(org: Any, kind: str, name: str) -> Dict[str, Any]:
-    return next(one for one in org.objects(kind) if one["name"] == name)
+    return next(obj for obj in org.objects(kind) if obj["name"] == name)
 
 
 def an_hour_later(pair: Pair) -> None:
@@ -293,7 +293,7 @@ def test_what_was_changed_since_is_left_and_told_and_goes_when_asked_for(
     before, root = everything(pair.dest), tmp_path / "runs"
     run(pair.sandbox, root)
     alpha, beta = found(pair.dest, "project", "Alpha/α"), found(pair.dest, "project", "beta")
-    (ask,) = [one for one in pair.dest.objects("prompt") if one["project_id"] == beta["id"]]
+    (ask,) = [obj for obj in pair.dest.objects("prompt") if obj["project_id"] == beta["id"]]
     pair.dest.patch("prompt", ask["id"], {"description": "changed"})
     pair.dest.patch(
         "ai_secret", found(pair.dest, "ai_secret", "OPENAI")["id"], {"secret": "typed-in-by-hand"}
@@ -347,7 +347,7 @@ def test_a_later_process_that_only_looks_does_not_hide_what_was_changed_since(
     )
     monkeypatch.undo()
     done = undo(pair, root, "--yes")
-    assert (done.code, [one["id"] for one in pair.dest.objects("dataset")]) == (1, [questions]), (
+    assert (done.code, [obj["id"] for obj in pair.dest.objects("dataset")]) == (1, [questions]), (
         done.out
     )
 
@@ -402,8 +402,8 @@ def test_a_project_in_which_somebody_made_something_is_left(pair: Pair, tmp_path
             done.out
         )
     assert (
-        [one["id"] for one in pair.dest.objects("project")],
-        [one["id"] for one in pair.dest.objects("dataset")],
+        [obj["id"] for obj in pair.dest.objects("project")],
+        [obj["id"] for obj in pair.dest.objects("dataset")],
     ) == ([beta], [theirs])
 
 
@@ -435,7 +435,7 @@ def disturb(org: Any) -> List[str]:
     )
     changes: Dict[str, Tuple[str, Dict[str, Any]]] = {
         "ai_secret": ("OPENAI", {"metadata": {"k": 1.0}}), "role": ("outer", {"description": "theirs"}),
-        "group": ("people", {"add_member_users": [one["id"] for one in org.objects("user")]}),
+        "group": ("people", {"add_member_users": [obj["id"] for obj in org.objects("user")]}),
         "environment": ("Production", {"description": "theirs"}), "dataset": ("answers", {"description": "theirs", "tags": ["y"]}),
         "project_tag": ("red", {"color": "#00FF00"}), "span_iframe": ("frame", {"url": "https://theirs.example"}),
         "mcp_server": ("mcp", {"url": "https://theirs.example"}), "agent": ("agent", {"metadata": {"k": 1, "more": [1.5]}}),
@@ -444,9 +444,9 @@ def disturb(org: Any) -> List[str]:
         "view": ("mine", {"view_data": {"search": {"filter": ["theirs"]}}}),
     }  # fmt: skip
     for kind, (name, fields) in changes.items():
-        one = found(org, kind, name)
-        owner = {name: one[name] for name in ("object_type", "object_id") if kind == "view"}
-        org.patch(kind, one["id"], {**owner, **fields})
+        obj = found(org, kind, name)
+        owner = {name: obj[name] for name in ("object_type", "object_id") if kind == "view"}
+        org.patch(kind, obj["id"], {**owner, **fields})
     return [beta["id"], *(found(org, kind, name)["id"] for kind, (name, _) in changes.items())]
 
 
@@ -454,10 +454,10 @@ def content(found: Dict[str, Any]) -> Dict[str, Any]:
     """Without what a write changes by itself; what is unset is left out, as in the comparison of two organizations."""
     stamps = ("_xact_id", "updated_at", "secret_updated_at")
     return {
-        key: {name: value for name, value in one.items() if name not in stamps and value}
-        if isinstance(one, dict)
-        else one
-        for key, one in found.items()
+        key: {name: value for name, value in obj.items() if name not in stamps and value}
+        if isinstance(obj, dict)
+        else obj
+        for key, obj in found.items()
     }
 
 
@@ -466,7 +466,9 @@ def test_undo_brings_back_what_an_update_overwrote(pair: Pair, tmp_path: Path) -
     changed = disturb(pair.dest)
     before, root = everything(pair.dest), tmp_path / "runs"
     assert run(pair.sandbox, root, "--on-conflict", "update", "--verify", "--full").code == 0
-    assert [before[one] for one in changed if everything(pair.dest)[one] == before[one]] == []
+    assert [
+        before[obj_id] for obj_id in changed if everything(pair.dest)[obj_id] == before[obj_id]
+    ] == []
     after = everything(pair.dest)
     listed = undo(pair, root)
     assert (listed.code, listed.out.count("\nrestore: ") + 1, everything(pair.dest)) == (

@@ -21,7 +21,7 @@ def tiny() -> Iterator[Pair]:
 
 def named(org: Any, kind: str, name: str) -> str:
     """The id of the one object of that name."""
-    (found,) = [one["id"] for one in org.objects(kind) if one["name"] == name]
+    (found,) = [obj["id"] for obj in org.objects(kind) if obj["name"] == name]
     return str(found)
 
 
@@ -31,7 +31,10 @@ def change(org: Any, kind: str, name: str, **fields: Any) -> None:
 
 def problems(root: Path) -> Dict[Tuple[str, str], str]:
     """(resource, name) -> reason of all that is not as in the source."""
-    return {(one["resource"], one["name"]): one["reason"] for one in report(root)["problems"]}
+    return {
+        (problem["resource"], problem["name"]): problem["reason"]
+        for problem in report(root)["problems"]
+    }
 
 
 def outcomes(root: Path, *words: str) -> Dict[str, int]:
@@ -44,9 +47,9 @@ def outcomes(root: Path, *words: str) -> Dict[str, int]:
 def unlike(pair: Pair) -> List[str]:
     """Differences, but for fields that PATCH can only make empty where the source has none."""
     return [
-        one
-        for one in differences(pair)
-        if not one.endswith(('"<absent>" became ""', '"<absent>" became []'))
+        difference
+        for difference in differences(pair)
+        if not difference.endswith(('"<absent>" became ""', '"<absent>" became []'))
     ]
 
 
@@ -103,7 +106,9 @@ def test_a_second_run_tells_who_changed_what_keeps_it_and_updates_it_when_told_t
         ), kept.last_words
     planned = run(tiny.sandbox, root, "--dry-run", "--on-conflict", "update")
     writes = [
-        one for one in tiny.sandbox.writes("globex") if not one.path.startswith("/v1/project/")
+        request
+        for request in tiny.sandbox.writes("globex")
+        if not request.path.startswith("/v1/project/")
     ]
     assert (planned.code, outcomes(root, "planned", "planned update"), writes) == (
         0,
@@ -147,7 +152,7 @@ def test_what_patch_cannot_take_away_is_told_and_not_sent_again(tiny: Pair, tmp_
     change(tiny.dest, "dataset", "questions", metadata={"theirs": 1}, description="theirs")
     left = run(tiny.sandbox, root, "--on-conflict", "update")
     (problem,) = report(root)["problems"]
-    questions = next(one for one in tiny.dest.objects("dataset") if one["name"] == "questions")
+    questions = next(obj for obj in tiny.dest.objects("dataset") if obj["name"] == "questions")
     assert (left.code, problem["outcome"], problem["fields"], questions["description"]) == (
         1,
         "differs",
@@ -192,7 +197,7 @@ def test_settings_where_the_source_has_none_are_other_content(tiny: Pair, tmp_pa
     ), kept.last_words
     updated = run(tiny.sandbox, root, "--on-conflict", "update", "--verify")
     assert (updated.code, outcomes(root, "updated")) == (0, {"updated": 1}), updated.last_words
-    assert [one["settings"] for one in tiny.dest.objects("project") if one["name"] == "beta"] == [
+    assert [obj["settings"] for obj in tiny.dest.objects("project") if obj["name"] == "beta"] == [
         {}
     ]
 
@@ -255,7 +260,7 @@ def test_fail_stops_for_a_field_that_only_a_later_phase_can_fill(
 ) -> None:
     """A function's origin is an experiment, which does not exist yet when functions are planned."""
     beta = tiny.dest.create("project", {"name": "beta"})["id"]
-    source = next(one for one in tiny.source.objects("function") if one["slug"] == "made-from")
+    source = next(obj for obj in tiny.source.objects("function") if obj["slug"] == "made-from")
     fields = {name: source[name] for name in ("name", "slug", "function_data", "function_type")}
     origin = {"object_type": "project", "object_id": beta, "internal": True}
     tiny.dest.create("function", {"project_id": beta, **fields, "origin": origin})
@@ -315,7 +320,7 @@ def test_two_organizations_are_moved_into_one_without_mixing(tmp_path: Path) -> 
         ), moved.last_words
         after = everything(pair.dest)
         assert {key: value for key, value in after.items() if key in before} == before
-        assert {one["name"] for one in pair.dest.objects("project")} == {
+        assert {obj["name"] for obj in pair.dest.objects("project")} == {
             "Alpha/α",
             "beta",
             *names.values(),
@@ -326,7 +331,7 @@ def test_two_organizations_are_moved_into_one_without_mixing(tmp_path: Path) -> 
         )
         assert (again.code, pair.sandbox.writes("globex")) == (0, []), again.last_words
         for project in [
-            one for one in pair.dest.objects("project") if one["name"] not in names.values()
+            obj for obj in pair.dest.objects("project") if obj["name"] not in names.values()
         ]:
             remove_project(pair.dest, project["id"])
         for old, new in names.items():
@@ -337,14 +342,14 @@ def test_two_organizations_are_moved_into_one_without_mixing(tmp_path: Path) -> 
 def remove_project(org: Any, project_id: str) -> None:
     """With what hangs on it and on its objects."""
     inside = {
-        one["id"]
+        obj["id"]
         for kind in ("dataset", "experiment")
-        for one in org.objects(kind)
-        if one["project_id"] == project_id
+        for obj in org.objects(kind)
+        if obj["project_id"] == project_id
     }
     for kind in ("acl", "view"):
         for owned in [
-            one for one in org.objects(kind) if one["object_id"] in {project_id, *inside}
+            obj for obj in org.objects(kind) if obj["object_id"] in {project_id, *inside}
         ]:
             org.delete(kind, owned["id"])
     org.delete("project", project_id)
@@ -388,7 +393,7 @@ def test_a_run_keeps_its_names(tiny: Pair, tmp_path: Path) -> None:
     assert (first.code, other.code) == (0, 2), first.last_words
     assert "was made with rename_projects = {'beta': 'Gamma'}, today's is None" in other.err
     folder = run(tiny.sandbox, place / "Gamma", *renames[:2], program="migrate_definitions")
-    assert (folder.code, [one["name"] for one in tiny.dest.objects("project")]) == (0, ["Gamma"]), (
+    assert (folder.code, [obj["name"] for obj in tiny.dest.objects("project")]) == (0, ["Gamma"]), (
         folder.last_words
     )
 
@@ -403,7 +408,7 @@ def test_a_graph_that_names_a_project_names_the_new_one(tiny: Pair, tmp_path: Pa
         function_data={"type": "graph", "nodes": {"m": node}, "edges": {}},
     )
     moved = run(tiny.sandbox, tmp_path / "runs", "--rename-projects", "beta=Gamma", "--verify")
-    graph = next(one for one in tiny.dest.objects("function") if one["slug"] == "first")[
+    graph = next(obj for obj in tiny.dest.objects("function") if obj["slug"] == "first")[
         "function_data"
     ]
     assert (moved.code, graph["nodes"]["m"]["function"]["project_name"]) == (0, "Gamma"), (

@@ -84,31 +84,38 @@ def test_a_comment_is_a_version_of_its_row_only_where_the_server_has_it_so(life:
 
 def test_a_late_row_is_old_and_was_written_now(life: Life) -> None:
     (kind, object_id, row_id), *_ = told(life, append_late_logs).carried
-    row = next(one for one in life.org.rows(kind, object_id) if one["id"] == row_id)
+    row = next(row for row in life.org.rows(kind, object_id) if row["id"] == row_id)
     written = (keys.moment_of_xact(row["_xact_id"]) or 0) >> 16
     assert 20 * DAY_S > written - (keys.micros(row["created"]) or 0) / 1e6 > DAY_S - 10
 
 
 def test_scores_come_to_rows_that_keep_the_rest(life: Life) -> None:
-    before = {row["id"]: row for kind, one in life.streams() for row in life.org.rows(kind, one)}
+    before = {
+        row["id"]: row for kind, stream in life.streams() for row in life.org.rows(kind, stream)
+    }
     for kind, object_id, row_id in told(life, score_old_rows).carried:
-        row = next(one for one in life.org.rows(kind, object_id) if one["id"] == row_id)
+        row = next(row for row in life.org.rows(kind, object_id) if row["id"] == row_id)
         assert {**before[row_id], "scores": row["scores"], "_xact_id": row["_xact_id"]} == row
 
 
 def test_another_experiment_has_the_name_of_the_one_that_was_put_aside(life: Life) -> None:
-    names = {one["id"]: one["name"] for one in life.org.objects("experiment")}
+    names = {obj["id"]: obj["name"] for obj in life.org.objects("experiment")}
     take_over_name(life)
-    after = {one["id"]: one["name"] for one in life.org.objects("experiment")}
-    ((aside, name),) = [(one, name) for one, name in names.items() if after[one] != name]
-    assert [one for one, taken in after.items() if taken == name] == [
-        *(after.keys() - names.keys())
+    after = {obj["id"]: obj["name"] for obj in life.org.objects("experiment")}
+    ((aside, name),) = [
+        (experiment_id, name)
+        for experiment_id, name in names.items()
+        if after[experiment_id] != name
     ]
-    assert aside not in [one for one, taken in after.items() if taken == name]
+    holders = [experiment_id for experiment_id, taken in after.items() if taken == name]
+    assert holders == [*(after.keys() - names.keys())]
+    assert aside not in holders
 
 
 def test_what_people_in_the_destination_touched_is_left_alone(life: Life) -> None:
-    everything = {row["id"] for kind, one in life.streams() for row in life.org.rows(kind, one)}
+    everything = {
+        row["id"] for kind, stream in life.streams() for row in life.org.rows(kind, stream)
+    }
     life.spared = everything - set(random.Random(3).sample(sorted(everything), 40))
     before = versions(life.sandbox, life.org)
     pass_time(life, 48)
@@ -137,9 +144,9 @@ def test_a_seed_gives_the_same_life_again() -> None:
             happen(life, append_logs)
             rows = {row_id for *_, row_id in versions(sandbox, life.org)}
             names = Counter(
-                one["name"]
+                obj["name"]
                 for kind in {*ROWS_OF.values(), "prompt"}
-                for one in life.org.objects(kind)
+                for obj in life.org.objects(kind)
             )
             seen.append((rows, names, life.happened))
     assert seen[0] == seen[1]

@@ -388,6 +388,8 @@ def test_after_weeks_of_faults_the_next_sync_that_is_left_in_peace_makes_the_des
         pass_time(life, 1)
         last = weeks.sync()
         again = f"{steps} steps of {hours} h ended with {dict(weeks.codes)}; repeat with: pytest --long {request.node.nodeid!r}"
-        assert [one for one in unequal(pair) if not of_people(one, weeks.there)] == [], again
+        assert [
+            difference for difference in unequal(pair) if not of_people(difference, weeks.there)
+        ] == [], again
         assert last == 0 or weeks.there, again
         assert set(weeks.codes) <= {0, 1, 3, -signal.SIGKILL}, again

@@ -70,18 +70,18 @@ def verified(pair: Pair, root: Path, *args: str, **settings: str) -> Tuple[int, 
 def told(result: Json) -> Set[Tuple[Any, ...]]:
     return {
         (
-            one["outcome"],
-            one["resource"],
-            one["name"],
-            one.get("row"),
-            one.get("changed_since_copy", False),
+            difference["outcome"],
+            difference["resource"],
+            difference["name"],
+            difference.get("row"),
+            difference.get("changed_since_copy", False),
         )
-        for one in result["differences"]
+        for difference in result["differences"]
     }
 
 
 def object_id(org: Any, kind: str, name: str) -> str:
-    return str(next(one["id"] for one in org.objects(kind) if one["name"] == name))
+    return str(next(obj["id"] for obj in org.objects(kind) if obj["name"] == name))
 
 
 def later() -> int:
@@ -125,7 +125,11 @@ def test_a_dry_run_is_refused_and_a_new_run_is_made_where_there_is_none(
     refused = run(tiny.sandbox, tmp_path / "runs", "--dry-run", program="verify")
     assert (refused.code, runs(tmp_path / "runs"), len(refused.err.splitlines())) == (2, [], 1)
     code, result = verified(tiny, tmp_path / "runs")
-    missing = {one["name"] for one in result["differences"] if one["resource"] == "projects"}
+    missing = {
+        difference["name"]
+        for difference in result["differences"]
+        if difference["resource"] == "projects"
+    }
     assert (code, missing, len(runs(tmp_path / "runs"))) == (1, {"Alpha/α", "beta"}, 1)
     assert tiny.sandbox.writes("globex") == []
 
@@ -137,7 +141,7 @@ def test_of_some_projects_only_these_are_compared(tiny: Pair, tmp_path: Path) ->
     alpha = object_id(tiny.dest, "project", "Alpha/α")
     tiny.dest.create("project_tag", {"project_id": alpha, "name": "theirs"})
     assert told(verified(tiny, tmp_path / "runs", "--projects", "beta")[1]) == set()
-    names = {(one[1], one[2]) for one in told(verified(tiny, tmp_path / "runs")[1])}
+    names = {(entry[1], entry[2]) for entry in told(verified(tiny, tmp_path / "runs")[1])}
     assert names == {("projects", "theirs"), ("roles", "theirs"), ("project_tags", "theirs")}
 
 
@@ -146,9 +150,9 @@ def test_what_is_in_a_project_that_is_gone_is_missing_with_it(tiny: Pair, tmp_pa
     tiny.dest.delete("project", object_id(tiny.dest, "project", "beta"))
     code, result = verified(tiny, tmp_path / "runs", "--counts")
     missing = {
-        (one["resource"], one["name"])
-        for one in result["differences"]
-        if one["outcome"] == "missing" and one["project"] == "beta"
+        (difference["resource"], difference["name"])
+        for difference in result["differences"]
+        if difference["outcome"] == "missing" and difference["project"] == "beta"
     }
     assert (code, missing) == (1, {
         ("datasets", "answers"), ("mcp_servers", "mcp"), ("agents", "agent"), ("functions", "Made-From"), ("prompts", "Ask"),
@@ -172,13 +176,14 @@ def test_an_object_that_is_there_twice_is_extra(
     """No server should let that be; a comparison that counts on it proves nothing."""
     moved(tiny, tmp_path / "runs")
     entries = tiny.sandbox.store.entries[kind]
-    first = next(one["id"] for one in tiny.dest.objects(kind) if one.get("name", "") == name)
+    first = next(obj["id"] for obj in tiny.dest.objects(kind) if obj.get("name", "") == name)
     again = copy.deepcopy(entries[first])
     again.data["id"] = "00000000-0000-4000-8000-000000000000"
     entries[again.data["id"]] = again
     code, result = verified(tiny, tmp_path / "runs", "--counts")
     found = [
-        (one["outcome"], one["resource"], one["id"], one["detail"]) for one in result["differences"]
+        (difference["outcome"], difference["resource"], difference["id"], difference["detail"])
+        for difference in result["differences"]
     ]
     assert (code, found) == (1, [("extra", f"{kind}s", again.data["id"], "there more than once")])
 
@@ -211,7 +216,9 @@ def test_counts_cost_one_query_for_each_group_and_side(tiny: Pair, tmp_path: Pat
     tiny.sandbox.clear_requests()
     assert verified(tiny, tmp_path / "runs", "--counts")[0] == 0
     assert [
-        sum(one.path == "/btql" and one.org_name == org for one in tiny.sandbox.requests)
+        sum(
+            request.path == "/btql" and request.org_name == org for request in tiny.sandbox.requests
+        )
         for org in ("acme", "globex")
     ] == [3, 3]
 
@@ -230,7 +237,7 @@ def test_a_sample_of_a_large_object_reads_a_part_of_it_and_finds_what_is_wrong_e
     tiny.sandbox.clear_requests()
     sample = ["--resources", "logs", "--projects", "beta", "--sample", "100"]
     code, result = verified(tiny, tmp_path / "runs", *sample)
-    queries = sum(one.path == "/btql" for one in tiny.sandbox.requests)
+    queries = sum(request.path == "/btql" for request in tiny.sandbox.requests)
     compared = result["kinds"]["rows of logs"]["outcomes"]["match"]
     assert (code, 100 <= compared <= 200, queries < 30) == (0, True, True)
     code, result = verified(
@@ -247,8 +254,12 @@ def test_a_sample_of_a_large_object_reads_a_part_of_it_and_finds_what_is_wrong_e
         ],
     )
     code, result = verified(tiny, tmp_path / "runs", *sample)
-    wrong = [one for one in result["differences"] if one["resource"] == "rows of logs"]
-    assert (code, len(wrong) >= 100, {tuple(one["fields"]) for one in wrong}) == (
+    wrong = [
+        difference
+        for difference in result["differences"]
+        if difference["resource"] == "rows of logs"
+    ]
+    assert (code, len(wrong) >= 100, {tuple(difference["fields"]) for difference in wrong}) == (
         1,
         True,
         {("input",)},
@@ -305,7 +316,7 @@ def test_a_server_that_reads_only_the_first_of_several_objects_is_not_believed(
     middle = object_id(tiny.dest, "experiment", "middle")
     tiny.dest.insert("experiment", middle, [{"id": "e4", "_object_delete": True}])
     code, result = verified(tiny, tmp_path / "runs", depth)
-    assert (code, {(one[0], one[2]) for one in told(result)}) == (1, {("missing", "middle")})
+    assert (code, {(entry[0], entry[2]) for entry in told(result)}) == (1, {("missing", "middle")})
 
 
 # Time --------------------------------------------------------------------------------------------------
@@ -339,7 +350,7 @@ def test_what_changed_in_the_source_since_the_copy_is_told_apart_from_what_the_c
         object_id(tiny.dest, "project", "beta"),
     )
     tiny.dest.insert("project_logs", theirs, [{"id": "0002", "_object_delete": True}])
-    row = next(one for one in tiny.source.rows("project_logs", ours) if one["id"] == "0001")
+    row = next(row for row in tiny.source.rows("project_logs", ours) if row["id"] == "0001")
     tiny.source.insert("project_logs", ours, [{"id": "0003", "_object_delete": True}], at=later())
     tiny.source.insert(
         "project_logs",
@@ -392,16 +403,19 @@ def test_public_experiments_are_private_unless_they_are_to_stay_public(
     tiny: Pair, tmp_path: Path
 ) -> None:
     moved(tiny, tmp_path / "runs")
-    assert [one["public"] for one in tiny.dest.objects("experiment")] == [False] * 3
+    assert [obj["public"] for obj in tiny.dest.objects("experiment")] == [False] * 3
     code, result = verified(tiny, tmp_path / "runs", "--resources", "experiments")
     assert (code, result["tolerated"]["made_private"], result["security"]) == (0, 1, [])
     code, result = verified(tiny, tmp_path / "runs", "--resources", "experiments", "--keep-public")
-    assert (code, [one["fields"] for one in result["differences"]]) == (1, [["public"]])
+    assert (code, [difference["fields"] for difference in result["differences"]]) == (
+        1,
+        [["public"]],
+    )
 
 
 def test_public_experiments_stay_public_on_request(tiny: Pair, tmp_path: Path) -> None:
     moved(tiny, tmp_path / "runs", "--keep-public")
-    assert {one["name"]: one["public"] for one in tiny.dest.objects("experiment")} == {
+    assert {obj["name"]: obj["public"] for obj in tiny.dest.objects("experiment")} == {
         "first": True,
         "middle": False,
         "last": False,
@@ -420,15 +434,18 @@ def test_a_row_above_the_size_limit_equals_its_attachments(tiny: Pair, tmp_path:
     code, result = verified(tiny, tmp_path / "runs", "--full")
     assert (code, result["tolerated"]["oversize"]) == (0, 1)
     there = next(
-        one
-        for one in tiny.dest.rows("project_logs", object_id(tiny.dest, "project", "beta"))
-        if one["id"] == "large"
+        row
+        for row in tiny.dest.rows("project_logs", object_id(tiny.dest, "project", "beta"))
+        if row["id"] == "large"
     )
     tiny.sandbox.files.blobs[(tiny.dest.id, there["input"]["key"])] = json.dumps(
         ["x" * 5000, 1]
     ).encode()
     code, result = verified(tiny, tmp_path / "runs", "--full")
-    assert (code, [one["fields"] for one in result["differences"]]) == (1, [["input[1]"]])
+    assert (code, [difference["fields"] for difference in result["differences"]]) == (
+        1,
+        [["input[1]"]],
+    )
 
 
 def test_an_added_origin_inline_base64_and_comments_that_are_not_shown_are_tolerated_and_counted(
@@ -444,7 +461,7 @@ def test_an_added_origin_inline_base64_and_comments_that_are_not_shown_are_toler
     tiny.source.comment("project_logs", ours, "0006", "good")
     moved(tiny, tmp_path / "runs")
     theirs = object_id(tiny.dest, "project", "beta")
-    there = {one["id"]: one for one in tiny.dest.rows("project_logs", theirs)}
+    there = {row["id"]: row for row in tiny.dest.rows("project_logs", theirs)}
     reference = tiny.dest.attach(b"abc", "image.png", "image/png")
     fields = (
         "id",
@@ -491,7 +508,7 @@ def test_a_lost_comment_is_found_where_a_row_without_comments_has_no_such_field(
         tiny.source.comment("project_logs", ours, row, "good")
     moved(tiny, tmp_path / "runs")
     theirs = object_id(tiny.dest, "project", "beta")
-    row = next(one for one in tiny.dest.rows("project_logs", theirs) if one["id"] == "0006")
+    row = next(row for row in tiny.dest.rows("project_logs", theirs) if row["id"] == "0006")
     with tiny.sandbox.store.lock:
         rows = inserts.row_set(tiny.sandbox.store, (tiny.dest.id,), "project_logs", theirs)
         del rows.comments["0006"]
@@ -511,7 +528,7 @@ def test_a_lost_comment_is_found_where_a_row_without_comments_has_no_such_field(
         "project_logs", theirs, [{name: row[name] for name in fields if row.get(name) is not None}]
     )
     code, result = verified(tiny, tmp_path / "runs", "--full", "--resources", "logs")
-    found = [(one["row"], one["fields"]) for one in result["differences"]]
+    found = [(difference["row"], difference["fields"]) for difference in result["differences"]]
     assert (code, found) == (1, [("0006", ["comments"])])
 
 
@@ -540,7 +557,10 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_compared(
         )
     )
     code, result = verified(tiny, tmp_path / "runs", depth)
-    kinds = [(one["outcome"], one["resource"], one["name"]) for one in result["differences"]]
+    kinds = [
+        (difference["outcome"], difference["resource"], difference["name"])
+        for difference in result["differences"]
+    ]
     what = "row counts of experiments" if depth == "--counts" else "rows of experiments"
     assert (code, sorted(kinds)) == (1, [
         ("unreadable", "project_tags", "project_tags"), ("unreadable", "project_tags", "project_tags"), ("unreadable", what, "middle"),
@@ -583,7 +603,10 @@ def test_rows_that_take_too_long_together_are_looked_up_in_parts(
         slow if path == "/btql" and b"id in [" in raw and raw.count(b", '") > 3 else None
     )
     code, result = verified(tiny, tmp_path / "runs", "--full", MIGRATION_RETRY_ATTEMPTS="0")
-    assert (code, {one[3] for one in told(result)}) == (1, {f"{number:04}" for number in range(20)})
+    assert (code, {entry[3] for entry in told(result)}) == (
+        1,
+        {f"{number:04}" for number in range(20)},
+    )
 
 
 def test_rows_are_looked_up_where_a_query_knows_no_in(tiny: Pair, tmp_path: Path) -> None:
@@ -595,7 +618,7 @@ def test_rows_are_looked_up_where_a_query_knows_no_in(tiny: Pair, tmp_path: Path
         unknown if path == "/btql" and b" in [" in raw else None
     )
     code, result = verified(tiny, tmp_path / "runs", "--full")
-    assert (code, {(one[0], one[3]) for one in told(result)}) == (1, {("missing", "0003")})
+    assert (code, {(entry[0], entry[3]) for entry in told(result)}) == (1, {("missing", "0003")})
 
 
 def test_dates_at_the_ends_of_the_calendar_are_compared_too(tiny: Pair, tmp_path: Path) -> None:
@@ -615,7 +638,10 @@ def test_dates_at_the_ends_of_the_calendar_are_compared_too(tiny: Pair, tmp_path
         [{"id": row_id, "created": created, "input": 2} for row_id, created in dates.items()],
     )
     code, result = verified(tiny, tmp_path / "runs", "--full")
-    assert (code, {(one["row"], *one["fields"]) for one in result["differences"]}) == (
+    assert (
+        code,
+        {(difference["row"], *difference["fields"]) for difference in result["differences"]},
+    ) == (
         1,
         {("first", "input"), ("last", "input")},
     )
@@ -638,7 +664,7 @@ def test_an_interrupted_comparison_ends_at_once_and_is_no_result(
     ) as process:
         tiny.sandbox.on_request = asked
         end = ended(process)
-    queries = sum(one.path == "/btql" for one in tiny.sandbox.requests)
+    queries = sum(request.path == "/btql" for request in tiny.sandbox.requests)
     assert (end.code, end.out, queries < 100) == (130, "", True), (
         end.last_words
     )  # all of it takes more than 300

@@ -29,23 +29,23 @@ class Damaged:
 
     pair: Pair
 
-    def one(self, kind: str, name: str) -> Json:
+    def find(self, kind: str, name: str) -> Json:
         """The destination's object of that name or slug."""
         found: Json = next(
-            one
-            for one in self.pair.dest.objects(kind)
-            if name in (one.get("name"), one.get("slug"))
+            obj
+            for obj in self.pair.dest.objects(kind)
+            if name in (obj.get("name"), obj.get("slug"))
         )
         return found
 
     def source_id(self, kind: str, name: str) -> str:
-        return str(next(one["id"] for one in self.pair.source.objects(kind) if one["name"] == name))
+        return str(next(obj["id"] for obj in self.pair.source.objects(kind) if obj["name"] == name))
 
     def row(self, resource: str, name: str, row_id: str) -> Json:
         """The insertable fields of a row of the destination."""
         kind = KIND_OF[resource]
-        rows = self.pair.dest.rows(kind, self.one(HOLDER_OF[resource], name)["id"])
-        row = next(one for one in rows if one["id"] == row_id)
+        rows = self.pair.dest.rows(kind, self.find(HOLDER_OF[resource], name)["id"])
+        row = next(row for row in rows if row["id"] == row_id)
         return {
             key: row[key]
             for key in ("id", "created", *SPAN_IDS, *CONTENT[kind])
@@ -53,12 +53,12 @@ class Damaged:
         }
 
     def write(self, resource: str, name: str, *rows: Json) -> None:
-        self.pair.dest.insert(KIND_OF[resource], self.one(HOLDER_OF[resource], name)["id"], rows)
+        self.pair.dest.insert(KIND_OF[resource], self.find(HOLDER_OF[resource], name)["id"], rows)
 
     def forget_comments(
         self, resource: str, name: str, row_id: str, change: Callable[[Json], Json]
     ) -> None:
-        kind, object_id = KIND_OF[resource], self.one(HOLDER_OF[resource], name)["id"]
+        kind, object_id = KIND_OF[resource], self.find(HOLDER_OF[resource], name)["id"]
         with self.pair.sandbox.store.lock:
             comments = inserts.row_set(
                 self.pair.sandbox.store, (self.pair.dest.id,), kind, object_id
@@ -137,7 +137,7 @@ def patched(
     """One object changed."""
 
     def apply(world: Damaged) -> None:
-        existing = world.one(kind, name)
+        existing = world.find(kind, name)
         world.pair.dest.patch(kind, existing["id"], body(existing, world))
 
     return Damage(
@@ -170,14 +170,14 @@ def rewrite_bytes(world: Damaged) -> None:
 
 
 def config(**more: Any) -> Callable[[Json, Damaged], Json]:
-    return lambda one, _: {"config": {**one["config"], **more}}
+    return lambda obj, _: {"config": {**obj["config"], **more}}
 
 
 def new_acl(world: Damaged) -> None:
-    group = world.one("group", "people")["id"]
+    group = world.find("group", "people")["id"]
     body = {
         "object_type": "dataset",
-        "object_id": world.one("dataset", "questions")["id"],
+        "object_id": world.find("dataset", "questions")["id"],
         "group_id": group,
         "permission": "delete",
     }
@@ -187,9 +187,9 @@ def new_acl(world: Damaged) -> None:
 def delete_where(kind: str, **facts: Any) -> Callable[[Damaged], None]:
     def apply(world: Damaged) -> None:
         chosen = next(
-            one
-            for one in world.pair.dest.objects(kind)
-            if all(one.get(name) == value for name, value in facts.items())
+            obj
+            for obj in world.pair.dest.objects(kind)
+            if all(obj.get(name) == value for name, value in facts.items())
         )
         world.pair.dest.delete(kind, chosen["id"])
 
@@ -198,7 +198,7 @@ def delete_where(kind: str, **facts: Any) -> Callable[[Damaged], None]:
 
 def create(kind: str, project: str, **fields: Any) -> Callable[[Damaged], None]:
     return lambda world: world.pair.dest.create(
-        kind, {"project_id": world.one("project", project)["id"], **fields}
+        kind, {"project_id": world.find("project", project)["id"], **fields}
     )
 
 
@@ -209,8 +209,8 @@ def moved_row(world: Damaged) -> None:
 
 
 def swap_inputs(world: Damaged) -> None:
-    one, other = world.row(*LOGS, "0112"), world.row(*LOGS, "0113")
-    world.write(*LOGS, {**one, "input": other["input"]}, {**other, "input": one["input"]})
+    first, other = world.row(*LOGS, "0112"), world.row(*LOGS, "0113")
+    world.write(*LOGS, {**first, "input": other["input"]}, {**other, "input": first["input"]})
 
 
 LOGS = ("logs", "Alpha/α")
@@ -279,7 +279,7 @@ DAMAGES: List[Damage] = [
         "experiments",
         "middle",
         "e6",
-        lambda row, w: row["origin"].update(object_id=w.one("dataset", "answers")["id"]),
+        lambda row, w: row["origin"].update(object_id=w.find("dataset", "answers")["id"]),
         "origin.object_id",
     ),
     edited("origin lost", "experiments", "middle", "e7", drop("origin"), "origin"),
@@ -288,7 +288,7 @@ DAMAGES: List[Damage] = [
         "logs",
         "beta",
         "0009",
-        lambda row, w: row["metadata"].update(which=w.one("dataset", "questions")["id"]),
+        lambda row, w: row["metadata"].update(which=w.find("dataset", "questions")["id"]),
         "metadata.which",
     ),
     edited(
@@ -316,7 +316,7 @@ DAMAGES: List[Damage] = [
     Damage(
         "comment changed",
         lambda w: w.forget_comments(
-            "datasets", "questions", "case 0", lambda old: {key: {**one, "comment": {"text": "bad"}} for key, one in old.items()}
+            "datasets", "questions", "case 0", lambda old: {key: {**item, "comment": {"text": "bad"}} for key, item in old.items()}
         ),
         (("differs", "rows of datasets", "questions", "case 0", ("comments.<id>[1]",)),),
     ),
@@ -330,21 +330,21 @@ DAMAGES: List[Damage] = [
         "experiment",
         "last",
         "experiments",
-        lambda _, w: {"base_exp_id": w.one("experiment", "first")["id"]},
+        lambda _, w: {"base_exp_id": w.find("experiment", "first")["id"]},
         "base_exp_id",
     ),
     patched("project described otherwise", "project", "beta", "projects", lambda *_: {"description": "other"}, "description"),
-    patched("project setting", "project", "Alpha/α", "project_settings", lambda one, _: {"settings": {**one["settings"], "comparison_key": "x"}}, "settings.comparison_key"),
+    patched("project setting", "project", "Alpha/α", "project_settings", lambda obj, _: {"settings": {**obj["settings"], "comparison_key": "x"}}, "settings.comparison_key"),
     patched("role with more rights", "role", "inner", "roles", lambda *_: {"add_member_permissions": [{"permission": "delete"}]}, "member_permissions"),
     patched(
-        "group with fewer members", "group", "people", "groups", lambda one, _: {"remove_member_users": one["member_users"]}, "member_users"
+        "group with fewer members", "group", "people", "groups", lambda obj, _: {"remove_member_users": obj["member_users"]}, "member_users"
     ),
     patched("prompt text", "prompt", "ask", "prompts", lambda *_: {"prompt_data": {"prompt": {"type": "completion", "content": "{{p}}"}}}, "prompt_data.prompt.content"),
     patched(
         "function code", "function", "scorer", "functions", lambda *_: {"function_data": {**INLINE, "data": {**INLINE["data"], "code": "0"}}}, "function_data.data.code"
     ),
     patched("score of other groups", "project_score", "Rating", "project_scores", config(visibility={"groups": []}), "config.visibility.groups"),
-    patched("online score scores more", "project_score", "Online", "project_scores", lambda one, _: {"config": {"online": {"sampling_rate": 1}}}, "config.online.sampling_rate"),
+    patched("online score scores more", "project_score", "Online", "project_scores", lambda obj, _: {"config": {"online": {"sampling_rate": 1}}}, "config.online.sampling_rate"),
     patched("tag of another colour", "project_tag", "red", "project_tags", lambda *_: {"color": "#00FF00"}, "color"),
     patched("frame of another site", "span_iframe", "frame", "span_iframes", lambda *_: {"url": "https://other.example"}, "url"),
     patched("MCP server of another site", "mcp_server", "mcp", "mcp_servers", lambda *_: {"url": "https://other.example"}, "url"),
@@ -372,7 +372,7 @@ DAMAGES: List[Damage] = [
 
 def fill_more(source: Any) -> None:
     """What some damages need and the tiny organization does not have."""
-    projects = {one["name"]: one["id"] for one in source.objects("project")}
+    projects = {obj["name"]: obj["id"] for obj in source.objects("project")}
     alpha, beta = projects["Alpha/α"], projects["beta"]
     rows = {row["id"]: row for row in source.rows("project_logs", alpha)}
     changed = []
@@ -396,7 +396,7 @@ def fill_more(source: Any) -> None:
     )
     for row_id, text in (("0030", "good"), ("0031", "one"), ("0031", "two")):
         source.comment("project_logs", alpha, row_id, text)
-    questions = next(one["id"] for one in source.objects("dataset") if one["name"] == "questions")
+    questions = next(obj["id"] for obj in source.objects("dataset") if obj["name"] == "questions")
     source.comment("dataset", questions, "case 0", "good")
 
 
@@ -434,13 +434,13 @@ def told(result: Json) -> Set[Found]:
     """What was found; ids inside of names and fields as <id>."""
     return {
         (
-            one["outcome"],
-            one["resource"],
-            blurred(one["name"]),
-            one.get("row", ""),
-            tuple(blurred(path) for path in one.get("fields", ())),
+            difference["outcome"],
+            difference["resource"],
+            blurred(difference["name"]),
+            difference.get("row", ""),
+            tuple(blurred(path) for path in difference.get("fields", ())),
         )
-        for one in result["differences"]
+        for difference in result["differences"]
     }
 
 
@@ -467,11 +467,11 @@ def test_each_damage_is_found_and_named_and_nothing_else(
     moved: Damaged, tmp_path: Path, root: str
 ) -> None:
     """All at once, in different places; with the run directory of the move and without one."""
-    assert len({one.about for one in DAMAGES}) == len(DAMAGES) >= 30
+    assert len({damage.about for damage in DAMAGES}) == len(DAMAGES) >= 30
     for damage in DAMAGES:
         damage.apply(moved)
     ended, result = verified(moved.pair, tmp_path / root, "--full")
-    expected = {one for damage in DAMAGES for one in damage.found}
+    expected = {entry for damage in DAMAGES for entry in damage.found}
     assert (told(result) - expected, expected - told(result), ended.code) == (set(), set(), 1)
     lines = [
         json.loads(line)
@@ -480,7 +480,9 @@ def test_each_damage_is_found_and_named_and_nothing_else(
     ]
     assert len(lines) == len(result["differences"]) == sum(len(damage.found) for damage in DAMAGES)
     widened = {("acls", "extra"), ("experiments", "differs"), ("experiments", "extra")}
-    assert {(one["resource"], one["outcome"]) for one in result["security"]} == widened
+    assert {
+        (difference["resource"], difference["outcome"]) for difference in result["security"]
+    } == widened
 
 
 @pytest.mark.long

@@ -51,12 +51,18 @@ def verify(moved: Moved, *args: str, **settings: str) -> List[Any]:
     ended = run(moved.pair.sandbox, moved.root, *args, program="verify", **{**SMALL, **settings})
     assert ended.code == 0, ended.out + ended.last_words
     requests = moved.pair.sandbox.requests
-    assert [one.path for one in requests if one.method != "GET" and one.path != "/btql"] == []
+    assert [
+        request.path for request in requests if request.method != "GET" and request.path != "/btql"
+    ] == []
     return requests
 
 
 def asked(requests: Iterable[Any], org_name: str, path: str = "") -> List[Any]:
-    return [one for one in requests if one.org_name == org_name and one.path.startswith(path)]
+    return [
+        request
+        for request in requests
+        if request.org_name == org_name and request.path.startswith(path)
+    ]
 
 
 def test_the_pages_of_both_sides_are_on_their_way_at_the_same_time(moved: Moved) -> None:
@@ -65,9 +71,11 @@ def test_the_pages_of_both_sides_are_on_their_way_at_the_same_time(moved: Moved)
     requests = verify(moved, "--full", "--resources", "logs", MIGRATION_MAX_CONCURRENT="1")
     source, dest = (asked(requests, side, "/btql") for side in SIDES)
     together = [
-        one
-        for one in source
-        if any(other.started < one.finished and one.started < other.finished for other in dest)
+        request
+        for request in source
+        if any(
+            other.started < request.finished and request.started < other.finished for other in dest
+        )
     ]
     assert min(len(source), len(dest)) >= 12
     assert len(together) > 0.8 * len(source)
@@ -106,9 +114,9 @@ def test_a_limit_of_both_sides_is_met_once_by_each_and_kept_to_from_then_on(
     time.sleep(WINDOW_S)  # what an earlier process asked for is forgotten
     requests = verify(moved, "--full", MIGRATION_MAX_CONCURRENT="2")
     for side in SIDES:
-        refused = [one for one in asked(requests, side, "/btql") if one.status == 429]
-        first = min(one.finished for one in refused)
-        assert [one for one in refused if one.started > first + 0.2] == []
+        refused = [request for request in asked(requests, side, "/btql") if request.status == 429]
+        first = min(request.finished for request in refused)
+        assert [request for request in refused if request.started > first + 0.2] == []
         assert len(refused) <= 2  # what was in flight together
 
 
