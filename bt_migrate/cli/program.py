@@ -17,8 +17,9 @@ from bt_migrate.cli.connect import connected
 from bt_migrate.cli.log_lines import start_logging
 from bt_migrate.cli.operate import Ending, handle_signals
 from bt_migrate.cli.work import Start, work
+from bt_migrate.config.load import load_settings
 from bt_migrate.config.options import flags_of, make_parser
-from bt_migrate.config.settings import Settings, load_settings
+from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INTERRUPTED, MigrationError, UsageError
 from bt_migrate.migration.phase_loop import VERIFY, Step, steps_of_part
 from bt_migrate.shards.selected import selection_of_shard

@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, Optional, Sequence
 
 from bt_migrate.cli.connect import connected
 from bt_migrate.cli.run_status import AT_WORK, ENDED, FINISHED, KILLED, PAUSED, SILENT
-from bt_migrate.config.settings import load_settings
+from bt_migrate.config.load import load_settings
 from bt_migrate.errors import UsageError
 from bt_migrate.migration.lag import measure_lag
 from bt_migrate.objects.catalog import Catalog

@@ -1,6 +1,8 @@
-"""Every command-line option, once.
+"""The command line of each program: which options it has, and its parser.
 
-An option means the same in every phase. Keys come from the environment only: a flag shows in `ps`.
+Options that set a setting are declared with it in `settings`. An option means the same in every
+program, and only the programs in which it does something have it. Keys come from the environment
+only: an option shows in `ps`.
 """
 
 from __future__ import annotations
@@ -8,414 +10,207 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 
 from bt_migrate import __version__
+from bt_migrate.config.declare import Setting
+from bt_migrate.config.settings import ALL_SETTINGS, RUN, SECTIONS, SELECTION
 
-DESCRIPTION_WIDTH = 100
-DASHED = ("--created-after", "--created-before", "--tz")  # their values may begin with a dash
+# Options whose values may begin with a dash.
+DASHED = ("--created-after", "--created-before", "--tz")
+EXIT_CODES = (
+    "exit codes: 0 done, 1 something did not arrive (see the report), 2 usage or settings,\n"
+    "3 stopped (safe to run again), 4 run is locked, 70 internal error, 130 interrupted"
+)
+HELP_COLUMN = 30
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option: its flag ("" for what stands alone), the setting it wins over ("" for a switch of its own), and its help line."""
+    """One option, or a positional argument (without a flag)."""
 
+    dest: str
+    section: str
     flag: str
-    field: str
+    metavar: str  # "" for a switch
     help: str
-    metavar: str = ""
-    switch: bool = False
-    nargs: str = ""  # of an argument that has no flag: "?" or "+"
+    nargs: str = ""  # of a positional argument: "1", "?" or "+"
 
 
-ENV_FILE = Option("--env-file", "env_file", "read settings from this file (default: .env)", "PATH")
-SELECTION = (
-    Option(
-        "--resources",
-        "resources",
-        "move only these resources, comma-separated (default: all)",
-        "NAMES",
-    ),
-    Option(
-        "--projects",
-        "projects",
-        'move only these projects, comma-separated, "one, with a comma" in quotes (default: all)',
-        "NAMES",
-    ),
-    Option(
-        "--created-after",
-        "created_after",
-        "move only logs and experiments created at or after this date",
-        "DATE",
-    ),
-    Option(
-        "--created-before",
-        "created_before",
-        "move only logs and experiments created before this date",
-        "DATE",
-    ),
-    Option(
-        "--window",
-        "window",
-        "move only logs and experiments of the last full day or hour: daily or hourly",
-        "UNIT",
-    ),
-    Option("--tz", "tz", "time zone of days, hours and dates without one (default: UTC)", "ZONE"),
-    Option(
-        "--fill-gaps",
-        "fill_gaps",
-        "begin the window where the ones before it ended, or left a gap",
-        switch=True,
-    ),
-    Option(
-        "--keep-public",
-        "keep_public",
-        "leave public experiments public (default: they are moved as private)",
-        switch=True,
-    ),
-)
-SYNC = (
-    Option(
-        "--since-last",
-        "since_last",
-        "go on in the last run: move what was written to the source since then",
-        switch=True,
-    ),
-    Option(
-        "--lookback",
-        "lookback",
-        "read this much before the last mark once more: rows that were not shown yet (default: 10m)",
-        "TIME",
-    ),
-    Option(
-        "--propagate-deletes",
-        "propagate_deletes",
-        "delete rows that this tool brought and that are gone from the source",
-        switch=True,
-    ),
-    Option(
-        "--max-deletes",
-        "max_deletes",
-        "delete no row where more than this would go, a share or a number (default: 1%%)",
-        "N",
-    ),
-    Option("--yes", "yes", "delete more than --max-deletes allows", switch=True),
-)
-CONFLICTS = (
-    Option(
-        "--on-conflict",
-        "on_conflict",
-        "keep, update or fail where an object exists with other content, also by resource: keep,prompts=update (default: keep)",
-        "WORDS",
-    ),
-    Option(
-        "--rename-projects",
-        "rename_projects",
-        'move projects into others of these names, "Old=New,..." ("\\=" for an equals sign in a name)',
-        "NAMES",
-    ),
-)
-RUN = (
-    Option(
-        "--dry-run",
-        "dry_run",
-        "print what would be done and write nothing outside of the run directory",
-        switch=True,
-    ),
-    Option(
-        "--plan-out",
-        "plan_out",
-        "write the plan to this file as JSON; a real run makes its plan first",
-        "PATH",
-    ),
-    Option(
-        "--fail-on-loss",
-        "fail_on_loss",
-        "stop before the first write where something cannot be carried: plan first, exit 1",
-        switch=True,
-    ),
-    Option(
-        "--new-run",
-        "new_run",
-        "start a new run even where an unfinished one could be resumed",
-        switch=True,
-    ),
-    Option(
-        "--state-dir",
-        "state_dir",
-        "keep runs in this folder, or work in this run, or this project of a run (default: ./checkpoints)",
-        "PATH",
-    ),
-    Option(
-        "--max-duration",
-        "max_duration",
-        "stop cleanly after this time, such as 90, 30m or 2h (default: none)",
-        "TIME",
-    ),
-    Option(
-        "--wait-lock",
-        "wait_lock",
-        "wait this long for a run that another process holds (default: 0)",
-        "SECONDS",
-    ),
-    ENV_FILE,
-)
-LOGGING = (
-    Option(
-        "--log-level",
-        "log_level",
-        "print DEBUG, INFO, WARNING or ERROR lines (default: INFO)",
-        "LEVEL",
-    ),
-    Option("--log-format", "log_format", "print lines as text or json (default: text)", "FORMAT"),
-    Option(
-        "--quiet",
-        "quiet",
-        "print nothing but errors, and one line where not everything arrived",
-        switch=True,
-    ),
-    Option("--json", "json", "print every line as one JSON object, the summary too", switch=True),
-)
-TUNING = (
-    Option(
-        "--batch-size",
-        "batch_size",
-        "ask for and create this many objects at a time (default: 100)",
-        "N",
-    ),
-    Option(
-        "--max-concurrent",
-        "max_concurrent",
-        "have at most this many requests in flight per organization (default: 10)",
-        "N",
-    ),
-)
-ROWS = (
-    Option(
-        "--fetch-limit",
-        "fetch_limit",
-        "read this many rows per page (default: 1000, the API's most)",
-        "N",
-    ),
-    Option(
-        "--insert-batch-size",
-        "insert_batch_size",
-        "insert at most this many rows per request (default: 1000)",
-        "N",
-    ),
-    Option(
-        "--use-seen-db",
-        "use_seen_db",
-        "remember each delivered row in SQLite (default: true)",
-        "BOOL",
-    ),
-    Option(
-        "--max-request-bytes",
-        "max_request_bytes",
-        "largest insert request that the server takes (default: 6291456)",
-        "N",
-    ),
-    Option("--headroom-ratio", "headroom_ratio", "use this part of it (default: 0.75)", "RATIO"),
-    Option(
-        "--max-in-flight-bytes",
-        "max_in_flight_bytes",
-        "hold at most this many bytes of rows (default: 67108864)",
-        "N",
-    ),
-    Option(
-        "--read-streams",
-        "read_streams",
-        "read one large stream with this many readers (default: 1, which keeps the order)",
-        "N",
-    ),
-    Option(
-        "--btql-per-minute",
-        "btql_per_minute",
-        "send at most this many queries a minute (default: learnt from 429s)",
-        "N",
-    ),
-    Option(
-        "--preserve-order",
-        "preserve_order",
-        "give the destination's rows the order of the source's",
-        switch=True,
-    ),
-    Option(
-        "--no-attachments",
-        "no_attachments",
-        "leave the bytes of attachments where they are, and count them",
-        switch=True,
-    ),
-)
-DEPTH = (
-    Option("--counts", "counts", "compare rows by number only", switch=True),
-    Option(
-        "--sample",
-        "verify_sample",
-        "compare this many rows of each stream by content beside the counts (default: 100)",
-        "N",
-    ),
-    Option("--full", "full", "compare every row by content", switch=True),
+def option_of(setting: Setting) -> Option:
+    words = f"do not {setting.about}" if setting.inverted else setting.about
+    if setting.metavar and setting.default:
+        words += f" (default: {setting.default})"
+    return Option(setting.dest, setting.section, setting.flag, setting.metavar, words)
+
+
+SETTING_OPTIONS: Dict[str, Option] = {
+    setting.field: option_of(setting) for setting in ALL_SETTINGS if setting.flag
+}
+ENV_FILE = Option(
+    "env_file", RUN, "--env-file", "PATH", "read settings from this file (default: .env)"
 )
 SHARD = Option(
-    "--shard",
-    "shard",
-    "move only the rows of this line of what bin/plan-shards wrote, 0 being the first",
-    "FILE:N",
+    "shard", SELECTION, "--shard", "FILE:N",
+    "move only the rows of line N (from 0) of a file that bin/plan-shards wrote",
+)  # fmt: skip
+DEMO = Option(
+    "demo", RUN, "--demo", "",
+    "move an example organization between two local ones; needs no settings",
+)  # fmt: skip
+UNDO_RUN = Option(
+    "resume_run_dir", RUN, "", "RUN", "run directory, such as checkpoints/20260113_212530", "1"
 )
-NO_ROWS = Option(
-    "--no-rows",
-    "no_rows",
-    "move objects without their rows, and nothing that comes after rows",
-    switch=True,
+STATUS_RUN = Option(
+    "run",
+    RUN,
+    "",
+    "RUN",
+    "run directory, or folder of runs: its newest (default: ./checkpoints)",
+    "?",
 )
-OWN: Dict[str, Sequence[Option]] = {
-    "verify": DEPTH,
-    "migrate-datasets": (NO_ROWS, SHARD),
-    "migrate-experiments": (NO_ROWS, SHARD),
-    "migrate-logs": (SHARD,),
-    "plan-shards": (Option("--shards", "shards", "share the rows out among this many", "N"),),
-    "migrate-all": (
-        Option(
-            "--demo",
-            "demo",
-            "move an example organization between two local ones; needs no settings",
-            switch=True,
-        ),
-        Option(
-            "--no-verify", "no_verify", "do not compare both organizations at the end", switch=True
-        ),
-        NO_ROWS,
-        SHARD,
-        *DEPTH,
-    ),
-    "undo": (
-        Option(
-            "",
-            "resume_run_dir",
-            "the run directory, such as checkpoints/20260113_212530",
-            "RUN",
-            nargs="1",
-        ),
-        Option(
-            "--yes",
-            "yes",
-            "delete; without it the list is printed and nothing is done",
-            switch=True,
-        ),
-        Option("--changed", "changed", "delete also what was changed since the run", switch=True),
-    ),
-}  # options that only one program has
-FETCH_LIMIT, BTQL_PER_MINUTE = (
-    next(one for one in ROWS if one.field == name) for name in ("fetch_limit", "btql_per_minute")
+CONTROL_RUN = Option("run", RUN, "", "RUN", "run directory, or folder of runs: its newest", "1")
+CONTROL_WORDS = Option(
+    "words", RUN, "", "WORD",
+    "pause, resume, stop, or: set requests-per-second=5 max-concurrent=3 (off lifts a limit)", "+",
+)  # fmt: skip
+STATUS_WATCH = Option(
+    "watch", RUN, "--watch", "", "show it again every second until the process ends"
 )
-STATE_DIR = next(one for one in RUN if one.field == "state_dir")
-GROUPS_OF: Dict[str, Sequence[Tuple[str, Sequence[Option]]]] = {
-    "undo": (("run", (ENV_FILE,)), ("logging", LOGGING), ("tuning", TUNING)),
-    "plan-shards": (
-        ("selection", [one for one in SELECTION if one.field not in ("fill_gaps", "keep_public")]),
-        ("conflicts", [one for one in CONFLICTS if one.field == "rename_projects"]),
-        ("run", (STATE_DIR, ENV_FILE)),
-        ("logging", LOGGING),
-        ("tuning", TUNING),
-        ("rows", (FETCH_LIMIT, BTQL_PER_MINUTE)),
-    ),
-}  # of a program that has not all of them
-OPERATING: Dict[str, Sequence[Option]] = {
-    "status": (
-        Option(
-            "",
-            "run",
-            "run directory, or folder of runs: its newest (default: ./checkpoints)",
-            "RUN",
-            nargs="?",
-        ),
-        Option(
-            "--watch", "watch", "show it again every second until the process ends", switch=True
-        ),
-        Option("--json", "json", "print one JSON object", switch=True),
-        Option(
-            "--lag",
-            "lag",
-            "ask the source how many rows were written since the run took its mark",
-            switch=True,
-        ),
-        ENV_FILE,
-    ),
-    "control": (
-        Option("", "run", "run directory, or folder of runs: its newest", "RUN", nargs="1"),
-        Option(
-            "",
-            "words",
-            "pause, resume, stop, or: set requests-per-second=5 max-concurrent=3 (off lifts it)",
-            "WORD",
-            nargs="+",
-        ),
-    ),
-    "merge-runs": (
-        Option("", "runs", "run directories, or folders of one run each", "RUN", nargs="+"),
-        Option(
-            "--unfinished",
-            "unfinished",
-            "join also runs that are not finished, and shards of which some are missing",
-            switch=True,
-        ),
-        STATE_DIR,
-        ENV_FILE,
-    ),
-}  # programs beside the phases: these options and no others
-GROUPS = (
-    ("selection", SELECTION), ("sync", SYNC), ("conflicts", CONFLICTS), ("run", RUN), ("logging", LOGGING), ("tuning", TUNING),
-    ("rows", ROWS),
+STATUS_JSON = Option("json", RUN, "--json", "", "print one JSON object")
+STATUS_LAG = Option(
+    "lag", RUN, "--lag", "", "ask the source how many rows were written since the run's mark"
+)
+MERGE_RUNS = Option("runs", RUN, "", "RUN", "run directories, or folders of one run each", "+")
+MERGE_UNFINISHED = Option(
+    "unfinished", RUN, "--unfinished", "",
+    "also join runs that are not finished, and shards of which some are missing",
 )  # fmt: skip
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help of one width, so that the README can hold it."""
+# -- which program has which options
 
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=DESCRIPTION_WIDTH)
+
+def _options(fields: str) -> Tuple[Option, ...]:
+    return tuple(SETTING_OPTIONS[field] for field in fields.split())
+
+
+_SELECT = _options("resources projects created_after created_before window tz rename_projects")
+_CONNECT = (*_options("batch_size max_concurrent btql_per_minute"), ENV_FILE)
+_OUTPUT = _options("log_level log_format quiet json")
+_WORK = (*_CONNECT, *_OUTPUT, *_options("state_dir new_run max_duration wait_lock"))
+_MOVE = (*_SELECT, *_WORK, *_options("since_last on_conflict dry_run plan_out fail_on_loss"))
+_MOVE_ROWS = (
+    *_MOVE,
+    *_options(
+        "lookback propagate_deletes max_deletes yes fetch_limit insert_batch_size use_seen_db"
+        " max_request_bytes headroom_ratio max_in_flight_bytes read_streams preserve_order"
+        " attachments"
+    ),
+    SHARD,
+)
+_DEPTH = _options("counts verify_sample full")
+
+PROGRAMS: Dict[str, Sequence[Option]] = {
+    "migrate-all": (
+        DEMO, *_MOVE_ROWS, *_DEPTH, *_options("no_rows fill_gaps keep_public verify"),
+    ),
+    "validate": (
+        *_SELECT, *_WORK, *_options("dry_run plan_out fail_on_loss fetch_limit read_streams"),
+    ),
+    "migrate-organization": _MOVE,
+    "migrate-datasets": (*_MOVE_ROWS, *_options("no_rows")),
+    "migrate-definitions": _MOVE,
+    "migrate-experiments": (*_MOVE_ROWS, *_options("no_rows fill_gaps keep_public")),
+    "migrate-logs": (*_MOVE_ROWS, *_options("fill_gaps")),
+    "migrate-views": _MOVE,
+    "migrate-settings": _MOVE,
+    "migrate-acls": _MOVE,
+    "verify": (
+        *_SELECT, *_WORK, *_DEPTH, *_options("keep_public fetch_limit attachments dry_run"),
+    ),
+    "undo": (UNDO_RUN, *_options("yes changed"), *_CONNECT, *_OUTPUT),
+    "status": (STATUS_RUN, STATUS_WATCH, STATUS_JSON, STATUS_LAG, ENV_FILE),
+    "control": (CONTROL_RUN, CONTROL_WORDS),
+    "plan-shards": (*_options("shards state_dir fetch_limit"), *_SELECT, *_CONNECT, *_OUTPUT),
+    "merge-runs": (MERGE_RUNS, MERGE_UNFINISHED, *_options("state_dir"), ENV_FILE),
+}  # fmt: skip
+
+EXAMPLES: Dict[str, Sequence[str]] = {
+    "migrate-all": ("--dry-run --plan-out plan.json", "--since-last --quiet"),
+    "validate": ("", "--projects 'Support,Sales'"),
+    "migrate-organization": ("", "--dry-run"),
+    "migrate-datasets": ("", "--projects Support --no-rows"),
+    "migrate-definitions": ("", "--on-conflict prompts=update"),
+    "migrate-experiments": ("", "--created-after 2026-01-01"),
+    "migrate-logs": ("", "--created-after -30d --preserve-order"),
+    "migrate-views": ("", "--dry-run"),
+    "migrate-settings": ("", "--dry-run"),
+    "migrate-acls": ("", "--dry-run"),
+    "verify": ("--counts", "--full --state-dir checkpoints/20260113_212530"),
+    "undo": ("checkpoints/20260113_212530", "checkpoints/20260113_212530 --yes"),
+    "status": ("", "checkpoints/20260113_212530 --watch"),
+    "control": ("checkpoints pause", "checkpoints set requests-per-second=5"),
+    "plan-shards": ("--shards 4 > shards.jsonl", "--shards 8 --projects Support > shards.jsonl"),
+    "merge-runs": ("runs/objects runs/shard-0 runs/shard-1", "runs/* --unfinished"),
+}
+
+
+# -- parsers
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=HELP_COLUMN)
 
 
 def make_parser(program: str, description: str) -> argparse.ArgumentParser:
-    """The parser of a phase: all options, in groups; of a program beside them: its own. `description` is the docstring."""
-    parser = argparse.ArgumentParser(
+    """The parser of a program. `description` is the docstring of its module."""
+    examples = [f"  bin/{program} {words}".rstrip() for words in EXAMPLES[program]]
+    words = [option.metavar for option in PROGRAMS[program] if option.nargs]
+    parser = _Parser(
         prog=program,
+        usage=" ".join(["%(prog)s", "[options]", *words]),
         description=description.strip(),
-        formatter_class=_Formatter,
+        epilog="\n".join(["examples:", *examples, "", EXIT_CODES]),
+        formatter_class=_formatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"bt_migrate {__version__}")
-    own, shared = (
-        OPERATING.get(program, OWN.get(program, ())),
-        GROUPS_OF.get(program, () if program in OPERATING else GROUPS),
-    )
-    for title, options in (("this program", own), *shared):
-        group = parser.add_argument_group(title) if options else parser
+    for section in SECTIONS:
+        options = [option for option in PROGRAMS[program] if option.section == section]
+        group = parser.add_argument_group(section) if options else parser
         for option in options:
-            if option.nargs:
-                nargs = None if option.nargs == "1" else option.nargs
-                group.add_argument(
-                    option.field, metavar=option.metavar, nargs=nargs, help=option.help
-                )
-            elif option.switch:
-                group.add_argument(
-                    option.flag, dest=option.field, action="store_true", help=option.help
-                )
-            else:
-                group.add_argument(
-                    option.flag, dest=option.field, metavar=option.metavar, help=option.help
-                )
+            _add(group, option)
     return parser
 
 
+def _add(group: Any, option: Option) -> None:
+    words = option.help.replace("%", "%%")
+    if option.nargs:
+        nargs = None if option.nargs == "1" else option.nargs
+        group.add_argument(option.dest, metavar=option.metavar, nargs=nargs, help=words)
+    elif option.metavar:
+        group.add_argument(option.flag, dest=option.dest, metavar=option.metavar, help=words)
+    else:
+        group.add_argument(option.flag, dest=option.dest, action="store_true", help=words)
+
+
 def flags_of(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> Dict[str, Any]:
-    """field -> text, None for an option that was not given. A wrong option ends the program with exit 2, as argparse does."""
+    """dest -> text, None for an option that was not given. A wrong option exits with 2."""
     return vars(parser.parse_args(_joined(sys.argv[1:] if argv is None else argv)))
 
 
 def _joined(argv: Sequence[str]) -> List[str]:
-    """`--created-after -2d` and `--tz -05:00` as one word: argparse takes a word that begins with a dash for an option."""
+    """`--created-after -2d` and `--tz -05:00` as one word each: argparse takes a word that begins
+    with a dash for an option.
+    """
     words: List[str] = []
     for word in argv:
         if words and words[-1] in DASHED and word[:1] == "-" and word[1:2].isdigit():

@@ -1,10 +1,14 @@
-"""values."""
+"""How the text of a setting becomes its value. Each function takes (name, text), where `name` is
+the flag or variable to show in an error, and raises UsageError for a text that it does not accept.
+"""
 
 from __future__ import annotations
 
 import csv
+import os
 import re
-from typing import Dict, Tuple
+from pathlib import Path
+from typing import Dict, Optional, Tuple
 from urllib.parse import urlsplit
 
 from bt_migrate.errors import UsageError
@@ -14,12 +18,15 @@ from bt_migrate.model.resources import OBJECT_RESOURCES, SELECTABLE
 DEFAULT_URL = "https://api.braintrust.dev"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 LOG_FORMATS = ("text", "json")
-KEEP, UPDATE, FAIL = POLICIES = (
-    "keep",
-    "update",
-    "fail",
-)  # what to do with an object that exists with other content
-CONFLICTING = (*(one.name for one in OBJECT_RESOURCES), "logs")
+
+# What to do with an object that exists in the destination with different content.
+KEEP_POLICY = "keep"
+UPDATE_POLICY = "update"
+FAIL_POLICY = "fail"
+CONFLICT_POLICIES = (KEEP_POLICY, UPDATE_POLICY, FAIL_POLICY)
+CONFLICTING = (*(resource.name for resource in OBJECT_RESOURCES), "logs")
+
+UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _whole(name: str, text: str, least: int) -> int:
@@ -32,15 +39,19 @@ def _whole(name: str, text: str, least: int) -> int:
     return number
 
 
-def _positive(name: str, text: str) -> int:
+def positive(name: str, text: str) -> int:
     return _whole(name, text, 1)
 
 
-def _not_negative(name: str, text: str) -> int:
+def not_negative(name: str, text: str) -> int:
     return _whole(name, text, 0)
 
 
-def _seconds(name: str, text: str) -> float:
+def optional_count(name: str, text: str) -> int:
+    return positive(name, text) if text else 0
+
+
+def seconds(name: str, text: str) -> float:
     try:
         number = float(text)
     except ValueError:
@@ -50,14 +61,14 @@ def _seconds(name: str, text: str) -> float:
     return number
 
 
-def _ratio(name: str, text: str) -> float:
-    number = _seconds(name, text)
+def ratio(name: str, text: str) -> float:
+    number = seconds(name, text)
     if not 0 < number <= 1:
         raise UsageError(f"{name}: {text[:40]!r} is not a ratio above 0 and at most 1")
     return number
 
 
-def _switch(name: str, text: str) -> bool:
+def switch(name: str, text: str) -> bool:
     if text.lower() in ("true", "1", "yes", "on"):
         return True
     if text.lower() in ("false", "0", "no", "off"):
@@ -65,21 +76,29 @@ def _switch(name: str, text: str) -> bool:
     raise UsageError(f"{name}: {text[:40]!r} is neither true nor false")
 
 
-def _text(name: str, text: str) -> str:
+def plain_text(name: str, text: str) -> str:
     return text
 
 
-def _url(name: str, text: str) -> str:
+def optional_text(name: str, text: str) -> Optional[str]:
+    return text or None
+
+
+def output_file(name: str, text: str) -> str:
+    """A path at which a file can be written, "" for none."""
+    folder = Path(text).absolute().parent
+    writable = folder.is_dir() and os.access(folder, os.W_OK) and not Path(text).is_dir()
+    if text and not writable:
+        raise UsageError(f"{name}: {text} cannot be written as a file")
+    return text
+
+
+def url(name: str, text: str) -> str:
     try:
         parts = urlsplit(text)
-        good = (
-            parts.scheme in ("http", "https")
-            and parts.hostname
-            and parts.port != 0
-            and not parts.query
-            and not parts.fragment
-        )
-    except ValueError:  # of a port or an IPv6 address that is none
+        good = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0)
+        good = good and not parts.query and not parts.fragment
+    except ValueError:  # an invalid port or IPv6 address
         good = False
     if not good:
         raise UsageError(f"{name}: {text[:80]!r} is not an http(s) URL such as {DEFAULT_URL}")
@@ -88,48 +107,48 @@ def _url(name: str, text: str) -> str:
     return text.rstrip("/")
 
 
-def _level(name: str, text: str) -> str:
+def log_level(name: str, text: str) -> str:
     if text.upper() not in LOG_LEVELS:
         raise UsageError(f"{name}: {text[:40]!r} is none of {', '.join(LOG_LEVELS)}")
     return text.upper()
 
 
-def _format(name: str, text: str) -> str:
+def log_format(name: str, text: str) -> str:
     if text.lower() not in LOG_FORMATS:
         raise UsageError(f"{name}: {text[:40]!r} is none of {', '.join(LOG_FORMATS)}")
     return text.lower()
 
 
-def _names(name: str, text: str) -> Tuple[str, ...]:
-    """Comma-separated names; one that holds a comma stands in double quotes."""
+def names(name: str, text: str) -> Tuple[str, ...]:
+    """Comma-separated names. A name with a comma is in double quotes."""
     try:
-        rows = list(csv.reader([text], skipinitialspace=True, strict=True))
+        lines = list(csv.reader([text], skipinitialspace=True, strict=True))
     except csv.Error as error:
         raise UsageError(f"{name}: {text[:80]!r}: {error}") from None
-    return tuple(one for row in rows for one in row if one.strip())
+    return tuple(item for line in lines for item in line if item.strip())
 
 
-def _resources(name: str, text: str) -> Tuple[str, ...]:
-    asked = [one.strip() for one in _names(name, text)]
-    unknown = [one for one in asked if one not in SELECTABLE and one != "all"]
+def resources(name: str, text: str) -> Tuple[str, ...]:
+    """Resources in the order in which they are moved."""
+    asked = [item.strip() for item in names(name, text)]
+    unknown = [item for item in asked if item not in SELECTABLE and item != "all"]
     if unknown:
-        raise UsageError(
-            f"{name}: unknown resource {unknown[0]!r}; known are: all, {', '.join(SELECTABLE)}"
-        )
+        known = ", ".join(SELECTABLE)
+        raise UsageError(f"{name}: unknown resource {unknown[0]!r}; known are: all, {known}")
     if not asked or "all" in asked:
         return SELECTABLE
-    return tuple(one for one in SELECTABLE if one in asked)
+    return tuple(resource for resource in SELECTABLE if resource in asked)
 
 
-def _duration(name: str, text: str) -> float:
-    """Seconds; `90`, `90s`, `30m` or `2h`."""
+def duration(name: str, text: str) -> float:
+    """Seconds, from `90`, `90s`, `30m`, `2h` or `1d`."""
     match = re.match(r"(\d+(?:\.\d+)?)([smhd]?)$", text.strip(), re.ASCII)
     if not match:
         raise UsageError(f"{name}: {text[:40]!r} is no duration such as 90, 30m or 2h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    return float(match[1]) * UNIT_SECONDS[match[2]]
 
 
-def _most_deletes(name: str, text: str) -> str:
+def max_deletes(name: str, text: str) -> str:
     """`1%` or a number of rows; see `Settings.may_delete`."""
     if not re.match(r"\d{1,9}$|(\d{1,2}(\.\d+)?|100)%$", text, re.ASCII):
         raise UsageError(
@@ -138,46 +157,51 @@ def _most_deletes(name: str, text: str) -> str:
     return text
 
 
-def _unit(name: str, text: str) -> str:
+def window_unit(name: str, text: str) -> str:
     if text and text not in UNITS:
         raise UsageError(f"{name}: {text[:40]!r} is none of {', '.join(UNITS)}")
     return text
 
 
-def _zone(name: str, text: str) -> str:
+def zone(name: str, text: str) -> str:
     zone_of(name, text)
     return text
 
 
-def _policies(name: str, text: str) -> Dict[str, str]:
-    """Resource -> what to do where it exists with other content. A bare word is for all that are not named."""
+def conflict_policies(name: str, text: str) -> Dict[str, str]:
+    """Resource -> policy, for each resource that can conflict. A bare word is the policy of the
+    resources that are not named.
+    """
     own: Dict[str, str] = {}
-    for item in _names(name, text):
+    for item in names(name, text):
         resource, _, word = item.strip().rpartition("=")
-        if word not in POLICIES:
-            raise UsageError(f"{name}: {word[:40]!r} is none of {', '.join(POLICIES)}")
+        if word not in CONFLICT_POLICIES:
+            raise UsageError(f"{name}: {word[:40]!r} is none of {', '.join(CONFLICT_POLICIES)}")
         if resource and resource not in CONFLICTING:
-            raise UsageError(
-                f"{name}: unknown resource {resource[:40]!r}; known are: {', '.join(CONFLICTING)}"
-            )
+            known = ", ".join(CONFLICTING)
+            raise UsageError(f"{name}: unknown resource {resource[:40]!r}; known are: {known}")
         if own.setdefault(resource, word) != word:
             raise UsageError(
-                f"{name}: {resource or 'everything'} is to be {own[resource]} and {word}; say one"
+                f"{name}: {resource or 'everything'} is set to both {own[resource]} and {word};"
+                " choose one"
             )
-    default = own.pop("", KEEP)
+    default = own.pop("", KEEP_POLICY)
     return {resource: own.get(resource, default) for resource in CONFLICTING}
 
 
-def _renames(name: str, text: str) -> Dict[str, str]:
-    """Name of a source project -> its name in the destination, from `Old=New`; `\\=` is an equals sign of a name."""
+def project_renames(name: str, text: str) -> Dict[str, str]:
+    """Name of a source project -> its name in the destination, from `Old=New`. An equals sign
+    inside a name is written `\\=`.
+    """
     renames: Dict[str, str] = {}
-    for item in _names(name, text):
-        names = [one.replace("\\=", "=") for one in re.split(r"(?<!\\)=", item)]
-        if len(names) != 2 or not all(one.strip() for one in names):
+    for item in names(name, text):
+        pair = [part.replace("\\=", "=") for part in re.split(r"(?<!\\)=", item)]
+        if len(pair) != 2 or not all(part.strip() for part in pair):
             raise UsageError(
-                f"{name}: {item[:80]!r} is not Old=New (an equals sign inside a name is written \\=)"
+                f"{name}: {item[:80]!r} is not Old=New"
+                " (an equals sign inside a name is written \\=)"
             )
-        if names[0] in renames:
-            raise UsageError(f"{name}: {names[0][:80]!r} is renamed twice")
-        renames[names[0]] = names[1]
+        if pair[0] in renames:
+            raise UsageError(f"{name}: {pair[0][:80]!r} is renamed twice")
+        renames[pair[0]] = pair[1]
     return renames

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from bt_migrate.api.transactions import after_second
 from bt_migrate.config.settings import shard_name
-from bt_migrate.config.values import FAIL
+from bt_migrate.config.values import FAIL_POLICY
 from bt_migrate.errors import ConflictError, UsageError
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.migration.waiting import finish_objects
@@ -65,7 +65,7 @@ def refuse_conflicts(migration: Migration, phases: Sequence[Callable[[Migration]
         migration.catalog.source,
         migration.catalog.dest,
     )
-    if migration.settings.dry_run or FAIL not in policies.values():
+    if migration.settings.dry_run or FAIL_POLICY not in policies.values():
         return
     log.info("planning everything first: --on-conflict is fail")
     run, settings = (
@@ -88,7 +88,7 @@ def refuse_conflicts(migration: Migration, phases: Sequence[Callable[[Migration]
         f"{states.resource} {entry['name']!r}{f' of {states.project!r}' if states.project else ''} ({', '.join(entry.get('fields', ()))})"
         for states in run.all_objects()
         for entry in states.outcomes.values()
-        if entry["outcome"] == DIFFERS and policies.get(states.resource) == FAIL
+        if entry["outcome"] == DIFFERS and policies.get(states.resource) == FAIL_POLICY
     ]
     if found:
         more = f" and {len(found) - CONFLICTS_SHOWN} more" if len(found) > CONFLICTS_SHOWN else ""

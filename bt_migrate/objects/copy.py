@@ -13,8 +13,7 @@ from dataclasses import replace
 from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from bt_migrate.attachments.copy import AttachmentCopier
-from bt_migrate.config.values import KEEP
-from bt_migrate.config.values import UPDATE as UPDATE_WORD
+from bt_migrate.config.values import KEEP_POLICY, UPDATE_POLICY
 from bt_migrate.errors import ApiError, NetworkError
 from bt_migrate.model.date_windows import instant
 from bt_migrate.model.findings import FAILURE
@@ -140,7 +139,7 @@ def _needs(catalog: Catalog, resource: Resource, item: PlannedObject, among: Set
 def _open_conflict(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool:
     """Whether the object was left alone by an earlier process of this run, and this one was told otherwise."""
     left = item.states.outcomes[item.source["id"]]["outcome"] == DIFFERS
-    return left and policy_of(catalog, resource) != KEEP
+    return left and policy_of(catalog, resource) != KEEP_POLICY
 
 
 def _copy_level(
@@ -295,7 +294,7 @@ def _plan(
     if not prepared.made_before and not _is_incomplete(catalog, action):
         action = decided(catalog, resource, action)
     reason = not_placeable(resource, item.source, prepared.body)
-    if gone and not existing and policy_of(catalog, resource) != UPDATE_WORD:
+    if gone and not existing and policy_of(catalog, resource) != UPDATE_POLICY:
         reason = DELETED_THERE
         prepared.findings.append(object_finding(resource, item, "deleted_there"))
     elif action.verb in (CREATE, UPDATE):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Dict, Iterable, Sequence
 
 from bt_migrate.api.client import Api
-from bt_migrate.config.values import KEEP
+from bt_migrate.config.values import KEEP_POLICY
 from bt_migrate.errors import NetworkError
 from bt_migrate.model.resources import PROJECT_SETTINGS, Resource, may_hold_secret
 from bt_migrate.objects.catalog import Catalog
@@ -36,7 +36,7 @@ def decided(catalog: Catalog, resource: Resource, action: Action) -> Action:
 
 
 def policy_of(catalog: Catalog, resource: Resource) -> str:
-    return catalog.settings.on_conflict.get(resource.name, KEEP)
+    return catalog.settings.on_conflict.get(resource.name, KEEP_POLICY)
 
 
 def remember_fingerprints(

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Optional, Sequence
 
+from bt_migrate.config.load import state_dir_of
 from bt_migrate.config.options import flags_of, make_parser
-from bt_migrate.config.settings import state_dir_of
 from bt_migrate.errors import EXIT_OK, MigrationError
 from bt_migrate.report.build import build_report
 from bt_migrate.report.text import SUMMARY_FILE, short_text

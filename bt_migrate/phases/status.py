@@ -15,8 +15,8 @@ from typing import Any, Dict, Optional, Sequence
 from bt_migrate.cli.operate import BEAT_S
 from bt_migrate.cli.run_status import AT_WORK, run_status
 from bt_migrate.cli.status_text import lag_now, status_lines
+from bt_migrate.config.load import state_dir_of
 from bt_migrate.config.options import flags_of, make_parser
-from bt_migrate.config.settings import state_dir_of
 from bt_migrate.errors import EXIT_OK, MigrationError
 from bt_migrate.state.run_directory import run_at
 

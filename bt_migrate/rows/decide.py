@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, 
 
 from bt_migrate.api.btql import MAX_LIMIT
 from bt_migrate.api.transactions import xact_of, xact_seconds
-from bt_migrate.config.values import UPDATE
+from bt_migrate.config.values import UPDATE_POLICY
 from bt_migrate.model.equality import DIGEST_BYTES, row_digest
 from bt_migrate.model.outcomes import DIFFERS, FOUND, UPDATED
 from bt_migrate.model.resources import RowKind
@@ -47,7 +47,7 @@ class RowDecider:
         self._catalog, self._kind, self._members = catalog, kind, members
         self._outgoing = RowEncoder(catalog, kind, resolve)
         self._use_seen = catalog.settings.rows(kind.name).use_seen_db
-        self._overwrites = catalog.settings.on_conflict.get(kind.name) == UPDATE
+        self._overwrites = catalog.settings.on_conflict.get(kind.name) == UPDATE_POLICY
 
     def of_copy(self, rows: Rows, end: PageEnd, *, plain: bool) -> List[EncodedRow]:
         """The rows that are to be written, encoded, while everything is copied."""

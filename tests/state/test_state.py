@@ -17,7 +17,8 @@ from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 
-from bt_migrate.config.settings import Settings, load_settings
+from bt_migrate.config.load import load_settings
+from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_LOCKED, LockedError, StateError, UsageError
 from bt_migrate.model.outcomes import FAILED, LATER, SKIPPED
 from bt_migrate.state.copied_attachments import CopiedAttachments

@@ -1,0 +1,86 @@
+"""How a setting is declared: a field of a dataclass whose metadata names the variable, the flag,
+how the text is read, and the one line about it that `.env.example`, the manual and `--help` show.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+
+from bt_migrate.config.values import switch
+
+_METADATA = "setting"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting. Without `env` only an option sets it; without `flag` only the environment."""
+
+    field: str
+    section: str
+    env: str
+    default: str  # as text
+    read: Callable[[str, str], Any]
+    flag: str  # "--batch-size"
+    metavar: str  # "N"; "" for a switch
+    about: str
+
+    @property
+    def inverted(self) -> bool:
+        """Whether the option turns the setting off, such as --no-attachments for `attachments`."""
+        return self.flag == f"--no-{self.field.replace('_', '-')}"
+
+    @property
+    def dest(self) -> str:
+        """The name under which the parsed options hold it."""
+        return f"no_{self.field}" if self.inverted else self.field
+
+    @property
+    def name(self) -> str:
+        """What the user calls it: the variable, or the flag where there is no variable."""
+        return self.env or self.flag
+
+    def text_in(self, options: Mapping[str, Any]) -> Optional[str]:
+        """The text that was given as an option, None where it was not given."""
+        given = options.get(self.dest)
+        if given in (None, False):
+            return None
+        if given is True:
+            return "false" if self.inverted else "true"
+        return str(given)
+
+
+def setting(
+    section: str,
+    env: str,
+    default: str,
+    read: Callable[[str, str], Any],
+    flag: str,
+    about: str,
+    *,
+    secret: bool = False,
+) -> Any:
+    """A field of the settings. `flag` is "--batch-size N", "--dry-run" for a switch, or "".
+
+    A `secret` is not shown by `repr`.
+    """
+    name, _, metavar = flag.partition(" ")
+    declared = {"section": section, "env": env, "default": default, "read": read, "flag": name}
+    return field(
+        default_factory=lambda: read(env or name, default),
+        repr=not secret,
+        metadata={_METADATA: {**declared, "metavar": metavar, "about": about}},
+    )
+
+
+def option_switch(section: str, flag: str, about: str) -> Any:
+    """A field that is False until the option is given."""
+    return setting(section, "", "false", switch, flag, about)
+
+
+def settings_of(cls: type) -> Tuple[Setting, ...]:
+    """The settings that a dataclass declares, in the order of its fields."""
+    declared: Dict[str, Mapping[str, Any]] = {
+        item.name: item.metadata[_METADATA] for item in fields(cls) if _METADATA in item.metadata
+    }
+    return tuple(Setting(name, **facts) for name, facts in declared.items())

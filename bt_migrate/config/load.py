@@ -1,0 +1,142 @@
+"""Read the settings: options win over the environment, the environment wins over `.env`."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional
+
+from dotenv import dotenv_values
+
+from bt_migrate.config.declare import Setting
+from bt_migrate.config.settings import ALL_SETTINGS, ROW_OVERRIDES, Settings
+from bt_migrate.errors import UsageError
+from bt_migrate.model.date_windows import instant, is_relative, last_full, window_bound, zone_of
+
+NAMED = {setting.field: setting for setting in ALL_SETTINGS}
+
+
+def load_settings(
+    options: Mapping[str, Any],
+    environ: Optional[Mapping[str, str]] = None,
+    now: Optional[datetime] = None,
+) -> Settings:
+    """Settings from options (dest -> text, True, or None), the environment and the `.env` file.
+    Relative dates are counted from `now`.
+
+    `options["env_file"]` names the file; without it `.env` in the current folder is read if it
+    exists. A given `environ` replaces both. Raises UsageError naming the setting; a key is never shown.
+    """
+    env = _environment(options.get("env_file")) if environ is None else environ
+    given = {name: value for name, value in options.items() if value not in (None, False)}
+    if "quiet" in given:
+        given.setdefault("log_level", "ERROR")
+    if "json" in given:
+        given.setdefault("log_format", "json")
+    found = {setting.field: _value(setting, given, env) for setting in ALL_SETTINGS}
+    _check_keys(found)
+    depths = sum(name in given for name in ("counts", "full", "verify_sample"))
+    if depths > 1:
+        raise UsageError("--counts, --sample and --full: choose one")
+    found.update(_window(found, given, now or datetime.now(timezone.utc)))
+    if found["since_last"]:
+        _check_sync(found)
+        # A sync compares only if it is told to.
+        found["verify"] = found["verify"] and bool(depths)
+    return Settings(overrides=_overrides(given, env), **found)
+
+
+def state_dir_of(env_file: Optional[str] = None) -> str:
+    """Where the runs are, for programs that only look at them and need no key."""
+    env = _environment(env_file)
+    resumed = str(_value(NAMED["resume_run_dir"], {}, env))
+    return resumed or str(_value(NAMED["state_dir"], {}, env))
+
+
+def _value(setting: Setting, given: Mapping[str, Any], env: Mapping[str, str]) -> Any:
+    text = setting.text_in(given)
+    if text is not None:
+        return setting.read(setting.flag, text)
+    in_env = env.get(setting.env, "").strip() if setting.env else ""
+    return setting.read(setting.name, in_env or setting.default)
+
+
+def _overrides(given: Mapping[str, Any], env: Mapping[str, str]) -> Dict[str, Any]:
+    """The settings of one kind of rows. An option for all kinds wins over the environment's."""
+    return {
+        setting.field: _value(setting, {}, env)
+        for setting in ROW_OVERRIDES
+        if setting.field.split(".")[-1] not in given and env.get(setting.env, "").strip()
+    }
+
+
+def _check_sync(found: Mapping[str, Any]) -> None:
+    """A sync continues the last run and takes everything since the last sync."""
+    if found["no_rows"]:
+        raise UsageError("--since-last continues a run with rows: leave out --no-rows")
+    if found["new_run"]:
+        raise UsageError("--since-last continues the last run, --new-run starts one: choose one")
+    if found["created_after"] or found["created_before"] or found["fill_gaps"]:
+        raise UsageError(
+            "--since-last takes everything written since the last sync: leave out --window,"
+            " --created-after, --created-before and --fill-gaps (and MIGRATION_WINDOW,"
+            " MIGRATION_CREATED_AFTER, MIGRATION_CREATED_BEFORE)"
+        )
+
+
+def _window(found: Mapping[str, Any], given: Mapping[str, Any], now: datetime) -> Dict[str, Any]:
+    """The bounds as absolute dates, and as the user wrote them if they are relative."""
+    after = found["created_after"] or ""
+    before = found["created_before"] or ""
+    unit = found["window"]
+    zone = zone_of("--tz", found["tz"])
+    if unit:
+        if after or before:
+            raise UsageError(
+                "--window chooses both ends: leave out --created-after and --created-before"
+            )
+        first, last = last_full(unit, now, zone)
+        words = f"{unit} in {found['tz']}"
+        return {"created_after": first, "created_before": last, "relative_window": words}
+    begin = window_bound(_shown_name("created_after", given), after, now, zone)
+    end = window_bound(_shown_name("created_before", given), before, now, zone)
+    if begin and end and instant(begin) >= instant(end):
+        raise UsageError(
+            "MIGRATION_CREATED_AFTER is not before MIGRATION_CREATED_BEFORE: the window is empty"
+        )
+    relative = is_relative(after) or is_relative(before)
+    words = f"{after or 'the beginning'} to {before or 'now'} in {found['tz']}" if relative else ""
+    return {"created_after": begin, "created_before": end, "relative_window": words}
+
+
+def _shown_name(field: str, given: Mapping[str, Any]) -> str:
+    return NAMED[field].flag if field in given else NAMED[field].env
+
+
+def _environment(env_file: Optional[str]) -> Dict[str, str]:
+    path = Path(env_file or ".env")
+    if env_file and not path.is_file():
+        raise UsageError(f"--env-file: there is no file {env_file}")
+    from_file: Mapping[str, Optional[str]] = {}
+    try:
+        if path.is_file():
+            # Without interpolation: a `$` in a key is a `$`.
+            from_file = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as an .env file: {error}") from None
+    merged = {name: value for name, value in from_file.items() if value is not None}
+    merged.update({name: value for name, value in os.environ.items() if value.strip()})
+    return merged
+
+
+def _check_keys(found: Mapping[str, Any]) -> None:
+    for name in ("source_api_key", "dest_api_key"):
+        env = NAMED[name].env
+        key = found[name]
+        if not key:
+            raise UsageError(
+                f"{env} is not set; put it into .env or the environment (keys are never flags)"
+            )
+        if not key.isascii() or any(char.isspace() or not char.isprintable() for char in key):
+            raise UsageError(f"{env} holds a character that no key has (a space or a line break?)")
