@@ -1,6 +1,7 @@
-"""Which rows of a page are written: what the destination has already is found, what it has otherwise differs or is brought over.
+"""Decides which rows of a page are written.
 
-Of a copy the destination's rows were read before; in a round of a sync only those are looked up that the source wrote anew.
+In a first copy, digests of the destination's rows were read before. In a sync, only rows that the
+source wrote again are looked up in the destination.
 """
 
 from __future__ import annotations
@@ -13,29 +14,30 @@ from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.config.values import UPDATE_POLICY
 from bt_migrate.model.equality import DIGEST_BYTES, row_digest
 from bt_migrate.model.outcomes import DIFFERS, FOUND, UPDATED
+from bt_migrate.model.references import Resolve
 from bt_migrate.model.resources import RowKind
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.batches import EncodedRow
-from bt_migrate.rows.encode import MAX_GUESSES, Resolve, RowEncoder, keep_source_keys
+from bt_migrate.rows.encode import MAX_GUESSES, RowEncoder, keep_source_keys
 from bt_migrate.rows.read import rows_of_ids
 from bt_migrate.rows.rewrite import comments_of, insertable_row
 from bt_migrate.rows.streams import PageEnd, StreamCopy
 
-IDS_LOOKED_UP = (
-    500  # in one query: with room for rows that are there twice it answers no more than a page
-)
+# Row ids in one query: rows that are there twice must fit into the answer too.
+IDS_LOOKED_UP = 500
+# Bytes of the rows in one answer, estimated from the rows that are to be sent.
 BYTES_LOOKED_UP = 8 << 20
-CLOCK_SLACK_S = 1  # between the clock that dates answers and the one that dates transactions
+# Between the clock that dates answers and the one that dates transactions.
+ANSWER_CLOCK_SLACK_S = 1
 CHANGED_THERE = "changed in the destination"
 
-Rows = Mapping[str, List[dict]]  # by source object, in order
-News = Tuple[
-    dict, EncodedRow, Dict[str, Any]
-]  # a row of the source, and what it is for the destination
+Rows = Mapping[str, List[dict]]  # source object -> rows, in order
+# A row of the source, encoded, and its insertable fields.
+NewRow = Tuple[dict, EncodedRow, Dict[str, Any]]
 
 
 class RowDecider:
-    """Chooses for the members of one stream. Counts and notes go into the page's end."""
+    """Decides for the objects of one stream. Counts and notes are added to the page's end."""
 
     def __init__(
         self,
@@ -44,79 +46,94 @@ class RowDecider:
         members: Mapping[str, StreamCopy],
         resolve: Optional[Resolve] = None,
     ) -> None:
-        self._catalog, self._kind, self._members = catalog, kind, members
-        self._outgoing = RowEncoder(catalog, kind, resolve)
+        self._catalog = catalog
+        self._kind = kind
+        self._members = members
+        self._encoder = RowEncoder(catalog, kind, resolve)
         self._use_seen = catalog.settings.rows(kind.name).use_seen_db
         self._overwrites = catalog.settings.on_conflict.get(kind.name) == UPDATE_POLICY
 
+    # -- a first copy
+
     def of_copy(self, rows: Rows, end: PageEnd, *, plain: bool) -> List[EncodedRow]:
-        """The rows that are to be written, encoded, while everything is copied."""
-        sending: List[EncodedRow] = []
-        for object_id, some in rows.items():
-            member = self._members[object_id]
-            counts, notes = end.of(object_id)
-            counts["fetched"] += len(some)
-            ids = [row["id"] for row in some]
-            recorded = (
-                member.seen.outcomes_of(object_id, ids)
-                if self._use_seen and member.resuming
-                else {}
-            )
-            before = member.seen.before(object_id, ids) if member.state.compared else {}
-            waiting: List[
-                tuple
-            ] = []  # of rows that are found: an earlier run may not have come to what they refer to
-            for row in some:
-                seen_xact, outcome = recorded.get(row["id"], (-1, ""))
-                encoded, out = self._outgoing.encoded(row, object_id, notes, plain=plain)
-                if outcome and seen_xact >= encoded.xact:
+        """Returns the encoded rows that a first copy writes."""
+        return [
+            encoded
+            for object_id, some in rows.items()
+            for encoded in self._of_copied_object(object_id, some, end, plain=plain)
+        ]
+
+    def _of_copied_object(
+        self, object_id: str, rows: Sequence[dict], end: PageEnd, *, plain: bool
+    ) -> Iterator[EncodedRow]:
+        member = self._members[object_id]
+        counts, notes = end.of(object_id)
+        counts["fetched"] += len(rows)
+        ids = [row["id"] for row in rows]
+        resumes = self._use_seen and member.resuming
+        recorded = member.seen.outcomes_of(object_id, ids) if resumes else {}
+        before = member.seen.before(object_id, ids) if member.state.compared else {}
+        # References of rows that are found: an earlier run may have left them unresolved.
+        waiting: List[tuple] = []
+        for row in rows:
+            seen_xact, outcome = recorded.get(row["id"], (-1, ""))
+            encoded, out = self._encoder.encoded(row, object_id, notes, plain=plain)
+            if outcome:
+                if seen_xact >= encoded.xact:
                     counts[outcome] += 1
-                elif row["id"] in before and not outcome:
-                    judged = self._judged(row, encoded, out, before[row["id"]])
-                    if judged == UPDATED:
-                        member.state.overwritten += 1
-                        sending.append(
-                            encoded._replace(outcome=UPDATED, repairs=bool(encoded.attachments))
-                        )
-                        continue
-                    counts[judged] += 1
-                    if judged == DIFFERS:
-                        notes.add("row_differs", row["id"])
-                    else:
-                        waiting.extend((object_id, row["id"], *entry) for entry in encoded.deferred)
                 else:
-                    sending.append(encoded._replace(outcome=UPDATED) if outcome else encoded)
-            if waiting:
-                member.seen.record([], waiting)
-        return sending
+                    yield encoded._replace(outcome=UPDATED)
+                continue
+            if row["id"] not in before:
+                yield encoded
+                continue
+            judged = self._judged(row, encoded, out, before[row["id"]])
+            if judged == UPDATED:
+                member.state.overwritten += 1
+                yield encoded._replace(outcome=UPDATED, repairs=bool(encoded.attachments))
+                continue
+            counts[judged] += 1
+            if judged == DIFFERS:
+                notes.add("row_differs", row["id"])
+            else:
+                waiting.extend((object_id, row["id"], *entry) for entry in encoded.deferred)
+        if waiting:
+            member.seen.record([], waiting)
+
+    # -- a sync
 
     def of_round(self, rows: Rows, end: PageEnd, *, plain: bool) -> List[EncodedRow]:
-        """The rows that are to be written, encoded: those that the source wrote since they were last delivered, unless the
-        destination has them already or somebody changed them there.
+        """Returns the encoded rows that a sync writes.
+
+        These are the rows that the source wrote since they were last delivered, without those that
+        the destination has already and those that somebody changed there.
         """
-        news: Dict[str, List[News]] = {}
+        new_rows: Dict[str, List[NewRow]] = {}
         for object_id, some in rows.items():
             notes = end.of(object_id)[1]
-            found = self._not_delivered(object_id, some, end)
-            if found:
-                news[object_id] = [
-                    (row, *self._outgoing.encoded(row, object_id, notes, plain=plain))
-                    for row in found
+            undelivered = self._not_delivered(object_id, some, end)
+            if undelivered:
+                new_rows[object_id] = [
+                    (row, *self._encoder.encoded(row, object_id, notes, plain=plain))
+                    for row in undelivered
                 ]
         there = self._look_up(
             {
-                object_id: {row["id"]: len(one.body) for row, one, _ in some}
-                for object_id, some in news.items()
+                object_id: {row["id"]: len(encoded.body) for row, encoded, _ in some}
+                for object_id, some in new_rows.items()
             }
         )
         return [
-            row
-            for object_id, some in news.items()
-            for row in self._of_object(object_id, some, there[object_id], end)
+            encoded
+            for object_id, some in new_rows.items()
+            for encoded in self._of_synced_object(object_id, some, there[object_id], end)
         ]
 
     def _not_delivered(self, object_id: str, rows: Sequence[dict], end: PageEnd) -> List[dict]:
-        """Those whose recorded delivery is older; the others are found, or were sent by a process of this round that died."""
+        """Returns the rows whose recorded delivery is older than the row; counts all others.
+
+        Those others are found, or were sent earlier in this sync by a process that was killed.
+        """
         member = self._members[object_id]
         member.touched = True
         counts = end.of(object_id)[0]
@@ -124,102 +141,105 @@ class RowDecider:
         ids = [row["id"] for row in rows]
         recorded = member.seen.outcomes_of(object_id, ids) if member.resuming else {}
         sent = member.seen.sending(object_id, list(recorded))
-        news = []
+        undelivered = []
         for row in rows:
             xact, outcome = recorded.get(row["id"], (-1, ""))
             if xact < xact_of(row.get("_xact_id")):
-                news.append(row)
-            else:
-                counts[
-                    outcome if sent.get(row["id"], (b"", 0))[1] == member.state.round else FOUND
-                ] += 1
-        return news
+                undelivered.append(row)
+                continue
+            _, round_number = sent.get(row["id"], (b"", 0))
+            counts[outcome if round_number == member.state.round else FOUND] += 1
+        return undelivered
 
-    def _of_object(
-        self, object_id: str, news: Sequence[News], there: Mapping[str, dict], end: PageEnd
+    def _of_synced_object(
+        self, object_id: str, new_rows: Sequence[NewRow], there: Mapping[str, dict], end: PageEnd
     ) -> Iterator[EncodedRow]:
         member = self._members[object_id]
         counts, notes = end.of(object_id)
         ours = self.ours(member, object_id, there)
-        found: Dict[
-            int, List[Tuple[str, str, int, str]]
-        ] = {}  # by the second at which this tool wrote them, 0 if it did not
+        # By the second at which this tool wrote them, 0 if it did not.
+        found: Dict[int, List[Tuple[str, str, int, str]]] = {}
         waiting: List[tuple] = []
-        for row, encoded, out in news:
+        for row, encoded, out in new_rows:
             encoded = encoded._replace(digest=row_digest(out))
             existing = there.get(row["id"])
-            judged = (
-                self._judged(row, encoded, out, remembered(self._kind, existing))
-                if existing
-                else ""
-            )
+            if not existing:
+                yield encoded
+                continue
+            written_at = ours[row["id"]]
+            judged = self._judged(row, encoded, out, remembered(self._kind, existing))
             if judged == FOUND:
                 counts[FOUND] += 1
-                found.setdefault(ours[row["id"]], []).append(
-                    (object_id, row["id"], encoded.xact, FOUND)
-                )
+                record = (object_id, row["id"], encoded.xact, FOUND)
+                found.setdefault(written_at, []).append(record)
                 waiting.extend((object_id, row["id"], *entry) for entry in encoded.deferred)
-            elif judged == DIFFERS and not ours[row["id"]] and not self._overwrites:
+            elif judged == DIFFERS and not written_at and not self._overwrites:
                 counts[DIFFERS] += 1
                 notes.add("row_differs", row["id"], detail=CHANGED_THERE)
-            elif existing:
-                if not ours[row["id"]]:
-                    member.state.overwritten += 1
-                yield encoded._replace(
-                    outcome=UPDATED, repairs=judged == UPDATED and bool(encoded.attachments)
-                )
             else:
-                yield encoded
+                if not written_at:
+                    member.state.overwritten += 1
+                repairs = judged == UPDATED and bool(encoded.attachments)
+                yield encoded._replace(outcome=UPDATED, repairs=repairs)
         for at, some in found.items():
             member.seen.record(some, at=at)
         if waiting:
             member.seen.record([], waiting)
 
     def ours(self, member: StreamCopy, object_id: str, there: Mapping[str, dict]) -> Dict[str, int]:
-        """row id -> the second at which this tool wrote the row as it is there now; 0 where it did not, or where that is in doubt.
+        """Returns row id -> second at which this tool wrote the row as it is there now.
 
-        Ours is what is there as it was last sent, and what nobody has written since the second of its delivery.
+        The second is 0 where somebody else wrote it, or may have. A row is ours if it is as it was
+        last sent, or if nobody has written it since the second of its delivery.
         """
         ids = list(there)
-        at = member.seen.delivered_at(object_id, ids) if member.resuming else {}
+        delivered = member.seen.delivered_at(object_id, ids) if member.resuming else {}
         sent = member.seen.sending(object_id, ids)
         brought = self.brought(member, object_id, ids)
-        found = {}
+        ours = {}
         for row_id, row in there.items():
             written = xact_seconds(xact_of(row.get("_xact_id")))
-            until = at.get(row_id) or (member.state.delivered_until if row_id in brought else 0)
-            same = row_id in sent and sent[row_id][0] == row_digest(insertable_row(self._kind, row))
-            found[row_id] = written if same or written <= until + CLOCK_SLACK_S else 0
-        return found
+            copied_until = member.state.delivered_until if row_id in brought else 0
+            until = delivered.get(row_id) or copied_until
+            digest = row_digest(insertable_row(self._kind, row))
+            same = row_id in sent and sent[row_id][0] == digest
+            ours[row_id] = written if same or written <= until + ANSWER_CLOCK_SLACK_S else 0
+        return ours
 
     def brought(self, member: StreamCopy, object_id: str, ids: Sequence[str]) -> Set[str]:
-        """Those of the rows there that came with this tool."""
+        """Returns those of the ids that this tool brought to the destination."""
         return set(ids) if member.stream.fresh else set(member.seen.inserted(object_id, ids))
 
     def _judged(self, row: dict, encoded: EncodedRow, out: Dict[str, Any], before: bytes) -> str:
         judged = _judge(encoded, out, before, self._catalog.dest.org_id)
-        late = self._outgoing.without_late(row, out) if judged == DIFFERS else ()
-        return UPDATED if any(row_digest(one) == before[:DIGEST_BYTES] for one in late) else judged
+        if judged != DIFFERS:
+            return judged
+        earlier = self._encoder.without_late(row, out)
+        return (
+            UPDATED
+            if any(row_digest(guess) == before[:DIGEST_BYTES] for guess in earlier)
+            else judged
+        )
 
     # -- the destination's rows
 
     def _look_up(self, wanted: Mapping[str, Mapping[str, int]]) -> Dict[str, Dict[str, dict]]:
-        """source object -> row id -> the destination's row, of those that are there. `wanted` holds the bytes of the new rows: those
-        there are about as large.
+        """Returns source object -> row id -> the destination's row, of the rows that are there.
+
+        `wanted`: source object -> row id -> bytes of the new row; the row that is there is about as
+        large.
         """
-        found: Dict[str, Dict[str, dict]] = {one: {} for one in wanted}
+        found: Dict[str, Dict[str, dict]] = {object_id: {} for object_id in wanted}
         alone = list(wanted)
-        ids = list(dict.fromkeys(row_id for some in wanted.values() for row_id in some))
-        size = sum(sum(some.values()) for some in wanted.values())
+        ids = list(dict.fromkeys(row_id for sizes in wanted.values() for row_id in sizes))
+        size = sum(sum(sizes.values()) for sizes in wanted.values())
         if len(wanted) > 1 and len(ids) <= IDS_LOOKED_UP and size <= BYTES_LOOKED_UP:
             alone = self._look_up_together(wanted, ids, found)
         for object_id in alone:
             dest_id = self._members[object_id].stream.dest_id
             for some in portions(wanted[object_id]):
-                found[object_id].update(
-                    (row["id"], row)
-                    for row in rows_of_ids(self._catalog.dest, self._kind.name, [dest_id], some)
-                )
+                rows = rows_of_ids(self._catalog.dest, self._kind.name, [dest_id], some)
+                found[object_id].update((row["id"], row) for row in rows)
         return found
 
     def _look_up_together(
@@ -228,13 +248,14 @@ class RowDecider:
         ids: List[str],
         found: Dict[str, Dict[str, dict]],
     ) -> List[str]:
-        """Several objects with one query; gives back those that are to be asked alone. Ids are unique in an object only, so it may
-        answer rows that nobody asked for, and be full of them.
+        """Look rows of several objects up with one query; returns the objects that must be asked
+        for alone.
+
+        Ids are unique inside an object only, so the answer may hold rows that were not asked for,
+        and be full of them.
         """
-        dest, by_dest = (
-            self._catalog.dest,
-            {self._members[one].stream.dest_id: one for one in wanted},
-        )
+        dest = self._catalog.dest
+        by_dest = {self._members[object_id].stream.dest_id: object_id for object_id in wanted}
         rows = rows_of_ids(dest, self._kind.name, list(by_dest), ids)
         if len(rows) >= MAX_LIMIT:
             return list(wanted)
@@ -244,21 +265,22 @@ class RowDecider:
                 found[object_id][row["id"]] = row
         shown = {row[self._kind.id_field] for row in rows}
         dest.reads_groups = dest.reads_groups or len(shown) > 1
-        return (
-            []
-            if dest.reads_groups
-            else [one for dest_id, one in by_dest.items() if dest_id not in shown]
-        )
+        if dest.reads_groups:
+            return []
+        return [object_id for dest_id, object_id in by_dest.items() if dest_id not in shown]
 
 
 def portions(sizes: Mapping[str, int]) -> Iterator[List[str]]:
-    """Row ids that are looked up with one query: so many that their rows make no larger an answer than a page may be."""
+    """Yields row ids for one query each: at most IDS_LOOKED_UP ids of rows of at most
+    BYTES_LOOKED_UP bytes.
+    """
     ids: List[str] = []
     size = 0
     for row_id, row_bytes in sizes.items():
         if ids and (len(ids) == IDS_LOOKED_UP or size + row_bytes > BYTES_LOOKED_UP):
             yield ids
-            ids, size = [], 0
+            ids = []
+            size = 0
         ids.append(row_id)
         size += row_bytes
     if ids:
@@ -266,30 +288,24 @@ def portions(sizes: Mapping[str, int]) -> Iterator[List[str]]:
 
 
 def remembered(kind: RowKind, row: dict) -> bytes:
-    """The digest of a row of the destination, and the ids of its comments behind it."""
+    """Returns the digest of a row of the destination, followed by the ids of its comments."""
     ids = [str(comment.get("id")) for comment in comments_of(row) if isinstance(comment, dict)]
     return row_digest(insertable_row(kind, row)) + "\n".join(ids).encode("utf-8", "surrogatepass")
 
 
-def _judge(row: EncodedRow, out: dict, before_row: bytes, dest_org_id: str) -> str:
-    """found or differs, for a row whose id the destination has; updated where only comments are missing or attachments are still
+def _judge(row: EncodedRow, out: dict, remembered_row: bytes, dest_org_id: str) -> str:
+    """Returns found, differs, or updated where only comments are missing or attachments still name
     the source's.
     """
-    before, comments = (
-        before_row[:DIGEST_BYTES],
-        before_row[DIGEST_BYTES:].decode("utf-8", "surrogatepass").split("\n"),
-    )
-    if row_digest(out) == before:
-        return (
-            FOUND
-            if all(str(json.loads(one)["id"]) in comments for one in row.comments)
-            else UPDATED
-        )
-    keys = sorted({one["key"] for one in row.attachments})
-    for number in range(
-        1, min(2 ** len(keys), MAX_GUESSES)
-    ):  # any of them may have been left by an earlier run
+    digest = remembered_row[:DIGEST_BYTES]
+    if row_digest(out) == digest:
+        comments = remembered_row[DIGEST_BYTES:].decode("utf-8", "surrogatepass").split("\n")
+        whole = all(str(json.loads(comment)["id"]) in comments for comment in row.comments)
+        return FOUND if whole else UPDATED
+    keys = sorted({reference["key"] for reference in row.attachments})
+    # An earlier run may have left any of the attachments in the source.
+    for number in range(1, min(2 ** len(keys), MAX_GUESSES)):
         left = [key for bit, key in enumerate(keys) if number >> bit & 1]
-        if row_digest(json.loads(keep_source_keys(row.body, left, dest_org_id))) == before:
+        if row_digest(json.loads(keep_source_keys(row.body, left, dest_org_id))) == digest:
             return UPDATED
     return DIFFERS

@@ -1,6 +1,8 @@
-"""Rows that are gone from the source, deleted in the destination: those that this tool brought, as long as nobody changed them there.
+"""Deletes rows in the destination that are gone from the source.
 
-Found by number, then by day, then by id; asked for in the source once more; and never more at a time than is allowed.
+Only rows that this tool brought and that nobody changed in the destination are deleted. They are
+found by comparing the number of rows, then the number per day, then the ids; they are looked up in
+the source once more; and --max-deletes limits their number.
 """
 
 from __future__ import annotations
@@ -20,14 +22,19 @@ from bt_migrate.rows.decide import IDS_LOOKED_UP, RowDecider
 from bt_migrate.rows.insert import delete_rows
 from bt_migrate.rows.read import rows_of_ids
 from bt_migrate.rows.streams import RowStream, StreamCopy
+from bt_migrate.state.sqlite import id_bytes, id_text
 from bt_migrate.state.sync_marks import Round
 
 log = logging.getLogger("bt_migrate.rows")
 
 
 @dataclass
-class Gone:
-    """What is gone of one object: the ids lie in the file of all; `kept` were changed in the destination."""
+class GoneRows:
+    """Rows of one object that are gone from the source. The ids to delete are in the database of
+    the call.
+
+    `rows`: how many are to be deleted. `kept`: how many were changed in the destination and stay.
+    """
 
     member: StreamCopy
     rows: int = 0
@@ -38,111 +45,132 @@ class Gone:
 def propagate_deletes(
     catalog: Catalog, kind_name: str, streams: Sequence[RowStream], round_: Round
 ) -> None:
-    """Delete what is gone of the streams of one kind that are complete in this round. What is too much is told, and nothing is
-    deleted.
+    """Delete what is gone from those streams of a kind that are complete in this sync.
+
+    Where that is more than --max-deletes allows, nothing is deleted and a finding is added.
     """
-    db = sqlite3.connect("", isolation_level=None)  # a private file that SQLite removes
+    # Without a name, SQLite makes a private temporary file and removes it.
+    db = sqlite3.connect("", isolation_level=None)
     db.execute("create table gone (object text, id blob, primary key (object, id)) without rowid")
-    found: List[Gone] = []
+    gone: List[GoneRows] = []
+    there = 0
     try:
-        there = 0
-        for start in range(0, len(streams), OBJECTS_PER_COUNT):
-            for stream, wanted, held in _counted(
-                catalog, kind_name, streams[start : start + OBJECTS_PER_COUNT]
-            ):
-                there += held.rows
-                if wanted.rows != held.rows:
-                    found.append(
-                        _look_into(
-                            catalog,
-                            StreamCopy(catalog, stream, round_),
-                            held.rows - wanted.rows,
-                            db,
-                        )
-                    )
-        rows, allowed = sum(one.rows for one in found), catalog.settings.may_delete(there)
-        too_many = rows > allowed and not catalog.settings.yes
-        if too_many:
-            text = f"{rows:,} rows of {kind_name} are gone from the source, of {there:,}; --max-deletes allows {allowed:,}"
-            log.error(
-                "%s; none was deleted: look why, then --yes deletes them",
-                text,
-                extra={"event": "too_many_deletes"},
-            )
-        for one in found:
-            if one.rows and not too_many:
-                _delete(catalog, one.member, db)
-            _close(one, too_many)
+        for stream, wanted, held in _counted(catalog, kind_name, streams):
+            there += held.rows
+            if wanted.rows != held.rows:
+                member = StreamCopy(catalog, stream, round_)
+                gone.append(_find_gone(catalog, member, held.rows - wanted.rows, db))
+        too_many = _exceeds_limit(catalog, kind_name, sum(found.rows for found in gone), there)
+        for found in gone:
+            if found.rows and not too_many:
+                _delete(catalog, found.member, db)
+            _close(found, too_many)
     finally:
         db.close()
+
+
+def _exceeds_limit(catalog: Catalog, kind_name: str, rows: int, there: int) -> bool:
+    allowed = catalog.settings.may_delete(there)
+    if rows <= allowed or catalog.settings.yes:
+        return False
+    log.error(
+        "%s rows of %s are gone from the source, of %s; --max-deletes allows %s;"
+        " none was deleted: check the source, then run again with --yes to delete them",
+        f"{rows:,}",
+        kind_name,
+        f"{there:,}",
+        f"{allowed:,}",
+        extra={"event": "too_many_deletes"},
+    )
+    return True
 
 
 def _counted(
     catalog: Catalog, kind_name: str, streams: Sequence[RowStream]
 ) -> Iterator[Tuple[RowStream, Summary, Summary]]:
-    """The streams of which both sides tell the number of rows."""
-    source = summaries(catalog, catalog.source, kind_name, [one.source_id for one in streams])
-    dest = summaries(catalog, catalog.dest, kind_name, [one.dest_id for one in streams])
+    """Yields (stream, source, destination) of complete streams that both sides count."""
     complete = {
-        one.header["source_id"]
-        for one in catalog.run.all_streams()
-        if one.done and one.header["kind"] == kind_name
+        state.header["source_id"]
+        for state in catalog.run.all_streams()
+        if state.done and state.header["kind"] == kind_name
     }
-    for stream in streams:
-        wanted, held = source[stream.source_id], dest[stream.dest_id]
-        if wanted is not None and held is not None and stream.source_id in complete:
-            yield stream, wanted, held
+    for start in range(0, len(streams), OBJECTS_PER_COUNT):
+        some = streams[start : start + OBJECTS_PER_COUNT]
+        source_ids = [stream.source_id for stream in some]
+        dest_ids = [stream.dest_id for stream in some]
+        source = summaries(catalog, catalog.source, kind_name, source_ids)
+        dest = summaries(catalog, catalog.dest, kind_name, dest_ids)
+        for stream in some:
+            wanted = source[stream.source_id]
+            held = dest[stream.dest_id]
+            if wanted is not None and held is not None and stream.source_id in complete:
+                yield stream, wanted, held
 
 
-def _look_into(catalog: Catalog, member: StreamCopy, surplus: int, db: sqlite3.Connection) -> Gone:
-    """Which rows of the destination the source does not have; not where the number is that of rows which were others' before."""
-    gone, stream = Gone(member), member.stream
+# -- finding
+
+
+def _find_gone(
+    catalog: Catalog, member: StreamCopy, surplus: int, db: sqlite3.Connection
+) -> GoneRows:
+    """Find the rows that only the destination has.
+
+    Nothing is asked where the surplus is the number of rows that were found to be others' before.
+    """
+    gone = GoneRows(member)
+    stream = member.stream
     if surplus == member.state.others:
         return gone
-    choice = RowDecider(catalog, stream.kind, {stream.source_id: member})
+    decider = RowDecider(catalog, stream.kind, {stream.source_id: member})
     others = 0
     try:
         for bounds in _unequal(catalog, stream):
             for ids in _only_there(catalog, stream, bounds):
-                rows = {
-                    row["id"]: row
-                    for row in rows_of_ids(catalog.dest, stream.kind.name, [stream.dest_id], ids)
-                }
-                back = {
-                    row["id"]
-                    for row in rows_of_ids(
-                        catalog.source, stream.kind.name, [stream.source_id], ids
-                    )
-                }
-                ours, brought = (
-                    choice.ours(member, stream.source_id, rows),
-                    choice.brought(member, stream.source_id, list(rows)),
-                )
-                going = [one for one in rows if one not in back and ours[one]]
-                changed = [
-                    one for one in rows if one not in back and not ours[one] and one in brought
-                ]
-                db.executemany(
-                    "insert or ignore into gone values (?, ?)",
-                    [(stream.source_id, _blob(one)) for one in going],
-                )
-                gone.rows, gone.kept = gone.rows + len(going), gone.kept + len(changed)
-                gone.example = gone.example or next(iter([*changed, *going]), "")
-                others += len([one for one in rows if one not in back]) - len(going)
-    except ApiError as error:  # this object's trouble: the next sync looks again
+                others += _sort_out(catalog, decider, gone, ids, db)
+    except ApiError as error:
+        # One object's trouble must not stop the others; the next sync looks again.
         log.warning(
-            "rows of %s %r that are gone were not looked for: %s",
+            "%s %r: cannot look for rows that are gone from the source: %s",
             stream.kind.name,
             stream.name,
             error,
         )
-        return Gone(member)
+        return GoneRows(member)
     member.state.others = others
     return gone
 
 
+def _sort_out(
+    catalog: Catalog, decider: RowDecider, gone: GoneRows, ids: List[str], db: sqlite3.Connection
+) -> int:
+    """Look the ids up on both sides and note those that are gone. Returns how many of them stay."""
+    member = gone.member
+    stream = member.stream
+    kind_name = stream.kind.name
+    held = rows_of_ids(catalog.dest, kind_name, [stream.dest_id], ids)
+    rows = {row["id"]: row for row in held}
+    # A row may have come back since the ids were listed.
+    still = rows_of_ids(catalog.source, kind_name, [stream.source_id], ids)
+    present = {row["id"] for row in still}
+    missing = [row_id for row_id in rows if row_id not in present]
+    ours = decider.ours(member, stream.source_id, rows)
+    brought = decider.brought(member, stream.source_id, list(rows))
+    going = [row_id for row_id in missing if ours[row_id]]
+    changed = [row_id for row_id in missing if not ours[row_id] and row_id in brought]
+    db.executemany(
+        "insert or ignore into gone values (?, ?)",
+        [(stream.source_id, id_bytes(row_id)) for row_id in going],
+    )
+    gone.rows += len(going)
+    gone.kept += len(changed)
+    gone.example = gone.example or next(iter([*changed, *going]), "")
+    return len(missing) - len(going)
+
+
 def _unequal(catalog: Catalog, stream: RowStream) -> Iterator[Bounds]:
-    """The days of which both sides have another number of rows; everything where a server does not group by day."""
+    """Yields the days whose number of rows differs; everything where a server does not group by
+    day.
+    """
     sides = ((catalog.source, stream.source_id), (catalog.dest, stream.dest_id))
     try:
         counts = [
@@ -161,29 +189,34 @@ def _unequal(catalog: Catalog, stream: RowStream) -> Iterator[Bounds]:
 
 
 def _only_there(catalog: Catalog, stream: RowStream, bounds: Bounds) -> Iterator[List[str]]:
-    """Ids of rows that only the destination lists; the source's lie in a private file meanwhile."""
-    with sqlite3.connect("", isolation_level=None) as listed:
+    """Yields ids of rows that only the destination lists, at most IDS_LOOKED_UP at a time."""
+    # The source's ids are kept in a private temporary file.
+    listed = sqlite3.connect("", isolation_level=None)
+    try:
         listed.execute("create table ids (id blob primary key) without rowid")
         for ids in _ids(catalog.source, stream.kind.name, stream.source_id, bounds):
             listed.executemany(
-                "insert or ignore into ids values (?)", [(_blob(one),) for one in ids]
+                "insert or ignore into ids values (?)", [(id_bytes(row_id),) for row_id in ids]
             )
         waiting: List[str] = []
         for ids in _ids(catalog.dest, stream.kind.name, stream.dest_id, bounds):
-            known = "select 1 from ids where id = ?"
-            waiting += [
-                one for one in ids if listed.execute(known, (_blob(one),)).fetchone() is None
-            ]
+            waiting += [row_id for row_id in ids if not _is_listed(listed, row_id)]
             while len(waiting) >= IDS_LOOKED_UP:
                 yield waiting[:IDS_LOOKED_UP]
                 waiting = waiting[IDS_LOOKED_UP:]
         if waiting:
             yield waiting
-    listed.close()
+    finally:
+        listed.close()
+
+
+def _is_listed(listed: sqlite3.Connection, row_id: str) -> bool:
+    found = listed.execute("select 1 from ids where id = ?", (id_bytes(row_id),))
+    return found.fetchone() is not None
 
 
 def _ids(api: Api, kind_name: str, object_id: str, bounds: Bounds) -> Iterator[List[str]]:
-    """All row ids, page by page."""
+    """Yields all row ids, page by page."""
     while True:
         api.check()
         rows = api.query(ids_query(kind_name, object_id, bounds, MAX_LIMIT)).json
@@ -194,29 +227,36 @@ def _ids(api: Api, kind_name: str, object_id: str, bounds: Bounds) -> Iterator[L
             return
 
 
+# -- deleting
+
+
 def _delete(catalog: Catalog, member: StreamCopy, db: sqlite3.Connection) -> None:
     stream = member.stream
     rows = db.execute("select id from gone where object = ?", (stream.source_id,))
     size = catalog.settings.rows(stream.kind.name).insert_batch_size
     while True:
-        ids = [one.decode("utf-8", "surrogatepass") for (one,) in rows.fetchmany(size)]
+        ids = [id_text(stored) for (stored,) in rows.fetchmany(size)]
         if not ids:
             break
         catalog.dest.check()
         delete_rows(catalog.dest, stream.kind, stream.dest_id, ids)
         member.state.deleted += len(ids)
-    text = "rows of %s %r: %d deleted, gone from the source"
     log.info(
-        text, stream.kind.name, stream.name, member.state.deleted, extra={"event": "rows_deleted"}
+        "%s %r: %d rows deleted that are gone from the source",
+        stream.kind.name,
+        stream.name,
+        member.state.deleted,
+        extra={"event": "rows_deleted"},
     )
 
 
-def _close(gone: Gone, too_many: bool) -> None:
-    """Written with the numbers of the round, also where nothing came of it: what was looked into once is known."""
+def _close(gone: GoneRows, too_many: bool) -> None:
+    """Write the stream's state, also where nothing was deleted: the next sync then need not look
+    again.
+    """
     state = gone.member.state
-    notes = FindingCounts(
-        one for one in state.findings if one["kind"] not in ("too_many_deletes", "gone_row_kept")
-    )
+    replaced = ("too_many_deletes", "gone_row_kept")
+    notes = FindingCounts(record for record in state.findings if record["kind"] not in replaced)
     if gone.rows and too_many:
         notes.add("too_many_deletes", gone.example, count=gone.rows)
     if gone.kept:
@@ -226,8 +266,3 @@ def _close(gone: Gone, too_many: bool) -> None:
         part["done"] = True
     gone.member.touched = True
     StreamCopy.close_all([gone.member], 0.0)
-
-
-def _blob(row_id: str) -> bytes:
-    """An id may hold a lone surrogate, which SQLite's text may not."""
-    return row_id.encode("utf-8", "surrogatepass")

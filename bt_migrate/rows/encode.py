@@ -1,6 +1,6 @@
-"""Source row -> the row as the destination gets it, encoded, with notes of what a person should know.
+"""Encodes a source row as the destination receives it, with notes of what a person should know.
 
-The copy sends it, the comparison expects it: both take it from here.
+The copy sends the result and the comparison expects it: both use this module.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import copy
 import json
 import re
 import uuid
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from bt_migrate.api.json_codec import encode, encode_plain
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.attachments.copy import NAMESPACE, dest_key
 from bt_migrate.model.notes import FindingCounts
-from bt_migrate.model.references import attachment_places, dotted, remove, value_at
+from bt_migrate.model.references import Path, Resolve, attachment_places, dotted, remove, value_at
 from bt_migrate.model.resources import RowKind
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.batches import EncodedRow
@@ -31,31 +31,49 @@ from bt_migrate.rows.rewrite import (
     spill_order,
 )
 
-HEAD = 8  # hex digits of a UUID before its first dash
-# From the first dash on: a pattern that begins with a fixed character is searched for several times faster than one that does
-# not.
+# Hex digits of a UUID before its first dash.
+UUID_HEAD_DIGITS = 8
+# A UUID from its first dash on: a pattern that starts with a fixed character is searched several
+# times faster than one that does not.
 UUID_TAIL = re.compile(rb"-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
-MAX_GUESSES = 256  # of how an earlier run may have written one row
-Resolve = Callable[[Tuple[str, ...], str], Optional[str]]  # see Catalog.resolve
+# Upper bound of the ways in which an earlier run may have written one row.
+MAX_GUESSES = 256
+
+Write = Callable[[Any], bytes]
+Deferred = Tuple[str, str, str, str]  # (path, resources, source id, origin as JSON)
+Spill = Tuple[str, str, bytes]  # (key, file name, content)
+
+
+class Draft(NamedTuple):
+    """A row while it is being encoded."""
+
+    fields: Dict[str, Any]
+    write: Write
+    notes: FindingCounts
 
 
 class RowEncoder:
-    """Encodes the rows of one kind for the destination. What is to be told goes into the notes given with each row."""
+    """Encodes the rows of one kind for the destination. Findings are added to the notes given with
+    each row.
+    """
 
     def __init__(self, catalog: Catalog, kind: RowKind, resolve: Optional[Resolve] = None) -> None:
-        self._catalog, self._kind, self._resolve = catalog, kind, resolve or catalog.resolve
+        self._catalog = catalog
+        self._kind = kind
+        self._resolve = resolve or catalog.resolve
         self._known = catalog.known()
-        self._known_tails = catalog.known_tails(HEAD)
+        self._known_tails = catalog.known_tails(UUID_HEAD_DIGITS)
         self._copies_attachments = catalog.settings.attachments
         self._max_row_bytes = catalog.settings.max_row_bytes
 
     def encoded(
         self, row: dict, object_id: str, notes: FindingCounts, *, plain: bool = False
     ) -> Tuple[EncodedRow, Dict[str, Any]]:
-        """The row encoded, and as a dict. Encoded once; only one that holds ids of the source, attachments or too much is
-        looked through.
+        """Returns the encoded row and its insertable fields.
 
-        `plain`: the row was read so that `encode_plain` writes it exactly.
+        Most rows are encoded once and sent as read; only a row that may hold source ids,
+        attachments or comments, or that is too large, is examined. `plain`: the row was read so
+        that `encode_plain` writes it exactly.
         """
         write = encode_plain if plain else encode
         for name in lost_row_fields(self._kind, row):
@@ -63,82 +81,81 @@ class RowEncoder:
         out = insertable_row(self._kind, row)
         body = write(out)
         xact = xact_of(row.get("_xact_id"))
-        if (
-            len(body) <= self._max_row_bytes and not row.get(COMMENTS) and self.leaves(out, body)
-        ):  # as nearly all do
+        fits = len(body) <= self._max_row_bytes
+        if fits and not row.get(COMMENTS) and self.is_sent_as_read(out, body):
             return EncodedRow(row["id"], xact, body, object_id), out
-        deferred: List[Tuple[str, str, str, str]] = []
-        attachments: List[Dict[str, Any]] = []
-        spills: List[Tuple[str, str, bytes]] = []
-        comments: List[bytes] = []
-        if may_hold_references(out) or self._names_source(body):
-            deferred = self._rewrite(out, notes)
-            body = write(out)
-            if self._names_source(body):  # still: in what a user wrote
-                for name in _fields_that(out, write, self._names_source):
-                    notes.add("source_id_in_text", row["id"], name)
-        if b"_attachment" in body:
-            attachments = self._attachments(out, body, write, notes)
-            body = write(out)
-        if len(body) > self._max_row_bytes:
-            spills, body = self._spill(out, object_id, body, write, notes)
-        for comment in comments_of(row):
-            record = comment_record(row["id"], comment)
-            if record:
-                comments.append(encode(record))
-            else:
-                notes.add("row_field_not_carried", row["id"], COMMENTS)
+        draft = Draft(out, write, notes)
+        body, deferred = self._with_references(draft, body)
+        body, attachments = self._with_attachments(draft, body)
+        body, spills = self._with_spills(draft, body, object_id)
         encoded = EncodedRow(
-            row["id"], xact, body, object_id,
-            attachments=tuple(attachments), spills=tuple(spills), comments=tuple(comments), deferred=tuple(deferred),
-        )  # fmt: skip
+            row["id"],
+            xact,
+            body,
+            object_id,
+            attachments=tuple(attachments),
+            spills=tuple(spills),
+            comments=tuple(_encoded_comments(row, notes)),
+            deferred=tuple(deferred),
+        )
         return encoded, out
 
-    def _names_source(self, body: bytes) -> bool:
-        """Whether an id of the source may be in it; a wrong yes costs a closer look."""
-        return not self._known_tails.isdisjoint(UUID_TAIL.findall(body))
-
-    def leaves(self, out: Dict[str, Any], body: bytes) -> bool:
-        """Whether the row, `body` when encoded, is sent as it is read: no id of the source, no attachment."""
+    def is_sent_as_read(self, out: Dict[str, Any], body: bytes) -> bool:
+        """Whether the row, `body` when encoded, holds no source id and no attachment."""
         return not (may_hold_references(out) or self._names_source(body) or b"_attachment" in body)
 
-    def _rewrite(
-        self, out: Dict[str, Any], notes: FindingCounts
-    ) -> List[Tuple[str, str, str, str]]:
-        """Rewrite the references in place; gives back those that a later merge will add, as (path, resources, source id,
-        origin).
+    def _names_source(self, body: bytes) -> bool:
+        """Whether the text may hold a source id; a false positive costs a closer look."""
+        return not self._known_tails.isdisjoint(UUID_TAIL.findall(body))
+
+    # -- references
+
+    def _with_references(self, draft: Draft, body: bytes) -> Tuple[bytes, List[Deferred]]:
+        """Rewrite the references. Returns the new text and the references that a later merge will
+        add.
         """
+        if not (may_hold_references(draft.fields) or self._names_source(body)):
+            return body, []
+        deferred = self._rewrite(draft)
+        body = draft.write(draft.fields)
+        if self._names_source(body):
+            # What is left stands in what a user wrote.
+            for name in _fields_that(draft, self._names_source):
+                draft.notes.add("source_id_in_text", draft.fields["id"], name)
+        return body, deferred
+
+    def _rewrite(self, draft: Draft) -> List[Deferred]:
+        out = draft.fields
         origin = dict(out["origin"]) if isinstance(out.get("origin"), dict) else None
         if origin:
             origin.pop("_xact_id", None)
-        found = rewrite_row(out, self._resolve, self._known)
-        for pin in found.pins:
-            notes.add("version_pin_removed", out["id"], pin)
+        rewritten = rewrite_row(out, self._resolve, self._known)
+        for pin in rewritten.pins:
+            draft.notes.add("version_pin_removed", out["id"], pin)
         deferred = []
-        for path, targets, ref in found.unresolved:
-            if deferred_merge(path, "", origin) is not None and self._catalog.may_come(
-                targets, ref
-            ):
-                deferred.append(
-                    (
-                        json.dumps(path),
-                        ",".join(targets),
-                        ref,
-                        json.dumps(origin) if path == ("origin",) else "",
-                    )
-                )
+        for path, targets, ref in rewritten.unresolved:
+            if self._can_wait(path, targets, ref, origin):
+                kept_origin = json.dumps(origin) if path == ("origin",) else ""
+                deferred.append((json.dumps(path), ",".join(targets), ref, kept_origin))
             else:
-                note_unresolved(notes, self._catalog, out["id"], dotted(path), targets, ref)
+                note_unresolved(draft.notes, self._catalog, out["id"], dotted(path), targets, ref)
         return deferred
 
+    def _can_wait(
+        self, path: Path, targets: Tuple[str, ...], ref: str, origin: Optional[Dict[str, Any]]
+    ) -> bool:
+        """Whether a merge can add the reference later, and its target may still be created."""
+        mergeable = deferred_merge(path, "", origin) is not None
+        return mergeable and self._catalog.may_come(targets, ref)
+
     def without_late(self, row: dict, out: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
-        """The row as an earlier run may have written it, which could not resolve some of its references yet."""
-        found = rewrite_row(
-            insertable_row(self._kind, row), lambda *_: None, self._known
-        ).unresolved
+        """Yields the row as an earlier run may have written it, when some of its references could
+        not be resolved.
+        """
+        earlier = rewrite_row(insertable_row(self._kind, row), lambda *_: None, self._known)
         paths = [
             path
-            for path, targets, ref in found
+            for path, targets, ref in earlier.unresolved
             if targets != ("users",) and self._catalog.resolve(targets, ref)
         ]
         for number in range(1, min(2 ** len(paths), MAX_GUESSES)):
@@ -148,38 +165,41 @@ class RowEncoder:
                     remove(guess, path)
             yield guess
 
-    def _attachments(
-        self, out: Dict[str, Any], body: bytes, write: Callable[[Any], bytes], notes: FindingCounts
-    ) -> List[Dict[str, Any]]:
-        """Put the destination's keys in; gives back the references as they were."""
+    # -- attachments
+
+    def _with_attachments(self, draft: Draft, body: bytes) -> Tuple[bytes, List[Dict[str, Any]]]:
+        """Put the destination's keys in. Returns the new text and the references as they were in
+        the source.
+        """
+        if b"_attachment" not in body:
+            return body, []
+        out = draft.fields
         if b"external_attachment" in body:
-            for name in _fields_that(out, write, lambda text: b"external_attachment" in text):
-                notes.add("external_attachment", out["id"], name)
+            for name in _fields_that(draft, lambda text: b"external_attachment" in text):
+                draft.notes.add("external_attachment", out["id"], name)
         originals = []
         for path in attachment_places(out):
             reference = value_at(out, path)
             if not self._copies_attachments:
-                notes.add("attachment_left", out["id"], dotted(path))
+                draft.notes.add("attachment_left", out["id"], dotted(path))
                 continue
             originals.append(dict(reference))
             reference["key"] = dest_key(self._catalog.dest.org_id, reference["key"])
-        return originals
+        return draft.write(out), originals
 
-    def _spill(
-        self,
-        out: Dict[str, Any],
-        object_id: str,
-        body: bytes,
-        write: Callable[[Any], bytes],
-        notes: FindingCounts,
-    ) -> Tuple[List[Tuple[str, str, bytes]], bytes]:
-        """Make the largest fields JSON attachments until the row fits.
+    def _with_spills(self, draft: Draft, body: bytes, object_id: str) -> Tuple[bytes, List[Spill]]:
+        """Turn the largest fields into JSON attachments until the row fits. Returns the new text
+        and the attachments.
 
-        The keys are made from the place, so a second run makes the same.
+        Keys depend on the place of the field only, so a second run makes the same keys.
         """
-        spills = []
-        for name in spill_order(out, write):
-            content = write(out[name])
+        spills: List[Spill] = []
+        size = len(body)
+        if size <= self._max_row_bytes:
+            return body, spills
+        out = draft.fields
+        for name in spill_order(out, draft.write):
+            content = draft.write(out[name])
             key = spill_key(self._catalog.dest.org_id, object_id, out["id"], name)
             out[name] = {
                 "type": "braintrust_attachment",
@@ -188,21 +208,29 @@ class RowEncoder:
                 "content_type": "application/json",
             }
             spills.append((key, f"{name}.json", content))
-            notes.add("field_made_attachment", out["id"], name, f"row of {len(body):,} bytes")
-            if len(write(out)) <= self._max_row_bytes:
+            draft.notes.add("field_made_attachment", out["id"], name, f"row of {size:,} bytes")
+            body = draft.write(out)
+            if len(body) <= self._max_row_bytes:
                 break
-        return spills, write(out)
+        return body, spills
 
 
-def _fields_that(
-    out: Dict[str, Any], write: Callable[[Any], bytes], hold: Callable[[bytes], bool]
-) -> List[str]:
-    """The fields of a row whose text holds it."""
-    return [name for name, value in out.items() if hold(write(value))]
+def _encoded_comments(row: dict, notes: FindingCounts) -> Iterator[bytes]:
+    for comment in comments_of(row):
+        record = comment_record(row["id"], comment)
+        if record:
+            yield encode(record)
+        else:
+            notes.add("row_field_not_carried", row["id"], COMMENTS)
+
+
+def _fields_that(draft: Draft, holds: Callable[[bytes], bool]) -> List[str]:
+    """Returns the names of the fields whose text satisfies `holds`."""
+    return [name for name, value in draft.fields.items() if holds(draft.write(value))]
 
 
 def spill_key(dest_org_id: str, object_id: str, row_id: str, name: str) -> str:
-    """The key of the JSON attachment that a field of a row becomes; `object_id` is the source's."""
+    """Returns the key of the JSON attachment that replaces a field; `object_id` is the source's."""
     place = f"{dest_org_id}/{object_id}/{row_id}/{name}"
     return str(uuid.uuid5(NAMESPACE, place.encode("utf-8", "surrogatepass").decode("latin-1")))
 
@@ -215,36 +243,39 @@ def note_unresolved(
     targets: Tuple[str, ...],
     ref: str,
 ) -> None:
-    """A reference of a row that was left out for good: a failure unless the API cannot carry its target by nature."""
+    """Note a reference that was left out for good: a failure, unless the API cannot carry its
+    target.
+    """
     reason = catalog.cannot_come(targets, ref)
-    kind = (
-        "user_without_counterpart"
-        if targets == ("users",)
-        else "reference_to_unmovable"
-        if reason
-        else "unresolved_reference"
-    )
-    notes.add(
-        kind,
-        row_id,
-        path,
-        reason or f"no {' or '.join(targets) or 'known kind'} of that id in the destination",
-        ref,
-    )
+    if targets == ("users",):
+        kind = "user_without_counterpart"
+    elif reason:
+        kind = "reference_to_unmovable"
+    else:
+        kind = "unresolved_reference"
+    wanted = " or ".join(targets) or "known kind"
+    notes.add(kind, row_id, path, reason or f"no {wanted} of that id in the destination", ref)
 
 
 def attachment_paths(body: bytes, keys: Iterable[str], dest_org_id: str) -> Dict[str, str]:
-    """Source key -> where the encoded row refers to it."""
-    value, wanted = json.loads(body), {dest_key(dest_org_id, key): key for key in keys}
-    found = [(value_at(value, path)["key"], dotted(path)) for path in attachment_places(value)]
-    return {wanted[key]: path for key, path in found if key in wanted}
+    """Returns source key -> path at which the encoded row refers to that attachment."""
+    row = json.loads(body)
+    source_keys = {dest_key(dest_org_id, key): key for key in keys}
+    paths = {}
+    for path in attachment_places(row):
+        key = value_at(row, path)["key"]
+        if key in source_keys:
+            paths[source_keys[key]] = dotted(path)
+    return paths
 
 
 def keep_source_keys(body: bytes, failed_keys: Iterable[str], dest_org_id: str) -> bytes:
-    """The encoded row with the source's reference where the bytes of an attachment could not be copied."""
-    stays = {dest_key(dest_org_id, key): key for key in failed_keys}
-    value = json.loads(body)
-    for path in attachment_places(value):
-        reference = value_at(value, path)
-        reference["key"] = stays.get(reference["key"], reference["key"])
-    return encode(value)
+    """Returns the encoded row with the source's key for each attachment whose bytes could not be
+    copied.
+    """
+    source_keys = {dest_key(dest_org_id, key): key for key in failed_keys}
+    row = json.loads(body)
+    for path in attachment_places(row):
+        reference = value_at(row, path)
+        reference["key"] = source_keys.get(reference["key"], reference["key"])
+    return encode(row)

@@ -1,9 +1,10 @@
-"""Source row -> insertable row. Pure.
+"""Turns a source row into an insertable row. Pure.
 
-Kept as they are: id, created, span ids, tags, scores, metrics, context, facets, every value of input, output, expected, error
-and metadata. Rewritten: `origin`, the prompt that a span was made with (metadata.prompt, written by the SDKs), review
-assignments, and any string in metadata, context or span_attributes that is an id of the source. Left alone and told: ids inside
-what users wrote (input, output, …).
+Kept unchanged: id, created, span ids, tags, scores, metrics, context, facets, and every value of
+input, output, expected, error and metadata that is not a reference. Rewritten: `origin`, the prompt
+that a span was made with (metadata.prompt, written by the SDKs), review assignments, and any string
+in metadata, context or span_attributes that is a source id. Left unchanged and reported: source ids
+inside what users wrote (input, output, …).
 """
 
 from __future__ import annotations
@@ -21,82 +22,81 @@ from bt_migrate.model.resources import (
     RowKind,
 )
 
-ASSIGNMENTS = "~__bt_assignments"  # metadata key: user ids a row is given to for review
-REFERENCE_FIELDS = (
-    "metadata",
-    "context",
-    "span_attributes",
-)  # where ids are references; elsewhere they are a user's data
+# Metadata key that holds the ids of the users to whom a row is assigned for review.
+ASSIGNMENTS = "~__bt_assignments"
+# Fields in which a source id is a reference. In all other fields it is user data.
+REFERENCE_FIELDS = ("metadata", "context", "span_attributes")
+# The references in metadata.prompt: field -> resources that it can name.
 PROMPT_REFERENCE = {
     "id": CALLABLE,
     "project_id": ("projects",),
     "prompt_session_id": ("playgrounds",),
 }
-COMMENTS = "comments"  # read with the row, written as records of their own
-SPILLABLE = (
-    "input",
-    "output",
-    "metadata",
-    "expected",
-    "error",
-)  # fields that may become JSON attachments of a row that is too large
+# Read with the row, written as records of their own.
+COMMENTS = "comments"
+# Fields that become JSON attachments of a row that is too large.
+SPILLABLE = ("input", "output", "metadata", "expected", "error")
 
+# Fields in which a comment can name its author.
+AUTHOR_FIELDS = ("user", "user_id", "author", "user_email")
 
-_FIELDS = {kind.name: frozenset(kind.fields) for kind in ROW_KINDS.values()}
-_NOT_INSERTED = (
-    *ROW_SERVER_FIELDS,
-    COMMENTS,
-    "audit_data",
-    "classifications",
-)  # usual fields of a row as it is read
-# Fields of a row as it is read that are written, or that say nothing which is lost without them.
-_TAKEN = {name: ROW_SERVER_FIELDS | {COMMENTS} | fields for name, fields in _FIELDS.items()}
-_USUAL = {name: taken | {"audit_data", "classifications"} for name, taken in _TAKEN.items()}
+# Fields that most rows have when they are read and that no insert takes.
+_NOT_INSERTED = (*ROW_SERVER_FIELDS, COMMENTS, "audit_data", "classifications")
+_INSERTED = {kind.name: frozenset(kind.fields) for kind in ROW_KINDS.values()}
+# Fields that are written, or that mean nothing in another organization.
+_ACCOUNTED = {name: ROW_SERVER_FIELDS | {COMMENTS} | fields for name, fields in _INSERTED.items()}
+_USUAL = {name: fields | {"audit_data", "classifications"} for name, fields in _ACCOUNTED.items()}
 
 
 @dataclass
 class RewriteNotes:
-    """What a person should know of the rewriting of one row."""
+    """What rewriting one row removed.
 
-    unresolved: List[Tuple[Path, Tuple[str, ...], str]] = field(
-        default_factory=list
-    )  # (path, resources, source id)
+    `unresolved`: references without a counterpart, as (path, resources, source id). `pins`: paths
+    of version pins.
+    """
+
+    unresolved: List[Tuple[Path, Tuple[str, ...], str]] = field(default_factory=list)
     pins: List[str] = field(default_factory=list)
-    free_text: int = 0
 
 
 def insertable_row(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
-    """The fields of the row that its insert endpoint takes, untouched (nulls included)."""
-    out, fields = dict(row), _FIELDS[kind.name]
-    for name in _NOT_INSERTED:  # a pass over each of a million rows: this is the fastest way found
+    """Returns the fields that the insert endpoint takes, unchanged (nulls included)."""
+    out = dict(row)
+    fields = _INSERTED[kind.name]
+    # Measured over a million rows: popping the usual fields is faster than building a new dict.
+    for name in _NOT_INSERTED:
         out.pop(name, None)
-    return (
-        out
-        if fields.issuperset(out)
-        else {name: value for name, value in out.items() if name in fields}
-    )
+    if fields.issuperset(out):
+        return out
+    return {name: value for name, value in out.items() if name in fields}
 
 
 def held_fields(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
-    """The same without nulls, which a reader is shown for what a row does not have."""
+    """Returns the insertable fields that hold a value: a row is read with null for each field it
+    does not have.
+    """
     return {name: row[name] for name in kind.fields if row.get(name) is not None}
 
 
 def lost_row_fields(kind: RowKind, row: Mapping[str, Any]) -> List[str]:
-    """Fields that hold something but that no insert takes (audit history, classifications, newer fields)."""
-    if (
-        _USUAL[kind.name].issuperset(row)
-        and not row.get("audit_data")
-        and not row.get("classifications")
-    ):
+    """Returns the names of fields that hold something that no insert takes (audit history,
+    classifications, new fields).
+    """
+    usual = _USUAL[kind.name].issuperset(row)
+    if usual and not row.get("audit_data") and not row.get("classifications"):
         return []
-    return [name for name in row.keys() - _TAKEN[kind.name] if row[name]]
+    return [name for name in row.keys() - _ACCOUNTED[kind.name] if row[name]]
 
 
 def rewrite_row(
     row: Dict[str, Any], resolve: Resolve, known: Mapping[str, Tuple[str, ...]]
 ) -> RewriteNotes:
-    """Rewrite the references of an insertable row in place (it is ours, and its nested values are replaced, not shared)."""
+    """Rewrite the references of an insertable row in place.
+
+    Nested values that the row shares with the source row are copied before they are changed.
+    `known`: source id -> resources.
+    """
     notes = RewriteNotes()
     for name in REFERENCE_FIELDS:
         if name in row:
@@ -112,7 +112,9 @@ def rewrite_row(
 
 
 def _rewrite_origin(row: Dict[str, Any], resolve: Resolve, notes: RewriteNotes) -> None:
-    """origin = {object_type, object_id, id, _xact_id?, created?}: a whole that means nothing without its object."""
+    """Rewrite origin = {object_type, object_id, id, _xact_id?, created?}; remove it where its
+    object has no counterpart.
+    """
     origin = row.get("origin")
     if not isinstance(origin, dict):
         return
@@ -120,13 +122,15 @@ def _rewrite_origin(row: Dict[str, Any], resolve: Resolve, notes: RewriteNotes) 
     if origin.pop("_xact_id", None) is not None:
         notes.pins.append("origin._xact_id")
     targets = TARGETS_OF_TYPE.get(str(origin.get("object_type")), ())
-    new = resolve(targets, str(origin.get("object_id")))
+    source_id = str(origin.get("object_id"))
+    new = resolve(targets, source_id)
     if new is None:
-        notes.unresolved.append((("origin",), targets, str(origin.get("object_id"))))
+        notes.unresolved.append((("origin",), targets, source_id))
         del row["origin"]
         return
     origin["object_id"] = new
-    if targets == CALLABLE:  # a prompt's origin names its id again as the row id
+    if targets == CALLABLE:
+        # The origin of a prompt repeats the prompt's id as the row id.
         origin["id"] = resolve(targets, str(origin.get("id"))) or origin.get("id")
     row["origin"] = origin
 
@@ -137,9 +141,10 @@ def _rewrite_prompt(
     known: Mapping[str, Tuple[str, ...]],
     notes: RewriteNotes,
 ) -> None:
-    """metadata.prompt = {id, project_id, version, variables, …}, written by the SDKs when a prompt is built.
+    """Rewrite metadata.prompt = {id, project_id, version, variables, …}, which the SDKs write when
+    they build a prompt.
 
-    Only where its id or project is the source's: a field of that name may as well be somebody's own.
+    Only where its id or project is a source id: a user may have a field of the same name.
     """
     prompt = metadata.get("prompt")
     if not isinstance(prompt, dict) or not (
@@ -149,12 +154,13 @@ def _rewrite_prompt(
     if prompt.pop("version", None) is not None:
         notes.pins.append("metadata.prompt.version")
     for name, targets in PROMPT_REFERENCE.items():
-        if isinstance(prompt.get(name), str):
-            new = resolve(targets, prompt[name])
-            if new is None:
-                notes.unresolved.append((("metadata", "prompt", name), targets, prompt.pop(name)))
-            else:
-                prompt[name] = new
+        if not isinstance(prompt.get(name), str):
+            continue
+        new = resolve(targets, prompt[name])
+        if new is None:
+            notes.unresolved.append((("metadata", "prompt", name), targets, prompt.pop(name)))
+        else:
+            prompt[name] = new
 
 
 def _is_known(value: Any, known: Mapping[str, Tuple[str, ...]]) -> bool:
@@ -165,14 +171,14 @@ def _rewrite_assignments(metadata: Dict[str, Any], resolve: Resolve, notes: Rewr
     users = metadata.get(ASSIGNMENTS)
     if not isinstance(users, list):
         return
-    pairs = [
-        (user, resolve(("users",), user)) if isinstance(user, str) else (user, user)
-        for user in users
-    ]
-    notes.unresolved.extend(
-        (("metadata", ASSIGNMENTS), ("users",), user) for user, new in pairs if new is None
-    )
-    metadata[ASSIGNMENTS] = [new for _, new in pairs if new is not None]
+    kept = []
+    for user in users:
+        new = resolve(("users",), user) if isinstance(user, str) else user
+        if new is None:
+            notes.unresolved.append((("metadata", ASSIGNMENTS), ("users",), user))
+        else:
+            kept.append(new)
+    metadata[ASSIGNMENTS] = kept
 
 
 def _rewrite_strays(
@@ -182,6 +188,8 @@ def _rewrite_strays(
     known: Mapping[str, Tuple[str, ...]],
     notes: RewriteNotes,
 ) -> None:
+    """Replace each string of the field that is a source id; remove those without a counterpart."""
+    # From the back, so that a removal does not move the list positions that are still to come.
     for path, text in reversed(list(strings(row.get(name), (name,)))):
         if text not in known:
             continue
@@ -194,7 +202,9 @@ def _rewrite_strays(
 
 
 def may_hold_references(row: Mapping[str, Any]) -> bool:
-    """Whether one of the named places is filled; the pass over known ids is for the rest."""
+    """Whether `origin`, metadata.prompt or review assignments are there; other places are found by
+    known ids.
+    """
     metadata = row.get("metadata")
     named = isinstance(metadata, dict) and ("prompt" in metadata or ASSIGNMENTS in metadata)
     return named or row.get("origin") is not None
@@ -203,15 +213,14 @@ def may_hold_references(row: Mapping[str, Any]) -> bool:
 def deferred_merge(
     path: Path, new_id: str, origin: Optional[Mapping[str, Any]]
 ) -> Optional[Dict[str, Any]]:
-    """The fields that a later `_is_merge` insert adds to a row once the object it refers to exists; None where a merge cannot.
+    """Returns the fields that an `_is_merge` insert adds once the referenced object exists; None
+    where a merge cannot.
 
-    Objects are merged at any depth, lists are replaced: a place inside a list cannot be reached.
+    A merge joins objects at any depth but replaces lists, so a place inside a list cannot be
+    completed.
     """
     if path == ("origin",):
-        same = (
-            {"id": new_id} if origin and origin.get("id") == origin.get("object_id") else {}
-        )  # a prompt's origin names it twice
-        return {"origin": {**origin, "object_id": new_id, **same}} if origin else None
+        return _merged_origin(origin, new_id) if origin else None
     if not all(isinstance(step, str) for step in path):
         return None
     value: Any = new_id
@@ -220,16 +229,29 @@ def deferred_merge(
     return dict(value)
 
 
+def _merged_origin(origin: Mapping[str, Any], new_id: str) -> Dict[str, Any]:
+    merged = {**origin, "object_id": new_id}
+    if origin.get("id") == origin.get("object_id"):
+        # The origin of a prompt repeats the prompt's id as the row id.
+        merged["id"] = new_id
+    return {"origin": merged}
+
+
 def comments_of(row: Mapping[str, Any]) -> List[Any]:
-    """The comments of a row as it is read. Their form is not specified: they may be anything."""
+    """Returns the comments of a row as it was read. Their form is not specified: they can be any
+    JSON values.
+    """
     found = row.get(COMMENTS)
-    return [one for one in (found if isinstance(found, list) else [found]) if one]
+    comments = found if isinstance(found, list) else [found]
+    return [comment for comment in comments if comment]
 
 
 def comment_record(row_id: str, comment: Any) -> Optional[Dict[str, Any]]:
-    """A comment as the SDKs write it (POST /logs3): its own id and date, its row as origin. None for what holds no id or text.
+    """Returns a comment as the SDKs write it (POST /logs3): with its own id and date, and its row
+    as origin.
 
-    Authors cannot be set: who wrote it goes into the audit metadata beside what was there.
+    Returns None for a value without an id or a text. An author cannot be set: the original one is
+    kept in the audit metadata.
     """
     if not isinstance(comment, Mapping):
         return None
@@ -237,33 +259,27 @@ def comment_record(row_id: str, comment: Any) -> Optional[Dict[str, Any]]:
     body = dict(inner) if isinstance(inner, Mapping) else {"text": inner}
     if not comment.get("id") or body.get("text") is None:
         return None
-    author = {
-        name: comment[name]
-        for name in ("user", "user_id", "author", "user_email")
-        if comment.get(name)
-    }
-    audit = comment.get("metadata") or comment.get("_audit_metadata") or {}
-    if not isinstance(audit, Mapping):
-        audit = {"original_metadata": audit}
-    audit = {**audit, **({"original_author": author} if author else {})}
     record = {
         "id": comment["id"],
         "created": comment.get("created"),
         "origin": {"id": row_id},
         "comment": body,
+        "_audit_source": comment.get("source") or comment.get("_audit_source") or None,
+        "_audit_metadata": _audit_metadata(comment) or None,
     }
-    source = comment.get("source") or comment.get("_audit_source")
-    record.update(
-        {
-            name: value
-            for name, value in (("_audit_source", source), ("_audit_metadata", audit))
-            if value
-        }
-    )
     return {name: value for name, value in record.items() if value is not None}
 
 
+def _audit_metadata(comment: Mapping[str, Any]) -> Dict[str, Any]:
+    """Returns the audit metadata of a comment with its author added."""
+    audit = comment.get("metadata") or comment.get("_audit_metadata") or {}
+    if not isinstance(audit, Mapping):
+        audit = {"original_metadata": audit}
+    author = {name: comment[name] for name in AUTHOR_FIELDS if comment.get(name)}
+    return {**audit, "original_author": author} if author else dict(audit)
+
+
 def spill_order(row: Mapping[str, Any], write: Callable[[Any], bytes]) -> List[str]:
-    """The fields of a row that can become attachments, largest first."""
+    """Returns the names of the fields that can become attachments, the largest first."""
     sizes = {name: len(write(row[name])) for name in SPILLABLE if row.get(name) is not None}
     return sorted(sizes, key=lambda name: -sizes[name])

@@ -1,9 +1,11 @@
-"""The second pass over rows: references to objects that did not exist yet when the row was written."""
+"""The second pass over rows: adds references to objects that did not exist when the row was
+written.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from bt_migrate.api.json_codec import encode
 from bt_migrate.attachments.copy import AttachmentCopier
@@ -16,42 +18,27 @@ from bt_migrate.rows.batches import EncodedRow, batched
 from bt_migrate.rows.encode import note_unresolved
 from bt_migrate.rows.insert import Inserter
 from bt_migrate.rows.rewrite import deferred_merge
-from bt_migrate.state.seen_rows import SeenRows
+from bt_migrate.state.seen_rows import DeferredReference, SeenRows
 from bt_migrate.state.stream_state import StreamState
+
+Merge = Tuple[Tuple[str, str, str], EncodedRow]  # (key in the store, the row that adds it)
 
 
 def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: StreamState) -> None:
-    """Add references of rows whose objects exist by now, by merging just these fields; a merge of the same value twice is the
-    same.
+    """Add the references whose objects exist by now, by a merge of just these fields.
+
+    Safe to repeat: merging the same value twice gives the same row.
     """
+    kind = ROW_KINDS[state.header["kind"]]
+    settings = catalog.settings.rows(kind.name)
+    dest_ids = {state.header["source_id"]: state.header["dest_id"]}
+    inserter = Inserter(catalog.dest, copier, kind, dest_ids, settings.max_batch_bytes)
     seen = SeenRows(state.sibling("_seen.sqlite3"))
     try:
-        ready: List[Tuple[Tuple[str, str, str], EncodedRow]] = []
-        for object_id, row_id, path, targets, ref, origin in seen.deferred():
-            new = catalog.resolve(tuple(targets.split(",")), ref)
-            fields = (
-                deferred_merge(tuple(json.loads(path)), new, json.loads(origin) if origin else None)
-                if new
-                else None
-            )
-            if fields:
-                body = encode({"id": row_id, "_is_merge": True, **fields})
-                ready.append(
-                    ((object_id, row_id, path), EncodedRow(row_id, 0, body, object_id, UPDATED))
-                )
-        kind = ROW_KINDS[state.header["kind"]]
-        rows = catalog.settings.rows(kind.name)
-        inserter = Inserter(
-            catalog.dest,
-            copier,
-            kind,
-            {state.header["source_id"]: state.header["dest_id"]},
-            rows.max_batch_bytes,
-        )
+        ready = list(_merges(catalog, seen))
         keys = {id(row): key for key, row in ready}
-        for batch in batched(
-            [row for _, row in ready], rows.insert_batch_size, rows.max_batch_bytes
-        ):
+        rows = [row for _, row in ready]
+        for batch in batched(rows, settings.insert_batch_size, settings.max_batch_bytes):
             done = inserter.deliver(batch)
             for error in done.errors.values():
                 raise error
@@ -64,34 +51,41 @@ def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: Stre
         seen.close()
 
 
-def note_deferred_rows(catalog: Catalog, state: StreamState, *, final: bool) -> None:
-    """Tell of rows whose references still wait: `final` at the end of a whole run (they are unresolved), else of a phase.
+def _merges(catalog: Catalog, seen: SeenRows) -> Iterator[Merge]:
+    for reference in seen.deferred():
+        fields = _merged_fields(catalog, reference)
+        if fields:
+            object_id, row_id, path = reference[:3]
+            body = encode({"id": row_id, "_is_merge": True, **fields})
+            yield (object_id, row_id, path), EncodedRow(row_id, 0, body, object_id, UPDATED)
 
-    Takes the place of what was told of them before, so that it is never counted twice.
+
+def _merged_fields(catalog: Catalog, reference: DeferredReference) -> Optional[Dict[str, Any]]:
+    """Returns the fields to merge; None while the object does not exist."""
+    _, _, path, targets, ref, origin = reference
+    new_id = catalog.resolve(tuple(targets.split(",")), ref)
+    if not new_id:
+        return None
+    return deferred_merge(tuple(json.loads(path)), new_id, json.loads(origin) if origin else None)
+
+
+def note_deferred_rows(catalog: Catalog, state: StreamState, *, final: bool) -> None:
+    """Replace the findings about references that still wait.
+
+    `final`: the whole run has ended, so they are unresolved; at the end of a phase they wait.
     """
     notes = FindingCounts()
     seen = SeenRows(state.sibling("_seen.sqlite3"))
     try:
         for _, row_id, path, targets, ref, _ in seen.deferred():
+            place = dotted(tuple(json.loads(path)))
             if final:
-                note_unresolved(
-                    notes,
-                    catalog,
-                    row_id,
-                    dotted(tuple(json.loads(path))),
-                    tuple(targets.split(",")),
-                    ref,
-                )
+                resources = tuple(targets.split(","))
+                note_unresolved(notes, catalog, row_id, place, resources, ref)
             else:
-                notes.add(
-                    "waits",
-                    row_id,
-                    dotted(tuple(json.loads(path))),
-                    targets.replace(",", " or "),
-                    ref,
-                )
+                notes.add("waits", row_id, place, targets.replace(",", " or "), ref)
     finally:
         seen.close()
-    others = [one for one in state.findings if not one.get("waited")]
-    state.findings = others + [{**one, "waited": True} for one in notes.records()]
+    others: List[Dict[str, Any]] = [record for record in state.findings if not record.get("waited")]
+    state.findings = others + [{**record, "waited": True} for record in notes.records()]
     state.save()

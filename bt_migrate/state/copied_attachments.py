@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import Tuple
 
-from bt_migrate.state.seen_rows import _connect, _sqlite_errors
+from bt_migrate.state.sqlite import connect, sqlite_errors
 
 
 class CopiedAttachments:
@@ -15,33 +15,33 @@ class CopiedAttachments:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        with _sqlite_errors(path):
-            self._db = _connect(path)
+        with sqlite_errors(path):
+            self._db = connect(path)
             self._db.execute(
                 "create table if not exists copied (key text primary key, dest_key text, bytes integer, sha256 text) without rowid"
             )
 
     def has(self, key: str) -> bool:
-        with self._lock, _sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             return (
                 self._db.execute("select 1 from copied where key = ?", (key,)).fetchone()
                 is not None
             )
 
     def record(self, key: str, dest_key: str, size: int, sha256: str) -> None:
-        with self._lock, _sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             self._db.execute(
                 "insert or replace into copied values (?, ?, ?, ?)", (key, dest_key, size, sha256)
             )
 
     def totals(self) -> Tuple[int, int]:
         """(attachments, bytes) copied in this run."""
-        with self._lock, _sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             count, size = self._db.execute(
                 "select count(*), coalesce(sum(bytes), 0) from copied"
             ).fetchone()
             return int(count), int(size)
 
     def close(self) -> None:
-        with self._lock, _sqlite_errors(self.path):
+        with self._lock, sqlite_errors(self.path):
             self._db.close()

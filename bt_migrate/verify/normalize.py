@@ -66,7 +66,7 @@ class SourceForms:
     def form(self, row: dict, object_id: str) -> Form:
         as_read = held_fields(self._kind, row)
         form = _form(as_read, row, self._attachments, ())[0]
-        if self._encoder.leaves(as_read, form.exact.encode("ascii")):
+        if self._encoder.is_sent_as_read(as_read, form.exact.encode("ascii")):
             return form
         notes = FindingCounts()
         encoded, out = self._encoder.encoded(row, object_id, notes)

@@ -19,6 +19,7 @@ from bt_migrate.model.equality import day_of, text_digest
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.count import Summaries, day_ranges
 from bt_migrate.rows.streams import bounds_of
+from bt_migrate.state.sqlite import id_bytes, id_text
 from bt_migrate.verify.lookup import IDS_PER_LOOKUP, RowLookup
 from bt_migrate.verify.normalize import Form
 from bt_migrate.verify.pairs import CompareContext, ObjectPair
@@ -210,12 +211,12 @@ def _compare_by_row(
         result.counts[MATCH] += db.execute(_EQUAL_ROWS).fetchone()[0]
         for row_id, wanted, found in db.execute(_REPEATED_ROWS):
             detail = f"there {found} times instead of {wanted}"
-            result.add(EXTRA, **pair.facts, row=_text(row_id), detail=detail)
+            result.add(EXTRA, **pair.facts, row=id_text(row_id), detail=detail)
         lookup = RowLookup(context, pair, sides, result)
         unequal = db.execute(_UNEQUAL_ROWS)
         ids = unequal.fetchmany(IDS_PER_LOOKUP)
         while ids:
-            lookup.compare([_text(row_id) for (row_id,) in ids])
+            lookup.compare([id_text(row_id) for (row_id,) in ids])
             ids = unequal.fetchmany(IDS_PER_LOOKUP)
     finally:
         db.close()
@@ -235,7 +236,7 @@ def _load_digests(
         for object_id, row in read_rows(context, side, pair.kind, bounds):
             digest = text_digest(side.forms.form(row, object_id).text)
             with lock:
-                db.execute(add_row, {"id": _blob(row["id"]), "digest": digest})
+                db.execute(add_row, {"id": id_bytes(row["id"]), "digest": digest})
 
     for table in _ADD_ROW:
         columns = "id blob primary key, digest blob, times integer"
@@ -243,12 +244,3 @@ def _load_digests(
     db.execute("begin")
     for bounds in ranges:
         sides.at_once(load, bounds)
-
-
-def _blob(row_id: str) -> bytes:
-    """An id may hold a lone surrogate, which SQLite's text cannot."""
-    return row_id.encode("utf-8", "surrogatepass")
-
-
-def _text(blob: bytes) -> str:
-    return blob.decode("utf-8", "surrogatepass")

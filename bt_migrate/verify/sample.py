@@ -18,6 +18,7 @@ from bt_migrate.api.btql import Bounds, ids_query
 from bt_migrate.api.transactions import key_number, pagination_key
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.streams import bounds_of
+from bt_migrate.state.sqlite import id_bytes
 from bt_migrate.verify.lookup import RowLookup
 from bt_migrate.verify.pairs import CompareContext, ObjectPair
 from bt_migrate.verify.result import MATCH, Comparison
@@ -75,8 +76,9 @@ def _lowest_hashes(
 
 def rank(row_id: str) -> int:
     """The seeded hash of an id: the same on both sides, and in every run."""
-    blob = row_id.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(blob, digest_size=8, key=SEED).digest(), "big")
+    return int.from_bytes(
+        hashlib.blake2b(id_bytes(row_id), digest_size=8, key=SEED).digest(), "big"
+    )
 
 
 def sample_large(context: CompareContext, group: Sequence[ObjectPair]) -> List[Comparison]:
