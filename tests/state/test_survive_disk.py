@@ -220,7 +220,7 @@ def test_a_damaged_file_stops_the_program_is_named_and_what_is_said_to_do_helps(
             stopped = run(w.sandbox, w.root, **settings)
             assert (stopped.code, stopped.err.count("\n")) == (3, 1), stopped.err
             assert re.match(
-                rf"bt_migrate: {re.escape(str(path))}: (is damaged|cannot be used).*start anew with --new-run",
+                rf"bt_migrate: {re.escape(str(path))}: (is damaged|cannot be used).*--new-run",
                 stopped.err,
             )
             path.write_bytes(whole)
