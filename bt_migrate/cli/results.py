@@ -50,7 +50,7 @@ def report_comparison(
         # A comparison that was stopped has no result.
         return code or EXIT_STOPPED
     report = build_report(run, status_of(code))
-    write_report(run, report)
+    write_report(run, report, settings.app_urls)
     result = report["verification"]
     if settings.json:
         print(json.dumps(result))
@@ -73,7 +73,7 @@ def report_run(run: RunDirectory, settings: Settings, code: Optional[int], statu
     wrote = bool({CREATED, UPDATED} & {*totals["objects"], *totals["rows"]})
     run.data["wrote"] = not run.data["dry_run"] and (wrote or run.data.get("wrote", False))
     run.save()
-    write_report(run, report)
+    write_report(run, report, settings.app_urls)
     code = code or EXIT_OK
     if settings.quiet and code == EXIT_OK:
         return code

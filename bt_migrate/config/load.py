@@ -54,6 +54,15 @@ def state_dir_of(env_file: Optional[str] = None) -> str:
     return resumed or str(_value(NAMED["state_dir"], {}, env))
 
 
+def app_urls_of(env_file: Optional[str] = None) -> Dict[str, str]:
+    """The URLs of the user interfaces by side, for programs that need no key."""
+    env = _environment(env_file)
+    return {
+        "source": str(_value(NAMED["source_app_url"], {}, env)),
+        "destination": str(_value(NAMED["dest_app_url"], {}, env)),
+    }
+
+
 def _value(setting: Setting, given: Mapping[str, Any], env: Mapping[str, str]) -> Any:
     text = setting.text_in(given)
     if text is not None:

@@ -7,7 +7,7 @@ The parser, `.env.example` and the pages of the manual are made from the fields 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from bt_migrate.config import values
 from bt_migrate.config.declare import Setting, option_switch, setting, settings_of
@@ -65,6 +65,12 @@ class Settings:
     dest_org: str = setting(
         ORGANIZATIONS, "BT_DEST_ORG", "", values.plain_text, "",
         "name of the destination organization, if the key belongs to several")
+    source_app_url: str = setting(
+        ORGANIZATIONS, "BT_SOURCE_APP_URL", "", values.optional_url, "",
+        "URL of the source's user interface, for links in report.html (default: the hosted one)")
+    dest_app_url: str = setting(
+        ORGANIZATIONS, "BT_DEST_APP_URL", "", values.optional_url, "",
+        "URL of the destination's user interface, for links in report.html")
 
     resources: Tuple[str, ...] = setting(
         SELECTION, "MIGRATION_RESOURCES", "all", values.resources, "--resources NAMES",
@@ -232,6 +238,11 @@ class Settings:
     shard: Mapping[str, Any] = field(default_factory=dict)  # move only these rows; see shards
     arguments: Tuple[str, ...] = ()  # of the program, as they were given
     # fmt: on
+
+    @property
+    def app_urls(self) -> Dict[str, str]:
+        """The URL of the user interface by side, "" if it is not set."""
+        return {"source": self.source_app_url, "destination": self.dest_app_url}
 
     def rows(self, kind: str) -> RowSettings:
         """The row settings of a kind: its own, or else those of all kinds."""

@@ -93,6 +93,10 @@ def output_file(name: str, text: str) -> str:
     return text
 
 
+def optional_url(name: str, text: str) -> str:
+    return url(name, text) if text else ""
+
+
 def url(name: str, text: str) -> str:
     try:
         parts = urlsplit(text)

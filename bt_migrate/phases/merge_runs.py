@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Optional, Sequence
 
-from bt_migrate.config.load import state_dir_of
+from bt_migrate.config.load import app_urls_of, state_dir_of
 from bt_migrate.config.options import flags_of, make_parser
 from bt_migrate.errors import EXIT_OK, MigrationError
 from bt_migrate.report.build import build_report
@@ -31,7 +31,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             merge_runs(run_paths(flags["runs"]), root, unfinished=flags["unfinished"])
         )
         report = build_report(run, "merged")
-        write_report(run, report)
+        write_report(run, report, app_urls_of(flags["env_file"]))
         print(short_text(report))
         print(f"Report: {run.path / SUMMARY_FILE}")
     except MigrationError as error:

@@ -31,6 +31,7 @@ VERDICTS = {
     "incomplete": ("Something that should have arrived did not.", "bad"),
     "stopped": ("Stopped before the end; run the next command to continue.", "warn"),
     "interrupted": ("Interrupted; run the next command to continue.", "warn"),
+    "running": ("Still running. This page shows the state at the time of its writing.", "new"),
     "failed": ("Ended with an error; run the next command to continue.", "bad"),
 }
 

@@ -14,19 +14,19 @@ from bt_migrate.state.files import write_json
 from bt_migrate.state.run_directory import RunDirectory
 
 
-def write_report(run: RunDirectory, report: Dict[str, Any]) -> None:
+def write_report(run: RunDirectory, report: Dict[str, Any], app_urls: Mapping[str, str]) -> None:
     """Write report, summary, findings and page. Raises StateError."""
     write_json(run.path / REPORT_FILE, report)
     _write_private(run.path / SUMMARY_FILE, summary_text(report))
     _write_private(
         run.path / FINDINGS_FILE, "".join(json.dumps(one) + "\n" for one in report["findings"])
     )
-    write_html(run, report)
+    write_html(run, report, app_urls)
 
 
-def write_html(run: RunDirectory, report: Mapping[str, Any]) -> Path:
+def write_html(run: RunDirectory, report: Mapping[str, Any], app_urls: Mapping[str, str]) -> Path:
     """Write report.html and return its path. Raises StateError."""
-    urls = {side: app_url(report[side]["url"], "") for side in ("source", "destination")}
+    urls = {side: app_url(report[side]["url"], app_urls[side]) for side in app_urls}
     path = run.path / HTML_FILE
     _write_private(path, page_html(run, report, urls))
     return path

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, List
@@ -15,7 +16,7 @@ import pytest
 from bt_migrate.errors import StateError
 from bt_migrate.report.html import embedded, page_html, read_timeline, verdict
 from bt_migrate.state.run_directory import RunDirectory
-from tests.support.orgs import report, run, runs, tiny_pair
+from tests.support.orgs import Pair, environment, report, run, runs, tiny_pair
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HEADLESS = (
@@ -172,3 +173,34 @@ def test_a_long_timeline_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps({**POINT, "rows": n}) + "\n" for n in range(9000)))
     points = read_timeline(path)
     assert (len(points) <= 2001, points[-1]["rows"]) == (True, 8999)
+
+
+def bin_report(pair: Pair, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bt_migrate.phases.report", *arguments]
+    env = environment(pair.sandbox)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+
+
+def test_bin_report_writes_the_page_again(tmp_path: Path) -> None:
+    with tiny_pair() as pair:
+        run(pair.sandbox, tmp_path / "state")
+        path = runs(tmp_path / "state")[-1]
+        (path / "report.html").unlink()
+        done = bin_report(pair, str(tmp_path / "state"))
+    assert (done.returncode, done.stdout.strip()) == (0, str(path / "report.html"))
+    assert "has arrived" in (path / "report.html").read_text(encoding="ascii")
+
+
+def test_bin_report_of_a_killed_run_says_that_it_was_interrupted(tmp_path: Path) -> None:
+    with tiny_pair() as pair:
+        run(pair.sandbox, tmp_path / "state")
+        path = runs(tmp_path / "state")[-1]
+        (path / "migration_report.json").unlink()
+        done = bin_report(pair, str(path), "--json")
+    assert (done.returncode, json.loads(done.stdout)["status"]) == (0, "interrupted")
+
+
+def test_bin_report_without_a_run_is_one_line(tmp_path: Path) -> None:
+    with tiny_pair() as pair:
+        done = bin_report(pair, str(tmp_path / "none"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)

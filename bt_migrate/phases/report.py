@@ -1,0 +1,51 @@
+"""Write the report of a run again, from its records alone: report.html for a browser.
+
+Asks no server and changes nothing else. Can be used while the run is in progress.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Optional, Sequence
+
+from bt_migrate.cli.run_status import AT_WORK, run_status
+from bt_migrate.config.load import app_urls_of, state_dir_of
+from bt_migrate.config.options import flags_of, make_parser
+from bt_migrate.errors import EXIT_OK, MigrationError
+from bt_migrate.report.build import build_report
+from bt_migrate.report.text import REPORT_FILE
+from bt_migrate.report.write import write_html
+from bt_migrate.state.run_directory import RunDirectory, run_at
+
+NAME = "report"
+
+
+def status_in(path: Path) -> str:
+    """The status of the run for its report: running, or how its last process ended."""
+    if run_status(path, datetime.now(timezone.utc))["state"] in AT_WORK:
+        return "running"
+    try:
+        return str(json.loads((path / REPORT_FILE).read_text(encoding="utf-8"))["status"])
+    except (OSError, ValueError, LookupError, TypeError):  # killed before it wrote its report
+        return "interrupted"
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    flags = flags_of(make_parser(NAME, __doc__ or ""), argv)
+    try:
+        path = run_at(Path(flags["run"] or state_dir_of(flags["env_file"])))
+        run = RunDirectory(path)
+        report = build_report(run, status_in(path))
+        page = write_html(run, report, app_urls_of(flags["env_file"]))
+    except MigrationError as error:
+        print(f"bt_migrate: {error}", file=sys.stderr)
+        return error.exit_code
+    print(json.dumps(report) if flags["json"] else page)
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
