@@ -113,7 +113,7 @@ def _streams(run: RunDirectory, live: Mapping[str, Mapping[str, Any]]) -> Iterat
     number = run.data.get("round", 0)
     found = {} if number else _counted_streams(run)
     for state in run.all_streams():
-        if state.round == number:
+        if state.sync.round == number:
             _add_checkpoint(found, state)
     for source_id, stream in live.items():
         _add_live(found, source_id, stream)

@@ -45,6 +45,7 @@ from bt_migrate.rows.deletes import propagate_deletes
 from bt_migrate.rows.estimate import plan_rows
 from bt_migrate.rows.prefetch import FirstPages
 from bt_migrate.rows.streams import RowStream, ShardSlice, groups, round_groups
+from bt_migrate.rows.unseen import keep_unseen_marks
 from bt_migrate.shards.share_out import unit_name
 from bt_migrate.state.object_states import save_objects
 from bt_migrate.state.run_directory import RunDirectory
@@ -320,6 +321,8 @@ def _copy_round(
     migration: Migration, kind_name: str, streams: Sequence[RowStream], round_: Round
 ) -> None:
     """What is new since the last sync; the objects are there."""
+    if not migration.settings.part:
+        keep_unseen_marks(migration.catalog, kind_name, streams, round_)
     with streaming(
         migration.catalog,
         migration.copier,
@@ -329,7 +332,6 @@ def _copy_round(
     ) as start:
         for group in round_groups(migration.catalog, streams, round_):
             start(group)
-    _close_gone(migration, kind_name)
     if migration.settings.propagate_deletes:
         propagate_deletes(migration.catalog, kind_name, streams, round_)
 
@@ -384,16 +386,6 @@ def _made(migration: Migration, group: Sequence[RowStream]) -> Iterator[RowStrea
                 name=entry["name"],
                 fresh=states.made(stream.source_id),
             )
-
-
-def _close_gone(migration: Migration, kind_name: str) -> None:
-    """A stream whose object is gone from the source has nothing to come, whatever was wrong with it."""
-    holder = BY_NAME.get(kind_name, PROJECTS)
-    for state in migration.run.all_streams():
-        gone = not state.done and state.header["kind"] == kind_name
-        if gone and migration.catalog.source_object(holder, state.header["source_id"]) is None:
-            state.done, state.error = True, ""
-            state.save()
 
 
 def _copy_shard(migration: Migration, kind_name: str) -> None:

@@ -361,7 +361,7 @@ class Undo:
         try:
             limit = self.settings.rows(kind).fetch_limit
             for page in pages(
-                self.dest, kind, [dest_id], Bounds(after_key=stream.before_key), limit=limit
+                self.dest, kind, [dest_id], Bounds(after_key=stream.copy.before_key), limit=limit
             ):
                 self.dest.check()
                 ours = set(
@@ -525,9 +525,9 @@ def _undo_rows(plan: Undo, stream: StreamState) -> int:
         plan.left.append(
             f"{hidden:,} {where}: not shown, maybe not yet; run the same command again"
         )
-    if stream.overwritten:
+    if stream.copy.overwritten:
         plan.left.append(
-            f"up to {stream.overwritten:,} {where}: were there and were written to; what they were is not known"
+            f"up to {stream.copy.overwritten:,} {where}: were there and were written to; what they were is not known"
         )
     if changed:
         plan.left.append(f"{changed:,} {where}: {CHANGED}")

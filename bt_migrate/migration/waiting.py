@@ -80,4 +80,4 @@ def tell_waiting(migration: Migration, *, final: bool) -> None:
 
 def kinds_behind(run: RunDirectory) -> Set[str]:
     """The kinds of rows of which a stream did not come to its end."""
-    return {stream.header["kind"] for stream in run.all_streams() if not stream.done}
+    return {stream.header["kind"] for stream in run.all_streams() if stream.is_behind}

@@ -164,6 +164,11 @@ KINDS: Mapping[str, Kind] = {
         "more rows are gone from the source than --max-deletes allows; none was deleted",
         "look why, then run again with --yes",
     ),
+    "stream_behind": Kind(
+        FAILURE,
+        "rows that were written since the last sync were not read: their object was not listed",
+        "run the same command again; an object that is still not listed ten minutes later counts as deleted",
+    ),
     "stream_failed": Kind(
         FAILURE,
         "the rows of an object could not be copied to the end",

@@ -45,7 +45,7 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
     objects = [one for one in everything if one.listed]
     round_ = run.data.get("round", 0)
     streams = [
-        one for one in run.all_streams() if one.round == round_ or not one.done
+        one for one in run.all_streams() if one.sync.round == round_ or one.is_behind
     ]  # of a round: those that had something new
     findings = [
         record for one in everything for records in one.findings.values() for record in records
@@ -123,21 +123,29 @@ def _row_counts(one: StreamState) -> Dict[str, Any]:
         "bytes": one.counts["bytes"],
         "seconds": round(one.seconds, 3),
         "rows_per_second": rate,
-        **({"deleted": one.deleted} if one.deleted else {}),
+        **({"deleted": one.sync.deleted} if one.sync.deleted else {}),
     }
-    return {**facts, "outcomes": outcomes, **more, "complete": one.done, "error": one.error}
+    return {
+        **facts,
+        "outcomes": outcomes,
+        **more,
+        "complete": not one.is_behind,
+        "error": one.error,
+    }
 
 
 def _findings_of_stream(one: StreamState) -> List[Dict[str, Any]]:
     records = stream_findings(one.header, one.findings)
+    facts = {
+        "resource": one.header["kind"],
+        "id": one.header["source_id"],
+        "name": one.header["name"],
+        "project": one.header["project"],
+    }
     if one.error:
-        facts = {
-            "resource": one.header["kind"],
-            "id": one.header["source_id"],
-            "name": one.header["name"],
-            "project": one.header["project"],
-        }
         records.append(finding("stream_failed", **facts, detail=one.error))
+    if one.sync.unseen and one.is_behind:
+        records.append(finding("stream_behind", **facts, detail=one.sync.unseen))
     return records
 
 

@@ -46,6 +46,7 @@ from bt_migrate.rows.read import Page, pages, rows_of_ids
 from bt_migrate.rows.slices import Reader, Slices
 from bt_migrate.rows.streams import PageEnd, RowStream, StreamCopy, bounds_of, save_members
 from bt_migrate.state.files import append_line
+from bt_migrate.state.stream_state import KeyRange
 from bt_migrate.state.sync_marks import Round, mark_seconds
 
 log = logging.getLogger("bt_migrate.rows")
@@ -180,14 +181,14 @@ def _by_end(members: Sequence[StreamCopy]) -> List[List[StreamCopy]]:
     """Those that can be read together: whole objects, whose last keys to read are the same."""
     found: Dict[Tuple[Optional[str], str], List[StreamCopy]] = {}
     for member in members:
-        end, *cut = [one["end"] for one in member.state.slices]
+        end, *cut = [one.end for one in member.state.slices]
         found.setdefault((end, member.stream.source_id if cut else ""), []).append(member)
     return list(found.values())
 
 
 def _catch_up(copying: Copying, round_: Round, member: StreamCopy) -> None:
     """What was copied since before the round began may have been changed behind the reader's back."""
-    began = member.state.began or xact_at(mark_seconds(copying.catalog.run.data))
+    began = member.state.copy.began or xact_at(mark_seconds(copying.catalog.run.data))
     if began < round_.upper:
         with member.state.lock:
             member.state.catch_up(before_xact(began, copying.catalog.settings.lookback))
@@ -200,7 +201,7 @@ def _copy_members(copying: Copying, members: Sequence[StreamCopy]) -> None:
         member.run.live.begin(member.state.header, member.state.counts["fetched"])
     try:
         for member in members:
-            if not member.stream.fresh and not member.state.compared and member.above is None:
+            if not member.stream.fresh and not member.state.copy.compared and member.above is None:
                 _read_destination(copying, member)
         if len(members) == 1 and members[0].above is None:
             _copy_slices(copying, members[0])
@@ -242,7 +243,7 @@ def _doubt_group(copying: Copying, members: Sequence[StreamCopy]) -> None:
         stream = member.stream
         bounds = replace(bounds_of(copying.catalog, stream.kind), after_xact=member.above)
         if source.query(page_query(stream.kind.name, [stream.source_id], bounds, 1)).json:
-            member.state.slices = [{**member.state.slices[0], "after": None, "done": False}]
+            member.state.slices = [KeyRange(None, member.state.slices[0].end)]
             _Stream(copying, [member], 0).run()
 
 
@@ -252,7 +253,7 @@ def _copy_slices(copying: Copying, member: StreamCopy) -> None:
     readers = 1 if settings.preserve_order else settings.read_streams
     if readers == 1:
         for number, one in enumerate(state.slices):
-            if not one["done"]:
+            if not one.done:
                 _Stream(copying, [member], number).run()
         return
     slices = Slices(state, copying.check)
@@ -290,8 +291,8 @@ def _read_destination(copying: Copying, member: StreamCopy) -> None:
         if not member.state.counts[
             "fetched"
         ]:  # else rows of this run lie among them: the shards of it were joined
-            member.state.before_key = page.end_key
-    member.state.compared = True
+            member.state.copy.before_key = page.end_key
+    member.state.copy.compared = True
     member.state.save()
 
 
@@ -365,14 +366,14 @@ class _Stream:
     def run(self) -> None:
         """Copy to the end. Whatever happens, what is in flight is finished and committed first."""
         slices = [member.state.slices[self.number] for member in self.members.values()]
-        starts = [one["after"] for one in slices]
+        starts = [one.after for one in slices]
         start = (
-            None if None in starts else min(starts)
+            None if None in starts else min(str(one) for one in starts)
         )  # members of a group that are further on skip what they have
         bounds = replace(
             bounds_of(self.catalog, self.kind),
             after_key=start,
-            end_key=slices[0]["end"],
+            end_key=slices[0].end,
             after_xact=self.above,
         )
         with self.copying.reading.of(self.kind, list(self.members), bounds, self.reader) as ahead:
@@ -380,7 +381,7 @@ class _Stream:
         for member in self.members.values():
             if not member.error and self.reader is None:
                 with member.state.lock:
-                    member.state.slices[self.number]["done"] = True
+                    member.state.slices[self.number].done = True
                     if len(member.state.slices) > 1:
                         save_members([member])
         errors = [member.error for member in self.members.values() if member.error]
@@ -392,7 +393,7 @@ class _Stream:
         (member,) = self.members.values()
         object_id, source = member.stream.source_id, self.catalog.source
         member.touched = True
-        member.tried_again = member.seen.failed(object_id, member.state.round, TRIED_AGAIN)
+        member.tried_again = member.seen.failed(object_id, member.state.sync.round, TRIED_AGAIN)
         portions = (
             member.tried_again[start : start + ROWS_AGAIN]
             for start in range(0, TRIED_AGAIN, ROWS_AGAIN)
@@ -455,7 +456,7 @@ class _Stream:
         for object_id, member in self.members.items():
             if self.above is not None:
                 sent = [
-                    (object_id, row.id, row.digest, member.state.round)
+                    (object_id, row.id, row.digest, member.state.sync.round)
                     for row in batch
                     if row.object_id == object_id
                 ]
@@ -504,7 +505,7 @@ class _Stream:
         found: Dict[str, List[dict]] = {}
         for row in page.rows:
             member = self.members.get(row[self.kind.id_field])
-            position = member.state.slices[0]["after"] if member else None
+            position = member.state.slices[0].after if member else None
             if (
                 member
                 and not member.error
@@ -580,7 +581,7 @@ class _Stream:
         for object_id in {object_id for object_id, _ in failed}:
             member = self.members[object_id]
             member.seen.record_failed(
-                (*one, member.state.round) for one in failed if one[0] == object_id
+                (*one, member.state.sync.round) for one in failed if one[0] == object_id
             )
 
     def _remember(self, accepted: Accepted, at: int, *, only_waiting: bool) -> None:
@@ -593,7 +594,7 @@ class _Stream:
             if rows and ((recorded and not only_waiting) or waiting):
                 member.seen.record(rows if recorded else [], waiting, at=at)
             if self.above is None:
-                member.state.delivered_until = max(member.state.delivered_until, at)
+                member.state.copy.delivered_until = max(member.state.copy.delivered_until, at)
 
     def _close_page(self, end: PageEnd) -> None:
         """All rows up to the end of the page have their outcome: move the checkpoints, write them from time to time."""
@@ -613,7 +614,7 @@ class _Stream:
                     self.reader.wrote(end.end_key)
                 else:
                     read = member.state.slices[self.number]
-                    read["after"] = max(read["after"] or "", end.end_key) or None
+                    read.after = max(read.after or "", end.end_key) or None
         self.page = PageEnd("")
         self.unrecorded.clear()
         now = time.monotonic()

@@ -132,7 +132,7 @@ def _marks(catalog: Catalog, kind_name: str) -> Dict[str, int]:
         if round_
         else []
     )
-    behind = {one.header["source_id"]: one.slices[0]["above"] for one in streams if not one.done}
+    behind = {one.header["source_id"]: one.sync.above or 0 for one in streams if not one.done}
     return {
         one.header["source_id"]: min(
             round_.above, behind.get(one.header["source_id"], round_.above)

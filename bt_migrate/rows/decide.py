@@ -72,7 +72,7 @@ class RowDecider:
         ids = [row["id"] for row in rows]
         resumes = self._use_seen and member.resuming
         recorded = member.seen.outcomes_of(object_id, ids) if resumes else {}
-        before = member.seen.before(object_id, ids) if member.state.compared else {}
+        before = member.seen.before(object_id, ids) if member.state.copy.compared else {}
         # References of rows that are found: an earlier run may have left them unresolved.
         waiting: List[tuple] = []
         for row in rows:
@@ -89,7 +89,7 @@ class RowDecider:
                 continue
             judged = self._judged(row, encoded, out, before[row["id"]])
             if judged == UPDATED:
-                member.state.overwritten += 1
+                member.state.copy.overwritten += 1
                 yield encoded._replace(outcome=UPDATED, repairs=bool(encoded.attachments))
                 continue
             counts[judged] += 1
@@ -148,7 +148,7 @@ class RowDecider:
                 undelivered.append(row)
                 continue
             _, round_number = sent.get(row["id"], (b"", 0))
-            counts[outcome if round_number == member.state.round else FOUND] += 1
+            counts[outcome if round_number == member.state.sync.round else FOUND] += 1
         return undelivered
 
     def _of_synced_object(
@@ -178,7 +178,7 @@ class RowDecider:
                 notes.add("row_differs", row["id"], detail=CHANGED_THERE)
             else:
                 if not written_at:
-                    member.state.overwritten += 1
+                    member.state.copy.overwritten += 1
                 repairs = judged == UPDATED and bool(encoded.attachments)
                 yield encoded._replace(outcome=UPDATED, repairs=repairs)
         for at, some in found.items():
@@ -199,7 +199,7 @@ class RowDecider:
         ours = {}
         for row_id, row in there.items():
             written = xact_seconds(xact_of(row.get("_xact_id")))
-            copied_until = member.state.delivered_until if row_id in brought else 0
+            copied_until = member.state.copy.delivered_until if row_id in brought else 0
             until = delivered.get(row_id) or copied_until
             digest = row_digest(insertable_row(self._kind, row))
             same = row_id in sent and sent[row_id][0] == digest

@@ -119,7 +119,7 @@ def _find_gone(
     """
     gone = GoneRows(member)
     stream = member.stream
-    if surplus == member.state.others:
+    if surplus == member.state.sync.others:
         return gone
     decider = RowDecider(catalog, stream.kind, {stream.source_id: member})
     others = 0
@@ -136,7 +136,7 @@ def _find_gone(
             error,
         )
         return GoneRows(member)
-    member.state.others = others
+    member.state.sync.others = others
     return gone
 
 
@@ -240,12 +240,12 @@ def _delete(catalog: Catalog, member: StreamCopy, db: sqlite3.Connection) -> Non
             break
         catalog.dest.check()
         delete_rows(catalog.dest, stream.kind, stream.dest_id, ids)
-        member.state.deleted += len(ids)
+        member.state.sync.deleted += len(ids)
     log.info(
         "%s %r: %d rows deleted that are gone from the source",
         stream.kind.name,
         stream.name,
-        member.state.deleted,
+        member.state.sync.deleted,
         extra={"event": "rows_deleted"},
     )
 
@@ -263,6 +263,6 @@ def _close(gone: GoneRows, too_many: bool) -> None:
         notes.add("gone_row_kept", gone.example, count=gone.kept)
     state.findings = notes.records()
     for part in state.slices:
-        part["done"] = True
+        part.done = True
     gone.member.touched = True
     StreamCopy.close_all([gone.member], 0.0)

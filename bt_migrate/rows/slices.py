@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 from bt_migrate.api.btql import Bounds
 from bt_migrate.api.transactions import key_before, key_number, pagination_key
-from bt_migrate.state.stream_state import StreamState
+from bt_migrate.state.stream_state import KeyRange, StreamState
 
 POLL_S = 0.5
 
@@ -24,10 +24,10 @@ POLL_S = 0.5
 class Slice:
     """A range of keys while it is read. Its `part` of the checkpoint says what is not written yet, (low, high] what is not read."""
 
-    def __init__(self, part: Dict[str, Any]) -> None:
+    def __init__(self, part: KeyRange) -> None:
         self.part = part
-        self.low: Optional[str] = part["after"]
-        self.high: Optional[str] = part["end"]
+        self.low: Optional[str] = part.after
+        self.high: Optional[str] = part.end
         self.read = False  # nothing is left
         self.readers: Dict[
             bool, Reader
@@ -51,8 +51,10 @@ class Slice:
         """Keep the front half of what is left; gives back the other one, with the reader of the back."""
         assert self.low is not None and self.high is not None
         middle = pagination_key((key_number(self.low) + key_number(self.high)) // 2)
-        back = Slice({"after": middle, "end": self.part["end"], "done": False})
-        back.high, self.high, self.part["end"] = self.high, middle, middle
+        back = Slice(KeyRange(middle, self.part.end))
+        back.high = self.high
+        self.high = middle
+        self.part.end = middle
         back.page_keys[True] = self.page_keys.pop(True)
         if True in self.readers:
             back.readers[True] = self.readers.pop(True)
@@ -69,14 +71,14 @@ class Reader:
         at.readers[newest_first] = self
 
     @property
-    def part(self) -> Dict[str, Any]:
+    def part(self) -> KeyRange:
         """What is not written of its slice, in the checkpoint."""
         return self.slice.part
 
     @property
     def marked(self) -> bool:
         """Whether the upper mark is known, behind which nothing is read."""
-        return self.newest_first or self.part["end"] is not None
+        return self.newest_first or self.part.end is not None
 
     def unread(self, bounds: Bounds) -> Bounds:
         with self._changed:
@@ -90,9 +92,9 @@ class Reader:
     def wrote(self, key: str) -> None:
         """All that it read up to this key is written."""
         if self.newest_first:
-            self.part["end"] = key_before(key)
+            self.part.end = key_before(key)
         else:
-            self.part["after"] = key
+            self.part.after = key
 
     def take(self, keys: Sequence[str], ended: bool) -> Tuple[int, int, bool]:
         """Which rows of a page of these ascending keys nobody has read yet: (the first, the one behind the last), and whether
@@ -104,8 +106,8 @@ class Reader:
             behind = len(keys) if at.high is None else bisect_right(keys, at.high)
             if at.read or behind < first:
                 first = behind = 0
-            if self.newest_first and keys and at.part["end"] is None:
-                at.part["end"] = keys[-1]
+            if self.newest_first and keys and at.part.end is None:
+                at.part.end = keys[-1]
             if keys:
                 at.page_keys[self.newest_first] = key_number(keys[-1]) - key_number(keys[0]) + 1
             if first < behind and self.newest_first:
@@ -159,7 +161,7 @@ class Slices:
     def __init__(self, state: StreamState, check: Callable[[], None]) -> None:
         self._state, self._check = state, check
         self._changed = threading.Condition(state.lock)
-        self._open = [Slice(one) for one in state.slices if not one["done"]]
+        self._open = [Slice(one) for one in state.slices if not one.done]
         self._stopped = False
 
     @contextlib.contextmanager
@@ -204,7 +206,7 @@ class Slices:
         with self._changed:
             del reader.slice.readers[reader.newest_first]
             if reader.slice.read and not reader.slice.readers:
-                reader.part["done"] = True
+                reader.part.done = True
                 self._open.remove(reader.slice)
             self._state.save()
             self._changed.notify_all()

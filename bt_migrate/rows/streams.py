@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.btql import Bounds
@@ -16,7 +16,7 @@ from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.resources import ROW_KINDS, RowKind
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.state.seen_rows import SeenRows
-from bt_migrate.state.stream_state import StreamState, save_streams
+from bt_migrate.state.stream_state import KeyRange, StreamState, save_streams
 from bt_migrate.state.sync_marks import Round, mark_now
 
 OBJECTS_PER_GROUP = 25  # ids in one FROM
@@ -70,26 +70,29 @@ class StreamCopy:
         file = path.with_name(path.name + "_state.json")
         header = {"kind": stream.kind.name, "project": stream.project, "name": stream.name}
         catalog.run.open_stream(file)
-        self.state = StreamState(file, {**header, "source_id": stream.source_id})
+        self.state = StreamState.open(file, {**header, "source_id": stream.source_id})
         if (
             self.state.header.get("dest_id", stream.dest_id) != stream.dest_id
         ):  # another object has taken its counterpart's place
             for one in (file, *path.parent.glob(path.name + "_seen.sqlite3*")):
                 one.unlink()
-            self.state = StreamState(file, {**header, "source_id": stream.source_id})
+            self.state = StreamState.open(file, {**header, "source_id": stream.source_id})
         self.state.header["dest_id"] = stream.dest_id
         if not file.exists():
-            self.state.began = mark_now(
+            self.state.copy.began = mark_now(
                 stream.part.mark if stream.part else began_s or catalog.source.earliest_seconds()
             )
             if stream.part:
-                self.state.slices = [
-                    {"after": stream.part.after, "end": stream.part.end, "done": False}
-                ]
-                self.state.compared = stream.part.new
+                self.state.slices = [KeyRange(stream.part.after, stream.part.end)]
+                self.state.copy.compared = stream.part.new
+        if self.state.copy.made and not stream.fresh:
+            self.stream = replace(stream, fresh=True)
+        self.state.copy.made = self.stream.fresh
+        was_behind = not self.state.done
         if round_:
             self.state.begin_round(round_.number, round_.above)
-        self.touched = self.above is None
+        self.state.note_seen()
+        self.touched = self.above is None or was_behind
         self.error: Optional[ApiError] = None
         self.tried_again: List[str] = []  # rows that failed in an earlier round
         self._seen: Optional[SeenRows] = None
@@ -99,8 +102,7 @@ class StreamCopy:
     @property
     def above(self) -> Optional[int]:
         """The transaction after which rows are read; None while everything is copied."""
-        found: Optional[int] = self.state.slices[0].get("above")
-        return found
+        return self.state.sync.above
 
     @property
     def seen(self) -> SeenRows:
@@ -123,10 +125,12 @@ class StreamCopy:
         with state.lock:
             state.seconds += seconds
             state.error = str(self.error) if self.error else ""
-            state.done = all(one["done"] for one in state.slices) and not self.error
+            state.done = all(one.done for one in state.slices) and not self.error
             if self.touched:
                 if self.tried_again and state.done:
-                    self.seen.forget_failed(self.stream.source_id, self.tried_again, state.round)
+                    self.seen.forget_failed(
+                        self.stream.source_id, self.tried_again, state.sync.round
+                    )
                 state.waiting, state.failed = len(self.seen.deferred()), self.seen.all_failed()
 
     def _close(self) -> None:
@@ -193,9 +197,9 @@ def round_groups(
         state = states.get((stream.kind.name, stream.source_id))
         if state is None or not state.copied or state.header.get("dest_id") != stream.dest_id:
             new.append(stream)
-        elif state.done and state.round == round_.number:
+        elif state.done and state.sync.round == round_.number:
             continue  # a process before this one came to its end
-        elif state.done or state.slices[0]["above"] >= round_.above:
+        elif state.done or (state.sync.above or 0) >= round_.above:
             together.append(stream)
         else:
             yield [stream]

@@ -26,7 +26,7 @@ from bt_migrate.state.find_run import create_run
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RUN_FILE, RunDirectory, end_killed_session, runs_in
 from bt_migrate.state.seen_rows import join_stores
-from bt_migrate.state.stream_state import StreamState
+from bt_migrate.state.stream_state import KeyRange, StreamState
 from bt_migrate.state.window_log import record_window
 
 log = logging.getLogger("bt_migrate.merge")
@@ -334,7 +334,7 @@ def _join_states(into: ObjectStates, states: ObjectStates) -> None:
     into.listed = max(into.listed, states.listed)
 
 
-def _not_begun(parts: Sequence[RunPart]) -> Iterator[Dict[str, Any]]:
+def _not_begun(parts: Sequence[RunPart]) -> Iterator[KeyRange]:
     """The slices of shards that are not there."""
     if not parts[0].unit:
         return
@@ -342,14 +342,10 @@ def _not_begun(parts: Sequence[RunPart]) -> Iterator[Dict[str, Any]]:
     for part in sorted(parts, key=lambda part: part.unit.get("after") or ""):
         after = part.unit.get("after")
         if after != upto:
-            yield {"after": upto, "end": after, "done": False}
+            yield KeyRange(upto, after)
         upto = part.unit.get("end")
     if upto is not None:
-        yield {
-            "after": upto,
-            "end": after_second(parts[0].run.data["shard"]["mark"]["source"]),
-            "done": False,
-        }
+        yield KeyRange(upto, after_second(parts[0].run.data["shard"]["mark"]["source"]))
 
 
 def _join_stream(new: RunDirectory, parts: Sequence[RunPart]) -> None:
@@ -357,25 +353,27 @@ def _join_stream(new: RunDirectory, parts: Sequence[RunPart]) -> None:
     states = [part.state for part in parts]
     header = states[0].header
     path = new.stream_path(ROW_KINDS[header["kind"]].folder, header["project"], header["source_id"])
-    joined, notes = StreamState(path.with_name(path.name + "_state.json"), header), FindingCounts()
+    joined = StreamState.open(path.with_name(path.name + "_state.json"), header)
+    notes = FindingCounts()
     slices = [one for state in states for one in state.slices] + list(_not_begun(parts))
-    joined.slices = sorted(slices, key=lambda one: one["end"] or "~")  # the open end last
+    joined.slices = sorted(slices, key=lambda one: one.end or "~")  # the open end last
     for state in states:
         notes.merge(FindingCounts(state.findings))
         for name, count in state.counts.items():
             joined.counts[name] += count
     joined.findings = notes.records()
-    before = [state.before_key for state in states]
-    joined.before_key = None if None in before else min(str(one) for one in before)
+    before = [state.copy.before_key for state in states]
+    joined.copy.before_key = None if None in before else min(str(one) for one in before)
     # what the destination had before is forgotten once a part is done: who goes on has to look again
-    joined.done = joined.compared = all(one["done"] for one in slices) and all(
-        state.done for state in states
-    )
+    joined.done = all(one.done for one in slices) and all(state.done for state in states)
+    joined.copy.compared = joined.done
     joined.error = next((state.error for state in states if state.error), "")
-    for name in ("seconds", "waiting", "failed", "deleted", "others", "overwritten"):
+    for name in ("seconds", "waiting", "failed"):
         setattr(joined, name, sum(getattr(state, name) for state in states))
-    joined.began = min(state.began for state in states)
-    joined.delivered_until = max(state.delivered_until for state in states)
+    joined.copy.overwritten = sum(state.copy.overwritten for state in states)
+    joined.copy.began = min(state.copy.began for state in states)
+    joined.copy.delivered_until = max(state.copy.delivered_until for state in states)
+    joined.copy.made = all(state.copy.made for state in states)
     joined.save()
     stores = [state.sibling("_seen.sqlite3") for state in states]
     join_stores(joined.sibling("_seen.sqlite3"), [store for store in stores if store.exists()])

@@ -240,9 +240,9 @@ class RunDirectory:
     def _stream(self, path: str) -> StreamState:
         with self._lock:
             if path in self._written:
-                return StreamState(Path(path), {})
+                return StreamState.open(Path(path), {})
             if path not in self._streams:
-                self._streams[path] = StreamState(Path(path), {})
+                self._streams[path] = StreamState.open(Path(path), {})
             return self._streams[path]
 
 

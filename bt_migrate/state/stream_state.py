@@ -1,108 +1,159 @@
-"""stream_state."""
+"""The checkpoint of one stream: `logs_state.json`, or `<object id>_state.json` for an experiment or a dataset.
+
+One part belongs to the copy of everything, another to the syncs after it. Knows nothing of how rows are read or written.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import threading
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from bt_migrate.model.outcomes import OUTCOMES, UPDATED
+from bt_migrate.errors import StateError
+from bt_migrate.model.outcomes import OUTCOMES
 from bt_migrate.state.files import FORMAT, json_lines, read_json, write_files
+from bt_migrate.state.records import WHAT_TO_DO, matches, record_fields, refuse_other_fields
 
-# -- rows
+COUNTS = ("fetched", *OUTCOMES, "bytes")
 
 
-class StreamState:
-    """Checkpoint of the rows of one object. `slices`: parts of the key range, each with the keys between which rows have no outcome
-    yet: those above `after`, up to `end` (None: to the end of the stream).
+@dataclass
+class KeyRange:
+    """A range of pagination keys whose rows have no outcome yet: above `after`, up to `end` (None: to the end of the stream).
 
-    `after` moves up; `end` moves down while the slice is read from both ends. Safe for many threads: counts, notes and a slice's
-    keys move together under the lock.
-
-    In a round of a sync there is one slice of all rows written after a transaction (`above`); counts and notes are of the round.
+    `after` moves up. `end` moves down while the range is read from both ends.
     """
 
-    COUNTS = ("fetched", *OUTCOMES, "bytes")
+    after: Optional[str] = None
+    end: Optional[str] = None
+    done: bool = False
 
-    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
-        self.path = path
-        self.lock = threading.RLock()
-        data = read_json(path) if path.exists() else {}
-        self.header = {
-            **data.get("header", {}),
-            **header,
-        }  # kind, project, name, source_id, dest_id
-        self.slices: List[Dict[str, Any]] = data.get("slices") or [
-            {"after": None, "end": None, "done": False}
-        ]
-        self.counts: Dict[str, int] = {
-            name: data.get("counts", {}).get(name, 0) for name in self.COUNTS
-        }
-        self.findings: List[Dict[str, Any]] = data.get("findings", [])
-        self.done: bool = data.get("done", False)
-        self.compared: bool = data.get(
-            "compared", False
-        )  # the destination's rows from before this run are known
-        self.before_key: Optional[str] = data.get(
-            "before_key"
-        )  # the last of these: rows of this run come behind it
-        self.error: str = data.get("error", "")
-        self.seconds: float = data.get("seconds", 0.0)
-        self.waiting: int = data.get("waiting", 0)  # rows that wait for an object to exist
-        self.failed: int = data.get(
-            "failed", 0
-        )  # rows that did not arrive whole: each sync tries them again
-        self.began: int = data.get(
-            "began", 0
-        )  # transaction: what the source wrote after it may be missing; 0: the run's start
-        self.round: int = data.get(
-            "round", 0
-        )  # of the sync that last had rows of it; 0: the copy of everything
-        self.delivered_until: int = data.get(
-            "delivered_until", 0
-        )  # unix seconds of the destination: rows of that copy are older
-        # rows that were there before the run and were written to all the same; earlier versions kept one count
-        self.deleted: int = data.get(
-            "deleted", 0
-        )  # rows that were gone from the source, in this round
-        self.others: int = data.get(
-            "others", 0
-        )  # rows of the destination that the source does not have and that are not ours to delete
-        self.overwritten: int = data.get("overwritten", self.counts[UPDATED])
+
+@dataclass
+class CopyState:
+    """What belongs to the copy of everything that a stream holds."""
+
+    # the destination's rows from before this run are known
+    compared: bool = False
+    # key of the last of these rows: rows of this run have higher keys
+    before_key: Optional[str] = None
+    # transaction: everything that the source wrote up to it is in the copy; 0: the start of the run
+    began: int = 0
+    # unix seconds of the destination's clock: the copy delivered its rows up to then
+    delivered_until: int = 0
+    # rows that were in the destination before this run and were written to
+    overwritten: int = 0
+    # this run created the destination object
+    made: bool = False
+
+
+@dataclass
+class SyncState:
+    """What belongs to the syncs after the copy. Counts and findings of the stream are those of `round`."""
+
+    # number of the sync that last had rows of the stream; 0: the copy of everything
+    round: int = 0
+    # the stream's own sync mark, a transaction: rows written after it are to be read. None until the copy is complete
+    above: Optional[int] = None
+    # rows that were deleted in the destination in this round, because they are gone from the source
+    deleted: int = 0
+    # rows of the destination that the source does not have and that are not ours to delete
+    others: int = 0
+    # why the stream could not be read in the last sync ("" if it was), and since when the object is absent from a good list
+    # (unix seconds of the source's clock; 0: no good list has shown that)
+    unseen: str = ""
+    absent_since: int = 0
+    # the object was absent from good lists twice, some time apart
+    gone: bool = False
+
+
+@dataclass
+class StreamState:
+    """The checkpoint of the rows of one object. Safe for many threads: counts, findings and keys move together under the lock.
+
+    In a sync `slices` is one range of all rows that were written after `sync.above`.
+    """
+
+    path: Path
+    header: Dict[str, Any] = field(default_factory=dict)  # kind, project, name, source_id, dest_id
+    slices: List[KeyRange] = field(default_factory=lambda: [KeyRange()])
+    counts: Dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    findings: List[Dict[str, Any]] = field(default_factory=list)
+    done: bool = False
+    error: str = ""
+    seconds: float = 0.0
+    waiting: int = 0  # rows that wait for an object to exist
+    failed: int = 0  # rows that did not arrive whole: each sync tries them again
+    copy: CopyState = field(default_factory=CopyState)
+    sync: SyncState = field(default_factory=SyncState)
+    lock: Any = field(default_factory=threading.RLock, compare=False, repr=False)
+
+    @classmethod
+    def open(cls, path: Path, header: Mapping[str, Any]) -> StreamState:
+        """The checkpoint as its file says it, or a new one. `header` replaces what the file says. Raises StateError."""
+        if not path.exists():
+            return cls(path, dict(header))
+        data = read_json(path)
+        refuse_other_fields(path, data, cls(path).content(), NEEDED_FIELDS)
+        slices, above = _read_slices(path, data)
+        state = cls(path, **record_fields(path, cls, data, OWN_FIELDS))
+        state.header = {**state.header, **header}
+        state.counts = {name: state.counts.get(name, 0) for name in COUNTS}
+        state.slices = slices or state.slices
+        state.copy = CopyState(**record_fields(path, CopyState, data))
+        state.sync = SyncState(**{"above": above, **record_fields(path, SyncState, data)})
+        return state
 
     @property
     def copied(self) -> bool:
-        """Whether the copy of everything came to its end: what is missing is newer than `above`, or than the mark of the run."""
-        return self.done or "above" in self.slices[0]
+        """Whether the copy of everything is complete: only rows that are newer than a sync mark can be missing."""
+        return self.done or self.sync.above is not None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether rows that were to be read are missing."""
+        return not self.done and not self.sync.gone
 
     def begin_round(self, number: int, above: int) -> None:
-        """Enter a round, in memory. What an earlier one left behind is still to come: the lower of both marks counts."""
-        if self.round != number:
-            if not self.done and self.copied:
-                above = min(above, self.slices[0]["above"])
-            if self.copied:
-                self.slices, self.done = (
-                    [{"after": None, "end": None, "done": False, "above": above}],
-                    False,
-                )
-            self.round, self.counts, self.findings = number, dict.fromkeys(self.COUNTS, 0), []
-            self.error, self.seconds, self.deleted = "", 0.0, 0
+        """Enter a sync, in memory. A stream that is behind is read from its own mark, if that is lower."""
+        if self.sync.round == number:
+            return
+        if self.copied:
+            behind = self.sync.above if not self.done else None
+            self.catch_up(above if behind is None else min(above, behind))
+        self.sync.round = number
+        self.sync.deleted = 0
+        self.counts = dict.fromkeys(COUNTS, 0)
+        self.findings = []
+        self.error = ""
+        self.seconds = 0.0
 
     def catch_up(self, above: int) -> None:
-        """After the copy of everything: what was written behind its back."""
-        self.slices, self.done = (
-            [{"after": None, "end": None, "done": False, "above": above}],
-            False,
-        )
+        """After the copy of everything: read what was written meanwhile to rows that it had already passed."""
+        self.slices = [KeyRange()]
+        self.done = False
+        self.sync.above = above
+
+    def note_seen(self) -> None:
+        """The stream can be read again."""
+        self.sync.unseen = ""
+        self.sync.absent_since = 0
+        self.sync.gone = False
 
     def content(self) -> Dict[str, Any]:
-        names = (
-            "header", "slices", "counts", "findings", "done", "compared", "before_key", "error", "seconds", "waiting",
-            "failed", "began", "round", "delivered_until", "overwritten", "deleted", "others",
-        )  # fmt: skip
-        value = {"format": FORMAT, **{name: getattr(self, name) for name in names}}
-        return {**value, "pagination_key": self.slices[0]["after"]}
+        """What the file holds."""
+        own = {name: getattr(self, name) for name in OWN_FIELDS}
+        slices = [asdict(one) for one in self.slices]
+        return {
+            "format": FORMAT,
+            **own,
+            "slices": slices,
+            **asdict(self.copy),
+            **asdict(self.sync),
+            "pagination_key": self.slices[0].after,
+        }
 
     def save(self) -> None:
         save_streams([self])
@@ -110,6 +161,18 @@ class StreamState:
     def sibling(self, ending: str) -> Path:
         """Path of another file of the stream, such as `_seen.sqlite3`."""
         return self.path.with_name(self.path.name.replace("_state.json", ending))
+
+
+NEEDED_FIELDS = ("header", "slices", "counts", "done")
+OWN_FIELDS = ("header", "counts", "findings", "done", "error", "seconds", "waiting", "failed")
+
+
+def _read_slices(path: Path, data: Dict[str, Any]) -> Tuple[List[KeyRange], Optional[int]]:
+    """(the key ranges, the sync mark that earlier versions kept in the first of them)."""
+    if not matches(List[Dict[str, Any]], data["slices"]):
+        raise StateError(f"{path}: slices is no list of key ranges; {WHAT_TO_DO}")
+    slices = [KeyRange(**record_fields(path, KeyRange, one)) for one in data["slices"]]
+    return slices, next((one.get("above") for one in data["slices"]), None)
 
 
 def save_streams(states: Sequence[StreamState]) -> None:

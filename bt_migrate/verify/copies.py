@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Dict, Iterator, Optional, Tuple
+from typing import Dict, Iterator, Tuple
 
 from bt_migrate.api.transactions import xact_seconds
 from bt_migrate.migration.context import Migration, ProjectPair
@@ -64,7 +64,7 @@ def _synced_until(run: RunDirectory, stream: StreamState) -> int:
     """The second of the source's clock up to which the last sync read the stream, or 0."""
     if stream.header["kind"] not in run.data.get("marks", {}):
         return 0
-    behind: Optional[int] = None if stream.done else stream.slices[0].get("above")
+    behind = None if stream.done else stream.sync.above
     return xact_seconds(behind) if behind else mark_seconds(run.data, stream.header["kind"])
 
 

@@ -37,7 +37,7 @@ from bt_migrate.state.run_directory import (
     runs_in,
 )
 from bt_migrate.state.seen_rows import SeenRows
-from bt_migrate.state.stream_state import StreamState
+from bt_migrate.state.stream_state import KeyRange, StreamState
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 ALL = "migrate-all"
@@ -220,7 +220,7 @@ def test_a_damaged_file_stops_the_run_and_is_named(
     path.write_bytes(content)
     opened = {
         "datasets_state.json": lambda: ObjectStates(path, "datasets", "p"),
-        "logs_state.json": lambda: StreamState(path, {}),
+        "logs_state.json": lambda: StreamState.open(path, {}),
         RUN_FILE: lambda: RunDirectory(tmp_path),
     }
     with pytest.raises(StateError) as refused:
@@ -436,16 +436,18 @@ def test_many_threads_may_record_and_save_at_once(tmp_path: Path) -> None:
 
 def test_the_checkpoint_of_a_stream_survives_the_process(tmp_path: Path) -> None:
     header = {"kind": "logs", "project": "Alpha", "name": "Alpha", "source_id": "s", "dest_id": "d"}
-    state = StreamState(tmp_path / "logs_state.json", header)
+    state = StreamState.open(tmp_path / "logs_state.json", header)
     state.slices = [
-        {"after": "p1", "end": "p5", "done": False},
-        {"after": "p5", "end": "p9", "done": True},
+        KeyRange("p1", "p5"),
+        KeyRange("p5", "p9", done=True),
     ]
-    state.done, state.compared, state.error, state.seconds, state.waiting = True, True, "e", 1.5, 2
+    state.done, state.error, state.seconds, state.waiting = True, "e", 1.5, 2
+    state.copy.compared = True
+    state.sync.above = 7
     state.counts["created"] = 7
     state.findings = [{"kind": "waits"}]
     state.save()
-    again = StreamState(tmp_path / "logs_state.json", {"dest_id": "other"})
+    again = StreamState.open(tmp_path / "logs_state.json", {"dest_id": "other"})
     expected = {**vars(state), "header": {**header, "dest_id": "other"}, "lock": again.lock}
     assert vars(again) == expected
 
@@ -456,18 +458,16 @@ def test_the_checkpoint_of_a_stream_survives_the_process(tmp_path: Path) -> None
 def test_the_checkpoint_shows_up_to_which_key_everything_has_an_outcome(
     tmp_path: Path, slices: list, expected: Optional[str]
 ) -> None:
-    state = StreamState(tmp_path / "logs_state.json", {})
-    state.slices = [
-        {"after": after, "end": None, "done": False} for after in slices
-    ] or state.slices
+    state = StreamState.open(tmp_path / "logs_state.json", {})
+    state.slices = [KeyRange(after) for after in slices] or state.slices
     state.save()
     assert read_json(state.path)["pagination_key"] == expected
 
 
 def test_a_new_stream_has_done_nothing(tmp_path: Path) -> None:
-    state = StreamState(tmp_path / "logs_state.json", {"kind": "logs"})
+    state = StreamState.open(tmp_path / "logs_state.json", {"kind": "logs"})
     assert (state.slices, state.done, set(state.counts.values()), state.findings) == (
-        [{"after": None, "end": None, "done": False}],
+        [KeyRange()],
         False,
         {0},
         [],
@@ -475,7 +475,7 @@ def test_a_new_stream_has_done_nothing(tmp_path: Path) -> None:
 
 
 def test_the_files_of_a_stream_lie_side_by_side(tmp_path: Path) -> None:
-    state = StreamState(tmp_path / "d1_state.json", {})
+    state = StreamState.open(tmp_path / "d1_state.json", {})
     assert state.sibling("_seen.sqlite3") == tmp_path / "d1_seen.sqlite3"
 
 
@@ -760,7 +760,7 @@ def test_the_next_process_sees_all_states_of_a_run(run: RunDirectory) -> None:
         ("experiment_events", "Beta", "e1"),
     ]:
         path = run.stream_path(folder, project, source_id)
-        StreamState(
+        StreamState.open(
             path.with_name(path.name + "_state.json"), {"source_id": source_id, "project": project}
         ).save()
     again = RunDirectory(run.path)
@@ -774,10 +774,10 @@ def test_the_next_process_sees_all_states_of_a_run(run: RunDirectory) -> None:
 def test_a_stream_that_is_being_written_is_what_its_file_says(run: RunDirectory) -> None:
     path = run.stream_path("", "Alpha", "p")
     file = path.with_name(path.name + "_state.json")
-    StreamState(file, {"source_id": "p"}).save()
+    StreamState.open(file, {"source_id": "p"}).save()
     before = run.all_streams()
     run.open_stream(file)
-    writing = StreamState(file, {})
+    writing = StreamState.open(file, {})
     writing.counts["fetched"] = 5
     assert [one.counts["fetched"] for one in run.all_streams()] == [0]
     writing.save()

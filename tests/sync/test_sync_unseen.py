@@ -1,0 +1,146 @@
+"""A stream that a sync cannot see keeps its own sync mark: what was written meanwhile arrives once it is seen again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, Optional
+
+import pytest
+
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.http.server import Incoming
+from tests.support.orgs import DEST_KEY, SOURCE_KEY, findings
+from tests.support.row_runs import World
+from tests.support.syncs import (
+    DATASET,
+    EXPERIMENT,
+    KINDS,
+    LOGS,
+    equal,
+    holder,
+    later,
+    living,
+    row,
+    sent,
+    sync,
+)
+
+LIST_OF = {LOGS: "/v1/project", EXPERIMENT: "/v1/experiment", DATASET: "/v1/dataset"}
+
+
+@pytest.fixture
+def w(tmp_path: Path) -> Iterator[World]:
+    """Two projects with rows of every kind, copied an hour ago."""
+    with living(tmp_path, projects=2) as made:
+        first = sync(made)
+        assert (first.code, equal(made)) == (0, True), first.last_words
+        sent(made)
+        yield made
+
+
+def listing(w: World, kind: str, answer: Callable[[List[Any]], Answer], key: str) -> None:
+    """Replace the answers to the list of a kind for one of the two keys."""
+    org = w.source if key == SOURCE_KEY else w.dest
+    holders = {LOGS: "project"}.get(kind, kind)
+
+    def serve(incoming: Incoming) -> Optional[Answer]:
+        asked = (incoming.method, incoming.path.split("?")[0])
+        ours = incoming.headers.get("Authorization", "").endswith(key)
+        if asked == ("GET", LIST_OF[kind]) and ours:
+            return answer(org.objects(holders))
+        return watch(incoming)
+
+    watch = w.sandbox._watch
+    w.sandbox.intercept = serve
+
+
+def as_it_is(w: World) -> None:
+    w.sandbox.intercept = w.sandbox._watch
+
+
+def listed(objects: List[Any]) -> Answer:
+    return Answer(200, json.dumps({"objects": objects}).encode())
+
+
+def not_found(objects: List[Any]) -> Answer:
+    return Answer(404, b"<html>not found</html>", "text/html")
+
+
+ANSWERS = {
+    "the list answers 404": not_found,
+    "one object is missing": lambda objects: listed(objects[1:]),
+    "the list is empty": lambda objects: listed([]),
+}
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+@pytest.mark.parametrize("kind", [EXPERIMENT, DATASET])
+def test_what_is_written_while_the_source_does_not_list_an_object_arrives_later(
+    kind: str, what: str, w: World
+) -> None:
+    listing(w, kind, ANSWERS[what], SOURCE_KEY)
+    for number in range(2):
+        w.source.insert(kind, holder(w, kind, number), [row("missed")])
+    end = sync(w)
+    assert (end.code, len(findings(w.root, "stream_behind")) > 0) == (1, True), end.last_words
+    as_it_is(w)
+    later(w)
+    end = sync(w)
+    assert (end.code, equal(w), findings(w.root, "stream_behind")) == (0, True, []), end.last_words
+    sent(w)
+    assert (sync(w).code, sent(w)) == (0, [])
+
+
+def test_a_project_that_is_missing_from_the_list_keeps_the_marks_of_its_logs(w: World) -> None:
+    listing(w, LOGS, lambda objects: listed(objects[1:]), SOURCE_KEY)
+    for kind in KINDS:
+        for number in range(2):
+            w.source.insert(kind, holder(w, kind, number), [row("missed")])
+    end = sync(w)
+    assert (end.code, len(findings(w.root, "stream_behind"))) == (1, 3), end.last_words
+    as_it_is(w)
+    end = sync(w)
+    assert (end.code, equal(w)) == (0, True), end.last_words
+
+
+@pytest.mark.parametrize("kind", [EXPERIMENT, DATASET])
+def test_a_destination_that_lists_nothing_once_loses_no_rows(kind: str, w: World) -> None:
+    listing(w, kind, ANSWERS["the list is empty"], DEST_KEY)
+    w.source.insert(kind, holder(w, kind), [row("missed"), row("r00001", metadata={"new": 1})])
+    sync(w)
+    as_it_is(w)
+    end = sync(w)
+    assert (end.code, equal(w)) == (0, True), end.last_words
+
+
+def test_an_object_that_stays_away_for_weeks_is_behind_then_gone_and_catches_up_when_it_returns(
+    w: World,
+) -> None:
+    listing(w, DATASET, ANSWERS["one object is missing"], SOURCE_KEY)
+    w.source.insert(DATASET, holder(w, DATASET), [row("first")])
+    codes = []
+    for number in range(4):
+        w.source.insert(DATASET, holder(w, DATASET), [row(f"week {number}")])
+        w.source.insert(DATASET, holder(w, DATASET, 1), [row(f"week {number}")])
+        codes.append((sync(w, after_s=7 * 86400).code, len(findings(w.root, "stream_behind"))))
+    assert codes == [(1, 1), (0, 0), (0, 0), (0, 0)]
+    as_it_is(w)
+    end = sync(w)
+    assert (end.code, equal(w)) == (0, True), end.last_words
+
+
+def test_two_syncs_within_a_minute_do_not_take_an_object_for_deleted(w: World) -> None:
+    listing(w, DATASET, ANSWERS["one object is missing"], SOURCE_KEY)
+    w.source.insert(DATASET, holder(w, DATASET), [row("first")])
+    assert [sync(w, after_s=30).code for _ in range(3)] == [1, 1, 1]
+    assert sync(w, after_s=600).code == 0
+
+
+def test_a_stream_that_was_behind_and_has_nothing_new_is_not_behind_any_more(w: World) -> None:
+    listing(w, DATASET, ANSWERS["one object is missing"], SOURCE_KEY)
+    assert sync(w).code == 1
+    as_it_is(w)
+    assert [sync(w).code, sync(w).code] == [0, 0]
+    w.source.insert(DATASET, holder(w, DATASET), [row("new")])
+    assert (sync(w).code, equal(w)) == (0, True)
