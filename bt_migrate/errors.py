@@ -1,6 +1,7 @@
 """The one family of errors, each with the exit code of the program that it ends.
 
-Knows nothing of HTTP libraries, files or phases. An error says what failed, which object or side, and what to do.
+Knows nothing of HTTP libraries, files or phases. An error says what failed, which object or side,
+and what to do.
 """
 
 from __future__ import annotations
@@ -8,13 +9,16 @@ from __future__ import annotations
 from typing import Optional
 
 EXIT_OK = 0
-EXIT_INCOMPLETE = 1  # finished, but something that should have arrived did not
+# finished, but something that should have arrived did not
+EXIT_INCOMPLETE = 1
 EXIT_USAGE = 2
-EXIT_STOPPED = 3  # stopped before the end, safe to run again
+# stopped before the end, safe to run again
+EXIT_STOPPED = 3
 EXIT_LOCKED = 4
 EXIT_INTERRUPTED = 130
 
-MAX_BODY_CHARS = 500  # of an answer that is kept in an error
+# of an answer's body that an error keeps
+MAX_BODY_CHARS = 500
 
 
 class MigrationError(Exception):
@@ -30,11 +34,11 @@ class UsageError(MigrationError):
 
 
 class StateError(MigrationError):
-    """A file of the run directory cannot be read or written; it is named."""
+    """A file of the run directory, which the text names, cannot be read or written."""
 
 
 class ConflictError(MigrationError):
-    """Objects exist with other content, and the run was told to stop for that before its first write."""
+    """Objects exist with other content, and `fail` was set: stopped before the first write."""
 
 
 class LockedError(MigrationError):
@@ -44,19 +48,22 @@ class LockedError(MigrationError):
 
 
 class Interrupted(MigrationError):
-    """SIGINT or SIGTERM: what was in flight is finished and the checkpoint is written."""
+    """SIGINT or SIGTERM: requests in flight are finished and the checkpoint is written."""
 
     exit_code = EXIT_INTERRUPTED
 
 
 class LossError(MigrationError):
-    """The plan leaves something behind and --fail-on-loss was given; nothing was written."""
+    """The plan cannot move everything and --fail-on-loss was set; nothing was written."""
 
     exit_code = EXIT_INCOMPLETE
 
 
 class NetworkError(MigrationError):
-    """No answer, a broken answer, or none but refusals to serve. `final`: after all retries that make sense."""
+    """No answer, a broken answer, or a host that only refuses to serve.
+
+    `final`: all retries that make sense were made.
+    """
 
     def __init__(self, text: str, *, final: bool = False) -> None:
         super().__init__(text)
@@ -66,9 +73,10 @@ class NetworkError(MigrationError):
 class ApiError(MigrationError):
     """An answer of 4xx or 5xx that retrying did not change.
 
-    `status` is the HTTP status, `path` has no query, `body` is cut to MAX_BODY_CHARS; `retry_after` is seconds, where the
-    answer names them; `is_page` is true for HTML, with which a gateway answers that stands before the API (its own errors are
-    JSON or plain text).
+    `status` is the HTTP status, `path` has no query, `body` is cut to MAX_BODY_CHARS.
+    `retry_after` is the seconds of the answer's Retry-After, None without one.
+    `is_page` is true for HTML: it comes from a gateway in front of the API, whose own errors are
+    JSON or plain text.
     """
 
     retry_after: Optional[float] = None
@@ -96,5 +104,8 @@ class ApiError(MigrationError):
 
     @property
     def refuses_content(self) -> bool:
-        """The request itself is at fault (so halving a batch can find the row), not the key or the server."""
+        """The content of the request is at fault, not the key or the server.
+
+        Halving a batch can then find the row that is refused.
+        """
         return self.status in (400, 413, 415, 422)

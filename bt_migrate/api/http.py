@@ -1,4 +1,4 @@
-"""Words of HTTP that know nothing of what is asked: who a request is from, where it may go, when to come back."""
+"""HTTP terms that do not depend on what is asked: origins, URLs in messages, Retry-After."""
 
 from __future__ import annotations
 
@@ -11,47 +11,42 @@ from urllib.parse import urlsplit
 
 import requests
 
-
-class BearerAuth(requests.auth.AuthBase):
-    """Sets the key itself, so that requests does not put a password of ~/.netrc in its place."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._key}"
-        return request
-
-
-class NoAuth(requests.auth.AuthBase):
-    """For other origins: no key, and none of ~/.netrc either."""
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        return request
+DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 def retry_after_s(response: requests.Response) -> Optional[float]:
-    """Seconds of the Retry-After header (a number or a date), None without one that can be read. Honoured in full."""
+    """Returns the seconds of the Retry-After header (a number or a date), None if unreadable."""
     value = response.headers.get("Retry-After", "")
     try:
         seconds = float(value)
-        if seconds <= threading.TIMEOUT_MAX:  # neither nan nor beyond what can be waited for
+        # neither NaN nor more than a thread can wait
+        if seconds <= threading.TIMEOUT_MAX:
             return max(0.0, seconds)
     except ValueError:
         pass
     try:
-        moment_s, now_s = parsedate_to_datetime(value).timestamp(), time.time()
+        moment_s = parsedate_to_datetime(value).timestamp()
     except (TypeError, ValueError):
         return None
-    with contextlib.suppress(KeyError, TypeError, ValueError):  # a date of the server's clock
-        now_s = parsedate_to_datetime(response.headers["Date"]).timestamp()
-    return max(0.0, moment_s - now_s)
+    return max(0.0, moment_s - _server_now_s(response))
+
+
+def _server_now_s(response: requests.Response) -> float:
+    """Returns the Date of the answer in Unix seconds, our own clock without one."""
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        return parsedate_to_datetime(response.headers["Date"]).timestamp()
+    return time.time()
+
+
+def is_page(response: requests.Response) -> bool:
+    """Whether the answer says that it is HTML."""
+    return "html" in response.headers.get("Content-Type", "").lower()
 
 
 def origin(url: str) -> str:
     """Scheme, host and port: what a key belongs to."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port or {'https': 443, 'http': 80}.get(parts.scheme)}"
+    return f"{parts.scheme}://{parts.hostname}:{parts.port or DEFAULT_PORTS.get(parts.scheme)}"
 
 
 def shown(url: str) -> str:

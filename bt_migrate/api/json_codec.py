@@ -1,7 +1,8 @@
-"""JSON to values and back without changing a value: the standard library, and `orjson` where it is installed and as exact. Pure.
+"""JSON to values and back without changing a value. Pure.
 
-orjson reads integers beyond 64 bits as floats and writes NaN as null; so whatever holds such is left to the standard library, and
-what was read by the one is written by the one.
+The standard library does it, and `orjson` where it is installed and as exact. orjson reads integers
+beyond 64 bits as floats and writes NaN as null. Text with such values is left to the standard
+library, and a value is written by the library that read it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, Tuple
 
 
 def _optional(name: str) -> Any:
-    """The module, None where it is not installed."""
+    """Returns the module, None if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -21,10 +22,15 @@ def _optional(name: str) -> Any:
 
 orjson = _optional("orjson")
 
-# Digits become 0, what may stand before those of a number becomes a colon, all else becomes x.
-_KINDS = bytes(
-    48 if one in b"0123456789" else 58 if one in b":,[- \t\r\n" else 120 for one in range(256)
-)
+
+def _class_of(byte: int) -> bytes:
+    """Digits become 0, bytes that can precede a number become a colon, all others become x."""
+    if byte in b"0123456789":
+        return b"0"
+    return b":" if byte in b":,[- \t\r\n" else b"x"
+
+
+_CLASSES = b"".join(_class_of(byte) for byte in range(256))
 _LONG_INTEGER = b":" + b"0" * 19
 
 _encode_utf8 = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -32,23 +38,31 @@ _encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def decode(text: bytes) -> Tuple[Any, bool]:
-    """(value, plain). `plain`: orjson read it, so `encode_plain` writes it exactly. Raises ValueError for what is no JSON."""
+    """Returns (value, plain). `plain`: orjson read it, so `encode_plain` writes it exactly.
+
+    Raises ValueError for text that is no JSON.
+    """
     if orjson is not None and not _has_long_integer(text):
         try:
             return orjson.loads(text), True
-        except ValueError:  # NaN, a lone surrogate, deep nesting: for the standard library to judge
+        # NaN, a lone surrogate, deep nesting: the standard library decides
+        except ValueError:
             pass
     return json.loads(text), False
 
 
 def _has_long_integer(text: bytes) -> bool:
-    """Whether a number may hold 19 digits before its point; a wrong yes (digits inside a string) costs the slower reader."""
-    return _LONG_INTEGER in b":" + text.translate(_KINDS)
+    """Whether a number may have 19 digits before its point.
+
+    A wrong yes (digits inside a string) costs only the slower reader.
+    """
+    return _LONG_INTEGER in b":" + text.translate(_CLASSES)
 
 
 def encode(value: Any) -> bytes:
-    """Compact UTF-8 JSON. A lone surrogate has no UTF-8 form, so such a value is written with \\u escapes throughout.
+    """Returns compact UTF-8 JSON.
 
+    A lone surrogate has no UTF-8 form, so a value with one is written with \\u escapes throughout.
     Integers of any size, -0.0 and NaN keep their text, as the standard library writes what it read.
     """
     try:
@@ -58,12 +72,12 @@ def encode(value: Any) -> bytes:
 
 
 def encode_plain(value: Any) -> bytes:
-    """The same for a value of which `decode` said that it is plain."""
+    """Returns the same for a value that `decode` called plain."""
     if orjson is not None:
         try:
-            return bytes(
-                memoryview(orjson.dumps(value))
-            )  # a copy of the right size: it gives back the buffer it grew into
-        except TypeError:  # it reads deeper nesting than it writes
+            # a copy of the right size: the buffer that orjson returns has grown too large
+            return bytes(memoryview(orjson.dumps(value)))
+        # orjson reads deeper nesting than it writes
+        except TypeError:
             pass
     return encode(value)

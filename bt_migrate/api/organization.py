@@ -1,4 +1,4 @@
-"""organization."""
+"""Finds out which organization a key belongs to."""
 
 from __future__ import annotations
 
@@ -7,29 +7,23 @@ from typing import List
 from bt_migrate.api.client import Api
 from bt_migrate.errors import ApiError, UsageError
 
-NOT_THERE = (404, 405, 501)  # what a server says of a path that it does not have
+# statuses with which a server says that it does not have a path
+NOT_THERE = (404, 405, 501)
 
 
 def connect(api: Api, wanted: str, setting: str) -> None:
-    """Find out which organization the key belongs to: sets `org_id` and, where the key sees several, `org_name`.
+    """Sets `org_id`, `display_name` and, where the key sees several organizations, `org_name`.
 
-    Raises UsageError for a key that is refused, a name that it does not see, or several organizations and no name.
+    `wanted` is the name that the setting `setting`_ORG holds, or "". Raises UsageError for a key
+    that is refused, a name that it does not see, or several organizations and no name.
     """
-    try:
-        organizations = list(api.list("/v1/organization", page_size=100))
-    except ApiError as error:
-        if error.status in (401, 403):
-            raise UsageError(
-                f"{api.side}: {api.url} refuses the key ({error.status}); check {setting}_API_KEY and {setting}_URL"
-            ) from None
-        if error.status not in NOT_THERE:
-            raise
-        organizations = _from_projects(api, setting)
-    by_name = {one.get("name"): one for one in organizations}
+    organizations = _organizations(api, setting)
+    by_name = {organization.get("name"): organization for organization in organizations}
     names = ", ".join(sorted(str(name) for name in by_name))
     if wanted and wanted not in by_name:
         raise UsageError(
-            f"{setting}_ORG: the key does not see an organization {wanted!r}; it sees: {names or 'none'}"
+            f"{setting}_ORG: the key does not see an organization {wanted!r};"
+            f" it sees: {names or 'none'}"
         )
     if not organizations:
         raise UsageError(f"{api.side}: the key sees no organization; check {setting}_API_KEY")
@@ -42,20 +36,36 @@ def connect(api: Api, wanted: str, setting: str) -> None:
         api.org_name = wanted
 
 
+def _organizations(api: Api, setting: str) -> List[dict]:
+    try:
+        return list(api.list("/v1/organization", page_size=100))
+    except ApiError as error:
+        if error.status in (401, 403):
+            raise UsageError(
+                f"{api.side}: {api.url} refuses the key ({error.status});"
+                f" check {setting}_API_KEY and {setting}_URL"
+            ) from None
+        if error.status not in NOT_THERE:
+            raise
+        return _from_projects(api, setting)
+
+
 def _from_projects(api: Api, setting: str) -> List[dict]:
-    """For servers without /v1/organization: any project tells its organization."""
+    """For servers without /v1/organization: any project names its organization."""
     try:
         answer = api.get("/v1/project", {"limit": 1})
     except ApiError as error:
         if error.status not in NOT_THERE:
             raise
         raise UsageError(
-            f"{api.side}: {api.url} has no /v1/project ({error.status}); {setting}_URL is the API's URL alone, such as https://api.braintrust.dev"
+            f"{api.side}: {api.url} has no /v1/project ({error.status});"
+            f" {setting}_URL is the API's URL alone, such as https://api.braintrust.dev"
         ) from None
     projects = answer.get("objects") if isinstance(answer, dict) else None
     if not projects:
         raise UsageError(
-            f"{api.side}: {api.url} tells no organization for this key: it has no /v1/organization, and no project that names it; "
-            f"check {setting}_URL, and make one project by hand where the organization is empty"
+            f"{api.side}: cannot find out the organization of this key: {api.url} has no"
+            f" /v1/organization, and no project that names it; check {setting}_URL, and create"
+            " one project by hand if the organization is empty"
         )
     return [{"id": projects[0]["org_id"], "name": projects[0]["org_id"]}]

@@ -1,6 +1,6 @@
-"""When the next request to an organization may start: one throttle for all its threads, taught by 429s and by a person.
+"""When the next request to an organization may start: one throttle for all its threads.
 
-No HTTP in here.
+It learns from 429s and obeys the limits that a person sets. No HTTP in here.
 """
 
 from __future__ import annotations
@@ -11,46 +11,58 @@ from collections import deque
 from typing import Deque, Optional, Tuple
 
 MAX_BACKOFF_S = 60.0
-MAX_REMEMBERED = 1000  # queries; no window of a plan holds more
-LOOK_S = 0.2  # between two looks of a waiting thread at what a person wants
-SAFETY_S = (
-    0.05  # a window is left this much later than it ends: clocks and latencies differ a little
-)
+# how often a waiting thread re-reads the limits set by bin/control
+LOOK_S = 0.2
+# queries whose start is remembered; no window of a plan holds more
+MAX_REMEMBERED = 1000
+# A window is taken to end this much later: clocks and latencies differ a little.
+WINDOW_SLACK_S = 0.05
+# BTQL on Starter and Pro plans (docs: btql-rate-limits-on-free-and-pro-plans)
+STARTER_QUERIES_PER_MINUTE = 20
 
 
 class Throttle:
-    """Paces queries to `limit` = (number, seconds) of a rolling window once that is known, and closes for everybody on a 429."""
+    """Paces queries to a known limit, and closes for every thread on a 429.
+
+    The limit is (number, seconds): so many queries in a rolling window.
+    """
 
     def __init__(self, queries_per_minute: int = 0) -> None:
         self._lock = threading.Lock()
         self._open_at = 0.0
-        self._limit: Optional[Tuple[int, float]] = (
-            (queries_per_minute, 60.0) if queries_per_minute else None
-        )
-        self._sent: Deque[float] = deque()  # when the last queries were let through
-        self._next_at = 0.0  # when the next request may start at the pace that a person asked for
-        self.hits = 0  # how many 429s were met
-        self.paused = False  # nothing starts; a person wants it so
+        self._limit: Optional[Tuple[int, float]] = None
+        if queries_per_minute:
+            self._limit = (queries_per_minute, 60.0)
+        # when the last queries started
+        self._sent: Deque[float] = deque()
+        # when the next request may start at the pace that a person set
+        self._next_at = 0.0
+        # number of 429s
+        self.hits = 0
+        # a person paused the run: nothing starts
+        self.paused = False
         self.requests_per_second: Optional[float] = None
 
     def steer(self, *, paused: bool, requests_per_second: Optional[float]) -> None:
-        """What a person wants from now on."""
+        """Sets what a person asked for, from now on."""
         with self._lock:
-            self.paused, self.requests_per_second, self._next_at = paused, requests_per_second, 0.0
+            self.paused = paused
+            self.requests_per_second = requests_per_second
+            self._next_at = 0.0
 
     @property
     def queries_per_minute(self) -> Optional[float]:
-        """The rate that is known, by the setting or from a 429; None for none."""
+        """The known rate, from the setting or from a 429; None if unknown."""
         with self._lock:
             return self._limit[0] * 60 / self._limit[1] if self._limit else None
 
     def wait_s(self, *, query: bool) -> float:
-        """Seconds until a request may start, 0 if it may now."""
+        """Seconds until a request may start, 0 if it may start now."""
         with self._lock:
             return self._wait_s(query)
 
     def take(self, *, query: bool) -> bool:
-        """Whether the request may start now; if so, a query is counted."""
+        """Whether the request may start now; if so, it is counted."""
         with self._lock:
             if self._wait_s(query) > 0:
                 return False
@@ -64,12 +76,13 @@ class Throttle:
 
     def _wait_s(self, query: bool) -> float:
         now = time.monotonic()
-        # not longer than a look: a person may change it meanwhile
-        wait = max(self._open_at - now, LOOK_S if self.paused else min(LOOK_S, self._next_at - now))
+        # at most LOOK_S, because a person may change these meanwhile
+        steered = LOOK_S if self.paused else min(LOOK_S, self._next_at - now)
+        wait = max(self._open_at - now, steered)
         if query and self._limit:
             number, seconds = self._limit
             if len(self._sent) >= number:
-                wait = max(wait, self._sent[-number] + seconds + SAFETY_S - now)
+                wait = max(wait, self._sent[-number] + seconds + WINDOW_SLACK_S - now)
         return max(0.0, wait)
 
     def refused(
@@ -79,10 +92,11 @@ class Throttle:
         times: int,
         base_s: float,
     ) -> float:
-        """A 429 came, the `times`-th for its request. Learns the rate that its text names; gives back the seconds to wait.
+        """Notes a 429, the `times`-th of its request; returns the seconds that everybody waits.
 
-        Retry-After is honoured in full; else it is ever longer, beginning with the time that the known rate leaves between two: others
-        may have used up what there was, up to a whole window of it.
+        Learns the rate that its text names. Retry-After is honoured in full. Otherwise backs off
+        exponentially, starting with one request interval of the known rate, up to a whole window:
+        other clients share that quota.
         """
         with self._lock:
             self.hits += 1
@@ -92,18 +106,21 @@ class Throttle:
                 self._limit = (rate[0], float(rate[1]))
             pause = retry_after
             if pause is None:
-                least, most = (
-                    (self._limit[1] / self._limit[0], self._limit[1])
-                    if self._limit
-                    else (max(base_s, 0.1), MAX_BACKOFF_S)
-                )
-                pause = min(most, least * 2.0 ** (times - 1))
+                pause = self._backoff_s(times, base_s)
             self._open_at = max(self._open_at, time.monotonic() + pause)
             return pause
 
+    def _backoff_s(self, times: int, base_s: float) -> float:
+        least = max(base_s, 0.1)
+        most = MAX_BACKOFF_S
+        if self._limit:
+            number, most = self._limit
+            least = most / number
+        return min(most, least * 2.0 ** (times - 1))
+
 
 class ConcurrencyLimit:
-    """Places for requests in flight: `with` takes one as soon as there is one. `limit` may be changed at any time."""
+    """Places for requests in flight: `with` waits for a free one. `limit` may change any time."""
 
     def __init__(self, limit: int) -> None:
         self._changed = threading.Condition()
@@ -129,8 +146,3 @@ class ConcurrencyLimit:
         with self._changed:
             self.taken -= 1
             self._changed.notify()
-
-
-STARTER_QUERIES_PER_MINUTE = (
-    20  # BTQL on Starter and Pro plans (docs: btql-rate-limits-on-free-and-pro-plans)
-)

@@ -1,38 +1,44 @@
 """Transaction ids and pagination keys as numbers. Pure arithmetic, no API calls.
 
-Source of the encoding: the official `bt` tool (util_cmd) and the SDK's xact_ids; see `xact_id` in the API reference.
+The encoding is that of the official `bt` tool (util_cmd) and of the SDK's xact_ids; see `xact_id`
+in the API reference.
 """
 
 from __future__ import annotations
 
-XACT_PREFIX = 0x0DE1 << 48  # top 16 bits of every transaction id
+# top 16 bits of every transaction id
+XACT_PREFIX = 0x0DE1 << 48
 SECONDS_MASK = 0xFFFFFFFF
-KEY_DIGITS = 20  # zero padded, so that text order is number order
+# zero padded, so that text order is number order
+KEY_DIGITS = 20
 
 
 def xact_of(value: object) -> int:
-    """The transaction as a number: decimal text or int; 0 for anything that is not one."""
+    """Returns the transaction (decimal text or int) as a number, 0 for anything else."""
     text = value if isinstance(value, str) else str(value)
     return int(text) if text.isdecimal() else 0
 
 
 def xact_seconds(xact: int) -> int:
-    """Unix seconds at which the server took the transaction."""
+    """Unix seconds at which the server accepted the transaction."""
     return (xact >> 16) & SECONDS_MASK
 
 
 def xact_at(unix_seconds: int) -> int:
-    """The smallest transaction that the server can take at that second."""
+    """The smallest transaction that the server can accept in that second."""
     return XACT_PREFIX | (unix_seconds & SECONDS_MASK) << 16
 
 
 def before_xact(xact: int, seconds: float) -> int:
-    """A transaction below all that the server took from so many seconds before this one on."""
+    """A transaction below all that the server accepted less than `seconds` before this one."""
     return xact_at(max(0, int(xact_seconds(xact) - seconds))) - 1
 
 
 def key_number(pagination_key: str) -> int:
-    """`p` + 20 digits as a number: unix seconds << 32 | counter << 16 | row; ValueError for any other text."""
+    """Returns `p` + 20 digits as a number: unix seconds << 32 | counter << 16 | row.
+
+    Raises ValueError for any other text.
+    """
     if not pagination_key.startswith("p") or not pagination_key[1:].isdigit():
         raise ValueError(f"not a pagination key: {pagination_key[:40]!r}")
     return int(pagination_key[1:])
@@ -43,21 +49,16 @@ def pagination_key(number: int) -> str:
     return f"p{number:0{KEY_DIGITS}d}"
 
 
-def key_at(unix_seconds: int) -> str:
-    """The smallest key that rows taken in at that second can have."""
-    return pagination_key(unix_seconds << 32)
-
-
 def key_seconds(key: str) -> int:
-    """Unix seconds at which the server took the row in, 0 for a text that is no such key."""
+    """Unix seconds at which the server accepted the row, 0 for any text that is no such key."""
     return int(key[1:]) >> 32 if key.startswith("p") and key[1:].isdecimal() else 0
 
 
 def after_second(unix_seconds: int) -> str:
-    """The key above which everything was taken in after that second."""
+    """The key above which every row was accepted after that second."""
     return pagination_key(((unix_seconds + 1) << 32) - 1)
 
 
 def key_before(key: str) -> str:
-    """The key right before: up to it is all that comes before this one."""
+    """The key right before this one."""
     return pagination_key(key_number(key) - 1)

@@ -1,7 +1,8 @@
-"""Copy the bytes behind attachment references: source -> signed URL -> signed URL -> destination, streamed, once per key.
+"""Copies the bytes behind attachment references, streamed, once per key.
 
-A reference is {"type": "braintrust_attachment", "key", "filename", "content_type"}. A key belongs to its organization, so the
-bytes are uploaded under a new key that is made from the old one and the destination: a second run gives the same reference.
+source -> signed URL -> temporary file -> signed URL -> destination. A key belongs to its
+organization, so the bytes are uploaded under a new key that is derived from the old one and the
+destination: a second run finds the same reference.
 """
 
 from __future__ import annotations
@@ -12,50 +13,54 @@ import logging
 import tempfile
 import threading
 import uuid
-from typing import IO, Any, Dict, Mapping, Optional, cast
-
-import requests
+from typing import IO, Any, Dict, Mapping, Optional, Tuple, cast
 
 from bt_migrate.api.client import Api
-from bt_migrate.api.http import shown
-from bt_migrate.errors import ApiError, MigrationError, NetworkError, StateError
+from bt_migrate.attachments.read import NotUploaded, attachment_chunks, names_of
+from bt_migrate.errors import ApiError, MigrationError, StateError
 from bt_migrate.model.references import attachment_places, value_at
 from bt_migrate.state.copied_attachments import CopiedAttachments
 
 log = logging.getLogger("bt_migrate.attachments")
 
-CHUNK_BYTES = 1 << 16
-SPOOL_BYTES = 1 << 20  # above it the bytes between the two ends lie in a temporary file
+# above it the bytes are held in a temporary file, not in memory
+SPOOL_BYTES = 1 << 20
 NAMESPACE = uuid.UUID("6f4b8a52-3f0e-5d0c-9a53-1d1d6f1f7c11")
+# kinds of findings
 MISSING = "attachment_missing"
+NOT_COPIED = "attachment_not_copied"
 
 
 def dest_key(dest_org_id: str, key: str) -> str:
-    """The key under which a source attachment lives in the destination."""
+    """The key of a source attachment in the destination."""
     return str(uuid.uuid5(NAMESPACE, f"{dest_org_id}/{key}"))
 
 
 class NotCopied(MigrationError):
     """This attachment stays in the source; `str()` is the reason, `kind` that of the finding."""
 
-    def __init__(self, reason: str, kind: str = "attachment_not_copied") -> None:
+    def __init__(self, reason: str, kind: str = NOT_COPIED) -> None:
         super().__init__(reason)
         self.kind = kind
 
 
 class AttachmentCopier:
-    """Copies each key at most once per run; threads that need the same key wait for one copy. Reasons of failures are kept."""
+    """Copies each key at most once a run; threads that need the same key wait for one copy."""
 
     def __init__(self, source: Api, dest: Api, copied: CopiedAttachments, max_bytes: int) -> None:
-        self._source, self._dest, self._copied, self._max_bytes = source, dest, copied, max_bytes
+        self._source = source
+        self._dest = dest
+        self._copied = copied
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._key_locks: Dict[str, threading.Lock] = {}
-        self.not_copied: Dict[str, NotCopied] = {}  # by key
+        # key -> why it was not copied
+        self.not_copied: Dict[str, NotCopied] = {}
 
     def copy_into(self, value: Any) -> Dict[str, NotCopied]:
-        """Copy all attachments of a JSON value and rewrite their keys in it. Gives back key -> why it stays.
+        """Copies all attachments of a JSON value and rewrites their keys in it, in place.
 
-        `value` is ours: it is changed in place.
+        Returns key -> why it stays.
         """
         failures: Dict[str, NotCopied] = {}
         for place in attachment_places(value):
@@ -68,73 +73,69 @@ class AttachmentCopier:
         return failures
 
     def upload(self, key: str, filename: str, content_type: str, content: bytes) -> None:
-        """Put bytes that are at hand under a key of the destination; the same key may be uploaded again."""
-        named = {"filename": filename, "content_type": content_type}
-        self._dest.with_signed(lambda: self._upload(key, named, io.BytesIO(content), len(content)))
+        """Uploads bytes under a key of the destination; a key may be uploaded again."""
+        names = {"filename": filename, "content_type": content_type}
+        file = io.BytesIO(content)
+        self._dest.store.retrying(lambda: self._upload(key, names, file, len(content)))
 
     def _copy_once(self, reference: Mapping[str, Any]) -> Optional[NotCopied]:
         key = reference["key"]
         with self._lock:
             key_lock = self._key_locks.setdefault(key, threading.Lock())
         with key_lock:
-            if key in self.not_copied:
-                return self.not_copied[key]
-            if not self._copied.has(key):
-                try:
-                    self._copy(reference)
-                except (NotCopied, ApiError) as error:
-                    if isinstance(error, ApiError) and error.status >= 500:
-                        raise  # the server's trouble, not the attachment's: the stream is resumed later
-                    problem = error if isinstance(error, NotCopied) else _refused(error)
+            if key not in self.not_copied and not self._copied.has(key):
+                problem = self._copy_or_reason(reference)
+                if problem is not None:
                     self.not_copied[key] = problem
-                    log.warning(
-                        "attachment %s was not copied: %s",
-                        key,
-                        problem,
-                        extra={"event": "attachment_failed"},
-                    )
-                    return problem
-        return None
+            return self.not_copied.get(key)
+
+    def _copy_or_reason(self, reference: Mapping[str, Any]) -> Optional[NotCopied]:
+        """Copies the bytes; returns the reason if that is this attachment's own failure."""
+        try:
+            self._copy(reference)
+            return None
+        except NotCopied as problem:
+            reason = problem
+        except ApiError as error:
+            # the server's failure, not the attachment's: the stream is resumed later
+            if error.status >= 500:
+                raise
+            reason = _refused(error)
+        log.warning(
+            "attachment %s was not copied: %s",
+            reference["key"],
+            reason,
+            extra={"event": "attachment_failed"},
+        )
+        return reason
 
     def _copy(self, reference: Mapping[str, Any]) -> None:
-        key, new_key = reference["key"], dest_key(self._dest.org_id, reference["key"])
-        named = {
-            "filename": reference.get("filename") or "attachment",
-            "content_type": reference.get("content_type") or "application/octet-stream",
-        }
+        key = reference["key"]
+        new_key = dest_key(self._dest.org_id, key)
+        names = names_of(reference)
         try:
             with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
                 file = cast("IO[bytes]", spool)
-                size, digest = self._source.with_signed(lambda: self._download(key, named, file))
-                self._dest.with_signed(lambda: self._upload(new_key, named, file, size))
-        except (
-            OSError
-        ) as error:  # of the temporary file: those of the network are NetworkErrors by now
-            place = tempfile.gettempdir()
+                size, digest = self._source.store.retrying(lambda: self._download(reference, file))
+                self._dest.store.retrying(lambda: self._upload(new_key, names, file, size))
+        # of the temporary file: those of the network are NetworkErrors by now
+        except OSError as error:
+            folder = tempfile.gettempdir()
             raise StateError(
-                f"{place}: cannot hold an attachment ({error.strerror}); make room or set TMPDIR, then run again"
+                f"{folder}: cannot hold an attachment ({error.strerror});"
+                " make room or set TMPDIR, then run again"
             ) from None
         self._copied.record(key, new_key, size, digest)
 
-    def _download(self, key: str, named: Mapping[str, str], spool: IO[bytes]) -> tuple:
-        """Fetch the bytes into `spool`; (size, SHA-256). A signed URL is used at once: it expires."""
-        answer = self._source.get(
-            "/attachment", {"key": key, **named, "org_id": self._source.org_id}
-        )
-        status = (answer or {}).get("status") or {}
-        if status.get("upload_status") != "done":
-            reason = f"not ready in the source (upload status {status.get('upload_status')!r})"
-            raise (
-                NotCopied(reason, MISSING)
-                if status.get("upload_status") == "error"
-                else NotCopied(reason)
-            )
-        size, digest = 0, hashlib.sha256()
+    def _download(self, reference: Mapping[str, Any], spool: IO[bytes]) -> Tuple[int, str]:
+        """Reads the bytes into `spool`; returns (size, SHA-256)."""
+        size = 0
+        digest = hashlib.sha256()
+        # a try that broke off may have left bytes
         spool.seek(0)
-        spool.truncate()  # what a try that broke off has left
-        response = self._source.open_download(answer["downloadUrl"], named["content_type"])
+        spool.truncate()
         try:
-            for chunk in response.iter_content(CHUNK_BYTES):
+            for chunk in attachment_chunks(self._source, reference):
                 size += len(chunk)
                 if size > self._max_bytes:
                     raise NotCopied(
@@ -142,48 +143,45 @@ class AttachmentCopier:
                     )
                 digest.update(chunk)
                 spool.write(chunk)
-        except requests.RequestException as problem:
-            raise NetworkError(
-                f"source: download of an attachment broke off ({type(problem).__name__})"
-            ) from None
-        finally:
-            response.close()
-        expected = response.headers.get("Content-Length")
-        if (
-            expected
-            and expected.isdigit()
-            and not response.headers.get("Content-Encoding")
-            and int(expected) != size
-        ):
-            raise NetworkError(f"source: download from {shown(response.url)} was cut off")
+        except NotUploaded as error:
+            reason = f"not ready in the source (upload status {error.upload_status!r})"
+            kind = MISSING if error.upload_status == "error" else NOT_COPIED
+            raise NotCopied(reason, kind) from None
         return size, digest.hexdigest()
 
-    def _upload(self, key: str, named: Mapping[str, str], spool: IO[bytes], size: int) -> None:
-        """Announce, PUT, report done. The same key may be uploaded again: it names the same bytes."""
-        announced = self._dest.post(
-            "/attachment", {"key": key, **named, "org_id": self._dest.org_id}
-        ).json
-        spool.seek(0)
-        self._dest.upload(
-            announced["signedUrl"], announced.get("headers") or {}, SizedFile(spool, size)
+    def _upload(self, key: str, names: Mapping[str, str], file: IO[bytes], size: int) -> None:
+        """Announces, PUTs and reports done. A key may be uploaded again: it names the same bytes."""
+        org_id = self._dest.org_id
+        body = {"key": key, **names, "org_id": org_id}
+        announced = self._dest.post("/attachment", body).json
+        file.seek(0)
+        self._dest.store.upload(
+            announced["signedUrl"], announced.get("headers") or {}, SizedFile(file, size)
         )
         self._dest.post(
             "/attachment/status",
-            {"key": key, "org_id": self._dest.org_id, "status": {"upload_status": "done"}},
+            {"key": key, "org_id": org_id, "status": {"upload_status": "done"}},
         )
 
 
 def _refused(error: ApiError) -> NotCopied:
-    """What the source does not hold nobody can copy; anything else may be mended, also a page: a path that a gateway does not know."""
+    """404 and 410 of the source are final; every other refusal, an HTML page too, may be temporary.
+
+    A page is a gateway's, which may not know the path.
+    """
     missing = error.side == "source" and error.status in (404, 410) and not error.is_page
     return NotCopied(str(error), MISSING) if missing else NotCopied(str(error))
 
 
 class SizedFile:
-    """A file with a length, so that requests sends Content-Length (signed PUTs refuse chunks) and streams it."""
+    """A file with a length: requests then sends Content-Length and streams it.
+
+    Signed PUTs refuse chunked bodies.
+    """
 
     def __init__(self, file: IO[bytes], size: int) -> None:
-        self._file, self._size = file, size
+        self._file = file
+        self._size = size
 
     def __len__(self) -> int:
         return self._size

@@ -11,6 +11,7 @@ from typing import Any, Dict, Tuple
 
 from bt_migrate.api.client import Api
 from bt_migrate.api.organization import connect
+from bt_migrate.api.transport import Limits
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import UsageError
 
@@ -39,8 +40,9 @@ def connect_source(settings: Settings, stop: threading.Event) -> Api:
         "source",
         settings.source_url,
         settings.source_api_key,
+        _limits(settings),
         writable=False,
-        **_client_options(settings, stop),
+        stop=stop,
     )
     connect(source, settings.source_org, "BT_SOURCE")
     return source
@@ -52,21 +54,21 @@ def connect_destination(settings: Settings, stop: threading.Event, *, writes: bo
         "destination",
         settings.dest_url,
         settings.dest_api_key,
+        _limits(settings),
         writable=writes,
-        **_client_options(settings, stop),
+        stop=stop,
     )
     connect(dest, settings.dest_org, "BT_DEST")
     return dest
 
 
-def _client_options(settings: Settings, stop: threading.Event) -> Dict[str, Any]:
-    return {
-        "attempts": settings.retry_attempts,
-        "delay_s": settings.retry_delay,
-        "max_concurrent": settings.max_concurrent,
-        "stop": stop,
-        "queries_per_minute": settings.btql_per_minute,
-    }
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        attempts=settings.retry_attempts,
+        delay_s=settings.retry_delay,
+        max_concurrent=settings.max_concurrent,
+        queries_per_minute=settings.btql_per_minute,
+    )
 
 
 def identity_of(settings: Settings, source: Api, dest: Api) -> Dict[str, Any]:

@@ -119,7 +119,7 @@ class Operator:
             "command": command,
             "started": now(),
         }
-        self._max_concurrent = {api.side: api.places.limit for api in sides}
+        self._max_concurrent = {api.side: api.transport.in_flight.limit for api in sides}
         # The text of the control file that is obeyed.
         self._control = ""
         # Per beat: the time, and rows by stream, with "" for all streams.
@@ -143,7 +143,7 @@ class Operator:
         # Another run may follow in this process.
         for api in self._sides:
             api.throttle.steer(paused=False, requests_per_second=None)
-            api.places.limit = self._max_concurrent[api.side]
+            api.transport.in_flight.limit = self._max_concurrent[api.side]
         self._write_status("ended")
 
     def _remove_old_control(self) -> None:
@@ -183,7 +183,7 @@ class Operator:
                 paused=request["pause"], requests_per_second=request["requests-per-second"]
             )
             most = self._max_concurrent[api.side]
-            api.places.limit = min(request["max-concurrent"] or most, most)
+            api.transport.in_flight.limit = min(request["max-concurrent"] or most, most)
         words = ", ".join(control_text(request).split())
         log.info("control: %s", words or "resumed, limits lifted", extra={"event": "control"})
         if request["stop"]:
@@ -227,10 +227,10 @@ class Operator:
 
 def _side(api: Api) -> Dict[str, Any]:
     return {
-        "in_flight": api.places.taken,
-        "max_concurrent": api.places.limit,
+        "in_flight": api.transport.in_flight.taken,
+        "max_concurrent": api.transport.in_flight.limit,
         "requests_per_second": api.throttle.requests_per_second,
-        "requests": api.requests_sent,
-        "retries": api.retries,
+        "requests": api.transport.requests_sent,
+        "retries": api.transport.retries,
         "rate_limited": api.throttle.hits,
     }

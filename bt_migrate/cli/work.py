@@ -212,7 +212,7 @@ def _work_in_run(start: Start, settings: Settings, run: RunDirectory) -> int:
 
 def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Dict[str, Any]:
     """Record this start in run.json. Returns its record."""
-    end_killed_session(run, start.dest.server_seconds() - time.time())
+    end_killed_session(run, start.dest.clock.earliest_s() - time.time())
     run.moves = not start.judges
     if settings.since_last:
         start_sync_round(settings, start.source, run, start.steps)
@@ -223,10 +223,12 @@ def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Dict[s
     }
     add_session(run.data["sessions"], session)
     source_time = settings.shard["mark"]["source"] if settings.shard else None
-    run.data.setdefault("source_time", source_time or int(start.source.earliest_seconds()))
+    run.data.setdefault("source_time", source_time or int(start.source.clock.mark_s()))
     for side in (start.source, start.dest):
         # What an earlier process of the run found out about the server.
-        side.reads_groups = side.reads_groups or side.side in run.data.get("reads_groups", ())
+        side.capabilities.reads_groups = (
+            side.capabilities.reads_groups or side.side in run.data.get("reads_groups", ())
+        )
     run.save()
     log.info(
         "%s run %s: %s -> %s",
@@ -241,10 +243,10 @@ def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Dict[s
 
 def _close_session(start: Start, run: RunDirectory, session: Dict[str, Any], began: float) -> None:
     session["ended"] = now()
-    session["wrote_until"] = start.dest.last_write_s
+    session["wrote_until"] = start.dest.transport.last_write_s
     session["seconds"] = round(time.monotonic() - began, 3)
     sides = (start.source, start.dest)
-    run.data["reads_groups"] = [side.side for side in sides if side.reads_groups]
+    run.data["reads_groups"] = [side.side for side in sides if side.capabilities.reads_groups]
 
 
 def _run_phases(start: Start, settings: Settings, run: RunDirectory) -> None:

@@ -9,7 +9,7 @@ import logging
 from datetime import datetime, timezone
 from typing import Any, Dict, Iterable, Iterator, Mapping, Sequence, Tuple
 
-from bt_migrate.api.btql import OBJECTS_PER_COUNT, lag_query
+from bt_migrate.api.btql import OBJECTS_PER_QUERY, lag_query
 from bt_migrate.api.transactions import xact_at, xact_of, xact_seconds
 from bt_migrate.errors import ApiError, NetworkError
 from bt_migrate.model.date_windows import iso
@@ -29,7 +29,7 @@ def measure_lag(
     """Returns {since, rows, oldest_seconds} over all selected objects, new objects included.
 
     `rows` is None if the server does not count. Edited rows count, since each edit is a
-    transaction. Costs one query per OBJECTS_PER_COUNT objects.
+    transaction. Costs one query per OBJECTS_PER_QUERY objects.
     """
     marks = {kind: mark_seconds(run, kind) for kind in kinds}
     first_mark_s = min(marks.values(), default=mark_seconds(run))
@@ -52,7 +52,7 @@ def measure_lag(
 
 
 def _age_s(catalog: Catalog, xact: int) -> int:
-    return max(0, int(catalog.source.server_seconds()) - xact_seconds(xact))
+    return max(0, int(catalog.source.clock.earliest_s()) - xact_seconds(xact))
 
 
 def _written_since(
@@ -73,5 +73,5 @@ def _groups_of_ids(catalog: Catalog, kind: str) -> Iterator[Sequence[str]]:
             for project_id in ids
             for holder in catalog.source_objects(BY_NAME[kind], project_id)
         ]
-    for start in range(0, len(ids), OBJECTS_PER_COUNT):
-        yield ids[start : start + OBJECTS_PER_COUNT]
+    for start in range(0, len(ids), OBJECTS_PER_QUERY):
+        yield ids[start : start + OBJECTS_PER_QUERY]

@@ -78,7 +78,7 @@ def start_sync_round(
         return
     kinds = [ROWS_OF_PHASE[name] for name in names if name in ROWS_OF_PHASE]
     kinds = [kind for kind in kinds if settings.selects(kind)]
-    if not open_sync_round(run, names, kinds, source.earliest_seconds()):
+    if not open_sync_round(run, names, kinds, source.clock.mark_s()):
         return
     since = {kind: _iso_mark(run, kind) for kind in kinds}
     changes = ", ".join(f"{kind} since {text}" for kind, text in since.items())

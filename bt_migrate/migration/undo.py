@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Dict, Iterable, Iterator, List, Sequence, Set, Tuple
 
-from bt_migrate.api.btql import Bounds, newest_query
+from bt_migrate.api.btql import OBJECTS_PER_QUERY, Bounds, newest_query
 from bt_migrate.api.client import Api
 from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.config.settings import Settings
@@ -55,7 +55,6 @@ from bt_migrate.state.window_log import record_undone
 # What reacts to rows goes before rows are deleted; then the rest, what refers before what is referred to, projects last.
 FIRST = (ACLS, PROJECT_AUTOMATIONS, PROJECT_SETTINGS, VIEWS, PROJECT_SCORES)
 THEN = tuple(one for one in reversed(OBJECT_RESOURCES) if one not in FIRST)
-IDS_PER_QUERY = 25
 CLOCK_SLACK_S = 2  # the server tells its time in whole seconds
 CHANGED = "changed since the run"
 NOT_EMPTY = "holds something that this run did not make, or that is left"
@@ -115,7 +114,7 @@ class Undo:
             )
         self.dest, self.run, self.settings = dest, run, settings
         self.first = "undone" not in run.data  # else some of what the run made is gone already
-        end_killed_session(run, dest.server_seconds() - time.time())
+        end_killed_session(run, dest.clock.earliest_s() - time.time())
         self.written_until = (
             max((one.get("wrote_until", 0.0) for one in run.data["sessions"]), default=0.0)
             + CLOCK_SLACK_S
@@ -304,8 +303,8 @@ class Undo:
         newest: Dict[str, int] = {}
         for kind in ROW_KINDS:
             ids = [one.dest_id for one in made if one.resource is _holder(kind)]
-            for start in range(0, len(ids), IDS_PER_QUERY):
-                newest.update(self._newest(kind, ids[start : start + IDS_PER_QUERY]))
+            for start in range(0, len(ids), OBJECTS_PER_QUERY):
+                newest.update(self._newest(kind, ids[start : start + OBJECTS_PER_QUERY]))
         return {one for one, xact in newest.items() if xact_seconds(xact) > self.written_until}
 
     def _newest(self, kind: str, ids: Sequence[str]) -> Dict[str, int]:

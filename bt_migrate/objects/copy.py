@@ -506,7 +506,7 @@ def _create(
         findings += _copy_attachments(resource, item, action.body, copier)
     if resource is PROJECT_SETTINGS:
         return _write_settings(catalog, resource, item, action)
-    begun_s = catalog.dest.earliest_seconds() - CLOCK_SLACK_S  # what is made now must not look old
+    begun_s = catalog.dest.clock.mark_s() - CLOCK_SLACK_S  # what is made now must not look old
     answer = catalog.dest.post(resource.path, action.body)
     made = answer.json
     if not isinstance(made, dict) or not made.get("id"):

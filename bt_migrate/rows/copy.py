@@ -226,19 +226,20 @@ def _doubt_group(copying: Copying, members: Sequence[StreamCopy]) -> None:
     rows of two objects, each object that seems empty is asked for alone.
     """
     source = copying.catalog.source
-    source.reads_groups = (
-        source.reads_groups or sum(bool(member.state.counts["fetched"]) for member in members) > 1
+    source.capabilities.reads_groups = (
+        source.capabilities.reads_groups
+        or sum(bool(member.state.counts["fetched"]) for member in members) > 1
     )
     if (
-        not source.reads_groups and members[0].above is not None
+        not source.capabilities.reads_groups and members[0].above is not None
     ):  # nothing new shows nothing: one query more
         kind = members[0].stream.kind
         newest = newest_query(
             kind.name, kind.id_field, [member.stream.source_id for member in members]
         )
-        source.reads_groups = len(source.query(newest).json) > 1
+        source.capabilities.reads_groups = len(source.query(newest).json) > 1
     for member in members:
-        if source.reads_groups or member.error or member.state.counts["fetched"]:
+        if source.capabilities.reads_groups or member.error or member.state.counts["fetched"]:
             continue
         stream = member.stream
         bounds = replace(bounds_of(copying.catalog, stream.kind), after_xact=member.above)

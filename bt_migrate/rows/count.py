@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from bt_migrate.api.btql import (
-    OBJECTS_PER_COUNT,
+    OBJECTS_PER_QUERY,
     Bounds,
     count_by_object_query,
     count_query,
@@ -55,11 +55,13 @@ def summaries(catalog: Catalog, api: Api, kind: str, ids: Sequence[str]) -> Summ
             if len(ids) > 1
             else {ids[0]: None}
         )
-    api.reads_groups = api.reads_groups or len(found) > 1
+    api.capabilities.reads_groups = api.capabilities.reads_groups or len(found) > 1
     for one in ids:
         if one not in found:
             found[one] = (
-                Summary() if api.reads_groups else summaries(catalog, api, kind, [one])[one]
+                Summary()
+                if api.capabilities.reads_groups
+                else summaries(catalog, api, kind, [one])[one]
             )
     return found
 
@@ -178,13 +180,13 @@ def _count(
     bounds = replace(bounds_of(catalog, kind), after_xact=above)
 
     def count(start: int) -> None:
-        some = {one[by]: one for one in objects[start : start + OBJECTS_PER_COUNT]}
+        some = {one[by]: one for one in objects[start : start + OBJECTS_PER_QUERY]}
         query = count_by_object_query(kind_name, kind.id_field, list(some), bounds)
         try:
             rows = api.query(query).json
             for row in rows:
                 some[row[kind.id_field]][into] = int(row["rows"])
-            api.reads_groups = api.reads_groups or len(rows) > 1
+            api.capabilities.reads_groups = api.capabilities.reads_groups or len(rows) > 1
         except (ApiError, KeyError, TypeError, ValueError) as error:
             log.info(
                 "%s: rows of %s are not counted by object (%s)",
@@ -195,7 +197,7 @@ def _count(
             for one in some.values():
                 one[into] = None
 
-    catalog.at_once(count, range(0, len(objects), OBJECTS_PER_COUNT))
+    catalog.at_once(count, range(0, len(objects), OBJECTS_PER_QUERY))
 
 
 def count_rows(catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> Optional[int]:

@@ -264,8 +264,8 @@ class RowDecider:
             if row["id"] in wanted[object_id]:
                 found[object_id][row["id"]] = row
         shown = {row[self._kind.id_field] for row in rows}
-        dest.reads_groups = dest.reads_groups or len(shown) > 1
-        if dest.reads_groups:
+        dest.capabilities.reads_groups = dest.capabilities.reads_groups or len(shown) > 1
+        if dest.capabilities.reads_groups:
             return []
         return [object_id for dest_id, object_id in by_dest.items() if dest_id not in shown]
 

@@ -12,8 +12,9 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Iterator, List, Sequence, Tuple
 
-from bt_migrate.api.btql import MAX_LIMIT, OBJECTS_PER_COUNT, Bounds, days_query, ids_query
-from bt_migrate.api.client import Api, looks_capped
+from bt_migrate.api.btql import MAX_LIMIT, OBJECTS_PER_QUERY, Bounds, days_query, ids_query
+from bt_migrate.api.client import Api
+from bt_migrate.api.lists import looks_capped
 from bt_migrate.errors import ApiError
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.objects.catalog import Catalog
@@ -94,8 +95,8 @@ def _counted(
         for state in catalog.run.all_streams()
         if state.done and state.header["kind"] == kind_name
     }
-    for start in range(0, len(streams), OBJECTS_PER_COUNT):
-        some = streams[start : start + OBJECTS_PER_COUNT]
+    for start in range(0, len(streams), OBJECTS_PER_QUERY):
+        some = streams[start : start + OBJECTS_PER_QUERY]
         source_ids = [stream.source_id for stream in some]
         dest_ids = [stream.dest_id for stream in some]
         source = summaries(catalog, catalog.source, kind_name, source_ids)

@@ -91,7 +91,7 @@ class Inserter:
             ],
             done,
         )
-        done.at = int(self.dest.latest_seconds())
+        done.at = int(self.dest.clock.latest_s())
         return done
 
     # -- attachments
@@ -199,14 +199,14 @@ class Inserter:
             "input_row": {"byte_size": len(row.body)},
         }
         request = {"content_type": "application/json", "size_bytes": len(body), "rows": [described]}
-        signed = self.dest.with_signed(lambda: self._upload(request, body))
+        signed = self.dest.store.retrying(lambda: self._upload(request, body))
         uploaded = {"type": "logs3_overflow", "key": signed["key"], "size_bytes": len(body)}
         self.dest.post("/logs3", {"rows": uploaded, "api_version": 2})
 
     def _upload(self, request: Dict[str, Any], body: bytes) -> Dict[str, Any]:
         """Returns the signed answer whose URL took the bytes."""
         signed: Dict[str, Any] = self.dest.post("/logs3/overflow", request).json
-        self.dest.send_signed(signed, body)
+        self.dest.store.send(signed, body)
         return signed
 
     # -- comments

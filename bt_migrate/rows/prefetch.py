@@ -143,7 +143,7 @@ class FirstPages:
                 with self._lock:
                     if self._closed:
                         return
-                    self._began[tuple(ids)] = self._catalog.source.earliest_seconds()
+                    self._began[tuple(ids)] = self._catalog.source.clock.mark_s()
                     self._begun[tuple(ids), bounds] = ReadAhead(
                         self._pages(kind, ids, bounds, None)
                     )
@@ -153,7 +153,7 @@ class FirstPages:
     def began(self, ids: Sequence[str]) -> float:
         """Unix seconds, by the source's clock, at which the reading of these objects began; now, if it has not."""
         self._beginning.wait()
-        return self._began.get(tuple(ids)) or self._catalog.source.earliest_seconds()
+        return self._began.get(tuple(ids)) or self._catalog.source.clock.mark_s()
 
     def of(
         self, kind: RowKind, ids: Sequence[str], bounds: Bounds, reader: Optional[Reader] = None

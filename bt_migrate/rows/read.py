@@ -23,8 +23,10 @@ from bt_migrate.api.btql import (
     rows_query,
     smaller_limit,
 )
-from bt_migrate.api.client import CURSOR_HEADER, RETRY_STATUSES, Answer, Api, looks_capped
+from bt_migrate.api.client import Api
+from bt_migrate.api.lists import looks_capped
 from bt_migrate.api.transactions import key_before, key_seconds
+from bt_migrate.api.transport import CURSOR_HEADER, RETRY_STATUSES, Answer
 from bt_migrate.errors import ApiError, NetworkError
 from bt_migrate.rows.slices import Reader
 
@@ -74,7 +76,7 @@ def pages(
     there when it was begun. `reader`: of one end of a slice, whose bounds move while others read it too.
     """
     most = min(limit, MAX_LIMIT)
-    now, patience = min(most, api.page_rows), PAGES_BEFORE_GROWTH
+    now, patience = min(most, api.capabilities.page_rows), PAGES_BEFORE_GROWTH
     good, grown, began, doubted, held, widened = 0, False, _now(api), 0, 0, False
     waiting: Optional[Page] = None  # a page of which the next answer says whether it is the last
     asked = _Asked(api, kind, object_ids, reader)
@@ -88,8 +90,8 @@ def pages(
             answer = asked.page(bounds, now, smaller_helps=now > MIN_LIMIT and not widened)
             if answer is None:
                 now, good = smaller_limit(now), 0
-                api.page_rows, patience, grown = (
-                    min(now, api.page_rows),
+                api.capabilities.page_rows, patience, grown = (
+                    min(now, api.capabilities.page_rows),
                     patience * 4 if grown else patience,
                     False,
                 )
@@ -104,10 +106,12 @@ def pages(
             if doubted and len(rows) > held:
                 most = now = doubted  # the server does cap pages
             elif doubted:
-                api.short_pages_end = True
+                api.capabilities.short_pages_end = True
             short = len(rows) < now and not answer.headers.get(CURSOR_HEADER)
             doubted = (
-                len(rows) if short and not api.short_pages_end and looks_capped(len(rows)) else 0
+                len(rows)
+                if short and not api.capabilities.short_pages_end and looks_capped(len(rows))
+                else 0
             )
             ended = (
                 not rows
@@ -146,7 +150,7 @@ def pages(
             now, widened = min(now, most), False
             if now < most and good % patience == 0:
                 now, grown = min(most, now * 2), True
-                api.page_rows = now
+                api.capabilities.page_rows = now
     finally:
         if reader is not None:
             reader.stop()
@@ -238,7 +242,7 @@ class _Asked:
             return self._api.query(
                 page_query(self._kind, self._ids, bounds, limit),
                 retry_statuses=statuses,
-                early=early,
+                on_body=early,
             )
         except ApiError as error:
             if error.status in SIZE_STATUSES and smaller_helps:
@@ -313,7 +317,7 @@ def _now(api: Api) -> float:
     """The later of the server's clock and ours: the Date of an answer may be a gateway's, and what was written before the start must not
     be taken for new.
     """
-    return max(api.server_seconds(), time.time())
+    return max(api.clock.earliest_s(), time.time())
 
 
 def _is_new(api: Api, rows: List[dict], began: float) -> bool:
@@ -371,12 +375,12 @@ def rows_of_ids(
     """
     statuses = RETRY_STATUSES - SIZE_STATUSES if len(row_ids) > 1 else RETRY_STATUSES
     try:
-        query = rows_query(kind, object_ids, row_ids, one_by_one=api.lacks_in)
+        query = rows_query(kind, object_ids, row_ids, one_by_one=api.capabilities.lacks_in)
         rows: List[dict] = api.query(query, retry_statuses=statuses).json
         return rows
     except ApiError as error:
-        if error.status == 400 and not api.lacks_in:
-            api.lacks_in = True
+        if error.status == 400 and not api.capabilities.lacks_in:
+            api.capabilities.lacks_in = True
             return rows_of_ids(api, kind, object_ids, row_ids)
         if error.status not in SIZE_STATUSES or len(row_ids) == 1:
             raise

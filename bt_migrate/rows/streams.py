@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
-from bt_migrate.api.btql import Bounds
+from bt_migrate.api.btql import OBJECTS_PER_QUERY, Bounds
 from bt_migrate.errors import ApiError
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.resources import ROW_KINDS, RowKind
@@ -18,8 +18,6 @@ from bt_migrate.objects.catalog import Catalog
 from bt_migrate.state.seen_rows import SeenRows
 from bt_migrate.state.stream_state import KeyRange, StreamState, save_streams
 from bt_migrate.state.sync_marks import Round, mark_now
-
-OBJECTS_PER_GROUP = 25  # ids in one FROM
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class StreamCopy:
         self.state.header["dest_id"] = stream.dest_id
         if not file.exists():
             self.state.copy.began = mark_now(
-                stream.part.mark if stream.part else began_s or catalog.source.earliest_seconds()
+                stream.part.mark if stream.part else began_s or catalog.source.clock.mark_s()
             )
             if stream.part:
                 self.state.slices = [KeyRange(stream.part.after, stream.part.end)]
@@ -180,7 +178,7 @@ def groups(streams: Sequence[RowStream], readers: int = 1) -> Iterator[List[RowS
         alone_id = stream.source_id if stream.part and not stream.part.whole else ""
         by_place.setdefault((stream.kind.name, stream.project, alone_id), []).append(stream)
     for together in by_place.values():
-        size = 1 if alone else OBJECTS_PER_GROUP
+        size = 1 if alone else OBJECTS_PER_QUERY
         yield from (together[start : start + size] for start in range(0, len(together), size))
 
 
@@ -204,8 +202,8 @@ def round_groups(
         else:
             yield [stream]
     yield from (
-        together[start : start + OBJECTS_PER_GROUP]
-        for start in range(0, len(together), OBJECTS_PER_GROUP)
+        together[start : start + OBJECTS_PER_QUERY]
+        for start in range(0, len(together), OBJECTS_PER_QUERY)
     )
     yield from groups(new, catalog.settings.read_streams)
 

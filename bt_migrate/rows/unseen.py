@@ -42,7 +42,7 @@ def _note_unseen(catalog: Catalog, state: StreamState, round_: Round) -> None:
     if refused:
         state.sync.unseen = f"{holder.name} could not be listed ({refused})"
     else:
-        now_s = int(catalog.source.server_seconds())
+        now_s = int(catalog.source.clock.earliest_s())
         state.sync.unseen = _where_absent(catalog, state)
         state.sync.absent_since = state.sync.absent_since or now_s
         state.sync.gone = now_s - state.sync.absent_since >= ABSENCE_S

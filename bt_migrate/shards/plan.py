@@ -36,8 +36,8 @@ def plan_shards(catalog: Catalog, identity: Mapping[str, Any], shards: int) -> L
     # Each on the safe side: a mark ahead of what the source writes would pass over it, one behind what the destination has would
     # overwrite it.
     mark = {
-        "source": int(catalog.source.earliest_seconds()),
-        "dest": int(max(catalog.dest.latest_seconds(), time.time())) + 1,
+        "source": int(catalog.source.clock.mark_s()),
+        "dest": int(max(catalog.dest.clock.latest_s(), time.time())) + 1,
     }
     catalog.prefetch(REFERABLE, [PROJECTS])
     made = _made_before(state_root(catalog.settings), identity)

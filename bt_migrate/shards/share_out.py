@@ -13,6 +13,7 @@ import math
 from bisect import bisect_left, insort
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
+from bt_migrate.api.btql import OBJECTS_PER_QUERY
 from bt_migrate.config.settings import shard_name
 from bt_migrate.errors import UsageError
 
@@ -29,7 +30,6 @@ NAMES = (
     *SIDES,
 )  # that a line must have
 UNIT_NAMES = ("kind", "project", "id", "name", "rows", "new")  # and each of its units
-OBJECTS_TOGETHER = 25  # objects of one kind and project that are read with one query
 SMALL = (
     10  # an object, or objects that are read together, of up to a so-manieth of a shard are not cut
 )
@@ -62,7 +62,7 @@ def shared_out(units: Sequence[Unit], shards: int, page_rows: int) -> List[List[
 
     def cost(some: Sequence[Unit]) -> float:
         return sum(
-            unit["rows"] + page_rows / OBJECTS_TOGETHER for unit in some
+            unit["rows"] + page_rows / OBJECTS_PER_QUERY for unit in some
         )  # one without rows takes its part of a query
 
     share = cost(units) / shards
@@ -98,7 +98,7 @@ def _together(units: Sequence[Unit], fit: Callable[[Sequence[Unit]], bool]) -> L
     for unit in units:
         last = found[-1] if found else []
         same = last and (last[0]["kind"], last[0]["project"]) == (unit["kind"], unit["project"])
-        if same and len(last) < OBJECTS_TOGETHER and fit([*last, unit]):
+        if same and len(last) < OBJECTS_PER_QUERY and fit([*last, unit]):
             last.append(unit)
         else:
             found.append([unit])

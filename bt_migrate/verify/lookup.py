@@ -110,7 +110,7 @@ class RowLookup:
         if "origin" in right and "origin" not in left:
             del right["origin"]
             tolerated["origin"] += 1
-        shows_comments = self.sides.dest.api.shows_comments
+        shows_comments = self.sides.dest.api.capabilities.shows_comments
         if COMMENTS in left and COMMENTS not in found_row and not shows_comments:
             del left[COMMENTS]
             tolerated["comments_unreadable"] += 1

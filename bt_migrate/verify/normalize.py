@@ -102,7 +102,7 @@ class DestForms:
         """Normalize a row. `object_id`, the source's, is part of the keys of oversize fields."""
         out = held_fields(self._kind, row)
         if row.get(COMMENTS):
-            self._catalog.dest.shows_comments = True
+            self._catalog.dest.capabilities.shows_comments = True
         form = _form(out, row, self._attachments, ())[0]
         if "origin" not in out and ATTACHMENT_TYPE not in form.exact:
             return form

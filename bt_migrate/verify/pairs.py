@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from bt_migrate.api.btql import OBJECTS_PER_COUNT, newest_query
+from bt_migrate.api.btql import OBJECTS_PER_QUERY, newest_query
 from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.attachments.digests import AttachmentBytes
 from bt_migrate.model.resources import ROW_KINDS
@@ -90,7 +90,7 @@ class CompareContext:
 
 
 def grouped(
-    pairs: Sequence[ObjectPair], size: int = OBJECTS_PER_COUNT
+    pairs: Sequence[ObjectPair], size: int = OBJECTS_PER_QUERY
 ) -> Iterator[List[ObjectPair]]:
     """Groups of pairs of one kind, as many as one count query takes."""
     for kind in ROW_KINDS:

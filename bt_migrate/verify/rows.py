@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
 
-from bt_migrate.api.btql import OBJECTS_PER_COUNT, Bounds
+from bt_migrate.api.btql import OBJECTS_PER_QUERY, Bounds
 from bt_migrate.errors import ApiError
 from bt_migrate.model.equality import day_of, text_digest
 from bt_migrate.model.resources import ROW_KINDS
@@ -43,7 +43,7 @@ def read_groups(pairs: Sequence[ObjectPair], counts: Summaries) -> Iterator[List
         for pair in (pair for pair in pairs if pair.kind == kind):
             count = counts.get(pair.source_id)
             rows = ROWS_READ_TOGETHER if count is None else count.rows
-            full = rows_held + rows > ROWS_READ_TOGETHER or len(group) == OBJECTS_PER_COUNT
+            full = rows_held + rows > ROWS_READ_TOGETHER or len(group) == OBJECTS_PER_QUERY
             if group and full:
                 yield group
                 group = []

@@ -77,8 +77,8 @@ def read_rows(
             yield side.ids[object_id], row
     if len(ids) == 1:
         return
-    side.api.reads_groups = side.api.reads_groups or len(shown) > 1
-    if not side.api.reads_groups:
+    side.api.capabilities.reads_groups = side.api.capabilities.reads_groups or len(shown) > 1
+    if not side.api.capabilities.reads_groups:
         for object_id in ids:
             if object_id not in shown:
                 alone = replace(side, ids={object_id: side.ids[object_id]})

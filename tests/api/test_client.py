@@ -18,9 +18,11 @@ import pytest
 import requests
 import responses
 
-from bt_migrate.api.client import CURSOR_HEADER, RETRY_STATUSES, Api, looks_capped
+from bt_migrate.api.client import Api
 from bt_migrate.api.http import origin, retry_after_s, shown
+from bt_migrate.api.lists import looks_capped
 from bt_migrate.api.throttle import Throttle
+from bt_migrate.api.transport import CURSOR_HEADER, RETRY_STATUSES, Limits
 from bt_migrate.errors import EXIT_STOPPED, ApiError, Interrupted, NetworkError
 from tests.support.loopback import Asked, Loopback, Reply, closed_port
 
@@ -40,10 +42,8 @@ def client(
     per_minute: int = 0,
     stop: Optional[threading.Event] = None,
 ) -> Api:
-    return Api(
-        side, url, KEY, writable=writable, attempts=attempts, delay_s=delay_s, max_concurrent=max_concurrent,
-        queries_per_minute=per_minute, stop=stop,
-    )  # fmt: skip
+    limits = Limits(attempts, delay_s, max_concurrent, per_minute)
+    return Api(side, url, KEY, limits, writable=writable, stop=stop)
 
 
 def outcome(call: Any) -> Any:
@@ -100,7 +100,11 @@ def test_an_answer_after_retries_is_the_answer_and_retries_are_counted() -> None
         responses.get(f"{URL}/v1/project", status=status)
     responses.get(f"{URL}/v1/project", json={"objects": [1]})
     api = client()
-    assert (api.get("/v1/project"), api.requests_sent, api.retries) == ({"objects": [1]}, 3, 2)
+    assert (api.get("/v1/project"), api.transport.requests_sent, api.transport.retries) == (
+        {"objects": [1]},
+        3,
+        2,
+    )
 
 
 @responses.activate
@@ -557,8 +561,8 @@ def test_no_password_of_netrc_takes_the_place_of_a_key(home: Path) -> None:
     with files, Loopback([Reply(303, b"", {"Location": f"{files.url}/query"})]) as server:
         api = client(server.url)
         api.query("select: *")
-        api.open_download(f"{files.url}/download?sig=1").close()
-        api.upload(f"{files.url}/upload?sig=2", {"Content-Type": "image/png"}, b"bytes")
+        api.store.open_download(f"{files.url}/download?sig=1").close()
+        api.store.upload(f"{files.url}/upload?sig=2", {"Content-Type": "image/png"}, b"bytes")
     sent = [
         (asked.method, asked.path, asked.headers.get("Authorization"))
         for asked in [*server.asked, *files.asked]
@@ -578,8 +582,8 @@ def test_a_signed_url_that_is_refused_is_told_without_its_signature(status: int)
     ) as files:
         api = client(f"http://127.0.0.1:{closed_port()}")
         errors = [
-            outcome(lambda: api.open_download(f"{files.url}/k?sig=secret")),
-            outcome(lambda: api.upload(f"{files.url}/k?sig=secret", {}, b"x")),
+            outcome(lambda: api.store.open_download(f"{files.url}/k?sig=secret")),
+            outcome(lambda: api.store.upload(f"{files.url}/k?sig=secret", {}, b"x")),
         ]
     assert [str(error) for error in errors] == [
         f"destination: GET http://127.0.0.1/k was answered {status}: signed URL refused",
@@ -593,18 +597,20 @@ def test_what_the_api_keeps_refusing_is_not_asked_for_again_by_who_wants_a_signe
     responses.get("https://files.example.test/k")
     stop = threading.Event()
     api = client(attempts=1, stop=stop)
-    api.with_signed(lambda: api.open_download(api.get("/attachment")["downloadUrl"]).close())
+    api.store.retrying(
+        lambda: api.store.open_download(api.get("/attachment")["downloadUrl"]).close()
+    )
     responses.replace(responses.GET, f"{URL}/attachment", status=401)
     timer = threading.Timer(10, stop.set)  # so that it ends where it would go on
     timer.start()
-    error = outcome(lambda: api.with_signed(lambda: api.get("/attachment")))
+    error = outcome(lambda: api.store.retrying(lambda: api.get("/attachment")))
     timer.cancel()
     assert (type(error), len(responses.calls)) == (NetworkError, 4)
 
 
 def test_a_signed_url_without_answer_is_told_without_its_signature() -> None:
     error = outcome(
-        lambda: client().open_download(f"http://127.0.0.1:{closed_port()}/k?sig=secret")
+        lambda: client().store.open_download(f"http://127.0.0.1:{closed_port()}/k?sig=secret")
     )
     assert (type(error), "secret" in str(error)) == (NetworkError, False)
 
@@ -651,7 +657,7 @@ def test_an_origin_is_scheme_host_and_port(left: str, right: str, equal: bool) -
         lambda api, url: api.put("/btql", {}),
         lambda api, url: api.patch("/v1/project/1", {}),
         lambda api, url: api.delete("/v1/project/1"),
-        lambda api, url: api.upload(f"{url}/bucket", {}, b"x"),
+        lambda api, url: api.store.upload(f"{url}/bucket", {}, b"x"),
     ],
 )
 def test_the_sources_client_refuses_every_write_before_anything_is_sent(write: Any) -> None:
@@ -659,7 +665,7 @@ def test_the_sources_client_refuses_every_write_before_anything_is_sent(write: A
         api = client(server.url, side="source", writable=False)
         with pytest.raises(PermissionError, match="^the source cannot be written"):
             write(api, server.url)
-    assert (server.asked, api.requests_sent) == ([], 0)
+    assert (server.asked, api.transport.requests_sent) == ([], 0)
 
 
 # -- what is sent
@@ -831,6 +837,6 @@ def test_a_mark_lies_in_nobodys_future(hours: int) -> None:
     ) as server:
         api = client(server.url)
         api.get("/v1/organization")
-        theirs = (api.server_seconds() - time.time()) / 3600
-        mark = (api.earliest_seconds() - time.time()) / 3600
+        theirs = (api.clock.earliest_s() - time.time()) / 3600
+        mark = (api.clock.mark_s() - time.time()) / 3600
     assert (round(theirs), round(mark)) == (hours, min(hours, 0))

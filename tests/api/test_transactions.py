@@ -8,7 +8,6 @@ import pytest
 
 from bt_migrate.api.transactions import (
     XACT_PREFIX,
-    key_at,
     key_number,
     key_seconds,
     pagination_key,
@@ -70,17 +69,10 @@ def test_text_order_of_keys_is_number_order() -> None:
     ]
 
 
-def test_the_key_of_a_second_is_the_smallest_that_its_rows_can_have() -> None:
-    second = 1709970518
-    last_before = pagination_key(((second - 1) << 32) + 0xFFFFFFFF)
-    first_in = pagination_key(second << 32)
-    assert (key_at(second), last_before < key_at(second)) == (first_in, True)
-
-
 @pytest.mark.parametrize(
     ("key", "expected"),
     [
-        (key_at(1709970518), 1709970518),
+        (pagination_key(1709970518 << 32), 1709970518),
         (pagination_key((1709970518 << 32) + 0xFFFFFFFF), 1709970518),
         (pagination_key((1709970519 << 32) - 1), 1709970518),
         (pagination_key(0), 0),

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Optional
 import pytest
 
 from bt_migrate.api.client import Api
+from bt_migrate.api.transport import Limits
 from bt_migrate.attachments.copy import _refused
 from bt_migrate.errors import ApiError
 from bt_migrate.sandbox.data.answer import Answer
@@ -281,11 +282,9 @@ def test_a_page_where_the_store_should_answer_says_nothing_of_what_it_holds() ->
         headers={"Content-Type": "text/html; charset=utf-8"},
     )
     with Loopback(lambda asked: page) as server:
-        api = Api(
-            "source", server.url, "sk", writable=False, attempts=0, delay_s=0.01, max_concurrent=4
-        )
+        api = Api("source", server.url, "sk", Limits(0, 0.01, 4), writable=False)
         with pytest.raises(ApiError) as raised:
-            api.open_download(f"{server.url}/bucket/key?sig=secret", "image/png")
+            api.store.open_download(f"{server.url}/bucket/key?sig=secret", "image/png")
     assert (raised.value.status, raised.value.is_page, _refused(raised.value).kind) == (
         404,
         True,
@@ -492,13 +491,13 @@ def test_azure_gets_the_header_that_it_wants_and_no_other_store_does(
             "destination",
             "http://api.example",
             "sk-never-sent",
+            Limits(0, 0, 2),
             writable=True,
-            attempts=0,
-            delay_s=0,
-            max_concurrent=2,
         )
         for host in ("acct.blob.core.windows.net", "bucket.s3.amazonaws.com"):
-            api.upload(f"http://{host}/c/key?sig=secret", {"Content-Type": "image/png"}, PICTURE)
+            api.store.upload(
+                f"http://{host}/c/key?sig=secret", {"Content-Type": "image/png"}, PICTURE
+            )
         seen = [
             {name.lower(): value for name, value in one.headers.items()} for one in server.asked
         ]

@@ -15,6 +15,7 @@ import pytest
 from bt_migrate.api.btql import Bounds
 from bt_migrate.api.client import Api
 from bt_migrate.api.transactions import pagination_key
+from bt_migrate.api.transport import Limits
 from bt_migrate.errors import NetworkError
 from bt_migrate.rows.read import pages
 from tests.support.compare_orgs import Translation, streams, unequal_row
@@ -274,9 +275,7 @@ def test_a_clock_that_is_behind_ends_no_stream_early() -> None:
         return Reply(body=json.dumps({"data": some}).encode(), headers=late)
 
     with Loopback(answer) as server:
-        api = Api(
-            "source", server.url, "sk", writable=False, attempts=0, delay_s=0.01, max_concurrent=4
-        )
+        api = Api("source", server.url, "sk", Limits(0, 0.01, 4), writable=False)
         api.get("/v1/organization")
         found = [
             row["id"] for page in pages(api, "logs", ["p"], Bounds(), limit=4) for row in page.rows
@@ -348,9 +347,7 @@ def paged(
         )
 
     with Loopback(answer) as server:
-        api = Api(
-            "source", server.url, "sk", writable=False, attempts=0, delay_s=0.01, max_concurrent=4
-        )
+        api = Api("source", server.url, "sk", Limits(0, 0.01, 4), writable=False)
         for number, page in enumerate(pages(api, "logs", ["p"], Bounds(), limit=limit), 1):
             found += [row["id"] for row in page.rows]
             on_page(number)

@@ -1,0 +1,26 @@
+"""What one server is known to do, learned from its answers during the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from bt_migrate.api.btql import MAX_LIMIT
+
+
+@dataclass
+class Capabilities:
+    """Each fact starts as the safe assumption. Threads may learn the same fact twice."""
+
+    # a query over several objects returned rows of more than one
+    reads_groups: bool = False
+    # a row came with comments
+    shows_comments: bool = False
+    # a query with IN was refused
+    lacks_in: bool = False
+    # rows of the largest page that worked; fewer once the server found pages too large
+    page_rows: int = MAX_LIMIT
+    # a short page proved to be the end: the server does not cap pages
+    short_pages_end: bool = False
+    # largest body of POST /logs3, 0 where the server announces none; None: not asked yet
+    logs3_max_bytes: Optional[int] = None

@@ -1,0 +1,378 @@
+"""One HTTP exchange with the API: throttle, retries, redirects, decoding and errors.
+
+Owns what is sent again and when. Knows nothing of what is moved and little of what is asked: a
+`Request` says it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import logging
+import threading
+import time
+import zlib
+from dataclasses import dataclass
+from typing import Any, Callable, FrozenSet, Iterator, List, Mapping, Optional, Tuple, Union
+from urllib.parse import urljoin
+
+import requests
+from urllib3.exceptions import MaxRetryError
+
+from bt_migrate.api.btql import rate_in
+from bt_migrate.api.connections import TIMEOUT_S, BearerAuth, Connections
+from bt_migrate.api.http import is_page, origin, retry_after_s
+from bt_migrate.api.json_codec import decode
+from bt_migrate.api.server_clock import ServerClock
+from bt_migrate.api.throttle import MAX_BACKOFF_S, ConcurrencyLimit, Throttle
+from bt_migrate.errors import ApiError, Interrupted, NetworkError
+
+log = logging.getLogger("bt_migrate.api")
+
+QUERY_PATH = "/btql"
+# how long a host that has answered before may be gone
+OUTAGE_S = 180
+# least pause in an outage, where the number of tries has no bound
+OUTAGE_DELAY_S = 0.1
+# A 429 says when to come back. It is not a failure, so it has a bound of its own.
+RATE_LIMIT_TRIES = 100
+RETRY_STATUSES = frozenset((408, 425, 429, 500, 502, 503, 504))
+REDIRECTS = frozenset((301, 302, 303, 307, 308))
+# of a body at a time: `Response.content` would read it in pieces of 10 KB
+READ_BYTES = 1 << 20
+# in an error, before it is cut to MAX_BODY_CHARS
+ERROR_BYTES = 2000
+# of a query whose answer is a redirect
+CURSOR_HEADER = "x-bt-cursor"
+REQUEST_ID_HEADERS = ("x-bt-internal-trace-id", "x-amzn-requestid", "x-request-id")
+GZIP_MAGIC = b"\x1f\x8b"
+
+Json = Any
+Params = Union[Mapping[str, Any], List[Tuple[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How hard one organization may be asked, and how often after failures."""
+
+    # retries of a failed request; 0 fails at once, also on a 429
+    attempts: int
+    # before the first retry; doubles with each
+    delay_s: float
+    # requests in flight
+    max_concurrent: int
+    # 0: learned from 429s
+    queries_per_minute: int = 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as its caller means it.
+
+    Every request of this tool is safe to send twice: reads are; creating an existing natural key
+    returns the existing object; rows carry their ids and replace themselves; PATCH, PUT and DELETE
+    name the final state.
+    """
+
+    method: str
+    path: str
+    params: Params = None
+    body: Optional[bytes] = None
+    # statuses that are retried; the caller handles the others
+    retry_statuses: FrozenSet[int] = RETRY_STATUSES
+    # called with the bytes of an answer that is about to be decoded
+    on_body: Optional[Callable[[bytes], None]] = None
+
+    @property
+    def is_query(self) -> bool:
+        return self.path == QUERY_PATH
+
+    @property
+    def is_read(self) -> bool:
+        return self.method == "GET" or (self.method == "POST" and self.is_query)
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A finished 2xx answer: decoded body and headers."""
+
+    json: Json
+    headers: Mapping[str, str]
+    # bytes of the body
+    size: int = 0
+    # see json_codec.decode
+    plain: bool = False
+
+
+class Tries:
+    """What happened to one request so far."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.rate_limited = 0
+        self._started = time.monotonic()
+
+    def in_outage_time(self) -> bool:
+        return time.monotonic() - self._started < OUTAGE_S
+
+
+class Transport:
+    """Sends requests to one organization's API. Safe for many threads.
+
+    `exchange` raises ApiError for an answer that retrying did not change, NetworkError for none,
+    and Interrupted once `stop` is set and a wait would be needed.
+    """
+
+    def __init__(
+        self, side: str, url: str, key: str, limits: Limits, stop: threading.Event
+    ) -> None:
+        self.side = side
+        self.url = url
+        self.limits = limits
+        self.throttle = Throttle(limits.queries_per_minute)
+        self.in_flight = ConcurrencyLimit(limits.max_concurrent)
+        self.clock = ServerClock()
+        self.connections = Connections(
+            url, connect_attempts=limits.attempts, delay_s=limits.delay_s
+        )
+        self.requests_sent = 0
+        self.retries = 0
+        # when a write was last sent or answered, by the server's clock
+        self.last_write_s = 0.0
+        self._key = key
+        self._auth = BearerAuth(key)
+        self._headers = requests.utils.default_headers()
+        self._stop = stop
+        self._counting = threading.Lock()
+        # a request was answered 2xx: the key is good
+        self._proven = False
+
+    def check(self) -> None:
+        """Raises Interrupted once `stop` is set."""
+        if self._stop.is_set():
+            raise Interrupted("interrupted; what was in flight is finished and written down")
+
+    def wait(self, seconds: float) -> None:
+        if seconds > 0 and self._stop.wait(seconds):
+            raise Interrupted("interrupted while waiting")
+
+    def backoff_s(self, failures: int) -> float:
+        """The pause after so many failures: doubles with each; an outage is no busy loop."""
+        least_s = self.limits.delay_s
+        if failures > self.limits.attempts:
+            least_s = max(least_s, OUTAGE_DELAY_S)
+        return min(MAX_BACKOFF_S, least_s * 2 ** min(failures - 1, 16))
+
+    def exchange(self, request: Request, org_name: str = "") -> Answer:
+        """Sends the request until it is answered. `org_name` is named in a query's header."""
+        prepared = self._prepare(request, org_name)
+        tries = Tries()
+        while True:
+            try:
+                response, content = self._send(request, prepared)
+                if request.on_body is not None and response.ok:
+                    request.on_body(content)
+                answer = self._decoded(request, response, content)
+                self._proven = True
+                return answer
+            except ApiError as error:
+                self._pause_after_refusal(request, error, tries)
+            except (requests.RequestException, NetworkError) as error:
+                self._pause_after_silence(request, error, tries)
+
+    # -- one try
+
+    def _prepare(self, request: Request, org_name: str) -> requests.PreparedRequest:
+        headers = {**self._headers, "Accept": "application/json"}
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+        if org_name and request.is_query:
+            headers["x-bt-org-name"] = org_name.encode("utf-8").decode("latin-1")
+        prepared = requests.PreparedRequest()
+        prepared.prepare(
+            request.method,
+            self.url + request.path,
+            headers,
+            params=request.params,
+            data=request.body,
+            auth=self._auth,
+        )
+        return prepared
+
+    def _send(
+        self, request: Request, prepared: requests.PreparedRequest
+    ) -> Tuple[requests.Response, bytes]:
+        """Returns the answer and its whole body."""
+        with self._turn(query=request.is_query), self.connections.own() as session:
+            with self._counting:
+                self.requests_sent += 1
+            self._note_write(request)
+            asked_s = time.time()
+            response = session.send(prepared, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
+            self.clock.note(response.headers.get("Date"), asked_s)
+            # A write is never followed: 303 would make a read of it, whose 2xx looks like success.
+            if response.status_code in REDIRECTS and request.is_read:
+                response = self._follow(session, response)
+            content = b"".join(response.iter_content(READ_BYTES))
+            self._note_write(request)
+        log.debug("%s %s -> %s", self.side, request, response.status_code)
+        return response, content
+
+    def _note_write(self, request: Request) -> None:
+        if not request.is_read:
+            self.last_write_s = self.clock.earliest_s()
+
+    @contextlib.contextmanager
+    def _turn(self, *, query: bool) -> Iterator[None]:
+        """A place among the requests in flight, while the throttle is open.
+
+        The throttle is asked again inside: it may have closed while this thread waited for a place.
+        """
+        while True:
+            self.wait(self.throttle.wait_s(query=query))
+            with self.in_flight:
+                if self.throttle.take(query=query):
+                    yield
+                    return
+
+    def _follow(self, session: requests.Session, response: requests.Response) -> requests.Response:
+        """Fetches a large answer, which comes as 303 to a signed object, at once: it expires.
+
+        By GET, and without the key unless it is the same origin. The cursor is in the header of the
+        first answer only.
+        """
+        response.close()
+        cursor = response.headers.get(CURSOR_HEADER)
+        target = urljoin(response.url, response.headers.get("Location", ""))
+        if origin(target) == origin(self.url):
+            followed = session.get(
+                target, auth=self._auth, timeout=TIMEOUT_S, allow_redirects=False, stream=True
+            )
+        else:
+            followed = self.connections.request_elsewhere("GET", target, stream=True)
+        if cursor:
+            followed.headers[CURSOR_HEADER] = cursor
+        return followed
+
+    def _decoded(self, request: Request, response: requests.Response, content: bytes) -> Answer:
+        """Raises the ApiError that the answer is; NetworkError for 2xx without JSON in it."""
+        if response.status_code // 100 != 2:
+            raise self._api_error(request, response, content)
+        if _is_cut_off(response, content):
+            raise NetworkError(f"{self.side}: {request} was cut off")
+        if not content.strip():
+            return Answer(None, response.headers, 0)
+        try:
+            # gzip bytes without a Content-Encoding
+            if content[:2] == GZIP_MAGIC:
+                content = gzip.decompress(content)
+            value, plain = decode(content)
+            return Answer(value, response.headers, len(content), plain)
+        except (ValueError, EOFError, OSError, zlib.error, RecursionError):
+            raise NetworkError(
+                f"{self.side}: {request} was answered {response.status_code}"
+                " with a body that is no JSON"
+            ) from None
+
+    def _api_error(self, request: Request, response: requests.Response, content: bytes) -> ApiError:
+        names = (name for name in REQUEST_ID_HEADERS if name in response.headers)
+        request_id = next((response.headers[name] for name in names), None)
+        text = content[:ERROR_BYTES].decode("utf-8", "replace").replace(self._key, "***")
+        error = ApiError(
+            self.side, request.method, request.path, response.status_code, text, request_id
+        )
+        error.retry_after = retry_after_s(response)
+        error.is_page = is_page(response) or content.lstrip()[:1] == b"<"
+        return error
+
+    # -- after a try that failed: return once the next one may start, or raise
+
+    def _pause_after_refusal(self, request: Request, error: ApiError, tries: Tries) -> None:
+        limited = error.status == 429 and self.limits.attempts
+        if limited and tries.rate_limited < RATE_LIMIT_TRIES:
+            tries.rate_limited += 1
+            self._close_throttle(error, tries)
+            return
+        doubted = self._is_doubted(error)
+        worth_retrying = doubted or error.status in request.retry_statuses
+        if tries.failures < self.limits.attempts and worth_retrying:
+            self._pause_before_retry(request, str(error), tries, least_s=error.retry_after or 0.0)
+            return
+        if not doubted:
+            raise error
+        # not the fault of one object: the run stops and can be resumed
+        text = "the key or a gateway fails since a moment ago: run the same command again"
+        raise NetworkError(f"{error}; {text}", final=True) from None
+
+    def _pause_after_silence(self, request: Request, error: Exception, tries: Tries) -> None:
+        """A host that answered before may be back soon: an outage is bound in time, not in tries."""
+        outage = self._proven and self.limits.attempts and tries.in_outage_time()
+        spent = tries.failures >= self.limits.attempts or _connect_failed(error)
+        if spent and not outage:
+            raise self.network_error(str(request), error, final=True) from None
+        self._pause_before_retry(request, type(error).__name__, tries)
+
+    def _pause_before_retry(
+        self, request: Request, problem: str, tries: Tries, *, least_s: float = 0.0
+    ) -> None:
+        tries.failures += 1
+        self.retries += 1
+        log.warning(
+            "%s: %s: %s; trying again",
+            self.side,
+            request,
+            problem,
+            extra={"event": "retry", "side": self.side},
+        )
+        self.wait(max(least_s, self.backoff_s(tries.failures)))
+
+    def _is_doubted(self, error: ApiError) -> bool:
+        """Whether a key that was good is refused, or a page replaces the API's own answer.
+
+        A gateway under load does that for a minute or two
+        (https://www.braintrust.dev/docs/kb/api-rate-limits-during-backfill-operations.md).
+        """
+        return self._proven and (error.status == 401 or (error.status == 403 and error.is_page))
+
+    def _close_throttle(self, error: ApiError, tries: Tries) -> None:
+        """After a 429 all threads of this organization wait."""
+        rate = rate_in(error.body)
+        pause_s = self.throttle.refused(
+            error.retry_after, rate, tries.rate_limited, self.limits.delay_s
+        )
+        log.info(
+            "%s: rate limited, waiting %.1f s",
+            self.side,
+            pause_s,
+            extra={"event": "rate_limited", "side": self.side},
+        )
+
+    def network_error(
+        self, request: str, problem: Exception, *, final: bool = False
+    ) -> NetworkError:
+        if isinstance(problem, NetworkError):
+            return NetworkError(str(problem), final=final)
+        return NetworkError(
+            f"{self.side}: no answer from {origin(self.url)} for {request}"
+            f" ({type(problem).__name__}); is the URL right, the host up, the proxy set?",
+            final=final,
+        )
+
+
+def _connect_failed(error: Exception) -> bool:
+    """Whether no connection was made, after urllib3's own retries."""
+    return (
+        isinstance(error, requests.ConnectionError)
+        and bool(error.args)
+        and isinstance(error.args[0], MaxRetryError)
+    )
+
+
+def _is_cut_off(response: requests.Response, content: bytes) -> bool:
+    """Whether bytes are missing; urllib3 before 2 does not notice."""
+    length = response.headers.get("Content-Length", "")
+    encoded = "Content-Encoding" in response.headers
+    return length.isdigit() and not encoded and int(length) != len(content)
