@@ -20,7 +20,9 @@ from typing import Any, Deque, Dict, Iterator, Optional, Sequence, Tuple
 
 from bt_migrate.api.client import Api
 from bt_migrate.cli.control_file import control_text, read_control, replace_file
+from bt_migrate.cli.timeline import Timeline
 from bt_migrate.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, UsageError
+from bt_migrate.report.html import TIMELINE_FILE
 from bt_migrate.state.files import FORMAT, now
 from bt_migrate.state.run_directory import CONTROL_FILE, STATUS_FILE, RunDirectory
 
@@ -124,6 +126,7 @@ class Operator:
         self._control = ""
         # Per beat: the time, and rows by stream, with "" for all streams.
         self._beats: Deque[Tuple[float, Dict[str, int]]] = deque(maxlen=RATE_BEATS)
+        self._timeline = Timeline(run.path / TIMELINE_FILE)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="operator", daemon=True)
         handlers = logging.getLogger().handlers
@@ -190,9 +193,11 @@ class Operator:
             self._ending.ask(EXIT_STOPPED, "stopped by bin/control")
 
     def _write_status(self, state: str) -> None:
+        status = self._status(state)
+        self._timeline.add(status, last=state == "ended")
         # A full disk must not end the run here: it does so where data is written.
         with contextlib.suppress(OSError):
-            replace_file(self._run.path / STATUS_FILE, json.dumps(self._status(state)))
+            replace_file(self._run.path / STATUS_FILE, json.dumps(status))
 
     def _status(self, state: str) -> Dict[str, Any]:
         live = self._run.live

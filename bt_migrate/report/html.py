@@ -21,6 +21,7 @@ TIMELINE_FILE = "timeline.jsonl"
 TEMPLATE = Path(__file__).with_name("page.html")
 DEFAULT_APP_URL = "https://www.braintrust.dev"
 DEFAULT_API_HOSTS = ("api.braintrust.dev", "api-eu.braintrust.dev")
+POINT_FIELDS = ("t", "rows", "limited", "retries", "paused")
 MAX_POINTS = 2000  # of the timeline, in the page
 MAX_OBJECTS = 20_000  # in the page, problems first; the state files have all of them
 PROBLEMS = (FAILED, DIFFERS)
@@ -89,28 +90,25 @@ def object_rows(states: ObjectStates) -> Iterable[List[str]]:
 def read_timeline(path: Path) -> List[Dict[str, Any]]:
     """Returns the points of the timeline, thinned to MAX_POINTS; [] without one.
 
-    A last line that a kill cut short is left out. Raises StateError for other damage.
+    Lines that a kill or a full disk cut short are left out: the timeline is only a picture.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
-        raise StateError(f"{path}: cannot be read ({error})") from None
-    points = []
-    for number, line in enumerate(lines, 1):
-        try:
-            point = json.loads(line)
-            points.append(
-                {name: point[name] for name in ("t", "rows", "limited", "retries", "paused")}
-            )
-        except (ValueError, KeyError, TypeError):
-            if number < len(lines):
-                raise StateError(
-                    f"{path}: line {number} is damaged; delete the file: the report leaves it out"
-                ) from None
+    except OSError as error:
+        raise StateError(f"{path}: cannot be read ({error.strerror})") from None
+    points = [point for point in map(_point, lines) if point]
     step = len(points) // MAX_POINTS + 1
     return [*points[::step], *points[-1:]] if step > 1 else points
+
+
+def _point(line: str) -> Dict[str, Any]:
+    try:
+        point = json.loads(line)
+        return {name: point[name] for name in POINT_FIELDS}
+    except (ValueError, KeyError, TypeError):
+        return {}
 
 
 def app_url(api_url: str, setting: str) -> str:

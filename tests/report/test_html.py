@@ -13,7 +13,6 @@ from typing import Any, Dict, List
 
 import pytest
 
-from bt_migrate.errors import StateError
 from bt_migrate.report.html import embedded, page_html, read_timeline, verdict
 from bt_migrate.state.run_directory import RunDirectory
 from tests.support.orgs import Pair, environment, report, run, runs, tiny_pair
@@ -161,11 +160,12 @@ def test_a_timeline_is_read_and_a_cut_last_line_is_left_out(tmp_path: Path) -> N
     assert read_timeline(path) == [POINT]
 
 
-def test_a_damaged_timeline_is_named(tmp_path: Path) -> None:
+def test_damaged_lines_of_a_timeline_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "timeline.jsonl"
-    path.write_text("{}\n" + json.dumps(POINT) + "\n")
-    with pytest.raises(StateError, match="line 1 is damaged"):
-        read_timeline(path)
+    path.write_text(
+        "{}\n[]\n" + json.dumps(POINT)[:9] + json.dumps(POINT) + "\n" + json.dumps(POINT)
+    )
+    assert read_timeline(path) == [POINT]
 
 
 def test_a_long_timeline_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
