@@ -1,4 +1,4 @@
-"""Source row -> insertable row: what is kept, what is rewritten, what is told."""
+"""How a source row becomes an insertable row: what is kept, rewritten and reported."""
 
 from __future__ import annotations
 
@@ -25,17 +25,22 @@ from bt_migrate.rows.rewrite import (
 PROJECT, PROMPT, DATASET, USER, LOST, LOST_USER = (
     f"aaaaaaaa-0000-4000-8000-{number:012d}" for number in range(6)
 )
-NEW = {one: one.replace("a", "d") for one in (PROJECT, PROMPT, DATASET, USER)}
+NEW = {source_id: source_id.replace("a", "d") for source_id in (PROJECT, PROMPT, DATASET, USER)}
 KNOWN: Dict[str, Tuple[str, ...]] = {
-    PROJECT: ("projects",), PROMPT: CALLABLE, DATASET: ("datasets",), LOST: CALLABLE, USER: ("users",), LOST_USER: ("users",),
-}  # fmt: skip
+    PROJECT: ("projects",),
+    PROMPT: CALLABLE,
+    DATASET: ("datasets",),
+    LOST: CALLABLE,
+    USER: ("users",),
+    LOST_USER: ("users",),
+}
 
 
-def resolve(targets: Tuple[str, ...], one: str) -> Optional[str]:
-    return NEW.get(one) if KNOWN.get(one) == targets else None
+def resolve(targets: Tuple[str, ...], source_id: str) -> Optional[str]:
+    return NEW.get(source_id) if KNOWN.get(source_id) == targets else None
 
 
-def told(notes: RewriteNotes) -> list:
+def unresolved(notes: RewriteNotes) -> list:
     return [(dotted(path), targets, ref) for path, targets, ref in notes.unresolved]
 
 
@@ -45,16 +50,35 @@ def rewritten(row: Dict[str, Any]) -> Tuple[Dict[str, Any], RewriteNotes]:
 
 
 SPAN = {
-    "id": "row-1", "created": "2026-01-15T08:30:00.123+01:00", "span_id": "s", "root_span_id": "r", "span_parents": ["p"],
-    "input": {"n": 123456789012345678901234567890}, "output": None, "expected": "\ud83d", "error": {"message": "x"},
-    "scores": {"exact": 1, "none": None}, "metrics": {"start": 1.5, "tokens": 7}, "metadata": {"a": [1, None]}, "tags": ["t"],
-    "context": {"caller_line": 3}, "span_attributes": {"type": "llm", "exec_counter": 4}, "facets": {"f": "v"},
+    "id": "row-1",
+    "created": "2026-01-15T08:30:00.123+01:00",
+    "span_id": "s",
+    "root_span_id": "r",
+    "span_parents": ["p"],
+    "input": {"n": 123456789012345678901234567890},
+    "output": None,
+    "expected": "\ud83d",
+    "error": {"message": "x"},
+    "scores": {"exact": 1, "none": None},
+    "metrics": {"start": 1.5, "tokens": 7},
+    "metadata": {"a": [1, None]},
+    "tags": ["t"],
+    "context": {"caller_line": 3},
+    "span_attributes": {"type": "llm", "exec_counter": 4},
+    "facets": {"f": "v"},
     "origin": {"object_type": "dataset", "object_id": DATASET, "id": "d-1"},
-}  # fmt: skip
+}
 SERVER = {
-    "_xact_id": "1000192656880881099", "_pagination_key": "p00000000000000000001", "org_id": "o", "project_id": PROJECT,
-    "experiment_id": "e", "dataset_id": "d", "log_id": "g", "is_root": True, "_async_scoring_state": {"token": "t"},
-}  # fmt: skip
+    "_xact_id": "1000192656880881099",
+    "_pagination_key": "p00000000000000000001",
+    "org_id": "o",
+    "project_id": PROJECT,
+    "experiment_id": "e",
+    "dataset_id": "d",
+    "log_id": "g",
+    "is_root": True,
+    "_async_scoring_state": {"token": "t"},
+}
 
 
 @pytest.mark.parametrize("kind", ["logs", "experiments"])
@@ -108,7 +132,7 @@ def test_fields_that_no_insert_takes_are_named_where_they_hold_something() -> No
 
 
 @pytest.mark.parametrize("kind", ["logs", "experiments", "datasets"])
-def test_comments_are_carried_beside_the_row_and_not_in_it(kind: str) -> None:
+def test_comments_are_carried_as_records_of_their_own(kind: str) -> None:
     row = {"id": "1", "comments": [{"id": "c", "comment": {"text": "hi"}}]}
     assert (lost_row_fields(ROW_KINDS[kind], row), insertable_row(ROW_KINDS[kind], row)) == (
         [],
@@ -176,7 +200,7 @@ def test_the_origin_of_a_prompt_has_the_new_id_in_both_places() -> None:
         ({"object_type": "something new", "object_id": "y", "id": "x"}, (), "y"),
     ],
 )
-def test_an_origin_without_counterpart_is_left_out_as_a_whole_and_told(
+def test_an_origin_without_counterpart_is_left_out_as_a_whole_and_reported(
     origin: dict, targets: tuple, ref: str
 ) -> None:
     assert rewritten({"id": "1", "origin": origin}) == (
@@ -186,7 +210,7 @@ def test_an_origin_without_counterpart_is_left_out_as_a_whole_and_told(
 
 
 @pytest.mark.parametrize("origin", [None, "text"])
-def test_an_origin_that_is_none_stays(origin: Any) -> None:
+def test_a_value_that_is_no_origin_stays(origin: Any) -> None:
     assert rewritten({"id": "1", "origin": origin}) == (
         {"id": "1", "origin": origin},
         RewriteNotes(),
@@ -217,10 +241,10 @@ def test_the_prompt_of_a_span_is_rewritten_and_its_version_goes() -> None:
     )
 
 
-def test_what_cannot_be_resolved_in_a_prompt_is_left_out_and_told() -> None:
+def test_what_cannot_be_resolved_in_a_prompt_is_left_out_and_reported() -> None:
     prompt = {"id": LOST, "project_id": PROJECT, "prompt_session_id": "play"}
     out, notes = rewritten({"id": "1", "metadata": {"prompt": prompt}})
-    assert (out["metadata"], told(notes)) == (
+    assert (out["metadata"], unresolved(notes)) == (
         {"prompt": {"project_id": NEW[PROJECT]}},
         [
             ("metadata.prompt.id", CALLABLE, LOST),
@@ -232,14 +256,14 @@ def test_what_cannot_be_resolved_in_a_prompt_is_left_out_and_told() -> None:
 @pytest.mark.parametrize(
     "prompt", ["text", {"id": "mine", "version": "3"}, {"version": 2}, ["x"], None, {"id": 5}]
 )
-def test_somebodys_own_field_named_prompt_stays(prompt: Any) -> None:
+def test_a_users_own_field_named_prompt_stays(prompt: Any) -> None:
     row = {"id": "1", "metadata": {"prompt": prompt}}
     assert rewritten(row) == (row, RewriteNotes())
 
 
-def test_review_assignments_are_mapped_and_users_without_counterpart_are_told() -> None:
+def test_review_assignments_are_mapped_and_users_without_counterpart_are_reported() -> None:
     out, notes = rewritten({"id": "1", "metadata": {ASSIGNMENTS: [USER, LOST_USER, 7]}})
-    assert (out["metadata"], told(notes)) == (
+    assert (out["metadata"], unresolved(notes)) == (
         {ASSIGNMENTS: [NEW[USER], 7]},
         [(f"metadata.{ASSIGNMENTS}", ("users",), LOST_USER)],
     )
@@ -248,7 +272,7 @@ def test_review_assignments_are_mapped_and_users_without_counterpart_are_told() 
 @pytest.mark.parametrize("field", ["metadata", "context", "span_attributes"])
 def test_known_ids_in_fields_of_references_are_rewritten_at_any_depth(field: str) -> None:
     out, notes = rewritten({"id": "1", field: {"a": [{"b": DATASET}, LOST, "text"]}})
-    assert (out[field], told(notes)) == (
+    assert (out[field], unresolved(notes)) == (
         {"a": [{"b": NEW[DATASET]}, "text"]},
         [(f"{field}.a[1]", CALLABLE, LOST)],
     )
@@ -264,7 +288,7 @@ def test_metadata_that_is_nothing_but_an_id_is_rewritten_or_left_out() -> None:
 @pytest.mark.parametrize(
     "field", ["input", "output", "expected", "error", "scores", "facets", "tags"]
 )
-def test_what_users_wrote_is_never_rewritten(field: str) -> None:
+def test_user_content_is_never_rewritten(field: str) -> None:
     row = {"id": "1", field: {"a": [DATASET, f"see {PROMPT}"]}}
     assert rewritten(row) == (row, RewriteNotes())
 
@@ -294,7 +318,7 @@ def test_the_source_row_is_not_changed_through_its_shared_values() -> None:
         ({"origin": {"id": "1"}}, True),
     ],
 )
-def test_rows_with_named_places_are_looked_through(row: dict, expected: bool) -> None:
+def test_rows_that_may_hold_references_are_recognized(row: dict, expected: bool) -> None:
     assert may_hold_references(row) is expected
 
 

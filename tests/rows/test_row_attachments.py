@@ -1,4 +1,4 @@
-"""The bytes behind attachments: once per key, streamed, and what cannot be copied is told while its row moves."""
+"""Attachments of rows: copied once per key and streamed; a failed copy is reported."""
 
 from __future__ import annotations
 
@@ -47,11 +47,13 @@ def dest_row(w: World, row_id: str) -> Dict[str, Any]:
 
 def transfers(w: World) -> Dict[str, int]:
     """Downloads and uploads of bytes."""
-    paths = [one.method for one in w.sandbox.requests if one.path.startswith("/bucket/")]
+    paths = [
+        request.method for request in w.sandbox.requests if request.path.startswith("/bucket/")
+    ]
     return {method: paths.count(method) for method in sorted(set(paths))}
 
 
-# Copied ----------------------------------------------------------------------------------------------
+# -- copied
 
 
 def test_a_key_that_many_rows_use_in_concurrent_batches_is_copied_once(tmp_path: Path) -> None:
@@ -87,8 +89,8 @@ def test_several_attachments_are_on_their_way_at_once(tmp_path: Path) -> None:
 def test_objects_that_are_read_together_share_an_attachment(kind: str, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         picture = attach(w)
-        for one in w.make(kind, "one", "two", "three"):
-            w.source.insert(kind, one, small_rows(3, expected=[picture]))
+        for object_id in w.make(kind, "one", "two", "three"):
+            w.source.insert(kind, object_id, small_rows(3, expected=[picture]))
         assert w.move(kind) == 0
         assert (transfers(w), len(copied(w.root))) == ({"GET": 1, "PUT": 1}, 1)
 
@@ -132,9 +134,9 @@ def test_several_attachments_of_one_row_keep_their_places(tmp_path: Path) -> Non
         assert w.move(LOGS) == 0
         row = dest_row(w, "r")
         found = [*row["input"], row["output"]["a"], row["output"]["b"][0], row["error"]]
-        assert [(one["filename"], w.dest.attachment(one["key"])) for one in found] == [
-            (f"{n}.png", bytes([n]) * (n + 1)) for n in range(6)
-        ]
+        assert [
+            (reference["filename"], w.dest.attachment(reference["key"])) for reference in found
+        ] == [(f"{n}.png", bytes([n]) * (n + 1)) for n in range(6)]
         assert row["output"]["b"][1] == row["output"]["a"]
 
 
@@ -161,7 +163,7 @@ def test_an_empty_attachment_is_copied(tmp_path: Path) -> None:
         w.source.insert(LOGS, w.project, [{"id": "r", "input": empty}])
         assert w.move(LOGS) == 0
         assert w.dest.attachment(dest_row(w, "r")["input"]["key"]) == b""
-        assert [one[2:] for one in copied(w.root)] == [(0, hashlib.sha256(b"").hexdigest())]
+        assert [record[2:] for record in copied(w.root)] == [(0, hashlib.sha256(b"").hexdigest())]
 
 
 def test_a_killed_run_does_not_copy_again_what_is_recorded(tmp_path: Path) -> None:
@@ -172,8 +174,8 @@ def test_a_killed_run_does_not_copy_again_what_is_recorded(tmp_path: Path) -> No
             )
         settings = {"MIGRATION_EVENTS_INSERT_BATCH_SIZE": "2", "MIGRATION_MAX_CONCURRENT": "2"}
         kill = AtRequest(5, "before", 9, lambda method, path: path.endswith("/insert"))
-        ended = run_with(w, w.root, kill, program="migrate_logs", **settings)  # type: ignore[arg-type]
-        recorded = {one[0] for one in copied(w.root)}
+        ended = run_with(w, w.root, kill, program="migrate_logs", **settings)  # type: ignore
+        recorded = {record[0] for record in copied(w.root)}
         w.sandbox.clear_requests()
         assert (ended.code, w.move(LOGS, **settings)) == (-9, 0)
         assert (len(recorded) >= 8, transfers(w)) == (
@@ -195,7 +197,7 @@ def test_a_second_run_finds_rows_with_attachments_and_copies_nothing(tmp_path: P
         )
 
 
-# Not copied ------------------------------------------------------------------------------------------
+# -- not copied
 
 
 def unavailable(w: World, why: str) -> Dict[str, Any]:
@@ -221,7 +223,7 @@ WHY = {  # why an attachment stays: what the detail says, and the kind of the fi
 
 
 @pytest.mark.parametrize("why", sorted(WHY))
-def test_what_cannot_be_copied_is_told_and_its_row_moves_with_the_reference_as_it_was(
+def test_a_failed_copy_is_reported_and_its_row_keeps_the_reference(
     why: str, tmp_path: Path
 ) -> None:
     with world(tmp_path) as w:
@@ -247,14 +249,16 @@ def test_what_cannot_be_copied_is_told_and_its_row_moves_with_the_reference_as_i
             {"rows": {"fetched": 5, "created": 5}},
         )
         report = next(w.root.glob("*/migration_report.json")).read_text()
-        (finding,) = [one for one in json.loads(report)["findings"] if one["kind"] == kind]
+        (finding,) = [
+            finding for finding in json.loads(report)["findings"] if finding["kind"] == kind
+        ]
         assert (finding["ref"], finding["row"], finding["path"], says in finding["detail"]) == (
             broken["key"],
             "r",
             "input.bad",
             True,
         )
-        assert [one[0] for one in copied(w.root)] == [whole["key"]]
+        assert [record[0] for record in copied(w.root)] == [whole["key"]]
 
 
 def test_an_attachment_at_the_limit_to_the_byte_is_copied(tmp_path: Path) -> None:
@@ -300,14 +304,14 @@ def test_every_row_of_a_missing_attachment_is_counted_and_it_is_asked_for_once(
             LOGS, w.project, small_rows(60, metadata={"file": unavailable(w, "missing")})
         )
         assert w.move(LOGS, **SMALL) == 0
-        asked = [one for one in w.sandbox.requests if one.path.startswith("/attachment?")]
+        asked = [
+            request for request in w.sandbox.requests if request.path.startswith("/attachment?")
+        ]
         assert (told(w.root), len(asked)) == ({"attachment_missing": 60}, 1)
 
 
 @pytest.mark.parametrize("at", [4, 9])
-def test_what_was_not_copied_is_told_also_by_a_run_that_was_killed_afterwards(
-    at: int, tmp_path: Path
-) -> None:
+def test_a_failed_copy_is_reported_after_a_kill_too(at: int, tmp_path: Path) -> None:
     """Killed between the record of the row and the checkpoint that holds the finding."""
     with world(tmp_path) as w:
         rows = small_rows(60)
@@ -322,7 +326,7 @@ def test_what_was_not_copied_is_told_also_by_a_run_that_was_killed_afterwards(
             "insert": 0.03
         }  # what was inserted is recorded while the next is on its way
         kill = AtRequest(at, "after", 9, lambda method, path: path.endswith("/insert"))
-        ended = run_with(w, w.root, kill, program="migrate_logs", **settings)  # type: ignore[arg-type]
+        ended = run_with(w, w.root, kill, program="migrate_logs", **settings)  # type: ignore
         assert ended.code == -9
         assert (w.move(LOGS, **settings), told(w.root)) == (0, {"attachment_missing": 1})
 
@@ -331,7 +335,7 @@ def test_what_was_not_copied_is_told_also_by_a_run_that_was_killed_afterwards(
 def test_an_attachment_that_is_there_later_arrives_with_a_later_run(
     why: str, code: int, tmp_path: Path
 ) -> None:
-    """The run that told of it says: once the causes are mended, what failed is tried again."""
+    """The report promises it: after the cause is fixed, the same command tries again."""
     with world(tmp_path) as w:
         late = unavailable(w, why)
         w.source.insert(LOGS, w.project, [{"id": "r", "input": late}, *small_rows(2)])
@@ -341,7 +345,7 @@ def test_an_attachment_that_is_there_later_arrives_with_a_later_run(
         assert w.dest.attachment(dest_row(w, "r")["input"]["key"]) == PICTURE
 
 
-def test_an_external_attachment_stays_as_it_is_and_is_told(tmp_path: Path) -> None:
+def test_an_external_attachment_is_unchanged_and_reported(tmp_path: Path) -> None:
     external = {
         "type": "external_attachment",
         "url": "s3://bucket/key",
@@ -369,9 +373,9 @@ def test_attachments_are_left_and_counted_on_request(way: str, tmp_path: Path) -
         source, dest = w.contents(LOGS, [w.project])
         assert (source == dest, told(w.root)) == (True, {"attachment_left": 14})
         assert [
-            one.path
-            for one in w.sandbox.requests
-            if "/attachment" in one.path or "/bucket/" in one.path
+            request.path
+            for request in w.sandbox.requests
+            if "/attachment" in request.path or "/bucket/" in request.path
         ] == []
 
 
@@ -394,7 +398,7 @@ def test_what_only_looks_like_an_attachment_stays(tmp_path: Path) -> None:
         )
 
 
-# Trouble ---------------------------------------------------------------------------------------------
+# -- faults of the network and the store
 
 
 TROUBLE = [
@@ -426,7 +430,7 @@ TROUBLE = [
 @pytest.mark.parametrize(
     "number",
     range(len(TROUBLE)),
-    ids=[f"{one.kind}-{one.method}-{one.details.get('status', '')}" for one in TROUBLE],
+    ids=[f"{fault.kind}-{fault.method}-{fault.details.get('status', '')}" for fault in TROUBLE],
 )
 def test_a_transfer_that_breaks_off_is_tried_again(number: int, tmp_path: Path) -> None:
     fault = TROUBLE[number]
@@ -471,8 +475,12 @@ def test_signed_urls_are_in_no_output_and_no_file(fault: Optional[Any], tmp_path
         ended = run(w.sandbox, w.root, program="migrate_logs", **settings)
         files = b"".join(path.read_bytes() for path in w.root.rglob("*") if path.is_file())
         said = (ended.out + ended.err).encode() + files
-        tokens = [one.encode() for one in w.sandbox.files._signed]
-        assert (len(tokens) >= 1, [one for one in tokens if one in said], b"X-Amz" in said) == (
+        tokens = [token.encode() for token in w.sandbox.files._signed]
+        assert (
+            len(tokens) >= 1,
+            [token for token in tokens if token in said],
+            b"X-Amz" in said,
+        ) == (
             True,
             [],
             False,
@@ -499,23 +507,26 @@ def test_azure_gets_the_header_that_it_wants_and_no_other_store_does(
                 f"http://{host}/c/key?sig=secret", {"Content-Type": "image/png"}, PICTURE
             )
         seen = [
-            {name.lower(): value for name, value in one.headers.items()} for one in server.asked
+            {name.lower(): value for name, value in request.headers.items()}
+            for request in server.asked
         ]
         assert [
-            (one.get("x-ms-blob-type"), one["content-type"], one["content-length"]) for one in seen
+            (headers.get("x-ms-blob-type"), headers["content-type"], headers["content-length"])
+            for headers in seen
         ] == [
             ("BlockBlob", "image/png", str(len(PICTURE))),
             (None, "image/png", str(len(PICTURE))),
         ]
-        assert [name for one in seen for name in one if name == "authorization"] == []
-        assert [one.body for one in server.asked] == [PICTURE, PICTURE]
+        assert [name for headers in seen for name in headers if name == "authorization"] == []
+        assert [request.body for request in server.asked] == [PICTURE, PICTURE]
 
 
 PEAK = """
 import sys
 from bt_migrate.phases.migrate_logs import main
 code = main(sys.argv[1:])
-print("PEAK", next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+status = open("/proc/self/status")
+print("PEAK", next(line.split()[1] for line in status if line.startswith("VmHWM")))
 sys.exit(code)
 """
 

@@ -43,7 +43,7 @@ def comments(w: World, kind: str, source_id: str) -> Dict[str, List[Any]]:
     """Row id -> (id, text, created) of its comments in the destination."""
     found = w.dest.comments(kind, w.twin(kind, source_id))
     return {
-        row: [(one["id"], one["comment"]["text"], one["created"]) for one in some]
+        row: [(comment["id"], comment["comment"]["text"], comment["created"]) for comment in some]
         for row, some in found.items()
         if some
     }
@@ -73,14 +73,16 @@ def test_comments_travel_with_id_text_and_date(kind: str, tmp_path: Path) -> Non
         assert w.move(kind) == 0
         assert comments(w, kind, source_id) == expected(12, 2)
         shown = {
-            row["id"]: [one["id"] for one in row["comments"]]
+            row["id"]: [comment["id"] for comment in row["comments"]]
             for row in w.dest.rows(kind, w.twin(kind, source_id))
         }
-        assert shown == {row: [one[0] for one in some] for row, some in expected(12, 2).items()}
+        assert shown == {
+            row: [fields[0] for fields in some] for row, some in expected(12, 2).items()
+        }
         assert told(w.root) == {}
 
 
-def test_author_source_and_metadata_of_a_comment_are_kept_beside_it(tmp_path: Path) -> None:
+def test_author_source_and_metadata_of_a_comment_are_kept(tmp_path: Path) -> None:
     author = {"user": {"id": "u-1", "email": "ana@acme.example"}, "user_id": "u-1"}
     with world(tmp_path) as w:
         w.source.insert("project_logs", w.project, small_rows(2))
@@ -95,7 +97,9 @@ def test_author_source_and_metadata_of_a_comment_are_kept_beside_it(tmp_path: Pa
         assert w.move("project_logs") == 0
         found = w.dest.comments("project_logs", w.twin("project_logs", w.project))
         assert [
-            (one["source"], one["metadata"]) for row in ("r00000", "r00001") for one in found[row]
+            (comment["source"], comment["metadata"])
+            for row in ("r00000", "r00001")
+            for comment in found[row]
         ] == [
             ("app", {"review": 1, "original_author": author}),
             (None, None),
@@ -140,7 +144,7 @@ def test_a_kill_between_rows_and_their_comments_neither_loses_nor_doubles(
 def test_a_new_run_after_a_kill_between_rows_and_their_comments_brings_the_comments(
     tmp_path: Path,
 ) -> None:
-    """--new-run is what a damaged checkpoint asks for: the rows are found, their comments are not there."""
+    """After --new-run the rows are found, and their missing comments are written."""
     with world(tmp_path) as w:
         commented(w, "project_logs", 5)
         kill = AtRequest(1, "before", 9, lambda method, path: path == "/logs3")
@@ -152,11 +156,11 @@ def test_a_new_run_after_a_kill_between_rows_and_their_comments_brings_the_comme
 def test_comments_of_objects_that_are_read_together_go_to_their_own_rows(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = w.make("experiment", *(f"e{number}" for number in range(6)))
-        for number, one in enumerate(ids):
-            w.source.insert("experiment", one, small_rows(3))
-            comment_as_server(w, "experiment", one, "r00001", comment(number))
+        for number, object_id in enumerate(ids):
+            w.source.insert("experiment", object_id, small_rows(3))
+            comment_as_server(w, "experiment", object_id, "r00001", comment(number))
         assert w.move("experiment") == 0
-        assert [comments(w, "experiment", one) for one in ids] == [
+        assert [comments(w, "experiment", object_id) for object_id in ids] == [
             {"r00001": [(f"c{number:04}", f"text {number} \U0001f600", CREATED)]}
             for number in range(6)
         ]
@@ -186,13 +190,11 @@ def test_many_long_comments_keep_to_the_bound_of_a_request(tmp_path: Path) -> No
         }
         assert w.move("project_logs", **settings) == 0
         assert sum(len(some) for some in comments(w, "project_logs", w.project).values()) == 30
-        assert [one.path for one in w.sandbox.requests if one.status == 413] == []
+        assert [request.path for request in w.sandbox.requests if request.status == 413] == []
 
 
 @pytest.mark.parametrize("status", [400, 413])
-def test_a_comment_that_is_refused_is_told_and_takes_no_row_with_it(
-    status: int, tmp_path: Path
-) -> None:
+def test_a_refused_comment_is_reported_and_fails_no_row(status: int, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         w.source.insert("project_logs", w.project, small_rows(10))
         for number in range(10):
@@ -208,7 +210,7 @@ def test_a_comment_that_is_refused_is_told_and_takes_no_row_with_it(
         ]
 
 
-def test_rows_whose_comments_cannot_be_written_are_not_told_as_done(tmp_path: Path) -> None:
+def test_rows_whose_comments_cannot_be_written_are_not_recorded_as_done(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         commented(w, "project_logs", 10)
         w.sandbox.refuse = lambda method, path, raw: (
@@ -224,7 +226,7 @@ def test_rows_whose_comments_cannot_be_written_are_not_told_as_done(tmp_path: Pa
 
 
 @pytest.mark.parametrize("strange", ["a text", {"a": 1}, ["a text", None, {"text": "no id"}, 7]])
-def test_comments_of_an_unknown_form_are_told_and_take_nothing_with_them(
+def test_comments_of_an_unknown_form_are_reported_and_fail_nothing_else(
     strange: Any, tmp_path: Path
 ) -> None:
     with world(tmp_path) as w:
@@ -234,7 +236,7 @@ def test_comments_of_an_unknown_form_are_told_and_take_nothing_with_them(
             row["id"]: row["input"]
             for row in w.dest.rows("project_logs", w.twin("project_logs", w.project))
         } == {"a": 1}
-        assert {one["path"] for one in _findings(w)} == {"comments"}
+        assert {record["path"] for record in _findings(w)} == {"comments"}
 
 
 def test_a_comment_without_a_date_gets_one_and_is_the_same_comment(tmp_path: Path) -> None:
@@ -268,7 +270,7 @@ def test_what_no_insert_takes_is_counted_as_not_carried(kind: str, tmp_path: Pat
         )
         assert w.move(kind) == 0
         assert told(w.root) == {"row_field_not_carried": 3}
-        names: List[Optional[str]] = sorted(one.get("path") for one in _findings(w))
+        names: List[Optional[str]] = sorted(record.get("path") for record in _findings(w))
         assert names == ["audit_data", "classifications"]
 
 

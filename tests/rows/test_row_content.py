@@ -83,7 +83,7 @@ VALUES: Dict[str, Any] = {
 
 
 def rows(kind: str) -> List[Dict[str, Any]]:
-    """Each value in each place that takes anything, all at one date."""
+    """Returns a row for each value, with the value in every field that takes any JSON."""
     places = (
         ("input", "expected") if kind == "dataset" else ("input", "output", "expected", "error")
     )
@@ -104,8 +104,8 @@ def rows(kind: str) -> List[Dict[str, Any]]:
 def test_awkward_values_arrive_equal(kind: str, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = [w.project] if kind == "project_logs" else w.make(kind, "one", "two")
-        for one in ids:
-            w.source.insert(kind, one, rows(kind))
+        for object_id in ids:
+            w.source.insert(kind, object_id, rows(kind))
         code = w.move(kind)
         source, dest = w.contents(kind, ids)
         assert (code, source == dest, told(w.root)) == (0, True, {})
@@ -185,7 +185,7 @@ def test_ids_that_are_awkward_arrive_once(tmp_path: Path) -> None:
         w.source.insert(
             "project_logs",
             w.project,
-            [{"id": one, "input": number} for number, one in enumerate(ids)],
+            [{"id": row_id, "input": number} for number, row_id in enumerate(ids)],
         )
         for start in range(0, 60, 10):
             w.source.insert("project_logs", w.project, small_rows(10, start))
@@ -199,7 +199,7 @@ def test_ids_that_are_awkward_arrive_once(tmp_path: Path) -> None:
 
 
 def test_nan_is_sent_as_the_source_sends_it(tmp_path: Path) -> None:
-    """The sandbox takes no NaN: what is looked at is what was sent."""
+    """The sandbox refuses NaN, so the test examines what was sent."""
     bodies: List[bytes] = []
     with world(tmp_path) as w:
         w.source.insert("project_logs", w.project, [{"id": "r", "input": ["here", 1.5]}])
@@ -212,11 +212,11 @@ def test_nan_is_sent_as_the_source_sends_it(tmp_path: Path) -> None:
 
         w.sandbox.refuse = keep
         assert w.move("project_logs") == 1
-        assert [b'"input":[NaN,Infinity,-Infinity,1.5]' in one for one in bodies] == [True]
-        assert [(one["id"], one["reason"][:3]) for one in refused(w.root)] == [("r", "400")]
+        assert [b'"input":[NaN,Infinity,-Infinity,1.5]' in body for body in bodies] == [True]
+        assert [(row["id"], row["reason"][:3]) for row in refused(w.root)] == [("r", "400")]
 
 
-# The two libraries -----------------------------------------------------------------------------------
+# -- with orjson and without
 
 
 @pytest.fixture(params=["with orjson", "without"])
@@ -311,7 +311,9 @@ def test_numbers_of_any_form_mean_the_same_in_both_libraries(
         f"{rng.randrange(10**6)}.{rng.randrange(10**18):018}e{rng.randrange(-300, 280)}"
         for _ in range(200)
     ]
-    text = ("[" + ",".join(one for one in numbers if not math.isinf(float(one))) + "]").encode()
+    text = (
+        "[" + ",".join(number for number in numbers if not math.isinf(float(number))) + "]"
+    ).encode()
     value, plain = json_text.decode(text)
     written = json_text.encode_plain(value) if plain else json_text.encode(value)
     assert (repr(value), repr(json.loads(written))) == (

@@ -1,4 +1,4 @@
-"""--propagate-deletes: what is gone from the source goes in the destination, never more than is allowed, never what is not ours."""
+"""--propagate-deletes: deletes rows that are gone from the source, within a limit."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ DELETES = ("--propagate-deletes", "--max-deletes", "20%")
 
 @pytest.fixture
 def w(tmp_path: Path) -> Iterator[World]:
-    with living(tmp_path, projects=2, rows=60) as one:
-        assert (sync(one).code, equal(one)) == (0, True)
-        later(one)
-        sent(one)
-        yield one
+    with living(tmp_path, projects=2, rows=60) as pair:
+        assert (sync(pair).code, equal(pair)) == (0, True)
+        later(pair)
+        sent(pair)
+        yield pair
 
 
 def delete(w: World, kind: str, *ids: str, number: int = 0) -> None:
     w.source.insert(
-        kind, holder(w, kind, number), [{"id": one, "_object_delete": True} for one in ids]
+        kind, holder(w, kind, number), [{"id": row_id, "_object_delete": True} for row_id in ids]
     )
 
 
 def there(w: World, kind: str, number: int = 0) -> List[str]:
-    return [one["id"] for one in w.dest.rows(kind, twin(w, kind, number))]
+    return [found["id"] for found in w.dest.rows(kind, twin(w, kind, number))]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -53,13 +53,12 @@ def test_rows_that_are_gone_are_deleted_when_asked_for(kind: str, w: World) -> N
     assert (without.code, len(there(w, kind))) == (0, 61)
     end = sync(w, *DELETES)
     assert (end.code, equal(w)) == (0, True), end.last_words
-    assert [one["deleted"] for one in report(w.root)["rows"] if one.get("deleted")] == [3]
+    assert [record["deleted"] for record in report(w.root)["rows"] if record.get("deleted")] == [3]
     w.sandbox.clear_requests()
     again = sync(w, *DELETES)
     assert (again.code, w.sandbox.writes(WRITE)) == (0, [])
-    assert (
-        sum(one.path == "/btql" for one in w.sandbox.requests) == 3 * 3
-    )  # what is new, and one count a side, of each kind
+    # For each kind: the new rows, and one count on each side.
+    assert sum(request.path == "/btql" for request in w.sandbox.requests) == 3 * 3
 
 
 def test_a_row_that_comes_back_travels_again(w: World) -> None:
@@ -77,22 +76,21 @@ def test_what_was_edited_in_the_destination_and_what_is_not_ours_stays(w: World)
         0,
         {"r00003", "theirs"},
     ), end.last_words
-    assert [one["count"] for one in findings(w.root, "gone_row_kept")] == [2]
+    assert [record["count"] for record in findings(w.root, "gone_row_kept")] == [2]
     w.sandbox.clear_requests()
     assert sync(w, *DELETES).code == 0
-    assert (
-        sum(one.path == "/btql" for one in w.sandbox.requests) == 3 * 3
-    )  # it is not looked into again and again
+    # Rows that stay are not examined by every sync.
+    assert sum(request.path == "/btql" for request in w.sandbox.requests) == 3 * 3
     delete(w, LOGS, "r00005")
     assert (sync(w, *DELETES).code, "r00005" in there(w, LOGS)) == (0, False)
 
 
-def test_more_than_is_allowed_is_told_and_nothing_is_deleted_unless_yes(w: World) -> None:
-    delete(w, DATASET, *(f"r{one:05}" for one in range(2)))
-    delete(w, DATASET, *(f"r{one:05}" for one in range(3)), number=1)
+def test_more_than_the_limit_is_reported_and_deleted_only_with_yes(w: World) -> None:
+    delete(w, DATASET, *(f"r{number:05}" for number in range(2)))
+    delete(w, DATASET, *(f"r{number:05}" for number in range(3)), number=1)
     default = sync(w, "--propagate-deletes")
     assert (default.code, len(there(w, DATASET)), len(there(w, DATASET, 1))) == (1, 60, 60)
-    assert sorted(one["count"] for one in findings(w.root, "too_many_deletes")) == [2, 3]
+    assert sorted(record["count"] for record in findings(w.root, "too_many_deletes")) == [2, 3]
     assert sync(w, "--propagate-deletes", "--max-deletes", "4").code == 1
     end = sync(w, "--propagate-deletes", "--yes")
     assert (end.code, equal(w), findings(w.root, "too_many_deletes")) == (0, True, []), (
@@ -101,25 +99,25 @@ def test_more_than_is_allowed_is_told_and_nothing_is_deleted_unless_yes(w: World
 
 
 def test_a_source_that_answers_nothing_at_all_meets_the_bound(w: World) -> None:
-    delete(w, LOGS, *(f"r{one:05}" for one in range(60)))
+    delete(w, LOGS, *(f"r{number:05}" for number in range(60)))
     end = sync(w, "--propagate-deletes", "--max-deletes", "10%")
     assert (
         end.code,
         len(there(w, LOGS)),
-        [one["count"] for one in findings(w.root, "too_many_deletes")],
+        [record["count"] for record in findings(w.root, "too_many_deletes")],
     ) == (1, 60, [60]), end.last_words
 
 
 def test_rows_of_an_object_that_was_there_before_go_only_if_this_tool_brought_them(
     tmp_path: Path,
 ) -> None:
-    with living(tmp_path, rows=60) as one:
-        project = one.dest.create("project", {"name": "p00"})["id"]
-        one.dest.insert(LOGS, project, [row("theirs")])
-        assert sync(one).code == 0
-        delete(one, LOGS, "r00010")
-        end = sync(one, *DELETES)
-        ids = there(one, LOGS)
+    with living(tmp_path, rows=60) as pair:
+        project = pair.dest.create("project", {"name": "p00"})["id"]
+        pair.dest.insert(LOGS, project, [row("theirs")])
+        assert sync(pair).code == 0
+        delete(pair, LOGS, "r00010")
+        end = sync(pair, *DELETES)
+        ids = there(pair, LOGS)
         assert (end.code, len(ids), "theirs" in ids, "r00010" in ids) == (0, 60, True, False), (
             end.last_words
         )
