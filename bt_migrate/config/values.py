@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from bt_migrate.errors import UsageError
 from bt_migrate.model.date_windows import UNITS, zone_of
-from bt_migrate.model.resources import OBJECT_RESOURCES, SELECTABLE
+from bt_migrate.model.resource_table import OBJECT_RESOURCES
+from bt_migrate.model.resources import SELECTABLE
 
 DEFAULT_URL = "https://api.braintrust.dev"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")

@@ -18,6 +18,7 @@ from bt_migrate.migration.lag import measure_lag
 from bt_migrate.migration.steps import refuse_conflicts
 from bt_migrate.migration.waiting import finish_waiting, kinds_behind, tell_waiting
 from bt_migrate.model.date_windows import iso
+from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.report.text import lag_text
 from bt_migrate.rows.background import wait_for
@@ -34,11 +35,7 @@ VERIFY = "verify"
 # the background, or None.
 Step = Tuple[str, Callable[[Migration], Any]]
 
-ROWS_OF_PHASE = {
-    "migrate-datasets": "datasets",
-    "migrate-experiments": "experiments",
-    "migrate-logs": "logs",
-}
+ROWS_OF_PHASE = {kind.phase: kind.name for kind in ROW_KINDS.values()}
 # Phases that may run while rows are still written: nothing that they create reacts to rows.
 BESIDE_ROWS = ("migrate-definitions", "migrate-experiments")
 # The first phase that needs rows; --no-rows stops before it.

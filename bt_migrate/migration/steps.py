@@ -19,25 +19,19 @@ from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.migration.waiting import finish_objects
 from bt_migrate.model.findings import finding
 from bt_migrate.model.outcomes import DIFFERS, LATER, SKIPPED
+from bt_migrate.model.resource import ORGANIZATION, OWNER, Resource
+from bt_migrate.model.resource_table import PROJECTS
 from bt_migrate.model.resources import (
-    ACLS,
-    BY_NAME,
-    PROJECT_SETTINGS,
-    PROJECTS,
+    REFERABLE,
     ROW_KINDS,
-    VIEWS,
-    Resource,
+    holder_of_rows,
+    kinds_of_phase,
+    moves_later,
 )
-from bt_migrate.objects.catalog import REFERABLE, Catalog
+from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.copy import OnCreated, copy_objects
 from bt_migrate.objects.decide import display_name
-from bt_migrate.objects.owned import (
-    acl_owners,
-    list_acls,
-    list_dest_acls,
-    list_dest_views,
-    list_views,
-)
+from bt_migrate.objects.owned import list_dest_group, list_source_group, owner_groups
 from bt_migrate.objects.prepare import PlannedObject, items_of, note_gone
 from bt_migrate.rows.copy import streaming
 from bt_migrate.rows.count import row_object_ids, row_objects
@@ -116,17 +110,41 @@ def project_scopes(migration: Migration) -> List[ProjectPair]:
     ]
 
 
+def move_kinds(migration: Migration, phase: str) -> None:
+    """Move every kind that the table gives to a phase, in the order of the table."""
+    kinds = kinds_of_phase(phase)
+    in_projects = any(not _is_of_organization(resource) for resource in kinds)
+    scopes = project_scopes(migration) if in_projects else []
+    for resource in kinds:
+        if resource.name in ROW_KINDS:
+            copy_with_rows(migration, resource, scopes)
+        elif migration.settings.selects(resource.name):
+            _copy_kind(migration, resource, scopes, phase)
+
+
+def _is_of_organization(resource: Resource) -> bool:
+    return resource.scope == ORGANIZATION and not resource.part_of
+
+
+def _copy_kind(
+    migration: Migration, resource: Resource, scopes: Sequence[ProjectPair], phase: str
+) -> None:
+    if resource.scope == OWNER:
+        copy_owned_kind(migration, resource, scopes)
+    elif _is_of_organization(resource):
+        copy_organization_kind(migration, resource)
+    else:
+        copy_project_kind(migration, resource, scopes, phase=phase)
+
+
 def copy_organization_kind(migration: Migration, resource: Resource) -> None:
     """Objects of the organization as a whole."""
-    if migration.settings.selects(resource.name):
-        states, objects = (
-            migration.run.objects(resource.name),
-            migration.catalog.source_list(resource),
-        )
-        note_gone(migration.catalog, resource, states, objects)
-        items = items_of(states, objects)
-        copy_objects(migration.catalog, resource, items, copier=migration.copier)
-        _tell_refused(migration, resource)
+    states = migration.run.objects(resource.name)
+    objects = migration.catalog.source_list(resource)
+    note_gone(migration.catalog, resource, states, objects)
+    items = items_of(states, objects)
+    copy_objects(migration.catalog, resource, items, copier=migration.copier)
+    _tell_refused(migration, resource)
 
 
 def copy_project_kind(
@@ -134,97 +152,70 @@ def copy_project_kind(
     resource: Resource,
     scopes: Sequence[ProjectPair],
     *,
-    later: Optional[Callable[[dict], bool]] = None,
+    phase: str,
     made: Optional[OnCreated] = None,
 ) -> None:
-    """Objects of a kind in all projects at once, so that references across projects find their order too.
+    """Objects of a kind in all projects at once, so that references across projects find their
+    order too.
 
-    `later`: those that another phase moves; they are recorded as such and stay open. `made`: see `copy_objects`.
+    Objects that a later phase moves are recorded as such and stay open. `made`: see `copy_objects`.
     """
     if not migration.settings.selects(resource.name):
         return
     items: List[PlannedObject] = []
     for scope in scopes:
         states = migration.run.objects(resource.name, scope.name)
-        whole = (
-            [scope.source]
-            if resource is PROJECT_SETTINGS
-            else migration.catalog.source_objects(resource, scope.source["id"])
-        )
-        note_gone(migration.catalog, resource, states, whole)
-        for item in items_of(states, whole, scope.dest_id or ""):
-            reason = (
-                NO_PROJECT
-                if scope.dest_id is None
-                else LATER
-                if later and later(item.source)
-                else ""
-            )
-            if reason:
-                if not states.completed(
-                    item.source["id"]
-                ):  # the phase that moves it may have been run before this one
-                    states.record(
-                        item.source["id"],
-                        display_name(resource, item.source),
-                        SKIPPED,
-                        reason=reason,
-                    )
-            else:
+        objects = migration.catalog.source_objects(resource, scope.source["id"])
+        note_gone(migration.catalog, resource, states, objects)
+        for item in items_of(states, objects, scope.dest_id or ""):
+            reason = _reason_to_wait(resource, scope, phase, item)
+            if not reason:
                 items.append(item)
+            # The phase that moves the object may have been run before this one.
+            elif not states.completed(item.source["id"]):
+                name = display_name(resource, item.source)
+                states.record(item.source["id"], name, SKIPPED, reason=reason)
     copy_objects(migration.catalog, resource, items, copier=migration.copier, made=made)
-    save_objects(
-        migration.run.objects(resource.name, scope.name) for scope in scopes
-    )  # those without items too
+    # The states of projects without objects are saved too.
+    save_objects(migration.run.objects(resource.name, scope.name) for scope in scopes)
     _tell_refused(migration, resource)
 
 
+def _reason_to_wait(resource: Resource, scope: ProjectPair, phase: str, item: PlannedObject) -> str:
+    if scope.dest_id is None:
+        return NO_PROJECT
+    return LATER if moves_later(resource, phase, item.source) else ""
+
+
 def _tell_refused(migration: Migration, resource: Resource) -> None:
-    """A kind that was not listed may be a plan's that has none of it, or a key's that may not see it: it is told."""
-    reason, states = (
-        migration.catalog.refused.get(resource.name),
-        migration.run.objects(resource.name),
-    )
+    """Report a kind that the source did not list: the plan may lack it, or the key its right."""
+    reason = migration.catalog.refused.get(resource.name)
+    states = migration.run.objects(resource.name)
     if reason or "" in states.findings:
-        told = (
-            [finding("not_listed", resource=resource.name, name=resource.name, detail=reason)]
-            if reason
-            else []
-        )
-        states.note("", told)
+        facts = {"resource": resource.name, "name": resource.name, "detail": reason}
+        states.note("", [finding("not_listed", **facts)] if reason else [])
         states.save()
 
 
-def copy_views(migration: Migration, scopes: Sequence[ProjectPair]) -> None:
-    """Views of the organization, of projects and of their datasets and experiments."""
-    if not migration.settings.selects(VIEWS.name):
-        return
-    projects = [
-        (scope.source["id"], scope.dest_id, scope.name) for scope in scopes if scope.dest_id
-    ]
-    for source_id, dest_id, name in [("", "", ""), *projects]:
-        views, states = (
-            list_views(migration.catalog, source_id),
-            migration.run.objects(VIEWS.name, name),
-        )
-        note_gone(migration.catalog, VIEWS, states, views)
-        items = items_of(states, views, dest_id)
-        if items:
-            migration.catalog.provide(VIEWS, dest_id, list_dest_views(migration.catalog, source_id))
-        copy_objects(migration.catalog, VIEWS, items)
-
-
-def copy_acls(migration: Migration, scopes: Sequence[ProjectPair]) -> None:
-    """ACLs of everything that was selected, and of the organization itself."""
-    if not migration.settings.selects(ACLS.name):
-        return
+def copy_owned_kind(
+    migration: Migration, resource: Resource, scopes: Sequence[ProjectPair]
+) -> None:
+    """Objects that belong to another one: to the organization, to a project or to what is in it."""
     catalog = migration.catalog
-    owners = acl_owners(catalog, [scope.source for scope in scopes])
-    states, acls = migration.run.objects(ACLS.name), list_acls(catalog, owners)
-    note_gone(catalog, ACLS, states, acls)
-    items = items_of(states, acls)
-    catalog.provide(ACLS, "", list_dest_acls(catalog, owners))
-    copy_objects(catalog, ACLS, items)
+    places = [
+        (scope.source["id"], scope.dest_id or "", scope.name)
+        for scope in scopes
+        if scope.dest_id or resource.list_all
+    ]
+    for group in owner_groups(catalog, resource, places):
+        objects = list_source_group(catalog, resource, group)
+        states = migration.run.objects(resource.name, group.project)
+        note_gone(catalog, resource, states, objects)
+        items = items_of(states, objects, group.dest_project_id)
+        if items:
+            there = list_dest_group(catalog, resource, group)
+            catalog.provide(resource, group.dest_project_id, there)
+        copy_objects(catalog, resource, items)
 
 
 def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[ProjectPair]) -> None:
@@ -235,12 +226,12 @@ def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[Pr
         _copy_shard(migration, resource.name)
         return
     if not _copies_rows(migration, resource.name):
-        copy_project_kind(migration, resource, scopes)
+        copy_project_kind(migration, resource, scopes, phase=resource.phase)
         _plan_rows(migration, resource.name)
         return
     round_ = round_of(migration.run.data, resource.name, migration.settings.lookback)
     if round_:
-        copy_project_kind(migration, resource, scopes)
+        copy_project_kind(migration, resource, scopes, phase=resource.phase)
         streams = list(_made(migration, list(_expected(migration, resource.name, scopes))))
         _copy_round(migration, resource.name, streams, round_)
         return
@@ -275,7 +266,7 @@ def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[Pr
             if group and not any(stream.source_id in group_of for stream in group):
                 start_group(group)
 
-        copy_project_kind(migration, resource, scopes, made=start_made)
+        copy_project_kind(migration, resource, scopes, phase=resource.phase, made=start_made)
         for group in expected:  # those with objects that an earlier process made, or nobody
             if any(stream.source_id in group_of for stream in group):
                 start_group(group)
@@ -406,7 +397,7 @@ def _streams_of_shard(migration: Migration, kind_name: str) -> List[RowStream]:
     """What a shard takes of each object. Raises UsageError, before a row of the kind is written, where one is not in the destination
     yet.
     """
-    shard, holder = migration.settings.shard, BY_NAME.get(kind_name, PROJECTS)
+    shard, holder = migration.settings.shard, holder_of_rows(kind_name)
     mark, before = shard["mark"]["source"], after_second(shard["mark"]["dest"])
     streams, missing, gone = [], [], []
     for unit in (unit for unit in shard["units"] if unit["kind"] == kind_name):

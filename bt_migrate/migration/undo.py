@@ -18,21 +18,12 @@ from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import ApiError, UsageError
 from bt_migrate.model.outcomes import CREATED, FAILED, UPDATED
-from bt_migrate.model.resources import (
-    ACLS,
-    AI_SECRETS,
-    BY_NAME,
+from bt_migrate.model.resource import OWNER, Resource, never
+from bt_migrate.model.resource_table import (
     OBJECT_RESOURCES,
-    PROJECT_AUTOMATIONS,
-    PROJECT_SCORES,
-    PROJECT_SETTINGS,
     PROJECTS,
-    ROW_KINDS,
-    VIEWS,
-    Resource,
-    is_servers_own,
-    settings_cannot_move,
 )
+from bt_migrate.model.resources import BY_NAME, ROW_KINDS, holder_of_rows
 from bt_migrate.objects.decide import (
     DIFFERS,
     UPDATE,
@@ -53,7 +44,11 @@ from bt_migrate.state.stream_state import StreamState
 from bt_migrate.state.window_log import record_undone
 
 # What reacts to rows goes before rows are deleted; then the rest, what refers before what is referred to, projects last.
-FIRST = (ACLS, PROJECT_AUTOMATIONS, PROJECT_SETTINGS, VIEWS, PROJECT_SCORES)
+FIRST = tuple(
+    resource
+    for resource in reversed(OBJECT_RESOURCES)
+    if resource.scope == OWNER or resource.part_of or resource.reacts_to_data is not never
+)
 THEN = tuple(one for one in reversed(OBJECT_RESOURCES) if one not in FIRST)
 CLOCK_SLACK_S = 2  # the server tells its time in whole seconds
 CHANGED = "changed since the run"
@@ -97,7 +92,7 @@ def _shown(resource: Resource, project: str, name: str, dest_id: str) -> str:
 
 def reason_to_leave(resource: Resource, left_as: str, existing: Dict[str, Any]) -> str:
     """Why an object is not what the run left, "" if it is."""
-    if resource is AI_SECRETS and existing.get("preview_secret"):
+    if existing.get(resource.hidden_field_shown_by):
         return "its value was typed in since the run"
     return "" if fingerprint(resource, existing) == left_as else CHANGED
 
@@ -151,7 +146,7 @@ class Undo:
             owners |= {
                 tuple(intent["key"][:2])
                 for intent in states.intended.values()
-                if resource.scope == "object"
+                if resource.scope == OWNER
             }
             there = self._list(resource, owners)
             for source_id, entry in entries:
@@ -172,13 +167,13 @@ class Undo:
     def _list(self, resource: Resource, owners: Iterable[Tuple[str, ...]] = ()) -> List[dict]:
         """The objects of a kind in the destination now; of views and ACLs, those of the owners."""
         found = self._all(resource, owners)
-        if resource is PROJECT_SETTINGS:
-            found = [one for one in found if not settings_cannot_move(one)]
+        if resource.part_of:
+            found = [one for one in found if not resource.cannot_move(one)]
         self._there.setdefault(resource.name, {}).update((one["id"], one) for one in found)
         return found
 
     def _all(self, resource: Resource, owners: Iterable[Tuple[str, ...]]) -> List[dict]:
-        if resource.scope == "object":
+        if resource.scope == OWNER:
             return [one for owner in owners for one in self._of_owner(resource, owner)]
         return self._of_kind(resource)
 
@@ -263,15 +258,11 @@ class Undo:
         rewritten = self._with_newer_rows(made)
         decided = [self._judged(one, rewritten) for one in made]
         settings = {
-            one.dest_id: one.reason
-            for one in decided
-            if one.resource is PROJECT_SETTINGS and one.reason
+            one.dest_id: one.reason for one in decided if one.resource.part_of and one.reason
         }
         projects = {one.dest_id for one in decided if one.resource is PROJECTS}
         decided = [
-            one
-            for one in decided
-            if not (one.resource is PROJECT_SETTINGS and one.dest_id in projects)
+            one for one in decided if not (one.resource.part_of and one.dest_id in projects)
         ]  # go with it
         staying = {one.dest_id for one in decided if one.reason}
         full = self._not_empty(projects, {one for _, one in self.ids} - staying)
@@ -294,7 +285,7 @@ class Undo:
         reason = reason_to_leave(
             one.resource, one.left_as, self._there[one.resource.name][one.dest_id]
         )
-        if not reason and one.dest_id in rewritten and one.resource is not PROJECT_SETTINGS:
+        if not reason and one.dest_id in rewritten and not one.resource.part_of:
             reason = f"rows in it were {CHANGED}"
         return replace(one, reason="" if self.settings.changed else reason)
 
@@ -325,16 +316,17 @@ class Undo:
                 try:
                     others = [one for one in self._of_kind(resource) if one["id"] not in going]
                     found |= {
-                        one.get("project_id")
-                        for one in others
-                        if not is_servers_own(resource.name, one)
+                        one.get("project_id") for one in others if not resource.servers_own(one)
                     }
                 except ApiError as error:  # a kind that this server does not have
                     if error.status >= 500 or not resource.beyond:
                         raise
-        for project in projects:
-            if any(one["id"] not in going for one in self._of_owner(VIEWS, ("project", project))):
-                found.add(project)
+        owned = [one for one in OBJECT_RESOURCES if one.scope == OWNER and not one.grants_access]
+        for resource in owned:
+            for project in projects - found:
+                objects = self._of_owner(resource, ("project", project))
+                if any(one["id"] not in going for one in objects):
+                    found.add(project)
         return projects & found
 
     # -- rows
@@ -418,11 +410,12 @@ class Undo:
         path = f"{one.resource.path}/{one.dest_id}"
         try:
             if (
-                one.resource is PROJECT_SETTINGS
+                one.resource.part_of
             ):  # a part of a project that had none; PATCH replaces all of them
-                if not settings_cannot_move(self.dest.patch(path, {"settings": {}})):
+                empty: Dict[str, Any] = {name: {} for name in one.resource.create}
+                if not one.resource.cannot_move(self.dest.patch(path, empty)):
                     return "the settings stay whatever is sent"
-            elif one.resource is VIEWS:
+            elif one.resource.names_owner:
                 self.dest.delete(path, dict(zip(("object_type", "object_id"), one.owner)))
             else:
                 self.dest.delete(path)
@@ -433,7 +426,7 @@ class Undo:
 
 def _holder(kind: str) -> Resource:
     """What holds the rows of a kind."""
-    return PROJECTS if kind == "logs" else BY_NAME[kind]
+    return holder_of_rows(kind)
 
 
 def _intended(
@@ -444,7 +437,7 @@ def _intended(
     for one in there:
         inside = resource.scope != "project" or one.get("project_id") == intent["project"]
         if inside and natural_key(resource, one) == key:
-            owner = key[:2] if resource.scope == "object" else ()
+            owner = key[:2] if resource.scope == OWNER else ()
             yield CreatedObject(
                 resource,
                 project,

@@ -9,7 +9,7 @@ from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.errors import ApiError
 from bt_migrate.model.date_windows import instant
 from bt_migrate.model.findings import finding
-from bt_migrate.model.resources import DATASETS, FUNCTIONS, PROMPTS, USERS
+from bt_migrate.model.resource_table import DATASETS, FUNCTIONS, PROMPTS, USERS
 from bt_migrate.objects.catalog import Catalog
 
 # Kinds that the API can list at most: (path, resource, kind of finding, what a person has to do)

@@ -12,17 +12,15 @@ from bt_migrate.migration.context import Migration
 from bt_migrate.migration.steps import found_plans, row_plans
 from bt_migrate.migration.unmovable import organization_losses
 from bt_migrate.model.findings import UNSEEN
-from bt_migrate.model.resources import (
-    AI_SECRETS,
+from bt_migrate.model.resource import PROJECT, Resource
+from bt_migrate.model.resource_table import (
     EXPERIMENTS,
     OBJECT_RESOURCES,
-    PROJECT_SETTINGS,
     PROJECTS,
-    ROW_KINDS,
     USERS,
-    Resource,
 )
-from bt_migrate.objects.catalog import REFERABLE, Catalog
+from bt_migrate.model.resources import REFERABLE, ROW_KINDS, is_listed_alone
+from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.prepare import skip_reason
 from bt_migrate.report.text import estimate_text
 from bt_migrate.rows.count import row_objects
@@ -88,9 +86,7 @@ def _tell(
 
 def _lists(migration: Migration) -> Tuple[List[Resource], List[Resource]]:
     """What is looked at here and by the phases that come: of the source, and of the destination as a whole. Long ones first."""
-    moved = [
-        one for one in OBJECT_RESOURCES if one.scope != "object" and one is not PROJECT_SETTINGS
-    ]
+    moved = [one for one in OBJECT_RESOURCES if is_listed_alone(one)]
     moved = [one for one in moved if one is PROJECTS or migration.settings.selects(one.name)]
     source = sorted(
         {one.name: one for one in (*REFERABLE, *moved)}.values(),
@@ -142,11 +138,7 @@ def _object_counts(catalog: Catalog, projects: Sequence[dict]) -> Dict[str, Dict
     """
     counts: Dict[str, Dict[str, int]] = {}
     for resource in OBJECT_RESOURCES:
-        if (
-            not catalog.settings.selects(resource.name)
-            or resource.scope == "object"
-            or resource is PROJECT_SETTINGS
-        ):
+        if not catalog.settings.selects(resource.name) or not is_listed_alone(resource):
             continue
         if resource.scope == "organization":
             counts[resource.name] = {"": len(catalog.source_list(resource))}
@@ -159,10 +151,14 @@ def _object_counts(catalog: Catalog, projects: Sequence[dict]) -> Dict[str, Dict
 
 def _cannot_move(catalog: Catalog, projects: Sequence[dict]) -> List[str]:
     """By name what the phases will tell of too: values of secrets, and objects that nobody can move."""
-    secrets = catalog.source_list(AI_SECRETS) if catalog.settings.selects(AI_SECRETS.name) else []
-    told = [f"the value of AI secret {one['name']!r}" for one in secrets]
+    told = []
     for resource in OBJECT_RESOURCES:
-        if resource.scope != "project" or not catalog.settings.selects(resource.name):
+        if not catalog.settings.selects(resource.name):
+            continue
+        if resource.hidden_field and is_listed_alone(resource):
+            hidden = catalog.source_list(resource)
+            told += [f"the value of {resource.kind} {one['name']!r}" for one in hidden]
+        if resource.scope != PROJECT:
             continue
         for project in projects:
             for one in catalog.source_objects(resource, project["id"]):

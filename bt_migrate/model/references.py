@@ -11,7 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Tuple
 
-from bt_migrate.model.resources import TARGETS_OF_TYPE, Reference
+from bt_migrate.model.resource import Reference
+from bt_migrate.model.resources import TARGETS_OF_TYPE
 
 ATTACHMENT_TYPE = "braintrust_attachment"
 

@@ -29,22 +29,15 @@ from bt_migrate.api.client import Api
 from bt_migrate.api.organization import NOT_THERE
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import ApiError, UsageError
-from bt_migrate.model.resources import (
-    BY_NAME,
+from bt_migrate.model.resource import BY_PROJECT, Resource
+from bt_migrate.model.resource_table import (
     CALLABLE,
-    CANNOT_MOVE,
-    DATASETS,
-    EXPERIMENTS,
     FUNCTIONS,
-    GROUPS,
-    MCP_SERVERS,
     PROJECTS,
     PROMPTS,
-    ROLES,
-    UNMOVABLE_TARGETS,
     USERS,
-    Resource,
 )
+from bt_migrate.model.resources import BY_NAME, REFERABLE, UNMOVABLE_TARGETS
 from bt_migrate.objects.decide import creation_order, natural_key
 from bt_migrate.state.run_directory import RunDirectory, fingerprints_in, readable_runs_in
 
@@ -52,17 +45,6 @@ log = logging.getLogger("bt_migrate.catalog")
 
 T = TypeVar("T")
 PLANNED = "planned:"  # begins what stands for a destination id in a dry run: see `planned_id`
-REFERABLE = (
-    PROJECTS,
-    ROLES,
-    GROUPS,
-    DATASETS,
-    MCP_SERVERS,
-    FUNCTIONS,
-    PROMPTS,
-    EXPERIMENTS,
-    USERS,
-)  # kinds whose ids appear elsewhere
 
 
 class Catalog:
@@ -143,6 +125,9 @@ class Catalog:
 
     def source_objects(self, resource: Resource, project_id: str) -> List[dict]:
         """Those of one project. What appears as a prompt and as a function (they share one store) is moved once."""
+        if resource.part_of:
+            holders = self.source_list(BY_NAME[resource.part_of])
+            return [holder for holder in holders if holder["id"] == project_id]
         objects = [one for one in self.source_list(resource) if one.get("project_id") == project_id]
         if resource.name in CALLABLE:
             twins = self._twins()
@@ -175,7 +160,9 @@ class Catalog:
             return []
         if resource.scope != "project":
             return self._list(self.dest, resource)
-        objects = self._list(self.dest, resource, project_id if resource.project_filter else "")
+        objects = self._list(
+            self.dest, resource, project_id if resource.listed == BY_PROJECT else ""
+        )
         return [one for one in objects if one.get("project_id") == project_id]
 
     def prefetch(
@@ -191,7 +178,7 @@ class Catalog:
         for one in dest:
             projects = (
                 [project for project in dest_projects if not project.startswith(PLANNED)]
-                if one.project_filter
+                if one.listed == BY_PROJECT
                 else [""]
             )
             wanted += [(self.dest, one, project) for project in projects]
@@ -282,7 +269,7 @@ class Catalog:
         """A project that was made a moment ago has nothing in it: no list is asked for."""
         with self._lock:
             for resource in BY_NAME.values():
-                if resource.project_filter:
+                if resource.listed == BY_PROJECT:
                     self._lists.setdefault((self.dest.side, resource.name, project_id), [])
 
     def remember(
@@ -381,7 +368,7 @@ class Catalog:
                 if resource and resource is not USERS
                 else None
             )
-            if resource and source and not CANNOT_MOVE.get(resource.name, lambda _: None)(source):
+            if resource and source and not resource.cannot_move(source):
                 return True
         return False
 
@@ -394,7 +381,7 @@ class Catalog:
         for target in targets:
             resource = BY_NAME.get(target)
             source = self.source_object(resource, source_id) if resource else None
-            reason = CANNOT_MOVE.get(target, lambda _: None)(source) if source else None
+            reason = resource.cannot_move(source) if resource and source else None
             if reason:
                 return f"its target was not moved: {reason}"
         return ""

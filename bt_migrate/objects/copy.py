@@ -27,14 +27,9 @@ from bt_migrate.model.outcomes import (
     WOULD_UPDATE,
 )
 from bt_migrate.model.references import attachment_places, dotted, value_at
-from bt_migrate.model.resources import (
-    AI_SECRETS,
-    CANNOT_MOVE,
-    NEXT_ACTION,
-    PROJECT_SETTINGS,
+from bt_migrate.model.resource import OWNER, Resource
+from bt_migrate.model.resource_table import (
     PROJECTS,
-    Resource,
-    settings_cannot_move,
 )
 from bt_migrate.objects.catalog import Catalog, planned_id
 from bt_migrate.objects.decide import (
@@ -126,7 +121,7 @@ def _needs(catalog: Catalog, resource: Resource, item: PlannedObject, among: Set
     is renamed.
     """
     needed = dependencies(resource, item.source, among) if resource.references else set()
-    if resource.scope != "object" and item.dest_project_id is not None:
+    if resource.scope != OWNER and item.dest_project_id is not None:
         there = catalog.dest_by_key(resource, item.dest_project_id).get(
             natural_key(resource, item.source)
         )
@@ -265,8 +260,8 @@ def _record_skipped(catalog: Catalog, resource: Resource, item: PlannedObject, r
         dest_id=counterpart["id"] if counterpart else None,
         reason=reason,
     )
-    if resource.name in NEXT_ACTION and resource.name in CANNOT_MOVE:
-        more = {"path": "function_data", "detail": reason, "next": NEXT_ACTION[resource.name]}
+    if resource.next_action and resource.cannot_move(source):
+        more = {"path": "function_data", "detail": reason, "next": resource.next_action}
         item.states.note(source["id"], [object_finding(resource, item, "not_readable", **more)])
     log.info(
         "skipped %s %r: %s",
@@ -287,8 +282,8 @@ def _plan(
     prepared = prepare(catalog, resource, item)
     wanting = {_top(one.path) for one in prepared.deferred}
     existing, gone = _existing(catalog, resource, item, prepared)
-    if resource is PROJECT_SETTINGS and existing and settings_cannot_move(existing):
-        existing = None  # a project without settings: they are there to be made
+    if resource.part_of and existing and resource.cannot_move(existing):
+        existing = None  # the holder has no such part: it can be created
     action = plan_object(resource, item.source, prepared.body, existing, wanting)
     prepared.made_before = existing is not None and item.source["id"] in item.states.intended
     if not prepared.made_before and not _is_incomplete(catalog, action):
@@ -350,7 +345,7 @@ def _blocked(catalog: Catalog, resource: Resource, item: PlannedObject, action: 
 
 def _dest_key(resource: Resource, source: dict, body: Dict[str, Any]) -> tuple:
     """Natural keys of objects that belong to an object hold ids, so they are taken from the rewritten body."""
-    return natural_key(resource, body if resource.scope == "object" else source)
+    return natural_key(resource, body if resource.scope == OWNER else source)
 
 
 def _top(path: str) -> str:
@@ -430,7 +425,7 @@ def _apply(
         )
         owner = (
             [action.body["object_type"], action.body["object_id"]]
-            if dest_id and resource.scope == "object"
+            if dest_id and resource.scope == OWNER
             else None
         )
         states.record(source_id, action.name, outcome, dest_id=dest_id, owner=owner, **told)
@@ -448,14 +443,14 @@ def _apply(
                 ours and action.verb == DIFFERS
             ):  # to be completed by the second pass
                 states.deferred[source_id] = dest_id
-        if outcome in (CREATED, WOULD_CREATE) and resource is AI_SECRETS:
+        if outcome in (CREATED, WOULD_CREATE) and resource.hidden_field:
             findings.append(
                 object_finding(
                     resource,
                     item,
                     "secret_to_enter",
-                    path="secret",
-                    next=NEXT_ACTION[resource.name],
+                    path=resource.hidden_field,
+                    next=resource.next_action,
                 )
             )
         log.info(
@@ -466,7 +461,7 @@ def _apply(
 
 
 def _key_of(resource: Resource, source: dict, body: Dict[str, Any]) -> Dict[str, Any]:
-    origin = body if resource.scope == "object" else source
+    origin = body if resource.scope == OWNER else source
     return {name: origin.get(name) for name in resource.key}
 
 
@@ -504,7 +499,7 @@ def _create(
     """
     if copier:
         findings += _copy_attachments(resource, item, action.body, copier)
-    if resource is PROJECT_SETTINGS:
+    if resource.part_of:
         return _write_settings(catalog, resource, item, action)
     begun_s = catalog.dest.clock.mark_s() - CLOCK_SLACK_S  # what is made now must not look old
     answer = catalog.dest.post(resource.path, action.body)
@@ -532,7 +527,7 @@ def _refuse_another(
     one for the other: what belongs to both, rows too, would be mixed.
     """
     key = natural_key(resource, made)
-    if resource.scope == "object" or key == natural_key(resource, item.source):
+    if resource.scope == OWNER or key == natural_key(resource, item.source):
         return
     project = item.source.get("project_id")
     others = {
@@ -577,7 +572,8 @@ def _write_settings(
 ) -> Action:
     """Settings have no POST: the project's PATCH takes them, replacing all (which is why only projects without any get them)."""
     made = catalog.dest.patch(
-        f"{resource.path}/{item.dest_project_id}", {"settings": action.body["settings"]}
+        f"{resource.path}/{item.dest_project_id}",
+        {name: action.body[name] for name in resource.create},
     )
     return replace(action, dest_id=item.dest_project_id, existing=made)
 

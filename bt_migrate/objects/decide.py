@@ -7,7 +7,8 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 
 from bt_migrate.model.equality import canonical, differing_fields, digest, same
 from bt_migrate.model.references import paths_matching, value_at
-from bt_migrate.model.resources import SERVER_FIELDS, Resource
+from bt_migrate.model.resource import Resource
+from bt_migrate.model.resource_table import SERVER_FIELDS
 
 CREATE, FOUND, UPDATE, DIFFERS, SKIPPED = "create", "found", "update", "differs", "skipped"
 
@@ -63,6 +64,12 @@ def lost_fields(resource: Resource, obj: Mapping[str, Any]) -> List[str]:
     return sorted(
         name for name, value in obj.items() if name not in kept and value not in (None, {}, [], "")
     )
+
+
+def may_hold_secret(resource: Resource, obj: Mapping[str, Any]) -> bool:
+    """Whether the object holds a value that must not be written to a file."""
+    paths = (path for pattern in resource.secret_paths for path in paths_matching(obj, pattern))
+    return any(value_at(obj, path) for path in paths)
 
 
 def comparable(obj: Mapping[str, Any]) -> Dict[str, Any]:
@@ -246,7 +253,7 @@ def update_body(
     body.update(_membership_change(fields, desired, existing))
     owner = (
         {name: desired[name] for name in ("object_type", "object_id")}
-        if body and resource.scope == "object"
+        if body and resource.names_owner
         else {}
     )
     return "PATCH", {**owner, **body}

@@ -1,93 +1,99 @@
-"""Views and ACLs: objects that hang on another object and are listed per object, not per project."""
+"""Kinds that belong to another object (views, ACLs): listed per owner, not per project.
+
+Owns which objects of the source can be owners, and the lists of both sides. Which types of owners
+a kind has is a column of the table of resources.
+"""
 
 from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import Dict, Iterable, List, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Iterable, Iterator, List, Sequence, Tuple
 
 from bt_migrate.api.client import Api
 from bt_migrate.errors import ApiError
-from bt_migrate.model.resources import (
-    ACLS,
-    DATASETS,
-    EXPERIMENTS,
-    FUNCTIONS,
-    GROUPS,
-    PROMPTS,
-    ROLES,
-    TARGETS_OF_TYPE,
-    VIEWS,
-    Resource,
-)
+from bt_migrate.model.resource import PROJECT, Resource
+from bt_migrate.model.resources import BY_NAME, TARGETS_OF_TYPE, UNMOVABLE_TARGETS
 from bt_migrate.objects.catalog import PLANNED, Catalog
 
 log = logging.getLogger("bt_migrate.owned_objects")
 
 Owner = Tuple[str, str]  # (object_type, id)
-
-ORGANIZATION_TYPES = ("organization", "org_project", "org_member", "org_audit_logs")
-# Which object_type an ACL or view names for the objects of a resource. Prompts and functions are one store, called prompt.
-OWNER_TYPES: Sequence[Tuple[str, Resource]] = (
-    ("dataset", DATASETS),
-    ("experiment", EXPERIMENTS),
-    ("prompt", FUNCTIONS),
-    ("prompt", PROMPTS),
-)
-# Where views hang by the letter of the API's document, and maybe on no server: one that refuses to list them there has none.
-DOUBTFUL_VIEW_OWNERS = ("organization", "org_project", "project_log")
+Place = Tuple[str, str, str]  # (source id, destination id, name) of a project
+ORGANIZATION_PLACE: Place = ("", "", "")
+LIST_ALL_PAGE = 1000
 
 
-def view_owners(catalog: Catalog, project_id: str) -> List[Owner]:
-    """The objects of a source project that can have views; those of the organization itself (its list of projects) for ""."""
-    if not project_id:
-        return [
-            (object_type, catalog.source.org_id) for object_type in ("organization", "org_project")
-        ]
-    owners = [("project", project_id), ("project_log", project_id)]
-    for object_type, resource in OWNER_TYPES[:2]:
-        owners += [(object_type, one["id"]) for one in catalog.source_objects(resource, project_id)]
-    return owners
+@dataclass(frozen=True)
+class OwnerGroup:
+    """Owners whose objects are listed and recorded together: those of one project, or all.
+
+    `project` names the files in the run directory ("" for the organization's).
+    """
+
+    project: str
+    dest_project_id: str
+    owners: Tuple[Owner, ...]
 
 
-def list_owned(
-    api: Api, resource: Resource, owners: Iterable[Owner], page_size: int, workers: int
-) -> List[dict]:
-    """Views or ACLs of the owners, one list each (the API requires object_type and object_id), oldest first, some at once."""
-
-    def of(owner: Owner) -> List[dict]:
-        params = {"object_type": owner[0], "object_id": owner[1]}
-        try:
-            found = [
-                one
-                for one in api.list(resource.path, params, page_size=page_size)
-                if not one.get("deleted_at")
-            ]
-        except ApiError as error:
-            if error.status >= 500 or resource is not VIEWS or owner[0] not in DOUBTFUL_VIEW_OWNERS:
-                raise
-            log.info("%s: views on %s cannot be listed (%s)", api.side, owner[0], error.status)
-            return []
-        return found[::-1]
-
-    with ThreadPoolExecutor(workers, thread_name_prefix="list") as pool:
-        return [one for found in pool.map(of, list(owners)) for one in found]
+def owner_groups(catalog: Catalog, resource: Resource, places: Iterable[Place]) -> List[OwnerGroup]:
+    """The owners of the organization and of each project; one group where one list has all."""
+    groups = [
+        OwnerGroup(name, dest_id, tuple(_owners_in(catalog, resource, source_id)))
+        for source_id, dest_id, name in (ORGANIZATION_PLACE, *places)
+    ]
+    if not resource.list_all:
+        return groups
+    return [OwnerGroup("", "", tuple(owner for group in groups for owner in group.owners))]
 
 
-def list_views(catalog: Catalog, project_id: str) -> List[dict]:
-    """The source's views of one project and of its datasets and experiments; of the organization for ""."""
-    return _owned(catalog, catalog.source, VIEWS, view_owners(catalog, project_id))
+def _owners_in(catalog: Catalog, resource: Resource, project_id: str) -> Iterator[Owner]:
+    """The source's objects of one project that can be owners; of the organization itself for ""."""
+    for object_type in resource.owner_types:
+        for target in TARGETS_OF_TYPE[object_type]:
+            for owner_id in _owner_ids(catalog, target, project_id):
+                yield object_type, owner_id
 
 
-def list_dest_views(catalog: Catalog, project_id: str) -> List[dict]:
-    """The destination's views on the counterparts of these objects."""
-    return _owned(
-        catalog, catalog.dest, VIEWS, dest_owners(catalog, view_owners(catalog, project_id))
-    )
+def _owner_ids(catalog: Catalog, target: str, project_id: str) -> List[str]:
+    if target == "organizations":
+        return [] if project_id else [catalog.source.org_id]
+    if target == "projects":
+        return [project_id] if project_id else []
+    resource = BY_NAME[target]
+    if resource.scope == PROJECT:
+        objects = catalog.source_objects(resource, project_id) if project_id else []
+    else:
+        objects = [] if project_id else catalog.source_list(resource)
+    return [obj["id"] for obj in objects if not resource.servers_own(obj)]
 
 
-def dest_owners(catalog: Catalog, owners: Iterable[Owner]) -> List[Owner]:
-    """The counterparts of the owners that there are."""
+def list_source_group(catalog: Catalog, resource: Resource, group: OwnerGroup) -> List[dict]:
+    """The source's objects of these owners, oldest first.
+
+    Where one list has all of them, also those of owners that have no API (playgrounds): they are
+    recorded as skipped.
+    """
+    objects = _list_owned(catalog, catalog.source, resource, group.owners)
+    owners = set(group.owners)
+    return [obj for obj in objects if owner_of(obj) in owners or not _can_move(obj["object_type"])]
+
+
+def list_dest_group(catalog: Catalog, resource: Resource, group: OwnerGroup) -> List[dict]:
+    """The destination's objects of the counterparts of these owners, oldest first."""
+    owners = _dest_owners(catalog, group.owners)
+    there = set(owners)
+    objects = _list_owned(catalog, catalog.dest, resource, owners)
+    return [obj for obj in objects if owner_of(obj) in there]
+
+
+def owner_of(obj: dict) -> Owner:
+    return obj["object_type"], obj["object_id"]
+
+
+def _dest_owners(catalog: Catalog, owners: Iterable[Owner]) -> List[Owner]:
+    """The counterparts of the owners, of those that have one."""
     pairs = [
         (object_type, catalog.resolve(TARGETS_OF_TYPE[object_type], source_id))
         for object_type, source_id in owners
@@ -99,56 +105,45 @@ def dest_owners(catalog: Catalog, owners: Iterable[Owner]) -> List[Owner]:
     ]
 
 
-def acl_owners(catalog: Catalog, projects: Iterable[dict]) -> Dict[Owner, str]:
-    """Owner -> project name ("" for the organization's) of all selected source objects that can have ACLs."""
-    owners = {(object_type, catalog.source.org_id): "" for object_type in ORGANIZATION_TYPES}
-    owners.update((("group", one["id"]), "") for one in catalog.source_list(GROUPS))
-    owners.update(
-        (("role", one["id"]), "") for one in catalog.source_list(ROLES) if one.get("org_id")
-    )
-    for project in projects:
-        owners.update(
-            (((kind, project["id"]), project["name"])) for kind in ("project", "project_log")
-        )
-        for object_type, resource in OWNER_TYPES:
-            owners.update(
-                ((object_type, one["id"]), project["name"])
-                for one in catalog.source_objects(resource, project["id"])
-            )
-    return owners
+def _can_move(object_type: str) -> bool:
+    targets = TARGETS_OF_TYPE.get(object_type)
+    return targets is not None and not UNMOVABLE_TARGETS & set(targets)
 
 
-def list_acls(catalog: Catalog, owners: Dict[Owner, str]) -> List[dict]:
-    """The source's ACLs on the owners, and those on things that have no API (playgrounds), which are told as skipped."""
-    acls = _acls(catalog, catalog.source, list(owners))
-    return [
-        one
-        for one in acls
-        if (one["object_type"], one["object_id"]) in owners or not _movable(one["object_type"])
-    ]
+def _list_owned(
+    catalog: Catalog, api: Api, resource: Resource, owners: Sequence[Owner]
+) -> List[dict]:
+    """All objects of a kind in one list where the key may ask for it, else owner by owner.
 
-
-def list_dest_acls(catalog: Catalog, owners: Dict[Owner, str]) -> List[dict]:
-    return _acls(catalog, catalog.dest, dest_owners(catalog, owners))
-
-
-def _movable(object_type: str) -> bool:
-    return "playgrounds" not in TARGETS_OF_TYPE.get(object_type, ("playgrounds",))
-
-
-def _acls(catalog: Catalog, api: Api, owners: Sequence[Owner]) -> List[dict]:
-    """All ACLs at once where the key may (list_org needs read_acls on the organization; it answers a bare array), else owner by
-    owner.
+    The list of all ACLs needs read_acls on the organization.
     """
-    try:
-        acls = list(api.list("/v1/acl/list_org", page_size=1000))[::-1]
-    except ApiError as error:
-        if error.status >= 500:
-            raise
-        return _owned(catalog, api, ACLS, owners)
-    return [one for one in acls if one.get("_object_org_id") in (None, api.org_id)]
+    if resource.list_all:
+        try:
+            objects = list(api.list(resource.list_all, page_size=LIST_ALL_PAGE))[::-1]
+            return [obj for obj in objects if obj.get("_object_org_id") in (None, api.org_id)]
+        except ApiError as error:
+            if error.status >= 500:
+                raise
+    return _list_by_owner(catalog, api, resource, owners)
 
 
-def _owned(catalog: Catalog, api: Api, resource: Resource, owners: Sequence[Owner]) -> List[dict]:
-    settings = catalog.settings
-    return list_owned(api, resource, owners, settings.batch_size, settings.max_concurrent)
+def _list_by_owner(
+    catalog: Catalog, api: Api, resource: Resource, owners: Sequence[Owner]
+) -> List[dict]:
+    """One list for each owner (the API requires object_type and object_id), oldest first."""
+
+    def of_owner(owner: Owner) -> List[dict]:
+        params = {"object_type": owner[0], "object_id": owner[1]}
+        try:
+            found = list(api.list(resource.path, params, page_size=catalog.settings.batch_size))
+        except ApiError as error:
+            if error.status >= 500 or owner[0] not in resource.doubtful_owner_types:
+                raise
+            words = (api.side, resource.name, owner[0], error.status)
+            log.info("%s: %s on %s cannot be listed (%s)", *words)
+            return []
+        return [obj for obj in found if not obj.get("deleted_at")][::-1]
+
+    workers = catalog.settings.max_concurrent
+    with ThreadPoolExecutor(workers, thread_name_prefix="list") as pool:
+        return [obj for objects in pool.map(of_owner, list(owners)) for obj in objects]

@@ -20,14 +20,7 @@ from bt_migrate.model.references import (
     set_at,
     value_at,
 )
-from bt_migrate.model.resources import (
-    ACLS,
-    CANNOT_MOVE,
-    EXPERIMENTS,
-    PROJECT_SETTINGS,
-    Resource,
-    settings_cannot_move,
-)
+from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import display_name, lost_fields, natural_key, writable_fields
 from bt_migrate.state.object_states import ObjectStates
@@ -71,7 +64,7 @@ def note_gone(
     ids = {one["id"] for one in objects}
     for source_id, entry in states.known().items():
         there = source_id in ids or (
-            resource.scope != "object" and catalog.source_object(resource, source_id)
+            resource.scope != OWNER and catalog.source_object(resource, source_id)
         )
         if entry.get("dest_id") and not there:
             facts = {
@@ -86,16 +79,14 @@ def note_gone(
 def skip_reason(catalog: Catalog, resource: Resource, source: dict) -> str:
     """Why an object is not moved, "" if it is."""
     settings = catalog.settings
-    if resource is EXPERIMENTS and not in_window(
+    if resource.in_date_window and not in_window(
         source.get("created"), settings.created_after, settings.created_before
     ):
         return "outside of the date window"
-    reason = CANNOT_MOVE[resource.name](source) if resource.name in CANNOT_MOVE else None
-    if (
-        reason and resource is PROJECT_SETTINGS
-    ):  # no settings are a content too, where the destination has some
+    reason = resource.cannot_move(source)
+    if reason and resource.part_of:  # no settings are a content too, where the destination has some
         existing = catalog.dest_by_key(resource).get(natural_key(resource, source))
-        return "" if existing and not settings_cannot_move(existing) else reason
+        return "" if existing and not resource.cannot_move(existing) else reason
     return reason or ""
 
 
@@ -110,11 +101,11 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
     deferred = [
         one
         for one in rewritten.unresolved
-        if resource.scope != "object" and catalog.may_come(one.to, one.id)
+        if resource.scope != OWNER and catalog.may_come(one.to, one.id)
     ]
     findings = list(_rewriting_findings(catalog, resource, item, rewritten, deferred))
     body = {name: value for name, value in rewritten.value.items() if value is not None}
-    if resource is EXPERIMENTS and not catalog.settings.keep_public and body.pop("public", None):
+    if not catalog.settings.keep_public and body.pop("public", None):
         findings.append(object_finding(resource, item, "made_private", path="public"))
     for path in (
         path for pattern in resource.project_names for path in paths_matching(body, pattern)
@@ -188,11 +179,9 @@ def not_placeable(resource: Resource, source: dict, body: Dict[str, Any]) -> str
 
     An ACL without its user, group or role would grant something else.
     """
-    if resource.scope == "object" and not body.get("object_id"):
+    if resource.scope == OWNER and not body.get("object_id"):
         return f"its {source.get('object_type')} is not in the destination"
-    if resource is ACLS and any(
-        source.get(name) and not body.get(name) for name in ("user_id", "group_id", "role_id")
-    ):
+    if any(source.get(name) and not body.get(name) for name in resource.needed):
         return "its user, group or role is not in the destination"
     return ""
 

@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 
 from bt_migrate.errors import ApiError
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED, WOULD_UPDATE
-from bt_migrate.model.resources import Resource
+from bt_migrate.model.resource import Resource
 from bt_migrate.objects.catalog import PLANNED, Catalog
 from bt_migrate.objects.decide import FOUND, UPDATE, Action, plan_object, second_pass_body
 from bt_migrate.objects.prepare import (

@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterable, Sequence
 from bt_migrate.api.client import Api
 from bt_migrate.config.values import KEEP_POLICY
 from bt_migrate.errors import NetworkError
-from bt_migrate.model.resources import PROJECT_SETTINGS, Resource, may_hold_secret
+from bt_migrate.model.resource import Resource
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import (
     DIFFERS,
@@ -16,6 +16,7 @@ from bt_migrate.objects.decide import (
     conflict_reason,
     differing,
     fingerprint,
+    may_hold_secret,
     settled,
     update_body,
     updated,
@@ -86,7 +87,7 @@ def update_object(
 
 def foreseen_update(resource: Resource, action: Action, postponed: Iterable[str] = ()) -> Action:
     """What `update_object` should make of it, for a plan."""
-    if resource is PROJECT_SETTINGS:
+    if resource.part_of:
         return action
     waiting = list(postponed)
     left = _as_left(
@@ -109,8 +110,8 @@ def _as_left(
 def _written(dest: Api, resource: Resource, action: Action, postponed: list) -> Dict[str, Any]:
     """The object after the write, as the server tells it."""
     path = f"{resource.path}/{action.dest_id}"
-    if resource is PROJECT_SETTINGS:  # its PATCH replaces all settings
-        method, body = "PATCH", {"settings": action.body.get("settings") or {}}
+    if resource.part_of:  # its PATCH replaces all settings
+        method, body = "PATCH", {name: action.body.get(name) or {} for name in resource.create}
     else:
         method, body = update_body(resource, action.body, action.existing, postponed)
     if not body:

@@ -6,14 +6,13 @@ from typing import Optional, Sequence
 
 from bt_migrate.cli.program import run_program
 from bt_migrate.migration.context import Migration
-from bt_migrate.migration.steps import copy_with_rows, project_scopes
-from bt_migrate.model.resources import EXPERIMENTS
+from bt_migrate.migration.steps import move_kinds
 
 NAME = "migrate-experiments"
 
 
 def run(migration: Migration) -> None:
-    copy_with_rows(migration, EXPERIMENTS, project_scopes(migration))
+    move_kinds(migration, NAME)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -6,16 +6,14 @@ from typing import Optional, Sequence
 
 from bt_migrate.cli.program import run_program
 from bt_migrate.migration.context import Migration
-from bt_migrate.migration.steps import copy_organization_kind
-from bt_migrate.model.resources import AI_SECRETS, ENVIRONMENTS, GROUPS, ROLES
+from bt_migrate.migration.steps import move_kinds
 
 NAME = "migrate-organization"
 
 
 def run(migration: Migration) -> None:
     """Parents before children, in whatever order the API lists them. Built-in roles are not created."""
-    for resource in (AI_SECRETS, ROLES, GROUPS, ENVIRONMENTS):
-        copy_organization_kind(migration, resource)
+    move_kinds(migration, NAME)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

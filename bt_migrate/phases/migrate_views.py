@@ -6,13 +6,13 @@ from typing import Optional, Sequence
 
 from bt_migrate.cli.program import run_program
 from bt_migrate.migration.context import Migration
-from bt_migrate.migration.steps import copy_views, project_scopes
+from bt_migrate.migration.steps import move_kinds
 
 NAME = "migrate-views"
 
 
 def run(migration: Migration) -> None:
-    copy_views(migration, project_scopes(migration))
+    move_kinds(migration, NAME)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -18,7 +18,8 @@ from bt_migrate.api.btql import (
 from bt_migrate.api.client import Api
 from bt_migrate.errors import ApiError
 from bt_migrate.model.date_windows import instant, iso
-from bt_migrate.model.resources import BY_NAME, EXPERIMENTS, ROW_KINDS
+from bt_migrate.model.resource_table import EXPERIMENTS
+from bt_migrate.model.resources import BY_NAME, ROW_KINDS
 from bt_migrate.objects.catalog import PLANNED, Catalog
 from bt_migrate.objects.prepare import skip_reason
 from bt_migrate.rows.streams import bounds_of

@@ -14,13 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from bt_migrate.model.references import Path, Resolve, remove, set_at, strings
-from bt_migrate.model.resources import (
-    CALLABLE,
-    ROW_KINDS,
-    ROW_SERVER_FIELDS,
-    TARGETS_OF_TYPE,
-    RowKind,
-)
+from bt_migrate.model.resource_table import CALLABLE
+from bt_migrate.model.resources import ROW_KINDS, ROW_SERVER_FIELDS, TARGETS_OF_TYPE, RowKind
 
 # Metadata key that holds the ids of the users to whom a row is assigned for review.
 ASSIGNMENTS = "~__bt_assignments"

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 from typing import Sequence
 
-from bt_migrate.model.resources import BY_NAME, PROJECTS
+from bt_migrate.model.resource_table import PROJECTS
+from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.streams import RowStream
 from bt_migrate.state.stream_state import StreamState

@@ -11,8 +11,9 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set
 from bt_migrate.api.btql import Bounds, count_query, ids_query
 from bt_migrate.api.transactions import after_second, key_number, pagination_key
 from bt_migrate.model.outcomes import CREATED
-from bt_migrate.model.resources import PROJECTS, ROW_KINDS
-from bt_migrate.objects.catalog import REFERABLE, Catalog
+from bt_migrate.model.resource_table import PROJECTS
+from bt_migrate.model.resources import REFERABLE, ROW_KINDS
+from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import count_objects, count_rows, row_objects
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.shards.share_out import (

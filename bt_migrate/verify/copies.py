@@ -8,7 +8,8 @@ from typing import Dict, Iterator, Tuple
 from bt_migrate.api.transactions import xact_seconds
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.model.date_windows import instant
-from bt_migrate.model.resources import BY_NAME, PROJECTS, ROW_KINDS
+from bt_migrate.model.resource_table import PROJECTS
+from bt_migrate.model.resources import BY_NAME, ROW_KINDS
 from bt_migrate.rows.count import row_object_ids
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.stream_state import StreamState

@@ -11,15 +11,8 @@ from bt_migrate.attachments.digests import AttachmentBytes
 from bt_migrate.model.equality import differing_paths
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.references import attachment_places, value_at
-from bt_migrate.model.resources import (
-    ACLS,
-    EXPERIMENTS,
-    FUNCTIONS,
-    PROJECT_SETTINGS,
-    PROMPTS,
-    Resource,
-    is_servers_own,
-)
+from bt_migrate.model.resource import OWNER, Resource
+from bt_migrate.model.resource_table import FUNCTIONS, PROMPTS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import comparable, display_name, natural_key, writable_fields
 from bt_migrate.objects.prepare import PlannedObject, Prepared, not_placeable, prepare, skip_reason
@@ -45,7 +38,7 @@ class KindComparer:
         """
         matched = {key for key in map(self._compare_object, items) if key is not None}
         # Settings are a part of their project: none are extra.
-        if extras_in is not None and self.resource is not PROJECT_SETTINGS:
+        if extras_in is not None and not self.resource.part_of:
             self._add_extras(extras_in, matched | self._expected_keys(items, extras_in))
 
     def _compare_object(self, item: PlannedObject) -> Optional[tuple]:
@@ -57,7 +50,7 @@ class KindComparer:
         if not_placeable(resource, item.source, prepared.body):
             self.result.tolerated["left_out"] += 1
             return None
-        key = natural_key(resource, prepared.body if resource.scope == "object" else item.source)
+        key = natural_key(resource, prepared.body if resource.scope == OWNER else item.source)
         existing = catalog.dest_by_key(resource, item.dest_project_id).get(key)
         facts = {"id": item.source["id"], "name": display_name(resource, item.source)}
         if existing is None:
@@ -65,7 +58,7 @@ class KindComparer:
             return None
         self._count_tolerated(item, prepared, existing)
         paths = first_paths(self._differing(item, prepared, existing))
-        opened = resource is EXPERIMENTS and "public" in paths and bool(existing.get("public"))
+        opened = "public" in paths and bool(existing.get("public"))
         self.result.add(DIFFERS if paths else MATCH, **facts, fields=paths, security=opened)
         return key
 
@@ -99,7 +92,7 @@ class KindComparer:
         tolerated["attachment"] += len(attachment_places(expected))
         expected, found = comparable(expected), comparable(found)
         keeps_public = self.catalog.settings.keep_public
-        if item.source.get("public") and resource is EXPERIMENTS and not keeps_public:
+        if "public" in found and item.source.get("public") and not keeps_public:
             # Public or not: the source shows it to everybody.
             found.pop("public")
         yield from _differing_fields(resource, expected, found, tolerated)
@@ -126,19 +119,18 @@ class KindComparer:
     def _add_extras(self, dest_project: str, expected: Set[tuple]) -> None:
         catalog, resource = self.catalog, self.resource
         for key, existing in catalog.dest_by_key(resource, dest_project).items():
-            if key not in expected and not is_servers_own(resource.name, existing):
+            if key not in expected and not resource.servers_own(existing):
                 self._add_extra(existing)
         for existing in catalog.dest_doubles(resource, dest_project):
             self._add_extra(existing, detail="there more than once")
 
     def _add_extra(self, existing: Mapping[str, Any], detail: str = "") -> None:
-        public = self.resource is EXPERIMENTS and bool(existing.get("public"))
         self.result.add(
             EXTRA,
             id=existing["id"],
             name=display_name(self.resource, existing),
             detail=detail,
-            security=self.resource is ACLS or public,
+            security=self.resource.grants_access or bool(existing.get("public")),
         )
 
 

@@ -9,29 +9,26 @@ import logging
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.attachments.digests import AttachmentBytes
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.model.equality import merged
 from bt_migrate.model.outcomes import DIFFERS
-from bt_migrate.model.resources import (
-    ACLS,
+from bt_migrate.model.resource import ORGANIZATION, OWNER, Resource
+from bt_migrate.model.resource_table import (
     OBJECT_RESOURCES,
-    PROJECT_SETTINGS,
     PROJECTS,
-    VIEWS,
-    Resource,
 )
-from bt_migrate.objects.catalog import REFERABLE, Catalog, planned_id
+from bt_migrate.model.resources import REFERABLE
+from bt_migrate.objects.catalog import Catalog, planned_id
 from bt_migrate.objects.owned import (
-    acl_owners,
-    dest_owners,
-    list_acls,
-    list_dest_acls,
-    list_dest_views,
-    list_views,
+    OwnerGroup,
+    Place,
+    list_dest_group,
+    list_source_group,
+    owner_groups,
 )
 from bt_migrate.objects.prepare import PlannedObject
 from bt_migrate.rows.count import Summaries
@@ -180,7 +177,7 @@ def _compare_objects(
             states = ObjectStates(migration.run.path / "none", resource.name, scope_name)
             dest_project = _place_in_dest(scope) if scope else ""
             items = [PlannedObject(source, states, dest_project) for source in objects()]
-            extras_in = "" if resource is ACLS else scope.dest_id if scope else whole
+            extras_in = "" if resource.list_all else scope.dest_id if scope else whole
             comparer = KindComparer(catalog, resource, attachments, result)
             comparer.compare(items, extras_in=extras_in)
         except ApiError as error:
@@ -198,15 +195,15 @@ def _compare_objects(
     for resource in OBJECT_RESOURCES:
         if resource is PROJECTS or not settings.selects(resource.name):
             continue
-        if resource is ACLS:
-            yield compare(ACLS, None, lambda: _acls(catalog, scopes))
-        elif resource.scope == "organization" and resource is not PROJECT_SETTINGS:
+        if resource.scope == OWNER:
+            for scope, objects in _by_owners(catalog, resource, scopes):
+                yield compare(resource, scope, objects)
+        elif resource.scope == ORGANIZATION and not resource.part_of:
             yield compare(resource, None, partial(catalog.source_list, resource))
         else:
-            if resource is VIEWS:
-                yield compare(VIEWS, None, lambda: _views(catalog, "", ""))
             for scope in scopes:
-                yield compare(resource, scope, partial(_objects_of, catalog, resource, scope))
+                source_objects = partial(catalog.source_objects, resource, scope.source["id"])
+                yield compare(resource, scope, source_objects)
 
 
 def _place_in_dest(scope: ProjectPair) -> str:
@@ -214,33 +211,36 @@ def _place_in_dest(scope: ProjectPair) -> str:
     return scope.dest_id or planned_id(scope.source["id"])
 
 
-def _objects_of(catalog: Catalog, resource: Resource, scope: ProjectPair) -> List[dict]:
-    if resource is PROJECT_SETTINGS:
-        return [scope.source]
-    if resource is VIEWS:
-        return _views(catalog, scope.source["id"], _place_in_dest(scope))
-    return catalog.source_objects(resource, scope.source["id"])
+def _by_owners(
+    catalog: Catalog, resource: Resource, scopes: Sequence[ProjectPair]
+) -> Iterator[Tuple[Optional[ProjectPair], Callable[[], List[dict]]]]:
+    """Yields (project, function that lists the objects there) of a kind that is listed by owner.
+
+    A refused list of owners is raised by the function, as a refused list of objects is.
+    """
+    places = [(scope.source["id"], _place_in_dest(scope), scope.name) for scope in scopes]
+    by_name = {scope.name: scope for scope in scopes}
+    try:
+        groups = owner_groups(catalog, resource, places)
+    except ApiError:
+        yield None, partial(_objects_of_all_owners, catalog, resource, places)
+        return
+    for group in groups:
+        yield by_name.get(group.project), partial(_objects_of_owners, catalog, resource, group)
 
 
-def _views(catalog: Catalog, project_id: str, dest_project: str) -> List[dict]:
-    catalog.provide(VIEWS, dest_project, list_dest_views(catalog, project_id))
-    return list_views(catalog, project_id)
+def _objects_of_all_owners(
+    catalog: Catalog, resource: Resource, places: Sequence[Place]
+) -> List[dict]:
+    groups = owner_groups(catalog, resource, places)
+    return [obj for group in groups for obj in _objects_of_owners(catalog, resource, group)]
 
 
-def _acls(catalog: Catalog, scopes: Sequence[ProjectPair]) -> List[dict]:
-    """The source's ACLs; the destination's are those on the counterparts of the same objects."""
-    owners = acl_owners(catalog, [scope.source for scope in scopes])
-    theirs = set(dest_owners(catalog, owners))
-    catalog.provide(
-        ACLS,
-        "",
-        [
-            acl
-            for acl in list_dest_acls(catalog, owners)
-            if (acl["object_type"], acl["object_id"]) in theirs
-        ],
-    )
-    return list_acls(catalog, owners)
+def _objects_of_owners(catalog: Catalog, resource: Resource, group: OwnerGroup) -> List[dict]:
+    """The source's objects of some owners; the destination's are those of their counterparts."""
+    there = list_dest_group(catalog, resource, group)
+    catalog.provide(resource, group.dest_project_id, there)
+    return list_source_group(catalog, resource, group)
 
 
 # -- rows

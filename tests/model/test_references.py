@@ -19,7 +19,9 @@ from bt_migrate.model.references import (
     strings,
     value_at,
 )
-from bt_migrate.model.resources import BY_NAME, CALLABLE, OBJECT_RESOURCES, Reference, Resource
+from bt_migrate.model.resource import Reference, Resource
+from bt_migrate.model.resource_table import CALLABLE, OBJECT_RESOURCES
+from bt_migrate.model.resources import BY_NAME
 
 
 def source_id(number: int) -> str:

@@ -6,20 +6,15 @@ from typing import Any, Optional
 
 import pytest
 
+from bt_migrate.model.resource import Resource
+from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS, SERVER_FIELDS
 from bt_migrate.model.resources import (
     BY_NAME,
-    CANNOT_MOVE,
-    NEXT_ACTION,
-    OBJECT_RESOURCES,
-    PROJECTS,
     ROW_KINDS,
     ROW_SERVER_FIELDS,
     SELECTABLE,
-    SERVER_FIELDS,
     TARGETS_OF_TYPE,
     UNMOVABLE_TARGETS,
-    Resource,
-    reacts_to_data,
 )
 
 MISSION = (
@@ -72,7 +67,7 @@ def test_what_is_patched_can_be_created_and_what_the_server_makes_cannot(
 def test_a_kind_has_a_path_a_scope_and_a_page(resource: Resource) -> None:
     assert (
         resource.path[:1],
-        resource.scope in ("organization", "project", "object"),
+        resource.scope in ("organization", "project", "owner"),
         bool(resource.page),
     ) == ("/", True, True)
 
@@ -154,7 +149,7 @@ TOPIC_MAP = "topic map artefacts cannot be read through the API"
     ],
 )
 def test_what_cannot_move_says_why(name: str, obj: dict, expected: Optional[str]) -> None:
-    assert CANNOT_MOVE[name](obj) == expected
+    assert BY_NAME[name].cannot_move(obj) == expected
 
 
 @pytest.mark.parametrize(
@@ -174,8 +169,8 @@ def test_what_cannot_move_says_why(name: str, obj: dict, expected: Optional[str]
     ],
 )
 def test_what_reacts_to_data_is_known(name: str, obj: dict, expected: bool) -> None:
-    assert reacts_to_data(name, obj) is expected
+    assert BY_NAME[name].reacts_to_data(obj) is expected
 
 
 def test_what_is_left_to_a_person_says_what_to_do() -> None:
-    assert set(NEXT_ACTION) == {"ai_secrets", "functions"}
+    assert {one.name for one in OBJECT_RESOURCES if one.next_action} == {"ai_secrets", "functions"}

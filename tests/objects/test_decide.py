@@ -6,9 +6,8 @@ from typing import Any, Dict, List, Set
 
 import pytest
 
-from bt_migrate.model.resources import (
+from bt_migrate.model.resource_table import (
     ACLS,
-    BY_NAME,
     DATASETS,
     EXPERIMENTS,
     FUNCTIONS,
@@ -18,6 +17,7 @@ from bt_migrate.model.resources import (
     ROLES,
     VIEWS,
 )
+from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.decide import (
     CREATE,
     DIFFERS,

@@ -9,7 +9,8 @@ import pytest
 
 from bt_migrate.api.json_codec import encode
 from bt_migrate.model.references import attachment_places, dotted
-from bt_migrate.model.resources import CALLABLE, ROW_KINDS
+from bt_migrate.model.resource_table import CALLABLE
+from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.rewrite import (
     ASSIGNMENTS,
     RewriteNotes,

@@ -1,0 +1,117 @@
+"""What one row of the table of resources says: the records `Resource` and `Reference`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Optional, Tuple
+
+Predicate = Callable[[dict], bool]
+Reason = Callable[[dict], Optional[str]]
+
+# What an object belongs to.
+ORGANIZATION = "organization"
+PROJECT = "project"
+OWNER = "owner"
+# How a server lists a kind: all objects in one list, one list per project, one list per owner.
+WHOLE = "whole"
+BY_PROJECT = "by project"
+BY_OWNER = "by owner"
+
+
+def never(obj: dict) -> bool:
+    return False
+
+
+def always(obj: dict) -> bool:
+    return True
+
+
+def no_reason(obj: dict) -> Optional[str]:
+    return None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A place that holds the id of another object.
+
+    `path` is dotted; `*` matches any key, `[]` any item. `to` are the resources to look in, in
+    turn; `@field` means the kind that the sibling `field` names. `when` restricts the reference to
+    holders whose sibling `type` has that value. `drop` says what is left out where the id cannot
+    be resolved: the "field" itself, the "holder" that is useless without it, or the whole "item"
+    of the list around it.
+    """
+
+    path: str
+    to: Tuple[str, ...]
+    drop: str = "field"
+    when: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One kind of object."""
+
+    # The word of --resources, the word of the API, and the REST path.
+    name: str
+    kind: str
+    path: str
+    # organization | project | owner: what an object belongs to.
+    scope: str
+    # The natural key inside the scope. POST of an equal key creates no second object.
+    key: Tuple[str, ...]
+    # Fields of POST, without the id of the scope.
+    create: Tuple[str, ...]
+    # The phase that moves the kind; "" for projects, which every phase finds or creates first.
+    phase: str = ""
+    # Objects that would score, alert, export or delete when rows arrive. They are created after
+    # the rows: by `reacting_phase` where that is set, else by `phase`.
+    reacts_to_data: Predicate = never
+    reacting_phase: str = ""
+    # WHOLE | BY_PROJECT (the list documents a project_id parameter) | BY_OWNER (the list requires
+    # object_type and object_id).
+    listed: str = WHOLE
+    # Whether the list documents limit and starting_after; where not, one answer holds all of it.
+    paged: bool = True
+    # The resource that the object is a field of: listed with it, matched by its key, and written
+    # by its PATCH, which replaces the whole field.
+    part_of: str = ""
+    # BY_OWNER: the object types that can own one, and those of them that a server may refuse to
+    # list, which then own none.
+    owner_types: Tuple[str, ...] = ()
+    doubtful_owner_types: Tuple[str, ...] = ()
+    # BY_OWNER: path of one list of all owners, for keys that may use it.
+    list_all: str = ""
+    # BY_OWNER: GET, PATCH and DELETE of an object also require object_type and object_id.
+    names_owner: bool = False
+    # Fields of PATCH; () where there is none.
+    patch: Tuple[str, ...] = ()
+    # PUT on the same path creates or replaces by natural key.
+    put: bool = False
+    # Read-only fields that the destination sets itself, beyond SERVER_FIELDS.
+    server: Tuple[str, ...] = ()
+    references: Tuple[Reference, ...] = ()
+    # Fields that the object needs if the source has them: without one it would mean another thing.
+    needed: Tuple[str, ...] = ()
+    # Paths that name a project, which may have another name in the destination.
+    project_names: Tuple[str, ...] = ()
+    # Paths of versions: transactions of the source that mean nothing in the destination.
+    pins: Tuple[str, ...] = ()
+    # Why the API cannot carry an object, or None.
+    cannot_move: Reason = no_reason
+    # Objects that every organization gets from the server: never created, never superfluous.
+    servers_own: Predicate = never
+    # The date window selects these objects by `created`.
+    in_date_window: bool = False
+    # The object gives somebody access: one too many in the destination is a security finding.
+    grants_access: bool = False
+    # A field that can be written and never read, and the one that shows whether it has a value.
+    hidden_field: str = ""
+    hidden_field_shown_by: str = ""
+    # Paths whose values must not be written to a file, such as the address of a webhook.
+    secret_paths: Tuple[str, ...] = ()
+    # What a person has to do for what the API does not carry.
+    next_action: str = ""
+    # Newer or plan-dependent kind: a server without it is not a failure.
+    beyond: bool = False
+    # Page of the API reference.
+    page: str = ""

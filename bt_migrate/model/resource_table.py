@@ -1,0 +1,311 @@
+"""The table of resources: every kind of object that the API holds, one row a kind. Data only.
+
+A row says how a kind is listed, which phase moves it, what identifies an object, which fields are
+written, which hold ids and versions, and what cannot be read. Validation, phases, plan,
+verification and undo iterate over the rows, so a new kind is a new row and nothing else.
+
+Each row was checked by hand against the official OpenAPI document (fields of POST and PATCH,
+required fields, paths); a comment says why where it differs on purpose. API pages:
+https://www.braintrust.dev/docs/reference/api/<page>.
+"""
+
+from __future__ import annotations
+
+from typing import Optional, Tuple
+
+from bt_migrate.model.resource import (
+    BY_OWNER,
+    BY_PROJECT,
+    ORGANIZATION,
+    OWNER,
+    PROJECT,
+    Reference,
+    Resource,
+    always,
+)
+
+# Prompts and functions are one store in the API: an id of one is accepted where the other is.
+CALLABLE = ("functions", "prompts")
+
+
+def function_cannot_move(obj: dict) -> Optional[str]:
+    """Code bundles and topic maps are in the source's storage, which the API does not expose."""
+    data = obj.get("function_data") or {}
+    if data.get("type") == "code" and (data.get("data") or {}).get("type") == "bundle":
+        return "code bundle cannot be read through the API"
+    if data.get("type") == "topic_map":
+        return "topic map artefacts cannot be read through the API"
+    return None
+
+
+def is_built_in(obj: dict) -> bool:
+    """Built-in roles (org_id null) are the same in every organization: matched, never created."""
+    return obj.get("org_id") is None
+
+
+def role_cannot_move(obj: dict) -> Optional[str]:
+    return "built-in" if is_built_in(obj) else None
+
+
+def is_async_query(obj: dict) -> bool:
+    """The server keeps its asynchronous queries as automations of its own."""
+    return (obj.get("config") or {}).get("event_type") == "async_query"
+
+
+def automation_cannot_move(obj: dict) -> Optional[str]:
+    return "made by the server for an asynchronous query" if is_async_query(obj) else None
+
+
+def settings_cannot_move(obj: dict) -> Optional[str]:
+    settings = obj.get("settings") or {}
+    return None if any(value is not None for value in settings.values()) else "no settings"
+
+
+def is_online_score(obj: dict) -> bool:
+    return obj.get("score_type") == "online" or bool((obj.get("config") or {}).get("online"))
+
+
+# Read-only in every kind: set by the server. (`project_id` is the scope, sent from the mapping.)
+SERVER_FIELDS = (
+    "id", "created", "org_id", "user_id", "deleted_at", "project_id", "_xact_id", "log_id",
+)  # fmt: skip
+
+_PROMPT_REFERENCES = (
+    Reference("prompt_data.tool_functions.[].id", CALLABLE, "holder", when="function"),
+    Reference("prompt_data.tool_functions.[].project_id", ("projects",), "holder", when="slug"),
+    Reference("prompt_data.mcp.*.id", ("mcp_servers",), "holder", when="id"),
+    Reference("prompt_data.origin.prompt_id", CALLABLE, "holder"),
+    Reference("prompt_data.origin.project_id", ("projects",), "holder"),
+)
+_PROMPT_PINS = ("prompt_data.tool_functions.[].version", "prompt_data.origin.prompt_version")
+
+AI_SECRETS = Resource(
+    "ai_secrets", "ai_secret", "/v1/ai_secret", ORGANIZATION, ("name",),
+    phase="migrate-organization",
+    create=("name", "type", "metadata"), patch=("name", "type", "metadata"), put=True,
+    server=(
+        "preview_secret", "updated_at", "secret_updated_at", "secret_updated_by_user_id",
+        "secret_category",
+    ),
+    # `secret` is never sent: it cannot be read, and without it a PUT keeps what a person entered.
+    hidden_field="secret", hidden_field_shown_by="preview_secret",
+    next_action=(
+        "type the secret in (Settings, AI providers): its value cannot be read through the API"
+    ),
+    page="AISecrets",
+)  # fmt: skip
+ROLES = Resource(
+    "roles", "role", "/v1/role", ORGANIZATION, ("name",),
+    phase="migrate-organization",
+    create=("name", "description", "member_permissions", "member_roles"),
+    patch=("name", "description"),  # members: add_member_roles, see `membership_patch`
+    put=True, references=(Reference("member_roles.[]", ("roles",)),),
+    cannot_move=role_cannot_move, servers_own=is_built_in, page="Roles",
+)  # fmt: skip
+GROUPS = Resource(
+    "groups", "group", "/v1/group", ORGANIZATION, ("name",),
+    phase="migrate-organization",
+    create=("name", "description", "member_users", "member_groups"),
+    patch=("name", "description"),
+    put=True,
+    references=(
+        Reference("member_users.[]", ("users",)),
+        Reference("member_groups.[]", ("groups",)),
+    ),
+    page="Groups",
+)  # fmt: skip
+ENVIRONMENTS = Resource(
+    "environments", "environment", "/environment", ORGANIZATION, ("slug",),  # this path has no /v1
+    phase="migrate-organization",
+    create=("name", "slug", "description"), patch=("name", "slug", "description"),
+    paged=False, beyond=True, page="Environments",
+)  # fmt: skip
+PROJECTS = Resource(
+    "projects", "project", "/v1/project", ORGANIZATION, ("name",),
+    create=("name", "description"), patch=("name", "description", "settings"),
+    server=("settings",),  # moved by PROJECT_SETTINGS: POST does not take it
+    page="Projects",
+)  # fmt: skip
+DATASETS = Resource(
+    "datasets", "dataset", "/v1/dataset", PROJECT, ("name",),
+    phase="migrate-datasets",
+    create=("name", "description", "tags", "metadata"),
+    patch=("name", "description", "tags", "metadata"),
+    server=("url_slug",), listed=BY_PROJECT, page="Datasets",
+)  # fmt: skip
+PROJECT_TAGS = Resource(
+    "project_tags", "project_tag", "/v1/project_tag", PROJECT, ("name",),
+    phase="migrate-definitions",
+    create=("name", "description", "color"), patch=("name", "description", "color"), put=True,
+    server=("position",),  # not creatable: kept by creating in the source's order
+    listed=BY_PROJECT, page="ProjectTags",
+)  # fmt: skip
+SPAN_IFRAMES = Resource(
+    "span_iframes", "span_iframe", "/v1/span_iframe", PROJECT, ("name",),
+    phase="migrate-definitions",
+    create=("name", "url", "description", "post_message"),
+    patch=("name", "url", "description", "post_message"), put=True,
+    page="SpanIframes",
+)  # fmt: skip
+MCP_SERVERS = Resource(
+    "mcp_servers", "mcp_server", "/v1/mcp_server", PROJECT, ("name",),
+    phase="migrate-definitions",
+    create=("name", "url", "description"), patch=("name", "url", "description"), put=True,
+    beyond=True, page="McpServers",
+)  # fmt: skip
+AGENTS = Resource(
+    "agents", "agent", "/v1/agent", PROJECT, ("name",),
+    phase="migrate-definitions",
+    create=("name", "description", "metadata"), patch=("name", "description", "metadata"),
+    put=True, server=("slug", "kind"), beyond=True, page="Agents",
+)  # fmt: skip
+FUNCTIONS = Resource(
+    "functions", "function", "/v1/function", PROJECT, ("slug",),
+    phase="migrate-definitions",
+    create=(
+        "name", "slug", "function_data", "description", "prompt_data", "tags", "function_type",
+        "origin", "function_schema",
+    ),
+    patch=("name", "description", "prompt_data", "function_data", "tags"), put=True,
+    references=(
+        *_PROMPT_REFERENCES,
+        Reference("origin.object_id", ("@object_type",), "holder"),
+        Reference("function_data.nodes.*.function.function_id", CALLABLE),
+        Reference("function_data.nodes.*.function.id", CALLABLE),
+        Reference("function_data.nodes.*.function.project_id", ("projects",)),
+        Reference("function_data.nodes.*.function.prompt_session_id", ("playgrounds",)),
+        Reference("function_data.preprocessor.id", CALLABLE, "holder", when="function"),
+        Reference("function_data.topic_maps.*.[].topic_map_id", CALLABLE),
+    ),
+    project_names=("function_data.nodes.*.function.project_name",),
+    pins=(
+        *_PROMPT_PINS,
+        "function_data.nodes.*.function.version",
+        "function_data.preprocessor.version",
+        "function_data.parameters_version",
+    ),
+    cannot_move=function_cannot_move,
+    next_action="push the function's code again from its repository (braintrust push)",
+    listed=BY_PROJECT, page="Functions",
+)  # fmt: skip
+PROMPTS = Resource(
+    "prompts", "prompt", "/v1/prompt", PROJECT, ("slug",),
+    phase="migrate-definitions",
+    create=("name", "slug", "description", "prompt_data", "tags", "function_type"),
+    patch=("name", "slug", "description", "prompt_data", "tags"), put=True,
+    server=("function_data",),  # the store's mark of a prompt, read only here
+    references=_PROMPT_REFERENCES, pins=_PROMPT_PINS, listed=BY_PROJECT, page="Prompts",
+)  # fmt: skip
+PROJECT_SCORES = Resource(
+    "project_scores", "project_score", "/v1/project_score", PROJECT, ("name",),
+    phase="migrate-definitions",
+    create=("name", "score_type", "description", "categories", "config"),
+    patch=("name", "description", "score_type", "categories", "config"), put=True,
+    server=("position",),  # as in PROJECT_TAGS
+    references=(
+        Reference("config.online.scorers.[].id", CALLABLE, "holder", when="function"),
+        Reference("config.online.scorers.[].project_id", ("projects",), "holder", when="slug"),
+        Reference("config.visibility.users.[]", ("users",)),
+        Reference("config.visibility.groups.[]", ("groups",)),
+    ),
+    pins=("config.online.scorers.[].version",),
+    reacts_to_data=is_online_score, reacting_phase="migrate-settings",
+    listed=BY_PROJECT, page="ProjectScores",
+)  # fmt: skip
+_EXPERIMENT_FIELDS = (
+    "name", "description", "repo_info", "base_exp_id", "dataset_id", "dataset_version",
+    "internal_metadata", "parameters_id", "parameters_version", "public", "metadata", "tags",
+)  # fmt: skip
+EXPERIMENTS = Resource(
+    "experiments", "experiment", "/v1/experiment", PROJECT, ("name",),
+    phase="migrate-experiments",
+    create=_EXPERIMENT_FIELDS,  # never ensure_new: a retry would create a second experiment
+    patch=_EXPERIMENT_FIELDS,
+    server=("commit",),  # taken from repo_info.commit
+    references=(
+        Reference("base_exp_id", ("experiments",)),
+        Reference("dataset_id", ("datasets",)),
+        Reference("parameters_id", CALLABLE),
+    ),
+    pins=("dataset_version", "parameters_version"),
+    in_date_window=True, listed=BY_PROJECT, page="Experiments",
+)  # fmt: skip
+_VIEW_FIELDS = (
+    "object_type", "object_id", "view_type", "name", "view_data", "options", "user_id",
+)  # fmt: skip
+VIEWS = Resource(
+    "views", "view", "/v1/view", OWNER, ("object_type", "object_id", "view_type", "name"),
+    phase="migrate-views",
+    create=_VIEW_FIELDS, patch=_VIEW_FIELDS, put=True,
+    listed=BY_OWNER, names_owner=True,
+    owner_types=("organization", "org_project", "project", "project_log", "dataset", "experiment"),
+    # Owners of views by the letter of the API's document, which a server may refuse to list.
+    doubtful_owner_types=("organization", "org_project", "project_log"),
+    references=(
+        Reference("object_id", ("@object_type",)),
+        Reference("user_id", ("users",)),
+        Reference("options.options.projectId", ("projects",)),
+        Reference("options.projectId", ("projects",)),
+    ),
+    page="Views",
+)  # fmt: skip
+PROJECT_SETTINGS = Resource(
+    "project_settings", "project", "/v1/project", ORGANIZATION, ("name",),
+    phase="migrate-settings",
+    part_of="projects", create=("settings",), patch=("settings",), server=("name", "description"),
+    references=(
+        Reference("settings.baseline_experiment_id", ("experiments",)),
+        Reference("settings.default_preprocessor.id", CALLABLE, "holder", when="function"),
+    ),
+    pins=("settings.default_preprocessor.version",),
+    cannot_move=settings_cannot_move,
+    page="Projects",
+)  # fmt: skip
+PROJECT_AUTOMATIONS = Resource(
+    "project_automations", "project_automation", "/v1/project_automation", PROJECT, ("name",),
+    # After the rows: a retention rule deletes by the original date of rows.
+    phase="migrate-settings",
+    reacts_to_data=always,
+    create=("name", "description", "config"), patch=("name", "description", "config"), put=True,
+    references=(
+        Reference("config.facet_functions.[].id", CALLABLE, "holder", when="function"),
+        Reference("config.topic_map_functions.[].function.id", CALLABLE, "item", when="function"),
+        Reference("config.topic_map_function_ids.[]", CALLABLE),
+        Reference("config.data_scope.experiment_id", ("experiments",)),
+    ),
+    pins=("config.facet_functions.[].version", "config.topic_map_functions.[].function.version"),
+    cannot_move=automation_cannot_move, servers_own=is_async_query,
+    secret_paths=("config.action.url",),  # whoever knows the address of a webhook can post to it
+    beyond=True, page="ProjectAutomations",
+)  # fmt: skip
+_ACL_FIELDS = (
+    "object_type", "object_id", "user_id", "group_id", "permission", "restrict_object_type",
+    "role_id",
+)  # fmt: skip
+ACLS = Resource(
+    "acls", "acl", "/v1/acl", OWNER, _ACL_FIELDS,
+    phase="migrate-acls",
+    create=_ACL_FIELDS, server=("_object_org_id",),
+    listed=BY_OWNER, list_all="/v1/acl/list_org",
+    owner_types=(
+        "organization", "org_project", "org_member", "org_audit_logs", "group", "role", "project",
+        "project_log", "dataset", "experiment", "prompt",
+    ),
+    grants_access=True, needed=("user_id", "group_id", "role_id"),
+    references=(
+        Reference("object_id", ("@object_type",)),
+        Reference("user_id", ("users",)),
+        Reference("group_id", ("groups",)),
+        Reference("role_id", ("roles",)),
+    ),
+    page="Acls",
+)  # fmt: skip
+USERS = Resource("users", "user", "/v1/user", ORGANIZATION, ("email",), create=(), page="Users")
+
+# Every kind of object that is moved, in the order in which they move. Every phase finds or creates
+# PROJECTS first.
+OBJECT_RESOURCES: Tuple[Resource, ...] = (
+    PROJECTS, AI_SECRETS, ROLES, GROUPS, ENVIRONMENTS, DATASETS, PROJECT_TAGS, SPAN_IFRAMES,
+    MCP_SERVERS, AGENTS, FUNCTIONS, PROMPTS, PROJECT_SCORES, EXPERIMENTS, VIEWS, PROJECT_SETTINGS,
+    PROJECT_AUTOMATIONS, ACLS,
+)  # fmt: skip
