@@ -16,7 +16,7 @@ from bt_migrate.config.settings import Settings
 from bt_migrate.migration.context import Migration
 from bt_migrate.migration.lag import measure_lag
 from bt_migrate.migration.steps import refuse_conflicts
-from bt_migrate.migration.waiting import finish_waiting, kinds_behind, tell_waiting
+from bt_migrate.migration.waiting import finish_waiting, kinds_behind, record_waiting
 from bt_migrate.model.date_windows import iso
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
@@ -165,7 +165,7 @@ class PhaseLoop:
         self._close_background(waits=True)
         if not self._judges:
             is_last = len(self._names) > 1 and not self._migration.settings.part
-            tell_waiting(self._migration, final=is_last)
+            record_waiting(self._migration, final=is_last)
         if len(self._names) > 1 and all(self._run.phase_done(name) for name in self._names):
             self._run.data["finished"] = True
         is_repeated = self._migration.settings.relative_window or self._run.data.get("round")

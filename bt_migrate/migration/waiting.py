@@ -1,4 +1,4 @@
-"""waiting."""
+"""References that wait for objects which do not exist yet: complete them, or report them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from bt_migrate.state.run_directory import RunDirectory, readable_runs_in
 log = logging.getLogger("bt_migrate.migration")
 
 
-# -- references that wait
-
-
 def finish_waiting(migration: Migration) -> None:
-    """Complete what waited for objects that exist by now, in this run and in earlier unfinished ones of the same two
-    organizations; a dry run looks at its own objects only.
+    """Complete the references whose targets exist by now.
+
+    In this run and in earlier runs of the same two organizations; a dry run only compares its own
+    objects.
     """
     finish_objects(migration.catalog, migration.run)
     if migration.settings.dry_run:
@@ -35,11 +34,11 @@ def finish_waiting(migration: Migration) -> None:
                 run.data["waiting"] = _waits(run)
                 run.save()
         except LockedError:
-            log.info("run %s is in use; what waits there is left to it", run.path)
+            log.info("run %s is in use; the process that uses it completes its references", run.path)
 
 
 def finish_objects(catalog: Catalog, run: RunDirectory) -> None:
-    """Complete the objects of a run; a dry run only compares them at last."""
+    """Add references to the objects of a run; a dry run only compares the objects."""
     for states in run.all_objects():
         if states.deferred:
             finish_deferred(catalog, BY_NAME[states.resource], states)
@@ -52,6 +51,7 @@ def _finish_rows(migration: Migration, run: RunDirectory) -> None:
 
 
 def _earlier_waiting(migration: Migration) -> Iterator[RunDirectory]:
+    """Earlier runs of the same two organizations with references that wait."""
     for run in readable_runs_in(migration.run.path.parent):
         if (
             run.data.get("waiting")
@@ -67,17 +67,20 @@ def _waits(run: RunDirectory) -> bool:
     )
 
 
-def tell_waiting(migration: Migration, *, final: bool) -> None:
-    """Record what still waits: unresolved at the end of a whole run, waiting at the end of a phase."""
+def record_waiting(migration: Migration, *, final: bool) -> None:
+    """Record a finding for each reference that still waits.
+
+    `final`: at the end of a whole run it is unresolved; at the end of a phase it waits.
+    """
     for states in migration.run.all_objects():
         if states.deferred:
             note_deferred(migration.catalog, BY_NAME[states.resource], states, final=final)
     for stream in migration.run.all_streams():
-        if stream.waiting or any(one.get("waited") for one in stream.findings):
+        if stream.waiting or any(record.get("waited") for record in stream.findings):
             note_deferred_rows(migration.catalog, stream, final=final)
     migration.run.data["waiting"] = _waits(migration.run)
 
 
 def kinds_behind(run: RunDirectory) -> Set[str]:
-    """The kinds of rows of which a stream did not come to its end."""
+    """The kinds of rows with a stream that was not copied to its end."""
     return {stream.header["kind"] for stream in run.all_streams() if stream.is_behind}
