@@ -1,9 +1,13 @@
-"""What of an organization nobody can move through the API and that no object of the move tells of: findings, by name."""
+"""Findings about what the API cannot move and no moved object mentions.
+
+API keys, service tokens, environment variables, snapshots, users without a counterpart, and
+earlier versions of definitions.
+"""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, Iterator, List, Mapping, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence
 
 from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.errors import ApiError
@@ -12,33 +16,48 @@ from bt_migrate.model.findings import finding
 from bt_migrate.model.resource_table import DATASETS, FUNCTIONS, PROMPTS, USERS
 from bt_migrate.objects.catalog import Catalog
 
-# Kinds that the API can list at most: (path, resource, kind of finding, what a person has to do)
+
+class ListedOnly(NamedTuple):
+    """A kind of object that the API can list but not move."""
+
+    path: str
+    resource: str
+    finding: str  # kind of the finding
+    next: str  # what a person has to do
+
+
 LISTED_ONLY = (
-    (
+    ListedOnly(
         "/v1/service_token",
         "service_tokens",
         "not_movable",
         "make a new one by hand: its key is shown once",
     ),
-    (
+    ListedOnly(
         "/v1/api_key",
         "api_keys",
         "key_to_make",
-        "let its user make a new one: its key is shown once",
+        "its owner must create a new one: its key is shown once",
     ),
-    ("/v1/env_var", "env_vars", "not_movable", "enter it again: its value cannot be read"),
-    (
+    ListedOnly(
+        "/v1/env_var",
+        "env_vars",
+        "not_movable",
+        "enter it again: its value cannot be read",
+    ),
+    ListedOnly(
         "/v1/dataset_snapshot",
         "dataset_snapshots",
         "not_movable",
-        "make a new one: it names a transaction of the source",
+        "create it again: it names a transaction of the source",
     ),
 )
-EDIT_S = 5  # a transaction so much later than the creation is another version
+NEW_VERSION_AFTER_S = 5  # a transaction this much later than the creation is another version
+NO_PROJECT = "none"  # the project of something whose owner was deleted
 
 
 def organization_losses(catalog: Catalog, projects: Sequence[dict]) -> List[Dict[str, Any]]:
-    """Service tokens, API keys, environment variables, snapshots, users without a counterpart and earlier versions."""
+    """Findings about the organization and the selected projects."""
     return [
         *_listed_only(catalog, projects),
         *_users(catalog),
@@ -47,20 +66,19 @@ def organization_losses(catalog: Catalog, projects: Sequence[dict]) -> List[Dict
 
 
 def _listed_only(catalog: Catalog, projects: Sequence[dict]) -> Iterator[Dict[str, Any]]:
-    """Of the organization and the selected projects; a kind that this server or key does not list is passed over."""
-    selected = {one["id"] for one in projects}
+    """Objects that can only be listed. A kind that cannot even be listed has no findings."""
+    selected = {"", *(project["id"] for project in projects)}
     with ThreadPoolExecutor(len(LISTED_ONLY), thread_name_prefix="list") as pool:
-        lists = list(pool.map(lambda row: _list(catalog, row[0]), LISTED_ONLY))
-    for found, (_, resource, kind, action) in zip(lists, LISTED_ONLY):
-        for one in sorted(found, key=lambda one: (str(one.get("name")), one["id"])):
-            project_id = _project_of(catalog, one)
-            if project_id in ("", *selected):
+        lists = list(pool.map(lambda kind: _list(catalog, kind.path), LISTED_ONLY))
+    for objects, kind in zip(lists, LISTED_ONLY):
+        for obj in sorted(objects, key=lambda obj: (str(obj.get("name")), obj["id"])):
+            if _project_of(catalog, obj) in selected:
                 yield finding(
-                    kind,
-                    resource=resource,
-                    id=one["id"],
-                    name=str(one.get("name") or one["id"]),
-                    next=action,
+                    kind.finding,
+                    resource=kind.resource,
+                    id=obj["id"],
+                    name=str(obj.get("name") or obj["id"]),
+                    next=kind.next,
                 )
 
 
@@ -71,38 +89,31 @@ def _list(catalog: Catalog, path: str) -> List[dict]:
         return []
 
 
-def _project_of(catalog: Catalog, one: Mapping[str, Any]) -> str:
-    """The source project that a variable or snapshot belongs to, "" for the organization itself."""
-    if one.get("object_type") == "project":
-        return str(one.get("object_id"))
-    if one.get("dataset_id") or one.get("object_type") == "function":
-        owner = catalog.source_object(
-            DATASETS if one.get("dataset_id") else FUNCTIONS,
-            one.get("dataset_id") or one["object_id"],
-        )
-        return str((owner or {}).get("project_id", "of nobody any more"))
-    return ""
+def _project_of(catalog: Catalog, obj: Mapping[str, Any]) -> str:
+    """The source project that a variable or snapshot belongs to; "" for the organization itself."""
+    if obj.get("object_type") == "project":
+        return str(obj.get("object_id"))
+    if obj.get("dataset_id"):
+        owner = catalog.source_object(DATASETS, obj["dataset_id"])
+    elif obj.get("object_type") == "function":
+        owner = catalog.source_object(FUNCTIONS, obj["object_id"])
+    else:
+        return ""
+    return str((owner or {}).get("project_id", NO_PROJECT))
 
 
 def _users(catalog: Catalog) -> Iterator[Dict[str, Any]]:
+    kind = "user_without_counterpart"
     try:
         users = catalog.source_list(USERS)
     except ApiError as error:
-        yield finding(
-            "user_without_counterpart",
-            resource=USERS.name,
-            name="all users",
-            detail=f"cannot be listed: {error}",
-        )
+        detail = f"cannot be listed: {error}"
+        yield finding(kind, resource=USERS.name, name="all users", detail=detail)
         return
-    for one in users:
-        if catalog.resolve(("users",), one["id"]) is None:
-            yield finding(
-                "user_without_counterpart",
-                resource=USERS.name,
-                id=one["id"],
-                name=str(one.get("email")),
-            )
+    for user in users:
+        if catalog.resolve((USERS.name,), user["id"]) is None:
+            name = str(user.get("email"))
+            yield finding(kind, resource=USERS.name, id=user["id"], name=name)
 
 
 def _earlier_versions(catalog: Catalog, projects: Sequence[dict]) -> Iterator[Dict[str, Any]]:
@@ -110,21 +121,21 @@ def _earlier_versions(catalog: Catalog, projects: Sequence[dict]) -> Iterator[Di
         if not catalog.settings.selects(resource.name):
             continue
         for project in projects:
-            for one in catalog.source_objects(resource, project["id"]):
-                if has_earlier_versions(one):
-                    names = {
-                        "resource": resource.name,
-                        "id": one["id"],
-                        "name": one["name"],
-                        "project": project["name"],
-                    }
-                    yield finding("earlier_versions", **names)
+            for obj in catalog.source_objects(resource, project["id"]):
+                if has_earlier_versions(obj):
+                    yield finding(
+                        "earlier_versions",
+                        resource=resource.name,
+                        id=obj["id"],
+                        name=obj["name"],
+                        project=project["name"],
+                    )
 
 
 def has_earlier_versions(obj: Mapping[str, Any]) -> bool:
-    """Whether a prompt or function was written again after it was made: its transaction is later than its creation."""
+    """Whether a prompt or function was written again after its creation."""
     try:
         created = instant(str(obj.get("created"))).timestamp()
     except ValueError:
         return False
-    return xact_seconds(xact_of(obj.get("_xact_id"))) > created + EDIT_S
+    return xact_seconds(xact_of(obj.get("_xact_id"))) > created + NEW_VERSION_AFTER_S

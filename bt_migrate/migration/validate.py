@@ -1,10 +1,13 @@
-"""What is found out before anything is written: rights, what is there, what cannot be moved, and how much the move takes."""
+"""Find out what a migration will meet, before anything is written.
+
+Rights of the keys, objects and rows of the source, what cannot move, and what the migration takes.
+"""
 
 from __future__ import annotations
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.client import Api
 from bt_migrate.errors import ApiError, NetworkError, UsageError
@@ -12,13 +15,8 @@ from bt_migrate.migration.context import Migration
 from bt_migrate.migration.steps import found_plans, row_plans
 from bt_migrate.migration.unmovable import organization_losses
 from bt_migrate.model.findings import UNSEEN
-from bt_migrate.model.resource import PROJECT, Resource
-from bt_migrate.model.resource_table import (
-    EXPERIMENTS,
-    OBJECT_RESOURCES,
-    PROJECTS,
-    USERS,
-)
+from bt_migrate.model.resource import ORGANIZATION, PROJECT, Resource
+from bt_migrate.model.resource_table import EXPERIMENTS, OBJECT_RESOURCES, PROJECTS, USERS
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS, is_listed_alone
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.prepare import skip_reason
@@ -31,69 +29,88 @@ log = logging.getLogger("bt_migrate.validate")
 
 
 def validate(migration: Migration) -> Optional[Future[None]]:
-    """Check and tell. Raises UsageError where a key lacks a right, before the first write.
+    """Validate and record the result. Raises UsageError if a key lacks a right.
 
-    Rows are counted beside what follows, which does not need their number: the result, if it is not there yet. A dry run plans by it.
+    Returns a Future if rows are still being counted: the next phases do not need the counts.
+    Returns None in a dry run, which plans by the counts.
     """
     catalog = migration.catalog
-    pool = ThreadPoolExecutor(
-        thread_name_prefix="validate"
-    )  # what does not need each other is asked at once
+    pool = ThreadPoolExecutor(thread_name_prefix="validate")
     try:
-        asked = pool.submit(_write_right, migration)
+        write_right = pool.submit(_write_right, migration)
         catalog.prefetch(*_lists(migration))
-        rights, projects = asked.result(), catalog.projects()
+        right = write_right.result()
+        projects = catalog.projects()
         result = {
             "source": _side(catalog.source),
             "destination": _side(catalog.dest),
-            "write_right": rights,
+            "write_right": right,
             "objects": _object_counts(catalog, projects),
-            "cannot_move": _cannot_move(catalog, projects),
+            "cannot_move": list(_cannot_move(catalog, projects)),
         }
         losses = pool.submit(organization_losses, catalog, projects)
-        counts = not migration.run.data.get("round")  # a round reads what is new at once
-        kinds = [kind for kind in ROW_KINDS if counts and migration.settings.selects(kind)]
+        kinds = _kinds_to_count(migration)
         if migration.settings.dry_run:
-            _tell(migration, result, losses, row_plans(migration, kinds))
+            _record(migration, result, losses.result(), row_plans(migration, kinds))
             return None
         objects = {kind: list(row_objects(catalog, kind)) for kind in kinds}
-        return pool.submit(lambda: _tell(migration, result, losses, found_plans(catalog, objects)))
+
+        def count_and_record() -> None:
+            plans = found_plans(catalog, objects)
+            _record(migration, result, losses.result(), plans)
+
+        return pool.submit(count_and_record)
     finally:
         pool.shutdown(wait=False)
 
 
-def _tell(
+def _kinds_to_count(migration: Migration) -> List[str]:
+    """The selected kinds of rows; none in a sync, which reads what is new without counting it."""
+    if migration.run.data.get("round"):
+        return []
+    return [kind for kind in ROW_KINDS if migration.settings.selects(kind)]
+
+
+def _record(
     migration: Migration,
     result: Dict[str, Any],
-    losses: Future[List[Any]],
-    kinds: Dict[str, Dict[str, Any]],
+    losses: List[Dict[str, Any]],
+    plans: Dict[str, Dict[str, Any]],
 ) -> None:
-    """Write down and tell what was found, once the rows are counted."""
+    """Save and log the result, once the rows are counted. `plans`: kind of rows -> its plan."""
+    catalog = migration.catalog
     rows = {
-        kind: counted(one for stream in of_kind["streams"] for one in stream["objects"])
-        for kind, of_kind in kinds.items()
+        kind: counted(obj for stream in plan["streams"] for obj in stream["objects"])
+        for kind, plan in plans.items()
     }
-    found = {
-        "findings": losses.result(),
-        "estimate": estimate(migration.catalog, kinds),
-        "unavailable": dict(migration.catalog.unavailable),
+    result = {
+        **result,
+        "streams": rows,
+        "findings": losses,
+        "estimate": estimate(catalog, plans),
+        "unavailable": dict(catalog.unavailable),
     }
-    migration.run.data["validation"] = result = {**result, "streams": rows, **found}
+    migration.run.data["validation"] = result
     migration.run.save()
-    for line in validation_lines(result, kinds):
+    for line in validation_lines(result, plans):
         log.info("%s", line, extra={"event": "validation"})
 
 
 def _lists(migration: Migration) -> Tuple[List[Resource], List[Resource]]:
-    """What is looked at here and by the phases that come: of the source, and of the destination as a whole. Long ones first."""
-    moved = [one for one in OBJECT_RESOURCES if is_listed_alone(one)]
-    moved = [one for one in moved if one is PROJECTS or migration.settings.selects(one.name)]
-    source = sorted(
-        {one.name: one for one in (*REFERABLE, *moved)}.values(),
-        key=lambda one: one is not EXPERIMENTS,
-    )
-    dest = [one for one in moved if one.scope == "organization"]
-    return source, [*dest, USERS]
+    """The lists that this phase and the next ones need, of the source and of the destination.
+
+    Of the destination only lists of the whole organization. Lists that take long come first.
+    """
+    moved = [
+        resource
+        for resource in OBJECT_RESOURCES
+        if is_listed_alone(resource)
+        and (resource is PROJECTS or migration.settings.selects(resource.name))
+    ]
+    source = {resource.name: resource for resource in (*REFERABLE, *moved)}
+    longest_first = sorted(source.values(), key=lambda resource: resource is not EXPERIMENTS)
+    dest = [resource for resource in moved if resource.scope == ORGANIZATION]
+    return longest_first, [*dest, USERS]
 
 
 def _side(api: Api) -> Dict[str, str]:
@@ -101,26 +118,29 @@ def _side(api: Api) -> Dict[str, str]:
 
 
 def _write_right(migration: Migration) -> str:
-    """Whether the destination's key may write, found out by a request that cannot succeed: a project needs a name, so an empty
-    one is refused with 400 by who may write and with 403 to who may not. Not asked where an earlier run has written, nor in a
-    dry run.
+    """Whether the destination's key may write, tried with a request that cannot succeed.
+
+    A project needs a name: one without is refused with 400 if the key may write, with 403 if not.
+    Not tried in a dry run, nor where an earlier run has written.
     """
     if migration.settings.dry_run:
         return "not asked in a dry run"
     if _has_written(migration) or migration.run.data.get("round"):
         return "shown by an earlier run"
+    dest = migration.catalog.dest
     try:
-        migration.catalog.dest.post("/v1/project", {})
+        dest.post("/v1/project", {})
     except ApiError as error:
         if error.status in (401, 403):
             raise UsageError(
-                f"destination: the key may not write to {migration.catalog.dest.display_name} ({error.status}); use one with write rights"
+                f"destination: the key may not write to {dest.display_name} ({error.status});"
+                " use one with write rights"
             ) from None
         if error.refuses_content:
             return "yes"
         raise
     raise NetworkError(
-        f"destination: {migration.catalog.dest.url} takes a project without a name; is it a Braintrust API?"
+        f"destination: {dest.url} takes a project without a name; is it a Braintrust API?"
     )
 
 
@@ -132,45 +152,48 @@ def _has_written(migration: Migration) -> bool:
 
 
 def _object_counts(catalog: Catalog, projects: Sequence[dict]) -> Dict[str, Dict[str, int]]:
-    """resource -> project name ("" for the organization's) -> objects in the source.
+    """Resource -> project name ("" for the organization's) -> number of objects in the source.
 
-    Views and ACLs are listed per object, later.
+    Kinds that are listed by owner are counted later, by the phases that move them.
     """
     counts: Dict[str, Dict[str, int]] = {}
     for resource in OBJECT_RESOURCES:
         if not catalog.settings.selects(resource.name) or not is_listed_alone(resource):
             continue
-        if resource.scope == "organization":
+        if resource.scope == ORGANIZATION:
             counts[resource.name] = {"": len(catalog.source_list(resource))}
         else:
             counts[resource.name] = {
-                one["name"]: len(catalog.source_objects(resource, one["id"])) for one in projects
+                project["name"]: len(catalog.source_objects(resource, project["id"]))
+                for project in projects
             }
     return counts
 
 
-def _cannot_move(catalog: Catalog, projects: Sequence[dict]) -> List[str]:
-    """By name what the phases will tell of too: values of secrets, and objects that nobody can move."""
-    told = []
+def _cannot_move(catalog: Catalog, projects: Sequence[dict]) -> Iterator[str]:
+    """One line for each value and object that cannot move; the phases report them too."""
     for resource in OBJECT_RESOURCES:
         if not catalog.settings.selects(resource.name):
             continue
         if resource.hidden_field and is_listed_alone(resource):
-            hidden = catalog.source_list(resource)
-            told += [f"the value of {resource.kind} {one['name']!r}" for one in hidden]
-        if resource.scope != PROJECT:
-            continue
-        for project in projects:
-            for one in catalog.source_objects(resource, project["id"]):
-                reason = skip_reason(catalog, resource, one)
-                if reason and "window" not in reason:
-                    told.append(
-                        f"{resource.kind} {one.get('name')!r} of {project['name']!r}: {reason}"
-                    )
-    return told
+            for obj in catalog.source_list(resource):
+                yield f"the value of {resource.kind} {obj['name']!r}"
+        if resource.scope == PROJECT:
+            for project in projects:
+                yield from _unmovable_objects(catalog, resource, project)
 
 
-def validation_lines(result: Dict[str, Any], kinds: Dict[str, Dict[str, Any]]) -> List[str]:
+def _unmovable_objects(catalog: Catalog, resource: Resource, project: dict) -> Iterator[str]:
+    for obj in catalog.source_objects(resource, project["id"]):
+        reason = skip_reason(catalog, resource, obj)
+        if reason and "window" not in reason:
+            yield f"{resource.kind} {obj.get('name')!r} of {project['name']!r}: {reason}"
+
+
+# -- text
+
+
+def validation_lines(result: Dict[str, Any], plans: Dict[str, Dict[str, Any]]) -> List[str]:
     """The result for a person."""
     lines = [
         f"{side}: {result[side]['org_name']} ({result[side]['org_id']}) at {result[side]['url']}"
@@ -179,26 +202,26 @@ def validation_lines(result: Dict[str, Any], kinds: Dict[str, Dict[str, Any]]) -
     lines.append(f"key of the destination may write: {result['write_right']}")
     for resource, projects in result["objects"].items():
         lines.append(f"{resource}: {sum(projects.values()):,}{_by_project(projects)}")
-    for kind, of_kind in kinds.items():
-        streams = of_kind["streams"]
-        lines.append(f"rows of {kind}: {shown_count(total(streams, 'rows'))}")
-        objects = [
-            one for stream in streams for one in stream["objects"] if one["rows"] is not None
-        ]
-        lines += [
-            f"rows of {kind} {one['name']!r} of {one['project']!r}: {one['rows']:,}"
-            for one in objects
-        ]
+    for kind, plan in plans.items():
+        lines += _row_lines(kind, plan["streams"])
     lines.append(f"estimate: {estimate_text(result['estimate'])}")
     lines += [
         f"not on this server: {name} ({reason})" for name, reason in result["unavailable"].items()
     ]
-    lines += [f"will not move: {one}" for one in result["cannot_move"]]
+    lines += [f"will not move: {text}" for text in result["cannot_move"]]
     lines += [
-        f"will not move: {one['resource']} {one['name']!r}: {one['next']}"
-        for one in result["findings"]
+        f"will not move: {finding['resource']} {finding['name']!r}: {finding['next']}"
+        for finding in result["findings"]
     ]
-    return lines + [f"cannot be listed: {one}" for one in UNSEEN]
+    return lines + [f"cannot be listed: {text}" for text in UNSEEN]
+
+
+def _row_lines(kind: str, streams: Sequence[Dict[str, Any]]) -> Iterator[str]:
+    yield f"rows of {kind}: {shown_count(total(streams, 'rows'))}"
+    for stream in streams:
+        for obj in stream["objects"]:
+            if obj["rows"] is not None:
+                yield f"rows of {kind} {obj['name']!r} of {obj['project']!r}: {obj['rows']:,}"
 
 
 def _by_project(projects: Dict[str, int]) -> str:

@@ -34,7 +34,9 @@ def finish_waiting(migration: Migration) -> None:
                 run.data["waiting"] = _waits(run)
                 run.save()
         except LockedError:
-            log.info("run %s is in use; the process that uses it completes its references", run.path)
+            log.info(
+                "run %s is in use; the process that uses it completes its references", run.path
+            )
 
 
 def finish_objects(catalog: Catalog, run: RunDirectory) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 
-from bt_migrate.migration.undo import CHANGED, reason_to_leave
+from bt_migrate.migration.undo_objects import CHANGED, reason_to_leave
 from bt_migrate.model.resource_table import AI_SECRETS, DATASETS
 from bt_migrate.objects.decide import fingerprint
 from bt_migrate.sandbox.data.answer import Answer

@@ -1,0 +1,141 @@
+"""Which of the objects that a run created are deleted, and why the others stay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Dict, Iterable, List, Sequence, Set
+
+from bt_migrate.api.btql import OBJECTS_PER_QUERY, newest_query
+from bt_migrate.api.transactions import xact_of, xact_seconds
+from bt_migrate.errors import ApiError
+from bt_migrate.migration.undo_objects import (
+    CHANGED,
+    CreatedObject,
+    UndoContext,
+    existing_objects,
+    reason_to_leave,
+)
+from bt_migrate.model.resource import OWNER, PROJECT, Resource, never
+from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
+from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
+
+# What reacts to rows is deleted before the rows; then the rest, what refers to an object before
+# that object, projects last.
+BEFORE_ROWS = tuple(
+    resource
+    for resource in reversed(OBJECT_RESOURCES)
+    if resource.scope == OWNER or resource.part_of or resource.reacts_to_data is not never
+)
+AFTER_ROWS = tuple(
+    resource for resource in reversed(OBJECT_RESOURCES) if resource not in BEFORE_ROWS
+)
+NOT_EMPTY = "holds something that this run did not make, or that is left"
+
+
+def decide_deletes(context: UndoContext, created: Sequence[CreatedObject]) -> List[CreatedObject]:
+    """Returns the objects to delete, in the order of deletion. The others are noted as left."""
+    judged = _judged(context, created)
+    projects = {obj.dest_id for obj in judged if obj.resource is PROJECTS}
+    parts = [obj for obj in judged if obj.resource.part_of]
+    # A part is deleted with its project.
+    judged = [obj for obj in judged if not (obj.resource.part_of and obj.dest_id in projects)]
+    staying = {obj.dest_id for obj in judged if obj.reason}
+    going = {obj.dest_id for obj in created} - staying
+    reasons = dict.fromkeys(projects_not_empty(context, projects, going), NOT_EMPTY)
+    reasons.update((part.dest_id, part.reason) for part in parts if part.reason)
+    deletes = []
+    for obj in judged:
+        reason = obj.reason
+        if obj.resource is PROJECTS:
+            reason = reason or reasons.get(obj.dest_id, "")
+        if reason:
+            context.left.append(f"{obj}: {reason}")
+        else:
+            deletes.append(obj)
+    order = (*BEFORE_ROWS, *AFTER_ROWS)
+    return sorted(deletes, key=lambda obj: order.index(obj.resource))
+
+
+def _judged(context: UndoContext, created: Sequence[CreatedObject]) -> List[CreatedObject]:
+    """The objects that are still there, each with its reason to stay."""
+    there = {
+        name: existing_objects(context, of_kind[0].resource, of_kind)
+        for name, of_kind in _by_kind(created).items()
+    }
+    present = [obj for obj in created if obj.dest_id in there[obj.resource.name]]
+    rewritten = _with_newer_rows(context, present)
+    judged = []
+    for obj in present:
+        existing = there[obj.resource.name][obj.dest_id]
+        reason = reason_to_leave(obj.resource, obj.left_as, existing)
+        if not reason and obj.dest_id in rewritten and not obj.resource.part_of:
+            reason = f"rows in it were {CHANGED}"
+        judged.append(replace(obj, reason="" if context.settings.changed else reason))
+    return judged
+
+
+def _by_kind(created: Iterable[CreatedObject]) -> Dict[str, List[CreatedObject]]:
+    kinds: Dict[str, List[CreatedObject]] = {}
+    for obj in created:
+        kinds.setdefault(obj.resource.name, []).append(obj)
+    return kinds
+
+
+def _with_newer_rows(context: UndoContext, created: Sequence[CreatedObject]) -> Set[str]:
+    """Ids of objects with a row that was written after the run."""
+    newest: Dict[str, int] = {}
+    for kind in ROW_KINDS:
+        ids = [obj.dest_id for obj in created if obj.resource is holder_of_rows(kind)]
+        for start in range(0, len(ids), OBJECTS_PER_QUERY):
+            newest.update(_newest_xacts(context, kind, ids[start : start + OBJECTS_PER_QUERY]))
+    return {
+        dest_id for dest_id, xact in newest.items() if xact_seconds(xact) > context.written_until
+    }
+
+
+def _newest_xacts(context: UndoContext, kind: str, ids: Sequence[str]) -> Dict[str, int]:
+    """Object id -> transaction of its last row.
+
+    Objects without an answer in a query over several are asked for alone.
+    """
+    id_field = ROW_KINDS[kind].id_field
+    rows = context.dest.query(newest_query(kind, id_field, ids)).json
+    found = {row.get(id_field): xact_of(row.get("newest")) for row in rows}
+    for dest_id in ids if len(ids) > 1 else ():
+        if dest_id not in found:
+            found.update(_newest_xacts(context, kind, [dest_id]))
+    return found
+
+
+def projects_not_empty(context: UndoContext, projects: Set[str], going: Set[str]) -> Set[str]:
+    """Those of the projects that hold an object which is not `going`. Playgrounds are not seen."""
+    if not projects:
+        return set()
+    found: Set[str] = set()
+    for resource in OBJECT_RESOURCES:
+        if resource.scope == PROJECT:
+            found |= _holders(context, resource, going)
+        elif resource.scope == OWNER and not resource.grants_access:
+            found |= {
+                project
+                for project in projects - found
+                if _owns_others(context, resource, project, going)
+            }
+    return projects & found
+
+
+def _holders(context: UndoContext, resource: Resource, going: Set[str]) -> Set[str]:
+    """Ids of the projects that hold an object of the kind which is not `going`."""
+    try:
+        objects = context.lists.of_kind(resource)
+    except ApiError as error:
+        if error.status >= 500 or not resource.beyond:
+            raise
+        return set()
+    others = [obj for obj in objects if obj["id"] not in going and not resource.servers_own(obj)]
+    return {obj.get("project_id", "") for obj in others}
+
+
+def _owns_others(context: UndoContext, resource: Resource, project: str, going: Set[str]) -> bool:
+    objects = context.lists.of_owner(resource, ("project", project))
+    return any(obj["id"] not in going for obj in objects)

@@ -1,0 +1,221 @@
+"""Which objects a run created or updated, and what they are in the destination now.
+
+Everything comes from the state of the run and from the destination; the source is not asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
+
+from bt_migrate.api.client import Api
+from bt_migrate.config.settings import Settings
+from bt_migrate.errors import ApiError
+from bt_migrate.model.outcomes import CREATED, FAILED, UPDATED
+from bt_migrate.model.resource import OWNER, PROJECT, Resource
+from bt_migrate.model.resources import BY_NAME
+from bt_migrate.objects.decide import differing, display_name, fingerprint, natural_key
+from bt_migrate.state.object_states import ObjectStates
+from bt_migrate.state.run_directory import RunDirectory
+
+OWNED_PAGE_SIZE = 1000
+CHANGED = "changed since the run"
+
+
+@dataclass(frozen=True)
+class CreatedObject:
+    """An object that the run created.
+
+    `left_as` is the fingerprint of what the run left. `reason` says why the object stays; "" if
+    it is deleted.
+    """
+
+    resource: Resource
+    project: str
+    name: str
+    dest_id: str
+    left_as: str
+    owner: Tuple[str, ...] = ()
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return object_text(self.resource, self.project, self.name, self.dest_id)
+
+
+@dataclass(frozen=True)
+class UpdatedObject:
+    """An object that the run updated.
+
+    `content` is what it was, `existing` what it is now, `fields` names what differs.
+    """
+
+    resource: Resource
+    project: str
+    name: str
+    content: Dict[str, Any]
+    existing: Dict[str, Any]
+    fields: Sequence[str]
+
+    def __str__(self) -> str:
+        return object_text(self.resource, self.project, self.name, self.existing["id"])
+
+
+class DestLists:
+    """The destination's objects as they are now. Each list is read once, until it is forgotten."""
+
+    def __init__(self, dest: Api, page_size: int) -> None:
+        self._dest = dest
+        self._page_size = page_size
+        self._by_path: Dict[str, List[dict]] = {}
+
+    def objects(
+        self, resource: Resource, owners: Iterable[Tuple[str, ...]] = ()
+    ) -> Dict[str, dict]:
+        """Id -> object of a kind; of kinds that are listed by owner, those of the owners."""
+        if resource.scope != OWNER:
+            return {obj["id"]: obj for obj in self.of_kind(resource)}
+        return {obj["id"]: obj for owner in owners for obj in self.of_owner(resource, owner)}
+
+    def of_kind(self, resource: Resource) -> List[dict]:
+        if resource.path not in self._by_path:
+            page_size = self._page_size if resource.paged else 0
+            found = self._dest.list(resource.path, page_size=page_size)
+            self._by_path[resource.path] = [obj for obj in found if not obj.get("deleted_at")]
+        return self._by_path[resource.path]
+
+    def of_owner(self, resource: Resource, owner: Tuple[str, ...]) -> List[dict]:
+        """Objects of one owner; none if the owner is gone."""
+        params = {"object_type": owner[0], "object_id": owner[1]}
+        try:
+            found = list(self._dest.list(resource.path, params, page_size=OWNED_PAGE_SIZE))
+        except ApiError as error:
+            if error.status >= 500:
+                raise
+            return []
+        return [obj for obj in found if not obj.get("deleted_at")]
+
+    def forget(self) -> None:
+        self._by_path.clear()
+
+
+@dataclass
+class UndoContext:
+    """Everything an undo needs. `left` collects lines about what stays.
+
+    `written_until`: unix seconds of the destination's clock after which the run wrote nothing.
+    `again`: an earlier undo of the run deleted some of it already.
+    """
+
+    dest: Api
+    run: RunDirectory
+    settings: Settings
+    lists: DestLists
+    written_until: float
+    again: bool = False
+    left: List[str] = field(default_factory=list)
+
+
+def object_text(resource: Resource, project: str, name: str, dest_id: str) -> str:
+    place = f" of {project!r}" if project else ""
+    return f"{resource.name} {name!r}{place} [{dest_id}]"
+
+
+def reason_to_leave(resource: Resource, left_as: str, existing: Mapping[str, Any]) -> str:
+    """Why an object is not what the run left; "" if it is."""
+    if existing.get(resource.hidden_field_shown_by):
+        return "its value was typed in since the run"
+    return "" if fingerprint(resource, existing) == left_as else CHANGED
+
+
+# -- created
+
+
+def created_objects(context: UndoContext) -> List[CreatedObject]:
+    """Every object that the run created, also those that are gone by now."""
+    return [
+        created for states in context.run.all_objects() for created in _created(context, states)
+    ]
+
+
+def _created(context: UndoContext, states: ObjectStates) -> Iterator[CreatedObject]:
+    resource = BY_NAME[states.resource]
+    known = states.known()
+    for source_id, entry in known.items():
+        if entry["outcome"] == CREATED:
+            left_as = states.fingerprints.get(source_id, ["", ""])[1]
+            owner = tuple(entry.get("owner", ()))
+            yield CreatedObject(
+                resource, states.project, entry["name"], entry["dest_id"], left_as, owner
+            )
+    for source_id, intent in states.intended.items():
+        # The process died, or the server failed, before the outcome was known.
+        if known.get(source_id, {"outcome": FAILED})["outcome"] == FAILED:
+            yield from _created_by_intent(context, resource, states.project, intent)
+
+
+def _created_by_intent(
+    context: UndoContext, resource: Resource, project: str, intent: Mapping[str, Any]
+) -> Iterator[CreatedObject]:
+    """The object that was about to be created, if it is there."""
+    key = tuple(intent["key"])
+    owner = key[:2] if resource.scope == OWNER else ()
+    for obj in context.lists.objects(resource, [owner] if owner else ()).values():
+        inside = resource.scope != PROJECT or obj.get("project_id") == intent["project"]
+        if inside and natural_key(resource, obj) == key:
+            name = display_name(resource, obj)
+            yield CreatedObject(resource, project, name, obj["id"], intent["fingerprint"], owner)
+
+
+def existing_objects(
+    context: UndoContext, resource: Resource, created: Iterable[CreatedObject]
+) -> Dict[str, dict]:
+    """Id -> object as it is now, of the created objects of one kind that are still there."""
+    owners = {obj.owner for obj in created if obj.owner}
+    there = context.lists.objects(resource, owners)
+    if resource.part_of:
+        # A part without content was never created.
+        return {dest_id: obj for dest_id, obj in there.items() if not resource.cannot_move(obj)}
+    return there
+
+
+# -- updated
+
+
+def updated_objects(context: UndoContext) -> List[UpdatedObject]:
+    """Every updated object that is there and is not what it was before the run.
+
+    One that is not what the run left either is left, unless --changed was given.
+    """
+    return [
+        updated for states in context.run.all_objects() for updated in _updated(context, states)
+    ]
+
+
+def _updated(context: UndoContext, states: ObjectStates) -> Iterator[UpdatedObject]:
+    if not states.former:
+        return
+    resource = BY_NAME[states.resource]
+    contents = [former["content"] for former in states.former.values()]
+    owners = {(content.get("object_type"), content.get("object_id")) for content in contents}
+    there = context.lists.objects(resource, owners)
+    for source_id, former in states.former.items():
+        existing = there.get(former["id"])
+        fields = differing(resource, former["content"], existing) if existing else ()
+        if not existing or not fields:
+            continue
+        content = former["content"]
+        updated = UpdatedObject(resource, states.project, former["name"], content, existing, fields)
+        left_as = {former["fingerprint"], *states.fingerprints.get(source_id, [])[1:]}
+        if fingerprint(resource, existing) in left_as or context.settings.changed:
+            yield updated
+        else:
+            context.left.append(f"{updated}: {CHANGED}")
+
+
+def note_unknown_updates(context: UndoContext) -> None:
+    """Report the updated objects whose former content was not kept."""
+    for states in context.run.all_objects():
+        for source_id, entry in states.known().items():
+            if entry["outcome"] == UPDATED and source_id not in states.former:
+                text = object_text(BY_NAME[states.resource], "", entry["name"], entry["dest_id"])
+                context.left.append(f"{text}: updated; what it was is not known")
