@@ -13,14 +13,10 @@ from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, EXIT_STOPPED, LossError
 from bt_migrate.model.outcomes import CREATED, UPDATED
 from bt_migrate.report.build import build_report, exit_code_of, status_of
+from bt_migrate.report.comparison import comparison_text
+from bt_migrate.report.files import SUMMARY_FILE
 from bt_migrate.report.plan_file import build_plan, losses_text
-from bt_migrate.report.text import (
-    SUMMARY_FILE,
-    comparison_text,
-    short_text,
-    summary_line,
-    summary_record,
-)
+from bt_migrate.report.screen import screen_text, summary_line, summary_record
 from bt_migrate.report.write import write_report
 from bt_migrate.state.files import write_json
 from bt_migrate.state.run_directory import RunDirectory
@@ -82,6 +78,5 @@ def report_run(run: RunDirectory, settings: Settings, code: Optional[int], statu
     elif settings.quiet:
         print(summary_line(report))
     else:
-        print(short_text(report))
-        print(f"Report: {run.path / SUMMARY_FILE}")
+        print(screen_text(report))
     return code

@@ -13,7 +13,8 @@ from bt_migrate.config.load import load_settings
 from bt_migrate.errors import UsageError
 from bt_migrate.migration.lag import measure_lag
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.report.text import duration_text, lag_text
+from bt_migrate.report.display import duration_text
+from bt_migrate.report.measures import lag_text
 from bt_migrate.state.run_directory import RunDirectory
 
 SHOWN_STREAMS = 25

@@ -244,6 +244,7 @@ def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Dict[s
 def _close_session(start: Start, run: RunDirectory, session: Dict[str, Any], began: float) -> None:
     session["ended"] = now()
     session["wrote_until"] = start.dest.transport.last_write_s
+    session["rows"] = run.live.total
     session["seconds"] = round(time.monotonic() - began, 3)
     sides = (start.source, start.dest)
     run.data["reads_groups"] = [side.side for side in sides if side.capabilities.reads_groups]

@@ -20,7 +20,7 @@ from bt_migrate.migration.waiting import finish_waiting, kinds_behind, record_wa
 from bt_migrate.model.date_windows import iso
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.report.text import lag_text
+from bt_migrate.report.measures import lag_text
 from bt_migrate.rows.background import wait_for
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.sync_marks import end_round, mark_seconds, open_sync_round
@@ -152,12 +152,19 @@ class PhaseLoop:
         log.info("phase %d of %d: %s", *of_all, name, extra={"event": "phase", "phase": name})
         self._run.live.phase = name
         self._run.live.phase_number = of_all
+        began = time.monotonic()
         rest = phase(self._migration)
+        self._record_seconds(name, time.monotonic() - began)
         if rest is not None:
             self._in_background[name] = rest
         elif not self._judges:
             self._ended.append(name)
         self._close_background(waits=False)
+
+    def _record_seconds(self, name: str, seconds: float) -> None:
+        """Without the rows that a phase leaves to be written in the background."""
+        session = self._run.data["sessions"][-1]
+        session.setdefault("phases", {})[name] = round(seconds, 3)
 
     def finish(self) -> None:
         """Wait for what is under way; close the phases, and the run if all of it is done."""

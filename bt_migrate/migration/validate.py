@@ -20,7 +20,7 @@ from bt_migrate.model.resource_table import EXPERIMENTS, OBJECT_RESOURCES, PROJE
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS, is_listed_alone
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.prepare import skip_reason
-from bt_migrate.report.text import estimate_text
+from bt_migrate.report.measures import estimate_text
 from bt_migrate.rows.count import row_objects
 from bt_migrate.rows.estimate import counted, estimate, shown_count, total
 from bt_migrate.state.run_directory import readable_runs_in

@@ -1,197 +1,282 @@
-"""What a person must know: one record a finding, with its severity and what to do next. Pure."""
+"""Findings: what a person must know, one record each, with a severity and what to do next. Pure."""
 
 from __future__ import annotations
 
 from typing import Any, Dict, Mapping, NamedTuple
 
-ACTION, LOSS, FAILURE = "action", "loss", "failure"
+# To do by hand.
+ACTION = "action"
+# Cannot be carried.
+LOSS = "loss"
+# Should have arrived and did not.
+FAILURE = "failure"
 
 
 class Kind(NamedTuple):
-    """A kind of finding: its severity, what it says, and what to do next unless the record knows better.
-
-    `left_behind`: something of the source stays there unless a person brings it; with the losses these are a plan's loss list.
-    """
+    """A kind of finding."""
 
     severity: str
+    # What it means.
     about: str
+    # What to do, unless the record says more.
     next: str
+    # Something of the source stays there unless a person moves it. With the losses, these kinds
+    # are the loss list of a plan.
     left_behind: bool = False
+    # All findings of the kind in one line; see `Group` in report/actions.py for the fields.
+    summary: str = ""
 
 
 # Only a failure makes a run unsuccessful.
 KINDS: Mapping[str, Kind] = {
+    "user_without_counterpart": Kind(
+        ACTION,
+        "a user of the source is not a member of the destination; the reference was left out",
+        "invite the user, then run the same command again",
+        True,
+        "invite {users:user}, then run again ({where} wait): {emails}",
+    ),
     "secret_to_enter": Kind(
-        ACTION, "a secret value has to be typed in", "type the value in, in the destination", True
+        ACTION,
+        "the value of a secret must be entered",
+        "enter the value in the destination",
+        True,
+        "enter {objects:secret value}: {names}",
     ),
     "not_readable": Kind(
         ACTION,
-        "cannot be read through the API; bring it over by hand",
-        "make it again from where it was made",
+        "cannot be read through the API; move it by hand",
+        "create it again in the destination, from where it was made",
         True,
+        "create by hand (not readable): {things}",
     ),
     "not_movable": Kind(
         ACTION,
-        "a kind of object that the API lets nobody move",
-        "make it by hand in the destination",
+        "the API cannot move this kind of object",
+        "create it by hand in the destination",
         True,
+        "create by hand: {things}",
     ),
-    "key_to_make": Kind(ACTION, "an API key belongs to its organization", "make a new one by hand"),
+    "key_to_make": Kind(
+        ACTION,
+        "an API key is valid in its own organization only",
+        "create a new API key by hand",
+        False,
+        "let the owners create new API keys: {names}",
+    ),
     "made_private": Kind(
         ACTION,
-        "was public in the source and is private in the destination",
+        "is public in the source and private in the destination",
         "make it public by hand if it should be",
         True,
-    ),
-    "user_without_counterpart": Kind(
-        ACTION,
-        "a user of the source is not in the destination; left out",
-        "invite the user, then run again",
-        True,
+        "make public, if they should be: {things}",
     ),
     "reference_to_unmovable": Kind(
         ACTION,
         "a reference to something that cannot be moved was left out",
-        "add it by hand once its target is there",
+        "add the reference by hand once its target exists",
         True,
+        "add {refs:reference} to what cannot be moved, in {names}",
     ),
     "source_id_in_text": Kind(
         ACTION,
-        "a text contains an id of the source; left as it is",
-        "look whether the text needs the new id",
+        "a text mentions an id of the source; it was left as it is",
+        "check whether the text needs the new id",
+        False,
+        "check {places:text} and {rows:row} that mention ids of the source: {names}",
     ),
     "waits": Kind(
         ACTION,
-        "a reference waits for an object that is not there yet",
-        "move that object too: the reference is added then",
+        "a reference waits for an object that is not in the destination yet",
+        "move that object too; the reference is added then",
+        False,
+        "move what references wait for ({where}): {names}",
     ),
     "external_attachment": Kind(
         ACTION,
-        "an attachment lies in a bucket of yours; the destination needs access to it",
+        "an attachment is in a bucket of yours; the destination needs access to it",
         "give the destination read access to the bucket",
+        False,
+        "give the destination access to your attachment buckets ({rows:row})",
     ),
     "window_gap": Kind(
         ACTION,
-        "a stretch of time before this date window was taken by no window",
+        "no run covered this period before the date window",
         "run the same command with --fill-gaps",
+        False,
+        "run again with --fill-gaps; no run covered {details}",
     ),
     "gone_from_source": Kind(
         ACTION,
-        "is gone from the source; its counterpart stays",
-        "delete it in the destination by hand if it is to go",
+        "is gone from the source; its counterpart in the destination stays",
+        "delete it in the destination by hand if it should go",
+        False,
+        "delete by hand, if they should go, since the source lost them: {things}",
     ),
     "deleted_there": Kind(
         ACTION,
-        "was deleted in the destination; not made again",
-        "run again with --on-conflict update for its kind to have it made again",
+        "was deleted in the destination and not created again",
+        "run again with --on-conflict update for its kind to create it again",
+        False,
+        "run again with --on-conflict update to restore what was deleted there: {things}",
     ),
     "gone_row_kept": Kind(
         ACTION,
-        "rows are not in the source and were written to in the destination; kept",
-        "delete them by hand if they are to go",
+        "rows are gone from the source, but were edited in the destination; they were kept",
+        "delete the rows by hand if they should go",
+        False,
+        "delete by hand, if they should go, {rows:row} that the source lost and that were edited",
     ),
     "version_pin_removed": Kind(
         LOSS,
-        "a version named a transaction of the source; the reference now means the latest version",
-        "pin the version anew if it must not move on",
+        "a version referred to a transaction of the source; the reference now means the latest"
+        " version",
+        "pin the version again if it must not move on",
+        False,
+        "pinned versions; references now follow the latest version ({where})",
     ),
     "earlier_versions": Kind(
         LOSS,
         "only the latest version of a definition moves",
-        "keep the source to look earlier ones up",
+        "keep the source to look up earlier versions",
+        False,
+        "earlier versions of {things}",
     ),
     "field_not_writable": Kind(
-        LOSS, "a field cannot be written through the API", "set it by hand if it matters"
+        LOSS,
+        "a field cannot be written through the API",
+        "set the field by hand if it matters",
+        False,
+        "fields that the API cannot write ({where}): {names}",
     ),
     "attachment_left": Kind(
         LOSS,
-        "attachments were left in the source as asked for",
-        "run again without --no-attachments to bring them",
+        "attachments stay in the source, as requested",
+        "run again without --no-attachments to copy them",
+        False,
+        "attachments that stay in the source, as requested ({where})",
     ),
     "field_made_attachment": Kind(
         LOSS,
-        "rows above the size limit: their largest fields became JSON attachments, which are not searched",
-        "nothing, unless these fields are to be searched",
+        "rows above the size limit: their largest fields became JSON attachments, which cannot be"
+        " searched",
+        "nothing, unless these fields should be searchable",
+        False,
+        "full-text search in {rows:row} above the size limit; large fields became attachments",
     ),
     "row_field_not_carried": Kind(
         LOSS,
         "a field of rows cannot be written through the API",
-        "keep the source, or an export of it, to look it up",
+        "keep the source, or an export of it, to look up the field",
+        False,
+        "fields of rows that the API cannot write ({where})",
     ),
     "attachment_missing": Kind(
         LOSS,
-        "the source does not hold the bytes of an attachment; the reference still names the source's",
+        "the source does not have the bytes of an attachment; the reference still names the source",
         "nothing, unless the bytes are kept elsewhere",
+        False,
+        "attachments whose bytes the source does not have ({where})",
     ),
     "not_listed": Kind(
         LOSS,
         "the source does not list a kind of object; none of it was moved",
-        "if there is any, use a key that may list it",
+        "if there are any, use a key that may list them",
+        False,
+        "kinds that the source does not list: {names}",
     ),
     "unresolved_reference": Kind(
         FAILURE,
-        "a reference could not be resolved and was left out",
+        "the target of a reference was not found; the reference was left out",
         "move its target too and run again, or add the reference by hand",
+        False,
+        "references without a target ({where}), in {names}; move the targets too",
     ),
     "attachment_not_copied": Kind(
         FAILURE,
-        "the bytes of an attachment were not copied; the reference still names the source's",
-        "mend the cause in the detail, then run again",
+        "the bytes of an attachment were not copied; the reference still names the source",
+        "fix the cause shown under detail, then run the same command again",
+        False,
+        "attachments not copied ({where}): {details}",
     ),
     "not_created": Kind(
-        FAILURE, "could not be created or updated", "mend the cause in the detail, then run again"
+        FAILURE,
+        "could not be created or updated",
+        "fix the cause shown under detail, then run the same command again",
+        False,
+        "not created or updated: {things}: {details}",
     ),
     "reference_not_added": Kind(
         FAILURE,
-        "a reference could not be added afterwards",
-        "mend the cause in the detail, then run again",
+        "a reference could not be added in the second pass",
+        "fix the cause shown under detail, then run the same command again",
+        False,
+        "references not added in the second pass ({where}), in {names}: {details}",
     ),
     "row_refused": Kind(
         FAILURE,
-        "rows were refused by the destination",
-        "see the _failed.jsonl of the stream, then run again",
+        "the destination refused rows",
+        "see the _failed.jsonl file of the stream, then run the same command again",
+        False,
+        "{rows:row} refused by the destination, of {names}; see the _failed.jsonl files",
     ),
     "comment_refused": Kind(
-        FAILURE, "comments of rows were refused by the destination", "add them by hand"
+        FAILURE,
+        "the destination refused comments of rows",
+        "add the comments by hand",
+        False,
+        "comments of {rows:row} refused by the destination, of {names}",
     ),
     "row_differs": Kind(
         FAILURE,
-        "rows exist with other content; left alone",
-        "delete the destination's rows that are wrong, then run again",
+        "rows exist in the destination with other content; they were left as they are",
+        "delete the wrong rows in the destination, then run the same command again",
+        False,
+        "{rows:row} exist with other content and were left, in {names}",
     ),
     "too_many_deletes": Kind(
         FAILURE,
         "more rows are gone from the source than --max-deletes allows; none was deleted",
-        "look why, then run again with --yes",
+        "check why, then run again with --yes",
+        False,
+        "more rows are gone from the source than --max-deletes allows, in {names}",
     ),
     "stream_behind": Kind(
         FAILURE,
-        "rows that were written since the last sync were not read: their object was not listed",
-        "run the same command again; an object that is still not listed ten minutes later counts as deleted",
+        "rows written since the last sync were not read, since the source did not list their object",
+        "run the same command again; an object that is still not listed ten minutes later counts as"
+        " deleted",
+        False,
+        "rows written since the last sync not read, since the source did not list {things}",
     ),
     "stream_failed": Kind(
         FAILURE,
-        "the rows of an object could not be copied to the end",
-        "mend the cause in the detail, run the same command again",
+        "copying the rows of an object stopped early",
+        "fix the cause shown under detail, then run the same command again",
+        False,
+        "copying stopped early for {things}: {details}",
     ),
 }
 
 
 def finding(kind: str, **facts: Any) -> Dict[str, Any]:
-    """{kind, severity, about, resource, id, name, project, path?, ref?, detail?, count?, next}; empty facts are left out."""
-    severity, about, following, _ = KINDS[kind]
-    record = {"kind": kind, "severity": severity, "about": about, "next": following, **facts}
+    """Returns {kind, severity, about, resource, id, name, project, path?, ref?, detail?, count?, next}.
+
+    Empty facts are left out.
+    """
+    row = KINDS[kind]
+    record = {"kind": kind, "severity": row.severity, "about": row.about, "next": row.next, **facts}
     return {name: value for name, value in record.items() if value not in (None, "", 0)}
 
 
 def is_lost(record: Mapping[str, Any]) -> bool:
-    """Whether it belongs into a plan's loss list."""
+    """Whether the finding belongs to the loss list of a plan."""
     return record["severity"] == LOSS or KINDS[record["kind"]].left_behind
 
 
-# What cannot even be listed, so that nobody knows whether there is any.
+# What the API cannot list, so that nobody knows whether there is any.
 UNSEEN = (
-    "playgrounds, but for views and ACLs on them",
+    "playgrounds (only views and ACLs that point at them)",
     "audit history",
     "classifications of rows beyond the sampled ones",
 )

@@ -15,7 +15,7 @@ from bt_migrate.config.load import app_urls_of, state_dir_of
 from bt_migrate.config.options import flags_of, make_parser
 from bt_migrate.errors import EXIT_OK, MigrationError
 from bt_migrate.report.build import build_report
-from bt_migrate.report.text import SUMMARY_FILE, short_text
+from bt_migrate.report.screen import screen_text
 from bt_migrate.report.write import write_report
 from bt_migrate.shards.merge import merge_runs, run_paths
 from bt_migrate.state.run_directory import RunDirectory
@@ -32,8 +32,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         )
         report = build_report(run, "merged")
         write_report(run, report, app_urls_of(flags["env_file"]))
-        print(short_text(report))
-        print(f"Report: {run.path / SUMMARY_FILE}")
+        print(screen_text(report))
     except MigrationError as error:
         print(f"bt_migrate: {error}", file=sys.stderr)
         return error.exit_code

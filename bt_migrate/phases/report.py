@@ -16,7 +16,7 @@ from bt_migrate.config.load import app_urls_of, state_dir_of
 from bt_migrate.config.options import flags_of, make_parser
 from bt_migrate.errors import EXIT_OK, MigrationError
 from bt_migrate.report.build import build_report
-from bt_migrate.report.text import REPORT_FILE
+from bt_migrate.report.files import REPORT_FILE
 from bt_migrate.report.write import write_html
 from bt_migrate.state.run_directory import RunDirectory, run_at
 

@@ -17,9 +17,13 @@ REPORT_FIELDS: Mapping[str, str] = {
     "round": "number of the sync; 0 for the first copy",
     "marks": "for each kind of rows, the source transaction up to which they were copied",
     "started": "when the run was created",
+    "command": "program that made the run",
     "sessions": "every process that worked on the run; of very many, the oldest are summed up in "
     "the first (`starts`)",
     "duration_seconds": "seconds of all processes together",
+    "this_start": "of the last start: `seconds`, `rows`, `rows_per_second`, seconds of its `phases`, "
+    "`error`",
+    "whole_run": "of all starts together: `starts`, `seconds`, `rows`, `rows_per_second`",
     "phases_done": "names of the completed phases",
     "objects": "per resource and project: `listed`, `outcomes`, `skipped_by_reason`; the outcomes "
     "add up to what was listed",
@@ -36,5 +40,8 @@ REPORT_FIELDS: Mapping[str, str] = {
     "findings": "one record each: `kind`, `severity`, `resource`, `id`, `name`, `project`, `path`, "
     "`ref`, `next`; those of rows with `count` and the first `row`; also in `findings.jsonl`",
     "findings_by_kind": "number of findings of each kind",
+    "to_do": "what a person must do, a line for each kind: `kind`, `text`, number of `findings`",
+    "failed": "what should have arrived and did not, likewise",
+    "lost": "what cannot be carried, likewise",
     "next_commands": "what to run next",
 }

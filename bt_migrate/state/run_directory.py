@@ -298,6 +298,7 @@ def add_session(sessions: List[Dict[str, Any]], session: Dict[str, Any]) -> None
     into = first[oldest["command"]]
     into["starts"] = into.get("starts", 1) + 1
     into["seconds"] = round(into.get("seconds", 0) + oldest.get("seconds", 0), 3)
+    into["rows"] = into.get("rows", 0) + oldest.get("rows", 0)
     into["wrote_until"] = max(into.get("wrote_until", 0.0), oldest.get("wrote_until", 0.0))
 
 

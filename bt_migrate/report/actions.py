@@ -1,0 +1,155 @@
+"""Findings grouped into what a person must do, what failed, and what was lost: a line for each kind.
+
+A line names things: secrets, users, objects. The findings themselves name every place.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterable, List, Mapping, Sequence
+
+from bt_migrate.model.findings import ACTION, FAILURE, KINDS, LOSS
+from bt_migrate.model.resources import USERS
+from bt_migrate.report.display import LONG_NAME_COLUMNS, listing, plural, shown
+
+# Resources as they are called in a sentence, where the name without "s" is not English.
+NOUNS = {
+    "acls": "ACL",
+    "ai_secrets": "AI secret",
+    "api_keys": "API key",
+    "env_vars": "environment variable",
+    "logs": "project log",
+    "mcp_servers": "MCP server",
+    "project_settings": "project setting",
+}
+
+
+# What the summary of a kind can name: properties of Group.
+FIELDS = (
+    "objects", "refs", "places", "rows", "where", "names", "users", "emails", "details", "things",
+)  # fmt: skip
+
+
+class Count(int):
+    """A number that `format` joins with a noun: f"{Count(2):row}" is "2 rows"."""
+
+    def __format__(self, noun: str) -> str:
+        return plural(int(self), noun) if noun else f"{int(self):,}"
+
+
+class Group:
+    """The findings of one kind, and what its line can name."""
+
+    def __init__(self, kind: str, records: Sequence[Mapping[str, Any]]) -> None:
+        self.kind = kind
+        self._records = records
+
+    @property
+    def objects(self) -> Count:
+        return Count(
+            len({(one["resource"], one.get("id") or one.get("name")) for one in self._records})
+        )
+
+    @property
+    def refs(self) -> Count:
+        return Count(len({one.get("ref") for one in self._records}))
+
+    @property
+    def users(self) -> Count:
+        return Count(len(self._users()))
+
+    @property
+    def emails(self) -> str:
+        """The users' e-mail addresses; their ids where a validation did not list them."""
+        return listing(self._users().values(), columns=LONG_NAME_COLUMNS)
+
+    def _users(self) -> Dict[str, str]:
+        """User id -> e-mail address or id."""
+        known = {
+            str(one.get("id")): str(one.get("name"))
+            for one in self._records
+            if one["resource"] == USERS.name
+        }
+        refs = (str(one["ref"]) for one in self._records if one.get("ref"))
+        return {**{ref: ref for ref in refs}, **known}
+
+    @property
+    def places(self) -> Count:
+        """Places in objects. Places in rows are counted by row; a user is no place."""
+        return Count(
+            sum(not one.get("count") and one["resource"] != USERS.name for one in self._records)
+        )
+
+    @property
+    def rows(self) -> Count:
+        return Count(sum(one.get("count", 0) for one in self._records))
+
+    @property
+    def where(self) -> str:
+        """`48 places, 840 rows`"""
+        parts = [
+            f"{self.places:place}" if self.places else "",
+            f"{self.rows:row}" if self.rows else "",
+        ]
+        return ", ".join(filter(None, parts))
+
+    @property
+    def names(self) -> str:
+        """The names of the objects, the first few."""
+        return listing(dict.fromkeys(str(one.get("name", "")) for one in self._records))
+
+    @property
+    def details(self) -> str:
+        return listing(dict.fromkeys(str(one.get("detail", "")) for one in self._records), 2)
+
+    @property
+    def things(self) -> str:
+        """`2 functions (refund, Topics), 1 view (Weekly)`"""
+        names: Dict[str, Dict[str, None]] = {}
+        for one in self._records:
+            names.setdefault(one["resource"], {})[str(one.get("name", ""))] = None
+        return ", ".join(
+            f"{plural(len(found), noun_of(resource))} ({listing(found, 3)})"
+            for resource, found in names.items()
+        )
+
+    def line(self) -> str:
+        """The kind in one line: its summary, or its meaning and a count where it has none."""
+        kind = KINDS[self.kind]
+        if not kind.summary:
+            return f"{kind.about} ({self.where})"
+        return kind.summary.format(**{name: getattr(self, name) for name in FIELDS})
+
+
+def noun_of(resource: str) -> str:
+    """`function` for functions, `AI secret` for ai_secrets"""
+    singular = resource[:-1] if resource.endswith("s") else resource
+    return NOUNS.get(resource, singular.replace("_", " "))
+
+
+def grouped(findings: Iterable[Mapping[str, Any]]) -> Dict[str, List[Dict[str, Any]]]:
+    """Returns {"to_do", "failed", "lost"}: [{kind, text, findings}] in the order of the table.
+
+    `findings` is how many findings the line stands for.
+    """
+    by_kind: Dict[str, List[Mapping[str, Any]]] = {}
+    for record in findings:
+        by_kind.setdefault(record["kind"], []).append(record)
+    sections = {ACTION: "to_do", FAILURE: "failed", LOSS: "lost"}
+    lines: Dict[str, List[Dict[str, Any]]] = {name: [] for name in sections.values()}
+    for kind, (severity, *_) in KINDS.items():
+        if kind in by_kind:
+            records = by_kind[kind]
+            line = {"kind": kind, "text": Group(kind, records).line(), "findings": len(records)}
+            lines[sections[severity]].append(line)
+    return lines
+
+
+def problem_line(problem: Mapping[str, Any]) -> str:
+    """`prompt 'House style' (Shared Library): differs in description, left as it is`"""
+    line = f"{noun_of(problem['resource'])} {shown(problem['name'])!r}"
+    if problem.get("project"):
+        line += f" ({shown(problem['project'])})"
+    fields = ", ".join(problem.get("fields") or ())
+    outcome = f"{problem['outcome']} in {fields}" if fields else problem["outcome"]
+    reason = str(problem.get("reason") or "")
+    return f"{line}: {outcome}{': ' if reason else ''}{shown(reason, 200)}"

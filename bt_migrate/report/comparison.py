@@ -1,0 +1,64 @@
+"""The result of a verification as text. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping
+
+from bt_migrate.report.display import shown, table, wrapped
+
+OUTCOMES = ("match", "differs", "missing", "extra", "unreadable")
+SHOWN_DIFFERENCES = 20
+DETAIL_COLUMNS = 300
+
+
+def comparison_text(result: Mapping[str, Any]) -> str:
+    """Returns the verdict, the differences, a table, tolerated changes, and where the rest is."""
+    lines = [*wrapped(verdict_line(result), first=""), *difference_lines(result)]
+    rows = [
+        [
+            kind,
+            *(f"{counts['outcomes'].get(name, 0):,}" for name in OUTCOMES),
+            f"{counts['changed_since_copy']:,}",
+        ]
+        for kind, counts in result["kinds"].items()
+    ]
+    lines += table(["compared", *OUTCOMES, "changed later"], rows)
+    tolerated = [
+        f"{count:,} {name.replace('_', ' ')}" for name, count in result["tolerated"].items()
+    ]
+    lines += wrapped(f"Tolerated changes: {', '.join(tolerated) or 'none'}", first="")
+    return "\n".join([*lines, f"Details: {result['folder']}"])
+
+
+def verdict_line(result: Mapping[str, Any]) -> str:
+    at = f" ({result['at']})" if result.get("at") else ""
+    return f"Verification: {result['text']}{at}"
+
+
+def difference_lines(result: Mapping[str, Any]) -> List[str]:
+    """Returns what is less secure than in the source, then what differs, the first of each."""
+    lines: List[str] = []
+    for title, name in (("Security:", "security"), ("Not as in the source:", "differences")):
+        differences = result[name]
+        if not differences:
+            continue
+        lines.append(title)
+        for difference in differences[:SHOWN_DIFFERENCES]:
+            lines += wrapped(_difference(difference))
+        if len(differences) > SHOWN_DIFFERENCES:
+            lines.append("  …")
+    return lines
+
+
+def _difference(difference: Dict[str, Any]) -> str:
+    """Returns one line of the comparison that is not a match."""
+    name = shown(difference["name"])
+    line = f"{difference['outcome']}: {difference['resource']} {name!r}"
+    if difference["project"]:
+        line += f" of {shown(difference['project'])}"
+    if difference.get("id"):
+        line += f" [{difference['id']}]"
+    details = [str(difference[name]) for name in ("row", "detail") if difference.get(name)]
+    if difference.get("fields"):
+        details.append(", ".join(difference["fields"]))
+    return f"{line} {shown(': '.join(details), DETAIL_COLUMNS)}".rstrip()

@@ -1,0 +1,126 @@
+"""Text for a terminal: names that cannot disturb it, numbers, tables and lines of 80 columns. Pure."""
+
+from __future__ import annotations
+
+import textwrap
+import unicodedata
+from typing import Any, Iterable, List, Mapping, Optional, Sequence
+
+COLUMNS = 80
+NAME_COLUMNS = 40
+# Names of a list, and their width.
+LISTED = 3
+LISTED_COLUMNS = 28
+LONG_NAME_COLUMNS = 60
+# (seconds of the unit, its word), the largest first
+UNITS = ((86_400, "days"), (3_600, "h"))
+
+
+def escaped(text: str) -> str:
+    """Returns the text with every character escaped that could change what a terminal shows.
+
+    These are control characters, line breaks, marks of direction and lone surrogates.
+    """
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def shown(name: Any, columns: int = NAME_COLUMNS) -> str:
+    """Returns a name escaped and cut to a width."""
+    text = escaped(str(name))
+    if columns_of(text) <= columns:
+        return text
+    cut = text[: columns - 1]
+    while columns_of(cut) > columns - 1:
+        cut = cut[:-1]
+    return f"{cut}…"
+
+
+def columns_of(text: str) -> int:
+    """Returns how many columns of a terminal a text takes: wide characters two, marks none."""
+    return sum(_columns_of_char(char) for char in text)
+
+
+def _columns_of_char(char: str) -> int:
+    if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def padded(text: str, columns: int, *, right: bool = False) -> str:
+    """Returns the text filled up to a width, on the left side if it is to stand `right`."""
+    fill = " " * max(0, columns - columns_of(text))
+    return fill + text if right else text + fill
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, indent: str = "  ") -> List[str]:
+    """Returns the lines of a table. The first column stands left, all others right."""
+    lines = [list(head), *(list(row) for row in rows)]
+    widths = [max(columns_of(line[place]) for line in lines) for place in range(len(head))]
+    return [
+        indent
+        + "  ".join(
+            padded(cell, width, right=place > 0)
+            for place, (cell, width) in enumerate(zip(line, widths))
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def wrapped(text: str, *, first: str = "  ", more: str = "    ") -> List[str]:
+    """Returns the text in lines of at most 80 columns; a longer word stays whole."""
+    return textwrap.wrap(
+        text,
+        COLUMNS,
+        initial_indent=first,
+        subsequent_indent=more,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 row`, `2 rows`, `3 properties`"""
+    if count == 1:
+        return f"1 {noun}"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        noun = noun[:-1] + "ie"
+    return f"{count:,} {noun}s"
+
+
+def number(count: Optional[int]) -> str:
+    return "?" if count is None else f"{count:,}"
+
+
+def counts_text(outcomes: Mapping[str, int]) -> str:
+    """`12 created, 3 skipped`"""
+    return ", ".join(f"{count:,} {name}" for name, count in outcomes.items()) or "none"
+
+
+def listing(names: Iterable[str], limit: int = LISTED, *, columns: int = LISTED_COLUMNS) -> str:
+    """`a, b, c and 7 more`"""
+    shown_names = list(names)
+    text = ", ".join(shown(name, columns) for name in shown_names[:limit])
+    rest = len(shown_names) - limit
+    return f"{text} and {rest:,} more" if rest > 0 else text
+
+
+def duration_text(seconds: float) -> str:
+    """`0.4 s`, `45 s`, `12 min`, `3.5 h`, `2.0 days`"""
+    for size, word in UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.1f} {word}"
+    if seconds >= 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.1f} s" if 0 < seconds < 10 else f"{seconds:.0f} s"
+
+
+def size_text(size: float) -> str:
+    """`812 bytes`, `4.7 MB`"""
+    for limit, word in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= limit:
+            return f"{size / limit:.1f} {word}"
+    return f"{size:,.0f} bytes"

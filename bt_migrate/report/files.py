@@ -1,0 +1,7 @@
+"""The names of the files that a report is written to."""
+
+from __future__ import annotations
+
+REPORT_FILE = "migration_report.json"
+SUMMARY_FILE = "migration_summary.txt"
+FINDINGS_FILE = "findings.jsonl"

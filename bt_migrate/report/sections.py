@@ -1,0 +1,160 @@
+"""The sections of a report as lines: the same for the terminal and for migration_summary.txt. Pure.
+
+Order: verdict, to do, failed, table, lost, times.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Dict, Iterable, List, Mapping, Optional
+
+from bt_migrate.model.outcomes import OUTCOMES
+from bt_migrate.report.actions import problem_line
+from bt_migrate.report.comparison import difference_lines, verdict_line
+from bt_migrate.report.display import duration_text, escaped, plural, table, wrapped
+from bt_migrate.report.measures import estimate_text
+
+WORK = {"validate": "Validation", "verify": "Verification"}
+STATUS_WORDS = {
+    "stopped": "stopped, more to do",
+    "failed": "ended with an error",
+    "merged": "merged",
+}
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """`Migration incomplete: acme -> globex`"""
+    status = STATUS_WORDS.get(report["status"], report["status"])
+    work = "Dry run" if report["dry_run"] else WORK.get(report["command"], "Migration")
+    if work == "Validation" and status == "completed":
+        status = "passed"
+    source = escaped(report["source"]["org_name"])
+    return f"{work} {status}: {source} -> {escaped(report['destination']['org_name'])}"
+
+
+def verdict_lines(report: Mapping[str, Any]) -> List[str]:
+    """Returns the headline, why the run ended early, and the result of the verification."""
+    lines = wrapped(headline(report), first="")
+    error = report["this_start"].get("error")
+    if error:
+        lines += wrapped(f"Ended by: {escaped(error)}")
+    if report["verification"]:
+        lines += wrapped(verdict_line(report["verification"]), first="")
+    return lines
+
+
+def to_do_lines(report: Mapping[str, Any]) -> List[str]:
+    return _section("To do:", (line["text"] for line in report["to_do"]))
+
+
+def lost_lines(report: Mapping[str, Any]) -> List[str]:
+    return _section("Lost:", (line["text"] for line in report["lost"]))
+
+
+def failed_lines(report: Mapping[str, Any], limit: Optional[int] = None) -> List[str]:
+    """Returns what should have arrived and did not: kinds of failures, then objects, then rows."""
+    problems = [problem_line(problem) for problem in report["problems"]]
+    shown_problems = problems if limit is None else problems[:limit]
+    lines = _section("Failed:", [*(line["text"] for line in report["failed"]), *shown_problems])
+    if len(problems) > len(shown_problems):
+        lines.append(f"  … and {plural(len(problems) - len(shown_problems), 'more object')}")
+    if report["verification"] and not report["verification"]["equal"]:
+        lines += difference_lines(report["verification"])[:limit]
+    return lines
+
+
+def _section(title: str, texts: Iterable[str]) -> List[str]:
+    lines = [line for text in texts for line in wrapped(text)]
+    return [title, *lines] if lines else []
+
+
+def table_lines(report: Mapping[str, Any]) -> List[str]:
+    """Returns outcomes by resource, then by kind of rows."""
+    objects = _by_name(report["objects"], "resource")
+    rows = _by_name(report["rows"], "kind")
+    lines = _outcome_table("objects", objects)
+    if rows:
+        lines += _outcome_table("rows", rows)
+    if report["planned_streams"] and report["estimate"]:
+        lines += wrapped(f"Estimate: {estimate_text(report['estimate'])}", first="")
+    return lines
+
+
+def _by_name(entries: Iterable[Mapping[str, Any]], name: str) -> Dict[str, Counter]:
+    sums: Dict[str, Counter] = {}
+    for entry in entries:
+        sums.setdefault(entry[name], Counter()).update(entry["outcomes"])
+    return sums
+
+
+def _outcome_table(title: str, sums: Mapping[str, Counter]) -> List[str]:
+    """Returns a table by outcome. Names with nothing but one outcome in common share a line."""
+    if not sums:
+        return []
+    uniform = _uniform(sums)
+    others = {name: counts for name, counts in sums.items() if name not in uniform}
+    lines = []
+    if uniform:
+        outcome = next(iter(next(iter(uniform.values()))))
+        names = ", ".join(f"{counts[outcome]:,} {name}" for name, counts in uniform.items())
+        lines += wrapped(f"{title.capitalize()} all {outcome}: {names}", first="")
+    if others:
+        used = [name for name in outcomes_in_order(others) if any(c[name] for c in others.values())]
+        rows = [
+            [
+                name,
+                f"{sum(counts.values()):,}",
+                *(f"{counts[one]:,}" if counts[one] else "-" for one in used),
+            ]
+            for name, counts in others.items()
+        ]
+        lines += table([title, "total", *used], rows)
+    return lines
+
+
+def outcomes_in_order(sums: Mapping[str, Counter]) -> List[str]:
+    known = dict.fromkeys(OUTCOMES)
+    return list({**known, **{name: None for counts in sums.values() for name in counts}})
+
+
+def _uniform(sums: Mapping[str, Counter]) -> Dict[str, Counter]:
+    """Returns the names that have the most common single outcome, if these are at least three."""
+    single = Counter(next(iter(counts)) for counts in sums.values() if len(counts) == 1)
+    if not single or single.most_common(1)[0][1] < 3:
+        return {}
+    outcome = single.most_common(1)[0][0]
+    return {name: counts for name, counts in sums.items() if set(counts) == {outcome}}
+
+
+def time_lines(report: Mapping[str, Any], longest: Optional[int] = None) -> List[str]:
+    """Returns duration, rows and rate of this start; and of the run, if it had other starts.
+
+    With the time of each phase, or of the `longest`.
+    """
+    start, run = report["this_start"], report["whole_run"]
+    phases = sorted(start["phases"].items(), key=lambda phase: -phase[1])[:longest]
+    names = ", ".join(f"{name} {duration_text(seconds)}" for name, seconds in phases)
+    lines = wrapped(f"This start: {_amount(start)}{f' ({names})' if names else ''}", first="")
+    if run["starts"] > 1:
+        lines += wrapped(f"The run, {run['starts']:,} starts: {_amount(run)}", first="")
+    return lines
+
+
+def _amount(times: Mapping[str, Any]) -> str:
+    text = duration_text(times["seconds"])
+    if times["rows"]:
+        text += f", {plural(times['rows'], 'row')}, {times['rows_per_second']:,.0f} rows/s"
+    return text
+
+
+def next_lines(report: Mapping[str, Any]) -> List[str]:
+    """Returns the command to run next as the last line, with its comment before it if it is long."""
+    lines = []
+    for text in report["next_commands"]:
+        if len(text) + len("Next: ") <= 80:
+            lines.append(f"Next: {text}")
+        else:
+            command, _, comment = text.partition("  # ")
+            lines += [f"# {comment}"] if comment else []
+            lines.append(f"Next: {command}")
+    return lines
