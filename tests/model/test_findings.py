@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any, List, Optional
 
@@ -113,12 +114,12 @@ def test_a_finding_names_its_object_its_place_and_what_to_do(tmp_path: Path) -> 
         "made_private",
         "not_movable",
     } - kinds == set()
-    for kind in kinds:
-        count = sum(one.get("count", 1) for one in lines if one["kind"] == kind)
-        assert (
-            f"{KINDS[kind].severity.capitalize()}: {KINDS[kind].about} ({count:,})"
-            in done.out.splitlines()
-        )
+    told = report(tmp_path / "runs")
+    printed = " ".join(done.out.split())
+    sections = [*told["to_do"], *told["failed"], *told["lost"]]
+    counted = {section["kind"]: section["findings"] for section in sections}
+    assert counted == told["findings_by_kind"] == dict(Counter(one["kind"] for one in lines))
+    assert [one["text"] for one in sections if " ".join(one["text"].split()) not in printed] == []
 
 
 def told(root: Path) -> List[str]:
