@@ -232,7 +232,7 @@ def test_interrupted_it_says_how_to_go_on_and_goes_on(
         (following,) = [
             line for line in first.out.splitlines() if line.startswith("Next: bin/migrate-all ")
         ]
-        assert f" --state-dir {place} " in following
+        assert f" --state-dir {place}" in following
         assert untrue_claims(pair, place) == []
         done, since = seen_rows(tmp_path / "runs"), len(pair.sandbox.inserted)
         second = run(pair.sandbox, tmp_path / "runs", **SMALL)
