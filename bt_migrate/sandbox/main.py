@@ -11,6 +11,7 @@ import sys
 import threading
 from typing import List, Optional
 
+from bt_migrate.sandbox.data.behaviour import NAMES, older
 from bt_migrate.sandbox.http.control import fault_of_text, pairs_of_text
 from bt_migrate.sandbox.http.server import Sandbox, SandboxOrg
 
@@ -50,7 +51,22 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--btql-per-minute", type=int, help="answer 429 above this many queries (default: no limit)"
     )
+    options.add_argument(
+        "--older",
+        nargs="?",
+        type=switches_of_text,
+        const=True,
+        default=False,
+        metavar="NAME,...",
+        help="behave as an older data plane, in these switches or in all: %s" % " ".join(NAMES),
+    )
     return options
+
+
+def switches_of_text(text: str) -> List[str]:
+    names = text.split(",")
+    older(names)  # refuses unknown names
+    return names
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -58,7 +74,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with Sandbox(options.port, options.files_port) as sandbox:
+    with Sandbox(options.port, options.files_port, older=options.older) as sandbox:
         if options.example:
             from bt_migrate.sandbox.example.fill import DEST_USERS, SOURCE_USERS, fill_example
 

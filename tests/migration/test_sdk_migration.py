@@ -12,6 +12,7 @@ from typing import Any, Dict, List
 import pytest
 
 from bt_migrate.sandbox.http.server import Sandbox
+from tests.support.sdk_routes import serve_sdk
 
 pytest.importorskip("braintrust")
 
@@ -103,6 +104,7 @@ def trees(org: Any) -> List[Dict[str, Any]]:
 
 def test_what_the_sdk_filled_arrives_and_is_read_by_the_sdk(tmp_path: Path) -> None:
     with Sandbox() as sandbox:
+        serve_sdk(sandbox)
         source, dest = (
             sandbox.add_org("from", api_key="sk-from"),
             sandbox.add_org("to", api_key="sk-to"),

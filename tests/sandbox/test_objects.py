@@ -83,7 +83,7 @@ def test_an_existing_natural_key_is_returned_unmodified_and_changes_nothing(
     ("kind", "body", "text"),
     [
         ("project", {}, "project: required field 'name' is missing"),
-        ("project", {"name": "P", "settings": {}}, "project: unrecognized field 'settings'"),
+        ("project", {"name": "P", "settings": {}}, "Extraneous key 'settings' at path []"),
         ("project", {"name": 5}, "project: field 'name' is not a valid name"),
         ("project", ["P"], "project: expected a JSON object"),
         (
@@ -91,8 +91,8 @@ def test_an_existing_natural_key_is_returned_unmodified_and_changes_nothing(
             {"name": "r", "member_permissions": [{"permission": "fly"}]},
             "member_permissions",
         ),
-        ("group", {"name": "g", "member_users": [UNKNOWN]}, "does not exist in this organization"),
-        ("dataset", {"name": "d", "project_id": UNKNOWN}, "does not exist in this organization"),
+        ("group", {"name": "g", "member_users": [UNKNOWN]}, "does not exist"),
+        ("dataset", {"name": "d", "project_id": UNKNOWN}, "does not exist"),
         (
             "acl",
             {"object_type": "project", "object_id": UNKNOWN},
@@ -188,7 +188,7 @@ def test_a_reference_must_exist_in_the_callers_organization(
         body["user_id"] = acme.objects("user")[0]["id"]
     for wrong in (UNKNOWN, foreign):
         answer = http.session.post(http.url + "/v1/" + kind, json=replaced(body, wrong))
-        assert (answer.status_code, "does not exist in this organization" in answer.text) == (
+        assert (answer.status_code, "does not exist" in answer.text) == (
             400,
             True,
         ), answer.text
@@ -317,7 +317,8 @@ def test_a_deleted_object_is_gone_and_its_name_is_free(http: Http) -> None:
     gone = http.delete("/v1/project/" + project["id"]).json()
     assert dict(gone, deleted_at=None) == project
     assert (http.names("/v1/project"), http.names("/v1/dataset")) == ([], [])
-    assert http.get("/v1/dataset/" + dataset["id"]).status_code == 403
+    missing = http.get("/v1/dataset/" + dataset["id"])
+    assert (missing.status_code, dataset["id"] in missing.text) == (400, True)
     assert http.create("project", name="P")["id"] != project["id"]
 
 
@@ -328,7 +329,7 @@ def test_prompts_and_functions_are_one_store(http: Http) -> None:
     http.create("function", project_id=project, name="f", slug="f", function_data=code)
     assert http.names("/v1/prompt") == ["p"]
     assert http.names("/v1/function") == ["f", "p"]
-    assert "function_data" not in prompt
+    assert http.get("/v1/prompt/" + prompt["id"]).json()["function_data"] == {"type": "prompt"}
     shown = http.get("/v1/function/" + prompt["id"]).json()
     assert known(shown, "function_data", "log_id") == {
         "function_data": {"type": "prompt"},
@@ -337,15 +338,16 @@ def test_prompts_and_functions_are_one_store(http: Http) -> None:
     again = http.post(
         "/v1/function", {"project_id": project, "name": "z", "slug": "p", "function_data": code}
     )
-    assert (again.json()["id"], again.headers["x-bt-found-existing"]) == (prompt["id"], "true")
+    assert again.json()["id"] == prompt["id"]
 
 
 def test_versions_of_a_prompt_can_be_read(http: Http) -> None:
     project = http.create("project", name="P")["id"]
     http.post("/environment", {"name": "Production", "slug": "prod"})
-    first = http.create(
+    created = http.create(
         "prompt", project_id=project, name="one", slug="p", environment_slugs=["prod"]
     )
+    first = http.get("/v1/prompt/" + created["id"]).json()
     second = http.patch("/v1/prompt/" + first["id"], {"name": "two"}).json()
     assert int(second["_xact_id"]) > int(first["_xact_id"])
     assert http.get("/v1/prompt/" + first["id"], version=first["_xact_id"]).json() == first
@@ -473,10 +475,12 @@ def test_objects_of_another_organization_are_as_good_as_unknown(
     http: Http, globex: SandboxOrg
 ) -> None:
     foreign = globex.create("project", {"name": "P"})["id"]
-    for path in ("/v1/project/" + foreign, "/v1/project/" + UNKNOWN):
-        answer = http.get(path)
-        assert (answer.status_code, answer.json()["Code"]) == (403, "ForbiddenError")
-    assert http.patch("/v1/project/" + foreign, {"name": "x"}).status_code == 403
+    for object_id in (foreign, UNKNOWN):
+        answer = http.get("/v1/project/" + object_id)
+        text = "Missing read access to project id %s, or the project does not exist" % object_id
+        assert (answer.status_code, text in answer.text) == (400, True)
+    answer = http.patch("/v1/project/" + foreign, {"name": "x"})
+    assert (answer.status_code, "Missing update access" in answer.text) == (400, True)
 
 
 def test_users_are_found_by_email_and_their_ids_belong_to_one_organization(

@@ -14,6 +14,7 @@ from tests.support.sandbox_http import Http
 ROWS: List[Dict[str, Any]] = [
     {
         "id": "a",
+        "span_id": "a",
         "created": "2024-01-01T10:00:00Z",
         "metadata": {"n": 1, "who": "Ann"},
         "tags": ["x"],
@@ -21,12 +22,14 @@ ROWS: List[Dict[str, Any]] = [
     },
     {
         "id": "b",
+        "span_id": "b",
         "created": "2024-01-01T23:59:59.999Z",
         "metadata": {"n": 2, "who": "bob"},
         "scores": {"s": 0.25},
     },
     {
         "id": "c",
+        "span_id": "c",
         "created": "2024-01-02T01:00:00+02:00",
         "metadata": {"n": 3},
         "scores": {"s": 0.75},
@@ -34,6 +37,7 @@ ROWS: List[Dict[str, Any]] = [
     },
     {
         "id": "d",
+        "span_id": "d",
         "created": "2024-02-01T00:00:00Z",
         "root_span_id": "a",
         "span_parents": ["a"],
@@ -184,7 +188,9 @@ def test_cursors_follow_the_order_of_the_key(
     query = "select: id | from: project_logs('%s') %s | limit: 3" % (project, sort)
     first = http.btql(query)
     second = http.btql(query + " | cursor: '%s'" % first["cursor"])
-    assert (ids(first), ids(second), second["cursor"]) == (order[:3], order[3:], None)
+    third = http.btql(query + " | cursor: '%s'" % second["cursor"])
+    assert [ids(page) for page in (first, second, third)] == [order[:3], order[3:], ""]
+    assert "cursor" not in third
     sql = "SELECT id FROM project_logs('%s') %s LIMIT 3 OFFSET '%s'"
     direction = sort.replace("| sort:", "ORDER BY")
     assert ids(http.btql(sql % (project, direction, first["cursor"]))) == order[3:]
@@ -207,7 +213,7 @@ def test_several_objects_are_read_as_one_even_when_their_keys_are_equal(
         while len(seen) < 10:
             page = http.btql(query + cursor)
             seen += [(row["dataset_id"], row["id"]) for row in page["data"]]
-            if not page["cursor"]:
+            if not page.get("cursor"):
                 break
             cursor = " | cursor: '%s'" % page["cursor"]
         assert sorted(seen) == sorted((each, row_id) for each in sets for row_id in "ab")
@@ -295,7 +301,7 @@ def test_groups_count_and_measure(http: Http, acme: SandboxOrg, project: str) ->
 def test_other_orders_sort_by_value(http: Http, project: str) -> None:
     query = "select: id | from: project_logs('%s') | sort: created desc | limit: 3" % project
     answer = http.btql(query)
-    assert (ids(answer), answer["cursor"]) == ("dbc", None)
+    assert (ids(answer), answer.get("cursor")) == ("dbc", None)
 
 
 def test_shapes_show_spans_whole_traces_or_previews(http: Http, project: str) -> None:

@@ -39,9 +39,20 @@ def some(row: Dict[str, Any], *names: str) -> Dict[str, Any]:
 def present(row: Dict[str, Any]) -> Dict[str, Any]:
     """What the caller gave: no nulls, no fields of the server."""
     server = (
-        "_xact_id _pagination_key is_root org_id project_id log_id experiment_id dataset_id".split()
-    )
+        "_xact_id _pagination_key is_root org_id project_id log_id experiment_id dataset_id "
+        "audit_data"
+    ).split()
     return {name: value for name, value in row.items() if value is not None and name not in server}
+
+
+def upsert_entry(row: Dict[str, Any]) -> Dict[str, Any]:
+    """The audit entry of a row that was written once, through the API."""
+    return {
+        "_xact_id": row["_xact_id"],
+        "audit_data": {"action": "upsert"},
+        "metadata": {},
+        "source": "api",
+    }
 
 
 def test_transactions_and_keys_have_the_real_encoding() -> None:
@@ -89,12 +100,12 @@ def test_a_reader_sees_every_field_and_what_the_server_adds(acme: SandboxOrg, pr
     acme.insert(
         "project_logs",
         project,
-        [{"id": "a", "input": 1, "created": created, "facets": {"f": None}}],
+        [{"id": "a", "input": 1, "created": created, "facets": {"f": None}, "span_id": "a"}],
     )
     row = acme.rows("project_logs", project)[0]
     nulls = (
-        "output expected error scores metadata tags metrics context span_attributes origin comments audit_data "
-        "classifications _async_scoring_state"
+        "output expected error scores metadata tags metrics context span_attributes origin comments "
+        "classifications _async_scoring_state span_parents"
     )
     assert row == dict(
         dict.fromkeys(nulls.split()),
@@ -104,7 +115,7 @@ def test_a_reader_sees_every_field_and_what_the_server_adds(acme: SandboxOrg, pr
         facets={"f": None},
         span_id="a",
         root_span_id="a",
-        span_parents=[],
+        audit_data=[upsert_entry(row)],
         is_root=True,
         org_id=acme.id,
         project_id=project,
@@ -255,7 +266,7 @@ def test_an_insert_replaces_the_row_and_keeps_its_place(acme: SandboxOrg, projec
 )
 def test_a_merge_is_deep(acme: SandboxOrg, project: str, old: Any, new: Any, merged: Any) -> None:
     created = "2024-01-01T00:00:00Z"
-    acme.insert("project_logs", project, [dict(old, id="a", created=created)])
+    acme.insert("project_logs", project, [dict({"span_id": "a"}, **old, id="a", created=created)])
     acme.insert("project_logs", project, [dict(new, id="a", _is_merge=True)])
     span = old.get("span_id", "a")
     fixed = {
@@ -263,7 +274,6 @@ def test_a_merge_is_deep(acme: SandboxOrg, project: str, old: Any, new: Any, mer
         "created": created,
         "span_id": span,
         "root_span_id": span,
-        "span_parents": [],
     }
     assert present(acme.rows("project_logs", project)[0]) == dict(merged, **fixed)
 
@@ -288,7 +298,7 @@ def test_deleted_rows_are_gone_and_deleting_the_unknown_is_fine(
 
 def test_parents_can_be_named_by_row_id_as_of_old(acme: SandboxOrg, project: str) -> None:
     acme.insert("project_logs", project, [{"id": "a", "span_id": "s", "root_span_id": "r"}])
-    acme.insert("project_logs", project, [{"id": "b", "_parent_id": "a"}])
+    acme.insert("project_logs", project, [{"id": "b", "span_id": "b", "_parent_id": "a"}])
     child = acme.rows("project_logs", project)[1]
     assert some(child, "span_id", "root_span_id", "span_parents", "is_root") == {
         "span_id": "b",
@@ -333,8 +343,10 @@ def test_feedback_merges_into_the_row_and_comments_are_kept_beside_it(
     }
     row = acme.rows("project_logs", project)[0]
     assert row["scores"] == {"x": 0.5, "human": 1}
-    assert [some(entry, "action", "source", "metadata") for entry in row["audit_data"]] == [
-        {"action": "merge", "source": "app", "metadata": {"user": "u"}}
+    audit = [some(entry, "audit_data", "source", "metadata") for entry in row["audit_data"]]
+    assert audit == [
+        {"audit_data": {"action": "upsert"}, "source": "api", "metadata": {}},
+        {"audit_data": {"action": "merge"}, "source": "app", "metadata": {"user": "u"}},
     ]
     comment = some(row["comments"][0], "origin", "comment", "source", "metadata")
     assert comment == {
@@ -409,25 +421,23 @@ def test_a_comment_record_shows_on_its_row_once_however_often_it_is_sent(
 def test_fetch_answers_whole_traces_newest_first_and_may_repeat_older_states(
     http: Http, project: str
 ) -> None:
-    http.insert("project_logs", project, {"id": "a"})
-    http.insert(
-        "project_logs", project, {"id": "b"}, {"id": "b1", "span_id": "x", "root_span_id": "b"}
-    )
-    http.insert("project_logs", project, {"id": "a", "input": "new"})
+    http.insert("project_logs", project, {"id": "a", "span_id": "a"})
+    root = {"id": "b", "span_id": "b"}
+    http.insert("project_logs", project, root, {"id": "b1", "span_id": "x", "root_span_id": "b"})
+    http.insert("project_logs", project, {"id": "a", "span_id": "a", "input": "new"})
     path = "/v1/project_logs/%s/fetch" % project
-    page = http.post(path, {"limit": 1}).json()
-    assert [(row["id"], row["input"]) for row in page["events"]] == [("a", "new")]
-    page = http.post(path, {"limit": 1, "cursor": page["cursor"]}).json()
-    assert [row["id"] for row in page["events"]] == ["b1", "b"]
-    page = http.post(path, {"limit": 1, "cursor": page["cursor"]}).json()
-    assert [(row["id"], row["input"], page["cursor"]) for row in page["events"]] == [
-        ("a", None, None)
-    ]
-    everything = http.get(path).json()
-    assert ([row["id"] for row in everything["events"]], everything["cursor"]) == (
-        ["a", "b1", "b"],
-        None,
+    answer = http.post(path, {"limit": 1})
+    first = answer.json()
+    assert [row["id"] for row in first["events"]] == ["b1", "b"]
+    assert (answer.headers["x-bt-cursor"], answer.headers["Content-Type"]) == (
+        first["cursor"],
+        "application/json",
     )
+    second = http.post(path, {"limit": 1, "cursor": first["cursor"]}).json()
+    assert [(row["id"], row["input"]) for row in second["events"]] == [("a", "new"), ("a", None)]
+    assert http.post(path, {"limit": 1, "cursor": second["cursor"]}).json() == {"events": []}
+    everything = http.get(path).json()
+    assert [row["id"] for row in everything["events"]] == ["b1", "b", "a", "a"]
 
 
 def test_too_many_rows_for_one_transaction_are_refused(

@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 import pytest
 
 from bt_migrate.sandbox.http.server import Sandbox, SandboxOrg
+from tests.support.sdk_routes import serve_sdk
 
 # There is no release of the SDK for every Python that bt_migrate runs on.
 pytest.importorskip("braintrust")
@@ -30,6 +31,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     """A sandbox after the SDK's day, its organization, and what the SDK told."""
     folder = tmp_path_factory.mktemp("sdk")
     with Sandbox() as sandbox:
+        serve_sdk(sandbox)
         acme = sandbox.add_org("acme", api_key="sk-acme")
         project = acme.create("project", {"name": "Alpha"})["id"]
         acme.create(

@@ -40,6 +40,7 @@ def test_everything_that_tells_time_tells_the_time_that_was_set(
 ) -> None:
     project = http.create("project", name="P")
     prompt = http.create("prompt", project_id=project["id"], name="a", slug="a")
+    http.patch(f"/v1/prompt/{prompt['id']}", {"name": "b"})
     http.insert("project_logs", project["id"], {"id": "x"})
     http.post(
         f"/v1/project_logs/{project['id']}/feedback",
@@ -51,7 +52,7 @@ def test_everything_that_tells_time_tells_the_time_that_was_set(
     )
     told = [
         seconds(project["created"]), seconds(prompt["created"]), moment_of(prompt) >> 16, seconds(row["created"]), moment_of(row) >> 16,
-        (int(row["_pagination_key"][1:]) >> 32), seconds(row["comments"][0]["created"]), seconds(row["audit_data"][0]["created"]),
+        (int(row["_pagination_key"][1:]) >> 32), seconds(row["comments"][0]["created"]), moment_of(row["audit_data"][1]) >> 16,
         seconds(answer.json()["data"][0]["n"]), parsedate_to_datetime(answer.headers["Date"]).timestamp(),
         seconds(acme.objects("user")[0]["created"]), seconds(http.delete(f"/v1/project/{project['id']}").json()["deleted_at"]),
     ]  # fmt: skip

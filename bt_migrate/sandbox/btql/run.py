@@ -6,18 +6,15 @@ A page of `select: *` in order of the pagination key costs what the page costs, 
 from __future__ import annotations
 
 import base64
-import json
 from typing import (
     Any,
     Callable,
-    Dict,
     Iterable,
     Iterator,
     List,
     NamedTuple,
     Optional,
     Sequence,
-    Set,
     Tuple,
 )
 
@@ -42,8 +39,8 @@ from bt_migrate.sandbox.btql.parse import (
     syntax_error,
 )
 from bt_migrate.sandbox.btql.reading import Reader, kept, split_filter
-from bt_migrate.sandbox.data.errors import Refused, forbidden
-from bt_migrate.sandbox.data.rows import Json, Row, RowSet, encode
+from bt_migrate.sandbox.data.errors import Missing, Refused
+from bt_migrate.sandbox.data.rows import Json, RowSet, encode
 from bt_migrate.sandbox.data.schema import KINDS
 from bt_migrate.sandbox.data.store import Store
 
@@ -117,7 +114,25 @@ def run(store: Store, org_ids: Sequence[str], body: Json, lag_seconds: float = 0
         return _answer_groups(query, reader, last_xact)
     if not _is_key_order(query):
         return _answer_views(query, reader.matching(query), last_xact)
-    return _answer_page(query, reader, last_xact)
+    return _answer_page(query, reader, last_xact, store.behaviour.cursor_with_each_page)
+
+
+RANGE_FIELDS = ("created", "_xact_id", "_pagination_key", "root_span_id", "id")
+
+
+def has_range(query: Json) -> bool:
+    """Whether the filter names a field by which the service leaves segments out."""
+    return any(
+        is_field(value, name) for value in _values(query.get("filter")) for name in RANGE_FIELDS
+    )
+
+
+def _values(expression: Any) -> Iterator[Any]:
+    """Every value inside of an expression, and the expression itself."""
+    yield expression
+    children = expression.values() if isinstance(expression, dict) else expression
+    for child in children if isinstance(children, (list, type({}.values()))) else ():
+        yield from _values(child)
 
 
 # What is read ----------------------------------------------------------------------------------------
@@ -161,7 +176,7 @@ def _id_of(store: Store, org_ids: Sequence[str], kind: str, value: str) -> str:
         return value
     named = objects.list_all(store, org_ids, KINDS[kind], {kind + "_name": [value]})
     if not named:
-        raise forbidden("%s '%s'" % (kind, value))
+        raise Missing(kind, value)
     if len(named) > 1:
         raise syntax_error("several objects are called %r" % value)
     return str(named[0].data["id"])
@@ -174,7 +189,7 @@ def object_rows(store: Store, org_ids: Sequence[str], source: Json, body: Json) 
     with store.lock:
         ids = [_id_of(store, org_ids, "project", value) for value in _arguments(source)]
         for entry in objects.list_all(store, org_ids, kind, {"project_id": ids}):
-            states = [objects.render(kind, entry)]
+            states = [objects.render(kind, entry, store.behaviour)]
             if body.get("audit_log"):
                 states += [dict(data) for _, data in reversed(entry.history)]
             for state in states:
@@ -206,10 +221,12 @@ def _is_key_order(query: Json) -> bool:
     return not sort or (len(sort) == 1 and is_field(sort[0].get("expr"), "_pagination_key"))
 
 
-def _answer_page(query: Json, reader: Reader, last_xact: Optional[str]) -> Answer:
+def _answer_page(
+    query: Json, reader: Reader, last_xact: Optional[str], cursor_with_each_page: bool
+) -> Answer:
     sort, limit = query.get("sort") or [], query.get("limit", DEFAULT_LIMIT)
     descending = not sort or sort[0].get("dir") == "desc"
-    after = _read_cursor(query["cursor"], descending) if query.get("cursor") else None
+    after = read_cursor(query["cursor"]) if query.get("cursor") else None
     bounds, rest = split_filter(query.get("filter"))
     tests = [compile_expression(condition) for condition in rest]
     is_summary = query["from"].get("shape") == "summary"
@@ -221,24 +238,31 @@ def _answer_page(query: Json, reader: Reader, last_xact: Optional[str]) -> Answe
         if not all(test(view) for test in tests) or (is_summary and not view.field("is_root")):
             continue
         if len(data) >= limit:
-            return Answer(data, _write_cursor(last, descending) if last else None, last_xact)
+            return Answer(data, write_cursor(last) if last else None, last_xact)
         data.append(project(view))
         last = (row.key, number)
-    return Answer(data, None, last_xact)
+    cursor = write_cursor(last) if last and cursor_with_each_page else None
+    return Answer(data, cursor, last_xact)
 
 
-def _write_cursor(place: Tuple[int, int], descending: bool) -> str:
-    return base64.b64encode(json.dumps([place[0], place[1], descending]).encode()).decode()
+def write_cursor(place: Tuple[int, int]) -> str:
+    """Unpadded base64 of the 8 bytes of the last key; two more number its object, for all but the first.
+
+    How the service marks a place between rows of several objects that share a key is not known.
+    """
+    key, number = place
+    raw = key.to_bytes(8, "big") + (number.to_bytes(2, "big") if number else b"")
+    return base64.b64encode(raw).decode().rstrip("=")
 
 
-def _read_cursor(text: Any, descending: bool) -> Tuple[int, int]:
+def read_cursor(text: Any) -> Tuple[int, int]:
     try:
-        key, source, direction = json.loads(base64.b64decode(text, validate=True))
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (ValueError, TypeError):
         raise syntax_error("Invalid cursor") from None
-    if direction is not descending:
-        raise syntax_error("Invalid cursor: it belongs to another order")
-    return int(key), int(source)
+    if len(raw) not in (8, 10):
+        raise syntax_error("Invalid cursor")
+    return int.from_bytes(raw[:8], "big"), int.from_bytes(raw[8:], "big")
 
 
 def _projection(query: Json) -> Callable[[View], bytes]:
@@ -320,47 +344,3 @@ def _sort_key(value: Any) -> Tuple[int, Any]:
         if moment is not None
         else (3, value if isinstance(value, str) else encode(value))
     )
-
-
-# GET and POST .../fetch ------------------------------------------------------------------------------
-
-
-def fetch_page(rows: RowSet, values: Json) -> Tuple[List[bytes], Optional[str]]:
-    """Whole traces, newest transaction first, over the history of the rows: an id can come again, older."""
-    moment = keys.moment_of_xact(values["version"]) if values.get("version") else None
-    found, _ = rows.at(moment)
-    live = {row.id for row in found}
-    states = list(found)
-    if moment is None:
-        states += [row for row, _ in rows.past if row.id in live]
-    states.sort(key=lambda row: (row.moment, row.key), reverse=True)
-    start = _fetch_start(values.get("cursor"), states)
-    limit = None if values.get("limit") in (None, "") else _whole_number(values["limit"])
-    page: Dict[str, Row] = {}  # inside a page only the newest state of a row
-    roots: Set[str] = set()
-    for number in range(start, len(states)):
-        row = states[number]
-        root = str(row.value()["root_span_id"])
-        if limit is not None and root not in roots and len(roots) >= limit:
-            place = states[number - 1]
-            return _texts(page), _write_cursor((place.key, place.moment), True) if page else None
-        roots.add(root)
-        page.setdefault(row.id, row)
-    return _texts(page), None
-
-
-def _whole_number(value: Any) -> int:
-    if not str(value).isdigit():
-        raise Refused(400, "limit: expected a number that is not negative, got '%s'" % value)
-    return int(value)
-
-
-def _texts(page: Dict[str, Row]) -> List[bytes]:
-    return [row.body + row.tail for row in page.values()]
-
-
-def _fetch_start(cursor: Any, states: List[Row]) -> int:
-    if not cursor:
-        return 0
-    key, moment = _read_cursor(cursor, True)
-    return sum(1 for row in states if (row.moment, row.key) >= (moment, key))

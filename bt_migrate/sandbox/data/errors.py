@@ -1,4 +1,4 @@
-"""The one way in which the sandbox says no."""
+"""The one way in which the sandbox refuses a request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ class Refused(Exception):
         self.body = body
 
 
-def forbidden(what: str) -> Refused:
-    """Unknown and foreign objects look the same, so that ids cannot be probed."""
-    text = "Missing read access to %s, or it does not exist" % what
-    return Refused(403, {"Code": "ForbiddenError", "Message": text, "Service": "api"})
+class Missing(Refused):
+    """An object that does not exist, or that the caller may not see: both look the same."""
+
+    def __init__(self, kind: str, object_id: Any, access: str = "read") -> None:
+        old_text = "Missing read access to %s '%s', or it does not exist" % (kind, object_id)
+        super().__init__(403, {"Code": "ForbiddenError", "Message": old_text, "Service": "api"})
+        kind = "prompt" if kind == "function" else kind
+        self.text = "Missing %s access to %s id %s, or the %s does not exist" % (
+            access,
+            kind,
+            object_id,
+            kind,
+        )

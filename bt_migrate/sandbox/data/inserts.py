@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import bt_migrate.sandbox.data.clock as keys
-from bt_migrate.sandbox.data.errors import Refused, forbidden
+from bt_migrate.sandbox.data.errors import Missing, Refused
 from bt_migrate.sandbox.data.rows import CONTENT, Json, RowSet, encode
 from bt_migrate.sandbox.data.schema import CHECKS, KINDS, is_number, is_text
 from bt_migrate.sandbox.data.store import Entry, Store
@@ -86,10 +86,10 @@ def row_set(store: Store, org_ids: Iterable[str], kind: str, object_id: Any) -> 
     """The rows of an object that these organizations can see; 403 if there is no such object."""
     entry = store.find(KINDS[ROW_KINDS[kind]], org_ids, object_id)
     if entry is None:
-        raise forbidden("%s '%s'" % (kind, object_id))
+        raise Missing(ROW_KINDS[kind], object_id)
     place = (kind, entry.data["id"])
     if place not in store.rows:
-        store.rows[place] = RowSet(kind, _fixed_fields(kind, entry), store.clock)
+        store.rows[place] = RowSet(kind, _fixed_fields(kind, entry), store.clock, store.behaviour)
     return store.rows[place]
 
 
@@ -291,8 +291,8 @@ def _give_feedback(transaction: Transaction, rows: RowSet, item: Json) -> None:
 
 
 def with_audit(rows: RowSet, event: Json) -> Json:
-    """The event with its audit entry appended to those of the row; the SDKs mark feedback that way."""
-    if not event.get("_audit_source"):
+    """The event with its audit entry appended to those of the row, where RowSet does not do that."""
+    if not event.get("_audit_source") or rows.behaviour.audit_data_on_rows:
         return event
     old = rows.by_id.get(event["id"])
     entries = (old.value().get("audit_data") or []) if old is not None else []
@@ -308,8 +308,13 @@ def with_audit(rows: RowSet, event: Json) -> Json:
 # /logs3 ----------------------------------------------------------------------------------------------
 
 
-def logs3(store: Store, org_ids: Sequence[str], rows: Any, request_bytes: int = 0) -> List[str]:
-    """Rows as the SDKs send them: each names its object, and may carry more than the documented fields."""
+def logs3(
+    store: Store, org_ids: Sequence[str], rows: Any, request_bytes: int = 0
+) -> Tuple[List[str], str]:
+    """Write rows as the SDKs send them: each names its object, and may carry undocumented fields.
+
+    Returns the ids of the rows, and the transaction.
+    """
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise Refused(400, "rows: expected a list of objects")
     if len(rows) > keys.MAX_ROWS_IN_TRANSACTION:
@@ -322,7 +327,7 @@ def logs3(store: Store, org_ids: Sequence[str], rows: Any, request_bytes: int = 
             transaction.comment(target, event["origin"]["id"], _comment(event, store.clock))
         else:
             transaction.write(target, with_audit(target, event))
-    return [event["id"] for _, event in plan]
+    return [event["id"] for _, event in plan], keys.xact_id(transaction.moment)
 
 
 def _logs3_row(store: Store, org_ids: Sequence[str], row: Json) -> Tuple[RowSet, Json]:

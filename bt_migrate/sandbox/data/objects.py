@@ -4,25 +4,43 @@ from __future__ import annotations
 
 import copy
 import re
-from typing import Any, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import bt_migrate.sandbox.data.clock as keys
-from bt_migrate.sandbox.data.errors import Refused, forbidden
+from bt_migrate.sandbox.data.behaviour import Behaviour
+from bt_migrate.sandbox.data.errors import Missing, Refused
 from bt_migrate.sandbox.data.schema import NEVER_READ, Kind, problem_of_fields
 from bt_migrate.sandbox.data.store import Entry, Json, Org, Store, is_shown_as, natural_keys
 
 # An experiment list is cut at 1000 unless told otherwise; no other list documents a limit.
 EXPERIMENT_LIST_LIMIT = 1000
 FUNCTION_ONLY = ("function_data", "origin", "function_schema")
+# What the answer of POST of a function holds besides the fields that were sent.
+SET_BY_SERVER = ("id", "created", "org_id", "log_id", "_xact_id")
 
 
-def render(kind: Kind, entry: Entry) -> Json:
+def render(kind: Kind, entry: Entry, behaviour: Behaviour) -> Json:
     """What a reader of `kind` sees; a deep copy."""
     data = copy.deepcopy(entry.data)
     if kind.name == "prompt":
         for name in FUNCTION_ONLY:
             data.pop(name, None)
+        if behaviour.prompts_show_function_data:
+            data["function_data"] = {"type": "prompt"}
+    if kind.name == "dataset" and not behaviour.datasets_have_tags:
+        data.pop("tags", None)
     return data
+
+
+def created_answer(kind: Kind, entry: Entry, body: Json, behaviour: Behaviour) -> Json:
+    """What POST answers, which may be less than what a reader sees."""
+    value = render(kind, entry, behaviour)
+    if kind.store == "function" and behaviour.post_writes_versions:
+        sent = {name: entry.data.get(name, body[name]) for name in body if name != "org_name"}
+        return dict(sent, **{name: value[name] for name in SET_BY_SERVER})
+    if kind.name == "group" and behaviour.groups_without_members:
+        del value["member_users"], value["member_groups"]
+    return value
 
 
 # Create and replace ----------------------------------------------------------------------------------
@@ -31,8 +49,8 @@ def render(kind: Kind, entry: Entry) -> Json:
 def create(
     store: Store, org: Org, kind: Kind, body: Any, *, replace: bool = False
 ) -> Tuple[Entry, bool]:
-    """The object and whether it was there before. POST leaves what it finds alone, PUT replaces it."""
-    problem = problem_of_fields(body, kind.create, kind.required, kind.name)
+    """The object, and whether it was there before and POST left it alone; PUT replaces what it finds."""
+    problem = problem_of_fields(body, _accepted(store, kind, kind.create), kind.required, kind.name)
     if problem:
         raise Refused(400, problem)
     body = copy.deepcopy(body)
@@ -44,12 +62,19 @@ def create(
         data["name"] += "-" + keys.new_id()[:8]
         found = None
     if found is not None:
-        if replace:
+        writes_version = kind.store == "function" and store.behaviour.post_writes_versions
+        if replace or writes_version:
             _replace(store, org, kind, found, data, body)
-        return found, True
+        return found, not writes_version
     entry = store.add(kind, org.id, data)
     _remember(store, entry, body)
     return entry, False
+
+
+def _accepted(store: Store, kind: Kind, fields: Mapping[str, str]) -> Dict[str, str]:
+    """The fields that a body may have."""
+    no_tags = kind.name == "dataset" and not store.behaviour.datasets_have_tags
+    return {name: of for name, of in fields.items() if not (no_tags and name == "tags")}
 
 
 def _existing(store: Store, org: Org, kind: Kind, data: Json) -> Optional[Entry]:
@@ -94,11 +119,29 @@ def _complete(store: Store, org: Org, kind: Kind, body: Json) -> Json:
     data.update(dict.fromkeys(name for name in kind.create if name not in NEVER_READ))
     data.update((name, value) for name, value in body.items() if name not in NEVER_READ)
     data["id"] = keys.new_id()
-    data.update(_stamps(store, org, kind, data))
+    data.update(_stamps(store, org, kind, data, bool(body.get("ensure_new"))))
+    if kind.name == "view" and data["user_id"] is None and store.behaviour.views_belong_to_caller:
+        data["user_id"] = org.users[0]
+    return _stored(store, kind, data)
+
+
+def _stored(store: Store, kind: Kind, data: Json) -> Json:
+    """The object as its columns keep it."""
+    if kind.store == "function" and store.behaviour.whole_numbers_in_functions:
+        return {name: _whole_numbers(value) for name, value in data.items()}
     return data
 
 
-def _stamps(store: Store, org: Org, kind: Kind, data: Json) -> Json:
+def _whole_numbers(value: Any) -> Any:
+    """1.0 becomes 1, at any depth."""
+    if isinstance(value, dict):
+        return {name: _whole_numbers(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _stamps(store: Store, org: Org, kind: Kind, data: Json, ensure_new: bool) -> Json:
     """The values of the read-only fields of a new object."""
     moment = store.clock.next_moment()
     stamps = {
@@ -122,6 +165,8 @@ def _stamps(store: Store, org: Org, kind: Kind, data: Json) -> Json:
         values.update(
             name=data["name"] or "experiment-" + keys.new_id()[:8], public=bool(data["public"])
         )
+        if data["repo_info"] is None and ensure_new:
+            values["repo_info"] = {}
     if kind.name == "prompt":
         values.update(dict.fromkeys(FUNCTION_ONLY), function_data={"type": "prompt"})
     return values
@@ -160,6 +205,8 @@ def _change(store: Store, kind: Kind, entry: Entry, data: Json) -> None:
     if "_xact_id" in data:
         entry.history.append((keys.moment_of_xact(entry.data["_xact_id"]) or 0, entry.data))
         data["_xact_id"] = keys.xact_id(moment)
+        if kind.store == "function" and store.behaviour.post_writes_versions:
+            data["created"] = store.clock.timestamp()
     if "updated_at" in data:
         data["updated_at"] = store.clock.timestamp()
     store.unindex_entry(kind, entry)
@@ -183,10 +230,12 @@ def _remember(store: Store, entry: Entry, body: Mapping[str, Any]) -> None:
 
 def patch(store: Store, org_ids: Sequence[str], kind: Kind, object_id: str, body: Any) -> Entry:
     """Change the given fields. Objects merge deeply and nulls change nothing: PATCH cannot clear a field."""
-    problem = problem_of_fields(body, kind.patch, kind.patch_required, kind.name)
+    problem = problem_of_fields(
+        body, _accepted(store, kind, kind.patch), kind.patch_required, kind.name
+    )
     if problem:
         raise Refused(400, problem)
-    entry = get(store, org_ids, kind, object_id, body)
+    entry = get(store, org_ids, kind, object_id, body, "update")
     if entry.org_id is None:
         raise Refused(
             403, {"Code": "ForbiddenError", "Message": "Built-in roles cannot be changed"}
@@ -201,7 +250,7 @@ def patch(store: Store, org_ids: Sequence[str], kind: Kind, object_id: str, body
     # Only what is sent is checked: an object may still hold the id of something that was deleted since.
     added = {name[len("add_") :]: value for name, value in body.items() if name.startswith("add_")}
     store.check_links(kind, entry.org_id, dict(body, **added))
-    _change(store, kind, entry, data)
+    _change(store, kind, entry, _stored(store, kind, data))
     _remember(store, entry, body)
     return entry
 
@@ -228,14 +277,27 @@ def _change_members(data: Json, name: str, values: List[Any]) -> None:
 def delete(
     store: Store, org_ids: Sequence[str], kind: Kind, object_id: str, body: Any = None
 ) -> Json:
-    entry = get(store, org_ids, kind, object_id, body)
+    entry = get(store, org_ids, kind, object_id, body, "delete")
     if entry.org_id is None:
         raise Refused(
             403, {"Code": "ForbiddenError", "Message": "Built-in roles cannot be deleted"}
         )
-    data = render(kind, entry)
+    data = render(kind, entry, store.behaviour)
     store.remove(entry)
+    if kind.store == "function" and store.behaviour.tombstone_of_functions:
+        return _tombstone(store, data)
     return dict(data, deleted_at=store.clock.timestamp()) if "deleted_at" in data else data
+
+
+def _tombstone(store: Store, data: Json) -> Json:
+    """What DELETE of a function answers."""
+    stone = {name: data[name] for name in ("log_id", "project_id", "slug", "id", "org_id")}
+    stone.update(
+        created=store.clock.timestamp(),
+        _object_delete=True,
+        _xact_id=keys.xact_id(store.clock.next_moment()),
+    )
+    return stone
 
 
 # Read ------------------------------------------------------------------------------------------------
@@ -247,6 +309,7 @@ def get(
     kind: Kind,
     object_id: str,
     owner: Optional[Mapping[str, Any]] = None,
+    access: str = "read",
 ) -> Entry:
     """The live object; `owner` holds object_type and object_id, which views have to be asked for with."""
     entry = store.find(kind, org_ids, object_id)
@@ -255,7 +318,7 @@ def get(
         if entry is not None and not _same_owner(entry.data, owner or {}):
             entry = None
     if entry is None:
-        raise forbidden("%s '%s'" % (kind.name, object_id))
+        raise Missing(kind.name, object_id, access)
     return entry
 
 
@@ -300,7 +363,7 @@ def list_all(store: Store, org_ids: Iterable[str], kind: Kind, query: Query) -> 
 
 def _filters(kind: Kind, query: Query) -> List[Tuple[str, List[str]]]:
     names = {name: name for name in kind.filters}
-    names.update({"ids": "id"})
+    names.update({"ids": "id", "id": "id"})
     if "name" in kind.create:
         names["name" if kind.name == "environment" else kind.name + "_name"] = "name"
     if kind.name == "ai_secret":

@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import bt_migrate.sandbox.data.clock as keys
+from bt_migrate.sandbox.data.behaviour import Behaviour
 
 Json = Dict[str, Any]
 
@@ -53,9 +54,12 @@ class Row:
 class RowSet:
     """Rows in order of their pagination key, which is that of their first insertion."""
 
-    def __init__(self, kind: str, fixed: Mapping[str, str], clock: keys.Clock) -> None:
+    def __init__(
+        self, kind: str, fixed: Mapping[str, str], clock: keys.Clock, behaviour: Behaviour
+    ) -> None:
         self.kind = kind
         self.clock = clock
+        self.behaviour = behaviour
         self.fixed = dict(fixed)  # fields that are the same in all rows
         self.nullable = CONTENT[kind] + SERVER_CONTENT
         if kind == "project_logs":
@@ -76,11 +80,23 @@ class RowSet:
         if event.get("_object_delete"):
             self._delete(moment, old)
         elif event.get("_is_merge") and old is not None:
-            self._put(moment, old.key, merge_event(old.value(), event, self.nullable), old)
+            row = merge_event(old.value(), event, self.nullable)
+            self._put(moment, old.key, self._audited(moment, event, row, old), old)
         else:
-            row = self._new_value(event)
+            row = self._audited(moment, event, self._new_value(event), old)
             key = old.key if old is not None else keys.key_number(moment, row_number)
             self._put(moment, key, row, old)
+
+    def _audited(self, moment: int, event: Json, row: Json, old: Optional[Row]) -> Json:
+        """The row with an audit entry of this write after those of its earlier writes."""
+        if event.get("audit_data") is not None or not self.behaviour.audit_data_on_rows:
+            return row
+        earlier = (old.value().get("audit_data") or []) if old is not None else []
+        merges = bool(event.get("_is_merge")) and old is not None
+        entry = audit_entry(moment, "merge" if merges else "upsert")
+        entry["metadata"] = event.get("_audit_metadata") or {}
+        entry["source"] = event.get("_audit_source") or "api"
+        return dict(row, audit_data=[*earlier, entry])
 
     def _new_value(self, event: Json) -> Json:
         row = {name: event[name] for name in self.nullable if event.get(name) is not None}
@@ -93,7 +109,8 @@ class RowSet:
 
     def _span_ids(self, event: Json) -> Json:
         """Span ids as given, else as of a root span; the deprecated _parent_id names a row."""
-        span_id = event.get("span_id") or event["id"]
+        own = self.behaviour.random_span_ids
+        span_id = event.get("span_id") or (keys.new_id() if own else event["id"])
         if event.get("_parent_id") and not event.get("span_parents"):
             row = self.by_id.get(event["_parent_id"])
             parent = row.value() if row is not None else {}
@@ -103,7 +120,7 @@ class RowSet:
                 "root_span_id": parent.get("root_span_id", known),
                 "span_parents": [known],
             }
-        parents = event.get("span_parents", [])
+        parents = event.get("span_parents", None if own else [])
         return {
             "span_id": span_id,
             "root_span_id": event.get("root_span_id") or span_id,
@@ -185,6 +202,16 @@ class RowSet:
         return max(
             (moment for moment, written in self.moments.items() if written <= before), default=0
         )
+
+
+def audit_entry(moment: int, action: str) -> Json:
+    """One entry of audit_data."""
+    return {
+        "_xact_id": keys.xact_id(moment),
+        "audit_data": {"action": action},
+        "metadata": {},
+        "source": "api",
+    }
 
 
 def between(

@@ -322,7 +322,7 @@ def problem_of_fields(
             return "%s: required field '%s' is missing" % (what, name)
     for name, value in body.items():
         if name not in fields:
-            return "%s: unrecognized field '%s'" % (what, name)
+            return "Extraneous key '%s' at path []" % name
         if value is not None and not CHECKS[fields[name]](value):
             return "%s: field '%s' is not a valid %s" % (what, name, fields[name])
     return None

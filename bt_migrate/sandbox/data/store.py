@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import bt_migrate.sandbox.data.clock as keys
-from bt_migrate.sandbox.data.errors import Refused, forbidden
+from bt_migrate.sandbox.data.behaviour import Behaviour
+from bt_migrate.sandbox.data.errors import Missing, Refused
 from bt_migrate.sandbox.data.rows import RowSet
 from bt_migrate.sandbox.data.schema import KIND_OF_OBJECT_TYPE, KINDS, Kind, linked
 
@@ -64,7 +65,8 @@ class Key:
 class Store:
     """Objects by store and id, and an index of their natural keys."""
 
-    def __init__(self) -> None:
+    def __init__(self, behaviour: Optional[Behaviour] = None) -> None:
+        self.behaviour = behaviour or Behaviour()
         self.lock = threading.RLock()
         self.clock = keys.Clock()
         self.orgs: Dict[str, Org] = {}
@@ -136,6 +138,8 @@ class Store:
                 if target.startswith("@"):
                     name = KIND_OF_OBJECT_TYPE.get(str(holder.get(target[1:])), "")
                 if not name or not self.exists(name, org_id, object_id):
+                    if self.behaviour.refusals_as_text:
+                        raise Refused(400, Missing(name or "object", object_id).text)
                     text = "%s: %s refers to %s '%s', which does not exist in this organization"
                     raise Refused(
                         400, text % (kind.name, where, name or "an unknown kind", object_id)
@@ -170,7 +174,7 @@ class Store:
         for org_id in org_ids:
             if name in (self.orgs[org_id].name, org_id):
                 return self.orgs[org_id]
-        raise forbidden("organization '%s'" % name)
+        raise Missing("organization", name)
 
 
 def is_shown_as(kind: Kind, data: Mapping[str, Any]) -> bool:

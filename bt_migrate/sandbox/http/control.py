@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Protocol
 
 import bt_migrate.sandbox.btql.run as query
 from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.data.behaviour import NAMES, Behaviour
 from bt_migrate.sandbox.data.clock import Clock
 from bt_migrate.sandbox.data.errors import Refused
 from bt_migrate.sandbox.http.faults import Fault, Faults
@@ -25,6 +26,9 @@ class Controlled(Protocol):
     control_token: str
     latency: Dict[str, float]
     faults: Faults
+
+    @property
+    def behaviour(self) -> Behaviour: ...
 
     @property
     def clock(self) -> Clock: ...
@@ -63,6 +67,8 @@ def _carry_out(sandbox: Controlled, body: Dict[str, Any]) -> Dict[str, Any]:
             sandbox.clock.set(float(value))
         elif name in LIMITS:
             setattr(sandbox, name, value)
+        elif name in NAMES:
+            setattr(sandbox.behaviour, name, bool(value))
         else:
             raise Refused(400, "unknown setting '%s'" % name)
     if body.get("clear_faults"):

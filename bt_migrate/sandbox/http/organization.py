@@ -35,12 +35,12 @@ class SandboxOrg:
     def create(self, kind: str, body: Json) -> Json:
         with self._store.lock:
             entry, _ = objects.create(self._store, self._org, KINDS[kind], body)
-            return objects.render(KINDS[kind], entry)
+            return objects.render(KINDS[kind], entry, self._store.behaviour)
 
     def patch(self, kind: str, object_id: str, body: Json) -> Json:
         with self._store.lock:
             entry = objects.patch(self._store, (self.id,), KINDS[kind], object_id, body)
-            return objects.render(KINDS[kind], entry)
+            return objects.render(KINDS[kind], entry, self._store.behaviour)
 
     def delete(self, kind: str, object_id: str) -> Json:
         with self._store.lock:
@@ -52,7 +52,10 @@ class SandboxOrg:
         """Live objects, oldest first; built-in roles are among the roles."""
         with self._store.lock:
             entries = objects.list_all(self._store, (self.id,), KINDS[kind], {})
-            return [objects.render(KINDS[kind], entry) for entry in reversed(entries)]
+            return [
+                objects.render(KINDS[kind], entry, self._store.behaviour)
+                for entry in reversed(entries)
+            ]
 
     def has_secret(self, kind: str, object_id: str) -> bool:
         """Whether an ai_secret or env_var has a value, which nobody can read."""

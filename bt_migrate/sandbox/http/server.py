@@ -9,7 +9,7 @@ import threading
 import time
 from dataclasses import dataclass
 from email.message import Message
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 from urllib.parse import parse_qs, urlsplit
 
 import bt_migrate.sandbox.data.clock as keys
@@ -17,6 +17,7 @@ import bt_migrate.sandbox.data.objects as objects
 import bt_migrate.sandbox.http.control as control
 import bt_migrate.sandbox.routes.table as routes
 from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.data.behaviour import Behaviour, behaviour_of
 from bt_migrate.sandbox.data.errors import Refused
 from bt_migrate.sandbox.data.files import Files
 from bt_migrate.sandbox.data.rows import encode
@@ -55,9 +56,12 @@ class Visit:
 class Sandbox(Limits):
     """A local Braintrust; a context manager. Everything that tests switch may be changed while it runs."""
 
-    def __init__(self, port: int = 0, files_port: int = 0) -> None:
+    def __init__(
+        self, port: int = 0, files_port: int = 0, *, older: Union[bool, Sequence[str]] = False
+    ) -> None:
+        """`older`: behave as an older data plane, in all switches of Behaviour or in the named ones."""
         super().__init__()
-        self.store = Store()
+        self.store = Store(behaviour_of(older))
         self.files = Files(self.store.clock)
         self.api = Api(self.store, self.files, self)
         self.faults = Faults()
@@ -91,6 +95,10 @@ class Sandbox(Limits):
         for origin in self._origins:
             origin.stop()
         self.files.close()
+
+    @property
+    def behaviour(self) -> Behaviour:
+        return self.store.behaviour
 
     @property
     def clock(self) -> keys.Clock:

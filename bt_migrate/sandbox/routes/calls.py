@@ -7,7 +7,7 @@ import re
 import threading
 from dataclasses import dataclass
 from email.message import Message
-from typing import Any, Deque, Dict, List, Mapping, Optional
+from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple
 
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.data.errors import Refused
@@ -19,6 +19,9 @@ from bt_migrate.sandbox.data.store import Entry, Key, Org, Store
 MAX_REQUEST_BYTES = 6 * 1024 * 1024
 # A number with such an exponent could be infinite, which is no JSON; only then a text is looked at closely.
 HUGE_EXPONENT = re.compile(rb"\d[eE]\+?\d{3}")
+
+# Pages of rows come without a charset.
+JSON_TYPE = "application/json; charset=utf-8"
 
 
 @dataclass
@@ -75,6 +78,8 @@ class Api:
         self.url = ""
         self.query_times: Dict[str, Deque[float]] = {}  # of each organization, the last 60 seconds
         self.rate_lock = threading.Lock()
+        # (method, path) -> a function of the api and the call; tests add what they need.
+        self.extra_routes: Dict[Tuple[str, str], Callable[[Api, Call], Answer]] = {}
 
 
 def decode(raw: bytes) -> Any:
@@ -97,7 +102,8 @@ def _no_constant(name: str) -> Any:
 def json_answer(
     value: Any, status: int = 200, *, changed: bool = False, headers: Mapping[str, str] = {}
 ) -> Answer:
-    return Answer(status, encode(value).encode("ascii"), headers=headers, changed=changed)
+    content = encode(value).encode("ascii")
+    return Answer(status, content, JSON_TYPE, headers, changed=changed)
 
 
 def refusal(error: Refused) -> Answer:

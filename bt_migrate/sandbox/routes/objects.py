@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, List
 
 import bt_migrate.sandbox.data.objects as objects
 from bt_migrate.sandbox.data.answer import Answer
-from bt_migrate.sandbox.data.errors import Refused, forbidden
+from bt_migrate.sandbox.data.errors import Missing, Refused
 from bt_migrate.sandbox.data.rows import Json
-from bt_migrate.sandbox.data.schema import KINDS, Kind
+from bt_migrate.sandbox.data.schema import KINDS, Kind, is_id
 from bt_migrate.sandbox.data.store import ORG_SETTINGS, Entry
 from bt_migrate.sandbox.routes.calls import Api, Call, json_answer, note_org, target_org
+
+# The validation problem of an id that is no UUID.
+BAD_ID = json.dumps(
+    [
+        {
+            "validation": "uuid",
+            "code": "invalid_string",
+            "message": "Invalid uuid",
+            "path": ["id", 0],
+        }
+    ],
+    indent=2,
+)
 
 
 def _kind(name: str) -> Kind:
@@ -38,13 +52,19 @@ def collection(api: Api, call: Call, kind_name: str) -> Answer:
     with api.store.lock:
         org = target_org(api, call, kind, body)
         entry, found = objects.create(api.store, org, kind, body, replace=call.method == "PUT")
-        value = objects.render(kind, entry)
-    headers = {"x-bt-found-existing": "true"} if found else {}
+        behaviour = api.store.behaviour
+        value = objects.render(kind, entry, behaviour)
+        if call.method == "POST":
+            value = objects.created_answer(kind, entry, body, behaviour)
+    silent = kind.name == "experiment" and behaviour.experiments_without_found_header
+    headers = {"x-bt-found-existing": "true"} if found and not silent else {}
     return json_answer(value, changed=not found or call.method == "PUT", headers=headers)
 
 
 def one(api: Api, call: Call, kind_name: str, object_id: str) -> Answer:
     kind = _kind(kind_name)
+    if api.store.behaviour.ids_are_checked and not is_id(object_id):
+        raise Refused(400, BAD_ID)
     owner = {name: values[0] for name, values in call.query.items()}
     with api.store.lock:
         if call.method == "GET":
@@ -54,10 +74,12 @@ def one(api: Api, call: Call, kind_name: str, object_id: str) -> Answer:
         if call.method == "PATCH" and kind.patch:
             entry = objects.patch(api.store, call.key.org_ids, kind, object_id, call.body())
             note_org(api, call, entry)
-            return json_answer(objects.render(kind, entry), changed=True)
+            return json_answer(objects.render(kind, entry, api.store.behaviour), changed=True)
         if call.method == "DELETE" and (kind.post or kind.name in ("api_key", "service_token")):
             note_org(
-                api, call, objects.get(api.store, call.key.org_ids, kind, object_id, call.body())
+                api,
+                call,
+                objects.get(api.store, call.key.org_ids, kind, object_id, call.body(), "delete"),
             )
             gone = objects.delete(api.store, call.key.org_ids, kind, object_id, call.body())
             return json_answer(gone, changed=True)
@@ -68,13 +90,14 @@ def version_of(api: Api, call: Call, kind: Kind, entry: Entry) -> Json:
     """The object, or for prompts and functions its state at ?version or in ?environment."""
     version, environment = call.parameter("version"), call.parameter("environment")
     if kind.store != "function" or not (version or environment):
-        return objects.render(kind, entry)
+        return objects.render(kind, entry, api.store.behaviour)
     if version and environment:
         raise Refused(400, "environment cannot be used together with version")
     if environment and environment not in entry.environments:
         raise Refused(400, "no version is assigned to environment '%s'" % environment)
     data = objects.at_version(entry, version or entry.environments[environment])
-    return objects.render(kind, Entry(entry.store, entry.org_id, entry.number, data))
+    state = Entry(entry.store, entry.org_id, entry.number, data)
+    return objects.render(kind, state, api.store.behaviour)
 
 
 def one_by_environment(call: Call, entries: List[Entry]) -> List[Entry]:
@@ -101,7 +124,9 @@ def acl_list_org(api: Api, call: Call) -> Answer:
     with api.store.lock:
         entries = objects.list_all(api.store, call.key.org_ids, KINDS["acl"], call.query)
         page = objects.select_page(entries, call.query)
-        return json_answer([objects.render(KINDS["acl"], entry) for entry in page])
+        return json_answer(
+            [objects.render(KINDS["acl"], entry, api.store.behaviour) for entry in page]
+        )
 
 
 def acl_batch_update(api: Api, call: Call) -> Answer:
@@ -113,7 +138,7 @@ def acl_batch_update(api: Api, call: Call) -> Answer:
         for item in body.get("add_acls") or []:
             org = target_org(api, call, KINDS["acl"], item)
             entry, found = objects.create(api.store, org, KINDS["acl"], item)
-            added.append(objects.render(KINDS["acl"], entry))
+            added.append(objects.render(KINDS["acl"], entry, api.store.behaviour))
             changed = changed or not found
         removed = [
             delete_by_body(api, call, KINDS["acl"], item) for item in body.get("remove_acls") or []
@@ -131,7 +156,7 @@ def organizations(api: Api, call: Call) -> Answer:
 
 def organization(api: Api, call: Call, org_id: str) -> Answer:
     if org_id not in call.key.org_ids:
-        raise forbidden("organization '%s'" % org_id)
+        raise Missing("organization", org_id)
     org = api.store.orgs[org_id]
     call.org_name = org.name
     if call.method == "GET":

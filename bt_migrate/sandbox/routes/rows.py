@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Tuple
+from typing import Optional, Tuple
 
 import bt_migrate.sandbox.btql.run as query
 import bt_migrate.sandbox.data.clock as keys
 import bt_migrate.sandbox.data.inserts as inserts
 import bt_migrate.sandbox.routes.summaries as summaries
+from bt_migrate.sandbox.btql.fetch import fetch_page
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.data.errors import Refused
 from bt_migrate.sandbox.data.rows import Json, encode
 from bt_migrate.sandbox.data.schema import KINDS
 from bt_migrate.sandbox.routes.calls import Api, Call, decode, json_answer, note_org
+
+# The warning of a query that reads everything.
+NO_RANGE = {
+    "code": "missingSegmentEliminationSpecs",
+    "message": "No filter on created, _xact_id, _pagination_key, root_span_id or id.",
+    "stage": "optimizer",
+    "severity": "warning",
+}
 
 
 def check_size(api: Api, call: Call) -> None:
@@ -48,7 +57,7 @@ def feedback(api: Api, call: Call, kind: str, object_id: str) -> Answer:
 
 
 def fetch(api: Api, call: Call, kind: str, object_id: str) -> Answer:
-    """Whole traces, newest transaction first; see query.fetch_page."""
+    """Whole traces, newest transaction first; see btql/fetch.py."""
     values = (
         call.fields()
         if call.method == "POST"
@@ -56,10 +65,15 @@ def fetch(api: Api, call: Call, kind: str, object_id: str) -> Answer:
     )
     with api.store.lock:
         rows = inserts.row_set(api.store, call.key.org_ids, kind, object_id)
-        events, cursor = query.fetch_page(rows, values)
-    return Answer(
-        200, b'{"events":[' + b",".join(events) + b'],"cursor":' + encode(cursor).encode() + b"}"
-    )
+        events, cursor = fetch_page(rows, values)
+    ending = b"" if cursor is None else b',"cursor":' + encode(cursor).encode()
+    return page_answer(b'{"events":[' + b",".join(events) + b"]" + ending + b"}", cursor)
+
+
+def page_answer(body: bytes, cursor: Optional[str]) -> Answer:
+    """A page of rows; its cursor is also a header."""
+    headers = {} if cursor is None else {"x-bt-cursor": cursor}
+    return Answer(200, body, headers=headers)
 
 
 def cross_insert(api: Api, call: Call) -> Answer:
@@ -84,7 +98,9 @@ def logs3(api: Api, call: Call) -> Answer:
             raise Refused(400, "rows: nothing of that size was uploaded under this key")
         rows, size = decode(content).get("rows"), len(content)
     with api.store.lock:
-        ids = inserts.logs3(api.store, call.key.org_ids, rows, size)
+        ids, xact_id = inserts.logs3(api.store, call.key.org_ids, rows, size)
+    if api.store.behaviour.logs3_answers_transaction:
+        return json_answer({"ids": ids, "xact_id": xact_id}, changed=True)
     return json_answer({"ids": ids, "ok": True}, changed=True)
 
 
@@ -118,20 +134,24 @@ def btql(api: Api, call: Call) -> Answer:
     found = query.run(
         api.store, call.key.org_ids, dict(body, query=parsed), api.limits.indexing_lag
     )
+    if body.get("fmt") == "jsonl":
+        return page_answer(b"".join(line + b"\n" for line in found.data), found.cursor)
     last = found.last_xact_id
-    rest = {
+    rest: Json = {
         "schema": {"type": "array", "items": {"type": "object", "properties": {}}},
-        "cursor": found.cursor,
-        "freshness_state": {"last_considered_xact_id": last, "last_processed_xact_id": last},
         "realtime_state": {
             "type": "on",
-            "minimum_xact_id": None,
-            "actual_xact_id": last,
+            "minimum_xact_id": last,
             "read_bytes": 0,
+            "actual_xact_id": last,
         },
+        "warnings": [] if query.has_range(parsed) else [NO_RANGE],
+        "freshness_state": {"last_processed_xact_id": last, "last_considered_xact_id": last},
     }
+    if found.cursor is not None:
+        rest["cursor"] = found.cursor
     text = b'{"data":[' + b",".join(found.data) + b"]," + encode(rest)[1:].encode("ascii")
-    return Answer(200, text)
+    return page_answer(text, found.cursor)
 
 
 def note_source(api: Api, call: Call, parsed: Json) -> None:

@@ -32,7 +32,7 @@ def summarize(api: Api, call: Call, kind: str, object_id: str) -> Answer:
             base = _base_of(api.store, call, entry)
             value["comparison_experiment_name"] = base.data["name"] if base is not None else None
             base_id = base.data["id"] if base is not None else None
-            value.update(_comparison(api.store, call.key.org_ids, object_id, base_id))
+            value.update(comparison(api.store, call.key.org_ids, object_id, base_id))
     return json_answer(value)
 
 
@@ -50,15 +50,7 @@ def _base_of(store: Store, call: Call, entry: Entry) -> Optional[Entry]:
     return next((other for other in others if other is not entry), None)
 
 
-def compare_experiments(api: Api, call: Call) -> Answer:
-    """GET /experiment-comparison2, of older SDKs."""
-    base_id = call.parameter("base_experiment_id") or None
-    with api.store.lock:
-        experiment_id = call.parameter("experiment_id")
-        return json_answer(_comparison(api.store, call.key.org_ids, experiment_id, base_id))
-
-
-def _comparison(
+def comparison(
     store: Store, org_ids: Sequence[str], experiment_id: str, base_id: Optional[str]
 ) -> Json:
     scores = _scores(store, org_ids, experiment_id)
@@ -93,10 +85,3 @@ def _scores(store: Store, org_ids: Sequence[str], experiment_id: str) -> Scores:
                 case = inputs.get(row["root_span_id"], str(row["root_span_id"]))
                 found.setdefault(name, {})[case] = score
     return found
-
-
-def summarize_dataset(api: Api, call: Call) -> Answer:
-    """GET /dataset-summary, of older SDKs."""
-    with api.store.lock:
-        rows = inserts.row_set(api.store, call.key.org_ids, "dataset", call.parameter("dataset_id"))
-        return json_answer({"total_records": len(rows.rows)})

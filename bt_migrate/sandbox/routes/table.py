@@ -7,13 +7,13 @@ from email.message import Message
 from typing import Any, Callable, Dict, List, Pattern, Tuple
 from urllib.parse import parse_qs, urlsplit
 
+import bt_migrate.sandbox.routes.attachments as attachments
 import bt_migrate.sandbox.routes.objects as object_routes
 import bt_migrate.sandbox.routes.rows as row_routes
-import bt_migrate.sandbox.routes.sdk as sdk_routes
-import bt_migrate.sandbox.routes.summaries as summaries
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.data.errors import Refused
-from bt_migrate.sandbox.routes.calls import Api, Call, bearer, narrow, refusal
+from bt_migrate.sandbox.routes.calls import Api, Call, bearer, narrow
+from bt_migrate.sandbox.routes.refusals import refused
 
 Route = Callable[..., Answer]
 
@@ -26,18 +26,10 @@ EXACT: Dict[Tuple[str, str], Route] = {
     ("GET", "/version"): row_routes.version,
     ("POST", "/logs3"): row_routes.logs3,
     ("POST", "/logs3/overflow"): row_routes.logs3_overflow,
-    ("POST", "/attachment"): sdk_routes.attachment_upload,
-    ("POST", "/attachment/status"): sdk_routes.attachment_status,
-    ("GET", "/attachment"): sdk_routes.attachment_download,
-    ("POST", "/api/apikey/login"): sdk_routes.login,
-    ("POST", "/api/project/register"): sdk_routes.register_project,
-    ("GET", "/api/project"): sdk_routes.project_by_id,
-    ("POST", "/api/experiment/register"): sdk_routes.register_experiment,
-    ("POST", "/api/experiment/get"): sdk_routes.find_experiment,
-    ("POST", "/api/dataset/register"): sdk_routes.register_dataset,
-    ("POST", "/api/base_experiment/get_id"): sdk_routes.base_experiment,
-    ("GET", "/experiment-comparison2"): summaries.compare_experiments,
-    ("GET", "/dataset-summary"): summaries.summarize_dataset,
+    ("POST", "/attachment"): attachments.attachment_upload,
+    ("POST", "/attachment/status"): attachments.attachment_status,
+    ("GET", "/attachment"): attachments.attachment_download,
+    ("POST", "/api/apikey/login"): attachments.login,
 }
 PATTERNS: List[Tuple[Pattern[str], Route]] = [
     (
@@ -64,7 +56,7 @@ def answer(api: Api, method: str, target: str, headers: Message, raw: bytes) -> 
         return Answer(200, b"Hello, World!", "text/plain")
     key = api.store.keys.get(bearer(headers))
     if key is None:
-        return Answer(401, b"Unauthorized: invalid API key", "text/plain")
+        return _unknown_key(api, path)
     org_name = api.store.orgs[key.org_ids[0]].name
     call = Call(
         method, path, parse_qs(parts.query, keep_blank_values=True), headers, raw, key, org_name
@@ -72,11 +64,22 @@ def answer(api: Api, method: str, target: str, headers: Message, raw: bytes) -> 
     try:
         found = _dispatch(api, call)
     except Refused as error:
-        found = refusal(error)
+        found = refused(api, call, error)
         if isinstance(error, row_routes.RateLimited) and api.limits.send_retry_after:
             found.headers["Retry-After"] = "%d" % (error.wait_seconds + 1)
     found.org_name = call.org_name
     return found
+
+
+def _unknown_key(api: Api, path: str) -> Answer:
+    if path != "/api/apikey/login":
+        return Answer(401, b"Unauthorized: invalid API key", "text/plain")
+    text = (
+        "Failed to validate Cognito JWT: Error: JWT string does not consist of exactly 3 parts "
+        "(header, payload, signature) [timestamp=%.3f] [request_id=iad1::0]"
+    )
+    content = (text % api.store.clock.seconds()).encode()
+    return Answer(401, content, "text/plain; charset=utf-8")
 
 
 def _dispatch(api: Api, call: Call) -> Answer:
@@ -85,7 +88,8 @@ def _dispatch(api: Api, call: Call) -> Answer:
             403, {"Code": "ForbiddenError", "Message": "This key may only read", "Path": call.path}
         )
     narrow(api, call)
-    exact = EXACT.get((call.method, call.path))
+    place = (call.method, call.path)
+    exact = api.extra_routes.get(place) or EXACT.get(place)
     if exact is not None:
         return exact(api, call)
     for pattern, route in PATTERNS:

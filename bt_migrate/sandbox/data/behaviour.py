@@ -1,0 +1,72 @@
+"""In what the data plane of a sandbox behaves as the hosted service was recorded to.
+
+Each switch is True for what was recorded of the hosted service between October 2025 and May 2026, and False for
+what an older or self-hosted data plane does, or what its documents say. `older()` is a data plane with none of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Iterable, List, Sequence, Union
+
+
+@dataclass
+class Behaviour:
+    """The switches of one sandbox; a test may change them while it runs."""
+
+    # A page with rows has a cursor (its last key), however short it is; an empty page has none.
+    # False: only a page that was cut by its limit has one.
+    cursor_with_each_page: bool = False
+    # Each write of a row adds an entry to its audit_data. False: only writes that name a source do.
+    audit_data_on_rows: bool = False
+    # A row inserted without span_id gets a random one. False: its row id.
+    random_span_ids: bool = True
+    # POST of an existing slug writes a new version of the function or prompt, each version sets `created`,
+    # and the answer of POST holds only what was sent and what the server set.
+    # False: the object is returned unchanged with x-bt-found-existing, and `created` never changes.
+    post_writes_versions: bool = False
+    # Whole numbers inside functions and prompts lose their fraction: 1.0 is read as 1.
+    whole_numbers_in_functions: bool = True
+    # A list of prompts shows function_data. False: it is left out.
+    prompts_show_function_data: bool = True
+    # DELETE of a function or prompt answers a tombstone. False: the object.
+    tombstone_of_functions: bool = True
+    # POST of an experiment that exists returns it without x-bt-found-existing.
+    experiments_without_found_header: bool = False
+    # POST of a group answers without its members.
+    groups_without_members: bool = True
+    # A missing object is 400 text on the control plane and names the caller. False: always 403 JSON.
+    refusals_as_text: bool = False
+    # An id that is no UUID is refused with 400 and a list of problems. False: as a missing object.
+    ids_are_checked: bool = True
+    # /logs3 answers the transaction. False: {"ids", "ok"}.
+    logs3_answers_transaction: bool = True
+    # A view without user_id belongs to the caller. False: to nobody.
+    views_belong_to_caller: bool = False
+    # Datasets have tags. False: the field is unknown.
+    datasets_have_tags: bool = True
+
+
+NAMES: List[str] = [switch.name for switch in fields(Behaviour)]
+
+
+def older(names: Iterable[str] = NAMES) -> Behaviour:
+    """Returns the behaviour of an older data plane, in these switches only."""
+    behaviour = Behaviour()
+    for name in names:
+        if name not in NAMES:
+            raise ValueError("unknown switch '%s'; there are: %s" % (name, ", ".join(NAMES)))
+        setattr(behaviour, name, False)
+    return behaviour
+
+
+def behaviour_of(wanted: Union[bool, Sequence[str]]) -> Behaviour:
+    """Returns the default, or an older data plane in all switches (True) or in the named ones."""
+    if isinstance(wanted, bool):
+        return older() if wanted else Behaviour()
+    return older(wanted)
+
+
+def recorded() -> Behaviour:
+    """Returns the behaviour of the hosted service."""
+    return Behaviour(**dict.fromkeys(NAMES, True))

@@ -1,0 +1,55 @@
+"""How a refusal is worded: by the data plane as JSON, by the control plane as text that names the caller."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Tuple
+
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.data.errors import Missing, Refused
+from bt_migrate.sandbox.routes.calls import Api, Call, json_answer, refusal
+
+# (method, path) of what the data plane answers itself; everything else is passed to the control plane.
+DATA_PLANE = re.compile(
+    r"GET /v1/experiment/[^/]+"
+    r"|\w+ /v1/(project_logs|experiment|dataset)/[^/]+/[a-z]+"
+    r"|\w+ /(v1/insert|btql|logs3.*|attachment.*|version)"
+)
+
+
+def refused(api: Api, call: Call, error: Refused) -> Answer:
+    """The answer of a request that was refused."""
+    if not api.store.behaviour.refusals_as_text:
+        return refusal(error)
+    if DATA_PLANE.fullmatch("%s %s" % (call.method, call.path)):
+        return _data_plane_refusal(api, call, error)
+    text = error.text if isinstance(error, Missing) else error.body
+    if not isinstance(text, str):
+        return refusal(error)
+    status = 400 if isinstance(error, Missing) else error.status
+    request_id = "[request_id=iad1::%s]" % secrets.token_hex(5)
+    return refusal(Refused(status, " ".join((text, *_caller(api, call), request_id))))
+
+
+def _data_plane_refusal(api: Api, call: Call, error: Refused) -> Answer:
+    if not isinstance(error, Missing):
+        return refusal(error)
+    body = {
+        "Code": "ForbiddenError",
+        "Message": " ".join((error.text, *_caller(api, call))),
+        "InternalTraceId": secrets.token_hex(16),
+        "Path": call.path,
+        "Service": "api",
+    }
+    return json_answer(body, error.status)
+
+
+def _caller(api: Api, call: Call) -> Tuple[str, str, str]:
+    org = api.store.orgs[call.key.org_ids[0]]
+    email = api.store.entries["user"][org.users[0]].data["email"]
+    return (
+        "[user_email=%s]" % email,
+        "[user_org=%s]" % org.name,
+        "[timestamp=%.3f]" % api.store.clock.seconds(),
+    )
