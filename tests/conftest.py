@@ -66,3 +66,12 @@ def sandbox() -> Iterator[Sandbox]:
 
     with Sandbox() as running:
         yield running
+
+
+@pytest.fixture(params=["recorded", "older"])
+def data_plane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Runs a test twice: with sandboxes that behave as recorded, and as an older data plane."""
+    from tests.support.orgs import DATA_PLANE
+
+    monkeypatch.setattr(DATA_PLANE, "older", request.param == "older")
+    return str(request.param)

@@ -49,11 +49,21 @@ def events_of(parts: List[str], body: Any) -> List[Tuple[str, Json]]:
     ]
 
 
+@dataclass
+class DataPlane:
+    """As which data plane the sandboxes of a test behave; the fixture `data_plane` sets it."""
+
+    older: bool = False
+
+
+DATA_PLANE = DataPlane()
+
+
 class WatchedSandbox(Sandbox):
     """A sandbox that remembers which rows were inserted and deleted, and refuses what a test tells it to."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(older=DATA_PLANE.older)
         # (object id, row id, is a merge), in order of arrival, refused ones too
         self.inserted: List[Tuple[str, str, bool]] = []
         # (object id, row id), in order of arrival

@@ -19,7 +19,7 @@ class Behaviour:
     cursor_with_each_page: bool = False
     # Each write of a row adds an entry to its audit_data. False: only writes that name a source do.
     audit_data_on_rows: bool = False
-    # A row inserted without span_id gets a random one. False: its row id.
+    # A new row without span_id gets a random one. False: its row id.
     random_span_ids: bool = True
     # POST of an existing slug writes a new version of the function or prompt, each version sets `created`,
     # and the answer of POST holds only what was sent and what the server set.
@@ -34,7 +34,7 @@ class Behaviour:
     # POST of an experiment that exists returns it without x-bt-found-existing.
     experiments_without_found_header: bool = False
     # POST of a group answers without its members.
-    groups_without_members: bool = True
+    groups_without_members: bool = False
     # A missing object is 400 text on the control plane and names the caller. False: always 403 JSON.
     refusals_as_text: bool = False
     # An id that is no UUID is refused with 400 and a list of problems. False: as a missing object.

@@ -110,7 +110,7 @@ class RowSet:
     def _span_ids(self, event: Json) -> Json:
         """Span ids as given, else as of a root span; the deprecated _parent_id names a row."""
         own = self.behaviour.random_span_ids
-        span_id = event.get("span_id") or (keys.new_id() if own else event["id"])
+        span_id = event.get("span_id") or self._own_span_id(event["id"])
         if event.get("_parent_id") and not event.get("span_parents"):
             row = self.by_id.get(event["_parent_id"])
             parent = row.value() if row is not None else {}
@@ -126,6 +126,13 @@ class RowSet:
             "root_span_id": event.get("root_span_id") or span_id,
             "span_parents": parents,
         }
+
+    def _own_span_id(self, row_id: str) -> str:
+        """The span id of a row that was sent without one; a row that is there keeps its own."""
+        if not self.behaviour.random_span_ids:
+            return row_id
+        old = self.by_id.get(row_id)
+        return str(old.value()["span_id"]) if old is not None else keys.new_id()
 
     def _put(self, moment: int, key: int, value: Json, old: Optional[Row]) -> None:
         row = self._row(moment, key, value)
