@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, Tuple
+from typing import Tuple
 
 from bt_migrate.api.client import Api
 from bt_migrate.api.organization import connect
 from bt_migrate.api.transport import Limits
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import UsageError
+from bt_migrate.state.run_record import Identity, RunSide, Selection
 
 
 def connected(settings: Settings, stop: threading.Event, *, writes: bool) -> Tuple[Api, Api]:
@@ -71,33 +72,28 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def identity_of(settings: Settings, source: Api, dest: Api) -> Dict[str, Any]:
+def identity_of(settings: Settings, source: Api, dest: Api) -> Identity:
     """Returns what a run is made for. Kept in run.json and compared at each start; holds no key."""
-    identity: Dict[str, Any] = {
-        "source": _side_of(source),
-        "dest": _side_of(dest),
-        "selection": _selection_of(settings),
-    }
-    if settings.shard:
-        identity["shard"] = settings.shard
-    identity["relative_window"] = settings.relative_window
-    identity["dry_run"] = settings.dry_run
-    return identity
+    return Identity(
+        _side_of(source),
+        _side_of(dest),
+        _selection_of(settings),
+        settings.dry_run,
+        dict(settings.shard) or None,
+        settings.relative_window,
+    )
 
 
-def _side_of(api: Api) -> Dict[str, str]:
-    return {"org_id": api.org_id, "org_name": api.display_name, "url": api.url}
+def _side_of(api: Api) -> RunSide:
+    return RunSide(api.org_id, api.display_name, api.url)
 
 
-def _selection_of(settings: Settings) -> Dict[str, Any]:
-    selection: Dict[str, Any] = {
-        "resources": list(settings.resources),
-        "projects": sorted(settings.projects),
-        "created_after": settings.created_after,
-        "created_before": settings.created_before,
-    }
-    if settings.rename_projects:
-        selection["rename_projects"] = dict(settings.rename_projects)
-    if settings.part:
-        selection["part"] = settings.part
-    return selection
+def _selection_of(settings: Settings) -> Selection:
+    return Selection(
+        list(settings.resources),
+        sorted(settings.projects),
+        settings.created_after,
+        settings.created_before,
+        dict(settings.rename_projects) or None,
+        settings.part or None,
+    )

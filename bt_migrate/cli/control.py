@@ -10,7 +10,7 @@ from typing import Any, Dict, Sequence
 from bt_migrate.cli.control_file import SETTINGS, control_text, read_control, replace_file
 from bt_migrate.cli.run_status import AT_WORK, run_status
 from bt_migrate.errors import UsageError
-from bt_migrate.state.run_directory import CONTROL_FILE
+from bt_migrate.state.run_files import CONTROL_FILE
 
 
 def changed(before: Dict[str, Any], words: Sequence[str]) -> Dict[str, Any]:

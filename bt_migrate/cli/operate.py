@@ -24,7 +24,8 @@ from bt_migrate.cli.timeline import Timeline
 from bt_migrate.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, UsageError
 from bt_migrate.report.html import TIMELINE_FILE
 from bt_migrate.state.files import FORMAT, now
-from bt_migrate.state.run_directory import CONTROL_FILE, STATUS_FILE, RunDirectory
+from bt_migrate.state.run_directory import RunDirectory
+from bt_migrate.state.run_files import CONTROL_FILE, STATUS_FILE
 
 log = logging.getLogger("bt_migrate")
 

@@ -67,7 +67,7 @@ def report_run(run: RunDirectory, settings: Settings, code: Optional[int], statu
         code = exit_code_of(report)
     totals = report["totals"]
     wrote = bool({CREATED, UPDATED} & {*totals["objects"], *totals["rows"]})
-    run.data["wrote"] = not run.data["dry_run"] and (wrote or run.data.get("wrote", False))
+    run.record.wrote = not run.record.dry_run and (wrote or run.record.wrote)
     run.save()
     write_report(run, report, settings.app_urls)
     code = code or EXIT_OK

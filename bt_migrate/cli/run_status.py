@@ -15,11 +15,12 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
 from bt_migrate.model.date_windows import instant
 from bt_migrate.state.run_directory import (
-    STATUS_FILE,
     RunDirectory,
     readable_runs_in,
     window_of,
 )
+from bt_migrate.state.run_files import STATUS_FILE
+from bt_migrate.state.run_record import RunRecord
 
 RUNNING = "running"
 PAUSED = "paused"
@@ -38,30 +39,30 @@ def run_status(path: Path, now: datetime) -> Dict[str, Any]:
     """Returns everything that `bin/status` shows, as one JSON object."""
     run = RunDirectory(path)
     said = _status_file(path)
-    state = _state(run.data, said, now)
+    state = _state(run.record, said, now)
     at_work = state in AT_WORK
     live_streams = said.get("streams", ()) if at_work else ()
     live = {stream["source_id"]: stream for stream in live_streams}
     streams = list(_streams(run, live))
     rate = said.get("rows_per_second", 0.0) if at_work else 0.0
-    sessions = run.data["sessions"]
-    last_error = sessions[-1].get("error", "") if sessions else ""
+    sessions = run.record.sessions
+    last_error = (sessions[-1].error or "") if sessions else ""
     return {
         "run": str(path),
         "state": state,
-        "command": run.data["command"],
-        "source": run.data["source"]["org_name"],
-        "dest": run.data["dest"]["org_name"],
+        "command": run.record.command,
+        "source": run.record.source.org_name,
+        "dest": run.record.dest.org_name,
         "window": window_of(run),
         "process": {name: said.get(name) for name in ("pid", "host", "started", "updated")},
         "phase": said.get("phase", "") if at_work else "",
         "phase_number": said.get("phase_number") if at_work else None,
-        "phases_done": run.data["phases_done"],
+        "phases_done": run.record.phases_done,
         "stopping": said.get("stopping", "") if at_work else "",
         "rows": _total(streams, rate),
         "sides": said.get("sides", {}),
         "last_error": said.get("last_error") or last_error,
-        "lag": run.data.get("lag"),
+        "lag": run.record.lag,
         "streams": streams,
     }
 
@@ -81,9 +82,9 @@ def _status_file(path: Path) -> Dict[str, Any]:
     return {}
 
 
-def _state(run: Mapping[str, Any], said: Mapping[str, Any], now: datetime) -> str:
+def _state(record: RunRecord, said: Mapping[str, Any], now: datetime) -> str:
     if said.get("state") != "running":
-        return FINISHED if run["finished"] else ENDED
+        return FINISHED if record.finished else ENDED
     is_fresh = (now - instant(said["updated"])).total_seconds() < FRESH_S
     if is_fresh and _lives(said) is not False:
         return PAUSED if said["paused"] else RUNNING
@@ -110,7 +111,7 @@ def _streams(run: RunDirectory, live: Mapping[str, Mapping[str, Any]]) -> Iterat
     eta_seconds}. In a sync these are the streams with rows in the current round; nobody counted
     them before.
     """
-    number = run.data.get("round", 0)
+    number = run.record.round
     found = {} if number else _counted_streams(run)
     for state in run.all_streams():
         if state.sync.round == number:
@@ -180,16 +181,16 @@ def _counts_of(run: RunDirectory) -> Dict[str, Any]:
 
     For a shard that is its plan; else a validation of this run, or of another with its window.
     """
-    if "shard" in run.data:
-        units = run.data["shard"]["units"]
+    if run.record.shard is not None:
+        units = run.record.shard["units"]
         return {
             kind: [unit for unit in units if unit["kind"] == kind]
-            for kind in run.data["shard"]["resources"]
+            for kind in run.record.shard["resources"]
         }
     for other in (run, *readable_runs_in(run.path.parent)):
-        is_alike = other.same_pair(run.data) and window_of(other) == window_of(run)
-        if is_alike and "validation" in other.data:
-            return dict(other.data["validation"]["streams"])
+        is_alike = other.same_pair(run.record) and window_of(other) == window_of(run)
+        if is_alike and other.record.validation is not None:
+            return dict(other.record.validation["streams"])
     return {}
 
 

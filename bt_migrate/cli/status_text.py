@@ -94,16 +94,16 @@ def _stream_lines(streams: Sequence[Dict[str, Any]]) -> Iterator[str]:
 def lag_now(path: Path, env_file: Optional[str]) -> Dict[str, Any]:
     """Returns the lag, asked of the source now. Needs the keys of the run's organizations."""
     run = RunDirectory(path)
-    selection = run.data["selection"]
+    selection = run.record.selection
     settings = replace(
         load_settings({"env_file": env_file}),
-        projects=tuple(selection["projects"]),
-        resources=tuple(selection["resources"]),
+        projects=tuple(selection.projects),
+        resources=tuple(selection.resources),
     )
     source, dest = connected(settings, threading.Event(), writes=False)
-    if source.org_id != run.data["source"]["org_id"]:
+    if source.org_id != run.record.source.org_id:
         raise UsageError(
-            f"{path}: this run's source organization is {run.data['source']['org_name']}; the key"
+            f"{path}: this run's source organization is {run.record.source.org_name}; the key"
             f" is for {source.display_name}"
         )
-    return measure_lag(Catalog(source, dest, run, settings), run.data)
+    return measure_lag(Catalog(source, dest, run, settings), run.record)

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.client import Api
 from bt_migrate.attachments.copy import AttachmentCopier
@@ -42,10 +42,10 @@ from bt_migrate.state.files import now
 from bt_migrate.state.find_run import copy_to_plan, create_run, find_run, left_behind
 from bt_migrate.state.run_directory import (
     RunDirectory,
-    add_session,
-    end_killed_session,
     window_of,
 )
+from bt_migrate.state.run_record import Identity, Session
+from bt_migrate.state.sessions import add_session, end_killed_session
 
 log = logging.getLogger("bt_migrate")
 
@@ -70,7 +70,7 @@ class Start:
         """True for bin/verify, which writes nothing but its own result."""
         return self.command == VERIFY
 
-    def identity(self, settings: Settings) -> Dict[str, Any]:
+    def identity(self, settings: Settings) -> Identity:
         return identity_of(settings, self.source, self.dest)
 
 
@@ -159,7 +159,7 @@ def _plan_first(start: Start, settings: Settings, run: RunDirectory) -> None:
     """
     dry_settings = replace(settings, dry_run=True)
     identity = start.identity(dry_settings)
-    if settings.since_last and run.data["sessions"]:
+    if settings.since_last and run.record.sessions:
         plan_run = copy_to_plan(run, identity, start.command)
     else:
         plan_run = create_run(run.path.parent, identity, start.command)
@@ -182,7 +182,7 @@ def _work_in_run(start: Start, settings: Settings, run: RunDirectory) -> int:
         _run_phases(start, settings, run)
         code = EXIT_OK
     except Interrupted as error:
-        session["error"] = start.ending.reason or str(error)
+        session.error = start.ending.reason or str(error)
         code = start.ending.code if start.ending.event.is_set() else error.exit_code
         if code == EXIT_INTERRUPTED:
             raise
@@ -193,7 +193,7 @@ def _work_in_run(start: Start, settings: Settings, run: RunDirectory) -> int:
             extra={"event": "stopped"},
         )
     except MigrationError as error:
-        session["error"] = str(error)
+        session.error = str(error)
         code = error.exit_code
         raise
     finally:
@@ -210,29 +210,26 @@ def _work_in_run(start: Start, settings: Settings, run: RunDirectory) -> int:
     return code
 
 
-def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Dict[str, Any]:
+def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Session:
     """Record this start in run.json. Returns its record."""
     end_killed_session(run, start.dest.clock.earliest_s() - time.time())
     run.moves = not start.judges
     if settings.since_last:
         start_sync_round(settings, start.source, run, start.steps)
-    session: Dict[str, Any] = {
-        "started": now(),
-        "command": start.command,
-        "arguments": list(settings.arguments),
-    }
-    add_session(run.data["sessions"], session)
+    session = Session(now(), start.command, list(settings.arguments))
+    add_session(run.record.sessions, session)
     source_time = settings.shard["mark"]["source"] if settings.shard else None
-    run.data.setdefault("source_time", source_time or int(start.source.clock.mark_s()))
+    if run.record.source_time is None:
+        run.record.source_time = source_time or int(start.source.clock.mark_s())
     for side in (start.source, start.dest):
         # What an earlier process of the run found out about the server.
         side.capabilities.reads_groups = (
-            side.capabilities.reads_groups or side.side in run.data.get("reads_groups", ())
+            side.capabilities.reads_groups or side.side in run.record.reads_groups
         )
     run.save()
     log.info(
         "%s run %s: %s -> %s",
-        "resuming" if len(run.data["sessions"]) > 1 else "starting",
+        "resuming" if len(run.record.sessions) > 1 else "starting",
         run.path,
         start.source.display_name,
         start.dest.display_name,
@@ -241,13 +238,13 @@ def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Dict[s
     return session
 
 
-def _close_session(start: Start, run: RunDirectory, session: Dict[str, Any], began: float) -> None:
-    session["ended"] = now()
-    session["wrote_until"] = start.dest.transport.last_write_s
-    session["rows"] = run.live.total
-    session["seconds"] = round(time.monotonic() - began, 3)
+def _close_session(start: Start, run: RunDirectory, session: Session, began: float) -> None:
+    session.ended = now()
+    session.wrote_until = start.dest.transport.last_write_s
+    session.rows = run.live.total
+    session.seconds = round(time.monotonic() - began, 3)
     sides = (start.source, start.dest)
-    run.data["reads_groups"] = [side.side for side in sides if side.capabilities.reads_groups]
+    run.record.reads_groups = [side.side for side in sides if side.capabilities.reads_groups]
 
 
 def _run_phases(start: Start, settings: Settings, run: RunDirectory) -> None:
@@ -262,8 +259,8 @@ def _run_phases(start: Start, settings: Settings, run: RunDirectory) -> None:
             start.ending.event,
             objects_only=settings.no_rows,
         )
-        whole = run.data["selection"] == start.identity(settings)["selection"]
+        whole = run.record.selection == start.identity(settings).selection
         with migration.background:
             run_phases(migration, start.steps, whole=whole)
         if settings.dry_run:
-            run.data["estimate"] = estimate(migration.catalog, run.data.get("row_plans", {}))
+            run.record.estimate = estimate(migration.catalog, run.record.row_plans)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timezone
-from typing import Any, Dict, Iterable, Iterator, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, Sequence, Tuple
 
 from bt_migrate.api.btql import OBJECTS_PER_QUERY, lag_query
 from bt_migrate.api.transactions import xact_at, xact_of, xact_seconds
@@ -15,6 +15,7 @@ from bt_migrate.errors import ApiError, NetworkError
 from bt_migrate.model.date_windows import iso
 from bt_migrate.model.resources import BY_NAME, ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.state.run_record import RunRecord
 from bt_migrate.state.sync_marks import mark_seconds
 
 log = logging.getLogger("bt_migrate")
@@ -24,15 +25,15 @@ COUNT_ERRORS = (ApiError, NetworkError, KeyError, TypeError, ValueError)
 
 
 def measure_lag(
-    catalog: Catalog, run: Mapping[str, Any], kinds: Iterable[str] = ROW_KINDS
+    catalog: Catalog, record: RunRecord, kinds: Iterable[str] = ROW_KINDS
 ) -> Dict[str, Any]:
     """Returns {since, rows, oldest_seconds} over all selected objects, new objects included.
 
     `rows` is None if the server does not count. Edited rows count, since each edit is a
     transaction. Costs one query per OBJECTS_PER_QUERY objects.
     """
-    marks = {kind: mark_seconds(run, kind) for kind in kinds}
-    first_mark_s = min(marks.values(), default=mark_seconds(run))
+    marks = {kind: mark_seconds(record, kind) for kind in kinds}
+    first_mark_s = min(marks.values(), default=mark_seconds(record))
     since = iso(datetime.fromtimestamp(first_mark_s, timezone.utc))
     try:
         counts = [

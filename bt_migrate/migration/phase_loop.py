@@ -63,7 +63,7 @@ def is_unfinished(run: RunDirectory, settings: Settings, steps: Sequence[Step]) 
     What was written since its mark then needs another sync after it.
     """
     has_open_steps = any(not run.phase_done(name) for name, _ in steps)
-    return bool(run.data["sessions"] and has_open_steps and not settings.dry_run)
+    return bool(run.record.sessions and has_open_steps and not settings.dry_run)
 
 
 def start_sync_round(
@@ -81,14 +81,14 @@ def start_sync_round(
     changes = ", ".join(f"{kind} since {text}" for kind, text in since.items())
     log.info(
         "sync %d: %s",
-        run.data["round"],
+        run.record.round,
         changes or "objects only",
         extra={"event": "round", "since": since},
     )
 
 
 def _iso_mark(run: RunDirectory, kind: str) -> str:
-    return iso(datetime.fromtimestamp(mark_seconds(run.data, kind), timezone.utc))
+    return iso(datetime.fromtimestamp(mark_seconds(run.record, kind), timezone.utc))
 
 
 def run_phases(migration: Migration, steps: Sequence[Step], *, whole: bool) -> None:
@@ -163,8 +163,7 @@ class PhaseLoop:
 
     def _record_seconds(self, name: str, seconds: float) -> None:
         """Without the rows that a phase leaves to be written in the background."""
-        session = self._run.data["sessions"][-1]
-        session.setdefault("phases", {})[name] = round(seconds, 3)
+        self._run.record.sessions[-1].phases[name] = round(seconds, 3)
 
     def finish(self) -> None:
         """Wait for what is under way; close the phases, and the run if all of it is done."""
@@ -174,8 +173,8 @@ class PhaseLoop:
             is_last = len(self._names) > 1 and not self._migration.settings.part
             record_waiting(self._migration, final=is_last)
         if len(self._names) > 1 and all(self._run.phase_done(name) for name in self._names):
-            self._run.data["finished"] = True
-        is_repeated = self._migration.settings.relative_window or self._run.data.get("round")
+            self._run.record.finished = True
+        is_repeated = self._migration.settings.relative_window or self._run.record.round
         if is_repeated and not self._migration.settings.dry_run:
             _report_lag(self._migration, self._row_kinds())
 
@@ -200,16 +199,16 @@ class PhaseLoop:
         """Record what a phase took. Returns whether it is done."""
         kind = ROWS_OF_PHASE.get(name, "")
         if kind not in behind and self._takes_window(kind):
-            record_window(self._run.path.parent, self._run.data, self._run.path.name, kind)
+            record_window(self._run.path.parent, self._run.record, self._run.path.name, kind)
         if kind in behind and not self._migration.settings.since_last:
             return False
-        end_round(self._run.data, kind)
+        end_round(self._run.record, kind)
         return True
 
     def _takes_window(self, kind: str) -> bool:
         """True for the first copy of all rows of a kind in the run's window."""
         settings = self._migration.settings
-        is_first_copy = not self._run.data.get("round") and not settings.dry_run
+        is_first_copy = not self._run.record.round and not settings.dry_run
         has_window = kind in KINDS_WITH_WINDOW and settings.selects(kind)
         return is_first_copy and has_window and not settings.part
 
@@ -228,10 +227,10 @@ def _report_lag(migration: Migration, kinds: Sequence[str]) -> None:
     """Measure how far the destination is behind; not after a short sync that found nothing new."""
     run = migration.run
     took_s = time.monotonic() - run.live.began
-    if run.data.get("round") and not run.live.total and took_s < LAG_AFTER_S:
+    if run.record.round and not run.live.total and took_s < LAG_AFTER_S:
         return
     catalog = migration.catalog
     fresh = Catalog(catalog.source, catalog.dest, run, migration.settings)
-    lag = measure_lag(fresh, run.data, kinds)
-    run.data["lag"] = lag
+    lag = measure_lag(fresh, run.record, kinds)
+    run.record.lag = lag
     log.info("lag: %s", lag_text(lag), extra={"event": "lag", **lag})

@@ -229,7 +229,7 @@ def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[Pr
         copy_project_kind(migration, resource, scopes, phase=resource.phase)
         _plan_rows(migration, resource.name)
         return
-    round_ = round_of(migration.run.data, resource.name, migration.settings.lookback)
+    round_ = round_of(migration.run.record, resource.name, migration.settings.lookback)
     if round_:
         copy_project_kind(migration, resource, scopes, phase=resource.phase)
         streams = list(_made(migration, list(_expected(migration, resource.name, scopes))))
@@ -294,7 +294,7 @@ def copy_logs(migration: Migration, scopes: Sequence[ProjectPair]) -> None:
         for scope in scopes
         if scope.dest_id
     ]
-    round_ = round_of(migration.run.data, "logs", migration.settings.lookback)
+    round_ = round_of(migration.run.record, "logs", migration.settings.lookback)
     if round_:
         _copy_round(migration, "logs", streams, round_)
         return
@@ -432,7 +432,7 @@ def _streams_of_shard(migration: Migration, kind_name: str) -> List[RowStream]:
         raise UsageError(
             f"{missing[0]}{more}: not in the destination; move the objects first, with bin/migrate-all --no-rows"
         )
-    migration.run.data.setdefault("gone", {})[kind_name] = gone
+    migration.run.record.gone[kind_name] = gone
     if not streams:
         log.info(
             "%s has no rows of %s", shard_name(shard), kind_name, extra={"event": "nothing_to_do"}
@@ -442,7 +442,7 @@ def _streams_of_shard(migration: Migration, kind_name: str) -> List[RowStream]:
 
 def row_plans(migration: Migration, kinds: Sequence[str]) -> Dict[str, Dict[str, Any]]:
     """Kind -> what its rows take, found out once in a dry run; see `plan_rows`."""
-    plans: Dict[str, Dict[str, Any]] = migration.run.data.setdefault("row_plans", {})
+    plans = migration.run.record.row_plans
     missing = {
         kind: list(row_objects(migration.catalog, kind)) for kind in kinds if kind not in plans
     }

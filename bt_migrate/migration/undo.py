@@ -37,7 +37,8 @@ from bt_migrate.model.resource_table import PROJECTS
 from bt_migrate.objects.decide import UPDATE, Action
 from bt_migrate.objects.update import foreseen_update, update_object
 from bt_migrate.state.files import now
-from bt_migrate.state.run_directory import RunDirectory, end_killed_session
+from bt_migrate.state.run_directory import RunDirectory
+from bt_migrate.state.sessions import end_killed_session
 from bt_migrate.state.window_log import record_undone
 
 DATE_HEADER_SLACK_S = 2  # the server's Date has whole seconds
@@ -68,23 +69,24 @@ def undo(dest: Api, run: RunDirectory, settings: Settings) -> int:
 
 
 def _context(dest: Api, run: RunDirectory, settings: Settings) -> UndoContext:
-    if run.data["dest"]["org_id"] != dest.org_id:
-        name = run.data["dest"]["org_name"]
+    if run.record.dest.org_id != dest.org_id:
+        name = run.record.dest.org_name
         raise UsageError(
             f"{run.path}: was made for the destination {name}; use the key of that one"
         )
     end_killed_session(run, dest.clock.earliest_s() - time.time())
-    ends = [session.get("wrote_until", 0.0) for session in run.data["sessions"]]
+    ends = [session.wrote_until or 0.0 for session in run.record.sessions]
     written_until = max(ends, default=0.0) + DATE_HEADER_SLACK_S
     lists = DestLists(dest, settings.batch_size)
-    return UndoContext(dest, run, settings, lists, written_until, again="undone" in run.data)
+    again = run.record.undone is not None
+    return UndoContext(dest, run, settings, lists, written_until, again=again)
 
 
 def _begin(run: RunDirectory) -> None:
     """From here on no command resumes the run."""
-    run.data["undone"] = {"started": now()}
-    run.data["finished"] = True
-    run.data["waiting"] = False
+    run.record.undone = {"started": now()}
+    run.record.finished = True
+    run.record.waiting = False
     run.save()
     record_undone(run.path.parent, run.path.name)
 
@@ -95,7 +97,9 @@ def _report(context: UndoContext, deleted: Dict[str, int], restored: int) -> Non
     text = f"{deleted['objects']:,} objects and {deleted['rows']:,} rows"
     left = len(context.left)
     if context.settings.yes:
-        context.run.data["undone"].update(ended=now(), **deleted, restored=restored, left=left)
+        record = context.run.record
+        counts = {**deleted, "restored": restored, "left": left}
+        record.undone = {**(record.undone or {}), "ended": now(), **counts}
         context.run.save()
         print(f"Deleted {text}, restored {restored:,} objects; {left:,} left.")
     else:

@@ -66,7 +66,7 @@ def validate(migration: Migration) -> Optional[Future[None]]:
 
 def _kinds_to_count(migration: Migration) -> List[str]:
     """The selected kinds of rows; none in a sync, which reads what is new without counting it."""
-    if migration.run.data.get("round"):
+    if migration.run.record.round:
         return []
     return [kind for kind in ROW_KINDS if migration.settings.selects(kind)]
 
@@ -90,7 +90,7 @@ def _record(
         "estimate": estimate(catalog, plans),
         "unavailable": dict(catalog.unavailable),
     }
-    migration.run.data["validation"] = result
+    migration.run.record.validation = result
     migration.run.save()
     for line in validation_lines(result, plans):
         log.info("%s", line, extra={"event": "validation"})
@@ -125,7 +125,7 @@ def _write_right(migration: Migration) -> str:
     """
     if migration.settings.dry_run:
         return "not asked in a dry run"
-    if _has_written(migration) or migration.run.data.get("round"):
+    if _has_written(migration) or migration.run.record.round:
         return "shown by an earlier run"
     dest = migration.catalog.dest
     try:
@@ -146,7 +146,7 @@ def _write_right(migration: Migration) -> str:
 
 def _has_written(migration: Migration) -> bool:
     return any(
-        run.data.get("wrote") and run.same_pair(migration.run.data)
+        run.record.wrote and run.same_pair(migration.run.record)
         for run in readable_runs_in(migration.run.path.parent)
     )
 

@@ -31,7 +31,7 @@ def finish_waiting(migration: Migration) -> None:
             with run:
                 finish_objects(migration.catalog, run)
                 _finish_rows(migration, run)
-                run.data["waiting"] = _waits(run)
+                run.record.waiting = _waits(run)
                 run.save()
         except LockedError:
             log.info(
@@ -56,8 +56,8 @@ def _earlier_waiting(migration: Migration) -> Iterator[RunDirectory]:
     """Earlier runs of the same two organizations with references that wait."""
     for run in readable_runs_in(migration.run.path.parent):
         if (
-            run.data.get("waiting")
-            and run.same_pair(migration.run.data)
+            run.record.waiting
+            and run.same_pair(migration.run.record)
             and run.path != migration.run.path
         ):
             yield run
@@ -80,7 +80,7 @@ def record_waiting(migration: Migration, *, final: bool) -> None:
     for stream in migration.run.all_streams():
         if stream.waiting or any(record.get("waited") for record in stream.findings):
             note_deferred_rows(migration.catalog, stream, final=final)
-    migration.run.data["waiting"] = _waits(migration.run)
+    migration.run.record.waiting = _waits(migration.run)
 
 
 def kinds_behind(run: RunDirectory) -> Set[str]:

@@ -12,6 +12,7 @@ from bt_migrate.model.date_windows import Interval, iso
 from bt_migrate.model.findings import finding
 from bt_migrate.state.find_run import state_root
 from bt_migrate.state.run_directory import RunDirectory
+from bt_migrate.state.run_record import Identity
 from bt_migrate.state.window_log import missed, taken_twice
 
 log = logging.getLogger("bt_migrate")
@@ -23,7 +24,7 @@ def windowed_kinds(settings: Settings, steps: Sequence[Step]) -> List[str]:
     return [kind for kind in kinds if kind in KINDS_WITH_WINDOW and settings.selects(kind)]
 
 
-def without_gaps(settings: Settings, identity: Mapping[str, Any], kinds: Sequence[str]) -> Settings:
+def without_gaps(settings: Settings, identity: Identity, kinds: Sequence[str]) -> Settings:
     """Returns the settings with the window extended back to the begin of the first gap before it."""
     gaps = missed(state_root(settings), identity, kinds)
     begins = [begin for intervals in gaps.values() for begin, _ in intervals]
@@ -35,7 +36,7 @@ def without_gaps(settings: Settings, identity: Mapping[str, Any], kinds: Sequenc
 
 
 def report_window(
-    run: RunDirectory, settings: Settings, identity: Mapping[str, Any], kinds: Sequence[str]
+    run: RunDirectory, settings: Settings, identity: Identity, kinds: Sequence[str]
 ) -> None:
     """Log the window; record the gaps before it as findings of the run; log overlaps once."""
     log.info(
@@ -46,10 +47,10 @@ def report_window(
     )
     root = run.path.parent
     gaps = missed(root, identity, kinds)
-    run.data["window_gaps"] = [
+    run.record.window_gaps = [
         _gap_finding(kind, gap) for kind, intervals in gaps.items() for gap in intervals
     ]
-    if not run.data["sessions"]:
+    if not run.record.sessions:
         _log_overlaps(taken_twice(root, identity, kinds))
 
 

@@ -82,9 +82,9 @@ class Catalog:
         self.incomplete = {
             (states.resource, source_id): dest_id
             for earlier in readable_runs_in(run.path.parent)
-            if earlier.data.get("waiting")
+            if earlier.record.waiting
             and earlier.path != run.path
-            and earlier.same_pair({**run.data, "dry_run": False})
+            and earlier.same_pair(run.record, dry_run=False)
             for states in earlier.all_objects()
             for source_id, dest_id in states.deferred.items()
         }

@@ -16,7 +16,8 @@ from bt_migrate.cli.program import in_program
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, UsageError
 from bt_migrate.migration.undo import undo
-from bt_migrate.state.run_directory import RUN_FILE, RunDirectory
+from bt_migrate.state.run_directory import RunDirectory
+from bt_migrate.state.run_files import RUN_FILE
 
 NAME = "undo"
 
@@ -27,7 +28,7 @@ def run(settings: Settings, ending: Ending) -> int:
         raise UsageError(f"{path} is not a run directory (it has no {RUN_FILE})")
     dest = connect_destination(settings, ending.event)
     with RunDirectory(path) as directory:
-        if directory.data["dry_run"]:
+        if directory.record.dry_run:
             raise UsageError(f"{path} is a dry run; it wrote nothing, so there is nothing to undo")
         left = undo(dest, directory, settings)
     return EXIT_INCOMPLETE if settings.yes and left else EXIT_OK

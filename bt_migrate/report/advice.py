@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any, Dict, List, Sequence
+from typing import List, Sequence
 
 from bt_migrate.state.run_directory import RunDirectory, window_of
+from bt_migrate.state.run_record import RunRecord
 
 # Options of a plan. The command that carries the plan out does not have them.
 ONLY_OF_PLAN = ("--dry-run", "--plan-out", "--fail-on-loss", "--new-run")
@@ -27,17 +28,17 @@ RESUMABLE = ("interrupted", "failed", "stopped", "merged")
 
 def next_commands(run: RunDirectory, status: str) -> List[str]:
     """Returns the commands to run next, each with a comment."""
-    data = run.data
-    command = data["command"]
+    record = run.record
+    command = record.command
     place = ["--state-dir", str(run.path)]
-    is_part = "shard" in data or "part" in data["selection"]
-    given = arguments_of(data)
+    is_part = record.shard is not None or record.selection.part is not None
+    given = arguments_of(record)
     if not is_part:
         # A joined run is no part, although its last start was that of one.
         given = without(given, ONLY_OF_PART)
     if "--demo" in given:
         return ["bin/validate  # with your keys and URLs in .env (see .env.example)"]
-    if data["dry_run"]:
+    if record.dry_run:
         return [f"{_line(command, without(given, ONLY_OF_PLAN))}  # carries the plan out"]
     if status in RESUMABLE:
         again = _line(command, [*without(given, KEPT_BY_RUN), *place])
@@ -52,17 +53,17 @@ def next_commands(run: RunDirectory, status: str) -> List[str]:
         return [
             "bin/merge-runs  # joins the runs of all shards and of the objects, once all are done"
         ]
-    if data.get("verification") and command == "migrate-all" and not any(window_of(run).values()):
+    if record.verification and command == "migrate-all" and not any(window_of(run).values()):
         options = [*without(given, (*KEPT_BY_RUN, "--since-last")), *place, "--since-last"]
         return [f"{_line(command, options)}  # copies what is written to the source from now on"]
     return [f"{_line('verify', place)}  # compares both organizations"]
 
 
-def arguments_of(data: Dict[str, Any]) -> List[str]:
+def arguments_of(record: RunRecord) -> List[str]:
     """Returns the arguments of the last start of the run's own command."""
-    for session in reversed(data["sessions"]):
-        if session["command"] == data["command"] and "arguments" in session:
-            return list(session["arguments"])
+    for session in reversed(record.sessions):
+        if session.command == record.command:
+            return list(session.arguments)
     return []
 
 

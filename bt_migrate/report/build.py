@@ -18,7 +18,9 @@ from bt_migrate.model.resources import SELECTABLE
 from bt_migrate.report.actions import grouped
 from bt_migrate.report.advice import next_commands
 from bt_migrate.state.object_states import ObjectStates
+from bt_migrate.state.records import json_of
 from bt_migrate.state.run_directory import RunDirectory
+from bt_migrate.state.run_record import Session
 from bt_migrate.state.stream_state import StreamState
 
 REPORT_VERSION = 1
@@ -38,40 +40,40 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
     `status` is completed (which becomes incomplete if not everything arrived), interrupted,
     stopped, failed or merged.
     """
-    data = run.data
+    record = run.record
     all_states = sorted(run.all_objects(), key=_place_of_states)
     listed = [states for states in all_states if states.listed]
     streams = _streams_of_round(run)
     object_counts = [_object_counts(states) for states in listed]
     row_counts = [_row_counts(stream) for stream in streams]
-    row_plans = list(data.get("row_plans", {}).values()) if data["dry_run"] else []
+    row_plans = list(record.row_plans.values()) if record.dry_run else []
     findings = _findings(run, all_states, streams, row_plans)
-    seconds = round(sum(session.get("seconds", 0) for session in data["sessions"]), 3)
+    seconds = round(sum(session.seconds for session in record.sessions), 3)
     report: Dict[str, Any] = {
         "report_version": REPORT_VERSION,
         "tool_version": __version__,
         "status": status,
-        "dry_run": data["dry_run"],
+        "dry_run": record.dry_run,
         "run_directory": str(run.path),
-        "source": data["source"],
-        "destination": data["dest"],
-        "selection": data["selection"],
-        "round": data.get("round", 0),
-        "marks": data.get("marks", {}),
-        "started": data["created"],
-        "command": data["command"],
-        "sessions": data["sessions"],
+        "source": json_of(record.source),
+        "destination": json_of(record.dest),
+        "selection": json_of(record.selection),
+        "round": record.round,
+        "marks": record.marks,
+        "started": record.created,
+        "command": record.command,
+        "sessions": [json_of(session) for session in record.sessions],
         "duration_seconds": seconds,
-        "this_start": _this_start(data["sessions"]),
-        "whole_run": _whole_run(data["sessions"]),
-        "phases_done": data["phases_done"],
+        "this_start": _this_start(record.sessions),
+        "whole_run": _whole_run(record.sessions),
+        "phases_done": record.phases_done,
         "objects": object_counts,
         "rows": row_counts,
         "planned_streams": [stream for plan in row_plans for stream in plan["streams"]],
-        "estimate": data.get("estimate"),
+        "estimate": record.estimate,
         "totals": _totals(object_counts, row_counts, seconds),
-        "verification": data.get("verification"),
-        "lag": data.get("lag"),
+        "verification": record.verification,
+        "lag": record.lag,
         "problems": [record for states in listed for record in _problems(states)],
         "findings": findings,
         "findings_by_kind": dict(Counter(record["kind"] for record in findings)),
@@ -88,7 +90,7 @@ def _place_of_states(states: ObjectStates) -> tuple:
 
 def _streams_of_round(run: RunDirectory) -> List[StreamState]:
     """Returns the streams of the run; in a sync those with something new, or behind."""
-    number = run.data.get("round", 0)
+    number = run.record.round
     return [
         stream for stream in run.all_streams() if stream.sync.round == number or stream.is_behind
     ]
@@ -108,10 +110,10 @@ def _findings(
             for record in records
         ),
         *(record for stream in streams for record in _findings_of_stream(stream)),
-        *run.data.get("validation", {}).get("findings", []),
+        *(run.record.validation or {}).get("findings", []),
         # Those of the first rows, which a plan reads.
         *(record for plan in row_plans for record in plan["findings"]),
-        *run.data.get("window_gaps", []),
+        *run.record.window_gaps,
     ]
 
 
@@ -129,27 +131,27 @@ def _totals(
     }
 
 
-def _this_start(sessions: List[Dict[str, Any]]) -> Dict[str, Any]:
+def _this_start(sessions: List[Session]) -> Dict[str, Any]:
     """Returns seconds, rows and rate of the last start, and the seconds of each phase in it."""
-    session = sessions[-1] if sessions else {}
-    seconds = session.get("seconds", 0)
-    rows = session.get("rows", 0)
+    session = sessions[-1] if sessions else Session("", "")
+    seconds = session.seconds
+    rows = session.rows
     return {
-        "command": session.get("command", ""),
+        "command": session.command,
         "seconds": seconds,
         "rows": rows,
         "rows_per_second": round(rows / seconds, 1) if seconds else 0,
-        "phases": session.get("phases", {}),
-        "error": session.get("error", ""),
+        "phases": session.phases,
+        "error": session.error or "",
     }
 
 
-def _whole_run(sessions: List[Dict[str, Any]]) -> Dict[str, Any]:
+def _whole_run(sessions: List[Session]) -> Dict[str, Any]:
     """Returns starts, seconds, rows and rate of all starts of the run."""
-    seconds = round(sum(session.get("seconds", 0) for session in sessions), 3)
-    rows = sum(session.get("rows", 0) for session in sessions)
+    seconds = round(sum(session.seconds for session in sessions), 3)
+    rows = sum(session.rows for session in sessions)
     return {
-        "starts": sum(session.get("starts", 1) for session in sessions),
+        "starts": sum(session.starts for session in sessions),
         "seconds": seconds,
         "rows": rows,
         "rows_per_second": round(rows / seconds, 1) if seconds else 0,

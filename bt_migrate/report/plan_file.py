@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator, List
 from bt_migrate.model.findings import UNSEEN, is_lost
 from bt_migrate.model.outcomes import CREATED, SKIPPED, UPDATED, WOULD_CREATE, WOULD_UPDATE
 from bt_migrate.report.build import ORDER, build_report
+from bt_migrate.state.records import json_of
 from bt_migrate.state.run_directory import RunDirectory
 
 PLAN_VERSION = 1
@@ -24,19 +25,19 @@ ACTIONS = {
 def build_plan(run: RunDirectory) -> Dict[str, Any]:
     """The plan of a dry run that came to its end."""
     findings = sorted(build_report(run, "completed")["findings"], key=_place)
-    kinds = run.data.get("row_plans", {})
+    kinds = run.record.row_plans
     return {
         "plan_version": PLAN_VERSION,
-        "source": run.data["source"],
-        "destination": run.data["dest"],
-        "selection": run.data["selection"],
+        "source": json_of(run.record.source),
+        "destination": json_of(run.record.dest),
+        "selection": json_of(run.record.selection),
         "objects": sorted(_actions(run), key=_place),
         "streams": [
             stream
             for name in sorted(kinds, key=lambda kind: ORDER[kind])
             for stream in kinds[name]["streams"]
         ],
-        "estimate": run.data["estimate"],
+        "estimate": run.record.estimate,
         "losses": [one for one in findings if is_lost(one)],
         "unseen": list(UNSEEN),
         "other_findings": [one for one in findings if not is_lost(one)],

@@ -188,7 +188,7 @@ def _by_end(members: Sequence[StreamCopy]) -> List[List[StreamCopy]]:
 
 def _catch_up(copying: Copying, round_: Round, member: StreamCopy) -> None:
     """What was copied since before the round began may have been changed behind the reader's back."""
-    began = member.state.copy.began or xact_at(mark_seconds(copying.catalog.run.data))
+    began = member.state.copy.began or xact_at(mark_seconds(copying.catalog.run.record))
     if began < round_.upper:
         with member.state.lock:
             member.state.catch_up(before_xact(began, copying.catalog.settings.lookback))

@@ -129,7 +129,7 @@ def count_objects(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, 
 
 def _marks(catalog: Catalog, kind_name: str) -> Dict[str, int]:
     """Source object -> the transaction after which a round reads it; without those that are copied as a whole."""
-    round_ = round_of(catalog.run.data, kind_name, catalog.settings.lookback)
+    round_ = round_of(catalog.run.record, kind_name, catalog.settings.lookback)
     streams = (
         [one for one in catalog.run.all_streams() if one.header["kind"] == kind_name and one.copied]
         if round_

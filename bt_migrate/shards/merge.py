@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -24,8 +25,11 @@ from bt_migrate.model.resources import ROW_KINDS, SELECTABLE
 from bt_migrate.shards.share_out import SIDES, unit_name
 from bt_migrate.state.find_run import create_run
 from bt_migrate.state.object_states import ObjectStates
-from bt_migrate.state.run_directory import RUN_FILE, RunDirectory, end_killed_session, runs_in
+from bt_migrate.state.run_directory import RunDirectory, runs_in
+from bt_migrate.state.run_files import RUN_FILE
+from bt_migrate.state.run_record import Identity, RunRecord, Selection
 from bt_migrate.state.seen_rows import join_stores
+from bt_migrate.state.sessions import end_killed_session
 from bt_migrate.state.stream_state import KeyRange, StreamState
 from bt_migrate.state.window_log import record_window
 
@@ -62,7 +66,7 @@ def merge_runs(paths: Sequence[Path], root: Path, *, unfinished: bool) -> Path:
         )
     with contextlib.ExitStack() as held:
         runs = [held.enter_context(RunDirectory(path, kept=False)) for path in paths]
-        shards = [run for run in runs if "shard" in run.data]
+        shards = [run for run in runs if run.record.shard is not None]
         _refuse_strangers(runs)
         _refuse_other_shards(shards)
         identity = _identity(runs, shards)
@@ -77,7 +81,7 @@ def merge_runs(paths: Sequence[Path], root: Path, *, unfinished: bool) -> Path:
         try:
             shutil.rmtree(building, ignore_errors=True)
             new = create_run(building, identity, COMMAND)
-            for run in sorted(runs, key=lambda run: str(run.data["created"])):
+            for run in sorted(runs, key=lambda run: run.record.created):
                 _join_objects(new, run)
             for parts in streams.values():
                 _join_stream(new, parts)
@@ -85,9 +89,9 @@ def merge_runs(paths: Sequence[Path], root: Path, *, unfinished: bool) -> Path:
                 new.path / ATTACHMENTS,
                 [run.path / ATTACHMENTS for run in runs if (run.path / ATTACHMENTS).exists()],
             )
-            new.data.update(_facts(new, runs, shards))
-            new.data["phases_done"] = (
-                [] if missing else list(_phases_done(new.data["selection"], runs, shards))
+            _add_facts(new.record, runs, shards)
+            new.record.phases_done = (
+                [] if missing else list(_phases_done(new.record.selection, runs, shards))
             )
             new.save()
             os.sync()
@@ -99,11 +103,8 @@ def merge_runs(paths: Sequence[Path], root: Path, *, unfinished: bool) -> Path:
         finally:
             shutil.rmtree(building, ignore_errors=True)
     for kind in ("experiments", "logs"):
-        if (
-            f"migrate-{kind}" in new.data["phases_done"]
-            and kind in new.data["selection"]["resources"]
-        ):
-            record_window(root, new.data, path.name, kind)
+        if f"migrate-{kind}" in new.record.phases_done and kind in new.record.selection.resources:
+            record_window(root, new.record, path.name, kind)
     return path
 
 
@@ -127,19 +128,19 @@ def _refuse_strangers(runs: Sequence[RunDirectory]) -> None:
             ("undone", "was undone"),
             ("round", "was gone on with by --since-last"),
         ):
-            if run.data.get(word):
+            if getattr(run.record, word):
                 raise UsageError(f"{run.path}: {told}; leave it out")
         for side in SIDES:
             _refuse_unequal(
                 f"{side} organization",
-                (first, first.data[side]["org_id"]),
-                (run, run.data[side]["org_id"]),
+                (first, getattr(first.record, side).org_id),
+                (run, getattr(run.record, side).org_id),
             )
         for name in ("created_after", "created_before", "rename_projects"):
             _refuse_unequal(
                 name,
-                (first, first.data["selection"].get(name)),
-                (run, run.data["selection"].get(name)),
+                (first, getattr(first.record.selection, name)),
+                (run, getattr(run.record.selection, name)),
             )
     twice = next(
         (path for path, count in Counter(run.path.resolve() for run in runs).items() if count > 1),
@@ -152,9 +153,11 @@ def _refuse_strangers(runs: Sequence[RunDirectory]) -> None:
 def _refuse_other_shards(shards: Sequence[RunDirectory]) -> None:
     numbers: Dict[int, RunDirectory] = {}
     for run in shards:
-        shard = run.data["shard"]
+        shard = run.record.shard or {}
         _refuse_unequal(
-            "plan of shards", (shards[0], shards[0].data["shard"]["plan"]), (run, shard["plan"])
+            "plan of shards",
+            (shards[0], (shards[0].record.shard or {})["plan"]),
+            (run, shard["plan"]),
         )
         if shard["number"] in numbers:
             raise UsageError(
@@ -174,8 +177,8 @@ def _refuse_unequal(
 
 def _missing_shards(shards: Sequence[RunDirectory]) -> Iterator[str]:
     if shards:
-        first = shards[0].data["shard"]
-        there = {run.data["shard"]["number"] for run in shards}
+        first = shards[0].record.shard or {}
+        there = {run.record.shard["number"] for run in shards if run.record.shard}
         yield from (
             shard_name({**first, "number": number})
             for number in range(first["of"])
@@ -188,9 +191,9 @@ def _open_ends(run: RunDirectory) -> Iterator[str]:
     streams = {
         (stream.header["kind"], stream.header["source_id"]): stream for stream in run.all_streams()
     }
-    if "shard" in run.data:
-        gone = {(kind, one) for kind, ids in run.data.get("gone", {}).items() for one in ids}
-        for unit in run.data["shard"]["units"]:
+    if run.record.shard is not None:
+        gone = {(kind, one) for kind, ids in run.record.gone.items() for one in ids}
+        for unit in run.record.shard["units"]:
             place = unit["kind"], unit["id"]
             if place not in gone and not (place in streams and streams[place].done):
                 yield f"{unit_name(unit)} in {run.path}"
@@ -200,11 +203,12 @@ def _open_ends(run: RunDirectory) -> Iterator[str]:
         for one in streams.values()
         if not one.done
     )
-    last: Mapping[str, Any] = next(iter(run.data["sessions"][-1:]), {})
+    last = run.record.sessions[-1] if run.record.sessions else None
     if (
-        "ended" not in last
-        or "error" in last
-        or (run.data["command"] == COMMAND and not run.data["finished"])
+        last is None
+        or last.ended is None
+        or last.error is not None
+        or (run.record.command == COMMAND and not run.record.finished)
     ):
         yield f"{run.path}"
 
@@ -215,7 +219,7 @@ def _streams_of(runs: Sequence[RunDirectory]) -> Dict[Tuple[str, str], List[RunP
     for run in runs:
         units = {
             (unit["kind"], unit["id"]): unit
-            for unit in run.data.get("shard", {"units": ()})["units"]
+            for unit in (run.record.shard or {"units": ()})["units"]
         }
         for state in run.all_streams():
             place = state.header["kind"], state.header["source_id"]
@@ -238,71 +242,58 @@ def _streams_of(runs: Sequence[RunDirectory]) -> Dict[Tuple[str, str], List[RunP
 # -- what is made of them
 
 
-def _identity(runs: Sequence[RunDirectory], shards: Sequence[RunDirectory]) -> Dict[str, Any]:
+def _identity(runs: Sequence[RunDirectory], shards: Sequence[RunDirectory]) -> Identity:
     """Of the selections together; those of the shards count where nothing else is there, and have to be for the same projects."""
     whole = [run for run in runs if run not in shards] or shards
     for run in shards:
-        names = tuple(sorted({name for one in whole for name in one.data["selection"]["projects"]}))
-        _refuse_unequal(
-            "projects", (whole[0], names), (run, tuple(run.data["selection"]["projects"]))
-        )
-    selection = {
-        name: value for name, value in whole[0].data["selection"].items() if name != "part"
-    }
-    resources = {name for run in whole for name in run.data["selection"]["resources"]}
-    projects = [set(run.data["selection"]["projects"]) for run in whole]
-    selection["resources"] = [name for name in SELECTABLE if name in resources]
-    selection["projects"] = sorted(set().union(*projects)) if all(projects) else []
-    sides = {side: whole[0].data[side] for side in SIDES}
-    return {**sides, "selection": selection, "relative_window": "", "dry_run": False}
+        names = tuple(sorted({name for one in whole for name in one.record.selection.projects}))
+        _refuse_unequal("projects", (whole[0], names), (run, tuple(run.record.selection.projects)))
+    first = whole[0].record
+    resources = {name for run in whole for name in run.record.selection.resources}
+    projects = [set(run.record.selection.projects) for run in whole]
+    selection = replace(
+        first.selection,
+        resources=[name for name in SELECTABLE if name in resources],
+        projects=sorted(set().union(*projects)) if all(projects) else [],
+        part=None,
+    )
+    return Identity(first.source, first.dest, selection, dry_run=False)
 
 
-def _facts(
-    new: RunDirectory, runs: Sequence[RunDirectory], shards: Sequence[RunDirectory]
-) -> Dict[str, Any]:
+def _add_facts(
+    record: RunRecord, runs: Sequence[RunDirectory], shards: Sequence[RunDirectory]
+) -> None:
     """Sessions and marks: what a run made of parts promises begins where all of them do."""
     for run in runs:
         end_killed_session(run, 0.0)  # nobody is asked for the destination's clock
-    sessions = sorted(
-        (one for run in runs for one in run.data["sessions"]), key=lambda one: str(one["started"])
-    )
-    begun = min(
-        run.data.get("source_time") or instant(run.data["created"]).timestamp() for run in runs
-    )
-    mark = int(shards[0].data["shard"]["mark"]["source"] if shards else begun)
-    validated = [run.data["validation"] for run in runs if "validation" in run.data]
-    return {
-        "merged": [str(run.path) for run in runs],
-        "created": iso(datetime.fromtimestamp(mark, timezone.utc)),
-        "source_time": mark,
-        "sessions": sessions,
-        "finished": not shards and all(run.data["finished"] for run in runs),
-        "wrote": any(run.data.get("wrote") for run in runs),
-        "waiting": any(run.data.get("waiting") for run in runs),
-        "project_names": {
-            source_id: name
-            for run in runs
-            for source_id, name in run.data.get("project_names", {}).items()
-        },
-        "reads_groups": sorted({side for run in runs for side in run.data.get("reads_groups", ())}),
-        "window_gaps": [one for run in runs for one in run.data.get("window_gaps", ())],
-        **({"validation": validated[0]} if validated else {}),
-    }
+    sessions = [session for run in runs for session in run.record.sessions]
+    begun = min(run.record.source_time or instant(run.record.created).timestamp() for run in runs)
+    mark = int(shards[0].record.shard["mark"]["source"] if shards else begun)  # type: ignore[index]
+    validated = [run.record.validation for run in runs if run.record.validation is not None]
+    record.merged = [str(run.path) for run in runs]
+    record.created = iso(datetime.fromtimestamp(mark, timezone.utc))
+    record.source_time = mark
+    record.sessions = sorted(sessions, key=lambda session: session.started)
+    record.finished = not shards and all(run.record.finished for run in runs)
+    record.wrote = any(run.record.wrote for run in runs)
+    record.waiting = any(run.record.waiting for run in runs)
+    for run in runs:
+        record.project_names.update(run.record.project_names)
+        record.window_gaps += run.record.window_gaps
+    record.reads_groups = sorted({side for run in runs for side in run.record.reads_groups})
+    record.validation = validated[0] if validated else None
 
 
 def _phases_done(
-    selection: Mapping[str, Any], runs: Sequence[RunDirectory], shards: Sequence[RunDirectory]
+    selection: Selection, runs: Sequence[RunDirectory], shards: Sequence[RunDirectory]
 ) -> Iterator[str]:
     """The phases that all the runs have done which had to: the shards those of rows, the other runs those of objects."""
     others = [run for run in runs if run not in shards]
-    for phase in dict.fromkeys(name for run in runs for name in run.data["phases_done"]):
+    for phase in dict.fromkeys(name for run in runs for name in run.record.phases_done):
         kind = phase.replace("migrate-", "")
         needed = list(others)
         if shards and kind in ROW_KINDS:
-            if (
-                kind in selection["resources"]
-                and kind not in shards[0].data["selection"]["resources"]
-            ):
+            if kind in selection.resources and kind not in shards[0].record.selection.resources:
                 continue
             needed = [run for run in others if kind != "logs"] + list(shards)
             if kind != "logs" and not others:  # nobody has looked for new objects
@@ -345,7 +336,8 @@ def _not_begun(parts: Sequence[RunPart]) -> Iterator[KeyRange]:
             yield KeyRange(upto, after)
         upto = part.unit.get("end")
     if upto is not None:
-        yield KeyRange(upto, after_second(parts[0].run.data["shard"]["mark"]["source"]))
+        shard = parts[0].run.record.shard or {}
+        yield KeyRange(upto, after_second(shard["mark"]["source"]))
 
 
 def _join_stream(new: RunDirectory, parts: Sequence[RunPart]) -> None:

@@ -27,12 +27,14 @@ from bt_migrate.shards.share_out import (
     shared_out,
 )
 from bt_migrate.state.find_run import state_root
+from bt_migrate.state.records import json_of
 from bt_migrate.state.run_directory import readable_runs_in
+from bt_migrate.state.run_record import Identity
 
 log = logging.getLogger("bt_migrate.shards")
 
 
-def plan_shards(catalog: Catalog, identity: Mapping[str, Any], shards: int) -> List[Dict[str, Any]]:
+def plan_shards(catalog: Catalog, identity: Identity, shards: int) -> List[Dict[str, Any]]:
     """The shards of all rows that are selected. What is written after this call began is in none of them."""
     # Each on the safe side: a mark ahead of what the source writes would pass over it, one behind what the destination has would
     # overwrite it.
@@ -65,17 +67,20 @@ def plan_shards(catalog: Catalog, identity: Mapping[str, Any], shards: int) -> L
         for some in pieces
     ]
     return shard_lines(
-        {"mark": mark, **{name: identity[name] for name in ("source", "dest", "selection")}},
+        {
+            "mark": mark,
+            "source": json_of(identity.source),
+            "dest": json_of(identity.dest),
+            "selection": json_of(identity.selection),
+        },
         planned,
     )
 
 
-def _made_before(root: Path, identity: Mapping[str, Any]) -> Set[str]:
+def _made_before(root: Path, identity: Identity) -> Set[str]:
     """Ids of the destination's objects that runs in this folder made."""
     runs = (
-        run
-        for run in readable_runs_in(root)
-        if run.same_pair(identity) and not run.data.get("undone")
+        run for run in readable_runs_in(root) if run.same_pair(identity) and not run.record.undone
     )
     entries = (
         entry for run in runs for states in run.all_objects() for entry in states.known().values()

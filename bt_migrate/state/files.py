@@ -12,12 +12,15 @@ import logging
 import os
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, Type, TypeVar, Union
 
 from bt_migrate.errors import StateError
 from bt_migrate.model.date_windows import iso
+from bt_migrate.state.records import ShapeError, record_from
 
 log = logging.getLogger("bt_migrate.state")
+
+T = TypeVar("T")
 
 FORMAT = 1
 
@@ -135,3 +138,20 @@ def read_json(path: Path) -> Any:
             f"{path}: has format {value.get('format')}, this program writes {FORMAT}; use the version that wrote it, or --new-run"
         )
     return value
+
+
+def read_record(path: Path, kind: Type[T]) -> T:
+    """The file's content as a record. Raises StateError naming the file and what is wrong in it."""
+    value = read_json(path)
+    del value["format"]
+    return record_in(path, kind, value)
+
+
+def record_in(path: Path, kind: Type[T], value: Any) -> T:
+    try:
+        return record_from(kind, value)
+    except ShapeError as error:
+        raise StateError(
+            f"{path}: is damaged or of another version ({error}); restore it from a copy, or start"
+            " anew with --new-run (what is there is found, not doubled)"
+        ) from None

@@ -1,20 +1,148 @@
-"""Typed records in state files: what a file holds is checked against the dataclass that it is read into.
+"""Dataclasses as JSON, checked. What lies in a file of a run is never believed by its shape.
 
-A field of another type, and one that this program does not know, stop the run with the name of the file: a checkpoint that is
-read wrongly loses rows.
+A record is a dataclass whose annotations are its schema. `record_from` refuses a value of another
+shape and says where it differs. A field with a default may be absent, and is not written while it has
+that default.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields
+import functools
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Collection, Dict, Mapping, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    Mapping,
+    Type,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from bt_migrate.errors import StateError
 
 WHAT_TO_DO = (
     "restore the file from a copy, use the version that wrote it, or start a new run with --new-run"
 )
+
+T = TypeVar("T")
+
+WORDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "a whole number",
+    bool: "true or false",
+}
+
+
+class ShapeError(ValueError):
+    """A value does not have the shape of its record; `str()` says where and how."""
+
+
+def record_from(kind: Type[T], value: object, place: str = "") -> T:
+    """The record that the JSON value holds. Raises ShapeError. `place` names the value in errors."""
+    _refuse_other(dict, value, place)
+    assert isinstance(value, dict)
+    hints = _hints(kind)  # type: ignore[arg-type]
+    unknown = sorted(set(value) - set(hints))
+    if unknown:
+        raise ShapeError(f"{_inside(place, unknown[0])} is not known to this version")
+    given: Dict[str, Any] = {}
+    for item in fields(kind):  # type: ignore[arg-type]
+        if item.name in value:
+            inside = _inside(place, item.name)
+            given[item.name] = checked(hints[item.name], value[item.name], inside)
+        elif _is_required(item):
+            raise ShapeError(f"{_inside(place, item.name)} is missing")
+    return kind(**given)
+
+
+def json_of(record: Any) -> Dict[str, Any]:
+    """The record as JSON. Raises nothing; the values are those of the record, not copies."""
+    written: Dict[str, Any] = {}
+    for item in fields(record):
+        value = getattr(record, item.name)
+        if _is_required(item) or value != _default(item):
+            written[item.name] = _plain(value)
+    return written
+
+
+def checked(kind: Any, value: object, place: str) -> Any:
+    """The value as what the annotation says. Raises ShapeError."""
+    if kind is Any:
+        return value
+    if is_dataclass(kind):
+        return record_from(kind, value, place)  # type: ignore[arg-type]
+    origin = getattr(kind, "__origin__", None)
+    if origin is Union:
+        inner = next(part for part in kind.__args__ if part is not type(None))
+        return None if value is None else checked(inner, value, place)
+    if origin is list:
+        _refuse_other(list, value, place)
+        (inner,) = kind.__args__
+        return [checked(inner, item, f"{place}[{n}]") for n, item in enumerate(value)]  # type: ignore[arg-type,var-annotated]
+    if origin is dict:
+        _refuse_other(dict, value, place)
+        inner = kind.__args__[1]
+        return {name: checked(inner, item, _inside(place, name)) for name, item in value.items()}  # type: ignore[attr-defined]
+    if kind is float:
+        _refuse_other((int, float), value, place)
+        return value
+    _refuse_other(kind, value, place)
+    return value
+
+
+def _refuse_other(kind: Any, value: object, place: str) -> None:
+    # In Python a bool is an int; in a file it is not.
+    if isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool):
+        return
+    word = WORDS.get(kind, "a number")
+    raise ShapeError(f"{place or 'its content'} is not {word} but {_described(value)}")
+
+
+def _described(value: object) -> str:
+    if value is None:
+        return "null"
+    return WORDS.get(type(value), "a number")
+
+
+def _inside(place: str, name: object) -> str:
+    shown = str(name)[:60]
+    return f"{place}.{shown}" if place else shown
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return json_of(value)
+    if isinstance(value, list) and value and is_dataclass(value[0]):
+        return [json_of(item) for item in value]
+    if isinstance(value, Mapping) and not isinstance(value, dict):
+        return dict(value)
+    return value
+
+
+def _is_required(item: Field[Any]) -> bool:
+    return item.default is MISSING and item.default_factory is MISSING
+
+
+def _default(item: Field[Any]) -> Any:
+    if item.default is not MISSING:
+        return item.default
+    assert item.default_factory is not MISSING
+    return item.default_factory()
+
+
+@functools.lru_cache(maxsize=None)
+def _hints(kind: Any) -> Dict[str, Any]:
+    return get_type_hints(kind)
+
+
+# -- records of which a part is read at a time
 
 
 def record_fields(

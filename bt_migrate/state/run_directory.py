@@ -1,117 +1,77 @@
-"""Runs: one directory each, with its lock and run.json; which one a program works in. The mapping of projects to folders.
+"""A run: one directory with its lock, run.json, and the states of its objects and streams.
 
-A run is bound to its two organizations; a start that disagrees with it is refused with both values shown.
+A run belongs to two organizations and one selection; `find_run` decides which run a program works in.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import logging
 import os
-import re
 import threading
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Union
 
 from bt_migrate.errors import LockedError, StateError, UsageError
-from bt_migrate.state.files import read_json, write_json
+from bt_migrate.state.folder_names import folder_name
 from bt_migrate.state.live_counts import LiveCounts
 from bt_migrate.state.object_states import ObjectStates
+from bt_migrate.state.run_files import (
+    LOCK_FILE,
+    LOGS_STATE_FILE,
+    ORGANIZATION_FOLDER,
+    RUN_FILE,
+    STATE_ENDING,
+)
+from bt_migrate.state.run_record import Identity, RunRecord, read_run, write_run
 from bt_migrate.state.stream_state import StreamState
 
 log = logging.getLogger("bt_migrate.state")
 
-RUN_FILE = "run.json"
-LOCK_FILE = "run.lock"
-STATUS_FILE = "status.json"  # what the running process tells of itself
-CONTROL_FILE = "control"  # what it is asked to do
-ORGANIZATION_FOLDER = "organization"
-VERIFY_FOLDER = "verify"
-STREAM_FILE = "_state.json"  # the end of a checkpoint's name
-MAX_FOLDER_BYTES = 80
-KILLED_SLACK_S = 300  # a process that was killed may have had requests on their way
-MAX_SESSIONS = 50  # that a run tells one by one
-RESERVED_FOLDERS = frozenset(
-    [
-        ORGANIZATION_FOLDER,
-        VERIFY_FOLDER,
-        "con",
-        "prn",
-        "aux",
-        "nul",
-        *(f"com{n}" for n in "123456789"),
-        *(f"lpt{n}" for n in "123456789"),
-    ]
-)
-
-RUN_FILES = frozenset(
-    (RUN_FILE, LOCK_FILE, "attachments.sqlite3", "attachments.sqlite3-wal", "attachments.sqlite3-shm", "findings.jsonl",
-     "migration_report.json", "migration_summary.txt", STATUS_FILE, CONTROL_FILE, f"{RUN_FILE}.tmp")
-)  # fmt: skip  # beside which the folders of projects lie
-
-
-def folder_name(name: str, taken: Iterable[str]) -> str:
-    """A folder for a project of any name: no path, no leading dot, no clash of case, short.
-
-    Recognizable where that is possible.
-    """
-    plain = re.sub(r"[^\w .-]", "_", name).strip(" .")
-    plain = plain.encode("utf-8", "ignore")[:MAX_FOLDER_BYTES].decode("utf-8", "ignore").strip(" .")
-    folded = plain.casefold()
-    clashing = {*RUN_FILES, *(one.casefold() for one in taken)}
-    if plain == name and folded.split(".")[0] not in RESERVED_FOLDERS and folded not in clashing:
-        return plain
-    mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-    marked = (f"{plain or 'project'}-{mark[start : start + 8]}" for start in range(56))
-    return next(one for one in marked if one.casefold() not in clashing)
-
 
 class RunDirectory:
-    """One run: `with` holds its lock. Gives out the states of objects and streams, each opened once.
+    """One run; `with` holds its lock. Opens the state of each object and stream once.
 
-    One that is not `kept` is a copy in memory: nothing that is done to it is written; its lock keeps writers out, not readers.
+    A run that is not `kept` is only read: nothing is written, and its lock excludes writers but not
+    other readers.
     """
 
     def __init__(self, path: Path, *, kept: bool = True) -> None:
         self.path = path
         self.kept = kept
-        self.moves = False  # objects are planned in this process: in a round of a sync their outcomes begin anew
-        self.data: Dict[str, Any] = read_json(path / RUN_FILE)
+        # True if this process plans objects: a sync round then starts with empty outcomes.
+        self.moves = False
+        self.record: RunRecord = read_run(path / RUN_FILE)
         self.live = LiveCounts()
         self._objects: Dict[Path, ObjectStates] = {}
-        self._searched: Set[str] = (
-            set()
-        )  # projects whose objects' files of earlier processes are open
-        self._streams: Dict[str, StreamState] = {}  # by path: each file is read once
-        self._written: Set[str] = set()  # but for those that somebody is writing
+        # Projects whose object files of earlier processes are open.
+        self._searched: Set[str] = set()
+        # By path: each file is read once, except while a stream is being written.
+        self._streams: Dict[str, StreamState] = {}
+        self._written: Set[str] = set()
         self._lock = threading.RLock()
         self._lock_fd: Optional[int] = None
 
     def __enter__(self) -> RunDirectory:
-        if not self.kept and not (self.path / LOCK_FILE).exists():  # a copy of a run, without it
+        path = self.path / LOCK_FILE
+        if not self.kept and not path.exists():  # the copy of a run, without its lock
             return self
-        fd = os.open(
-            self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT if self.kept else os.O_RDONLY, 0o600
-        )
+        fd = os.open(path, os.O_RDWR | os.O_CREAT if self.kept else os.O_RDONLY, 0o600)
         try:
-            # released by the system when the process dies, however it dies
+            # The system releases the lock when the process dies, however it dies.
             fcntl.flock(fd, (fcntl.LOCK_EX if self.kept else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except OSError:
             holder = os.read(fd, 20).decode("ascii", "replace").strip()
             os.close(fd)
             raise LockedError(
-                f"{self.path}: process {holder or 'unknown'} is working on this run; wait for it or stop it first"
+                f"{self.path}: process {holder or 'unknown'} is working on this run; wait for it"
+                " or stop it first"
             ) from None
-        with contextlib.suppress(
-            OSError
-        ):  # for people only: a full disk is told of where something is lost by it
-            if self.kept:
-                os.ftruncate(fd, 0)
-                os.write(fd, f"{os.getpid()}\n".encode("ascii"))
         self._lock_fd = fd
-        self.data = read_json(self.path / RUN_FILE)  # as the last holder left it
+        if self.kept:
+            _write_holder(fd)
+        self.record = read_run(self.path / RUN_FILE)  # as the last holder left it
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -120,41 +80,46 @@ class RunDirectory:
             self._lock_fd = None
 
     def save(self) -> None:
-        """By any thread."""
+        """Write run.json. Any thread may call it."""
         with self._lock:
             if self.kept:
-                write_json(self.path / RUN_FILE, self.data)
+                write_run(self.path / RUN_FILE, self.record)
 
-    def same_pair(self, identity: Mapping[str, Any]) -> bool:
-        """Whether the run is one of these two organizations and names of projects, and dry or real as asked."""
-        pair = all(
-            self.data[side]["org_id"] == identity[side]["org_id"] for side in ("source", "dest")
+    def same_pair(self, identity: Identity, *, dry_run: Optional[bool] = None) -> bool:
+        """Whether the run is for the same two organizations and project names, and dry or real as
+        `identity` is (or as `dry_run` says).
+        """
+        record = self.record
+        wanted = identity.dry_run if dry_run is None else dry_run
+        return (
+            record.source.org_id == identity.source.org_id
+            and record.dest.org_id == identity.dest.org_id
+            and record.selection.rename_projects == identity.selection.rename_projects
+            and record.dry_run == wanted
         )
-        pair = pair and self.data["selection"].get("rename_projects") == identity["selection"].get(
-            "rename_projects"
-        )
-        return bool(pair and self.data["dry_run"] == identity["dry_run"])
 
     def phase_done(self, phase: str) -> bool:
-        return phase in self.data["phases_done"]
+        return phase in self.record.phases_done
 
     def mark_phases_done(self, phases: Iterable[str]) -> None:
         new = [phase for phase in phases if not self.phase_done(phase)]
         if new:
-            self.data["phases_done"] += new
+            self.record.phases_done += new
             self.save()
 
+    # -- projects
+
     def folder(self, project: str) -> Path:
-        """The folder of a project, "" for the organization's; the mapping is kept in run.json."""
+        """The folder of a project, of the organization for ""; run.json keeps the mapping."""
         if not project:
             return self.path / ORGANIZATION_FOLDER
         self.name_folders([project])
-        return self.path / self.data["folders"][project]
+        return self.path / self.record.folders[project]
 
     def name_folders(self, projects: Iterable[str]) -> None:
-        """Choose the folders of projects that have none yet."""
+        """Choose folders for the projects that have none yet."""
         with self._lock:
-            folders = self.data["folders"]
+            folders = self.record.folders
             new = [project for project in projects if project not in folders]
             for project in new:
                 folders[project] = folder_name(project, folders.values())
@@ -164,74 +129,76 @@ class RunDirectory:
     def project_names(
         self, today: Mapping[str, str], known: Mapping[str, Mapping[str, Any]]
     ) -> Dict[str, str]:
-        """Source id -> the name by which this run has its files, whatever the project is called `today`: the one that it had first.
-        Kept in run.json; `known`: what the state of projects says, for runs of earlier versions.
+        """Source id of a project -> the name by which this run has its files: the first one it had,
+        whatever the project is called `today`.
+
+        Kept in run.json; `known` is what the state of projects says, for runs of earlier versions.
         """
         with self._lock:
-            names: Dict[str, str] = self.data.setdefault("project_names", {})
+            names = self.record.project_names
             before = dict(names)
-            for source_id, name in {
-                **{one: entry["name"] for one, entry in known.items()},
-                **today,
-                **names,
-            }.items():
+            earlier = {source_id: entry["name"] for source_id, entry in known.items()}
+            for source_id, name in {**earlier, **today, **names}.items():
                 free = name not in names.values()
                 names.setdefault(source_id, name if free else f"{name} [{source_id}]")
             if names != before:
                 self.save()
             return names
 
+    # -- objects
+
     def objects(self, resource: str, project: str = "") -> ObjectStates:
-        path = self.folder(project) / f"{resource}_state.json"
+        path = self.folder(project) / f"{resource}{STATE_ENDING}"
         with self._lock:
             if path not in self._objects:
                 self._objects[path] = ObjectStates(path, resource, project, kept=self.kept)
                 if self.moves:
-                    self._objects[path].begin_round(self.data.get("round", 0))
+                    self._objects[path].begin_round(self.record.round)
             return self._objects[path]
 
-    def stream_path(self, folder: str, project: str, source_id: str) -> Path:
-        """Path of a stream's files without their endings: <project>/dataset_events/<id>, or <project>/logs."""
-        return (
-            self.folder(project) / folder / source_id if folder else self.folder(project) / "logs"
+    def all_objects(self) -> List[ObjectStates]:
+        """Every object state of the run, those of earlier processes included, by project."""
+        places = {project: place for place, project in enumerate(["", *self.record.folders])}
+        for project in places.keys() - self._searched:
+            for path in self.folder(project).glob(f"*{STATE_ENDING}"):
+                if path.name != LOGS_STATE_FILE:
+                    self.objects(path.name[: -len(STATE_ENDING)], project)
+            self._searched.add(project)
+        return sorted(
+            self._objects.values(), key=lambda states: (places[states.project], states.resource)
         )
 
-    def all_objects(self) -> List[ObjectStates]:
-        """Every object state of the run, also of earlier processes, in the order of the projects."""
-        places = {project: place for place, project in enumerate(["", *self.data["folders"]])}
-        for project in places.keys() - self._searched:
-            for path in self.folder(project).glob("*_state.json"):
-                if path.name != "logs_state.json":
-                    self.objects(path.name[: -len("_state.json")], project)
-            self._searched.add(project)
-        return sorted(self._objects.values(), key=lambda one: (places[one.project], one.resource))
+    # -- streams
+
+    def stream_path(self, folder: str, project: str, source_id: str) -> Path:
+        """Path of a stream's files without endings: <project>/dataset_events/<id>, <project>/logs."""
+        inside = self.folder(project)
+        return inside / folder / source_id if folder else inside / "logs"
 
     def has_stream(self, folder: str, project: str, source_id: str) -> bool:
         """Whether the rows of an object have a checkpoint."""
         path = self.stream_path(folder, project, source_id)
-        return path.with_name(path.name + STREAM_FILE).exists()
+        return path.with_name(path.name + STATE_ENDING).exists()
 
     def all_streams(self) -> List[StreamState]:
-        found: List[StreamState] = []
-        for project in self.data["folders"]:
-            inside = _entries(self.folder(project))
-            for folder in inside:
-                if folder.name.endswith("_events") and folder.is_dir():
-                    found += [
-                        self._stream(one.path)
-                        for one in _entries(folder.path)
-                        if one.name.endswith(STREAM_FILE)
-                    ]
-            found += [self._stream(one.path) for one in inside if one.name == "logs" + STREAM_FILE]
-        return found
+        paths = [path for project in self.record.folders for path in self._stream_files(project)]
+        return [self._stream(path) for path in paths]
+
+    def _stream_files(self, project: str) -> Iterator[str]:
+        inside = _entries(self.folder(project))
+        for folder in inside:
+            if folder.name.endswith("_events") and folder.is_dir():
+                files = _entries(folder.path)
+                yield from (file.path for file in files if file.name.endswith(STATE_ENDING))
+        yield from (file.path for file in inside if file.name == LOGS_STATE_FILE)
 
     def open_stream(self, path: Path) -> None:
-        """Somebody is about to write the checkpoint: until it is closed, it is what its file says."""
+        """Announce that the checkpoint will be written: until `close_stream` it is read anew."""
         with self._lock:
             self._written.add(str(path))
 
     def close_stream(self, state: StreamState, *, written: bool) -> None:
-        """The opposite of `open_stream`, once the file says what the state says, unless it was not `written` at all."""
+        """Keep the state as that of its file, unless it was not `written`."""
         with self._lock:
             self._written.discard(str(state.path))
             if written:
@@ -246,92 +213,77 @@ class RunDirectory:
             return self._streams[path]
 
 
+def _write_holder(fd: int) -> None:
+    """Write who holds the lock, for people only: a full disk must not end the run here."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode("ascii"))
+
+
 def _entries(folder: Union[str, Path]) -> List[os.DirEntry[str]]:
-    """What is in a folder, in order of the names; nothing where there is no such folder."""
+    """What is in a folder, by name; nothing if the folder does not exist."""
     try:
         with os.scandir(folder) as found:
-            return sorted(found, key=lambda one: one.name)
+            return sorted(found, key=lambda entry: entry.name)
     except FileNotFoundError:
         return []
 
 
+# -- the runs of a folder
+
+
 def window_of(run: RunDirectory) -> Dict[str, Any]:
-    """The absolute bounds that a run was made with, as settings."""
-    return {name: run.data["selection"][name] for name in ("created_after", "created_before")}
+    """The absolute bounds that a run was made with, by the names of the settings."""
+    return run.record.selection.window
 
 
 def run_at(path: Path) -> Path:
-    """The run directory that a path names: a run, a project in one, or a folder of runs, whose newest it is. Raises UsageError."""
-    named = next(
-        (one for one in (path, path.absolute().parent) if (one / RUN_FILE).is_file()), None
-    )
-    newest = _run_paths(path)
-    if named is None and not newest:
+    """The run that a path names: a run, a project in one, or a folder of runs, whose newest it is.
+    Raises UsageError.
+    """
+    for folder in (path, path.absolute().parent):
+        if (folder / RUN_FILE).is_file():
+            return folder
+    paths = _run_paths(path)
+    if not paths:
         raise UsageError(f"{path}: there is no run")
-    return named or newest[0]
+    return paths[0]
 
 
 def runs_in(root: Path) -> Iterator[RunDirectory]:
-    """All runs of a root, newest first, each read when it is asked for: an old one that is damaged is in nobody's way."""
+    """All runs of a folder, newest first. Each is read when it is asked for, so that an old damaged
+    one does not matter to a program that stops before it.
+    """
     return (RunDirectory(path) for path in _run_paths(root))
 
 
 def readable_runs_in(root: Path) -> Iterator[RunDirectory]:
-    """All runs of a root that can be read, for those who only look at the others: a damaged one is told and passed over."""
+    """The runs of a folder that can be read, newest first; others are reported and left out."""
     for path in _run_paths(root):
         try:
             yield RunDirectory(path)
         except StateError as error:
-            log.warning("passed over: %s", error)
-
-
-def add_session(sessions: List[Dict[str, Any]], session: Dict[str, Any]) -> None:
-    """Add the start of a process. Of very many, as a sync from cron makes them, the oldest becomes part of the first of its command:
-    what is written at each step must not grow with the weeks.
-    """
-    sessions.append(session)
-    if len(sessions) <= MAX_SESSIONS:
-        return
-    first = {one["command"]: one for one in reversed(sessions)}
-    oldest = next(one for one in sessions if one is not first[one["command"]])
-    sessions.remove(oldest)
-    into = first[oldest["command"]]
-    into["starts"] = into.get("starts", 1) + 1
-    into["seconds"] = round(into.get("seconds", 0) + oldest.get("seconds", 0), 3)
-    into["rows"] = into.get("rows", 0) + oldest.get("rows", 0)
-    into["wrote_until"] = max(into.get("wrote_until", 0.0), oldest.get("wrote_until", 0.0))
-
-
-def end_killed_session(run: RunDirectory, clock_offset_s: float) -> None:
-    """Note until when the last process can have written, by the destination's clock, where it was killed before it could say: its files
-    tell, until another process writes them.
-    """
-    last = run.data["sessions"][-1:]
-    if last and "wrote_until" not in last[0]:
-        times = [path.stat().st_mtime for path in run.path.rglob("*_state.json")]
-        last[0]["wrote_until"] = (
-            max(times, default=run.path.stat().st_mtime) + clock_offset_s + KILLED_SLACK_S
-        )
+            log.warning("skipped: %s", error)
 
 
 def fingerprints_in(run: RunDirectory, resource: str) -> Dict[str, List[str]]:
-    """Source id -> fingerprints of a kind, over all real runs of the two organizations beside `run`, the newest first."""
+    """Source id -> fingerprints of a resource, over all real runs of the same two organizations in
+    the folder of `run`, the newest first.
+    """
     found: Dict[str, List[str]] = {}
     for earlier in readable_runs_in(run.path.parent):
-        if not earlier.same_pair({**run.data, "dry_run": False}) or earlier.data.get("undone"):
+        if earlier.record.undone or not earlier.same_pair(run.record, dry_run=False):
             continue
         try:
-            for project in ["", *earlier.data["folders"]]:
+            for project in ["", *earlier.record.folders]:
                 for source_id, prints in earlier.objects(resource, project).fingerprints.items():
                     found.setdefault(source_id, prints)
         except StateError as error:
-            log.warning("passed over: %s", error)
+            log.warning("skipped: %s", error)
     return found
 
 
 def _run_paths(root: Path) -> List[Path]:
-    return (
-        sorted((path.parent for path in root.glob(f"*/{RUN_FILE}")), reverse=True)
-        if root.is_dir()
-        else []
-    )
+    if not root.is_dir():
+        return []
+    return sorted((path.parent for path in root.glob(f"*/{RUN_FILE}")), reverse=True)

@@ -63,10 +63,10 @@ def _with_copy(
 
 def _synced_until(run: RunDirectory, stream: StreamState) -> int:
     """The second of the source's clock up to which the last sync read the stream, or 0."""
-    if stream.header["kind"] not in run.data.get("marks", {}):
+    if stream.header["kind"] not in run.record.marks:
         return 0
     behind = None if stream.done else stream.sync.above
-    return xact_seconds(behind) if behind else mark_seconds(run.data, stream.header["kind"])
+    return xact_seconds(behind) if behind else mark_seconds(run.record, stream.header["kind"])
 
 
 def _copy_seconds(run: RunDirectory) -> Tuple[float, float]:
@@ -74,11 +74,11 @@ def _copy_seconds(run: RunDirectory) -> Tuple[float, float]:
 
     The end is by the destination's clock if a process recorded it; now if none has ended yet.
     """
-    sessions = run.data["sessions"]
-    began = run.data.get("source_time") or instant(run.data["created"]).timestamp()
-    written = max((session.get("wrote_until", 0.0) for session in sessions), default=0.0)
+    sessions = run.record.sessions
+    began = run.record.source_time or instant(run.record.created).timestamp()
+    written = max((session.wrote_until or 0.0 for session in sessions), default=0.0)
     if written:
         return began, written
-    ends = [session.get("ended") for session in sessions if session["command"] != "verify"]
+    ends = [session.ended for session in sessions if session.command != "verify"]
     ended = instant(ends[-1]).timestamp() if ends and ends[-1] else time.time()
     return began, ended

@@ -34,7 +34,7 @@ from bt_migrate.objects.prepare import PlannedObject
 from bt_migrate.rows.count import Summaries
 from bt_migrate.state.files import write_json
 from bt_migrate.state.object_states import ObjectStates
-from bt_migrate.state.run_directory import VERIFY_FOLDER
+from bt_migrate.state.run_files import VERIFY_FOLDER
 from bt_migrate.verify.copies import object_pairs
 from bt_migrate.verify.counts import compare_counts, count_both
 from bt_migrate.verify.normalize import for_judging
@@ -70,7 +70,7 @@ def verify(migration: Migration) -> Dict[str, Any]:
     migration = replace(migration, catalog=catalog)
     run = migration.run
     # An interrupted comparison is no result.
-    run.data.pop("verification", None)
+    run.record.verification = None
     run.save()
     attachments = BothAttachments(AttachmentBytes(catalog.source), AttachmentBytes(catalog.dest))
     try:
@@ -86,7 +86,7 @@ def verify(migration: Migration) -> Dict[str, Any]:
         "rows": outcome_totals(rows).get(MATCH, 0),
     }
     write_json(differences.folder / "match.json", matches)
-    run.data["verification"] = result
+    run.record.verification = result
     run.save()
     facts = {"event": "verified", "equal": result["equal"]}
     log.info("verification: %s", result["text"], extra=facts)

@@ -1,0 +1,31 @@
+"""Folder and file names for projects and objects of any name."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Iterable
+
+from bt_migrate.state.run_files import RESERVED_NAMES, RUN_FILES
+
+MAX_NAME_BYTES = 80
+MARK_CHARS = 8
+
+
+def folder_name(name: str, taken: Iterable[str]) -> str:
+    """A folder for a project: no path, no leading dot, no clash when case is ignored, short.
+
+    It is the project's own name where that is possible, else a similar one with a part of its hash.
+    """
+    plain = re.sub(r"[^\w .-]", "_", name).strip(" .")
+    plain = plain.encode("utf-8", "ignore")[:MAX_NAME_BYTES].decode("utf-8", "ignore").strip(" .")
+    folded = plain.casefold()
+    clashing = {*RUN_FILES, *(other.casefold() for other in taken)}
+    if plain == name and folded.split(".")[0] not in RESERVED_NAMES and folded not in clashing:
+        return plain
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    marked = (
+        f"{plain or 'project'}-{digest[start : start + MARK_CHARS]}"
+        for start in range(len(digest) - MARK_CHARS)
+    )
+    return next(name for name in marked if name.casefold() not in clashing)

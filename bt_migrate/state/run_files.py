@@ -1,0 +1,28 @@
+"""Names of the files and folders of a run."""
+
+from __future__ import annotations
+
+RUN_FILE = "run.json"
+LOCK_FILE = "run.lock"
+STATUS_FILE = "status.json"  # what the running process reports of itself
+CONTROL_FILE = "control"  # what bin/control asks of it
+ORGANIZATION_FOLDER = "organization"
+VERIFY_FOLDER = "verify"
+STATE_ENDING = "_state.json"  # of the file of a stream, or of the objects of one resource
+LOGS_STATE_FILE = "logs" + STATE_ENDING
+
+# Project folders lie beside these files.
+RUN_FILES = frozenset(
+    (
+        RUN_FILE, LOCK_FILE, STATUS_FILE, CONTROL_FILE, f"{RUN_FILE}.tmp",
+        "attachments.sqlite3", "attachments.sqlite3-wal", "attachments.sqlite3-shm",
+        "findings.jsonl", "migration_report.json", "migration_summary.txt", "report.html",
+    )
+)  # fmt: skip
+# Names of our own folders, and those that Windows does not allow.
+RESERVED_NAMES = frozenset(
+    (
+        ORGANIZATION_FOLDER, VERIFY_FOLDER, "con", "prn", "aux", "nul",
+        *(f"com{number}" for number in "123456789"), *(f"lpt{number}" for number in "123456789"),
+    )
+)  # fmt: skip

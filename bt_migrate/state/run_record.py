@@ -1,0 +1,109 @@
+"""`run.json`: what a run is made for and how far it is. One record, one reader, one writer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
+
+from bt_migrate.state.files import FORMAT, read_record, write_json
+from bt_migrate.state.records import json_of
+
+
+@dataclass
+class RunSide:
+    """One of the two organizations of a run."""
+
+    org_id: str
+    org_name: str
+    url: str = ""
+
+
+@dataclass
+class Selection:
+    """What is moved. A run is resumed only with the same selection."""
+
+    resources: List[str]
+    projects: List[str]  # empty: all
+    created_after: Optional[str]
+    created_before: Optional[str]
+    rename_projects: Optional[Dict[str, str]] = None
+    part: Optional[str] = None  # of a move in parts: "objects", or the name of a shard
+
+    @property
+    def window(self) -> Dict[str, Any]:
+        """The bounds, by the names of the settings."""
+        return {"created_after": self.created_after, "created_before": self.created_before}
+
+
+@dataclass
+class Session:
+    """One start of a program in the run."""
+
+    started: str
+    command: str
+    arguments: List[str] = field(default_factory=list)
+    ended: Optional[str] = None
+    error: Optional[str] = None
+    seconds: float = 0.0
+    # Unix seconds of the destination's clock; None if the process was killed before it knew.
+    wrote_until: Optional[float] = None
+    rows: int = 0
+    phases: Dict[str, float] = field(default_factory=dict)  # phase -> seconds
+    starts: int = 1  # how many starts of the command this one is the sum of
+
+
+@dataclass
+class Identity:
+    """What a run is made for; compared at each start. Holds no key."""
+
+    source: RunSide
+    dest: RunSide
+    selection: Selection
+    dry_run: bool
+    shard: Optional[Dict[str, Any]] = None
+    relative_window: str = ""  # the window as the user wrote it, if it is relative
+
+
+@dataclass
+class RunRecord(Identity):
+    """The content of run.json."""
+
+    command: str = ""
+    created: str = ""
+    phases_done: List[str] = field(default_factory=list)
+    finished: bool = False
+    sessions: List[Session] = field(default_factory=list)
+    folders: Dict[str, str] = field(default_factory=dict)  # project -> its folder
+    # Source id of a project -> the name by which the run has its files.
+    project_names: Dict[str, str] = field(default_factory=dict)
+    round: int = 0  # number of the sync; 0 while everything is copied
+    marks: Dict[str, Dict[str, int]] = field(default_factory=dict)  # see sync_marks
+    source_time: Optional[float] = None  # unix seconds of the source's clock at the first start
+    reads_groups: List[str] = field(default_factory=list)  # sides that read several objects at once
+    wrote: bool = False
+    waiting: bool = False  # whether references wait for objects
+    gone: Dict[str, List[str]] = field(default_factory=dict)  # kind -> objects that disappeared
+    window_gaps: List[Dict[str, Any]] = field(default_factory=list)
+    validation: Optional[Dict[str, Any]] = None
+    row_plans: Dict[str, Dict[str, Any]] = field(default_factory=dict)
+    estimate: Optional[Dict[str, Any]] = None
+    verification: Optional[Dict[str, Any]] = None
+    lag: Optional[Dict[str, Any]] = None
+    undone: Optional[Dict[str, Any]] = None
+    merged: List[str] = field(default_factory=list)  # the runs that this one was joined from
+
+
+def read_run(path: Path) -> RunRecord:
+    """The content of a run.json. Raises StateError naming the file."""
+    return read_record(path, RunRecord)
+
+
+def write_run(path: Path, record: RunRecord) -> None:
+    """Replace the file as a whole. Raises StateError."""
+    write_json(path, {"format": FORMAT, **_always(record), **json_of(record)})
+
+
+def _always(record: RunRecord) -> Mapping[str, Any]:
+    """Fields that are written also while they are empty, for people who look into the file."""
+    return {"phases_done": [], "finished": False, "sessions": [], "folders": {}}

@@ -1,0 +1,119 @@
+"""What became of objects survives the process and can be read by a person."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from bt_migrate.errors import StateError
+from bt_migrate.model.outcomes import FAILED, LATER, SKIPPED
+from bt_migrate.state.files import read_json
+from bt_migrate.state.object_states import ObjectStates
+
+
+def test_outcomes_findings_and_mapping_survive_the_process(tmp_path: Path) -> None:
+    states = ObjectStates(tmp_path / "datasets_state.json", "datasets", "Alpha")
+    states.record("s1", "Q", "created", dest_id="d1", reason="")
+    states.record("s2", "R", FAILED, reason="500: boom")
+    states.record("s3", "S", "differs", dest_id="d3", fields=("tags",))
+    states.record("s2", "R", "found", dest_id="d2")
+    states.note("s1", [{"kind": "waits"}])
+    states.note("s3", [{"kind": "waits"}])
+    states.note("s3", [])
+    states.deferred["s1"] = "d1"
+    states.intended = {"s9": {"key": ["n"], "project": "", "fingerprint": "f"}}
+    states.listed = 3
+    states.save()
+    again = ObjectStates(tmp_path / "datasets_state.json", "datasets", "Alpha")
+    assert (
+        again.outcomes,
+        again.findings,
+        again.deferred,
+        again.intended,
+        again.listed,
+        again.id_mapping(),
+    ) == (
+        {
+            "s1": {"name": "Q", "outcome": "created", "dest_id": "d1"},
+            "s2": {"name": "R", "outcome": "found", "dest_id": "d2"},
+            "s3": {"name": "S", "outcome": "differs", "dest_id": "d3", "fields": ["tags"]},
+        },
+        {"s1": [{"kind": "waits"}]},
+        {"s1": "d1"},
+        {"s9": {"key": ["n"], "project": "", "fingerprint": "f"}},
+        3,
+        {"s1": "d1", "s2": "d2", "s3": "d3"},
+    )
+
+
+def test_the_file_of_outcomes_can_be_read_by_a_person(tmp_path: Path) -> None:
+    states = ObjectStates(tmp_path / "x.json", "datasets", "Alpha")
+    states.record("s1", "Q", "created", dest_id="d1")
+    states.record("s2", "R", FAILED, reason="no")
+    states.save()
+    kept = read_json(tmp_path / "x.json")
+    assert {
+        name: kept[name]
+        for name in ("format", "resource", "project", "completed_ids", "failed_ids", "id_mapping")
+    } == {
+        "format": 1,
+        "resource": "datasets",
+        "project": "Alpha",
+        "completed_ids": ["s1"],
+        "failed_ids": ["s2"],
+        "id_mapping": {"s1": "d1"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "expected"),
+    [
+        ("created", "", True),
+        ("found", "", True),
+        ("differs", "x", True),
+        (SKIPPED, "built-in", True),
+        (SKIPPED, LATER, False),
+        (FAILED, "", False),
+    ],
+)
+def test_a_failed_object_and_one_of_a_later_phase_are_taken_up_again(
+    tmp_path: Path, outcome: str, reason: str, expected: bool
+) -> None:
+    states = ObjectStates(tmp_path / "x.json", "datasets", "Alpha")
+    states.record("s1", "Q", outcome, reason=reason)
+    assert (states.completed("s1"), states.completed("unknown")) == (expected, False)
+
+
+def test_many_threads_may_record_and_save_at_once(tmp_path: Path) -> None:
+    states = ObjectStates(tmp_path / "x.json", "datasets", "Alpha")
+    errors: List[BaseException] = []
+
+    def work(thread: int) -> None:
+        try:
+            for number in range(25):
+                states.record(f"{thread}-{number}", "Q", "created", dest_id="d")
+                states.save()
+        except StateError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (errors, len(ObjectStates(tmp_path / "x.json", "datasets", "Alpha").outcomes)) == (
+        [],
+        150,
+    )
+
+
+def test_a_file_of_an_earlier_version_that_names_intended_objects_by_id_alone_is_read(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "prompts_state.json"
+    path.write_text(json.dumps({"format": 1, "intended": ["s1"]}))
+    assert ObjectStates(path, "prompts", "Alpha").intended == {}

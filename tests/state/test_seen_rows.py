@@ -1,0 +1,242 @@
+"""SQLite files of a run: delivered rows and copied attachments."""
+
+from __future__ import annotations
+
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from bt_migrate.errors import StateError
+from bt_migrate.state.copied_attachments import CopiedAttachments
+from bt_migrate.state.seen_rows import SeenRows
+from tests.support.run_state import mode, python
+
+
+@pytest.fixture
+def seen(tmp_path: Path) -> Iterator[SeenRows]:
+    rows = SeenRows(tmp_path / "new" / "x_seen.sqlite3")
+    yield rows
+    rows.close()
+
+
+def test_rows_are_remembered_by_object_and_id_with_their_transaction(seen: SeenRows) -> None:
+    empty = seen.holds_rows()
+    seen.record(
+        [("o1", "a", 1, "created"), ("o1", "b", 2**63 - 1, "found"), ("o2", "a", 3, "created")]
+    )
+    seen.record([("o1", "a", 5, "updated")])
+    assert (
+        empty,
+        seen.holds_rows(),
+        seen.outcomes_of("o1", ["a", "b", "c"]),
+        seen.outcomes_of("o2", ["a", "b"]),
+    ) == (
+        False,
+        True,
+        {"a": (5, "updated"), "b": (2**63 - 1, "found")},
+        {"a": (3, "created")},
+    )
+
+
+def test_nothing_to_remember_makes_no_file(seen: SeenRows) -> None:
+    answers = (
+        seen.holds_rows(),
+        seen.outcomes_of("o", ["a"]),
+        seen.before("o", ["a"]),
+        seen.deferred(),
+    )
+    seen.forget_before()
+    seen.close()
+    assert (answers, seen.path.parent.exists()) == ((False, {}, {}, []), False)
+
+
+def test_what_an_earlier_process_remembered_is_known_at_once(seen: SeenRows) -> None:
+    seen.record([("o", "a", 1, "created")])
+    seen.close()
+    again = SeenRows(seen.path)
+    answers = (again.holds_rows(), again.outcomes_of("o", ["a"]))
+    again.close()
+    assert answers == (True, {"a": (1, "created")})
+
+
+def test_many_threads_remember_at_the_same_time(seen: SeenRows) -> None:
+    start = threading.Barrier(8)
+
+    def remember(thread: int) -> int:
+        start.wait()
+        for number in range(20):
+            one = f"{thread}-{number}"
+            seen.record([("o", one, 1, "created")], [("o", one, "origin", "datasets", "r", "{}")])
+            seen.record_before([("o", one, one.encode())])
+            seen.forget_deferred([("o", one, "origin")])
+        return len(seen.outcomes_of("o", [f"{thread}-{number}" for number in range(20)]))
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(remember, range(8)))
+    ids = [f"{thread}-{number}" for thread in range(8) for number in range(20)]
+    assert (
+        found,
+        len(seen.outcomes_of("o", ids)),
+        len(seen.before("o", ids)),
+        seen.deferred(),
+    ) == ([20] * 8, 160, 160, [])
+
+
+@pytest.mark.parametrize(
+    "row_id", ["plain", "Zoë 日本 🙂", "with\x00nul", "it's", "", "x" * 10_000]
+)
+def test_any_row_id_is_remembered(seen: SeenRows, row_id: str) -> None:
+    seen.record([("o", row_id, 1, "created")], [("o", row_id, "origin", "datasets", "ref", "{}")])
+    seen.record_before([("o", row_id, b"digest")])
+    assert (seen.outcomes_of("o", [row_id]), seen.before("o", [row_id]), seen.deferred()) == (
+        {row_id: (1, "created")},
+        {row_id: b"digest"},
+        [("o", row_id, "origin", "datasets", "ref", "{}")],
+    )
+
+
+def test_thousands_of_ids_are_looked_up_at_once(seen: SeenRows) -> None:
+    ids = [str(number) for number in range(2500)]
+    seen.record([("o", one, 1, "created") for one in ids])
+    seen.record_before([("o", one, one.encode()) for one in ids])
+    assert (len(seen.outcomes_of("o", ids)), seen.before("o", ids)) == (
+        2500,
+        {one: one.encode() for one in ids},
+    )
+
+
+def test_what_the_destination_had_before_can_be_forgotten(seen: SeenRows) -> None:
+    seen.record_before([("o", "a", b"1")])
+    seen.forget_before()
+    assert seen.before("o", ["a"]) == {}
+
+
+def test_references_that_wait_are_kept_until_each_is_forgotten(seen: SeenRows) -> None:
+    waiting = [
+        ("o", "b", "origin", "datasets", "r1", "{}"),
+        ("o", "a", "metadata.prompt.id", "functions,prompts", "r2", ""),
+    ]
+    seen.record([], [*waiting, waiting[0]])
+    before = seen.deferred()
+    seen.forget_deferred([("o", "b", "origin")])
+    assert (before, seen.deferred()) == ([waiting[1], waiting[0]], [waiting[1]])
+
+
+RECORD_FOR_EVER = """
+import sys
+from pathlib import Path
+from bt_migrate.state.seen_rows import SeenRows
+seen = SeenRows(Path(sys.argv[1]))
+number = 0
+while True:
+    seen.record([("o", f"{number}-{part}", 1, "created") for part in range(10)])
+    print(number, flush=True)
+    number += 1
+"""
+
+
+def test_rows_that_were_committed_survive_a_kill_and_batches_are_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x_seen.sqlite3"
+    writer = python(RECORD_FOR_EVER, path)
+    assert writer.stdout is not None
+    for _ in range(20):
+        writer.stdout.readline()
+    writer.kill()
+    told = 19 + len([line for line in writer.communicate()[0].splitlines() if line.strip()])
+    seen = SeenRows(path)
+    counts = [
+        len(seen.outcomes_of("o", [f"{number}-{part}" for part in range(10)]))
+        for number in range(told + 2)
+    ]
+    seen.close()
+    assert (set(counts[: told + 1]), set(counts) <= {0, 10}) == ({10}, True)
+
+
+@pytest.mark.parametrize(
+    "content", [b"this is no database at all" * 100, b"SQLite format 3\x00" + b"\xff" * 2000]
+)
+def test_a_damaged_database_stops_the_run_and_is_named(tmp_path: Path, content: bytes) -> None:
+    for opened in (SeenRows, CopiedAttachments):
+        path = tmp_path / f"{opened.__name__}.sqlite3"
+        path.write_bytes(content)
+        with pytest.raises(StateError, match=f"^{re.escape(str(path))}: cannot be used "):
+            opened(path)
+
+
+NO_ROOM = """
+import resource, sys
+from pathlib import Path
+from bt_migrate.errors import StateError
+from bt_migrate.state.copied_attachments import CopiedAttachments
+from bt_migrate.state.seen_rows import SeenRows
+path = Path(sys.argv[2])
+store = {"SeenRows": SeenRows, "CopiedAttachments": CopiedAttachments}[sys.argv[1]](path)
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))  # as a full disk: a write beyond it fails
+try:
+    for number in range(100000):
+        if sys.argv[1] == "SeenRows":
+            store.record([("o", f"{number}-" + "x" * 1000, 1, "created")])
+        else:
+            store.record(f"{number}-" + "x" * 1000, "dest", 1, "sha")
+except StateError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.parametrize("store", ["SeenRows", "CopiedAttachments"])
+def test_a_database_without_room_is_one_line_that_names_it(tmp_path: Path, store: str) -> None:
+    path = tmp_path / "x.sqlite3"
+    out, err = python(NO_ROOM, store, path).communicate(timeout=30)
+    assert (out.startswith(f"{path}: cannot be used ("), len(out.splitlines()), err) == (
+        True,
+        1,
+        "",
+    )
+
+
+def test_attachments_that_were_copied_are_known_to_the_next_process(tmp_path: Path) -> None:
+    copied = CopiedAttachments(tmp_path / "attachments.sqlite3")
+    nothing = copied.totals()
+    copied.record("k1", "n1", 10, "sha1")
+    copied.record("k2", "n2", 5, "sha2")
+    copied.record("k1", "n1", 10, "sha1")
+    again = CopiedAttachments(tmp_path / "attachments.sqlite3")
+    assert (nothing, again.totals(), again.has("k1"), again.has("n1")) == (
+        (0, 0),
+        (2, 15),
+        True,
+        False,
+    )
+
+
+COPY_MORE = """
+import sys
+from pathlib import Path
+from bt_migrate.state.copied_attachments import CopiedAttachments
+copied = CopiedAttachments(Path(sys.argv[1]))
+for number in range(40):
+    copied.record(sys.argv[2] + str(number), "there", 1, "0" * 64)
+copied.close()
+"""
+
+
+def test_a_store_that_this_process_has_open_twice_is_not_broken_by_another_one(
+    tmp_path: Path,
+) -> None:
+    """Whoever opens and closes a file takes all locks of its process off it; SQLite's own were lost so once."""
+    path = tmp_path / "attachments.sqlite3"
+    first = CopiedAttachments(path)
+    for number in range(4):
+        again = CopiedAttachments(path)
+        again.record(f"own {number}", "there", 1, "0" * 64)
+        again.close()
+        ended = python(COPY_MORE, path, f"theirs {number} ")
+        assert ended.communicate()[1] == ""
+        assert first.totals() == (41 * (number + 1), 41 * (number + 1))
+    first.close()
+    assert mode(path) == 0o600
