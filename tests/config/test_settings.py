@@ -181,6 +181,8 @@ WRONG: List[Tuple[str, str]] = [
     ("BT_DEST_URL", "https://user:sk-secret@host"),
     ("BT_DEST_URL", "https://host/path?query=1"),
     ("BT_DEST_URL", "https://host/#fragment"),
+    ("BT_SOURCE_APP_URL", "www.braintrust.dev"),
+    ("BT_DEST_APP_URL", "ftp://www.braintrust.dev"),
     ("LOG_LEVEL", "LOUD"),
     ("LOG_FORMAT", "xml"),
     ("MIGRATION_RESOURCES", "datasets,datsets"),

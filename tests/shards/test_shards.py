@@ -25,6 +25,7 @@ from bt_migrate.migration.lag import mark_seconds
 from bt_migrate.phases import merge_runs as merge_runs
 from bt_migrate.sandbox.data import inserts as inserts
 from bt_migrate.shards.share_out import Keys, cut_at, shared_out
+from bt_migrate.state.run_record import read_run
 from tests.migration.test_undo import inhabit, plain, undo
 from tests.support import row_runs
 from tests.support.compare_orgs import differences
@@ -466,8 +467,8 @@ def check_books(pair: Pair, root: Path, shards: Sequence[Json]) -> None:
         *ends,
         after_second(shards[0]["mark"]["source"]),
     ]
-    data = json.loads((place / "run.json").read_text(encoding="utf-8"))
-    assert (data["finished"], mark_seconds(data) <= shards[0]["mark"]["source"]) == (True, True)
+    record = read_run(place / "run.json")
+    assert (record.finished, mark_seconds(record) <= shards[0]["mark"]["source"]) == (True, True)
     assert {one["command"] for one in data["sessions"]} == {"migrate-all", "verify"}
     report = json.loads((place / "migration_report.json").read_text(encoding="utf-8"))
     assert report["totals"]["rows"]["fetched"] == sum(shard["rows"] for shard in shards)
@@ -561,9 +562,9 @@ def test_what_is_written_after_planning_is_for_the_next_sync(pair: Pair, tmp_pat
     assert [move(pair, tmp_path, number).code for number in range(2)] == [0, 0]
     assert not [row for _, row, _ in pair.sandbox.inserted if row.startswith("late")]
     assert merge(tmp_path, "objects", "0", "1").code == 0
-    data = json.loads((runs(tmp_path / "whole")[0] / "run.json").read_text(encoding="utf-8"))
+    record = read_run(runs(tmp_path / "whole")[0] / "run.json")
     written = key_number(pair.source.rows("project_logs", ids[BIG])[-1]["_pagination_key"]) >> 32
-    assert mark_seconds(data) < written  # a sync from the mark on takes them
+    assert mark_seconds(record) < written  # a sync from the mark on takes them
     assert call(pair, tmp_path / "whole").code == 0
     since = len(pair.sandbox.inserted)
     assert (
@@ -699,7 +700,7 @@ def test_a_merge_knows_every_field_of_the_state_that_it_joins(moved: Tuple[Pair,
     derived = {"completed_ids", "failed_ids", "id_mapping"}, {"pagination_key"}
     named = (
         {"resource", "project", "round", "earlier"},
-        {"header", "round"},
+        {"header", "round", "above", "unseen", "absent_since", "gone", "deleted", "others"},
     )  # a run of several rounds is not joined
     joined = (
         {"outcomes", "findings", "fingerprints", "former", "deferred", "intended", "listed"},
@@ -714,7 +715,7 @@ def test_a_merge_knows_every_field_of_the_state_that_it_joins(moved: Tuple[Pair,
             "seconds",
             "waiting",
         }
-        | {"began", "failed", "delivered_until", "overwritten", "deleted", "others"},
+        | {"began", "failed", "delivered_until", "overwritten", "made"},
     )
     for fields, *known in zip((objects, stream), derived, named, joined):
         assert set(fields) == {"format"}.union(*known)
