@@ -469,7 +469,7 @@ def check_books(pair: Pair, root: Path, shards: Sequence[Json]) -> None:
     ]
     record = read_run(place / "run.json")
     assert (record.finished, mark_seconds(record) <= shards[0]["mark"]["source"]) == (True, True)
-    assert {one["command"] for one in data["sessions"]} == {"migrate-all", "verify"}
+    assert {one.command for one in record.sessions} == {"migrate-all", "verify"}
     report = json.loads((place / "migration_report.json").read_text(encoding="utf-8"))
     assert report["totals"]["rows"]["fetched"] == sum(shard["rows"] for shard in shards)
 
