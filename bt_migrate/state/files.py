@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple, Type, TypeVar, Uni
 
 from bt_migrate.errors import StateError
 from bt_migrate.model.date_windows import iso
-from bt_migrate.state.records import ShapeError, record_from
+from bt_migrate.state.records import WHAT_TO_DO, ShapeError, record_from
 
 log = logging.getLogger("bt_migrate.state")
 
@@ -152,6 +152,5 @@ def record_in(path: Path, kind: Type[T], value: Any) -> T:
         return record_from(kind, value)
     except ShapeError as error:
         raise StateError(
-            f"{path}: is damaged or of another version ({error}); restore it from a copy, or start"
-            " anew with --new-run (what is there is found, not doubled)"
+            f"{path}: is damaged or of another version ({error}); {WHAT_TO_DO}"
         ) from None

@@ -1,21 +1,74 @@
-"""object_states."""
+"""What became of the objects of one resource: `<resource>_state.json`, one reader and one writer."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
-from bt_migrate.model.outcomes import CREATED, FAILED, LATER, UPDATED
-from bt_migrate.state.files import FORMAT, json_lines, read_json, write_files
+from bt_migrate.errors import StateError
+from bt_migrate.model.outcomes import (
+    CREATED,
+    FAILED,
+    LATER,
+    OUTCOMES,
+    UPDATED,
+    WOULD_CREATE,
+    WOULD_UPDATE,
+)
+from bt_migrate.state.files import FORMAT, json_lines, read_json, record_in, write_files
+from bt_migrate.state.records import WHAT_TO_DO
 
-# -- objects
+KNOWN_OUTCOMES = frozenset((*OUTCOMES, WOULD_CREATE, WOULD_UPDATE))
+Entry = Dict[str, Any]  # {name, outcome, dest_id, …} of one object
+
+
+@dataclass
+class ObjectFile:
+    """The content of the file. Fields may be absent in files of earlier versions."""
+
+    resource: str = ""
+    project: str = ""
+    listed: int = 0  # objects in the source
+    round: int = 0  # number of the sync whose outcomes these are
+    outcomes: Dict[str, Entry] = field(default_factory=dict)  # by source id, as all of these
+    earlier: Dict[str, Entry] = field(
+        default_factory=dict
+    )  # outcomes of earlier rounds, see `known`
+    findings: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
+    # -> destination id, of objects that a second pass completes
+    deferred: Dict[str, str] = field(default_factory=dict)
+    # -> {key, project, fingerprint} of objects that are about to be created: if they are found
+    # later, they are ours. Earlier versions kept a list of ids.
+    intended: Any = field(default_factory=dict)
+    # -> [fingerprint of the source's content, of the destination's]
+    fingerprints: Dict[str, List[Any]] = field(default_factory=dict)
+    # -> {name, id, content, fingerprint}: the destination's object before this run updated it, and
+    # the fingerprint of what it was to become
+    former: Dict[str, Entry] = field(default_factory=dict)
+    # For people; they follow from the outcomes.
+    completed_ids: List[str] = field(default_factory=list)
+    failed_ids: List[str] = field(default_factory=list)
+    id_mapping: Dict[str, str] = field(default_factory=dict)
+
+
+def read_objects(path: Path, data: Dict[str, Any]) -> ObjectFile:
+    """The content of a file. Raises StateError naming the file and what is wrong in it."""
+    file = record_in(path, ObjectFile, {name: data[name] for name in data if name != "format"})
+    for source_id, entry in [*file.outcomes.items(), *file.earlier.items()]:
+        known = entry.get("outcome") in KNOWN_OUTCOMES and isinstance(entry.get("name"), str)
+        if not known or not isinstance(entry.get("dest_id", ""), str):
+            raise StateError(f"{path}: the outcome of {source_id[:60]} is not one; {WHAT_TO_DO}")
+    if not isinstance(file.intended, dict):
+        file.intended = {}
+    return file
 
 
 class ObjectStates:
-    """What became of the objects of one resource in one project (or the organization): outcomes, id mapping, findings, open
-    references.
+    """Outcomes, id mapping, findings and open references of the objects of one resource in one
+    project (or the organization).
 
     Safe for many threads; `save` writes the file, unless it is a copy that is not `kept`.
     """
@@ -24,38 +77,26 @@ class ObjectStates:
         self.path = path
         self.kept = kept
         self.lock = threading.RLock()
+        self.resource = resource
+        self.project = project
         data = read_json(path) if path.exists() else {}
-        # the hash of what its file holds, whatever the number of the round
-        self.written = hash(
-            json_lines({name: value for name, value in data.items() if name != "round"})
-        )
-        self.resource: str = resource
-        self.project: str = project
-        self.outcomes: Dict[str, Dict[str, Any]] = data.get("outcomes", {})
-        self.findings: Dict[str, List[Dict[str, Any]]] = data.get("findings", {})
-        self.deferred: Dict[str, str] = data.get(
-            "deferred", {}
-        )  # source id -> dest id, to be completed by a second pass
-        # about to be created: source id -> {key, project, fingerprint} in the destination; found afterwards, they are ours
-        intended = data.get("intended", {})
-        self.intended: Dict[str, Dict[str, Any]] = (
-            intended if isinstance(intended, dict) else {}
-        )  # earlier versions kept ids only
-        self.listed: int = data.get("listed", 0)
-        self.round: int = data.get("round", 0)  # of the sync whose outcomes these are
-        self.earlier: Dict[str, Dict[str, Any]] = data.get(
-            "earlier", {}
-        )  # outcomes of earlier rounds, see `known`
-        self.fingerprints: Dict[str, List[str]] = data.get(
-            "fingerprints", {}
-        )  # source id -> [source's, destination's] content
-        # source id -> {name, id, content, fingerprint}: the destination's object before this run updated it, and what it was to become
-        self.former: Dict[str, Dict[str, Any]] = data.get("former", {})
+        # The hash of what the file holds, whatever the number of the round.
+        self.written = hash(json_lines({name: data[name] for name in data if name != "round"}))
+        file = read_objects(path, data)
+        self.listed = file.listed
+        self.round = file.round
+        self.outcomes = file.outcomes
+        self.earlier = file.earlier
+        self.findings = file.findings
+        self.deferred = file.deferred
+        self.intended: Dict[str, Entry] = file.intended
+        self.fingerprints = file.fingerprints
+        self.former = file.former
 
     def record(
         self, source_id: str, name: str, outcome: str, *, dest_id: Optional[str] = None, **more: Any
     ) -> None:
-        """Set the outcome of one object; it replaces an earlier one. `more`: reason, fields."""
+        """Set the outcome of one object; it replaces an earlier one. `more`: reason, fields …"""
         entry = {"name": name, "outcome": outcome, "dest_id": dest_id, **more}
         with self.lock:
             self.outcomes[source_id] = {
@@ -70,53 +111,64 @@ class ObjectStates:
                 self.findings[source_id] = list(findings)
 
     def completed(self, source_id: str) -> bool:
-        """Whether the object has an outcome that stands; a failed one is tried again."""
+        """Whether the object has a final outcome; a failed one is tried again."""
         entry = self.outcomes.get(source_id, {"outcome": FAILED})
         return entry["outcome"] != FAILED and entry.get("reason") != LATER
 
     def begin_round(self, number: int) -> None:
-        """Everything is planned again; what earlier rounds made and mapped stays known. In memory."""
-        if self.round != number:
-            self.earlier, self.outcomes, self.findings = self.known(), {}, {}
-            self.round, self.listed = number, 0
+        """Start a round in memory: everything is planned again, and what earlier rounds created and
+        mapped stays known.
+        """
+        if self.round == number:
+            return
+        self.earlier = self.known()
+        self.outcomes = {}
+        self.findings = {}
+        self.round = number
+        self.listed = 0
 
     def known(self) -> Dict[str, Dict[str, Any]]:
-        """source id -> outcome over all rounds: what was ever created stays created, what was ever updated stays updated."""
+        """Source id -> outcome over all rounds: an object that was created in any round is created,
+        one that was updated in any round is updated.
+        """
         with self.lock:
-            return {one: self.last(one) for one in {**self.earlier, **self.outcomes}}
+            return {
+                source_id: self.last(source_id) for source_id in {**self.earlier, **self.outcomes}
+            }
 
     def last(self, source_id: str) -> Dict[str, Any]:
-        """One of `known`, {} for an object that never was in a round."""
-        before, entry = self.earlier.get(source_id, {}), self.outcomes.get(source_id)
-        if entry is None or not before.get("dest_id"):
-            return dict(before if entry is None else entry)
-        if (
-            entry.get("dest_id", before["dest_id"]) != before["dest_id"]
-        ):  # made anew, or another one has taken its place
+        """One entry of `known`, {} for an object that was in no round."""
+        before = self.earlier.get(source_id, {})
+        entry = self.outcomes.get(source_id)
+        if entry is None:
+            return dict(before)
+        dest_id = before.get("dest_id")
+        # Another counterpart: the object was created again, or another one took its place.
+        if not dest_id or entry.get("dest_id", dest_id) != dest_id:
             return dict(entry)
-        was = (before["outcome"], entry["outcome"])
-        outcome = next((one for one in (CREATED, UPDATED) if one in was), entry["outcome"])
+        both = (before["outcome"], entry["outcome"])
+        outcome = next((word for word in (CREATED, UPDATED) if word in both), entry["outcome"])
         place = {name: before[name] for name in ("dest_id", "owner") if name in before}
         return {**place, **entry, "outcome": outcome}
 
     def made(self, source_id: str) -> bool:
-        """Whether this run created the object, in whichever round."""
+        """Whether this run created the object, in any round."""
         with self.lock:
             return bool(self.last(source_id).get("outcome") == CREATED)
 
     def forget(self, source_id: str) -> None:
-        """Its counterpart is gone: nothing stands for it any more."""
+        """The object's counterpart is gone, so no outcome of an earlier round holds any more."""
         with self.lock:
             self.earlier.pop(source_id, None)
 
     def settle(self, source_ids: Sequence[str]) -> None:
-        """Bring what is known of objects that were made at once into the given order, whichever came first."""
+        """Bring outcomes and findings of objects that were created in parallel into this order."""
         with self.lock:
-            for one in source_ids:
-                if one in self.outcomes:
-                    self.outcomes[one] = self.outcomes.pop(one)
-                if one in self.findings:
-                    self.findings[one] = self.findings.pop(one)
+            for source_id in source_ids:
+                if source_id in self.outcomes:
+                    self.outcomes[source_id] = self.outcomes.pop(source_id)
+                if source_id in self.findings:
+                    self.findings[source_id] = self.findings.pop(source_id)
 
     def id_mapping(self) -> Dict[str, str]:
         return {
@@ -129,18 +181,15 @@ class ObjectStates:
         save_objects([self])
 
     def content(self) -> Dict[str, Any]:
-        """All but the number of the round."""
+        """The content of the file without the number of the round."""
+        failed = {key: None for key, entry in self.outcomes.items() if entry["outcome"] == FAILED}
         return {
             "format": FORMAT,
             "resource": self.resource,
             "project": self.project,
             "listed": self.listed,
-            "completed_ids": [
-                one for one, entry in self.outcomes.items() if entry["outcome"] != FAILED
-            ],
-            "failed_ids": [
-                one for one, entry in self.outcomes.items() if entry["outcome"] == FAILED
-            ],
+            "completed_ids": [key for key in self.outcomes if key not in failed],
+            "failed_ids": list(failed),
             "id_mapping": self.id_mapping(),
             "outcomes": dict(self.outcomes),
             "earlier": dict(self.earlier),
@@ -152,12 +201,14 @@ class ObjectStates:
         }
 
 
-def save_objects(some: Iterable[ObjectStates]) -> None:
-    """Write the states of objects that are made together; not those whose files say all but another number of the round already."""
-    with contextlib.ExitStack() as held:
+def save_objects(group: Iterable[ObjectStates]) -> None:
+    """Write the states of objects that are created together. A file that differs only in the number
+    of the round is not written.
+    """
+    with contextlib.ExitStack() as locks:
         changed = []
-        for states in some:
-            held.enter_context(states.lock)
+        for states in group:
+            locks.enter_context(states.lock)
             text = json_lines(states.content())
             if states.kept and hash(text) != states.written:
                 changed.append(
