@@ -26,7 +26,8 @@ from typing import (
 from bt_migrate.errors import StateError
 
 WHAT_TO_DO = (
-    "restore the file from a copy, use the version that wrote it, or start a new run with --new-run"
+    "restore it from a copy, or start a new run with --new-run (existing objects and rows are"
+    " found, not doubled)"
 )
 
 T = TypeVar("T")

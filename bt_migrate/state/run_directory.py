@@ -6,6 +6,7 @@ A run belongs to two organizations and one selection; `find_run` decides which r
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Union
 
 from bt_migrate.errors import LockedError, StateError, UsageError
+from bt_migrate.state.files import cannot_write
 from bt_migrate.state.folder_names import folder_name
 from bt_migrate.state.live_counts import LiveCounts
 from bt_migrate.state.object_states import ObjectStates
@@ -28,6 +30,9 @@ from bt_migrate.state.run_record import Identity, RunRecord, read_run, write_run
 from bt_migrate.state.stream_state import StreamState
 
 log = logging.getLogger("bt_migrate.state")
+
+# What flock answers if another process holds the lock; anything else means that there are no locks.
+HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 class RunDirectory:
@@ -54,24 +59,12 @@ class RunDirectory:
         self._lock_fd: Optional[int] = None
 
     def __enter__(self) -> RunDirectory:
-        path = self.path / LOCK_FILE
-        if not self.kept and not path.exists():  # the copy of a run, without its lock
-            return self
-        fd = os.open(path, os.O_RDWR | os.O_CREAT if self.kept else os.O_RDONLY, 0o600)
+        self._lock_fd = _take_lock(self.path, exclusive=self.kept)
         try:
-            # The system releases the lock when the process dies, however it dies.
-            fcntl.flock(fd, (fcntl.LOCK_EX if self.kept else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(fd, 20).decode("ascii", "replace").strip()
-            os.close(fd)
-            raise LockedError(
-                f"{self.path}: process {holder or 'unknown'} is working on this run; wait for it"
-                " or stop it first"
-            ) from None
-        self._lock_fd = fd
-        if self.kept:
-            _write_holder(fd)
-        self.record = read_run(self.path / RUN_FILE)  # as the last holder left it
+            self.record = read_run(self.path / RUN_FILE)  # as the last holder left it
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -211,6 +204,42 @@ class RunDirectory:
             if path not in self._streams:
                 self._streams[path] = StreamState.open(Path(path), {})
             return self._streams[path]
+
+
+# -- the lock
+
+
+def _take_lock(run: Path, *, exclusive: bool) -> Optional[int]:
+    """A file descriptor that holds the lock of a run, None if there is no lock to take. The system
+    releases the lock when the process dies, however it dies. Raises LockedError or StateError.
+    """
+    path = run / LOCK_FILE
+    if not exclusive and not path.exists():  # the copy of a run, without its lock
+        return None
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT if exclusive else os.O_RDONLY, 0o600)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in HELD:
+            holder = os.read(fd, 20).decode("ascii", "replace").strip()
+            os.close(fd)
+            raise LockedError(
+                f"{run}: process {holder or 'unknown'} is working on this run; wait for it"
+                " or stop it first"
+            ) from None
+        log.warning(
+            "%s: this file system has no locks (%s); see to it that only one process works on this"
+            " run at a time",
+            run,
+            error.strerror,
+            extra={"event": "no_locks"},
+        )
+    if exclusive:
+        _write_holder(fd)
+    return fd
 
 
 def _write_holder(fd: int) -> None:

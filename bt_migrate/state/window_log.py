@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
 from bt_migrate.errors import StateError
 from bt_migrate.model.date_windows import Interval, gaps, instant, interval, overlaps
-from bt_migrate.state.files import make_private, now
+from bt_migrate.state.files import cannot_write, make_private, now
 from bt_migrate.state.records import json_of, record_from
 from bt_migrate.state.run_record import Identity, RunRecord
 
@@ -83,9 +83,7 @@ def _append(root: Path, line: Mapping[str, Any]) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise StateError(
-            f"{path}: cannot be written ({error.strerror}); make room, then run again"
-        ) from None
+        raise cannot_write(path, error) from None
 
 
 def missed(root: Path, identity: Identity, kinds: Sequence[str]) -> Dict[str, List[Interval]]:

@@ -114,7 +114,7 @@ def test_a_damaged_file_stops_the_run_and_is_named(
     with pytest.raises(StateError) as refused:
         opened[name]()
     assert (str(refused.value), path.read_bytes()) == (
-        f"{path}: is damaged; restore it from a copy, or start anew with --new-run (what is there is found, not doubled)",
+        f"{path}: is damaged; restore it from a copy, or start a new run with --new-run (existing objects and rows are found, not doubled)",
         content,
     )
 
@@ -132,7 +132,7 @@ def test_a_file_of_another_format_is_refused_by_name(tmp_path: Path, number: Any
     with pytest.raises(StateError) as refused:
         ObjectStates(path, "datasets", "p")
     assert str(refused.value) == (
-        f"{path}: has format {number}, this program writes 1; use the version that wrote it, or --new-run"
+        f"{path}: has format {number}, this program reads 1; use the version that wrote it, or --new-run"
     )
 
 
