@@ -15,6 +15,8 @@ EXIT_USAGE = 2
 # stopped before the end, safe to run again
 EXIT_STOPPED = 3
 EXIT_LOCKED = 4
+# A fault of the program itself; its traceback is in a file.
+EXIT_CRASHED = 70
 EXIT_INTERRUPTED = 130
 
 # of an answer's body that an error keeps

@@ -6,9 +6,10 @@ import json
 import logging
 import sys
 from datetime import datetime, timezone
-from typing import Any, Dict, Iterable, TextIO
+from typing import Any, Dict, Iterable, Optional, TextIO
 
 from bt_migrate.model.date_windows import iso
+from bt_migrate.report.display import escaped
 
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 MASK = "***"
@@ -43,7 +44,7 @@ class TextLines(_Masking):
         words = [f"{_time(record):%H:%M:%S}"]
         if record.levelno != logging.INFO:
             words.append(record.levelname)
-        words.append(" ".join(record.getMessage().splitlines()))
+        words.append(escaped(" ".join(record.getMessage().splitlines())))
         if hasattr(record, "source_id"):
             words.append(f"[{record.source_id}]")
         if getattr(record, "dest_id", None):
@@ -67,10 +68,10 @@ class JsonLines(_Masking):
 
 
 def start_logging(
-    level: str, format_name: str, secrets: Iterable[str], stream: TextIO = sys.stderr
+    level: str, format_name: str, secrets: Iterable[str], stream: Optional[TextIO] = None
 ) -> None:
     """Send the lines of this package to the stream, and those of libraries from WARNING on."""
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines(secrets) if format_name == "json" else TextLines(secrets))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -1,4 +1,4 @@
-"""What a person can do to a running process, and see of it: signals, a time limit, control, status.
+"""What a person can do to a running process, and see of it: control and status.
 
 A thread wakes once a second: it obeys the control file and writes `status.json`. Knows nothing of
 what is moved.
@@ -10,18 +10,17 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import socket
-import sys
 import threading
 import time
 from collections import deque
-from typing import Any, Deque, Dict, Iterator, Optional, Sequence, Tuple
+from typing import Any, Deque, Dict, Optional, Sequence, Tuple
 
 from bt_migrate.api.client import Api
 from bt_migrate.cli.control_file import control_text, read_control, replace_file
+from bt_migrate.cli.signals import Ending
 from bt_migrate.cli.timeline import Timeline
-from bt_migrate.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_STOPPED, UsageError
+from bt_migrate.errors import EXIT_STOPPED, UsageError
 from bt_migrate.report.html import TIMELINE_FILE
 from bt_migrate.state.files import FORMAT, now
 from bt_migrate.state.run_directory import RunDirectory
@@ -34,64 +33,6 @@ BEAT_S = 1.0
 # The rate is taken over this many beats.
 RATE_BEATS = 30
 MAX_CONTROL_BYTES = 10_000
-
-
-class Ending:
-    """Why the program ends before its work is done. The first reason counts.
-
-    Waiting threads look at `event`.
-    """
-
-    def __init__(self) -> None:
-        self.event = threading.Event()
-        self.code = EXIT_OK
-        self.reason = ""
-
-    def ask(self, code: int, reason: str) -> None:
-        if not self.event.is_set():
-            self.code = code
-            self.reason = reason
-            self.event.set()
-
-
-@contextlib.contextmanager
-def handle_signals(ending: Ending, max_duration_s: float, *, in_json: bool) -> Iterator[None]:
-    """Ask for a clean end at the first Ctrl-C, SIGTERM or SIGHUP, or after `max_duration_s`.
-
-    The second signal ends the program at once.
-    """
-
-    def ask(number: int, _: object) -> None:
-        if ending.event.is_set() and ending.code == EXIT_INTERRUPTED:
-            raise KeyboardInterrupt
-        ending.ask(EXIT_INTERRUPTED, "interrupted")
-        ending.code = EXIT_INTERRUPTED
-        _print_interrupted(in_json=in_json)
-
-    # `nohup` ignores SIGHUP, and it stays ignored.
-    numbers = [
-        number
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) != signal.SIG_IGN
-    ]
-    handlers_before = {number: signal.signal(number, ask) for number in numbers}
-    clock = threading.Timer(max_duration_s, ending.ask, (EXIT_OK, "--max-duration reached"))
-    clock.daemon = True
-    try:
-        if max_duration_s:
-            clock.start()
-        yield
-    finally:
-        clock.cancel()
-        for number, handler in handlers_before.items():
-            signal.signal(number, handler)
-
-
-def _print_interrupted(*, in_json: bool) -> None:
-    """Printed, not logged: the signal may have interrupted the log itself."""
-    text = "finishing the requests in flight (press Ctrl-C again to stop at once)"
-    line = {"level": "info", "event": "interrupted", "message": text}
-    print(json.dumps(line) if in_json else f"bt_migrate: {text}", file=sys.stderr)
 
 
 class LastProblem(logging.Handler):

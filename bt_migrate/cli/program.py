@@ -1,26 +1,24 @@
-"""What every entry point does around its phase: options, settings, logging, signals, exit code.
-
-The only place where an error becomes one line and an exit code.
-"""
+"""What every entry point does around its phase: options, settings, logging, signals."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import gc
-import json
 import sys
 from dataclasses import replace
-from typing import Callable, Mapping, Optional, Sequence
+from pathlib import Path
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 from bt_migrate.cli.connect import connected
+from bt_migrate.cli.edge import Edge, run_guarded
 from bt_migrate.cli.log_lines import start_logging
-from bt_migrate.cli.operate import Ending, handle_signals
+from bt_migrate.cli.signals import Ending, handle_signals
 from bt_migrate.cli.work import Start, work
 from bt_migrate.config.load import load_settings
 from bt_migrate.config.options import flags_of, make_parser
 from bt_migrate.config.settings import Settings
-from bt_migrate.errors import EXIT_INTERRUPTED, MigrationError, UsageError
+from bt_migrate.errors import UsageError
 from bt_migrate.migration.phase_loop import VERIFY, Step, steps_of_part
 from bt_migrate.shards.selected import selection_of_shard
 from bt_migrate.shards.share_out import refuse_other_organizations
@@ -64,27 +62,43 @@ def in_program(
 
     Every error ends as one line on stderr. `environ` replaces the environment and `.env`.
     """
-    prepare_interpreter()
-    flags = flags_of(make_parser(command, description), argv)
-    try:
+
+    def body(edge: Edge) -> int:
+        flags = flags_of(make_parser(command, description), argv)
+        edge.in_json = bool(flags.get("json"))
         settings = _settings_of(flags, sys.argv[1:] if argv is None else argv, environ)
         if command == VERIFY and settings.dry_run:
             raise UsageError("--dry-run: bin/verify never writes; leave the option out")
-    except MigrationError as error:
-        return _print_error(error, in_json=bool(flags.get("json")))
-    keys = (settings.source_api_key, settings.dest_api_key)
-    start_logging(settings.log_level, settings.log_format, keys)
-    ending = Ending()
-    try:
+        edge.secrets += [settings.source_api_key, settings.dest_api_key]
+        start_logging(settings.log_level, settings.log_format, edge.secrets)
+        ending = Ending()
+        ending.crash_folders.append(Path(settings.state_dir))
+        edge.folders = ending.crash_folders
         with handle_signals(ending, settings.max_duration, in_json=settings.json):
             return act(settings, ending)
-    except MigrationError as error:
-        return _print_error(error, in_json=settings.json)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+
+    prepare_interpreter()
+    try:
+        return run_guarded(body)
     finally:
         # The process ends now: no collection of what is freed as a whole.
         gc.freeze()
+
+
+def run_command(
+    argv: Optional[Sequence[str]],
+    command: str,
+    description: str,
+    act: Callable[[Dict[str, Any]], int],
+) -> int:
+    """Call `act` with the options of a program that moves nothing. Returns its exit code."""
+
+    def body(edge: Edge) -> int:
+        flags = flags_of(make_parser(command, description), argv)
+        edge.in_json = bool(flags.get("json"))
+        return act(flags)
+
+    return run_guarded(body)
 
 
 def _settings_of(
@@ -111,15 +125,3 @@ def prepare_interpreter() -> None:
     with contextlib.suppress(Exception):  # musl and macOS have no mallopt
         # One heap for all threads: each would keep the memory of its largest page, tens of MB.
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-
-
-def _print_error(error: MigrationError, *, in_json: bool) -> int:
-    """Print an error as one line on stderr. Returns its exit code."""
-    line = {
-        "level": "error",
-        "event": "ended",
-        "message": str(error),
-        "exit_code": error.exit_code,
-    }
-    print(json.dumps(line) if in_json else f"bt_migrate: {error}", file=sys.stderr)
-    return error.exit_code

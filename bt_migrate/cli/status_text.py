@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from bt_migrate.cli.connect import connected
 from bt_migrate.cli.run_status import AT_WORK, ENDED, FINISHED, KILLED, PAUSED, SILENT
@@ -13,7 +13,7 @@ from bt_migrate.config.load import load_settings
 from bt_migrate.errors import UsageError
 from bt_migrate.migration.lag import measure_lag
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.report.display import duration_text
+from bt_migrate.report.display import duration_text, shown
 from bt_migrate.report.measures import lag_text
 from bt_migrate.state.run_directory import RunDirectory
 
@@ -28,10 +28,17 @@ STATE_WORDS = {
 }
 
 
-def status_lines(status: Dict[str, Any]) -> Iterator[str]:
-    """Yields the status for a person."""
+def status_lines(status: Dict[str, Any], height: Optional[int] = None) -> List[str]:
+    """Returns the status for a person, in at most `height` lines: the head, then open streams."""
+    head = list(_head_lines(status))
+    limit = SHOWN_STREAMS if height is None else max(0, height - len(head) - 1)
+    return [*head, *_stream_lines(status["streams"], min(limit, SHOWN_STREAMS))]
+
+
+def _head_lines(status: Dict[str, Any]) -> Iterator[str]:
     state = STATE_WORDS.get(status["state"], status["state"])
-    yield f"run {status['run']}: {state}; {status['source']} -> {status['dest']}"
+    sides = f"{shown(status['source'])} -> {shown(status['dest'])}"
+    yield f"run {status['run']}: {state}; {sides}"
     window = status["window"]
     if window["created_after"] or window["created_before"]:
         begin = window["created_after"] or "the beginning"
@@ -46,7 +53,6 @@ def status_lines(status: Dict[str, Any]) -> Iterator[str]:
     if status["last_error"]:
         yield f"last error: {status['last_error']}"
     yield f"lag: {lag_text(status['lag'])}"
-    yield from _stream_lines(status["streams"])
 
 
 def _process_lines(status: Dict[str, Any]) -> Iterator[str]:
@@ -79,16 +85,18 @@ def _progress(counts: Dict[str, Any]) -> str:
     return text
 
 
-def _stream_lines(streams: Sequence[Dict[str, Any]]) -> Iterator[str]:
-    for stream in streams[:SHOWN_STREAMS]:
+def _stream_lines(streams: Sequence[Dict[str, Any]], limit: int) -> Iterator[str]:
+    """Yields a line for each open stream, and the others as a count."""
+    ordered = sorted(streams, key=lambda stream: stream["complete"])
+    for stream in ordered[:limit]:
         end = ", complete" if stream["complete"] else ""
         error = f": {stream['error']}" if stream["error"] else ""
-        place = f"{stream['kind']} {stream['name'][:40]!r} of {stream['project'][:40]!r}"
+        place = f"{stream['kind']} {shown(stream['name'])!r} of {shown(stream['project'])!r}"
         yield f"  {place}: {_progress(stream)}{end}{error}"
-    rest = streams[SHOWN_STREAMS:]
+    rest = ordered[limit:]
     if rest:
         complete = sum(stream["complete"] for stream in rest)
-        yield f"  … and {len(rest)} more, {complete} of them complete (--json shows all)"
+        yield f"  … and {len(rest):,} more, {complete:,} of them complete (--json shows all)"
 
 
 def lag_now(path: Path, env_file: Optional[str]) -> Dict[str, Any]:

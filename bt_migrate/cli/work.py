@@ -15,8 +15,9 @@ from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 from bt_migrate.api.client import Api
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.cli.connect import identity_of
-from bt_migrate.cli.operate import Ending, Operator
+from bt_migrate.cli.operate import Operator
 from bt_migrate.cli.results import report_comparison, report_run, write_plan
+from bt_migrate.cli.signals import Ending
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import (
     EXIT_INTERRUPTED,
@@ -175,6 +176,7 @@ def _plan_first(start: Start, settings: Settings, run: RunDirectory) -> None:
 def _work_in_run(start: Start, settings: Settings, run: RunDirectory) -> int:
     """Run the phases that are not done; the report is written whatever happens."""
     began = time.monotonic()
+    start.ending.crash_folders.append(run.path)
     session = _open_session(start, settings, run)
     code: Optional[int] = None
     status = ""

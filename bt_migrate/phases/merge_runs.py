@@ -7,13 +7,12 @@ come after rows.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
+from bt_migrate.cli.program import run_command
 from bt_migrate.config.load import app_urls_of, state_dir_of
-from bt_migrate.config.options import flags_of, make_parser
-from bt_migrate.errors import EXIT_OK, MigrationError
+from bt_migrate.errors import EXIT_OK
 from bt_migrate.report.build import build_report
 from bt_migrate.report.screen import screen_text
 from bt_migrate.report.write import write_report
@@ -23,20 +22,17 @@ from bt_migrate.state.run_directory import RunDirectory
 NAME = "merge-runs"
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    flags = flags_of(make_parser(NAME, __doc__ or ""), argv)
-    try:
-        root = Path(flags["state_dir"] or state_dir_of(flags["env_file"]))
-        run = RunDirectory(
-            merge_runs(run_paths(flags["runs"]), root, unfinished=flags["unfinished"])
-        )
-        report = build_report(run, "merged")
-        write_report(run, report, app_urls_of(flags["env_file"]))
-        print(screen_text(report))
-    except MigrationError as error:
-        print(f"bt_migrate: {error}", file=sys.stderr)
-        return error.exit_code
+def merge(flags: Dict[str, Any]) -> int:
+    root = Path(flags["state_dir"] or state_dir_of(flags["env_file"]))
+    run = RunDirectory(merge_runs(run_paths(flags["runs"]), root, unfinished=flags["unfinished"]))
+    report = build_report(run, "merged")
+    write_report(run, report, app_urls_of(flags["env_file"]))
+    print(screen_text(report))
     return EXIT_OK
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    return run_command(argv, NAME, __doc__ or "", merge)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from bt_migrate.cli.connect import connected, identity_of
-from bt_migrate.cli.operate import Ending
 from bt_migrate.cli.program import in_program
+from bt_migrate.cli.signals import Ending
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_OK, UsageError
 from bt_migrate.objects.catalog import Catalog

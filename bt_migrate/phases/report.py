@@ -6,15 +6,14 @@ Asks no server and changes nothing else. Can be used while the run is in progres
 from __future__ import annotations
 
 import json
-import sys
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
+from bt_migrate.cli.program import run_command
 from bt_migrate.cli.run_status import AT_WORK, run_status
 from bt_migrate.config.load import app_urls_of, state_dir_of
-from bt_migrate.config.options import flags_of, make_parser
-from bt_migrate.errors import EXIT_OK, MigrationError
+from bt_migrate.errors import EXIT_OK
 from bt_migrate.report.build import build_report
 from bt_migrate.report.files import REPORT_FILE
 from bt_migrate.report.write import write_html
@@ -33,18 +32,17 @@ def status_in(path: Path) -> str:
         return "interrupted"
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    flags = flags_of(make_parser(NAME, __doc__ or ""), argv)
-    try:
-        path = run_at(Path(flags["run"] or state_dir_of(flags["env_file"])))
-        run = RunDirectory(path)
-        report = build_report(run, status_in(path))
-        page = write_html(run, report, app_urls_of(flags["env_file"]))
-    except MigrationError as error:
-        print(f"bt_migrate: {error}", file=sys.stderr)
-        return error.exit_code
+def write(flags: Dict[str, Any]) -> int:
+    path = run_at(Path(flags["run"] or state_dir_of(flags["env_file"])))
+    run = RunDirectory(path)
+    report = build_report(run, status_in(path))
+    page = write_html(run, report, app_urls_of(flags["env_file"]))
     print(json.dumps(report) if flags["json"] else page)
     return EXIT_OK
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    return run_command(argv, NAME, __doc__ or "", write)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from bt_migrate.cli.connect import connect_destination
-from bt_migrate.cli.operate import Ending
 from bt_migrate.cli.program import in_program
+from bt_migrate.cli.signals import Ending
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, UsageError
 from bt_migrate.migration.undo import undo

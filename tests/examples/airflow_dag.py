@@ -19,7 +19,8 @@ STATE = os.environ.get("BT_MIGRATE_STATE", "/srv/bt_migrate_state")
 SHARDS, AT_ONCE = 8, 4
 RATE = ""  # such as "--btql-per-minute 5": the organization's queries a minute, divided by AT_ONCE
 
-# A task that is tried again goes on where it stopped. Exit 1 (some rows did not arrive as they are) is left to the verification.
+# A task that is tried again continues where it stopped. Exit 1 (some rows did not arrive as they are) is left to the verification.
+# Every other code fails the task: 3 (stopped, safe to run again), 4 (run is in use), 70 (a fault of the program; nothing is proven).
 BASH = {"cwd": CHECKOUT, "append_env": True, "retries": 3, "retry_delay": timedelta(minutes=2)}
 OR_INCOMPLETE = "|| [ $? -eq 1 ]"
 

@@ -1,0 +1,114 @@
+"""The edge of every program: each error becomes one line and an exit code.
+
+An error that nobody foresaw is exit 70; its traceback goes into a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import threading
+import traceback
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Callable, Iterable, List
+
+from bt_migrate.cli.streams import code_after_output, safe_streams
+from bt_migrate.errors import EXIT_CRASHED, EXIT_INTERRUPTED, MigrationError
+
+MASK = "***"
+# Of a message in a traceback: it may hold what a server sent.
+MAX_MESSAGE_CHARS = 500
+
+
+class Edge:
+    """What the edge must know about the program: how it prints, and where a crash is recorded."""
+
+    def __init__(self) -> None:
+        self.in_json = False
+        self.secrets: List[str] = []
+        # Folders for the traceback of a crash, the best one last: the run directory once known.
+        self.folders: List[Path] = []
+
+
+def run_guarded(body: Callable[[Edge], int]) -> int:
+    """Call `body` with a new edge. Returns the exit code: its own, or that of its error."""
+    edge = Edge()
+    with safe_streams(), _thread_crashes(edge):
+        return code_after_output(_code_of(body, edge))
+
+
+def _code_of(body: Callable[[Edge], int], edge: Edge) -> int:
+    try:
+        return body(edge)
+    except MigrationError as error:
+        print_line("ended", str(error), error.exit_code, edge)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except SystemExit as error:  # argparse: --help, --version or a wrong option
+        return error.code if isinstance(error.code, int) else EXIT_CRASHED
+    except Exception as error:
+        path = record_crash(error, edge)
+        text = (
+            f"internal error ({type(error).__name__}); this is a fault of bt_migrate, please report"
+            f" it with {path}. Running the same command again is safe"
+        )
+        print_line("crashed", text, EXIT_CRASHED, edge)
+        return EXIT_CRASHED
+
+
+def print_line(event: str, text: str, exit_code: int, edge: Edge) -> None:
+    """Print an error as one line on stderr."""
+    text = masked(text, edge.secrets)
+    line = {"level": "error", "event": event, "message": text, "exit_code": exit_code}
+    print(json.dumps(line) if edge.in_json else f"bt_migrate: {text}", file=sys.stderr)
+
+
+def record_crash(error: BaseException, edge: Edge) -> str:
+    """Write the traceback into the best folder that takes it. Returns the file, or why there is none."""
+    text = masked("".join(_traceback_lines(error)), edge.secrets)
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
+    for folder in [*reversed(edge.folders), Path(tempfile.gettempdir())]:
+        path = folder / f"crash_{stamp}_{os.getpid()}.txt"
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+            return str(path)
+    return "the command that you ran (no folder takes the traceback)"
+
+
+def _traceback_lines(error: BaseException) -> Iterable[str]:
+    """Yields the traceback with every message cut."""
+    for line in traceback.format_exception(type(error), error, error.__traceback__):
+        yield line if len(line) <= MAX_MESSAGE_CHARS else f"{line[:MAX_MESSAGE_CHARS]} …\n"
+
+
+def masked(text: str, secrets: Iterable[str]) -> str:
+    # The longest first: a key may be the beginning of another.
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    return text
+
+
+@contextlib.contextmanager
+def _thread_crashes(edge: Edge) -> Any:
+    """Record what ends a thread of ours, instead of printing its traceback."""
+
+    def hook(arguments: Any) -> None:
+        if isinstance(arguments.exc_value, BaseException):
+            path = record_crash(arguments.exc_value, edge)
+            name = type(arguments.exc_value).__name__
+            print_line("crashed", f"internal error in a thread ({name}); see {path}", 0, edge)
+
+    before = threading.excepthook
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before

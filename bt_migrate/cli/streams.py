@@ -1,0 +1,114 @@
+"""Standard output and standard error that cannot end a program and cannot disturb a terminal.
+
+A character that the encoding lacks, or that would control a terminal, is escaped. When a stream
+fails (closed pipe, full disk), what is still written to it is dropped, and the program goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from typing import Any, Iterator, Optional, TextIO
+
+from bt_migrate.errors import EXIT_OK, EXIT_STOPPED
+from bt_migrate.report.display import escaped
+
+# Characters of a text that are not part of a name.
+LAYOUT = "\n\t"
+
+
+class SafeStream:
+    """A text stream around another one. `error` is what ended it, None while it works."""
+
+    def __init__(self, stream: TextIO) -> None:
+        # What escapes on purpose (clearing the screen, a progress bar) is written to this one.
+        self.raw = stream
+        self.error: Optional[OSError] = None
+
+    def write(self, text: str) -> int:
+        if self.error is None:
+            with self._failures():
+                self.raw.write(_safe(text, self.raw.encoding or "utf-8"))
+        return len(text)
+
+    def flush(self) -> None:
+        if self.error is None:
+            with self._failures():
+                self.raw.flush()
+
+    def close(self) -> None:
+        self.flush()
+
+    def isatty(self) -> bool:
+        return self.error is None and self.raw.isatty()
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.error = error
+            _discard(self.raw)
+        except ValueError as error:  # the stream is closed
+            self.error = OSError(errno.EBADF, str(error))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
+
+
+def _safe(text: str, encoding: str) -> str:
+    if not text.isascii() or not text.isprintable():
+        text = "".join(char if char in LAYOUT else escaped(char) for char in text)
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+def _discard(stream: TextIO) -> None:
+    """Point the stream to nowhere: the interpreter flushes it again when it exits."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+@contextlib.contextmanager
+def safe_streams() -> Iterator[None]:
+    """Replace sys.stdout and sys.stderr by safe ones. A stream that is missing is one to nowhere."""
+    before = sys.stdout, sys.stderr
+    sys.stdout = _safe_stream(before[0])
+    sys.stderr = _safe_stream(before[1])
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _safe_stream(stream: Optional[TextIO]) -> Any:
+    """A program whose descriptor was closed by its parent has None."""
+    return SafeStream(stream or open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+
+
+def raw_stream(stream: TextIO) -> TextIO:
+    """Returns the stream that takes what controls a terminal."""
+    return getattr(stream, "raw", stream)
+
+
+def is_open(stream: TextIO) -> bool:
+    return getattr(stream, "error", None) is None
+
+
+def code_after_output(code: int) -> int:
+    """Returns the exit code of a program whose output may have failed; says why it failed.
+
+    A reader that has gone (`| head`) wanted no more. Any other failure lost the result.
+    """
+    sys.stdout.flush()
+    error = getattr(sys.stdout, "error", None)
+    if error is None or error.errno == errno.EPIPE:
+        return code
+    print(f"bt_migrate: standard output: {error.strerror}", file=sys.stderr)
+    return EXIT_STOPPED if code == EXIT_OK else code

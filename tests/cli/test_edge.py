@@ -1,0 +1,227 @@
+"""The edge of a program: crashes, output that fails, names that would control a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+import pytest
+
+from bt_migrate.report.display import escaped, shown
+from tests.support.compare_orgs import differences
+from tests.support.orgs import (
+    REPOSITORY,
+    Pair,
+    environment,
+    report,
+    run,
+    runs,
+    started,
+    tiny_pair,
+)
+
+PATHS = {"PYTHONPATH": str(REPOSITORY)}
+NASTY = "a\x1b[31m\u202egnp.exe\r\n\x9b2Jb"
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with tiny_pair() as tiny:
+        yield tiny
+
+
+def broken_program(folder: Path) -> Path:
+    """A program whose phase has a fault, and which runs like any other."""
+    path = folder / "broken.py"
+    path.write_text(
+        "from bt_migrate.cli.program import run_program\n"
+        "def run(migration):\n"
+        "    return {}['sk-source-5f1c9e']\n"
+        "raise SystemExit(run_program(None, 'migrate-logs', 'x', [('migrate-logs', run)]))\n"
+    )
+    return path
+
+
+def call(pair: Pair, command: List[Any], folder: Path, **more: Any) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [str(word) for word in command],
+        env={**environment(pair.sandbox), **more.pop("env", {})},
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+        **more,
+    )
+
+
+@pytest.mark.parametrize("in_json", [False, True])
+def test_a_crash_is_one_line_with_70_and_the_traceback_lies_in_the_run(
+    in_json: bool, pair: Pair, tmp_path: Path
+) -> None:
+    command = [sys.executable, broken_program(tmp_path), "--state-dir", tmp_path / "runs"]
+    done = call(
+        pair, [*command, *(["--json"] if in_json else [])], tmp_path, capture_output=True, text=True
+    )
+    (file,) = runs(tmp_path / "runs")[0].glob("crash_*.txt")
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, "Traceback" in done.stderr, "Traceback" in done.stdout) == (
+        70,
+        False,
+        False,
+    ), done.stderr
+    assert str(file) in last
+    text = file.read_text()
+    assert ("KeyError" in text, "sk-source-5f1c9e" in text, file.stat().st_mode & 0o077) == (
+        True,
+        False,
+        0,
+    )
+    if in_json:
+        line = json.loads(last)
+        assert (line["event"], line["exit_code"]) == ("crashed", 70)
+    assert report(tmp_path / "runs")["status"] == "failed"
+
+
+def test_a_crash_before_there_is_a_run_is_70_too(tmp_path: Path) -> None:
+    code = (
+        "from bt_migrate.cli.program import in_program\n"
+        "raise SystemExit(in_program([], 'migrate-logs', 'x', lambda *_: 1 / 0))\n"
+    )
+    keys = {"BT_SOURCE_API_KEY": "sk-a", "BT_DEST_API_KEY": "sk-b"}
+    state = tmp_path / "state"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **keys, **PATHS, "MIGRATION_STATE_DIR": str(state)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (70, 1), done.stderr
+    (file,) = state.glob("crash_*.txt")
+    assert "ZeroDivisionError" in file.read_text()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
+def test_output_that_cannot_be_encoded_is_escaped(
+    encoding: str, pair: Pair, tmp_path: Path
+) -> None:
+    done = run(pair.sandbox, tmp_path / "runs", "--log-level", "DEBUG", PYTHONIOENCODING=encoding)
+    assert (done.code, "Traceback" in done.err, differences(pair)) == (0, False, [])
+    assert "\\u03b1" in done.err or "\\u03b1" in done.out
+
+
+def test_a_closed_pipe_ends_nothing(pair: Pair, tmp_path: Path) -> None:
+    """As with `2>&1 | head -1`: nobody reads any more, and the data arrives all the same."""
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "bt_migrate.phases.migrate_all", "--state-dir"]
+    os.close(reader)
+    done = call(
+        pair, [*command, tmp_path / "runs", "--no-verify"], tmp_path, stdout=writer, stderr=writer
+    )
+    os.close(writer)
+    assert (done.returncode, differences(pair)) == (0, [])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_output_is_said_and_is_no_success(pair: Pair, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bt_migrate.phases.migrate_all", "--state-dir"]
+    with open("/dev/full", "w") as full:
+        done = call(
+            pair,
+            [*command, tmp_path / "runs", "--no-verify"],
+            tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (done.returncode, differences(pair)) == (3, []), done.stderr
+    assert done.stderr.splitlines()[-1].startswith("bt_migrate: standard output: ")
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["status", "--help"], ["status"], ["migrate_all", "--help"]])
+def test_no_program_shows_a_traceback_in_a_pipe(words: List[str], tmp_path: Path) -> None:
+    program, *arguments = words
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", f"bt_migrate.phases.{program}", *arguments],
+        env={**os.environ, **PATHS, "MIGRATION_STATE_DIR": str(tmp_path / "none")},
+        cwd=tmp_path,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert done.returncode in (0, 2)
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+def nasty_bytes(text: str) -> Dict[str, int]:
+    """How often each character that would control a terminal is there."""
+    return {repr(char): text.count(char) for char in "\x1b\u202e\r\x9b\x07" if char in text}
+
+
+def test_names_are_escaped_wherever_people_look_and_exact_in_json(
+    pair: Pair, tmp_path: Path
+) -> None:
+    project = pair.source.create("project", {"name": NASTY})["id"]
+    pair.source.create("project_tag", {"project_id": project, "name": NASTY, "color": "#FF0000"})
+    pair.source.create("dataset", {"project_id": project, "name": NASTY})
+    root = tmp_path / "runs"
+    plan = run(pair.sandbox, root, "--dry-run")
+    done = run(pair.sandbox, root, "--log-level", "DEBUG", "--verify")
+    seen = run(pair.sandbox, root, program="validate")
+    summary = (runs(root)[-2] / "migration_summary.txt").read_text(encoding="utf-8")
+    texts = [plan.out, plan.err, done.out, done.err, seen.out, seen.err, summary]
+    assert [nasty_bytes(text) for text in texts] == [{}] * len(texts)
+    assert done.code == 0, done.last_words
+    stated = json.loads((runs(root)[-2] / "migration_report.json").read_text(encoding="utf-8"))
+    assert NASTY in [counts["project"] for counts in stated["objects"]]
+
+
+def test_an_escaped_name_is_cut_at_its_width_on_the_terminal() -> None:
+    assert escaped("a\n\x1b\u202e\ud800b") == "a\\n\\x1b\\u202e\\ud800b"
+    assert shown("旅行" * 30, 11) == "旅行旅行旅…"
+    assert shown("plain") == "plain"
+
+
+class Hanging:
+    """Set as `sandbox.on_request`: from the n-th insert on requests hang."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+
+    def __call__(self, number: int, moment: str, method: str, path: str) -> None:
+        if moment == "before" and path.endswith("/insert"):
+            self.reached.set()
+            self.opened.wait(60)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_the_process_within_two_seconds_whatever_hangs(
+    number: int, pair: Pair, tmp_path: Path
+) -> None:
+    hanging = pair.sandbox.on_request = Hanging()
+    with started(pair.sandbox, tmp_path / "runs") as process:
+        assert hanging.reached.wait(60)
+        process.send_signal(number)
+        time.sleep(0.5)
+        assert process.poll() is None
+        begun = time.monotonic()
+        process.send_signal(number)
+        process.wait(20)
+        took = time.monotonic() - begun
+        error = process.stderr.read() if process.stderr else ""
+        hanging.opened.set()
+    pair.sandbox.on_request = None
+    assert (process.returncode, took < 2.5, "Traceback" in error) == (130, True, False), error
+    assert run(pair.sandbox, tmp_path / "runs").code == 0
+    assert differences(pair) == []
