@@ -6,7 +6,8 @@ and what to do.
 
 from __future__ import annotations
 
-from typing import Optional
+import re
+from typing import Optional, Pattern, Sequence, Tuple
 
 EXIT_OK = 0
 # finished, but something that should have arrived did not
@@ -21,6 +22,35 @@ EXIT_INTERRUPTED = 130
 
 # of an answer's body that an error keeps
 MAX_BODY_CHARS = 500
+HIDDEN = "***"
+
+# What a server's text may name and no file or output may: pattern, replacement.
+PRIVATE: Tuple[Tuple[Pattern[str], str], ...] = (
+    # the control plane appends [user_email=…] [user_org=…] to its refusals
+    (re.compile(r"\s*\[(?:user|org)\w*=[^\]]*(?:\]|$)"), ""),
+    # a signed URL is a secret; its query and user information are
+    (re.compile(r"(?i)\b(https?://)[^\s/@\"'<>]+@"), r"\1"),
+    (re.compile(r"(?i)\b(https?://[^\s?#\"'<>]+)[?#][^\s\"'<>]*"), r"\1?" + HIDDEN),
+    (re.compile(r"(?i)\b((?:x-amz-\w+|x-goog-\w+|sig|signature)=)[^\s&\"'<>]+"), r"\1" + HIDDEN),
+    (re.compile(r"(?i)\b(bearer|basic)(\s+|%20)[\w.~+/=%-]{6,}"), r"\1 " + HIDDEN),
+    # API keys, and JSON web tokens
+    (re.compile(r"\b(?:sk|bt-st|btst|pk|xox[a-z]|gh[a-z])[-_][\w-]{6,}"), HIDDEN),
+    (re.compile(r"\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"), HIDDEN),
+    (re.compile(r"[\w.+-]+(?:@|%40)[\w-]+(?:\.[\w-]+)+"), HIDDEN),
+)
+
+
+def without_secrets(text: str, secrets: Sequence[str] = ()) -> str:
+    """Returns a server's text as it may be shown and written to files.
+
+    Without e-mail addresses, names of organizations in brackets, tokens, queries of URLs, and
+    without the given secrets.
+    """
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    for pattern, replacement in PRIVATE:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 class MigrationError(Exception):
@@ -97,7 +127,7 @@ class ApiError(MigrationError):
         self.method = method
         self.path = path
         self.status = status
-        self.body = " ".join(body[:MAX_BODY_CHARS].split())
+        self.body = " ".join(without_secrets(body)[:MAX_BODY_CHARS].split())
         self.request_id = request_id
         trace = f" (request {request_id})" if request_id else ""
         super().__init__(
@@ -111,3 +141,11 @@ class ApiError(MigrationError):
         Halving a batch can then find the row that is refused.
         """
         return self.status in (400, 413, 415, 422)
+
+
+class AnswerError(ApiError):
+    """A 2xx answer that does not say what it must: nothing that it claims is believed."""
+
+    def __init__(self, side: str, method: str, path: str, status: int, problem: str) -> None:
+        super().__init__(side, method, path, status, problem)
+        self.args = (f"{side}: {method} {path} was answered {status}, but {self.body}",)

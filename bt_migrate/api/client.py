@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import Any, Callable, Dict, FrozenSet, Iterator, Mapping, Optional, Union
+from typing import Any, Callable, Dict, FrozenSet, Iterator, Mapping, Optional, Set, Union
+from urllib.parse import unquote
 
+from bt_migrate.api.answers import (
+    Check,
+    any_answer,
+    created_object,
+    error_free,
+    list_of_objects,
+    object_with_id,
+    objects_of,
+    rows_of_query,
+)
 from bt_migrate.api.capabilities import Capabilities
 from bt_migrate.api.json_codec import encode
-from bt_migrate.api.lists import list_page, looks_capped
 from bt_migrate.api.signed_urls import SignedUrls
 from bt_migrate.api.throttle import Throttle
 from bt_migrate.api.transport import (
@@ -26,7 +36,7 @@ from bt_migrate.api.transport import (
     Request,
     Transport,
 )
-from bt_migrate.errors import ApiError, NetworkError
+from bt_migrate.errors import ApiError
 
 
 class Api:
@@ -70,8 +80,8 @@ class Api:
 
     # -- reading
 
-    def get(self, path: str, params: Params = None) -> Json:
-        return self._call(Request("GET", path, params=params)).json
+    def get(self, path: str, params: Params = None, *, check: Check = any_answer) -> Json:
+        return self._call(Request("GET", path, params=params, check=check)).json
 
     def query(
         self,
@@ -89,56 +99,70 @@ class Api:
         # it with each fetch)
         body = encode({"query": text, "fmt": "json", "brainstore_realtime": True})
         request = Request(
-            "POST", QUERY_PATH, body=body, retry_statuses=retry_statuses, on_body=on_body
+            "POST",
+            QUERY_PATH,
+            body=body,
+            retry_statuses=retry_statuses,
+            on_body=on_body,
+            check=rows_of_query,
         )
         answer = self._call(request)
-        rows = answer.json.get("data") if isinstance(answer.json, dict) else None
-        if not isinstance(rows, list):
-            raise NetworkError(
-                f"{self.side}: the answer to a query has no rows in it;"
-                f" is {self.url} a Braintrust API?"
-            )
         cursor = answer.json.get("cursor") or answer.headers.get(CURSOR_HEADER) or ""
-        return replace(answer, json=rows, headers={CURSOR_HEADER: cursor})
+        return replace(answer, json=answer.json["data"], headers={CURSOR_HEADER: cursor})
 
     def list(
         self, path: str, params: Optional[Dict[str, Any]] = None, *, page_size: int
     ) -> Iterator[dict]:
         """Yields all objects of a list endpoint, newest first, page by page.
 
-        `page_size` 0 asks once, without paging. A page that adds nothing ends the list, so an
-        endpoint that ignores paging ends too. A short page is the end, unless its size is a round
-        number: then the server may cap pages, and is asked once more.
+        `page_size` 0 asks once, without paging. Otherwise pages are read until one adds nothing:
+        servers cap pages at any size, and hide objects after they applied the limit, so a short
+        page proves nothing.
         """
-        seen: set = set()
+        seen: Set[str] = set()
         query = {**(params or {}), **({"limit": page_size} if page_size else {})}
         if self.org_name:
             query["org_name"] = self.org_name
         while True:
-            page = list_page(self.get(path, query), f"{self.side}: GET {path}", self.url)
-            fresh = [item for item in page if isinstance(item, dict) and item.get("id") not in seen]
+            page = objects_of(self.get(path, query, check=list_of_objects))
+            fresh = [item for item in page if item["id"] not in seen]
             yield from fresh
-            seen.update(item.get("id") for item in fresh)
-            ended = len(page) < page_size and not looks_capped(len(page))
-            if not fresh or not page_size or ended:
+            seen.update(item["id"] for item in fresh)
+            if not page_size or not page:
                 return
-            query["starting_after"] = fresh[-1].get("id")
+            if fresh:
+                query["starting_after"] = page[-1]["id"]
+            elif len(page) == query["limit"]:
+                # the server ignores `starting_after`: whether there is more, a larger page shows
+                query = {**query, "limit": 10 * len(page)}
+            else:
+                return
 
     # -- writing
 
-    def post(self, path: str, body: Union[Mapping[str, Any], bytes]) -> Answer:
+    def post(
+        self, path: str, body: Union[Mapping[str, Any], bytes], *, check: Check = any_answer
+    ) -> Answer:
         sent = body if isinstance(body, bytes) else encode(body)
-        return self._call(Request("POST", path, body=sent))
+        return self._call(Request("POST", path, body=sent, check=check))
 
-    def put(self, path: str, body: Mapping[str, Any]) -> Json:
-        return self._call(Request("PUT", path, body=encode(body))).json
+    def create(self, path: str, body: Mapping[str, Any]) -> Answer:
+        """POSTs one object; the answer is an object with an id."""
+        return self.post(path, body, check=created_object(body))
+
+    def put(self, path: str, body: Mapping[str, Any], object_id: Optional[str] = None) -> Json:
+        """PUTs one object, found by its natural key, and returns it. `object_id`: the known id."""
+        check = object_with_id(object_id)
+        return self._call(Request("PUT", path, body=encode(body), check=check)).json
 
     def patch(self, path: str, body: Mapping[str, Any]) -> Json:
-        return self._call(Request("PATCH", path, body=encode(body))).json
+        """PATCHes the object at `path`, which ends with its id; returns the object."""
+        check = object_with_id(unquote(path.rpartition("/")[2]))
+        return self._call(Request("PATCH", path, body=encode(body), check=check)).json
 
     def delete(self, path: str, body: Optional[Mapping[str, Any]] = None) -> Json:
         sent = encode(body) if body else None
-        return self._call(Request("DELETE", path, body=sent)).json
+        return self._call(Request("DELETE", path, body=sent, check=error_free)).json
 
     def logs3_max_bytes(self) -> int:
         """The largest body of POST /logs3, above which it takes an upload; 0 if not announced."""

@@ -1,16 +1,19 @@
-"""HTTP terms that do not depend on what is asked: origins, URLs in messages, Retry-After."""
+"""HTTP terms that do not depend on what is asked: origins, URLs in messages, Retry-After, keys."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import threading
 import time
 from email.utils import parsedate_to_datetime
-from typing import Optional
-from urllib.parse import urlsplit
+from typing import List, Optional
+from urllib.parse import quote, urlsplit
 
 import requests
 
+# a shorter text is no key: replacing it would garble messages
+MIN_KEY_CHARS = 6
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -53,3 +56,20 @@ def shown(url: str) -> str:
     """The URL as it may be shown: without query and user."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}{parts.path}"
+
+
+def forms_of_key(key: str) -> List[str]:
+    """Returns the forms in which a text may repeat a key, longest first: as it is, URL-encoded,
+    and in base64, alone or inside of a longer text.
+    """
+    if len(key) < MIN_KEY_CHARS:
+        return []
+    forms = {key, quote(key), quote(key, safe=""), key[::-1]}
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        forms.add(encode(key.encode()).decode())
+        # inside of a longer text there are three alignments; the characters at both ends mix with
+        # the text around
+        for before, mixed in ((0, 0), (1, 2), (2, 3)):
+            encoded = encode(b"\0" * before + key.encode()).decode().rstrip("=")
+            forms.add(encoded[mixed:-1])
+    return sorted(forms, key=len, reverse=True)

@@ -19,13 +19,20 @@ from urllib.parse import urljoin
 import requests
 from urllib3.exceptions import MaxRetryError
 
+from bt_migrate.api.answers import Check, any_answer
 from bt_migrate.api.btql import rate_in
 from bt_migrate.api.connections import TIMEOUT_S, BearerAuth, Connections
-from bt_migrate.api.http import is_page, origin, retry_after_s
+from bt_migrate.api.http import forms_of_key, is_page, origin, retry_after_s
 from bt_migrate.api.json_codec import decode
 from bt_migrate.api.server_clock import ServerClock
 from bt_migrate.api.throttle import MAX_BACKOFF_S, ConcurrencyLimit, Throttle
-from bt_migrate.errors import ApiError, Interrupted, NetworkError
+from bt_migrate.errors import (
+    AnswerError,
+    ApiError,
+    Interrupted,
+    NetworkError,
+    without_secrets,
+)
 
 log = logging.getLogger("bt_migrate.api")
 
@@ -82,6 +89,8 @@ class Request:
     retry_statuses: FrozenSet[int] = RETRY_STATUSES
     # called with the bytes of an answer that is about to be decoded
     on_body: Optional[Callable[[bytes], None]] = None
+    # what the answer must say to be believed
+    check: Check = any_answer
 
     @property
     def is_query(self) -> bool:
@@ -142,7 +151,8 @@ class Transport:
         self.retries = 0
         # when a write was last sent or answered, by the server's clock
         self.last_write_s = 0.0
-        self._key = key
+        # never shown, whatever a server repeats
+        self._secrets = forms_of_key(key)
         self._auth = BearerAuth(key)
         self._headers = requests.utils.default_headers()
         self._stop = stop
@@ -263,24 +273,48 @@ class Transport:
             raise self._api_error(request, response, content)
         if _is_cut_off(response, content):
             raise NetworkError(f"{self.side}: {request} was cut off")
-        if not content.strip():
-            return Answer(None, response.headers, 0)
+        content = self._unpacked(request, content)
+        value, plain = self._value_of(request, response, content)
+        problem = request.check(value)
+        if problem:
+            raise self._answer_error(request, response, problem)
+        return Answer(value, response.headers, len(content), plain)
+
+    def _unpacked(self, request: Request, content: bytes) -> bytes:
+        """Large answers are gzip bytes without a Content-Encoding."""
+        if content[:2] != GZIP_MAGIC:
+            return content
         try:
-            # gzip bytes without a Content-Encoding
-            if content[:2] == GZIP_MAGIC:
-                content = gzip.decompress(content)
-            value, plain = decode(content)
-            return Answer(value, response.headers, len(content), plain)
-        except (ValueError, EOFError, OSError, zlib.error, RecursionError):
-            raise NetworkError(
-                f"{self.side}: {request} was answered {response.status_code}"
-                " with a body that is no JSON"
-            ) from None
+            return gzip.decompress(content)
+        except (EOFError, OSError, zlib.error):
+            raise NetworkError(f"{self.side}: {request} was cut off") from None
+
+    def _value_of(
+        self, request: Request, response: requests.Response, content: bytes
+    ) -> Tuple[Json, bool]:
+        """Raises NetworkError for a page, which is not the API's; AnswerError for other text."""
+        if not content.strip():
+            return None, False
+        try:
+            return decode(content)
+        except (ValueError, RecursionError):
+            if is_page(response) or content.lstrip()[:1] == b"<":
+                raise NetworkError(
+                    f"{self.side}: {request} was answered {response.status_code}"
+                    " with a body that is no JSON"
+                ) from None
+            raise self._answer_error(request, response, "the body is no JSON") from None
+
+    def _answer_error(
+        self, request: Request, response: requests.Response, problem: str
+    ) -> AnswerError:
+        text = without_secrets(problem, self._secrets)
+        return AnswerError(self.side, request.method, request.path, response.status_code, text)
 
     def _api_error(self, request: Request, response: requests.Response, content: bytes) -> ApiError:
         names = (name for name in REQUEST_ID_HEADERS if name in response.headers)
         request_id = next((response.headers[name] for name in names), None)
-        text = content[:ERROR_BYTES].decode("utf-8", "replace").replace(self._key, "***")
+        text = without_secrets(content[:ERROR_BYTES].decode("utf-8", "replace"), self._secrets)
         error = ApiError(
             self.side, request.method, request.path, response.status_code, text, request_id
         )
@@ -297,7 +331,8 @@ class Transport:
             self._close_throttle(error, tries)
             return
         doubted = self._is_doubted(error)
-        worth_retrying = doubted or error.status in request.retry_statuses
+        unbelieved = isinstance(error, AnswerError)
+        worth_retrying = doubted or unbelieved or error.status in request.retry_statuses
         if tries.failures < self.limits.attempts and worth_retrying:
             self._pause_before_retry(request, str(error), tries, least_s=error.retry_after or 0.0)
             return

@@ -15,6 +15,7 @@ import threading
 import uuid
 from typing import IO, Any, Dict, Mapping, Optional, Tuple, cast
 
+from bt_migrate.api.answers import error_free, signed_upload
 from bt_migrate.api.client import Api
 from bt_migrate.attachments.read import NotUploaded, attachment_chunks, names_of
 from bt_migrate.errors import ApiError, MigrationError, StateError
@@ -153,7 +154,7 @@ class AttachmentCopier:
         """Announces, PUTs and reports done. A key may be uploaded again: it names the same bytes."""
         org_id = self._dest.org_id
         body = {"key": key, **names, "org_id": org_id}
-        announced = self._dest.post("/attachment", body).json
+        announced = self._dest.post("/attachment", body, check=signed_upload()).json
         file.seek(0)
         self._dest.store.upload(
             announced["signedUrl"], announced.get("headers") or {}, SizedFile(file, size)
@@ -161,6 +162,7 @@ class AttachmentCopier:
         self._dest.post(
             "/attachment/status",
             {"key": key, "org_id": org_id, "status": {"upload_status": "done"}},
+            check=error_free,
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequenc
 
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.config.values import KEEP_POLICY, UPDATE_POLICY
-from bt_migrate.errors import ApiError, NetworkError
+from bt_migrate.errors import ApiError
 from bt_migrate.model.date_windows import instant
 from bt_migrate.model.findings import FAILURE
 from bt_migrate.model.outcomes import (
@@ -502,12 +502,8 @@ def _create(
     if resource.part_of:
         return _write_settings(catalog, resource, item, action)
     begun_s = catalog.dest.clock.mark_s() - CLOCK_SLACK_S  # what is made now must not look old
-    answer = catalog.dest.post(resource.path, action.body)
+    answer = catalog.dest.create(resource.path, action.body)
     made = answer.json
-    if not isinstance(made, dict) or not made.get("id"):
-        raise NetworkError(
-            f"destination: POST {resource.path} gave no object; is {catalog.dest.url} a Braintrust API?"
-        )
     _refuse_another(catalog, resource, item, action, made)
     found, created_s = plan_object(resource, item.source, action.body, made), _created_s(made)
     again = created_s >= begun_s and found.verb == FOUND  # ours: the answer to a first try was lost

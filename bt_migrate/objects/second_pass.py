@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Dict, List
 
+from bt_migrate.api.answers import object_with_id
 from bt_migrate.errors import ApiError
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED, WOULD_UPDATE
 from bt_migrate.model.resource import Resource
@@ -76,7 +77,7 @@ def _complete(
     entry = states.outcomes[source_id]
     if dest_id.startswith(PLANNED):
         return
-    existing = catalog.dest.get(f"{resource.path}/{dest_id}")
+    existing = catalog.dest.get(f"{resource.path}/{dest_id}", check=object_with_id(dest_id))
     left_open = (
         catalog.incomplete.get((resource.name, source_id)) == dest_id
     )  # by an earlier run, which made it
@@ -95,7 +96,7 @@ def _complete(
         existing = (
             catalog.dest.patch(path, body)
             if method == "PATCH"
-            else catalog.dest.put(resource.path, body)
+            else catalog.dest.put(resource.path, body, dest_id)
         )
         facts = {
             "event": "completed",

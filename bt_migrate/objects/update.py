@@ -7,7 +7,6 @@ from typing import Any, Dict, Iterable, Sequence
 
 from bt_migrate.api.client import Api
 from bt_migrate.config.values import KEEP_POLICY
-from bt_migrate.errors import NetworkError
 from bt_migrate.model.resource import Resource
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import (
@@ -116,9 +115,6 @@ def _written(dest: Api, resource: Resource, action: Action, postponed: list) -> 
         method, body = update_body(resource, action.body, action.existing, postponed)
     if not body:
         return dict(action.existing)
-    answer = dest.patch(path, body) if method == "PATCH" else dest.put(resource.path, body)
-    if not isinstance(answer, dict) or not answer.get("id"):
-        raise NetworkError(
-            f"destination: {method} {path} gave no object; is {dest.url} a Braintrust API?"
-        )
-    return answer
+    if method == "PATCH":
+        return dest.patch(path, body)
+    return dest.put(resource.path, body, action.dest_id)

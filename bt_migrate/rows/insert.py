@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
+from bt_migrate.api.answers import inserted_groups, inserted_rows, logs3_rows, signed_upload
 from bt_migrate.api.client import Api
 from bt_migrate.api.json_codec import encode
 from bt_migrate.attachments.copy import AttachmentCopier, NotCopied
-from bt_migrate.errors import ApiError, NetworkError
+from bt_migrate.errors import ApiError
 from bt_migrate.model.outcomes import FAILED, FOUND
 from bt_migrate.model.resources import RowKind
 from bt_migrate.rows.batches import (
@@ -154,17 +155,20 @@ class Inserter:
         if large and self.dest.logs3_max_bytes():
             self._send_logs3(rows)
         elif len(objects) > 1:
-            self.dest.post("/v1/insert", cross_body(self.kind.insert_key, self.dest_ids, rows))
+            self._send_cross(rows)
         else:
             path = self.kind.insert_path.format(id=self.dest_ids[objects[0]])
-            answer = self.dest.post(path, events_body(rows)).json
-            accepted = answer.get("row_ids") if isinstance(answer, dict) else None
-            # The API promises one id for each row.
-            if not isinstance(accepted, list) or len(accepted) != len(rows):
-                raise NetworkError(
-                    f"destination: {path} did not confirm {len(rows)} rows;"
-                    f" is {self.dest.url} a Braintrust API?"
-                )
+            check = inserted_rows([row.id for row in rows])
+            self.dest.post(path, events_body(rows), check=check)
+
+    def _send_cross(self, rows: Sequence[EncodedRow]) -> None:
+        """Insert rows of several objects in one request."""
+        row_ids: Dict[str, List[str]] = {}
+        for row in rows:
+            row_ids.setdefault(self.dest_ids[row.object_id], []).append(row.id)
+        body = cross_body(self.kind.insert_key, self.dest_ids, rows)
+        check = inserted_groups(self.kind.insert_key, row_ids)
+        self.dest.post("/v1/insert", body, check=check)
 
     def _insert_large(self, placed: Placed, done: Delivered) -> None:
         position, row = placed
@@ -187,7 +191,7 @@ class Inserter:
             for row in rows
         )
         if len(body) <= self.dest.logs3_max_bytes():
-            self.dest.post("/logs3", body)
+            self.dest.post("/logs3", body, check=logs3_rows(len(rows)))
         else:
             self._send_overflow(rows[0], body)
 
@@ -201,11 +205,13 @@ class Inserter:
         request = {"content_type": "application/json", "size_bytes": len(body), "rows": [described]}
         signed = self.dest.store.retrying(lambda: self._upload(request, body))
         uploaded = {"type": "logs3_overflow", "key": signed["key"], "size_bytes": len(body)}
-        self.dest.post("/logs3", {"rows": uploaded, "api_version": 2})
+        sent = {"rows": uploaded, "api_version": 2}
+        self.dest.post("/logs3", sent, check=logs3_rows(1))
 
     def _upload(self, request: Dict[str, Any], body: bytes) -> Dict[str, Any]:
         """Returns the signed answer whose URL took the bytes."""
-        signed: Dict[str, Any] = self.dest.post("/logs3/overflow", request).json
+        check = signed_upload("key")
+        signed: Dict[str, Any] = self.dest.post("/logs3/overflow", request, check=check).json
         self.dest.store.send(signed, body)
         return signed
 
@@ -226,7 +232,8 @@ class Inserter:
         noted.
         """
         try:
-            self.dest.post("/logs3", logs3_body(comment.body for comment in batch))
+            body = logs3_body(comment.body for comment in batch)
+            self.dest.post("/logs3", body, check=logs3_rows(len(batch)))
         except ApiError as error:
             if not error.refuses_content:
                 raise
@@ -245,4 +252,5 @@ def _takes_less(error: ApiError) -> bool:
 def delete_rows(dest: Api, kind: RowKind, dest_id: str, row_ids: Sequence[str]) -> None:
     """Delete rows of one object. Safe to send twice: deleting an absent id is no error."""
     events = [{"id": row_id, "_object_delete": True} for row_id in row_ids]
-    dest.post(kind.insert_path.format(id=dest_id), encode({"events": events}))
+    path = kind.insert_path.format(id=dest_id)
+    dest.post(path, encode({"events": events}), check=inserted_rows(row_ids))

@@ -1,0 +1,291 @@
+"""Checked access to what a server answered. Pure.
+
+Nothing that a server answers is believed by its shape. A check is a function that takes a decoded
+answer and returns what is wrong with it, "" if nothing is. The transport applies it to each answer,
+asks again, and raises AnswerError, which names the route, the field and what was found instead.
+Code behind a check can use the fields that the check names.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
+
+from bt_migrate.errors import AnswerError
+
+# decoded JSON -> what is wrong, "" if nothing is
+Check = Callable[[Any], str]
+# names of fields and positions in lists
+Place = Tuple[Union[str, int], ...]
+
+# of an answer's text in a message
+SHOWN_CHARS = 120
+TYPE_NAMES: Dict[type, str] = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    type(None): "null",
+}
+
+
+def any_answer(_: Any) -> str:
+    """The check for answers of which nothing is used."""
+    return ""
+
+
+def an_object(*fields: str) -> Check:
+    """The check for an object with these fields, each a text that is not empty."""
+
+    def check(value: Any) -> str:
+        if not isinstance(value, dict):
+            return f"the answer is {described(value)}, not an object"
+        return next(filter(None, (_text_problem(value, field) for field in fields)), "")
+
+    return check
+
+
+def object_with_id(object_id: Optional[str] = None) -> Check:
+    """The check for one object of the API; with an id, for this one and no other."""
+    shape = an_object("id")
+
+    def check(value: Any) -> str:
+        problem = shape(value)
+        if problem or object_id is None or value["id"] == object_id:
+            return problem
+        return f"it is another object: `id` is {described(value['id'])}, not {object_id!r}"
+
+    return check
+
+
+def created_object(expected: Mapping[str, Any]) -> Check:
+    """The check for the answer of a creation: an object with an id, of the project that was asked."""
+    shape = an_object("id")
+
+    def check(value: Any) -> str:
+        problem = shape(value)
+        wanted = expected.get("project_id")
+        found = None if problem else value.get("project_id")
+        if problem or wanted is None or found in (None, wanted):
+            return problem
+        return f"`project_id` is {described(found)}, not {wanted!r}"
+
+    return check
+
+
+def list_of_objects(value: Any) -> str:
+    """The check for a list endpoint: a bare array or `{"objects": [...]}` of objects with ids."""
+    objects = value.get("objects") if isinstance(value, dict) else value
+    name = "`objects`" if isinstance(value, dict) else "the answer"
+    if not isinstance(objects, list):
+        return f"{name} is {described(objects, value)}, not a list"
+    for position, item in enumerate(objects):
+        if not isinstance(item, dict):
+            return f"`objects[{position}]` is {described(item)}, not an object"
+        problem = _text_problem(item, "id", f"objects[{position}].")
+        if problem:
+            return problem
+    return ""
+
+
+def rows_of_query(value: Any) -> str:
+    """The check for a query: `{"data": [...]}` of objects."""
+    rows = value.get("data") if isinstance(value, dict) else None
+    if not isinstance(rows, list):
+        return f"`data` is {described(rows, value)}, not a list of rows"
+    for position, row in enumerate(rows):
+        if not isinstance(row, dict):
+            # without its content: it may be somebody's row
+            return f"`data[{position}]` is {_type_name(row)}, not a row"
+    cursor = value.get("cursor")
+    if cursor is not None and not isinstance(cursor, str):
+        return f"`cursor` is {described(cursor)}, not a text"
+    return ""
+
+
+def inserted_rows(row_ids: Sequence[str]) -> Check:
+    """The check for an insert into one object: `row_ids` are those that were sent, in order."""
+
+    def check(value: Any) -> str:
+        if not isinstance(value, dict):
+            return f"the answer is {described(value)}, not an object"
+        return _row_ids_problem(value, row_ids, "row_ids")
+
+    return check
+
+
+def inserted_groups(kind: str, row_ids: Mapping[str, Sequence[str]]) -> Check:
+    """The check for POST /v1/insert: `kind` -> object id -> `row_ids` of every row that was sent."""
+
+    def check(value: Any) -> str:
+        objects = value.get(kind) if isinstance(value, dict) else None
+        if not isinstance(objects, dict):
+            return f"`{kind}` is {described(objects, value)}, not an object"
+        for object_id, ids in row_ids.items():
+            answered = objects.get(object_id)
+            name = f"{kind}.{object_id}"
+            if not isinstance(answered, dict):
+                return f"`{name}` is {described(answered)}, not an object"
+            problem = _row_ids_problem(answered, ids, f"{name}.row_ids")
+            if problem:
+                return problem
+        return ""
+
+    return check
+
+
+def logs3_rows(count: int) -> Check:
+    """The check for POST /logs3: as many `ids` as rows were sent."""
+
+    def check(value: Any) -> str:
+        ids = value.get("ids") if isinstance(value, dict) else None
+        if not isinstance(ids, list):
+            return f"`ids` is {described(ids, value)}, not a list"
+        return "" if len(ids) == count else f"`ids` has {len(ids)} ids for {count} rows"
+
+    return check
+
+
+def signed_download(value: Any) -> str:
+    """The check for GET /attachment: `status.upload_status`, and `downloadUrl` if it is done."""
+    if not isinstance(value, dict):
+        return f"the answer is {described(value)}, not an object"
+    status = value.get("status")
+    if not isinstance(status, dict):
+        return f"`status` is {described(status, value)}, not an object"
+    problem = _text_problem(status, "upload_status", "status.")
+    if problem or status["upload_status"] != "done":
+        return problem
+    return _text_problem(value, "downloadUrl")
+
+
+def signed_upload(*fields: str) -> Check:
+    """The check for what can be uploaded to: `signedUrl`, `headers` and `fields` of texts.
+
+    `fields`: further texts that the answer must hold.
+    """
+    return lambda value: _signed_upload_problem(value, fields)
+
+
+def _signed_upload_problem(value: Any, fields: Sequence[str]) -> str:
+    problem = an_object("signedUrl", *fields)(value)
+    for name in ("headers", "fields"):
+        given = {} if problem else value.get(name) or {}
+        texts = isinstance(given, dict) and all(isinstance(item, str) for item in given.values())
+        if not problem and not texts:
+            problem = f"`{name}` is {described(given)}, not an object of texts"
+    return problem
+
+
+def error_free(value: Any) -> str:
+    """The check for an answer of which only success is used: no error in a 2xx."""
+    error = value.get("error") if isinstance(value, dict) else None
+    return f"it holds an error: {described(error)}" if error else ""
+
+
+# -- one field of an answer that has no check of its own
+
+
+class Route(NamedTuple):
+    """What was asked, for the errors of its answer."""
+
+    side: str
+    method: str
+    path: str
+
+    def error(self, problem: str, status: int = 200) -> AnswerError:
+        return AnswerError(self.side, self.method, self.path, status, problem)
+
+
+def text_at(route: Route, answer: Any, *place: Union[str, int]) -> str:
+    """Returns the text in that place of the answer. Raises AnswerError."""
+    value = value_at_place(answer, place)
+    if not isinstance(value, str) or not value:
+        raise route.error(f"`{_name(place)}` is {described(value)}, not a text")
+    return value
+
+
+def number_at(route: Route, answer: Any, *place: Union[str, int]) -> int:
+    """Returns the whole number, 0 or more, in that place of the answer. Raises AnswerError."""
+    value = value_at_place(answer, place)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise route.error(f"`{_name(place)}` is {described(value)}, not a count")
+    return value
+
+
+def value_at_place(answer: Any, place: Place) -> Any:
+    """Returns the value, None where anything on the way to it is missing or of another type."""
+    for step in place:
+        if isinstance(answer, dict) and isinstance(step, str):
+            answer = answer.get(step)
+        elif isinstance(answer, list) and isinstance(step, int) and step < len(answer):
+            answer = answer[step]
+        else:
+            return None
+    return answer
+
+
+def objects_of(answer: Any) -> List[Dict[str, Any]]:
+    """Returns the objects of an answer that `list_of_objects` has checked."""
+    return answer["objects"] if isinstance(answer, dict) else answer
+
+
+def _name(place: Place) -> str:
+    return ".".join(str(step) for step in place)
+
+
+# -- words
+
+
+def described(value: Any, whole: Any = None) -> str:
+    """The value as a message shows it: its type, and its beginning. `whole`: shown if missing."""
+    if value is None and whole is not None:
+        return f"missing in {_shortened(whole)}"
+    if value is None or value in ({}, []):
+        return _shortened(value)
+    return f"{_type_name(value)} ({_shortened(value)})"
+
+
+def _type_name(value: Any) -> str:
+    return TYPE_NAMES.get(type(value), "a value")
+
+
+def _shortened(value: Any) -> str:
+    try:
+        text = json.dumps(value, ensure_ascii=True)
+    except (ValueError, RecursionError):
+        text = str(type(value).__name__)
+    return text if len(text) <= SHOWN_CHARS else text[:SHOWN_CHARS] + "…"
+
+
+def _text_problem(value: Mapping[str, Any], field: str, prefix: str = "") -> str:
+    found = value.get(field)
+    if isinstance(found, str) and found:
+        return ""
+    shown = described(found, value) if found is None else described(found) if found else "empty"
+    return f"`{prefix}{field}` is {shown}, not a text"
+
+
+def _row_ids_problem(value: Mapping[str, Any], row_ids: Sequence[str], name: str) -> str:
+    """Every row that was sent is accounted for, and no other; in any order."""
+    found = value.get("row_ids")
+    if not isinstance(found, list):
+        return f"`{name}` is {described(found, value)}, not a list"
+    if len(found) != len(row_ids):
+        return f"`{name}` has {len(found)} ids for {len(row_ids)} rows"
+    answered = {row_id for row_id in found if isinstance(row_id, str)}
+    missing = next((row_id for row_id in row_ids if row_id not in answered), None)
+    return f"`{name}` lacks row {missing!r}" if missing is not None else ""
