@@ -115,7 +115,7 @@ def test_a_signed_post_form_is_sent_as_the_server_asks_for_it(tmp_path: Path) ->
             if path.startswith("/form"):
                 forms.append(raw)
                 return Answer(204, b"")
-            return Answer(200, b"{}") if path == "/logs3" else None
+            return Answer(200, b'{"ids":["huge"]}') if path == "/logs3" else None
 
         w.source.insert(LOGS, w.project, [HUGE])
         with_limits(w, LIMIT)
