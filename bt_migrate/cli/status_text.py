@@ -12,7 +12,7 @@ from bt_migrate.cli.run_status import AT_WORK, ENDED, FINISHED, KILLED, PAUSED, 
 from bt_migrate.config.load import load_settings
 from bt_migrate.errors import UsageError
 from bt_migrate.migration.lag import measure_lag
-from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.report.display import duration_text, shown
 from bt_migrate.report.measures import lag_text
 from bt_migrate.state.run_directory import RunDirectory
@@ -114,4 +114,4 @@ def lag_now(path: Path, env_file: Optional[str]) -> Dict[str, Any]:
             f"{path}: this run's source organization is {run.record.source.org_name}; the key"
             f" is for {source.display_name}"
         )
-    return measure_lag(Catalog(source, dest, run, settings), run.record)
+    return measure_lag(open_catalog(source, dest, run, settings), run.record)

@@ -36,7 +36,7 @@ from bt_migrate.migration.phase_loop import (
     start_sync_round,
 )
 from bt_migrate.migration.windows import report_window, windowed_kinds, without_gaps
-from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.rows.estimate import estimate
 from bt_migrate.state.copied_attachments import CopiedAttachments
 from bt_migrate.state.files import now
@@ -255,7 +255,7 @@ def _run_phases(start: Start, settings: Settings, run: RunDirectory) -> None:
     with attachments as copied, Operator(run, sides, start.ending, start.command):
         migration = Migration(
             settings,
-            Catalog(*sides, run, settings),
+            open_catalog(*sides, run, settings),
             run,
             AttachmentCopier(*sides, copied, settings.attachment_max_bytes),
             start.ending.event,

@@ -67,12 +67,12 @@ def _written_since(
 def _groups_of_ids(catalog: Catalog, kind: str) -> Iterator[Sequence[str]]:
     if not catalog.settings.selects(kind):
         return
-    ids = [project["id"] for project in catalog.projects()]
+    ids = [project["id"] for project in catalog.lists.projects()]
     if kind in BY_NAME:
         ids = [
             holder["id"]
             for project_id in ids
-            for holder in catalog.source_objects(BY_NAME[kind], project_id)
+            for holder in catalog.lists.source_objects(BY_NAME[kind], project_id)
         ]
     for start in range(0, len(ids), OBJECTS_PER_QUERY):
         yield ids[start : start + OBJECTS_PER_QUERY]

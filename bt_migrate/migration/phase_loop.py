@@ -19,7 +19,7 @@ from bt_migrate.migration.steps import refuse_conflicts
 from bt_migrate.migration.waiting import finish_waiting, kinds_behind, record_waiting
 from bt_migrate.model.date_windows import iso
 from bt_migrate.model.resources import ROW_KINDS
-from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.report.measures import lag_text
 from bt_migrate.rows.background import wait_for
 from bt_migrate.state.run_directory import RunDirectory
@@ -230,7 +230,7 @@ def _report_lag(migration: Migration, kinds: Sequence[str]) -> None:
     if run.record.round and not run.live.total and took_s < LAG_AFTER_S:
         return
     catalog = migration.catalog
-    fresh = Catalog(catalog.source, catalog.dest, run, migration.settings)
+    fresh = open_catalog(catalog.source, catalog.dest, run, migration.settings)
     lag = measure_lag(fresh, run.record, kinds)
     run.record.lag = lag
     log.info("lag: %s", lag_text(lag), extra={"event": "lag", **lag})

@@ -28,7 +28,7 @@ from bt_migrate.model.resources import (
     kinds_of_phase,
     moves_later,
 )
-from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.catalog import Catalog, open_catalog
 from bt_migrate.objects.copy import OnCreated, copy_objects
 from bt_migrate.objects.decide import display_name
 from bt_migrate.objects.owned import list_dest_group, list_source_group, owner_groups
@@ -70,7 +70,7 @@ def refuse_conflicts(migration: Migration, phases: Sequence[Callable[[Migration]
     run.moves = True
     plan = Migration(
         settings,
-        Catalog(source, dest, run, settings),
+        open_catalog(source, dest, run, settings),
         run,
         migration.copier,
         migration.stop,
@@ -94,18 +94,20 @@ def refuse_conflicts(migration: Migration, phases: Sequence[Callable[[Migration]
 
 def project_scopes(migration: Migration) -> List[ProjectPair]:
     """The selected projects, found or made in the destination. Those of a shard are there, with their objects."""
-    migration.catalog.prefetch(REFERABLE, [PROJECTS])
+    migration.catalog.lists.prefetch(REFERABLE, [PROJECTS])
     if migration.settings.shard:
         return []
-    projects, states = migration.catalog.projects(), migration.run.objects(PROJECTS.name)
+    projects, states = migration.catalog.lists.projects(), migration.run.objects(PROJECTS.name)
     names = migration.run.project_names(
         {one["id"]: one["name"] for one in projects}, states.known()
     )
     migration.run.name_folders(names[one["id"]] for one in projects)
-    note_gone(migration.catalog, PROJECTS, states, migration.catalog.source_list(PROJECTS))
+    note_gone(migration.catalog, PROJECTS, states, migration.catalog.lists.source_list(PROJECTS))
     copy_objects(migration.catalog, PROJECTS, items_of(states, projects))
     return [
-        ProjectPair(one, migration.catalog.resolve(("projects",), one["id"]), names[one["id"]])
+        ProjectPair(
+            one, migration.catalog.targets.resolve(("projects",), one["id"]), names[one["id"]]
+        )
         for one in projects
     ]
 
@@ -140,7 +142,7 @@ def _copy_kind(
 def copy_organization_kind(migration: Migration, resource: Resource) -> None:
     """Objects of the organization as a whole."""
     states = migration.run.objects(resource.name)
-    objects = migration.catalog.source_list(resource)
+    objects = migration.catalog.lists.source_list(resource)
     note_gone(migration.catalog, resource, states, objects)
     items = items_of(states, objects)
     copy_objects(migration.catalog, resource, items, copier=migration.copier)
@@ -165,7 +167,7 @@ def copy_project_kind(
     items: List[PlannedObject] = []
     for scope in scopes:
         states = migration.run.objects(resource.name, scope.name)
-        objects = migration.catalog.source_objects(resource, scope.source["id"])
+        objects = migration.catalog.lists.source_objects(resource, scope.source["id"])
         note_gone(migration.catalog, resource, states, objects)
         for item in items_of(states, objects, scope.dest_id or ""):
             reason = _reason_to_wait(resource, scope, phase, item)
@@ -189,7 +191,7 @@ def _reason_to_wait(resource: Resource, scope: ProjectPair, phase: str, item: Pl
 
 def _tell_refused(migration: Migration, resource: Resource) -> None:
     """Report a kind that the source did not list: the plan may lack it, or the key its right."""
-    reason = migration.catalog.refused.get(resource.name)
+    reason = migration.catalog.lists.refused.get(resource.name)
     states = migration.run.objects(resource.name)
     if reason or "" in states.findings:
         facts = {"resource": resource.name, "name": resource.name, "detail": reason}
@@ -214,7 +216,7 @@ def copy_owned_kind(
         items = items_of(states, objects, group.dest_project_id)
         if items:
             there = list_dest_group(catalog, resource, group)
-            catalog.provide(resource, group.dest_project_id, there)
+            catalog.index.provide(resource, group.dest_project_id, there)
         copy_objects(catalog, resource, items)
 
 
@@ -402,7 +404,7 @@ def _streams_of_shard(migration: Migration, kind_name: str) -> List[RowStream]:
     streams, missing, gone = [], [], []
     for unit in (unit for unit in shard["units"] if unit["kind"] == kind_name):
         after, end = unit.get("after"), unit.get("end")
-        dest_id = migration.catalog.resolve((holder.name,), unit["id"])
+        dest_id = migration.catalog.targets.resolve((holder.name,), unit["id"])
         if dest_id:
             part = ShardSlice(
                 after, end or after_second(mark), not after and not end, mark, unit["new"], before
@@ -418,7 +420,7 @@ def _streams_of_shard(migration: Migration, kind_name: str) -> List[RowStream]:
                     part,
                 )
             )
-        elif migration.catalog.source_object(holder, unit["id"]):
+        elif migration.catalog.lists.source_object(holder, unit["id"]):
             missing.append(unit_name(unit))
         else:
             gone.append(unit["id"])

@@ -94,9 +94,9 @@ def _project_of(catalog: Catalog, obj: Mapping[str, Any]) -> str:
     if obj.get("object_type") == "project":
         return str(obj.get("object_id"))
     if obj.get("dataset_id"):
-        owner = catalog.source_object(DATASETS, obj["dataset_id"])
+        owner = catalog.lists.source_object(DATASETS, obj["dataset_id"])
     elif obj.get("object_type") == "function":
-        owner = catalog.source_object(FUNCTIONS, obj["object_id"])
+        owner = catalog.lists.source_object(FUNCTIONS, obj["object_id"])
     else:
         return ""
     return str((owner or {}).get("project_id", NO_PROJECT))
@@ -105,13 +105,13 @@ def _project_of(catalog: Catalog, obj: Mapping[str, Any]) -> str:
 def _users(catalog: Catalog) -> Iterator[Dict[str, Any]]:
     kind = "user_without_counterpart"
     try:
-        users = catalog.source_list(USERS)
+        users = catalog.lists.source_list(USERS)
     except ApiError as error:
         detail = f"cannot be listed: {error}"
         yield finding(kind, resource=USERS.name, name="all users", detail=detail)
         return
     for user in users:
-        if catalog.resolve((USERS.name,), user["id"]) is None:
+        if catalog.targets.resolve((USERS.name,), user["id"]) is None:
             name = str(user.get("email"))
             yield finding(kind, resource=USERS.name, id=user["id"], name=name)
 
@@ -121,7 +121,7 @@ def _earlier_versions(catalog: Catalog, projects: Sequence[dict]) -> Iterator[Di
         if not catalog.settings.selects(resource.name):
             continue
         for project in projects:
-            for obj in catalog.source_objects(resource, project["id"]):
+            for obj in catalog.lists.source_objects(resource, project["id"]):
                 if has_earlier_versions(obj):
                     yield finding(
                         "earlier_versions",

@@ -38,9 +38,9 @@ def validate(migration: Migration) -> Optional[Future[None]]:
     pool = ThreadPoolExecutor(thread_name_prefix="validate")
     try:
         write_right = pool.submit(_write_right, migration)
-        catalog.prefetch(*_lists(migration))
+        catalog.lists.prefetch(*_lists(migration))
         right = write_right.result()
-        projects = catalog.projects()
+        projects = catalog.lists.projects()
         result = {
             "source": _side(catalog.source),
             "destination": _side(catalog.dest),
@@ -88,7 +88,7 @@ def _record(
         "streams": rows,
         "findings": losses,
         "estimate": estimate(catalog, plans),
-        "unavailable": dict(catalog.unavailable),
+        "unavailable": dict(catalog.lists.unavailable),
     }
     migration.run.record.validation = result
     migration.run.save()
@@ -161,10 +161,10 @@ def _object_counts(catalog: Catalog, projects: Sequence[dict]) -> Dict[str, Dict
         if not catalog.settings.selects(resource.name) or not is_listed_alone(resource):
             continue
         if resource.scope == ORGANIZATION:
-            counts[resource.name] = {"": len(catalog.source_list(resource))}
+            counts[resource.name] = {"": len(catalog.lists.source_list(resource))}
         else:
             counts[resource.name] = {
-                project["name"]: len(catalog.source_objects(resource, project["id"]))
+                project["name"]: len(catalog.lists.source_objects(resource, project["id"]))
                 for project in projects
             }
     return counts
@@ -176,7 +176,7 @@ def _cannot_move(catalog: Catalog, projects: Sequence[dict]) -> Iterator[str]:
         if not catalog.settings.selects(resource.name):
             continue
         if resource.hidden_field and is_listed_alone(resource):
-            for obj in catalog.source_list(resource):
+            for obj in catalog.lists.source_list(resource):
                 yield f"the value of {resource.kind} {obj['name']!r}"
         if resource.scope == PROJECT:
             for project in projects:
@@ -184,7 +184,7 @@ def _cannot_move(catalog: Catalog, projects: Sequence[dict]) -> Iterator[str]:
 
 
 def _unmovable_objects(catalog: Catalog, resource: Resource, project: dict) -> Iterator[str]:
-    for obj in catalog.source_objects(resource, project["id"]):
+    for obj in catalog.lists.source_objects(resource, project["id"]):
         reason = skip_reason(catalog, resource, obj)
         if reason and "window" not in reason:
             yield f"{resource.kind} {obj.get('name')!r} of {project['name']!r}: {reason}"

@@ -1,4 +1,4 @@
-"""notes."""
+"""Findings about rows, counted: one stream can have a million rows with the same finding."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ from typing import Any, Dict, Iterable, List, Tuple
 
 from bt_migrate.model.findings import finding
 
-MAX_KINDS_OF_NOTES = 100  # kinds x places x reasons of one stream that are told apart
+# Kinds x places x reasons of one stream that are counted apart.
+MAX_NOTES = 100
 _POSITION = re.compile(r"\[\d+\]")
+
+NoteKey = Tuple[str, ...]
 
 
 class FindingCounts:
-    """What is to be told of the rows of a stream: counted by kind, place and reason, with the first row as example.
+    """Findings of the rows of a stream, by kind, place and reason, with the first row as example.
 
     For one thread.
     """
 
-    def __init__(self, findings: Iterable[Dict[str, Any]] = ()) -> None:
-        self._notes: Dict[Tuple[str, ...], Dict[str, Any]] = {}
-        for one in findings:
-            self._notes[
-                (
-                    one["kind"],
-                    one.get("path", ""),
-                    one.get("detail", ""),
-                    *(["waited"] if one.get("waited") else []),
-                )
-            ] = dict(one)
+    def __init__(self, records: Iterable[Dict[str, Any]] = ()) -> None:
+        self._notes: Dict[NoteKey, Dict[str, Any]] = {}
+        for record in records:
+            waited = ["waited"] if record.get("waited") else []
+            key = (record["kind"], record.get("path", ""), record.get("detail", ""), *waited)
+            self._notes[key] = dict(record)
 
     def add(
         self,
@@ -38,48 +36,34 @@ class FindingCounts:
         ref: str = "",
         count: int = 1,
     ) -> None:
-        where: Tuple[str, ...] = (kind, _POSITION.sub("[]", path), detail)
-        if where not in self._notes:
-            if len(self._notes) >= MAX_KINDS_OF_NOTES:
-                where = (kind, "", "and other places")
-            self._notes.setdefault(
-                where,
-                {
-                    "kind": kind,
-                    "path": where[1],
-                    "detail": where[2],
-                    "row": row_id,
-                    "ref": ref,
-                    "count": 0,
-                },
-            )
-        self._notes[where]["count"] += count
+        key: NoteKey = (kind, _POSITION.sub("[]", path), detail)
+        if key not in self._notes:
+            if len(self._notes) >= MAX_NOTES:
+                key = (kind, "", "and other places")
+            note = {"kind": kind, "path": key[1], "detail": key[2], "row": row_id, "ref": ref}
+            self._notes.setdefault(key, {**note, "count": 0})
+        self._notes[key]["count"] += count
 
     def merge(self, other: FindingCounts) -> None:
-        """Add the counts of other notes."""
-        for where, one in other._notes.items():
-            if where in self._notes:
-                self._notes[where]["count"] += one["count"]
+        """Add the counts of another object of this class."""
+        for key, note in other._notes.items():
+            if key in self._notes:
+                self._notes[key]["count"] += note["count"]
             else:
-                self._notes[where] = dict(one)
+                self._notes[key] = dict(note)
 
     def records(self) -> List[Dict[str, Any]]:
-        return [dict(one) for one in self._notes.values()]
+        return [dict(note) for note in self._notes.values()]
 
 
 def stream_findings(
     header: Dict[str, Any], records: Iterable[Dict[str, Any]]
 ) -> List[Dict[str, Any]]:
-    """The notes of a stream as findings that name its object."""
+    """The records of a stream as findings that name its object."""
     facts = {
         "resource": header["kind"],
         "id": header["source_id"],
         "name": header["name"],
         "project": header["project"],
     }
-    return [
-        finding(
-            one["kind"], **facts, **{name: value for name, value in one.items() if name != "kind"}
-        )
-        for one in records
-    ]
+    return [finding(**{**record, **facts}) for record in records]

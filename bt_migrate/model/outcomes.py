@@ -1,19 +1,18 @@
-"""outcomes."""
+"""What becomes of objects and rows. Each one that is listed or read ends in exactly one outcome."""
 
 from __future__ import annotations
 
-WOULD_CREATE, WOULD_UPDATE = (
-    "planned",
-    "planned update",
-)  # the outcomes that a dry run gives to what it would write
-# Outcomes of objects and rows. Every listed one ends in exactly one.
-CREATED, FOUND, UPDATED, DIFFERS, SKIPPED, FAILED = OUTCOMES = (
-    "created",
-    "found",
-    "updated",
-    "differs",
-    "skipped",
-    "failed",
-)
+CREATED = "created"
+FOUND = "found"
+UPDATED = "updated"
+DIFFERS = "differs"
+SKIPPED = "skipped"
+FAILED = "failed"
+OUTCOMES = (CREATED, FOUND, UPDATED, DIFFERS, SKIPPED, FAILED)
 
-LATER = "moved by a later phase"  # reason of an object that is skipped for now
+# What a dry run gives for what it would write.
+WOULD_CREATE = "planned"
+WOULD_UPDATE = "planned update"
+
+# The reason of an object that is skipped for now.
+LATER = "moved by a later phase"

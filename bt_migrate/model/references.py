@@ -1,7 +1,8 @@
-"""Find and rewrite ids inside objects. Pure: the one who knows the mapping passes it in as a function.
+"""Find and rewrite ids inside objects. Pure: the mapping of ids is passed in as a function.
 
-Three passes: version pins go, ids at the places named in the table are rewritten, and any other string that *is* a known source
-id is rewritten too. A source id inside a longer text stays and is told.
+Three passes: version pins are removed, ids at the places that the table names are rewritten, and
+any other string that is a known source id is rewritten too. A source id inside a longer text stays
+and is reported.
 """
 
 from __future__ import annotations
@@ -9,44 +10,28 @@ from __future__ import annotations
 import copy
 import re
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
 from bt_migrate.model.resource import Reference
 from bt_migrate.model.resources import TARGETS_OF_TYPE
 
+# Keys and list positions, outermost first.
+Path = Tuple[Any, ...]
+# (resources, source id) -> destination id
+Resolve = Callable[[Tuple[str, ...], str], Optional[str]]
+# Source id -> resources that it may belong to.
+Known = Mapping[str, Tuple[str, ...]]
+
 ATTACHMENT_TYPE = "braintrust_attachment"
-
-
-def attachment_places(value: Any, path: Path = ()) -> List[Path]:
-    """Paths of every attachment reference whose bytes Braintrust stores, at any depth."""
-    if isinstance(value, dict):
-        if value.get("type") == ATTACHMENT_TYPE and isinstance(value.get("key"), str):
-            return [path]
-        return [
-            place for key, item in value.items() for place in attachment_places(item, (*path, key))
-        ]
-    if isinstance(value, list):
-        return [
-            place
-            for index, item in enumerate(value)
-            for place in attachment_places(item, (*path, index))
-        ]
-    return []
-
-
-Path = Tuple[Any, ...]  # keys and list positions, outermost first
-Resolve = Callable[
-    [Tuple[str, ...], str], Optional[str]
-]  # (resources, source id) -> destination id
-
-NAMES = ("name", "slug")  # an object may be named like an id; its name is its key and stays
-
+# An object may be named like an id; its name is its key and stays.
+NAMES = ("name", "slug")
 UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+UUID_CHARS = 36
 
 
 @dataclass(frozen=True)
 class Unresolved:
-    """A reference that was left out: where it stood, what it may be, its source id."""
+    """A reference that was left out: where it was, the resources that it may name, its source id."""
 
     path: str
     to: Tuple[str, ...]
@@ -55,9 +40,9 @@ class Unresolved:
 
 @dataclass
 class Rewritten:
-    """The rewritten copy, and all that a person must know of the rewriting.
+    """The rewritten copy, and what the rewriting left out or left alone.
 
-    `pins` and `free_text` are paths (with the id found).
+    `pins` holds paths; `free_text` holds paths with the ids found there.
     """
 
     value: Any
@@ -72,28 +57,31 @@ def rewrite(
     pins: Iterable[str],
     *,
     resolve: Resolve,
-    known: Mapping[str, Tuple[str, ...]],
+    known: Known,
 ) -> Rewritten:
-    """A deep copy with every id of the source replaced or left out. `known`: source id -> resources it belongs to."""
+    """A deep copy in which every id of the source is replaced or left out."""
     result = Rewritten(copy.deepcopy(value), [], [], [])
-    placed = set()
     for pin in pins:
-        for path in list(paths_matching(result.value, pin)):
-            if value_at(result.value, path) is not None:
-                remove(result.value, path)
-                result.pins.append(dotted(path))
+        _remove_pins(result, pin)
+    placed: Set[str] = set()
     for reference in references:
         placed.update(_rewrite_places(result, reference, resolve))
     _rewrite_strays(result, placed, resolve, known)
     return result
 
 
+def _remove_pins(result: Rewritten, pattern: str) -> None:
+    for path in list(paths_matching(result.value, pattern)):
+        if value_at(result.value, path) is not None:
+            remove(result.value, path)
+            result.pins.append(dotted(path))
+
+
 def _rewrite_places(result: Rewritten, reference: Reference, resolve: Resolve) -> List[str]:
-    """Rewrite all places of one reference; gives back the destination ids that were put in."""
+    """Rewrite all places of one reference. Returns the destination ids that were put in."""
     placed = []
-    for path in reversed(
-        list(paths_matching(result.value, reference.path))
-    ):  # from the back, so that positions stay right
+    # From the back, so that list positions stay right.
+    for path in reversed(list(paths_matching(result.value, reference.path))):
         found = value_at(result.value, path)
         holder = value_at(result.value, path[:-1])
         if not isinstance(found, str) or not _holds(holder, reference):
@@ -110,17 +98,17 @@ def _rewrite_places(result: Rewritten, reference: Reference, resolve: Resolve) -
 
 
 def _dropped(path: Path, drop: str) -> Path:
+    """The path of what is left out with an unresolved reference."""
     if drop == "item":
-        return path[: max(number for number, step in enumerate(path) if isinstance(step, int)) + 1]
+        last_item = max(number for number, step in enumerate(path) if isinstance(step, int))
+        return path[: last_item + 1]
     return path if drop == "field" else path[:-1]
 
 
 def _holds(holder: Any, reference: Reference) -> bool:
-    return (
-        reference.when is None
-        or not isinstance(holder, dict)
-        or holder.get("type", reference.when) == reference.when
-    )
+    if reference.when is None or not isinstance(holder, dict):
+        return True
+    return holder.get("type", reference.when) == reference.when
 
 
 def _targets(holder: Any, reference: Reference) -> Tuple[str, ...]:
@@ -130,30 +118,54 @@ def _targets(holder: Any, reference: Reference) -> Tuple[str, ...]:
     return TARGETS_OF_TYPE.get(holder.get(first[1:]), ())
 
 
-def _rewrite_strays(
-    result: Rewritten, placed: set, resolve: Resolve, known: Mapping[str, Tuple[str, ...]]
-) -> None:
-    """Known ids anywhere else: whole strings are rewritten, parts of a longer text are told."""
-    for path, text in reversed(list(strings(result.value))):
-        if path[0] in NAMES and len(path) == 1:
+def _rewrite_strays(result: Rewritten, placed: Set[str], resolve: Resolve, known: Known) -> None:
+    """Known ids in all other places: whole strings are rewritten, parts of a text are reported."""
+    found = [
+        (path, text)
+        for path, text in strings(result.value)
+        if not (len(path) == 1 and path[0] in NAMES)
+    ]
+    whole = [(path, text) for path, text in found if text not in placed]
+    for path, targets, source_id in rewrite_known_ids(result.value, whole, resolve, known):
+        result.unresolved.append(Unresolved(dotted(path), targets, source_id))
+    longer = [(path, text) for path, text in reversed(found) if len(text) > UUID_CHARS]
+    for path, text in [*longer, *keys(result.value)]:
+        ids = [source_id for source_id in UUID.findall(text) if source_id in known]
+        result.free_text.extend((dotted(path), source_id) for source_id in ids)
+
+
+def rewrite_known_ids(
+    value: Any, found: Iterable[Tuple[Path, str]], resolve: Resolve, known: Known
+) -> List[Tuple[Path, Tuple[str, ...], str]]:
+    """Replace, in place, each of the strings that is a known source id; remove unresolved ones.
+
+    Returns (path, resources, source id) of those that were removed.
+    """
+    unresolved = []
+    # From the back, so that a removal does not move the list positions that are still to come.
+    for path, text in reversed(list(found)):
+        if text not in known:
             continue
-        if text in known and text not in placed:
-            new = resolve(known[text], text)
-            if new is None:
-                result.unresolved.append(Unresolved(dotted(path), known[text], text))
-                remove(result.value, path)
-            else:
-                set_at(result.value, path, new)
-        elif len(text) > 36:
-            result.free_text.extend(
-                (dotted(path), one) for one in UUID.findall(text) if one in known
-            )
-    result.free_text.extend(
-        (dotted(path), one)
-        for path, key in keys(result.value)
-        for one in UUID.findall(key)
-        if one in known
-    )
+        new = resolve(known[text], text)
+        if new is None:
+            unresolved.append((path, known[text], text))
+            remove(value, path)
+        else:
+            set_at(value, path, new)
+    return unresolved
+
+
+def attachment_places(value: Any, path: Path = ()) -> List[Path]:
+    """Paths of every reference to an attachment that Braintrust stores, at any depth."""
+    if isinstance(value, dict):
+        if value.get("type") == ATTACHMENT_TYPE and isinstance(value.get("key"), str):
+            return [path]
+        items: Iterable[Tuple[Any, Any]] = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    else:
+        return []
+    return [place for key, item in items for place in attachment_places(item, (*path, key))]
 
 
 def strings(value: Any, path: Path = ()) -> Iterator[Tuple[Path, str]]:
@@ -169,19 +181,16 @@ def strings(value: Any, path: Path = ()) -> Iterator[Tuple[Path, str]]:
 
 
 def keys(value: Any, path: Path = ()) -> Iterator[Tuple[Path, str]]:
-    """Every key of an object with its path: a key cannot be rewritten without knowing what reads it."""
-    for key, item in (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value if isinstance(value, list) else ())
-    ):
+    """Every key with its path. Keys are not rewritten: nobody knows what reads them."""
+    items = value if isinstance(value, list) else ()
+    for key, item in value.items() if isinstance(value, dict) else enumerate(items):
         if isinstance(key, str):
             yield (*path, key), key
         yield from keys(item, (*path, key))
 
 
 def paths_matching(value: Any, pattern: str) -> Iterator[Path]:
-    """The paths in `value` that a dotted pattern names; places that are absent or null are none."""
+    """The paths in `value` that a dotted pattern matches, without absent and null places."""
     yield from _matching(value, tuple(pattern.split(".")), ())
 
 
@@ -201,7 +210,7 @@ def _matching(value: Any, pattern: Tuple[str, ...], path: Path) -> Iterator[Path
 
 
 def value_at(value: Any, path: Path) -> Any:
-    """The value at the path; None where an earlier removal took the place away."""
+    """The value at the path; None where the place does not exist (any more)."""
     for step in path:
         if isinstance(value, list):
             value = value[step] if isinstance(step, int) and step < len(value) else None
@@ -221,14 +230,14 @@ def remove(value: Any, path: Path) -> None:
         del holder[path[-1]]
 
 
+def top_field(dotted_path: str) -> str:
+    """`prompt_data` of `prompt_data.tool_functions[0].id`"""
+    return dotted_path.split(".")[0].split("[")[0]
+
+
 def dotted(path: Path) -> str:
     """`prompt_data.tool_functions[0].id`"""
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else (f".{step}" if text else str(step))
     return text
-
-
-def replace_ids(text: str, mapping: Callable[[str], Optional[str]]) -> str:
-    """Every UUID in the text for which `mapping` knows another is replaced."""
-    return UUID.sub(lambda match: mapping(match[0]) or match[0], text)

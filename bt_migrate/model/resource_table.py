@@ -26,6 +26,8 @@ from bt_migrate.model.resource import (
 
 # Prompts and functions are one store in the API: an id of one is accepted where the other is.
 CALLABLE = ("functions", "prompts")
+# Why a built-in role is skipped: it is matched by name, never created.
+BUILT_IN = "built-in"
 
 
 def function_cannot_move(obj: dict) -> Optional[str]:
@@ -44,7 +46,7 @@ def is_built_in(obj: dict) -> bool:
 
 
 def role_cannot_move(obj: dict) -> Optional[str]:
-    return "built-in" if is_built_in(obj) else None
+    return BUILT_IN if is_built_in(obj) else None
 
 
 def is_async_query(obj: dict) -> bool:

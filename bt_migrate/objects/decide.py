@@ -6,17 +6,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from bt_migrate.model.equality import canonical, differing_fields, digest, same
+from bt_migrate.model.outcomes import DIFFERS, FOUND
 from bt_migrate.model.references import paths_matching, value_at
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import SERVER_FIELDS
 
-CREATE, FOUND, UPDATE, DIFFERS, SKIPPED = "create", "found", "update", "differs", "skipped"
+# The verbs of actions; FOUND, DIFFERS and SKIPPED are outcomes too.
+CREATE = "create"
+UPDATE = "update"
 
-UNORDERED = frozenset(
-    ("member_users", "member_groups", "member_roles", "member_permissions")
-)  # lists that are sets
+# Members of roles and groups: lists whose order means nothing.
 MEMBERS = ("member_users", "member_groups", "member_roles", "member_permissions")
-# PATCH cannot set null or remove keys of objects, but these take an empty value of their own kind.
+# PATCH cannot set null or remove keys of objects, but these fields take an empty value.
 EMPTY: Mapping[str, Any] = {"description": "", "tags": [], "public": False}
 OTHER_CONTENT = "exists with other content"
 LEFT_ALONE = "left alone"
@@ -24,8 +25,10 @@ LEFT_ALONE = "left alone"
 
 @dataclass(frozen=True)
 class Action:
-    """What is to be done with one source object. `fields` are those that differ; `body` is what POST sends; `existing` is the
-    destination's object as it is known.
+    """What is to be done with one source object.
+
+    `fields` are those that differ, `body` is what POST sends, `existing` is the destination's
+    object as it is known.
     """
 
     resource: str
@@ -40,26 +43,27 @@ class Action:
 
 
 def natural_key(resource: Resource, obj: Mapping[str, Any]) -> Tuple[Any, ...]:
-    """What makes the object the same one in both organizations, inside its scope."""
+    """What identifies the object in both organizations, inside its scope."""
     return tuple(obj.get(name) for name in resource.key)
 
 
 def display_name(resource: Resource, obj: Mapping[str, Any]) -> str:
-    """What a person calls it."""
-    if resource.name == "acls":
+    """The name by which a person knows the object."""
+    if resource.grants_access:
         subject = "user" if obj.get("user_id") else "group"
         grants = obj.get("permission") or "role"
-        return f"{grants} on {obj.get('object_type')} for {subject} {obj.get('user_id') or obj.get('group_id')}"
+        who = f"{subject} {obj.get('user_id') or obj.get('group_id')}"
+        return f"{grants} on {obj.get('object_type')} for {who}"
     return str(obj.get("name") or obj.get("slug") or obj.get("email") or obj.get("id"))
 
 
 def writable_fields(resource: Resource, obj: Mapping[str, Any]) -> Dict[str, Any]:
-    """The fields of a source object that its POST takes, without nulls (an absent field is a null one)."""
+    """The fields of a source object that its POST takes, without nulls (null means absent)."""
     return {name: obj[name] for name in resource.create if obj.get(name) is not None}
 
 
 def lost_fields(resource: Resource, obj: Mapping[str, Any]) -> List[str]:
-    """Fields that hold something and that no endpoint takes: what this API cannot carry of the object."""
+    """Fields with content that no endpoint takes: the API cannot carry them."""
     kept = {*resource.create, *resource.server, *SERVER_FIELDS}
     return sorted(
         name for name, value in obj.items() if name not in kept and value not in (None, {}, [], "")
@@ -73,9 +77,9 @@ def may_hold_secret(resource: Resource, obj: Mapping[str, Any]) -> bool:
 
 
 def comparable(obj: Mapping[str, Any]) -> Dict[str, Any]:
-    """The object with its unordered lists in one order."""
+    """The object with its unordered lists sorted."""
     return {
-        name: sorted(value, key=repr) if name in UNORDERED and value else value
+        name: sorted(value, key=repr) if name in MEMBERS and value else value
         for name, value in obj.items()
     }
 
@@ -86,9 +90,9 @@ def differing(
     existing: Mapping[str, Any],
     postponed: Iterable[str] = (),
 ) -> List[str]:
-    """The writable fields in which the destination's object differs; `postponed` ones still wait for a reference.
+    """The writable fields in which the destination's object differs, without `postponed` ones.
 
-    What the source does not say is compared only where the destination says something: null, absent, empty and false are one.
+    Null, absent, empty and false are equal.
     """
     left, right = comparable(desired), comparable(existing)
     fields = [name for name in resource.create if name not in set(postponed)]
@@ -104,7 +108,10 @@ def plan_object(
     existing: Optional[Mapping[str, Any]],
     postponed: Iterable[str] = (),
 ) -> Action:
-    """Create, found or differs for one object whose references are rewritten."""
+    """Create, found or differs, for one object whose references are rewritten.
+
+    `postponed`: fields that still wait for a reference.
+    """
     name = display_name(resource, source)
     if existing is None:
         return Action(resource.name, source["id"], name, CREATE, body=desired)
@@ -125,30 +132,29 @@ def plan_object(
 
 
 def fingerprint(resource: Resource, obj: Mapping[str, Any]) -> str:
-    """Equal for objects between which `differing` finds nothing: one side's content after remapping, in 32 characters."""
+    """A digest of 32 characters, equal for objects between which `differing` finds nothing."""
     return digest(comparable({name: obj[name] for name in resource.create if obj.get(name)})).hex()
 
 
 def conflict_reason(before: Optional[Sequence[str]], now: Sequence[str]) -> str:
-    """Which side made the two differ. `before` and `now`: fingerprints (source, destination), as this tool last left them (None if it
-    never did) and as they are.
+    """Which side changed since the two were equal.
+
+    Both arguments are fingerprints (source, destination): as this tool last left them, None if it
+    never did, and as they are.
     """
     if before is None:
         return OTHER_CONTENT
-    source, dest = before[0] != now[0], before[1] != now[1]
-    if source and dest:
+    source_changed = before[0] != now[0]
+    dest_changed = before[1] != now[1]
+    if source_changed and dest_changed:
         return "changed on both sides"
-    return (
-        "changed at the source"
-        if source
-        else "changed at the destination"
-        if dest
-        else "differs as it did before"
-    )
+    if source_changed:
+        return "changed at the source"
+    return "changed at the destination" if dest_changed else "differs as it did before"
 
 
 def settled(action: Action, policy: str, reason: str) -> Action:
-    """What the policy makes of an object that differs; the others stay as they are."""
+    """The action that the policy gives for an object that differs; other actions stay."""
     if action.verb != DIFFERS:
         return action
     if policy == UPDATE:
@@ -158,27 +164,28 @@ def settled(action: Action, policy: str, reason: str) -> Action:
 
 def dependencies(resource: Resource, obj: Mapping[str, Any], among: Set[str]) -> Set[str]:
     """The ids in `among` (objects of the same resource) that the object refers to."""
-    found = set()
+    found: List[Any] = []
     for reference in resource.references:
         for path in paths_matching(obj, reference.path):
-            found.add(value_at(obj, path))
-    return {one for one in found if isinstance(one, str) and one in among and one != obj["id"]}
+            found.append(value_at(obj, path))
+    ids = {value for value in found if isinstance(value, str)}
+    return (ids & among) - {obj["id"]}
 
 
 def dependency_levels(
     objects: Sequence[dict], depends: Callable[[dict], Set[str]]
 ) -> List[List[dict]]:
-    """Objects in groups, each of which needs only earlier groups; the members of cycles, and what hangs on them, come last as
-    one.
+    """Objects in groups, each of which needs only earlier groups. Keeps the order inside a group.
 
-    Keeps the given order inside a group.
+    The members of cycles, and objects that need them, are the last group.
     """
     waiting = {obj["id"]: depends(obj) for obj in objects}
     levels: List[List[dict]] = []
     left = list(objects)
     while left:
         ready = [obj for obj in left if not waiting[obj["id"]]]
-        if not ready:  # a cycle: made without the references, which a second pass adds
+        if not ready:
+            # A cycle: created without the references, which the second pass adds.
             return [*levels, left]
         levels.append(ready)
         done = {obj["id"] for obj in ready}
@@ -189,7 +196,10 @@ def dependency_levels(
 
 
 def creation_order(objects: Iterable[dict]) -> List[dict]:
-    """Oldest first, by `position` where the kind has one: the API lists newest first and cannot be told a position."""
+    """Oldest first, by `position` where the kind has one.
+
+    The API lists newest first, and a position cannot be set.
+    """
     oldest_first = list(objects)[::-1]
     if all(obj.get("position") for obj in oldest_first):
         return sorted(oldest_first, key=lambda obj: str(obj["position"]))
@@ -197,27 +207,32 @@ def creation_order(objects: Iterable[dict]) -> List[dict]:
 
 
 def membership_patch(desired: Mapping[str, Any], existing: Mapping[str, Any]) -> Dict[str, Any]:
-    """PATCH body that adds the members an existing role or group lacks: PATCH knows add_… and remove_… only."""
+    """PATCH body that adds missing members of a role or group: PATCH only has add_… and remove_…."""
     body = {}
     for name in MEMBERS:
-        missing = [one for one in desired.get(name) or [] if one not in (existing.get(name) or [])]
+        there = existing.get(name) or []
+        missing = [member for member in desired.get(name) or [] if member not in there]
         if missing:
             body[f"add_{name}"] = missing
     return body
 
 
+def _has_members(resource: Resource) -> bool:
+    return any(name in resource.create for name in MEMBERS)
+
+
 def second_pass_body(
     resource: Resource, desired: Mapping[str, Any], existing: Mapping[str, Any]
 ) -> Tuple[str, Dict[str, Any]]:
-    """(method, body) that brings an object of ours, made without some references, to its full content; body {} if it has it
-    already.
+    """(method, body) that completes an object of ours that was created without some references.
 
-    PATCH where it takes all the fields; else PUT (create or replace by natural key), which also takes a function's origin.
+    The body is {} if the object is complete. PATCH where it takes all the fields; else PUT (create
+    or replace by natural key), which also takes the origin of a function.
     """
-    if resource.name in ("roles", "groups"):
+    if _has_members(resource):
         return "PATCH", membership_patch(desired, existing)
     fields = differing(resource, desired, existing)
-    if all(name in resource.patch for name in fields):  # an empty list too: nothing to do
+    if all(name in resource.patch for name in fields):
         return "PATCH", {name: desired[name] for name in fields if name in desired}
     return "PUT", dict(desired)
 
@@ -228,10 +243,11 @@ def update_body(
     existing: Mapping[str, Any],
     postponed: Sequence[str] = (),
 ) -> Tuple[str, Dict[str, Any]]:
-    """(method, body) that brings an object with other content as near to the desired one as the API lets us; body {} for not at all.
+    """(method, body) that makes an object with other content as equal as the API allows.
 
-    PATCH merges objects and cannot remove their keys: where that would leave something, PUT, which replaces. Not while a reference
-    is `postponed`: PUT would take the destination's away.
+    The body is {} where the API allows nothing. PATCH merges objects and cannot remove their keys:
+    where that would leave a difference, PUT, which replaces. Not while a reference is `postponed`:
+    PUT would remove the destination's.
     """
     fields = differing(resource, desired, existing, postponed)
     body = {name: desired.get(name, EMPTY.get(name)) for name in fields if name in resource.patch}
@@ -240,9 +256,8 @@ def update_body(
         for name, value in body.items()
         if value is not None and not same(_merged(existing.get(name), value), existing.get(name))
     }
-    named = natural_key(resource, desired) == natural_key(
-        resource, existing
-    )  # by it PUT finds what it replaces
+    # PUT finds the object that it replaces by its natural key.
+    named = natural_key(resource, desired) == natural_key(resource, existing)
     if (
         resource.put
         and named
@@ -265,7 +280,7 @@ def updated(
     existing: Mapping[str, Any],
     postponed: Sequence[str] = (),
 ) -> Dict[str, Any]:
-    """The object as `update_body` should leave it."""
+    """The object as an update with `update_body` should leave it."""
     method, body = update_body(resource, desired, existing, postponed)
     return dict(desired) if method == "PUT" else _patched(desired, existing, body)
 
@@ -273,7 +288,7 @@ def updated(
 def _patched(
     desired: Mapping[str, Any], existing: Mapping[str, Any], body: Mapping[str, Any]
 ) -> Dict[str, Any]:
-    """What PATCH makes of an object; members are added and removed as is desired."""
+    """The object after a PATCH; members are added and removed as desired."""
     members = {name: desired.get(name) for name in MEMBERS}
     return {
         **existing,
@@ -283,7 +298,7 @@ def _patched(
 
 
 def _merged(old: Any, new: Any) -> Any:
-    """What PATCH makes of a value."""
+    """A value after a PATCH."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return new
     return {
@@ -305,6 +320,6 @@ def _membership_change(
 
 
 def _lacking(members: Sequence[Any], among: Sequence[Any]) -> List[Any]:
-    """Those of `among` that are no members."""
-    known = [canonical(one) for one in members]
-    return [one for one in among if canonical(one) not in known]
+    """Those of `among` that are not members."""
+    known = [canonical(member) for member in members]
+    return [other for other in among if canonical(other) not in known]

@@ -15,7 +15,8 @@ from bt_migrate.api.client import Api
 from bt_migrate.errors import ApiError
 from bt_migrate.model.resource import PROJECT, Resource
 from bt_migrate.model.resources import BY_NAME, TARGETS_OF_TYPE, UNMOVABLE_TARGETS
-from bt_migrate.objects.catalog import PLANNED, Catalog
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.lists import PLANNED
 
 log = logging.getLogger("bt_migrate.owned_objects")
 
@@ -63,9 +64,9 @@ def _owner_ids(catalog: Catalog, target: str, project_id: str) -> List[str]:
         return [project_id] if project_id else []
     resource = BY_NAME[target]
     if resource.scope == PROJECT:
-        objects = catalog.source_objects(resource, project_id) if project_id else []
+        objects = catalog.lists.source_objects(resource, project_id) if project_id else []
     else:
-        objects = [] if project_id else catalog.source_list(resource)
+        objects = [] if project_id else catalog.lists.source_list(resource)
     return [obj["id"] for obj in objects if not resource.servers_own(obj)]
 
 
@@ -95,7 +96,7 @@ def owner_of(obj: dict) -> Owner:
 def _dest_owners(catalog: Catalog, owners: Iterable[Owner]) -> List[Owner]:
     """The counterparts of the owners, of those that have one."""
     pairs = [
-        (object_type, catalog.resolve(TARGETS_OF_TYPE[object_type], source_id))
+        (object_type, catalog.targets.resolve(TARGETS_OF_TYPE[object_type], source_id))
         for object_type, source_id in owners
     ]
     return [

@@ -1,14 +1,14 @@
-"""One object made ready for the destination: its references rewritten, and what a person should know of that.
+"""Prepare one object for the destination: rewrite its references, and note what is left out.
 
-The copy sends it, the comparison expects it: both take it from here.
+The copy sends a prepared object, and the comparison expects it: both take it from here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List, Sequence
+from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 
-from bt_migrate.attachments.copy import dest_key
+from bt_migrate.attachments.copy import dest_key as dest_attachment_key
 from bt_migrate.model.date_windows import in_window
 from bt_migrate.model.findings import finding
 from bt_migrate.model.references import (
@@ -20,7 +20,8 @@ from bt_migrate.model.references import (
     set_at,
     value_at,
 )
-from bt_migrate.model.resource import OWNER, Resource
+from bt_migrate.model.resource import ORGANIZATION, OWNER, PROJECT, Resource
+from bt_migrate.model.resource_table import USERS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import display_name, lost_fields, natural_key, writable_fields
 from bt_migrate.state.object_states import ObjectStates
@@ -28,7 +29,7 @@ from bt_migrate.state.object_states import ObjectStates
 
 @dataclass(frozen=True)
 class PlannedObject:
-    """One source object with the state it is recorded in and the destination project that it belongs to ("" for none)."""
+    """One source object, the states it is recorded in, and its destination project ("" for none)."""
 
     source: dict
     states: ObjectStates
@@ -37,20 +38,25 @@ class PlannedObject:
 
 @dataclass
 class Prepared:
-    """An object ready to be planned: what would be sent, and what is to be told."""
+    """An object ready to be planned.
+
+    `body` is what would be sent, `deferred` the references that wait for a target, `findings` what
+    a person must know. `made_before`: a process of this run created the object and died before it
+    could record that. `blocked`: why the object cannot be written.
+    """
 
     body: Dict[str, Any]
     deferred: List[Unresolved]
     findings: List[Dict[str, Any]]
-    made_before: bool = False  # by a process of this run that died before it could say so
-    blocked: str = ""  # why it cannot be written
+    made_before: bool = False
+    blocked: str = ""
 
 
 def items_of(
     states: ObjectStates, objects: Iterable[dict], dest_project_id: str = ""
 ) -> List[PlannedObject]:
     """Items for the objects of one project; `listed` counts them."""
-    items = [PlannedObject(one, states, dest_project_id) for one in objects]
+    items = [PlannedObject(source, states, dest_project_id) for source in objects]
     states.listed = max(states.listed, len(items))
     return items
 
@@ -58,79 +64,83 @@ def items_of(
 def note_gone(
     catalog: Catalog, resource: Resource, states: ObjectStates, objects: Sequence[dict]
 ) -> None:
-    """Tell of what an earlier round found in the source and this one, which lists `objects`, does not: its counterpart stays."""
-    if resource.name in catalog.unavailable:
+    """Report what an earlier sync found in the source and this one, which lists `objects`, did not.
+
+    The counterpart stays.
+    """
+    if resource.name in catalog.lists.unavailable:
         return
-    ids = {one["id"] for one in objects}
+    ids = {obj["id"] for obj in objects}
     for source_id, entry in states.known().items():
-        there = source_id in ids or (
-            resource.scope != OWNER and catalog.source_object(resource, source_id)
-        )
-        if entry.get("dest_id") and not there:
-            facts = {
-                "resource": resource.name,
-                "id": source_id,
-                "name": entry["name"],
-                "project": states.project,
-            }
-            states.note(source_id, [finding("gone_from_source", **facts, ref=entry["dest_id"])])
+        if source_id in ids or not entry.get("dest_id"):
+            continue
+        # An object may have moved to another project.
+        if resource.scope != OWNER and catalog.lists.source_object(resource, source_id):
+            continue
+        facts = {"id": source_id, "name": entry["name"], "project": states.project}
+        gone = finding("gone_from_source", resource=resource.name, ref=entry["dest_id"], **facts)
+        states.note(source_id, [gone])
 
 
 def skip_reason(catalog: Catalog, resource: Resource, source: dict) -> str:
     """Why an object is not moved, "" if it is."""
     settings = catalog.settings
-    if resource.in_date_window and not in_window(
-        source.get("created"), settings.created_after, settings.created_before
-    ):
+    window = (settings.created_after, settings.created_before)
+    if resource.in_date_window and not in_window(source.get("created"), *window):
         return "outside of the date window"
-    reason = resource.cannot_move(source)
-    if reason and resource.part_of:  # no settings are a content too, where the destination has some
-        existing = catalog.dest_by_key(resource).get(natural_key(resource, source))
+    reason = resource.cannot_move(source) or ""
+    if reason and resource.part_of:
+        # A part without content is moved too where the destination's has some.
+        existing = catalog.index.by_key(resource).get(natural_key(resource, source))
         return "" if existing and not resource.cannot_move(existing) else reason
-    return reason or ""
+    return reason
 
 
 def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepared:
-    """Rewrite one object for the destination. Attachment keys get their new names here; the bytes follow when it is created."""
+    """Rewrite one object for the destination.
+
+    Attachment keys get their new names here; the bytes follow when the object is created.
+    """
     source = item.source
-    fields = writable_fields(resource, source)
     rewritten = rewrite(
-        fields, resource.references, resource.pins, resolve=catalog.resolve, known=catalog.known()
+        writable_fields(resource, source),
+        resource.references,
+        resource.pins,
+        resolve=catalog.targets.resolve,
+        known=catalog.targets.known(),
     )
-    # views and ACLs come last: nothing that they could wait for is still to come
+    # Objects that belong to an owner are moved last: they can wait for nothing.
     deferred = [
-        one
-        for one in rewritten.unresolved
-        if resource.scope != OWNER and catalog.may_come(one.to, one.id)
+        reference
+        for reference in rewritten.unresolved
+        if resource.scope != OWNER and catalog.targets.may_come(reference.to, reference.id)
     ]
     findings = list(_rewriting_findings(catalog, resource, item, rewritten, deferred))
     body = {name: value for name, value in rewritten.value.items() if value is not None}
     if not catalog.settings.keep_public and body.pop("public", None):
         findings.append(object_finding(resource, item, "made_private", path="public"))
-    for path in (
-        path for pattern in resource.project_names for path in paths_matching(body, pattern)
-    ):
-        name = value_at(body, path)
-        set_at(
-            body,
-            path,
-            catalog.settings.rename_projects.get(name, name) if isinstance(name, str) else name,
-        )
+    _rename_projects(catalog, resource, body)
     for path in attachment_places(body):
         reference = value_at(body, path)
-        reference["key"] = dest_key(catalog.dest.org_id, reference["key"])
-    lost = lost_fields(resource, source)
-    findings += [
-        object_finding(
-            resource, item, "field_not_writable", path=name, detail="no endpoint takes this field"
-        )
-        for name in lost
-    ]
-    if resource.scope == "project":
+        reference["key"] = dest_attachment_key(catalog.dest.org_id, reference["key"])
+    for name in lost_fields(resource, source):
+        facts = {"path": name, "detail": "no endpoint takes this field"}
+        findings.append(object_finding(resource, item, "field_not_writable", **facts))
+    if resource.scope == PROJECT:
         body["project_id"] = item.dest_project_id
-    elif resource.scope == "organization" and catalog.dest.org_name:
+    elif resource.scope == ORGANIZATION and catalog.dest.org_name:
         body["org_name"] = catalog.dest.org_name
     return Prepared(body, deferred, findings)
+
+
+def _rename_projects(catalog: Catalog, resource: Resource, body: Dict[str, Any]) -> None:
+    """Replace names of projects that have another name in the destination."""
+    new_names = catalog.settings.rename_projects
+    for pattern in resource.project_names:
+        for path in paths_matching(body, pattern):
+            name = value_at(body, path)
+            if isinstance(name, str) and name in new_names:
+                set_at(body, path, new_names[name])
 
 
 def _rewriting_findings(
@@ -141,41 +151,40 @@ def _rewriting_findings(
     deferred: Sequence[Unresolved],
 ) -> Iterator[Dict[str, Any]]:
     for path in rewritten.pins:
-        yield object_finding(
-            resource,
-            item,
-            "version_pin_removed",
-            path=path,
-            detail="it named a transaction of the source",
-        )
-    for path, found in rewritten.free_text:
-        yield object_finding(resource, item, "source_id_in_text", path=path, ref=found)
-    for one in rewritten.unresolved:
-        if one not in deferred:
-            yield unresolved_finding(catalog, resource, item, one)
+        facts = {"path": path, "detail": "it named a transaction of the source"}
+        yield object_finding(resource, item, "version_pin_removed", **facts)
+    for path, source_id in rewritten.free_text:
+        yield object_finding(resource, item, "source_id_in_text", path=path, ref=source_id)
+    for reference in rewritten.unresolved:
+        if reference not in deferred:
+            yield unresolved_finding(catalog, resource, item, reference)
 
 
 def unresolved_finding(
-    catalog: Catalog, resource: Resource, item: PlannedObject, one: Unresolved
+    catalog: Catalog, resource: Resource, item: PlannedObject, reference: Unresolved
 ) -> Dict[str, Any]:
-    """The record of a reference that was left out for good; a failure unless the API cannot carry its target by nature."""
-    reason = catalog.cannot_come(one.to, one.id)
-    kind = (
-        "user_without_counterpart"
-        if one.to == ("users",)
-        else "reference_to_unmovable"
-        if reason
-        else "unresolved_reference"
-    )
-    detail = (
-        reason
-        or f"no {' or '.join(one.to) or 'known kind'} of that id could be found in the destination"
-    )
-    return object_finding(resource, item, kind, path=one.path, ref=one.id, detail=detail)
+    """The finding for a reference that was left out for good."""
+    kind, detail = judge_unresolved(catalog, reference.to, reference.id)
+    facts = {"path": reference.path, "ref": reference.id, "detail": detail}
+    return object_finding(resource, item, kind, **facts)
+
+
+def judge_unresolved(catalog: Catalog, targets: Tuple[str, ...], source_id: str) -> Tuple[str, str]:
+    """(kind of finding, detail) for a reference of an object or row that was left out for good.
+
+    A failure, unless the API cannot carry its target by its nature.
+    """
+    reason = catalog.targets.cannot_come(targets, source_id)
+    if targets == (USERS.name,):
+        return "user_without_counterpart", reason
+    if reason:
+        return "reference_to_unmovable", reason
+    wanted = " or ".join(targets) or "known kind"
+    return "unresolved_reference", f"no {wanted} of that id could be found in the destination"
 
 
 def not_placeable(resource: Resource, source: dict, body: Dict[str, Any]) -> str:
-    """Why a view or ACL has no place in the destination, "" if it has.
+    """Why an object has no place in the destination, "" if it has.
 
     An ACL without its user, group or role would grant something else.
     """

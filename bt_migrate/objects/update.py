@@ -1,16 +1,16 @@
-"""Bring an object that exists with other content to the source's: PATCH, or PUT where only that can."""
+"""Update an object that exists with other content: PATCH, or PUT where only that can."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, Iterable, Sequence
+from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from bt_migrate.api.client import Api
 from bt_migrate.config.values import KEEP_POLICY
+from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource import Resource
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import (
-    DIFFERS,
     Action,
     conflict_reason,
     differing,
@@ -27,11 +27,11 @@ NOT_ALL = "updated, but the API cannot take away what these fields hold beyond"
 
 
 def decided(catalog: Catalog, resource: Resource, action: Action) -> Action:
-    """The action with what --on-conflict and the memory of earlier runs make of it."""
+    """The action that --on-conflict and the fingerprints of earlier runs give."""
     if action.verb != DIFFERS:
         return action
     now = (fingerprint(resource, action.body), fingerprint(resource, action.existing))
-    reason = conflict_reason(catalog.last_fingerprints(resource, action.source_id), now)
+    reason = conflict_reason(catalog.earlier.fingerprints(resource, action.source_id), now)
     return settled(action, policy_of(catalog, resource), reason)
 
 
@@ -42,20 +42,25 @@ def policy_of(catalog: Catalog, resource: Resource) -> str:
 def remember_fingerprints(
     catalog: Catalog, resource: Resource, states: ObjectStates, action: Action, *, left: bool
 ) -> None:
-    """Note both sides as they are now; of what was `left` alone, as they were when they last agreed."""
-    prints = [fingerprint(resource, action.body), fingerprint(resource, action.existing)]
-    before = (
-        catalog.last_fingerprints(resource, action.source_id)
-        if left and action.reason != NOT_ALL
-        else prints
-    )
-    if before and action.existing:
-        states.fingerprints[action.source_id] = before
+    """Note the content of both sides as it is now.
+
+    Of an object that was `left` alone, keep the content that both sides had when they were equal.
+    """
+    prints: Optional[List[str]] = [
+        fingerprint(resource, action.body),
+        fingerprint(resource, action.existing),
+    ]
+    if left and action.reason != NOT_ALL:
+        prints = catalog.earlier.fingerprints(resource, action.source_id)
+    if prints and action.existing:
+        states.fingerprints[action.source_id] = prints
 
 
 def note_former(resource: Resource, states: ObjectStates, action: Action) -> bool:
-    """Keep what an object is before this run updates it, for an undo; whether that is news, to be saved before the update. What a
-    round before this one created goes as a whole. An address that may hold a secret is not kept: then it is not known what it was.
+    """Keep the content that an object has before its first update by this run, for undo.
+
+    Returns whether it is news, to be saved before the update. An object that this run created is
+    undone as a whole. Content with a secret is not kept; undo then reports that it is not known.
     """
     if (
         action.source_id in states.former
@@ -76,26 +81,26 @@ def note_former(resource: Resource, states: ObjectStates, action: Action) -> boo
 def update_object(
     dest: Api, resource: Resource, action: Action, postponed: Iterable[str] = ()
 ) -> Action:
-    """Carry out an update; the action as it then is: differs where something could not be brought over.
+    """Carry out an update. The returned action is `differs` where the API could not do all of it.
 
-    What waits for a reference is left to the second pass.
+    `postponed` fields wait for a reference: the second pass writes them.
     """
     waiting = list(postponed)
-    return _as_left(resource, action, waiting, _written(dest, resource, action, waiting))
+    written = _write_update(dest, resource, action, waiting)
+    return _after_update(resource, action, waiting, written)
 
 
 def foreseen_update(resource: Resource, action: Action, postponed: Iterable[str] = ()) -> Action:
-    """What `update_object` should make of it, for a plan."""
+    """The action that `update_object` should return, for a plan."""
     if resource.part_of:
         return action
     waiting = list(postponed)
-    left = _as_left(
-        resource, action, waiting, updated(resource, action.body, action.existing, waiting)
-    )
+    expected = updated(resource, action.body, action.existing, waiting)
+    left = _after_update(resource, action, waiting, expected)
     return replace(left, existing=action.existing)
 
 
-def _as_left(
+def _after_update(
     resource: Resource, action: Action, waiting: Sequence[str], existing: Dict[str, Any]
 ) -> Action:
     fields = differing(resource, action.body, existing, waiting)
@@ -106,10 +111,13 @@ def _as_left(
     return replace(action, existing=existing)
 
 
-def _written(dest: Api, resource: Resource, action: Action, postponed: list) -> Dict[str, Any]:
-    """The object after the write, as the server tells it."""
+def _write_update(
+    dest: Api, resource: Resource, action: Action, postponed: Sequence[str]
+) -> Dict[str, Any]:
+    """Returns the object as the server answers it after the update."""
     path = f"{resource.path}/{action.dest_id}"
-    if resource.part_of:  # its PATCH replaces all settings
+    if resource.part_of:
+        # The PATCH of the holder replaces the whole part.
         method, body = "PATCH", {name: action.body.get(name) or {} for name in resource.create}
     else:
         method, body = update_body(resource, action.body, action.existing, postponed)

@@ -85,11 +85,11 @@ class Copying:
 
     def resolve(self, targets: Tuple[str, ...], source_id: str) -> Optional[str]:
         """The destination id of what a row refers to. What may be on its way still is waited for."""
-        found = self.catalog.resolve(targets, source_id)
+        found = self.catalog.targets.resolve(targets, source_id)
         if found is None and not self.made.is_set() and ROW_RESOURCES.intersection(targets):
             while not self.made.wait(SIGNAL_S):
                 self.check()
-            found = self.catalog.resolve(targets, source_id)
+            found = self.catalog.targets.resolve(targets, source_id)
         return found
 
     def add_bytes(self, count: int) -> None:

@@ -20,7 +20,8 @@ from bt_migrate.errors import ApiError
 from bt_migrate.model.date_windows import instant, iso
 from bt_migrate.model.resource_table import EXPERIMENTS
 from bt_migrate.model.resources import BY_NAME, ROW_KINDS
-from bt_migrate.objects.catalog import PLANNED, Catalog
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.lists import PLANNED
 from bt_migrate.objects.prepare import skip_reason
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.state.sync_marks import round_of
@@ -102,7 +103,7 @@ def row_object_ids(catalog: Catalog, kind_name: str, project_id: str) -> List[st
     if kind_name == "logs":
         return [project_id]
     resource = BY_NAME[kind_name]
-    objects = catalog.source_objects(resource, project_id)
+    objects = catalog.lists.source_objects(resource, project_id)
     return [
         one["id"]
         for one in objects
@@ -148,15 +149,15 @@ def _marks(catalog: Catalog, kind_name: str) -> Dict[str, int]:
 def row_objects(catalog: Catalog, kind_name: str) -> Iterable[Dict[str, Any]]:
     """Every selected object that holds rows of the kind, and its counterpart as it is now, to be counted."""
     targets = ("projects",) if kind_name == "logs" else (kind_name,)
-    for project in catalog.projects():
+    for project in catalog.lists.projects():
         held = (
             [project]
             if kind_name == "logs"
-            else catalog.source_objects(BY_NAME[kind_name], project["id"])
+            else catalog.lists.source_objects(BY_NAME[kind_name], project["id"])
         )
         names = {one["id"]: one["name"] for one in held}
         for source_id in row_object_ids(catalog, kind_name, project["id"]):
-            dest_id = catalog.resolve(targets, source_id) or ""
+            dest_id = catalog.targets.resolve(targets, source_id) or ""
             there = "" if dest_id.startswith(PLANNED) else dest_id
             named = {"project": project["name"], "id": source_id, "name": names[source_id]}
             yield {**named, "dest_id": there, "rows": 0, "rows_there": 0}
@@ -198,7 +199,7 @@ def _count(
             for one in some.values():
                 one[into] = None
 
-    catalog.at_once(count, range(0, len(objects), OBJECTS_PER_QUERY))
+    catalog.lists.at_once(count, range(0, len(objects), OBJECTS_PER_QUERY))
 
 
 def count_rows(catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> Optional[int]:

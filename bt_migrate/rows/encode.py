@@ -18,6 +18,7 @@ from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.references import Path, Resolve, attachment_places, dotted, remove, value_at
 from bt_migrate.model.resources import RowKind
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.prepare import judge_unresolved
 from bt_migrate.rows.batches import EncodedRow
 from bt_migrate.rows.rewrite import (
     COMMENTS,
@@ -60,9 +61,9 @@ class RowEncoder:
     def __init__(self, catalog: Catalog, kind: RowKind, resolve: Optional[Resolve] = None) -> None:
         self._catalog = catalog
         self._kind = kind
-        self._resolve = resolve or catalog.resolve
-        self._known = catalog.known()
-        self._known_tails = catalog.known_tails(UUID_HEAD_DIGITS)
+        self._resolve = resolve or catalog.targets.resolve
+        self._known = catalog.targets.known()
+        self._known_tails = catalog.targets.known_tails(UUID_HEAD_DIGITS)
         self._copies_attachments = catalog.settings.attachments
         self._max_row_bytes = catalog.settings.max_row_bytes
 
@@ -146,7 +147,7 @@ class RowEncoder:
     ) -> bool:
         """Whether a merge can add the reference later, and its target may still be created."""
         mergeable = deferred_merge(path, "", origin) is not None
-        return mergeable and self._catalog.may_come(targets, ref)
+        return mergeable and self._catalog.targets.may_come(targets, ref)
 
     def without_late(self, row: dict, out: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
         """Yields the row as an earlier run may have written it, when some of its references could
@@ -156,7 +157,7 @@ class RowEncoder:
         paths = [
             path
             for path, targets, ref in earlier.unresolved
-            if targets != ("users",) and self._catalog.resolve(targets, ref)
+            if targets != ("users",) and self._catalog.targets.resolve(targets, ref)
         ]
         for number in range(1, min(2 ** len(paths), MAX_GUESSES)):
             guess = copy.deepcopy(out)
@@ -243,18 +244,9 @@ def note_unresolved(
     targets: Tuple[str, ...],
     ref: str,
 ) -> None:
-    """Note a reference that was left out for good: a failure, unless the API cannot carry its
-    target.
-    """
-    reason = catalog.cannot_come(targets, ref)
-    if targets == ("users",):
-        kind = "user_without_counterpart"
-    elif reason:
-        kind = "reference_to_unmovable"
-    else:
-        kind = "unresolved_reference"
-    wanted = " or ".join(targets) or "known kind"
-    notes.add(kind, row_id, path, reason or f"no {wanted} of that id in the destination", ref)
+    """Note a reference that was left out for good."""
+    kind, detail = judge_unresolved(catalog, targets, ref)
+    notes.add(kind, row_id, path, detail, ref)
 
 
 def attachment_paths(body: bytes, keys: Iterable[str], dest_org_id: str) -> Dict[str, str]:

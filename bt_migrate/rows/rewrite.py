@@ -13,7 +13,7 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from bt_migrate.model.references import Path, Resolve, remove, set_at, strings
+from bt_migrate.model.references import Path, Resolve, rewrite_known_ids, strings
 from bt_migrate.model.resource_table import CALLABLE
 from bt_migrate.model.resources import ROW_KINDS, ROW_SERVER_FIELDS, TARGETS_OF_TYPE, RowKind
 
@@ -184,16 +184,8 @@ def _rewrite_strays(
     notes: RewriteNotes,
 ) -> None:
     """Replace each string of the field that is a source id; remove those without a counterpart."""
-    # From the back, so that a removal does not move the list positions that are still to come.
-    for path, text in reversed(list(strings(row.get(name), (name,)))):
-        if text not in known:
-            continue
-        new = resolve(known[text], text)
-        if new is None:
-            notes.unresolved.append((path, known[text], text))
-            remove(row, path)
-        else:
-            set_at(row, path, new)
+    found = strings(row.get(name), (name,))
+    notes.unresolved.extend(rewrite_known_ids(row, found, resolve, known))
 
 
 def may_hold_references(row: Mapping[str, Any]) -> bool:

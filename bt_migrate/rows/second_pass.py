@@ -63,7 +63,7 @@ def _merges(catalog: Catalog, seen: SeenRows) -> Iterator[Merge]:
 def _merged_fields(catalog: Catalog, reference: DeferredReference) -> Optional[Dict[str, Any]]:
     """Returns the fields to merge; None while the object does not exist."""
     _, _, path, targets, ref, origin = reference
-    new_id = catalog.resolve(tuple(targets.split(",")), ref)
+    new_id = catalog.targets.resolve(tuple(targets.split(",")), ref)
     if not new_id:
         return None
     return deferred_merge(tuple(json.loads(path)), new_id, json.loads(origin) if origin else None)

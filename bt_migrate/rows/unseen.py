@@ -39,7 +39,7 @@ def keep_unseen_marks(
 def _note_unseen(catalog: Catalog, state: StreamState, round_: Round) -> None:
     holder = BY_NAME.get(state.header["kind"], PROJECTS)
     state.begin_round(round_.number, round_.above)
-    refused = catalog.unavailable.get(holder.name)
+    refused = catalog.lists.unavailable.get(holder.name)
     if refused:
         state.sync.unseen = f"{holder.name} could not be listed ({refused})"
     else:
@@ -61,9 +61,12 @@ def _note_unseen(catalog: Catalog, state: StreamState, round_: Round) -> None:
 def _where_absent(catalog: Catalog, state: StreamState) -> str:
     """Which good list does not hold the object."""
     kind_name, source_id = state.header["kind"], state.header["source_id"]
-    source = catalog.source_object(BY_NAME.get(kind_name, PROJECTS), source_id)
+    source = catalog.lists.source_object(BY_NAME.get(kind_name, PROJECTS), source_id)
     if source is None:
         return "the source does not list it"
-    if "project_id" in source and catalog.source_object(PROJECTS, source["project_id"]) is None:
+    if (
+        "project_id" in source
+        and catalog.lists.source_object(PROJECTS, source["project_id"]) is None
+    ):
         return "the source does not list its project"
     return "the destination does not list its counterpart"

@@ -42,7 +42,7 @@ def plan_shards(catalog: Catalog, identity: Identity, shards: int) -> List[Dict[
         "source": int(catalog.source.clock.mark_s()),
         "dest": int(max(catalog.dest.clock.latest_s(), time.time())) + 1,
     }
-    catalog.prefetch(REFERABLE, [PROJECTS])
+    catalog.lists.prefetch(REFERABLE, [PROJECTS])
     made = _made_before(state_root(catalog.settings), identity)
     units = [
         unit
@@ -54,7 +54,7 @@ def plan_shards(catalog: Catalog, identity: Identity, shards: int) -> List[Dict[
     pieces = shared_out(units, shards, page_rows)
     near = max(page_rows, sum(unit["rows"] for unit in units) / shards / NEAR)
     cut = {piece.unit["id"]: piece.unit for some in pieces for piece in some if piece.begin}
-    places = catalog.at_once(
+    places = catalog.lists.at_once(
         lambda unit: _places(catalog, unit, pieces, mark["source"], near), cut.values()
     )
     points = dict(zip(cut, places))

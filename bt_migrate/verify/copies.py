@@ -30,7 +30,7 @@ def object_pairs(migration: Migration, project: ProjectPair) -> Iterator[ObjectP
         names = _object_names(migration, kind, project)
         target = kind if kind in BY_NAME else PROJECTS.name
         for source_id in row_object_ids(migration.catalog, kind, project.source["id"]):
-            dest_id = migration.catalog.resolve((target,), source_id)
+            dest_id = migration.catalog.targets.resolve((target,), source_id)
             if dest_id is None:
                 continue
             pair = ObjectPair(kind, project.name, names[source_id], source_id, dest_id)
@@ -41,7 +41,7 @@ def object_pairs(migration: Migration, project: ProjectPair) -> Iterator[ObjectP
 def _object_names(migration: Migration, kind: str, project: ProjectPair) -> Dict[str, str]:
     if kind not in BY_NAME:
         return {project.source["id"]: project.source["name"]}
-    objects = migration.catalog.source_objects(BY_NAME[kind], project.source["id"])
+    objects = migration.catalog.lists.source_objects(BY_NAME[kind], project.source["id"])
     return {obj["id"]: obj["name"] for obj in objects}
 
 

@@ -18,7 +18,7 @@ from bt_migrate.model.equality import canonical_text
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.references import ATTACHMENT_TYPE, attachment_places, value_at
 from bt_migrate.model.resources import RowKind
-from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.catalog import Catalog, catalog_by_natural_key
 from bt_migrate.rows.encode import RowEncoder, spill_key
 from bt_migrate.rows.rewrite import (
     COMMENTS,
@@ -172,4 +172,4 @@ def for_judging(catalog: Catalog) -> Catalog:
     dest = copy.copy(catalog.dest)
     dest.writable = False
     settings = replace(catalog.settings, max_row_bytes=NO_ROW_LIMIT_BYTES)
-    return Catalog(catalog.source, dest, catalog.run, settings).by_natural_key()
+    return catalog_by_natural_key(catalog.source, dest, catalog.run, settings)

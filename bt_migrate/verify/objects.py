@@ -51,7 +51,7 @@ class KindComparer:
             self.result.tolerated["left_out"] += 1
             return None
         key = natural_key(resource, prepared.body if resource.scope == OWNER else item.source)
-        existing = catalog.dest_by_key(resource, item.dest_project_id).get(key)
+        existing = catalog.index.by_key(resource, item.dest_project_id).get(key)
         facts = {"id": item.source["id"], "name": display_name(resource, item.source)}
         if existing is None:
             self.result.add(MISSING, **facts)
@@ -106,22 +106,22 @@ class KindComparer:
         """Prompts and functions are one store: the keys of what is compared as the other kind."""
         catalog, resource = self.catalog, self.resource
         if resource is FUNCTIONS:
-            prompts = catalog.dest_by_key(PROMPTS, dest_project).values()
+            prompts = catalog.index.by_key(PROMPTS, dest_project).values()
             return {natural_key(resource, prompt) for prompt in prompts}
         if resource is PROMPTS:
             return {
                 natural_key(resource, function)
-                for function in catalog.source_list(FUNCTIONS)
-                if catalog.resolve(("projects",), function["project_id"]) == dest_project
+                for function in catalog.lists.source_list(FUNCTIONS)
+                if catalog.targets.resolve(("projects",), function["project_id"]) == dest_project
             }
         return set()
 
     def _add_extras(self, dest_project: str, expected: Set[tuple]) -> None:
         catalog, resource = self.catalog, self.resource
-        for key, existing in catalog.dest_by_key(resource, dest_project).items():
+        for key, existing in catalog.index.by_key(resource, dest_project).items():
             if key not in expected and not resource.servers_own(existing):
                 self._add_extra(existing)
-        for existing in catalog.dest_doubles(resource, dest_project):
+        for existing in catalog.index.doubles(resource, dest_project):
             self._add_extra(existing, detail="there more than once")
 
     def _add_extra(self, existing: Mapping[str, Any], detail: str = "") -> None:

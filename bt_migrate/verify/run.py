@@ -22,7 +22,8 @@ from bt_migrate.model.resource_table import (
     PROJECTS,
 )
 from bt_migrate.model.resources import REFERABLE
-from bt_migrate.objects.catalog import Catalog, planned_id
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.lists import planned_id
 from bt_migrate.objects.owned import (
     OwnerGroup,
     Place,
@@ -101,12 +102,14 @@ def _project_pairs(migration: Migration) -> List[ProjectPair]:
         for resource in OBJECT_RESOURCES
         if resource.scope == "project" and settings.selects(resource.name)
     ]
-    catalog.prefetch([*REFERABLE, *kinds], [PROJECTS])
+    catalog.lists.prefetch([*REFERABLE, *kinds], [PROJECTS])
     pairs = [
-        ProjectPair(project, catalog.resolve((PROJECTS.name,), project["id"]), project["name"])
-        for project in catalog.projects()
+        ProjectPair(
+            project, catalog.targets.resolve((PROJECTS.name,), project["id"]), project["name"]
+        )
+        for project in catalog.lists.projects()
     ]
-    catalog.prefetch((), kinds, [pair.dest_id for pair in pairs if pair.dest_id])
+    catalog.lists.prefetch((), kinds, [pair.dest_id for pair in pairs if pair.dest_id])
     return pairs
 
 
@@ -199,10 +202,10 @@ def _compare_objects(
             for scope, objects in _by_owners(catalog, resource, scopes):
                 yield compare(resource, scope, objects)
         elif resource.scope == ORGANIZATION and not resource.part_of:
-            yield compare(resource, None, partial(catalog.source_list, resource))
+            yield compare(resource, None, partial(catalog.lists.source_list, resource))
         else:
             for scope in scopes:
-                source_objects = partial(catalog.source_objects, resource, scope.source["id"])
+                source_objects = partial(catalog.lists.source_objects, resource, scope.source["id"])
                 yield compare(resource, scope, source_objects)
 
 
@@ -239,7 +242,7 @@ def _objects_of_all_owners(
 def _objects_of_owners(catalog: Catalog, resource: Resource, group: OwnerGroup) -> List[dict]:
     """The source's objects of some owners; the destination's are those of their counterparts."""
     there = list_dest_group(catalog, resource, group)
-    catalog.provide(resource, group.dest_project_id, there)
+    catalog.index.provide(resource, group.dest_project_id, there)
     return list_source_group(catalog, resource, group)
 
 

@@ -13,7 +13,6 @@ from bt_migrate.model.references import (
     dotted,
     paths_matching,
     remove,
-    replace_ids,
     rewrite,
     set_at,
     strings,
@@ -299,13 +298,6 @@ def test_an_id_that_was_put_in_is_not_taken_for_one_of_the_source() -> None:
         known=known,
     )
     assert result == Rewritten({"dataset_id": dest_id(1)}, [], [], [])
-
-
-def test_ids_in_a_text_are_replaced_where_the_mapping_knows_another() -> None:
-    text = f"{ONE} and {LOST}; {ONE.upper()}, x{TWO}"
-    assert (
-        replace_ids(text, RESOLVED.get) == f"{dest_id(1)} and {LOST}; {ONE.upper()}, x{dest_id(2)}"
-    )
 
 
 # -- the table itself

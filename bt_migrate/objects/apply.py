@@ -1,0 +1,273 @@
+"""Carry out the plan of one object, or foresee the result in a dry run, and record the outcome."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any, Dict, List, Optional, Tuple
+
+from bt_migrate.attachments.copy import AttachmentCopier
+from bt_migrate.errors import ApiError
+from bt_migrate.model.date_windows import instant
+from bt_migrate.model.outcomes import (
+    CREATED,
+    DIFFERS,
+    FAILED,
+    FOUND,
+    UPDATED,
+    WOULD_CREATE,
+    WOULD_UPDATE,
+)
+from bt_migrate.model.references import attachment_places, dotted, top_field, value_at
+from bt_migrate.model.resource import OWNER, Resource
+from bt_migrate.model.resource_table import PROJECTS
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.decide import (
+    CREATE,
+    UPDATE,
+    Action,
+    natural_key,
+    plan_object,
+    writable_fields,
+)
+from bt_migrate.objects.lists import planned_id
+from bt_migrate.objects.plan import ObjectPlan, is_incomplete
+from bt_migrate.objects.prepare import PlannedObject, Prepared, object_finding
+from bt_migrate.objects.update import (
+    decided,
+    foreseen_update,
+    note_former,
+    remember_fingerprints,
+    update_object,
+)
+
+log = logging.getLogger("bt_migrate.objects")
+
+# Header of the answer to a POST that created nothing.
+FOUND_EXISTING = "x-bt-found-existing"
+# Allowed difference between the clocks of one server.
+SERVER_CLOCKS_SLACK_S = 60
+
+Findings = List[Dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class ObjectWriter:
+    """Writes the objects of one kind. Safe for many threads."""
+
+    catalog: Catalog
+    resource: Resource
+    copier: Optional[AttachmentCopier]
+
+    def apply(self, plan: ObjectPlan) -> None:
+        """Carry out a plan and record it.
+
+        An API error is the outcome of this object; any other error ends the run.
+        """
+        item = plan.item
+        findings = list(plan.prepared.findings)
+        if plan.prepared.blocked:
+            self._record_failed(plan, findings, plan.prepared.blocked, fields=plan.action.fields)
+        else:
+            try:
+                action = self._carry_out(plan, findings)
+            except ApiError as error:
+                # A server that failed may have created the object all the same.
+                in_doubt = plan.action.verb == CREATE and error.status >= 500
+                self._record_failed(plan, findings, str(error), in_doubt=in_doubt or None)
+            else:
+                self._record(plan, action, findings)
+        item.states.note(item.source["id"], findings)
+
+    # -- writing
+
+    def _carry_out(self, plan: ObjectPlan, findings: Findings) -> Action:
+        action = plan.action
+        if action.verb == CREATE and not self.catalog.settings.dry_run:
+            action = self._create(plan.item, action, findings)
+        if action.verb == UPDATE:
+            action = self._update(plan, action, findings)
+        return action
+
+    def _create(self, item: PlannedObject, action: Action, findings: Findings) -> Action:
+        """POST the object.
+
+        An existing natural key, which somebody else created meanwhile, comes back unmodified: it
+        is compared, not claimed. Not every kind sends the header that says so; then its age does.
+        """
+        catalog, resource = self.catalog, self.resource
+        findings += self._copy_attachments(item, action.body)
+        if resource.part_of:
+            return self._write_part(item, action)
+        # What is created now must not look old.
+        begun_s = catalog.dest.clock.mark_s() - SERVER_CLOCKS_SLACK_S
+        answer = catalog.dest.create(resource.path, action.body)
+        made = answer.json
+        self._refuse_another(item, made)
+        found = plan_object(resource, item.source, action.body, made)
+        created_s = _created_s(made)
+        # Ours: the answer to a first try was lost.
+        again = created_s >= begun_s and found.verb == FOUND
+        has_header = answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1")
+        if 0 < created_s < begun_s or (has_header and not again):
+            return decided(catalog, resource, found)
+        if resource is PROJECTS:
+            catalog.lists.start_empty(made["id"])
+        return replace(action, dest_id=made["id"], existing=made)
+
+    def _write_part(self, item: PlannedObject, action: Action) -> Action:
+        """A part has no POST: the PATCH of its holder takes it, and replaces all of it.
+
+        So only a holder without the part gets it.
+        """
+        body = {name: action.body[name] for name in self.resource.create}
+        path = f"{self.resource.path}/{item.dest_project_id}"
+        made = self.catalog.dest.patch(path, body)
+        return replace(action, dest_id=item.dest_project_id, existing=made)
+
+    def _refuse_another(self, item: PlannedObject, made: Dict[str, Any]) -> None:
+        """Raises ApiError where the destination takes two names of the source for one.
+
+        Upper and lower case, blanks or length may not count there. What belongs to the two
+        objects, rows too, would be mixed.
+        """
+        catalog, resource = self.catalog, self.resource
+        key = natural_key(resource, made)
+        if resource.scope == OWNER or key == natural_key(resource, item.source):
+            return
+        project = item.source.get("project_id")
+        others = {
+            natural_key(resource, obj)
+            for obj in catalog.lists.source_list(resource)
+            if obj.get("project_id") == project
+        }
+        if key in others or not catalog.ids.claim(made["id"], item.source["id"]):
+            text = (
+                f"with {', '.join(map(repr, key))}, which is another object of the source;"
+                " rename one of the two there"
+            )
+            raise ApiError(catalog.dest.side, "POST", resource.path, 200, text)
+
+    def _update(self, plan: ObjectPlan, action: Action, findings: Findings) -> Action:
+        waiting = {top_field(reference.path) for reference in plan.prepared.deferred}
+        if self.catalog.settings.dry_run:
+            return foreseen_update(self.resource, action, waiting)
+        findings += self._copy_attachments(plan.item, action.body)
+        # Not noted before where POST found the object a moment ago.
+        if note_former(self.resource, plan.item.states, action):
+            plan.item.states.save()
+        return update_object(self.catalog.dest, self.resource, action, waiting)
+
+    def _copy_attachments(self, item: PlannedObject, body: Dict[str, Any]) -> Findings:
+        """Copy the bytes that the object refers to.
+
+        A reference whose bytes could not be copied keeps the source's key.
+        """
+        if not self.copier:
+            return []
+        originals = writable_fields(self.resource, item.source)
+        findings = []
+        for path in attachment_places(body):
+            original = value_at(originals, path)
+            if not isinstance(original, dict):
+                continue
+            for key, why in self.copier.copy_into({"reference": dict(original)}).items():
+                value_at(body, path)["key"] = key
+                facts = {"path": dotted(path), "ref": key, "detail": str(why)}
+                findings.append(object_finding(self.resource, item, why.kind, **facts))
+        return findings
+
+    # -- recording
+
+    def _record_failed(
+        self, plan: ObjectPlan, findings: Findings, reason: str, **more: Any
+    ) -> None:
+        item, action = plan.item, plan.action
+        dest_id = action.dest_id
+        item.states.record(
+            action.source_id, action.name, FAILED, dest_id=dest_id, reason=reason, **more
+        )
+        findings.append(object_finding(self.resource, item, "not_created", detail=reason))
+        facts = log_fields("failed", self.resource, item, reason=reason)
+        log.error("failed %s %r: %s", self.resource.kind, action.name, reason, extra=facts)
+
+    def _record(self, plan: ObjectPlan, action: Action, findings: Findings) -> None:
+        item, resource, source_id = plan.item, self.resource, action.source_id
+        outcome = self._outcome(plan.prepared, action)
+        dest_id = action.dest_id or (planned_id(source_id) if outcome == WOULD_CREATE else None)
+        ours = outcome in (CREATED, UPDATED)
+        why = {"reason": action.reason, "fields": action.fields}
+        item.states.record(
+            source_id,
+            action.name,
+            outcome,
+            dest_id=dest_id,
+            owner=_owner(resource, action) if dest_id else None,
+            **({} if ours and action.verb != UPDATE else why),
+        )
+        left = outcome == DIFFERS
+        remember_fingerprints(self.catalog, resource, item.states, action, left=left)
+        if dest_id:
+            content = action.existing if left else action.body
+            key = _key_fields(resource, item.source, action.body)
+            counterpart = {**content, **key, "id": dest_id}
+            place = item.dest_project_id
+            self.catalog.remember(resource, source_id, counterpart, place, renamed=not left)
+            # To be completed by the second pass.
+            if plan.prepared.deferred or (ours and action.verb == DIFFERS):
+                item.states.deferred[source_id] = dest_id
+        if outcome in (CREATED, WOULD_CREATE) and resource.hidden_field:
+            facts = {"path": resource.hidden_field, "next": resource.next_action}
+            findings.append(object_finding(resource, item, "secret_to_enter", **facts))
+        because = f" ({action.reason})" if action.reason else ""
+        extra = log_fields(outcome, resource, item, dest_id=dest_id, reason=action.reason)
+        log.info("%s %s %r%s", outcome, resource.kind, action.name, because, extra=extra)
+
+    def _outcome(self, prepared: Prepared, action: Action) -> str:
+        """What became of the object.
+
+        What a process that died created, and what an earlier run left incomplete, is ours.
+        """
+        dry_run = self.catalog.settings.dry_run
+        if action.verb == CREATE:
+            return WOULD_CREATE if dry_run else CREATED
+        if action.verb == UPDATE:
+            return WOULD_UPDATE if dry_run else UPDATED
+        if action.verb in (FOUND, DIFFERS) and prepared.made_before:
+            return CREATED
+        if action.verb == DIFFERS and is_incomplete(self.catalog, action):
+            return UPDATED
+        return action.verb
+
+
+def log_fields(
+    event: str, resource: Resource, item: PlannedObject, **more: Optional[str]
+) -> Dict[str, Any]:
+    """Fields of a JSON log line."""
+    facts = {
+        "event": event,
+        "resource": resource.name,
+        "source_id": item.source["id"],
+        "project": item.states.project,
+        **more,
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _owner(resource: Resource, action: Action) -> Optional[Tuple[str, str]]:
+    if resource.scope != OWNER:
+        return None
+    return action.body["object_type"], action.body["object_id"]
+
+
+def _key_fields(resource: Resource, source: dict, body: Dict[str, Any]) -> Dict[str, Any]:
+    origin = body if resource.scope == OWNER else source
+    return {name: origin.get(name) for name in resource.key}
+
+
+def _created_s(made: Dict[str, Any]) -> float:
+    """The Unix seconds of its creation, 0 where it does not say."""
+    try:
+        return instant(made["created"]).timestamp()
+    except (KeyError, AttributeError, ValueError):
+        return 0.0

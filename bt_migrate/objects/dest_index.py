@@ -1,0 +1,68 @@
+"""The destination's objects by natural key and by id, kept up to date with what this run writes."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional, Tuple
+
+from bt_migrate.model.resource import Resource
+from bt_migrate.objects.decide import natural_key
+from bt_migrate.objects.lists import Lists
+
+Place = Tuple[str, str]  # (resource, destination project or "")
+
+
+@dataclass
+class DestIndex:
+    """Safe for many threads."""
+
+    lists: Lists
+    lock: threading.RLock
+    _by_key: Dict[Place, Dict[tuple, dict]] = field(default_factory=dict)
+    _by_id: Dict[Place, Dict[str, dict]] = field(default_factory=dict)
+    # Objects whose natural key an older object has.
+    _doubles: Dict[Place, List[dict]] = field(default_factory=dict)
+
+    def by_key(self, resource: Resource, project_id: str = "") -> Dict[tuple, dict]:
+        """natural key -> destination object, inside the project."""
+        place = (resource.name, project_id)
+        with self.lock:
+            if place not in self._by_key:
+                self.provide(resource, project_id, self.lists.dest_objects(resource, project_id))
+            return self._by_key[place]
+
+    def object(self, resource: Resource, project_id: str, dest_id: str) -> Optional[dict]:
+        """The destination's object of that id, None where it is gone."""
+        self.by_key(resource, project_id)
+        return self._by_id[resource.name, project_id].get(dest_id)
+
+    def doubles(self, resource: Resource, project_id: str = "") -> List[dict]:
+        """Destination objects whose natural key an older one has."""
+        self.by_key(resource, project_id)
+        return self._doubles[resource.name, project_id]
+
+    def provide(self, resource: Resource, project_id: str, objects: List[dict]) -> None:
+        """Set the destination's objects, oldest first, of a kind that is listed by owner."""
+        place = (resource.name, project_id)
+        by_key: Dict[tuple, dict] = {}
+        doubles = []
+        for obj in objects:
+            if by_key.setdefault(natural_key(resource, obj), obj) is not obj:
+                doubles.append(obj)
+        with self.lock:
+            self._by_key[place] = by_key
+            self._by_id[place] = {obj["id"]: obj for obj in objects}
+            self._doubles[place] = doubles
+
+    def put(self, resource: Resource, project_id: str, obj: dict, *, renamed: bool) -> None:
+        """Add or replace an object; where it was `renamed`, its old key finds it no more."""
+        place = (resource.name, project_id)
+        with self.lock:
+            if place not in self._by_key:
+                return
+            before = self._by_id[place].get(obj["id"])
+            if before and renamed:
+                self._by_key[place].pop(natural_key(resource, before), None)
+            self._by_key[place][natural_key(resource, obj)] = obj
+            self._by_id[place][obj["id"]] = obj

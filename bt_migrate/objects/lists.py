@@ -1,0 +1,262 @@
+"""The lists of both organizations: each is read once, whoever asks for it.
+
+Owns the objects as the servers listed them, and which kinds a server did not list. The source is
+listed once per kind, the destination once per kind and project where the API can filter.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import (
+    Any,
+    Callable,
+    Collection,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Tuple,
+    TypeVar,
+    Union,
+)
+
+from bt_migrate.api.client import Api
+from bt_migrate.api.organization import NOT_THERE
+from bt_migrate.config.settings import Settings
+from bt_migrate.errors import ApiError, UsageError
+from bt_migrate.model.resource import BY_PROJECT, PROJECT, Resource
+from bt_migrate.model.resource_table import CALLABLE, FUNCTIONS, PROJECTS, PROMPTS
+from bt_migrate.model.resources import BY_NAME
+from bt_migrate.objects.decide import creation_order
+
+log = logging.getLogger("bt_migrate.catalog")
+
+T = TypeVar("T")
+ListKey = Tuple[str, str, str]  # (side, resource, project id or "")
+
+# Prefix of placeholder ids in a dry run: see `planned_id`.
+PLANNED = "planned:"
+# Of what is in both lists, a function holds what a prompt has no field for.
+FUNCTION_ONLY_FIELDS = ("function_type", "origin", "function_schema")
+# How many names of projects an error shows.
+NAMES_SHOWN = 20
+
+
+def planned_id(source_id: str) -> str:
+    """The placeholder for an id that the destination has not assigned yet.
+
+    Without dashes, so that it is not taken for a text that holds a source id.
+    """
+    return PLANNED + source_id.replace("-", "")
+
+
+@dataclass
+class Lists:
+    """Safe for many threads. Both clients are connected: their org_id is known."""
+
+    source: Api
+    dest: Api
+    settings: Settings
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    # resource -> why its list cannot be read
+    unavailable: Dict[str, str] = field(default_factory=dict)
+    # the same, for kinds that the source has, or may have, and does not list
+    refused: Dict[str, str] = field(default_factory=dict)
+    _lists: Dict[ListKey, Union[List[dict], ApiError]] = field(default_factory=dict)
+    # resource -> id -> object
+    _source_by_id: Dict[str, Dict[str, dict]] = field(default_factory=dict)
+    _twin_kinds: Optional[Dict[str, str]] = None
+
+    # -- the source
+
+    def projects(self) -> List[dict]:
+        """The selected source projects, oldest first, by their names in the destination.
+
+        Raises UsageError for a name that the source does not have.
+        """
+        projects = self.source_list(PROJECTS)
+        if not self.settings.projects:
+            return projects
+        old_names = {new: old for old, new in self.settings.rename_projects.items()}
+        by_name = {old_names.get(project["name"], project["name"]): project for project in projects}
+        refuse_unknown("--projects", self.settings.projects, by_name)
+        return [project for name, project in by_name.items() if name in self.settings.projects]
+
+    def source_list(self, resource: Resource) -> List[dict]:
+        """All source objects of a kind in the whole organization, in creation order."""
+        return self._list(self.source, resource)
+
+    def source_objects(self, resource: Resource, project_id: str) -> List[dict]:
+        """The source objects of one project.
+
+        An object that is listed as a prompt and as a function (one store) is moved once.
+        """
+        if resource.part_of:
+            holders = self.source_list(BY_NAME[resource.part_of])
+            return [holder for holder in holders if holder["id"] == project_id]
+        objects = [obj for obj in self.source_list(resource) if obj.get("project_id") == project_id]
+        if resource.name in CALLABLE:
+            twins = self._twins()
+            objects = [
+                obj for obj in objects if twins.get(obj["id"], resource.name) == resource.name
+            ]
+        return objects
+
+    def source_object(self, resource: Resource, source_id: str) -> Optional[dict]:
+        """The source object of that id, None if there is none (any more)."""
+        with self.lock:
+            by_id = self._source_by_id.get(resource.name)
+            if not by_id:
+                by_id = {obj["id"]: obj for obj in self.source_list_or_empty(resource)}
+                self._source_by_id[resource.name] = by_id
+            return by_id.get(source_id)
+
+    def source_list_or_empty(self, resource: Resource) -> List[dict]:
+        """The list; empty where it is refused: a key that may not list users moves the rest."""
+        try:
+            return self.source_list(resource)
+        except ApiError as error:
+            log.warning("source: %s cannot be listed (%s)", resource.name, error.status)
+            self.unavailable[resource.name] = f"source answered {error.status}"
+            return []
+
+    def _twins(self) -> Dict[str, str]:
+        """id -> the resource as which it is moved, of the objects in both lists.
+
+        A function if only the fields of a function hold all of it.
+        """
+        if self._twin_kinds is None:
+            prompts = {prompt["id"] for prompt in self.source_list(PROMPTS)}
+            self._twin_kinds = {
+                function["id"]: (
+                    FUNCTIONS.name
+                    if any(function.get(name) for name in FUNCTION_ONLY_FIELDS)
+                    else PROMPTS.name
+                )
+                for function in self.source_list(FUNCTIONS)
+                if function["id"] in prompts
+            }
+        return self._twin_kinds
+
+    # -- the destination
+
+    def dest_objects(self, resource: Resource, project_id: str = "") -> List[dict]:
+        """The destination's objects of a kind, of one project where the kind has projects."""
+        if project_id.startswith(PLANNED):
+            return []
+        if resource.scope != PROJECT:
+            return self._list(self.dest, resource)
+        listed_for = project_id if resource.listed == BY_PROJECT else ""
+        objects = self._list(self.dest, resource, listed_for)
+        return [obj for obj in objects if obj.get("project_id") == project_id]
+
+    def start_empty(self, project_id: str) -> None:
+        """Record that a destination project was just created: its lists are empty, not asked for."""
+        with self.lock:
+            for resource in BY_NAME.values():
+                if resource.listed == BY_PROJECT:
+                    self._lists.setdefault((self.dest.side, resource.name, project_id), [])
+
+    # -- reading
+
+    def prefetch(
+        self,
+        source: Iterable[Resource],
+        dest: Iterable[Resource] = (),
+        dest_projects: Iterable[str] = (),
+    ) -> None:
+        """Read these lists at the same time, unless they have been read.
+
+        Those of the destination in `dest_projects` where the kind is listed by project. A refused
+        list is reported to the caller that asks for it.
+        """
+        projects = [project for project in dest_projects if not project.startswith(PLANNED)]
+        wanted = [(self.source, resource, "") for resource in source]
+        for resource in dest:
+            places = projects if resource.listed == BY_PROJECT else [""]
+            wanted += [(self.dest, resource, project) for project in places]
+        missing = {
+            key: (api, resource, project)
+            for api, resource, project in wanted
+            for key in [(api.side, resource.name, project)]
+            if key not in self._lists
+        }
+        self.at_once(lambda key: self._read_list(*missing[key]), missing)
+
+    def at_once(self, ask: Callable[[Any], T], things: Iterable[Any]) -> List[T]:
+        """The answers in the order of `things`.
+
+        As many are asked for at the same time as requests may be in flight to both organizations.
+        """
+        workers = 2 * self.settings.max_concurrent
+        with ThreadPoolExecutor(workers, thread_name_prefix="ask") as pool:
+            return list(pool.map(ask, things))
+
+    def _list(self, api: Api, resource: Resource, project_id: str = "") -> List[dict]:
+        """One list, read once. Raises the ApiError that its reading ended with."""
+        key = (api.side, resource.name, project_id)
+        if key not in self._lists:
+            self._read_list(api, resource, project_id)
+        found = self._lists[key]
+        if isinstance(found, ApiError):
+            raise found
+        return found
+
+    def _read_list(self, api: Api, resource: Resource, project_id: str) -> None:
+        found: Union[List[dict], ApiError]
+        params = {"project_id": project_id} if project_id else {}
+        page_size = self.settings.batch_size if resource.paged else 0
+        try:
+            objects = api.list(resource.path, params, page_size=page_size)
+            found = creation_order(obj for obj in objects if not obj.get("deleted_at"))
+            if resource is PROJECTS and api is self.source:
+                found = renamed(found, self.settings.rename_projects)
+        except ApiError as error:
+            found = self._without_list(api, resource, error)
+        # Two threads may have asked: the first answer stays, so that what is added to it stays.
+        with self.lock:
+            self._lists.setdefault((api.side, resource.name, project_id), found)
+
+    def _without_list(
+        self, api: Api, resource: Resource, error: ApiError
+    ) -> Union[List[dict], ApiError]:
+        """An empty list for a kind that the server does not have, which `unavailable` records."""
+        if error.status not in NOT_THERE and not (resource.beyond and error.status < 500):
+            return error
+        self.unavailable[resource.name] = f"{api.side} answered {error.status}"
+        if api is self.source and error.status not in NOT_THERE:
+            self.refused[resource.name] = str(error)
+        return []
+
+
+def renamed(projects: List[dict], new_names: Mapping[str, str]) -> List[dict]:
+    """The source's projects by the names that they get in the destination.
+
+    Raises UsageError for a name that the source does not have, and where two projects would have
+    one name: their objects would be mixed.
+    """
+    refuse_unknown("--rename-projects", new_names, [project["name"] for project in projects])
+    result = [
+        {**project, "name": new_names.get(project["name"], project["name"])} for project in projects
+    ]
+    names = Counter(project["name"] for project in result)
+    twice = next((name for name in new_names.values() if names[name] > 1), None)
+    if twice is not None:
+        olds = [repr(old["name"]) for old, new in zip(projects, result) if new["name"] == twice]
+        raise UsageError(
+            f"--rename-projects: {' and '.join(sorted(olds))} would both be {twice!r};"
+            " give each a name of its own"
+        )
+    return result
+
+
+def refuse_unknown(option: str, names: Iterable[str], known: Collection[str]) -> None:
+    missing = [name for name in names if name not in known]
+    if missing:
+        some = ", ".join(sorted(known)[:NAMES_SHOWN]) or "none"
+        raise UsageError(f"{option}: the source has no project {missing[0]!r}; it has: {some}")

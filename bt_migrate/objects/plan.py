@@ -1,0 +1,119 @@
+"""Plan one object: find its counterpart in the destination, and decide what happens to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Dict, Optional, Tuple
+
+from bt_migrate.config.values import UPDATE_POLICY
+from bt_migrate.model.findings import FAILURE
+from bt_migrate.model.outcomes import SKIPPED
+from bt_migrate.model.references import top_field
+from bt_migrate.model.resource import OWNER, Resource
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.decide import CREATE, UPDATE, Action, natural_key, plan_object
+from bt_migrate.objects.prepare import (
+    PlannedObject,
+    Prepared,
+    not_placeable,
+    object_finding,
+    prepare,
+)
+from bt_migrate.objects.update import decided, policy_of
+
+DELETED_THERE = "deleted in the destination"
+
+
+@dataclass(frozen=True)
+class ObjectPlan:
+    """What is to be done with one object, and what it would send."""
+
+    item: PlannedObject
+    action: Action
+    prepared: Prepared
+
+
+def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> ObjectPlan:
+    """Plan one object.
+
+    An object of its natural key that was about to be created when an earlier process died is ours:
+    created.
+    """
+    source_id = item.source["id"]
+    prepared = prepare(catalog, resource, item)
+    existing, gone = _existing(catalog, resource, item, prepared)
+    if resource.part_of and existing and resource.cannot_move(existing):
+        existing = None  # the holder has no such part: it can be created
+    waiting = {top_field(reference.path) for reference in prepared.deferred}
+    action = plan_object(resource, item.source, prepared.body, existing, waiting)
+    prepared.made_before = existing is not None and source_id in item.states.intended
+    if not prepared.made_before and not is_incomplete(catalog, action):
+        action = decided(catalog, resource, action)
+    reason = not_placeable(resource, item.source, prepared.body)
+    if gone and not existing and policy_of(catalog, resource) != UPDATE_POLICY:
+        reason = DELETED_THERE
+        prepared.findings.append(object_finding(resource, item, "deleted_there"))
+    elif action.verb in (CREATE, UPDATE):
+        prepared.blocked = _blocked(catalog, resource, item, action)
+    if reason:
+        action = replace(action, verb=SKIPPED, reason=reason)
+        prepared.findings = [
+            finding for finding in prepared.findings if finding["severity"] != FAILURE
+        ]
+    return ObjectPlan(item, action, prepared)
+
+
+def is_incomplete(catalog: Catalog, action: Action) -> bool:
+    """Whether an earlier run created the object and could not complete it."""
+    made = catalog.earlier.incomplete(action.resource, action.source_id)
+    return made is not None and made == action.dest_id
+
+
+def dest_key(resource: Resource, source: dict, body: Dict[str, Any]) -> tuple:
+    """The natural key in the destination.
+
+    The keys of objects that belong to an owner hold ids, so the rewritten body has them.
+    """
+    return natural_key(resource, body if resource.scope == OWNER else source)
+
+
+def _existing(
+    catalog: Catalog, resource: Resource, item: PlannedObject, prepared: Prepared
+) -> Tuple[Optional[dict], bool]:
+    """(the destination's object, whether an earlier counterpart is gone).
+
+    The counterpart that an earlier sync knew, whatever its name is now; else the object of the
+    same natural key that is no other object's counterpart.
+    """
+    source_id = item.source["id"]
+    states = item.states
+    dest_id = states.last(source_id).get("dest_id")
+    gone = states.earlier.get(source_id, {}).get("reason") == DELETED_THERE
+    if dest_id:
+        existing = catalog.index.object(resource, item.dest_project_id, dest_id)
+        if existing:
+            return existing, False
+        gone = True
+        catalog.ids.remove(resource.name, source_id)
+        states.forget(source_id)
+    key = dest_key(resource, item.source, prepared.body)
+    found = catalog.index.by_key(resource, item.dest_project_id).get(key)
+    other = catalog.ids.source_id(resource.name, found["id"]) if found else None
+    return (found if other in (None, source_id) else None), gone
+
+
+def _blocked(catalog: Catalog, resource: Resource, item: PlannedObject, action: Action) -> str:
+    """Why the object cannot have its name: another object has it. "" if it can."""
+    key = dest_key(resource, item.source, action.body)
+    there = catalog.index.by_key(resource, item.dest_project_id).get(key)
+    if there is None or there["id"] == action.dest_id:
+        return ""
+    other = catalog.ids.source_id(resource.name, there["id"])
+    if other is not None:
+        return (
+            f"its name is taken in the destination by the counterpart of {other}, which has another"
+            f" name in the source now; --on-conflict {resource.name}=update renames that one"
+        )
+    if action.verb == CREATE:
+        return ""
+    return f"its new name is taken in the destination by {there['id']}"

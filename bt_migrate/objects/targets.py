@@ -1,0 +1,118 @@
+"""What the references of objects and rows point to: which destination id a source id becomes.
+
+An id that this run has not mapped is looked up in the destination by natural key inside the
+matching project, so that a phase that runs alone resolves what the whole run would.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Dict, FrozenSet, Mapping, Optional, Tuple
+
+from bt_migrate.model.resource import PROJECT, Resource
+from bt_migrate.model.resource_table import CALLABLE, PROJECTS, USERS
+from bt_migrate.model.resources import BY_NAME, REFERABLE, UNMOVABLE_TARGETS
+from bt_migrate.objects.decide import natural_key
+from bt_migrate.objects.dest_index import DestIndex
+from bt_migrate.objects.id_mapping import IdMapping
+from bt_migrate.objects.lists import PLANNED, Lists
+
+ORGANIZATIONS = "organizations"
+
+
+@dataclass
+class Targets:
+    """Safe for many threads."""
+
+    lists: Lists
+    index: DestIndex
+    ids: IdMapping
+    lock: threading.RLock
+    _known: Optional[Dict[str, Tuple[str, ...]]] = None
+    _known_tails: Optional[FrozenSet[bytes]] = None
+
+    def resolve(self, targets: Tuple[str, ...], source_id: str) -> Optional[str]:
+        """The destination id of a source id that is one of `targets`; None if there is none yet."""
+        for target in targets:
+            found = self.ids.dest_id(target, source_id) or self._look_up(target, source_id)
+            if found:
+                return found
+        return None
+
+    def _look_up(self, target: str, source_id: str) -> Optional[str]:
+        if target == ORGANIZATIONS:
+            is_ours = source_id == self.lists.source.org_id
+            return self.lists.dest.org_id if is_ours else None
+        resource = BY_NAME.get(target)
+        if resource is None:
+            return None
+        with self.lock:
+            source = self.lists.source_object(resource, source_id)
+            dest = self._counterpart(resource, source) if source else None
+            if dest is None:
+                return None
+            self.ids.put(target, source_id, dest["id"])
+            return str(dest["id"])
+
+    def _counterpart(self, resource: Resource, source: dict) -> Optional[dict]:
+        """The destination's object of the same natural key, unless it is another's counterpart."""
+        project_id = ""
+        if resource.scope == PROJECT:
+            project_id = self.resolve((PROJECTS.name,), source["project_id"]) or PLANNED
+            if project_id.startswith(PLANNED):
+                return None
+        dest = self.index.by_key(resource, project_id).get(natural_key(resource, source))
+        if dest is None or self.ids.source_id(resource.name, dest["id"]) not in (
+            None,
+            source["id"],
+        ):
+            return None
+        return dest
+
+    def may_come(self, targets: Tuple[str, ...], source_id: str) -> bool:
+        """Whether an unresolved reference can resolve later: its target exists and can move."""
+        for target in targets:
+            resource = BY_NAME.get(target)
+            if resource is None or resource is USERS:
+                continue
+            source = self.lists.source_object(resource, source_id)
+            if source and not resource.cannot_move(source):
+                return True
+        return False
+
+    def cannot_come(self, targets: Tuple[str, ...], source_id: str) -> str:
+        """Why the API cannot carry the target; "" if it could: the reference is then a failure."""
+        if targets == (USERS.name,):
+            return "the destination has no user with that e-mail address"
+        if UNMOVABLE_TARGETS & set(targets):
+            return "playgrounds have no API"
+        for target in targets:
+            resource = BY_NAME.get(target)
+            source = self.lists.source_object(resource, source_id) if resource else None
+            reason = resource.cannot_move(source) if resource and source else None
+            if reason:
+                return f"its target was not moved: {reason}"
+        return ""
+
+    def known(self) -> Mapping[str, Tuple[str, ...]]:
+        """Every source id that other objects may hold -> the resources that it may belong to."""
+        if self._known is None:
+            self.lists.prefetch(REFERABLE)
+        with self.lock:
+            if self._known is None:
+                known: Dict[str, Tuple[str, ...]] = {self.lists.source.org_id: (ORGANIZATIONS,)}
+                for resource in REFERABLE:
+                    targets = CALLABLE if resource.name in CALLABLE else (resource.name,)
+                    for obj in self.lists.source_list_or_empty(resource):
+                        known[obj["id"]] = targets
+                self._known = known
+            return self._known
+
+    def known_tails(self, head: int) -> FrozenSet[bytes]:
+        """The known ids without their first `head` characters, encoded; built once."""
+        known = self.known()
+        with self.lock:
+            if self._known_tails is None:
+                self._known_tails = frozenset(source_id[head:].encode() for source_id in known)
+            return self._known_tails
