@@ -24,7 +24,7 @@ ROWS: Tuple[Tuple[str, ...], ...] = (
     ("rows",),
     ("shards",),
     ("migration",),
-    ("verify", "cli"),
+    ("verify", "cli", "probe"),
     ("phases",),
 )
 SANDBOX = "sandbox"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
@@ -52,6 +53,32 @@ def state_dir_of(env_file: Optional[str] = None) -> str:
     env = _environment(env_file)
     resumed = str(_value(NAMED["resume_run_dir"], {}, env))
     return resumed or str(_value(NAMED["state_dir"], {}, env))
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What one organization is reached with. `setting` is the prefix of its settings' names."""
+
+    side: str
+    setting: str
+    url: str
+    key: str
+    org: str
+
+    def __repr__(self) -> str:
+        return f"Connection({self.side}, {self.url})"
+
+
+def connection_of(side: str, env_file: Optional[str] = None) -> Connection:
+    """The connection to one side, for programs that need one key only. Raises UsageError."""
+    env = _environment(env_file)
+    prefix = "source" if side == "source" else "dest"
+    found = {
+        name: str(_value(NAMED[f"{prefix}_{name}"], {}, env)) for name in ("url", "api_key", "org")
+    }
+    _check_key(NAMED[f"{prefix}_api_key"].env, found["api_key"])
+    setting = f"BT_{prefix.upper()}"
+    return Connection(side, setting, found["url"], found["api_key"], found["org"])
 
 
 def app_urls_of(env_file: Optional[str] = None) -> Dict[str, str]:
@@ -141,11 +168,13 @@ def _environment(env_file: Optional[str]) -> Dict[str, str]:
 
 def _check_keys(found: Mapping[str, Any]) -> None:
     for name in ("source_api_key", "dest_api_key"):
-        env = NAMED[name].env
-        key = found[name]
-        if not key:
-            raise UsageError(
-                f"{env} is not set; put it into .env or the environment (keys are never flags)"
-            )
-        if not key.isascii() or any(char.isspace() or not char.isprintable() for char in key):
-            raise UsageError(f"{env} holds a character that no key has (a space or a line break?)")
+        _check_key(NAMED[name].env, found[name])
+
+
+def _check_key(env: str, key: str) -> None:
+    if not key:
+        raise UsageError(
+            f"{env} is not set; put it into .env or the environment (keys are never flags)"
+        )
+    if not key.isascii() or any(char.isspace() or not char.isprintable() for char in key):
+        raise UsageError(f"{env} holds a character that no key has (a space or a line break?)")

@@ -87,6 +87,18 @@ MERGE_UNFINISHED = Option(
     "also join runs that are not finished, and shards of which some are missing",
 )  # fmt: skip
 
+PROBE_SOURCE = Option(
+    "source", RUN, "--source", "", "use the key of the source, instead of the destination's"
+)
+PROBE_READ_ONLY = Option(
+    "read_only", RUN, "--read-only", "", "create nothing; try what reading alone shows"
+)
+PROBE_YES = Option("yes", RUN, "--yes", "", "do not ask before creating the scratch project")
+PROBE_JSON = Option(
+    "json", RUN, "--json", "", "print a record without secrets or names, for a bug report"
+)
+OPENAPI_FILE = Option("file", RUN, "", "FILE", "OpenAPI document, as JSON", "1")
+
 
 # -- which program has which options
 
@@ -133,6 +145,8 @@ PROGRAMS: Dict[str, Sequence[Option]] = {
     "status": (STATUS_RUN, STATUS_WATCH, STATUS_JSON, STATUS_LAG, ENV_FILE),
     "report": (STATUS_RUN, STATUS_JSON, ENV_FILE),
     "control": (CONTROL_RUN, CONTROL_WORDS),
+    "probe": (PROBE_SOURCE, PROBE_READ_ONLY, PROBE_YES, PROBE_JSON, ENV_FILE),
+    "check-openapi": (OPENAPI_FILE, STATUS_JSON),
     "plan-shards": (*_options("shards state_dir fetch_limit"), *_SELECT, *_CONNECT, *_OUTPUT),
     "merge-runs": (MERGE_RUNS, MERGE_UNFINISHED, *_options("state_dir"), ENV_FILE),
 }  # fmt: skip
@@ -152,6 +166,8 @@ EXAMPLES: Dict[str, Sequence[str]] = {
     "undo": ("checkpoints/20260113_212530", "checkpoints/20260113_212530 --yes"),
     "status": ("", "checkpoints/20260113_212530 --watch"),
     "report": ("", "checkpoints/20260113_212530"),
+    "probe": ("", "--read-only --source", "--yes --json > probe.json"),
+    "check-openapi": ("openapi.json",),
     "control": ("checkpoints pause", "checkpoints set requests-per-second=5"),
     "plan-shards": ("--shards 4 > shards.jsonl", "--shards 8 --projects Support > shards.jsonl"),
     "merge-runs": ("runs/objects runs/shard-0 runs/shard-1", "runs/* --unfinished"),

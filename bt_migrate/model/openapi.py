@@ -1,0 +1,273 @@
+"""Compares the table of resources with an OpenAPI document of the API. Pure.
+
+Each difference is one line that names the kind and the field. What differs on purpose is in ON_PURPOSE, with its
+reason, so that a difference is always something to look at.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from bt_migrate.model.resource import BY_OWNER, BY_PROJECT, PROJECT, Resource
+from bt_migrate.model.resource_table import OBJECT_RESOURCES, SERVER_FIELDS
+from bt_migrate.model.resources import TARGETS_OF_TYPE
+
+Json = Mapping[str, Any]
+
+# (kind, field) of POST, PUT or PATCH that is not written, or not read, and why.
+ON_PURPOSE: Mapping[Tuple[str, str], str] = {
+    ("ai_secret", "secret"): "cannot be read",
+    ("experiment", "ensure_new"): "a retry would create a second experiment",
+    ("view", "deleted_at"): "only living objects are moved",
+    ("project", "user_id"): "the owner is who creates it",
+    ("role", "add_member_permissions"): "see membership_patch",
+    ("role", "remove_member_permissions"): "see membership_patch",
+    ("role", "add_member_roles"): "see membership_patch",
+    ("role", "remove_member_roles"): "see membership_patch",
+    ("group", "add_member_users"): "see membership_patch",
+    ("group", "remove_member_users"): "see membership_patch",
+    ("group", "add_member_groups"): "see membership_patch",
+    ("group", "remove_member_groups"): "see membership_patch",
+    ("project_automation", "config.created_by_user_id"): "of asynchronous queries: not moved",
+    ("function", "metadata"): "the service writes it",
+    ("prompt", "metadata"): "the service writes it",
+}
+# Fields of requests that choose the organization.
+ADDRESSING = frozenset(("org_name",))
+# Kinds with a list and a POST that are no resources, and why.
+NO_RESOURCES: Mapping[str, str] = {
+    "/v1/service_token": "its value cannot be read",
+    "/v1/env_var": "its value cannot be read",
+    "/v1/dataset_snapshot": "names a transaction of the source",
+}
+MAX_DEPTH = 12
+METHODS = ("get", "post", "put", "patch", "delete")
+
+
+def differences(document: Json, resources: Sequence[Resource] = OBJECT_RESOURCES) -> List[str]:
+    """One line for each difference, in the order of the table. Raises ValueError for another kind of document."""
+    if not isinstance(document, dict) or not isinstance(document.get("paths"), dict):
+        raise ValueError("not an OpenAPI document: it has no paths")
+    schemas = Schemas(document)
+    found: List[str] = []
+    for resource in resources:
+        if not resource.part_of:
+            found += _Kind(schemas, resource).differences()
+    return found + _unknown_kinds(schemas, resources)
+
+
+class Schemas:
+    """The paths of a document, and its schemas with references followed."""
+
+    def __init__(self, document: Json) -> None:
+        self._document = document
+        self.paths: Dict[str, Json] = dict(document["paths"])
+
+    def resolved(self, schema: Any) -> Json:
+        """A schema without $ref at its top; {} for anything else."""
+        for _ in range(MAX_DEPTH):
+            if not isinstance(schema, dict) or "$ref" not in schema:
+                break
+            schema = self._target(str(schema["$ref"]))
+        return schema if isinstance(schema, dict) else {}
+
+    def _target(self, reference: str) -> Any:
+        target: Any = self._document
+        for step in reference.lstrip("#/").split("/"):
+            target = target.get(step) if isinstance(target, dict) else None
+        return target
+
+    def operation(self, path: str, method: str) -> Json:
+        item = self.paths.get(path)
+        found = item.get(method) if isinstance(item, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    def item_path(self, path: str) -> str:
+        """The path of one object of a list; "" if there is none."""
+        names = (
+            name for name in self.paths if name.startswith(path + "/{") and name.count("{") == 1
+        )
+        return next((name for name in names if name.endswith("}")), "")
+
+    def body(self, path: str, method: str) -> Json:
+        """The schema of the JSON body of a request."""
+        request = self.resolved(self.operation(path, method).get("requestBody"))
+        return self.resolved(_json_schema(request))
+
+    def answer(self, path: str, method: str) -> Json:
+        responses = self.operation(path, method).get("responses") or {}
+        return self.resolved(_json_schema(self.resolved(responses.get("200"))))
+
+    def parameters(self, path: str, method: str) -> FrozenSet[str]:
+        named = (self.resolved(item) for item in self.operation(path, method).get("parameters", ()))
+        return frozenset(str(item.get("name")) for item in named)
+
+    def properties(self, schema: Json) -> Dict[str, Json]:
+        """The properties of an object, of all alternatives together."""
+        found: Dict[str, Json] = {}
+        for part in self.parts(schema):
+            for name, value in (part.get("properties") or {}).items():
+                found.setdefault(name, value)
+        return found
+
+    def parts(self, schema: Json, depth: int = 0) -> Iterator[Json]:
+        """A schema and its alternatives."""
+        yield schema
+        for word in ("anyOf", "oneOf", "allOf"):
+            for part in schema.get(word) or () if depth < MAX_DEPTH else ():
+                yield from self.parts(self.resolved(part), depth + 1)
+
+    def places(self, schema: Json, path: str = "", depth: int = 0) -> Iterator[Tuple[str, Json]]:
+        """(dotted path, schema) of every place inside a schema; `[]` is any item, `*` any key."""
+        if depth > MAX_DEPTH:
+            return
+        for part in self.parts(schema):
+            for name, value in (part.get("properties") or {}).items():
+                yield from self._place(value, f"{path}.{name}" if path else name, depth)
+            if "items" in part:
+                yield from self._place(part["items"], f"{path}.[]", depth)
+            if isinstance(part.get("additionalProperties"), dict):
+                yield from self._place(part["additionalProperties"], f"{path}.*", depth)
+
+    def _place(self, schema: Any, path: str, depth: int) -> Iterator[Tuple[str, Json]]:
+        resolved = self.resolved(schema)
+        yield path, resolved
+        yield from self.places(resolved, path, depth + 1)
+
+
+def _json_schema(container: Json) -> Any:
+    content = container.get("content") or {}
+    return (content.get("application/json") or {}).get("schema")
+
+
+class _Kind:
+    """One row of the table beside its paths in the document."""
+
+    def __init__(self, schemas: Schemas, resource: Resource) -> None:
+        self.schemas = schemas
+        self.resource = resource
+        self.item_path = schemas.item_path(resource.path)
+
+    def differences(self) -> List[str]:
+        if self.resource.path not in self.schemas.paths:
+            return [f"{self.resource.kind}: {self.resource.path} is not in the document"]
+        return [
+            f"{self.resource.kind}: {text}"
+            for found in (
+                self._methods(),
+                self._list_parameters(),
+                self._written("post", self.resource.path, self.resource.create),
+                self._written("patch", self.item_path, self.resource.patch),
+                self._required(),
+                self._read(),
+                self._object_types(),
+                self._ids_and_versions(),
+            )
+            for text in found
+        ]
+
+    def _methods(self) -> Iterator[str]:
+        wanted = {
+            (self.resource.path, "get"): True,
+            (self.resource.path, "post"): True,
+            (self.resource.path, "put"): self.resource.put,
+            (self.item_path, "get"): True,
+            (self.item_path, "patch"): bool(self.resource.patch),
+            (self.item_path, "delete"): True,
+        }
+        for (path, method), expected in wanted.items():
+            there = bool(self.schemas.operation(path, method))
+            if there != expected:
+                shown = path or self.resource.path + "/{id}"
+                words = "is new" if there else "is gone"
+                yield f"{method.upper()} {shown} {words}"
+
+    def _list_parameters(self) -> Iterator[str]:
+        names = self.schemas.parameters(self.resource.path, "get")
+        for name, expected in (
+            ("limit", self.resource.paged),
+            ("starting_after", self.resource.paged),
+            ("project_id", self.resource.listed == BY_PROJECT),
+        ):
+            if (name in names) != expected:
+                yield f"the list {'takes' if name in names else 'does not take'} {name}"
+        if ("object_id" in names) != (self.resource.listed == BY_OWNER):
+            yield "the list is asked for in another way by owner"
+
+    def _known(self, fields: Sequence[str]) -> FrozenSet[str]:
+        scope = ("project_id",) if self.resource.scope == PROJECT else ()
+        purpose = (name for kind, name in ON_PURPOSE if kind == self.resource.kind)
+        return frozenset((*fields, *scope, *purpose)) | ADDRESSING
+
+    def _written(self, method: str, path: str, fields: Sequence[str]) -> Iterator[str]:
+        if not self.schemas.operation(path, method):
+            return
+        there = self.schemas.properties(self.schemas.body(path, method))
+        for name in sorted(set(there) - self._known(fields)):
+            yield f"{method.upper()} takes {name}, which the table does not send"
+        for name in sorted(set(fields) - set(there)):
+            yield f"{method.upper()} does not take {name}, which the table sends"
+
+    def _required(self) -> Iterator[str]:
+        required = self.schemas.body(self.resource.path, "post").get("required") or ()
+        for name in sorted(set(required) - self._known(self.resource.create)):
+            yield f"POST requires {name}, which the table does not send"
+
+    def _object_schema(self) -> Json:
+        return self.schemas.answer(self.item_path, "get") if self.item_path else {}
+
+    def _read(self) -> Iterator[str]:
+        known = self._known((*self.resource.create, *self.resource.server, *SERVER_FIELDS))
+        for name in sorted(set(self.schemas.properties(self._object_schema())) - known):
+            yield f"{name} is read, and neither copied nor known as set by the server"
+
+    def _object_types(self) -> Iterator[str]:
+        body = self.schemas.properties(self.schemas.body(self.resource.path, "post"))
+        schema = self.schemas.resolved(body.get("object_type"))
+        for part in self.schemas.parts(schema):
+            for name in part.get("enum") or ():
+                if name is not None and name not in TARGETS_OF_TYPE:
+                    yield f"object_type {name!r} is new"
+
+    def _ids_and_versions(self) -> Iterator[str]:
+        """Places of ids and versions in what is written, by their schema, that the table does not know."""
+        body = self.schemas.body(self.resource.path, "post")
+        references = {reference.path for reference in self.resource.references}
+        known = self._known(())
+        places = dict(self.schemas.places(body))
+        for path in sorted(places):
+            if path.split(".")[0] in known or (self.resource.kind, path) in ON_PURPOSE:
+                continue
+            if self._is_id(places[path], path) and path not in references:
+                yield f"{path} is an id, and no reference of the table"
+            if _is_version(path, places) and path not in self.resource.pins:
+                yield f"{path} is a version, and no pin of the table"
+
+    def _is_id(self, schema: Json, path: str) -> bool:
+        formats = {part.get("format") for part in self.schemas.parts(schema)}
+        return "uuid" in formats
+
+
+def _is_version(path: str, places: Mapping[str, Json]) -> bool:
+    """A transaction beside an id: `version` next to `id`, or `x_version` next to `x_id`."""
+    holder, _, name = path.rpartition(".")
+    stem: Optional[str] = None
+    if name == "version":
+        stem = "id"
+    elif name.endswith("_version"):
+        stem = name[: -len("version")] + "id"
+    return stem is not None and (f"{holder}.{stem}" if holder else stem) in places
+
+
+def _unknown_kinds(schemas: Schemas, resources: Sequence[Resource]) -> List[str]:
+    """Paths that can be listed and posted to, and that no row of the table has."""
+    known = {resource.path for resource in resources}
+    return [
+        f"{path} can be listed and created, and is not in the table"
+        for path in sorted(schemas.paths)
+        if path not in known
+        and path not in NO_RESOURCES
+        and "{" not in path
+        and schemas.operation(path, "get")
+        and schemas.operation(path, "post")
+    ]

@@ -1,0 +1,80 @@
+"""Check whether a server behaves as this program believes, in a scratch project of its own.
+
+Uses one key: that of the destination, or with --source that of the source. After asking, creates a
+project with a name that says what it is, tries each belief in it, and deletes it. Touches nothing
+else. Prints what was believed, what was seen, and what it means for a migration.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from typing import Any, Dict, Optional, Sequence
+
+from bt_migrate.api.client import Api
+from bt_migrate.api.organization import connect
+from bt_migrate.api.transport import Limits
+from bt_migrate.cli.log_lines import start_logging
+from bt_migrate.cli.operate import Ending, handle_signals
+from bt_migrate.cli.program import prepare_interpreter
+from bt_migrate.config.load import Connection, connection_of
+from bt_migrate.config.options import flags_of, make_parser
+from bt_migrate.errors import EXIT_INTERRUPTED, MigrationError, UsageError
+from bt_migrate.probe.run import exit_code, probe, probe_reading, record, report_lines
+
+NAME = "probe"
+LIMITS = Limits(attempts=3, delay_s=1.0, max_concurrent=1)
+QUESTION = "Create a scratch project in {name} ({url}), and delete it again? [y/N] "
+
+
+def _api(connection: Connection, stop: threading.Event, *, writable: bool) -> Api:
+    side, url, key = connection.side, connection.url, connection.key
+    return Api(side, url, key, LIMITS, writable=writable, stop=stop)
+
+
+def _confirm(api: Api, flags: Dict[str, Any]) -> None:
+    """Raises UsageError unless a person agrees, or --yes was given."""
+    if flags["yes"]:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("bin/probe creates and deletes a project: add --yes, or --read-only")
+    print(QUESTION.format(name=api.display_name, url=api.url), end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UsageError("nothing was created")
+
+
+def run(flags: Dict[str, Any], ending: Ending) -> int:
+    connection = connection_of("source" if flags["source"] else "destination", flags["env_file"])
+    start_logging("WARNING", "json" if flags["json"] else "text", (connection.key,))
+    api = _api(connection, ending.event, writable=not flags["read_only"])
+    connect(api, connection.org, connection.setting)
+    if flags["read_only"]:
+        results = probe_reading(api)
+    else:
+        _confirm(api, flags)
+        # An interruption stops `api`; the scratch project is deleted nevertheless.
+        results = probe(api, _api(connection, threading.Event(), writable=True))
+    if flags["json"]:
+        print(json.dumps(record(results), indent=1))
+    else:
+        print("\n".join(report_lines(results)))
+    return exit_code(results)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    prepare_interpreter()
+    flags = flags_of(make_parser(NAME, __doc__ or ""), argv)
+    ending = Ending()
+    try:
+        with handle_signals(ending, 0, in_json=bool(flags["json"])):
+            return run(flags, ending)
+    except MigrationError as error:
+        print(f"bt_migrate: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

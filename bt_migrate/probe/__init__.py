@@ -1,0 +1,1 @@
+"""The live self-check: whether a server behaves as this program believes."""

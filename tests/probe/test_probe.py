@@ -1,0 +1,365 @@
+"""The live self-check against the sandbox: as recorded, as older, and with one belief broken at a time."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import uuid
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+import pytest
+
+import bt_migrate.sandbox.routes.table as routes
+from bt_migrate.api.client import Api
+from bt_migrate.api.transport import Limits
+from bt_migrate.errors import Interrupted, NetworkError
+from bt_migrate.probe.belief import BROKEN, DIFFERS, HOLDS, NOT_TRIED
+from bt_migrate.probe.beliefs import BELIEFS
+from bt_migrate.probe.run import exit_code, probe, probe_reading, record, report_lines
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.data.behaviour import older, recorded
+from bt_migrate.sandbox.http.faults import Fault
+from bt_migrate.sandbox.http.server import Incoming, Sandbox, SandboxOrg
+
+KEY = "sk-probe-1f2e3d"
+LIMITS = Limits(attempts=1, delay_s=0.01, max_concurrent=1)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as running:
+        running.store.behaviour = recorded()
+        running.btql_limit_cap = 1000
+        yield running
+
+
+@pytest.fixture
+def org(sandbox: Sandbox) -> SandboxOrg:
+    made = sandbox.add_org("acme", api_key=KEY, users=[{"email": "ann@acme.example"}])
+    project = made.create("project", {"name": "Precious"})["id"]
+    row = {"id": "r", "span_id": "s", "root_span_id": "s", "input": "private"}
+    made.insert("project_logs", project, [row])
+    return made
+
+
+def api_of(sandbox: Sandbox, *, writable: bool = True) -> Api:
+    return Api("destination", sandbox.url, KEY, LIMITS, writable=writable)
+
+
+def states(sandbox: Sandbox) -> Dict[str, str]:
+    results = probe(api_of(sandbox), api_of(sandbox), patience_s=0.6)
+    return {belief.name: seen.state for belief, seen in results}
+
+
+def test_all_beliefs_hold_on_a_server_that_behaves_as_recorded(
+    sandbox: Sandbox, org: SandboxOrg
+) -> None:
+    before = org.objects("project"), org.objects("dataset")
+    results = probe(api_of(sandbox), api_of(sandbox))
+    assert "\n".join(f"{b.name}: {s.text}" for b, s in results if s.state != HOLDS) == ""
+    assert exit_code(results) == 0
+    assert (org.objects("project"), org.objects("dataset")) == before
+
+
+def test_an_older_data_plane_differs_without_breaking_a_belief(
+    sandbox: Sandbox, org: SandboxOrg
+) -> None:
+    sandbox.store.behaviour = older()
+    sandbox.btql_limit_cap = None
+    found = states(sandbox)
+    assert {name for name, state in found.items() if state == DIFFERS} == {
+        "cursors_reach_every_row",
+        "plain_rows_have_upserts_only",
+        "slugs_are_versions",
+        "experiments_are_found",
+        "logs3_names_its_transaction",
+        "views_and_their_user",
+        "datasets_have_tags",
+        "limits_above_1000",
+    }
+    assert [name for name, state in found.items() if state == BROKEN] == []
+
+
+def test_a_read_only_probe_writes_nothing(sandbox: Sandbox, org: SandboxOrg) -> None:
+    results = probe_reading(api_of(sandbox, writable=False))
+    tried = [belief.name for belief, seen in results if seen.state == HOLDS]
+    assert tried == ["projects_are_listed", "queries_answer_rows", "acls_are_listed"]
+    assert {seen.state for _, seen in results} == {HOLDS, NOT_TRIED}
+    assert sandbox.writes("acme") == []
+
+
+# One belief broken at a time -------------------------------------------------------------------------
+
+Change = Callable[[Any, Incoming], Any]
+
+
+class Breaking:
+    """Set as `sandbox.intercept`: changes requests that match, or their answers."""
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        path: str,
+        *,
+        body: Optional[Callable[[str], str]] = None,
+        answer: Optional[Change] = None,
+        headers: Tuple[str, ...] = (),
+        method: str = "POST",
+    ) -> None:
+        self.sandbox = sandbox
+        self.path = re.compile(path)
+        self.body, self.answer, self.headers, self.method = body, answer, headers, method
+
+    def __call__(self, request: Incoming) -> Optional[Answer]:
+        if request.method != self.method or not self.path.search(request.path):
+            return None
+        if self.body is not None:
+            request.body = self.body(request.body.decode()).encode()
+        found = routes.answer(
+            self.sandbox.api, request.method, request.path, request.headers, request.body
+        )
+        if found.status == 200 and self.answer is not None:
+            assert isinstance(found.body, bytes)
+            value = self.answer(json.loads(found.body), request)
+            found.body = json.dumps(value).encode()
+        for name in self.headers:
+            found.headers.pop(name, None)
+        return found
+
+
+def without_last(value: Any, _: Any) -> Any:
+    return {**value, "row_ids": value["row_ids"][:-1]}
+
+
+def another_id_each_time(text: str) -> str:
+    return text.replace('"id":"a"', f'"id":"a{uuid.uuid4()}"')
+
+
+def rows(change: Callable[[Dict[str, Any]], None]) -> Change:
+    """Changes each row of the answer of a query."""
+
+    def changed(value: Any, _: Any) -> Any:
+        for row in value["data"]:
+            change(row)
+        return value
+
+    return changed
+
+
+def moving_key(row: Dict[str, Any]) -> None:
+    if row.get("input") == "second":
+        row["_pagination_key"] = "p%020d" % (int(row["_pagination_key"][1:]) + 1)
+
+
+def without_microseconds(row: Dict[str, Any]) -> None:
+    if "created" in row:
+        row["created"] = row["created"][:19] + "Z"
+
+
+def without_comments(row: Dict[str, Any]) -> None:
+    row["comments"] = None
+
+
+def unsorted(value: Any, request: Incoming) -> Any:
+    if b"limit: 100" in request.body and len(value["data"]) == 5:
+        value["data"][0], value["data"][1] = value["data"][1], value["data"][0]
+    return value
+
+
+def no_filter(text: str) -> str:
+    return re.sub(r"filter: _pagination_key[^\\]*(\\\\.[^\\]*)*?\\n", "", text)
+
+
+def doubled_counts(value: Any, request: Incoming) -> Any:
+    for row in value["data"]:
+        if "rows" in row and "ids" in row:
+            row["rows"] *= 2
+    return value
+
+
+BROKEN_BY: Dict[str, Callable[[Sandbox], Breaking]] = {
+    "row_ids_in_order": lambda s: Breaking(s, "/insert$", answer=without_last),
+    "rows_upsert_by_id": lambda s: Breaking(s, "/insert$", body=another_id_each_time),
+    "rows_keep_key_and_created": lambda s: Breaking(s, "/btql", answer=rows(moving_key)),
+    "rows_keep_what_is_sent": lambda s: Breaking(s, "/btql", answer=rows(without_microseconds)),
+    "merges_keep_other_fields": lambda s: Breaking(
+        s, "/insert$", body=lambda text: text.replace('"_is_merge":true', '"_is_merge":false')
+    ),
+    "comments_are_kept": lambda s: Breaking(s, "/btql", answer=rows(without_comments)),
+    "keys_sort_by_insertion": lambda s: Breaking(s, "/btql", answer=unsorted),
+    "key_bounds_cut_pages": lambda s: Breaking(s, "/btql", body=no_filter),
+    "literals_are_escaped": lambda s: Breaking(
+        s, "/btql", body=lambda text: text.replace("\\\\'", "") if "filter: id = " in text else text
+    ),
+    "lists_of_ids_work": lambda s: Breaking(
+        s, "/btql", body=lambda text: re.sub(r"id in \['a', ", "id in [", text)
+    ),
+    "transactions_compare": lambda s: Breaking(
+        s, "/btql", body=lambda text: re.sub(r"_xact_id > '\d+'", "_xact_id > '1'", text)
+    ),
+    "aggregates_count": lambda s: Breaking(s, "/btql", answer=doubled_counts),
+    "names_are_found": lambda s: Breaking(s, "/v1/dataset$", headers=("x-bt-found-existing",)),
+    "experiments_are_found": lambda s: Breaking(
+        s, "/v1/experiment$", body=lambda text: text[:-1] + ',"ensure_new":true}'
+    ),
+    "slugs_are_versions": lambda s: Breaking(
+        s,
+        "/v1/prompt$",
+        body=lambda text: text.replace("versions", f"versions{text.count('new')}"),
+    ),
+    "versions_are_read": lambda s: Breaking(
+        s,
+        "version=",
+        method="GET",
+        answer=lambda value, _: {**value, "prompt_data": {"prompt": {"content": "new"}}},
+    ),
+    "patch_keeps_other_fields": lambda s: Breaking(
+        s,
+        "/v1/dataset/",
+        method="PATCH",
+        body=lambda text: text[:-1] + ',"description":""}',
+    ),
+    "put_keeps_the_id": lambda s: Breaking(
+        s,
+        "/v1/prompt$",
+        method="PUT",
+        body=lambda text: text.replace('"slug":"put"', '"slug":"another"'),
+    ),
+    "views_and_their_user": lambda s: Breaking(
+        s, "/v1/view", method="GET", answer=lambda value, _: {"objects": []}
+    ),
+    "lists_page_by_last_id": lambda s: Breaking(
+        s,
+        "/v1/experiment",
+        method="GET",
+        answer=lambda value, _: {"objects": value["objects"][:1] + value["objects"][2:]},
+    ),
+    "deleted_objects_are_gone": lambda s: Breaking(
+        s, "/v1/dataset/", method="DELETE", answer=lambda value, _: value
+    ),
+    "projects_are_listed": lambda s: Breaking(
+        s, "/v1/project", method="GET", answer=lambda value, _: {"objects": value["objects"] * 2}
+    ),
+    "queries_answer_rows": lambda s: Breaking(
+        s,
+        "/btql",
+        answer=rows(lambda row: row.pop("root_span_id", None) if "log_id" in row else None),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(BROKEN_BY))
+def test_a_broken_belief_is_named(name: str, sandbox: Sandbox, org: SandboxOrg) -> None:
+    sandbox.intercept = BROKEN_BY[name](sandbox)
+    if name == "deleted_objects_are_gone":
+        sandbox.intercept = ignore_deletes
+    results = probe(api_of(sandbox), api_of(sandbox), patience_s=0.6)
+    found = [belief.name for belief, seen in results if seen.state == BROKEN and belief.safety]
+    assert name in found
+    assert exit_code(results) == 1
+    assert f"BROKEN    {name}" in "\n".join(report_lines(results))
+    alone = name not in ALSO_BREAKS_OTHERS
+    assert found == [name] if alone else len(found) > 1, found
+
+
+# A server that does this breaks other beliefs too.
+ALSO_BREAKS_OTHERS = {"rows_upsert_by_id", "keys_sort_by_insertion"}
+
+
+def ignore_deletes(request: Incoming) -> Optional[Answer]:
+    is_dataset = request.method == "DELETE" and "/v1/dataset/" in request.path
+    return Answer(200, b"{}") if is_dataset else None
+
+
+def test_rows_that_are_never_shown_are_a_broken_belief(sandbox: Sandbox, org: SandboxOrg) -> None:
+    sandbox.indexing_lag = 3600.0
+    found = states(sandbox)
+    assert found["fresh_rows_are_shown"] == BROKEN
+
+
+def test_every_belief_on_which_safety_rests_is_broken_in_a_test() -> None:
+    safety = {belief.name for belief in BELIEFS if belief.safety}
+    assert safety - set(BROKEN_BY) == {"fresh_rows_are_shown"}
+
+
+def test_each_belief_names_modules_that_exist() -> None:
+    for belief in BELIEFS:
+        for name in belief.used_in:
+            importlib.import_module(f"bt_migrate.{name}")
+    names = [belief.name for belief in BELIEFS]
+    assert len(names) == len(set(names))
+
+
+def test_the_record_holds_no_key_name_id_or_address(sandbox: Sandbox, org: SandboxOrg) -> None:
+    sandbox.faults.add(Fault("status", path="/v1/experiment", times=None, status=400, body=org.id))
+    text = json.dumps(record(probe(api_of(sandbox), api_of(sandbox), patience_s=0.6)))
+    secrets = (KEY, "acme", org.id, "Precious", "private", "ann@", sandbox.url)
+    assert [secret for secret in secrets if secret in text] == []
+
+
+# The program -----------------------------------------------------------------------------------------
+
+
+def run_program(sandbox: Sandbox, folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    env = {
+        **os.environ,
+        "BT_DEST_API_KEY": KEY,
+        "BT_DEST_URL": sandbox.url,
+        "PYTHONPATH": str(Path(__file__).resolve().parent.parent.parent),
+    }
+    command: List[str] = [sys.executable, "-m", "bt_migrate.phases.probe", *args]
+    return subprocess.run(
+        command,
+        env=env,
+        cwd=str(folder),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_the_program_needs_one_key_and_a_yes(
+    sandbox: Sandbox, org: SandboxOrg, tmp_path: Path
+) -> None:
+    asked = run_program(sandbox, tmp_path)
+    assert (asked.returncode, "add --yes, or --read-only" in asked.stderr) == (2, True)
+    assert sandbox.writes("acme") == []
+    done = run_program(sandbox, tmp_path, "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == f"{len(BELIEFS)} beliefs: {len(BELIEFS)} hold"
+    reading = run_program(sandbox, tmp_path, "--read-only", "--json")
+    states_read = {item["state"] for item in json.loads(reading.stdout)["beliefs"]}
+    assert (reading.returncode, states_read) == (0, {HOLDS, NOT_TRIED})
+
+
+def test_the_scratch_project_is_deleted_when_a_probe_is_interrupted(
+    sandbox: Sandbox, org: SandboxOrg
+) -> None:
+    stop = threading.Event()
+
+    def interrupt(request: Incoming) -> None:
+        if request.path.endswith("/insert"):
+            stop.set()
+
+    sandbox.intercept = interrupt
+    api = Api("destination", sandbox.url, KEY, LIMITS, writable=True, stop=stop)
+    with pytest.raises(Interrupted):
+        probe(api, api_of(sandbox), patience_s=5)
+    assert [project["name"] for project in org.objects("project")] == ["Precious"]
+
+
+def test_a_scratch_project_that_cannot_be_deleted_is_named(
+    sandbox: Sandbox, org: SandboxOrg
+) -> None:
+    sandbox.faults.add(
+        Fault("status", method="DELETE", path="/v1/project/", status=403, times=None)
+    )
+    with pytest.raises(NetworkError, match="'bt_migrate probe .* delete it by hand"):
+        probe(api_of(sandbox), api_of(sandbox), patience_s=0.6)
