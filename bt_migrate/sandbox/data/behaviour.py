@@ -45,6 +45,9 @@ class Behaviour:
     views_belong_to_caller: bool = False
     # Datasets have tags. False: the field is unknown.
     datasets_have_tags: bool = True
+    # What the API of October 2026 added (by its schemas; not recorded): project groups, automations of the
+    # organization, assignments of environments, description and star of views. False: all of it is unknown.
+    knows_october_2026: bool = False
 
 
 NAMES: List[str] = [switch.name for switch in fields(Behaviour)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import bt_migrate.sandbox.data.clock as keys
 from bt_migrate.sandbox.data.behaviour import Behaviour
@@ -27,9 +27,17 @@ def render(kind: Kind, entry: Entry, behaviour: Behaviour) -> Json:
             data.pop(name, None)
         if behaviour.prompts_show_function_data:
             data["function_data"] = {"type": "prompt"}
-    if kind.name == "dataset" and not behaviour.datasets_have_tags:
-        data.pop("tags", None)
+    for name in _unknown(kind, behaviour):
+        data.pop(name, None)
     return data
+
+
+def _unknown(kind: Kind, behaviour: Behaviour) -> FrozenSet[str]:
+    """The fields of a kind that an older data plane does not have."""
+    unknown = frozenset() if behaviour.knows_october_2026 else kind.later
+    if kind.name == "dataset" and not behaviour.datasets_have_tags:
+        unknown |= {"tags"}
+    return unknown
 
 
 def created_answer(kind: Kind, entry: Entry, body: Json, behaviour: Behaviour) -> Json:
@@ -68,13 +76,22 @@ def create(
         return found, not writes_version
     entry = store.add(kind, org.id, data)
     _remember(store, entry, body)
+    if body.get("project_group_name"):
+        _join_group(store, org, entry, body["project_group_name"])
     return entry, False
+
+
+def _join_group(store: Store, org: Org, project: Entry, name: str) -> None:
+    group = store.index.get(("project_group", "org_id", "name", org.id, name))
+    if group is None:
+        raise Refused(400, "project: there is no project group '%s'" % name)
+    group.data["member_projects"] = [*group.data["member_projects"], project.data["id"]]
 
 
 def _accepted(store: Store, kind: Kind, fields: Mapping[str, str]) -> Dict[str, str]:
     """The fields that a body may have."""
-    no_tags = kind.name == "dataset" and not store.behaviour.datasets_have_tags
-    return {name: of for name, of in fields.items() if not (no_tags and name == "tags")}
+    unknown = _unknown(kind, store.behaviour)
+    return {name: of for name, of in fields.items() if name not in unknown}
 
 
 def _existing(store: Store, org: Org, kind: Kind, data: Json) -> Optional[Entry]:
@@ -144,7 +161,7 @@ def _whole_numbers(value: Any) -> Any:
 def _stamps(store: Store, org: Org, kind: Kind, data: Json, ensure_new: bool) -> Json:
     """The values of the read-only fields of a new object."""
     moment = store.clock.next_moment()
-    stamps = {
+    stamps: Json = {
         "org_id": org.id,
         "_object_org_id": org.id,
         "user_id": org.users[0],
@@ -159,6 +176,9 @@ def _stamps(store: Store, org: Org, kind: Kind, data: Json, ensure_new: bool) ->
         "commit": (data.get("repo_info") or {}).get("commit"),
         "secret_category": "env_var",
         "preview_name": "sk-****",
+        "member_projects": [],
+        "starred": False,
+        "updated_at": store.clock.timestamp() if kind.name == "view" else None,
     }
     values = {name: stamps[name] for name in kind.read_only if name in stamps}
     if kind.name == "experiment":

@@ -14,7 +14,8 @@ Fields = Dict[str, str]
 
 PERMISSIONS = "create read update delete create_acls read_acls update_acls delete_acls".split()
 ACL_OBJECT_TYPES = (
-    "organization project experiment dataset prompt prompt_session group role org_member project_log org_project org_audit_logs"
+    "organization project experiment dataset prompt prompt_session group role org_member project_log org_project "
+    "org_audit_logs ai_secret org_ai_secret org_account project_group project_group_projects"
 ).split()
 VIEW_TYPES = (
     "projects experiments experiment playgrounds playground datasets dataset prompts parameters tools "
@@ -28,7 +29,7 @@ FUNCTION_DATA_TYPES = (
     "prompt code graph remote_eval global facet batched_facet parameters topic_map".split()
 )
 AUTOMATION_EVENTS = (
-    "logs btql_export async_query retention environment_update topic topic_digest".split()
+    "logs btql_export async_query retention environment_update topic topic_digest windowed".split()
 )
 
 UUID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
@@ -83,7 +84,7 @@ CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "permission": is_one_of(PERMISSIONS),
     "member_permissions": is_list_of(is_member_permission),
     "object_type": is_one_of(ACL_OBJECT_TYPES),
-    "env_object_type": is_one_of(["organization", "project", "function"]),
+    "env_object_type": is_one_of(["organization", "project", "function", "mcp_server"]),
     "view_type": is_one_of(VIEW_TYPES),
     "function_type": is_one_of(FUNCTION_TYPES),
     "score_type": is_one_of(SCORE_TYPES),
@@ -110,6 +111,8 @@ class Kind:
     by_project: bool  # lists accept project_id and project_name
     filters: Tuple[str, ...]  # further query parameters of lists, named as the field they compare
     store: str  # objects of the same store share ids and natural keys
+    later: FrozenSet[str]  # fields that the API of October 2026 added
+    is_later: bool  # the whole kind is
 
 
 def _fields(text: str) -> Tuple[Fields, FrozenSet[str]]:
@@ -130,6 +133,7 @@ def _kind(
     flags: str = "put post",
     filters: str = "",
     store: str = "",
+    later: str = "",
 ) -> Kind:
     fields, required = _fields(create)
     patched, patch_required = _fields(patch)
@@ -150,6 +154,8 @@ def _kind(
         by_project="by_project" in words,
         filters=tuple(filters.split()),
         store=store or name,
+        later=frozenset(later.split()),
+        is_later="later" in words,
     )
 
 
@@ -157,6 +163,7 @@ PROJECT = (("project_id", "project"),)
 # Ids inside prompt_data, the same for prompts and functions.
 PROMPT_DATA = (
     ("prompt_data.tool_functions[].id", "function"),
+    ("prompt_data.preprocessor.id", "function"),
     ("prompt_data.mcp.*.id", "mcp_server"),
     ("prompt_data.origin.prompt_id", "function"),
     ("prompt_data.origin.project_id", "project"),
@@ -164,6 +171,7 @@ PROMPT_DATA = (
 FUNCTION_DATA = (
     ("origin.object_id", "@object_type"),
     ("function_data.preprocessor.id", "function"),
+    ("function_data.source_facet_function.id", "function"),
     ("function_data.topic_maps.*[].topic_map_id", "function"),
     ("function_data.nodes.*.function.function_id", "function"),
 )
@@ -173,10 +181,11 @@ PROMPT_CREATE = (
 
 # fmt: off
 KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
-    _kind("project", "name*:name description:text org_name:text",
+    _kind("project", "name*:name description:text org_name:text project_group_name:text",
           # "Patch operations replace all settings" is the one exception to deep merging.
           "name:name description:text user_id:text settings:object",
           read_only="org_id user_id created deleted_at settings", unique="org_id+name", flags="post",
+          later="project_group_name",
           links=(("settings.baseline_experiment_id", "experiment"),
                  ("settings.default_preprocessor.id", "function"))),
     _kind("experiment",
@@ -231,7 +240,15 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
           links=PROJECT + (("config.facet_functions[].id", "function"),
                            ("config.topic_map_functions[].function.id", "function"),
                            ("config.topic_map_function_ids[]", "function"),
-                           ("config.data_scope.experiment_id", "experiment"))),
+                           ("config.data_scope.experiment_id", "experiment"),
+                           ("config.loop.target.id", "view"))),
+    _kind("project_group", "name*:name description:text org_name:text",
+          "name:name description:text add_member_projects:ids remove_member_projects:ids",
+          read_only="org_id user_id created deleted_at member_projects", unique="org_id+name",
+          flags="put post later", links=(("member_projects[]", "project"),)),
+    _kind("org_automation", "org_id*:id name*:name config*:automation_config description:text",
+          "name:name description:text config:object",
+          read_only="user_id created", unique="org_id+name", flags="put post later"),
     _kind("project_score", "project_id*:id name*:name score_type*:score_type description:text "
           "categories:categories config:object",
           "name:name description:text score_type:score_type categories:categories config:object",
@@ -247,10 +264,10 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
           "name:name url:text post_message:bool description:text",
           read_only="user_id created deleted_at", unique="project_id+name", links=PROJECT),
     _kind("view", "object_type*:object_type object_id*:id view_type*:view_type name*:name view_data:object "
-          "options:object user_id:id deleted_at:text",
+          "options:object user_id:id deleted_at:text description:text",
           "object_type*:object_type object_id*:id view_type:view_type name:name view_data:object "
-          "options:object user_id:id",
-          read_only="created", unique="object_type+object_id+view_type+name",
+          "options:object user_id:id description:text starred:bool",
+          read_only="created starred updated_at", later="description starred updated_at", unique="object_type+object_id+view_type+name",
           filters="object_type object_id view_type",
           links=(("object_id", "@object_type"), ("user_id", "user"),
                  ("options.options.projectId", "project"))),
@@ -290,7 +307,7 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
 
 # Accepted on create and kept out of what is read.
 NEVER_READ = frozenset(
-    "org_name ensure_new ancestor_commits secret value environment_slugs".split()
+    "org_name ensure_new ancestor_commits secret value environment_slugs project_group_name".split()
 )
 
 # object_type (of acls, views, env_vars, function origins) -> kind whose id object_id is.
@@ -308,6 +325,12 @@ KIND_OF_OBJECT_TYPE = {
     "prompt_session": "prompt_session",
     "group": "group",
     "role": "role",
+    "ai_secret": "ai_secret",
+    "org_ai_secret": "organization",
+    "org_account": "organization",
+    "project_group": "project_group",
+    "project_group_projects": "project_group",
+    "mcp_server": "mcp_server",
 }
 
 

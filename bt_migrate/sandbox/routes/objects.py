@@ -27,15 +27,16 @@ BAD_ID = json.dumps(
 )
 
 
-def _kind(name: str) -> Kind:
+def _kind(api: Api, name: str) -> Kind:
     kind = KINDS.get(name)
-    if kind is None or kind.path is None:
+    unknown = kind is not None and kind.is_later and not api.store.behaviour.knows_october_2026
+    if kind is None or kind.path is None or unknown:
         raise Refused(404, "Not found: /v1/%s" % name)
     return kind
 
 
 def collection(api: Api, call: Call, kind_name: str) -> Answer:
-    kind = _kind(kind_name)
+    kind = _kind(api, kind_name)
     if call.method == "GET":
         with api.store.lock:
             entries = objects.list_page(api.store, call.key.org_ids, kind, call.query)
@@ -62,7 +63,7 @@ def collection(api: Api, call: Call, kind_name: str) -> Answer:
 
 
 def one(api: Api, call: Call, kind_name: str, object_id: str) -> Answer:
-    kind = _kind(kind_name)
+    kind = _kind(api, kind_name)
     if api.store.behaviour.ids_are_checked and not is_id(object_id):
         raise Refused(400, BAD_ID)
     owner = {name: values[0] for name, values in call.query.items()}

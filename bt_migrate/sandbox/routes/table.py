@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Pattern, Tuple
 from urllib.parse import parse_qs, urlsplit
 
 import bt_migrate.sandbox.routes.attachments as attachments
+import bt_migrate.sandbox.routes.environments as environments
 import bt_migrate.sandbox.routes.objects as object_routes
 import bt_migrate.sandbox.routes.rows as row_routes
 from bt_migrate.sandbox.data.answer import Answer
@@ -39,6 +40,8 @@ PATTERNS: List[Tuple[Pattern[str], Route]] = [
     (re.compile("/v1/organization/([^/]+)"), object_routes.organization),
     (re.compile("/v1/([a-z_]+)"), object_routes.collection),
     (re.compile("/v1/([a-z_]+)/([^/]+)"), object_routes.one),
+    (re.compile("/environment-object/(prompt|function)/([^/]+)"), environments.assignments),
+    (re.compile("/environment-object/(prompt|function)/([^/]+)/([^/]+)"), environments.assignment),
     (re.compile("/(environment)"), object_routes.collection),
     (re.compile("/(environment)/([^/]+)"), object_routes.one),
 ]
