@@ -2,8 +2,8 @@
 
 Owns `.venv` beside `bin/`. Knows nothing of bt_migrate: a program is a module with a `main`.
 
-Any Python can read this file, so that an old one is told that it is too old instead of showing a SyntaxError:
-no annotations, f-strings or keyword-only parameters here, nor in the scripts beside it.
+Any Python can read this file, so that an old one says that it is too old instead of showing a
+SyntaxError: no annotations, f-strings or keyword-only parameters, here and in the scripts.
 """
 
 import sys
@@ -17,6 +17,7 @@ if sys.version_info < (3, 8):
     sys.exit(2)
 
 import errno
+import gc
 import hashlib
 import importlib
 import importlib.util
@@ -69,7 +70,7 @@ FOREIGN_VARIABLES = (
     "PIP_ROOT",
 )
 
-# What pip writes when it cannot reach the index; the last is all that it says when told not to retry.
+# What pip writes when it cannot reach the index; the last is all it says if it may not retry.
 NETWORK_SIGNS = (
     "connection broken by",
     "Max retries exceeded",
@@ -83,6 +84,9 @@ NETWORK_SIGNS = (
 def run(module):
     """Ends this process with what `main` of `module` returns."""
     enter()
+    # Loading the modules makes many objects and no garbage: with the default thresholds the
+    # collector takes a tenth of the start. cli/program sets the thresholds for the work itself.
+    gc.set_threshold(100000, 20, 100)
     sys.path[:] = [ROOT] + [entry for entry in sys.path if os.path.realpath(entry) != BIN]
     try:
         sys.exit(importlib.import_module(module).main())
@@ -91,7 +95,7 @@ def run(module):
 
 
 def enter(extra=""):
-    """Returns only where everything for `extra` is there: else the program starts again, in `.venv`."""
+    """Returns only if everything for `extra` is there: else the program starts again in `.venv`."""
     lacking = missing(extra)
     if not lacking:
         return
@@ -109,7 +113,7 @@ def enter(extra=""):
         os.execve(VENV_PYTHON, [VENV_PYTHON, script] + sys.argv[1:], clean_environment())
     except KeyboardInterrupt:
         fail(
-            "interrupted while setting up {}; the next start begins anew".format(VENV),
+            "interrupted while setting up {}; the next start sets it up again".format(VENV),
             EXIT_INTERRUPTED,
         )
     except OSError as error:
@@ -145,16 +149,15 @@ def numbers(version):
 
 
 def prepare(extra, lacking):
-    """Leaves a `.venv` behind that fits; one process at a time works on it, the others wait."""
+    """Makes a `.venv` that fits; one process at a time works on it, the others wait."""
     inside = os.path.realpath(sys.prefix) == os.path.realpath(VENV)
     made_here = os.path.exists(LOCK)
     if os.path.exists(VENV_PYTHON) and not made_here:
         # Somebody's own environment: used as it is, never changed.
         if inside:
             fail(
-                "{} was not made by this program and lacks {}: install them there, or remove it".format(
-                    VENV, ", ".join(lacking)
-                ),
+                "{} was not made by this program and lacks {}: install them there,"
+                " or remove it".format(VENV, ", ".join(lacking)),
                 EXIT_SETTINGS,
             )
         return
@@ -178,8 +181,8 @@ def refuse_without_venv(lacking):
     absent = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
     if absent:
         fail(
-            "cannot make {}: {} has no module {}; install it (Debian, Ubuntu: apt install python3-venv), "
-            "or start this in an environment that has {}".format(
+            "cannot make {}: {} has no module {}; install it (Debian, Ubuntu:"
+            " apt install python3-venv), or start this in an environment that has {}".format(
                 VENV, sys.executable, " and ".join(absent), ", ".join(lacking)
             ),
             EXIT_SETTINGS,
@@ -233,8 +236,9 @@ def fits(marker, extra):
 def works(marker, extra):
     """Is the interpreter of `.venv` there, and the one that it was made with?
 
-    A program runs in a finished `.venv` whichever Python started it: cron and a shell seldom find the same
-    one, and must not replace it under each other. The tests run on the very version that was asked for.
+    A program runs in a finished `.venv` whichever Python started it: cron and a shell seldom find
+    the same one, and must not replace it under each other. The tests run on the version that was
+    asked for.
     """
     return (
         os.path.exists(VENV_PYTHON)
@@ -253,7 +257,7 @@ def python_version():
 
 
 def set_up(extra, inside, lock):
-    """Installs into a `.venv` that works, because programs may be running in it; else begins anew."""
+    """Installs into a `.venv` that works, as programs may run in it; else makes a new one."""
     say("setting up {} (once; log: {})".format(VENV, LOG))
     open(LOG, "w").close()
     marker = read_marker()

@@ -266,7 +266,7 @@ def test_ctrl_c_during_set_up_is_one_line_and_leaves_no_process(
     environment = checkout / ".venv"
     message = (
         f"validate: setting up {environment} (once; log: {environment / 'setup.log'})\n"
-        f"validate: interrupted while setting up {environment}; the next start begins anew\n"
+        f"validate: interrupted while setting up {environment}; the next start sets it up again\n"
     )
     assert (program.returncode, *got) == (130, "", message)
     with connection:
@@ -303,6 +303,7 @@ def test_from_nothing_to_green_with_the_package_index(
         [
             f"test: setting up {folder} (once; log: {folder / 'setup.log'})",
             f"test: ruff check . (Python {version})",
+            f"test: ruff format --check . (Python {version})",
             f"test: mypy bt_migrate (Python {version})",
             "test: pytest",
         ],

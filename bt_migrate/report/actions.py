@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Dict, Iterable, List, Mapping, Sequence
 
 from bt_migrate.model.findings import ACTION, FAILURE, KINDS, LOSS
-from bt_migrate.model.resources import USERS
+from bt_migrate.model.resource_table import USERS
 from bt_migrate.report.display import LONG_NAME_COLUMNS, listing, plural, shown
 
 # Resources as they are called in a sentence, where the name without "s" is not English.

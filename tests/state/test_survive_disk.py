@@ -8,8 +8,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 import pytest
 
@@ -27,6 +28,13 @@ SMALL = {
     "MIGRATION_CHECKPOINT_INTERVAL": "1",
     **QUIET,
 }
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def equal(w: World) -> List[str]:
@@ -240,11 +248,17 @@ def test_a_new_run_beside_a_damaged_one_ends_with_the_source(
         w.source.insert("dataset", dataset, rows)
         w.source.insert("experiment", experiment, small_rows(1))
         at = AtRequest(
-            1,
-            moment,
-            signal.SIGKILL,
-            lambda method, path: (method, path) == ("POST", "/v1/experiment"),
+            1, moment, None, lambda method, path: (method, path) == ("POST", "/v1/experiment")
         )
+
+        def kill_once_all_rows_arrived() -> None:
+            """The rows of datasets are still being written while experiments are created."""
+            (copy,) = w.dest.objects("dataset")
+            until(lambda: len(w.dest.rows("dataset", copy["id"])) == len(rows))
+            at.process.kill()  # type: ignore[union-attr]
+            raise ConnectionResetError("the client was killed")
+
+        at.act = kill_once_all_rows_arrived
         assert run_with(w, w.root, at, **SMALL).code == -signal.SIGKILL  # type: ignore[arg-type]
         (path,) = runs(w.root)[0].rglob("datasets_state.json")
         path.write_text('{"format": 1, "outcomes": {')
