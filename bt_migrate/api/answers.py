@@ -1,4 +1,4 @@
-"""Checked access to what a server answered. Pure.
+"""Checked access to what a server answered. No HTTP in here.
 
 Nothing that a server answers is believed by its shape. A check is a function that takes a decoded
 answer and returns what is wrong with it, "" if nothing is. The transport applies it to each answer,
@@ -22,6 +22,7 @@ from typing import (
     Union,
 )
 
+from bt_migrate.api.http import address_problem
 from bt_migrate.errors import AnswerError
 
 # decoded JSON -> what is wrong, "" if nothing is
@@ -169,7 +170,7 @@ def signed_download(value: Any) -> str:
     problem = _text_problem(status, "upload_status", "status.")
     if problem or status["upload_status"] != "done":
         return problem
-    return _text_problem(value, "downloadUrl")
+    return _address_problem(value, "downloadUrl")
 
 
 def signed_upload(*fields: str) -> Check:
@@ -181,7 +182,7 @@ def signed_upload(*fields: str) -> Check:
 
 
 def _signed_upload_problem(value: Any, fields: Sequence[str]) -> str:
-    problem = an_object("signedUrl", *fields)(value)
+    problem = an_object("signedUrl", *fields)(value) or _address_problem(value, "signedUrl")
     for name in ("headers", "fields"):
         given = {} if problem else value.get(name) or {}
         texts = isinstance(given, dict) and all(isinstance(item, str) for item in given.values())
@@ -277,6 +278,11 @@ def _text_problem(value: Mapping[str, Any], field: str, prefix: str = "") -> str
         return ""
     shown = described(found, value) if found is None else described(found) if found else "empty"
     return f"`{prefix}{field}` is {shown}, not a text"
+
+
+def _address_problem(value: Mapping[str, Any], field: str) -> str:
+    problem = _text_problem(value, field) or address_problem(value[field])
+    return problem if problem.startswith("`") or not problem else f"`{field}`: {problem}"
 
 
 def _row_ids_problem(value: Mapping[str, Any], row_ids: Sequence[str], name: str) -> str:

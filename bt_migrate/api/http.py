@@ -58,6 +58,25 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}{parts.path}"
 
 
+def address_problem(url: object) -> str:
+    """Why a URL that a server handed out cannot be used, "" if it can."""
+    if not isinstance(url, str):
+        return f"the address is no text but {type(url).__name__}"
+    try:
+        parts = urlsplit(url)
+        # raises ValueError for a port that is none
+        port = parts.port
+    except ValueError as error:
+        return f"the address cannot be read ({error})"
+    if parts.scheme not in DEFAULT_PORTS:
+        return f"the address has the scheme {parts.scheme or 'none'!r}, not http or https"
+    if not parts.hostname or port == 0:
+        return "the address names no host"
+    if any(char.isspace() or not char.isprintable() for char in url):
+        return "the address holds characters that no address has"
+    return ""
+
+
 def forms_of_key(key: str) -> List[str]:
     """Returns the forms in which a text may repeat a key, longest first: as it is, URL-encoded,
     and in base64, alone or inside of a longer text.

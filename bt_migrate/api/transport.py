@@ -22,7 +22,7 @@ from urllib3.exceptions import MaxRetryError
 from bt_migrate.api.answers import Check, any_answer
 from bt_migrate.api.btql import rate_in
 from bt_migrate.api.connections import TIMEOUT_S, BearerAuth, Connections
-from bt_migrate.api.http import forms_of_key, is_page, origin, retry_after_s
+from bt_migrate.api.http import address_problem, forms_of_key, is_page, origin, retry_after_s
 from bt_migrate.api.json_codec import decode
 from bt_migrate.api.server_clock import ServerClock
 from bt_migrate.api.throttle import MAX_BACKOFF_S, ConcurrencyLimit, Throttle
@@ -221,15 +221,25 @@ class Transport:
                 self.requests_sent += 1
             self._note_write(request)
             asked_s = time.time()
-            response = session.send(prepared, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
+            response = self._sent(request, session, prepared)
             self.clock.note(response.headers.get("Date"), asked_s)
             # A write is never followed: 303 would make a read of it, whose 2xx looks like success.
             if response.status_code in REDIRECTS and request.is_read:
-                response = self._follow(session, response)
+                response = self._follow(request, session, response)
             content = b"".join(response.iter_content(READ_BYTES))
             self._note_write(request)
         log.debug("%s %s -> %s", self.side, request, response.status_code)
         return response, content
+
+    def _sent(
+        self, request: Request, session: requests.Session, prepared: requests.PreparedRequest
+    ) -> requests.Response:
+        try:
+            return session.send(prepared, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
+        # requests parses the Location of an answer, also where it does not follow it
+        except ValueError as error:
+            problem = f"its `Location` is no address ({type(error).__name__})"
+            raise AnswerError(self.side, request.method, request.path, 303, problem) from None
 
     def _note_write(self, request: Request) -> None:
         if not request.is_read:
@@ -248,7 +258,9 @@ class Transport:
                     yield
                     return
 
-    def _follow(self, session: requests.Session, response: requests.Response) -> requests.Response:
+    def _follow(
+        self, request: Request, session: requests.Session, response: requests.Response
+    ) -> requests.Response:
         """Fetches a large answer, which comes as 303 to a signed object, at once: it expires.
 
         By GET, and without the key unless it is the same origin. The cursor is in the header of the
@@ -256,7 +268,11 @@ class Transport:
         """
         response.close()
         cursor = response.headers.get(CURSOR_HEADER)
-        target = urljoin(response.url, response.headers.get("Location", ""))
+        target = _redirect_target(response)
+        problem = address_problem(target)
+        if problem:
+            text = f"`Location` is no address of an answer: {problem}"
+            raise self._answer_error(request, response, text)
         if origin(target) == origin(self.url):
             followed = session.get(
                 target, auth=self._auth, timeout=TIMEOUT_S, allow_redirects=False, stream=True
@@ -404,6 +420,15 @@ def _connect_failed(error: Exception) -> bool:
         and bool(error.args)
         and isinstance(error.args[0], MaxRetryError)
     )
+
+
+def _redirect_target(response: requests.Response) -> str:
+    """The address that a redirect names; not an address if it names none."""
+    location = response.headers.get("Location", "")
+    try:
+        return urljoin(response.url, location) if location else "none"
+    except ValueError:
+        return location
 
 
 def _is_cut_off(response: requests.Response, content: bytes) -> bool:

@@ -18,7 +18,7 @@ from typing import IO, Any, Dict, Mapping, Optional, Tuple, cast
 from bt_migrate.api.answers import error_free, signed_upload
 from bt_migrate.api.client import Api
 from bt_migrate.attachments.read import NotUploaded, attachment_chunks, names_of
-from bt_migrate.errors import ApiError, MigrationError, StateError
+from bt_migrate.errors import ApiError, MigrationError, NetworkError, StateError
 from bt_migrate.model.references import attachment_places, value_at
 from bt_migrate.state.copied_attachments import CopiedAttachments
 
@@ -54,7 +54,8 @@ class AttachmentCopier:
         self._copied = copied
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._key_locks: Dict[str, threading.Lock] = {}
+        # keys that a thread is copying now
+        self._running: Dict[str, threading.Event] = {}
         # key -> why it was not copied
         self.not_copied: Dict[str, NotCopied] = {}
 
@@ -74,21 +75,42 @@ class AttachmentCopier:
         return failures
 
     def upload(self, key: str, filename: str, content_type: str, content: bytes) -> None:
-        """Uploads bytes under a key of the destination; a key may be uploaded again."""
+        """Uploads bytes under a key of the destination; a key may be uploaded again.
+
+        Raises NotCopied where only these bytes are at fault.
+        """
         names = {"filename": filename, "content_type": content_type}
         file = io.BytesIO(content)
-        self._dest.store.retrying(lambda: self._upload(key, names, file, len(content)))
+        try:
+            self._dest.store.retrying(lambda: self._upload(key, names, file, len(content)))
+        except NetworkError as error:
+            if error.final:
+                raise
+            raise NotCopied(str(error)) from None
+        except ApiError as error:
+            raise NotCopied(str(error)) from None
 
     def _copy_once(self, reference: Mapping[str, Any]) -> Optional[NotCopied]:
+        """Copies the bytes unless that was done or tried; waits for a thread that is at it."""
         key = reference["key"]
-        with self._lock:
-            key_lock = self._key_locks.setdefault(key, threading.Lock())
-        with key_lock:
-            if key not in self.not_copied and not self._copied.has(key):
-                problem = self._copy_or_reason(reference)
-                if problem is not None:
-                    self.not_copied[key] = problem
-            return self.not_copied.get(key)
+        while True:
+            with self._lock:
+                if key in self.not_copied or self._copied.has(key):
+                    return self.not_copied.get(key)
+                running = self._running.get(key)
+                if running is None:
+                    done = self._running[key] = threading.Event()
+                    break
+            running.wait()
+        try:
+            problem = self._copy_or_reason(reference)
+            if problem is not None:
+                self.not_copied[key] = problem
+            return problem
+        finally:
+            with self._lock:
+                del self._running[key]
+            done.set()
 
     def _copy_or_reason(self, reference: Mapping[str, Any]) -> Optional[NotCopied]:
         """Copies the bytes; returns the reason if that is this attachment's own failure."""
@@ -97,10 +119,12 @@ class AttachmentCopier:
             return None
         except NotCopied as problem:
             reason = problem
-        except ApiError as error:
-            # the server's failure, not the attachment's: the stream is resumed later
-            if error.status >= 500:
+        except NetworkError as error:
+            # the host is gone: the stream is resumed later
+            if error.final:
                 raise
+            reason = NotCopied(str(error))
+        except ApiError as error:
             reason = _refused(error)
         log.warning(
             "attachment %s was not copied: %s",
@@ -146,8 +170,7 @@ class AttachmentCopier:
                 spool.write(chunk)
         except NotUploaded as error:
             reason = f"not ready in the source (upload status {error.upload_status!r})"
-            kind = MISSING if error.upload_status == "error" else NOT_COPIED
-            raise NotCopied(reason, kind) from None
+            raise NotCopied(reason, MISSING if error.is_lost else NOT_COPIED) from None
         return size, digest.hexdigest()
 
     def _upload(self, key: str, names: Mapping[str, str], file: IO[bytes], size: int) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 from bt_migrate.api.client import Api
+from bt_migrate.api.json_codec import decode
 from bt_migrate.attachments.read import attachment_chunks
-from bt_migrate.errors import ApiError
+from bt_migrate.errors import ApiError, NetworkError
 from bt_migrate.model.equality import bytes_mark
 
 UNREADABLE = bytes_mark("unreadable")
@@ -50,16 +51,30 @@ class AttachmentBytes:
                 digest.update(chunk)
             return bytes_mark(digest.hexdigest())
 
+        return self._readable(read)
+
+    def json_value(self, reference: Mapping[str, Any]) -> Any:
+        """Returns the JSON value in the file, UNREADABLE if it cannot be read or is none."""
+
+        def read() -> bytes:
+            return b"".join(attachment_chunks(self._api, reference))
+
+        content = self._readable(read)
         try:
-            return self._api.store.retrying(read)
-        except ApiError as error:
-            if error.status >= 500:
-                raise
+            return content if content == UNREADABLE else decode(content)[0]
+        except (ValueError, RecursionError):
             return UNREADABLE
 
-    def content(self, reference: Mapping[str, Any]) -> bytes:
-        """The bytes of a row's own field. Raises ApiError or NetworkError."""
-        return self._api.store.retrying(lambda: b"".join(attachment_chunks(self._api, reference)))
+    def _readable(self, read: Callable[[], Any]) -> Any:
+        try:
+            return self._api.store.retrying(read)
+        except NetworkError as error:
+            # the host is gone: nothing can be compared
+            if error.final:
+                raise
+            return UNREADABLE
+        except ApiError:
+            return UNREADABLE
 
     def close(self) -> None:
         self._db.close()

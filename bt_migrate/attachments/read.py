@@ -5,59 +5,92 @@ A reference is {"type": "braintrust_attachment", "key", "filename", "content_typ
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict, Iterator, Mapping
 
 import requests
+from urllib3.exceptions import HTTPError
 
+from bt_migrate.api.answers import signed_download
 from bt_migrate.api.client import Api
 from bt_migrate.errors import ApiError, NetworkError
 
 CHUNK_BYTES = 1 << 16
 DONE = "done"
+# The upload failed for good.
+ERROR = "error"
+# in the text of a refusal
+_STATUS_IN_TEXT = re.compile(r'"upload_status"\s*:\s*"(\w+)"')
 
 
 class NotUploaded(ApiError):
-    """The organization knows the key, but its upload was never finished."""
+    """The organization knows the key, but its upload was never finished.
 
-    def __init__(self, side: str, upload_status: object) -> None:
+    `is_lost`: the bytes are not there, and nobody can copy them.
+    """
+
+    def __init__(self, side: str, upload_status: object, *, is_lost: bool) -> None:
         super().__init__(side, "GET", "/attachment", 404, f"upload status {upload_status!r}")
         self.upload_status = upload_status
+        self.is_lost = is_lost
 
 
 def names_of(reference: Mapping[str, Any]) -> Dict[str, str]:
     """Returns the file's name and type, as the API's attachment routes want them."""
     return {
-        "filename": reference.get("filename") or "attachment",
-        "content_type": reference.get("content_type") or "application/octet-stream",
+        "filename": str(reference.get("filename") or "attachment"),
+        "content_type": str(reference.get("content_type") or "application/octet-stream"),
     }
 
 
 def attachment_chunks(api: Api, reference: Mapping[str, Any]) -> Iterator[bytes]:
-    """Yields the bytes. For use inside `api.store.retrying`: a signed URL is used at once.
+    """Yields the bytes as they are stored. For use inside `api.store.retrying`: a URL expires.
 
     Raises NotUploaded, ApiError for a refusal, NetworkError for a transfer that broke off.
     """
     names = names_of(reference)
-    params = {"key": reference["key"], **names, "org_id": api.org_id}
-    answer = api.get("/attachment", params) or {}
-    upload_status = (answer.get("status") or {}).get("upload_status")
+    answer = _signed_answer(api, {"key": reference["key"], **names, "org_id": api.org_id})
+    upload_status = answer["status"]["upload_status"]
+    url = str(answer.get("downloadUrl") or "")
     if upload_status != DONE:
-        raise NotUploaded(api.side, upload_status)
-    with api.store.open_download(answer["downloadUrl"], names["content_type"]) as response:
+        is_lost = upload_status == ERROR or not url or _is_refused(api, url)
+        raise NotUploaded(api.side, upload_status, is_lost=is_lost)
+    with api.store.open_download(url, names["content_type"]) as response:
         yield from _whole_body(api.side, response)
 
 
+def _signed_answer(api: Api, params: Mapping[str, str]) -> Dict[str, Any]:
+    try:
+        return api.get("/attachment", params, check=signed_download)
+    except ApiError as error:
+        told = _STATUS_IN_TEXT.search(error.body)
+        if told and told[1] != DONE and 400 <= error.status < 500:
+            raise NotUploaded(api.side, told[1], is_lost=True) from None
+        raise
+
+
+def _is_refused(api: Api, url: str) -> bool:
+    """Whether the store says that it has no such file."""
+    try:
+        api.store.open_download(url).close()
+    except ApiError as error:
+        return error.status < 500 and not error.is_page
+    except NetworkError:
+        pass
+    return False
+
+
 def _whole_body(side: str, response: requests.Response) -> Iterator[bytes]:
+    """Yields the body without decoding it: a Content-Encoding is the label of a stored file."""
     size = 0
     try:
-        for chunk in response.iter_content(CHUNK_BYTES):
+        for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
             size += len(chunk)
             yield chunk
-    except requests.RequestException as problem:
+    except (requests.RequestException, HTTPError, OSError) as problem:
         raise NetworkError(
             f"{side}: download of an attachment broke off ({type(problem).__name__})"
         ) from None
     expected = response.headers.get("Content-Length", "")
-    encoded = "Content-Encoding" in response.headers
-    if expected.isdigit() and not encoded and int(expected) != size:
+    if expected.isdigit() and int(expected) != size:
         raise NetworkError(f"{side}: download of an attachment was cut off")

@@ -69,13 +69,21 @@ class Inserter:
         object is in `errors`.
         """
         done = Delivered()
-        for row in batch:
-            done.rows.append(self._with_bytes(row, done) if row.attachments or row.spills else row)
+        failed: Dict[int, str] = {}
+        for position, row in enumerate(batch):
+            try:
+                has_bytes = row.attachments or row.spills
+                done.rows.append(self._with_bytes(row, done) if has_bytes else row)
+            except NotCopied as error:
+                done.rows.append(row)
+                failed[position] = f"its oversize field cannot be uploaded: {error}"
         # A row that is sent only to repair its attachments stays as found where none could be
         # copied.
         done.outcomes = [
             (FOUND, "") if row.repairs and row.attachments else ("", "") for row in done.rows
         ]
+        for position, reason in failed.items():
+            done.outcomes[position] = (FAILED, reason[:MAX_REASON_CHARS])
         self._insert(
             [
                 (position, row)

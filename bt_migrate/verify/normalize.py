@@ -12,7 +12,6 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from bt_migrate.api.json_codec import decode
 from bt_migrate.attachments.digests import UNREADABLE, AttachmentBytes
 from bt_migrate.model.equality import canonical_text
 from bt_migrate.model.notes import FindingCounts
@@ -121,7 +120,7 @@ class DestForms:
             if not isinstance(value, dict) or value.get("type") != ATTACHMENT_TYPE:
                 continue
             if value.get("key") == spill_key(self._catalog.dest.org_id, object_id, row_id, name):
-                out[name] = decode(self._attachments.content(value))[0]
+                out[name] = self._attachments.json_value(value)
                 self.tolerated["oversize"] += 1
 
 

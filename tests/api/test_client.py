@@ -592,7 +592,7 @@ def test_a_signed_url_without_answer_is_told_without_its_signature() -> None:
     error = outcome(
         lambda: client().store.open_download(f"http://127.0.0.1:{closed_port()}/k?sig=secret")
     )
-    assert (type(error), "secret" in str(error)) == (NetworkError, False)
+    assert (isinstance(error, NetworkError), "secret" in str(error)) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,162 @@
+"""Stores and addresses that make trouble: it is that attachment's failure or loss, and the rest goes on."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import pytest
+
+from bt_migrate.api.client import Api
+from bt_migrate.api.transport import Limits
+from bt_migrate.attachments.read import NotUploaded, attachment_chunks
+from bt_migrate.errors import AnswerError, ApiError
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.http.server import Fault
+from tests.support.loopback import Asked, Loopback, Reply, closed_port
+from tests.support.row_runs import World, small_rows, told, world
+
+LOGS = "project_logs"
+REFERENCE = {"type": "braintrust_attachment", "key": "k", "filename": "f", "content_type": "a/b"}
+NO_ADDRESSES: List[Any] = [
+    "http://[::1", "http://h:99999/x", 5, True, {}, [], "", "ftp://127.0.0.1/x", "file:///etc/hostname",
+    "javascript:alert(1)", "http://", "/relative", "http://h h/x", "http://h\n/x", "http://h:0/x", "http://" + "a" * 300 + "/x",
+]  # fmt: skip
+
+
+def client(url: str, attempts: int = 1) -> Api:
+    return Api("source", url, "sk-key", Limits(attempts, 0.001, 2), writable=False)
+
+
+def done(url: Any) -> Reply:
+    return Reply(
+        200, json.dumps({"downloadUrl": url, "status": {"upload_status": "done"}}).encode()
+    )
+
+
+@pytest.mark.parametrize("address", NO_ADDRESSES, ids=str)
+def test_an_address_that_is_none_is_an_error_of_that_attachment(address: Any) -> None:
+    with Loopback([done(address)]) as server:
+        api = client(server.url)
+        with pytest.raises(ApiError):
+            api.store.retrying(lambda: list(attachment_chunks(api, REFERENCE)))
+
+
+@pytest.mark.parametrize("target", ["file:///etc/hostname", "ftp://h/x", "http://[::1", "", "http://h:99999/"])  # fmt: skip
+def test_a_large_answer_that_lies_nowhere_is_an_error_of_that_query(target: str) -> None:
+    with Loopback(
+        [Reply(303, b"", {"Location": target} if target else {})]
+    ) as server, pytest.raises(AnswerError) as raised:
+        client(server.url).query("select: *")
+    assert "`Location` is no address" in str(raised.value)
+
+
+def test_a_store_that_never_answers_is_waited_for_once() -> None:
+    dead = f"http://127.0.0.1:{closed_port()}/x"
+    with Loopback([done(dead)]) as server:
+        api = client(server.url, attempts=2)
+        for _ in range(3):
+            with pytest.raises(Exception, match="no answer from http://127.0.0.1"):
+                api.store.retrying(lambda: list(attachment_chunks(api, REFERENCE)))
+    assert len(server.asked) == 3 + 1 + 1
+
+
+def test_a_file_that_is_stored_with_a_content_encoding_is_copied_byte_for_byte() -> None:
+    stored = gzip.compress(b"text " * 1000)
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path.startswith("/attachment"):
+            return done(f"http://{asked.headers['Host']}/bucket/f.gz")
+        return Reply(200, stored, {"Content-Encoding": "gzip", "Content-Type": "text/plain"})
+
+    with Loopback(answer) as server:
+        api = client(server.url)
+        assert b"".join(attachment_chunks(api, REFERENCE)) == stored
+    assert server.asked[1].headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    ("upload_status", "status", "is_lost"),
+    [("error", 200, True), ("uploading", 200, False), ("uploading", 404, True), ("uploading", 400, True), ("uploading", 503, False), ("other", 403, True)],
+)  # fmt: skip
+def test_what_was_never_uploaded_is_lost_where_the_store_refuses_it(
+    upload_status: str, status: int, is_lost: bool
+) -> None:
+    def answer(asked: Asked) -> Reply:
+        if asked.path.startswith("/bucket"):
+            return Reply(status, b"")
+        url = f"http://{asked.headers['Host']}/bucket/f"
+        value = {"downloadUrl": url, "status": {"upload_status": upload_status}}
+        return Reply(200, json.dumps(value).encode())
+
+    with Loopback(answer) as server:
+        api = client(server.url, attempts=0)
+        with pytest.raises(NotUploaded) as raised:
+            list(attachment_chunks(api, REFERENCE))
+    assert raised.value.is_lost is is_lost
+
+
+# -- whole runs
+
+
+def fill(w: World) -> Dict[str, Any]:
+    """Three attachments in three rows; returns the reference of the second."""
+    references = [
+        w.source.attach(b"bytes %d" % number, filename="f", content_type="a/b")
+        for number in range(3)
+    ]
+    for number, reference in enumerate(references):
+        w.source.insert(LOGS, w.project, small_rows(1, number, output=reference))
+    return references[1]
+
+
+def arrived(w: World) -> List[Optional[bytes]]:
+    """The bytes behind each row's reference in the destination, None where there are none."""
+    return [
+        w.dest.attachment(row["output"]["key"])
+        for row in w.dest.rows(LOGS, w.twin(LOGS, w.project))
+    ]
+
+
+WHOLE = [b"bytes 0", b"bytes 1", b"bytes 2"]
+QUICK = {"MIGRATION_RETRY_DELAY": "0.01"}
+
+
+def test_an_attachment_that_the_store_fails_for_ever_is_its_own_failure(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        key = fill(w)["key"]
+        place = next(place for place in w.sandbox.files.attachments if place[1] == key)
+        del place
+        w.sandbox.faults.add(Fault("status", path=f"/bucket/.*{key}", times=None, status=500))
+        assert (w.move(LOGS, **QUICK), told(w.root)) == (1, {"attachment_not_copied": 1})
+        assert sorted(map(str, arrived(w))) == sorted(map(str, [WHOLE[0], None, WHOLE[2]]))
+        w.sandbox.faults.clear()
+        assert w.move(LOGS, **QUICK) == 0
+        assert sorted(map(str, arrived(w))) == sorted(map(str, WHOLE))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, [], None, 5, "text", {"downloadUrl": 5}, {"downloadUrl": "http://[::1", "status": {"upload_status": "done"}}, {"status": {"upload_status": 5}}],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_nonsense_about_an_attachment_is_its_own_failure(
+    method: str, body: Any, tmp_path: Path
+) -> None:
+    with world(tmp_path) as w:
+        key = fill(w)["key"]
+
+        def refuse(asked: str, path: str, raw: bytes) -> Optional[Answer]:
+            about = path.startswith("/attachment") and asked == method
+            mine = key in path if method == "GET" else path == "/attachment"
+            return Answer(200, json.dumps(body).encode()) if about and mine else None
+
+        w.sandbox.refuse = refuse
+        failed = 1 if method == "GET" else 3
+        assert (w.move(LOGS, **QUICK), told(w.root)) == (1, {"attachment_not_copied": failed})
+        w.sandbox.refuse = None
+        assert w.move(LOGS, **QUICK) == 0
+        assert sorted(map(str, arrived(w))) == sorted(map(str, WHOLE))
