@@ -10,6 +10,7 @@ from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.config.settings import Settings
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.background import BackgroundRows
+from bt_migrate.rows.count import RowCounts
 from bt_migrate.state.run_directory import RunDirectory
 
 
@@ -24,6 +25,8 @@ class Migration:
     stop: threading.Event
     objects_only: bool = False  # rows are neither copied nor counted
     background: BackgroundRows = field(default_factory=BackgroundRows)
+    # the source's rows by object, counted once for validation, plans and copies
+    counts: RowCounts = field(default_factory=RowCounts)
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,12 @@ from bt_migrate.objects.decide import display_name
 from bt_migrate.objects.owned import list_dest_group, list_source_group, owner_groups
 from bt_migrate.objects.prepare import PlannedObject, items_of, note_gone
 from bt_migrate.rows.copy import streaming
-from bt_migrate.rows.count import row_object_ids, row_objects
+from bt_migrate.rows.count import RowCounts, row_object_ids, row_objects
 from bt_migrate.rows.deletes import propagate_deletes
 from bt_migrate.rows.estimate import plan_rows
-from bt_migrate.rows.prefetch import FirstPages
-from bt_migrate.rows.streams import RowStream, ShardSlice, groups, round_groups
+from bt_migrate.rows.groups import counted_streams, groups, round_groups
+from bt_migrate.rows.prefetch import SourceReaders
+from bt_migrate.rows.streams import RowStream, ShardSlice
 from bt_migrate.rows.unseen import keep_unseen_marks
 from bt_migrate.shards.share_out import unit_name
 from bt_migrate.state.object_states import save_objects
@@ -237,27 +238,22 @@ def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[Pr
         streams = list(_made(migration, list(_expected(migration, resource.name, scopes))))
         _copy_round(migration, resource.name, streams, round_)
         return
-    expected = list(
-        groups(list(_expected(migration, resource.name, scopes)), migration.settings.read_streams)
-    )
+    streams = _counted(migration, list(_expected(migration, resource.name, scopes)))
+    expected = list(groups(streams, migration.settings.read_streams))
     group_of = {
         stream.source_id: group for group in expected for stream in group
     }  # of those that are still to be made
     with contextlib.ExitStack() as stack:
-        reading = stack.enter_context(FirstPages(migration.catalog))
+        readers = stack.enter_context(SourceReaders(migration.catalog))
         start = stack.enter_context(
-            streaming(migration.catalog, migration.copier, reading, migration.background.halt)
+            streaming(migration.catalog, migration.copier, readers, migration.background.halt)
         )
-        first = (
+        first = [
             group
             for group in expected[: migration.settings.max_concurrent]
             if _reads_early(migration, group)
-        )
-        reading.begin(
-            ROW_KINDS[resource.name],
-            ([one.source_id for one in group] for group in first),
-            migration.background.rest,
-        )
+        ]
+        readers.begin(ROW_KINDS[resource.name], first, migration.background.rest)
 
         def start_group(group: Sequence[RowStream]) -> None:
             migration.background.wait()
@@ -303,10 +299,10 @@ def copy_logs(migration: Migration, scopes: Sequence[ProjectPair]) -> None:
     with streaming(
         migration.catalog,
         migration.copier,
-        FirstPages(migration.catalog),
+        SourceReaders(migration.catalog),
         migration.background.halt,
     ) as start:
-        for group in groups(streams, migration.settings.read_streams):
+        for group in groups(_counted(migration, streams), migration.settings.read_streams):
             start(group)
 
 
@@ -319,11 +315,11 @@ def _copy_round(
     with streaming(
         migration.catalog,
         migration.copier,
-        FirstPages(migration.catalog),
+        SourceReaders(migration.catalog),
         migration.background.halt,
         round_,
     ) as start:
-        for group in round_groups(migration.catalog, streams, round_):
+        for group in round_groups(migration.catalog, migration.counts, streams, round_):
             start(group)
     if migration.settings.propagate_deletes:
         propagate_deletes(migration.catalog, kind_name, streams, round_)
@@ -358,6 +354,10 @@ def _expected(
                 yield RowStream(ROW_KINDS[kind_name], scope.name, source_id, "", "", fresh=True)
 
 
+def _counted(migration: Migration, streams: Sequence[RowStream]) -> List[RowStream]:
+    return counted_streams(migration.catalog, migration.counts, streams)
+
+
 def _reads_early(migration: Migration, group: Sequence[RowStream]) -> bool:
     """Whether the first rows of objects can be read before these are made: not where an earlier process of this run has come to them."""
     begun = any(
@@ -386,12 +386,11 @@ def _copy_shard(migration: Migration, kind_name: str) -> None:
     with streaming(
         migration.catalog,
         migration.copier,
-        FirstPages(migration.catalog),
+        SourceReaders(migration.catalog),
         migration.background.halt,
     ) as start:
-        for group in groups(
-            _streams_of_shard(migration, kind_name), migration.settings.read_streams
-        ):
+        streams = _counted(migration, _streams_of_shard(migration, kind_name))
+        for group in groups(streams, migration.settings.read_streams):
             start(group)
 
 
@@ -449,15 +448,18 @@ def row_plans(migration: Migration, kinds: Sequence[str]) -> Dict[str, Dict[str,
         kind: list(row_objects(migration.catalog, kind)) for kind in kinds if kind not in plans
     }
     if missing:
-        plans.update(found_plans(migration.catalog, missing))
+        plans.update(found_plans(migration.catalog, migration.counts, missing))
         migration.run.save()
     return {kind: plans[kind] for kind in kinds}
 
 
 def found_plans(
-    catalog: Catalog, objects: Mapping[str, Sequence[Dict[str, Any]]]
+    catalog: Catalog, counts: RowCounts, objects: Mapping[str, Sequence[Dict[str, Any]]]
 ) -> Dict[str, Dict[str, Any]]:
     with ThreadPoolExecutor(len(objects) or 1, thread_name_prefix="plan") as pool:
         return dict(
-            zip(objects, pool.map(lambda kind: plan_rows(catalog, kind, objects[kind]), objects))
+            zip(
+                objects,
+                pool.map(lambda kind: plan_rows(catalog, counts, kind, objects[kind]), objects),
+            )
         )

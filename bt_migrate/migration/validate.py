@@ -56,7 +56,7 @@ def validate(migration: Migration) -> Optional[Future[None]]:
         objects = {kind: list(row_objects(catalog, kind)) for kind in kinds}
 
         def count_and_record() -> None:
-            plans = found_plans(catalog, objects)
+            plans = found_plans(catalog, migration.counts, objects)
             _record(migration, result, losses.result(), plans)
 
         return pool.submit(count_and_record)

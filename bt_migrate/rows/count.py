@@ -1,12 +1,27 @@
-"""count."""
+"""Rows by number: aggregate queries for 25 objects at a time, for plans, for the end of streams and for the comparison.
+
+Knows nothing of pages. A server that does not count gives None for an object, never a wrong number.
+"""
 
 from __future__ import annotations
 
 import logging
+import threading
+from collections import defaultdict
 from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+)
 
 from bt_migrate.api.btql import (
     OBJECTS_PER_QUERY,
@@ -23,10 +38,186 @@ from bt_migrate.model.resources import BY_NAME, ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.lists import PLANNED
 from bt_migrate.objects.prepare import skip_reason
+from bt_migrate.rows.read import whole_number
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.state.sync_marks import round_of
 
 log = logging.getLogger("bt_migrate.validate")
+
+# the last day of the calendar
+LAST_DAY = "9999-12-31"
+
+# what an answer that is no count raises, where its rows are taken apart
+NOT_COUNTED = (ApiError, AttributeError, KeyError, TypeError, ValueError)
+
+
+# -- rows of objects
+
+
+class Counted(NamedTuple):
+    """The rows of one object (None: the server does not count), and when it was asked (unix seconds of its clock)."""
+
+    rows: Optional[int]
+    at_s: float
+
+
+def count_by_object(
+    catalog: Catalog, api: Api, kind_name: str, object_ids: Sequence[str], bounds: Bounds
+) -> Dict[str, Counted]:
+    """How many rows each object holds inside the bounds: one query for 25 of them.
+
+    A server may silently use only the first id of a FROM. Until an answer has proved otherwise, each object that seems empty is
+    counted alone.
+    """
+    at_s = api.clock.mark_s()
+    chunks = [
+        object_ids[start : start + OBJECTS_PER_QUERY]
+        for start in range(0, len(object_ids), OBJECTS_PER_QUERY)
+    ]
+    found: Dict[str, Optional[int]] = {}
+    doubtful: List[str] = []
+    for chunk, counts in zip(
+        chunks,
+        catalog.lists.at_once(lambda chunk: _count_together(api, kind_name, chunk, bounds), chunks),
+    ):
+        found.update(dict.fromkeys(chunk, None) if counts is None else counts)
+        if counts is not None:
+            doubtful += [object_id for object_id in chunk[1:] if not counts[object_id]]
+    filled = next((object_id for object_id, rows in found.items() if rows), None)
+    if doubtful and not api.capabilities.reads_groups and filled is not None:
+        _count_together(api, kind_name, [doubtful[0], filled], bounds)
+    if not api.capabilities.reads_groups:
+        alone = catalog.lists.at_once(
+            lambda object_id: _count_together(api, kind_name, [object_id], bounds), doubtful
+        )
+        for object_id, counts in zip(doubtful, alone):
+            found[object_id] = counts[object_id] if counts else None
+    return {object_id: Counted(found[object_id], at_s) for object_id in object_ids}
+
+
+def _count_together(
+    api: Api, kind_name: str, object_ids: Sequence[str], bounds: Bounds
+) -> Optional[Dict[str, Optional[int]]]:
+    """The rows of each object; None where the server does not count by object."""
+    id_field = ROW_KINDS[kind_name].id_field
+    query = count_by_object_query(kind_name, id_field, object_ids, bounds)
+    try:
+        shown = {row[id_field]: whole_number(row["rows"]) for row in api.query(query).json}
+    except NOT_COUNTED as error:
+        log.info(
+            "%s: rows of %s are not counted by object (%s)",
+            api.side,
+            kind_name,
+            type(error).__name__,
+        )
+        return None
+    if not set(shown) <= set(object_ids):
+        return None
+    if any(rows and object_id != object_ids[0] for object_id, rows in shown.items()):
+        api.capabilities.reads_groups = True
+    return {object_id: shown.get(object_id, 0) for object_id in object_ids}
+
+
+class RowCounts:
+    """The source's rows by object, counted once in a process: whoever comes first asks, the others wait for the answer."""
+
+    def __init__(self) -> None:
+        self._locks: Dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._found: Dict[str, Dict[str, Counted]] = defaultdict(dict)
+
+    def of(self, catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> Dict[str, Counted]:
+        """The rows of each of these objects."""
+        with self._locks[kind_name]:
+            found = self._found[kind_name]
+            missing = [object_id for object_id in object_ids if object_id not in found]
+            if missing:
+                bounds = bounds_of(catalog, ROW_KINDS[kind_name])
+                found.update(count_by_object(catalog, catalog.source, kind_name, missing, bounds))
+            return {object_id: found[object_id] for object_id in object_ids}
+
+
+# -- objects that hold rows
+
+
+def row_object_ids(catalog: Catalog, kind_name: str, project_id: str) -> List[str]:
+    """Source ids of the selected objects of a project that hold rows of the kind."""
+    if kind_name == "logs":
+        return [project_id]
+    resource = BY_NAME[kind_name]
+    return [
+        source["id"]
+        for source in catalog.lists.source_objects(resource, project_id)
+        if not (resource is EXPERIMENTS and skip_reason(catalog, resource, source))
+    ]
+
+
+def row_objects(catalog: Catalog, kind_name: str) -> Iterable[Dict[str, Any]]:
+    """Every selected object that holds rows of the kind, and its counterpart as it is now, to be counted."""
+    targets = ("projects",) if kind_name == "logs" else (kind_name,)
+    for project in catalog.lists.projects():
+        held = (
+            [project]
+            if kind_name == "logs"
+            else catalog.lists.source_objects(BY_NAME[kind_name], project["id"])
+        )
+        names = {source["id"]: source["name"] for source in held}
+        for source_id in row_object_ids(catalog, kind_name, project["id"]):
+            dest_id = catalog.targets.resolve(targets, source_id) or ""
+            there = "" if dest_id.startswith(PLANNED) else dest_id
+            named = {"project": project["name"], "id": source_id, "name": names[source_id]}
+            yield {**named, "dest_id": there, "rows": 0, "rows_there": 0}
+
+
+def count_objects(
+    catalog: Catalog, counts: RowCounts, kind_name: str, objects: Sequence[Dict[str, Any]]
+) -> None:
+    """Set `rows` and `rows_there` of each of `row_objects`; None where a server does not count."""
+    marks = _marks(catalog, kind_name)
+    by_mark: Dict[Optional[int], List[Dict[str, Any]]] = defaultdict(list)
+    for planned in objects:
+        by_mark[marks.get(planned["id"])].append(planned)
+    for mark, some in by_mark.items():
+        ids = [planned["id"] for planned in some]
+        if mark is None:
+            found = counts.of(catalog, kind_name, ids)
+        else:
+            bounds = replace(bounds_of(catalog, ROW_KINDS[kind_name]), after_xact=mark)
+            found = count_by_object(catalog, catalog.source, kind_name, ids, bounds)
+        for planned in some:
+            planned["rows"] = found[planned["id"]].rows
+    there = [planned for planned in by_mark[None] if planned["dest_id"]]
+    bounds = bounds_of(catalog, ROW_KINDS[kind_name])
+    ids = [planned["dest_id"] for planned in there]
+    held = count_by_object(catalog, catalog.dest, kind_name, ids, bounds)
+    for planned in there:
+        planned["rows_there"] = held[planned["dest_id"]].rows
+
+
+def _marks(catalog: Catalog, kind_name: str) -> Dict[str, int]:
+    """Source object -> the transaction after which a round reads it; without those that are copied as a whole."""
+    round_ = round_of(catalog.run.record, kind_name, catalog.settings.lookback)
+    if round_ is None:
+        return {}
+    found: Dict[str, int] = {}
+    for state in catalog.run.all_streams():
+        if state.header["kind"] == kind_name and state.copied:
+            behind = None if state.done else state.sync.above
+            found[state.header["source_id"]] = min(behind or round_.above, round_.above)
+    return found
+
+
+def count_rows(catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> Optional[int]:
+    """Source rows of the objects together, None where the server does not count."""
+    query = count_query(kind_name, object_ids, bounds_of(catalog, ROW_KINDS[kind_name]))
+    try:
+        rows = catalog.source.query(query).json
+        return whole_number(rows[0]["rows"]) if rows else 0
+    except NOT_COUNTED as error:
+        log.info("rows of %s cannot be counted (%s)", kind_name, type(error).__name__)
+        return None
+
+
+# -- summaries, for the comparison
 
 
 class Summary(NamedTuple):
@@ -42,7 +233,7 @@ Summaries = Dict[str, Optional[Summary]]  # by object id; None where the server 
 
 
 def summaries(catalog: Catalog, api: Api, kind: str, ids: Sequence[str]) -> Summaries:
-    """One query for all; one for each where the server does not group, or is not known to look beyond the first id of a FROM."""
+    """One query for all objects; one for each where the server does not group, or may use only the first id of a FROM."""
     row_kind = ROW_KINDS[kind]
     try:
         rows = api.query(
@@ -51,32 +242,33 @@ def summaries(catalog: Catalog, api: Api, kind: str, ids: Sequence[str]) -> Summ
         if len(ids) == 1:
             return {ids[0]: _summary(rows[0]) if rows else Summary()}
         found: Summaries = {row[row_kind.id_field]: _summary(row) for row in rows}
-    except (ApiError, KeyError, TypeError, ValueError):
-        return (
-            {one: summaries(catalog, api, kind, [one])[one] for one in ids}
-            if len(ids) > 1
-            else {ids[0]: None}
-        )
-    api.capabilities.reads_groups = api.capabilities.reads_groups or len(found) > 1
-    for one in ids:
-        if one not in found:
-            found[one] = (
-                Summary()
-                if api.capabilities.reads_groups
-                else summaries(catalog, api, kind, [one])[one]
-            )
+    except NOT_COUNTED:
+        if len(ids) == 1:
+            return {ids[0]: None}
+        return {
+            object_id: summaries(catalog, api, kind, [object_id])[object_id] for object_id in ids
+        }
+    if len(found) > 1:
+        api.capabilities.reads_groups = True
+    for object_id in ids:
+        if object_id not in found and api.capabilities.reads_groups:
+            found[object_id] = Summary()
+        elif object_id not in found:
+            found.update(summaries(catalog, api, kind, [object_id]))
     return found
 
 
 def _summary(row: Mapping[str, Any]) -> Summary:
-    return Summary(int(row["rows"]), int(row["ids"]), row.get("first"), row.get("last"))
+    return Summary(
+        whole_number(row["rows"]), whole_number(row["ids"]), row.get("first"), row.get("last")
+    )
 
 
-LAST_DAY = "9999-12-31"  # of the calendar
+# -- days
 
 
 def day_ranges(unequal: Mapping[str, bool], bounds: Bounds) -> Iterator[Bounds]:
-    """The unequal days, those without an equal one in between as one range, inside the bounds. `unequal` is in order."""
+    """The unequal days inside the bounds, those without an equal day in between as one range. `unequal` is in order."""
     if unequal.get(""):
         yield bounds
         return
@@ -91,123 +283,8 @@ def inside(bounds: Bounds, first_day: str, last_day: str) -> Bounds:
     after, before = bounds.created_after, bounds.created_before
     if not after or instant(first_day) > instant(after):
         after = iso(instant(first_day))
-    if last_day < LAST_DAY and (
-        not before or instant(last_day) + timedelta(days=1) < instant(before)
-    ):
-        before = iso(instant(last_day) + timedelta(days=1))
+    if last_day < LAST_DAY:
+        end = instant(last_day) + timedelta(days=1)
+        if not before or end < instant(before):
+            before = iso(end)
     return replace(bounds, created_after=after, created_before=before)
-
-
-def row_object_ids(catalog: Catalog, kind_name: str, project_id: str) -> List[str]:
-    """Source ids of the selected objects of a project that hold rows of the kind."""
-    if kind_name == "logs":
-        return [project_id]
-    resource = BY_NAME[kind_name]
-    objects = catalog.lists.source_objects(resource, project_id)
-    return [
-        one["id"]
-        for one in objects
-        if not (resource is EXPERIMENTS and skip_reason(catalog, resource, one))
-    ]
-
-
-def count_objects(catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]]) -> None:
-    """Set `rows` and `rows_there` of each of `row_objects`; None where a server does not count."""
-    above = _marks(catalog, kind_name)
-    for mark in {above.get(one["id"]) for one in objects}:
-        _count(
-            catalog.source,
-            catalog,
-            kind_name,
-            [one for one in objects if above.get(one["id"]) == mark],
-            "id",
-            "rows",
-            mark,
-        )
-    there = [one for one in objects if one["dest_id"] and one["id"] not in above]
-    _count(catalog.dest, catalog, kind_name, there, "dest_id", "rows_there")
-
-
-def _marks(catalog: Catalog, kind_name: str) -> Dict[str, int]:
-    """Source object -> the transaction after which a round reads it; without those that are copied as a whole."""
-    round_ = round_of(catalog.run.record, kind_name, catalog.settings.lookback)
-    streams = (
-        [one for one in catalog.run.all_streams() if one.header["kind"] == kind_name and one.copied]
-        if round_
-        else []
-    )
-    behind = {one.header["source_id"]: one.sync.above or 0 for one in streams if not one.done}
-    return {
-        one.header["source_id"]: min(
-            round_.above, behind.get(one.header["source_id"], round_.above)
-        )
-        for one in streams
-        if round_
-    }
-
-
-def row_objects(catalog: Catalog, kind_name: str) -> Iterable[Dict[str, Any]]:
-    """Every selected object that holds rows of the kind, and its counterpart as it is now, to be counted."""
-    targets = ("projects",) if kind_name == "logs" else (kind_name,)
-    for project in catalog.lists.projects():
-        held = (
-            [project]
-            if kind_name == "logs"
-            else catalog.lists.source_objects(BY_NAME[kind_name], project["id"])
-        )
-        names = {one["id"]: one["name"] for one in held}
-        for source_id in row_object_ids(catalog, kind_name, project["id"]):
-            dest_id = catalog.targets.resolve(targets, source_id) or ""
-            there = "" if dest_id.startswith(PLANNED) else dest_id
-            named = {"project": project["name"], "id": source_id, "name": names[source_id]}
-            yield {**named, "dest_id": there, "rows": 0, "rows_there": 0}
-
-
-# -- counting
-
-
-def _count(
-    api: Api,
-    catalog: Catalog,
-    kind_name: str,
-    objects: Sequence[Dict[str, Any]],
-    by: str,
-    into: str,
-    above: Optional[int] = None,
-) -> None:
-    """Set the number of rows of each object, 25 of them with one query; None for those of a server that does not count by object.
-    `above`: only of what was written after that transaction.
-    """
-    kind = ROW_KINDS[kind_name]
-    bounds = replace(bounds_of(catalog, kind), after_xact=above)
-
-    def count(start: int) -> None:
-        some = {one[by]: one for one in objects[start : start + OBJECTS_PER_QUERY]}
-        query = count_by_object_query(kind_name, kind.id_field, list(some), bounds)
-        try:
-            rows = api.query(query).json
-            for row in rows:
-                some[row[kind.id_field]][into] = int(row["rows"])
-            api.capabilities.reads_groups = api.capabilities.reads_groups or len(rows) > 1
-        except (ApiError, KeyError, TypeError, ValueError) as error:
-            log.info(
-                "%s: rows of %s are not counted by object (%s)",
-                api.side,
-                kind_name,
-                type(error).__name__,
-            )
-            for one in some.values():
-                one[into] = None
-
-    catalog.lists.at_once(count, range(0, len(objects), OBJECTS_PER_QUERY))
-
-
-def count_rows(catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> Optional[int]:
-    """Source rows of the objects together, None where the server does not count."""
-    query = count_query(kind_name, object_ids, bounds_of(catalog, ROW_KINDS[kind_name]))
-    try:
-        rows = catalog.source.query(query).json
-        return int(rows[0]["rows"]) if rows else 0
-    except (ApiError, KeyError, TypeError, ValueError) as error:
-        log.info("rows of %s cannot be counted (%s)", kind_name, type(error).__name__)
-        return None

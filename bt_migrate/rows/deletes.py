@@ -22,7 +22,7 @@ from bt_migrate.rows.count import Summary, day_ranges, summaries
 from bt_migrate.rows.decide import IDS_LOOKED_UP, RowDecider
 from bt_migrate.rows.insert import delete_rows
 from bt_migrate.rows.read import rows_of_ids
-from bt_migrate.rows.streams import RowStream, StreamCopy
+from bt_migrate.rows.streams import RowStream, StreamCopy, close_copies, open_copy
 from bt_migrate.state.sqlite import id_bytes, id_text
 from bt_migrate.state.sync_marks import Round
 
@@ -59,7 +59,7 @@ def propagate_deletes(
         for stream, wanted, held in _counted(catalog, kind_name, streams):
             there += held.rows
             if wanted.rows != held.rows:
-                member = StreamCopy(catalog, stream, round_)
+                member = open_copy(catalog, stream, round_)
                 gone.append(_find_gone(catalog, member, held.rows - wanted.rows, db))
         too_many = _exceeds_limit(catalog, kind_name, sum(found.rows for found in gone), there)
         for found in gone:
@@ -266,4 +266,4 @@ def _close(gone: GoneRows, too_many: bool) -> None:
     for part in state.slices:
         part.done = True
     gone.member.touched = True
-    StreamCopy.close_all([gone.member], 0.0)
+    close_copies([gone.member], 0.0)

@@ -20,11 +20,12 @@ from bt_migrate.model.findings import FAILURE
 from bt_migrate.model.notes import FindingCounts, stream_findings
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.rows.count import count_objects, count_rows
+from bt_migrate.rows.count import RowCounts, count_objects, count_rows
 from bt_migrate.rows.encode import RowEncoder
+from bt_migrate.rows.groups import groups
 from bt_migrate.rows.prefetch import LARGE_STREAMS_AT_ONCE
 from bt_migrate.rows.read import one_page
-from bt_migrate.rows.streams import RowStream, bounds_of, groups
+from bt_migrate.rows.streams import RowStream, bounds_of
 
 log = logging.getLogger("bt_migrate.validate")
 
@@ -60,7 +61,7 @@ class Sample:
 
 
 def plan_rows(
-    catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]]
+    catalog: Catalog, counts: RowCounts, kind_name: str, objects: Sequence[Dict[str, Any]]
 ) -> Dict[str, Any]:
     """Returns {"streams", "findings", "page_seconds", "attachments"} of all rows that a copy will
     read; in a sync, of the new ones.
@@ -68,7 +69,7 @@ def plan_rows(
     A stream: kind, objects [{project, id, name, rows, rows_there, bytes}], rows, bytes,
     import_bytes, queries, inserts. Rows are None where the server does not count.
     """
-    count_objects(catalog, kind_name, objects)
+    count_objects(catalog, counts, kind_name, objects)
     sample = _sample(catalog, kind_name, objects)
     for planned in objects:
         mean = sample.row_bytes.get(planned["id"], sample.mean)
@@ -176,6 +177,7 @@ def _groups(
             planned["dest_id"],
             planned["name"],
             not planned["dest_id"],
+            rows=planned["rows"],
         )
         for planned in objects
     ]

@@ -1,18 +1,20 @@
-"""Read the rows of a stream: BTQL pages in key order, one after the other, the next already on its way.
+"""Read the rows of a stream: BTQL pages in key order, one after the other, the next one already on its way.
 
-Knows nothing of what becomes of the rows; the copy and the comparison both read through here.
+Knows nothing of what is done with the rows: the copy and the comparison both read through here.
+
+Where a stream ends is known from its count. The service sends a cursor with every non-empty page, and a server may cap pages at
+any size, so neither a cursor nor a short page proves anything. A reader that is given the number of rows ends once it has read
+as many; one that has read fewer, or does not know the number, goes on until a page is empty.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
-from queue import SimpleQueue
-from typing import Callable, Generator, List, Optional, Sequence
+from typing import Any, Iterator, List, Optional, Sequence
 
 from bt_migrate.api.btql import (
     MAX_LIMIT,
@@ -24,39 +26,273 @@ from bt_migrate.api.btql import (
     smaller_limit,
 )
 from bt_migrate.api.client import Api
-from bt_migrate.api.lists import looks_capped
-from bt_migrate.api.transactions import key_before, key_seconds
-from bt_migrate.api.transport import CURSOR_HEADER, RETRY_STATUSES, Answer
-from bt_migrate.errors import ApiError, NetworkError
-from bt_migrate.rows.slices import Reader
+from bt_migrate.api.transactions import after_second, key_before, key_seconds
+from bt_migrate.api.transport import RETRY_STATUSES, Answer
+from bt_migrate.errors import ApiError
+from bt_migrate.model.resources import ROW_KINDS
+from bt_migrate.rows.page_ahead import SIZE_STATUSES, AskedPage, PageAhead
+from bt_migrate.rows.page_checks import KEY, has_one_key, refusal, without_cut_off_key
+from bt_migrate.rows.page_size import PageSize
+from bt_migrate.rows.slices import SliceReader
 
 log = logging.getLogger("bt_migrate.rows")
 
-SIZE_STATUSES = frozenset(
-    (500, 504)
-)  # what a query that takes too long is answered with: a smaller LIMIT helps
-PAGES_BEFORE_GROWTH = 4  # pages in a row that must succeed before a reduced LIMIT is doubled again; four times as many next time
-MAX_GUESS_BYTES = (
-    8 << 20
-)  # of a page whose next one is asked for before it is decoded: both are held then
-HANDOFF_S = 0.003  # for the other thread to send its query: decoding a page keeps the interpreter to itself all the while
-CLOCK_SLACK_S = (
-    2  # what is written in the second of the start is before the mark, whatever the rounding
-)
-_KEY_NAME = b'"_pagination_key"'
-_KEY_VALUE = re.compile(rb'\s*:\s*"([^"\\]+)"')
+# A row that was received in the second of the start is from before the start, whatever the rounding.
+SAME_SECOND_S = 2
+# a signal is handled within this time while a reader waits
+POLL_S = 0.5
 
 
 @dataclass(frozen=True)
 class Page:
-    """Rows in ascending key order, and the key up to which, with them, everything has been read: the last one, or the first one
-    where the newest are read first.
-    """
+    """Rows in ascending key order. With them, everything up to `end_key` has been read (from the other end: down to it)."""
 
     rows: List[dict]
     end_key: str
     last: bool = False  # nothing comes after it
-    plain: bool = False  # see json_text.decode
+    plain: bool = False  # see json_codec.decode
+
+
+def unusable_answer(api: Api, why: str) -> ApiError:
+    """The error of a stream whose server answers something else than was asked for."""
+    return ApiError(api.side, "POST", "/btql", 200, why)
+
+
+class PageReader:
+    """Reads the pages of the objects inside the bounds; used by one thread, which owns it.
+
+    No page ends between two rows of one key, so none is skipped or repeated. A stream that grows while it is read ends at what
+    was there at its start.
+
+    `expected`: how many rows there are, where that is known. `slice_reader`: reads one end of a slice, whose bounds move while
+    others read it too. `turn`: held from the second page on, because a stream that is read on holds decoded pages in memory.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        kind: str,
+        object_ids: Sequence[str],
+        bounds: Bounds,
+        *,
+        limit: int,
+        expected: Optional[int] = None,
+        slice_reader: Optional[SliceReader] = None,
+        turn: Optional[threading.BoundedSemaphore] = None,
+    ) -> None:
+        self.rows = 0
+        self.began_s = now_s(api)
+        self._api = api
+        self._kind = kind
+        self._ids = object_ids
+        self._bounds = bounds
+        self._expected = expected
+        self._slice = slice_reader
+        self._turn = turn
+        self._has_turn = turn is None
+        self._size = PageSize(limit, api.capabilities)
+        self._ahead = PageAhead(api, kind, object_ids, self._may_need)
+        self._ended = False
+        self._wanted: Optional[AskedPage] = None
+        # rows of all answers, with those that are read again because their key was cut off
+        self._rows_shown = 0
+        self._turn_lock = threading.Lock()
+
+    # -- for its owner
+
+    def start(self) -> None:
+        """Ask for the first page; it is taken later."""
+        self._ahead.ask(self._next_asked())
+
+    def is_ready(self, also: Optional[Future[Any]], timeout_s: float) -> bool:
+        """Wait until `next_page` does not block, until `also` is done, or so long. Returns whether `next_page` is ready."""
+        if self._ended or self._slice_is_left():
+            return True
+        if not self._take_turn(self.rows, 0.0 if also else timeout_s):
+            wait([also] if also else [], timeout_s)
+            return False
+        mine = self._awaited(self._want())
+        done = wait([*mine, *([also] if also else [])], timeout_s, FIRST_COMPLETED).done
+        return any(future in done for future in mine)
+
+    def next_page(self) -> Optional[Page]:
+        """The next page with rows; None once nothing is left. Raises what the query raised, and ApiError for another answer."""
+        while not self._ended:
+            asked = self._next_answered()
+            page = self._page_of(asked) if asked is not None else None
+            if page is not None:
+                if not self._ended:
+                    self._ask_ahead()
+                return page
+        return None
+
+    def close(self) -> None:
+        """End the page threads. The reader of a slice has nothing on its way any more."""
+        if self._slice is not None:
+            self._slice.stop()
+        self._ahead.close()
+        if self._has_turn and self._turn is not None:
+            self._turn.release()
+        self._turn = None
+
+    # -- asking
+
+    def _next_asked(self) -> AskedPage:
+        if self._slice is not None:
+            self._bounds = self._slice.unread(self._bounds)
+        return AskedPage(
+            self._bounds, self._size.limit, self.rows, self._rows_shown, self._size.smaller_helps
+        )
+
+    def _want(self) -> AskedPage:
+        """The page that the reader waits for, until it is taken."""
+        if self._wanted is None:
+            self._wanted = self._ahead.want(self._next_asked())
+        return self._wanted
+
+    def _awaited(self, asked: AskedPage) -> List[Future[Any]]:
+        return [asked.answer, *([self._slice.over] if self._slice is not None else [])]
+
+    def _ask_ahead(self) -> None:
+        """Have the next page on its way while this one is used; in a slice another reader may come before it."""
+        if self._slice is None:
+            asked = self._next_asked()
+            if self._may_need(asked):
+                self._ahead.ask(asked)
+
+    def _may_need(self, asked: AskedPage) -> bool:
+        """Whether a page can be needed that nobody waits for yet. Called by page threads too."""
+        place, end_key = asked.bounds.place, asked.bounds.end_key
+        if not asked.bounds.newest_first and place and end_key and place >= end_key:
+            return False
+        if self._slice is not None and not self._slice.goes_on(place):
+            return False
+        if self._expected is not None and asked.rows_shown == self._expected:
+            return False
+        return self._take_turn(asked.rows_before, 0.0)
+
+    def _take_turn(self, rows_before: int, timeout_s: float) -> bool:
+        """Whether a page after so many rows may be asked for: from the second one on it needs a turn."""
+        with self._turn_lock:
+            if not self._has_turn and self._turn is not None and rows_before:
+                self._has_turn = self._turn.acquire(timeout=timeout_s)
+                return self._has_turn
+            return True
+
+    def _slice_is_left(self) -> bool:
+        """Whether all that is left of the slice is on its way to others."""
+        on_its_way = self._wanted is not None or self._ahead.has_asked
+        if self._slice is None or on_its_way or self._slice.goes_on():
+            return False
+        self._ended = True
+        return True
+
+    def _next_answered(self) -> Optional[AskedPage]:
+        """The next page, answered; None where it was too large, or where others have read the rest of the slice."""
+        if self._slice_is_left():
+            return None
+        while not self._take_turn(self.rows, POLL_S):
+            self._api.check()
+        asked = self._want()
+        while not wait(self._awaited(asked), POLL_S, FIRST_COMPLETED).done:
+            pass
+        if not asked.answer.done():
+            self._ended = True
+            return None
+        self._wanted = None
+        if self._ahead.take(asked) is not None:
+            return asked
+        self._size.shrink()
+        log.info(
+            "%s timed out, reading %d rows a page",
+            self._api.side,
+            self._size.limit,
+            extra={"event": "smaller_pages"},
+        )
+        return None
+
+    # -- what came
+
+    def _page_of(self, asked: AskedPage) -> Optional[Page]:
+        """The rows of an answer that nobody has read yet; None where there are none, or more of them must be asked for."""
+        answer = asked.answer.result()
+        assert answer is not None
+        bounds, limit = asked.bounds, asked.limit
+        rows = answer.json[::-1] if bounds.newest_first else answer.json
+        self._check(rows, bounds, limit)
+        if len(rows) == limit:
+            known = self._api.capabilities.full_page_rows
+            self._api.capabilities.full_page_rows = max(known, limit)
+        ended = self._is_end(rows, limit)
+        self._rows_shown = self.rows + len(rows)
+        if not ended and len(rows) == limit and has_one_key(rows):
+            if limit < MAX_LIMIT:
+                self._size.widen(limit)
+                return None
+            self._refuse_crowd(rows)
+        if not ended:
+            rows = without_cut_off_key(rows, newest_first=bounds.newest_first)
+        if self._slice is not None:
+            first, behind, ended = self._slice.take([row[KEY] for row in rows], ended)
+            rows = rows[first:behind]
+        self._ended = ended
+        self._size.note_page()
+        self.rows += len(rows)
+        if not rows:
+            return None
+        end_key = rows[0 if bounds.newest_first else -1][KEY]
+        self._bounds = bounds.after(end_key)
+        return Page(rows, end_key, ended, answer.plain)
+
+    def _check(self, rows: List[Any], bounds: Bounds, limit: int) -> None:
+        id_field = ROW_KINDS[self._kind].id_field
+        why = refusal(rows, bounds, limit, id_field=id_field, object_ids=self._ids)
+        if why is not None:
+            raise unusable_answer(self._api, why)
+
+    def _is_end(self, rows: List[dict], limit: int) -> bool:
+        """Whether nothing comes after the rows of this answer."""
+        if not rows:
+            return True
+        total = self.rows + len(rows)
+        is_short = len(rows) < limit
+        # In a sync, rows that are edited meanwhile may come between those that were counted.
+        exact = total == self._expected and not self._bounds.after_xact
+        if exact or (self._expected is not None and total >= self._expected and is_short):
+            return True
+        if self._slice is not None:
+            # The end of a slice is found by its readers, and what the count misses then is read again.
+            if is_short and limit <= self._api.capabilities.full_page_rows:
+                return True
+            if self._slice.is_marked:
+                return False
+        return self._is_new(rows)
+
+    def _is_new(self, rows: List[dict]) -> bool:
+        """Whether the page reaches rows that came after the start, by either clock; a key from its future is no date."""
+        received_s = key_seconds(rows[-1][KEY])
+        return self.began_s + SAME_SECOND_S < received_s <= now_s(self._api) + SAME_SECOND_S
+
+    def _refuse_crowd(self, rows: List[dict]) -> None:
+        """Raises ApiError where more rows share a key than a query answers: the others cannot be read."""
+        key = rows[0][KEY]
+        found = count_inside(
+            self._api,
+            self._kind,
+            self._ids,
+            replace(self._bounds, after_key=key_before(key), end_key=key),
+        )
+        if found is None or found > len(rows):
+            shown = "more" if found is None else f"{found:,}"
+            text = f"{shown} rows share the key {key}, of which a query answers {len(rows):,}"
+            raise unusable_answer(self._api, f"{text}: they cannot be read")
+
+
+def now_s(api: Api) -> float:
+    """The later of the server's clock and ours: the Date of an answer may be a gateway's, and rows from before the start must
+    not be taken for new.
+    """
+    return max(api.clock.earliest_s(), time.time())
 
 
 def pages(
@@ -66,312 +302,88 @@ def pages(
     bounds: Bounds,
     *,
     limit: int,
-    reader: Optional[Reader] = None,
-) -> Generator[Page, None, None]:
-    """All rows inside the bounds, page by page. A page never ends between two rows of one key: none is skipped or repeated by
-    paging.
-
-    A short page without a cursor is the end; where its size is a round number the server may cap pages, and is asked once more:
-    the page waits for that answer, which mostly says that it was the last. A stream that grows while it is read ends at what was
-    there when it was begun. `reader`: of one end of a slice, whose bounds move while others read it too.
-    """
-    most = min(limit, MAX_LIMIT)
-    now, patience = min(most, api.capabilities.page_rows), PAGES_BEFORE_GROWTH
-    good, grown, began, doubted, held, widened = 0, False, _now(api), 0, 0, False
-    waiting: Optional[Page] = None  # a page of which the next answer says whether it is the last
-    asked = _Asked(api, kind, object_ids, reader)
+    expected: Optional[int] = None,
+) -> Iterator[Page]:
+    """Yields all rows inside the bounds, page by page. Raises ApiError at the end if there are fewer than `expected`."""
+    reader = PageReader(api, kind, object_ids, bounds, limit=limit, expected=expected)
     try:
-        while asked.more():
-            if reader is not None:
-                before, bounds = bounds, reader.unread(bounds)
-                doubted = (
-                    doubted if bounds == before else 0
-                )  # what is missing now the other reader may have read
-            answer = asked.page(bounds, now, smaller_helps=now > MIN_LIMIT and not widened)
-            if answer is None:
-                now, good = smaller_limit(now), 0
-                api.capabilities.page_rows, patience, grown = (
-                    min(now, api.capabilities.page_rows),
-                    patience * 4 if grown else patience,
-                    False,
-                )
-                log.info(
-                    "%s timed out, reading %d rows a page",
-                    api.side,
-                    now,
-                    extra={"event": "smaller_pages"},
-                )
-                continue
-            rows = answer.json[::-1] if bounds.newest_first else answer.json
-            if doubted and len(rows) > held:
-                most = now = doubted  # the server does cap pages
-            elif doubted:
-                api.capabilities.short_pages_end = True
-            short = len(rows) < now and not answer.headers.get(CURSOR_HEADER)
-            doubted = (
-                len(rows)
-                if short and not api.capabilities.short_pages_end and looks_capped(len(rows))
-                else 0
-            )
-            ended = (
-                not rows
-                or (short and not doubted)
-                or (not (reader and reader.marked) and _is_new(api, rows, began))
-            )
-            if now <= len(rows) < MAX_LIMIT and _one_key(rows):
-                # Objects that were written together share keys: all rows of this one are needed, or (an error) each object read alone.
-                now, doubted, widened = min(MAX_LIMIT, len(rows) * 2), 0, True
-                continue
-            if len(rows) >= MAX_LIMIT and _one_key(rows):
-                _refuse_crowd(api, kind, object_ids, bounds, rows)
-            whole = _whole(api, rows, bounds, ended) if rows else []
-            held = len(rows) - len(whole)
-            if reader is not None:
-                first, behind, ended = reader.take([row["_pagination_key"] for row in whole], ended)
-                whole = whole[first:behind]
-            if whole:
-                page = Page(
-                    whole,
-                    whole[0 if bounds.newest_first else -1]["_pagination_key"],
-                    ended,
-                    answer.plain,
-                )
-                bounds = bounds.after(page.end_key)
-                if waiting is not None and ended:
-                    page, waiting = _joined(waiting, page), None
-            if waiting is not None:
-                yield replace(waiting, last=not whole)
-            waiting = page if doubted and not ended and reader is None else None
-            if whole and waiting is None:
-                yield page
-            if ended:
-                return
-            good += 1
-            now, widened = min(now, most), False
-            if now < most and good % patience == 0:
-                now, grown = min(most, now * 2), True
-                api.capabilities.page_rows = now
+        page = reader.next_page()
+        while page is not None:
+            yield page
+            page = reader.next_page()
     finally:
-        if reader is not None:
-            reader.stop()
-        asked.close()
-
-
-def _one_key(rows: List[dict]) -> bool:
-    return rows[0].get("_pagination_key") == rows[-1].get("_pagination_key")
-
-
-def _refuse_crowd(
-    api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds, rows: List[dict]
-) -> None:
-    """Raises NetworkError where more rows share a key than a query answers: none of the others could be read."""
-    key = rows[0]["_pagination_key"]
-    found = api.query(
-        count_query(kind, object_ids, replace(bounds, after_key=key_before(key), end_key=key))
-    ).json
-    count = int(found[0]["rows"]) if found else 0
-    if count > len(rows):
-        raise NetworkError(
-            f"{api.side}: {count:,} rows share the key {key}, of which a query answers {len(rows):,}: they cannot be read"
+        reader.close()
+    if expected is not None:
+        counted = missing_count(
+            api, kind, object_ids, bounds, reader.rows, expected, reader.began_s
         )
+        if counted is not None:
+            raise unusable_answer(api, short_read_text(counted, reader.rows))
 
 
-class _Guess:
-    """A page that was asked for before the one before it was decoded. `wanted`: somebody waits for it."""
-
-    def __init__(self, place: Optional[str], limit: int) -> None:
-        self.place = place, limit
-        self.answer: Future[Optional[Answer]] = Future()
-        self.wanted = False
+def short_read_text(counted: int, rows: int) -> str:
+    return f"{counted:,} rows were counted and {rows:,} read; the others were not shown"
 
 
-class _Asked:
-    """The queries of one stream. While the bytes of a full page are decoded the next one is on its way: the key behind which it
-    begins is found in the bytes, and where that turns out to be another one it is asked for again.
+def missing_count(
+    api: Api,
+    kind: str,
+    object_ids: Sequence[str],
+    bounds: Bounds,
+    rows: int,
+    expected: int,
+    began_s: float,
+) -> Optional[int]:
+    """How many rows there are, where that is more than were read; None where nothing is missing.
 
-    Two threads take turns; they end with the stream, and the program does not wait for them.
+    Rows may have been deleted since they were counted, so they are counted again, up to what was there when reading began.
     """
-
-    def __init__(
-        self, api: Api, kind: str, object_ids: Sequence[str], reader: Optional[Reader]
-    ) -> None:
-        self._api, self._kind, self._ids, self._reader = api, kind, object_ids, reader
-        self._guess: Optional[_Guess] = None
-        self._lock = (
-            threading.Lock()
-        )  # who takes a page and who reads it may both ask for the next one
-        self._lanes: List[SimpleQueue[Optional[Callable[[], None]]]] = []
-
-    def more(self) -> bool:
-        """Whether there may be something left to read."""
-        return self._reader is None or self._guess is not None or self._reader.goes_on()
-
-    def page(self, bounds: Bounds, limit: int, *, smaller_helps: bool) -> Optional[Answer]:
-        """The next page of the bounds, None where the server found it too large and a smaller one may do."""
-        guess, self._guess = self._guess, None
-        if guess is None or guess.place != (bounds.place, limit):
-            return self._query(bounds, limit, smaller_helps, None)
-        guess.wanted = True
-        if self._reader is not None:
-            return guess.answer.result() if self._reader.awaits(guess.answer) else Answer([], {})
-        answer = guess.answer.result()
-        # The next one is on its way, unless this one came before it was wanted.
-        if answer is not None and len(answer.json) == limit and answer.size <= MAX_GUESS_BYTES:
-            self._ask_next(_last_but_one_key(answer.json), bounds, limit, smaller_helps)
-        return answer
-
-    def close(self) -> None:
-        for lane in self._lanes:
-            lane.put(None)
-
-    def _query(
-        self, bounds: Bounds, limit: int, smaller_helps: bool, guess: Optional[_Guess]
-    ) -> Optional[Answer]:
-        def early(content: bytes) -> None:
-            # Not behind a first page, which is often the only one; nor where the consumer is slower than the source.
-            due = (
-                bounds.place is not None
-                and (guess is None or guess.wanted)
-                and len(content) <= MAX_GUESS_BYTES
-            )
-            if due and self._ask_next(next_after(content, limit), bounds, limit, smaller_helps):
-                time.sleep(HANDOFF_S)
-
-        statuses = RETRY_STATUSES - SIZE_STATUSES if smaller_helps else RETRY_STATUSES
-        try:
-            return self._api.query(
-                page_query(self._kind, self._ids, bounds, limit),
-                retry_statuses=statuses,
-                on_body=early,
-            )
-        except ApiError as error:
-            if error.status in SIZE_STATUSES and smaller_helps:
-                return None
-            raise
-
-    def _ask_next(
-        self, key: Optional[str], bounds: Bounds, limit: int, smaller_helps: bool
-    ) -> bool:
-        """Ask for the page behind the key, unless there is none or it was asked for: whether it was done."""
-        if key is None or (bounds.end_key is not None and key >= bounds.end_key):
-            return False
-        if self._reader is not None and not self._reader.goes_on(key):
-            return False
-        rest = bounds.after(key)
-        guess = _Guess(rest.place, limit)
-        with self._lock:
-            if self._guess is not None:
-                return False
-            self._guess = guess
-
-        def answer() -> None:
-            try:
-                guess.answer.set_result(self._query(rest, limit, smaller_helps, guess))
-            except BaseException as error:  # noqa: BLE001  not swallowed: who wants the page raises it
-                guess.answer.set_exception(error)
-
-        if not self._lanes:
-            self._lanes = [_lane(), _lane()]
-        self._lanes.reverse()
-        self._lanes[0].put(answer)
-        return True
-
-
-def _lane() -> SimpleQueue[Optional[Callable[[], None]]]:
-    """A thread that does what is put, one after the other, until None; it keeps its connection."""
-    tasks: SimpleQueue[Optional[Callable[[], None]]] = SimpleQueue()
-
-    def work() -> None:
-        for task in iter(tasks.get, None):
-            task()
-
-    threading.Thread(target=work, name="next-page", daemon=True).start()
-    return tasks
-
-
-def _last_but_one_key(rows: Sequence[dict]) -> Optional[str]:
-    """As `next_after`, of rows."""
-    keys = (row.get("_pagination_key") for row in reversed(rows))
-    last = next(keys)
-    return next((key for key in keys if key != last), None)
-
-
-def next_after(content: bytes, limit: int) -> Optional[str]:
-    """The key behind which the page after this full page of rows begins: its last but one, as the last may go on. None for what
-    looks otherwise.
-    """
-    if content.count(_KEY_NAME) < limit:
+    if rows >= expected:
         return None
-    place, last = len(content), None
-    while True:
-        place = content.rfind(_KEY_NAME, 0, place)
-        found = _KEY_VALUE.match(content, place + len(_KEY_NAME)) if place >= 0 else None
-        if found is None:
-            return None
-        if last not in (None, found[1]):
-            return found[1].decode()
-        last = found[1]
+    upto = after_second(int(began_s) + SAME_SECOND_S)
+    end_key = min(bounds.end_key, upto) if bounds.end_key else upto
+    counted = count_inside(api, kind, object_ids, replace(bounds, end_key=end_key))
+    counted = expected if counted is None else counted
+    return counted if counted > rows else None
 
 
-def _now(api: Api) -> float:
-    """The later of the server's clock and ours: the Date of an answer may be a gateway's, and what was written before the start must not
-    be taken for new.
-    """
-    return max(api.clock.earliest_s(), time.time())
+def count_inside(api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds) -> Optional[int]:
+    """How many rows the objects hold together; None where the server does not count."""
+    try:
+        found = api.query(count_query(kind, object_ids, bounds)).json
+        return whole_number(found[0]["rows"]) if found else 0
+    except (ApiError, KeyError, TypeError, ValueError):
+        return None
 
 
-def _is_new(api: Api, rows: List[dict], began: float) -> bool:
-    """Whether the page reaches rows that came after the start, by either clock; a key from its future is no date."""
-    taken_in = key_seconds(rows[-1].get("_pagination_key") or "") if rows else 0
-    return began + CLOCK_SLACK_S < taken_in <= _now(api) + CLOCK_SLACK_S
+def whole_number(value: Any) -> int:
+    """A count as a number. Raises ValueError for anything else: some servers send numbers as text."""
+    if isinstance(value, bool) or not str(value).isdecimal():
+        raise ValueError(f"not a count: {str(value)[:40]!r}")
+    return int(value)
 
 
-def _whole(api: Api, rows: List[dict], bounds: Bounds, ended: bool) -> List[dict]:
-    """The rows of an answer, given in ascending order, whose key it holds whole: those of the key at which it was cut off may go
-    on in the next one, and are read again with it.
-    """
-    keys: List[str] = [row.get("_pagination_key") or "" for row in rows]
-    if not all(keys):
-        raise NetworkError(
-            f"{api.side}: rows come without _pagination_key; this data plane is too old to be read in order"
-        )
-    if keys != sorted(keys):
-        raise NetworkError(
-            f"{api.side}: rows do not come in the order of _pagination_key; the server ignores the sort"
-        )
-    place, cut_off = bounds.place, keys[0 if bounds.newest_first else -1]
-    if place is not None and (cut_off > place if bounds.newest_first else cut_off <= place):
-        raise NetworkError(
-            f"{api.side}: pages do not advance beyond {place}; the server ignores the filter or the sort"
-        )
-    if ended or keys[0] == keys[-1]:
-        return rows
-    return [row for row, key in zip(rows, keys) if key != cut_off]
-
-
-def _joined(first: Page, rest: Page) -> Page:
-    """Both as one: what was held back of the first, because it might have gone on."""
-    return replace(rest, rows=first.rows + rest.rows, plain=first.plain and rest.plain)
+# -- without pages
 
 
 def one_page(api: Api, kind: str, object_id: str, bounds: Bounds, limit: int) -> Answer:
-    """The first rows of an object by themselves, fewer where the server finds so many too large."""
-    now = min(limit, MAX_LIMIT)
+    """The first rows of an object, fewer where the server finds so many too large."""
+    limit = min(limit, MAX_LIMIT)
     while True:
-        statuses = RETRY_STATUSES - SIZE_STATUSES if now > MIN_LIMIT else RETRY_STATUSES
+        statuses = RETRY_STATUSES - SIZE_STATUSES if limit > MIN_LIMIT else RETRY_STATUSES
         try:
-            return api.query(page_query(kind, [object_id], bounds, now), retry_statuses=statuses)
+            return api.query(page_query(kind, [object_id], bounds, limit), retry_statuses=statuses)
         except ApiError as error:
-            if error.status not in SIZE_STATUSES or now <= MIN_LIMIT:
+            if error.status not in SIZE_STATUSES or limit <= MIN_LIMIT:
                 raise
-            now = smaller_limit(now)
+            limit = smaller_limit(limit)
 
 
 def rows_of_ids(
     api: Api, kind: str, object_ids: Sequence[str], row_ids: Sequence[str]
 ) -> List[dict]:
-    """The rows of these ids that there are in the objects, at most MAX_LIMIT; half of the ids at a time where the server takes
-    too long.
+    """The rows of these ids that the objects hold, at most MAX_LIMIT; half of the ids at a time where the server takes too
+    long.
     """
     statuses = RETRY_STATUSES - SIZE_STATUSES if len(row_ids) > 1 else RETRY_STATUSES
     try:

@@ -14,7 +14,7 @@ from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resource_table import PROJECTS
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.rows.count import count_objects, count_rows, row_objects
+from bt_migrate.rows.count import RowCounts, count_objects, count_rows, row_objects
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.shards.share_out import (
     NEAR,
@@ -95,7 +95,7 @@ def _units(catalog: Catalog, kind: str, made: Set[str]) -> Iterator[Unit]:
     """
     missing = 0
     objects = list(row_objects(catalog, kind))
-    count_objects(catalog, kind, objects)
+    count_objects(catalog, RowCounts(), kind, objects)
     for one in objects:
         missing += not one["dest_id"]
         rows = count_rows(catalog, kind, [one["id"]]) if one["rows"] is None else one["rows"]

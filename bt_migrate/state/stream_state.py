@@ -15,6 +15,7 @@ from bt_migrate.errors import StateError
 from bt_migrate.model.outcomes import OUTCOMES
 from bt_migrate.state.files import FORMAT, json_lines, read_json, write_files
 from bt_migrate.state.records import WHAT_TO_DO, matches, record_fields, refuse_other_fields
+from bt_migrate.state.run_files import STATE_ENDING
 
 COUNTS = ("fetched", *OUTCOMES, "bytes")
 
@@ -160,7 +161,7 @@ class StreamState:
 
     def sibling(self, ending: str) -> Path:
         """Path of another file of the stream, such as `_seen.sqlite3`."""
-        return self.path.with_name(self.path.name.replace("_state.json", ending))
+        return self.path.with_name(self.path.name.replace(STATE_ENDING, ending))
 
 
 NEEDED_FIELDS = ("header", "slices", "counts", "done")

@@ -146,7 +146,7 @@ def test_an_error_of_the_rows_ends_the_run_and_is_told(
     w.sandbox.refuse = Held(w, answer=lambda: Answer(401, b"Unauthorized", "text/plain"))
     assert call(w, "migrate_all", "--no-verify", MIGRATION_RETRY_ATTEMPTS="1") == 3
     assert "POST /v1/insert" in capfd.readouterr().err.splitlines()[-1]
-    assert (writes(w, "/v1/insert"), w.sandbox.sent) == ([], [])
+    assert w.sandbox.sent == []
     w.sandbox.refuse = None
     assert call(w, "migrate_all", "--no-verify") == 0
     assert_equal(w, ids)

@@ -13,7 +13,7 @@ import pytest
 
 from bt_migrate.api.btql import Bounds
 from bt_migrate.api.transactions import pagination_key
-from bt_migrate.rows.slices import Reader, Slices
+from bt_migrate.rows.slices import SliceReader, Slices
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.state.stream_state import KeyRange, StreamState
 from tests.support.orgs import AtRequest, run_with
@@ -80,7 +80,7 @@ def read_all(keys: List[str], readers: int, state: StreamState) -> Tuple[List[st
     slices, rng = Slices(state, lambda: None), random.Random(readers)
     taken: List[str] = []
     asked, idle, now = 0, readers, 0.0
-    on_their_way: List[Tuple[float, int, Reader, Bounds]] = []
+    on_their_way: List[Tuple[float, int, SliceReader, Bounds]] = []
     while True:
         begun = [one for one in (slices.enter() for _ in range(idle)) if one]
         idle -= len(begun)

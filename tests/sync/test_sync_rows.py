@@ -206,7 +206,9 @@ def test_rows_are_looked_up_so_many_at_a_time_as_an_answer_may_hold(
 # Nothing new -----------------------------------------------------------------------------------------
 
 
-def test_nothing_new_in_20_projects_is_a_query_a_group_and_no_write(tmp_path: Path) -> None:
+def test_nothing_new_in_20_projects_is_a_count_and_a_page_of_a_group_and_no_write(
+    tmp_path: Path,
+) -> None:
     with living(tmp_path, projects=20) as one:
         assert sync(one).code == 0
         before, files = marks(one), stamps(one)
@@ -216,9 +218,7 @@ def test_nothing_new_in_20_projects_is_a_query_a_group_and_no_write(tmp_path: Pa
         assert [
             one_ for one_ in one.sandbox.requests if one_.org_name == WRITE and one_.method != "GET"
         ] == []
-        assert (
-            queries(one, "acme") == 3
-        )  # one for the logs of all projects, one for their experiments, one for their datasets
+        assert queries(one, "acme") == 3 * (1 + 1)  # of each kind a count and a page
         assert stamps(one) == files
         assert {
             kind: mark["from"] > before[kind]["from"] if before else True

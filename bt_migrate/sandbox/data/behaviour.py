@@ -16,7 +16,7 @@ class Behaviour:
 
     # A page with rows has a cursor (its last key), however short it is; an empty page has none.
     # False: only a page that was cut by its limit has one.
-    cursor_with_each_page: bool = False
+    cursor_with_each_page: bool = True
     # Each write of a row adds an entry to its audit_data. False: only writes that name a source do.
     audit_data_on_rows: bool = False
     # A new row without span_id gets a random one. False: its row id.

@@ -1,0 +1,225 @@
+"""Commit what the destination has accepted: seen rows first, then the checkpoint.
+
+Batches are committed in the order in which their rows were read, so a checkpoint never says more than what has arrived. Knows
+nothing of how rows are sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Dict, List, Mapping, Optional, Set, Tuple
+
+from bt_migrate.config.settings import Settings
+from bt_migrate.model.findings import FAILURE, KINDS
+from bt_migrate.model.notes import FindingCounts
+from bt_migrate.model.outcomes import CREATED, DIFFERS, FAILED, FOUND, UPDATED
+from bt_migrate.model.resources import RowKind
+from bt_migrate.rows.batches import EncodedRow
+from bt_migrate.rows.insert import Delivered
+from bt_migrate.rows.slices import SliceReader
+from bt_migrate.rows.streams import PageEnd, StreamCopy, save_members
+from bt_migrate.state.files import append_line
+
+log = logging.getLogger("bt_migrate.rows")
+
+# A checkpoint is written at least this often, whatever the interval in batches; that of a group five times less often.
+CHECKPOINT_S = 1.0
+GROUP_CHECKPOINT_S = 5.0
+# between two progress lines of one stream
+PROGRESS_S = 10.0
+REASON_CHARS = 80  # of a refusal, in a finding
+
+# by source object: (the rows that SeenRows.record takes, the references that they wait for)
+Accepted = Dict[str, Tuple[List[tuple], List[tuple]]]
+
+
+def summary(counts: Mapping[str, int]) -> str:
+    """`120 rows: 118 created, 2 found`"""
+    parts = [
+        f"{counts[name]:,} {name}"
+        for name in (CREATED, UPDATED, FOUND, DIFFERS, FAILED)
+        if counts.get(name)
+    ]
+    return f"{counts['fetched']:,} rows: {', '.join(parts)}" if parts else "no rows"
+
+
+class BatchCommitter:
+    """Commits the batches of one reader's pages, in their order. For one thread.
+
+    `slice_number`: of the range whose position moves with the pages; `slice_reader`: the end of a slice that moves instead.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        kind: RowKind,
+        members: Mapping[str, StreamCopy],
+        *,
+        slice_number: int = 0,
+        slice_reader: Optional[SliceReader] = None,
+    ) -> None:
+        self._settings = settings
+        self._members = members
+        self._kind = kind
+        self._slice_number = slice_number
+        self._slice_reader = slice_reader
+        self._uses_seen = settings.rows(kind.name).use_seen_db
+        self._is_round = any(member.above is not None for member in members.values())
+        # what the batches of the page under way add to it
+        self._page = PageEnd("")
+        # delivered rows of the last page of a copy, which are recorded only if it does not come to its end
+        self._unrecorded: List[Tuple[Accepted, int]] = []
+        self._batches_since_save = 0
+        self._saved_at = time.monotonic()
+        self._logged_at = time.monotonic()
+
+    def commit(self, done: Delivered, end: Optional[PageEnd], *, last_page: bool) -> None:
+        """Take a delivered batch into the seen rows and, where it ends a page (`end`), that page into the checkpoints."""
+        for object_id, error in done.errors.items():
+            self._members[object_id].error = error
+        accepted = self._count(done)
+        self._record_failed(done)
+        self._add_findings(done)
+        # The last page of a copy is not recorded: the checkpoint says so itself a moment later.
+        unrecorded = last_page and not self._is_round
+        self._record(accepted, done.at, only_waiting=unrecorded)
+        if unrecorded:
+            self._unrecorded.append((accepted, done.at))
+        self._batches_since_save += 1
+        if end is not None:
+            self._close_page(end)
+
+    def record_unfinished(self) -> None:
+        """The last page did not come to its end: record what was delivered of it."""
+        for accepted, at in self._unrecorded:
+            self._record(accepted, at, only_waiting=False)
+
+    # -- one batch
+
+    def _count(self, done: Delivered) -> Accepted:
+        """Count the outcomes of a batch. Returns what is to be recorded of it.
+
+        A row that lacks an attachment or a comment is not recorded: a resumed run meets it again and reports it again.
+        """
+        accepted: Accepted = {}
+        incomplete = {(object_id, row_id) for object_id, row_id, *_ in done.not_copied}
+        incomplete |= {(object_id, row_id) for object_id, row_id, *_ in done.refused_comments}
+        for row, (outcome, reason) in zip(done.rows, done.outcomes):
+            rows, waiting = accepted.setdefault(row.object_id, ([], []))
+            if not outcome:
+                continue
+            counts, notes = self._page.of(row.object_id)
+            counts[outcome] += 1
+            if outcome == FAILED:
+                self._note_refused(row, reason, notes)
+                continue
+            counts["bytes"] += len(row.body)
+            if (row.object_id, row.id) not in incomplete:
+                rows.append((row.object_id, row.id, row.xact, outcome))
+                waiting.extend((row.object_id, row.id, *entry) for entry in row.deferred)
+        return accepted
+
+    def _add_findings(self, done: Delivered) -> None:
+        for object_id, row_id, path, key, why in done.not_copied:
+            self._page.of(object_id)[1].add(why.kind, row_id, path, str(why), key)
+        for object_id, row_id, reason in done.refused_comments:
+            notes = self._page.of(object_id)[1]
+            notes.add("comment_refused", row_id, detail=reason[:REASON_CHARS])
+
+    def _record_failed(self, done: Delivered) -> None:
+        """What did not arrive whole is tried again by each sync."""
+        failed: Set[Tuple[str, str]] = {
+            (row.object_id, row.id)
+            for row, (outcome, _) in zip(done.rows, done.outcomes)
+            if outcome == FAILED
+        }
+        failed |= {(object_id, row_id) for object_id, row_id, *_ in done.refused_comments}
+        failed |= {
+            (object_id, row_id)
+            for object_id, row_id, *_, why in done.not_copied
+            if KINDS[why.kind].severity == FAILURE
+        }
+        for object_id in {object_id for object_id, _ in failed}:
+            member = self._members[object_id]
+            round_ = member.state.sync.round
+            member.seen.record_failed((*place, round_) for place in failed if place[0] == object_id)
+
+    def _record(self, accepted: Accepted, at: int, *, only_waiting: bool) -> None:
+        """Commit what was delivered, by object. A sync records all rows, for the next one."""
+        records_rows = self._uses_seen or self._is_round
+        for object_id, (rows, waiting) in accepted.items():
+            member = self._members[object_id]
+            if rows and ((records_rows and not only_waiting) or waiting):
+                member.seen.record(rows if records_rows else [], waiting, at=at)
+            if not self._is_round:
+                copy = member.state.copy
+                copy.delivered_until = max(copy.delivered_until, at)
+
+    def _note_refused(self, row: EncodedRow, reason: str, notes: FindingCounts) -> None:
+        """One line in the file of refused rows: id, size and reason, not the content."""
+        notes.add("row_refused", row.id, detail=reason[:REASON_CHARS])
+        member = self._members[row.object_id]
+        if row.id in member.tried_again:  # it has its line
+            return
+        append_line(
+            member.state.sibling("_failed.jsonl"),
+            {"id": row.id, "bytes": len(row.body), "reason": reason},
+        )
+        log.error(
+            "row %s of %r was refused: %s",
+            row.id,
+            member.stream.name,
+            reason,
+            extra={"event": "row_refused"},
+        )
+
+    # -- one page
+
+    def _close_page(self, end: PageEnd) -> None:
+        """All rows up to the end of the page have their outcome: move the positions of the members."""
+        for object_id, member in self._members.items():
+            if not member.error:
+                with member.state.lock:
+                    self._add_page(member, object_id, end)
+        self._page = PageEnd("")
+        self._unrecorded.clear()
+        self._save_if_due()
+        self._log_if_due()
+
+    def _add_page(self, member: StreamCopy, object_id: str, end: PageEnd) -> None:
+        state = member.state
+        notes = FindingCounts(state.findings)
+        for part in (self._page, end):
+            for name, count in part.counts.get(object_id, {}).items():
+                state.counts[name] += count
+            if object_id in part.notes:
+                notes.merge(part.notes[object_id])
+        state.findings = notes.records()
+        if self._slice_reader is not None:
+            self._slice_reader.note_written(end.end_key)
+        else:
+            key_range = state.slices[self._slice_number]
+            key_range.after = max(key_range.after or "", end.end_key) or None
+
+    def _save_if_due(self) -> None:
+        due_s = CHECKPOINT_S if len(self._members) == 1 else GROUP_CHECKPOINT_S
+        due = time.monotonic() - self._saved_at > due_s
+        if due or self._batches_since_save >= self._settings.checkpoint_interval:
+            save_members(self._members.values())
+            self._batches_since_save = 0
+            self._saved_at = time.monotonic()
+
+    def _log_if_due(self) -> None:
+        if time.monotonic() - self._logged_at <= PROGRESS_S:
+            return
+        self._logged_at = time.monotonic()
+        for member in self._members.values():
+            if member.touched:
+                log.info(
+                    "rows of %s %r so far: %s",
+                    self._kind.name,
+                    member.stream.name,
+                    summary(member.state.counts),
+                    extra={"event": "progress"},
+                )

@@ -1,0 +1,128 @@
+"""Which streams are read together: small ones, up to 25 objects with one query a page, and a large one by itself.
+
+Streams are counted before they are grouped; a group ends once as many rows were read as were counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+
+from bt_migrate.api.btql import MAX_LIMIT, OBJECTS_PER_QUERY
+from bt_migrate.model.resources import ROW_KINDS, RowKind
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.rows.count import RowCounts, count_by_object
+from bt_migrate.rows.streams import RowStream, bounds_of
+from bt_migrate.state.stream_state import StreamState
+from bt_migrate.state.sync_marks import Round
+
+# Rows that are read together, one page after the other: more would wait for each other.
+ROWS_PER_GROUP = 5 * MAX_LIMIT
+
+
+def groups(streams: Sequence[RowStream], readers: int = 1) -> Iterator[List[RowStream]]:
+    """Streams that are read together, in their order.
+
+    With `readers` of slices, few streams are read alone, and so is one of more than a page, so that each can be read in slices.
+    A slice of a shard is always read alone.
+    """
+    if readers > 1 and len(streams) < readers:
+        yield from ([stream] for stream in streams)
+        return
+    most = ROWS_PER_GROUP if readers == 1 else MAX_LIMIT
+    together: List[RowStream] = []
+    rows = 0
+    for stream in streams:
+        size = _size_in_group(stream, most)
+        if size > most:
+            yield [stream]
+            continue
+        full = rows + size > most or len(together) == OBJECTS_PER_QUERY
+        if together and (full or together[-1].kind is not stream.kind):
+            yield together
+            together = []
+            rows = 0
+        together.append(stream)
+        rows += size
+    if together:
+        yield together
+
+
+def _size_in_group(stream: RowStream, most: int) -> int:
+    """The rows that the stream adds to a group; more than `most` for one that is read alone."""
+    if stream.part and not stream.part.whole:
+        return most + 1
+    if stream.rows is None:
+        # Logs may be large; of experiments and datasets 25 are read together.
+        return most + 1 if stream.kind is ROW_KINDS["logs"] else most // OBJECTS_PER_QUERY
+    return stream.rows
+
+
+def counted_streams(
+    catalog: Catalog, counts: RowCounts, streams: Sequence[RowStream]
+) -> List[RowStream]:
+    """The streams with the number of their rows; those of a shard with that of the rows that it takes."""
+    by_bounds: Dict[Tuple[RowKind, Optional[str], Optional[str]], List[RowStream]] = {}
+    for stream in streams:
+        part = stream.part
+        where = (stream.kind, part.after, part.end) if part else (stream.kind, None, None)
+        by_bounds.setdefault(where, []).append(stream)
+    counted: Dict[str, RowStream] = {}
+    for (kind, after, end), some in by_bounds.items():
+        ids = [stream.source_id for stream in some]
+        if end is None:
+            found = counts.of(catalog, kind.name, ids)
+        else:
+            bounds = replace(bounds_of(catalog, kind), after_key=after, end_key=end)
+            found = count_by_object(catalog, catalog.source, kind.name, ids, bounds)
+        for stream in some:
+            rows, counted_s = found[stream.source_id]
+            counted[stream.source_id] = replace(stream, rows=rows, counted_s=counted_s)
+    return [counted[stream.source_id] for stream in streams]
+
+
+def round_groups(
+    catalog: Catalog, counts: RowCounts, streams: Sequence[RowStream], round_: Round
+) -> Iterator[List[RowStream]]:
+    """The same in a round of a sync: what is complete is read together, what is behind alone, what is new as in a copy."""
+    states = {
+        (state.header["kind"], state.header["source_id"]): state
+        for state in catalog.run.all_streams()
+    }
+    by_above: Dict[int, List[RowStream]] = {}
+    new: List[RowStream] = []
+    for stream in streams:
+        state = states.get((stream.kind.name, stream.source_id))
+        if state is None or not _is_copied(state, stream):
+            new.append(stream)
+        elif not (
+            state.done and state.sync.round == round_.number
+        ):  # else an earlier process read it
+            by_above.setdefault(_above(state, round_), []).append(stream)
+    for above, some in by_above.items():
+        counted = _counted_above(catalog, some, above)
+        size = OBJECTS_PER_QUERY if above == round_.above else 1
+        yield from (counted[start : start + size] for start in range(0, len(counted), size))
+    yield from groups(counted_streams(catalog, counts, new), catalog.settings.read_streams)
+
+
+def _is_copied(state: StreamState, stream: RowStream) -> bool:
+    return state.copied and state.header.get("dest_id") == stream.dest_id
+
+
+def _above(state: StreamState, round_: Round) -> int:
+    """The transaction after which this round reads the stream."""
+    if state.done or state.sync.above is None:
+        return round_.above
+    return min(state.sync.above, round_.above)
+
+
+def _counted_above(catalog: Catalog, streams: Sequence[RowStream], above: int) -> List[RowStream]:
+    kind = streams[0].kind
+    bounds = replace(bounds_of(catalog, kind), after_xact=above)
+    ids = [stream.source_id for stream in streams]
+    found = count_by_object(catalog, catalog.source, kind.name, ids, bounds)
+    return [
+        replace(stream, rows=found[stream.source_id].rows, counted_s=found[stream.source_id].at_s)
+        for stream in streams
+    ]

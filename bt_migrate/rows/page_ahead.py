@@ -1,0 +1,188 @@
+"""The queries of one stream, one page ahead of its reader.
+
+Threads: the reader's own thread asks and waits. Two page threads, which belong to one `PageAhead` and end with it, take turns:
+while one decodes the bytes of a page, the other has already sent the query for the next one. For that, the key after which the
+next page begins is searched in the undecoded bytes. Decoding keeps the interpreter to itself, so without this the network would
+be idle meanwhile.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Callable, FrozenSet, List, Optional, Sequence, Tuple
+
+from bt_migrate.api.btql import Bounds, page_query
+from bt_migrate.api.client import Api
+from bt_migrate.api.transport import RETRY_STATUSES, Answer
+from bt_migrate.errors import ApiError
+
+# A query that takes too long is answered with one of these; a smaller limit helps.
+SIZE_STATUSES = frozenset((500, 504))
+# of a page whose next page is asked for before this one is decoded: both are held then
+MAX_AHEAD_BYTES = 8 << 20
+# for the other thread to send its query before decoding takes the interpreter
+HANDOFF_S = 0.003
+PAGE_THREADS = 2
+_KEY_NAME = b'"_pagination_key"'
+_KEY_VALUE = re.compile(rb'\s*:\s*"([^"\\]+)"')
+
+Task = Callable[[], None]
+
+
+@dataclass
+class AskedPage:
+    """A page on its way.
+
+    `rows_before`: how many rows of the stream were read before it. `rows_shown`: the same with those of the key at which the
+    page before it was cut off, which are read again.
+    """
+
+    bounds: Bounds
+    limit: int
+    rows_before: int
+    rows_shown: int
+    smaller_helps: bool
+    answer: Future[Optional[Answer]] = field(default_factory=Future)
+    wanted: bool = False  # the reader waits for it
+
+
+class PageAhead:
+    """Asks for the pages of one stream; never more than one page ahead of the page that the reader waits for."""
+
+    def __init__(
+        self, api: Api, kind: str, object_ids: Sequence[str], may_ask: Callable[[AskedPage], bool]
+    ) -> None:
+        """`may_ask` says whether a page that nobody has asked for yet can be needed."""
+        self._api = api
+        self._kind = kind
+        self._ids = object_ids
+        self._may_ask = may_ask
+        self._asked: Optional[AskedPage] = None
+        # the reader and a page thread may both ask for the next page
+        self._lock = threading.Lock()
+        self._lanes: List[SimpleQueue[Optional[Task]]] = []
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether a page is on its way."""
+        return self._asked is not None
+
+    def ask(self, page: AskedPage) -> bool:
+        """Ask for a page, unless one is on its way already. Returns whether it did."""
+        with self._lock:
+            if self._asked is not None:
+                return False
+            self._asked = page
+            # the thread of the page before may still be decoding it, so the other one asks
+            lane = self._lanes.pop(0) if len(self._lanes) == PAGE_THREADS else _start_lane()
+            self._lanes.append(lane)
+            lane.put(lambda: self._answer(page))
+        return True
+
+    def want(self, page: AskedPage) -> AskedPage:
+        """The page on its way if it is the one that the reader needs, else that page, asked for now."""
+        with self._lock:
+            asked = self._asked
+            if asked and (asked.bounds.place, asked.limit) != (page.bounds.place, page.limit):
+                self._asked = asked = None  # a guess that turned out wrong: its answer is dropped
+        if asked is None:
+            page.wanted = True
+            self.ask(page)
+            asked = page
+        asked.wanted = True
+        return asked
+
+    def take(self, page: AskedPage) -> Optional[Answer]:
+        """The answer of a wanted page; None where the server found it too large. Raises what the query raised."""
+        answer = page.answer.result()
+        with self._lock:
+            if self._asked is page:
+                self._asked = None
+        return answer
+
+    def close(self) -> None:
+        for lane in self._lanes:
+            lane.put(None)
+
+    # -- in the page threads
+
+    def _answer(self, page: AskedPage) -> None:
+        try:
+            page.answer.set_result(self._query(page))
+        except BaseException as error:  # noqa: BLE001  not swallowed: who wants the page raises it
+            page.answer.set_exception(error)
+
+    def _query(self, page: AskedPage) -> Optional[Answer]:
+        statuses: FrozenSet[int] = RETRY_STATUSES
+        if page.smaller_helps:
+            statuses = RETRY_STATUSES - SIZE_STATUSES
+        try:
+            return self._api.query(
+                page_query(self._kind, self._ids, page.bounds, page.limit),
+                retry_statuses=statuses,
+                on_body=lambda content: self._ask_early(page, content),
+            )
+        except ApiError as error:
+            if error.status in SIZE_STATUSES and page.smaller_helps:
+                return None
+            raise
+
+    def _ask_early(self, page: AskedPage, content: bytes) -> None:
+        """Ask for the next page before this one is decoded, if the reader has nothing left to do meanwhile."""
+        if not page.wanted or len(content) > MAX_AHEAD_BYTES:
+            return
+        key, held_back = next_after(content, page.limit)
+        if key is None:
+            return
+        following = AskedPage(
+            page.bounds.after(key),
+            page.limit,
+            page.rows_before + page.limit - held_back,
+            page.rows_before + page.limit,
+            page.smaller_helps,
+        )
+        if not self._may_ask(following):
+            return
+        with self._lock:
+            if self._asked is page:
+                self._asked = None
+        if self.ask(following):
+            time.sleep(HANDOFF_S)
+
+
+def _start_lane() -> SimpleQueue[Optional[Task]]:
+    """A thread that does what is put, one after the other, until None. The program does not wait for it at its end."""
+    tasks: SimpleQueue[Optional[Task]] = SimpleQueue()
+
+    def work() -> None:
+        for task in iter(tasks.get, None):
+            task()
+
+    threading.Thread(target=work, name="page", daemon=True).start()
+    return tasks
+
+
+def next_after(content: bytes, limit: int) -> Tuple[Optional[str], int]:
+    """(key after which the page behind this full page begins, number of rows with the last key).
+
+    That is the last key but one, because rows with the last key may go on. (None, 0) for bytes that look otherwise.
+    """
+    if content.count(_KEY_NAME) < limit:
+        return None, 0
+    place = len(content)
+    last: Optional[bytes] = None
+    held_back = 0
+    while True:
+        place = content.rfind(_KEY_NAME, 0, place)
+        found = _KEY_VALUE.match(content, place + len(_KEY_NAME)) if place >= 0 else None
+        if found is None:
+            return None, 0
+        if last not in (None, found[1]):
+            return found[1].decode(), held_back
+        last = found[1]
+        held_back += 1

@@ -1,0 +1,65 @@
+"""Whether a page is what was asked for: its size, its objects, its order and its bounds. Pure.
+
+A server or gateway that ignores a filter, the sort or the limit would make the reader lose rows or read for ever. Its answer
+is refused, which ends that stream; the next start tries again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, List, Optional, Sequence
+
+from bt_migrate.api.btql import Bounds
+from bt_migrate.api.transactions import xact_of
+from bt_migrate.model.date_windows import in_window
+
+KEY = "_pagination_key"
+
+
+def refusal(
+    rows: Sequence[Any], bounds: Bounds, limit: int, *, id_field: str, object_ids: Sequence[str]
+) -> Optional[str]:
+    """Why the rows, in ascending order, cannot be the answer to a page query; None if they can."""
+    if len(rows) > limit:
+        return f"{len(rows):,} rows for a limit of {limit:,}; the server ignores the limit"
+    if not all(isinstance(row, dict) and isinstance(row.get("id"), str) for row in rows):
+        return "rows that are no objects with an id"
+    keys = [row.get(KEY) for row in rows]
+    if not all(isinstance(key, str) and key for key in keys):
+        return "rows without _pagination_key; this data plane is too old to be read in order"
+    if keys != sorted(keys):
+        return "rows that are not in the order of _pagination_key; the server ignores the sort"
+    return _outside(rows, keys, bounds) or _foreign(rows, id_field, object_ids)
+
+
+def _outside(rows: Sequence[dict], keys: List[str], bounds: Bounds) -> Optional[str]:
+    if keys and bounds.after_key is not None and keys[0] <= bounds.after_key:
+        return f"rows up to the key {bounds.after_key}; the server ignores the filter of keys"
+    if keys and bounds.end_key is not None and keys[-1] > bounds.end_key:
+        return f"rows after the key {bounds.end_key}; the server ignores the filter of keys"
+    after_xact = bounds.after_xact
+    if after_xact and any(xact_of(row.get("_xact_id")) <= after_xact for row in rows):
+        return f"rows of transactions up to {after_xact}; the server ignores the filter of _xact_id"
+    window = bounds.created_after, bounds.created_before
+    if any(window) and not all(in_window(row.get("created"), *window) for row in rows):
+        return "rows outside of the date window; the server ignores the filter of created"
+    return None
+
+
+def _foreign(rows: Sequence[dict], id_field: str, object_ids: Sequence[str]) -> Optional[str]:
+    """Rows of a single object need not name it."""
+    known = {*object_ids, *([None] if len(object_ids) == 1 else [])}
+    if any(row.get(id_field) not in known for row in rows):
+        return f"rows whose {id_field} was not asked for"
+    return None
+
+
+def has_one_key(rows: Sequence[dict]) -> bool:
+    return bool(rows) and rows[0][KEY] == rows[-1][KEY]
+
+
+def without_cut_off_key(rows: List[dict], *, newest_first: bool) -> List[dict]:
+    """The rows whose key the page holds whole: the last key read may go on in the next page, with which it is read again."""
+    if has_one_key(rows):
+        return rows
+    cut_off = rows[0 if newest_first else -1][KEY]
+    return [row for row in rows if row[KEY] != cut_off]

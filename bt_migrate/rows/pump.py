@@ -1,0 +1,255 @@
+"""Copy the pages of one reader: page -> decide and encode -> batches -> insert -> commit.
+
+Three kinds of threads work here. A stream thread, in which a `Pump` lives, takes pages, encodes rows and commits what has
+arrived. Page threads (see `page_ahead`) send queries and decode answers. Insert threads, a pool that all streams share, deliver
+batches. Batches finish in any order and are committed in the order in which they were read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Event, Lock
+from typing import Deque, Dict, Iterable, List, Optional, Sequence, Tuple
+
+from bt_migrate.attachments.copy import AttachmentCopier
+from bt_migrate.errors import Interrupted, StateError
+from bt_migrate.model.outcomes import CREATED
+from bt_migrate.model.resources import ROW_KINDS
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.rows.background import SIGNAL_S
+from bt_migrate.rows.batches import EncodedRow, batched, held_bytes
+from bt_migrate.rows.commit import BatchCommitter
+from bt_migrate.rows.decide import RowDecider
+from bt_migrate.rows.insert import Delivered, Inserter
+from bt_migrate.rows.prefetch import SourceReaders
+from bt_migrate.rows.read import Page, PageReader
+from bt_migrate.rows.slices import SliceReader
+from bt_migrate.rows.streams import PageEnd, StreamCopy
+from bt_migrate.state.sync_marks import Round
+
+ROW_RESOURCES = frozenset(ROW_KINDS)
+
+
+@dataclass
+class SharedCopy:
+    """What the streams that are copied at the same time share."""
+
+    catalog: Catalog
+    copier: AttachmentCopier
+    pool: ThreadPoolExecutor  # the insert threads
+    readers: SourceReaders
+    # set where an error was met which ends the run
+    halt: Event
+    # of a sync; None while everything is copied
+    round: Optional[Round] = None
+    # set once all objects of the kind have been created
+    created: Event = field(default_factory=Event)
+    in_flight_bytes: int = 0
+    _lock: Lock = field(default_factory=Lock)
+
+    def check(self) -> None:
+        """Raises Interrupted once the run is to end."""
+        self.catalog.dest.check()
+        if self.halt.is_set():
+            raise Interrupted("another stream ended the run; the checkpoint is kept")
+
+    def resolve(self, targets: Tuple[str, ...], source_id: str) -> Optional[str]:
+        """The destination id of what a row refers to. An object that may still be created is waited for."""
+        found = self.catalog.targets.resolve(targets, source_id)
+        if found is None and not self.created.is_set() and ROW_RESOURCES.intersection(targets):
+            while not self.created.wait(SIGNAL_S):
+                self.check()
+            found = self.catalog.targets.resolve(targets, source_id)
+        return found
+
+    def add_bytes(self, count: int) -> None:
+        with self._lock:
+            self.in_flight_bytes += count
+
+
+@dataclass(frozen=True)
+class SentBatch:
+    """A batch on its way. `end`: the page that ends with it, with what that page adds without being sent."""
+
+    result: Future[Delivered]
+    size: int
+    last_page: bool
+    end: Optional[PageEnd]
+
+
+class Pump:
+    """Copies pages of one object, of a slice of one, or of a group of whole objects. Lives in one stream thread."""
+
+    def __init__(
+        self,
+        shared: SharedCopy,
+        members: Sequence[StreamCopy],
+        *,
+        slice_number: int = 0,
+        slice_reader: Optional[SliceReader] = None,
+    ) -> None:
+        self._shared = shared
+        self._catalog = shared.catalog
+        self._kind = members[0].stream.kind
+        self._members = {member.stream.source_id: member for member in members}
+        self._settings = shared.catalog.settings.rows(self._kind.name)
+        self._is_round = members[0].above is not None
+        self._inserter = Inserter(
+            shared.catalog.dest,
+            shared.copier,
+            self._kind,
+            {member.stream.source_id: member.stream.dest_id for member in members},
+            self._settings.max_batch_bytes,
+        )
+        self._decider = RowDecider(shared.catalog, self._kind, self._members, shared.resolve)
+        self._committer = BatchCommitter(
+            shared.catalog.settings,
+            self._kind,
+            self._members,
+            slice_number=slice_number,
+            slice_reader=slice_reader,
+        )
+        self._in_flight: Deque[SentBatch] = deque()
+
+    def copy_all(self, reader: PageReader) -> None:
+        """Copy all pages of the reader, which is closed at the end."""
+        try:
+            self.copy(self._pages(reader))
+        finally:
+            reader.close()
+
+    def copy(self, pages: Iterable[Page]) -> None:
+        """Send the pages and commit them. Whatever happens, what is in flight is finished and committed first."""
+        try:
+            for page in pages:
+                self._shared.check()
+                if all(member.error for member in self._members.values()):
+                    break
+                self._send(page)
+            while self._in_flight:
+                self._commit_first()
+        except StateError:
+            # What could not be recorded must not be passed by the checkpoint.
+            self._abandon()
+            raise
+        except BaseException:
+            self._drain()
+            raise
+
+    def _pages(self, reader: PageReader) -> Iterable[Page]:
+        """The pages of the reader; while it waits for one, finished batches are committed."""
+        while True:
+            while not reader.is_ready(self._first_result(), SIGNAL_S):
+                self._shared.check()
+                self._commit_finished()
+            page = reader.next_page()
+            if page is None:
+                return
+            yield page
+
+    # -- sending
+
+    def _send(self, page: Page) -> None:
+        """Cut a page into batches and hand them to the insert threads; commit what is finished meanwhile."""
+        end = PageEnd(page.end_key)
+        rows = self._rows_to_send(page, end)
+        sizes = self._settings.insert_batch_size, self._settings.max_batch_bytes
+        batches: List[Tuple[EncodedRow, ...]] = list(batched(rows, *sizes)) or [()]
+        for number, batch in enumerate(batches, 1):
+            size = sum(held_bytes(row) for row in batch)
+            self._shared.add_bytes(size)
+            self._record_sending(batch)
+            result = self._shared.pool.submit(self._deliver, batch)
+            ends_page = number == len(batches)
+            self._in_flight.append(SentBatch(result, size, page.last, end if ends_page else None))
+            self._commit_finished()
+
+    def _rows_to_send(self, page: Page, end: PageEnd) -> List[EncodedRow]:
+        """The rows of the page that are to be written, encoded. The outcomes of all others are counted."""
+        rows = self._by_member(page)
+        decide = self._decider.of_round if self._is_round else self._decider.of_copy
+        sending = decide(rows, end, plain=page.plain)
+        settled = {
+            object_id: sum(counts.values()) - counts["fetched"]
+            for object_id, counts in end.counts.items()
+        }
+        self._catalog.run.live.add(settled)
+        return sending
+
+    def _by_member(self, page: Page) -> Dict[str, List[dict]]:
+        """The rows of the page by their object, in order; without those that a member of a group has read before."""
+        if len(self._members) == 1:
+            return {next(iter(self._members)): page.rows}
+        found: Dict[str, List[dict]] = {}
+        for row in page.rows:
+            object_id = row[self._kind.id_field]
+            member = self._members[object_id]
+            position = member.state.slices[0].after
+            if not member.error and (position is None or row["_pagination_key"] > position):
+                found.setdefault(object_id, []).append(row)
+        return found
+
+    def _record_sending(self, batch: Sequence[EncodedRow]) -> None:
+        """Record what is about to be sent, so that a process which dies now leaves no row that nobody knows for ours.
+
+        Of an object that was there before the run that is each new row, for `undo`; in a sync each row.
+        """
+        for object_id, member in self._members.items():
+            rows = [row for row in batch if row.object_id == object_id]
+            if rows and self._is_round:
+                round_ = member.state.sync.round
+                member.seen.record_sending(
+                    [(object_id, row.id, row.digest, round_) for row in rows]
+                )
+            if not member.stream.fresh:
+                new = [(object_id, row.id) for row in rows if row.outcome == CREATED]
+                if new:
+                    member.seen.record_inserted(new)
+
+    def _deliver(self, batch: Sequence[EncodedRow]) -> Delivered:
+        """In an insert thread. What is delivered is shown before it is committed."""
+        done = self._inserter.deliver(batch)
+        delivered = [
+            row.object_id for row, (outcome, _) in zip(done.rows, done.outcomes) if outcome
+        ]
+        self._catalog.run.live.add(Counter(delivered))
+        return done
+
+    # -- committing
+
+    def _first_result(self) -> Optional[Future[Delivered]]:
+        return self._in_flight[0].result if self._in_flight else None
+
+    def _commit_finished(self) -> None:
+        while self._in_flight and (self._in_flight[0].result.done() or self._must_wait()):
+            self._commit_first()
+
+    def _must_wait(self) -> bool:
+        settings = self._catalog.settings
+        too_much = self._shared.in_flight_bytes > settings.max_in_flight_bytes
+        return settings.preserve_order or too_much
+
+    def _commit_first(self) -> None:
+        """Wait for the oldest batch and commit it."""
+        batch = self._in_flight[0]
+        done = batch.result.result()
+        self._in_flight.popleft()
+        self._shared.add_bytes(-batch.size)
+        self._committer.commit(done, batch.end, last_page=batch.last_page)
+
+    def _drain(self) -> None:
+        """Finish what is in flight and commit its finished prefix; the error that led here is the one that is raised."""
+        while self._in_flight and self._in_flight[0].result.exception() is None:
+            self._commit_first()
+        self._committer.record_unfinished()
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Wait for what is in flight, without committing it."""
+        for batch in self._in_flight:
+            self._shared.add_bytes(-batch.size)
+            if not batch.result.cancel():
+                batch.result.exception()  # waits
+        self._in_flight.clear()

@@ -1,0 +1,312 @@
+"""Where a stream ends is known from its count, and every page is checked for being what was asked."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+
+import pytest
+
+import bt_migrate.sandbox.routes.table as routes
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.http.server import Incoming
+from tests.support.orgs import SOURCE_KEY, findings
+from tests.support.row_runs import READ, World, counted, small_rows, world
+from tests.support.syncs import DATASET, KINDS, LOGS, equal, holder, living, queries, row, sync
+
+Json = Dict[str, Any]
+ChangeAnswer = Callable[[str, Json], None]
+ChangeQuery = Callable[[str], str]
+
+
+def serving(
+    w: World,
+    *,
+    answer: ChangeAnswer = lambda query, found: None,
+    query: ChangeQuery = lambda text: text,
+    cursors: bool = True,
+) -> None:
+    """A source that gives a cursor with every page that has rows, and whose queries and answers are changed."""
+
+    def intercept(incoming: Incoming) -> Optional[Answer]:
+        refused = watch(incoming)
+        ours = incoming.headers.get("Authorization", "").endswith(SOURCE_KEY)
+        if refused is not None or incoming.path != "/btql" or not ours:
+            return refused
+        body = json.loads(incoming.body)
+        asked = body["query"]
+        body["query"] = query(asked)
+        carried_out = routes.answer(
+            w.sandbox.api, "POST", "/btql", incoming.headers, json.dumps(body).encode()
+        )
+        if carried_out.status != 200:
+            return carried_out
+        found = json.loads(carried_out.body)
+        if cursors and "select: *" in asked and found["data"]:
+            found["cursor"] = "AAAAAAAAAAA"
+        answer(asked, found)
+        return Answer(200, json.dumps(found).encode())
+
+    watch = w.sandbox._watch
+    w.sandbox.intercept = intercept
+
+
+def is_page(query: str) -> bool:
+    return "select: *" in query and "limit:" in query
+
+
+def capped(most: int) -> ChangeAnswer:
+    """Pages of so many rows at most."""
+
+    def cap(query: str, found: Json) -> None:
+        if is_page(query):
+            del found["data"][most:]
+
+    return cap
+
+
+def fill(w: World, kind: str, object_id: str, count: int) -> None:
+    for start in range(0, count, 10):
+        w.source.insert(kind, object_id, small_rows(min(10, count - start), start))
+
+
+# A cursor with every page, pages of any size ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "pages"),
+    [(0, 1000, 1), (1, 1000, 1), (5, 1000, 1), (30, 1000, 1), (70, 30, 3)],
+)
+def test_a_stream_costs_its_pages_and_one_count(
+    count: int, limit: int, pages: int, tmp_path: Path
+) -> None:
+    with world(tmp_path) as w:
+        fill(w, LOGS, w.project, count)
+        serving(w)
+        assert w.move(LOGS, "--fetch-limit", str(limit)) == 0
+        source, dest = w.contents(LOGS, [w.project])
+        assert (source == dest, w.asked(READ, "POST", "/btql")) == (True, pages + 1)
+
+
+def test_small_streams_of_many_projects_are_counted_and_read_25_at_a_time(tmp_path: Path) -> None:
+    with living(tmp_path, projects=30, rows=2) as w:
+        serving(w)
+        assert (sync(w, "--resources", "logs,experiments,datasets").code, equal(w)) == (0, True)
+        # of 30 objects of each kind: two counts, two pages; and a page of each kind that validation samples
+        assert queries(w, READ) <= 3 * (2 + 2 + 1)
+        w.sandbox.clear_requests()
+        assert sync(w, "--resources", "logs,experiments,datasets").code == 0
+        assert queries(w, READ) <= 3 * (2 + 2)
+
+
+@pytest.mark.parametrize("streams", ["1", "4"])
+@pytest.mark.parametrize("most", [7, 10, 19])
+def test_a_server_that_caps_pages_at_any_size_loses_nothing(
+    most: int, streams: str, tmp_path: Path
+) -> None:
+    with world(tmp_path) as w:
+        fill(w, LOGS, w.project, 130)
+        serving(w, answer=capped(most))
+        assert w.move(LOGS, "--read-streams", streams) == 0
+        source, dest = w.contents(LOGS, [w.project])
+        assert (source == dest, counted(w.root)) == (
+            True,
+            {"rows": {"fetched": 130, "created": 130}},
+        )
+
+
+@pytest.mark.parametrize("most", [7, 25])
+def test_a_server_that_caps_the_pages_of_groups_loses_nothing(most: int, tmp_path: Path) -> None:
+    with living(tmp_path, projects=3, rows=20) as w:
+        serving(w, answer=capped(most))
+        assert (sync(w, "--full").code, equal(w)) == (0, True)
+        for kind in KINDS:
+            w.source.insert(kind, holder(w, kind), [row(f"new {one}") for one in range(30)])
+        assert (sync(w).code, equal(w)) == (0, True)
+
+
+def test_a_server_that_does_not_count_is_read_to_an_empty_page(tmp_path: Path) -> None:
+    def uncounted(query: str, found: Json) -> None:
+        if "count(1)" in query:
+            found["data"] = [{"rows": "many"}]
+        capped(9)(query, found)
+
+    with world(tmp_path) as w:
+        fill(w, LOGS, w.project, 50)
+        serving(w, answer=uncounted)
+        assert w.move(LOGS) == 0
+        source, dest = w.contents(LOGS, [w.project])
+        assert source == dest
+
+
+# Fewer rows than were counted ------------------------------------------------------------------------
+
+
+def hiding(*row_ids: str) -> ChangeAnswer:
+    """Rows that are counted and never shown."""
+
+    def hide(query: str, found: Json) -> None:
+        if is_page(query):
+            found["data"] = [one for one in found["data"] if one.get("id") not in row_ids]
+
+    return hide
+
+
+@pytest.mark.parametrize("streams", ["1", "3"])
+@pytest.mark.parametrize("hidden", ["r00000", "r00027", "r00049"])
+def test_a_stream_that_shows_fewer_rows_than_it_counts_is_not_done(
+    hidden: str, streams: str, tmp_path: Path
+) -> None:
+    with world(tmp_path) as w:
+        fill(w, LOGS, w.project, 50)
+        serving(w, answer=hiding(hidden))
+        limits = ("--read-streams", streams, "--fetch-limit", "20")
+        assert w.move(LOGS, *limits) == 1
+        (failed,) = findings(w.root, "stream_failed")
+        assert "50 rows were counted and 49 read" in failed["detail"]
+        serving(w)
+        assert w.move(LOGS, *limits) == 0
+        source, dest = w.contents(LOGS, [w.project])
+        assert source == dest
+
+
+def test_a_member_of_a_group_that_is_not_shown_whole_fails_alone(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        ids = w.make("dataset", "one", "two", "three")
+        for number, object_id in enumerate(ids):
+            w.source.insert("dataset", object_id, [row(f"{number}-{one}") for one in range(12)])
+        serving(w, answer=hiding("1-4"))
+        assert w.move("dataset") == 1
+        assert [one["name"] for one in findings(w.root, "stream_failed")] == ["two"]
+        serving(w)
+        assert w.move("dataset") == 0
+        source, dest = w.contents("dataset", ids)
+        assert source == dest
+
+
+@pytest.mark.parametrize("kind", [LOGS, DATASET])
+def test_a_sync_that_is_shown_fewer_rows_than_are_counted_is_not_done(
+    kind: str, tmp_path: Path
+) -> None:
+    with living(tmp_path, projects=2) as w:
+        assert sync(w).code == 0
+        for number in range(2):
+            w.source.insert(kind, holder(w, kind, number), [row("a"), row("b")])
+        serving(w, answer=hiding("b"))
+        for _ in range(2):
+            assert (sync(w).code, len(findings(w.root, "stream_failed"))) == (1, 2)
+        serving(w)
+        assert (sync(w).code, equal(w)) == (0, True)
+
+
+# Servers that ignore what they are asked -------------------------------------------------------------
+
+
+def without(pattern: str) -> ChangeQuery:
+    return lambda query: re.sub(pattern, "", query) if is_page(query) else query
+
+
+IGNORED = {
+    "keys": (without(r"filter: _pagination_key > '[^']*'\n"), "filter of keys"),
+    "the sort": (lambda query: query.replace("asc", "desc"), "sort"),
+    "the limit": (lambda query: re.sub(r"limit: \d+", "limit: 900", query), "limit"),
+}
+
+
+@pytest.mark.parametrize("what", IGNORED)
+def test_a_server_that_ignores_what_it_is_asked_ends_the_stream_with_a_failure(
+    what: str, tmp_path: Path
+) -> None:
+    with world(tmp_path) as w:
+        fill(w, LOGS, w.project, 40)
+        change, word = IGNORED[what]
+        serving(w, query=change)
+        assert w.move(LOGS, "--fetch-limit", "15") == 1
+        (failed,) = findings(w.root, "stream_failed")
+        assert (f"ignores the {word}" in failed["detail"], len(w.sandbox.sent) <= 40) == (
+            True,
+            True,
+        )
+
+
+def test_a_server_that_ignores_the_filter_of_keys_of_a_small_log_copies_it_once(
+    tmp_path: Path,
+) -> None:
+    with world(tmp_path) as w:
+        fill(w, LOGS, w.project, 10)
+        serving(w, query=without(r"filter: _pagination_key > '[^']*'\n"))
+        assert (w.move(LOGS), len(w.sandbox.sent)) == (0, 10)
+
+
+def test_a_server_that_ignores_the_filter_of_transactions_ends_the_sync_of_the_stream(
+    tmp_path: Path,
+) -> None:
+    with living(tmp_path) as w:
+        assert sync(w).code == 0
+        w.source.insert(LOGS, w.project, [row("new")])
+        serving(w, query=without(r"filter: _xact_id > '[^']*'\n"))
+        assert sync(w).code == 1
+        assert "ignores the filter of _xact_id" in findings(w.root, "stream_failed")[0]["detail"]
+        serving(w)
+        assert (sync(w).code, equal(w)) == (0, True)
+
+
+def test_rows_of_another_object_are_refused(tmp_path: Path) -> None:
+    def mixed(query: str, found: Json) -> None:
+        if is_page(query) and found["data"]:
+            found["data"][-1]["project_id"] = "somebody-else"
+
+    with world(tmp_path) as w:
+        fill(w, LOGS, w.project, 10)
+        serving(w, answer=mixed)
+        assert (w.move(LOGS), w.sandbox.sent) == (1, [])
+        assert "project_id was not asked for" in findings(w.root, "stream_failed")[0]["detail"]
+
+
+@pytest.mark.parametrize("rubbish", [None, 5, "row", [], {}, {"id": 7, "_pagination_key": "p1"}])
+def test_rows_that_are_no_rows_fail_the_stream_alone(rubbish: Any, tmp_path: Path) -> None:
+    def spoil(query: str, found: Json) -> None:
+        if is_page(query) and "'" + bad + "'" in query and found["data"]:
+            found["data"][0] = rubbish
+
+    with world(tmp_path) as w:
+        good, bad = w.make("dataset", "good", "bad")
+        fill(w, "dataset", good, 10)
+        fill(w, "dataset", bad, 10)
+        serving(w, answer=spoil)
+        assert w.move("dataset") == 1
+        assert [one["name"] for one in findings(w.root, "stream_failed")] == ["bad"]
+        serving(w)
+        source, dest = w.contents("dataset", [good])
+        assert source == dest
+
+
+def test_rows_outside_of_the_date_window_are_refused(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        w.source.insert(
+            LOGS,
+            w.project,
+            [
+                row("old", created="2024-01-01T00:00:00Z"),
+                row("new", created="2025-01-01T00:00:00Z"),
+            ],
+        )
+        serving(w, query=without(r"filter: created >= '[^']*'\n"))
+        assert w.move(LOGS, "--created-after", "2024-06-01") == 1
+        assert "date window" in findings(w.root, "stream_failed")[0]["detail"]
+
+
+def test_rows_that_are_deleted_after_they_were_counted_are_not_missed(tmp_path: Path) -> None:
+    deleted: List[int] = []
+
+    def delete(query: str, found: Json) -> None:
+        if "count(1)" in query and not deleted:
+            deleted.append(1)
+            w.source.insert(LOGS, w.project, [{"id": "r00003", "_object_delete": True}])
+
+    with world(tmp_path) as w:
+        fill(w, LOGS, w.project, 20)
+        serving(w, answer=delete)
+        assert (w.move(LOGS), len(w.sandbox.sent)) == (0, 19)
