@@ -12,7 +12,7 @@ from typing import Optional
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, EXIT_STOPPED, LossError
 from bt_migrate.model.outcomes import CREATED, UPDATED
-from bt_migrate.report.build import build_report, exit_code_of, status_of
+from bt_migrate.report.build import build_report, exit_code_of, started_part, status_of
 from bt_migrate.report.comparison import comparison_text
 from bt_migrate.report.files import SUMMARY_FILE
 from bt_migrate.report.plan_file import build_plan, losses_text
@@ -62,9 +62,10 @@ def report_run(run: RunDirectory, settings: Settings, code: Optional[int], statu
 
     Returns the exit code: 1 if the start reached its end and not everything arrived.
     """
-    report = build_report(run, status or status_of(code))
+    part = started_part(run, settings)
+    report = build_report(run, status or status_of(code), part)
     if code == EXIT_OK and not status:
-        code = exit_code_of(report)
+        code = exit_code_of(report, part)
     totals = report["totals"]
     wrote = bool({CREATED, UPDATED} & {*totals["objects"], *totals["rows"]})
     run.record.wrote = not run.record.dry_run and (wrote or run.record.wrote)

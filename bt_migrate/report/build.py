@@ -7,9 +7,11 @@ each resource and project the outcomes add up to what was listed.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Dict, Iterable, List, Optional
+from dataclasses import dataclass
+from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional
 
 from bt_migrate import __version__
+from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_OK
 from bt_migrate.model.findings import FAILURE, finding
 from bt_migrate.model.notes import stream_findings
@@ -34,11 +36,39 @@ STATUS_OF_CODE = {
 }
 
 
-def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
+@dataclass(frozen=True)
+class StartedPart:
+    """The projects and resources of a start that works in a part of its run."""
+
+    projects: FrozenSet[str]  # empty: all
+    resources: FrozenSet[str]
+
+    def holds(self, record: Mapping[str, Any]) -> bool:
+        """Whether a problem, a finding or the counts of a stream belong to the part."""
+        resource = record.get("resource") or record.get("kind")
+        project = record.get("project")
+        return (resource in self.resources or resource == "projects") and (
+            not self.projects or not project or project in self.projects
+        )
+
+
+def started_part(run: RunDirectory, settings: Settings) -> Optional[StartedPart]:
+    """Returns the part of the run that a start is for, None if that is the whole run."""
+    selection = run.record.selection
+    same_projects = set(settings.projects) == set(selection.projects)
+    if same_projects and set(settings.resources) == set(selection.resources):
+        return None
+    renamed = (settings.rename_projects.get(name, name) for name in settings.projects)
+    return StartedPart(frozenset((*settings.projects, *renamed)), frozenset(settings.resources))
+
+
+def build_report(
+    run: RunDirectory, status: str, part: Optional[StartedPart] = None
+) -> Dict[str, Any]:
     """Returns the report. See `report/fields.py` for its fields.
 
     `status` is completed (which becomes incomplete if not everything arrived), interrupted,
-    stopped, failed or merged.
+    stopped, failed or merged. A start in a `part` of the run is judged by that part alone.
     """
     record = run.record
     all_states = sorted(run.all_objects(), key=_place_of_states)
@@ -80,7 +110,7 @@ def build_report(run: RunDirectory, status: str) -> Dict[str, Any]:
         **grouped(findings),
     }
     if status == status_of(EXIT_OK):
-        report["status"] = status_of(exit_code_of(report))
+        report["status"] = status_of(exit_code_of(report, part))
     return {**report, "next_commands": next_commands(run, report["status"])}
 
 
@@ -222,12 +252,20 @@ def _problems(states: ObjectStates) -> List[Dict[str, Any]]:
     ]
 
 
-def exit_code_of(report: Dict[str, Any]) -> int:
-    """Returns 0 if everything arrived that can, else 1. What the API cannot carry is no failure."""
-    has_failure = any(record["severity"] == FAILURE for record in report["findings"])
-    is_open = any(not counts["complete"] for counts in report["rows"])
-    is_refuted = (report["verification"] or {}).get("arrived") is False
-    is_incomplete = report["problems"] or has_failure or is_open or is_refuted
+def exit_code_of(report: Dict[str, Any], part: Optional[StartedPart] = None) -> int:
+    """Returns 0 if everything arrived that can, else 1. What the API cannot carry is no failure.
+
+    With a `part`, only what belongs to it counts.
+    """
+
+    def counted(records: List[Dict[str, Any]]) -> Iterable[Dict[str, Any]]:
+        return (record for record in records if part is None or part.holds(record))
+
+    has_failure = any(record["severity"] == FAILURE for record in counted(report["findings"]))
+    is_open = any(not counts["complete"] for counts in counted(report["rows"]))
+    has_problem = any(counted(report["problems"]))
+    is_refuted = part is None and (report["verification"] or {}).get("arrived") is False
+    is_incomplete = has_problem or has_failure or is_open or is_refuted
     return EXIT_INCOMPLETE if is_incomplete else EXIT_OK
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,6 +28,8 @@ log = logging.getLogger("bt_migrate.state")
 ALL_PHASES = "migrate-all"
 # Starts within one second, each of which has a directory of its own.
 MAX_RUNS_OF_A_SECOND = 1000
+# What a run is called, as `make_run_folder` does.
+RUN_NAME = re.compile(r"20\d{6}_\d{6}(_\d+)?$", re.ASCII)
 # What a plan of a sync takes over from the run that the sync continues.
 PLANNED_FROM = (
     "phases_done",
@@ -140,7 +143,22 @@ def _named_run(settings: Settings) -> Tuple[Optional[Path], Optional[str]]:
             f"MIGRATION_RESUME_RUN_DIR: {settings.resume_run_dir} is not a run directory (it has no"
             f" {RUN_FILE})"
         )
+    _refuse_missing_run(path)
     return None, None
+
+
+def _refuse_missing_run(path: Path) -> None:
+    """A folder that is meant as a run, or lies in one, is never taken for a folder of runs."""
+    inside = next((place for place in path.parents if (place / RUN_FILE).is_file()), None)
+    if inside is not None:
+        raise UsageError(f"--state-dir: {path} is inside the run {inside}; name the run")
+    is_folder_of_runs = path.is_dir() and any(path.glob(f"*/{RUN_FILE}"))
+    named = next((place for place in (path, path.parent) if RUN_NAME.match(place.name)), None)
+    if named is not None and not is_folder_of_runs:
+        raise UsageError(
+            f"--state-dir: {path} does not exist as a run or project (no {named / RUN_FILE});"
+            f" name an existing run, or the folder of runs {named.parent}"
+        )
 
 
 def _keeps_window(run: RunDirectory, settings: Settings, selection: Selection) -> bool:
@@ -153,7 +171,9 @@ def _keeps_window(run: RunDirectory, settings: Settings, selection: Selection) -
 def _only_project(settings: Settings, run: RunDirectory, folder: str) -> Settings:
     names = [name for name, place in run.record.folders.items() if place == folder]
     if not names:
-        raise UsageError(f"--state-dir: {folder} is not a project folder of the run {run.path}")
+        raise UsageError(
+            f"--state-dir: {run.path / folder} is not a project folder of the run {run.path}"
+        )
     old_names = {new: old for old, new in settings.rename_projects.items()}
     return replace(settings, projects=(old_names.get(names[0], names[0]),))
 

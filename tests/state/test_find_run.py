@@ -176,7 +176,8 @@ def test_a_folder_of_a_run_that_is_no_projects_is_refused(run: RunDirectory, nam
     with pytest.raises(UsageError) as refused:
         found(run.path / name)
     assert (
-        str(refused.value) == f"--state-dir: {name} is not a project folder of the run {run.path}"
+        str(refused.value)
+        == f"--state-dir: {run.path / name} is not a project folder of the run {run.path}"
     )
 
 
