@@ -141,9 +141,13 @@ class World:
 
 
 def prepare(sandbox: Sandbox, exchanges: List[Exchange]) -> World:
-    """Make what the answers of a session show to have been there before."""
+    """Make what the answers of a session show to have been there before, in an organization of its own."""
     sandbox.clock.set(1_750_000_000)
     org = sandbox.add_org(_organization_name(exchanges), api_key=KEY)
+    return fill(sandbox, org, exchanges)
+
+
+def fill(sandbox: Sandbox, org: SandboxOrg, exchanges: List[Exchange]) -> World:
     world = World(sandbox, org, Pairing())
     for org_id in _organization_ids(exchanges):
         world.pairing.learn(org_id, org.id)
