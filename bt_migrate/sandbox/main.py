@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         const=True,
         default=False,
         metavar="NAME,...",
-        help="behave as an older data plane, in these switches or in all: %s" % " ".join(NAMES),
+        help=f"behave as an older data plane, in these switches or in all: {' '.join(NAMES)}",
     )
     return options
 
@@ -98,15 +98,15 @@ def settings_text(sandbox: Sandbox, source: SandboxOrg, dest: SandboxOrg) -> str
     """The two .env blocks, and how to control this sandbox."""
     return "\n".join(
         [
-            "# the organization to read, '%s'" % source.name,
+            f"# the organization to read, '{source.name}'",
             "BT_SOURCE_API_KEY=" + source.api_key,
             "BT_SOURCE_URL=" + sandbox.url,
             "",
-            "# the organization to write, '%s'" % dest.name,
+            f"# the organization to write, '{dest.name}'",
             "BT_DEST_API_KEY=" + dest.api_key,
             "BT_DEST_URL=" + sandbox.url,
             "",
-            "# switches: POST %s/sandbox/control with this token" % sandbox.url,
+            f"# switches: POST {sandbox.url}/sandbox/control with this token",
             "# SANDBOX_CONTROL_TOKEN=" + sandbox.control_token,
         ]
     )

@@ -94,7 +94,7 @@ def test_a_read_only_probe_writes_nothing(sandbox: Sandbox, org: SandboxOrg) -> 
     assert sandbox.writes("acme") == []
 
 
-# One belief broken at a time -------------------------------------------------------------------------
+# -- one belief broken at a time
 
 Change = Callable[[Any, Incoming], Any]
 
@@ -303,7 +303,7 @@ def test_the_record_holds_no_key_name_id_or_address(sandbox: Sandbox, org: Sandb
     assert [secret for secret in secrets if secret in text] == []
 
 
-# The program -----------------------------------------------------------------------------------------
+# -- the program
 
 
 def run_program(sandbox: Sandbox, folder: Path, *args: str) -> subprocess.CompletedProcess[str]:

@@ -28,7 +28,7 @@ class Scene:
 
     def row(self) -> Dict[str, Any]:
         self.http.insert("dataset", self.dataset, {"id": "a"})
-        return dict(self.http.btql("from: dataset('%s')" % self.dataset)["data"][0])
+        return dict(self.http.btql(f"from: dataset('{self.dataset}')")["data"][0])
 
     def prompt(self, **more: Any) -> Any:
         return self.http.post("/v1/prompt", dict(self.named, slug="s", **more))
@@ -36,7 +36,7 @@ class Scene:
 
 def cursor_of_a_short_page(scene: Scene) -> Any:
     scene.row()
-    return "cursor" in scene.http.btql("from: dataset('%s') | limit: 10" % scene.dataset)
+    return "cursor" in scene.http.btql(f"from: dataset('{scene.dataset}') | limit: 10")
 
 
 def audit_of_a_new_row(scene: Scene) -> Any:
@@ -119,7 +119,7 @@ def what_october_added(scene: Scene) -> Any:
     body = {"org_id": scene.org.id, "name": "a", "config": automation}
     http.post("/environment", {"name": "Production", "slug": "prod"})
     prompt = scene.prompt().json()
-    place = "/environment-object/prompt/%s" % prompt["id"]
+    place = "/environment-object/prompt/{}".format(prompt["id"])
     assigned = http.put(place + "/prod", {"object_version": prompt["_xact_id"]})
     view = {"object_type": "project", "object_id": scene.project, "view_type": "logs", "name": "v"}
     return (

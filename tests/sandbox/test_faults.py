@@ -120,8 +120,7 @@ def test_a_large_answer_can_be_redirected_to_a_gzip_object(
     project = acme.create("project", {"name": "P"})["id"]
     acme.insert("project_logs", project, [{"id": "a"}, {"id": "b"}])
     query = {
-        "query": "select: id | from: project_logs('%s') | sort: _pagination_key asc | limit: 1"
-        % project
+        "query": f"select: id | from: project_logs('{project}') | sort: _pagination_key asc | limit: 1"
     }
     cursor = http.post("/btql", query).json()["cursor"]
     sandbox.faults.add(Fault("redirect", path="/btql"))
@@ -199,7 +198,7 @@ def test_many_clients_at_once_lose_nothing(sandbox: Sandbox, acme: SandboxOrg) -
                 *({"id": "%d-%d-%d" % (number, batch, i)} for i in range(20)),
             )
             client.create("dataset", project_id=project, name="same")
-            client.btql("select: * | from: project_logs('%s') | limit: 5" % project)
+            client.btql(f"select: * | from: project_logs('{project}') | limit: 5")
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(work, range(6)))
@@ -310,7 +309,7 @@ def test_as_a_process_it_prints_settings_obeys_control_and_ends_with_0() -> None
         assert source.post("/sandbox/control", limits).json() == {}
         project = source.get("/v1/project").json()["objects"][0]["id"]
         assert (
-            source.post("/btql", {"query": "from: project_logs('%s')" % project}).status_code == 429
+            source.post("/btql", {"query": f"from: project_logs('{project}')"}).status_code == 429
         )
         assert source.post("/sandbox/control", {"token": "guess"}).status_code == 403
     finally:

@@ -429,7 +429,7 @@ def test_snapshots_need_a_transaction_of_their_dataset(http: Http) -> None:
     project = http.create("project", name="P")["id"]
     dataset = http.create("dataset", project_id=project, name="d")["id"]
     http.insert("dataset", dataset, {"id": "a"})
-    xact = http.btql("select: _xact_id | from: dataset('%s')" % dataset)["data"][0]["_xact_id"]
+    xact = http.btql(f"select: _xact_id | from: dataset('{dataset}')")["data"][0]["_xact_id"]
     wrong = {"dataset_id": dataset, "name": "s", "xact_id": "1000192656880881099"}
     assert http.post("/v1/dataset_snapshot", wrong).status_code == 400
     made = http.create("dataset_snapshot", dataset_id=dataset, name="s", xact_id=xact)
@@ -458,12 +458,12 @@ def test_a_read_only_key_reads_and_cannot_write(sandbox: Sandbox, acme: SandboxO
     sandbox.grant("sk-read", ["acme"], read_only=True)
     reader = Http(sandbox.url, "sk-read")
     assert reader.names("/v1/project") == ["P"]
-    assert reader.btql("from: project_logs('%s')" % project)["data"] == []
+    assert reader.btql(f"from: project_logs('{project}')")["data"] == []
     for answer in (
         reader.post("/v1/project", {"name": "Q"}),
         reader.patch("/v1/project/" + project, {"name": "Q"}),
         reader.delete("/v1/project/" + project),
-        reader.post("/v1/project_logs/%s/insert" % project, {"events": []}),
+        reader.post(f"/v1/project_logs/{project}/insert", {"events": []}),
         reader.post("/logs3", {"rows": []}),
         reader.post("/attachment", {}),
     ):
@@ -476,7 +476,7 @@ def test_objects_of_another_organization_are_as_good_as_unknown(
     foreign = globex.create("project", {"name": "P"})["id"]
     for object_id in (foreign, UNKNOWN):
         answer = http.get("/v1/project/" + object_id)
-        text = "Missing read access to project id %s, or the project does not exist" % object_id
+        text = f"Missing read access to project id {object_id}, or the project does not exist"
         assert (answer.status_code, text in answer.text) == (400, True)
     answer = http.patch("/v1/project/" + foreign, {"name": "x"})
     assert (answer.status_code, "Missing update access" in answer.text) == (400, True)

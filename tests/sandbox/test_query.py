@@ -147,14 +147,8 @@ def with_id(query: Any, project: str) -> Any:
     ],
 )
 def test_filters_keep_what_they_say(http: Http, project: str, condition: str, found: str) -> None:
-    native = "select: * | from: project_logs('%s') | filter: %s | sort: _pagination_key asc" % (
-        project,
-        condition,
-    )
-    sql = "SELECT * FROM project_logs('%s') WHERE %s ORDER BY _pagination_key" % (
-        project,
-        condition,
-    )
+    native = f"select: * | from: project_logs('{project}') | filter: {condition} | sort: _pagination_key asc"
+    sql = f"SELECT * FROM project_logs('{project}') WHERE {condition} ORDER BY _pagination_key"
     assert (ids(http.btql(native)), ids(http.btql(sql))) == (found, found)
 
 
@@ -163,14 +157,12 @@ def test_pages_by_key_range_meet_without_overlap(
 ) -> None:
     keys = [row["_pagination_key"] for row in acme.rows("project_logs", project)]
     source = "select: id | from: project_logs('%s') | filter: _pagination_key %s | sort: _pagination_key asc"
-    assert ids(http.btql(source % (project, "> '%s'" % keys[1]))) == "cd"
+    assert ids(http.btql(source % (project, f"> '{keys[1]}'"))) == "cd"
     assert (
-        ids(
-            http.btql(source % (project, ">= '%s' and _pagination_key < '%s'" % (keys[1], keys[3])))
-        )
+        ids(http.btql(source % (project, f">= '{keys[1]}' and _pagination_key < '{keys[3]}'")))
         == "bc"
     )
-    assert ids(http.btql(source % (project, "= '%s'" % keys[2]))) == "c"
+    assert ids(http.btql(source % (project, f"= '{keys[2]}'"))) == "c"
     assert ids(http.btql(source % (project, "> ''"))) == "abcd"
 
 
@@ -185,10 +177,10 @@ def test_pages_by_key_range_meet_without_overlap(
 def test_cursors_follow_the_order_of_the_key(
     http: Http, project: str, sort: str, order: str
 ) -> None:
-    query = "select: id | from: project_logs('%s') %s | limit: 3" % (project, sort)
+    query = f"select: id | from: project_logs('{project}') {sort} | limit: 3"
     first = http.btql(query)
-    second = http.btql(query + " | cursor: '%s'" % first["cursor"])
-    third = http.btql(query + " | cursor: '%s'" % second["cursor"])
+    second = http.btql(query + " | cursor: '{}'".format(first["cursor"]))
+    third = http.btql(query + " | cursor: '{}'".format(second["cursor"]))
     assert [ids(page) for page in (first, second, third)] == [order[:3], order[3:], ""]
     assert "cursor" not in third
     sql = "SELECT id FROM project_logs('%s') %s LIMIT 3 OFFSET '%s'"
@@ -205,9 +197,11 @@ def test_several_objects_are_read_as_one_even_when_their_keys_are_equal(
         "/v1/insert", {"dataset": {each: {"events": [{"id": "a"}, {"id": "b"}]} for each in sets}}
     )
     for direction in ("asc", "desc"):
-        query = "select: * | from: dataset('%s', '%s') | sort: _pagination_key %s | limit: 1" % (
-            *sets,
-            direction,
+        query = (
+            "select: * | from: dataset('{}', '{}') | sort: _pagination_key {} | limit: 1".format(
+                *sets,
+                direction,
+            )
         )
         seen, cursor = [], ""
         while len(seen) < 10:
@@ -215,7 +209,7 @@ def test_several_objects_are_read_as_one_even_when_their_keys_are_equal(
             seen += [(row["dataset_id"], row["id"]) for row in page["data"]]
             if not page.get("cursor"):
                 break
-            cursor = " | cursor: '%s'" % page["cursor"]
+            cursor = " | cursor: '{}'".format(page["cursor"])
         assert sorted(seen) == sorted((each, row_id) for each in sets for row_id in "ab")
 
 
@@ -253,7 +247,7 @@ def test_a_query_without_a_limit_answers_1000_rows_and_a_cursor(
 ) -> None:
     project = acme.create("project", {"name": "Q"})["id"]
     acme.insert("project_logs", project, [{"id": str(number)} for number in range(1001)])
-    answer = http.btql("from: project_logs('%s')" % project)
+    answer = http.btql(f"from: project_logs('{project}')")
     assert (len(answer["data"]), bool(answer["cursor"])) == (1000, True)
 
 
@@ -270,7 +264,7 @@ def test_groups_count_and_measure(http: Http, acme: SandboxOrg, project: str) ->
         {"day": "2024-01-01T00:00:00Z", "n": 3, "m": 3},
         {"day": "2024-02-01T00:00:00Z", "n": 1, "m": None},
     ]
-    assert http.btql(native + "from: project_logs('%s')" % project)["data"] == expected
+    assert http.btql(native + f"from: project_logs('{project}')")["data"] == expected
     sql = "SELECT day(created) AS day, count(*) AS n, max(metadata.n) AS m FROM project_logs('%s') GROUP BY day ORDER BY 1"
     assert http.btql((sql % project).replace("ORDER BY 1", "ORDER BY n DESC"))["data"] == expected
     rows = acme.rows("project_logs", project)
@@ -289,7 +283,7 @@ def test_groups_count_and_measure(http: Http, acme: SandboxOrg, project: str) ->
         }
     ]
     empty = acme.create("project", {"name": "empty"})["id"]
-    assert http.btql("measures: count(1) as n | from: project_logs('%s')" % empty)["data"] == [
+    assert http.btql(f"measures: count(1) as n | from: project_logs('{empty}')")["data"] == [
         {"n": 0}
     ]
     few = "SELECT count(1) AS n FROM project_logs('%s') WHERE _pagination_key > '%s'"
@@ -299,7 +293,7 @@ def test_groups_count_and_measure(http: Http, acme: SandboxOrg, project: str) ->
 
 
 def test_other_orders_sort_by_value(http: Http, project: str) -> None:
-    query = "select: id | from: project_logs('%s') | sort: created desc | limit: 3" % project
+    query = f"select: id | from: project_logs('{project}') | sort: created desc | limit: 3"
     answer = http.btql(query)
     assert (ids(answer), answer.get("cursor")) == ("dbc", None)
 
@@ -308,7 +302,7 @@ def test_shapes_show_spans_whole_traces_or_previews(http: Http, project: str) ->
     query = "select: * | from: project_logs('%s') %s | filter: id = 'd'"
     assert ids(http.btql(query % (project, "spans"))) == "d"
     assert ids(http.btql(query % (project, "traces"))) == "da"
-    assert ids(http.btql("select: * | from: project_logs('%s') summary" % project)) == "cba"
+    assert ids(http.btql(f"select: * | from: project_logs('{project}') summary")) == "cba"
     short = http.btql(query % (project, "spans") + " | preview_length: 10")["data"][0]
     assert short["output"] == "y" * 10 + "..."
     assert (
@@ -328,13 +322,13 @@ def test_experiments_and_datasets_can_be_read_as_of_a_version(
         dataset,
         [{"id": "a", "input": 2}, {"id": "b", "_object_delete": True}, {"id": "c"}],
     )
-    query = "select: id, input | from: dataset('%s') | sort: _pagination_key asc" % dataset
+    query = f"select: id, input | from: dataset('{dataset}') | sort: _pagination_key asc"
     assert http.btql(query)["data"] == [{"id": "a", "input": 2}, {"id": "c", "input": None}]
     assert http.btql(query, version=version)["data"] == [
         {"id": "a", "input": 1},
         {"id": "b", "input": None},
     ]
-    logs = {"query": "from: project_logs('%s')" % project, "version": version}
+    logs = {"query": f"from: project_logs('{project}')", "version": version}
     assert http.post("/btql", logs).status_code == 400
 
 
@@ -352,16 +346,16 @@ def test_prompts_and_functions_of_a_project_are_rows_too(
     }
     acme.create("function", tool)
     acme.patch("prompt", prompt["id"], {"name": "q"})
-    query = "SELECT slug FROM project_functions('%s') WHERE function_type = 'tool'" % project
+    query = f"SELECT slug FROM project_functions('{project}') WHERE function_type = 'tool'"
     assert http.btql(query)["data"] == [{"slug": "t"}]
-    history = http.btql("select: name | from: project_prompts('%s')" % project, audit_log=True)
+    history = http.btql(f"select: name | from: project_prompts('{project}')", audit_log=True)
     assert history["data"] == [{"name": "q"}, {"name": "p"}]
 
 
 def test_fresh_rows_show_after_the_indexing_lag(
     sandbox: Sandbox, http: Http, acme: SandboxOrg, project: str
 ) -> None:
-    query = "select: id, input | from: project_logs('%s') | sort: _pagination_key asc" % project
+    query = f"select: id, input | from: project_logs('{project}') | sort: _pagination_key asc"
     time.sleep(0.6)
     sandbox.indexing_lag = 0.5
     acme.insert("project_logs", project, [{"id": "a", "input": "new"}, {"id": "e"}])
@@ -375,7 +369,7 @@ def test_queries_beyond_the_limit_of_a_minute_get_429(
     sandbox: Sandbox, http: Http, project: str
 ) -> None:
     sandbox.btql_per_minute = 2
-    query = "from: project_logs('%s')" % project
+    query = f"from: project_logs('{project}')"
     for _ in range(2):
         http.btql(query)
     answer = http.post("/btql", {"query": query})

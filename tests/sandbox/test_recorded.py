@@ -33,7 +33,7 @@ NOT_MATCHED: Dict[Tuple[str, str], str] = {
 def unexpected(exchange: Exchange, problems: List[str]) -> List[str]:
     known = [text for route, text in NOT_MATCHED if route == exchange.route]
     return [
-        "%s: %s" % (exchange.route, problem)
+        f"{exchange.route}: {problem}"
         for problem in problems
         if not any(text in problem for text in known)
     ]

@@ -143,10 +143,10 @@ def test_dataset_rows_have_no_span_fields(
         "dataset_id": dataset,
     }
     for name in ("output", "scores", "metrics", "error", "span_attributes"):
-        answer = http.post("/v1/dataset/%s/insert" % dataset, {"events": [{name: {}}]})
+        answer = http.post(f"/v1/dataset/{dataset}/insert", {"events": [{name: {}}]})
         assert (answer.status_code, answer.text) == (
             400,
-            "events[0]: unrecognized field '%s'" % name,
+            f"events[0]: unrecognized field '{name}'",
         )
 
 
@@ -172,16 +172,14 @@ def test_dataset_rows_have_no_span_fields(
 def test_a_wrong_event_is_refused_and_none_of_the_request_is_written(
     http: Http, acme: SandboxOrg, project: str, event: Dict[str, Any]
 ) -> None:
-    answer = http.post("/v1/project_logs/%s/insert" % project, {"events": [{"id": "good"}, event]})
+    answer = http.post(f"/v1/project_logs/{project}/insert", {"events": [{"id": "good"}, event]})
     assert answer.status_code == 400
     assert answer.text.startswith("events[1]: ")
     assert acme.rows("project_logs", project) == []
 
 
 def test_the_same_id_twice_in_one_request_is_refused(http: Http, project: str) -> None:
-    answer = http.post(
-        "/v1/project_logs/%s/insert" % project, {"events": [{"id": "a"}, {"id": "a"}]}
-    )
+    answer = http.post(f"/v1/project_logs/{project}/insert", {"events": [{"id": "a"}, {"id": "a"}]})
     assert answer.status_code == 400
 
 
@@ -198,12 +196,10 @@ def test_numbers_and_texts_come_back_as_they_were(http: Http, project: str) -> N
         '{"big":123456789012345678901234567890,"zero":-0.0,"small":5e-324,"one":1.0,'
         '"lone":"\\ud83d","pair":"\\ud83d\\ude00","nul":"\\u0000"}'
     )
-    body = '{"events":[{"id":"a","input":%s}]}' % text
-    answer = http.session.post(
-        http.url + "/v1/project_logs/%s/insert" % project, data=body.encode()
-    )
+    body = f'{{"events":[{{"id":"a","input":{text}}}]}}'
+    answer = http.session.post(http.url + f"/v1/project_logs/{project}/insert", data=body.encode())
     assert answer.status_code == 200
-    raw = http.post("/btql", {"query": "select: * | from: project_logs('%s')" % project}).text
+    raw = http.post("/btql", {"query": f"select: * | from: project_logs('{project}')"}).text
     assert '"input":' + text in raw
 
 
@@ -211,8 +207,8 @@ def test_numbers_and_texts_come_back_as_they_were(http: Http, project: str) -> N
 def test_what_is_no_json_is_refused(
     http: Http, acme: SandboxOrg, project: str, literal: str
 ) -> None:
-    body = '{"events":[{"id":"a","input":%s}]}' % literal
-    answer = http.session.post(http.url + "/v1/project_logs/%s/insert" % project, data=body)
+    body = f'{{"events":[{{"id":"a","input":{literal}}}]}}'
+    answer = http.session.post(http.url + f"/v1/project_logs/{project}/insert", data=body)
     assert answer.status_code == 400
     assert acme.rows("project_logs", project) == []
 
@@ -338,7 +334,7 @@ def test_feedback_merges_into_the_row_and_comments_are_kept_beside_it(
         "metadata": {"user": "u"},
         "source": "app",
     }
-    assert http.post("/v1/project_logs/%s/feedback" % project, {"feedback": [item]}).json() == {
+    assert http.post(f"/v1/project_logs/{project}/feedback", {"feedback": [item]}).json() == {
         "status": "success"
     }
     row = acme.rows("project_logs", project)[0]
@@ -362,7 +358,7 @@ def test_feedback_merges_into_the_row_and_comments_are_kept_beside_it(
 
 def test_feedback_on_datasets_has_no_scores(http: Http, dataset: str) -> None:
     wrong = {"feedback": [{"id": "a", "scores": {"x": 1}}]}
-    assert http.post("/v1/dataset/%s/feedback" % dataset, wrong).status_code == 400
+    assert http.post(f"/v1/dataset/{dataset}/feedback", wrong).status_code == 400
 
 
 def logs3(http: Http, rows: List[Dict[str, Any]]) -> Any:
@@ -425,7 +421,7 @@ def test_fetch_answers_whole_traces_newest_first_and_may_repeat_older_states(
     root = {"id": "b", "span_id": "b"}
     http.insert("project_logs", project, root, {"id": "b1", "span_id": "x", "root_span_id": "b"})
     http.insert("project_logs", project, {"id": "a", "span_id": "a", "input": "new"})
-    path = "/v1/project_logs/%s/fetch" % project
+    path = f"/v1/project_logs/{project}/fetch"
     answer = http.post(path, {"limit": 1})
     first = answer.json()
     assert [row["id"] for row in first["events"]] == ["b1", "b"]
@@ -444,7 +440,7 @@ def test_too_many_rows_for_one_transaction_are_refused(
     acme: SandboxOrg, http: Http, project: str
 ) -> None:
     body = {"events": [{} for _ in range(65537)]}
-    answer = http.post("/v1/project_logs/%s/insert" % project, body)
+    answer = http.post(f"/v1/project_logs/{project}/insert", body)
     assert answer.status_code == 400
     assert acme.rows("project_logs", project) == []
 
@@ -452,7 +448,7 @@ def test_too_many_rows_for_one_transaction_are_refused(
 def test_requests_that_are_too_large_are_refused_with_413(
     sandbox: Sandbox, http: Http, project: str
 ) -> None:
-    path = "/v1/project_logs/%s/insert" % project
+    path = f"/v1/project_logs/{project}/insert"
     large = {"events": [{"id": "a", "input": "x" * (6 * 1024 * 1024)}]}
     assert http.post(path, large).status_code == 413
     sandbox.max_request_bytes = None
@@ -465,9 +461,9 @@ def test_rows_of_another_organization_cannot_be_written_or_read(
 ) -> None:
     foreign = sandbox.add_org("globex").create("project", {"name": "P"})["id"]
     for answer in (
-        http.post("/v1/project_logs/%s/insert" % foreign, {"events": [{}]}),
+        http.post(f"/v1/project_logs/{foreign}/insert", {"events": [{}]}),
         http.post("/logs3", {"rows": [{"project_id": foreign, "log_id": "g"}]}),
-        http.post("/btql", {"query": "from: project_logs('%s')" % foreign}),
-        http.post("/v1/project_logs/%s/fetch" % foreign, {}),
+        http.post("/btql", {"query": f"from: project_logs('{foreign}')"}),
+        http.post(f"/v1/project_logs/{foreign}/fetch", {}),
     ):
         assert (answer.status_code, answer.json()["Code"]) == (403, "ForbiddenError")

@@ -162,7 +162,7 @@ def with_bytes(org: Any, value: Any) -> Any:
     return {name: with_bytes(org, item) for name, item in value.items()}
 
 
-# Comparing values ------------------------------------------------------------------------------------
+# -- comparing values
 
 
 def exact(value: Any) -> str:
@@ -212,7 +212,7 @@ def _unequal_lists(expected: List[Any], actual: List[Any], path: str) -> Iterato
         yield f"{path}: {len(actual)} items instead of {position}"
 
 
-# Objects ---------------------------------------------------------------------------------------------
+# -- objects
 
 
 def object_differences(translation: Translation) -> Iterator[str]:
@@ -266,7 +266,7 @@ def position_differences(translation: Translation) -> Iterator[str]:
             yield f"{kind}: order {orders[0]} became {orders[1]}"
 
 
-# Rows ------------------------------------------------------------------------------------------------
+# -- rows
 
 
 def streams(translation: Translation) -> Iterator[Tuple[str, Json, Json]]:
@@ -335,7 +335,7 @@ def unequal_row(
     return problems
 
 
-# Leftovers -------------------------------------------------------------------------------------------
+# -- leftovers
 
 
 def leftovers(translation: Translation) -> Iterator[str]:
@@ -366,7 +366,7 @@ def _holding(value: Any, forbidden: Set[str], path: str) -> Iterator[str]:
         yield f"{path}: holds {value} of the source"
 
 
-# All -------------------------------------------------------------------------------------------------
+# -- all
 
 
 def differences(pair: Pair) -> List[str]:

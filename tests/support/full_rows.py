@@ -115,7 +115,7 @@ def _comment(org: Any, kind: str, object_id: str, rows: List[Json]) -> None:
             org.comment(kind, object_id, row["id"], f"comment {n} of {row['id']}")
 
 
-# What arrived ----------------------------------------------------------------------------------------
+# -- what arrived
 
 
 class Unspilled:

@@ -73,7 +73,7 @@ def ids(sandbox: Any, org: Any, kind: str) -> List[str]:
 
 WORDS = ("late ", "refund ", "ticket ", "äöü ", "\U0001f600 ", "\n", "{ref} ", "seat ", "", "why? ")
 
-# Rows ------------------------------------------------------------------------------------------------
+# -- rows
 
 
 def new_trace(life: Life, age_s: float = 0.0) -> List[Json]:
@@ -227,7 +227,7 @@ def change_and_comment_on_row(life: Life) -> None:
     life.org.comment(kind, object_id, row["id"], life.text())
 
 
-# Objects ---------------------------------------------------------------------------------------------
+# -- objects
 
 
 def _any(life: Life, kind: str) -> str:
@@ -399,7 +399,7 @@ def _times(rng: random.Random, mean: float) -> int:
     return int(mean) + (rng.random() < mean % 1)
 
 
-# The books -------------------------------------------------------------------------------------------
+# -- the books
 
 Row = Tuple[str, str, str]  # kind of rows, object id, row id
 
@@ -427,7 +427,7 @@ def change(before: Mapping[Row, int], after: Mapping[Row, int]) -> Change:
     )
 
 
-# People in the destination ---------------------------------------------------------------------------
+# -- people in the destination
 
 
 def edit_there(life: Life, dest: Any) -> Tuple[str, str]:

@@ -150,7 +150,7 @@ def tiny_pair(*, ago_s: int = 0) -> Iterator[Pair]:
         yield Pair(sandbox, source, dest)
 
 
-# The tiny organization -------------------------------------------------------------------------------
+# -- the tiny organization
 
 ANA, BEN = "ana@acme.example", "ben@acme.example"  # Ben is not in the destination
 INLINE = {
@@ -421,7 +421,7 @@ def everything(org: Any) -> Dict[str, Any]:
     return found
 
 
-# Programs --------------------------------------------------------------------------------------------
+# -- programs
 
 
 @dataclass(frozen=True)

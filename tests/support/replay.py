@@ -64,7 +64,7 @@ class Exchange:
 
     @property
     def route(self) -> str:
-        return "%s %s" % (self.method, UUID.sub("{id}", self.path.split("?")[0]))
+        return "{} {}".format(self.method, UUID.sub("{id}", self.path.split("?")[0]))
 
     @property
     def is_jsonl(self) -> bool:
@@ -124,11 +124,11 @@ class Pairing:
             pairs = sorted((a, b) for a, b in self._ours.items() if pattern.fullmatch(a))
             ours = [b for _, b in pairs]
             if ours != sorted(ours):
-                problems.append("%s are in another order" % pattern.pattern)
+                problems.append(f"{pattern.pattern} are in another order")
         return problems
 
 
-# Set up ----------------------------------------------------------------------------------------------
+# -- set up
 
 
 @dataclass
@@ -255,7 +255,7 @@ def _projects(exchanges: List[Exchange], existing: List[Tuple[str, Json]]) -> Li
     }
     for exchange in exchanges:
         text = json.dumps([exchange.path, exchange.request, exchange.response, exchange.rows()])
-        for project_id in re.findall(r'"project_id": "(%s)"' % UUID.pattern, text):
+        for project_id in re.findall(rf'"project_id": "({UUID.pattern})"', text):
             if project_id not in made and project_id != NO_ID:
                 blank = {
                     "id": project_id,
@@ -399,7 +399,7 @@ def _insert(world: World, rows: List[Json], seconds: int) -> None:
     world.org.insert(kind, place, events)
 
 
-# Replay ----------------------------------------------------------------------------------------------
+# -- replay
 
 
 def send(world: World, exchange: Exchange) -> requests.Response:
@@ -430,7 +430,7 @@ def _lost_query(exchange: Exchange) -> str:
     if not lost:
         return ""
     shown = exchange.response["objects"][0]
-    return "?slug=%s&version=%s" % (shown["slug"], shown["_xact_id"])
+    return "?slug={}&version={}".format(shown["slug"], shown["_xact_id"])
 
 
 def differences(world: World, exchange: Exchange, answer: requests.Response) -> List[str]:
@@ -440,7 +440,7 @@ def differences(world: World, exchange: Exchange, answer: requests.Response) -> 
     found = []
     for name in HEADERS:
         if (name in exchange.headers) != (name in answer.headers):
-            found.append("header %s: %s" % (name, answer.headers.get(name)))
+            found.append(f"header {name}: {answer.headers.get(name)}")
         elif name == "x-bt-cursor" and name in exchange.headers:
             world.pairing.learn(exchange.headers[name], answer.headers[name])
     if answer.headers["Content-Type"] != exchange.headers["content-type"]:
@@ -474,7 +474,7 @@ def _cursor_problems(exchange: Exchange, answer: requests.Response) -> List[str]
             continue
         raw = int(rows[-1]["_pagination_key"][1:]).to_bytes(8, "big")
         if cursor != base64.b64encode(raw).decode().rstrip("="):
-            problems.append("%s cursor %s is not the last key" % (who, cursor))
+            problems.append(f"{who} cursor {cursor} is not the last key")
     return problems
 
 
@@ -529,7 +529,7 @@ class Comparison:
         missing = sorted(set(recorded) - set(ours))
         added = sorted(set(ours) - set(recorded) - ADDED_LATER)
         if missing or added:
-            self.problems.append("%s: misses %s, has %s" % (path or "/", missing, added))
+            self.problems.append("{}: misses {}, has {}".format(path or "/", missing, added))
         for name in set(recorded) & set(ours):
             if name not in FREE_VALUES:
                 self.compare(recorded[name], ours[name], path + "/" + name)
@@ -591,4 +591,4 @@ class Comparison:
             self._differs(path, recorded, ours)
 
     def _differs(self, path: str, recorded: Any, ours: Any) -> None:
-        self.problems.append("%s: %r, not %r" % (path, ours, recorded))
+        self.problems.append(f"{path}: {ours!r}, not {recorded!r}")

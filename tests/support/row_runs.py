@@ -107,7 +107,7 @@ def call(w: World, program: str, *args: str, **settings: str) -> int:
         return int(main(["--state-dir", str(w.root), *args]))
 
 
-# Rows ------------------------------------------------------------------------------------------------
+# -- rows
 
 
 def content(org: Any, kind: str, object_id: str) -> List[str]:
@@ -154,7 +154,7 @@ def comment_as_server(w: World, kind: str, object_id: str, row_id: str, comment:
         )
 
 
-# Files of a run --------------------------------------------------------------------------------------
+# -- files of a run
 
 
 def states(root: Path) -> Dict[str, Json]:

@@ -43,7 +43,7 @@ class Http:
         return [item["name"] for item in self.get(path, **parameters).json()["objects"]]
 
     def insert(self, kind: str, object_id: str, *events: Dict[str, Any]) -> List[str]:
-        answer = self.post("/v1/%s/%s/insert" % (kind, object_id), {"events": list(events)})
+        answer = self.post(f"/v1/{kind}/{object_id}/insert", {"events": list(events)})
         assert answer.status_code == 200, answer.text
         ids: List[str] = answer.json()["row_ids"]
         return ids

@@ -95,7 +95,7 @@ def _experiment_values(api: Api, project: Json, body: Json) -> Json:
     if body.get("base_experiment") and not body.get("base_exp_id"):
         key = ("experiment", "project_id", "name", project["id"], body["base_experiment"])
         if key not in api.store.index:
-            raise Refused(400, "base experiment '%s' was not found" % body["base_experiment"])
+            raise Refused(400, "base experiment '{}' was not found".format(body["base_experiment"]))
         values["base_exp_id"] = api.store.index[key].data["id"]
     return values
 

@@ -111,7 +111,7 @@ def aggregate(expression: Json) -> Callable[[], Any]:
     """What makes a new accumulator (with add and result) for a group of rows."""
     name, arguments = function_name(expression), expression.get("args") or []
     if len(arguments) > 1 or (not arguments and name != "count"):
-        raise syntax_error("%s() takes one argument" % name)
+        raise syntax_error(f"{name}() takes one argument")
     if counts_rows(expression):
         return lambda: Count(None)
     value = compile_expression(arguments[0])

@@ -67,7 +67,7 @@ Compiled = Callable[[View], Any]
 def compile_expression(expression: Any) -> Compiled:
     op = expression.get("op") if isinstance(expression, dict) else None
     if op not in COMPILERS:
-        raise syntax_error("unknown expression %s" % str(expression)[:100])
+        raise syntax_error(f"unknown expression {str(expression)[:100]}")
     compiled = COMPILERS[op](expression)
     if op != "literal" and not reads_row(expression):
         constant = compiled(View(None, {}))
@@ -118,7 +118,7 @@ def function_name(expression: Any) -> str:
     return str((path or [""])[-1]).lower()
 
 
-# Values ----------------------------------------------------------------------------------------------
+# -- values
 
 
 def _ident(expression: Json) -> Compiled:
@@ -165,13 +165,13 @@ def _function(expression: Json) -> Compiled:
     if name == "coalesce":
         return lambda view: next((v for v in (a(view) for a in arguments) if v is not None), None)
     if name in AGGREGATES:
-        raise syntax_error("%s() is not allowed here" % name)
-    raise syntax_error("unknown function %s()" % name)
+        raise syntax_error(f"{name}() is not allowed here")
+    raise syntax_error(f"unknown function {name}()")
 
 
 def timestamp_text(micros: int) -> str:
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(micros // 1_000_000))
-    return "%s.%06dZ" % (whole, micros % 1_000_000)
+    return f"{whole}.{micros % 1_000_000:06}Z"
 
 
 def truncated(value: Any, unit: str) -> Optional[str]:
@@ -180,7 +180,7 @@ def truncated(value: Any, unit: str) -> Optional[str]:
 
 def cut_timestamp(micros: Optional[int], unit: str) -> Optional[str]:
     if unit not in TRUNCATIONS:
-        raise syntax_error("unknown unit %r" % unit)
+        raise syntax_error(f"unknown unit {unit!r}")
     length, rest = TRUNCATIONS[unit]
     return None if micros is None else timestamp_text(micros)[:length] + rest
 
@@ -193,7 +193,7 @@ def created_micros(view: View) -> Optional[int]:
     return keys.micros(value) if isinstance(value, str) else None
 
 
-# Logic: null is neither true nor false, and a filter keeps what is true --------------------------------
+# -- logic: null is neither true nor false, and a filter keeps what is true
 
 
 def _and(expression: Json) -> Compiled:
@@ -246,7 +246,7 @@ def _null_test(wanted: bool) -> Callable[[Json], Compiled]:
     return compile_test
 
 
-# Comparisons -----------------------------------------------------------------------------------------
+# -- comparisons
 
 COMPARE: Dict[str, Callable[[Any, Any], bool]] = {
     "eq": operator.eq,
@@ -368,12 +368,12 @@ def _match(expression: Json) -> Compiled:
     def match(view: View) -> bool:
         text, words = left(view), str(right(view)).lower().split()
         source = (text if isinstance(text, str) else encode(text)).lower()
-        return all(re.search(r"\b%s\b" % re.escape(word), source) for word in words)
+        return all(re.search(rf"\b{re.escape(word)}\b", source) for word in words)
 
     return match
 
 
-# Arithmetic ------------------------------------------------------------------------------------------
+# -- arithmetic
 
 
 def _arithmetic(op: str) -> Callable[[Json], Compiled]:

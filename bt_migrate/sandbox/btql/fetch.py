@@ -40,7 +40,7 @@ def _states(rows: RowSet, version: Any) -> List[Row]:
 
 def _whole_number(value: Any) -> int:
     if not str(value).isdigit():
-        raise Refused(400, "limit: expected a number that is not negative, got '%s'" % value)
+        raise Refused(400, f"limit: expected a number that is not negative, got '{value}'")
     return int(value)
 
 

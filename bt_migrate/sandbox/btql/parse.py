@@ -64,7 +64,7 @@ def tokens_of(text: str) -> List[Token]:
     while position < len(text):
         match = TOKEN.match(text, position)
         if not match:
-            raise syntax_error("cannot read %r" % text[position : position + 20])
+            raise syntax_error(f"cannot read {text[position : position + 20]!r}")
         kind = str(match.lastgroup)
         if kind == "space":
             new_line = new_line or "\n" in match.group()
@@ -94,7 +94,7 @@ def parse(text: str) -> Json:
     query = parser.sql() if is_sql else parser.native()
     parser.take_if(";")
     if parser.token.kind != "end":
-        raise syntax_error("unexpected %r" % parser.token.text)
+        raise syntax_error(f"unexpected {parser.token.text!r}")
     return query
 
 
@@ -102,7 +102,7 @@ def parse_expression(text: str) -> Json:
     parser = Parser(text)
     expression = parser.expression()
     if parser.token.kind != "end":
-        raise syntax_error("unexpected %r" % parser.token.text)
+        raise syntax_error(f"unexpected {parser.token.text!r}")
     return expression
 
 
@@ -144,9 +144,9 @@ class Parser:
 
     def expect(self, sign: str) -> None:
         if not self.take_if(sign):
-            raise syntax_error("expected %r, got %r" % (sign, self.token.text))
+            raise syntax_error(f"expected {sign!r}, got {self.token.text!r}")
 
-    # Queries -----------------------------------------------------------------------------------------
+    # -- queries
 
     def native(self) -> Json:
         query: Json = {}
@@ -154,9 +154,9 @@ class Parser:
             separated = self.take_if("|") or self.token.new_line
             name = self.take().text.lower()
             if not separated or name not in NATIVE_CLAUSES or not self.take_if(":"):
-                raise syntax_error("expected a clause, got %r" % name)
+                raise syntax_error(f"expected a clause, got {name!r}")
             if name in query:
-                raise syntax_error("clause %r is given twice" % name)
+                raise syntax_error(f"clause {name!r} is given twice")
             query[name] = self.clause(name)
         return query
 
@@ -197,25 +197,25 @@ class Parser:
 
     def expect_word(self, word: str) -> None:
         if not self.take_word(word):
-            raise syntax_error("expected %s, got %r" % (word.upper(), self.token.text))
+            raise syntax_error(f"expected {word.upper()}, got {self.token.text!r}")
 
     def integer(self) -> int:
         sign = -1 if self.take_if("-") else 1
         token = self.take()
         if not token.text.isdigit():
-            raise syntax_error("expected a whole number, got %r" % token.text)
+            raise syntax_error(f"expected a whole number, got {token.text!r}")
         return sign * int(token.text)
 
     def string(self, what: str) -> str:
         token = self.take()
         if token.kind != "string":
-            raise syntax_error("%s must be a string, got %r" % (what, token.text))
+            raise syntax_error(f"{what} must be a string, got {token.text!r}")
         return string_value(token.text)
 
     def source(self) -> Json:
         token = self.take()
         if token.kind != "word":
-            raise syntax_error("expected what to read from, got %r" % token.text)
+            raise syntax_error(f"expected what to read from, got {token.text!r}")
         self.expect("(")
         arguments: List[Json] = []
         shape: Optional[str] = None
@@ -248,7 +248,7 @@ class Parser:
         if self.take_word("as"):
             token = self.take()
             if token.kind not in ("word", "quoted"):
-                raise syntax_error("expected a name after AS, got %r" % token.text)
+                raise syntax_error(f"expected a name after AS, got {token.text!r}")
             alias = token.text.strip('"')
         return {"alias": alias, "expr": expression}
 
@@ -261,7 +261,7 @@ class Parser:
             found.append({"expr": expression, "dir": "desc" if descending else "asc"})
         return found
 
-    # Expressions -------------------------------------------------------------------------------------
+    # -- expressions
 
     def expression(self) -> Json:
         left = self.conjunction()
@@ -362,7 +362,7 @@ class Parser:
         if token.text == "*":
             return {"op": "star"}
         if token.kind not in ("word", "quoted"):
-            raise syntax_error("unexpected %r" % (token.text or "end of the query"))
+            raise syntax_error(f"unexpected {token.text or 'end of the query'!r}")
         return self._named(token)
 
     def _named(self, token: Token) -> Json:
@@ -387,7 +387,7 @@ class Parser:
         while not self.take_if(")"):
             found.append(self.expression())
             if not self.take_if(",") and self.token.text != ")":
-                raise syntax_error("expected ',' or ')', got %r" % self.token.text)
+                raise syntax_error(f"expected ',' or ')', got {self.token.text!r}")
         return found
 
     def interval(self) -> Json:
@@ -397,11 +397,11 @@ class Parser:
         if len(words) == 1:
             words.append(self.take().text.lower())
         if not words or not words[0].isdigit() or words[1].rstrip("s") not in UNITS:
-            raise syntax_error("expected INTERVAL and a number and a unit, got %r" % text)
+            raise syntax_error(f"expected INTERVAL and a number and a unit, got {text!r}")
         return {"op": "interval", "value": int(words[0]), "unit": words[1].rstrip("s")}
 
 
 def _name(token: Token) -> str:
     if token.kind not in ("word", "quoted"):
-        raise syntax_error("expected a name, got %r" % token.text)
+        raise syntax_error(f"expected a name, got {token.text!r}")
     return token.text[1:-1].replace('""', '"') if token.kind == "quoted" else token.text

@@ -134,7 +134,7 @@ def _moved(
     return bounds._replace(low=edge if bounds.low is None else max(edge, bounds.low))
 
 
-# Filters ---------------------------------------------------------------------------------------------
+# -- filters
 
 
 def split_filter(expression: Any) -> Tuple[Bounds, List[Any]]:

@@ -68,7 +68,7 @@ def normalized(text_or_json: Any) -> Json:
     query: Json = {str(name): value for name, value in text_or_json.items() if value is not None}
     unknown = set(query) - CLAUSES
     if unknown:
-        raise syntax_error("unknown clause %r" % sorted(unknown)[0])
+        raise syntax_error(f"unknown clause {sorted(unknown)[0]!r}")
     for name, read in (
         ("from", parse_source),
         ("filter", parse_expression),
@@ -84,14 +84,14 @@ def _check_types(query: Json) -> None:
     for name in ("select", "sort", "dimensions", "measures"):
         items = query.get(name, [])
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise syntax_error("%s must be a list of objects" % name)
+            raise syntax_error(f"{name} must be a list of objects")
         for item in items:
             named = name == "sort" or item.get("op") == "star" or isinstance(item.get("alias"), str)
             if not named or not (item.get("op") == "star" or isinstance(item.get("expr"), dict)):
-                raise syntax_error("%s: expected alias and expr" % name)
+                raise syntax_error(f"{name}: expected alias and expr")
     for name in ("limit", "preview_length"):
         if not isinstance(query.get(name, 0), int):
-            raise syntax_error("%s must be a whole number" % name)
+            raise syntax_error(f"{name} must be a whole number")
 
 
 def run(store: Store, org_ids: Sequence[str], body: Json, lag_seconds: float = 0.0) -> Answer:
@@ -135,7 +135,7 @@ def _values(expression: Any) -> Iterator[Any]:
         yield from _values(child)
 
 
-# What is read ----------------------------------------------------------------------------------------
+# -- what is read
 
 
 def is_object_query(source: Json) -> bool:
@@ -155,12 +155,12 @@ def sources_of(store: Store, org_ids: Sequence[str], source: Any) -> List[RowSet
     if not isinstance(source, dict) or not function_name(source):
         raise syntax_error("FROM needs a function")
     if source.get("shape") not in (None,) + SHAPES:
-        raise syntax_error("unknown shape %r" % source.get("shape"))
+        raise syntax_error(f"unknown shape {source.get('shape')!r}")
     if is_object_query(source):
         return []
     kind = function_name(source)
     if kind not in inserts.ROW_KINDS:
-        raise syntax_error("unknown FROM function %s()" % kind)
+        raise syntax_error(f"unknown FROM function {kind}()")
     with store.lock:
         return [
             inserts.row_set(
@@ -178,7 +178,7 @@ def _id_of(store: Store, org_ids: Sequence[str], kind: str, value: str) -> str:
     if not named:
         raise Missing(kind, value)
     if len(named) > 1:
-        raise syntax_error("several objects are called %r" % value)
+        raise syntax_error(f"several objects are called {value!r}")
     return str(named[0].data["id"])
 
 
@@ -210,7 +210,7 @@ def _pinned_moment(body: Json, sources: List[RowSet]) -> Optional[int]:
     return moment
 
 
-# Pages -----------------------------------------------------------------------------------------------
+# -- pages
 
 
 def _is_key_order(query: Json) -> bool:
@@ -304,7 +304,7 @@ def _shortened(value: Json, length: int) -> Json:
     )
 
 
-# Groups and other orders -----------------------------------------------------------------------------
+# -- groups and other orders
 
 
 def _answer_groups(query: Json, reader: Reader, last_xact: Optional[str]) -> Answer:

@@ -58,7 +58,7 @@ def older(names: Iterable[str] = NAMES) -> Behaviour:
     behaviour = Behaviour()
     for name in names:
         if name not in NAMES:
-            raise ValueError("unknown switch '%s'; there are: %s" % (name, ", ".join(NAMES)))
+            raise ValueError("unknown switch '{}'; there are: {}".format(name, ", ".join(NAMES)))
         setattr(behaviour, name, False)
     return behaviour
 

@@ -76,7 +76,7 @@ def moment_of_xact(text: object) -> Optional[int]:
 
 
 def pagination_key(number: int) -> str:
-    return "p%020d" % number
+    return f"p{number:020}"
 
 
 def key_number(moment: int, row_number: int) -> int:

@@ -9,7 +9,7 @@ class Refused(Exception):
     """The API refuses a request: status, and a body of text or JSON."""
 
     def __init__(self, status: int, body: Any) -> None:
-        super().__init__("%d: %s" % (status, body))
+        super().__init__(f"{status}: {body}")
         self.status = status
         self.body = body
 
@@ -18,12 +18,9 @@ class Missing(Refused):
     """An object that does not exist, or that the caller may not see: both look the same."""
 
     def __init__(self, kind: str, object_id: Any, access: str = "read") -> None:
-        old_text = "Missing read access to %s '%s', or it does not exist" % (kind, object_id)
+        old_text = f"Missing read access to {kind} '{object_id}', or it does not exist"
         super().__init__(403, {"Code": "ForbiddenError", "Message": old_text, "Service": "api"})
         kind = "prompt" if kind == "function" else kind
-        self.text = "Missing %s access to %s id %s, or the %s does not exist" % (
-            access,
-            kind,
-            object_id,
-            kind,
+        self.text = (
+            f"Missing {access} access to {kind} id {object_id}, or the {kind} does not exist"
         )

@@ -73,6 +73,8 @@ EVENT_CHECKS = {
 }
 ALWAYS = frozenset(EVENT_CHECKS) - frozenset(CONTENT["project_logs"])
 EVENT_FIELDS = {kind: ALWAYS | frozenset(content) for kind, content in CONTENT.items()}
+FIELD_COMMENT = "field 'comment' is not valid"
+FIELD_ID = "required field 'id' is missing"
 FEEDBACK_FIELDS = {
     "project_logs": frozenset("id scores expected comment metadata source tags".split()),
     "experiment": frozenset("id scores expected comment metadata source tags".split()),
@@ -99,7 +101,7 @@ def _fixed_fields(kind: str, entry: Entry) -> Dict[str, str]:
     return {"project_id": entry.data["project_id"], kind + "_id": entry.data["id"]}
 
 
-# Events ----------------------------------------------------------------------------------------------
+# -- events
 
 
 def checked_events(kind: str, events: Any) -> List[Json]:
@@ -109,7 +111,7 @@ def checked_events(kind: str, events: Any) -> List[Json]:
     for number, event in enumerate(events):
         problem = _problem(event, EVENT_FIELDS[kind])
         if problem:
-            raise Refused(400, "events[%d]: %s" % (number, problem))
+            raise Refused(400, f"events[{number}]: {problem}")
     named: List[Json] = [
         event if event.get("id") else dict(event, id=keys.new_id()) for event in events
     ]
@@ -117,23 +119,25 @@ def checked_events(kind: str, events: Any) -> List[Json]:
         # The real API has no defined winner here.
         raise Refused(400, "events: the same id twice in one request")
     if len(events) > keys.MAX_ROWS_IN_TRANSACTION:
-        raise Refused(400, "events: more than %d in one transaction" % keys.MAX_ROWS_IN_TRANSACTION)
+        raise Refused(400, f"events: more than {keys.MAX_ROWS_IN_TRANSACTION} in one transaction")
     return named
 
 
 def _problem(event: Json, allowed: Iterable[str]) -> Optional[str]:
     for name, value in event.items():
         if name not in allowed:
-            return "unrecognized field '%s'" % name
+            return f"unrecognized field '{name}'"
         if value is not None and not EVENT_CHECKS[name](value):
-            return "field '%s' is not valid" % name
+            return f"field '{name}' is not valid"
     return None
 
 
 def _check_sizes(events: Iterable[Json], request_bytes: int) -> None:
     for event in events if request_bytes > MAX_ROW_BYTES else ():
         if len(encode(event)) > MAX_ROW_BYTES:
-            raise Refused(413, "row '%s' is larger than %d bytes" % (event["id"], MAX_ROW_BYTES))
+            raise Refused(
+                413, "row {!r} is larger than {} bytes".format(event["id"], MAX_ROW_BYTES)
+            )
 
 
 class Transaction:
@@ -184,9 +188,9 @@ def _only(body: Any, *names: str) -> Any:
         raise Refused(400, "expected a JSON object")
     for name in body:
         if name not in names:
-            raise Refused(400, "unrecognized field '%s'" % name)
+            raise Refused(400, f"unrecognized field '{name}'")
     if body.get(names[0]) is None:
-        raise Refused(400, "required field '%s' is missing" % names[0])
+        raise Refused(400, f"required field '{names[0]}' is missing")
     return body[names[0]]
 
 
@@ -237,7 +241,7 @@ def _cross_parts(body: Any) -> List[Tuple[str, Mapping[str, Any]]]:
     return parts
 
 
-# Feedback --------------------------------------------------------------------------------------------
+# -- feedback
 
 
 def feedback(store: Store, org_ids: Sequence[str], kind: str, object_id: str, body: Any) -> None:
@@ -256,9 +260,7 @@ def _feedback_items(kind: str, body: Mapping[str, Any]) -> List[Json]:
     for item in items:
         unknown = set(item) - FEEDBACK_FIELDS[kind]
         if unknown or not is_text(item.get("id")):
-            raise Refused(
-                400, "feedback: %s" % (sorted(unknown) or "required field 'id' is missing")
-            )
+            raise Refused(400, f"feedback: {sorted(unknown) or FIELD_ID}")
         if item.get("source") not in (None, "app", "api", "external"):
             raise Refused(400, "feedback: source must be app, api or external")
         problem = _problem(
@@ -266,7 +268,7 @@ def _feedback_items(kind: str, body: Mapping[str, Any]) -> List[Json]:
             EVENT_CHECKS,
         )
         if problem or not (item.get("comment") is None or is_text(item["comment"])):
-            raise Refused(400, "feedback: %s" % (problem or "field 'comment' is not valid"))
+            raise Refused(400, f"feedback: {problem or FIELD_COMMENT}")
     return items
 
 
@@ -305,7 +307,7 @@ def with_audit(rows: RowSet, event: Json) -> Json:
     return dict(event, audit_data=entries + [dict(entry, created=rows.clock.timestamp())])
 
 
-# /logs3 ----------------------------------------------------------------------------------------------
+# -- /logs3
 
 
 def logs3(
@@ -318,7 +320,7 @@ def logs3(
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise Refused(400, "rows: expected a list of objects")
     if len(rows) > keys.MAX_ROWS_IN_TRANSACTION:
-        raise Refused(400, "rows: more than %d in one transaction" % keys.MAX_ROWS_IN_TRANSACTION)
+        raise Refused(400, f"rows: more than {keys.MAX_ROWS_IN_TRANSACTION} in one transaction")
     plan = [_logs3_row(store, org_ids, row) for row in rows]
     _check_sizes((event for _, event in plan), request_bytes)
     transaction = Transaction(store)
@@ -340,7 +342,7 @@ def _logs3_row(store: Store, org_ids: Sequence[str], row: Json) -> Tuple[RowSet,
     else:
         problem = _problem(event, EVENT_FIELDS[kind])
         if problem:
-            raise Refused(400, "row '%s': %s" % (event["id"], problem))
+            raise Refused(400, "row '{}': {}".format(event["id"], problem))
     event.update({name: row[name] for name in ("_audit_source", "_audit_metadata") if name in row})
     return target, event
 

@@ -51,7 +51,7 @@ def created_answer(kind: Kind, entry: Entry, body: Json, behaviour: Behaviour) -
     return value
 
 
-# Create and replace ----------------------------------------------------------------------------------
+# -- create and replace
 
 
 def create(
@@ -84,7 +84,7 @@ def create(
 def _join_group(store: Store, org: Org, project: Entry, name: str) -> None:
     group = store.index.get(("project_group", "org_id", "name", org.id, name))
     if group is None:
-        raise Refused(400, "project: there is no project group '%s'" % name)
+        raise Refused(400, f"project: there is no project group '{name}'")
     group.data["member_projects"] = [*group.data["member_projects"], project.data["id"]]
 
 
@@ -109,16 +109,17 @@ def _check_rules(store: Store, org: Org, kind: Kind, body: Json) -> None:
         rows = store.rows.get(("dataset", body["dataset_id"]))
         if rows is None or keys.moment_of_xact(body["xact_id"]) not in rows.moments:
             raise Refused(
-                400, "dataset_snapshot: '%s' is no transaction of the dataset" % body["xact_id"]
+                400,
+                "dataset_snapshot: '{}' is no transaction of the dataset".format(body["xact_id"]),
             )
     for slug in body.get("environment_slugs") or []:
         if (("environment", "org_id", "slug", org.id, slug)) not in store.index:
-            raise Refused(400, "%s: environment '%s' does not exist" % (kind.name, slug))
+            raise Refused(400, f"{kind.name}: environment '{slug}' does not exist")
     if kind.name == "role" and any(
         entry.org_id is None and entry.data["name"] == body["name"]
         for entry in store.entries["role"].values()
     ):
-        raise Refused(400, "role: '%s' is a built-in role" % body["name"])
+        raise Refused(400, "role: '{}' is a built-in role".format(body["name"]))
 
 
 def _check_acl(body: Json) -> None:
@@ -169,7 +170,7 @@ def _stamps(store: Store, org: Org, kind: Kind, data: Json, ensure_new: bool) ->
         "_xact_id": keys.xact_id(moment),
         "log_id": "p",
         # A text that sorts in order of creation.
-        "position": "0|i%012x:" % moment,
+        "position": f"0|i{moment:012x}:",
         "slug": _slug(data.get("name")),
         "kind": "custom",
         "url_slug": _slug(data.get("name")),
@@ -219,7 +220,9 @@ def _change(store: Store, kind: Kind, entry: Entry, data: Json) -> None:
         if store.index.get(key, entry) is not entry:
             raise Refused(
                 400,
-                "%s: another one with the same %s exists" % (kind.name, " and ".join(key[1:-1])),
+                "{}: another one with the same {} exists".format(
+                    kind.name, " and ".join(key[1:-1])
+                ),
             )
     moment = store.clock.next_moment()
     if "_xact_id" in data:
@@ -245,7 +248,7 @@ def _remember(store: Store, entry: Entry, body: Mapping[str, Any]) -> None:
         entry.environments[slug] = entry.data["_xact_id"]
 
 
-# Patch and delete ------------------------------------------------------------------------------------
+# -- patch and delete
 
 
 def patch(store: Store, org_ids: Sequence[str], kind: Kind, object_id: str, body: Any) -> Entry:
@@ -320,7 +323,7 @@ def _tombstone(store: Store, data: Json) -> Json:
     return stone
 
 
-# Read ------------------------------------------------------------------------------------------------
+# -- read
 
 
 def get(
@@ -345,7 +348,7 @@ def get(
 def _require_owner(values: Mapping[str, Any]) -> None:
     for name in ("object_type", "object_id"):
         if not values.get(name):
-            raise Refused(400, "required parameter '%s' is missing" % name)
+            raise Refused(400, f"required parameter '{name}' is missing")
 
 
 def _same_owner(data: Json, owner: Mapping[str, Any]) -> bool:
@@ -427,7 +430,7 @@ def _limit(query: Query, default: Optional[int]) -> Optional[int]:
     if not text:
         return default
     if not re.fullmatch("[0-9]+", text):
-        raise Refused(400, "limit: expected a number that is not negative, got '%s'" % text)
+        raise Refused(400, f"limit: expected a number that is not negative, got '{text}'")
     return int(text)
 
 
@@ -435,19 +438,19 @@ def _position(entries: List[Entry], object_id: str) -> int:
     for number, entry in enumerate(entries):
         if entry.data["id"] == object_id:
             return number
-    raise Refused(400, "cursor '%s' is not the id of a listed object" % object_id)
+    raise Refused(400, f"cursor '{object_id}' is not the id of a listed object")
 
 
-# Versions --------------------------------------------------------------------------------------------
+# -- versions
 
 
 def at_version(entry: Entry, version: str) -> Json:
     """The state of a prompt or function as of a transaction (decimal or pretty); 400 if there was none."""
     moment = keys.moment_of_xact(version)
     if moment is None:
-        raise Refused(400, "version '%s' is not a transaction" % version)
+        raise Refused(400, f"version '{version}' is not a transaction")
     states = entry.history + [(keys.moment_of_xact(entry.data["_xact_id"]) or 0, entry.data)]
     past = [data for written, data in states if written <= moment]
     if not past:
-        raise Refused(400, "there is no version '%s'" % version)
+        raise Refused(400, f"there is no version '{version}'")
     return copy.deepcopy(past[-1])

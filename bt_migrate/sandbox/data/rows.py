@@ -72,7 +72,7 @@ class RowSet:
         self.moments: Dict[int, float] = {}  # transaction -> unix seconds at which it was written
         self._tails: Dict[Tuple[str, ...], bytes] = {}
 
-    # Write -------------------------------------------------------------------------------------------
+    # -- write
 
     def write(self, moment: int, row_number: int, event: Json) -> None:
         """Apply one event (with an id) as the API does: replace, _is_merge or _object_delete."""
@@ -191,7 +191,7 @@ class RowSet:
             changed = self._row(row.moment, row.key, value)
             self.by_id[row_id] = self.rows[bisect_left(self.keys, row.key)] = changed
 
-    # Read --------------------------------------------------------------------------------------------
+    # -- read
 
     def at(self, moment: Optional[int]) -> Tuple[List[Row], List[int]]:
         """Rows and keys as of a transaction (None: now), in order of the key. Not to be changed."""

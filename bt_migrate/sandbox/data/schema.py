@@ -339,15 +339,15 @@ def problem_of_fields(
 ) -> Optional[str]:
     """The first thing that is wrong with a request body; None if nothing is."""
     if not isinstance(body, dict):
-        return "%s: expected a JSON object" % what
+        return f"{what}: expected a JSON object"
     for name in sorted(required):
         if body.get(name) is None:
-            return "%s: required field '%s' is missing" % (what, name)
+            return f"{what}: required field '{name}' is missing"
     for name, value in body.items():
         if name not in fields:
-            return "Extraneous key '%s' at path []" % name
+            return f"Extraneous key '{name}' at path []"
         if value is not None and not CHECKS[fields[name]](value):
-            return "%s: field '%s' is not a valid %s" % (what, name, fields[name])
+            return f"{what}: field '{name}' is not a valid {fields[name]}"
     return None
 
 
@@ -364,9 +364,9 @@ def _step(
 ) -> List[Tuple[str, Any, Mapping[str, Any]]]:
     where, value, holder = item
     if step == "[]" and isinstance(value, list):
-        return [("%s[%d]" % (where, number), part, holder) for number, part in enumerate(value)]
+        return [(f"{where}[{number}]", part, holder) for number, part in enumerate(value)]
     if step == "*" and isinstance(value, dict):
-        return [("%s.%s" % (where, name), part, value) for name, part in value.items()]
+        return [(f"{where}.{name}", part, value) for name, part in value.items()]
     if isinstance(value, dict) and step in value:
-        return [("%s.%s" % (where, step), value[step], value)]
+        return [(f"{where}.{step}", value[step], value)]
     return []

@@ -88,7 +88,7 @@ class Store:
         data.update(member_permissions=granted)
         self.add(KINDS["role"], None, data)
 
-    # Objects -----------------------------------------------------------------------------------------
+    # -- objects
 
     def add(self, kind: Kind, org_id: Optional[str], data: Json) -> Entry:
         self._created += 1
@@ -145,17 +145,19 @@ class Store:
                         400, text % (kind.name, where, name or "an unknown kind", object_id)
                     )
 
-    # Organizations and keys --------------------------------------------------------------------------
+    # -- organizations and keys
 
     def add_org(self, name: str, users: Iterable[Mapping[str, Any]]) -> Org:
         if any(org.name == name for org in self.orgs.values()):
-            raise ValueError("there is an organization '%s' already" % name)
+            raise ValueError(f"there is an organization '{name}' already")
         data: Json = dict.fromkeys(ORG_SETTINGS)
         data.update(id=keys.new_id(), name=name, created=self.clock.timestamp())
         org = Org(data["id"], data)
         self.orgs[org.id] = org
         # A key acts as a user, so there is always one.
-        for user in list(users) or [{"email": "owner@%s.example" % name.lower().replace(" ", "-")}]:
+        for user in list(users) or [
+            {"email": "owner@{}.example".format(name.lower().replace(" ", "-"))}
+        ]:
             self.add_user(org, user)
         return org
 

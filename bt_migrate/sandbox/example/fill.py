@@ -254,7 +254,7 @@ def fill_destination(org: Any) -> None:
     """The other side begins with its users only, which come with the organization: refuse any other."""
     found = sorted(user["email"] for user in org.objects("user"))
     if found != sorted(user["email"] for user in DEST_USERS):
-        raise ValueError("the destination of the example has DEST_USERS, not %s" % found)
+        raise ValueError(f"the destination of the example has DEST_USERS, not {found}")
 
 
 def known_before(org: Any) -> ExampleObjects:
@@ -326,9 +326,9 @@ def views() -> List[Spec]:
     """A view belongs to an object by two fields, not to a project: its label has no slash."""
     specs: List[Spec] = []
     for number, (object_type, label, view_type, name, fields) in enumerate(VIEWS):
-        owner = {"object_type": object_type, "object_id": "«%s»" % label}
+        owner = {"object_type": object_type, "object_id": f"«{label}»"}
         specs.append(
-            ("view", "view:%d" % number, dict(fields, view_type=view_type, name=name, **owner))
+            ("view", f"view:{number}", dict(fields, view_type=view_type, name=name, **owner))
         )
     return specs
 
@@ -337,8 +337,8 @@ def acls() -> List[Spec]:
     specs: List[Spec] = []
     for number, (object_type, label, who, what) in enumerate(ACLS):
         field, _, mark = who.partition(":")
-        owner = {"object_type": object_type, "object_id": "«%s»" % label}
-        specs.append(("acl", "acl:%d" % number, dict(what, **owner, **{field: mark})))
+        owner = {"object_type": object_type, "object_id": f"«{label}»"}
+        specs.append(("acl", f"acl:{number}", dict(what, **owner, **{field: mark})))
     return specs
 
 

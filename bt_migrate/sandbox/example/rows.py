@@ -71,7 +71,7 @@ def score_span(
     )
 
 
-# Logs ------------------------------------------------------------------------------------------------
+# -- logs
 
 
 def traces(rng: random.Random, made: ExampleObjects, project: str, count: int) -> List[Row]:
@@ -194,7 +194,7 @@ def edits(rng: random.Random, rows: List[Row]) -> Iterator[List[Row]]:
     yield [{"id": row["id"], "_object_delete": True} for row in mistakes]
 
 
-# Datasets and experiments ----------------------------------------------------------------------------
+# -- datasets and experiments
 
 
 def tickets(rng: random.Random, count: int) -> List[Row]:
@@ -219,7 +219,7 @@ def trips(rng: random.Random, count: int) -> List[Row]:
     chosen = [rng.choice(values.TRIPS) for _ in range(count)]
     return [
         {
-            "id": "旅/%03d" % number,
+            "id": f"旅/{number:03}",
             "input": wish,
             "expected": plan,
             "created": javascript_time(7200),
@@ -259,7 +259,7 @@ def evaluated(rng: random.Random, begins: float, number: int, case: Row) -> Row:
     root = span(rng, None, begins, "eval", "eval")
     root.update(
         input=case["input"],
-        output=None if error else "answer %d" % number,
+        output=None if error else f"answer {number}",
         error=error,
         expected=case.get("expected"),
         scores={"Tone": rng.choice([0, 0.25, 1, 1.0, None]), "Exact match": rng.random()},
@@ -290,7 +290,7 @@ def picked(sources: List[Row], kind: str, object_id: str) -> List[Row]:
     ]
 
 
-# Awkward rows ----------------------------------------------------------------------------------------
+# -- awkward rows
 
 
 def awkward_rows(kind: str) -> List[Row]:

@@ -70,7 +70,7 @@ def _carry_out(sandbox: Controlled, body: Dict[str, Any]) -> Dict[str, Any]:
         elif name in NAMES:
             setattr(sandbox.behaviour, name, bool(value))
         else:
-            raise Refused(400, "unknown setting '%s'" % name)
+            raise Refused(400, f"unknown setting '{name}'")
     if body.get("clear_faults"):
         sandbox.faults.clear()
     if body.get("clear_requests"):
@@ -79,7 +79,7 @@ def _carry_out(sandbox: Controlled, body: Dict[str, Any]) -> Dict[str, Any]:
         try:
             sandbox.faults.add(Fault(**fault))
         except (TypeError, ValueError) as error:
-            raise Refused(400, "fault: %s" % error) from None
+            raise Refused(400, f"fault: {error}") from None
     return {name: _state(sandbox, name) for name in body.get("get") or []}
 
 
@@ -99,7 +99,7 @@ def _state(sandbox: Controlled, name: str) -> Any:
             "in_flight_max": {org: sandbox.in_flight_max(org) for org in orgs},
             "fault_hits": sandbox.faults.counts(),
         }
-    raise Refused(400, "cannot get '%s'" % name)
+    raise Refused(400, f"cannot get '{name}'")
 
 
 def limit_of(raw: bytes) -> Optional[int]:
@@ -123,7 +123,7 @@ def fault_of_text(text: str) -> Fault:
     for setting in settings:
         name, sign, value = setting.partition("=")
         if not sign:
-            raise ValueError("expected name=value in a fault, got '%s'" % setting)
+            raise ValueError(f"expected name=value in a fault, got '{setting}'")
         if name[:1].isupper():
             headers[name] = value
         else:
@@ -147,5 +147,5 @@ def pairs_of_text(text: str) -> Dict[str, float]:
     """'btql=0.15,insert=0.1' as a mapping to seconds."""
     found: List[List[str]] = [part.split("=") for part in text.split(",") if part]
     if not all(len(pair) == 2 for pair in found):
-        raise ValueError("expected name=seconds, got '%s'" % text)
+        raise ValueError(f"expected name=seconds, got '{text}'")
     return {name: float(value) for name, value in found}

@@ -33,7 +33,7 @@ class Fault:
         **details: Any,
     ) -> None:
         if kind not in KINDS:
-            raise ValueError("unknown kind of fault: %s" % kind)
+            raise ValueError(f"unknown kind of fault: {kind}")
         self.kind = kind
         self.org = org
         self.method = method

@@ -53,7 +53,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         if length > MAX_READ_BYTES:
             self.close_connection = True
-            raise ConnectionAbortedError("a body of %d bytes" % length)
+            raise ConnectionAbortedError(f"a body of {length} bytes")
         self.unread = length
         return length
 
@@ -84,14 +84,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Send it; `cut` sends half of the body and closes."""
         self._drain()
         size = answer.body.stat().st_size if isinstance(answer.body, Path) else len(answer.body)
-        lines = ["HTTP/1.1 %d %s" % (answer.status, REASONS.get(answer.status, "Unknown"))]
+        lines = [f"HTTP/1.1 {answer.status} {REASONS.get(answer.status, 'Unknown')}"]
         headers: Dict[str, str] = {"Content-Type": answer.content_type, "Content-Length": str(size)}
         headers["Date"] = formatdate(self.server.clock.seconds(), usegmt=True)
         headers.update(answer.headers)
         if cut or self.close_connection:
             self.close_connection = True
             headers["Connection"] = "close"
-        lines += ["%s: %s" % item for item in headers.items()]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
         if isinstance(answer.body, Path) and not cut:
             self.connection.sendall(head)
@@ -135,7 +135,7 @@ class Origin(socketserver.TCPServer):
 
     @property
     def url(self) -> str:
-        return "http://127.0.0.1:%d" % self.server_address[1]
+        return f"http://127.0.0.1:{self.server_address[1]}"
 
     def start(self) -> None:
         self._acceptor.start()

@@ -78,7 +78,7 @@ class Sandbox(Limits):
         self._stopping = threading.Event()
         self._log = RequestLog()
 
-    # Life --------------------------------------------------------------------------------------------
+    # -- life
 
     def __enter__(self) -> Sandbox:
         api = Origin(self._ports[0], self._serve_api, self.clock)
@@ -105,7 +105,7 @@ class Sandbox(Limits):
         """Of everything here that tells time but the limit of queries, which is of the wall's clock: `clock.set` makes days pass."""
         return self.store.clock
 
-    # Organizations -----------------------------------------------------------------------------------
+    # -- organizations
 
     def add_org(
         self, name: str, api_key: Optional[str] = None, users: Iterable[Mapping[str, Any]] = ()
@@ -130,7 +130,7 @@ class Sandbox(Limits):
                 }
                 objects.create(self.store, org, KINDS["api_key"], values)
 
-    # What happened -----------------------------------------------------------------------------------
+    # -- what happened
 
     @property
     def requests(self) -> List[Request]:
@@ -155,7 +155,7 @@ class Sandbox(Limits):
     def in_flight_max(self, org_name: str) -> int:
         return self._log.in_flight_max(org_name)
 
-    # Serving -----------------------------------------------------------------------------------------
+    # -- serving
 
     def _org_of_key(self, headers: Message) -> str:
         key = self.store.keys.get(bearer(headers))

@@ -22,7 +22,7 @@ def attachment_upload(api: Api, call: Call) -> Answer:
     body = call.fields()
     for name in ("key", "filename", "content_type", "org_id"):
         if not isinstance(body.get(name), str) or not body[name]:
-            raise Refused(400, "required field '%s' is missing" % name)
+            raise Refused(400, f"required field '{name}' is missing")
     place = (org_of(api, call, body["org_id"]), body["key"])
     api.files.attachments[place] = Attachment(body["key"], body["filename"], body["content_type"])
     url = api.files.sign("PUT", call.org_name, place, body["content_type"])
@@ -50,7 +50,7 @@ def attachment_download(api: Api, call: Call) -> Answer:
     values = {name: value[0] for name, value in call.query.items()}
     for name in ("key", "filename", "content_type"):
         if not values.get(name):
-            raise Refused(400, "required parameter '%s' is missing" % name)
+            raise Refused(400, f"required parameter '{name}' is missing")
     attachment = find_attachment(
         api, call, values.get("org_id") or call.key.org_ids[0], values["key"]
     )
@@ -71,7 +71,7 @@ def find_attachment(api: Api, call: Call, org_id: Any, key: Any) -> Attachment:
     return found
 
 
-# Login -----------------------------------------------------------------------------------------------
+# -- login
 
 # Which facts of a repository the organization collects.
 GIT_FIELDS: List[str] = (

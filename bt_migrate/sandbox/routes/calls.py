@@ -91,12 +91,12 @@ def decode(raw: bytes) -> Any:
         if HUGE_EXPONENT.search(raw):
             encode(value)
     except (ValueError, RecursionError) as error:
-        raise Refused(400, "invalid JSON: %s" % error) from None
+        raise Refused(400, f"invalid JSON: {error}") from None
     return value
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError("%s is not JSON" % name)
+    raise ValueError(f"{name} is not JSON")
 
 
 def json_answer(

@@ -21,7 +21,7 @@ def assignments(api: Api, call: Call, kind: str, object_id: str) -> Answer:
             shown = [_assignment(api, kind, entry, slug) for slug in sorted(entry.environments)]
             return json_answer({"objects": shown})
         if call.method != "POST":
-            raise Refused(405, "%s is not allowed on %s" % (call.method, call.path))
+            raise Refused(405, f"{call.method} is not allowed on {call.path}")
         body = call.fields()
         return _assign(api, kind, entry, str(body.get("environment_slug")), body)
 
@@ -35,23 +35,23 @@ def assignment(api: Api, call: Call, kind: str, object_id: str, slug: str) -> An
         if call.method == "PUT":
             return _assign(api, kind, entry, slug, call.fields())
         if slug not in entry.environments:
-            raise Refused(400, "no version is assigned to environment '%s'" % slug)
+            raise Refused(400, f"no version is assigned to environment '{slug}'")
         shown = _assignment(api, kind, entry, slug)
         if call.method == "DELETE":
             del entry.environments[slug]
         elif call.method != "GET":
-            raise Refused(405, "%s is not allowed on %s" % (call.method, call.path))
+            raise Refused(405, f"{call.method} is not allowed on {call.path}")
     return json_answer(shown, changed=call.method == "DELETE")
 
 
 def _refuse_before_october(api: Api, call: Call) -> None:
     if not api.store.behaviour.knows_october_2026:
-        raise Refused(404, "Not found: %s %s" % (call.method, call.path))
+        raise Refused(404, f"Not found: {call.method} {call.path}")
 
 
 def _assign(api: Api, kind: str, entry: Entry, slug: str, body: Json) -> Answer:
     if ("environment", "org_id", "slug", entry.org_id, slug) not in api.store.index:
-        raise Refused(400, "environment '%s' does not exist" % slug)
+        raise Refused(400, f"environment '{slug}' does not exist")
     version = str(body.get("object_version") or "")
     objects.at_version(entry, version)  # refuses an unknown one
     entry.environments[slug] = version
@@ -60,7 +60,7 @@ def _assign(api: Api, kind: str, entry: Entry, slug: str, body: Json) -> Answer:
 
 def _assignment(api: Api, kind: str, entry: Entry, slug: str) -> Json:
     return {
-        "id": "%s:%s" % (entry.data["id"], slug),
+        "id": "{}:{}".format(entry.data["id"], slug),
         "object_type": kind,
         "object_id": entry.data["id"],
         "object_version": entry.environments[slug],

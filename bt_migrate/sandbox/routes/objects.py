@@ -31,7 +31,7 @@ def _kind(api: Api, name: str) -> Kind:
     kind = KINDS.get(name)
     unknown = kind is not None and kind.is_later and not api.store.behaviour.knows_october_2026
     if kind is None or kind.path is None or unknown:
-        raise Refused(404, "Not found: /v1/%s" % name)
+        raise Refused(404, f"Not found: /v1/{name}")
     return kind
 
 
@@ -48,7 +48,7 @@ def collection(api: Api, call: Call, kind_name: str) -> Answer:
     if call.method == "DELETE" and kind.name in ("acl", "ai_secret"):
         return json_answer(delete_by_body(api, call, kind, call.body()), changed=True)
     if not allowed:
-        raise Refused(405, "%s is not allowed on %s" % (call.method, call.path))
+        raise Refused(405, f"{call.method} is not allowed on {call.path}")
     body = call.body()
     with api.store.lock:
         org = target_org(api, call, kind, body)
@@ -84,7 +84,7 @@ def one(api: Api, call: Call, kind_name: str, object_id: str) -> Answer:
             )
             gone = objects.delete(api.store, call.key.org_ids, kind, object_id, call.body())
             return json_answer(gone, changed=True)
-    raise Refused(405, "%s is not allowed on %s" % (call.method, call.path))
+    raise Refused(405, f"{call.method} is not allowed on {call.path}")
 
 
 def version_of(api: Api, call: Call, kind: Kind, entry: Entry) -> Json:
@@ -95,7 +95,7 @@ def version_of(api: Api, call: Call, kind: Kind, entry: Entry) -> Json:
     if version and environment:
         raise Refused(400, "environment cannot be used together with version")
     if environment and environment not in entry.environments:
-        raise Refused(400, "no version is assigned to environment '%s'" % environment)
+        raise Refused(400, f"no version is assigned to environment '{environment}'")
     data = objects.at_version(entry, version or entry.environments[environment])
     state = Entry(entry.store, entry.org_id, entry.number, data)
     return objects.render(kind, state, api.store.behaviour)
@@ -103,7 +103,7 @@ def version_of(api: Api, call: Call, kind: Kind, entry: Entry) -> Json:
 
 def one_by_environment(call: Call, entries: List[Entry]) -> List[Entry]:
     if call.query.get("environment") and len(entries) != 1:
-        raise Refused(400, "environment: expected exactly one match, found %d" % len(entries))
+        raise Refused(400, f"environment: expected exactly one match, found {len(entries)}")
     return entries
 
 
@@ -118,7 +118,7 @@ def delete_by_body(api: Api, call: Call, kind: Kind, body: Any) -> Json:
             if all(entry.data.get(name) == value for name, value in wanted.items()):
                 note_org(api, call, entry)
                 return objects.delete(api.store, call.key.org_ids, kind, entry.data["id"])
-    raise Refused(400, "%s: no object with these values" % kind.name)
+    raise Refused(400, f"{kind.name}: no object with these values")
 
 
 def acl_list_org(api: Api, call: Call) -> Answer:
@@ -164,7 +164,7 @@ def organization(api: Api, call: Call, org_id: str) -> Answer:
         return json_answer(org.data)
     body = call.body()
     if call.method != "PATCH":
-        raise Refused(405, "%s is not allowed on %s" % (call.method, call.path))
+        raise Refused(405, f"{call.method} is not allowed on {call.path}")
     if not isinstance(body, dict) or set(body) - {"name", *ORG_SETTINGS}:
         raise Refused(400, "organization: unrecognized field")
     with api.store.lock:

@@ -22,13 +22,13 @@ def refused(api: Api, call: Call, error: Refused) -> Answer:
     """The answer of a request that was refused."""
     if not api.store.behaviour.refusals_as_text:
         return refusal(error)
-    if DATA_PLANE.fullmatch("%s %s" % (call.method, call.path)):
+    if DATA_PLANE.fullmatch(f"{call.method} {call.path}"):
         return _data_plane_refusal(api, call, error)
     text = error.text if isinstance(error, Missing) else error.body
     if not isinstance(text, str):
         return refusal(error)
     status = 400 if isinstance(error, Missing) else error.status
-    request_id = "[request_id=iad1::%s]" % secrets.token_hex(5)
+    request_id = f"[request_id=iad1::{secrets.token_hex(5)}]"
     return refusal(Refused(status, " ".join((text, *_caller(api, call), request_id))))
 
 
@@ -49,7 +49,7 @@ def _caller(api: Api, call: Call) -> Tuple[str, str, str]:
     org = api.store.orgs[call.key.org_ids[0]]
     email = api.store.entries["user"][org.users[0]].data["email"]
     return (
-        "[user_email=%s]" % email,
-        "[user_org=%s]" % org.name,
-        "[timestamp=%.3f]" % api.store.clock.seconds(),
+        f"[user_email={email}]",
+        f"[user_org={org.name}]",
+        f"[timestamp={api.store.clock.seconds():.3f}]",
     )

@@ -37,7 +37,7 @@ def rows_of_object(api: Api, call: Call, kind: str, object_id: str, action: str)
         note_org(api, call, entry)
     route = OBJECT_ACTIONS.get((call.method, action))
     if route is None:
-        raise Refused(405, "%s is not allowed on %s" % (call.method, call.path))
+        raise Refused(405, f"{call.method} is not allowed on {call.path}")
     return route(api, call, kind, object_id)
 
 
@@ -126,7 +126,7 @@ def btql(api: Api, call: Call) -> Answer:
             400,
             {
                 "Code": "BadRequestError",
-                "Message": "limit %s is not allowed" % limit,
+                "Message": f"limit {limit} is not allowed",
                 "Path": "/btql",
             },
         )

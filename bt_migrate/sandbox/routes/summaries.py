@@ -21,7 +21,7 @@ def summarize(api: Api, call: Call, kind: str, object_id: str) -> Answer:
         rows = inserts.row_set(api.store, call.key.org_ids, kind, object_id)
         entry = objects.get(api.store, call.key.org_ids, KINDS[kind], object_id)
         project = api.store.entries["project"][entry.data["project_id"]].data
-        place = "%s/app/p/%s" % (api.url, project["name"])
+        place = "{}/app/p/{}".format(api.url, project["name"])
         value: Json = {"project_name": project["name"], "project_url": place}
         value.update(
             {kind + "_name": entry.data["name"], kind + "_url": place + "/" + entry.data["name"]}

@@ -69,7 +69,7 @@ def answer(api: Api, method: str, target: str, headers: Message, raw: bytes) -> 
     except Refused as error:
         found = refused(api, call, error)
         if isinstance(error, row_routes.RateLimited) and api.limits.send_retry_after:
-            found.headers["Retry-After"] = "%d" % (error.wait_seconds + 1)
+            found.headers["Retry-After"] = str(int(error.wait_seconds + 1))
     found.org_name = call.org_name
     return found
 
@@ -100,4 +100,4 @@ def _dispatch(api: Api, call: Call) -> Answer:
         if found:
             groups: Tuple[Any, ...] = found.groups()
             return route(api, call, *groups)
-    raise Refused(404, "Not found: %s %s" % (call.method, call.path))
+    raise Refused(404, f"Not found: {call.method} {call.path}")
