@@ -1,4 +1,4 @@
-"""The table of beliefs: what the code relies on, where, how it is tried, and what it means if it is not so."""
+"""The table of beliefs: what the code relies on, where, and what it means where it is not so."""
 
 from __future__ import annotations
 

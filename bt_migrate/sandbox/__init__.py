@@ -1,15 +1,18 @@
 """A local Braintrust: a real HTTP server on loopback, for the demo, rehearsals and tests.
 
-It imports nothing from the rest of bt_migrate, so that it can judge it. Where the real service is not documented
-it takes the reading that is harder on a client:
-- the ids of users belong to one organization, also where an e-mail address is in two;
-- ids of objects that do not exist in the caller's organization are refused with 400 wherever an object names
-  another one; asking for an unknown object by its id is refused with 403, as for one of another organization;
-- PATCH ignores nulls at any depth, and a built-in role can be neither changed nor made again;
-- the same row id twice in one insert is refused; pagination keys are unique inside one object only;
-- a row keeps its pagination key for as long as it lives, and a comment does not change its transaction;
-- a query without a LIMIT answers 1000 rows; without an order, the newest come first;
-- a dataset snapshot has to name a transaction of its dataset; a project takes along what it holds when deleted.
-Not here: inviting members, making service tokens and API keys, invoking functions, code bundles, /btql/async,
-parquet, playgrounds, the proxy. Numbers are read as Python reads them: 1e2 comes back as 100.0, -0 as 0.
+It imports nothing from the rest of bt_migrate, so that it can judge it. It behaves as the hosted
+service was recorded to (see data/behaviour.py). Where nothing was recorded or documented it takes
+the reading that is harder on a client:
+- user ids belong to one organization, even where an e-mail address is in two;
+- an id in a body that names no object of the caller's organization is refused;
+- PATCH ignores nulls at any depth; a built-in role can be neither changed nor created again;
+- the same row id twice in one insert is refused;
+- pagination keys are unique inside one object only;
+- a row keeps its pagination key, and a comment does not change its transaction;
+- a query without LIMIT answers 1000 rows; without a sort, the newest come first;
+- a dataset snapshot must name a transaction of its dataset;
+- deleting a project deletes what it holds.
+Missing: inviting members, creating service tokens and API keys, invoking functions, code bundles,
+/btql/async, parquet, playgrounds, the proxy. Numbers are read as Python reads them: 1e2 is read
+back as 100.0, -0 as 0.
 """

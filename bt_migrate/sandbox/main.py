@@ -17,7 +17,8 @@ from bt_migrate.sandbox.http.server import Sandbox, SandboxOrg
 
 FAULT_HELP = """\
 make requests fail: KIND[,NAME=VALUE...], for example
-'status,status=429,path=/btql,times=3,Retry-After=2' or 'reset_after,path=/insert,times=always,after=5'.
+'status,status=429,path=/btql,times=3,Retry-After=2' or
+'reset_after,path=/insert,times=always,after=5'.
 kinds: status (status, body, above_limit), reset_before, reset_after, truncate, garbage, redirect,
 delay (seconds), drop (seconds); all take org, method, path (a regular expression), times, after;
 a name with a capital letter is a header of the answer (can be repeated)"""
@@ -42,8 +43,8 @@ def parser() -> argparse.ArgumentParser:
         type=pairs_of_text,
         default={},
         metavar="NAME=SECONDS,...",
-        help="wait before answering; names: btql insert list get create patch delete attachment upload "
-        "download default (default: none)",
+        help="wait before answering; names: btql insert list get create patch delete attachment "
+        "upload download default (default: none)",
     )
     options.add_argument(
         "--fault", type=fault_of_text, action="append", default=[], metavar="SPEC", help=FAULT_HELP
@@ -82,7 +83,8 @@ def main(argv: Optional[List[str]] = None) -> int:
             dest = sandbox.add_org("destination", users=DEST_USERS)
             fill_example(source)
         else:
-            source, dest = sandbox.add_org("source"), sandbox.add_org("destination")
+            source = sandbox.add_org("source")
+            dest = sandbox.add_org("destination")
         sandbox.latency = options.latency
         sandbox.btql_per_minute = options.btql_per_minute
         for fault in options.fault:

@@ -1,4 +1,4 @@
-"""count, count_distinct, min, max, sum, avg and any_value: one row at a time, so that nothing is kept."""
+"""The aggregates count, count_distinct, min, max, sum, avg and any_value, fed row by row."""
 
 from __future__ import annotations
 

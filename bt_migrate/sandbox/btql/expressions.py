@@ -37,7 +37,7 @@ class Interval(NamedTuple):
 
 
 class View:
-    """One row as expressions see it: cheap fields first, the JSON text decoded only when it is needed."""
+    """One row as expressions see it; its JSON text is decoded only when it is needed."""
 
     __slots__ = ("row", "_value")
 
@@ -265,8 +265,9 @@ def _comparison(op: str) -> Callable[[Json], Compiled]:
         left, right = expression.get("left"), expression.get("right")
         if is_field(left, "created") and not reads_row(right):
             return _created_comparison(compare, compile_expression(right)(View(None, {})))
-        one, other = compile_expression(left), compile_expression(right)
-        return lambda view: compared(compare, one(view), other(view))
+        first = compile_expression(left)
+        second = compile_expression(right)
+        return lambda view: compared(compare, first(view), second(view))
 
     return compile_comparison
 
@@ -285,27 +286,27 @@ def _created_comparison(compare: Callable[[Any, Any], bool], value: Any) -> Comp
     return compare_created
 
 
-def compared(compare: Callable[[Any, Any], bool], one: Any, other: Any) -> Optional[bool]:
+def compared(compare: Callable[[Any, Any], bool], first: Any, second: Any) -> Optional[bool]:
     """Null if a side is null; timestamps and numbers by value, other texts by code points."""
-    if one is None or other is None:
+    if first is None or second is None:
         return None
-    one, other = _comparable(one, other)
+    first, second = _comparable(first, second)
     try:
-        return compare(one, other)
+        return compare(first, second)
     except TypeError:
         return compare is operator.ne
 
 
-def _comparable(one: Any, other: Any) -> Any:
-    if isinstance(one, str) and isinstance(other, str):
-        if one.isdigit() and other.isdigit():
-            return int(one), int(other)
-        if one[4:5] == "-" and other[4:5] == "-":
-            moments = keys.micros(one), keys.micros(other)
-            return moments if None not in moments else (one, other)
-    if isinstance(one, bool) != isinstance(other, bool):
-        return str(one).lower(), str(other).lower()
-    return one, other
+def _comparable(first: Any, second: Any) -> Any:
+    if isinstance(first, str) and isinstance(second, str):
+        if first.isdigit() and second.isdigit():
+            return int(first), int(second)
+        if first[4:5] == "-" and second[4:5] == "-":
+            moments = keys.micros(first), keys.micros(second)
+            return moments if None not in moments else (first, second)
+    if isinstance(first, bool) != isinstance(second, bool):
+        return str(first).lower(), str(second).lower()
+    return first, second
 
 
 def _in(expression: Json) -> Compiled:
@@ -387,18 +388,20 @@ def _arithmetic(op: str) -> Callable[[Json], Compiled]:
     return compile_arithmetic
 
 
-def computed(op: str, one: Any, other: Any) -> Any:
-    if isinstance(other, Interval) and isinstance(one, str):
-        micros = keys.micros(one)
+def computed(op: str, first: Any, second: Any) -> Any:
+    if isinstance(second, Interval) and isinstance(first, str):
+        micros = keys.micros(first)
         sign = {"add": 1, "sub": -1}.get(op)
         return (
-            None if micros is None or sign is None else timestamp_text(micros + sign * other.micros)
+            None
+            if micros is None or sign is None
+            else timestamp_text(micros + sign * second.micros)
         )
-    numbers = all(isinstance(value, (int, float)) for value in (one, other))
-    if not numbers or (op in ("div", "mod") and not other):
+    numbers = all(isinstance(value, (int, float)) for value in (first, second))
+    if not numbers or (op in ("div", "mod") and not second):
         return None
     functions = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "mod": operator.mod}
-    return functions.get(op, operator.truediv)(one, other)
+    return functions.get(op, operator.truediv)(first, second)
 
 
 COMPILERS: Dict[str, Callable[[Json], Compiled]] = {

@@ -11,7 +11,10 @@ from bt_migrate.sandbox.data.rows import Json, Row, RowSet
 
 
 def fetch_page(rows: RowSet, values: Json) -> Tuple[List[bytes], Optional[str]]:
-    """The page after the cursor, and its own cursor. Without a version, a row that was edited comes several times."""
+    """Returns the page after the cursor, and its cursor.
+
+    Without a version, a row that was edited is listed once for each of its states.
+    """
     states = _states(rows, values.get("version"))
     limit = None if values.get("limit") in (None, "") else _whole_number(values["limit"])
     page: List[Row] = []
@@ -28,7 +31,7 @@ def fetch_page(rows: RowSet, values: Json) -> Tuple[List[bytes], Optional[str]]:
 
 
 def _states(rows: RowSet, version: Any) -> List[Row]:
-    """The rows as of a version, or now with their earlier states; newest key first, newest state first."""
+    """The rows as of a version, or now with their earlier states; newest key and state first."""
     moment = keys.moment_of_xact(version) if version else None
     found, _ = rows.at(moment)
     states = list(found)

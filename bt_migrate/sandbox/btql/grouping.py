@@ -22,7 +22,7 @@ def is_grouped(query: Json) -> bool:
 
 
 def columns_of(query: Json) -> List[Json]:
-    """The columns of a grouped query: SQL selects them, native clauses list dimensions and measures."""
+    """The columns of a grouped query: what SQL selects, or the dimensions and measures."""
     if query.get("sql") or not (query.get("dimensions") or query.get("measures")):
         return list(query.get("select") or [])
     return list(query.get("dimensions") or []) + list(query.get("measures") or [])

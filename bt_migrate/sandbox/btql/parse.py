@@ -1,7 +1,7 @@
 """BTQL text, native clauses or simple SQL, to the JSON form that the official SDKs send.
 
-A parsed query is {"select", "from", "filter", "sort", "limit", "cursor", "dimensions", "measures", ...};
-an expression is {"op": ..., ...} as in that form.
+A parsed query is {"select", "from", "filter", "sort", "limit", "cursor", ...}; an expression is
+{"op": ..., ...} as in that form.
 """
 
 from __future__ import annotations

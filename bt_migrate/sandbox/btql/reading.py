@@ -1,4 +1,4 @@
-"""Which rows of which objects a query reads: the bounds that its filter gives, and the rows inside of them."""
+"""The rows that a query reads: the bounds in its filter, and the rows inside them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from bt_migrate.sandbox.btql.expressions import (
 from bt_migrate.sandbox.data.rows import Json, Row, RowSet, between
 from bt_migrate.sandbox.data.store import Store
 
-# Rows are taken in slices that grow, so that a short page costs little and nobody holds the lock for long.
-FIRST_SLICE, LAST_SLICE = 256, 4096
+# Rows are read in growing slices: a short page is cheap, and the lock is never held for long.
+FIRST_SLICE = 256
+LAST_SLICE = 4096
 
 
 class Bounds(NamedTuple):
@@ -28,7 +29,7 @@ class Bounds(NamedTuple):
 
 
 class Reader:
-    """Rows of the sources of one query, read in small slices so that nobody waits for long."""
+    """Reads the rows of the sources of one query, in small slices."""
 
     def __init__(
         self,
@@ -93,7 +94,7 @@ class Reader:
             yield sign * row.key, number, row
 
     def count(self, bounds: Bounds) -> Optional[int]:
-        """How many rows are inside of the bounds, where that is known without reading them."""
+        """How many rows are inside the bounds; None where that takes reading them."""
         if self.moment is not None or self.written_before is not None or bounds.ids is not None:
             return None
         with self.store.lock:
@@ -138,8 +139,9 @@ def _moved(
 
 
 def split_filter(expression: Any) -> Tuple[Bounds, List[Any]]:
-    """What the filter says about keys and ids, and the conditions that are left to test on each row."""
-    bounds, rest = Bounds(), []
+    """The bounds of keys and ids in the filter, and the conditions to test on each row."""
+    bounds = Bounds()
+    rest = []
     for condition in _conditions(expression):
         narrowed = _narrowed(bounds, condition)
         if narrowed is None:

@@ -1,6 +1,6 @@
 """POST /btql: which rows a query reads, in which order, and the page that it answers.
 
-A page of `select: *` in order of the pagination key costs what the page costs, however many rows there are.
+The cost of a page of `select: *` in key order does not depend on the number of rows.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ DEFAULT_LIMIT = 1000
 SUMMARY_PREVIEW = 125
 LONG_FIELDS = ("input", "output", "expected", "metadata", "error")
 CLAUSES = frozenset(
-    "select from filter sort limit cursor dimensions measures final_filter preview_length sql".split()
+    "select from filter sort limit cursor dimensions measures final_filter preview_length "
+    "sql".split()
 )
 
 
@@ -183,7 +184,7 @@ def _id_of(store: Store, org_ids: Sequence[str], kind: str, value: str) -> str:
 
 
 def object_rows(store: Store, org_ids: Sequence[str], source: Json, body: Json) -> List[Json]:
-    """project_prompts() and project_functions(): the objects, or with audit_log every version of them."""
+    """The objects of project_prompts() and project_functions(), with audit_log all versions."""
     kind = KINDS[function_name(source)[len("project_") : -1]]
     found: List[Json] = []
     with store.lock:
@@ -214,7 +215,7 @@ def _pinned_moment(body: Json, sources: List[RowSet]) -> Optional[int]:
 
 
 def _is_key_order(query: Json) -> bool:
-    """Whether rows come in order of the key, the default (newest first), and not as whole traces."""
+    """Whether the rows are sorted by key (the default), and are not whole traces."""
     sort = query.get("sort") or []
     if query["from"].get("shape") == "traces":
         return False
@@ -224,7 +225,8 @@ def _is_key_order(query: Json) -> bool:
 def _answer_page(
     query: Json, reader: Reader, last_xact: Optional[str], cursor_with_each_page: bool
 ) -> Answer:
-    sort, limit = query.get("sort") or [], query.get("limit", DEFAULT_LIMIT)
+    sort = query.get("sort") or []
+    limit = query.get("limit", DEFAULT_LIMIT)
     descending = not sort or sort[0].get("dir") == "desc"
     after = read_cursor(query["cursor"]) if query.get("cursor") else None
     bounds, rest = split_filter(query.get("filter"))
@@ -246,9 +248,10 @@ def _answer_page(
 
 
 def write_cursor(place: Tuple[int, int]) -> str:
-    """Unpadded base64 of the 8 bytes of the last key; two more number its object, for all but the first.
+    """Unpadded base64 of the 8 bytes of the last key.
 
-    How the service marks a place between rows of several objects that share a key is not known.
+    In a query over several objects two bytes with the number of the object follow, for all but the
+    first: it is not known how the service continues between rows that share a key.
     """
     key, number = place
     raw = key.to_bytes(8, "big") + (number.to_bytes(2, "big") if number else b"")
@@ -317,7 +320,7 @@ def _answer_groups(query: Json, reader: Reader, last_xact: Optional[str]) -> Ans
 
 
 def _answer_views(query: Json, views: Iterator[View], last_xact: Optional[str]) -> Answer:
-    """A grouped query, or one in an order that no cursor can follow."""
+    """Answers a grouped query, or one whose order has no cursor."""
     if query.get("cursor"):
         raise syntax_error("a cursor works only with rows sorted by _pagination_key")
     if is_grouped(query):
@@ -326,7 +329,8 @@ def _answer_views(query: Json, views: Iterator[View], last_xact: Optional[str]) 
         limit = query.get("limit", len(rows))
     else:
         rows = list(views)
-        project, limit = _projection(query), query.get("limit", DEFAULT_LIMIT)
+        project = _projection(query)
+        limit = query.get("limit", DEFAULT_LIMIT)
     for item in reversed(query.get("sort") or []):
         value = compile_expression(aliased(query, item.get("expr")))
         rows.sort(key=lambda view: _sort_key(value(view)), reverse=item.get("dir") == "desc")

@@ -1,4 +1,4 @@
-"""answer."""
+"""The answer to one request."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Mapping, Union
 
 
 class Answer:
-    """What a request is answered with; `changed` says whether it changed what the sandbox holds."""
+    """An HTTP answer. `changed`: the request changed what the sandbox holds."""
 
     __slots__ = ("status", "body", "content_type", "headers", "changed", "org_name")
 

@@ -1,7 +1,7 @@
-"""In what the data plane of a sandbox behaves as the hosted service was recorded to.
+"""Switches between the recorded behaviour of the hosted service and that of an older data plane.
 
-Each switch is True for what was recorded of the hosted service between October 2025 and May 2026, and False for
-what an older or self-hosted data plane does, or what its documents say. `older()` is a data plane with none of it.
+Each switch is True for what was recorded between October 2025 and May 2026, and False for what an
+older or self-hosted data plane does, or what the documents say.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Behaviour:
     audit_data_on_rows: bool = False
     # A new row without span_id gets a random one. False: its row id.
     random_span_ids: bool = True
-    # POST of an existing slug writes a new version of the function or prompt, each version sets `created`,
-    # and the answer of POST holds only what was sent and what the server set.
+    # POST of an existing slug writes a new version of the function or prompt, each version sets
+    # `created`, and the answer of POST holds only what was sent and what the server set.
     # False: the object is returned unchanged with x-bt-found-existing, and `created` never changes.
     post_writes_versions: bool = False
     # Whole numbers inside functions and prompts lose their fraction: 1.0 is read as 1.
@@ -35,7 +35,7 @@ class Behaviour:
     experiments_without_found_header: bool = False
     # POST of a group answers without its members.
     groups_without_members: bool = False
-    # A missing object is 400 text on the control plane and names the caller. False: always 403 JSON.
+    # On the control plane a missing object is 400 text that names the caller. False: 403 JSON.
     refusals_as_text: bool = False
     # An id that is no UUID is refused with 400 and a list of problems. False: as a missing object.
     ids_are_checked: bool = True
@@ -45,8 +45,9 @@ class Behaviour:
     views_belong_to_caller: bool = False
     # Datasets have tags. False: the field is unknown.
     datasets_have_tags: bool = True
-    # What the API of October 2026 added (by its schemas; not recorded): project groups, automations of the
-    # organization, assignments of environments, description and star of views. False: all of it is unknown.
+    # What the API of October 2026 added (by its schemas; not recorded): project groups, automations
+    # of the organization, assignments of environments, description and star of views.
+    # False: all of it is unknown.
     knows_october_2026: bool = False
 
 

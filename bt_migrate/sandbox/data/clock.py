@@ -1,7 +1,7 @@
 """Transactions, pagination keys and versions in Braintrust's own encoding.
 
-`moment` below is the 48 bit number `unix seconds << 16 | counter`; a transaction id and a pagination key
-are both made from it:
+A `moment` is the 48-bit number `unix seconds << 16 | counter`. A transaction id and a pagination
+key are made from it:
 - _xact_id: decimal of 0x0DE1 << 48 | moment
 - _pagination_key: 'p' and 20 digits of moment << 16 | number of the row in its transaction
 """
@@ -23,9 +23,9 @@ U64 = (1 << 64) - 1
 
 
 class Clock:
-    """The time of one sandbox: that of this machine until it is set, and it runs on from there.
+    """The time of one sandbox: that of this machine until it is set, and running on from there.
 
-    Hands out moments: unique and increasing, also when the clock is set back.
+    Its moments are unique and increase, even when the clock is set back.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Clock:
         self.set(time.time())
 
     def set(self, seconds: float) -> None:
-        """Let it be that time now, in unix seconds."""
+        """Set the clock to this time, in unix seconds."""
         self._ahead = seconds - time.monotonic()
 
     def seconds(self) -> float:
@@ -45,13 +45,11 @@ class Clock:
     def timestamp(self) -> str:
         """Now as the API writes it: UTC, milliseconds, Z."""
         whole, rest = divmod(self.seconds(), 1)
-        return "%s.%03dZ" % (
-            time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)),
-            int(rest * 1000),
-        )
+        second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+        return f"{second}.{int(rest * 1000):03}Z"
 
     def next_moment(self, at: Optional[int] = None) -> int:
-        """A moment of now, or of `at`, in unix seconds: as if it had been asked for then. Those of `at` increase too."""
+        """Returns an unused moment of now, or of `at` (unix seconds). Both kinds increase."""
         with self._lock:
             if at is not None:
                 self._last_past = max(self._last_past + 1, at << 16)
@@ -94,7 +92,7 @@ _RFC3339 = re.compile(
 
 @lru_cache(maxsize=4096)
 def micros(text: str) -> Optional[int]:
-    """Microseconds since 1970 of a date or RFC 3339 timestamp (no zone means UTC); None if it is not one."""
+    """Microseconds since 1970 of a date or RFC 3339 timestamp (UTC without a zone), else None."""
     found = _RFC3339.match(text)
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""Attachments, overflowing payloads and redirected results: blobs behind signed URLs of the second origin."""
+"""Blobs behind signed URLs of the second origin: attachments, overflows, redirected results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Signed:
 
 
 class Files:
-    """Blobs by place, and the signed URLs that lead to them."""
+    """Blobs by place, and the signed URLs of them."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -63,19 +63,15 @@ class Files:
         with self._lock:
             self._signed[token] = Signed(method, org_name, place, content_type, expires)
         name = place[1].rsplit("/", 1)[-1]
-        return "%s/bucket/%s?X-Amz-Expires=%d&X-Amz-Signature=%s" % (
-            self.url,
-            name,
-            self.ttl_seconds,
-            token,
-        )
+        expires_in = f"X-Amz-Expires={self.ttl_seconds:.0f}"
+        return f"{self.url}/bucket/{name}?{expires_in}&X-Amz-Signature={token}"
 
     def find(self, signature: str) -> Optional[Signed]:
         with self._lock:
             return self._signed.get(signature)
 
     def signed(self, method: str, signature: str) -> Signed:
-        """What a signature allows; refused like S3 does if it is wrong, for another method or too old."""
+        """What a signature allows. A wrong, misused or expired one is refused as S3 does."""
         found = self.find(signature)
         if found is None or found.method != method:
             raise Refused(403, "<Error><Code>SignatureDoesNotMatch</Code></Error>")

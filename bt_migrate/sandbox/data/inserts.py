@@ -80,7 +80,7 @@ FEEDBACK_FIELDS = {
     "experiment": frozenset("id scores expected comment metadata source tags".split()),
     "dataset": frozenset("id comment metadata source tags".split()),
 }
-# Beside the documented ones, fields that the official SDKs send to /logs3; anything else there is dropped.
+# The ids by which a row of /logs3 names its object. Unknown fields of such a row are dropped.
 LOGS3_IDS = ("experiment_id", "dataset_id", "project_id")
 
 
@@ -105,7 +105,7 @@ def _fixed_fields(kind: str, entry: Entry) -> Dict[str, str]:
 
 
 def checked_events(kind: str, events: Any) -> List[Json]:
-    """The events of an insert request, each with an id. Nothing is written if one of them is wrong."""
+    """The events of an insert request, each with an id. One wrong event refuses all."""
     if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
         raise Refused(400, "events: expected a list of objects")
     for number, event in enumerate(events):
@@ -141,8 +141,7 @@ def _check_sizes(events: Iterable[Json], request_bytes: int) -> None:
 
 
 class Transaction:
-    """One ingest: one moment for everything in it. Row numbers start at 0 in each object, so that keys are
-    unique inside an object only."""
+    """One ingest: one moment for all of its rows. Row numbers start at 0 in each object."""
 
     def __init__(self, store: Store, at: Optional[int] = None) -> None:
         self.moment = store.clock.next_moment(at)
@@ -172,7 +171,10 @@ def insert(
     request_bytes: int = 0,
     at: Optional[int] = None,
 ) -> List[str]:
-    """POST /v1/{kind}/{id}/insert: the ids of the rows, in order. `at`: unix seconds, in the past, when they were inserted."""
+    """POST /v1/{kind}/{id}/insert. Returns the ids of the rows, in order.
+
+    `at`: past unix seconds at which the rows are to have been inserted.
+    """
     rows = row_set(store, org_ids, kind, object_id)
     events = checked_events(kind, _only(body, "events"))
     _check_sizes(events, request_bytes)
@@ -293,7 +295,7 @@ def _give_feedback(transaction: Transaction, rows: RowSet, item: Json) -> None:
 
 
 def with_audit(rows: RowSet, event: Json) -> Json:
-    """The event with its audit entry appended to those of the row, where RowSet does not do that."""
+    """The event with its audit entry, for data planes that record only entries with a source."""
     if not event.get("_audit_source") or rows.behaviour.audit_data_on_rows:
         return event
     old = rows.by_id.get(event["id"])

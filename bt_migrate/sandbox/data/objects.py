@@ -57,7 +57,7 @@ def created_answer(kind: Kind, entry: Entry, body: Json, behaviour: Behaviour) -
 def create(
     store: Store, org: Org, kind: Kind, body: Any, *, replace: bool = False
 ) -> Tuple[Entry, bool]:
-    """The object, and whether it was there before and POST left it alone; PUT replaces what it finds."""
+    """The object, and whether POST found it and left it unchanged. PUT replaces what it finds."""
     problem = problem_of_fields(body, _accepted(store, kind, kind.create), kind.required, kind.name)
     if problem:
         raise Refused(400, problem)
@@ -132,7 +132,7 @@ def _check_acl(body: Json) -> None:
 
 
 def _complete(store: Store, org: Org, kind: Kind, body: Json) -> Json:
-    """A new object as it will be read: given fields, nulls for the others, and what the server sets."""
+    """A new object as it is read: the given fields, nulls for the others, the server's fields."""
     data: Json = dict.fromkeys(kind.read_only)
     data.update(dict.fromkeys(name for name in kind.create if name not in NEVER_READ))
     data.update((name, value) for name, value in body.items() if name not in NEVER_READ)
@@ -198,7 +198,7 @@ def _slug(name: Any) -> str:
 
 
 def _replace(store: Store, org: Org, kind: Kind, entry: Entry, data: Json, body: Json) -> None:
-    """PUT: everything but identity is as if it were made anew; a secret that is not sent is kept."""
+    """PUT: replace all but the identity of an object; a secret that is not sent is kept."""
     for name in (
         "id",
         "created",
@@ -252,7 +252,7 @@ def _remember(store: Store, entry: Entry, body: Mapping[str, Any]) -> None:
 
 
 def patch(store: Store, org_ids: Sequence[str], kind: Kind, object_id: str, body: Any) -> Entry:
-    """Change the given fields. Objects merge deeply and nulls change nothing: PATCH cannot clear a field."""
+    """Change the given fields. Values are merged deeply; a null changes nothing."""
     problem = problem_of_fields(
         body, _accepted(store, kind, kind.patch), kind.patch_required, kind.name
     )
@@ -270,7 +270,7 @@ def patch(store: Store, org_ids: Sequence[str], kind: Kind, object_id: str, body
     for name, value in body.items():
         if name.startswith(("add_", "remove_")) and value is not None:
             _change_members(data, name, value)
-    # Only what is sent is checked: an object may still hold the id of something that was deleted since.
+    # Only what is sent is checked: an object may hold the id of another that was deleted since.
     added = {name[len("add_") :]: value for name, value in body.items() if name.startswith("add_")}
     store.check_links(kind, entry.org_id, dict(body, **added))
     _change(store, kind, entry, _stored(store, kind, data))
@@ -334,7 +334,7 @@ def get(
     owner: Optional[Mapping[str, Any]] = None,
     access: str = "read",
 ) -> Entry:
-    """The live object; `owner` holds object_type and object_id, which views have to be asked for with."""
+    """The live object. `owner` holds object_type and object_id, which views are asked for with."""
     entry = store.find(kind, org_ids, object_id)
     if kind.name == "view":
         _require_owner(owner or {})
@@ -359,7 +359,7 @@ Query = Mapping[str, List[str]]  # a query string: name -> values
 
 
 def list_page(store: Store, org_ids: Sequence[str], kind: Kind, query: Query) -> List[Entry]:
-    """One page of a list, newest first. A parameter that is not documented for the kind is ignored."""
+    """One page of a list, newest first. Undocumented parameters are ignored."""
     if kind.name in ("view", "acl"):
         _require_owner({name: query.get(name, [""])[0] for name in ("object_type", "object_id")})
     return select_page(list_all(store, org_ids, kind, query), query, _default_limit(kind))
@@ -445,7 +445,7 @@ def _position(entries: List[Entry], object_id: str) -> int:
 
 
 def at_version(entry: Entry, version: str) -> Json:
-    """The state of a prompt or function as of a transaction (decimal or pretty); 400 if there was none."""
+    """The state of a prompt or function as of a transaction; 400 if it did not exist then."""
     moment = keys.moment_of_xact(version)
     if moment is None:
         raise Refused(400, f"version '{version}' is not a transaction")

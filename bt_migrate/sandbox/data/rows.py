@@ -1,7 +1,7 @@
-"""The rows of one object (the logs of a project, an experiment or a dataset), as they are stored and read.
+"""The rows of one object: of the logs of a project, of an experiment or of a dataset.
 
-A row is kept as the JSON text that a reader gets, so that a page of `select *` is only joined; it is decoded
-when a filter, a merge or a comment needs it. A RowSet is not locked: the store's lock covers it.
+A row is stored as the JSON text that a reader gets, so a page of `select *` only joins texts. It is
+decoded when a filter, a merge or a comment needs it. The store's lock guards a RowSet.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 class Row:
-    """One row at one transaction. `body` + `tail` is its JSON text; tails are shared between rows."""
+    """One row at one transaction. Its JSON text is `body` + `tail`; rows share tails."""
 
     __slots__ = ("id", "key", "moment", "created", "body", "tail")
 
@@ -178,7 +178,7 @@ class RowSet:
         return self._tails[missing]
 
     def comment(self, moment: int, row_id: str, comment: Json, *, moves: bool = False) -> None:
-        """Add a comment to a row, or replace the comment of that id; the row keeps its transaction unless that `moves` it."""
+        """Add a comment, or replace the one of that id. `moves`: the row gets a new transaction."""
         self.comments.setdefault(row_id, {})[comment["id"]] = dict(
             comment, _xact_id=keys.xact_id(moment)
         )
@@ -231,7 +231,7 @@ def between(
 
 
 def merge_event(old: Json, event: Json, content: Iterable[str]) -> Json:
-    """The row after an _is_merge event; span ids of an existing row cannot be changed by a merge."""
+    """The row after an _is_merge event, which cannot change span ids."""
     stops = {tuple(path) for path in event.get("_merge_paths") or []}
     row = dict(old)
     for name in content:

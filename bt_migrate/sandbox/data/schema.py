@@ -1,7 +1,7 @@
-"""The kinds of objects that the sandbox knows, as one table read from Braintrust's OpenAPI document.
+"""The kinds of objects that the sandbox knows, as one table after Braintrust's OpenAPI document.
 
-A field is written `name:type`, `name*:type` when it is required. Types are checked loosely (see CHECKS);
-an optional field may be null, a required one may not.
+A field is written `name:type`, or `name*:type` if it is required. Types are checked loosely (see
+CHECKS). An optional field may be null.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ Fields = Dict[str, str]
 
 PERMISSIONS = "create read update delete create_acls read_acls update_acls delete_acls".split()
 ACL_OBJECT_TYPES = (
-    "organization project experiment dataset prompt prompt_session group role org_member project_log org_project "
+    "organization project experiment dataset prompt prompt_session group role org_member "
+    "project_log org_project "
     "org_audit_logs ai_secret org_ai_secret org_account project_group project_group_projects"
 ).split()
 VIEW_TYPES = (
-    "projects experiments experiment playgrounds playground datasets dataset prompts parameters tools "
-    "scorers classifiers logs monitor for_review_project_log for_review_experiments for_review_datasets"
+    "projects experiments experiment playgrounds playground datasets dataset prompts parameters "
+    "tools "
+    "scorers classifiers logs monitor for_review_project_log for_review_experiments "
+    "for_review_datasets"
 ).split()
 FUNCTION_TYPES = (
     "llm scorer task tool custom_view preprocessor facet classifier tag parameters sandbox"
@@ -184,7 +187,8 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
     _kind("project", "name*:name description:text org_name:text project_group_name:text",
           # "Patch operations replace all settings" is the one exception to deep merging.
           "name:name description:text user_id:text settings:object",
-          read_only="org_id user_id created deleted_at settings", unique="org_id+name", flags="post",
+          read_only="org_id user_id created deleted_at settings", unique="org_id+name",
+              flags="post",
           later="project_group_name",
           links=(("settings.baseline_experiment_id", "experiment"),
                  ("settings.default_preprocessor.id", "function"))),
@@ -193,38 +197,47 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
           "dataset_version:text internal_metadata:object parameters_id:id parameters_version:text "
           # ancestor_commits is not in the OpenAPI document; the official Python SDK sends it.
           "public:bool metadata:object tags:texts ensure_new:bool ancestor_commits:texts",
-          "name:name description:text repo_info:object base_exp_id:id dataset_id:id dataset_version:text "
-          "internal_metadata:object parameters_id:id parameters_version:text public:bool metadata:object "
+          "name:name description:text repo_info:object base_exp_id:id dataset_id:id "
+              "dataset_version:text "
+          "internal_metadata:object parameters_id:id parameters_version:text public:bool "
+              "metadata:object "
           "tags:texts",
-          read_only="user_id created deleted_at commit", unique="project_id+name", flags="post by_project",
+          read_only="user_id created deleted_at commit", unique="project_id+name",
+              flags="post by_project",
           links=PROJECT + (("base_exp_id", "experiment"), ("dataset_id", "dataset"),
                            ("parameters_id", "function"))),
     _kind("dataset", "project_id*:id name*:name description:text tags:texts metadata:object",
           "name:name description:text tags:texts metadata:object",
-          read_only="user_id created deleted_at url_slug", unique="project_id+name", flags="post by_project",
+          read_only="user_id created deleted_at url_slug", unique="project_id+name",
+              flags="post by_project",
           links=PROJECT),
     # environment_slugs is documented outside of the OpenAPI document only.
     _kind("prompt", PROMPT_CREATE + "function_type:function_type environment_slugs:texts",
           "name:text slug:text description:text prompt_data:object tags:texts",
           read_only="_xact_id log_id org_id created metadata", unique="project_id+slug",
-          flags="put post by_project", filters="slug", links=PROJECT + PROMPT_DATA, store="function"),
+          flags="put post by_project", filters="slug", links=PROJECT + PROMPT_DATA,
+              store="function"),
     _kind("function", PROMPT_CREATE + "function_type:function_type function_data*:function_data "
           "origin:object function_schema:object",
           "name:text description:text prompt_data:object function_data:function_data tags:texts",
           read_only="_xact_id log_id org_id created metadata", unique="project_id+slug",
           flags="put post by_project", filters="slug", links=PROJECT + PROMPT_DATA + FUNCTION_DATA),
-    _kind("role", "name*:name description:text member_permissions:member_permissions member_roles:ids "
+    _kind("role", "name*:name description:text member_permissions:member_permissions "
+        "member_roles:ids "
           "org_name:text",
           "name:name description:text add_member_permissions:member_permissions "
-          "remove_member_permissions:member_permissions add_member_roles:ids remove_member_roles:ids",
+          "remove_member_permissions:member_permissions add_member_roles:ids "
+              "remove_member_roles:ids",
           read_only="org_id user_id created deleted_at", unique="org_id+name",
           links=(("member_roles[]", "role"),)),
     _kind("group", "name*:name description:text member_users:ids member_groups:ids org_name:text",
-          "name:name description:text add_member_users:ids remove_member_users:ids add_member_groups:ids "
+          "name:name description:text add_member_users:ids remove_member_users:ids "
+              "add_member_groups:ids "
           "remove_member_groups:ids",
           read_only="org_id user_id created deleted_at", unique="org_id+name",
           links=(("member_users[]", "user"), ("member_groups[]", "group"))),
-    _kind("acl", "object_type*:object_type object_id*:id user_id:id group_id:id permission:permission "
+    _kind("acl", "object_type*:object_type object_id*:id user_id:id group_id:id "
+        "permission:permission "
           "restrict_object_type:object_type role_id:id",
           read_only="_object_org_id created", flags="post",
           unique="object_type+object_id+user_id+group_id+permission+restrict_object_type+role_id",
@@ -234,7 +247,8 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
     _kind("agent", "project_id*:id name*:name description:text metadata:object",
           "name:name description:text metadata:object",
           read_only="slug kind user_id created", unique="project_id+name", links=PROJECT),
-    _kind("project_automation", "project_id*:id name*:name config*:automation_config description:text",
+    _kind("project_automation", "project_id*:id name*:name config*:automation_config "
+        "description:text",
           "name:name description:text config:object",
           read_only="user_id created", unique="project_id+name",
           links=PROJECT + (("config.facet_functions[].id", "function"),
@@ -252,41 +266,49 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
     _kind("project_score", "project_id*:id name*:name score_type*:score_type description:text "
           "categories:categories config:object",
           "name:name description:text score_type:score_type categories:categories config:object",
-          read_only="user_id created position", unique="project_id+name", flags="put post by_project",
+          read_only="user_id created position", unique="project_id+name",
+              flags="put post by_project",
           filters="score_type",
-          links=PROJECT + (("config.online.scorers[].id", "function"), ("config.visibility.users[]", "user"),
+          links=PROJECT + (("config.online.scorers[].id", "function"), ("config.visibility.users[]",
+              "user"),
                            ("config.visibility.groups[]", "group"))),
     _kind("project_tag", "project_id*:id name*:name description:text color:text",
           "name:name description:text color:text",
-          read_only="user_id created position", unique="project_id+name", flags="put post by_project",
+          read_only="user_id created position", unique="project_id+name",
+              flags="put post by_project",
           links=PROJECT),
     _kind("span_iframe", "project_id*:id name*:name url*:text description:text post_message:bool",
           "name:name url:text post_message:bool description:text",
           read_only="user_id created deleted_at", unique="project_id+name", links=PROJECT),
-    _kind("view", "object_type*:object_type object_id*:id view_type*:view_type name*:name view_data:object "
+    _kind("view", "object_type*:object_type object_id*:id view_type*:view_type name*:name "
+        "view_data:object "
           "options:object user_id:id deleted_at:text description:text",
           "object_type*:object_type object_id*:id view_type:view_type name:name view_data:object "
           "options:object user_id:id description:text starred:bool",
-          read_only="created starred updated_at", later="description starred updated_at", unique="object_type+object_id+view_type+name",
+          read_only="created starred updated_at", later="description starred updated_at",
+              unique="object_type+object_id+view_type+name",
           filters="object_type object_id view_type",
           links=(("object_id", "@object_type"), ("user_id", "user"),
                  ("options.options.projectId", "project"))),
     _kind("mcp_server", "project_id*:id name*:name url*:text description:text",
           "name:name url:text description:text",
           read_only="user_id created deleted_at", unique="project_id+name", links=PROJECT),
-    # A second snapshot of the same transaction is the first one (seen in the official command-line tool).
+    # A second snapshot of one transaction is the first (seen in the official command-line tool).
     _kind("dataset_snapshot", "dataset_id*:id name*:name xact_id*:text description:text",
           "name:name description:text",
           read_only="created", unique="dataset_id+name dataset_id+xact_id",
           links=(("dataset_id", "dataset"),)),
     _kind("ai_secret", "name*:name type:text metadata:object secret:text org_name:text",
           "name:name type:text metadata:object secret:text",
-          read_only="org_id created preview_secret updated_at secret_updated_at secret_updated_by_user_id",
+          read_only="org_id created preview_secret updated_at secret_updated_at "
+              "secret_updated_by_user_id",
           unique="org_id+name"),
-    _kind("env_var", "object_type*:env_object_type object_id*:id name*:name value:text metadata:object "
+    _kind("env_var", "object_type*:env_object_type object_id*:id name*:name value:text "
+        "metadata:object "
           "secret_type:text",
           "name*:name value:text metadata:object secret_type:text",
-          read_only="created preview_secret secret_category used secret_updated_at secret_updated_by_user_id",
+          read_only="created preview_secret secret_category used secret_updated_at "
+              "secret_updated_by_user_id",
           unique="object_type+object_id+name", filters="object_type object_id",
           links=(("object_id", "@object_type"),)),
     _kind("environment", "name*:name slug*:name description:text org_name:text",
@@ -296,11 +318,14 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
     _kind("service_token", "name*:name service_account_id:id service_account_email:text "
           "service_account_name:text",
           read_only="created preview_name org_id", flags=""),
-    _kind("api_key", "name*:name user_id:id user_email:text user_given_name:text user_family_name:text",
+    _kind("api_key", "name*:name user_id:id user_email:text user_given_name:text "
+        "user_family_name:text",
           read_only="created preview_name org_id", flags=""),
-    _kind("user", "email*:text given_name:text family_name:text avatar_url:text", read_only="created",
+    _kind("user", "email*:text given_name:text family_name:text avatar_url:text",
+        read_only="created",
           unique="org_id+email", flags="", filters="email given_name family_name"),
-    _kind("prompt_session", "project_id*:id name*:name", read_only="created", unique="project_id+name",
+    _kind("prompt_session", "project_id*:id name*:name", read_only="created",
+        unique="project_id+name",
           links=PROJECT, flags="hidden"),
 )}
 # fmt: on
@@ -352,7 +377,7 @@ def problem_of_fields(
 
 
 def linked(value: Any, path: str) -> List[Tuple[str, str, Mapping[str, Any]]]:
-    """(path, id, object that holds it) of every id at `path`, such as 'config.online.scorers[].id'."""
+    """(path, id, its holder) of every id at a path such as 'config.online.scorers[].id'."""
     found: List[Tuple[str, Any, Mapping[str, Any]]] = [("", value, {})]
     for step in path.replace("[]", ".[]").split("."):
         found = [deeper for item in found for deeper in _step(item, step)]

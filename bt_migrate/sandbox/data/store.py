@@ -1,4 +1,4 @@
-"""What the sandbox holds: organizations, keys, objects. Everything here expects the lock to be held."""
+"""What the sandbox holds: organizations, keys, objects. The caller holds the lock."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BUILT_IN_ROLES = (
 
 
 class Entry:
-    """One live object: `data` is what a reader sees; earlier states stay in `history` as (moment, data)."""
+    """One live object. `data` is what a reader sees; `history` holds earlier (moment, data)."""
 
     __slots__ = ("store", "org_id", "number", "data", "history", "has_secret", "environments")
 
@@ -43,7 +43,7 @@ class Entry:
 
 @dataclass
 class Org:
-    """An organization; its users are its own, even where an e-mail address is in two organizations."""
+    """An organization. Its users have ids of their own, whatever their e-mail addresses."""
 
     id: str
     data: Json
@@ -56,7 +56,7 @@ class Org:
 
 @dataclass(frozen=True)
 class Key:
-    """What an API key may do: its organizations (the first is its default), as which user of each."""
+    """The organizations of an API key; the first is its default."""
 
     org_ids: Tuple[str, ...]
     read_only: bool = False
@@ -74,7 +74,8 @@ class Store:
         self.entries: Dict[str, Dict[str, Entry]] = {kind.store: {} for kind in KINDS.values()}
         self.index: Dict[Tuple[Any, ...], Entry] = {}
         self.rows: Dict[Tuple[str, str], RowSet] = {}  # (project_logs|experiment|dataset, id)
-        self.comments_move_rows = False  # whether a comment is a new transaction of its row: the API's documents do not say
+        # Whether a comment is a new transaction of its row, which is not documented.
+        self.comments_move_rows = False
         self._created = 0
         for name, permissions in BUILT_IN_ROLES:
             self._add_built_in_role(name, permissions.split())
@@ -107,7 +108,7 @@ class Store:
                 del self.index[key]
 
     def remove(self, entry: Entry) -> None:
-        """Take an object away, and with it what it owns: a deleted project's objects are not to be read."""
+        """Remove an object, and with it what it owns."""
         self.unindex_entry(KINDS[entry.store], entry)
         del self.entries[entry.store][entry.data["id"]]
         owner = {"project": "project_id", "dataset": "dataset_id"}.get(entry.store)
@@ -180,7 +181,7 @@ class Store:
 
 
 def is_shown_as(kind: Kind, data: Mapping[str, Any]) -> bool:
-    """Prompts and functions are one store: every prompt is a function, only some functions are prompts."""
+    """Whether the kind shows the object: every prompt is a function, but not the reverse."""
     return kind.name != "prompt" or (data.get("function_data") or {}).get("type") == "prompt"
 
 

@@ -1,9 +1,9 @@
-"""Fills one organization of the sandbox with a believable example, for `--demo` and the end-to-end tests.
+"""Fills one organization of the sandbox with an example, for `--demo` and the end-to-end tests.
 
-Believable to a stranger, and nasty to a migration: objects are listed in no useful order, names break
-folders, references form chains and cycles and cross projects, users are missing on the other side. Owns the
-order of filling, what belongs to the whole organization, and what reacts to data; `example_objects.py` has
-the rest of the objects, `example_rows.py` the rows and `example_values.py` what is inside them.
+The example is realistic, and hard on a migration: the order of lists is of no use, names break
+folders, references form chains and cycles and cross projects, users are missing on the other side.
+This module owns the order of filling, the objects of the whole organization, and what reacts to
+data; objects.py has the other objects, rows.py the rows, values.py the values inside them.
 """
 
 from __future__ import annotations
@@ -38,21 +38,24 @@ DEST_USERS: List[Dict[str, str]] = SOURCE_USERS[:3] + [
     {"email": "nora.lind@acme.example", "given_name": "Nora", "family_name": "Lind"},
 ]
 
-# Roles and groups are made without members and joined by MEMBERSHIPS, so that neither oldest first nor newest
-# first is the order in which they depend on one another: auditor <- reviewer <- lead <- director, and
+# Roles and groups are created without members and joined by MEMBERSHIPS, so that they depend on
+# each other neither from old to new nor from new to old: auditor <- reviewer <- lead <-
+# director, and
 # everyone <- evaluators <- judges.
 ORGANIZATION: List[Spec] = [
     ("ai_secret", "openai", {
         "name": "OPENAI_API_KEY", "type": "openai", "secret": "example-not-a-real-openai-key",
         "metadata": {"organization_id": "org-acme", "models": ["gpt-4o", "gpt-4o-mini"]}}),
     ("ai_secret", "anthropic", {
-        "name": "ANTHROPIC_API_KEY", "type": "anthropic", "secret": "example-not-a-real-anthropic-key",
+        "name": "ANTHROPIC_API_KEY", "type": "anthropic",
+            "secret": "example-not-a-real-anthropic-key",
         "metadata": {}}),
     ("ai_secret", "gateway", {
         "name": "in-house gateway", "type": "custom", "secret": "example-not-a-real-gateway-key",
         "metadata": {"api_base": "https://llm.acme.example/v1", "customModels": {
             "acme-7b": {"format": "openai", "flavor": "chat", "input_cost": 0.1}}}}),
-    ("role", "reviewer", {"name": "Reviewer", "description": "Reads and scores", "member_permissions": [
+    ("role", "reviewer", {"name": "Reviewer", "description": "Reads and scores",
+        "member_permissions": [
         {"permission": "update", "restrict_object_type": "project_log"}]}),
     ("role", "director", {"name": "Director", "member_permissions": [{"permission": "read_acls"}]}),
     ("role", "auditor", {"name": "Auditor", "member_permissions": [
@@ -72,7 +75,8 @@ MEMBERSHIPS: List[Spec] = [
     ("role", "lead", {"add_member_roles": ["«reviewer»", "«role:Viewer»"]}),
     ("role", "director", {"add_member_roles": ["«lead»", "«role:Engineer»"]}),
     ("group", "everyone", {"add_member_users": [
-        "«user:ana.silva»", "«user:ben.okafor»", "«user:chloe.dubois»", "«user:left.the.company»"]}),
+        "«user:ana.silva»", "«user:ben.okafor»", "«user:chloe.dubois»",
+            "«user:left.the.company»"]}),
     ("group", "evaluators", {"add_member_users": ["«user:yuki.tanaka»"],
                              "add_member_groups": ["«everyone»"]}),
     ("group", "judges", {"add_member_users": ["«user:omar+evals»", "«user:ana.silva»"],
@@ -100,26 +104,32 @@ SCORES: List[Spec] = [
         "config": {"destination": "metadata", "object_types": ["project_logs"],
                    "condition": {"when": {"clauses": ["metadata.prompt.id = '«support/triage»'"]},
                                  "behavior": "hidden"}}}),
-    ("project_score", "support/online", {"name": "Every tenth answer", "score_type": "online", "config": {
+    ("project_score", "support/online", {"name": "Every tenth answer", "score_type": "online",
+        "config": {
         "online": {
             "sampling_rate": 0.1, "apply_to_root_span": True, "scope": {"type": "span"},
-            "scorers": [{"type": "function", "id": "«support/judge»", "version": "«support/judge._xact_id»"},
+            "scorers": [{"type": "function", "id": "«support/judge»",
+                "version": "«support/judge._xact_id»"},
                         {"type": "slug", "project_id": "«support»", "slug": "tone"},
                         {"type": "global", "name": "Factuality", "function_type": "scorer"}],
             "btql_filter": "metadata.prompt.id = '«support/triage»' and metadata.tier = 'gold'"}}}),
-    ("project_score", "planner/online", {"name": "オンライン", "score_type": "online", "config": {"online": {
+    ("project_score", "planner/online", {"name": "オンライン", "score_type": "online",
+        "config": {"online": {
         "sampling_rate": 1, "apply_to_span_names": ["旅程"],
         "scorers": [{"type": "function", "id": "«support/judge»"}]}}}),
 ]
 
 AUTOMATIONS: List[Spec] = [
-    ("project_automation", "support/alert", {"name": "Low rating", "description": "Wakes one", "config": {
+    ("project_automation", "support/alert", {"name": "Low rating", "description": "Wakes one",
+        "config": {
         "event_type": "logs", "btql_filter": "scores.Rating < 0.2 and project_id = '«support»'",
-        "interval_seconds": 3600, "action": {"type": "webhook", "url": "https://hooks.acme.example/T000/B000"}}}),
+        "interval_seconds": 3600, "action": {"type": "webhook",
+            "url": "https://hooks.acme.example/T000/B000"}}}),
     ("project_automation", "support/retention", {"name": "Keep a year", "config": {
         "event_type": "retention", "object_type": "project_logs", "retention_days": 365}}),
     ("project_automation", "support/query", {"name": "async query 7", "config": {
-        "event_type": "async_query", "created_by_user_id": "«user:ana.silva»", "object_type": "project_logs",
+        "event_type": "async_query", "created_by_user_id": "«user:ana.silva»",
+            "object_type": "project_logs",
         "object_id": "«support»", "query": "select: * | from: project_logs('«support»') spans",
         "format": "jsonl"}}),
     ("project_automation", "support/promoted", {"name": "Prompt promoted", "config": {
@@ -149,22 +159,27 @@ SETTINGS: List[Spec] = [
     ("project", "support", {"settings": {
         "comparison_key": "metadata.ticket", "baseline_experiment_id": "«support/baseline»",
         "disable_realtime_queries": False,
-        "spanFieldOrder": [{"object_type": "project_logs", "column_id": "output", "position": "0|hzzzzz:",
+        "spanFieldOrder": [{"object_type": "project_logs", "column_id": "output",
+            "position": "0|hzzzzz:",
                             "layout": "full"},
-                           {"object_type": "experiment", "column_id": "input", "position": "0|i00007:",
+                           {"object_type": "experiment", "column_id": "input",
+                               "position": "0|i00007:",
                             "layout": None}],
         "remote_eval_sources": [{"url": "https://evals.acme.example/dev", "name": "dev"}],
         "default_preprocessor": {"type": "function", "id": "«support/flatten»",
                                  "version": "«support/flatten._xact_id»"}}}),
     ("project", "planner", {"settings": {
         "comparison_key": "input", "baseline_experiment_id": "«planner/elsewhere»",
-        "default_preprocessor": {"type": "global", "name": "thread", "function_type": "preprocessor"}}}),
+        "default_preprocessor": {"type": "global", "name": "thread",
+            "function_type": "preprocessor"}}}),
 ]
 
 ENV_VARS: List[Spec] = [
-    ("env_var", "DESK_TOKEN", {"object_type": "organization", "object_id": "«org»", "name": "DESK_TOKEN",
+    ("env_var", "DESK_TOKEN", {"object_type": "organization", "object_id": "«org»",
+        "name": "DESK_TOKEN",
                                "value": "example-not-a-real-token"}),
-    ("env_var", "CRM_TOKEN", {"object_type": "project", "object_id": "«support»", "name": "CRM_TOKEN",
+    ("env_var", "CRM_TOKEN", {"object_type": "project", "object_id": "«support»",
+        "name": "CRM_TOKEN",
                               "metadata": {"rotated": "yearly"}}),
     ("env_var", "LOOKUP_URL", {"object_type": "function", "object_id": "«support/lookup»",
                                "name": "LOOKUP_URL", "value": "example"}),
@@ -175,20 +190,26 @@ VIEWS: List[Tuple[str, str, str, str, Dict[str, Any]]] = [
     ("project", "support", "logs", "Angry, in production",
      {"user_id": "«user:ben.okafor»", "view_data": {"search": {
          "filter": [{"text": "metadata.prompt.id = '«support/triage»'", "originType": "btql"}],
-         "sort": [{"text": "created DESC"}], "tag": [{"text": "needs review, urgent"}], "match": []}}}),
+         "sort": [{"text": "created DESC"}], "tag": [{"text": "needs review, urgent"}],
+             "match": []}}}),
     ("project", "support", "experiments", "Compared 🔬", {"options": {
         "columnVisibility": {"scores.Rating": True, "metadata": False},
         "columnOrder": ["name", "scores.Rating"], "columnSizing": {"name": 220.5},
         "grouping": "metadata.model", "rowHeight": "tall", "tallGroupRows": True,
         "yMetric": {"type": "score", "value": "Rating"},
         "chartAnnotations": [{"id": "«support/bigger»", "text": "new model"}]}}),
-    ("project", "support", "monitor", "Cost by model", {"options": {"viewType": "monitor", "options": {
+    ("project", "support", "monitor", "Cost by model", {"options": {"viewType": "monitor",
+        "options": {
         "spanType": "range", "rangeValue": "7d", "projectId": "«support»", "type": "project",
-        "groupBy": "metadata.model", "chartVisibility": {"cost": True, "latency": False}, "tzUTC": True}}}),
+        "groupBy": "metadata.model", "chartVisibility": {"cost": True, "latency": False},
+            "tzUTC": True}}}),
     ("project", "library", "monitor", "Support, seen from here",
-     {"options": {"viewType": "monitor", "options": {"projectId": "«support»", "type": "experiment"}},
-      "view_data": {"custom_charts": {"1": {"title": "Refunds", "filter": "project_id = '«support»'"}}}}),
-    ("project", "support", "for_review_project_log", "Weekly review", {"user_id": "«user:yuki.tanaka»"}),
+     {"options": {"viewType": "monitor", "options": {"projectId": "«support»",
+         "type": "experiment"}},
+      "view_data": {"custom_charts": {"1": {"title": "Refunds",
+          "filter": "project_id = '«support»'"}}}}),
+    ("project", "support", "for_review_project_log", "Weekly review",
+        {"user_id": "«user:yuki.tanaka»"}),
     ("project", "planner", "logs", "すべて", {"view_data": {"search": {"filter": [], "sort": []}}}),
     ("dataset", "support/tickets", "dataset", "Gold tier",
      {"view_data": {"search": {"filter": [{"text": "metadata.tier = 'gold'"}]}}}),
@@ -199,9 +220,10 @@ VIEWS: List[Tuple[str, str, str, str, Dict[str, Any]]] = [
      {"options": {"freezeColumns": True, "layout": "list"}}),
 ]
 
-# object type, label of the object, who, what: a permission (and the type that it is restricted to) or a role
+# object type, label of the object, who, and a permission (with its restriction) or a role
 ACLS: List[Tuple[str, str, str, Dict[str, str]]] = [
-    ("organization", "org", "group_id:«everyone»", {"permission": "read", "restrict_object_type": "project"}),
+    ("organization", "org", "group_id:«everyone»", {"permission": "read",
+        "restrict_object_type": "project"}),
     ("organization", "org", "user_id:«user:ana.silva»", {"role_id": "«role:Engineer»"}),
     ("org_project", "org", "group_id:«evaluators»", {"permission": "create"}),
     ("project", "support", "group_id:«judges»", {"role_id": "«lead»"}),
@@ -226,7 +248,7 @@ MARK = re.compile("«([^»]+)»")
 
 
 def fill_example(org: Any, rows: int = 3000, seed: int = 7) -> None:
-    """Fill the empty `org`, whose users are SOURCE_USERS, with `rows` log rows (MIN_LOG_ROWS at least).
+    """Fill the empty `org`, whose users are SOURCE_USERS, with `rows` log rows or more.
 
     The same seed gives the same names, rows and counts; the ids of objects are the sandbox's own.
     """
@@ -251,14 +273,14 @@ def fill_example(org: Any, rows: int = 3000, seed: int = 7) -> None:
 
 
 def fill_destination(org: Any) -> None:
-    """The other side begins with its users only, which come with the organization: refuse any other."""
+    """Check that the destination has its users and nothing else."""
     found = sorted(user["email"] for user in org.objects("user"))
     if found != sorted(user["email"] for user in DEST_USERS):
         raise ValueError(f"the destination of the example has DEST_USERS, not {found}")
 
 
 def known_before(org: Any) -> ExampleObjects:
-    """What can be referred to and is not made here: the organization, its users, the built-in roles."""
+    """What is referred to and not created here: the organization, its users, built-in roles."""
     made: ExampleObjects = {"org": {"id": org.id}}
     made.update({"user:" + user["email"].split("@")[0]: user for user in org.objects("user")})
     made.update(
@@ -270,7 +292,7 @@ def known_before(org: Any) -> ExampleObjects:
 def resolve(value: Any, made: ExampleObjects, project: str = "") -> Any:
     """`value` with every «label» replaced by that object's id, and «label.field» by a field of it.
 
-    «~name» is short for «project/name». A string that is one mark and nothing else becomes the field itself,
+    «~name» is short for «project/name». A string that is one mark alone becomes the field itself,
     whatever its type.
     """
     if isinstance(value, dict):
@@ -306,7 +328,7 @@ def create(org: Any, made: ExampleObjects, specs: Iterable[Spec]) -> None:
 
 
 def patch(org: Any, made: ExampleObjects, specs: Iterable[Spec]) -> None:
-    """Patch objects made before. `made` keeps their first version, which is the one that others pin."""
+    """Patch objects. `made` keeps their first version, which other objects pin."""
     for kind, label, fields in specs:
         org.patch(kind, made[label]["id"], resolve(fields, made, label.partition("/")[0]))
 
@@ -343,7 +365,7 @@ def acls() -> List[Spec]:
 
 
 def fill_datasets(org: Any, made: ExampleObjects, rng: random.Random, rows: int) -> None:
-    """Insert the rows that other things refer to; the `head` of a dataset is its newest transaction then."""
+    """Insert the rows that others refer to. `head` of a dataset is its newest transaction."""
     contents = {
         "support/tickets": example_rows.tickets(rng, rows // 100),
         "support/history": example_rows.tickets(rng, rows // 5),
@@ -386,7 +408,7 @@ def fill_logs(org: Any, made: ExampleObjects, rng: random.Random, rows: int) -> 
 
 
 def fill_picked(org: Any, made: ExampleObjects) -> None:
-    """Rows that people copied from a trace and from an experiment of another project into a dataset."""
+    """Rows of a dataset that were copied from a trace and from an experiment."""
     for kind, label in (("project_logs", "support"), ("experiment", "support/baseline")):
         source_id = made[label]["id"]
         rows = example_rows.picked(org.rows(kind, source_id), kind, source_id)

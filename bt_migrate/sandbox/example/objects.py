@@ -1,8 +1,8 @@
-"""The objects inside the projects of the example organization: (kind, label, fields), in order of creation.
+"""The objects inside the projects of the example: (kind, label, fields), in order of creation.
 
-A label is `project/name`. In any string of the fields, «project/name» stands for the id of that object,
-«project/name.field» for one of its fields, and «~name» for an object of the same project: the sandbox numbers
-objects as it makes them, so ids cannot stand here. `example.py` replaces the marks and owns the order of the
+A label is `project/name`. In a string, «project/name» is a mark for the id of that object,
+«project/name.field» for one of its fields, and «~name» for an object of the same project. Ids are
+known only once an object is created, so fill.py replaces the marks; it also owns the order of the
 tables; no code here beyond building tables.
 """
 
@@ -14,9 +14,10 @@ from typing import Any, Dict, List, Tuple
 Spec = Tuple[str, str, Dict[str, Any]]
 
 # fmt: off
-# Names that people really give, and names that break folder names, shells and comma-separated options.
+# Names that people give, and names that break folders, shells and comma-separated options.
 PROJECTS: List[Spec] = [
-    ("project", "support", {"name": "Customer Support 🤖", "description": "The assistant on the help page"}),
+    ("project", "support", {"name": "Customer Support 🤖",
+        "description": "The assistant on the help page"}),
     ("project", "library", {"name": "Shared Library",
                             "description": "Prompts and tools that other projects use"}),
     ("project", "planner", {"name": "旅行プランナー", "description": "日本語の旅程アシスタント"}),
@@ -28,12 +29,14 @@ PROJECTS: List[Spec] = [
     ("project", "lower", {"name": "case"}),
     ("project", "upper", {"name": "Case"}),
     ("project", "padded", {"name": " padded "}),
-    ("project", "long", {"name": ("Quarterly regression of the booking assistant " * 5)[:199] + "."}),
+    ("project", "long", {
+        "name": ("Quarterly regression of the booking assistant " * 5)[:199] + "."}),
     ("project", "empty", {"name": "Nothing here yet"}),
 ]
 
 # The same names and slugs in each of these projects: an id must be found inside the right one.
-SMALL_PROJECTS = ("arabic", "quoted", "escape", "slashes", "device", "lower", "upper", "padded", "long")
+SMALL_PROJECTS = ("arabic", "quoted", "escape", "slashes", "device", "lower", "upper", "padded",
+    "long")
 COMMON_DATASETS: List[Spec] = [("dataset", "golden", {"name": "Golden set", "tags": ["golden"]})]
 COMMON_DEFINITIONS: List[Spec] = [
     ("project_tag", "reviewed", {"name": "reviewed", "color": "#22C55E"}),
@@ -48,14 +51,16 @@ COMMON_DEFINITIONS: List[Spec] = [
             "code": "export default ({output, expected}) => (output === expected ? 1 : 0);\n"}}}),
 ]
 COMMON_EXPERIMENTS: List[Spec] = [
-    ("experiment", "smoke", {"name": "smoke", "dataset_id": "«~golden»", "dataset_version": "«~golden.head»",
+    ("experiment", "smoke", {"name": "smoke", "dataset_id": "«~golden»",
+        "dataset_version": "«~golden.head»",
                              "metadata": {"prompt": "«~answer»"}}),
 ]
 
 
 def in_each(projects: Tuple[str, ...], specs: List[Spec]) -> List[Spec]:
     """The same objects in each of the projects."""
-    return [(kind, project + "/" + name, fields) for project in projects for kind, name, fields in specs]
+    return [(kind, project + "/" + name, fields) for project in projects for kind, name,
+        fields in specs]
 
 
 DATASETS: List[Spec] = [
@@ -64,12 +69,14 @@ DATASETS: List[Spec] = [
         "tags": ["golden", "v3", "needs review, urgent"],
         "metadata": {"owner": "ana.silva@acme.example", "__schemas": {"input": {"type": "object"}},
                      "limit": 2 ** 53 + 1}}),
-    ("dataset", "support/history", {"name": "History (all tickets)", "description": "Grows every night"}),
+    ("dataset", "support/history", {"name": "History (all tickets)",
+        "description": "Grows every night"}),
     ("dataset", "support/twins", {"name": "Tickets, reworded",
                                   "metadata": {"copied_from": "«support/tickets»"}}),
     ("dataset", "support/unused", {"name": "Empty for now", "description": ""}),
     ("dataset", "library/traced", {"name": "From traces",
-                                   "description": "Rows that people picked from logs and experiments"}),
+                                   "description": "Rows that people picked from logs and "
+                                       "experiments"}),
     ("dataset", "planner/trips", {"name": "旅程 ✈️", "tags": ["日本語"], "metadata": {"言語": "ja"}}),
     *in_each(SMALL_PROJECTS, COMMON_DATASETS),
 ]
@@ -98,7 +105,8 @@ def at(column: int, row: int, **node: Any) -> Dict[str, Any]:
 
 
 def edge(source: str, target: str, *, into: str = "input", purpose: str = "data") -> Dict[str, Any]:
-    return {"source": {"node": source, "variable": "output"}, "target": {"node": target, "variable": into},
+    return {"source": {"node": source, "variable": "output"}, "target": {"node": target,
+        "variable": into},
             "purpose": purpose}
 
 
@@ -112,7 +120,8 @@ TRIAGE_GRAPH = {
         "policy": at(2, 1, type="function", function={"project_name": "Shared Library",
                                                       "slug": "search-policy"}),
         "recent": at(2, 2, type="btql", expr=(
-            "select: * from: project_logs('«support»') filter: metadata.prompt.id = '«support/triage»'")),
+            "select: * from: project_logs('«support»') filter: metadata.prompt.id = "
+                "'«support/triage»'")),
         "limit": at(2, 3, type="literal", value={"max": 3, "unit": None}),
         "is refund": at(3, 0, type="gate", condition="output.intent = 'refund'"),
         "say": at(4, 0, type="prompt_template",
@@ -159,7 +168,8 @@ FUNCTIONS: List[Spec] = [
         "name": "Classify intent", "slug": "classify-intent", "function_type": "task",
         "function_data": {"type": "prompt"},
         "prompt_data": {"prompt": {"type": "chat",
-                                   "messages": [{"role": "user", "content": "Intent of: {{{input}}}"}]},
+                                   "messages": [{"role": "user",
+                                       "content": "Intent of: {{{input}}}"}]},
                         "options": {"model": "gpt-4o-mini"},
                         "tool_functions": [{"type": "function", "id": "«support/lookup»"}]}}),
     ("function", "support/judge", {
@@ -169,7 +179,8 @@ FUNCTIONS: List[Spec] = [
             "prompt": {"type": "chat", "messages": [
                 {"role": "system", "content": "You grade answers."},
                 {"role": "user", "content": "Q: {{input}}\nA: {{output}}\nHelpful?"}]},
-            "options": {"model": "claude-sonnet-4-5", "params": {"max_tokens": 512, "temperature": 0.0}},
+            "options": {"model": "claude-sonnet-4-5", "params": {"max_tokens": 512,
+                "temperature": 0.0}},
             "parser": {"type": "llm_classifier", "use_cot": True,
                        "choice_scores": {"Yes": 1, "Partly": 0.5, "No": 0}}}}),
     ("function", "support/triage_flow", {
@@ -199,7 +210,8 @@ FUNCTIONS: List[Spec] = [
                           "preprocessor": {"type": "global", "name": "thread",
                                            "function_type": "preprocessor"}}}),
     ("function", "support/topics", {
-        "name": "Topics", "slug": "topics", "function_type": "classifier", "function_data": TOPIC_MAP}),
+        "name": "Topics", "slug": "topics", "function_type": "classifier",
+            "function_data": TOPIC_MAP}),
     ("function", "support/facets", {
         "name": "All facets", "slug": "all-facets", "function_type": "facet",
         "function_data": {"type": "batched_facet",
@@ -219,7 +231,8 @@ FUNCTIONS: List[Spec] = [
                           "eval_name": "旅程", "parameters": {"days": 3}}}),
     ("function", "support/settings", {
         "name": "Answer settings", "slug": "answer-settings", "function_type": "parameters",
-        "function_data": {"type": "parameters", "data": {"tone": "warm", "max_words": 120, "greeting": None},
+        "function_data": {"type": "parameters", "data": {"tone": "warm", "max_words": 120,
+            "greeting": None},
                           "__schema": {"type": "object", "properties": {
                               "tone": {"type": "string"}, "max_words": {"type": "number"}},
                                        "required": ["tone"], "additionalProperties": True}}}),
@@ -232,10 +245,12 @@ PROMPTS: List[Spec] = [
         "name": "House style", "slug": "house-style", "tags": ["shared"],
         "prompt_data": {"prompt": {"type": "completion", "content": (
                             "{{> style}}\nRewrite politely:\n{{#lines}}- {{.}}\n{{/lines}}")},
-                        "options": {"model": "gpt-4o-mini", "params": {"temperature": 0.3, "stop": ["\n\n"]}},
+                        "options": {"model": "gpt-4o-mini", "params": {"temperature": 0.3,
+                            "stop": ["\n\n"]}},
                         "template_format": "mustache"}}),
     ("prompt", "support/triage", {
-        "name": "Triage", "slug": "triage", "description": "First contact", "tags": ["production", "v2"],
+        "name": "Triage", "slug": "triage", "description": "First contact", "tags": ["production",
+            "v2"],
         "prompt_data": {
             "prompt": {"type": "chat", "tools": WEATHER_TOOL, "messages": [
                 {"role": "system", "content": "You help travellers of Acme. Today is {{today}}."},
@@ -249,12 +264,14 @@ PROMPTS: List[Spec] = [
                 "temperature": 0.7, "max_tokens": 800, "response_format": {"type": "json_object"}}},
             "template_format": "mustache",
             "tool_functions": [
-                {"type": "function", "id": "«support/lookup»", "version": "«support/lookup._xact_id»"},
+                {"type": "function", "id": "«support/lookup»",
+                    "version": "«support/lookup._xact_id»"},
                 {"type": "function", "id": "«library/policy»"},
                 {"type": "slug", "project_id": "«library»", "slug": "search-policy"},
                 {"type": "global", "name": "Factuality", "function_type": "scorer"}],
             "mcp": {"bookings": {"type": "id", "id": "«support/mcp»", "enabled_tools": ["find"]},
-                    "maps": {"type": "url", "url": "https://maps.acme.example/mcp", "is_disabled": True}},
+                    "maps": {"type": "url", "url": "https://maps.acme.example/mcp",
+                        "is_disabled": True}},
             "origin": {"prompt_id": "«library/house_style»", "project_id": "«library»",
                        "prompt_version": "«library/house_style._xact_id»"}}}),
     ("prompt", "planner/itinerary", {
@@ -276,9 +293,11 @@ DEFINITIONS: List[Spec] = [
     ("project_tag", "support/plain", {"name": "v3"}),
     ("project_tag", "planner/tag", {"name": "日本語", "color": "#3B82F6"}),
     ("span_iframe", "support/ticket", {"name": "Ticket",
-                                       "url": "https://desk.acme.example/embed?id={{metadata.ticket}}",
-                                       "post_message": True, "description": "The ticket in the help desk"}),
-    ("span_iframe", "planner/map", {"name": "地図", "url": "https://maps.acme.example/?q={{output.city}}",
+        "url": "https://desk.acme.example/embed?id={{metadata.ticket}}",
+                                       "post_message": True,
+                                           "description": "The ticket in the help desk"}),
+    ("span_iframe", "planner/map", {"name": "地図",
+        "url": "https://maps.acme.example/?q={{output.city}}",
                                     "post_message": False}),
     *FUNCTIONS,
     *PROMPTS,
@@ -288,9 +307,11 @@ DEFINITIONS: List[Spec] = [
 # Patches that close cycles, and a new version of a tool whose first version stays pinned above.
 KNOTS: List[Spec] = [
     ("function", "support/ask_expert", {"prompt_data": {"tool_functions": [
-        {"type": "function", "id": "«support/ask_agent»", "version": "«support/ask_agent._xact_id»"}]}}),
+        {"type": "function", "id": "«support/ask_agent»",
+            "version": "«support/ask_agent._xact_id»"}]}}),
     ("function", "support/triage_flow", {"function_data": TRIAGE_GRAPH}),
-    ("function", "support/lookup", {"description": "Finds a booking by its reference, or by e-mail"}),
+    ("function", "support/lookup", {"description": "Finds a booking by its reference, or by "
+        "e-mail"}),
     ("prompt", "planner/itinerary", {"description": "三日間の旅程"}),
 ]
 
@@ -299,7 +320,7 @@ REPOSITORY = {"commit": "9f2c1e0d4b7a8c6f5e3d2b1a0998877665544332", "branch": "m
               "commit_message": "Ask before refunding", "commit_time": "2025-09-29T16:20:00Z",
               "git_diff": "--- a/agent.py\n+++ b/agent.py\n@@ -1 +1 @@\n-retry = 1\n+retry = 2\n"}
 
-# The chain is baseline <- reworded <- tools <- bigger; neither oldest nor newest first is its order.
+# The chain is baseline <- reworded <- tools <- bigger, in an order that is no order of time.
 EXPERIMENTS: List[Spec] = [
     ("experiment", "support/reworded", {
         "name": "2025-10-02 reworded prompt", "dataset_id": "«support/tickets»",
@@ -311,7 +332,8 @@ EXPERIMENTS: List[Spec] = [
         "metadata": {"compared_with": ["«support/reworded»"],
                      "notes": "the dataset was «support/tickets» then", "budget": 1e-320}}),
     ("experiment", "support/baseline", {
-        "name": "baseline", "dataset_id": "«support/tickets»", "parameters_id": "«support/settings»",
+        "name": "baseline", "dataset_id": "«support/tickets»",
+            "parameters_id": "«support/settings»",
         "parameters_version": "«support/settings._xact_id»",
         "repo_info": dict(REPOSITORY, dirty=False, git_diff=None)}),
     ("experiment", "support/tools", {
@@ -332,7 +354,7 @@ BASES: List[Spec] = [
     ("experiment", "support/bigger", {"base_exp_id": "«support/tools»"}),
 ]
 
-# What comes after the data: an origin cannot be patched, and these point at a prompt and an experiment.
+# Created after the data: an origin cannot be patched, and these name a prompt and an experiment.
 LATE: List[Spec] = [
     ("function", "support/from_prompt", {
         "name": "Triage as a task", "slug": "triage-task", "function_type": "task",
@@ -342,8 +364,10 @@ LATE: List[Spec] = [
         "origin": {"object_type": "prompt", "object_id": "«support/triage»", "internal": False}}),
     ("function", "support/from_experiment", {
         "name": "Scorer of the baseline", "slug": "baseline-scorer", "function_type": "scorer",
-        "function_data": inline(PYTHON, "def handler(output, expected):\n    return output == expected\n"),
-        "origin": {"object_type": "experiment", "object_id": "«support/baseline»", "internal": True}}),
+        "function_data": inline(PYTHON, "def handler(output, expected):\n    return output == "
+            "expected\n"),
+        "origin": {"object_type": "experiment", "object_id": "«support/baseline»",
+            "internal": True}}),
     ("agent", "support/agent", {"name": "Night shift", "description": "Answers while we sleep",
                                 "metadata": {"prompt": "«support/triage»"}}),
     ("dataset_snapshot", "frozen", {"dataset_id": "«support/tickets»", "name": "as evaluated",

@@ -1,7 +1,7 @@
-"""The rows of the example organization: logs as trees of spans, evaluations, dataset rows, awkward rows.
+"""The rows of the example: trees of spans, evaluations, rows of datasets, awkward rows.
 
-Pure: everything comes from the given `random.Random` and from the tables in `example_values.py`. Strings of
-the awkward rows hold marks that `example.py` still has to resolve; the other rows are given real ids.
+Pure: everything comes from the given `random.Random` and from the tables in values.py. The awkward
+rows hold marks that fill.py resolves; the other rows are given real ids.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def javascript_time(seconds: float) -> str:
 
 
 def span(rng: random.Random, parent: Optional[Row], begins: float, name: str, kind: str) -> Row:
-    """A bare span under `parent` (None: the root of a trace) that begins so many seconds after FIRST_DAY."""
+    """A span under `parent` (None: a root) that begins this many seconds after FIRST_DAY."""
     span_id, epoch = new_id(rng), FIRST_DAY.timestamp() + begins
     return {
         "id": new_id(rng),
@@ -75,7 +75,7 @@ def score_span(
 
 
 def traces(rng: random.Random, made: ExampleObjects, project: str, count: int) -> List[Row]:
-    """Exactly `count` rows, in no order of time; some begin at the same second, some come children first."""
+    """Returns `count` rows in no order of time; some share a second, some children come first."""
     rows: List[Row] = []
     while len(rows) < count:
         minute, moment = rng.randrange(LOGGED_S // 60) * 60.0, rng.uniform(0, LOGGED_S)
@@ -87,7 +87,7 @@ def traces(rng: random.Random, made: ExampleObjects, project: str, count: int) -
 
 
 def trace(rng: random.Random, made: ExampleObjects, project: str, begins: float) -> List[Row]:
-    """One conversation: the root, a model call, perhaps a tool with a search, the answer, perhaps a score."""
+    """One conversation: a root, a model call, an answer, and often a tool and a score."""
     intent, question, tool, answer = talk(rng, project)
     root = conversation(rng, begins, intent, question, answer)
     if rng.random() < 0.05:
@@ -184,7 +184,7 @@ def tool_spans(rng: random.Random, root: Row, begins: float, tool: str) -> List[
 
 
 def edits(rng: random.Random, rows: List[Row]) -> Iterator[List[Row]]:
-    """Later inserts into the logs of `rows`: ratings merged in, rows replaced, rows that come and go."""
+    """Later inserts into the logs of `rows`: merged ratings, replaced rows, deleted rows."""
     roots = [row for row in rows if not row["span_parents"] and row["id"] not in values.AWKWARD_IDS]
     rating = {"_is_merge": True, "scores": {"Rating": 0.75}, "metadata": {"rated_by": "customer"}}
     yield [dict(rating, id=row["id"]) for row in rng.sample(roots, 20)]
@@ -294,7 +294,7 @@ def picked(sources: List[Row], kind: str, object_id: str) -> List[Row]:
 
 
 def awkward_rows(kind: str) -> List[Row]:
-    """One row for each awkward value, all created at the same moment; the marks in them are not resolved."""
+    """One row for each awkward value, all created at one moment; marks are not resolved."""
     rows = [awkward_row(row_id, value) for row_id, value in values.AWKWARD]
     return rows if kind == "dataset" else [dict(row, **awkward_span(row)) for row in rows]
 

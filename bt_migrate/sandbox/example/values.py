@@ -1,6 +1,6 @@
-"""What is inside the rows and attachments of the example organization: talk, and values awkward to copy.
+"""Values inside the rows and attachments of the example: conversations, and awkward values.
 
-Data only, beside the few lines that nest a value and draw a picture. A «label» is a mark as described in
+Data, and the few lines that nest a value and draw a picture. A «label» is a mark as described in
 `example_objects.py`.
 """
 
@@ -15,7 +15,8 @@ from typing import Any, Dict, List, Tuple
 # intent, what the customer says, the tool that helps, the answer
 TALKS: List[Tuple[str, str, str, str]] = [
     ("refund", "My flight {ref} was cancelled. Can I get my money back?", "lookup_booking",
-     "I'm sorry about that. Your booking {ref} can be refunded in full, within seven working days."),
+     "I'm sorry about that. Your booking {ref} can be refunded in full, within seven working "
+         "days."),
     ("luggage", "How many bags may I take on {ref}?", "search_policy",
      "One cabin bag of 8 kg and one checked bag of 23 kg."),
     ("seat", "Please put us next to each other, booking {ref} 🙏", "lookup_booking",
@@ -25,7 +26,8 @@ TALKS: List[Tuple[str, str, str, str]] = [
     ("pets", "Puis-je emmener mon chat ? Réf. {ref}", "search_policy",
      "Oui, en cabine, dans un sac de 8 kg au plus."),
     ("special", "אפשר לקבל ארוחה כשרה? {ref}", "lookup_booking", "נוספה ארוחה כשרה להזמנה {ref}."),
-    ("other", "Are you a robot?", "search_policy", "Yes 🤖, and a person takes over whenever you like."),
+    ("other", "Are you a robot?", "search_policy",
+        "Yes 🤖, and a person takes over whenever you like."),
 ]
 TRIPS: List[Tuple[str, str]] = [
     ("京都で三日間、紅葉を見たい", "一日目は東福寺、二日目は嵐山、三日目は永観堂です。🍁"),
@@ -61,11 +63,13 @@ AWKWARD: List[Tuple[str, Any]] = [
     ("text/surrogates", {"lone high": "\ud83d", "lone low": "x\ude00y", "pair": "\U0001f600",
                          "reversed": "\ude00\ud83d"}),
     ("text/empty", {"": "", "list": [], "object": {}, "nothing": None, "false": False, "zero": 0}),
-    ("numbers/integers", [2 ** 53 + 1, 2 ** 63 - 1, 2 ** 63, 2 ** 64 + 1, -(2 ** 70), 10 ** 30, -1, 0]),
+    ("numbers/integers", [2 ** 53 + 1, 2 ** 63 - 1, 2 ** 63, 2 ** 64 + 1, -(2 ** 70), 10 ** 30, -1,
+        0]),
     ("numbers/floats", [1e-320, -0.0, 0.0, 0.1, 1.0, 1, 1e22, 1.7976931348623157e308, 5e-324,
                         0.30000000000000004]),
     ("nulls", {"a": None, "b": [None, {"c": None}], "d": {"e": {"f": None}}}),
-    ("keys.with.dots", {"a.b": {"c.d": 1}, 'q"uote': "'", "emoji 🔑": True, "back\\slash": 1, "a/b": 2,
+    ("keys.with.dots", {"a.b": {"c.d": 1}, 'q"uote': "'", "emoji 🔑": True, "back\\slash": 1,
+        "a/b": 2,
                         "$ref": "#", "__proto__": {}, " ": 0}),
     ("deep", nested(DEEP)),
     ("text/long", (WORDS * 7000)[:LONG]),
@@ -75,10 +79,12 @@ AWKWARD: List[Tuple[str, Any]] = [
         "in text": "see project «support», dataset «support/tickets» and prompt «support/triage»",
         "in a link": "https://www.braintrust.dev/app/acme/p/x?r=«support/baseline»"}),
     ("attachments/deep", {"pages": [{"file": "«file:manual.reference»"},
-                                    ["«file:voice.reference»", {"again": "«file:manual.reference»"}]],
+                                    ["«file:voice.reference»",
+                                        {"again": "«file:manual.reference»"}]],
                           "empty": "«file:empty.reference»", "odd name": "«file:odd.reference»"}),
     ("attachments/elsewhere", {
-        "external": {"type": "external_attachment", "filename": "big.mov", "content_type": "video/quicktime",
+        "external": {"type": "external_attachment", "filename": "big.mov",
+            "content_type": "video/quicktime",
                      "url": "s3://acme-media/big.mov"},
         "inline": {"type": "inline_attachment", "src": "data:text/plain;base64,aGVsbG8=",
                    "content_type": "text/plain", "filename": "hi.txt"},
@@ -133,8 +139,10 @@ def files(rng: random.Random) -> List[Tuple[str, str, str, bytes]]:
         ("logo", "logo.png", "image/png", png(rng, 96)),
         ("manual", "manual, v2.pdf", "application/pdf",
          b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n" + b"0 0 obj\n" * 8000 + b"%%EOF\n"),
-        ("voice", "voice.wav", "audio/wav", b"RIFF" + struct.pack("<I", len(voice) + 4) + b"WAVE" + voice),
+        ("voice", "voice.wav", "audio/wav", b"RIFF" + struct.pack("<I",
+            len(voice) + 4) + b"WAVE" + voice),
         ("notes", "メモ 📝.json", "application/json", '{"text": "メモ", "n": 1.0}'.encode()),
-        ("odd", "../../etc/a \"b\"\\c?.txt", "text/plain; charset=utf-8", "line\r\nпривет\n".encode()),
+        ("odd", "../../etc/a \"b\"\\c?.txt", "text/plain; charset=utf-8",
+            "line\r\nпривет\n".encode()),
         ("empty", "empty", "application/octet-stream", b""),
     ]

@@ -1,4 +1,4 @@
-"""POST /sandbox/control: the switches of a sandbox in another process, as JSON, for who knows its token."""
+"""POST /sandbox/control: sets and reads a sandbox that runs in another process; needs its token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from bt_migrate.sandbox.http.request_log import Request
 from bt_migrate.sandbox.routes.calls import decode, json_answer, refusal
 
 LIMITS = (
-    "max_request_bytes logs3_payload_max_bytes btql_limit_cap btql_per_minute btql_window send_retry_after indexing_lag"
+    "max_request_bytes logs3_payload_max_bytes btql_limit_cap btql_per_minute btql_window "
+    "send_retry_after indexing_lag"
 ).split()
 
 
@@ -44,8 +45,11 @@ class Controlled(Protocol):
 
 
 def answer(sandbox: Controlled, path: str, raw: bytes) -> Answer:
-    """{"token", and any of "set": {limit: value, "latency": {...}, "now": unix seconds}, "clear_faults", "clear_requests",
-    "faults": [{"kind", ...}], "get": ["requests", "writes", "counters", "now"]} -> what was asked for with "get"."""
+    """Carry out a request with "token" and any of these fields; answers what "get" names.
+
+    "set": {limit or switch: value, "latency": {...}, "now": unix seconds}; "clear_faults";
+    "clear_requests"; "faults": [{"kind", ...}]; "get": ["requests", "writes", "counters", "now"].
+    """
     try:
         body = decode(raw)
         if (
@@ -113,7 +117,7 @@ def limit_of(raw: bytes) -> Optional[int]:
 
 
 def fault_of_text(text: str) -> Fault:
-    """A fault written as 'kind,name=value,...', such as 'status,status=429,path=/btql,times=3,Retry-After=2'.
+    """A fault from text, such as 'status,status=429,path=/btql,times=3,Retry-After=2'.
 
     A name with a capital letter is a header of the answer; times=always is for ever.
     """

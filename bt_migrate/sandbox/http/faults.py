@@ -1,4 +1,4 @@
-"""Faults that a test switches on: which requests they hit, and how often."""
+"""Faults that can be switched on: which requests they hit, and how often."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ KINDS = "status reset_before reset_after truncate garbage redirect delay drop".s
 
 
 class Fault:
-    """One kind of trouble for the requests that match.
+    """One fault of the requests that match.
 
     Kinds, and the details they take:
-    - status: answers `status` with `body` and `headers`; `above_limit`: only queries with a higher LIMIT
+    - status: answers `status` with `body` and `headers`
+      (`above_limit`: only to queries with a higher LIMIT)
     - reset_before, reset_after: resets the connection before, or after, the request is carried out
     - truncate: correct headers, half of the body
     - garbage: 200 with HTML
@@ -80,7 +81,7 @@ class Faults:
     def hit(
         self, org: str, method: str, path: str, limit: Callable[[], Optional[int]]
     ) -> Optional[Fault]:
-        """The fault of this request, counted; `limit` gives the LIMIT of a query when it is needed."""
+        """Returns the fault of a request and counts it. `limit` returns the LIMIT of a query."""
         with self._lock:
             for fault in self._active:
                 if (

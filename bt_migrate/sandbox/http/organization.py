@@ -71,7 +71,7 @@ class SandboxOrg:
     ) -> List[str]:
         """Insert rows as POST /v1/{kind}/{id}/insert does, in one transaction; their ids in order.
 
-        `at`: unix seconds at which they are to have been inserted, never before those of an earlier call.
+        `at`: past unix seconds at which they are to have been inserted, not below earlier ones.
         """
         body = decode(encode({"events": list(rows)}).encode("ascii"))
         with self._store.lock:

@@ -1,4 +1,4 @@
-"""The HTTP machinery: two origins on loopback, threads that end when told to, and broken connections."""
+"""HTTP origins on loopback, with threads that can be stopped and connections that can be broken."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return data
 
     def _drain(self) -> None:
-        """Read what is left of the body: a client that is still sending would not see the answer."""
+        """Read the rest of the body: a client that is still sending would not see the answer."""
         while self.unread > 0:
             data = self.body_stream.read(min(self.unread, COPY_BYTES))
             self.unread = self.unread - len(data) if data else 0
@@ -172,14 +172,15 @@ class Origin(socketserver.TCPServer):
             super().handle_error(request, client_address)
 
     def stop(self) -> None:
-        """Close everything and wait for the threads; those of a fault that holds a request are left alone."""
+        """Close all connections and wait for their threads, except those that a fault holds."""
         self._stopping = True
         with contextlib.suppress(OSError):  # wakes the thread that waits for a connection
             socket.create_connection(("127.0.0.1", self.server_address[1]), timeout=2).close()
         self._acceptor.join(timeout=2)
         self.server_close()
         with self._lock:
-            connections, threads = list(self._open), list(self._threads)
+            connections = list(self._open)
+            threads = list(self._threads)
         for connection in connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""The sandbox itself: two origins on loopback, organizations, a request log, and switches for faults."""
+"""The sandbox itself: two origins, organizations, a request log, and switches for faults."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Visit:
 
 
 class Sandbox(Limits):
-    """A local Braintrust; a context manager. Everything that tests switch may be changed while it runs."""
+    """A local Braintrust, as a context manager. Its switches may be changed while it runs."""
 
     def __init__(
         self, port: int = 0, files_port: int = 0, *, older: Union[bool, Sequence[str]] = False
     ) -> None:
-        """`older`: behave as an older data plane, in all switches of Behaviour or in the named ones."""
+        """`older`: True, or the names of switches in which to behave as an older data plane."""
         super().__init__()
         self.store = Store(behaviour_of(older))
         self.files = Files(self.store.clock)
@@ -102,7 +102,7 @@ class Sandbox(Limits):
 
     @property
     def clock(self) -> keys.Clock:
-        """Of everything here that tells time but the limit of queries, which is of the wall's clock: `clock.set` makes days pass."""
+        """The clock of everything except the rate limit of queries; `clock.set` moves it."""
         return self.store.clock
 
     # -- organizations
@@ -224,8 +224,9 @@ class Sandbox(Limits):
         return latency.get(category(handler.command, handler.path), latency.get("default", 0.0))
 
     def _answer(self, visit: Visit, fault: Optional[Fault]) -> Answer:
-        """The answer of a request, with what a fault makes of it. Faults come before authentication."""
-        kind, details = (fault.kind, fault.details) if fault is not None else ("", {})
+        """The answer of a request after its fault, which is applied before authentication."""
+        kind = fault.kind if fault is not None else ""
+        details = fault.details if fault is not None else {}
         if kind == "status":
             return _status_answer(details)
         if kind == "garbage":
@@ -256,7 +257,7 @@ class Sandbox(Limits):
             if "Authorization" in handler.headers:
                 raise Refused(
                     400,
-                    "<Error><Code>InvalidArgument</Code><Message>Two ways to sign</Message></Error>",
+                    "<Error><Code>InvalidArgument</Code></Error>",
                 )
             signed = self.files.signed(handler.command, _signature(handler.path))
             if signed.method == "PUT":

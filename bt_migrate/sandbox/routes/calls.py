@@ -1,4 +1,4 @@
-"""What every route works with: the call, the state of the API, and whose organization a call is for."""
+"""What every route uses: the call, the state of the API, and the organization of a call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bt_migrate.sandbox.data.schema import KIND_OF_OBJECT_TYPE, KINDS, Kind
 from bt_migrate.sandbox.data.store import Entry, Key, Org, Store
 
 MAX_REQUEST_BYTES = 6 * 1024 * 1024
-# A number with such an exponent could be infinite, which is no JSON; only then a text is looked at closely.
+# A number with such an exponent may be infinite, which is no JSON; only then a text is checked.
 HUGE_EXPONENT = re.compile(rb"\d[eE]\+?\d{3}")
 
 # Pages of rows come without a charset.
@@ -127,7 +127,7 @@ def narrow(api: Api, call: Call) -> None:
 
 
 def target_org(api: Api, call: Call, kind: Kind, body: Any) -> Org:
-    """Where a new object goes: the organization named, or that of what it belongs to, or the first."""
+    """The organization of a new object: the named one, that of its owner, or the default."""
     values = body if isinstance(body, dict) else {}
     if values.get("org_name"):
         org = api.store.org_by_name(call.key.org_ids, values["org_name"])

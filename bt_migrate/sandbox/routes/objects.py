@@ -41,7 +41,7 @@ def collection(api: Api, call: Call, kind_name: str) -> Answer:
         with api.store.lock:
             entries = objects.list_page(api.store, call.key.org_ids, kind, call.query)
             versions = [
-                version_of(api, call, kind, entry) for entry in one_by_environment(call, entries)
+                version_of(api, call, kind, entry) for entry in single_of_environment(call, entries)
             ]
         return json_answer({"objects": versions})
     allowed = {"POST": kind.post, "PUT": kind.put}.get(call.method, False)
@@ -62,7 +62,7 @@ def collection(api: Api, call: Call, kind_name: str) -> Answer:
     return json_answer(value, changed=not found or call.method == "PUT", headers=headers)
 
 
-def one(api: Api, call: Call, kind_name: str, object_id: str) -> Answer:
+def single(api: Api, call: Call, kind_name: str, object_id: str) -> Answer:
     kind = _kind(api, kind_name)
     if api.store.behaviour.ids_are_checked and not is_id(object_id):
         raise Refused(400, BAD_ID)
@@ -101,7 +101,7 @@ def version_of(api: Api, call: Call, kind: Kind, entry: Entry) -> Json:
     return objects.render(kind, state, api.store.behaviour)
 
 
-def one_by_environment(call: Call, entries: List[Entry]) -> List[Entry]:
+def single_of_environment(call: Call, entries: List[Entry]) -> List[Entry]:
     if call.query.get("environment") and len(entries) != 1:
         raise Refused(400, f"environment: expected exactly one match, found {len(entries)}")
     return entries

@@ -1,4 +1,4 @@
-"""How a refusal is worded: by the data plane as JSON, by the control plane as text that names the caller."""
+"""The wording of refusals: JSON of the data plane, text of the control plane with the caller."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.data.errors import Missing, Refused
 from bt_migrate.sandbox.routes.calls import Api, Call, json_answer, refusal
 
-# (method, path) of what the data plane answers itself; everything else is passed to the control plane.
+# What the data plane answers itself; it passes everything else to the control plane.
 DATA_PLANE = re.compile(
     r"GET /v1/experiment/[^/]+"
     r"|\w+ /v1/(project_logs|experiment|dataset)/[^/]+/[a-z]+"

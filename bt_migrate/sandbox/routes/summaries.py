@@ -41,7 +41,7 @@ def _is_asked(call: Call, name: str) -> bool:
 
 
 def _base_of(store: Store, call: Call, entry: Entry) -> Optional[Entry]:
-    """The experiment asked for, else the base experiment, else the latest other one of the project."""
+    """The experiment asked for, else the base experiment, else the latest other in the project."""
     wanted = call.parameter("comparison_experiment_id") or entry.data["base_exp_id"]
     if wanted:
         return store.find(KINDS["experiment"], call.key.org_ids, wanted)

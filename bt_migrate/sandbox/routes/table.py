@@ -39,11 +39,11 @@ PATTERNS: List[Tuple[Pattern[str], Route]] = [
     ),
     (re.compile("/v1/organization/([^/]+)"), object_routes.organization),
     (re.compile("/v1/([a-z_]+)"), object_routes.collection),
-    (re.compile("/v1/([a-z_]+)/([^/]+)"), object_routes.one),
+    (re.compile("/v1/([a-z_]+)/([^/]+)"), object_routes.single),
     (re.compile("/environment-object/(prompt|function)/([^/]+)"), environments.assignments),
     (re.compile("/environment-object/(prompt|function)/([^/]+)/([^/]+)"), environments.assignment),
     (re.compile("/(environment)"), object_routes.collection),
-    (re.compile("/(environment)/([^/]+)"), object_routes.one),
+    (re.compile("/(environment)/([^/]+)"), object_routes.single),
 ]
 # What a key that may only read may POST.
 READING_POSTS = re.compile(
