@@ -6,10 +6,12 @@ import contextlib
 import ctypes
 import gc
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
+from bt_migrate.cli.after_start import after_start
 from bt_migrate.cli.connect import connected
 from bt_migrate.cli.edge import Edge, run_guarded
 from bt_migrate.cli.log_lines import start_logging
@@ -63,6 +65,10 @@ def in_program(
     Every error ends as one line on stderr. `environ` replaces the environment and `.env`.
     """
 
+    began_s = time.time()
+    known: List[Settings] = []
+    folders: List[Path] = []
+
     def body(edge: Edge) -> int:
         flags = flags_of(make_parser(command, description), argv)
         edge.in_json = bool(flags.get("json"))
@@ -72,14 +78,19 @@ def in_program(
         edge.secrets += [settings.source_api_key, settings.dest_api_key]
         start_logging(settings.log_level, settings.log_format, edge.secrets)
         ending = Ending()
-        ending.crash_folders.append(Path(settings.state_dir))
-        edge.folders = ending.crash_folders
+        ending.crash_folders = folders
+        folders.append(Path(settings.state_dir))
+        edge.folders = folders
+        known.append(settings)
         with handle_signals(ending, settings.max_duration, in_json=settings.json):
             return act(settings, ending)
 
     prepare_interpreter()
     try:
-        return run_guarded(body)
+        code = run_guarded(body)
+        for settings in known:
+            after_start(settings, folders[-1], code, began_s)
+        return code
     finally:
         # The process ends now: no collection of what is freed as a whole.
         gc.freeze()

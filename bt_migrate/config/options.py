@@ -110,7 +110,11 @@ def _options(fields: str) -> Tuple[Option, ...]:
 _SELECT = _options("resources projects created_after created_before window tz rename_projects")
 _CONNECT = (*_options("batch_size max_concurrent btql_per_minute"), ENV_FILE)
 _OUTPUT = _options("log_level log_format quiet json")
-_WORK = (*_CONNECT, *_OUTPUT, *_options("state_dir new_run max_duration wait_lock"))
+_WORK = (
+    *_CONNECT,
+    *_OUTPUT,
+    *_options("state_dir new_run max_duration wait_lock on_end metrics_file"),
+)
 _MOVE = (*_SELECT, *_WORK, *_options("since_last on_conflict dry_run plan_out fail_on_loss"))
 _MOVE_ROWS = (
     *_MOVE,

@@ -142,6 +142,12 @@ class Settings:
     wait_lock: float = setting(
         RUN, "MIGRATION_WAIT_LOCK", "0", values.duration, "--wait-lock TIME",
         "wait this long for a run that another process holds")
+    on_end: str = setting(
+        RUN, "MIGRATION_ON_END", "", values.plain_text, "--on-end COMMAND",
+        "run this shell command at the end, with status and counts in its environment")
+    metrics_file: str = setting(
+        RUN, "MIGRATION_METRICS_FILE", "", values.output_file, "--metrics-file PATH",
+        "write exit code and counts to this file at the end, in the Prometheus text format")
     checkpoint_interval: int = setting(
         RUN, "MIGRATION_CHECKPOINT_INTERVAL", "50", values.positive, "",
         "objects (a twentieth of very many) or row batches between checkpoints")
@@ -282,6 +288,8 @@ def shard_name(shard: Mapping[str, Any]) -> str:
 
 
 ALL_SETTINGS: Tuple[Setting, ...] = settings_of(Settings)
+# Not passed on to other programs.
+SECRET_VARIABLES = ("BT_SOURCE_API_KEY", "BT_DEST_API_KEY")
 TABLE: Tuple[Setting, ...] = tuple(item for item in ALL_SETTINGS if item.env)
 ROW_OVERRIDES: Tuple[Setting, ...] = tuple(
     replace(
