@@ -17,6 +17,7 @@ from bt_migrate.report.comparison import comparison_text
 from bt_migrate.report.files import SUMMARY_FILE
 from bt_migrate.report.plan_file import build_plan, losses_text
 from bt_migrate.report.screen import screen_text, summary_line, summary_record
+from bt_migrate.report.sections import next_lines
 from bt_migrate.report.write import write_report
 from bt_migrate.state.files import write_json
 from bt_migrate.state.run_directory import RunDirectory
@@ -49,9 +50,9 @@ def report_comparison(
     write_report(run, report, settings.app_urls)
     result = report["verification"]
     if settings.json:
-        print(json.dumps(result))
+        print(json.dumps({**result, "next_commands": report["next_commands"]}))
     elif not settings.quiet:
-        print(comparison_text(result))
+        print("\n".join([comparison_text(result), *next_lines(report)]))
     elif not result["equal"]:
         print(f"Verification: {result['text']}; see {result['folder']}")
     return EXIT_OK if result["equal"] else EXIT_INCOMPLETE

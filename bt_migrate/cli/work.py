@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.client import Api
@@ -218,7 +220,9 @@ def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Sessio
     run.moves = not start.judges
     if settings.since_last:
         start_sync_round(settings, start.source, run, start.steps)
-    session = Session(now(), start.command, list(settings.arguments))
+    session = Session(
+        now(), start.command, list(settings.arguments), prefix=program_prefix(sys.argv[0])
+    )
     add_session(run.record.sessions, session)
     source_time = settings.shard["mark"]["source"] if settings.shard else None
     if run.record.source_time is None:
@@ -238,6 +242,13 @@ def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Sessio
         extra={"event": "run", "run": str(run.path)},
     )
     return session
+
+
+def program_prefix(program: str) -> str:
+    """Returns what the names of the programs begin with in this installation."""
+    has_checkout = (Path(__file__).resolve().parents[2] / "bin" / "migrate-all").is_file()
+    is_installed = Path(program).name.startswith("bt-") or not has_checkout
+    return "bt-" if is_installed else "bin/"
 
 
 def _close_session(start: Start, run: RunDirectory, session: Session, began: float) -> None:

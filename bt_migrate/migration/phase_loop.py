@@ -18,10 +18,12 @@ from bt_migrate.migration.lag import measure_lag
 from bt_migrate.migration.steps import refuse_conflicts
 from bt_migrate.migration.waiting import finish_waiting, kinds_behind, record_waiting
 from bt_migrate.model.date_windows import iso
-from bt_migrate.model.resources import ROW_KINDS
+from bt_migrate.model.outcomes import FAILED
+from bt_migrate.model.resources import ROW_KINDS, kinds_of_phase
 from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.report.measures import lag_text
 from bt_migrate.rows.background import wait_for
+from bt_migrate.state.files import now
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.sync_marks import end_round, mark_seconds, open_sync_round
 from bt_migrate.state.window_log import record_window
@@ -97,11 +99,38 @@ def run_phases(migration: Migration, steps: Sequence[Step], *, whole: bool) -> N
     A phase stays open, so that the same command resumes it, if rows of it are behind, or if only
     a part (not the `whole`) of the run's selection was asked for.
     """
+    if not migration.settings.dry_run:
+        reopen_verification(migration.run, [name for name, _ in steps])
     refuse_conflicts(migration, _open_moves(migration, steps))
     loop = PhaseLoop(migration, steps, whole)
     for number, step in enumerate(steps, 1):
         loop.run_phase(number, step)
     loop.finish()
+
+
+def reopen_verification(run: RunDirectory, names: Sequence[str]) -> None:
+    """Make sure that a verification compares what is there when the phases `names` have ended.
+
+    The last one is no longer valid when a phase is about to write, and is repeated if it did not
+    find that everything had arrived.
+    """
+    writes = any(name.startswith("migrate-") and not run.phase_done(name) for name in names)
+    has_arrived = (run.record.verification or {}).get("arrived", False)
+    if writes:
+        run.record.verification = None
+    if VERIFY in run.record.phases_done and (writes or (VERIFY in names and not has_arrived)):
+        run.record.phases_done.remove(VERIFY)
+
+
+def has_failed_objects(run: RunDirectory, phase: str) -> bool:
+    """True if an object of the phase could not be created or updated."""
+    kinds = {resource.name for resource in kinds_of_phase(phase)}
+    return any(
+        entry["outcome"] == FAILED
+        for states in run.all_objects()
+        if states.resource in kinds
+        for entry in states.outcomes.values()
+    )
 
 
 def _open_moves(migration: Migration, steps: Sequence[Step]) -> List[Callable[[Migration], Any]]:
@@ -155,6 +184,8 @@ class PhaseLoop:
         began = time.monotonic()
         rest = phase(self._migration)
         self._record_seconds(name, time.monotonic() - began)
+        if name == VERIFY and self._run.record.verification:
+            self._run.record.verification["at"] = now()
         if rest is not None:
             self._in_background[name] = rest
         elif not self._judges:
@@ -200,7 +231,9 @@ class PhaseLoop:
         kind = ROWS_OF_PHASE.get(name, "")
         if kind not in behind and self._takes_window(kind):
             record_window(self._run.path.parent, self._run.record, self._run.path.name, kind)
-        if kind in behind and not self._migration.settings.since_last:
+        # A sync goes on to the next changes: what failed is tried again by the next one.
+        is_left_open = kind in behind or has_failed_objects(self._run, name)
+        if is_left_open and not self._migration.settings.since_last:
             return False
         end_round(self._run.record, kind)
         return True

@@ -83,7 +83,7 @@ KINDS: Mapping[str, Kind] = {
         "a text mentions an id of the source; it was left as it is",
         "check whether the text needs the new id",
         False,
-        "check {places:text} and {rows:row} that mention ids of the source: {names}",
+        "check texts that mention ids of the source ({where}): {names}",
     ),
     "waits": Kind(
         ACTION,

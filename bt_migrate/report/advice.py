@@ -1,74 +1,288 @@
-"""What to run next: commands that are ready to paste."""
+"""What to run next: one command that is ready to paste, exists in this installation, and makes progress.
+
+The only place that decides this. It looks at how the last start ended and at what is open.
+"""
 
 from __future__ import annotations
 
 import shlex
-from typing import List, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
 
-from bt_migrate.state.run_directory import RunDirectory, window_of
-from bt_migrate.state.run_record import RunRecord
+from bt_migrate.model.outcomes import DIFFERS
+from bt_migrate.model.resources import BY_NAME, OBJECT_RESOURCES
+from bt_migrate.state.run_directory import RunDirectory
+from bt_migrate.state.run_files import RUN_FILE
+from bt_migrate.state.run_record import RunRecord, read_run
 
-# Options of a plan. The command that carries the plan out does not have them.
+DRIVER = "migrate-all"
+VERIFY = "verify"
+VALIDATE = "validate"
+
+# Options that only a plan has. The command that carries the plan out does not have them.
 ONLY_OF_PLAN = ("--dry-run", "--plan-out", "--fail-on-loss", "--new-run")
+WINDOW = ("--created-after", "--created-before", "--window", "--tz", "--fill-gaps")
 # Options that a resumed run remembers.
-KEPT_BY_RUN = (
-    "--state-dir",
-    "--new-run",
-    "--created-after",
-    "--created-before",
-    "--window",
-    "--tz",
-    "--fill-gaps",
-)
+KEPT_BY_RUN = ("--state-dir", "--new-run", *WINDOW)
 ONLY_OF_PART = ("--shard", "--no-rows")
-WITHOUT_VALUE = frozenset(("--dry-run", "--fail-on-loss", "--new-run", "--fill-gaps", "--no-rows"))
+# Options that another program needs to work in the run: it refuses another selection.
+SELECTION = ("--resources", "--projects", "--rename-projects", "--env-file")
+# Options that leave something out, which references may point to.
+NARROWING = ("--resources", "--projects")
+UNRESOLVED = "unresolved_reference"
+WITHOUT_VALUE = frozenset(
+    (
+        "--demo", "--dry-run", "--fail-on-loss", "--new-run", "--fill-gaps", "--no-rows", "--json",
+        "--quiet", "--yes", "--full", "--counts", "--no-verify", "--since-last", "--keep-public",
+        "--propagate-deletes", "--preserve-order", "--no-attachments", "-v", "--verbose",
+    )
+)  # fmt: skip
 # States of a run that the same command resumes.
-RESUMABLE = ("interrupted", "failed", "stopped", "merged")
+RESUMABLE = ("interrupted", "failed", "stopped", "merged", "running")
+CONFLICT_WORD = "--on-conflict fail"
+SHARDS = 4
 
 
-def next_commands(run: RunDirectory, status: str) -> List[str]:
-    """Returns the commands to run next, each with a comment."""
-    record = run.record
-    command = record.command
-    place = ["--state-dir", str(run.path)]
-    is_part = record.shard is not None or record.selection.part is not None
-    given = arguments_of(record)
-    if not is_part:
-        # A joined run is no part, although its last start was that of one.
-        given = without(given, ONLY_OF_PART)
-    if "--demo" in given:
-        return ["bin/validate  # with your keys and URLs in .env (see .env.example)"]
-    if record.dry_run:
-        return [f"{_line(command, without(given, ONLY_OF_PLAN))}  # carries the plan out"]
+@dataclass(frozen=True)
+class LastStart:
+    """How the program was started whose end is reported."""
+
+    command: str
+    arguments: Sequence[str]
+    # "bin/" in a checkout, "bt-" where the package is installed.
+    prefix: str
+    error: str
+
+    def line(self, command: str, arguments: Sequence[str], comment: str) -> str:
+        return f"{shlex.join([self.prefix + command, *arguments])}  # {comment}"
+
+    def again(self, arguments: Sequence[str], comment: str) -> str:
+        return self.line(self.command, arguments, comment)
+
+
+def next_commands(run: RunDirectory, report: Mapping[str, Any]) -> List[str]:
+    """Returns the command to run next, with a comment. `report` is all of it but this."""
+    start = _last_start(run.record)
+    if "--demo" in start.arguments:
+        comment = "with your keys and URLs in .env (see .env.example)"
+        return [start.line(VALIDATE, [], comment)]
+    if start.command == VALIDATE:
+        return [_after_validation(start, report["status"])]
+    if start.command == VERIFY:
+        return [_after_verification(start, run, report)]
+    if run.record.dry_run:
+        return [_after_plan(start, report["status"])]
+    if report["status"] in RESUMABLE:
+        return [_continued(start, run, report)]
+    if report["status"] == "incomplete":
+        return [_after_incomplete(start, run, report)]
+    return [_after_success(start, run, report)]
+
+
+def _last_start(record: RunRecord) -> LastStart:
+    """Returns the last start. In a joined run that is the driver's, without what made it a part."""
+    session = record.sessions[-1] if record.sessions else None
+    command = session.command if session else record.command
+    arguments = list(session.arguments) if session else []
+    if not _is_part(record):
+        arguments = without(arguments, ONLY_OF_PART)
+    prefix = session.prefix if session else "bin/"
+    return LastStart(command, arguments, prefix, (session.error if session else None) or "")
+
+
+def _is_part(record: RunRecord) -> bool:
+    return record.shard is not None or record.selection.part is not None
+
+
+def _after_plan(start: LastStart, status: str) -> str:
     if status in RESUMABLE:
-        again = _line(command, [*without(given, KEPT_BY_RUN), *place])
-        return [f"{again}  # continues where it stopped"]
-    if status == "incomplete":
-        again = _line(command, without(given, ("--new-run",)))
-        return [f"{again}  # after fixing the problems above; only what is missing is copied"]
-    if command == "validate":
-        plan = _line("migrate-all", [*without(given, ONLY_OF_PLAN), "--dry-run"])
-        return [f"{plan}  # shows the plan; writes nothing to the destination"]
-    if is_part:
-        return [
-            "bin/merge-runs  # joins the runs of all shards and of the objects, once all are done"
-        ]
-    if record.verification and command == "migrate-all" and not any(window_of(run).values()):
-        options = [*without(given, (*KEPT_BY_RUN, "--since-last")), *place, "--since-last"]
-        return [f"{_line(command, options)}  # copies what is written to the source from now on"]
-    return [f"{_line('verify', place)}  # compares both organizations"]
+        return start.again(start.arguments, "makes the plan again")
+    return start.again(without(start.arguments, ONLY_OF_PLAN), "carries the plan out")
 
 
-def arguments_of(record: RunRecord) -> List[str]:
-    """Returns the arguments of the last start of the run's own command."""
-    for session in reversed(record.sessions):
-        if session.command == record.command:
-            return list(session.arguments)
-    return []
+def _after_validation(start: LastStart, status: str) -> str:
+    if status in (*RESUMABLE, "incomplete"):
+        return start.again(start.arguments, "once the problems above are fixed")
+    arguments = [*without(start.arguments, ONLY_OF_PLAN), "--dry-run"]
+    return start.line(DRIVER, arguments, "shows the plan; writes nothing to the destination")
 
 
-def _line(command: str, arguments: Sequence[str]) -> str:
-    return shlex.join([f"bin/{command}", *arguments])
+def _continued(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -> str:
+    """Returns the command that resumes the run."""
+    arguments = [*without(start.arguments, KEPT_BY_RUN), *_place(run)]
+    if start.error.startswith(CONFLICT_WORD):
+        arguments = [*without(arguments, ("--on-conflict",)), "--on-conflict", "update"]
+        return start.again(arguments, "overwrites these objects; or with keep, leaves them")
+    command = DRIVER if report["status"] == "merged" else start.command
+    return start.line(command, arguments, "continues where it stopped")
+
+
+def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -> str:
+    comment = "once the problems above are fixed; only what is missing is copied"
+    narrow = only(start.arguments, NARROWING)
+    if narrow and {line["kind"] for line in report["failed"]} == {UNRESOLVED}:
+        arguments = without(_same_run(start, run), (*NARROWING, "--state-dir"))
+        comment = "moves the targets of the references too"
+        return start.again([*arguments, "--state-dir", str(run.path.parent)], comment)
+    conflicts = _resources_to_update(start, report)
+    if conflicts:
+        comment = "overwrites the objects that differ with the source's content"
+    arguments = _with_updates(_same_run(start, run), conflicts)
+    return start.again(arguments, comment)
+
+
+def _same_run(start: LastStart, run: RunDirectory) -> List[str]:
+    """Returns the arguments that continue the run while it is open, else those of another run."""
+    if _is_open(start, run.record):
+        return [*without(start.arguments, KEPT_BY_RUN), *_place(run)]
+    arguments = without(start.arguments, ("--new-run",))
+    if run.record.relative_window:
+        # The same words mean another window tomorrow.
+        arguments = [*without(arguments, WINDOW), *_window(run.record)]
+    if run.path.name in " ".join(_values_of(arguments, "--state-dir")):
+        # A finished run does nothing again.
+        arguments = [*without(arguments, ("--state-dir",)), "--state-dir", str(run.path.parent)]
+    return arguments
+
+
+def _is_open(start: LastStart, record: RunRecord) -> bool:
+    if record.round or _is_part(record):
+        return True
+    if start.command == DRIVER:
+        return not record.finished
+    return start.command not in record.phases_done
+
+
+def _window(record: RunRecord) -> List[str]:
+    arguments: List[str] = []
+    for name, value in record.selection.window.items():
+        if value:
+            arguments += [f"--{name.replace('_', '-')}", value]
+    return arguments
+
+
+def _resources_to_update(start: LastStart, report: Mapping[str, Any]) -> List[str]:
+    """Returns the resources with objects that differ, if nothing else is wrong.
+
+    A resource that was to be updated already and differs still is not among them.
+    """
+    problems = report["problems"]
+    if any(problem["outcome"] != DIFFERS for problem in problems) or report["failed"]:
+        return []
+    policies = ",".join(_values_of(start.arguments, "--on-conflict")).split(",")
+    if "update" in policies:
+        return []
+    found: Set[str] = {problem["resource"] for problem in problems}
+    return sorted(name for name in found if f"{name}=update" not in policies and name in BY_NAME)
+
+
+def _with_updates(arguments: Sequence[str], resources: Sequence[str]) -> List[str]:
+    if not resources:
+        return list(arguments)
+    policies = [*_values_of(arguments, "--on-conflict"), *(f"{one}=update" for one in resources)]
+    return [*without(arguments, ("--on-conflict",)), "--on-conflict", ",".join(policies)]
+
+
+def _after_verification(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -> str:
+    result = report["verification"]
+    if report["status"] in RESUMABLE or not result:
+        return start.again(start.arguments, "compares again")
+    selection = only(start.arguments, SELECTION)
+    if result["equal"]:
+        if any(run.record.selection.window.values()):
+            return start.line("report", [str(run.path)], "shows the result in a browser")
+        arguments = [*selection, *_place_of_moves(start, run), "--since-last"]
+        return start.line(DRIVER, arguments, "copies what is written to the source from now on")
+    if result["arrived"]:
+        return start.again(start.arguments, "compares again, once what is extra is deleted")
+    differing = {
+        one["resource"]
+        for one in result["differences"]
+        if one["outcome"] == "differs" and not one.get("row") and one["resource"] in BY_NAME
+    }
+    arguments = [*selection, "--state-dir", str(run.path.parent)]
+    comment = "copies what is missing, then compares again"
+    return start.line(DRIVER, _with_updates(arguments, sorted(differing)), comment)
+
+
+def _place_of_moves(start: LastStart, run: RunDirectory) -> List[str]:
+    """A verification without a run has one of its own, in which nothing was moved."""
+    if run.record.command != VERIFY:
+        return _place(run)
+    return only(start.arguments, ("--state-dir",))
+
+
+def _after_success(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -> str:
+    record = run.record
+    place = _place(run)
+    if record.shard is not None:
+        return _join(start, run)
+    if record.selection.part is not None:
+        arguments = [*only(start.arguments, SELECTION), "--shards", str(SHARDS), *place]
+        return start.line("plan-shards", arguments, f"divides the rows among {SHARDS} processes")
+    open_phase = _open_phase(start, record)
+    if open_phase:
+        return start.line(open_phase, start.arguments, "the next phase")
+    has_window = any(record.selection.window.values())
+    if report["verification"] and start.command == DRIVER and not has_window:
+        arguments = [*without(start.arguments, (*KEPT_BY_RUN, "--since-last")), *place]
+        comment = "copies what is written to the source from now on"
+        return start.again([*arguments, "--since-last"], comment)
+    selection = only(start.arguments, SELECTION)
+    return start.line(VERIFY, [*selection, *place], "compares both organizations")
+
+
+def _open_phase(start: LastStart, record: RunRecord) -> Optional[str]:
+    """Returns a phase of the selection that is not done, after a start of a single phase."""
+    if start.command == DRIVER or record.selection.resources == []:
+        return None
+    for name, resources in _resources_by_phase().items():
+        is_selected = any(one in record.selection.resources for one in resources)
+        if is_selected and name not in record.phases_done:
+            return name
+    return None
+
+
+def _resources_by_phase() -> Dict[str, List[str]]:
+    phases: Dict[str, List[str]] = {}
+    for resource in OBJECT_RESOURCES:
+        for phase in filter(None, (resource.phase, resource.reacting_phase)):
+            phases.setdefault(phase, []).append(resource.name)
+    return {"migrate-logs": ["logs"], **phases}
+
+
+def _join(start: LastStart, run: RunDirectory) -> str:
+    """Returns the command that joins the runs that lie beside this one, in folders of their own."""
+    root = run.path.parent.parent
+    folders = sorted({path.parent.parent for path in root.glob(f"*/*/{RUN_FILE}")})
+    parts = [folder for folder in folders if _holds_part(folder)]
+    arguments = [*map(str, parts), "--state-dir", str(root / "whole")]
+    return start.line("merge-runs", arguments, "joins the runs once all shards are done")
+
+
+def _holds_part(folder: Path) -> bool:
+    return any(_is_part(read_run(path)) for path in folder.glob(f"*/{RUN_FILE}"))
+
+
+def _place(run: RunDirectory) -> List[str]:
+    return ["--state-dir", str(run.path)]
+
+
+def _values_of(arguments: Sequence[str], option: str) -> List[str]:
+    values: List[str] = []
+    for number, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == option:
+            values.append(value if equals else "".join(arguments[number + 1 : number + 2]))
+    return values
+
+
+def only(arguments: Sequence[str], names: Sequence[str]) -> List[str]:
+    """Returns these options of the arguments, with their values."""
+    return [
+        word for name in names for value in _values_of(arguments, name) for word in (name, value)
+    ]
 
 
 def without(arguments: Sequence[str], names: Sequence[str]) -> List[str]:

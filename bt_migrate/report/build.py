@@ -111,7 +111,7 @@ def build_report(
     }
     if status == status_of(EXIT_OK):
         report["status"] = status_of(exit_code_of(report, part))
-    return {**report, "next_commands": next_commands(run, report["status"])}
+    return {**report, "next_commands": next_commands(run, report)}
 
 
 def _place_of_states(states: ObjectStates) -> tuple:

@@ -50,6 +50,7 @@ class Session:
     wrote_until: Optional[float] = None
     rows: int = 0
     phases: Dict[str, float] = field(default_factory=dict)  # phase -> seconds
+    prefix: str = "bin/"  # of the programs: "bt-" where the package is installed
     starts: int = 1  # how many starts of the command this one is the sum of
 
 

@@ -113,7 +113,7 @@ def test_the_result_is_kept_with_the_newest_run_of_the_same_selection_finished_o
         assert (
             "a secret text" not in "".join(files.values()) + out + (only / "run.json").read_text()
         )
-        assert f"All of it: {only / 'verify'}" in out and report(tmp_path / "runs")["verification"][
+        assert f"Details: {only / 'verify'}" in out and report(tmp_path / "runs")["verification"][
             "equal"
         ] is not bool(expected)
         tiny.dest.insert("project_logs", project, [{"id": "theirs", "_object_delete": True}])

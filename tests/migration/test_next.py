@@ -1,0 +1,138 @@
+"""The command that a program recommends is run next, and leads to exit code 0."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any, Iterator, List, Optional, Tuple
+
+import pytest
+
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.http.faults import Fault
+from tests.support.compare_orgs import differences
+from tests.support.orgs import Ended, Pair, report, run, runs, tiny_pair
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with tiny_pair() as tiny:
+        yield tiny
+
+
+def next_of(end: Ended) -> Tuple[str, List[str]]:
+    """Returns program and arguments of the last line of a program."""
+    last = end.out.splitlines()[-1]
+    assert last.startswith("Next: bin/"), end.out
+    program, *arguments = shlex.split(last[len("Next: bin/") :], comments=True)
+    return program.replace("-", "_"), arguments
+
+
+def run_next(pair: Pair, end: Ended, root: Path) -> Ended:
+    program, arguments = next_of(end)
+    verifies = ["--verify"] if program == "migrate_all" else []
+    arguments = [word for word in arguments if word != "--no-verify"]
+    return run(pair.sandbox, root, *arguments, *verifies, program=program)
+
+
+def refuse_logs_of(project: str) -> Any:
+    """Every query of the log rows of a project is refused for good."""
+
+    def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        if path.startswith("/btql") and b"project_logs" in raw and project.encode() in raw:
+            return Answer(400, b"no such thing")
+        return None
+
+    return refuse
+
+
+def test_objects_that_differ_are_overwritten_by_the_next_command(
+    pair: Pair, tmp_path: Path
+) -> None:
+    beta = pair.dest.create("project", {"name": "beta"})["id"]
+    data = {"prompt": {"type": "completion", "content": "?"}}
+    fields = {"project_id": beta, "name": "Ask", "slug": "ask", "prompt_data": data}
+    pair.dest.create("prompt", fields)
+    first = run(pair.sandbox, tmp_path / "runs", "--verify")
+    assert (first.code, "prompts=update" in first.out.splitlines()[-1]) == (1, True), first.out
+    second = run_next(pair, first, tmp_path / "runs")
+    assert (second.code, differences(pair)) == (0, []), second.out
+
+
+def test_an_object_that_failed_is_created_in_the_same_run_without_reading_rows_again(
+    pair: Pair, tmp_path: Path
+) -> None:
+    pair.sandbox.faults.add(
+        Fault("status", "globex", "POST", path="^/v1/project_tag", times=1, status=400, body="no")
+    )
+    first = run(pair.sandbox, tmp_path / "runs", "--verify")
+    assert (first.code, report(tmp_path / "runs")["status"]) == (1, "incomplete"), first.out
+    before = len(pair.sandbox.inserted)
+    second = run_next(pair, first, tmp_path / "runs")
+    assert (second.code, len(runs(tmp_path / "runs"))) == (0, 1), second.out
+    assert (pair.sandbox.inserted[before:], differences(pair)) == ([], [])
+
+
+def test_rows_that_stopped_early_are_completed_and_compared_as_they_are_now(
+    pair: Pair, tmp_path: Path
+) -> None:
+    beta = pair.source.objects("project")[1]["id"]
+    pair.sandbox.refuse = refuse_logs_of(beta)
+    first = run(pair.sandbox, tmp_path / "runs", "--verify")
+    assert first.code == 1, first.out
+    old = report(tmp_path / "runs")["verification"]
+    pair.sandbox.refuse = None
+    second = run_next(pair, first, tmp_path / "runs")
+    told = report(tmp_path / "runs")
+    assert (second.code, told["verification"]["equal"], len(runs(tmp_path / "runs"))) == (
+        0,
+        True,
+        1,
+    ), second.out
+    assert (old or {}).get("at") != told["verification"]["at"]
+    assert "NOT EQUAL" not in second.out
+
+
+def test_an_interrupted_run_never_shows_an_old_verification(pair: Pair, tmp_path: Path) -> None:
+    beta = pair.source.objects("project")[1]["id"]
+    pair.sandbox.refuse = refuse_logs_of(beta)
+    run(pair.sandbox, tmp_path / "runs", "--verify")
+    pair.sandbox.refuse = None
+    second = run(pair.sandbox, tmp_path / "runs", "--verify", "--max-duration", "1ms")
+    assert second.code in (2, 3)
+    if second.code == 3:
+        assert (report(tmp_path / "runs")["verification"], "EQUAL" in second.out) == (None, False)
+
+
+def test_a_verification_that_is_not_equal_names_the_command_that_repairs_it(
+    pair: Pair, tmp_path: Path
+) -> None:
+    first = run(pair.sandbox, tmp_path / "runs", "--projects", "Alpha/α,beta")
+    assert first.code == 0, first.out
+    dataset = next(one for one in pair.dest.objects("dataset") if one["name"] == "answers")
+    rows = pair.dest.rows("dataset", dataset["id"])
+    pair.dest.insert("dataset", dataset["id"], [{"id": rows[0]["id"], "_object_delete": True}])
+    verified = run_next(pair, first, tmp_path / "runs")
+    assert (verified.code, "NOT EQUAL" in verified.out) == (1, True), verified.out
+    repaired = run_next(pair, verified, tmp_path / "runs")
+    assert repaired.code == 0, repaired.out
+    assert run_next(pair, repaired, tmp_path / "runs").code == 0
+
+
+def test_json_names_the_same_command(pair: Pair, tmp_path: Path) -> None:
+    end = run(pair.sandbox, tmp_path / "runs", "--json")
+    record = json.loads(end.out)
+    assert record["next_commands"] == report(tmp_path / "runs")["next_commands"]
+    assert record["next_commands"][0].startswith("bin/verify ")
+
+
+def test_phases_lead_from_one_to_the_next_until_all_is_equal(pair: Pair, tmp_path: Path) -> None:
+    end = run(pair.sandbox, tmp_path / "runs", program="migrate_organization")
+    for _ in range(9):
+        program, arguments = next_of(end)
+        assert end.code == 0, (program, end.out)
+        end = run(pair.sandbox, tmp_path / "runs", *arguments, program=program)
+        if program == "verify":
+            break
+    assert (end.code, differences(pair)) == (0, []), end.out

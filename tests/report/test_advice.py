@@ -1,0 +1,132 @@
+"""What to run next: for every way in which a start can end."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import pytest
+
+from bt_migrate.report.advice import next_commands, without
+from bt_migrate.state.run_directory import RunDirectory
+from bt_migrate.state.run_record import RunRecord, RunSide, Selection, Session, write_run
+
+RUN = "RUN"  # stands for the path of the run in the cases below
+DIFFERS = {"resource": "prompts", "outcome": "differs"}
+FAILED = {"resource": "prompts", "outcome": "failed"}
+EQUAL = {"equal": True, "arrived": True, "differences": []}
+UNEQUAL = {
+    "equal": False,
+    "arrived": False,
+    "differences": [{"resource": "prompts", "outcome": "differs"}],
+}
+
+
+def commands(
+    folder: Path,
+    started: str,
+    arguments: str,
+    status: str,
+    *,
+    report: Optional[Dict[str, Any]] = None,
+    session: Optional[Dict[str, Any]] = None,
+    **record: Any,
+) -> List[str]:
+    path = folder / "runs" / "20260101_000000"
+    path.mkdir(parents=True)
+    side = RunSide("id", "name", "http://127.0.0.1:1")
+    selection = Selection(["prompts"], [], None, None, **record.pop("selection", {}))
+    first = Session("2026-01-01T00:00:00Z", started, shlex.split(arguments), **(session or {}))
+    values = {"command": started, "sessions": [first], "finished": False, **record}
+    write_run(
+        path / "run.json", RunRecord(side, side, selection, values.pop("dry_run", False), **values)
+    )
+    facts = {"status": status, "problems": [], "failed": [], "verification": None, **(report or {})}
+    found = next_commands(RunDirectory(path), facts)
+    return [line.partition("  # ")[0].replace(str(path), RUN) for line in found]
+
+
+CASES = [
+    ("the demo", "migrate-all", "--demo", "completed", {}, "bin/validate"),
+    ("a plan", "migrate-all", "--dry-run --plan-out p --projects a", "completed", {"dry_run": True},
+     "bin/migrate-all --projects a"),
+    ("a plan that was stopped", "migrate-all", "--dry-run", "stopped", {"dry_run": True},
+     "bin/migrate-all --dry-run"),
+    ("validation", "validate", "--env-file x", "completed", {},
+     "bin/migrate-all --env-file x --dry-run"),
+    ("an interrupted validation", "validate", "", "interrupted", {}, "bin/validate"),
+    ("an interruption", "migrate-all", "--window daily --projects a", "interrupted", {},
+     "bin/migrate-all --projects a --state-dir RUN"),
+    ("a stopped phase in the run of another program", "migrate-logs", "--state-dir s", "stopped",
+     {"command": "migrate-organization"}, "bin/migrate-logs --state-dir RUN"),
+    ("objects that conflict", "migrate-all", "--on-conflict fail", "failed",
+     {"session": {"error": "--on-conflict fail: 1 exist"}},
+     "bin/migrate-all --state-dir RUN --on-conflict update"),
+    ("objects that differ", "migrate-all", "", "incomplete",
+     {"finished": True, "report": {"problems": [DIFFERS]}},
+     "bin/migrate-all --on-conflict prompts=update"),
+    ("objects that differ, with a policy", "migrate-all", "--on-conflict views=update", "incomplete",
+     {"finished": True, "report": {"problems": [DIFFERS]}},
+     "bin/migrate-all --on-conflict views=update,prompts=update"),
+    ("objects that differ although they were to be updated", "migrate-all",
+     "--on-conflict prompts=update", "incomplete",
+     {"finished": True, "report": {"problems": [DIFFERS]}},
+     "bin/migrate-all --on-conflict prompts=update"),
+    ("objects that failed", "migrate-all", "--new-run", "incomplete",
+     {"report": {"problems": [FAILED, DIFFERS]}}, "bin/migrate-all --state-dir RUN"),
+    ("a finished run of which something is missing", "migrate-all", "--state-dir RUN", "incomplete",
+     {"finished": True, "report": {"verification": UNEQUAL}}, "bin/migrate-all --state-dir ROOT"),
+    ("targets of references that were not selected", "migrate-all", "--projects a --full",
+     "incomplete", {"report": {"failed": [{"kind": "unresolved_reference"}]}},
+     "bin/migrate-all --full --state-dir ROOT"),
+    ("a relative window", "migrate-all", "--window daily --tz UTC", "incomplete",
+     {"finished": True, "relative_window": "daily in UTC"}, "bin/migrate-all"),
+    ("a whole move", "migrate-all", "--full", "completed",
+     {"finished": True, "report": {"verification": EQUAL}},
+     "bin/migrate-all --full --state-dir RUN --since-last"),
+    ("a sync", "migrate-all", "--since-last --projects a", "completed", {"finished": True, "round": 1},
+     "bin/verify --projects a --state-dir RUN"),
+    ("a phase before the others", "migrate-organization", "", "completed",
+     {"phases_done": ["migrate-organization"]}, "bin/migrate-definitions"),
+    ("the last phase", "migrate-definitions", "--projects a --batch-size 5", "completed",
+     {"phases_done": ["migrate-definitions"]}, "bin/verify --projects a --state-dir RUN"),
+    ("objects without rows", "migrate-all", "--no-rows", "completed",
+     {"selection": {"part": "objects"}}, "bin/plan-shards --shards 4 --state-dir RUN"),
+    ("a joined run", "migrate-all", "--shard x:0", "merged", {},
+     "bin/migrate-all --state-dir RUN"),
+    ("a verification that is equal", "verify", "--full", "completed",
+     {"command": "migrate-all", "report": {"verification": EQUAL}},
+     "bin/migrate-all --state-dir RUN --since-last"),
+    ("a verification that is not equal", "verify", "--projects a", "incomplete",
+     {"command": "migrate-all", "report": {"verification": UNEQUAL}},
+     "bin/migrate-all --projects a --state-dir ROOT --on-conflict prompts=update"),
+    ("a verification that finds more than in the source", "verify", "--counts", "completed",
+     {"command": "migrate-all", "report": {"verification": {**UNEQUAL, "arrived": True}}},
+     "bin/verify --counts"),
+    ("an installed package", "migrate-all", "", "interrupted", {"session": {"prefix": "bt-"}},
+     "bt-migrate-all --state-dir RUN"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "status", "more", "expected"),
+    [pytest.param(*case[1:], id=case[0].replace(" ", "-")) for case in CASES],
+)
+def test_the_next_command_fits_what_is_open(
+    command: str,
+    arguments: str,
+    status: str,
+    more: Dict[str, Any],
+    expected: str,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "runs" / "20260101_000000"
+    given = arguments.replace("RUN", str(path))
+    found = commands(tmp_path, command, given, status, **more)
+    assert found == [expected.replace("ROOT", str(path.parent))]
+
+
+def test_options_are_left_out_with_their_values() -> None:
+    given = ["--a", "1", "--dry-run", "--b=2", "--new-run", "--c", "3"]
+    assert without(given, ("--a", "--b", "--dry-run")) == ["--new-run", "--c", "3"]
