@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
 
 from bt_migrate.model.outcomes import DIFFERS
-from bt_migrate.model.resources import BY_NAME, OBJECT_RESOURCES
+from bt_migrate.model.resource_table import OBJECT_RESOURCES
+from bt_migrate.model.resources import BY_NAME
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import RUN_FILE
 from bt_migrate.state.run_record import RunRecord, read_run
