@@ -1,4 +1,4 @@
-"""Write the report of a run again, from its records alone: report.html for a browser.
+"""Write the report of a run again, from its records alone, and print the path of report.html.
 
 Asks no server and changes nothing else. Can be used while the run is in progress.
 """
@@ -16,7 +16,8 @@ from bt_migrate.config.load import app_urls_of, state_dir_of
 from bt_migrate.errors import EXIT_OK
 from bt_migrate.report.build import build_report
 from bt_migrate.report.files import REPORT_FILE
-from bt_migrate.report.write import write_html
+from bt_migrate.report.html import HTML_FILE
+from bt_migrate.report.write import write_report
 from bt_migrate.state.run_directory import RunDirectory, run_at
 
 NAME = "report"
@@ -36,8 +37,8 @@ def write(flags: Dict[str, Any]) -> int:
     path = run_at(Path(flags["run"] or state_dir_of(flags["env_file"])))
     run = RunDirectory(path)
     report = build_report(run, status_in(path))
-    page = write_html(run, report, app_urls_of(flags["env_file"]))
-    print(json.dumps(report) if flags["json"] else page)
+    write_report(run, report, app_urls_of(flags["env_file"]))
+    print(json.dumps(report) if flags["json"] else path / HTML_FILE)
     return EXIT_OK
 
 
