@@ -29,7 +29,10 @@ def count_both(context: CompareContext, group: Sequence[ObjectPair]) -> List[Sum
     with ThreadPoolExecutor(2, thread_name_prefix="count") as pool:
         source = pool.submit(count, catalog.source, [pair.source_id for pair in group])
         dest = pool.submit(count, catalog.dest, [pair.dest_id for pair in group])
-        return [source.result(), dest.result()]
+        both = [source.result(), dest.result()]
+    for counts in both:
+        context.note_counts(counts)
+    return both
 
 
 def compare_counts(
@@ -44,6 +47,7 @@ def compare_counts(
     while _any_short(group, source, dest) and context.patience.wait():
         ids = [pair.dest_id for pair in group]
         dest = summaries(catalog, catalog.dest, group[0].kind, ids)
+        context.note_counts(dest)
     results = [_judge(context, pair, source[pair.source_id], dest[pair.dest_id]) for pair in group]
     return results, source
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -12,6 +12,7 @@ from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.attachments.digests import AttachmentBytes
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.rows.count import Summaries
 from bt_migrate.verify.result import Comparison, ReportDifference
 
 FIRST_PAUSE_S = 0.5  # doubles with each wait
@@ -84,6 +85,20 @@ class CompareContext:
     patience: Patience
     report: ReportDifference
     sample: int = 0
+    # object id on either side -> its rows as they were last counted
+    row_counts: Dict[str, int] = field(default_factory=dict)
+
+    def note_counts(self, counts: Summaries) -> None:
+        """Keep the counts of a side: reading ends once as many rows were read."""
+        for object_id, count in counts.items():
+            if count is not None:
+                self.row_counts[object_id] = count.rows
+
+    def counted_rows(self, object_ids: Sequence[str]) -> Optional[int]:
+        """How many rows the objects hold together; None where one of them could not be counted."""
+        if not all(object_id in self.row_counts for object_id in object_ids):
+            return None
+        return sum(self.row_counts[object_id] for object_id in object_ids)
 
     def result(self, pair: ObjectPair, what: str = "rows of") -> Comparison:
         return Comparison(f"{what} {pair.kind}", pair.project, self.report)

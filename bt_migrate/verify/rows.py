@@ -89,7 +89,8 @@ def _alone_on_error(
                 result for pair in group for result in _alone_on_error(context, [pair], compare)
             ]
         result = context.result(group[0])
-        detail = f"{error.side} answered {error.status}"
+        unusable = error.status == 200
+        detail = str(error) if unusable else f"{error.side} answered {error.status}"
         result.add(UNREADABLE, **group[0].facts, detail=detail)
         return [result]
     for record in held:

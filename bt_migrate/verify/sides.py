@@ -11,6 +11,7 @@ from bt_migrate.api.btql import Bounds
 from bt_migrate.api.client import Api
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.read import pages
+from bt_migrate.rows.streams import bounds_of
 from bt_migrate.verify.normalize import DestForms, SourceForms
 from bt_migrate.verify.pairs import CompareContext, ObjectPair
 from bt_migrate.verify.result import Comparison
@@ -66,7 +67,9 @@ def read_rows(
     ids = list(side.ids)
     limit = context.catalog.settings.rows(kind_name).fetch_limit
     shown: Set[str] = set()
-    for page in pages(side.api, kind_name, ids, bounds, limit=limit):
+    whole = bounds == bounds_of(context.catalog, ROW_KINDS[kind_name])
+    expected = context.counted_rows(ids) if whole else None
+    for page in pages(side.api, kind_name, ids, bounds, limit=limit, expected=expected):
         side.api.check()
         if len(ids) == 1:
             yield from zip(repeat(side.ids[ids[0]]), page.rows)

@@ -12,8 +12,8 @@ import pytest
 import bt_migrate.sandbox.routes.table as routes
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.server import Incoming
-from tests.support.orgs import SOURCE_KEY, findings
-from tests.support.row_runs import READ, World, counted, small_rows, world
+from tests.support.orgs import DEST_KEY, SOURCE_KEY, findings
+from tests.support.row_runs import READ, WRITE, World, call, counted, small_rows, world
 from tests.support.syncs import DATASET, KINDS, LOGS, equal, holder, living, queries, row, sync
 
 Json = Dict[str, Any]
@@ -26,13 +26,14 @@ def serving(
     *,
     answer: ChangeAnswer = lambda query, found: None,
     query: ChangeQuery = lambda text: text,
-    cursors: bool = True,
+    key: str = SOURCE_KEY,
+    before: Any = None,
 ) -> None:
-    """A source that gives a cursor with every page that has rows, and whose queries and answers are changed."""
+    """A source whose queries and answers are changed; `before`: another such hook, for the other side."""
 
     def intercept(incoming: Incoming) -> Optional[Answer]:
-        refused = watch(incoming)
-        ours = incoming.headers.get("Authorization", "").endswith(SOURCE_KEY)
+        refused = (before or watch)(incoming)
+        ours = incoming.headers.get("Authorization", "").endswith(key)
         if refused is not None or incoming.path != "/btql" or not ours:
             return refused
         body = json.loads(incoming.body)
@@ -44,8 +45,6 @@ def serving(
         if carried_out.status != 200:
             return carried_out
         found = json.loads(carried_out.body)
-        if cursors and "select: *" in asked and found["data"]:
-            found["cursor"] = "AAAAAAAAAAA"
         answer(asked, found)
         return Answer(200, json.dumps(found).encode())
 
@@ -310,3 +309,29 @@ def test_rows_that_are_deleted_after_they_were_counted_are_not_missed(tmp_path: 
         fill(w, LOGS, w.project, 20)
         serving(w, answer=delete)
         assert (w.move(LOGS), len(w.sandbox.sent)) == (0, 19)
+
+
+# The comparison --------------------------------------------------------------------------------------
+
+
+def test_a_comparison_costs_its_pages_and_a_count_of_each_side(tmp_path: Path) -> None:
+    with living(tmp_path, projects=30, rows=2) as w:
+        assert sync(w).code == 0
+        serving(w)
+        w.sandbox.clear_requests()
+        assert call(w, "verify", "--full", MIGRATION_VERIFY_WAIT="0") == 0
+        # of 30 objects of each kind: two counts and two pages
+        assert [queries(w, side) for side in (READ, WRITE)] == [3 * 4, 3 * 4]
+
+
+@pytest.mark.parametrize("depth", ["--full", "--sample"])
+def test_a_comparison_that_is_shown_fewer_rows_than_are_counted_is_not_equal(
+    depth: str, tmp_path: Path
+) -> None:
+    with living(tmp_path, projects=2) as w:
+        assert sync(w).code == 0
+        serving(w, answer=hiding("r00004"), key=SOURCE_KEY)
+        hide_there = w.sandbox.intercept
+        serving(w, answer=hiding("r00004"), key=DEST_KEY, before=hide_there)
+        words = [depth, "1000"] if depth == "--sample" else [depth]
+        assert call(w, "verify", *words, MIGRATION_VERIFY_WAIT="0") == 1
