@@ -10,6 +10,10 @@ from bt_migrate.state.run_files import RESERVED_NAMES, RUN_FILES
 
 MAX_NAME_BYTES = 80
 MARK_CHARS = 8
+# An id that is a file name as it is; a UUID is one. Case is left out: some file systems ignore it.
+PLAIN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}$", re.ASCII)
+MAX_ID_CHARS = 40
+ID_MARK_CHARS = 32
 
 
 def folder_name(name: str, taken: Iterable[str]) -> str:
@@ -29,3 +33,14 @@ def folder_name(name: str, taken: Iterable[str]) -> str:
         for start in range(len(digest) - MARK_CHARS)
     )
     return next(name for name in marked if name.casefold() not in clashing)
+
+
+def id_file_name(object_id: str) -> str:
+    """The begin of the names of the files of an object: its id where that is safe, else similar
+    letters and a part of its hash.
+    """
+    if PLAIN_ID.match(object_id) and object_id not in RESERVED_NAMES:
+        return object_id
+    plain = re.sub(r"[^a-z0-9-]", "_", object_id.casefold(), flags=re.ASCII)[:MAX_ID_CHARS]
+    digest = hashlib.sha256(object_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"id_{plain}-{digest[:ID_MARK_CHARS]}"

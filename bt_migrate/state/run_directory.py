@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Set, 
 
 from bt_migrate.errors import LockedError, StateError, UsageError
 from bt_migrate.state.files import cannot_write
-from bt_migrate.state.folder_names import folder_name
+from bt_migrate.state.folder_names import folder_name, id_file_name
 from bt_migrate.state.live_counts import LiveCounts
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_files import (
@@ -166,7 +166,7 @@ class RunDirectory:
     def stream_path(self, folder: str, project: str, source_id: str) -> Path:
         """Path of a stream's files without endings: <project>/dataset_events/<id>, <project>/logs."""
         inside = self.folder(project)
-        return inside / folder / source_id if folder else inside / "logs"
+        return inside / folder / id_file_name(source_id) if folder else inside / "logs"
 
     def has_stream(self, folder: str, project: str, source_id: str) -> bool:
         """Whether the rows of an object have a checkpoint."""
