@@ -5,8 +5,6 @@ Takes no lock and writes nothing.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import socket
 from datetime import datetime
@@ -19,8 +17,8 @@ from bt_migrate.state.run_directory import (
     readable_runs_in,
     window_of,
 )
-from bt_migrate.state.run_files import STATUS_FILE
 from bt_migrate.state.run_record import RunRecord
+from bt_migrate.state.status_file import read_status
 
 RUNNING = "running"
 PAUSED = "paused"
@@ -38,7 +36,7 @@ FRESH_S = 10
 def run_status(path: Path, now: datetime) -> Dict[str, Any]:
     """Returns everything that `bin/status` shows, as one JSON object."""
     run = RunDirectory(path)
-    said = _status_file(path)
+    said = read_status(path)
     state = _state(run.record, said, now)
     at_work = state in AT_WORK
     live_streams = said.get("streams", ()) if at_work else ()
@@ -72,14 +70,6 @@ def _total(streams: List[Dict[str, Any]], rate: float) -> Dict[str, Any]:
     total = _sum_if_known(stream["total"] for stream in streams)
     eta = _eta(done, total, rate)
     return {"done": done, "total": total, "rows_per_second": rate, "eta_seconds": eta}
-
-
-def _status_file(path: Path) -> Dict[str, Any]:
-    """Returns what the last process of the run wrote about itself, {} if that cannot be read."""
-    with contextlib.suppress(OSError, ValueError):
-        value = json.loads((path / STATUS_FILE).read_text(encoding="utf-8"))
-        return value if isinstance(value, dict) else {}
-    return {}
 
 
 def _state(record: RunRecord, said: Mapping[str, Any], now: datetime) -> str:

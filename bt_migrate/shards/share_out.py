@@ -16,20 +16,11 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tup
 from bt_migrate.api.btql import OBJECTS_PER_QUERY
 from bt_migrate.config.settings import shard_name
 from bt_migrate.errors import UsageError
+from bt_migrate.state.records import check_part
+from bt_migrate.state.run_record import Shard
 
 SHARD_FORMAT = 1
 SIDES = ("source", "dest")
-NAMES = (
-    "plan",
-    "number",
-    "of",
-    "mark",
-    "selection",
-    "resources",
-    "units",
-    *SIDES,
-)  # that a line must have
-UNIT_NAMES = ("kind", "project", "id", "name", "rows", "new")  # and each of its units
 SMALL = (
     10  # an object, or objects that are read together, of up to a so-manieth of a shard are not cut
 )
@@ -169,21 +160,17 @@ def shard_in(lines: Sequence[str], number: int, place: str) -> Dict[str, Any]:
         )
     try:
         shard = json.loads(lines[number])
-        if shard.get("format") != SHARD_FORMAT:
+        if isinstance(shard, dict) and shard.get("format") != SHARD_FORMAT:
             raise UsageError(
-                f"--shard: {place} has format {shard.get('format')}, this program reads {SHARD_FORMAT}; plan anew with bin/plan-shards"
+                f"--shard: {place} has format {str(shard.get('format'))[:20]}, this program reads"
+                f" {SHARD_FORMAT}; plan again with bin/plan-shards"
             )
-        whole = all(name in shard for name in NAMES) and all(
-            "org_id" in shard[side] for side in SIDES
-        )
-        whole = whole and all(isinstance(shard["mark"][side], int) for side in SIDES)
-        whole = whole and all(name in unit for unit in shard["units"] for name in UNIT_NAMES)
-    except (ValueError, AttributeError, TypeError, KeyError):
-        whole = False
-    if not whole:
+        check_part(Shard, shard)
+    except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"--shard: line {number + 1} of {place} is no shard; plan anew with bin/plan-shards"
-        )
+            f"--shard: line {number + 1} of {place} is not a shard ({error}); plan again with"
+            " bin/plan-shards"
+        ) from None
     if (shard["number"], shard["of"]) != (number, len(lines)):
         raise UsageError(
             f"--shard: line {number + 1} of {len(lines)} in {place} is shard {shard['number']} of {shard['of']}; "

@@ -171,15 +171,15 @@ def _entry(name: Any, value: Any) -> str:
 
 def read_json(path: Path) -> Dict[str, Any]:
     """The content of a file. Raises StateError naming the file."""
-    damaged = StateError(f"{path}: is damaged; {WHAT_TO_DO}")
+    unreadable = StateError(f"{path}: is damaged; {WHAT_TO_DO}")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise StateError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError):
-        raise damaged from None
+        raise unreadable from None
     if not isinstance(value, dict):
-        raise damaged
+        raise unreadable
     if value.get("format") != FORMAT:
         raise StateError(
             f"{path}: has format {str(value.get('format'))[:20]}, this program reads {FORMAT};"
@@ -200,6 +200,9 @@ def record_in(path: Path, kind: Type[T], value: Any) -> T:
     try:
         return record_from(kind, value)
     except ShapeError as error:
-        raise StateError(
-            f"{path}: is damaged or of another version ({error}); {WHAT_TO_DO}"
-        ) from None
+        raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: ValueError) -> StateError:
+    """The error to raise for a file of another shape, with what to do about it."""
+    return StateError(f"{path}: is damaged or of another version ({error}); {WHAT_TO_DO}")

@@ -35,6 +35,12 @@ def folder_name(name: str, taken: Iterable[str]) -> str:
     return next(name for name in marked if name.casefold() not in clashing)
 
 
+def is_folder_name(text: str) -> bool:
+    """Whether a text that was read from a file can be a name that `folder_name` chose."""
+    safe = re.match(r"[\w-]([\w .-]*[\w-])?$", text) and len(text.encode("utf-8", "ignore")) < 128
+    return bool(safe)
+
+
 def id_file_name(object_id: str) -> str:
     """The begin of the names of the files of an object: its id where that is safe, else similar
     letters and a part of its hash.

@@ -58,7 +58,7 @@ def read_objects(path: Path, data: Dict[str, Any]) -> ObjectFile:
     """The content of a file. Raises StateError naming the file and what is wrong in it."""
     file = record_in(path, ObjectFile, {name: data[name] for name in data if name != "format"})
     for source_id, entry in [*file.outcomes.items(), *file.earlier.items()]:
-        known = entry.get("outcome") in KNOWN_OUTCOMES and isinstance(entry.get("name"), str)
+        known = str(entry.get("outcome")) in KNOWN_OUTCOMES and isinstance(entry.get("name"), str)
         if not known or not isinstance(entry.get("dest_id", ""), str):
             raise StateError(f"{path}: the outcome of {source_id[:60]} is not one; {WHAT_TO_DO}")
     if not isinstance(file.intended, dict):

@@ -63,6 +63,37 @@ def record_from(kind: Type[T], value: object, place: str = "") -> T:
     return kind(**given)
 
 
+def check_part(kind: Any, value: object, place: str = "") -> None:
+    """Check only the fields that `kind` names; others may be there. Raises ShapeError."""
+    _refuse_other(dict, value, place)
+    assert isinstance(value, dict)
+    for item in fields(kind):
+        inside = _inside(place, item.name)
+        if item.name in value:
+            _check_deep(_hints(kind)[item.name], value[item.name], inside)
+        elif _is_required(item):
+            raise ShapeError(f"{inside} is missing")
+
+
+def _check_deep(kind: Any, value: object, place: str) -> None:
+    origin = get_origin(kind)
+    if is_dataclass(kind):
+        check_part(kind, value, place)
+    elif origin is Union:
+        if value is not None:
+            _check_deep(get_args(kind)[0], value, place)
+    elif origin is list:
+        _refuse_other(list, value, place)
+        for number, item in enumerate(value):  # type: ignore[arg-type,var-annotated]
+            _check_deep(get_args(kind)[0], item, f"{place}[{number}]")
+    elif origin is dict:
+        _refuse_other(dict, value, place)
+        for name, item in value.items():  # type: ignore[attr-defined]
+            _check_deep(get_args(kind)[1], item, _inside(place, name))
+    else:
+        checked(kind, value, place)
+
+
 def json_of(record: Any) -> Dict[str, Any]:
     """The record as JSON. Raises nothing; the values are those of the record, not copies."""
     written: Dict[str, Any] = {}
@@ -79,9 +110,9 @@ def checked(kind: Any, value: object, place: str) -> Any:
         return value
     if is_dataclass(kind):
         return record_from(kind, value, place)  # type: ignore[arg-type]
-    origin = getattr(kind, "__origin__", None)
+    origin = get_origin(kind)
     if origin is Union:
-        inner = next(part for part in kind.__args__ if part is not type(None))
+        inner = get_args(kind)[0]
         return None if value is None else checked(inner, value, place)
     if origin is list:
         _refuse_other(list, value, place)

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
-from bt_migrate.state.files import FORMAT, read_record, write_json
-from bt_migrate.state.records import json_of
+from bt_migrate.model.date_windows import instant
+from bt_migrate.model.findings import KINDS
+from bt_migrate.state.files import FORMAT, damaged, read_record, write_json
+from bt_migrate.state.folder_names import is_folder_name
+from bt_migrate.state.records import ShapeError, check_part, json_of
 
 
 @dataclass
@@ -95,9 +98,98 @@ class RunRecord(Identity):
     merged: List[str] = field(default_factory=list)  # the runs that this one was joined from
 
 
+# -- parts of the record that are kept as JSON: the fields on which the program relies
+
+
+@dataclass
+class ShardSides:
+    """Seconds of each server's clock at which the shards were planned."""
+
+    source: int
+    dest: int
+
+
+@dataclass
+class ShardUnit:
+    """The rows of one object, or a slice of them: keys above `after` and up to `end`."""
+
+    kind: str
+    project: str
+    id: str
+    name: str
+    rows: int
+    new: bool  # the destination's object was created for this move and has no rows
+    after: Optional[str] = None
+    end: Optional[str] = None
+
+
+@dataclass
+class Shard:
+    """One shard: the line that bin/plan-shards wrote."""
+
+    format: int
+    plan: str
+    number: int
+    of: int
+    mark: ShardSides
+    source: RunSide
+    dest: RunSide
+    selection: Selection
+    resources: List[str]
+    units: List[ShardUnit]
+
+
+@dataclass
+class CountedStream:
+    id: str
+    project: str
+    name: str
+    rows: Optional[int]
+
+
+@dataclass
+class Validation:
+    streams: Dict[str, List[CountedStream]]
+    findings: List[Dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Lag:
+    since: str
+    rows: Optional[int]
+    oldest_seconds: Optional[int]
+
+
 def read_run(path: Path) -> RunRecord:
     """The content of a run.json. Raises StateError naming the file."""
-    return read_record(path, RunRecord)
+    record = read_record(path, RunRecord)
+    try:
+        _check_parts(record)
+    except (ShapeError, ValueError) as error:
+        raise damaged(path, error) from None
+    return record
+
+
+def _check_parts(record: RunRecord) -> None:
+    """Raises ShapeError, or ValueError for what is not a date."""
+    for kind, name in ((Shard, "shard"), (Validation, "validation"), (Lag, "lag")):
+        value = getattr(record, name)
+        if value is not None:
+            check_part(kind, value, name)
+    for folder in record.folders.values():
+        if not is_folder_name(folder):
+            raise ShapeError(f"{folder[:40]!r} is not the name of a folder")
+    validation = record.validation or {}
+    for item in [*validation.get("findings", []), *record.window_gaps]:
+        if item.get("kind") not in KINDS or "severity" not in item:
+            raise ShapeError(f"the finding {str(item.get('kind'))[:40]!r} is not known")
+    for text in (
+        record.created,
+        record.selection.created_after,
+        record.selection.created_before,
+    ):
+        if text:
+            instant(text)
 
 
 def write_run(path: Path, record: RunRecord) -> None:
