@@ -24,6 +24,7 @@ from bt_migrate.errors import UsageError
 from bt_migrate.migration.phase_loop import VERIFY, Step, steps_of_part
 from bt_migrate.shards.selected import selection_of_shard
 from bt_migrate.shards.share_out import refuse_other_organizations
+from bt_migrate.state.open_files import raise_file_limit
 
 # M_ARENA_MAX of glibc's malloc.h
 M_ARENA_MAX = -8
@@ -124,6 +125,7 @@ def prepare_interpreter() -> None:
 
     A program calls this once, at its start. It changes settings of the whole process.
     """
+    raise_file_limit()
     # Since Python 3.11 the digits of an integer are limited; rows hold integers of any size.
     if hasattr(sys, "set_int_max_str_digits"):
         sys.set_int_max_str_digits(0)

@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tupl
 
 from bt_migrate.model.outcomes import UPDATED
 from bt_migrate.state.files import make_private
+from bt_migrate.state.open_files import OPEN_STORES
 from bt_migrate.state.sqlite import connect, sqlite_errors
 
 # SQLite allows 999 parameters in a statement by default.
@@ -55,27 +56,62 @@ class SeenRows:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.RLock()
+        # None until it is needed, and again after OPEN_STORES has closed it.
         self._db: Optional[sqlite3.Connection] = None
-        if path.exists():
-            self._open()
+        self._users = 0
+        self._exists = path.exists()
+        if self._exists:  # a damaged file is reported now, not in the middle of the work
+            with self._opened():
+                pass
 
-    def _open(self) -> sqlite3.Connection:
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """The open file, which is not closed meanwhile. Creates it. Raises StateError."""
         with self._lock, sqlite_errors(self.path):
             if self._db is None:
-                make_private(self.path.parent)
-                db = connect(self.path)
-                db.executescript(self._SCHEMA)
-                if "at" not in [column[1] for column in db.execute("pragma table_info(delivered)")]:
-                    db.execute("alter table delivered add column at integer")
-                # Assigned last: other threads use it without the lock as soon as it is set.
-                self._db = db
-        return self._db
+                self._db = self._connect()
+                self._exists = True
+            self._users += 1
+            try:
+                OPEN_STORES.used(self, self._close_if_unused)
+                yield self._db
+            finally:
+                self._users -= 1
 
-    def close(self) -> None:
+    def _connect(self) -> sqlite3.Connection:
+        make_private(self.path.parent)
+        db = connect(self.path)
+        try:
+            db.executescript(self._SCHEMA)
+            if "at" not in [column[1] for column in db.execute("pragma table_info(delivered)")]:
+                db.execute("alter table delivered add column at integer")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _close_if_unused(self) -> bool:
+        """Close the file unless a thread uses it. Returns whether it is closed."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._users:
+                return False
+            self._close()
+            return True
+        finally:
+            self._lock.release()
+
+    def _close(self) -> None:
         if self._db is not None:
-            with self._lock, sqlite_errors(self.path):
+            with sqlite_errors(self.path):
                 self._db.close()
                 self._db = None
+
+    def close(self) -> None:
+        with self._lock:
+            self._close()
+        OPEN_STORES.closed(self)
 
     # -- reading
 
@@ -154,10 +190,10 @@ class SeenRows:
             yield from self._rows(query, (object_id, *some))
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> List[tuple]:
-        if self._db is None:
+        if not self._exists:
             return []
-        with self._lock, sqlite_errors(self.path):
-            return self._db.execute(query, values).fetchall()
+        with self._opened() as db:
+            return db.execute(query, values).fetchall()
 
     # -- writing
 
@@ -209,7 +245,7 @@ class SeenRows:
         self._write([("insert or replace into before values (?, ?, ?)", rows)])
 
     def forget_before(self) -> None:
-        if self._db is not None:
+        if self._exists:
             self._write([("delete from before", [()])])
 
     def record_inserted(self, rows: Iterable[Tuple[str, str]]) -> None:
@@ -235,14 +271,13 @@ class SeenRows:
 
     def _write(self, statements: Sequence[Tuple[str, Iterable[tuple]]]) -> None:
         """Execute all statements or none; they are committed when it returns."""
-        db = self._open()
-        with self._lock, sqlite_errors(self.path):
+        with self._opened() as db:
             db.execute("begin")
             try:
                 for statement, rows in statements:
                     db.executemany(statement, rows)
                 db.execute("commit")
-            except (sqlite3.Error, UnicodeEncodeError):
+            except BaseException:
                 db.execute("rollback")
                 raise
 

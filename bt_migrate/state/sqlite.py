@@ -36,7 +36,11 @@ def connect(path: Path) -> sqlite3.Connection:
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     db = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
-    db.executescript("pragma journal_mode=wal; pragma synchronous=normal;")
+    try:
+        db.executescript("pragma journal_mode=wal; pragma synchronous=normal;")
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
