@@ -13,7 +13,7 @@ import threading
 import time
 import zlib
 from dataclasses import dataclass
-from typing import Any, Callable, FrozenSet, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Tuple, Union
 from urllib.parse import urljoin
 
 import requests
@@ -43,6 +43,8 @@ OUTAGE_S = 180
 OUTAGE_DELAY_S = 0.1
 # A 429 says when to come back. It is not a failure, so it has a bound of its own.
 RATE_LIMIT_TRIES = 100
+# What a gateway answers while nothing behind it does. A host that worked is waited for, as one that does not answer.
+OUTAGE_STATUSES = frozenset((502, 503, 504))
 RETRY_STATUSES = frozenset((408, 425, 429, 500, 502, 503, 504))
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 # of a body at a time: `Response.content` would read it in pieces of 10 KB
@@ -122,6 +124,8 @@ class Tries:
     def __init__(self) -> None:
         self.failures = 0
         self.rate_limited = 0
+        # when the first of them failed, by the monotonic clock
+        self.failed_s = 0.0
         self._started = time.monotonic()
 
     def in_outage_time(self) -> bool:
@@ -159,6 +163,8 @@ class Transport:
         self._counting = threading.Lock()
         # a request was answered 2xx: the key is good
         self._proven = False
+        # when a query, and anything else, was last answered 2xx, by the monotonic clock
+        self._answered_s: Dict[bool, float] = {}
 
     def check(self) -> None:
         """Raises Interrupted once `stop` is set."""
@@ -187,6 +193,7 @@ class Transport:
                     request.on_body(content)
                 answer = self._decoded(request, response, content)
                 self._proven = True
+                self._answered_s[request.is_query] = time.monotonic()
                 return answer
             except ApiError as error:
                 self._pause_after_refusal(request, error, tries)
@@ -352,7 +359,11 @@ class Transport:
         if tries.failures < self.limits.attempts and worth_retrying:
             self._pause_before_retry(request, str(error), tries, least_s=error.retry_after or 0.0)
             return
-        if not doubted:
+        outage = self._is_outage(request, error, tries)
+        if outage and tries.in_outage_time():
+            self._pause_before_retry(request, str(error), tries, least_s=error.retry_after or 0.0)
+            return
+        if not doubted and not outage:
             raise error
         # not the fault of one object: the run stops and can be resumed
         text = "the key or a gateway fails since a moment ago: run the same command again"
@@ -370,6 +381,7 @@ class Transport:
         self, request: Request, problem: str, tries: Tries, *, least_s: float = 0.0
     ) -> None:
         tries.failures += 1
+        tries.failed_s = tries.failed_s or time.monotonic()
         self.retries += 1
         log.warning(
             "%s: %s: %s; trying again",
@@ -379,6 +391,17 @@ class Transport:
             extra={"event": "retry", "side": self.side},
         )
         self.wait(max(least_s, self.backoff_s(tries.failures)))
+
+    def _is_outage(self, request: Request, error: ApiError, tries: Tries) -> bool:
+        """Whether the host is down that worked before: nothing of the kind was answered since this request failed first.
+
+        While others are answered, the trouble is that of one object.
+        """
+        retried = error.status in OUTAGE_STATUSES & request.retry_statuses
+        answered_s = self._answered_s.get(request.is_query, 0.0)
+        return bool(
+            retried and self._proven and self.limits.attempts and answered_s < tries.failed_s
+        )
 
     def _is_doubted(self, error: ApiError) -> bool:
         """Whether a key that was good is refused, or a page replaces the API's own answer.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
@@ -14,7 +15,18 @@ from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.server import Incoming
 from tests.support.orgs import DEST_KEY, SOURCE_KEY, findings
 from tests.support.row_runs import READ, WRITE, World, call, counted, small_rows, world
-from tests.support.syncs import DATASET, KINDS, LOGS, equal, holder, living, queries, row, sync
+from tests.support.syncs import (
+    DATASET,
+    KINDS,
+    LOGS,
+    equal,
+    holder,
+    living,
+    queries,
+    row,
+    sync,
+    twin,
+)
 
 Json = Dict[str, Any]
 ChangeAnswer = Callable[[str, Json], None]
@@ -335,3 +347,27 @@ def test_a_comparison_that_is_shown_fewer_rows_than_are_counted_is_not_equal(
         serving(w, answer=hiding("r00004"), key=DEST_KEY, before=hide_there)
         words = [depth, "1000"] if depth == "--sample" else [depth]
         assert call(w, "verify", *words, MIGRATION_VERIFY_WAIT="0") == 1
+
+
+# A host that is down -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_queries_that_answer_nothing_but_5xx_for_a_while_are_waited_for(
+    status: int, tmp_path: Path
+) -> None:
+    """Longer than all retries of one request take."""
+    began: List[float] = []
+
+    def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        if path != "/btql" or b"select: *" not in raw:
+            return None
+        began.append(time.monotonic())
+        down = began[-1] - began[0] < 3
+        return Answer(status, b"no healthy upstream", "text/plain") if down else None
+
+    with living(tmp_path, projects=3) as w:
+        w.sandbox.refuse = refuse
+        once = {"MIGRATION_RETRY_ATTEMPTS": "1", "MIGRATION_READ_STREAMS": "1"}
+        assert (sync(w, "--resources", "logs", **once).code, len(began) > 3) == (0, True)
+        assert len({one["id"] for one in w.dest.rows(LOGS, twin(w, LOGS))}) == 30

@@ -572,7 +572,7 @@ def test_a_server_that_fails_stops_the_comparison_which_is_no_result(
 ) -> None:
     moved(tiny, tmp_path / "runs")
     tiny.sandbox.faults.add(
-        Fault("status", "globex", "POST", path="^/btql", times=None, status=502, body="no")
+        Fault("status", "globex", "POST", path="^/btql", times=None, status=500, body="no")
     )
     end = run(
         tiny.sandbox,
