@@ -14,6 +14,7 @@ from typing import List, Optional, Tuple
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import StateError, UsageError
 from bt_migrate.state.files import make_private, now, read_json, write_json
+from bt_migrate.state.read_only import writable
 from bt_migrate.state.run_directory import (
     RunDirectory,
     readable_runs_in,
@@ -26,6 +27,7 @@ from bt_migrate.state.run_record import Identity, RunRecord, Selection, write_ru
 log = logging.getLogger("bt_migrate.state")
 
 ALL_PHASES = "migrate-all"
+VERIFY = "verify"
 # Starts within one second, each of which has a directory of its own.
 MAX_RUNS_OF_A_SECOND = 1000
 # What a run is called, as `make_run_folder` does.
@@ -49,12 +51,19 @@ def find_run(settings: Settings, identity: Identity, command: str) -> Tuple[RunD
     A named run that disagrees with `identity` is refused (UsageError). In a folder of runs the newest
     run of the two organizations is resumed if it is unfinished and agrees, else a new run is made.
     """
+    run, settings = _found_run(settings, identity, command)
+    return (writable(run) if command == VERIFY else run), settings
+
+
+def _found_run(
+    settings: Settings, identity: Identity, command: str
+) -> Tuple[RunDirectory, Settings]:
     named, project = _named_run(settings)
     if named is not None:
         return _in_named_run(settings, identity, RunDirectory(named), project)
     root = Path(settings.state_dir)
     _refuse_other_parts(root, identity.selection)
-    if settings.since_last and command != "verify":
+    if settings.since_last and command != VERIFY:
         return _run_to_sync(settings, identity, command), settings
     if not settings.new_run:
         newest = next((run for run in runs_in(root) if run.same_pair(identity)), None)
@@ -185,7 +194,7 @@ def _resumable(run: RunDirectory, identity: Identity, command: str) -> bool:
     if run.record.selection != identity.selection or run.record.dry_run:
         return False
     # verify compares a run, finished or not; a part of a move is moved once.
-    if command == "verify" or identity.selection.part is not None:
+    if command == VERIFY or identity.selection.part is not None:
         return True
     if run.record.finished:
         return False
