@@ -9,7 +9,7 @@ from bt_migrate.errors import LockedError
 from bt_migrate.migration.context import Migration
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.objects.second_pass import finish_deferred, note_deferred
+from bt_migrate.objects.second_pass import finish_deferred, finish_left_out, note_deferred
 from bt_migrate.rows.second_pass import finish_deferred_rows, note_deferred_rows
 from bt_migrate.state.run_directory import RunDirectory, readable_runs_in
 
@@ -42,8 +42,11 @@ def finish_waiting(migration: Migration) -> None:
 def finish_objects(catalog: Catalog, run: RunDirectory) -> None:
     """Add references to the objects of a run; a dry run only compares the objects."""
     for states in run.all_objects():
+        resource = BY_NAME[states.resource]
         if states.deferred:
-            finish_deferred(catalog, BY_NAME[states.resource], states)
+            finish_deferred(catalog, resource, states)
+        if states.left_out and not catalog.settings.dry_run:
+            finish_left_out(catalog, resource, states)
 
 
 def _finish_rows(migration: Migration, run: RunDirectory) -> None:
@@ -64,7 +67,7 @@ def _earlier_waiting(migration: Migration) -> Iterator[RunDirectory]:
 
 
 def _waits(run: RunDirectory) -> bool:
-    return any(states.deferred for states in run.all_objects()) or any(
+    return any(states.deferred or states.left_out for states in run.all_objects()) or any(
         stream.waiting for stream in run.all_streams()
     )
 

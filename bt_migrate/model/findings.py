@@ -86,7 +86,7 @@ KINDS: Mapping[str, Kind] = {
         "check texts that mention ids of the source ({where}): {names}",
     ),
     "waits": Kind(
-        ACTION,
+        FAILURE,
         "a reference waits for an object that is not in the destination yet",
         "move that object too; the reference is added then",
         False,
@@ -184,6 +184,13 @@ KINDS: Mapping[str, Kind] = {
         "if there are any, use a key that may list them",
         False,
         "kinds that the source does not list: {names}",
+    ),
+    "lost_at_source": Kind(
+        LOSS,
+        "the source itself lost the target of a reference; the reference was left out",
+        "nothing, unless the key of the source may not see the target",
+        False,
+        "references to what the source itself lost ({where}): {names}",
     ),
     "unresolved_reference": Kind(
         FAILURE,

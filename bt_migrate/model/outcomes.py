@@ -8,7 +8,11 @@ UPDATED = "updated"
 DIFFERS = "differs"
 SKIPPED = "skipped"
 FAILED = "failed"
-OUTCOMES = (CREATED, FOUND, UPDATED, DIFFERS, SKIPPED, FAILED)
+# Its target is not in the destination yet; a later start brings it.
+WAITING = "waiting"
+OUTCOMES = (CREATED, FOUND, UPDATED, DIFFERS, SKIPPED, FAILED, WAITING)
+# Outcomes of objects that are tried again.
+OPEN_OUTCOMES = (FAILED, WAITING)
 
 # What a dry run gives for what it would write.
 WOULD_CREATE = "planned"

@@ -37,6 +37,7 @@ from bt_migrate.objects.update import (
     decided,
     foreseen_update,
     note_former,
+    note_left_out,
     remember_fingerprints,
     update_object,
 )
@@ -110,7 +111,7 @@ class ObjectWriter:
         again = created_s >= begun_s and found.verb == FOUND
         has_header = answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1")
         if 0 < created_s < begun_s or (has_header and not again):
-            return decided(catalog, resource, found)
+            return decided(catalog, resource, item.source, found)
         if resource is PROJECTS:
             catalog.lists.start_empty(made["id"])
         return replace(action, dest_id=made["id"], existing=made)
@@ -193,7 +194,7 @@ class ObjectWriter:
 
     def _record(self, plan: ObjectPlan, action: Action, findings: Findings) -> None:
         item, resource, source_id = plan.item, self.resource, action.source_id
-        outcome = self._outcome(plan.prepared, action)
+        outcome = self._outcome(item, plan.prepared, action)
         dest_id = action.dest_id or (planned_id(source_id) if outcome == WOULD_CREATE else None)
         ours = outcome in (CREATED, UPDATED)
         why = {"reason": action.reason, "fields": action.fields}
@@ -206,7 +207,7 @@ class ObjectWriter:
             **({} if ours and action.verb != UPDATE else why),
         )
         left = outcome == DIFFERS
-        remember_fingerprints(self.catalog, resource, item.states, action, left=left)
+        remember_fingerprints(self.catalog, resource, item, action, left=left)
         if dest_id:
             content = action.existing if left else action.body
             key = _key_fields(resource, item.source, action.body)
@@ -216,6 +217,8 @@ class ObjectWriter:
             # To be completed by the second pass.
             if plan.prepared.deferred or (ours and action.verb == DIFFERS):
                 item.states.deferred[source_id] = dest_id
+            if ours:
+                note_left_out(self.catalog, item, plan.prepared)
         if outcome in (CREATED, WOULD_CREATE) and resource.hidden_field:
             facts = {"path": resource.hidden_field, "next": resource.next_action}
             findings.append(object_finding(resource, item, "secret_to_enter", **facts))
@@ -223,7 +226,7 @@ class ObjectWriter:
         extra = log_fields(outcome, resource, item, dest_id=dest_id, reason=action.reason)
         log.info("%s %s %r%s", outcome, resource.kind, action.name, because, extra=extra)
 
-    def _outcome(self, prepared: Prepared, action: Action) -> str:
+    def _outcome(self, item: PlannedObject, prepared: Prepared, action: Action) -> str:
         """What became of the object.
 
         What a process that died created, and what an earlier run left incomplete, is ours.
@@ -235,7 +238,7 @@ class ObjectWriter:
             return WOULD_UPDATE if dry_run else UPDATED
         if action.verb in (FOUND, DIFFERS) and prepared.made_before:
             return CREATED
-        if action.verb == DIFFERS and is_incomplete(self.catalog, action):
+        if action.verb == DIFFERS and is_incomplete(self.catalog, self.resource, item, action):
             return UPDATED
         return action.verb
 

@@ -221,6 +221,13 @@ def _has_members(resource: Resource) -> bool:
     return any(name in resource.create for name in MEMBERS)
 
 
+def owner_fields(resource: Resource, obj: Mapping[str, Any]) -> Dict[str, Any]:
+    """The owner, where requests for an object of the kind must name it."""
+    return (
+        {name: obj[name] for name in ("object_type", "object_id")} if resource.names_owner else {}
+    )
+
+
 def second_pass_body(
     resource: Resource, desired: Mapping[str, Any], existing: Mapping[str, Any]
 ) -> Tuple[str, Dict[str, Any]]:
@@ -233,7 +240,8 @@ def second_pass_body(
         return "PATCH", membership_patch(desired, existing)
     fields = differing(resource, desired, existing)
     if all(name in resource.patch for name in fields):
-        return "PATCH", {name: desired[name] for name in fields if name in desired}
+        body = {name: desired[name] for name in fields if name in desired}
+        return "PATCH", {**owner_fields(resource, desired), **body} if body else {}
     return "PUT", dict(desired)
 
 
@@ -266,12 +274,7 @@ def update_body(
     ):
         return "PUT", dict(desired)
     body.update(_membership_change(fields, desired, existing))
-    owner = (
-        {name: desired[name] for name in ("object_type", "object_id")}
-        if body and resource.names_owner
-        else {}
-    )
-    return "PATCH", {**owner, **body}
+    return "PATCH", {**(owner_fields(resource, desired) if body else {}), **body}
 
 
 def updated(

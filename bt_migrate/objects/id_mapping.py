@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Set, Tuple
 
 from bt_migrate.model.resource import Resource
+from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory, fingerprints_in, readable_runs_in
 
 
@@ -62,6 +63,7 @@ class EarlierRuns:
     lock: threading.RLock
     _fingerprints: Dict[str, Dict[str, List[str]]] = field(default_factory=dict)
     _incomplete: Optional[Dict[Tuple[str, str], str]] = None
+    _left_out: Set[Tuple[str, str]] = field(default_factory=set)
 
     def fingerprints(self, resource: Resource, source_id: str) -> Optional[List[str]]:
         """[source's, destination's] content as the newest run that knows the object left it."""
@@ -73,17 +75,34 @@ class EarlierRuns:
     def incomplete(self, resource_name: str, source_id: str) -> Optional[str]:
         """The destination id of an object that an earlier run created and could not complete."""
         with self.lock:
-            if self._incomplete is None:
-                self._incomplete = self._read_incomplete()
-            return self._incomplete.get((resource_name, source_id))
+            return self._read().get((resource_name, source_id))
 
-    def _read_incomplete(self) -> Dict[Tuple[str, str], str]:
-        return {
-            (states.resource, source_id): dest_id
-            for earlier in readable_runs_in(self.run.path.parent)
-            if earlier.record.waiting
-            and earlier.path != self.run.path
-            and earlier.same_pair(self.run.record, dry_run=False)
-            for states in earlier.all_objects()
-            for source_id, dest_id in states.deferred.items()
-        }
+    def left_out(self, resource_name: str, source_id: str) -> bool:
+        """Whether an earlier run wrote the object without references that may resolve later."""
+        with self.lock:
+            self._read()
+            return (resource_name, source_id) in self._left_out
+
+    def _read(self) -> Dict[Tuple[str, str], str]:
+        if self._incomplete is None:
+            states = list(self._waiting_states())
+            self._incomplete = {
+                (kind_states.resource, source_id): dest_id
+                for kind_states in states
+                for source_id, dest_id in kind_states.deferred.items()
+            }
+            self._left_out = {
+                (kind_states.resource, source_id)
+                for kind_states in states
+                for source_id in kind_states.left_out
+            }
+        return self._incomplete
+
+    def _waiting_states(self) -> Iterator[ObjectStates]:
+        """The states of earlier runs of the same two organizations that wait for something."""
+        for earlier in readable_runs_in(self.run.path.parent):
+            is_same = earlier.path == self.run.path
+            if not earlier.record.waiting or is_same:
+                continue
+            if earlier.same_pair(self.run.record, dry_run=False):
+                yield from earlier.all_objects()

@@ -29,7 +29,7 @@ from bt_migrate.api.client import Api
 from bt_migrate.api.organization import NOT_THERE
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import ApiError, UsageError
-from bt_migrate.model.resource import BY_PROJECT, PROJECT, Resource
+from bt_migrate.model.resource import BY_PROJECT, OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import CALLABLE, FUNCTIONS, PROJECTS, PROMPTS
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.decide import creation_order
@@ -70,6 +70,8 @@ class Lists:
     _lists: Dict[ListKey, Union[List[dict], ApiError]] = field(default_factory=dict)
     # resource -> id -> object
     _source_by_id: Dict[str, Dict[str, dict]] = field(default_factory=dict)
+    # (resource, id) -> source object of a kind that is listed by owner
+    _owned: Dict[Tuple[str, str], dict] = field(default_factory=dict)
     _twin_kinds: Optional[Dict[str, str]] = None
 
     # -- the source
@@ -108,13 +110,23 @@ class Lists:
         return objects
 
     def source_object(self, resource: Resource, source_id: str) -> Optional[dict]:
-        """The source object of that id, None if there is none (any more)."""
+        """The source object of that id, None if there is none (any more).
+
+        Of a kind that is listed by owner, only what `note_owned` was given is known.
+        """
         with self.lock:
+            if resource.scope == OWNER:
+                return self._owned.get((resource.name, source_id))
             by_id = self._source_by_id.get(resource.name)
             if not by_id:
                 by_id = {obj["id"]: obj for obj in self.source_list_or_empty(resource)}
                 self._source_by_id[resource.name] = by_id
             return by_id.get(source_id)
+
+    def note_owned(self, resource: Resource, objects: Iterable[dict]) -> None:
+        """Remember source objects of a kind that is listed by owner."""
+        with self.lock:
+            self._owned.update(((resource.name, obj["id"]), obj) for obj in objects)
 
     def source_list_or_empty(self, resource: Resource) -> List[dict]:
         """The list; empty where it is refused: a key that may not list users moves the rest."""

@@ -77,6 +77,7 @@ def list_source_group(catalog: Catalog, resource: Resource, group: OwnerGroup) -
     recorded as skipped.
     """
     objects = _list_owned(catalog, catalog.source, resource, group.owners)
+    catalog.lists.note_owned(resource, objects)
     owners = set(group.owners)
     return [obj for obj in objects if owner_of(obj) in owners or not _can_move(obj["object_type"])]
 

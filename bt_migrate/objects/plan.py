@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from bt_migrate.config.values import UPDATE_POLICY
 from bt_migrate.model.findings import FAILURE
-from bt_migrate.model.outcomes import SKIPPED
+from bt_migrate.model.outcomes import SKIPPED, WAITING
 from bt_migrate.model.references import top_field
 from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.objects.catalog import Catalog
@@ -15,11 +15,14 @@ from bt_migrate.objects.decide import CREATE, UPDATE, Action, natural_key, plan_
 from bt_migrate.objects.prepare import (
     PlannedObject,
     Prepared,
+    expected_body,
     not_placeable,
     object_finding,
     prepare,
+    waiting_finding,
+    waits_for,
 )
-from bt_migrate.objects.update import decided, policy_of
+from bt_migrate.objects.update import decided, fingerprints_of, policy_of
 
 DELETED_THERE = "deleted in the destination"
 
@@ -45,17 +48,22 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
     if resource.part_of and existing and resource.cannot_move(existing):
         existing = None  # the holder has no such part: it can be created
     waiting = {top_field(reference.path) for reference in prepared.deferred}
-    action = plan_object(resource, item.source, prepared.body, existing, waiting)
+    body = expected_body(prepared, existing)
+    action = plan_object(resource, item.source, body, existing, waiting)
     prepared.made_before = existing is not None and source_id in item.states.intended
-    if not prepared.made_before and not is_incomplete(catalog, action):
-        action = decided(catalog, resource, action)
-    reason = not_placeable(resource, item.source, prepared.body)
+    if not prepared.made_before and not is_incomplete(catalog, resource, item, action):
+        action = decided(catalog, resource, item.source, action)
+    reason = not_placeable(resource, item.source, prepared)
+    awaited = waits_for(resource, prepared) if reason else []
     if gone and not existing and policy_of(catalog, resource) != UPDATE_POLICY:
         reason = DELETED_THERE
         prepared.findings.append(object_finding(resource, item, "deleted_there"))
     elif action.verb in (CREATE, UPDATE):
         prepared.blocked = _blocked(catalog, resource, item, action)
-    if reason:
+    if awaited:
+        action = replace(action, verb=WAITING, reason=f"{reason} yet")
+        prepared.findings += [waiting_finding(resource, item, reference) for reference in awaited]
+    elif reason:
         action = replace(action, verb=SKIPPED, reason=reason)
         prepared.findings = [
             finding for finding in prepared.findings if finding["severity"] != FAILURE
@@ -63,10 +71,20 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
     return ObjectPlan(item, action, prepared)
 
 
-def is_incomplete(catalog: Catalog, action: Action) -> bool:
-    """Whether an earlier run created the object and could not complete it."""
-    made = catalog.earlier.incomplete(action.resource, action.source_id)
-    return made is not None and made == action.dest_id
+def is_incomplete(
+    catalog: Catalog, resource: Resource, item: PlannedObject, action: Action
+) -> bool:
+    """Whether this tool wrote the object without some references, and nobody changed it since."""
+    source_id = item.source["id"]
+    made = catalog.earlier.incomplete(resource.name, source_id)
+    if made is not None and made == action.dest_id:
+        return True
+    if source_id not in item.states.left_out and not catalog.earlier.left_out(
+        resource.name, source_id
+    ):
+        return False
+    before = catalog.earlier.fingerprints(resource, source_id)
+    return before == fingerprints_of(resource, item.source, action.existing)
 
 
 def dest_key(resource: Resource, source: dict, body: Dict[str, Any]) -> tuple:

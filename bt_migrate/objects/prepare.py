@@ -6,7 +6,7 @@ The copy sends a prepared object, and the comparison expects it: both take it fr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.attachments.copy import dest_key as dest_attachment_key
 from bt_migrate.model.date_windows import in_window
@@ -22,6 +22,7 @@ from bt_migrate.model.references import (
 )
 from bt_migrate.model.resource import ORGANIZATION, OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import USERS
+from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import display_name, lost_fields, natural_key, writable_fields
 from bt_migrate.state.object_states import ObjectStates
@@ -40,13 +41,15 @@ class PlannedObject:
 class Prepared:
     """An object ready to be planned.
 
-    `body` is what would be sent, `deferred` the references that wait for a target, `findings` what
-    a person must know. `made_before`: a process of this run created the object and died before it
-    could record that. `blocked`: why the object cannot be written.
+    `body` is what would be sent, `deferred` the references that wait for a target, `left_out` the
+    other unresolved ones, `findings` what a person must know. `made_before`: a process of this run
+    created the object and died before it could record that. `blocked`: why the object cannot be
+    written.
     """
 
     body: Dict[str, Any]
     deferred: List[Unresolved]
+    left_out: List[Unresolved]
     findings: List[Dict[str, Any]]
     made_before: bool = False
     blocked: str = ""
@@ -109,13 +112,13 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
         resolve=catalog.targets.resolve,
         known=catalog.targets.known(),
     )
-    # Objects that belong to an owner are moved last: they can wait for nothing.
     deferred = [
         reference
         for reference in rewritten.unresolved
-        if resource.scope != OWNER and catalog.targets.may_come(reference.to, reference.id)
+        if catalog.targets.may_come(reference.to, reference.id)
     ]
-    findings = list(_rewriting_findings(catalog, resource, item, rewritten, deferred))
+    left_out = [reference for reference in rewritten.unresolved if reference not in deferred]
+    findings = list(_rewriting_findings(catalog, resource, item, rewritten, left_out))
     body = {name: value for name, value in rewritten.value.items() if value is not None}
     if not catalog.settings.keep_public and body.pop("public", None):
         findings.append(object_finding(resource, item, "made_private", path="public"))
@@ -130,7 +133,7 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
         body["project_id"] = item.dest_project_id
     elif resource.scope == ORGANIZATION and catalog.dest.org_name:
         body["org_name"] = catalog.dest.org_name
-    return Prepared(body, deferred, findings)
+    return Prepared(body, deferred, left_out, findings)
 
 
 def _rename_projects(catalog: Catalog, resource: Resource, body: Dict[str, Any]) -> None:
@@ -148,16 +151,15 @@ def _rewriting_findings(
     resource: Resource,
     item: PlannedObject,
     rewritten: Rewritten,
-    deferred: Sequence[Unresolved],
+    left_out: Sequence[Unresolved],
 ) -> Iterator[Dict[str, Any]]:
     for path in rewritten.pins:
         facts = {"path": path, "detail": "it named a transaction of the source"}
         yield object_finding(resource, item, "version_pin_removed", **facts)
     for path, source_id in rewritten.free_text:
         yield object_finding(resource, item, "source_id_in_text", path=path, ref=source_id)
-    for reference in rewritten.unresolved:
-        if reference not in deferred:
-            yield unresolved_finding(catalog, resource, item, reference)
+    for reference in left_out:
+        yield unresolved_finding(catalog, resource, item, reference)
 
 
 def unresolved_finding(
@@ -172,27 +174,64 @@ def unresolved_finding(
 def judge_unresolved(catalog: Catalog, targets: Tuple[str, ...], source_id: str) -> Tuple[str, str]:
     """(kind of finding, detail) for a reference of an object or row that was left out for good.
 
-    A failure, unless the API cannot carry its target by its nature.
+    A failure, unless the API cannot carry its target by its nature, or the source lost it.
     """
     reason = catalog.targets.cannot_come(targets, source_id)
     if targets == (USERS.name,):
         return "user_without_counterpart", reason
     if reason:
         return "reference_to_unmovable", reason
+    if catalog.targets.is_lost(targets, source_id):
+        return "lost_at_source", f"the source has no {' or '.join(targets)} of that id"
     wanted = " or ".join(targets) or "known kind"
     return "unresolved_reference", f"no {wanted} of that id could be found in the destination"
 
 
-def not_placeable(resource: Resource, source: dict, body: Dict[str, Any]) -> str:
+def expected_body(prepared: Prepared, existing: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
+    """What the destination's object should hold.
+
+    Where a reference was left out, whatever the destination has there is right: the server sets
+    the caller as the user of a view, or a person entered the counterpart by hand.
+    """
+    if existing is None:
+        return prepared.body
+    fields = [reference.path for reference in prepared.left_out if reference.path in existing]
+    kept = {name: existing[name] for name in fields if existing[name] is not None}
+    return {**prepared.body, **kept} if kept else prepared.body
+
+
+def not_placeable(resource: Resource, source: dict, prepared: Prepared) -> str:
     """Why an object has no place in the destination, "" if it has.
 
     An ACL without its user, group or role would grant something else.
     """
+    body = prepared.body
     if resource.scope == OWNER and not body.get("object_id"):
         return f"its {source.get('object_type')} is not in the destination"
     if any(source.get(name) and not body.get(name) for name in resource.needed):
         return "its user, group or role is not in the destination"
     return ""
+
+
+def waits_for(resource: Resource, prepared: Prepared) -> List[Unresolved]:
+    """The references without which the object has no place, and whose targets may still come."""
+    needed = {*resource.needed, "object_id"} if resource.scope == OWNER else set(resource.needed)
+    return [reference for reference in prepared.deferred if reference.path in needed]
+
+
+def waiting_finding(
+    resource: Resource, item: PlannedObject, reference: Unresolved
+) -> Dict[str, Any]:
+    """The finding for a reference whose target may still come, with the command that brings it."""
+    facts = {"path": reference.path, "ref": reference.id, "detail": " or ".join(reference.to)}
+    return object_finding(resource, item, "waits", **facts, next=next_of_waiting(reference.to))
+
+
+def next_of_waiting(targets: Tuple[str, ...]) -> str:
+    """The commands that bring the targets; the references are added by the same commands."""
+    phases = {BY_NAME[target].phase: None for target in targets if target in BY_NAME}
+    commands = [f"bin/{phase}" for phase in phases if phase]
+    return f"run {' and '.join(commands) or 'bin/migrate-all'}, then the same command again"
 
 
 def object_finding(

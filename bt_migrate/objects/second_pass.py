@@ -11,23 +11,34 @@ from typing import Any, Dict, List
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.errors import ApiError
 from bt_migrate.model.outcomes import CREATED, DIFFERS, FOUND, UPDATED, WOULD_UPDATE
-from bt_migrate.model.references import Unresolved, top_field
-from bt_migrate.model.resource import PROJECT, Resource
+from bt_migrate.model.references import top_field
+from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import PROJECTS
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.objects.decide import UPDATE, Action, plan_object, second_pass_body
+from bt_migrate.objects.decide import (
+    UPDATE,
+    Action,
+    display_name,
+    owner_fields,
+    plan_object,
+    second_pass_body,
+)
 from bt_migrate.objects.lists import PLANNED
 from bt_migrate.objects.prepare import (
     PlannedObject,
     Prepared,
+    expected_body,
     object_finding,
     prepare,
     unresolved_finding,
+    waiting_finding,
 )
 from bt_migrate.objects.update import (
     decided,
+    fingerprints_of,
     foreseen_update,
     note_former,
+    note_left_out,
     remember_fingerprints,
     update_object,
 )
@@ -47,7 +58,9 @@ def finish_deferred(catalog: Catalog, resource: Resource, states: ObjectStates) 
     for source_id, dest_id in list(states.deferred.items()):
         source = catalog.lists.source_object(resource, source_id)
         if source is None:
-            del states.deferred[source_id]
+            # An object that belongs to an owner may be listed by a later phase.
+            if resource.scope != OWNER:
+                del states.deferred[source_id]
             continue
         item = PlannedObject(source, states, _dest_project(catalog, resource, source))
         prepared = prepare(catalog, resource, item)
@@ -61,6 +74,36 @@ def finish_deferred(catalog: Catalog, resource: Resource, states: ObjectStates) 
         states.note(source_id, _findings_of_creation(states, source_id) + prepared.findings)
         if complete:
             del states.deferred[source_id]
+    states.save()
+
+
+def finish_left_out(catalog: Catalog, resource: Resource, states: ObjectStates) -> None:
+    """Add references that were left out of objects of ours and that resolve now.
+
+    A user was invited, or a person created what could not be moved. Objects that somebody changed
+    since are left to the next plan, which reports them.
+    """
+    for source_id, refs in list(states.left_out.items()):
+        source = catalog.lists.source_object(resource, source_id)
+        dest_id = states.last(source_id).get("dest_id")
+        if source is None or not dest_id or source_id in states.deferred:
+            continue
+        item = PlannedObject(source, states, _dest_project(catalog, resource, source))
+        prepared = prepare(catalog, resource, item)
+        missing = {reference.id for reference in (*prepared.left_out, *prepared.deferred)}
+        if missing.issuperset(refs):
+            continue
+        findings = list(prepared.findings)
+        try:
+            existing = _get(catalog, resource, dest_id, prepared)
+            now = fingerprints_of(resource, source, existing)
+            if now != catalog.earlier.fingerprints(resource, source_id):
+                continue
+            _add_references(catalog, resource, item, existing, prepared)
+        except ApiError as error:
+            facts = {"detail": str(error)}
+            findings.append(object_finding(resource, item, "reference_not_added", **facts))
+        states.note(source_id, _findings_of_creation(states, source_id) + findings)
     states.save()
 
 
@@ -85,7 +128,7 @@ def _complete(
         return
     source_id = item.source["id"]
     entry = item.states.outcomes[source_id]
-    existing = catalog.dest.get(f"{resource.path}/{dest_id}", check=object_with_id(dest_id))
+    existing = _get(catalog, resource, dest_id, prepared)
     # An earlier run created the object.
     left_open = catalog.earlier.incomplete(resource.name, source_id) == dest_id
     # An object that was updated because it differed has a reason; it is decided as a conflict.
@@ -93,22 +136,44 @@ def _complete(
     if not (left_open or ours):
         _decide_again(catalog, resource, item, existing, prepared)
         return
-    method, body = second_pass_body(resource, prepared.body, existing)
-    if body and left_open and entry["outcome"] != CREATED:
-        # Updated, for this run's undo; the run that created the object has it as created.
-        item.states.record(source_id, entry["name"], UPDATED, dest_id=dest_id)
+    if left_open and entry["outcome"] != CREATED:
+        body = expected_body(prepared, existing)
+        if second_pass_body(resource, body, existing)[1]:
+            # Updated, for this run's undo; the run that created the object has it as created.
+            item.states.record(source_id, entry["name"], UPDATED, dest_id=dest_id)
+    _add_references(catalog, resource, item, existing, prepared)
+
+
+def _get(catalog: Catalog, resource: Resource, dest_id: str, prepared: Prepared) -> Dict[str, Any]:
+    """The destination's object as it is now."""
+    path = f"{resource.path}/{dest_id}"
+    owner = owner_fields(resource, prepared.body)
+    found: Dict[str, Any] = catalog.dest.get(path, owner, check=object_with_id(dest_id))
+    return found
+
+
+def _add_references(
+    catalog: Catalog,
+    resource: Resource,
+    item: PlannedObject,
+    existing: Dict[str, Any],
+    prepared: Prepared,
+) -> None:
+    """Write what an object of ours lacks."""
+    dest, dest_id = catalog.dest, existing["id"]
+    desired = expected_body(prepared, existing)
+    method, body = second_pass_body(resource, desired, existing)
+    name = display_name(resource, item.source)
     if body and not catalog.settings.dry_run:
         path = f"{resource.path}/{dest_id}"
         patched = method == "PATCH"
-        dest = catalog.dest
         existing = dest.patch(path, body) if patched else dest.put(resource.path, body, dest_id)
-        facts = {"resource": resource.name, "source_id": source_id, "dest_id": dest_id}
-        extra = {"event": "completed", **facts}
-        log.info("completed %s %r", resource.kind, entry["name"], extra=extra)
-    action = Action(
-        resource.name, source_id, entry["name"], FOUND, body=prepared.body, existing=existing or {}
-    )
-    remember_fingerprints(catalog, resource, item.states, action, left=False)
+        facts = {"source_id": item.source["id"], "dest_id": dest_id}
+        extra = {"event": "completed", "resource": resource.name, **facts}
+        log.info("completed %s %r", resource.kind, name, extra=extra)
+    action = Action(resource.name, item.source["id"], name, FOUND, body=desired, existing=existing)
+    remember_fingerprints(catalog, resource, item, action, left=False)
+    note_left_out(catalog, item, prepared)
 
 
 def _decide_again(
@@ -119,14 +184,14 @@ def _decide_again(
     prepared: Prepared,
 ) -> None:
     """Compare an object that somebody else created, and update it where that is asked for."""
-    source_id = item.source["id"]
-    states = item.states
+    source_id, states = item.source["id"], item.states
     entry = states.outcomes[source_id]
     waiting = {top_field(reference.path) for reference in prepared.deferred}
-    planned = plan_object(resource, item.source, prepared.body, existing, waiting)
-    action = decided(catalog, resource, planned)
+    body = expected_body(prepared, existing)
+    planned = plan_object(resource, item.source, body, existing, waiting)
+    action = decided(catalog, resource, item.source, planned)
     if action.verb == FOUND:
-        remember_fingerprints(catalog, resource, states, action, left=False)
+        remember_fingerprints(catalog, resource, item, action, left=False)
         return
     outcome = DIFFERS
     if action.verb == UPDATE:
@@ -136,7 +201,7 @@ def _decide_again(
     fields = sorted({*entry.get("fields", ()), *action.fields})
     facts = {"dest_id": existing["id"], "reason": action.reason, "fields": fields}
     states.record(source_id, entry["name"], outcome, **facts)
-    remember_fingerprints(catalog, resource, states, action, left=outcome == DIFFERS)
+    remember_fingerprints(catalog, resource, item, action, left=outcome == DIFFERS)
 
 
 def _updated(
@@ -167,13 +232,8 @@ def note_deferred(
         waiting = [
             unresolved_finding(catalog, resource, item, reference)
             if final
-            else _waits(resource, item, reference)
+            else waiting_finding(resource, item, reference)
             for reference in prepared.deferred
         ]
         states.note(source_id, kept + prepared.findings + waiting)
     states.save()
-
-
-def _waits(resource: Resource, item: PlannedObject, reference: Unresolved) -> Dict[str, Any]:
-    facts = {"path": reference.path, "ref": reference.id, "detail": " or ".join(reference.to)}
-    return object_finding(resource, item, "waits", **facts)

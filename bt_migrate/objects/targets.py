@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import Dict, FrozenSet, Mapping, Optional, Tuple
 
-from bt_migrate.model.resource import PROJECT, Resource
+from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import CALLABLE, PROJECTS, USERS
 from bt_migrate.model.resources import BY_NAME, REFERABLE, UNMOVABLE_TARGETS
 from bt_migrate.objects.decide import natural_key
@@ -94,6 +94,21 @@ class Targets:
             if reason:
                 return f"its target was not moved: {reason}"
         return ""
+
+    def is_lost(self, targets: Tuple[str, ...], source_id: str) -> bool:
+        """Whether the source itself lost the target: its lists are complete and lack it.
+
+        The target was deleted, or the key of the source may not see it.
+        """
+        resources = [BY_NAME.get(target) for target in targets]
+        return bool(resources) and all(
+            resource is not None
+            and resource is not USERS
+            and resource.scope != OWNER
+            and self.lists.source_object(resource, source_id) is None
+            and resource.name not in self.lists.unavailable
+            for resource in resources
+        )
 
     def known(self) -> Mapping[str, Tuple[str, ...]]:
         """Every source id that other objects may hold -> the resources that it may belong to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from bt_migrate.api.client import Api
 from bt_migrate.config.values import KEEP_POLICY
@@ -21,18 +21,29 @@ from bt_migrate.objects.decide import (
     updated,
     writable_fields,
 )
+from bt_migrate.objects.prepare import PlannedObject, Prepared
 from bt_migrate.state.object_states import ObjectStates
 
 NOT_ALL = "updated, but the API cannot take away what these fields hold beyond"
 
 
-def decided(catalog: Catalog, resource: Resource, action: Action) -> Action:
+def decided(catalog: Catalog, resource: Resource, source: dict, action: Action) -> Action:
     """The action that --on-conflict and the fingerprints of earlier runs give."""
     if action.verb != DIFFERS:
         return action
-    now = (fingerprint(resource, action.body), fingerprint(resource, action.existing))
+    now = fingerprints_of(resource, source, action.existing)
     reason = conflict_reason(catalog.earlier.fingerprints(resource, action.source_id), now)
     return settled(action, policy_of(catalog, resource), reason)
+
+
+def fingerprints_of(
+    resource: Resource, source: Mapping[str, Any], existing: Mapping[str, Any]
+) -> List[str]:
+    """[source's own content, destination's content], to be compared with later ones.
+
+    The source's before any rewriting: a reference that resolves only now is no change there.
+    """
+    return [fingerprint(resource, source), fingerprint(resource, existing)]
 
 
 def policy_of(catalog: Catalog, resource: Resource) -> str:
@@ -40,20 +51,32 @@ def policy_of(catalog: Catalog, resource: Resource) -> str:
 
 
 def remember_fingerprints(
-    catalog: Catalog, resource: Resource, states: ObjectStates, action: Action, *, left: bool
+    catalog: Catalog, resource: Resource, item: PlannedObject, action: Action, *, left: bool
 ) -> None:
     """Note the content of both sides as it is now.
 
     Of an object that was `left` alone, keep the content that both sides had when they were equal.
     """
-    prints: Optional[List[str]] = [
-        fingerprint(resource, action.body),
-        fingerprint(resource, action.existing),
-    ]
+    prints: Optional[List[str]] = fingerprints_of(resource, item.source, action.existing)
     if left and action.reason != NOT_ALL:
         prints = catalog.earlier.fingerprints(resource, action.source_id)
     if prints and action.existing:
-        states.fingerprints[action.source_id] = prints
+        item.states.fingerprints[action.source_id] = prints
+
+
+def note_left_out(catalog: Catalog, item: PlannedObject, prepared: Prepared) -> None:
+    """Note the references that an object of ours lacks and that may resolve later.
+
+    A user who is invited, a function whose code a person pushes; not what the source lost.
+    """
+    refs = [
+        reference.id
+        for reference in prepared.left_out
+        if not catalog.targets.is_lost(reference.to, reference.id)
+    ]
+    item.states.left_out.pop(item.source["id"], None)
+    if refs:
+        item.states.left_out[item.source["id"]] = refs
 
 
 def note_former(resource: Resource, states: ObjectStates, action: Action) -> bool:

@@ -15,7 +15,7 @@ from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_OK
 from bt_migrate.model.findings import FAILURE, finding
 from bt_migrate.model.notes import stream_findings
-from bt_migrate.model.outcomes import DIFFERS, FAILED, OUTCOMES, SKIPPED
+from bt_migrate.model.outcomes import DIFFERS, OPEN_OUTCOMES, OUTCOMES, SKIPPED
 from bt_migrate.model.resources import SELECTABLE
 from bt_migrate.report.actions import grouped
 from bt_migrate.report.advice import next_commands
@@ -248,7 +248,7 @@ def _problems(states: ObjectStates) -> List[Dict[str, Any]]:
     return [
         {"resource": states.resource, "project": states.project, "id": source_id, **entry}
         for source_id, entry in states.outcomes.items()
-        if entry["outcome"] in (FAILED, DIFFERS)
+        if entry["outcome"] in (DIFFERS, *OPEN_OUTCOMES)
     ]
 
 

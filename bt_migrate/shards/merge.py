@@ -321,6 +321,7 @@ def _join_states(into: ObjectStates, states: ObjectStates) -> None:
             into.fingerprints[source_id] = states.fingerprints[source_id]
     into.former = {**states.former, **into.former}  # what it was before the first of them
     into.deferred.update(states.deferred)
+    into.left_out.update(states.left_out)
     into.intended.update(states.intended)
     into.listed = max(into.listed, states.listed)
 

@@ -13,6 +13,7 @@ from bt_migrate.model.outcomes import (
     CREATED,
     FAILED,
     LATER,
+    OPEN_OUTCOMES,
     OUTCOMES,
     UPDATED,
     WOULD_CREATE,
@@ -40,6 +41,9 @@ class ObjectFile:
     findings: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
     # -> destination id, of objects that a second pass completes
     deferred: Dict[str, str] = field(default_factory=dict)
+    # -> source ids of references that an object of ours was written without and that may resolve
+    # later
+    left_out: Dict[str, List[str]] = field(default_factory=dict)
     # -> {key, project, fingerprint} of objects that are about to be created: if they are found
     # later, they are ours. Earlier versions kept a list of ids.
     intended: Any = field(default_factory=dict)
@@ -89,6 +93,7 @@ class ObjectStates:
         self.earlier = file.earlier
         self.findings = file.findings
         self.deferred = file.deferred
+        self.left_out = file.left_out
         self.intended: Dict[str, Entry] = file.intended
         self.fingerprints = file.fingerprints
         self.former = file.former
@@ -111,9 +116,9 @@ class ObjectStates:
                 self.findings[source_id] = list(findings)
 
     def completed(self, source_id: str) -> bool:
-        """Whether the object has a final outcome; a failed one is tried again."""
+        """Whether the object has a final outcome; a failed or waiting one is tried again."""
         entry = self.outcomes.get(source_id, {"outcome": FAILED})
-        return entry["outcome"] != FAILED and entry.get("reason") != LATER
+        return entry["outcome"] not in OPEN_OUTCOMES and entry.get("reason") != LATER
 
     def begin_round(self, number: int) -> None:
         """Start a round in memory: everything is planned again, and what earlier rounds created and
@@ -195,6 +200,7 @@ class ObjectStates:
             "earlier": dict(self.earlier),
             "findings": dict(self.findings),
             "deferred": dict(self.deferred),
+            "left_out": dict(self.left_out),
             "intended": dict(self.intended),
             "fingerprints": dict(self.fingerprints),
             "former": dict(self.former),

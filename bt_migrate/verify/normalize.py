@@ -37,6 +37,8 @@ TOLERATED_OF_FINDING = {
     "user_without_counterpart": "left_out",
     "reference_to_unmovable": "left_out",
     "unresolved_reference": "left_out",
+    "lost_at_source": "left_out",
+    "waits": "left_out",
     "made_private": "made_private",
 }
 

@@ -15,7 +15,15 @@ from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resource_table import FUNCTIONS, PROMPTS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import comparable, display_name, natural_key, writable_fields
-from bt_migrate.objects.prepare import PlannedObject, Prepared, not_placeable, prepare, skip_reason
+from bt_migrate.objects.prepare import (
+    PlannedObject,
+    Prepared,
+    expected_body,
+    not_placeable,
+    prepare,
+    skip_reason,
+    waits_for,
+)
 from bt_migrate.verify.normalize import TOLERATED_OF_FINDING
 from bt_migrate.verify.pairs import BothAttachments
 from bt_migrate.verify.result import EXTRA, MATCH, MISSING, Comparison, first_paths
@@ -47,8 +55,12 @@ class KindComparer:
         if skip_reason(catalog, resource, item.source):
             return None
         prepared = prepare(catalog, resource, item)
-        if not_placeable(resource, item.source, prepared.body):
-            self.result.tolerated["left_out"] += 1
+        if not_placeable(resource, item.source, prepared):
+            if waits_for(resource, prepared):
+                name = display_name(resource, item.source)
+                self.result.add(MISSING, id=item.source["id"], name=name, detail="waits")
+            else:
+                self.result.tolerated["left_out"] += 1
             return None
         key = natural_key(resource, prepared.body if resource.scope == OWNER else item.source)
         existing = catalog.index.by_key(resource, item.dest_project_id).get(key)
@@ -82,7 +94,7 @@ class KindComparer:
         """Paths at which the destination's object is not what the source's should have become."""
         resource, tolerated = self.resource, self.result.tolerated
         expected = _with_digests(
-            prepared.body,
+            expected_body(prepared, existing),
             _originals(resource, item.source, prepared.body),
             self.attachments.source,
         )

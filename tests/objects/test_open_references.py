@@ -1,0 +1,171 @@
+"""References that cannot be resolved: what the source lost, what comes later, what is left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+import pytest
+
+from tests.support.orgs import (
+    ANA,
+    BEN,
+    DEST_KEY,
+    SOURCE_KEY,
+    Pair,
+    WatchedSandbox,
+    findings,
+    report,
+    run,
+)
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """One project on the source; Ben is not a member of the destination. A view without a user
+    belongs to the caller.
+    """
+    with WatchedSandbox() as sandbox:
+        sandbox.behaviour.views_belong_to_caller = True
+        source = sandbox.add_org("acme", api_key=SOURCE_KEY, users=[{"email": ANA}, {"email": BEN}])
+        dest = sandbox.add_org("globex", api_key=DEST_KEY, users=[{"email": ANA}])
+        source.create("project", {"name": "alpha"})
+        yield Pair(sandbox, source, dest)
+
+
+def user(org: Any, email: str) -> str:
+    return str(next(one["id"] for one in org.objects("user") if one["email"] == email))
+
+
+def project(org: Any) -> str:
+    return str(org.objects("project")[0]["id"])
+
+
+def invite(pair: Pair, email: str) -> None:
+    store = pair.sandbox.store
+    with store.lock:
+        store.add_user(store.orgs[pair.dest.id], {"email": email})
+
+
+def add_view(org: Any, **fields: Any) -> None:
+    owner = {"object_type": "project", "object_id": project(org)}
+    org.create("view", {**owner, "view_type": "logs", "name": "mine", **fields})
+
+
+def kinds_of_findings(root: Path) -> List[str]:
+    return sorted(finding["kind"] for finding in report(root)["findings"])
+
+
+def test_a_view_of_a_user_without_counterpart_belongs_to_the_caller_and_is_equal(
+    pair: Pair, tmp_path: Path
+) -> None:
+    add_view(pair.source, user_id=user(pair.source, BEN))
+    root = tmp_path / "state"
+    for _ in range(2):
+        done = run(pair.sandbox, root, "--verify")
+        assert done.code == 0, done.out + done.err
+    verification = report(root)["verification"]
+    assert verification["kinds"]["views"]["outcomes"] == {"match": 1}
+    assert verification["tolerated"]["left_out"] >= 1
+    again = tmp_path / "sync"
+    for number in range(4):
+        done = run(pair.sandbox, again, "--since-last")
+        assert done.code == 0, f"{number}: {done.out}{done.err}"
+
+
+def test_a_user_who_is_invited_later_is_added_by_the_same_command(
+    pair: Pair, tmp_path: Path
+) -> None:
+    add_view(pair.source, user_id=user(pair.source, BEN))
+    pair.source.create("group", {"name": "people", "member_users": [user(pair.source, BEN)]})
+    root = tmp_path / "state"
+    assert run(pair.sandbox, root, "--verify").code == 0
+    invite(pair, BEN)
+    done = run(pair.sandbox, root, "--verify")
+    assert done.code == 0, done.out + done.err
+    ben = user(pair.dest, BEN)
+    assert [one["user_id"] for one in pair.dest.objects("view")] == [ben]
+    assert [one["member_users"] for one in pair.dest.objects("group")] == [[ben]]
+
+
+def test_a_user_who_is_invited_between_two_syncs_is_added(pair: Pair, tmp_path: Path) -> None:
+    add_view(pair.source, user_id=user(pair.source, BEN))
+    root = tmp_path / "state"
+    assert run(pair.sandbox, root, "--since-last").code == 0
+    invite(pair, BEN)
+    done = run(pair.sandbox, root, "--since-last")
+    assert done.code == 0, done.out + done.err
+    assert [one["user_id"] for one in pair.dest.objects("view")] == [user(pair.dest, BEN)]
+
+
+def test_what_somebody_changed_meanwhile_is_kept_and_reported(pair: Pair, tmp_path: Path) -> None:
+    add_view(pair.source, user_id=user(pair.source, BEN))
+    root = tmp_path / "state"
+    assert run(pair.sandbox, root).code == 0
+    invite(pair, BEN)
+    view = pair.dest.objects("view")[0]
+    owner = {name: view[name] for name in ("object_type", "object_id")}
+    pair.dest.patch("view", view["id"], {**owner, "options": {"viewType": "table"}})
+    done = run(pair.sandbox, root)
+    assert done.code == 1
+    assert report(root)["problems"][0]["reason"].startswith("changed at the destination")
+    assert pair.dest.objects("view")[0]["options"] == {"viewType": "table"}
+
+
+def test_what_the_source_itself_lost_is_a_loss_with_its_name(pair: Pair, tmp_path: Path) -> None:
+    alpha = project(pair.source)
+    dataset = pair.source.create("dataset", {"project_id": alpha, "name": "gone"})["id"]
+    fields = {"project_id": alpha, "name": "orphan", "dataset_id": dataset}
+    pair.source.create("experiment", fields)
+    pair.source.delete("dataset", dataset)
+    root = tmp_path / "state"
+    for _ in range(2):
+        done = run(pair.sandbox, root, "--verify")
+        assert done.code == 0, done.out + done.err
+    lost = findings(root, "lost_at_source")
+    assert [(one["name"], one["path"], one["severity"]) for one in lost] == [
+        ("orphan", "dataset_id", "loss")
+    ]
+
+
+def fill_for_phases(org: Any) -> Dict[str, str]:
+    alpha = project(org)
+    experiment = org.create("experiment", {"project_id": alpha, "name": "first"})["id"]
+    group = org.create("group", {"name": "people"})["id"]
+    org.create(
+        "view",
+        {
+            "object_type": "experiment",
+            "object_id": experiment,
+            "view_type": "experiment",
+            "name": "v",
+        },
+    )
+    org.create(
+        "acl",
+        {
+            "object_type": "experiment",
+            "object_id": experiment,
+            "group_id": group,
+            "permission": "read",
+        },
+    )
+    return {"experiment": experiment, "group": group}
+
+
+@pytest.mark.parametrize("phase, kind", [("migrate_views", "view"), ("migrate_acls", "acl")])
+def test_what_waits_for_its_target_is_reported_and_done_by_the_same_command(
+    pair: Pair, tmp_path: Path, phase: str, kind: str
+) -> None:
+    fill_for_phases(pair.source)
+    root = tmp_path / "state"
+    done = run(pair.sandbox, root, program=phase)
+    assert (done.code, pair.dest.objects(kind)) == (1, []), done.out + done.err
+    assert report(root)["totals"]["objects"]["waiting"] == 1
+    waiting = findings(root, "waits")
+    assert "bin/migrate-experiments" in waiting[0]["next"]
+    for needed in ("migrate_organization", "migrate_experiments"):
+        assert run(pair.sandbox, root, program=needed).code in (0, 1)
+    done = run(pair.sandbox, root, program=phase)
+    assert done.code == 0, done.out + done.err
+    assert len(pair.dest.objects(kind)) == 1
