@@ -96,6 +96,13 @@ def newest_query(kind: str, id_field: str, object_ids: Sequence[str]) -> str:
     )
 
 
+def versions_query(kind: str, project_ids: Sequence[str], cursor: str = "") -> str:
+    """With `audit_log`: one row {id, _xact_id} for each version of each prompt or function."""
+    ids = ", ".join(quoted(project_id) for project_id in project_ids)
+    lines = ["select: id, _xact_id", f"from: project_{kind}s({ids})", f"limit: {MAX_LIMIT}"]
+    return "\n".join([*lines, f"cursor: {quoted(cursor)}"] if cursor else lines)
+
+
 def lag_query(kind: str, object_ids: Sequence[str], after_xact: int) -> str:
     """One row `{"rows": n, "oldest": xact}` for all rows that were written after a transaction.
 

@@ -89,6 +89,7 @@ class Api:
         *,
         retry_statuses: FrozenSet[int] = RETRY_STATUSES,
         on_body: Optional[Callable[[bytes], None]] = None,
+        audit_log: bool = False,
     ) -> Answer:
         """Runs BTQL. `json` of the answer is the list of rows.
 
@@ -97,7 +98,9 @@ class Api:
         """
         # brainstore_realtime: rows that are not indexed yet are wanted too (the official SDK sends
         # it with each fetch)
-        body = encode({"query": text, "fmt": "json", "brainstore_realtime": True})
+        asked = {"query": text, "fmt": "json", "brainstore_realtime": True}
+        # audit_log: every version of an object is a row (the official SDK reads versions with it)
+        body = encode({**asked, "audit_log": True} if audit_log else asked)
         request = Request(
             "POST",
             QUERY_PATH,

@@ -9,11 +9,10 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence
 
-from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.errors import ApiError
-from bt_migrate.model.date_windows import instant
+from bt_migrate.migration.versions import earlier_versions
 from bt_migrate.model.findings import finding
-from bt_migrate.model.resource_table import DATASETS, FUNCTIONS, PROMPTS, USERS
+from bt_migrate.model.resource_table import DATASETS, FUNCTIONS, USERS
 from bt_migrate.objects.catalog import Catalog
 
 
@@ -52,7 +51,6 @@ LISTED_ONLY = (
         "create it again: it names a transaction of the source",
     ),
 )
-NEW_VERSION_AFTER_S = 5  # a transaction this much later than the creation is another version
 NO_PROJECT = "none"  # the project of something whose owner was deleted
 
 
@@ -61,7 +59,7 @@ def organization_losses(catalog: Catalog, projects: Sequence[dict]) -> List[Dict
     return [
         *_listed_only(catalog, projects),
         *_users(catalog),
-        *_earlier_versions(catalog, projects),
+        *([] if catalog.run.record.round else earlier_versions(catalog, projects)),
     ]
 
 
@@ -114,28 +112,3 @@ def _users(catalog: Catalog) -> Iterator[Dict[str, Any]]:
         if catalog.targets.resolve((USERS.name,), user["id"]) is None:
             name = str(user.get("email"))
             yield finding(kind, resource=USERS.name, id=user["id"], name=name)
-
-
-def _earlier_versions(catalog: Catalog, projects: Sequence[dict]) -> Iterator[Dict[str, Any]]:
-    for resource in (FUNCTIONS, PROMPTS):
-        if not catalog.settings.selects(resource.name):
-            continue
-        for project in projects:
-            for obj in catalog.lists.source_objects(resource, project["id"]):
-                if has_earlier_versions(obj):
-                    yield finding(
-                        "earlier_versions",
-                        resource=resource.name,
-                        id=obj["id"],
-                        name=obj["name"],
-                        project=project["name"],
-                    )
-
-
-def has_earlier_versions(obj: Mapping[str, Any]) -> bool:
-    """Whether a prompt or function was written again after its creation."""
-    try:
-        created = instant(str(obj.get("created"))).timestamp()
-    except ValueError:
-        return False
-    return xact_seconds(xact_of(obj.get("_xact_id"))) > created + NEW_VERSION_AFTER_S

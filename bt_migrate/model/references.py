@@ -84,7 +84,7 @@ def _rewrite_places(result: Rewritten, reference: Reference, resolve: Resolve) -
     for path in reversed(list(paths_matching(result.value, reference.path))):
         found = value_at(result.value, path)
         holder = value_at(result.value, path[:-1])
-        if not isinstance(found, str) or not _holds(holder, reference):
+        if not isinstance(found, str) or not _holds(holder, reference) or found in reference.words:
             continue
         targets = _targets(holder, reference)
         new = resolve(targets, found)

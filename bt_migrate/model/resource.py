@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 Predicate = Callable[[dict], bool]
 Reason = Callable[[dict], Optional[str]]
@@ -45,6 +45,8 @@ class Reference:
     to: Tuple[str, ...]
     drop: str = "field"
     when: Optional[str] = None
+    # Values of the place that are words, not ids.
+    words: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class Resource:
     put: bool = False
     # Read-only fields that the destination sets itself, beyond SERVER_FIELDS.
     server: Tuple[str, ...] = ()
+    # Values of read-only fields that say nothing; anything else there is a field not carried.
+    server_values: Tuple[Tuple[str, Any], ...] = ()
     references: Tuple[Reference, ...] = ()
     # Fields that the object needs if the source has them: without one it would mean another thing.
     needed: Tuple[str, ...] = ()

@@ -78,8 +78,13 @@ _PROMPT_REFERENCES = (
     Reference("prompt_data.mcp.*.id", ("mcp_servers",), "holder", when="id"),
     Reference("prompt_data.origin.prompt_id", CALLABLE, "holder"),
     Reference("prompt_data.origin.project_id", ("projects",), "holder"),
+    Reference("prompt_data.preprocessor.id", CALLABLE, "holder", when="function"),
 )
-_PROMPT_PINS = ("prompt_data.tool_functions.[].version", "prompt_data.origin.prompt_version")
+_PROMPT_PINS = (
+    "prompt_data.tool_functions.[].version",
+    "prompt_data.origin.prompt_version",
+    "prompt_data.preprocessor.version",
+)
 
 AI_SECRETS = Resource(
     "ai_secrets", "ai_secret", "/v1/ai_secret", ORGANIZATION, ("name",),
@@ -195,7 +200,8 @@ PROMPTS = Resource(
     phase="migrate-definitions",
     create=("name", "slug", "description", "prompt_data", "tags", "function_type"),
     patch=("name", "slug", "description", "prompt_data", "tags"), put=True,
-    server=("function_data",),  # the store's mark of a prompt, read only here
+    # The store's mark of a prompt, read only here. A prompt with more in it moves as a function.
+    server_values=(("function_data", {"type": "prompt"}),),
     references=_PROMPT_REFERENCES, pins=_PROMPT_PINS, listed=BY_PROJECT, page="Prompts",
 )  # fmt: skip
 PROJECT_SCORES = Resource(
@@ -233,12 +239,13 @@ EXPERIMENTS = Resource(
     in_date_window=True, listed=BY_PROJECT, page="Experiments",
 )  # fmt: skip
 _VIEW_FIELDS = (
-    "object_type", "object_id", "view_type", "name", "view_data", "options", "user_id",
+    "object_type", "object_id", "view_type", "name", "description", "view_data", "options",
+    "user_id", "starred",
 )  # fmt: skip
 VIEWS = Resource(
     "views", "view", "/v1/view", OWNER, ("object_type", "object_id", "view_type", "name"),
     phase="migrate-views",
-    create=_VIEW_FIELDS, patch=_VIEW_FIELDS, put=True,
+    create=_VIEW_FIELDS, patch=_VIEW_FIELDS, put=True, server=("updated_at",),
     listed=BY_OWNER, names_owner=True,
     owner_types=("organization", "org_project", "project", "project_log", "dataset", "experiment"),
     # Owners of views by the letter of the API's document, which a server may refuse to list.
@@ -274,6 +281,9 @@ PROJECT_AUTOMATIONS = Resource(
         Reference("config.topic_map_functions.[].function.id", CALLABLE, "item", when="function"),
         Reference("config.topic_map_function_ids.[]", CALLABLE),
         Reference("config.data_scope.experiment_id", ("experiments",)),
+        Reference(
+            "config.loop.target.id", ("views",), "holder", when="dashboard", words=("overview",)
+        ),
     ),
     pins=("config.facet_functions.[].version", "config.topic_map_functions.[].function.version"),
     cannot_move=automation_cannot_move, servers_own=is_async_query,
@@ -291,8 +301,11 @@ ACLS = Resource(
     listed=BY_OWNER, list_all="/v1/acl/list_org",
     owner_types=(
         "organization", "org_project", "org_member", "org_audit_logs", "group", "role", "project",
-        "project_log", "dataset", "experiment", "prompt",
+        "project_log", "dataset", "experiment", "prompt", "ai_secret", "org_ai_secret",
+        "org_account",
     ),
+    # Newer types, which an older data plane does not know.
+    doubtful_owner_types=("ai_secret", "org_ai_secret", "org_account"),
     grants_access=True, needed=("user_id", "group_id", "role_id"),
     references=(
         Reference("object_id", ("@object_type",)),

@@ -94,11 +94,19 @@ TARGETS_OF_TYPE: Dict[str, Tuple[str, ...]] = {
     "function": CALLABLE,
     "group": ("groups",),
     "role": ("roles",),
+    "ai_secret": ("ai_secrets",),
+    "org_ai_secret": ("organizations",),  # all AI secrets: the id is the organization's
+    "org_account": ("organizations",),
     "prompt_session": ("playgrounds",),  # no endpoint: never resolved
+    "project_group": ("project_groups",),
+    "project_group_projects": ("project_groups",),
 }
 
-# Kinds of targets that the API lets nobody move.
-UNMOVABLE_TARGETS = frozenset(("playgrounds",))
+# Kinds of targets that are not moved -> why.
+UNMOVABLE_TARGETS: Mapping[str, str] = {
+    "playgrounds": "playgrounds have no API",
+    "project_groups": "project groups are not moved",
+}
 
 
 def _referable() -> Tuple[Resource, ...]:

@@ -65,8 +65,11 @@ def writable_fields(resource: Resource, obj: Mapping[str, Any]) -> Dict[str, Any
 def lost_fields(resource: Resource, obj: Mapping[str, Any]) -> List[str]:
     """Fields with content that no endpoint takes: the API cannot carry them."""
     kept = {*resource.create, *resource.server, *SERVER_FIELDS}
+    usual = dict(resource.server_values)
     return sorted(
-        name for name, value in obj.items() if name not in kept and value not in (None, {}, [], "")
+        name
+        for name, value in obj.items()
+        if name not in kept and value not in (None, {}, [], "", usual.get(name))
     )
 
 

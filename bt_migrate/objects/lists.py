@@ -43,6 +43,7 @@ ListKey = Tuple[str, str, str]  # (side, resource, project id or "")
 PLANNED = "planned:"
 # Of what is in both lists, a function holds what a prompt has no field for.
 FUNCTION_ONLY_FIELDS = ("function_type", "origin", "function_schema")
+PROMPT_MARK = {"type": "prompt"}
 # How many names of projects an error shows.
 NAMES_SHOWN = 20
 
@@ -148,6 +149,7 @@ class Lists:
                 function["id"]: (
                     FUNCTIONS.name
                     if any(function.get(name) for name in FUNCTION_ONLY_FIELDS)
+                    or function.get("function_data") not in (None, PROMPT_MARK)
                     else PROMPTS.name
                 )
                 for function in self.source_list(FUNCTIONS)

@@ -109,7 +109,7 @@ def _dest_owners(catalog: Catalog, owners: Iterable[Owner]) -> List[Owner]:
 
 def _can_move(object_type: str) -> bool:
     targets = TARGETS_OF_TYPE.get(object_type)
-    return targets is not None and not UNMOVABLE_TARGETS & set(targets)
+    return targets is not None and not set(targets) & set(UNMOVABLE_TARGETS)
 
 
 def _list_owned(

@@ -85,9 +85,9 @@ class Targets:
         """Why the API cannot carry the target; "" if it could: the reference is then a failure."""
         if targets == (USERS.name,):
             return "the destination has no user with that e-mail address"
-        if UNMOVABLE_TARGETS & set(targets):
-            return "playgrounds have no API"
         for target in targets:
+            if target in UNMOVABLE_TARGETS:
+                return UNMOVABLE_TARGETS[target]
             resource = BY_NAME.get(target)
             source = self.lists.source_object(resource, source_id) if resource else None
             reason = resource.cannot_move(source) if resource and source else None

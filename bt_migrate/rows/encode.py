@@ -130,7 +130,8 @@ class RowEncoder:
         origin = dict(out["origin"]) if isinstance(out.get("origin"), dict) else None
         if origin:
             origin.pop("_xact_id", None)
-        rewritten = rewrite_row(out, self._resolve, self._known)
+        new_names = self._catalog.settings.rename_projects
+        rewritten = rewrite_row(out, self._resolve, self._known, new_names)
         for pin in rewritten.pins:
             draft.notes.add("version_pin_removed", out["id"], pin)
         deferred = []
@@ -153,7 +154,9 @@ class RowEncoder:
         """Yields the row as an earlier run may have written it, when some of its references could
         not be resolved.
         """
-        earlier = rewrite_row(insertable_row(self._kind, row), lambda *_: None, self._known)
+        new_names = self._catalog.settings.rename_projects
+        fields = insertable_row(self._kind, row)
+        earlier = rewrite_row(fields, lambda *_: None, self._known, new_names)
         paths = [
             path
             for path, targets, ref in earlier.unresolved

@@ -22,6 +22,11 @@ ASSIGNMENTS = "~__bt_assignments"
 # Fields in which a source id is a reference. In all other fields it is user data.
 REFERENCE_FIELDS = ("metadata", "context", "span_attributes")
 # The references in metadata.prompt: field -> resources that it can name.
+# metadata key: the parent of an OpenTelemetry span, as a text with a prefix
+PARENT = "braintrust.parent"
+PARENT_TARGETS = {"project_id": ("projects",), "experiment_id": ("experiments",)}
+# metadata keys that hold references
+NAMED_REFERENCES = frozenset(("prompt", ASSIGNMENTS, PARENT))
 PROMPT_REFERENCE = {
     "id": CALLABLE,
     "project_id": ("projects",),
@@ -85,12 +90,15 @@ def lost_row_fields(kind: RowKind, row: Mapping[str, Any]) -> List[str]:
 
 
 def rewrite_row(
-    row: Dict[str, Any], resolve: Resolve, known: Mapping[str, Tuple[str, ...]]
+    row: Dict[str, Any],
+    resolve: Resolve,
+    known: Mapping[str, Tuple[str, ...]],
+    new_names: Optional[Mapping[str, str]] = None,
 ) -> RewriteNotes:
     """Rewrite the references of an insertable row in place.
 
     Nested values that the row shares with the source row are copied before they are changed.
-    `known`: source id -> resources.
+    `known`: source id -> resources. `new_names`: of projects that are renamed.
     """
     notes = RewriteNotes()
     for name in REFERENCE_FIELDS:
@@ -101,6 +109,7 @@ def rewrite_row(
     if isinstance(metadata, dict):
         _rewrite_prompt(metadata, resolve, known, notes)
         _rewrite_assignments(metadata, resolve, notes)
+        _rewrite_parent(metadata, resolve, new_names or {})
     for name in REFERENCE_FIELDS:
         _rewrite_strays(row, name, resolve, known, notes)
     return notes
@@ -176,6 +185,24 @@ def _rewrite_assignments(metadata: Dict[str, Any], resolve: Resolve, notes: Rewr
     metadata[ASSIGNMENTS] = kept
 
 
+def _rewrite_parent(
+    metadata: Dict[str, Any], resolve: Resolve, new_names: Mapping[str, str]
+) -> None:
+    """Rewrite the parent of an OpenTelemetry span, `experiment_id:<id>` or `project_name:<name>`.
+
+    A parent without a counterpart stays, as any id in a text.
+    """
+    parent = metadata.get(PARENT)
+    if not isinstance(parent, str):
+        return
+    kind, colon, value = parent.partition(":")
+    new = new_names.get(value) if kind == "project_name" else None
+    if kind in PARENT_TARGETS:
+        new = resolve(PARENT_TARGETS[kind], value)
+    if colon and new is not None:
+        metadata[PARENT] = f"{kind}:{new}"
+
+
 def _rewrite_strays(
     row: Dict[str, Any],
     name: str,
@@ -189,11 +216,11 @@ def _rewrite_strays(
 
 
 def may_hold_references(row: Mapping[str, Any]) -> bool:
-    """Whether `origin`, metadata.prompt or review assignments are there; other places are found by
+    """Whether `origin` or one of NAMED_REFERENCES is there; other places are found by
     known ids.
     """
     metadata = row.get("metadata")
-    named = isinstance(metadata, dict) and ("prompt" in metadata or ASSIGNMENTS in metadata)
+    named = isinstance(metadata, dict) and not NAMED_REFERENCES.isdisjoint(metadata)
     return named or row.get("origin") is not None
 
 

@@ -68,6 +68,9 @@ class KindComparer:
         if existing is None:
             self.result.add(MISSING, **facts)
             return None
+        if resource.scope == OWNER:
+            # Objects that are compared later may refer to this one.
+            catalog.ids.put(resource.name, item.source["id"], existing["id"])
         self._count_tolerated(item, prepared, existing)
         paths = first_paths(self._differing(item, prepared, existing))
         opened = "public" in paths and bool(existing.get("public"))

@@ -8,7 +8,6 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
-from bt_migrate.migration.unmovable import has_earlier_versions
 from bt_migrate.sandbox.data.answer import Answer
 from tests.support.orgs import (
     BEN,
@@ -490,18 +489,29 @@ def test_a_real_run_tells_of_what_the_plan_told(tiny: Pair, tmp_path: Path) -> N
     assert [(one["name"], one["severity"]) for one in users] == [(BEN, "action")]
 
 
-@pytest.mark.parametrize(
-    ("created", "xact", "expected"),
-    [
-        ("2024-03-09T07:48:38Z", "1000192656880881099", False),  # the very second
-        ("2024-03-09T07:48:34.2Z", "1000192656880881099", False),
-        ("2024-03-09T07:48:30Z", "1000192656880881099", True),
-        ("2023-01-01", "1000192656880881099", True),
-        ("2023-01-01T00:00:00Z", None, False),
-        (None, "1000192656880881099", False),
-    ],
-)
-def test_a_definition_that_was_written_again_has_earlier_versions(
-    created: Any, xact: Any, expected: bool
+@pytest.mark.parametrize("recorded", [True, False])
+def test_earlier_versions_are_asked_for_and_never_concluded_from_dates(
+    tmp_path: Path, recorded: bool
 ) -> None:
-    assert has_earlier_versions({"created": created, "_xact_id": xact}) is expected
+    with tiny_pair() as pair:
+        pair.sandbox.behaviour.post_writes_versions = recorded
+        alpha = next(one for one in pair.source.objects("project") if one["name"] == "Alpha/α")
+        once = function(pair.source, alpha["id"], "once", INLINE)
+        pair.sandbox.clock.set(pair.sandbox.clock.seconds() + 3600)
+        twice = function(pair.source, alpha["id"], "twice", INLINE)
+        pair.source.patch("function", twice, {"description": "again"})
+        prompt = {"project_id": alpha["id"], "name": "P", "slug": "p"}
+        pair.source.patch(
+            "prompt", pair.source.create("prompt", prompt)["id"], {"description": "again"}
+        )
+        asked: List[bytes] = []
+
+        def note(method: str, path: str, body: bytes) -> None:
+            if b"audit_log" in body:
+                asked.append(body)
+
+        pair.sandbox.refuse = note
+        plan = planned(pair, tmp_path)
+        named = {one["name"] for one in plan["losses"] if one["kind"] == "earlier_versions"}
+    assert named >= {"Twice", "P"} and "Once" not in named, once
+    assert len(asked) == 1
