@@ -149,6 +149,13 @@ KINDS: Mapping[str, Kind] = {
         False,
         "fields that the API cannot write ({where}): {names}",
     ),
+    "field_not_taken": Kind(
+        LOSS,
+        "the data plane of the destination does not know a field; the object was written without it",
+        "upgrade the data plane of the destination, then run the same command again",
+        False,
+        "fields that the data plane of the destination does not know ({where}): {names}",
+    ),
     "attachment_left": Kind(
         LOSS,
         "attachments stay in the source, as requested",

@@ -85,6 +85,11 @@ class Resource:
     list_all: str = ""
     # BY_OWNER: GET, PATCH and DELETE of an object also require object_type and object_id.
     names_owner: bool = False
+    # The parameter by which the list finds a natural key. Asked right before a POST that does not
+    # show that it found an existing object (experiments) or that overwrites one (definitions).
+    look_up_by: str = ""
+    # The answer of a write is not the object as it is read: fields are missing, numbers differ.
+    sparse_answer: bool = False
     # Fields of PATCH; () where there is none.
     patch: Tuple[str, ...] = ()
     # PUT on the same path creates or replaces by natural key.

@@ -119,7 +119,7 @@ GROUPS = Resource(
         Reference("member_users.[]", ("users",)),
         Reference("member_groups.[]", ("groups",)),
     ),
-    page="Groups",
+    sparse_answer=True, page="Groups",
 )  # fmt: skip
 ENVIRONMENTS = Resource(
     "environments", "environment", "/environment", ORGANIZATION, ("slug",),  # this path has no /v1
@@ -193,7 +193,8 @@ FUNCTIONS = Resource(
     ),
     cannot_move=function_cannot_move,
     next_action="push the function's code again from its repository (braintrust push)",
-    listed=BY_PROJECT, page="Functions",
+    listed=BY_PROJECT, look_up_by="slug", sparse_answer=True,
+    page="Functions",
 )  # fmt: skip
 PROMPTS = Resource(
     "prompts", "prompt", "/v1/prompt", PROJECT, ("slug",),
@@ -202,7 +203,8 @@ PROMPTS = Resource(
     patch=("name", "slug", "description", "prompt_data", "tags"), put=True,
     # The store's mark of a prompt, read only here. A prompt with more in it moves as a function.
     server_values=(("function_data", {"type": "prompt"}),),
-    references=_PROMPT_REFERENCES, pins=_PROMPT_PINS, listed=BY_PROJECT, page="Prompts",
+    references=_PROMPT_REFERENCES, pins=_PROMPT_PINS, listed=BY_PROJECT, look_up_by="slug",
+    sparse_answer=True, page="Prompts",
 )  # fmt: skip
 PROJECT_SCORES = Resource(
     "project_scores", "project_score", "/v1/project_score", PROJECT, ("name",),
@@ -236,7 +238,8 @@ EXPERIMENTS = Resource(
         Reference("parameters_id", CALLABLE),
     ),
     pins=("dataset_version", "parameters_version"),
-    in_date_window=True, listed=BY_PROJECT, page="Experiments",
+    in_date_window=True, listed=BY_PROJECT, look_up_by="experiment_name",
+    page="Experiments",
 )  # fmt: skip
 _VIEW_FIELDS = (
     "object_type", "object_id", "view_type", "name", "description", "view_data", "options",

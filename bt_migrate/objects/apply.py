@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Optional, Tuple
 
+from bt_migrate.api.transport import Answer
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.errors import ApiError
 from bt_migrate.model.date_windows import instant
@@ -41,6 +42,7 @@ from bt_migrate.objects.update import (
     remember_fingerprints,
     update_object,
 )
+from bt_migrate.objects.write import look_up, without_unknown_fields
 
 log = logging.getLogger("bt_migrate.objects")
 
@@ -100,9 +102,14 @@ class ObjectWriter:
         findings += self._copy_attachments(item, action.body)
         if resource.part_of:
             return self._write_part(item, action)
+        existing = look_up(catalog.dest, resource, action.body) if resource.look_up_by else None
+        if existing:
+            # Somebody created it since the list was read: a POST would overwrite or hide that.
+            found = plan_object(resource, item.source, action.body, existing)
+            return decided(catalog, resource, item.source, found)
         # What is created now must not look old.
         begun_s = catalog.dest.clock.mark_s() - SERVER_CLOCKS_SLACK_S
-        answer = catalog.dest.create(resource.path, action.body)
+        answer = self._post(item, action.body, findings)
         made = answer.json
         self._refuse_another(item, made)
         found = plan_object(resource, item.source, action.body, made)
@@ -114,7 +121,21 @@ class ObjectWriter:
             return decided(catalog, resource, item.source, found)
         if resource is PROJECTS:
             catalog.lists.start_empty(made["id"])
+        catalog.written[item.source["id"]] = made.get("_xact_id")
         return replace(action, dest_id=made["id"], existing=made)
+
+    def _post(self, item: PlannedObject, body: Dict[str, Any], findings: Findings) -> Answer:
+        """POST the object, without the fields that an older data plane does not know."""
+        catalog, resource = self.catalog, self.resource
+
+        def send(sent: Dict[str, Any]) -> Answer:
+            return catalog.dest.create(resource.path, sent)
+
+        answer, unknown = without_unknown_fields(resource, body, send)
+        for name in unknown:
+            findings.append(object_finding(resource, item, "field_not_taken", path=name))
+        catalog.earlier.note_not_taken(resource, unknown)
+        return answer
 
     def _write_part(self, item: PlannedObject, action: Action) -> Action:
         """A part has no POST: the PATCH of its holder takes it, and replaces all of it.
@@ -218,7 +239,7 @@ class ObjectWriter:
             if plan.prepared.deferred or (ours and action.verb == DIFFERS):
                 item.states.deferred[source_id] = dest_id
             if ours:
-                note_left_out(self.catalog, item, plan.prepared)
+                note_left_out(self.catalog, resource, item, plan.prepared)
         if outcome in (CREATED, WOULD_CREATE) and resource.hidden_field:
             facts = {"path": resource.hidden_field, "next": resource.next_action}
             findings.append(object_finding(resource, item, "secret_to_enter", **facts))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from typing import Any, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, Optional
 
 from bt_migrate.api.client import Api
 from bt_migrate.config.settings import Settings
@@ -29,6 +29,8 @@ class Catalog:
     ids: IdMapping
     targets: Targets
     earlier: EarlierRuns
+    # Source id -> transaction of the creation, of what this process created.
+    written: Dict[str, Optional[str]] = field(default_factory=dict)
 
     def remember(
         self,

@@ -15,7 +15,8 @@ from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequenc
 
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.config.values import KEEP_POLICY
-from bt_migrate.model.outcomes import DIFFERS, SKIPPED
+from bt_migrate.errors import ApiError
+from bt_migrate.model.outcomes import CREATED, DIFFERS, SKIPPED
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import BUILT_IN
 from bt_migrate.objects.apply import ObjectWriter, log_fields
@@ -31,7 +32,7 @@ from bt_migrate.objects.decide import (
 )
 from bt_migrate.objects.plan import ObjectPlan, dest_key, plan_item
 from bt_migrate.objects.prepare import PlannedObject, object_finding, skip_reason
-from bt_migrate.objects.update import note_former, policy_of
+from bt_migrate.objects.update import fingerprints_of, note_former, policy_of
 from bt_migrate.state.object_states import ObjectStates, save_objects
 
 log = logging.getLogger("bt_migrate.objects")
@@ -71,7 +72,39 @@ def copy_objects(
         for level in levels:
             level_items = [by_id[obj["id"]] for obj in level]
             _LevelCopy(writer, pool, made or _ignore).run(level_items)
+    if resource.sparse_answer and not catalog.settings.dry_run:
+        _read_back_fingerprints(catalog, resource, todo)
     save_objects(_states_of(items))
+
+
+def _read_back_fingerprints(
+    catalog: Catalog, resource: Resource, items: Sequence[PlannedObject]
+) -> None:
+    """Take the fingerprints of what was created from one list per project, not from the answers.
+
+    A later start compares with what is read. An object that somebody has changed since (another
+    transaction than that of its creation) keeps the fingerprint of the answer.
+    """
+    created: Dict[str, List[PlannedObject]] = {}
+    for item in items:
+        if item.states.outcomes.get(item.source["id"], {}).get("outcome") == CREATED:
+            created.setdefault(item.dest_project_id, []).append(item)
+    for project_id, made in created.items():
+        params = {"project_id": project_id} if project_id else {}
+        page_size = catalog.settings.batch_size
+        try:
+            listed = list(catalog.dest.list(resource.path, params, page_size=page_size))
+        except ApiError as error:
+            log.warning("%s cannot be read back: %s", resource.name, error)
+            continue
+        by_id = {obj["id"]: obj for obj in listed}
+        for item in made:
+            source_id = item.source["id"]
+            read = by_id.get(item.states.outcomes[source_id].get("dest_id", ""))
+            answered = catalog.written.get(source_id)
+            if read and answered in (None, read.get("_xact_id")):
+                prints = fingerprints_of(resource, item.source, read)
+                item.states.fingerprints[source_id] = prints
 
 
 def _ignore(_: PlannedObject) -> None:

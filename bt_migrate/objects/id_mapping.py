@@ -64,6 +64,7 @@ class EarlierRuns:
     _fingerprints: Dict[str, Dict[str, List[str]]] = field(default_factory=dict)
     _incomplete: Optional[Dict[Tuple[str, str], str]] = None
     _left_out: Set[Tuple[str, str]] = field(default_factory=set)
+    _not_taken: Optional[Dict[str, Set[str]]] = None
 
     def fingerprints(self, resource: Resource, source_id: str) -> Optional[List[str]]:
         """[source's, destination's] content as the newest run that knows the object left it."""
@@ -71,6 +72,25 @@ class EarlierRuns:
             if resource.name not in self._fingerprints:
                 self._fingerprints[resource.name] = fingerprints_in(self.run, resource.name)
             return self._fingerprints[resource.name].get(source_id)
+
+    def fields_not_taken(self, resource: Resource) -> Set[str]:
+        """Fields that the destination's data plane refused as unknown, in any run."""
+        with self.lock:
+            if self._not_taken is None:
+                self._not_taken = defaultdict(set)
+                for run in readable_runs_in(self.run.path.parent):
+                    if run.same_pair(self.run.record, dry_run=False):
+                        for name, fields in run.record.fields_not_taken.items():
+                            self._not_taken[name].update(fields)
+            return self._not_taken[resource.name]
+
+    def note_not_taken(self, resource: Resource, fields: List[str]) -> None:
+        with self.lock:
+            known = self.fields_not_taken(resource)
+            if not known.issuperset(fields):
+                known.update(fields)
+                self.run.record.fields_not_taken[resource.name] = sorted(known)
+                self.run.save()
 
     def incomplete(self, resource_name: str, source_id: str) -> Optional[str]:
         """The destination id of an object that an earlier run created and could not complete."""

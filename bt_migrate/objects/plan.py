@@ -16,6 +16,7 @@ from bt_migrate.objects.prepare import (
     PlannedObject,
     Prepared,
     expected_body,
+    missing_fields,
     not_placeable,
     object_finding,
     prepare,
@@ -48,7 +49,11 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
     if resource.part_of and existing and resource.cannot_move(existing):
         existing = None  # the holder has no such part: it can be created
     waiting = {top_field(reference.path) for reference in prepared.deferred}
-    body = expected_body(prepared, existing)
+    body = expected_body(catalog, resource, prepared, existing)
+    for name in sorted(missing_fields(catalog, resource, existing) if existing else ()):
+        if prepared.body.get(name):
+            not_taken = object_finding(resource, item, "field_not_taken", path=name)
+            prepared.findings.append(not_taken)
     action = plan_object(resource, item.source, body, existing, waiting)
     prepared.made_before = existing is not None and source_id in item.states.intended
     if not prepared.made_before and not is_incomplete(catalog, resource, item, action):

@@ -6,7 +6,7 @@ The copy sends a prepared object, and the comparison expects it: both take it fr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from bt_migrate.attachments.copy import dest_key as dest_attachment_key
 from bt_migrate.model.date_windows import in_window
@@ -187,17 +187,30 @@ def judge_unresolved(catalog: Catalog, targets: Tuple[str, ...], source_id: str)
     return "unresolved_reference", f"no {wanted} of that id could be found in the destination"
 
 
-def expected_body(prepared: Prepared, existing: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
+def expected_body(
+    catalog: Catalog,
+    resource: Resource,
+    prepared: Prepared,
+    existing: Optional[Mapping[str, Any]],
+) -> Dict[str, Any]:
     """What the destination's object should hold.
 
     Where a reference was left out, whatever the destination has there is right: the server sets
-    the caller as the user of a view, or a person entered the counterpart by hand.
+    the caller as the user of a view, or a person entered the counterpart by hand. A field that an
+    older data plane does not know, and does not show, is not expected.
     """
     if existing is None:
         return prepared.body
     fields = [reference.path for reference in prepared.left_out if reference.path in existing]
     kept = {name: existing[name] for name in fields if existing[name] is not None}
-    return {**prepared.body, **kept} if kept else prepared.body
+    unknown = missing_fields(catalog, resource, existing)
+    body = {name: value for name, value in prepared.body.items() if name not in unknown}
+    return {**body, **kept}
+
+
+def missing_fields(catalog: Catalog, resource: Resource, existing: Mapping[str, Any]) -> Set[str]:
+    """Fields that the destination's data plane refused as unknown and that it does not show."""
+    return {name for name in catalog.earlier.fields_not_taken(resource) if name not in existing}
 
 
 def not_placeable(resource: Resource, source: dict, prepared: Prepared) -> str:

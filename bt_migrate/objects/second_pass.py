@@ -42,6 +42,7 @@ from bt_migrate.objects.update import (
     remember_fingerprints,
     update_object,
 )
+from bt_migrate.objects.write import read_back
 from bt_migrate.state.object_states import ObjectStates
 
 log = logging.getLogger("bt_migrate.objects")
@@ -91,6 +92,7 @@ def finish_left_out(catalog: Catalog, resource: Resource, states: ObjectStates) 
         item = PlannedObject(source, states, _dest_project(catalog, resource, source))
         prepared = prepare(catalog, resource, item)
         missing = {reference.id for reference in (*prepared.left_out, *prepared.deferred)}
+        missing |= catalog.earlier.fields_not_taken(resource)
         if missing.issuperset(refs):
             continue
         findings = list(prepared.findings)
@@ -137,7 +139,7 @@ def _complete(
         _decide_again(catalog, resource, item, existing, prepared)
         return
     if left_open and entry["outcome"] != CREATED:
-        body = expected_body(prepared, existing)
+        body = expected_body(catalog, resource, prepared, existing)
         if second_pass_body(resource, body, existing)[1]:
             # Updated, for this run's undo; the run that created the object has it as created.
             item.states.record(source_id, entry["name"], UPDATED, dest_id=dest_id)
@@ -161,19 +163,20 @@ def _add_references(
 ) -> None:
     """Write what an object of ours lacks."""
     dest, dest_id = catalog.dest, existing["id"]
-    desired = expected_body(prepared, existing)
+    desired = expected_body(catalog, resource, prepared, existing)
     method, body = second_pass_body(resource, desired, existing)
     name = display_name(resource, item.source)
     if body and not catalog.settings.dry_run:
         path = f"{resource.path}/{dest_id}"
         patched = method == "PATCH"
-        existing = dest.patch(path, body) if patched else dest.put(resource.path, body, dest_id)
+        written = dest.patch(path, body) if patched else dest.put(resource.path, body, dest_id)
+        existing = read_back(dest, resource, written)
         facts = {"source_id": item.source["id"], "dest_id": dest_id}
         extra = {"event": "completed", "resource": resource.name, **facts}
         log.info("completed %s %r", resource.kind, name, extra=extra)
     action = Action(resource.name, item.source["id"], name, FOUND, body=desired, existing=existing)
     remember_fingerprints(catalog, resource, item, action, left=False)
-    note_left_out(catalog, item, prepared)
+    note_left_out(catalog, resource, item, prepared)
 
 
 def _decide_again(
@@ -187,7 +190,7 @@ def _decide_again(
     source_id, states = item.source["id"], item.states
     entry = states.outcomes[source_id]
     waiting = {top_field(reference.path) for reference in prepared.deferred}
-    body = expected_body(prepared, existing)
+    body = expected_body(catalog, resource, prepared, existing)
     planned = plan_object(resource, item.source, body, existing, waiting)
     action = decided(catalog, resource, item.source, planned)
     if action.verb == FOUND:

@@ -22,6 +22,7 @@ from bt_migrate.objects.decide import (
     writable_fields,
 )
 from bt_migrate.objects.prepare import PlannedObject, Prepared
+from bt_migrate.objects.write import read_back, without_unknown_fields
 from bt_migrate.state.object_states import ObjectStates
 
 NOT_ALL = "updated, but the API cannot take away what these fields hold beyond"
@@ -64,16 +65,21 @@ def remember_fingerprints(
         item.states.fingerprints[action.source_id] = prints
 
 
-def note_left_out(catalog: Catalog, item: PlannedObject, prepared: Prepared) -> None:
-    """Note the references that an object of ours lacks and that may resolve later.
+def note_left_out(
+    catalog: Catalog, resource: Resource, item: PlannedObject, prepared: Prepared
+) -> None:
+    """Note the references and fields that an object of ours lacks and that may come later.
 
-    A user who is invited, a function whose code a person pushes; not what the source lost.
+    A user who is invited, a function whose code a person pushes, a field that a newer data plane
+    knows; not what the source lost.
     """
     refs = [
         reference.id
         for reference in prepared.left_out
         if not catalog.targets.is_lost(reference.to, reference.id)
     ]
+    fields = catalog.earlier.fields_not_taken(resource)
+    refs += [name for name in sorted(fields) if prepared.body.get(name)]
     item.states.left_out.pop(item.source["id"], None)
     if refs:
         item.states.left_out[item.source["id"]] = refs
@@ -146,6 +152,11 @@ def _write_update(
         method, body = update_body(resource, action.body, action.existing, postponed)
     if not body:
         return dict(action.existing)
-    if method == "PATCH":
-        return dest.patch(path, body)
-    return dest.put(resource.path, body, action.dest_id)
+
+    def send(sent: Dict[str, Any]) -> Dict[str, Any]:
+        if method == "PATCH":
+            return dest.patch(path, sent)
+        return dest.put(resource.path, sent, action.dest_id)
+
+    written, _ = without_unknown_fields(resource, body, send)
+    return read_back(dest, resource, written)

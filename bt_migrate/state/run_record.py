@@ -87,6 +87,8 @@ class RunRecord(Identity):
     reads_groups: List[str] = field(default_factory=list)  # sides that read several objects at once
     wrote: bool = False
     waiting: bool = False  # whether references wait for objects
+    # resource -> fields that the data plane of the destination does not know
+    fields_not_taken: Dict[str, List[str]] = field(default_factory=dict)
     gone: Dict[str, List[str]] = field(default_factory=dict)  # kind -> objects that disappeared
     window_gaps: List[Dict[str, Any]] = field(default_factory=list)
     validation: Optional[Dict[str, Any]] = None

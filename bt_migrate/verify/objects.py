@@ -97,7 +97,7 @@ class KindComparer:
         """Paths at which the destination's object is not what the source's should have become."""
         resource, tolerated = self.resource, self.result.tolerated
         expected = _with_digests(
-            expected_body(prepared, existing),
+            expected_body(self.catalog, resource, prepared, existing),
             _originals(resource, item.source, prepared.body),
             self.attachments.source,
         )

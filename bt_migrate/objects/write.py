@@ -1,0 +1,71 @@
+"""Requests that write one object to the destination, on data planes of different ages."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+
+from bt_migrate.api.answers import object_with_id
+from bt_migrate.api.client import Api
+from bt_migrate.errors import ApiError
+from bt_migrate.model.resource import PROJECT, Resource
+from bt_migrate.objects.decide import natural_key
+
+T = TypeVar("T")
+Body = Dict[str, Any]
+
+# How a data plane refuses a field that it does not know (recorded; the second is another version
+# of the same checker).
+UNKNOWN_FIELD = re.compile(
+    r"Extraneous key ['\"]([^'\"]+)['\"] at path \[\]|Unrecognized key\(s\) in object: '([^']+)'"
+)
+LOOK_UP_PAGE = 100
+
+
+def without_unknown_fields(
+    resource: Resource, body: Body, send: Callable[[Body], T]
+) -> Tuple[T, List[str]]:
+    """Send the body. Fields that the server refuses as unknown are left out, one by one.
+
+    Returns the answer and the names of these fields. A field of the natural key is never left out.
+    """
+    left_out: List[str] = []
+    while True:
+        sent = {name: value for name, value in body.items() if name not in left_out}
+        try:
+            return send(sent), left_out
+        except ApiError as error:
+            name = _unknown_field(error)
+            if name is None or name not in sent or name not in resource.create:
+                raise
+            if name in resource.key:
+                raise
+            left_out.append(name)
+
+
+def _unknown_field(error: ApiError) -> Optional[str]:
+    found = UNKNOWN_FIELD.search(error.body) if error.refuses_content else None
+    return (found[1] or found[2]) if found else None
+
+
+def look_up(dest: Api, resource: Resource, body: Body) -> Optional[Dict[str, Any]]:
+    """The destination's object that has the natural key now, asked for by that key."""
+    field = resource.key[-1]
+    params = {resource.look_up_by: body[field]}
+    if resource.scope == PROJECT:
+        params["project_id"] = body["project_id"]
+    key = natural_key(resource, body)
+    for obj in dest.list(resource.path, params, page_size=LOOK_UP_PAGE):
+        in_project = resource.scope != PROJECT or obj.get("project_id") == body["project_id"]
+        if in_project and natural_key(resource, obj) == key and not obj.get("deleted_at"):
+            return obj
+    return None
+
+
+def read_back(dest: Api, resource: Resource, written: Dict[str, Any]) -> Dict[str, Any]:
+    """The object as a later read shows it; the answer itself where that is the same."""
+    if not resource.sparse_answer:
+        return written
+    path = f"{resource.path}/{written['id']}"
+    found: Dict[str, Any] = dest.get(path, check=object_with_id(written["id"]))
+    return found

@@ -1,0 +1,113 @@
+"""Writing to data planes of different ages: unknown fields, overwriting posts, sparse answers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+from bt_migrate.sandbox.data.behaviour import recorded
+from tests.support.orgs import (
+    DEST_KEY,
+    INLINE,
+    SOURCE_KEY,
+    Pair,
+    WatchedSandbox,
+    environment,
+    findings,
+    function,
+    report,
+    run,
+    runs,
+)
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """A project with a dataset that has tags, on servers that behave as recorded."""
+    with WatchedSandbox() as sandbox:
+        sandbox.store.behaviour = recorded()
+        source = sandbox.add_org("acme", api_key=SOURCE_KEY, users=[])
+        dest = sandbox.add_org("globex", api_key=DEST_KEY, users=[])
+        alpha = source.create("project", {"name": "alpha"})["id"]
+        fields = {"project_id": alpha, "name": "cases", "tags": ["a"]}
+        dataset = source.create("dataset", fields)["id"]
+        source.insert("dataset", dataset, [{"id": "r", "input": 1}])
+        yield Pair(sandbox, source, dest)
+
+
+def project(org: Any) -> str:
+    return str(org.objects("project")[0]["id"])
+
+
+def test_a_field_that_an_older_data_plane_does_not_know_is_left_out_and_the_rows_move(
+    pair: Pair, tmp_path: Path
+) -> None:
+    root = tmp_path / "state"
+    with WatchedSandbox() as older:
+        older.behaviour.datasets_have_tags = False
+        dest = older.add_org("globex", api_key=DEST_KEY, users=[])
+        done = run(pair.sandbox, root, "--verify", BT_DEST_URL=older.url)
+        assert done.code == 0, done.out + done.err
+        dataset = dest.objects("dataset")[0]
+        assert "tags" not in dataset
+        assert [row["id"] for row in dest.rows("dataset", dataset["id"])] == ["r"]
+        for _ in range(2):
+            found = findings(root, "field_not_taken")
+            assert [(one["name"], one["path"], one["severity"]) for one in found] == [
+                ("cases", "tags", "loss")
+            ]
+            done = run(pair.sandbox, root, "--verify", BT_DEST_URL=older.url)
+            assert done.code == 0, done.out + done.err
+        older.behaviour.datasets_have_tags = True
+        with older.store.lock:
+            older.store.entries["dataset"][dataset["id"]].data["tags"] = None
+        done = run(pair.sandbox, root, "--verify", BT_DEST_URL=older.url)
+        assert done.code == 0, done.out + done.err
+        assert dest.objects("dataset")[0]["tags"] == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["function", "prompt", "experiment"])
+def test_what_somebody_made_after_the_list_was_read_is_not_overwritten(
+    pair: Pair, tmp_path: Path, kind: str
+) -> None:
+    def fields(org: Any, description: str) -> Any:
+        body = {"project_id": project(org), "name": "same", "description": description}
+        if kind != "experiment":
+            body["slug"] = "same"
+        return {**body, "function_data": INLINE} if kind == "function" else body
+
+    pair.source.create(kind, fields(pair.source, "source"))
+
+    def meanwhile(method: str, path: str, body: bytes) -> None:
+        """Somebody creates the object in the destination after the projects are there."""
+        is_list = method == "GET" and path.startswith(f"/v1/{kind}?") and "same" in path
+        if is_list and not pair.dest.objects(kind):
+            pair.dest.create(kind, fields(pair.dest, "theirs"))
+
+    pair.sandbox.refuse = meanwhile
+    root = tmp_path / "state"
+    done = run(pair.sandbox, root)
+    assert done.code == 1, done.out + done.err
+    assert [one["description"] for one in pair.dest.objects(kind)] == ["theirs"]
+    assert report(root)["problems"][0]["outcome"] == "differs"
+
+
+def test_fingerprints_of_what_was_written_come_from_a_read(pair: Pair, tmp_path: Path) -> None:
+    alpha = project(pair.source)
+    data = {"options": {"params": {"temperature": 1.0}}}
+    function(pair.source, alpha, "scorer", INLINE, function_type="scorer", prompt_data=data)
+    prompt = {"project_id": alpha, "name": "P", "slug": "p", "prompt_data": data}
+    pair.source.create("prompt", prompt)
+    owner = pair.source.objects("user")[0]["id"]
+    pair.source.create("group", {"name": "people", "member_users": [owner]})
+    root = tmp_path / "state"
+    assert run(pair.sandbox, root).code == 0
+    command = [sys.executable, "-m", "bt_migrate.phases.undo", str(runs(root)[-1]), "--yes"]
+    env = environment(pair.sandbox)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=100)
+    left = [one["name"] for kind in ("function", "group") for one in pair.dest.objects(kind)]
+    assert left == [], done.stdout
