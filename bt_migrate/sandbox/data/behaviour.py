@@ -36,7 +36,7 @@ class Behaviour:
     # POST of a group answers without its members.
     groups_without_members: bool = False
     # On the control plane a missing object is 400 text that names the caller. False: 403 JSON.
-    refusals_as_text: bool = False
+    refusals_as_text: bool = True
     # An id that is no UUID is refused with 400 and a list of problems. False: as a missing object.
     ids_are_checked: bool = True
     # /logs3 answers the transaction. False: {"ids", "ok"}.
