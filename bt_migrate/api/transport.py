@@ -418,10 +418,10 @@ class Transport:
             error.retry_after, rate, tries.rate_limited, self.limits.delay_s
         )
         log.info(
-            "%s: rate limited, waiting %.1f s",
+            "%s: rate limit reached; next request in %.0f s",
             self.side,
             pause_s,
-            extra={"event": "rate_limited", "side": self.side},
+            extra={"event": "rate_limited", "side": self.side, "seconds": pause_s},
         )
 
     def network_error(

@@ -8,6 +8,7 @@ import sys
 from datetime import datetime, timezone
 from typing import Any, Dict, Iterable, Optional, TextIO
 
+from bt_migrate.cli.terminal import Terminal, is_file
 from bt_migrate.model.date_windows import iso
 from bt_migrate.report.display import escaped
 
@@ -38,10 +39,14 @@ def _time(record: logging.LogRecord) -> datetime:
 
 
 class TextLines(_Masking):
-    """`20:15:01 created dataset 'Questions'`"""
+    """`20:15:01 created dataset 'Questions'`; with the date in a line that is `kept` in a file."""
+
+    def __init__(self, secrets: Iterable[str], *, kept: bool = False) -> None:
+        super().__init__(secrets)
+        self._time_format = "%Y-%m-%dT%H:%M:%SZ" if kept else "%H:%M:%S"
 
     def line(self, record: logging.LogRecord) -> str:
-        words = [f"{_time(record):%H:%M:%S}"]
+        words = [_time(record).strftime(self._time_format)]
         if record.levelno != logging.INFO:
             words.append(record.levelname)
         words.append(escaped(" ".join(record.getMessage().splitlines())))
@@ -71,8 +76,10 @@ def start_logging(
     level: str, format_name: str, secrets: Iterable[str], stream: Optional[TextIO] = None
 ) -> None:
     """Send the lines of this package to the stream, and those of libraries from WARNING on."""
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonLines(secrets) if format_name == "json" else TextLines(secrets))
+    in_json = format_name == "json"
+    handler = Terminal(stream or sys.stderr, level, short=not in_json)
+    kept = is_file(handler.stream)
+    handler.setFormatter(JsonLines(secrets) if in_json else TextLines(secrets, kept=kept))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

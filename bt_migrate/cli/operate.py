@@ -18,6 +18,7 @@ from typing import Any, Deque, Dict, Optional, Sequence, Tuple
 
 from bt_migrate.api.client import Api
 from bt_migrate.cli.control_file import control_text, read_control, replace_file
+from bt_migrate.cli.progress import Progress
 from bt_migrate.cli.signals import Ending
 from bt_migrate.cli.timeline import Timeline
 from bt_migrate.errors import EXIT_STOPPED, UsageError
@@ -69,6 +70,7 @@ class Operator:
         # Per beat: the time, and rows by stream, with "" for all streams.
         self._beats: Deque[Tuple[float, Dict[str, int]]] = deque(maxlen=RATE_BEATS)
         self._timeline = Timeline(run.path / TIMELINE_FILE)
+        self._progress = Progress(run)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="operator", daemon=True)
         handlers = logging.getLogger().handlers
@@ -78,12 +80,14 @@ class Operator:
         logging.getLogger().addHandler(self._problem)
         self._remove_old_control()
         self._write_status("running")
+        self._progress.begin()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        self._progress.end()
         logging.getLogger().removeHandler(self._problem)
         # Another run may follow in this process.
         for api in self._sides:
@@ -100,7 +104,8 @@ class Operator:
     def _watch(self) -> None:
         while not self._ended.wait(BEAT_S):
             self._obey(self._read_control_file())
-            self._write_status("running")
+            status = self._write_status("running")
+            self._progress.beat(status, max(api.throttle.wait_s(query=True) for api in self._sides))
 
     def _read_control_file(self) -> str:
         try:
@@ -134,12 +139,13 @@ class Operator:
         if request["stop"]:
             self._ending.ask(EXIT_STOPPED, "stopped by bin/control")
 
-    def _write_status(self, state: str) -> None:
+    def _write_status(self, state: str) -> Dict[str, Any]:
         status = self._status(state)
         self._timeline.add(status, last=state == "ended")
         # A full disk must not end the run here: it does so where data is written.
         with contextlib.suppress(OSError):
             replace_file(self._run.path / STATUS_FILE, json.dumps(status))
+        return status
 
     def _status(self, state: str) -> Dict[str, Any]:
         live = self._run.live

@@ -17,8 +17,10 @@ from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 from bt_migrate.api.client import Api
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.cli.connect import identity_of
+from bt_migrate.cli.log_lines import TextLines
 from bt_migrate.cli.operate import Operator
 from bt_migrate.cli.results import report_comparison, report_run, write_plan
+from bt_migrate.cli.run_log import logged_to
 from bt_migrate.cli.signals import Ending
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import (
@@ -39,6 +41,7 @@ from bt_migrate.migration.phase_loop import (
 )
 from bt_migrate.migration.windows import report_window, windowed_kinds, without_gaps
 from bt_migrate.objects.catalog import open_catalog
+from bt_migrate.report.display import shown
 from bt_migrate.rows.estimate import estimate
 from bt_migrate.state.copied_attachments import CopiedAttachments
 from bt_migrate.state.files import now
@@ -176,6 +179,13 @@ def _plan_first(start: Start, settings: Settings, run: RunDirectory) -> None:
 
 
 def _work_in_run(start: Start, settings: Settings, run: RunDirectory) -> int:
+    """Run the phases that are not done, with everything in run.log. Returns the exit code."""
+    secrets = (settings.source_api_key, settings.dest_api_key)
+    with logged_to(run.path, TextLines(secrets, kept=True)):
+        return _work_logged(start, settings, run)
+
+
+def _work_logged(start: Start, settings: Settings, run: RunDirectory) -> int:
     """Run the phases that are not done; the report is written whatever happens."""
     began = time.monotonic()
     start.ending.crash_folders.append(run.path)
@@ -236,9 +246,9 @@ def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Sessio
     log.info(
         "%s run %s: %s -> %s",
         "resuming" if len(run.record.sessions) > 1 else "starting",
-        run.path,
-        start.source.display_name,
-        start.dest.display_name,
+        run.path.name,
+        shown(start.source.display_name),
+        shown(start.dest.display_name),
         extra={"event": "run", "run": str(run.path)},
     )
     return session

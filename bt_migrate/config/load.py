@@ -33,6 +33,8 @@ def load_settings(
     given = {name: value for name, value in options.items() if value not in (None, False)}
     if "quiet" in given:
         given.setdefault("log_level", "ERROR")
+    if "verbose" in given:
+        given.setdefault("log_level", "DEBUG")
     if "json" in given:
         given.setdefault("log_format", "json")
     found = {setting.field: _value(setting, given, env) for setting in ALL_SETTINGS}

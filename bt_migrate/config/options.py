@@ -25,6 +25,9 @@ EXIT_CODES = (
 HELP_COLUMN = 30
 
 
+SHORT_FLAGS = {"--verbose": "-v"}
+
+
 @dataclass(frozen=True)
 class Option:
     """One option, or a positional argument (without a flag)."""
@@ -109,7 +112,7 @@ def _options(fields: str) -> Tuple[Option, ...]:
 
 _SELECT = _options("resources projects created_after created_before window tz rename_projects")
 _CONNECT = (*_options("batch_size max_concurrent btql_per_minute"), ENV_FILE)
-_OUTPUT = _options("log_level log_format quiet json")
+_OUTPUT = _options("log_level log_format verbose quiet json")
 _WORK = (
     *_CONNECT,
     *_OUTPUT,
@@ -221,7 +224,8 @@ def _add(group: Any, option: Option) -> None:
     elif option.metavar:
         group.add_argument(option.flag, dest=option.dest, metavar=option.metavar, help=words)
     else:
-        group.add_argument(option.flag, dest=option.dest, action="store_true", help=words)
+        short = [SHORT_FLAGS[option.flag]] if option.flag in SHORT_FLAGS else []
+        group.add_argument(*short, option.flag, dest=option.dest, action="store_true", help=words)
 
 
 def flags_of(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> Dict[str, Any]:

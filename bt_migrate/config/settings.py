@@ -233,6 +233,8 @@ class Settings:
     log_format: str = setting(
         LOGGING, "LOG_FORMAT", "text", values.log_format, "--log-format FORMAT",
         "print lines as text, or as json: one JSON object per line")
+    verbose: bool = option_switch(
+        LOGGING, "--verbose", "print a line for each object and request (also -v, LOG_LEVEL=DEBUG)")
     quiet: bool = option_switch(
         LOGGING, "--quiet", "print only errors, and one line if not everything arrived")
     json: bool = option_switch(

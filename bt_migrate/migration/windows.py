@@ -57,7 +57,7 @@ def report_window(
 def _gap_finding(kind: str, gap: Interval) -> Dict[str, Any]:
     begin, end = gap
     period = f"{iso(begin)} to {iso(end)}"
-    log.error(
+    log.warning(
         "gap: no run covered %s created from %s; to copy them: --fill-gaps",
         kind,
         period,

@@ -133,7 +133,7 @@ KINDS: Mapping[str, Kind] = {
         " version",
         "pin the version again if it must not move on",
         False,
-        "pinned versions; references now follow the latest version ({where})",
+        "pinned versions; references follow the latest version ({where})",
     ),
     "earlier_versions": Kind(
         LOSS,

@@ -19,7 +19,7 @@ from bt_migrate.report.sections import (
 )
 
 SHOWN_PROBLEMS = 10
-LONGEST_PHASES = 2
+LONGEST_PHASES = 1
 
 RECORD_FIELDS = (
     "status", "command", "dry_run", "run_directory", "duration_seconds", "this_start", "whole_run",

@@ -11,12 +11,17 @@ VERIFY_FOLDER = "verify"
 STATE_ENDING = "_state.json"  # of the file of a stream, or of the objects of one resource
 LOGS_STATE_FILE = "logs" + STATE_ENDING
 
+# Every line of the last start; those before it are run.log.1 and so on.
+LOG_FILE = "run.log"
+KEPT_LOGS = 10
+
 # Project folders lie beside these files.
 RUN_FILES = frozenset(
     (
         RUN_FILE, LOCK_FILE, STATUS_FILE, CONTROL_FILE, f"{RUN_FILE}.tmp",
         "attachments.sqlite3", "attachments.sqlite3-wal", "attachments.sqlite3-shm",
         "findings.jsonl", "migration_report.json", "migration_summary.txt", "report.html",
+        LOG_FILE, *(f"{LOG_FILE}.{number}" for number in range(1, KEPT_LOGS)),
     )
 )  # fmt: skip
 # Names of our own folders, and those that Windows does not allow.

@@ -98,13 +98,13 @@ def test_nights_one_after_the_other_neither_overlap_nor_leave_a_gap(w: World) ->
         night(w, "--window", "daily")
     ]
     sent = [row for _, row in w.sandbox.sent]
-    assert [(end.code, lines(end, "ERROR gap:", "overlap:")) for end in ends] == [(0, [])] * 5
+    assert [(end.code, lines(end, "WARNING gap:", "overlap:")) for end in ends] == [(0, [])] * 5
     assert (arrived(w), sorted(sent)) == (rows_of(1, 2, 3, 4, 5), rows_of(1, 2, 3, 4, 5))
 
 
 def test_a_gap_is_said_each_time_even_quietly_until_it_is_filled(w: World) -> None:
     night(w, *bounds(6, 5))
-    gap = f"ERROR gap: no run covered logs created from {text(midnight(5))} to {text(midnight(1))}; to copy them: --fill-gaps"
+    gap = f"WARNING gap: no run covered logs created from {text(midnight(5))} to {text(midnight(1))}; to copy them: --fill-gaps"
     for _ in range(2):
         end = night(w, "--window", "daily", "--quiet")
         assert (end.code, end.out, [line.split(" ", 1)[1] for line in end.err.splitlines()]) == (
@@ -114,7 +114,7 @@ def test_a_gap_is_said_each_time_even_quietly_until_it_is_filled(w: World) -> No
         )
         assert told(w.root) == {"window_gap": 1}
     end = night(w, "--window", "daily", "--fill-gaps")
-    assert (end.code, lines(end, "ERROR gap:"), arrived(w)) == (0, [], rows_of(1, 2, 3, 4, 5, 6))
+    assert (end.code, lines(end, "WARNING gap:"), arrived(w)) == (0, [], rows_of(1, 2, 3, 4, 5, 6))
     assert window(runs(w.root)[-1]) == (text(midnight(5)), text(midnight(0)))
     assert (night(w, "--window", "daily", "--quiet").err, told(w.root)) == ("", {})
 
@@ -154,7 +154,7 @@ def test_the_history_outlives_the_runs_and_half_a_line(w: World) -> None:
     history.write_text(history.read_text()[:-30])
     end = night(w, *bounds(3, 2), "--quiet")
     assert [line.split(" ", 1)[1] for line in end.err.splitlines()] == [
-        f"ERROR gap: no run covered logs created from {text(midnight(4))} to {text(midnight(3))}; to copy them: --fill-gaps"
+        f"WARNING gap: no run covered logs created from {text(midnight(4))} to {text(midnight(3))}; to copy them: --fill-gaps"
     ]
     assert (night(w, *bounds(2, 1), "--fill-gaps").code, arrived(w)) == (0, rows_of(2, 3, 4, 5))
 
@@ -168,12 +168,12 @@ def test_windows_of_other_projects_and_resources_are_not_taken_for_those_of_this
     night(w, *bounds(5, 4), program="migrate_experiments")
     night(w, *bounds(6, 5))
     end = night(w, *bounds(3, 2))
-    assert lines(end, "ERROR gap:") == [
-        f"ERROR gap: no run covered logs created from {text(midnight(5))} to {text(midnight(3))}; to copy them: --fill-gaps"
+    assert lines(end, "WARNING gap:") == [
+        f"WARNING gap: no run covered logs created from {text(midnight(5))} to {text(midnight(3))}; to copy them: --fill-gaps"
     ]
     named = night(w, *bounds(3, 2), "--projects", "other")
-    assert lines(named, "ERROR gap:") == [
-        f"ERROR gap: no run covered logs created from {text(midnight(4))} to {text(midnight(3))}; to copy them: --fill-gaps"
+    assert lines(named, "WARNING gap:") == [
+        f"WARNING gap: no run covered logs created from {text(midnight(4))} to {text(midnight(3))}; to copy them: --fill-gaps"
     ]
 
 
@@ -224,7 +224,7 @@ def test_the_night_that_was_killed_is_finished_before_that_of_today(w: World, pr
         w, "--projects", "rows", *bounds(7, 6), program=program
     )  # another line of cron, with the same folder of runs
     end = night(w, "--window", "daily", program=program)
-    assert (end.code, lines(end, "ERROR gap:", "overlap:"), arrived(w)) == (
+    assert (end.code, lines(end, "WARNING gap:", "overlap:"), arrived(w)) == (
         0,
         [],
         rows_of(1, 2, 3, 4, 7),
