@@ -83,6 +83,7 @@ def start_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("bt_migrate").setLevel(level)
+    # What the screen shows of it, its handler decides.
+    logging.getLogger("bt_migrate").setLevel(min(handler.least, logging.WARNING))
     # It warns of each connection that is retried.
     logging.getLogger("urllib3").setLevel(logging.ERROR)

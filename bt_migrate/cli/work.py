@@ -41,7 +41,6 @@ from bt_migrate.migration.phase_loop import (
 )
 from bt_migrate.migration.windows import report_window, windowed_kinds, without_gaps
 from bt_migrate.objects.catalog import open_catalog
-from bt_migrate.report.display import shown
 from bt_migrate.rows.estimate import estimate
 from bt_migrate.state.copied_attachments import CopiedAttachments
 from bt_migrate.state.files import now
@@ -244,11 +243,9 @@ def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Sessio
         )
     run.save()
     log.info(
-        "%s run %s: %s -> %s",
+        "%s run %s",
         "resuming" if len(run.record.sessions) > 1 else "starting",
-        run.path.name,
-        shown(start.source.display_name),
-        shown(start.dest.display_name),
+        run.path,
         extra={"event": "run", "run": str(run.path)},
     )
     return session
