@@ -67,7 +67,7 @@ def migrate(sandbox: Sandbox, root: Path) -> int:
 
 
 def attachment_reference(org: Any) -> Dict[str, Any]:
-    project = next(one for one in org.objects("project") if one["name"] == "Alpha")
+    project = next(obj for obj in org.objects("project") if obj["name"] == "Alpha")
     files = [
         row["input"]["file"]
         for row in org.rows("project_logs", project["id"])
@@ -85,7 +85,7 @@ def read_back(sandbox: Sandbox, key: str, org: Any, folder: Path) -> Dict[str, A
 
 def trees(org: Any) -> List[Dict[str, Any]]:
     """All log rows without what each server makes anew, comments by their text and id."""
-    project = next(one for one in org.objects("project") if one["name"] == "Alpha")
+    project = next(obj for obj in org.objects("project") if obj["name"] == "Alpha")
     rows = []
     for row in org.rows("project_logs", project["id"]):
         kept = {
@@ -94,7 +94,7 @@ def trees(org: Any) -> List[Dict[str, Any]]:
             if name not in (*DOCUMENTED, "comments") and value is not None
         }
         kept["comments"] = [
-            (one["id"], one["comment"]["text"]) for one in row.get("comments") or []
+            (comment["id"], comment["comment"]["text"]) for comment in row.get("comments") or []
         ]
         rows.append(
             json.loads(json.dumps(kept).replace(str(attachment_reference(org)["key"]), "KEY"))

@@ -85,14 +85,14 @@ class Translation:
             if len(found) > 1
         ]
         expected = set()
-        for one in self.pair.source.objects(kind):
-            key = self._key(kind, one, self.ids)
-            if self._stays(kind, one):
+        for obj in self.pair.source.objects(kind):
+            key = self._key(kind, obj, self.ids)
+            if self._stays(kind, obj):
                 continue
             expected.add(key)
             if key in by_key:
-                self.ids[one["id"]] = by_key[key][0]["id"]
-                self.pairs.append((kind, one, by_key[key][0]))
+                self.ids[obj["id"]] = by_key[key][0]["id"]
+                self.pairs.append((kind, obj, by_key[key][0]))
             elif wanted and kind != "user":
                 self.problems.append(f"{kind} missing: {key}")
         if kind != "user":
@@ -102,19 +102,19 @@ class Translation:
                 if key not in expected
             ]
 
-    def _key(self, kind: str, one: Json, ids: Dict[str, str]) -> str:
-        return json.dumps([ids.get(one[name], one[name]) for name in NATURAL_KEYS[kind]])
+    def _key(self, kind: str, obj: Json, ids: Dict[str, str]) -> str:
+        return json.dumps([ids.get(obj[name], obj[name]) for name in NATURAL_KEYS[kind]])
 
-    def _stays(self, kind: str, one: Json) -> bool:
+    def _stays(self, kind: str, obj: Json) -> bool:
         """What no API can carry, and what belongs to such things or is not selected."""
-        data = one.get("function_data") or {}
+        data = obj.get("function_data") or {}
         if kind == "function" and (
             data.get("type") == "topic_map" or (data.get("data") or {}).get("type") == "bundle"
         ):
             return True
-        if kind == "project_automation" and one["config"]["event_type"] == "async_query":
+        if kind == "project_automation" and obj["config"]["event_type"] == "async_query":
             return True
-        if self.projects is not None and (one["name"] if kind == "project" else None) not in (
+        if self.projects is not None and (obj["name"] if kind == "project" else None) not in (
             None,
             *self.projects,
         ):
@@ -124,7 +124,7 @@ class Translation:
             "object_id",
             *(("user_id", "group_id", "role_id") if kind == "acl" else ()),
         )
-        return any(one.get(name) in self.foreign and one[name] not in self.ids for name in owners)
+        return any(obj.get(name) in self.foreign and obj[name] not in self.ids for name in owners)
 
     def of(self, value: Any) -> Any:
         """The value with every string that is a source id replaced; versions of the source taken out."""
@@ -142,7 +142,7 @@ def _is_pin(name: str, value: Any) -> bool:
 
 
 def _ids_of(org: Any) -> Set[str]:
-    return {org.id} | {one["id"] for kind in KINDS for one in org.objects(kind)}
+    return {org.id} | {obj["id"] for kind in KINDS for obj in org.objects(kind)}
 
 
 def with_bytes(org: Any, value: Any) -> Any:
@@ -234,11 +234,11 @@ def object_differences(translation: Translation) -> Iterator[str]:
             pair.dest, {name: dest[name] for name in fields if dest.get(name) is not None}
         )
         for name in SETS:
-            for one in (wanted, found):
-                if name in one:
-                    one[name] = sorted((item for item in one[name] if item != GONE), key=exact)
-                    if not one[name]:
-                        del one[name]
+            for entry in (wanted, found):
+                if name in entry:
+                    entry[name] = sorted((item for item in entry[name] if item != GONE), key=exact)
+                    if not entry[name]:
+                        del entry[name]
         yield from unequal(
             wanted, found, f"{kind} {source.get('slug') or source.get('name') or source['id']!r}"
         )
@@ -260,8 +260,8 @@ def position_differences(translation: Translation) -> Iterator[str]:
                 for entry in translation.pairs
                 if entry[0] == kind
             }
-            chosen.sort(key=lambda one: (projects[one["project_id"]], one["position"]))
-            orders.append([one["name"] for one in chosen])
+            chosen.sort(key=lambda member: (projects[member["project_id"]], member["position"]))
+            orders.append([item["name"] for item in chosen])
         if orders[0] != orders[1]:
             yield f"{kind}: order {orders[0]} became {orders[1]}"
 
@@ -343,11 +343,11 @@ def leftovers(translation: Translation) -> Iterator[str]:
     pair = translation.pair
     keys = {key for org_id, key in pair.sandbox.files.attachments if org_id == pair.source.id}
     for kind in KINDS:
-        for one in pair.dest.objects(kind):
-            yield from _holding(one, translation.foreign | keys, f"{kind} {one['id']}")
+        for obj in pair.dest.objects(kind):
+            yield from _holding(obj, translation.foreign | keys, f"{kind} {obj['id']}")
     for kind, holder in ROWS_OF.items():
-        for one in pair.dest.objects(holder):
-            for row in pair.dest.rows(kind, one["id"]):
+        for item in pair.dest.objects(holder):
+            for row in pair.dest.rows(kind, item["id"]):
                 for name, value in row.items():
                     forbidden = keys if name in USER_CONTENT else translation.foreign | keys
                     yield from _holding(value, forbidden, f"{kind} row {row['id']!r} {name}")
@@ -383,7 +383,7 @@ def untrue_claims(pair: Pair, run: Any) -> List[str]:
     """What a run directory says is done and is not."""
     translation = Translation(pair)
     problems = []
-    kinds = {one["id"]: one for kind in NATURAL_KEYS for one in pair.dest.objects(kind)}
+    kinds = {obj["id"]: obj for kind in NATURAL_KEYS for obj in pair.dest.objects(kind)}
     for path in sorted(run.glob("*/*_state.json")):
         states = json.loads(path.read_text(encoding="utf-8"))
         for entry in states.get("outcomes", {}).values():
@@ -409,9 +409,9 @@ def untrue_claims(pair: Pair, run: Any) -> List[str]:
             state["waiting"],
             _waiting(path.with_name(path.name.replace("_state.json", "_seen.sqlite3"))),
         ) + sum(
-            one["count"]
-            for one in state["findings"]
-            if one["kind"]
+            finding["count"]
+            for finding in state["findings"]
+            if finding["kind"]
             in ("attachment_missing", "attachment_not_copied", "unresolved_reference")
         )
         there = equal.get(state["header"]["source_id"] + kind, 0)

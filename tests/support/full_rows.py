@@ -64,7 +64,7 @@ def fill(org: Any) -> None:
         for kind in ("experiment", "dataset")
     }
     for kind, ids in made.items():
-        for number, one in enumerate(ids):
+        for number, object_id in enumerate(ids):
             rows = [_row(rng, f"{number}-{n:03}") for n in range(ROWS)]
             _make_special(org, rows, picture, large=number % 2 == 0)
             if kind == "dataset":  # waits: experiments come after the datasets
@@ -73,8 +73,8 @@ def fill(org: Any) -> None:
                     "object_id": made["experiment"][number],
                     "id": f"{number}-001",
                 }
-            org.insert(kind, one, rows)
-            _comment(org, kind, one, rows)
+            org.insert(kind, object_id, rows)
+            _comment(org, kind, object_id, rows)
     for project, count in zip(projects, LOG_ROWS):
         rows = [_row(rng, f"log {n:04}") for n in range(count)]
         _make_special(org, rows, picture, large=True)
@@ -152,8 +152,8 @@ def full_differences(pair: Pair) -> List[str]:
 def comment_differences(pair: Pair) -> Iterator[str]:
     for kind, source, dest in streams(Translation(pair)):
         sides = [
-            _comments(org, kind, one["id"])
-            for org, one in ((pair.source, source), (pair.dest, dest))
+            _comments(org, kind, item["id"])
+            for org, item in ((pair.source, source), (pair.dest, dest))
         ]
         for (row, text, when), count in (sides[0] - sides[1]).items():
             yield f"{kind} {source['name']!r} row {row!r}: {count} comment missing: {text} of {when}"
@@ -164,27 +164,27 @@ def comment_differences(pair: Pair) -> Iterator[str]:
 def _comments(org: Any, kind: str, object_id: str) -> Counter[Tuple[str, str, str]]:
     found, rows = org.comments(kind, object_id), {row["id"] for row in org.rows(kind, object_id)}
     return Counter(
-        (row, one["comment"]["text"], one["created"])
+        (row, entry["comment"]["text"], entry["created"])
         for row, some in found.items()
         if row in rows
-        for one in some
+        for entry in some
     )
 
 
 def counts_are_right(pair: Pair, report: Json) -> bool:
     """Whether the report counts every row of the source, each as created."""
     rows = {
-        kind: sum(pair.source.count(kind, one["id"]) for one in pair.source.objects(holder))
+        kind: sum(pair.source.count(kind, obj["id"]) for obj in pair.source.objects(holder))
         for kind, holder in ROWS_OF.items()
     }
     told: Dict[str, int] = {"project_logs": 0, "experiment": 0, "dataset": 0}
-    for one in report["rows"]:
+    for row in report["rows"]:
         kind = {"logs": "project_logs", "experiments": "experiment", "datasets": "dataset"}[
-            one["kind"]
+            row["kind"]
         ]
         told[kind] += (
-            one["outcomes"].get("created", 0)
-            if one["fetched"] == sum(one["outcomes"].values())
+            row["outcomes"].get("created", 0)
+            if row["fetched"] == sum(row["outcomes"].values())
             else -1
         )
     return told == rows

@@ -43,9 +43,9 @@ class Life:
     def streams(self, *kinds: str) -> List[Tuple[str, str]]:
         """(kind of rows, object id) of everything that holds a row."""
         held = [
-            (kind, one)
+            (kind, object_id)
             for kind in kinds or ROWS_OF
-            for one in ids(self.sandbox, self.org, ROWS_OF[kind])
+            for object_id in ids(self.sandbox, self.org, ROWS_OF[kind])
         ]
         return [place for place in held if self._rows(place)]
 
@@ -65,8 +65,8 @@ class Life:
 def ids(sandbox: Any, org: Any, kind: str) -> List[str]:
     """Of all objects of that kind, oldest first; `org.objects` copies them, which takes its time. Functions there are none but prompts."""
     return [
-        one
-        for one, entry in list(sandbox.store.entries[KINDS[kind].store].items())
+        item
+        for item, entry in list(sandbox.store.entries[KINDS[kind].store].items())
         if entry.org_id == org.id
     ]
 
@@ -382,7 +382,7 @@ def pass_time(life: Life, hours: float, events: Mapping[Event, float] = ALL_EVEN
         for _ in range(_times(life.rng, per_day * hours / 24))
     ]
     for moment, event in sorted(
-        ((life.rng.random() * hours * HOUR_S, event) for event in due), key=lambda one: one[0]
+        ((life.rng.random() * hours * HOUR_S, event) for event in due), key=lambda item: item[0]
     ):
         life.sandbox.clock.set(begin + moment)
         happen(life, event)
@@ -413,7 +413,11 @@ class Change(NamedTuple):
 
 def versions(sandbox: Any, org: Any) -> Dict[Row, int]:
     """Every row of an organization now, and the moment of its transaction."""
-    places = [(kind, one) for kind, holder in ROWS_OF.items() for one in ids(sandbox, org, holder)]
+    places = [
+        (kind, object_id)
+        for kind, holder in ROWS_OF.items()
+        for object_id in ids(sandbox, org, holder)
+    ]
     held = [(place, sandbox.store.rows[place]) for place in places if place in sandbox.store.rows]
     return {(*place, row.id): row.moment for place, rows in held for row in list(rows.rows)}
 
@@ -432,7 +436,7 @@ def change(before: Mapping[Row, int], after: Mapping[Row, int]) -> Change:
 
 def edit_there(life: Life, dest: Any) -> Tuple[str, str]:
     """Somebody edits a row of the destination; (kind, row id). The source leaves it alone from now on."""
-    places = [(kind, one["id"]) for kind, holder in ROWS_OF.items() for one in dest.objects(holder)]
+    places = [(kind, obj["id"]) for kind, holder in ROWS_OF.items() for obj in dest.objects(holder)]
     rows = [
         (kind, object_id, row)
         for kind, object_id in places

@@ -38,13 +38,13 @@ ROWS_OF = {"project_logs": "project", "experiment": "experiment", "dataset": "da
 def events_of(parts: List[str], body: Any) -> List[Tuple[str, Json]]:
     """(object id, event) of an insert into one object, or (POST /v1/insert) into several."""
     together = (
-        {one: of["events"] for objects in body.values() for one, of in objects.items()}
+        {item: of["events"] for objects in body.values() for item, of in objects.items()}
         if "events" not in body
         else {}
     )
     return [
-        (one, event)
-        for one, events in (together or {parts[-2]: body["events"]}).items()
+        (entry, event)
+        for entry, events in (together or {parts[-2]: body["events"]}).items()
         for event in events
     ]
 
@@ -343,7 +343,7 @@ def _fill_late(
 ) -> None:
     """What comes after the data: references to experiments, what reacts to data, views, ACLs."""
     group = org.objects("group")[0]["id"]
-    role = next(one["id"] for one in org.objects("role") if one["name"] == "outer")
+    role = next(obj["id"] for obj in org.objects("role") if obj["name"] == "outer")
     origin = {"object_type": "experiment", "object_id": chain[0], "internal": True}
     function(org, beta, "made-from", INLINE, function_type="scorer", origin=origin)
     shown = {"visibility": {"users": [users[BEN], users[ANA]], "groups": [group]}}
@@ -414,10 +414,10 @@ def _fill_late(
 
 def everything(org: Any) -> Dict[str, Any]:
     """Id -> content of every object, and kind and id -> rows and comments of those that have rows."""
-    found = {one["id"]: one for kind in KINDS for one in org.objects(kind)}
+    found = {obj["id"]: obj for kind in KINDS for obj in org.objects(kind)}
     for kind, holder in ROWS_OF.items():
-        for one in org.objects(holder):
-            found[kind + one["id"]] = [org.rows(kind, one["id"]), org.comments(kind, one["id"])]
+        for item in org.objects(holder):
+            found[kind + item["id"]] = [org.rows(kind, item["id"]), org.comments(kind, item["id"])]
     return found
 
 
@@ -465,7 +465,7 @@ def started(
     """
     root.parent.mkdir(parents=True, exist_ok=True)
     compares = ["--no-verify"] if program == "migrate_all" and "--verify" not in args else []
-    given = [one for one in args if one != "--verify"]
+    given = [argument for argument in args if argument != "--verify"]
     command = [
         sys.executable,
         "-m",
@@ -564,7 +564,7 @@ def runs(root: Path) -> List[Path]:
 def most_in_flight(requests: Iterable[Any]) -> int:
     """How many requests were being served at the same moment."""
     changes = sorted(
-        change for one in requests for change in ((one.started, 1), (one.finished, -1))
+        change for request in requests for change in ((request.started, 1), (request.finished, -1))
     )
     return max(itertools.accumulate(change for _, change in changes))
 
@@ -576,4 +576,4 @@ def report(root: Path) -> Json:
 
 
 def findings(root: Path, kind: str) -> List[Json]:
-    return [one for one in report(root)["findings"] if one["kind"] == kind]
+    return [finding for finding in report(root)["findings"] if finding["kind"] == kind]

@@ -59,21 +59,21 @@ class World:
     def twin(self, kind: str, source_id: str) -> str:
         """The id of the destination's object of the same name."""
         holder = ROWS_OF[kind]
-        name = next(one["name"] for one in self.source.objects(holder) if one["id"] == source_id)
-        return str(next(one["id"] for one in self.dest.objects(holder) if one["name"] == name))
+        name = next(item["name"] for item in self.source.objects(holder) if item["id"] == source_id)
+        return str(next(obj["id"] for obj in self.dest.objects(holder) if obj["name"] == name))
 
     def contents(self, kind: str, ids: Iterable[str]) -> Tuple[List[List[str]], List[List[str]]]:
         """What these objects hold on both sides, in order of row id; attachments' keys as they are."""
         pairs = [(source_id, self.twin(kind, source_id)) for source_id in ids]
-        return [content(self.source, kind, one) for one, _ in pairs], [
-            content(self.dest, kind, one) for _, one in pairs
+        return [content(self.source, kind, pair) for pair, _ in pairs], [
+            content(self.dest, kind, item) for _, item in pairs
         ]
 
     def asked(self, org_name: str, method: str, path: str) -> int:
         """How many requests there were to exactly this path."""
         return sum(
-            (one.org_name, one.method, one.path) == (org_name, method, path)
-            for one in self.sandbox.requests
+            (request.org_name, request.method, request.path) == (org_name, method, path)
+            for request in self.sandbox.requests
         )
 
     def move(self, kind: str, *args: str, **settings: str) -> int:
@@ -165,14 +165,14 @@ def states(root: Path) -> Dict[str, Json]:
         for path in runs(root)[-1].glob(pattern)
     ]
     found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return {one["header"]["name"]: one for one in found}
+    return {entry["header"]["name"]: entry for entry in found}
 
 
 def counted(root: Path) -> Dict[str, Dict[str, int]]:
     """Object name -> its counts that are not 0, without bytes."""
     return {
-        name: {word: n for word, n in one["counts"].items() if n and word != "bytes"}
-        for name, one in states(root).items()
+        name: {word: n for word, n in state["counts"].items() if n and word != "bytes"}
+        for name, state in states(root).items()
     }
 
 
@@ -199,8 +199,8 @@ def told(root: Path) -> Dict[str, int]:
     """Kind of finding -> how many rows or objects it is about, of the newest run."""
     report = json.loads((runs(root)[-1] / "migration_report.json").read_text(encoding="utf-8"))
     found: Dict[str, int] = {}
-    for one in report["findings"]:
-        found[one["kind"]] = found.get(one["kind"], 0) + one.get("count", 1)
+    for finding in report["findings"]:
+        found[finding["kind"]] = found.get(finding["kind"], 0) + finding.get("count", 1)
     return found
 
 
@@ -214,7 +214,7 @@ def forbidding(
         hit = (
             method == "POST"
             and target.endswith(path)
-            and any(one in target or one.encode() in raw for one in needles)
+            and any(needle in target or needle.encode() in raw for needle in needles)
         )
         return Answer(status, body) if hit else None
 

@@ -39,8 +39,8 @@ def living(folder: Path, projects: int = 1, rows: int = 30) -> Iterator[World]:
                     )["id"]
                 )
                 some = [
-                    {"id": f"r{one:05}", "input": {"n": one}, "metadata": {"of": number}}
-                    for one in range(rows)
+                    {"id": f"r{row:05}", "input": {"n": row}, "metadata": {"of": number}}
+                    for row in range(rows)
                 ]
                 for start in range(0, rows, 10):
                     source.insert(kind, holder, some[start : start + 10], at=old + number)
@@ -87,12 +87,12 @@ def equal(w: World) -> bool:
 
 def held(org: Any) -> Dict[Tuple[str, str, str], List[str]]:
     """(kind, project, name) -> contents of its rows."""
-    names = {one["id"]: one["name"] for one in org.objects("project")}
+    names = {obj["id"]: obj["name"] for obj in org.objects("project")}
     found = {}
     for kind, kind_of_holder in ROWS_OF.items():
-        for one in org.objects(kind_of_holder):
-            found[kind, names[one.get("project_id") or one["id"]], one["name"]] = content(
-                org, kind, one["id"]
+        for item in org.objects(kind_of_holder):
+            found[kind, names[item.get("project_id") or item["id"]], item["name"]] = content(
+                org, kind, item["id"]
             )
     return found
 
@@ -109,7 +109,9 @@ def marks(w: World) -> Dict[str, Dict[str, int]]:
 
 
 def queries(w: World, org_name: str) -> int:
-    return sum(one.path == "/btql" and one.org_name == org_name for one in w.sandbox.requests)
+    return sum(
+        request.path == "/btql" and request.org_name == org_name for request in w.sandbox.requests
+    )
 
 
 def row(row_id: str, **fields: Any) -> Json:
@@ -118,4 +120,4 @@ def row(row_id: str, **fields: Any) -> Json:
 
 def merge(org: Any, kind: str, object_id: str, events: Sequence[Json]) -> None:
     """Fields are added to rows, as feedback and late scores are."""
-    org.insert(kind, object_id, [{**one, "_is_merge": True} for one in events])
+    org.insert(kind, object_id, [{**event, "_is_merge": True} for event in events])
