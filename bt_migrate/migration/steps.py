@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 from bt_migrate.api.transactions import after_second
 from bt_migrate.config.settings import shard_name
 from bt_migrate.config.values import FAIL_POLICY
-from bt_migrate.errors import ConflictError, UsageError
+from bt_migrate.errors import ApiError, ConflictError, UsageError
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.migration.waiting import finish_objects
 from bt_migrate.model.findings import finding
@@ -119,10 +119,18 @@ def move_kinds(migration: Migration, phase: str) -> None:
     in_projects = any(not _is_of_organization(resource) for resource in kinds)
     scopes = project_scopes(migration) if in_projects else []
     for resource in kinds:
-        if resource.name in ROW_KINDS:
-            copy_with_rows(migration, resource, scopes)
-        elif migration.settings.selects(resource.name):
-            _copy_kind(migration, resource, scopes, phase)
+        refused = ""
+        try:
+            if resource.name in ROW_KINDS:
+                copy_with_rows(migration, resource, scopes)
+            elif migration.settings.selects(resource.name):
+                _copy_kind(migration, resource, scopes, phase)
+        except ApiError as error:
+            # A list was refused: what one object is refused is recorded with that object.
+            if error.status == 401 or error.status >= 500:
+                raise
+            refused = str(error)
+        _note_list(migration, resource, refused)
 
 
 def _is_of_organization(resource: Resource) -> bool:
@@ -147,7 +155,6 @@ def copy_organization_kind(migration: Migration, resource: Resource) -> None:
     note_gone(migration.catalog, resource, states, objects)
     items = items_of(states, objects)
     copy_objects(migration.catalog, resource, items, copier=migration.copier)
-    _tell_refused(migration, resource)
 
 
 def copy_project_kind(
@@ -181,7 +188,6 @@ def copy_project_kind(
     copy_objects(migration.catalog, resource, items, copier=migration.copier, made=made)
     # The states of projects without objects are saved too.
     save_objects(migration.run.objects(resource.name, scope.name) for scope in scopes)
-    _tell_refused(migration, resource)
 
 
 def _reason_to_wait(resource: Resource, scope: ProjectPair, phase: str, item: PlannedObject) -> str:
@@ -190,14 +196,21 @@ def _reason_to_wait(resource: Resource, scope: ProjectPair, phase: str, item: Pl
     return LATER if moves_later(resource, phase, item.source) else ""
 
 
-def _tell_refused(migration: Migration, resource: Resource) -> None:
-    """Report a kind that the source did not list: the plan may lack it, or the key its right."""
-    reason = migration.catalog.lists.refused.get(resource.name)
+def _note_list(migration: Migration, resource: Resource, refused: str) -> None:
+    """Record that a kind, or the objects of an owner, could not be listed; or that it could.
+
+    A kind that not every server has may be missing from the plan of the source.
+    """
+    reason = refused or migration.catalog.lists.refused.get(resource.name, "")
     states = migration.run.objects(resource.name)
-    if reason or "" in states.findings:
-        facts = {"resource": resource.name, "name": resource.name, "detail": reason}
-        states.note("", [finding("not_listed", **facts)] if reason else [])
-        states.save()
+    if not migration.settings.selects(resource.name) or not (reason or "" in states.findings):
+        return
+    if reason:
+        log.error("%s cannot be listed: %s", resource.name, reason, extra={"event": "refused"})
+    kind = "not_listed" if resource.beyond and not refused else "list_refused"
+    facts = {"resource": resource.name, "name": resource.name, "detail": reason}
+    states.note("", [finding(kind, **facts)] if reason else [])
+    states.save()
 
 
 def copy_owned_kind(

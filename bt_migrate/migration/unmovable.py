@@ -105,9 +105,11 @@ def _users(catalog: Catalog) -> Iterator[Dict[str, Any]]:
     try:
         users = catalog.lists.source_list(USERS)
     except ApiError as error:
-        detail = f"cannot be listed: {error}"
-        yield finding(kind, resource=USERS.name, name="all users", detail=detail)
+        yield finding("list_refused", resource=USERS.name, name="users", detail=str(error))
         return
+    if USERS.name in catalog.lists.refused:
+        detail = catalog.lists.refused[USERS.name]
+        yield finding("list_refused", resource=USERS.name, name="users", detail=detail)
     for user in users:
         if catalog.targets.resolve((USERS.name,), user["id"]) is None:
             name = str(user.get("email"))

@@ -199,6 +199,13 @@ KINDS: Mapping[str, Kind] = {
         False,
         "references to what the source itself lost ({where}): {names}",
     ),
+    "list_refused": Kind(
+        FAILURE,
+        "a list was refused; its objects were not moved",
+        "give the key the right to list them, then run the same command again",
+        False,
+        "lists that were refused: {names}: {details}",
+    ),
     "unresolved_reference": Kind(
         FAILURE,
         "the target of a reference was not found; the reference was left out",

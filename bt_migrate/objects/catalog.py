@@ -59,15 +59,22 @@ def catalog_by_natural_key(
 
     For the comparison, which must not trust what a run recorded.
     """
-    return _catalog(source, dest, run, settings, IdMapping(threading.RLock()))
+    ids = IdMapping(threading.RLock())
+    return _catalog(source, dest, run, settings, ids, strict=True)
 
 
 def _catalog(
-    source: Api, dest: Api, run: RunDirectory, settings: Settings, ids: IdMapping
+    source: Api,
+    dest: Api,
+    run: RunDirectory,
+    settings: Settings,
+    ids: IdMapping,
+    *,
+    strict: bool = False,
 ) -> Catalog:
     # One lock: a look-up of a reference goes through all the parts.
     lock = ids.lock
-    lists = Lists(source, dest, settings, lock)
+    lists = Lists(source, dest, settings, lock, strict=strict)
     index = DestIndex(lists, lock)
     targets = Targets(lists, index, ids, lock)
     earlier = EarlierRuns(run, lock)

@@ -68,6 +68,8 @@ class Lists:
     unavailable: Dict[str, str] = field(default_factory=dict)
     # the same, for kinds that the source has, or may have, and does not list
     refused: Dict[str, str] = field(default_factory=dict)
+    # A comparison raises where the source refuses a list; a migration goes on with the other kinds.
+    strict: bool = False
     _lists: Dict[ListKey, Union[List[dict], ApiError]] = field(default_factory=dict)
     # resource -> id -> object
     _source_by_id: Dict[str, Dict[str, dict]] = field(default_factory=dict)
@@ -239,11 +241,19 @@ class Lists:
     def _without_list(
         self, api: Api, resource: Resource, error: ApiError
     ) -> Union[List[dict], ApiError]:
-        """An empty list for a kind that the server does not have, which `unavailable` records."""
-        if error.status not in NOT_THERE and not (resource.beyond and error.status < 500):
+        """What takes the place of a refused list: nothing, or the error for who asks for it.
+
+        A kind that is younger than the oldest data plane may be unknown to the server. Of any
+        other kind a refusal is a failure, also one that says that there is no such kind.
+        """
+        is_unknown = error.status in NOT_THERE
+        if resource is PROJECTS or error.status == 401 or (error.status >= 500 and not is_unknown):
             return error
         self.unavailable[resource.name] = f"{api.side} answered {error.status}"
-        if api is self.source and error.status not in NOT_THERE:
+        is_younger = resource.beyond and not error.is_page
+        if not is_younger and (self.strict or api is self.dest):
+            return error
+        if api is self.source and not (is_younger and is_unknown):
             self.refused[resource.name] = str(error)
         return []
 

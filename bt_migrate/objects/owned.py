@@ -129,6 +129,11 @@ def _list_owned(
     return _list_by_owner(catalog, api, resource, owners)
 
 
+def _goes_on(catalog: Catalog, api: Api) -> bool:
+    """Whether a refused list of one owner leaves the other owners to be moved."""
+    return api is catalog.source and not catalog.lists.strict
+
+
 def _list_by_owner(
     catalog: Catalog, api: Api, resource: Resource, owners: Sequence[Owner]
 ) -> List[dict]:
@@ -139,10 +144,13 @@ def _list_by_owner(
         try:
             found = list(api.list(resource.path, params, page_size=catalog.settings.batch_size))
         except ApiError as error:
-            if error.status >= 500 or owner[0] not in resource.doubtful_owner_types:
+            may_lack = owner[0] in resource.doubtful_owner_types
+            if error.status >= 500 or not (may_lack or _goes_on(catalog, api)):
                 raise
             words = (api.side, resource.name, owner[0], error.status)
             log.info("%s: %s on %s cannot be listed (%s)", *words)
+            if not may_lack:
+                catalog.lists.refused[resource.name] = f"on {owner[0]} {owner[1]}: {error}"
             return []
         return [obj for obj in found if not obj.get("deleted_at")][::-1]
 

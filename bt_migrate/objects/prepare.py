@@ -177,6 +177,10 @@ def judge_unresolved(catalog: Catalog, targets: Tuple[str, ...], source_id: str)
     A failure, unless the API cannot carry its target by its nature, or the source lost it.
     """
     reason = catalog.targets.cannot_come(targets, source_id)
+    refused = [name for name in targets if name in catalog.lists.unavailable]
+    if refused and not reason:
+        why = catalog.lists.unavailable[refused[0]]
+        return "unresolved_reference", f"{refused[0]} cannot be listed ({why})"
     if targets == (USERS.name,):
         return "user_without_counterpart", reason
     if reason:

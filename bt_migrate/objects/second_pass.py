@@ -60,7 +60,7 @@ def finish_deferred(catalog: Catalog, resource: Resource, states: ObjectStates) 
         source = catalog.lists.source_object(resource, source_id)
         if source is None:
             # An object that belongs to an owner may be listed by a later phase.
-            if resource.scope != OWNER:
+            if resource.scope != OWNER and resource.name not in catalog.lists.unavailable:
                 del states.deferred[source_id]
             continue
         item = PlannedObject(source, states, _dest_project(catalog, resource, source))

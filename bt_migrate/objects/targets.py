@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import Dict, FrozenSet, Mapping, Optional, Tuple
 
+from bt_migrate.errors import ApiError
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import CALLABLE, PROJECTS, USERS
 from bt_migrate.model.resources import BY_NAME, REFERABLE, UNMOVABLE_TARGETS
@@ -49,7 +50,13 @@ class Targets:
             return None
         with self.lock:
             source = self.lists.source_object(resource, source_id)
-            dest = self._counterpart(resource, source) if source else None
+            try:
+                dest = self._counterpart(resource, source) if source else None
+            except ApiError as error:
+                # A key that may not list users of the destination moves the rest.
+                if resource is not USERS or error.status >= 500:
+                    raise
+                dest = None
             if dest is None:
                 return None
             self.ids.put(target, source_id, dest["id"])
@@ -83,7 +90,7 @@ class Targets:
 
     def cannot_come(self, targets: Tuple[str, ...], source_id: str) -> str:
         """Why the API cannot carry the target; "" if it could: the reference is then a failure."""
-        if targets == (USERS.name,):
+        if targets == (USERS.name,) and USERS.name not in self.lists.unavailable:
             return "the destination has no user with that e-mail address"
         for target in targets:
             if target in UNMOVABLE_TARGETS:

@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
+from bt_migrate.sandbox.data.answer import Answer
 from tests.support.orgs import (
     ANA,
     BEN,
@@ -169,3 +170,38 @@ def test_what_waits_for_its_target_is_reported_and_done_by_the_same_command(
     done = run(pair.sandbox, root, program=phase)
     assert done.code == 0, done.out + done.err
     assert len(pair.dest.objects(kind)) == 1
+
+
+def answer(status: int, text: str) -> Answer:
+    return Answer(status, text.encode(), "text/plain")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/v1/user", 404), ("/v1/dataset", 404), ("/v1/dataset", 403), ("/v1/project_score", 400)],
+)
+def test_a_refused_list_of_the_source_is_a_failure_and_the_rest_moves(
+    pair: Pair, tmp_path: Path, path: str, status: int
+) -> None:
+    alpha = project(pair.source)
+    pair.source.create("group", {"name": "people", "member_users": [user(pair.source, ANA)]})
+    pair.source.create("dataset", {"project_id": alpha, "name": "cases"})
+    pair.source.create("project_tag", {"project_id": alpha, "name": "red"})
+
+    def refuse(request: Any) -> Any:
+        is_source = SOURCE_KEY in (request.headers.get("Authorization") or "")
+        if is_source and request.method == "GET" and request.path.split("?")[0] == path:
+            return answer(status, "no")
+        return None
+
+    root = tmp_path / "state"
+    pair.sandbox.intercept = refuse
+    done = run(pair.sandbox, root)
+    assert done.code == 1, done.out + done.err
+    assert [one["name"] for one in pair.dest.objects("project_tag")] == ["red"]
+    assert "list_refused" in kinds_of_findings(root)
+    pair.sandbox.intercept = lambda request: None
+    done = run(pair.sandbox, root, "--verify")
+    assert done.code == 0, done.out + done.err
+    assert [len(one["member_users"]) for one in pair.dest.objects("group")] == [1]
+    assert len(pair.dest.objects("dataset")) == 1
