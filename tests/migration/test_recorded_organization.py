@@ -9,8 +9,9 @@ from typing import Any, Dict, Iterator, List, Tuple
 import pytest
 
 from bt_migrate.sandbox.data.behaviour import recorded
+from tests.support.exchanges import Exchange, sessions
 from tests.support.orgs import DEST_KEY, SOURCE_KEY, Pair, WatchedSandbox, report, run
-from tests.support.replay import Exchange, fill, sessions
+from tests.support.replay import fill
 
 # Both organizations of the recordings have a project of the same name; these are of the second.
 OTHER_ORGANIZATION = ("ruby datasets", "ruby eval/dataset_hash", "ruby functions/list")

@@ -1,4 +1,4 @@
-"""The live self-check against the sandbox: as recorded, as older, and with one belief broken at a time."""
+"""The self-check against the sandbox: as recorded, older, and with one belief broken."""
 
 from __future__ import annotations
 

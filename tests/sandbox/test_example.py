@@ -1,4 +1,4 @@
-"""The example organization is what it says: the same for a seed, complete, and in no useful order."""
+"""The example organization: the same for a seed, complete, and in no useful order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attachments and overflowing payloads of the sandbox: signed URLs on a second origin that gets no key."""
+"""Attachments and overflows of the sandbox: signed URLs on an origin that gets no key."""
 
 from __future__ import annotations
 

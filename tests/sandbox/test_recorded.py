@@ -8,7 +8,9 @@ import pytest
 
 from bt_migrate.sandbox.data.behaviour import recorded
 from bt_migrate.sandbox.http.server import Sandbox
-from tests.support.replay import Exchange, differences, prepare, send, sessions
+from tests.support.compare_answers import differences
+from tests.support.exchanges import Exchange, sessions
+from tests.support.replay import prepare, send
 from tests.support.sdk_routes import serve_sdk
 
 SESSIONS = sessions()

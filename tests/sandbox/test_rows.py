@@ -1,4 +1,4 @@
-"""Rows of the sandbox over HTTP: inserts, merges, deletions, comments, and the encodings of transactions."""
+"""Rows of the sandbox over HTTP: inserts, merges, deletions, comments, transactions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An outsider keeps the sandbox honest: the official SDK works against it, and what it wrote is what is there."""
+"""The official SDK works against the sandbox, and what it wrote is there."""
 
 from __future__ import annotations
 

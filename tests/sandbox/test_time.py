@@ -1,4 +1,4 @@
-"""The sandbox's clock: set, it is that time everywhere in the sandbox, and it runs on; transactions never go back."""
+"""The clock of the sandbox can be set and runs on; transactions never go back."""
 
 from __future__ import annotations
 

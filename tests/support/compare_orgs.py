@@ -1,8 +1,9 @@
-"""Whether a destination holds what its source holds: worked out from the sandbox's data, not with the migration's own code.
+"""Compares a destination with its source from the sandbox's data, without code of the migration.
 
-Objects are matched by natural key, ids translated, and each writable field and row compared exactly. What a migration changes by
-design is written down here once: users who are not in the destination are left out, versions (transactions of the source) go,
-attachments get other keys and the same bytes, public experiments become private, bundles and topic maps stay.
+Objects are matched by natural key, ids are translated, and each writable field and row is compared
+exactly. What a migration changes by design is written down here once: users who are not in the
+destination are left out, versions (transactions of the source) are removed, attachments get other
+keys and the same bytes, public experiments become private, bundles and topic maps stay.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class Translation:
         return any(obj.get(name) in self.foreign and obj[name] not in self.ids for name in owners)
 
     def of(self, value: Any) -> Any:
-        """The value with every string that is a source id replaced; versions of the source taken out."""
+        """The value with source ids replaced and versions of the source removed."""
         if isinstance(value, dict):
             return {name: self.of(item) for name, item in value.items() if not _is_pin(name, item)}
         if isinstance(value, list):
@@ -166,12 +167,15 @@ def with_bytes(org: Any, value: Any) -> Any:
 
 
 def exact(value: Any) -> str:
-    """A text that is equal for equal values only: 1 is not 1.0, -0.0 not 0.0, and null is something."""
+    """A text that is equal for equal values only: 1 is not 1.0, -0.0 is not 0.0."""
     return json.dumps(value, sort_keys=True)
 
 
 def unequal(expected: Any, actual: Any, path: str) -> Iterator[str]:
-    """The paths at which a value is not as expected. What holds a reference to nothing may be gone as a whole."""
+    """The paths at which a value is not as expected.
+
+    The holder of an unresolved reference may be missing as a whole.
+    """
     if expected == GONE:
         if actual != ABSENT and actual is not None:
             yield f"{path}: names something that is not in the destination: {exact(actual)[:80]}"
@@ -270,7 +274,7 @@ def position_differences(translation: Translation) -> Iterator[str]:
 
 
 def streams(translation: Translation) -> Iterator[Tuple[str, Json, Json]]:
-    """(kind of rows, source object, destination object) of everything that holds rows on both sides."""
+    """(kind of rows, source object, destination object) of every pair that holds rows."""
     for kind, holder in ROWS_OF.items():
         for found, source, dest in translation.pairs:
             if found == holder:
@@ -417,13 +421,13 @@ def untrue_claims(pair: Pair, run: Any) -> List[str]:
         there = equal.get(state["header"]["source_id"] + kind, 0)
         if claimed > there:
             problems.append(
-                f"{claimed} rows of {kind} {state['header']['name']!r} are told as done, {there} are there"
+                f"{claimed} rows of {kind} {state['header']['name']!r} are claimed, {there} are there"
             )
     return problems
 
 
 def _waiting(seen: Path) -> int:
-    """Rows of a stream that wait for an object, which its checkpoint counts at the end of the stream."""
+    """Rows of a stream that wait for an object; its checkpoint counts them at its end."""
     return len(set(stored_ids(seen, "deferred")))
 
 

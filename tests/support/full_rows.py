@@ -119,7 +119,7 @@ def _comment(org: Any, kind: str, object_id: str, rows: List[Json]) -> None:
 
 
 class Unspilled:
-    """A destination with fields that were made attachments put back: their file is named as the field."""
+    """A destination with the fields that became attachments restored: a file has its field's name."""
 
     def __init__(self, org: Any) -> None:
         self._org = org

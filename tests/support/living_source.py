@@ -1,6 +1,6 @@
-"""A source that lives: what people and programs do to an organization, hour by hour, from a seed; and what of it a sync has to carry.
+"""A source that changes hour by hour, from a seed, and what a sync has to carry of the changes.
 
-The books are kept with the sandbox's own transactions, before and after. Nothing of the migration's code is used here.
+The changes are found from the sandbox's own transactions, without code of the migration.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Life:
         return [place for place in held if self._rows(place)]
 
     def old_row(self, *kinds: str) -> Tuple[str, str, Json]:
-        """(kind of rows, object id, the row): any that is there, of any age; large objects no oftener than small ones."""
+        """(kind of rows, object id, row): any row; large objects no more often than small ones."""
         while True:
             place = self.rng.choice(self.streams(*kinds))
             row = self.rng.choice(self._rows(place))
@@ -63,7 +63,7 @@ class Life:
 
 
 def ids(sandbox: Any, org: Any, kind: str) -> List[str]:
-    """Of all objects of that kind, oldest first; `org.objects` copies them, which takes its time. Functions there are none but prompts."""
+    """The ids of all objects of a kind, oldest first; faster than `org.objects`, which copies."""
     return [
         item
         for item, entry in list(sandbox.store.entries[KINDS[kind].store].items())
@@ -405,7 +405,7 @@ Row = Tuple[str, str, str]  # kind of rows, object id, row id
 
 
 class Change(NamedTuple):
-    """Between two moments: rows that are there at the later one in a version that the earlier one did not have, and rows gone."""
+    """Rows that a later moment has in a version that the earlier one lacks, and deleted rows."""
 
     carried: Set[Row]
     deleted: Set[Row]
@@ -423,7 +423,7 @@ def versions(sandbox: Any, org: Any) -> Dict[Row, int]:
 
 
 def change(before: Mapping[Row, int], after: Mapping[Row, int]) -> Change:
-    """What a sync has to carry that is to bring the one to the other: each row once, however often it changed."""
+    """What a sync must carry between two moments: each row once, however often it changed."""
     objects = {row[:2] for row in after}
     return Change(
         {row for row, version in after.items() if before.get(row) != version},
@@ -435,7 +435,7 @@ def change(before: Mapping[Row, int], after: Mapping[Row, int]) -> Change:
 
 
 def edit_there(life: Life, dest: Any) -> Tuple[str, str]:
-    """Somebody edits a row of the destination; (kind, row id). The source leaves it alone from now on."""
+    """Edit a row of the destination, which the source leaves alone from then on."""
     places = [(kind, obj["id"]) for kind, holder in ROWS_OF.items() for obj in dest.objects(holder)]
     rows = [
         (kind, object_id, row)

@@ -1,6 +1,6 @@
-"""Organizations for tests of whole migrations: filled sandboxes, real processes, and an independent comparison.
+"""Organizations for tests of whole migrations: filled sandboxes and real processes.
 
-Nothing of the migration's own code is used here: what should have arrived is worked out from the sandbox's data alone.
+Nothing of the migration's own code is used here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import contextlib
 import itertools
 import json
 import os
-import random
 import re
 import signal
 import subprocess
@@ -17,12 +16,15 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.data.schema import KINDS
 from bt_migrate.sandbox.example import fill as example
 from bt_migrate.sandbox.http.server import Incoming, Sandbox
+from tests.support.tiny import ANA, BEN, BUNDLE, INLINE, fill_tiny, function
+
+__all__ = ["ANA", "BEN", "BUNDLE", "INLINE", "fill_tiny", "function"]
 
 Json = Dict[str, Any]
 
@@ -60,7 +62,7 @@ DATA_PLANE = DataPlane()
 
 
 class WatchedSandbox(Sandbox):
-    """A sandbox that remembers which rows were inserted and deleted, and refuses what a test tells it to."""
+    """A sandbox that records inserted and deleted rows, and refuses what a test chooses."""
 
     def __init__(self) -> None:
         super().__init__(older=DATA_PLANE.older)
@@ -139,7 +141,7 @@ def example_pair(rows: int = 600) -> Iterator[Pair]:
 
 @contextlib.contextmanager
 def tiny_pair(*, ago_s: int = 0) -> Iterator[Pair]:
-    """A few objects of each kind, 300 log rows, all of it quickly moved. `ago_s`: for servers that live in the past."""
+    """The tiny organization. `ago_s`: how far in the past the server's clock is."""
     with WatchedSandbox() as sandbox:
         sandbox.clock.set(sandbox.clock.seconds() - ago_s)
         source = sandbox.add_org("acme", api_key=SOURCE_KEY, users=[{"email": ANA}, {"email": BEN}])
@@ -150,270 +152,8 @@ def tiny_pair(*, ago_s: int = 0) -> Iterator[Pair]:
         yield Pair(sandbox, source, dest)
 
 
-# -- the tiny organization
-
-ANA, BEN = "ana@acme.example", "ben@acme.example"  # Ben is not in the destination
-INLINE = {
-    "type": "code",
-    "data": {
-        "type": "inline",
-        "runtime_context": {"runtime": "node", "version": "20"},
-        "code": "export default () => 1;\n",
-    },
-}
-BUNDLE = {
-    "type": "code",
-    "data": {
-        "type": "bundle",
-        "runtime_context": {"runtime": "node", "version": "20"},
-        "bundle_id": "b-1",
-        "location": {"type": "function", "index": 0},
-    },
-}
-
-
-def fill_tiny(org: Any) -> None:
-    users = {user["email"]: user["id"] for user in org.objects("user")}
-    engineer = next(role["id"] for role in org.objects("role") if role["name"] == "Engineer")
-    alpha = org.create("project", {"name": "Alpha/α", "description": "first"})["id"]
-    beta = org.create("project", {"name": "beta"})["id"]
-    _fill_organization(org, users, engineer)
-    questions = org.create(
-        "dataset", {"project_id": alpha, "name": "questions", "metadata": {"n": 2**60 + 1}}
-    )["id"]
-    answers = org.create("dataset", {"project_id": beta, "name": "answers", "tags": ["x"]})["id"]
-    scorer, prompt = _fill_definitions(org, alpha, beta)
-    chain = _fill_experiments(org, alpha, beta, questions)
-    _fill_rows(org, alpha, beta, (questions, answers), chain, prompt, users)
-    _fill_late(org, alpha, beta, scorer, chain, users, questions)
-
-
-def _fill_organization(org: Any, users: Dict[str, str], engineer: str) -> None:
-    org.create("ai_secret", {"name": "OPENAI", "type": "openai", "secret": "never-to-be-read"})
-    org.create("environment", {"name": "Production", "slug": "production"})
-    inner = org.create("role", {"name": "inner", "member_permissions": [{"permission": "read"}]})[
-        "id"
-    ]
-    org.create("role", {"name": "outer", "member_roles": [inner, engineer]})
-    people = org.create("group", {"name": "people", "member_users": [users[ANA], users[BEN]]})["id"]
-    org.create("group", {"name": "everybody", "member_groups": [people]})
-
-
-def _fill_definitions(org: Any, alpha: str, beta: str) -> Tuple[str, str]:
-    """(a scorer, a prompt); two functions use each other, so one of them needs a second pass."""
-    org.create("project_tag", {"project_id": alpha, "name": "red", "color": "#FF0000"})
-    org.create("project_tag", {"project_id": alpha, "name": "blue", "color": "#0000FF"})
-    org.create(
-        "span_iframe", {"project_id": alpha, "name": "frame", "url": "https://frame.example/{{id}}"}
-    )
-    server = org.create(
-        "mcp_server", {"project_id": beta, "name": "mcp", "url": "https://mcp.example"}
-    )["id"]
-    org.create("agent", {"project_id": beta, "name": "agent", "metadata": {"k": 1.0}})
-    scorer = function(org, alpha, "scorer", INLINE, function_type="scorer")
-    function(org, alpha, "bundled", BUNDLE, function_type="tool")
-    graph = {"type": "graph", "nodes": {}, "edges": {}}
-    first = function(org, alpha, "first", graph)
-    second = function(
-        org,
-        alpha,
-        "second",
-        {**graph, "nodes": {"n": {"type": "function", "function": {"function_id": first}}}},
-    )
-    nodes = {"n": {"type": "function", "function": {"function_id": second}}}
-    org.patch("function", first, {"function_data": {**graph, "nodes": nodes}})
-    data = {
-        "prompt": {"type": "completion", "content": "{{q}}"},
-        "tool_functions": [{"type": "function", "id": scorer}],
-    }
-    data["mcp"] = {"m": {"type": "id", "id": server}}
-    prompt = org.create(
-        "prompt", {"project_id": beta, "name": "Ask", "slug": "ask", "prompt_data": data}
-    )["id"]
-    return scorer, prompt
-
-
-def function(org: Any, project_id: str, slug: str, data: Json, **fields: Any) -> str:
-    body = {
-        "project_id": project_id,
-        "name": slug.title(),
-        "slug": slug,
-        "function_data": data,
-        **fields,
-    }
-    return str(org.create("function", body)["id"])
-
-
-def _fill_experiments(org: Any, alpha: str, beta: str, dataset: str) -> List[str]:
-    """Three experiments, each the base of the next, listed in another order."""
-    last = org.create("experiment", {"project_id": beta, "name": "last"})["id"]
-    first = org.create(
-        "experiment", {"project_id": alpha, "name": "first", "dataset_id": dataset, "public": True}
-    )["id"]
-    middle = org.create(
-        "experiment", {"project_id": alpha, "name": "middle", "base_exp_id": first}
-    )["id"]
-    org.patch("experiment", last, {"base_exp_id": middle})
-    return [first, middle, last]
-
-
-def _fill_rows(
-    org: Any,
-    alpha: str,
-    beta: str,
-    datasets: Sequence[str],
-    chain: Sequence[str],
-    prompt: str,
-    users: Dict[str, str],
-) -> None:
-    rng = random.Random(11)
-    picture = org.attach(
-        b"\x89PNG" + bytes(range(256)) * 40, filename="a.png", content_type="image/png"
-    )
-    notes = org.attach("Notizen: ü".encode(), filename="notes.txt", content_type="text/plain")
-    for number, dataset in enumerate(datasets):
-        rows = [
-            {"id": f"case {i}", "input": {"q": i, "w": -0.0}, "expected": rng.random()}
-            for i in range(45)
-        ]
-        rows[3]["metadata"] = {"file": picture}
-        org.insert("dataset", dataset, rows[:30])
-        org.insert("dataset", dataset, rows[30 - number :])
-    cases = org.rows("dataset", datasets[0])
-    for experiment in chain:
-        rows = [
-            _span(rng, f"e{i}", output={"a": 2**64 + i}, scores={"s": rng.random()})
-            for i in range(30)
-        ]
-        for row, case in zip(rows, cases):
-            version = {"id": case["id"], "_xact_id": case["_xact_id"], "created": case["created"]}
-            row["origin"] = {"object_type": "dataset", "object_id": datasets[0], **version}
-        rows[5]["output"] = [notes, {"again": picture}]
-        org.insert("experiment", experiment, rows)
-    logged = org.objects("prompt")[-1]
-    for project, count in ((alpha, 250), (beta, 50)):
-        rows = [
-            _span(rng, f"{i:04}", input=f"text {i} \U0001f600", tags=["x"]) for i in range(count)
-        ]
-        rows[7].update(input={"see": picture}, error="boom", facets={"Task": "t"})
-        rows[8]["metadata"] = {
-            "prompt": {
-                "id": prompt,
-                "project_id": beta,
-                "version": logged["_xact_id"],
-                "variables": {},
-            }
-        }
-        rows[9]["metadata"] = {"~__bt_assignments": [users[ANA], users[BEN]], "which": datasets[1]}
-        rows[10]["input"] = {
-            "an id that is text": f"in {alpha}",
-            "lone": "\ud83d",
-            "nulls": [None, {"a": None}],
-        }
-        for start in range(0, count, 40):
-            org.insert("project_logs", project, rows[start : start + 40])
-
-
-def _span(rng: random.Random, row_id: str, **fields: Any) -> Json:
-    created = f"2025-10-{rng.randrange(1, 29):02}T08:30:00.{rng.randrange(1000):03}Z"
-    begins = 1.7e9 + rng.random()
-    row = {
-        "id": row_id,
-        "span_id": "s" + row_id,
-        "root_span_id": "s" + row_id,
-        "span_parents": [],
-        "created": created,
-    }
-    return {
-        **row,
-        "metrics": {"start": begins, "end": begins + 1},
-        "span_attributes": {"name": "n", "type": "llm"},
-        **fields,
-    }
-
-
-def _fill_late(
-    org: Any,
-    alpha: str,
-    beta: str,
-    scorer: str,
-    chain: Sequence[str],
-    users: Dict[str, str],
-    dataset: str,
-) -> None:
-    """What comes after the data: references to experiments, what reacts to data, views, ACLs."""
-    group = org.objects("group")[0]["id"]
-    role = next(obj["id"] for obj in org.objects("role") if obj["name"] == "outer")
-    origin = {"object_type": "experiment", "object_id": chain[0], "internal": True}
-    function(org, beta, "made-from", INLINE, function_type="scorer", origin=origin)
-    shown = {"visibility": {"users": [users[BEN], users[ANA]], "groups": [group]}}
-    org.create(
-        "project_score",
-        {"project_id": alpha, "name": "Rating", "score_type": "slider", "config": shown},
-    )
-    online = {"online": {"sampling_rate": 0.5, "scorers": [{"type": "function", "id": scorer}]}}
-    org.create(
-        "project_score",
-        {"project_id": alpha, "name": "Online", "score_type": "online", "config": online},
-    )
-    alert = {
-        "event_type": "logs",
-        "btql_filter": "true",
-        "interval_seconds": 60,
-        "action": {"type": "webhook", "url": "https://hook.example"},
-    }
-    org.create("project_automation", {"project_id": beta, "name": "Alert", "config": alert})
-    org.patch(
-        "project",
-        alpha,
-        {"settings": {"comparison_key": "input", "baseline_experiment_id": chain[1]}},
-    )
-    owner = {"object_type": "project", "object_id": alpha}
-    org.create("view", {**owner, "view_type": "logs", "name": "mine", "user_id": users[BEN]})
-    options = {"viewType": "monitor", "options": {"projectId": beta}}
-    org.create("view", {**owner, "view_type": "monitor", "name": "costs", "options": options})
-    org.create(
-        "view",
-        {
-            "object_type": "experiment",
-            "object_id": chain[0],
-            "view_type": "experiment",
-            "name": "costs",
-        },
-    )
-    for object_type, object_id, view_type in (
-        ("project_log", beta, "logs"),
-        ("org_project", org.id, "projects"),
-        ("organization", org.id, "projects"),
-    ):
-        org.create(
-            "view",
-            {
-                "object_type": object_type,
-                "object_id": object_id,
-                "view_type": view_type,
-                "name": f"on {object_type}",
-            },
-        )
-    org.create("acl", {**owner, "group_id": group, "permission": "read"})
-    org.create("acl", {**owner, "user_id": users[BEN], "permission": "update"})
-    org.create(
-        "acl",
-        {"object_type": "dataset", "object_id": dataset, "user_id": users[ANA], "role_id": role},
-    )
-    org.create(
-        "acl",
-        {
-            "object_type": "organization",
-            "object_id": org.id,
-            "group_id": group,
-            "permission": "read",
-        },
-    )
-
-
 def everything(org: Any) -> Dict[str, Any]:
-    """Id -> content of every object, and kind and id -> rows and comments of those that have rows."""
+    """Id -> content of every object; kind and id -> rows and comments of an object with rows."""
     found = {obj["id"]: obj for kind in KINDS for obj in org.objects(kind)}
     for kind, holder in ROWS_OF.items():
         for item in org.objects(holder):
@@ -461,7 +201,7 @@ def started(
 ) -> Iterator[subprocess.Popen[str]]:
     """The real process, with `root` as its folder of runs; gone at the end whatever happened.
 
-    Without its own comparison of both sides, which waits for rows that do not come; `--verify` among `args` keeps it.
+    It does not verify, which would wait for missing rows, unless `--verify` is among `args`.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
     compares = ["--no-verify"] if program == "migrate_all" and "--verify" not in args else []
@@ -509,7 +249,7 @@ def run(
 
 
 class AtRequest:
-    """Set as `sandbox.on_request`: does something once, at the n-th request that matches, before or after it is carried out.
+    """Set as `sandbox.on_request`: acts once, before or after the n-th request that matches.
 
     With a signal number as `act` the process gets that signal; SIGKILL also ends the request there and then, so that
     "before" means that it is never carried out. Anything else is called.

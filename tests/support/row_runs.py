@@ -1,4 +1,4 @@
-"""Two organizations with one project of rows, and the programs that move rows: called in this process, or started as one.
+"""Two organizations with one project of rows, and the programs that move rows.
 
 Knows the sandbox and the programs' documented files only, none of the code under test.
 """
@@ -63,7 +63,7 @@ class World:
         return str(next(obj["id"] for obj in self.dest.objects(holder) if obj["name"] == name))
 
     def contents(self, kind: str, ids: Iterable[str]) -> Tuple[List[List[str]], List[List[str]]]:
-        """What these objects hold on both sides, in order of row id; attachments' keys as they are."""
+        """The rows of these objects on both sides, by row id, with attachments' keys unchanged."""
         pairs = [(source_id, self.twin(kind, source_id)) for source_id in ids]
         return [content(self.source, kind, pair) for pair, _ in pairs], [
             content(self.dest, kind, item) for _, item in pairs
@@ -77,7 +77,7 @@ class World:
         )
 
     def move(self, kind: str, *args: str, **settings: str) -> int:
-        """Run the phase of this kind of rows in this process; gives back its exit code."""
+        """Run the phase of this kind of rows in this process; returns its exit code."""
         return call(self, PHASE_OF[kind], *args, **settings)
 
 
@@ -111,7 +111,7 @@ def call(w: World, program: str, *args: str, **settings: str) -> int:
 
 
 def content(org: Any, kind: str, object_id: str) -> List[str]:
-    """The rows of an object as texts that are equal for equal values only, in order of their ids."""
+    """The rows of an object by id, as texts that are equal for equal values only."""
     names = ("id", "created", *SPAN_IDS, *CONTENT[kind])
     return sorted(
         json.dumps({name: row.get(name) for name in names}, sort_keys=True)
@@ -132,7 +132,7 @@ def small_rows(count: int, start: int = 0, **fields: Any) -> List[Json]:
 
 
 def insert_together(w: World, kind: str, rows: Mapping[str, Sequence[Json]]) -> None:
-    """One POST /v1/insert into several objects of the source: row numbers restart in each, so their keys are equal."""
+    """Insert into several objects of the source in one request, which gives their rows equal keys."""
     body = {kind: {object_id: {"events": list(events)} for object_id, events in rows.items()}}
     with w.sandbox.store.lock:
         inserts.cross_insert(w.sandbox.store, (w.source.id,), body)
@@ -207,7 +207,7 @@ def told(root: Path) -> Dict[str, int]:
 def forbidding(
     *needles: str, status: int = 403, path: str = "insert", text: str = "no"
 ) -> Callable[[str, str, bytes], Optional[Answer]]:
-    """Refuses with JSON what goes to a path that ends so and holds one of these texts, in its path or its body."""
+    """Refuses POSTs to a path that ends with `path` and hold a needle in path or body."""
     body = json.dumps({"Code": "ForbiddenError", "Message": text}).encode()
 
     def refuse(method: str, target: str, raw: bytes) -> Optional[Answer]:

@@ -1,4 +1,4 @@
-"""A plain HTTP client for tests of the sandbox: what is sent and what comes back, nothing in between."""
+"""A plain HTTP client for tests of the sandbox."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a user of the official `braintrust` SDK does in a day, as a program: it prints what the SDK tells as JSON.
+"""Uses the official `braintrust` SDK as a person would, and prints what it reports as JSON.
 
-It runs in a process of its own, because the SDK keeps its state in globals and reads the environment.
+It runs in its own process: the SDK keeps its state in globals and reads the environment.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Reads an organization back with the official `braintrust` SDK, as a program: prints what the SDK sees as JSON.
+"""Reads an organization with the official `braintrust` SDK, and prints what it sees as JSON.
 
-What is known from filling (names, the attachment's span) comes in as a file; nothing of bt_migrate is used.
+What is known from filling it is read from a file; nothing of bt_migrate is used.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def _org(api: Api, call: Call, body: Json) -> Org:
 
 
 def _project(api: Api, org: Org, body: Json) -> Tuple[Entry, bool]:
-    """The project of an SDK's body, made if there is none of that name; and whether it was there."""
+    """The project that an SDK's body names, created if needed, and whether it existed."""
     if body.get("project_id"):
         return objects.get(api.store, (org.id,), KINDS["project"], body["project_id"]), True
     values = {"name": body.get("project_name") or "Global"}
@@ -54,7 +54,9 @@ def project_by_id(api: Api, call: Call) -> Answer:
 
 
 REGISTERED = {
-    "experiment": "description repo_info base_exp_id dataset_id dataset_version public metadata tags".split(),
+    "experiment": (
+        "description repo_info base_exp_id dataset_id dataset_version public metadata tags"
+    ).split(),
     "dataset": "description metadata tags".split(),
 }
 

@@ -1,4 +1,4 @@
-"""A small living organization, and syncs of it: the real program, called in this process or started as one."""
+"""A small changing organization, and syncs of it with the real program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ YEAR_S = 365 * 86400
 
 @contextlib.contextmanager
 def living(folder: Path, projects: int = 1, rows: int = 30) -> Iterator[World]:
-    """A source whose rows are older than any lookback: `projects` projects with logs, an experiment and a dataset each."""
+    """A source of `projects` projects with logs, an experiment and a dataset; old rows."""
     with WatchedSandbox() as sandbox:
         sandbox.clock.set(
             sandbox.clock.seconds() - YEAR_S
