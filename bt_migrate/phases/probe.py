@@ -53,6 +53,8 @@ def run(flags: Dict[str, Any], ending: Ending) -> int:
         results = probe_reading(api)
     else:
         _confirm(api, flags)
+        if not flags["json"]:
+            print("trying each belief in a scratch project: about a minute", file=sys.stderr)
         # An interruption stops `api`; the scratch project is deleted nevertheless.
         results = probe(api, _api(connection, threading.Event(), writable=True))
     if flags["json"]:

@@ -119,7 +119,6 @@ def comments_are_kept(scratch: Scratch) -> Seen:
     record = {
         "id": f"{scratch.token} comment",
         "dataset_id": dataset,
-        "project_id": scratch.project_id,
         "created": CREATED,
         "origin": {"id": "a"},
         "comment": {"text": "a remark"},

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
 
 from bt_migrate.sandbox.data.behaviour import NAMES, older, recorded
 from bt_migrate.sandbox.http.server import Sandbox, SandboxOrg
+from bt_migrate.sandbox.main import parser
 from tests.support.sandbox_http import Http
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -185,6 +186,21 @@ def test_a_switch_changes_what_a_client_sees(name: str) -> None:
 def test_an_unknown_switch_is_refused_with_the_names_of_all() -> None:
     with pytest.raises(ValueError, match="unknown switch 'x'; there are: cursor_with_each_page"):
         Sandbox(older=["x"])
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ([], False),
+        (["--older"], True),
+        (
+            ["--older", "datasets_have_tags,ids_are_checked"],
+            ["datasets_have_tags", "ids_are_checked"],
+        ),
+    ],
+)
+def test_the_program_takes_switches(words: List[str], found: Any) -> None:
+    assert parser().parse_args(words).older == found
 
 
 def test_a_switch_can_be_older_alone() -> None:
