@@ -44,7 +44,8 @@ OUTAGE_DELAY_S = 0.1
 # A 429 says when to come back. It is not a failure, so it has a bound of its own.
 RATE_LIMIT_TRIES = 100
 # What a gateway answers while nothing behind it does. A host that worked is waited for, as one that does not answer.
-OUTAGE_STATUSES = frozenset((502, 503, 504))
+# Not 504: a query that takes too long is answered so.
+OUTAGE_STATUSES = frozenset((502, 503))
 RETRY_STATUSES = frozenset((408, 425, 429, 500, 502, 503, 504))
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 # of a body at a time: `Response.content` would read it in pieces of 10 KB

@@ -1,7 +1,7 @@
-"""Rows that are still on their way while the phases after theirs make objects.
+"""Rows of one phase that are still being copied while the next phases create objects.
 
-What comes behind has its bounds for itself: the rows of the next kind wait for these, and so do all phases but those that only
-make objects.
+Memory limits are per kind of rows, so the rows of the next kind wait until this background copy has
+ended, and so do all phases except those that only create objects.
 """
 
 from __future__ import annotations
@@ -13,36 +13,40 @@ from typing import Callable, Iterable, Optional, Type
 
 from bt_migrate.errors import Interrupted
 
+# a signal is handled within this time
 SIGNAL_S = 0.5
 
 
 def wait_for(futures: Iterable[Future[None]]) -> None:
-    """Until all are done, in pieces: a signal that comes just as a wait begins is heard at the end of that wait only."""
+    """Wait in short slices, so that a signal is handled within SIGNAL_S."""
     while wait(futures, SIGNAL_S).not_done:
         pass
 
 
 class BackgroundRows:
-    """The end of one phase's rows. `halt` is set where an error ends the run: then no stream goes on. `with`: at its end nothing is on
-    its way.
+    """The rest of one phase's copy. `with`: it has ended at the end.
+
+    `halt` is set by an error that ends the run; streams then stop at their next page.
     """
 
     def __init__(self) -> None:
         self.halt = threading.Event()
-        self.rest: Optional[Future[None]] = None  # what is on its way
+        # the copy under way
+        self.rest: Optional[Future[None]] = None
 
     def begin(self, finish: Callable[[], None]) -> None:
-        """Finish rows in a thread of its own, after those before."""
+        """Run `finish` in a thread of its own, once the copy before it has ended."""
         self.wait()
-        pool = ThreadPoolExecutor(1, thread_name_prefix="tail")
+        pool = ThreadPoolExecutor(1, thread_name_prefix="background-rows")
         self.rest = pool.submit(finish)
         pool.shutdown(wait=False)
 
     def wait(self) -> None:
-        """Until nothing is on its way. Raises what went wrong with it."""
+        """Wait until the copy has ended. Raises the error that ended it."""
         if self.rest is not None:
             wait_for([self.rest])
-            rest, self.rest = self.rest, None
+            rest = self.rest
+            self.rest = None
             rest.result()
 
     def __enter__(self) -> BackgroundRows:
@@ -62,5 +66,6 @@ class BackgroundRows:
             if error is None:
                 raise
         except BaseException as cause:
-            if error is None or isinstance(error, Interrupted):  # others stopped because of it
+            # An interruption is what others raise because of this cause.
+            if error is None or isinstance(error, Interrupted):
                 raise cause from None

@@ -18,41 +18,48 @@ from typing import (
 
 from bt_migrate.api.json_codec import encode
 
-ENVELOPE_BYTES = 64  # around the rows of an insert, at most
-ROW_EXTRA_BYTES = 64  # beside a row: its comma, and in an insert of several objects the object's id
-ROW_HELD_BYTES = 500  # of the objects around an encoded row
+# around the rows of an insert, at most
+ENVELOPE_BYTES = 64
+# of a row: its comma, and in an insert of several objects the object's id
+ROW_EXTRA_BYTES = 64
+# memory of the Python objects that hold an encoded row
+ROW_HELD_BYTES = 500
 
 Item = TypeVar("Item")
 
 
 class EncodedRow(NamedTuple):
-    """One insertable row: its id, its source transaction, the JSON that is sent, and what belongs to it."""
+    """One row that can be inserted: the JSON that is sent, and what belongs to it."""
 
     id: str
+    # its transaction in the source
     xact: int
     body: bytes
-    object_id: str = ""  # the source object it is a row of
-    outcome: str = "created"  # what it will be once the destination has it
-    repairs: bool = False  # the destination has it, but with the source's attachments: sent only if these can be copied now
-    attachments: Tuple[
-        Dict[str, Any], ...
-    ] = ()  # references as in the source; `body` already names the destination's keys
-    spills: Tuple[
-        Tuple[str, str, bytes], ...
-    ] = ()  # (key, file name, content) of fields that `body` refers to as attachments
-    comments: Tuple[bytes, ...] = ()  # encoded comment records, without their object
-    deferred: Tuple[
-        Tuple[str, str, str, str], ...
-    ] = ()  # (path, resources, source id, origin as JSON) that wait for an object
-    digest: bytes = b""  # in a round: of the row as it will be read in the destination
+    # the source object that holds it
+    object_id: str = ""
+    # its outcome once the destination has accepted it
+    outcome: str = "created"
+    # The destination has it, with the source's attachments: sent only if these can be copied now.
+    repairs: bool = False
+    # references as in the source; `body` names the destination's keys already
+    attachments: Tuple[Dict[str, Any], ...] = ()
+    # (key, file name, content) of fields that `body` refers to as attachments
+    spills: Tuple[Tuple[str, str, bytes], ...] = ()
+    # encoded comment records, without their object
+    comments: Tuple[bytes, ...] = ()
+    # references that wait for an object: (path, resources, source id, origin as JSON)
+    deferred: Tuple[Tuple[str, str, str, str], ...] = ()
+    # in a sync: of the row as it will be read in the destination
+    digest: bytes = b""
 
 
 def batched(
     rows: Iterable[EncodedRow], max_rows: int, max_bytes: int, *, distinct: bool = True
 ) -> Iterator[Tuple[EncodedRow, ...]]:
-    """Consecutive rows, at most `max_rows` and `max_bytes` of request body each; a larger row is a batch of its own.
+    """Yields batches of consecutive rows, of at most `max_rows` and `max_bytes` of request body.
 
-    `distinct`: a row that comes twice starts a new batch, because two versions in one transaction have no order.
+    A larger row is a batch of its own. `distinct`: a row that comes twice starts a new batch,
+    because two versions in one transaction have no order.
     """
     batch: List[EncodedRow] = []
     ids: Set[Tuple[str, str]] = set()
@@ -73,9 +80,8 @@ def batched(
 
 
 def held_bytes(row: EncodedRow) -> int:
-    """What the row takes in memory until it is written, about."""
-    held = ROW_HELD_BYTES + len(row.body)
-    return held + sum(len(content) for _, _, content in row.spills) if row.spills else held
+    """Memory that the row takes until it is written, about."""
+    return ROW_HELD_BYTES + len(row.body) + sum(len(content) for _, _, content in row.spills)
 
 
 def halves(batch: Sequence[Item]) -> Tuple[Sequence[Item], Sequence[Item]]:
@@ -94,12 +100,15 @@ def cross_body(kind: str, dest_ids: Mapping[str, str], batch: Sequence[EncodedRo
     by_object: Dict[str, List[EncodedRow]] = {}
     for row in batch:
         by_object.setdefault(row.object_id, []).append(row)
-    parts = [encode(dest_ids[one]) + b":" + events_body(rows) for one, rows in by_object.items()]
+    parts = [
+        encode(dest_ids[object_id]) + b":" + events_body(rows)
+        for object_id, rows in by_object.items()
+    ]
     return b"{" + encode(kind) + b":{" + b",".join(parts) + b"}}"
 
 
 def logs3_body(rows: Iterable[bytes]) -> bytes:
-    """The body of POST /logs3, the endpoint that the SDKs use; its rows name their object themselves."""
+    """The body of POST /logs3, the endpoint of the SDKs, whose rows name their object."""
     return b'{"rows":[' + b",".join(rows) + b'],"api_version":2}'
 
 

@@ -1,7 +1,7 @@
 """Commit what the destination has accepted: seen rows first, then the checkpoint.
 
-Batches are committed in the order in which their rows were read, so a checkpoint never says more than what has arrived. Knows
-nothing of how rows are sent.
+Batches are committed in the order in which their rows were read, so a checkpoint never says more
+than what has arrived. Knows nothing of how rows are sent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from bt_migrate.state.files import append_line
 
 log = logging.getLogger("bt_migrate.rows")
 
-# A checkpoint is written at least this often, whatever the interval in batches; that of a group five times less often.
+# A checkpoint is written at least this often, whatever the interval in batches; that of a group
+# five times less often.
 CHECKPOINT_S = 1.0
 GROUP_CHECKPOINT_S = 5.0
 # between two progress lines of one stream
@@ -47,7 +48,8 @@ def summary(counts: Mapping[str, int]) -> str:
 class BatchCommitter:
     """Commits the batches of one reader's pages, in their order. For one thread.
 
-    `slice_number`: of the range whose position moves with the pages; `slice_reader`: the end of a slice that moves instead.
+    `slice_number`: of the range whose position moves with the pages; `slice_reader`: the end of a
+    slice that moves instead.
     """
 
     def __init__(
@@ -68,14 +70,17 @@ class BatchCommitter:
         self._is_round = any(member.above is not None for member in members.values())
         # what the batches of the page under way add to it
         self._page = PageEnd("")
-        # delivered rows of the last page of a copy, which are recorded only if it does not come to its end
+        # delivered rows of the last page of a copy, which are recorded only if it does not come to
+        # its end
         self._unrecorded: List[Tuple[Accepted, int]] = []
         self._batches_since_save = 0
         self._saved_at = time.monotonic()
         self._logged_at = time.monotonic()
 
     def commit(self, done: Delivered, end: Optional[PageEnd], *, last_page: bool) -> None:
-        """Take a delivered batch into the seen rows and, where it ends a page (`end`), that page into the checkpoints."""
+        """Take a delivered batch into the seen rows and, where it ends a page (`end`), that page
+        into the checkpoints.
+        """
         for object_id, error in done.errors.items():
             self._members[object_id].error = error
         accepted = self._count(done)
@@ -100,7 +105,8 @@ class BatchCommitter:
     def _count(self, done: Delivered) -> Accepted:
         """Count the outcomes of a batch. Returns what is to be recorded of it.
 
-        A row that lacks an attachment or a comment is not recorded: a resumed run meets it again and reports it again.
+        A row that lacks an attachment or a comment is not recorded: a resumed run meets it again
+        and reports it again.
         """
         accepted: Accepted = {}
         incomplete = {(object_id, row_id) for object_id, row_id, *_ in done.not_copied}

@@ -1,8 +1,10 @@
-"""The one streaming engine for logs, experiment rows and dataset rows: which streams are copied, by whom, and how they end.
+"""The one streaming engine for logs, experiment rows and dataset rows: which streams are copied, by
+whom, and how they end.
 
-Small objects are read together, a large one can be read in slices. The order is always: the destination has accepted rows, the
-seen rows are committed, the checkpoint is replaced. So a crash repeats a little and loses nothing: rows carry their ids and
-replace themselves. `pump` copies one reader's pages; here it is decided what a reader reads.
+Small objects are read together, a large one can be read in slices. The order is always: the
+destination has accepted rows, the seen rows are committed, the checkpoint is replaced. So a crash
+repeats a little and loses nothing: rows carry their ids and replace themselves. `pump` copies one
+reader's pages; here it is decided what a reader reads.
 """
 
 from __future__ import annotations
@@ -65,11 +67,13 @@ def streaming(
     halt: threading.Event,
     round_: Optional[Round] = None,
 ) -> Iterator[StartCopy]:
-    """Yields a function that starts the copy of streams which are read together; some are copied at once.
+    """Yields a function that starts the copy of streams which are read together; some are copied at
+    once.
 
-    While `with` lasts, objects of the kind are still being created. At its end all streams come to theirs. In a round only what
-    is new is copied of streams that are complete. What the API says of one object is that object's failure. Anything else ends
-    the run, after all streams have written their checkpoints.
+    While `with` lasts, objects of the kind are still being created. At its end all streams come to
+    theirs. In a round only what is new is copied of streams that are complete. What the API says of
+    one object is that object's failure. Anything else ends the run, after all streams have written
+    their checkpoints.
     """
     workers = catalog.settings.max_concurrent
     pool = ThreadPoolExecutor(workers, thread_name_prefix="insert")
@@ -160,7 +164,9 @@ def _copy_members(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
 
 
 def _read_source(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
-    """Copy all that the source holds of the members. Raises ApiError for a single one that is not shown whole."""
+    """Copy all that the source holds of the members. Raises ApiError for a single one that is not
+    shown whole.
+    """
     began_s = now_s(shared.catalog.source)
     alone = len(members) == 1
     in_slices = alone and members[0].above is None and _readers_of_slices(shared) > 1
@@ -191,14 +197,18 @@ def _set_error(member: StreamCopy, error: ApiError, *, alone: bool) -> None:
 
 
 def _expected(members: Sequence[StreamCopy]) -> Optional[int]:
-    """How many rows are to be read; None where some of them were read before, or nobody could count them."""
+    """How many rows are to be read; None where some of them were read before, or nobody could count
+    them.
+    """
     if not all(member.is_at_start for member in members):
         return None
     return expected_rows([member.stream for member in members])
 
 
 def _missing_count(shared: SharedCopy, member: StreamCopy, began_s: float) -> Optional[int]:
-    """How many rows the source counts of a stream, if fewer were read; None where it was read whole, or cannot be counted."""
+    """How many rows the source counts of a stream, if fewer were read; None where it was read
+    whole, or cannot be counted.
+    """
     stream = member.stream
     if stream.rows is None:
         return None
@@ -220,7 +230,9 @@ def _end_of(member: StreamCopy) -> Optional[str]:
 def _bounds(
     shared: SharedCopy, members: Sequence[StreamCopy], after: Optional[str], end: Optional[str]
 ) -> Bounds:
-    """What is read of the members: keys above `after` and up to `end`, in a round of newer transactions only."""
+    """What is read of the members: keys above `after` and up to `end`, in a round of newer
+    transactions only.
+    """
     marks = [member.above for member in members if member.above is not None]
     return replace(
         bounds_of(shared.catalog, members[0].stream.kind),
@@ -233,7 +245,9 @@ def _bounds(
 def _copy_range(
     shared: SharedCopy, members: Sequence[StreamCopy], number: int, expected: Optional[int]
 ) -> None:
-    """Copy one key range of each member, in one pass. Members of a group that are further on skip what they have."""
+    """Copy one key range of each member, in one pass. Members of a group that are further on skip
+    what they have.
+    """
     ranges = [member.state.slices[number] for member in members]
     starts = [key_range.after for key_range in ranges]
     start = None if None in starts else min(str(key) for key in starts)
@@ -291,7 +305,9 @@ def _read_slices(shared: SharedCopy, member: StreamCopy, slices: Slices) -> None
 
 
 def _catch_up(shared: SharedCopy, round_: Round, member: StreamCopy) -> None:
-    """Copy what was written, while everything was copied, to rows that the reader had passed already."""
+    """Copy what was written, while everything was copied, to rows that the reader had passed
+    already.
+    """
     began = member.state.copy.began or xact_at(mark_seconds(shared.catalog.run.record))
     if began < round_.upper:
         with member.state.lock:
@@ -302,7 +318,9 @@ def _catch_up(shared: SharedCopy, round_: Round, member: StreamCopy) -> None:
 
 
 def _try_again(shared: SharedCopy, member: StreamCopy) -> None:
-    """In a round: send the rows that failed in earlier ones, as far as they are still in the source."""
+    """In a round: send the rows that failed in earlier ones, as far as they are still in the
+    source.
+    """
     kind, object_id = member.stream.kind.name, member.stream.source_id
     member.touched = True
     member.tried_again = member.seen.failed(object_id, member.state.sync.round, TRIED_AGAIN)
@@ -318,7 +336,9 @@ def _try_again(shared: SharedCopy, member: StreamCopy) -> None:
 
 
 def _read_destination(shared: SharedCopy, member: StreamCopy) -> None:
-    """Record digests of what the destination object holds already: such rows are found or differ, and are not written."""
+    """Record digests of what the destination object holds already: such rows are found or differ,
+    and are not written.
+    """
     catalog, stream = shared.catalog, member.stream
     limit = catalog.settings.rows(stream.kind.name).fetch_limit
     end_key = stream.part.before if stream.part else None

@@ -1,4 +1,5 @@
-"""Rows by number: aggregate queries for 25 objects at a time, for plans, for the end of streams and for the comparison.
+"""Rows by number: aggregate queries for 25 objects at a time, for plans, for the end of streams and
+for the comparison.
 
 Knows nothing of pages. A server that does not count gives None for an object, never a wrong number.
 """
@@ -55,7 +56,9 @@ NOT_COUNTED = (ApiError, AttributeError, KeyError, TypeError, ValueError)
 
 
 class Counted(NamedTuple):
-    """The rows of one object (None: the server does not count), and when it was asked (unix seconds of its clock)."""
+    """The rows of one object (None: the server does not count), and when it was asked (unix seconds
+    of its clock).
+    """
 
     rows: Optional[int]
     at_s: float
@@ -66,8 +69,8 @@ def count_by_object(
 ) -> Dict[str, Counted]:
     """How many rows each object holds inside the bounds: one query for 25 of them.
 
-    A server may silently use only the first id of a FROM. Until an answer has proved otherwise, each object that seems empty is
-    counted alone.
+    A server may silently use only the first id of a FROM. Until an answer has proved otherwise,
+    each object that seems empty is counted alone.
     """
     at_s = api.clock.mark_s()
     chunks = [
@@ -119,7 +122,9 @@ def _count_together(
 
 
 class RowCounts:
-    """The source's rows by object, counted once in a process: whoever comes first asks, the others wait for the answer."""
+    """The source's rows by object, counted once in a process: whoever comes first asks, the others
+    wait for the answer.
+    """
 
     def __init__(self) -> None:
         self._locks: Dict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -152,7 +157,9 @@ def row_object_ids(catalog: Catalog, kind_name: str, project_id: str) -> List[st
 
 
 def row_objects(catalog: Catalog, kind_name: str) -> Iterable[Dict[str, Any]]:
-    """Every selected object that holds rows of the kind, and its counterpart as it is now, to be counted."""
+    """Every selected object that holds rows of the kind, and its counterpart as it is now, to be
+    counted.
+    """
     targets = ("projects",) if kind_name == "logs" else (kind_name,)
     for project in catalog.lists.projects():
         held = (
@@ -194,7 +201,9 @@ def count_objects(
 
 
 def _marks(catalog: Catalog, kind_name: str) -> Dict[str, int]:
-    """Source object -> the transaction after which a round reads it; without those that are copied as a whole."""
+    """Source object -> the transaction after which a round reads it; without those that are copied
+    as a whole.
+    """
     round_ = round_of(catalog.run.record, kind_name, catalog.settings.lookback)
     if round_ is None:
         return {}
@@ -233,7 +242,9 @@ Summaries = Dict[str, Optional[Summary]]  # by object id; None where the server 
 
 
 def summaries(catalog: Catalog, api: Api, kind: str, ids: Sequence[str]) -> Summaries:
-    """One query for all objects; one for each where the server does not group, or may use only the first id of a FROM."""
+    """One query for all objects; one for each where the server does not group, or may use only the
+    first id of a FROM.
+    """
     row_kind = ROW_KINDS[kind]
     try:
         rows = api.query(
@@ -268,7 +279,9 @@ def _summary(row: Mapping[str, Any]) -> Summary:
 
 
 def day_ranges(unequal: Mapping[str, bool], bounds: Bounds) -> Iterator[Bounds]:
-    """The unequal days inside the bounds, those without an equal day in between as one range. `unequal` is in order."""
+    """The unequal days inside the bounds, those without an equal day in between as one range.
+    `unequal` is in order.
+    """
     if unequal.get(""):
         yield bounds
         return

@@ -1,6 +1,8 @@
-"""Which streams are read together: small ones, up to 25 objects with one query a page, and a large one by itself.
+"""Which streams are read together: small ones, up to 25 objects with one query a page, and a large
+one by itself.
 
-Streams are counted before they are grouped; a group ends once as many rows were read as were counted.
+Streams are counted before they are grouped; a group ends once as many rows were read as were
+counted.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ ROWS_PER_GROUP = 5 * MAX_LIMIT
 def groups(streams: Sequence[RowStream], readers: int = 1) -> Iterator[List[RowStream]]:
     """Streams that are read together, in their order.
 
-    With `readers` of slices, few streams are read alone, and so is one of more than a page, so that each can be read in slices.
-    A slice of a shard is always read alone.
+    With `readers` of slices, few streams are read alone, and so is one of more than a page, so that
+    each can be read in slices. A slice of a shard is always read alone.
     """
     if readers > 1 and len(streams) < readers:
         yield from ([stream] for stream in streams)
@@ -61,7 +63,9 @@ def _size_in_group(stream: RowStream, most: int) -> int:
 def counted_streams(
     catalog: Catalog, counts: RowCounts, streams: Sequence[RowStream]
 ) -> List[RowStream]:
-    """The streams with the number of their rows; those of a shard with that of the rows that it takes."""
+    """The streams with the number of their rows; those of a shard with that of the rows that it
+    takes.
+    """
     by_bounds: Dict[Tuple[RowKind, Optional[str], Optional[str]], List[RowStream]] = {}
     for stream in streams:
         part = stream.part
@@ -84,7 +88,9 @@ def counted_streams(
 def round_groups(
     catalog: Catalog, counts: RowCounts, streams: Sequence[RowStream], round_: Round
 ) -> Iterator[List[RowStream]]:
-    """The same in a round of a sync: what is complete is read together, what is behind alone, what is new as in a copy."""
+    """The same in a round of a sync: what is complete is read together, what is behind alone, what
+    is new as in a copy.
+    """
     states = {
         (state.header["kind"], state.header["source_id"]): state
         for state in catalog.run.all_streams()

@@ -1,9 +1,10 @@
 """The queries of one stream, one page ahead of its reader.
 
-Threads: the reader's own thread asks and waits. Two page threads, which belong to one `PageAhead` and end with it, take turns:
-while one decodes the bytes of a page, the other has already sent the query for the next one. For that, the key after which the
-next page begins is searched in the undecoded bytes. Decoding keeps the interpreter to itself, so without this the network would
-be idle meanwhile.
+Threads: the reader's own thread asks and waits. Two page threads, which belong to one `PageAhead`
+and end with it, take turns: while one decodes the bytes of a page, the other has already sent the
+query for the next one. For that, the key after which the next page begins is searched in the
+undecoded bytes. Decoding keeps the interpreter to itself, so without this the network would be idle
+meanwhile.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ Task = Callable[[], None]
 class AskedPage:
     """A page on its way.
 
-    `rows_before`: how many rows of the stream were read before it. `rows_shown`: the same with those of the key at which the
-    page before it was cut off, which are read again.
+    `rows_before`: how many rows of the stream were read before it. `rows_shown`: the same with
+    those of the key at which the page before it was cut off, which are read again.
     """
 
     bounds: Bounds
@@ -52,7 +53,9 @@ class AskedPage:
 
 
 class PageAhead:
-    """Asks for the pages of one stream; never more than one page ahead of the page that the reader waits for."""
+    """Asks for the pages of one stream; never more than one page ahead of the page that the reader
+    waits for.
+    """
 
     def __init__(
         self, api: Api, kind: str, object_ids: Sequence[str], may_ask: Callable[[AskedPage], bool]
@@ -85,7 +88,9 @@ class PageAhead:
         return True
 
     def want(self, page: AskedPage) -> AskedPage:
-        """The page on its way if it is the one that the reader needs, else that page, asked for now."""
+        """The page on its way if it is the one that the reader needs, else that page, asked for
+        now.
+        """
         with self._lock:
             asked = self._asked
             if asked and (asked.bounds.place, asked.limit) != (page.bounds.place, page.limit):
@@ -98,7 +103,9 @@ class PageAhead:
         return asked
 
     def take(self, page: AskedPage) -> Optional[Answer]:
-        """The answer of a wanted page; None where the server found it too large. Raises what the query raised."""
+        """The answer of a wanted page; None where the server found it too large. Raises what the
+        query raised.
+        """
         answer = page.answer.result()
         with self._lock:
             if self._asked is page:
@@ -133,7 +140,9 @@ class PageAhead:
             raise
 
     def _ask_early(self, page: AskedPage, content: bytes) -> None:
-        """Ask for the next page before this one is decoded, if the reader has nothing left to do meanwhile."""
+        """Ask for the next page before this one is decoded, if the reader has nothing left to do
+        meanwhile.
+        """
         if not page.wanted or len(content) > MAX_AHEAD_BYTES:
             return
         key, held_back = next_after(content, page.limit)
@@ -156,7 +165,9 @@ class PageAhead:
 
 
 def _start_lane() -> SimpleQueue[Optional[Task]]:
-    """A thread that does what is put, one after the other, until None. The program does not wait for it at its end."""
+    """A thread that does what is put, one after the other, until None. The program does not wait
+    for it at its end.
+    """
     tasks: SimpleQueue[Optional[Task]] = SimpleQueue()
 
     def work() -> None:
@@ -170,7 +181,8 @@ def _start_lane() -> SimpleQueue[Optional[Task]]:
 def next_after(content: bytes, limit: int) -> Tuple[Optional[str], int]:
     """(key after which the page behind this full page begins, number of rows with the last key).
 
-    That is the last key but one, because rows with the last key may go on. (None, 0) for bytes that look otherwise.
+    That is the last key but one, because rows with the last key may go on. (None, 0) for bytes that
+    look otherwise.
     """
     if content.count(_KEY_NAME) < limit:
         return None, 0

@@ -1,7 +1,7 @@
 """Whether a page is what was asked for: its size, its objects, its order and its bounds. Pure.
 
-A server or gateway that ignores a filter, the sort or the limit would make the reader lose rows or read for ever. Its answer
-is refused, which ends that stream; the next start tries again.
+A server or gateway that ignores a filter, the sort or the limit would make the reader lose rows or
+read for ever. Its answer is refused, which ends that stream; the next start tries again.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def has_one_key(rows: Sequence[dict]) -> bool:
 
 
 def without_cut_off_key(rows: List[dict], *, newest_first: bool) -> List[dict]:
-    """The rows whose key the page holds whole: the last key read may go on in the next page, with which it is read again."""
+    """The rows whose key the page holds whole: the last key read may go on in the next page, with
+    which it is read again.
+    """
     if has_one_key(rows):
         return rows
     cut_off = rows[0 if newest_first else -1][KEY]

@@ -1,5 +1,5 @@
-"""How many rows to ask for: fewer where a server finds pages too large, more again once it keeps up. Pure, but for what is
-learned of the server for the streams that come after.
+"""How many rows to ask for: fewer where a server finds pages too large, more again once it keeps
+up. Pure, but for what is learned of the server for the streams that come after.
 """
 
 from __future__ import annotations
@@ -7,7 +7,8 @@ from __future__ import annotations
 from bt_migrate.api.btql import MAX_LIMIT, MIN_LIMIT, smaller_limit
 from bt_migrate.api.capabilities import Capabilities
 
-# pages in a row that must succeed before a reduced limit is doubled again; four times as many after it failed again
+# pages in a row that must succeed before a reduced limit is doubled again; four times as many after
+# it failed again
 PAGES_BEFORE_GROWTH = 4
 
 

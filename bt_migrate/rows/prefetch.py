@@ -1,5 +1,5 @@
-"""The page readers of the source's streams, some of which read their first page before it is wanted: what the source holds does
-not wait for what is created in the destination.
+"""The page readers of the source's streams, some of which read their first page before it is
+wanted: what the source holds does not wait for what is created in the destination.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ LARGE_STREAMS_AT_ONCE = 4
 
 
 class SourceReaders:
-    """Gives out page readers. `with`: at its end the readers that nobody wanted are closed. Safe for many threads."""
+    """Gives out page readers. `with`: at its end the readers that nobody wanted are closed. Safe
+    for many threads.
+    """
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -47,7 +49,9 @@ class SourceReaders:
         groups: Sequence[Sequence[RowStream]],
         after: Optional[Future[None]] = None,
     ) -> None:
-        """Ask for the first page of each group of new streams; once `after` is done, if it is given."""
+        """Ask for the first page of each group of new streams; once `after` is done, if it is
+        given.
+        """
         self._ready.clear()
         if after is None:
             self._begin(kind, groups)

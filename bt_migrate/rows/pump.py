@@ -1,8 +1,9 @@
 """Copy the pages of one reader: page -> decide and encode -> batches -> insert -> commit.
 
-Three kinds of threads work here. A stream thread, in which a `Pump` lives, takes pages, encodes rows and commits what has
-arrived. Page threads (see `page_ahead`) send queries and decode answers. Insert threads, a pool that all streams share, deliver
-batches. Batches finish in any order and are committed in the order in which they were read.
+Three kinds of threads work here. A stream thread, in which a `Pump` lives, takes pages, encodes
+rows and commits what has arrived. Page threads (see `page_ahead`) send queries and decode answers.
+Insert threads, a pool that all streams share, deliver batches. Batches finish in any order and are
+committed in the order in which they were read.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ class SharedCopy:
             raise Interrupted("another stream ended the run; the checkpoint is kept")
 
     def resolve(self, targets: Tuple[str, ...], source_id: str) -> Optional[str]:
-        """The destination id of what a row refers to. An object that may still be created is waited for."""
+        """The destination id of what a row refers to. An object that may still be created is waited
+        for.
+        """
         found = self.catalog.targets.resolve(targets, source_id)
         if found is None and not self.created.is_set() and ROW_RESOURCES.intersection(targets):
             while not self.created.wait(SIGNAL_S):
@@ -71,7 +74,9 @@ class SharedCopy:
 
 @dataclass(frozen=True)
 class SentBatch:
-    """A batch on its way. `end`: the page that ends with it, with what that page adds without being sent."""
+    """A batch on its way. `end`: the page that ends with it, with what that page adds without being
+    sent.
+    """
 
     result: Future[Delivered]
     size: int
@@ -80,7 +85,9 @@ class SentBatch:
 
 
 class Pump:
-    """Copies pages of one object, of a slice of one, or of a group of whole objects. Lives in one stream thread."""
+    """Copies pages of one object, of a slice of one, or of a group of whole objects. Lives in one
+    stream thread.
+    """
 
     def __init__(
         self,
@@ -121,7 +128,9 @@ class Pump:
             reader.close()
 
     def copy(self, pages: Iterable[Page]) -> None:
-        """Send the pages and commit them. Whatever happens, what is in flight is finished and committed first."""
+        """Send the pages and commit them. Whatever happens, what is in flight is finished and
+        committed first.
+        """
         try:
             for page in pages:
                 self._shared.check()
@@ -152,7 +161,9 @@ class Pump:
     # -- sending
 
     def _send(self, page: Page) -> None:
-        """Cut a page into batches and hand them to the insert threads; commit what is finished meanwhile."""
+        """Cut a page into batches and hand them to the insert threads; commit what is finished
+        meanwhile.
+        """
         end = PageEnd(page.end_key)
         rows = self._rows_to_send(page, end)
         sizes = self._settings.insert_batch_size, self._settings.max_batch_bytes
@@ -167,7 +178,9 @@ class Pump:
             self._commit_finished()
 
     def _rows_to_send(self, page: Page, end: PageEnd) -> List[EncodedRow]:
-        """The rows of the page that are to be written, encoded. The outcomes of all others are counted."""
+        """The rows of the page that are to be written, encoded. The outcomes of all others are
+        counted.
+        """
         rows = self._by_member(page)
         decide = self._decider.of_round if self._is_round else self._decider.of_copy
         sending = decide(rows, end, plain=page.plain)
@@ -179,7 +192,9 @@ class Pump:
         return sending
 
     def _by_member(self, page: Page) -> Dict[str, List[dict]]:
-        """The rows of the page by their object, in order; without those that a member of a group has read before."""
+        """The rows of the page by their object, in order; without those that a member of a group
+        has read before.
+        """
         if len(self._members) == 1:
             return {next(iter(self._members)): page.rows}
         found: Dict[str, List[dict]] = {}
@@ -192,9 +207,11 @@ class Pump:
         return found
 
     def _record_sending(self, batch: Sequence[EncodedRow]) -> None:
-        """Record what is about to be sent, so that a process which dies now leaves no row that nobody knows for ours.
+        """Record what is about to be sent, so that a process which dies now leaves no row that
+        nobody knows for ours.
 
-        Of an object that was there before the run that is each new row, for `undo`; in a sync each row.
+        Of an object that was there before the run that is each new row, for `undo`; in a sync each
+        row.
         """
         for object_id, member in self._members.items():
             rows = [row for row in batch if row.object_id == object_id]
@@ -240,7 +257,9 @@ class Pump:
         self._committer.commit(done, batch.end, last_page=batch.last_page)
 
     def _drain(self) -> None:
-        """Finish what is in flight and commit its finished prefix; the error that led here is the one that is raised."""
+        """Finish what is in flight and commit its finished prefix; the error that led here is the
+        one that is raised.
+        """
         while self._in_flight and self._in_flight[0].result.exception() is None:
             self._commit_first()
         self._committer.record_unfinished()

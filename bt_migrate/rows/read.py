@@ -1,10 +1,12 @@
-"""Read the rows of a stream: BTQL pages in key order, one after the other, the next one already on its way.
+"""Read the rows of a stream: BTQL pages in key order, one after the other, the next one already on
+its way.
 
 Knows nothing of what is done with the rows: the copy and the comparison both read through here.
 
-Where a stream ends is known from its count. The service sends a cursor with every non-empty page, and a server may cap pages at
-any size, so neither a cursor nor a short page proves anything. A reader that is given the number of rows ends once it has read
-as many; one that has read fewer, or does not know the number, goes on until a page is empty.
+Where a stream ends is known from its count. The service sends a cursor with every non-empty page,
+and a server may cap pages at any size, so neither a cursor nor a short page proves anything. A
+reader that is given the number of rows ends once it has read as many; one that has read fewer, or
+does not know the number, goes on until a page is empty.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from bt_migrate.api.btql import (
 )
 from bt_migrate.api.client import Api
 from bt_migrate.api.transactions import after_second, key_before, key_seconds
-from bt_migrate.api.transport import RETRY_STATUSES, Answer
-from bt_migrate.errors import ApiError
+from bt_migrate.api.transport import QUERY_PATH, RETRY_STATUSES, Answer
+from bt_migrate.errors import AnswerError, ApiError
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.page_ahead import SIZE_STATUSES, AskedPage, PageAhead
 from bt_migrate.rows.page_checks import KEY, has_one_key, refusal, without_cut_off_key
@@ -37,7 +39,8 @@ from bt_migrate.rows.slices import SliceReader
 
 log = logging.getLogger("bt_migrate.rows")
 
-# A row that was received in the second of the start is from before the start, whatever the rounding.
+# A row that was received in the second of the start is from before the start, whatever the
+# rounding.
 SAME_SECOND_S = 2
 # a signal is handled within this time while a reader waits
 POLL_S = 0.5
@@ -45,7 +48,9 @@ POLL_S = 0.5
 
 @dataclass(frozen=True)
 class Page:
-    """Rows in ascending key order. With them, everything up to `end_key` has been read (from the other end: down to it)."""
+    """Rows in ascending key order. With them, everything up to `end_key` has been read (from the
+    other end: down to it).
+    """
 
     rows: List[dict]
     end_key: str
@@ -55,17 +60,18 @@ class Page:
 
 def unusable_answer(api: Api, why: str) -> ApiError:
     """The error of a stream whose server answers something else than was asked for."""
-    return ApiError(api.side, "POST", "/btql", 200, why)
+    return AnswerError(api.side, "POST", QUERY_PATH, 200, why)
 
 
 class PageReader:
     """Reads the pages of the objects inside the bounds; used by one thread, which owns it.
 
-    No page ends between two rows of one key, so none is skipped or repeated. A stream that grows while it is read ends at what
-    was there at its start.
+    No page ends between two rows of one key, so none is skipped or repeated. A stream that grows
+    while it is read ends at what was there at its start.
 
-    `expected`: how many rows there are, where that is known. `slice_reader`: reads one end of a slice, whose bounds move while
-    others read it too. `turn`: held from the second page on, because a stream that is read on holds decoded pages in memory.
+    `expected`: how many rows there are, where that is known. `slice_reader`: reads one end of a
+    slice, whose bounds move while others read it too. `turn`: held from the second page on, because
+    a stream that is read on holds decoded pages in memory.
     """
 
     def __init__(
@@ -105,7 +111,9 @@ class PageReader:
         self._ahead.ask(self._next_asked())
 
     def is_ready(self, also: Optional[Future[Any]], timeout_s: float) -> bool:
-        """Wait until `next_page` does not block, until `also` is done, or so long. Returns whether `next_page` is ready."""
+        """Wait until `next_page` does not block, until `also` is done, or so long. Returns whether
+        `next_page` is ready.
+        """
         if self._ended or self._slice_is_left():
             return True
         if not self._take_turn(self.rows, 0.0 if also else timeout_s):
@@ -116,7 +124,9 @@ class PageReader:
         return any(future in done for future in mine)
 
     def next_page(self) -> Optional[Page]:
-        """The next page with rows; None once nothing is left. Raises what the query raised, and ApiError for another answer."""
+        """The next page with rows; None once nothing is left. Raises what the query raised, and
+        ApiError for another answer.
+        """
         while not self._ended:
             asked = self._next_answered()
             page = self._page_of(asked) if asked is not None else None
@@ -154,7 +164,9 @@ class PageReader:
         return [asked.answer, *([self._slice.over] if self._slice is not None else [])]
 
     def _ask_ahead(self) -> None:
-        """Have the next page on its way while this one is used; in a slice another reader may come before it."""
+        """Have the next page on its way while this one is used; in a slice another reader may come
+        before it.
+        """
         if self._slice is None:
             asked = self._next_asked()
             if self._may_need(asked):
@@ -172,7 +184,9 @@ class PageReader:
         return self._take_turn(asked.rows_before, 0.0)
 
     def _take_turn(self, rows_before: int, timeout_s: float) -> bool:
-        """Whether a page after so many rows may be asked for: from the second one on it needs a turn."""
+        """Whether a page after so many rows may be asked for: from the second one on it needs a
+        turn.
+        """
         with self._turn_lock:
             if not self._has_turn and self._turn is not None and rows_before:
                 self._has_turn = self._turn.acquire(timeout=timeout_s)
@@ -188,7 +202,9 @@ class PageReader:
         return True
 
     def _next_answered(self) -> Optional[AskedPage]:
-        """The next page, answered; None where it was too large, or where others have read the rest of the slice."""
+        """The next page, answered; None where it was too large, or where others have read the rest
+        of the slice.
+        """
         if self._slice_is_left():
             return None
         while not self._take_turn(self.rows, POLL_S):
@@ -214,7 +230,9 @@ class PageReader:
     # -- what came
 
     def _page_of(self, asked: AskedPage) -> Optional[Page]:
-        """The rows of an answer that nobody has read yet; None where there are none, or more of them must be asked for."""
+        """The rows of an answer that nobody has read yet; None where there are none, or more of
+        them must be asked for.
+        """
         answer = asked.answer.result()
         assert answer is not None
         bounds, limit = asked.bounds, asked.limit
@@ -261,7 +279,8 @@ class PageReader:
         if exact or (self._expected is not None and total >= self._expected and is_short):
             return True
         if self._slice is not None:
-            # The end of a slice is found by its readers, and what the count misses then is read again.
+            # The end of a slice is found by its readers, and what the count misses then is read
+            # again.
             if is_short and limit <= self._api.capabilities.full_page_rows:
                 return True
             if self._slice.is_marked:
@@ -269,12 +288,16 @@ class PageReader:
         return self._is_new(rows)
 
     def _is_new(self, rows: List[dict]) -> bool:
-        """Whether the page reaches rows that came after the start, by either clock; a key from its future is no date."""
+        """Whether the page reaches rows that came after the start, by either clock; a key from its
+        future is no date.
+        """
         received_s = key_seconds(rows[-1][KEY])
         return self.began_s + SAME_SECOND_S < received_s <= now_s(self._api) + SAME_SECOND_S
 
     def _refuse_crowd(self, rows: List[dict]) -> None:
-        """Raises ApiError where more rows share a key than a query answers: the others cannot be read."""
+        """Raises ApiError where more rows share a key than a query answers: the others cannot be
+        read.
+        """
         key = rows[0][KEY]
         found = count_inside(
             self._api,
@@ -289,8 +312,8 @@ class PageReader:
 
 
 def now_s(api: Api) -> float:
-    """The later of the server's clock and ours: the Date of an answer may be a gateway's, and rows from before the start must
-    not be taken for new.
+    """The later of the server's clock and ours: the Date of an answer may be a gateway's, and rows
+    from before the start must not be taken for new.
     """
     return max(api.clock.earliest_s(), time.time())
 
@@ -304,7 +327,9 @@ def pages(
     limit: int,
     expected: Optional[int] = None,
 ) -> Iterator[Page]:
-    """Yields all rows inside the bounds, page by page. Raises ApiError at the end if there are fewer than `expected`."""
+    """Yields all rows inside the bounds, page by page. Raises ApiError at the end if there are
+    fewer than `expected`.
+    """
     reader = PageReader(api, kind, object_ids, bounds, limit=limit, expected=expected)
     try:
         page = reader.next_page()
@@ -336,7 +361,8 @@ def missing_count(
 ) -> Optional[int]:
     """How many rows there are, where that is more than were read; None where nothing is missing.
 
-    Rows may have been deleted since they were counted, so they are counted again, up to what was there when reading began.
+    Rows may have been deleted since they were counted, so they are counted again, up to what was
+    there when reading began.
     """
     if rows >= expected:
         return None
@@ -382,8 +408,8 @@ def one_page(api: Api, kind: str, object_id: str, bounds: Bounds, limit: int) ->
 def rows_of_ids(
     api: Api, kind: str, object_ids: Sequence[str], row_ids: Sequence[str]
 ) -> List[dict]:
-    """The rows of these ids that the objects hold, at most MAX_LIMIT; half of the ids at a time where the server takes too
-    long.
+    """The rows of these ids that the objects hold, at most MAX_LIMIT; half of the ids at a time
+    where the server takes too long.
     """
     statuses = RETRY_STATUSES - SIZE_STATUSES if len(row_ids) > 1 else RETRY_STATUSES
     try:

@@ -1,7 +1,8 @@
 """One stream read by several readers: the slices of its key range, and who reads where.
 
-A slice is read from both ends until its two readers meet, so nobody has to know how its rows lie. A reader that has nothing to
-do helps where most is left: from a free end, or from the middle, where the slice is cut in two.
+A slice is read from both ends until its two readers meet, so nobody has to know how its rows lie. A
+reader that has nothing to do helps where most is left: from a free end, or from the middle, where
+the slice is cut in two.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ WORK_POLL_S = 0.5
 
 
 class Slice:
-    """A range of keys while it is read. `part` of the checkpoint says what is not written yet; (low, high] is not read yet."""
+    """A range of keys while it is read. `part` of the checkpoint says what is not written yet;
+    (low, high] is not read yet.
+    """
 
     def __init__(self, part: KeyRange) -> None:
         self.part = part
@@ -33,11 +36,14 @@ class Slice:
         self.is_read = False
         # by whether they read the newest first; a reader stays until all that it read is written
         self.readers: Dict[bool, SliceReader] = {}
-        # by the same: the keys from the first to the last row of the last page that came from this end
+        # by the same: the keys from the first to the last row of the last page that came from this
+        # end
         self.page_keys: Dict[bool, int] = {}
 
     def pages_left(self) -> float:
-        """As many as there are if all rows lie as close as in the densest page; inf while that is not known."""
+        """As many as there are if all rows lie as close as in the densest page; inf while that is
+        not known.
+        """
         if self.is_read:
             return 0.0
         if self.low is None or self.high is None or not self.page_keys:
@@ -111,8 +117,8 @@ class SliceReader:
     def take(self, keys: Sequence[str], ended: bool) -> Tuple[int, int, bool]:
         """Which rows of a page of these ascending keys nobody has read yet.
 
-        Returns (the first of them, the first after them, whether nothing is left of the slice). `ended`: there are no more
-        inside the bounds that were asked for.
+        Returns (the first of them, the first after them, whether nothing is left of the slice).
+        `ended`: there are no more inside the bounds that were asked for.
         """
         with self._changed:
             part = self.slice
@@ -137,7 +143,9 @@ class SliceReader:
             return first, behind, part.is_read
 
     def goes_on(self, key: Optional[str] = None) -> bool:
-        """Whether more is left than was asked for; `key`: after a page up to it, which is about to be taken."""
+        """Whether more is left than was asked for; `key`: after a page up to it, which is about to
+        be taken.
+        """
         with self._changed:
             part = self.slice
             if key is None:
@@ -167,7 +175,8 @@ class Slices:
     def reader(self) -> Iterator[Optional[SliceReader]]:
         """An end of a slice to read; waits for one, None when nothing is left to do.
 
-        All that was read must be written at the end. After an error inside nobody begins another one, and the slice stays open.
+        All that was read must be written at the end. After an error inside nobody begins another
+        one, and the slice stays open.
         """
         reader = self._next()
         try:
@@ -189,7 +198,9 @@ class Slices:
             return None
 
     def enter(self) -> Optional[SliceReader]:
-        """A reader for the end that needs one most; None where the pages on their way are all that is left, or may be."""
+        """A reader for the end that needs one most; None where the pages on their way are all that
+        is left, or may be.
+        """
         wanting = [part for part in self._open if part.pages_unasked() > 0]
         free = [part for part in wanting if len(part.readers) < 2]
         if not free:

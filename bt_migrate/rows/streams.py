@@ -51,13 +51,16 @@ class RowStream:
     fresh: bool
     # of a shard
     part: Optional[ShardSlice] = None
-    # how many rows the source counts of what is to be read (None: it does not count), and when (unix seconds of its clock)
+    # how many rows the source counts of what is to be read (None: it does not count), and when
+    # (unix seconds of its clock)
     rows: Optional[int] = None
     counted_s: float = 0.0
 
 
 def bounds_of(catalog: Catalog, kind: RowKind) -> Bounds:
-    """The date window of a kind: logs are chosen row by row, experiments as a whole, datasets not at all."""
+    """The date window of a kind: logs are chosen row by row, experiments as a whole, datasets not
+    at all.
+    """
     settings = catalog.settings
     if kind is ROW_KINDS["logs"]:
         return Bounds(settings.created_after, settings.created_before)
@@ -65,9 +68,11 @@ def bounds_of(catalog: Catalog, kind: RowKind) -> Bounds:
 
 
 class StreamCopy:
-    """One object while its rows are copied: its checkpoint, its seen rows, and the error that ended it, if any.
+    """One object while its rows are copied: its checkpoint, its seen rows, and the error that ended
+    it, if any.
 
-    Made by `open_copy`. In a sync nothing of it is written unless it is `touched`: it was behind, or rows of it came.
+    Made by `open_copy`. In a sync nothing of it is written unless it is `touched`: it was behind,
+    or rows of it came.
     """
 
     def __init__(
@@ -110,7 +115,9 @@ class StreamCopy:
         return self._resuming
 
     def read_again(self) -> None:
-        """Rows were not shown: read the stream from its start once more. Rows that arrived are found."""
+        """Rows were not shown: read the stream from its start once more. Rows that arrived are
+        found.
+        """
         with self.state.lock:
             self.state.slices = [KeyRange(self._start_key(), self._end_key())]
             self.state.counts = dict.fromkeys(self.state.counts, 0)
@@ -149,7 +156,9 @@ class StreamCopy:
 
 
 def open_copy(catalog: Catalog, stream: RowStream, round_: Optional[Round] = None) -> StreamCopy:
-    """Open the checkpoint of a stream, to copy everything or, in a round, what is new. Raises StateError."""
+    """Open the checkpoint of a stream, to copy everything or, in a round, what is new. Raises
+    StateError.
+    """
     path = catalog.run.stream_path(stream.kind.folder, stream.project, stream.source_id)
     file = path.with_name(path.name + STATE_ENDING)
     header = {

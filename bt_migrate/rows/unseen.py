@@ -1,8 +1,9 @@
-"""Streams that a sync cannot read, because their object is in no list: they stay behind, each with its own sync mark.
+"""Streams that a sync cannot read, because their object is in no list: they stay behind, each with
+its own sync mark.
 
-An object that is missing from one list may be missing for a night: a right was taken away, a gateway answered instead of the
-API. It is taken for deleted only after two good lists, some time apart; and whenever it comes back, its rows are read from the
-mark that it had.
+An object that is missing from one list may be missing for a night: a right was taken away, a
+gateway answered instead of the API. It is taken for deleted only after two good lists, some time
+apart; and whenever it comes back, its rows are read from the mark that it had.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ ABSENCE_S = 600
 def keep_unseen_marks(
     catalog: Catalog, kind_name: str, streams: Sequence[RowStream], round_: Round
 ) -> None:
-    """Note each stream of the kind that earlier syncs know and that is not among `streams`, which this sync reads."""
+    """Note each stream of the kind that earlier syncs know and that is not among `streams`, which
+    this sync reads.
+    """
     visited = {stream.source_id for stream in streams}
     for state in catalog.run.all_streams():
         if state.header["kind"] != kind_name or state.header["source_id"] in visited:

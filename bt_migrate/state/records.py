@@ -1,8 +1,8 @@
 """Dataclasses as JSON, checked. What lies in a file of a run is never believed by its shape.
 
 A record is a dataclass whose annotations are its schema. `record_from` refuses a value of another
-shape and says where it differs. A field with a default may be absent, and is not written while it has
-that default.
+shape and says where it differs. A field with a default may be absent, and is not written while it
+has that default.
 """
 
 from __future__ import annotations
@@ -180,9 +180,11 @@ def _hints(kind: Any) -> Dict[str, Any]:
 def record_fields(
     path: Path, record: type, value: object, names: Collection[str] = ()
 ) -> Dict[str, Any]:
-    """The fields of the dataclass `record` that `value` holds; only those in `names`, if any are named.
+    """The fields of the dataclass `record` that `value` holds; only those in `names`, if any are
+    named.
 
-    Raises StateError for a value of another type than the field's. A field that is missing keeps the default of the dataclass.
+    Raises StateError for a value of another type than the field's. A field that is missing keeps
+    the default of the dataclass.
     """
     if not isinstance(value, Mapping):
         raise StateError(f"{path}: a {record.__name__} is {_shown(value)}; {WHAT_TO_DO}")
@@ -198,7 +200,9 @@ def record_fields(
 def refuse_other_fields(
     path: Path, value: Mapping[str, Any], known: Collection[str], needed: Collection[str]
 ) -> None:
-    """Raises StateError for a field that this program does not know, and for one that it needs and that is missing."""
+    """Raises StateError for a field that this program does not know, and for one that it needs and
+    that is missing.
+    """
     for name in sorted(set(value) - set(known)):
         raise StateError(f"{path}: {name} is not known to this version; {WHAT_TO_DO}")
     for name in needed:

@@ -1,6 +1,8 @@
-"""The checkpoint of one stream: `logs_state.json`, or `<object id>_state.json` for an experiment or a dataset.
+"""The checkpoint of one stream: `logs_state.json`, or `<object id>_state.json` for an experiment or
+a dataset.
 
-One part belongs to the copy of everything, another to the syncs after it. Knows nothing of how rows are read or written.
+One part belongs to the copy of everything, another to the syncs after it. Knows nothing of how rows
+are read or written.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ COUNTS = ("fetched", *OUTCOMES, "bytes")
 
 @dataclass
 class KeyRange:
-    """A range of pagination keys whose rows have no outcome yet: above `after`, up to `end` (None: to the end of the stream).
+    """A range of pagination keys whose rows have no outcome yet: above `after`, up to `end` (None:
+    to the end of the stream).
 
     `after` moves up. `end` moves down while the range is read from both ends.
     """
@@ -52,18 +55,21 @@ class CopyState:
 
 @dataclass
 class SyncState:
-    """What belongs to the syncs after the copy. Counts and findings of the stream are those of `round`."""
+    """What belongs to the syncs after the copy. Counts and findings of the stream are those of
+    `round`.
+    """
 
     # number of the sync that last had rows of the stream; 0: the copy of everything
     round: int = 0
-    # the stream's own sync mark, a transaction: rows written after it are to be read. None until the copy is complete
+    # the stream's own sync mark, a transaction: rows written after it are to be read. None until
+    # the copy is complete
     above: Optional[int] = None
     # rows that were deleted in the destination in this round, because they are gone from the source
     deleted: int = 0
     # rows of the destination that the source does not have and that are not ours to delete
     others: int = 0
-    # why the stream could not be read in the last sync ("" if it was), and since when the object is absent from a good list
-    # (unix seconds of the source's clock; 0: no good list has shown that)
+    # why the stream could not be read in the last sync ("" if it was), and since when the object is
+    # absent from a good list (unix seconds of the source's clock; 0: no good list has shown that)
     unseen: str = ""
     absent_since: int = 0
     # the object was absent from good lists twice, some time apart
@@ -72,7 +78,8 @@ class SyncState:
 
 @dataclass
 class StreamState:
-    """The checkpoint of the rows of one object. Safe for many threads: counts, findings and keys move together under the lock.
+    """The checkpoint of the rows of one object. Safe for many threads: counts, findings and keys
+    move together under the lock.
 
     In a sync `slices` is one range of all rows that were written after `sync.above`.
     """
@@ -93,7 +100,9 @@ class StreamState:
 
     @classmethod
     def open(cls, path: Path, header: Mapping[str, Any]) -> StreamState:
-        """The checkpoint as its file says it, or a new one. `header` replaces what the file says. Raises StateError."""
+        """The checkpoint as its file says it, or a new one. `header` replaces what the file says.
+        Raises StateError.
+        """
         if not path.exists():
             return cls(path, dict(header))
         data = read_json(path)
@@ -109,7 +118,9 @@ class StreamState:
 
     @property
     def copied(self) -> bool:
-        """Whether the copy of everything is complete: only rows that are newer than a sync mark can be missing."""
+        """Whether the copy of everything is complete: only rows that are newer than a sync mark can
+        be missing.
+        """
         return self.done or self.sync.above is not None
 
     @property
@@ -118,7 +129,9 @@ class StreamState:
         return not self.done and not self.sync.gone
 
     def begin_round(self, number: int, above: int) -> None:
-        """Enter a sync, in memory. A stream that is behind is read from its own mark, if that is lower."""
+        """Enter a sync, in memory. A stream that is behind is read from its own mark, if that is
+        lower.
+        """
         if self.sync.round == number:
             return
         if self.copied:
@@ -132,7 +145,9 @@ class StreamState:
         self.seconds = 0.0
 
     def catch_up(self, above: int) -> None:
-        """After the copy of everything: read what was written meanwhile to rows that it had already passed."""
+        """After the copy of everything: read what was written meanwhile to rows that it had already
+        passed.
+        """
         self.slices = [KeyRange()]
         self.done = False
         self.sync.above = above

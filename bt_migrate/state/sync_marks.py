@@ -1,7 +1,10 @@
-"""The rounds of a sync: one run, in which everything is copied once and then, round after round, what was written since.
+"""The rounds of a sync: a run copies everything once, and in each later round what was written
+since.
 
-`run.json` keeps for each kind of rows a mark, {"from": X, "upper": Y}: all that the source wrote up to the transaction X is in
-the destination; Y was taken when the round under way began, and takes the place of X when all rows of the kind have their outcome.
+`run.json` keeps a mark for each kind of rows, {"from": X, "upper": Y}. Everything that the source
+wrote up to the transaction X is in the destination. Y was taken when the current round began; it
+replaces X when the round ends. A stream that is behind has an older mark of its own, in its
+checkpoint.
 """
 
 from __future__ import annotations
@@ -14,12 +17,16 @@ from bt_migrate.model.date_windows import instant
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_record import RunRecord
 
-SLACK_S = 2  # the server's clock is known to the second
+# the server's clock is known to the second
+SLACK_S = 2
 
 
 @dataclass(frozen=True)
 class Round:
-    """One kind of rows in the round under way: rows written after `above` are read; the next round begins at `upper`."""
+    """One kind of rows in the current round: rows that were written after `above` are read.
+
+    The next round begins at `upper`. Both are transactions.
+    """
 
     number: int
     above: int
@@ -27,13 +34,14 @@ class Round:
 
 
 def mark_now(source_seconds: float) -> int:
-    """What was written before this transaction is there to be read, by the source's clock."""
+    """The transaction before which everything can be read by now. Takes the source's clock."""
     return xact_at(int(source_seconds) - SLACK_S)
 
 
 def mark_seconds(record: RunRecord, kind: str = "") -> int:
-    """Unix seconds of the source's clock: what was written before it is in the destination, or was there to be taken. The last
-    sync's mark; else the run's start, or the end of its window.
+    """Unix seconds of the source's clock before which everything was copied, or could be read.
+
+    That is the last sync's mark; without one the run's start, or the end of its date window.
     """
     mark = record.marks.get(kind)
     if mark:
@@ -46,7 +54,7 @@ def mark_seconds(record: RunRecord, kind: str = "") -> int:
 def open_sync_round(
     run: RunDirectory, steps: Sequence[str], kinds: Iterable[str], source_seconds: float
 ) -> bool:
-    """Open a round of these steps, unless one of them is still to be done: then that is finished first. Whether it did."""
+    """Open a round of these steps. Returns whether it did: steps that are not done come first."""
     record = run.record
     if not all(run.phase_done(step) for step in steps):
         return False
@@ -66,7 +74,7 @@ def open_sync_round(
 
 
 def round_of(record: RunRecord, kind: str, lookback_s: float) -> Optional[Round]:
-    """The round under way, None for the copy of everything."""
+    """The current round; None while everything is copied."""
     mark = record.marks.get(kind, {})
     return (
         Round(record.round, before_xact(mark["from"], lookback_s), mark["upper"])
@@ -76,7 +84,10 @@ def round_of(record: RunRecord, kind: str, lookback_s: float) -> Optional[Round]
 
 
 def end_round(record: RunRecord, kind: str) -> None:
-    """All rows of the kind have their outcome, or their stream knows where it is behind. Saved with the phase that is done."""
+    """Move the mark of a kind, whose streams are read up to it or keep marks of their own.
+
+    It is saved together with the phase that is done.
+    """
     mark = record.marks.get(kind, {})
     if "upper" in mark:
         record.marks[kind] = {"from": mark["upper"]}

@@ -1,8 +1,10 @@
-"""Measures whether the figures of the README are reached: python3 tests/bench/bench.py [NAME ...] [--runs 5]
+"""Measures whether the figures of the README are reached: python3 tests/bench/bench.py [NAME ...]
+[--runs 5]
 
-Each benchmark starts sandboxes in processes of their own, with fixed latencies, and real migrations against them, and prints
-for each figure the median of its runs against what is to be reached. Figures are ratios against a floor: an ideal that follows
-from the latencies, or bare work measured in the same run. Without a name it lists the benchmarks; `all` takes two hours and a half.
+Each benchmark starts sandboxes in processes of their own, with fixed latencies, and real migrations
+against them, and prints for each figure the median of its runs against what is to be reached.
+Figures are ratios against a floor: an ideal that follows from the latencies, or bare work measured
+in the same run. Without a name it lists the benchmarks; `all` takes two hours and a half.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ BENCHMARKS: Dict[str, Tuple[Benchmark, str]] = {
     "large": (large, "peak memory with rows of 19 MB and 25 MB"),
     "kill": (kill, "rows sent again after SIGKILL, and the start of the resumed run"),
     "rate": (rate, "time and 429s under a limit of 20 queries a minute"),
-    "groups": (groups, "queries for 500 experiments of 20 rows"),
+    "groups": (groups, "queries for 500 experiments of 20 rows, against pages and counts"),
     "objects": (objects, "time for 300 objects of 20 rows, 10 requests in flight"),
     "sync-empty": (
         sync_empty,

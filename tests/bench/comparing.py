@@ -13,8 +13,9 @@ PAGE_S = 0.15
 
 
 def verify(options: argparse.Namespace) -> bool:
-    """`verify --full` of two equal organizations, without a run of theirs. The whole process, from its start to its end, against
-    reading all pages of both sides at the same time, nothing decoded; and its memory for a tenth of the rows and for all.
+    """`verify --full` of two equal organizations, without a run of theirs. The whole process, from
+    its start to its end, against reading all pages of both sides at the same time, nothing decoded;
+    and its memory for a tenth of the rows and for all.
     """
     reached = []
     for library in libraries():

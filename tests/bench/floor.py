@@ -1,8 +1,9 @@
 """The floors that figures are measured against, each in a process of its own.
 
-    floor.py read URL KEY PROJECT FOLDER     read all log rows, one page after the other, with nothing else to do; keep the pages
-    floor.py json FOLDER standard|orjson     decode these pages and encode their rows as they are inserted, with nothing around it
-    floor.py objects URL KEY                 make what the ideal of "objects" counts, ten at a time, with nothing else to do
+floor.py read URL KEY PROJECT FOLDER     read all log rows, one page after the other, with nothing
+else to do; keep the pages floor.py json FOLDER standard|orjson     decode these pages and encode
+their rows as they are inserted, with nothing around it floor.py objects URL KEY
+make what the ideal of "objects" counts, ten at a time, with nothing else to do
 
 Prints one JSON line.
 """
@@ -28,7 +29,9 @@ NOT_INSERTED |= {"_async_scoring_state"}
 
 
 def read(url: str, key: str, project: str, folder: str) -> Dict[str, Any]:
-    """Each query leaves as soon as the page before it is there: nobody who reads in one stream can be faster."""
+    """Each query leaves as soon as the page before it is there: nobody who reads in one stream can
+    be faster.
+    """
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     connection = http.client.HTTPConnection(urlsplit(url).netloc)
     after, number, started = "", 0, time.monotonic()
@@ -58,7 +61,9 @@ def library(name: str) -> Tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
 
 
 def decode_and_encode(folder: str, name: str) -> Dict[str, Any]:
-    """CPU seconds for the bytes of the pages -> values, and for the insertable rows of each page -> bytes, a page at a time."""
+    """CPU seconds for the bytes of the pages -> values, and for the insertable rows of each page ->
+    bytes, a page at a time.
+    """
     decode, encode = library(name)
     decoding = encoding = 0.0
     rows = 0
@@ -79,8 +84,8 @@ def decode_and_encode(folder: str, name: str) -> Dict[str, Any]:
 
 
 def objects(url: str, key: str) -> Dict[str, Any]:
-    """What the ideal of "objects" counts of the destination, and nothing else: lists, projects, objects, and 6000 rows of 1 KB in 20
-    requests, by ten threads with a connection each.
+    """What the ideal of "objects" counts of the destination, and nothing else: lists, projects,
+    objects, and 6000 rows of 1 KB in 20 requests, by ten threads with a connection each.
     """
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     local = threading.local()

@@ -1,4 +1,5 @@
-"""What every benchmark needs: sandboxes and migrations as processes of their own, their cost, and a line for each figure.
+"""What every benchmark needs: sandboxes and migrations as processes of their own, their cost, and a
+line for each figure.
 
 This process stays small: a child starts with the peak memory of its parent as its own.
 """
@@ -66,7 +67,7 @@ class Server:
     def requests(self, ending: str = "") -> List[Json]:
         """The requests so far whose path ends so, in order of arrival."""
         found = self.control(get=["requests"])["requests"]
-        return [one for one in found if one["path"].split("?")[0].endswith(ending)]
+        return [request for request in found if request["path"].split("?")[0].endswith(ending)]
 
     def close(self) -> None:
         self.process.kill()
@@ -176,7 +177,9 @@ def migration(source: Server, dest: Server, **how: Any) -> Iterator[Migration]:
 def migrate(
     source: Server, dest: Optional[Server] = None, *, rows: Optional[int] = None, **how: Any
 ) -> Cost:
-    """One run from nothing, into an empty destination of its own if none is given. `rows`: how many have to arrive."""
+    """One run from nothing, into an empty destination of its own if none is given. `rows`: how many
+    have to arrive.
+    """
     with contextlib.ExitStack() as stack:
         target = dest or stack.enter_context(server(name="dest"))
         cost = stack.enter_context(migration(source, target, **how)).end()
@@ -213,13 +216,16 @@ def libraries() -> List[str]:
     return ["standard", "orjson"] if has_orjson() else ["standard"]
 
 
-# Figures ---------------------------------------------------------------------------------------------
+# Figures
+# ---------------------------------------------------------------------------------------------
 
 
 def show(
     what: str, values: Sequence[float], most: float, unit: str = "", *, at_least: bool = False
 ) -> bool:
-    """Print one figure: the median of its runs against what is to be reached; gives back whether it is."""
+    """Print one figure: the median of its runs against what is to be reached; gives back whether it
+    is.
+    """
     median = statistics.median(values)
     reached = median >= most if at_least else median <= most
     sign = ">=" if at_least else "<="

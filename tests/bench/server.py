@@ -1,10 +1,13 @@
-"""One sandbox in a process of its own, with one organization of a given shape; `harness.Server` starts it.
+"""One sandbox in a process of its own, with one organization of a given shape; `harness.Server`
+starts it.
 
-The shape is the one argument, as JSON: {"latency": {...}, "limits": {...}, "projects": n, "logs": n, "experiments": n,
-"datasets": n, "rows": n (of each experiment and dataset), "large": [bytes, ...] (rows among the logs), "spread_days": n,
-"mark": n, "sink": true}. Prints one JSON line once all is there, and serves until stdin ends. With "mark" it prints "mark" once
-the organization holds that many rows; a "sink" counts the rows that it is sent and keeps none. The line "rows" on stdin is answered
-with the number of rows of all objects, the line "again" with how many were inserted over themselves.
+The shape is the one argument, as JSON: {"latency": {...}, "limits": {...}, "projects": n, "logs":
+n, "experiments": n, "datasets": n, "rows": n (of each experiment and dataset), "large": [bytes,
+...] (rows among the logs), "spread_days": n, "mark": n, "sink": true}. Prints one JSON line once
+all is there, and serves until stdin ends. With "mark" it prints "mark" once the organization holds
+that many rows; a "sink" counts the rows that it is sent and keeps none. The line "rows" on stdin is
+answered with the number of rows of all objects, the line "again" with how many were inserted over
+themselves.
 """
 
 from __future__ import annotations
@@ -117,7 +120,9 @@ def fill(org: SandboxOrg, shape: Json) -> Json:
 
 
 def fill_logs(org: SandboxOrg, project: str, shape: Json, rng: random.Random) -> None:
-    """Log rows; with "spread_days" as if they had come over that many days, with nights and weekends."""
+    """Log rows; with "spread_days" as if they had come over that many days, with nights and
+    weekends.
+    """
     large = {number * 700 + 350: size for number, size in enumerate(shape.get("large", []))}
     moments = (
         times(shape["logs"] // ROWS_PER_TRANSACTION + 1, shape["spread_days"], rng)
@@ -135,7 +140,9 @@ def fill_logs(org: SandboxOrg, project: str, shape: Json, rng: random.Random) ->
 
 
 def times(count: int, days: int, rng: random.Random) -> Iterator[int]:
-    """Ascending seconds of the last days: three times as many by day as by night, half as many at weekends."""
+    """Ascending seconds of the last days: three times as many by day as by night, half as many at
+    weekends.
+    """
     end = int(time.time()) - 3600
     found: List[float] = []
     while len(found) < count:
@@ -145,7 +152,7 @@ def times(count: int, days: int, rng: random.Random) -> Iterator[int]:
         )
         if rng.random() < weight:
             found.append(end - days * DAY_S + day * DAY_S)
-    return iter(sorted(int(one) for one in found))
+    return iter(sorted(int(second) for second in found))
 
 
 class BenchSandbox(Sandbox):

@@ -37,7 +37,9 @@ def pages_of(rows: int) -> int:
 
 
 def pages(options: argparse.Namespace) -> bool:
-    """The whole process, from its start to its end, against nothing but waiting for the pages one after the other."""
+    """The whole process, from its start to its end, against nothing but waiting for the pages one
+    after the other.
+    """
     reached = []
     with server(projects=1, logs=options.rows, latency={"btql": PAGE_S}) as source:
         with tempfile.TemporaryDirectory() as folder:
@@ -73,23 +75,26 @@ def run_of(
 
 
 def slices(options: argparse.Namespace) -> bool:
-    """Rows that came over 30 days, as logs do, so that equal parts of the time hold unequal numbers of rows."""
+    """Rows that came over 30 days, as logs do, so that equal parts of the time hold unequal numbers
+    of rows.
+    """
     rows, page_s = 40_000, 0.6
     with server(projects=1, logs=rows, spread_days=30, latency={"btql": page_s}) as source:
-        one = runs_of(source, options, rows)
+        alone_costs = runs_of(source, options, rows)
         source.control(clear_requests=True)
         four = runs_of(source, options, rows, args=("--read-streams", "4"))
         queries = len(source.requests("/btql")) / options.runs
     tell(
-        f"one stream {median_of([cost.wall_s for cost in one]):.1f} s; with four {queries:.0f} queries for {pages_of(rows)} pages"
+        f"one stream {median_of([cost.wall_s for cost in alone_costs]):.1f} s; with four {queries:.0f} queries for {pages_of(rows)} pages"
     )
-    ratios = [alone.wall_s / together.wall_s for alone, together in zip(one, four)]
+    ratios = [alone.wall_s / together.wall_s for alone, together in zip(alone_costs, four)]
     return show("one stream / four", ratios, 3.3, at_least=True)
 
 
 def cpu(options: argparse.Namespace) -> bool:
-    """User and system time of the whole process without that of an idle run (its start), against decoding the very bytes of
-    the pages and encoding their rows as they are inserted, a page at a time, with the same library and nothing around it.
+    """User and system time of the whole process without that of an idle run (its start), against
+    decoding the very bytes of the pages and encoding their rows as they are inserted, a page at a
+    time, with the same library and nothing around it.
     """
     reached = []
     with server(projects=1, logs=options.rows) as source, tempfile.TemporaryDirectory() as folder:
@@ -112,7 +117,9 @@ def cpu(options: argparse.Namespace) -> bool:
 
 
 def memory(options: argparse.Namespace) -> bool:
-    """With the latencies of `pages`; and from a fast source into a destination so slow that rows wait up to their bound."""
+    """With the latencies of `pages`; and from a fast source into a destination so slow that rows
+    wait up to their bound.
+    """
     reached = []
     for name, page_s, insert_s in (
         ("as in pages", PAGE_S, INSERT_S),
@@ -158,11 +165,13 @@ def large(options: argparse.Namespace) -> bool:
 
 
 def growth(options: argparse.Namespace) -> bool:
-    """With the latencies of `pages`, so that a run of any length holds as many rows at once; into a destination that only counts them:
-    one that keeps them takes nearly the time of a page for it on one core, and what it is behind waits in the client.
+    """With the latencies of `pages`, so that a run of any length holds as many rows at once; into a
+    destination that only counts them: one that keeps them takes nearly the time of a page for it on
+    one core, and what it is behind waits in the client.
 
-    The speed of a machine drifts, within seconds and within minutes, by more than what is looked for. So the sizes share the time: the
-    longest run is stopped (SIGSTOP) again and again for runs of the others, and of none, whose CPU is taken off as that of a start.
+    The speed of a machine drifts, within seconds and within minutes, by more than what is looked
+    for. So the sizes share the time: the longest run is stopped (SIGSTOP) again and again for runs
+    of the others, and of none, whose CPU is taken off as that of a start.
     """
     few, some, many = sizes = [options.rows // 10, options.rows, options.rows * 10]
     peaks: Dict[int, List[float]] = {rows: [] for rows in sizes}
@@ -196,7 +205,7 @@ def growth(options: argparse.Namespace) -> bool:
             )
     more = [after - before for before, after in zip(peaks[some], peaks[many])]
     against = {
-        rows: median_of([one / middle for one, middle in zip(micros[rows], micros[some])])
+        rows: median_of([cost / middle for cost, middle in zip(micros[rows], micros[some])])
         for rows in sizes
     }
     tell(

@@ -1,10 +1,13 @@
-"""Benchmarks of syncs: one that meets nothing new, and one of 1,000 changed rows as the history that was copied grows."""
+"""Benchmarks of syncs: one that meets nothing new, and one of 1,000 changed rows as the history
+that was copied grows.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import json
+import math
 import tempfile
 import urllib.request
 import uuid
@@ -19,7 +22,11 @@ SINCE_LAST = ("--since-last", "--lookback", "1s")
 
 
 def sync_empty(options: argparse.Namespace) -> bool:
-    """20 projects, 100 experiments, 60 datasets: what a sync takes beyond the waiting for its requests."""
+    """20 projects, 100 experiments, 60 datasets: what a sync takes beyond the waiting for its
+    requests, and its queries.
+
+    Each group of 25 objects costs a count and a page.
+    """
     own, costs = [], []
     shape = {
         "projects": 20,
@@ -42,33 +49,39 @@ def sync_empty(options: argparse.Namespace) -> bool:
         how.start().end()
         how.start().end()  # takes in once more what came in the second of the mark
         for _ in range(options.runs):
-            for one in (source, dest):
-                one.control(clear_requests=True)
+            for side in (source, dest):
+                side.control(clear_requests=True)
             cost = how.start().end()
             asked = [*source.requests(), *dest.requests()]
             own.append(cost.wall_s - waited(asked))
             costs.append(cost)
         queries = len(source.requests("/btql"))
-        writes = [one for one in dest.requests() if one["method"] != "GET"]
-    walls, cpus = median_of([one.wall_s for one in costs]), median_of([one.cpu_s for one in costs])
+        writes = [request for request in dest.requests() if request["method"] != "GET"]
+    walls, cpus = (
+        median_of([cost.wall_s for cost in costs]),
+        median_of([cost.cpu_s for cost in costs]),
+    )
     tell(
         f"{walls:.1f} s in all, {cpus:.1f} s of CPU, {len(asked)} requests, {queries} queries (180 streams), {len(writes)} writes"
     )
-    return show("time beyond the waiting for answers", own, 2, " s") and not writes
+    ideal = 2 * sum(math.ceil(objects / 25) for objects in (20, 100, 60))
+    few = show(f"queries / {ideal} (pages + counts)", [queries / ideal], 1.05)
+    return show("time beyond the waiting for answers", own, 2, " s") and few and not writes
 
 
 def waited(requests: List[Json]) -> float:
     """Seconds in which at least one request was in flight."""
     total, reached = 0.0, 0.0
-    for begin, end in sorted((one["started"], one["finished"]) for one in requests):
+    for begin, end in sorted((request["started"], request["finished"]) for request in requests):
         total += max(0.0, end - max(begin, reached))
         reached = max(reached, end)
     return total
 
 
 def sync_growth(options: argparse.Namespace) -> bool:
-    """The client alone is measured: the sandbox looks through all its rows for those of a transaction, a real server need not.
-    The histories take turns: the cores are faster or slower for minutes.
+    """The client alone is measured: the sandbox looks through all its rows for those of a
+    transaction, a real server need not. The histories take turns: the cores are faster or slower
+    for minutes.
     """
     sizes = (options.rows // 10, options.rows, options.rows * 10)
     costs: List[List[Tuple[float, int, int]]] = [
@@ -80,7 +93,9 @@ def sync_growth(options: argparse.Namespace) -> bool:
         for _ in range(options.runs):
             for found, copy in zip(costs, copies):
                 cost, asked = changed(*copy)
-                found.append((cost.cpu_s, len(asked), sum(one["body_bytes"] for one in asked)))
+                found.append(
+                    (cost.cpu_s, len(asked), sum(request["body_bytes"] for request in asked))
+                )
     for rows, first, found in zip(sizes, firsts, costs):
         again = median_of([cpu for cpu, _, _ in found])
         tell(
@@ -92,8 +107,8 @@ def sync_growth(options: argparse.Namespace) -> bool:
         ("requests", 1, ""),
         ("bytes sent", 2, ""),
     ):
-        values = [[one[position] for one in found] for found in costs]
-        tell(f"{name}: " + ", ".join(f"{median_of(one):.3g}{unit}" for one in values))
+        values = [[cost[position] for cost in found] for found in costs]
+        tell(f"{name}: " + ", ".join(f"{median_of(value):.3g}{unit}" for value in values))
         ratios = [most / least for least, most in zip(values[0], values[2])]
         reached.append(
             show(
@@ -121,24 +136,24 @@ def changed(source: Server, dest: Server, how: Migration) -> Tuple[Cost, List[Js
     """A sync of 500 new and 500 edited rows, and its requests."""
     project = source.ids["logs"][0]
     query = f"select: id | from: project_logs('{project}') spans | sort: _pagination_key asc | limit: {CHANGED // 2}"
-    old = [one["id"] for one in post(source, "/btql", {"query": query})["data"]]
+    old = [row["id"] for row in post(source, "/btql", {"query": query})["data"]]
     new = [str(uuid.uuid4()) for _ in range(CHANGED - len(old))]
     events = [
-        {"id": one, "input": "changed " * 100, "metadata": {"mark": uuid.uuid4().hex}}
-        for one in (*old, *new)
+        {"id": row_id, "input": "changed " * 100, "metadata": {"mark": uuid.uuid4().hex}}
+        for row_id in (*old, *new)
     ]
     post(source, f"/v1/project_logs/{project}/insert", {"events": events})
     rows = dest.ask("rows")
-    for one in (source, dest):
-        one.control(clear_requests=True)
+    for side in (source, dest):
+        side.control(clear_requests=True)
     cost = how.start().end()
     if dest.ask("rows") != rows + len(new):
         raise SystemExit(f"{dest.ask('rows') - rows} new rows arrived of {len(new)}")
     return cost, [*source.requests(), *dest.requests()]
 
 
-def post(one: Server, path: str, body: Any) -> Json:
-    headers = {"Authorization": f"Bearer {one.key}", "Content-Type": "application/json"}
-    request = urllib.request.Request(one.url + path, json.dumps(body).encode(), headers)
+def post(side: Server, path: str, body: Any) -> Json:
+    headers = {"Authorization": f"Bearer {side.key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(side.url + path, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=120) as answer:
         return json.loads(answer.read())

@@ -1,4 +1,6 @@
-"""The last rows of datasets are written while experiments are made; nothing that has to come after them goes past them."""
+"""The last rows of datasets are written while experiments are made; nothing that has to come after
+them goes past them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ ROWS = 30
 
 
 class Held:
-    """Inserts into datasets are held until an experiment is made, at most `most_s`, and are then answered as the test says."""
+    """Inserts into datasets are held until an experiment is made, at most `most_s`, and are then
+    answered as the test says.
+    """
 
     def __init__(
         self, w: World, most_s: float = 20, answer: Callable[[], Optional[Answer]] = lambda: None
@@ -43,15 +47,17 @@ Filled = Tuple[World, Dict[str, List[str]]]
 
 @pytest.fixture
 def filled(tmp_path: Path) -> Iterator[Filled]:
-    """A source with datasets, experiments and an automation; the ids of those that hold rows, by kind."""
+    """A source with datasets, experiments and an automation; the ids of those that hold rows, by
+    kind.
+    """
     with world(tmp_path) as w:
         ids = {
             "dataset": w.make("dataset", *map(str, range(DATASETS))),
             "experiment": w.make("experiment", *map(str, range(EXPERIMENTS))),
         }
         for kind, some in ids.items():
-            for number, one in enumerate(some):
-                w.source.insert(kind, one, small_rows(ROWS, metadata={"of": number}))
+            for number, object_id in enumerate(some):
+                w.source.insert(kind, object_id, small_rows(ROWS, metadata={"of": number}))
         action = {
             "event_type": "logs",
             "btql_filter": "true",
@@ -72,9 +78,9 @@ def assert_equal(w: World, ids: Dict[str, List[str]]) -> None:
 
 def writes(w: World, path: str) -> List[Tuple[float, float]]:
     return sorted(
-        (one.started, one.finished)
-        for one in w.sandbox.requests
-        if one.method == "POST" and one.path == path
+        (request.started, request.finished)
+        for request in w.sandbox.requests
+        if request.method == "POST" and request.path == path
     )
 
 

@@ -26,7 +26,7 @@ def row(row_id: str, body: bytes = b"{}", object_id: str = "") -> EncodedRow:
 
 
 def ids_of(batches: Any) -> List[List[str]]:
-    return [[one.id for one in batch] for batch in batches]
+    return [[row.id for row in batch] for batch in batches]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def ids_of(batches: Any) -> List[List[str]]:
 def test_batches_are_bounded_by_count(count: int, max_rows: int, expected: List[int]) -> None:
     rows = [row(str(number)) for number in range(count)]
     batches = list(batched(rows, max_rows, 10_000))
-    assert ([len(batch) for batch in batches], [one for batch in batches for one in batch]) == (
+    assert ([len(batch) for batch in batches], [row for batch in batches for row in batch]) == (
         expected,
         rows,
     )
@@ -64,7 +64,7 @@ def test_no_request_is_larger_than_the_bound_unless_it_is_one_row(
     ]
     assert (
         [size for size in sizes if size > max_bytes],
-        [one for batch in batches for one in batch],
+        [row for batch in batches for row in batch],
     ) == ([], rows)
 
 
@@ -126,7 +126,7 @@ def test_halving_ends_at_single_rows() -> None:
         return (
             [batch[0].id]
             if len(batch) == 1
-            else [one for half in halves(batch) for one in singles(half)]
+            else [row for half in halves(batch) for row in singles(half)]
         )
 
     assert singles([row(str(number)) for number in range(13)]) == [

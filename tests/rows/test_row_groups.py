@@ -36,22 +36,23 @@ def names(count: int) -> List[str]:
 def filled(w: World, kind: str, count: int, rows: int) -> List[str]:
     """Objects whose rows have the same ids and, each, other contents."""
     ids = w.make(kind, *names(count))
-    for number, one in enumerate(ids):
-        w.source.insert(kind, one, small_rows(rows, metadata={"of": number}))
+    for number, object_id in enumerate(ids):
+        w.source.insert(kind, object_id, small_rows(rows, metadata={"of": number}))
     return ids
 
 
 def inserts_of(w: World) -> Dict[str, int]:
     """How many inserts there were, those of several objects and those of one."""
     paths = [
-        one.path
-        for one in w.sandbox.requests
-        if one.org_name == WRITE and one.path.endswith("/insert")
+        request.path
+        for request in w.sandbox.requests
+        if request.org_name == WRITE and request.path.endswith("/insert")
     ]
     return dict(Counter("together" if path == "/v1/insert" else "alone" for path in paths))
 
 
-# Requests --------------------------------------------------------------------------------------------
+# Requests
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,9 +104,9 @@ def test_rows_written_together_keep_to_the_bound_of_rows(tmp_path: Path) -> None
 def test_objects_without_rows_and_objects_with_many_share_a_group(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = w.make("dataset", *names(9))
-        for number, one in enumerate(ids):
+        for number, object_id in enumerate(ids):
             if number % 3:
-                w.source.insert("dataset", one, small_rows(number * 30))
+                w.source.insert("dataset", object_id, small_rows(number * 30))
         assert w.move("dataset", "--fetch-limit", "50") == 0
         source, dest = w.contents("dataset", ids)
         assert source == dest
@@ -114,7 +115,8 @@ def test_objects_without_rows_and_objects_with_many_share_a_group(tmp_path: Path
         }
 
 
-# Ties ------------------------------------------------------------------------------------------------
+# Ties
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", [25, 26, 27, 28, 29, 30, 49, 50, 51, 1000])
@@ -125,9 +127,9 @@ def test_rows_of_one_key_are_neither_lost_nor_repeated_at_the_border_of_a_page(
     with world(tmp_path) as w:
         ids = w.make(kind, *names(25))
         insert_together(
-            w, kind, {one: small_rows(4, metadata={"of": one[:4]}) for one in ids}
+            w, kind, {object_id: small_rows(4, metadata={"of": object_id[:4]}) for object_id in ids}
         )  # 25 rows of each key
-        insert_together(w, kind, {one: small_rows(3, 4) for one in ids[:11]})
+        insert_together(w, kind, {object_id: small_rows(3, 4) for object_id in ids[:11]})
         assert w.move(kind, "--fetch-limit", str(limit)) == 0
         source, dest = w.contents(kind, ids)
         assert source == dest
@@ -142,7 +144,7 @@ def test_a_page_smaller_than_a_group_loses_no_row_of_one_key(limit: int, tmp_pat
     """MIGRATION_EVENTS_FETCH_LIMIT takes any number from 1 on."""
     with world(tmp_path) as w:
         ids = w.make("dataset", *names(25))
-        insert_together(w, "dataset", {one: small_rows(3) for one in ids})
+        insert_together(w, "dataset", {object_id: small_rows(3) for object_id in ids})
         code = w.move("dataset", "--fetch-limit", str(limit))
         source, dest = w.contents("dataset", ids)
         assert (code, sum(map(len, dest)), source == dest) == (0, 75, True)
@@ -151,7 +153,7 @@ def test_a_page_smaller_than_a_group_loses_no_row_of_one_key(limit: int, tmp_pat
 def test_pages_that_shrink_because_queries_time_out_lose_no_row_of_one_key(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = w.make("dataset", *names(25))
-        insert_together(w, "dataset", {one: small_rows(5) for one in ids})
+        insert_together(w, "dataset", {object_id: small_rows(5) for object_id in ids})
         w.sandbox.faults.add(
             Fault("status", READ, path="/btql", times=None, status=504, above_limit=25)
         )
@@ -160,7 +162,8 @@ def test_pages_that_shrink_because_queries_time_out_lose_no_row_of_one_key(tmp_p
         assert (code, source == dest, max(Counter(w.sandbox.sent).values())) == (0, True, 1)
 
 
-# An object at fault ----------------------------------------------------------------------------------
+# An object at fault
+# ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -171,7 +174,7 @@ def test_an_object_that_cannot_be_read_does_not_take_its_group_with_it(
         ids = filled(w, kind, 12, 5)
         w.sandbox.refuse = forbidding(ids[4], path="/btql")
         assert w.move(kind) == 1
-        assert {name: one["done"] for name, one in states(w.root).items()} == {
+        assert {name: state["done"] for name, state in states(w.root).items()} == {
             name: name != "object 004" for name in names(12)
         }
         source, dest = w.contents(kind, ids)
@@ -186,7 +189,9 @@ def test_an_object_that_cannot_be_read_does_not_take_its_group_with_it(
 def test_an_object_that_can_no_longer_be_read_after_some_pages_leaves_the_rest_of_its_group_whole(
     tmp_path: Path,
 ) -> None:
-    """What was written before the trouble is not written again, neither at once nor by the next run."""
+    """What was written before the trouble is not written again, neither at once nor by the next
+    run.
+    """
     with world(tmp_path) as w:
         ids = filled(w, "dataset", 5, 60)
         queries: List[int] = []
@@ -222,7 +227,7 @@ def test_an_object_that_cannot_be_written_does_not_take_its_group_with_it(
             else None
         )
         assert w.move(kind) == 1
-        assert {name: one["done"] for name, one in states(w.root).items()} == {
+        assert {name: state["done"] for name, state in states(w.root).items()} == {
             name: name != "object 007" for name in names(12)
         }
         source, dest = w.contents(kind, ids)
@@ -242,7 +247,7 @@ def test_a_row_that_is_refused_takes_neither_its_object_nor_its_group_with_it(
         w.source.insert("dataset", ids[3], [{"id": "bad", "input": "needle"}])
         w.sandbox.refuse = forbidding("needle", status=status, text="row is wrong")
         assert w.move("dataset") == 1
-        assert [(one["id"], one["reason"][:3]) for one in refused(w.root)] == [("bad", str(status))]
+        assert [(row["id"], row["reason"][:3]) for row in refused(w.root)] == [("bad", str(status))]
         source, dest = w.contents("dataset", ids)
         source[3] = [row for row in source[3] if "needle" not in row]
         assert source == dest
@@ -250,7 +255,8 @@ def test_a_row_that_is_refused_takes_neither_its_object_nor_its_group_with_it(
         assert told(w.root) == {"row_refused": 1}
 
 
-# Resuming --------------------------------------------------------------------------------------------
+# Resuming
+# --------------------------------------------------------------------------------------------
 
 
 def refusing_from(w: World, kind: str, when: Dict[str, int]) -> None:
@@ -260,15 +266,17 @@ def refusing_from(w: World, kind: str, when: Dict[str, int]) -> None:
     def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
         if not path.endswith("/insert"):
             return None
-        wanted = {one: w.twin(kind, one) for one in when}
-        hit = [one for one, dest in wanted.items() if dest in path or dest.encode() in raw]
+        wanted = {object_id: w.twin(kind, object_id) for object_id in when}
+        hit = [
+            object_id for object_id, dest in wanted.items() if dest in path or dest.encode() in raw
+        ]
         alone = path != "/v1/insert"
-        if not alone and any(met[one] >= when[one] for one in hit):
+        if not alone and any(met[object_id] >= when[object_id] for object_id in hit):
             return Answer(403, b'{"Code":"ForbiddenError"}')
         met.update(hit)
         return (
             Answer(403, b'{"Code":"ForbiddenError"}')
-            if alone and any(met[one] > when[one] for one in hit)
+            if alone and any(met[object_id] > when[object_id] for object_id in hit)
             else None
         )
 
@@ -282,7 +290,7 @@ def test_members_of_a_group_that_stand_at_different_keys_are_resumed_each_at_its
     with world(tmp_path) as w:
         ids = w.make("dataset", *names(3))
         for start in range(0, 80, 5):
-            insert_together(w, "dataset", {one: small_rows(5, start) for one in ids})
+            insert_together(w, "dataset", {object_id: small_rows(5, start) for object_id in ids})
         refusing_from(w, "dataset", {ids[0]: 4, ids[1]: 0})
         settings = {
             "MIGRATION_EVENTS_FETCH_LIMIT": "30",
@@ -290,7 +298,7 @@ def test_members_of_a_group_that_stand_at_different_keys_are_resumed_each_at_its
             "MIGRATION_CHECKPOINT_INTERVAL": "1",
         }
         assert w.move("dataset", "--preserve-order", **settings) == 1
-        stand = {name: one["pagination_key"] for name, one in states(w.root).items()}
+        stand = {name: state["pagination_key"] for name, state in states(w.root).items()}
         assert stand["object 001"] is None
         assert stand["object 000"] is not None
         before = len(w.sandbox.sent)
@@ -308,7 +316,7 @@ def test_a_group_that_was_killed_goes_on(at: int, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = w.make("experiment", *names(25))
         for start in range(0, 12, 3):
-            insert_together(w, "experiment", {one: small_rows(3, start) for one in ids})
+            insert_together(w, "experiment", {object_id: small_rows(3, start) for object_id in ids})
         settings = {
             "MIGRATION_EVENTS_FETCH_LIMIT": "30",
             "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "10",
@@ -330,7 +338,7 @@ def test_an_object_that_was_begun_in_slices_is_resumed_in_a_group_without_loss(
     with world(tmp_path) as w:
         ids = w.make("dataset", "first", "second")
         for start in range(0, 200, 10):
-            insert_together(w, "dataset", {one: small_rows(10, start) for one in ids})
+            insert_together(w, "dataset", {object_id: small_rows(10, start) for object_id in ids})
         codes = []
         cannot_read_second = forbidding(ids[1], path="/btql")
         w.sandbox.refuse = lambda method, path, raw: (
@@ -396,8 +404,33 @@ def test_equal_row_ids_in_different_objects_are_different_rows(tmp_path: Path) -
             },
         )
         assert w.move("experiment") == 0
-        outputs = [w.dest.rows("experiment", w.twin("experiment", one))[0]["output"] for one in ids]
+        outputs = [
+            w.dest.rows("experiment", w.twin("experiment", object_id))[0]["output"]
+            for object_id in ids
+        ]
         assert (
             outputs,
-            [len(content(w.dest, "experiment", w.twin("experiment", one))) for one in ids],
+            [
+                len(content(w.dest, "experiment", w.twin("experiment", object_id)))
+                for object_id in ids
+            ],
         ) == (["left", "right"], [1, 1])
+
+
+# A server that reads only the first object of a FROM
+# -------------------------------------------------
+
+
+@pytest.mark.parametrize("filled", [range(6), range(1, 6), range(5, 6)])
+def test_objects_that_seem_empty_are_read_alone(filled: range, tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        ids = w.make("dataset", *names(6))
+        for number in filled:
+            w.source.insert("dataset", ids[number], small_rows(7, metadata={"of": number}))
+        w.sandbox.only_first_id = True
+        assert w.move("dataset") == 0
+        source, dest = w.contents("dataset", ids)
+        assert (source == dest, [len(rows) for rows in dest]) == (
+            True,
+            [7 if number in filled else 0 for number in range(6)],
+        )

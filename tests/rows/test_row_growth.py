@@ -73,21 +73,24 @@ def test_a_source_that_grows_faster_than_it_is_read_is_copied_up_to_the_start(
 def test_a_group_whose_objects_grow_ends(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = w.make("dataset", "one", "two", "three")
-        for one in ids:
-            fill(w, "dataset", 50, one)
+        for object_id in ids:
+            fill(w, "dataset", 50, object_id)
 
         def grow(n: int) -> None:
-            for one in ids:
-                w.source.insert("dataset", one, small_rows(11, 1000 + 11 * n))
+            for object_id in ids:
+                w.source.insert("dataset", object_id, small_rows(11, 1000 + 11 * n))
 
         during_queries(w, grow)
         code = w.move("dataset", "--fetch-limit", "30")
         w.sandbox.on_request = None
         there = {
-            one: [row["id"] for row in w.dest.rows("dataset", w.twin("dataset", one))]
-            for one in ids
+            object_id: [row["id"] for row in w.dest.rows("dataset", w.twin("dataset", object_id))]
+            for object_id in ids
         }
-        assert (code, [len({f"r{n:05}" for n in range(50)} - set(there[one])) for one in ids]) == (
+        assert (
+            code,
+            [len({f"r{n:05}" for n in range(50)} - set(there[object_id])) for object_id in ids],
+        ) == (
             0,
             [0, 0, 0],
         )
@@ -121,7 +124,7 @@ def test_rows_that_are_deleted_during_the_copy_disturb_no_other(
             w.source.insert(
                 LOGS,
                 w.project,
-                [{"id": one, "_object_delete": True} for one in dict.fromkeys(some)],
+                [{"id": row_id, "_object_delete": True} for row_id in dict.fromkeys(some)],
             )
 
         during_queries(w, delete)
@@ -150,7 +153,7 @@ def test_the_last_row_of_a_page_that_is_deleted_before_the_next_page_costs_nothi
             w.source.insert(
                 LOGS,
                 w.project,
-                [{"id": one, "_object_delete": True} for one in ids[29 * n : 29 * n + 2]],
+                [{"id": row_id, "_object_delete": True} for row_id in ids[29 * n : 29 * n + 2]],
             )
 
         during_queries(w, delete)
@@ -167,22 +170,22 @@ def test_rows_that_change_during_the_copy_arrive_once_in_a_version_that_there_wa
 ) -> None:
     with world(tmp_path) as w:
         ids = [w.project] if kind == LOGS else w.make("dataset", "one", "two")
-        for one in ids:
-            fill(w, kind, 200, one)
+        for object_id in ids:
+            fill(w, kind, 200, object_id)
         versions: Dict[str, List[Any]] = {f"r{n:05}": [{"n": n}] for n in range(200)}
 
         def change(n: int) -> None:
             for number in {(n * 31) % 200, (n * 57 + 29) % 200, 199 - n % 9}:
                 value = {"n": number, "changed": n}
                 versions[f"r{number:05}"].append(value)
-                for one in ids:
-                    w.source.insert(kind, one, [{"id": f"r{number:05}", "input": value}])
+                for object_id in ids:
+                    w.source.insert(kind, object_id, [{"id": f"r{number:05}", "input": value}])
 
         during_queries(w, change)
         code = w.move(kind, "--fetch-limit", "30", "--read-streams", streams)
         w.sandbox.on_request = None
-        for one in ids:
-            found = {row["id"]: row["input"] for row in w.dest.rows(kind, w.twin(kind, one))}
+        for object_id in ids:
+            found = {row["id"]: row["input"] for row in w.dest.rows(kind, w.twin(kind, object_id))}
             assert (code, sorted(found)) == (0, sorted(versions))
             assert [
                 row
@@ -202,30 +205,36 @@ def test_a_source_in_which_everything_moves_is_copied_by_the_real_program_and_it
     """All kinds of rows: with each query some come, one changes and one goes."""
     with full_pair() as pair:
         objects = [
-            (kind, one["id"])
+            (kind, holder["id"])
             for kind, holder in ROWS_OF.items()
-            for one in pair.source.objects(holder)
+            for holder in pair.source.objects(holder)
         ]
-        first = {(one, row["id"]) for kind, one in objects for row in pair.source.rows(kind, one)}
+        first = {
+            (object_id, row["id"])
+            for kind, object_id in objects
+            for row in pair.source.rows(kind, object_id)
+        }
         changed: Dict[Any, List[Any]] = {}
         gone: Set[Any] = set()
 
         def live(number: int, moment: str, method: str, path: str) -> None:
             if (moment, path) != ("after", "/btql"):
                 return
-            kind, one = objects[number % len(objects)]
+            kind, object_id = objects[number % len(objects)]
             plain = [
                 row
-                for row in pair.source.rows(kind, one)
-                if (one, row["id"]) in first and "q" in row["input"]
+                for row in pair.source.rows(kind, object_id)
+                if (object_id, row["id"]) in first and "q" in row["input"]
             ]
-            pair.source.insert(kind, one, small_rows(more, 1000 * number))
+            pair.source.insert(kind, object_id, small_rows(more, 1000 * number))
             if len(plain) > 4:
                 change, delete = plain[number % 4], plain[-1 - number % 4]
-                changed[(one, change["id"])] = [change["input"], {"changed": number}]
-                gone.add((one, delete["id"]))
-                pair.source.insert(kind, one, [{"id": change["id"], "input": {"changed": number}}])
-                pair.source.insert(kind, one, [{"id": delete["id"], "_object_delete": True}])
+                changed[(object_id, change["id"])] = [change["input"], {"changed": number}]
+                gone.add((object_id, delete["id"]))
+                pair.source.insert(
+                    kind, object_id, [{"id": change["id"], "input": {"changed": number}}]
+                )
+                pair.source.insert(kind, object_id, [{"id": delete["id"], "_object_delete": True}])
 
         pair.sandbox.on_request = live
         whole = run(pair.sandbox, tmp_path / "runs", **SETTINGS)
@@ -237,7 +246,9 @@ def test_a_source_in_which_everything_moves_is_copied_by_the_real_program_and_it
 def wrong_after_life(
     pair: Pair, first: Set[Any], changed: Dict[Any, List[Any]], gone: Set[Any]
 ) -> List[str]:
-    """Rows from the start that neither changed nor went are there as they are, and the others in a version that there was."""
+    """Rows from the start that neither changed nor went are there as they are, and the others in a
+    version that there was.
+    """
     translation = Translation(pair)
     wrong: List[str] = []
     for kind, source, dest in streams(translation):
@@ -299,7 +310,9 @@ def test_a_key_of_more_rows_than_a_query_answers_is_told() -> None:
 
 
 def test_the_next_page_is_on_its_way_while_a_slow_reader_is_busy_with_the_last() -> None:
-    """Also when that one came before it was wanted: never more than one page is read ahead, and none is asked for twice."""
+    """Also when that one came before it was wanted: never more than one page is read ahead, and
+    none is asked for twice.
+    """
     begun: List[int] = []
     missed: List[int] = []
 

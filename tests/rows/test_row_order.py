@@ -1,4 +1,6 @@
-"""--preserve-order: the destination's rows have the order of the source's, by `_pagination_key`, row by row."""
+"""--preserve-order: the destination's rows have the order of the source's, by `_pagination_key`,
+row by row.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ KINDS = ("project_logs", "experiment", "dataset")
 
 
 def fill(w: World, kind: str, rows: int) -> List[str]:
-    """Rows whose ids have no order, in transactions of several sizes; objects of a group share them."""
+    """Rows whose ids have no order, in transactions of several sizes; objects of a group share
+    them.
+    """
     ids = (
         [w.project]
         if kind == "project_logs"
@@ -37,8 +41,8 @@ def fill(w: World, kind: str, rows: int) -> List[str]:
             w,
             kind,
             {
-                one: [{"id": f"r{n:04}", "input": "x" * rng.randrange(300)} for n in some]
-                for one in ids
+                object_id: [{"id": f"r{n:04}", "input": "x" * rng.randrange(300)} for n in some]
+                for object_id in ids
             },
         )
     return ids
@@ -54,8 +58,9 @@ def slow_now_and_then(w: World) -> None:
 def orders(w: World, kind: str, ids: List[str]) -> List[bool]:
     """For each object whether its rows are in the same order on both sides."""
     return [
-        ids_in_order(w.source, kind, one) == ids_in_order(w.dest, kind, w.twin(kind, one))
-        for one in ids
+        ids_in_order(w.source, kind, object_id)
+        == ids_in_order(w.dest, kind, w.twin(kind, object_id))
+        for object_id in ids
     ]
 
 
@@ -146,7 +151,7 @@ def test_many_small_transactions_of_one_object_stay_in_order_without_a_batch_for
             w.source.insert("project_logs", w.project, [row])
         assert w.move("project_logs", "--preserve-order") == 0
         assert orders(w, "project_logs", [w.project]) == [True]
-        assert sum(one.path.endswith("/insert") for one in w.sandbox.requests) == 1
+        assert sum(request.path.endswith("/insert") for request in w.sandbox.requests) == 1
 
 
 @pytest.mark.parametrize("readers", ["1", "4"])

@@ -1,4 +1,6 @@
-"""Rows of small objects are read and written while other objects of their kind are still being made."""
+"""Rows of small objects are read and written while other objects of their kind are still being
+made.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,8 @@ class LastWaits:
 
 def filled(w: World, kind: str) -> List[str]:
     ids = w.make(kind, *(f"object {number:03}" for number in range(COUNT)))
-    for number, one in enumerate(ids):
-        w.source.insert(kind, one, small_rows(3, metadata={"of": number}))
+    for number, object_id in enumerate(ids):
+        w.source.insert(kind, object_id, small_rows(3, metadata={"of": number}))
     return ids
 
 

@@ -1,4 +1,6 @@
-"""Rows that are larger than a request, or than a row may be: they arrive another way, or are told with their size."""
+"""Rows that are larger than a request, or than a row may be: they arrive another way, or are told
+with their size.
+"""
 
 from __future__ import annotations
 
@@ -37,14 +39,14 @@ def with_limits(w: World, overflow: Optional[int]) -> None:
 def writes(w: World) -> List[str]:
     """Method and place of each request that wrote to the destination, in order, without ids."""
     found = [
-        f"{one.method} {one.path.split('?')[0]}"
-        for one in w.sandbox.requests
-        if one.org_name == WRITE and one.method in ("POST", "PUT")
+        f"{request.method} {request.path.split('?')[0]}"
+        for request in w.sandbox.requests
+        if request.org_name == WRITE and request.method in ("POST", "PUT")
     ]
     return [
-        "PUT signed" if one.startswith("PUT /bucket") else one
-        for one in found
-        if "/v1/project" not in one and "/btql" not in one
+        "PUT signed" if found_request.startswith("PUT /bucket") else found_request
+        for found_request in found
+        if "/v1/project" not in found_request and "/btql" not in found_request
     ]
 
 
@@ -59,7 +61,8 @@ def attached(w: World, reference: Dict[str, Any]) -> bytes:
     return bytes(data)
 
 
-# Larger than a request -------------------------------------------------------------------------------
+# Larger than a request
+# -------------------------------------------------------------------------------
 
 
 def test_a_row_above_the_request_limit_goes_through_the_overflow_upload_without_the_key(
@@ -88,9 +91,9 @@ def test_a_row_between_the_share_that_is_used_and_the_limit_needs_no_upload(tmp_
 def test_a_huge_row_of_a_group_finds_its_object(kind: str, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = w.make(kind, "one", "two")
-        for number, one in enumerate(ids):
+        for number, object_id in enumerate(ids):
             w.source.insert(
-                kind, one, [*small_rows(3), {"id": "huge", "input": str(number) * 50_000}]
+                kind, object_id, [*small_rows(3), {"id": "huge", "input": str(number) * 50_000}]
             )
         with_limits(w, LIMIT)
         assert w.move(kind, **SMALL_REQUESTS) == 0
@@ -122,8 +125,8 @@ def test_a_signed_post_form_is_sent_as_the_server_asks_for_it(tmp_path: Path) ->
         w.sandbox.refuse = refuse
         assert w.move(LOGS, **SMALL_REQUESTS) == 0
         assert [
-            (b'name="policy"' in one, b"p1" in one, b'name="file"' in one, b"h" * 50_000 in one)
-            for one in forms
+            (b'name="policy"' in form, b"p1" in form, b'name="file"' in form, b"h" * 50_000 in form)
+            for form in forms
         ] == [(True,) * 4]
 
 
@@ -175,7 +178,9 @@ def test_a_row_that_was_refused_is_told_also_by_a_run_that_was_killed_afterwards
 def test_a_row_that_the_server_finds_too_large_before_we_do_goes_through_the_overflow_upload_too(
     tmp_path: Path,
 ) -> None:
-    """The server's limit is lower than MIGRATION_INSERT_MAX_REQUEST_BYTES says, and it has a way for such rows."""
+    """The server's limit is lower than MIGRATION_INSERT_MAX_REQUEST_BYTES says, and it has a way
+    for such rows.
+    """
     with world(tmp_path) as w:
         w.source.insert(LOGS, w.project, [*small_rows(3), HUGE])
         with_limits(w, LIMIT)
@@ -213,7 +218,8 @@ def test_a_signed_put_that_is_refused_once_is_asked_for_again(status: int, tmp_p
         assert source == dest
 
 
-# Larger than a row may be ----------------------------------------------------------------------------
+# Larger than a row may be
+# ----------------------------------------------------------------------------
 
 
 FIELDS: List[Any] = [
@@ -280,10 +286,13 @@ def test_only_as_many_fields_become_attachments_as_are_needed_the_largest_first(
 def test_rows_of_equal_ids_in_two_objects_get_attachments_of_their_own(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = w.make("dataset", "one", "two")
-        for number, one in enumerate(ids):
-            w.source.insert("dataset", one, [{"id": "same", "input": str(number) * 20_000}])
+        for number, object_id in enumerate(ids):
+            w.source.insert("dataset", object_id, [{"id": "same", "input": str(number) * 20_000}])
         assert w.move("dataset", **SPILLING) == 0
-        found = [json.loads(attached(w, row_of(w, "same", "dataset", one)["input"])) for one in ids]
+        found = [
+            json.loads(attached(w, row_of(w, "same", "dataset", object_id)["input"]))
+            for object_id in ids
+        ]
         assert found == ["0" * 20_000, "1" * 20_000]
 
 
@@ -349,12 +358,13 @@ def test_a_row_that_does_not_fit_even_then_is_told_with_its_size_and_the_others_
         with_limits(w, None)
         assert w.move(LOGS, **SMALL_REQUESTS, **SPILLING) == 1
         assert [
-            (one["id"], one["bytes"] > 30_000, one["reason"][:3]) for one in refused(w.root)
+            (row["id"], row["bytes"] > 30_000, row["reason"][:3]) for row in refused(w.root)
         ] == [("wide", True, "413")]
         assert counted(w.root) == {"rows": {"fetched": 3, "created": 2, "failed": 1}}
 
 
-# Bytes, not characters -------------------------------------------------------------------------------
+# Bytes, not characters
+# -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", ["\U0001f600", "é", "\ud83d", "\x00", "a"])
@@ -362,9 +372,9 @@ def test_a_row_that_does_not_fit_even_then_is_told_with_its_size_and_the_others_
 def test_requests_keep_to_the_bound_in_bytes_of_utf8(kind: str, text: str, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = [w.project] if kind == LOGS else w.make("dataset", "one", "two", "three")
-        for one in ids:
+        for object_id in ids:
             w.source.insert(
-                kind, one, [{"id": f"r{n}", "input": text * (100 + 7 * n)} for n in range(60)]
+                kind, object_id, [{"id": f"r{n}", "input": text * (100 + 7 * n)} for n in range(60)]
             )
         w.sandbox.max_request_bytes = 9000
         code = w.move(
@@ -373,8 +383,12 @@ def test_requests_keep_to_the_bound_in_bytes_of_utf8(kind: str, text: str, tmp_p
             MIGRATION_INSERT_REQUEST_HEADROOM_RATIO="1.0",
         )
         source, dest = w.contents(kind, ids)
-        inserts = [one for one in w.sandbox.requests if one.path.endswith("/insert")]
-        assert (code, source == dest, [one.status for one in inserts if one.status != 200]) == (
+        inserts = [request for request in w.sandbox.requests if request.path.endswith("/insert")]
+        assert (
+            code,
+            source == dest,
+            [request.status for request in inserts if request.status != 200],
+        ) == (
             0,
             True,
             [],

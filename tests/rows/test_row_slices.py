@@ -1,4 +1,6 @@
-"""One large stream read in slices of its key range: each row once, and a resumed run keeps its slices."""
+"""One large stream read in slices of its key range: each row once, and a resumed run keeps its
+slices.
+"""
 
 from __future__ import annotations
 
@@ -35,21 +37,24 @@ def slices_of(w: World) -> List[Dict[str, Any]]:
 
 def is_cut(w: World) -> bool:
     """Whether the checkpoint shows more than one slice."""
-    return any(len(one["slices"]) > 1 for one in states(w.root).values())
+    return any(len(state["slices"]) > 1 for state in states(w.root).values())
 
 
 def lie_inside(later: List[Dict[str, Any]], before: List[Dict[str, Any]]) -> bool:
-    """Whether each slice of before is still there, and became smaller at most, but for what was cut off behind."""
+    """Whether each slice of before is still there, and became smaller at most, but for what was cut
+    off behind.
+    """
     pairs = list(zip(later, before))
     return len(later) >= len(before) and all(
-        (one["after"] or "") >= (was["after"] or "")
-        and one["end"] <= (was["end"] or one["end"])
-        and one["done"] >= was["done"]
-        for one, was in pairs
+        (part["after"] or "") >= (was["after"] or "")
+        and part["end"] <= (was["end"] or part["end"])
+        and part["done"] >= was["done"]
+        for part, was in pairs
     )
 
 
-# Who reads where -------------------------------------------------------------------------------------
+# Who reads where
+# -------------------------------------------------------------------------------------
 
 PAGE = 50
 DAY = 86400 << 32
@@ -76,13 +81,15 @@ def keys_lying(how: str, count: int) -> List[str]:
 
 
 def read_all(keys: List[str], readers: int, state: StreamState) -> Tuple[List[str], int, float]:
-    """(the keys that were taken, queries, time in pages) where each page takes about as long as another."""
+    """(the keys that were taken, queries, time in pages) where each page takes about as long as
+    another.
+    """
     slices, rng = Slices(state, lambda: None), random.Random(readers)
     taken: List[str] = []
     asked, idle, now = 0, readers, 0.0
     on_their_way: List[Tuple[float, int, SliceReader, Bounds]] = []
     while True:
-        begun = [one for one in (slices.enter() for _ in range(idle)) if one]
+        begun = [reader for reader in (slices.enter() for _ in range(idle)) if reader]
         idle -= len(begun)
         for reader in begun:
             asked += 1
@@ -116,7 +123,7 @@ def test_however_rows_lie_each_is_read_once_by_readers_that_are_all_busy(
 ) -> None:
     keys, state = keys_lying(how, 40 * PAGE), StreamState.open(tmp_path / "state.json", {})
     taken, queries, time = read_all(keys, readers, state)
-    assert (sorted(taken) == keys, all(one.done for one in state.slices)) == (True, True)
+    assert (sorted(taken) == keys, all(part.done for part in state.slices)) == (True, True)
     assert queries <= 41 + readers
     assert time <= 1.05 * (40 / readers + 4)
 
@@ -144,7 +151,7 @@ def test_slices_of_an_earlier_run_are_read_where_they_are_not_done(
     wanted = [
         key
         for key in keys
-        if any(one.after < key <= one.end and not one.done for one in state.slices)  # type: ignore[operator]
+        if any(part.after < key <= part.end and not part.done for part in state.slices)  # type: ignore[operator]
     ]
     assert sorted(read_all(keys, rng.randrange(1, 6), state)[0]) == wanted
 
@@ -164,7 +171,8 @@ def test_a_slice_is_done_only_once_both_readers_have_written(tmp_path: Path) -> 
     assert state.slices == [KeyRange(None, keys[-1], done=True)]
 
 
-# Real runs -------------------------------------------------------------------------------------------
+# Real runs
+# -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 3, 20, 700])
@@ -214,13 +222,13 @@ def test_a_killed_run_keeps_its_slices_whatever_it_is_told_then(again: str, tmp_
         ended = run_with(w, w.root, kill, "--read-streams", "4", program="migrate_logs", **settings)  # type: ignore[arg-type]
         assert ended.code == -9
         before = slices_of(w)
-        assert (len(before) >= 2, all(one["done"] for one in before)) == (
+        assert (len(before) >= 2, all(part["done"] for part in before)) == (
             True,
             False,
         )  # each with a reader at both ends
         assert w.move(LOGS, "--read-streams", again, **settings) == 0
         later = slices_of(w)
-        assert (lie_inside(later, before), all(one["done"] for one in later)) == (True, True)
+        assert (lie_inside(later, before), all(part["done"] for part in later)) == (True, True)
         assert again != "1" or len(later) == len(before)
         source, dest = w.contents(LOGS, [w.project])
         assert (source == dest, counted(w.root)) == (
@@ -242,7 +250,7 @@ def test_a_stream_that_was_begun_by_one_reader_is_ended_by_four(tmp_path: Path) 
         ended = run_with(
             w, w.root, kill, program="migrate_logs", MIGRATION_PRESERVE_ORDER="true", **settings
         )  # type: ignore[arg-type]
-        assert (ended.code, [(one["end"], one["done"]) for one in slices_of(w)]) == (
+        assert (ended.code, [(part["end"], part["done"]) for part in slices_of(w)]) == (
             -9,
             [(None, False)],
         )
@@ -289,7 +297,7 @@ def test_counts_and_findings_of_all_slices_add_up(tmp_path: Path) -> None:
             w.source.insert(LOGS, w.project, rows)
         assert w.move(LOGS, "--read-streams", "4", "--fetch-limit", "30") == 0
         notes: Dict[str, int] = {
-            one["kind"]: one["count"] for one in states(w.root)["rows"]["findings"]
+            note["kind"]: note["count"] for note in states(w.root)["rows"]["findings"]
         }
         assert (notes, counted(w.root)) == (
             {"external_attachment": 50},

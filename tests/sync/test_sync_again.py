@@ -1,4 +1,6 @@
-"""What failed is not forgotten: each sync tries it again and tells it again, until it has arrived or is gone from the source."""
+"""What failed is not forgotten: each sync tries it again and tells it again, until it has arrived
+or is gone from the source.
+"""
 
 from __future__ import annotations
 
@@ -68,11 +70,13 @@ FAILURES = {"attachment_not_copied": uploading, "row_refused": too_odd, "comment
 
 
 def failures(w: World) -> List[str]:
-    return [one["kind"] for one in report(w.root)["findings"] if one["severity"] == "failure"]
+    return [
+        record["kind"] for record in report(w.root)["findings"] if record["severity"] == "failure"
+    ]
 
 
 def late_row(w: World, kind: str) -> Dict[str, Any]:
-    return next(one for one in w.dest.rows(kind, twin(w, kind)) if one["id"] == "late")
+    return next(row_ for row_ in w.dest.rows(kind, twin(w, kind)) if row_["id"] == "late")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +102,7 @@ def test_what_failed_is_tried_by_each_sync_until_it_arrives(
         mend()
         sent(w)
         ends = [sync(w).code for _ in range(2)]
-        assert (ends, failures(w), [one for _, one in sent(w)]) == ([0, 0], [], ["late"])
+        assert (ends, failures(w), [row_id for _, row_id in sent(w)]) == ([0, 0], [], ["late"])
         if failure == "attachment_not_copied":
             assert w.dest.attachment(late_row(w, LOGS)["input"]["file"]["key"]) == PICTURE
         else:

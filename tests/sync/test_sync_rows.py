@@ -33,17 +33,17 @@ from tests.support.syncs import (
 @pytest.fixture
 def w(tmp_path: Path) -> Iterator[World]:
     """A living source that was copied a day ago."""
-    with living(tmp_path) as one:
-        first = sync(one)
-        assert (first.code, equal(one)) == (0, True), first.last_words
-        later(one)
-        sent(one)
-        one.sandbox.clear_requests()
-        yield one
+    with living(tmp_path) as made:
+        first = sync(made)
+        assert (first.code, equal(made)) == (0, True), first.last_words
+        later(made)
+        sent(made)
+        made.sandbox.clear_requests()
+        yield made
 
 
 def differing(w: World) -> int:
-    return sum(one["count"] for one in findings(w.root, "row_differs"))
+    return sum(record["count"] for record in findings(w.root, "row_differs"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -54,12 +54,12 @@ def test_new_late_and_back_dated_rows_scores_and_edits_arrive_once(kind: str, w:
     merge(w.source, kind, source, [{"id": "r00003", **score}])
     w.source.insert(kind, source, [row("r00004", metadata={"edited": True})])
     end = sync(w)
-    assert (end.code, equal(w), sorted(one for _, one in sent(w))) == (
+    assert (end.code, equal(w), sorted(row_id for _, row_id in sent(w))) == (
         0,
         True,
         ["back", "new", "r00003", "r00004"],
     ), end.last_words
-    name = next(one["name"] for one in report(w.root)["rows"] if one["fetched"])
+    name = next(stream["name"] for stream in report(w.root)["rows"] if stream["fetched"])
     assert counted(w.root)[name] == {"fetched": 4, "created": 2, "updated": 2}
     assert len(runs(w.root)) == 1
 
@@ -71,7 +71,7 @@ def test_one_round_after_the_other_takes_what_is_new_in_each(w: World) -> None:
         )
         end = sync(w)
         assert (end.code, equal(w)) == (0, True), end.last_words
-        assert sorted(one for _, one in sent(w)) == [f"new {number}", "r00001"]
+        assert sorted(row_id for _, row_id in sent(w)) == [f"new {number}", "r00001"]
         assert report(w.root)["totals"]["rows"]["fetched"] == 2
 
 
@@ -97,14 +97,15 @@ def test_a_comment_travels_with_the_next_change_of_its_row(w: World) -> None:
     w.source.comment(LOGS, holder(w, LOGS), "r00005", "look at this")
     merge(w.source, LOGS, holder(w, LOGS), [{"id": "r00005", "scores": {"s": 0.5}}])
     assert (sync(w).code, equal(w)) == (0, True)
-    assert [one["comment"]["text"] for one in w.dest.comments(LOGS, twin(w, LOGS))["r00005"]] == [
-        "look at this"
-    ]
+    assert [
+        comment["comment"]["text"] for comment in w.dest.comments(LOGS, twin(w, LOGS))["r00005"]
+    ] == ["look at this"]
     w.sandbox.clear_requests()
     assert (sync(w, "--lookback", "1d").code, w.sandbox.writes(WRITE)) == (0, [])
 
 
-# Edited in the destination ---------------------------------------------------------------------------
+# Edited in the destination
+# ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -113,8 +114,8 @@ def test_a_comment_travels_with_the_next_change_of_its_row(w: World) -> None:
         (LOGS, "r00000"),
         (DATASET, "r00029"),
         *(
-            pytest.param(*one, marks=pytest.mark.long)
-            for one in ((LOGS, "r00029"), (EXPERIMENT, "r00000"), (DATASET, "r00000"))
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in ((LOGS, "r00029"), (EXPERIMENT, "r00000"), (DATASET, "r00000"))
         ),
     ],
 )
@@ -143,7 +144,7 @@ def test_a_row_that_was_delivered_by_a_round_and_then_edited_in_the_destination_
     later(w, 60)
     w.source.insert(LOGS, holder(w, LOGS), [row("new", output=2), row("r00007", output=2)])
     end = sync(w)
-    assert (end.code, [one for _, one in sent(w)][1:], differing(w)) == (1, ["r00007"], 1), (
+    assert (end.code, [row_id for _, row_id in sent(w)][1:], differing(w)) == (1, ["r00007"], 1), (
         end.last_words
     )
 
@@ -160,25 +161,23 @@ def test_a_row_that_a_person_deleted_in_the_destination_comes_back_with_its_next
 def test_rows_that_were_there_before_are_never_overwritten_unless_told(
     use: str, tmp_path: Path
 ) -> None:
-    with living(tmp_path) as one:
-        project = one.dest.create("project", {"name": "p00"})["id"]
+    with living(tmp_path) as w:
+        project = w.dest.create("project", {"name": "p00"})["id"]
         same = [{name: value for name, value in row_.items() if name in ("id", "input", "metadata", "created", "span_id", "root_span_id")}
-                for row_ in one.source.rows(LOGS, one.project)[:3]]  # fmt: skip
-        one.dest.insert(LOGS, project, [*same, row("r00009", output="theirs")])
-        assert sync(one, MIGRATION_EVENTS_USE_SEEN_DB=use).code == 1  # one differs
-        sent(one)
-        one.source.insert(
-            LOGS, one.project, [row("r00001", output="new"), row("r00020", output="new")]
-        )
-        end = sync(one, MIGRATION_EVENTS_USE_SEEN_DB=use)
-        assert (end.code, [row_id for _, row_id in sent(one)], differing(one)) == (
+                for row_ in w.source.rows(LOGS, w.project)[:3]]  # fmt: skip
+        w.dest.insert(LOGS, project, [*same, row("r00009", output="theirs")])
+        assert sync(w, MIGRATION_EVENTS_USE_SEEN_DB=use).code == 1  # one differs
+        sent(w)
+        w.source.insert(LOGS, w.project, [row("r00001", output="new"), row("r00020", output="new")])
+        end = sync(w, MIGRATION_EVENTS_USE_SEEN_DB=use)
+        assert (end.code, [row_id for _, row_id in sent(w)], differing(w)) == (
             1,
             ["r00020"],
             1,
         ), end.last_words
-        one.source.insert(LOGS, one.project, [row("r00020", output="newer")])
-        end = sync(one, MIGRATION_EVENTS_USE_SEEN_DB=use)
-        assert (end.code, [row_id for _, row_id in sent(one)]) == (0, ["r00020"]), end.last_words
+        w.source.insert(LOGS, w.project, [row("r00020", output="newer")])
+        end = sync(w, MIGRATION_EVENTS_USE_SEEN_DB=use)
+        assert (end.code, [row_id for _, row_id in sent(w)]) == (0, ["r00020"]), end.last_words
 
 
 @pytest.mark.parametrize(
@@ -197,34 +196,35 @@ def test_rows_are_looked_up_so_many_at_a_time_as_an_answer_may_hold(
 ) -> None:
     wanted = {f"r{number}": size for number, size in enumerate(sizes)}
     found = list(portions(wanted))
-    assert ([len(one) for one in found], [row_id for one in found for row_id in one]) == (
+    assert ([len(part) for part in found], [row_id for part in found for row_id in part]) == (
         expected,
         list(wanted),
     )
 
 
-# Nothing new -----------------------------------------------------------------------------------------
+# Nothing new
+# -----------------------------------------------------------------------------------------
 
 
 def test_nothing_new_in_20_projects_is_a_count_and_a_page_of_a_group_and_no_write(
     tmp_path: Path,
 ) -> None:
-    with living(tmp_path, projects=20) as one:
-        assert sync(one).code == 0
-        before, files = marks(one), stamps(one)
-        one.sandbox.clear_requests()
-        end = sync(one)
-        assert (end.code, one.sandbox.writes(WRITE)) == (0, []), end.last_words
+    with living(tmp_path, projects=20) as w:
+        assert sync(w).code == 0
+        before, files = marks(w), stamps(w)
+        w.sandbox.clear_requests()
+        end = sync(w)
+        assert (end.code, w.sandbox.writes(WRITE)) == (0, []), end.last_words
         assert [
-            one_ for one_ in one.sandbox.requests if one_.org_name == WRITE and one_.method != "GET"
+            one_ for one_ in w.sandbox.requests if one_.org_name == WRITE and one_.method != "GET"
         ] == []
-        assert queries(one, "acme") == 3 * (1 + 1)  # of each kind a count and a page
-        assert stamps(one) == files
+        assert queries(w, "acme") == 3 * (1 + 1)  # of each kind a count and a page
+        assert stamps(w) == files
         assert {
             kind: mark["from"] > before[kind]["from"] if before else True
-            for kind, mark in marks(one).items()
+            for kind, mark in marks(w).items()
         } == dict.fromkeys(("logs", "experiments", "datasets"), True)
-        assert report(one.root)["totals"]["rows"] == {"bytes": 0, "fetched": 0}
+        assert report(w.root)["totals"]["rows"] == {"bytes": 0, "fetched": 0}
 
 
 def stamps(w: World) -> Dict[str, Any]:
@@ -234,25 +234,26 @@ def stamps(w: World) -> Dict[str, Any]:
 
 
 def test_a_server_that_knows_only_the_first_id_of_a_from_loses_nothing(tmp_path: Path) -> None:
-    with living(tmp_path, projects=3) as one:
-        one.sandbox.only_first_id = True
-        assert (sync(one).code, equal(one)) == (0, True)
+    with living(tmp_path, projects=3) as w:
+        w.sandbox.only_first_id = True
+        assert (sync(w).code, equal(w)) == (0, True)
         for number in range(3):
-            one.source.insert(
-                LOGS, holder(one, LOGS, number), [row("new"), row("r00001", output=number)]
+            w.source.insert(
+                LOGS, holder(w, LOGS, number), [row("new"), row("r00001", output=number)]
             )
-        end = sync(one)
-        assert (end.code, equal(one)) == (0, True), end.last_words
+        end = sync(w)
+        assert (end.code, equal(w)) == (0, True), end.last_words
 
 
-# Phases alone ----------------------------------------------------------------------------------------
+# Phases alone
+# ----------------------------------------------------------------------------------------
 
 
 def test_a_phase_alone_advances_its_own_mark_only(w: World) -> None:
     for kind in KINDS:
         w.source.insert(kind, holder(w, kind), [row("new")])
     assert sync(w, program="migrate_logs").code == 0
-    assert (list(marks(w)), [one for one, _ in sent(w)]) == (["logs"], [twin(w, LOGS)])
+    assert (list(marks(w)), [object_id for object_id, _ in sent(w)]) == (["logs"], [twin(w, LOGS)])
     assert (sync(w).code, equal(w), sorted(marks(w))) == (
         0,
         True,
@@ -267,12 +268,12 @@ def test_phase_scripts_share_a_run_and_each_goes_on_in_it(tmp_path: Path) -> Non
         EXPERIMENT: "migrate_experiments",
         DATASET: "migrate_datasets",
     }
-    with living(tmp_path) as one:
+    with living(tmp_path) as w:
         for _ in range(2):
             for kind, program in programs.items():
-                one.source.insert(kind, holder(one, kind), [row("new")])
-                assert sync(one, program=program).code == 0
-        assert (equal(one), len(runs(one.root)), sorted(marks(one))) == (
+                w.source.insert(kind, holder(w, kind), [row("new")])
+                assert sync(w, program=program).code == 0
+        assert (equal(w), len(runs(w.root)), sorted(marks(w))) == (
             True,
             1,
             ["datasets", "experiments", "logs"],

@@ -1,4 +1,6 @@
-"""Syncs that are killed, objects that fail, first copies that never came to their end: the next sync heals it, and nothing is doubled."""
+"""Syncs that are killed, objects that fail, first copies that never came to their end: the next
+sync heals it, and nothing is doubled.
+"""
 
 from __future__ import annotations
 
@@ -78,15 +80,17 @@ def change(w: World, seed: int) -> int:
     rng, count = random.Random(seed), 0
     for number in range(len(w.source.objects("project"))):
         for kind in KINDS:
-            some = [f"r{one:05}" for one in rng.sample(range(30), 12)]
+            some = [f"r{place:05}" for place in rng.sample(range(30), 12)]
             source = holder(w, kind, number)
-            w.source.insert(kind, source, [row(f"{seed}-{one}") for one in range(9)])
-            w.source.insert(kind, source, [row(one, metadata={"seed": seed}) for one in some[:6]])
+            w.source.insert(kind, source, [row(f"{seed}-{count}") for count in range(9)])
+            w.source.insert(
+                kind, source, [row(row_id, metadata={"seed": seed}) for row_id in some[:6]]
+            )
             merge(
                 w.source,
                 kind,
                 source,
-                [{"id": one, "metadata": {"late": seed}} for one in some[6:]],
+                [{"id": row_id, "metadata": {"late": seed}} for row_id in some[6:]],
             )
             count += 9 + 12
     return count
@@ -168,7 +172,8 @@ def test_a_first_copy_that_was_killed_is_finished_and_what_came_meanwhile_follow
         assert (end.code, equal(w), len(runs(w.root))) == (0, True, 1), end.last_words
 
 
-# Objects that fail -----------------------------------------------------------------------------------
+# Objects that fail
+# -----------------------------------------------------------------------------------
 
 
 def failing(object_id: str, status: int = 403) -> Any:
@@ -177,7 +182,7 @@ def failing(object_id: str, status: int = 403) -> Any:
 
 
 @pytest.mark.parametrize(
-    "kind", [LOGS, *(pytest.param(one, marks=pytest.mark.long) for one in (EXPERIMENT, DATASET))]
+    "kind", [LOGS, *(pytest.param(kind, marks=pytest.mark.long) for kind in (EXPERIMENT, DATASET))]
 )
 def test_an_object_that_fails_is_behind_and_catches_up_while_the_others_go_on(
     kind: str, tmp_path: Path
@@ -197,10 +202,12 @@ def test_an_object_that_fails_is_behind_and_catches_up_while_the_others_go_on(
             end = sync(w)
             assert (end.code, len(findings(w.root, "stream_failed"))) == (1, 1), end.last_words
             others = [
-                sorted(one["id"] for one in w.dest.rows(kind, twin(w, kind, one)))[: 1 + number]
-                for one in (0, 2)
+                sorted(project["id"] for project in w.dest.rows(kind, twin(w, kind, project)))[
+                    : 1 + number
+                ]
+                for project in (0, 2)
             ]
-            assert others == [[f"new {one}" for one in range(number + 1)]] * 2
+            assert others == [[f"new {earlier}" for earlier in range(number + 1)]] * 2
         w.sandbox.refuse = None
         end = sync(w)
         assert (end.code, equal(w), findings(w.root, "stream_failed")) == (0, True, []), (
@@ -219,7 +226,7 @@ def test_an_object_that_never_could_be_copied_does_not_hold_up_the_others(tmp_pa
                 w.source.insert(DATASET, holder(w, DATASET, project), [row(f"new {number}")])
             assert sync(w).code == 1
             assert f"new {number}" in [
-                one["id"] for one in w.dest.rows(DATASET, twin(w, DATASET, 0))
+                row_["id"] for row_ in w.dest.rows(DATASET, twin(w, DATASET, 0))
             ]
         w.sandbox.refuse = None
         end = sync(w)
@@ -229,7 +236,9 @@ def test_an_object_that_never_could_be_copied_does_not_hold_up_the_others(tmp_pa
 def test_a_stream_that_was_copied_in_two_rounds_misses_nothing_behind_its_position(
     tmp_path: Path,
 ) -> None:
-    """It fails in the middle of its copy; rows that it has behind it are edited; it is copied to its end in a later round."""
+    """It fails in the middle of its copy; rows that it has behind it are edited; it is copied to
+    its end in a later round.
+    """
     with living(tmp_path, projects=1, rows=60) as w:
         answered: List[int] = []
 
@@ -276,7 +285,7 @@ def test_a_lookup_that_times_out_is_halved(tmp_path: Path) -> None:
             w.source.insert(
                 LOGS,
                 holder(w, LOGS),
-                [row(f"r{one:05}", output="new") for one in range(start, start + 30)],
+                [row(f"r{number:05}", output="new") for number in range(start, start + 30)],
             )
 
         def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
@@ -287,7 +296,8 @@ def test_a_lookup_that_times_out_is_halved(tmp_path: Path) -> None:
         assert (end.code, equal(w)) == (0, True), end.last_words
 
 
-# After several rounds --------------------------------------------------------------------------------
+# After several rounds
+# --------------------------------------------------------------------------------
 
 
 def test_undo_after_several_rounds_leaves_the_destination_as_it_was(tmp_path: Path) -> None:
@@ -330,9 +340,9 @@ def test_verify_after_a_round_tells_what_changed_since_from_what_was_lost(tmp_pa
         result = report(w.root)["verification"]
         assert (result["arrived"], result["changed_since_copy"]) == (True, 2)
         edited = next(
-            one["id"]
-            for one in w.source.rows(LOGS, w.project)
-            if (one["metadata"] or {}).get("seed") == 1
+            row_["id"]
+            for row_ in w.source.rows(LOGS, w.project)
+            if (row_["metadata"] or {}).get("seed") == 1
         )
         merge(
             w.dest, LOGS, twin(w, LOGS), [{"id": edited, "metadata": {"lost": 1}}]

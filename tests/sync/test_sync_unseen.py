@@ -1,4 +1,6 @@
-"""A stream that a sync cannot see keeps its own sync mark: what was written meanwhile arrives once it is seen again."""
+"""A stream that a sync cannot see keeps its own sync mark: what was written meanwhile arrives once
+it is seen again.
+"""
 
 from __future__ import annotations
 
