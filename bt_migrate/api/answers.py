@@ -9,6 +9,7 @@ Code behind a check can use the fields that the check names.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import (
     Any,
     Callable,
@@ -123,7 +124,7 @@ def inserted_rows(row_ids: Sequence[str]) -> Check:
     def check(value: Any) -> str:
         if not isinstance(value, dict):
             return f"the answer is {described(value)}, not an object"
-        return _row_ids_problem(value, row_ids, "row_ids")
+        return _row_ids_problem(value.get("row_ids"), row_ids, "row_ids", value)
 
     return check
 
@@ -140,7 +141,8 @@ def inserted_groups(kind: str, row_ids: Mapping[str, Sequence[str]]) -> Check:
             name = f"{kind}.{object_id}"
             if not isinstance(answered, dict):
                 return f"`{name}` is {described(answered)}, not an object"
-            problem = _row_ids_problem(answered, ids, f"{name}.row_ids")
+            found = answered.get("row_ids")
+            problem = _row_ids_problem(found, ids, f"{name}.row_ids", answered)
             if problem:
                 return problem
         return ""
@@ -148,14 +150,13 @@ def inserted_groups(kind: str, row_ids: Mapping[str, Sequence[str]]) -> Check:
     return check
 
 
-def logs3_rows(count: int) -> Check:
-    """The check for POST /logs3: as many `ids` as rows were sent."""
+def logs3_rows(row_ids: Sequence[str]) -> Check:
+    """The check for POST /logs3: `ids` are those of the records that were sent."""
 
     def check(value: Any) -> str:
-        ids = value.get("ids") if isinstance(value, dict) else None
-        if not isinstance(ids, list):
-            return f"`ids` is {described(ids, value)}, not a list"
-        return "" if len(ids) == count else f"`ids` has {len(ids)} ids for {count} rows"
+        if not isinstance(value, dict):
+            return f"the answer is {described(value)}, not an object"
+        return _row_ids_problem(value.get("ids"), row_ids, "ids", value)
 
     return check
 
@@ -285,13 +286,12 @@ def _address_problem(value: Mapping[str, Any], field: str) -> str:
     return problem if problem.startswith("`") or not problem else f"`{field}`: {problem}"
 
 
-def _row_ids_problem(value: Mapping[str, Any], row_ids: Sequence[str], name: str) -> str:
+def _row_ids_problem(found: Any, row_ids: Sequence[str], name: str, whole: Any) -> str:
     """Every row that was sent is accounted for, and no other; in any order."""
-    found = value.get("row_ids")
     if not isinstance(found, list):
-        return f"`{name}` is {described(found, value)}, not a list"
+        return f"`{name}` is {described(found, whole)}, not a list"
     if len(found) != len(row_ids):
         return f"`{name}` has {len(found)} ids for {len(row_ids)} rows"
-    answered = {row_id for row_id in found if isinstance(row_id, str)}
-    missing = next((row_id for row_id in row_ids if row_id not in answered), None)
+    answered = Counter(row_id for row_id in found if isinstance(row_id, str))
+    missing = next((row_id for row_id in row_ids if not answered[row_id]), None)
     return f"`{name}` lacks row {missing!r}" if missing is not None else ""

@@ -18,6 +18,8 @@ class Capabilities:
     shows_comments: bool = False
     # a query with IN was refused
     lacks_in: bool = False
+    # POST /logs3 takes rows and accounts for them; it names the transaction of a delivery
+    logs3_delivers: bool = True
     # rows of the largest page that worked; fewer once the server found pages too large
     page_rows: int = MAX_LIMIT
     # rows of the largest page that was as full as was asked for: up to it the server does not cap pages

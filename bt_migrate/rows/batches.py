@@ -49,6 +49,8 @@ class EncodedRow(NamedTuple):
     comments: Tuple[bytes, ...] = ()
     # references that wait for an object: (path, resources, source id, origin as JSON)
     deferred: Tuple[Tuple[str, str, str, str], ...] = ()
+    # why it cannot be sent
+    trouble: str = ""
     # in a sync: of the row as it will be read in the destination
     digest: bytes = b""
 

@@ -66,13 +66,14 @@ class BatchCommitter:
         self._kind = kind
         self._slice_number = slice_number
         self._slice_reader = slice_reader
-        self._uses_seen = settings.rows(kind.name).use_seen_db
         self._is_round = any(member.above is not None for member in members.values())
+        # A sync records all rows, for the next one.
+        self._records_rows = settings.rows(kind.name).use_seen_db or self._is_round
         # what the batches of the page under way add to it
         self._page = PageEnd("")
         # delivered rows of the last page of a copy, which are recorded only if it does not come to
         # its end
-        self._unrecorded: List[Tuple[Accepted, int]] = []
+        self._unrecorded: List[Accepted] = []
         self._batches_since_save = 0
         self._saved_at = time.monotonic()
         self._logged_at = time.monotonic()
@@ -88,17 +89,18 @@ class BatchCommitter:
         self._add_findings(done)
         # The last page of a copy is not recorded: the checkpoint says so itself a moment later.
         unrecorded = last_page and not self._is_round
-        self._record(accepted, done.at, only_waiting=unrecorded)
+        self._record(accepted, only_waiting=unrecorded)
+        self._note_transactions(done, accepted, stored=self._records_rows and not unrecorded)
         if unrecorded:
-            self._unrecorded.append((accepted, done.at))
+            self._unrecorded.append(accepted)
         self._batches_since_save += 1
         if end is not None:
             self._close_page(end)
 
     def record_unfinished(self) -> None:
         """The last page did not come to its end: record what was delivered of it."""
-        for accepted, at in self._unrecorded:
-            self._record(accepted, at, only_waiting=False)
+        for accepted in self._unrecorded:
+            self._record(accepted, only_waiting=False)
 
     # -- one batch
 
@@ -111,7 +113,7 @@ class BatchCommitter:
         accepted: Accepted = {}
         incomplete = {(object_id, row_id) for object_id, row_id, *_ in done.not_copied}
         incomplete |= {(object_id, row_id) for object_id, row_id, *_ in done.refused_comments}
-        for row, (outcome, reason) in zip(done.rows, done.outcomes):
+        for row, (outcome, reason), dest_xact in zip(done.rows, done.outcomes, done.xacts):
             rows, waiting = accepted.setdefault(row.object_id, ([], []))
             if not outcome:
                 continue
@@ -122,7 +124,7 @@ class BatchCommitter:
                 continue
             counts["bytes"] += len(row.body)
             if (row.object_id, row.id) not in incomplete:
-                rows.append((row.object_id, row.id, row.xact, outcome))
+                rows.append((row.object_id, row.id, row.xact, outcome, dest_xact))
                 waiting.extend((row.object_id, row.id, *entry) for entry in row.deferred)
         return accepted
 
@@ -151,16 +153,26 @@ class BatchCommitter:
             round_ = member.state.sync.round
             member.seen.record_failed((*place, round_) for place in failed if place[0] == object_id)
 
-    def _record(self, accepted: Accepted, at: int, *, only_waiting: bool) -> None:
-        """Commit what was delivered, by object. A sync records all rows, for the next one."""
-        records_rows = self._uses_seen or self._is_round
+    def _record(self, accepted: Accepted, *, only_waiting: bool) -> None:
+        """Commit what was delivered, by object."""
         for object_id, (rows, waiting) in accepted.items():
             member = self._members[object_id]
-            if rows and ((records_rows and not only_waiting) or waiting):
-                member.seen.record(rows if records_rows else [], waiting, at=at)
-            if not self._is_round:
-                copy = member.state.copy
-                copy.delivered_until = max(copy.delivered_until, at)
+            if rows and ((self._records_rows and not only_waiting) or waiting):
+                member.seen.record(rows if self._records_rows else [], waiting)
+
+    def _note_transactions(self, done: Delivered, accepted: Accepted, *, stored: bool) -> None:
+        """Note the destination's transactions in the checkpoint, unless the store has them (`stored`)."""
+        for object_id, (rows, _) in accepted.items():
+            recorded = {row_id for _, row_id, *_ in rows} if stored else set()
+            xacts = {
+                xact
+                for row, xact in zip(done.rows, done.xacts)
+                if row.object_id == object_id and row.id not in recorded
+            }
+            xacts |= done.comment_xacts.get(object_id, set())
+            member = self._members[object_id]
+            with member.state.lock:
+                member.state.copy.note_transactions(xacts)
 
     def _note_refused(self, row: EncodedRow, reason: str, notes: FindingCounts) -> None:
         """One line in the file of refused rows: id, size and reason, not the content."""

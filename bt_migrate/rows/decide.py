@@ -10,7 +10,7 @@ import json
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from bt_migrate.api.btql import MAX_LIMIT
-from bt_migrate.api.transactions import xact_of, xact_seconds
+from bt_migrate.api.transactions import xact_of
 from bt_migrate.config.values import UPDATE_POLICY
 from bt_migrate.model.equality import DIGEST_BYTES, row_digest
 from bt_migrate.model.outcomes import DIFFERS, FOUND, UPDATED
@@ -22,13 +22,12 @@ from bt_migrate.rows.encode import MAX_GUESSES, RowEncoder, keep_source_keys
 from bt_migrate.rows.read import rows_of_ids
 from bt_migrate.rows.rewrite import comments_of, insertable_row
 from bt_migrate.rows.streams import PageEnd, StreamCopy
+from bt_migrate.state.seen_rows import DeliveredRow
 
 # Row ids in one query: rows that are there twice must fit into the answer too.
 IDS_LOOKED_UP = 500
 # Bytes of the rows in one answer, estimated from the rows that are to be sent.
 BYTES_LOOKED_UP = 8 << 20
-# Between the clock that dates answers and the one that dates transactions.
-ANSWER_CLOCK_SLACK_S = 1
 CHANGED_THERE = "changed in the destination"
 
 Rows = Mapping[str, List[dict]]  # source object -> rows, in order
@@ -157,8 +156,7 @@ class RowDecider:
         member = self._members[object_id]
         counts, notes = end.of(object_id)
         ours = self.ours(member, object_id, there)
-        # By the second at which this tool wrote them, 0 if it did not.
-        found: Dict[int, List[Tuple[str, str, int, str]]] = {}
+        found: List[DeliveredRow] = []
         waiting: List[tuple] = []
         for row, encoded, out in new_rows:
             encoded = encoded._replace(digest=row_digest(out))
@@ -166,45 +164,52 @@ class RowDecider:
             if not existing:
                 yield encoded
                 continue
-            written_at = ours[row["id"]]
+            written = ours[row["id"]]
             judged = self._judged(row, encoded, out, remembered(self._kind, existing))
             if judged == FOUND:
                 counts[FOUND] += 1
-                record = (object_id, row["id"], encoded.xact, FOUND)
-                found.setdefault(written_at, []).append(record)
+                found.append(DeliveredRow(object_id, row["id"], encoded.xact, FOUND, written))
                 waiting.extend((object_id, row["id"], *entry) for entry in encoded.deferred)
-            elif judged == DIFFERS and not written_at and not self._overwrites:
+            elif judged == DIFFERS and not written and not self._overwrites:
                 counts[DIFFERS] += 1
                 notes.add("row_differs", row["id"], detail=CHANGED_THERE)
             else:
-                if not written_at:
+                if not written:
                     member.state.copy.overwritten += 1
                 repairs = judged == UPDATED and bool(encoded.attachments)
                 yield encoded._replace(outcome=UPDATED, repairs=repairs)
-        for at, some in found.items():
-            member.seen.record(some, at=at)
-        if waiting:
-            member.seen.record([], waiting)
+        if found or waiting:
+            member.seen.record(found, waiting)
 
     def ours(self, member: StreamCopy, object_id: str, there: Mapping[str, dict]) -> Dict[str, int]:
-        """Returns row id -> second at which this tool wrote the row as it is there now.
+        """Returns row id -> the transaction of the row that is there now, if this tool wrote it; 0
+        if not, or if that is not known.
 
-        The second is 0 where somebody else wrote it, or may have. A row is ours if it is as it was
-        last sent, or if nobody has written it since the second of its delivery.
+        A row is ours if its last transaction is one that the destination reported for our delivery,
+        or if its content is what a sync last sent. Clocks are not asked.
         """
         ids = list(there)
-        delivered = member.seen.delivered_at(object_id, ids) if member.resuming else {}
         sent = member.seen.sending(object_id, ids)
-        brought = self.brought(member, object_id, ids)
-        ours = {}
+        written = self.written_by_us(member, object_id, there)
         for row_id, row in there.items():
-            written = xact_seconds(xact_of(row.get("_xact_id")))
-            copied_until = member.state.copy.delivered_until if row_id in brought else 0
-            until = delivered.get(row_id) or copied_until
-            digest = row_digest(insertable_row(self._kind, row))
-            same = row_id in sent and sent[row_id][0] == digest
-            ours[row_id] = written if same or written <= until + ANSWER_CLOCK_SLACK_S else 0
-        return ours
+            if not written[row_id] and row_id in sent:
+                digest = row_digest(insertable_row(self._kind, row))
+                if sent[row_id][0] == digest:
+                    written[row_id] = xact_of(row.get("_xact_id"))
+        return written
+
+    def written_by_us(
+        self, member: StreamCopy, object_id: str, there: Mapping[str, dict]
+    ) -> Dict[str, int]:
+        """The same by transactions alone."""
+        delivered = member.seen.dest_xacts(object_id, list(there)) if member.resuming else {}
+        transactions = set(member.state.copy.transactions)
+        written = {}
+        for row_id, row in there.items():
+            xact = xact_of(row.get("_xact_id"))
+            is_ours = xact in transactions or xact == delivered.get(row_id)
+            written[row_id] = xact if is_ours else 0
+        return written
 
     def brought(self, member: StreamCopy, object_id: str, ids: Sequence[str]) -> Set[str]:
         """Returns those of the ids that this tool brought to the destination."""

@@ -8,28 +8,21 @@ and attachments have ids and replace themselves.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, List, Mapping, Sequence, Set, Tuple
 
-from bt_migrate.api.answers import inserted_groups, inserted_rows, logs3_rows, signed_upload
 from bt_migrate.api.client import Api
 from bt_migrate.api.json_codec import encode
 from bt_migrate.attachments.copy import AttachmentCopier, NotCopied
-from bt_migrate.errors import ApiError
+from bt_migrate.errors import AnswerError, ApiError
 from bt_migrate.model.outcomes import FAILED, FOUND
 from bt_migrate.model.resources import RowKind
-from bt_migrate.rows.batches import (
-    EncodedRow,
-    batched,
-    cross_body,
-    events_body,
-    halves,
-    logs3_body,
-    with_object,
-)
+from bt_migrate.rows.batches import EncodedRow, batched, halves
 from bt_migrate.rows.encode import attachment_paths, keep_source_keys
+from bt_migrate.rows.send import LOGS3, RowSender
 
 # Characters of a reason that are kept with a row.
 MAX_REASON_CHARS = 300
+NOT_CONFIRMED = "the destination answered 200 but did not confirm it"
 
 Outcome = Tuple[str, str]  # (outcome, reason)
 Placed = Tuple[int, EncodedRow]  # (position in the batch, row)
@@ -42,14 +35,16 @@ class Delivered:
     rows: List[EncodedRow] = field(default_factory=list)
     # One for each row, in the same order; ("", "") for rows of an object in `errors`.
     outcomes: List[Outcome] = field(default_factory=list)
+    # The destination's transaction in which each row was written; 0 where it is not known.
+    xacts: List[int] = field(default_factory=list)
+    # Source object id -> the destination's transactions of other things that belong to its rows.
+    comment_xacts: Dict[str, Set[int]] = field(default_factory=dict)
     # Attachments that stay in the source: (object, row id, path, key, why).
     not_copied: List[Tuple[str, str, str, str, NotCopied]] = field(default_factory=list)
     # (object, row id, reason)
     refused_comments: List[Tuple[str, str, str]] = field(default_factory=list)
     # Source object id -> why the API refused the object.
     errors: Dict[str, ApiError] = field(default_factory=dict)
-    # Second of the destination's clock by which all of it was written.
-    at: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,26 +59,24 @@ class Inserter:
     dest_ids: Mapping[str, str]
     max_batch_bytes: int
 
+    @property
+    def _sender(self) -> RowSender:
+        return RowSender(self.dest, self.kind, self.dest_ids, self.max_batch_bytes)
+
     def deliver(self, batch: Sequence[EncodedRow]) -> Delivered:
         """Deliver the batch with all that belongs to it. Raises what ends the run; what fails one
         object is in `errors`.
         """
         done = Delivered()
-        failed: Dict[int, str] = {}
-        for position, row in enumerate(batch):
+        for row in batch:
             try:
                 has_bytes = row.attachments or row.spills
                 done.rows.append(self._with_bytes(row, done) if has_bytes else row)
             except NotCopied as error:
-                done.rows.append(row)
-                failed[position] = f"its oversize field cannot be uploaded: {error}"
-        # A row that is sent only to repair its attachments stays as found where none could be
-        # copied.
-        done.outcomes = [
-            (FOUND, "") if row.repairs and row.attachments else ("", "") for row in done.rows
-        ]
-        for position, reason in failed.items():
-            done.outcomes[position] = (FAILED, reason[:MAX_REASON_CHARS])
+                reason = f"its oversize field cannot be uploaded: {error}"
+                done.rows.append(row._replace(trouble=reason[:MAX_REASON_CHARS]))
+        done.xacts = [0] * len(done.rows)
+        done.outcomes = [_outcome_unsent(row) for row in done.rows]
         self._insert(
             [
                 (position, row)
@@ -100,7 +93,6 @@ class Inserter:
             ],
             done,
         )
-        done.at = int(self.dest.clock.latest_s())
         return done
 
     # -- attachments
@@ -127,19 +119,21 @@ class Inserter:
         """Insert the rows; outcomes and errors are added to `done`."""
         if not rows:
             return
-        objects = list(dict.fromkeys([row.object_id for _, row in rows]))
+        if len(rows) == 1 and self._sender.is_large(rows[0][1]):
+            self._insert_large(rows[0], done)
+            return
         try:
-            self._send([row for _, row in rows], objects)
+            delivery = self._sender.send([row for _, row in rows])
         except ApiError as error:
-            self._insert_refused(rows, objects, error, done)
-        else:
-            for position, row in rows:
-                done.outcomes[position] = (row.outcome, "")
+            self._insert_refused(rows, error, done)
+            return
+        for (position, row), confirmed in zip(rows, delivery.confirmed):
+            done.outcomes[position] = (row.outcome, "") if confirmed else (FAILED, NOT_CONFIRMED)
+            done.xacts[position] = delivery.xact
 
-    def _insert_refused(
-        self, rows: List[Placed], objects: Sequence[str], error: ApiError, done: Delivered
-    ) -> None:
+    def _insert_refused(self, rows: List[Placed], error: ApiError, done: Delivered) -> None:
         """Send in smaller requests what was refused, until the object or row at fault is alone."""
+        objects = list(dict.fromkeys([row.object_id for _, row in rows]))
         if len(objects) > 1:
             for object_id in objects:
                 self._insert([pair for pair in rows if pair[1].object_id == object_id], done)
@@ -148,90 +142,40 @@ class Inserter:
         elif len(rows) > 1:
             for half in halves(rows):
                 self._insert(list(half), done)
-        elif _takes_less(error) and self.dest.logs3_max_bytes():
+        elif error.status == 413 and self.dest.logs3_max_bytes():
             # The server takes less than was announced; an upload can be larger.
-            self._insert_large(rows[0], done)
+            self._insert_large(rows[0], done, upload=True)
         else:
             position, row = rows[0]
             hint = ", a lower MIGRATION_MAX_ROW_BYTES helps" if error.status == 413 else ""
-            text = error.body[:MAX_REASON_CHARS]
-            reason = f"{error.status}: {text} ({len(row.body):,} bytes{hint})"
-            done.outcomes[position] = (FAILED, reason)
+            done.outcomes[position] = (FAILED, _reason(error, f"{len(row.body):,} bytes{hint}"))
 
-    def _send(self, rows: Sequence[EncodedRow], objects: Sequence[str]) -> None:
-        large = len(rows) == 1 and len(rows[0].body) > self.max_batch_bytes
-        if large and self.dest.logs3_max_bytes():
-            self._send_logs3(rows)
-        elif len(objects) > 1:
-            self._send_cross(rows)
-        else:
-            path = self.kind.insert_path.format(id=self.dest_ids[objects[0]])
-            check = inserted_rows([row.id for row in rows])
-            self.dest.post(path, events_body(rows), check=check)
-
-    def _send_cross(self, rows: Sequence[EncodedRow]) -> None:
-        """Insert rows of several objects in one request."""
-        row_ids: Dict[str, List[str]] = {}
-        for row in rows:
-            row_ids.setdefault(self.dest_ids[row.object_id], []).append(row.id)
-        body = cross_body(self.kind.insert_key, self.dest_ids, rows)
-        check = inserted_groups(self.kind.insert_key, row_ids)
-        self.dest.post("/v1/insert", body, check=check)
-
-    def _insert_large(self, placed: Placed, done: Delivered) -> None:
+    def _insert_large(self, placed: Placed, done: Delivered, *, upload: bool = False) -> None:
+        """Insert one row that is larger than a batch. What is wrong with it is its own failure."""
         position, row = placed
+        send = self._sender.send_upload if upload else self._sender.send_large
         try:
-            self._send_logs3([row])
+            delivery = send(row)
         except ApiError as error:
-            if not error.refuses_content:
-                raise
-            reason = f"{error.status}: {error.body} ({len(row.body):,} bytes)"
-            done.outcomes[position] = (FAILED, reason[:MAX_REASON_CHARS])
-        else:
-            done.outcomes[position] = (row.outcome, "")
-
-    def _send_logs3(self, rows: Sequence[EncodedRow]) -> None:
-        """Send rows to the SDKs' endpoint, which takes an upload for what is larger than a request
-        (`logs3_overflow`).
-        """
-        body = logs3_body(
-            with_object(row.body, self.kind.object_fields(self.dest_ids[row.object_id]))
-            for row in rows
-        )
-        if len(body) <= self.dest.logs3_max_bytes():
-            self.dest.post("/logs3", body, check=logs3_rows(len(rows)))
-        else:
-            self._send_overflow(rows[0], body)
-
-    def _send_overflow(self, row: EncodedRow, body: bytes) -> None:
-        described = {
-            "object_ids": dict(self.kind.object_fields(self.dest_ids[row.object_id])),
-            "has_comment": False,
-            "is_delete": False,
-            "input_row": {"byte_size": len(row.body)},
-        }
-        request = {"content_type": "application/json", "size_bytes": len(body), "rows": [described]}
-        signed = self.dest.store.retrying(lambda: self._upload(request, body))
-        uploaded = {"type": "logs3_overflow", "key": signed["key"], "size_bytes": len(body)}
-        sent = {"rows": uploaded, "api_version": 2}
-        self.dest.post("/logs3", sent, check=logs3_rows(1))
-
-    def _upload(self, request: Dict[str, Any], body: bytes) -> Dict[str, Any]:
-        """Returns the signed answer whose URL took the bytes."""
-        check = signed_upload("key")
-        signed: Dict[str, Any] = self.dest.post("/logs3/overflow", request, check=check).json
-        self.dest.store.send(signed, body)
-        return signed
+            if error.status == 413 and not upload:
+                self._insert_large(placed, done, upload=True)
+            elif error.refuses_content or isinstance(error, AnswerError):
+                done.outcomes[position] = (FAILED, _reason(error, f"{len(row.body):,} bytes"))
+            else:
+                done.errors[row.object_id] = error
+            return
+        done.outcomes[position] = (row.outcome, "")
+        done.xacts[position] = delivery.xact
 
     # -- comments
 
     def _insert_comments(self, rows: Sequence[EncodedRow], done: Delivered) -> None:
         """Write the comments of the rows as records of their own, as the SDKs do."""
-        comments = []
-        for row in rows:
-            fields = self.kind.object_fields(self.dest_ids[row.object_id])
-            for comment in row.comments:
-                comments.append(EncodedRow(row.id, 0, with_object(comment, fields), row.object_id))
+        comments = [
+            EncodedRow(row.id, 0, comment, row.object_id)
+            for row in rows
+            for comment in row.comments
+        ]
         for batch in batched(comments, len(comments) or 1, self.max_batch_bytes, distinct=False):
             self._send_comments(batch, done)
 
@@ -240,25 +184,49 @@ class Inserter:
         noted.
         """
         try:
-            body = logs3_body(comment.body for comment in batch)
-            self.dest.post("/logs3", body, check=logs3_rows(len(batch)))
+            delivery = self._sender.send_comments(batch)
         except ApiError as error:
-            if not error.refuses_content:
+            if not (error.refuses_content or isinstance(error, AnswerError)):
                 raise
-            if len(batch) > 1:
+            if len(batch) > 1 and error.refuses_content:
                 for half in halves(batch):
                     self._send_comments(half, done)
                 return
-            reason = f"{error.status}: {error.body}"[:MAX_REASON_CHARS]
-            done.refused_comments.append((batch[0].object_id, batch[0].id, reason))
+            done.refused_comments += [
+                (comment.object_id, comment.id, _reason(error)) for comment in batch
+            ]
+            return
+        for comment, confirmed in zip(batch, delivery.confirmed):
+            done.comment_xacts.setdefault(comment.object_id, set()).add(delivery.xact)
+            if not confirmed:
+                done.refused_comments.append((comment.object_id, comment.id, NOT_CONFIRMED))
 
 
-def _takes_less(error: ApiError) -> bool:
-    return error.status == 413 and error.path.endswith("/insert")
+def _outcome_unsent(row: EncodedRow) -> Outcome:
+    """Returns the outcome of a row that is not sent; ("", "") for one that is."""
+    if row.trouble:
+        return FAILED, row.trouble
+    if row.repairs and row.attachments:
+        # None of the attachments that it was to repair could be copied.
+        return FOUND, ""
+    return "", ""
+
+
+def _reason(error: ApiError, facts: str = "") -> str:
+    facts = f" ({facts})" if facts else ""
+    return f"{error.status}: {error.body}"[: MAX_REASON_CHARS - len(facts)] + facts
 
 
 def delete_rows(dest: Api, kind: RowKind, dest_id: str, row_ids: Sequence[str]) -> None:
-    """Delete rows of one object. Safe to send twice: deleting an absent id is no error."""
-    events = [{"id": row_id, "_object_delete": True} for row_id in row_ids]
-    path = kind.insert_path.format(id=dest_id)
-    dest.post(path, encode({"events": events}), check=inserted_rows(row_ids))
+    """Delete rows of one object. Safe to send twice: deleting an absent id is no error.
+
+    Raises ApiError where the destination refuses, or does not account for all of them.
+    """
+    rows = [
+        EncodedRow(row_id, 0, encode({"id": row_id, "_object_delete": True}), dest_id)
+        for row_id in row_ids
+    ]
+    sender = RowSender(dest, kind, {dest_id: dest_id}, sum(len(row.body) for row in rows))
+    left = sender.send(rows).confirmed.count(False)
+    if left:
+        raise AnswerError("destination", "POST", LOGS3, 200, f"does not name {left} of the rows")

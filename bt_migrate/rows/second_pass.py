@@ -42,9 +42,13 @@ def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: Stre
             done = inserter.deliver(batch)
             for error in done.errors.values():
                 raise error
-            merged = [row for row, (outcome, _) in zip(batch, done.outcomes) if outcome != FAILED]
-            seen.record_merged([(row.object_id, row.id) for row in merged], done.at)
-            seen.forget_deferred([keys[id(row)] for row in merged])
+            merged = [
+                (row, xact)
+                for row, (outcome, _), xact in zip(batch, done.outcomes, done.xacts)
+                if outcome != FAILED
+            ]
+            seen.record_merged([(row.object_id, row.id, xact) for row, xact in merged])
+            seen.forget_deferred([keys[id(row)] for row, _ in merged])
         state.waiting = len(seen.deferred())
         state.save()
     finally:

@@ -365,7 +365,8 @@ def _join_stream(new: RunDirectory, parts: Sequence[RunPart]) -> None:
         setattr(joined, name, sum(getattr(state, name) for state in states))
     joined.copy.overwritten = sum(state.copy.overwritten for state in states)
     joined.copy.began = min(state.copy.began for state in states)
-    joined.copy.delivered_until = max(state.copy.delivered_until for state in states)
+    for state in states:
+        joined.copy.note_transactions(state.copy.transactions)
     joined.copy.made = all(state.copy.made for state in states)
     joined.save()
     stores = [state.sibling("_seen.sqlite3") for state in states]

@@ -10,13 +10,15 @@ import shutil
 import sqlite3
 import threading
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from bt_migrate.model.outcomes import UPDATED
 from bt_migrate.state.files import make_private
 from bt_migrate.state.open_files import OPEN_STORES
-from bt_migrate.state.sqlite import connect, sqlite_errors
+from bt_migrate.state.sqlite import connect, id_bytes, id_text, sqlite_errors
 
+# 1: row ids are bytes, and the destination's transactions are recorded.
+FILE_VERSION = 1
 # SQLite allows 999 parameters in a statement by default.
 IDS_PER_QUERY = 500
 
@@ -24,33 +26,46 @@ IDS_PER_QUERY = 500
 DeferredReference = Tuple[str, str, str, str, str, str]
 
 
-class SeenRows:
-    """What is known of the rows of a stream. Safe for many threads.
-
-    Tables, each by source object and row id: `delivered`: transaction, outcome, and the second of
-    the destination's clock by which it had the row. `sending`: digest and sync of what a sync is
-    about to send. `before`: digest of what the destination had before this run. `inserted`: rows
-    that came to an object that existed before; an undo may delete them. `deferred`: references that
-    wait for an object to exist. `failed`: rows that did not arrive whole; the next sync tries them
-    again. The file is created with its first record: an object of a few rows needs none.
+class DeliveredRow(NamedTuple):
+    """A row that the destination has. `dest_xact`: the destination's transaction in which this tool
+    wrote it last, 0 if unknown.
     """
 
-    # `at` is null in files of earlier versions and 0 for rows that were found.
-    _SCHEMA = """
+    object_id: str
+    row_id: str
+    xact: int
+    outcome: str
+    dest_xact: int = 0
+
+
+class SeenRows:
+    """What is known of the rows of a stream, by source object and row id. Safe for many threads.
+
+    The file is created with its first record: an object of a few rows needs none. Row ids are
+    stored as bytes.
+    """
+
+    SCHEMA = """
+        -- each delivery: the source's transaction of the row, its outcome, the destination's transaction
         create table if not exists delivered
-            (object text, id text, xact integer, outcome text, at integer);
+            (object text, id blob, xact integer, outcome text, dest_xact integer);
+        -- what a sync is about to send: digest of the row, number of the sync
         create table if not exists sending
-            (object text, id text, digest blob, round integer, primary key (object, id))
+            (object text, id blob, digest blob, round integer, primary key (object, id))
             without rowid;
+        -- digests of what the destination had before this run
         create table if not exists before
-            (object text, id text, digest blob, primary key (object, id)) without rowid;
+            (object text, id blob, digest blob, primary key (object, id)) without rowid;
+        -- rows that came to an object that existed before; an undo may delete them
         create table if not exists inserted
-            (object text, id text, primary key (object, id)) without rowid;
+            (object text, id blob, primary key (object, id)) without rowid;
+        -- references that wait for an object to exist
         create table if not exists deferred
-            (object text, id text, path text, targets text, ref text, origin text,
+            (object text, id blob, path text, targets text, ref blob, origin text,
             primary key (object, id, path)) without rowid;
+        -- rows that did not arrive whole; the next sync tries them again
         create table if not exists failed
-            (object text, id text, round integer, primary key (object, id)) without rowid;
+            (object text, id blob, round integer, primary key (object, id)) without rowid;
     """
 
     def __init__(self, path: Path) -> None:
@@ -82,9 +97,8 @@ class SeenRows:
         make_private(self.path.parent)
         db = connect(self.path)
         try:
-            db.executescript(self._SCHEMA)
-            if "at" not in [column[1] for column in db.execute("pragma table_info(delivered)")]:
-                db.execute("alter table delivered add column at integer")
+            db.executescript(self.SCHEMA)
+            _upgrade(db)
         except BaseException:
             db.close()
             raise
@@ -129,45 +143,39 @@ class SeenRows:
 
     def outcomes_of(self, object_id: str, ids: Sequence[str]) -> Dict[str, Tuple[int, str]]:
         """Returns row id -> (transaction, outcome) of the recorded rows; the last record counts."""
-        return {
-            row_id: (xact, outcome)
-            for row_id, xact, outcome in self._of(
-                "id, xact, outcome from delivered", object_id, ids, "order by rowid"
-            )
-        }
+        columns = "id, xact, outcome from delivered"
+        records = self._of(columns, object_id, ids, "order by rowid")
+        return {id_text(row_id): (xact, outcome) for row_id, xact, outcome in records}
 
-    def delivered_at(self, object_id: str, ids: Sequence[str]) -> Dict[str, int]:
-        """Returns row id -> second of the destination's clock of its last record; 0 if unknown."""
-        return {
-            row_id: at or 0
-            for row_id, at in self._of("id, at from delivered", object_id, ids, "order by rowid")
-        }
+    def dest_xacts(self, object_id: str, ids: Sequence[str]) -> Dict[str, int]:
+        """Returns row id -> the destination's transaction of its last record; 0 if unknown."""
+        records = self._of("id, dest_xact from delivered", object_id, ids, "order by rowid")
+        return {id_text(row_id): dest_xact or 0 for row_id, dest_xact in records}
 
     def sending(self, object_id: str, ids: Sequence[str]) -> Dict[str, Tuple[bytes, int]]:
         """Returns row id -> (digest, sync) of what a sync sent last, or was about to send when it
         was killed.
         """
-        return {
-            row_id: (digest, round_number)
-            for row_id, digest, round_number in self._of(
-                "id, digest, round from sending", object_id, ids
-            )
-        }
+        records = self._of("id, digest, round from sending", object_id, ids)
+        return {id_text(row_id): (digest, number) for row_id, digest, number in records}
 
     def before(self, object_id: str, ids: Sequence[str]) -> Dict[str, bytes]:
         """Returns row id -> digest of the row that the destination had before this run."""
-        return dict(self._of("id, digest from before", object_id, ids))
+        records = self._of("id, digest from before", object_id, ids)
+        return {id_text(row_id): digest for row_id, digest in records}
 
     def inserted(self, object_id: str, ids: Sequence[str]) -> List[str]:
         """Returns those of the ids that this run brought."""
-        return [row_id for (row_id,) in self._of("id from inserted", object_id, ids)]
+        return [id_text(row_id) for (row_id,) in self._of("id from inserted", object_id, ids)]
 
     def failed(self, object_id: str, before_round: int, limit: int) -> List[str]:
         """Returns ids of rows that failed in earlier syncs; those first that were tried longest
         ago.
         """
         query = "select id from failed where object = ? and round < ? order by round, id limit ?"
-        return [row_id for (row_id,) in self._rows(query, (object_id, before_round, limit))]
+        return [
+            id_text(row_id) for (row_id,) in self._rows(query, (object_id, before_round, limit))
+        ]
 
     def all_failed(self) -> int:
         rows = self._rows("select count(*) from failed")
@@ -175,9 +183,13 @@ class SeenRows:
 
     def deferred(self) -> List[DeferredReference]:
         """Returns all references that wait."""
-        return self._rows(
+        rows = self._rows(
             "select object, id, path, targets, ref, origin from deferred order by object, id"
         )
+        return [
+            (object_id, id_text(row_id), path, targets, id_text(ref), origin)
+            for object_id, row_id, path, targets, ref, origin in rows
+        ]
 
     def _of(
         self, columns_from: str, object_id: str, ids: Sequence[str], order: str = ""
@@ -187,7 +199,7 @@ class SeenRows:
             some = ids[start : start + IDS_PER_QUERY]
             places = ",".join("?" * len(some))
             query = f"select {columns_from} where object = ? and id in ({places}) {order}"
-            yield from self._rows(query, (object_id, *some))
+            yield from self._rows(query, (object_id, *map(id_bytes, some)))
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> List[tuple]:
         if not self._exists:
@@ -198,32 +210,37 @@ class SeenRows:
     # -- writing
 
     def record(
-        self,
-        rows: Iterable[Tuple[str, str, int, str]],
-        deferred: Iterable[tuple] = (),
-        *,
-        at: int = 0,
+        self, rows: Iterable[Sequence[Any]], deferred: Iterable[DeferredReference] = ()
     ) -> None:
-        """Commit (object, id, transaction, outcome) of delivered rows and the references that wait,
-        in one transaction.
-
-        `at`: second of the destination's clock by which it had the rows.
+        """Commit DeliveredRows (or the same as tuples) and the references that wait, in one
+        transaction.
         """
-        delivered = (
-            f"insert into delivered (object, id, xact, outcome, at) values (?, ?, ?, ?, {int(at)})"
+        self._write(
+            [
+                (
+                    "insert into delivered (object, id, xact, outcome, dest_xact)"
+                    " values (?, ?, ?, ?, ?)",
+                    (_stored(DeliveredRow(*row)) for row in rows),
+                ),
+                (
+                    "insert or replace into deferred values (?, ?, ?, ?, ?, ?)",
+                    (
+                        (object_id, id_bytes(row_id), path, targets, id_bytes(ref), origin)
+                        for object_id, row_id, path, targets, ref, origin in deferred
+                    ),
+                ),
+            ]
         )
-        waiting = "insert or replace into deferred values (?, ?, ?, ?, ?, ?)"
-        self._write([(delivered, rows), (waiting, deferred)])
 
     def record_sending(self, rows: Iterable[Tuple[str, str, bytes, int]]) -> None:
         """Commit (object, id, digest, sync) of rows before a sync sends them: after a kill they are
         known as ours.
         """
-        self._write([("insert or replace into sending values (?, ?, ?, ?)", rows)])
+        self._write([("insert or replace into sending values (?, ?, ?, ?)", map(_stored, rows))])
 
-    def record_merged(self, rows: Sequence[Tuple[str, str]], at: int) -> None:
-        """Commit (object, id) of rows to which a reference was added: they were last written by
-        `at`.
+    def record_merged(self, rows: Iterable[Tuple[str, str, int]]) -> None:
+        """Commit (object, id, the destination's transaction) of rows to which a reference was
+        added.
         """
         # Creates the index that the statement needs.
         self.holds_rows()
@@ -234,15 +251,18 @@ class SeenRows:
         xact = f"coalesce({last.format('xact')}, 0)"
         outcome = f"coalesce({last.format('outcome')}, '{UPDATED}')"
         statement = (
-            "insert into delivered (object, id, xact, outcome, at)"
-            f" select :object, :id, {xact}, {outcome}, {int(at)}"
+            "insert into delivered (object, id, xact, outcome, dest_xact)"
+            f" select :object, :id, {xact}, {outcome}, :dest_xact"
         )
-        named: Iterable[Any] = ({"object": object_id, "id": row_id} for object_id, row_id in rows)
+        named: Iterable[Any] = (
+            {"object": object_id, "id": id_bytes(row_id), "dest_xact": dest_xact}
+            for object_id, row_id, dest_xact in rows
+        )
         self._write([(statement, named)])
 
     def record_before(self, rows: Iterable[Tuple[str, str, bytes]]) -> None:
         """Commit (object, id, digest) of rows that the destination had before this run."""
-        self._write([("insert or replace into before values (?, ?, ?)", rows)])
+        self._write([("insert or replace into before values (?, ?, ?)", map(_stored, rows))])
 
     def forget_before(self) -> None:
         if self._exists:
@@ -252,22 +272,23 @@ class SeenRows:
         """Commit (object, id) of rows that are new to the destination, before they are sent: a kill
         loses none.
         """
-        self._write([("insert or ignore into inserted values (?, ?)", rows)])
+        self._write([("insert or ignore into inserted values (?, ?)", map(_stored, rows))])
 
     def record_failed(self, rows: Iterable[Tuple[str, str, int]]) -> None:
         """Commit (object, id, sync) of rows that did not arrive, or not with all that belongs to
         them.
         """
-        self._write([("insert or replace into failed values (?, ?, ?)", rows)])
+        self._write([("insert or replace into failed values (?, ?, ?)", map(_stored, rows))])
 
     def forget_failed(self, object_id: str, ids: Iterable[str], before_round: int) -> None:
         """Remove rows that were tried again. Those that failed again have a later sync and stay."""
         statement = "delete from failed where object = ? and id = ? and round < ?"
-        self._write([(statement, [(object_id, row_id, before_round) for row_id in ids])])
+        self._write([(statement, [(object_id, id_bytes(row_id), before_round) for row_id in ids])])
 
     def forget_deferred(self, keys: Iterable[Tuple[str, str, str]]) -> None:
         """Remove references, by (object, id, path), that were added."""
-        self._write([("delete from deferred where object = ? and id = ? and path = ?", keys)])
+        statement = "delete from deferred where object = ? and id = ? and path = ?"
+        self._write([(statement, map(_stored, keys))])
 
     def _write(self, statements: Sequence[Tuple[str, Iterable[tuple]]]) -> None:
         """Execute all statements or none; they are committed when it returns."""
@@ -280,6 +301,29 @@ class SeenRows:
             except BaseException:
                 db.execute("rollback")
                 raise
+
+
+def _stored(record: Sequence[Any]) -> tuple:
+    """Returns a record that begins with an object and a row id, with the row id as bytes."""
+    object_id, row_id, *rest = record
+    return (object_id, id_bytes(row_id), *rest)
+
+
+def _upgrade(db: sqlite3.Connection) -> None:
+    """Bring a file of an earlier version up to date: it held ids as text, and no transactions of
+    the destination.
+    """
+    (version,) = db.execute("pragma user_version").fetchone()
+    if version >= FILE_VERSION:
+        return
+    db.execute("begin")
+    if "dest_xact" not in _columns(db, "main", "delivered"):
+        db.execute("alter table delivered add column dest_xact integer")
+    for table in ("delivered", "sending", "before", "inserted", "deferred", "failed"):
+        db.execute(f"update {table} set id = cast(id as blob) where typeof(id) = 'text'")
+    db.execute("update deferred set ref = cast(ref as blob) where typeof(ref) = 'text'")
+    db.execute("commit")
+    db.execute(f"pragma user_version = {FILE_VERSION}")
 
 
 # -- joining runs
@@ -295,6 +339,7 @@ def join_stores(into: Path, stores: Sequence[Path]) -> None:
     for number, store in enumerate(stores):
         with sqlite_errors(store):
             _copy_store(store, part if number else into)
+            _upgrade_file(part if number else into)
             if number:
                 _append_store(into, part)
                 for path in into.parent.glob(part.name + "*"):
@@ -308,6 +353,12 @@ def _copy_store(store: Path, target: Path) -> None:
             os.chmod(f"{target}{ending}", 0o600)
 
 
+def _upgrade_file(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(str(path), isolation_level=None)) as db:
+        db.executescript(SeenRows.SCHEMA)
+        _upgrade(db)
+
+
 def _append_store(into: Path, part: Path) -> None:
     with contextlib.closing(sqlite3.connect(str(into), isolation_level=None)) as db:
         db.execute("pragma synchronous=off")
@@ -315,9 +366,13 @@ def _append_store(into: Path, part: Path) -> None:
         db.execute("begin")
         tables = db.execute("select name from part.sqlite_master where type = 'table'").fetchall()
         for (table,) in tables:
-            columns = ", ".join(row[1] for row in db.execute(f"pragma part.table_info({table})"))
+            columns = ", ".join(_columns(db, "main", table) & _columns(db, "part", table))
             db.execute(
                 f"insert or replace into main.{table} ({columns})"
                 f" select {columns} from part.{table}"
             )
         db.execute("commit")
+
+
+def _columns(db: sqlite3.Connection, schema: str, table: str) -> Set[str]:
+    return {column[1] for column in db.execute(f"pragma {schema}.table_info({table})")}

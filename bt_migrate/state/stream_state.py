@@ -11,7 +11,7 @@ import contextlib
 import threading
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.errors import StateError
 from bt_migrate.model.outcomes import OUTCOMES
@@ -45,12 +45,18 @@ class CopyState:
     before_key: Optional[str] = None
     # transaction: everything that the source wrote up to it is in the copy; 0: the start of the run
     began: int = 0
-    # unix seconds of the destination's clock: the copy delivered its rows up to then
+    # transactions of the destination in which this tool wrote rows: a row whose last transaction is one of these is ours
+    transactions: List[int] = field(default_factory=list)
+    # kept by earlier versions, and not used: clocks do not say who wrote a row
     delivered_until: int = 0
     # rows that were in the destination before this run and were written to
     overwritten: int = 0
     # this run created the destination object
     made: bool = False
+
+    def note_transactions(self, xacts: Iterable[int]) -> None:
+        """Add transactions of the destination; 0 is none."""
+        self.transactions += sorted(set(xacts).difference(self.transactions, (0,)))
 
 
 @dataclass

@@ -28,6 +28,7 @@ from tests.support.orgs import (
     Pair,
     ended,
     environment,
+    is_insert,
     report,
     run,
     run_with,
@@ -47,8 +48,8 @@ SMALL = {
 LIMIT_S = 60  # until something must have happened that happens within a second or two
 
 
-def is_insert(method: str, path: str) -> bool:
-    return path.endswith("/insert")
+def inserts_rows(method: str, path: str) -> bool:
+    return is_insert(path)
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ class Gate:
         self._lock = threading.Lock()
 
     def __call__(self, number: int, moment: str, method: str, path: str) -> None:
-        if moment == "before" and is_insert(method, path):
+        if moment == "before" and inserts_rows(method, path):
             with self._lock:
                 self.met += 1
                 held = self.met >= self.at
@@ -266,7 +267,7 @@ def test_a_control_file_that_says_nothing_known_is_told_once_and_ignored(
 
 def test_a_run_on_which_nobody_works_is_not_controlled(pair: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
-    at = AtRequest(3, "before", signal.SIGKILL, is_insert)
+    at = AtRequest(3, "before", signal.SIGKILL, inserts_rows)
     run_with(pair, root, at, **SMALL)
     for place in (root, runs(root)[0]):
         done = shell(pair, "control", place, "pause")
@@ -385,9 +386,7 @@ def test_the_status_of_a_running_process_is_right_to_within_one_batch(
 @pytest.mark.long
 def test_the_status_holds_what_a_person_asks_for(pair: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
-    pair.sandbox.faults.add(
-        Fault("status", "globex", "POST", path="/v1/dataset/.*/insert", status=503, times=1)
-    )
+    pair.sandbox.faults.add(Fault("status", "globex", "POST", path="/logs3", status=503, times=1))
     pair.sandbox.faults.add(Fault("status", "acme", "POST", path="/btql", status=429, times=1))
     with held_at(pair, root, 6) as (process, gate):
         next_beats(root)
@@ -413,7 +412,7 @@ def test_the_status_holds_what_a_person_asks_for(pair: Pair, tmp_path: Path) -> 
 def test_looking_changes_nothing_and_needs_no_keys(pair: Pair, tmp_path: Path) -> None:
     """At a killed run, at a finished one and at one that goes on."""
     root = tmp_path / "runs"
-    run_with(pair, root, AtRequest(9, "before", signal.SIGKILL, is_insert), **SMALL)
+    run_with(pair, root, AtRequest(9, "before", signal.SIGKILL, inserts_rows), **SMALL)
     states = []
     for end in (None, ended):
         before = tree(root)
@@ -581,7 +580,7 @@ def test_a_bound_in_time_ends_each_start_cleanly_until_all_is_done(
 
 def test_a_quiet_run_says_nothing_as_long_as_all_goes_well(pair: Pair, tmp_path: Path) -> None:
     pair.sandbox.faults.add(
-        Fault("status", "globex", "POST", path="/insert", status=503, times=2)
+        Fault("status", "globex", "POST", path="/logs3", status=503, times=2)
     )  # retried, so all is well
     for root in (tmp_path / "runs", tmp_path / "runs"):
         end = run(pair.sandbox, root, "--quiet")
@@ -591,7 +590,7 @@ def test_a_quiet_run_says_nothing_as_long_as_all_goes_well(pair: Pair, tmp_path:
 def test_a_quiet_run_says_in_one_line_that_not_everything_arrived(
     pair: Pair, tmp_path: Path
 ) -> None:
-    pair.sandbox.refuse = forbidding("boom", path="/insert", status=400)
+    pair.sandbox.refuse = forbidding("boom", path="/logs3", status=400)
     end = run(pair.sandbox, tmp_path / "runs", "--quiet")
     (line,) = end.out.splitlines()
     assert (
@@ -634,7 +633,7 @@ def test_every_line_of_a_run_in_json_is_one_object(
 def test_a_run_under_nohup_outlives_the_terminal(pair: Pair, tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as nohup does it
     try:
-        at = AtRequest(5, "before", signal.SIGHUP, is_insert)
+        at = AtRequest(5, "before", signal.SIGHUP, inserts_rows)
         whole = run_with(pair, tmp_path / "runs", at, **SMALL)
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -647,7 +646,7 @@ def test_a_process_of_another_machine_is_believed_by_its_last_word_only(
 ) -> None:
     """Its process id means nothing here."""
     root = tmp_path / "runs"
-    run_with(pair, root, AtRequest(9, "before", signal.SIGKILL, is_insert), **SMALL)
+    run_with(pair, root, AtRequest(9, "before", signal.SIGKILL, inserts_rows), **SMALL)
     path = runs(root)[0] / "status.json"
     said = json.loads(path.read_text())
     seen = []

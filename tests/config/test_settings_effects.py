@@ -9,7 +9,7 @@ from typing import Any, List, Optional, Set
 
 import pytest
 
-from tests.support.orgs import DEST_KEY, SOURCE_KEY, Pair, run, runs, tiny_pair
+from tests.support.orgs import DEST_KEY, SOURCE_KEY, Pair, is_insert, run, runs, tiny_pair
 
 
 class Asked:
@@ -23,7 +23,7 @@ class Asked:
         text = raw.decode("utf-8", "replace")
         if path == "/btql":
             self.queries.append(text)
-        if path.endswith("/insert"):
+        if is_insert(path):
             self.inserts.append(len(re.findall(r'"created":', text)))
         return None
 
@@ -107,9 +107,7 @@ def test_one_byte_in_flight_means_one_insert_at_a_time(tmp_path: Path) -> None:
         }
         asked(pair, tmp_path / "runs", program="migrate_logs", **settings)
         inserts = sorted(
-            (one.started, one.finished)
-            for one in pair.sandbox.requests
-            if one.path.endswith("/insert")
+            (one.started, one.finished) for one in pair.sandbox.requests if is_insert(one.path)
         )
         assert (
             len(inserts) > 3,

@@ -33,6 +33,7 @@ from tests.support.orgs import (
     ended,
     example_pair,
     findings,
+    is_insert,
     report,
     run,
     runs,
@@ -288,8 +289,7 @@ def test_tags_and_scores_keep_their_order(tiny: Pair, tmp_path: Path) -> None:
 
 def test_rows_keep_their_order_on_request(tiny: Pair, tmp_path: Path) -> None:
     """Rows are shown in the order in which they were taken in: the first insert of each stream is slow here."""
-    for path in ("/v1/project_logs/.*/insert", "/v1/experiment/.*/insert", "/v1/dataset/.*/insert"):
-        tiny.sandbox.faults.add(Fault("delay", "globex", "POST", path=path, seconds=0.4))
+    tiny.sandbox.faults.add(Fault("delay", "globex", "POST", path="/logs3", seconds=0.4, times=3))
     run(
         tiny.sandbox, tmp_path / "runs", "--preserve-order", MIGRATION_EVENTS_INSERT_BATCH_SIZE="10"
     )
@@ -582,7 +582,7 @@ def test_no_key_and_no_signed_url_is_in_any_file_or_output(
 ) -> None:
     tiny.sandbox.faults.add(Fault("redirect", path="^/btql", times=3))
     tiny.sandbox.faults.add(Fault("truncate", path="/bucket/.*gz", times=1))
-    tiny.sandbox.faults.add(Fault("status", path="/insert", times=2, status=500, body="no"))
+    tiny.sandbox.faults.add(Fault("status", path="/logs3", times=2, status=500, body="no"))
     tiny.sandbox.faults.add(Fault("reset_before", method="GET", path="/bucket/", times=1))
     tiny.sandbox.faults.add(
         Fault("status", method="PUT", path="/bucket/", times=None, status=403, body="no")
@@ -600,7 +600,7 @@ def test_no_key_and_no_signed_url_is_in_any_file_or_output(
 def test_a_key_that_a_server_says_back_is_in_no_file_or_output(
     log_format: str, tiny: Pair, tmp_path: Path
 ) -> None:
-    refusals = [("POST", "^/v1/view$"), ("POST", "/dataset/.*/insert"), ("POST", "^/attachment")]
+    refusals = [("POST", "^/v1/view$"), ("POST", "/logs3"), ("POST", "^/attachment")]
     for method, path in refusals:
         tiny.sandbox.faults.add(
             Fault(
@@ -702,7 +702,7 @@ def test_each_command_that_is_told_next_does_what_is_said_of_it(tiny: Pair, tmp_
         False,
     ), done.out
     tiny.sandbox.on_request = AtRequest(
-        3, "after", signal.SIGTERM, lambda method, path: path.endswith("/insert")
+        3, "after", signal.SIGTERM, lambda method, path: is_insert(path)
     )
     with started(tiny.sandbox, root, *args, program=program) as process:
         tiny.sandbox.on_request.process = process

@@ -12,13 +12,13 @@ import pytest
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.faults import Fault
 from tests.support.compare_orgs import differences, untrue_claims
-from tests.support.orgs import Ended, Pair, findings, report, run, runs, tiny_pair
+from tests.support.orgs import Ended, Pair, findings, is_insert, report, run, runs, tiny_pair
 
 LONG = pytest.mark.long
 SMALL = {"MIGRATION_EVENTS_FETCH_LIMIT": "100", "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "50"}
 READ, WRITE = "acme", "globex"
 INSERT, CREATE, QUERY, LIST = (
-    "/insert$",
+    "/logs3$",
     "^/v1/(group|dataset|function|experiment|acl)$",
     "^/btql",
     r"^/v1/\w+\?",
@@ -269,7 +269,7 @@ def test_an_outage_of_the_destination_for_five_seconds_is_waited_for(tmp_path: P
         begun: List[float] = []
 
         def watch(number: int, moment: str, method: str, path: str) -> None:
-            if moment == "before" and path.endswith("/insert") and not begun:
+            if moment == "before" and is_insert(path) and not begun:
                 begun.append(time.monotonic())
                 pair.sandbox.faults.add(fault)
             elif begun and time.monotonic() - begun[0] > 5:
@@ -465,7 +465,7 @@ def rejecting(
     def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
         return (
             Answer(status, message.encode(), "text/plain")
-            if path.endswith("/insert") and text in raw
+            if is_insert(path) and text in raw
             else None
         )
 

@@ -18,6 +18,7 @@ from tests.support.orgs import (
     Ended,
     Pair,
     ended,
+    is_insert,
     report,
     run,
     run_with,
@@ -164,7 +165,7 @@ def test_without_seen_rows_a_killed_run_ends_with_the_source_too(
     moment: str, tmp_path: Path
 ) -> None:
     with tiny_pair() as pair:
-        kills = [AtRequest(at, moment, signal.SIGKILL, is_insert) for at in (4, 9)]
+        kills = [AtRequest(at, moment, signal.SIGKILL, inserts_rows) for at in (4, 9)]
         whole = kill_and_resume(
             pair, tmp_path / "runs", kills, MIGRATION_EVENTS_USE_SEEN_DB="false"
         )
@@ -204,18 +205,18 @@ def test_what_was_made_at_the_moment_of_the_kill_is_ours(kind: str, tmp_path: Pa
         assert (whole.code, kinds, differences(pair)) == (0, [], []), whole.last_words
 
 
-def is_insert(method: str, path: str) -> bool:
-    return path.endswith("/insert")
+def inserts_rows(method: str, path: str) -> bool:
+    return is_insert(path)
 
 
 @pytest.mark.parametrize(
     ("number", "path"),
     [
-        (signal.SIGTERM, "/insert"),
+        (signal.SIGTERM, "/logs3"),
         (signal.SIGINT, "/v1/experiment"),
-        (signal.SIGHUP, "/insert"),
+        (signal.SIGHUP, "/logs3"),
         pytest.param(signal.SIGTERM, "/v1/acl", marks=pytest.mark.long),
-        pytest.param(signal.SIGINT, "/insert", marks=pytest.mark.long),
+        pytest.param(signal.SIGINT, "/logs3", marks=pytest.mark.long),
     ],
 )
 def test_interrupted_it_says_how_to_go_on_and_goes_on(
@@ -244,7 +245,9 @@ def test_interrupted_it_says_how_to_go_on_and_goes_on(
 
 def test_the_command_that_an_interrupted_run_names_goes_on(tmp_path: Path) -> None:
     with tiny_pair() as pair:
-        run_with(pair, tmp_path / "runs", AtRequest(5, "after", signal.SIGTERM, is_insert), **SMALL)
+        run_with(
+            pair, tmp_path / "runs", AtRequest(5, "after", signal.SIGTERM, inserts_rows), **SMALL
+        )
         place = runs(tmp_path / "runs")[0]
         second = run(pair.sandbox, place, **SMALL)
         assert (second.code, differences(pair), runs(tmp_path / "runs")) == (0, [], [place]), (
@@ -256,7 +259,7 @@ def test_an_interrupt_writes_the_checkpoint_of_what_was_in_flight(tmp_path: Path
     """What the destination took is recorded: an interrupt, unlike a kill, repeats nothing."""
     with tiny_pair() as pair:
         run_with(
-            pair, tmp_path / "runs", AtRequest(9, "before", signal.SIGTERM, is_insert), **SMALL
+            pair, tmp_path / "runs", AtRequest(9, "before", signal.SIGTERM, inserts_rows), **SMALL
         )
         taken = {(dest, row) for dest, row, merge in pair.sandbox.inserted if not merge}
         before = len(pair.sandbox.inserted)
@@ -268,7 +271,7 @@ def test_an_interrupt_writes_the_checkpoint_of_what_was_in_flight(tmp_path: Path
 def test_a_second_process_on_the_same_run_is_refused(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         go_on, root = threading.Event(), tmp_path / "runs"
-        at = AtRequest(3, "before", lambda: go_on.wait(60), is_insert)
+        at = AtRequest(3, "before", lambda: go_on.wait(60), inserts_rows)
         pair.sandbox.on_request = at
         with started(pair.sandbox, root, **SMALL) as first:
             assert at.done.wait(60)

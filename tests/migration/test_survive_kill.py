@@ -66,7 +66,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Tuple[int, float]:
             for one in requests
         }
         assert asked >= {
-            "POST /v1/insert", "POST /v1/project_logs/ID/insert", "POST /logs3", "POST /logs3/overflow", "PUT /bucket/ID",
+            "POST /logs3", "POST /logs3/overflow", "PUT /bucket/ID",
             "GET /bucket/ID", "GET /attachment", "POST /attachment/status",
         }  # fmt: skip
         assert any(

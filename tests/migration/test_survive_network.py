@@ -112,7 +112,7 @@ def test_a_destination_that_stops_is_waited_for(
 
 QUERY = "^/btql$"
 ROUTES = (
-    ("POST", QUERY), ("POST", "^/v1/insert$"), ("POST", "^/v1/project_logs/.*/insert$"), ("POST", "^/logs3$"),
+    ("POST", QUERY), ("POST", "^/logs3$"),
     ("POST", "^/logs3/overflow$"), ("GET", r"^/attachment\?"), ("POST", "^/attachment$"), ("POST", "^/attachment/status$"),
 )  # fmt: skip
 STORE = (("GET", "^/bucket/"), ("PUT", "^/bucket/"))

@@ -18,6 +18,7 @@ from tests.support.orgs import (
     AtRequest,
     example_pair,
     findings,
+    is_insert,
     report,
     run,
     run_with,
@@ -143,7 +144,7 @@ def test_a_kill_changes_no_count_of_a_finding(
     at: int, moment: str, undisturbed: List[str], tmp_path: Path
 ) -> None:
     with tiny_pair() as pair:
-        kill = AtRequest(at, moment, signal.SIGKILL, lambda method, path: path.endswith("/insert"))
+        kill = AtRequest(at, moment, signal.SIGKILL, lambda method, path: is_insert(path))
         assert run_with(pair, tmp_path / "runs", kill, **SMALL).code == -signal.SIGKILL
         assert run(pair.sandbox, tmp_path / "runs", **SMALL).code == 0
         assert told(tmp_path / "runs") == undisturbed
@@ -187,7 +188,7 @@ def test_a_comment_that_was_refused_before_a_kill_is_told_after_it(tmp_path: Pat
         comment_as_server(w, "project_logs", w.project, "r00001", comment(1))
         w.sandbox.refuse = forbidding('"c0001"', status=400, path="/logs3")
         settings = {"MIGRATION_EVENTS_INSERT_BATCH_SIZE": "8", "MIGRATION_MAX_CONCURRENT": "1"}
-        kill = AtRequest(5, "before", signal.SIGKILL, lambda method, path: path.endswith("/insert"))
+        kill = AtRequest(5, "before", signal.SIGKILL, lambda method, path: is_insert(path))
         run_with(w, w.root, kill, program="migrate_logs", **settings)  # type: ignore[arg-type]
         assert w.move("project_logs", **settings) == 1
         assert [(one["count"], one["row"]) for one in findings(w.root, "comment_refused")] == [

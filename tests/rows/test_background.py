@@ -36,7 +36,7 @@ class Held:
     def __call__(self, method: str, path: str, raw: bytes) -> Optional[Answer]:
         if (method, path) == ("POST", "/v1/experiment"):
             self.made.set()
-        if path == "/v1/insert" and b'"dataset"' in raw[:20]:
+        if path == "/logs3" and b'"dataset_id"' in raw:
             self.seen.append(self.made.wait(self._most_s))
             return self._answer()
         return None
@@ -110,7 +110,7 @@ def test_rows_of_experiments_come_after_those_of_datasets(filled: Filled) -> Non
     assert call(w, "migrate_all", "--no-verify") == 0
     assert_equal(w, ids)
     assert max(finished for _, finished in writes(w, "/v1/experiment")) < max(made_s)
-    inserts = writes(w, "/v1/insert")
+    inserts = writes(w, "/logs3")
     assert (len(inserts), len(made_s)) == (2, 1)
     assert inserts[0][1] <= inserts[1][0]
 
@@ -119,7 +119,7 @@ def test_what_reacts_to_data_comes_after_all_rows(filled: Filled) -> None:
     w, ids = filled
     w.sandbox.refuse = Held(w, most_s=0.5)  # no experiment is made
     assert call(w, "migrate_all", "--no-verify", "--resources", "datasets,project_automations") == 0
-    (insert,), (automation,) = writes(w, "/v1/insert"), writes(w, "/v1/project_automation")
+    (insert,), (automation,) = writes(w, "/logs3"), writes(w, "/v1/project_automation")
     assert insert[1] <= automation[0]
 
 
@@ -130,9 +130,9 @@ def test_phases_are_written_down_as_done_before_the_long_one_begins(filled: Fill
     done: List[str] = []
 
     def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
-        if path == "/v1/insert":
+        if path == "/logs3" and b'"log_id"' not in raw:
             time.sleep(1.1)
-        if path.startswith("/v1/project_logs/"):
+        if path == "/logs3" and b'"log_id"' in raw:
             done.extend(
                 json.loads((runs(w.root)[-1] / "run.json").read_text(encoding="utf-8"))[
                     "phases_done"
@@ -151,7 +151,7 @@ def test_an_error_of_the_rows_ends_the_run_and_is_told(
     w, ids = filled
     w.sandbox.refuse = Held(w, answer=lambda: Answer(401, b"Unauthorized", "text/plain"))
     assert call(w, "migrate_all", "--no-verify", MIGRATION_RETRY_ATTEMPTS="1") == 3
-    assert "POST /v1/insert" in capfd.readouterr().err.splitlines()[-1]
+    assert "POST /logs3" in capfd.readouterr().err.splitlines()[-1]
     assert w.sandbox.sent == []
     w.sandbox.refuse = None
     assert call(w, "migrate_all", "--no-verify") == 0

@@ -18,7 +18,7 @@ from bt_migrate.errors import ApiError
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.server import Fault
 from tests.support.loopback import Loopback, Reply
-from tests.support.orgs import AtRequest, environment, run, run_with
+from tests.support.orgs import AtRequest, environment, is_insert, run, run_with
 from tests.support.row_runs import (
     READ,
     WRITE,
@@ -173,7 +173,7 @@ def test_a_killed_run_does_not_copy_again_what_is_recorded(tmp_path: Path) -> No
                 LOGS, w.project, small_rows(1, number, output=attach(w, bytes([number]) * 100))
             )
         settings = {"MIGRATION_EVENTS_INSERT_BATCH_SIZE": "2", "MIGRATION_MAX_CONCURRENT": "2"}
-        kill = AtRequest(5, "before", 9, lambda method, path: path.endswith("/insert"))
+        kill = AtRequest(5, "before", 9, lambda method, path: is_insert(path))
         ended = run_with(w, w.root, kill, program="migrate_logs", **settings)  # type: ignore
         recorded = {record[0] for record in copied(w.root)}
         w.sandbox.clear_requests()
@@ -325,7 +325,7 @@ def test_a_failed_copy_is_reported_after_a_kill_too(at: int, tmp_path: Path) -> 
         w.sandbox.latency = {
             "insert": 0.03
         }  # what was inserted is recorded while the next is on its way
-        kill = AtRequest(at, "after", 9, lambda method, path: path.endswith("/insert"))
+        kill = AtRequest(at, "after", 9, lambda method, path: is_insert(path))
         ended = run_with(w, w.root, kill, program="migrate_logs", **settings)  # type: ignore
         assert ended.code == -9
         assert (w.move(LOGS, **settings), told(w.root)) == (0, {"attachment_missing": 1})

@@ -16,7 +16,7 @@ import pytest
 
 import bt_migrate.api.client  # noqa: F401  the edge at which integers of any size are let through
 from bt_migrate.sandbox.data.answer import Answer
-from tests.support.orgs import environment
+from tests.support.orgs import environment, is_insert
 from tests.support.row_runs import World, counted, refused, small_rows, told, world
 
 KINDS = ("project_logs", "experiment", "dataset")
@@ -207,7 +207,7 @@ def test_nan_is_sent_as_the_source_sends_it(tmp_path: Path) -> None:
         row.body = row.body.replace(b'"here"', b"NaN,Infinity,-Infinity")
 
         def keep(method: str, path: str, raw: bytes) -> Optional[Answer]:
-            bodies.append(raw) if path.endswith("/insert") else None
+            bodies.append(raw) if is_insert(path) else None
             return None
 
         w.sandbox.refuse = keep

@@ -10,7 +10,7 @@ import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.server import Fault
-from tests.support.orgs import AtRequest, report, run_with
+from tests.support.orgs import AtRequest, events_in, is_insert, report, run_with
 from tests.support.row_runs import (
     READ,
     WRITE,
@@ -41,14 +41,10 @@ def filled(w: World, kind: str, count: int, rows: int) -> List[str]:
     return ids
 
 
-def inserts_of(w: World) -> Dict[str, int]:
-    """How many inserts there were, those of several objects and those of one."""
-    paths = [
-        request.path
-        for request in w.sandbox.requests
-        if request.org_name == WRITE and request.path.endswith("/insert")
-    ]
-    return dict(Counter("together" if path == "/v1/insert" else "alone" for path in paths))
+def inserts_of(w: World) -> int:
+    return sum(
+        request.org_name == WRITE and is_insert(request.path) for request in w.sandbox.requests
+    )
 
 
 # Requests
@@ -61,7 +57,7 @@ def test_small_objects_are_read_and_written_25_at_a_time(kind: str, tmp_path: Pa
         ids = filled(w, kind, 57, 7)
         assert w.move(kind, MIGRATION_MAX_CONCURRENT="1") == 0
         assert w.asked(READ, "POST", "/btql") == 3 + 3  # a count and a page of each group
-        assert 3 <= sum(inserts_of(w).values()) <= 3 + 1
+        assert 3 <= inserts_of(w) <= 3 + 1
         source, dest = w.contents(kind, ids)
         assert source == dest
 
@@ -96,9 +92,7 @@ def test_rows_written_together_keep_to_the_bound_of_rows(tmp_path: Path) -> None
             26 * 9,
             26 * 9,
         )
-        assert (
-            23 + 1 <= sum(inserts_of(w).values()) <= 23 + 2
-        )  # 225 rows of 25 objects, 9 rows of one
+        assert 23 + 1 <= inserts_of(w) <= 23 + 2  # 225 rows of 25 objects, 9 rows of one
 
 
 def test_objects_without_rows_and_objects_with_many_share_a_group(tmp_path: Path) -> None:
@@ -223,7 +217,7 @@ def test_an_object_that_cannot_be_written_does_not_take_its_group_with_it(
         ids = filled(w, kind, 12, 5)
         w.sandbox.refuse = lambda method, path, raw: (
             forbidding(w.twin(kind, ids[7]), status=status)(method, path, raw)
-            if path.endswith("/insert")
+            if is_insert(path)
             else None
         )
         assert w.move(kind) == 1
@@ -264,13 +258,13 @@ def refusing_from(w: World, kind: str, when: Dict[str, int]) -> None:
     met: Counter = Counter()
 
     def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
-        if not path.endswith("/insert"):
+        if not is_insert(path):
             return None
         wanted = {object_id: w.twin(kind, object_id) for object_id in when}
         hit = [
             object_id for object_id, dest in wanted.items() if dest in path or dest.encode() in raw
         ]
-        alone = path != "/v1/insert"
+        alone = len({object_id for object_id, _ in events_in(path, raw)}) == 1
         if not alone and any(met[object_id] >= when[object_id] for object_id in hit):
             return Answer(403, b'{"Code":"ForbiddenError"}')
         met.update(hit)
@@ -322,7 +316,7 @@ def test_a_group_that_was_killed_goes_on(at: int, tmp_path: Path) -> None:
             "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "10",
             "MIGRATION_CHECKPOINT_INTERVAL": "1",
         }
-        kill = AtRequest(at, "after", 9, lambda method, path: path.endswith("/insert"))
+        kill = AtRequest(at, "after", 9, lambda method, path: is_insert(path))
         ended = run_with(w, w.root, kill, program="migrate_experiments", **settings)  # type: ignore[arg-type]
         assert ended.code == -9
         assert w.move("experiment", **settings) == 0
@@ -343,7 +337,7 @@ def test_an_object_that_was_begun_in_slices_is_resumed_in_a_group_without_loss(
         cannot_read_second = forbidding(ids[1], path="/btql")
         w.sandbox.refuse = lambda method, path, raw: (
             Answer(403, b'{"Code":"ForbiddenError"}')
-            if path.endswith("/insert") and b'"r00150"' in raw
+            if is_insert(path) and b'"r00150"' in raw
             else cannot_read_second(method, path, raw)
         )
         one_by_one = {"MIGRATION_MAX_CONCURRENT": "1"}  # the objects stay in order
@@ -368,7 +362,7 @@ def test_two_objects_that_were_begun_in_slices_are_resumed_together_without_loss
         w.source.insert("dataset", ids[1], small_rows(300))
         w.sandbox.refuse = lambda method, path, raw: (
             Answer(403, b'{"Code":"ForbiddenError"}')
-            if path.endswith("/insert") and b'"r00070"' in raw
+            if is_insert(path) and b'"r00070"' in raw
             else None
         )
         assert w.move("dataset", "--read-streams", "4", "--fetch-limit", "10") == 1

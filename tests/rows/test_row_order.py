@@ -13,7 +13,7 @@ import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.server import Fault
-from tests.support.orgs import AtRequest, run_with
+from tests.support.orgs import AtRequest, is_insert, run_with
 from tests.support.row_runs import World, ids_in_order, insert_together, small_rows, world
 
 SMALL = {
@@ -111,7 +111,7 @@ def test_order_is_kept_whatever_else_is_asked_for(
 def test_order_is_kept_by_a_run_that_was_killed(moment: str, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = fill(w, "project_logs", 150)
-        kill = AtRequest(6, moment, 9, lambda method, path: path.endswith("/insert"))
+        kill = AtRequest(6, moment, 9, lambda method, path: is_insert(path))
         ended = run_with(w, w.root, kill, "--preserve-order", program="migrate_logs", **SMALL)  # type: ignore[arg-type]
         assert (ended.code, w.move("project_logs", "--preserve-order", **SMALL)) == (-9, 0)
         assert orders(w, "project_logs", ids) == [True]
@@ -151,7 +151,7 @@ def test_many_small_transactions_of_one_object_stay_in_order_without_a_batch_for
             w.source.insert("project_logs", w.project, [row])
         assert w.move("project_logs", "--preserve-order") == 0
         assert orders(w, "project_logs", [w.project]) == [True]
-        assert sum(request.path.endswith("/insert") for request in w.sandbox.requests) == 1
+        assert sum(is_insert(request.path) for request in w.sandbox.requests) == 1
 
 
 @pytest.mark.parametrize("readers", ["1", "4"])

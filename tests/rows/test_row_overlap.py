@@ -12,6 +12,7 @@ from typing import List, Optional
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
+from tests.support.orgs import is_insert
 from tests.support.row_runs import READ, World, small_rows, told, world
 
 COUNT = 75  # three groups of 25
@@ -25,7 +26,7 @@ class LastWaits:
         self._path, self._rows, self.seen = f"/v1/{kind}", threading.Event(), False
 
     def __call__(self, method: str, path: str, raw: bytes) -> Optional[Answer]:
-        if path.endswith("/insert"):
+        if is_insert(path):
             self._rows.set()
         elif path == self._path and json.loads(raw)["name"] == f"object {COUNT - 1:03}":
             self.seen = self._rows.wait(20)

@@ -18,7 +18,7 @@ from bt_migrate.api.transactions import pagination_key
 from bt_migrate.rows.slices import SliceReader, Slices
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.state.stream_state import KeyRange, StreamState
-from tests.support.orgs import AtRequest, run_with
+from tests.support.orgs import AtRequest, is_insert, run_with
 from tests.support.row_runs import READ, World, counted, small_rows, states, world
 
 LOGS = "project_logs"
@@ -218,7 +218,7 @@ def test_a_killed_run_keeps_its_slices_whatever_it_is_told_then(again: str, tmp_
             "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "15",
             "MIGRATION_CHECKPOINT_INTERVAL": "1",
         }
-        kill = AtRequest(5, "after", 9, lambda method, path: path.endswith("/insert") and is_cut(w))
+        kill = AtRequest(5, "after", 9, lambda method, path: is_insert(path) and is_cut(w))
         ended = run_with(w, w.root, kill, "--read-streams", "4", program="migrate_logs", **settings)  # type: ignore[arg-type]
         assert ended.code == -9
         before = slices_of(w)
@@ -245,7 +245,7 @@ def test_a_stream_that_was_begun_by_one_reader_is_ended_by_four(tmp_path: Path) 
             "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "10",
             "MIGRATION_CHECKPOINT_INTERVAL": "1",
         }
-        kill = AtRequest(8, "after", 9, lambda method, path: path.endswith("/insert"))
+        kill = AtRequest(8, "after", 9, lambda method, path: is_insert(path))
         # one batch after the other, so that the first pages are in the checkpoint whatever the load
         ended = run_with(
             w, w.root, kill, program="migrate_logs", MIGRATION_PRESERVE_ORDER="true", **settings
@@ -268,7 +268,7 @@ def test_a_slice_that_cannot_be_written_is_completed_by_the_next_run(tmp_path: P
         fill(w, 600)
         w.sandbox.refuse = lambda method, path, raw: (
             Answer(403, b'{"Code":"ForbiddenError"}')
-            if path.endswith("/insert") and b'"r00300"' in raw
+            if is_insert(path) and b'"r00300"' in raw
             else None
         )
         assert w.move(LOGS, "--read-streams", "4", "--fetch-limit", "25") == 1
@@ -311,7 +311,7 @@ def test_slices_of_a_source_that_grows_end_at_the_mark_taken_at_the_start(tmp_pa
         grown: List[int] = []
 
         def grow(number: int, moment: str, method: str, path: str) -> None:
-            if moment == "after" and path.endswith("/insert") and len(grown) < 400:
+            if moment == "after" and is_insert(path) and len(grown) < 400:
                 grown.append(number)
                 w.source.insert(LOGS, w.project, small_rows(20, 10_000 + 20 * len(grown)))
 

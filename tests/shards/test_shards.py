@@ -38,6 +38,7 @@ from tests.support.orgs import (
     ended,
     environment,
     everything,
+    is_insert,
     run,
     runs,
     started,
@@ -715,7 +716,7 @@ def test_a_merge_knows_every_field_of_the_state_that_it_joins(moved: Tuple[Pair,
             "seconds",
             "waiting",
         }
-        | {"began", "failed", "delivered_until", "overwritten", "made"},
+        | {"began", "failed", "delivered_until", "transactions", "overwritten", "made"},
     )
     for fields, *known in zip((objects, stream), derived, named, joined):
         assert set(fields) == {"format"}.union(*known)
@@ -743,7 +744,7 @@ def test_a_run_that_is_in_use_is_not_merged(small: Pair, tmp_path: Path) -> None
     reached, go = threading.Event(), threading.Event()
 
     def hold(number: int, moment: str, method: str, path: str) -> None:
-        if path.endswith("/insert"):
+        if is_insert(path):
             reached.set()
             go.wait(60)
 

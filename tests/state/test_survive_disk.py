@@ -17,7 +17,7 @@ import pytest
 from bt_migrate.state.seen_rows import SeenRows
 from tests.support.compare_orgs import differences
 from tests.support.full_rows import SETTINGS, full_differences, full_pair
-from tests.support.orgs import AtRequest, Ended, Pair, environment, run, run_with, runs
+from tests.support.orgs import AtRequest, Ended, Pair, environment, is_insert, run, run_with, runs
 from tests.support.row_runs import World, small_rows, states, world
 
 LONG = pytest.mark.long
@@ -43,7 +43,7 @@ def equal(w: World) -> List[str]:
 
 def until_full(w: Any, root: Path, left: int, number: int = 5, **settings: str) -> Ended:
     """Run; at this insert its files stop growing beyond `left` bytes, as on a full disk."""
-    at = AtRequest(number, "before", None, lambda method, path: path.endswith("/insert"))
+    at = AtRequest(number, "before", None, lambda method, path: is_insert(path))
     at.act = lambda: resource.prlimit(at.process.pid, resource.RLIMIT_FSIZE, (left, left))  # type: ignore[union-attr]
     stopped = run_with(w, root, at, **settings)
     assert at.done.is_set()
@@ -174,7 +174,7 @@ def test_what_could_not_be_recorded_is_not_passed_over_by_the_checkpoint(tmp_pat
             )
 
         settings = {**SMALL, "MIGRATION_EVENTS_FETCH_LIMIT": "10"}
-        at = AtRequest(1, "before", break_store, lambda method, path: path.endswith("/insert"))
+        at = AtRequest(1, "before", break_store, lambda method, path: is_insert(path))
         stopped = run_with(w, w.root, at, **settings)  # type: ignore[arg-type]
         (store,) = w.root.rglob("*_seen.sqlite3")
         assert (stopped.code, stopped.err.startswith(f"bt_migrate: {store}: cannot be used (")) == (
@@ -211,9 +211,7 @@ def test_a_damaged_file_stops_the_program_is_named_and_what_is_said_to_do_helps(
         notes = w.source.attach(b"notes", filename="a.txt", content_type="text/plain")
         w.source.insert("dataset", dataset, [{"id": "with notes", "input": notes}, *small_rows(90)])
         w.source.insert("project_logs", w.project, small_rows(300))
-        at = AtRequest(
-            20, "before", signal.SIGKILL, lambda method, path: path.startswith("/v1/project_logs/")
-        )
+        at = AtRequest(20, "before", signal.SIGKILL, lambda method, path: is_insert(path))
         settings = {
             **SMALL,
             "MIGRATION_PRESERVE_ORDER": "true",

@@ -37,18 +37,27 @@ OUTAGE_LIMIT_S = 300  # of one that sits out what it meets: a host that is gone 
 ROWS_OF = {"project_logs": "project", "experiment": "experiment", "dataset": "dataset"}
 
 
-def events_of(parts: List[str], body: Any) -> List[Tuple[str, Json]]:
-    """(object id, event) of an insert into one object, or (POST /v1/insert) into several."""
-    together = (
-        {item: of["events"] for objects in body.values() for item, of in objects.items()}
-        if "events" not in body
-        else {}
-    )
-    return [
-        (entry, event)
-        for entry, events in (together or {parts[-2]: body["events"]}).items()
-        for event in events
-    ]
+def is_insert(path: str) -> bool:
+    """Whether rows are written by a POST to the path."""
+    return path == "/logs3" or path.endswith("/insert")
+
+
+def events_in(path: str, raw: bytes) -> List[Tuple[str, Json]]:
+    """(object id, event) of the rows in the body of an insert; without comments and without rows that were uploaded."""
+    if not is_insert(path):
+        return []
+    body = json.loads(raw)
+    if path == "/logs3":
+        rows = body["rows"] if isinstance(body["rows"], list) else []
+        return [(_object_of(row), row) for row in rows if "comment" not in row]
+    if path == "/v1/insert":
+        parts = [part for objects in body.values() for part in objects.items()]
+        return [(object_id, event) for object_id, part in parts for event in part["events"]]
+    return [(path.split("/")[-2], event) for event in body["events"]]
+
+
+def _object_of(row: Json) -> str:
+    return str(row.get("experiment_id") or row.get("dataset_id") or row["project_id"])
 
 
 @dataclass
@@ -81,9 +90,9 @@ class WatchedSandbox(Sandbox):
 
     def _watch(self, request: Incoming) -> Optional[Answer]:
         refusal = self.refuse(request.method, request.path, request.body) if self.refuse else None
-        parts = request.path.split("/")
-        if parts[-1] == "insert":  # one step each: other threads insert too
-            events = events_of(parts, json.loads(request.body))
+        if request.method == "POST":
+            # one step each: other threads insert too
+            events = events_in(request.path, request.body)
             self.deleted.extend(
                 (object_id, event["id"])
                 for object_id, event in events
@@ -94,30 +103,11 @@ class WatchedSandbox(Sandbox):
                 for object_id, event in events
                 if not event.get("_object_delete")
             )
-        if refusal is None and request.method == "POST":
-            self.sent.extend(rows_in(request.path, request.body))
+            if refusal is None:
+                self.sent.extend((object_id, event["id"]) for object_id, event in events)
         if self.only_first_id and request.path == "/btql":
             request.body = re.sub(rb"(from: \w+\('[^']*')[^)]*\)", rb"\1)", request.body)
         return refusal
-
-
-def rows_in(path: str, raw: bytes) -> List[Tuple[str, str]]:
-    """(object id, row id) of the rows in the body of an insert, comments left out."""
-    if path == "/v1/insert":
-        parts = [part for objects in json.loads(raw).values() for part in objects.items()]
-        return [
-            (object_id, row["id"]) for object_id, part in parts for row in part.get("events", ())
-        ]
-    if path.endswith("/insert"):
-        return [(path.split("/")[-2], row["id"]) for row in json.loads(raw)["events"]]
-    rows = json.loads(raw)["rows"] if path == "/logs3" else []
-    if not isinstance(rows, list):  # uploaded elsewhere
-        return []
-    return [
-        (row.get("experiment_id") or row.get("dataset_id") or row["project_id"], row["id"])
-        for row in rows
-        if "comment" not in row
-    ]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,19 @@ import os
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import pytest
 
@@ -205,7 +217,10 @@ def told(root: Path) -> Dict[str, int]:
 
 
 def forbidding(
-    *needles: str, status: int = 403, path: str = "insert", text: str = "no"
+    *needles: str,
+    status: int = 403,
+    path: Union[str, Tuple[str, ...]] = ("/insert", "/logs3"),
+    text: str = "no",
 ) -> Callable[[str, str, bytes], Optional[Answer]]:
     """Refuses POSTs to a path that ends with `path` and hold a needle in path or body."""
     body = json.dumps({"Code": "ForbiddenError", "Message": text}).encode()

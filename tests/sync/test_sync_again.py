@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
-from tests.support.orgs import AtRequest, ended, report, started
+from tests.support.orgs import AtRequest, ended, is_insert, report, started
 from tests.support.row_runs import WRITE, World, refused
 from tests.support.syncs import (
     DATASET,
@@ -46,9 +46,7 @@ def too_odd(w: World, kind: str) -> Mend:
     w.source.insert(kind, holder(w, kind), [row("late")])
 
     def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
-        return (
-            Answer(400, b"no such row") if path.endswith("/insert") and b'"late"' in raw else None
-        )
+        return Answer(400, b"no such row") if is_insert(path) and b'"late"' in raw else None
 
     w.sandbox.refuse = refuse
     return lambda: setattr(w.sandbox, "refuse", None)
@@ -153,7 +151,7 @@ def test_what_failed_in_a_sync_that_was_killed_is_not_forgotten_either(
     with living(tmp_path) as w:
         assert sync(w).code == 0
         mend = uploading(w, LOGS)
-        at = AtRequest(1, moment, signal.SIGKILL, lambda method, path: path.endswith("/insert"))
+        at = AtRequest(1, moment, signal.SIGKILL, lambda method, path: is_insert(path))
         later(w, 3600)
         with started(w.sandbox, w.root, "--since-last", "--no-verify") as process:
             at.process, w.sandbox.on_request = process, at

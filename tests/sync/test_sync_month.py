@@ -46,6 +46,7 @@ from tests.support.orgs import (
     Pair,
     WatchedSandbox,
     environment,
+    is_insert,
     run,
     run_with,
     runs,
@@ -174,7 +175,7 @@ class Nights:
             self.life.rng.randrange(1, 5),
             self.life.rng.choice(("before", "after")),
             signal.SIGKILL,
-            is_insert,
+            inserts_rows,
         )
         return self.sync(at, exact=False)
 
@@ -189,8 +190,8 @@ class Nights:
         return self.sync(at)
 
 
-def is_insert(method: str, path: str) -> bool:
-    return path.endswith("/insert")
+def inserts_rows(method: str, path: str) -> bool:
+    return is_insert(path)
 
 
 QUIET, BUSY, OUTAGE, KILLED, OFF = "quiet", "busy", "outage", "killed", "off"
@@ -261,7 +262,7 @@ def test_the_night_after_a_kill_takes_its_own_rows_too(path: str, tmp_path: Path
 
 # Hours -----------------------------------------------------------------------------------------------
 
-PATHS = (None, "/btql", "/insert", "/v1/", "/v1/experiment", "/attachment", "/bucket/")
+PATHS = (None, "/btql", "/logs3", "/v1/", "/v1/experiment", "/attachment", "/bucket/")
 
 
 def some_fault(rng: random.Random) -> Fault:

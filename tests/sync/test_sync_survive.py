@@ -22,6 +22,7 @@ from tests.support.orgs import (
     environment,
     everything,
     findings,
+    is_insert,
     report,
     run,
     runs,
@@ -58,7 +59,7 @@ SHORT = 3  # of the places: those that run without --long
 
 
 def is_row_request(method: str, path: str) -> bool:
-    return method == "POST" and (path == "/btql" or path.endswith("/insert"))
+    return method == "POST" and (path == "/btql" or is_insert(path))
 
 
 def killed(
@@ -163,10 +164,7 @@ def test_a_first_copy_that_was_killed_is_finished_and_what_came_meanwhile_follow
     tmp_path: Path,
 ) -> None:
     with living(tmp_path, projects=2) as w:
-        assert (
-            killed(w, 6, "after", lambda method, path: path.endswith("/insert")).code
-            == -signal.SIGKILL
-        )
+        assert killed(w, 6, "after", lambda method, path: is_insert(path)).code == -signal.SIGKILL
         change(w, 1)
         end = sync(w, **SMALL)
         assert (end.code, equal(w), len(runs(w.root))) == (0, True, 1), end.last_words

@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
-from tests.support.orgs import AtRequest, Ended, ended, run, runs, started
+from tests.support.orgs import AtRequest, Ended, ended, is_insert, run, runs, started
 from tests.support.row_runs import World, forbidding, told, world
 
 LOGS = "project_logs"
@@ -186,7 +186,7 @@ def test_a_dry_run_takes_no_window(w: World) -> None:
 
 def killed(w: World, *args: str, program: str = "migrate_logs") -> Path:
     """A night that dies before its first insert is carried out; its run directory."""
-    at = AtRequest(1, "before", signal.SIGKILL, lambda method, path: path.endswith("/insert"))
+    at = AtRequest(1, "before", signal.SIGKILL, lambda method, path: is_insert(path))
     with started(w.sandbox, w.root, "--tz", TZ, *args, program=program) as process:
         at.process, w.sandbox.on_request = process, at
         assert ended(process).code == -signal.SIGKILL
