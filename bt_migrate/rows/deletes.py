@@ -64,7 +64,7 @@ def propagate_deletes(
         too_many = _exceeds_limit(catalog, kind_name, sum(found.rows for found in gone), there)
         for found in gone:
             if found.rows and not too_many:
-                _delete(catalog, found.member, db)
+                _try_to_delete(catalog, found.member, db)
             _close(found, too_many)
     finally:
         db.close()
@@ -230,6 +230,21 @@ def _ids(api: Api, kind_name: str, object_id: str, bounds: Bounds) -> Iterator[L
 
 
 # -- deleting
+
+
+def _try_to_delete(catalog: Catalog, member: StreamCopy, db: sqlite3.Connection) -> None:
+    """Delete the rows of one object. What the destination refuses is that object's failure."""
+    try:
+        _delete(catalog, member, db)
+    except ApiError as error:
+        member.error = error
+        log.error(
+            "%s %r: rows that are gone from the source could not be deleted: %s",
+            member.stream.kind.name,
+            member.stream.name,
+            error,
+            extra={"event": "stream_failed"},
+        )
 
 
 def _delete(catalog: Catalog, member: StreamCopy, db: sqlite3.Connection) -> None:

@@ -196,15 +196,15 @@ def writes_to(part: str) -> Any:
 
 PLACES = [
     ("/v1/project", 2, "after"),  # a project is made, and nobody has written that down
-    ("/v1/project_logs/", 4, "after"),  # rows have arrived, and nobody has written that down
+    ("/logs3", 4, "after"),  # rows have arrived, and nobody has written that down
     *(
         pytest.param(*place, marks=pytest.mark.long)
         for place in (
             ("/v1/function", 2, "after"),
             ("/v1/view", 1, "after"),
             ("/v1/acl", 2, "before"),
-            ("/v1/dataset/", 2, "after"),
-            ("/v1/project_logs/", 9, "before"),
+            ("/logs3", 2, "after"),
+            ("/logs3", 9, "before"),
         )
     ),
 ]

@@ -147,7 +147,7 @@ def test_a_new_run_after_a_kill_between_rows_and_their_comments_brings_the_comme
     """After --new-run the rows are found, and their missing comments are written."""
     with world(tmp_path) as w:
         commented(w, "project_logs", 5)
-        kill = AtRequest(1, "before", 9, lambda method, path: path == "/logs3")
+        kill = AtRequest(2, "before", 9, lambda method, path: path == "/logs3")
         run_with(w, w.root, kill, program="migrate_logs")  # type: ignore[arg-type]
         code = w.move("project_logs", "--new-run")
         assert (code, comments(w, "project_logs", w.project)) == (0, expected(5))
@@ -214,7 +214,9 @@ def test_rows_whose_comments_cannot_be_written_are_not_recorded_as_done(tmp_path
     with world(tmp_path) as w:
         commented(w, "project_logs", 10)
         w.sandbox.refuse = lambda method, path, raw: (
-            Answer(403, b'{"Code":"ForbiddenError"}') if path == "/logs3" else None
+            Answer(403, b'{"Code":"ForbiddenError"}')
+            if path == "/logs3" and b'"comment":' in raw
+            else None
         )
         assert w.move("project_logs") == 1
         w.sandbox.refuse = None
