@@ -57,8 +57,8 @@ def test_rows_that_are_gone_are_deleted_when_asked_for(kind: str, w: World) -> N
     w.sandbox.clear_requests()
     again = sync(w, *DELETES)
     assert (again.code, w.sandbox.writes(WRITE)) == (0, [])
-    # For each kind: the new rows, and one count on each side.
-    assert sum(request.path == "/btql" for request in w.sandbox.requests) == 3 * 3
+    # For each kind: the new rows, their number, and one count on each side.
+    assert sum(request.path == "/btql" for request in w.sandbox.requests) == 4 * 3
 
 
 def test_a_row_that_comes_back_travels_again(w: World) -> None:
@@ -80,7 +80,7 @@ def test_what_was_edited_in_the_destination_and_what_is_not_ours_stays(w: World)
     w.sandbox.clear_requests()
     assert sync(w, *DELETES).code == 0
     # Rows that stay are not examined by every sync.
-    assert sum(request.path == "/btql" for request in w.sandbox.requests) == 3 * 3
+    assert sum(request.path == "/btql" for request in w.sandbox.requests) == 4 * 3
     delete(w, LOGS, "r00005")
     assert (sync(w, *DELETES).code, "r00005" in there(w, LOGS)) == (0, False)
 
