@@ -20,6 +20,7 @@ from tests.support.orgs import (
     REPOSITORY,
     Pair,
     environment,
+    is_insert,
     report,
     run,
     runs,
@@ -200,7 +201,7 @@ class Hanging:
         self.opened = threading.Event()
 
     def __call__(self, number: int, moment: str, method: str, path: str) -> None:
-        if moment == "before" and path.endswith("/insert"):
+        if moment == "before" and is_insert(path):
             self.reached.set()
             self.opened.wait(60)
 
