@@ -96,4 +96,5 @@ def _selection_of(settings: Settings) -> Selection:
         settings.created_before,
         dict(settings.rename_projects) or None,
         settings.part or None,
+        sorted(settings.exclude_projects) or None,
     )

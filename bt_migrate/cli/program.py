@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import logging
 import sys
 import time
 from dataclasses import replace
@@ -25,6 +26,8 @@ from bt_migrate.migration.phase_loop import VERIFY, Step, steps_of_part
 from bt_migrate.shards.selected import selection_of_shard
 from bt_migrate.shards.share_out import refuse_other_organizations
 from bt_migrate.state.open_files import raise_file_limit
+
+log = logging.getLogger("bt_migrate")
 
 # M_ARENA_MAX of glibc's malloc.h
 M_ARENA_MAX = -8
@@ -78,6 +81,8 @@ def in_program(
             raise UsageError("--dry-run: bin/verify never writes; leave the option out")
         edge.secrets += [settings.source_api_key, settings.dest_api_key]
         start_logging(settings.log_level, settings.log_format, edge.secrets)
+        for warning in settings.warnings:
+            log.warning("%s", warning, extra={"event": "setting"})
         ending = Ending()
         ending.crash_folders = folders
         folders.append(Path(settings.state_dir))

@@ -106,6 +106,7 @@ def lag_now(path: Path, env_file: Optional[str]) -> Dict[str, Any]:
     settings = replace(
         load_settings({"env_file": env_file}),
         projects=tuple(selection.projects),
+        exclude_projects=tuple(selection.exclude_projects or ()),
         resources=tuple(selection.resources),
     )
     source, dest = connected(settings, threading.Event(), writes=False)

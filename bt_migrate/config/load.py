@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from dotenv import dotenv_values
 
+from bt_migrate.config import values
 from bt_migrate.config.declare import Setting
-from bt_migrate.config.settings import ALL_SETTINGS, ROW_OVERRIDES, Settings
+from bt_migrate.config.settings import ALL_SETTINGS, ROW_OVERRIDES, TABLE, Settings
 from bt_migrate.errors import UsageError
 from bt_migrate.model.date_windows import instant, is_relative, last_full, window_bound, zone_of
+from bt_migrate.model.selection import did_you_mean
 
 NAMED = {setting.field: setting for setting in ALL_SETTINGS}
+# Names of variables share their beginnings.
+PREFIXED_SIMILARITY = 0.85
+# Values in which " #" may be part of a name.
+MAY_HOLD_HASH = (values.plain_text, values.names, values.project_renames)
+COMMENT = re.compile(r"\s*#(\s|$)")
 
 
 def load_settings(
@@ -40,14 +48,15 @@ def load_settings(
     found = {setting.field: _value(setting, given, env) for setting in ALL_SETTINGS}
     _check_keys(found)
     depths = sum(name in given for name in ("counts", "full", "verify_sample"))
-    if depths > 1:
-        raise UsageError("--counts, --sample and --full: choose one")
+    _refuse_useless(given, found, depths)
+    found["resources"] = _without_excluded(found)
     found.update(_window(found, given, now or datetime.now(timezone.utc)))
     if found["since_last"]:
         _check_sync(found)
         # A sync compares only if it is told to.
         found["verify"] = found["verify"] and bool(depths)
-    return Settings(overrides=_overrides(given, env), **found)
+    warnings = tuple(_unknown_variables(env))
+    return Settings(overrides=_overrides(given, env), warnings=warnings, **found)
 
 
 def state_dir_of(env_file: Optional[str] = None) -> str:
@@ -96,8 +105,54 @@ def _value(setting: Setting, given: Mapping[str, Any], env: Mapping[str, str]) -
     text = setting.text_in(given)
     if text is not None:
         return setting.read(setting.flag, text)
-    in_env = env.get(setting.env, "").strip() if setting.env else ""
+    in_env = _without_comment(setting, env.get(setting.env, "")) if setting.env else ""
     return setting.read(setting.name, in_env or setting.default)
+
+
+def _without_comment(setting: Setting, text: str) -> str:
+    """The value without a comment after it. python-dotenv before 1.0 keeps the comment of an empty
+    value, and what reads env files for containers keeps them all.
+    """
+    if COMMENT.match(text):
+        return ""
+    if setting.read in MAY_HOLD_HASH:
+        return text.strip()
+    return text.partition(" #")[0].strip()
+
+
+# -- what is refused
+
+
+def _refuse_useless(given: Mapping[str, Any], found: Mapping[str, Any], depths: int) -> None:
+    """Options that do nothing, or contradict each other."""
+    if depths > 1:
+        raise UsageError("--counts, --sample and --full: choose one")
+    if depths and not found["verify"]:
+        raise UsageError("--no-verify: leave it out, or leave out --counts, --sample and --full")
+    for name in ("propagate_deletes", "max_deletes", "lookback"):
+        if name in given and not found["since_last"]:
+            raise UsageError(f"{NAMED[name].flag} does something only with --since-last")
+    if "max_deletes" in given and not found["propagate_deletes"]:
+        raise UsageError("--max-deletes does something only with --propagate-deletes")
+    has_window = found["window"] or found["created_after"] or found["since_last"]
+    if "fill_gaps" in given and not has_window:
+        raise UsageError("--fill-gaps does something only with --window or --created-after")
+
+
+def _without_excluded(found: Mapping[str, Any]) -> Tuple[str, ...]:
+    left = tuple(name for name in found["resources"] if name not in found["exclude_resources"])
+    if not left:
+        raise UsageError("--exclude-resources: nothing is left of --resources")
+    return left
+
+
+def _unknown_variables(env: Mapping[str, str]) -> Iterator[str]:
+    known = {setting.env for setting in (*TABLE, *ROW_OVERRIDES)}
+    for name in sorted(env):
+        ours = name.startswith("MIGRATION_")
+        hint = did_you_mean(name, known, PREFIXED_SIMILARITY)
+        if name not in known and (ours or (hint and name.startswith(("BT_SOURCE_", "BT_DEST_")))):
+            yield f"{name} is not a setting and is ignored{hint}"
 
 
 def _overrides(given: Mapping[str, Any], env: Mapping[str, str]) -> Dict[str, Any]:
@@ -105,7 +160,8 @@ def _overrides(given: Mapping[str, Any], env: Mapping[str, str]) -> Dict[str, An
     return {
         setting.field: _value(setting, {}, env)
         for setting in ROW_OVERRIDES
-        if setting.field.split(".")[-1] not in given and env.get(setting.env, "").strip()
+        if setting.field.split(".")[-1] not in given
+        and _without_comment(setting, env.get(setting.env, ""))
     }
 
 

@@ -15,6 +15,7 @@ from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 from bt_migrate import __version__
 from bt_migrate.config.declare import Setting
 from bt_migrate.config.settings import ALL_SETTINGS, RUN, SECTIONS, SELECTION
+from bt_migrate.model.selection import did_you_mean
 
 # Options whose values may begin with a dash.
 DASHED = ("--created-after", "--created-before", "--tz")
@@ -110,7 +111,10 @@ def _options(fields: str) -> Tuple[Option, ...]:
     return tuple(SETTING_OPTIONS[field] for field in fields.split())
 
 
-_SELECT = _options("resources projects created_after created_before window tz rename_projects")
+_SELECT = _options(
+    "resources exclude_resources projects exclude_projects created_after created_before window tz"
+    " rename_projects"
+)
 _CONNECT = (*_options("batch_size max_concurrent btql_per_minute"), ENV_FILE)
 _OUTPUT = _options("log_level log_format verbose quiet json")
 _WORK = (
@@ -188,7 +192,20 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        hint = self._hint(message.rpartition("unrecognized arguments: ")[2].split()[:1])
+        self.exit(2, f"{self.prog}: {message}{hint} (see {self.prog} --help)\n")
+
+    def _hint(self, words: Sequence[str]) -> str:
+        """What an unknown option may be meant to be, or which programs have it."""
+        flag = words[0].partition("=")[0] if words else ""
+        if not flag.startswith("--"):
+            return ""
+        owners = [
+            name for name, options in PROGRAMS.items() if any(item.flag == flag for item in options)
+        ]
+        if owners:
+            return f"; it does nothing in {self.prog}, but in {', '.join(owners)}"
+        return did_you_mean(flag, self._option_string_actions)
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
@@ -230,7 +247,15 @@ def _add(group: Any, option: Option) -> None:
 
 def flags_of(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> Dict[str, Any]:
     """dest -> text, None for an option that was not given. A wrong option exits with 2."""
-    return vars(parser.parse_args(_joined(sys.argv[1:] if argv is None else argv)))
+    flags = vars(parser.parse_args(_joined(sys.argv[1:] if argv is None else argv)))
+    for option in PROGRAMS[parser.prog]:
+        value = flags[option.dest]
+        for text in value if isinstance(value, list) else [value]:
+            # An unset shell variable; it would select everything.
+            if isinstance(text, str) and not text.strip(", "):
+                name = option.flag or option.metavar
+                parser.error(f"{name}: its value is empty; leave it out, or give one")
+    return flags
 
 
 def _joined(argv: Sequence[str]) -> List[str]:

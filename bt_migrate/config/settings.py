@@ -74,10 +74,18 @@ class Settings:
 
     resources: Tuple[str, ...] = setting(
         SELECTION, "MIGRATION_RESOURCES", "all", values.resources, "--resources NAMES",
-        "move only these resources, comma-separated")
+        "move only these resources, comma-separated; * and ? are wildcards")
+    exclude_resources: Tuple[str, ...] = setting(
+        SELECTION, "MIGRATION_EXCLUDE_RESOURCES", "", values.excluded_resources,
+        "--exclude-resources NAMES",
+        "do not move these resources, comma-separated")
     projects: Tuple[str, ...] = setting(
         SELECTION, "MIGRATION_PROJECTS", "", values.names, "--projects NAMES",
-        'move only these source projects, comma-separated, "a, b" for a name with a comma')
+        'move only these source projects, comma-separated; "a, b" for a name with a comma; * and ?'
+        " are wildcards")
+    exclude_projects: Tuple[str, ...] = setting(
+        SELECTION, "MIGRATION_EXCLUDE_PROJECTS", "", values.names, "--exclude-projects NAMES",
+        "do not move these source projects, comma-separated")
     no_rows: bool = option_switch(
         SELECTION, "--no-rows", "move objects without their rows, and nothing that needs rows")
     created_after: Optional[str] = setting(  # absolute, in UTC
@@ -245,6 +253,7 @@ class Settings:
     relative_window: str = ""  # the window as text, if it means another period at another time
     shard: Mapping[str, Any] = field(default_factory=dict)  # move only these rows; see shards
     arguments: Tuple[str, ...] = ()  # of the program, as they were given
+    warnings: Tuple[str, ...] = ()  # about the environment, to log once logging has started
     # fmt: on
 
     @property
@@ -280,6 +289,11 @@ class Settings:
         if self.max_deletes.endswith("%"):
             return int(rows * float(self.max_deletes[:-1]) / 100)
         return int(self.max_deletes)
+
+    @property
+    def selects_projects(self) -> bool:
+        """Whether only some of the source's projects may be moved."""
+        return bool(self.projects or self.exclude_projects)
 
     def selects(self, resource: str) -> bool:
         return resource in self.resources

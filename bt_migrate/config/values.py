@@ -8,13 +8,14 @@ import csv
 import os
 import re
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 from urllib.parse import urlsplit
 
 from bt_migrate.errors import UsageError
 from bt_migrate.model.date_windows import UNITS, zone_of
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.model.resources import SELECTABLE
+from bt_migrate.model.selection import chosen, did_you_mean, unmatched
 
 DEFAULT_URL = "https://api.braintrust.dev"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -135,14 +136,25 @@ def names(name: str, text: str) -> Tuple[str, ...]:
 
 def resources(name: str, text: str) -> Tuple[str, ...]:
     """Resources in the order in which they are moved."""
-    asked = [item.strip() for item in names(name, text)]
-    unknown = [item for item in asked if item not in SELECTABLE and item != "all"]
-    if unknown:
-        known = ", ".join(SELECTABLE)
-        raise UsageError(f"{name}: unknown resource {unknown[0]!r}; known are: all, {known}")
+    asked = _resource_names(name, text)
     if not asked or "all" in asked:
         return SELECTABLE
-    return tuple(resource for resource in SELECTABLE if resource in asked)
+    return tuple(chosen(SELECTABLE, asked, ()))
+
+
+def excluded_resources(name: str, text: str) -> Tuple[str, ...]:
+    asked = _resource_names(name, text)
+    return tuple(chosen(SELECTABLE, asked, ())) if asked else ()
+
+
+def _resource_names(name: str, text: str) -> List[str]:
+    asked = [item.strip() for item in names(name, text)]
+    unknown = unmatched((item for item in asked if item != "all"), SELECTABLE)
+    if unknown:
+        hint = did_you_mean(unknown[0], SELECTABLE)
+        known = ", ".join(SELECTABLE)
+        raise UsageError(f"{name}: unknown resource {unknown[0]!r}{hint}; known are: all, {known}")
+    return asked
 
 
 def duration(name: str, text: str) -> float:

@@ -32,6 +32,7 @@ from bt_migrate.errors import ApiError, UsageError
 from bt_migrate.model.resource import BY_PROJECT, OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import CALLABLE, FUNCTIONS, PROJECTS, PROMPTS
 from bt_migrate.model.resources import BY_NAME
+from bt_migrate.model.selection import chosen, did_you_mean, unmatched
 from bt_migrate.objects.decide import creation_order
 
 log = logging.getLogger("bt_migrate.catalog")
@@ -85,12 +86,15 @@ class Lists:
         Raises UsageError for a name that the source does not have.
         """
         projects = self.source_list(PROJECTS)
-        if not self.settings.projects:
+        if not self.settings.selects_projects:
             return projects
         old_names = {new: old for old, new in self.settings.rename_projects.items()}
         by_name = {old_names.get(project["name"], project["name"]): project for project in projects}
-        refuse_unknown("--projects", self.settings.projects, by_name)
-        return [project for name, project in by_name.items() if name in self.settings.projects]
+        wanted = self.settings.projects
+        excluded = self.settings.exclude_projects
+        refuse_unknown("--projects", wanted, by_name)
+        refuse_unknown("--exclude-projects", excluded, by_name)
+        return [by_name[name] for name in chosen(by_name, wanted, excluded)]
 
     def source_list(self, resource: Resource) -> List[dict]:
         """All source objects of a kind in the whole organization, in creation order."""
@@ -280,7 +284,10 @@ def renamed(projects: List[dict], new_names: Mapping[str, str]) -> List[dict]:
 
 
 def refuse_unknown(option: str, names: Iterable[str], known: Collection[str]) -> None:
-    missing = [name for name in names if name not in known]
+    missing = unmatched(names, known)
     if missing:
+        hint = did_you_mean(missing[0], known)
         some = ", ".join(sorted(known)[:NAMES_SHOWN]) or "none"
-        raise UsageError(f"{option}: the source has no project {missing[0]!r}; it has: {some}")
+        raise UsageError(
+            f"{option}: the source has no project {missing[0]!r}{hint}; it has: {some}"
+        )

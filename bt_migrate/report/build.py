@@ -17,6 +17,7 @@ from bt_migrate.model.findings import FAILURE, finding
 from bt_migrate.model.notes import stream_findings
 from bt_migrate.model.outcomes import DIFFERS, OPEN_OUTCOMES, OUTCOMES, SKIPPED
 from bt_migrate.model.resources import SELECTABLE
+from bt_migrate.model.selection import matches
 from bt_migrate.report.actions import grouped
 from bt_migrate.report.advice import next_commands
 from bt_migrate.state.object_states import ObjectStates
@@ -47,8 +48,12 @@ class StartedPart:
         """Whether a problem, a finding or the counts of a stream belong to the part."""
         resource = record.get("resource") or record.get("kind")
         project = record.get("project")
-        return (resource in self.resources or resource == "projects") and (
-            not self.projects or not project or project in self.projects
+        if resource not in self.resources and resource != "projects":
+            return False
+        return (
+            not self.projects
+            or not project
+            or any(matches(wanted, project) for wanted in self.projects)
         )
 
 

@@ -136,7 +136,7 @@ def _refuse_strangers(runs: Sequence[RunDirectory]) -> None:
                 (first, getattr(first.record, side).org_id),
                 (run, getattr(run.record, side).org_id),
             )
-        for name in ("created_after", "created_before", "rename_projects"):
+        for name in ("created_after", "created_before", "rename_projects", "exclude_projects"):
             _refuse_unequal(
                 name,
                 (first, getattr(first.record.selection, name)),

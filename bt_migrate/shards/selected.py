@@ -8,10 +8,12 @@ from typing import Any, Dict, Mapping
 from bt_migrate.errors import UsageError
 from bt_migrate.shards.share_out import shard_in
 
+# Options that choose what is moved: for a shard, bin/plan-shards has chosen it.
 NOT_OF_A_SHARD = (
-    "resources", "projects", "created_after", "created_before", "window", "fill_gaps", "rename_projects", "dry_run", "plan_out",
+    "resources", "exclude_resources", "projects", "exclude_projects", "created_after",
+    "created_before", "window", "fill_gaps", "rename_projects", "dry_run", "plan_out",
     "fail_on_loss", "no_rows", "since_last",
-)  # fmt: skip  # flags
+)  # fmt: skip
 
 
 def selection_of_shard(given: Mapping[str, Any]) -> Dict[str, Any]:
@@ -40,4 +42,5 @@ def selection_of_shard(given: Mapping[str, Any]) -> Dict[str, Any]:
     chosen.update(
         {name: selection[name] for name in ("created_after", "created_before", "rename_projects")}
     )
+    chosen["exclude_projects"] = tuple(selection.get("exclude_projects") or ())
     return {"shard": shard, "relative_window": "", **chosen}

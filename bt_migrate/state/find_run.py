@@ -83,6 +83,10 @@ def _in_named_run(
     if project is not None:
         settings = _only_project(settings, run, project)
         selection = replace(selection, projects=list(settings.projects))
+    if not settings.exclude_projects and run.record.selection.exclude_projects:
+        excluded = run.record.selection.exclude_projects
+        settings = replace(settings, exclude_projects=tuple(excluded))
+        selection = replace(selection, exclude_projects=excluded)
     if _keeps_window(run, settings, selection):
         settings = replace(settings, **window_of(run))
         selection = replace(selection, **window_of(run))
@@ -244,7 +248,7 @@ def refuse_disagreement(run: RunDirectory, identity: Identity) -> None:
     _refuse_other_organizations(run, identity)
     was = run.record.selection
     today = identity.selection
-    for name in ("part", "created_after", "created_before", "rename_projects"):
+    for name in ("part", "created_after", "created_before", "rename_projects", "exclude_projects"):
         if getattr(was, name) != getattr(today, name):
             raise UsageError(
                 f"{run.path}: was made with {name} = {getattr(was, name)}, today's is"

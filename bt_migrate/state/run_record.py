@@ -32,6 +32,7 @@ class Selection:
     created_before: Optional[str]
     rename_projects: Optional[Dict[str, str]] = None
     part: Optional[str] = None  # of a move in parts: "objects", or the name of a shard
+    exclude_projects: Optional[List[str]] = None
 
     @property
     def window(self) -> Dict[str, Any]:

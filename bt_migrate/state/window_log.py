@@ -37,6 +37,7 @@ class WindowLine:
     run: str
     recorded: str
     rename_projects: Optional[Dict[str, str]] = None
+    exclude_projects: Optional[List[str]] = None
 
 
 @dataclass
@@ -63,6 +64,7 @@ def record_window(root: Path, record: RunRecord, run_name: str, kind: str) -> No
         run_name,
         now(),
         selection.rename_projects,
+        selection.exclude_projects,
     )
     _append(root, json_of(line))
 
@@ -122,6 +124,7 @@ def _covers(line: WindowLine, identity: Identity, kind: str) -> bool:
         and line.source == identity.source.org_id
         and line.dest == identity.dest.org_id
         and line.rename_projects == selection.rename_projects
+        and set(line.exclude_projects or ()) <= set(selection.exclude_projects or ())
         and (not line.projects or bool(projects and set(projects) <= set(line.projects)))
     )
 

@@ -168,7 +168,7 @@ def _compare_objects(
 ) -> Iterator[Comparison]:
     catalog, settings = migration.catalog, migration.settings
     # With --projects only some of the organization's own objects are expected.
-    whole = None if settings.projects else ""
+    whole = None if settings.selects_projects else ""
 
     def compare(
         resource: Resource, scope: Optional[ProjectPair], objects: Callable[[], List[dict]]

@@ -189,6 +189,8 @@ WRONG: List[Tuple[str, str]] = [
     ("MIGRATION_RESOURCES", "projects"),
     ("MIGRATION_PROJECTS", '"never closed'),
     ("MIGRATION_PROJECTS", '"a"b'),
+    ("MIGRATION_EXCLUDE_PROJECTS", '"never closed'),
+    ("MIGRATION_EXCLUDE_RESOURCES", "datsets"),
     ("MIGRATION_BATCH_SIZE", "0"),
     ("MIGRATION_BATCH_SIZE", "-1"),
     ("MIGRATION_BATCH_SIZE", "ten"),
@@ -212,6 +214,7 @@ WRONG: List[Tuple[str, str]] = [
     ("MIGRATION_MAX_IN_FLIGHT_BYTES", "64 MB"),
     ("MIGRATION_READ_STREAMS", "0"),
     ("MIGRATION_BTQL_PER_MINUTE", "-1"),
+    ("MIGRATION_METRICS_FILE", "/nowhere/at/all"),
     ("MIGRATION_KEEP_PUBLIC", "perhaps"),
     ("MIGRATION_VERIFY_SAMPLE", "-1"),
     ("MIGRATION_VERIFY_WAIT", "long"),
@@ -265,7 +268,10 @@ def test_a_wrong_value_is_refused_in_one_line_that_names_the_setting(name: str, 
 
 
 def test_every_setting_with_rules_has_a_wrong_value_in_the_table_above() -> None:
-    free_text = {"BT_SOURCE_ORG", "BT_DEST_ORG", "MIGRATION_STATE_DIR", "MIGRATION_RESUME_RUN_DIR"}
+    free_text = {
+        "BT_SOURCE_ORG", "BT_DEST_ORG", "MIGRATION_STATE_DIR", "MIGRATION_RESUME_RUN_DIR",
+        "MIGRATION_ON_END",
+    }  # fmt: skip
     assert {one.env for one in TABLE} - {name for name, _ in WRONG} == {*free_text, *REQUIRED}
 
 
@@ -278,7 +284,8 @@ def test_an_unknown_resource_is_told_with_those_that_are_known() -> None:
     with pytest.raises(UsageError) as refused:
         loaded({"MIGRATION_RESOURCES": "logs,datsets"})
     assert str(refused.value) == (
-        f"MIGRATION_RESOURCES: unknown resource 'datsets'; known are: all, {', '.join(SELECTABLE)}"
+        "MIGRATION_RESOURCES: unknown resource 'datsets'; did you mean 'datasets'?;"
+        f" known are: all, {', '.join(SELECTABLE)}"
     )
 
 

@@ -1,0 +1,223 @@
+"""Mistakes in options and in the environment: each is refused or reported, with what was meant."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Dict, Mapping
+
+import pytest
+
+from bt_migrate.config.load import load_settings
+from bt_migrate.config.options import flags_of, make_parser
+from bt_migrate.config.settings import Settings
+from bt_migrate.errors import EXIT_USAGE, UsageError
+from bt_migrate.model.resources import SELECTABLE
+from bt_migrate.model.selection import chosen, did_you_mean, matches, unmatched
+from tests.support.orgs import run, runs, tiny_pair
+
+KEYS = {"BT_SOURCE_API_KEY": "sk-source", "BT_DEST_API_KEY": "sk-dest"}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def loaded(environ: Mapping[str, str], **flags: Any) -> Settings:
+    return load_settings(flags, {**KEYS, **environ})
+
+
+# -- comments after values
+
+COMMENTED = """\
+# Required
+BT_SOURCE_API_KEY=sk-source # key to read with
+BT_DEST_API_KEY=sk-dest # key to write with
+LOG_LEVEL=DEBUG # one of four
+MIGRATION_PROJECTS= # all of them
+MIGRATION_RESOURCES=all # also a list
+MIGRATION_BATCH_SIZE=50 # objects
+MIGRATION_RETRY_DELAY=2.0 # seconds
+MIGRATION_STATE_DIR=./runs # where runs are kept
+MIGRATION_RESUME_RUN_DIR= # a run
+MIGRATION_EVENTS_USE_SEEN_DB=true # SQLite
+MIGRATION_LOGS_FETCH_LIMIT= # as above
+MIGRATION_INSERT_REQUEST_HEADROOM_RATIO=0.5 # half → 3 MB
+MIGRATION_CREATED_AFTER= # first day (such as 2026-01-01)
+MIGRATION_CREATED_BEFORE=2026-02-01 # day after the last
+"""
+# Fields of the settings that the file sets.
+EXPECTED: Dict[str, Any] = {
+    "source_api_key": "sk-source", "log_level": "DEBUG", "projects": (), "resources": SELECTABLE,
+    "batch_size": 50, "retry_delay": 2.0, "state_dir": "./runs", "resume_run_dir": "",
+    "use_seen_db": True, "headroom_ratio": 0.5, "created_after": None,
+    "created_before": "2026-02-01T00:00:00Z", "overrides": {},
+}  # fmt: skip
+
+
+def test_an_env_file_with_comments_after_its_values_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(COMMENTED, encoding="utf-8")
+    settings = load_settings({})
+    assert {name: getattr(settings, name) for name in EXPECTED} == EXPECTED
+
+
+def test_comments_that_a_reader_of_env_files_keeps_are_no_part_of_a_value() -> None:
+    """As docker --env-file does, and python-dotenv before 1.0 where the value is empty."""
+    lines = [line.partition("=") for line in COMMENTED.splitlines() if "=" in line]
+    environ = {name: value for name, _, value in lines if not name.endswith(("_KEY", "STATE_DIR"))}
+    settings = loaded(environ)
+    same = [name for name in EXPECTED if name != "state_dir"]
+    assert {name: getattr(settings, name) for name in same} == {n: EXPECTED[n] for n in same}
+
+
+def test_a_hash_inside_a_name_stays() -> None:
+    environ = {"MIGRATION_PROJECTS": "team #1,#general", "BT_SOURCE_ORG": "a #b"}
+    settings = loaded(environ)
+    assert (settings.projects, settings.source_org) == (("team #1", "#general"), "a #b")
+
+
+# -- names that are not known
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "MIGRATION_RETRY_ATEMPTS",
+            ("MIGRATION_RETRY_ATEMPTS is not a setting and is ignored;"
+             " did you mean 'MIGRATION_RETRY_ATTEMPTS'?",),
+        ),
+        ("MIGRATION_XYZZY", ("MIGRATION_XYZZY is not a setting and is ignored",)),
+        (
+            "BT_SOURCE_KEY",
+            ("BT_SOURCE_KEY is not a setting and is ignored; did you mean 'BT_SOURCE_API_KEY'?",),
+        ),
+        ("HOME", ()),
+        ("LOG_LEVELS", ()),
+        ("MIGRATION_LOGS_FETCH_LIMIT", ()),
+    ],
+)  # fmt: skip
+def test_a_variable_that_is_no_setting_is_reported(name: str, expected: tuple) -> None:
+    assert loaded({name: "5"}).warnings == expected
+
+
+def test_a_wrong_variable_is_shown_by_the_program(tmp_path: Path) -> None:
+    with tiny_pair() as pair:
+        done = run(
+            pair.sandbox, tmp_path / "runs", "--resources", "roles", MIGRATION_RETRY_ATEMPTS="5",
+            program="migrate_organization",
+        )  # fmt: skip
+        assert (done.code, "did you mean 'MIGRATION_RETRY_ATTEMPTS'?" in done.err) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--dry-rum"], "unrecognized arguments: --dry-rum; did you mean '--dry-run'?"),
+        (["--state-dirs=x"], "did you mean '--state-dir'?"),
+        (
+            ["--propagate-deletes"],
+            "it does nothing in verify, but in migrate-all, migrate-datasets",
+        ),
+        (["--xyzzy"], "unrecognized arguments: --xyzzy (see verify --help)"),
+        (["--resources", ""], "--resources: its value is empty; leave it out, or give one"),
+        (["--projects", " , "], "--projects: its value is empty"),
+        (["--state-dir="], "--state-dir: its value is empty"),
+        (["--env-file", ""], "--env-file: its value is empty"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_one_line(
+    words: list, expected: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        flags_of(make_parser("verify", ""), words)
+    error = capsys.readouterr().err
+    assert (ended.value.code, error.count("\n"), expected in error) == (EXIT_USAGE, 1, True), error
+
+
+def test_an_unknown_project_is_refused_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    with tiny_pair() as pair:
+        for option in ("--projects", "--exclude-projects"):
+            done = run(pair.sandbox, tmp_path / "runs", option, "bta", program="migrate_logs")
+            assert (done.code, "has no project 'bta'; did you mean 'beta'?" in done.err) == (
+                2,
+                True,
+            )
+
+
+# -- options that do nothing
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"propagate_deletes": True}, "--propagate-deletes does something only with --since-last"),
+        ({"lookback": "5m"}, "--lookback does something only with --since-last"),
+        ({"max_deletes": "5"}, "--max-deletes does something only with --since-last"),
+        ({"max_deletes": "5", "since_last": True}, "only with --propagate-deletes"),
+        ({"fill_gaps": True}, "--fill-gaps does something only with --window or --created-after"),
+        ({"no_verify": True, "full": True}, "--no-verify: leave it out, or leave out --counts"),
+        ({"exclude_resources": "logs", "resources": "logs"}, "nothing is left of --resources"),
+    ],
+)
+def test_options_that_do_nothing_together_are_refused(flags: Dict[str, Any], expected: str) -> None:
+    with pytest.raises(UsageError, match=expected):
+        loaded({}, **flags)
+
+
+def test_a_setting_in_the_environment_may_do_nothing() -> None:
+    settings = loaded({"MIGRATION_PROPAGATE_DELETES": "true", "MIGRATION_MAX_DELETES": "5"})
+    assert settings.propagate_deletes
+
+
+# -- selection
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name", "expected"),
+    [
+        ("Support", "Support", True),
+        ("Support*", "Support EU", True),
+        ("Support*", "My Support", False),
+        ("*", "", True),
+        ("a?c", "abc", True),
+        ("a?c", "ac", False),
+        ("a*", "A", False),
+        ("[ab]", "a", False),
+        ("[ab]*", "[ab]c", True),
+        ("a*b", "a\nb", True),
+    ],
+)
+def test_a_pattern_has_two_wildcards(wanted: str, name: str, expected: bool) -> None:
+    assert matches(wanted, name) is expected
+
+
+def test_names_are_chosen_in_their_order() -> None:
+    names = ["b1", "a1", "b2", "c"]
+    assert chosen(names, ["b*", "c"], ["b2"]) == ["b1", "c"]
+    assert chosen(names, [], ["b*"]) == ["a1", "c"]
+    assert unmatched(["b*", "x*", "y"], names) == ["x*", "y"]
+
+
+def test_a_similar_name_is_suggested_whatever_the_case() -> None:
+    assert did_you_mean("SUPORT", ["Support", "Sales"]) == "; did you mean 'Support'?"
+    assert did_you_mean("xyz", ["Support", "Sales"]) == ""
+
+
+def test_resources_are_selected_by_patterns_and_exclusions() -> None:
+    settings = loaded({}, resources="project_*,logs", exclude_resources="project_automations")
+    assert settings.resources == ("project_tags", "project_scores", "logs", "project_settings")
+
+
+def test_projects_are_moved_by_patterns_and_exclusions(tmp_path: Path) -> None:
+    with tiny_pair() as pair:
+        for name in ("Support EU", "Support US", "Support old"):
+            pair.source.create("project", {"name": name})
+        root = tmp_path / "runs"
+        select = ("--projects", "Support*", "--exclude-projects", "*old")
+        first = run(pair.sandbox, root, *select, "--no-rows", program="migrate_datasets")
+        names = sorted(project["name"] for project in pair.dest.objects("project"))
+        assert (first.code, names) == (0, ["Support EU", "Support US"])
+        again = run(pair.sandbox, root, *select, "--no-rows", program="migrate_experiments")
+        assert (again.code, len(runs(root))) == (0, 1), os.listdir(root)
