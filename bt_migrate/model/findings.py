@@ -34,7 +34,7 @@ KINDS: Mapping[str, Kind] = {
         "a user of the source is not a member of the destination; the reference was left out",
         "invite the user, then run the same command again",
         True,
-        "invite {users:user}, then run again ({where} wait): {emails}",
+        "invite {users:user}, then run again{waiting}: {emails}",
     ),
     "secret_to_enter": Kind(
         ACTION,

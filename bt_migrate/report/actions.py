@@ -25,7 +25,8 @@ NOUNS = {
 
 # What the summary of a kind can name: properties of Group.
 FIELDS = (
-    "objects", "refs", "places", "rows", "where", "names", "users", "emails", "details", "things",
+    "objects", "refs", "places", "rows", "where", "waiting", "names", "users", "emails", "details",
+    "things",
 )  # fmt: skip
 
 
@@ -91,6 +92,11 @@ class Group:
             f"{self.rows:row}" if self.rows else "",
         ]
         return ", ".join(filter(None, parts))
+
+    @property
+    def waiting(self) -> str:
+        """` (3 places, 2 rows wait)`, "" without any"""
+        return f" ({self.where} wait)" if self.where else ""
 
     @property
     def names(self) -> str:

@@ -23,7 +23,7 @@ from bt_migrate.report.advice import next_commands
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.records import json_of
 from bt_migrate.state.run_directory import RunDirectory
-from bt_migrate.state.run_record import Session
+from bt_migrate.state.run_record import RunRecord, Session
 from bt_migrate.state.stream_state import StreamState
 
 REPORT_VERSION = 1
@@ -107,6 +107,7 @@ def build_report(
         "planned_streams": [stream for plan in row_plans for stream in plan["streams"]],
         "estimate": record.estimate,
         "totals": _totals(object_counts, row_counts, seconds),
+        "validation": _validation(record),
         "verification": record.verification,
         "lag": record.lag,
         "problems": [record for states in listed for record in _problems(states)],
@@ -150,6 +151,20 @@ def _findings(
         *(record for plan in row_plans for record in plan["findings"]),
         *run.record.window_gaps,
     ]
+
+
+def _validation(record: RunRecord) -> Optional[Dict[str, Any]]:
+    """Returns what bin/validate found; its findings are with the others."""
+    if record.validation is None:
+        return None
+    validation = dict(record.validation)
+    validation.pop("findings", None)
+    streams = validation.pop("streams", {})
+    counts = {kind: [stream["rows"] for stream in found] for kind, found in streams.items()}
+    validation["rows"] = {
+        kind: None if None in rows else sum(rows) for kind, rows in counts.items()
+    }
+    return validation
 
 
 def _totals(

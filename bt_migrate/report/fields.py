@@ -32,6 +32,8 @@ REPORT_FIELDS: Mapping[str, str] = {
     "planned_streams": "in a dry run, as in the plan",
     "estimate": "in a dry run, as in the plan",
     "totals": "the sums, objects and rows apart; `rows_per_second`, `bytes_per_second`",
+    "validation": "what bin/validate found: `write_right`, `objects` by resource and project, `rows` by "
+    "kind, `estimate`, `cannot_move`, `unavailable`",
     "verification": "result of the comparison: `equal`, `arrived`, counts by outcome and kind, "
     "`tolerated`, `security`, the first `differences`",
     "lag": "rows written to the source since the mark of the run, and the age of the oldest; of "

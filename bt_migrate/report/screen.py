@@ -17,13 +17,14 @@ from bt_migrate.report.sections import (
     to_do_lines,
     verdict_lines,
 )
+from bt_migrate.report.validation import validation_lines
 
 SHOWN_PROBLEMS = 10
 LONGEST_PHASES = 1
 
 RECORD_FIELDS = (
     "status", "command", "dry_run", "run_directory", "duration_seconds", "this_start", "whole_run",
-    "totals", "to_do", "failed", "problems", "lost", "findings_by_kind", "verification",
+    "totals", "validation", "to_do", "failed", "problems", "lost", "findings_by_kind", "verification",
     "estimate", "lag", "next_commands",
 )  # fmt: skip
 
@@ -36,6 +37,7 @@ def screen_text(report: Mapping[str, Any]) -> str:
             *to_do_lines(report),
             *failed_lines(report, SHOWN_PROBLEMS),
             *table_lines(report),
+            *validation_lines(report),
             *lost_lines(report),
             *time_lines(report, LONGEST_PHASES),
             f"Report: {report['run_directory']}/{SUMMARY_FILE}",

@@ -27,6 +27,7 @@ from bt_migrate.report.sections import (
     to_do_lines,
     verdict_lines,
 )
+from bt_migrate.report.validation import validation_lines
 
 # Findings of one kind that the summary names; the report has all.
 SHOWN_PER_KIND = 20
@@ -48,6 +49,7 @@ def summary_text(report: Mapping[str, Any]) -> str:
         to_do_lines(report),
         failed_lines(report),
         table_lines(report),
+        validation_lines(report),
         _matrix_lines(report),
         _skipped_lines(report),
         _row_lines(report),

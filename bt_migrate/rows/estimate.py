@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
+from bt_migrate.api.btql import OBJECTS_PER_QUERY
 from bt_migrate.api.throttle import STARTER_QUERIES_PER_MINUTE
 from bt_migrate.api.transport import Answer
 from bt_migrate.errors import ApiError
@@ -276,8 +277,21 @@ def estimate(catalog: Catalog, kinds: Dict[str, Dict[str, Any]]) -> Dict[str, An
         "attachments": sum(planned["attachments"] for planned in kinds.values()),
         "queries": queries,
         "inserts": total(streams, "inserts") or 0,
+        "verification_queries": _verification_queries(catalog, streams, queries),
         "queries_per_minute": rate,
         "seconds": round(seconds, 1),
         "minutes_at_20_queries_a_minute": round(queries / STARTER_QUERIES_PER_MINUTE, 1),
         "how": HOW,
     }
+
+
+def _verification_queries(
+    catalog: Catalog, streams: Sequence[Dict[str, Any]], copy_queries: int
+) -> int:
+    """Returns how many queries the comparison sends to each side."""
+    if not catalog.settings.verify:
+        return 0
+    objects = sum(len(stream["objects"]) for stream in streams)
+    counts = math.ceil(objects / OBJECTS_PER_QUERY)
+    pages = {"full": copy_queries, "sample": len(streams)}
+    return counts + pages.get(catalog.settings.depth, 0)

@@ -1,0 +1,40 @@
+"""The result of bin/validate as lines. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping
+
+from bt_migrate.model.findings import UNSEEN
+from bt_migrate.report.display import escaped, number, plural, wrapped
+from bt_migrate.report.measures import estimate_text
+
+# What the validation says of the destination's key, and what it means.
+WRITE_RIGHT = {
+    "not asked in a dry run": "not tested (dry run)",
+    "shown by an earlier run": "yes (an earlier run has written)",
+}
+
+
+def validation_lines(report: Mapping[str, Any]) -> List[str]:
+    """Returns rights, counts, sizes and times, after bin/validate; nothing after other programs."""
+    validation = report["validation"]
+    if not validation or report["this_start"]["command"] != "validate":
+        return []
+    right = validation["write_right"]
+    lines = [f"Destination key can write: {WRITE_RIGHT.get(right, right)}"]
+    lines += wrapped(f"Objects: {_objects(validation['objects'])}", first="")
+    rows = ", ".join(f"{number(count)} of {kind}" for kind, count in validation["rows"].items())
+    lines += wrapped(f"Rows: {rows or 'not counted'}", first="")
+    lines += wrapped(f"Estimate: {estimate_text(validation['estimate'])}", first="")
+    for name, reason in validation["unavailable"].items():
+        lines += wrapped(f"Cannot list: {name} ({escaped(reason)})", first="")
+    cannot_move = validation["cannot_move"]
+    if cannot_move:
+        lines.append(f"Will not move ({plural(len(cannot_move), 'item')}):")
+        lines += [line for text in cannot_move for line in wrapped(escaped(text))]
+    return [*lines, *wrapped(f"Cannot see: {'; '.join(UNSEEN)}", first="")]
+
+
+def _objects(counts: Mapping[str, Dict[str, int]]) -> str:
+    sums = {resource: sum(projects.values()) for resource, projects in counts.items()}
+    return ", ".join(f"{count:,} {resource}" for resource, count in sums.items() if count) or "none"

@@ -1,0 +1,145 @@
+"""The texts of a report: short, in one order, with the numbers of the report's record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+import pytest
+
+from bt_migrate.model.findings import KINDS, finding
+from bt_migrate.report.actions import Group, grouped
+from bt_migrate.report.display import duration_text, plural, size_text, table, wrapped
+from bt_migrate.report.measures import estimate_text
+from tests.support.orgs import Pair, report, run, runs, tiny_pair
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with tiny_pair() as tiny:
+        yield tiny
+
+
+def test_validation_says_that_it_passed_with_counts_sizes_minutes_and_rights(
+    pair: Pair, tmp_path: Path
+) -> None:
+    done = run(pair.sandbox, tmp_path / "runs", program="validate")
+    text = " ".join(done.out.split())
+    assert (done.code, done.out.splitlines()[0]) == (0, "Validation passed: acme -> globex")
+    for part in (
+        "Destination key can write: yes",
+        "2 datasets",
+        "Rows: 90 of datasets, 90 of experiments, 300 of logs",
+        "Estimate: 480 rows, ",
+        "at 20 queries a minute",
+        "verification: + ",
+        "Next: bin/migrate-all --state-dir",
+    ):
+        assert part in text, text
+    again = run(pair.sandbox, tmp_path / "runs", "--json", program="validate")
+    record = json.loads(again.out)
+    assert record["validation"]["rows"] == {"datasets": 90, "experiments": 90, "logs": 300}
+
+
+def test_text_json_and_report_hold_the_same_numbers(pair: Pair, tmp_path: Path) -> None:
+    end = run(pair.sandbox, tmp_path / "runs", "--json", "--verify")
+    record, told = json.loads(end.out), report(tmp_path / "runs")
+    for name in ("totals", "this_start", "to_do", "failed", "lost", "next_commands", "status"):
+        assert record[name] == told[name], name
+    summary = (runs(tmp_path / "runs")[0] / "migration_summary.txt").read_text(encoding="utf-8")
+    printed = " ".join(summary.split())
+    sections = [*told["to_do"], *told["failed"], *told["lost"]]
+    assert sections and all(" ".join(line["text"].split()) in printed for line in sections)
+    assert max(map(len, summary.splitlines()[:3])) <= 80
+    assert summary.splitlines()[-1].startswith("Next: ")
+
+
+def test_times_are_those_of_this_start_and_of_the_run(pair: Pair, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    run(pair.sandbox, root, program="migrate_datasets")
+    first = report(root)
+    end = run(pair.sandbox, root, program="migrate_logs")
+    second = report(root)
+    assert (first["this_start"]["rows"], first["whole_run"]["starts"]) == (90, 1)
+    assert (second["this_start"]["rows"], second["whole_run"]["rows"]) == (300, 390)
+    assert second["whole_run"]["seconds"] == second["duration_seconds"]
+    assert "This start: " in end.out and "The run, 2 starts: " in end.out
+
+
+USER = {"resource": "users", "id": "u1", "name": "a@x"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "expected"),
+    [
+        ("secret_to_enter", [{"name": "A"}, {"name": "B"}], "enter 2 secret values: A, B"),
+        (
+            "user_without_counterpart",
+            [USER, {"name": "G", "ref": "u1"}, {"name": "H", "ref": "u2", "count": 3}],
+            "invite 2 users, then run again (1 place, 3 rows wait): a@x, u2",
+        ),
+        ("user_without_counterpart", [USER], "invite 1 user, then run again: a@x"),
+        (
+            "version_pin_removed",
+            [{"name": "A"}, {"name": "B", "count": 840}],
+            "pinned versions; references follow the latest version (1 place, 840 rows)",
+        ),
+        (
+            "stream_failed",
+            [{"resource": "logs", "name": "X", "detail": "503 from the source"}],
+            "copying stopped early for 1 project log (X): 503 from the source",
+        ),
+    ],
+)
+def test_a_kind_of_finding_is_one_line_that_names_things(
+    kind: str, facts: List[Dict[str, Any]], expected: str
+) -> None:
+    records = [
+        finding(kind, **{"resource": "prompts", "id": f"id {number}", **one})
+        for number, one in enumerate(facts)
+    ]
+    assert Group(kind, records).line() == expected
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_kind_has_a_line(kind: str) -> None:
+    record = finding(kind, resource="prompts", id="i", name="n", detail="why", ref="r")
+    lines = [line for section in grouped([record]).values() for line in section]
+    assert [line["kind"] for line in lines] == [kind]
+    assert lines[0]["text"] and "{" not in lines[0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "0 s"), (0.42, "0.4 s"), (45, "45 s"), (720, "12 min"), (12_600, "3.5 h"), (172_800, "2.0 days")],
+)  # fmt: skip
+def test_a_duration_is_told_in_the_unit_that_fits(seconds: float, expected: str) -> None:
+    assert duration_text(seconds) == expected
+
+
+def test_words_numbers_and_tables() -> None:
+    assert [plural(1, "query"), plural(2, "query"), plural(1200, "key")] == [
+        "1 query",
+        "2 queries",
+        "1,200 keys",
+    ]
+    assert [size_text(812), size_text(4_700_000)] == ["812 bytes", "4.7 MB"]
+    assert table(["a", "b"], [["旅行", "1"], ["x", "20"]]) == [
+        "  a      b",
+        "  旅行   1",
+        "  x     20",
+    ]
+    assert all(len(line) <= 80 for line in wrapped("word " * 100))
+
+
+def test_an_estimate_contains_the_verification() -> None:
+    estimate = {
+        "rows": 4489, "uncounted_streams": 0, "bytes": 4_693_978, "processed_bytes": 4_693_978,
+        "attachments": 0, "queries": 40, "inserts": 12, "verification_queries": 20,
+        "queries_per_minute": None, "seconds": 10.0, "minutes_at_20_queries_a_minute": 2.0,
+    }  # fmt: skip
+    assert estimate_text(estimate) == (
+        "4,489 rows, 4.7 MB; 40 queries, 12 inserts. Copy: 10 s unlimited, 2 min at 20 queries a"
+        " minute (Starter and Pro plans); verification: + 5.0 s, or + 1 min"
+    )
