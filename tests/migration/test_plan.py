@@ -171,7 +171,7 @@ def test_the_plan_for_a_destination_with_conflicts_of_every_kind_is_what_the_rea
         differing = {f"{kind}s" for kind in KINDS} | {"project_settings"}
         assert {resource for resource, action in met if action == "differs"} == differing
         assert {action for _, action in met} == {"create", "found", "differs", "skip"}
-        assert any(one["kind"] == "unresolved_reference" for one in plan["other_findings"])
+        assert any(one["kind"] == "lost_at_source" for one in plan["losses"])
         assert_equal_to_the_real_run(pair, plan, tmp_path / "runs", 1)
 
 
@@ -219,6 +219,10 @@ def test_what_an_earlier_run_left_open_is_planned_as_the_update_that_it_gets(
     assert_equal_to_the_real_run(tiny, plan, tmp_path / "runs", 0)
 
 
+# Alone, these phases have references to objects that other phases move.
+WAITING_PHASES = ("experiments", "definitions", "views", "settings", "acls")
+
+
 @pytest.mark.parametrize(
     "phase",
     [
@@ -233,11 +237,13 @@ def test_what_an_earlier_run_left_open_is_planned_as_the_update_that_it_gets(
 def test_a_phase_alone_plans_what_it_does_alone(phase: str, tiny: Pair, tmp_path: Path) -> None:
     """What refers to objects of other phases waits, in the plan too."""
     settings = {"program": f"migrate_{phase}"}
-    plan = planned(tiny, tmp_path, **settings)
+    # References to objects of later phases wait, which is no success yet.
+    code = 1 if phase in WAITING_PHASES else 0
+    plan = planned(tiny, tmp_path, code=code, **settings)
     done = run(tiny.sandbox, tmp_path / "runs", **settings)
     told = report(tmp_path / "runs")
     assert (done.code, actions(plan), rows_of(plan)) == (
-        0,
+        code,
         carried_out(tmp_path / "runs"),
         told_rows(told),
     )
@@ -388,9 +394,7 @@ def test_the_loss_list_names_what_stays_behind(tmp_path: Path) -> None:
         old = next(
             one["id"] for one in pair.source.objects("prompt") if one["name"] == "House style"
         )
-        pair.sandbox.store.entries["function"][old].data["created"] = (
-            "2024-01-01T00:00:00.000Z"  # written again since
-        )
+        pair.source.patch("prompt", old, {"description": "written again"})
         plan = planned(pair, tmp_path)
         named = {(one["kind"], one["resource"], one["name"]) for one in plan["losses"]}
         secrets = {
