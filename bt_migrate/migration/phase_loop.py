@@ -18,6 +18,7 @@ from bt_migrate.migration.lag import measure_lag
 from bt_migrate.migration.steps import refuse_conflicts
 from bt_migrate.migration.waiting import finish_waiting, kinds_behind, record_waiting
 from bt_migrate.model.date_windows import iso
+from bt_migrate.model.findings import LIST_REFUSED
 from bt_migrate.model.outcomes import FAILED
 from bt_migrate.model.resources import ROW_KINDS, kinds_of_phase
 from bt_migrate.objects.catalog import open_catalog
@@ -133,6 +134,15 @@ def has_failed_objects(run: RunDirectory, phase: str) -> bool:
     )
 
 
+def has_refused_lists(run: RunDirectory) -> bool:
+    """True if a list was refused: objects of every phase may lack what it would have held."""
+    return any(
+        found["kind"] == LIST_REFUSED
+        for states in run.all_objects()
+        for found in states.findings.get("", ())
+    )
+
+
 def _open_moves(migration: Migration, steps: Sequence[Step]) -> List[Callable[[Migration], Any]]:
     return [
         phase
@@ -232,7 +242,8 @@ class PhaseLoop:
         if kind not in behind and self._takes_window(kind):
             record_window(self._run.path.parent, self._run.record, self._run.path.name, kind)
         # A sync goes on to the next changes: what failed is tried again by the next one.
-        is_left_open = kind in behind or has_failed_objects(self._run, name)
+        failed = has_failed_objects(self._run, name) or has_refused_lists(self._run)
+        is_left_open = kind in behind or failed
         if is_left_open and not self._migration.settings.since_last:
             return False
         end_round(self._run.record, kind)

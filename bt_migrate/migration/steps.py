@@ -17,20 +17,22 @@ from bt_migrate.config.values import FAIL_POLICY
 from bt_migrate.errors import ApiError, ConflictError, UsageError
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.migration.waiting import finish_objects
-from bt_migrate.model.findings import finding
+from bt_migrate.model.findings import LIST_REFUSED, finding
 from bt_migrate.model.outcomes import DIFFERS, LATER, SKIPPED
 from bt_migrate.model.resource import ORGANIZATION, OWNER, Resource
-from bt_migrate.model.resource_table import PROJECTS
+from bt_migrate.model.resource_table import PROJECTS, USERS
 from bt_migrate.model.resources import (
     REFERABLE,
     ROW_KINDS,
+    SELECTABLE,
     holder_of_rows,
     kinds_of_phase,
     moves_later,
 )
 from bt_migrate.objects.catalog import Catalog, open_catalog
-from bt_migrate.objects.copy import OnCreated, copy_objects
+from bt_migrate.objects.copy import OnCreated, copy_objects, record_undecided
 from bt_migrate.objects.decide import display_name
+from bt_migrate.objects.lists import Refusal
 from bt_migrate.objects.owned import list_dest_group, list_source_group, owner_groups
 from bt_migrate.objects.prepare import PlannedObject, items_of, note_gone
 from bt_migrate.rows.copy import streaming
@@ -119,7 +121,6 @@ def move_kinds(migration: Migration, phase: str) -> None:
     in_projects = any(not _is_of_organization(resource) for resource in kinds)
     scopes = project_scopes(migration) if in_projects else []
     for resource in kinds:
-        refused = ""
         try:
             if resource.name in ROW_KINDS:
                 copy_with_rows(migration, resource, scopes)
@@ -127,10 +128,12 @@ def move_kinds(migration: Migration, phase: str) -> None:
                 _copy_kind(migration, resource, scopes, phase)
         except ApiError as error:
             # A list was refused: what one object is refused is recorded with that object.
-            if error.status == 401 or error.status >= 500:
+            if error.status == 401:
                 raise
-            refused = str(error)
-        _note_list(migration, resource, refused)
+            migration.catalog.lists.refuse(resource, error)
+        tell_refused(migration, resource)
+    # Nobody moves users, and everything may refer to them.
+    tell_refused(migration, USERS)
 
 
 def _is_of_organization(resource: Resource) -> bool:
@@ -196,21 +199,35 @@ def _reason_to_wait(resource: Resource, scope: ProjectPair, phase: str, item: Pl
     return LATER if moves_later(resource, phase, item.source) else ""
 
 
-def _note_list(migration: Migration, resource: Resource, refused: str) -> None:
-    """Record that a kind, or the objects of an owner, could not be listed; or that it could.
-
-    A kind that not every server has may be missing from the plan of the source.
-    """
-    reason = refused or migration.catalog.lists.refused.get(resource.name, "")
+def tell_refused(migration: Migration, resource: Resource) -> None:
+    """Report what the source did not list of a kind: all of it, or that of some owners."""
+    refusals = migration.catalog.lists.refusals.get(resource.name, [])
     states = migration.run.objects(resource.name)
-    if not migration.settings.selects(resource.name) or not (reason or "" in states.findings):
+    if not refusals and "" not in states.findings:
         return
-    if reason:
-        log.error("%s cannot be listed: %s", resource.name, reason, extra={"event": "refused"})
-    kind = "not_listed" if resource.beyond and not refused else "list_refused"
-    facts = {"resource": resource.name, "name": resource.name, "detail": reason}
-    states.note("", [finding(kind, **facts)] if reason else [])
+    found = []
+    for refusal in refusals:
+        kind = "not_listed" if _is_loss(migration, resource, refusal) else LIST_REFUSED
+        name = f"{resource.name} of {refusal.place}" if refusal.place else resource.name
+        found.append(finding(kind, resource=resource.name, name=name, detail=str(refusal.error)))
+    states.note("", found)
     states.save()
+
+
+def _is_loss(migration: Migration, resource: Resource, refusal: Refusal) -> bool:
+    """Whether the refused list is only what this key cannot see; else something did not arrive.
+
+    That is so for kinds that need a right of their own, unless a person asked for them by name or
+    they were listed before.
+    """
+    needs_right = resource.beyond or resource.scope == OWNER
+    ours = refusal.error.side == migration.catalog.source.side
+    by_name = len(migration.settings.resources) < len(SELECTABLE)
+    seen = any(
+        states.resource == resource.name and states.known()
+        for states in migration.run.all_objects()
+    )
+    return ours and needs_right and refusal.lacks_right and not by_name and not seen
 
 
 def copy_owned_kind(
@@ -228,10 +245,15 @@ def copy_owned_kind(
         states = migration.run.objects(resource.name, group.project)
         note_gone(catalog, resource, states, objects)
         items = items_of(states, objects, group.dest_project_id)
-        if items:
-            there = list_dest_group(catalog, resource, group)
-            catalog.index.provide(resource, group.dest_project_id, there)
+        try:
+            if items:
+                there = list_dest_group(catalog, resource, group)
+                catalog.index.provide(resource, group.dest_project_id, there)
+        except ApiError as error:
+            record_undecided(catalog, resource, items, error)
+            continue
         copy_objects(catalog, resource, items)
+    tell_refused(migration, resource)
 
 
 def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[ProjectPair]) -> None:
@@ -377,7 +399,8 @@ def _reads_early(migration: Migration, group: Sequence[RowStream]) -> bool:
         migration.run.has_stream(stream.kind.folder, stream.project, stream.source_id)
         for stream in group
     )
-    return not begun and (len(group) > 1 or migration.settings.read_streams == 1)
+    early = len(group) > 1 or migration.settings.read_streams == 1
+    return not begun and early and not migration.catalog.lists.missing_for_rows()
 
 
 def _made(migration: Migration, group: Sequence[RowStream]) -> Iterator[RowStream]:

@@ -101,16 +101,10 @@ def _project_of(catalog: Catalog, obj: Mapping[str, Any]) -> str:
 
 
 def _users(catalog: Catalog) -> Iterator[Dict[str, Any]]:
+    """Users without a counterpart. Where they cannot be listed, that is reported with the lists."""
     kind = "user_without_counterpart"
-    try:
-        users = catalog.lists.source_list(USERS)
-    except ApiError as error:
-        yield finding("list_refused", resource=USERS.name, name="users", detail=str(error))
-        return
-    if USERS.name in catalog.lists.refused:
-        detail = catalog.lists.refused[USERS.name]
-        yield finding("list_refused", resource=USERS.name, name="users", detail=detail)
-    for user in users:
-        if catalog.targets.resolve((USERS.name,), user["id"]) is None:
+    for user in catalog.lists.source_list_or_empty(USERS):
+        found = catalog.targets.resolve((USERS.name,), user["id"])
+        if found is None and USERS.name not in catalog.lists.refusals:
             name = str(user.get("email"))
             yield finding(kind, resource=USERS.name, id=user["id"], name=name)

@@ -12,6 +12,10 @@ LOSS = "loss"
 FAILURE = "failure"
 
 
+# The kind of a list that should not have been refused: every phase stays open.
+LIST_REFUSED = "list_refused"
+
+
 class Kind(NamedTuple):
     """A kind of finding."""
 
@@ -199,12 +203,13 @@ KINDS: Mapping[str, Kind] = {
         False,
         "references to what the source itself lost ({where}): {names}",
     ),
-    "list_refused": Kind(
+    LIST_REFUSED: Kind(
         FAILURE,
-        "a list was refused; its objects were not moved",
-        "give the key the right to list them, then run the same command again",
+        "the source refuses to list objects that it has; they were not moved",
+        "use a key that may list them, or fix the cause shown under detail, then run the same"
+        " command again",
         False,
-        "lists that were refused: {names}: {details}",
+        "not listed by the source: {names}: {details}",
     ),
     "unresolved_reference": Kind(
         FAILURE,

@@ -16,7 +16,7 @@ from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequenc
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.config.values import KEEP_POLICY
 from bt_migrate.errors import ApiError
-from bt_migrate.model.outcomes import CREATED, DIFFERS, SKIPPED
+from bt_migrate.model.outcomes import CREATED, DIFFERS, FAILED, SKIPPED
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import BUILT_IN
 from bt_migrate.objects.apply import ObjectWriter, log_fields
@@ -56,10 +56,11 @@ def copy_objects(
     `made` is called with each object that has its outcome, which is about to be saved; the
     intention to create it is on disk by then.
     """
-    todo = [item for item in items if _is_to_do(catalog, resource, item)]
-    by_id = {item.source["id"]: item for item in todo}
     if resource.scope == PROJECT:
-        catalog.lists.prefetch((), [resource], {item.dest_project_id for item in todo})
+        catalog.lists.prefetch((), [resource], {item.dest_project_id for item in items})
+    decidable = _decidable(catalog, resource, items)
+    todo = [item for item in decidable if _is_to_do(catalog, resource, item)]
+    by_id = {item.source["id"]: item for item in todo}
     among = set(by_id)
     levels = dependency_levels(
         [item.source for item in todo],
@@ -105,6 +106,38 @@ def _read_back_fingerprints(
             if read and answered in (None, read.get("_xact_id")):
                 prints = fingerprints_of(resource, item.source, read)
                 item.states.fingerprints[source_id] = prints
+
+
+def _decidable(
+    catalog: Catalog, resource: Resource, items: Sequence[PlannedObject]
+) -> List[PlannedObject]:
+    """The objects of places that the destination lists. The others are recorded as failed:
+    without the list, creating could double an object or overwrite it.
+    """
+    refused: Set[str] = set()
+    for place in {item.dest_project_id or "" for item in items}:
+        try:
+            catalog.index.by_key(resource, place)
+        except ApiError as error:
+            refused.add(place)
+            of_place = [item for item in items if (item.dest_project_id or "") == place]
+            record_undecided(catalog, resource, of_place, error)
+    return [item for item in items if (item.dest_project_id or "") not in refused]
+
+
+def record_undecided(
+    catalog: Catalog, resource: Resource, items: Sequence[PlannedObject], error: ApiError
+) -> None:
+    """Record objects as failed because the destination does not list what is there."""
+    for item in items:
+        if item.states.completed(item.source["id"]):
+            continue
+        name = display_name(resource, item.source)
+        item.states.record(item.source["id"], name, FAILED, reason=str(error))
+        found = object_finding(resource, item, "not_created", detail=str(error))
+        item.states.note(item.source["id"], [found])
+    log.error("failed %s: %s cannot be listed: %s", len(items), resource.name, error)
+    save_objects(_states_of(items))
 
 
 def _ignore(_: PlannedObject) -> None:

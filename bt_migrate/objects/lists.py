@@ -25,13 +25,14 @@ from typing import (
     Union,
 )
 
+from bt_migrate.api.answers import Route, described, text_at
 from bt_migrate.api.client import Api
 from bt_migrate.api.organization import NOT_THERE
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import ApiError, UsageError
 from bt_migrate.model.resource import BY_PROJECT, OWNER, PROJECT, Resource
-from bt_migrate.model.resource_table import CALLABLE, FUNCTIONS, PROJECTS, PROMPTS
-from bt_migrate.model.resources import BY_NAME
+from bt_migrate.model.resource_table import CALLABLE, FUNCTIONS, PROJECTS, PROMPTS, USERS
+from bt_migrate.model.resources import BY_NAME, REFERABLE
 from bt_migrate.model.selection import chosen, did_you_mean, unmatched
 from bt_migrate.objects.decide import creation_order
 
@@ -57,6 +58,16 @@ def planned_id(source_id: str) -> str:
     return PLANNED + source_id.replace("-", "")
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A list that a server refused. `place`: the owner whose list it is, "" for all objects."""
+
+    place: str
+    error: ApiError
+    # The key may not read it: as far as this key goes, nothing is there to move.
+    lacks_right: bool
+
+
 @dataclass
 class Lists:
     """Safe for many threads. Both clients are connected: their org_id is known."""
@@ -65,10 +76,10 @@ class Lists:
     dest: Api
     settings: Settings
     lock: threading.RLock = field(default_factory=threading.RLock)
-    # resource -> why its list cannot be read
+    # resource -> why it is not listed: the server does not have it, or refuses the list
     unavailable: Dict[str, str] = field(default_factory=dict)
-    # the same, for kinds that the source has, or may have, and does not list
-    refused: Dict[str, str] = field(default_factory=dict)
+    # what a server has, or may have, and does not list: resource -> refused lists
+    refusals: Dict[str, List[Refusal]] = field(default_factory=dict)
     # A comparison raises where the source refuses a list; a migration goes on with the other kinds.
     strict: bool = False
     _lists: Dict[ListKey, Union[List[dict], ApiError]] = field(default_factory=dict)
@@ -86,6 +97,11 @@ class Lists:
         Raises UsageError for a name that the source does not have.
         """
         projects = self.source_list(PROJECTS)
+        if not projects:
+            raise UsageError(
+                f"source: the key sees no project in {self.source.display_name};"
+                " use a key that may read the projects"
+            )
         if not self.settings.selects_projects:
             return projects
         old_names = {new: old for old, new in self.settings.rename_projects.items()}
@@ -140,8 +156,7 @@ class Lists:
         try:
             return self.source_list(resource)
         except ApiError as error:
-            log.warning("source: %s cannot be listed (%s)", resource.name, error.status)
-            self.unavailable[resource.name] = f"source answered {error.status}"
+            self.refuse(resource, error)
             return []
 
     def _twins(self) -> Dict[str, str]:
@@ -232,7 +247,10 @@ class Lists:
         params = {"project_id": project_id} if project_id else {}
         page_size = self.settings.batch_size if resource.paged else 0
         try:
-            objects = api.list(resource.path, params, page_size=page_size)
+            route = Route(api.side, "GET", resource.path)
+            objects = list(api.list(resource.path, params, page_size=page_size))
+            for obj in objects:
+                refuse_misshapen(route, resource, obj)
             found = creation_order(obj for obj in objects if not obj.get("deleted_at"))
             if resource is PROJECTS and api is self.source:
                 found = renamed(found, self.settings.rename_projects)
@@ -245,21 +263,65 @@ class Lists:
     def _without_list(
         self, api: Api, resource: Resource, error: ApiError
     ) -> Union[List[dict], ApiError]:
-        """What takes the place of a refused list: nothing, or the error for who asks for it.
+        """An empty list for what the source refuses and for a kind that a server does not have.
 
-        A kind that is younger than the oldest data plane may be unknown to the server. Of any
-        other kind a refusal is a failure, also one that says that there is no such kind.
+        The error where it has to be handled: without the projects nothing can be moved, and without
+        the destination's list nothing can be decided.
         """
-        is_unknown = error.status in NOT_THERE
-        if resource is PROJECTS or error.status == 401 or (error.status >= 500 and not is_unknown):
+        # Only the API's own answer says that it has no such kind: a gateway may not know the path.
+        if resource.beyond and error.status in NOT_THERE and not error.is_page:
+            self.unavailable[resource.name] = f"{api.side} answered {error.status}"
+            return []
+        if resource is PROJECTS or api is not self.source or self.strict or error.status == 401:
             return error
-        self.unavailable[resource.name] = f"{api.side} answered {error.status}"
-        is_younger = resource.beyond and not error.is_page
-        if not is_younger and (self.strict or api is self.dest):
-            return error
-        if api is self.source and not (is_younger and is_unknown):
-            self.refused[resource.name] = str(error)
+        self.refuse(resource, error)
         return []
+
+    def refuse(self, resource: Resource, error: ApiError, place: str = "") -> None:
+        """Record that a server refused a list: that of all objects, or that of one owner."""
+        lacks_right = error.status in (400, 403) and not error.is_page
+        refusal = Refusal(place, error, lacks_right)
+        with self.lock:
+            known = self.refusals.setdefault(resource.name, [])
+            if (place, str(error)) in [(other.place, str(other.error)) for other in known]:
+                return
+            known.append(refusal)
+            if not place and error.side == self.source.side:
+                self.unavailable[resource.name] = f"source answered {error.status}"
+        of_place = f" of {place}" if place else ""
+        log.warning("%s: %s%s cannot be listed: %s", error.side, resource.name, of_place, error)
+
+    def missing_for_rows(self) -> Optional[ApiError]:
+        """Why rows cannot be copied yet: a selected kind that they may refer to is not listed.
+
+        Its ids could not be recognized in the rows, and nothing would find them later. A kind that
+        this key may not list for good is no reason to keep rows back.
+        """
+        for resource in REFERABLE:
+            for refusal in self.refusals.get(resource.name, ()):
+                selected = resource is USERS or self.settings.selects(resource.name)
+                for_good = refusal.lacks_right and (resource is USERS or resource.beyond)
+                if selected and not for_good:
+                    return _because_of(resource, refusal.error)
+        return None
+
+
+def _because_of(resource: Resource, error: ApiError) -> ApiError:
+    because = ApiError(error.side, error.method, error.path, error.status, error.body)
+    because.args = (f"rows may refer to {resource.name}, which cannot be listed: {error}",)
+    return because
+
+
+def refuse_misshapen(route: Route, resource: Resource, obj: Mapping[str, Any]) -> None:
+    """Raises AnswerError for an object that lacks what every step takes from it."""
+    needed = ["project_id"] if resource.scope == PROJECT and not resource.part_of else []
+    needed += ["name"] if resource is PROJECTS else []
+    needed += ["object_type", "object_id"] if resource.scope == OWNER else []
+    for name in needed:
+        text_at(route, obj, name)
+    for name in resource.key:
+        if isinstance(obj.get(name), (dict, list)):
+            raise route.error(f"`{name}` of {obj['id']!r} is {described(obj[name])}, not a text")
 
 
 def renamed(projects: List[dict], new_names: Mapping[str, str]) -> List[dict]:

@@ -11,12 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Iterable, Iterator, List, Sequence, Tuple
 
+from bt_migrate.api.answers import Route
 from bt_migrate.api.client import Api
+from bt_migrate.api.organization import NOT_THERE
 from bt_migrate.errors import ApiError
 from bt_migrate.model.resource import PROJECT, Resource
 from bt_migrate.model.resources import BY_NAME, TARGETS_OF_TYPE, UNMOVABLE_TARGETS
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.objects.lists import PLANNED
+from bt_migrate.objects.lists import PLANNED, refuse_misshapen
 
 log = logging.getLogger("bt_migrate.owned_objects")
 
@@ -122,16 +124,23 @@ def _list_owned(
     if resource.list_all:
         try:
             objects = list(api.list(resource.list_all, page_size=LIST_ALL_PAGE))[::-1]
+            _refuse_misshapen(api, resource, objects)
             return [obj for obj in objects if obj.get("_object_org_id") in (None, api.org_id)]
         except ApiError as error:
-            if error.status >= 500:
-                raise
+            log.info("%s: %s cannot be listed at once: %s", api.side, resource.name, error)
     return _list_by_owner(catalog, api, resource, owners)
 
 
-def _goes_on(catalog: Catalog, api: Api) -> bool:
-    """Whether a refused list of one owner leaves the other owners to be moved."""
-    return api is catalog.source and not catalog.lists.strict
+def _is_unknown_type(error: ApiError) -> bool:
+    """Whether the server does not know such owners, and not: the key may not read them."""
+    refuses_reading = "access" in error.body.lower() or "permission" in error.body.lower()
+    return error.status in (400, *NOT_THERE) and not error.is_page and not refuses_reading
+
+
+def _refuse_misshapen(api: Api, resource: Resource, objects: Iterable[dict]) -> None:
+    route = Route(api.side, "GET", resource.path)
+    for obj in objects:
+        refuse_misshapen(route, resource, obj)
 
 
 def _list_by_owner(
@@ -143,14 +152,15 @@ def _list_by_owner(
         params = {"object_type": owner[0], "object_id": owner[1]}
         try:
             found = list(api.list(resource.path, params, page_size=catalog.settings.batch_size))
+            _refuse_misshapen(api, resource, found)
         except ApiError as error:
-            may_lack = owner[0] in resource.doubtful_owner_types
-            if error.status >= 500 or not (may_lack or _goes_on(catalog, api)):
+            if owner[0] in resource.doubtful_owner_types and _is_unknown_type(error):
+                words = (api.side, resource.name, owner[0], error.status)
+                log.info("%s: %s on %s cannot be listed (%s)", *words)
+                return []
+            if api is not catalog.source or catalog.lists.strict:
                 raise
-            words = (api.side, resource.name, owner[0], error.status)
-            log.info("%s: %s on %s cannot be listed (%s)", *words)
-            if not may_lack:
-                catalog.lists.refused[resource.name] = f"on {owner[0]} {owner[1]}: {error}"
+            catalog.lists.refuse(resource, error, f"{owner[0]} {owner[1]}")
             return []
         return [obj for obj in found if not obj.get("deleted_at")][::-1]
 

@@ -69,7 +69,11 @@ class Targets:
             project_id = self.resolve((PROJECTS.name,), source["project_id"]) or PLANNED
             if project_id.startswith(PLANNED):
                 return None
-        dest = self.index.by_key(resource, project_id).get(natural_key(resource, source))
+        try:
+            dest = self.index.by_key(resource, project_id).get(natural_key(resource, source))
+        except ApiError as error:
+            self.lists.refuse(resource, error)
+            return None
         if dest is None or self.ids.source_id(resource.name, dest["id"]) not in (
             None,
             source["id"],
@@ -80,6 +84,8 @@ class Targets:
     def may_come(self, targets: Tuple[str, ...], source_id: str) -> bool:
         """Whether an unresolved reference can resolve later: its target exists and can move."""
         for target in targets:
+            if target in self.lists.refusals:
+                return True
             resource = BY_NAME.get(target)
             if resource is None or resource is USERS:
                 continue
@@ -90,7 +96,9 @@ class Targets:
 
     def cannot_come(self, targets: Tuple[str, ...], source_id: str) -> str:
         """Why the API cannot carry the target; "" if it could: the reference is then a failure."""
-        if targets == (USERS.name,) and USERS.name not in self.lists.unavailable:
+        if any(target in self.lists.refusals for target in targets):
+            return ""
+        if targets == (USERS.name,):
             return "the destination has no user with that e-mail address"
         for target in targets:
             if target in UNMOVABLE_TARGETS:

@@ -117,8 +117,11 @@ def _copy_group(shared: SharedCopy, streams: Sequence[RowStream]) -> None:
     for member in unfinished:
         if all(part.done for part in member.state.slices):
             member.read_again()  # it ended with fewer rows than were counted
+    missing = shared.catalog.lists.missing_for_rows()
     try:
-        for together in _by_end(unfinished):
+        for member in unfinished if missing else ():
+            member.error = missing
+        for together in _by_end(unfinished) if not missing else ():
             _copy_members(shared, together)
         for member in unfinished:
             if shared.round and member.above is None and not member.error:

@@ -180,6 +180,8 @@ def _compare_objects(
             states = ObjectStates(migration.run.path / "none", resource.name, scope_name)
             dest_project = _place_in_dest(scope) if scope else ""
             items = [PlannedObject(source, states, dest_project) for source in objects()]
+            for refusal in catalog.lists.refusals.get(resource.name, ()):
+                result.add(UNREADABLE, id="", name=resource.name, detail=str(refusal.error))
             extras_in = "" if resource.list_all else scope.dest_id if scope else whole
             comparer = KindComparer(catalog, resource, attachments, result)
             comparer.compare(items, extras_in=extras_in)

@@ -1,0 +1,104 @@
+"""Lists that a server refuses: reported with kind, place and reason; the rest is moved; completed later."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.http.server import Fault
+from tests.support.compare_orgs import differences
+from tests.support.orgs import report, run, tiny_pair
+
+LONG = pytest.mark.long
+READ, WRITE = "acme", "globex"
+ANSWERS: Dict[str, Dict[str, Any]] = {
+    "refused": {
+        "status": 400,
+        "body": "Missing read access [user_email=ana@acme.example] [user_org=acme]",
+    },
+    "forbidden": {"status": 403, "body": {"Code": "ForbiddenError", "Message": "no right"}},
+    "absent": {"status": 404, "body": {"Code": "NotFoundError", "Message": "no such path"}},
+    "page": {
+        "status": 404,
+        "body": "<html>Cannot GET</html>",
+        "headers": {"Content-Type": "text/html"},
+    },
+    "nonsense": {"status": 200, "body": {"objects": {"id": "a"}}},
+    "failing": {"status": 500, "body": "boom"},
+}
+OLD = (
+    "dataset experiment function prompt project_score project_tag span_iframe role group ai_secret user view acl"
+).split()
+YOUNG = "mcp_server agent project_automation environment".split()
+RIGHTS = ("refused", "forbidden")
+QUICK = {
+    ("dataset", READ, "refused"), ("dataset", WRITE, "forbidden"), ("user", READ, "page"), ("view", READ, "refused"),
+    ("view", WRITE, "forbidden"), ("acl", READ, "forbidden"), ("experiment", READ, "absent"), ("function", WRITE, "nonsense"),
+    ("prompt", READ, "failing"), ("group", READ, "refused"), ("mcp_server", READ, "page"), ("role", WRITE, "failing"),
+}  # fmt: skip
+CASES = [
+    pytest.param(
+        kind, side, name, id=f"{kind}-{side}-{name}", marks=[] if (kind, side, name) in QUICK else [LONG]
+    )
+    for kind in (*OLD, *YOUNG)
+    for side in (READ, WRITE)
+    for name in ANSWERS
+    if not (name == "absent" and kind in YOUNG)
+]  # fmt: skip
+
+
+def list_path(kind: str) -> str:
+    path = "/environment" if kind == "environment" else f"/v1/{kind}"
+    return rf"^{path}(/list_org)?(\?|$)"
+
+
+@pytest.mark.parametrize(("kind", "side", "name"), CASES)
+def test_a_refused_list_is_told_and_completed_later(
+    kind: str, side: str, name: str, tmp_path: Path
+) -> None:
+    with tiny_pair() as pair:
+        fault = Fault("status", side, "GET", list_path(kind), None, **ANSWERS[name])
+        pair.sandbox.faults.add(fault)
+        if side == WRITE:  # nobody asks for the lists of projects that the run itself creates
+            pair.dest.create("project", {"name": "Alpha/α", "description": "first"})
+            pair.dest.create("project", {"name": "beta"})
+        first = run(pair.sandbox, tmp_path / "runs", MIGRATION_RETRY_DELAY="0.01")
+        told = report(tmp_path / "runs")
+        text = json.dumps(told)
+        assert pair.sandbox.faults.hits(fault) > 0
+        assert ("Traceback" in first.err, "@acme.example]" in text) == (False, False)
+        # A list that needs a right of its own, which the key does not have, is a loss.
+        is_loss = side == READ and name in RIGHTS and kind in ("view", "acl", *YOUNG)
+        assert first.code == (0 if is_loss else 1), first.last_words
+        assert f"answered {ANSWERS[name]['status']}" in text
+        assert ("not_listed" in text) == is_loss
+        pair.sandbox.faults.clear()
+        second = run(pair.sandbox, tmp_path / "runs")
+        assert differences(pair) == []
+        assert second.code == 0, second.last_words
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in YOUNG if kind != "mcp_server"]
+)  # a prompt refers to it
+def test_a_young_kind_that_a_server_does_not_have_is_no_failure(kind: str, tmp_path: Path) -> None:
+    with tiny_pair() as pair:
+        fault = Fault("status", None, "GET", list_path(kind), None, **ANSWERS["absent"])
+        pair.sandbox.faults.add(fault)
+        ended = run(pair.sandbox, tmp_path / "runs")
+        assert ended.code == 0, ended.out
+
+
+def test_a_key_that_sees_no_project_says_so_before_anything(tmp_path: Path) -> None:
+    with tiny_pair() as pair:
+        empty = Answer(200, b'{"objects":[]}')
+        pair.sandbox.refuse = lambda method, path, raw: (
+            empty if method == "GET" and path.startswith("/v1/project?") else None
+        )
+        ended = run(pair.sandbox, tmp_path / "runs")
+        assert (ended.code, "sees no project" in ended.err) == (2, True)
+        assert pair.sandbox.writes("globex") == []
