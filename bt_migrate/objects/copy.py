@@ -120,6 +120,7 @@ def _decidable(
             catalog.index.by_key(resource, place)
         except ApiError as error:
             refused.add(place)
+            catalog.lists.refuse(resource, error)
             of_place = [item for item in items if (item.dest_project_id or "") == place]
             record_undecided(catalog, resource, of_place, error)
     return [item for item in items if (item.dest_project_id or "") not in refused]
@@ -130,7 +131,8 @@ def record_undecided(
 ) -> None:
     """Record objects as failed because the destination does not list what is there."""
     for item in items:
-        if item.states.completed(item.source["id"]):
+        ended = item.states.completed(item.source["id"])
+        if ended or skip_reason(catalog, resource, item.source):
             continue
         name = display_name(resource, item.source)
         item.states.record(item.source["id"], name, FAILED, reason=str(error))

@@ -79,7 +79,7 @@ def test_a_refused_list_is_told_and_completed_later(
         pair.sandbox.faults.clear()
         second = run(pair.sandbox, tmp_path / "runs")
         assert differences(pair) == []
-        assert second.code == 0, second.last_words
+        assert second.code == 0, second.out
 
 
 @pytest.mark.parametrize(
