@@ -27,10 +27,13 @@ class DestIndex:
     def by_key(self, resource: Resource, project_id: str = "") -> Dict[tuple, dict]:
         """natural key -> destination object, inside the project."""
         place = (resource.name, project_id)
-        with self.lock:
-            if place not in self._by_key:
-                self.provide(resource, project_id, self.lists.dest_objects(resource, project_id))
-            return self._by_key[place]
+        if place not in self._by_key:
+            # Without the lock: a list that was not read yet is asked for.
+            objects = self.lists.dest_objects(resource, project_id)
+            with self.lock:
+                if place not in self._by_key:
+                    self.provide(resource, project_id, objects)
+        return self._by_key[place]
 
     def object(self, resource: Resource, project_id: str, dest_id: str) -> Optional[dict]:
         """The destination's object of that id, None where it is gone."""

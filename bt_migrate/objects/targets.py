@@ -48,17 +48,20 @@ class Targets:
         resource = BY_NAME.get(target)
         if resource is None:
             return None
+        # Without the lock: both may ask a server.
+        source = self.lists.source_object(resource, source_id)
+        try:
+            dest = self._counterpart(resource, source) if source else None
+        except ApiError as error:
+            # A key that may not list users of the destination moves the rest.
+            if resource is not USERS or error.status >= 500:
+                raise
+            dest = None
+        if dest is None:
+            return None
         with self.lock:
-            source = self.lists.source_object(resource, source_id)
-            try:
-                dest = self._counterpart(resource, source) if source else None
-            except ApiError as error:
-                # A key that may not list users of the destination moves the rest.
-                if resource is not USERS or error.status >= 500:
-                    raise
-                dest = None
-            if dest is None:
-                return None
+            if self.ids.source_id(target, dest["id"]) not in (None, source_id):
+                return None  # another thread gave it to another object meanwhile
             self.ids.put(target, source_id, dest["id"])
             return str(dest["id"])
 
@@ -129,15 +132,16 @@ class Targets:
         """Every source id that other objects may hold -> the resources that it may belong to."""
         if self._known is None:
             self.lists.prefetch(REFERABLE)
-        with self.lock:
-            if self._known is None:
-                known: Dict[str, Tuple[str, ...]] = {self.lists.source.org_id: (ORGANIZATIONS,)}
-                for resource in REFERABLE:
-                    targets = CALLABLE if resource.name in CALLABLE else (resource.name,)
-                    for obj in self.lists.source_list_or_empty(resource):
-                        known[obj["id"]] = targets
-                self._known = known
-            return self._known
+            # Without the lock: a list that was not read yet is asked for.
+            known: Dict[str, Tuple[str, ...]] = {self.lists.source.org_id: (ORGANIZATIONS,)}
+            for resource in REFERABLE:
+                targets = CALLABLE if resource.name in CALLABLE else (resource.name,)
+                for obj in self.lists.source_list_or_empty(resource):
+                    known[obj["id"]] = targets
+            with self.lock:
+                if self._known is None:
+                    self._known = known
+        return self._known
 
     def known_tails(self, head: int) -> FrozenSet[bytes]:
         """The known ids without their first `head` characters, encoded; built once."""

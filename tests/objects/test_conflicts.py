@@ -360,7 +360,7 @@ def remove_project(org: Any, project_id: str) -> None:
     [
         (
             "Alpha=New",
-            "--rename-projects: the source has no project 'Alpha'; it has: Alpha/α, beta",
+            "--rename-projects: the source has no project 'Alpha'; did you mean 'Alpha/α'?; it has: Alpha/α, beta",
         ),
         (
             "Alpha/α=beta",

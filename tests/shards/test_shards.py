@@ -704,7 +704,16 @@ def test_a_merge_knows_every_field_of_the_state_that_it_joins(moved: Tuple[Pair,
         {"header", "round", "above", "unseen", "absent_since", "gone", "deleted", "others"},
     )  # a run of several rounds is not joined
     joined = (
-        {"outcomes", "findings", "fingerprints", "former", "deferred", "intended", "listed"},
+        {
+            "outcomes",
+            "findings",
+            "fingerprints",
+            "former",
+            "deferred",
+            "intended",
+            "listed",
+            "left_out",
+        },  # fmt: skip
         {
             "slices",
             "counts",
