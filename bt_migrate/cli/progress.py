@@ -13,6 +13,8 @@ from bt_migrate.state.run_directory import RunDirectory
 log = logging.getLogger("bt_migrate")
 
 LINE_S = 10.0
+# A phase that has taken this many seconds gets a line.
+PHASE_LINE_BEATS = 4
 
 
 class Progress:
@@ -23,8 +25,8 @@ class Progress:
         self._screen: Any = None
         self._pins = False
         self._next_line_s = 0.0
-        self._phase_seen = ""
-        self._phase_shown = ""
+        self._phase = ""
+        self._phase_beats = 0
         # Rows of earlier starts of the run.
         self._before = 0
 
@@ -45,15 +47,21 @@ class Progress:
             log.info("%s", text, extra={"event": "overall"})
 
     def _show_phase(self, status: Mapping[str, Any]) -> None:
-        """A phase that takes a second or two has a line of its own."""
+        """A phase that takes a while has a line of its own."""
         phase = status["phase"]
-        lasts = phase == self._phase_seen
-        self._phase_seen = phase
-        if self._screen is None or not self._screen.short or not phase:
-            return
-        if lasts and phase != self._phase_shown and self._screen.least <= logging.INFO:
-            self._phase_shown = phase
+        if phase != self._phase:
+            self._phase = phase
+            self._phase_beats = 0
+        self._phase_beats += 1
+        is_due = self._phase_beats == PHASE_LINE_BEATS and phase
+        if is_due and self._shows_phases:
             self._screen.line("phase {} of {}: {}".format(*status["phase_number"], phase))
+
+    @property
+    def _shows_phases(self) -> bool:
+        """False for JSON, where every phase is an event of the log, and with --quiet."""
+        screen = self._screen
+        return screen is not None and screen.short and screen.least <= logging.INFO
 
     def end(self) -> None:
         if self._pins:

@@ -28,7 +28,10 @@ def write_plan(settings: Settings, run: RunDirectory) -> None:
     plan = build_plan(run)
     if settings.plan_out:
         write_json(Path(settings.plan_out).absolute(), plan)
-        print(f"Plan: {settings.plan_out}")
+        if settings.json:
+            print(json.dumps({"event": "plan", "path": settings.plan_out}))
+        elif not settings.quiet:
+            print(f"Plan: {settings.plan_out}")
     if settings.fail_on_loss and plan["losses"]:
         raise LossError(
             f"nothing was written (--fail-on-loss): {losses_text(plan['losses'])};"

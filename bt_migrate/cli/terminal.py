@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -25,6 +26,9 @@ DETAILS = frozenset(
 ALWAYS = frozenset(("gap",))
 # A rate limit is announced again only if the wait ends this much later.
 WAIT_SLACK_S = 2.0
+RED = "\033[31m"
+YELLOW = "\033[33m"
+RESET = "\033[0m"
 CLEAR_LINE = "\r\033[K"
 
 
@@ -69,8 +73,25 @@ class Terminal(logging.StreamHandler):
     def emit(self, record: logging.LogRecord) -> None:
         pinned = self._pinned
         self.pin("")
+        colour = self._colour_of(record)
+        self._write_raw(colour)
         super().emit(record)
+        self._write_raw(RESET if colour else "")
         self.pin(pinned)
+
+    def _colour_of(self, record: logging.LogRecord) -> str:
+        """Red for failures, yellow for warnings, on a terminal that wants colours."""
+        has_colours = self.stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        if not has_colours or os.environ.get("NO_COLOR") or not self.short:
+            return ""
+        if record.levelno >= logging.ERROR:
+            return RED
+        return YELLOW if record.levelno >= logging.WARNING else ""
+
+    def _write_raw(self, code: str) -> None:
+        if code:
+            with contextlib.suppress(OSError, ValueError):
+                raw_stream(self.stream).write(code)
 
     def pin(self, text: str) -> None:
         """Replace the pinned line, "" for none."""

@@ -27,6 +27,7 @@ def merge(flags: Dict[str, Any]) -> int:
     run = RunDirectory(merge_runs(run_paths(flags["runs"]), root, unfinished=flags["unfinished"]))
     report = build_report(run, "merged")
     write_report(run, report, app_urls_of(flags["env_file"]))
+    print(f"{len(run.record.merged)} runs merged into {run.path}")
     print(screen_text(report))
     return EXIT_OK
 

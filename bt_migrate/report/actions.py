@@ -47,12 +47,17 @@ class Group:
     @property
     def objects(self) -> Count:
         return Count(
-            len({(one["resource"], one.get("id") or one.get("name")) for one in self._records})
+            len(
+                {
+                    (record["resource"], record.get("id") or record.get("name"))
+                    for record in self._records
+                }
+            )
         )
 
     @property
     def refs(self) -> Count:
-        return Count(len({one.get("ref") for one in self._records}))
+        return Count(len({record.get("ref") for record in self._records}))
 
     @property
     def users(self) -> Count:
@@ -66,23 +71,26 @@ class Group:
     def _users(self) -> Dict[str, str]:
         """User id -> e-mail address or id."""
         known = {
-            str(one.get("id")): str(one.get("name"))
-            for one in self._records
-            if one["resource"] == USERS.name
+            str(record.get("id")): str(record.get("name"))
+            for record in self._records
+            if record["resource"] == USERS.name
         }
-        refs = (str(one["ref"]) for one in self._records if one.get("ref"))
+        refs = (str(record["ref"]) for record in self._records if record.get("ref"))
         return {**{ref: ref for ref in refs}, **known}
 
     @property
     def places(self) -> Count:
         """Places in objects. Places in rows are counted by row; a user is no place."""
         return Count(
-            sum(not one.get("count") and one["resource"] != USERS.name for one in self._records)
+            sum(
+                not record.get("count") and record["resource"] != USERS.name
+                for record in self._records
+            )
         )
 
     @property
     def rows(self) -> Count:
-        return Count(sum(one.get("count", 0) for one in self._records))
+        return Count(sum(record.get("count", 0) for record in self._records))
 
     @property
     def where(self) -> str:
@@ -101,18 +109,18 @@ class Group:
     @property
     def names(self) -> str:
         """The names of the objects, the first few."""
-        return listing(dict.fromkeys(str(one.get("name", "")) for one in self._records))
+        return listing(dict.fromkeys(str(record.get("name", "")) for record in self._records))
 
     @property
     def details(self) -> str:
-        return listing(dict.fromkeys(str(one.get("detail", "")) for one in self._records), 2)
+        return listing(dict.fromkeys(str(record.get("detail", "")) for record in self._records), 2)
 
     @property
     def things(self) -> str:
         """`2 functions (refund, Topics), 1 view (Weekly)`"""
         names: Dict[str, Dict[str, None]] = {}
-        for one in self._records:
-            names.setdefault(one["resource"], {})[str(one.get("name", ""))] = None
+        for record in self._records:
+            names.setdefault(record["resource"], {})[str(record.get("name", ""))] = None
         return ", ".join(
             f"{plural(len(found), noun_of(resource))} ({listing(found, 3)})"
             for resource, found in names.items()

@@ -181,7 +181,7 @@ def _resources_to_update(start: LastStart, report: Mapping[str, Any]) -> List[st
 def _with_updates(arguments: Sequence[str], resources: Sequence[str]) -> List[str]:
     if not resources:
         return list(arguments)
-    policies = [*_values_of(arguments, "--on-conflict"), *(f"{one}=update" for one in resources)]
+    policies = [*_values_of(arguments, "--on-conflict"), *(f"{name}=update" for name in resources)]
     return [*without(arguments, ("--on-conflict",)), "--on-conflict", ",".join(policies)]
 
 
@@ -198,9 +198,11 @@ def _after_verification(start: LastStart, run: RunDirectory, report: Mapping[str
     if result["arrived"]:
         return start.again(start.arguments, "compares again, once what is extra is deleted")
     differing = {
-        one["resource"]
-        for one in result["differences"]
-        if one["outcome"] == "differs" and not one.get("row") and one["resource"] in BY_NAME
+        difference["resource"]
+        for difference in result["differences"]
+        if difference["outcome"] == "differs"
+        and not difference.get("row")
+        and difference["resource"] in BY_NAME
     }
     arguments = [*selection, "--state-dir", str(run.path.parent)]
     comment = "copies what is missing, then compares again"
@@ -239,7 +241,7 @@ def _open_phase(start: LastStart, record: RunRecord) -> Optional[str]:
     if start.command == DRIVER or record.selection.resources == []:
         return None
     for name, resources in _resources_by_phase().items():
-        is_selected = any(one in record.selection.resources for one in resources)
+        is_selected = any(item in record.selection.resources for item in resources)
         if is_selected and name not in record.phases_done:
             return name
     return None

@@ -1,4 +1,7 @@
-"""The plan: what a dry run found out, as the list that the real run then carries out. No contents, no keys, always in one order."""
+"""The plan: what a dry run found out, as a list that the real run carries out.
+
+Holds no content and no keys. Its order is always the same.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ from typing import Any, Dict, Iterator, List
 from bt_migrate.model.findings import UNSEEN, is_lost
 from bt_migrate.model.outcomes import CREATED, SKIPPED, UPDATED, WOULD_CREATE, WOULD_UPDATE
 from bt_migrate.report.build import ORDER, build_report
+from bt_migrate.report.display import shown
 from bt_migrate.state.records import json_of
 from bt_migrate.state.run_directory import RunDirectory
 
 PLAN_VERSION = 1
 SHOWN_LOSSES = 3
-# outcome -> action; others are their own
+# Outcome -> action. Any other outcome is its own action.
 ACTIONS = {
     WOULD_CREATE: "create",
     CREATED: "create",
@@ -23,7 +27,7 @@ ACTIONS = {
 
 
 def build_plan(run: RunDirectory) -> Dict[str, Any]:
-    """The plan of a dry run that came to its end."""
+    """Returns the plan of a dry run that reached its end."""
     findings = sorted(build_report(run, "completed")["findings"], key=_place)
     kinds = run.record.row_plans
     return {
@@ -38,9 +42,9 @@ def build_plan(run: RunDirectory) -> Dict[str, Any]:
             for stream in kinds[name]["streams"]
         ],
         "estimate": run.record.estimate,
-        "losses": [one for one in findings if is_lost(one)],
+        "losses": [record for record in findings if is_lost(record)],
         "unseen": list(UNSEEN),
-        "other_findings": [one for one in findings if not is_lost(one)],
+        "other_findings": [record for record in findings if not is_lost(record)],
     }
 
 
@@ -58,17 +62,19 @@ def _actions(run: RunDirectory) -> Iterator[Dict[str, Any]]:
             }
 
 
-def _place(one: Dict[str, Any]) -> tuple:
-    """By resource, project and name."""
-    names = [
-        str(one.get(name, ""))
-        for name in ("project", "name", "id", "kind", "path", "ref", "detail")
-    ]
-    return (ORDER.get(one["resource"], len(ORDER)), one["resource"], *names)
+def _place(record: Dict[str, Any]) -> tuple:
+    """Returns the sort key: by resource, project and name."""
+    fields = ("project", "name", "id", "kind", "path", "ref", "detail")
+    names = [str(record.get(field, "")) for field in fields]
+    return (ORDER.get(record["resource"], len(ORDER)), record["resource"], *names)
 
 
 def losses_text(losses: List[Dict[str, Any]]) -> str:
-    """How many, and the first few by name, in one line."""
-    first = [f"{one['resource']} {one['name']!r} ({one['kind']})" for one in losses[:SHOWN_LOSSES]]
-    more = f" and {len(losses) - SHOWN_LOSSES:,} more" if len(losses) > SHOWN_LOSSES else ""
+    """Returns how many losses there are, and the first few by name, in one line."""
+    first = [
+        f"{loss['resource']} {shown(loss['name'])!r} ({loss['kind']})"
+        for loss in losses[:SHOWN_LOSSES]
+    ]
+    rest = len(losses) - SHOWN_LOSSES
+    more = f" and {rest:,} more" if rest > 0 else ""
     return f"{len(losses):,} losses: {', '.join(first)}{more}"

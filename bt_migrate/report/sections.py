@@ -99,12 +99,16 @@ def _outcome_table(title: str, sums: Mapping[str, Counter]) -> List[str]:
         names = ", ".join(f"{counts[outcome]:,} {name}" for name, counts in uniform.items())
         lines += wrapped(f"{title.capitalize()} all {outcome}: {names}", first="")
     if others:
-        used = [name for name in outcomes_in_order(others) if any(c[name] for c in others.values())]
+        used = [
+            name
+            for name in outcomes_in_order(others)
+            if any(counts[name] for counts in others.values())
+        ]
         rows = [
             [
                 name,
                 f"{sum(counts.values()):,}",
-                *(f"{counts[one]:,}" if counts[one] else "-" for one in used),
+                *(f"{counts[outcome]:,}" if counts[outcome] else "-" for outcome in used),
             ]
             for name, counts in others.items()
         ]

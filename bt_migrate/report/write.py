@@ -20,7 +20,8 @@ def write_report(run: RunDirectory, report: Dict[str, Any], app_urls: Mapping[st
     write_json(run.path / REPORT_FILE, report)
     _write_private(run.path / SUMMARY_FILE, summary_text(report))
     _write_private(
-        run.path / FINDINGS_FILE, "".join(json.dumps(one) + "\n" for one in report["findings"])
+        run.path / FINDINGS_FILE,
+        "".join(json.dumps(finding) + "\n" for finding in report["findings"]),
     )
     write_html(run, report, app_urls)
 

@@ -19,6 +19,7 @@ import pytest
 from bt_migrate.cli.progress import progress_text
 from bt_migrate.cli.run_log import RunLog, rotate
 from bt_migrate.cli.terminal import Terminal
+from bt_migrate.sandbox.http.faults import Fault
 from tests.support.orgs import (
     DEST_KEY,
     REPOSITORY,
@@ -168,7 +169,9 @@ def test_the_progress_of_the_whole_fits_a_line(
     assert text == f"phase 6/10 migrate-logs: {expected}"
 
 
-def on_terminal(pair: Pair, folder: Path, *arguments: str, **settings: str) -> List[str]:
+def on_terminal(
+    pair: Pair, folder: Path, *arguments: str, code: int = 0, **settings: str
+) -> List[str]:
     """Returns what a program writes to a terminal, in pieces between two redrawn lines."""
     reader, writer = pty.openpty()
     command = [sys.executable, "-m", "bt_migrate.phases.migrate_all", "--state-dir", "runs"]
@@ -188,7 +191,7 @@ def on_terminal(pair: Pair, folder: Path, *arguments: str, **settings: str) -> L
 
     thread = threading.Thread(target=read)
     thread.start()
-    assert process.wait(120) == 0
+    assert process.wait(120) == code
     thread.join(10)
     os.close(reader)
     return b"".join(chunks).decode().split("\r\x1b[K")
@@ -212,6 +215,28 @@ def test_a_terminal_has_one_pinned_line_that_goes_away(pair: Pair, tmp_path: Pat
 def test_a_terminal_that_cannot_clear_a_line_has_none(pair: Pair, tmp_path: Path) -> None:
     pieces = on_terminal(pair, tmp_path, "--no-verify", TERM="dumb")
     assert len(pieces) == 1
+
+
+def test_failures_are_red_where_a_terminal_wants_colours(pair: Pair, tmp_path: Path) -> None:
+    for folder, settings, wanted in (("a", {}, True), ("b", {"NO_COLOR": "1"}, False)):
+        (tmp_path / folder).mkdir()
+        pair.sandbox.faults.add(
+            Fault(
+                "status", "globex", "POST", path="^/v1/project_tag", times=1, status=400, body="no"
+            )
+        )
+        pieces = on_terminal(
+            pair,
+            tmp_path / folder,
+            "--no-verify",
+            "--resources",
+            "project_tags",
+            code=1,
+            **settings,
+        )
+        assert ("\033[31m" in "".join(pieces)) is wanted
+        for tag in pair.dest.objects("project_tag"):
+            pair.dest.delete("project_tag", tag["id"])
 
 
 def test_json_lines_hold_every_event(pair: Pair, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from bt_migrate.report.advice import next_commands, without
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_record import RunRecord, RunSide, Selection, Session, write_run
+from tests.support.orgs import REPOSITORY
 
 RUN = "RUN"  # stands for the path of the run in the cases below
 DIFFERS = {"resource": "prompts", "outcome": "differs"}
@@ -125,6 +126,14 @@ def test_the_next_command_fits_what_is_open(
     given = arguments.replace("RUN", str(path))
     found = commands(tmp_path, command, given, status, **more)
     assert found == [expected.replace("ROOT", str(path.parent))]
+
+
+def test_every_command_exists_in_a_checkout_and_in_an_installed_package() -> None:
+    programs = {shlex.split(case[-1])[0] for case in CASES}
+    scripts = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    names = {program.split("/")[-1].replace("bt-", "") for program in programs}
+    assert [name for name in names if not (REPOSITORY / "bin" / name).is_file()] == []
+    assert [name for name in names if f"\nbt-{name} = " not in scripts] == []
 
 
 def test_options_are_left_out_with_their_values() -> None:
