@@ -24,9 +24,10 @@ from bt_migrate.model.resources import ROW_KINDS, kinds_of_phase
 from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.report.measures import lag_text
 from bt_migrate.rows.background import wait_for
+from bt_migrate.rows.unseen import keep_unseen_marks
 from bt_migrate.state.files import now
 from bt_migrate.state.run_directory import RunDirectory
-from bt_migrate.state.sync_marks import end_round, mark_seconds, open_sync_round
+from bt_migrate.state.sync_marks import end_round, mark_seconds, open_sync_round, round_of
 from bt_migrate.state.window_log import record_window
 
 log = logging.getLogger("bt_migrate")
@@ -232,9 +233,18 @@ class PhaseLoop:
         if any(name != VERIFY for name in self._ended):
             finish_waiting(self._migration)
         if self._whole:
+            self._keep_marks()
             behind = kinds_behind(self._run)
             self._run.mark_phases_done([name for name in self._ended if self._close(name, behind)])
         self._ended.clear()
+
+    def _keep_marks(self) -> None:
+        """Before the mark of a kind moves: streams that this sync has not read keep their own."""
+        for name in self._ended:
+            kind = ROWS_OF_PHASE.get(name, "")
+            round_ = round_of(self._run.record, kind, self._migration.settings.lookback)
+            if round_ is not None:
+                keep_unseen_marks(self._migration.catalog, kind, round_)
 
     def _close(self, name: str, behind: Set[str]) -> bool:
         """Record what a phase took. Returns whether it is done."""

@@ -42,7 +42,6 @@ from bt_migrate.rows.estimate import plan_rows
 from bt_migrate.rows.groups import counted_streams, groups, round_groups
 from bt_migrate.rows.prefetch import SourceReaders
 from bt_migrate.rows.streams import RowStream, ShardSlice
-from bt_migrate.rows.unseen import keep_unseen_marks
 from bt_migrate.shards.share_out import unit_name
 from bt_migrate.state.object_states import save_objects
 from bt_migrate.state.run_directory import RunDirectory
@@ -345,8 +344,6 @@ def _copy_round(
     migration: Migration, kind_name: str, streams: Sequence[RowStream], round_: Round
 ) -> None:
     """What is new since the last sync; the objects are there."""
-    if not migration.settings.part:
-        keep_unseen_marks(migration.catalog, kind_name, streams, round_)
     with streaming(
         migration.catalog,
         migration.copier,

@@ -189,7 +189,7 @@ def _read_source(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
             _copy_range(shared, [member], 0, None)
             counted = _missing_count(shared, member, began_s)
         if counted is not None:
-            text = short_read_text(counted, member.state.counts["fetched"])
+            text = short_read_text(counted, member.rows_read)
             _set_error(member, unusable_answer(shared.catalog.source, text), alone=alone)
 
 
@@ -220,7 +220,7 @@ def _missing_count(shared: SharedCopy, member: StreamCopy, began_s: float) -> Op
         stream.kind.name,
         [stream.source_id],
         _bounds(shared, [member], stream.part.after if stream.part else None, _end_of(member)),
-        member.state.counts["fetched"],
+        member.rows_read,
         stream.rows,
         began_s,
     )

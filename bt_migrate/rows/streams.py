@@ -98,7 +98,13 @@ class StreamCopy:
     def is_at_start(self) -> bool:
         """Whether no row of what is to be read has been read."""
         first, *others = self.state.slices
-        return not others and first.after is None and not self.state.counts["fetched"]
+        return not others and first.after is None and not self.rows_read
+
+    @property
+    def rows_read(self) -> int:
+        """Rows that were read of what is to be read: of everything, or in a round of what is new."""
+        state = self.state
+        return state.copy.read if self.above is None else state.counts["fetched"]
 
     @property
     def seen(self) -> SeenRows:
@@ -122,6 +128,7 @@ class StreamCopy:
             self.state.slices = [KeyRange(self._start_key(), self._end_key())]
             self.state.counts = dict.fromkeys(self.state.counts, 0)
             self.state.findings = []
+            self.state.copy.read = 0
             self.state.save()
 
     def _start_key(self) -> Optional[str]:

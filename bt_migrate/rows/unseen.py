@@ -9,12 +9,12 @@ apart; and whenever it comes back, its rows are read from the mark that it had.
 from __future__ import annotations
 
 import logging
-from typing import Sequence
 
+from bt_migrate.errors import ApiError
+from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import PROJECTS
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.rows.streams import RowStream
 from bt_migrate.state.stream_state import StreamState
 from bt_migrate.state.sync_marks import Round
 
@@ -24,32 +24,37 @@ log = logging.getLogger("bt_migrate.rows")
 ABSENCE_S = 600
 
 
-def keep_unseen_marks(
-    catalog: Catalog, kind_name: str, streams: Sequence[RowStream], round_: Round
-) -> None:
-    """Note each stream of the kind that earlier syncs know and that is not among `streams`, which
-    this sync reads.
+def keep_unseen_marks(catalog: Catalog, kind_name: str, round_: Round) -> None:
+    """Note each stream of the kind that earlier syncs know and that this round has not read.
+
+    Called before the mark of the kind moves, whatever the reason is that it was not read.
     """
-    visited = {stream.source_id for stream in streams}
     for state in catalog.run.all_streams():
-        if state.header["kind"] != kind_name or state.header["source_id"] in visited:
-            continue
-        finished = state.done and state.sync.round == round_.number
-        if not finished and not state.sync.gone:
+        if state.header["kind"] == kind_name and not _is_settled(catalog, state, round_):
             _note_unseen(catalog, state, round_)
+
+
+def _is_settled(catalog: Catalog, state: StreamState, round_: Round) -> bool:
+    """Whether the stream was read in this round, knows why it was not, or counts as deleted."""
+    in_round = state.sync.round == round_.number
+    was_read = catalog.run.was_completed(state) or (in_round and state.done)
+    return was_read or (in_round and bool(state.error)) or state.sync.gone
 
 
 def _note_unseen(catalog: Catalog, state: StreamState, round_: Round) -> None:
     holder = BY_NAME.get(state.header["kind"], PROJECTS)
     state.begin_round(round_.number, round_.above)
     refused = catalog.lists.unavailable.get(holder.name)
+    absent = "" if refused else _where_absent(catalog, holder, state)
     if refused:
         state.sync.unseen = f"{holder.name} could not be listed ({refused})"
-    else:
+    elif absent:
         now_s = int(catalog.source.clock.earliest_s())
-        state.sync.unseen = _where_absent(catalog, state)
+        state.sync.unseen = absent
         state.sync.absent_since = state.sync.absent_since or now_s
         state.sync.gone = now_s - state.sync.absent_since >= ABSENCE_S
+    else:
+        state.sync.unseen = "its object could not be moved in this sync"
     state.error = ""
     state.save()
     log.warning(
@@ -61,15 +66,20 @@ def _note_unseen(catalog: Catalog, state: StreamState, round_: Round) -> None:
     )
 
 
-def _where_absent(catalog: Catalog, state: StreamState) -> str:
-    """Which good list does not hold the object."""
-    kind_name, source_id = state.header["kind"], state.header["source_id"]
-    source = catalog.lists.source_object(BY_NAME.get(kind_name, PROJECTS), source_id)
+def _where_absent(catalog: Catalog, holder: Resource, state: StreamState) -> str:
+    """Which good list lacks the object; "" if none does."""
+    source = catalog.lists.source_object(holder, state.header["source_id"])
     if source is None:
         return "the source does not list it"
-    if (
-        "project_id" in source
-        and catalog.lists.source_object(PROJECTS, source["project_id"]) is None
-    ):
-        return "the source does not list its project"
-    return "the destination does not list its counterpart"
+    dest_project = ""
+    if holder is not PROJECTS:
+        if catalog.lists.source_object(PROJECTS, source["project_id"]) is None:
+            return "the source does not list its project"
+        dest_project = catalog.targets.resolve((PROJECTS.name,), source["project_id"]) or ""
+        if not dest_project:
+            return "the destination does not list its project"
+    try:
+        found = catalog.index.object(holder, dest_project, state.header["dest_id"])
+    except ApiError:
+        return ""
+    return "" if found else "the destination does not list its counterpart"

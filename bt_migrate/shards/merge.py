@@ -367,6 +367,7 @@ def _join_stream(new: RunDirectory, parts: Sequence[RunPart]) -> None:
     joined.copy.began = min(state.copy.began for state in states)
     for state in states:
         joined.copy.note_transactions(state.copy.transactions)
+    joined.copy.read = sum(state.copy.read for state in states)
     joined.copy.made = all(state.copy.made for state in states)
     joined.save()
     stores = [state.sibling("_seen.sqlite3") for state in states]

@@ -55,6 +55,8 @@ class RunDirectory:
         # By path: each file is read once, except while a stream is being written.
         self._streams: Dict[str, StreamState] = {}
         self._written: Set[str] = set()
+        # Checkpoints of the streams that this process has read to their end.
+        self._completed: Set[Path] = set()
         self._lock = threading.RLock()
         self._lock_fd: Optional[int] = None
 
@@ -194,8 +196,14 @@ class RunDirectory:
         """Keep the state as that of its file, unless it was not `written`."""
         with self._lock:
             self._written.discard(str(state.path))
+            if state.done:
+                self._completed.add(state.path)
             if written:
                 self._streams[str(state.path)] = state
+
+    def was_completed(self, state: StreamState) -> bool:
+        """Whether this process has read the stream to its end, also where nothing was written."""
+        return state.path in self._completed
 
     def _stream(self, path: str) -> StreamState:
         with self._lock:

@@ -53,6 +53,8 @@ class CopyState:
     overwritten: int = 0
     # this run created the destination object
     made: bool = False
+    # rows that were read, over all syncs that it took to copy everything
+    read: int = 0
 
     def note_transactions(self, xacts: Iterable[int]) -> None:
         """Add transactions of the destination; 0 is none."""
@@ -118,7 +120,9 @@ class StreamState:
         state.header = {**state.header, **header}
         state.counts = {name: state.counts.get(name, 0) for name in COUNTS}
         state.slices = slices or state.slices
-        state.copy = CopyState(**record_fields(path, CopyState, data))
+        # Versions before this one counted the rows of the copy only.
+        read = {"read": state.counts["fetched"]}
+        state.copy = CopyState(**{**read, **record_fields(path, CopyState, data)})
         state.sync = SyncState(**{"above": above, **record_fields(path, SyncState, data)})
         return state
 

@@ -725,7 +725,7 @@ def test_a_merge_knows_every_field_of_the_state_that_it_joins(moved: Tuple[Pair,
             "seconds",
             "waiting",
         }
-        | {"began", "failed", "delivered_until", "transactions", "overwritten", "made"},
+        | {"began", "failed", "delivered_until", "transactions", "overwritten", "made", "read"},
     )
     for fields, *known in zip((objects, stream), derived, named, joined):
         assert set(fields) == {"format"}.union(*known)
