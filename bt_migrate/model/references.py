@@ -157,27 +157,35 @@ def rewrite_known_ids(
 
 def attachment_places(value: Any, path: Path = ()) -> List[Path]:
     """Paths of every reference to an attachment that Braintrust stores, at any depth."""
-    if isinstance(value, dict):
-        if value.get("type") == ATTACHMENT_TYPE and isinstance(value.get("key"), str):
-            return [path]
-        items: Iterable[Tuple[Any, Any]] = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    else:
-        return []
-    return [place for key, item in items for place in attachment_places(item, (*path, key))]
+    return [place for place, found in _values(value, path) if _is_attachment(found)]
+
+
+def _is_attachment(value: Any) -> bool:
+    is_reference = isinstance(value, dict) and value.get("type") == ATTACHMENT_TYPE
+    return is_reference and isinstance(value.get("key"), str)
 
 
 def strings(value: Any, path: Path = ()) -> Iterator[Tuple[Path, str]]:
     """Every string value with its path, in document order."""
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from strings(item, (*path, key))
-    elif isinstance(value, list):
-        for position, item in enumerate(value):
-            yield from strings(item, (*path, position))
+    for place, found in _values(value, path):
+        if isinstance(found, str):
+            yield place, found
+
+
+def _values(value: Any, path: Path) -> Iterator[Tuple[Path, Any]]:
+    """Every value with its path, in document order.
+
+    Without recursion: a row may be nested as deep as the JSON reader accepts.
+    """
+    waiting: List[Tuple[Path, Any]] = [(path, value)]
+    while waiting:
+        place, found = waiting.pop()
+        yield place, found
+        if isinstance(found, dict):
+            waiting.extend(((*place, key), found[key]) for key in reversed(list(found)))
+        elif isinstance(found, list):
+            last = len(found) - 1
+            waiting.extend(((*place, last - n), item) for n, item in enumerate(reversed(found)))
 
 
 def keys(value: Any, path: Path = ()) -> Iterator[Tuple[Path, str]]:

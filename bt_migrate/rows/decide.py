@@ -13,16 +13,18 @@ from bt_migrate.api.btql import MAX_LIMIT
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.config.values import UPDATE_POLICY
 from bt_migrate.model.equality import DIGEST_BYTES, row_digest
+from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import DIFFERS, FOUND, UPDATED
-from bt_migrate.model.references import Resolve
+from bt_migrate.model.references import Path, Resolve
 from bt_migrate.model.resources import RowKind
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.batches import EncodedRow
-from bt_migrate.rows.encode import MAX_GUESSES, RowEncoder, keep_source_keys
+from bt_migrate.rows.encode import RowEncoder, as_left_unfinished
 from bt_migrate.rows.read import rows_of_ids
 from bt_migrate.rows.rewrite import comments_of, insertable_row
 from bt_migrate.rows.streams import PageEnd, StreamCopy
 from bt_migrate.state.seen_rows import DeliveredRow
+from bt_migrate.state.sqlite import id_bytes, id_text
 
 # Row ids in one query: rows that are there twice must fit into the answer too.
 IDS_LOOKED_UP = 500
@@ -72,32 +74,80 @@ class RowDecider:
         resumes = self._use_seen and member.resuming
         recorded = member.seen.outcomes_of(object_id, ids) if resumes else {}
         before = member.seen.before(object_id, ids) if member.state.copy.compared else {}
+        encoded_rows = self._encoded(object_id, rows, notes, plain=plain)
+        held = {row_id: digest for row_id, digest in before.items() if row_id not in recorded}
+        judged = self._judged_all(object_id, encoded_rows, held)
         # References of rows that are found: an earlier run may have left them unresolved.
         waiting: List[tuple] = []
-        for row in rows:
+        for row, encoded, _ in encoded_rows:
             seen_xact, outcome = recorded.get(row["id"], (-1, ""))
-            encoded, out = self._encoder.encoded(row, object_id, notes, plain=plain)
-            if outcome:
-                if seen_xact >= encoded.xact:
-                    counts[outcome] += 1
-                else:
-                    yield encoded._replace(outcome=UPDATED)
-                continue
-            if row["id"] not in before:
+            if outcome and seen_xact >= encoded.xact:
+                counts[outcome] += 1
+            elif outcome:
+                yield encoded._replace(outcome=UPDATED)
+            elif row["id"] not in judged:
                 yield encoded
-                continue
-            judged = self._judged(row, encoded, out, before[row["id"]])
-            if judged == UPDATED:
+            elif judged[row["id"]] == UPDATED:
                 member.state.copy.overwritten += 1
                 yield encoded._replace(outcome=UPDATED, repairs=bool(encoded.attachments))
-                continue
-            counts[judged] += 1
-            if judged == DIFFERS:
-                notes.add("row_differs", row["id"])
             else:
-                waiting.extend((object_id, row["id"], *entry) for entry in encoded.deferred)
+                counts[judged[row["id"]]] += 1
+                if judged[row["id"]] == DIFFERS:
+                    notes.add("row_differs", row["id"])
+                else:
+                    waiting.extend((object_id, row["id"], *entry) for entry in encoded.deferred)
         if waiting:
             member.seen.record([], waiting)
+
+    def _encoded(
+        self, object_id: str, rows: Sequence[dict], notes: FindingCounts, *, plain: bool
+    ) -> List[NewRow]:
+        """Encode the rows. What cannot be encoded is that row's failure, and no other's."""
+        found: List[NewRow] = []
+        for row in rows:
+            try:
+                found.append((row, *self._encoder.encoded(row, object_id, notes, plain=plain)))
+            except (RecursionError, ValueError, TypeError) as error:
+                xact = xact_of(row.get("_xact_id"))
+                trouble = f"cannot be encoded: {type(error).__name__}: {error}"
+                failed = EncodedRow(row["id"], xact, b"{}", object_id, trouble=trouble[:300])
+                found.append((row, failed, {}))
+        return found
+
+    def _judged_all(
+        self, object_id: str, rows: Sequence[NewRow], held: Mapping[str, bytes]
+    ) -> Dict[str, str]:
+        """Returns row id -> found, updated or differs, for the rows of which the destination held
+        something before (`held`: digests and comments).
+
+        A row that differs is looked up where an earlier run may have left it unfinished.
+        """
+        judged: Dict[str, str] = {}
+        doubtful: Dict[str, Tuple[NewRow, List[Path]]] = {}
+        for new_row in rows:
+            row, encoded, out = new_row
+            if row["id"] not in held or encoded.trouble:
+                continue
+            judged[row["id"]] = _judge(encoded, out, held[row["id"]])
+            if judged[row["id"]] == DIFFERS:
+                late = self._encoder.late_references(row)
+                if late or encoded.attachments:
+                    doubtful[row["id"]] = (new_row, late)
+        if doubtful:
+            sizes = {row_id: len(new_row[1].body) for row_id, (new_row, _) in doubtful.items()}
+            there = self._look_up({object_id: sizes})[object_id]
+            for row_id, existing in there.items():
+                (_, encoded, out), late = doubtful[row_id]
+                if self._is_unfinished(encoded, out, existing, late):
+                    judged[row_id] = UPDATED
+        return judged
+
+    def _is_unfinished(
+        self, encoded: EncodedRow, out: Dict[str, Any], existing: dict, late: Sequence[Path]
+    ) -> bool:
+        """Whether the row that is there is this one, as an earlier run left it unfinished."""
+        there = insertable_row(self._kind, existing)
+        return row_digest(as_left_unfinished(out, there, encoded, late)) == row_digest(there)
 
     # -- a sync
 
@@ -112,10 +162,7 @@ class RowDecider:
             notes = end.of(object_id)[1]
             undelivered = self._not_delivered(object_id, some, end)
             if undelivered:
-                new_rows[object_id] = [
-                    (row, *self._encoder.encoded(row, object_id, notes, plain=plain))
-                    for row in undelivered
-                ]
+                new_rows[object_id] = self._encoded(object_id, undelivered, notes, plain=plain)
         there = self._look_up(
             {
                 object_id: {row["id"]: len(encoded.body) for row, encoded, _ in some}
@@ -159,13 +206,16 @@ class RowDecider:
         found: List[DeliveredRow] = []
         waiting: List[tuple] = []
         for row, encoded, out in new_rows:
-            encoded = encoded._replace(digest=row_digest(out))
             existing = there.get(row["id"])
+            if encoded.trouble:
+                yield encoded
+                continue
+            encoded = encoded._replace(digest=row_digest(out))
             if not existing:
                 yield encoded
                 continue
             written = ours[row["id"]]
-            judged = self._judged(row, encoded, out, remembered(self._kind, existing))
+            judged = self._judged_new(row, encoded, out, existing)
             if judged == FOUND:
                 counts[FOUND] += 1
                 found.append(DeliveredRow(object_id, row["id"], encoded.xact, FOUND, written))
@@ -215,16 +265,17 @@ class RowDecider:
         """Returns those of the ids that this tool brought to the destination."""
         return set(ids) if member.stream.fresh else set(member.seen.inserted(object_id, ids))
 
-    def _judged(self, row: dict, encoded: EncodedRow, out: Dict[str, Any], before: bytes) -> str:
-        judged = _judge(encoded, out, before, self._catalog.dest.org_id)
+    def _judged_new(
+        self, row: dict, encoded: EncodedRow, out: Dict[str, Any], existing: dict
+    ) -> str:
+        judged = _judge(encoded, out, remembered(self._kind, existing))
         if judged != DIFFERS:
             return judged
-        earlier = self._encoder.without_late(row, out)
-        return (
-            UPDATED
-            if any(row_digest(guess) == before[:DIGEST_BYTES] for guess in earlier)
-            else judged
+        late = self._encoder.late_references(row)
+        unfinished = (late or encoded.attachments) and self._is_unfinished(
+            encoded, out, existing, late
         )
+        return UPDATED if unfinished else DIFFERS
 
     # -- the destination's rows
 
@@ -295,22 +346,13 @@ def portions(sizes: Mapping[str, int]) -> Iterator[List[str]]:
 def remembered(kind: RowKind, row: dict) -> bytes:
     """Returns the digest of a row of the destination, followed by the ids of its comments."""
     ids = [str(comment.get("id")) for comment in comments_of(row) if isinstance(comment, dict)]
-    return row_digest(insertable_row(kind, row)) + "\n".join(ids).encode("utf-8", "surrogatepass")
+    return row_digest(insertable_row(kind, row)) + id_bytes("\n".join(ids))
 
 
-def _judge(row: EncodedRow, out: dict, remembered_row: bytes, dest_org_id: str) -> str:
-    """Returns found, differs, or updated where only comments are missing or attachments still name
-    the source's.
-    """
-    digest = remembered_row[:DIGEST_BYTES]
-    if row_digest(out) == digest:
-        comments = remembered_row[DIGEST_BYTES:].decode("utf-8", "surrogatepass").split("\n")
-        whole = all(str(json.loads(comment)["id"]) in comments for comment in row.comments)
-        return FOUND if whole else UPDATED
-    keys = sorted({reference["key"] for reference in row.attachments})
-    # An earlier run may have left any of the attachments in the source.
-    for number in range(1, min(2 ** len(keys), MAX_GUESSES)):
-        left = [key for bit, key in enumerate(keys) if number >> bit & 1]
-        if row_digest(json.loads(keep_source_keys(row.body, left, dest_org_id))) == digest:
-            return UPDATED
-    return DIFFERS
+def _judge(row: EncodedRow, out: dict, remembered_row: bytes) -> str:
+    """Returns found, differs, or updated where only comments are missing."""
+    if row_digest(out) != remembered_row[:DIGEST_BYTES]:
+        return DIFFERS
+    comments = id_text(remembered_row[DIGEST_BYTES:]).split("\n")
+    whole = all(str(json.loads(comment)["id"]) in comments for comment in row.comments)
+    return FOUND if whole else UPDATED

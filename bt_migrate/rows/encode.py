@@ -5,11 +5,22 @@ The copy sends the result and the comparison expects it: both use this module.
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 import uuid
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from bt_migrate.api.json_codec import encode, encode_plain
 from bt_migrate.api.transactions import xact_of
@@ -24,8 +35,10 @@ from bt_migrate.rows.rewrite import (
     COMMENTS,
     comment_record,
     comments_of,
+    copied,
     deferred_merge,
     insertable_row,
+    lost_history,
     lost_row_fields,
     may_hold_references,
     rewrite_row,
@@ -37,8 +50,6 @@ UUID_HEAD_DIGITS = 8
 # A UUID from its first dash on: a pattern that starts with a fixed character is searched several
 # times faster than one that does not.
 UUID_TAIL = re.compile(rb"-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
-# Upper bound of the ways in which an earlier run may have written one row.
-MAX_GUESSES = 256
 
 Write = Callable[[Any], bytes]
 Deferred = Tuple[str, str, str, str]  # (path, resources, source id, origin as JSON)
@@ -79,6 +90,8 @@ class RowEncoder:
         write = encode_plain if plain else encode
         for name in lost_row_fields(self._kind, row):
             notes.add("row_field_not_carried", row["id"], name)
+        for action, count in lost_history(row).items():
+            notes.add("row_field_not_carried", row["id"], "audit_data", action, count=count)
         out = insertable_row(self._kind, row)
         body = write(out)
         xact = xact_of(row.get("_xact_id"))
@@ -150,24 +163,19 @@ class RowEncoder:
         mergeable = deferred_merge(path, "", origin) is not None
         return mergeable and self._catalog.targets.may_come(targets, ref)
 
-    def without_late(self, row: dict, out: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
-        """Yields the row as an earlier run may have written it, when some of its references could
-        not be resolved.
+    def late_references(self, row: dict) -> List[Path]:
+        """Returns the places of references that an earlier run may have had to leave out, because
+        their objects did not exist yet.
         """
-        new_names = self._catalog.settings.rename_projects
-        fields = insertable_row(self._kind, row)
-        earlier = rewrite_row(fields, lambda *_: None, self._known, new_names)
-        paths = [
+        out = insertable_row(self._kind, row)
+        if not (may_hold_references(out) or self._names_source(encode(out))):
+            return []
+        earlier = rewrite_row(out, lambda *_: None, self._known)
+        return [
             path
             for path, targets, ref in earlier.unresolved
             if targets != ("users",) and self._catalog.targets.resolve(targets, ref)
         ]
-        for number in range(1, min(2 ** len(paths), MAX_GUESSES)):
-            guess = copy.deepcopy(out)
-            for bit, path in enumerate(paths):
-                if number >> bit & 1:
-                    remove(guess, path)
-            yield guess
 
     # -- attachments
 
@@ -262,6 +270,35 @@ def attachment_paths(body: bytes, keys: Iterable[str], dest_org_id: str) -> Dict
         if key in source_keys:
             paths[source_keys[key]] = dotted(path)
     return paths
+
+
+def as_left_unfinished(
+    out: Dict[str, Any], there: Mapping[str, Any], encoded: EncodedRow, late: Sequence[Path]
+) -> Dict[str, Any]:
+    """Returns the insertable row as an earlier run may have left it, by what is `there` now.
+
+    Where that run could not resolve a reference (`late`), it is left out if it is missing there.
+    Where it could not copy an attachment, the source's key stands if it stands there.
+    """
+    row: Dict[str, Any] = copied(out)
+    # `late` is from the back: a removal does not move the list positions that are still to come.
+    for path in late:
+        if not _is_kept(value_at(there, path[:-1]), path[-1], value_at(row, path)):
+            remove(row, path)
+    source_keys = {reference["key"] for reference in encoded.attachments}
+    for path in attachment_places(row):
+        reference = value_at(there, path)
+        key = reference.get("key") if isinstance(reference, dict) else None
+        if isinstance(key, str) and key in source_keys:
+            value_at(row, path)["key"] = key
+    return row
+
+
+def _is_kept(holder: Any, step: Any, value: Any) -> bool:
+    """Whether a holder has the value: in a list at any position, in an object under the key."""
+    if isinstance(holder, list):
+        return value in holder
+    return isinstance(holder, dict) and step in holder
 
 
 def keep_source_keys(body: bytes, failed_keys: Iterable[str], dest_org_id: str) -> bytes:

@@ -9,7 +9,8 @@ inside what users wrote (input, output, …).
 
 from __future__ import annotations
 
-import copy
+import json
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
@@ -21,12 +22,12 @@ from bt_migrate.model.resources import ROW_KINDS, ROW_SERVER_FIELDS, TARGETS_OF_
 ASSIGNMENTS = "~__bt_assignments"
 # Fields in which a source id is a reference. In all other fields it is user data.
 REFERENCE_FIELDS = ("metadata", "context", "span_attributes")
-# The references in metadata.prompt: field -> resources that it can name.
 # metadata key: the parent of an OpenTelemetry span, as a text with a prefix
 PARENT = "braintrust.parent"
 PARENT_TARGETS = {"project_id": ("projects",), "experiment_id": ("experiments",)}
 # metadata keys that hold references
 NAMED_REFERENCES = frozenset(("prompt", ASSIGNMENTS, PARENT))
+# The references in metadata.prompt: field -> resources that it can name.
 PROMPT_REFERENCE = {
     "id": CALLABLE,
     "project_id": ("projects",),
@@ -37,6 +38,9 @@ COMMENTS = "comments"
 # Fields that become JSON attachments of a row that is too large.
 SPILLABLE = ("input", "output", "metadata", "expected", "error")
 
+# Fields in which a comment is read with its audit source and metadata.
+SOURCE_FIELDS = ("source", "audit_source", "_audit_source")
+METADATA_FIELDS = ("metadata", "audit_metadata", "_audit_metadata")
 # Fields in which a comment can name its author.
 AUTHOR_FIELDS = ("user", "user_id", "author", "user_email")
 
@@ -80,13 +84,41 @@ def held_fields(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def lost_row_fields(kind: RowKind, row: Mapping[str, Any]) -> List[str]:
-    """Returns the names of fields that hold something that no insert takes (audit history,
-    classifications, new fields).
+    """Returns the names of fields that hold something that no insert takes (classifications, new
+    fields); `lost_history` is for the audit history.
     """
-    usual = _USUAL[kind.name].issuperset(row)
-    if usual and not row.get("audit_data") and not row.get("classifications"):
+    if _USUAL[kind.name].issuperset(row) and not row.get("classifications"):
         return []
-    return [name for name in row.keys() - _ACCOUNTED[kind.name] if row[name]]
+    return [name for name in row.keys() - _ACCOUNTED[kind.name] - {"audit_data"} if row[name]]
+
+
+def lost_history(row: Mapping[str, Any]) -> Dict[str, int]:
+    """Returns action -> number of entries of the audit history that say something.
+
+    Every row of the hosted service is read with its history. One plain `upsert` is the creation of
+    the row: nothing is lost with it. Merges, comments and later edits are lost.
+    """
+    audit = row.get("audit_data")
+    if not audit:
+        return {}
+    entries = audit if isinstance(audit, list) else [audit]
+    if len(entries) == 1 and _is_plain_upsert(entries[0]):
+        return {}
+    actions = Counter(_audit_action(entry) for entry in entries)
+    if any(_is_plain_upsert(entry) for entry in entries):
+        actions["upsert"] -= 1
+    return {action: count for action, count in actions.items() if count}
+
+
+def _is_plain_upsert(entry: Any) -> bool:
+    return _audit_action(entry) == "upsert" and not entry.get("metadata")
+
+
+def _audit_action(entry: Any) -> str:
+    """Returns the action of {"audit_data": {"action"}, …} and of {"action", …}."""
+    inner = entry.get("audit_data", entry) if isinstance(entry, Mapping) else None
+    action = inner.get("action") if isinstance(inner, Mapping) else None
+    return action if isinstance(action, str) else "unknown"
 
 
 def rewrite_row(
@@ -103,7 +135,7 @@ def rewrite_row(
     notes = RewriteNotes()
     for name in REFERENCE_FIELDS:
         if name in row:
-            row[name] = copy.deepcopy(row[name])
+            row[name] = copied(row[name])
     _rewrite_origin(row, resolve, notes)
     metadata = row.get("metadata")
     if isinstance(metadata, dict):
@@ -278,19 +310,37 @@ def comment_record(row_id: str, comment: Any) -> Optional[Dict[str, Any]]:
         "created": comment.get("created"),
         "origin": {"id": row_id},
         "comment": body,
-        "_audit_source": comment.get("source") or comment.get("_audit_source") or None,
+        "_audit_source": next(iter(_held(comment, SOURCE_FIELDS)), None),
         "_audit_metadata": _audit_metadata(comment) or None,
     }
     return {name: value for name, value in record.items() if value is not None}
 
 
 def _audit_metadata(comment: Mapping[str, Any]) -> Dict[str, Any]:
-    """Returns the audit metadata of a comment with its author added."""
-    audit = comment.get("metadata") or comment.get("_audit_metadata") or {}
-    if not isinstance(audit, Mapping):
-        audit = {"original_metadata": audit}
+    """Returns the audit metadata of a comment, in all spellings, with what cannot be set otherwise:
+    its author, and a second source.
+    """
+    audit: Dict[str, Any] = {}
+    for held in reversed(_held(comment, METADATA_FIELDS)):
+        audit.update(held if isinstance(held, Mapping) else {"original_metadata": held})
+    sources = _held(comment, SOURCE_FIELDS)
+    if any(source != sources[0] for source in sources):
+        audit["original_sources"] = sources
     author = {name: comment[name] for name in AUTHOR_FIELDS if comment.get(name)}
-    return {**audit, "original_author": author} if author else dict(audit)
+    if author:
+        audit["original_author"] = author
+    return audit
+
+
+def _held(comment: Mapping[str, Any], names: Tuple[str, ...]) -> List[Any]:
+    return [comment[name] for name in names if comment.get(name)]
+
+
+def copied(value: Any) -> Any:
+    """Returns a deep copy of a JSON value. `copy.deepcopy` needs two Python frames for each level,
+    and a row may be nested as deep as the JSON reader accepts.
+    """
+    return json.loads(json.dumps(value))
 
 
 def spill_order(row: Mapping[str, Any], write: Callable[[Any], bytes]) -> List[str]:

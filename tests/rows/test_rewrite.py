@@ -445,6 +445,39 @@ AUTHOR = {"id": USER, "email": "a@example.test"}
             {"comment": {"text": "hi"}, "_audit_source": "app", "_audit_metadata": {"a": [1]}},
         ),
         (
+            {
+                "id": "c",
+                "comment": {"text": "hi"},
+                "audit_source": "external",
+                "audit_metadata": {"a": 1},
+            },
+            {
+                "comment": {"text": "hi"},
+                "_audit_source": "external",
+                "_audit_metadata": {"a": 1},
+            },
+        ),
+        (
+            {
+                "id": "c",
+                "comment": {"text": "hi"},
+                "source": "app",
+                "audit_source": "external",
+                "metadata": {"a": 1, "b": 1},
+                "audit_metadata": {"a": 2, "c": 3},
+            },
+            {
+                "comment": {"text": "hi"},
+                "_audit_source": "app",
+                "_audit_metadata": {
+                    "a": 1,
+                    "b": 1,
+                    "c": 3,
+                    "original_sources": ["app", "external"],
+                },
+            },
+        ),
+        (
             {"id": "c", "comment": {"text": "hi"}, "created": None, "metadata": {}, "user": None},
             {"comment": {"text": "hi"}},
         ),

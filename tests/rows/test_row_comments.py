@@ -265,7 +265,7 @@ def test_what_no_insert_takes_is_counted_as_not_carried(kind: str, tmp_path: Pat
             w,
             kind,
             source_id,
-            {"id": "a", "classifications": classified, "audit_data": [{"action": "upsert"}]},
+            {"id": "a", "classifications": classified, "audit_data": [{"action": "merge"}]},
         )
         write_as_server(
             w, kind, source_id, {"id": "b", "classifications": classified, "audit_data": []}
