@@ -55,6 +55,7 @@ def load_settings(
         _check_sync(found)
         # A sync compares only if it is told to.
         found["verify"] = found["verify"] and bool(depths)
+        found["on_conflict"] = _policies_of_sync(given, env)
     warnings = tuple(_unknown_variables(env))
     return Settings(overrides=_overrides(given, env), warnings=warnings, **found)
 
@@ -153,6 +154,14 @@ def _unknown_variables(env: Mapping[str, str]) -> Iterator[str]:
         hint = did_you_mean(name, known, PREFIXED_SIMILARITY)
         if name not in known and (ours or (hint and name.startswith(("BT_SOURCE_", "BT_DEST_")))):
             yield f"{name} is not a setting and is ignored{hint}"
+
+
+def _policies_of_sync(given: Mapping[str, Any], env: Mapping[str, str]) -> Dict[str, str]:
+    """A sync follows the source unless it is told otherwise."""
+    setting = NAMED["on_conflict"]
+    in_env = env.get(setting.env, "").strip()
+    text = setting.text_in(given) or in_env or values.FOLLOW_POLICY
+    return values.conflict_policies(setting.name, text, values.FOLLOW_POLICY)
 
 
 def _overrides(given: Mapping[str, Any], env: Mapping[str, str]) -> Dict[str, Any]:

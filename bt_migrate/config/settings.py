@@ -121,8 +121,8 @@ class Settings:
     on_conflict: Mapping[str, str] = setting(  # resource -> policy, for each kind of object
         CONFLICTS, "MIGRATION_ON_CONFLICT", values.KEEP_POLICY, values.conflict_policies,
         "--on-conflict WORDS",
-        "keep, update or fail if an object exists with different content; also by resource:"
-        " keep,prompts=update")
+        "keep, follow (update what changed in the source only), update or fail if an object exists"
+        " with different content; also by resource: keep,prompts=update; --since-last follows")
     rename_projects: Mapping[str, str] = setting(  # source name -> destination name
         CONFLICTS, "MIGRATION_RENAME_PROJECTS", "", values.project_renames,
         "--rename-projects NAMES",

@@ -25,7 +25,9 @@ LOG_FORMATS = ("text", "json")
 KEEP_POLICY = "keep"
 UPDATE_POLICY = "update"
 FAIL_POLICY = "fail"
-CONFLICT_POLICIES = (KEEP_POLICY, UPDATE_POLICY, FAIL_POLICY)
+# Update what changed in the source only, since the two were equal: the default of --since-last.
+FOLLOW_POLICY = "follow"
+CONFLICT_POLICIES = (KEEP_POLICY, FOLLOW_POLICY, UPDATE_POLICY, FAIL_POLICY)
 CONFLICTING = (*(resource.name for resource in OBJECT_RESOURCES), "logs")
 
 UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -185,9 +187,9 @@ def zone(name: str, text: str) -> str:
     return text
 
 
-def conflict_policies(name: str, text: str) -> Dict[str, str]:
+def conflict_policies(name: str, text: str, default: str = KEEP_POLICY) -> Dict[str, str]:
     """Resource -> policy, for each resource that can conflict. A bare word is the policy of the
-    resources that are not named.
+    resources that are not named, `default` without one.
     """
     own: Dict[str, str] = {}
     for item in names(name, text):
@@ -202,7 +204,7 @@ def conflict_policies(name: str, text: str) -> Dict[str, str]:
                 f"{name}: {resource or 'everything'} is set to both {own[resource]} and {word};"
                 " choose one"
             )
-    default = own.pop("", KEEP_POLICY)
+    default = own.pop("", default)
     return {resource: own.get(resource, default) for resource in CONFLICTING}
 
 

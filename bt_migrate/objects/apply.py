@@ -27,6 +27,7 @@ from bt_migrate.objects.decide import (
     CREATE,
     UPDATE,
     Action,
+    fingerprint,
     natural_key,
     plan_object,
     writable_fields,
@@ -83,6 +84,36 @@ class ObjectWriter:
         item.states.note(item.source["id"], findings)
 
     # -- writing
+
+    def make_way(self, plan: ObjectPlan) -> None:
+        """Give the object that has the name in the destination a free one, and note that for undo.
+
+        The source renamed or deleted its counterpart. If it was renamed, it gets its new name when
+        its own turn comes.
+        """
+        there = plan.prepared.makes_way
+        if there is None or self.catalog.settings.dry_run:
+            return
+        resource, item = self.resource, plan.item
+        other = self.catalog.ids.source_id(resource.name, there["id"]) or there["id"]
+        field = resource.key[-1]
+        name = f"{there[field]} (was {there['id'][:8]})"
+        body = {**writable_fields(resource, there), field: name}
+        renaming = Action(
+            resource.name, other, name, UPDATE, dest_id=there["id"], body=body, existing=there
+        )
+        if note_former(resource, item.states, renaming):
+            item.states.save()
+        renamed = self.catalog.dest.patch(f"{resource.path}/{there['id']}", {field: name})
+        counterpart = {**there, **renamed, field: name}
+        self.catalog.index.put(resource, item.dest_project_id, counterpart, renamed=True)
+        before = self.catalog.earlier.fingerprints(resource, other)
+        if before:
+            # Our own change is none of the destination's.
+            before[1] = fingerprint(resource, counterpart)
+            item.states.fingerprints[other] = before
+        extra = log_fields("renamed", resource, item, dest_id=there["id"])
+        log.info("renamed %s %r to %r", resource.kind, there[field], name, extra=extra)
 
     def _carry_out(self, plan: ObjectPlan, findings: Findings) -> Action:
         action = plan.action

@@ -242,7 +242,7 @@ class _LevelCopy:
         After a crash in between, the next process recognizes its own objects, and undo knows all.
         """
         catalog, resource = self.writer.catalog, self.writer.resource
-        plans = [plan_item(catalog, resource, item) for item in items]
+        plans = [self._plan(item) for item in items]
         if not catalog.settings.dry_run:
             by_states = [
                 [plan for plan in plans if plan.item.states is states and not plan.prepared.blocked]
@@ -251,6 +251,16 @@ class _LevelCopy:
             changed = [plans for plans in by_states if plans and _note_intentions(resource, plans)]
             save_objects([plans[0].item.states for plans in changed])
         return Batch(items, [self.pool.submit(self.writer.apply, plan) for plan in plans])
+
+    def _plan(self, item: PlannedObject) -> ObjectPlan:
+        """Plan an object. What has its name in the destination gets out of the way at once."""
+        plan = plan_item(self.writer.catalog, self.writer.resource, item)
+        if plan.prepared.makes_way is not None and not plan.prepared.blocked:
+            try:
+                self.writer.make_way(plan)
+            except ApiError as error:
+                plan.prepared.blocked = f"what has its name cannot be renamed: {error}"
+        return plan
 
     def _finish(self, batch: Batch) -> None:
         for item, future in zip(batch.items, batch.futures):

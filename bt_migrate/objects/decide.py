@@ -14,6 +14,8 @@ from bt_migrate.model.resource_table import SERVER_FIELDS
 # The verbs of actions; FOUND, DIFFERS and SKIPPED are outcomes too.
 CREATE = "create"
 UPDATE = "update"
+# The policy that updates what changed in the source only; the word of --on-conflict.
+FOLLOW = "follow"
 
 # Members of roles and groups: lists whose order means nothing.
 MEMBERS = ("member_users", "member_groups", "member_roles", "member_permissions")
@@ -21,6 +23,7 @@ MEMBERS = ("member_users", "member_groups", "member_roles", "member_permissions"
 EMPTY: Mapping[str, Any] = {"description": "", "tags": [], "public": False}
 OTHER_CONTENT = "exists with other content"
 LEFT_ALONE = "left alone"
+CHANGED_AT_SOURCE = "changed at the source"
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def conflict_reason(before: Optional[Sequence[str]], now: Sequence[str]) -> str:
     if source_changed and dest_changed:
         return "changed on both sides"
     if source_changed:
-        return "changed at the source"
+        return CHANGED_AT_SOURCE
     return "changed at the destination" if dest_changed else "differs as it did before"
 
 
@@ -160,7 +163,7 @@ def settled(action: Action, policy: str, reason: str) -> Action:
     """The action that the policy gives for an object that differs; other actions stay."""
     if action.verb != DIFFERS:
         return action
-    if policy == UPDATE:
+    if policy == UPDATE or (policy == FOLLOW and reason == CHANGED_AT_SOURCE):
         return replace(action, verb=UPDATE, reason=reason)
     return replace(action, reason=f"{reason}; {LEFT_ALONE}")
 

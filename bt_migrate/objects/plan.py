@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Dict, Optional, Tuple
 
-from bt_migrate.config.values import UPDATE_POLICY
+from bt_migrate.config.values import FOLLOW_POLICY, UPDATE_POLICY
 from bt_migrate.model.findings import FAILURE
 from bt_migrate.model.outcomes import SKIPPED, WAITING
 from bt_migrate.model.references import top_field
 from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.objects.decide import CREATE, UPDATE, Action, natural_key, plan_object
+from bt_migrate.objects.decide import CREATE, UPDATE, Action, fingerprint, natural_key, plan_object
 from bt_migrate.objects.prepare import (
     PlannedObject,
     Prepared,
@@ -64,7 +64,7 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
         reason = DELETED_THERE
         prepared.findings.append(object_finding(resource, item, "deleted_there"))
     elif action.verb in (CREATE, UPDATE):
-        prepared.blocked = _blocked(catalog, resource, item, action)
+        _check_name(catalog, resource, item, ObjectPlan(item, action, prepared))
     if awaited:
         action = replace(action, verb=WAITING, reason=f"{reason} yet")
         prepared.findings += [waiting_finding(resource, item, reference) for reference in awaited]
@@ -125,18 +125,38 @@ def _existing(
     return (found if other in (None, source_id) else None), gone
 
 
-def _blocked(catalog: Catalog, resource: Resource, item: PlannedObject, action: Action) -> str:
-    """Why the object cannot have its name: another object has it. "" if it can."""
+def _check_name(
+    catalog: Catalog, resource: Resource, item: PlannedObject, plan: ObjectPlan
+) -> None:
+    """Decide what happens to another object that has the name in the destination.
+
+    The counterpart of an object that the source renamed or deleted gets a free name first, if the
+    policy lets this tool write it. Else the object is blocked.
+    """
+    action, prepared = plan.action, plan.prepared
     key = dest_key(resource, item.source, action.body)
     there = catalog.index.by_key(resource, item.dest_project_id).get(key)
     if there is None or there["id"] == action.dest_id:
-        return ""
+        return
     other = catalog.ids.source_id(resource.name, there["id"])
-    if other is not None:
-        return (
-            f"its name is taken in the destination by the counterpart of {other}, which has another"
-            f" name in the source now; --on-conflict {resource.name}=update renames that one"
+    if other is None:
+        if action.verb != CREATE:
+            prepared.blocked = f"its new name is taken in the destination by {there['id']}"
+    elif _may_rename(catalog, resource, other, there):
+        prepared.makes_way = there
+    else:
+        prepared.blocked = (
+            f"its name is taken in the destination by the counterpart of {other}, which the source"
+            f" renamed or deleted; --on-conflict {resource.name}=update renames that one"
         )
-    if action.verb == CREATE:
-        return ""
-    return f"its new name is taken in the destination by {there['id']}"
+
+
+def _may_rename(catalog: Catalog, resource: Resource, other: str, there: dict) -> bool:
+    """Whether the policy lets this tool give another name to the counterpart of `other`."""
+    if resource.scope == OWNER or resource.key[-1] not in resource.patch:
+        return False
+    policy = policy_of(catalog, resource)
+    if policy != FOLLOW_POLICY:
+        return policy == UPDATE_POLICY
+    before = catalog.earlier.fingerprints(resource, other)
+    return before is not None and before[1] == fingerprint(resource, there)

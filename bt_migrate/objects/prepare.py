@@ -44,7 +44,7 @@ class Prepared:
     `body` is what would be sent, `deferred` the references that wait for a target, `left_out` the
     other unresolved ones, `findings` what a person must know. `made_before`: a process of this run
     created the object and died before it could record that. `blocked`: why the object cannot be
-    written.
+    written. `makes_way`: the destination's object that gets another name first.
     """
 
     body: Dict[str, Any]
@@ -53,6 +53,7 @@ class Prepared:
     findings: List[Dict[str, Any]]
     made_before: bool = False
     blocked: str = ""
+    makes_way: Optional[Mapping[str, Any]] = None
 
 
 def items_of(

@@ -15,7 +15,6 @@ from tests.support.syncs import (
     KINDS,
     LOGS,
     equal,
-    held,
     holder,
     living,
     row,
@@ -78,7 +77,7 @@ def test_a_renamed_object_stays_itself(kind: str, w: World) -> None:
     w.source.patch(kind, source_id, changed)
     for rows in KINDS:
         w.source.insert(rows, holder(w, rows), [row("new"), row("r00001", metadata={"edited": 1})])
-    kept = sync(w)
+    kept = sync(w, "--on-conflict", "keep")
     assert (kept.code, problems(w)) == (1, {word: ("differs", list(changed))}), kept.last_words
     assert (
         sorted(one for _, one in sent(w)) == ["new"] * 3 + ["r00001"] * 3
@@ -105,7 +104,7 @@ def test_a_new_object_with_the_old_name_of_a_renamed_one_is_never_mixed_with_it(
     new = w.source.create(kind, {"project_id": w.project, "name": name})["id"]
     w.source.insert(kind, new, [row("r00001", input="of the new one"), row("young")])
     w.source.insert(kind, old, [row("of the old one")])
-    kept = sync(w)
+    kept = sync(w, "--on-conflict", "keep")
     failed, left = sorted(report(w.root)["problems"], key=lambda one: one["outcome"], reverse=True)
     assert (kept.code, failed["outcome"], left["outcome"]) == (1, "failed", "differs"), (
         kept.last_words
@@ -130,8 +129,8 @@ def test_a_project_that_takes_the_old_name_of_a_renamed_one_is_never_mixed_with_
     young = w.source.create("project", {"name": "p00"})["id"]
     w.source.insert(LOGS, young, [row("r00001", input="young")])
     w.source.insert(LOGS, w.project, [row("r00002", input="old")])
-    assert sync(w).code == 1
-    updated = sync(w, "--on-conflict", "update")
+    assert sync(w, "--on-conflict", "keep").code == 1
+    updated = sync(w)
     assert (updated.code, equal(w), names(w.dest, "project")) == (0, True, ["retired", "p00"]), (
         updated.last_words
     )
@@ -140,20 +139,53 @@ def test_a_project_that_takes_the_old_name_of_a_renamed_one_is_never_mixed_with_
     assert (sync(w).code, equal(w)) == (0, True)
 
 
-def test_two_that_swap_their_names_are_told_and_not_mixed(w: World) -> None:
+def test_two_that_swap_their_names_keep_their_rows(w: World) -> None:
     first = holder(w, DATASET)
     second = w.source.create(DATASET, {"project_id": w.project, "name": "second"})["id"]
     w.source.insert(DATASET, second, [row("r00001", input="second")])
     assert (sync(w).code, equal(w)) == (0, True)
-    before = held(w.dest)
-    for one, name in ((first, "interim"), (second, "dataset 00"), (first, "second")):
-        w.source.patch(DATASET, one, {"name": name})
-    end = sync(w, "--on-conflict", "update")
-    assert (end.code, [one["outcome"] for one in report(w.root)["problems"]], held(w.dest)) == (
-        1,
-        ["failed"] * 2,
-        before,
-    ), end.last_words
+    before = {one["id"] for one in w.dest.objects(DATASET)}
+    for obj, name in ((first, "interim"), (second, "dataset 00"), (first, "second")):
+        w.source.patch(DATASET, obj, {"name": name})
+    w.source.insert(DATASET, second, [row("late")])
+    end = sync(w)
+    assert (end.code, equal(w)) == (0, True), end.last_words
+    assert {one["id"] for one in w.dest.objects(DATASET)} == before
+
+
+def test_a_chain_of_renames_is_followed(w: World) -> None:
+    first = holder(w, DATASET)
+    second = w.source.create(DATASET, {"project_id": w.project, "name": "second"})["id"]
+    assert (sync(w).code, equal(w)) == (0, True)
+    w.source.patch(DATASET, second, {"name": "third"})
+    w.source.patch(DATASET, first, {"name": "second"})
+    end = sync(w)
+    assert (end.code, equal(w), names(w.dest, DATASET)) == (0, True, ["second", "third"]), (
+        end.last_words
+    )
+
+
+def test_what_was_deleted_and_made_again_under_its_name_is_another_object(w: World) -> None:
+    old = holder(w, DATASET)
+    name = w.source.objects(DATASET)[0]["name"]
+    kept = twin(w, DATASET)
+    w.source.delete(DATASET, old)
+    young = w.source.create(DATASET, {"project_id": w.project, "name": name})["id"]
+    w.source.insert(DATASET, young, [row("young")])
+    sync(w)
+    by_id = {one["id"]: one["name"] for one in w.dest.objects(DATASET)}
+    new = next(dest_id for dest_id in by_id if dest_id != kept)
+    assert (by_id[new], by_id[kept]) == (name, f"{name} (was {kept[:8]})")
+    assert [one["id"] for one in w.dest.rows(DATASET, new)] == ["young"]
+
+
+def test_a_name_that_somebody_changed_in_the_destination_is_kept_by_a_sync(w: World) -> None:
+    there = twin(w, DATASET)
+    w.source.patch(DATASET, holder(w, DATASET), {"name": "renamed here"})
+    w.dest.patch(DATASET, there, {"name": "renamed there"})
+    end = sync(w)
+    assert (end.code, names(w.dest, DATASET)) == (1, ["renamed there"]), end.last_words
+    assert report(w.root)["problems"][0]["reason"] == "changed on both sides; left alone"
 
 
 def test_what_a_person_deleted_in_the_destination_is_not_made_again_unless_told(w: World) -> None:
@@ -192,7 +224,8 @@ def test_what_is_gone_from_the_source_stays_and_is_told(w: World) -> None:
 def test_a_changed_definition_follows_on_conflict(w: World) -> None:
     prompt = w.source.objects("prompt")[0]["id"]
     w.source.patch("prompt", prompt, {"description": "better"})
-    assert (sync(w).code, problems(w)) == (1, {"prompts": ("differs", ["description"])})
+    kept = sync(w, "--on-conflict", "keep")
+    assert (kept.code, problems(w)) == (1, {"prompts": ("differs", ["description"])})
     assert report(w.root)["problems"][0]["reason"] == "changed at the source; left alone"
     assert (
         sync(w, "--on-conflict", "update").code,
