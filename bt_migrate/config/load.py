@@ -159,7 +159,7 @@ def _unknown_variables(env: Mapping[str, str]) -> Iterator[str]:
 def _policies_of_sync(given: Mapping[str, Any], env: Mapping[str, str]) -> Dict[str, str]:
     """A sync follows the source unless it is told otherwise."""
     setting = NAMED["on_conflict"]
-    in_env = env.get(setting.env, "").strip()
+    in_env = _without_comment(setting, env.get(setting.env, ""))
     text = setting.text_in(given) or in_env or values.FOLLOW_POLICY
     return values.conflict_policies(setting.name, text, values.FOLLOW_POLICY)
 

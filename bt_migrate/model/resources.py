@@ -109,6 +109,10 @@ UNMOVABLE_TARGETS: Mapping[str, str] = {
 }
 
 
+# Named by ACLs only, which look them up: their list is not needed by other kinds.
+_NAMED_BY_ACLS_ONLY = ("ai_secrets",)
+
+
 def _referable() -> Tuple[Resource, ...]:
     named = {target for targets in TARGETS_OF_TYPE.values() for target in targets}
     for resource in OBJECT_RESOURCES:
@@ -116,7 +120,9 @@ def _referable() -> Tuple[Resource, ...]:
     return tuple(
         resource
         for resource in BY_NAME.values()
-        if resource.name in named and resource.scope != OWNER
+        if resource.name in named
+        and resource.scope != OWNER
+        and resource.name not in _NAMED_BY_ACLS_ONLY
     )
 
 
