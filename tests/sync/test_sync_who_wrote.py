@@ -1,0 +1,118 @@
+"""Who wrote a row of the destination last is decided by transactions, whatever the clocks say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import pytest
+
+from bt_migrate.sandbox.data.answer import Answer
+from tests.support.orgs import findings, runs
+from tests.support.row_runs import World, told
+from tests.support.syncs import KINDS, LOGS, equal, holder, living, row, sent, sync, twin
+
+DELETES = ("--propagate-deletes", "--max-deletes", "20%")
+
+
+class ShiftedClock:
+    """The clock that a gateway shows in its answers."""
+
+    def __init__(self, clock: Any, ahead_s: int) -> None:
+        self._clock = clock
+        self._ahead_s = ahead_s
+
+    def seconds(self) -> float:
+        return float(self._clock.seconds() + self._ahead_s)
+
+
+def shift_dates(w: World, ahead_s: int) -> None:
+    for origin in w.sandbox._origins:
+        origin.clock = ShiftedClock(w.sandbox.clock, ahead_s)
+
+
+@pytest.mark.parametrize("seen", ["true", "false"])
+@pytest.mark.parametrize("ahead_s", [-3600, -5, 0, 60])
+def test_an_edit_right_after_the_delivery_is_kept_whatever_the_gateways_clock_says(
+    ahead_s: int, seen: str, tmp_path: Path
+) -> None:
+    with living(tmp_path) as w:
+        shift_dates(w, ahead_s)
+        assert (sync(w, MIGRATION_EVENTS_USE_SEEN_DB=seen).code, equal(w)) == (0, True)
+        w.dest.insert(LOGS, twin(w, LOGS), [row("r00003", output="by a person")])
+        edits = [row("r00003", output="by the source"), row("r00004", output="by the source")]
+        w.source.insert(LOGS, holder(w, LOGS), edits)
+        sent(w)
+        end = sync(w, MIGRATION_EVENTS_USE_SEEN_DB=seen)
+        assert (end.code, [row_id for _, row_id in sent(w)]) == (1, ["r00004"]), end.last_words
+        assert told(w.root).get("row_differs") == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_every_delivery_are_known_as_ours(kind: str, tmp_path: Path) -> None:
+    """Of the copy, of its last page, of a sync, and of rows that a sync found."""
+    with living(tmp_path) as w:
+        shift_dates(w, -3600)
+        assert sync(w, MIGRATION_EVENTS_FETCH_LIMIT="10").code == 0
+        for number in range(3):
+            edited = [row(f"r{place:05}", metadata={"n": number}) for place in (0, 15, 29)]
+            w.source.insert(kind, holder(w, kind), edited)
+            end = sync(w)
+            assert (end.code, equal(w)) == (0, True), end.last_words
+
+
+def test_a_row_that_a_person_added_during_the_copy_is_never_deleted(tmp_path: Path) -> None:
+    """Not by its own id, and not by an id that the source had too."""
+    with living(tmp_path, rows=60) as w:
+        added: Dict[str, bool] = {}
+
+        def add(method: str, path: str, raw: bytes) -> Optional[Answer]:
+            if path == "/logs3" and b'"r00005"' in raw and not added:
+                added["done"] = True
+                project = w.dest.objects("project")[0]["id"]
+                w.dest.insert(LOGS, project, [row("theirs"), row("r00059", output="theirs")])
+            return None
+
+        w.sandbox.refuse = add
+        assert sync(w, MIGRATION_EVENTS_INSERT_BATCH_SIZE="20").code == 0
+        w.sandbox.refuse = None
+        w.dest.insert(LOGS, twin(w, LOGS), [row("r00007", output="edited by a person")])
+        gone = [{"id": row_id, "_object_delete": True} for row_id in ("r00007", "r00008")]
+        w.source.insert(LOGS, holder(w, LOGS), gone)
+        end = sync(w, *DELETES)
+        ids = {found["id"] for found in w.dest.rows(LOGS, twin(w, LOGS))}
+        assert (end.code, "theirs" in ids, "r00007" in ids, "r00008" in ids) == (
+            0,
+            True,
+            True,
+            False,
+        ), end.last_words
+        assert [finding["count"] for finding in findings(w.root, "gone_row_kept")] == [2]
+
+
+def test_a_row_that_a_person_wrote_again_with_the_same_content_is_not_deleted(
+    tmp_path: Path,
+) -> None:
+    with living(tmp_path, rows=60) as w:
+        assert sync(w).code == 0
+        w.source.insert(LOGS, holder(w, LOGS), [row("new")])
+        assert sync(w).code == 0
+        w.dest.insert(LOGS, twin(w, LOGS), [row("new")])
+        w.source.insert(LOGS, holder(w, LOGS), [{"id": "new", "_object_delete": True}])
+        assert sync(w, *DELETES).code == 0
+        assert "new" in {found["id"] for found in w.dest.rows(LOGS, twin(w, LOGS))}
+
+
+def test_without_transactions_nothing_is_deleted_and_nobodys_edit_is_lost(tmp_path: Path) -> None:
+    """An older data plane does not name the transaction of a delivery."""
+    with living(tmp_path, rows=60) as w:
+        w.sandbox.behaviour.logs3_answers_transaction = False
+        assert sync(w).code == 0
+        w.dest.insert(LOGS, twin(w, LOGS), [row("r00003", output="by a person")])
+        w.source.insert(LOGS, holder(w, LOGS), [row("r00003", output="by the source")])
+        w.source.insert(LOGS, holder(w, LOGS), [{"id": "r00008", "_object_delete": True}])
+        end = sync(w, *DELETES)
+        found = {one["id"]: one.get("output") for one in w.dest.rows(LOGS, twin(w, LOGS))}
+        assert (found["r00003"], "r00008" in found) == ("by a person", True), end.last_words
+        assert end.code == 1
+        assert len(runs(w.root)) == 1
