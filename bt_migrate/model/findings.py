@@ -124,6 +124,13 @@ KINDS: Mapping[str, Kind] = {
         False,
         "run again with --on-conflict update to restore what was deleted there: {things}",
     ),
+    "gone_row_waits": Kind(
+        ACTION,
+        "rows are gone from the source; a sync that still misses them ten minutes later deletes them",
+        "run the same command again, ten minutes later",
+        False,
+        "sync again in ten minutes: then {rows:row} that the source lost are deleted",
+    ),
     "gone_row_kept": Kind(
         ACTION,
         "rows are gone from the source, but were edited in the destination; they were kept",

@@ -18,6 +18,7 @@ from bt_migrate.api.lists import looks_capped
 from bt_migrate.errors import ApiError
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.rows.absent_rows import forget_absent, note_absent
 from bt_migrate.rows.count import Summary, day_ranges, summaries
 from bt_migrate.rows.decide import IDS_LOOKED_UP, RowDecider
 from bt_migrate.rows.insert import delete_rows
@@ -34,13 +35,17 @@ class GoneRows:
     """Rows of one object that are gone from the source. The ids to delete are in the database of
     the call.
 
-    `rows`: how many are to be deleted. `kept`: how many were changed in the destination and stay.
+    `rows`: how many are to be deleted. `waiting`: how many were seen to be gone for the first time,
+    or not long ago. `kept`: how many were changed in the destination and stay.
     """
 
     member: StreamCopy
     rows: int = 0
+    waiting: int = 0
     kept: int = 0
     example: str = ""
+    # False where the API refused the search
+    was_searched: bool = True
 
 
 def propagate_deletes(
@@ -60,8 +65,11 @@ def propagate_deletes(
             there += held.rows
             if wanted.rows != held.rows:
                 member = open_copy(catalog, stream, round_)
-                gone.append(_find_gone(catalog, member, held.rows - wanted.rows, db))
-        too_many = _exceeds_limit(catalog, kind_name, sum(found.rows for found in gone), there)
+                found = _find_gone(catalog, member, held.rows - wanted.rows, db)
+                _hold_unconfirmed(catalog, found, db)
+                gone.append(found)
+        rows = sum(found.rows + found.waiting for found in gone)
+        too_many = _exceeds_limit(catalog, kind_name, rows, there)
         for found in gone:
             if found.rows and not too_many:
                 _try_to_delete(catalog, found.member, db)
@@ -136,9 +144,24 @@ def _find_gone(
             stream.name,
             error,
         )
-        return GoneRows(member)
+        return GoneRows(member, was_searched=False)
     member.state.sync.others = others
     return gone
+
+
+def _hold_unconfirmed(catalog: Catalog, gone: GoneRows, db: sqlite3.Connection) -> None:
+    """Take the rows out that have not been absent from the source for long enough."""
+    member = gone.member
+    object_id = member.stream.source_id
+    found = db.execute("select id from gone where object = ?", (object_id,)).fetchall()
+    absent = [id_text(stored) for (stored,) in found]
+    if not gone.was_searched:
+        return
+    confirmed = set(note_absent(member.state, absent, int(catalog.source.clock.earliest_s())))
+    held = [(object_id, id_bytes(row_id)) for row_id in absent if row_id not in confirmed]
+    db.executemany("delete from gone where object = ? and id = ?", held)
+    gone.rows = len(confirmed)
+    gone.waiting = len(held)
 
 
 def _sort_out(
@@ -257,6 +280,7 @@ def _delete(catalog: Catalog, member: StreamCopy, db: sqlite3.Connection) -> Non
             break
         catalog.dest.check()
         delete_rows(catalog.dest, stream.kind, stream.dest_id, ids)
+        forget_absent(member.state, ids)
         member.state.sync.deleted += len(ids)
     log.info(
         "%s %r: %d rows deleted that are gone from the source",
@@ -272,10 +296,12 @@ def _close(gone: GoneRows, too_many: bool) -> None:
     again.
     """
     state = gone.member.state
-    replaced = ("too_many_deletes", "gone_row_kept")
+    replaced = ("too_many_deletes", "gone_row_kept", "gone_row_waits")
     notes = FindingCounts(record for record in state.findings if record["kind"] not in replaced)
-    if gone.rows and too_many:
-        notes.add("too_many_deletes", gone.example, count=gone.rows)
+    if gone.rows + gone.waiting and too_many:
+        notes.add("too_many_deletes", gone.example, count=gone.rows + gone.waiting)
+    elif gone.waiting:
+        notes.add("gone_row_waits", gone.example, count=gone.waiting)
     if gone.kept:
         notes.add("gone_row_kept", gone.example, count=gone.kept)
     state.findings = notes.records()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator, List
+from typing import Iterator, List, Optional
 
 import pytest
 
-from tests.support.orgs import findings, report
+from bt_migrate.sandbox.data.answer import Answer
+from tests.support.orgs import Ended, findings, report
 from tests.support.row_runs import WRITE, World
 from tests.support.syncs import (
     DATASET,
@@ -24,6 +25,13 @@ from tests.support.syncs import (
 )
 
 DELETES = ("--propagate-deletes", "--max-deletes", "20%")
+
+
+def sync_twice(w: World, *args: str) -> Ended:
+    """What is gone is seen by the first sync and deleted by the second, an hour later."""
+    first = sync(w, *args)
+    assert first.code == 0, first.last_words
+    return sync(w, *args)
 
 
 @pytest.fixture
@@ -51,6 +59,11 @@ def test_rows_that_are_gone_are_deleted_when_asked_for(kind: str, w: World) -> N
     delete(w, kind, "r00000", "r00001", "r00059")
     without = sync(w)
     assert (without.code, len(there(w, kind))) == (0, 61)
+    first = sync(w, *DELETES)
+    assert (first.code, len(there(w, kind))) == (0, 61), first.last_words
+    assert [record["count"] for record in findings(w.root, "gone_row_waits")] == [3]
+    soon = sync(w, *DELETES, after_s=60)
+    assert (soon.code, len(there(w, kind))) == (0, 61), soon.last_words
     end = sync(w, *DELETES)
     assert (end.code, equal(w)) == (0, True), end.last_words
     assert [record["deleted"] for record in report(w.root)["rows"] if record.get("deleted")] == [3]
@@ -63,7 +76,7 @@ def test_rows_that_are_gone_are_deleted_when_asked_for(kind: str, w: World) -> N
 
 def test_a_row_that_comes_back_travels_again(w: World) -> None:
     delete(w, LOGS, "r00007")
-    assert (sync(w, *DELETES).code, equal(w)) == (0, True)
+    assert (sync_twice(w, *DELETES).code, equal(w)) == (0, True)
     w.source.insert(LOGS, holder(w, LOGS), [row("r00007", output="back")])
     assert (sync(w, *DELETES).code, equal(w)) == (0, True)
 
@@ -71,7 +84,7 @@ def test_a_row_that_comes_back_travels_again(w: World) -> None:
 def test_what_was_edited_in_the_destination_and_what_is_not_ours_stays(w: World) -> None:
     w.dest.insert(LOGS, twin(w, LOGS), [row("r00003", output="reviewed"), row("theirs")])
     delete(w, LOGS, "r00003", "r00004")
-    end = sync(w, *DELETES)
+    end = sync_twice(w, *DELETES)
     assert (end.code, {"r00003", "r00004", "theirs"} & set(there(w, LOGS))) == (
         0,
         {"r00003", "theirs"},
@@ -82,7 +95,7 @@ def test_what_was_edited_in_the_destination_and_what_is_not_ours_stays(w: World)
     # Rows that stay are not examined by every sync.
     assert sum(request.path == "/btql" for request in w.sandbox.requests) == 4 * 3
     delete(w, LOGS, "r00005")
-    assert (sync(w, *DELETES).code, "r00005" in there(w, LOGS)) == (0, False)
+    assert (sync_twice(w, *DELETES).code, "r00005" in there(w, LOGS)) == (0, False)
 
 
 def test_more_than_the_limit_is_reported_and_deleted_only_with_yes(w: World) -> None:
@@ -116,8 +129,21 @@ def test_rows_of_an_object_that_was_there_before_go_only_if_this_tool_brought_th
         pair.dest.insert(LOGS, project, [row("theirs")])
         assert sync(pair).code == 0
         delete(pair, LOGS, "r00010")
-        end = sync(pair, *DELETES)
+        end = sync_twice(pair, *DELETES)
         ids = there(pair, LOGS)
         assert (end.code, len(ids), "theirs" in ids, "r00010" in ids) == (0, 60, True, False), (
             end.last_words
         )
+
+
+def test_rows_that_the_source_does_not_show_for_one_sync_are_not_deleted(w: World) -> None:
+    """A right is missing for a night, and the queries of one log answer with nothing."""
+
+    def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        ours = path == "/btql" and holder(w, LOGS).encode() in raw
+        return Answer(200, b'{"data": []}') if ours else None
+
+    w.sandbox.refuse = refuse
+    assert sync(w, "--propagate-deletes", "--max-deletes", "100%").code == 0
+    w.sandbox.refuse = None
+    assert (sync(w, "--propagate-deletes", "--max-deletes", "100%").code, equal(w)) == (0, True)

@@ -1,0 +1,52 @@
+"""Rows that the source does not hold any more, since when: `<object>_absent.json` of a stream.
+
+One look at the source does not prove that a row was deleted: a right may be missing for a night. A row
+may be deleted in the destination only where two looks, some time apart, did not find it.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable, List
+
+from bt_migrate.errors import StateError
+from bt_migrate.rows.unseen import ABSENCE_S
+from bt_migrate.state.files import FORMAT, read_json, write_json
+from bt_migrate.state.records import WHAT_TO_DO, matches
+from bt_migrate.state.stream_state import StreamState
+
+FILE_ENDING = "_absent.json"
+
+
+def note_absent(state: StreamState, row_ids: Iterable[str], now_s: int) -> List[str]:
+    """Record the rows that are absent now. Returns those that have been absent for ABSENCE_S.
+
+    A row that was found again in between is no longer recorded.
+    """
+    known = _read(state)
+    absent = {row_id: known.get(row_id, now_s) for row_id in row_ids}
+    _write(state, absent)
+    return [row_id for row_id, since_s in absent.items() if now_s - since_s >= ABSENCE_S]
+
+
+def forget_absent(state: StreamState, row_ids: Iterable[str]) -> None:
+    """The rows were deleted."""
+    gone = set(row_ids)
+    _write(state, {row_id: s for row_id, s in _read(state).items() if row_id not in gone})
+
+
+def _read(state: StreamState) -> Dict[str, int]:
+    path = state.sibling(FILE_ENDING)
+    if not path.exists():
+        return {}
+    absent = read_json(path).get("absent")
+    if not matches(Dict[str, int], absent):
+        raise StateError(f"{path}: absent is no map of row ids to seconds; {WHAT_TO_DO}")
+    return dict(absent or {})
+
+
+def _write(state: StreamState, absent: Dict[str, int]) -> None:
+    path = state.sibling(FILE_ENDING)
+    if absent:
+        write_json(path, {"format": FORMAT, "absent": absent})
+    elif path.exists():
+        path.unlink()
