@@ -32,6 +32,7 @@ SELECTION = ("--resources", "--projects", "--rename-projects", "--env-file")
 # Options that leave something out, which references may point to.
 NARROWING = ("--resources", "--projects")
 UNRESOLVED = "unresolved_reference"
+WAITS = "waits"
 WITHOUT_VALUE = frozenset(
     (
         "--demo", "--dry-run", "--fail-on-loss", "--new-run", "--fill-gaps", "--no-rows", "--json",
@@ -126,11 +127,28 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
         arguments = without(_same_run(start, run), (*NARROWING, "--state-dir"))
         comment = "moves the targets of the references too"
         return start.again([*arguments, "--state-dir", str(run.path.parent)], comment)
+    phase = _phase_waited_for(start, run.record, report)
+    if phase:
+        return start.line(phase, start.arguments, "moves what references wait for")
     conflicts = _resources_to_update(start, report)
     if conflicts:
         comment = "overwrites the objects that differ with the source's content"
     arguments = _with_updates(_same_run(start, run), conflicts)
     return start.again(arguments, comment)
+
+
+def _phase_waited_for(
+    start: LastStart, record: RunRecord, report: Mapping[str, Any]
+) -> Optional[str]:
+    """Returns the phase that brings what references wait for, if nothing else is wrong."""
+    if report["problems"] or {line["kind"] for line in report["failed"]} != {WAITS}:
+        return None
+    if start.command == DRIVER:
+        return None
+    kinds = {record["detail"] for record in report["findings"] if record["kind"] == WAITS}
+    phases = [BY_NAME[kind].phase for kind in sorted(kinds) if kind in BY_NAME]
+    is_open = (phase for phase in phases if phase not in record.phases_done)
+    return next(is_open, _open_phase(start, record))
 
 
 def _same_run(start: LastStart, run: RunDirectory) -> List[str]:
@@ -252,7 +270,7 @@ def _resources_by_phase() -> Dict[str, List[str]]:
     for resource in OBJECT_RESOURCES:
         for phase in filter(None, (resource.phase, resource.reacting_phase)):
             phases.setdefault(phase, []).append(resource.name)
-    return {"migrate-logs": ["logs"], **phases}
+    return {**phases, "migrate-logs": ["logs"]}
 
 
 def _join(start: LastStart, run: RunDirectory) -> str:

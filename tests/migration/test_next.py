@@ -129,9 +129,9 @@ def test_json_names_the_same_command(pair: Pair, tmp_path: Path) -> None:
 
 def test_phases_lead_from_one_to_the_next_until_all_is_equal(pair: Pair, tmp_path: Path) -> None:
     end = run(pair.sandbox, tmp_path / "runs", program="migrate_organization")
-    for _ in range(9):
+    for _ in range(10):
         program, arguments = next_of(end)
-        assert end.code == 0, (program, end.out)
+        assert end.code in (0, 1), (program, end.out)
         end = run(pair.sandbox, tmp_path / "runs", *arguments, program=program)
         if program == "verify":
             break
