@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 import tempfile
 import threading
 import uuid
-from typing import IO, Any, Dict, Mapping, Optional, Tuple, cast
+from typing import IO, Any, Dict, Mapping, Optional, Set, Tuple, cast
 
-from bt_migrate.api.answers import error_free, signed_upload
+from bt_migrate.api.answers import Check, described, error_free, signed_upload, value_at_place
 from bt_migrate.api.client import Api
 from bt_migrate.attachments.read import NotUploaded, attachment_chunks, names_of
 from bt_migrate.errors import ApiError, MigrationError, NetworkError, StateError
@@ -56,6 +57,8 @@ class AttachmentCopier:
         self._lock = threading.Lock()
         # keys that a thread is copying now
         self._running: Dict[str, threading.Event] = {}
+        # answers of POST /attachment/status that were followed by the status "done"
+        self._status_answers: Set[str] = set()
         # key -> why it was not copied
         self.not_copied: Dict[str, NotCopied] = {}
 
@@ -185,8 +188,29 @@ class AttachmentCopier:
         self._dest.post(
             "/attachment/status",
             {"key": key, "org_id": org_id, "status": {"upload_status": "done"}},
-            check=error_free,
+            check=self._status_check({"key": key, **names, "org_id": org_id}),
         )
+
+    def _status_check(self, params: Mapping[str, str]) -> Check:
+        """The check for POST /attachment/status, whose answer is not documented.
+
+        An answer that was not seen before counts once the destination itself shows the attachment
+        as done: a proxy's answer must not pass for it.
+        """
+
+        def check(answer: Any) -> str:
+            problem = error_free(answer)
+            text = json.dumps(answer, sort_keys=True)
+            if problem or text in self._status_answers:
+                return problem
+            shown = self._dest.get("/attachment", dict(params))
+            status = value_at_place(shown, ("status", "upload_status"))
+            if status != "done":
+                return f"the upload status is {described(status)} afterwards"
+            self._status_answers.add(text)
+            return ""
+
+        return check
 
 
 def _refused(error: ApiError) -> NotCopied:

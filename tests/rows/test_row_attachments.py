@@ -557,3 +557,26 @@ def test_a_large_attachment_is_never_whole_in_memory(tmp_path: Path) -> None:
             data = w.dest.attachment(dest_row(w, "r")["input"]["key"])
             assert (len(data), data.count(b"\xa5")) == (size, size)
     assert peaks[1] - peaks[0] < 6_000
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"row_ids":[1,2,3]}', b"null", b'"ok"', b""])
+@pytest.mark.parametrize("always", [False, True])
+def test_a_status_that_was_not_taken_is_sent_again_or_is_the_attachments_failure(
+    always: bool, body: bytes, tmp_path: Path
+) -> None:
+    with world(tmp_path) as w:
+        w.source.insert(LOGS, w.project, [{"id": "r", "input": attach(w)}])
+        asked: List[str] = []
+
+        def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
+            if path == "/attachment/status":
+                asked.append(path)
+                return Answer(200, body) if always or len(asked) < 2 else None
+            return None
+
+        w.sandbox.refuse = refuse
+        settings = {"MIGRATION_RETRY_ATTEMPTS": "2", "MIGRATION_RETRY_DELAY": "0.01"}
+        assert w.move(LOGS, **settings) == int(always)
+        w.sandbox.refuse = None
+        assert w.move(LOGS) == 0
+        assert w.dest.attachment(dest_row(w, "r")["input"]["key"]) == PICTURE
