@@ -292,6 +292,10 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+# The end of the detail of user_without_counterpart; before it is the user's e-mail address or id.
+NOT_A_MEMBER = " is not a member of the destination organization"
+
+
 def finding(kind: str, **facts: Any) -> Dict[str, Any]:
     """Returns {kind, severity, about, resource, id, name, project, path?, ref?, detail?, count?, next}.
 

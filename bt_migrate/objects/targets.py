@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Dict, FrozenSet, Mapping, Optional, Tuple
 
 from bt_migrate.errors import ApiError
+from bt_migrate.model.findings import NOT_A_MEMBER
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import CALLABLE, PROJECTS, USERS
 from bt_migrate.model.resources import BY_NAME, REFERABLE, UNMOVABLE_TARGETS
@@ -102,7 +103,8 @@ class Targets:
         if any(target in self.lists.refusals for target in targets):
             return ""
         if targets == (USERS.name,):
-            return "the destination has no user with that e-mail address"
+            user = self.lists.source_object(USERS, source_id) or {}
+            return f"{user.get('email') or source_id}{NOT_A_MEMBER}"
         for target in targets:
             if target in UNMOVABLE_TARGETS:
                 return UNMOVABLE_TARGETS[target]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterable, List, Mapping, Sequence
 
-from bt_migrate.model.findings import ACTION, FAILURE, KINDS, LOSS
+from bt_migrate.model.findings import ACTION, FAILURE, KINDS, LOSS, NOT_A_MEMBER
 from bt_migrate.model.resource_table import USERS
 from bt_migrate.report.display import LONG_NAME_COLUMNS, listing, plural, shown
 
@@ -75,8 +75,12 @@ class Group:
             for record in self._records
             if record["resource"] == USERS.name
         }
-        refs = (str(record["ref"]) for record in self._records if record.get("ref"))
-        return {**{ref: ref for ref in refs}, **known}
+        named = {
+            str(record["ref"]): str(record.get("detail") or record["ref"]).replace(NOT_A_MEMBER, "")
+            for record in self._records
+            if record.get("ref")
+        }
+        return {**named, **known}
 
     @property
     def places(self) -> Count:
