@@ -55,7 +55,6 @@ def edited(org: Any) -> List[str]:
     ]
 
 
-@pytest.mark.xfail(reason="audit_data and earlier versions are not judged as recorded yet")
 def test_a_recorded_organization_moves_and_only_real_losses_are_named(
     pair: Pair, tmp_path: Path
 ) -> None:
@@ -75,7 +74,6 @@ def test_a_recorded_organization_moves_and_only_real_losses_are_named(
     }
 
 
-@pytest.mark.xfail(reason="audit_data of a single upsert counts as a loss")
 def test_fail_on_loss_names_only_what_is_lost(pair: Pair, tmp_path: Path) -> None:
     done = run(pair.sandbox, tmp_path / "runs", "--fail-on-loss")
     lost = {kind for severity, kind in found(tmp_path / "runs") if severity == "loss"}

@@ -18,7 +18,7 @@ class Behaviour:
     # False: only a page that was cut by its limit has one.
     cursor_with_each_page: bool = True
     # Each write of a row adds an entry to its audit_data. False: only writes that name a source do.
-    audit_data_on_rows: bool = False
+    audit_data_on_rows: bool = True
     # A new row without span_id gets a random one. False: its row id.
     random_span_ids: bool = True
     # POST of an existing slug writes a new version of the function or prompt, each version sets
