@@ -32,9 +32,9 @@ class Behaviour:
     # DELETE of a function or prompt answers a tombstone. False: the object.
     tombstone_of_functions: bool = True
     # POST of an experiment that exists returns it without x-bt-found-existing.
-    experiments_without_found_header: bool = False
+    experiments_without_found_header: bool = True
     # POST of a group answers without its members.
-    groups_without_members: bool = False
+    groups_without_members: bool = True
     # On the control plane a missing object is 400 text that names the caller. False: 403 JSON.
     refusals_as_text: bool = True
     # An id that is no UUID is refused with 400 and a list of problems. False: as a missing object.
