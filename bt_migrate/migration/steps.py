@@ -42,7 +42,7 @@ from bt_migrate.rows.estimate import plan_rows
 from bt_migrate.rows.groups import counted_streams, groups, round_groups
 from bt_migrate.rows.prefetch import SourceReaders
 from bt_migrate.rows.streams import RowStream, ShardSlice
-from bt_migrate.shards.share_out import unit_name
+from bt_migrate.shards.shard_file import unit_name
 from bt_migrate.state.object_states import save_objects
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.sync_marks import Round, round_of

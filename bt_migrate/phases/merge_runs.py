@@ -16,7 +16,7 @@ from bt_migrate.errors import EXIT_OK
 from bt_migrate.report.build import build_report
 from bt_migrate.report.screen import screen_text
 from bt_migrate.report.write import write_report
-from bt_migrate.shards.merge import merge_runs, run_paths
+from bt_migrate.shards.merge import join_runs, run_paths
 from bt_migrate.state.run_directory import RunDirectory
 
 NAME = "merge-runs"
@@ -24,7 +24,7 @@ NAME = "merge-runs"
 
 def merge(flags: Dict[str, Any]) -> int:
     root = Path(flags["state_dir"] or state_dir_of(flags["env_file"]))
-    run = RunDirectory(merge_runs(run_paths(flags["runs"]), root, unfinished=flags["unfinished"]))
+    run = RunDirectory(join_runs(run_paths(flags["runs"]), root, unfinished=flags["unfinished"]))
     report = build_report(run, "merged")
     write_report(run, report, app_urls_of(flags["env_file"]))
     print(f"{len(run.record.merged)} runs merged into {run.path}")

@@ -20,7 +20,7 @@ from bt_migrate.cli.signals import Ending
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_OK, UsageError
 from bt_migrate.objects.catalog import open_catalog
-from bt_migrate.shards.plan import plan_shards
+from bt_migrate.shards.plan import shards_of
 from bt_migrate.state.find_run import create_run
 
 NAME = "plan-shards"
@@ -33,7 +33,7 @@ def run(settings: Settings, ending: Ending) -> int:
     source, dest = connected(settings, ending.event, writes=False)
     identity = identity_of(settings, source, dest)
     with tempfile.TemporaryDirectory(prefix="bt_migrate_") as folder:
-        lines = plan_shards(
+        lines = shards_of(
             open_catalog(source, dest, create_run(Path(folder), identity, NAME), settings),
             identity,
             settings.shards,

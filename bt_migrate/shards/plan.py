@@ -1,4 +1,4 @@
-"""Share out the rows of a move: count them, and find the keys at which large objects are cut. Reads only."""
+"""Plan shards: count the rows, and find the keys at which large objects are cut. Reads only."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import logging
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Set
 
 from bt_migrate.api.btql import Bounds, count_query, ids_query
 from bt_migrate.api.transactions import after_second, key_number, pagination_key
+from bt_migrate.errors import NetworkError
 from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resource_table import PROJECTS
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import RowCounts, count_objects, count_rows, row_objects
 from bt_migrate.rows.streams import bounds_of
+from bt_migrate.shards.shard_file import shard_lines, unit_name
 from bt_migrate.shards.share_out import (
-    NEAR,
+    NEAR_FRACTION,
     Keys,
     Piece,
     Point,
     Unit,
     cut_at,
-    shard_lines,
     shared_out,
 )
 from bt_migrate.state.find_run import state_root
@@ -34,51 +35,51 @@ from bt_migrate.state.run_record import Identity
 log = logging.getLogger("bt_migrate.shards")
 
 
-def plan_shards(catalog: Catalog, identity: Identity, shards: int) -> List[Dict[str, Any]]:
-    """The shards of all rows that are selected. What is written after this call began is in none of them."""
-    # Each on the safe side: a mark ahead of what the source writes would pass over it, one behind what the destination has would
-    # overwrite it.
+def shards_of(catalog: Catalog, identity: Identity, shards: int) -> List[Dict[str, Any]]:
+    """The lines of the shards of all selected rows. Rows that are written after this call began are
+    in none of them.
+    """
+    # Each on the safe side: a source mark in the future would leave rows out, a destination mark in
+    # the past would overwrite rows.
     mark = {
         "source": int(catalog.source.clock.mark_s()),
         "dest": int(max(catalog.dest.clock.latest_s(), time.time())) + 1,
     }
     catalog.lists.prefetch(REFERABLE, [PROJECTS])
-    made = _made_before(state_root(catalog.settings), identity)
-    units = [
-        unit
-        for kind in ROW_KINDS
-        if catalog.settings.selects(kind)
-        for unit in _units(catalog, kind, made)
-    ]
+    created = _created_before(state_root(catalog.settings), identity)
+    kinds = [kind for kind in ROW_KINDS if catalog.settings.selects(kind)]
+    units = [unit for kind in kinds for unit in _units(catalog, kind, created)]
+    facts = {
+        "mark": mark,
+        "source": json_of(identity.source),
+        "dest": json_of(identity.dest),
+        "selection": json_of(identity.selection),
+    }
+    return shard_lines(facts, _planned(catalog, units, shards, mark["source"]))
+
+
+def _planned(catalog: Catalog, units: Sequence[Unit], shards: int, mark_s: int) -> List[List[Unit]]:
+    """The units of each shard, in the order of `units`; large ones are cut into slices."""
     page_rows = min(catalog.settings.rows(kind).fetch_limit for kind in ROW_KINDS)
     pieces = shared_out(units, shards, page_rows)
-    near = max(page_rows, sum(unit["rows"] for unit in units) / shards / NEAR)
-    cut = {piece.unit["id"]: piece.unit for some in pieces for piece in some if piece.begin}
-    places = catalog.lists.at_once(
-        lambda unit: _places(catalog, unit, pieces, mark["source"], near), cut.values()
+    near = max(page_rows, sum(unit["rows"] for unit in units) / shards / NEAR_FRACTION)
+    cut = {piece.unit["id"]: piece.unit for own in pieces for piece in own if piece.begin}
+    found = catalog.lists.at_once(
+        lambda unit: _places(catalog, unit, pieces, mark_s, near), cut.values()
     )
-    points = dict(zip(cut, places))
+    places = dict(zip(cut, found))
     order = {unit["id"]: number for number, unit in enumerate(units)}
-    planned = [
+    return [
         sorted(
-            (unit for piece in some for unit in _slice(piece, points)),
+            (unit for piece in own for unit in _slice(piece, places)),
             key=lambda unit: order[unit["id"]],
         )
-        for some in pieces
+        for own in pieces
     ]
-    return shard_lines(
-        {
-            "mark": mark,
-            "source": json_of(identity.source),
-            "dest": json_of(identity.dest),
-            "selection": json_of(identity.selection),
-        },
-        planned,
-    )
 
 
-def _made_before(root: Path, identity: Identity) -> Set[str]:
-    """Ids of the destination's objects that runs in this folder made."""
+def _created_before(root: Path, identity: Identity) -> Set[str]:
+    """Ids of the destination's objects that runs in this folder created."""
     runs = (
         run for run in readable_runs_in(root) if run.same_pair(identity) and not run.record.undone
     )
@@ -88,22 +89,27 @@ def _made_before(root: Path, identity: Identity) -> Set[str]:
     return {entry["dest_id"] for entry in entries if entry["outcome"] == CREATED}
 
 
-def _units(catalog: Catalog, kind: str, made: Set[str]) -> Iterator[Unit]:
-    """Every object of a kind. One without rows too: that it has none may be what a server says which counts one object at a time.
+def _units(catalog: Catalog, kind: str, created: Set[str]) -> Iterator[Unit]:
+    """Every object of a kind, also those without rows: a server that counts one object at a time may
+    report none.
 
-    Only a destination object that was made for this move and has no rows is surely empty.
+    Only a destination object that was created for this move and has no rows is surely empty.
     """
     missing = 0
     objects = list(row_objects(catalog, kind))
     count_objects(catalog, RowCounts(), kind, objects)
-    for one in objects:
-        missing += not one["dest_id"]
-        rows = count_rows(catalog, kind, [one["id"]]) if one["rows"] is None else one["rows"]
-        named = {"kind": kind, **{name: one[name] for name in ("project", "id", "name")}}
-        yield {**named, "rows": rows or 0, "new": one["rows_there"] == 0 and one["dest_id"] in made}
+    for obj in objects:
+        missing += not obj["dest_id"]
+        rows = count_rows(catalog, kind, [obj["id"]]) if obj["rows"] is None else obj["rows"]
+        yield {
+            "kind": kind,
+            **{name: obj[name] for name in ("project", "id", "name")},
+            "rows": rows or 0,
+            "new": obj["rows_there"] == 0 and obj["dest_id"] in created,
+        }
     if missing:
         log.warning(
-            "%d objects with %s are not in the destination yet: they have to be before a shard is moved",
+            "%d objects with %s are not in the destination yet; move them before the first shard",
             missing,
             kind,
         )
@@ -115,60 +121,68 @@ def _units(catalog: Catalog, kind: str, made: Set[str]) -> Iterator[Unit]:
 def _places(
     catalog: Catalog, unit: Unit, pieces: Sequence[Sequence[Piece]], mark_s: int, near: float
 ) -> Dict[int, Point]:
-    """Begin or end of a piece of the object -> where it is cut: ascending (key, rows up to it), each within `near` rows."""
-    kind = unit["kind"]
-    bounds = replace(bounds_of(catalog, ROW_KINDS[kind]), end_key=after_second(mark_s))
-
-    def rows_upto(number: int) -> int:
-        query = count_query(kind, [unit["id"]], replace(bounds, end_key=pagination_key(number)))
-        found = catalog.source.query(query).json
-        return int(found[0]["rows"]) if found else 0
-
-    def first_above(number: int) -> int:
-        return (
-            _edge(catalog, unit, bounds.after(pagination_key(number)), newest_first=False)
-            or number + 1
-        )
-
-    def last_upto(number: int) -> int:
-        return (
-            _edge(catalog, unit, replace(bounds, end_key=pagination_key(number)), newest_first=True)
-            or number
-        )
-
-    keys = Keys(rows_upto, first_above, last_upto)
-    first, last = (
-        _edge(catalog, unit, bounds, newest_first=newest) or 1 for newest in (False, True)
-    )
-    known: List[Point] = [(first - 1, 0), (last, rows_upto(last))]
+    """Begin or end of a piece of the object -> where it is cut: (key, rows up to it), ascending, each
+    within `near` rows.
+    """
+    bounds = replace(bounds_of(catalog, ROW_KINDS[unit["kind"]]), end_key=after_second(mark_s))
+    keys = _keys_of(catalog, unit, bounds)
+    first = _edge(catalog, unit, bounds, newest_first=False) or 1
+    last = _edge(catalog, unit, bounds, newest_first=True) or 1
+    known: List[Point] = [(first - 1, 0), (last, keys.rows_upto(last))]
     found: Dict[int, Point] = {0: known[0]}
-    for begin in sorted(
-        {
-            piece.begin
-            for some in pieces
-            for piece in some
-            if piece.unit["id"] == unit["id"] and piece.begin
-        }
-    ):
+    own = [piece for group in pieces for piece in group if piece.unit["id"] == unit["id"]]
+    for begin in sorted({piece.begin for piece in own if piece.begin}):
         found[begin] = max(cut_at(begin, near, known, keys), list(found.values())[-1])
     return {**found, unit["rows"]: known[-1]}
 
 
+def _keys_of(catalog: Catalog, unit: Unit, bounds: Bounds) -> Keys:
+    """The queries about the keys of an object, inside the bounds."""
+
+    def upto(number: int) -> Bounds:
+        return replace(bounds, end_key=pagination_key(number))
+
+    def rows_upto(number: int) -> int:
+        found = catalog.source.query(count_query(unit["kind"], [unit["id"]], upto(number))).json
+        return _checked(unit, lambda: int(found[0]["rows"])) if found else 0
+
+    def first_above(number: int) -> int:
+        above = bounds.after(pagination_key(number))
+        return _edge(catalog, unit, above, newest_first=False) or number + 1
+
+    def last_upto(number: int) -> int:
+        return _edge(catalog, unit, upto(number), newest_first=True) or number
+
+    return Keys(rows_upto, first_above, last_upto)
+
+
 def _edge(catalog: Catalog, unit: Unit, bounds: Bounds, *, newest_first: bool) -> int:
-    """The key of the first or last row inside the bounds, 0 where there is none."""
-    rows = catalog.source.query(
-        ids_query(unit["kind"], unit["id"], bounds, 1, newest_first=newest_first)
-    ).json
-    return key_number(rows[0]["_pagination_key"]) if rows else 0
+    """The key of the first or last row inside the bounds, 0 if there is none."""
+    query = ids_query(unit["kind"], unit["id"], bounds, 1, newest_first=newest_first)
+    rows = catalog.source.query(query).json
+    return _checked(unit, lambda: key_number(rows[0]["_pagination_key"])) if rows else 0
+
+
+def _checked(unit: Unit, read: Callable[[], int]) -> int:
+    """The number in an answer. Raises NetworkError if there is none."""
+    try:
+        return read()
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise NetworkError(
+            f"source: a query about {unit_name(unit)} was not answered with what it asks for; is"
+            " BT_SOURCE_URL a Braintrust data plane?",
+            final=True,
+        ) from None
 
 
 def _slice(piece: Piece, places: Mapping[str, Mapping[int, Point]]) -> Iterator[Unit]:
-    """The unit of a piece; nothing where ties have left no key between its ends."""
+    """The unit of a piece; nothing if equal keys left no row between its ends."""
     unit, begin, end = piece
     if unit["id"] not in places:
         yield unit
         return
-    (above, before), (upto, rows) = places[unit["id"]][begin], places[unit["id"]][end]
+    above, before = places[unit["id"]][begin]
+    upto, rows = places[unit["id"]][end]
     keys = {
         "after": pagination_key(above) if begin else "",
         "end": pagination_key(upto) if end < unit["rows"] else "",

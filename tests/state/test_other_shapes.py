@@ -12,7 +12,7 @@ import pytest
 
 from bt_migrate.errors import EXIT_CRASHED, StateError, UsageError
 from bt_migrate.phases import status as status_program
-from bt_migrate.shards.share_out import shard_in
+from bt_migrate.shards.shard_file import shard_in
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.status_file import read_status
@@ -29,7 +29,7 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of a window, and a status of it that says that its process works."""
     root = tmp_path_factory.mktemp("moved") / "runs"
     with tiny_pair() as pair:
-        done = run(pair.sandbox, root, "--created-after", "2020-01-01", "--counts")
+        done = run(pair.sandbox, root, "--created-after", "2020-01-01", "--verify", "--counts")
         assert done.code in (0, 1), done.last_words
     (place,) = runs(root)
     status = json.loads((place / "status.json").read_text())
