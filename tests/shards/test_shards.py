@@ -416,9 +416,9 @@ def test_four_processes_at_once_end_as_one_run_that_is_verified_and_undone(
         for one in pair.sandbox.requests
         if one.org_name == "globex" and one.path.endswith("/btql")
     ]
-    assert len(reads) <= 6, [
-        one.body[:300] if hasattr(one, "body") else one for one in reads
-    ]  # to count what is there, for the plan: no object that was made a moment ago is looked up
+    # The plan counts each of the 8 empty objects once; a shard looks up no object that the plan knows
+    # to be new.
+    assert len(reads) <= 8
     inputs = [tmp_path / name for name in ("objects", "0", "1", "2", "3")]
     as_they_were = files(*inputs)
     merged = merge(tmp_path, "objects", "0", "1", "2", "3")
