@@ -108,11 +108,12 @@ class ApiError(MigrationError):
     `status` is the HTTP status, `path` has no query, `body` is cut to MAX_BODY_CHARS.
     `retry_after` is the seconds of the answer's Retry-After, None without one.
     `is_page` is true for HTML: it comes from a gateway in front of the API, whose own errors are
-    JSON or plain text.
+    JSON or plain text. `is_json` is true for the API's own JSON.
     """
 
     retry_after: Optional[float] = None
     is_page = False
+    is_json = False
 
     def __init__(
         self,

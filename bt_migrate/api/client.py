@@ -23,19 +23,10 @@ from bt_migrate.api.answers import (
 )
 from bt_migrate.api.capabilities import Capabilities
 from bt_migrate.api.json_codec import encode
+from bt_migrate.api.request import QUERY_PATH, RETRY_STATUSES, Answer, Json, Limits, Params, Request
 from bt_migrate.api.signed_urls import SignedUrls
 from bt_migrate.api.throttle import Throttle
-from bt_migrate.api.transport import (
-    CURSOR_HEADER,
-    QUERY_PATH,
-    RETRY_STATUSES,
-    Answer,
-    Json,
-    Limits,
-    Params,
-    Request,
-    Transport,
-)
+from bt_migrate.api.transport import CURSOR_HEADER, Transport
 from bt_migrate.errors import ApiError
 
 

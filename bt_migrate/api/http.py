@@ -14,6 +14,8 @@ import requests
 
 # a shorter text is no key: replacing it would garble messages
 MIN_KEY_CHARS = 6
+# as seconds, 31 years; as a moment, in 2001
+EPOCH_S = 1e9
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -22,6 +24,10 @@ def retry_after_s(response: requests.Response) -> Optional[float]:
     value = response.headers.get("Retry-After", "")
     try:
         seconds = float(value)
+        if seconds >= EPOCH_S:
+            # some servers send a moment instead of a time: Unix seconds, or milliseconds
+            unix_s = seconds / 1000 if seconds >= 1000 * EPOCH_S else seconds
+            seconds = unix_s - _server_now_s(response)
         # neither NaN nor more than a thread can wait
         if seconds <= threading.TIMEOUT_MAX:
             return max(0.0, seconds)

@@ -12,7 +12,8 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from bt_migrate.api.http import address_problem, is_page, origin, shown
-from bt_migrate.api.transport import OUTAGE_S, Transport
+from bt_migrate.api.request import OUTAGE_S
+from bt_migrate.api.transport import Transport
 from bt_migrate.errors import AnswerError, ApiError, NetworkError
 
 log = logging.getLogger("bt_migrate.api")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import Deque, Optional, Tuple
+from dataclasses import dataclass
+from typing import Deque, Dict, Optional, Tuple
 
 MAX_BACKOFF_S = 60.0
 # how often a waiting thread re-reads the limits set by bin/control
@@ -19,6 +20,75 @@ MAX_REMEMBERED = 1000
 WINDOW_SLACK_S = 0.05
 # BTQL on Starter and Pro plans (docs: btql-rate-limits-on-free-and-pro-plans)
 STARTER_QUERIES_PER_MINUTE = 20
+# A Retry-After of 0 is no busy loop: the least pause doubles with each refusal, up to this.
+MAX_FLOOR_S = 5.0
+FLOOR_S = 0.1
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A 429 as it came."""
+
+    # seconds of its Retry-After
+    retry_after: Optional[float] = None
+    # (requests, seconds) that its text names
+    rate: Optional[Tuple[int, int]] = None
+    # how often its request has been refused
+    times: int = 1
+    # when its request was sent, by the monotonic clock; 0 if that is not known
+    started_s: float = 0.0
+
+
+class Pace:
+    """The spacing of requests to a limiter that does not name its rate, such as a token bucket.
+
+    Between two refusals the bucket was emptied by the requests that were answered, so their number
+    is the rate. Not locked: the throttle does that.
+    """
+
+    # The spacing is a little longer than measured, and shrinks with each answer: more slowly once
+    # the rate was measured, because each refusal costs a request.
+    MARGIN = 1.08
+    GROWTH = 0.997
+    FIRST_GROWTH = 0.85
+    NONE_S = 0.001
+
+    def __init__(self) -> None:
+        self.interval_s = 0.0
+        self.next_s = 0.0
+        self._refusals = 0
+        self._refused_s = 0.0
+        self._answered = 0
+
+    def take(self, now: float) -> None:
+        if self.interval_s:
+            self.next_s = max(self.next_s, now) + self.interval_s
+
+    def answered(self) -> None:
+        self._answered += 1
+        if self.interval_s:
+            self.interval_s *= self.GROWTH if self._refusals > 1 else self.FIRST_GROWTH
+            if self.interval_s < self.NONE_S:
+                # as if nothing had been refused
+                self.interval_s = 0.0
+                self._refusals = 0
+
+    def refused(self, refusal: Refused, pause_s: float, now: float) -> None:
+        if refusal.started_s < self._refused_s:
+            # sent before the last refusal came: it says nothing new
+            return
+        if not self._refusals:
+            self.interval_s = pause_s
+        else:
+            measured_s = (now - self._refused_s) / max(self._answered, 0.5)
+            least_s = self.interval_s * 1.02
+            # few answers measure badly, and pauses of the caller look like a slow limiter
+            most_s = self.interval_s * (8 if self._answered >= 10 else 2)
+            self.interval_s = min(max(measured_s * self.MARGIN, least_s), most_s, MAX_BACKOFF_S)
+        self._refusals += 1
+        self._refused_s = now
+        self._answered = 0
+        self.next_s = now + max(pause_s, self.interval_s)
 
 
 class Throttle:
@@ -37,6 +107,8 @@ class Throttle:
         self._sent: Deque[float] = deque()
         # when the next request may start at the pace that a person set
         self._next_at = 0.0
+        # of queries, and of everything else
+        self._paces: Dict[bool, Pace] = {True: Pace(), False: Pace()}
         # number of 429s
         self.hits = 0
         # a person paused the run: nothing starts
@@ -68,6 +140,7 @@ class Throttle:
                 return False
             if self.requests_per_second:
                 self._next_at = max(self._next_at, time.monotonic()) + 1 / self.requests_per_second
+            self._paces[query].take(time.monotonic())
             if query:
                 self._sent.append(time.monotonic())
                 while len(self._sent) > max(MAX_REMEMBERED, self._limit[0] if self._limit else 0):
@@ -78,36 +151,40 @@ class Throttle:
         now = time.monotonic()
         # at most LOOK_S, because a person may change these meanwhile
         steered = LOOK_S if self.paused else min(LOOK_S, self._next_at - now)
-        wait = max(self._open_at - now, steered)
+        wait = max(self._open_at - now, steered, self._paces[query].next_s - now)
         if query and self._limit:
             number, seconds = self._limit
             if len(self._sent) >= number:
                 wait = max(wait, self._sent[-number] + seconds + WINDOW_SLACK_S - now)
         return max(0.0, wait)
 
-    def refused(
-        self,
-        retry_after: Optional[float],
-        rate: Optional[Tuple[int, int]],
-        times: int,
-        base_s: float,
-    ) -> float:
-        """Notes a 429, the `times`-th of its request; returns the seconds that everybody waits.
+    def answered(self, *, query: bool) -> None:
+        """Notes a request that was not refused."""
+        with self._lock:
+            self._paces[query].answered()
 
-        Learns the rate that its text names. Retry-After is honoured in full. Otherwise backs off
-        exponentially, starting with one request interval of the known rate, up to a whole window:
-        other clients share that quota.
+    def refused(self, refusal: Refused, base_s: float, *, query: bool = True) -> float:
+        """Notes a 429; returns the seconds that everybody waits.
+
+        Learns the rate that its text names, or measures it. Retry-After is honoured in full.
+        Otherwise backs off exponentially, starting with one request interval of the known rate, up
+        to a whole window: other clients share that quota.
         """
         with self._lock:
             self.hits += 1
+            rate = refusal.rate
             if rate and (
                 self._limit is None or rate[0] / rate[1] < self._limit[0] / self._limit[1]
             ):
                 self._limit = (rate[0], float(rate[1]))
-            pause = retry_after
-            if pause is None:
-                pause = self._backoff_s(times, base_s)
-            self._open_at = max(self._open_at, time.monotonic() + pause)
+            floor_s = min(MAX_FLOOR_S, FLOOR_S * 2.0 ** min(refusal.times - 1, 16))
+            pause = self._backoff_s(refusal.times, base_s)
+            if refusal.retry_after is not None:
+                pause = max(refusal.retry_after, floor_s)
+            now = time.monotonic()
+            if not (query and self._limit):
+                self._paces[query].refused(refusal, pause, now)
+            self._open_at = max(self._open_at, now + pause)
             return pause
 
     def _backoff_s(self, times: int, base_s: float) -> float:
@@ -116,7 +193,7 @@ class Throttle:
         if self._limit:
             number, most = self._limit
             least = most / number
-        return min(most, least * 2.0 ** (times - 1))
+        return min(most, least * 2.0 ** min(times - 1, 16))
 
 
 class ConcurrencyLimit:

@@ -9,44 +9,47 @@ from __future__ import annotations
 import contextlib
 import gzip
 import logging
+import random
 import threading
 import time
 import zlib
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Dict, Iterator, Tuple
 from urllib.parse import urljoin
 
 import requests
-from urllib3.exceptions import MaxRetryError
+from urllib3.exceptions import LocationValueError, MaxRetryError
 
-from bt_migrate.api.answers import Check, any_answer
 from bt_migrate.api.btql import rate_in
 from bt_migrate.api.connections import TIMEOUT_S, BearerAuth, Connections
 from bt_migrate.api.http import address_problem, forms_of_key, is_page, origin, retry_after_s
 from bt_migrate.api.json_codec import decode
+from bt_migrate.api.request import (
+    Answer,
+    Json,
+    Limits,
+    Request,
+    Tries,
+)
 from bt_migrate.api.server_clock import ServerClock
-from bt_migrate.api.throttle import MAX_BACKOFF_S, ConcurrencyLimit, Throttle
+from bt_migrate.api.throttle import MAX_BACKOFF_S, ConcurrencyLimit, Refused, Throttle
 from bt_migrate.errors import (
     AnswerError,
     ApiError,
     Interrupted,
     NetworkError,
+    UsageError,
     without_secrets,
 )
 
 log = logging.getLogger("bt_migrate.api")
 
-QUERY_PATH = "/btql"
-# how long a host that has answered before may be gone
-OUTAGE_S = 180
 # least pause in an outage, where the number of tries has no bound
 OUTAGE_DELAY_S = 0.1
-# A 429 says when to come back. It is not a failure, so it has a bound of its own.
-RATE_LIMIT_TRIES = 100
+# part of a pause that is added at random
+JITTER = 0.25
 # What a gateway answers while nothing behind it does. A host that worked is waited for, as one that does not answer.
 # Not 504: a query that takes too long is answered so.
 OUTAGE_STATUSES = frozenset((502, 503))
-RETRY_STATUSES = frozenset((408, 425, 429, 500, 502, 503, 504))
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 # of a body at a time: `Response.content` would read it in pieces of 10 KB
 READ_BYTES = 1 << 20
@@ -57,80 +60,8 @@ CURSOR_HEADER = "x-bt-cursor"
 REQUEST_ID_HEADERS = ("x-bt-internal-trace-id", "x-amzn-requestid", "x-request-id")
 GZIP_MAGIC = b"\x1f\x8b"
 
-Json = Any
-Params = Union[Mapping[str, Any], List[Tuple[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How hard one organization may be asked, and how often after failures."""
-
-    # retries of a failed request; 0 fails at once, also on a 429
-    attempts: int
-    # before the first retry; doubles with each
-    delay_s: float
-    # requests in flight
-    max_concurrent: int
-    # 0: learned from 429s
-    queries_per_minute: int = 0
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request as its caller means it.
-
-    Every request of this tool is safe to send twice: reads are; creating an existing natural key
-    returns the existing object; rows carry their ids and replace themselves; PATCH, PUT and DELETE
-    name the final state.
-    """
-
-    method: str
-    path: str
-    params: Params = None
-    body: Optional[bytes] = None
-    # statuses that are retried; the caller handles the others
-    retry_statuses: FrozenSet[int] = RETRY_STATUSES
-    # called with the bytes of an answer that is about to be decoded
-    on_body: Optional[Callable[[bytes], None]] = None
-    # what the answer must say to be believed
-    check: Check = any_answer
-
-    @property
-    def is_query(self) -> bool:
-        return self.path == QUERY_PATH
-
-    @property
-    def is_read(self) -> bool:
-        return self.method == "GET" or (self.method == "POST" and self.is_query)
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.path}"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A finished 2xx answer: decoded body and headers."""
-
-    json: Json
-    headers: Mapping[str, str]
-    # bytes of the body
-    size: int = 0
-    # see json_codec.decode
-    plain: bool = False
-
-
-class Tries:
-    """What happened to one request so far."""
-
-    def __init__(self) -> None:
-        self.failures = 0
-        self.rate_limited = 0
-        # when the first of them failed, by the monotonic clock
-        self.failed_s = 0.0
-        self._started = time.monotonic()
-
-    def in_outage_time(self) -> bool:
-        return time.monotonic() - self._started < OUTAGE_S
+# texts of refusals of reads that pass by themselves (seen live)
+PASSING_TEXTS = ("memory access out of bounds",)
 
 
 class Transport:
@@ -156,6 +87,7 @@ class Transport:
         self.retries = 0
         # when a write was last sent or answered, by the server's clock
         self.last_write_s = 0.0
+        self._random = random.random
         # never shown, whatever a server repeats
         self._secrets = forms_of_key(key)
         self._auth = BearerAuth(key)
@@ -181,25 +113,36 @@ class Transport:
         least_s = self.limits.delay_s
         if failures > self.limits.attempts:
             least_s = max(least_s, OUTAGE_DELAY_S)
-        return min(MAX_BACKOFF_S, least_s * 2 ** min(failures - 1, 16))
+        pause_s = min(MAX_BACKOFF_S, least_s * 2 ** min(failures - 1, 16))
+        # with jitter: threads that failed together do not come back together
+        return pause_s * (1 + JITTER * self._random())
 
     def exchange(self, request: Request, org_name: str = "") -> Answer:
         """Sends the request until it is answered. `org_name` is named in a query's header."""
-        prepared = self._prepare(request, org_name)
+        try:
+            prepared = self._prepare(request, org_name)
+        except (requests.RequestException, ValueError) as error:
+            raise self._unusable_url(error) from None
         tries = Tries()
         while True:
             try:
-                response, content = self._send(request, prepared)
+                response, content = self._send(request, prepared, tries)
                 if request.on_body is not None and response.ok:
                     request.on_body(content)
                 answer = self._decoded(request, response, content)
                 self._proven = True
                 self._answered_s[request.is_query] = time.monotonic()
+                self.throttle.answered(query=request.is_query)
                 return answer
             except ApiError as error:
                 self._pause_after_refusal(request, error, tries)
             except (requests.RequestException, NetworkError) as error:
                 self._pause_after_silence(request, error, tries)
+
+    def _unusable_url(self, error: Exception) -> UsageError:
+        return UsageError(
+            f"{self.side}: {self.url} cannot be used as the API's URL ({type(error).__name__})"
+        )
 
     # -- one try
 
@@ -221,13 +164,14 @@ class Transport:
         return prepared
 
     def _send(
-        self, request: Request, prepared: requests.PreparedRequest
+        self, request: Request, prepared: requests.PreparedRequest, tries: Tries
     ) -> Tuple[requests.Response, bytes]:
         """Returns the answer and its whole body."""
         with self._turn(query=request.is_query), self.connections.own() as session:
             with self._counting:
                 self.requests_sent += 1
             self._note_write(request)
+            tries.sent_s = time.monotonic()
             asked_s = time.time()
             response = self._sent(request, session, prepared)
             self.clock.note(response.headers.get("Date"), asked_s)
@@ -244,10 +188,22 @@ class Transport:
     ) -> requests.Response:
         try:
             return session.send(prepared, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
+        except requests.exceptions.InvalidProxyURL:
+            raise UsageError("the proxy of HTTP_PROXY or HTTPS_PROXY is no URL") from None
+        except (requests.exceptions.InvalidURL, LocationValueError) as error:
+            raise self._unusable_url(error) from None
         # requests parses the Location of an answer, also where it does not follow it
         except ValueError as error:
             problem = f"its `Location` is no address ({type(error).__name__})"
             raise AnswerError(self.side, request.method, request.path, 303, problem) from None
+        except requests.RequestException:
+            raise
+        # requests looks for the file of certificates before it connects
+        except OSError as error:
+            raise UsageError(
+                f"{self.side}: the file of certificates cannot be read ({error});"
+                " check REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSL_CERT_FILE"
+            ) from None
 
     def _note_write(self, request: Request) -> None:
         if not request.is_read:
@@ -343,32 +299,47 @@ class Transport:
             self.side, request.method, request.path, response.status_code, text, request_id
         )
         error.retry_after = retry_after_s(response)
+        error.is_json = content.lstrip()[:1] in (b"{", b"[")
         error.is_page = is_page(response) or content.lstrip()[:1] == b"<"
         return error
 
     # -- after a try that failed: return once the next one may start, or raise
 
     def _pause_after_refusal(self, request: Request, error: ApiError, tries: Tries) -> None:
-        limited = error.status == 429 and self.limits.attempts
-        if limited and tries.rate_limited < RATE_LIMIT_TRIES:
-            tries.rate_limited += 1
-            self._close_throttle(error, tries)
+        self._refuse_long_wait(request, error)
+        if error.status == 429 and self.limits.attempts:
+            self._close_throttle(request, error, tries)
             return
         doubted = self._is_doubted(error)
-        unbelieved = isinstance(error, AnswerError)
-        worth_retrying = doubted or unbelieved or error.status in request.retry_statuses
-        if tries.failures < self.limits.attempts and worth_retrying:
-            self._pause_before_retry(request, str(error), tries, least_s=error.retry_after or 0.0)
-            return
         outage = self._is_outage(request, error, tries)
-        if outage and tries.in_outage_time():
+        retried = doubted or self._may_pass(request, error)
+        has_tries = retried and tries.failures < self.limits.attempts
+        if has_tries or (outage and tries.in_outage_time()):
             self._pause_before_retry(request, str(error), tries, least_s=error.retry_after or 0.0)
             return
-        if not doubted and not outage:
+        # a text that stays is this object's refusal; a page and a refused key are everybody's
+        if not outage and not (doubted and (error.status == 401 or error.is_page)):
             raise error
         # not the fault of one object: the run stops and can be resumed
         text = "the key or a gateway fails since a moment ago: run the same command again"
         raise NetworkError(f"{error}; {text}", final=True) from None
+
+    def _may_pass(self, request: Request, error: ApiError) -> bool:
+        """Whether the same request may be answered next time."""
+        if isinstance(error, AnswerError) or error.status in request.retry_statuses:
+            return True
+        return request.is_read and any(text in error.body for text in PASSING_TEXTS)
+
+    def _refuse_long_wait(self, request: Request, error: ApiError) -> None:
+        """Raises NetworkError for a pause that is longer than a run should hang."""
+        asked_s, most_s = error.retry_after or 0.0, self.limits.max_retry_after_s
+        if self.limits.attempts and asked_s > most_s:
+            raise NetworkError(
+                f"{self.side}: {request} was answered {error.status}: the server asks to wait"
+                f" {_duration(asked_s)}, more than MIGRATION_MAX_RETRY_AFTER"
+                f" ({_duration(most_s)}); run the same command again after that",
+                final=True,
+            ) from None
 
     def _pause_after_silence(self, request: Request, error: Exception, tries: Tries) -> None:
         """A host that answered before may be back soon: an outage is bound in time, not in tries."""
@@ -405,19 +376,27 @@ class Transport:
         )
 
     def _is_doubted(self, error: ApiError) -> bool:
-        """Whether a key that was good is refused, or a page replaces the API's own answer.
+        """Whether a key that was good is refused, or by something else than the API's own JSON.
 
         A gateway under load does that for a minute or two
         (https://www.braintrust.dev/docs/kb/api-rate-limits-during-backfill-operations.md).
         """
-        return self._proven and (error.status == 401 or (error.status == 403 and error.is_page))
+        is_the_apis = error.status == 403 and error.is_json
+        return self._proven and error.status in (401, 403) and not is_the_apis
 
-    def _close_throttle(self, error: ApiError, tries: Tries) -> None:
+    def _close_throttle(self, request: Request, error: ApiError, tries: Tries) -> None:
         """After a 429 all threads of this organization wait."""
-        rate = rate_in(error.body)
-        pause_s = self.throttle.refused(
-            error.retry_after, rate, tries.rate_limited, self.limits.delay_s
+        tries.rate_limited += 1
+        if tries.rate_limited > self.limits.rate_limit_tries:
+            text = f"{self.limits.rate_limit_tries} times in a row (MIGRATION_RATE_LIMIT_TRIES)"
+            raise NetworkError(f"{error}; {text}; run the same command again later", final=True)
+        refusal = Refused(
+            retry_after=error.retry_after,
+            rate=rate_in(error.body),
+            times=tries.rate_limited,
+            started_s=tries.sent_s,
         )
+        pause_s = self.throttle.refused(refusal, self.limits.delay_s, query=request.is_query)
         log.info(
             "%s: rate limit reached; next request in %.0f s",
             self.side,
@@ -435,6 +414,14 @@ class Transport:
             f" ({type(problem).__name__}); is the URL right, the host up, the proxy set?",
             final=final,
         )
+
+
+def _duration(seconds: float) -> str:
+    """As a person reads it: 90 s, 15 min, 24 h, 400 days."""
+    for size, name in ((86400 * 3, "days"), (7200, "h"), (120, "min")):
+        if seconds >= size:
+            return f"{seconds / {'days': 86400, 'h': 3600, 'min': 60}[name]:,.0f} {name}"
+    return f"{seconds:.0f} s"
 
 
 def _connect_failed(error: Exception) -> bool:

@@ -11,7 +11,7 @@ from typing import Tuple
 
 from bt_migrate.api.client import Api
 from bt_migrate.api.organization import connect
-from bt_migrate.api.transport import Limits
+from bt_migrate.api.request import Limits
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import UsageError
 from bt_migrate.state.run_record import Identity, RunSide, Selection
@@ -69,6 +69,8 @@ def _limits(settings: Settings) -> Limits:
         delay_s=settings.retry_delay,
         max_concurrent=settings.max_concurrent,
         queries_per_minute=settings.btql_per_minute,
+        rate_limit_tries=settings.rate_limit_tries,
+        max_retry_after_s=settings.max_retry_after,
     )
 
 

@@ -179,6 +179,12 @@ class Settings:
     retry_delay: float = setting(
         REQUESTS, "MIGRATION_RETRY_DELAY", "1.0", values.seconds, "",
         "seconds before the first retry; doubles with each retry")
+    rate_limit_tries: int = setting(
+        REQUESTS, "MIGRATION_RATE_LIMIT_TRIES", "100", values.positive, "",
+        "429s in a row of one request before the run stops (exit 3)")
+    max_retry_after: float = setting(
+        REQUESTS, "MIGRATION_MAX_RETRY_AFTER", "15m", values.duration, "",
+        "longest Retry-After that is waited for; more stops the run (exit 3)")
     btql_per_minute: int = setting(
         REQUESTS, "MIGRATION_BTQL_PER_MINUTE", "0", values.not_negative, "--btql-per-minute N",
         "queries per minute and organization; 0 learns the limit from refused queries")

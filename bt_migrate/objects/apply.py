@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Optional, Tuple
 
-from bt_migrate.api.transport import Answer
+from bt_migrate.api.request import Answer
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.errors import ApiError
 from bt_migrate.model.date_windows import instant

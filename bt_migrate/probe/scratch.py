@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, List, Optional
 
 from bt_migrate.api.btql import Bounds, count_query, page_query
 from bt_migrate.api.client import Api
-from bt_migrate.api.transport import Answer
+from bt_migrate.api.request import Answer
 from bt_migrate.errors import ApiError, MigrationError, NetworkError
 
 Json = Dict[str, Any]

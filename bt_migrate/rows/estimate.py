@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from bt_migrate.api.btql import OBJECTS_PER_QUERY
+from bt_migrate.api.request import Answer
 from bt_migrate.api.throttle import STARTER_QUERIES_PER_MINUTE
-from bt_migrate.api.transport import Answer
 from bt_migrate.errors import ApiError
 from bt_migrate.model.findings import FAILURE
 from bt_migrate.model.notes import FindingCounts, stream_findings

@@ -19,7 +19,7 @@ from typing import Callable, FrozenSet, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.btql import Bounds, page_query
 from bt_migrate.api.client import Api
-from bt_migrate.api.transport import RETRY_STATUSES, Answer
+from bt_migrate.api.request import RETRY_STATUSES, Answer
 from bt_migrate.errors import ApiError
 
 # A query that takes too long is answered with one of these; a smaller limit helps.

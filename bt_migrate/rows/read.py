@@ -28,8 +28,8 @@ from bt_migrate.api.btql import (
     smaller_limit,
 )
 from bt_migrate.api.client import Api
+from bt_migrate.api.request import QUERY_PATH, RETRY_STATUSES, Answer
 from bt_migrate.api.transactions import after_second, key_before, key_seconds
-from bt_migrate.api.transport import QUERY_PATH, RETRY_STATUSES, Answer
 from bt_migrate.errors import AnswerError, ApiError
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.page_ahead import SIZE_STATUSES, AskedPage, PageAhead

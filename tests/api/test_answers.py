@@ -23,7 +23,7 @@ from bt_migrate.api.answers import (
     text_at,
 )
 from bt_migrate.api.client import Api
-from bt_migrate.api.transport import Limits
+from bt_migrate.api.request import Limits
 from bt_migrate.errors import AnswerError
 from tests.support.loopback import Loopback, Reply
 

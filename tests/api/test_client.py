@@ -21,9 +21,10 @@ import responses
 from bt_migrate.api.client import Api
 from bt_migrate.api.http import origin, retry_after_s, shown
 from bt_migrate.api.lists import looks_capped
-from bt_migrate.api.throttle import Throttle
-from bt_migrate.api.transport import CURSOR_HEADER, RETRY_STATUSES, Limits
-from bt_migrate.errors import EXIT_STOPPED, ApiError, Interrupted, NetworkError
+from bt_migrate.api.request import RETRY_STATUSES, Limits
+from bt_migrate.api.throttle import Refused, Throttle
+from bt_migrate.api.transport import CURSOR_HEADER
+from bt_migrate.errors import EXIT_STOPPED, ApiError, Interrupted, NetworkError, UsageError
 from tests.support.loopback import Asked, Loopback, Reply, closed_port
 
 URL = "https://api.example.test"
@@ -242,7 +243,7 @@ def test_a_thread_that_starts_later_waits_too() -> None:
 
 def test_the_other_organization_does_not_wait() -> None:
     one, other = client(), client()
-    one.throttle.refused(60.0, None, 1, 0.001)
+    one.throttle.refused(Refused(60.0), 0.001)
     assert (one.throttle.wait_s(query=False) > 59, one.throttle.wait_s(query=True) > 59) == (
         True,
         True,
@@ -273,6 +274,76 @@ def test_queries_are_paced_as_asked_and_other_requests_are_not() -> None:
     )
 
 
+def test_a_retry_after_of_zero_is_no_busy_loop() -> None:
+    stop = threading.Event()
+    with Loopback([Reply(429, b"", {"Retry-After": "0"})]) as server:
+        api = client(server.url, stop=stop)
+        timer = threading.Timer(3, stop.set)
+        timer.start()
+        error = outcome(lambda: api.get("/v1/project"))
+        timer.join()
+    assert (type(error), len(server.asked) < 8) == (Interrupted, True)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("86400", "24 h"),
+        ("1000", "17 min"),
+        ("604800", "7 days"),
+        (str(int(time.time()) + 86400), "24 h"),
+        (str(int(time.time() + 86400) * 1000), "24 h"),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_asks_for_a_day_is_not_waited_for(
+    status: int, header: str, words: str
+) -> None:
+    with Loopback([Reply(), Reply(status, b"", {"Retry-After": header})]) as server:
+        api = client(server.url)
+        api.get("/v1/project")
+        error = outcome(lambda: api.get("/v1/project"))
+    assert (type(error), error.exit_code, len(server.asked)) == (NetworkError, 3, 2)
+    assert f"asks to wait {words}, more than MIGRATION_MAX_RETRY_AFTER (15 min)" in str(error)
+
+
+def test_an_epoch_a_moment_ahead_is_waited_for() -> None:
+    header = {"Retry-After": str(int(time.time()) + 2)}
+    with Loopback([Reply(429, b"", header), Reply()]) as server:
+        started = time.monotonic()
+        client(server.url).get("/v1/project")
+    assert 0.5 < time.monotonic() - started < 30
+
+
+def test_a_request_that_is_refused_too_often_stops_the_run() -> None:
+    limits = Limits(1, 0.001, 4, rate_limit_tries=2)
+    with Loopback([Reply(429, b"slow down")]) as server:
+        api = Api("source", server.url, KEY, limits, writable=False)
+        error = outcome(lambda: api.get("/v1/project"))
+    assert (type(error), error.exit_code, len(server.asked)) == (NetworkError, 3, 3)
+    assert "2 times in a row (MIGRATION_RATE_LIMIT_TRIES)" in str(error)
+
+
+def test_a_read_that_fails_by_chance_is_tried_again_and_a_write_is_not() -> None:
+    flaky = Reply(400, b"memory access out of bounds", {"Content-Type": "text/plain"})
+    with Loopback([flaky, flaky, Reply(200, b'{"data":[]}')]) as server:
+        assert client(server.url).query("select: *").json == []
+    with Loopback([flaky, Reply()]) as server:
+        assert outcome(lambda: client(server.url).post("/v1/dataset", {})).status == 400
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://h:99999", "http://a b", "http://" + "a" * 80 + ".test"])  # fmt: skip
+def test_a_url_that_cannot_be_used_is_one_line(url: str) -> None:
+    error = outcome(lambda: client(url, attempts=0).get("/v1/project"))
+    assert isinstance(error, (UsageError, NetworkError)), error
+
+
+def test_a_missing_file_of_certificates_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent/ca.pem")
+    error = outcome(lambda: client("https://127.0.0.1:9", attempts=0).get("/v1/project"))
+    assert (type(error), "REQUESTS_CA_BUNDLE" in str(error)) == (UsageError, True)
+
+
 # -- keys that are doubted
 
 
@@ -280,7 +351,7 @@ def statuses(first: List[Tuple[int, str]], rest: Tuple[int, str]) -> List[Reply]
     """Replies with a JSON body, or a page or plain text where the text says so."""
     types = {"<": HTML, "{": {}}
     return [
-        Reply(status, body.encode(), types.get(body[0], {"Content-Type": "text/plain"}))
+        Reply(status, body.encode(), types.get(body[:1], {"Content-Type": "text/plain"}))
         for status, body in [*first, rest]
     ]
 
@@ -295,12 +366,8 @@ def statuses(first: List[Tuple[int, str]], rest: Tuple[int, str]) -> List[Reply]
         (True, 401, "<html>", 4),
         (True, 403, "<html>", 4),
         (True, 403, '{"error":"not yours"}', 1),
-        (
-            True,
-            403,
-            "missing read_acls permission",
-            1,
-        ),  # the API's document: errors are plain text or JSON
+        (True, 403, "missing read_acls permission", 4),
+        (True, 403, "", 4),
     ],
 )
 def test_a_refused_key_is_doubted_only_after_it_was_good(
@@ -311,11 +378,12 @@ def test_a_refused_key_is_doubted_only_after_it_was_good(
         if proven:
             api.get("/v1/project")
         error = outcome(lambda: api.get("/v1/project"))
-    told = f"destination: GET /v1/project was answered {status}: {body}"
-    if sent > 1:  # not the object's trouble: the run stops, and can go on later
+    told = f"destination: GET /v1/project was answered {status}: {body or 'no text'}"
+    stops = sent > 1 and (status == 401 or body[:1] == "<")
+    if stops:  # not the object's trouble: the run stops, and can go on later
         told += "; the key or a gateway fails since a moment ago: run the same command again"
     assert (type(error), str(error), error.exit_code, len(server.asked) - proven) == (
-        NetworkError if sent > 1 else ApiError,
+        NetworkError if stops else ApiError,
         told,
         EXIT_STOPPED,
         sent,
@@ -323,7 +391,8 @@ def test_a_refused_key_is_doubted_only_after_it_was_good(
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(401, "invalid x-api-key"), (403, "<html>loaded</html>")]
+    ("status", "body"),
+    [(401, "invalid x-api-key"), (403, "<html>loaded</html>"), (403, "Forbidden"), (403, "")],
 )
 def test_a_good_key_that_is_refused_for_a_moment_goes_on(status: int, body: str) -> None:
     with Loopback(

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from bt_migrate.api.client import Api
-from bt_migrate.api.transport import Limits
+from bt_migrate.api.request import Limits
 from bt_migrate.errors import ApiError, without_secrets
 from tests.support.loopback import Loopback, Reply
 

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 
-from bt_migrate.api.throttle import ConcurrencyLimit, Throttle
+from bt_migrate.api.throttle import ConcurrencyLimit, Pace, Refused, Throttle
 from bt_migrate.sandbox.http.server import Fault
 from tests.support.orgs import most_in_flight
 from tests.support.row_runs import READ, WRITE, World, small_rows, world
@@ -44,7 +44,7 @@ def sent_by(throttle: Throttle, threads: int, seconds: float) -> List[float]:
 @pytest.mark.parametrize("threads", [8])
 def test_once_the_rate_is_known_no_window_holds_more_and_none_is_wasted(threads: int) -> None:
     throttle = Throttle()
-    throttle.refused(0.0, (5, 1), 1, 0.1)
+    throttle.refused(Refused(0.0, (5, 1), 1), 0.1)
     moments = sent_by(throttle, threads, 2.4)
     assert max(sum(start <= one < start + 1.0 for one in moments) for start in moments) <= 5
     assert len(moments) == 15
@@ -54,7 +54,9 @@ def test_once_the_rate_is_known_no_window_holds_more_and_none_is_wasted(threads:
     ("known", "retry_after", "rate", "times", "base", "expected"),
     [
         (0, 7.0, None, 1, 1.0, 7.0),
-        (0, 0.0, None, 5, 1.0, 0.0),
+        (0, 0.0, None, 1, 1.0, 0.1),
+        (0, 0.0, None, 5, 1.0, 1.6),
+        (0, 0.0, None, 50, 1.0, 5.0),
         (0, 500.0, (20, 60), 1, 1.0, 500.0),
         (0, None, (20, 60), 1, 1.0, 3.0),
         (20, None, None, 1, 1.0, 3.0),
@@ -76,7 +78,7 @@ def test_what_a_429_says_is_waited_for_in_full(
     expected: float,
 ) -> None:
     throttle = Throttle(known)
-    assert throttle.refused(retry_after, rate, times, base) == expected
+    assert throttle.refused(Refused(retry_after, rate, times), base) == expected
     if expected:
         waits = [throttle.wait_s(query=query) for query in (True, False)]
         assert all(expected - 0.5 < wait <= expected for wait in waits)
@@ -84,8 +86,8 @@ def test_what_a_429_says_is_waited_for_in_full(
 
 def test_a_shorter_429_does_not_open_what_a_longer_one_has_closed() -> None:
     throttle = Throttle()
-    throttle.refused(30.0, None, 1, 1.0)
-    throttle.refused(1.0, None, 1, 1.0)
+    throttle.refused(Refused(30.0, None, 1), 1.0)
+    throttle.refused(Refused(1.0, None, 1), 1.0)
     assert 29 < throttle.wait_s(query=True) <= 30
 
 
@@ -117,7 +119,8 @@ def test_of_a_given_rate_and_one_that_is_learnt_the_slower_counts(
     given: int, rate: Tuple[int, int], queries: int, window: float
 ) -> None:
     throttle = Throttle(given)
-    throttle.refused(0.0, rate, 1, 0.1)
+    throttle.refused(Refused(0.0, rate, 1), 0.1)
+    time.sleep(0.15)  # the least pause
     assert sum(throttle.take(query=True) for _ in range(100)) == queries
     assert throttle.wait_s(query=True) >= window - 0.5
 
@@ -125,8 +128,47 @@ def test_of_a_given_rate_and_one_that_is_learnt_the_slower_counts(
 def test_a_short_window_that_is_learnt_does_not_lift_a_rate_that_was_given() -> None:
     """5 in a second are 300 a minute: no reason to go beyond the 6 a minute that were asked for."""
     throttle = Throttle(6)
-    throttle.refused(0.0, (5, 1), 1, 0.1)
+    throttle.refused(Refused(0.0, (5, 1), 1), 0.1)
     assert len(sent_by(throttle, 1, 2.3)) == 6
+
+
+def bucket_run(rate: float, burst: int, pause_s: float, count: int) -> Tuple[int, int, float]:
+    """(refused, sent, seconds) of requests to a token bucket that says only when to come back."""
+    pace = Pace()
+    now, filled_s, tokens, open_s = 0.0, 0.0, float(burst), 0.0
+    refused, answered = 0, 0
+    while answered < count:
+        now = max(now + 0.05, pace.next_s, open_s)
+        pace.take(now)
+        tokens, filled_s = min(float(burst), tokens + (now - filled_s) * rate), now
+        if tokens >= 1:
+            tokens -= 1
+            answered += 1
+            pace.answered()
+        else:
+            refused += 1
+            pace.refused(Refused(started_s=now), pause_s, now)
+            open_s = now + pause_s
+    return refused, refused + answered, now
+
+
+@pytest.mark.parametrize("rate", [0.33, 1, 2, 5, 10])
+@pytest.mark.parametrize("burst", [1, 5, 20])
+def test_the_rate_of_a_token_bucket_is_measured(rate: float, burst: int) -> None:
+    refused, sent, seconds = bucket_run(rate, burst, 1.0, 102)
+    assert (refused - 1) / sent <= 0.05
+    assert seconds < 1.2 * 102 / rate + 45
+
+
+def test_one_refusal_does_not_slow_a_run_for_long() -> None:
+    pace = Pace()
+    pace.refused(Refused(started_s=0.0), 1.0, 1.0)
+    now = 0.0
+    for _ in range(100):
+        now = max(now, pace.next_s)
+        pace.take(now)
+        pace.answered()
+    assert now < 10
 
 
 # What a person wants ----------------------------------------------------------------------------------
@@ -159,7 +201,7 @@ def test_a_slow_pace_that_is_lifted_holds_nobody_up() -> None:
 def test_a_429_is_waited_for_in_full_at_any_pace() -> None:
     throttle = Throttle()
     throttle.steer(paused=True, requests_per_second=1.0)
-    throttle.refused(30.0, None, 1, 1.0)
+    throttle.refused(Refused(30.0, None, 1), 1.0)
     assert throttle.wait_s(query=False) > 29
 
 
@@ -289,7 +331,7 @@ def started_in(w: World, org_name: str, begin: float, end: float) -> int:
 
 
 @pytest.mark.parametrize(
-    ("slow", "path", "other"), [(READ, "/btql", WRITE), (WRITE, "insert$", READ)]
+    ("slow", "path", "other"), [(READ, "/btql", WRITE), (WRITE, "insert$|^/logs3$", READ)]
 )
 def test_a_429_of_one_organization_keeps_only_that_one_waiting(
     slow: str, path: str, other: str, tmp_path: Path

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional
 import pytest
 
 from bt_migrate.api.client import Api
-from bt_migrate.api.transport import Limits
+from bt_migrate.api.request import Limits
 from bt_migrate.attachments.read import NotUploaded, attachment_chunks
 from bt_migrate.errors import AnswerError, ApiError
 from bt_migrate.sandbox.data.answer import Answer

@@ -17,7 +17,7 @@ import pytest
 
 import bt_migrate.sandbox.routes.table as routes
 from bt_migrate.api.client import Api
-from bt_migrate.api.transport import Limits
+from bt_migrate.api.request import Limits
 from bt_migrate.errors import Interrupted, NetworkError
 from bt_migrate.probe.belief import BROKEN, DIFFERS, HOLDS, NOT_TRIED
 from bt_migrate.probe.beliefs import BELIEFS

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional
 import pytest
 
 from bt_migrate.api.client import Api
-from bt_migrate.api.transport import Limits
+from bt_migrate.api.request import Limits
 from bt_migrate.attachments.copy import _refused
 from bt_migrate.errors import ApiError
 from bt_migrate.sandbox.data.answer import Answer

@@ -14,8 +14,8 @@ import pytest
 
 from bt_migrate.api.btql import Bounds
 from bt_migrate.api.client import Api
+from bt_migrate.api.request import Limits
 from bt_migrate.api.transactions import pagination_key
-from bt_migrate.api.transport import Limits
 from bt_migrate.errors import ApiError
 from bt_migrate.rows.read import pages
 from tests.support.compare_orgs import Translation, streams, unequal_row
