@@ -79,14 +79,11 @@ def in_program(
         settings = _settings_of(flags, sys.argv[1:] if argv is None else argv, environ)
         if command == VERIFY and settings.dry_run:
             raise UsageError("--dry-run: bin/verify never writes; leave the option out")
-        edge.secrets += [settings.source_api_key, settings.dest_api_key]
-        start_logging(settings.log_level, settings.log_format, edge.secrets)
-        for warning in settings.warnings:
-            log.warning("%s", warning, extra={"event": "setting"})
-        ending = Ending()
-        ending.crash_folders = folders
+        _log_as(settings, edge)
         folders.append(Path(settings.state_dir))
         edge.folders = folders
+        ending = Ending()
+        ending.crash_folders = folders
         known.append(settings)
         with handle_signals(ending, settings.max_duration, in_json=settings.json):
             return act(settings, ending)
@@ -100,6 +97,13 @@ def in_program(
     finally:
         # The process ends now: no collection of what is freed as a whole.
         gc.freeze()
+
+
+def _log_as(settings: Settings, edge: Edge) -> None:
+    edge.secrets += [settings.source_api_key, settings.dest_api_key]
+    start_logging(settings.log_level, settings.log_format, edge.secrets)
+    for warning in settings.warnings:
+        log.warning("%s", warning, extra={"event": "setting"})
 
 
 def run_command(

@@ -15,8 +15,7 @@ from bt_migrate.cli.run_status import AT_WORK, run_status
 from bt_migrate.config.load import app_urls_of, state_dir_of
 from bt_migrate.errors import EXIT_OK
 from bt_migrate.report.build import build_report
-from bt_migrate.report.files import REPORT_FILE
-from bt_migrate.report.html import HTML_FILE
+from bt_migrate.report.files import HTML_FILE, REPORT_FILE
 from bt_migrate.report.write import write_report
 from bt_migrate.state.run_directory import RunDirectory, run_at
 

@@ -83,8 +83,30 @@ def build_report(
     row_counts = [_row_counts(stream) for stream in streams]
     row_plans = list(record.row_plans.values()) if record.dry_run else []
     findings = _findings(run, all_states, streams, row_plans)
-    seconds = round(sum(session.seconds for session in record.sessions), 3)
     report: Dict[str, Any] = {
+        **_about_run(run, status),
+        "objects": object_counts,
+        "rows": row_counts,
+        "planned_streams": [stream for plan in row_plans for stream in plan["streams"]],
+        "estimate": record.estimate,
+        "totals": _totals(object_counts, row_counts, _seconds(record)),
+        "validation": _validation(record),
+        "verification": record.verification,
+        "lag": record.lag,
+        "problems": [problem for states in listed for problem in _problems(states)],
+        "findings": findings,
+        "findings_by_kind": dict(Counter(finding["kind"] for finding in findings)),
+        **grouped(findings),
+    }
+    if status == status_of(EXIT_OK):
+        report["status"] = status_of(exit_code_of(report, part))
+    return {**report, "next_commands": next_commands(run, report)}
+
+
+def _about_run(run: RunDirectory, status: str) -> Dict[str, Any]:
+    """Returns what the run is for, and its starts."""
+    record = run.record
+    return {
         "report_version": REPORT_VERSION,
         "tool_version": __version__,
         "status": status,
@@ -98,26 +120,15 @@ def build_report(
         "started": record.created,
         "command": record.command,
         "sessions": [json_of(session) for session in record.sessions],
-        "duration_seconds": seconds,
+        "duration_seconds": _seconds(record),
         "this_start": _this_start(record.sessions),
         "whole_run": _whole_run(record.sessions),
         "phases_done": record.phases_done,
-        "objects": object_counts,
-        "rows": row_counts,
-        "planned_streams": [stream for plan in row_plans for stream in plan["streams"]],
-        "estimate": record.estimate,
-        "totals": _totals(object_counts, row_counts, seconds),
-        "validation": _validation(record),
-        "verification": record.verification,
-        "lag": record.lag,
-        "problems": [record for states in listed for record in _problems(states)],
-        "findings": findings,
-        "findings_by_kind": dict(Counter(record["kind"] for record in findings)),
-        **grouped(findings),
     }
-    if status == status_of(EXIT_OK):
-        report["status"] = status_of(exit_code_of(report, part))
-    return {**report, "next_commands": next_commands(run, report)}
+
+
+def _seconds(record: RunRecord) -> float:
+    return round(sum(session.seconds for session in record.sessions), 3)
 
 
 def _place_of_states(states: ObjectStates) -> tuple:

@@ -4,4 +4,5 @@ from __future__ import annotations
 
 REPORT_FILE = "migration_report.json"
 SUMMARY_FILE = "migration_summary.txt"
+HTML_FILE = "report.html"
 FINDINGS_FILE = "findings.jsonl"

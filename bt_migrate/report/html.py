@@ -16,7 +16,6 @@ from bt_migrate.model.resources import SELECTABLE
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory
 
-HTML_FILE = "report.html"
 TIMELINE_FILE = "timeline.jsonl"
 TEMPLATE = Path(__file__).with_name("page.html")
 DEFAULT_APP_URL = "https://www.braintrust.dev"

@@ -6,7 +6,7 @@ from typing import Any, Dict, Mapping
 
 from bt_migrate.model.outcomes import OUTCOMES
 from bt_migrate.report.display import counts_text, duration_text
-from bt_migrate.report.files import SUMMARY_FILE
+from bt_migrate.report.files import HTML_FILE, SUMMARY_FILE
 from bt_migrate.report.sections import (
     failed_lines,
     headline,
@@ -40,7 +40,7 @@ def screen_text(report: Mapping[str, Any]) -> str:
             *validation_lines(report),
             *lost_lines(report),
             *time_lines(report, LONGEST_PHASES),
-            f"Report: {report['run_directory']}/{SUMMARY_FILE}",
+            f"Report: {report['run_directory']}/{HTML_FILE}",
             *next_lines(report),
         ]
     )
@@ -63,5 +63,5 @@ def summary_record(report: Mapping[str, Any]) -> Dict[str, Any]:
         "event": "summary",
         "more_to_do": report["status"] == "stopped",
         **{name: report[name] for name in RECORD_FIELDS},
-        "report": f"{report['run_directory']}/{SUMMARY_FILE}",
+        "report": f"{report['run_directory']}/{HTML_FILE}",
     }

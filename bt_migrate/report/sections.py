@@ -6,10 +6,10 @@ Order: verdict, to do, failed, table, lost, times.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Dict, Iterable, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
 
 from bt_migrate.model.outcomes import OUTCOMES
-from bt_migrate.report.actions import problem_line
+from bt_migrate.report.actions import noun_of, problem_line
 from bt_migrate.report.comparison import difference_lines, verdict_line
 from bt_migrate.report.display import duration_text, escaped, plural, table, wrapped
 from bt_migrate.report.measures import estimate_text
@@ -72,9 +72,8 @@ def table_lines(report: Mapping[str, Any]) -> List[str]:
     """Returns outcomes by resource, then by kind of rows."""
     objects = _by_name(report["objects"], "resource")
     rows = _by_name(report["rows"], "kind")
-    lines = _outcome_table("objects", objects)
-    if rows:
-        lines += _outcome_table("rows", rows)
+    lines = _outcome_table("objects", objects, _amount_of_objects)
+    lines += _outcome_table("rows", rows, _amount_of_rows)
     if report["planned_streams"] and report["estimate"]:
         lines += wrapped(f"Estimate: {estimate_text(report['estimate'])}", first="")
     return lines
@@ -87,7 +86,17 @@ def _by_name(entries: Iterable[Mapping[str, Any]], name: str) -> Dict[str, Count
     return sums
 
 
-def _outcome_table(title: str, sums: Mapping[str, Counter]) -> List[str]:
+def _amount_of_objects(count: int, resource: str) -> str:
+    return plural(count, noun_of(resource))
+
+
+def _amount_of_rows(count: int, kind: str) -> str:
+    return f"{count:,} of {kind}"
+
+
+def _outcome_table(
+    title: str, sums: Mapping[str, Counter], amount: Callable[[int, str], str]
+) -> List[str]:
     """Returns a table by outcome. Names with nothing but one outcome in common share a line."""
     if not sums:
         return []
@@ -96,7 +105,7 @@ def _outcome_table(title: str, sums: Mapping[str, Counter]) -> List[str]:
     lines = []
     if uniform:
         outcome = next(iter(next(iter(uniform.values()))))
-        names = ", ".join(f"{counts[outcome]:,} {name}" for name, counts in uniform.items())
+        names = ", ".join(amount(counts[outcome], name) for name, counts in uniform.items())
         lines += wrapped(f"{title.capitalize()} all {outcome}: {names}", first="")
     if others:
         used = [

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Dict, Mapping
 
 from bt_migrate.errors import StateError
-from bt_migrate.report.files import FINDINGS_FILE, REPORT_FILE, SUMMARY_FILE
-from bt_migrate.report.html import HTML_FILE, app_url, page_html
+from bt_migrate.report.files import FINDINGS_FILE, HTML_FILE, REPORT_FILE, SUMMARY_FILE
+from bt_migrate.report.html import app_url, page_html
 from bt_migrate.report.summary import summary_text
 from bt_migrate.state.files import write_json
 from bt_migrate.state.run_directory import RunDirectory
