@@ -30,8 +30,9 @@ def comparison_text(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"Details: {result['folder']}"])
 
 
-def verdict_line(result: Mapping[str, Any]) -> str:
-    at = f" ({result['at']})" if result.get("at") else ""
+def verdict_line(result: Mapping[str, Any], *, is_old: bool = False) -> str:
+    """With its time, if another start made it."""
+    at = f" (as of {result.get('at', 'an earlier start')})" if is_old else ""
     return f"Verification: {result['text']}{at}"
 
 

@@ -39,7 +39,8 @@ def verdict_lines(report: Mapping[str, Any]) -> List[str]:
     if error:
         lines += wrapped(f"Ended by: {escaped(error)}")
     if report["verification"]:
-        lines += wrapped(verdict_line(report["verification"]), first="")
+        is_old = "verify" not in report["this_start"]["phases"]
+        lines += wrapped(verdict_line(report["verification"], is_old=is_old), first="")
     return lines
 
 
