@@ -315,7 +315,7 @@ class Transport:
         retried = doubted or self._may_pass(request, error)
         has_tries = retried and tries.failures < self.limits.attempts
         if has_tries or (outage and tries.in_outage_time()):
-            self._pause_before_retry(request, str(error), tries, least_s=error.retry_after or 0.0)
+            self._pause_before_retry(str(error), tries, least_s=error.retry_after or 0.0)
             return
         # a text that stays is this object's refusal; a page and a refused key are everybody's
         if not outage and not (doubted and (error.status == 401 or error.is_page)):
@@ -347,22 +347,23 @@ class Transport:
         spent = tries.failures >= self.limits.attempts or _connect_failed(error)
         if spent and not outage:
             raise self.network_error(str(request), error, final=True) from None
-        self._pause_before_retry(request, type(error).__name__, tries)
+        problem = f"{self.side}: {request}: no answer ({type(error).__name__})"
+        self._pause_before_retry(problem, tries)
 
-    def _pause_before_retry(
-        self, request: Request, problem: str, tries: Tries, *, least_s: float = 0.0
-    ) -> None:
+    def _pause_before_retry(self, problem: str, tries: Tries, *, least_s: float = 0.0) -> None:
         tries.failures += 1
         tries.failed_s = tries.failed_s or time.monotonic()
         self.retries += 1
+        pause_s = max(least_s, self.backoff_s(tries.failures))
         log.warning(
-            "%s: %s: %s; trying again",
-            self.side,
-            request,
+            "%s (failed %d of %d tries, next in %.0f s)",
             problem,
+            tries.failures,
+            max(self.limits.attempts, tries.failures) + 1,
+            pause_s,
             extra={"event": "retry", "side": self.side},
         )
-        self.wait(max(least_s, self.backoff_s(tries.failures)))
+        self.wait(pause_s)
 
     def _is_outage(self, request: Request, error: ApiError, tries: Tries) -> bool:
         """Whether the host is down that worked before: nothing of the kind was answered since this request failed first.

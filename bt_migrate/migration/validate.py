@@ -6,11 +6,12 @@ Rights of the keys, objects and rows of the source, what cannot move, and what t
 from __future__ import annotations
 
 import logging
+import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.client import Api
-from bt_migrate.errors import ApiError, NetworkError, UsageError
+from bt_migrate.errors import ApiError, UsageError
 from bt_migrate.migration.context import Migration
 from bt_migrate.migration.steps import found_plans, row_plans
 from bt_migrate.migration.unmovable import organization_losses
@@ -26,6 +27,14 @@ from bt_migrate.rows.estimate import counted, estimate, shown_count, total
 from bt_migrate.state.run_directory import readable_runs_in
 
 log = logging.getLogger("bt_migrate.validate")
+
+# how a server refuses a project without a name: the key may write
+NAME_REFUSED = re.compile(r"\bnames?\b|required|missing field|invalid_type|validation", re.I)
+RIGHT_REFUSED = re.compile(
+    r"missing \w+ access|access denied|permission|not authorized|unauthorized|forbidden"
+    r"|not allowed|read.?only",
+    re.I,
+)
 
 
 def validate(migration: Migration) -> Optional[Future[None]]:
@@ -131,17 +140,25 @@ def _write_right(migration: Migration) -> str:
     try:
         dest.post("/v1/project", {})
     except ApiError as error:
-        if error.status in (401, 403):
+        if refuses_right(error):
             raise UsageError(
-                f"destination: the key may not write to {dest.display_name} ({error.status});"
-                " use one with write rights"
+                f"destination: the key may not write to {dest.display_name} ({error.status}:"
+                f" {error.body}); use one with write rights"
             ) from None
-        if error.refuses_content:
+        if error.status in (400, 422) and NAME_REFUSED.search(error.body):
             return "yes"
-        raise
-    raise NetworkError(
-        f"destination: {dest.url} takes a project without a name; is it a Braintrust API?"
-    )
+        return f"unknown ({error})"
+    return f"unknown ({dest.url} accepted a project without a name)"
+
+
+def refuses_right(error: ApiError) -> bool:
+    """Whether an answer says that the key lacks a right.
+
+    The control plane says so with 400 and a text, other routes with 401 or 403.
+    """
+    if error.status in (401, 403):
+        return True
+    return error.status == 400 and bool(RIGHT_REFUSED.search(error.body))
 
 
 def _has_written(migration: Migration) -> bool:

@@ -62,7 +62,14 @@ def test_nonsense_is_never_believed(check: Callable[[Any], str], answer: Any) ->
         (
             created_object({"project_id": "p"}),
             {"id": "a", "project_id": "q"},
-            "`project_id` is a text (\"q\"), not 'p'",
+            "it is another object: `project_id` is a text (\"q\"), not 'p'",
+        ),
+        (created_object({"name": "Name "}), {"id": "a", "name": "name"}, ""),
+        (created_object({"name": "n" * 300}), {"id": "a", "name": "n" * 255}, ""),
+        (
+            created_object({"name": "first"}),
+            {"id": "0", "name": "x"},
+            "it is another object: `name` is a text (\"x\"), not 'first'",
         ),
         (list_of_objects, [], ""),
         (list_of_objects, {"objects": [{"id": "a"}]}, ""),
