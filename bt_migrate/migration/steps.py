@@ -278,7 +278,7 @@ def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[Pr
         stream.source_id: group for group in expected for stream in group
     }  # of those that are still to be made
     with contextlib.ExitStack() as stack:
-        readers = stack.enter_context(SourceReaders(migration.catalog))
+        readers = stack.enter_context(SourceReaders(migration.catalog, migration.counts))
         start = stack.enter_context(
             streaming(migration.catalog, migration.copier, readers, migration.background.halt)
         )
@@ -333,7 +333,7 @@ def copy_logs(migration: Migration, scopes: Sequence[ProjectPair]) -> None:
     with streaming(
         migration.catalog,
         migration.copier,
-        SourceReaders(migration.catalog),
+        SourceReaders(migration.catalog, migration.counts),
         migration.background.halt,
     ) as start:
         for group in groups(_counted(migration, streams), migration.settings.read_streams):
@@ -347,7 +347,7 @@ def _copy_round(
     with streaming(
         migration.catalog,
         migration.copier,
-        SourceReaders(migration.catalog),
+        SourceReaders(migration.catalog, migration.counts),
         migration.background.halt,
         round_,
     ) as start:
@@ -419,7 +419,7 @@ def _copy_shard(migration: Migration, kind_name: str) -> None:
     with streaming(
         migration.catalog,
         migration.copier,
-        SourceReaders(migration.catalog),
+        SourceReaders(migration.catalog, migration.counts),
         migration.background.halt,
     ) as start:
         streams = _counted(migration, _streams_of_shard(migration, kind_name))

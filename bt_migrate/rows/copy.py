@@ -150,9 +150,7 @@ def _copy_members(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
     for member in members:
         shared.catalog.run.live.begin(member.state.header, member.state.counts["fetched"])
     try:
-        for member in members:
-            if not member.stream.fresh and not member.state.copy.compared and member.above is None:
-                _read_destination(shared, member)
+        _read_destinations(shared, members)
         _read_source(shared, members)
         for member in members:
             if member.above is not None and member.state.failed and not member.error:
@@ -338,24 +336,59 @@ def _try_again(shared: SharedCopy, member: StreamCopy) -> None:
         raise member.error
 
 
-def _read_destination(shared: SharedCopy, member: StreamCopy) -> None:
-    """Record digests of what the destination object holds already: such rows are found or differ,
-    and are not written.
+def _read_destinations(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
+    """Record digests of what the destination objects hold already: such rows are found or differ,
+    and are not written. Objects are read together where the destination counts their rows.
     """
-    catalog, stream = shared.catalog, member.stream
-    limit = catalog.settings.rows(stream.kind.name).fetch_limit
-    end_key = stream.part.before if stream.part else None
-    bounds = replace(bounds_of(catalog, stream.kind), end_key=end_key)
-    for page in pages(catalog.dest, stream.kind.name, [stream.dest_id], bounds, limit=limit):
+    unread = [
+        member
+        for member in members
+        if not member.stream.fresh and not member.state.copy.compared and member.above is None
+    ]
+    whole = [member for member in unread if member.stream.part is None]
+    ids = [member.stream.dest_id for member in whole]
+    kind_name = members[0].stream.kind.name
+    counts = shared.readers.counts.of_dest(shared.catalog, kind_name, ids)
+    counted = [member for member in whole if counts[member.stream.dest_id].rows is not None]
+    filled = [member for member in counted if counts[member.stream.dest_id].rows]
+    if filled:
+        rows = sum(counts[member.stream.dest_id].rows or 0 for member in filled)
+        _read_destination(shared, filled, rows)
+    for member in unread:
+        if member not in counted:
+            _read_destination(shared, [member], None)
+        member.state.copy.compared = True
+    save_members(unread)
+
+
+def _read_destination(
+    shared: SharedCopy, members: Sequence[StreamCopy], expected: Optional[int]
+) -> None:
+    kind = members[0].stream.kind
+    by_dest = {member.stream.dest_id: member for member in members}
+    part = members[0].stream.part
+    bounds = replace(
+        bounds_of(shared.catalog, kind), end_key=part.before if part is not None else None
+    )
+    limit = shared.catalog.settings.rows(kind.name).fetch_limit
+    dest = shared.catalog.dest
+    for page in pages(dest, kind.name, list(by_dest), bounds, limit=limit, expected=expected):
         shared.check()
-        member.seen.record_before(
-            (stream.source_id, row["id"], remembered(stream.kind, row)) for row in page.rows
-        )
-        # In a run that was joined from shards, rows of this run lie among them.
-        if not member.state.counts["fetched"]:
-            member.state.copy.before_key = page.end_key
-    member.state.copy.compared = True
-    member.state.save()
+        found: Dict[str, List[dict]] = {}
+        for row in page.rows:
+            found.setdefault(row[kind.id_field] if len(members) > 1 else "", []).append(row)
+        for dest_id, rows in found.items():
+            _record_before(by_dest[dest_id] if dest_id else members[0], rows)
+
+
+def _record_before(member: StreamCopy, rows: Sequence[dict]) -> None:
+    stream = member.stream
+    member.seen.record_before(
+        (stream.source_id, row["id"], remembered(stream.kind, row)) for row in rows
+    )
+    # In a run that was joined from shards, rows of this run lie among them.
+    if not member.state.counts["fetched"]:
+        member.state.copy.before_key = rows[-1]["_pagination_key"]
 
 
 def _log_end(member: StreamCopy) -> None:

@@ -45,6 +45,8 @@ from bt_migrate.state.sync_marks import round_of
 
 log = logging.getLogger("bt_migrate.validate")
 
+# how long what was counted of the destination is used
+DEST_COUNT_VALID_S = 300
 # the last day of the calendar
 LAST_DAY = "9999-12-31"
 
@@ -122,8 +124,10 @@ def _count_together(
 
 
 class RowCounts:
-    """The source's rows by object, counted once in a process: whoever comes first asks, the others
-    wait for the answer.
+    """The rows of both sides by object, counted once in a process.
+
+    Whoever comes first asks, the others wait for the answer. What was counted of the destination is
+    counted again after DEST_COUNT_VALID_S: what others write there meanwhile must not be missed.
     """
 
     def __init__(self) -> None:
@@ -131,14 +135,30 @@ class RowCounts:
         self._found: Dict[str, Dict[str, Counted]] = defaultdict(dict)
 
     def of(self, catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> Dict[str, Counted]:
-        """The rows of each of these objects."""
+        """The rows of each of these objects of the source."""
+        return self._of(catalog, catalog.source, kind_name, object_ids, 0.0)
+
+    def of_dest(
+        self, catalog: Catalog, kind_name: str, object_ids: Sequence[str]
+    ) -> Dict[str, Counted]:
+        """The rows of each of these objects of the destination."""
+        since_s = catalog.dest.clock.mark_s() - DEST_COUNT_VALID_S
+        return self._of(catalog, catalog.dest, kind_name, object_ids, since_s)
+
+    def _of(
+        self, catalog: Catalog, api: Api, kind_name: str, ids: Sequence[str], since_s: float
+    ) -> Dict[str, Counted]:
         with self._locks[kind_name]:
             found = self._found[kind_name]
-            missing = [object_id for object_id in object_ids if object_id not in found]
+            missing = [
+                object_id
+                for object_id in ids
+                if object_id not in found or found[object_id].at_s < since_s
+            ]
             if missing:
                 bounds = bounds_of(catalog, ROW_KINDS[kind_name])
-                found.update(count_by_object(catalog, catalog.source, kind_name, missing, bounds))
-            return {object_id: found[object_id] for object_id in object_ids}
+                found.update(count_by_object(catalog, api, kind_name, missing, bounds))
+            return {object_id: found[object_id] for object_id in ids}
 
 
 # -- objects that hold rows
@@ -193,9 +213,7 @@ def count_objects(
         for planned in some:
             planned["rows"] = found[planned["id"]].rows
     there = [planned for planned in by_mark[None] if planned["dest_id"]]
-    bounds = bounds_of(catalog, ROW_KINDS[kind_name])
-    ids = [planned["dest_id"] for planned in there]
-    held = count_by_object(catalog, catalog.dest, kind_name, ids, bounds)
+    held = counts.of_dest(catalog, kind_name, [planned["dest_id"] for planned in there])
     for planned in there:
         planned["rows_there"] = held[planned["dest_id"]].rows
 

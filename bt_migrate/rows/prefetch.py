@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from bt_migrate.api.btql import Bounds
 from bt_migrate.model.resources import RowKind
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.rows.count import RowCounts
 from bt_migrate.rows.read import PageReader
 from bt_migrate.rows.slices import SliceReader
 from bt_migrate.rows.streams import RowStream, bounds_of
@@ -24,7 +25,8 @@ class SourceReaders:
     for many threads.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, counts: RowCounts) -> None:
+        self.counts = counts
         self._catalog = catalog
         self._turns = threading.BoundedSemaphore(LARGE_STREAMS_AT_ONCE)
         self._lock = threading.Lock()

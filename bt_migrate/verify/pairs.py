@@ -100,6 +100,14 @@ class CompareContext:
             return None
         return sum(self.row_counts[object_id] for object_id in object_ids)
 
+    def with_rows(self, pairs: Sequence[ObjectPair]) -> List[ObjectPair]:
+        """The pairs of which either side may hold rows: others were compared by their counts."""
+        return [
+            pair
+            for pair in pairs
+            if self.row_counts.get(pair.source_id) != 0 or self.row_counts.get(pair.dest_id) != 0
+        ]
+
     def result(self, pair: ObjectPair, what: str = "rows of") -> Comparison:
         return Comparison(f"{what} {pair.kind}", pair.project, self.report)
 

@@ -280,7 +280,8 @@ def _compare_all_rows(
     counted = [pool.submit(count_both, context, group) for group in grouped(pairs)]
     for source, _ in _in_order(counted):
         counts.update(source)
-    compared = [pool.submit(compare_full, context, group) for group in read_groups(pairs, counts)]
+    groups = read_groups(context.with_rows(pairs), counts)
+    compared = [pool.submit(compare_full, context, group) for group in groups]
     return [result for results in _in_order(compared) for result in results]
 
 
@@ -297,7 +298,7 @@ def _compare_counts(
     for of_group, source in _in_order(counted):
         results += of_group
         counts.update(source)
-    groups = read_groups(pairs, counts) if sample else ()
+    groups = read_groups(context.with_rows(pairs), counts) if sample else ()
     sampled = [pool.submit(compare_sample, context, group, counts) for group in groups]
     for of_group in _in_order(sampled):
         results += of_group

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import time
 from pathlib import Path
@@ -379,3 +380,32 @@ def test_queries_that_answer_nothing_but_5xx_for_a_while_are_waited_for(
         once = {"MIGRATION_RETRY_ATTEMPTS": "1", "MIGRATION_READ_STREAMS": "1"}
         assert (sync(w, "--resources", "logs", **once).code, len(began) > 3) == (0, True)
         assert len({one["id"] for one in w.dest.rows(LOGS, twin(w, LOGS))}) == 30
+
+
+# A whole organization ----------------------------------------------------------------------------------
+
+
+def test_188_rows_in_207_streams_cost_at_most_60_queries_and_70_when_all_is_there(
+    tmp_path: Path,
+) -> None:
+    """Before, with a cursor on each page: 112 and 367."""
+    rng = random.Random(1)
+    with world(tmp_path) as w:
+        projects = [w.project]
+        for number in range(22):
+            projects.append(str(w.source.create("project", {"name": f"p{number}"})["id"]))
+        streams = [(LOGS, project) for project in projects]
+        for kind in ("dataset", "experiment"):
+            for number in range(92):
+                body = {"project_id": projects[number % 23], "name": f"{kind} {number}"}
+                streams.append((kind, str(w.source.create(kind, body)["id"])))
+        for number, (kind, object_id) in enumerate(rng.sample(streams, 60)):
+            w.source.insert(kind, object_id, small_rows(4 if number < 8 else 3))
+        serving(w)
+        totals = []
+        for words in ([], ["--new-run"]):
+            w.sandbox.clear_requests()
+            assert call(w, "migrate_all", *words, MIGRATION_VERIFY_WAIT="0") == 0
+            totals.append(queries(w, READ) + queries(w, WRITE))
+        assert totals[0] <= 60
+        assert totals[1] <= 70
