@@ -160,6 +160,13 @@ KINDS: Mapping[str, Kind] = {
         False,
         "fields that the API cannot write ({where}): {names}",
     ),
+    "new_field": Kind(
+        LOSS,
+        "objects have a field that this version does not know; it was not carried",
+        "use a newer version of this tool; set the field by hand if it matters",
+        False,
+        "fields that this version does not know: {names}: {details}",
+    ),
     "field_not_taken": Kind(
         LOSS,
         "the data plane of the destination does not know a field; the object was written without it",

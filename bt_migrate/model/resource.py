@@ -96,6 +96,8 @@ class Resource:
     put: bool = False
     # Read-only fields that the destination sets itself, beyond SERVER_FIELDS.
     server: Tuple[str, ...] = ()
+    # Fields that hold content and that no endpoint takes.
+    unwritable: Tuple[str, ...] = ()
     # Values of read-only fields that say nothing; anything else there is a field not carried.
     server_values: Tuple[Tuple[str, Any], ...] = ()
     references: Tuple[Reference, ...] = ()

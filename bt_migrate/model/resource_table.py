@@ -191,7 +191,7 @@ FUNCTIONS = Resource(
         "function_data.preprocessor.version",
         "function_data.parameters_version",
     ),
-    cannot_move=function_cannot_move,
+    cannot_move=function_cannot_move, unwritable=("metadata",),
     next_action="push the function's code again from its repository (braintrust push)",
     listed=BY_PROJECT, look_up_by="slug", sparse_answer=True,
     page="Functions",
@@ -203,6 +203,7 @@ PROMPTS = Resource(
     patch=("name", "slug", "description", "prompt_data", "tags"), put=True,
     # The store's mark of a prompt, read only here. A prompt with more in it moves as a function.
     server_values=(("function_data", {"type": "prompt"}),),
+    unwritable=("metadata", "function_data"),
     references=_PROMPT_REFERENCES, pins=_PROMPT_PINS, listed=BY_PROJECT, look_up_by="slug",
     sparse_answer=True, page="Prompts",
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from bt_migrate.api.client import Api
 from bt_migrate.config.settings import Settings
@@ -31,6 +31,14 @@ class Catalog:
     earlier: EarlierRuns
     # Source id -> transaction of the creation, of what this process created.
     written: Dict[str, Optional[str]] = field(default_factory=dict)
+    # (resource, field) -> the first source object with that field, which the table does not know.
+    new_fields: Dict[Tuple[str, str], str] = field(default_factory=dict)
+
+    def first_with_field(self, resource: Resource, field_name: str, source_id: str) -> bool:
+        """Whether the object is the first of its kind in which an unknown field was seen."""
+        with self.ids.lock:
+            first = self.new_fields.setdefault((resource.name, field_name), source_id)
+        return first == source_id
 
     def remember(
         self,

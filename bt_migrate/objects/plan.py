@@ -67,7 +67,9 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
         _check_name(catalog, resource, item, ObjectPlan(item, action, prepared))
     if awaited:
         action = replace(action, verb=WAITING, reason=f"{reason} yet")
-        prepared.findings += [waiting_finding(resource, item, reference) for reference in awaited]
+        prepared.findings += [
+            waiting_finding(catalog, resource, item, reference) for reference in awaited
+        ]
     elif reason:
         action = replace(action, verb=SKIPPED, reason=reason)
         prepared.findings = [

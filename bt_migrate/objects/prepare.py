@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Seque
 
 from bt_migrate.attachments.copy import dest_key as dest_attachment_key
 from bt_migrate.model.date_windows import in_window
-from bt_migrate.model.findings import finding
+from bt_migrate.model.findings import ACTION, finding
 from bt_migrate.model.references import (
     Rewritten,
     Unresolved,
@@ -127,14 +127,25 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
     for path in attachment_places(body):
         reference = value_at(body, path)
         reference["key"] = dest_attachment_key(catalog.dest.org_id, reference["key"])
-    for name in lost_fields(resource, source):
-        facts = {"path": name, "detail": "no endpoint takes this field"}
-        findings.append(object_finding(resource, item, "field_not_writable", **facts))
+    findings += _field_findings(catalog, resource, item)
     if resource.scope == PROJECT:
         body["project_id"] = item.dest_project_id
     elif resource.scope == ORGANIZATION and catalog.dest.org_name:
         body["org_name"] = catalog.dest.org_name
     return Prepared(body, deferred, left_out, findings)
+
+
+def _field_findings(
+    catalog: Catalog, resource: Resource, item: PlannedObject
+) -> Iterator[Dict[str, Any]]:
+    """Findings for fields that are not written; for an unknown field once per kind."""
+    for name in lost_fields(resource, item.source):
+        if name in resource.unwritable:
+            facts = {"path": name, "detail": "no endpoint takes this field"}
+            yield object_finding(resource, item, "field_not_writable", **facts)
+        elif catalog.first_with_field(resource, name, item.source["id"]):
+            facts = {"path": name, "detail": f"new field {name!r} on {resource.name}: not carried"}
+            yield object_finding(resource, item, "new_field", **facts)
 
 
 def _rename_projects(catalog: Catalog, resource: Resource, body: Dict[str, Any]) -> None:
@@ -238,10 +249,15 @@ def waits_for(resource: Resource, prepared: Prepared) -> List[Unresolved]:
 
 
 def waiting_finding(
-    resource: Resource, item: PlannedObject, reference: Unresolved
+    catalog: Catalog, resource: Resource, item: PlannedObject, reference: Unresolved
 ) -> Dict[str, Any]:
-    """The finding for a reference whose target may still come, with the command that brings it."""
+    """The finding for a reference whose target may still come, with the command that brings it.
+
+    The plan of a phase is not incomplete because another phase comes first.
+    """
     facts = {"path": reference.path, "ref": reference.id, "detail": " or ".join(reference.to)}
+    if catalog.settings.dry_run:
+        facts["severity"] = ACTION
     return object_finding(resource, item, "waits", **facts, next=next_of_waiting(reference.to))
 
 

@@ -235,7 +235,7 @@ def note_deferred(
         waiting = [
             unresolved_finding(catalog, resource, item, reference)
             if final
-            else waiting_finding(resource, item, reference)
+            else waiting_finding(catalog, resource, item, reference)
             for reference in prepared.deferred
         ]
         states.note(source_id, kept + prepared.findings + waiting)

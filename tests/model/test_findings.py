@@ -104,7 +104,7 @@ def test_a_finding_names_its_object_its_place_and_what_to_do(tmp_path: Path) -> 
         ),
         ("version_pin_removed", LOSS, "prompts", "Triage", "prompt_data.tool_functions[0].version"),
         ("version_pin_removed", LOSS, "logs", "Shared Library", "metadata.prompt.version"),
-        ("field_not_writable", LOSS, "datasets", "Tickets", "future"),
+        ("new_field", LOSS, "datasets", "Tickets", "future"),
         ("not_created", FAILURE, "project_tags", "v3", ""),
     } - named == set()
     kinds = {one["kind"] for one in lines}

@@ -205,3 +205,19 @@ def test_a_refused_list_of_the_source_is_a_failure_and_the_rest_moves(
     assert done.code == 0, done.out + done.err
     assert [len(one["member_users"]) for one in pair.dest.objects("group")] == [1]
     assert len(pair.dest.objects("dataset")) == 1
+
+
+def test_a_field_that_the_table_does_not_know_is_a_finding_once_per_kind(
+    pair: Pair, tmp_path: Path
+) -> None:
+    alpha = project(pair.source)
+    for name in ("first", "second"):
+        dataset = pair.source.create("dataset", {"project_id": alpha, "name": name})
+        with pair.sandbox.store.lock:
+            entry = pair.sandbox.store.entries["dataset"][dataset["id"]]
+            entry.data["retention"] = {"days": 7}
+    root = tmp_path / "state"
+    done = run(pair.sandbox, root, "--verify")
+    assert done.code == 0, done.out + done.err
+    told = [(one["name"], one["path"], one["detail"]) for one in findings(root, "new_field")]
+    assert told == [("first", "retention", "new field 'retention' on datasets: not carried")]
