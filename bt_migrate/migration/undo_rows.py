@@ -94,15 +94,31 @@ def _own_rows(context: UndoContext, stream: StreamState) -> Iterator[Tuple[List[
             ids = [row["id"] for row in page.rows]
             brought = set(seen.inserted(stream.header["source_id"], ids))
             rows = [row for row in page.rows if row["id"] in brought]
-            kept = {row["id"] for row in rows if _stays(context, row)}
+            delivered = seen.dest_xacts(stream.header["source_id"], [row["id"] for row in rows])
+            kept = {
+                row["id"]
+                for row in rows
+                if _stays(context, stream, row, delivered.get(row["id"], 0))
+            }
             yield [row["id"] for row in rows if row["id"] not in kept], len(kept)
     finally:
         seen.close()
 
 
-def _stays(context: UndoContext, row: Dict[str, Any]) -> bool:
-    written = xact_seconds(xact_of(row.get("_xact_id")))
-    return written > context.written_until and not context.settings.changed
+def _stays(context: UndoContext, stream: StreamState, row: Dict[str, Any], delivered: int) -> bool:
+    """Whether the row was written since the run.
+
+    Its transaction says so where that of the delivery is recorded (`delivered`); for a row of a run
+    that was killed before it recorded it, only the time is left.
+    """
+    xact = xact_of(row.get("_xact_id"))
+    if context.settings.changed:
+        return False
+    if delivered:
+        return xact != delivered and xact not in stream.copy.transactions
+    if xact in stream.copy.transactions:
+        return False
+    return xact_seconds(xact) > context.written_until
 
 
 def _delete_rows(context: UndoContext, stream: StreamState, ids: Sequence[str]) -> None:

@@ -85,7 +85,7 @@ class RowSender:
         return len(row.body) > self.max_batch_bytes and self.dest.logs3_max_bytes() > 0
 
     def send_large(self, row: EncodedRow) -> Delivery:
-        """Send one large row: by an upload, unless the server announces that a request may hold it."""
+        """Send one large row: by an upload, unless the server announces that a request holds it."""
         if len(row.body) + LARGE_ENVELOPE_BYTES <= self.dest.logs3_max_bytes():
             return self._send_logs3([row])
         return self.send_upload(row)

@@ -46,7 +46,8 @@ class SeenRows:
     """
 
     SCHEMA = """
-        -- each delivery: the source's transaction of the row, its outcome, the destination's transaction
+        -- each delivery: the source's transaction of the row, its outcome, the destination's
+        -- transaction
         create table if not exists delivered
             (object text, id blob, xact integer, outcome text, dest_xact integer);
         -- what a sync is about to send: digest of the row, number of the sync

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Dict, Optional
 
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
-from tests.support.orgs import findings, runs
-from tests.support.row_runs import World, told
+from tests.support.orgs import environment, findings, runs
+from tests.support.row_runs import World, small_rows, told, world
 from tests.support.syncs import KINDS, LOGS, equal, holder, living, row, sent, sync, twin
 
 DELETES = ("--propagate-deletes", "--max-deletes", "20%")
@@ -116,3 +118,18 @@ def test_without_transactions_nothing_is_deleted_and_nobodys_edit_is_lost(tmp_pa
         assert (found["r00003"], "r00008" in found) == ("by a person", True), end.last_words
         assert end.code == 1
         assert len(runs(w.root)) == 1
+
+
+def test_undo_keeps_a_row_that_a_person_edited_right_after_its_delivery(tmp_path: Path) -> None:
+    """The edit is in the same second as the end of the run."""
+    with world(tmp_path) as w:
+        project = w.dest.create("project", {"name": "rows"})["id"]
+        w.source.insert(LOGS, w.project, small_rows(30))
+        assert w.move(LOGS, MIGRATION_EVENTS_FETCH_LIMIT="10") == 0
+        w.dest.insert(LOGS, project, [row("r00003", output="by a person")])
+        command = [sys.executable, "-m", "bt_migrate.phases.undo", str(runs(w.root)[0]), "--yes"]
+        done = subprocess.run(command, env=environment(w.sandbox), capture_output=True)
+        assert (done.returncode, [found["id"] for found in w.dest.rows(LOGS, project)]) == (
+            1,
+            ["r00003"],
+        )
