@@ -110,6 +110,13 @@ KINDS: Mapping[str, Kind] = {
         False,
         "run again with --fill-gaps; no run covered {details}",
     ),
+    "absent_from_source": Kind(
+        ACTION,
+        "was not listed by the source; it counts as deleted if a sync ten minutes later agrees",
+        "run the same command again, ten minutes later",
+        False,
+        "sync again in ten minutes: the source did not list {things}",
+    ),
     "gone_from_source": Kind(
         ACTION,
         "is gone from the source; its counterpart in the destination stays",

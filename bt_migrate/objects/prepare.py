@@ -26,6 +26,7 @@ from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import display_name, lost_fields, natural_key, writable_fields
 from bt_migrate.state.object_states import ObjectStates
+from bt_migrate.state.sync_marks import ABSENCE_S
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,21 @@ def note_gone(
     if resource.name in catalog.lists.unavailable:
         return
     ids = {obj["id"] for obj in objects}
+    now_s = int(catalog.lists.source.clock.earliest_s())
     for source_id, entry in states.known().items():
         if source_id in ids or not entry.get("dest_id"):
+            states.absent.pop(source_id, None)
             continue
         # An object may have moved to another project.
         if resource.scope != OWNER and catalog.lists.source_object(resource, source_id):
             continue
         facts = {"id": source_id, "name": entry["name"], "project": states.project}
-        gone = finding("gone_from_source", resource=resource.name, ref=entry["dest_id"], **facts)
-        states.note(source_id, [gone])
+        # One list without it does not prove that it was deleted: a right may be missing for a night.
+        since_s = states.absent.setdefault(source_id, now_s)
+        kind = "gone_from_source" if now_s - since_s >= ABSENCE_S else "absent_from_source"
+        states.note(
+            source_id, [finding(kind, resource=resource.name, ref=entry["dest_id"], **facts)]
+        )
 
 
 def skip_reason(catalog: Catalog, resource: Resource, source: dict) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Dict, Iterable, List
 
 from bt_migrate.errors import StateError
-from bt_migrate.rows.unseen import ABSENCE_S
 from bt_migrate.state.files import FORMAT, read_json, write_json
 from bt_migrate.state.records import WHAT_TO_DO, matches
 from bt_migrate.state.stream_state import StreamState
+from bt_migrate.state.sync_marks import ABSENCE_S
 
 FILE_ENDING = "_absent.json"
 

@@ -16,12 +16,9 @@ from bt_migrate.model.resource_table import PROJECTS
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.state.stream_state import StreamState
-from bt_migrate.state.sync_marks import Round
+from bt_migrate.state.sync_marks import ABSENCE_S, Round
 
 log = logging.getLogger("bt_migrate.rows")
-
-# between the first and the last good list without an object that is taken for deleted
-ABSENCE_S = 600
 
 
 def keep_unseen_marks(catalog: Catalog, kind_name: str, round_: Round) -> None:

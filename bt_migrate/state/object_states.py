@@ -52,6 +52,8 @@ class ObjectFile:
     # -> {name, id, content, fingerprint}: the destination's object before this run updated it, and
     # the fingerprint of what it was to become
     former: Dict[str, Entry] = field(default_factory=dict)
+    # -> unix seconds of the source's clock since which no good list has held the object
+    absent: Dict[str, int] = field(default_factory=dict)
     # For people; they follow from the outcomes.
     completed_ids: List[str] = field(default_factory=list)
     failed_ids: List[str] = field(default_factory=list)
@@ -97,6 +99,7 @@ class ObjectStates:
         self.intended: Dict[str, Entry] = file.intended
         self.fingerprints = file.fingerprints
         self.former = file.former
+        self.absent = file.absent
 
     def record(
         self, source_id: str, name: str, outcome: str, *, dest_id: Optional[str] = None, **more: Any
@@ -204,6 +207,7 @@ class ObjectStates:
             "intended": dict(self.intended),
             "fingerprints": dict(self.fingerprints),
             "former": dict(self.former),
+            "absent": dict(self.absent),
         }
 
 

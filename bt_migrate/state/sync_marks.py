@@ -17,6 +17,8 @@ from bt_migrate.model.date_windows import instant
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_record import RunRecord
 
+# between the first and the last good list without an object that counts as deleted
+ABSENCE_S = 600
 # the server's clock is known to the second
 SLACK_S = 2
 

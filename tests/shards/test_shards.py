@@ -700,7 +700,7 @@ def test_a_merge_knows_every_field_of_the_state_that_it_joins(moved: Tuple[Pair,
     )
     derived = {"completed_ids", "failed_ids", "id_mapping"}, {"pagination_key"}
     named = (
-        {"resource", "project", "round", "earlier"},
+        {"resource", "project", "round", "earlier", "absent"},
         {"header", "round", "above", "unseen", "absent_since", "gone", "deleted", "others"},
     )  # a run of several rounds is not joined
     joined = (

@@ -213,6 +213,8 @@ def test_what_is_gone_from_the_source_stays_and_is_told(w: World) -> None:
         w.source.delete(kind, one["id"])
     w.sandbox.clear_requests()
     assert sync(w).code == 1  # one list without it does not prove that it was deleted
+    seen = [record["name"] for record in findings(w.root, "absent_from_source")]
+    assert (sorted(seen), findings(w.root, "gone_from_source")) == (["Ask", "experiment 00"], [])
     end = sync(w)
     told = [one["name"] for one in findings(w.root, "gone_from_source")]
     assert (end.code, sorted(told), w.sandbox.writes(WRITE)) == (0, ["Ask", "experiment 00"], []), (
