@@ -511,6 +511,8 @@ def test_what_is_there_with_the_same_content_is_found_and_with_other_content_lef
                 "input": same["input"],
                 "expected": same["expected"],
                 "created": same["created"],
+                "span_id": same["span_id"],
+                "root_span_id": same["root_span_id"],
             }
         ],
     )

@@ -126,14 +126,14 @@ def _fill_rows(
         b"\x89PNG" + bytes(range(256)) * 40, filename="a.png", content_type="image/png"
     )
     notes = org.attach("Notizen: ü".encode(), filename="notes.txt", content_type="text/plain")
-    for number, dataset in enumerate(datasets):
+    for dataset in datasets:
         rows = [
             {"id": f"case {i}", "input": {"q": i, "w": -0.0}, "expected": rng.random()}
             for i in range(45)
         ]
         rows[3]["metadata"] = {"file": picture}
         org.insert("dataset", dataset, rows[:30])
-        org.insert("dataset", dataset, rows[30 - number :])
+        org.insert("dataset", dataset, rows[30:])
     cases = org.rows("dataset", datasets[0])
     for experiment in chain:
         rows = [

@@ -24,7 +24,7 @@ class Behaviour:
     # POST of an existing slug writes a new version of the function or prompt, each version sets
     # `created`, and the answer of POST holds only what was sent and what the server set.
     # False: the object is returned unchanged with x-bt-found-existing, and `created` never changes.
-    post_writes_versions: bool = False
+    post_writes_versions: bool = True
     # Whole numbers inside functions and prompts lose their fraction: 1.0 is read as 1.
     whole_numbers_in_functions: bool = True
     # A list of prompts shows function_data. False: it is left out.
@@ -42,7 +42,7 @@ class Behaviour:
     # /logs3 answers the transaction. False: {"ids", "ok"}.
     logs3_answers_transaction: bool = True
     # A view without user_id belongs to the caller. False: to nobody.
-    views_belong_to_caller: bool = False
+    views_belong_to_caller: bool = True
     # Datasets have tags. False: the field is unknown.
     datasets_have_tags: bool = True
     # What the API of October 2026 added (by its schemas; not recorded): project groups, automations
