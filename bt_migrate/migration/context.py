@@ -1,4 +1,4 @@
-"""context."""
+"""What a phase is given: the settings, the catalog, the run, and the pairs of projects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bt_migrate.state.run_directory import RunDirectory
 
 @dataclass(frozen=True)
 class Migration:
-    """All that a phase needs. `stop` is set when somebody asks for the end."""
+    """All that a phase needs. `stop` is set when a person asks for the end."""
 
     settings: Settings
     catalog: Catalog
@@ -31,7 +31,11 @@ class Migration:
 
 @dataclass(frozen=True)
 class ProjectPair:
-    """One project on both sides. `dest_id` is None where the project could not be made; `name` is that of its files in the run."""
+    """One project on both sides.
+
+    `dest_id` is None where the project could not be created; `name` is that of its files in the
+    run.
+    """
 
     source: dict
     dest_id: Optional[str]

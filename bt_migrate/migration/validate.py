@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from bt_migrate.api.client import Api
 from bt_migrate.errors import ApiError, UsageError
 from bt_migrate.migration.context import Migration
-from bt_migrate.migration.steps import found_plans, row_plans
+from bt_migrate.migration.row_steps import found_plans, row_plans
 from bt_migrate.migration.unmovable import organization_losses
 from bt_migrate.model.findings import UNSEEN
 from bt_migrate.model.resource import ORGANIZATION, PROJECT, Resource

@@ -1,6 +1,7 @@
-"""Date windows: half-open, `created >= after and created < before`, in UTC. Pure; the clock is passed in by whoever has one.
+"""Date windows: half-open, `created >= after and created < before`, in UTC.
 
-Relative words (`today`, `-6h`, "the last full day") become absolute once, at the start of a program.
+Pure: the time is passed in. Relative words (`today`, `-6h`, "the last full day") become absolute
+once, at the start of a program.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any, List, Optional, Sequence, Tuple
 from bt_migrate.errors import UsageError
 
 _ISO = re.compile(
-    r"(?P<day>\d{4}-\d{2}-\d{2})(?:[T ](?P<time>\d{2}:\d{2}(?::\d{2})?)(?P<frac>\.\d+)?)?(?P<zone>Z|[+-]\d{2}:?\d{2})?$",
+    r"(?P<day>\d{4}-\d{2}-\d{2})(?:[T ](?P<time>\d{2}:\d{2}(?::\d{2})?)(?P<frac>\.\d+)?)?"
+    r"(?P<zone>Z|[+-]\d{2}:?\d{2})?$",
     re.ASCII,
 )
 _AGO = re.compile(r"-(\d{1,6})([dh])$", re.ASCII)
@@ -24,7 +26,10 @@ Interval = Tuple[datetime, datetime]  # half-open
 
 
 def instant(text: str, zone: tzinfo = timezone.utc) -> datetime:
-    """A date or ISO timestamp as an aware UTC datetime (`zone` is for a text without one); ValueError for any other text."""
+    """A date or ISO timestamp as an aware UTC datetime. `zone` is for a text without a zone.
+
+    Raises ValueError for any other text.
+    """
     match = _ISO.match(text.strip())
     if not match:
         raise ValueError(f"not a date: {text[:60]!r}")
@@ -58,18 +63,16 @@ def zone_of(name: str, text: str) -> tzinfo:
         from zoneinfo import ZoneInfo
     except ImportError:
         raise UsageError(
-            f"{name}: names of time zones need Python 3.9 or later; use UTC or a fixed offset such as +01:00"
+            f"{name}: names of time zones need Python 3.9 or later; use UTC or a fixed offset such"
+            " as +01:00"
         ) from None
     try:
         return ZoneInfo(text)
-    except (
-        KeyError,
-        ValueError,
-        OSError,
-    ):  # ZoneInfoNotFoundError is a KeyError; a folder of zones is an OSError
+    # ZoneInfoNotFoundError is a KeyError; a folder of zones is an OSError.
+    except (KeyError, ValueError, OSError):
         raise UsageError(
-            f"{name}: {text[:60]!r} is no time zone that this machine knows; use a name such as Europe/Berlin "
-            "(needs the system's tzdata), UTC, or a fixed offset such as +01:00"
+            f"{name}: {text[:60]!r} is no time zone that this machine knows; use a name such as"
+            " Europe/Berlin (needs the system's tzdata), UTC, or a fixed offset such as +01:00"
         ) from None
 
 
@@ -84,8 +87,8 @@ def window_bound(
 ) -> Optional[str]:
     """The bound as an absolute ISO timestamp in UTC (`2026-01-15T00:00:00Z`), None for none.
 
-    `today` and `yesterday` are midnight in the zone; `-2d` and `-6h` are 48 and 6 hours before `now`. Raises UsageError naming
-    the setting when the text is none of these.
+    `today` and `yesterday` are midnight in the zone; `-2d` and `-6h` are 48 and 6 hours before
+    `now`. Raises UsageError naming the setting when the text is none of these.
     """
     word = (text or "").strip().lower()
     if not word:
@@ -99,14 +102,16 @@ def window_bound(
         return iso(instant(str(text), zone))
     except (ValueError, OverflowError):
         raise UsageError(
-            f"{name}: {str(text)[:60]!r} is not a date; use 2026-01-15, 2026-01-15T08:30:00+01:00, today, yesterday, -2d or -6h"
+            f"{name}: {str(text)[:60]!r} is not a date; use 2026-01-15, 2026-01-15T08:30:00+01:00,"
+            " today, yesterday, -2d or -6h"
         ) from None
 
 
 def last_full(unit: str, now: datetime, zone: tzinfo) -> Tuple[str, str]:
     """The last full day ("daily") or hour ("hourly") of the zone's clocks, as absolute bounds.
 
-    Where clocks change a day has 23 or 25 hours; one window always begins where the one before it ended.
+    On the day of a clock change, a day has 23 or 25 hours. A window always starts where the previous
+    one ended.
     """
     begin_of = _midnight if unit == "daily" else _full_hour
     end = begin_of(now, zone)
@@ -132,7 +137,10 @@ def iso(moment: datetime) -> str:
 
 
 def in_window(created: Any, after: Optional[str], before: Optional[str]) -> bool:
-    """Whether an object's `created` lies in [after, before). An object without a readable date is in: never lost in silence."""
+    """Whether an object's `created` lies in [after, before).
+
+    True for an object without a readable date, so that it is not lost in silence.
+    """
     if not (after or before):
         return True
     try:
@@ -142,7 +150,7 @@ def in_window(created: Any, after: Optional[str], before: Optional[str]) -> bool
     return (not after or moment >= instant(after)) and (not before or moment < instant(before))
 
 
-# -- windows that were taken one after the other
+# -- windows of consecutive runs
 
 
 def interval(after: Optional[str], before: Optional[str]) -> Interval:
@@ -151,7 +159,10 @@ def interval(after: Optional[str], before: Optional[str]) -> Interval:
 
 
 def gaps(taken: Sequence[Interval], until: datetime) -> List[Interval]:
-    """What no window holds between the begin of the first one and `until`; nothing where no window was taken before it."""
+    """The periods between the start of the first window and `until` that no window covers.
+
+    None where no window started before `until`.
+    """
     found: List[Interval] = []
     reached: Optional[datetime] = None
     for begin, end in [*sorted(taken), (until, until)]:

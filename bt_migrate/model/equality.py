@@ -1,7 +1,7 @@
 """When two objects or rows count as equal, and where they differ. Pure.
 
-What the server is known to change on its own is equal; TOLERATED is the whole list. Everything else is compared exactly, types
-included: 1 is not 1.0 and true is not 1.
+What the server is known to change on its own is equal; TOLERATED is the whole list. Everything
+else is compared exactly, types included: 1 is not 1.0 and true is not 1.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 from bt_migrate.model.date_windows import instant, iso
 
 DIGEST_BYTES = 16
-BYTES_MARK = (
-    "sha256:"  # begins what stands for the key of an attachment in a value that is compared
-)
+BYTES_MARK = "sha256:"
 
 # What counts as equal although it is not the same, and why. Each use is counted under its name.
 TOLERATED: Mapping[str, str] = {
-    "timestamp": "the same instant, written in another zone or precision: the server normalizes RFC 3339 strings to UTC",
+    "timestamp": "the same instant, written in another zone or precision: the server normalizes"
+    " RFC 3339 strings to UTC",
     "reference": "an id of the source became the id of its counterpart",
-    "version": "a transaction of the source was removed (version pins, origin._xact_id): it means nothing in the destination",
-    "left_out": "a reference to what is not in the destination (a user, what cannot be moved, what is missing itself) was left out",
+    "version": "a transaction of the source was removed (version pins, origin._xact_id): it means"
+    " nothing in the destination",
+    "left_out": "a reference to what is not in the destination (a user, what cannot be moved, what"
+    " is missing itself) was left out",
     "attachment": "another key, the same bytes, file name and content type",
     "attachment_unreadable": "an attachment whose bytes can be read on neither side",
     "inline": "inline base64 became an attachment of the same bytes",
@@ -43,12 +44,14 @@ _TIMESTAMP = re.compile(_STAMP + r"\Z", re.ASCII)
 _FRACTION = re.compile(r"\.\d+", re.ASCII)
 # A string that is a timestamp and not a key, in compact JSON.
 _STAMP_IN_JSON = re.compile(rf'"({_STAMP})"(?=[,}}\]])', re.ASCII)
-# A date beyond doubt in UTC: in which only the form may be another than that of `iso`.
+# A date that is surely in UTC: only its form can differ from that of `iso`.
 _PLAIN = re.compile(
-    r"(?!0000)(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8]))[T ]((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)(\.\d+)?(?:Z|\+00:?00)\Z",
+    r"(?!0000)(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8]))"
+    r"[T ]((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)(\.\d+)?(?:Z|\+00:?00)\Z",
     re.ASCII,
 )
-# Of something like a timestamp that is not written as `iso` writes it. A pattern that begins with a fixed character is fast.
+# A part of what looks like a timestamp and is not written as `iso` writes it. A pattern that starts
+# with a fixed character is fast.
 _OTHERWISE = re.compile(
     r'-\d{2}-\d{2}(?:T\d{2}:\d{2}:\d{2}(?!(?:\.\d*[1-9])?Z")| \d{2}:\d{2}:\d{2})', re.ASCII
 )
@@ -59,7 +62,7 @@ _encode = json.JSONEncoder(
 ).encode  # what was decoded holds no circle
 
 
-# -- objects: null and absent are one, at any depth
+# -- objects: null and absent are equal, at any depth
 
 
 def same(left: Any, right: Any) -> bool:
@@ -94,7 +97,7 @@ def _same_instant(left: str, right: str) -> bool:
         return False
     try:
         return _in_utc(left) == _in_utc(right)
-    except ValueError:  # 2026-13-45 looks like one and is none
+    except ValueError:  # 2026-13-45 looks like a date and is none
         return False
 
 
@@ -104,7 +107,7 @@ def differing_fields(left: dict, right: dict, fields: Iterable[str]) -> List[str
 
 
 def canonical(value: Any) -> Any:
-    """The form in which the same values are identical: nulls left out of objects, timestamps in UTC.
+    """The form in which equal values are identical: no nulls in objects, timestamps in UTC.
 
     Lists keep their order and nulls.
     """
@@ -121,7 +124,10 @@ def canonical(value: Any) -> Any:
 
 
 def _in_utc(timestamp: str) -> str:
-    """As `iso` writes it, with all digits of the fraction: a datetime holds six of them. ValueError for what is no date."""
+    """The timestamp as `iso` writes it, but with all digits of the fraction; a datetime holds six.
+
+    Raises ValueError for a text that is not a date.
+    """
     plain = _PLAIN.match(timestamp)
     if plain:
         seconds, fraction = f"{plain[1]}T{plain[2]}", plain[3]
@@ -133,7 +139,7 @@ def _in_utc(timestamp: str) -> str:
 
 
 def digest(value: Any) -> bytes:
-    """16 bytes that are equal exactly for values that are the same (types included: json writes 1 and 1.0 apart)."""
+    """16 bytes, equal exactly for equal values; 1 and 1.0 differ, as in JSON."""
     return text_digest(_encode(canonical(value)))
 
 
@@ -141,10 +147,11 @@ def digest(value: Any) -> bytes:
 
 
 def canonical_text(row: Mapping[str, Any]) -> Tuple[str, str, int]:
-    """(canonical text, exact text, how many timestamps stand otherwise in the first).
+    """(canonical text, exact text, number of timestamps that differ between the two).
 
-    Equal rows have equal texts. A field of the row that is null is left out: a reader is shown null for what a row does not
-    have. Inside of fields nulls are content. Timestamps are in UTC.
+    Equal rows have equal canonical texts, with timestamps in UTC. A null field of the row is left
+    out: a row is read with null for each field that it does not have. Inside of fields, nulls are
+    content.
     """
     exact = _encode(
         {name: value for name, value in row.items() if value is not None}
@@ -184,9 +191,10 @@ def row_digest(row: Mapping[str, Any]) -> bytes:
 def differing_paths(
     left: Any, right: Any, path: str, tolerated: Counter[str], *, nulls_count: bool = True
 ) -> Iterator[str]:
-    """Dotted paths at which `right` is not what `left` says it should be; each tolerated change is counted.
+    """Dotted paths at which `right` differs from `left`; each tolerated change is counted.
 
-    `nulls_count` off: null and absent are one, as in objects. Attachments have `sha256:…` for their key on both sides.
+    Without `nulls_count`, null and absent are equal, as in objects. The key of each attachment is
+    replaced by `sha256:…` on both sides.
     """
     if left is right:
         return
@@ -219,7 +227,10 @@ def differing_paths(
 
 
 def _became_attachment(left: Any, right: Any) -> bool:
-    """Whether `right` is an attachment of the bytes that `left` holds as base64: the server moves them there on ingest."""
+    """Whether `right` is an attachment of the bytes that `left` holds as base64.
+
+    The server moves such bytes into an attachment when a row is inserted.
+    """
     if not (
         isinstance(left, str)
         and isinstance(right, dict)
@@ -234,7 +245,7 @@ def _became_attachment(left: Any, right: Any) -> bool:
 
 
 def bytes_mark(sha256: str) -> str:
-    """What stands for the key of an attachment of these bytes."""
+    """The replacement for the key of an attachment of these bytes."""
     return BYTES_MARK + sha256
 
 
@@ -253,6 +264,6 @@ def day_of(created: Optional[str]) -> str:
 def merged(uses: Iterable[Mapping[str, int]]) -> Dict[str, int]:
     """Uses summed, in the order of the table."""
     total: Counter[str] = Counter()
-    for one in uses:
-        total.update(one)
+    for counts in uses:
+        total.update(counts)
     return {name: total[name] for name in TOLERATED if total[name]}

@@ -176,7 +176,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "field_not_taken": Kind(
         LOSS,
-        "the data plane of the destination does not know a field; the object was written without it",
+        "the data plane of the destination does not know a field; the object was written without"
+        " it",
         "upgrade the data plane of the destination, then run the same command again",
         False,
         "fields that the data plane of the destination does not know ({where}): {names}",

@@ -31,7 +31,7 @@ UUID_CHARS = 36
 
 @dataclass(frozen=True)
 class Unresolved:
-    """A reference that was left out: where it was, the resources that it may name, its source id."""
+    """A reference that was left out: its place, the resources that it may name, its source id."""
 
     path: str
     to: Tuple[str, ...]

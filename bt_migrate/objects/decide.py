@@ -213,7 +213,7 @@ def creation_order(objects: Iterable[dict]) -> List[dict]:
 
 
 def membership_patch(desired: Mapping[str, Any], existing: Mapping[str, Any]) -> Dict[str, Any]:
-    """PATCH body that adds missing members of a role or group: PATCH only has add_… and remove_…."""
+    """PATCH body that adds missing members: PATCH of roles and groups has add_… and remove_…."""
     body = {}
     for name in MEMBERS:
         there = existing.get(name) or []

@@ -191,7 +191,7 @@ class Lists:
         return [obj for obj in objects if obj.get("project_id") == project_id]
 
     def start_empty(self, project_id: str) -> None:
-        """Record that a destination project was just created: its lists are empty, not asked for."""
+        """Record that a destination project was just created: its lists are empty."""
         with self.lock:
             for resource in BY_NAME.values():
                 if resource.listed == BY_PROJECT:

@@ -31,7 +31,7 @@ from bt_migrate.state.sync_marks import ABSENCE_S
 
 @dataclass(frozen=True)
 class PlannedObject:
-    """One source object, the states it is recorded in, and its destination project ("" for none)."""
+    """A source object, the states that record it, and its destination project ("" for none)."""
 
     source: dict
     states: ObjectStates

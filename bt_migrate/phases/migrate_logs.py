@@ -6,7 +6,8 @@ from typing import Optional, Sequence
 
 from bt_migrate.cli.program import run_program
 from bt_migrate.migration.context import Migration
-from bt_migrate.migration.steps import copy_logs, project_scopes
+from bt_migrate.migration.row_steps import copy_logs
+from bt_migrate.migration.steps import project_scopes
 
 NAME = "migrate-logs"
 

@@ -1,0 +1,131 @@
+"""Copy all objects of one kind: of the organization, of projects, or of owners."""
+
+from __future__ import annotations
+
+import logging
+from typing import List, Optional, Sequence
+
+from bt_migrate.errors import ApiError
+from bt_migrate.migration.context import Migration, ProjectPair
+from bt_migrate.model.findings import LIST_REFUSED, finding
+from bt_migrate.model.outcomes import LATER, SKIPPED
+from bt_migrate.model.resource import OWNER, Resource
+from bt_migrate.model.resources import (
+    SELECTABLE,
+    moves_later,
+)
+from bt_migrate.objects.copy import OnCreated, copy_objects, record_undecided
+from bt_migrate.objects.decide import display_name
+from bt_migrate.objects.lists import Refusal
+from bt_migrate.objects.owned import list_dest_group, list_source_group, owner_groups
+from bt_migrate.objects.prepare import PlannedObject, items_of, note_gone
+from bt_migrate.state.object_states import save_objects
+
+log = logging.getLogger("bt_migrate.migration")
+
+NO_PROJECT = "its project could not be created"
+
+
+def copy_organization_kind(migration: Migration, resource: Resource) -> None:
+    """Objects of the organization as a whole."""
+    states = migration.run.objects(resource.name)
+    objects = migration.catalog.lists.source_list(resource)
+    note_gone(migration.catalog, resource, states, objects)
+    items = items_of(states, objects)
+    copy_objects(migration.catalog, resource, items, copier=migration.copier)
+
+
+def copy_project_kind(
+    migration: Migration,
+    resource: Resource,
+    scopes: Sequence[ProjectPair],
+    *,
+    phase: str,
+    made: Optional[OnCreated] = None,
+) -> None:
+    """Objects of a kind in all projects at once, so that references across projects find their
+    order too.
+
+    Objects that a later phase moves are recorded as such and stay open. `made`: see `copy_objects`.
+    """
+    if not migration.settings.selects(resource.name):
+        return
+    items: List[PlannedObject] = []
+    for scope in scopes:
+        states = migration.run.objects(resource.name, scope.name)
+        objects = migration.catalog.lists.source_objects(resource, scope.source["id"])
+        note_gone(migration.catalog, resource, states, objects)
+        for item in items_of(states, objects, scope.dest_id or ""):
+            reason = _reason_to_wait(resource, scope, phase, item)
+            if not reason:
+                items.append(item)
+            # The phase that moves the object may have been run before this one.
+            elif not states.completed(item.source["id"]):
+                name = display_name(resource, item.source)
+                states.record(item.source["id"], name, SKIPPED, reason=reason)
+    copy_objects(migration.catalog, resource, items, copier=migration.copier, made=made)
+    # The states of projects without objects are saved too.
+    save_objects(migration.run.objects(resource.name, scope.name) for scope in scopes)
+
+
+def _reason_to_wait(resource: Resource, scope: ProjectPair, phase: str, item: PlannedObject) -> str:
+    if scope.dest_id is None:
+        return NO_PROJECT
+    return LATER if moves_later(resource, phase, item.source) else ""
+
+
+def tell_refused(migration: Migration, resource: Resource) -> None:
+    """Report what the source did not list of a kind: all of it, or that of some owners."""
+    refusals = migration.catalog.lists.refusals.get(resource.name, [])
+    states = migration.run.objects(resource.name)
+    if not refusals and "" not in states.findings:
+        return
+    found = []
+    for refusal in refusals:
+        kind = "not_listed" if _is_loss(migration, resource, refusal) else LIST_REFUSED
+        name = f"{resource.name} of {refusal.place}" if refusal.place else resource.name
+        found.append(finding(kind, resource=resource.name, name=name, detail=str(refusal.error)))
+    states.note("", found)
+    states.save()
+
+
+def _is_loss(migration: Migration, resource: Resource, refusal: Refusal) -> bool:
+    """Whether the refused list is only what this key cannot see; else something did not arrive.
+
+    That is so for kinds that need a right of their own, unless a person asked for them by name or
+    they were listed before.
+    """
+    needs_right = resource.beyond or resource.scope == OWNER
+    ours = refusal.error.side == migration.catalog.source.side
+    by_name = len(migration.settings.resources) < len(SELECTABLE)
+    seen = any(
+        states.resource == resource.name and states.known()
+        for states in migration.run.all_objects()
+    )
+    return ours and needs_right and refusal.lacks_right and not by_name and not seen
+
+
+def copy_owned_kind(
+    migration: Migration, resource: Resource, scopes: Sequence[ProjectPair]
+) -> None:
+    """Objects that belong to another one: to the organization, to a project or to what is in it."""
+    catalog = migration.catalog
+    places = [
+        (scope.source["id"], scope.dest_id or "", scope.name)
+        for scope in scopes
+        if scope.dest_id or resource.list_all
+    ]
+    for group in owner_groups(catalog, resource, places):
+        objects = list_source_group(catalog, resource, group)
+        states = migration.run.objects(resource.name, group.project)
+        note_gone(catalog, resource, states, objects)
+        items = items_of(states, objects, group.dest_project_id)
+        try:
+            if items:
+                there = list_dest_group(catalog, resource, group)
+                catalog.index.provide(resource, group.dest_project_id, there)
+        except ApiError as error:
+            record_undecided(catalog, resource, items, error)
+            continue
+        copy_objects(catalog, resource, items)
+    tell_refused(migration, resource)

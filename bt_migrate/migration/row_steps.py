@@ -1,0 +1,287 @@
+"""Copy the rows of one kind, with their objects, as logs, as a sync or as a shard; or plan them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, Dict, Iterator, List, Mapping, Sequence
+
+from bt_migrate.api.transactions import after_second
+from bt_migrate.config.settings import shard_name
+from bt_migrate.errors import UsageError
+from bt_migrate.migration.context import Migration, ProjectPair
+from bt_migrate.migration.kind_steps import copy_project_kind
+from bt_migrate.model.resource import Resource
+from bt_migrate.model.resource_table import PROJECTS
+from bt_migrate.model.resources import (
+    ROW_KINDS,
+    holder_of_rows,
+)
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.prepare import PlannedObject
+from bt_migrate.rows.copy import streaming
+from bt_migrate.rows.count import RowCounts, row_object_ids, row_objects
+from bt_migrate.rows.deletes import propagate_deletes
+from bt_migrate.rows.estimate import plan_rows
+from bt_migrate.rows.groups import counted_streams, groups, round_groups
+from bt_migrate.rows.prefetch import SourceReaders
+from bt_migrate.rows.streams import RowStream, ShardSlice
+from bt_migrate.shards.shard_file import unit_name
+from bt_migrate.state.sync_marks import Round, round_of
+
+log = logging.getLogger("bt_migrate.migration")
+
+
+def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[ProjectPair]) -> None:
+    """Copy all objects of a kind in all projects, and their rows.
+
+    The rows of a group of objects start when its objects are created, and the last ones continue
+    in the background. A row that refers to an object that is created later waits for it.
+    """
+    if migration.settings.shard:
+        _copy_shard(migration, resource.name)
+        return
+    if not _copies_rows(migration, resource.name):
+        copy_project_kind(migration, resource, scopes, phase=resource.phase)
+        _plan_rows(migration, resource.name)
+        return
+    round_ = round_of(migration.run.record, resource.name, migration.settings.lookback)
+    if round_:
+        copy_project_kind(migration, resource, scopes, phase=resource.phase)
+        streams = list(_made(migration, list(_expected(migration, resource.name, scopes))))
+        _copy_round(migration, resource.name, streams, round_)
+        return
+    streams = _counted(migration, list(_expected(migration, resource.name, scopes)))
+    expected = list(groups(streams, migration.settings.read_streams))
+    group_of = {
+        stream.source_id: group for group in expected for stream in group
+    }  # of objects that are still to be created
+    with contextlib.ExitStack() as stack:
+        readers = stack.enter_context(SourceReaders(migration.catalog, migration.counts))
+        start = stack.enter_context(
+            streaming(migration.catalog, migration.copier, readers, migration.background.halt)
+        )
+        first = [
+            group
+            for group in expected[: migration.settings.max_concurrent]
+            if _reads_early(migration, group)
+        ]
+        readers.begin(ROW_KINDS[resource.name], first, migration.background.rest)
+
+        def start_group(group: Sequence[RowStream]) -> None:
+            migration.background.wait()
+            start(list(_made(migration, group)))
+
+        def start_made(item: PlannedObject) -> None:
+            group = group_of.pop(item.source["id"], [])
+            if group and not any(stream.source_id in group_of for stream in group):
+                start_group(group)
+
+        copy_project_kind(migration, resource, scopes, phase=resource.phase, made=start_made)
+        for (
+            group
+        ) in expected:  # groups with objects that an earlier process created, or that nobody did
+            if any(stream.source_id in group_of for stream in group):
+                start_group(group)
+        migration.background.begin(stack.pop_all().close)
+
+
+def copy_logs(migration: Migration, scopes: Sequence[ProjectPair]) -> None:
+    """Copy the log rows of all projects."""
+    if migration.settings.shard:
+        _copy_shard(migration, "logs")
+        return
+    if not _copies_rows(migration, "logs"):
+        _plan_rows(migration, "logs")
+        return
+    states, kind = migration.run.objects(PROJECTS.name), ROW_KINDS["logs"]
+    streams = [
+        RowStream(
+            kind,
+            scope.name,
+            scope.source["id"],
+            scope.dest_id,
+            scope.name,
+            states.made(scope.source["id"]),
+        )
+        for scope in scopes
+        if scope.dest_id
+    ]
+    round_ = round_of(migration.run.record, "logs", migration.settings.lookback)
+    if round_:
+        _copy_round(migration, "logs", streams, round_)
+        return
+    with streaming(
+        migration.catalog,
+        migration.copier,
+        SourceReaders(migration.catalog, migration.counts),
+        migration.background.halt,
+    ) as start:
+        for group in groups(_counted(migration, streams), migration.settings.read_streams):
+            start(group)
+
+
+def _copy_round(
+    migration: Migration, kind_name: str, streams: Sequence[RowStream], round_: Round
+) -> None:
+    """Copy what is new since the last sync; the objects are there."""
+    with streaming(
+        migration.catalog,
+        migration.copier,
+        SourceReaders(migration.catalog, migration.counts),
+        migration.background.halt,
+        round_,
+    ) as start:
+        for group in round_groups(migration.catalog, migration.counts, streams, round_):
+            start(group)
+    if migration.settings.propagate_deletes:
+        propagate_deletes(migration.catalog, kind_name, streams, round_)
+
+
+def _copies_rows(migration: Migration, kind_name: str) -> bool:
+    return (
+        migration.settings.selects(kind_name)
+        and not migration.objects_only
+        and not migration.settings.dry_run
+    )
+
+
+def _plan_rows(migration: Migration, kind_name: str) -> None:
+    """A dry run counts rows instead of copying them."""
+    if migration.settings.selects(kind_name) and not migration.objects_only:
+        row_plans(migration, [kind_name])
+
+
+def _expected(
+    migration: Migration, kind_name: str, scopes: Sequence[ProjectPair]
+) -> Iterator[RowStream]:
+    """The streams of all objects of a kind, in the order of the source's objects.
+
+    Their counterparts are not known yet.
+    """
+    for scope in scopes:
+        if scope.dest_id:
+            listed = row_object_ids(migration.catalog, kind_name, scope.source["id"])
+            for source_id in dict.fromkeys(
+                (*listed, *migration.run.objects(kind_name, scope.name).outcomes)
+            ):
+                yield RowStream(ROW_KINDS[kind_name], scope.name, source_id, "", "", fresh=True)
+
+
+def _counted(migration: Migration, streams: Sequence[RowStream]) -> List[RowStream]:
+    return counted_streams(migration.catalog, migration.counts, streams)
+
+
+def _reads_early(migration: Migration, group: Sequence[RowStream]) -> bool:
+    """Whether the first rows can be read before the objects are created.
+
+    Not where an earlier process of this run has begun to copy them.
+    """
+    begun = any(
+        migration.run.has_stream(stream.kind.folder, stream.project, stream.source_id)
+        for stream in group
+    )
+    early = len(group) > 1 or migration.settings.read_streams == 1
+    return not begun and early and not migration.catalog.lists.missing_for_rows()
+
+
+def _made(migration: Migration, group: Sequence[RowStream]) -> Iterator[RowStream]:
+    """The streams of the group whose objects have a counterpart, with that."""
+    for stream in group:
+        states = migration.run.objects(stream.kind.name, stream.project)
+        entry = states.outcomes.get(stream.source_id, {})
+        if entry.get("dest_id"):
+            yield replace(
+                stream,
+                dest_id=entry["dest_id"],
+                name=entry["name"],
+                fresh=states.made(stream.source_id),
+            )
+
+
+def _copy_shard(migration: Migration, kind_name: str) -> None:
+    """Copy the rows of a kind that this shard has; their objects are there."""
+    with streaming(
+        migration.catalog,
+        migration.copier,
+        SourceReaders(migration.catalog, migration.counts),
+        migration.background.halt,
+    ) as start:
+        streams = _counted(migration, _streams_of_shard(migration, kind_name))
+        for group in groups(streams, migration.settings.read_streams):
+            start(group)
+
+
+def _streams_of_shard(migration: Migration, kind_name: str) -> List[RowStream]:
+    """What this shard copies of each object.
+
+    Raises UsageError, before a row of the kind is written, if an object is not in the destination.
+    """
+    shard, holder = migration.settings.shard, holder_of_rows(kind_name)
+    mark, before = shard["mark"]["source"], after_second(shard["mark"]["dest"])
+    streams, missing, gone = [], [], []
+    for unit in (unit for unit in shard["units"] if unit["kind"] == kind_name):
+        after, end = unit.get("after"), unit.get("end")
+        dest_id = migration.catalog.targets.resolve((holder.name,), unit["id"])
+        if dest_id:
+            part = ShardSlice(
+                after, end or after_second(mark), not after and not end, mark, unit["new"], before
+            )
+            streams.append(
+                RowStream(
+                    ROW_KINDS[kind_name],
+                    unit["project"],
+                    unit["id"],
+                    dest_id,
+                    unit["name"],
+                    False,
+                    part,
+                )
+            )
+        elif migration.catalog.lists.source_object(holder, unit["id"]):
+            missing.append(unit_name(unit))
+        else:
+            gone.append(unit["id"])
+            log.warning(
+                "%s was deleted in the source since the shards were planned",
+                unit_name(unit),
+                extra={"event": "gone"},
+            )
+    if missing:
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        raise UsageError(
+            f"{missing[0]}{more}: not in the destination; move the objects first, with"
+            " bin/migrate-all --no-rows"
+        )
+    migration.run.record.gone[kind_name] = gone
+    if not streams:
+        log.info(
+            "%s has no rows of %s", shard_name(shard), kind_name, extra={"event": "nothing_to_do"}
+        )
+    return streams
+
+
+def row_plans(migration: Migration, kinds: Sequence[str]) -> Dict[str, Dict[str, Any]]:
+    """Kind of rows -> its plan, made once in a dry run; see `plan_rows`."""
+    plans = migration.run.record.row_plans
+    missing = {
+        kind: list(row_objects(migration.catalog, kind)) for kind in kinds if kind not in plans
+    }
+    if missing:
+        plans.update(found_plans(migration.catalog, migration.counts, missing))
+        migration.run.save()
+    return {kind: plans[kind] for kind in kinds}
+
+
+def found_plans(
+    catalog: Catalog, counts: RowCounts, objects: Mapping[str, Sequence[Dict[str, Any]]]
+) -> Dict[str, Dict[str, Any]]:
+    with ThreadPoolExecutor(len(objects) or 1, thread_name_prefix="plan") as pool:
+        return dict(
+            zip(
+                objects,
+                pool.map(lambda kind: plan_rows(catalog, counts, kind, objects[kind]), objects),
+            )
+        )
