@@ -239,7 +239,12 @@ class PhaseLoop:
         self._ended.clear()
 
     def _keep_marks(self) -> None:
-        """Before the mark of a kind moves: streams that this sync has not read keep their own."""
+        """Before the mark of a kind moves: streams that this sync has not read keep their own.
+
+        A dry run reads none, and moves no mark.
+        """
+        if self._migration.settings.dry_run:
+            return
         for name in self._ended:
             kind = ROWS_OF_PHASE.get(name, "")
             round_ = round_of(self._run.record, kind, self._migration.settings.lookback)

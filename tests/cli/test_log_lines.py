@@ -62,8 +62,8 @@ def test_a_line_for_people_has_the_time_what_happened_and_the_ids(
     at: int, extra: dict, expected: str
 ) -> None:
     assert [
-        without_time(one)
-        for one in lines("text", "INFO", "created %s %r", "dataset", "Q", at=at, **extra)
+        without_time(record)
+        for record in lines("text", "INFO", "created %s %r", "dataset", "Q", at=at, **extra)
     ] == [expected]
 
 

@@ -54,8 +54,8 @@ def inserts_rows(method: str, path: str) -> bool:
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    with tiny_pair() as one:
-        yield one
+    with tiny_pair() as entry:
+        yield entry
 
 
 class Gate:
@@ -91,7 +91,12 @@ def held_at(
 
 
 def shell(pair: Pair, program: str, *words: Any) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", f"bt_migrate.phases.{program}", *(str(one) for one in words)]
+    command = [
+        sys.executable,
+        "-m",
+        f"bt_migrate.phases.{program}",
+        *(str(entry) for entry in words),
+    ]
     return subprocess.run(
         command,
         env=environment(pair.sandbox),
@@ -142,9 +147,9 @@ def rows_there(pair: Pair) -> int:
     """Rows in the destination."""
     holders = (("dataset", "dataset"), ("experiment", "experiment"), ("project_logs", "project"))
     return sum(
-        pair.dest.count(kind, one["id"])
+        pair.dest.count(kind, entry["id"])
         for kind, holder in holders
-        for one in pair.dest.objects(holder)
+        for entry in pair.dest.objects(holder)
     )
 
 
@@ -188,10 +193,10 @@ def test_slower_and_faster(pair: Pair, tmp_path: Path) -> None:
         wanted = 12
 
         def of_dest() -> List[Any]:
-            return [one for one in pair.sandbox.requests if one.org_name == "globex"]
+            return [entry for entry in pair.sandbox.requests if entry.org_name == "globex"]
 
         until(lambda: len(of_dest()) >= wanted)
-        moments = [one.started for one in of_dest()]
+        moments = [entry.started for entry in of_dest()]
         slowed = sorted(moments)[wanted - 1] - sorted(moments)[3]  # three were in flight before
         control(pair, root, "set", "requests-per-second=off")
         until(
@@ -376,7 +381,7 @@ def test_the_status_of_a_running_process_is_right_to_within_one_batch(
         False,
     )
     assert abs(shown["rows"]["done"] - there) <= BATCH
-    assert (shown["rows"]["total"], sum(one["total"] for one in shown["streams"])) == (480, 480)
+    assert (shown["rows"]["total"], sum(entry["total"] for entry in shown["streams"])) == (480, 480)
     assert (
         shown["sides"]["destination"]["in_flight"],
         shown["sides"]["destination"]["max_concurrent"],
@@ -434,7 +439,7 @@ def test_looking_changes_nothing_and_needs_no_keys(pair: Pair, tmp_path: Path) -
         states.append(json.loads(done.stdout))
         if end is None:
             assert run(pair.sandbox, root, **SMALL).code == 0
-    assert [one["state"] for one in states] == ["killed", "finished"]
+    assert [entry["state"] for entry in states] == ["killed", "finished"]
     assert 0 < states[0]["rows"]["done"] <= rows_there(pair)
     assert (
         states[1]["rows"]["done"],
@@ -447,8 +452,8 @@ def tree(root: Path) -> Dict[str, Tuple[int, bytes]]:
     """Every file and folder with its time of change and its content."""
     paths = [root, *root.rglob("*")]
     return {
-        str(one): (one.stat().st_mtime_ns, one.read_bytes() if one.is_file() else b"")
-        for one in paths
+        str(entry): (entry.stat().st_mtime_ns, entry.read_bytes() if entry.is_file() else b"")
+        for entry in paths
     }
 
 
@@ -528,7 +533,7 @@ def test_a_process_that_waits_for_the_lock_gets_a_run_of_its_own_once_the_first_
         until(lambda: "waiting: " in second.stderr.readline())  # type: ignore[union-attr]
         gate.opened.set()
         assert (ended(first).code, ended(second).code) == (0, 0)
-    assert ([one["outcome"] for one in outcomes(root)], len(runs(root)), differences(pair)) == (
+    assert ([entry["outcome"] for entry in outcomes(root)], len(runs(root)), differences(pair)) == (
         [],
         2,
         [],
@@ -539,8 +544,8 @@ def outcomes(root: Path) -> List[Dict[str, Any]]:
     """What the newest run wrote."""
     return [
         {"outcome": name}
-        for one in report(root)["objects"] + report(root)["rows"]
-        for name in one["outcomes"]
+        for entry in report(root)["objects"] + report(root)["rows"]
+        for name in entry["outcomes"]
         if name == "created"
     ]
 
@@ -573,7 +578,7 @@ def test_a_bound_in_time_ends_each_start_cleanly_until_all_is_done(
         )
         assert (ends[-1].code, len(ends) < 20) == (0, True), ends[-1].last_words
     assert (len(ends) > 1, len(runs(root)), differences(pair)) == (True, 1, [])
-    assert ["more to do" in one.out for one in ends] == [True] * (len(ends) - 1) + [False]
+    assert ["more to do" in entry.out for entry in ends] == [True] * (len(ends) - 1) + [False]
     sent = [(dest, row) for dest, row, merge in pair.sandbox.inserted if not merge]
     assert len(sent) == len(set(sent))
 
@@ -614,7 +619,7 @@ def test_every_line_of_a_run_in_json_is_one_object(
     end = run(pair.sandbox, tmp_path / "runs", "--json", *args, **settings)
     lines = [json.loads(line) for line in [*end.out.splitlines(), *end.err.splitlines()]]
     summary: Optional[Dict[str, Any]] = next(
-        (one for one in lines if one["event"] == "summary"), None
+        (entry for entry in lines if entry["event"] == "summary"), None
     )
     if key:
         assert (end.code, lines[-1]["event"], lines[-1]["exit_code"]) == (2, "ended", 2)

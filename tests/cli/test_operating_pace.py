@@ -26,14 +26,14 @@ SIDES = {"source": "acme", "destination": "globex"}
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    with tiny_pair() as one:
-        yield one
+    with tiny_pair() as entry:
+        yield entry
 
 
 def begun(pair: Pair) -> Dict[str, int]:
     """Side -> requests that are done or on their way."""
     in_flight = dict(pair.sandbox._log._in_flight)
-    requests = [one.org_name for one in pair.sandbox.requests]
+    requests = [entry.org_name for entry in pair.sandbox.requests]
     return {side: requests.count(org) + in_flight.get(org, 0) for side, org in SIDES.items()}
 
 
@@ -99,8 +99,8 @@ def test_the_status_is_right_to_within_a_batch_of_each_object_that_is_under_way_
         shown, there = status(pair, root), rows_there(pair)
         gate.opened.set()
         ended(process)
-    under_way = [one for one in shown["streams"] if 0 < one["done"] < one["total"]]
-    assert shown["rows"]["done"] == sum(one["done"] for one in shown["streams"])
+    under_way = [entry for entry in shown["streams"] if 0 < entry["done"] < entry["total"]]
+    assert shown["rows"]["done"] == sum(entry["done"] for entry in shown["streams"])
     assert abs(shown["rows"]["done"] - there) <= BATCH * max(1, len(under_way)), (
         shown["rows"],
         there,
@@ -135,7 +135,10 @@ def status_of_a_sync(pair: Pair, root: Path, fresh: int) -> None:
     assert (shown["state"], there) == ("running", 2 * BATCH)
     assert abs(shown["rows"]["done"] - there) <= BATCH, (
         there,
-        [(one["name"], one["done"], one["total"], one["complete"]) for one in shown["streams"]],
+        [
+            (entry["name"], entry["done"], entry["total"], entry["complete"])
+            for entry in shown["streams"]
+        ],
     )
     assert (whole.code, rows_there(pair) - before, differences(pair)) == (0, fresh, []), (
         whole.last_words

@@ -55,24 +55,24 @@ def tiny() -> Iterator[Pair]:
 def sums(told: Dict[str, Any]) -> List[str]:
     """Where a report's numbers do not add up; objects and rows are counted apart."""
     wrong = []
-    for one in told["objects"]:
-        if sum(one["outcomes"].values()) != one["listed"]:
+    for entry in told["objects"]:
+        if sum(entry["outcomes"].values()) != entry["listed"]:
             wrong.append(
-                f"{one['resource']} of {one['project']!r}: {one['outcomes']} of {one['listed']}"
+                f"{entry['resource']} of {entry['project']!r}: {entry['outcomes']} of {entry['listed']}"
             )
-        if sum(one["skipped_by_reason"].values()) != one["outcomes"].get("skipped", 0):
+        if sum(entry["skipped_by_reason"].values()) != entry["outcomes"].get("skipped", 0):
             wrong.append(
-                f"{one['resource']} of {one['project']!r}: skipped for {one['skipped_by_reason']}"
+                f"{entry['resource']} of {entry['project']!r}: skipped for {entry['skipped_by_reason']}"
             )
-    for one in told["rows"]:
-        if sum(one["outcomes"].values()) != one["fetched"]:
+    for entry in told["rows"]:
+        if sum(entry["outcomes"].values()) != entry["fetched"]:
             wrong.append(
-                f"rows of {one['kind']} {one['name']!r}: {one['outcomes']} of {one['fetched']}"
+                f"rows of {entry['kind']} {entry['name']!r}: {entry['outcomes']} of {entry['fetched']}"
             )
     totals = told["totals"]
-    if sum(totals["objects"].values()) != sum(one["listed"] for one in told["objects"]):
+    if sum(totals["objects"].values()) != sum(entry["listed"] for entry in told["objects"]):
         wrong.append(f"objects in all: {totals['objects']}")
-    if totals["rows"]["fetched"] != sum(one["fetched"] for one in told["rows"]):
+    if totals["rows"]["fetched"] != sum(entry["fetched"] for entry in told["rows"]):
         wrong.append(f"rows in all: {totals['rows']}")
     return wrong
 
@@ -84,14 +84,14 @@ def row_counts(org: Any) -> Dict[str, int]:
         "logs": ("project_logs", "project"),
     }
     return {
-        name: sum(org.count(kind, one["id"]) for one in org.objects(holder))
+        name: sum(org.count(kind, entry["id"]) for entry in org.objects(holder))
         for name, (kind, holder) in holders.items()
     }
 
 
 def told_rows(told: Dict[str, Any]) -> Dict[str, int]:
     return {
-        kind: sum(one["fetched"] for one in told["rows"] if one["kind"] == kind)
+        kind: sum(entry["fetched"] for entry in told["rows"] if entry["kind"] == kind)
         for kind in ROW_KINDS
     }
 
@@ -99,7 +99,7 @@ def told_rows(told: Dict[str, Any]) -> Dict[str, int]:
 def own_objects(org: Any) -> Dict[str, int]:
     """How many objects of its own an organization has, by kind."""
     return {
-        kind: len([one for one in org.objects(kind) if one.get("org_id", "") is not None])
+        kind: len([entry for entry in org.objects(kind) if entry.get("org_id", "") is not None])
         for kind in NATURAL_KEYS
         if kind != "user"
     }
@@ -119,13 +119,15 @@ def test_the_example_organization_arrives_whole_and_a_second_run_writes_nothing(
         )
         assert pair.sandbox.writes("acme") == []
         assert (sums(told), told["problems"], told_rows(told)) == ([], [], row_counts(pair.source))
-        assert [one for one in told["findings"] if one["severity"] == "failure"] == []
+        assert [entry for entry in told["findings"] if entry["severity"] == "failure"] == []
         assert untrue_claims(pair, runs(tmp_path / "runs")[0]) == []
         for root in (tmp_path / "runs", tmp_path / "fresh"):
             pair.sandbox.clear_requests()
             again = run(pair.sandbox, root, "--verify")
             told = report(root)
-            outcomes = {name for one in told["objects"] + told["rows"] for name in one["outcomes"]}
+            outcomes = {
+                name for entry in told["objects"] + told["rows"] for name in entry["outcomes"]
+            }
             assert (again.code, pair.sandbox.writes("globex"), sums(told)) == (0, [], []), (
                 again.last_words
             )
@@ -172,13 +174,13 @@ def test_phases_on_different_state_roots_leave_references_to_later_phases_out_an
         }
         again = run(pair.sandbox, tmp_path / "last")
         problems = {
-            (one["resource"], one["outcome"], *one["fields"])
-            for one in report(tmp_path / "last")["problems"]
+            (entry["resource"], entry["outcome"], *entry["fields"])
+            for entry in report(tmp_path / "last")["problems"]
         }
         failures = {
-            one["kind"]
-            for one in report(tmp_path / "last")["findings"]
-            if one["severity"] == "failure"
+            entry["kind"]
+            for entry in report(tmp_path / "last")["findings"]
+            if entry["severity"] == "failure"
         }
         assert (set(codes.values()), again.code) == ({0}, 1), again.last_words
         assert (problems, failures) == ({("functions", "differs", "origin")}, set())
@@ -190,7 +192,8 @@ def test_a_server_without_views_of_the_organization_or_of_logs_has_none(
 ) -> None:
     def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
         hit = "/v1/view?" in path and any(
-            f"object_type={one}&" in path for one in ("organization", "org_project", "project_log")
+            f"object_type={entry}&" in path
+            for entry in ("organization", "org_project", "project_log")
         )
         return Answer(status, b"unknown object_type") if hit else None
 
@@ -198,7 +201,7 @@ def test_a_server_without_views_of_the_organization_or_of_logs_has_none(
     end = run(
         tiny.sandbox, tmp_path / "runs", "--resources", "datasets,experiments,views", "--verify"
     )
-    views = {one["object_type"] for one in tiny.dest.objects("view")}
+    views = {entry["object_type"] for entry in tiny.dest.objects("view")}
     assert (end.code, views) == (0, {"project", "experiment"}), end.last_words
 
 
@@ -241,12 +244,12 @@ def test_a_kind_that_the_source_does_not_list_is_told(tiny: Pair, tmp_path: Path
         for name in ("migrate_all", "migrate_settings")
     ]
     told = [
-        (one["resource"], one["severity"], "403" in one["detail"])
-        for one in findings(tmp_path / "runs", "not_listed")
+        (entry["resource"], entry["severity"], "403" in entry["detail"])
+        for entry in findings(tmp_path / "runs", "list_refused")
     ]
-    assert ([one.code for one in ends], told) == (
-        [0, 0],
-        [("project_automations", "loss", True)],
+    assert ([entry.code for entry in ends], told) == (
+        [1, 1],
+        [("project_automations", "failure", True)],
     ), ends[0].last_words
 
 
@@ -298,8 +301,8 @@ def test_rows_keep_their_order_on_request(tiny: Pair, tmp_path: Path) -> None:
     )
     orders = {
         (kind, source["name"]): [
-            [row["id"] for row in org.rows(kind, one["id"])]
-            for org, one in ((tiny.source, source), (tiny.dest, dest))
+            [row["id"] for row in org.rows(kind, entry["id"])]
+            for org, entry in ((tiny.source, source), (tiny.dest, dest))
         ]
         for kind, source, dest in streams(Translation(tiny))
     }
@@ -328,10 +331,10 @@ def test_only_the_chosen_project_arrives(tmp_path: Path) -> None:
     with example_pair() as pair:
         chosen = '"Evals, ""golden"" and \'silver\'",旅行プランナー'
         whole = run(pair.sandbox, tmp_path / "runs", "--projects", chosen)
-        assert {one["name"] for one in pair.dest.objects("project")} == {name, "旅行プランナー"}
+        assert {entry["name"] for entry in pair.dest.objects("project")} == {name, "旅行プランナー"}
         assert (whole.code, sums(report(tmp_path / "runs"))) in ((0, []), (1, []))
         translation = Translation(pair, {name, "旅行プランナー"})
-        assert [one for one in translation.problems if "acl" not in one] + list(
+        assert [entry for entry in translation.problems if "acl" not in entry] + list(
             row_differences(translation)
         ) + list(leftovers(translation)) == []
 
@@ -374,12 +377,14 @@ def test_a_window_chooses_rows_of_logs(sides: Tuple[str, ...], tiny: Pair, tmp_p
 
     translation = Translation(tiny, kinds={"project"})
     wrong = [
-        one for one in row_differences(translation, chosen) if "missing" in one or "too much" in one
+        entry
+        for entry in row_differences(translation, chosen)
+        if "missing" in entry or "too much" in entry
     ]
     kept = sum(
-        chosen("project_logs", one, row)
-        for one in tiny.source.objects("project")
-        for row in tiny.source.rows("project_logs", one["id"])
+        chosen("project_logs", entry, row)
+        for entry in tiny.source.objects("project")
+        for row in tiny.source.rows("project_logs", entry["id"])
     )
     assert 0 < kept < 300
     assert (wrong, row_counts(tiny.dest)["logs"], told_rows(report(tmp_path / "runs"))["logs"]) == (
@@ -391,7 +396,7 @@ def test_a_window_chooses_rows_of_logs(sides: Tuple[str, ...], tiny: Pair, tmp_p
 
 def test_a_window_chooses_experiments_with_all_their_rows(tiny: Pair, tmp_path: Path) -> None:
     """An experiment's own date counts, not those of its rows; the sandbox dates experiments with the time they are made."""
-    dates = sorted(one["created"] for one in tiny.source.objects("experiment"))
+    dates = sorted(entry["created"] for entry in tiny.source.objects("experiment"))
     whole = run(
         tiny.sandbox,
         tmp_path / "runs",
@@ -417,9 +422,9 @@ def test_a_window_chooses_experiments_with_all_their_rows(tiny: Pair, tmp_path: 
         "2999-01-01",
     )
     reasons = [
-        one["skipped_by_reason"]
-        for one in report(tmp_path / "late")["objects"]
-        if one["resource"] == "experiments"
+        entry["skipped_by_reason"]
+        for entry in report(tmp_path / "late")["objects"]
+        if entry["resource"] == "experiments"
     ]
     assert (late.code, reasons, told_rows(report(tmp_path / "late"))["experiments"]) == (
         0, [{"outside of the date window": 2}, {"outside of the date window": 1}], 0,
@@ -442,9 +447,9 @@ def test_a_dry_run_plans_everything_and_writes_nothing(
         [],
     ), whole.last_words
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
-    planned = {one["resource"]: 0 for one in told["objects"]}
-    for one in told["objects"]:
-        planned[one["resource"]] += one["outcomes"].get("planned", 0)
+    planned = {entry["resource"]: 0 for entry in told["objects"]}
+    for entry in told["objects"]:
+        planned[entry["resource"]] += entry["outcomes"].get("planned", 0)
     if program == "migrate_all":
         counts = own_objects(tiny.source)
         del counts["prompt"]  # prompts are functions too
@@ -469,7 +474,7 @@ def test_a_dry_run_of_the_example_plans_everything(tmp_path: Path) -> None:
             [],
             [],
         ), whole.last_words
-        assert {name for one in told["objects"] for name in one["outcomes"]} == {
+        assert {name for entry in told["objects"] for name in entry["outcomes"]} == {
             "planned",
             "skipped",
         }
@@ -526,21 +531,21 @@ def test_what_is_there_with_the_same_content_is_found_and_with_other_content_lef
     told = report(tmp_path / "runs")
     assert whole.code == 1
     assert {
-        (one["resource"], one["name"], one["outcome"], tuple(one["fields"]))
-        for one in told["problems"]
+        (entry["resource"], entry["name"], entry["outcome"], tuple(entry["fields"]))
+        for entry in told["problems"]
     } == {
         ("projects", "Alpha/α", "differs", ("description",)),
         ("project_tags", "blue", "differs", ("description", "color")),
         ("prompts", "Ask", "differs", ("prompt_data",)),
     }
     found = {
-        one["resource"]: one["outcomes"].get("found")
-        for one in told["objects"]
-        if one["outcomes"].get("found")
+        entry["resource"]: entry["outcomes"].get("found")
+        for entry in told["objects"]
+        if entry["outcomes"].get("found")
     }
     assert found == {"projects": 1, "datasets": 1, "project_tags": 1, "ai_secrets": 1}
     assert {kind: dest.objects(kind)[: len(objects)] for kind, objects in before.items()} == before
-    rows = next(one for one in told["rows"] if one["name"] == "answers")
+    rows = next(entry for entry in told["rows"] if entry["name"] == "answers")
     assert (rows["outcomes"], sums(told)) == ({"created": 43, "found": 1, "differs": 1}, [])
     assert [row["input"] for row in dest.rows("dataset", answers)[:3]] == [
         same["input"],
@@ -549,9 +554,9 @@ def test_what_is_there_with_the_same_content_is_found_and_with_other_content_lef
     ]
     assert dest.has_secret("ai_secret", dest.objects("ai_secret")[0]["id"])
     pair_differences = [
-        one
-        for one in differences(tiny)
-        if not any(word in one for word in ("'Alpha/α'", "'blue'", "'ask'", "case", "theirs"))
+        entry
+        for entry in differences(tiny)
+        if not any(word in entry for word in ("'Alpha/α'", "'blue'", "'ask'", "case", "theirs"))
     ]
     assert pair_differences == []
     tiny.sandbox.clear_requests()
@@ -567,9 +572,9 @@ def leaked(pair: Pair, whole: Ended, folder: Path) -> Set[Tuple[str, str]]:
     texts = {"stdout": whole.out.encode(), "stderr": whole.err.encode()}
     texts.update((str(path), path.read_bytes()) for path in folder.rglob("*") if path.is_file())
     signed = {
-        parse_qs(urlsplit(one.path).query)[TOKEN][0]
-        for one in pair.sandbox.requests
-        if one.origin == "files"
+        parse_qs(urlsplit(entry.path).query)[TOKEN][0]
+        for entry in pair.sandbox.requests
+        if entry.origin == "files"
     }
     assert signed
     secrets = {SOURCE_KEY, DEST_KEY, TOKEN} | signed
@@ -674,7 +679,7 @@ def untouched() -> Iterator[Pair]:
 
 @pytest.mark.parametrize(
     ("code", "args", "settings"),
-    [pytest.param(*one[1:], id=one[0].replace(" ", "-")) for one in WRONG],
+    [pytest.param(*entry[1:], id=entry[0].replace(" ", "-")) for entry in WRONG],
 )
 def test_what_is_wrong_is_said_in_one_line_before_anything_is_written(
     code: int, args: List[str], settings: Dict[str, str], untouched: Pair, tmp_path: Path
@@ -690,14 +695,16 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_is_written(
 
 def told_next(done: Ended) -> List[str]:
     """Program and arguments of the command that it says comes next."""
-    (line,) = [one for one in done.out.splitlines() if one.startswith("Next: bin/")]
+    (line,) = [entry for entry in done.out.splitlines() if entry.startswith("Next: bin/")]
     program, *args = shlex.split(line[len("Next: bin/") :], comments=True)
     return [program.replace("-", "_"), *args]
 
 
 def test_each_command_that_is_told_next_does_what_is_said_of_it(tiny: Pair, tmp_path: Path) -> None:
     root, plan = tmp_path / "runs", tmp_path / "the plan.json"
-    (alpha,) = [one["id"] for one in tiny.source.objects("project") if one["name"] == "Alpha/α"]
+    (alpha,) = [
+        entry["id"] for entry in tiny.source.objects("project") if entry["name"] == "Alpha/α"
+    ]
     names = ("--projects", "Alpha/α,beta", "--rename-projects", "Alpha/α=New home")
     done = run(tiny.sandbox, root, "--dry-run", f"--plan-out={plan}", "--fail-on-loss", *names)
     program, *args = told_next(done)
@@ -714,19 +721,19 @@ def test_each_command_that_is_told_next_does_what_is_said_of_it(tiny: Pair, tmp_
         stopped = ended(process)
     assert stopped.code not in (0, 1), stopped.out
     program, *args = told_next(stopped)
-    args = [one for one in args if one != "--no-verify"]  # with which tests begin it
+    args = [entry for entry in args if entry != "--no-verify"]  # with which tests begin it
     done = run(tiny.sandbox, tmp_path / "elsewhere", *args, "--verify", program=program)
     assert (
         done.code,
         len(runs(root)),
-        sorted(one["name"] for one in tiny.dest.objects("project")),
+        sorted(entry["name"] for entry in tiny.dest.objects("project")),
     ) == (0, 2, ["New home", "beta"]), done.out
     tiny.source.insert("project_logs", alpha, [{"id": "new", "input": "since"}])
     program, *args = told_next(done)
     assert "--since-last" in args
     done = run(tiny.sandbox, tmp_path / "elsewhere", *args, program=program)
-    (here,) = [one["id"] for one in tiny.dest.objects("project") if one["name"] == "New home"]
+    (here,) = [entry["id"] for entry in tiny.dest.objects("project") if entry["name"] == "New home"]
     assert (
         done.code,
-        [one["input"] for one in tiny.dest.rows("project_logs", here) if one["id"] == "new"],
+        [entry["input"] for entry in tiny.dest.rows("project_logs", here) if entry["id"] == "new"],
     ) == (0, ["since"]), done.out

@@ -198,9 +198,9 @@ def test_what_was_made_at_the_moment_of_the_kill_is_ours(kind: str, tmp_path: Pa
         whole = kill_and_resume(pair, tmp_path / "runs", [at])
         assert at.done.is_set()
         kinds = [
-            one
-            for one in report(tmp_path / "runs")["objects"]
-            if set(one["outcomes"]) - {"created", "skipped"}
+            entry
+            for entry in report(tmp_path / "runs")["objects"]
+            if set(entry["outcomes"]) - {"created", "skipped"}
         ]
         assert (whole.code, kinds, differences(pair)) == (0, [], []), whole.last_words
 
@@ -279,7 +279,9 @@ def test_a_second_process_on_the_same_run_is_refused(tmp_path: Path) -> None:
                 run(pair.sandbox, root, **SMALL),
                 run(pair.sandbox, runs(root)[0], **SMALL),
             )
-            refused = [(one.code, one.out, len(one.err.splitlines())) for one in (by_root, by_run)]
+            refused = [
+                (entry.code, entry.out, len(entry.err.splitlines())) for entry in (by_root, by_run)
+            ]
             go_on.set()
             whole = ended(first)
         assert refused == [(4, "", 1), (4, "", 1)]

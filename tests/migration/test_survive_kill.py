@@ -62,8 +62,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Tuple[int, float]:
         assert (whole.code, full_differences(pair)) == (0, []), whole.last_words
         requests = pair.sandbox.requests
         asked = {
-            re.sub("[0-9a-f-]{36}", "ID", f"{one.method} {one.path.split('?')[0]}")
-            for one in requests
+            re.sub("[0-9a-f-]{36}", "ID", f"{entry.method} {entry.path.split('?')[0]}")
+            for entry in requests
         }
         assert asked >= {
             "POST /logs3", "POST /logs3/overflow", "PUT /bucket/ID",

@@ -12,7 +12,7 @@ from tests.support.syncs import DATASET, KINDS, LOGS, equal, holder, living, row
 
 
 def files(path: Path) -> Dict[str, Any]:
-    return {str(one): one.read_bytes() for one in path.rglob("*") if one.is_file()}
+    return {str(entry): entry.read_bytes() for entry in path.rglob("*") if entry.is_file()}
 
 
 def test_a_dry_run_says_what_the_round_would_do_and_leaves_no_trace(tmp_path: Path) -> None:
@@ -30,12 +30,12 @@ def test_a_dry_run_says_what_the_round_would_do_and_leaves_no_trace(tmp_path: Pa
         w.sandbox.clear_requests()
         end = sync(w, "--dry-run", "--on-conflict", "update")
         assert (end.code, w.sandbox.writes(WRITE), files(real)) == (0, [], before), end.last_words
-        planned = {one["resource"]: one["outcomes"] for one in report(w.root)["objects"]}
+        planned = {entry["resource"]: entry["outcomes"] for entry in report(w.root)["objects"]}
         assert planned["projects"] == {"found": 1, "planned update": 1}
         rows = {
-            one["name"]: one["rows"]
+            entry["name"]: entry["rows"]
             for stream in report(w.root)["planned_streams"]
-            for one in stream["objects"]
+            for entry in stream["objects"]
         }
         assert rows == {
             "renamed": 2, "p01": 0, "experiment 00": 2, "experiment 01": 0, "dataset 00": 2, "dataset 01": 0, "young": 3,
@@ -51,9 +51,11 @@ def test_a_dry_run_without_a_run_to_go_on_in_plans_a_copy_of_everything(tmp_path
     with living(tmp_path) as w:
         assert sync(w, "--dry-run").code == 0
         assert [
-            one["rows"] for stream in report(w.root)["planned_streams"] for one in stream["objects"]
+            entry["rows"]
+            for stream in report(w.root)["planned_streams"]
+            for entry in stream["objects"]
         ] == [30, 30, 30]
-        assert (sync(w).code, equal(w), [one["fetched"] for one in report(w.root)["rows"]]) == (
+        assert (sync(w).code, equal(w), [entry["fetched"] for entry in report(w.root)["rows"]]) == (
             0,
             True,
             [30, 30, 30],
@@ -61,4 +63,4 @@ def test_a_dry_run_without_a_run_to_go_on_in_plans_a_copy_of_everything(tmp_path
         w.source.insert(LOGS, w.project, [row("new")])
         assert (sync(w, "--plan-out", str(tmp_path / "plan.json")).code, equal(w)) == (0, True)
         plan = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
-        assert sum(one["rows"] for one in plan["streams"]) == 1
+        assert sum(entry["rows"] for entry in plan["streams"]) == 1

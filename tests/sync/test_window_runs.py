@@ -37,7 +37,7 @@ def text(moment: datetime) -> str:
 @pytest.fixture
 def w(tmp_path: Path) -> Iterator[World]:
     """A log with one row in the first second, the middle and the last millisecond of each of the last days."""
-    with world(tmp_path) as one:
+    with world(tmp_path) as entry:
         rows: List[Dict[str, Any]] = []
         for days_ago in range(DAYS):
             begin, end = midnight(days_ago), midnight(days_ago - 1)
@@ -50,8 +50,8 @@ def w(tmp_path: Path) -> Iterator[World]:
                 {"id": f"{days_ago}-{name}", "created": moment}
                 for name, moment in zip("abc", moments)
             ]
-        one.source.insert(LOGS, one.project, rows)
-        yield one
+        entry.source.insert(LOGS, entry.project, rows)
+        yield entry
 
 
 def night(w: World, *args: str, program: str = "migrate_logs", **settings: str) -> Ended:
@@ -68,7 +68,7 @@ def arrived(w: World) -> List[str]:
 
 
 def rows_of(*days_ago: int) -> List[str]:
-    return sorted(f"{one}-{name}" for one in days_ago for name in "abc")
+    return sorted(f"{entry}-{name}" for entry in days_ago for name in "abc")
 
 
 def lines(end: Ended, *words: str) -> List[str]:
@@ -138,7 +138,7 @@ def test_a_copy_of_everything_counts_up_to_its_start(w: World) -> None:
         json.loads(line) for line in (w.root / "windows.jsonl").read_text().splitlines() if line
     ]
     created = [json.loads((path / "run.json").read_text())["created"] for path in runs(w.root)]
-    assert [(one["after"], one["before"]) for one in history] == [
+    assert [(entry["after"], entry["before"]) for entry in history] == [
         (None, created[0]),
         (text(midnight(1)), text(midnight(0))),
     ]
@@ -208,7 +208,8 @@ def a_day_passes(path: Path) -> None:
     then = {"after": text(midnight(2)), "before": text(midnight(1))}
     history.write_text(
         "".join(
-            json.dumps({**one, **(then if one["run"] == path.name else {})}) + "\n" for one in old
+            json.dumps({**entry, **(then if entry["run"] == path.name else {})}) + "\n"
+            for entry in old
         )
     )
 
