@@ -69,7 +69,7 @@ def print_line(event: str, text: str, exit_code: int, edge: Edge) -> None:
 
 
 def record_crash(error: BaseException, edge: Edge) -> str:
-    """Write the traceback into the best folder that takes it. Returns the file, or why there is none."""
+    """Write the traceback into the best folder that takes it. Returns the path of the file."""
     text = masked("".join(_traceback_lines(error)), edge.secrets)
     stamp = datetime.now(timezone.utc).strftime("%Y%m%d_%H%M%S")
     for folder in [*reversed(edge.folders), Path(tempfile.gettempdir())]:

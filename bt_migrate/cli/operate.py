@@ -49,7 +49,7 @@ class LastProblem(logging.Handler):
 
 
 class Operator:
-    """`with`: obeys the control file of the run and writes its status, each second and at the end."""
+    """`with`: obeys the control file of the run and writes its status, once a second."""
 
     def __init__(
         self, run: RunDirectory, sides: Sequence[Api], ending: Ending, command: str

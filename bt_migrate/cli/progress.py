@@ -1,4 +1,4 @@
-"""How far the whole start is, once a second: pinned on a terminal, else a line every ten seconds."""
+"""How far a start is: pinned on a terminal once a second, else a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _rows_before(run: RunDirectory) -> int:
 
 
 def _total_rows(run: RunDirectory) -> Optional[int]:
-    """Returns the rows that a validation or the plan of shards counted, None if not all are known."""
+    """Returns the rows that a validation or a plan of shards counted, None if any is unknown."""
     if run.record.shard is not None:
         counts = [unit["rows"] for unit in run.record.shard["units"]]
     else:

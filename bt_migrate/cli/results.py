@@ -24,7 +24,10 @@ from bt_migrate.state.run_directory import RunDirectory
 
 
 def write_plan(settings: Settings, run: RunDirectory) -> None:
-    """Write the plan to --plan-out. Raises LossError if it has losses and --fail-on-loss is given."""
+    """Write the plan to --plan-out.
+
+    Raises LossError if it has losses and --fail-on-loss is given.
+    """
     plan = build_plan(run)
     if settings.plan_out:
         write_json(Path(settings.plan_out).absolute(), plan)

@@ -75,7 +75,7 @@ def _discard(stream: TextIO) -> None:
 
 @contextlib.contextmanager
 def safe_streams() -> Iterator[None]:
-    """Replace sys.stdout and sys.stderr by safe ones. A stream that is missing is one to nowhere."""
+    """Replace sys.stdout and sys.stderr by safe ones."""
     before = sys.stdout, sys.stderr
     sys.stdout = _safe_stream(before[0])
     sys.stderr = _safe_stream(before[1])

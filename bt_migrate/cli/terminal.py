@@ -18,7 +18,8 @@ from bt_migrate.report.display import escaped, shown
 DETAILS = frozenset(
     (
         "created", "found", "updated", "differs", "skipped", "planned", "planned update",
-        "waiting", "completed", "progress", "rows_copied", "rows_deleted", "planned_rows", "validation",
+        "waiting", "completed", "progress", "rows_copied", "rows_deleted", "planned_rows",
+        "validation",
         "phase", "phase_skipped", "smaller_pages", "verified",
     )
 )  # fmt: skip

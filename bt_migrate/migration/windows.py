@@ -25,7 +25,7 @@ def windowed_kinds(settings: Settings, steps: Sequence[Step]) -> List[str]:
 
 
 def without_gaps(settings: Settings, identity: Identity, kinds: Sequence[str]) -> Settings:
-    """Returns the settings with the window extended back to the begin of the first gap before it."""
+    """Returns the settings with the window extended back to where the first gap begins."""
     gaps = missed(state_root(settings), identity, kinds)
     begins = [begin for intervals in gaps.values() for begin, _ in intervals]
     if not begins:

@@ -1,6 +1,6 @@
 """Join the runs of a move that was made in parts into one run, for verify, undo and later syncs.
 
-Takes the run of the objects and the runs of all shards; reads them and changes none. Asks no server.
+Takes the run of the objects and the runs of all shards, and changes none of them. Asks no server.
 Then run migrate-all with the same --state-dir: it continues in the joined run with the phases that
 come after rows.
 """

@@ -1,4 +1,4 @@
-"""Move the objects of the organization: AI secrets (without values), roles, groups, environments."""
+"""Move objects of the organization: AI secrets (without values), roles, groups, environments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAME = "migrate-organization"
 
 
 def run(migration: Migration) -> None:
-    """Parents before children, in whatever order the API lists them. Built-in roles are not created."""
+    """Parents before children, in whatever order the API lists them; no built-in roles."""
     move_kinds(migration, NAME)
 
 

@@ -1,4 +1,4 @@
-"""Check both keys and their rights, count objects and rows, list what cannot move, estimate the time.
+"""Check both keys and their rights, count objects and rows, list losses, estimate the time.
 
 Writes nothing.
 """

@@ -1,4 +1,4 @@
-"""Findings grouped into what a person must do, what failed, and what was lost: a line for each kind.
+"""Findings grouped into what to do, what failed, and what was lost: a line for each kind.
 
 A line names things: secrets, users, objects. The findings themselves name every place.
 """

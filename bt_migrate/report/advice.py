@@ -1,4 +1,4 @@
-"""What to run next: one command that is ready to paste, exists in this installation, and makes progress.
+"""What to run next: one command, ready to paste, that exists here and makes progress.
 
 The only place that decides this. It looks at how the last start ended and at what is open.
 """

@@ -301,5 +301,5 @@ def exit_code_of(report: Dict[str, Any], part: Optional[StartedPart] = None) -> 
 
 
 def status_of(code: Optional[int]) -> str:
-    """Returns the status of a run that ended with this exit code; None if it ended with an error."""
+    """Returns the status of a run that ended with this exit code, None standing for an error."""
     return STATUS_OF_CODE.get(-1 if code is None else code, "failed")

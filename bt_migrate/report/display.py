@@ -1,4 +1,4 @@
-"""Text for a terminal: names that cannot disturb it, numbers, tables and lines of 80 columns. Pure."""
+"""Text for a terminal: escaped names, numbers, tables and lines of 80 columns. Pure."""
 
 from __future__ import annotations
 

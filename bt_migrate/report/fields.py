@@ -21,8 +21,8 @@ REPORT_FIELDS: Mapping[str, str] = {
     "sessions": "every process that worked on the run; of very many, the oldest are summed up in "
     "the first (`starts`)",
     "duration_seconds": "seconds of all processes together",
-    "this_start": "of the last start: `seconds`, `rows`, `rows_per_second`, seconds of its `phases`, "
-    "`error`",
+    "this_start": "of the last start: `seconds`, `rows`, `rows_per_second`, seconds of its "
+    "`phases`, `error`",
     "whole_run": "of all starts together: `starts`, `seconds`, `rows`, `rows_per_second`",
     "phases_done": "names of the completed phases",
     "objects": "per resource and project: `listed`, `outcomes`, `skipped_by_reason`; the outcomes "
@@ -32,8 +32,8 @@ REPORT_FIELDS: Mapping[str, str] = {
     "planned_streams": "in a dry run, as in the plan",
     "estimate": "in a dry run, as in the plan",
     "totals": "the sums, objects and rows apart; `rows_per_second`, `bytes_per_second`",
-    "validation": "what bin/validate found: `write_right`, `objects` by resource and project, `rows` by "
-    "kind, `estimate`, `cannot_move`, `unavailable`",
+    "validation": "what bin/validate found: `write_right`, `objects` by resource and project, "
+    "`rows` by kind, `estimate`, `cannot_move`, `unavailable`",
     "verification": "result of the comparison: `equal`, `arrived`, counts by outcome and kind, "
     "`tolerated`, `security`, the first `differences`",
     "lag": "rows written to the source since the mark of the run, and the age of the oldest; of "

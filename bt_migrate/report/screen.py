@@ -24,7 +24,8 @@ LONGEST_PHASES = 1
 
 RECORD_FIELDS = (
     "status", "command", "dry_run", "run_directory", "duration_seconds", "this_start", "whole_run",
-    "totals", "validation", "to_do", "failed", "problems", "lost", "findings_by_kind", "verification",
+    "totals", "validation", "to_do", "failed", "problems", "lost", "findings_by_kind",
+    "verification",
     "estimate", "lag", "next_commands",
 )  # fmt: skip
 

@@ -162,7 +162,7 @@ def _amount(times: Mapping[str, Any]) -> str:
 
 
 def next_lines(report: Mapping[str, Any]) -> List[str]:
-    """Returns the command to run next as the last line, with its comment before it if it is long."""
+    """Returns the command to run next as the last line; a long comment stands before it."""
     lines = []
     for text in report["next_commands"]:
         if len(text) + len("Next: ") <= 80:

@@ -1,4 +1,4 @@
-"""migration_summary.txt: the report for a person, in the order of the screen, with all details. Pure."""
+"""migration_summary.txt: the report in the order of the screen, with all details. Pure."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def idle(root: Path) -> bool:
     return all(side["in_flight"] == 0 for side in told(root)["sides"].values())
 
 
-# Control ---------------------------------------------------------------------------------------------
+# Control ------------------------------------------------------------------------------------------
 
 
 def test_a_pause_stops_both_sides_within_one_request_and_the_run_goes_on_after_it(
@@ -357,7 +357,7 @@ def test_words_that_mean_nothing_are_refused(words: List[str]) -> None:
         changed(NOTHING, words)
 
 
-# Status ----------------------------------------------------------------------------------------------
+# Status -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -489,7 +489,7 @@ def test_where_there_is_no_run_it_is_said(place: str, pair: Pair, tmp_path: Path
     )
 
 
-# Cron ------------------------------------------------------------------------------------------------
+# Cron ---------------------------------------------------------------------------------------------
 
 
 def test_the_second_of_two_processes_ends_at_once_with_4_and_touches_nothing(

@@ -105,7 +105,7 @@ def own_objects(org: Any) -> Dict[str, int]:
     }
 
 
-# The whole example -----------------------------------------------------------------------------------
+# The whole example --------------------------------------------------------------------------------
 
 
 def test_the_example_organization_arrives_whole_and_a_second_run_writes_nothing(
@@ -309,7 +309,7 @@ def test_rows_keep_their_order_on_request(tiny: Pair, tmp_path: Path) -> None:
     assert [where for where, (before, after) in orders.items() if before != after] == []
 
 
-# Choosing --------------------------------------------------------------------------------------------
+# Choosing -----------------------------------------------------------------------------------------
 
 
 def chosen_differences(
@@ -431,7 +431,7 @@ def test_a_window_chooses_experiments_with_all_their_rows(tiny: Pair, tmp_path: 
     )  # fmt: skip
 
 
-# Nothing written -------------------------------------------------------------------------------------
+# Nothing written ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("program", ["migrate_all", "migrate_definitions", "migrate_logs"])
@@ -480,7 +480,7 @@ def test_a_dry_run_of_the_example_plans_everything(tmp_path: Path) -> None:
         }
 
 
-# What is there already -------------------------------------------------------------------------------
+# What is there already ----------------------------------------------------------------------------
 
 
 def test_what_is_there_with_the_same_content_is_found_and_with_other_content_left_alone(
@@ -564,7 +564,7 @@ def test_what_is_there_with_the_same_content_is_found_and_with_other_content_lef
     assert (again.code, tiny.sandbox.writes("globex")) == (1, [])
 
 
-# Secrets ---------------------------------------------------------------------------------------------
+# Secrets ------------------------------------------------------------------------------------------
 
 
 def leaked(pair: Pair, whole: Ended, folder: Path) -> Set[Tuple[str, str]]:
@@ -644,7 +644,7 @@ def test_files_of_a_run_are_for_their_owner_only(tiny: Pair, tmp_path: Path) -> 
     assert [str(path) for path in places if path.stat().st_mode & 0o077] == []
 
 
-# Refused before anything is written ------------------------------------------------------------------
+# Refused before anything is written ---------------------------------------------------------------
 
 WRONG: List[Tuple[str, int, List[str], Dict[str, str]]] = [
     ("wrong source key", 2, [], {"BT_SOURCE_API_KEY": "sk-nobody"}),

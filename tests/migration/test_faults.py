@@ -454,7 +454,7 @@ def test_without_retries_the_first_trouble_is_final(tmp_path: Path) -> None:
         assert mended(pair, tmp_path / "runs", first) == []
 
 
-# One row, one object ---------------------------------------------------------------------------------
+# One row, one object ------------------------------------------------------------------------------
 
 
 def rejecting(

@@ -118,7 +118,7 @@ def assert_equal_to_the_real_run(pair: Pair, plan: Json, root: Path, code: int, 
     assert rows_of(plan) == told_rows(told)
 
 
-# Equal to the real run -------------------------------------------------------------------------------
+# Equal to the real run ----------------------------------------------------------------------------
 
 
 def test_the_plan_of_the_example_is_what_the_real_run_does(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_phase_alone_plans_what_it_does_alone(phase: str, tiny: Pair, tmp_path
     assert of_objects(plan["losses"] + plan["other_findings"]) == of_objects(told["findings"])
 
 
-# What it takes ---------------------------------------------------------------------------------------
+# What it takes ------------------------------------------------------------------------------------
 
 
 def test_bytes_and_queries_are_near_what_the_copy_needs(tiny: Pair, tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_where_large_pages_time_out_smaller_ones_are_sampled(tiny: Pair, tmp_pat
     assert plan["estimate"]["bytes"] > 0
 
 
-# The file --------------------------------------------------------------------------------------------
+# The file -----------------------------------------------------------------------------------------
 
 
 def without_times(plan: Json) -> Json:
@@ -397,7 +397,7 @@ def test_a_plan_that_has_no_place_is_refused_at_once(tiny: Pair, tmp_path: Path)
         )
 
 
-# Left behind -----------------------------------------------------------------------------------------
+# Left behind --------------------------------------------------------------------------------------
 
 
 def test_the_loss_list_names_what_stays_behind(tmp_path: Path) -> None:

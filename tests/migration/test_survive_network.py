@@ -29,7 +29,7 @@ def arrived(pair: Pair, root: Path, whole: Ended) -> List[str]:
     )
 
 
-# The network -----------------------------------------------------------------------------------------
+# The network --------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -108,7 +108,7 @@ def test_a_destination_that_stops_is_waited_for(
         assert arrived(pair, tmp_path / "runs", whole) == []
 
 
-# The server ------------------------------------------------------------------------------------------
+# The server ---------------------------------------------------------------------------------------
 
 QUERY = "^/btql$"
 ROUTES = (

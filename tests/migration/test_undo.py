@@ -187,7 +187,7 @@ def test_rows_that_the_destination_does_not_show_yet_are_told(pair: Pair, tmp_pa
     assert (again.code, plain(everything(pair.dest))) == (0, plain(before)), again.out
 
 
-# Killed and resumed ----------------------------------------------------------------------------------
+# Killed and resumed -------------------------------------------------------------------------------
 
 
 def writes_to(part: str) -> Any:
@@ -255,7 +255,7 @@ def test_an_undo_that_is_killed_is_finished_by_the_next_one(pair: Pair, tmp_path
     assert (done.code, plain(everything(pair.dest))) == (0, plain(before)), done.out + done.err
 
 
-# Changed since ---------------------------------------------------------------------------------------
+# Changed since ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,7 @@ def test_what_a_later_run_brought_is_not_taken_for_this_runs(pair: Pair, tmp_pat
     assert (done.code, everything(pair.dest)) == (0, before), done.out + done.err
 
 
-# Updated ---------------------------------------------------------------------------------------------
+# Updated ------------------------------------------------------------------------------------------
 
 
 def disturb(org: Any) -> List[str]:
@@ -596,7 +596,7 @@ def test_a_window_of_an_undone_run_counts_as_not_taken(tmp_path: Path) -> None:
     assert (before, windows_taken(tmp_path, data, "logs")) == ((1, 0), [])
 
 
-# Wrong calls -----------------------------------------------------------------------------------------
+# Wrong calls --------------------------------------------------------------------------------------
 
 
 def test_undo_refuses_what_is_no_run_another_organizations_run_and_one_in_use(
