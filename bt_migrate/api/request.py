@@ -78,6 +78,8 @@ class Answer:
     size: int = 0
     # see json_codec.decode
     plain: bool = False
+    # the request was sent more than once: the first try may have been carried out too
+    sent_again: bool = False
 
 
 class Tries:

@@ -13,6 +13,7 @@ import random
 import threading
 import time
 import zlib
+from dataclasses import replace
 from typing import Dict, Iterator, Tuple
 from urllib.parse import urljoin
 
@@ -133,7 +134,7 @@ class Transport:
                 self._proven = True
                 self._answered_s[request.is_query] = time.monotonic()
                 self.throttle.answered(query=request.is_query)
-                return answer
+                return replace(answer, sent_again=True) if tries.failures else answer
             except ApiError as error:
                 self._pause_after_refusal(request, error, tries)
             except (requests.RequestException, NetworkError) as error:

@@ -9,7 +9,6 @@ from typing import Any, Dict, List, Optional, Tuple
 from bt_migrate.api.request import Answer
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.errors import ApiError
-from bt_migrate.model.date_windows import instant
 from bt_migrate.model.outcomes import (
     CREATED,
     DIFFERS,
@@ -23,6 +22,7 @@ from bt_migrate.model.references import attachment_places, dotted, top_field, va
 from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resource_table import PROJECTS
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.create import create_object
 from bt_migrate.objects.decide import (
     CREATE,
     UPDATE,
@@ -46,11 +46,6 @@ from bt_migrate.objects.update import (
 from bt_migrate.objects.write import look_up, without_unknown_fields
 
 log = logging.getLogger("bt_migrate.objects")
-
-# Header of the answer to a POST that created nothing.
-FOUND_EXISTING = "x-bt-found-existing"
-# Allowed difference between the clocks of one server.
-SERVER_CLOCKS_SLACK_S = 60
 
 Findings = List[Dict[str, Any]]
 
@@ -124,11 +119,7 @@ class ObjectWriter:
         return action
 
     def _create(self, item: PlannedObject, action: Action, findings: Findings) -> Action:
-        """POST the object.
-
-        An existing natural key, which somebody else created meanwhile, comes back unmodified: it
-        is compared, not claimed. Not every kind sends the header that says so; then its age does.
-        """
+        """POST the object. What is not proven to be created by that is compared, not claimed."""
         catalog, resource = self.catalog, self.resource
         findings += self._copy_attachments(item, action.body)
         if resource.part_of:
@@ -138,17 +129,13 @@ class ObjectWriter:
             # Somebody created it since the list was read: a POST would overwrite or hide that.
             found = plan_object(resource, item.source, action.body, existing)
             return decided(catalog, resource, item.source, found)
-        # What is created now must not look old.
-        begun_s = catalog.dest.clock.mark_s() - SERVER_CLOCKS_SLACK_S
-        answer = self._post(item, action.body, findings)
-        made = answer.json
+        created = create_object(
+            catalog, resource, action.body, lambda: self._post(item, action.body, findings)
+        )
+        made = created.obj
         self._refuse_another(item, made)
-        found = plan_object(resource, item.source, action.body, made)
-        created_s = _created_s(made)
-        # Ours: the answer to a first try was lost.
-        again = created_s >= begun_s and found.verb == FOUND
-        has_header = answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1")
-        if 0 < created_s < begun_s or (has_header and not again):
+        if not created.is_ours:
+            found = plan_object(resource, item.source, action.body, made)
             return decided(catalog, resource, item.source, found)
         if resource is PROJECTS:
             catalog.lists.start_empty(made["id"])
@@ -318,11 +305,3 @@ def _owner(resource: Resource, action: Action) -> Optional[Tuple[str, str]]:
 def _key_fields(resource: Resource, source: dict, body: Dict[str, Any]) -> Dict[str, Any]:
     origin = body if resource.scope == OWNER else source
     return {name: origin.get(name) for name in resource.key}
-
-
-def _created_s(made: Dict[str, Any]) -> float:
-    """The Unix seconds of its creation, 0 where it does not say."""
-    try:
-        return instant(made["created"]).timestamp()
-    except (KeyError, AttributeError, ValueError):
-        return 0.0

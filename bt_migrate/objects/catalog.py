@@ -12,6 +12,7 @@ from bt_migrate.model.resource import Resource
 from bt_migrate.objects.dest_index import DestIndex
 from bt_migrate.objects.id_mapping import EarlierRuns, IdMapping, read_id_mapping
 from bt_migrate.objects.lists import Lists
+from bt_migrate.objects.proof import CreationClock
 from bt_migrate.objects.targets import Targets
 from bt_migrate.state.run_directory import RunDirectory
 
@@ -33,6 +34,7 @@ class Catalog:
     written: Dict[str, Optional[str]] = field(default_factory=dict)
     # (resource, field) -> the first source object with that field, which the table does not know.
     new_fields: Dict[Tuple[str, str], str] = field(default_factory=dict)
+    creation_clock: CreationClock = field(default_factory=CreationClock)
 
     def first_with_field(self, resource: Resource, field_name: str, source_id: str) -> bool:
         """Whether the object is the first of its kind in which an unknown field was seen."""

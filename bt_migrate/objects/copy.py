@@ -248,7 +248,9 @@ class _LevelCopy:
                 [plan for plan in plans if plan.item.states is states and not plan.prepared.blocked]
                 for states in _states_of(items)
             ]
-            changed = [plans for plans in by_states if plans and _note_intentions(resource, plans)]
+            changed = [
+                plans for plans in by_states if plans and _note_intentions(catalog, resource, plans)
+            ]
             save_objects([plans[0].item.states for plans in changed])
         return Batch(items, [self.pool.submit(self.writer.apply, plan) for plan in plans])
 
@@ -290,14 +292,14 @@ def _drain(under_way: Iterable[Batch]) -> None:
         _save_batch(batch.items)
 
 
-def _note_intentions(resource: Resource, plans: Sequence[ObjectPlan]) -> bool:
+def _note_intentions(catalog: Catalog, resource: Resource, plans: Sequence[ObjectPlan]) -> bool:
     """Note what is about to be written of one file of states; whether that is news.
 
     What a process that died intended stays.
     """
     states = plans[0].item.states
     intended = {
-        plan.action.source_id: _intent(resource, plan)
+        plan.action.source_id: _intent(catalog, resource, plan)
         for plan in plans
         if plan.action.verb == CREATE
     }
@@ -307,13 +309,14 @@ def _note_intentions(resource: Resource, plans: Sequence[ObjectPlan]) -> bool:
     return bool(intended) or any(former)
 
 
-def _intent(resource: Resource, plan: ObjectPlan) -> Dict[str, Any]:
+def _intent(catalog: Catalog, resource: Resource, plan: ObjectPlan) -> Dict[str, Any]:
     """How to find the object in the destination if this process dies before it is recorded."""
     body = plan.action.body
     return {
         "key": list(dest_key(resource, plan.item.source, body)),
         "project": plan.item.dest_project_id,
         "fingerprint": fingerprint(resource, body),
+        "at": catalog.dest.clock.earliest_s(),
     }
 
 

@@ -23,6 +23,7 @@ from bt_migrate.objects.prepare import (
     waiting_finding,
     waits_for,
 )
+from bt_migrate.objects.proof import is_left_by_killed_process
 from bt_migrate.objects.update import decided, fingerprints_of, policy_of
 
 DELETED_THERE = "deleted in the destination"
@@ -55,7 +56,12 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
             not_taken = object_finding(resource, item, "field_not_taken", path=name)
             prepared.findings.append(not_taken)
     action = plan_object(resource, item.source, body, existing, waiting)
-    prepared.made_before = existing is not None and source_id in item.states.intended
+    intent = item.states.intended.get(source_id)
+    prepared.made_before = bool(
+        existing
+        and intent
+        and is_left_by_killed_process(intent, fingerprint(resource, existing), existing)
+    )
     if not prepared.made_before and not is_incomplete(catalog, resource, item, action):
         action = decided(catalog, resource, item.source, action)
     reason = not_placeable(resource, item.source, prepared)

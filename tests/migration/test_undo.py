@@ -27,6 +27,7 @@ from tests.support.orgs import (
     ended,
     environment,
     everything,
+    report,
     run,
     run_with,
     runs,
@@ -255,7 +256,90 @@ def test_an_undo_that_is_killed_is_finished_by_the_next_one(pair: Pair, tmp_path
     assert (done.code, plain(everything(pair.dest))) == (0, plain(before)), done.out + done.err
 
 
-# Changed since ------------------------------------------------------------------------------------
+# What somebody else made -------------------------------------------------------------------------------
+
+
+class Hidden:
+    """Lists that do not show an object yet; POST of its name returns it without a header."""
+
+    def __init__(self, pair: Pair, kind: str, object_id: str) -> None:
+        self.obj = next(obj for obj in pair.dest.objects(kind) if obj["id"] == object_id)
+        self.pair = pair
+        self.kind = kind
+
+    def __call__(self, method: str, path: str, raw: bytes) -> Optional[Answer]:
+        if path.split("?")[0] != f"/v1/{self.kind}":
+            return None
+        if method == "POST" and json.loads(raw)["name"] == self.obj["name"]:
+            return Answer(200, json.dumps(self.obj).encode())
+        if method == "GET" and self.obj["project_id"] in path:
+            there = [obj for obj in self.pair.dest.objects(self.kind) if obj != self.obj]
+            return Answer(200, json.dumps({"objects": there[::-1]}).encode())
+        return None
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_an_object_that_somebody_made_a_moment_before_is_found_and_not_undone(
+    described: bool, pair: Pair, tmp_path: Path
+) -> None:
+    beta = pair.dest.create("project", {"name": "beta"})["id"]
+    fields = {"description": "theirs"} if described else {}
+    theirs = pair.dest.create("experiment", {"project_id": beta, "name": "last", **fields})["id"]
+    before = everything(pair.dest)
+    pair.sandbox.refuse = Hidden(pair, "experiment", theirs)
+    moved = run(pair.sandbox, tmp_path / "runs", "--resources", "experiments", "--projects", "beta")
+    pair.sandbox.refuse = None
+    (counts,) = [
+        entry["outcomes"]
+        for entry in report(tmp_path / "runs")["objects"]
+        if entry["resource"] == "experiments"
+    ]
+    assert "created" not in counts, moved.out
+    done = undo(pair, tmp_path / "runs", "--yes")
+    assert (done.code, everything(pair.dest).keys() >= before.keys()) == (0, True), done.out
+    assert plain(everything(pair.dest)) == plain(before), done.out
+
+
+def test_a_project_that_somebody_makes_while_ours_is_on_its_way_is_theirs(
+    pair: Pair, tmp_path: Path
+) -> None:
+    """The answer says that it was there, whatever its date and content."""
+    at = AtRequest(
+        1,
+        "before",
+        lambda: pair.dest.create("project", {"name": "beta"}),
+        lambda method, path: (method, path) == ("POST", "/v1/project"),
+    )
+    run_with(pair, tmp_path / "runs", at, "--resources", "datasets", "--projects", "beta")
+    done = undo(pair, tmp_path / "runs", "--yes")
+    names = [obj["name"] for obj in pair.dest.objects("project")]
+    assert (done.code, names) == (0, ["beta"]), done.out
+
+
+def test_a_function_that_somebody_made_after_the_lists_were_read_gets_no_new_version(
+    pair: Pair, tmp_path: Path
+) -> None:
+    beta = pair.dest.create("project", {"name": "beta"})["id"]
+
+    lists = []
+
+    def read_too_early(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        if method != "GET" or not path.startswith("/v1/prompt?") or beta not in path or lists:
+            return None
+        lists.append(path)
+        prompt = {"project_id": beta, "name": "Mine", "slug": "ask", "description": "theirs"}
+        pair.dest.create("prompt", prompt)
+        return Answer(200, b'{"objects":[]}')
+
+    pair.sandbox.refuse = read_too_early
+    run(pair.sandbox, tmp_path / "runs", "--resources", "prompts", "--projects", "beta")
+    (prompt,) = pair.dest.objects("prompt")
+    assert (prompt["name"], prompt["description"]) == ("Mine", "theirs")
+    done = undo(pair, tmp_path / "runs", "--yes")
+    assert (done.code, pair.dest.objects("prompt")) == (0, [prompt]), done.out
+
+
+# Changed since ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""POST one object, and find out whether that created it: see `proof`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Mapping
+
+from bt_migrate.api.transport import Answer
+from bt_migrate.model.resource import Resource
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.proof import (
+    FOUND_EXISTING,
+    MARKED_IF_FOUND,
+    created_seconds,
+    date_is_of_creation,
+    is_created,
+)
+
+GATEWAY_SLACK_S = 60  # between the Date of an answer, which may be a gateway's, and the server
+
+
+@dataclass(frozen=True)
+class Created:
+    """The destination's object, and whether our POST created it."""
+
+    obj: Dict[str, Any]
+    is_ours: bool
+
+
+def create_object(
+    catalog: Catalog, resource: Resource, body: Mapping[str, Any], post: Callable[[], Answer]
+) -> Created:
+    """Call `post`, which POSTs the body, and find out whether that created the object."""
+    floor_s = _date_floor_s(catalog, resource)
+    answer = post()
+    received_s = time.time()
+    made: Dict[str, Any] = answer.json
+    created_s = created_seconds(made) if date_is_of_creation(resource) else 0.0
+    is_since = not created_s or created_s >= floor_s
+    marked = answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1")
+    # The answer to a first try may have been lost: then the second one finds what the first made.
+    marked_found = marked and not (answer.sent_again and created_s)
+    is_ours = is_created(resource, body, made, marked_found=marked_found, since_sent=is_since)
+    if is_ours:
+        catalog.creation_clock.note(created_s, received_s)
+    elif not is_since:
+        catalog.creation_clock.forget()
+    return Created(made, is_ours)
+
+
+def _date_floor_s(catalog: Catalog, resource: Resource) -> float:
+    """The least date of an object that is created from now on, by the destination's clock.
+
+    0 where something else than the date proves the creation.
+    """
+    if not date_is_of_creation(resource):
+        return 0.0
+    known_s = catalog.creation_clock.least_s(time.time())
+    if known_s is not None:
+        return known_s
+    clock = catalog.dest.clock
+    if resource.name in MARKED_IF_FOUND:
+        return clock.earliest_s() - GATEWAY_SLACK_S
+    # The clock is only known within bounds: wait until now is later than it may have been.
+    floor_s = clock.latest_s()
+    catalog.dest.transport.wait(floor_s - clock.earliest_s())
+    return floor_s

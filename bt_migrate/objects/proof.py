@@ -1,0 +1,136 @@
+"""Whether a POST created the object in its answer, or returned one that somebody else had made.
+
+`x-bt-found-existing` says it for projects and datasets. Experiments never carry it, and POST of an
+existing function or prompt writes a new version of it. So creation is proven: by the date of the
+object, or by a look-up right before the POST that did not find it. What is not proven is found.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Mapping, Optional
+
+from bt_migrate.model.date_windows import instant
+from bt_migrate.model.equality import same
+from bt_migrate.model.resource import Resource
+from bt_migrate.model.resource_table import CALLABLE
+
+FOUND_EXISTING = "x-bt-found-existing"  # header of a POST that created nothing
+CLOCK_SKEW_S = 0.05  # between the machines of one server
+INTENT_SLACK_S = 2.0  # a Date header has whole seconds
+MARKED_IF_FOUND = ("projects", "datasets")  # kinds that are recorded to carry the header
+# Fields that people fill in and that no server fills in by itself.
+FILLED_IN_BY_PEOPLE = ("description", "metadata", "tags")
+
+
+class CreationClock:
+    """The destination's clock as the creation dates of objects show it. Safe for many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # The least that the clock is ahead of ours; None until an object has shown it.
+        self._ahead_s: Optional[float] = None
+
+    @property
+    def is_known(self) -> bool:
+        return self._ahead_s is not None
+
+    def note(self, created_s: float, received_s: float) -> None:
+        """Take the date of an object that was created, received at our `received_s`."""
+        if not created_s:
+            return
+        with self._lock:
+            ahead_s = created_s - received_s
+            self._ahead_s = ahead_s if self._ahead_s is None else max(self._ahead_s, ahead_s)
+
+    def forget(self) -> None:
+        """A date did not fit: maybe a clock was set. The next creation is looked up before."""
+        with self._lock:
+            self._ahead_s = None
+
+    def least_s(self, sent_s: float) -> Optional[float]:
+        """The least date of an object that was created after our `sent_s`; None if not known."""
+        ahead_s = self._ahead_s
+        return None if ahead_s is None else sent_s + ahead_s - CLOCK_SKEW_S
+
+
+def date_is_of_creation(resource: Resource) -> bool:
+    """Whether `created` is the date of creation; of prompts and functions it is the last version's."""
+    return resource.name not in CALLABLE
+
+
+def created_seconds(obj: Mapping[str, Any]) -> float:
+    """The latest unix second of its creation that `created` allows; 0 if it cannot be read."""
+    text = obj.get("created")
+    try:
+        seconds = instant(str(text)).timestamp()
+    except ValueError:
+        return 0.0
+    return seconds if "." in str(text) else seconds + 1.0
+
+
+def is_created(
+    resource: Resource,
+    sent: Mapping[str, Any],
+    answered: Mapping[str, Any],
+    *,
+    marked_found: bool,
+    since_sent: bool,
+) -> bool:
+    """Whether the POST of `sent` created what was answered.
+
+    `marked_found`: the header says so, and the request was not sent twice. `since_sent`: the date
+    of the object, or a look-up, says that it was not there before.
+    """
+    return not marked_found and since_sent and not contradicts(resource, sent, answered)
+
+
+def contradicts(resource: Resource, sent: Mapping[str, Any], answered: Mapping[str, Any]) -> bool:
+    """Whether an answer holds what nobody sent.
+
+    Fields that are absent from it say nothing, nor does the key, which servers may normalize.
+    """
+    if not date_is_of_creation(resource):
+        # The new version of an existing object holds what was sent.
+        return False
+    for name in resource.create:
+        found = answered.get(name)
+        if found is None or name in resource.key:
+            continue
+        if name in sent:
+            if not _equal(sent[name], found):
+                return True
+        elif found and name in FILLED_IN_BY_PEOPLE:
+            return True
+    return False
+
+
+def _equal(sent: Any, found: Any) -> bool:
+    """Equality that tolerates what servers do to numbers, and defaults that they add to objects."""
+    if isinstance(sent, dict) and isinstance(found, dict):
+        return all(
+            value is None or (name in found and _equal(value, found[name]))
+            for name, value in sent.items()
+        )
+    if isinstance(sent, list) and isinstance(found, list):
+        if len(sent) != len(found):
+            return False
+        return all(map(_equal, sent, found)) or _same_members(sent, found)
+    return bool(sent == found) or same(sent, found)
+
+
+def _same_members(sent: list, found: list) -> bool:
+    return sorted(map(repr, sent)) == sorted(map(repr, found))
+
+
+def is_left_by_killed_process(
+    intent: Mapping[str, Any], fingerprint_now: str, obj: Mapping[str, Any]
+) -> bool:
+    """Whether an object is the one that a process was about to create when it was killed.
+
+    It holds exactly what was about to be sent, and is not older than that.
+    """
+    at = intent.get("at")
+    created_s = created_seconds(obj)
+    is_older = at is not None and created_s and created_s < at - INTENT_SLACK_S
+    return fingerprint_now == intent["fingerprint"] and not is_older

@@ -1,0 +1,92 @@
+"""Which objects count as created by a POST: proof by date and content, and what contradicts it."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+import pytest
+
+from bt_migrate.model.resource_table import EXPERIMENTS, FUNCTIONS, GROUPS
+from bt_migrate.objects.proof import (
+    CLOCK_SKEW_S,
+    CreationClock,
+    contradicts,
+    created_seconds,
+    is_left_by_killed_process,
+)
+
+BODY: Dict[str, Any] = {"name": "a", "metadata": {"n": 1.0}, "project_id": "p"}
+
+
+@pytest.mark.parametrize(
+    ("answered", "expected"),
+    [
+        ({**BODY, "id": "1"}, False),
+        ({**BODY, "metadata": {"n": 1}}, False),
+        ({**BODY, "metadata": {"n": 1, "added": "by the server"}}, False),
+        ({"id": "1"}, False),
+        ({**BODY, "repo_info": {"commit": "c"}, "public": False}, False),
+        ({**BODY, "description": ""}, False),
+        ({**BODY, "name": "A"}, False),
+        ({**BODY, "metadata": {"n": 2}}, True),
+        ({**BODY, "metadata": {}}, True),
+        ({**BODY, "description": "theirs"}, True),
+        ({**BODY, "tags": ["theirs"]}, True),
+    ],
+)
+def test_an_answer_with_content_that_nobody_sent_is_no_creation(
+    answered: Dict[str, Any], expected: bool
+) -> None:
+    assert contradicts(EXPERIMENTS, BODY, answered) is expected
+    assert contradicts(FUNCTIONS, BODY, answered) is False  # a new version holds what was sent
+
+
+def test_members_that_are_absent_or_in_another_order_say_nothing() -> None:
+    body = {"name": "g", "member_users": ["u1", "u2"]}
+    assert not contradicts(GROUPS, body, {"name": "g"})
+    assert not contradicts(GROUPS, body, {"name": "g", "member_users": ["u2", "u1"]})
+    assert contradicts(GROUPS, body, {"name": "g", "member_users": ["u3", "u1"]})
+
+
+def test_the_clock_of_creations_is_that_of_the_dates_of_objects() -> None:
+    clock = CreationClock()
+    assert (clock.is_known, clock.least_s(50.0)) == (False, None)
+    clock.note(1060.0, 1001.0)  # a minute ahead of ours, less the time that the answer took
+    clock.note(1070.0, 1010.5)
+    assert clock.least_s(2000.0) == pytest.approx(2059.5 - CLOCK_SKEW_S)
+    clock.note(0.0, 5000.0)  # no date
+    assert clock.least_s(2000.0) == pytest.approx(2059.5 - CLOCK_SKEW_S)
+    clock.forget()
+    assert clock.least_s(2000.0) is None
+
+
+@pytest.mark.parametrize(
+    ("created", "expected"),
+    [
+        ("2026-01-01T00:00:00.250Z", 1767225600.25),
+        ("2026-01-01T00:00:00Z", 1767225601.0),
+        ("yesterday", 0.0),
+        (None, 0.0),
+        (17, 0.0),
+    ],
+)
+def test_the_date_of_an_object_is_the_latest_moment_that_it_allows(
+    created: Any, expected: float
+) -> None:
+    assert created_seconds({"created": created}) == expected
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "created", "expected"),
+    [
+        ("sent", "2026-01-01T00:00:01.000Z", True),
+        ("sent", None, True),
+        ("sent", "2025-12-31T23:00:00.000Z", False),
+        ("other", "2026-01-01T00:00:01.000Z", False),
+    ],
+)
+def test_what_a_killed_process_was_about_to_create_is_told_by_content_and_date(
+    fingerprint: str, created: Any, expected: bool
+) -> None:
+    intent = {"fingerprint": "sent", "at": 1767225600.0}
+    assert is_left_by_killed_process(intent, fingerprint, {"created": created}) is expected
