@@ -51,10 +51,9 @@ def load_settings(
     _refuse_useless(given, found, depths)
     found["resources"] = _without_excluded(found)
     found.update(_window(found, given, now or datetime.now(timezone.utc)))
+    found["depth_given"] = bool(depths)
     if found["since_last"]:
         _check_sync(found)
-        # A sync compares only if it is told to.
-        found["verify"] = found["verify"] and bool(depths)
         found["on_conflict"] = _policies_of_sync(given, env)
     warnings = tuple(_unknown_variables(env))
     return Settings(overrides=_overrides(given, env), warnings=warnings, **found)

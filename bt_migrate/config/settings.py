@@ -255,6 +255,7 @@ class Settings:
         LOGGING, "--json", "print every line and the summary as one JSON object each")
 
     # Set by the program, not by the user.
+    depth_given: bool = False  # --counts, --sample or --full
     overrides: Mapping[str, Any] = field(default_factory=dict)  # "logs.fetch_limit" -> value
     relative_window: str = ""  # the window as text, if it means another period at another time
     shard: Mapping[str, Any] = field(default_factory=dict)  # move only these rows; see shards

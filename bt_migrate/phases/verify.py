@@ -15,8 +15,16 @@ NAME = "verify"
 
 
 def run(migration: Migration) -> None:
-    if migration.settings.verify and not migration.settings.dry_run:
+    settings = migration.settings
+    if settings.verify and not settings.dry_run and is_due(migration):
         verify(migration)
+
+
+def is_due(migration: Migration) -> bool:
+    """Whether this start compares: any copy, but a sync only on request or after lost rows."""
+    record = migration.run.record
+    is_sync = migration.settings.since_last and record.round > 0
+    return not is_sync or migration.settings.depth_given or record.refuted
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -96,6 +96,8 @@ class RunRecord(Identity):
     row_plans: Dict[str, Dict[str, Any]] = field(default_factory=dict)
     estimate: Optional[Dict[str, Any]] = None
     verification: Optional[Dict[str, Any]] = None
+    # The last comparison found something missing or different: the next sync compares again.
+    refuted: bool = False
     lag: Optional[Dict[str, Any]] = None
     undone: Optional[Dict[str, Any]] = None
     merged: List[str] = field(default_factory=list)  # the runs that this one was joined from

@@ -88,6 +88,7 @@ def verify(migration: Migration) -> Dict[str, Any]:
     }
     write_json(differences.folder / "match.json", matches)
     run.record.verification = result
+    run.record.refuted = not result["arrived"]
     run.save()
     facts = {"event": "verified", "equal": result["equal"]}
     log.info("verification: %s", result["text"], extra=facts)
