@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping
 
 from bt_migrate.report.display import shown, table, wrapped
 
-OUTCOMES = ("match", "differs", "missing", "extra", "unreadable")
+OUTCOMES = ("match", "differs", "missing", "extra", "unreadable", "cannot_move")
 SHOWN_DIFFERENCES = 20
 DETAIL_COLUMNS = 300
 
@@ -22,7 +22,8 @@ def comparison_text(result: Mapping[str, Any]) -> str:
         ]
         for kind, counts in result["kinds"].items()
     ]
-    lines += table(["compared", *OUTCOMES, "changed later"], rows)
+    titles = [name.replace("_", " ") for name in OUTCOMES]
+    lines += table(["compared", *titles, "changed later"], rows)
     tolerated = [
         f"{count:,} {name.replace('_', ' ')}" for name, count in result["tolerated"].items()
     ]
@@ -39,8 +40,12 @@ def verdict_line(result: Mapping[str, Any], *, is_old: bool = False) -> str:
 def difference_lines(result: Mapping[str, Any]) -> List[str]:
     """Returns what is less secure than in the source, then what differs, the first of each."""
     lines: List[str] = []
-    for title, name in (("Security:", "security"), ("Not as in the source:", "differences")):
-        differences = result[name]
+    for title, name in (
+        ("Security:", "security"),
+        ("Not as in the source:", "differences"),
+        ("Cannot be moved:", "cannot_move"),
+    ):
+        differences = result.get(name) or []
         if not differences:
             continue
         lines.append(title)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Dict, Iterator, Tuple
 
 from bt_migrate.api.transactions import xact_seconds
@@ -49,15 +50,14 @@ def _with_copy(
     pair: ObjectPair, stream: StreamState, copied: Tuple[float, float], run: RunDirectory
 ) -> ObjectPair:
     seen = stream.sibling("_seen.sqlite3")
-    return ObjectPair(
-        pair.kind,
-        pair.project,
-        pair.name,
-        pair.source_id,
-        pair.dest_id,
-        copied,
-        seen if seen.exists() else None,
-        _synced_until(run, stream),
+    return replace(
+        pair,
+        copied=copied,
+        seen=seen if seen.exists() else None,
+        mark=_synced_until(run, stream),
+        counts=dict(stream.counts),
+        synced=stream.sync.round > 0,
+        complete=stream.done,
     )
 
 

@@ -9,13 +9,15 @@ from bt_migrate.api.btql import count_query
 from bt_migrate.api.client import Api
 from bt_migrate.api.transactions import after_second
 from bt_migrate.model.equality import same
-from bt_migrate.model.outcomes import DIFFERS
+from bt_migrate.model.outcomes import CREATED, DIFFERS, FOUND, UPDATED
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import Summaries, Summary, summaries
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.verify.pairs import CompareContext, ObjectPair, copy_second
 from bt_migrate.verify.result import EXTRA, MATCH, MISSING, UNREADABLE, Comparison
+
+IN_DESTINATION = (CREATED, FOUND, UPDATED, DIFFERS)  # outcomes of rows that are there after a copy
 
 
 def count_both(context: CompareContext, group: Sequence[ObjectPair]) -> List[Summaries]:
@@ -44,7 +46,10 @@ def compare_counts(
     """
     catalog = context.catalog
     source, dest = count_both(context, group)
-    while _any_short(group, source, dest) and context.patience.wait():
+    while (
+        any(_is_awaited(pair, source[pair.source_id], dest[pair.dest_id]) for pair in group)
+        and context.patience.wait()
+    ):
         ids = [pair.dest_id for pair in group]
         dest = summaries(catalog, catalog.dest, group[0].kind, ids)
         context.note_counts(dest)
@@ -52,12 +57,13 @@ def compare_counts(
     return results, source
 
 
-def _any_short(group: Sequence[ObjectPair], source: Summaries, dest: Summaries) -> bool:
-    return any(_is_short(source[pair.source_id], dest[pair.dest_id]) for pair in group)
-
-
-def _is_short(wanted: Optional[Summary], found: Optional[Summary]) -> bool:
-    return wanted is not None and found is not None and found.rows < wanted.rows
+def _is_awaited(pair: ObjectPair, wanted: Optional[Summary], found: Optional[Summary]) -> bool:
+    """Whether the run delivered rows that the destination does not show yet."""
+    if pair.copied is None or wanted is None or found is None or found.rows >= wanted.rows:
+        return False
+    if pair.synced:
+        return pair.counts[CREATED] > 0
+    return found.rows < sum(pair.counts[outcome] for outcome in IN_DESTINATION)
 
 
 def _judge(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.model.equality import differing_paths
-from bt_migrate.model.outcomes import DIFFERS
+from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
 from bt_migrate.rows.read import rows_of_ids
 from bt_migrate.rows.rewrite import COMMENTS
 from bt_migrate.state.seen_rows import SeenRows
@@ -19,7 +20,23 @@ from bt_migrate.verify.sides import ReadPair, ReadSide
 IDS_PER_LOOKUP = 50
 NEVER = 1 << 62  # a second after which nothing was written
 
+ANY_ROUND = 1 << 62  # above the number of every sync
+FAILED_READ = 10_000  # rows that failed, of which it is known by their ids
+DELIVERED = (CREATED, UPDATED)
+
 FoundRows = Dict[str, Tuple[dict, Form]]  # row id -> row as it was read, and its form
+
+
+class DeliveryRecord(NamedTuple):
+    """What a run recorded of some rows.
+
+    `outcomes`: row id -> (source transaction, outcome). `times`: row id -> second of the
+    destination's clock by which it was written. `failed`: ids of rows that did not arrive.
+    """
+
+    outcomes: Mapping[str, Tuple[int, str]]
+    times: Mapping[str, int]
+    failed: FrozenSet[str]
 
 
 class RowLookup:
@@ -43,22 +60,51 @@ class RowLookup:
         open_ids = list(ids)
         while open_ids:
             wanted, found = self.sides.at_once(self._fetch, open_ids)
-            behind = [
-                row_id
-                for row_id in open_ids
-                if row_id in wanted and not _shows(found, row_id, wanted[row_id][1])
-            ]
-            if not (behind and self.context.patience.wait()):
-                behind = []
-            self._judge([row_id for row_id in open_ids if row_id not in behind], wanted, found)
-            open_ids = behind
+            awaited = self._awaited(open_ids, wanted, found)
+            if not (awaited and self.context.patience.wait()):
+                awaited = []
+            self._judge([row_id for row_id in open_ids if row_id not in awaited], wanted, found)
+            open_ids = awaited
+
+    def _awaited(self, ids: Sequence[str], wanted: FoundRows, found: FoundRows) -> List[str]:
+        """Rows that the run delivered and that the destination does not show yet."""
+        if self.pair.copied is None:
+            return []
+        record = self._record(ids)
+        return [
+            row_id
+            for row_id in ids
+            if row_id in wanted
+            and not self._is_newer(wanted[row_id][1], record.outcomes.get(row_id))
+            and self._is_in_flight(row_id, wanted[row_id][1], found.get(row_id), record)
+        ]
+
+    def _is_in_flight(
+        self,
+        row_id: str,
+        wanted: Form,
+        found: Optional[Tuple[dict, Form]],
+        record: DeliveryRecord,
+    ) -> bool:
+        outcome = record.outcomes.get(row_id, (0, ""))[1]
+        if found is None:
+            recorded = outcome in DELIVERED or (not outcome and self.pair.complete)
+            return recorded and row_id not in record.failed
+        if found[1].text == wanted.text:
+            return False
+        written_s = xact_seconds(xact_of(found[1].xact))
+        if outcome in DELIVERED:
+            return written_s < record.times.get(row_id, 0)
+        # The last rows of a copy are not recorded one by one.
+        began_s = int(self.pair.copied[0]) if self.pair.copied else 0
+        return not outcome and bool(self.pair.counts[UPDATED]) and written_s < began_s
 
     def _fetch(self, side: ReadSide, ids: Sequence[str]) -> FoundRows:
         rows = rows_of_ids(side.api, self.pair.kind, list(side.ids), ids)
         return {row["id"]: (row, side.forms.form(row, self.pair.source_id)) for row in rows}
 
     def _judge(self, ids: Sequence[str], wanted: FoundRows, found: FoundRows) -> None:
-        delivered = self._delivered(ids)
+        delivered = self._record(ids).outcomes
         for row_id in ids:
             facts = {**self.pair.facts, "row": row_id}
             if row_id not in wanted:
@@ -74,15 +120,17 @@ class RowLookup:
             paths = self._paths(wanted[row_id][1], *found[row_id])
             self.result.add(DIFFERS if paths else MATCH, since=newer, **facts, fields=paths)
 
-    def _delivered(self, ids: Sequence[str]) -> Dict[str, Tuple[int, str]]:
-        """Row id -> (source transaction, outcome) of rows that the run delivered."""
+    def _record(self, ids: Sequence[str]) -> DeliveryRecord:
+        """What the run recorded of the rows."""
         if self.pair.seen is None:
-            return {}
-        seen = SeenRows(self.pair.seen)
-        try:
-            return seen.outcomes_of(self.pair.source_id, ids) if seen.holds_rows() else {}
-        finally:
-            seen.close()
+            return DeliveryRecord({}, {}, frozenset())
+        source_id = self.pair.source_id
+        with contextlib.closing(SeenRows(self.pair.seen)) as seen:
+            failed = frozenset(seen.failed(source_id, ANY_ROUND, FAILED_READ))
+            if not seen.holds_rows():
+                return DeliveryRecord({}, {}, failed)
+            outcomes = seen.outcomes_of(source_id, ids)
+            return DeliveryRecord(outcomes, seen.delivered_at(source_id, ids), failed)
 
     def _is_newer(self, form: Form, delivered: Optional[Tuple[int, str]]) -> bool:
         """Whether the source wrote this state of the row after the copy."""
@@ -121,7 +169,3 @@ class RowLookup:
                 theirs[comment_id][0] = None
                 tolerated["unset"] += 1
         return first_paths(differing_paths(left, right, "", tolerated))
-
-
-def _shows(found: FoundRows, row_id: str, wanted: Form) -> bool:
-    return row_id in found and found[row_id][1].text == wanted.text

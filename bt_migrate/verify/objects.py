@@ -26,7 +26,7 @@ from bt_migrate.objects.prepare import (
 )
 from bt_migrate.verify.normalize import TOLERATED_OF_FINDING
 from bt_migrate.verify.pairs import BothAttachments
-from bt_migrate.verify.result import EXTRA, MATCH, MISSING, Comparison, first_paths
+from bt_migrate.verify.result import CANNOT_MOVE, EXTRA, MATCH, MISSING, Comparison, first_paths
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class KindComparer:
         """Returns the natural key of the destination's object, None if there is none."""
         catalog, resource = self.catalog, self.resource
         if skip_reason(catalog, resource, item.source):
+            self._add_unmovable(item)
             return None
         prepared = prepare(catalog, resource, item)
         if not_placeable(resource, item.source, prepared):
@@ -76,6 +77,17 @@ class KindComparer:
         opened = "public" in paths and bool(existing.get("public"))
         self.result.add(DIFFERS if paths else MATCH, **facts, fields=paths, security=opened)
         return key
+
+    def _add_unmovable(self, item: PlannedObject) -> None:
+        """Count an object that the API cannot carry, unless somebody made it by hand."""
+        source, resource = item.source, self.resource
+        reason = resource.cannot_move(source)
+        if not reason or resource.servers_own(source) or resource.part_of:
+            return
+        there = self.catalog.index.by_key(resource, item.dest_project_id)
+        if natural_key(resource, source) not in there:
+            name = display_name(resource, source)
+            self.result.add(CANNOT_MOVE, id=source["id"], name=name, detail=reason)
 
     def _count_tolerated(
         self, item: PlannedObject, prepared: Prepared, existing: Mapping[str, Any]

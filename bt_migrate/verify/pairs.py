@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.api.btql import OBJECTS_PER_QUERY, newest_query
 from bt_migrate.api.transactions import xact_of, xact_seconds
@@ -24,7 +24,8 @@ class ObjectPair:
 
     `copied`: unix seconds at which the run that copied it began and ended; None without a run.
     `mark`: second of the source's clock up to which it was copied; 0 for the start of the run.
-    `seen`: the file of the rows that the run delivered.
+    `seen`: the file of the rows that the run delivered. `counts`: outcome -> rows, of the last
+    sync if `synced`. `complete`: the last copy or sync came to its end.
     """
 
     kind: str
@@ -35,6 +36,9 @@ class ObjectPair:
     copied: Optional[Tuple[float, float]] = None
     seen: Optional[Path] = None
     mark: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+    synced: bool = False
+    complete: bool = False
 
     @property
     def facts(self) -> Dict[str, Any]:

@@ -21,7 +21,10 @@ from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.state.files import make_private
 
 MATCH, MISSING, EXTRA, UNREADABLE = "match", "missing", "extra", "unreadable"
-COMPARED_AS = (MATCH, DIFFERS, MISSING, EXTRA, UNREADABLE)
+CANNOT_MOVE = "cannot_move"  # missing, and nothing that the API could have carried
+COMPARED_AS = (MATCH, DIFFERS, MISSING, EXTRA, UNREADABLE, CANNOT_MOVE)
+AS_IT_CAN_BE = (MATCH, CANNOT_MOVE)
+OUTCOME_WORDS = {CANNOT_MOVE: "cannot be moved"}
 
 MAX_PATHS = 50  # reported for one object or row
 MAX_DIFFERENCES_KEPT = 1000  # in run.json and the report; the files hold all
@@ -66,6 +69,7 @@ class Differences:
         self.folder = folder
         self.kept: List[Dict[str, Any]] = []
         self.security: List[Dict[str, Any]] = []
+        self.cannot_move: List[Dict[str, Any]] = []
         self._lock = threading.Lock()
         self._files: Dict[str, IO[str]] = {}
 
@@ -87,8 +91,9 @@ class Differences:
         with self._lock:
             with self._disk_errors():
                 self._files[record["outcome"]].write(json.dumps(record) + "\n")
-            if len(self.kept) < MAX_DIFFERENCES_KEPT:
-                self.kept.append(record)
+            kept = self.cannot_move if record["outcome"] == CANNOT_MOVE else self.kept
+            if len(kept) < MAX_DIFFERENCES_KEPT:
+                kept.append(record)
             if record.get("security"):
                 self.security.append(record)
 
@@ -125,7 +130,10 @@ def _totals(counters: Iterable[Counter[str]]) -> Dict[str, int]:
 
 
 def outcomes_text(counts: Dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {outcome}" for outcome, count in counts.items()) or "none"
+    words = [
+        f"{count:,} {OUTCOME_WORDS.get(outcome, outcome)}" for outcome, count in counts.items()
+    ]
+    return ", ".join(words) or "none"
 
 
 def first_paths(paths: Iterator[str]) -> List[str]:

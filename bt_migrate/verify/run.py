@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -48,6 +48,8 @@ from bt_migrate.verify.pairs import (
     grouped,
 )
 from bt_migrate.verify.result import (
+    AS_IT_CAN_BE,
+    CANNOT_MOVE,
     MATCH,
     MISSING,
     UNREADABLE,
@@ -78,10 +80,11 @@ def verify(migration: Migration) -> Dict[str, Any]:
         with Differences(run.path / VERIFY_FOLDER) as differences:
             projects = _project_pairs(migration)
             objects = list(_compare_objects(migration, projects, attachments, differences))
-            rows = _compare_rows(migration, projects, attachments, differences)
+            counts, rows = _compare_rows(migration, projects, attachments, differences)
     finally:
         attachments.close()
-    result = _result(migration.settings.depth, objects, rows, differences)
+    compared = Compared(objects, counts, rows)
+    result = _result(migration.settings.depth, compared, differences)
     matches = {
         "objects": outcome_totals(objects).get(MATCH, 0),
         "rows": outcome_totals(rows).get(MATCH, 0),
@@ -114,35 +117,57 @@ def _project_pairs(migration: Migration) -> List[ProjectPair]:
     return pairs
 
 
-def _result(
-    depth: str,
-    objects: Sequence[Comparison],
-    rows: Sequence[Comparison],
-    differences: Differences,
-) -> Dict[str, Any]:
-    """`equal`: everything matches. `arrived`: nothing differs or is missing, except what changed
-    in the source after the copy.
+@dataclass(frozen=True)
+class Compared:
+    """What was compared: objects, numbers of rows, and rows."""
+
+    objects: Sequence[Comparison]
+    counts: Sequence[Comparison]
+    rows: Sequence[Comparison]
+
+    @property
+    def everything(self) -> List[Comparison]:
+        return [*self.objects, *self.counts, *self.rows]
+
+
+def _result(depth: str, compared: Compared, differences: Differences) -> Dict[str, Any]:
+    """`equal`: everything matches, except what cannot be moved.
+
+    `arrived`: nothing differs or is missing, except what changed in the source after the copy.
     """
-    everything = [*objects, *rows]
+    everything = compared.everything
     total, since = outcome_totals(everything), changed_since_totals(everything)
     lost = any(total.get(name, 0) > since.get(name, 0) for name in (DIFFERS, MISSING))
-    equal = all(outcome == MATCH for outcome in total)
+    equal = all(outcome in AS_IT_CAN_BE for outcome in total)
     word = "equal" if equal else "NOT EQUAL" if lost else "all arrived, not equal"
-    objects_text, rows_text = (outcomes_text(outcome_totals(part)) for part in (objects, rows))
+    if equal and total.get(CANNOT_MOVE):
+        word = "equal, except what cannot be moved"
     return {
         "equal": equal,
         "arrived": not lost,
         "depth": depth,
-        "text": f"{word}: objects {objects_text}; rows by {depth} {rows_text}",
-        "objects": outcome_totals(objects),
-        "rows": outcome_totals(rows),
+        "text": f"{word}: {_compared_text(depth, compared)}",
+        "objects": outcome_totals(compared.objects),
+        "counts": outcome_totals(compared.counts),
+        "rows": outcome_totals(compared.rows),
         "changed_since_copy": sum(since.values()),
         "kinds": _by_kind(everything),
         "tolerated": merged(comparison.tolerated for comparison in everything),
         "security": differences.security,
+        "cannot_move": differences.cannot_move,
         "differences": differences.kept,
         "folder": str(differences.folder),
     }
+
+
+def _compared_text(depth: str, compared: Compared) -> str:
+    parts = [f"objects {outcomes_text(outcome_totals(compared.objects))}"]
+    if depth != "full":
+        parts.append(f"row counts {outcomes_text(outcome_totals(compared.counts))}")
+    if depth != "counts":
+        words = {"full": "all rows", "sample": "sampled rows"}
+        parts.append(f"{words[depth]} {outcomes_text(outcome_totals(compared.rows))}")
+    return "; ".join(parts)
 
 
 def _by_kind(comparisons: Sequence[Comparison]) -> Dict[str, Dict[str, Any]]:
@@ -257,10 +282,10 @@ def _compare_rows(
     projects: Sequence[ProjectPair],
     attachments: BothAttachments,
     differences: Differences,
-) -> List[Comparison]:
-    """Compare counts of all objects, and their rows unless only counts were asked for."""
+) -> Tuple[List[Comparison], List[Comparison]]:
+    """(comparisons of the numbers of rows, comparisons of rows)."""
     settings = migration.settings
-    patience = Patience(settings.verify_wait, migration.stop.wait)
+    patience = Patience(_seconds_to_wait(migration), migration.stop.wait)
     context = CompareContext(
         migration.catalog, attachments, patience, differences.add, settings.verify_sample
     )
@@ -269,8 +294,24 @@ def _compare_rows(
     ]
     with ThreadPoolExecutor(GROUPS_AT_ONCE, thread_name_prefix="compare") as pool:
         if settings.depth == "full":
-            return _compare_all_rows(pool, context, pairs)
-        return _compare_counts(pool, context, pairs, sample=settings.depth == "sample")
+            return [], _compare_all_rows(pool, context, pairs)
+        counts, source = _compare_counts(pool, context, pairs)
+        if settings.depth == "counts":
+            return counts, []
+        sampled = [
+            pool.submit(compare_sample, context, group, source)
+            for group in read_groups(pairs, source)
+        ]
+        return counts, [result for results in _in_order(sampled) for result in results]
+
+
+def _seconds_to_wait(migration: Migration) -> float:
+    """How long rows that the run delivered may still take until they are shown."""
+    dest = migration.catalog.dest
+    ends = [session.wrote_until or 0.0 for session in migration.run.record.sessions]
+    last_write_s = max(dest.transport.last_write_s, *ends, 0.0)
+    since_s = max(0.0, dest.clock.earliest_s() - last_write_s)
+    return max(0.0, migration.settings.verify_wait - since_s)
 
 
 def _compare_all_rows(
@@ -287,23 +328,16 @@ def _compare_all_rows(
 
 
 def _compare_counts(
-    pool: ThreadPoolExecutor,
-    context: CompareContext,
-    pairs: Sequence[ObjectPair],
-    *,
-    sample: bool,
-) -> List[Comparison]:
+    pool: ThreadPoolExecutor, context: CompareContext, pairs: Sequence[ObjectPair]
+) -> Tuple[List[Comparison], Summaries]:
+    """The comparisons, and the counts of the source."""
     results: List[Comparison] = []
     counts: Summaries = {}
     counted = [pool.submit(compare_counts, context, group) for group in grouped(pairs)]
     for of_group, source in _in_order(counted):
         results += of_group
         counts.update(source)
-    groups = read_groups(context.with_rows(pairs), counts) if sample else ()
-    sampled = [pool.submit(compare_sample, context, group, counts) for group in groups]
-    for of_group in _in_order(sampled):
-        results += of_group
-    return results
+    return results, counts
 
 
 def _in_order(futures: Sequence[Future]) -> Iterator[Any]:

@@ -119,7 +119,8 @@ def _ids_at_places(side: ReadSide, context: CompareContext, pair: ObjectPair) ->
         while len(chosen) + len(more) < share:
             rows = read_ids(replace(bounds, after_key=after_key), IDS_AT_PLACE)
             more.update(row["id"] for row in rows if row["id"] not in chosen)
-            if len(rows) < IDS_AT_PLACE or rows[-1]["_pagination_key"] == after_key:
+            # A short page is no end: the server may cap pages at any size.
+            if not rows or rows[-1]["_pagination_key"] == after_key:
                 break
             after_key = rows[-1]["_pagination_key"]
         chosen.update(sorted(more, key=rank)[: share - len(chosen)])
