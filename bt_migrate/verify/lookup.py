@@ -117,7 +117,7 @@ class RowLookup:
             if row_id not in found:
                 self.result.add(MISSING, since=newer, **facts)
                 continue
-            paths = self._paths(wanted[row_id][1], *found[row_id])
+            paths = self._paths(*wanted[row_id], *found[row_id])
             self.result.add(DIFFERS if paths else MATCH, since=newer, **facts, fields=paths)
 
     def _record(self, ids: Sequence[str]) -> DeliveryRecord:
@@ -147,7 +147,13 @@ class RowLookup:
         began, ended = self.pair.copied
         return int(began) <= xact_seconds(xact_of(form.xact)) <= ended
 
-    def _paths(self, wanted: Form, found_row: Mapping[str, Any], found: Form) -> List[str]:
+    def _paths(
+        self,
+        wanted_row: Mapping[str, Any],
+        wanted: Form,
+        found_row: Mapping[str, Any],
+        found: Form,
+    ) -> List[str]:
         """Paths at which the destination's row is not what it should be."""
         tolerated = self.result.tolerated
         if wanted.text == found.text:
@@ -158,6 +164,11 @@ class RowLookup:
         if "origin" in right and "origin" not in left:
             del right["origin"]
             tolerated["origin"] += 1
+        pin = _pin_of_origin(right)
+        if pin is not None and pin != _pin_of_origin(wanted_row):
+            # A transaction that the destination set itself.
+            del right["origin"]["_xact_id"]
+            tolerated["version"] += 1
         shows_comments = self.sides.dest.api.capabilities.shows_comments
         if COMMENTS in left and COMMENTS not in found_row and not shows_comments:
             del left[COMMENTS]
@@ -169,3 +180,8 @@ class RowLookup:
                 theirs[comment_id][0] = None
                 tolerated["unset"] += 1
         return first_paths(differing_paths(left, right, "", tolerated))
+
+
+def _pin_of_origin(row: Mapping[str, Any]) -> Any:
+    origin = row.get("origin")
+    return origin.get("_xact_id") if isinstance(origin, dict) else None

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections import Counter
 from dataclasses import replace
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from bt_migrate.attachments.digests import UNREADABLE, AttachmentBytes
 from bt_migrate.model.equality import canonical_text
 from bt_migrate.model.notes import FindingCounts
-from bt_migrate.model.references import ATTACHMENT_TYPE, attachment_places, value_at
+from bt_migrate.model.references import (
+    ATTACHMENT_TYPE,
+    attachment_places,
+    set_at,
+    strings,
+    value_at,
+)
 from bt_migrate.model.resources import RowKind
 from bt_migrate.objects.catalog import Catalog, catalog_by_natural_key
-from bt_migrate.rows.encode import RowEncoder, spill_key
+from bt_migrate.rows.encode import UUID_HEAD_DIGITS, UUID_TAIL, RowEncoder, spill_key
 from bt_migrate.rows.rewrite import (
     COMMENTS,
     REFERENCE_FIELDS,
@@ -27,8 +34,12 @@ from bt_migrate.rows.rewrite import (
     comments_of,
     held_fields,
 )
+from bt_migrate.verify.traces import id_in
 
 REWRITTEN_FIELDS = (*REFERENCE_FIELDS, "origin")  # fields of a row that may hold references
+SOURCE_ID_MARK = "source id "
+# The end of a UUID in text; a pattern that begins with a fixed character is fast.
+UUID_TAIL_TEXT = re.compile(UUID_TAIL.pattern.decode("ascii"))
 NO_ROW_LIMIT_BYTES = 1 << 62  # a comparison makes no attachments of large rows
 
 # Kind of finding of a rewritten object or row -> name of the tolerated change.
@@ -93,7 +104,15 @@ class SourceForms:
 class DestForms:
     """Destination rows of one kind. For one thread."""
 
-    def __init__(self, catalog: Catalog, kind: RowKind, attachments: AttachmentBytes) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        kind: RowKind,
+        attachments: AttachmentBytes,
+        source_ids: FrozenSet[str],
+    ) -> None:
+        self._source_ids = source_ids
+        self._source_tails = frozenset(source_id[UUID_HEAD_DIGITS:] for source_id in source_ids)
         self._catalog = catalog
         self._kind = kind
         self._attachments = attachments
@@ -105,15 +124,25 @@ class DestForms:
         if row.get(COMMENTS):
             self._catalog.dest.capabilities.shows_comments = True
         form = _form(out, row, self._attachments, ())[0]
+        if not self._source_tails.isdisjoint(UUID_TAIL_TEXT.findall(form.exact)):
+            self._mark_source_ids(out)
+            form = _form(out, row, self._attachments, ())[0]
         if "origin" not in out and ATTACHMENT_TYPE not in form.exact:
             return form
         self._bring_back_oversize(out, row["id"], object_id)
-        origin = out.get("origin")
-        if isinstance(origin, dict) and "_xact_id" in origin:
-            out["origin"] = {name: value for name, value in origin.items() if name != "_xact_id"}
-            self.tolerated["version"] += 1
         references = None if self._catalog.settings.attachments else ()
         return _form(out, row, self._attachments, references)[0]
+
+    def _mark_source_ids(self, out: Dict[str, Any]) -> None:
+        """Make each id of the source differ from what the source's own row holds."""
+        for name in REWRITTEN_FIELDS:
+            places = [
+                path for path, text in strings(out.get(name)) if id_in(text) in self._source_ids
+            ]
+            if places:
+                out[name] = copy.deepcopy(out[name])
+            for path in places:
+                set_at(out, (name, *path), f"{SOURCE_ID_MARK}{value_at(out[name], path)}")
 
     def _bring_back_oversize(self, out: Dict[str, Any], row_id: str, object_id: str) -> None:
         """Replace the attachments that hold oversize fields by their content."""

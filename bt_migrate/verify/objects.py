@@ -27,6 +27,7 @@ from bt_migrate.objects.prepare import (
 from bt_migrate.verify.normalize import TOLERATED_OF_FINDING
 from bt_migrate.verify.pairs import BothAttachments
 from bt_migrate.verify.result import CANNOT_MOVE, EXTRA, MATCH, MISSING, Comparison, first_paths
+from bt_migrate.verify.traces import SourceTraces, kept_transactions
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class KindComparer:
     resource: Resource
     attachments: BothAttachments
     result: Comparison
+    traces: SourceTraces
 
     def compare(self, items: Sequence[PlannedObject], *, extras_in: Optional[str]) -> None:
         """Add an outcome for every source object that can move.
@@ -44,6 +46,7 @@ class KindComparer:
         `extras_in`: the destination project whose other objects are extra; "" for the
         organization, None to ignore them.
         """
+        self.traces.note_ids(item.source for item in items)
         matched = {key for key in map(self._compare_object, items) if key is not None}
         # Settings are a part of their project: none are extra.
         if extras_in is not None and not self.resource.part_of:
@@ -56,12 +59,11 @@ class KindComparer:
             self._add_unmovable(item)
             return None
         prepared = prepare(catalog, resource, item)
-        if not_placeable(resource, item.source, prepared):
-            if waits_for(resource, prepared):
-                name = display_name(resource, item.source)
-                self.result.add(MISSING, id=item.source["id"], name=name, detail="waits")
-            else:
-                self.result.tolerated["left_out"] += 1
+        misplaced = not_placeable(resource, item.source, prepared)
+        if misplaced:
+            name = display_name(resource, item.source)
+            outcome = MISSING if waits_for(resource, prepared) else CANNOT_MOVE
+            self.result.add(outcome, id=item.source["id"], name=name, detail=misplaced)
             return None
         key = natural_key(resource, prepared.body if resource.scope == OWNER else item.source)
         existing = catalog.index.by_key(resource, item.dest_project_id).get(key)
@@ -76,6 +78,9 @@ class KindComparer:
         paths = first_paths(self._differing(item, prepared, existing))
         opened = "public" in paths and bool(existing.get("public"))
         self.result.add(DIFFERS if paths else MATCH, **facts, fields=paths, security=opened)
+        if not paths:
+            held = {name: existing.get(name) for name in resource.create}
+            self.traces.hold(self.result, facts, held)
         return key
 
     def _add_unmovable(self, item: PlannedObject) -> None:
@@ -118,11 +123,16 @@ class KindComparer:
         found = _with_digests(found, references, self.attachments.dest)
         tolerated["attachment"] += len(attachment_places(expected))
         expected, found = comparable(expected), comparable(found)
+        for name in _fields_without_user(prepared):
+            # The destination sets its caller as the user where the request names none.
+            if name not in expected:
+                found.pop(name, None)
         keeps_public = self.catalog.settings.keep_public
         if "public" in found and item.source.get("public") and not keeps_public:
             # Public or not: the source shows it to everybody.
             found.pop("public")
         yield from _differing_fields(resource, expected, found, tolerated)
+        yield from kept_transactions(writable_fields(resource, item.source), found)
 
     def _expected_keys(self, items: Sequence[PlannedObject], dest_project: str) -> Set[tuple]:
         """Natural keys that are not extra. Includes keys of source objects that cannot move."""
@@ -159,6 +169,15 @@ class KindComparer:
             detail=detail,
             security=self.resource.grants_access or bool(existing.get("public")),
         )
+
+
+def _fields_without_user(prepared: Prepared) -> List[str]:
+    """Fields whose user has no counterpart in the destination."""
+    return [
+        finding["path"]
+        for finding in prepared.findings
+        if finding["kind"] == "user_without_counterpart" and "path" in finding
+    ]
 
 
 def _differing_fields(

@@ -5,7 +5,18 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from bt_migrate.api.btql import OBJECTS_PER_QUERY, newest_query
 from bt_migrate.api.transactions import xact_of, xact_seconds
@@ -89,6 +100,8 @@ class CompareContext:
     patience: Patience
     report: ReportDifference
     sample: int = 0
+    # ids that only the source has: a copied row must not hold one
+    source_ids: FrozenSet[str] = frozenset()
     # object id on either side -> its rows as they were last counted
     row_counts: Dict[str, int] = field(default_factory=dict)
 

@@ -5,6 +5,7 @@ Neither organization is written. Each outcome has a file of its own, with ids an
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -17,10 +18,7 @@ from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.model.equality import merged
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource import ORGANIZATION, OWNER, Resource
-from bt_migrate.model.resource_table import (
-    OBJECT_RESOURCES,
-    PROJECTS,
-)
+from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS, USERS
 from bt_migrate.model.resources import REFERABLE
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.lists import planned_id
@@ -60,6 +58,7 @@ from bt_migrate.verify.result import (
     outcomes_text,
 )
 from bt_migrate.verify.rows import compare_full, compare_sample, read_groups
+from bt_migrate.verify.traces import SourceTraces
 
 log = logging.getLogger("bt_migrate.verify")
 
@@ -79,8 +78,19 @@ def verify(migration: Migration) -> Dict[str, Any]:
     try:
         with Differences(run.path / VERIFY_FOLDER) as differences:
             projects = _project_pairs(migration)
-            objects = list(_compare_objects(migration, projects, attachments, differences))
-            counts, rows = _compare_rows(migration, projects, attachments, differences)
+            traces = SourceTraces()
+            found = _compare_objects(migration, projects, attachments, differences, traces)
+            objects = list(found)
+            _settle_traces(catalog, traces)
+            context = CompareContext(
+                catalog,
+                attachments,
+                Patience(_seconds_to_wait(migration), migration.stop.wait),
+                differences.add,
+                migration.settings.verify_sample,
+                source_ids=traces.only_source,
+            )
+            counts, rows = _compare_rows(migration, projects, context)
     finally:
         attachments.close()
     compared = Compared(objects, counts, rows)
@@ -96,6 +106,15 @@ def verify(migration: Migration) -> Dict[str, Any]:
     facts = {"event": "verified", "equal": result["equal"]}
     log.info("verification: %s", result["text"], extra=facts)
     return result
+
+
+def _settle_traces(catalog: Catalog, traces: SourceTraces) -> None:
+    """Judge the ids that equal objects hold, once all objects of both sides were listed."""
+    traces.source_ids.update(catalog.targets.known())
+    traces.note_dest_ids([catalog.dest.org_id])
+    with contextlib.suppress(ApiError):
+        traces.note_dest_ids(user["id"] for user in catalog.lists.dest_objects(USERS))
+    traces.settle()
 
 
 def _project_pairs(migration: Migration) -> List[ProjectPair]:
@@ -191,6 +210,7 @@ def _compare_objects(
     scopes: Sequence[ProjectPair],
     attachments: BothAttachments,
     differences: Differences,
+    traces: SourceTraces,
 ) -> Iterator[Comparison]:
     catalog, settings = migration.catalog, migration.settings
     # With --projects only some of the organization's own objects are expected.
@@ -209,7 +229,7 @@ def _compare_objects(
             for refusal in catalog.lists.refusals.get(resource.name, ()):
                 result.add(UNREADABLE, id="", name=resource.name, detail=str(refusal.error))
             extras_in = "" if resource.list_all else scope.dest_id if scope else whole
-            comparer = KindComparer(catalog, resource, attachments, result)
+            comparer = KindComparer(catalog, resource, attachments, result, traces)
             comparer.compare(items, extras_in=extras_in)
         except ApiError as error:
             if error.status >= 500:
@@ -278,30 +298,19 @@ def _objects_of_owners(catalog: Catalog, resource: Resource, group: OwnerGroup) 
 
 
 def _compare_rows(
-    migration: Migration,
-    projects: Sequence[ProjectPair],
-    attachments: BothAttachments,
-    differences: Differences,
+    migration: Migration, projects: Sequence[ProjectPair], context: CompareContext
 ) -> Tuple[List[Comparison], List[Comparison]]:
     """(comparisons of the numbers of rows, comparisons of rows)."""
-    settings = migration.settings
-    patience = Patience(_seconds_to_wait(migration), migration.stop.wait)
-    context = CompareContext(
-        migration.catalog, attachments, patience, differences.add, settings.verify_sample
-    )
+    depth = migration.settings.depth
     pairs = [
         pair for project in projects if project.dest_id for pair in object_pairs(migration, project)
     ]
     with ThreadPoolExecutor(GROUPS_AT_ONCE, thread_name_prefix="compare") as pool:
-        if settings.depth == "full":
+        if depth == "full":
             return [], _compare_all_rows(pool, context, pairs)
         counts, source = _compare_counts(pool, context, pairs)
-        if settings.depth == "counts":
-            return counts, []
-        sampled = [
-            pool.submit(compare_sample, context, group, source)
-            for group in read_groups(pairs, source)
-        ]
+        groups = read_groups(pairs, source) if depth == "sample" else ()
+        sampled = [pool.submit(compare_sample, context, group, source) for group in groups]
         return counts, [result for results in _in_order(sampled) for result in results]
 
 

@@ -49,7 +49,7 @@ def read_pair(context: CompareContext, group: Sequence[ObjectPair]) -> ReadPair:
     catalog = context.catalog
     kind = ROW_KINDS[group[0].kind]
     source = SourceForms(catalog, kind, context.attachments.source)
-    dest = DestForms(catalog, kind, context.attachments.dest)
+    dest = DestForms(catalog, kind, context.attachments.dest, context.source_ids)
     return ReadPair(
         ReadSide(catalog.source, {pair.source_id: pair.source_id for pair in group}, source),
         ReadSide(catalog.dest, {pair.dest_id: pair.source_id for pair in group}, dest),

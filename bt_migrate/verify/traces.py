@@ -1,0 +1,106 @@
+"""Ids and transactions of the source that the destination's objects still hold.
+
+The table of resources says where references and versions are. A place that the table does not know
+is copied as it is: then both sides are the same, and the copy still points at the source.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Set, Tuple
+
+from bt_migrate.api.transactions import XACT_PREFIX
+from bt_migrate.model.outcomes import DIFFERS
+from bt_migrate.model.references import NAMES, dotted, strings
+from bt_migrate.verify.result import MATCH, Comparison, first_paths
+
+# A string that is an id as a whole, with or without the word that OpenTelemetry puts before it.
+_ID = re.compile(r"(?:[a-z_]+:)?([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})\Z")
+_XACT = re.compile(r"\d{19}\Z")
+_PRETTY_XACT = re.compile(r"[0-9a-f]{16}\Z")
+# Of the official SDK's short form of a transaction.
+_PRETTY_FACTOR_INVERSE = 1522336535492693385
+_WORD = (1 << 64) - 1
+_TOP_BITS = 0xFFFF << 48
+
+
+@dataclass(frozen=True)
+class HeldIds:
+    """The ids in an object of the destination that equals the source's: path -> id."""
+
+    result: Comparison
+    facts: Mapping[str, Any]
+    ids: Dict[str, str]
+
+
+@dataclass
+class SourceTraces:
+    """Collects the ids of both sides while objects are compared; `settle` judges them."""
+
+    source_ids: Set[str] = field(default_factory=set)
+    dest_ids: Set[str] = field(default_factory=set)
+    held: List[HeldIds] = field(default_factory=list)
+
+    def note_ids(self, source: Iterable[dict]) -> None:
+        self.source_ids.update(obj["id"] for obj in source)
+
+    def note_dest_ids(self, ids: Iterable[str]) -> None:
+        """An id that both organizations have (of a user of both) is no trace."""
+        self.dest_ids.update(ids)
+
+    @property
+    def only_source(self) -> FrozenSet[str]:
+        return frozenset(self.source_ids - self.dest_ids)
+
+    def hold(
+        self, result: Comparison, facts: Mapping[str, Any], existing: Mapping[str, Any]
+    ) -> None:
+        """Keep the ids of an object that matches, until all objects of the source are known."""
+        ids = dict(_ids_in(existing))
+        if ids:
+            self.held.append(HeldIds(result, facts, ids))
+
+    def settle(self) -> None:
+        """Turn each match that holds an id of the source only into a difference."""
+        only_source = self.only_source
+        for held in self.held:
+            paths = [path for path, found in held.ids.items() if found in only_source]
+            if paths:
+                held.result.counts[MATCH] -= 1
+                detail = "holds an id of the source"
+                held.result.add(
+                    DIFFERS, **held.facts, fields=first_paths(iter(paths)), detail=detail
+                )
+        self.held.clear()
+
+
+def id_in(text: str) -> str:
+    """The id that a text is as a whole; "" if it is none."""
+    found = _ID.match(text)
+    return found[1] if found else ""
+
+
+def _ids_in(value: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
+    for path, text in strings(value):
+        found = id_in(text)
+        if found and not (len(path) == 1 and path[0] in NAMES):
+            yield dotted(path), found
+
+
+def kept_transactions(source: Mapping[str, Any], existing: Mapping[str, Any]) -> Iterator[str]:
+    """Paths at which the destination's object holds a transaction that the source's object holds."""
+    ours = {text for _, text in strings(source) if is_transaction(text)}
+    if ours:
+        for path, text in strings(existing):
+            if text in ours:
+                yield dotted(path)
+
+
+def is_transaction(text: str) -> bool:
+    """Whether a text is a transaction id, as a number or in the SDK's short form."""
+    if _XACT.match(text):
+        return int(text) & _TOP_BITS == XACT_PREFIX
+    if _PRETTY_XACT.match(text):
+        return (int(text, 16) * _PRETTY_FACTOR_INVERSE) & _WORD & _TOP_BITS == XACT_PREFIX
+    return False
