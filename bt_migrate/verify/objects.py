@@ -75,7 +75,7 @@ class KindComparer:
             # Objects that are compared later may refer to this one.
             catalog.ids.put(resource.name, item.source["id"], existing["id"])
         self._count_tolerated(item, prepared, existing)
-        paths = first_paths(self._differing(item, prepared, existing))
+        paths = first_paths(iter(dict.fromkeys(self._differing(item, prepared, existing))))
         opened = "public" in paths and bool(existing.get("public"))
         self.result.add(DIFFERS if paths else MATCH, **facts, fields=paths, security=opened)
         if not paths:

@@ -18,7 +18,7 @@ from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.model.equality import merged
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource import ORGANIZATION, OWNER, Resource
-from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS, USERS
+from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS, ROLES, USERS
 from bt_migrate.model.resources import REFERABLE
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.lists import planned_id
@@ -112,8 +112,10 @@ def _settle_traces(catalog: Catalog, traces: SourceTraces) -> None:
     """Judge the ids that equal objects hold, once all objects of both sides were listed."""
     traces.source_ids.update(catalog.targets.known())
     traces.note_dest_ids([catalog.dest.org_id])
-    with contextlib.suppress(ApiError):
-        traces.note_dest_ids(user["id"] for user in catalog.lists.dest_objects(USERS))
+    for resource in (USERS, ROLES):
+        # Users, and roles that are built in, are the same on both sides.
+        with contextlib.suppress(ApiError):
+            traces.note_dest_ids(obj["id"] for obj in catalog.lists.dest_objects(resource))
     traces.settle()
 
 

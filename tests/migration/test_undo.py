@@ -19,6 +19,7 @@ from bt_migrate.migration.undo_objects import CHANGED, reason_to_leave
 from bt_migrate.model.resource_table import AI_SECRETS, DATASETS
 from bt_migrate.objects.decide import fingerprint
 from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.state.run_record import RunRecord
 from bt_migrate.state.window_log import record_undone, record_window, windows_taken
 from tests.support.orgs import (
     AtRequest,
@@ -33,6 +34,7 @@ from tests.support.orgs import (
     runs,
     tiny_pair,
 )
+from tests.support.run_state import identity
 
 SMALL = {
     "MIGRATION_EVENTS_FETCH_LIMIT": "40",
@@ -663,21 +665,17 @@ def test_what_another_run_completed_is_still_of_the_run_that_made_it(
 
 
 def test_a_window_of_an_undone_run_counts_as_not_taken(tmp_path: Path) -> None:
-    sides = {side: {"org_id": side} for side in ("source", "dest")}
-    selection = {
-        "projects": [],
-        "created_after": "2026-01-01T00:00:00Z",
-        "created_before": "2026-01-02T00:00:00Z",
-    }
-    data = {**sides, "selection": selection, "created": "2026-01-03T00:00:00Z"}
-    renamed = {**data, "selection": {**selection, "rename_projects": {"a": "b"}}}
-    record_window(tmp_path, data, "first", "logs")
+    window = {"after": "2026-01-01T00:00:00Z", "before": "2026-01-02T00:00:00Z"}
+    today, renamed = identity(**window), identity(**window, renamed={"a": "b"})
+    record = RunRecord(today.source, today.dest, today.selection, False)
+    record.created = "2026-01-03T00:00:00Z"
+    record_window(tmp_path, record, "first", "logs")
     before = (
-        len(windows_taken(tmp_path, data, "logs")),
+        len(windows_taken(tmp_path, today, "logs")),
         len(windows_taken(tmp_path, renamed, "logs")),
     )
     record_undone(tmp_path, "first")
-    assert (before, windows_taken(tmp_path, data, "logs")) == ((1, 0), [])
+    assert (before, windows_taken(tmp_path, today, "logs")) == ((1, 0), [])
 
 
 # Wrong calls --------------------------------------------------------------------------------------

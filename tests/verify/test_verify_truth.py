@@ -110,7 +110,7 @@ def other_content(tiny: Pair, _: Json) -> None:
 def test_what_is_known_to_be_missing_or_to_differ_is_not_waited_for(
     change: Callable[[Pair, Json], None], depth: str, tiny: Pair, tmp_path: Path
 ) -> None:
-    moved(tiny, tmp_path / "runs", "--resources", "logs")
+    moved(tiny, tmp_path / "runs")
     change(tiny, {})
     assert slow_waits(tiny, tmp_path / "runs", depth, "--resources", "logs") < 20
 
@@ -179,7 +179,7 @@ def test_a_place_that_the_table_does_not_know_is_not_equal_while_it_names_the_so
 ) -> None:
     """A field that is copied as it is: here a prompt's own kind of options."""
     prompt = next(obj for obj in tiny.source.objects("prompt") if obj["name"] == "Ask")
-    score = object_id(tiny.source, "project_score", "quality")
+    score = object_id(tiny.source, "project_score", "Rating")
     value = score if held == "id" else XACT
     data = {**prompt["prompt_data"], "options": {"params": {"unheard_of": {"at": value}}}}
     tiny.source.patch("prompt", prompt["id"], {"prompt_data": data})
@@ -195,15 +195,15 @@ def test_a_row_is_not_equal_while_a_rewritten_place_names_the_source(
     depth: str, tiny: Pair, tmp_path: Path
 ) -> None:
     ours = object_id(tiny.source, "project", "beta")
-    score = object_id(tiny.source, "project_score", "quality")
+    fields = {"project_id": ours, "name": "Quality", "score_type": "slider"}
+    score = tiny.source.create("project_score", fields)["id"]
     rows = [
         {"id": "in metadata", "metadata": {"by": score}},
         {"id": "in input", "input": {"by": score}},
     ]
     tiny.source.insert("project_logs", ours, rows)
-    moved(tiny, tmp_path / "runs", "--resources", "logs,project_scores", "--projects", "beta")
-    arguments = ["--resources", "logs,project_scores", "--projects", "beta"]
-    code, result = verified(tiny, tmp_path / "runs", depth, *arguments)
+    moved(tiny, tmp_path / "runs")
+    code, result = verified(tiny, tmp_path / "runs", depth)
     found = [(entry.get("row"), entry["fields"]) for entry in result["differences"]]
     assert (code, found) == (1, [("in metadata", ["metadata.by"])]), result["text"]
 
@@ -211,7 +211,7 @@ def test_a_row_is_not_equal_while_a_rewritten_place_names_the_source(
 def test_an_origin_with_the_transaction_of_the_source_is_not_equal(
     tiny: Pair, tmp_path: Path
 ) -> None:
-    moved(tiny, tmp_path / "runs", "--resources", "datasets,experiments")
+    moved(tiny, tmp_path / "runs")
     theirs = object_id(tiny.dest, "experiment", "middle")
     ours = object_id(tiny.source, "experiment", "middle")
     sources = {row["id"]: row for row in tiny.source.rows("experiment", ours)}
