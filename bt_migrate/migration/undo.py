@@ -6,9 +6,10 @@ touched. Everything that is needed was recorded by the run: the source is not as
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, Sequence, Set
+from typing import Any, Dict, Mapping, NamedTuple, Sequence, Set
 
 from bt_migrate.api.client import Api
 from bt_migrate.config.settings import Settings
@@ -31,9 +32,10 @@ from bt_migrate.migration.undo_objects import (
     updated_objects,
 )
 from bt_migrate.migration.undo_rows import streams_to_undo, undo_rows
+from bt_migrate.model.date_windows import instant
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource import Resource
-from bt_migrate.model.resource_table import PROJECTS
+from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.objects.decide import UPDATE, Action
 from bt_migrate.objects.update import foreseen_update, update_object
 from bt_migrate.state.files import now
@@ -42,13 +44,19 @@ from bt_migrate.state.sessions import end_killed_session
 from bt_migrate.state.window_log import record_undone
 
 DATE_HEADER_SLACK_S = 2  # the server's Date has whole seconds
+CLOCKS_SLACK_S = 300  # between our clock and the server's, since the run began
+ROWS = "rows"
 
 
-def undo(dest: Api, run: RunDirectory, settings: Settings) -> int:
-    """Print what would be deleted and what would be left, or with --yes do it.
+class Undone(NamedTuple):
+    """How many things are left, and how many are deleted or restored, or would be."""
 
-    Returns how many things are left.
-    """
+    left: int
+    changes: int
+
+
+def undo(dest: Api, run: RunDirectory, settings: Settings) -> Undone:
+    """Print what would be deleted and what would be left, or with --yes do it."""
     context = _context(dest, run, settings)
     updated = updated_objects(context)
     note_unknown_updates(context)
@@ -57,15 +65,15 @@ def undo(dest: Api, run: RunDirectory, settings: Settings) -> int:
     if settings.yes:
         _begin(run)
     restored = _restore_all(context, updated)
-    deleted = {"objects": 0, "rows": 0}
     for resource in BEFORE_ROWS:
-        deleted["objects"] += _delete_kind(context, resource, deletes)
+        _delete_kind(context, resource, deletes)
     for stream in streams_to_undo(context, {(obj.resource.name, obj.dest_id) for obj in created}):
-        deleted["rows"] += undo_rows(context, stream)
+        context.deleted[ROWS] += undo_rows(context, stream)
     for resource in AFTER_ROWS:
-        deleted["objects"] += _delete_kind(context, resource, deletes)
-    _report(context, deleted, restored)
-    return len(context.left)
+        _delete_kind(context, resource, deletes)
+    context.deleted[ROWS] += sum(context.held_rows.get(obj.dest_id, 0) for obj in deletes)
+    _report(context, restored)
+    return Undone(len(context.left), sum(context.deleted.values()) + restored)
 
 
 def _context(dest: Api, run: RunDirectory, settings: Settings) -> UndoContext:
@@ -79,7 +87,9 @@ def _context(dest: Api, run: RunDirectory, settings: Settings) -> UndoContext:
     written_until = max(ends, default=0.0) + DATE_HEADER_SLACK_S
     lists = DestLists(dest, settings.batch_size)
     again = run.record.undone is not None
-    return UndoContext(dest, run, settings, lists, written_until, again=again)
+    ahead_s = dest.clock.earliest_s() - time.time()
+    began = instant(run.record.created).timestamp() + ahead_s - CLOCKS_SLACK_S
+    return UndoContext(dest, run, settings, lists, began, written_until, again=again)
 
 
 def _begin(run: RunDirectory) -> None:
@@ -91,22 +101,57 @@ def _begin(run: RunDirectory) -> None:
     record_undone(run.path.parent, run.path.name)
 
 
-def _report(context: UndoContext, deleted: Dict[str, int], restored: int) -> None:
+def _report(context: UndoContext, restored: int) -> None:
     for line in context.left:
-        print(f"left: {line}")
-    text = f"{deleted['objects']:,} objects and {deleted['rows']:,} rows"
-    left = len(context.left)
-    if context.settings.yes:
+        context.say(f"left: {line}")
+    yes, left = context.settings.yes, len(context.left)
+    rows = context.deleted[ROWS]
+    objects = sum(context.deleted.values()) - rows
+    if yes:
+        counts = {"objects": objects, "rows": rows, "restored": restored, "left": left}
         record = context.run.record
-        counts = {**deleted, "restored": restored, "left": left}
         record.undone = {**(record.undone or {}), "ended": now(), **counts}
         context.run.save()
-        print(f"Deleted {text}, restored {restored:,} objects; {left:,} left.")
+    if context.settings.json:
+        print(json.dumps(_result(context, restored)))
+        return
+    what = deletion_text(context.deleted)
+    if yes:
+        print(f"Deleted {what}, restored {restored:,} objects; {left:,} left.")
     else:
         print(
-            f"Would delete {text}, restore {restored:,} objects and leave {left:,};"
-            " nothing was done: add --yes."
+            f"Would delete {what}, restore {restored:,} objects and leave {left:,}."
+            " Nothing done yet; add --yes to delete."
         )
+
+
+def _result(context: UndoContext, restored: int) -> Dict[str, Any]:
+    return {
+        "run_directory": str(context.run.path),
+        "done": context.settings.yes,
+        "deleted": {kind: count for kind, count in context.deleted.items() if count},
+        "restored": restored,
+        "left": context.left,
+    }
+
+
+def deletion_text(deleted: Mapping[str, int]) -> str:
+    """`5 projects with 30 experiments, 20 datasets and 219,000 rows`"""
+    kinds = [resource.name for resource in OBJECT_RESOURCES if deleted.get(resource.name)]
+    parts = [_counted(kind, deleted[kind]) for kind in kinds]
+    parts.append(_counted(ROWS, deleted.get(ROWS, 0)))
+    if kinds[:1] == [PROJECTS.name]:
+        return f"{parts[0]} with {_joined(parts[1:])}"
+    return _joined(parts)
+
+
+def _counted(kind: str, count: int) -> str:
+    name = kind.replace("_", " ")
+    return f"{count:,} {name[:-1] if count == 1 and name.endswith('s') else name}"
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
 
 
 # -- updated objects
@@ -115,7 +160,7 @@ def _report(context: UndoContext, deleted: Dict[str, int], restored: int) -> Non
 def _restore_all(context: UndoContext, updated: Sequence[UpdatedObject]) -> int:
     """Restore before anything is deleted: an updated object may refer to what is deleted."""
     for obj in updated:
-        print(f"restore: {obj} ({', '.join(obj.fields)})")
+        context.say(f"restore: {obj} ({', '.join(obj.fields)})")
     return sum([_restore(context, obj) for obj in updated])
 
 
@@ -151,12 +196,17 @@ def _restore(context: UndoContext, obj: UpdatedObject) -> bool:
 # -- created objects
 
 
-def _delete_kind(context: UndoContext, resource: Resource, deletes: Sequence[CreatedObject]) -> int:
-    """Delete the objects of a kind, or only print them without --yes; returns how many."""
+def _delete_kind(
+    context: UndoContext, resource: Resource, deletes: Sequence[CreatedObject]
+) -> None:
+    """Delete the objects of a kind, or only print them without --yes; counts them."""
     objects = [obj for obj in deletes if obj.resource is resource]
     for obj in objects:
-        print(f"delete: {obj}")
-    return _delete_objects(context, resource, objects) if context.settings.yes else len(objects)
+        context.say(f"delete: {obj}")
+    if context.settings.yes:
+        context.deleted[resource.name] += _delete_objects(context, resource, objects)
+    else:
+        context.deleted[resource.name] += len(objects)
 
 
 def _delete_objects(

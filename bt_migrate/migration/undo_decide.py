@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Dict, Iterable, List, Sequence, Set
 
-from bt_migrate.api.btql import OBJECTS_PER_QUERY, newest_query
+from bt_migrate.api.btql import OBJECTS_PER_QUERY, Bounds, count_by_object_query, newest_query
 from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.undo_objects import (
@@ -15,9 +15,11 @@ from bt_migrate.migration.undo_objects import (
     existing_objects,
     reason_to_leave,
 )
+from bt_migrate.model.outcomes import CREATED, DIFFERS, FOUND, UPDATED
 from bt_migrate.model.resource import OWNER, PROJECT, Resource, never
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
+from bt_migrate.rows.read import whole_number
 
 # What reacts to rows is deleted before the rows; then the rest, what refers to an object before
 # that object, projects last.
@@ -29,6 +31,7 @@ BEFORE_ROWS = tuple(
 AFTER_ROWS = tuple(
     resource for resource in reversed(OBJECT_RESOURCES) if resource not in BEFORE_ROWS
 )
+ROWS_OF_OTHERS = "holds rows that this run did not bring"
 NOT_EMPTY = "holds something that this run did not make, or that is left"
 
 
@@ -64,12 +67,15 @@ def _judged(context: UndoContext, created: Sequence[CreatedObject]) -> List[Crea
     }
     present = [obj for obj in created if obj.dest_id in there[obj.resource.name]]
     rewritten = _with_newer_rows(context, present)
+    others = _with_rows_of_others(context, present)
     judged = []
     for obj in present:
         existing = there[obj.resource.name][obj.dest_id]
         reason = reason_to_leave(obj.resource, obj.left_as, existing)
         if not reason and obj.dest_id in rewritten and not obj.resource.part_of:
             reason = f"rows in it were {CHANGED}"
+        if not reason and obj.dest_id in others and not obj.resource.part_of:
+            reason = ROWS_OF_OTHERS
         judged.append(replace(obj, reason="" if context.settings.changed else reason))
     return judged
 
@@ -105,6 +111,39 @@ def _newest_xacts(context: UndoContext, kind: str, ids: Sequence[str]) -> Dict[s
         if dest_id not in found:
             found.update(_newest_xacts(context, kind, [dest_id]))
     return found
+
+
+def _with_rows_of_others(context: UndoContext, created: Sequence[CreatedObject]) -> Set[str]:
+    """Ids of objects that hold more rows than the run delivered to them. Counts the rows."""
+    delivered = {
+        (stream.header["kind"], stream.header["dest_id"]): sum(
+            stream.counts[outcome] for outcome in (CREATED, FOUND, UPDATED, DIFFERS)
+        )
+        for stream in context.run.all_streams()
+        # A sync counts only its own rows, and a copy that was killed not all of them.
+        if stream.done and not stream.sync.round
+    }
+    found = set()
+    for kind in ROW_KINDS:
+        ids = [obj.dest_id for obj in created if obj.resource is holder_of_rows(kind)]
+        for start in range(0, len(ids), OBJECTS_PER_QUERY):
+            some = ids[start : start + OBJECTS_PER_QUERY]
+            for dest_id, rows in _row_counts(context, kind, some).items():
+                context.held_rows[dest_id] = context.held_rows.get(dest_id, 0) + rows
+                if rows > delivered.get((kind, dest_id), rows):
+                    found.add(dest_id)
+    return found
+
+
+def _row_counts(context: UndoContext, kind: str, ids: Sequence[str]) -> Dict[str, int]:
+    """Object id -> its rows; objects without an answer are counted alone."""
+    id_field = ROW_KINDS[kind].id_field
+    rows = context.dest.query(count_by_object_query(kind, id_field, ids, Bounds())).json
+    found = {row.get(id_field): whole_number(row.get("rows")) for row in rows}
+    for dest_id in ids if len(ids) > 1 else ():
+        if dest_id not in found:
+            found.update(_row_counts(context, kind, [dest_id]))
+    return {dest_id: found[dest_id] for dest_id in ids if dest_id in found}
 
 
 def projects_not_empty(context: UndoContext, projects: Set[str], going: Set[str]) -> Set[str]:

@@ -5,6 +5,7 @@ Everything comes from the state of the run and from the destination; the source 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
@@ -102,17 +103,27 @@ class DestLists:
 class UndoContext:
     """Everything an undo needs. `left` collects lines about what stays.
 
-    `written_until`: unix seconds of the destination's clock after which the run wrote nothing.
-    `again`: an earlier undo of the run deleted some of it already.
+    `began` and `written_until`: unix seconds of the destination's clock before and after which the
+    run wrote nothing. `again`: an earlier undo of the run deleted some of it already. `deleted`:
+    what goes, or would go: a kind of object, or a kind of rows -> how many.
     """
 
     dest: Api
     run: RunDirectory
     settings: Settings
     lists: DestLists
+    began: float
     written_until: float
     again: bool = False
     left: List[str] = field(default_factory=list)
+    deleted: Counter[str] = field(default_factory=Counter)
+    # Destination id of an object that the run created -> its rows, which are deleted with it.
+    held_rows: Dict[str, int] = field(default_factory=dict)
+
+    def say(self, line: str) -> None:
+        """Print a line for a person; with --json there is only the result."""
+        if not self.settings.json:
+            print(line)
 
 
 def object_text(resource: Resource, project: str, name: str, dest_id: str) -> str:

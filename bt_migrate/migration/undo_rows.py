@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
 
 from bt_migrate.api.btql import Bounds
@@ -14,6 +15,9 @@ from bt_migrate.rows.insert import delete_rows
 from bt_migrate.rows.read import pages
 from bt_migrate.state.seen_rows import SeenRows
 from bt_migrate.state.stream_state import StreamState
+
+ANY_ROUND = 1 << 62  # above the number of every sync
+MOST_REFUSED = 100_000
 
 
 def streams_to_undo(
@@ -53,7 +57,7 @@ def undo_rows(context: UndoContext, stream: StreamState) -> int:
     except ApiError as error:
         context.left.append(f"{text}: {error}")
     if count:
-        print(f"delete: {count:,} {text}")
+        context.say(f"delete: {count:,} {text}")
     _note_left_rows(context, stream, count, changed)
     return count
 
@@ -80,45 +84,50 @@ def rows_text(stream: StreamState) -> str:
 
 
 def _own_rows(context: UndoContext, stream: StreamState) -> Iterator[Tuple[List[str], int]]:
-    """(ids of rows that the run brought, number of those changed since), page by page."""
+    """(ids of rows that the run brought, number of those that stay), page by page."""
     kind, dest_id = stream.header["kind"], stream.header["dest_id"]
     path = stream.sibling("_seen.sqlite3")
     if not path.exists():
         return
-    seen = SeenRows(path)
-    try:
+    with contextlib.closing(SeenRows(path)) as seen:
         limit = context.settings.rows(kind).fetch_limit
         bounds = Bounds(after_key=stream.copy.before_key)
         for page in pages(context.dest, kind, [dest_id], bounds, limit=limit):
             context.dest.check()
-            ids = [row["id"] for row in page.rows]
-            brought = set(seen.inserted(stream.header["source_id"], ids))
-            rows = [row for row in page.rows if row["id"] in brought]
-            delivered = seen.dest_xacts(stream.header["source_id"], [row["id"] for row in rows])
-            kept = {
-                row["id"]
-                for row in rows
-                if _stays(context, stream, row, delivered.get(row["id"], 0))
-            }
-            yield [row["id"] for row in rows if row["id"] not in kept], len(kept)
-    finally:
-        seen.close()
+            yield _split_page(context, stream, seen, page.rows)
 
 
-def _stays(context: UndoContext, stream: StreamState, row: Dict[str, Any], delivered: int) -> bool:
-    """Whether the row was written since the run.
+def _split_page(
+    context: UndoContext, stream: StreamState, seen: SeenRows, rows: Sequence[Dict[str, Any]]
+) -> Tuple[List[str], int]:
+    source_id = stream.header["source_id"]
+    ids = [row["id"] for row in rows]
+    brought = set(seen.inserted(source_id, ids))
+    rows = [row for row in rows if row["id"] in brought]
+    if context.settings.changed:
+        return [row["id"] for row in rows], 0
+    delivered = seen.dest_xacts(source_id, ids)
+    refused = set(seen.failed(source_id, ANY_ROUND, MOST_REFUSED)) - delivered.keys()
+    ours = [
+        row["id"]
+        for row in rows
+        if row["id"] not in refused
+        and _is_ours(context, stream, xact_of(row.get("_xact_id")), delivered.get(row["id"], 0))
+    ]
+    return ours, len(rows) - len(ours)
 
-    Its transaction says so where that of the delivery is recorded (`delivered`); for a row of a run
+
+def _is_ours(context: UndoContext, stream: StreamState, xact: int, delivered: int) -> bool:
+    """Whether the run wrote the row last, in the transaction `xact`.
+
+    The transaction of the delivery says so where it is recorded (`delivered`); for a row of a run
     that was killed before it recorded it, only the time is left.
     """
-    xact = xact_of(row.get("_xact_id"))
-    if context.settings.changed:
-        return False
+    if xact in stream.copy.transactions or (delivered and xact == delivered):
+        return True
     if delivered:
-        return xact != delivered and xact not in stream.copy.transactions
-    if xact in stream.copy.transactions:
         return False
-    return xact_seconds(xact) > context.written_until
+    return context.began <= xact_seconds(xact) <= context.written_until
 
 
 def _delete_rows(context: UndoContext, stream: StreamState, ids: Sequence[str]) -> None:

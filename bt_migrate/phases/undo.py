@@ -7,6 +7,8 @@ changed since the run stays.
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional, Sequence
 
@@ -30,8 +32,19 @@ def run(settings: Settings, ending: Ending) -> int:
     with RunDirectory(path) as directory:
         if directory.record.dry_run:
             raise UsageError(f"{path} is a dry run; it wrote nothing, so there is nothing to undo")
-        left = undo(dest, directory, settings)
-    return EXIT_INCOMPLETE if settings.yes and left else EXIT_OK
+        undone = undo(dest, directory, settings)
+        if undone.changes and not settings.yes and _agrees(settings):
+            settings = replace(settings, yes=True)
+            undone = undo(dest, directory, settings)
+    return EXIT_INCOMPLETE if settings.yes and undone.left else EXIT_OK
+
+
+def _agrees(settings: Settings) -> bool:
+    """Ask on a terminal whether to delete what was listed."""
+    if settings.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    print("Delete it now? [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -341,6 +341,61 @@ def test_a_function_that_somebody_made_after_the_lists_were_read_gets_no_new_ver
     assert (done.code, pair.dest.objects("prompt")) == (0, [prompt]), done.out
 
 
+@pytest.mark.parametrize("kind", ["dataset", "project_logs"])
+def test_an_object_of_ours_with_a_row_of_somebody_else_stays(
+    kind: str, pair: Pair, tmp_path: Path
+) -> None:
+    """Written while the run went on, so its date says nothing."""
+    root = tmp_path / "runs"
+
+    def write() -> None:
+        name, holder = ("answers", "dataset") if kind == "dataset" else ("beta", "project")
+        theirs = [{"id": "theirs", "input": "by hand"}]
+        pair.dest.insert(kind, found(pair.dest, holder, name)["id"], theirs)
+
+    at = AtRequest(1, "after", write, lambda method, path: (method, path) == ("POST", "/v1/view"))
+    assert run_with(pair, root, at).code == 0
+    done = undo(pair, root, "--yes")
+    there = [obj["name"] for obj in pair.dest.objects("project")]
+    assert (done.code, there) == (1, ["beta"]), done.out
+    assert "holds rows that this run did not bring" in done.out
+    rest = undo(pair, root, "--yes", "--changed")
+    assert (rest.code, pair.dest.objects("project")) == (0, []), rest.out
+
+
+def test_a_row_that_was_refused_and_that_somebody_else_brought_stays(
+    pair: Pair, tmp_path: Path
+) -> None:
+    inhabit(pair)
+    questions = found(pair.dest, "dataset", "questions")["id"]
+    refusal = Answer(400, b"too odd")
+    pair.sandbox.refuse = lambda method, path, raw: (
+        refusal if path.endswith("/insert") and b'"case 7"' in raw else None
+    )
+    run(pair.sandbox, tmp_path / "runs", "--resources", "datasets", **SMALL)
+    pair.sandbox.refuse = None
+    pair.dest.insert("dataset", questions, [{"id": "case 7", "input": "by hand"}])
+    done = undo(pair, tmp_path / "runs", "--yes")
+    left = {row["id"]: row["input"] for row in pair.dest.rows("dataset", questions)}
+    assert (done.code, left["case 7"]) == (1, "by hand"), done.out
+
+
+def test_the_last_line_names_kinds_and_rows_and_json_is_all_that_json_prints(
+    pair: Pair, tmp_path: Path
+) -> None:
+    root = tmp_path / "runs"
+    assert run(pair.sandbox, root).code == 0
+    listed = undo(pair, root)
+    last = listed.out.splitlines()[-1]
+    assert last.startswith("Would delete 2 projects with ") and " and 480 rows, " in last
+    assert "3 experiments" in last and last.endswith("add --yes to delete."), last
+    result = json.loads(undo(pair, root, "--json").out)
+    assert (result["done"], result["deleted"]["rows"], result["left"]) == (False, 480, [])
+    done = undo(pair, root, "--json", "--yes")
+    result = json.loads(done.out)
+    assert (done.code, result["done"], result["deleted"]["projects"]) == (0, True, 2)
+
+
 # Changed since ---------------------------------------------------------------------------------------
 
 
