@@ -6,13 +6,12 @@ Rights of the keys, objects and rows of the source, what cannot move, and what t
 from __future__ import annotations
 
 import logging
-import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.client import Api
-from bt_migrate.errors import ApiError, UsageError
 from bt_migrate.migration.context import Migration
+from bt_migrate.migration.rights import refused_lists, write_right
 from bt_migrate.migration.row_steps import found_plans, row_plans
 from bt_migrate.migration.unmovable import organization_losses
 from bt_migrate.model.findings import UNSEEN
@@ -27,14 +26,6 @@ from bt_migrate.rows.estimate import counted, estimate, shown_count, total
 from bt_migrate.state.run_directory import readable_runs_in
 
 log = logging.getLogger("bt_migrate.validate")
-
-# how a server refuses a project without a name: the key may write
-NAME_REFUSED = re.compile(r"\bnames?\b|required|missing field|invalid_type|validation", re.I)
-RIGHT_REFUSED = re.compile(
-    r"missing \w+ access|access denied|permission|not authorized|unauthorized|forbidden"
-    r"|not allowed|read.?only",
-    re.I,
-)
 
 
 def validate(migration: Migration) -> Optional[Future[None]]:
@@ -54,6 +45,7 @@ def validate(migration: Migration) -> Optional[Future[None]]:
             "source": _side(catalog.source),
             "destination": _side(catalog.dest),
             "write_right": right,
+            "refused_lists": _refused_lists(migration, projects),
             "objects": _object_counts(catalog, projects),
             "cannot_move": list(_cannot_move(catalog, projects)),
         }
@@ -127,38 +119,19 @@ def _side(api: Api) -> Dict[str, str]:
 
 
 def _write_right(migration: Migration) -> str:
-    """Whether the destination's key may write, tried with a request that cannot succeed.
-
-    A project needs a name: one without is refused with 400 if the key may write, with 403 if not.
-    Not tried in a dry run, nor where an earlier run has written.
-    """
+    """See `rights.write_right`. Not tried in a dry run, nor where an earlier run has written."""
     if migration.settings.dry_run:
         return "not asked in a dry run"
     if _has_written(migration) or migration.run.record.round:
         return "shown by an earlier run"
-    dest = migration.catalog.dest
-    try:
-        dest.post("/v1/project", {})
-    except ApiError as error:
-        if refuses_right(error):
-            raise UsageError(
-                f"destination: the key may not write to {dest.display_name} ({error.status}:"
-                f" {error.body}); use one with write rights"
-            ) from None
-        if error.status in (400, 422) and NAME_REFUSED.search(error.body):
-            return "yes"
-        return f"unknown ({error})"
-    return f"unknown ({dest.url} accepted a project without a name)"
+    return write_right(migration.catalog.dest)
 
 
-def refuses_right(error: ApiError) -> bool:
-    """Whether an answer says that the key lacks a right.
-
-    The control plane says so with 400 and a text, other routes with 401 or 403.
-    """
-    if error.status in (401, 403):
-        return True
-    return error.status == 400 and bool(RIGHT_REFUSED.search(error.body))
+def _refused_lists(migration: Migration, projects: Sequence[dict]) -> List[Dict[str, Any]]:
+    """See `rights.refused_lists`. Not asked in a sync, which comes back every few minutes."""
+    if migration.run.record.round:
+        return []
+    return refused_lists(migration.catalog, projects)
 
 
 def _has_written(migration: Migration) -> bool:
@@ -216,7 +189,11 @@ def validation_lines(result: Dict[str, Any], plans: Dict[str, Dict[str, Any]]) -
         f"{side}: {result[side]['org_name']} ({result[side]['org_id']}) at {result[side]['url']}"
         for side in ("source", "destination")
     ]
-    lines.append(f"key of the destination may write: {result['write_right']}")
+    lines.append(f"destination key can write: {result['write_right']}")
+    lines += [
+        f"{entry['side']} key cannot list {entry['resource']} ({entry['reason']})"
+        for entry in result.get("refused_lists", ())
+    ]
     for resource, projects in result["objects"].items():
         lines.append(f"{resource}: {sum(projects.values()):,}{_by_project(projects)}")
     for kind, plan in plans.items():

@@ -311,7 +311,7 @@ def _compare_rows(
         if depth == "full":
             return [], _compare_all_rows(pool, context, pairs)
         counts, source = _compare_counts(pool, context, pairs)
-        groups = read_groups(pairs, source) if depth == "sample" else ()
+        groups = read_groups(context.with_rows(pairs), source) if depth == "sample" else ()
         sampled = [pool.submit(compare_sample, context, group, source) for group in groups]
         return counts, [result for results in _in_order(sampled) for result in results]
 

@@ -1,0 +1,138 @@
+"""What the two keys may do, found out before anything is written: write, and read each list."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from bt_migrate.api.client import Api
+from bt_migrate.api.organization import NOT_THERE
+from bt_migrate.errors import ApiError, UsageError
+from bt_migrate.model.resource import ORGANIZATION, OWNER, Resource
+from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
+from bt_migrate.objects.catalog import Catalog
+
+PROJECT_OWNER_TYPE = "project"
+# The control plane refuses with 400 and text: "Missing create access to org …" (recorded).
+RIGHT_REFUSED = re.compile(
+    r"missing \w+ access|access denied|permission|not authorized|unauthorized|forbidden"
+    r"|not allowed|read.?only",
+    re.IGNORECASE,
+)
+# How a server refuses a project without a name: the key may write.
+NAME_REFUSED = re.compile(
+    r"\bnames?\b|required|missing field|invalid_type|validation", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class RefusedList:
+    """A list that a key may not read."""
+
+    side: str
+    resource: str
+    reason: str
+
+
+def write_right(dest: Api) -> str:
+    """Whether the key may write, tried with a request that cannot succeed: `yes` or `unknown (…)`.
+
+    A project needs a name: a request without one is refused for its content if the key may write,
+    for the key if not. Raises UsageError if the key may not write.
+    """
+    try:
+        dest.post("/v1/project", {})
+    except ApiError as error:
+        if is_refusal(error):
+            raise UsageError(
+                f"destination: the key may not write to {dest.display_name}"
+                f" ({error.status}: {error.body or 'no text'}); use one with write rights"
+            ) from None
+        if error.status in (400, 422) and NAME_REFUSED.search(error.body):
+            return "yes"
+        return f"unknown ({error.status}: {error.body or 'no text'})"
+    return f"unknown ({dest.url} accepted a project without a name)"
+
+
+def is_refusal(error: ApiError) -> bool:
+    """Whether an answer refuses the key, whatever its status."""
+    if error.status in (401, 403):
+        return True
+    return error.status == 400 and bool(RIGHT_REFUSED.search(error.body))
+
+
+def refused_lists(catalog: Catalog, projects: Sequence[dict]) -> List[Dict[str, Any]]:
+    """The lists that the next phases need and that a key may not read, on both sides.
+
+    A kind that a server does not have is none of them. 5xx is left to the phase that lists it.
+    """
+    refused = catalog.lists.at_once(_refused, _lists_to_read(catalog, projects))
+    found = [entry for entry in refused if entry is not None]
+    # Of a list that was read before and refused, the source has an empty one in its place.
+    known = {(entry.side, entry.resource) for entry in found}
+    for name, reason in catalog.lists.refused.items():
+        if (catalog.source.side, name) not in known:
+            found.append(RefusedList(catalog.source.side, name, reason))
+    return [asdict(entry) for entry in found]
+
+
+@dataclass(frozen=True)
+class ListToRead:
+    """A list, and how to find out whether the key may read it."""
+
+    api: Api
+    resource: Resource
+    read: Callable[[], Any]
+
+
+def _lists_to_read(catalog: Catalog, projects: Sequence[dict]) -> List[ListToRead]:
+    source, dest, lists = catalog.source, catalog.dest, catalog.lists
+    dest_projects: Sequence[dict] = []
+    with contextlib.suppress(ApiError):
+        dest_projects = lists.dest_objects(PROJECTS)
+    found = []
+    for resource in OBJECT_RESOURCES:
+        if resource.part_of or not _is_moved(catalog, resource):
+            continue
+        if resource.scope == OWNER:
+            for api, places in ((source, projects), (dest, dest_projects)):
+                if places:
+                    read = _owned_list(api, resource, places[0]["id"])
+                    found.append(ListToRead(api, resource, read))
+            continue
+        found.append(ListToRead(source, resource, partial(lists.source_list, resource)))
+        if resource.scope == ORGANIZATION:
+            found.append(ListToRead(dest, resource, partial(lists.dest_objects, resource)))
+        else:
+            found.append(ListToRead(dest, resource, _first_page(dest, resource)))
+    return found
+
+
+def _is_moved(catalog: Catalog, resource: Resource) -> bool:
+    return resource is PROJECTS or catalog.settings.selects(resource.name)
+
+
+def _first_page(api: Api, resource: Resource) -> Callable[[], Any]:
+    page_size = 1 if resource.paged else 0
+    return lambda: next(api.list(resource.path, page_size=page_size), None)
+
+
+def _owned_list(api: Api, resource: Resource, project_id: str) -> Callable[[], Any]:
+    params = {"object_type": PROJECT_OWNER_TYPE, "object_id": project_id}
+    return lambda: next(api.list(resource.path, params, page_size=1), None)
+
+
+def _refused(wanted: ListToRead) -> Optional[RefusedList]:
+    """The list as a refused one; None if it can be read, or if that is not known."""
+    try:
+        wanted.read()
+    except ApiError as error:
+        is_missing = error.status in NOT_THERE and wanted.resource.beyond
+        if error.status >= 500 or (is_missing and not is_refusal(error)):
+            return None
+        reason = f"{error.status}: {error.body or 'no text'}"
+        return RefusedList(wanted.api.side, wanted.resource.name, reason)
+    return None
