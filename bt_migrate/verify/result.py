@@ -77,7 +77,7 @@ class Differences:
         with self._disk_errors():
             make_private(self.folder)
             for outcome in COMPARED_AS:
-                if outcome != MATCH:
+                if outcome not in AS_IT_CAN_BE:
                     self._files[outcome] = _open_private(self.folder / f"{outcome}.jsonl")
         return self
 
@@ -89,11 +89,13 @@ class Differences:
 
     def add(self, record: Dict[str, Any]) -> None:
         with self._lock:
+            if record["outcome"] == CANNOT_MOVE:
+                self.cannot_move.append(record)
+                return
             with self._disk_errors():
                 self._files[record["outcome"]].write(json.dumps(record) + "\n")
-            kept = self.cannot_move if record["outcome"] == CANNOT_MOVE else self.kept
-            if len(kept) < MAX_DIFFERENCES_KEPT:
-                kept.append(record)
+            if len(self.kept) < MAX_DIFFERENCES_KEPT:
+                self.kept.append(record)
             if record.get("security"):
                 self.security.append(record)
 
