@@ -49,7 +49,7 @@ def write_right(dest: Api) -> str:
         if is_refusal(error):
             raise UsageError(
                 f"destination: the key may not write to {dest.display_name}"
-                f" ({error.status}: {error.body or 'no text'}); use one with write rights"
+                f" ({_reason(error)}); use one with write rights"
             ) from None
         if error.status in (400, 422) and NAME_REFUSED.search(error.body):
             return "yes"
@@ -71,11 +71,14 @@ def refused_lists(catalog: Catalog, projects: Sequence[dict]) -> List[Dict[str, 
     """
     refused = catalog.lists.at_once(_refused, _lists_to_read(catalog, projects))
     found = [entry for entry in refused if entry is not None]
-    # Of a list that was read before and refused, the source has an empty one in its place.
+    # In the place of a list that was refused before, the source has an empty one.
     known = {(entry.side, entry.resource) for entry in found}
-    for name, reason in catalog.lists.refused.items():
-        if (catalog.source.side, name) not in known:
-            found.append(RefusedList(catalog.source.side, name, reason))
+    for name, refusals in catalog.lists.refusals.items():
+        for refusal in refusals:
+            side = refusal.error.side
+            if not refusal.place and (side, name) not in known:
+                found.append(RefusedList(side, name, _reason(refusal.error)))
+                known.add((side, name))
     return [asdict(entry) for entry in found]
 
 
@@ -133,6 +136,9 @@ def _refused(wanted: ListToRead) -> Optional[RefusedList]:
         is_missing = error.status in NOT_THERE and wanted.resource.beyond
         if error.status >= 500 or (is_missing and not is_refusal(error)):
             return None
-        reason = f"{error.status}: {error.body or 'no text'}"
-        return RefusedList(wanted.api.side, wanted.resource.name, reason)
+        return RefusedList(wanted.api.side, wanted.resource.name, _reason(error))
     return None
+
+
+def _reason(error: ApiError) -> str:
+    return f"{error.status}: {error.body or 'no text'}"

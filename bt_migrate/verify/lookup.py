@@ -30,12 +30,12 @@ FoundRows = Dict[str, Tuple[dict, Form]]  # row id -> row as it was read, and it
 class DeliveryRecord(NamedTuple):
     """What a run recorded of some rows.
 
-    `outcomes`: row id -> (source transaction, outcome). `times`: row id -> second of the
-    destination's clock by which it was written. `failed`: ids of rows that did not arrive.
+    `outcomes`: row id -> (source transaction, outcome). `dest_xacts`: row id -> transaction of the
+    delivery in the destination, 0 if unknown. `failed`: ids of rows that did not arrive.
     """
 
     outcomes: Mapping[str, Tuple[int, str]]
-    times: Mapping[str, int]
+    dest_xacts: Mapping[str, int]
     failed: FrozenSet[str]
 
 
@@ -92,12 +92,14 @@ class RowLookup:
             return recorded and row_id not in record.failed
         if found[1].text == wanted.text:
             return False
-        written_s = xact_seconds(xact_of(found[1].xact))
+        shown_xact = xact_of(found[1].xact)
         if outcome in DELIVERED:
-            return written_s < record.times.get(row_id, 0)
+            return shown_xact < record.dest_xacts.get(row_id, 0)
         # The last rows of a copy are not recorded one by one.
         began_s = int(self.pair.copied[0]) if self.pair.copied else 0
-        return not outcome and bool(self.pair.counts[UPDATED]) and written_s < began_s
+        return (
+            not outcome and bool(self.pair.counts[UPDATED]) and xact_seconds(shown_xact) < began_s
+        )
 
     def _fetch(self, side: ReadSide, ids: Sequence[str]) -> FoundRows:
         rows = rows_of_ids(side.api, self.pair.kind, list(side.ids), ids)
@@ -130,7 +132,7 @@ class RowLookup:
             if not seen.holds_rows():
                 return DeliveryRecord({}, {}, failed)
             outcomes = seen.outcomes_of(source_id, ids)
-            return DeliveryRecord(outcomes, seen.delivered_at(source_id, ids), failed)
+            return DeliveryRecord(outcomes, seen.dest_xacts(source_id, ids), failed)
 
     def _is_newer(self, form: Form, delivered: Optional[Tuple[int, str]]) -> bool:
         """Whether the source wrote this state of the row after the copy."""

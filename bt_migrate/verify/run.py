@@ -154,18 +154,22 @@ class Compared:
 def _result(depth: str, compared: Compared, differences: Differences) -> Dict[str, Any]:
     """`equal`: everything matches, except what cannot be moved.
 
-    `arrived`: nothing differs or is missing, except what changed in the source after the copy.
+    `arrived`: nothing differs, is missing or could not be compared, except what changed in the
+    source after the copy.
     """
     everything = compared.everything
     total, since = outcome_totals(everything), changed_since_totals(everything)
     lost = any(total.get(name, 0) > since.get(name, 0) for name in (DIFFERS, MISSING))
+    unproven = bool(total.get(UNREADABLE))
     equal = all(outcome in AS_IT_CAN_BE for outcome in total)
     word = "equal" if equal else "NOT EQUAL" if lost else "all arrived, not equal"
+    if unproven and not lost:
+        word = "NOT PROVEN, some could not be compared"
     if equal and total.get(CANNOT_MOVE):
         word = "equal, except what cannot be moved"
     return {
         "equal": equal,
-        "arrived": not lost,
+        "arrived": not lost and not unproven,
         "depth": depth,
         "text": f"{word}: {_compared_text(depth, compared)}",
         "objects": outcome_totals(compared.objects),
