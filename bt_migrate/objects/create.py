@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping
 
-from bt_migrate.api.transport import Answer
+from bt_migrate.api.request import Answer
 from bt_migrate.model.resource import Resource
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.proof import (

@@ -29,17 +29,10 @@ def drop_inserts_with(w: World, row_id: str) -> None:
     """The destination accepts the inserts that hold a row and keeps nothing of them."""
 
     def accept(method: str, path: str, raw: bytes) -> Optional[Answer]:
-        if method != "POST" or not path.endswith("/insert") or row_id.encode() not in raw:
+        if method != "POST" or path != "/logs3" or row_id.encode() not in raw:
             return None
-        body = json.loads(raw)
-        parts = {"": body} if "events" in body else next(iter(body.values()))
-        answers = {
-            object_id: {"row_ids": [event["id"] for event in part["events"]]}
-            for object_id, part in parts.items()
-        }
-        kind = next(iter(body))
-        answer = answers[""] if "events" in body else {kind: answers}
-        return Answer(200, json.dumps(answer).encode())
+        ids = [sent["id"] for sent in json.loads(raw)["rows"]]
+        return Answer(200, json.dumps({"ids": ids, "xact_id": "1000192656880881099"}).encode())
 
     w.sandbox.refuse = accept
 
