@@ -53,7 +53,7 @@ def write_right(dest: Api) -> str:
             ) from None
         if error.status in (400, 422) and NAME_REFUSED.search(error.body):
             return "yes"
-        return f"unknown ({error.status}: {error.body or 'no text'})"
+        return f"unknown ({_reason(error)})"
     return f"unknown ({dest.url} accepted a project without a name)"
 
 
