@@ -46,17 +46,23 @@ class Pace:
     is the rate. Not locked: the throttle does that.
     """
 
-    # The spacing is a little longer than measured, and shrinks with each answer: more slowly once
-    # the rate was measured, because each refusal costs a request.
+    # The spacing is a little longer than measured, and shrinks with each answer: slowly once the
+    # rate was measured, because each refusal costs a request; else fast, because it is a guess.
     MARGIN = 1.08
     GROWTH = 0.997
-    FIRST_GROWTH = 0.85
+    GUESS_GROWTH = 0.75
+    # answers between two refusals that make a good measurement
+    MEASURED = 10
+    # longest guess, in pauses that the server asked for
+    MOST_GUESS = 4
     NONE_S = 0.001
 
     def __init__(self) -> None:
         self.interval_s = 0.0
         self.next_s = 0.0
         self._refusals = 0
+        self._first_pause_s = 0.0
+        self._is_measured = False
         self._refused_s = 0.0
         self._answered = 0
 
@@ -67,24 +73,32 @@ class Pace:
     def answered(self) -> None:
         self._answered += 1
         if self.interval_s:
-            self.interval_s *= self.GROWTH if self._refusals > 1 else self.FIRST_GROWTH
+            self.interval_s *= self.GROWTH if self._is_measured else self.GUESS_GROWTH
             if self.interval_s < self.NONE_S:
                 # as if nothing had been refused
                 self.interval_s = 0.0
                 self._refusals = 0
+                self._is_measured = False
 
     def refused(self, refusal: Refused, pause_s: float, now: float) -> None:
         if refusal.started_s < self._refused_s:
             # sent before the last refusal came: it says nothing new
             return
         if not self._refusals:
-            self.interval_s = pause_s
-        else:
-            measured_s = (now - self._refused_s) / max(self._answered, 0.5)
+            self.interval_s = self._first_pause_s = pause_s
+        elif self._answered:
+            measured_s = (now - self._refused_s) / self._answered
+            self._is_measured = True
             least_s = self.interval_s * 1.02
             # few answers measure badly, and pauses of the caller look like a slow limiter
-            most_s = self.interval_s * (8 if self._answered >= 10 else 2)
+            most_s = self.interval_s * (8 if self._answered >= self.MEASURED else 2)
             self.interval_s = min(max(measured_s * self.MARGIN, least_s), most_s, MAX_BACKOFF_S)
+        else:
+            # Nothing was answered, so nothing was measured; the request that is refused again has
+            # a back-off of its own.
+            self._is_measured = False
+            most_s = max(self.interval_s, self.MOST_GUESS * self._first_pause_s)
+            self.interval_s = min(self.interval_s * 2, most_s)
         self._refusals += 1
         self._refused_s = now
         self._answered = 0

@@ -157,7 +157,7 @@ def bucket_run(rate: float, burst: int, pause_s: float, count: int) -> Tuple[int
 def test_the_rate_of_a_token_bucket_is_measured(rate: float, burst: int) -> None:
     refused, sent, seconds = bucket_run(rate, burst, 1.0, 102)
     assert (refused - 1) / sent <= 0.05
-    assert seconds < 1.2 * 102 / rate + 45
+    assert seconds < 1.8 * 102 / rate + 45
 
 
 def test_one_refusal_does_not_slow_a_run_for_long() -> None:
