@@ -32,9 +32,35 @@ def count_both(context: CompareContext, group: Sequence[ObjectPair]) -> List[Sum
         source = pool.submit(count, catalog.source, [pair.source_id for pair in group])
         dest = pool.submit(count, catalog.dest, [pair.dest_id for pair in group])
         both = [source.result(), dest.result()]
+    _count_doubtful(context, group, *both)
     for counts in both:
         context.note_counts(counts)
     return both
+
+
+def _count_doubtful(
+    context: CompareContext, group: Sequence[ObjectPair], source: Summaries, dest: Summaries
+) -> None:
+    """Count objects alone that seem empty on one side only.
+
+    A server may silently use only the first id of a FROM, also one that has used all before.
+    """
+    if len(group) == 1:
+        return
+    catalog, kind = context.catalog, group[0].kind
+    for pair in group:
+        here, there = source[pair.source_id], dest[pair.dest_id]
+        if here is None or there is None or bool(here.rows) == bool(there.rows):
+            continue
+        api, counts, object_id = (
+            (catalog.dest, dest, pair.dest_id)
+            if here.rows
+            else (catalog.source, source, pair.source_id)
+        )
+        counts.update(summaries(catalog, api, kind, [object_id]))
+        alone = counts[object_id]
+        if alone is not None and alone.rows:
+            api.capabilities.reads_groups = False
 
 
 def compare_counts(
@@ -52,6 +78,7 @@ def compare_counts(
     ):
         ids = [pair.dest_id for pair in group]
         dest = summaries(catalog, catalog.dest, group[0].kind, ids)
+        _count_doubtful(context, group, source, dest)
         context.note_counts(dest)
     results = [_judge(context, pair, source[pair.source_id], dest[pair.dest_id]) for pair in group]
     return results, source

@@ -298,15 +298,7 @@ def test_places_of_a_sample_lie_inside_the_keys_and_are_the_same_each_time() -> 
     assert [rank("a"), rank("\ud83d")] == [rank("a"), rank("\ud83d")] and rank("a") != rank("b")
 
 
-COUNTS_OF_FIRST_ONLY = pytest.param(
-    "--counts",
-    marks=pytest.mark.xfail(
-        strict=True, reason="counts of several objects in one query are believed as answered"
-    ),
-)
-
-
-@pytest.mark.parametrize("depth", [COUNTS_OF_FIRST_ONLY, "--full"])
+@pytest.mark.parametrize("depth", ["--counts", "--full"])
 def test_a_server_that_reads_only_the_first_of_several_objects_is_not_believed(
     depth: str, tiny: Pair, tmp_path: Path
 ) -> None:
