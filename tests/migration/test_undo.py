@@ -1,4 +1,6 @@
-"""Undo: what a run made goes, what was there before stays as it was, what somebody changed since is left."""
+"""Undo: what a run made goes, what was there before stays as it was, what somebody changed since is
+left.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,9 @@ def undo_run(
 
 
 def inhabit(pair: Pair) -> None:
-    """A destination that is in use: projects of its own, and some of what the source has, with the same content and with other."""
+    """A destination that is in use: projects of its own, and some of what the source has, with the
+    same content and with other.
+    """
     dest, source = pair.dest, pair.source
     alpha = dest.create("project", {"name": "Alpha/α"})["id"]
     own = dest.create("project", {"name": "own", "description": "theirs"})["id"]
@@ -124,7 +128,9 @@ def inhabit(pair: Pair) -> None:
 
 
 def plain(found: Dict[str, Any]) -> Dict[str, Any]:
-    """Settings that were never made and settings without anything are one: PATCH cannot take them away."""
+    """Settings that were never made and settings without anything are one: PATCH cannot take them
+    away.
+    """
     return {
         key: {**obj, "settings": obj["settings"] or None}
         if isinstance(obj, dict) and "settings" in obj
@@ -258,7 +264,7 @@ def test_an_undo_that_is_killed_is_finished_by_the_next_one(pair: Pair, tmp_path
     assert (done.code, plain(everything(pair.dest))) == (0, plain(before)), done.out + done.err
 
 
-# What somebody else made -------------------------------------------------------------------------------
+# What somebody else made --------------------------------------------------------------------------
 
 
 class Hidden:
@@ -396,7 +402,7 @@ def test_the_last_line_names_kinds_and_rows_and_json_is_all_that_json_prints(
     assert (done.code, result["done"], result["deleted"]["projects"]) == (0, True, 2)
 
 
-# Changed since ---------------------------------------------------------------------------------------
+# Changed since ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -550,7 +556,9 @@ def test_a_project_in_which_somebody_made_something_is_left(pair: Pair, tmp_path
 
 @pytest.mark.long
 def test_what_a_later_run_brought_is_not_taken_for_this_runs(pair: Pair, tmp_path: Path) -> None:
-    """Rows that a second run adds to an object that the first one made: the second is undone by itself, then the first."""
+    """Rows that a second run adds to an object that the first one made: the second is undone by
+    itself, then the first.
+    """
     root = tmp_path / "runs"
     before = everything(pair.dest)
     run(pair.sandbox, root)
@@ -568,7 +576,9 @@ def test_what_a_later_run_brought_is_not_taken_for_this_runs(pair: Pair, tmp_pat
 
 
 def disturb(org: Any) -> List[str]:
-    """Other content in one object of each kind that can be updated; their ids, but for the project whose settings these are."""
+    """Other content in one object of each kind that can be updated; their ids, but for the project
+    whose settings these are.
+    """
     alpha, beta = found(org, "project", "Alpha/α"), found(org, "project", "beta")
     org.patch("project", alpha["id"], {"settings": {"comparison_key": "other"}})
     org.patch(
@@ -592,7 +602,9 @@ def disturb(org: Any) -> List[str]:
 
 
 def content(found: Dict[str, Any]) -> Dict[str, Any]:
-    """Without what a write changes by itself; what is unset is left out, as in the comparison of two organizations."""
+    """Without what a write changes by itself; what is unset is left out, as in the comparison of
+    two organizations.
+    """
     stamps = ("_xact_id", "updated_at", "secret_updated_at")
     return {
         key: {name: value for name, value in obj.items() if name not in stamps and value}

@@ -1,4 +1,6 @@
-"""Objects that exist with other content: kept, updated, or a reason to stop; and who changed them, told by a second run."""
+"""Objects that exist with other content: kept, updated, or a reason to stop; and who changed them,
+told by a second run.
+"""
 
 from __future__ import annotations
 
@@ -221,7 +223,7 @@ def test_an_update_that_is_refused_is_a_failure_and_the_rows_go_on(
     assert (again.code, unlike(tiny)) == (0, []), again.last_words
 
 
-# fail ------------------------------------------------------------------------------------------------
+# fail ---------------------------------------------------------------------------------------------
 
 
 def test_fail_stops_before_the_first_write_and_names_the_objects(
@@ -282,11 +284,13 @@ def test_fail_stops_nothing_where_nothing_differs_not_even_when_resumed(
     assert (first.code, whole.code, differences(tiny)) == (0, 0, []), whole.last_words
 
 
-# Projects under other names --------------------------------------------------------------------------
+# Projects under other names -----------------------------------------------------------------------
 
 
 def test_two_organizations_are_moved_into_one_without_mixing(tmp_path: Path) -> None:
-    """Both have projects of the same names, with objects of the same names and rows of the same ids."""
+    """Both have projects of the same names, with objects of the same names and rows of the same
+    ids.
+    """
     with tiny_pair() as pair:
         other = pair.sandbox.add_org(
             "umbrella", api_key="sk-umbrella", users=[{"email": ANA}, {"email": BEN}]

@@ -1,4 +1,6 @@
-"""The living source itself: its books are right, each event does what it is called, and a seed gives the same life again."""
+"""The living source itself: its books are right, each event does what it is called, and a seed
+gives the same life again.
+"""
 
 from __future__ import annotations
 

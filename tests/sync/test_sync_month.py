@@ -94,7 +94,9 @@ class Books:
         )  # rows that changed while the last sync ran: it may have taken them
 
     def sync(self, act: Callable[[], int], *, exact: bool = True) -> int:
-        """Run one sync. One that ended with 0 has carried all there was; if `exact`, and nothing went wrong before, nothing else."""
+        """Run one sync. One that ended with 0 has carried all there was; if `exact`, and nothing
+        went wrong before, nothing else.
+        """
         before = versions(self.pair.sandbox, self.pair.source)
         first, first_deleted = len(self.pair.sandbox.inserted), len(self.pair.sandbox.deleted)
         code = act()
@@ -134,7 +136,7 @@ def unequal(pair: Pair) -> List[str]:
     return [*differences(pair), *comment_differences(pair)]
 
 
-# Nights ----------------------------------------------------------------------------------------------
+# Nights -------------------------------------------------------------------------------------------
 
 
 class Nights:
@@ -242,7 +244,9 @@ def test_after_weeks_of_nightly_syncs_the_destination_is_the_source_and_each_ver
 @LONG
 @pytest.mark.parametrize("path", ["/v1/experiment?", "/v1/prompt", "/v1/view", "/v1/acl"])
 def test_the_night_after_a_kill_takes_its_own_rows_too(path: str, tmp_path: Path) -> None:
-    """Whatever the killed sync had done already: of experiments, of rows, of all rows, of everything."""
+    """Whatever the killed sync had done already: of experiments, of rows, of all rows, of
+    everything.
+    """
     with living_pair(1) as (pair, life):
         nights = Nights(pair, life, tmp_path / "runs")
         nights.sync()
@@ -260,7 +264,7 @@ def test_the_night_after_a_kill_takes_its_own_rows_too(path: str, tmp_path: Path
         assert unequal(pair) == []
 
 
-# Hours -----------------------------------------------------------------------------------------------
+# Hours --------------------------------------------------------------------------------------------
 
 PATHS = (None, "/btql", "/logs3", "/v1/", "/v1/experiment", "/attachment", "/bucket/")
 
@@ -308,7 +312,9 @@ def some_fault(rng: random.Random) -> Fault:
 
 
 class Hours:
-    """Syncs every few simulated hours, in this process; those that are killed have one of their own."""
+    """Syncs every few simulated hours, in this process; those that are killed have one of their
+    own.
+    """
 
     def __init__(self, pair: Pair, life: Life, root: Path) -> None:
         self.pair, self.life, self.root = pair, life, root

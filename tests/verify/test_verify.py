@@ -1,4 +1,6 @@
-"""The comparison as a program: depths, lag, changes since the copy, what is tolerated, what cannot be read, where the result goes."""
+"""The comparison as a program: depths, lag, changes since the copy, what is tolerated, what cannot
+be read, where the result goes.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,7 @@ def later() -> int:
     return int(time.time()) + 60
 
 
-# Where the result goes ---------------------------------------------------------------------------------
+# Where the result goes ----------------------------------------------------------------------------
 
 
 def test_the_result_is_kept_with_the_newest_run_of_the_same_selection_finished_or_not(
@@ -188,7 +190,7 @@ def test_an_object_that_is_there_twice_is_extra(
     assert (code, found) == (1, [("extra", f"{kind}s", again.data["id"], "there more than once")])
 
 
-# Depths ------------------------------------------------------------------------------------------------
+# Depths -------------------------------------------------------------------------------------------
 
 
 def test_counts_name_the_object_whose_rows_are_not_as_many_or_of_other_dates(
@@ -311,7 +313,7 @@ def test_a_server_that_reads_only_the_first_of_several_objects_is_not_believed(
     assert (code, {(entry[0], entry[2]) for entry in told(result)}) == (1, {("missing", "middle")})
 
 
-# Time --------------------------------------------------------------------------------------------------
+# Time ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("depth", ["--counts", "--sample=50", "--full"])
@@ -388,7 +390,7 @@ def test_a_source_that_grows_while_it_is_moved_does_not_make_the_move_a_failure(
     assert verified(tiny, tmp_path / "runs", "--full")[0] == 1
 
 
-# What is tolerated -------------------------------------------------------------------------------------
+# What is tolerated --------------------------------------------------------------------------------
 
 
 def test_public_experiments_are_private_unless_they_are_to_stay_public(
@@ -524,7 +526,7 @@ def test_a_lost_comment_is_found_where_a_row_without_comments_has_no_such_field(
     assert (code, found) == (1, [("0006", ["comments"])])
 
 
-# What cannot be read -----------------------------------------------------------------------------------
+# What cannot be read ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("depth", ["--counts", "--full"])

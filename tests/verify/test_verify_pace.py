@@ -1,4 +1,6 @@
-"""The comparison reads both sides at the same time and asks neither for more than it allows; it writes nothing."""
+"""The comparison reads both sides at the same time and asks neither for more than it allows; it
+writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ def asked(requests: Iterable[Any], org_name: str, path: str = "") -> List[Any]:
 
 
 def test_the_pages_of_both_sides_are_on_their_way_at_the_same_time(moved: Moved) -> None:
-    """One request at a time to each side: a comparison that took turns would have none in flight together."""
+    """One request at a time to each side: a comparison that took turns would have none in flight
+    together.
+    """
     moved.pair.sandbox.latency = {"btql": 0.1}
     requests = verify(moved, "--full", "--resources", "logs", MIGRATION_MAX_CONCURRENT="1")
     source, dest = (asked(requests, side, "/btql") for side in SIDES)

@@ -1,4 +1,6 @@
-"""The comparison says what is true: what cannot move, how many rows, what it waits for, what still names the source."""
+"""The comparison says what is true: what cannot move, how many rows, what it waits for, what still
+names the source.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ def tiny() -> Iterator[Pair]:
         yield pair
 
 
-# What cannot move --------------------------------------------------------------------------------------
+# What cannot move ---------------------------------------------------------------------------------
 
 
 def test_what_cannot_be_moved_is_counted_and_named_and_is_no_difference(
@@ -48,7 +50,7 @@ def test_what_cannot_be_moved_is_counted_and_named_and_is_no_difference(
     assert (code, "cannot_move" in result["kinds"]["functions"]["outcomes"]) == (0, False)
 
 
-# How many rows -----------------------------------------------------------------------------------------
+# How many rows ------------------------------------------------------------------------------------
 
 
 def test_rows_are_rows_and_counts_are_counted_apart(tiny: Pair, tmp_path: Path) -> None:
@@ -86,7 +88,7 @@ def test_a_sample_of_a_large_stream_has_as_many_rows_as_were_asked_for(
     assert (code, result["rows"]["match"] >= 1500) == (0, True), result["text"]
 
 
-# What is waited for ------------------------------------------------------------------------------------
+# What is waited for -------------------------------------------------------------------------------
 
 
 def writes_rows(path: str) -> bool:
@@ -139,7 +141,7 @@ def test_rows_that_differ_and_rows_that_were_refused_are_not_waited_for(
     assert time.monotonic() - started < 30
 
 
-# What still names the source ---------------------------------------------------------------------------
+# What still names the source ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
