@@ -249,7 +249,8 @@ _VIEW_FIELDS = (
 VIEWS = Resource(
     "views", "view", "/v1/view", OWNER, ("object_type", "object_id", "view_type", "name"),
     phase="migrate-views",
-    create=_VIEW_FIELDS, patch=_VIEW_FIELDS, put=True, server=("updated_at",),
+    create=_VIEW_FIELDS, patch=_VIEW_FIELDS, patch_only=("starred",), put=True,
+    server=("updated_at",),
     listed=BY_OWNER, names_owner=True,
     owner_types=("organization", "org_project", "project", "project_log", "dataset", "experiment"),
     # Owners of views by the letter of the API's document, which a server may refuse to list.

@@ -149,7 +149,8 @@ class ObjectWriter:
         def send(sent: Dict[str, Any]) -> Answer:
             return catalog.dest.create(resource.path, sent)
 
-        answer, unknown = without_unknown_fields(resource, body, send)
+        posted = {name: value for name, value in body.items() if name not in resource.patch_only}
+        answer, unknown = without_unknown_fields(resource, posted, send)
         for name in unknown:
             findings.append(object_finding(resource, item, "field_not_taken", path=name))
         catalog.earlier.note_not_taken(resource, unknown)
@@ -254,7 +255,8 @@ class ObjectWriter:
             place = item.dest_project_id
             self.catalog.remember(resource, source_id, counterpart, place, renamed=not left)
             # To be completed by the second pass.
-            if plan.prepared.deferred or (ours and action.verb == DIFFERS):
+            unwritten = outcome == CREATED and any(map(action.body.get, resource.patch_only))
+            if plan.prepared.deferred or unwritten or (ours and action.verb == DIFFERS):
                 item.states.deferred[source_id] = dest_id
             if ours:
                 note_left_out(self.catalog, resource, item, plan.prepared)

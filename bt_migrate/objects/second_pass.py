@@ -42,7 +42,7 @@ from bt_migrate.objects.update import (
     remember_fingerprints,
     update_object,
 )
-from bt_migrate.objects.write import read_back
+from bt_migrate.objects.write import read_back, without_unknown_fields
 from bt_migrate.state.object_states import ObjectStates
 
 log = logging.getLogger("bt_migrate.objects")
@@ -168,8 +168,17 @@ def _add_references(
     name = display_name(resource, item.source)
     if body and not catalog.settings.dry_run:
         path = f"{resource.path}/{dest_id}"
-        patched = method == "PATCH"
-        written = dest.patch(path, body) if patched else dest.put(resource.path, body, dest_id)
+
+        def send(sent: Dict[str, Any]) -> Dict[str, Any]:
+            if method == "PATCH":
+                return dest.patch(path, sent)
+            return dest.put(resource.path, sent, dest_id)
+
+        written, unknown = without_unknown_fields(resource, body, send)
+        for field_name in unknown:
+            not_taken = object_finding(resource, item, "field_not_taken", path=field_name)
+            prepared.findings.append(not_taken)
+        catalog.earlier.note_not_taken(resource, unknown)
         existing = read_back(dest, resource, written)
         facts = {"source_id": item.source["id"], "dest_id": dest_id}
         extra = {"event": "completed", "resource": resource.name, **facts}

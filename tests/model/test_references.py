@@ -300,6 +300,14 @@ def test_an_id_that_was_put_in_is_not_taken_for_one_of_the_source() -> None:
     assert result == Rewritten({"dataset_id": dest_id(1)}, [], [], [])
 
 
+def test_a_word_in_the_place_of_an_id_stays() -> None:
+    reference = Reference("target.id", ("views",), "holder", words=("overview",))
+    assert rewritten({"target": {"id": "overview"}}, reference).value == {
+        "target": {"id": "overview"}
+    }
+    assert rewritten({"target": {"id": "x"}}, reference).value == {}
+
+
 # -- the table itself
 
 

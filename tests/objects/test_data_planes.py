@@ -111,3 +111,36 @@ def test_fingerprints_of_what_was_written_come_from_a_read(pair: Pair, tmp_path:
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=100)
     left = [one["name"] for kind in ("function", "group") for one in pair.dest.objects(kind)]
     assert left == [], done.stdout
+
+
+def test_what_the_api_of_october_2026_added_moves_and_is_equal(pair: Pair, tmp_path: Path) -> None:
+    source, dest = pair.source, pair.dest
+    alpha = project(source)
+    first = function(source, alpha, "clean", INLINE, function_type="preprocessor")
+    version = next(one for one in source.objects("function") if one["id"] == first)["_xact_id"]
+    data = {"preprocessor": {"type": "function", "id": first, "version": version}}
+    prompt = {"project_id": alpha, "name": "P", "slug": "p", "prompt_data": data}
+    source.create("prompt", prompt)
+    owner = {"object_type": "project", "object_id": alpha, "view_type": "monitor"}
+    view = source.create("view", {**owner, "name": "v", "description": "d"})["id"]
+    source.patch("view", view, {"object_type": "project", "object_id": alpha, "starred": True})
+    config = {
+        "event_type": "windowed",
+        "window": {},
+        "loop": {"target": {"type": "dashboard", "id": view}},
+    }
+    source.create("project_automation", {"project_id": alpha, "name": "watch", "config": config})
+    root = tmp_path / "state"
+    for _ in range(2):
+        done = run(pair.sandbox, root, "--verify")
+        assert done.code == 0, done.out + done.err
+    moved = dest.objects("view")[0]
+    assert (moved["description"], moved["starred"]) == ("d", True)
+    automation = dest.objects("project_automation")[0]
+    assert automation["config"]["loop"]["target"]["id"] == moved["id"]
+    copied = next(one for one in dest.objects("function") if one["slug"] == "clean")["id"]
+    pointed = next(one for one in dest.objects("prompt") if one["slug"] == "p")["prompt_data"]
+    assert pointed == {"preprocessor": {"type": "function", "id": copied}}
+    assert [one["path"] for one in findings(root, "version_pin_removed")] == [
+        "prompt_data.preprocessor.version"
+    ]

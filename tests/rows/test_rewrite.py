@@ -270,6 +270,23 @@ def test_review_assignments_are_mapped_and_users_without_counterpart_are_reporte
     )
 
 
+@pytest.mark.parametrize(
+    ("parent", "expected"),
+    [
+        (f"project_id:{PROJECT}", f"project_id:{NEW[PROJECT]}"),
+        ("project_name:beta", "project_name:Gamma"),
+        ("project_name:other", "project_name:other"),
+        (f"experiment_id:{LOST}", f"experiment_id:{LOST}"),
+        (7, 7),
+    ],
+)
+def test_the_parent_of_an_opentelemetry_span_is_rewritten(parent: Any, expected: Any) -> None:
+    row = {"id": "r", "metadata": {"braintrust.parent": parent}}
+    assert may_hold_references(row)
+    rewrite_row(row, resolve, KNOWN, {"beta": "Gamma"})
+    assert row["metadata"] == {"braintrust.parent": expected}
+
+
 @pytest.mark.parametrize("field", ["metadata", "context", "span_attributes"])
 def test_known_ids_in_fields_of_references_are_rewritten_at_any_depth(field: str) -> None:
     out, notes = rewritten({"id": "1", field: {"a": [{"b": DATASET}, LOST, "text"]}})
