@@ -139,7 +139,11 @@ def _row_counts(context: UndoContext, kind: str, ids: Sequence[str]) -> Dict[str
     """Object id -> its rows; objects without an answer are counted alone."""
     id_field = ROW_KINDS[kind].id_field
     rows = context.dest.query(count_by_object_query(kind, id_field, ids, Bounds())).json
-    found = {row.get(id_field): whole_number(row.get("rows")) for row in rows}
+    try:
+        found = {row[id_field]: whole_number(row["rows"]) for row in rows}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # A server that does not count by object says nothing about the rows of others.
+        return {}
     for dest_id in ids if len(ids) > 1 else ():
         if dest_id not in found:
             found.update(_row_counts(context, kind, [dest_id]))

@@ -17,7 +17,7 @@ from bt_migrate.objects.proof import (
     is_created,
 )
 
-GATEWAY_SLACK_S = 60  # between the Date of an answer, which may be a gateway's, and the server
+GATEWAY_SLACK_S = 300  # between the Date of an answer, which may be a gateway's, and the server
 
 
 @dataclass(frozen=True)

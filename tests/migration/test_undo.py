@@ -4,8 +4,11 @@ left.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -400,6 +403,26 @@ def test_the_last_line_names_kinds_and_rows_and_json_is_all_that_json_prints(
     done = undo(pair, root, "--json", "--yes")
     result = json.loads(done.out)
     assert (done.code, result["done"], result["deleted"]["projects"]) == (0, True, 2)
+
+
+@pytest.mark.parametrize(("reply", "left"), [("y", 0), ("", 2)])
+def test_a_person_at_a_terminal_is_asked(reply: str, left: int, pair: Pair, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    assert run(pair.sandbox, root).code == 0
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "bt_migrate.phases.undo", str(runs(root)[-1])]
+    env = environment(pair.sandbox)
+    with subprocess.Popen(command, env=env, cwd=root, stdin=theirs, stdout=theirs) as process:
+        os.close(theirs)
+        os.write(ours, f"{reply}\n".encode())
+        shown = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while True:
+                shown += os.read(ours, 4096)
+        assert process.wait(60) == 0
+    os.close(ours)
+    assert b"Delete it now? [y/N]" in shown
+    assert len(pair.dest.objects("project")) == left
 
 
 # Changed since ------------------------------------------------------------------------------------
