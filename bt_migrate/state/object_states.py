@@ -19,8 +19,9 @@ from bt_migrate.model.outcomes import (
     WOULD_CREATE,
     WOULD_UPDATE,
 )
-from bt_migrate.state.files import FORMAT, json_lines, read_json, record_in, write_files
-from bt_migrate.state.records import WHAT_TO_DO
+from bt_migrate.state.files import FORMAT, damaged, json_lines, read_json, record_in, write_files
+from bt_migrate.state.finding_shape import check_finding
+from bt_migrate.state.records import WHAT_TO_DO, ShapeError
 
 KNOWN_OUTCOMES = frozenset((*OUTCOMES, WOULD_CREATE, WOULD_UPDATE))
 Entry = Dict[str, Any]  # {name, outcome, dest_id, …} of one object
@@ -67,6 +68,12 @@ def read_objects(path: Path, data: Dict[str, Any]) -> ObjectFile:
         known = str(entry.get("outcome")) in KNOWN_OUTCOMES and isinstance(entry.get("name"), str)
         if not known or not isinstance(entry.get("dest_id", ""), str):
             raise StateError(f"{path}: the outcome of {source_id[:60]} is not one; {WHAT_TO_DO}")
+    try:
+        for findings in file.findings.values():
+            for finding in findings:
+                check_finding(finding)
+    except ShapeError as error:
+        raise damaged(path, error) from None
     if not isinstance(file.intended, dict):
         file.intended = {}
     return file

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
 from bt_migrate.model.date_windows import instant
-from bt_migrate.model.findings import KINDS
 from bt_migrate.state.files import FORMAT, damaged, read_record, write_json
+from bt_migrate.state.finding_shape import check_finding
 from bt_migrate.state.folder_names import is_folder_name
 from bt_migrate.state.records import ShapeError, check_part, json_of
 
@@ -19,7 +19,7 @@ class RunSide:
 
     org_id: str
     org_name: str
-    url: str = ""
+    url: str
 
 
 @dataclass
@@ -165,6 +165,13 @@ class Lag:
     oldest_seconds: Optional[int]
 
 
+@dataclass
+class Verification:
+    text: str
+    equal: bool
+    folder: str
+
+
 def read_run(path: Path) -> RunRecord:
     """The content of a run.json. Raises StateError naming the file."""
     record = read_record(path, RunRecord)
@@ -177,7 +184,13 @@ def read_run(path: Path) -> RunRecord:
 
 def _check_parts(record: RunRecord) -> None:
     """Raises ShapeError, or ValueError for what is not a date."""
-    for kind, name in ((Shard, "shard"), (Validation, "validation"), (Lag, "lag")):
+    parts = (
+        (Shard, "shard"),
+        (Validation, "validation"),
+        (Verification, "verification"),
+        (Lag, "lag"),
+    )
+    for kind, name in parts:
         value = getattr(record, name)
         if value is not None:
             check_part(kind, value, name)
@@ -186,8 +199,7 @@ def _check_parts(record: RunRecord) -> None:
             raise ShapeError(f"{folder[:40]!r} is not the name of a folder")
     validation = record.validation or {}
     for item in [*validation.get("findings", []), *record.window_gaps]:
-        if item.get("kind") not in KINDS or "severity" not in item:
-            raise ShapeError(f"the finding {str(item.get('kind'))[:40]!r} is not known")
+        check_finding(item)
     for text in (
         record.created,
         record.selection.created_after,

@@ -15,8 +15,16 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.errors import StateError
 from bt_migrate.model.outcomes import OUTCOMES
-from bt_migrate.state.files import FORMAT, json_lines, read_json, write_files
-from bt_migrate.state.records import WHAT_TO_DO, matches, record_fields, refuse_other_fields
+from bt_migrate.state.files import FORMAT, damaged, json_lines, read_json, write_files
+from bt_migrate.state.finding_shape import StreamHeader, check_note
+from bt_migrate.state.records import (
+    WHAT_TO_DO,
+    ShapeError,
+    check_part,
+    matches,
+    record_fields,
+    refuse_other_fields,
+)
 from bt_migrate.state.run_files import STATE_ENDING
 
 COUNTS = ("fetched", *OUTCOMES, "bytes")
@@ -118,6 +126,12 @@ class StreamState:
         slices, above = _read_slices(path, data)
         state = cls(path, **record_fields(path, cls, data, OWN_FIELDS))
         state.header = {**state.header, **header}
+        try:
+            check_part(StreamHeader, state.header, "header")
+            for note in state.findings:
+                check_note(note)
+        except ShapeError as error:
+            raise damaged(path, error) from None
         state.counts = {name: state.counts.get(name, 0) for name in COUNTS}
         state.slices = slices or state.slices
         # Versions before this one counted the rows of the copy only.

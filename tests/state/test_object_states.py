@@ -10,9 +10,12 @@ from typing import List
 import pytest
 
 from bt_migrate.errors import StateError
+from bt_migrate.model.findings import finding
 from bt_migrate.model.outcomes import FAILED, LATER, SKIPPED
 from bt_migrate.state.files import read_json
 from bt_migrate.state.object_states import ObjectStates
+
+FINDING = finding("window_gap", resource="datasets", name="n")
 
 
 def test_outcomes_findings_and_mapping_survive_the_process(tmp_path: Path) -> None:
@@ -21,8 +24,8 @@ def test_outcomes_findings_and_mapping_survive_the_process(tmp_path: Path) -> No
     states.record("s2", "R", FAILED, reason="500: boom")
     states.record("s3", "S", "differs", dest_id="d3", fields=("tags",))
     states.record("s2", "R", "found", dest_id="d2")
-    states.note("s1", [{"kind": "waits"}])
-    states.note("s3", [{"kind": "waits"}])
+    states.note("s1", [FINDING])
+    states.note("s3", [FINDING])
     states.note("s3", [])
     states.deferred["s1"] = "d1"
     states.intended = {"s9": {"key": ["n"], "project": "", "fingerprint": "f"}}
@@ -42,7 +45,7 @@ def test_outcomes_findings_and_mapping_survive_the_process(tmp_path: Path) -> No
             "s2": {"name": "R", "outcome": "found", "dest_id": "d2"},
             "s3": {"name": "S", "outcome": "differs", "dest_id": "d3", "fields": ["tags"]},
         },
-        {"s1": [{"kind": "waits"}]},
+        {"s1": [FINDING]},
         {"s1": "d1"},
         {"s9": {"key": ["n"], "project": "", "fingerprint": "f"}},
         3,

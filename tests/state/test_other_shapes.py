@@ -11,6 +11,7 @@ from typing import Any, Iterator, List, Tuple
 import pytest
 
 from bt_migrate.errors import EXIT_CRASHED, StateError, UsageError
+from bt_migrate.phases import report as report_program
 from bt_migrate.phases import status as status_program
 from bt_migrate.shards.shard_file import shard_in
 from bt_migrate.state.object_states import ObjectStates
@@ -122,16 +123,21 @@ def test_a_window_of_another_shape_is_refused_by_name(moved: Path, tmp_path: Pat
     assert wrong_readings(path, read) == []
 
 
-@pytest.mark.parametrize("name", ["run.json", "status.json"])
-def test_status_shows_or_refuses_what_it_finds(
-    name: str, moved: Path, capsys: pytest.CaptureFixture
+@pytest.mark.parametrize(
+    "program", [status_program, pytest.param(report_program, marks=pytest.mark.long)]
+)
+@pytest.mark.parametrize(
+    "name", ["run.json", "status.json", "beta/logs_state.json", "beta/prompts_state.json"]
+)
+def test_programs_that_look_at_a_run_show_or_refuse_what_they_find(
+    name: str, program: Any, moved: Path, capsys: pytest.CaptureFixture
 ) -> None:
     wrong = []
     path = moved / name
     whole = path.read_text()
     for change, text in changed(json.loads(whole)):
         path.write_text(text)
-        code = status_program.main([str(moved)])
+        code = program.main([str(moved)])
         error = capsys.readouterr().err
         if code == EXIT_CRASHED or (code and f"{path}: " not in error):
             wrong.append(f"{change}: {code} {error}")

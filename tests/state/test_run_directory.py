@@ -185,9 +185,8 @@ def test_the_next_process_sees_all_states_of_a_run(run: RunDirectory) -> None:
         ("experiment_events", "Beta", "e1"),
     ]:
         path = run.stream_path(folder, project, source_id)
-        StreamState.open(
-            path.with_name(path.name + "_state.json"), {"source_id": source_id, "project": project}
-        ).save()
+        header = {"kind": "datasets", "name": "n", "source_id": source_id, "project": project}
+        StreamState.open(path.with_name(path.name + "_state.json"), header).save()
     again = RunDirectory(run.path)
     assert [(one.resource, one.project) for one in again.all_objects()] == [
         ("roles", ""), ("datasets", "Beta"), ("datasets", "Alpha"), ("experiments", "Alpha"),
@@ -199,7 +198,8 @@ def test_the_next_process_sees_all_states_of_a_run(run: RunDirectory) -> None:
 def test_a_stream_that_is_being_written_is_what_its_file_says(run: RunDirectory) -> None:
     path = run.stream_path("", "Alpha", "p")
     file = path.with_name(path.name + "_state.json")
-    StreamState.open(file, {"source_id": "p"}).save()
+    header = {"kind": "logs", "name": "Alpha", "source_id": "p", "project": "Alpha"}
+    StreamState.open(file, header).save()
     before = run.all_streams()
     run.open_stream(file)
     writing = StreamState.open(file, {})

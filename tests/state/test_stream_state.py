@@ -22,7 +22,7 @@ def test_the_checkpoint_of_a_stream_survives_the_process(tmp_path: Path) -> None
     state.copy.compared = True
     state.sync.above = 7
     state.counts["created"] = 7
-    state.findings = [{"kind": "waits"}]
+    state.findings = [{"kind": "window_gap", "count": 1}]
     state.save()
     again = StreamState.open(tmp_path / "logs_state.json", {"dest_id": "other"})
     expected = {**vars(state), "header": {**header, "dest_id": "other"}, "lock": again.lock}
