@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict
 
 import pytest
 
-from bt_migrate.errors import UsageError
-from bt_migrate.state.find_run import find_run
+import bt_migrate.state.find_run as find_run_module
+from bt_migrate.errors import StateError, UsageError
+from bt_migrate.state.find_run import find_run, make_run_folder
 from bt_migrate.state.run_directory import RunDirectory, fingerprints_in, runs_in
 from bt_migrate.state.run_files import RUN_FILE
 from tests.support.run_state import ALL, finish, found, identity, settings_for
@@ -297,3 +299,14 @@ def test_a_state_dir_that_cannot_be_made_is_refused(tmp_path: Path, name: str) -
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="^--state-dir: "):
         found(tmp_path / name)
+
+
+def test_a_second_with_too_many_runs_is_an_error(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find_run_module, "MAX_RUNS_OF_A_SECOND", 3)
+    at = datetime(2026, 1, 13, 21, 25, 30, tzinfo=timezone.utc)
+    names = [make_run_folder(root, at).name for _ in range(3)]
+    assert names == ["20260113_212530", "20260113_212530_01", "20260113_212530_02"]
+    with pytest.raises(StateError, match="holds 3 runs of this second"):
+        make_run_folder(root, at)
