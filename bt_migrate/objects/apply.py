@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Optional, Tuple
 
+from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.request import Answer
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.errors import ApiError
@@ -135,6 +136,10 @@ class ObjectWriter:
         made = created.obj
         self._refuse_another(item, made)
         if not created.is_ours:
+            if not resource.names_owner:
+                # Answers to a POST may be sparse (groups come without their members).
+                path = f"{resource.path}/{made['id']}"
+                made = catalog.dest.get(path, check=object_with_id(made["id"]))
             found = plan_object(resource, item.source, action.body, made)
             return decided(catalog, resource, item.source, found)
         if resource is PROJECTS:
