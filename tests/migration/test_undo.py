@@ -628,7 +628,8 @@ def content(found: Dict[str, Any]) -> Dict[str, Any]:
     """Without what a write changes by itself; what is unset is left out, as in the comparison of
     two organizations.
     """
-    stamps = ("_xact_id", "updated_at", "secret_updated_at")
+    # `created` of a function is the time of its last version.
+    stamps = ("_xact_id", "updated_at", "secret_updated_at", "created")
     return {
         key: {name: value for name, value in obj.items() if name not in stamps and value}
         if isinstance(obj, dict)
