@@ -345,7 +345,7 @@ STAYING = [
     ),
     case(
         "403 as JSON on the inserts of one object",
-        Fault("status", WRITE, path=INSERT, after=2, status=403, body={"Code": "ForbiddenError"}),
+        Fault("status", WRITE, path=INSERT, after=6, status=403, body={"Code": "ForbiddenError"}),
     ),
     case(
         "413 on all inserts",
