@@ -35,7 +35,8 @@ def load_settings(
     Relative dates are counted from `now`.
 
     `options["env_file"]` names the file; without it `.env` in the current folder is read if it
-    exists. A given `environ` replaces both. Raises UsageError naming the setting; a key is never shown.
+    exists. A given `environ` replaces both. Raises UsageError naming the setting; a key is never
+    shown.
     """
     env = _environment(options.get("env_file")) if environ is None else environ
     given = {name: value for name, value in options.items() if value not in (None, False)}

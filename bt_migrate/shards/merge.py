@@ -1,5 +1,5 @@
-"""Join the runs of a move in parts into one run, so that verify, undo and later syncs see one. Asks no
-server.
+"""Join the runs of a move in parts into one run, so that verify, undo and later syncs see one. Asks
+no server.
 
 The runs are only read. The new run is built in a folder that no program takes for a run, and moved
 to its place as a whole.
@@ -53,8 +53,8 @@ WINDOWED_KINDS = ("experiments", "logs")
 def join_runs(paths: Sequence[Path], root: Path, *, unfinished: bool) -> Path:
     """Make one run of these, in `root`; returns its directory.
 
-    Raises UsageError if the runs do not belong together, LockedError if a process works on one, and,
-    unless `unfinished`, UsageError naming what is missing.
+    Raises UsageError if the runs do not belong together, LockedError if a process works on one,
+    and, unless `unfinished`, UsageError naming what is missing.
     """
     if (root / RUN_FILE).exists():
         raise UsageError(
@@ -127,7 +127,7 @@ def _moved(path: Path, root: Path) -> Path:
 
 
 def run_paths(names: Sequence[str]) -> List[Path]:
-    """The run directories of these names: each a run, or a folder with one run. Raises UsageError."""
+    """The runs of these names: each a run, or a folder with one run. Raises UsageError."""
     paths: List[Path] = []
     for name in names:
         path = Path(name)
@@ -142,8 +142,8 @@ def run_paths(names: Sequence[str]) -> List[Path]:
 
 
 def _identity(runs: Sequence[RunDirectory], shards: Sequence[RunDirectory]) -> Identity:
-    """What the new run is made for: the selections of the other runs together, or those of the shards
-    if there are only shards. Shards must be for the same projects.
+    """What the new run is made for: the selections of the other runs together, or those of the
+    shards if there are only shards. Shards must be for the same projects.
     """
     whole = [run for run in runs if run not in shards] or list(shards)
     names = tuple(sorted({name for run in whole for name in run.record.selection.projects}))
@@ -238,7 +238,7 @@ def _join_states(into: ObjectStates, states: ObjectStates) -> None:
 
 
 def _join_stream(new: RunDirectory, parts: Sequence[RunPart]) -> None:
-    """Write one checkpoint with the key ranges of all parts and of missing shards, and its files."""
+    """Write one checkpoint with the key ranges of all parts and of missing shards."""
     states = [part.state for part in parts]
     joined = _joined_state(new, states, list(_missing_ranges(parts)))
     joined.save()

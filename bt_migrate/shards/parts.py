@@ -22,7 +22,7 @@ SAME_IN_ALL = ("created_after", "created_before", "rename_projects", "exclude_pr
 
 
 class RunPart(NamedTuple):
-    """What one run has of the rows of an object; `unit` is its shard's, {} for a run of no shard."""
+    """What one run has of the rows of an object; `unit` is {} for a run of no shard."""
 
     run: RunDirectory
     state: StreamState
@@ -40,7 +40,7 @@ def shard_of(run: RunDirectory) -> Mapping[str, Any]:
 
 
 def refuse_strangers(runs: Sequence[RunDirectory]) -> None:
-    """Raises UsageError for a run that cannot be joined, or is not of the same move as the first."""
+    """Raises UsageError for a run that cannot be joined, or is of another move than the first."""
     first = runs[0]
     for run in runs:
         for field, words in NOT_JOINED:

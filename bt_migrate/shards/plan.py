@@ -90,8 +90,8 @@ def _created_before(root: Path, identity: Identity) -> Set[str]:
 
 
 def _units(catalog: Catalog, kind: str, created: Set[str]) -> Iterator[Unit]:
-    """Every object of a kind, also those without rows: a server that counts one object at a time may
-    report none.
+    """Every object of a kind, also those without rows: a server that counts one object at a time
+    may report none.
 
     Only a destination object that was created for this move and has no rows is surely empty.
     """
@@ -121,8 +121,8 @@ def _units(catalog: Catalog, kind: str, created: Set[str]) -> Iterator[Unit]:
 def _places(
     catalog: Catalog, unit: Unit, pieces: Sequence[Sequence[Piece]], mark_s: int, near: float
 ) -> Dict[int, Point]:
-    """Begin or end of a piece of the object -> where it is cut: (key, rows up to it), ascending, each
-    within `near` rows.
+    """Begin or end of a piece of the object -> where it is cut: (key, rows up to it), ascending,
+    each within `near` rows.
     """
     bounds = replace(bounds_of(catalog, ROW_KINDS[unit["kind"]]), end_key=after_second(mark_s))
     keys = _keys_of(catalog, unit, bounds)

@@ -2,8 +2,8 @@
 
 A shard holds units, each of one object: all of its rows (of a project, its log), or a slice: the
 rows with keys above `after` and up to `end`, or up to the mark if there is no `end`. The mark, in
-seconds of each server's clock, is the same for all shards: what is written later is in none of them.
-The file has names and ids, no row content and no API key.
+seconds of each server's clock, is the same for all shards: what is written later is in none of
+them. The file has names and ids, no row content and no API key.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def _fill(
 
 
 def _groups(units: Sequence[Unit], fits: Callable[[Sequence[Unit]], bool]) -> List[List[Unit]]:
-    """Consecutive units of one kind and project, at most as many as one query reads, that `fits`."""
+    """Consecutive units of one kind and project: at most one query's, and as many as `fits`."""
     groups: List[List[Unit]] = []
     for unit in units:
         last = groups[-1] if groups else []
@@ -108,9 +108,9 @@ class Keys(NamedTuple):
 def cut_at(wanted: int, tolerance: float, points: List[Point], keys: Keys) -> Point:
     """A key up to which about `wanted` rows lie.
 
-    `points` are known, ascending, from before the first row to the last one; what is found is added.
-    Keys cluster, with long gaps: interpolation and bisection alternate, and from the second probe on
-    a gap is skipped.
+    `points` are known, ascending, from before the first row to the last one; what is found is
+    added. Keys cluster, with long gaps: interpolation and bisection alternate, and from the second
+    probe on a gap is skipped.
     """
     for probe in range(MAX_PROBES + 1):
         at = min(max(1, bisect_left([rows for _, rows in points], wanted)), len(points) - 1)

@@ -46,8 +46,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_files(files: Sequence[Tuple[Path, str]]) -> None:
-    """Replace each file as a whole; all are on the disk when it returns. Raises StateError naming the
-    file that cannot be written.
+    """Replace each file as a whole; all are on the disk when it returns. Raises StateError naming
+    the file that cannot be written.
     """
     folders = list(dict.fromkeys(path.parent for path, _ in files))
     path = Path()
@@ -113,8 +113,8 @@ def _report_once(folder: Path, error: OSError) -> None:
 
 
 def make_private(folder: Path) -> None:
-    """Make the folder and the missing ones above it, all 0700. (`mkdir(parents=True)` would make the
-    ones above it readable for everybody.)
+    """Make the folder and the missing ones above it, all 0700. (`mkdir(parents=True)` would make
+    the ones above it readable for everybody.)
     """
     if folder.is_dir():
         return

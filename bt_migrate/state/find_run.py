@@ -48,8 +48,9 @@ def find_run(settings: Settings, identity: Identity, command: str) -> Tuple[RunD
     """The run to work in, resumed or new, and the settings with the project that a project folder
     means.
 
-    A named run that disagrees with `identity` is refused (UsageError). In a folder of runs the newest
-    run of the two organizations is resumed if it is unfinished and agrees, else a new run is made.
+    A named run that disagrees with `identity` is refused (UsageError). In a folder of runs the
+    newest run of the two organizations is resumed if it is unfinished and agrees, else a new run is
+    made.
     """
     run, settings = _found_run(settings, identity, command)
     return (writable(run) if command == VERIFY else run), settings
@@ -121,8 +122,8 @@ def _commands_of(run: RunDirectory) -> set:
 
 
 def left_behind(settings: Settings, identity: Identity, command: str) -> Optional[RunDirectory]:
-    """The last run of this relative window and selection, if an earlier start left it unfinished with
-    the period that the window meant then: cron finishes the interrupted night before today's.
+    """The last run of this relative window and selection, if an earlier start left it unfinished
+    with the period that the window meant then: cron finishes the interrupted night before today's.
     """
     if not settings.relative_window or settings.new_run or _named_run(settings)[0] is not None:
         return None
@@ -208,8 +209,8 @@ def _resumable(run: RunDirectory, identity: Identity, command: str) -> bool:
 
 
 def copy_to_plan(last: RunDirectory, identity: Identity, command: str) -> RunDirectory:
-    """A dry run that knows what the last run knows: its objects and where its streams stand, not its
-    rows.
+    """A dry run that knows what the last run knows: its objects and where its streams stand, not
+    its rows.
     """
     run = create_run(last.path.parent, identity, command)
     for name in PLANNED_FROM:
@@ -224,7 +225,7 @@ def copy_to_plan(last: RunDirectory, identity: Identity, command: str) -> RunDir
 
 
 def _can_sync(run: RunDirectory, identity: Identity) -> bool:
-    """Whether a sync can continue the run: same organizations and selection, something was moved."""
+    """Whether a sync can continue the run: something was moved, with the same selection."""
     moved = any(command.startswith("migrate-") for command in _commands_of(run))
     return (
         moved
@@ -238,8 +239,8 @@ def _can_sync(run: RunDirectory, identity: Identity) -> bool:
 
 
 def refuse_disagreement(run: RunDirectory, identity: Identity) -> None:
-    """A named run is used for its own organizations and window; resources and projects may be fewer.
-    Raises UsageError.
+    """A named run is used for its own organizations and window; resources and projects may be
+    fewer. Raises UsageError.
     """
     if run.record.undone:
         raise UsageError(
@@ -268,7 +269,8 @@ def _refuse_other_organizations(run: RunDirectory, identity: Identity) -> None:
         if was.org_id != today.org_id:
             raise UsageError(
                 f"{run.path}: was made for {side} organization {was.org_name} ({was.org_id}),"
-                f" today's is {today.org_name} ({today.org_id}); use its keys or another --state-dir"
+                f" today's is {today.org_name} ({today.org_id}); use its keys or another"
+                " --state-dir"
             )
 
 

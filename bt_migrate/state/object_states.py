@@ -1,4 +1,4 @@
-"""What became of the objects of one resource: `<resource>_state.json`, one reader and one writer."""
+"""What became of the objects of one resource: `<resource>_state.json`, its reader and writer."""
 
 from __future__ import annotations
 

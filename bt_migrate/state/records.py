@@ -46,7 +46,7 @@ class ShapeError(ValueError):
 
 
 def record_from(kind: Type[T], value: object, place: str = "") -> T:
-    """The record that the JSON value holds. Raises ShapeError. `place` names the value in errors."""
+    """The record in a JSON value. Raises ShapeError. `place` names the value in errors."""
     _refuse_other(dict, value, place)
     assert isinstance(value, dict)
     hints = _hints(kind)  # type: ignore[arg-type]
@@ -117,11 +117,13 @@ def checked(kind: Any, value: object, place: str) -> Any:
     if origin is list:
         _refuse_other(list, value, place)
         (inner,) = kind.__args__
-        return [checked(inner, item, f"{place}[{n}]") for n, item in enumerate(value)]  # type: ignore[arg-type,var-annotated]
+        assert isinstance(value, list)
+        return [checked(inner, item, f"{place}[{n}]") for n, item in enumerate(value)]
     if origin is dict:
         _refuse_other(dict, value, place)
         inner = kind.__args__[1]
-        return {name: checked(inner, item, _inside(place, name)) for name, item in value.items()}  # type: ignore[attr-defined]
+        assert isinstance(value, dict)
+        return {name: checked(inner, item, _inside(place, name)) for name, item in value.items()}
     if kind is float:
         _refuse_other((int, float), value, place)
         return value

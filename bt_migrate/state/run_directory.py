@@ -1,6 +1,7 @@
 """A run: one directory with its lock, run.json, and the states of its objects and streams.
 
-A run belongs to two organizations and one selection; `find_run` decides which run a program works in.
+A run belongs to two organizations and one selection; `find_run` decides which run a program works
+in.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ class RunDirectory:
     # -- streams
 
     def stream_path(self, folder: str, project: str, source_id: str) -> Path:
-        """Path of a stream's files without endings: <project>/dataset_events/<id>, <project>/logs."""
+        """A stream's files without endings: <project>/dataset_events/<id>, <project>/logs."""
         inside = self.folder(project)
         return inside / folder / id_file_name(source_id) if folder else inside / "logs"
 

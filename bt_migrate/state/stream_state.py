@@ -53,7 +53,8 @@ class CopyState:
     before_key: Optional[str] = None
     # transaction: everything that the source wrote up to it is in the copy; 0: the start of the run
     began: int = 0
-    # transactions of the destination in which this tool wrote rows: a row whose last transaction is one of these is ours
+    # transactions of the destination in which this tool wrote rows: a row whose last transaction is
+    # one of these is ours
     transactions: List[int] = field(default_factory=list)
     # kept by earlier versions, and not used: clocks do not say who wrote a row
     delivered_until: int = 0
