@@ -48,7 +48,7 @@ class Behaviour:
     # What the API of October 2026 added (by its schemas; not recorded): project groups, automations
     # of the organization, assignments of environments, description and star of views.
     # False: all of it is unknown.
-    knows_october_2026: bool = False
+    knows_october_2026: bool = True
 
 
 NAMES: List[str] = [switch.name for switch in fields(Behaviour)]
