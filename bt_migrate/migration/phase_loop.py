@@ -19,7 +19,7 @@ from bt_migrate.migration.steps import refuse_conflicts
 from bt_migrate.migration.waiting import finish_waiting, kinds_behind, record_waiting
 from bt_migrate.model.date_windows import iso
 from bt_migrate.model.findings import LIST_REFUSED
-from bt_migrate.model.outcomes import FAILED
+from bt_migrate.model.outcomes import OPEN_OUTCOMES
 from bt_migrate.model.resources import ROW_KINDS, kinds_of_phase
 from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.report.measures import lag_text
@@ -124,11 +124,11 @@ def reopen_verification(run: RunDirectory, names: Sequence[str]) -> None:
         run.record.phases_done.remove(VERIFY)
 
 
-def has_failed_objects(run: RunDirectory, phase: str) -> bool:
-    """True if an object of the phase could not be created or updated."""
+def has_open_objects(run: RunDirectory, phase: str) -> bool:
+    """True if an object of the phase failed, or waits for another one."""
     kinds = {resource.name for resource in kinds_of_phase(phase)}
     return any(
-        entry["outcome"] == FAILED
+        entry["outcome"] in OPEN_OUTCOMES
         for states in run.all_objects()
         if states.resource in kinds
         for entry in states.outcomes.values()
@@ -257,7 +257,7 @@ class PhaseLoop:
         if kind not in behind and self._takes_window(kind):
             record_window(self._run.path.parent, self._run.record, self._run.path.name, kind)
         # A sync goes on to the next changes: what failed is tried again by the next one.
-        failed = has_failed_objects(self._run, name) or has_refused_lists(self._run)
+        failed = has_open_objects(self._run, name) or has_refused_lists(self._run)
         is_left_open = kind in behind or failed
         if is_left_open and not self._migration.settings.since_last:
             return False
