@@ -14,9 +14,9 @@ from bt_migrate.sandbox.data.answer import Answer
 from tests.support.orgs import run, runs, tiny_pair
 
 
-def refuse_prompts(method: str, path: str, raw: bytes) -> Optional[Any]:
-    if method == "POST" and path == "/v1/prompt":
-        return Answer(400, b"no prompts today", "text/plain")
+def refuse_frames(method: str, path: str, raw: bytes) -> Optional[Any]:
+    if method == "POST" and path == "/v1/span_iframe":
+        return Answer(400, b"no frames today", "text/plain")
     return None
 
 
@@ -25,13 +25,13 @@ def test_a_project_whose_rows_all_moved_ends_with_0_whatever_fails_in_others(
 ) -> None:
     root = tmp_path / "runs"
     with tiny_pair() as pair:
-        pair.sandbox.refuse = refuse_prompts
+        pair.sandbox.refuse = refuse_frames
         whole = run(pair.sandbox, root, "--no-verify")
         pair.sandbox.refuse = None
         (place,) = runs(root)
         failed = {
             state["project"]
-            for state in map(json.loads, map(Path.read_text, place.glob("*/prompts_state.json")))
+            for state in map(json.loads, map(Path.read_text, place.glob("*/span_iframes_state.json")))
             if state["failed_ids"]
         }
         folders = json.loads((place / "run.json").read_text())["folders"]
