@@ -31,7 +31,9 @@ def test_a_project_whose_rows_all_moved_ends_with_0_whatever_fails_in_others(
         (place,) = runs(root)
         failed = {
             state["project"]
-            for state in map(json.loads, map(Path.read_text, place.glob("*/span_iframes_state.json")))
+            for state in map(
+                json.loads, map(Path.read_text, place.glob("*/span_iframes_state.json"))
+            )
             if state["failed_ids"]
         }
         folders = json.loads((place / "run.json").read_text())["folders"]
