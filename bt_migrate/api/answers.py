@@ -145,7 +145,7 @@ def inserted_rows(row_ids: Sequence[str]) -> Check:
 
 
 def inserted_groups(kind: str, row_ids: Mapping[str, Sequence[str]]) -> Check:
-    """The check for POST /v1/insert: `kind` -> object id -> `row_ids` of every row that was sent."""
+    """The check for POST /v1/insert: `kind` -> object id -> `row_ids` of every row sent."""
 
     def check(value: Any) -> str:
         objects = value.get(kind) if isinstance(value, dict) else None

@@ -140,7 +140,7 @@ def days_query(kind: str, object_id: str) -> str:
 def ids_query(
     kind: str, object_id: str, bounds: Bounds, limit: int, *, newest_first: bool = False
 ) -> str:
-    """Ids and keys of the next `limit` rows inside the bounds, in key order; or of the last rows."""
+    """Ids and keys of the next or the last `limit` rows inside the bounds, in key order."""
     return "\n".join(
         [
             "select: id, _pagination_key",

@@ -22,7 +22,8 @@ class Capabilities:
     logs3_delivers: bool = True
     # rows of the largest page that worked; fewer once the server found pages too large
     page_rows: int = MAX_LIMIT
-    # rows of the largest page that was as full as was asked for: up to it the server does not cap pages
+    # rows of the largest page that was as full as was asked for: up to it the server does not cap
+    # pages
     full_page_rows: int = 0
     # largest body of POST /logs3, 0 where the server announces none; None: not asked yet
     logs3_max_bytes: Optional[int] = None

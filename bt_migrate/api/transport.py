@@ -48,7 +48,8 @@ log = logging.getLogger("bt_migrate.api")
 OUTAGE_DELAY_S = 0.1
 # part of a pause that is added at random
 JITTER = 0.25
-# What a gateway answers while nothing behind it does. A host that worked is waited for, as one that does not answer.
+# What a gateway answers while its servers are down. A host that worked is waited for, as a host that
+# does not answer is.
 # Not 504: a query that takes too long is answered so.
 OUTAGE_STATUSES = frozenset((502, 503))
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -343,7 +344,7 @@ class Transport:
             ) from None
 
     def _pause_after_silence(self, request: Request, error: Exception, tries: Tries) -> None:
-        """A host that answered before may be back soon: an outage is bound in time, not in tries."""
+        """A host that answered before may be back soon: an outage has a bound in time."""
         outage = self._proven and self.limits.attempts and tries.in_outage_time()
         spent = tries.failures >= self.limits.attempts or _connect_failed(error)
         if spent and not outage:
@@ -367,7 +368,7 @@ class Transport:
         self.wait(pause_s)
 
     def _is_outage(self, request: Request, error: ApiError, tries: Tries) -> bool:
-        """Whether the host is down that worked before: nothing of the kind was answered since this request failed first.
+        """Whether a host that worked is down: nothing of the kind was answered since the first failure.
 
         While others are answered, the trouble is that of one object.
         """

@@ -177,7 +177,7 @@ class AttachmentCopier:
         return size, digest.hexdigest()
 
     def _upload(self, key: str, names: Mapping[str, str], file: IO[bytes], size: int) -> None:
-        """Announces, PUTs and reports done. A key may be uploaded again: it names the same bytes."""
+        """Announces, PUTs and reports done. Safe to repeat: a key names the same bytes."""
         org_id = self._dest.org_id
         body = {"key": key, **names, "org_id": org_id}
         announced = self._dest.post("/attachment", body, check=signed_upload()).json
