@@ -628,14 +628,15 @@ def content(found: Dict[str, Any]) -> Dict[str, Any]:
     """Without what a write changes by itself; what is unset is left out, as in the comparison of
     two organizations.
     """
-    # `created` of a function is the time of its last version.
-    stamps = ("_xact_id", "updated_at", "secret_updated_at", "created")
-    return {
-        key: {name: value for name, value in obj.items() if name not in stamps and value}
-        if isinstance(obj, dict)
-        else obj
-        for key, obj in found.items()
-    }
+    stamps = {"_xact_id", "updated_at", "secret_updated_at"}
+    # `created` of a prompt or function is the date of its last version.
+    versioned = {"created", *stamps}
+
+    def kept(obj: Dict[str, Any]) -> Dict[str, Any]:
+        left_out = versioned if {"slug", "_xact_id"} <= obj.keys() else stamps
+        return {name: value for name, value in obj.items() if name not in left_out and value}
+
+    return {key: kept(obj) if isinstance(obj, dict) else obj for key, obj in found.items()}
 
 
 def test_undo_brings_back_what_an_update_overwrote(pair: Pair, tmp_path: Path) -> None:
