@@ -187,7 +187,10 @@ class ObjectWriter:
             for obj in catalog.lists.source_list(resource)
             if obj.get("project_id") == project
         }
-        if key in others or not catalog.ids.claim(made["id"], item.source["id"]):
+        source_id = item.source["id"]
+        # The counterpart of another object, also one that an earlier start recorded.
+        held = catalog.ids.source_id(resource.name, made["id"]) not in (None, source_id)
+        if key in others or held or not catalog.ids.claim(made["id"], source_id):
             text = (
                 f"with {', '.join(map(repr, key))}, which is another object of the source;"
                 " rename one of the two there"

@@ -86,21 +86,18 @@ def is_created(
 
 
 def contradicts(resource: Resource, sent: Mapping[str, Any], answered: Mapping[str, Any]) -> bool:
-    """Whether an answer holds what nobody sent.
+    """Whether an answer holds what nobody sent, in fields that only people fill in.
 
-    Fields that are absent from it say nothing, nor does the key, which servers may normalize.
+    Fields that are absent from it say nothing, nor do others, which servers may set by themselves.
     """
     if not date_is_of_creation(resource):
         # The new version of an existing object holds what was sent.
         return False
-    for name in resource.create:
+    for name in FILLED_IN_BY_PEOPLE:
         found = answered.get(name)
-        if found is None or name in resource.key:
+        if name not in resource.create or found is None:
             continue
-        if name in sent:
-            if not _equal(sent[name], found):
-                return True
-        elif found and name in FILLED_IN_BY_PEOPLE:
+        if not (_equal(sent[name], found) if name in sent else not found):
             return True
     return False
 

@@ -6,7 +6,7 @@ from typing import Any, Dict
 
 import pytest
 
-from bt_migrate.model.resource_table import EXPERIMENTS, FUNCTIONS, GROUPS
+from bt_migrate.model.resource_table import EXPERIMENTS, FUNCTIONS, GROUPS, VIEWS
 from bt_migrate.objects.proof import (
     CLOCK_SKEW_S,
     CreationClock,
@@ -41,11 +41,13 @@ def test_an_answer_with_content_that_nobody_sent_is_no_creation(
     assert contradicts(FUNCTIONS, BODY, answered) is False  # a new version holds what was sent
 
 
-def test_members_that_are_absent_or_in_another_order_say_nothing() -> None:
-    body = {"name": "g", "member_users": ["u1", "u2"]}
-    assert not contradicts(GROUPS, body, {"name": "g"})
-    assert not contradicts(GROUPS, body, {"name": "g", "member_users": ["u2", "u1"]})
-    assert contradicts(GROUPS, body, {"name": "g", "member_users": ["u3", "u1"]})
+def test_what_servers_set_by_themselves_says_nothing() -> None:
+    body = {"name": "v", "view_type": "logs", "starred": True}
+    answered = {"name": "v", "view_type": "logs", "starred": False, "user_id": "the caller"}
+    assert not contradicts(VIEWS, body, answered)
+    group = {"name": "g", "member_users": ["u1", "u2"]}
+    assert not contradicts(GROUPS, group, {"name": "g"})
+    assert contradicts(GROUPS, group, {"name": "g", "description": "theirs"})
 
 
 def test_the_clock_of_creations_is_that_of_the_dates_of_objects() -> None:
