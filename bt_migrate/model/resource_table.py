@@ -239,7 +239,7 @@ EXPERIMENTS = Resource(
         Reference("parameters_id", CALLABLE),
     ),
     pins=("dataset_version", "parameters_version"),
-    in_date_window=True, listed=BY_PROJECT, look_up_by="experiment_name",
+    in_date_window=True, listed=BY_PROJECT,
     page="Experiments",
 )  # fmt: skip
 _VIEW_FIELDS = (
