@@ -294,6 +294,8 @@ def test_a_retry_after_of_zero_is_no_busy_loop() -> None:
         (str(int(time.time()) + 86400), "24 h"),
         (str(int(time.time() + 86400) * 1000), "24 h"),
     ],
+    # The processes of a parallel run must agree on the names.
+    ids=["a day", "minutes", "a week", "an epoch", "an epoch in milliseconds"],
 )
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_server_that_asks_for_a_day_is_not_waited_for(
