@@ -176,6 +176,23 @@ def logs3_rows(row_ids: Sequence[str]) -> Check:
     return check
 
 
+def logs3_records(number: int) -> Check:
+    """The check for comments by POST /logs3: `ids` are as many as the records that were sent.
+
+    Which ids the service names for comments was not recorded.
+    """
+
+    def check(value: Any) -> str:
+        if not isinstance(value, dict):
+            return f"the answer is {described(value)}, not an object"
+        ids = value.get("ids")
+        if not isinstance(ids, list):
+            return f"`ids` is {described(ids, value)}, not a list"
+        return "" if len(ids) == number else f"names {len(ids)} of {number} records"
+
+    return check
+
+
 def signed_download(value: Any) -> str:
     """The check for GET /attachment: `status.upload_status`, and `downloadUrl` if it is done."""
     if not isinstance(value, dict):

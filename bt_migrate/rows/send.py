@@ -10,12 +10,18 @@ Everything here is safe to send twice: rows and comments have ids and replace th
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Sequence
 
-from bt_migrate.api.answers import Check, inserted_groups, inserted_rows, logs3_rows, signed_upload
+from bt_migrate.api.answers import (
+    Check,
+    inserted_groups,
+    inserted_rows,
+    logs3_records,
+    logs3_rows,
+    signed_upload,
+)
 from bt_migrate.api.client import Api
 from bt_migrate.api.json_codec import encode
 from bt_migrate.api.transactions import xact_of
@@ -105,9 +111,10 @@ class RowSender:
         return self._post_logs3(encode({"rows": uploaded, "api_version": 2}), [row.id])
 
     def send_comments(self, comments: Sequence[EncodedRow]) -> Delivery:
-        """Send comment records, with the row's id as their id."""
-        ids = [str(json.loads(comment.body)["id"]) for comment in comments]
-        return self._post_logs3(self._logs3_body(comments), ids)
+        """Send comment records. Raises ApiError if the answer does not account for all of them."""
+        body = self._logs3_body(comments)
+        answer = self.dest.post(LOGS3, body, check=logs3_records(len(comments))).json
+        return Delivery([True] * len(comments), logs3_receipt(answer).xact)
 
     # -- rows
 
