@@ -22,8 +22,8 @@ def test_the_example_syncs_and_reads_the_report(tmp_path: Path) -> None:
             env=environment(pair.sandbox), capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         rows = sum(
-            len(pair.source.rows("project_logs", one["id"]))
-            for one in pair.source.objects("project")
+            len(pair.source.rows("project_logs", obj["id"]))
+            for obj in pair.source.objects("project")
         )
     last = done.stdout.splitlines()[-1]
     assert ("rows read" in last, int(last.split()[1]) >= rows) == (True, True)

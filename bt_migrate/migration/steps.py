@@ -98,9 +98,9 @@ def project_scopes(migration: Migration) -> List[ProjectPair]:
     copy_objects(migration.catalog, PROJECTS, items_of(states, projects))
     return [
         ProjectPair(
-            one, migration.catalog.targets.resolve(("projects",), one["id"]), names[one["id"]]
+            item, migration.catalog.targets.resolve(("projects",), item["id"]), names[item["id"]]
         )
-        for one in projects
+        for item in projects
     ]
 
 

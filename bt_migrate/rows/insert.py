@@ -108,7 +108,7 @@ class Inserter:
         done.not_copied += [
             (row.object_id, row.id, places.get(key, ""), key, why) for key, why in failures.items()
         ]
-        if row.repairs and len(failures) == len({one["key"] for one in row.attachments}):
+        if row.repairs and len(failures) == len({item["key"] for item in row.attachments}):
             return row
         body = keep_source_keys(row.body, failures, self.dest.org_id)
         return row._replace(body=body, attachments=(), spills=())

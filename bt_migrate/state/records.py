@@ -191,7 +191,7 @@ def record_fields(
     if not isinstance(value, Mapping):
         raise StateError(f"{path}: a {record.__name__} is {_shown(value)}; {WHAT_TO_DO}")
     hints = get_type_hints(record)
-    wanted = [one.name for one in fields(record) if not names or one.name in names]
+    wanted = [item.name for item in fields(record) if not names or item.name in names]
     found = {name: value[name] for name in wanted if name in value}
     for name, content in found.items():
         if not matches(hints[name], content):
@@ -218,7 +218,7 @@ def matches(hint: Any, value: object) -> bool:
     if hint is Any:
         return True
     if origin is Union:
-        return any(matches(one, value) for one in arguments)
+        return any(matches(argument, value) for argument in arguments)
     if origin is list:
         return isinstance(value, list) and all(matches(arguments[0], entry) for entry in value)
     if origin is dict:

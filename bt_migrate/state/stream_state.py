@@ -186,7 +186,7 @@ class StreamState:
     def content(self) -> Dict[str, Any]:
         """What the file holds."""
         own = {name: getattr(self, name) for name in OWN_FIELDS}
-        slices = [asdict(one) for one in self.slices]
+        slices = [asdict(item) for item in self.slices]
         return {
             "format": FORMAT,
             **own,
@@ -212,8 +212,8 @@ def _read_slices(path: Path, data: Dict[str, Any]) -> Tuple[List[KeyRange], Opti
     """(the key ranges, the sync mark that earlier versions kept in the first of them)."""
     if not matches(List[Dict[str, Any]], data["slices"]):
         raise StateError(f"{path}: slices is no list of key ranges; {WHAT_TO_DO}")
-    slices = [KeyRange(**record_fields(path, KeyRange, one)) for one in data["slices"]]
-    return slices, next((one.get("above") for one in data["slices"]), None)
+    slices = [KeyRange(**record_fields(path, KeyRange, entry)) for entry in data["slices"]]
+    return slices, next((item.get("above") for item in data["slices"]), None)
 
 
 def save_streams(states: Sequence[StreamState]) -> None:

@@ -242,9 +242,9 @@ def test_a_thread_that_starts_later_waits_too() -> None:
 
 
 def test_the_other_organization_does_not_wait() -> None:
-    one, other = client(), client()
-    one.throttle.refused(Refused(60.0), 0.001)
-    assert (one.throttle.wait_s(query=False) > 59, one.throttle.wait_s(query=True) > 59) == (
+    entry, other = client(), client()
+    entry.throttle.refused(Refused(60.0), 0.001)
+    assert (entry.throttle.wait_s(query=False) > 59, entry.throttle.wait_s(query=True) > 59) == (
         True,
         True,
     )
@@ -797,7 +797,7 @@ def listing(
         params = parse_qs(urlsplit(asked.path).query)
         after = params.get("starting_after", [""])[0]
         start = (
-            0 if ignores_paging or not after else [one["id"] for one in objects].index(after) + 1
+            0 if ignores_paging or not after else [item["id"] for item in objects].index(after) + 1
         )
         limit = total if ignores_limit else min(int(params["limit"][0]), cap)
         page = objects[start : start + limit]
@@ -808,7 +808,7 @@ def listing(
 
 def listed(answer: Any, page_size: int = 100) -> Tuple[List[str], int]:
     with Loopback(answer) as server:
-        found = [one["id"] for one in client(server.url).list("/v1/project", page_size=page_size)]
+        found = [item["id"] for item in client(server.url).list("/v1/project", page_size=page_size)]
     return found, len(server.asked)
 
 
@@ -870,7 +870,7 @@ def test_an_object_that_comes_again_on_the_next_page_is_given_once() -> None:
     responses.get(f"{URL}/v1/project", json={"objects": [{"id": "b"}, {"id": "a"}]})
     responses.get(f"{URL}/v1/project", json={"objects": [{"id": "a"}, {"id": "z"}]})
     responses.get(f"{URL}/v1/project", json={"objects": []})
-    assert [one["id"] for one in client().list("/v1/project", page_size=2)] == ["b", "a", "z"]
+    assert [item["id"] for item in client().list("/v1/project", page_size=2)] == ["b", "a", "z"]
 
 
 @responses.activate

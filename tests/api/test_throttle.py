@@ -46,7 +46,7 @@ def test_once_the_rate_is_known_no_window_holds_more_and_none_is_wasted(threads:
     throttle = Throttle()
     throttle.refused(Refused(0.0, (5, 1), 1), 0.1)
     moments = sent_by(throttle, threads, 2.4)
-    assert max(sum(start <= one < start + 1.0 for one in moments) for start in moments) <= 5
+    assert max(sum(start <= item < start + 1.0 for item in moments) for start in moments) <= 5
     assert len(moments) == 15
 
 
@@ -245,11 +245,15 @@ def fill(w: World, rows: int) -> None:
 
 
 def queries(w: World) -> List[Any]:
-    return [one for one in w.sandbox.requests if (one.org_name, one.path) == (READ, "/btql")]
+    return [
+        request
+        for request in w.sandbox.requests
+        if (request.org_name, request.path) == (READ, "/btql")
+    ]
 
 
 def refusals(w: World) -> int:
-    return sum(one.status == 429 for one in w.sandbox.requests)
+    return sum(request.status == 429 for request in w.sandbox.requests)
 
 
 LONG = pytest.mark.long
@@ -275,10 +279,12 @@ def test_a_limit_is_met_once_and_kept_to_from_then_on(
         took = time.monotonic() - began
         source, dest = w.contents(LOGS, [w.project])
         assert source == dest
-        asked = len([one for one in queries(w) if one.status == 200])
-        first = next(one.finished for one in w.sandbox.requests if one.status == 429)
+        asked = len([item for item in queries(w) if item.status == 200])
+        first = next(request.finished for request in w.sandbox.requests if request.status == 429)
         late = [
-            one for one in w.sandbox.requests if one.status == 429 and one.started > first + 0.2
+            entry
+            for entry in w.sandbox.requests
+            if entry.status == 429 and entry.started > first + 0.2
         ]
         assert late == []
         assert refusals(w) <= int(streams)
@@ -327,7 +333,10 @@ def test_a_429_of_any_form_is_waited_for_and_costs_no_row(details: dict, tmp_pat
 
 
 def started_in(w: World, org_name: str, begin: float, end: float) -> int:
-    return sum(one.org_name == org_name and begin < one.started < end for one in w.sandbox.requests)
+    return sum(
+        request.org_name == org_name and begin < request.started < end
+        for request in w.sandbox.requests
+    )
 
 
 @pytest.mark.parametrize(
@@ -356,7 +365,7 @@ def test_a_429_of_one_organization_keeps_only_that_one_waiting(
             "MIGRATION_MAX_CONCURRENT": "2",
         }
         assert w.move(LOGS, **settings) == 0
-        told = next(one.finished for one in w.sandbox.requests if one.status == 429)
+        told = next(request.finished for request in w.sandbox.requests if request.status == 429)
         assert started_in(w, slow, told + 0.1, told + 0.95) == 0
         assert started_in(w, other, told + 0.1, told + 0.95) > 0
 
@@ -364,10 +373,10 @@ def test_a_429_of_one_organization_keeps_only_that_one_waiting(
 def busy(w: World) -> Dict[str, str]:
     """Rows that need streams, groups, attachments, uploads and comments; the settings with which they all are at work."""
     ids = w.make("experiment", *(f"e{number:02}" for number in range(26)))
-    for number, one in enumerate(ids):
+    for number, object_id in enumerate(ids):
         file = w.source.attach(bytes([number]) * 100, filename="f", content_type="x/y")
-        w.source.insert("experiment", one, small_rows(2, metadata={"file": file}))
-        w.source.comment("experiment", one, "r00001", "text")
+        w.source.insert("experiment", object_id, small_rows(2, metadata={"file": file}))
+        w.source.comment("experiment", object_id, "r00001", "text")
     files = [
         w.source.attach(b"x" * size, filename="f", content_type="x/y") for size in range(1, 17)
     ]
@@ -398,9 +407,9 @@ def test_no_more_requests_are_in_flight_at_the_api_than_allowed_whatever_is_goin
         codes = [
             w.move(kind, MIGRATION_MAX_CONCURRENT=most, **settings) for kind in ("experiment", LOGS)
         ]
-        api = [one for one in w.sandbox.requests if one.origin == "api"]
+        api = [request for request in w.sandbox.requests if request.origin == "api"]
         peaks = [
-            most_in_flight(one for one in api if one.org_name == org_name)
+            most_in_flight(item for item in api if item.org_name == org_name)
             for org_name in (READ, WRITE)
         ]
         assert (codes, [peak for peak in peaks if peak > int(most)], max(peaks)) == (

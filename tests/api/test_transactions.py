@@ -64,8 +64,8 @@ def test_other_text_is_no_pagination_key(text: str) -> None:
 
 def test_text_order_of_keys_is_number_order() -> None:
     numbers = [0, 1, 9, 10, 65535, 65536, 2**32, 1709970518 << 32, 2**63, 2**64 - 1]
-    assert sorted(pagination_key(one) for one in reversed(numbers)) == [
-        pagination_key(one) for one in numbers
+    assert sorted(pagination_key(item) for item in reversed(numbers)) == [
+        pagination_key(entry) for entry in numbers
     ]
 
 

@@ -277,7 +277,7 @@ def test_every_setting_with_rules_has_a_wrong_value_in_the_table_above() -> None
         "BT_SOURCE_ORG", "BT_DEST_ORG", "MIGRATION_STATE_DIR", "MIGRATION_RESUME_RUN_DIR",
         "MIGRATION_ON_END",
     }  # fmt: skip
-    assert {one.env for one in TABLE} - {name for name, _ in WRONG} == {*free_text, *REQUIRED}
+    assert {item.env for item in TABLE} - {name for name, _ in WRONG} == {*free_text, *REQUIRED}
 
 
 def test_a_wrong_flag_is_named_as_a_flag() -> None:
@@ -397,7 +397,7 @@ def test_a_flag_for_all_rows_wins_over_what_the_environment_says_of_one_kind(
     flags: Dict[str, Any], logs: tuple, datasets: tuple, experiments: tuple
 ) -> None:
     settings = loaded(OF_ALL_KINDS, **flags)
-    expected = [RowSettings(*one, 4718592) for one in (logs, datasets, experiments)]
+    expected = [RowSettings(*item, 4718592) for item in (logs, datasets, experiments)]
     assert [settings.rows(kind) for kind in ("logs", "datasets", "experiments")] == expected
 
 
@@ -454,7 +454,7 @@ def test_an_environment_that_is_given_stands_for_the_process_and_for_the_file(
         loaded({}, env_file="other.env"),
         loaded({"MIGRATION_BATCH_SIZE": "7"}, env_file="other.env"),
     ]
-    assert ([one.batch_size for one in alone], from_process(monkeypatch, {}).batch_size) == (
+    assert ([item.batch_size for item in alone], from_process(monkeypatch, {}).batch_size) == (
         [100, 100, 7],
         6,
     )
@@ -527,7 +527,7 @@ def test_a_switch_that_is_given_wins_and_one_that_is_not_says_nothing(
         loaded({name: text}, **{flag: False}),
         loaded({name: str(expected)}, **{flag: False}),
     )
-    assert [getattr(one, field) for one in told] == [expected, not expected, expected]
+    assert [getattr(item, field) for item in told] == [expected, not expected, expected]
 
 
 def test_migrate_all_compares_at_the_end_unless_told_not_to() -> None:
@@ -632,7 +632,9 @@ def entries_of(text: str) -> List[Tuple[str, str]]:
 
 
 def test_the_example_file_holds_every_setting_with_one_line_about_it_and_nothing_else() -> None:
-    expected = [(f"# {one.about}", f"{one.env}={one.default}") for one in (*TABLE, *ROW_OVERRIDES)]
+    expected = [
+        (f"# {item.about}", f"{item.env}={item.default}") for item in (*TABLE, *ROW_OVERRIDES)
+    ]
     text = EXAMPLE.read_text(encoding="utf-8")
     content = [line for line in text.splitlines() if line and not line.startswith("##")]
     assert (sorted(entries_of(text)), len(content)) == (sorted(expected), 2 * len(expected))
@@ -645,7 +647,7 @@ def test_the_example_file_begins_with_what_is_required() -> None:
     ]
     assert (names[:2], sorted(names)) == (
         REQUIRED,
-        sorted(one.env for one in (*TABLE, *ROW_OVERRIDES)),
+        sorted(item.env for item in (*TABLE, *ROW_OVERRIDES)),
     )
 
 

@@ -43,9 +43,9 @@ def limits(queries: List[str], source: str) -> Set[int]:
     return {
         int(found[1])
         for found in (
-            re.search(r"limit: (\d+)", one)
-            for one in queries
-            if f"from: {source}(" in one and "select: *" in one
+            re.search(r"limit: (\d+)", item)
+            for item in queries
+            if f"from: {source}(" in item and "select: *" in item
         )
         if found
     }
@@ -58,7 +58,7 @@ def test_page_sizes_can_be_set_for_one_kind_of_rows(tmp_path: Path) -> None:
             MIGRATION_EXPERIMENT_EVENTS_FETCH_LIMIT="80",
         )  # fmt: skip
         found = [
-            limits(seen.queries, one) - {50} for one in ("project_logs", "experiment", "dataset")
+            limits(seen.queries, item) - {50} for item in ("project_logs", "experiment", "dataset")
         ]  # 50: the sample of validate
         assert found == [{70}, {80}, {300}]
 
@@ -81,7 +81,11 @@ def test_kinds_that_are_neither_selected_nor_referred_to_are_not_listed(tmp_path
         assert (
             run(pair.sandbox, tmp_path / "runs", "--no-verify", "--resources", "datasets").code == 0
         )
-        listed = {one.path.split("?")[0] for one in pair.sandbox.requests if one.method == "GET"}
+        listed = {
+            request.path.split("?")[0]
+            for request in pair.sandbox.requests
+            if request.method == "GET"
+        }
         assert (
             "/v1/dataset" in listed
             and not {"/v1/project_tag", "/v1/ai_secret", "/v1/project_automation"} & listed
@@ -92,9 +96,9 @@ def test_lists_are_asked_for_in_pages_of_the_batch_size(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         run(pair.sandbox, tmp_path / "runs", "--batch-size", "3", program="migrate_organization")
         sizes = {
-            re.search(r"limit=(\d+)", one.path)[1]
-            for one in pair.sandbox.requests
-            if one.path.startswith("/v1/group?")
+            re.search(r"limit=(\d+)", request.path)[1]
+            for request in pair.sandbox.requests
+            if request.path.startswith("/v1/group?")
         }  # type: ignore[index]
         assert sizes == {"3"}
 
@@ -109,7 +113,9 @@ def test_one_byte_in_flight_means_one_insert_at_a_time(tmp_path: Path) -> None:
         }
         asked(pair, tmp_path / "runs", program="migrate_logs", **settings)
         inserts = sorted(
-            (one.started, one.finished) for one in pair.sandbox.requests if is_insert(one.path)
+            (request.started, request.finished)
+            for request in pair.sandbox.requests
+            if is_insert(request.path)
         )
         assert (
             len(inserts) > 3,
@@ -139,13 +145,13 @@ def test_a_key_that_sees_both_organizations_needs_their_names(tmp_path: Path) ->
             BT_DEST_ORG="acme",
         )
         assert [
-            (one.code, len(one.err.strip().splitlines())) for one in (without, unknown, same)
+            (item.code, len(item.err.strip().splitlines())) for item in (without, unknown, same)
         ] == [(2, 1)] * 3
         named = run(
             pair.sandbox, tmp_path / "runs", **keys, BT_SOURCE_ORG="acme", BT_DEST_ORG="globex"
         )
         names = [
-            sorted(one["name"] for one in org.objects("project"))
+            sorted(obj["name"] for obj in org.objects("project"))
             for org in (pair.source, pair.dest)
         ]
         assert (named.code, names[0]) == (0, names[1])
@@ -172,9 +178,9 @@ def test_settings_of_a_env_file_are_used_and_flags_win(tmp_path: Path) -> None:
         made = [
             kind
             for kind in ("role", "group", "dataset")
-            if [one for one in pair.dest.objects(kind) if one.get("org_id") or kind == "dataset"]
+            if [item for item in pair.dest.objects(kind) if item.get("org_id") or kind == "dataset"]
         ]
-        assert (done.code, made, [one["name"] for one in pair.dest.objects("project")]) == (
+        assert (done.code, made, [obj["name"] for obj in pair.dest.objects("project")]) == (
             0,
             ["role"],
             ["beta"],
@@ -190,11 +196,11 @@ def test_validation_counts_the_rows_of_each_stream(tmp_path: Path) -> None:
         kinds = {"datasets": "dataset", "experiments": "experiment", "logs": "project_logs"}
         there = {
             kind: {
-                one["id"]: len(pair.source.rows(name, one["id"]))
-                for one in pair.source.objects(name.replace("project_logs", "project"))
+                obj["id"]: len(pair.source.rows(name, obj["id"]))
+                for obj in pair.source.objects(name.replace("project_logs", "project"))
             }
             for kind, name in kinds.items()
         }
         assert {
-            kind: {one["id"]: one["rows"] for one in streams} for kind, streams in told.items()
+            kind: {item["id"]: item["rows"] for item in streams} for kind, streams in told.items()
         } == there

@@ -234,9 +234,9 @@ def test_trouble_that_passes_leaves_no_trace(faults: Tuple[Fault, ...], tmp_path
             whole.last_words
         )
         problems = [
-            one
-            for one in report(tmp_path / "runs")["objects"]
-            if set(one["outcomes"]) - {"created", "skipped"}
+            run_dir
+            for run_dir in report(tmp_path / "runs")["objects"]
+            if set(run_dir["outcomes"]) - {"created", "skipped"}
         ]
         assert (problems, untrue_claims(pair, runs(tmp_path / "runs")[0])) == ([], [])
 
@@ -256,10 +256,12 @@ def test_a_429_keeps_every_thread_of_that_organization_waiting_for_all_of_retry_
         )
         assert (whole.code, pair.sandbox.faults.hits(fault)) == (0, 1)
         requests = [
-            one for one in pair.sandbox.requests if one.org_name == WRITE and one.origin == "api"
+            entry
+            for entry in pair.sandbox.requests
+            if entry.org_name == WRITE and entry.origin == "api"
         ]
-        told = next(one.finished for one in requests if one.status == 429)
-        early = [one for one in requests if told + 0.1 < one.started < told + 1.45]
+        told = next(request.finished for request in requests if request.status == 429)
+        early = [item for item in requests if told + 0.1 < item.started < told + 1.45]
         assert early == []
 
 
@@ -424,7 +426,7 @@ def test_one_object_that_cannot_be_made_does_not_stop_the_others(kind: str, tmp_
     path = "/environment" if kind == "environment" else f"/v1/{kind}"
     with tiny_pair() as pair:
         first_one = next(
-            one for one in pair.source.objects(kind) if one.get("org_id", "") is not None
+            obj for obj in pair.source.objects(kind) if obj.get("org_id", "") is not None
         )
         name = {"experiment": "first", "dataset": "answers"}.get(kind) or first_one.get(
             "name", "group_id"
@@ -439,8 +441,8 @@ def test_one_object_that_cannot_be_made_does_not_stop_the_others(kind: str, tmp_
         pair.sandbox.refuse = refuse
         first = run(pair.sandbox, tmp_path / "runs", **SMALL)
         told = [
-            (one["outcome"], "not today" in one["reason"])
-            for one in report(tmp_path / "runs")["problems"]
+            (run_dir["outcome"], "not today" in run_dir["reason"])
+            for run_dir in report(tmp_path / "runs")["problems"]
         ]
         assert ("failed", True) in told
         assert mended(pair, tmp_path / "runs", first, (1,)) == []
@@ -483,9 +485,9 @@ def refused_rows(root: Path) -> List[Dict[str, Any]]:
 def row_outcomes(root: Path) -> Dict[str, int]:
     """Sum of the outcomes of all rows; checks that they are what was fetched."""
     rows = report(root)["rows"]
-    assert all(sum(one["outcomes"].values()) == one["fetched"] for one in rows)
+    assert all(sum(item["outcomes"].values()) == item["fetched"] for item in rows)
     return {
-        name: sum(one["outcomes"].get(name, 0) for one in rows) for name in ("created", "failed")
+        name: sum(row["outcomes"].get(name, 0) for row in rows) for name in ("created", "failed")
     }
 
 
@@ -496,12 +498,12 @@ def test_a_row_that_is_refused_by_itself_is_told_and_the_others_arrive(
     with tiny_pair() as pair:
         pair.sandbox.refuse = rejecting(b'"id":"0123"', status, "row 0123 is wrong")
         first = run(pair.sandbox, tmp_path / "runs", **SMALL)
-        refused = [(one["id"], one["reason"]) for one in refused_rows(tmp_path / "runs")]
-        assert [(one, reason[: len("400: row 0123 is wrong")]) for one, reason in refused] == [
+        refused = [(row["id"], row["reason"]) for row in refused_rows(tmp_path / "runs")]
+        assert [(entry, reason[: len("400: row 0123 is wrong")]) for entry, reason in refused] == [
             ("0123", f"{status}: row 0123 is wrong")
         ]
         assert row_outcomes(tmp_path / "runs") == {"created": 479, "failed": 1}
-        missing = [one for one in differences(pair) if "row" in one]
+        missing = [item for item in differences(pair) if "row" in item]
         assert missing == ["project_logs 'Alpha/α': row '0123' missing"]
         assert mended(pair, tmp_path / "runs", first, (1,)) == []
 
@@ -514,7 +516,7 @@ def test_requests_above_the_servers_limit_are_halved_down_to_the_row_that_is_too
         pair.source.insert("project_logs", alpha, [{"id": "large", "input": "x" * 30000}])
         pair.sandbox.max_request_bytes = 8000
         first = run(pair.sandbox, tmp_path / "runs", **SMALL)
-        assert [one["id"] for one in refused_rows(tmp_path / "runs")] == ["large"]
+        assert [row["id"] for row in refused_rows(tmp_path / "runs")] == ["large"]
         assert row_outcomes(tmp_path / "runs") == {"created": 480, "failed": 1}
         pair.sandbox.max_request_bytes = None
         assert mended(pair, tmp_path / "runs", first, (1,)) == []
@@ -529,7 +531,7 @@ def test_requests_below_the_limit_that_is_set_are_never_refused(tmp_path: Path) 
             MIGRATION_INSERT_MAX_REQUEST_BYTES="6000",
             MIGRATION_INSERT_REQUEST_HEADROOM_RATIO="1.0",
         )
-        assert [one for one in pair.sandbox.requests if one.status == 413] == []
+        assert [request for request in pair.sandbox.requests if request.status == 413] == []
         assert (whole.code, differences(pair)) == (0, []), whole.last_words
 
 
@@ -542,11 +544,11 @@ def test_an_object_whose_rows_cannot_be_read_does_not_stop_the_others(tmp_path: 
         )
         first = run(pair.sandbox, tmp_path / "runs", **SMALL)
         assert [
-            (one["kind"], one["name"], one["complete"])
-            for one in report(tmp_path / "runs")["rows"]
-            if one["error"]
+            (row["kind"], row["name"], row["complete"])
+            for row in report(tmp_path / "runs")["rows"]
+            if row["error"]
         ] == [("datasets", "questions", False)]
-        assert {one["name"] for one in findings(tmp_path / "runs", "stream_failed")} == {
+        assert {finding["name"] for finding in findings(tmp_path / "runs", "stream_failed")} == {
             "questions"
         }
         assert mended(pair, tmp_path / "runs", first, (1,)) == []

@@ -110,7 +110,7 @@ def test_a_verification_that_is_not_equal_names_the_command_that_repairs_it(
 ) -> None:
     first = run(pair.sandbox, tmp_path / "runs", "--projects", "Alpha/α,beta")
     assert first.code == 0, first.out
-    dataset = next(one for one in pair.dest.objects("dataset") if one["name"] == "answers")
+    dataset = next(obj for obj in pair.dest.objects("dataset") if obj["name"] == "answers")
     rows = pair.dest.rows("dataset", dataset["id"])
     pair.dest.insert("dataset", dataset["id"], [{"id": rows[0]["id"], "_object_delete": True}])
     verified = run_next(pair, first, tmp_path / "runs")

@@ -63,7 +63,7 @@ def test_a_recorded_organization_moves_and_only_real_losses_are_named(
     kinds = ("project", "dataset", "experiment", "function")
     for kind in kinds:
         assert len(pair.dest.objects(kind)) == len(pair.source.objects(kind)) > 0
-    several = [one for one in pair.source.objects("function") if one["created"] > "2025-10-02"]
+    several = [obj for obj in pair.source.objects("function") if obj["created"] > "2025-10-02"]
     assert found(tmp_path / "runs") == {
         ("action", "key_to_make"): 1,
         # the bytes are not in the source

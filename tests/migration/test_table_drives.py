@@ -46,7 +46,7 @@ def pair() -> Iterator[Pair]:
 
 def fill(org: Any) -> None:
     project = org.objects("project")[-1]["id"]
-    dataset = next(one for one in org.objects("dataset") if one["project_id"] == project)["id"]
+    dataset = next(obj for obj in org.objects("dataset") if obj["project_id"] == project)["id"]
     org.create("policy", {"name": "retention", "text": "keep"})
     fields = {"project_id": project, "name": "slow", "query": "x", "dataset_id": dataset}
     org.create("saved_query", fields)
@@ -56,7 +56,7 @@ def fill(org: Any) -> None:
 
 def names(org: Any) -> Dict[str, List[str]]:
     return {
-        resource.name: sorted(one["name"] for one in org.objects(resource.kind))
+        resource.name: sorted(obj["name"] for obj in org.objects(resource.kind))
         for resource in fictional.FICTIONAL
     }
 
@@ -103,7 +103,7 @@ def test_a_kind_of_each_scope_is_listed_planned_moved_verified_and_undone(
         "stickers": {"created": 2},
     }
     assert names(pair.dest) == ALL
-    there = {one["id"] for one in pair.dest.objects("dataset")}
+    there = {obj["id"] for obj in pair.dest.objects("dataset")}
     assert pair.dest.objects("saved_query")[0]["dataset_id"] in there
     kinds = report(root)["verification"]["kinds"]
     assert {name: kinds[name]["outcomes"] for name in KINDS} == {

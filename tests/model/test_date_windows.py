@@ -63,7 +63,7 @@ def test_any_other_text_is_a_value_error(text: str) -> None:
 
 
 NO_BOUNDS = [
-    *(one for one in NO_DATES if one not in ("", "yesterday")),
+    *(entry for entry in NO_DATES if entry not in ("", "yesterday")),
     "-2w",
     "-2",
     "2d",
@@ -203,7 +203,7 @@ def test_one_window_begins_where_the_one_before_it_ended_whatever_the_clocks_do(
     moments = [at(start) + timedelta(minutes=7 * step) for step in range(5 * 24 * 60 // 7)]
     windows = list(dict.fromkeys(last_full(unit, moment, zone) for moment in moments))
     assert len(windows) >= (4 if unit == "daily" else 115)
-    assert [one[1] for one in windows[:-1]] == [one[0] for one in windows[1:]]
+    assert [item[1] for item in windows[:-1]] == [entry[0] for entry in windows[1:]]
 
 
 def zone_named(name: str) -> tzinfo:
@@ -221,7 +221,7 @@ def days(text: str) -> List[Interval]:
     """`3-5 7-9`: from the third to the fifth of January, and so on; `-5` from the beginning."""
     return [
         (LEAST if not a else at(f"2026-01-{int(a):02}"), at(f"2026-01-{int(b):02}"))
-        for a, b in (one.split("-") for one in text.split())
+        for a, b in (item.split("-") for item in text.split())
     ]
 
 
@@ -308,6 +308,6 @@ def test_a_window_takes_its_lower_bound_and_leaves_its_upper_one(
 
 def test_two_windows_that_touch_share_nothing_and_lose_nothing() -> None:
     moments = [f"2026-01-{day:02d}T{hour:02d}:00:00Z" for day in (14, 15, 16) for hour in range(24)]
-    first = [one for one in moments if in_window(one, None, JANUARY_15)]
-    second = [one for one in moments if in_window(one, JANUARY_15, None)]
+    first = [item for item in moments if in_window(item, None, JANUARY_15)]
+    second = [entry for entry in moments if in_window(entry, JANUARY_15, None)]
     assert [*first, *second] == moments

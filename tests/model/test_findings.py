@@ -37,10 +37,10 @@ ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_says_what_it_is_how_bad_and_what_to_do(kind: str) -> None:
-    one = finding(kind, resource="datasets", id="1", name="d")
-    assert one["severity"] in (ACTION, LOSS, FAILURE)
-    assert len(one["about"]) > 10 and len(one["next"]) > 10
-    assert is_lost(one) is (one["severity"] == LOSS or KINDS[kind].left_behind)
+    entry = finding(kind, resource="datasets", id="1", name="d")
+    assert entry["severity"] in (ACTION, LOSS, FAILURE)
+    assert len(entry["about"]) > 10 and len(entry["next"]) > 10
+    assert is_lost(entry) is (entry["severity"] == LOSS or KINDS[kind].left_behind)
 
 
 def test_a_record_that_knows_better_says_its_own_next_action() -> None:
@@ -61,7 +61,7 @@ def test_a_finding_names_its_object_its_place_and_what_to_do(tmp_path: Path) -> 
 
     with example_pair() as pair:
         tickets = next(
-            one["id"] for one in pair.source.objects("dataset") if one["name"] == "Tickets"
+            obj["id"] for obj in pair.source.objects("dataset") if obj["name"] == "Tickets"
         )
         pair.sandbox.store.entries["dataset"][tickets].data["future"] = {"a": 1}
         pair.sandbox.refuse = refusing
@@ -74,15 +74,15 @@ def test_a_finding_names_its_object_its_place_and_what_to_do(tmp_path: Path) -> 
     ]
     assert (done.code, lines) == (1, report(tmp_path / "runs")["findings"])
     assert all(
-        one["severity"] == KINDS[one["kind"]].severity
-        and one["next"]
-        and one["name"]
-        and one["resource"]
-        for one in lines
+        thing["severity"] == KINDS[thing["kind"]].severity
+        and thing["next"]
+        and thing["name"]
+        and thing["resource"]
+        for thing in lines
     )
     named = {
-        (one["kind"], one["severity"], one["resource"], one["name"], one.get("path", ""))
-        for one in lines
+        (value["kind"], value["severity"], value["resource"], value["name"], value.get("path", ""))
+        for value in lines
     }
     assert {
         ("secret_to_enter", ACTION, "ai_secrets", "OPENAI_API_KEY", "secret"),
@@ -107,7 +107,7 @@ def test_a_finding_names_its_object_its_place_and_what_to_do(tmp_path: Path) -> 
         ("new_field", LOSS, "datasets", "Tickets", "future"),
         ("not_created", FAILURE, "project_tags", "v3", ""),
     } - named == set()
-    kinds = {one["kind"] for one in lines}
+    kinds = {item["kind"] for item in lines}
     assert {
         "source_id_in_text",
         "reference_not_added",
@@ -119,13 +119,17 @@ def test_a_finding_names_its_object_its_place_and_what_to_do(tmp_path: Path) -> 
     printed = " ".join(done.out.split())
     sections = [*told["to_do"], *told["failed"], *told["lost"]]
     counted = {section["kind"]: section["findings"] for section in sections}
-    assert counted == told["findings_by_kind"] == dict(Counter(one["kind"] for one in lines))
-    assert [one["text"] for one in sections if " ".join(one["text"].split()) not in printed] == []
+    assert counted == told["findings_by_kind"] == dict(Counter(member["kind"] for member in lines))
+    assert [
+        entry["text"] for entry in sections if " ".join(entry["text"].split()) not in printed
+    ] == []
 
 
 def told(root: Path) -> List[str]:
     """All findings of the newest run, without the ids that differ from one organization to the next."""
-    return sorted(ID.sub("ID", repr(sorted(one.items()))) for one in report(root)["findings"])
+    return sorted(
+        ID.sub("ID", repr(sorted(finding.items()))) for finding in report(root)["findings"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -158,9 +162,9 @@ def test_what_waits_at_the_end_is_told_once_however_often_the_run_is_taken_up(
         first = run(pair.sandbox, tmp_path / "runs", *args)
         before = told(tmp_path / "runs")
         counts = [
-            one["count"]
-            for one in findings(tmp_path / "runs", "unresolved_reference")
-            if one["resource"] == "logs"
+            finding["count"]
+            for finding in findings(tmp_path / "runs", "unresolved_reference")
+            if finding["resource"] == "logs"
         ]
         again = run(pair.sandbox, runs(tmp_path / "runs")[0], *args)
         assert (first.code, again.code, len(counts) > 0) == (1, 1, True)
@@ -174,12 +178,12 @@ def test_what_waited_and_came_is_told_no_more(tmp_path: Path) -> None:
             run(pair.sandbox, tmp_path / "runs", program=program)
             told_of.append(
                 sorted(
-                    one["path"]
-                    for one in findings(tmp_path / "runs", "waits")
-                    if one["resource"] == "logs"
+                    finding["path"]
+                    for finding in findings(tmp_path / "runs", "waits")
+                    if finding["resource"] == "logs"
                 )
             )
-        assert ([len(one) for one in told_of], len(runs(tmp_path / "runs"))) == ([4, 2, 0], 1)
+        assert ([len(item) for item in told_of], len(runs(tmp_path / "runs"))) == ([4, 2, 0], 1)
 
 
 def test_a_comment_that_was_refused_before_a_kill_is_told_after_it(tmp_path: Path) -> None:
@@ -191,6 +195,6 @@ def test_a_comment_that_was_refused_before_a_kill_is_told_after_it(tmp_path: Pat
         kill = AtRequest(5, "before", signal.SIGKILL, lambda method, path: is_insert(path))
         run_with(w, w.root, kill, program="migrate_logs", **settings)  # type: ignore[arg-type]
         assert w.move("project_logs", **settings) == 1
-        assert [(one["count"], one["row"]) for one in findings(w.root, "comment_refused")] == [
-            (1, "r00001")
-        ]
+        assert [
+            (finding["count"], finding["row"]) for finding in findings(w.root, "comment_refused")
+        ] == [(1, "r00001")]

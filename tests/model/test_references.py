@@ -36,8 +36,8 @@ KNOWN = {ONE: ("datasets",), TWO: CALLABLE, LOST: CALLABLE}
 RESOLVED = {ONE: dest_id(1), TWO: dest_id(2)}
 
 
-def resolve(targets: Tuple[str, ...], one: str) -> Optional[str]:
-    return RESOLVED.get(one)
+def resolve(targets: Tuple[str, ...], obj: str) -> Optional[str]:
+    return RESOLVED.get(obj)
 
 
 def rewritten(
@@ -163,7 +163,7 @@ def test_a_holder_that_is_useless_without_its_id_goes_as_a_whole() -> None:
 def test_several_lost_items_of_one_list_leave_the_others_in_order() -> None:
     value = {"members": [LOST, ONE, source_id(98), TWO, source_id(97)]}
     result = rewritten(value, Reference("members.[]", ("users",)))
-    assert (result.value, [one.path for one in result.unresolved]) == (
+    assert (result.value, [item.path for item in result.unresolved]) == (
         {"members": [dest_id(1), dest_id(2)]},
         ["members[4]", "members[2]", "members[0]"],
     )
@@ -202,8 +202,8 @@ def test_a_reference_for_one_type_leaves_the_others_alone() -> None:
 def test_the_sibling_field_says_what_a_polymorphic_id_is(object_type: str, targets: tuple) -> None:
     asked: List[tuple] = []
 
-    def asking(where: Tuple[str, ...], one: str) -> Optional[str]:
-        asked.append((where, one))
+    def asking(where: Tuple[str, ...], obj: str) -> Optional[str]:
+        asked.append((where, obj))
         return dest_id(5)
 
     value = {"object_type": object_type, "object_id": ONE}
@@ -272,7 +272,7 @@ def test_an_id_inside_a_longer_text_stays_and_is_told() -> None:
 
 def test_an_id_that_is_a_key_of_an_object_is_told() -> None:
     result = rewritten({"options": {"columns": {ONE: {"width": 5}, "plain": 1}}})
-    assert [one for _, one in result.free_text] == [ONE]
+    assert [item for _, item in result.free_text] == [ONE]
 
 
 @pytest.mark.parametrize("name", ["name", "slug"])
@@ -324,13 +324,15 @@ def example_of(path: str, leaf: Any, when: Optional[str]) -> Any:
     return {"k1" if step == "*" else step: inner}
 
 
-TABLE_REFERENCES = [(one, reference) for one in OBJECT_RESOURCES for reference in one.references]
+TABLE_REFERENCES = [
+    (thing, reference) for thing in OBJECT_RESOURCES for reference in thing.references
+]
 
 
 @pytest.mark.parametrize(
     ("resource", "reference"),
     TABLE_REFERENCES,
-    ids=[f"{one.name}.{ref.path}" for one, ref in TABLE_REFERENCES],
+    ids=[f"{member.name}.{ref.path}" for member, ref in TABLE_REFERENCES],
 )
 def test_every_reference_of_the_table_is_rewritten_or_left_out_and_told(
     resource: Resource, reference: Reference
@@ -342,20 +344,22 @@ def test_every_reference_of_the_table_is_rewritten_or_left_out_and_told(
     rewritten_good = rewrite(good, resource.references, resource.pins, resolve=resolve, known=KNOWN)
     rewritten_lost = rewrite(lost, resource.references, resource.pins, resolve=resolve, known=KNOWN)
     ids = [
-        [text for _, text in strings(one.value) if "-" in text]
-        for one in (rewritten_good, rewritten_lost)
+        [text for _, text in strings(value.value) if "-" in text]
+        for value in (rewritten_good, rewritten_lost)
     ]
-    expected = [one for _, one in strings(good) if one == ONE]
-    assert (ids, [one.id for one in rewritten_lost.unresolved]) == (
+    expected = [item for _, item in strings(good) if item == ONE]
+    assert (ids, [entry.id for entry in rewritten_lost.unresolved]) == (
         [[dest_id(1)] * len(expected), []],
         [LOST] * len(expected),
     )
 
 
-PINS = [(one, pin) for one in OBJECT_RESOURCES for pin in one.pins]
+PINS = [(member, pin) for member in OBJECT_RESOURCES for pin in member.pins]
 
 
-@pytest.mark.parametrize(("resource", "pin"), PINS, ids=[f"{one.name}.{pin}" for one, pin in PINS])
+@pytest.mark.parametrize(
+    ("resource", "pin"), PINS, ids=[f"{item.name}.{pin}" for item, pin in PINS]
+)
 def test_every_version_pin_of_the_table_goes(resource: Resource, pin: str) -> None:
     version = "1000192656880881099"
     result = rewrite(
@@ -373,10 +377,10 @@ def test_every_version_pin_of_the_table_goes(resource: Resource, pin: str) -> No
 
 def test_references_and_pins_lie_in_fields_that_are_written() -> None:
     outside = [
-        (one.name, path)
-        for one in OBJECT_RESOURCES
-        for path in (*(reference.path for reference in one.references), *one.pins)
-        if path.split(".")[0] not in one.create
+        (item.name, path)
+        for item in OBJECT_RESOURCES
+        for path in (*(reference.path for reference in item.references), *item.pins)
+        if path.split(".")[0] not in item.create
     ]
     assert outside == []
 
@@ -384,8 +388,8 @@ def test_references_and_pins_lie_in_fields_that_are_written() -> None:
 def test_references_point_at_kinds_that_exist() -> None:
     beyond_the_table = {"organizations", "playgrounds"}  # told by the connection; not movable
     unknown = [
-        (one.name, target)
-        for one, reference in TABLE_REFERENCES
+        (item.name, target)
+        for item, reference in TABLE_REFERENCES
         for target in reference.to
         if not target.startswith("@") and target not in BY_NAME and target not in beyond_the_table
     ]

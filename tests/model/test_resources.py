@@ -22,7 +22,7 @@ MISSION = (
     "experiments", "logs", "views", "acls",
 )  # fmt: skip
 each = pytest.mark.parametrize(
-    "resource", OBJECT_RESOURCES, ids=[one.name for one in OBJECT_RESOURCES]
+    "resource", OBJECT_RESOURCES, ids=[entry.name for entry in OBJECT_RESOURCES]
 )
 
 
@@ -35,7 +35,7 @@ def test_every_word_of_resources_is_a_kind_of_objects_or_of_rows() -> None:
 
 
 def test_no_kind_is_there_twice() -> None:
-    names = [one.name for one in OBJECT_RESOURCES]
+    names = [item.name for item in OBJECT_RESOURCES]
     assert (len(set(names)), len(set(SELECTABLE)), OBJECT_RESOURCES[0]) == (
         len(names),
         len(SELECTABLE),
@@ -74,9 +74,9 @@ def test_a_kind_has_a_path_a_scope_and_a_page(resource: Resource) -> None:
 
 def test_secrets_are_never_sent() -> None:
     assert [
-        one.name
-        for one in OBJECT_RESOURCES
-        if {"secret", "value", "key"} & {*one.create, *one.patch}
+        item.name
+        for item in OBJECT_RESOURCES
+        if {"secret", "value", "key"} & {*item.create, *item.patch}
     ] == []
 
 
@@ -105,7 +105,7 @@ def test_rows_keep_ids_dates_and_spans_and_lose_what_only_the_server_writes(kind
 
 
 def test_every_type_of_an_object_names_kinds_that_exist_or_cannot_move() -> None:
-    named = {one for targets in TARGETS_OF_TYPE.values() for one in targets}
+    named = {item for targets in TARGETS_OF_TYPE.values() for item in targets}
     assert named - set(BY_NAME) == {"organizations", *UNMOVABLE_TARGETS}
 
 
@@ -173,4 +173,7 @@ def test_what_reacts_to_data_is_known(name: str, obj: dict, expected: bool) -> N
 
 
 def test_what_is_left_to_a_person_says_what_to_do() -> None:
-    assert {one.name for one in OBJECT_RESOURCES if one.next_action} == {"ai_secrets", "functions"}
+    assert {item.name for item in OBJECT_RESOURCES if item.next_action} == {
+        "ai_secrets",
+        "functions",
+    }

@@ -57,7 +57,7 @@ def test_a_field_that_an_older_data_plane_does_not_know_is_left_out_and_the_rows
         assert [row["id"] for row in dest.rows("dataset", dataset["id"])] == ["r"]
         for _ in range(2):
             found = findings(root, "field_not_taken")
-            assert [(one["name"], one["path"], one["severity"]) for one in found] == [
+            assert [(entry["name"], entry["path"], entry["severity"]) for entry in found] == [
                 ("cases", "tags", "loss")
             ]
             done = run(pair.sandbox, root, "--verify", BT_DEST_URL=older.url)
@@ -95,7 +95,7 @@ def test_what_somebody_made_after_the_list_was_read_is_not_overwritten(
     root = tmp_path / "state"
     done = run(pair.sandbox, root)
     assert done.code == 1, done.out + done.err
-    assert [one["description"] for one in pair.dest.objects(kind)] == ["theirs"]
+    assert [obj["description"] for obj in pair.dest.objects(kind)] == ["theirs"]
     assert report(root)["problems"][0]["outcome"] == "differs"
 
 
@@ -112,7 +112,7 @@ def test_fingerprints_of_what_was_written_come_from_a_read(pair: Pair, tmp_path:
     command = [sys.executable, "-m", "bt_migrate.phases.undo", str(runs(root)[-1]), "--yes"]
     env = environment(pair.sandbox)
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=100)
-    left = [one["name"] for kind in ("function", "group") for one in pair.dest.objects(kind)]
+    left = [obj["name"] for kind in ("function", "group") for obj in pair.dest.objects(kind)]
     assert left == [], done.stdout
 
 
@@ -120,7 +120,7 @@ def test_what_the_api_of_october_2026_added_moves_and_is_equal(pair: Pair, tmp_p
     source, dest = pair.source, pair.dest
     alpha = project(source)
     first = function(source, alpha, "clean", INLINE, function_type="preprocessor")
-    version = next(one for one in source.objects("function") if one["id"] == first)["_xact_id"]
+    version = next(item for item in source.objects("function") if item["id"] == first)["_xact_id"]
     data = {"preprocessor": {"type": "function", "id": first, "version": version}}
     prompt = {"project_id": alpha, "name": "P", "slug": "p", "prompt_data": data}
     source.create("prompt", prompt)
@@ -141,9 +141,9 @@ def test_what_the_api_of_october_2026_added_moves_and_is_equal(pair: Pair, tmp_p
     assert (moved["description"], moved["starred"]) == ("d", True)
     automation = dest.objects("project_automation")[0]
     assert automation["config"]["loop"]["target"]["id"] == moved["id"]
-    copied = next(one for one in dest.objects("function") if one["slug"] == "clean")["id"]
-    pointed = next(one for one in dest.objects("prompt") if one["slug"] == "p")["prompt_data"]
+    copied = next(entry for entry in dest.objects("function") if entry["slug"] == "clean")["id"]
+    pointed = next(obj for obj in dest.objects("prompt") if obj["slug"] == "p")["prompt_data"]
     assert pointed == {"preprocessor": {"type": "function", "id": copied}}
-    assert [one["path"] for one in findings(root, "version_pin_removed")] == [
+    assert [finding["path"] for finding in findings(root, "version_pin_removed")] == [
         "prompt_data.preprocessor.version"
     ]

@@ -230,9 +230,9 @@ def test_objects_depend_on_those_of_their_own_kind_that_they_refer_to() -> None:
 
 
 def levels(depends: Dict[str, Set[str]]) -> List[List[str]]:
-    objects = [{"id": one} for one in depends]
+    objects = [{"id": entry} for entry in depends]
     return [
-        [one["id"] for one in level]
+        [item["id"] for item in level]
         for level in dependency_levels(objects, lambda obj: set(depends[obj["id"]]))
     ]
 
@@ -285,7 +285,7 @@ def test_a_long_chain_has_as_many_levels_as_links() -> None:
 def test_objects_are_made_oldest_first_or_by_position(
     listed: List[dict], expected: List[str]
 ) -> None:
-    assert [one["id"] for one in creation_order(listed)] == expected
+    assert [item["id"] for item in creation_order(listed)] == expected
 
 
 # -- second pass
@@ -376,7 +376,7 @@ def test_only_update_writes_and_only_what_differs(verb: str, policy: str, expect
 
 
 @pytest.mark.parametrize(
-    ("resource", "one", "other", "equal"),
+    ("resource", "obj", "other", "equal"),
     [
         (
             DATASETS,
@@ -408,10 +408,10 @@ def test_only_update_writes_and_only_what_differs(verb: str, policy: str, expect
     ],
 )
 def test_fingerprints_are_equal_where_nothing_differs(
-    resource: Any, one: dict, other: dict, equal: bool
+    resource: Any, obj: dict, other: dict, equal: bool
 ) -> None:
-    same_print = fingerprint(resource, one) == fingerprint(resource, other)
-    assert (same_print, not differing(resource, one, other)) == (equal, equal)
+    same_print = fingerprint(resource, obj) == fingerprint(resource, other)
+    assert (same_print, not differing(resource, obj, other)) == (equal, equal)
 
 
 EXISTING_GRANT = {"permission": "update", "restrict_object_type": None}

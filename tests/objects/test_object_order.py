@@ -44,17 +44,17 @@ def test_experiments_follow_their_base_and_no_more_requests_are_in_flight_than_a
             pair.sandbox, tmp_path, "--projects", "chains", "--resources", "experiments", **settings
         )
         assert ended.code == 0, ended.last_words
-        made = {one["name"]: one for one in pair.dest.objects("experiment")}
-        bases = {one["id"]: one["name"] for one in made.values()}
+        made = {obj["name"]: obj for obj in pair.dest.objects("experiment")}
+        bases = {item["id"]: item["name"] for item in made.values()}
         assert [
             bases.get(made[f"e{number:03}"].get("base_exp_id")) for number in range(CHAINS * LINKS)
         ] == [
             f"e{number - CHAINS:03}" if number >= CHAINS else None
             for number in range(CHAINS * LINKS)
         ]
-        patched = [one for one in pair.sandbox.requests if one.method == "PATCH"]
+        patched = [request for request in pair.sandbox.requests if request.method == "PATCH"]
         peaks = [
-            most_in_flight(one for one in pair.sandbox.requests if one.org_name == org.name)
+            most_in_flight(entry for entry in pair.sandbox.requests if entry.org_name == org.name)
             for org in (pair.source, pair.dest)
         ]
         state = json.loads((runs(tmp_path)[0] / "chains" / "experiments_state.json").read_text())
@@ -80,7 +80,7 @@ def test_two_objects_that_are_one_to_the_destination_are_not_mixed(
                 return None
             body = json.loads(raw)
             with pair.sandbox.store.lock:
-                there = {same(one["name"]): one for one in pair.dest.objects("dataset")}
+                there = {same(obj["name"]): obj for obj in pair.dest.objects("dataset")}
                 body["name"] = same(body["name"]) if same is not str.lower else body["name"]
                 existing = there.get(same(body["name"])) or pair.dest.create("dataset", body)
             return Answer(200, json.dumps(existing).encode())
@@ -93,9 +93,9 @@ def test_two_objects_that_are_one_to_the_destination_are_not_mixed(
         (dataset,) = pair.dest.objects("dataset")
         (row,) = pair.dest.rows("dataset", dataset["id"])
         failed = {
-            one["name"]: one["reason"]
-            for one in report(tmp_path)["problems"]
-            if one["outcome"] == "failed"
+            item["name"]: item["reason"]
+            for item in report(tmp_path)["problems"]
+            if item["outcome"] == "failed"
         }
         assert (ends, len(failed), row["input"] in set(names) - set(failed)) == (
             [1, 1, 1],
@@ -118,8 +118,8 @@ def test_what_was_made_a_moment_ago_is_ours_though_a_gateway_s_clock_is_ahead(
             pair.source.create("experiment", {"project_id": project, "name": name})["id"]
             for name in ("first", "a", "b")
         ]
-        for one, other in (ids[1:], ids[:0:-1]):
-            pair.source.patch("experiment", one, {"base_exp_id": other})
+        for object_id, other in (ids[1:], ids[:0:-1]):
+            pair.source.patch("experiment", object_id, {"base_exp_id": other})
 
         def ahead(method: str, path: str, raw: bytes) -> Optional[Answer]:
             if method != "POST" or path != "/v1/experiment":
@@ -141,8 +141,8 @@ def test_what_was_made_a_moment_ago_is_ours_though_a_gateway_s_clock_is_ahead(
             "experiments",
             "--no-verify",
         )
-        made = {one["name"]: one for one in pair.dest.objects("experiment")}
-        bases = [made[one]["base_exp_id"] == made[other]["id"] for one, other in ("ab", "ba")]
+        made = {obj["name"]: obj for obj in pair.dest.objects("experiment")}
+        bases = [made[item]["base_exp_id"] == made[other]["id"] for item, other in ("ab", "ba")]
         assert (ended.code, bases) == (0, [True, True]), ended.last_words
 
 

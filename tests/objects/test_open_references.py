@@ -35,7 +35,7 @@ def pair() -> Iterator[Pair]:
 
 
 def user(org: Any, email: str) -> str:
-    return str(next(one["id"] for one in org.objects("user") if one["email"] == email))
+    return str(next(obj["id"] for obj in org.objects("user") if obj["email"] == email))
 
 
 def project(org: Any) -> str:
@@ -85,8 +85,8 @@ def test_a_user_who_is_invited_later_is_added_by_the_same_command(
     done = run(pair.sandbox, root, "--verify")
     assert done.code == 0, done.out + done.err
     ben = user(pair.dest, BEN)
-    assert [one["user_id"] for one in pair.dest.objects("view")] == [ben]
-    assert [one["member_users"] for one in pair.dest.objects("group")] == [[ben]]
+    assert [obj["user_id"] for obj in pair.dest.objects("view")] == [ben]
+    assert [item["member_users"] for item in pair.dest.objects("group")] == [[ben]]
 
 
 def test_a_user_who_is_invited_between_two_syncs_is_added(pair: Pair, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_user_who_is_invited_between_two_syncs_is_added(pair: Pair, tmp_path: 
     invite(pair, BEN)
     done = run(pair.sandbox, root, "--since-last")
     assert done.code == 0, done.out + done.err
-    assert [one["user_id"] for one in pair.dest.objects("view")] == [user(pair.dest, BEN)]
+    assert [obj["user_id"] for obj in pair.dest.objects("view")] == [user(pair.dest, BEN)]
 
 
 def test_what_somebody_changed_meanwhile_is_kept_and_reported(pair: Pair, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_what_the_source_itself_lost_is_a_loss_with_its_name(pair: Pair, tmp_pat
         done = run(pair.sandbox, root, "--verify")
         assert done.code == 0, done.out + done.err
     lost = findings(root, "lost_at_source")
-    assert [(one["name"], one["path"], one["severity"]) for one in lost] == [
+    assert [(item["name"], item["path"], item["severity"]) for item in lost] == [
         ("orphan", "dataset_id", "loss")
     ]
 
@@ -198,12 +198,12 @@ def test_a_refused_list_of_the_source_is_a_failure_and_the_rest_moves(
     pair.sandbox.intercept = refuse
     done = run(pair.sandbox, root)
     assert done.code == 1, done.out + done.err
-    assert [one["name"] for one in pair.dest.objects("project_tag")] == ["red"]
+    assert [obj["name"] for obj in pair.dest.objects("project_tag")] == ["red"]
     assert "list_refused" in kinds_of_findings(root)
     pair.sandbox.intercept = lambda request: None
     done = run(pair.sandbox, root, "--verify")
     assert done.code == 0, done.out + done.err
-    assert [len(one["member_users"]) for one in pair.dest.objects("group")] == [1]
+    assert [len(item["member_users"]) for item in pair.dest.objects("group")] == [1]
     assert len(pair.dest.objects("dataset")) == 1
 
 
@@ -219,5 +219,8 @@ def test_a_field_that_the_table_does_not_know_is_a_finding_once_per_kind(
     root = tmp_path / "state"
     done = run(pair.sandbox, root, "--verify")
     assert done.code == 0, done.out + done.err
-    told = [(one["name"], one["path"], one["detail"]) for one in findings(root, "new_field")]
+    told = [
+        (finding["name"], finding["path"], finding["detail"])
+        for finding in findings(root, "new_field")
+    ]
     assert told == [("first", "retention", "new field 'retention' on datasets: not carried")]

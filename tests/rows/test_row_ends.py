@@ -139,7 +139,7 @@ def test_a_server_that_caps_the_pages_of_groups_loses_nothing(most: int, tmp_pat
         serving(w, answer=capped(most))
         assert (sync(w, "--full").code, equal(w)) == (0, True)
         for kind in KINDS:
-            w.source.insert(kind, holder(w, kind), [row(f"new {one}") for one in range(30)])
+            w.source.insert(kind, holder(w, kind), [row(f"new {number}") for number in range(30)])
         assert (sync(w).code, equal(w)) == (0, True)
 
 
@@ -166,7 +166,7 @@ def hiding(*row_ids: str) -> ChangeAnswer:
 
     def hide(query: str, found: Json) -> None:
         if is_page(query):
-            found["data"] = [one for one in found["data"] if one.get("id") not in row_ids]
+            found["data"] = [entry for entry in found["data"] if entry.get("id") not in row_ids]
 
     return hide
 
@@ -193,10 +193,10 @@ def test_a_member_of_a_group_that_is_not_shown_whole_fails_alone(tmp_path: Path)
     with world(tmp_path) as w:
         ids = w.make("dataset", "one", "two", "three")
         for number, object_id in enumerate(ids):
-            w.source.insert("dataset", object_id, [row(f"{number}-{one}") for one in range(12)])
+            w.source.insert("dataset", object_id, [row(f"{number}-{item}") for item in range(12)])
         serving(w, answer=hiding("1-4"))
         assert w.move("dataset") == 1
-        assert [one["name"] for one in findings(w.root, "stream_failed")] == ["two"]
+        assert [finding["name"] for finding in findings(w.root, "stream_failed")] == ["two"]
         serving(w)
         assert w.move("dataset") == 0
         source, dest = w.contents("dataset", ids)
@@ -295,7 +295,7 @@ def test_rows_that_are_no_rows_fail_the_stream_alone(rubbish: Any, tmp_path: Pat
         fill(w, "dataset", bad, 10)
         serving(w, answer=spoil)
         assert w.move("dataset") == 1
-        assert [one["name"] for one in findings(w.root, "stream_failed")] == ["bad"]
+        assert [finding["name"] for finding in findings(w.root, "stream_failed")] == ["bad"]
         serving(w)
         source, dest = w.contents("dataset", [good])
         assert source == dest
@@ -379,7 +379,7 @@ def test_queries_that_answer_nothing_but_5xx_for_a_while_are_waited_for(
         w.sandbox.refuse = refuse
         once = {"MIGRATION_RETRY_ATTEMPTS": "1", "MIGRATION_READ_STREAMS": "1"}
         assert (sync(w, "--resources", "logs", **once).code, len(began) > 3) == (0, True)
-        assert len({one["id"] for one in w.dest.rows(LOGS, twin(w, LOGS))}) == 30
+        assert len({row["id"] for row in w.dest.rows(LOGS, twin(w, LOGS))}) == 30
 
 
 # A whole organization ----------------------------------------------------------------------------------

@@ -61,10 +61,10 @@ def test_a_row_of_6000_levels_arrives_or_fails_alone(place: str, tmp_path: Path)
 def test_odd_ids_arrive_once_and_are_known_to_syncs(seen: str, tmp_path: Path) -> None:
     settings = {"MIGRATION_EVENTS_USE_SEEN_DB": seen, "MIGRATION_EVENTS_FETCH_LIMIT": "10"}
     with living(tmp_path) as w:
-        w.source.insert(LOGS, holder(w, LOGS), [row(one) for one in ODD_IDS])
+        w.source.insert(LOGS, holder(w, LOGS), [row(item) for item in ODD_IDS])
         first = sync(w, **settings)
         assert (first.code, equal(w)) == (0, True), first.last_words
-        w.source.insert(LOGS, holder(w, LOGS), [row(one, output="edited") for one in ODD_IDS])
+        w.source.insert(LOGS, holder(w, LOGS), [row(entry, output="edited") for entry in ODD_IDS])
         second = sync(w, **settings)
         assert (second.code, equal(w)) == (0, True), second.last_words
         third = sync(w, "--full", **settings)
@@ -116,15 +116,16 @@ def test_a_history_is_lost_where_it_says_more_than_that_the_row_was_made(
 def test_plain_rows_of_the_hosted_service_lose_nothing(tmp_path: Path) -> None:
     nulls = dict.fromkeys(("classifications", "comments", "facets", "_async_scoring_state"))
     with world(tmp_path) as w:
-        for one in small_rows(4):
-            write_as_server(w, LOGS, w.project, {**one, **nulls, "audit_data": [entry("upsert")]})
+        for row in small_rows(4):
+            write_as_server(w, LOGS, w.project, {**row, **nulls, "audit_data": [entry("upsert")]})
         assert w.move(LOGS, "--fail-on-loss") == 0
         assert told(w.root) == {}
         history = [entry("upsert"), entry("merge"), entry("comment")]
         write_as_server(w, LOGS, w.project, {"id": "edited", "audit_data": history})
         assert w.move(LOGS, "--new-run") == 0
         assert [
-            (one["path"], one["detail"]) for one in findings(w.root, "row_field_not_carried")
+            (finding["path"], finding["detail"])
+            for finding in findings(w.root, "row_field_not_carried")
         ] == [("audit_data", "merge"), ("audit_data", "comment")]
 
 
@@ -135,9 +136,9 @@ def test_rows_with_many_attachments_that_differ_cost_no_time(tmp_path: Path) -> 
         w.source.insert(LOGS, w.project, small_rows(30, metadata={"files": files}))
         assert w.move(LOGS) == 0
         twin = w.twin(LOGS, w.project)
-        there = {one["id"]: one for one in w.dest.rows(LOGS, twin)}
+        there = {row["id"]: row for row in w.dest.rows(LOGS, twin)}
         edited = [{"id": row_id, "output": "edited"} for row_id in there]
-        w.dest.insert(LOGS, twin, [{**one, "_is_merge": True} for one in edited])
+        w.dest.insert(LOGS, twin, [{**item, "_is_merge": True} for item in edited])
         started = time.monotonic()
         assert w.move(LOGS, "--new-run") == 1
         assert counted(w.root) == {"rows": {"fetched": 30, "differs": 30}}
@@ -153,6 +154,6 @@ def test_a_row_that_an_earlier_run_left_with_some_attachments_is_completed(tmp_p
         assert w.move(LOGS) == 1
         w.sandbox.files.attachments[place].upload_status = "done"
         assert w.move(LOGS, "--new-run") == 0
-        for one in w.dest.rows(LOGS, w.twin(LOGS, w.project)):
-            keys = [file["key"] for file in one["metadata"]["files"]]
+        for row in w.dest.rows(LOGS, w.twin(LOGS, w.project)):
+            keys = [file["key"] for file in row["metadata"]["files"]]
             assert [w.dest.attachment(key) for key in keys] == [b"\x00", b"\x01", b"\x02"]

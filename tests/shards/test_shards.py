@@ -83,17 +83,17 @@ def test_each_row_is_in_one_shard_and_shards_are_even(sizes: List[int], shards: 
     units = [unit(rows, str(number)) for number, rows in enumerate(sizes)]
     pieces = shared_out(units, shards, 1000)
     assert len(pieces) == shards
-    for one in units:
+    for item in units:
         mine = sorted(
-            (piece.begin, piece.end) for some in pieces for piece in some if piece.unit is one
+            (piece.begin, piece.end) for some in pieces for piece in some if piece.unit is item
         )
         assert (mine[0][0], mine[-1][1], [end for _, end in mine[:-1]]) == (
             0,
-            one["rows"],
+            item["rows"],
             [begin for begin, _ in mine[1:]],
         )
         assert len(
-            {number for number, some in enumerate(pieces) for piece in some if piece.unit is one}
+            {number for number, some in enumerate(pieces) for piece in some if piece.unit is item}
         ) == len(mine)
     rows = [sum(piece.end - piece.begin for piece in some) for some in pieces]
     assert sum(rows) == sum(sizes)
@@ -261,16 +261,18 @@ def files(*folders: Path) -> Dict[str, bytes]:
 
 def units_of(shard: Json, **wanted: Any) -> List[Json]:
     return [
-        one for one in shard["units"] if all(one[name] == value for name, value in wanted.items())
+        item
+        for item in shard["units"]
+        if all(item[name] == value for name, value in wanted.items())
     ]
 
 
-def rows_of(pair: Pair, one: Json) -> Set[Tuple[str, str]]:
+def rows_of(pair: Pair, obj: Json) -> Set[Tuple[str, str]]:
     """(object id, row id) of a unit, worked out from the source's keys."""
-    kind = {"logs": "project_logs", "experiments": "experiment", "datasets": "dataset"}[one["kind"]]
-    rows = pair.source.rows(kind, one["id"])
-    low, high = one.get("after", ""), one.get("end", "~")
-    return {(one["id"], row["id"]) for row in rows if low < row["_pagination_key"] <= high}
+    kind = {"logs": "project_logs", "experiments": "experiment", "datasets": "dataset"}[obj["kind"]]
+    rows = pair.source.rows(kind, obj["id"])
+    low, high = obj.get("after", ""), obj.get("end", "~")
+    return {(obj["id"], row["id"]) for row in rows if low < row["_pagination_key"] <= high}
 
 
 def twice(pair: Pair) -> Set[Tuple[str, str]]:
@@ -289,25 +291,26 @@ def test_a_plan_is_even_whole_always_the_same_and_writes_nothing(
     pair.sandbox.clear_requests()
     before = everything(pair.dest)
     shards = plan(pair, tmp_path, 4)
-    queries = sum(one.path.endswith("/btql") for one in pair.sandbox.requests)
+    queries = sum(request.path.endswith("/btql") for request in pair.sandbox.requests)
     assert (
         pair.sandbox.writes("acme"),
         pair.sandbox.writes("globex"),
         everything(pair.dest) == before,
     ) == ([], [], True)
     assert queries < 60
-    assert [one["units"] for one in plan(pair, tmp_path, 4)] == [one["units"] for one in shards]
+    assert [item["units"] for item in plan(pair, tmp_path, 4)] == [item["units"] for item in shards]
     places = Counter(
-        place for shard in shards for one in shard["units"] for place in rows_of(pair, one)
+        place for shard in shards for item in shard["units"] for place in rows_of(pair, item)
     )
     rows = [
-        len({place for one in shard["units"] for place in rows_of(pair, one)}) for shard in shards
+        len({place for thing in shard["units"] for place in rows_of(pair, thing)})
+        for shard in shards
     ]
     assert (set(places.values()), rows) == ({1}, [shard["rows"] for shard in shards])
     everywhere = sum(
-        len(pair.source.rows(kind, one["id"]))
+        len(pair.source.rows(kind, obj["id"]))
         for kind, holder in ROWS
-        for one in pair.source.objects(holder)
+        for obj in pair.source.objects(holder)
     )
     assert (len(places), max(rows) < 1.15 * sum(rows) / 4, min(rows) > 0.85 * sum(rows) / 4) == (
         everywhere,
@@ -318,10 +321,13 @@ def test_a_plan_is_even_whole_always_the_same_and_writes_nothing(
     assert not [
         word for word in (SOURCE_KEY, DEST_KEY, "big 0", "never-to-be-read") if word in text
     ]
-    assert all(one["new"] for shard in shards for one in shard["units"])
-    logs = [one for shard in shards for one in units_of(shard, name=BIG)]
-    ends = sorted(one["end"] for one in logs if "end" in one)
-    assert (len(logs) >= 3, sorted(one["after"] for one in logs if "after" in one)) == (True, ends)
+    assert all(member["new"] for shard in shards for member in shard["units"])
+    logs = [value for shard in shards for value in units_of(shard, name=BIG)]
+    ends = sorted(entry["end"] for entry in logs if "end" in entry)
+    assert (len(logs) >= 3, sorted(item["after"] for item in logs if "after" in item)) == (
+        True,
+        ends,
+    )
 
 
 ROWS = (("project_logs", "project"), ("experiment", "experiment"), ("dataset", "dataset"))
@@ -333,16 +339,18 @@ def test_a_plan_of_some_resources_and_of_a_window_holds_these_only(
     move_objects(small, tmp_path)
     window = ("--created-after", "2025-10-10", "--created-before", "2025-10-20")
     shards = plan(small, tmp_path, 3, "--resources", "logs,datasets", *window)
-    counted = Counter({(one["kind"], one["name"]): 0 for shard in shards for one in shard["units"]})
+    counted = Counter(
+        {(item["kind"], item["name"]): 0 for shard in shards for item in shard["units"]}
+    )
     for shard in shards:
-        for one in shard["units"]:
-            counted[one["kind"], one["name"]] += one["rows"]
+        for entry in shard["units"]:
+            counted[entry["kind"], entry["name"]] += entry["rows"]
     inside = {
         name: sum(
             "2025-10-10" <= row["created"] < "2025-10-20"
             for row in small.source.rows("project_logs", project)
         )
-        for name, project in ((one["name"], one["id"]) for one in small.source.objects("project"))
+        for name, project in ((obj["name"], obj["id"]) for obj in small.source.objects("project"))
     }
     assert counted == {
         ("datasets", "questions"): 45,
@@ -390,8 +398,8 @@ def test_four_processes_at_once_end_as_one_run_that_is_verified_and_undone(
             for n in range(4)
         ]
         slices = [units_of(shard, name=BIG) for shard in shards]
-        killed = max(range(4), key=lambda number: sum(one["rows"] for one in slices[number]))
-        rows = {row for one in slices[killed] for _, row in rows_of(pair, one)}
+        killed = max(range(4), key=lambda number: sum(value["rows"] for value in slices[number]))
+        rows = {row for entry in slices[killed] for _, row in rows_of(pair, entry)}
         if kill:
             dead = stack.enter_context(killing(pair, rows, processes[killed]))
         over = [ended(process) for process in processes]
@@ -404,7 +412,7 @@ def test_four_processes_at_once_end_as_one_run_that_is_verified_and_undone(
             False,
         ), unfinished.err
         over[killed] = move(pair, tmp_path, killed)
-    assert [one.code for one in over] == [0] * 4, [one.last_words for one in over]
+    assert [item.code for item in over] == [0] * 4, [member.last_words for member in over]
     again = twice(pair)
     assert (len(again) <= (CONCURRENT + 1) * BATCH + FETCH, {row for _, row in again} <= rows) == (
         True,
@@ -412,9 +420,9 @@ def test_four_processes_at_once_end_as_one_run_that_is_verified_and_undone(
     )
     assert kill or not again
     reads = [
-        one
-        for one in pair.sandbox.requests
-        if one.org_name == "globex" and one.path.endswith("/btql")
+        request
+        for request in pair.sandbox.requests
+        if request.org_name == "globex" and request.path.endswith("/btql")
     ]
     # The plan counts each of the 8 empty objects once; a shard looks up no object that the plan knows
     # to be new.
@@ -454,7 +462,7 @@ def check_books(pair: Pair, root: Path, shards: Sequence[Json]) -> None:
     """The run says what happened: each row counted once, the slices of the log without a gap, the mark of the plan."""
     place = runs(root)[0]
     state = json.loads((place / BIG / "logs_state.json").read_text(encoding="utf-8"))
-    big = next(one["id"] for one in pair.source.objects("project") if one["name"] == BIG)
+    big = next(obj["id"] for obj in pair.source.objects("project") if obj["name"] == BIG)
     count = len(pair.source.rows("project_logs", big))
     assert (state["counts"]["fetched"], state["counts"]["created"], state["done"]) == (
         count,
@@ -462,15 +470,15 @@ def check_books(pair: Pair, root: Path, shards: Sequence[Json]) -> None:
         True,
     )
     ends = sorted(
-        one["end"] for shard in shards for one in units_of(shard, name=BIG) if "end" in one
+        member["end"] for shard in shards for member in units_of(shard, name=BIG) if "end" in member
     )
-    assert [one["end"] for one in state["slices"]] == [
+    assert [item["end"] for item in state["slices"]] == [
         *ends,
         after_second(shards[0]["mark"]["source"]),
     ]
     record = read_run(place / "run.json")
     assert (record.finished, mark_seconds(record) <= shards[0]["mark"]["source"]) == (True, True)
-    assert {one.command for one in record.sessions} == {"migrate-all", "verify"}
+    assert {entry.command for entry in record.sessions} == {"migrate-all", "verify"}
     report = json.loads((place / "migration_report.json").read_text(encoding="utf-8"))
     assert report["totals"]["rows"]["fetched"] == sum(shard["rows"] for shard in shards)
 
@@ -489,7 +497,7 @@ def test_a_destination_in_use_is_as_before_after_the_undo_of_a_merged_run(
     before = everything(pair.dest)
     assert call(pair, tmp_path / "objects", "--no-rows").code == 1  # some differ
     shards = plan(pair, tmp_path, 3)
-    assert {one["name"] for shard in shards for one in shard["units"] if one["new"]} == {
+    assert {item["name"] for shard in shards for item in shard["units"] if item["new"]} == {
         "answers",
         "middle",
         "last",
@@ -503,9 +511,9 @@ def test_a_destination_in_use_is_as_before_after_the_undo_of_a_merged_run(
     merged = merge(tmp_path, "objects", "0", "1", "2")
     assert merged.code == 0, merged.err
     kept = {
-        one["input"]
-        for one in pair.dest.rows("project_logs", big)
-        if one["id"] in ("big 00000", "big 01400", "theirs")
+        row["input"]
+        for row in pair.dest.rows("project_logs", big)
+        if row["id"] in ("big 00000", "big 01400", "theirs")
     }
     assert kept == {"theirs"}
     undone = undo(pair, tmp_path / "whole", "--yes")
@@ -522,7 +530,7 @@ def test_programs_of_one_kind_share_the_run_of_a_shard_and_say_when_they_have_no
     programs = ("migrate_datasets", "migrate_experiments", "migrate_logs")
     for number in range(2):
         over = [move(small, tmp_path, number, program) for program in programs]
-        assert ([one.code for one in over], len(runs(tmp_path / str(number)))) == ([0, 0, 0], 1)
+        assert ([item.code for item in over], len(runs(tmp_path / str(number)))) == ([0, 0, 0], 1)
     told = run(
         small.sandbox,
         tmp_path / "0",
@@ -554,9 +562,9 @@ def test_what_is_written_after_planning_is_for_the_next_sync(pair: Pair, tmp_pat
     while int(time.time()) <= shards[0]["mark"]["source"]:
         time.sleep(0.02)  # until the server's second is over
     ids = {
-        one["name"]: one["id"]
+        obj["name"]: obj["id"]
         for kind in ("project", "dataset")
-        for one in pair.source.objects(kind)
+        for obj in pair.source.objects(kind)
     }
     for name, kind in ((BIG, "project_logs"), ("beta", "project_logs"), ("questions", "dataset")):
         pair.source.insert(kind, ids[name], [{"id": f"late {name}", "input": 1}])
@@ -786,7 +794,7 @@ def test_shards_that_are_missing_are_moved_by_the_run_that_is_joined_without_the
         (runs(tmp_path / "whole")[0] / BIG / "logs_state.json").read_text(encoding="utf-8")
     )
     gap = units_of(shards[2], name=BIG)[0]
-    assert [(one["after"], one["end"]) for one in state["slices"] if not one["done"]] == [
+    assert [(item["after"], item["end"]) for item in state["slices"] if not item["done"]] == [
         (gap.get("after"), gap.get("end"))
     ]
     whole = call(pair, tmp_path / "whole")

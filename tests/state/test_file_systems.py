@@ -43,7 +43,7 @@ def test_a_file_system_that_cannot_flush_folders_is_reported_once_and_used(
     for value in (1, 2):
         write_json(tmp_path / "a.json", {"value": value})
     assert json.loads((tmp_path / "a.json").read_text()) == {"value": 2}
-    assert len([one for one in caplog.records if "cannot flush folders" in one.message]) == 1
+    assert len([item for item in caplog.records if "cannot flush folders" in item.message]) == 1
 
 
 def test_a_disk_that_fails_while_a_folder_is_flushed_is_an_error(
@@ -68,7 +68,7 @@ def test_a_file_system_without_locks_is_reported_and_used(
     with caplog.at_level(logging.WARNING), run:
         run.mark_phases_done(["migrate-logs"])
     assert RunDirectory(run.path).phase_done("migrate-logs")
-    assert [one.message for one in caplog.records if "no locks" in one.message] == [
+    assert [item.message for item in caplog.records if "no locks" in item.message] == [
         f"{run.path}: this file system has no locks ({os.strerror(number)}); see to it that only"
         " one process works on this run at a time"
     ]

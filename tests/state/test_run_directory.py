@@ -76,8 +76,8 @@ def test_every_name_has_a_folder_of_its_own_whatever_the_case() -> None:
         "c/d",
     ]:
         taken.append(folder_name(name, taken))
-    folded = [one.casefold() for one in taken]
-    assert (len(set(folded)), [one for one in taken if "/" in one or "\x00" in one]) == (
+    folded = [item.casefold() for item in taken]
+    assert (len(set(folded)), [entry for entry in taken if "/" in entry or "\x00" in entry]) == (
         len(folded),
         [],
     )
@@ -95,7 +95,7 @@ def test_the_folder_of_a_project_is_kept(run: RunDirectory) -> None:
 def test_a_project_named_like_a_file_of_the_run_does_not_disturb_it(run: RunDirectory) -> None:
     for name in (RUN_FILE, LOCK_FILE, "attachments.sqlite3"):
         run.objects("datasets", name).save()
-    assert [one.project for one in RunDirectory(run.path).all_objects()] == [
+    assert [obj.project for obj in RunDirectory(run.path).all_objects()] == [
         RUN_FILE,
         LOCK_FILE,
         "attachments.sqlite3",
@@ -188,10 +188,10 @@ def test_the_next_process_sees_all_states_of_a_run(run: RunDirectory) -> None:
         header = {"kind": "datasets", "name": "n", "source_id": source_id, "project": project}
         StreamState.open(path.with_name(path.name + "_state.json"), header).save()
     again = RunDirectory(run.path)
-    assert [(one.resource, one.project) for one in again.all_objects()] == [
+    assert [(obj.resource, obj.project) for obj in again.all_objects()] == [
         ("roles", ""), ("datasets", "Beta"), ("datasets", "Alpha"), ("experiments", "Alpha"),
     ]  # fmt: skip
-    streams = [(one.header["project"], one.header["source_id"]) for one in again.all_streams()]
+    streams = [(item.header["project"], item.header["source_id"]) for item in again.all_streams()]
     assert streams == [("Beta", "e1"), ("Alpha", "d1"), ("Alpha", "p")]
 
 
@@ -204,9 +204,9 @@ def test_a_stream_that_is_being_written_is_what_its_file_says(run: RunDirectory)
     run.open_stream(file)
     writing = StreamState.open(file, {})
     writing.counts["fetched"] = 5
-    assert [one.counts["fetched"] for one in run.all_streams()] == [0]
+    assert [item.counts["fetched"] for item in run.all_streams()] == [0]
     writing.save()
-    assert [one.counts["fetched"] for one in run.all_streams()] == [5]
+    assert [entry.counts["fetched"] for entry in run.all_streams()] == [5]
     writing.done = True
     run.close_stream(writing, written=False)  # nothing since the last time that it was closed
     assert run.all_streams() == before
@@ -317,7 +317,7 @@ def test_the_starts_of_weeks_are_summed_up_and_none_is_forgotten() -> None:
     )
     for command, count in (("verify", 100), ("migrate-all", 900)):
         own = [session for session in sessions if session.command == command]
-        assert (sum(one.starts for one in own), sum(one.seconds for one in own)) == (
+        assert (sum(item.starts for item in own), sum(entry.seconds for entry in own)) == (
             count,
             count / 2,
         )

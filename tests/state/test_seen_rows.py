@@ -69,10 +69,12 @@ def test_many_threads_remember_at_the_same_time(seen: SeenRows) -> None:
     def remember(thread: int) -> int:
         start.wait()
         for number in range(20):
-            one = f"{thread}-{number}"
-            seen.record([("o", one, 1, "created")], [("o", one, "origin", "datasets", "r", "{}")])
-            seen.record_before([("o", one, one.encode())])
-            seen.forget_deferred([("o", one, "origin")])
+            entry = f"{thread}-{number}"
+            seen.record(
+                [("o", entry, 1, "created")], [("o", entry, "origin", "datasets", "r", "{}")]
+            )
+            seen.record_before([("o", entry, entry.encode())])
+            seen.forget_deferred([("o", entry, "origin")])
         return len(seen.outcomes_of("o", [f"{thread}-{number}" for number in range(20)]))
 
     with ThreadPoolExecutor(8) as pool:
@@ -101,11 +103,11 @@ def test_any_row_id_is_remembered(seen: SeenRows, row_id: str) -> None:
 
 def test_thousands_of_ids_are_looked_up_at_once(seen: SeenRows) -> None:
     ids = [str(number) for number in range(2500)]
-    seen.record([("o", one, 1, "created") for one in ids])
-    seen.record_before([("o", one, one.encode()) for one in ids])
+    seen.record([("o", item, 1, "created") for item in ids])
+    seen.record_before([("o", entry, entry.encode()) for entry in ids])
     assert (len(seen.outcomes_of("o", ids)), seen.before("o", ids)) == (
         2500,
-        {one: one.encode() for one in ids},
+        {object_id: object_id.encode() for object_id in ids},
     )
 
 

@@ -52,7 +52,7 @@ def _fill_project(org: Any, rng: random.Random, name: str, users: List[str]) -> 
         _insert(org, rng, "experiment", experiments[-1], rows)
     rows = [_span(rng, functions, datasets) for _ in range(_few(rng) * 3)]
     _insert(org, rng, "project_logs", project, rows)
-    _fill_late(org, rng, project, users, [("dataset", one) for one in datasets])
+    _fill_late(org, rng, project, users, [("dataset", item) for item in datasets])
 
 
 def _fill_definitions(org: Any, rng: random.Random, project: str) -> List[str]:

@@ -43,8 +43,8 @@ class Relay:
             self._listening = False
         with contextlib.suppress(OSError):  # wakes the thread that waits for a connection
             socket.create_connection(("127.0.0.1", self._port), timeout=5).close()
-        for one in doomed:
-            _reset(one)
+        for item in doomed:
+            _reset(item)
 
     def mend(self) -> None:
         self._flows.set()
@@ -65,8 +65,8 @@ class Relay:
                 far = socket.create_connection(self._target)  # type: ignore[arg-type]
             except OSError:
                 return
-            for one in (near, far):
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for item in (near, far):
+                item.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 served = self._listening and listener is self._listener
                 if served:

@@ -63,7 +63,7 @@ def mode(path: Path) -> int:
 
 
 def python(code: str, *arguments: Any, **more: Any) -> subprocess.Popen:
-    command = [sys.executable, "-c", code, *(str(one) for one in arguments)]
+    command = [sys.executable, "-c", code, *(str(argument) for argument in arguments)]
     environ = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     return subprocess.Popen(
         command,

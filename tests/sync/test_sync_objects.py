@@ -38,12 +38,13 @@ def w(tmp_path: Path) -> Iterator[World]:
 
 
 def names(org: Any, kind: str, field: str = "name") -> List[str]:
-    return [one[field] for one in org.objects(kind)]
+    return [obj[field] for obj in org.objects(kind)]
 
 
 def problems(w: World) -> Dict[str, Any]:
     return {
-        one["resource"]: (one["outcome"], one.get("fields")) for one in report(w.root)["problems"]
+        item["resource"]: (item["outcome"], item.get("fields"))
+        for item in report(w.root)["problems"]
     }
 
 
@@ -73,17 +74,17 @@ def test_new_projects_datasets_experiments_and_prompts_come_along_with_their_row
 def test_a_renamed_object_stays_itself(kind: str, w: World) -> None:
     word, changed = f"{kind}s", {"slug": "asking"} if kind == "prompt" else {"name": "another name"}
     source_id = w.source.objects(kind)[0]["id"]
-    before = [one["id"] for one in w.dest.objects(kind)]
+    before = [obj["id"] for obj in w.dest.objects(kind)]
     w.source.patch(kind, source_id, changed)
     for rows in KINDS:
         w.source.insert(rows, holder(w, rows), [row("new"), row("r00001", metadata={"edited": 1})])
     kept = sync(w, "--on-conflict", "keep")
     assert (kept.code, problems(w)) == (1, {word: ("differs", list(changed))}), kept.last_words
     assert (
-        sorted(one for _, one in sent(w)) == ["new"] * 3 + ["r00001"] * 3
+        sorted(item for _, item in sent(w)) == ["new"] * 3 + ["r00001"] * 3
     )  # its rows are synced whatever it is called
     updated = sync(w, "--on-conflict", f"{word}=update")
-    assert (updated.code, equal(w), [one["id"] for one in w.dest.objects(kind)]) == (
+    assert (updated.code, equal(w), [entry["id"] for entry in w.dest.objects(kind)]) == (
         0,
         True,
         before,
@@ -105,12 +106,14 @@ def test_a_new_object_with_the_old_name_of_a_renamed_one_is_never_mixed_with_it(
     w.source.insert(kind, new, [row("r00001", input="of the new one"), row("young")])
     w.source.insert(kind, old, [row("of the old one")])
     kept = sync(w, "--on-conflict", "keep")
-    failed, left = sorted(report(w.root)["problems"], key=lambda one: one["outcome"], reverse=True)
+    failed, left = sorted(
+        report(w.root)["problems"], key=lambda entry: entry["outcome"], reverse=True
+    )
     assert (kept.code, failed["outcome"], left["outcome"]) == (1, "failed", "differs"), (
         kept.last_words
     )
     assert "name is taken" in failed["reason"]
-    assert [one for _, one in sent(w)] == ["of the old one"]
+    assert [item for _, item in sent(w)] == ["of the old one"]
     updated = sync(w, "--on-conflict", "update")
     assert (updated.code, equal(w), names(w.dest, kind)) == (0, True, [f"{name} (old)", name]), (
         updated.last_words
@@ -144,13 +147,13 @@ def test_two_that_swap_their_names_keep_their_rows(w: World) -> None:
     second = w.source.create(DATASET, {"project_id": w.project, "name": "second"})["id"]
     w.source.insert(DATASET, second, [row("r00001", input="second")])
     assert (sync(w).code, equal(w)) == (0, True)
-    before = {one["id"] for one in w.dest.objects(DATASET)}
+    before = {entry["id"] for entry in w.dest.objects(DATASET)}
     for obj, name in ((first, "interim"), (second, "dataset 00"), (first, "second")):
         w.source.patch(DATASET, obj, {"name": name})
     w.source.insert(DATASET, second, [row("late")])
     end = sync(w)
     assert (end.code, equal(w)) == (0, True), end.last_words
-    assert {one["id"] for one in w.dest.objects(DATASET)} == before
+    assert {item["id"] for item in w.dest.objects(DATASET)} == before
 
 
 def test_a_chain_of_renames_is_followed(w: World) -> None:
@@ -173,10 +176,10 @@ def test_what_was_deleted_and_made_again_under_its_name_is_another_object(w: Wor
     young = w.source.create(DATASET, {"project_id": w.project, "name": name})["id"]
     w.source.insert(DATASET, young, [row("young")])
     sync(w)
-    by_id = {one["id"]: one["name"] for one in w.dest.objects(DATASET)}
+    by_id = {obj["id"]: obj["name"] for obj in w.dest.objects(DATASET)}
     new = next(dest_id for dest_id in by_id if dest_id != kept)
     assert (by_id[new], by_id[kept]) == (name, f"{name} (was {kept[:8]})")
-    assert [one["id"] for one in w.dest.rows(DATASET, new)] == ["young"]
+    assert [item["id"] for item in w.dest.rows(DATASET, new)] == ["young"]
 
 
 def test_a_name_that_somebody_changed_in_the_destination_is_kept_by_a_sync(w: World) -> None:
@@ -196,7 +199,7 @@ def test_what_a_person_deleted_in_the_destination_is_not_made_again_unless_told(
         assert (
             end.code,
             w.dest.objects(DATASET),
-            [one["name"] for one in findings(w.root, "deleted_there")],
+            [finding["name"] for finding in findings(w.root, "deleted_there")],
         ) == (code, [], ["dataset 00"]), end.last_words
     again = sync(w, "--on-conflict", "datasets=update")
     assert (again.code, equal(w), findings(w.root, "deleted_there")) == (0, True, []), (
@@ -209,14 +212,14 @@ def test_what_a_person_deleted_in_the_destination_is_not_made_again_unless_told(
 
 def test_what_is_gone_from_the_source_stays_and_is_told(w: World) -> None:
     gone = {kind: w.source.objects(kind)[0] for kind in (EXPERIMENT, "prompt")}
-    for kind, one in gone.items():
-        w.source.delete(kind, one["id"])
+    for kind, item in gone.items():
+        w.source.delete(kind, item["id"])
     w.sandbox.clear_requests()
     assert sync(w).code == 1  # one list without it does not prove that it was deleted
     seen = [record["name"] for record in findings(w.root, "absent_from_source")]
     assert (sorted(seen), findings(w.root, "gone_from_source")) == (["Ask", "experiment 00"], [])
     end = sync(w)
-    told = [one["name"] for one in findings(w.root, "gone_from_source")]
+    told = [finding["name"] for finding in findings(w.root, "gone_from_source")]
     assert (end.code, sorted(told), w.sandbox.writes(WRITE)) == (0, ["Ask", "experiment 00"], []), (
         end.last_words
     )

@@ -114,7 +114,7 @@ def test_without_transactions_nothing_is_deleted_and_nobodys_edit_is_lost(tmp_pa
         w.source.insert(LOGS, holder(w, LOGS), [row("r00003", output="by the source")])
         w.source.insert(LOGS, holder(w, LOGS), [{"id": "r00008", "_object_delete": True}])
         end = sync(w, *DELETES)
-        found = {one["id"]: one.get("output") for one in w.dest.rows(LOGS, twin(w, LOGS))}
+        found = {item["id"]: item.get("output") for item in w.dest.rows(LOGS, twin(w, LOGS))}
         assert (found["r00003"], "r00008" in found) == ("by a person", True), end.last_words
         assert end.code == 1
         assert len(runs(w.root)) == 1
