@@ -1,4 +1,4 @@
-"""Copy the rows of one kind, with their objects, as logs, as a sync or as a shard; or plan them."""
+"""Copy the rows of one kind (full copy, sync round or shard), or plan them in a dry run."""
 
 from __future__ import annotations
 

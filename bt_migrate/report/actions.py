@@ -5,10 +5,12 @@ A line names things: secrets, users, objects. The findings themselves name every
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict, Iterable, List, Mapping, Sequence
 
 from bt_migrate.model.findings import ACTION, FAILURE, KINDS, LOSS, NOT_A_MEMBER
 from bt_migrate.model.resource_table import USERS
+from bt_migrate.model.resources import BY_NAME
 from bt_migrate.report.display import LONG_NAME_COLUMNS, listing, plural, shown
 
 # Resources as they are called in a sentence, where the name without "s" is not English.
@@ -140,8 +142,8 @@ class Group:
 
 def noun_of(resource: str) -> str:
     """`function` for functions, `AI secret` for ai_secrets"""
-    singular = resource[:-1] if resource.endswith("s") else resource
-    return NOUNS.get(resource, singular.replace("_", " "))
+    kind = BY_NAME[resource].kind if resource in BY_NAME else re.sub("s$", "", resource)
+    return NOUNS.get(resource, kind.replace("_", " "))
 
 
 def grouped(findings: Iterable[Mapping[str, Any]]) -> Dict[str, List[Dict[str, Any]]]:

@@ -41,9 +41,9 @@ class SharedCopy:
     copier: AttachmentCopier
     pool: ThreadPoolExecutor  # the insert threads
     readers: SourceReaders
-    # set where an error was met which ends the run
+    # set by the stream whose error ends the run
     halt: Event
-    # of a sync; None while everything is copied
+    # the sync round; None during the first, full copy
     round: Optional[Round] = None
     # set once all objects of the kind have been created
     created: Event = field(default_factory=Event)
@@ -74,8 +74,10 @@ class SharedCopy:
 
 @dataclass(frozen=True)
 class SentBatch:
-    """A batch on its way. `end`: the page that ends with it, with what that page adds without being
-    sent.
+    """A batch on its way.
+
+    `end` is set for the last batch of a page: its end key, and the counts and findings of its rows
+    that were not sent.
     """
 
     result: Future[Delivered]
@@ -128,8 +130,10 @@ class Pump:
             reader.close()
 
     def copy(self, pages: Iterable[Page]) -> None:
-        """Send the pages and commit them. Whatever happens, what is in flight is finished and
-        committed first.
+        """Send the pages and commit them.
+
+        On an error, finish what is in flight and commit its finished prefix; on a StateError commit
+        nothing.
         """
         try:
             for page in pages:
@@ -140,7 +144,7 @@ class Pump:
             while self._in_flight:
                 self._commit_first()
         except StateError:
-            # What could not be recorded must not be passed by the checkpoint.
+            # The state could not be written: the checkpoint must not move past it.
             self._abandon()
             raise
         except BaseException:
@@ -207,11 +211,10 @@ class Pump:
         return found
 
     def _record_sending(self, batch: Sequence[EncodedRow]) -> None:
-        """Record what is about to be sent, so that a process which dies now leaves no row that
-        nobody knows for ours.
+        """Record rows before they are sent, so that after a crash it is known which are ours.
 
-        Of an object that was there before the run that is each new row, for `undo`; in a sync each
-        row.
+        In a sync that is every row; in an object that existed before the run also each new row, for
+        `undo`.
         """
         for object_id, member in self._members.items():
             rows = [row for row in batch if row.object_id == object_id]
@@ -226,7 +229,7 @@ class Pump:
                     member.seen.record_inserted(new)
 
     def _deliver(self, batch: Sequence[EncodedRow]) -> Delivered:
-        """In an insert thread. What is delivered is shown before it is committed."""
+        """Runs in an insert thread. Live progress counts rows when delivered, before the commit."""
         done = self._inserter.deliver(batch)
         delivered = [
             row.object_id for row, (outcome, _) in zip(done.rows, done.outcomes) if outcome

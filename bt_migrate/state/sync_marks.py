@@ -17,9 +17,9 @@ from bt_migrate.model.date_windows import instant
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_record import RunRecord
 
-# between the first and the last good list without an object that counts as deleted
+# Good lists must lack an object for this long before it counts as deleted.
 ABSENCE_S = 600
-# the server's clock is known to the second
+# The server's clock is known to the second.
 SLACK_S = 2
 
 
@@ -56,7 +56,7 @@ def mark_seconds(record: RunRecord, kind: str = "") -> int:
 def open_sync_round(
     run: RunDirectory, steps: Sequence[str], kinds: Iterable[str], source_seconds: float
 ) -> bool:
-    """Open a round of these steps. Returns whether it did: steps that are not done come first."""
+    """Open a sync round of these steps. Returns False, changing nothing, while one is unfinished."""
     record = run.record
     if not all(run.phase_done(step) for step in steps):
         return False
@@ -67,7 +67,7 @@ def open_sync_round(
     record.phases_done = [phase for phase in record.phases_done if phase not in steps]
     record.round += 1
     record.finished = False
-    # These are about the time before; plans of a large copy are most of run.json.
+    # These describe the previous round; row_plans can also be most of run.json.
     record.verification = None
     record.lag = None
     record.row_plans = {}
@@ -76,7 +76,7 @@ def open_sync_round(
 
 
 def round_of(record: RunRecord, kind: str, lookback_s: float) -> Optional[Round]:
-    """The current round; None while everything is copied."""
+    """The current sync round; None during the first, full copy."""
     mark = record.marks.get(kind, {})
     return (
         Round(record.round, before_xact(mark["from"], lookback_s), mark["upper"])
@@ -86,7 +86,7 @@ def round_of(record: RunRecord, kind: str, lookback_s: float) -> Optional[Round]
 
 
 def end_round(record: RunRecord, kind: str) -> None:
-    """Move the mark of a kind, whose streams are read up to it or keep marks of their own.
+    """End the round of a kind: `upper` becomes `from`. Streams that are behind keep marks of their own.
 
     It is saved together with the phase that is done.
     """

@@ -49,7 +49,7 @@ def fill(org: Any) -> None:
     dataset = next(obj for obj in org.objects("dataset") if obj["project_id"] == project)["id"]
     org.create("policy", {"name": "retention", "text": "keep"})
     fields = {"project_id": project, "name": "slow", "query": "x", "dataset_id": dataset}
-    org.create("saved_query", fields)
+    org.create("fictional_query", fields)
     org.create("sticker", {"object_type": "project", "object_id": project, "name": "on project"})
     org.create("sticker", {"object_type": "dataset", "object_id": dataset, "name": "on dataset"})
 
@@ -63,7 +63,7 @@ def names(org: Any) -> Dict[str, List[str]]:
 
 ALL = {
     "policies": ["retention"],
-    "saved_queries": ["slow"],
+    "fictional_queries": ["slow"],
     "stickers": ["on dataset", "on project"],
 }
 NOTHING: Dict[str, List[str]] = {name: [] for name in KINDS}
@@ -86,12 +86,12 @@ def test_a_kind_of_each_scope_is_listed_planned_moved_verified_and_undone(
     assert done.code == 0, done.last_words
     counted = json.loads((runs(root)[-1] / "run.json").read_text())["validation"]["objects"]
     assert sum(counted["policies"].values()) == 1
-    assert sum(counted["saved_queries"].values()) == 1
+    assert sum(counted["fictional_queries"].values()) == 1
 
     done = run_phase(pair, root, "migrate_all", "--dry-run")
     assert outcomes(root) == {
         "policies": {"planned": 1},
-        "saved_queries": {"planned": 1},
+        "fictional_queries": {"planned": 1},
         "stickers": {"planned": 2},
     }
     assert names(pair.dest) == NOTHING
@@ -99,16 +99,16 @@ def test_a_kind_of_each_scope_is_listed_planned_moved_verified_and_undone(
     done = run_phase(pair, root, "migrate_all")
     assert outcomes(root) == {
         "policies": {"created": 1},
-        "saved_queries": {"created": 1},
+        "fictional_queries": {"created": 1},
         "stickers": {"created": 2},
     }
     assert names(pair.dest) == ALL
     there = {obj["id"] for obj in pair.dest.objects("dataset")}
-    assert pair.dest.objects("saved_query")[0]["dataset_id"] in there
+    assert pair.dest.objects("fictional_query")[0]["dataset_id"] in there
     kinds = report(root)["verification"]["kinds"]
     assert {name: kinds[name]["outcomes"] for name in KINDS} == {
         "policies": {"match": 1},
-        "saved_queries": {"match": 1},
+        "fictional_queries": {"match": 1},
         "stickers": {"match": 2},
     }
 

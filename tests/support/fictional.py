@@ -26,7 +26,7 @@ POLICIES = Resource(
     create=("name", "text"), patch=("name", "text"), phase="migrate-organization", page="None",
 )  # fmt: skip
 QUERIES = Resource(
-    "saved_queries", "saved_query", "/v1/saved_query", PROJECT, ("name",),
+    "fictional_queries", "fictional_query", "/v1/fictional_query", PROJECT, ("name",),
     create=("name", "query", "dataset_id"), patch=("name", "query", "dataset_id"),
     references=(Reference("dataset_id", ("datasets",)),),
     phase="migrate-definitions", listed=BY_PROJECT, page="None",
@@ -50,8 +50,8 @@ def add_to_sandbox() -> None:
         patch={"name": "name", "text": "text"}, unique=(("org_id", "name"),),
     )  # fmt: skip
     fields = {"name": "name", "query": "text", "dataset_id": "id"}
-    KINDS["saved_query"] = replace(
-        KINDS["dataset"], name="saved_query", path="/v1/saved_query", store="saved_query",
+    KINDS["fictional_query"] = replace(
+        KINDS["dataset"], name="fictional_query", path="/v1/fictional_query", store="fictional_query",
         create={"project_id": "id", **fields}, patch=fields, read_only=("created",),
         links=(("project_id", "project"), ("dataset_id", "dataset")),
     )  # fmt: skip
