@@ -346,6 +346,42 @@ def test_the_first_check_that_fails_is_named_and_ends_the_tests(checkout: Path) 
     )
 
 
+FAILS_ONCE = """from pathlib import Path
+
+
+def test_a_moment_that_is_missed_once() -> None:
+    mark = Path(__file__).with_name("mark")
+    there = mark.exists()
+    mark.touch()
+    assert there
+"""
+FAILS = """def test_a_fault() -> None:
+    assert not "fault"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "last_words"),
+    [
+        (
+            FAILS_ONCE,
+            0,
+            "test: the tests that failed above passed alone: look at them when there is time",
+        ),
+        (FAILS, 1, "test: pytest, the failed tests alone"),
+    ],
+    ids=["fails once", "fails"],
+)
+def test_failed_tests_run_alone_once_more_and_decide(
+    checkout: Path, text: str, code: int, last_words: str
+) -> None:
+    (checkout / "tests" / "test_stub.py").write_text(text)
+
+    exit_code, _, errors = run(sys.executable, checkout / "bin" / "test")
+
+    assert (exit_code, errors.splitlines()[-1]) == (code, last_words)
+
+
 # What is written twice
 
 
