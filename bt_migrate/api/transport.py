@@ -48,8 +48,8 @@ log = logging.getLogger("bt_migrate.api")
 OUTAGE_DELAY_S = 0.1
 # part of a pause that is added at random
 JITTER = 0.25
-# What a gateway answers while its servers are down. A host that worked is waited for, as a host that
-# does not answer is.
+# What a gateway answers while its servers are down. A host that worked is waited for, like one
+# that does not answer.
 # Not 504: a query that takes too long is answered so.
 OUTAGE_STATUSES = frozenset((502, 503))
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -368,7 +368,7 @@ class Transport:
         self.wait(pause_s)
 
     def _is_outage(self, request: Request, error: ApiError, tries: Tries) -> bool:
-        """Whether a host that worked is down: nothing of the kind was answered since the first failure.
+        """Whether a host that worked is down: no such request was answered since the first failure.
 
         While others are answered, the trouble is that of one object.
         """

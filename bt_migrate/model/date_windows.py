@@ -110,8 +110,8 @@ def window_bound(
 def last_full(unit: str, now: datetime, zone: tzinfo) -> Tuple[str, str]:
     """The last full day ("daily") or hour ("hourly") of the zone's clocks, as absolute bounds.
 
-    On the day of a clock change, a day has 23 or 25 hours. A window always starts where the previous
-    one ended.
+    On the day of a clock change, a day has 23 or 25 hours. A window always starts where the
+    previous one ended.
     """
     begin_of = _midnight if unit == "daily" else _full_hour
     end = begin_of(now, zone)

@@ -133,7 +133,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "gone_row_waits": Kind(
         ACTION,
-        "rows are gone from the source; a sync that still misses them ten minutes later deletes them",
+        "rows are gone from the source; a sync that misses them ten minutes later deletes them",
         "run the same command again, ten minutes later",
         False,
         "sync again in ten minutes: then {rows:row} that the source lost are deleted",
@@ -291,7 +291,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "stream_behind": Kind(
         FAILURE,
-        "rows written since the last sync were not read, since the source did not list their object",
+        "rows written since the last sync were not read: the source did not list their object",
         "run the same command again; an object that is still not listed ten minutes later counts as"
         " deleted",
         False,
@@ -312,7 +312,8 @@ NOT_A_MEMBER = " is not a member of the destination organization"
 
 
 def finding(kind: str, **facts: Any) -> Dict[str, Any]:
-    """Returns {kind, severity, about, resource, id, name, project, path?, ref?, detail?, count?, next}.
+    """Returns {kind, severity, about, resource, id, name, project, next} and what else is known:
+    path, ref, detail, count.
 
     Empty facts are left out.
     """

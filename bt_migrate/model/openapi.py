@@ -1,7 +1,7 @@
 """Compares the table of resources with an OpenAPI document of the API. Pure.
 
-Each difference is one line that names the kind and the field. What differs on purpose is in ON_PURPOSE, with its
-reason, so that a difference is always something to look at.
+Each difference is one line that names the kind and the field. What differs on purpose is in
+ON_PURPOSE, with its reason, so that a difference is always something to look at.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ METHODS = ("get", "post", "put", "patch", "delete")
 
 
 def differences(document: Json, resources: Sequence[Resource] = OBJECT_RESOURCES) -> List[str]:
-    """One line for each difference, in the order of the table. Raises ValueError for another kind of document."""
+    """One line for each difference, in the order of the table. Raises ValueError for another
+    kind of document.
+    """
     if not isinstance(document, dict) or not isinstance(document.get("paths"), dict):
         raise ValueError("not an OpenAPI document: it has no paths")
     schemas = Schemas(document)
@@ -230,7 +232,7 @@ class _Kind:
                     yield f"object_type {name!r} is new"
 
     def _ids_and_versions(self) -> Iterator[str]:
-        """Places of ids and versions in what is written, by their schema, that the table does not know."""
+        """Places of ids and versions, by their schema, that are written and not in the table."""
         body = self.schemas.body(self.resource.path, "post")
         references = {reference.path for reference in self.resource.references}
         known = self._known(())

@@ -14,7 +14,7 @@ def is_pattern(text: str) -> bool:
 
 
 def matches(wanted: str, name: str) -> bool:
-    """Whether a name is the wanted one, or fits a pattern with * (any text) and ? (one character)."""
+    """Whether a name is the wanted one, or fits a pattern with * (any text) and ? (a character)."""
     if wanted == name:
         return True
     if not is_pattern(wanted):

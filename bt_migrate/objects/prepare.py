@@ -85,7 +85,7 @@ def note_gone(
         if resource.scope != OWNER and catalog.lists.source_object(resource, source_id):
             continue
         facts = {"id": source_id, "name": entry["name"], "project": states.project}
-        # One list without it does not prove that it was deleted: a right may be missing for a night.
+        # One list without it proves no deletion: a right may be missing for a night.
         since_s = states.absent.setdefault(source_id, now_s)
         kind = "gone_from_source" if now_s - since_s >= ABSENCE_S else "absent_from_source"
         states.note(

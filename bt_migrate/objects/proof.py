@@ -55,7 +55,7 @@ class CreationClock:
 
 
 def date_is_of_creation(resource: Resource) -> bool:
-    """Whether `created` is the date of creation; of prompts and functions it is the last version's."""
+    """True unless `created` is the date of the last version, as of prompts and functions."""
     return resource.name not in CALLABLE
 
 

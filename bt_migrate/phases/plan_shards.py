@@ -2,8 +2,8 @@
 
 Prints one shard a line, as JSON; shards have about the same number of rows. Reads the source,
 counts the destination and writes nothing. First move the objects with migrate-all --no-rows, and
-name its --state-dir here: what that run created is known to be empty. Then pass each shard with --shard to a
-program that moves rows.
+name its --state-dir here: what that run created is known to be empty. Then pass each shard
+with --shard to a program that moves rows.
 """
 
 from __future__ import annotations

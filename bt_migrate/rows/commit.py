@@ -161,7 +161,7 @@ class BatchCommitter:
                 member.seen.record(rows if self._records_rows else [], waiting)
 
     def _note_transactions(self, done: Delivered, accepted: Accepted, *, stored: bool) -> None:
-        """Note the destination's transactions in the checkpoint, unless the store has them (`stored`)."""
+        """Note the destination's transactions in the checkpoint, unless the store has them."""
         for object_id, (rows, _) in accepted.items():
             recorded = {row_id for _, row_id, *_ in rows} if stored else set()
             xacts = {
@@ -195,7 +195,7 @@ class BatchCommitter:
     # -- one page
 
     def _close_page(self, end: PageEnd) -> None:
-        """All rows up to the end of the page have their outcome: move the positions of the members."""
+        """Move the positions of the members: all rows up to the end of the page have an outcome."""
         for object_id, member in self._members.items():
             if not member.error:
                 with member.state.lock:

@@ -89,7 +89,7 @@ def streaming(
 
         try:
             yield start
-        except BaseException as error:  # noqa: BLE001  not swallowed: raised below, unless a stream has the cause
+        except BaseException as error:  # noqa: BLE001  raised below, unless a stream has the cause
             shared.halt.set()
             errors.append(error)
         shared.created.set()

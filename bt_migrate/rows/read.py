@@ -383,7 +383,7 @@ def count_inside(api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds)
 
 
 def whole_number(value: Any) -> int:
-    """A count as a number. Raises ValueError for anything else: some servers send numbers as text."""
+    """A count, which some servers send as text, as a number. Raises ValueError."""
     if isinstance(value, bool) or not str(value).isdecimal():
         raise ValueError(f"not a count: {str(value)[:40]!r}")
     return int(value)

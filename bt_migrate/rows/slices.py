@@ -62,7 +62,7 @@ class Slice:
                 reader.over.set_result(None)
 
     def cut(self) -> Slice:
-        """Keep the front half of what is left. Returns the other half, with the reader of its end."""
+        """Keep the front half of what is left. Returns the rest, with the reader of its end."""
         assert self.low is not None and self.high is not None
         middle = pagination_key((key_number(self.low) + key_number(self.high)) // 2)
         back = Slice(KeyRange(middle, self.part.end))
@@ -162,7 +162,7 @@ class SliceReader:
 
 
 class Slices:
-    """The slices of one object, handed out to its readers. `check` raises once the run is to end."""
+    """The slices of one object, given to its readers. `check` raises once the run is to end."""
 
     def __init__(self, state: StreamState, check: Callable[[], None]) -> None:
         self._state = state

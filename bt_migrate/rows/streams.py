@@ -102,7 +102,7 @@ class StreamCopy:
 
     @property
     def rows_read(self) -> int:
-        """Rows that were read of what is to be read: of everything, or in a round of what is new."""
+        """Rows that were read of what is to be read: of all, or in a sync round of what is new."""
         state = self.state
         return state.copy.read if self.above is None else state.counts["fetched"]
 
@@ -193,7 +193,7 @@ def open_copy(catalog: Catalog, stream: RowStream, round_: Optional[Round] = Non
 
 
 def _forget_other_copy(path: Path, file: Path) -> None:
-    """Another object has taken the place of the counterpart, so nothing of the stream is there yet."""
+    """Another object took the place of the counterpart, so nothing of the stream is there yet."""
     for known in (file, *path.parent.glob(path.name + "_seen.sqlite3*")):
         known.unlink()
 

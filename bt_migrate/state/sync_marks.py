@@ -56,7 +56,7 @@ def mark_seconds(record: RunRecord, kind: str = "") -> int:
 def open_sync_round(
     run: RunDirectory, steps: Sequence[str], kinds: Iterable[str], source_seconds: float
 ) -> bool:
-    """Open a sync round of these steps. Returns False, changing nothing, while one is unfinished."""
+    """Open a sync round. Returns False, changing nothing, while one of the steps is unfinished."""
     record = run.record
     if not all(run.phase_done(step) for step in steps):
         return False
@@ -86,7 +86,7 @@ def round_of(record: RunRecord, kind: str, lookback_s: float) -> Optional[Round]
 
 
 def end_round(record: RunRecord, kind: str) -> None:
-    """End the round of a kind: `upper` becomes `from`. Streams that are behind keep marks of their own.
+    """End the round of a kind: `upper` becomes `from`. Streams that are behind keep their marks.
 
     It is saved together with the phase that is done.
     """

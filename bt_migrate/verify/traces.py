@@ -89,7 +89,7 @@ def _ids_in(value: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
 
 
 def kept_transactions(source: Mapping[str, Any], existing: Mapping[str, Any]) -> Iterator[str]:
-    """Paths at which the destination's object holds a transaction that the source's object holds."""
+    """Paths at which the destination's object holds a transaction of the source's object."""
     ours = {text for _, text in strings(source) if is_transaction(text)}
     if ours:
         for path, text in strings(existing):
