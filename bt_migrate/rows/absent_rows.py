@@ -1,7 +1,7 @@
 """Rows that the source does not hold any more, since when: `<object>_absent.json` of a stream.
 
-One look at the source does not prove that a row was deleted: a right may be missing for a
-night. A row may be deleted in the destination only where two looks, some time apart, did not find it.
+One look at the source does not prove that a row was deleted: a right may be missing for a night.
+A row may be deleted in the destination only if two looks, some time apart, did not find it.
 """
 
 from __future__ import annotations

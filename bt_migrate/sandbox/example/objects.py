@@ -77,7 +77,8 @@ DATASETS: List[Spec] = [
     ("dataset", "library/traced", {"name": "From traces",
                                    "description": "Rows that people picked from logs and "
                                        "experiments"}),
-    ("dataset", "planner/trips", {"name": "旅程 ✈️", "tags": ["日本語"], "metadata": {"言語": "ja"}}),
+    ("dataset", "planner/trips", {"name": "旅程 ✈️", "tags": ["日本語"],
+                                  "metadata": {"言語": "ja"}}),
     *in_each(SMALL_PROJECTS, COMMON_DATASETS),
 ]
 
@@ -277,7 +278,8 @@ PROMPTS: List[Spec] = [
     ("prompt", "planner/itinerary", {
         "name": "旅程を作る", "slug": "itinerary",
         "prompt_data": {"prompt": {"type": "chat", "messages": [
-                            {"role": "system", "content": "あなたは旅の案内人です。\u2028{{city}} 🗾"}]},
+                            {"role": "system",
+                             "content": "あなたは旅の案内人です。\u2028{{city}} 🗾"}]},
                         "options": {"model": "gemini-2.5-flash",
                                     "params": {"maxOutputTokens": 1024, "topK": 40}},
                         "tool_functions": [{"type": "function", "id": "«library/policy»"}]}}),
