@@ -11,12 +11,12 @@ import re
 import signal
 from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 import pytest
 
-from bt_migrate.api import client as api
 from bt_migrate.api import throttle as throttle
+from bt_migrate.api import transport as transport
 from bt_migrate.phases import migrate_all as migrate_all
 from bt_migrate.sandbox.http.server import Fault
 from tests.support.compare_orgs import differences
@@ -87,6 +87,8 @@ class Books:
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
         self.done: Dict[Row, int] = {}  # the source as the last complete sync took it
+        self.waiting: Set[Row] = set()  # gone from the source, and not yet from the destination
+        self.deletes = 0  # rows that were deleted until the end of the last complete sync
         self.to_carry = self.sent = 0
         self.whole = True  # the last sync came to its end
         self.early: Set[str] = (
@@ -98,7 +100,7 @@ class Books:
         went wrong before, nothing else.
         """
         before = versions(self.pair.sandbox, self.pair.source)
-        first, first_deleted = len(self.pair.sandbox.inserted), len(self.pair.sandbox.deleted)
+        first = len(self.pair.sandbox.inserted)
         code = act()
         sent = Counter(row_id for _, row_id, _ in self.pair.sandbox.inserted[first:])
         self.sent += sum(sent.values())
@@ -109,16 +111,20 @@ class Books:
         self.to_carry += len(due.carried)
         after = versions(self.pair.sandbox, self.pair.source)
         meanwhile = {row_id for *_, row_id in change(before, after).carried}
+        deleted = {row_id for _, row_id in self.pair.sandbox.deleted[self.deletes :]}
+        self.waiting = {row for row in self.waiting if row not in before}
         if exact:
-            self._judge(due, sent, self.pair.sandbox.deleted[first_deleted:], meanwhile)
+            self._judge(due, sent, deleted, meanwhile)
+        self.waiting = {row for row in self.waiting | due.deleted if row[2] not in deleted}
         self.done, self.early = before, meanwhile
+        self.deletes = len(self.pair.sandbox.deleted)
         return code
 
     def _judge(
         self,
         due: Change,
         sent: Counter[str],
-        deleted: Sequence[Tuple[str, str]],
+        deleted: Set[str],
         meanwhile: Set[str],
     ) -> None:
         rows = {row_id for *_, row_id in due.carried}
@@ -127,9 +133,17 @@ class Books:
         assert [row_id for row_id, times in sent.items() if times > 1] == [], (
             "rows were sent more than once"
         )
-        assert {row_id for _, row_id in deleted} == {row_id for *_, row_id in due.deleted}, (
-            "the wrong rows were deleted"
-        )
+        # A row is deleted by the second sync that misses it, never by the first.
+        assert deleted == {row_id for *_, row_id in self.waiting}, "the wrong rows were deleted"
+
+    def unequal(self) -> List[str]:
+        """Differences, apart from rows that the next sync deletes."""
+        signs = [f" row {row_id!r}" for *_, row_id in self.waiting]
+        return [
+            problem
+            for problem in unequal(self.pair)
+            if " too much" not in problem or not any(sign in problem for sign in signs)
+        ]
 
 
 def unequal(pair: Pair) -> List[str]:
@@ -192,6 +206,11 @@ class Nights:
         return self.sync(at)
 
 
+def wait(pair: Pair) -> None:
+    """An hour without changes; then what the last sync found to be gone may be deleted."""
+    pair.sandbox.clock.set(pair.sandbox.clock.seconds() + HOUR_S)
+
+
 def inserts_rows(method: str, path: str) -> bool:
     return is_insert(path)
 
@@ -228,12 +247,14 @@ def test_after_weeks_of_nightly_syncs_the_destination_is_the_source_and_each_ver
             if happens != OFF:
                 codes.append(month.sync() if happens == QUIET else getattr(month, happens)())
             if happens == QUIET:
-                assert (codes[-1], unequal(pair)) == (0, []), (
+                assert (codes[-1], month.books.unequal()) == (0, []), (
                     f"night {night}: {month.ends[-1].last_words}"
                 )
         if codes[-1]:
             codes.append(month.sync(exact=False))
-        assert unequal(pair) == []
+        wait(pair)
+        codes.append(month.sync())
+        assert (unequal(pair), month.books.waiting) == ([], set())
         assert [code for code in codes if code not in (0, 1, 3, -signal.SIGKILL)] == []
         assert (codes.count(-signal.SIGKILL), codes[-1]) == (list(plan.values()).count(KILLED), 0)
         assert abs(month.books.sent - month.books.to_carry) <= month.books.to_carry / 100
@@ -337,7 +358,7 @@ class Hours:
         }
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.root.parent)
-            for module in (api, throttle):  # a month of outages is not waited for in full
+            for module in (transport, throttle):  # a month of outages is not waited for in full
                 patch.setattr(module, "MAX_BACKOFF_S", 0.2)
             for name, text in values.items():
                 patch.setenv(name, text)
@@ -383,7 +404,7 @@ def of_people(problem: str, rows: Set[str]) -> bool:
         *(pytest.param(720, 1, seed, id=f"month-{seed}", marks=LONG) for seed in range(20)),
     ],
 )
-def test_after_weeks_of_faults_the_next_sync_that_is_left_in_peace_makes_the_destination_the_source(
+def test_after_weeks_of_faults_two_syncs_that_are_left_in_peace_make_the_destination_the_source(
     steps: int, hours: float, seed: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     with living_pair(seed) as (pair, life):
@@ -393,6 +414,8 @@ def test_after_weeks_of_faults_the_next_sync_that_is_left_in_peace_makes_the_des
             weeks.step(hours)
         pair.sandbox.indexing_lag = 0
         pass_time(life, 1)
+        weeks.sync()
+        wait(pair)
         last = weeks.sync()
         again = f"{steps} steps of {hours} h ended with {dict(weeks.codes)}; repeat with: pytest --long {request.node.nodeid!r}"
         assert [
