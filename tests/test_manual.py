@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import List, Tuple
 
 import pytest
 
 from bt_migrate.config.options import flags_of, make_parser
+from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK
 from bt_migrate.model.resources import SELECTABLE
 from bt_migrate.report.fields import REPORT_FIELDS
+from tests.support import walkthrough
 from tests.support.manual import DOCS, PAGES, ROOT
-from tests.support.orgs import report, run, tiny_pair
+from tests.support.orgs import environment, report, run, runs, tiny_pair
 
 README = ROOT / "README.md"
 PROSE = [README, *sorted(path for path in DOCS.glob("*.md") if path.name not in PAGES)]
@@ -49,6 +53,47 @@ def test_every_command_is_accepted_by_its_program(path: Path) -> None:
         module = importlib.import_module(f"bt_migrate.phases.{name.replace('-', '_')}")
         # Exits the test, with the parser's message, if an option is unknown.
         flags_of(make_parser(module.NAME, module.__doc__ or ""), shlex.split(words))
+
+
+def test_the_five_steps_of_the_readme_print_what_it_shows(tmp_path: Path) -> None:
+    # When this fails: python -m tests.support.manual
+    for command, lines in walkthrough.outputs(tmp_path).items():
+        shown = walkthrough.block_in_readme(command)
+        printed = walkthrough.block(command, lines)
+        assert walkthrough.without_numbers(shown) == walkthrough.without_numbers(printed)
+
+
+# Not run here: they never end, ask a server elsewhere, or are arguments of a scheduler.
+NOT_RUN = ("sandbox", "test", "control", "probe", "check-openapi")
+EXAMPLE_RUN = "checkpoints/20260113_212530"
+
+
+def command_lines() -> List[Tuple[str, str]]:
+    found = [pair for path in PROSE for pair in commands(path.read_text(encoding="utf-8"))]
+    return [pair for pair in dict.fromkeys(found) if pair[0] not in NOT_RUN]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "words"), command_lines())
+def test_every_command_of_the_manual_runs(name: str, words: str, tmp_path: Path) -> None:
+    """In a folder in which a move was made: no usage error and no crash."""
+    with tiny_pair() as pair:
+        env = environment(pair.sandbox)
+        for project in ("Support", "Sales", "Evals, golden"):
+            pair.source.create("project", {"name": project})
+        run(pair.sandbox, tmp_path / "checkpoints")
+        if "state/" in words or "shards.jsonl" in words:
+            pytest.skip("tests/shards runs these in their order")
+        path = runs(tmp_path / "checkpoints")[-1]
+        arguments = [
+            word.replace(EXAMPLE_RUN, str(path)) for word in shlex.split(words.replace("\\\n", ""))
+        ]
+        module = f"bt_migrate.phases.{name.replace('-', '_')}"
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments], env=env, cwd=tmp_path,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+    assert done.returncode in (EXIT_OK, EXIT_INCOMPLETE), done.stderr[-2000:]
 
 
 def test_commands_are_found_in_the_manual() -> None:

@@ -7,6 +7,7 @@ the programs. tests/test_manual.py compares the pages with what this module retu
 from __future__ import annotations
 
 import inspect
+import tempfile
 from pathlib import Path
 from typing import Callable, Dict, Iterable, List, Sequence, Tuple
 
@@ -15,6 +16,7 @@ from bt_migrate.model.equality import TOLERATED
 from bt_migrate.model.findings import KINDS
 from bt_migrate.model.resources import BY_NAME, SELECTABLE
 from bt_migrate.report.fields import REPORT_FIELDS
+from tests.support import walkthrough
 from tests.support.option_pages import env_example, options_parts, settings_parts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -138,6 +140,8 @@ PAGES: Dict[str, Callable[[], str]] = {
 def main() -> None:
     for name, make in PAGES.items():
         (DOCS / name).write_text(make(), encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        walkthrough.write(Path(folder))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,62 @@
+"""Runs the five steps of the README against a small sandbox, for the output that it shows."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List
+
+from tests.support.orgs import REPOSITORY, environment, tiny_pair
+
+# Command of the README -> how many lines of its output the README shows.
+STEPS = {
+    "bin/validate": 8,
+    "bin/migrate-all --dry-run": 10,
+    "bin/migrate-all": 14,
+    "bin/verify --full": 4,
+}
+README = REPOSITORY / "README.md"
+BLOCK = r"   ```console\n   \$ {command}\n(?:   (?!```).*\n)*   ```\n"
+
+
+def outputs(folder: Path) -> Dict[str, List[str]]:
+    """Returns the first lines that each command prints on standard output."""
+    found = {}
+    with tiny_pair() as pair:
+        env = {**environment(pair.sandbox), "PATH": "/usr/bin:/bin"}
+        for command, most in STEPS.items():
+            words = command.split()
+            done = subprocess.run(
+                [sys.executable, str(REPOSITORY / words[0]), *words[1:]],
+                cwd=folder, env=env, capture_output=True, text=True, timeout=120,
+            )  # fmt: skip
+            lines = done.stdout.replace(str(folder) + "/", "").splitlines()
+            found[command] = [*lines[:most], "…"] if len(lines) > most else lines
+    return found
+
+
+def block(command: str, lines: List[str]) -> str:
+    """The command with its output, as a code block inside a step of the README."""
+    inner = [f"$ {command}", *lines]
+    return "\n".join(["   ```console", *(f"   {line}".rstrip() for line in inner), "   ```", ""])
+
+
+def block_in_readme(command: str) -> str:
+    found = re.search(BLOCK.format(command=re.escape(command)), README.read_text(encoding="utf-8"))
+    assert found, f"README.md has no block for {command}"
+    return found[0]
+
+
+def without_numbers(text: str) -> str:
+    """The text with each number as `#`: durations and dates differ from run to run."""
+    return re.sub(r"[\d,.:TZ-]*\d[\d,.:TZ-]*", "#", text)
+
+
+def write(folder: Path) -> None:
+    """Write the output of each step into the README."""
+    text = README.read_text(encoding="utf-8")
+    for command, lines in outputs(folder).items():
+        text = text.replace(block_in_readme(command), block(command, lines))
+    README.write_text(text, encoding="utf-8")
