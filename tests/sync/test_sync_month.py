@@ -40,16 +40,19 @@ from tests.support.living_source import (
 )
 from tests.support.orgs import (
     DEST_KEY,
+    OUTAGE_LIMIT_S,
     SOURCE_KEY,
     AtRequest,
     Ended,
     Pair,
     WatchedSandbox,
+    ended,
     environment,
     is_insert,
     run,
     run_with,
     runs,
+    started,
 )
 
 LONG = pytest.mark.long
@@ -164,16 +167,17 @@ class Nights:
     def sync(self, act: Optional[AtRequest] = None, *args: str, exact: bool = True) -> int:
         def go() -> int:
             given = ("--on-conflict", "update", *args, *(SYNC if runs(self.root) else ()))
-            end = (
-                run_with(self.pair, self.root, act, *given, **SMALL)
-                if act
-                else run(self.pair.sandbox, self.root, *given, **SMALL)
-            )
+            end = run_with(self.pair, self.root, act, *given, **SMALL) if act else self._run(*given)
             self.ends.append(end)
             assert not SIGN_OF_A_BUG.search(end.err), end.err
             return end.code
 
         return self.books.sync(go, exact=exact)
+
+    def _run(self, *args: str) -> Ended:
+        """An outage is waited for during three minutes, of this machine's clock."""
+        with started(self.pair.sandbox, self.root, *args, **SMALL) as process:
+            return ended(process, OUTAGE_LIMIT_S)
 
     def outage(self) -> int:
         """In the middle of the sync the source begins to answer nothing but 503, for an hour."""
