@@ -12,10 +12,10 @@ from typing import Any, Dict
 
 from bt_migrate.errors import UsageError
 
-WORDS = ("pause", "resume", "stop")
+CONTROL_WORDS = ("pause", "resume", "stop")
 SETTINGS = ("requests-per-second", "max-concurrent")
 
-_RATE = re.compile(r"\d{1,6}(\.\d{1,6})?$", re.ASCII)
+_RATE_TEXT = re.compile(r"\d{1,6}(\.\d{1,6})?$", re.ASCII)
 _NUMBER = re.compile(r"\d{1,6}$", re.ASCII)
 _SHOWN_CHARS = 60
 
@@ -28,16 +28,16 @@ def read_control(text: str) -> Dict[str, Any]:
     request: Dict[str, Any] = {"pause": False, "stop": False, **dict.fromkeys(SETTINGS)}
     for line in filter(None, (line.strip() for line in text.splitlines())):
         name, equals, value = (part.strip() for part in line.partition("="))
-        if name in WORDS and not equals:
+        if name in CONTROL_WORDS and not equals:
             request.update({"pause": False} if name == "resume" else {name: True})
-        elif name == "requests-per-second" and _RATE.match(value) and float(value) > 0:
+        elif name == "requests-per-second" and _RATE_TEXT.match(value) and float(value) > 0:
             request[name] = float(value)
         elif name == "max-concurrent" and _NUMBER.match(value) and int(value) > 0:
             request[name] = int(value)
         else:
             raise UsageError(
-                f"{line[:_SHOWN_CHARS]!r} is none of {', '.join(WORDS)}, requests-per-second=N,"
-                " max-concurrent=N (N above 0)"
+                f"{line[:_SHOWN_CHARS]!r} is none of {', '.join(CONTROL_WORDS)},"
+                " requests-per-second=N, max-concurrent=N (N above 0)"
             )
     return request
 

@@ -8,12 +8,12 @@ import sys
 from datetime import datetime, timezone
 from typing import Any, Dict, Iterable, Optional, TextIO
 
+from bt_migrate.cli.edge import MASK
 from bt_migrate.cli.terminal import Terminal, is_file
 from bt_migrate.model.date_windows import iso
 from bt_migrate.report.display import escaped
 
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-MASK = "***"
 
 
 class _Masking(logging.Formatter):

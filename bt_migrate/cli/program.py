@@ -22,9 +22,10 @@ from bt_migrate.config.load import load_settings
 from bt_migrate.config.options import flags_of, make_parser
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import UsageError
-from bt_migrate.migration.phase_loop import VERIFY, Step, steps_of_part
+from bt_migrate.migration.phase_loop import Step, steps_of_part
 from bt_migrate.shards.selected import selection_of_shard
 from bt_migrate.shards.shard_file import refuse_other_organizations
+from bt_migrate.state.find_run import VERIFY
 from bt_migrate.state.open_files import raise_file_limit
 
 log = logging.getLogger("bt_migrate")

@@ -33,7 +33,6 @@ from bt_migrate.errors import (
 )
 from bt_migrate.migration.context import Migration
 from bt_migrate.migration.phase_loop import (
-    VERIFY,
     Step,
     is_unfinished,
     run_phases,
@@ -44,7 +43,7 @@ from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.rows.estimate import estimate
 from bt_migrate.state.copied_attachments import CopiedAttachments
 from bt_migrate.state.files import now
-from bt_migrate.state.find_run import copy_to_plan, create_run, find_run, left_behind
+from bt_migrate.state.find_run import VERIFY, copy_to_plan, create_run, find_run, left_behind
 from bt_migrate.state.run_directory import (
     RunDirectory,
     window_of,

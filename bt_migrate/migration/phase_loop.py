@@ -26,6 +26,7 @@ from bt_migrate.report.measures import lag_text
 from bt_migrate.rows.background import wait_for
 from bt_migrate.rows.unseen import keep_unseen_marks
 from bt_migrate.state.files import now
+from bt_migrate.state.find_run import VERIFY
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.sync_marks import end_round, mark_seconds, open_sync_round, round_of
 from bt_migrate.state.window_log import record_window
@@ -33,7 +34,6 @@ from bt_migrate.state.window_log import record_window
 log = logging.getLogger("bt_migrate")
 
 # The phase that compares both organizations. It writes its own result only, and can be repeated.
-VERIFY = "verify"
 
 # The name of a phase and its function. The function returns a Future for work that continues in
 # the background, or None.

@@ -13,10 +13,9 @@ from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
 from bt_migrate.rows.insert import delete_rows
 from bt_migrate.rows.read import pages
-from bt_migrate.state.seen_rows import SeenRows
+from bt_migrate.state.seen_rows import ANY_ROUND, SeenRows
 from bt_migrate.state.stream_state import StreamState
 
-ANY_ROUND = 1 << 62  # above the number of every sync
 MOST_REFUSED = 100_000
 
 

@@ -51,7 +51,7 @@ LISTED_ONLY = (
         "create it again: it names a transaction of the source",
     ),
 )
-NO_PROJECT = "none"  # the project of something whose owner was deleted
+OWNER_DELETED = "none"  # the project of something whose owner was deleted
 
 
 def organization_losses(catalog: Catalog, projects: Sequence[dict]) -> List[Dict[str, Any]]:
@@ -97,7 +97,7 @@ def _project_of(catalog: Catalog, obj: Mapping[str, Any]) -> str:
         owner = catalog.lists.source_object(FUNCTIONS, obj["object_id"])
     else:
         return ""
-    return str((owner or {}).get("project_id", NO_PROJECT))
+    return str((owner or {}).get("project_id", OWNER_DELETED))
 
 
 def _users(catalog: Catalog) -> Iterator[Dict[str, Any]]:

@@ -19,7 +19,7 @@ VALUES: Dict[str, Any] = {
     "nulls": [None, {"a": None}],
     "empty": [{}, [], ""],
 }
-CREATED = "2024-02-03T04:05:06.789Z"
+EARLIER_DATE = "2024-02-03T04:05:06.789Z"
 MAX_CLOCK_S = 120
 
 
@@ -42,9 +42,9 @@ def rows_upsert_by_id(scratch: Scratch) -> Seen:
 
 
 def rows_keep_key_and_created(scratch: Scratch) -> Seen:
-    dataset = scratch.filled({"id": "a", "input": "first", "created": CREATED})
+    dataset = scratch.filled({"id": "a", "input": "first", "created": EARLIER_DATE})
     before = scratch.rows(dataset)[0]
-    scratch.insert(dataset, {"id": "a", "input": "second", "created": CREATED})
+    scratch.insert(dataset, {"id": "a", "input": "second", "created": EARLIER_DATE})
     after = scratch.changed(dataset, "a", "input", "second") or {}
     same = [after.get(name) == before.get(name) for name in ("_pagination_key", "created")]
     moved = xact_of(after.get("_xact_id")) > xact_of(before.get("_xact_id"))
@@ -53,7 +53,7 @@ def rows_keep_key_and_created(scratch: Scratch) -> Seen:
 
 
 def rows_keep_what_is_sent(scratch: Scratch) -> Seen:
-    sent: Dict[str, Any] = {"id": f"{scratch.token} ü/'\"", "created": CREATED}
+    sent: Dict[str, Any] = {"id": f"{scratch.token} ü/'\"", "created": EARLIER_DATE}
     sent.update(span_id="s", root_span_id="r", input=VALUES, tags=["x"], metadata={"m": VALUES})
     dataset = scratch.filled(sent)
     rows = scratch.rows(dataset)
@@ -119,7 +119,7 @@ def comments_are_kept(scratch: Scratch) -> Seen:
     record = {
         "id": f"{scratch.token} comment",
         "dataset_id": dataset,
-        "created": CREATED,
+        "created": EARLIER_DATE,
         "origin": {"id": "a"},
         "comment": {"text": "a remark"},
         "_audit_source": "external",

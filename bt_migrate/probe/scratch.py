@@ -21,7 +21,7 @@ Json = Dict[str, Any]
 
 PROJECT_NAME = "bt_migrate probe {token} - scratch, safe to delete"
 # between two looks for a fresh row
-POLL_S = 0.5
+PROBE_POLL_S = 0.5
 PATIENCE_S = 60.0
 PAGE_ROWS = 100
 
@@ -85,7 +85,7 @@ class Scratch:
             rows = self.rows(dataset_id)
             if len(rows) >= count or time.monotonic() > deadline:
                 return rows
-            time.sleep(POLL_S)
+            time.sleep(PROBE_POLL_S)
 
     def changed(self, dataset_id: str, row_id: str, field: str, value: Any) -> Optional[Json]:
         """The row once its field has this value, or as it is when patience has ended."""
@@ -96,7 +96,7 @@ class Scratch:
                 return rows[0]
             if time.monotonic() > deadline:
                 return rows[0] if rows else None
-            time.sleep(POLL_S)
+            time.sleep(PROBE_POLL_S)
 
 
 def status_of(error: ApiError) -> str:

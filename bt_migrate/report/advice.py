@@ -13,12 +13,12 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.model.resources import BY_NAME
+from bt_migrate.state.find_run import VERIFY
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import RUN_FILE
 from bt_migrate.state.run_record import RunRecord, read_run
 
 DRIVER = "migrate-all"
-VERIFY = "verify"
 VALIDATE = "validate"
 
 # Options that only a plan has. The command that carries the plan out does not have them.
@@ -28,7 +28,7 @@ WINDOW = ("--created-after", "--created-before", "--window", "--tz", "--fill-gap
 KEPT_BY_RUN = ("--state-dir", "--new-run", *WINDOW)
 ONLY_OF_PART = ("--shard", "--no-rows")
 # Options that another program needs to work in the run: it refuses another selection.
-SELECTION = ("--resources", "--projects", "--rename-projects", "--env-file")
+SELECTION_OPTIONS = ("--resources", "--projects", "--rename-projects", "--env-file")
 # Options that leave something out, which references may point to.
 NARROWING = ("--resources", "--projects")
 UNRESOLVED = "unresolved_reference"
@@ -207,7 +207,7 @@ def _after_verification(start: LastStart, run: RunDirectory, report: Mapping[str
     result = report["verification"]
     if report["status"] in RESUMABLE or not result:
         return start.again(start.arguments, "compares again")
-    selection = only(start.arguments, SELECTION)
+    selection = only(start.arguments, SELECTION_OPTIONS)
     if result["equal"]:
         if any(run.record.selection.window.values()):
             return start.line("report", [str(run.path)], "shows the result in a browser")
@@ -240,7 +240,7 @@ def _after_success(start: LastStart, run: RunDirectory, report: Mapping[str, Any
     if record.shard is not None:
         return _join(start, run)
     if record.selection.part is not None:
-        arguments = [*only(start.arguments, SELECTION), "--shards", str(SHARDS), *place]
+        arguments = [*only(start.arguments, SELECTION_OPTIONS), "--shards", str(SHARDS), *place]
         return start.line("plan-shards", arguments, f"divides the rows among {SHARDS} processes")
     open_phase = _open_phase(start, record)
     if open_phase:
@@ -250,7 +250,7 @@ def _after_success(start: LastStart, run: RunDirectory, report: Mapping[str, Any
         arguments = [*without(start.arguments, (*KEPT_BY_RUN, "--since-last")), *place]
         comment = "copies what is written to the source from now on"
         return start.again([*arguments, "--since-last"], comment)
-    selection = only(start.arguments, SELECTION)
+    selection = only(start.arguments, SELECTION_OPTIONS)
     return start.line(VERIFY, [*selection, *place], "compares both organizations")
 
 

@@ -28,7 +28,7 @@ from bt_migrate.state.stream_state import StreamState
 
 REPORT_VERSION = 1
 # Position of each resource in reports.
-ORDER = {name: position for position, name in enumerate(("projects", *SELECTABLE))}
+RESOURCE_ORDER = {name: position for position, name in enumerate(("projects", *SELECTABLE))}
 
 STATUS_OF_CODE = {
     EXIT_OK: "completed",
@@ -132,7 +132,7 @@ def _seconds(record: RunRecord) -> float:
 
 
 def _place_of_states(states: ObjectStates) -> tuple:
-    return ORDER.get(states.resource, len(ORDER)), states.project
+    return RESOURCE_ORDER.get(states.resource, len(RESOURCE_ORDER)), states.project
 
 
 def _streams_of_round(run: RunDirectory) -> List[StreamState]:

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping
 
 from bt_migrate.report.display import shown, table, wrapped
 
-OUTCOMES = ("match", "differs", "missing", "extra", "unreadable", "cannot_move")
+COMPARED_OUTCOMES = ("match", "differs", "missing", "extra", "unreadable", "cannot_move")
 SHOWN_DIFFERENCES = 20
 DETAIL_COLUMNS = 300
 
@@ -17,12 +17,12 @@ def comparison_text(result: Mapping[str, Any]) -> str:
     rows = [
         [
             kind,
-            *(f"{counts['outcomes'].get(name, 0):,}" for name in OUTCOMES),
+            *(f"{counts['outcomes'].get(name, 0):,}" for name in COMPARED_OUTCOMES),
             f"{counts['changed_since_copy']:,}",
         ]
         for kind, counts in result["kinds"].items()
     ]
-    titles = [name.replace("_", " ") for name in OUTCOMES]
+    titles = [name.replace("_", " ") for name in COMPARED_OUTCOMES]
     lines += table(["compared", *titles, "changed later"], rows)
     tolerated = [
         f"{count:,} {name.replace('_', ' ')}" for name, count in result["tolerated"].items()

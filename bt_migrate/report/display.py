@@ -13,7 +13,7 @@ LISTED = 3
 LISTED_COLUMNS = 28
 LONG_NAME_COLUMNS = 60
 # (seconds of the unit, its word), the largest first
-UNITS = ((86_400, "days"), (3_600, "h"))
+BYTE_UNITS = ((86_400, "days"), (3_600, "h"))
 
 
 def escaped(text: str) -> str:
@@ -110,7 +110,7 @@ def listing(names: Iterable[str], limit: int = LISTED, *, columns: int = LISTED_
 
 def duration_text(seconds: float) -> str:
     """`0.4 s`, `45 s`, `12 min`, `3.5 h`, `2.0 days`"""
-    for size, word in UNITS:
+    for size, word in BYTE_UNITS:
         if seconds >= size:
             return f"{seconds / size:.1f} {word}"
     if seconds >= 60:

@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, List
 
 from bt_migrate.model.findings import UNSEEN, is_lost
 from bt_migrate.model.outcomes import CREATED, SKIPPED, UPDATED, WOULD_CREATE, WOULD_UPDATE
-from bt_migrate.report.build import ORDER, build_report
+from bt_migrate.report.build import RESOURCE_ORDER, build_report
 from bt_migrate.report.display import shown
 from bt_migrate.state.records import json_of
 from bt_migrate.state.run_directory import RunDirectory
@@ -38,7 +38,7 @@ def build_plan(run: RunDirectory) -> Dict[str, Any]:
         "objects": sorted(_actions(run), key=_place),
         "streams": [
             stream
-            for name in sorted(kinds, key=lambda kind: ORDER[kind])
+            for name in sorted(kinds, key=lambda kind: RESOURCE_ORDER[kind])
             for stream in kinds[name]["streams"]
         ],
         "estimate": run.record.estimate,
@@ -66,7 +66,7 @@ def _place(record: Dict[str, Any]) -> tuple:
     """Returns the sort key: by resource, project and name."""
     fields = ("project", "name", "id", "kind", "path", "ref", "detail")
     names = [str(record.get(field, "")) for field in fields]
-    return (ORDER.get(record["resource"], len(ORDER)), record["resource"], *names)
+    return (RESOURCE_ORDER.get(record["resource"], len(RESOURCE_ORDER)), record["resource"], *names)
 
 
 def losses_text(losses: List[Dict[str, Any]]) -> str:

@@ -22,7 +22,6 @@ from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import CREATED, DIFFERS, FAILED, FOUND, SKIPPED, UPDATED
 from bt_migrate.model.resources import ROW_KINDS, SELECTABLE
 from bt_migrate.shards.parts import (
-    ALL_PHASES,
     RunPart,
     missing_shards,
     open_ends,
@@ -33,7 +32,7 @@ from bt_migrate.shards.parts import (
     shard_of,
 )
 from bt_migrate.state.files import cannot_write
-from bt_migrate.state.find_run import MAX_RUNS_OF_A_SECOND, create_run
+from bt_migrate.state.find_run import ALL_PHASES, MAX_RUNS_OF_A_SECOND, create_run
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory, runs_in
 from bt_migrate.state.run_files import RUN_FILE, STATE_ENDING

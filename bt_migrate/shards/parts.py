@@ -8,10 +8,10 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tup
 from bt_migrate.config.settings import shard_name
 from bt_migrate.errors import UsageError
 from bt_migrate.shards.shard_file import SIDES, unit_name
+from bt_migrate.state.find_run import ALL_PHASES
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.stream_state import StreamState
 
-ALL_PHASES = "migrate-all"
 # Fields of run.json that are set in runs that cannot be joined.
 NOT_JOINED = (
     ("dry_run", "is a dry run"),

@@ -25,6 +25,9 @@ IDS_PER_QUERY = 500
 # (object, row id, path, resources, source id, origin as JSON)
 DeferredReference = Tuple[str, str, str, str, str, str]
 
+# Above the number of every sync round.
+ANY_ROUND = 1 << 62
+
 
 class DeliveredRow(NamedTuple):
     """A row that the destination has. `dest_xact`: the destination's transaction in which this tool

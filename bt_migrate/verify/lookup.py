@@ -11,7 +11,7 @@ from bt_migrate.model.equality import differing_paths
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
 from bt_migrate.rows.read import rows_of_ids
 from bt_migrate.rows.rewrite import COMMENTS
-from bt_migrate.state.seen_rows import SeenRows
+from bt_migrate.state.seen_rows import ANY_ROUND, SeenRows
 from bt_migrate.verify.normalize import Form
 from bt_migrate.verify.pairs import CompareContext, ObjectPair, copy_second
 from bt_migrate.verify.result import EXTRA, MATCH, MISSING, Comparison, first_paths
@@ -20,7 +20,6 @@ from bt_migrate.verify.sides import ReadPair, ReadSide
 IDS_PER_LOOKUP = 50
 NEVER = 1 << 62  # a second after which nothing was written
 
-ANY_ROUND = 1 << 62  # above the number of every sync
 FAILED_READ = 10_000  # rows that failed, of which it is known by their ids
 DELIVERED = (CREATED, UPDATED)
 

@@ -63,7 +63,7 @@ from bt_migrate.verify.traces import SourceTraces
 log = logging.getLogger("bt_migrate.verify")
 
 GROUPS_AT_ONCE = 4
-SIGNAL_S = 0.2  # a signal is handled within this time
+COMPARE_POLL_S = 0.2  # a signal is handled within this time
 
 
 def verify(migration: Migration) -> Dict[str, Any]:
@@ -356,8 +356,8 @@ def _compare_counts(
 
 
 def _in_order(futures: Sequence[Future]) -> Iterator[Any]:
-    """Results of the futures. Waits in slices, so that a signal is handled within SIGNAL_S."""
+    """Results of the futures. Waits in slices of COMPARE_POLL_S, so that signals are handled."""
     for future in futures:
         while not future.done():
-            wait([future], timeout=SIGNAL_S)
+            wait([future], timeout=COMPARE_POLL_S)
         yield future.result()
