@@ -19,7 +19,7 @@ from bt_migrate.model.references import Path, Resolve
 from bt_migrate.model.resources import RowKind
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.batches import EncodedRow
-from bt_migrate.rows.encode import RowEncoder, as_left_unfinished
+from bt_migrate.rows.encode import RowEncoder
 from bt_migrate.rows.read import rows_of_ids
 from bt_migrate.rows.rewrite import comments_of, insertable_row
 from bt_migrate.rows.streams import PageEnd, StreamCopy
@@ -123,7 +123,7 @@ class RowDecider:
         A row that differs is looked up where an earlier run may have left it unfinished.
         """
         judged: Dict[str, str] = {}
-        doubtful: Dict[str, Tuple[NewRow, List[Path]]] = {}
+        doubtful: Dict[str, Tuple[NewRow, Dict[Path, Optional[str]]]] = {}
         for new_row in rows:
             row, encoded, out = new_row
             if row["id"] not in held or encoded.trouble:
@@ -138,16 +138,9 @@ class RowDecider:
             there = self._look_up({object_id: sizes})[object_id]
             for row_id, existing in there.items():
                 (_, encoded, out), late = doubtful[row_id]
-                if self._is_unfinished(encoded, out, existing, late):
+                if self._encoder.is_left_unfinished(encoded, out, existing, late):
                     judged[row_id] = UPDATED
         return judged
-
-    def _is_unfinished(
-        self, encoded: EncodedRow, out: Dict[str, Any], existing: dict, late: Sequence[Path]
-    ) -> bool:
-        """Whether the row that is there is this one, as an earlier run left it unfinished."""
-        there = insertable_row(self._kind, existing)
-        return row_digest(as_left_unfinished(out, there, encoded, late)) == row_digest(there)
 
     # -- a sync
 
@@ -272,7 +265,7 @@ class RowDecider:
         if judged != DIFFERS:
             return judged
         late = self._encoder.late_references(row)
-        unfinished = (late or encoded.attachments) and self._is_unfinished(
+        unfinished = (late or encoded.attachments) and self._encoder.is_left_unfinished(
             encoded, out, existing, late
         )
         return UPDATED if unfinished else DIFFERS

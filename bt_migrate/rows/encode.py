@@ -18,7 +18,6 @@ from typing import (
     Mapping,
     NamedTuple,
     Optional,
-    Sequence,
     Tuple,
 )
 
@@ -26,16 +25,17 @@ from bt_migrate.api.json_codec import encode, encode_plain
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.attachments.copy import NAMESPACE, dest_key
 from bt_migrate.model.notes import FindingCounts
-from bt_migrate.model.references import Path, Resolve, attachment_places, dotted, remove, value_at
+from bt_migrate.model.references import Path, Resolve, attachment_places, dotted, strings, value_at
 from bt_migrate.model.resources import RowKind
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.prepare import judge_unresolved
 from bt_migrate.rows.batches import EncodedRow
 from bt_migrate.rows.rewrite import (
     COMMENTS,
+    PARENT,
+    REFERENCE_FIELDS,
     comment_record,
     comments_of,
-    copied,
     deferred_merge,
     insertable_row,
     lost_history,
@@ -44,12 +44,16 @@ from bt_migrate.rows.rewrite import (
     rewrite_row,
     spill_order,
 )
+from bt_migrate.rows.unfinished import is_left_unfinished
 
 # Hex digits of a UUID before its first dash.
 UUID_HEAD_DIGITS = 8
 # A UUID from its first dash on: a pattern that starts with a fixed character is searched several
 # times faster than one that does not.
 UUID_TAIL = re.compile(rb"-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
+
+# Put in the place of each reference that is resolved. It is found by identity, not by its text.
+MARK = "\x00resolved"
 
 Write = Callable[[Any], bytes]
 Deferred = Tuple[str, str, str, str]  # (path, resources, source id, origin as JSON)
@@ -163,19 +167,43 @@ class RowEncoder:
         mergeable = deferred_merge(path, "", origin) is not None
         return mergeable and self._catalog.targets.may_come(targets, ref)
 
-    def late_references(self, row: dict) -> List[Path]:
-        """Returns the places of references that an earlier run may have had to leave out, because
-        their objects did not exist yet.
+    def late_references(self, row: dict) -> Dict[Path, Optional[str]]:
+        """Returns the places, in the encoded row, of references that an earlier run may not have
+        been able to resolve, with the text that it kept there; None where it left the reference
+        out.
+
+        Users are resolved before anything is copied, so they are never late.
         """
         out = insertable_row(self._kind, row)
         if not (may_hold_references(out) or self._names_source(encode(out))):
-            return []
-        earlier = rewrite_row(out, lambda *_: None, self._known)
-        return [
-            path
-            for path, targets, ref in earlier.unresolved
-            if targets != ("users",) and self._catalog.targets.resolve(targets, ref)
-        ]
+            return {}
+        new_names = self._catalog.settings.rename_projects
+        rewrite_row(out, self._resolve_marked, self._known, new_names)
+        late: Dict[Path, Optional[str]] = {}
+        origin = out.get("origin")
+        if isinstance(origin, dict) and origin.get("object_id") is MARK:
+            late[("origin",)] = None
+        for name in REFERENCE_FIELDS:
+            late.update(
+                (path, None) for path, text in strings(out.get(name), (name,)) if text is MARK
+            )
+        metadata = out.get("metadata")
+        if isinstance(metadata, dict) and str(metadata.get(PARENT)).endswith(":" + MARK):
+            late[("metadata", PARENT)] = row["metadata"][PARENT]
+        return late
+
+    def _resolve_marked(self, targets: Tuple[str, ...], ref: str) -> Optional[str]:
+        found = self._resolve(targets, ref)
+        return MARK if found is not None and targets != ("users",) else found
+
+    def is_left_unfinished(
+        self, row: EncodedRow, out: Dict[str, Any], there: dict, late: Mapping[Path, Optional[str]]
+    ) -> bool:
+        """Whether the row that is there is this one, as an earlier run left it unfinished."""
+        dest_org_id = self._catalog.dest.org_id
+        keys = [reference["key"] for reference in row.attachments]
+        source_keys = {dest_key(dest_org_id, key): key for key in keys}
+        return is_left_unfinished(out, insertable_row(self._kind, there), late, source_keys)
 
     # -- attachments
 
@@ -270,35 +298,6 @@ def attachment_paths(body: bytes, keys: Iterable[str], dest_org_id: str) -> Dict
         if key in source_keys:
             paths[source_keys[key]] = dotted(path)
     return paths
-
-
-def as_left_unfinished(
-    out: Dict[str, Any], there: Mapping[str, Any], encoded: EncodedRow, late: Sequence[Path]
-) -> Dict[str, Any]:
-    """Returns the insertable row as an earlier run may have left it, by what is `there` now.
-
-    Where that run could not resolve a reference (`late`), it is left out if it is missing there.
-    Where it could not copy an attachment, the source's key stands if it stands there.
-    """
-    row: Dict[str, Any] = copied(out)
-    # `late` is from the back: a removal does not move the list positions that are still to come.
-    for path in late:
-        if not _is_kept(value_at(there, path[:-1]), path[-1], value_at(row, path)):
-            remove(row, path)
-    source_keys = {reference["key"] for reference in encoded.attachments}
-    for path in attachment_places(row):
-        reference = value_at(there, path)
-        key = reference.get("key") if isinstance(reference, dict) else None
-        if isinstance(key, str) and key in source_keys:
-            value_at(row, path)["key"] = key
-    return row
-
-
-def _is_kept(holder: Any, step: Any, value: Any) -> bool:
-    """Whether a holder has the value: in a list at any position, in an object under the key."""
-    if isinstance(holder, list):
-        return value in holder
-    return isinstance(holder, dict) and step in holder
 
 
 def keep_source_keys(body: bytes, failed_keys: Iterable[str], dest_org_id: str) -> bytes:

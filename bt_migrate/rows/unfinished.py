@@ -1,0 +1,114 @@
+"""Recognizes a row that an earlier run left unfinished. Pure.
+
+An earlier run leaves out a reference whose object does not exist yet, and keeps the source's key of
+an attachment that it could not copy. The row that is there is compared place by place, in one pass,
+so the time does not depend on the number of ways in which the row can have been written.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from bt_migrate.model.equality import row_digest
+from bt_migrate.model.references import Path, attachment_places, set_at, value_at
+from bt_migrate.rows.rewrite import copied
+
+
+class Either(NamedTuple):
+    """A place that holds one of two values. `before` is None where the value was left out."""
+
+    now: Any
+    before: Optional[str]
+
+    @property
+    def can_be_absent(self) -> bool:
+        return self.before is None
+
+    def allows(self, value: Any) -> bool:
+        return _is_equal(self.now, value) or _is_equal(self.before, value)
+
+
+# A place of the row: what this run writes there, and what is there.
+Pair = Tuple[Any, Any]
+
+
+def is_left_unfinished(
+    row: Mapping[str, Any],
+    there: Mapping[str, Any],
+    late: Mapping[Path, Optional[str]],
+    source_keys: Mapping[str, str],
+) -> bool:
+    """Whether `there` equals the rewritten row but for what an earlier run left unfinished.
+
+    `late`: place of a reference in the row -> the text that an earlier run kept there; None where
+    it left the reference out. `source_keys`: key of an attachment -> its key in the source.
+    """
+    expected: Dict[str, Any] = copied(row)
+    for path in attachment_places(expected):
+        key = value_at(expected, path)["key"]
+        if key in source_keys:
+            set_at(expected, (*path, "key"), Either(key, source_keys[key]))
+    for path, before in late.items():
+        now = value_at(expected, path)
+        # A field that became an attachment holds its references no more.
+        if now is not None:
+            set_at(expected, path, Either(now, before))
+    return _is_allowed(_without_nulls(expected), _without_nulls(there))
+
+
+def _without_nulls(row: Mapping[str, Any]) -> Dict[str, Any]:
+    """A row is read with null for each field that it does not have."""
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _is_allowed(expected: Any, there: Any) -> bool:
+    """Without recursion: a row may be nested as deep as the JSON reader accepts."""
+    waiting: List[Pair] = [(expected, there)]
+    while waiting:
+        wanted, found = waiting.pop()
+        if isinstance(wanted, Either):
+            equal = wanted.allows(found)
+        elif isinstance(wanted, dict) and isinstance(found, dict):
+            equal = _have_same_keys(wanted, found)
+            waiting.extend((value, found[key]) for key, value in wanted.items() if key in found)
+        elif isinstance(wanted, list) and isinstance(found, list):
+            pairs = _item_pairs(wanted, found)
+            equal = pairs is not None
+            waiting.extend(pairs or ())
+        else:
+            equal = _is_equal(wanted, found)
+        if not equal:
+            return False
+    return True
+
+
+def _have_same_keys(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    missing = wanted.keys() - found.keys()
+    return wanted.keys() >= found.keys() and not any(_must_be_there(wanted[key]) for key in missing)
+
+
+def _must_be_there(wanted: Any) -> bool:
+    return not (isinstance(wanted, Either) and wanted.can_be_absent)
+
+
+def _item_pairs(wanted: List[Any], found: List[Any]) -> Optional[List[Pair]]:
+    """Returns the items of two lists in pairs; None where an item is missing or extra.
+
+    An item that was left out moves the items that follow it.
+    """
+    pairs: List[Pair] = []
+    for item in wanted:
+        rest = found[len(pairs) : len(pairs) + 1]
+        required = _must_be_there(item)
+        if rest and (required or item.allows(rest[0])):
+            pairs.append((item, rest[0]))
+        elif required:
+            return None
+    return pairs if len(pairs) == len(found) else None
+
+
+def _is_equal(left: Any, right: Any) -> bool:
+    """Equal as rows are: the same JSON but for the form of timestamps."""
+    if isinstance(left, (str, bool, int)) and type(left) is type(right) and left == right:
+        return True
+    return row_digest({"value": left}) == row_digest({"value": right})
