@@ -15,7 +15,7 @@ from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_OK
 from bt_migrate.model.findings import FAILURE, finding
 from bt_migrate.model.notes import stream_findings
-from bt_migrate.model.outcomes import DIFFERS, OPEN_OUTCOMES, OUTCOMES, SKIPPED
+from bt_migrate.model.outcomes import DIFFERS, OPEN_OUTCOMES, OUTCOMES, SKIPPED, WAITING
 from bt_migrate.model.resources import SELECTABLE
 from bt_migrate.model.selection import matches
 from bt_migrate.report.actions import grouped
@@ -286,7 +286,8 @@ def _problems(states: ObjectStates) -> List[Dict[str, Any]]:
 def exit_code_of(report: Dict[str, Any], part: Optional[StartedPart] = None) -> int:
     """Returns 0 if everything arrived that can, else 1. What the API cannot carry is no failure.
 
-    With a `part`, only what belongs to it counts.
+    With a `part`, only what belongs to it counts. What waits for another phase makes no plan
+    incomplete.
     """
 
     def counted(records: List[Dict[str, Any]]) -> Iterable[Dict[str, Any]]:
@@ -294,7 +295,10 @@ def exit_code_of(report: Dict[str, Any], part: Optional[StartedPart] = None) -> 
 
     has_failure = any(record["severity"] == FAILURE for record in counted(report["findings"]))
     is_open = any(not counts["complete"] for counts in counted(report["rows"]))
-    has_problem = any(counted(report["problems"]))
+    tolerated = (WAITING,) if report["dry_run"] else ()
+    has_problem = any(
+        problem["outcome"] not in tolerated for problem in counted(report["problems"])
+    )
     is_refuted = part is None and (report["verification"] or {}).get("arrived") is False
     is_incomplete = has_problem or has_failure or is_open or is_refuted
     return EXIT_INCOMPLETE if is_incomplete else EXIT_OK
