@@ -17,7 +17,12 @@ from bt_migrate.model.resources import (
 from bt_migrate.objects.copy import OnCreated, copy_objects, record_undecided
 from bt_migrate.objects.decide import display_name
 from bt_migrate.objects.lists import Refusal
-from bt_migrate.objects.owned import list_dest_group, list_source_group, owner_groups
+from bt_migrate.objects.owned import (
+    list_dest_group,
+    list_source_group,
+    only_owners_of,
+    owner_groups,
+)
 from bt_migrate.objects.prepare import PlannedObject, items_of, note_gone
 from bt_migrate.state.object_states import save_objects
 
@@ -122,7 +127,8 @@ def copy_owned_kind(
         items = items_of(states, objects, group.dest_project_id)
         try:
             if items:
-                there = list_dest_group(catalog, resource, group)
+                owning = only_owners_of(group, objects)
+                there = list_dest_group(catalog, resource, owning)
                 catalog.index.provide(resource, group.dest_project_id, there)
         except ApiError as error:
             record_undecided(catalog, resource, items, error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Iterable, Iterator, List, Sequence, Tuple
 
 from bt_migrate.api.answers import Route
@@ -84,6 +84,15 @@ def list_source_group(catalog: Catalog, resource: Resource, group: OwnerGroup) -
     return [obj for obj in objects if owner_of(obj) in owners or not _can_move(obj["object_type"])]
 
 
+def only_owners_of(group: OwnerGroup, objects: Iterable[dict]) -> OwnerGroup:
+    """The group without owners that own none of these objects.
+
+    To copy, nothing has to be known of them, and the destination may refuse to list theirs.
+    """
+    needed = {owner_of(obj) for obj in objects}
+    return replace(group, owners=tuple(owner for owner in group.owners if owner in needed))
+
+
 def list_dest_group(catalog: Catalog, resource: Resource, group: OwnerGroup) -> List[dict]:
     """The destination's objects of the counterparts of these owners, oldest first."""
     owners = _dest_owners(catalog, group.owners)
@@ -132,9 +141,15 @@ def _list_owned(
 
 
 def _is_unknown_type(error: ApiError) -> bool:
-    """Whether the server does not know such owners, and not: the key may not read them."""
-    refuses_reading = "access" in error.body.lower() or "permission" in error.body.lower()
-    return error.status in (400, *NOT_THERE) and not error.is_page and not refuses_reading
+    """Whether the server does not know such owners, and not: the key may not read them.
+
+    403 means the latter unless its text names the type as the reason.
+    """
+    text = error.body.lower()
+    if error.is_page or "access" in text or "permission" in text:
+        return False
+    names_type = "object_type" in text or "unknown" in text
+    return error.status in (400, *NOT_THERE) or (error.status == 403 and names_type)
 
 
 def _refuse_misshapen(api: Api, resource: Resource, objects: Iterable[dict]) -> None:

@@ -93,6 +93,19 @@ def test_a_young_kind_that_a_server_does_not_have_is_no_failure(kind: str, tmp_p
         assert ended.code == 0, ended.out
 
 
+def test_owners_without_views_may_be_refused_by_the_destination(tmp_path: Path) -> None:
+    with tiny_pair() as pair:
+        rare = ("organization", "org_project", "project_log")
+        for view in pair.source.objects("view"):
+            if view["object_type"] in rare:
+                pair.source.delete("view", view["id"])
+        path = rf"^/v1/view\?.*object_type=({'|'.join(rare)})&"
+        fault = Fault("status", WRITE, "GET", path, None, **ANSWERS["forbidden"])
+        pair.sandbox.faults.add(fault)
+        ended = run(pair.sandbox, tmp_path / "runs")
+        assert (ended.code, differences(pair)) == (0, []), ended.out
+
+
 def test_a_key_that_sees_no_project_says_so_before_anything(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         empty = Answer(200, b'{"objects":[]}')
