@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator
 
@@ -25,6 +26,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure() -> None:
     prepare_interpreter()  # as every program does at its start
+    _inherit_no_ignored_signals()
+
+
+def _inherit_no_ignored_signals() -> None:
+    """Start programs with the default handlers, however pytest itself was started.
+
+    A shell script ignores SIGINT for a command with `&`, and nohup ignores SIGHUP. Processes
+    inherit that, and a program leaves an ignored signal ignored. A handler that does nothing is
+    not inherited: pytest goes on ignoring the signal, and what it starts does not.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

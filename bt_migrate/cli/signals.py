@@ -53,7 +53,7 @@ def handle_signals(ending: Ending, max_duration_s: float, *, in_json: bool) -> I
         ending.code = EXIT_INTERRUPTED
         _print_interrupted(in_json=in_json)
 
-    # `nohup` ignores SIGHUP, and it stays ignored.
+    # `nohup` ignores SIGHUP, and a script ignores SIGINT for a command with `&`: both stay ignored.
     numbers = {
         number
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -635,13 +635,16 @@ def test_every_line_of_a_run_in_json_is_one_object(
 
 
 @pytest.mark.long
-def test_a_run_under_nohup_outlives_the_terminal(pair: Pair, tmp_path: Path) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as nohup does it
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_run_under_nohup_or_in_a_script_outlives_the_terminal(
+    number: signal.Signals, pair: Pair, tmp_path: Path
+) -> None:
+    before = signal.signal(number, signal.SIG_IGN)  # inherited, as nohup or `&` does it
     try:
-        at = AtRequest(5, "before", signal.SIGHUP, inserts_rows)
+        at = AtRequest(5, "before", number, inserts_rows)
         whole = run_with(pair, tmp_path / "runs", at, **SMALL)
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(number, before)
     assert (at.done.is_set(), whole.code, differences(pair)) == (True, 0, []), whole.last_words
 
 
