@@ -648,7 +648,7 @@ def test_an_interrupted_comparison_ends_at_once_and_is_no_result(
 
     def interrupt() -> None:
         process.send_signal(signal.SIGINT)
-        tiny.sandbox.latency = {"btql": 0.2}  # time enough to hear of it before the next pages
+        tiny.sandbox.latency = {"btql": 1.0}  # time enough to hear of it before the next pages
 
     asked = AtRequest(12, "before", interrupt, lambda method, path: path == "/btql")
     few = {"MIGRATION_EVENTS_FETCH_LIMIT": "3", "MIGRATION_VERIFY_WAIT": "0"}
