@@ -105,6 +105,7 @@ def test_an_interrupted_run_never_shows_an_old_verification(pair: Pair, tmp_path
         assert (report(tmp_path / "runs")["verification"], "EQUAL" in second.out) == (None, False)
 
 
+@pytest.mark.long
 def test_a_verification_that_is_not_equal_names_the_command_that_repairs_it(
     pair: Pair, tmp_path: Path
 ) -> None:

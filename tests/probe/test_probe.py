@@ -277,6 +277,7 @@ def ignore_deletes(request: Incoming) -> Optional[Answer]:
     return Answer(200, b"{}") if is_dataset else None
 
 
+@pytest.mark.long
 def test_rows_that_are_never_shown_are_a_broken_belief(sandbox: Sandbox, org: SandboxOrg) -> None:
     sandbox.indexing_lag = 3600.0
     found = states(sandbox)

@@ -408,6 +408,7 @@ def of_people(problem: str, rows: Set[str]) -> bool:
         *(pytest.param(720, 1, seed, id=f"month-{seed}", marks=LONG) for seed in range(20)),
     ],
 )
+@pytest.mark.long
 def test_after_weeks_of_faults_two_syncs_that_are_left_in_peace_make_the_destination_the_source(
     steps: int, hours: float, seed: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
