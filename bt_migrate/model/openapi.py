@@ -41,7 +41,6 @@ NO_RESOURCES: Mapping[str, str] = {
     "/v1/dataset_snapshot": "names a transaction of the source",
 }
 MAX_DEPTH = 12
-METHODS = ("get", "post", "put", "patch", "delete")
 
 
 def differences(document: Json, resources: Sequence[Resource] = OBJECT_RESOURCES) -> List[str]:

@@ -80,8 +80,6 @@ FEEDBACK_FIELDS = {
     "experiment": frozenset("id scores expected comment metadata source tags".split()),
     "dataset": frozenset("id comment metadata source tags".split()),
 }
-# The ids by which a row of /logs3 names its object. Unknown fields of such a row are dropped.
-LOGS3_IDS = ("experiment_id", "dataset_id", "project_id")
 
 
 def row_set(store: Store, org_ids: Iterable[str], kind: str, object_id: Any) -> RowSet:
