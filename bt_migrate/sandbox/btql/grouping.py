@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterable, List, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from bt_migrate.sandbox.btql.aggregates import aggregate, counts_rows, has_aggregate
 from bt_migrate.sandbox.btql.expressions import View, compile_expression
@@ -28,11 +28,47 @@ def columns_of(query: Json) -> List[Json]:
     return list(query.get("dimensions") or []) + list(query.get("measures") or [])
 
 
-def only_counts(query: Json) -> bool:
-    """Whether the answer is one row with nothing but how many rows there are."""
-    columns = columns_of(query)
-    plain = not query.get("dimensions") and query["from"].get("shape") in (None, "spans")
-    return plain and all(counts_rows(item.get("expr")) for item in columns)
+def counted_by(query: Json) -> Optional[List[str]]:
+    """The fields by which a query counts rows, measuring nothing else; None for any other query."""
+    fields = [item.get("expr") or {} for item in query.get("dimensions") or []]
+    if query["from"].get("shape") not in (None, "spans") or query.get("final_filter"):
+        return None
+    measured = [item for item in columns_of(query) if item.get("expr") not in fields]
+    if not all(counts_rows(item.get("expr")) for item in measured):
+        return None
+    if not all(field.get("op") == "ident" and len(field["name"]) == 1 for field in fields):
+        return None
+    return [field["name"][0] for field in fields]
+
+
+def counts_of_sources(
+    query: Json, fields: List[str], sources: Iterable[Tuple[Mapping[str, str], int]]
+) -> Optional[List[Json]]:
+    """The answer to a query that counts by fields which are the same in all rows of a source.
+
+    `sources`: those fixed fields of each, and its number of rows. None where a field is not fixed.
+    """
+    numbers: Dict[Tuple[str, ...], int] = {} if fields else {(): 0}
+    for fixed, number in sources:
+        if not all(field in fixed for field in fields):
+            return None
+        key = tuple(fixed[field] for field in fields)
+        if number:
+            numbers[key] = numbers.get(key, 0) + number
+    return [
+        {
+            item["alias"]: number
+            if has_aggregate(item["expr"])
+            else key[fields.index(name_of(item))]
+            for item in columns_of(query)
+        }
+        for key, number in numbers.items()
+    ]
+
+
+def name_of(item: Json) -> str:
+    name: str = item["expr"]["name"][0]
+    return name
 
 
 def aliased(query: Json, expression: Any) -> Any:

@@ -93,15 +93,15 @@ class Reader:
         ):
             yield sign * row.key, number, row
 
-    def count(self, bounds: Bounds) -> Optional[int]:
-        """How many rows are inside the bounds; None where that takes reading them."""
+    def counts(self, bounds: Bounds) -> Optional[List[int]]:
+        """Rows of each source inside the bounds; None where that takes reading them."""
         if self.moment is not None or self.written_before is not None or bounds.ids is not None:
             return None
         with self.store.lock:
             edges = [
                 between(rows.rows, rows.keys, bounds.low, bounds.high) for rows in self.sources
             ]
-        return sum(stop - start for start, stop in edges)
+        return [stop - start for start, stop in edges]
 
     def matching(self, query: Json) -> Iterator[View]:
         """Views of all rows that the filter keeps, newest first, in the shape of the query."""

@@ -30,7 +30,13 @@ from bt_migrate.sandbox.btql.expressions import (
     timestamp_text,
     with_now,
 )
-from bt_migrate.sandbox.btql.grouping import aliased, columns_of, groups_of, is_grouped, only_counts
+from bt_migrate.sandbox.btql.grouping import (
+    aliased,
+    counted_by,
+    counts_of_sources,
+    groups_of,
+    is_grouped,
+)
 from bt_migrate.sandbox.btql.parse import (
     SHAPES,
     parse,
@@ -312,10 +318,14 @@ def _shortened(value: Json, length: int) -> Json:
 
 def _answer_groups(query: Json, reader: Reader, last_xact: Optional[str]) -> Answer:
     bounds, rest = split_filter(query.get("filter"))
-    count = reader.count(bounds) if only_counts(query) and not rest else None
-    if count is not None:
-        row = {item["alias"]: count for item in columns_of(query)}
-        return Answer([_text(row)], None, last_xact)
+    fields = None if rest or query.get("sort") else counted_by(query)
+    counts = None if fields is None else reader.counts(bounds)
+    if fields is not None and counts is not None:
+        sources = zip((rows.fixed for rows in reader.sources), counts)
+        rows = counts_of_sources(query, fields, sources)
+        if rows is not None:
+            limit = query.get("limit", len(rows))
+            return Answer([_text(row) for row in rows[:limit]], None, last_xact)
     return _answer_views(query, reader.matching(query), last_xact)
 
 
