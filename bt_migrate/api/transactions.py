@@ -9,6 +9,11 @@ from __future__ import annotations
 # top 16 bits of every transaction id
 XACT_PREFIX = 0x0DE1 << 48
 SECONDS_MASK = 0xFFFFFFFF
+# A version is also shown as 16 hex digits: the transaction multiplied by a constant, modulo 2^64.
+PRETTY_DIGITS = 16
+PRETTY_FACTOR = 205891132094649
+PRETTY_INVERSE = 1522336535492693385
+UINT64_MASK = (1 << 64) - 1
 # zero padded, so that text order is number order
 KEY_DIGITS = 20
 
@@ -17,6 +22,27 @@ def xact_of(value: object) -> int:
     """Returns the transaction (decimal text or int) as a number, 0 for anything else."""
     text = value if isinstance(value, str) else str(value)
     return int(text) if text.isdecimal() else 0
+
+
+def xact_of_version(version: object) -> int:
+    """Returns the transaction that a version names, in either form; 0 for anything else.
+
+    A real transaction has 19 digits, so 16 characters are the form with hex digits.
+    """
+    text = version if isinstance(version, str) else str(version)
+    if len(text) != PRETTY_DIGITS:
+        return xact_of(text)
+    try:
+        return int(text, 16) * PRETTY_INVERSE & UINT64_MASK | XACT_PREFIX
+    except ValueError:
+        return 0
+
+
+def version_like(version: object, xact: int) -> str:
+    """Returns a transaction in the form in which `version` is written."""
+    if isinstance(version, str) and len(version) == PRETTY_DIGITS:
+        return f"{xact * PRETTY_FACTOR & UINT64_MASK:0{PRETTY_DIGITS}x}"
+    return str(xact)
 
 
 def xact_seconds(xact: int) -> int:

@@ -234,6 +234,7 @@ class _Kind:
         """Places of ids and versions, by their schema, that are written and not in the table."""
         body = self.schemas.body(self.resource.path, "post")
         references = {reference.path for reference in self.resource.references}
+        pins = {pin.path for pin in self.resource.pins}
         known = self._known(())
         places = dict(self.schemas.places(body))
         for path in sorted(places):
@@ -241,7 +242,7 @@ class _Kind:
                 continue
             if self._is_id(places[path], path) and path not in references:
                 yield f"{path} is an id, and no reference of the table"
-            if _is_version(path, places) and path not in self.resource.pins:
+            if _is_version(path, places) and path not in pins:
                 yield f"{path} is a version, and no pin of the table"
 
     def _is_id(self, schema: Json, path: str) -> bool:

@@ -1,8 +1,8 @@
 """Find and rewrite ids inside objects. Pure: the mapping of ids is passed in as a function.
 
-Three passes: version pins are removed, ids at the places that the table names are rewritten, and
-any other string that is a known source id is rewritten too. A source id inside a longer text stays
-and is reported.
+Three passes: version pins are rewritten or removed, ids at the places that the table names are
+rewritten, and any other string that is a known source id is rewritten too. A source id inside a
+longer text stays and is reported.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import re
 from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
-from bt_migrate.model.resource import Reference
+from bt_migrate.model.resource import Pin, Reference, Resource
 from bt_migrate.model.resources import TARGETS_OF_TYPE
 
 # Keys and list positions, outermost first.
 Path = Tuple[Any, ...]
 # (resources, source id) -> destination id
 Resolve = Callable[[Tuple[str, ...], str], Optional[str]]
+# (pin, the JSON object around it, version in the source) -> version in the destination
+ResolveVersion = Callable[[Pin, Mapping[str, Any], Any], Optional[str]]
 # Source id -> resources that it may belong to.
 Known = Mapping[str, Tuple[str, ...]]
 
@@ -42,7 +44,7 @@ class Unresolved:
 class Rewritten:
     """The rewritten copy, and what the rewriting left out or left alone.
 
-    `pins` holds paths; `free_text` holds paths with the ids found there.
+    `pins` holds paths of those that were removed; `free_text` holds paths with the ids found there.
     """
 
     value: Any
@@ -51,28 +53,37 @@ class Rewritten:
     free_text: List[Tuple[str, str]]
 
 
+def no_version(pin: Pin, holder: Mapping[str, Any], version: Any) -> Optional[str]:
+    return None
+
+
 def rewrite(
     value: dict,
-    references: Iterable[Reference],
-    pins: Iterable[str],
+    resource: Resource,
     *,
     resolve: Resolve,
     known: Known,
+    resolve_version: ResolveVersion = no_version,
 ) -> Rewritten:
-    """A deep copy in which every id of the source is replaced or left out."""
+    """A deep copy in which every id and version of the source is replaced or left out."""
     result = Rewritten(copy.deepcopy(value), [], [], [])
-    for pin in pins:
-        _remove_pins(result, pin)
+    # While the ids beside them are still those of the source.
+    for pin in resource.pins:
+        _rewrite_pins(result, pin, resolve_version)
     placed: Set[str] = set()
-    for reference in references:
+    for reference in resource.references:
         placed.update(_rewrite_places(result, reference, resolve))
     _rewrite_strays(result, placed, resolve, known)
     return result
 
 
-def _remove_pins(result: Rewritten, pattern: str) -> None:
-    for path in list(paths_matching(result.value, pattern)):
-        if value_at(result.value, path) is not None:
+def _rewrite_pins(result: Rewritten, pin: Pin, resolve_version: ResolveVersion) -> None:
+    for path in list(paths_matching(result.value, pin.path)):
+        holder = value_at(result.value, path[:-1])
+        new = resolve_version(pin, holder, holder[path[-1]])
+        if new is not None:
+            set_at(result.value, path, new)
+        else:
             remove(result.value, path)
             result.pins.append(dotted(path))
 

@@ -50,6 +50,19 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Pin:
+    """A place that holds a version of another object: a transaction of the source.
+
+    `path` as in Reference. `of` names the siblings that may hold the id of that object; an object
+    of `to` may also be named by its slug and its project.
+    """
+
+    path: str
+    to: Tuple[str, ...]
+    of: Tuple[str, ...] = ("id",)
+
+
+@dataclass(frozen=True)
 class Resource:
     """One kind of object."""
 
@@ -107,8 +120,10 @@ class Resource:
     needed: Tuple[str, ...] = ()
     # Paths that name a project, which may have another name in the destination.
     project_names: Tuple[str, ...] = ()
-    # Paths of versions: transactions of the source that mean nothing in the destination.
-    pins: Tuple[str, ...] = ()
+    # Versions of other objects: transactions of the source that mean nothing in the destination.
+    pins: Tuple[Pin, ...] = ()
+    # Every write of an object makes a version, which can be read and pinned.
+    versioned: bool = False
     # Why the API cannot carry an object, or None.
     cannot_move: Reason = no_reason
     # Objects that every organization gets from the server: never created, never superfluous.

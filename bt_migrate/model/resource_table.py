@@ -19,6 +19,7 @@ from bt_migrate.model.resource import (
     ORGANIZATION,
     OWNER,
     PROJECT,
+    Pin,
     Reference,
     Resource,
     always,
@@ -81,9 +82,9 @@ _PROMPT_REFERENCES = (
     Reference("prompt_data.preprocessor.id", CALLABLE, "holder", when="function"),
 )
 _PROMPT_PINS = (
-    "prompt_data.tool_functions.[].version",
-    "prompt_data.origin.prompt_version",
-    "prompt_data.preprocessor.version",
+    Pin("prompt_data.tool_functions.[].version", CALLABLE),
+    Pin("prompt_data.origin.prompt_version", CALLABLE, of=("prompt_id",)),
+    Pin("prompt_data.preprocessor.version", CALLABLE),
 )
 
 AI_SECRETS = Resource(
@@ -187,13 +188,13 @@ FUNCTIONS = Resource(
     project_names=("function_data.nodes.*.function.project_name",),
     pins=(
         *_PROMPT_PINS,
-        "function_data.nodes.*.function.version",
-        "function_data.preprocessor.version",
-        "function_data.parameters_version",
+        Pin("function_data.nodes.*.function.version", CALLABLE, of=("function_id", "id")),
+        Pin("function_data.preprocessor.version", CALLABLE),
+        Pin("function_data.parameters_version", CALLABLE, of=("parameters_id",)),
     ),
     cannot_move=function_cannot_move, unwritable=("metadata",),
     next_action="push the function's code again from its repository (braintrust push)",
-    listed=BY_PROJECT, look_up_by="slug", sparse_answer=True,
+    listed=BY_PROJECT, look_up_by="slug", sparse_answer=True, versioned=True,
     page="Functions",
 )  # fmt: skip
 PROMPTS = Resource(
@@ -205,7 +206,7 @@ PROMPTS = Resource(
     server_values=(("function_data", {"type": "prompt"}),),
     unwritable=("metadata", "function_data"),
     references=_PROMPT_REFERENCES, pins=_PROMPT_PINS, listed=BY_PROJECT, look_up_by="slug",
-    sparse_answer=True, page="Prompts",
+    sparse_answer=True, versioned=True, page="Prompts",
 )  # fmt: skip
 PROJECT_SCORES = Resource(
     "project_scores", "project_score", "/v1/project_score", PROJECT, ("name",),
@@ -219,7 +220,7 @@ PROJECT_SCORES = Resource(
         Reference("config.visibility.users.[]", ("users",)),
         Reference("config.visibility.groups.[]", ("groups",)),
     ),
-    pins=("config.online.scorers.[].version",),
+    pins=(Pin("config.online.scorers.[].version", CALLABLE),),
     reacts_to_data=is_online_score, reacting_phase="migrate-settings",
     listed=BY_PROJECT, page="ProjectScores",
 )  # fmt: skip
@@ -238,7 +239,10 @@ EXPERIMENTS = Resource(
         Reference("dataset_id", ("datasets",)),
         Reference("parameters_id", CALLABLE),
     ),
-    pins=("dataset_version", "parameters_version"),
+    pins=(
+        Pin("dataset_version", ("datasets",), of=("dataset_id",)),
+        Pin("parameters_version", CALLABLE, of=("parameters_id",)),
+    ),
     in_date_window=True, listed=BY_PROJECT,
     page="Experiments",
 )  # fmt: skip
@@ -271,7 +275,7 @@ PROJECT_SETTINGS = Resource(
         Reference("settings.baseline_experiment_id", ("experiments",)),
         Reference("settings.default_preprocessor.id", CALLABLE, "holder", when="function"),
     ),
-    pins=("settings.default_preprocessor.version",),
+    pins=(Pin("settings.default_preprocessor.version", CALLABLE),),
     cannot_move=settings_cannot_move,
     page="Projects",
 )  # fmt: skip
@@ -290,7 +294,10 @@ PROJECT_AUTOMATIONS = Resource(
             "config.loop.target.id", ("views",), "holder", when="dashboard", words=("overview",)
         ),
     ),
-    pins=("config.facet_functions.[].version", "config.topic_map_functions.[].function.version"),
+    pins=(
+        Pin("config.facet_functions.[].version", CALLABLE),
+        Pin("config.topic_map_functions.[].function.version", CALLABLE),
+    ),
     cannot_move=automation_cannot_move, servers_own=is_async_query,
     secret_paths=("config.action.url",),  # whoever knows the address of a webhook can post to it
     beyond=True, page="ProjectAutomations",

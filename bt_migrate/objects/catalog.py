@@ -14,6 +14,7 @@ from bt_migrate.objects.id_mapping import EarlierRuns, IdMapping, read_id_mappin
 from bt_migrate.objects.lists import Lists
 from bt_migrate.objects.proof import CreationClock
 from bt_migrate.objects.targets import Targets
+from bt_migrate.objects.version_mapping import VersionMapping, read_version_mapping
 from bt_migrate.state.run_directory import RunDirectory
 
 
@@ -30,6 +31,7 @@ class Catalog:
     ids: IdMapping
     targets: Targets
     earlier: EarlierRuns
+    versions: VersionMapping
     # Source id -> transaction of the creation, of what this process created.
     written: Dict[str, Optional[str]] = field(default_factory=dict)
     # (resource, field) -> the first source object with that field, which the table does not know.
@@ -59,7 +61,8 @@ class Catalog:
 def open_catalog(source: Api, dest: Api, run: RunDirectory, settings: Settings) -> Catalog:
     """The catalog of a run, with the id mapping that its state files hold."""
     lock = threading.RLock()
-    return _catalog(source, dest, run, settings, read_id_mapping(run, lock))
+    versions = read_version_mapping(run, lock)
+    return _catalog(source, dest, run, settings, (read_id_mapping(run, lock), versions))
 
 
 def catalog_by_natural_key(
@@ -69,8 +72,9 @@ def catalog_by_natural_key(
 
     For the comparison, which must not trust what a run recorded.
     """
-    ids = IdMapping(threading.RLock())
-    return _catalog(source, dest, run, settings, ids, strict=True)
+    lock = threading.RLock()
+    mappings = (IdMapping(lock), VersionMapping(lock))
+    return _catalog(source, dest, run, settings, mappings, strict=True)
 
 
 def _catalog(
@@ -78,14 +82,15 @@ def _catalog(
     dest: Api,
     run: RunDirectory,
     settings: Settings,
-    ids: IdMapping,
+    mappings: Tuple[IdMapping, VersionMapping],
     *,
     strict: bool = False,
 ) -> Catalog:
+    ids, versions = mappings
     # One lock: a look-up of a reference goes through all the parts.
     lock = ids.lock
     lists = Lists(source, dest, settings, lock, strict=strict)
     index = DestIndex(lists, lock)
-    targets = Targets(lists, index, ids, lock)
+    targets = Targets(lists, index, ids, versions, lock)
     earlier = EarlierRuns(run, lock)
-    return Catalog(source, dest, run, settings, lists, index, ids, targets, earlier)
+    return Catalog(source, dest, run, settings, lists, index, ids, targets, earlier, versions)

@@ -115,10 +115,10 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
     source = item.source
     rewritten = rewrite(
         writable_fields(resource, source),
-        resource.references,
-        resource.pins,
+        resource,
         resolve=catalog.targets.resolve,
         known=catalog.targets.known(),
+        resolve_version=catalog.targets.resolve_version,
     )
     deferred = [
         reference

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Dict, FrozenSet, Mapping, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Mapping, Optional, Tuple
 
 from bt_migrate.errors import ApiError
 from bt_migrate.model.findings import NOT_A_MEMBER
-from bt_migrate.model.resource import OWNER, PROJECT, Resource
+from bt_migrate.model.resource import OWNER, PROJECT, Pin, Resource
 from bt_migrate.model.resource_table import CALLABLE, PROJECTS, USERS
 from bt_migrate.model.resources import BY_NAME, REFERABLE, UNMOVABLE_TARGETS
 from bt_migrate.objects.decide import natural_key
 from bt_migrate.objects.dest_index import DestIndex
 from bt_migrate.objects.id_mapping import IdMapping
 from bt_migrate.objects.lists import PLANNED, Lists
+from bt_migrate.objects.version_mapping import VersionMapping
 
 ORGANIZATIONS = "organizations"
 
@@ -30,6 +31,7 @@ class Targets:
     lists: Lists
     index: DestIndex
     ids: IdMapping
+    versions: VersionMapping
     lock: threading.RLock
     _known: Optional[Dict[str, Tuple[str, ...]]] = None
     _known_tails: Optional[FrozenSet[bytes]] = None
@@ -40,6 +42,33 @@ class Targets:
             found = self.ids.dest_id(target, source_id) or self._look_up(target, source_id)
             if found:
                 return found
+        return None
+
+    def resolve_version(self, pin: Pin, holder: Mapping[str, Any], version: Any) -> Optional[str]:
+        """The destination's version of the object that a pin names; None if there is none."""
+        source_id = self._pinned(pin, holder)
+        if not source_id:
+            return None
+        if any(BY_NAME[target].versioned for target in pin.to if target in BY_NAME):
+            return self.versions.dest_version_at(source_id, version)
+        return self.versions.dest_version(source_id, version)
+
+    def _pinned(self, pin: Pin, holder: Mapping[str, Any]) -> Optional[str]:
+        """The source id of the object beside a pin."""
+        ids = [holder[name] for name in pin.of if isinstance(holder.get(name), str)]
+        if ids:
+            return str(ids[0])
+        slug, project_id = holder.get("slug"), holder.get("project_id")
+        if not slug:
+            return None
+        if not project_id:
+            projects = self.lists.source_list_or_empty(PROJECTS)
+            names = {project["name"]: project["id"] for project in projects}
+            project_id = names.get(holder.get("project_name"))
+        for target in pin.to:
+            for obj in self.lists.source_list_or_empty(BY_NAME[target]):
+                if (obj.get("slug"), obj.get("project_id")) == (slug, project_id):
+                    return str(obj["id"])
         return None
 
     def _look_up(self, target: str, source_id: str) -> Optional[str]:

@@ -26,6 +26,7 @@ from bt_migrate.api.transactions import xact_of
 from bt_migrate.attachments.copy import NAMESPACE, dest_key
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.references import Path, Resolve, attachment_places, dotted, strings, value_at
+from bt_migrate.model.resource import Pin
 from bt_migrate.model.resources import RowKind
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.prepare import judge_unresolved
@@ -145,10 +146,11 @@ class RowEncoder:
     def _rewrite(self, draft: Draft) -> List[Deferred]:
         out = draft.fields
         origin = dict(out["origin"]) if isinstance(out.get("origin"), dict) else None
-        if origin:
-            origin.pop("_xact_id", None)
         new_names = self._catalog.settings.rename_projects
-        rewritten = rewrite_row(out, self._resolve, self._known, new_names)
+        resolve_version = self._catalog.targets.resolve_version
+        rewritten = rewrite_row(
+            out, self._resolve, self._known, new_names, resolve_version=resolve_version
+        )
         for pin in rewritten.pins:
             draft.notes.add("version_pin_removed", out["id"], pin)
         deferred = []
@@ -178,7 +180,13 @@ class RowEncoder:
         if not (may_hold_references(out) or self._names_source(encode(out))):
             return {}
         new_names = self._catalog.settings.rename_projects
-        rewrite_row(out, self._resolve_marked, self._known, new_names)
+        rewrite_row(
+            out,
+            self._resolve_marked,
+            self._known,
+            new_names,
+            resolve_version=self._version_marked,
+        )
         late: Dict[Path, Optional[str]] = {}
         origin = out.get("origin")
         if isinstance(origin, dict) and origin.get("object_id") is MARK:
@@ -195,6 +203,10 @@ class RowEncoder:
     def _resolve_marked(self, targets: Tuple[str, ...], ref: str) -> Optional[str]:
         found = self._resolve(targets, ref)
         return MARK if found is not None and targets != ("users",) else found
+
+    def _version_marked(self, pin: Pin, holder: Mapping[str, Any], version: Any) -> Optional[str]:
+        found = self._catalog.targets.resolve_version(pin, holder, version)
+        return MARK if found is not None else None
 
     def is_left_unfinished(
         self, row: EncodedRow, out: Dict[str, Any], there: dict, late: Mapping[Path, Optional[str]]

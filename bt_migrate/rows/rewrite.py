@@ -14,7 +14,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from bt_migrate.model.references import Path, Resolve, rewrite_known_ids, strings
+from bt_migrate.model.references import (
+    Path,
+    Resolve,
+    ResolveVersion,
+    no_version,
+    rewrite_known_ids,
+    strings,
+)
+from bt_migrate.model.resource import Pin
 from bt_migrate.model.resource_table import CALLABLE
 from bt_migrate.model.resources import ROW_KINDS, ROW_SERVER_FIELDS, TARGETS_OF_TYPE, RowKind
 
@@ -33,6 +41,7 @@ PROMPT_REFERENCE = {
     "project_id": ("projects",),
     "prompt_session_id": ("playgrounds",),
 }
+PROMPT_PIN = Pin("metadata.prompt.version", CALLABLE)
 # Read with the row, written as records of their own.
 COMMENTS = "comments"
 # Fields that become JSON attachments of a row that is too large.
@@ -126,6 +135,8 @@ def rewrite_row(
     resolve: Resolve,
     known: Mapping[str, Tuple[str, ...]],
     new_names: Optional[Mapping[str, str]] = None,
+    *,
+    resolve_version: ResolveVersion = no_version,
 ) -> RewriteNotes:
     """Rewrite the references of an insertable row in place.
 
@@ -136,10 +147,14 @@ def rewrite_row(
     for name in REFERENCE_FIELDS:
         if name in row:
             row[name] = copied(row[name])
-    _rewrite_origin(row, resolve, notes)
+    _rewrite_origin(row, resolve, resolve_version, notes)
     metadata = row.get("metadata")
     if isinstance(metadata, dict):
-        _rewrite_prompt(metadata, resolve, known, notes)
+        prompt = _prompt_of(metadata, known)
+        if prompt is not None:
+            if _rewrite_version(prompt, PROMPT_PIN, resolve_version):
+                notes.pins.append(PROMPT_PIN.path)
+            _rewrite_prompt(prompt, resolve, notes)
         _rewrite_assignments(metadata, resolve, notes)
         _rewrite_parent(metadata, resolve, new_names or {})
     for name in REFERENCE_FIELDS:
@@ -147,7 +162,34 @@ def rewrite_row(
     return notes
 
 
-def _rewrite_origin(row: Dict[str, Any], resolve: Resolve, notes: RewriteNotes) -> None:
+def _rewrite_version(holder: Dict[str, Any], pin: Pin, resolve_version: ResolveVersion) -> bool:
+    """Rewrite a version beside the id of its object; remove it where it has no counterpart.
+
+    Returns whether it was removed.
+    """
+    name = pin.path.rpartition(".")[2]
+    version = holder.pop(name, None)
+    if version is None:
+        return False
+    new = resolve_version(pin, holder, version)
+    if new is not None:
+        holder[name] = new
+    return new is None
+
+
+def rewrite_origin_version(origin: Dict[str, Any], resolve_version: ResolveVersion) -> bool:
+    """Rewrite the version in an origin that still has the source's ids: see `_rewrite_version`."""
+    pin = Pin("origin._xact_id", _targets_of(origin), of=("object_id",))
+    return _rewrite_version(origin, pin, resolve_version)
+
+
+def _targets_of(origin: Mapping[str, Any]) -> Tuple[str, ...]:
+    return TARGETS_OF_TYPE.get(str(origin.get("object_type")), ())
+
+
+def _rewrite_origin(
+    row: Dict[str, Any], resolve: Resolve, resolve_version: ResolveVersion, notes: RewriteNotes
+) -> None:
     """Rewrite origin = {object_type, object_id, id, _xact_id?, created?}; remove it where its
     object has no counterpart.
     """
@@ -155,9 +197,9 @@ def _rewrite_origin(row: Dict[str, Any], resolve: Resolve, notes: RewriteNotes) 
     if not isinstance(origin, dict):
         return
     origin = dict(origin)
-    if origin.pop("_xact_id", None) is not None:
+    if rewrite_origin_version(origin, resolve_version):
         notes.pins.append("origin._xact_id")
-    targets = TARGETS_OF_TYPE.get(str(origin.get("object_type")), ())
+    targets = _targets_of(origin)
     source_id = str(origin.get("object_id"))
     new = resolve(targets, source_id)
     if new is None:
@@ -171,24 +213,22 @@ def _rewrite_origin(row: Dict[str, Any], resolve: Resolve, notes: RewriteNotes) 
     row["origin"] = origin
 
 
-def _rewrite_prompt(
-    metadata: Dict[str, Any],
-    resolve: Resolve,
-    known: Mapping[str, Tuple[str, ...]],
-    notes: RewriteNotes,
-) -> None:
-    """Rewrite metadata.prompt = {id, project_id, version, variables, …}, which the SDKs write when
-    they build a prompt.
+def _prompt_of(
+    metadata: Dict[str, Any], known: Mapping[str, Tuple[str, ...]]
+) -> Optional[Dict[str, Any]]:
+    """metadata.prompt = {id, project_id, version, variables, …}, which the SDKs write when they
+    build a prompt.
 
     Only where its id or project is a source id: a user may have a field of the same name.
     """
     prompt = metadata.get("prompt")
-    if not isinstance(prompt, dict) or not (
-        _is_known(prompt.get("id"), known) or _is_known(prompt.get("project_id"), known)
-    ):
-        return
-    if prompt.pop("version", None) is not None:
-        notes.pins.append("metadata.prompt.version")
+    if not isinstance(prompt, dict):
+        return None
+    names_source = _is_known(prompt.get("id"), known) or _is_known(prompt.get("project_id"), known)
+    return prompt if names_source else None
+
+
+def _rewrite_prompt(prompt: Dict[str, Any], resolve: Resolve, notes: RewriteNotes) -> None:
     for name, targets in PROMPT_REFERENCE.items():
         if not isinstance(prompt.get(name), str):
             continue

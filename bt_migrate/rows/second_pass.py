@@ -17,7 +17,7 @@ from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.batches import EncodedRow, batched
 from bt_migrate.rows.encode import note_unresolved
 from bt_migrate.rows.insert import Inserter
-from bt_migrate.rows.rewrite import deferred_merge
+from bt_migrate.rows.rewrite import deferred_merge, rewrite_origin_version
 from bt_migrate.state.seen_rows import DeferredReference, SeenRows
 from bt_migrate.state.stream_state import StreamState
 
@@ -70,7 +70,10 @@ def _merged_fields(catalog: Catalog, reference: DeferredReference) -> Optional[D
     new_id = catalog.targets.resolve(tuple(targets.split(",")), ref)
     if not new_id:
         return None
-    return deferred_merge(tuple(json.loads(path)), new_id, json.loads(origin) if origin else None)
+    kept = json.loads(origin) if origin else None
+    if kept:
+        rewrite_origin_version(kept, catalog.targets.resolve_version)
+    return deferred_merge(tuple(json.loads(path)), new_id, kept)
 
 
 def note_deferred_rows(catalog: Catalog, state: StreamState, *, final: bool) -> None:

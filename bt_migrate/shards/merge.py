@@ -230,6 +230,8 @@ def _join_states(into: ObjectStates, states: ObjectStates) -> None:
     into.deferred.update(states.deferred)
     into.left_out.update(states.left_out)
     into.intended.update(states.intended)
+    for source_id, versions in states.versions.items():
+        into.versions.setdefault(source_id, {}).update(versions)
     into.listed = max(into.listed, states.listed)
 
 

@@ -55,6 +55,9 @@ class ObjectFile:
     former: Dict[str, Entry] = field(default_factory=dict)
     # -> unix seconds of the source's clock since which no good list has held the object
     absent: Dict[str, int] = field(default_factory=dict)
+    # -> transaction of the source -> transaction of the destination, of versions with the same
+    # content
+    versions: Dict[str, Dict[str, str]] = field(default_factory=dict)
     # For people; they follow from the outcomes.
     completed_ids: List[str] = field(default_factory=list)
     failed_ids: List[str] = field(default_factory=list)
@@ -107,6 +110,7 @@ class ObjectStates:
         self.fingerprints = file.fingerprints
         self.former = file.former
         self.absent = file.absent
+        self.versions = file.versions
 
     def record(
         self, source_id: str, name: str, outcome: str, *, dest_id: Optional[str] = None, **more: Any
@@ -215,6 +219,7 @@ class ObjectStates:
             "fingerprints": dict(self.fingerprints),
             "former": dict(self.former),
             "absent": dict(self.absent),
+            "versions": dict(self.versions),
         }
 
 

@@ -11,7 +11,9 @@ from bt_migrate.api.transactions import (
     key_number,
     key_seconds,
     pagination_key,
+    version_like,
     xact_of,
+    xact_of_version,
     xact_seconds,
 )
 
@@ -87,3 +89,21 @@ def test_text_order_of_keys_is_number_order() -> None:
 )
 def test_a_key_tells_its_second_and_other_text_none(key: str, expected: int) -> None:
     assert key_seconds(key) == expected
+
+
+PAIR = (1000192656880881099, "81cd05ee665fdfb3")
+
+
+@pytest.mark.parametrize("version", [PAIR[0], str(PAIR[0]), PAIR[1]])
+def test_a_version_is_a_transaction_in_either_form(version: object) -> None:
+    assert xact_of_version(version) == PAIR[0]
+
+
+@pytest.mark.parametrize("version", [None, "", "x" * 16, "latest", {}, []])
+def test_what_is_no_version_is_no_transaction(version: object) -> None:
+    assert xact_of_version(version) == 0
+
+
+@pytest.mark.parametrize("version", [str(PAIR[0]), PAIR[1]])
+def test_a_transaction_is_written_in_the_form_of_another_version(version: str) -> None:
+    assert version_like(version, PAIR[0]) == version

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List
 import pytest
 
 from bt_migrate.model.openapi import differences
-from bt_migrate.model.resource import BY_PROJECT, PROJECT, Reference, Resource
+from bt_migrate.model.resource import BY_PROJECT, PROJECT, Pin, Reference, Resource
 from bt_migrate.phases import check_openapi
 
 UUID = {"type": "string", "format": "uuid"}
@@ -27,7 +27,7 @@ NOTES = Resource(
     server=("length",),
     listed=BY_PROJECT,
     references=(Reference("config.links.[].id", ("notes",)),),
-    pins=("config.links.[].version",),
+    pins=(Pin("config.links.[].version", ("notes",)),),
 )
 
 

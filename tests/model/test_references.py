@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Dict, List, Optional, Tuple
+from dataclasses import replace
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import pytest
 
@@ -18,7 +19,7 @@ from bt_migrate.model.references import (
     strings,
     value_at,
 )
-from bt_migrate.model.resource import Reference, Resource
+from bt_migrate.model.resource import Pin, Reference, Resource
 from bt_migrate.model.resource_table import CALLABLE, OBJECT_RESOURCES
 from bt_migrate.model.resources import BY_NAME
 
@@ -40,10 +41,14 @@ def resolve(targets: Tuple[str, ...], obj: str) -> Optional[str]:
     return RESOLVED.get(obj)
 
 
+def holding(*references: Reference, pins: Tuple[Pin, ...] = ()) -> Resource:
+    return replace(BY_NAME["datasets"], references=references, pins=pins)
+
+
 def rewritten(
-    value: Dict[str, Any], *references: Reference, pins: Tuple[str, ...] = ()
+    value: Dict[str, Any], *references: Reference, pins: Tuple[Pin, ...] = ()
 ) -> Rewritten:
-    return rewrite(value, references, pins, resolve=resolve, known=KNOWN)
+    return rewrite(value, holding(*references, pins=pins), resolve=resolve, known=KNOWN)
 
 
 # -- places
@@ -121,7 +126,9 @@ def test_the_argument_is_never_changed() -> None:
     value = {"tools": [{"id": ONE, "version": "1"}, {"id": LOST}], "text": f"see {ONE}"}
     before = copy.deepcopy(value)
     result = rewritten(
-        value, Reference("tools.[].id", CALLABLE, "holder"), pins=("tools.[].version",)
+        value,
+        Reference("tools.[].id", CALLABLE, "holder"),
+        pins=(Pin("tools.[].version", CALLABLE),),
     )
     result.value["tools"][0]["id"] = "changed"
     assert value == before
@@ -207,9 +214,8 @@ def test_the_sibling_field_says_what_a_polymorphic_id_is(object_type: str, targe
         return dest_id(5)
 
     value = {"object_type": object_type, "object_id": ONE}
-    result = rewrite(
-        value, [Reference("object_id", ("@object_type",))], (), resolve=asking, known={}
-    )
+    resource = holding(Reference("object_id", ("@object_type",)))
+    result = rewrite(value, resource, resolve=asking, known={})
     assert (asked, result.value) == (
         [(targets, ONE)],
         {"object_type": object_type, "object_id": dest_id(5)},
@@ -224,7 +230,9 @@ def test_version_pins_go_and_are_told() -> None:
     result = rewritten(
         value,
         Reference("tools.[].id", CALLABLE),
-        pins=("tools.[].version", "dataset_version", "absent"),
+        pins=tuple(
+            Pin(path, CALLABLE) for path in ("tools.[].version", "dataset_version", "absent")
+        ),
     )
     assert result == Rewritten(
         {"tools": [{"id": dest_id(1)}, {"id": dest_id(1), "version": None}]},
@@ -290,13 +298,8 @@ def test_ids_that_nobody_knows_are_data() -> None:
 
 def test_an_id_that_was_put_in_is_not_taken_for_one_of_the_source() -> None:
     known = {**KNOWN, dest_id(1): ("projects",)}
-    result = rewrite(
-        {"dataset_id": ONE},
-        [Reference("dataset_id", ("datasets",))],
-        (),
-        resolve=resolve,
-        known=known,
-    )
+    resource = holding(Reference("dataset_id", ("datasets",)))
+    result = rewrite({"dataset_id": ONE}, resource, resolve=resolve, known=known)
     assert result == Rewritten({"dataset_id": dest_id(1)}, [], [], [])
 
 
@@ -341,8 +344,8 @@ def test_every_reference_of_the_table_is_rewritten_or_left_out_and_told(
         example_of(reference.path, ONE, reference.when),
         example_of(reference.path, LOST, reference.when),
     )
-    rewritten_good = rewrite(good, resource.references, resource.pins, resolve=resolve, known=KNOWN)
-    rewritten_lost = rewrite(lost, resource.references, resource.pins, resolve=resolve, known=KNOWN)
+    rewritten_good = rewrite(good, resource, resolve=resolve, known=KNOWN)
+    rewritten_lost = rewrite(lost, resource, resolve=resolve, known=KNOWN)
     ids = [
         [text for _, text in strings(value.value) if "-" in text]
         for value in (rewritten_good, rewritten_lost)
@@ -358,28 +361,40 @@ PINS = [(member, pin) for member in OBJECT_RESOURCES for pin in member.pins]
 
 
 @pytest.mark.parametrize(
-    ("resource", "pin"), PINS, ids=[f"{item.name}.{pin}" for item, pin in PINS]
+    ("resource", "pin"), PINS, ids=[f"{item.name}.{pin.path}" for item, pin in PINS]
 )
-def test_every_version_pin_of_the_table_goes(resource: Resource, pin: str) -> None:
+def test_every_version_pin_without_counterpart_goes(resource: Resource, pin: Pin) -> None:
     version = "1000192656880881099"
-    result = rewrite(
-        example_of(pin, version, None),
-        resource.references,
-        resource.pins,
-        resolve=resolve,
-        known=KNOWN,
-    )
+    result = rewrite(example_of(pin.path, version, None), resource, resolve=resolve, known=KNOWN)
     assert ([text for _, text in strings(result.value) if text == version], bool(result.pins)) == (
         [],
         True,
     )
 
 
+@pytest.mark.parametrize(
+    ("resource", "pin"), PINS, ids=[f"{item.name}.{pin.path}" for item, pin in PINS]
+)
+def test_every_version_pin_of_the_table_becomes_the_version_of_its_object(
+    resource: Resource, pin: Pin
+) -> None:
+    value = example_of(pin.path, "1000192656880881099", None)
+    for path in paths_matching(value, pin.path):
+        value_at(value, path[:-1]).update({pin.of[-1]: ONE, "type": "function"})
+
+    def resolve_version(asked: Pin, holder: Mapping[str, Any], version: Any) -> Optional[str]:
+        return f"{version} of {holder[asked.of[-1]]}" if asked == pin else None
+
+    result = rewrite(value, resource, resolve=resolve, known=KNOWN, resolve_version=resolve_version)
+    versions = {value_at(result.value, path) for path in paths_matching(result.value, pin.path)}
+    assert (versions, result.pins) == ({f"1000192656880881099 of {ONE}"}, [])
+
+
 def test_references_and_pins_lie_in_fields_that_are_written() -> None:
     outside = [
         (item.name, path)
         for item in OBJECT_RESOURCES
-        for path in (*(reference.path for reference in item.references), *item.pins)
+        for path in (*(part.path for part in (*item.references, *item.pins)),)
         if path.split(".")[0] not in item.create
     ]
     assert outside == []

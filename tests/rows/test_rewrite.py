@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import pytest
 
 from bt_migrate.api.json_codec import encode
 from bt_migrate.model.references import attachment_places, dotted
+from bt_migrate.model.resource import Pin
 from bt_migrate.model.resource_table import CALLABLE
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.rewrite import (
@@ -239,6 +240,25 @@ def test_the_prompt_of_a_span_is_rewritten_and_its_version_goes() -> None:
     assert (out, notes) == (
         {"id": "1", "metadata": {"prompt": expected, "model": "m"}},
         RewriteNotes(pins=["metadata.prompt.version"]),
+    )
+
+
+def test_versions_of_the_origin_and_of_the_prompt_become_those_of_the_destination() -> None:
+    row = {
+        "id": "1",
+        "origin": {"object_type": "prompt", "object_id": PROMPT, "id": PROMPT, "_xact_id": "1"},
+        "metadata": {"prompt": {"id": PROMPT, "version": "2"}},
+    }
+
+    def resolve_version(pin: Pin, holder: Mapping[str, Any], version: Any) -> Optional[str]:
+        return f"{version} of {holder[pin.of[0]]} in {' or '.join(pin.to)}"
+
+    notes = rewrite_row(row, resolve, KNOWN, resolve_version=resolve_version)
+    text = f"of {PROMPT} in functions or prompts"
+    assert (row["origin"]["_xact_id"], row["metadata"]["prompt"]["version"], notes) == (
+        f"1 {text}",
+        f"2 {text}",
+        RewriteNotes(),
     )
 
 

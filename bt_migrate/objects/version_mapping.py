@@ -1,0 +1,66 @@
+"""Which version of an object in the source is which version of it in the destination.
+
+One place for all kinds of objects that have versions. A run keeps it in the states of its objects.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Dict, Optional
+
+from bt_migrate.api.transactions import version_like, xact_of_version
+from bt_migrate.state.object_states import ObjectStates
+from bt_migrate.state.run_directory import RunDirectory
+
+
+@dataclass
+class VersionMapping:
+    """Safe for many threads. Versions are given in either form and returned in the same form."""
+
+    lock: threading.RLock
+    # source id of the object -> transaction of the source -> transaction of the destination
+    _versions: Dict[str, Dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
+
+    def put(self, source_id: str, source_version: object, dest_version: object) -> None:
+        """Map a version in memory only: see `record`."""
+        with self.lock:
+            xacts = self._versions[source_id]
+            xacts[xact_of_version(source_version)] = xact_of_version(dest_version)
+
+    def record(
+        self, states: ObjectStates, source_id: str, source_version: object, dest_version: object
+    ) -> None:
+        """Map a version, and note that in the states of the object, which the caller saves."""
+        self.put(source_id, source_version, dest_version)
+        with states.lock:
+            of_object = states.versions.setdefault(source_id, {})
+            of_object[str(xact_of_version(source_version))] = str(xact_of_version(dest_version))
+
+    def dest_version(self, source_id: str, version: object) -> Optional[str]:
+        """The version of the same content in the destination; None if exactly it is not mapped."""
+        with self.lock:
+            found = self._versions[source_id].get(xact_of_version(version))
+        return version_like(version, found) if found else None
+
+    def dest_version_at(self, source_id: str, version: object) -> Optional[str]:
+        """The counterpart of the last mapped version that is not newer than `version`.
+
+        For objects of which every version is mapped from some version on: a transaction between two
+        versions shows the earlier one.
+        """
+        with self.lock:
+            known = self._versions[source_id]
+            reached = [xact for xact in known if xact <= xact_of_version(version)]
+        return version_like(version, known[max(reached)]) if reached else None
+
+
+def read_version_mapping(run: RunDirectory, lock: threading.RLock) -> VersionMapping:
+    """The mapping that the state files of a run hold."""
+    mapping = VersionMapping(lock)
+    for states in run.all_objects():
+        for source_id, versions in states.versions.items():
+            for source_version, dest_version in versions.items():
+                mapping.put(source_id, source_version, dest_version)
+    return mapping

@@ -1,0 +1,55 @@
+"""Which version of the source is which version of the destination, kept in the states of objects."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from bt_migrate.objects.version_mapping import VersionMapping
+from bt_migrate.state.object_states import ObjectStates
+
+FIRST, SECOND, BETWEEN, BEFORE = (f"100019265688088{n:04d}" for n in (2000, 4000, 3000, 1000))
+THERE = {FIRST: "1000192999999990001", SECOND: "1000192999999990002"}
+
+
+def mapping_of(states: Optional[ObjectStates] = None) -> VersionMapping:
+    mapping = VersionMapping(threading.RLock())
+    for version, dest_version in THERE.items():
+        if states is None:
+            mapping.put("p1", version, dest_version)
+        else:
+            mapping.record(states, "p1", version, dest_version)
+    return mapping
+
+
+@pytest.mark.parametrize(
+    ("source_id", "version", "exact", "at"),
+    [
+        ("p1", FIRST, THERE[FIRST], THERE[FIRST]),
+        ("p1", BETWEEN, None, THERE[FIRST]),
+        ("p1", SECOND, THERE[SECOND], THERE[SECOND]),
+        ("p1", "1000193000000000000", None, THERE[SECOND]),
+        ("p1", BEFORE, None, None),
+        ("p1", "latest", None, None),
+        ("p2", FIRST, None, None),
+    ],
+)
+def test_a_version_has_the_counterpart_that_was_mapped(
+    source_id: str, version: str, exact: Optional[str], at: Optional[str]
+) -> None:
+    mapping = mapping_of()
+    assert (
+        mapping.dest_version(source_id, version),
+        mapping.dest_version_at(source_id, version),
+    ) == (exact, at)
+
+
+def test_the_mapping_survives_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "prompts_state.json"
+    states = ObjectStates(path, "prompts", "Alpha")
+    mapping_of(states)
+    states.save()
+    assert ObjectStates(path, "prompts", "Alpha").versions == {"p1": THERE}
