@@ -1,6 +1,6 @@
 """Findings about what the API cannot move and no moved object mentions.
 
-API keys, service tokens, environment variables, snapshots, users without a counterpart, and
+API keys, service tokens, snapshots, users without a counterpart, and
 earlier versions of definitions.
 """
 
@@ -37,12 +37,6 @@ LISTED_ONLY = (
         "api_keys",
         "key_to_make",
         "its owner must create a new one: its key is shown once",
-    ),
-    ListedOnly(
-        "/v1/env_var",
-        "env_vars",
-        "not_movable",
-        "enter it again: its value cannot be read",
     ),
     ListedOnly(
         "/v1/dataset_snapshot",

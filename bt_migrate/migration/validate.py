@@ -19,6 +19,7 @@ from bt_migrate.model.resource import ORGANIZATION, PROJECT, Resource
 from bt_migrate.model.resource_table import EXPERIMENTS, OBJECT_RESOURCES, PROJECTS, USERS
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS, is_listed_alone
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.owned import list_source_group, owner_groups
 from bt_migrate.objects.prepare import skip_reason
 from bt_migrate.report.measures import estimate_text
 from bt_migrate.rows.count import row_objects
@@ -165,12 +166,21 @@ def _cannot_move(catalog: Catalog, projects: Sequence[dict]) -> Iterator[str]:
     for resource in OBJECT_RESOURCES:
         if not catalog.settings.selects(resource.name):
             continue
-        if resource.hidden_field and is_listed_alone(resource):
-            for obj in catalog.lists.source_list(resource):
+        if resource.hidden_field:
+            for obj in _all_of_source(catalog, resource, projects):
                 yield f"the value of {resource.kind} {obj['name']!r}"
         if resource.scope == PROJECT:
             for project in projects:
                 yield from _unmovable_objects(catalog, resource, project)
+
+
+def _all_of_source(catalog: Catalog, resource: Resource, projects: Sequence[dict]) -> List[dict]:
+    """The objects of a kind of the organization, or of what can own one in the projects."""
+    if is_listed_alone(resource):
+        return catalog.lists.source_list(resource)
+    places = [(project["id"], "", project["name"]) for project in projects]
+    groups = owner_groups(catalog, resource, places)
+    return [obj for group in groups for obj in list_source_group(catalog, resource, group)]
 
 
 def _unmovable_objects(catalog: Catalog, resource: Resource, project: dict) -> Iterator[str]:

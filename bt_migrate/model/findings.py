@@ -182,6 +182,13 @@ KINDS: Mapping[str, Kind] = {
         False,
         "fields that the data plane of the destination does not know ({where}): {names}",
     ),
+    "kind_not_known": Kind(
+        LOSS,
+        "the server of the destination does not have this kind of object; it was not moved",
+        "upgrade the data plane of the destination, then run the same command again",
+        False,
+        "kinds that the server of the destination does not have: {things}",
+    ),
     "attachment_left": Kind(
         LOSS,
         "attachments stay in the source, as requested",

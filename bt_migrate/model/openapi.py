@@ -17,6 +17,10 @@ Json = Mapping[str, Any]
 # (kind, field) of POST, PUT or PATCH that is not written, or not read, and why.
 ON_PURPOSE: Mapping[Tuple[str, str], str] = {
     ("ai_secret", "secret"): "cannot be read",
+    ("env_var", "value"): "cannot be read",
+    ("env_var", "put"): "it might wipe a value that a person entered",
+    ("prompt", "environment_slugs"): "an assignment comes after the version that it names",
+    ("project", "project_group_name"): "the group gets its members by PATCH",
     ("experiment", "ensure_new"): "a retry would create a second experiment",
     ("view", "deleted_at"): "only living objects are moved",
     ("project", "user_id"): "the owner is who creates it",
@@ -37,7 +41,6 @@ ADDRESSING = frozenset(("org_name",))
 # Kinds with a list and a POST that are no resources, and why.
 NO_RESOURCES: Mapping[str, str] = {
     "/v1/service_token": "its value cannot be read",
-    "/v1/env_var": "its value cannot be read",
     "/v1/dataset_snapshot": "names a transaction of the source",
 }
 MAX_DEPTH = 12
@@ -157,7 +160,7 @@ class _Kind:
             for found in (
                 self._methods(),
                 self._list_parameters(),
-                self._written("post", self.resource.path, self.resource.create),
+                self._written("post", self.resource.path, self._posted()),
                 self._written("patch", self.item_path, self.resource.patch),
                 self._required(),
                 self._read(),
@@ -166,6 +169,9 @@ class _Kind:
             )
             for text in found
         ]
+
+    def _posted(self) -> List[str]:
+        return [name for name in self.resource.create if name not in self.resource.patch_only]
 
     def _methods(self) -> Iterator[str]:
         wanted = {
@@ -178,7 +184,7 @@ class _Kind:
         }
         for (path, method), expected in wanted.items():
             there = bool(self.schemas.operation(path, method))
-            if there != expected:
+            if there != expected and (self.resource.kind, method) not in ON_PURPOSE:
                 shown = path or self.resource.path + "/{id}"
                 words = "is new" if there else "is gone"
                 yield f"{method.upper()} {shown} {words}"
@@ -186,7 +192,7 @@ class _Kind:
     def _list_parameters(self) -> Iterator[str]:
         names = self.schemas.parameters(self.resource.path, "get")
         for name, expected in (
-            ("limit", self.resource.paged),
+            ("limit", self.resource.paged or "limit" in names),
             ("starting_after", self.resource.paged),
             ("project_id", self.resource.listed == BY_PROJECT),
         ):
@@ -203,7 +209,10 @@ class _Kind:
     def _written(self, method: str, path: str, fields: Sequence[str]) -> Iterator[str]:
         if not self.schemas.operation(path, method):
             return
-        there = self.schemas.properties(self.schemas.body(path, method))
+        body = self.schemas.body(path, method)
+        if not body:
+            return  # the document does not say what is sent
+        there = self.schemas.properties(body)
         for name in sorted(set(there) - self._known(fields)):
             yield f"{method.upper()} takes {name}, which the table does not send"
         for name in sorted(set(fields) - set(there)):

@@ -18,5 +18,7 @@ OPEN_OUTCOMES = (FAILED, WAITING)
 WOULD_CREATE = "planned"
 WOULD_UPDATE = "planned update"
 
-# The reason of an object that is skipped for now.
+# Reasons of objects that are skipped for now: a later start plans them again.
 LATER = "moved by a later phase"
+NOT_KNOWN_THERE = "the server of the destination does not have this kind"
+OPEN_REASONS = (LATER, NOT_KNOWN_THERE)

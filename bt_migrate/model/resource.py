@@ -105,6 +105,8 @@ class Resource:
     sparse_answer: bool = False
     # Fields of PATCH; () where there is none.
     patch: Tuple[str, ...] = ()
+    # Fields that every PATCH must hold.
+    patch_required: Tuple[str, ...] = ()
     # Fields of `create` that only PATCH takes: the second pass writes them.
     patch_only: Tuple[str, ...] = ()
     # PUT on the same path creates or replaces by natural key.

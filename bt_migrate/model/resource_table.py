@@ -184,6 +184,11 @@ FUNCTIONS = Resource(
         Reference("function_data.nodes.*.function.prompt_session_id", ("playgrounds",)),
         Reference("function_data.preprocessor.id", CALLABLE, "holder", when="function"),
         Reference("function_data.topic_maps.*.[].topic_map_id", CALLABLE),
+        Reference("function_data.source_facet_function.id", CALLABLE, "holder", when="function"),
+        Reference(
+            "function_data.topic_maps.*.[].topic_map_data.source_facet_function.id", CALLABLE,
+            "holder", when="function",
+        ),
     ),
     project_names=("function_data.nodes.*.function.project_name",),
     pins=(
@@ -191,6 +196,10 @@ FUNCTIONS = Resource(
         Pin("function_data.nodes.*.function.version", CALLABLE, of=("function_id", "id")),
         Pin("function_data.preprocessor.version", CALLABLE),
         Pin("function_data.parameters_version", CALLABLE, of=("parameters_id",)),
+        Pin("function_data.source_facet_function.version", CALLABLE),
+        Pin(
+            "function_data.topic_maps.*.[].topic_map_data.source_facet_function.version", CALLABLE
+        ),
     ),
     cannot_move=function_cannot_move, unwritable=("metadata",),
     next_action="push the function's code again from its repository (braintrust push)",
@@ -207,6 +216,25 @@ PROMPTS = Resource(
     unwritable=("metadata", "function_data"),
     references=_PROMPT_REFERENCES, pins=_PROMPT_PINS, listed=BY_PROJECT, look_up_by="slug",
     sparse_answer=True, versioned=True, page="Prompts",
+)  # fmt: skip
+ENV_VARS = Resource(
+    "env_vars", "env_var", "/v1/env_var", OWNER, ("object_type", "object_id", "name"),
+    phase="migrate-definitions",
+    create=("object_type", "object_id", "name", "metadata", "secret_type"),
+    # Never PUT: nothing says that it keeps a value which somebody entered.
+    patch=("name", "metadata", "secret_type"), patch_required=("name",),
+    server=(
+        "preview_secret", "used", "secret_category", "secret_updated_at",
+        "secret_updated_by_user_id",
+    ),
+    listed=BY_OWNER, list_all="/v1/env_var", paged=False, look_up_by="env_var_name",
+    owner_types=("organization", "project", "function", "mcp_server"),
+    doubtful_owner_types=("mcp_server",),
+    references=(Reference("object_id", ("@object_type",)),),
+    # `value` is never sent: it cannot be read.
+    hidden_field="value", hidden_field_shown_by="preview_secret",
+    next_action="enter the value: it cannot be read through the API",
+    beyond=True, page="EnvVars",
 )  # fmt: skip
 PROJECT_SCORES = Resource(
     "project_scores", "project_score", "/v1/project_score", PROJECT, ("name",),
@@ -299,7 +327,8 @@ PROJECT_AUTOMATIONS = Resource(
         Pin("config.topic_map_functions.[].function.version", CALLABLE),
     ),
     cannot_move=automation_cannot_move, servers_own=is_async_query,
-    secret_paths=("config.action.url",),  # whoever knows the address of a webhook can post to it
+    # Whoever knows the address of a webhook can post to it.
+    secret_paths=("config.action.url", "config.actions.[].url"),
     beyond=True, page="ProjectAutomations",
 )  # fmt: skip
 _ACL_FIELDS = (
@@ -333,6 +362,6 @@ USERS = Resource("users", "user", "/v1/user", ORGANIZATION, ("email",), create=(
 # PROJECTS first.
 OBJECT_RESOURCES: Tuple[Resource, ...] = (
     PROJECTS, AI_SECRETS, ROLES, GROUPS, ENVIRONMENTS, DATASETS, PROJECT_TAGS, SPAN_IFRAMES,
-    MCP_SERVERS, AGENTS, FUNCTIONS, PROMPTS, PROJECT_SCORES, EXPERIMENTS, VIEWS, PROJECT_SETTINGS,
-    PROJECT_AUTOMATIONS, ACLS,
+    MCP_SERVERS, AGENTS, FUNCTIONS, PROMPTS, ENV_VARS, PROJECT_SCORES, EXPERIMENTS, VIEWS,
+    PROJECT_SETTINGS, PROJECT_AUTOMATIONS, ACLS,
 )  # fmt: skip

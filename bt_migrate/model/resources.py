@@ -92,6 +92,7 @@ TARGETS_OF_TYPE: Dict[str, Tuple[str, ...]] = {
     "dataset": ("datasets",),
     "prompt": CALLABLE,
     "function": CALLABLE,
+    "mcp_server": ("mcp_servers",),
     "group": ("groups",),
     "role": ("roles",),
     "ai_secret": ("ai_secrets",),

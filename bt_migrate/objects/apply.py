@@ -268,7 +268,7 @@ class ObjectWriter:
                 item.states.deferred[source_id] = dest_id
             if ours:
                 note_left_out(self.catalog, resource, item, plan.prepared)
-        if outcome in (CREATED, WOULD_CREATE) and resource.hidden_field:
+        if _value_is_to_enter(resource, item.source, action, outcome):
             facts = {"path": resource.hidden_field, "next": resource.next_action}
             findings.append(object_finding(resource, item, "secret_to_enter", **facts))
         because = f" ({action.reason})" if action.reason else ""
@@ -290,6 +290,17 @@ class ObjectWriter:
         if action.verb == DIFFERS and is_incomplete(self.catalog, self.resource, item, action):
             return UPDATED
         return action.verb
+
+
+def _value_is_to_enter(resource: Resource, source: dict, action: Action, outcome: str) -> bool:
+    """Whether a person has to enter the value of a field that cannot be read.
+
+    Also of an object that was found, until it has one.
+    """
+    shown = resource.hidden_field_shown_by
+    made = outcome in (CREATED, WOULD_CREATE)
+    lacks = bool(shown and source.get(shown)) and not action.existing.get(shown)
+    return bool(resource.hidden_field) and (made or lacks)
 
 
 def log_fields(

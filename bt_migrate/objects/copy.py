@@ -16,7 +16,7 @@ from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequenc
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.config.values import KEEP_POLICY
 from bt_migrate.errors import ApiError
-from bt_migrate.model.outcomes import CREATED, DIFFERS, FAILED, SKIPPED
+from bt_migrate.model.outcomes import CREATED, DIFFERS, FAILED, NOT_KNOWN_THERE, SKIPPED
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import BUILT_IN
 from bt_migrate.objects.apply import ObjectWriter, log_fields
@@ -152,6 +152,9 @@ def _is_to_do(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool
     if completed and not _is_open_conflict(catalog, resource, item):
         return False
     reason = skip_reason(catalog, resource, item.source)
+    if not reason and resource.name in catalog.lists.unknown_there:
+        reason = NOT_KNOWN_THERE
+        item.states.note(item.source["id"], [object_finding(resource, item, "kind_not_known")])
     if reason:
         _record_skipped(catalog, resource, item, reason)
     return not reason

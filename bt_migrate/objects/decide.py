@@ -234,6 +234,12 @@ def owner_fields(resource: Resource, obj: Mapping[str, Any]) -> Dict[str, Any]:
     )
 
 
+def _patched_with(resource: Resource, desired: Mapping[str, Any]) -> Dict[str, Any]:
+    """What every PATCH of the kind must hold besides the fields that it changes."""
+    required = {name: desired[name] for name in resource.patch_required if name in desired}
+    return {**owner_fields(resource, desired), **required}
+
+
 def second_pass_body(
     resource: Resource, desired: Mapping[str, Any], existing: Mapping[str, Any]
 ) -> Tuple[str, Dict[str, Any]]:
@@ -247,7 +253,7 @@ def second_pass_body(
     fields = differing(resource, desired, existing)
     if all(name in resource.patch for name in fields):
         body = {name: desired[name] for name in fields if name in desired}
-        return "PATCH", {**owner_fields(resource, desired), **body} if body else {}
+        return "PATCH", {**_patched_with(resource, desired), **body} if body else {}
     return "PUT", dict(desired)
 
 
@@ -280,7 +286,7 @@ def update_body(
     ):
         return "PUT", dict(desired)
     body.update(_membership_change(fields, desired, existing))
-    return "PATCH", {**(owner_fields(resource, desired) if body else {}), **body}
+    return "PATCH", {**(_patched_with(resource, desired) if body else {}), **body}
 
 
 def updated(

@@ -20,6 +20,7 @@ from typing import (
     List,
     Mapping,
     Optional,
+    Set,
     Tuple,
     TypeVar,
     Union,
@@ -78,6 +79,8 @@ class Lists:
     lock: threading.RLock = field(default_factory=threading.RLock)
     # resource -> why it is not listed: the server does not have it, or refuses the list
     unavailable: Dict[str, str] = field(default_factory=dict)
+    # kinds that the server of the destination does not have
+    unknown_there: Set[str] = field(default_factory=set)
     # what a server has, or may have, and does not list: resource -> refused lists
     refusals: Dict[str, List[Refusal]] = field(default_factory=dict)
     # A comparison raises where the source refuses a list; a migration goes on with the other kinds.
@@ -268,14 +271,22 @@ class Lists:
         The error where it has to be handled: without the projects nothing can be moved, and without
         the destination's list nothing can be decided.
         """
-        # Only the API's own answer says that it has no such kind: a gateway may not know the path.
-        if resource.beyond and error.status in NOT_THERE and not error.is_page:
-            self.unavailable[resource.name] = f"{api.side} answered {error.status}"
+        if self.is_not_there(resource, error):
             return []
         if resource is PROJECTS or api is not self.source or self.strict or error.status == 401:
             return error
         self.refuse(resource, error)
         return []
+
+    def is_not_there(self, resource: Resource, error: ApiError) -> bool:
+        """Whether a server of another age does not have a newer kind, which is recorded then."""
+        # Only the API's own answer says that it has no such kind: a gateway may not know the path.
+        if not resource.beyond or error.status not in NOT_THERE or error.is_page:
+            return False
+        self.unavailable[resource.name] = f"{error.side} answered {error.status}"
+        if error.side == self.dest.side:
+            self.unknown_there.add(resource.name)
+        return True
 
     def refuse(self, resource: Resource, error: ApiError, place: str = "") -> None:
         """Record that a server refused a list: that of all objects, or that of one owner."""

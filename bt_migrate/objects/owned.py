@@ -132,10 +132,13 @@ def _list_owned(
     """
     if resource.list_all:
         try:
-            objects = list(api.list(resource.list_all, page_size=LIST_ALL_PAGE))[::-1]
+            page_size = LIST_ALL_PAGE if resource.paged else 0
+            objects = list(api.list(resource.list_all, page_size=page_size))[::-1]
             _refuse_misshapen(api, resource, objects)
             return [obj for obj in objects if obj.get("_object_org_id") in (None, api.org_id)]
         except ApiError as error:
+            if catalog.lists.is_not_there(resource, error):
+                return []
             log.info("%s: %s cannot be listed at once: %s", api.side, resource.name, error)
     return _list_by_owner(catalog, api, resource, owners)
 
@@ -166,7 +169,8 @@ def _list_by_owner(
     def of_owner(owner: Owner) -> List[dict]:
         params = {"object_type": owner[0], "object_id": owner[1]}
         try:
-            found = list(api.list(resource.path, params, page_size=catalog.settings.batch_size))
+            page_size = catalog.settings.batch_size if resource.paged else 0
+            found = list(api.list(resource.path, params, page_size=page_size))
             _refuse_misshapen(api, resource, found)
         except ApiError as error:
             if owner[0] in resource.doubtful_owner_types and _is_unknown_type(error):

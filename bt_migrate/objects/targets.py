@@ -12,6 +12,7 @@ from typing import Any, Dict, FrozenSet, Mapping, Optional, Tuple
 
 from bt_migrate.errors import ApiError
 from bt_migrate.model.findings import NOT_A_MEMBER
+from bt_migrate.model.outcomes import NOT_KNOWN_THERE
 from bt_migrate.model.resource import OWNER, PROJECT, Pin, Resource
 from bt_migrate.model.resource_table import CALLABLE, PROJECTS, USERS
 from bt_migrate.model.resources import BY_NAME, REFERABLE, UNMOVABLE_TARGETS
@@ -120,7 +121,7 @@ class Targets:
             if target in self.lists.refusals:
                 return True
             resource = BY_NAME.get(target)
-            if resource is None or resource is USERS:
+            if resource is None or resource is USERS or target in self.lists.unknown_there:
                 continue
             source = self.lists.source_object(resource, source_id)
             if source and not resource.cannot_move(source):
@@ -137,6 +138,8 @@ class Targets:
         for target in targets:
             if target in UNMOVABLE_TARGETS:
                 return UNMOVABLE_TARGETS[target]
+            if target in self.lists.unknown_there:
+                return f"its target was not moved: {NOT_KNOWN_THERE}"
             resource = BY_NAME.get(target)
             source = self.lists.source_object(resource, source_id) if resource else None
             reason = resource.cannot_move(source) if resource and source else None

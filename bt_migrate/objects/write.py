@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.client import Api
 from bt_migrate.errors import ApiError
-from bt_migrate.model.resource import PROJECT, Resource
+from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.objects.decide import natural_key
 
 T = TypeVar("T")
@@ -54,8 +54,11 @@ def look_up(dest: Api, resource: Resource, body: Body) -> Optional[Dict[str, Any
     params = {resource.look_up_by: body[field]}
     if resource.scope == PROJECT:
         params["project_id"] = body["project_id"]
+    elif resource.scope == OWNER:
+        params.update(object_type=body["object_type"], object_id=body["object_id"])
     key = natural_key(resource, body)
-    for obj in dest.list(resource.path, params, page_size=LOOK_UP_PAGE):
+    page_size = LOOK_UP_PAGE if resource.paged else 0
+    for obj in dest.list(resource.path, params, page_size=page_size):
         in_project = resource.scope != PROJECT or obj.get("project_id") == body["project_id"]
         if in_project and natural_key(resource, obj) == key and not obj.get("deleted_at"):
             return obj

@@ -12,8 +12,8 @@ from bt_migrate.errors import StateError
 from bt_migrate.model.outcomes import (
     CREATED,
     FAILED,
-    LATER,
     OPEN_OUTCOMES,
+    OPEN_REASONS,
     OUTCOMES,
     UPDATED,
     WOULD_CREATE,
@@ -132,7 +132,7 @@ class ObjectStates:
     def completed(self, source_id: str) -> bool:
         """Whether the object has a final outcome; a failed or waiting one is tried again."""
         entry = self.outcomes.get(source_id, {"outcome": FAILED})
-        return entry["outcome"] not in OPEN_OUTCOMES and entry.get("reason") != LATER
+        return entry["outcome"] not in OPEN_OUTCOMES and entry.get("reason") not in OPEN_REASONS
 
     def begin_round(self, number: int) -> None:
         """Start a round in memory: everything is planned again, and what earlier rounds created and

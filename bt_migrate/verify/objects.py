@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set
 from bt_migrate.attachments.digests import UNREADABLE as UNREADABLE_BYTES
 from bt_migrate.attachments.digests import AttachmentBytes
 from bt_migrate.model.equality import differing_paths
-from bt_migrate.model.outcomes import DIFFERS
+from bt_migrate.model.outcomes import DIFFERS, NOT_KNOWN_THERE
 from bt_migrate.model.references import attachment_places, value_at
 from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resource_table import FUNCTIONS, PROMPTS
@@ -68,6 +68,9 @@ class KindComparer:
         key = natural_key(resource, prepared.body if resource.scope == OWNER else item.source)
         existing = catalog.index.by_key(resource, item.dest_project_id).get(key)
         facts = {"id": item.source["id"], "name": display_name(resource, item.source)}
+        if existing is None and resource.name in catalog.lists.unknown_there:
+            self.result.add(CANNOT_MOVE, **facts, detail=NOT_KNOWN_THERE)
+            return None
         if existing is None:
             self.result.add(MISSING, **facts)
             return None

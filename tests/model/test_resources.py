@@ -175,5 +175,6 @@ def test_what_reacts_to_data_is_known(name: str, obj: dict, expected: bool) -> N
 def test_what_is_left_to_a_person_says_what_to_do() -> None:
     assert {item.name for item in OBJECT_RESOURCES if item.next_action} == {
         "ai_secrets",
+        "env_vars",
         "functions",
     }

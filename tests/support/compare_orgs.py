@@ -38,6 +38,7 @@ NATURAL_KEYS: Dict[str, Tuple[str, ...]] = {
     "agent": ("project_id", "name"),
     "function": ("project_id", "slug"),
     "prompt": ("project_id", "slug"),
+    "env_var": ("object_type", "object_id", "name"),
     "project_score": ("project_id", "name"),
     "project_automation": ("project_id", "name"),
     "experiment": ("project_id", "name"),
