@@ -56,9 +56,13 @@ NEEDED = {
         ("ruff", "ruff", "0.17.0"),
         ("mypy", "mypy", "1.14.1"),
         ("requests-stubs", "types-requests", "2.32.0.20241016"),
+        ("tqdm", "tqdm", "4.66.0"),
         ("braintrust", "braintrust", "0.3.14"),
     ),
 }
+
+# Extras that every program works without: installed where there is a wheel.
+OPTIONAL = ("orjson>=3.10.0", "tqdm>=4.66.0", "argcomplete>=3.1.0")
 
 # Set for the caller's interpreter or pip, these would reach into .venv or install outside of it.
 FOREIGN_VARIABLES = (
@@ -275,6 +279,8 @@ def set_up(extra, inside, lock):
         pip + ["pip>=21.3"], lock
     )  # the first that installs an editable project without setup.py
     run_logged(pip + ["--editable", target], lock)
+    for distribution in OPTIONAL:
+        logged_code(pip + ["--only-binary", ":all:", distribution], lock)
     write_marker(sorted(extras))
 
 
@@ -291,6 +297,13 @@ def clear():
 
 
 def run_logged(command, lock):
+    exit_code = logged_code(command, lock)
+    if exit_code:
+        explain_failure(command, exit_code)
+
+
+def logged_code(command, lock):
+    """The exit code of a command, whose output goes to the log."""
     with open(LOG, "ab") as log:
         process = subprocess.Popen(
             command,
@@ -305,13 +318,11 @@ def run_logged(command, lock):
             start_new_session=True,  # so that all of it can be ended together
         )
         try:
-            exit_code = process.wait()
+            return process.wait()
         except KeyboardInterrupt:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait()
             raise
-    if exit_code:
-        explain_failure(command, exit_code)
 
 
 def explain_failure(command, exit_code):

@@ -404,13 +404,16 @@ def test_every_script_is_executable_and_an_installed_program_too() -> None:
 
 
 def test_the_versions_that_are_looked_for_are_the_lower_bounds_of_the_project() -> None:
-    print_needed = "import bootstrap, json; print(json.dumps(bootstrap.NEEDED))"
+    print_needed = (
+        "import bootstrap, json; print(json.dumps([bootstrap.NEEDED, bootstrap.OPTIONAL]))"
+    )
     _, output, _ = run(sys.executable, "-B", "-c", print_needed, cwd=ROOT / "bin")
-    needed = json.loads(output)
+    needed, optional = json.loads(output)
 
     text = (ROOT / "pyproject.toml").read_text()
     assert {name: oldest for _, name, oldest in needed[""]} == lower_bounds(text, "dependencies")
     assert {name: oldest for _, name, oldest in needed["test"]} == lower_bounds(text, "test")
+    assert re.findall(r'^(?:speed|progress|completion) = \["(.*)"\]', text, re.M) == optional
 
 
 def lower_bounds(pyproject: str, key: str) -> dict[str, str]:

@@ -125,6 +125,10 @@ class Throttle:
         self._paces: Dict[bool, Pace] = {True: Pace(), False: Pace()}
         # number of 429s
         self.hits = 0
+        # number of queries that were started
+        self.queries = 0
+        # the limit was learnt from a refusal
+        self.is_learnt = False
         # a person paused the run: nothing starts
         self.paused = False
         self.requests_per_second: Optional[float] = None
@@ -142,6 +146,11 @@ class Throttle:
         with self._lock:
             return self._limit[0] * 60 / self._limit[1] if self._limit else None
 
+    def limit_wait_s(self) -> float:
+        """Seconds until the server's limit lets a query through, whatever a person set."""
+        with self._lock:
+            return self._limit_wait_s(True, time.monotonic())
+
     def wait_s(self, *, query: bool) -> float:
         """Seconds until a request may start, 0 if it may start now."""
         with self._lock:
@@ -156,6 +165,7 @@ class Throttle:
                 self._next_at = max(self._next_at, time.monotonic()) + 1 / self.requests_per_second
             self._paces[query].take(time.monotonic())
             if query:
+                self.queries += 1
                 self._sent.append(time.monotonic())
                 while len(self._sent) > max(MAX_REMEMBERED, self._limit[0] if self._limit else 0):
                     self._sent.popleft()
@@ -165,12 +175,21 @@ class Throttle:
         now = time.monotonic()
         # at most LOOK_S, because a person may change these meanwhile
         steered = LOOK_S if self.paused else min(LOOK_S, self._next_at - now)
-        wait = max(self._open_at - now, steered, self._paces[query].next_s - now)
+        return max(0.0, steered, self._limit_wait_s(query, now))
+
+    def _limit_wait_s(self, query: bool, now: float) -> float:
+        wait = max(0.0, self._open_at - now, self._paces[query].next_s - now)
         if query and self._limit:
             number, seconds = self._limit
             if len(self._sent) >= number:
                 wait = max(wait, self._sent[-number] + seconds + WINDOW_SLACK_S - now)
-        return max(0.0, wait)
+        return wait
+
+    @property
+    def limit_text(self) -> str:
+        """`20 a minute, learnt`; "" if the limit is not known."""
+        rate = self.queries_per_minute
+        return f"{rate:g} a minute, {'learnt' if self.is_learnt else 'set'}" if rate else ""
 
     def answered(self, *, query: bool) -> None:
         """Notes a request that was not refused."""
@@ -191,6 +210,7 @@ class Throttle:
                 self._limit is None or rate[0] / rate[1] < self._limit[0] / self._limit[1]
             ):
                 self._limit = (rate[0], float(rate[1]))
+                self.is_learnt = True
             floor_s = min(MAX_FLOOR_S, FLOOR_S * 2.0 ** min(refusal.times - 1, 16))
             pause = self._backoff_s(refusal.times, base_s)
             if refusal.retry_after is not None:

@@ -87,6 +87,8 @@ class Transport:
         )
         self.requests_sent = 0
         self.retries = 0
+        # when a request that failed is tried again, by the monotonic clock
+        self.next_try_s = 0.0
         # when a write was last sent or answered, by the server's clock
         self.last_write_s = 0.0
         self._random = random.random
@@ -365,6 +367,7 @@ class Transport:
             pause_s,
             extra={"event": "retry", "side": self.side},
         )
+        self.next_try_s = max(self.next_try_s, time.monotonic() + pause_s)
         self.wait(pause_s)
 
     def _is_outage(self, request: Request, error: ApiError, tries: Tries) -> bool:
@@ -400,10 +403,12 @@ class Transport:
             started_s=tries.sent_s,
         )
         pause_s = self.throttle.refused(refusal, self.limits.delay_s, query=request.is_query)
+        limit = self.throttle.limit_text
         log.info(
-            "%s: rate limit reached; next request in %.0f s",
+            "%s: rate limit reached; next request in %.0f s%s",
             self.side,
             pause_s,
+            f" ({limit})" if limit else "",
             extra={"event": "rate_limited", "side": self.side, "seconds": pause_s},
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import datetime, timezone
 from typing import Any, Dict, Iterable, Optional, TextIO
@@ -11,7 +12,11 @@ from typing import Any, Dict, Iterable, Optional, TextIO
 from bt_migrate.cli.edge import MASK
 from bt_migrate.cli.terminal import Terminal, is_file
 from bt_migrate.model.date_windows import iso
-from bt_migrate.report.display import escaped
+from bt_migrate.report.display import escaped, shown
+
+# Of an id on a terminal; run.log has it whole.
+ID_COLUMNS = 8
+CONVERSION = re.compile(r"%[-#0 +]*[\d.*]*([a-zA-Z])")
 
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -39,22 +44,43 @@ def _time(record: logging.LogRecord) -> datetime:
 
 
 class TextLines(_Masking):
-    """`20:15:01 created dataset 'Questions'`; with the date in a line that is `kept` in a file."""
+    """`20:15:01 created dataset 'Questions'`; with the date in a line that is `kept` in a file.
 
-    def __init__(self, secrets: Iterable[str], *, kept: bool = False) -> None:
+    `cut`: long names and ids are cut, for a terminal.
+    """
+
+    def __init__(self, secrets: Iterable[str], *, kept: bool = False, cut: bool = False) -> None:
         super().__init__(secrets)
         self._time_format = "%Y-%m-%dT%H:%M:%SZ" if kept else "%H:%M:%S"
+        self._id_columns = ID_COLUMNS if cut else None
+        self._cut = cut
 
     def line(self, record: logging.LogRecord) -> str:
         words = [_time(record).strftime(self._time_format)]
         if record.levelno != logging.INFO:
             words.append(record.levelname)
-        words.append(escaped(" ".join(record.getMessage().splitlines())))
+        message = _with_cut_names(record) if self._cut else record.getMessage()
+        words.append(escaped(" ".join(message.splitlines())))
         if hasattr(record, "source_id"):
-            words.append(f"[{record.source_id}]")
+            words.append(f"[{self._id(record.source_id)}]")
         if getattr(record, "dest_id", None):
-            words.append(f"-> [{record.dest_id}]")  # type: ignore[attr-defined]
+            words.append(f"-> [{self._id(record.dest_id)}]")  # type: ignore[attr-defined]
         return " ".join(words)
+
+    def _id(self, text: object) -> str:
+        return str(text)[: self._id_columns]
+
+
+def _with_cut_names(record: logging.LogRecord) -> str:
+    """The message with every name (what it shows as %r) cut to the width of names."""
+    if not isinstance(record.args, tuple):
+        return record.getMessage()
+    kinds = CONVERSION.findall(str(record.msg).replace("%%", ""))
+    names = [
+        shown(value) if kind == "r" and isinstance(value, str) else value
+        for kind, value in zip(kinds, record.args)
+    ]
+    return str(record.msg) % tuple(names) if len(names) == len(record.args) else record.getMessage()
 
 
 class JsonLines(_Masking):
@@ -79,7 +105,8 @@ def start_logging(
     in_json = format_name == "json"
     handler = Terminal(stream or sys.stderr, level, short=not in_json)
     kept = is_file(handler.stream)
-    handler.setFormatter(JsonLines(secrets) if in_json else TextLines(secrets, kept=kept))
+    lines = TextLines(secrets, kept=kept, cut=handler.stream.isatty())
+    handler.setFormatter(JsonLines(secrets) if in_json else lines)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -12,12 +12,11 @@ import logging
 import os
 import socket
 import threading
-import time
-from collections import deque
-from typing import Any, Deque, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence
 
 from bt_migrate.api.client import Api
 from bt_migrate.cli.control_file import control_text, read_control, replace_file
+from bt_migrate.cli.process_status import ProcessStatus
 from bt_migrate.cli.progress import Progress
 from bt_migrate.cli.signals import Ending
 from bt_migrate.cli.timeline import Timeline
@@ -31,8 +30,6 @@ log = logging.getLogger("bt_migrate")
 
 # How often the control file is read and the status file written.
 BEAT_S = 1.0
-# The rate is taken over this many beats.
-RATE_BEATS = 30
 MAX_CONTROL_BYTES = 10_000
 
 
@@ -67,10 +64,9 @@ class Operator:
         self._max_concurrent = {api.side: api.transport.in_flight.limit for api in sides}
         # The text of the control file that is obeyed.
         self._control = ""
-        # Per beat: the time, and rows by stream, with "" for all streams.
-        self._beats: Deque[Tuple[float, Dict[str, int]]] = deque(maxlen=RATE_BEATS)
+        self._measuring = ProcessStatus(run, sides)
         self._timeline = Timeline(run.path / TIMELINE_FILE)
-        self._progress = Progress(run)
+        self._progress = Progress()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="operator", daemon=True)
         handlers = logging.getLogger().handlers
@@ -104,8 +100,7 @@ class Operator:
     def _watch(self) -> None:
         while not self._ended.wait(BEAT_S):
             self._obey(self._read_control_file())
-            status = self._write_status("running")
-            self._progress.beat(status, max(api.throttle.wait_s(query=True) for api in self._sides))
+            self._progress.beat(self._write_status("running"))
 
     def _read_control_file(self) -> str:
         try:
@@ -148,42 +143,11 @@ class Operator:
         return status
 
     def _status(self, state: str) -> Dict[str, Any]:
-        live = self._run.live
-        streams = live.streams()
-        counts = {"": live.total, **{name: stream["done"] for name, stream in streams.items()}}
-        self._beats.append((time.monotonic(), counts))
         return {
             **self._process,
             "state": state,
             "updated": now(),
-            "phase": live.phase,
-            "phase_number": live.phase_number,
-            "paused": any(api.throttle.paused for api in self._sides),
+            **self._measuring.measured(),
             "stopping": self._ending.reason,
-            "rows_per_second": self._rate(""),
-            "rows": live.total,
-            "streams": [
-                {**stream, "rows_per_second": self._rate(name)} for name, stream in streams.items()
-            ],
-            "sides": {api.side: _side(api) for api in self._sides},
             "last_error": self._problem.line,
         }
-
-    def _rate(self, name: str) -> float:
-        """Returns rows a second since the oldest beat that knows the stream."""
-        first_time, before = next(beat for beat in self._beats if name in beat[1])
-        last_time, counts = self._beats[-1]
-        if last_time <= first_time:
-            return 0.0
-        return round(max(0, counts[name] - before[name]) / (last_time - first_time), 1)
-
-
-def _side(api: Api) -> Dict[str, Any]:
-    return {
-        "in_flight": api.transport.in_flight.taken,
-        "max_concurrent": api.transport.in_flight.limit,
-        "requests_per_second": api.throttle.requests_per_second,
-        "requests": api.transport.requests_sent,
-        "retries": api.transport.retries,
-        "rate_limited": api.throttle.hits,
-    }

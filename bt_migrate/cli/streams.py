@@ -10,8 +10,9 @@ import contextlib
 import errno
 import os
 import sys
-from typing import Any, Iterator, Optional, TextIO
+from typing import Any, ContextManager, Iterator, Optional, TextIO
 
+from bt_migrate.cli.pinned import Pinned
 from bt_migrate.errors import EXIT_OK, EXIT_STOPPED
 from bt_migrate.report.display import escaped
 
@@ -20,17 +21,23 @@ LAYOUT = "\n\t"
 
 
 class SafeStream:
-    """A text stream around another one. `error` is what ended it, None while it works."""
+    """A text stream around another one. `error` is what ended it, None while it works.
 
-    def __init__(self, stream: TextIO) -> None:
-        # What escapes on purpose (clearing the screen, a progress bar) is written to this one.
+    `pinned`: the lines at the bottom of the terminal, None where it is no terminal.
+    """
+
+    def __init__(self, stream: TextIO, pinned: Optional[Pinned] = None) -> None:
+        # What escapes on purpose (clearing the screen, colours) is written to this one.
         self.raw = stream
+        self.pinned = pinned
         self.error: Optional[OSError] = None
 
     def write(self, text: str) -> int:
         if self.error is None:
-            with self._failures():
+            with self._failures(), above_pinned(self):
                 self.raw.write(_safe(text, self.raw.encoding or "utf-8"))
+                if self.pinned is not None:
+                    self.pinned.printed(text)
         return len(text)
 
     def flush(self) -> None:
@@ -77,8 +84,9 @@ def _discard(stream: TextIO) -> None:
 def safe_streams() -> Iterator[None]:
     """Replace sys.stdout and sys.stderr by safe ones."""
     before = sys.stdout, sys.stderr
-    sys.stdout = _safe_stream(before[0])
-    sys.stderr = _safe_stream(before[1])
+    pinned = Pinned(before[1]) if _is_terminal(before[1]) else None
+    sys.stdout = _safe_stream(before[0], pinned if _is_terminal(before[0]) else None)
+    sys.stderr = _safe_stream(before[1], pinned)
     try:
         yield
     finally:
@@ -87,9 +95,21 @@ def safe_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def _safe_stream(stream: Optional[TextIO]) -> Any:
+def _safe_stream(stream: Optional[TextIO], pinned: Optional[Pinned]) -> Any:
     """A program whose descriptor was closed by its parent has None."""
-    return SafeStream(stream or open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    return SafeStream(stream or open(os.devnull, "w", encoding="utf-8"), pinned)  # noqa: SIM115
+
+
+def _is_terminal(stream: Optional[TextIO]) -> bool:
+    with contextlib.suppress(ValueError):  # closed
+        return stream is not None and stream.isatty()
+    return False
+
+
+def above_pinned(stream: Any) -> ContextManager[None]:
+    """What is printed to the stream inside stands above its pinned lines."""
+    pinned = getattr(stream, "pinned", None)
+    return contextlib.nullcontext() if pinned is None else pinned.above()
 
 
 def raw_stream(stream: TextIO) -> TextIO:

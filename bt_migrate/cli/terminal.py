@@ -1,17 +1,16 @@
-"""Log lines on a person's screen: few by default, and a pinned line below them on a terminal."""
+"""Log lines on a person's screen: few by default, and pinned lines below them on a terminal."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-import shutil
 import stat
 import time
-from typing import Any, Dict, TextIO
+from typing import Any, Dict, Sequence, TextIO
 
-from bt_migrate.cli.streams import raw_stream
-from bt_migrate.report.display import escaped, shown
+from bt_migrate.cli.streams import above_pinned, raw_stream
+from bt_migrate.report.display import escaped
 
 # Events that a person sees with -v only: those about one object, one stream or one count. All of
 # them are in run.log.
@@ -30,11 +29,10 @@ WAIT_SLACK_S = 2.0
 RED = "\033[31m"
 YELLOW = "\033[33m"
 RESET = "\033[0m"
-CLEAR_LINE = "\r\033[K"
 
 
 class Terminal(logging.StreamHandler):
-    """Writes the lines of a level to a stream; on a terminal, a pinned line stays below them.
+    """Writes the lines of a level to a stream; on a terminal, pinned lines stay below them.
 
     `short`: leaves out details at level INFO.
     """
@@ -44,14 +42,17 @@ class Terminal(logging.StreamHandler):
         self.setLevel(logging.DEBUG)
         self.least = logging.getLevelName(level)
         self.short = short and self.least >= logging.INFO
-        self._pinned = ""
         self._waits_until: Dict[str, float] = {}
+
+    @property
+    def _is_able(self) -> bool:
+        """True on a terminal that understands escape sequences."""
+        return self.stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
     @property
     def can_pin(self) -> bool:
         """True on a terminal that can clear a line, unless only errors are wanted."""
-        is_able = self.stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-        return is_able and self.short and self.least <= logging.INFO
+        return self._is_able and self.short and self.least <= logging.INFO
 
     def filter(self, record: logging.LogRecord) -> Any:
         event = getattr(record, "event", "")
@@ -72,18 +73,15 @@ class Terminal(logging.StreamHandler):
         return is_new
 
     def emit(self, record: logging.LogRecord) -> None:
-        pinned = self._pinned
-        self.pin("")
         colour = self._colour_of(record)
-        self._write_raw(colour)
-        super().emit(record)
-        self._write_raw(RESET if colour else "")
-        self.pin(pinned)
+        with above_pinned(self.stream):
+            self._write_raw(colour)
+            super().emit(record)
+            self._write_raw(RESET if colour else "")
 
     def _colour_of(self, record: logging.LogRecord) -> str:
         """Red for failures, yellow for warnings, on a terminal that wants colours."""
-        has_colours = self.stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-        if not has_colours or os.environ.get("NO_COLOR") or not self.short:
+        if not self._is_able or os.environ.get("NO_COLOR") or not self.short:
             return ""
         if record.levelno >= logging.ERROR:
             return RED
@@ -94,20 +92,11 @@ class Terminal(logging.StreamHandler):
             with contextlib.suppress(OSError, ValueError):
                 raw_stream(self.stream).write(code)
 
-    def pin(self, text: str) -> None:
-        """Replace the pinned line, "" for none."""
-        if not (text or self._pinned) or not self.stream.isatty():
-            return
-        self.acquire()
-        try:
-            self._pinned = text
-            raw = raw_stream(self.stream)
-            raw.write(CLEAR_LINE + shown(text, shutil.get_terminal_size().columns - 1))
-            raw.flush()
-        except (OSError, ValueError):
-            self._pinned = ""
-        finally:
-            self.release()
+    def pin(self, lines: Sequence[str]) -> None:
+        """Replace the pinned lines, [] for none."""
+        pinned = getattr(self.stream, "pinned", None)
+        if pinned is not None:
+            pinned.show(lines)
 
     def line(self, text: str) -> None:
         """Print a line that is no record of the log."""

@@ -5,49 +5,90 @@ Knows nothing of files: checkpoints lag by what is not committed yet.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+
+HEADER = ("kind", "project", "name", "source_id")
 
 
-class LiveCounts:
-    """The phase, and for each open stream its rows with an outcome. Safe for many threads."""
+class CountedStreams:
+    """Streams that are open, each with what was done of it. Safe for many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._streams: Dict[str, Dict[str, Any]] = {}
-        self._total = 0
-        self.began = time.monotonic()
-        self.phase = ""
-        self.phase_number = (0, 0)  # of how many
+        self.total = 0
 
-    def begin(self, header: Mapping[str, Any], done: int) -> None:
-        """A stream is about to be read from its checkpoint, which counts `done` rows."""
+    def begin(self, header: Mapping[str, Any], done: int, total: Optional[int] = None) -> None:
+        """A stream is opened, with the rows that are `done` already, and its `total` if known."""
+        stream = {**{name: header[name] for name in HEADER}, "done": done}
+        if total is not None:
+            stream["total"] = total
         with self._lock:
-            names = ("kind", "project", "name", "source_id")
-            self._streams[header["source_id"]] = {
-                **{name: header[name] for name in names},
-                "done": done,
-            }
+            self._streams[header["source_id"]] = stream
 
     def add(self, rows: Mapping[str, int]) -> None:
-        """Add rows that got their outcome, by source object: delivered, or not to be sent."""
+        """Add rows, by source object; those of a stream that is not open count in the total."""
         with self._lock:
             for source_id, count in rows.items():
-                self._streams[source_id]["done"] += count
-                self._total += count
+                if source_id in self._streams:
+                    self._streams[source_id]["done"] += count
+                self.total += count
 
     def end(self, source_id: str) -> None:
-        """The checkpoint of the stream is complete."""
         with self._lock:
             self._streams.pop(source_id, None)
 
     def streams(self) -> Dict[str, Dict[str, Any]]:
-        """source id -> {kind, project, name, source_id, done} of the open streams."""
+        """source id -> {kind, project, name, source_id, done, total?} of the open streams."""
         with self._lock:
             return {source_id: dict(stream) for source_id, stream in self._streams.items()}
 
-    @property
-    def total(self) -> int:
-        """Rows of this process so far."""
-        return self._total
+
+class Task(CountedStreams):
+    """Work other than copying rows, counted in its own unit: "rows compared", "objects deleted".
+
+    `of` is how many there are, None if that is not known.
+    """
+
+    def __init__(self, unit: str, of: Optional[int]) -> None:
+        super().__init__()
+        self.unit = unit
+        self.of = of
+
+    def step(self, count: int = 1) -> None:
+        self.add({"": count})
+
+
+class LiveCounts(CountedStreams):
+    """The phase, the rows that got an outcome in this process, by open stream, and other work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = time.monotonic()
+        self.phase = ""
+        self.phase_number = (0, 0)  # of how many
+        self.task: Optional[Task] = None
+        # Why the process waits, and until when by the monotonic clock.
+        self.wait: Optional[Tuple[str, float]] = None
+
+    @contextlib.contextmanager
+    def working(self, unit: str, of: Optional[int]) -> Iterator[Task]:
+        """What the process does inside is counted by the task."""
+        before = self.task
+        self.task = Task(unit, of)
+        try:
+            yield self.task
+        finally:
+            self.task = before
+
+    @contextlib.contextmanager
+    def waiting(self, reason: str, seconds: float) -> Iterator[None]:
+        """Inside, the process waits for at most so many seconds."""
+        self.wait = (reason, time.monotonic() + seconds)
+        try:
+            yield
+        finally:
+            self.wait = None

@@ -35,6 +35,26 @@ class StatusSide:
 
 
 @dataclass
+class StatusWork:
+    """What the phase counts, such as "rows" or "objects deleted"."""
+
+    unit: str
+    done: int
+    total: Optional[int]
+    per_second: float
+    seconds_left: Optional[int]
+
+
+@dataclass
+class StatusWait:
+    """Why nothing goes on: `reason` is followed by the time that is left, `until` is a date."""
+
+    reason: str
+    detail: str
+    until: str
+
+
+@dataclass
 class Status:
     """The fields on which the readers rely; the writer may add others."""
 
@@ -50,8 +70,11 @@ class Status:
     stopping: str = ""
     rows_per_second: float = 0.0
     streams: List[StatusStream] = field(default_factory=list)
+    parts: List[StatusStream] = field(default_factory=list)  # open parts of `work`
     sides: Dict[str, StatusSide] = field(default_factory=dict)
     last_error: str = ""
+    work: Optional[StatusWork] = None
+    wait: Optional[StatusWait] = None
 
 
 def read_status(run: Path) -> Dict[str, Any]:
@@ -65,6 +88,8 @@ def read_status(run: Path) -> Dict[str, Any]:
         if len(value.get("phase_number", (0, 0))) != 2:
             raise ShapeError("phase_number is not two numbers")
         instant(value["updated"])
+        if value.get("wait"):
+            instant(value["wait"]["until"])
     except FileNotFoundError:
         return {}
     except OSError as error:

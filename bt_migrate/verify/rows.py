@@ -25,7 +25,7 @@ from bt_migrate.verify.normalize import Form
 from bt_migrate.verify.pairs import CompareContext, ObjectPair
 from bt_migrate.verify.result import EXTRA, MATCH, UNREADABLE, Comparison
 from bt_migrate.verify.sample import sample_large, sample_small
-from bt_migrate.verify.sides import ReadPair, ReadSide, read_pair, read_rows
+from bt_migrate.verify.sides import ReadPair, ReadSide, read_pair, read_rows, shown_as_open
 
 ROWS_READ_TOGETHER = 2000  # smaller objects are read with one query up to so many rows
 
@@ -56,7 +56,8 @@ def read_groups(pairs: Sequence[ObjectPair], counts: Summaries) -> Iterator[List
 
 def compare_full(context: CompareContext, group: Sequence[ObjectPair]) -> List[Comparison]:
     """Compare every row of every object."""
-    return _alone_on_error(context, group, _compare_all_rows)
+    with shown_as_open(context, group):
+        return _alone_on_error(context, group, _compare_all_rows)
 
 
 def compare_sample(

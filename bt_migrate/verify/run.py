@@ -32,6 +32,7 @@ from bt_migrate.objects.owned import (
 from bt_migrate.objects.prepare import PlannedObject
 from bt_migrate.rows.count import Summaries
 from bt_migrate.state.files import write_json
+from bt_migrate.state.live_counts import LiveCounts, Task
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_files import VERIFY_FOLDER
 from bt_migrate.verify.copies import object_pairs
@@ -58,6 +59,7 @@ from bt_migrate.verify.result import (
     outcomes_text,
 )
 from bt_migrate.verify.rows import compare_full, compare_sample, read_groups
+from bt_migrate.verify.sides import ROWS_COMPARED
 from bt_migrate.verify.traces import SourceTraces
 
 log = logging.getLogger("bt_migrate.verify")
@@ -80,12 +82,12 @@ def verify(migration: Migration) -> Dict[str, Any]:
             projects = _project_pairs(migration)
             traces = SourceTraces()
             found = _compare_objects(migration, projects, attachments, differences, traces)
-            objects = list(found)
+            objects = _counted_objects(run.live, found)
             _settle_traces(catalog, traces)
             context = CompareContext(
                 catalog,
                 attachments,
-                Patience(_seconds_to_wait(migration), migration.stop.wait),
+                Patience(_seconds_to_wait(migration), partial(_sleep, migration)),
                 differences.add,
                 migration.settings.verify_sample,
                 source_ids=traces.only_source,
@@ -106,6 +108,21 @@ def verify(migration: Migration) -> Dict[str, Any]:
     facts = {"event": "verified", "equal": result["equal"]}
     log.info("verification: %s", result["text"], extra=facts)
     return result
+
+
+def _counted_objects(live: LiveCounts, found: Iterator[Comparison]) -> List[Comparison]:
+    """All comparisons of objects; each object is counted for the screen."""
+    objects = []
+    with live.working("objects compared", None) as task:
+        for comparison in found:
+            task.step(sum(comparison.counts.values()))
+            objects.append(comparison)
+    return objects
+
+
+def _sleep(migration: Migration, seconds: float) -> None:
+    with migration.run.live.waiting("the destination does not show all rows yet:", seconds):
+        migration.stop.wait(seconds)
 
 
 def _settle_traces(catalog: Catalog, traces: SourceTraces) -> None:
@@ -311,13 +328,25 @@ def _compare_rows(
     pairs = [
         pair for project in projects if project.dest_id for pair in object_pairs(migration, project)
     ]
+    live = migration.run.live
     with ThreadPoolExecutor(GROUPS_AT_ONCE, thread_name_prefix="compare") as pool:
         if depth == "full":
             return [], _compare_all_rows(pool, context, pairs)
-        counts, source = _compare_counts(pool, context, pairs)
-        groups = read_groups(context.with_rows(pairs), source) if depth == "sample" else ()
-        sampled = [pool.submit(compare_sample, context, group, source) for group in groups]
-        return counts, [result for results in _in_order(sampled) for result in results]
+        with live.working("objects counted", len(pairs)):
+            counts, source = _compare_counts(pool, context, pairs)
+        groups = list(read_groups(context.with_rows(pairs), source)) if depth == "sample" else []
+        with live.working("objects with rows compared", sum(map(len, groups))) as task:
+            sampled = [pool.submit(compare_sample, context, group, source) for group in groups]
+            return counts, _results(sampled, task)
+
+
+def _results(compared: Sequence[Future], task: Task) -> List[Comparison]:
+    """The comparisons of all groups, each counted as it ends."""
+    results = []
+    for of_group in _in_order(compared):
+        task.step(len(of_group))
+        results += of_group
+    return results
 
 
 def _seconds_to_wait(migration: Migration) -> float:
@@ -333,13 +362,21 @@ def _compare_all_rows(
     pool: ThreadPoolExecutor, context: CompareContext, pairs: Sequence[ObjectPair]
 ) -> List[Comparison]:
     """Compare every row; the counts of the source say which objects are read together."""
+    live = context.catalog.run.live
     counts: Summaries = {}
-    counted = [pool.submit(count_both, context, group) for group in grouped(pairs)]
-    for source, _ in _in_order(counted):
-        counts.update(source)
-    groups = read_groups(context.with_rows(pairs), counts)
-    compared = [pool.submit(compare_full, context, group) for group in groups]
-    return [result for results in _in_order(compared) for result in results]
+    with live.working("objects counted", len(pairs)) as task:
+        counted = [pool.submit(count_both, context, group) for group in grouped(pairs)]
+        for source, _ in _in_order(counted):
+            task.step(len(source))
+            counts.update(source)
+    groups = list(read_groups(context.with_rows(pairs), counts))
+    with live.working(ROWS_COMPARED, _rows_to_read(context, groups)):
+        compared = [pool.submit(compare_full, context, group) for group in groups]
+        return [result for results in _in_order(compared) for result in results]
+
+
+def _rows_to_read(context: CompareContext, groups: Sequence[Sequence[ObjectPair]]) -> Optional[int]:
+    return context.counted_rows([pair.source_id for group in groups for pair in group])
 
 
 def _compare_counts(
@@ -349,7 +386,10 @@ def _compare_counts(
     results: List[Comparison] = []
     counts: Summaries = {}
     counted = [pool.submit(compare_counts, context, group) for group in grouped(pairs)]
+    task = context.catalog.run.live.task
     for of_group, source in _in_order(counted):
+        if task is not None:
+            task.step(len(of_group))
         results += of_group
         counts.update(source)
     return results, counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import repeat
@@ -15,6 +16,9 @@ from bt_migrate.rows.streams import bounds_of
 from bt_migrate.verify.normalize import DestForms, SourceForms
 from bt_migrate.verify.pairs import CompareContext, ObjectPair
 from bt_migrate.verify.result import Comparison
+
+# What a comparison of every row counts; that of a sample counts objects.
+ROWS_COMPARED = "rows compared"
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,35 @@ def read_pair(context: CompareContext, group: Sequence[ObjectPair]) -> ReadPair:
     )
 
 
+def count_rows(context: CompareContext, first_id: str, rows: int) -> None:
+    """Count rows of a group, whose first object is `first_id`, for the screen."""
+    task = context.catalog.run.live.task
+    if task is not None and task.unit == ROWS_COMPARED:
+        task.add({first_id: rows})
+
+
+@contextlib.contextmanager
+def shown_as_open(context: CompareContext, group: Sequence[ObjectPair]) -> Iterator[None]:
+    """Inside, the group is shown as an open stream."""
+    task = context.catalog.run.live.task
+    if task is None or task.unit != ROWS_COMPARED:
+        yield
+        return
+    first = group[0]
+    more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+    header = {
+        "kind": first.kind,
+        "project": first.project,
+        "name": first.name + more,
+        "source_id": first.source_id,
+    }
+    task.begin(header, 0, context.counted_rows([pair.source_id for pair in group]))
+    try:
+        yield
+    finally:
+        task.end(first.source_id)
+
+
 def read_rows(
     context: CompareContext, side: ReadSide, kind_name: str, bounds: Bounds
 ) -> Iterator[Tuple[str, dict]]:
@@ -74,8 +107,11 @@ def read_rows(
         ids = [object_id for object_id in ids if context.row_counts[object_id]]
         if not ids:
             return
+    is_counted = whole and side.api is context.catalog.source
     for page in pages(side.api, kind_name, ids, bounds, limit=limit, expected=expected):
         side.api.check()
+        if is_counted:
+            count_rows(context, next(iter(side.ids.values())), len(page.rows))
         if len(ids) == 1:
             yield from zip(repeat(side.ids[ids[0]]), page.rows)
             continue

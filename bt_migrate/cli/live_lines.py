@@ -1,0 +1,154 @@
+"""The status of a process as lines of a terminal: one for the whole, one for each open stream.
+
+Pure: the size of the window and what draws a bar are given.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Sequence
+
+from bt_migrate.cli.process_status import wait_text
+from bt_migrate.report.display import columns_of, duration_text, number, padded, shown
+
+# Columns of a bar, and of what the label of a stream takes at least and at most.
+BAR_COLUMNS = 10
+LEAST_LABEL = 12
+MOST_LABEL = 52
+# Lines of the window that are left to the log.
+LOG_LINES = 6
+
+DrawBar = Callable[[float, int], str]  # share done (0 to 1) and columns -> the bar
+
+
+class Window(NamedTuple):
+    """How much may be shown."""
+
+    columns: int
+    lines: int
+
+
+def progress_text(status: Mapping[str, Any], now: datetime) -> str:
+    """`phase 6/10 migrate-logs: 31,968 / 40,000 rows (80%), 3,200/s, 3 s left`"""
+    return ", ".join(_progress_parts(status, now))
+
+
+def _progress_parts(status: Mapping[str, Any], now: datetime) -> Iterator[str]:
+    place, count = status["phase_number"]
+    phase = f"phase {place}/{count} {status['phase']}" if count > 1 else status["phase"]
+    work = status["work"]
+    yield f"{phase or 'starting'}: {_counts_text(work)}"
+    if status["paused"]:
+        yield "paused"
+    elif status["stopping"]:
+        yield f"ending: {status['stopping']}"
+    else:
+        if work["per_second"]:
+            yield f"{work['per_second']:,.0f}/s"
+        if work["seconds_left"] is not None:
+            yield f"{_left_text(work['seconds_left'])} left"
+        if status["wait"]:
+            yield wait_text(status["wait"], now)
+
+
+def _counts_text(work: Mapping[str, Any]) -> str:
+    """`31,968 / 40,000 rows (80%)`"""
+    done, total = work["done"], work["total"]
+    if not total:
+        return f"{done:,} {work['unit']}"
+    return f"{done:,} / {total:,} {work['unit']} ({100 * done // total}%)"
+
+
+def live_lines(
+    status: Mapping[str, Any], window: Window, draw_bar: DrawBar, now: datetime
+) -> List[str]:
+    """The whole, then as many open streams as fit, then how many more there are."""
+    lines = _whole_lines(status, window.columns, draw_bar, now)
+    streams = sorted(
+        [*status["streams"], *status["parts"]], key=lambda stream: -(stream["total"] or 0)
+    )
+    room = max(0, window.lines - LOG_LINES - len(lines))
+    if len(streams) > room:
+        room = max(0, room - 1)
+    lines += stream_lines(streams[:room], window.columns, draw_bar)
+    rest = len(streams) - room
+    if rest > 0:
+        lines.append(f"  … and {rest:,} more open streams")
+    return [shown(line, window.columns) for line in lines]
+
+
+def _whole_lines(
+    status: Mapping[str, Any], columns: int, draw_bar: DrawBar, now: datetime
+) -> List[str]:
+    """One line with a bar where there is room; in a narrow window the text takes several."""
+    parts = [f"{part}," for part in _progress_parts(status, now)]
+    if columns_of(parts[0]) > columns:
+        parts[:1] = parts[0].split(": ", 1)
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if columns_of(lines[-1]) + columns_of(part) <= columns:
+            lines[-1] += f" {part}"
+        else:
+            lines.append(f"  {part}")
+    lines[-1] = lines[-1][:-1]
+    work = status["work"]
+    room = columns - columns_of(lines[0]) - 1
+    if len(lines) == 1 and work["total"] and room >= BAR_COLUMNS:
+        lines[0] += f" {draw_bar(work['done'] / work['total'], min(room, 2 * BAR_COLUMNS))}"
+    return lines
+
+
+def stream_lines(
+    streams: Sequence[Mapping[str, Any]], columns: int, draw_bar: DrawBar
+) -> List[str]:
+    """`  logs Support    79%  ███████▌    31,968 / 40,000  3,200/s  2.5 s`, in columns."""
+    if not streams:
+        return []
+    labels = [f"{stream['kind']} {shown(stream['name'])}" for stream in streams]
+    cells = [_cells(stream, draw_bar) for stream in streams]
+    widths = _fitting_widths(cells, columns)
+    room = columns - _columns_of_cells(widths)
+    label_columns = max(LEAST_LABEL, min(room, MOST_LABEL, max(map(columns_of, labels))))
+    lines = []
+    for label, texts in zip(labels, cells):
+        words = [
+            padded(text, width, right=place != 1)
+            for place, (text, width) in enumerate(zip(texts, widths))
+            if width
+        ]
+        words.insert(0, f"  {padded(shown(label, label_columns), label_columns)}")
+        lines.append("  ".join(words).rstrip())
+    return lines
+
+
+def _fitting_widths(cells: Sequence[Sequence[str]], columns: int) -> List[int]:
+    """The widths of the columns that fit: a narrow window lacks the last ones."""
+    widths = [max(map(columns_of, texts)) for texts in zip(*cells)]
+    while len(widths) > 1 and columns - _columns_of_cells(widths) < LEAST_LABEL:
+        widths.pop()
+    return widths
+
+
+def _columns_of_cells(widths: Sequence[int]) -> int:
+    """With the space before each, and the indent of the line."""
+    return 2 + sum(width + 2 for width in widths if width)
+
+
+def _cells(stream: Mapping[str, Any], draw_bar: DrawBar) -> List[str]:
+    """Percent, bar, counts, rate and time left: the most important first."""
+    done, rate = stream["done"], stream["rows_per_second"]
+    total = max(stream["total"], done) if stream["total"] else None
+    share = done / total if total else 0.0
+    left = (total - done) / rate if total and rate else 0.0
+    return [
+        f"{100 * share:3.0f}%" if total else "",
+        draw_bar(share, BAR_COLUMNS) if total else "",
+        f"{done:,} / {number(total)}" if total else f"{done:,}",
+        f"{rate:,.0f}/s" if rate else "",
+        _left_text(left) if left else "",
+    ]
+
+
+def _left_text(seconds: float) -> str:
+    """In whole seconds, which do not flicker."""
+    return f"{max(1, seconds):.0f} s" if seconds < 60 else duration_text(seconds)

@@ -1,0 +1,164 @@
+"""What a process says of itself: the content of `status.json`, and what the terminal shows.
+
+Knows nothing of files and screens.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import datetime, timedelta, timezone
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+
+from bt_migrate.api.client import Api
+from bt_migrate.cli.rates import Beat, Rates
+from bt_migrate.model.date_windows import instant, iso
+from bt_migrate.state.live_counts import LiveCounts
+from bt_migrate.state.run_directory import RunDirectory
+
+ROWS = "rows"
+RATE_LIMIT = "rate limit: next query in"
+# Shorter waits are not shown.
+LEAST_WAIT_S = 1.0
+
+
+class ProcessStatus:
+    """The status of this process, measured once a second. For one thread."""
+
+    def __init__(self, run: RunDirectory, sides: Sequence[Api]) -> None:
+        self._run = run
+        self._sides = sides
+        self._rates = Rates()
+        self._rows_before: Optional[int] = None
+
+    def measured(self) -> Dict[str, Any]:
+        """Returns what is true now: phase, work, open streams, waits, requests of both sides."""
+        live = self._run.live
+        streams = live.streams()
+        work = live.task.streams() if live.task else {}
+        self._rates.add(self._beat(live, {**work, **streams}))
+        wait = longest_wait(live, self._sides)
+        return {
+            "phase": live.phase,
+            "phase_number": live.phase_number,
+            "paused": any(api.throttle.paused for api in self._sides),
+            "rows_per_second": self._rates.per_second(""),
+            "rows": live.total,
+            "work": self._work(live),
+            "wait": wait,
+            "streams": self._with_rates(streams, row_totals(self._run)),
+            "parts": self._with_rates(work, {}),
+            "sides": {api.side: _side(api) for api in self._sides},
+        }
+
+    def _beat(self, live: LiveCounts, streams: Mapping[str, Mapping[str, Any]]) -> Beat:
+        counts = {source_id: stream["done"] for source_id, stream in streams.items()}
+        counts[""] = live.total
+        if live.task is not None:
+            counts[live.task.unit] = live.task.total
+        queries = {api.side: api.throttle.queries for api in self._sides}
+        return Beat(time.monotonic(), counts, queries)
+
+    def _work(self, live: LiveCounts) -> Dict[str, Any]:
+        """What is counted now: a task, or else the rows of this run."""
+        task = live.task
+        if task is not None:
+            return self._progress(task.unit, task.unit, task.total, task.of)
+        if self._rows_before is None:
+            self._rows_before = _rows_before(self._run)
+        totals = row_totals(self._run).values()
+        unknown = not totals or None in totals
+        total = None if unknown else sum(rows or 0 for rows in totals)
+        return self._progress("", ROWS, self._rows_before + live.total, total)
+
+    def _progress(self, name: str, unit: str, done: int, total: Optional[int]) -> Dict[str, Any]:
+        if total is not None:
+            # The source may grow while it is read.
+            total = max(total, done)
+        left = total - done if total else 0
+        limits = {api.side: api.throttle.queries_per_minute for api in self._sides if _limits(api)}
+        seconds = self._rates.seconds_left(name, left, limits)
+        return {
+            "unit": unit,
+            "done": done,
+            "total": total,
+            "per_second": self._rates.per_second(name),
+            "seconds_left": math.ceil(seconds) if seconds else None,
+        }
+
+    def _with_rates(
+        self, streams: Mapping[str, Dict[str, Any]], totals: Mapping[str, Optional[int]]
+    ) -> Any:
+        return [
+            {
+                "total": totals.get(source_id),
+                **stream,
+                "rows_per_second": self._rates.per_second(source_id),
+            }
+            for source_id, stream in streams.items()
+        ]
+
+
+def _rows_before(run: RunDirectory) -> int:
+    """Rows of earlier starts: of the copy, or of the current sync."""
+    if len(run.record.sessions) < 2:
+        return 0
+    now = run.record.round
+    return sum(state.counts["fetched"] for state in run.all_streams() if state.sync.round == now)
+
+
+def row_totals(run: RunDirectory) -> Dict[str, Optional[int]]:
+    """Source object -> its rows, as a plan of shards or a validation counted them."""
+    if run.record.shard is not None:
+        totals: Dict[str, Optional[int]] = {}
+        for unit in run.record.shard["units"]:
+            totals[unit["id"]] = totals.get(unit["id"], 0) + unit["rows"]
+        return totals
+    streams = (run.record.validation or {}).get("streams", {})
+    return {stream["id"]: stream["rows"] for found in streams.values() for stream in found}
+
+
+def _limits(api: Api) -> bool:
+    """Whether the side is known to limit queries."""
+    return bool(api.throttle.queries_per_minute or api.throttle.hits)
+
+
+def longest_wait(live: LiveCounts, sides: Sequence[Api]) -> Optional[Dict[str, str]]:
+    """Why the process waits and until when, None if nothing holds it up."""
+    waits = [wait for wait in _waits(live, sides) if wait[0] >= LEAST_WAIT_S]
+    if not waits:
+        return None
+    seconds, reason, detail = max(waits)
+    until = datetime.now(timezone.utc) + timedelta(seconds=seconds)
+    return {"reason": reason, "detail": detail, "until": iso(until.replace(microsecond=0))}
+
+
+def _waits(live: LiveCounts, sides: Sequence[Api]) -> Iterator[Tuple[float, str, str]]:
+    """Yields (seconds, reason, detail)."""
+    now = time.monotonic()
+    for api in sides:
+        yield api.throttle.limit_wait_s(), RATE_LIMIT, api.throttle.limit_text
+        if not api.transport.in_flight.taken:
+            reason = f"{api.side} does not answer: next try in"
+            yield api.transport.next_try_s - now, reason, ""
+    if live.wait is not None:
+        reason, until = live.wait
+        yield until - now, reason, ""
+
+
+def wait_text(wait: Mapping[str, str], now: datetime) -> str:
+    """`rate limit: next query in 41 s (20 a minute, learnt)`"""
+    seconds = max(0, round((instant(wait["until"]) - now).total_seconds()))
+    detail = f" ({wait['detail']})" if wait["detail"] else ""
+    return f"{wait['reason']} {seconds} s{detail}"
+
+
+def _side(api: Api) -> Dict[str, Any]:
+    return {
+        "in_flight": api.transport.in_flight.taken,
+        "max_concurrent": api.transport.in_flight.limit,
+        "requests_per_second": api.throttle.requests_per_second,
+        "requests": api.transport.requests_sent,
+        "retries": api.transport.retries,
+        "rate_limited": api.throttle.hits,
+    }
