@@ -23,6 +23,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 Json = Dict[str, Any]
+INSERTS = ("/insert", "/logs3")  # how the paths end that rows are sent to
 
 # Starts a program of the suite; without orjson if told so, even where it is installed.
 LAUNCH = """
@@ -64,10 +65,12 @@ class Server:
         with urllib.request.urlopen(self.url + "/sandbox/control", data, timeout=60) as answer:
             return json.loads(answer.read())
 
-    def requests(self, ending: str = "") -> List[Json]:
-        """The requests so far whose path ends so, in order of arrival."""
+    def requests(self, *endings: str) -> List[Json]:
+        """The requests so far whose path ends in one of these ways, in order of arrival."""
         found = self.control(get=["requests"])["requests"]
-        return [request for request in found if request["path"].split("?")[0].endswith(ending)]
+        return [
+            request for request in found if request["path"].split("?")[0].endswith(endings or ("",))
+        ]
 
     def close(self) -> None:
         self.process.kill()

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
-from harness import Migration, floor, idle, median_of, migrate, server, show, tell
+from harness import INSERTS, Migration, floor, idle, median_of, migrate, server, show, tell
 
 Json = Dict[str, Any]
 PAGE_S, INSERT_S, OBJECT_S = 0.15, 0.1, 0.08
@@ -61,7 +61,7 @@ def _killed_and_resumed(migration: Migration, rows: int) -> Tuple[int, int, floa
     killed = time.time()
     migration.kill()
     time.sleep(3 * INSERT_S)  # the destination finishes what it had begun
-    inserts = dest.requests("/insert")
+    inserts = dest.requests(*INSERTS)
     bytes_a_row = sum(request["body_bytes"] for request in inserts) / dest.ask("rows")
     open_bytes = sum(
         request["body_bytes"] for request in inserts if request["finished"] > killed - 0.05
@@ -69,8 +69,8 @@ def _killed_and_resumed(migration: Migration, rows: int) -> Tuple[int, int, floa
     dest.control(clear_requests=True)
     resumed = migration.start().end()
     if dest.ask("rows") != rows:
-        raise SystemExit(f"{dest.ask('counts')} of {rows} rows arrived")
-    first = min(request["started"] for request in dest.requests("/insert"))
+        raise SystemExit(f"{dest.ask('rows')} of {rows} rows arrived")
+    first = min(request["started"] for request in dest.requests(*INSERTS))
     return dest.ask("again"), round(open_bytes / bytes_a_row), first - resumed.started
 
 

@@ -24,8 +24,11 @@ from typing import Any, Dict, Iterator, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
+from harness import INSERTS
+
 from bt_migrate.sandbox.btql.expressions import timestamp_text
 from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.data.clock import xact_id
 from bt_migrate.sandbox.http.server import Incoming, Sandbox, SandboxOrg
 
 Json = Dict[str, Any]
@@ -168,20 +171,19 @@ class BenchSandbox(Sandbox):
         self._counting = threading.Lock()
 
     def _sink_inserts(self, request: Incoming) -> Optional[Answer]:
-        if not (self.sink and request.path.endswith("/insert")):
+        if not (self.sink and request.path.endswith(INSERTS)):
             return None
-        ids = [row["id"] for row in json.loads(request.body)["events"]]
+        body = json.loads(request.body)
+        ids = [row["id"] for row in body["rows" if request.path == "/logs3" else "events"]]
         with self._counting:
             self._sunk += len(ids)
-        return Answer(200, json.dumps({"row_ids": ids}).encode(), changed=True)
+        answer: Json = {"row_ids": ids}
+        if request.path == "/logs3":
+            answer = {"ids": ids, "xact_id": xact_id(self.store.clock.next_moment())}
+        return Answer(200, json.dumps(answer).encode(), changed=True)
 
     def watch(self, number: int, moment: str, method: str, path: str) -> None:
-        if (
-            moment == "after"
-            and self.mark
-            and path.endswith("/insert")
-            and self.rows() >= self.mark
-        ):
+        if moment == "after" and self.mark and path.endswith(INSERTS) and self.rows() >= self.mark:
             self.mark = 0
             print("mark", flush=True)
 
