@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import Dict, List, Mapping, Optional, Set, Tuple
 
 from bt_migrate.config.settings import Settings
@@ -31,8 +33,15 @@ GROUP_CHECKPOINT_S = 5.0
 PROGRESS_S = 10.0
 REASON_CHARS = 80  # of a refusal, in a finding
 
-# by source object: (the rows that SeenRows.record takes, the references that they wait for)
-Accepted = Dict[str, Tuple[List[tuple], List[tuple]]]
+
+@dataclass
+class Accepted:
+    """What is to be recorded of one object's part of a batch."""
+
+    rows: List[tuple] = field(default_factory=list)  # see SeenRows.record
+    waiting: List[tuple] = field(default_factory=list)  # references that these rows wait for
+    # the destination's transactions of rows that are not recorded, because they are not whole
+    other_xacts: Set[int] = field(default_factory=set)
 
 
 def summary(counts: Mapping[str, int]) -> str:
@@ -73,7 +82,7 @@ class BatchCommitter:
         self._page = PageEnd("")
         # delivered rows of the last page of a copy, which are recorded only if it does not come to
         # its end
-        self._unrecorded: List[Accepted] = []
+        self._unrecorded: List[Dict[str, Accepted]] = []
         self._batches_since_save = 0
         self._saved_at = time.monotonic()
         self._logged_at = time.monotonic()
@@ -104,28 +113,34 @@ class BatchCommitter:
 
     # -- one batch
 
-    def _count(self, done: Delivered) -> Accepted:
-        """Count the outcomes of a batch. Returns what is to be recorded of it.
+    def _count(self, done: Delivered) -> Dict[str, Accepted]:
+        """Count the outcomes of a batch. Returns what is to be recorded of it, by source object.
 
         A row that lacks an attachment or a comment is not recorded: a resumed run meets it again
         and reports it again.
         """
-        accepted: Accepted = {}
+        accepted: Dict[str, Accepted] = defaultdict(Accepted)
         incomplete = {(object_id, row_id) for object_id, row_id, *_ in done.not_copied}
         incomplete |= {(object_id, row_id) for object_id, row_id, *_ in done.refused_comments}
         for row, (outcome, reason), dest_xact in zip(done.rows, done.outcomes, done.xacts):
-            rows, waiting = accepted.setdefault(row.object_id, ([], []))
+            of_object = accepted[row.object_id]
             if not outcome:
+                of_object.other_xacts.add(dest_xact)
                 continue
             counts, notes = self._page.of(row.object_id)
             counts[outcome] += 1
             if outcome == FAILED:
+                of_object.other_xacts.add(dest_xact)
                 self._note_refused(row, reason, notes)
                 continue
             counts["bytes"] += len(row.body)
-            if (row.object_id, row.id) not in incomplete:
-                rows.append((row.object_id, row.id, row.xact, outcome, dest_xact))
-                waiting.extend((row.object_id, row.id, *entry) for entry in row.deferred)
+            if incomplete and (row.object_id, row.id) in incomplete:
+                of_object.other_xacts.add(dest_xact)
+                continue
+            of_object.rows.append((row.object_id, row.id, row.xact, outcome, dest_xact))
+            if row.deferred:
+                waiting = [(row.object_id, row.id, *entry) for entry in row.deferred]
+                of_object.waiting.extend(waiting)
         return accepted
 
     def _add_findings(self, done: Delivered) -> None:
@@ -153,26 +168,25 @@ class BatchCommitter:
             round_ = member.state.sync.round
             member.seen.record_failed((*place, round_) for place in failed if place[0] == object_id)
 
-    def _record(self, accepted: Accepted, *, only_waiting: bool) -> None:
+    def _record(self, accepted: Dict[str, Accepted], *, only_waiting: bool) -> None:
         """Commit what was delivered, by object."""
-        for object_id, (rows, waiting) in accepted.items():
-            member = self._members[object_id]
-            if rows and ((self._records_rows and not only_waiting) or waiting):
-                member.seen.record(rows if self._records_rows else [], waiting)
+        for object_id, part in accepted.items():
+            if part.rows and ((self._records_rows and not only_waiting) or part.waiting):
+                rows = part.rows if self._records_rows else []
+                self._members[object_id].seen.record(rows, part.waiting)
 
-    def _note_transactions(self, done: Delivered, accepted: Accepted, *, stored: bool) -> None:
+    def _note_transactions(
+        self, done: Delivered, accepted: Dict[str, Accepted], *, stored: bool
+    ) -> None:
         """Note the destination's transactions in the checkpoint, unless the store has them."""
-        for object_id, (rows, _) in accepted.items():
-            recorded = {row_id for _, row_id, *_ in rows} if stored else set()
-            xacts = {
-                xact
-                for row, xact in zip(done.rows, done.xacts)
-                if row.object_id == object_id and row.id not in recorded
-            }
+        for object_id, part in accepted.items():
+            xacts = set(part.other_xacts)
+            if not stored:
+                xacts.update(dest_xact for *_, dest_xact in part.rows)
             xacts |= done.comment_xacts.get(object_id, set())
-            member = self._members[object_id]
-            with member.state.lock:
-                member.state.copy.note_transactions(xacts)
+            state = self._members[object_id].state
+            with state.lock:
+                state.copy.note_transactions(xacts)
 
     def _note_refused(self, row: EncodedRow, reason: str, notes: FindingCounts) -> None:
         """One line in the file of refused rows: id, size and reason, not the content."""

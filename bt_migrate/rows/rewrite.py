@@ -125,8 +125,8 @@ def _is_plain_upsert(entry: Any) -> bool:
 
 def _audit_action(entry: Any) -> str:
     """Returns the action of {"audit_data": {"action"}, …} and of {"action", …}."""
-    inner = entry.get("audit_data", entry) if isinstance(entry, Mapping) else None
-    action = inner.get("action") if isinstance(inner, Mapping) else None
+    inner = entry.get("audit_data", entry) if isinstance(entry, dict) else None
+    action = inner.get("action") if isinstance(inner, dict) else None
     return action if isinstance(action, str) else "unknown"
 
 
