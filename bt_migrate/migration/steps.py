@@ -18,12 +18,14 @@ from bt_migrate.migration.kind_steps import (
 from bt_migrate.migration.row_steps import copy_with_rows
 from bt_migrate.migration.waiting import finish_objects
 from bt_migrate.model.outcomes import DIFFERS
-from bt_migrate.model.resource import ORGANIZATION, OWNER, Resource
+from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resource_table import PROJECTS, USERS
 from bt_migrate.model.resources import (
     REFERABLE,
     ROW_KINDS,
+    is_of_organization,
     kinds_of_phase,
+    refers_to_projects,
 )
 from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.objects.copy import copy_objects
@@ -107,7 +109,7 @@ def project_scopes(migration: Migration) -> List[ProjectPair]:
 def move_kinds(migration: Migration, phase: str) -> None:
     """Move every kind that the table gives to a phase, in the order of the table."""
     kinds = kinds_of_phase(phase)
-    in_projects = any(not _is_of_organization(resource) for resource in kinds)
+    in_projects = any(_needs_projects(migration, resource) for resource in kinds)
     scopes = project_scopes(migration) if in_projects else []
     for resource in kinds:
         try:
@@ -125,8 +127,12 @@ def move_kinds(migration: Migration, phase: str) -> None:
     tell_refused(migration, USERS)
 
 
-def _is_of_organization(resource: Resource) -> bool:
-    return resource.scope == ORGANIZATION and not resource.part_of
+def _needs_projects(migration: Migration, resource: Resource) -> bool:
+    """Whether the projects have to be there first: objects lie in them, or refer to them."""
+    if not is_of_organization(resource):
+        return True
+    selected = migration.settings.selects(resource.name) and refers_to_projects(resource)
+    return selected and bool(migration.catalog.lists.source_list_or_empty(resource))
 
 
 def _copy_kind(
@@ -134,7 +140,7 @@ def _copy_kind(
 ) -> None:
     if resource.scope == OWNER:
         copy_owned_kind(migration, resource, scopes)
-    elif _is_of_organization(resource):
+    elif is_of_organization(resource):
         copy_organization_kind(migration, resource)
     else:
         copy_project_kind(migration, resource, scopes, phase=phase)

@@ -82,6 +82,13 @@ KINDS: Mapping[str, Kind] = {
         True,
         "add {refs:reference} to what cannot be moved, in {names}",
     ),
+    "project_not_selected": Kind(
+        ACTION,
+        "a project of a project group is not selected; the group was made without it",
+        "move that project too; the group gets it then",
+        False,
+        "move the projects that {names} also hold: {details}",
+    ),
     "source_id_in_text": Kind(
         ACTION,
         "a text mentions an id of the source; it was left as it is",

@@ -134,6 +134,14 @@ PROJECTS = Resource(
     server=("settings",),  # moved by PROJECT_SETTINGS: POST does not take it
     page="Projects",
 )  # fmt: skip
+PROJECT_GROUPS = Resource(
+    "project_groups", "project_group", "/v1/project_group", ORGANIZATION, ("name",),
+    phase="migrate-organization",
+    create=("name", "description", "member_projects"),
+    patch=("name", "description"), patch_only=("member_projects",),
+    references=(Reference("member_projects.[]", ("projects",)),),
+    beyond=True, page="ProjectGroups",
+)  # fmt: skip
 DATASETS = Resource(
     "datasets", "dataset", "/v1/dataset", PROJECT, ("name",),
     phase="migrate-datasets",
@@ -343,10 +351,12 @@ ACLS = Resource(
     owner_types=(
         "organization", "org_project", "org_member", "org_audit_logs", "group", "role", "project",
         "project_log", "dataset", "experiment", "prompt", "ai_secret", "org_ai_secret",
-        "org_account",
+        "org_account", "project_group", "project_group_projects",
     ),
     # Newer types, which an older data plane does not know.
-    doubtful_owner_types=("ai_secret", "org_ai_secret", "org_account"),
+    doubtful_owner_types=(
+        "ai_secret", "org_ai_secret", "org_account", "project_group", "project_group_projects",
+    ),
     grants_access=True, needed=("user_id", "group_id", "role_id"),
     references=(
         Reference("object_id", ("@object_type",)),
@@ -361,7 +371,7 @@ USERS = Resource("users", "user", "/v1/user", ORGANIZATION, ("email",), create=(
 # Every kind of object that is moved, in the order in which they move. Every phase finds or creates
 # PROJECTS first.
 OBJECT_RESOURCES: Tuple[Resource, ...] = (
-    PROJECTS, AI_SECRETS, ROLES, GROUPS, ENVIRONMENTS, DATASETS, PROJECT_TAGS, SPAN_IFRAMES,
-    MCP_SERVERS, AGENTS, FUNCTIONS, PROMPTS, ENV_VARS, PROJECT_SCORES, EXPERIMENTS, VIEWS,
-    PROJECT_SETTINGS, PROJECT_AUTOMATIONS, ACLS,
+    PROJECTS, AI_SECRETS, ROLES, GROUPS, ENVIRONMENTS, PROJECT_GROUPS, DATASETS, PROJECT_TAGS,
+    SPAN_IFRAMES, MCP_SERVERS, AGENTS, FUNCTIONS, PROMPTS, ENV_VARS, PROJECT_SCORES, EXPERIMENTS,
+    VIEWS, PROJECT_SETTINGS, PROJECT_AUTOMATIONS, ACLS,
 )  # fmt: skip

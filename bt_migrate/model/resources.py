@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Tuple
 
-from bt_migrate.model.resource import OWNER, Resource
+from bt_migrate.model.resource import ORGANIZATION, OWNER, Resource
 from bt_migrate.model.resource_table import CALLABLE, EXPERIMENTS, OBJECT_RESOURCES, PROJECTS, USERS
 
 BY_NAME: Mapping[str, Resource] = {
@@ -106,12 +106,11 @@ TARGETS_OF_TYPE: Dict[str, Tuple[str, ...]] = {
 # Kinds of targets that are not moved -> why.
 UNMOVABLE_TARGETS: Mapping[str, str] = {
     "playgrounds": "playgrounds have no API",
-    "project_groups": "project groups are not moved",
 }
 
 
 # Named by ACLs only, which look them up: their list is not needed by other kinds.
-_NAMED_BY_ACLS_ONLY = ("ai_secrets",)
+_NAMED_BY_ACLS_ONLY = ("ai_secrets", "project_groups")
 
 
 def _referable() -> Tuple[Resource, ...]:
@@ -148,6 +147,18 @@ def moves_later(resource: Resource, phase: str, obj: dict) -> bool:
 def is_listed_alone(resource: Resource) -> bool:
     """Whether a list of its own holds the kind: it is neither listed by owner nor a part."""
     return resource.scope != OWNER and not resource.part_of
+
+
+def refers_to_projects(resource: Resource) -> bool:
+    """Whether objects of the organization as a whole hold ids of projects."""
+    return is_of_organization(resource) and any(
+        PROJECTS.name in reference.to for reference in resource.references
+    )
+
+
+def is_of_organization(resource: Resource) -> bool:
+    """Whether the objects belong to the organization itself, and are no part of another kind."""
+    return resource.scope == ORGANIZATION and not resource.part_of
 
 
 def holder_of_rows(kind_name: str) -> Resource:

@@ -18,7 +18,9 @@ UPDATE = "update"
 FOLLOW = "follow"
 
 # Members of roles and groups: lists whose order means nothing.
-MEMBERS = ("member_users", "member_groups", "member_roles", "member_permissions")
+MEMBERS = (
+    "member_users", "member_groups", "member_roles", "member_permissions", "member_projects",
+)  # fmt: skip
 # PATCH cannot set null or remove keys of objects, but these fields take an empty value.
 EMPTY: Mapping[str, Any] = {"description": "", "tags": [], "public": False}
 OTHER_CONTENT = "exists with other content"

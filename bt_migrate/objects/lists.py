@@ -115,6 +115,12 @@ class Lists:
         refuse_unknown("--exclude-projects", excluded, by_name)
         return [by_name[name] for name in chosen(by_name, wanted, excluded)]
 
+    def is_selected(self, project_id: str) -> bool:
+        """Whether the selection has the source project, or there is no selection."""
+        if not self.settings.selects_projects:
+            return True
+        return any(project["id"] == project_id for project in self.projects())
+
     def source_list(self, resource: Resource) -> List[dict]:
         """All source objects of a kind in the whole organization, in creation order."""
         return self._list(self.source, resource)

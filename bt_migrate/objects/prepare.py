@@ -21,8 +21,8 @@ from bt_migrate.model.references import (
     value_at,
 )
 from bt_migrate.model.resource import ORGANIZATION, OWNER, PROJECT, Resource
-from bt_migrate.model.resource_table import USERS
-from bt_migrate.model.resources import BY_NAME
+from bt_migrate.model.resource_table import PROJECTS, USERS
+from bt_migrate.model.resources import BY_NAME, refers_to_projects
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import display_name, lost_fields, natural_key, writable_fields
 from bt_migrate.state.object_states import ObjectStates
@@ -124,6 +124,7 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
         reference
         for reference in rewritten.unresolved
         if catalog.targets.may_come(reference.to, reference.id)
+        and not _is_unselected_member(catalog, resource, reference)
     ]
     left_out = [reference for reference in rewritten.unresolved if reference not in deferred]
     findings = list(_rewriting_findings(catalog, resource, item, rewritten, left_out))
@@ -178,7 +179,19 @@ def _rewriting_findings(
     for path, source_id in rewritten.free_text:
         yield object_finding(resource, item, "source_id_in_text", path=path, ref=source_id)
     for reference in left_out:
-        yield unresolved_finding(catalog, resource, item, reference)
+        if _is_unselected_member(catalog, resource, reference):
+            project = catalog.lists.source_object(PROJECTS, reference.id) or {}
+            facts = {"path": reference.path, "ref": reference.id}
+            name = project.get("name")
+            yield object_finding(resource, item, "project_not_selected", **facts, detail=name)
+        else:
+            yield unresolved_finding(catalog, resource, item, reference)
+
+
+def _is_unselected_member(catalog: Catalog, resource: Resource, reference: Unresolved) -> bool:
+    """Whether an object of the organization names a project that is not to be moved."""
+    names_project = reference.to == (PROJECTS.name,) and refers_to_projects(resource)
+    return names_project and not catalog.lists.is_selected(reference.id)
 
 
 def unresolved_finding(

@@ -1,4 +1,6 @@
-"""Move objects of the organization: AI secrets (without values), roles, groups, environments."""
+"""Move objects of the organization: AI secrets (without values), roles, groups, environments and
+project groups. The projects of a project group are found or created first.
+"""
 
 from __future__ import annotations
 

@@ -38,10 +38,11 @@ def project(org: Any, name: str = "alpha") -> str:
     return str(org.create("project", {"name": name})["id"])
 
 
-def undo(pair: Pair, root: Path) -> str:
-    command = [sys.executable, "-m", "bt_migrate.phases.undo", str(runs(root)[-1]), "--yes"]
-    env = environment(pair.sandbox)
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=100).stdout
+def undo(pair: Pair, root: Path) -> None:
+    """Undo all runs, the last one first."""
+    for path in reversed(runs(root)):
+        command = [sys.executable, "-m", "bt_migrate.phases.undo", str(path), "--yes"]
+        subprocess.run(command, env=environment(pair.sandbox), capture_output=True, timeout=100)
 
 
 def outcomes(root: Path, resource: str) -> Dict[str, int]:
@@ -105,3 +106,79 @@ def test_environment_variables_are_made_without_values_and_listed_until_they_hav
     assert names(findings(root, "secret_to_enter")) == ["PROJECT", "SERVER", "TOOL"]
     undo(pair, root)
     assert names(pair.dest.objects("env_var")) == ["ORG"]
+
+
+# -- project groups
+
+
+def members(org: Any) -> Dict[str, List[str]]:
+    found = {obj["id"]: obj["name"] for obj in org.objects("project")}
+    return {
+        group["name"]: sorted(found[member] for member in group["member_projects"])
+        for group in org.objects("project_group")
+    }
+
+
+def fill_groups(org: Any) -> None:
+    ids = [project(org, name) for name in ("alpha", "beta", "gamma")]
+    group = org.create("project_group", {"name": "customers", "description": "d"})["id"]
+    org.patch("project_group", group, {"add_member_projects": ids[:2]})
+    org.create("project_group", {"name": "nobody"})
+    people = org.create("group", {"name": "people"})["id"]
+    for object_type in ("project_group", "project_group_projects"):
+        owner = {"object_type": object_type, "object_id": group}
+        org.create("acl", {**owner, "group_id": people, "permission": "read"})
+
+
+def test_project_groups_move_with_their_projects_and_acls(pair: Pair, tmp_path: Path) -> None:
+    fill_groups(pair.source)
+    root = tmp_path / "state"
+    done = run(pair.sandbox, root, program="migrate_organization")
+    assert (done.code, members(pair.dest)) == (0, {"customers": ["alpha", "beta"], "nobody": []})
+    for _ in range(2):
+        done = run(pair.sandbox, root, "--verify")
+        assert done.code == 0, done.out + done.err
+    assert sorted(acl["object_type"] for acl in pair.dest.objects("acl")) == [
+        "project_group",
+        "project_group_projects",
+    ]
+    assert report(root)["verification"]["kinds"]["project_groups"]["outcomes"] == {"match": 2}
+    group = next(obj for obj in pair.source.objects("project_group") if obj["name"] == "customers")
+    first, last = group["member_projects"][0], project(pair.source, "delta")
+    changes = {"remove_member_projects": [first], "add_member_projects": [last]}
+    pair.source.patch("project_group", group["id"], changes)
+    done = run(pair.sandbox, root, "--verify", "--since-last")
+    assert (done.code, members(pair.dest)["customers"]) == (0, ["beta", "delta"]), done.err
+    undo(pair, root)
+    assert members(pair.dest) == {}
+
+
+def test_a_project_that_moves_later_joins_its_group(pair: Pair, tmp_path: Path) -> None:
+    fill_groups(pair.source)
+    root = tmp_path / "state"
+    done = run(pair.sandbox, root, "--projects", "alpha")
+    assert (done.code, members(pair.dest)["customers"]) == (0, ["alpha"]), done.out + done.err
+    assert [entry["detail"] for entry in findings(root, "project_not_selected")] == ["beta"]
+    done = run(pair.sandbox, root, "--verify")
+    assert (done.code, members(pair.dest)["customers"]) == (0, ["alpha", "beta"]), done.out
+    assert findings(root, "project_not_selected") == []
+
+
+def test_kinds_that_an_older_destination_does_not_have_are_a_loss_and_come_after_an_upgrade(
+    pair: Pair, tmp_path: Path
+) -> None:
+    fill_groups(pair.source)
+    root = tmp_path / "state"
+    with WatchedSandbox() as older:
+        older.store.behaviour = recorded()
+        older.store.behaviour.knows_october_2026 = False
+        dest = older.add_org("globex", api_key=DEST_KEY, users=[])
+        done = run(pair.sandbox, root, "--verify", BT_DEST_URL=older.url)
+        assert done.code == 0, done.out + done.err
+        assert names(findings(root, "kind_not_known")) == ["customers", "nobody"]
+        assert (outcomes(root, "project_groups"), dest.objects("acl")) == ({"skipped": 2}, [])
+        older.store.behaviour.knows_october_2026 = True
+        done = run(pair.sandbox, root, "--verify", BT_DEST_URL=older.url)
+        assert done.code == 0, done.out + done.err
+        assert members(dest) == {"customers": ["alpha", "beta"], "nobody": []}
+        assert len(dest.objects("acl")) == 2

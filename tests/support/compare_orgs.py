@@ -30,6 +30,7 @@ NATURAL_KEYS: Dict[str, Tuple[str, ...]] = {
     "role": ("name",),
     "group": ("name",),
     "ai_secret": ("name",),
+    "project_group": ("name",),
     "environment": ("slug",),
     "dataset": ("project_id", "name"),
     "project_tag": ("project_id", "name"),
@@ -54,7 +55,7 @@ NATURAL_KEYS: Dict[str, Tuple[str, ...]] = {
     ),
 }
 SETS = frozenset(
-    "member_users member_groups member_roles member_permissions".split()
+    "member_users member_groups member_roles member_permissions member_projects".split()
 )  # lists without an order
 PINS = frozenset("version prompt_version parameters_version dataset_version".split())
 TRANSACTION = re.compile(r"\d{19}")

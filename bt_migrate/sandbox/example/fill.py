@@ -70,6 +70,13 @@ ORGANIZATION: List[Spec] = [
     ("environment", "production", {"name": "Production", "slug": "production",
                                    "description": "What customers see"}),
 ]
+PROJECT_GROUPS: List[Spec] = [
+    ("project_group", "customers", {"name": "Customer facing 🌍", "description": "On the website"}),
+    ("project_group", "unused", {"name": "no project yet"}),
+]
+GROUPED: List[Spec] = [
+    ("project_group", "customers", {"add_member_projects": ["«support»", "«planner»"]}),
+]
 MEMBERSHIPS: List[Spec] = [
     ("role", "reviewer", {"add_member_roles": ["«auditor»"]}),
     ("role", "lead", {"add_member_roles": ["«reviewer»", "«role:Viewer»"]}),
@@ -239,6 +246,8 @@ ACLS: List[Tuple[str, str, str, Dict[str, str]]] = [
     ("prompt", "support/lookup", "user_id:«user:ana.silva»", {"permission": "update"}),
     ("group", "judges", "user_id:«user:ana.silva»", {"permission": "update"}),
     ("role", "auditor", "group_id:«everyone»", {"permission": "read"}),
+    ("project_group", "customers", "group_id:«judges»", {"permission": "read"}),
+    ("project_group_projects", "customers", "group_id:«evaluators»", {"permission": "update"}),
     # No API makes a playground on the other side.
     ("prompt_session", "support/playground", "user_id:«user:ana.silva»", {"permission": "read"}),
 ]
@@ -258,7 +267,8 @@ def fill_example(org: Any, rows: int = 3000, seed: int = 7) -> None:
     attach(org, made, rng)
     create(org, made, ORGANIZATION)
     patch(org, made, MEMBERSHIPS)
-    create(org, made, objects.PROJECTS + objects.DATASETS)
+    create(org, made, objects.PROJECTS + PROJECT_GROUPS + objects.DATASETS)
+    patch(org, made, GROUPED)
     fill_datasets(org, made, rng, rows)
     create(org, made, objects.DEFINITIONS)
     patch(org, made, objects.KNOTS)
