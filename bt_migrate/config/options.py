@@ -91,6 +91,17 @@ MERGE_UNFINISHED = Option(
     "also join runs that are not finished, and shards of which some are missing",
 )  # fmt: skip
 
+ACCEPT_ONLY = Option(
+    "only", RUN, "--only", "NAMES",
+    "these kinds, names or ids, comma-separated; * and ? are wildcards",
+)  # fmt: skip
+ACCEPT_ALL = Option("all", RUN, "--all", "", "everything that differs")
+ACCEPT_LIST = Option("list", RUN, "--list", "", "list what is accepted, by whom and when")
+ACCEPT_REMOVE = Option(
+    "remove", RUN, "--remove", "", "no longer accept: report these as differences again"
+)
+ACCEPT_YES = Option("yes", RUN, "--yes", "", "do not ask")
+
 PROBE_SOURCE = Option(
     "source", RUN, "--source", "", "use the key of the source, instead of the destination's"
 )
@@ -156,6 +167,9 @@ PROGRAMS: Dict[str, Sequence[Option]] = {
     "status": (STATUS_RUN, STATUS_WATCH, STATUS_JSON, STATUS_LAG, ENV_FILE),
     "report": (STATUS_RUN, STATUS_JSON, ENV_FILE),
     "control": (CONTROL_RUN, CONTROL_WORDS),
+    "accept": (
+        CONTROL_RUN, ACCEPT_ONLY, ACCEPT_ALL, ACCEPT_LIST, ACCEPT_REMOVE, ACCEPT_YES, STATUS_JSON,
+    ),
     "probe": (PROBE_SOURCE, PROBE_READ_ONLY, PROBE_YES, PROBE_JSON, ENV_FILE),
     "check-openapi": (OPENAPI_FILE, STATUS_JSON),
     "plan-shards": (*_options("shards state_dir fetch_limit"), *_SELECT, *_CONNECT, *_OUTPUT),
@@ -179,6 +193,7 @@ EXAMPLES: Dict[str, Sequence[str]] = {
     "report": ("", "checkpoints/20260113_212530"),
     "probe": ("", "--read-only --source", "--yes --json > probe.json"),
     "check-openapi": ("openapi.json",),
+    "accept": ("checkpoints", "checkpoints --only 'prompts,Support *'"),
     "control": ("checkpoints pause", "checkpoints set requests-per-second=5"),
     "plan-shards": ("--shards 4 > shards.jsonl", "--shards 8 --projects Support > shards.jsonl"),
     "merge-runs": ("runs/objects runs/shard-0 runs/shard-1", "runs/* --unfinished"),

@@ -30,6 +30,7 @@ from bt_migrate.model.resources import (
 from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.objects.copy import copy_objects
 from bt_migrate.objects.prepare import items_of, note_gone
+from bt_migrate.state.accepted import accepted_of
 from bt_migrate.state.run_directory import RunDirectory
 
 log = logging.getLogger("bt_migrate.migration")
@@ -67,13 +68,16 @@ def refuse_conflicts(migration: Migration, phases: Sequence[Callable[[Migration]
     for phase in phases:
         phase(plan)
     finish_objects(plan.catalog, run)
+    accepted = accepted_of(run)
     found = [
         f"{states.resource} {entry['name']!r}"
         f"{f' of {states.project!r}' if states.project else ''}"
         f" ({', '.join(entry.get('fields', ()))})"
         for states in run.all_objects()
-        for entry in states.outcomes.values()
-        if entry["outcome"] == DIFFERS and policies.get(states.resource) == FAIL_POLICY
+        for source_id, entry in states.outcomes.items()
+        if entry["outcome"] == DIFFERS
+        and policies.get(states.resource) == FAIL_POLICY
+        and not accepted.holds({"resource": states.resource, "id": source_id, **entry})
     ]
     if found:
         more = f" and {len(found) - CONFLICTS_SHOWN} more" if len(found) > CONFLICTS_SHOWN else ""

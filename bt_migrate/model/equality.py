@@ -143,6 +143,11 @@ def digest(value: Any) -> bytes:
     return text_digest(_encode(canonical(value)))
 
 
+def difference_print(source: str, dest: str) -> str:
+    """What identifies a difference: the fingerprints of both sides, "" for a side without."""
+    return f"{source}.{dest}"
+
+
 # -- rows: exact but for nulls and timestamps
 
 

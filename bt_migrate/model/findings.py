@@ -10,6 +10,8 @@ ACTION = "action"
 LOSS = "loss"
 # Should have arrived and did not.
 FAILURE = "failure"
+# Differs, and a person decided to live with it.
+ACCEPTED = "accepted"
 
 
 # The kind of a list that should not have been refused: every phase stays open.
@@ -295,6 +297,13 @@ KINDS: Mapping[str, Kind] = {
         "delete the wrong rows in the destination, then run the same command again",
         False,
         "{rows:row} exist with other content and were left, in {names}",
+    ),
+    "accepted_difference": Kind(
+        ACCEPTED,
+        "differs from the source, and a person accepted the difference as it is",
+        "nothing; bin/accept --remove reports it as a difference again",
+        False,
+        "{objects:object} differ and were accepted as they are: {names}",
     ),
     "too_many_deletes": Kind(
         FAILURE,

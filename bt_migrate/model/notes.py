@@ -9,6 +9,8 @@ from bt_migrate.model.findings import finding
 
 # Kinds x places x reasons of one stream that are counted apart.
 MAX_NOTES = 100
+# of the fingerprint of rows
+DIGEST_BYTES = 8
 _POSITION = re.compile(r"\[\d+\]")
 
 NoteKey = Tuple[str, ...]
@@ -35,7 +37,9 @@ class FindingCounts:
         detail: str = "",
         ref: str = "",
         count: int = 1,
+        digest: bytes = b"",
     ) -> None:
+        """`digest`: of the content of the row, where a person may accept what is noted."""
         key: NoteKey = (kind, _POSITION.sub("[]", path), detail)
         if key not in self._notes:
             if len(self._notes) >= MAX_NOTES:
@@ -43,12 +47,22 @@ class FindingCounts:
             note = {"kind": kind, "path": key[1], "detail": key[2], "row": row_id, "ref": ref}
             self._notes.setdefault(key, {**note, "count": 0})
         self._notes[key]["count"] += count
+        if digest:
+            self._add_digest(key, int.from_bytes(digest[:DIGEST_BYTES], "big"))
+
+    def _add_digest(self, key: NoteKey, number: int) -> None:
+        """The fingerprint of several rows is the sum of theirs, which no order changes."""
+        note = self._notes[key]
+        total = (int(note.get("fingerprint", "0"), 16) + number) % (1 << 8 * DIGEST_BYTES)
+        note["fingerprint"] = f"{total:0{2 * DIGEST_BYTES}x}"
 
     def merge(self, other: FindingCounts) -> None:
         """Add the counts of another object of this class."""
         for key, note in other._notes.items():
             if key in self._notes:
                 self._notes[key]["count"] += note["count"]
+                if "fingerprint" in note:
+                    self._add_digest(key, int(note["fingerprint"], 16))
             else:
                 self._notes[key] = dict(note)
 

@@ -38,6 +38,7 @@ from bt_migrate.objects.plan import ObjectPlan, is_incomplete
 from bt_migrate.objects.prepare import PlannedObject, Prepared, object_finding
 from bt_migrate.objects.update import (
     decided,
+    facts_of_difference,
     foreseen_update,
     note_former,
     note_left_out,
@@ -253,6 +254,7 @@ class ObjectWriter:
             dest_id=dest_id,
             owner=_owner(resource, action) if dest_id else None,
             **({} if ours and action.verb != UPDATE else why),
+            **facts_of_difference(resource, item.source, action, outcome),
         )
         left = outcome == DIFFERS
         remember_fingerprints(self.catalog, resource, item, action, left=left)

@@ -35,6 +35,7 @@ from bt_migrate.objects.prepare import (
 )
 from bt_migrate.objects.update import (
     decided,
+    facts_of_difference,
     fingerprints_of,
     foreseen_update,
     note_former,
@@ -212,6 +213,7 @@ def _decide_again(
             outcome = WOULD_UPDATE if catalog.settings.dry_run else UPDATED
     fields = sorted({*entry.get("fields", ()), *action.fields})
     facts = {"dest_id": existing["id"], "reason": action.reason, "fields": fields}
+    facts.update(facts_of_difference(resource, item.source, action, outcome))
     states.record(source_id, entry["name"], outcome, **facts)
     remember_fingerprints(catalog, resource, item, action, left=outcome == DIFFERS)
 

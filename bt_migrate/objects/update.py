@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from bt_migrate.api.client import Api
 from bt_migrate.config.values import KEEP_POLICY
+from bt_migrate.model.equality import difference_print
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource import Resource
 from bt_migrate.objects.catalog import Catalog
@@ -45,6 +46,25 @@ def fingerprints_of(
     The source's before any rewriting: a reference that resolves only now is no change there.
     """
     return [fingerprint(resource, source), fingerprint(resource, existing)]
+
+
+def difference_of(
+    resource: Resource,
+    source: Optional[Mapping[str, Any]],
+    existing: Optional[Mapping[str, Any]],
+) -> str:
+    """What identifies the difference between two objects, or that one of them is missing."""
+    prints = [fingerprint(resource, obj) if obj else "" for obj in (source, existing)]
+    return difference_print(*prints)
+
+
+def facts_of_difference(
+    resource: Resource, source: Mapping[str, Any], action: Action, outcome: str
+) -> Dict[str, str]:
+    """The fingerprint by which a person may accept an object that differs; {} for any other."""
+    if outcome != DIFFERS:
+        return {}
+    return {"fingerprint": difference_of(resource, source, action.existing)}
 
 
 def policy_of(catalog: Catalog, resource: Resource) -> str:

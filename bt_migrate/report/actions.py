@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, Iterable, List, Mapping, Sequence
 
-from bt_migrate.model.findings import ACTION, FAILURE, KINDS, LOSS, NOT_A_MEMBER
+from bt_migrate.model.findings import ACCEPTED, ACTION, FAILURE, KINDS, LOSS, NOT_A_MEMBER
 from bt_migrate.model.resource_table import USERS
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.report.display import LONG_NAME_COLUMNS, listing, plural, shown
@@ -147,14 +147,15 @@ def noun_of(resource: str) -> str:
 
 
 def grouped(findings: Iterable[Mapping[str, Any]]) -> Dict[str, List[Dict[str, Any]]]:
-    """Returns {"to_do", "failed", "lost"}: [{kind, text, findings}] in the order of the table.
+    """Returns {"to_do", "failed", "accepted", "lost"}: [{kind, text, findings}] in the order of the
+    table.
 
     `findings` is how many findings the line stands for.
     """
     by_kind: Dict[str, List[Mapping[str, Any]]] = {}
     for record in findings:
         by_kind.setdefault(record["kind"], []).append(record)
-    sections = {ACTION: "to_do", FAILURE: "failed", LOSS: "lost"}
+    sections = {ACTION: "to_do", FAILURE: "failed", ACCEPTED: "accepted", LOSS: "lost"}
     lines: Dict[str, List[Dict[str, Any]]] = {name: [] for name in sections.values()}
     for kind, (severity, *_) in KINDS.items():
         if kind in by_kind:

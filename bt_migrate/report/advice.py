@@ -31,6 +31,7 @@ ONLY_OF_PART = ("--shard", "--no-rows")
 SELECTION_OPTIONS = ("--resources", "--projects", "--rename-projects", "--env-file")
 # Options that leave something out, which references may point to.
 NARROWING = ("--resources", "--projects")
+ROWS_DIFFER = "row_differs"
 UNRESOLVED = "unresolved_reference"
 WAITS = "waits"
 WITHOUT_VALUE = frozenset(
@@ -131,6 +132,9 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
     if phase:
         return start.line(phase, start.arguments, "moves what references wait for")
     conflicts = _resources_to_update(start, report)
+    if _is_acceptable(run, report) and (run.record.round or not conflicts):
+        comment = "accepts what differs, after a look; --on-conflict update would overwrite it"
+        return _accept(start, run, comment)
     if conflicts:
         comment = "overwrites the objects that differ with the source's content"
     arguments = _with_updates(_same_run(start, run), conflicts)
@@ -181,6 +185,20 @@ def _window(record: RunRecord) -> List[str]:
     return arguments
 
 
+def _is_acceptable(run: RunDirectory, report: Mapping[str, Any]) -> bool:
+    """Whether all that is wrong is content of objects and rows that was left as it is.
+
+    A sync does not read again what only the destination changed; a copy does.
+    """
+    outcomes = {problem["outcome"] for problem in report["problems"]}
+    failed = {line["kind"] for line in report["failed"]}
+    compared = (report["verification"] or {}).get("differences", [])
+    missing = {difference["outcome"] for difference in compared} - {DIFFERS}
+    known = outcomes <= {DIFFERS} and failed <= {ROWS_DIFFER}
+    is_found = outcomes or failed or (run.record.round and compared)
+    return bool(is_found) and known and not missing
+
+
 def _resources_to_update(start: LastStart, report: Mapping[str, Any]) -> List[str]:
     """Returns the resources with objects that differ, if nothing else is wrong.
 
@@ -213,8 +231,9 @@ def _after_verification(start: LastStart, run: RunDirectory, report: Mapping[str
             return start.line("report", [str(run.path)], "shows the result in a browser")
         arguments = [*selection, *_place_of_moves(start, run), "--since-last"]
         return start.line(DRIVER, arguments, "copies what is written to the source from now on")
-    if result["arrived"]:
-        return start.again(start.arguments, "compares again, once what is extra is deleted")
+    if result["arrived"] and not result.get("changed_since_copy"):
+        comment = "accepts what is extra, after a look; or delete it, then compare again"
+        return _accept(start, run, comment)
     differing = {
         difference["resource"]
         for difference in result["differences"]
@@ -225,6 +244,18 @@ def _after_verification(start: LastStart, run: RunDirectory, report: Mapping[str
     arguments = [*selection, "--state-dir", str(run.path.parent)]
     comment = "copies what is missing, then compares again"
     return start.line(DRIVER, _with_updates(arguments, sorted(differing)), comment)
+
+
+def after_accepting(run: RunDirectory) -> List[str]:
+    """Returns the command that shows what is left once differences were accepted."""
+    start = _last_start(run.record)
+    if start.command == VERIFY:
+        return [start.again(start.arguments, "compares again")]
+    return [start.again(_same_run(start, run), "ends with 0 if nothing else is open")]
+
+
+def _accept(start: LastStart, run: RunDirectory, comment: str) -> str:
+    return start.line("accept", [str(run.path), "--all"], comment)
 
 
 def _place_of_moves(start: LastStart, run: RunDirectory) -> List[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional
+from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
 
 from bt_migrate import __version__
 from bt_migrate.config.settings import Settings
@@ -20,6 +20,13 @@ from bt_migrate.model.resources import SELECTABLE
 from bt_migrate.model.selection import matches
 from bt_migrate.report.actions import grouped
 from bt_migrate.report.advice import next_commands
+from bt_migrate.report.differences import (
+    accepted_finding,
+    difference_of_problem,
+    problems_of,
+    settled_findings,
+)
+from bt_migrate.state.accepted import Accepted, accepted_of
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.records import json_of
 from bt_migrate.state.run_directory import RunDirectory
@@ -82,7 +89,12 @@ def build_report(
     object_counts = [_object_counts(states) for states in listed]
     row_counts = [_row_counts(stream) for stream in streams]
     row_plans = list(record.row_plans.values()) if record.dry_run else []
-    findings = _findings(run, all_states, streams, row_plans)
+    accepted = accepted_of(run)
+    problems, accepted_problems = _problems(listed, accepted)
+    findings = [
+        *settled_findings(_findings(run, all_states, streams, row_plans), accepted),
+        *map(accepted_finding, accepted_problems),
+    ]
     report: Dict[str, Any] = {
         **_about_run(run, status),
         "objects": object_counts,
@@ -93,7 +105,7 @@ def build_report(
         "validation": _validation(record),
         "verification": record.verification,
         "lag": record.lag,
-        "problems": [problem for states in listed for problem in _problems(states)],
+        "problems": problems,
         "findings": findings,
         "findings_by_kind": dict(Counter(finding["kind"] for finding in findings)),
         **grouped(findings),
@@ -101,6 +113,19 @@ def build_report(
     if status == status_of(EXIT_OK):
         report["status"] = status_of(exit_code_of(report, part))
     return {**report, "next_commands": next_commands(run, report)}
+
+
+def _problems(
+    listed: Iterable[ObjectStates], accepted: Accepted
+) -> Tuple[List[Dict[str, Any]], List[Dict[str, Any]]]:
+    """Returns the objects that did not arrive as they are in the source, and should have; and the
+    differences among them that a person accepted.
+    """
+    outcomes = (DIFFERS, *OPEN_OUTCOMES)
+    problems = [problem for states in listed for problem in problems_of(states, outcomes)]
+    known = [problem for problem in problems if accepted.holds(problem)]
+    left = [problem for problem in problems if not accepted.holds(problem)]
+    return left, [difference_of_problem(problem) for problem in known]
 
 
 def _about_run(run: RunDirectory, status: str) -> Dict[str, Any]:
@@ -272,15 +297,6 @@ def _findings_of_stream(stream: StreamState) -> List[Dict[str, Any]]:
     if stream.sync.unseen and stream.is_behind:
         records.append(finding("stream_behind", **facts, detail=stream.sync.unseen))
     return records
-
-
-def _problems(states: ObjectStates) -> List[Dict[str, Any]]:
-    """Returns the objects that did not arrive as they are in the source, and should have."""
-    return [
-        {"resource": states.resource, "project": states.project, "id": source_id, **entry}
-        for source_id, entry in states.outcomes.items()
-        if entry["outcome"] in (DIFFERS, *OPEN_OUTCOMES)
-    ]
 
 
 def exit_code_of(report: Dict[str, Any], part: Optional[StartedPart] = None) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping
+from typing import Any, List, Mapping
 
 from bt_migrate.report.display import shown, table, wrapped
 
 COMPARED_OUTCOMES = ("match", "differs", "missing", "extra", "unreadable", "cannot_move")
+ACCEPTED = "accepted"
 SHOWN_DIFFERENCES = 20
 DETAIL_COLUMNS = 300
 
@@ -14,15 +15,18 @@ DETAIL_COLUMNS = 300
 def comparison_text(result: Mapping[str, Any]) -> str:
     """Returns the verdict, the differences, a table, tolerated changes, and where the rest is."""
     lines = [*wrapped(verdict_line(result), first=""), *difference_lines(result)]
+    kinds = result["kinds"].values()
+    has_accepted = any(ACCEPTED in counts["outcomes"] for counts in kinds)
+    outcomes = (*COMPARED_OUTCOMES, ACCEPTED) if has_accepted else COMPARED_OUTCOMES
     rows = [
         [
             kind,
-            *(f"{counts['outcomes'].get(name, 0):,}" for name in COMPARED_OUTCOMES),
+            *(f"{counts['outcomes'].get(name, 0):,}" for name in outcomes),
             f"{counts['changed_since_copy']:,}",
         ]
         for kind, counts in result["kinds"].items()
     ]
-    titles = [name.replace("_", " ") for name in COMPARED_OUTCOMES]
+    titles = [name.replace("_", " ") for name in outcomes]
     lines += table(["compared", *titles, "changed later"], rows)
     tolerated = [
         f"{count:,} {name.replace('_', ' ')}" for name, count in result["tolerated"].items()
@@ -43,6 +47,7 @@ def difference_lines(result: Mapping[str, Any]) -> List[str]:
     for title, name in (
         ("Security:", "security"),
         ("Not as in the source:", "differences"),
+        ("Accepted:", "accepted"),
         ("Cannot be moved:", "cannot_move"),
     ):
         differences = result.get(name) or []
@@ -50,17 +55,17 @@ def difference_lines(result: Mapping[str, Any]) -> List[str]:
             continue
         lines.append(title)
         for difference in differences[:SHOWN_DIFFERENCES]:
-            lines += wrapped(_difference(difference))
+            lines += wrapped(difference_line(difference))
         if len(differences) > SHOWN_DIFFERENCES:
             lines.append("  …")
     return lines
 
 
-def _difference(difference: Dict[str, Any]) -> str:
+def difference_line(difference: Mapping[str, Any]) -> str:
     """Returns one line of the comparison that is not a match."""
-    name = shown(difference["name"])
+    name = shown(difference.get("name", ""))
     line = f"{difference['outcome']}: {difference['resource']} {name!r}"
-    if difference["project"]:
+    if difference.get("project"):
         line += f" of {shown(difference['project'])}"
     if difference.get("id"):
         line += f" [{difference['id']}]"

@@ -44,6 +44,7 @@ REPORT_FIELDS: Mapping[str, str] = {
     "findings_by_kind": "number of findings of each kind",
     "to_do": "what a person must do, a line for each kind: `kind`, `text`, number of `findings`",
     "failed": "what should have arrived and did not, likewise",
+    "accepted": "differences that a person accepted, likewise",
     "lost": "what cannot be carried, likewise",
     "next_commands": "what to run next",
 }

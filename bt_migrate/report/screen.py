@@ -8,6 +8,7 @@ from bt_migrate.model.outcomes import OUTCOMES
 from bt_migrate.report.display import counts_text, duration_text
 from bt_migrate.report.files import HTML_FILE, SUMMARY_FILE
 from bt_migrate.report.sections import (
+    accepted_lines,
     failed_lines,
     headline,
     lost_lines,
@@ -24,7 +25,7 @@ LONGEST_PHASES = 1
 
 RECORD_FIELDS = (
     "status", "command", "dry_run", "run_directory", "duration_seconds", "this_start", "whole_run",
-    "totals", "validation", "to_do", "failed", "problems", "lost", "findings_by_kind",
+    "totals", "validation", "to_do", "failed", "problems", "accepted", "lost", "findings_by_kind",
     "verification",
     "estimate", "lag", "next_commands",
 )  # fmt: skip
@@ -37,6 +38,7 @@ def screen_text(report: Mapping[str, Any]) -> str:
             *verdict_lines(report),
             *to_do_lines(report),
             *failed_lines(report, SHOWN_PROBLEMS),
+            *accepted_lines(report),
             *table_lines(report),
             *validation_lines(report),
             *lost_lines(report),

@@ -48,6 +48,10 @@ def to_do_lines(report: Mapping[str, Any]) -> List[str]:
     return _section("To do:", (line["text"] for line in report["to_do"]))
 
 
+def accepted_lines(report: Mapping[str, Any]) -> List[str]:
+    return _section("Accepted:", (line["text"] for line in report["accepted"]))
+
+
 def lost_lines(report: Mapping[str, Any]) -> List[str]:
     return _section("Lost:", (line["text"] for line in report["lost"]))
 

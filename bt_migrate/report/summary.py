@@ -19,6 +19,7 @@ from bt_migrate.report.display import (
 )
 from bt_migrate.report.files import REPORT_FILE
 from bt_migrate.report.sections import (
+    accepted_lines,
     failed_lines,
     lost_lines,
     next_lines,
@@ -48,6 +49,7 @@ def summary_text(report: Mapping[str, Any]) -> str:
         ],
         to_do_lines(report),
         failed_lines(report),
+        accepted_lines(report),
         table_lines(report),
         validation_lines(report),
         _matrix_lines(report),

@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, 
 from bt_migrate.api.btql import MAX_LIMIT
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.config.values import UPDATE_POLICY
-from bt_migrate.model.equality import DIGEST_BYTES, row_digest
+from bt_migrate.model.equality import DIGEST_BYTES, row_digest, text_digest
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import DIFFERS, FOUND, UPDATED
 from bt_migrate.model.references import Path, Resolve
@@ -79,7 +79,7 @@ class RowDecider:
         judged = self._judged_all(object_id, encoded_rows, held)
         # References of rows that are found: an earlier run may have left them unresolved.
         waiting: List[tuple] = []
-        for row, encoded, _ in encoded_rows:
+        for row, encoded, out in encoded_rows:
             seen_xact, outcome = recorded.get(row["id"], (-1, ""))
             if outcome and seen_xact >= encoded.xact:
                 counts[outcome] += 1
@@ -93,7 +93,8 @@ class RowDecider:
             else:
                 counts[judged[row["id"]]] += 1
                 if judged[row["id"]] == DIFFERS:
-                    notes.add("row_differs", row["id"])
+                    digest = _digest_of_difference(row["id"], out, held[row["id"]])
+                    notes.add("row_differs", row["id"], digest=digest)
                 else:
                     waiting.extend((object_id, row["id"], *entry) for entry in encoded.deferred)
         if waiting:
@@ -215,7 +216,9 @@ class RowDecider:
                 waiting.extend((object_id, row["id"], *entry) for entry in encoded.deferred)
             elif judged == DIFFERS and not written and not self._overwrites:
                 counts[DIFFERS] += 1
-                notes.add("row_differs", row["id"], detail=CHANGED_THERE)
+                there_now = remembered(self._kind, existing)
+                digest = _digest_of_difference(row["id"], out, there_now)
+                notes.add("row_differs", row["id"], detail=CHANGED_THERE, digest=digest)
             else:
                 if not written:
                     member.state.copy.overwritten += 1
@@ -340,6 +343,11 @@ def remembered(kind: RowKind, row: dict) -> bytes:
     """Returns the digest of a row of the destination, followed by the ids of its comments."""
     ids = [str(comment.get("id")) for comment in comments_of(row) if isinstance(comment, dict)]
     return row_digest(insertable_row(kind, row)) + id_bytes("\n".join(ids))
+
+
+def _digest_of_difference(row_id: str, out: dict, remembered_row: bytes) -> bytes:
+    """Returns what identifies the difference between a row and that of the destination."""
+    return text_digest(json.dumps([row_id, row_digest(out).hex(), remembered_row.hex()]))
 
 
 def _judge(row: EncodedRow, out: dict, remembered_row: bytes) -> str:

@@ -17,6 +17,7 @@ class Note:
     path: str = ""
     detail: str = ""
     count: int = 1
+    fingerprint: str = ""
 
 
 @dataclass

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from bt_migrate.errors import StateError
+from bt_migrate.state.accepted import ACCEPTED_FILE
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import LOCK_FILE, VERIFY_FOLDER
 
@@ -25,6 +26,9 @@ def writable(run: RunDirectory) -> RunDirectory:
         place = Path(tempfile.mkdtemp(prefix="bt_migrate_")) / run.path.name
         # What an earlier comparison left would be mixed with the new results.
         shutil.copytree(run.path, place, ignore=shutil.ignore_patterns(LOCK_FILE, VERIFY_FOLDER))
+        accepted = run.path.parent / ACCEPTED_FILE
+        if accepted.exists():
+            shutil.copy(accepted, place.parent)
     except (OSError, shutil.Error) as error:
         raise StateError(
             f"{run.path}: cannot be written, and not be copied either ({error}); set TMPDIR to a"

@@ -106,13 +106,16 @@ def _judge(
         _add_other_number(context, pair, result, wanted, found)
     elif found.ids != wanted.ids:
         detail = f"{wanted.ids:,} ids in the source, {found.ids:,} in the destination"
-        result.add(DIFFERS, **pair.facts, detail=detail)
+        print_ = f"{found.ids - wanted.ids:+} ids"
+        result.add(DIFFERS, **pair.facts, detail=detail, fingerprint=print_)
     elif not (same(wanted.first, found.first) and same(wanted.last, found.last)):
         detail = (
             f"created {wanted.first} to {wanted.last} in the source,"
             f" {found.first} to {found.last} in the destination"
         )
-        result.add(DIFFERS, **pair.facts, fields=["created"], detail=detail)
+        dates = f"{wanted.first} {wanted.last} {found.first} {found.last}"
+        facts = {**pair.facts, "fields": ["created"], "fingerprint": dates}
+        result.add(DIFFERS, **facts, detail=detail)
     else:
         result.add(MATCH)
     return result
@@ -126,11 +129,13 @@ def _add_other_number(
     found: Summary,
 ) -> None:
     detail = f"{wanted.rows:,} rows in the source, {found.rows:,} in the destination"
+    # The same surplus or lack is the same difference, however the source grows.
+    facts = {**pair.facts, "fingerprint": f"{found.rows - wanted.rows:+} rows"}
     if found.rows > wanted.rows:
-        result.add(EXTRA, **pair.facts, detail=detail)
+        result.add(EXTRA, **facts, detail=detail)
         return
     since = wanted.rows - found.rows <= _rows_since_copy(context.catalog, pair)
-    result.add(MISSING, since=since, **pair.facts, detail=detail)
+    result.add(MISSING, since=since, **facts, detail=detail)
 
 
 def _rows_since_copy(catalog: Catalog, pair: ObjectPair) -> int:

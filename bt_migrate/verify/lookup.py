@@ -7,7 +7,7 @@ import json
 from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from bt_migrate.api.transactions import xact_of, xact_seconds
-from bt_migrate.model.equality import differing_paths
+from bt_migrate.model.equality import difference_print, differing_paths, text_digest
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
 from bt_migrate.rows.read import rows_of_ids
 from bt_migrate.rows.rewrite import COMMENTS
@@ -23,7 +23,8 @@ NEVER = 1 << 62  # a second after which nothing was written
 FAILED_READ = 10_000  # rows that failed, of which it is known by their ids
 DELIVERED = (CREATED, UPDATED)
 
-FoundRows = Dict[str, Tuple[dict, Form]]  # row id -> row as it was read, and its form
+FoundRow = Tuple[dict, Form]  # a row as it was read, and its form
+FoundRows = Dict[str, FoundRow]  # by row id
 
 
 class DeliveryRecord(NamedTuple):
@@ -112,9 +113,11 @@ class RowLookup:
                 if row_id in found:
                     # The source had the row when this tool copied it.
                     ours = row_id in delivered or self._written_by_run(found[row_id][1])
+                    facts["fingerprint"] = _print(None, found[row_id])
                     self.result.add(EXTRA, since=ours, **facts)
                 continue
             newer = self._is_newer(wanted[row_id][1], delivered.get(row_id))
+            facts["fingerprint"] = _print(wanted[row_id], found.get(row_id))
             if row_id not in found:
                 self.result.add(MISSING, since=newer, **facts)
                 continue
@@ -181,6 +184,13 @@ class RowLookup:
                 theirs[comment_id][0] = None
                 tolerated["unset"] += 1
         return first_paths(differing_paths(left, right, "", tolerated))
+
+
+def _print(wanted: Optional[FoundRow], found: Optional[FoundRow]) -> str:
+    """What identifies the difference between both sides of a row."""
+    return difference_print(
+        *(text_digest(row[1].text).hex() if row else "" for row in (wanted, found))
+    )
 
 
 def _pin_of_origin(row: Mapping[str, Any]) -> Any:

@@ -24,6 +24,7 @@ from bt_migrate.objects.prepare import (
     skip_reason,
     waits_for,
 )
+from bt_migrate.objects.update import difference_of
 from bt_migrate.verify.normalize import TOLERATED_OF_FINDING
 from bt_migrate.verify.pairs import BothAttachments
 from bt_migrate.verify.result import CANNOT_MOVE, EXTRA, MATCH, MISSING, Comparison, first_paths
@@ -67,7 +68,11 @@ class KindComparer:
             return None
         key = natural_key(resource, prepared.body if resource.scope == OWNER else item.source)
         existing = catalog.index.by_key(resource, item.dest_project_id).get(key)
-        facts = {"id": item.source["id"], "name": display_name(resource, item.source)}
+        facts = {
+            "id": item.source["id"],
+            "name": display_name(resource, item.source),
+            "fingerprint": difference_of(resource, item.source, existing),
+        }
         if existing is None and resource.name in catalog.lists.unknown_there:
             self.result.add(CANNOT_MOVE, **facts, detail=NOT_KNOWN_THERE)
             return None
@@ -171,6 +176,7 @@ class KindComparer:
             name=display_name(self.resource, existing),
             detail=detail,
             security=self.resource.grants_access or bool(existing.get("public")),
+            fingerprint=difference_of(self.resource, None, existing),
         )
 
 

@@ -24,6 +24,7 @@ from bt_migrate.attachments.digests import AttachmentBytes
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import Summaries
+from bt_migrate.state.accepted import Accepted
 from bt_migrate.verify.result import Comparison, ReportDifference
 
 FIRST_PAUSE_S = 0.5  # doubles with each wait
@@ -99,6 +100,7 @@ class CompareContext:
     attachments: BothAttachments
     patience: Patience
     report: ReportDifference
+    accepted: Accepted
     sample: int = 0
     # ids that only the source has: a copied row must not hold one
     source_ids: FrozenSet[str] = frozenset()
@@ -126,7 +128,7 @@ class CompareContext:
         ]
 
     def result(self, pair: ObjectPair, what: str = "rows of") -> Comparison:
-        return Comparison(f"{what} {pair.kind}", pair.project, self.report)
+        return Comparison(f"{what} {pair.kind}", pair.project, self.report, self.accepted)
 
 
 def grouped(

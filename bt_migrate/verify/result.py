@@ -18,12 +18,16 @@ from typing import IO, Any, Callable, Dict, Iterable, Iterator, List
 
 from bt_migrate.errors import StateError
 from bt_migrate.model.outcomes import DIFFERS
+from bt_migrate.state.accepted import Accepted
 from bt_migrate.state.files import make_private
 
 MATCH, MISSING, EXTRA, UNREADABLE = "match", "missing", "extra", "unreadable"
+ACCEPTED = "accepted"  # differs, is missing or extra, and a person accepted it
 CANNOT_MOVE = "cannot_move"  # missing, and nothing that the API could have carried
-COMPARED_AS = (MATCH, DIFFERS, MISSING, EXTRA, UNREADABLE, CANNOT_MOVE)
-AS_IT_CAN_BE = (MATCH, CANNOT_MOVE)
+COMPARED_AS = (MATCH, DIFFERS, MISSING, EXTRA, UNREADABLE, CANNOT_MOVE, ACCEPTED)
+AS_IT_CAN_BE = (MATCH, CANNOT_MOVE, ACCEPTED)
+# Outcomes of which the folder has a file, with all of them.
+WITH_FILE = (DIFFERS, MISSING, EXTRA, UNREADABLE, ACCEPTED)
 OUTCOME_WORDS = {CANNOT_MOVE: "cannot be moved"}
 
 MAX_PATHS = 50  # reported for one object or row
@@ -39,17 +43,19 @@ class Comparison:
     resource: str
     project: str
     report: ReportDifference
+    accepted: Accepted = field(default_factory=Accepted)
     counts: Counter[str] = field(default_factory=Counter)
     # The part of `counts` that the source changed after the copy.
     since: Counter[str] = field(default_factory=Counter)
     tolerated: Counter[str] = field(default_factory=Counter)
 
     def add(self, outcome: str, *, since: bool = False, **facts: Any) -> None:
-        """Count an outcome. `facts`: id, name; also row, fields, detail and security if known."""
-        self.counts[outcome] += 1
+        """Count an outcome. `facts`: id, name; also row, fields, detail, security and fingerprint
+        if known.
+        """
         if outcome == MATCH:
+            self.counts[MATCH] += 1
             return
-        self.since[outcome] += since
         record = {
             "outcome": outcome,
             "resource": self.resource,
@@ -59,6 +65,10 @@ class Comparison:
         }
         optional = record.keys() - {"outcome", "resource", "project"}
         empty = [name for name in optional if record[name] in (None, "", [], False)]
+        if self.accepted.holds(record):
+            record.update(outcome=ACCEPTED, was=outcome)
+        self.counts[record["outcome"]] += 1
+        self.since[record["outcome"]] += since
         self.report({name: value for name, value in record.items() if name not in empty})
 
 
@@ -70,15 +80,15 @@ class Differences:
         self.kept: List[Dict[str, Any]] = []
         self.security: List[Dict[str, Any]] = []
         self.cannot_move: List[Dict[str, Any]] = []
+        self.accepted: List[Dict[str, Any]] = []
         self._lock = threading.Lock()
         self._files: Dict[str, IO[str]] = {}
 
     def __enter__(self) -> Differences:
         with self._disk_errors():
             make_private(self.folder)
-            for outcome in COMPARED_AS:
-                if outcome not in AS_IT_CAN_BE:
-                    self._files[outcome] = _open_private(self.folder / f"{outcome}.jsonl")
+            for outcome in WITH_FILE:
+                self._files[outcome] = _open_private(self.folder / f"{outcome}.jsonl")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -94,9 +104,10 @@ class Differences:
                 return
             with self._disk_errors():
                 self._files[record["outcome"]].write(json.dumps(record) + "\n")
-            if len(self.kept) < MAX_DIFFERENCES_KEPT:
-                self.kept.append(record)
-            if record.get("security"):
+            kept = self.accepted if record["outcome"] == ACCEPTED else self.kept
+            if len(kept) < MAX_DIFFERENCES_KEPT:
+                kept.append(record)
+            if kept is self.kept and record.get("security"):
                 self.security.append(record)
 
     @contextlib.contextmanager

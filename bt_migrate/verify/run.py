@@ -10,7 +10,7 @@ import logging
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from bt_migrate.attachments.digests import AttachmentBytes
 from bt_migrate.errors import ApiError
@@ -31,6 +31,7 @@ from bt_migrate.objects.owned import (
 )
 from bt_migrate.objects.prepare import PlannedObject
 from bt_migrate.rows.count import Summaries
+from bt_migrate.state.accepted import Accepted, accepted_of
 from bt_migrate.state.files import write_json
 from bt_migrate.state.live_counts import LiveCounts, Task
 from bt_migrate.state.object_states import ObjectStates
@@ -47,6 +48,7 @@ from bt_migrate.verify.pairs import (
     grouped,
 )
 from bt_migrate.verify.result import (
+    ACCEPTED,
     AS_IT_CAN_BE,
     CANNOT_MOVE,
     MATCH,
@@ -54,6 +56,7 @@ from bt_migrate.verify.result import (
     UNREADABLE,
     Comparison,
     Differences,
+    ReportDifference,
     changed_since_totals,
     outcome_totals,
     outcomes_text,
@@ -64,6 +67,8 @@ from bt_migrate.verify.traces import SourceTraces
 
 log = logging.getLogger("bt_migrate.verify")
 
+# Outcomes that are as they can be, in the verdict.
+EXCEPTIONS = {CANNOT_MOVE: "what cannot be moved", ACCEPTED: "what was accepted"}
 GROUPS_AT_ONCE = 4
 COMPARE_POLL_S = 0.2  # a signal is handled within this time
 
@@ -81,7 +86,10 @@ def verify(migration: Migration) -> Dict[str, Any]:
         with Differences(run.path / VERIFY_FOLDER) as differences:
             projects = _project_pairs(migration)
             traces = SourceTraces()
-            found = _compare_objects(migration, projects, attachments, differences, traces)
+            accepted = accepted_of(run)
+            found = _compare_objects(
+                migration, projects, attachments, ReportTo(differences.add, accepted), traces
+            )
             objects = _counted_objects(run.live, found)
             _settle_traces(catalog, traces)
             context = CompareContext(
@@ -89,6 +97,7 @@ def verify(migration: Migration) -> Dict[str, Any]:
                 attachments,
                 Patience(_seconds_to_wait(migration), partial(_sleep, migration)),
                 differences.add,
+                accepted,
                 migration.settings.verify_sample,
                 source_ids=traces.only_source,
             )
@@ -182,8 +191,9 @@ def _result(depth: str, compared: Compared, differences: Differences) -> Dict[st
     word = "equal" if equal else "NOT EQUAL" if lost else "all arrived, not equal"
     if unproven and not lost:
         word = "NOT PROVEN, some could not be compared"
-    if equal and total.get(CANNOT_MOVE):
-        word = "equal, except what cannot be moved"
+    if equal:
+        exceptions = [text for outcome, text in EXCEPTIONS.items() if total.get(outcome)]
+        word = ", except ".join(filter(None, ["equal", " and ".join(exceptions)]))
     return {
         "equal": equal,
         "arrived": not lost and not unproven,
@@ -197,6 +207,7 @@ def _result(depth: str, compared: Compared, differences: Differences) -> Dict[st
         "tolerated": merged(comparison.tolerated for comparison in everything),
         "security": differences.security,
         "cannot_move": differences.cannot_move,
+        "accepted": differences.accepted,
         "differences": differences.kept,
         "folder": str(differences.folder),
     }
@@ -228,11 +239,18 @@ def _by_kind(comparisons: Sequence[Comparison]) -> Dict[str, Dict[str, Any]]:
 # -- objects
 
 
+class ReportTo(NamedTuple):
+    """Where differences are reported, and which of them were accepted."""
+
+    report: ReportDifference
+    accepted: Accepted
+
+
 def _compare_objects(
     migration: Migration,
     scopes: Sequence[ProjectPair],
     attachments: BothAttachments,
-    differences: Differences,
+    report_to: ReportTo,
     traces: SourceTraces,
 ) -> Iterator[Comparison]:
     catalog, settings = migration.catalog, migration.settings
@@ -243,7 +261,7 @@ def _compare_objects(
         resource: Resource, scope: Optional[ProjectPair], objects: Callable[[], List[dict]]
     ) -> Comparison:
         scope_name = scope.name if scope else ""
-        result = Comparison(resource.name, scope_name, differences.add)
+        result = Comparison(resource.name, scope_name, *report_to)
         try:
             # Only names the project; never saved.
             states = ObjectStates(migration.run.path / "none", resource.name, scope_name)

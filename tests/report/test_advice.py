@@ -22,6 +22,7 @@ UNEQUAL = {
     "arrived": False,
     "differences": [{"resource": "prompts", "outcome": "differs"}],
 }
+MISSING = {**UNEQUAL, "differences": [{"resource": "rows of logs", "outcome": "missing"}]}
 
 
 def commands(
@@ -72,8 +73,14 @@ CASES = [
      "bin/migrate-all --on-conflict views=update,prompts=update"),
     ("objects that differ although they were to be updated", "migrate-all",
      "--on-conflict prompts=update", "incomplete",
-     {"finished": True, "report": {"problems": [DIFFERS]}},
-     "bin/migrate-all --on-conflict prompts=update"),
+     {"finished": True, "report": {"problems": [DIFFERS]}}, "bin/accept RUN --all"),
+    ("objects that a sync keeps", "migrate-all", "--since-last", "incomplete",
+     {"round": 1, "report": {"problems": [DIFFERS]}}, "bin/accept RUN --all"),
+    ("rows that a sync keeps", "migrate-all", "--since-last", "incomplete",
+     {"round": 1, "report": {"failed": [{"kind": "row_differs"}]}}, "bin/accept RUN --all"),
+    ("a sync of which rows are missing too", "migrate-all", "--since-last", "incomplete",
+     {"round": 1, "report": {"problems": [DIFFERS], "verification": MISSING}},
+     "bin/migrate-all --since-last --state-dir RUN --on-conflict prompts=update"),
     ("objects that failed", "migrate-all", "--new-run", "incomplete",
      {"report": {"problems": [FAILED, DIFFERS]}}, "bin/migrate-all --state-dir RUN"),
     ("a finished run of which something is missing", "migrate-all", "--state-dir RUN", "incomplete",
@@ -107,7 +114,7 @@ CASES = [
      "bin/migrate-all --projects a --state-dir ROOT --on-conflict prompts=update"),
     ("a verification that finds more than in the source", "verify", "--counts", "completed",
      {"command": "migrate-all", "report": {"verification": {**UNEQUAL, "arrived": True}}},
-     "bin/verify --counts"),
+     "bin/accept RUN --all"),
     ("an installed package", "migrate-all", "", "interrupted", {"session": {"prefix": "bt-"}},
      "bt-migrate-all --state-dir RUN"),
 ]  # fmt: skip

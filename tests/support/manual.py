@@ -55,8 +55,9 @@ def findings() -> str:
     return page(
         "Findings",
         "A finding is something that a person must know. Only a `failure` makes a run end with exit\n"
-        "code 1. An `action` is something to enter, push or check; a `loss` cannot be carried. The\n"
-        "loss list of a plan holds all losses and the actions marked `in the loss list`.",
+        "code 1. An `action` is something to enter, push or check; a `loss` cannot be carried; what is\n"
+        "`accepted` was accepted by a person with bin/accept. The loss list of a plan holds all losses\n"
+        "and the actions marked `in the loss list`.",
         table(("kind", "severity", "meaning", "what to do, unless the record says more"), rows),
     )
 

@@ -1,0 +1,134 @@
+"""bin/accept: which differences of a run are meant, what is printed, and what is written down."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Sequence
+
+from bt_migrate.config.values import names
+from bt_migrate.errors import UsageError
+from bt_migrate.model.selection import matches
+from bt_migrate.report.advice import after_accepting
+from bt_migrate.report.comparison import difference_line
+from bt_migrate.report.differences import known_differences
+from bt_migrate.report.display import plural, wrapped
+from bt_migrate.report.sections import next_lines
+from bt_migrate.state.accepted import accept, accepted_of, key_of, list_accepted, remove_accepted
+from bt_migrate.state.files import now
+from bt_migrate.state.records import json_of
+from bt_migrate.state.run_directory import RunDirectory
+
+Records = List[Dict[str, Any]]
+
+TITLES = {
+    "differences": "Differences that are not accepted:",
+    "accepted": "Accepted:",
+    "removed": "No longer accepted:",
+}
+
+
+def accept_differences(path: Path, flags: Mapping[str, Any]) -> None:
+    """Accept what is selected, or list it. Raises UsageError for a pattern that fits nothing."""
+    with RunDirectory(path) as run:
+        wanted = names("--only", flags["only"] or "")
+        if flags["list"]:
+            _print({"accepted": selected(_accepted(run), wanted)}, [], flags)
+        elif flags["remove"]:
+            _remove(run, wanted, flags)
+        else:
+            _accept(run, wanted, flags)
+
+
+def selected(records: Records, wanted: Sequence[str]) -> Records:
+    """The records of which a kind, name or id is wanted; all if nothing is named."""
+    for pattern in wanted:
+        if not any(_fits(pattern, record) for record in records):
+            known = ", ".join(dict.fromkeys(record["resource"] for record in records)) or "none"
+            raise UsageError(f"--only: no difference fits {pattern!r}; the kinds are: {known}")
+    return [
+        record
+        for record in records
+        if not wanted or any(_fits(pattern, record) for pattern in wanted)
+    ]
+
+
+def _fits(pattern: str, record: Mapping[str, Any]) -> bool:
+    """`datasets` fits the datasets, their rows, and the numbers of their rows."""
+    kind = record["resource"]
+    values = [kind, kind.split()[-1], *(record.get(name) for name in ("name", "id", "row"))]
+    return any(matches(pattern, str(value)) for value in values if value)
+
+
+def _accepted(run: RunDirectory) -> Records:
+    return [json_of(item) for item in list_accepted(run)]
+
+
+def _accept(run: RunDirectory, wanted: Sequence[str], flags: Mapping[str, Any]) -> None:
+    accepted = accepted_of(run)
+    found = [record for record in known_differences(run) if not accepted.holds(record)]
+    chosen = selected(found, wanted)
+    if not _agrees(chosen, wanted, flags, "Accept"):
+        _print({"differences": chosen}, [], flags)
+        return
+    accept(run, chosen, _user(), now())
+    keys = {key_of(record) for record in chosen}
+    done = [item for item in _accepted(run) if key_of(item) in keys]
+    left = [record for record in found if key_of(record) not in keys]
+    _print({"accepted": done, "differences": left}, after_accepting(run), flags)
+
+
+def _remove(run: RunDirectory, wanted: Sequence[str], flags: Mapping[str, Any]) -> None:
+    chosen = selected(_accepted(run), wanted)
+    if not _agrees(chosen, wanted, flags, "No longer accept"):
+        _print({"accepted": chosen}, [], flags)
+        return
+    remove_accepted(run, map(key_of, chosen))
+    _print({"removed": chosen}, after_accepting(run), flags)
+
+
+def _agrees(
+    records: Records, wanted: Sequence[str], flags: Mapping[str, Any], question: str
+) -> bool:
+    """Whether something was selected and --yes given, or a person agrees on a terminal."""
+    if not records or not (wanted or flags["all"]):
+        return False
+    if flags["yes"]:
+        return True
+    if flags["json"] or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    _print({"differences": records}, [], flags)
+    print(f"{question} {plural(len(records), 'difference')} as shown? [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container without a name for its user
+        return str(os.getuid())
+
+
+def _print(
+    found: Mapping[str, Records], next_commands: List[str], flags: Mapping[str, Any]
+) -> None:
+    if flags["json"]:
+        print(json.dumps({**found, "next_commands": next_commands}))
+        return
+    for name, records in found.items():
+        if records or len(found) == 1:
+            print(TITLES[name] if records else f"{TITLES[name]} none")
+        for record in records:
+            print("\n".join(wrapped(_line(record))))
+    if "differences" in found and found["differences"] and not next_commands:
+        print("To accept them: --all or --only NAMES, with --yes where nobody can be asked")
+    for line in next_lines({"next_commands": next_commands}):
+        print(line)
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    line = difference_line(record)
+    return f"{line}; accepted by {record['by']}, {record['at']}" if record.get("by") else line

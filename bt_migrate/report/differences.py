@@ -1,0 +1,114 @@
+"""The differences that a run knows and that a person may accept: made from its files alone.
+
+Objects that were left as they are, rows that were left as they are, and what the last comparison
+found. What is missing because the source changed after the copy comes with the next sync.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, Mapping
+
+from bt_migrate.errors import StateError
+from bt_migrate.model.findings import finding
+from bt_migrate.model.notes import stream_findings
+from bt_migrate.model.outcomes import DIFFERS
+from bt_migrate.report.advice import ROWS_DIFFER
+from bt_migrate.state.accepted import Accepted, DifferenceKey, key_of
+from bt_migrate.state.object_states import ObjectStates
+from bt_migrate.state.run_directory import RunDirectory
+from bt_migrate.state.run_files import VERIFY_FOLDER
+
+COMPARED = ("differs", "missing", "extra")
+FACTS = ("resource", "id", "name", "project", "row", "fingerprint")
+
+
+def known_differences(run: RunDirectory) -> List[Dict[str, Any]]:
+    """Every difference, once: {resource, id, name, project, row, outcome, detail, fingerprint}."""
+    found: Dict[DifferenceKey, Dict[str, Any]] = {}
+    for record in (*_of_objects(run), *_of_rows(run), *_of_comparison(run)):
+        if record.get("fingerprint"):
+            found.setdefault(key_of(record), record)
+    return list(found.values())
+
+
+def difference_of_problem(problem: Mapping[str, Any]) -> Dict[str, Any]:
+    detail = ", ".join(problem.get("fields") or ())
+    return {**_facts(problem), "outcome": problem["outcome"], "detail": detail}
+
+
+def difference_of_rows(record: Mapping[str, Any]) -> Dict[str, Any]:
+    """The rows of an object that were left as they are: one difference, whichever row is first."""
+    facts = {**_facts(record), "outcome": DIFFERS, "detail": f"rows: {record.get('count', 0):,}"}
+    facts.pop("row", None)
+    return facts
+
+
+def accepted_finding(difference: Mapping[str, Any]) -> Dict[str, Any]:
+    facts = {name: difference[name] for name in FACTS if name in difference}
+    return finding("accepted_difference", **facts, detail=difference["detail"])
+
+
+def settled_findings(
+    findings: Iterable[Mapping[str, Any]], accepted: Accepted
+) -> List[Dict[str, Any]]:
+    """The findings, with those that a person accepted as such."""
+    return [
+        accepted_finding(difference_of_rows(record))
+        if record["kind"] == ROWS_DIFFER and accepted.holds(difference_of_rows(record))
+        else dict(record)
+        for record in findings
+    ]
+
+
+def problems_of(states: ObjectStates, outcomes: Iterable[str]) -> List[Dict[str, Any]]:
+    """The objects with one of the outcomes."""
+    return [
+        {"resource": states.resource, "project": states.project, "id": source_id, **entry}
+        for source_id, entry in states.outcomes.items()
+        if entry["outcome"] in outcomes
+    ]
+
+
+def _facts(record: Mapping[str, Any]) -> Dict[str, Any]:
+    return {name: record[name] for name in FACTS if record.get(name)}
+
+
+def _of_objects(run: RunDirectory) -> Iterator[Dict[str, Any]]:
+    for states in run.all_objects():
+        if states.listed:
+            yield from map(difference_of_problem, problems_of(states, (DIFFERS,)))
+
+
+def _of_rows(run: RunDirectory) -> Iterator[Dict[str, Any]]:
+    for stream in run.all_streams():
+        for record in stream_findings(stream.header, stream.findings):
+            if record["kind"] == ROWS_DIFFER:
+                yield difference_of_rows(record)
+
+
+def _of_comparison(run: RunDirectory) -> Iterator[Dict[str, Any]]:
+    """What the last comparison found; an interrupted one is no result."""
+    if run.record.verification is None:
+        return
+    folder = Path(run.record.verification["folder"])
+    # A run may have been moved to another place.
+    folder = folder if folder.is_dir() else run.path / VERIFY_FOLDER
+    for outcome in COMPARED:
+        for record in _json_lines(folder / f"{outcome}.jsonl"):
+            if not record.get("changed_since_copy"):
+                detail = record.get("detail") or ", ".join(record.get("fields") or ())
+                yield {**_facts(record), "outcome": outcome, "detail": detail}
+
+
+def _json_lines(path: Path) -> Iterator[Dict[str, Any]]:
+    """Raises StateError for a file that cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                yield json.loads(line)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise StateError(f"{path}: cannot be read ({error}); run bin/verify again") from None

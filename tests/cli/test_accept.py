@@ -1,0 +1,113 @@
+"""Differences that a person accepted are listed as such, and nothing else is."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+import pytest
+
+from tests.support.orgs import Ended, findings, report, runs
+from tests.support.row_runs import Json, World, call
+from tests.support.syncs import DATASET, LOGS, living, merge, sync, twin
+
+KEPT = [
+    ("datasets", "extra", ""),
+    ("prompts", "differs", ""),
+    ("rows of logs", "differs", "r00003"),
+]
+
+
+@pytest.fixture
+def w(tmp_path: Path) -> Iterator[World]:
+    """A synced source; then somebody changed a prompt and a row there, and made a dataset."""
+    with living(tmp_path) as one:
+        data = {"prompt": {"type": "completion", "content": "{{q}}"}}
+        one.source.create(
+            "prompt", {"project_id": one.project, "name": "Ask", "slug": "ask", "prompt_data": data}
+        )
+        assert sync(one).code == 0
+        one.dest.patch("prompt", one.dest.objects("prompt")[0]["id"], {"description": "theirs"})
+        merge(one.dest, LOGS, twin(one, LOGS), [{"id": "r00003", "metadata": {"theirs": 1}}])
+        project = one.dest.objects("project")[0]["id"]
+        one.dest.create(DATASET, {"project_id": project, "name": "theirs"})
+        yield one
+
+
+def accept(w: World, *args: str) -> Ended:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        main = __import__("bt_migrate.phases.accept", fromlist=["main"]).main
+        code = main([str(runs(w.root)[-1]), *args])
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+def records(end: Ended, name: str) -> List[Any]:
+    found: List[Json] = json.loads(end.out)[name]
+    return sorted((item["resource"], item["outcome"], item.get("row", "")) for item in found)
+
+
+def verification(w: World) -> Dict[str, Any]:
+    found: Dict[str, Any] = report(w.root)["verification"]
+    return found
+
+
+def test_what_was_accepted_is_green_and_counted_until_it_changes_again(w: World) -> None:
+    first = sync(w, "--full")
+    assert first.code == 1, first.last_words
+    listed = accept(w, "--json")
+    assert (listed.code, records(listed, "differences")) == (0, KEPT), listed.out
+    unasked = accept(w, "--all")
+    assert ("--yes" in unasked.out, records(accept(w, "--list", "--json"), "accepted")) == (
+        True,
+        [],
+    )
+    accept(w, "--all", "--yes")
+    green = sync(w, "--full")
+    told = verification(w)
+    assert (green.code, told["equal"], len(told["accepted"])) == (0, True, 3), green.last_words
+    assert told["text"].startswith("equal, except what was accepted: objects 3 match, 2 accepted")
+    assert "accepted as they are: Ask" in green.out
+    assert call(w, "verify", "--full", "--quiet") == 0
+    changed = {"description": "theirs again"}
+    w.dest.patch("prompt", w.dest.objects("prompt")[0]["id"], changed)
+    merge(w.dest, LOGS, twin(w, LOGS), [{"id": "r00003", "metadata": {"theirs": 2}}])
+    again = sync(w, "--full")
+    left = records(accept(w, "--json"), "differences")
+    assert (again.code, left) == (1, KEPT[1:]), again.last_words
+    last = again.out.splitlines()[-1]
+    assert last.startswith("Next: bin/accept "), again.out
+
+
+def test_what_is_accepted_is_chosen_by_kind_name_or_id_and_can_be_taken_back(w: World) -> None:
+    sync(w, "--full")
+    wrong = accept(w, "--only", "promts", "--yes")
+    assert (wrong.code, "fits 'promts'; the kinds are: prompts, " in wrong.err) == (2, True), (
+        wrong.err
+    )
+    some = accept(w, "--only", "prompts,r0000?", "--yes", "--json")
+    assert (records(some, "accepted"), records(some, "differences")) == (KEPT[1:], KEPT[:1])
+    assert json.loads(some.out)["next_commands"][0].startswith("bin/migrate-all ")
+    assert [item["name"] for item in findings(w.root, "accepted_difference")] == []
+    assert sync(w).code == 0  # only objects that the source has are looked at
+    assert [item["name"] for item in findings(w.root, "accepted_difference")] == ["Ask"]
+    kept = accept(w, "--list")
+    assert ("prompts 'Ask'" in kept.out, "; accepted by " in kept.out) == (True, True), kept.out
+    gone = accept(w, "--remove", "--only", "Ask", "--yes", "--json")
+    assert records(gone, "removed") == KEPT[1:2]
+    assert sync(w).code == 1
+
+
+def test_rows_that_a_copy_left_as_they_are_can_be_accepted(tmp_path: Path) -> None:
+    with living(tmp_path, rows=3) as w:
+        project = w.dest.create("project", {"name": "p00"})["id"]
+        w.dest.insert(LOGS, project, [{"id": "r00001", "input": "theirs"}])
+        assert call(w, "migrate_all", "--no-verify", "--quiet") == 1
+        done = accept(w, "--only", "logs", "--yes", "--json")
+        assert [item["detail"] for item in json.loads(done.out)["accepted"]] == ["rows: 1"]
+        assert call(w, "migrate_all", "--no-verify", "--quiet") == 0
+        w.dest.insert(LOGS, project, [{"id": "r00002", "input": "theirs"}])
+        assert call(w, "migrate_all", "--no-verify", "--quiet") == 1
