@@ -63,8 +63,9 @@ def test_the_five_steps_of_the_readme_print_what_it_shows(tmp_path: Path) -> Non
         assert walkthrough.without_numbers(shown) == walkthrough.without_numbers(printed)
 
 
-# Not run here: they never end, ask a server elsewhere, or are arguments of a scheduler.
-NOT_RUN = ("sandbox", "test", "control", "probe", "check-openapi")
+# Not run here: they never end, ask a server elsewhere, need differences, or are arguments of a
+# scheduler.
+NOT_RUN = ("sandbox", "test", "control", "accept", "probe", "check-openapi")
 EXAMPLE_RUN = "checkpoints/20260113_212530"
 
 

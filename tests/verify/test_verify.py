@@ -106,7 +106,14 @@ def test_the_result_is_kept_with_the_newest_run_of_the_same_selection_finished_o
         files = {path.name: path.read_text() for path in (only / "verify").iterdir()}
         assert (code, sorted(files)) == (
             expected,
-            ["differs.jsonl", "extra.jsonl", "match.json", "missing.jsonl", "unreadable.jsonl"],
+            [
+                "accepted.jsonl",
+                "differs.jsonl",
+                "extra.jsonl",
+                "match.json",
+                "missing.jsonl",
+                "unreadable.jsonl",
+            ],
         )
         assert [json.loads(line)["row"] for line in files["extra.jsonl"].splitlines()] == [
             "theirs"
