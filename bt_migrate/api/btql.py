@@ -160,17 +160,42 @@ def rows_query(
     `one_by_one`: for data planes before 1.1.22, which have no IN
     (https://braintrust.dev/docs/data-plane-changelog).
     """
-    ids = [quoted(row_id) for row_id in row_ids]
-    wanted = f"id in [{', '.join(ids)}]"
-    if one_by_one:
-        wanted = " or ".join(f"id = {row_id}" for row_id in ids)
+    wanted = ids_condition(row_ids, one_by_one=one_by_one)
     limit = min(MAX_LIMIT, 2 * len(row_ids) * len(object_ids))
     lines = ["select: *", from_line(kind, object_ids), f"filter: {wanted}", f"limit: {limit}"]
     return "\n".join(lines)
 
 
+def ids_condition(row_ids: Sequence[str], *, one_by_one: bool) -> str:
+    ids = [quoted(row_id) for row_id in row_ids]
+    if one_by_one:
+        return " or ".join(f"id = {row_id}" for row_id in ids)
+    return f"id in [{', '.join(ids)}]"
+
+
+def facet_objects_query(kind: str, id_field: str, object_ids: Sequence[str], bounds: Bounds) -> str:
+    """One row {id_field: object id, …} for each object with rows that have facets."""
+    wanted = "(facets is not null or classifications is not null)"
+    conditions = " and ".join([wanted, *_conditions(bounds)])
+    lines = [f"dimensions: {id_field}", "measures: count(1) as rows"]
+    return "\n".join([*lines, _traces_line(kind, object_ids), f"filter: {conditions}"])
+
+
+def facets_query(kind: str, id_field: str, object_ids: Sequence[str], condition: str = "") -> str:
+    """What shape `traces` shows of the rows of all traces with a row that meets the condition."""
+    lines = [f"select: id, {id_field}, facets, classifications", _traces_line(kind, object_ids)]
+    if condition:
+        lines.append(f"filter: {condition}")
+    return "\n".join([*lines, f"limit: {MAX_LIMIT}"])
+
+
 def filter_lines(bounds: Bounds) -> List[str]:
     """The filter clause, or no line at all."""
+    conditions = _conditions(bounds)
+    return ["filter: " + " and ".join(conditions)] if conditions else []
+
+
+def _conditions(bounds: Bounds) -> List[str]:
     # compared as text: all transactions have 19 digits
     after_xact = str(bounds.after_xact) if bounds.after_xact else None
     wanted = (
@@ -180,17 +205,20 @@ def filter_lines(bounds: Bounds) -> List[str]:
         ("_pagination_key >", bounds.after_key),
         ("_pagination_key <=", bounds.end_key),
     )
-    conditions = [f"{comparison} {quoted(value)}" for comparison, value in wanted if value]
-    return ["filter: " + " and ".join(conditions)] if conditions else []
+    return [f"{comparison} {quoted(value)}" for comparison, value in wanted if value]
 
 
 def from_line(kind: str, object_ids: Sequence[str]) -> str:
     return f"from: {source_expression(kind, object_ids)}"
 
 
-def source_expression(kind: str, object_ids: Sequence[str]) -> str:
+def source_expression(kind: str, object_ids: Sequence[str], shape: str = "spans") -> str:
     ids = ", ".join(quoted(object_id) for object_id in object_ids)
-    return f"{FROM_OF_KIND[kind]}({ids}) spans"
+    return f"{FROM_OF_KIND[kind]}({ids}) {shape}"
+
+
+def _traces_line(kind: str, object_ids: Sequence[str]) -> str:
+    return f"from: {source_expression(kind, object_ids, 'traces')}"
 
 
 def sort_line(newest_first: bool) -> str:

@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Optional
+import threading
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional, Set
 
 from bt_migrate.api.btql import MAX_LIMIT
+
+# Where the facets of rows are shown: no row has any; in every shape; in shape `traces` only.
+NOWHERE = "nowhere"
+SPANS = "spans"
+TRACES = "traces"
+
+
+@dataclass
+class FacetPlace:
+    """Where the facets of one kind of rows are shown. `objects`: those whose rows have any; known
+    for TRACES only.
+    """
+
+    shown: str
+    objects: List[str] = field(default_factory=list)
+
+    def joined(self, other: FacetPlace) -> FacetPlace:
+        """What is known after more objects were asked for."""
+        if SPANS in (self.shown, other.shown):
+            return FacetPlace(SPANS)
+        objects = sorted({*self.objects, *other.objects})
+        return FacetPlace(TRACES if objects else NOWHERE, objects)
+
+
+@dataclass
+class FacetPlaces:
+    """What is known of each kind of rows. `lock` is held while a server is asked."""
+
+    places: Dict[str, FacetPlace] = field(default_factory=dict)
+    # kind of rows -> objects that were asked for in this process
+    asked: Dict[str, Set[str]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass
@@ -25,5 +58,6 @@ class Capabilities:
     # rows of the largest page that was as full as was asked for: up to it the server does not cap
     # pages
     full_page_rows: int = 0
+    facets: FacetPlaces = field(default_factory=FacetPlaces)
     # largest body of POST /logs3, 0 where the server announces none; None: not asked yet
     logs3_max_bytes: Optional[int] = None

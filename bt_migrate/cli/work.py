@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
+from bt_migrate.api.capabilities import FacetPlace
 from bt_migrate.api.client import Api
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.cli.connect import identity_of
@@ -48,7 +49,7 @@ from bt_migrate.state.run_directory import (
     RunDirectory,
     window_of,
 )
-from bt_migrate.state.run_record import Identity, Session
+from bt_migrate.state.run_record import Identity, Session, ShownFacets
 from bt_migrate.state.sessions import add_session, end_killed_session
 
 log = logging.getLogger("bt_migrate")
@@ -240,6 +241,11 @@ def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Sessio
         side.capabilities.reads_groups = (
             side.capabilities.reads_groups or side.side in run.record.reads_groups
         )
+        side.capabilities.facets.places.update(
+            (known.kind, FacetPlace(known.shown, known.objects))
+            for known in run.record.facets
+            if known.side == side.side
+        )
     run.save()
     log.info(
         "%s run %s",
@@ -264,6 +270,11 @@ def _close_session(start: Start, run: RunDirectory, session: Session, began: flo
     session.seconds = round(time.monotonic() - began, 3)
     sides = (start.source, start.dest)
     run.record.reads_groups = [side.side for side in sides if side.capabilities.reads_groups]
+    run.record.facets = [
+        ShownFacets(side.side, kind, place.shown, place.objects)
+        for side in sides
+        for kind, place in sorted(side.capabilities.facets.places.items())
+    ]
 
 
 def _run_phases(start: Start, settings: Settings, run: RunDirectory) -> None:

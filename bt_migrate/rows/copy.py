@@ -25,6 +25,7 @@ from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.background import wait_for
 from bt_migrate.rows.commit import summary
 from bt_migrate.rows.decide import remembered
+from bt_migrate.rows.facets import learn_facets_of_copies
 from bt_migrate.rows.prefetch import SourceReaders, expected_rows
 from bt_migrate.rows.pump import Pump, SharedCopy
 from bt_migrate.rows.read import (
@@ -353,6 +354,9 @@ def _read_destinations(shared: SharedCopy, members: Sequence[StreamCopy]) -> Non
     filled = [member for member in counted if counts[member.stream.dest_id].rows]
     if filled:
         rows = sum(counts[member.stream.dest_id].rows or 0 for member in filled)
+        ids = [member.stream.dest_id for member in filled]
+        bounds = bounds_of(shared.catalog, members[0].stream.kind)
+        learn_facets_of_copies(shared.catalog.source, shared.catalog.dest, kind_name, ids, bounds)
         _read_destination(shared, filled, rows)
     for member in unread:
         if member not in counted:

@@ -23,6 +23,7 @@ from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import RowCounts, count_objects, count_rows
 from bt_migrate.rows.encode import RowEncoder
+from bt_migrate.rows.facets import learn_facets
 from bt_migrate.rows.groups import groups
 from bt_migrate.rows.prefetch import LARGE_STREAMS_AT_ONCE
 from bt_migrate.rows.read import one_page
@@ -71,6 +72,8 @@ def plan_rows(
     import_bytes, queries, inserts. Rows are None where the server does not count.
     """
     count_objects(catalog, counts, kind_name, objects)
+    held = [planned["id"] for planned in objects if planned["rows"] != 0]
+    learn_facets(catalog.source, kind_name, held, bounds_of(catalog, ROW_KINDS[kind_name]))
     sample = _sample(catalog, kind_name, objects)
     for planned in objects:
         mean = sample.row_bytes.get(planned["id"], sample.mean)

@@ -14,6 +14,7 @@ from bt_migrate.api.btql import MAX_LIMIT, OBJECTS_PER_QUERY
 from bt_migrate.model.resources import ROW_KINDS, RowKind
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import RowCounts, count_by_object
+from bt_migrate.rows.facets import learn_facets, learn_facets_of_copies
 from bt_migrate.rows.streams import RowStream, bounds_of
 from bt_migrate.state.stream_state import StreamState
 from bt_migrate.state.sync_marks import Round
@@ -79,6 +80,8 @@ def counted_streams(
         else:
             bounds = replace(bounds_of(catalog, kind), after_key=after, end_key=end)
             found = count_by_object(catalog, catalog.source, kind.name, ids, bounds)
+        held = [object_id for object_id in ids if found[object_id].rows != 0]
+        learn_facets(catalog.source, kind.name, held, bounds_of(catalog, kind))
         for stream in some:
             rows, counted_s = found[stream.source_id]
             counted[stream.source_id] = replace(stream, rows=rows, counted_s=counted_s)
@@ -128,6 +131,12 @@ def _counted_above(catalog: Catalog, streams: Sequence[RowStream], above: int) -
     bounds = replace(bounds_of(catalog, kind), after_xact=above)
     ids = [stream.source_id for stream in streams]
     found = count_by_object(catalog, catalog.source, kind.name, ids, bounds)
+    changed = [stream for stream in streams if found[stream.source_id].rows != 0]
+    source_ids = [stream.source_id for stream in changed]
+    dest_ids = [stream.dest_id for stream in changed]
+    learn_facets(catalog.source, kind.name, source_ids, bounds)
+    whole = bounds_of(catalog, kind)
+    learn_facets_of_copies(catalog.source, catalog.dest, kind.name, dest_ids, whole)
     return [
         replace(stream, rows=found[stream.source_id].rows, counted_s=found[stream.source_id].at_s)
         for stream in streams

@@ -32,6 +32,8 @@ from bt_migrate.api.request import QUERY_PATH, RETRY_STATUSES, Answer
 from bt_migrate.api.transactions import after_second, key_before, key_seconds
 from bt_migrate.errors import AnswerError, ApiError
 from bt_migrate.model.resources import ROW_KINDS
+from bt_migrate.rows.by_id import query_by_ids
+from bt_migrate.rows.facets import add_facets
 from bt_migrate.rows.page_ahead import SIZE_STATUSES, AskedPage, PageAhead
 from bt_migrate.rows.page_checks import KEY, has_one_key, refusal, without_cut_off_key
 from bt_migrate.rows.page_size import PageSize
@@ -258,6 +260,7 @@ class PageReader:
         self.rows += len(rows)
         if not rows:
             return None
+        add_facets(self._api, self._kind, self._ids, rows)
         end_key = rows[0 if bounds.newest_first else -1][KEY]
         self._bounds = bounds.after(end_key)
         return Page(rows, end_key, ended, answer.plain)
@@ -398,7 +401,10 @@ def one_page(api: Api, kind: str, object_id: str, bounds: Bounds, limit: int) ->
     while True:
         statuses = RETRY_STATUSES - SIZE_STATUSES if limit > MIN_LIMIT else RETRY_STATUSES
         try:
-            return api.query(page_query(kind, [object_id], bounds, limit), retry_statuses=statuses)
+            query = page_query(kind, [object_id], bounds, limit)
+            answer = api.query(query, retry_statuses=statuses)
+            add_facets(api, kind, [object_id], answer.json)
+            return answer
         except ApiError as error:
             if error.status not in SIZE_STATUSES or limit <= MIN_LIMIT:
                 raise
@@ -411,20 +417,10 @@ def rows_of_ids(
     """The rows of these ids that the objects hold, at most MAX_LIMIT; half of the ids at a time
     where the server takes too long.
     """
-    statuses = RETRY_STATUSES - SIZE_STATUSES if len(row_ids) > 1 else RETRY_STATUSES
-    try:
-        query = rows_query(kind, object_ids, row_ids, one_by_one=api.capabilities.lacks_in)
-        rows: List[dict] = api.query(query, retry_statuses=statuses).json
-        return rows
-    except ApiError as error:
-        if error.status == 400 and not api.capabilities.lacks_in:
-            api.capabilities.lacks_in = True
-            return rows_of_ids(api, kind, object_ids, row_ids)
-        if error.status not in SIZE_STATUSES or len(row_ids) == 1:
-            raise
-    half = len(row_ids) // 2
-    return [
-        row
-        for some in (row_ids[:half], row_ids[half:])
-        for row in rows_of_ids(api, kind, object_ids, some)
-    ]
+    rows = query_by_ids(
+        api,
+        lambda ids, one_by_one: rows_query(kind, object_ids, ids, one_by_one=one_by_one),
+        row_ids,
+    )
+    add_facets(api, kind, object_ids, rows)
+    return rows

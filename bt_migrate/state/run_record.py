@@ -59,6 +59,16 @@ class Session:
 
 
 @dataclass
+class ShownFacets:
+    """Where one side shows the facets of one kind of rows; see api/capabilities.py."""
+
+    side: str
+    kind: str
+    shown: str
+    objects: List[str] = field(default_factory=list)
+
+
+@dataclass
 class Identity:
     """What a run is made for; compared at each start. Holds no key."""
 
@@ -86,6 +96,7 @@ class RunRecord(Identity):
     marks: Dict[str, Dict[str, int]] = field(default_factory=dict)  # see sync_marks
     source_time: Optional[float] = None  # unix seconds of the source's clock at the first start
     reads_groups: List[str] = field(default_factory=list)  # sides that read several objects at once
+    facets: List[ShownFacets] = field(default_factory=list)
     wrote: bool = False
     waiting: bool = False  # whether references wait for objects
     # resource -> fields that the data plane of the destination does not know

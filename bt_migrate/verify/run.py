@@ -19,7 +19,7 @@ from bt_migrate.model.equality import merged
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource import ORGANIZATION, OWNER, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS, ROLES, USERS
-from bt_migrate.model.resources import REFERABLE
+from bt_migrate.model.resources import REFERABLE, ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.lists import planned_id
 from bt_migrate.objects.owned import (
@@ -31,6 +31,8 @@ from bt_migrate.objects.owned import (
 )
 from bt_migrate.objects.prepare import PlannedObject
 from bt_migrate.rows.count import Summaries
+from bt_migrate.rows.facets import learn_facets, learn_facets_of_copies
+from bt_migrate.rows.streams import bounds_of
 from bt_migrate.state.accepted import Accepted, accepted_of
 from bt_migrate.state.files import write_json
 from bt_migrate.state.live_counts import LiveCounts, Task
@@ -352,6 +354,8 @@ def _compare_rows(
             return [], _compare_all_rows(pool, context, pairs)
         with live.working("objects counted", len(pairs)):
             counts, source = _compare_counts(pool, context, pairs)
+        if depth == "sample":
+            _learn_facets(context, pairs)
         groups = list(read_groups(context.with_rows(pairs), source)) if depth == "sample" else []
         with live.working("objects with rows compared", sum(map(len, groups))) as task:
             sampled = [pool.submit(compare_sample, context, group, source) for group in groups]
@@ -387,6 +391,7 @@ def _compare_all_rows(
         for source, _ in _in_order(counted):
             task.step(len(source))
             counts.update(source)
+    _learn_facets(context, pairs)
     groups = list(read_groups(context.with_rows(pairs), counts))
     with live.working(ROWS_COMPARED, _rows_to_read(context, groups)):
         compared = [pool.submit(compare_full, context, group) for group in groups]
@@ -395,6 +400,17 @@ def _compare_all_rows(
 
 def _rows_to_read(context: CompareContext, groups: Sequence[Sequence[ObjectPair]]) -> Optional[int]:
     return context.counted_rows([pair.source_id for group in groups for pair in group])
+
+
+def _learn_facets(context: CompareContext, pairs: Sequence[ObjectPair]) -> None:
+    """Find out which rows of either side need another query for their facets."""
+    source, dest = context.catalog.source, context.catalog.dest
+    for kind in ROW_KINDS.values():
+        some = [pair for pair in context.with_rows(pairs) if pair.kind == kind.name]
+        bounds = bounds_of(context.catalog, kind)
+        learn_facets(source, kind.name, [pair.source_id for pair in some], bounds)
+        dest_ids = [pair.dest_id for pair in some]
+        learn_facets_of_copies(source, dest, kind.name, dest_ids, bounds)
 
 
 def _compare_counts(

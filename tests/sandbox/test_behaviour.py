@@ -40,6 +40,15 @@ def cursor_of_a_short_page(scene: Scene) -> Any:
     return "cursor" in scene.http.btql(f"from: dataset('{scene.dataset}') | limit: 10")
 
 
+def facets_by_shape(scene: Scene) -> Any:
+    scene.http.insert("dataset", scene.dataset, {"id": "a", "facets": {"Task": "t"}})
+    source = f"from: dataset('{scene.dataset}')"
+    shown = [scene.http.btql(f"{source} {shape}")["data"] for shape in ("spans", "traces")]
+    filtered = scene.http.btql(f"{source} spans | filter: facets is not null")["data"]
+    assert bool(filtered) == bool(shown[0][0]["facets"])
+    return [rows[0]["facets"] for rows in shown]
+
+
 def audit_of_a_new_row(scene: Scene) -> Any:
     entries = scene.row()["audit_data"] or []
     return [(entry["audit_data"], entry["metadata"], entry["source"]) for entry in entries]
@@ -164,6 +173,7 @@ SEEN: Dict[str, Tuple[Callable[[Scene], Any], Any, Any]] = {
         (200, 200, 200, 200, 200, ["prod"], 200),
         (404, 404, 400, 404, 404, [], 400),
     ),
+    "spans_show_facets": (facets_by_shape, [{"Task": "t"}] * 2, [None, {"Task": "t"}]),
     "datasets_have_tags": (tags_of_a_dataset, (200, False), (400, True)),
 }
 

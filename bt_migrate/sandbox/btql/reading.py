@@ -20,6 +20,10 @@ FIRST_SLICE = 256
 LAST_SLICE = 4096
 
 
+# Fields that only shape `traces` shows where the behaviour says so.
+HIDDEN_IN_SPANS = ("facets", "classifications")
+
+
 class Bounds(NamedTuple):
     """What a filter says about keys and ids: low < key < high, and ids to choose from."""
 
@@ -103,10 +107,17 @@ class Reader:
             ]
         return [stop - start for start, stop in edges]
 
+    def view(self, row: Row, query: Json) -> View:
+        """The row as the shape of the query shows it."""
+        hides = not self.store.behaviour.spans_show_facets
+        if not hides or query["from"].get("shape") == "traces" or not _may_hold_hidden(row):
+            return View(row)
+        return View(None, {**row.value(), **dict.fromkeys(HIDDEN_IN_SPANS)})
+
     def matching(self, query: Json) -> Iterator[View]:
         """Views of all rows that the filter keeps, newest first, in the shape of the query."""
         bounds, rest = split_filter(query.get("filter"))
-        views = (View(row) for _, _, row in self.ordered(bounds, True))
+        views = (self.view(row, query) for _, _, row in self.ordered(bounds, True))
         return self.shaped(query, kept(views, rest))
 
     def shaped(self, query: Json, views: Iterator[View]) -> Iterator[View]:
@@ -118,6 +129,10 @@ class Reader:
             everything = (View(row) for _, _, row in self.ordered(Bounds(), True))
             return (view for view in everything if view.field("root_span_id") in roots)
         return views
+
+
+def _may_hold_hidden(row: Row) -> bool:
+    return any(b'"%s":' % name.encode() in row.body for name in HIDDEN_IN_SPANS)
 
 
 def _moved(

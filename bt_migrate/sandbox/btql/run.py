@@ -242,7 +242,7 @@ def _answer_page(
     data: List[bytes] = []
     last: Optional[Tuple[int, int]] = None
     for _, number, row in reader.ordered(bounds, descending, after):
-        view = View(row)
+        view = reader.view(row, query)
         if not all(test(view) for test in tests) or (is_summary and not view.field("is_root")):
             continue
         if len(data) >= limit:

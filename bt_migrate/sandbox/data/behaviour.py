@@ -41,6 +41,9 @@ class Behaviour:
     ids_are_checked: bool = True
     # /logs3 answers the transaction. False: {"ids", "ok"}.
     logs3_answers_transaction: bool = True
+    # Facets and classifications are shown in every shape of a query. False: in shape `traces` only
+    # (a note of a vendor's employee; nothing recorded contradicts it).
+    spans_show_facets: bool = True
     # A view without user_id belongs to the caller. False: to nobody.
     views_belong_to_caller: bool = True
     # Datasets have tags. False: the field is unknown.

@@ -1,0 +1,188 @@
+"""Facets and classifications of rows, where only the shape `traces` of a query shows them.
+
+All rows are read in shape `spans`. Whether it shows facets is not documented, and a note of the
+vendor says that only `traces` does. So each server is asked once for each kind of rows; where
+`spans` lacks them, the rows of objects that have any are completed after each page.
+
+A query in shape `traces` answers all rows of the traces that its filter finds, in pages whose order
+is not known. Rows are therefore asked for by id, until each has been shown.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Dict, List, Sequence, Tuple
+
+from bt_migrate.api.btql import (
+    Bounds,
+    facet_objects_query,
+    facets_query,
+    ids_condition,
+    rows_query,
+)
+from bt_migrate.api.capabilities import NOWHERE, SPANS, TRACES, FacetPlace
+from bt_migrate.api.client import Api
+from bt_migrate.api.request import RETRY_STATUSES
+from bt_migrate.errors import ApiError
+from bt_migrate.model.resources import ROW_KINDS
+from bt_migrate.rows.by_id import query_by_ids
+from bt_migrate.rows.page_ahead import SIZE_STATUSES
+
+log = logging.getLogger("bt_migrate.rows")
+
+FIELDS = ("facets", "classifications")
+# object ids in one query that asks which of them have facets
+OBJECTS_ASKED = 250
+# rows with facets whose form in shape `spans` is looked at
+EXAMPLES = 10
+# rows in one query for their facets: each may bring the others of its trace
+ROWS_ASKED = 500
+# what an answer of another shape raises, where its rows are taken apart
+NOT_ASKED = (ApiError, AttributeError, KeyError, TypeError)
+# A row gets a value under this name if its trace is too large to show its facets: no insert takes
+# such a field, so the row is reported.
+NOT_SHOWN = "facets (not shown)"
+
+
+# -- which objects have facets
+
+
+def learn_facets(api: Api, kind_name: str, object_ids: Sequence[str], bounds: Bounds) -> None:
+    """Find out once where the server shows the facets of a kind of rows. Costs one query where no
+    row has any.
+    """
+    known = api.capabilities.facets
+    with known.lock:
+        asked = known.asked.setdefault(kind_name, set())
+        new = [object_id for object_id in object_ids if object_id not in asked]
+        if new:
+            asked.update(new)
+            _learn(api, kind_name, new, bounds)
+
+
+def learn_facets_of_copies(
+    source: Api, dest: Api, kind_name: str, object_ids: Sequence[str], bounds: Bounds
+) -> None:
+    """The same of the destination, if rows of the source have facets.
+
+    The destination is asked again for other objects, and after a copy, until it is known to show
+    facets in shape `spans`.
+    """
+    wanted = source.capabilities.facets.places.get(kind_name, FacetPlace(NOWHERE))
+    if not object_ids or wanted.shown == NOWHERE:
+        return
+    with dest.capabilities.facets.lock:
+        _learn(dest, kind_name, object_ids, bounds)
+
+
+def _learn(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) -> None:
+    """Asks the server, and adds the answer to what is known of other objects."""
+    places = api.capabilities.facets.places
+    before = places.get(kind_name, FacetPlace(NOWHERE))
+    if before.shown != SPANS:
+        places[kind_name] = before.joined(_find_place(api, kind_name, ids, bounds))
+
+
+def _find_place(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) -> FacetPlace:
+    size = OBJECTS_ASKED if api.capabilities.reads_groups else 1
+    holders: List[str] = []
+    try:
+        for start in range(0, len(ids), size):
+            holders += _holders(api, kind_name, ids[start : start + size], bounds)
+        place = _place(api, kind_name, holders) if holders else FacetPlace(NOWHERE)
+    except NOT_ASKED as error:
+        log.info("%s: facets of %s cannot be asked for (%s)", api.side, kind_name, error)
+        place = FacetPlace(NOWHERE)
+    log.info("%s: facets of %s are shown: %s", api.side, kind_name, place.shown)
+    return place
+
+
+def _holders(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) -> List[str]:
+    """Those of the objects that have rows with facets or classifications."""
+    id_field = ROW_KINDS[kind_name].id_field
+    query = facet_objects_query(kind_name, id_field, ids, bounds)
+    try:
+        rows = api.query(query, retry_statuses=RETRY_STATUSES - SIZE_STATUSES).json
+        return [row[id_field] for row in rows if row[id_field] in ids]
+    except NOT_ASKED:
+        # No such aggregate, or too many rows for it: the newest rows say whether there are any.
+        newest = api.query(facets_query(kind_name, id_field, ids)).json
+        return list(ids) if any(map(_has_facets, newest)) else []
+
+
+def _place(api: Api, kind_name: str, holders: List[str]) -> FacetPlace:
+    """Compares some rows in both shapes."""
+    id_field = ROW_KINDS[kind_name].id_field
+    condition = " or ".join(f"{name} is not null" for name in FIELDS)
+    rows = api.query(facets_query(kind_name, id_field, holders[:1], condition)).json
+    examples = {row["id"]: row for row in rows if _has_facets(row)}
+    shown = query_by_ids(
+        api,
+        lambda ids, one_by_one: rows_query(kind_name, holders[:1], ids, one_by_one=one_by_one),
+        list(examples)[:EXAMPLES],
+    )
+    hidden = [row for row in shown if _hides(row, examples.get(row["id"], {}))]
+    if shown and not hidden:
+        return FacetPlace(SPANS)
+    return FacetPlace(TRACES, sorted(set(holders)))
+
+
+def _has_facets(row: Dict[str, Any]) -> bool:
+    return any(row.get(name) for name in FIELDS)
+
+
+def _hides(row: Dict[str, Any], whole: Dict[str, Any]) -> bool:
+    return any(whole.get(name) and not row.get(name) for name in FIELDS)
+
+
+# -- rows that were read
+
+
+def add_facets(api: Api, kind_name: str, object_ids: Sequence[str], rows: Sequence[dict]) -> None:
+    """Complete rows that were read in shape `spans`, where the server is known to show facets in
+    `traces` only. Raises ApiError.
+    """
+    place = api.capabilities.facets.places.get(kind_name)
+    if place is None or place.shown != TRACES:
+        return
+    id_field = ROW_KINDS[kind_name].id_field
+    waiting: Dict[Tuple[str, str], dict] = {}
+    for row in rows:
+        object_id = str(row.get(id_field) or object_ids[0])
+        if object_id in place.objects:
+            waiting[object_id, row["id"]] = row
+    size = ROWS_ASKED
+    while waiting:
+        part = list(waiting)[:size]
+        shown = _in_traces(api, kind_name, part)
+        found = waiting.keys() & shown.keys()
+        if found:
+            for key in found:
+                _complete(waiting.pop(key), shown[key])
+        elif len(part) > 1:
+            size = len(part) // 2
+        else:
+            row = waiting.pop(part[0])
+            if shown:
+                row[NOT_SHOWN] = True
+
+
+def _in_traces(
+    api: Api, kind_name: str, wanted: Sequence[Tuple[str, str]]
+) -> Dict[Tuple[str, str], dict]:
+    """(object, row) -> its facets, of as many rows as one answer shows."""
+    id_field = ROW_KINDS[kind_name].id_field
+    holders = list(dict.fromkeys(object_id for object_id, _ in wanted))
+    row_ids = list(dict.fromkeys(row_id for _, row_id in wanted))
+
+    def query_of(ids: Sequence[str], one_by_one: bool) -> str:
+        return facets_query(kind_name, id_field, holders, ids_condition(ids, one_by_one=one_by_one))
+
+    shown = query_by_ids(api, query_of, row_ids)
+    return {(str(row.get(id_field) or holders[0]), str(row.get("id"))): row for row in shown}
+
+
+def _complete(row: dict, shown: Dict[str, Any]) -> None:
+    for name in FIELDS:
+        if row.get(name) is None and shown.get(name) is not None:
+            row[name] = shown[name]

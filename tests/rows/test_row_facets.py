@@ -1,0 +1,180 @@
+"""Facets and classifications, on servers that show them in shape `traces` only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import pytest
+
+import bt_migrate.sandbox.routes.table as routes
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.data.behaviour import older
+from bt_migrate.sandbox.http.server import Incoming
+from tests.support.orgs import DEST_KEY, SOURCE_KEY, findings
+from tests.support.row_runs import World, call, told, world, write_as_server
+from tests.support.syncs import DATASET, EXPERIMENT, LOGS, holder, living, sync, twin
+
+Json = Dict[str, Any]
+CLASSIFIED = {"topic": [{"id": "t", "label": "Refund"}]}
+
+
+def spans(trace: str, count: int, **root: Any) -> List[Json]:
+    """The spans of one trace; its root has these fields."""
+    made: List[Json] = []
+    for number in range(count):
+        span = {"id": f"{trace} {number}", "span_id": f"{trace} {number}", "input": trace}
+        parents = [f"{trace} 0"] if number else []
+        made.append({**span, "root_span_id": f"{trace} 0", "span_parents": parents})
+    made[0].update(root)
+    return made
+
+
+class TraceQueries:
+    """The queries in shape `traces` of one side; `refused`: as a server without this shape."""
+
+    def __init__(self, w: World, *, key: str = SOURCE_KEY, refused: bool = False) -> None:
+        self.texts: List[str] = []
+        self._key, self._refused = key, refused
+        self._others = w.sandbox.intercept
+        w.sandbox.intercept = self._see
+
+    def _see(self, request: Incoming) -> Optional[Answer]:
+        ours = request.headers.get("Authorization", "").endswith(self._key)
+        query = json.loads(request.body)["query"] if request.path == "/btql" else ""
+        if ours and ") traces" in query:
+            self.texts.append(query)
+            if self._refused:
+                return Answer(400, b"unknown shape")
+        return self._others(request) if self._others else None
+
+
+def hidden(w: World) -> None:
+    w.sandbox.store.behaviour.spans_show_facets = older().spans_show_facets
+
+
+def facets(org: Any, kind: str, object_id: str) -> Json:
+    return {row["id"]: row["facets"] for row in org.rows(kind, object_id) if row.get("facets")}
+
+
+def test_facets_that_only_traces_show_are_copied_compared_and_told(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        hidden(w)
+        (experiment,) = w.make("experiment", "e")
+        plain, (dataset,) = w.make("experiment", "plain"), w.make("dataset", "d")
+        w.source.insert(LOGS, w.project, spans("a", 4, facets={"Task": "refund"}) + spans("b", 8))
+        w.source.insert(EXPERIMENT, experiment, spans("c", 3, facets={"Mood": "calm"}))
+        w.source.insert(EXPERIMENT, plain[0], spans("d", 3))
+        w.source.insert(DATASET, dataset, [{"id": "r", "input": 1}])
+        write_as_server(w, LOGS, w.project, {"id": "z", "classifications": CLASSIFIED})
+        asked = TraceQueries(w)
+        assert call(w, "migrate_all", "--full", "--fetch-limit", "5", "--new-run") == 0
+        assert facets(w.dest, LOGS, w.twin(LOGS, w.project)) == {"a 0": {"Task": "refund"}}
+        assert facets(w.dest, EXPERIMENT, w.twin(EXPERIMENT, experiment)) == {
+            "c 0": {"Mood": "calm"}
+        }
+        # the audit history of a row that the server wrote is not part of this
+        assert told(w.root)["row_field_not_carried"] == 1
+        assert [item["path"] for item in findings(w.root, "row_field_not_carried")] == [
+            "classifications"
+        ]
+        # an object whose rows have none is not asked for by row
+        by_row = [text for text in asked.texts if "filter: id in" in text]
+        assert [text for text in by_row if plain[0] in text or dataset in text] == []
+        assert sum("count(1)" in text for text in asked.texts) == 3
+
+        # What was copied is found again, and not taken for changed.
+        assert call(w, "migrate_all", "--full", "--new-run") == 0
+        assert "row_differs" not in told(w.root)
+        # A facet that differs is seen.
+        w.dest.insert(
+            LOGS,
+            w.twin(LOGS, w.project),
+            [{"id": "a 0", "_is_merge": True, "facets": {"Task": "x"}}],
+        )
+        assert call(w, "verify", "--full") == 1
+
+
+def test_a_dry_run_tells_of_classifications_that_only_traces_show(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        hidden(w)
+        write_as_server(w, LOGS, w.project, {"id": "z", "classifications": CLASSIFIED})
+        assert call(w, "migrate_all", "--dry-run") == 0
+        assert told(w.root)["row_field_not_carried"] == 1
+
+
+def test_a_sync_carries_the_first_facets_of_a_stream(tmp_path: Path) -> None:
+    with living(tmp_path, projects=2, rows=3) as w:
+        hidden(w)
+        assert sync(w).code == 0
+        w.source.insert(LOGS, holder(w, LOGS, 1), spans("n", 2, facets={"Task": "new"}))
+        w.source.insert(EXPERIMENT, holder(w, EXPERIMENT), spans("e", 2, facets={"Task": "old"}))
+        assert sync(w).code == 0
+        assert facets(w.dest, LOGS, twin(w, LOGS, 1)) == {"n 0": {"Task": "new"}}
+        # Edited in the source only: the destination's row is not taken for edited.
+        edit = {"id": "e 0", "_is_merge": True, "facets": {"Task": "newer"}}
+        w.source.insert(EXPERIMENT, holder(w, EXPERIMENT), [edit])
+        assert sync(w, "--full").code == 0
+        assert facets(w.dest, EXPERIMENT, twin(w, EXPERIMENT)) == {"e 0": {"Task": "newer"}}
+        assert "row_differs" not in told(w.root)
+        # Nothing is new: nothing is asked for.
+        asked = TraceQueries(w)
+        assert (sync(w).code, asked.texts) == (0, [])
+
+
+def test_a_row_whose_trace_is_too_large_to_show_its_facets_is_told(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        hidden(w)
+        large = spans("a", 1010, facets={"Task": "refund"})
+        for start in range(0, len(large), 505):
+            w.source.insert(LOGS, w.project, large[start : start + 505])
+        w.source.insert(LOGS, w.project, spans("b", 2, facets={"Task": "small"}))
+        assert w.move(LOGS) == 0
+        assert facets(w.dest, LOGS, w.twin(LOGS, w.project)) == {"b 0": {"Task": "small"}}
+        assert [
+            (item["path"], item["count"]) for item in findings(w.root, "row_field_not_carried")
+        ] == [("facets (not shown)", 10)]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_facets_that_spans_show_cost_no_more_than_the_question(
+    refused: bool, tmp_path: Path
+) -> None:
+    with world(tmp_path) as w:
+        w.sandbox.store.behaviour.spans_show_facets = True
+        w.source.insert(LOGS, w.project, spans("a", 8, facets={"Task": "refund"}))
+        asked = TraceQueries(w, refused=refused)
+        assert w.move(LOGS, "--fetch-limit", "2") == 0
+        assert facets(w.dest, LOGS, w.twin(LOGS, w.project)) == {"a 0": {"Task": "refund"}}
+        assert len(asked.texts) == 2
+
+
+def test_only_the_destination_hides_facets(tmp_path: Path) -> None:
+    """It is another data plane."""
+    with world(tmp_path) as w:
+        w.source.insert(LOGS, w.project, spans("a", 8, facets={"Task": "refund"}))
+        w.sandbox.store.behaviour.spans_show_facets = True
+        _hide_in_dest(w)
+        assert call(w, "migrate_all", "--full") == 0
+        assert call(w, "migrate_all", "--full", "--new-run") == 0
+        assert "row_differs" not in told(w.root)
+
+
+def _hide_in_dest(w: World) -> None:
+    others = w.sandbox.intercept
+
+    def see(request: Incoming) -> Optional[Answer]:
+        query = json.loads(request.body)["query"] if request.path == "/btql" else ""
+        refused = others(request) if others else None
+        if not request.headers.get("Authorization", "").endswith(DEST_KEY) or "spans" not in query:
+            return refused
+        made = routes.answer(
+            w.sandbox.api, request.method, request.path, request.headers, request.body
+        )
+        found = json.loads(made.body)
+        for row in found["data"]:
+            row.update({"facets": None} if "facets" in row else {})
+        return Answer(200, json.dumps(found).encode())
+
+    w.sandbox.intercept = see
