@@ -168,6 +168,8 @@ class PhaseLoop:
         # Phases that have ended, except for rows that are still being written.
         self._ended: List[str] = []
         self._closed_s = time.monotonic()
+        # What waits has been completed since the last phase that moves something.
+        self._completed = False
 
     @property
     def _judges(self) -> bool:
@@ -187,7 +189,7 @@ class PhaseLoop:
             self._migration.background.wait()
         is_due = name == VERIFY or time.monotonic() - self._closed_s > PHASES_END_S
         if self._migration.background.rest is None and is_due:
-            self._close_ended()
+            self._close_ended(last=name == VERIFY)
             self._closed_s = time.monotonic()
         log.info("phase %d of %d: %s", *of_all, name, extra={"event": "phase", "phase": name})
         self._run.live.phase = name
@@ -209,7 +211,7 @@ class PhaseLoop:
 
     def finish(self) -> None:
         """Wait for what is under way; close the phases, and the run if all of it is done."""
-        self._close_ended()
+        self._close_ended(last=not self._completed)
         self._close_background(waits=True)
         if not self._judges:
             is_last = len(self._names) > 1 and not self._migration.settings.part
@@ -223,15 +225,18 @@ class PhaseLoop:
     def _row_kinds(self) -> List[str]:
         return [ROWS_OF_PHASE[name] for name in self._names if name in ROWS_OF_PHASE]
 
-    def _close_ended(self) -> None:
+    def _close_ended(self, *, last: bool) -> None:
         """Wait for the rows of the ended phases, complete what waited for them, and mark them done.
+
+        The `last` time, before a verification, what earlier starts left open is completed too.
 
         A phase with rows that failed stays open, so that the same command tries them again. In a
         sync each stream knows itself how far it has come.
         """
         self._migration.background.wait()
-        if any(name != VERIFY for name in self._ended):
-            finish_waiting(self._migration)
+        if any(name != VERIFY for name in (self._names if last else self._ended)):
+            finish_waiting(self._migration, last=last)
+        self._completed = last
         if self._whole:
             self._keep_marks()
             behind = kinds_behind(self._run)

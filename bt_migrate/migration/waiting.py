@@ -7,30 +7,36 @@ from typing import Iterator, Set
 
 from bt_migrate.errors import LockedError
 from bt_migrate.migration.context import Migration
+from bt_migrate.migration.late_owned import create_owned_that_wait, list_owned_that_wait
+from bt_migrate.model.resource_table import USERS
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.objects.second_pass import finish_deferred, finish_left_out, note_deferred
+from bt_migrate.objects.second_pass import (
+    find_made_by_hand,
+    finish_deferred,
+    finish_left_out,
+    note_deferred,
+)
 from bt_migrate.rows.second_pass import finish_deferred_rows, note_deferred_rows
 from bt_migrate.state.run_directory import RunDirectory, readable_runs_in
 
 log = logging.getLogger("bt_migrate.migration")
 
 
-def finish_waiting(migration: Migration) -> None:
+def finish_waiting(migration: Migration, *, last: bool = False) -> None:
     """Complete the references whose targets exist by now.
 
     In this run and in earlier runs of the same two organizations; a dry run only compares its own
-    objects.
+    objects. `last`: all phases have ended, so what had no place is created too.
     """
-    finish_objects(migration.catalog, migration.run)
     if migration.settings.dry_run:
+        finish_objects(migration.catalog, migration.run)
         return
-    _finish_rows(migration, migration.run)
+    _finish_run(migration, migration.run, last=last)
     for run in _earlier_waiting(migration):
         try:
             with run:
-                finish_objects(migration.catalog, run)
-                _finish_rows(migration, run)
+                _finish_run(migration, run, last=last)
                 run.record.waiting = _waits(run)
                 run.save()
         except LockedError:
@@ -43,13 +49,21 @@ def finish_objects(catalog: Catalog, run: RunDirectory) -> None:
     """Add references to the objects of a run; a dry run only compares the objects."""
     for states in run.all_objects():
         resource = BY_NAME[states.resource]
+        if resource.next_action:
+            find_made_by_hand(catalog, resource, states)
         if states.deferred:
             finish_deferred(catalog, resource, states)
         if states.left_out and not catalog.settings.dry_run:
             finish_left_out(catalog, resource, states)
 
 
-def _finish_rows(migration: Migration, run: RunDirectory) -> None:
+def _finish_run(migration: Migration, run: RunDirectory, *, last: bool) -> None:
+    with_owned = last and not migration.settings.shard
+    if with_owned:
+        list_owned_that_wait(migration.catalog, run)
+    finish_objects(migration.catalog, run)
+    if with_owned:
+        create_owned_that_wait(migration.catalog, run)
     for stream in run.all_streams():
         if stream.waiting:
             finish_deferred_rows(migration.catalog, migration.copier, stream)
@@ -83,7 +97,20 @@ def record_waiting(migration: Migration, *, final: bool) -> None:
     for stream in migration.run.all_streams():
         if stream.waiting or any(record.get("waited") for record in stream.findings):
             note_deferred_rows(migration.catalog, stream, final=final)
+    _forget_members(migration)
     migration.run.record.waiting = _waits(migration.run)
+
+
+def _forget_members(migration: Migration) -> None:
+    """Remove the findings of the validation about users who are members by now."""
+    validation = migration.run.record.validation
+    if validation:
+        validation["findings"] = [
+            found
+            for found in validation["findings"]
+            if found["resource"] != USERS.name
+            or not migration.catalog.targets.resolve((USERS.name,), str(found.get("id")))
+        ]
 
 
 def kinds_behind(run: RunDirectory) -> Set[str]:

@@ -35,13 +35,19 @@ from bt_migrate.objects.decide import (
 )
 from bt_migrate.objects.lists import planned_id
 from bt_migrate.objects.plan import ObjectPlan, is_incomplete
-from bt_migrate.objects.prepare import PlannedObject, Prepared, object_finding
+from bt_migrate.objects.prepare import (
+    PlannedObject,
+    Prepared,
+    not_placeable,
+    object_finding,
+)
 from bt_migrate.objects.update import (
     decided,
     facts_of_difference,
     foreseen_update,
     note_former,
     note_left_out,
+    note_no_place,
     remember_fingerprints,
     update_object,
 )
@@ -246,6 +252,7 @@ class ObjectWriter:
         outcome = self._outcome(item, plan.prepared, action)
         dest_id = action.dest_id or (planned_id(source_id) if outcome == WOULD_CREATE else None)
         ours = outcome in (CREATED, UPDATED)
+        had_no_place = item.states.has_no_place(source_id)
         why = {"reason": action.reason, "fields": action.fields}
         item.states.record(
             source_id,
@@ -270,6 +277,11 @@ class ObjectWriter:
                 item.states.deferred[source_id] = dest_id
             if ours:
                 note_left_out(self.catalog, resource, item, plan.prepared)
+            elif had_no_place:
+                # Somebody else created it.
+                item.states.left_out.pop(source_id, None)
+        elif not_placeable(resource, item.source, plan.prepared):
+            note_no_place(self.catalog, item, plan.prepared)
         if _value_is_to_enter(resource, item.source, action, outcome):
             facts = {"path": resource.hidden_field, "next": resource.next_action}
             findings.append(object_finding(resource, item, "secret_to_enter", **facts))

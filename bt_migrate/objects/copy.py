@@ -30,7 +30,13 @@ from bt_migrate.objects.decide import (
     fingerprint,
     natural_key,
 )
-from bt_migrate.objects.plan import ObjectPlan, dest_key, plan_item
+from bt_migrate.objects.plan import (
+    ObjectPlan,
+    counterpart_id,
+    dest_key,
+    is_made_by_hand,
+    plan_item,
+)
 from bt_migrate.objects.prepare import PlannedObject, object_finding, skip_reason
 from bt_migrate.objects.update import fingerprints_of, note_former, policy_of
 from bt_migrate.state.object_states import ObjectStates, save_objects
@@ -148,8 +154,9 @@ def _ignore(_: PlannedObject) -> None:
 
 def _is_to_do(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool:
     """Whether the object is to be planned; one that is not to be moved is recorded as skipped."""
-    completed = item.states.completed(item.source["id"])
-    if completed and not _is_open_conflict(catalog, resource, item):
+    source_id = item.source["id"]
+    is_open = item.states.has_no_place(source_id) or _is_open_conflict(catalog, resource, item)
+    if item.states.completed(source_id) and not is_open:
         return False
     reason = skip_reason(catalog, resource, item.source)
     if not reason and resource.name in catalog.lists.unknown_there:
@@ -162,7 +169,7 @@ def _is_to_do(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool
 
 def _is_open_conflict(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool:
     """Whether an earlier process left the object alone, and the policy is another one now."""
-    left_alone = item.states.outcomes[item.source["id"]]["outcome"] == DIFFERS
+    left_alone = item.states.outcomes.get(item.source["id"], {}).get("outcome") == DIFFERS
     return left_alone and policy_of(catalog, resource) != KEEP_POLICY
 
 
@@ -184,13 +191,11 @@ def _needs(catalog: Catalog, resource: Resource, item: PlannedObject, among: Set
 def _record_skipped(catalog: Catalog, resource: Resource, item: PlannedObject, reason: str) -> None:
     source = item.source
     name = display_name(resource, source)
-    counterpart = None
-    if reason == BUILT_IN:
-        there = catalog.index.by_key(resource, item.dest_project_id)
-        counterpart = there.get(natural_key(resource, source))
-    dest_id = counterpart["id"] if counterpart else None
+    made_by_others = reason == BUILT_IN or is_made_by_hand(resource, source)
+    dest_id = counterpart_id(catalog, resource, item) if made_by_others else None
     item.states.record(source["id"], name, SKIPPED, dest_id=dest_id, reason=reason)
-    if resource.next_action and resource.cannot_move(source):
+    item.states.note(source["id"], [])
+    if is_made_by_hand(resource, source) and not dest_id:
         facts = {"path": "function_data", "detail": reason, "next": resource.next_action}
         item.states.note(source["id"], [object_finding(resource, item, "not_readable", **facts)])
     extra = log_fields("skipped", resource, item, reason=reason)

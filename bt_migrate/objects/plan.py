@@ -100,6 +100,19 @@ def is_incomplete(
     return before == fingerprints_of(resource, item.source, action.existing)
 
 
+def is_made_by_hand(resource: Resource, source: dict) -> bool:
+    """Whether the API cannot carry the object and a person can create it in the destination."""
+    return bool(resource.next_action and resource.cannot_move(source))
+
+
+def counterpart_id(catalog: Catalog, resource: Resource, item: PlannedObject) -> Optional[str]:
+    """The id of the destination's object of the same natural key, unless it is another's."""
+    there = catalog.index.by_key(resource, item.dest_project_id)
+    found = there.get(natural_key(resource, item.source))
+    other = catalog.ids.source_id(resource.name, found["id"]) if found else None
+    return found["id"] if found and other in (None, item.source["id"]) else None
+
+
 def dest_key(resource: Resource, source: dict, body: Dict[str, Any]) -> tuple:
     """The natural key in the destination.
 

@@ -10,7 +10,14 @@ from typing import Any, Dict, List
 
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.errors import ApiError
-from bt_migrate.model.outcomes import CREATED, DIFFERS, FOUND, UPDATED, WOULD_UPDATE
+from bt_migrate.model.outcomes import (
+    CREATED,
+    DIFFERS,
+    FOUND,
+    SKIPPED,
+    UPDATED,
+    WOULD_UPDATE,
+)
 from bt_migrate.model.references import top_field
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import PROJECTS
@@ -24,6 +31,7 @@ from bt_migrate.objects.decide import (
     second_pass_body,
 )
 from bt_migrate.objects.lists import PLANNED
+from bt_migrate.objects.plan import counterpart_id, is_made_by_hand
 from bt_migrate.objects.prepare import (
     PlannedObject,
     Prepared,
@@ -107,6 +115,25 @@ def finish_left_out(catalog: Catalog, resource: Resource, states: ObjectStates) 
             facts = {"detail": str(error)}
             findings.append(object_finding(resource, item, "reference_not_added", **facts))
         states.note(source_id, _findings_of_creation(states, source_id) + findings)
+    states.save()
+
+
+def find_made_by_hand(catalog: Catalog, resource: Resource, states: ObjectStates) -> None:
+    """Record the counterparts of objects that the API cannot carry and that a person has created.
+
+    Nothing is left to do for these.
+    """
+    for source_id, entry in list(states.outcomes.items()):
+        source = catalog.lists.source_object(resource, source_id)
+        if entry["outcome"] != SKIPPED or entry.get("dest_id") or source is None:
+            continue
+        item = PlannedObject(source, states, _dest_project(catalog, resource, source))
+        if is_made_by_hand(resource, source) and item.dest_project_id:
+            dest_id = counterpart_id(catalog, resource, item)
+            if dest_id:
+                facts = {"dest_id": dest_id, "reason": entry.get("reason")}
+                states.record(source_id, entry["name"], SKIPPED, **facts)
+                states.note(source_id, [])
     states.save()
 
 

@@ -128,6 +128,17 @@ class Targets:
                 return True
         return False
 
+    def may_be_added(self, targets: Tuple[str, ...], source_id: str) -> bool:
+        """Whether an unresolved reference can resolve later, if only because a person acts.
+
+        Somebody invites the user, or pushes the code of a function.
+        """
+        return self.may_come(targets, source_id) or any(
+            self.lists.source_object(BY_NAME[target], source_id) is not None
+            for target in targets
+            if target in BY_NAME
+        )
+
     def cannot_come(self, targets: Tuple[str, ...], source_id: str) -> str:
         """Why the API cannot carry the target; "" if it could: the reference is then a failure."""
         if any(target in self.lists.refusals for target in targets):

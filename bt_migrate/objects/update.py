@@ -9,6 +9,7 @@ from bt_migrate.api.client import Api
 from bt_migrate.config.values import KEEP_POLICY
 from bt_migrate.model.equality import difference_print
 from bt_migrate.model.outcomes import DIFFERS
+from bt_migrate.model.references import Unresolved
 from bt_migrate.model.resource import Resource
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import (
@@ -93,13 +94,25 @@ def note_left_out(
     A user who is invited, a function whose code a person pushes, a field that a newer data plane
     knows; not what the source lost.
     """
-    refs = [
+    fields = catalog.earlier.fields_not_taken(resource)
+    refs = _may_come_later(catalog, prepared.left_out)
+    _note_refs(item, [*refs, *(name for name in sorted(fields) if prepared.body.get(name))])
+
+
+def note_no_place(catalog: Catalog, item: PlannedObject, prepared: Prepared) -> None:
+    """Note the references without which an object cannot be created."""
+    _note_refs(item, _may_come_later(catalog, [*prepared.left_out, *prepared.deferred]))
+
+
+def _may_come_later(catalog: Catalog, references: Iterable[Unresolved]) -> List[str]:
+    return [
         reference.id
-        for reference in prepared.left_out
+        for reference in references
         if not catalog.targets.is_lost(reference.to, reference.id)
     ]
-    fields = catalog.earlier.fields_not_taken(resource)
-    refs += [name for name in sorted(fields) if prepared.body.get(name)]
+
+
+def _note_refs(item: PlannedObject, refs: List[str]) -> None:
     item.states.left_out.pop(item.source["id"], None)
     if refs:
         item.states.left_out[item.source["id"]] = refs

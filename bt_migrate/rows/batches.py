@@ -47,7 +47,7 @@ class EncodedRow(NamedTuple):
     spills: Tuple[Tuple[str, str, bytes], ...] = ()
     # encoded comment records, without their object
     comments: Tuple[bytes, ...] = ()
-    # references that wait for an object: (path, resources, source id, origin as JSON)
+    # references that wait for an object: (path, resources, source id, kept value as JSON)
     deferred: Tuple[Tuple[str, str, str, str], ...] = ()
     # why it cannot be sent
     trouble: str = ""

@@ -35,10 +35,11 @@ from bt_migrate.rows.rewrite import (
     COMMENTS,
     PARENT,
     REFERENCE_FIELDS,
+    can_be_merged,
     comment_record,
     comments_of,
-    deferred_merge,
     insertable_row,
+    kept_for_merges,
     lost_history,
     lost_row_fields,
     may_hold_references,
@@ -57,7 +58,7 @@ UUID_TAIL = re.compile(rb"-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA
 MARK = "\x00resolved"
 
 Write = Callable[[Any], bytes]
-Deferred = Tuple[str, str, str, str]  # (path, resources, source id, origin as JSON)
+Deferred = Tuple[str, str, str, str]  # (path, resources, source id, kept value as JSON)
 Spill = Tuple[str, str, bytes]  # (key, file name, content)
 
 
@@ -145,7 +146,7 @@ class RowEncoder:
 
     def _rewrite(self, draft: Draft) -> List[Deferred]:
         out = draft.fields
-        origin = dict(out["origin"]) if isinstance(out.get("origin"), dict) else None
+        kept = kept_for_merges(out)
         new_names = self._catalog.settings.rename_projects
         resolve_version = self._catalog.targets.resolve_version
         rewritten = rewrite_row(
@@ -155,26 +156,17 @@ class RowEncoder:
             draft.notes.add("version_pin_removed", out["id"], pin)
         deferred = []
         for path, targets, ref in rewritten.unresolved:
-            if self._can_wait(path, targets, ref, origin):
-                kept_origin = json.dumps(origin) if path == ("origin",) else ""
-                deferred.append((json.dumps(path), ",".join(targets), ref, kept_origin))
+            if can_be_merged(path) and self._catalog.targets.may_be_added(targets, ref):
+                value = json.dumps(kept[path[:2]]) if path[:2] in kept else ""
+                deferred.append((json.dumps(path), ",".join(targets), ref, value))
             else:
                 note_unresolved(draft.notes, self._catalog, out["id"], dotted(path), targets, ref)
         return deferred
-
-    def _can_wait(
-        self, path: Path, targets: Tuple[str, ...], ref: str, origin: Optional[Dict[str, Any]]
-    ) -> bool:
-        """Whether a merge can add the reference later, and its target may still be created."""
-        mergeable = deferred_merge(path, "", origin) is not None
-        return mergeable and self._catalog.targets.may_come(targets, ref)
 
     def late_references(self, row: dict) -> Dict[Path, Optional[str]]:
         """Returns the places, in the encoded row, of references that an earlier run may not have
         been able to resolve, with the text that it kept there; None where it left the reference
         out.
-
-        Users are resolved before anything is copied, so they are never late.
         """
         out = insertable_row(self._kind, row)
         if not (may_hold_references(out) or self._names_source(encode(out))):
@@ -201,8 +193,7 @@ class RowEncoder:
         return late
 
     def _resolve_marked(self, targets: Tuple[str, ...], ref: str) -> Optional[str]:
-        found = self._resolve(targets, ref)
-        return MARK if found is not None and targets != ("users",) else found
+        return None if self._resolve(targets, ref) is None else MARK
 
     def _version_marked(self, pin: Pin, holder: Mapping[str, Any], version: Any) -> Optional[str]:
         found = self._catalog.targets.resolve_version(pin, holder, version)

@@ -28,6 +28,7 @@ from bt_migrate.model.resources import ROW_KINDS, ROW_SERVER_FIELDS, TARGETS_OF_
 
 # Metadata key that holds the ids of the users to whom a row is assigned for review.
 ASSIGNMENTS = "~__bt_assignments"
+ASSIGNMENTS_PLACE = ("metadata", ASSIGNMENTS)
 # Fields in which a source id is a reference. In all other fields it is user data.
 REFERENCE_FIELDS = ("metadata", "context", "span_attributes")
 # metadata key: the parent of an OpenTelemetry span, as a text with a prefix
@@ -248,12 +249,12 @@ def _rewrite_assignments(metadata: Dict[str, Any], resolve: Resolve, notes: Rewr
     if not isinstance(users, list):
         return
     kept = []
-    for user in users:
+    for position, user in enumerate(users):
         new = resolve(("users",), user) if isinstance(user, str) else user
-        if new is None:
-            notes.unresolved.append((("metadata", ASSIGNMENTS), ("users",), user))
-        else:
+        if new is not None:
             kept.append(new)
+        elif user is not None:
+            notes.unresolved.append(((*ASSIGNMENTS_PLACE, position), ("users",), user))
     metadata[ASSIGNMENTS] = kept
 
 
@@ -296,19 +297,40 @@ def may_hold_references(row: Mapping[str, Any]) -> bool:
     return named or row.get("origin") is not None
 
 
-def deferred_merge(
-    path: Path, new_id: str, origin: Optional[Mapping[str, Any]]
-) -> Optional[Dict[str, Any]]:
-    """Returns the fields that an `_is_merge` insert adds once the referenced object exists; None
-    where a merge cannot.
+def is_assignment(path: Path) -> bool:
+    """Whether the place is one of a row's review assignments."""
+    return path[:-1] == ASSIGNMENTS_PLACE
 
-    A merge joins objects at any depth but replaces lists, so a place inside a list cannot be
-    completed.
+
+def can_be_merged(path: Path) -> bool:
+    """Whether an `_is_merge` insert can add a reference later.
+
+    A merge joins objects at any depth but replaces lists, so of the places inside a list only those
+    can be completed whose list holds nothing else than references.
     """
-    if path == ("origin",):
-        return _merged_origin(origin, new_id) if origin else None
-    if not all(isinstance(step, str) for step in path):
-        return None
+    return is_assignment(path) or all(isinstance(step, str) for step in path)
+
+
+def kept_for_merges(row: Mapping[str, Any]) -> Dict[Path, Any]:
+    """Place -> the source's value there, which is needed to add a reference in it later.
+
+    Of the origin, and of the users to whom the row is assigned.
+    """
+    kept: Dict[Path, Any] = {}
+    origin = row.get("origin")
+    if isinstance(origin, dict):
+        kept["origin",] = dict(origin)
+    metadata = row.get("metadata")
+    users = metadata.get(ASSIGNMENTS) if isinstance(metadata, dict) else None
+    if isinstance(users, list):
+        kept[ASSIGNMENTS_PLACE] = list(users)
+    return kept
+
+
+def deferred_merge(path: Path, new_id: str, origin: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
+    """Returns the fields that an `_is_merge` insert adds once the referenced object exists."""
+    if path == ("origin",) and origin:
+        return _merged_origin(origin, new_id)
     value: Any = new_id
     for step in reversed(path):
         value = {step: value}

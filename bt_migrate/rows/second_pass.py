@@ -5,7 +5,7 @@ written.
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 from bt_migrate.api.json_codec import encode
 from bt_migrate.attachments.copy import AttachmentCopier
@@ -14,14 +14,27 @@ from bt_migrate.model.outcomes import FAILED, UPDATED
 from bt_migrate.model.references import dotted
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.rows.assignments import Key, late_assignments
 from bt_migrate.rows.batches import EncodedRow, batched
 from bt_migrate.rows.encode import note_unresolved
 from bt_migrate.rows.insert import Inserter
-from bt_migrate.rows.rewrite import deferred_merge, rewrite_origin_version
+from bt_migrate.rows.rewrite import (
+    ASSIGNMENTS,
+    deferred_merge,
+    is_assignment,
+    rewrite_origin_version,
+)
 from bt_migrate.state.seen_rows import DeferredReference, SeenRows
 from bt_migrate.state.stream_state import StreamState
 
-Merge = Tuple[Tuple[str, str, str], EncodedRow]  # (key in the store, the row that adds it)
+
+class Merge(NamedTuple):
+    """A row that adds references. `keys`: of the references that it adds."""
+
+    row: EncodedRow
+    keys: List[Key]
+    # The row is this tool's own after the merge, too.
+    is_ours: bool = True
 
 
 def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: StreamState) -> None:
@@ -35,59 +48,70 @@ def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: Stre
     inserter = Inserter(catalog.dest, copier, kind, dest_ids, settings.max_batch_bytes)
     seen = SeenRows(state.sibling("_seen.sqlite3"))
     try:
-        ready = list(_merges(catalog, seen))
-        keys = {id(row): key for key, row in ready}
-        rows = [row for _, row in ready]
+        merges = {id(merge.row): merge for merge in _merges(catalog, state, seen)}
+        rows = [merge.row for merge in merges.values()]
         for batch in batched(rows, settings.insert_batch_size, settings.max_batch_bytes):
             done = inserter.deliver(batch)
             for error in done.errors.values():
                 raise error
             merged = [
-                (row, xact)
+                (merges[id(row)], xact)
                 for row, (outcome, _), xact in zip(batch, done.outcomes, done.xacts)
                 if outcome != FAILED
             ]
-            seen.record_merged([(row.object_id, row.id, xact) for row, xact in merged])
-            seen.forget_deferred([keys[id(row)] for row, _ in merged])
+            seen.record_merged(
+                [(row.object_id, row.id, xact) for (row, _, ours), xact in merged if ours]
+            )
+            seen.forget_deferred([key for merge, _ in merged for key in merge.keys])
         state.waiting = len(seen.deferred())
         state.save()
     finally:
         seen.close()
 
 
-def _merges(catalog: Catalog, seen: SeenRows) -> Iterator[Merge]:
-    for reference in seen.deferred():
+def _merges(catalog: Catalog, state: StreamState, seen: SeenRows) -> Iterator[Merge]:
+    waiting = seen.deferred()
+    for reference in waiting:
+        object_id, row_id, path = reference[:3]
         fields = _merged_fields(catalog, reference)
         if fields:
-            object_id, row_id, path = reference[:3]
-            body = encode({"id": row_id, "_is_merge": True, **fields})
-            yield (object_id, row_id, path), EncodedRow(row_id, 0, body, object_id, UPDATED)
+            yield Merge(_merging(object_id, row_id, fields), [(object_id, row_id, path)])
+    for row, is_ours in late_assignments(catalog, state, seen, waiting):
+        fields = {"metadata": {ASSIGNMENTS: row.wanted}}
+        yield Merge(_merging(row.object_id, row.row_id, fields), row.resolved, is_ours)
 
 
 def _merged_fields(catalog: Catalog, reference: DeferredReference) -> Optional[Dict[str, Any]]:
-    """Returns the fields to merge; None while the object does not exist."""
+    """Returns the fields to merge; None while the object does not exist, and for assignments."""
     _, _, path, targets, ref, origin = reference
+    place = tuple(json.loads(path))
     new_id = catalog.targets.resolve(tuple(targets.split(",")), ref)
-    if not new_id:
+    if not new_id or is_assignment(place):
         return None
     kept = json.loads(origin) if origin else None
     if kept:
         rewrite_origin_version(kept, catalog.targets.resolve_version)
-    return deferred_merge(tuple(json.loads(path)), new_id, kept)
+    return deferred_merge(place, new_id, kept)
+
+
+def _merging(object_id: str, row_id: str, fields: Mapping[str, Any]) -> EncodedRow:
+    body = encode({"id": row_id, "_is_merge": True, **fields})
+    return EncodedRow(row_id, 0, body, object_id, UPDATED)
 
 
 def note_deferred_rows(catalog: Catalog, state: StreamState, *, final: bool) -> None:
     """Replace the findings about references that still wait.
 
-    `final`: the whole run has ended, so they are unresolved; at the end of a phase they wait.
+    `final`: the whole run has ended, so they are unresolved; at the end of a phase those wait whose
+    objects can be moved.
     """
     notes = FindingCounts()
     seen = SeenRows(state.sibling("_seen.sqlite3"))
     try:
         for _, row_id, path, targets, ref, _ in seen.deferred():
             place = dotted(tuple(json.loads(path)))
-            if final:
-                resources = tuple(targets.split(","))
+            resources = tuple(targets.split(","))
+            if final or not catalog.targets.may_come(resources, ref):
                 note_unresolved(notes, catalog, row_id, place, resources, ref)
             else:
                 notes.add("waits", row_id, place, targets.replace(",", " or "), ref)

@@ -42,8 +42,8 @@ class ObjectFile:
     findings: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
     # -> destination id, of objects that a second pass completes
     deferred: Dict[str, str] = field(default_factory=dict)
-    # -> source ids of references that an object of ours was written without and that may resolve
-    # later
+    # -> source ids of references that may resolve later, and that an object of ours was written
+    # without or, where it has no destination id, could not be created without
     left_out: Dict[str, List[str]] = field(default_factory=dict)
     # -> {key, project, fingerprint} of objects that are about to be created: if they are found
     # later, they are ours. Earlier versions kept a list of ids.
@@ -133,6 +133,10 @@ class ObjectStates:
         """Whether the object has a final outcome; a failed or waiting one is tried again."""
         entry = self.outcomes.get(source_id, {"outcome": FAILED})
         return entry["outcome"] not in OPEN_OUTCOMES and entry.get("reason") not in OPEN_REASONS
+
+    def has_no_place(self, source_id: str) -> bool:
+        """Whether the object could not be created without references that may resolve later."""
+        return source_id in self.left_out and not self.last(source_id).get("dest_id")
 
     def begin_round(self, number: int) -> None:
         """Start a round in memory: everything is planned again, and what earlier rounds created and

@@ -22,7 +22,7 @@ FILE_VERSION = 1
 # SQLite allows 999 parameters in a statement by default.
 IDS_PER_QUERY = 500
 
-# (object, row id, path, resources, source id, origin as JSON)
+# (object, row id, path, resources, source id, what is kept of the source's value as JSON)
 DeferredReference = Tuple[str, str, str, str, str, str]
 
 # Above the number of every sync round.
@@ -218,13 +218,20 @@ class SeenRows:
     ) -> None:
         """Commit DeliveredRows (or the same as tuples) and the references that wait, in one
         transaction.
+
+        What an earlier version of an updated row waited for is forgotten.
         """
+        delivered = [DeliveredRow(*row) for row in rows]
         self._write(
             [
                 (
                     "insert into delivered (object, id, xact, outcome, dest_xact)"
                     " values (?, ?, ?, ?, ?)",
-                    (_stored(DeliveredRow(*row)) for row in rows),
+                    map(_stored, delivered),
+                ),
+                (
+                    "delete from deferred where object = ? and id = ?",
+                    (_stored(row[:2]) for row in delivered if row.outcome == UPDATED),
                 ),
                 (
                     "insert or replace into deferred values (?, ?, ?, ?, ?, ?)",

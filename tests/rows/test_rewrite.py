@@ -8,13 +8,14 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 import pytest
 
 from bt_migrate.api.json_codec import encode
-from bt_migrate.model.references import attachment_places, dotted
+from bt_migrate.model.references import Path, attachment_places, dotted
 from bt_migrate.model.resource import Pin
 from bt_migrate.model.resource_table import CALLABLE
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.rewrite import (
     ASSIGNMENTS,
     RewriteNotes,
+    can_be_merged,
     comment_record,
     deferred_merge,
     insertable_row,
@@ -286,7 +287,7 @@ def test_review_assignments_are_mapped_and_users_without_counterpart_are_reporte
     out, notes = rewritten({"id": "1", "metadata": {ASSIGNMENTS: [USER, LOST_USER, 7]}})
     assert (out["metadata"], unresolved(notes)) == (
         {ASSIGNMENTS: [NEW[USER], 7]},
-        [(f"metadata.{ASSIGNMENTS}", ("users",), LOST_USER)],
+        [(f"metadata.{ASSIGNMENTS}[1]", ("users",), LOST_USER)],
     )
 
 
@@ -408,12 +409,10 @@ def test_attachments_are_found_at_any_depth(value: Any, expected: List[tuple]) -
         ),
         ("metadata.prompt.id", None, {"metadata": {"prompt": {"id": "new"}}}),
         ("metadata.prompt.project_id", None, {"metadata": {"prompt": {"project_id": "new"}}}),
-        ("metadata.list.3", None, None),
-        ("origin", None, None),
     ],
 )
 def test_a_later_merge_adds_just_the_reference(
-    path: str, origin: Optional[dict], expected: Optional[dict]
+    path: str, origin: Optional[dict], expected: dict
 ) -> None:
     assert (
         deferred_merge(
@@ -421,6 +420,22 @@ def test_a_later_merge_adds_just_the_reference(
         )
         == expected
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "can"),
+    [
+        (("origin",), True),
+        (("metadata", "prompt", "id"), True),
+        (("metadata", "list", 3), False),
+        (("metadata", ASSIGNMENTS, 3), True),
+        (("metadata", "mine", ASSIGNMENTS, 3), False),
+    ],
+)
+def test_a_merge_replaces_lists_and_so_completes_only_lists_of_references(
+    path: Path, can: bool
+) -> None:
+    assert can_be_merged(path) is can
 
 
 # -- comments and rows that are too large

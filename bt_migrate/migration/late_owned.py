@@ -1,0 +1,105 @@
+"""Views and ACLs that wait, whichever phase left them open.
+
+An ACL has no place without the user, group or role to whom it grants something, nor a view or an
+ACL without the object to which it belongs. It is created once all that is in the destination.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Iterator, List, Sequence
+
+from bt_migrate.errors import ApiError
+from bt_migrate.model.resource import OWNER, Resource
+from bt_migrate.model.resource_table import PROJECTS
+from bt_migrate.model.resources import BY_NAME
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.copy import copy_objects, record_undecided
+from bt_migrate.objects.owned import (
+    OwnerGroup,
+    Place,
+    list_dest_group,
+    list_source_group,
+    owner_groups,
+    owner_of,
+)
+from bt_migrate.objects.prepare import PlannedObject
+from bt_migrate.state.object_states import ObjectStates
+from bt_migrate.state.run_directory import RunDirectory
+
+
+def list_owned_that_wait(catalog: Catalog, run: RunDirectory) -> None:
+    """List what waits in the source, unless a phase of this process did.
+
+    What is gone from the source waits no more.
+    """
+    for states in _owned(run):
+        resource = BY_NAME[states.resource]
+        waiting = [*states.deferred, *_late(catalog, states)]
+        if not any(
+            catalog.lists.source_object(resource, source_id) is None for source_id in waiting
+        ):
+            continue
+        places = _places(catalog, run)
+        for group in owner_groups(catalog, resource, places.values()):
+            if group.project == states.project:
+                list_source_group(catalog, resource, group)
+        if resource.name not in catalog.lists.refusals:
+            _forget_gone(catalog, resource, states, waiting)
+
+
+def _forget_gone(
+    catalog: Catalog, resource: Resource, states: ObjectStates, source_ids: Sequence[str]
+) -> None:
+    for source_id in source_ids:
+        if catalog.lists.source_object(resource, source_id) is None:
+            states.left_out.pop(source_id, None)
+    states.save()
+
+
+def create_owned_that_wait(catalog: Catalog, run: RunDirectory) -> None:
+    """Create what had no place and has one now."""
+    for states in _owned(run):
+        resource = BY_NAME[states.resource]
+        listed = (
+            catalog.lists.source_object(resource, source_id)
+            for source_id in _late(catalog, states)
+            if states.has_no_place(source_id)
+        )
+        objects = [obj for obj in listed if obj]
+        if not objects:
+            continue
+        places = _places(catalog, run)
+        dest_project_id = places[states.project][1] if states.project in places else ""
+        owners = tuple(dict.fromkeys(map(owner_of, objects)))
+        group = OwnerGroup(states.project, dest_project_id, owners)
+        items = [PlannedObject(obj, states, dest_project_id) for obj in objects]
+        try:
+            there = list_dest_group(catalog, resource, group)
+        except ApiError as error:
+            record_undecided(catalog, resource, items, error)
+            continue
+        catalog.index.provide(resource, dest_project_id, there)
+        copy_objects(catalog, resource, items)
+
+
+def _owned(run: RunDirectory) -> Iterator[ObjectStates]:
+    return (states for states in run.all_objects() if BY_NAME[states.resource].scope == OWNER)
+
+
+def _late(catalog: Catalog, states: ObjectStates) -> List[str]:
+    """The objects of which a reference that was left out may resolve now."""
+    known = catalog.targets.known() if states.left_out else {}
+    return [
+        source_id
+        for source_id, refs in states.left_out.items()
+        # A kind that only ACLs name is not known.
+        if any(ref not in known or catalog.targets.resolve(known[ref], ref) for ref in refs)
+    ]
+
+
+def _places(catalog: Catalog, run: RunDirectory) -> Dict[str, Place]:
+    """The projects of the run by the names of their files."""
+    return {
+        name: (source_id, catalog.targets.resolve((PROJECTS.name,), source_id) or "", name)
+        for source_id, name in run.record.project_names.items()
+    }

@@ -1,0 +1,126 @@
+"""The second pass over review assignments: rows are assigned to users who are members by now.
+
+A merge replaces the list of users, so the row that is there is read first: a list that somebody
+changed is kept and reported.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
+
+from bt_migrate.api.transactions import xact_of, xact_seconds
+from bt_migrate.model.notes import FindingCounts
+from bt_migrate.model.resource_table import USERS
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.rows.decide import CHANGED_THERE
+from bt_migrate.rows.read import rows_of_ids
+from bt_migrate.rows.rewrite import ASSIGNMENTS, is_assignment
+from bt_migrate.rows.unfinished import is_left_unfinished
+from bt_migrate.state.seen_rows import DeferredReference, SeenRows
+from bt_migrate.state.stream_state import StreamState
+
+IDS_PER_QUERY = 100
+# A row that was delivered less than so many seconds ago may not be shown yet.
+SHOWN_AFTER_S = 60
+
+Key = Tuple[str, str, str]  # of a waiting reference: (object, row id, path)
+
+
+@dataclass
+class RowAssignments:
+    """The users to whom a row is assigned.
+
+    `users`: ids of the destination in the source's order, None for a user without counterpart.
+    `late`: position of a user who was left out -> the key of that reference.
+    """
+
+    object_id: str
+    row_id: str
+    users: Sequence[Any]
+    late: Dict[int, Key] = field(default_factory=dict)
+
+    @property
+    def wanted(self) -> List[Any]:
+        return [user for user in self.users if user is not None]
+
+    @property
+    def resolved(self) -> List[Key]:
+        """The references to users who were left out and have a counterpart by now."""
+        return [key for position, key in self.late.items() if self.users[position] is not None]
+
+    def is_left_as_written(self, there: Any) -> bool:
+        """Whether the list that is there is the wanted one, with or without the late users."""
+        positions = [position for position, user in enumerate(self.users) if user is not None]
+        late = {
+            ("users", place): None
+            for place, position in enumerate(positions)
+            if position in self.late
+        }
+        return is_left_unfinished({"users": self.wanted}, {"users": there}, late, {})
+
+
+class LateAssignment(NamedTuple):
+    """A row and its whole list of users. `is_ours`: this tool wrote the row last."""
+
+    row: RowAssignments
+    is_ours: bool
+
+
+def late_assignments(
+    catalog: Catalog, state: StreamState, seen: SeenRows, waiting: Iterable[DeferredReference]
+) -> Iterator[LateAssignment]:
+    """Yields the rows whose users have a counterpart by now.
+
+    Of a row that is gone, or whose users somebody changed, nothing waits any more.
+    """
+    rows = [row for row in _rows(catalog, waiting) if row.resolved]
+    ids = [row.row_id for row in rows]
+    there = _rows_there(catalog, state, ids)
+    delivered = seen.dest_xacts(state.header["source_id"], ids)
+    transactions = state.copy.transactions
+    notes = FindingCounts(state.findings)
+    for row in rows:
+        found = there.get(row.row_id)
+        ours = {*transactions, delivered.get(row.row_id, 0)} - {0}
+        if found is None and _is_recent(catalog, max(ours, default=0)):
+            yield LateAssignment(row, True)
+        elif found and row.is_left_as_written((found.get("metadata") or {}).get(ASSIGNMENTS) or []):
+            yield LateAssignment(row, xact_of(found.get("_xact_id")) in ours)
+        else:
+            seen.forget_deferred(row.late.values())
+            if found:
+                notes.add("row_differs", row.row_id, detail=CHANGED_THERE)
+    state.findings = notes.records()
+
+
+def _rows(catalog: Catalog, waiting: Iterable[DeferredReference]) -> List[RowAssignments]:
+    rows: Dict[Tuple[str, str], RowAssignments] = {}
+    for object_id, row_id, path, _, _, source_users in waiting:
+        place = tuple(json.loads(path))
+        if not is_assignment(place):
+            continue
+        if (object_id, row_id) not in rows:
+            users = [_counterpart(catalog, user) for user in json.loads(source_users)]
+            rows[object_id, row_id] = RowAssignments(object_id, row_id, users)
+        rows[object_id, row_id].late[place[-1]] = (object_id, row_id, path)
+    return list(rows.values())
+
+
+def _counterpart(catalog: Catalog, user: Any) -> Any:
+    return catalog.targets.resolve((USERS.name,), user) if isinstance(user, str) else user
+
+
+def _rows_there(catalog: Catalog, state: StreamState, ids: Sequence[str]) -> Dict[str, dict]:
+    """Row id -> the row, of those that the destination shows."""
+    kind, dest_id = state.header["kind"], state.header["dest_id"]
+    return {
+        row["id"]: row
+        for start in range(0, len(ids), IDS_PER_QUERY)
+        for row in rows_of_ids(catalog.dest, kind, [dest_id], ids[start : start + IDS_PER_QUERY])
+    }
+
+
+def _is_recent(catalog: Catalog, xact: int) -> bool:
+    return catalog.dest.clock.latest_s() - xact_seconds(xact) < SHOWN_AFTER_S

@@ -1,0 +1,240 @@
+"""People who are missing in the destination, and code that nobody can read: completed later by the same command."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any, Iterator, List, Optional, Sequence
+
+import pytest
+
+from bt_migrate.sandbox.data.answer import Answer
+from tests.support.compare_orgs import differences
+from tests.support.orgs import (
+    ANA,
+    BUNDLE,
+    DEST_KEY,
+    INLINE,
+    SOURCE_KEY,
+    Pair,
+    WatchedSandbox,
+    findings,
+    function,
+    report,
+    run,
+)
+
+CLEO, DAN, EVA = "cleo@acme.example", "dan@acme.example", "eva@acme.example"
+MISSING = (CLEO, DAN, EVA)
+ASSIGNED = "~__bt_assignments"
+
+
+@contextlib.contextmanager
+def people_pair() -> Iterator[Pair]:
+    """An organization in which everything names three users who are not in the destination."""
+    with WatchedSandbox() as sandbox:
+        sandbox.behaviour.views_belong_to_caller = True
+        members = [{"email": email} for email in (ANA, *MISSING)]
+        source = sandbox.add_org("acme", api_key=SOURCE_KEY, users=members)
+        dest = sandbox.add_org("globex", api_key=DEST_KEY, users=[{"email": ANA}])
+        _fill(source)
+        yield Pair(sandbox, source, dest)
+
+
+def _fill(org: Any) -> None:
+    ana, cleo, dan, eva = (user_id(org, email) for email in (ANA, *MISSING))
+    alpha = org.create("project", {"name": "alpha"})["id"]
+    org.create("project_tag", {"project_id": alpha, "name": "red"})
+    org.create("group", {"name": "people", "member_users": [cleo, ana, dan]})
+    shown = {"visibility": {"users": [cleo, dan, ana], "groups": []}}
+    score = {"project_id": alpha, "name": "Rating", "score_type": "slider", "config": shown}
+    org.create("project_score", score)
+    dataset = org.create("dataset", {"project_id": alpha, "name": "cases"})["id"]
+    experiment = org.create("experiment", {"project_id": alpha, "name": "first"})["id"]
+    owner = {"object_type": "project", "object_id": alpha}
+    org.create("view", {**owner, "view_type": "logs", "name": "of Cleo", "user_id": cleo})
+    org.create("acl", {**owner, "user_id": dan, "permission": "read"})
+    org.create("acl", {**owner, "user_id": eva, "permission": "update"})
+    lists = [[cleo, ana, dan], [eva], [ana], [dan, eva, cleo]]
+    rows = [
+        {"id": f"r{number}", "input": number, "metadata": {ASSIGNED: users, "kept": [number]}}
+        for number, users in enumerate(lists)
+    ]
+    for kind, object_id in (
+        ("project_logs", alpha),
+        ("dataset", dataset),
+        ("experiment", experiment),
+    ):
+        org.insert(kind, object_id, rows)
+
+
+def user_id(org: Any, email: str) -> str:
+    return str(next(obj["id"] for obj in org.objects("user") if obj["email"] == email))
+
+
+def invite(pair: Pair, emails: Sequence[str]) -> None:
+    store = pair.sandbox.store
+    with store.lock:
+        for email in emails:
+            store.add_user(store.orgs[pair.dest.id], {"email": email})
+
+
+def missing_users(root: Path) -> List[str]:
+    """The users of whom the report says that they are missing, each once."""
+    found = findings(root, "user_without_counterpart")
+    return sorted({str(item.get("detail") or item["name"]).split(" ")[0] for item in found})
+
+
+@pytest.mark.parametrize("how", ["same command", "sync", "resumed"])
+def test_three_users_who_are_invited_later_are_added_everywhere_by_the_same_command(
+    how: str, tmp_path: Path
+) -> None:
+    arguments = ["--since-last"] if how == "sync" else []
+    with people_pair() as pair:
+
+        def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
+            is_tag = method == "POST" and path == "/v1/project_tag"
+            return Answer(400, b"no", "text/plain") if is_tag else None
+
+        pair.sandbox.refuse = refuse if how == "resumed" else None
+        ended = run(pair.sandbox, tmp_path / "state", *arguments, "--verify")
+        assert ended.code == int(how == "resumed"), ended.out + ended.err
+        assert missing_users(tmp_path / "state") == sorted(MISSING)
+        if how != "resumed":
+            assert differences(pair) == []
+        pair.sandbox.refuse = None
+        invite(pair, [CLEO])
+        ended = run(pair.sandbox, tmp_path / "state", *arguments, "--verify")
+        assert ended.code == 0, ended.out + ended.err
+        assert missing_users(tmp_path / "state") == [DAN, EVA]
+        assert differences(pair) == []
+        invite(pair, [DAN, EVA])
+        ended = run(pair.sandbox, tmp_path / "state", *arguments, "--verify")
+        assert ended.code == 0, ended.out + ended.err
+        assert missing_users(tmp_path / "state") == []
+        assert differences(pair) == []
+        verification = report(tmp_path / "state")["verification"]
+        if how != "sync":  # which compares its first copy only
+            left_out = verification["tolerated"].get("left_out", 0)
+            assert (verification["equal"], left_out) == (True, 0)
+        written = len(pair.sandbox.sent)
+        assert run(pair.sandbox, tmp_path / "state", *arguments).code == 0
+        assert len(pair.sandbox.sent) == written
+
+
+def test_a_row_whose_users_somebody_changed_is_kept_and_reported(tmp_path: Path) -> None:
+    with people_pair() as pair:
+        arguments = ("--since-last", "--resources", "datasets")
+        assert run(pair.sandbox, tmp_path, *arguments).code == 0
+        (dataset,) = pair.dest.objects("dataset")
+        ana = user_id(pair.dest, ANA)
+        edited = {"id": "r1", "_is_merge": True, "metadata": {ASSIGNED: [ana]}}
+        other = {"id": "r3", "_is_merge": True, "input": "edited by a person"}
+        pair.dest.insert("dataset", dataset["id"], [edited, other])
+        pair.dest.insert("dataset", dataset["id"], [{"id": "r0", "_object_delete": True}])
+        pair.sandbox.clock.set(pair.sandbox.clock.seconds() + 3600)
+        invite(pair, MISSING)
+        ended = run(pair.sandbox, tmp_path, *arguments)
+        assert ended.code == 1, ended.out + ended.err
+        changed = findings(tmp_path, "row_differs")
+        assert [(item["detail"], item["row"]) for item in changed] == [
+            ("changed in the destination", "r1")
+        ]
+        cleo, dan, eva = (user_id(pair.dest, email) for email in MISSING)
+        rows = {row["id"]: row for row in pair.dest.rows("dataset", dataset["id"])}
+        assert {row_id: row["metadata"][ASSIGNED] for row_id, row in rows.items()} == {
+            "r1": [ana],
+            "r2": [ana],
+            "r3": [dan, eva, cleo],
+        }
+        assert rows["r3"]["input"] == "edited by a person"
+        assert run(pair.sandbox, tmp_path, *arguments).code == 0
+
+
+def test_a_row_that_was_assigned_to_others_meanwhile_is_not_assigned_to_the_former_user(
+    tmp_path: Path,
+) -> None:
+    with people_pair() as pair:
+        arguments = ("--since-last", "--resources", "datasets")
+        assert run(pair.sandbox, tmp_path, *arguments).code == 0
+        (dataset,) = pair.source.objects("dataset")
+        pair.source.insert("dataset", dataset["id"], [{"id": "r1", "metadata": {ASSIGNED: []}}])
+        assert run(pair.sandbox, tmp_path, *arguments).code == 0
+        invite(pair, MISSING)
+        assert run(pair.sandbox, tmp_path, *arguments).code == 0
+        (copy,) = pair.dest.objects("dataset")
+        row = next(row for row in pair.dest.rows("dataset", copy["id"]) if row["id"] == "r1")
+        assert row["metadata"] == {ASSIGNED: []}
+
+
+@pytest.mark.parametrize("later", ["migrate_experiments", "migrate_all"])
+def test_views_and_acls_that_wait_are_created_by_any_later_start_that_can(
+    later: str, tmp_path: Path
+) -> None:
+    with people_pair() as pair:
+        (experiment,) = pair.source.objects("experiment")
+        (group,) = pair.source.objects("group")
+        owner = {"object_type": "experiment", "object_id": experiment["id"]}
+        pair.source.create("view", {**owner, "view_type": "experiment", "name": "v"})
+        pair.source.create("acl", {**owner, "group_id": group["id"], "permission": "read"})
+        for phase in ("migrate_views", "migrate_acls"):
+            assert run(pair.sandbox, tmp_path, program=phase).code == 1
+        waiting = report(tmp_path)["totals"]["objects"]["waiting"]
+        assert waiting == 2
+        assert run(pair.sandbox, tmp_path, program="migrate_organization").code == 1
+        invite(pair, MISSING)
+        ended = run(pair.sandbox, tmp_path, program=later)
+        assert ended.code == 0, ended.out + ended.err
+        assert [len(pair.dest.objects(kind)) for kind in ("view", "acl")] == [2, 3]
+        assert (findings(tmp_path, "waits"), missing_users(tmp_path)) == ([], [])
+        for phase in ("migrate_views", "migrate_acls"):
+            assert run(pair.sandbox, tmp_path, program=phase).code == 0
+
+
+@pytest.mark.parametrize("arguments", [(), ("--since-last",)])
+def test_a_function_that_was_pushed_by_hand_is_mapped_and_completes_what_waited(
+    arguments: Sequence[str], tmp_path: Path
+) -> None:
+    with people_pair() as pair:
+        alpha = pair.source.objects("project")[0]["id"]
+        bundled = function(pair.source, alpha, "bundled", BUNDLE, function_type="scorer")
+        tools = {"prompt": {"type": "chat", "messages": []}, "tool_functions": [{"type": "function", "id": bundled}]}  # fmt: skip
+        prompt = {"project_id": alpha, "name": "p", "slug": "p", "prompt_data": tools}
+        pair.source.create("prompt", prompt)
+        online = {
+            "online": {"sampling_rate": 0.5, "scorers": [{"type": "function", "id": bundled}]}
+        }
+        score = {"project_id": alpha, "name": "Online", "score_type": "online", "config": online}
+        pair.source.create("project_score", score)
+        graph = {"type": "graph", "edges": {}, "nodes": {"n": {"type": "function", "function": {"function_id": bundled}}}}  # fmt: skip
+        function(pair.source, alpha, "graph", graph)
+        origin = {"object_type": "function", "object_id": bundled, "id": bundled}
+        pair.source.insert("project_logs", alpha, [{"id": "made", "origin": origin}])
+        invite(pair, MISSING)
+        assert run(pair.sandbox, tmp_path, *arguments, "--verify").code == 0
+        assert len(findings(tmp_path, "not_readable")) == 1
+        assert findings(tmp_path, "reference_to_unmovable")
+        (project,) = pair.dest.objects("project")
+        pushed = function(pair.dest, project["id"], "bundled", INLINE, function_type="scorer")
+        ended = run(pair.sandbox, tmp_path, *arguments, "--verify")
+        assert ended.code == 0, ended.out + ended.err
+        assert (
+            findings(tmp_path, "not_readable") == findings(tmp_path, "reference_to_unmovable") == []
+        )
+        made = {obj["slug"]: obj for obj in pair.dest.objects("function")}
+        (copied,) = pair.dest.objects("prompt")
+        online_copy = next(s for s in pair.dest.objects("project_score") if s["name"] == "Online")
+        row = next(
+            row for row in pair.dest.rows("project_logs", project["id"]) if row["id"] == "made"
+        )
+        assert [
+            copied["prompt_data"]["tool_functions"],
+            online_copy["config"]["online"]["scorers"],
+            made["graph"]["function_data"]["nodes"]["n"]["function"],
+            row["origin"],
+        ] == [
+            [{"type": "function", "id": pushed}],
+            [{"type": "function", "id": pushed}],
+            {"function_id": pushed},
+            {**origin, "object_id": pushed, "id": pushed},
+        ]
