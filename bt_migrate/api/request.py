@@ -13,6 +13,9 @@ RETRY_STATUSES = frozenset((408, 425, 429, 500, 502, 503, 504))
 # how long a host that has answered before may be gone
 OUTAGE_S = 180
 
+# of a path: "", "v1", "dataset"
+ROUTE_PARTS = 3
+
 Json = Any
 Params = Union[Mapping[str, Any], List[Tuple[str, Any]], None]
 
@@ -59,6 +62,11 @@ class Request:
     @property
     def is_query(self) -> bool:
         return self.path == QUERY_PATH
+
+    @property
+    def route(self) -> str:
+        """The method and what a path of one object has in common with those of others."""
+        return f"{self.method} {'/'.join(self.path.split('/')[:ROUTE_PARTS])}"
 
     @property
     def is_read(self) -> bool:

@@ -4,9 +4,10 @@ key.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from typing import Any, Callable, Dict, Mapping, Set, TypeVar, Union
+from typing import Any, Callable, Dict, Mapping, Set, Tuple, TypeVar, Union
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -23,8 +24,6 @@ AZURE_HOST = "blob.core.windows.net"
 AZURE_HEADERS = {"x-ms-blob-type": "BlockBlob"}
 # Bytes are copied as they are stored: a store must not compress them for the transfer.
 AS_STORED = {"Accept-Encoding": "identity"}
-# how long 5xx of a store is waited for, if nothing else worked meanwhile
-BUSY_STORE_S = 20
 
 Result = TypeVar("Result")
 
@@ -37,26 +36,35 @@ class NoAnswer(NetworkError):
         self.store = store
 
 
+class StoreError(ApiError):
+    """What a store answered instead of bytes, or of taking them."""
+
+    store = ""
+
+
 class SignedUrls:
     """The stores of one organization. Safe for many threads."""
 
     def __init__(self, transport: Transport, *, writable: bool) -> None:
         self._transport = transport
         self._writable = writable
-        # origin -> when it last answered with anything but 5xx
-        self._worked_at: Dict[str, float] = {}
+        # (origin, whether it was a write) -> when it last answered with anything but 5xx
+        self._worked_at: Dict[Tuple[str, bool], float] = {}
+        # origin -> the last address from which bytes came
+        self._good_url: Dict[str, str] = {}
         # origins that never answered: each of them is waited for once
         self._unreachable: Set[str] = set()
 
     def retrying(self, use: Callable[[], Result]) -> Result:
         """Calls `use`, which asks for a signed URL and uses it, again while that may help.
 
-        A URL expires and a transfer breaks off. A store that has answered before may be gone as
-        long as the API may; then the error is final. Every other error is that of one file.
+        A URL expires and a transfer breaks off. A store that has worked before may be gone, or
+        answer 5xx, as long as the API may; then the error is final. Every other error is that of
+        one file, and so is 5xx while the store answers for other files.
         """
         attempts = self._transport.limits.attempts
         failures = 0
-        started = time.monotonic()
+        failed_s = 0.0
         while True:
             try:
                 return use()
@@ -64,27 +72,42 @@ class SignedUrls:
                 if _is_the_apis(error) or not attempts:
                     raise
                 failures += 1
+                failed_s = failed_s or time.monotonic()
                 if failures > attempts or self._is_given_up(error):
-                    self._raise_after_outage(error, started)
+                    self._raise_after_outage(error, failed_s)
                 log.info("%s; trying again", error)
             self._transport.wait(self._transport.backoff_s(failures))
 
     def _is_given_up(self, error: Exception) -> bool:
         return isinstance(error, NoAnswer) and error.store in self._unreachable
 
-    def _raise_after_outage(self, error: Union[ApiError, NetworkError], started: float) -> None:
-        """Returns while the error may be an outage of the whole store, else raises it."""
+    def _raise_after_outage(self, error: Union[ApiError, NetworkError], failed_s: float) -> None:
+        """Returns while the error may be an outage of the whole store, else raises it.
+
+        `failed_s`: when this file failed first, by the monotonic clock.
+        """
         if isinstance(error, NoAnswer):
-            if error.store not in self._worked_at:
+            if not any(store == error.store for store, _ in self._worked_at):
                 self._unreachable.add(error.store)
                 raise error
-            if time.monotonic() - started >= OUTAGE_S:
-                raise NetworkError(str(error), final=True) from None
-            return
-        busy = isinstance(error, ApiError) and error.status >= 500
-        worked_before = 0 < max(self._worked_at.values(), default=0.0) < started
-        if not (busy and worked_before and time.monotonic() - started < BUSY_STORE_S):
+        elif not self._is_down(error, failed_s):
             raise error
+        if time.monotonic() - failed_s >= OUTAGE_S:
+            raise NetworkError(str(error), final=True) from None
+
+    def _is_down(self, error: Union[ApiError, NetworkError], failed_s: float) -> bool:
+        """Whether a store that worked answers 5xx for every file, not for this one only."""
+        if not isinstance(error, StoreError) or error.status < 500:
+            return False
+        use = (error.store, error.method != "GET")
+        if use not in self._worked_at:
+            return False
+        good_url = self._good_url.get(use[0])
+        if error.method == "GET" and good_url and self._worked_at[use] < failed_s:
+            # An address that has expired is refused, which is an answer too.
+            with contextlib.suppress(ApiError, NetworkError):
+                self._request("GET", good_url, stream=True, headers=AS_STORED).close()
+        return self._worked_at[use] < failed_s
 
     def open_download(self, signed_url: str, content_type: str = "") -> requests.Response:
         """Returns a streaming response of 200 for a file of this type; the caller closes it."""
@@ -93,6 +116,7 @@ class SignedUrls:
         if response.status_code != 200 or page:
             response.close()
             raise self._error("GET", signed_url, response, "signed URL refused", page=page)
+        self._good_url[origin(signed_url)] = signed_url
         return response
 
     def upload(self, signed_url: str, headers: Mapping[str, str], content: Any) -> None:
@@ -139,7 +163,7 @@ class SignedUrls:
                 store,
             ) from None
         if response.status_code < 500:
-            self._worked_at[store] = time.monotonic()
+            self._worked_at[store, method != "GET"] = time.monotonic()
             self._unreachable.discard(store)
         return response
 
@@ -150,11 +174,12 @@ class SignedUrls:
 
     def _error(
         self, method: str, signed_url: str, response: requests.Response, why: str, *, page: bool
-    ) -> ApiError:
+    ) -> StoreError:
         """A page says nothing about what the store holds."""
         text = "a page instead of the store's answer" if page else why
         side = self._transport.side
-        error = ApiError(side, method, shown(signed_url), response.status_code, text)
+        error = StoreError(side, method, shown(signed_url), response.status_code, text)
+        error.store = origin(signed_url)
         error.is_page = page
         return error
 

@@ -14,7 +14,7 @@ import threading
 import time
 import zlib
 from dataclasses import replace
-from typing import Dict, Iterator, Tuple
+from typing import Dict, Iterator, Set, Tuple
 from urllib.parse import urljoin
 
 import requests
@@ -100,6 +100,8 @@ class Transport:
         self._counting = threading.Lock()
         # a request was answered 2xx: the key is good
         self._proven = False
+        # routes that were refused without the API's JSON however often they were tried
+        self._refused_routes: Set[str] = set()
         # when a query, and anything else, was last answered 2xx, by the monotonic clock
         self._answered_s: Dict[bool, float] = {}
 
@@ -314,7 +316,7 @@ class Transport:
         if error.status == 429 and self.limits.attempts:
             self._close_throttle(request, error, tries)
             return
-        doubted = self._is_doubted(error)
+        doubted = self._is_doubted(request, error)
         outage = self._is_outage(request, error, tries)
         retried = doubted or self._may_pass(request, error)
         has_tries = retried and tries.failures < self.limits.attempts
@@ -323,6 +325,8 @@ class Transport:
             return
         # a text that stays is this object's refusal; a page and a refused key are everybody's
         if not outage and not (doubted and (error.status == 401 or error.is_page)):
+            if doubted:
+                self._refused_routes.add(request.route)
             raise error
         # not the fault of one object: the run stops and can be resumed
         text = "the key or a gateway fails since a moment ago: run the same command again"
@@ -381,14 +385,17 @@ class Transport:
             retried and self._proven and self.limits.attempts and answered_s < tries.failed_s
         )
 
-    def _is_doubted(self, error: ApiError) -> bool:
+    def _is_doubted(self, request: Request, error: ApiError) -> bool:
         """Whether a key that was good is refused, or by something else than the API's own JSON.
 
         A gateway under load does that for a minute or two
-        (https://www.braintrust.dev/docs/kb/api-rate-limits-during-backfill-operations.md).
+        (https://www.braintrust.dev/docs/kb/api-rate-limits-during-backfill-operations.md). A text
+        that stayed for one object of a route is believed for the others at once.
         """
-        is_the_apis = error.status == 403 and error.is_json
-        return self._proven and error.status in (401, 403) and not is_the_apis
+        if not self._proven or error.status not in (401, 403):
+            return False
+        is_believed = error.is_json or (not error.is_page and request.route in self._refused_routes)
+        return error.status == 401 or not is_believed
 
     def _close_throttle(self, request: Request, error: ApiError, tries: Tries) -> None:
         """After a 429 all threads of this organization wait."""

@@ -28,6 +28,8 @@ log = logging.getLogger("bt_migrate.attachments")
 # above it the bytes are held in a temporary file, not in memory
 SPOOL_BYTES = 1 << 20
 NAMESPACE = uuid.UUID("6f4b8a52-3f0e-5d0c-9a53-1d1d6f1f7c11")
+# Keys that were not copied and are not tried again; beyond it, the oldest may be.
+MAX_NOT_COPIED = 10_000
 # kinds of findings
 MISSING = "attachment_missing"
 NOT_COPIED = "attachment_not_copied"
@@ -59,8 +61,8 @@ class AttachmentCopier:
         self._running: Dict[str, threading.Event] = {}
         # answers of POST /attachment/status that were followed by the status "done"
         self._status_answers: Set[str] = set()
-        # key -> why it was not copied
-        self.not_copied: Dict[str, NotCopied] = {}
+        # key -> why it was not copied, of the last MAX_NOT_COPIED
+        self._not_copied: Dict[str, NotCopied] = {}
 
     def copy_into(self, value: Any) -> Dict[str, NotCopied]:
         """Copies all attachments of a JSON value and rewrites their keys in it, in place.
@@ -98,8 +100,8 @@ class AttachmentCopier:
         key = reference["key"]
         while True:
             with self._lock:
-                if key in self.not_copied or self._copied.has(key):
-                    return self.not_copied.get(key)
+                if key in self._not_copied or self._copied.has(key):
+                    return self._not_copied.get(key)
                 running = self._running.get(key)
                 if running is None:
                     done = self._running[key] = threading.Event()
@@ -108,12 +110,19 @@ class AttachmentCopier:
         try:
             problem = self._copy_or_reason(reference)
             if problem is not None:
-                self.not_copied[key] = problem
+                self._note_not_copied(key, problem)
             return problem
         finally:
             with self._lock:
                 del self._running[key]
             done.set()
+
+    def _note_not_copied(self, key: str, problem: NotCopied) -> None:
+        """Keep the reason, without the traceback, whose frames hold what was being copied."""
+        with self._lock:
+            self._not_copied[key] = NotCopied(str(problem), problem.kind)
+            while len(self._not_copied) > MAX_NOT_COPIED:
+                del self._not_copied[next(iter(self._not_copied))]
 
     def _copy_or_reason(self, reference: Mapping[str, Any]) -> Optional[NotCopied]:
         """Copies the bytes; returns the reason if that is this attachment's own failure."""

@@ -7,9 +7,11 @@ import json
 import math
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime, formatdate
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import parse_qs, urlsplit
@@ -465,6 +467,22 @@ def test_a_host_that_answered_before_may_be_gone_for_a_moment() -> None:
         time.sleep(0.5)
         with Loopback([Reply(200, b'{"back":true}')], port=server.port):
             assert answer.result(timeout=10) == {"back": True}
+
+
+def test_a_text_instead_of_a_refusal_is_doubted_once_for_each_route() -> None:
+    refused = Reply(403, b"Forbidden", {"Content-Type": "text/plain"})
+
+    def answer(asked: Asked) -> Reply:
+        return Reply() if asked.path == "/v1/project" else refused
+
+    with Loopback(answer) as server:
+        api = client(server.url, attempts=3)
+        api.get("/v1/project")
+        for path, owner in (("/v1/acl", "a"), ("/v1/acl", "b"), ("/v1/view", "a")):
+            error = outcome(partial(api.get, path, {"object_id": owner}))
+            assert error.status == 403
+    counts = Counter(asked.path.partition("?")[0] for asked in server.asked)
+    assert counts == {"/v1/project": 1, "/v1/acl": 4 + 1, "/v1/view": 4}
 
 
 def test_an_outage_without_retry_delay_is_no_storm_of_requests_and_can_be_interrupted() -> None:

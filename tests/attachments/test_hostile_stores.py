@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import pytest
 
+from bt_migrate.api import signed_urls
 from bt_migrate.api.client import Api
 from bt_migrate.api.request import Limits
+from bt_migrate.attachments import copy
 from bt_migrate.attachments.read import NotUploaded, attachment_chunks
-from bt_migrate.errors import AnswerError, ApiError
+from bt_migrate.errors import AnswerError, ApiError, NetworkError
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.server import Fault
+from bt_migrate.state.copied_attachments import CopiedAttachments
 from tests.support.loopback import Asked, Loopback, Reply, closed_port
 from tests.support.row_runs import World, small_rows, told, world
 
@@ -61,6 +66,69 @@ def test_a_store_that_never_answers_is_waited_for_once() -> None:
             with pytest.raises(Exception, match="no answer from http://127.0.0.1"):
                 api.store.retrying(lambda: list(attachment_chunks(api, REFERENCE)))
     assert len(server.asked) == 3 + 1 + 1
+
+
+def read(api: Api, key: str) -> bytes:
+    reference = {**REFERENCE, "key": key}
+    return api.store.retrying(lambda: b"".join(attachment_chunks(api, reference)))
+
+
+@pytest.mark.parametrize(
+    ("is_bad", "error", "waits"),
+    [("", NetworkError, True), ("bad", ApiError, False)],
+    ids=["the store", "one file"],
+)
+def test_5xx_of_a_store_that_worked_is_an_outage_unless_it_is_one_file(
+    is_bad: str, error: Any, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signed_urls, "OUTAGE_S", 0.5)
+    broken: List[str] = []
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path.startswith("/attachment"):
+            key = asked.path.partition("key=")[2].partition("&")[0]
+            return done(f"http://{asked.headers['Host']}/bucket/{key}")
+        is_down = any(part in asked.path for part in broken)
+        return Reply(503, b"") if is_down else Reply(200, b"bytes", {"Content-Type": "a/b"})
+
+    with Loopback(answer) as server:
+        api = client(server.url, attempts=2)
+        assert read(api, "good") == b"bytes"
+        broken.append(f"/bucket/{is_bad}")
+        started = time.monotonic()
+        with pytest.raises(error) as raised:
+            read(api, "bad")
+        assert (time.monotonic() - started >= 0.5, getattr(raised.value, "final", False)) == (
+            waits,
+            waits,
+        )
+        broken.clear()
+        assert read(api, "bad") == b"bytes"
+
+
+def test_a_file_is_stored_again_once_a_store_that_worked_is_back() -> None:
+    with Loopback([Reply(), Reply(503), Reply(503), Reply(503), Reply()]) as server:
+        api = Api("dest", server.url, "sk-key", Limits(1, 0.001, 2), writable=True)
+        for _ in range(2):
+            api.store.retrying(lambda: api.store.upload(f"{server.url}/bucket/x", {}, b"bytes"))
+    assert len(server.asked) == 5
+
+
+def test_only_so_many_attachments_that_failed_are_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copy, "MAX_NOT_COPIED", 2)
+    with Loopback([Reply(404)]) as server, contextlib.closing(
+        CopiedAttachments(tmp_path / "copied.sqlite3")
+    ) as copied:
+        api = client(server.url, attempts=0)
+        api.org_id = "o"
+        copier = copy.AttachmentCopier(api, api, copied, 1000)
+        for key in ("a", "b", "c", "c", "a"):
+            failed = copier.copy_into([{**REFERENCE, "key": key}])
+            assert [(name, why.kind) for name, why in failed.items()] == [(key, copy.MISSING)]
+    asked = [asked.path.partition("key=")[2][0] for asked in server.asked]
+    assert asked == ["a", "b", "c", "a"]
 
 
 def test_a_file_that_is_stored_with_a_content_encoding_is_copied_byte_for_byte() -> None:
