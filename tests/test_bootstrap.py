@@ -206,7 +206,8 @@ def test_a_python_without_ensurepip_is_told_what_to_install(
     got = run(python_without_ensurepip, checkout / "bin" / "validate")
 
     message = (
-        f"validate: cannot make {checkout / '.venv'}: {python_without_ensurepip} has no module ensurepip; "
+        f"validate: cannot make {checkout / '.venv'}: {python_without_ensurepip} has no "
+        "module ensurepip; "
         "install it (Debian, Ubuntu: apt install python3-venv), "
         f"or start this in an environment that has {LACKING}\n"
     )

@@ -73,7 +73,11 @@ def test_nonsense_is_never_believed(check: Callable[[Any], str], answer: Any) ->
         ),
         (list_of_objects, [], ""),
         (list_of_objects, {"objects": [{"id": "a"}]}, ""),
-        (list_of_objects, {"objects": {"id": "a"}}, '`objects` is an object ({"id": "a"}), not a list'),
+        (
+            list_of_objects,
+            {"objects": {"id": "a"}},
+            '`objects` is an object ({"id": "a"}), not a list',
+        ),
         (list_of_objects, {"error": "no"}, '`objects` is missing in {"error": "no"}, not a list'),
         (list_of_objects, [{"id": "a"}, 5], "`objects[1]` is a whole number (5), not an object"),
         (list_of_objects, [{"id": None}], '`objects[0].id` is missing in {"id": null}, not a text'),
@@ -109,7 +113,7 @@ def test_nonsense_is_never_believed(check: Callable[[Any], str], answer: Any) ->
         (error_free, None, ""),
         (error_free, {"error": "no"}, 'it holds an error: a text ("no")'),
     ],
-)  # fmt: skip
+)
 def test_a_check_says_what_is_wrong(check: Callable[[Any], str], answer: Any, problem: Any) -> None:
     assert check(answer) == problem if problem is not None else check(answer) != ""
 
@@ -145,7 +149,15 @@ def sent(answer: Any) -> Reply:
 
 
 @pytest.mark.parametrize("call", [call for _, call, _ in CALLS], ids=[name for name, *_ in CALLS])
-@pytest.mark.parametrize("nonsense", [*map(sent, ({}, None, 5, {"error": "no"})), Reply(200, b""), Reply(204, b""), Reply(200, b"Bad gateway")])  # fmt: skip
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        *map(sent, ({}, None, 5, {"error": "no"})),
+        Reply(200, b""),
+        Reply(204, b""),
+        Reply(200, b"Bad gateway"),
+    ],
+)
 def test_an_answer_that_stays_nonsense_is_an_error_of_that_request(
     call: Callable[[Api], Any], nonsense: Reply
 ) -> None:

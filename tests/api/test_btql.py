@@ -62,7 +62,8 @@ def test_a_later_page_of_a_slice_of_a_window_filters_by_dates_and_by_keys() -> N
     assert query == (
         "select: *\n"
         "from: experiment('a') spans\n"
-        f"filter: created >= '{AFTER}' and created < '{BEFORE}' and _pagination_key > '{KEY}' and _pagination_key <= '{END}'\n"
+        f"filter: created >= '{AFTER}' and created < '{BEFORE}' and _pagination_key > "
+        f"'{KEY}' and _pagination_key <= '{END}'\n"
         "sort: _pagination_key asc\n"
         "limit: 250"
     )

@@ -180,10 +180,20 @@ def seconds_of(header: Optional[str]) -> Optional[float]:
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        ("3", 3.0), ("0.5", 0.5), ("0", 0.0), ("-5", 0.0), (None, None), ("", None), ("soon", None),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("Wed, 99 Oct 2015 07:28:00 GMT", None), ("inf", None), ("nan", None), ("1e300", None),
+        ("3", 3.0),
+        ("0.5", 0.5),
+        ("0", 0.0),
+        ("-5", 0.0),
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Wed, 99 Oct 2015 07:28:00 GMT", None),
+        ("inf", None),
+        ("nan", None),
+        ("1e300", None),
     ],
-)  # fmt: skip
+)
 def test_retry_after_is_seconds_or_a_date_or_nothing(
     header: Optional[str], expected: Optional[float]
 ) -> None:
@@ -336,7 +346,9 @@ def test_a_read_that_fails_by_chance_is_tried_again_and_a_write_is_not() -> None
         assert outcome(lambda: client(server.url).post("/v1/dataset", {})).status == 400
 
 
-@pytest.mark.parametrize("url", ["http://[::1", "http://h:99999", "http://a b", "http://" + "a" * 80 + ".test"])  # fmt: skip
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://h:99999", "http://a b", "http://" + "a" * 80 + ".test"]
+)
 def test_a_url_that_cannot_be_used_is_one_line(url: str) -> None:
     error = outcome(lambda: client(url, attempts=0).get("/v1/project"))
     assert isinstance(error, (UsageError, NetworkError)), error
@@ -453,7 +465,8 @@ def test_a_dead_port_is_told_with_what_to_look_at(attempts: int) -> None:
     )
     assert (type(error), str(error), error.exit_code) == (
         NetworkError,
-        f"source: no answer from {url} for GET /v1/organization (ConnectionError); is the URL right, the host up, the proxy set?",
+        f"source: no answer from {url} for GET /v1/organization (ConnectionError); is the "
+        "URL right, the host up, the proxy set?",
         3,
     )
 

@@ -26,9 +26,23 @@ from tests.support.row_runs import World, small_rows, told, world
 LOGS = "project_logs"
 REFERENCE = {"type": "braintrust_attachment", "key": "k", "filename": "f", "content_type": "a/b"}
 NO_ADDRESSES: List[Any] = [
-    "http://[::1", "http://h:99999/x", 5, True, {}, [], "", "ftp://127.0.0.1/x", "file:///etc/hostname",
-    "javascript:alert(1)", "http://", "/relative", "http://h h/x", "http://h\n/x", "http://h:0/x", "http://" + "a" * 300 + "/x",
-]  # fmt: skip
+    "http://[::1",
+    "http://h:99999/x",
+    5,
+    True,
+    {},
+    [],
+    "",
+    "ftp://127.0.0.1/x",
+    "file:///etc/hostname",
+    "javascript:alert(1)",
+    "http://",
+    "/relative",
+    "http://h h/x",
+    "http://h\n/x",
+    "http://h:0/x",
+    "http://" + "a" * 300 + "/x",
+]
 
 
 def client(url: str, attempts: int = 1) -> Api:
@@ -49,7 +63,9 @@ def test_an_address_that_is_none_is_an_error_of_that_attachment(address: Any) ->
             api.store.retrying(lambda: list(attachment_chunks(api, REFERENCE)))
 
 
-@pytest.mark.parametrize("target", ["file:///etc/hostname", "ftp://h/x", "http://[::1", "", "http://h:99999/"])  # fmt: skip
+@pytest.mark.parametrize(
+    "target", ["file:///etc/hostname", "ftp://h/x", "http://[::1", "", "http://h:99999/"]
+)
 def test_a_large_answer_that_lies_nowhere_is_an_error_of_that_query(target: str) -> None:
     with Loopback(
         [Reply(303, b"", {"Location": target} if target else {})]
@@ -147,8 +163,15 @@ def test_a_file_that_is_stored_with_a_content_encoding_is_copied_byte_for_byte()
 
 @pytest.mark.parametrize(
     ("upload_status", "status", "is_lost"),
-    [("error", 200, True), ("uploading", 200, False), ("uploading", 404, True), ("uploading", 400, True), ("uploading", 503, False), ("other", 403, True)],
-)  # fmt: skip
+    [
+        ("error", 200, True),
+        ("uploading", 200, False),
+        ("uploading", 404, True),
+        ("uploading", 400, True),
+        ("uploading", 503, False),
+        ("other", 403, True),
+    ],
+)
 def test_what_was_never_uploaded_is_lost_where_the_store_refuses_it(
     upload_status: str, status: int, is_lost: bool
 ) -> None:
@@ -207,9 +230,18 @@ def test_an_attachment_that_the_store_fails_for_ever_is_its_own_failure(tmp_path
 
 @pytest.mark.parametrize(
     "body",
-    [{}, [], None, 5, "text", {"downloadUrl": 5}, {"downloadUrl": "http://[::1", "status": {"upload_status": "done"}}, {"status": {"upload_status": 5}}],
+    [
+        {},
+        [],
+        None,
+        5,
+        "text",
+        {"downloadUrl": 5},
+        {"downloadUrl": "http://[::1", "status": {"upload_status": "done"}},
+        {"status": {"upload_status": 5}},
+    ],
     ids=str,
-)  # fmt: skip
+)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_nonsense_about_an_attachment_is_its_own_failure(
     method: str, body: Any, tmp_path: Path

@@ -28,8 +28,12 @@ def verify(options: argparse.Namespace) -> bool:
                 costs = [_compared(source, dest, library) for _ in range(options.runs)]
             peaks.append([cost.peak_mb - start for cost in costs])
             micros = median_of([cost.cpu_s for cost in costs]) / rows * 1e6
-            tell(f"{library}, {rows:,} rows a side: {median_of([cost.wall_s for cost in costs]):.1f} s, reading alone "
-                 f"{median_of(bare):.1f} s; {micros:.0f} us of CPU a row pair; peak over an idle start {median_of(peaks[-1]):.0f} MB")  # fmt: skip
+            tell(
+                f"{library}, {rows:,} rows a side: "
+                f"{median_of([cost.wall_s for cost in costs]):.1f} s, reading alone "
+                f"{median_of(bare):.1f} s; {micros:.0f} us of CPU a row pair; peak over an "
+                f"idle start {median_of(peaks[-1]):.0f} MB"
+            )
         ratios = [cost.wall_s / alone for cost, alone in zip(costs, bare)]
         reached.append(show(f"time / reading both sides alone, {library} json", ratios, 1.3))
         more = [after - before for before, after in zip(*peaks)]

@@ -37,7 +37,10 @@ def read(url: str, key: str, project: str, folder: str) -> Dict[str, Any]:
     after, number, started = "", 0, time.monotonic()
     while True:
         above = f"filter: _pagination_key > '{after}'\n" if after else ""
-        query = f"select: *\nfrom: project_logs('{project}') spans\n{above}sort: _pagination_key asc\nlimit: 1000"
+        query = (
+            f"select: *\nfrom: project_logs('{project}') spans\n{above}sort: _pagination_key "
+            "asc\nlimit: 1000"
+        )
         connection.request("POST", "/btql", json.dumps({"query": query, "fmt": "json"}), headers)
         page = connection.getresponse().read()
         place = page.rfind(KEY)

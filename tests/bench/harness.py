@@ -234,7 +234,8 @@ def show(
     sign = ">=" if at_least else "<="
     all_runs = " ".join(f"{value:.3g}" for value in values)
     print(
-        f"{'reached' if reached else 'MISSED ':7}  {what}: {median:.3g}{unit} ({sign} {most:g}{unit}; runs: {all_runs})",
+        f"{'reached' if reached else 'MISSED ':7}  {what}: {median:.3g}{unit} ({sign} "
+        f"{most:g}{unit}; runs: {all_runs})",
         flush=True,
     )
     return reached

@@ -174,7 +174,8 @@ def objects(options: argparse.Namespace) -> bool:
                 bare.append(floor("objects", dest.url, dest.key)["seconds"] / ideal)
     tell(f"bare requests of the destination: {median_of(bare):.2f} of the ideal")
     tell(
-        f"ideal {ideal:.2f} s; the start of Python and the program, {start:.2f} s, is in the figure; requests of the last run:"
+        f"ideal {ideal:.2f} s; the start of Python and the program, {start:.2f} s, is in "
+        "the figure; requests of the last run:"
     )
     tell(sides)
     return show("time / ideal", ratios, 1.5)

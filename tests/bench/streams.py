@@ -46,7 +46,8 @@ def pages(options: argparse.Namespace) -> bool:
             bare = floor("read", source.url, source.key, source.ids["logs"][0], folder)["seconds"]
         ideal = pages_of(options.rows) * PAGE_S
         tell(
-            f"ideal {ideal:.1f} s; bare reading of the pages, nothing decoded: {bare / ideal:.2f} of it"
+            f"ideal {ideal:.1f} s; bare reading of the pages, nothing decoded: "
+            f"{bare / ideal:.2f} of it"
         )
         for library in libraries():
             costs = runs_of(source, options, library=library)
@@ -85,7 +86,8 @@ def slices(options: argparse.Namespace) -> bool:
         four = runs_of(source, options, rows, args=("--read-streams", "4"))
         queries = len(source.requests("/btql")) / options.runs
     tell(
-        f"one stream {median_of([cost.wall_s for cost in alone_costs]):.1f} s; with four {queries:.0f} queries for {pages_of(rows)} pages"
+        f"one stream {median_of([cost.wall_s for cost in alone_costs]):.1f} s; with four "
+        f"{queries:.0f} queries for {pages_of(rows)} pages"
     )
     ratios = [alone.wall_s / together.wall_s for alone, together in zip(alone_costs, four)]
     return show("one stream / four", ratios, 3.3, at_least=True)

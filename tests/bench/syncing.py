@@ -62,7 +62,8 @@ def sync_empty(options: argparse.Namespace) -> bool:
         median_of([cost.cpu_s for cost in costs]),
     )
     tell(
-        f"{walls:.1f} s in all, {cpus:.1f} s of CPU, {len(asked)} requests, {queries} queries (180 streams), {len(writes)} writes"
+        f"{walls:.1f} s in all, {cpus:.1f} s of CPU, {len(asked)} requests, {queries} "
+        f"queries (180 streams), {len(writes)} writes"
     )
     ideal = 2 * sum(math.ceil(objects / 25) for objects in (20, 100, 60))
     few = show(f"queries / {ideal} (pages + counts)", [queries / ideal], 1.05)
@@ -99,7 +100,8 @@ def sync_growth(options: argparse.Namespace) -> bool:
     for rows, first, found in zip(sizes, firsts, costs):
         again = median_of([cpu for cpu, _, _ in found])
         tell(
-            f"{rows:,} rows: the first sync after the copy takes {first - again:+.1f} s of CPU to make the index of its rows"
+            f"{rows:,} rows: the first sync after the copy takes {first - again:+.1f} s of "
+            "CPU to make the index of its rows"
         )
     reached = []
     for name, position, unit in (
@@ -135,7 +137,10 @@ def copied(held: contextlib.ExitStack, rows: int) -> Tuple[Server, Server, Migra
 def changed(source: Server, dest: Server, how: Migration) -> Tuple[Cost, List[Json]]:
     """A sync of 500 new and 500 edited rows, and its requests."""
     project = source.ids["logs"][0]
-    query = f"select: id | from: project_logs('{project}') spans | sort: _pagination_key asc | limit: {CHANGED // 2}"
+    query = (
+        f"select: id | from: project_logs('{project}') spans | sort: _pagination_key asc | "
+        f"limit: {CHANGED // 2}"
+    )
     old = [row["id"] for row in post(source, "/btql", {"query": query})["data"]]
     new = [str(uuid.uuid4()) for _ in range(CHANGED - len(old))]
     events = [

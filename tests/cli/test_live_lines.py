@@ -53,10 +53,16 @@ def status(streams: int = 0, **changes: Any) -> Dict[str, Any]:
             {"stopping": "interrupted", "work": {**WORK, "total": None}},
             "phase 6/10 migrate-logs: 31,968 rows, ending: interrupted",
         ),
-        ({"phase_number": (1, 1), "phase": "undo", "work": {**WORK, "unit": "objects deleted", "total": 0}},
-         "undo: 31,968 objects deleted, 3,200/s, 3 s left"),
+        (
+            {
+                "phase_number": (1, 1),
+                "phase": "undo",
+                "work": {**WORK, "unit": "objects deleted", "total": 0},
+            },
+            "undo: 31,968 objects deleted, 3,200/s, 3 s left",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_whole_is_one_text(changes: Dict[str, Any], expected: str) -> None:
     assert progress_text(status(**changes), NOW) == expected
 
@@ -78,7 +84,8 @@ def test_a_usual_window_shows_each_open_stream_with_a_bar() -> None:
 
 def test_a_wide_window_has_a_bar_for_the_whole() -> None:
     assert drawn(status(), 119) == [
-        "phase 6/10 migrate-logs: 31,968 / 40,000 rows (79%), 3,200/s, 3 s left ███████████████▉    "
+        "phase 6/10 migrate-logs: 31,968 / 40,000 rows (79%), 3,200/s, 3 s left "
+        "███████████████▉    "
     ]
 
 

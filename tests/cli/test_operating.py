@@ -306,9 +306,20 @@ def test_a_control_file_says_all_that_is_wanted(text: str, expected: Dict[str, A
 
 
 BAD = [
-    "paus", "pause=1", "pause now", "requests-per-second", "requests-per-second=0", "requests-per-second=-1", "max-concurrent=0",
-    "max-concurrent=2.5", "requests-per-second=nan", "max-concurrent=١", "x" * 1000, "{}", "max-concurrent=99999999",
-]  # fmt: skip
+    "paus",
+    "pause=1",
+    "pause now",
+    "requests-per-second",
+    "requests-per-second=0",
+    "requests-per-second=-1",
+    "max-concurrent=0",
+    "max-concurrent=2.5",
+    "requests-per-second=nan",
+    "max-concurrent=١",
+    "x" * 1000,
+    "{}",
+    "max-concurrent=99999999",
+]
 
 
 @pytest.mark.parametrize("text", BAD)

@@ -11,9 +11,16 @@ from bt_migrate.cli.status_text import status_lines
 
 def stream(number: int, *, complete: bool) -> Dict[str, Any]:
     return {
-        "kind": "logs", "name": f"stream {number:02}", "project": "a\x1b[31m", "done": 5, "total": 10,
-        "rows_per_second": 0.0, "eta_seconds": None, "complete": complete, "error": "",
-    }  # fmt: skip
+        "kind": "logs",
+        "name": f"stream {number:02}",
+        "project": "a\x1b[31m",
+        "done": 5,
+        "total": 10,
+        "rows_per_second": 0.0,
+        "eta_seconds": None,
+        "complete": complete,
+        "error": "",
+    }
 
 
 def status(streams: int) -> Dict[str, Any]:

@@ -19,19 +19,52 @@ KEYS = {"BT_SOURCE_API_KEY": "sk-source", "BT_DEST_API_KEY": "sk-dest"}
 REQUIRED = ["BT_SOURCE_API_KEY", "BT_DEST_API_KEY"]
 
 DEFAULTS: Dict[str, Any] = {
-    "source_api_key": "sk-source", "dest_api_key": "sk-dest",
-    "source_url": "https://api.braintrust.dev", "dest_url": "https://api.braintrust.dev", "source_org": "", "dest_org": "",
-    "log_level": "INFO", "log_format": "text", "resources": SELECTABLE, "projects": (),
-    "batch_size": 100, "retry_attempts": 3, "retry_delay": 1.0, "max_concurrent": 10, "checkpoint_interval": 50,
-    "state_dir": "./checkpoints", "resume_run_dir": "", "fetch_limit": 1000, "insert_batch_size": 1000, "use_seen_db": True,
-    "max_request_bytes": 6291456, "headroom_ratio": 0.75, "attachment_max_bytes": 52428800,
-    "attachments": True, "max_row_bytes": 20_000_000, "max_in_flight_bytes": 67_108_864, "read_streams": 1, "btql_per_minute": 0,
-    "rate_limit_tries": 100, "max_retry_after": 900.0,
-    "preserve_order": False, "keep_public": False, "verify_sample": 100, "verify_wait": 30.0,
-    "created_after": None, "created_before": None, "window": "", "tz": "UTC", "max_duration": 0.0, "wait_lock": 0.0,
-    "lookback": 600.0, "propagate_deletes": False, "max_deletes": "1%",
-    "on_conflict": dict.fromkeys(("projects", *SELECTABLE), "keep"), "rename_projects": {},
-}  # fmt: skip
+    "source_api_key": "sk-source",
+    "dest_api_key": "sk-dest",
+    "source_url": "https://api.braintrust.dev",
+    "dest_url": "https://api.braintrust.dev",
+    "source_org": "",
+    "dest_org": "",
+    "log_level": "INFO",
+    "log_format": "text",
+    "resources": SELECTABLE,
+    "projects": (),
+    "batch_size": 100,
+    "retry_attempts": 3,
+    "retry_delay": 1.0,
+    "max_concurrent": 10,
+    "checkpoint_interval": 50,
+    "state_dir": "./checkpoints",
+    "resume_run_dir": "",
+    "fetch_limit": 1000,
+    "insert_batch_size": 1000,
+    "use_seen_db": True,
+    "max_request_bytes": 6291456,
+    "headroom_ratio": 0.75,
+    "attachment_max_bytes": 52428800,
+    "attachments": True,
+    "max_row_bytes": 20_000_000,
+    "max_in_flight_bytes": 67_108_864,
+    "read_streams": 1,
+    "btql_per_minute": 0,
+    "rate_limit_tries": 100,
+    "max_retry_after": 900.0,
+    "preserve_order": False,
+    "keep_public": False,
+    "verify_sample": 100,
+    "verify_wait": 30.0,
+    "created_after": None,
+    "created_before": None,
+    "window": "",
+    "tz": "UTC",
+    "max_duration": 0.0,
+    "wait_lock": 0.0,
+    "lookback": 600.0,
+    "propagate_deletes": False,
+    "max_deletes": "1%",
+    "on_conflict": dict.fromkeys(("projects", *SELECTABLE), "keep"),
+    "rename_projects": {},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -372,9 +405,12 @@ def test_row_settings_of_a_kind_win_over_those_of_all_rows() -> None:
 
 
 OF_ALL_KINDS = {
-    "MIGRATION_LOGS_FETCH_LIMIT": "500", "MIGRATION_LOGS_INSERT_BATCH_SIZE": "50", "MIGRATION_LOGS_USE_SEEN_DB": "false",
-    "MIGRATION_DATASET_EVENTS_FETCH_LIMIT": "300", "MIGRATION_DATASET_EVENTS_INSERT_BATCH_SIZE": "30",
-}  # fmt: skip
+    "MIGRATION_LOGS_FETCH_LIMIT": "500",
+    "MIGRATION_LOGS_INSERT_BATCH_SIZE": "50",
+    "MIGRATION_LOGS_USE_SEEN_DB": "false",
+    "MIGRATION_DATASET_EVENTS_FETCH_LIMIT": "300",
+    "MIGRATION_DATASET_EVENTS_INSERT_BATCH_SIZE": "30",
+}
 
 
 @pytest.mark.parametrize(
@@ -543,14 +579,19 @@ NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
     ("flags", "expected"),
     [
         ({"window": "daily"}, ("2026-01-14T00:00:00Z", "2026-01-15T00:00:00Z", "daily in UTC")),
-        ({"window": "daily", "tz": "-05:00"}, ("2026-01-14T05:00:00Z", "2026-01-15T05:00:00Z", "daily in -05:00")),
+        (
+            {"window": "daily", "tz": "-05:00"},
+            ("2026-01-14T05:00:00Z", "2026-01-15T05:00:00Z", "daily in -05:00"),
+        ),
         ({"window": "hourly"}, ("2026-01-15T11:00:00Z", "2026-01-15T12:00:00Z", "hourly in UTC")),
         ({"created_after": "-2d"}, ("2026-01-13T12:00:00Z", None, "-2d to now in UTC")),
-        ({"created_after": "yesterday", "created_before": "today", "tz": "+02:00"},
-         ("2026-01-13T22:00:00Z", "2026-01-14T22:00:00Z", "yesterday to today in +02:00")),
+        (
+            {"created_after": "yesterday", "created_before": "today", "tz": "+02:00"},
+            ("2026-01-13T22:00:00Z", "2026-01-14T22:00:00Z", "yesterday to today in +02:00"),
+        ),
         ({"created_after": "2026-01-01", "tz": "+02:00"}, ("2025-12-31T22:00:00Z", None, "")),
     ],
-)  # fmt: skip
+)
 def test_a_window_is_absolute_from_the_start_and_remembers_how_it_was_asked_for(
     flags: Dict[str, str], expected: tuple
 ) -> None:

@@ -54,9 +54,13 @@ def limits(queries: List[str], source: str) -> Set[int]:
 def test_page_sizes_can_be_set_for_one_kind_of_rows(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         seen = asked(
-            pair, tmp_path / "runs", "--no-verify", MIGRATION_EVENTS_FETCH_LIMIT="300", MIGRATION_LOGS_FETCH_LIMIT="70",
+            pair,
+            tmp_path / "runs",
+            "--no-verify",
+            MIGRATION_EVENTS_FETCH_LIMIT="300",
+            MIGRATION_LOGS_FETCH_LIMIT="70",
             MIGRATION_EXPERIMENT_EVENTS_FETCH_LIMIT="80",
-        )  # fmt: skip
+        )
         found = [
             limits(seen.queries, item) - {50} for item in ("project_logs", "experiment", "dataset")
         ]  # 50: the sample of validate

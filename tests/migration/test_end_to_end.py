@@ -58,16 +58,19 @@ def sums(told: Dict[str, Any]) -> List[str]:
     for entry in told["objects"]:
         if sum(entry["outcomes"].values()) != entry["listed"]:
             wrong.append(
-                f"{entry['resource']} of {entry['project']!r}: {entry['outcomes']} of {entry['listed']}"
+                f"{entry['resource']} of {entry['project']!r}: {entry['outcomes']} of "
+                f"{entry['listed']}"
             )
         if sum(entry["skipped_by_reason"].values()) != entry["outcomes"].get("skipped", 0):
             wrong.append(
-                f"{entry['resource']} of {entry['project']!r}: skipped for {entry['skipped_by_reason']}"
+                f"{entry['resource']} of {entry['project']!r}: skipped for "
+                f"{entry['skipped_by_reason']}"
             )
     for entry in told["rows"]:
         if sum(entry["outcomes"].values()) != entry["fetched"]:
             wrong.append(
-                f"rows of {entry['kind']} {entry['name']!r}: {entry['outcomes']} of {entry['fetched']}"
+                f"rows of {entry['kind']} {entry['name']!r}: {entry['outcomes']} of "
+                f"{entry['fetched']}"
             )
     totals = told["totals"]
     if sum(totals["objects"].values()) != sum(entry["listed"] for entry in told["objects"]):
@@ -259,9 +262,14 @@ def test_resources_one_after_the_other_give_what_the_whole_gives(
 ) -> None:
     """What refers to something comes after it."""
     parts = (
-        "ai_secrets,roles,groups,environments", "datasets,project_tags,span_iframes,mcp_servers,agents", "functions,prompts",
-        "experiments", "functions,project_scores", "logs,views", "project_settings,project_automations,acls",
-    )  # fmt: skip
+        "ai_secrets,roles,groups,environments",
+        "datasets,project_tags,span_iframes,mcp_servers,agents",
+        "functions,prompts",
+        "experiments",
+        "functions,project_scores",
+        "logs,views",
+        "project_settings,project_automations,acls",
+    )
     ends = [run(tiny.sandbox, tmp_path / "runs", "--resources", part) for part in parts]
     told = [(part, end.code) for part, end in zip(parts, ends) if end.code]
     # a function's origin is an experiment that is not there yet: told as unresolved, and added by the run that brings it

@@ -415,7 +415,8 @@ def test_trouble_that_stays_is_told_and_a_later_run_completes(
 
 
 KINDS = (
-    "project dataset function experiment group role ai_secret environment prompt project_score project_automation view acl agent"
+    "project dataset function experiment group role ai_secret environment prompt "
+    "project_score project_automation view acl agent"
 ).split()
 
 

@@ -35,9 +35,15 @@ SMALL = {
     "MIGRATION_MAX_CONCURRENT": "4",
 }
 PHASES = (
-    "migrate-organization", "migrate-datasets", "migrate-definitions", "migrate-experiments", "migrate-logs", "migrate-views",
-    "migrate-settings", "migrate-acls",
-)  # fmt: skip
+    "migrate-organization",
+    "migrate-datasets",
+    "migrate-definitions",
+    "migrate-experiments",
+    "migrate-logs",
+    "migrate-views",
+    "migrate-settings",
+    "migrate-acls",
+)
 
 Place = Tuple[
     str, float, str, Tuple[int, ...]

@@ -34,9 +34,23 @@ WRITING = {
     "view": {"view_data": {"search": {"filter": ["other"]}}},
 }  # kind -> how its content is made another; the rest have a description
 KINDS = (
-    "view", "project", "ai_secret", "role", "group", "environment", "dataset", "project_tag", "span_iframe", "mcp_server", "agent",
-    "function", "prompt", "project_score", "experiment", "project_automation",
-)  # fmt: skip
+    "view",
+    "project",
+    "ai_secret",
+    "role",
+    "group",
+    "environment",
+    "dataset",
+    "project_tag",
+    "span_iframe",
+    "mcp_server",
+    "agent",
+    "function",
+    "prompt",
+    "project_score",
+    "experiment",
+    "project_automation",
+)
 
 
 @pytest.fixture

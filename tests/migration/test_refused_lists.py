@@ -31,24 +31,38 @@ ANSWERS: Dict[str, Dict[str, Any]] = {
     "failing": {"status": 500, "body": "boom"},
 }
 OLD = (
-    "dataset experiment function prompt project_score project_tag span_iframe role group ai_secret user view acl"
+    "dataset experiment function prompt project_score project_tag span_iframe role group "
+    "ai_secret user view acl"
 ).split()
 YOUNG = "mcp_server agent project_automation environment".split()
 RIGHTS = ("refused", "forbidden")
 QUICK = {
-    ("dataset", READ, "refused"), ("dataset", WRITE, "forbidden"), ("user", READ, "page"), ("view", READ, "refused"),
-    ("view", WRITE, "forbidden"), ("acl", READ, "forbidden"), ("experiment", READ, "absent"), ("function", WRITE, "nonsense"),
-    ("prompt", READ, "failing"), ("group", READ, "refused"), ("mcp_server", READ, "page"), ("role", WRITE, "failing"),
-}  # fmt: skip
+    ("dataset", READ, "refused"),
+    ("dataset", WRITE, "forbidden"),
+    ("user", READ, "page"),
+    ("view", READ, "refused"),
+    ("view", WRITE, "forbidden"),
+    ("acl", READ, "forbidden"),
+    ("experiment", READ, "absent"),
+    ("function", WRITE, "nonsense"),
+    ("prompt", READ, "failing"),
+    ("group", READ, "refused"),
+    ("mcp_server", READ, "page"),
+    ("role", WRITE, "failing"),
+}
 CASES = [
     pytest.param(
-        kind, side, name, id=f"{kind}-{side}-{name}", marks=[] if (kind, side, name) in QUICK else [LONG]
+        kind,
+        side,
+        name,
+        id=f"{kind}-{side}-{name}",
+        marks=[] if (kind, side, name) in QUICK else [LONG],
     )
     for kind in (*OLD, *YOUNG)
     for side in (READ, WRITE)
     for name in ANSWERS
     if not (name == "absent" and kind in YOUNG)
-]  # fmt: skip
+]
 
 
 def list_path(kind: str) -> str:

@@ -48,9 +48,13 @@ def sdk(sandbox: Sandbox, key: str, program: str, *arguments: str) -> None:
 
 def migrate(sandbox: Sandbox, root: Path) -> int:
     environ = {
-        **os.environ, "BT_SOURCE_URL": sandbox.url, "BT_DEST_URL": sandbox.url, "BT_SOURCE_API_KEY": "sk-from", "BT_DEST_API_KEY": "sk-to",
+        **os.environ,
+        "BT_SOURCE_URL": sandbox.url,
+        "BT_DEST_URL": sandbox.url,
+        "BT_SOURCE_API_KEY": "sk-from",
+        "BT_DEST_API_KEY": "sk-to",
         "PYTHONPATH": str(ROOT),
-    }  # fmt: skip
+    }
     command = [
         sys.executable,
         "-m",

@@ -112,9 +112,13 @@ def test_a_destination_that_stops_is_waited_for(
 
 QUERY = "^/btql$"
 ROUTES = (
-    ("POST", QUERY), ("POST", "^/logs3$"),
-    ("POST", "^/logs3/overflow$"), ("GET", r"^/attachment\?"), ("POST", "^/attachment$"), ("POST", "^/attachment/status$"),
-)  # fmt: skip
+    ("POST", QUERY),
+    ("POST", "^/logs3$"),
+    ("POST", "^/logs3/overflow$"),
+    ("GET", r"^/attachment\?"),
+    ("POST", "^/attachment$"),
+    ("POST", "^/attachment/status$"),
+)
 STORE = (("GET", "^/bucket/"), ("PUT", "^/bucket/"))
 
 

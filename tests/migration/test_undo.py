@@ -192,7 +192,10 @@ def test_rows_that_the_destination_does_not_show_yet_are_told(pair: Pair, tmp_pa
         nothing if path == "/btql" and questions in raw and b"select: *" in raw else None
     )
     listed, done = undo(pair, root), undo(pair, root, "--yes")
-    told = "left: 42 rows of datasets 'questions' of 'Alpha/α': not shown, maybe not yet; run the same command again"
+    told = (
+        "left: 42 rows of datasets 'questions' of 'Alpha/α': not shown, maybe not yet; run the "
+        "same command again"
+    )
     assert (told in listed.out, told in done.out, done.code) == (True, True, 1), done.out
     pair.sandbox.refuse = None
     again = undo(pair, root, "--yes")
@@ -478,9 +481,12 @@ def test_what_was_changed_since_is_left_and_told_and_goes_when_asked_for(
         1,
         [
             "left: 1 rows of logs 'Alpha/α' of 'Alpha/α': changed since the run",
-            f"left: ai_secrets 'OPENAI' [{found(pair.dest, 'ai_secret', 'OPENAI')['id']}]: its value was typed in since the run",
-            f"left: experiments 'middle' of 'Alpha/α' [{middle}]: rows in it were changed since the run",
-            f"left: projects 'beta' [{beta['id']}]: holds something that this run did not make, or that is left",
+            f"left: ai_secrets 'OPENAI' [{found(pair.dest, 'ai_secret', 'OPENAI')['id']}]: "
+            "its value was typed in since the run",
+            f"left: experiments 'middle' of 'Alpha/α' [{middle}]: rows in it were changed "
+            "since the run",
+            f"left: projects 'beta' [{beta['id']}]: holds something that this run did not "
+            "make, or that is left",
             f"left: prompts 'Ask' of 'beta' [{ask['id']}]: changed since the run",
         ],
     ), done.out
@@ -608,15 +614,21 @@ def disturb(org: Any) -> List[str]:
         "project", beta["id"], {"settings": {"comparison_key": "theirs"}, "description": "theirs"}
     )
     changes: Dict[str, Tuple[str, Dict[str, Any]]] = {
-        "ai_secret": ("OPENAI", {"metadata": {"k": 1.0}}), "role": ("outer", {"description": "theirs"}),
+        "ai_secret": ("OPENAI", {"metadata": {"k": 1.0}}),
+        "role": ("outer", {"description": "theirs"}),
         "group": ("people", {"add_member_users": [obj["id"] for obj in org.objects("user")]}),
-        "environment": ("Production", {"description": "theirs"}), "dataset": ("answers", {"description": "theirs", "tags": ["y"]}),
-        "project_tag": ("red", {"color": "#00FF00"}), "span_iframe": ("frame", {"url": "https://theirs.example"}),
-        "mcp_server": ("mcp", {"url": "https://theirs.example"}), "agent": ("agent", {"metadata": {"k": 1, "more": [1.5]}}),
-        "function": ("First", {"function_data": {**GRAPH, "edges": {"e": {"purpose": "data"}}}}), "prompt": ("Ask", {"prompt_data": {"prompt": {"theirs": 1}}, "tags": ["t"]}),
-        "project_score": ("Rating", {"config": {"destination": "expected"}}), "experiment": ("middle", {"description": "theirs", "tags": ["t"]}),
+        "environment": ("Production", {"description": "theirs"}),
+        "dataset": ("answers", {"description": "theirs", "tags": ["y"]}),
+        "project_tag": ("red", {"color": "#00FF00"}),
+        "span_iframe": ("frame", {"url": "https://theirs.example"}),
+        "mcp_server": ("mcp", {"url": "https://theirs.example"}),
+        "agent": ("agent", {"metadata": {"k": 1, "more": [1.5]}}),
+        "function": ("First", {"function_data": {**GRAPH, "edges": {"e": {"purpose": "data"}}}}),
+        "prompt": ("Ask", {"prompt_data": {"prompt": {"theirs": 1}}, "tags": ["t"]}),
+        "project_score": ("Rating", {"config": {"destination": "expected"}}),
+        "experiment": ("middle", {"description": "theirs", "tags": ["t"]}),
         "view": ("mine", {"view_data": {"search": {"filter": ["theirs"]}}}),
-    }  # fmt: skip
+    }
     for kind, (name, fields) in changes.items():
         obj = found(org, kind, name)
         owner = {name: obj[name] for name in ("object_type", "object_id") if kind == "view"}
@@ -732,7 +744,10 @@ def test_what_patch_cannot_take_away_again_is_told(pair: Pair, tmp_path: Path) -
     run(pair.sandbox, tmp_path / "runs", "--on-conflict", "update")
     listed, done = undo(pair, tmp_path / "runs"), undo(pair, tmp_path / "runs", "--yes")
     there = found(pair.dest, "dataset", "answers")
-    told = f"left: datasets 'answers' of 'beta' [{answers}]: the API cannot take away what these fields hold beyond: metadata"
+    told = (
+        f"left: datasets 'answers' of 'beta' [{answers}]: the API cannot take away what these "
+        "fields hold beyond: metadata"
+    )
     assert (done.code, told in done.out, told in listed.out, there["description"]) == (
         1,
         True,

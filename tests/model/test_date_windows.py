@@ -50,10 +50,23 @@ def test_a_date_is_one_instant_in_utc(text: str, expected: datetime) -> None:
 
 
 NO_DATES = [
-    "", "yesterday", "2026", "2026-01", "15.01.2026", "2026-13-01", "2026-02-30", "2026-01-15T25:00", "2026-01-15T08:30:61",
-    "2026-01-15T08", "2026-01-15 or so", "2026-01-15T08:30:00+1", "20260115", "2026-01-15T08:30:00 Europe/Berlin",
-    "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-08:00",  # .NET's least and greatest date in a zone: beyond the calendar in UTC
-]  # fmt: skip
+    "",
+    "yesterday",
+    "2026",
+    "2026-01",
+    "15.01.2026",
+    "2026-13-01",
+    "2026-02-30",
+    "2026-01-15T25:00",
+    "2026-01-15T08:30:61",
+    "2026-01-15T08",
+    "2026-01-15 or so",
+    "2026-01-15T08:30:00+1",
+    "20260115",
+    "2026-01-15T08:30:00 Europe/Berlin",
+    "0001-01-01T00:00:00+01:00",
+    "9999-12-31T23:59:59-08:00",  # .NET's least and greatest date in a zone: beyond the calendar in UTC
+]
 
 
 @pytest.mark.parametrize("text", NO_DATES)
@@ -188,10 +201,16 @@ def test_days_in_which_clocks_change_have_23_and_25_hours() -> None:
 
 # Changes at midnight (Sao Paulo skipped it, Havana has it twice), by half an hour (Lord Howe), and of a whole day (Apia skipped one).
 ZONES = [
-    ("Europe/Berlin", "2026-03-27T12:00Z"), ("Europe/Berlin", "2026-10-23T12:00Z"), ("America/Sao_Paulo", "2018-11-02T12:00Z"),
-    ("America/Sao_Paulo", "2018-02-16T12:00Z"), ("America/Havana", "2026-10-30T12:00Z"), ("Australia/Lord_Howe", "2026-04-03T12:00Z"),
-    ("Australia/Lord_Howe", "2026-10-02T12:00Z"), ("Asia/Kathmandu", "2026-01-01T12:00Z"), ("Pacific/Apia", "2011-12-28T12:00Z"),
-]  # fmt: skip
+    ("Europe/Berlin", "2026-03-27T12:00Z"),
+    ("Europe/Berlin", "2026-10-23T12:00Z"),
+    ("America/Sao_Paulo", "2018-11-02T12:00Z"),
+    ("America/Sao_Paulo", "2018-02-16T12:00Z"),
+    ("America/Havana", "2026-10-30T12:00Z"),
+    ("Australia/Lord_Howe", "2026-04-03T12:00Z"),
+    ("Australia/Lord_Howe", "2026-10-02T12:00Z"),
+    ("Asia/Kathmandu", "2026-01-01T12:00Z"),
+    ("Pacific/Apia", "2011-12-28T12:00Z"),
+]
 
 
 @pytest.mark.parametrize("unit", ["daily", "hourly"])

@@ -45,8 +45,11 @@ def test_every_kind_says_what_it_is_how_bad_and_what_to_do(kind: str) -> None:
 
 def test_a_record_that_knows_better_says_its_own_next_action() -> None:
     assert finding("not_readable", next="push it", path="", count=0) == {
-        "kind": "not_readable", "severity": ACTION, "about": KINDS["not_readable"].about, "next": "push it",
-    }  # fmt: skip
+        "kind": "not_readable",
+        "severity": ACTION,
+        "about": KINDS["not_readable"].about,
+        "next": "push it",
+    }
 
 
 def test_a_finding_names_its_object_its_place_and_what_to_do(tmp_path: Path) -> None:

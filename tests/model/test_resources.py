@@ -18,9 +18,20 @@ from bt_migrate.model.resources import (
 )
 
 MISSION = (
-    "ai_secrets", "roles", "groups", "datasets", "project_tags", "span_iframes", "functions", "prompts", "project_scores",
-    "experiments", "logs", "views", "acls",
-)  # fmt: skip
+    "ai_secrets",
+    "roles",
+    "groups",
+    "datasets",
+    "project_tags",
+    "span_iframes",
+    "functions",
+    "prompts",
+    "project_scores",
+    "experiments",
+    "logs",
+    "views",
+    "acls",
+)
 each = pytest.mark.parametrize(
     "resource", OBJECT_RESOURCES, ids=[entry.name for entry in OBJECT_RESOURCES]
 )

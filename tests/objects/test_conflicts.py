@@ -364,15 +364,18 @@ def remove_project(org: Any, project_id: str) -> None:
     [
         (
             "Alpha=New",
-            "--rename-projects: the source has no project 'Alpha'; did you mean 'Alpha/α'?; it has: Alpha/α, beta",
+            "--rename-projects: the source has no project 'Alpha'; did you mean "
+            "'Alpha/α'?; it has: Alpha/α, beta",
         ),
         (
             "Alpha/α=beta",
-            "--rename-projects: 'Alpha/α' and 'beta' would both be 'beta'; give each a name of its own",
+            "--rename-projects: 'Alpha/α' and 'beta' would both be 'beta'; give each a "
+            "name of its own",
         ),
         (
             "Alpha/α=New,beta=New",
-            "--rename-projects: 'Alpha/α' and 'beta' would both be 'New'; give each a name of its own",
+            "--rename-projects: 'Alpha/α' and 'beta' would both be 'New'; give each a name "
+            "of its own",
         ),
     ],
 )

@@ -421,25 +421,103 @@ EXISTING_GRANT = {"permission": "update", "restrict_object_type": None}
     ("resource", "desired", "existing", "expected"),
     [
         # what PATCH can do it does, with the fields that differ only
-        (PROMPTS, {"name": "n", "slug": "s", "prompt_data": {"a": 1}}, {"name": "o", "slug": "s", "prompt_data": {"a": 1}}, ("PATCH", {"name": "n"})),
-        (PROMPTS, {"slug": "s", "prompt_data": {"a": {"b": 2}}}, {"slug": "s", "prompt_data": {"a": {"b": 1}}}, ("PATCH", {"prompt_data": {"a": {"b": 2}}})),
+        (
+            PROMPTS,
+            {"name": "n", "slug": "s", "prompt_data": {"a": 1}},
+            {"name": "o", "slug": "s", "prompt_data": {"a": 1}},
+            ("PATCH", {"name": "n"}),
+        ),
+        (
+            PROMPTS,
+            {"slug": "s", "prompt_data": {"a": {"b": 2}}},
+            {"slug": "s", "prompt_data": {"a": {"b": 1}}},
+            ("PATCH", {"prompt_data": {"a": {"b": 2}}}),
+        ),
         # a key too much, or a field that PATCH does not take: PUT
-        (PROMPTS, {"slug": "s", "prompt_data": {"a": 1}}, {"slug": "s", "prompt_data": {"a": 1, "b": 2}}, ("PUT", {"slug": "s", "prompt_data": {"a": 1}})),
-        (PROMPTS, {"slug": "s", "prompt_data": {"a": {"b": 1}}}, {"slug": "s", "prompt_data": {"a": {"b": 1, "c": [2]}}}, ("PUT", {"slug": "s", "prompt_data": {"a": {"b": 1}}})),
-        (FUNCTIONS, {"slug": "s", "function_schema": {"a": 1}}, {"slug": "s"}, ("PUT", {"slug": "s", "function_schema": {"a": 1}})),
+        (
+            PROMPTS,
+            {"slug": "s", "prompt_data": {"a": 1}},
+            {"slug": "s", "prompt_data": {"a": 1, "b": 2}},
+            ("PUT", {"slug": "s", "prompt_data": {"a": 1}}),
+        ),
+        (
+            PROMPTS,
+            {"slug": "s", "prompt_data": {"a": {"b": 1}}},
+            {"slug": "s", "prompt_data": {"a": {"b": 1, "c": [2]}}},
+            ("PUT", {"slug": "s", "prompt_data": {"a": {"b": 1}}}),
+        ),
+        (
+            FUNCTIONS,
+            {"slug": "s", "function_schema": {"a": 1}},
+            {"slug": "s"},
+            ("PUT", {"slug": "s", "function_schema": {"a": 1}}),
+        ),
         (PROJECT_TAGS, {"name": "t"}, {"name": "t", "color": "#fff"}, ("PUT", {"name": "t"})),
         # no PUT: empty values where the field has one, and nothing for what cannot be taken away
-        (DATASETS, {"name": "d"}, {"name": "d", "description": "x", "tags": ["y"]}, ("PATCH", {"description": "", "tags": []})),
-        (DATASETS, {"name": "d", "metadata": {"a": 1}}, {"name": "d", "metadata": {"a": 1, "b": 2}}, ("PATCH", {})),
-        (DATASETS, {"name": "d", "metadata": {"a": 2}}, {"name": "d", "metadata": {"a": 1, "b": 2}}, ("PATCH", {"metadata": {"a": 2}})),
-        (EXPERIMENTS, {"name": "e"}, {"name": "e", "public": True, "dataset_id": "x"}, ("PATCH", {"public": False})),
+        (
+            DATASETS,
+            {"name": "d"},
+            {"name": "d", "description": "x", "tags": ["y"]},
+            ("PATCH", {"description": "", "tags": []}),
+        ),
+        (
+            DATASETS,
+            {"name": "d", "metadata": {"a": 1}},
+            {"name": "d", "metadata": {"a": 1, "b": 2}},
+            ("PATCH", {}),
+        ),
+        (
+            DATASETS,
+            {"name": "d", "metadata": {"a": 2}},
+            {"name": "d", "metadata": {"a": 1, "b": 2}},
+            ("PATCH", {"metadata": {"a": 2}}),
+        ),
+        (
+            EXPERIMENTS,
+            {"name": "e"},
+            {"name": "e", "public": True, "dataset_id": "x"},
+            ("PATCH", {"public": False}),
+        ),
         # members are added and removed
-        (GROUPS, {"name": "g", "member_users": ["u1", "u2"]}, {"name": "g", "member_users": ["u2", "u3"]}, ("PATCH", {"add_member_users": ["u1"], "remove_member_users": ["u3"]})),
-        (ROLES, {"name": "r", "member_permissions": [{"permission": "read"}]}, {"name": "r", "member_permissions": [{"permission": "read", "restrict_object_type": None}, EXISTING_GRANT]}, ("PATCH", {"remove_member_permissions": [EXISTING_GRANT]})),
+        (
+            GROUPS,
+            {"name": "g", "member_users": ["u1", "u2"]},
+            {"name": "g", "member_users": ["u2", "u3"]},
+            ("PATCH", {"add_member_users": ["u1"], "remove_member_users": ["u3"]}),
+        ),
+        (
+            ROLES,
+            {"name": "r", "member_permissions": [{"permission": "read"}]},
+            {
+                "name": "r",
+                "member_permissions": [
+                    {"permission": "read", "restrict_object_type": None},
+                    EXISTING_GRANT,
+                ],
+            },
+            ("PATCH", {"remove_member_permissions": [EXISTING_GRANT]}),
+        ),
         # views are named by their owner
-        (VIEWS, {"object_type": "project", "object_id": "p", "view_type": "logs", "name": "v", "options": {"a": 2}}, {"object_type": "project", "object_id": "p", "view_type": "logs", "name": "v", "options": {"a": 1}}, ("PATCH", {"object_type": "project", "object_id": "p", "options": {"a": 2}})),
+        (
+            VIEWS,
+            {
+                "object_type": "project",
+                "object_id": "p",
+                "view_type": "logs",
+                "name": "v",
+                "options": {"a": 2},
+            },
+            {
+                "object_type": "project",
+                "object_id": "p",
+                "view_type": "logs",
+                "name": "v",
+                "options": {"a": 1},
+            },
+            ("PATCH", {"object_type": "project", "object_id": "p", "options": {"a": 2}}),
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_update_takes_the_verb_that_reaches_the_sources_content(
     resource: Any, desired: dict, existing: dict, expected: tuple
 ) -> None:

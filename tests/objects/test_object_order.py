@@ -63,8 +63,13 @@ def test_experiments_follow_their_base_and_no_more_requests_are_in_flight_than_a
 
 @pytest.mark.parametrize(
     ("same", "names"),
-    [(str.lower, ["Case", "case"]), (str.strip, ["padded", "padded "]), (str.strip, [" blanks", "blanks "]), (lambda name: name[:255], ["n" * 299, "n" * 300])],
-)  # fmt: skip
+    [
+        (str.lower, ["Case", "case"]),
+        (str.strip, ["padded", "padded "]),
+        (str.strip, [" blanks", "blanks "]),
+        (lambda name: name[:255], ["n" * 299, "n" * 300]),
+    ],
+)
 def test_two_objects_that_are_one_to_the_destination_are_not_mixed(
     same: Callable[[str], str], names: List[str], tmp_path: Path
 ) -> None:

@@ -112,8 +112,15 @@ def test_every_kind_has_a_line(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(0, "0 s"), (0.42, "0.4 s"), (45, "45 s"), (720, "12 min"), (12_600, "3.5 h"), (172_800, "2.0 days")],
-)  # fmt: skip
+    [
+        (0, "0 s"),
+        (0.42, "0.4 s"),
+        (45, "45 s"),
+        (720, "12 min"),
+        (12_600, "3.5 h"),
+        (172_800, "2.0 days"),
+    ],
+)
 def test_a_duration_is_told_in_the_unit_that_fits(seconds: float, expected: str) -> None:
     assert duration_text(seconds) == expected
 

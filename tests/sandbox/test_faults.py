@@ -120,7 +120,9 @@ def test_a_large_answer_can_be_redirected_to_a_gzip_object(
     project = acme.create("project", {"name": "P"})["id"]
     acme.insert("project_logs", project, [{"id": "a"}, {"id": "b"}])
     query = {
-        "query": f"select: id | from: project_logs('{project}') | sort: _pagination_key asc | limit: 1"
+        "query": (
+            f"select: id | from: project_logs('{project}') | sort: _pagination_key asc | limit: 1"
+        )
     }
     cursor = http.post("/btql", query).json()["cursor"]
     sandbox.faults.add(Fault("redirect", path="/btql"))

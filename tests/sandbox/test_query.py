@@ -147,7 +147,10 @@ def with_id(query: Any, project: str) -> Any:
     ],
 )
 def test_filters_keep_what_they_say(http: Http, project: str, condition: str, found: str) -> None:
-    native = f"select: * | from: project_logs('{project}') | filter: {condition} | sort: _pagination_key asc"
+    native = (
+        f"select: * | from: project_logs('{project}') | filter: {condition} | sort: "
+        "_pagination_key asc"
+    )
     sql = f"SELECT * FROM project_logs('{project}') WHERE {condition} ORDER BY _pagination_key"
     assert (ids(http.btql(native)), ids(http.btql(sql))) == (found, found)
 
@@ -156,7 +159,10 @@ def test_pages_by_key_range_meet_without_overlap(
     http: Http, acme: SandboxOrg, project: str
 ) -> None:
     keys = [row["_pagination_key"] for row in acme.rows("project_logs", project)]
-    source = "select: id | from: project_logs('%s') | filter: _pagination_key %s | sort: _pagination_key asc"
+    source = (
+        "select: id | from: project_logs('%s') | filter: _pagination_key %s | sort: "
+        "_pagination_key asc"
+    )
     assert ids(http.btql(source % (project, f"> '{keys[1]}'"))) == "cd"
     assert (
         ids(http.btql(source % (project, f">= '{keys[1]}' and _pagination_key < '{keys[3]}'")))
@@ -252,24 +258,34 @@ def test_a_query_without_a_limit_answers_1000_rows_and_a_cursor(
 
 
 def test_columns_are_named_and_computed(http: Http, project: str) -> None:
-    query = "select: id, metadata.who, metadata.n as number, day(created) | from: project_logs('%s') | filter: id = 'a'"
+    query = (
+        "select: id, metadata.who, metadata.n as number, day(created) | from: "
+        "project_logs('%s') | filter: id = 'a'"
+    )
     assert http.btql(query % project)["data"] == [
         {"id": "a", "who": "Ann", "number": 1, "day(created)": "2024-01-01T00:00:00Z"}
     ]
 
 
 def test_groups_count_and_measure(http: Http, acme: SandboxOrg, project: str) -> None:
-    native = "dimensions: day(created) as day | measures: count(1) as n, max(metadata.n) as m | sort: day | "
+    native = (
+        "dimensions: day(created) as day | measures: count(1) as n, max(metadata.n) as m | "
+        "sort: day | "
+    )
     expected = [
         {"day": "2024-01-01T00:00:00Z", "n": 3, "m": 3},
         {"day": "2024-02-01T00:00:00Z", "n": 1, "m": None},
     ]
     assert http.btql(native + f"from: project_logs('{project}')")["data"] == expected
-    sql = "SELECT day(created) AS day, count(*) AS n, max(metadata.n) AS m FROM project_logs('%s') GROUP BY day ORDER BY 1"
+    sql = (
+        "SELECT day(created) AS day, count(*) AS n, max(metadata.n) AS m FROM "
+        "project_logs('%s') GROUP BY day ORDER BY 1"
+    )
     assert http.btql((sql % project).replace("ORDER BY 1", "ORDER BY n DESC"))["data"] == expected
     rows = acme.rows("project_logs", project)
     query = (
-        "SELECT count(1), count_distinct(root_span_id) AS traces, min(created) AS lo, max(_xact_id) AS head, "
+        "SELECT count(1), count_distinct(root_span_id) AS traces, min(created) AS lo, "
+        "max(_xact_id) AS head, "
         "sum(scores.s) AS total, avg(scores.s) AS mean FROM project_logs('%s')"
     )
     assert http.btql(query % project)["data"] == [
@@ -288,7 +304,10 @@ def test_groups_count_and_measure(http: Http, acme: SandboxOrg, project: str) ->
     ]
     few = "SELECT count(1) AS n FROM project_logs('%s') WHERE _pagination_key > '%s'"
     assert http.btql(few % (project, rows[0]["_pagination_key"]))["data"] == [{"n": 3}]
-    large = "SELECT metadata.who, count(1) AS n FROM project_logs('%s') GROUP BY metadata.who HAVING n > 1"
+    large = (
+        "SELECT metadata.who, count(1) AS n FROM project_logs('%s') GROUP BY metadata.who "
+        "HAVING n > 1"
+    )
     assert http.btql(large % project)["data"] == [{"who": None, "n": 2}]
 
 

@@ -104,7 +104,8 @@ def test_a_reader_sees_every_field_and_what_the_server_adds(acme: SandboxOrg, pr
     )
     row = acme.rows("project_logs", project)[0]
     nulls = (
-        "output expected error scores metadata tags metrics context span_attributes origin comments "
+        "output expected error scores metadata tags metrics context span_attributes origin "
+        "comments "
         "classifications _async_scoring_state span_parents"
     )
     assert row == dict(

@@ -51,11 +51,19 @@ def test_everything_that_tells_time_tells_the_time_that_was_set(
         "/btql", {"query": f"select: NOW() as n | from: project_logs('{project['id']}') | limit: 1"}
     )
     told = [
-        seconds(project["created"]), seconds(prompt["created"]), moment_of(prompt) >> 16, seconds(row["created"]), moment_of(row) >> 16,
-        (int(row["_pagination_key"][1:]) >> 32), seconds(row["comments"][0]["created"]), moment_of(row["audit_data"][1]) >> 16,
-        seconds(answer.json()["data"][0]["n"]), parsedate_to_datetime(answer.headers["Date"]).timestamp(),
-        seconds(acme.objects("user")[0]["created"]), seconds(http.delete(f"/v1/project/{project['id']}").json()["deleted_at"]),
-    ]  # fmt: skip
+        seconds(project["created"]),
+        seconds(prompt["created"]),
+        moment_of(prompt) >> 16,
+        seconds(row["created"]),
+        moment_of(row) >> 16,
+        (int(row["_pagination_key"][1:]) >> 32),
+        seconds(row["comments"][0]["created"]),
+        moment_of(row["audit_data"][1]) >> 16,
+        seconds(answer.json()["data"][0]["n"]),
+        parsedate_to_datetime(answer.headers["Date"]).timestamp(),
+        seconds(acme.objects("user")[0]["created"]),
+        seconds(http.delete(f"/v1/project/{project['id']}").json()["deleted_at"]),
+    ]
     assert [moment for moment in told if not THEN <= moment < THEN + 60] == []
 
 

@@ -72,7 +72,8 @@ def test_on_a_full_disk_the_old_file_stays_and_the_error_names_it(tmp_path: Path
     with pytest.raises(StateError) as refused:
         write_json(path, {"new": True})
     assert (str(refused.value), read_json(path)) == (
-        f"{path}: cannot be written (No space left on device); the last checkpoint is whole: make room, then run again",
+        f"{path}: cannot be written (No space left on device); the last checkpoint is "
+        "whole: make room, then run again",
         {"format": 1, "old": True},
     )
 
@@ -114,7 +115,8 @@ def test_a_damaged_file_stops_the_run_and_is_named(
     with pytest.raises(StateError) as refused:
         opened[name]()
     assert (str(refused.value), path.read_bytes()) == (
-        f"{path}: is damaged; restore it from a copy, or start a new run with --new-run (existing objects and rows are found, not doubled)",
+        f"{path}: is damaged; restore it from a copy, or start a new run with --new-run "
+        "(existing objects and rows are found, not doubled)",
         content,
     )
 
@@ -132,7 +134,8 @@ def test_a_file_of_another_format_is_refused_by_name(tmp_path: Path, number: Any
     with pytest.raises(StateError) as refused:
         ObjectStates(path, "datasets", "p")
     assert str(refused.value) == (
-        f"{path}: has format {number}, this program reads 1; use the version that wrote it, or --new-run"
+        f"{path}: has format {number}, this program reads 1; use the version that wrote it, "
+        "or --new-run"
     )
 
 

@@ -191,7 +191,8 @@ def test_a_named_run_of_another_organization_is_refused_with_both(
         found(run.path, today=identity(**{side: "other"}))
     was = {"source": "SRC (src)", "dest": "DST (dst)"}[side]
     assert str(refused.value) == (
-        f"{run.path}: was made for {side} organization {was}, today's is OTHER (other); use its keys or another --state-dir"
+        f"{run.path}: was made for {side} organization {was}, today's is OTHER (other); use "
+        "its keys or another --state-dir"
     )
 
 
@@ -244,7 +245,8 @@ def test_a_named_run_of_another_window_is_refused_with_both(
     with pytest.raises(UsageError) as refused:
         found(run.path, today=identity(**changes))
     assert str(refused.value) == (
-        f"{run.path}: was made with {name} = None, today's is 2026-01-15T00:00:00Z; use the same or another --state-dir"
+        f"{run.path}: was made with {name} = None, today's is 2026-01-15T00:00:00Z; use the "
+        "same or another --state-dir"
     )
 
 

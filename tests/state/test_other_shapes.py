@@ -146,13 +146,23 @@ def test_programs_that_look_at_a_run_show_or_refuse_what_they_find(
 
 
 SHARD = {
-    "format": 1, "plan": "abc", "number": 0, "of": 1, "mark": {"source": 5, "dest": 5},
+    "format": 1,
+    "plan": "abc",
+    "number": 0,
+    "of": 1,
+    "mark": {"source": 5, "dest": 5},
     "source": {"org_id": "s", "org_name": "S", "url": "u"},
     "dest": {"org_id": "d", "org_name": "D", "url": "u"},
-    "selection": {"resources": ["logs"], "projects": [], "created_after": None, "created_before": None},
-    "resources": ["logs"], "rows": 5,
+    "selection": {
+        "resources": ["logs"],
+        "projects": [],
+        "created_after": None,
+        "created_before": None,
+    },
+    "resources": ["logs"],
+    "rows": 5,
     "units": [{"kind": "logs", "project": "p", "id": "i", "name": "n", "rows": 5, "new": True}],
-}  # fmt: skip
+}
 
 
 def test_a_shard_of_another_shape_is_refused_by_name() -> None:

@@ -37,10 +37,40 @@ def test_a_plain_name_is_its_folder(name: str) -> None:
 
 
 HOSTILE = [
-    "../../etc/passwd", "/absolute", "a/b", "a\\b", "..", ".", " ", ".hidden", "trailing.", " leading", "trailing ", "a\x00b", "a\nb",
-    "-rf *", "$(reboot)", "a:b", "CON", "nul.txt", "com1", "organization", "Organization", "x" * 300, "é" * 100, "日" * 100, "🙂" * 50,
-    "\ud83d", "a\u202eb", "run.json", "run.lock", "attachments.sqlite3", "migration_report.json", "migration_summary.txt", "findings.jsonl",
-]  # fmt: skip
+    "../../etc/passwd",
+    "/absolute",
+    "a/b",
+    "a\\b",
+    "..",
+    ".",
+    " ",
+    ".hidden",
+    "trailing.",
+    " leading",
+    "trailing ",
+    "a\x00b",
+    "a\nb",
+    "-rf *",
+    "$(reboot)",
+    "a:b",
+    "CON",
+    "nul.txt",
+    "com1",
+    "organization",
+    "Organization",
+    "x" * 300,
+    "é" * 100,
+    "日" * 100,
+    "🙂" * 50,
+    "\ud83d",
+    "a\u202eb",
+    "run.json",
+    "run.lock",
+    "attachments.sqlite3",
+    "migration_report.json",
+    "migration_summary.txt",
+    "findings.jsonl",
+]
 
 
 @pytest.mark.parametrize("name", HOSTILE)

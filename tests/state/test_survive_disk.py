@@ -71,7 +71,8 @@ def test_a_disk_that_fills_up_ends_the_run_with_the_name_of_the_file(
         stopped = until_full(w, w.root, 0, **{**SMALL, **settings})
         assert (stopped.code, stopped.err.count("\n")) == (3, 1), stopped.err
         assert re.match(
-            rf"bt_migrate: {re.escape(str(runs(w.root)[0]))}/rows/{name}: cannot be (written|used) \(.*make room",
+            rf"bt_migrate: {re.escape(str(runs(w.root)[0]))}/rows/{name}: cannot be "
+            rf"(written|used) \(.*make room",
             stopped.err,
         )
         whole = run(w.sandbox, w.root, **{**SMALL, **settings})
@@ -85,7 +86,10 @@ def test_a_temporary_folder_without_room_for_an_attachment_is_named(tmp_path: Pa
             "project_logs", w.project, [*small_rows(100), {"id": "with a movie", "input": movie}]
         )
         stopped = until_full(w, w.root, 500_000, 1, TMPDIR=str(tmp_path), **SMALL)
-        said = f"bt_migrate: {tmp_path}: cannot hold an attachment (File too large); make room or set TMPDIR, then run again\n"
+        said = (
+            f"bt_migrate: {tmp_path}: cannot hold an attachment (File too large); make room or "
+            "set TMPDIR, then run again\n"
+        )
         assert (stopped.code, stopped.err) == (3, said)
         assert (run(w.sandbox, w.root, **SMALL).code, equal(w)) == (0, [])
 
@@ -148,7 +152,8 @@ def test_on_a_file_system_that_is_full_the_run_ends_and_goes_on_when_there_is_ro
         for name in ("first", "second"):
             (line,) = (tmp_path / name).read_text().splitlines()
             assert re.match(
-                rf"bt_migrate: {re.escape(str(tmp_path))}/runs/\S+: cannot be (written|used) \(.*make room",
+                rf"bt_migrate: {re.escape(str(tmp_path))}/runs/\S+: cannot be (written|used) "
+                rf"\(.*make room",
                 line,
             )
 
@@ -170,7 +175,8 @@ def test_what_could_not_be_recorded_is_not_passed_over_by_the_checkpoint(tmp_pat
             seen.close()
             execute(
                 store,
-                "create trigger t before insert on deferred begin select raise(fail, 'database or disk is full'); end",
+                "create trigger t before insert on deferred begin select raise(fail, "
+                "'database or disk is full'); end",
             )
 
         settings = {**SMALL, "MIGRATION_EVENTS_FETCH_LIMIT": "10"}

@@ -344,7 +344,8 @@ def unequal_row(
             problems += list(unequal(value, actual[name], f"{where} row {row['id']!r} {name}"))
         elif exact(value) != exact(actual[name]):
             problems.append(
-                f"{where} row {row['id']!r} {name}: {exact(value)[:80]} became {exact(actual[name])[:80]}"
+                f"{where} row {row['id']!r} {name}: {exact(value)[:80]} became "
+                f"{exact(actual[name])[:80]}"
             )
     return problems
 
@@ -431,7 +432,8 @@ def untrue_claims(pair: Pair, run: Any) -> List[str]:
         there = equal.get(state["header"]["source_id"] + kind, 0)
         if claimed > there:
             problems.append(
-                f"{claimed} rows of {kind} {state['header']['name']!r} are claimed, {there} are there"
+                f"{claimed} rows of {kind} {state['header']['name']!r} are claimed, {there} "
+                "are there"
             )
     return problems
 

@@ -51,10 +51,15 @@ def add_to_sandbox() -> None:
     )  # fmt: skip
     fields = {"name": "name", "query": "text", "dataset_id": "id"}
     KINDS["fictional_query"] = replace(
-        KINDS["dataset"], name="fictional_query", path="/v1/fictional_query", store="fictional_query",
-        create={"project_id": "id", **fields}, patch=fields, read_only=("created",),
+        KINDS["dataset"],
+        name="fictional_query",
+        path="/v1/fictional_query",
+        store="fictional_query",
+        create={"project_id": "id", **fields},
+        patch=fields,
+        read_only=("created",),
         links=(("project_id", "project"), ("dataset_id", "dataset")),
-    )  # fmt: skip
+    )
     fields = {"name": "name", "text": "text"}
     KINDS["sticker"] = replace(
         KINDS["acl"], name="sticker", path="/v1/sticker", store="sticker",

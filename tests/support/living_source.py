@@ -340,14 +340,29 @@ def make_and_drop_dataset(life: Life) -> None:
 Event = Callable[[Life], Any]
 # What happens, and how often on a day.
 ROW_EVENTS: Dict[Event, float] = {
-    append_logs: 14, append_late_logs: 2, append_experiment_rows: 2, append_dataset_rows: 2, score_old_rows: 6, tag_old_row: 3,
-    edit_dataset_row: 3, replace_row: 2, delete_row: 2, delete_and_bring_back: 0.4, add_and_delete: 0.4, change_and_comment_on_row: 1,
-}  # fmt: skip
+    append_logs: 14,
+    append_late_logs: 2,
+    append_experiment_rows: 2,
+    append_dataset_rows: 2,
+    score_old_rows: 6,
+    tag_old_row: 3,
+    edit_dataset_row: 3,
+    replace_row: 2,
+    delete_row: 2,
+    delete_and_bring_back: 0.4,
+    add_and_delete: 0.4,
+    change_and_comment_on_row: 1,
+}
 COMMENT_EVENTS: Dict[Event, float] = {comment_on_row: 1}
 OBJECT_EVENTS: Dict[Event, float] = {
-    new_project: 0.1, new_dataset: 0.3, new_experiment: 0.6, new_prompt: 0.4, edit_prompt: 1, make_and_drop_dataset: 0.2,
+    new_project: 0.1,
+    new_dataset: 0.3,
+    new_experiment: 0.6,
+    new_prompt: 0.4,
+    edit_prompt: 1,
+    make_and_drop_dataset: 0.2,
     describe_experiment: 0.3,
-}  # fmt: skip
+}
 RENAME_EVENTS: Dict[Event, float] = {
     rename_prompt: 0.4,
     move_prompt: 0.2,

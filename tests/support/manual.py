@@ -54,9 +54,12 @@ def findings() -> str:
     ]
     return page(
         "Findings",
-        "A finding is something that a person must know. Only a `failure` makes a run end with exit\n"
-        "code 1. An `action` is something to enter, push or check; a `loss` cannot be carried; what is\n"
-        "`accepted` was accepted by a person with bin/accept. The loss list of a plan holds all losses\n"
+        "A finding is something that a person must know. Only a `failure` makes a run end "
+        "with exit\n"
+        "code 1. An `action` is something to enter, push or check; a `loss` cannot be "
+        "carried; what is\n"
+        "`accepted` was accepted by a person with bin/accept. The loss list of a plan "
+        "holds all losses\n"
         "and the actions marked `in the loss list`.",
         table(("kind", "severity", "meaning", "what to do, unless the record says more"), rows),
     )
@@ -65,7 +68,8 @@ def findings() -> str:
 def tolerated() -> str:
     return page(
         "Tolerated changes",
-        "A comparison accepts these changes, counts each and prints the counts. Everything else is\n"
+        "A comparison accepts these changes, counts each and prints the counts. Everything "
+        "else is\n"
         "compared exactly.",
         table(("counted as", "meaning"), ((f"`{name}`", text) for name, text in TOLERATED.items())),
     )
@@ -82,7 +86,8 @@ def resources() -> str:
         rows.append((f"`{name}`", f"`{resource.path}`", resource.scope, written))
     return page(
         "Resources",
-        "The words of `--resources`, in the order in which they are moved. `fields` are those that\n"
+        "The words of `--resources`, in the order in which they are moved. `fields` are "
+        "those that\n"
         "are sent when an object is created.",
         table(("resource", "path of the API", "belongs to", "fields"), rows),
     )
@@ -94,8 +99,10 @@ def report() -> str:
         "`migration_summary.txt` is for people. `migration_report.json` is for programs. Both are\n"
         "written also when a run fails or is interrupted, and cover all processes of the run.",
         table(("field", "contains"), ((f"`{name}`", text) for name, text in REPORT_FIELDS.items())),
-        "Outcomes: `created`, `found` (same content), `updated`, `differs` (other content, left as it\n"
-        "is), `skipped` (with a reason), `failed` (with a reason); in a dry run `planned` for what\n"
+        "Outcomes: `created`, `found` (same content), `updated`, `differs` (other content, "
+        "left as it\n"
+        "is), `skipped` (with a reason), `failed` (with a reason); in a dry run `planned` "
+        "for what\n"
         "would be created and `planned update`. Rows that the server refuses are listed in\n"
         "`…_failed.jsonl` of the run.",
     )
@@ -119,8 +126,10 @@ def error_families() -> List[Tuple[str, str, str]]:
 def error_page() -> str:
     return page(
         "Errors",
-        "A program that cannot go on prints one line: what failed, which object or file, and what to\n"
-        "do. The exit code tells the kind. [Operations](operations.md#troubleshooting) lists messages\n"
+        "A program that cannot go on prints one line: what failed, which object or file, "
+        "and what to\n"
+        "do. The exit code tells the kind. [Operations](operations.md#troubleshooting) "
+        "lists messages\n"
         "with their causes.",
         table(("exit code", "error", "meaning"), error_families()),
     )

@@ -38,8 +38,10 @@ def _entries(title: str, settings: Sequence[Setting]) -> List[str]:
 
 def settings_parts() -> List[str]:
     parts = [
-        "A setting is read from an [option](options.md), else from the environment, else from `.env`\n"
-        "in the current folder (`--env-file` names another file), else its default holds. API keys\n"
+        "A setting is read from an [option](options.md), else from the environment, else "
+        "from `.env`\n"
+        "in the current folder (`--env-file` names another file), else its default holds. "
+        "API keys\n"
         "are never options: an option shows in `ps`. `.env.example` holds all settings, to copy.",
     ]
     for section in SECTIONS:

@@ -422,7 +422,10 @@ def test_after_weeks_of_faults_two_syncs_that_are_left_in_peace_make_the_destina
         weeks.sync()
         wait(pair)
         last = weeks.sync()
-        again = f"{steps} steps of {hours} h ended with {dict(weeks.codes)}; repeat with: pytest --long {request.node.nodeid!r}"
+        again = (
+            f"{steps} steps of {hours} h ended with {dict(weeks.codes)}; repeat with: pytest "
+            f"--long {request.node.nodeid!r}"
+        )
         assert [
             difference for difference in unequal(pair) if not of_people(difference, weeks.there)
         ] == [], again

@@ -38,8 +38,14 @@ def test_a_dry_run_says_what_the_round_would_do_and_leaves_no_trace(tmp_path: Pa
             for entry in stream["objects"]
         }
         assert rows == {
-            "renamed": 2, "p01": 0, "experiment 00": 2, "experiment 01": 0, "dataset 00": 2, "dataset 01": 0, "young": 3,
-        }  # fmt: skip
+            "renamed": 2,
+            "p01": 0,
+            "experiment 00": 2,
+            "experiment 01": 0,
+            "dataset 00": 2,
+            "dataset 01": 0,
+            "young": 3,
+        }
         sent(w)
         end = sync(w, "--on-conflict", "update")
         assert (end.code, equal(w), len(sent(w)), len(runs(w.root))) == (0, True, 9, 2), (

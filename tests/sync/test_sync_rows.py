@@ -163,8 +163,14 @@ def test_rows_that_were_there_before_are_never_overwritten_unless_told(
 ) -> None:
     with living(tmp_path) as w:
         project = w.dest.create("project", {"name": "p00"})["id"]
-        same = [{name: value for name, value in row_.items() if name in ("id", "input", "metadata", "created", "span_id", "root_span_id")}
-                for row_ in w.source.rows(LOGS, w.project)[:3]]  # fmt: skip
+        same = [
+            {
+                name: value
+                for name, value in row_.items()
+                if name in ("id", "input", "metadata", "created", "span_id", "root_span_id")
+            }
+            for row_ in w.source.rows(LOGS, w.project)[:3]
+        ]
         w.dest.insert(LOGS, project, [*same, row("r00009", output="theirs")])
         assert sync(w, MIGRATION_EVENTS_USE_SEEN_DB=use).code == 1  # one differs
         sent(w)

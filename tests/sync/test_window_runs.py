@@ -104,7 +104,10 @@ def test_nights_one_after_the_other_neither_overlap_nor_leave_a_gap(w: World) ->
 
 def test_a_gap_is_said_each_time_even_quietly_until_it_is_filled(w: World) -> None:
     night(w, *bounds(6, 5))
-    gap = f"WARNING gap: no run covered logs created from {text(midnight(5))} to {text(midnight(1))}; to copy them: --fill-gaps"
+    gap = (
+        f"WARNING gap: no run covered logs created from {text(midnight(5))} to "
+        f"{text(midnight(1))}; to copy them: --fill-gaps"
+    )
     for _ in range(2):
         end = night(w, "--window", "daily", "--quiet")
         assert (end.code, end.out, [line.split(" ", 1)[1] for line in end.err.splitlines()]) == (
@@ -124,8 +127,12 @@ def test_an_overlap_is_said(w: World) -> None:
     night(w, *bounds(5, 2))
     end = night(w, *bounds(3, 0))
     assert (end.code, lines(end, "overlap:")) == (
-        0, [f"overlap: an earlier run covered logs created from {text(midnight(3))} to {text(midnight(2))}"],
-    )  # fmt: skip
+        0,
+        [
+            f"overlap: an earlier run covered logs created from {text(midnight(3))} to "
+            f"{text(midnight(2))}"
+        ],
+    )
     assert arrived(w) == rows_of(1, 2, 3, 4, 5)
 
 
@@ -154,7 +161,8 @@ def test_the_history_outlives_the_runs_and_half_a_line(w: World) -> None:
     history.write_text(history.read_text()[:-30])
     end = night(w, *bounds(3, 2), "--quiet")
     assert [line.split(" ", 1)[1] for line in end.err.splitlines()] == [
-        f"WARNING gap: no run covered logs created from {text(midnight(4))} to {text(midnight(3))}; to copy them: --fill-gaps"
+        f"WARNING gap: no run covered logs created from {text(midnight(4))} to "
+        f"{text(midnight(3))}; to copy them: --fill-gaps"
     ]
     assert (night(w, *bounds(2, 1), "--fill-gaps").code, arrived(w)) == (0, rows_of(2, 3, 4, 5))
 
@@ -169,11 +177,13 @@ def test_windows_of_other_projects_and_resources_are_not_taken_for_those_of_this
     night(w, *bounds(6, 5))
     end = night(w, *bounds(3, 2))
     assert lines(end, "WARNING gap:") == [
-        f"WARNING gap: no run covered logs created from {text(midnight(5))} to {text(midnight(3))}; to copy them: --fill-gaps"
+        f"WARNING gap: no run covered logs created from {text(midnight(5))} to "
+        f"{text(midnight(3))}; to copy them: --fill-gaps"
     ]
     named = night(w, *bounds(3, 2), "--projects", "other")
     assert lines(named, "WARNING gap:") == [
-        f"WARNING gap: no run covered logs created from {text(midnight(4))} to {text(midnight(3))}; to copy them: --fill-gaps"
+        f"WARNING gap: no run covered logs created from {text(midnight(4))} to "
+        f"{text(midnight(3))}; to copy them: --fill-gaps"
     ]
 
 

@@ -163,10 +163,19 @@ def test_what_is_in_a_project_that_is_gone_is_missing_with_it(tiny: Pair, tmp_pa
         for difference in result["differences"]
         if difference["outcome"] == "missing" and difference["project"] == "beta"
     }
-    assert (code, missing) == (1, {
-        ("datasets", "answers"), ("mcp_servers", "mcp"), ("agents", "agent"), ("functions", "Made-From"), ("prompts", "Ask"),
-        ("experiments", "last"), ("project_automations", "Alert"), ("views", "on project_log"),
-    })  # fmt: skip
+    assert (code, missing) == (
+        1,
+        {
+            ("datasets", "answers"),
+            ("mcp_servers", "mcp"),
+            ("agents", "agent"),
+            ("functions", "Made-From"),
+            ("prompts", "Ask"),
+            ("experiments", "last"),
+            ("project_automations", "Alert"),
+            ("views", "on project_log"),
+        },
+    )
 
 
 @pytest.mark.parametrize(
@@ -214,10 +223,15 @@ def test_counts_name_the_object_whose_rows_are_not_as_many_or_of_other_dates(
         rows = inserts.row_set(tiny.sandbox.store, (dest.id,), "dataset", questions)
         rows.rows[3] = rows.rows[4]  # one row twice, another not at all
     code, result = verified(tiny, tmp_path / "runs", "--counts")
-    assert (code, told(result)) == (1, {
-        ("missing", "row counts of logs", "beta", None, False), ("differs", "row counts of logs", "Alpha/α", None, False),
-        ("extra", "row counts of experiments", "middle", None, False), ("differs", "row counts of datasets", "questions", None, False),
-    })  # fmt: skip
+    assert (code, told(result)) == (
+        1,
+        {
+            ("missing", "row counts of logs", "beta", None, False),
+            ("differs", "row counts of logs", "Alpha/α", None, False),
+            ("extra", "row counts of experiments", "middle", None, False),
+            ("differs", "row counts of datasets", "questions", None, False),
+        },
+    )
 
 
 def test_counts_cost_one_query_for_each_group_and_side(tiny: Pair, tmp_path: Path) -> None:
@@ -281,13 +295,29 @@ def test_a_sample_of_a_large_object_reads_a_part_of_it_and_finds_what_is_wrong_e
 @pytest.mark.parametrize(
     ("window", "days", "expected"),
     [
-        ((None, None), ("2026-01-15", "2026-01-15"), ("2026-01-15T00:00:00Z", "2026-01-16T00:00:00Z")),
-        ((None, None), ("2026-01-15", "2026-02-28"), ("2026-01-15T00:00:00Z", "2026-03-01T00:00:00Z")),
-        (("2026-01-15T06:00:00Z", "2026-01-16T06:00:00Z"), ("2026-01-15", "2026-01-16"), ("2026-01-15T06:00:00Z", "2026-01-16T06:00:00Z")),
-        (("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"), ("2026-01-15", "2026-01-16"), ("2026-01-15T00:00:00Z", "2026-01-17T00:00:00Z")),
+        (
+            (None, None),
+            ("2026-01-15", "2026-01-15"),
+            ("2026-01-15T00:00:00Z", "2026-01-16T00:00:00Z"),
+        ),
+        (
+            (None, None),
+            ("2026-01-15", "2026-02-28"),
+            ("2026-01-15T00:00:00Z", "2026-03-01T00:00:00Z"),
+        ),
+        (
+            ("2026-01-15T06:00:00Z", "2026-01-16T06:00:00Z"),
+            ("2026-01-15", "2026-01-16"),
+            ("2026-01-15T06:00:00Z", "2026-01-16T06:00:00Z"),
+        ),
+        (
+            ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"),
+            ("2026-01-15", "2026-01-16"),
+            ("2026-01-15T00:00:00Z", "2026-01-17T00:00:00Z"),
+        ),
         ((None, None), ("9999-12-30", "9999-12-31"), ("9999-12-30T00:00:00Z", None)),
     ],
-)  # fmt: skip
+)
 def test_days_are_looked_into_inside_the_window(
     window: Tuple[Any, Any], days: Tuple[str, str], expected: Tuple[Any, Any]
 ) -> None:
@@ -360,10 +390,16 @@ def test_what_changed_in_the_source_since_the_copy_is_told_apart_from_what_the_c
         at=later(),
     )
     code, result = verified(tiny, tmp_path / root, "--full")
-    assert (code, told(result), result["changed_since_copy"]) == (1, {
-        ("missing", "rows of logs", "beta", "0002", False), ("differs", "rows of logs", "beta", "0001", True),
-        ("missing", "rows of logs", "beta", "new", True), ("extra", "rows of logs", "beta", "0003", root == "runs"),
-    }, 3 if root == "runs" else 2)  # fmt: skip
+    assert (code, told(result), result["changed_since_copy"]) == (
+        1,
+        {
+            ("missing", "rows of logs", "beta", "0002", False),
+            ("differs", "rows of logs", "beta", "0001", True),
+            ("missing", "rows of logs", "beta", "new", True),
+            ("extra", "rows of logs", "beta", "0003", root == "runs"),
+        },
+        3 if root == "runs" else 2,
+    )
 
 
 def test_a_count_that_only_the_growth_of_the_source_explains_is_told_so(
@@ -563,9 +599,14 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_compared(
         for difference in result["differences"]
     ]
     what = "row counts of experiments" if depth == "--counts" else "rows of experiments"
-    assert (code, sorted(kinds)) == (1, [
-        ("unreadable", "project_tags", "project_tags"), ("unreadable", "project_tags", "project_tags"), ("unreadable", what, "middle"),
-    ])  # fmt: skip
+    assert (code, sorted(kinds)) == (
+        1,
+        [
+            ("unreadable", "project_tags", "project_tags"),
+            ("unreadable", "project_tags", "project_tags"),
+            ("unreadable", what, "middle"),
+        ],
+    )
 
 
 def test_a_server_that_fails_stops_the_comparison_which_is_no_result(
