@@ -1,4 +1,4 @@
-"""What every test gets: an environment without settings of the person who runs it, and an empty HOME."""
+"""Fixtures of every test: an environment without the user's settings, and an empty HOME."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the processes of all tests keep their bytecode, so that only the first one compiles, and nothing is left in the checkout."""
+    """A shared folder for bytecode: only the first process compiles; the checkout stays clean."""
     return tmp_path_factory.mktemp("compiled")
 
 

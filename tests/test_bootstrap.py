@@ -1,4 +1,4 @@
-"""The scripts in bin/ as real processes, in a copy of the checkout with a stub in place of the package."""
+"""The scripts in bin/ as real processes, in a copy of the checkout with a stub as the package."""
 
 from __future__ import annotations
 

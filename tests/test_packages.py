@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "bt_migrate"
 NAME = PACKAGE.name
 
-# A package imports only from packages in earlier rows. Packages of one row do not import each other.
+# A package imports only from packages in earlier rows, never from another one of its own row.
 ROWS: Tuple[Tuple[str, ...], ...] = (
     ("errors",),
     ("model", "api"),
@@ -247,7 +247,8 @@ for name in sys.argv[1:]:
     sandbox = [loaded for loaded in sys.modules if loaded.startswith("bt_migrate.sandbox")]
     if sandbox and not name.startswith("bt_migrate.sandbox"):
         print(name, "loads", *sandbox)
-    after = sys.getrecursionlimit(), gc.get_threshold(), getattr(sys, "get_int_max_str_digits", int)()
+    digits = getattr(sys, "get_int_max_str_digits", int)()
+    after = sys.getrecursionlimit(), gc.get_threshold(), digits
     if after != before:
         print(name, "changes", before, "to", after)
         before = after

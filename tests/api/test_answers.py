@@ -1,4 +1,4 @@
-"""What a server answers is checked: nonsense is asked for again, then an error with route and field."""
+"""Malformed answers are requested again, and then raise an error that names route and field."""
 
 from __future__ import annotations
 

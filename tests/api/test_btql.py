@@ -131,7 +131,8 @@ def test_limits_halve_down_to_the_least() -> None:
     ("body", "expected"),
     [
         (
-            '{"Code":"TooManyRequestsError","Message":"Rate limit: 20 requests per 60 seconds. Consumed: 21"}',
+            '{"Code":"TooManyRequestsError","Message":"Rate limit: 20 requests per 60 seconds. '
+            'Consumed: 21"}',
             (20, 60),
         ),
         ("1 request per 1 second", (1, 1)),

@@ -206,7 +206,7 @@ def test_retry_after_as_a_date_is_the_time_until_then() -> None:
 
 
 def test_retry_after_as_a_date_is_of_the_server_s_clock_like_the_date_of_the_answer() -> None:
-    """A machine whose clock is days off neither waits for days nor hammers a server that asked for a pause."""
+    """A wrong local clock leads neither to a wait of days nor to requests without a pause."""
     for date in ("Wed, 21 Oct 2015 07:28:00 GMT", "Mon, 21 Oct 2115 07:28:00 GMT"):
         response = requests.Response()
         response.headers.update({"Date": date, "Retry-After": date.replace("07:28:00", "07:29:30")})

@@ -1,4 +1,4 @@
-"""One throttle per organization: it learns from 429s, paces instead of bouncing, and slows nobody else."""
+"""One throttle per organization: it learns the rate from 429 answers and slows no other one."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_one_refusal_does_not_slow_a_run_for_long() -> None:
     assert now < 10
 
 
-# What a person wants ----------------------------------------------------------------------------------
+# Limits that a person sets ---------------------------------------------------------------------
 
 
 def test_while_paused_nothing_starts_and_waiting_threads_look_again_soon() -> None:
@@ -236,7 +236,7 @@ def test_places_can_become_fewer_and_more_while_they_are_taken() -> None:
     assert places.taken == 0
 
 
-# Real runs -------------------------------------------------------------------------------------------
+# Real runs -------------------------------------------------------------------------------------
 
 
 def fill(w: World, rows: int) -> None:
@@ -371,7 +371,7 @@ def test_a_429_of_one_organization_keeps_only_that_one_waiting(
 
 
 def busy(w: World) -> Dict[str, str]:
-    """Rows that need streams, groups, attachments, uploads and comments; the settings with which they all are at work."""
+    """Fill the source with rows of every kind; return settings that make all threads work."""
     ids = w.make("experiment", *(f"e{number:02}" for number in range(26)))
     for number, object_id in enumerate(ids):
         file = w.source.attach(bytes([number]) * 100, filename="f", content_type="x/y")

@@ -1,4 +1,7 @@
-"""Transaction ids and pagination keys as numbers. The pair of numbers is the official document's own."""
+"""Transaction ids and pagination keys as numbers.
+
+The pair of numbers is an example of the official documentation.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores and addresses that make trouble: it is that attachment's failure or loss, and the rest goes on."""
+"""A faulty attachment store or address fails only its own attachments."""
 
 from __future__ import annotations
 

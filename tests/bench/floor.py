@@ -21,11 +21,13 @@ from typing import Any, Callable, Dict, List, Tuple
 from urllib.parse import urlsplit
 
 KEY = b'"_pagination_key":"'
-# What a reader gets beside the fields that an insert takes.
+# Fields of a read row that an insert does not accept.
 NOT_INSERTED = frozenset(
-    "_xact_id _pagination_key org_id project_id log_id is_root comments audit_data classifications".split()
+    (
+        "_xact_id _pagination_key org_id project_id log_id is_root comments audit_data "
+        "classifications _async_scoring_state"
+    ).split()
 )
-NOT_INSERTED |= {"_async_scoring_state"}
 
 
 def read(url: str, key: str, project: str, folder: str) -> Dict[str, Any]:

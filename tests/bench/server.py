@@ -38,7 +38,10 @@ ROW_BYTES = (
 )
 ROWS_PER_TRANSACTION = 100
 DAY_S = 86400
-WORDS = "the customer asked whether an order could be changed after it had left the warehouse and which fee applies".split()
+WORDS = (
+    "the customer asked whether an order could be changed after it had left the warehouse "
+    "and which fee applies"
+).split()
 KIND_OF_ROWS = {"logs": "project_logs", "experiments": "experiment", "datasets": "dataset"}
 
 

@@ -1,4 +1,4 @@
-"""A run that is operated from a second shell: paused, slowed, stopped, looked at. Real processes; the sandbox does the counting."""
+"""A run operated from a second shell: pause, limits, stop, status. Real processes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def pair() -> Iterator[Pair]:
 
 
 class Gate:
-    """Set as `sandbox.on_request`: from the n-th insert on, requests to insert wait until it is opened."""
+    """Set as `sandbox.on_request`: inserts from the `at`-th on wait until the gate is opened."""
 
     def __init__(self, at: int) -> None:
         self.at, self.met = at, 0
@@ -130,7 +130,7 @@ def until(what: Callable[[], Any]) -> Any:
 
 
 def next_beats(root: Path, count: int = 2) -> None:
-    """Returns once the process has looked at its control file, and told of itself, some times more."""
+    """Return once the process has written its status `count` times more."""
     for _ in range(count):
         before = told(root)["updated"]
         until(lambda then=before: told(root)["updated"] != then)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The pace of a running process, from a second shell: slower and faster on both sides, fewer and more at once, and what status says then."""
+"""Limits of a running process changed from a second shell, and what status then says."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_fewer_at_once_and_more_again(pair: Pair, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("insert", [13, pytest.param(22, marks=pytest.mark.long)])
-def test_the_status_is_right_to_within_a_batch_of_each_object_that_is_under_way_with_several_at_once(
+def test_status_counts_rows_to_within_one_batch_of_each_open_stream(
     insert: int, pair: Pair, tmp_path: Path
 ) -> None:
     root = tmp_path / "runs"

@@ -1,4 +1,4 @@
-"""Every setting: where it comes from, what wins, what is refused, and that `.env.example` holds them all."""
+"""Settings: where each is read, which source wins, what is refused, what `.env.example` lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Settings seen from outside: what the servers are asked, and when. The effects of the others are shown where their subject is tested."""
+"""Effects of settings that a server can see: which requests are sent, and when.
+
+Effects of other settings are tested with their subject.
+"""
 
 from __future__ import annotations
 

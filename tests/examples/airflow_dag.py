@@ -1,7 +1,11 @@
-"""An Airflow DAG that moves an organization in shards: objects, plan, a mapped task for each shard, one run of all, the rest, verification.
+"""An Airflow DAG that moves an organization in shards.
 
-To be copied into the folder of DAGs and fitted; it needs nothing but this checkout and a folder that all workers see. Tried with
-Airflow 3.3 (`airflow dags test`). Settings (keys, URLs) come from `.env` beside `bin/`, or from the workers' environment.
+Tasks: create the objects, plan the shards, one mapped task for each shard, merge the runs, run the
+remaining phases, verify.
+
+Copy it into the folder of DAGs and adapt it. It needs this checkout, and a folder that all workers
+can write to. Settings (keys, URLs) come from `.env` in the checkout or from the environment of the
+workers. Tried with Airflow 3.3 (`airflow dags test`).
 """
 
 from __future__ import annotations
@@ -19,8 +23,10 @@ STATE = os.environ.get("BT_MIGRATE_STATE", "/srv/bt_migrate_state")
 SHARDS, AT_ONCE = 8, 4
 RATE = ""  # such as "--btql-per-minute 5": the organization's queries a minute, divided by AT_ONCE
 
-# A task that is tried again continues where it stopped. Exit 1 (some rows did not arrive as they are) is left to the verification.
-# Every other code fails the task: 3 (stopped, safe to run again), 4 (run is in use), 70 (a fault of the program; nothing is proven).
+# A retried task continues where it stopped. Exit 1 (some rows differ or failed) does not fail the
+# task: the verification reports it.
+# Every other code fails the task: 3 (stopped, safe to run again), 4 (run is in use), 70 (a fault of
+# the program).
 BASH = {"cwd": CHECKOUT, "append_env": True, "retries": 3, "retry_delay": timedelta(minutes=2)}
 OR_INCOMPLETE = "|| [ $? -eq 1 ]"
 
@@ -32,7 +38,8 @@ with DAG("bt_migrate", schedule=None, catchup=False) as dag:
     )
     plan = BashOperator(
         task_id="plan",
-        bash_command=f"bin/plan-shards --shards {SHARDS} --state-dir {STATE}/objects > {STATE}/new && mv {STATE}/new {STATE}/shards.jsonl",
+        bash_command=f"bin/plan-shards --shards {SHARDS} --state-dir {STATE}/objects > {STATE}/new"
+        f" && mv {STATE}/new {STATE}/shards.jsonl",
         **BASH,
     )
 
@@ -45,7 +52,8 @@ with DAG("bt_migrate", schedule=None, catchup=False) as dag:
     numbers = shards()
     rows = BashOperator.partial(
         task_id="rows",
-        bash_command=f"bin/migrate-all --shard {STATE}/shards.jsonl:$SHARD --state-dir {STATE}/$SHARD {RATE} {OR_INCOMPLETE}",
+        bash_command=f"bin/migrate-all --shard {STATE}/shards.jsonl:$SHARD"
+        f" --state-dir {STATE}/$SHARD {RATE} {OR_INCOMPLETE}",
         max_active_tis_per_dagrun=AT_ONCE,
         **BASH,
     ).expand(env=numbers)

@@ -1,4 +1,4 @@
-"""Whole migrations by the real programs: the destination compared with the source, object by object and row by row."""
+"""Whole migrations by the real programs; source and destination are compared object by object."""
 
 from __future__ import annotations
 
@@ -166,11 +166,12 @@ def test_phases_in_the_reverse_order_and_then_the_whole_give_what_the_whole_give
 
 
 @pytest.mark.long
-def test_phases_on_different_state_roots_leave_references_to_later_phases_out_and_it_is_told(
+def test_phases_with_different_state_folders_report_references_to_later_phases(
     tmp_path: Path,
 ) -> None:
-    """References to what comes later wait in the state folder. Without a common one they have nowhere to wait: a later run completes
-    rows, and tells of objects.
+    """References to later phases wait in the state folder. Without a common one they are left out.
+
+    A later run then completes rows, and reports objects.
     """
     with example_pair() as pair:
         codes = {
@@ -272,7 +273,7 @@ def test_resources_one_after_the_other_give_what_the_whole_gives(
     )
     ends = [run(tiny.sandbox, tmp_path / "runs", "--resources", part) for part in parts]
     told = [(part, end.code) for part, end in zip(parts, ends) if end.code]
-    # a function's origin is an experiment that is not there yet: told as unresolved, and added by the run that brings it
+    # The function's origin is an experiment of a later run: reported as waiting, then added.
     assert (told, differences(tiny)) == ([("functions,prompts", 1)], [])
 
 
@@ -290,7 +291,7 @@ def test_phases_in_the_wrong_order_are_completed_by_the_later_ones(
 
 
 def test_tags_and_scores_keep_their_order(tiny: Pair, tmp_path: Path) -> None:
-    """Only the order of creation sets their positions: the first of each kind is slow here, and may not be overtaken."""
+    """Positions follow the order of creation, so the first object of each kind is slow here."""
     alpha = tiny.source.objects("project")[0]["id"]
     for name in ("second", "third"):
         tiny.source.create(
@@ -303,7 +304,7 @@ def test_tags_and_scores_keep_their_order(tiny: Pair, tmp_path: Path) -> None:
 
 
 def test_rows_keep_their_order_on_request(tiny: Pair, tmp_path: Path) -> None:
-    """Rows are shown in the order in which they were taken in: the first insert of each stream is slow here."""
+    """The API lists rows in the order of insertion, so the first insert of each stream is slow."""
     tiny.sandbox.faults.add(Fault("delay", "globex", "POST", path="/logs3", seconds=0.4, times=3))
     run(
         tiny.sandbox, tmp_path / "runs", "--preserve-order", MIGRATION_EVENTS_INSERT_BATCH_SIZE="10"
@@ -404,7 +405,7 @@ def test_a_window_chooses_rows_of_logs(sides: Tuple[str, ...], tiny: Pair, tmp_p
 
 
 def test_a_window_chooses_experiments_with_all_their_rows(tiny: Pair, tmp_path: Path) -> None:
-    """An experiment's own date counts, not those of its rows; the sandbox dates experiments with the time they are made."""
+    """Filtered by the experiment's own date; the sandbox dates experiments with their creation."""
     dates = sorted(entry["created"] for entry in tiny.source.objects("experiment"))
     whole = run(
         tiny.sandbox,
@@ -577,7 +578,7 @@ def test_what_is_there_with_the_same_content_is_found_and_with_other_content_lef
 
 
 def leaked(pair: Pair, whole: Ended, folder: Path) -> Set[Tuple[str, str]]:
-    """(secret, place) of each key and each signature of a signed URL that is in an output or a file."""
+    """(secret, place) of each API key and each signature of a signed URL in an output or file."""
     texts = {"stdout": whole.out.encode(), "stderr": whole.err.encode()}
     texts.update((str(path), path.read_bytes()) for path in folder.rglob("*") if path.is_file())
     signed = {

@@ -1,4 +1,4 @@
-"""Every kind of trouble that a server can make: the result is equal, or the failure is told and a later run completes it."""
+"""Every kind of server fault: the result is equal, or the failure is reported and resumed."""
 
 from __future__ import annotations
 
@@ -292,11 +292,11 @@ def test_a_limit_of_queries_per_minute_is_kept_to(told: bool, tmp_path: Path) ->
         assert (whole.code, differences(pair)) == (0, []), whole.last_words
 
 
-# Trouble that stays: told, and completed later -------------------------------------------------------
+# Faults that last: reported, and completed by a later run ---------------------------------------
 
 
 def mended(pair: Pair, root: Path, first: Ended, codes: Tuple[int, ...] = (1, 3)) -> List[str]:
-    """What is wrong after a run that met trouble and another one without it; [] if all is as it should be."""
+    """Problems found after a run with faults and a second one without; [] if there are none."""
     wrong = (
         []
         if first.code in codes

@@ -1,4 +1,4 @@
-"""A migration that is killed, interrupted or started twice: the same command goes on, and the result is the same."""
+"""A migration that is killed, interrupted or started twice continues with the same command."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.orgs import (
     tiny_pair,
 )
 
-# Small pages and batches, so that 300 rows are many requests; every second batch writes a checkpoint.
+# Small pages and batches: 300 rows need many requests, and each second batch writes a checkpoint.
 SMALL = {
     "MIGRATION_EVENTS_FETCH_LIMIT": "40",
     "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "15",
@@ -51,7 +51,7 @@ Place = Tuple[
 
 
 def places() -> List[Place]:
-    """25 places to kill at: three in each phase, and one before any; every third is killed once or twice more."""
+    """25 points: three in each phase, one before any; each third run is killed more than once."""
     rng = random.Random(20260113)
     found: List[Place] = []
     for number in range(24):
@@ -116,7 +116,7 @@ def seen_rows(root: Path) -> Set[Tuple[str, str]]:
 
 
 def resent(pair: Pair, since: int, done: Set[Tuple[str, str]]) -> List[Tuple[str, str]]:
-    """Rows that were recorded as done and came again; a merge of one field is no second delivery."""
+    """Rows that were sent again after they had been recorded; merges of one field do not count."""
     return [
         (dest, row)
         for dest, row, merge in pair.sandbox.inserted[since:]
@@ -125,7 +125,7 @@ def resent(pair: Pair, since: int, done: Set[Tuple[str, str]]) -> List[Tuple[str
 
 
 def kill_and_resume(pair: Pair, root: Path, kills: List[AtRequest], **settings: str) -> Ended:
-    """Run, killed at each of the places in turn, until it comes to its end; nothing that was done is sent again."""
+    """Run and kill at each point in turn, then run to the end; no recorded row is sent again."""
     done: Set[Tuple[str, str]] = set()
     for at in kills:
         since = len(pair.sandbox.inserted)
@@ -190,7 +190,7 @@ def test_without_seen_rows_a_killed_run_ends_with_the_source_too(
     ],
 )
 def test_what_was_made_at_the_moment_of_the_kill_is_ours(kind: str, tmp_path: Path) -> None:
-    """The destination has the object, the answer never came: the resumed run counts it as created, and completes it."""
+    """The object exists but its answer was lost: the resumed run counts it as created."""
     with tiny_pair() as pair:
         number = (
             2 if kind == "project" else 1

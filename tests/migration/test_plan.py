@@ -1,4 +1,4 @@
-"""A dry run's plan is what the real run then does: object by object, stream by stream, with what is left behind by name."""
+"""The plan of a dry run equals what the real run does, including what cannot be moved."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_the_plan_of_the_example_is_what_the_real_run_does(tmp_path: Path) -> No
 
 
 def make_conflicts(dest: Any) -> None:
-    """Of the objects of each kind one third gets other content, one third goes (and with it what others refer to)."""
+    """Change a third of the objects of each kind, and delete another third."""
     settings = next(
         record
         for record in dest.objects("project")
@@ -178,7 +178,7 @@ def make_conflicts(dest: Any) -> None:
 def test_the_plan_for_a_destination_with_conflicts_of_every_kind_is_what_the_real_run_does(
     tmp_path: Path,
 ) -> None:
-    """Same and other content of every kind, targets that are gone on both sides, cycles that are half there, users without a counterpart."""
+    """Equal and different objects, deleted targets, half of a cycle, users that are missing."""
     with example_pair() as pair:
         assert run(pair.sandbox, tmp_path / "before").code == 0
         make_conflicts(pair.dest)
@@ -233,7 +233,7 @@ def test_the_plan_of_updates_of_every_kind_is_what_the_real_run_does(tmp_path: P
 def test_what_an_earlier_run_left_open_is_planned_as_the_update_that_it_gets(
     tiny: Pair, tmp_path: Path
 ) -> None:
-    """A function made from an experiment, and a prompt with an MCP server, that were not there yet."""
+    """A function and a prompt refer to an experiment and an MCP server that are created later."""
     assert run(tiny.sandbox, tmp_path / "runs", "--resources", "functions,prompts").code == 1
     plan = planned(tiny, tmp_path, "--state-dir", str(tmp_path / "runs"))
     assert {record["name"] for record in plan["objects"] if record["action"] == "update"} == {

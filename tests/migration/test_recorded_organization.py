@@ -1,4 +1,4 @@
-"""An organization made of objects and rows that were recorded of the hosted service moves completely."""
+"""An organization of objects and rows recorded from the hosted service moves completely."""
 
 from __future__ import annotations
 

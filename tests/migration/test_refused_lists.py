@@ -1,4 +1,4 @@
-"""Lists that a server refuses: reported with kind, place and reason; the rest is moved; completed later."""
+"""Refused lists are reported with kind, project and reason; a later run completes the move."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An organization that the official SDK filled is moved by the real program, and the SDK reads the same from the destination."""
+"""An organization filled by the official SDK is moved, and the SDK reads the same afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Killed at random moments with everything under way that rows can be: started again until done, all is there, once."""
+"""Killed at random moments with all kinds of rows in progress, and run again until complete."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.support.orgs import AtRequest, report, run, run_with, runs
 POINTS = 50
 SHORT = (8, 14)  # of the points: those that run without --long
 
-Kill = Tuple[
-    float, str
-]  # how far into the requests (or, for "time", the seconds) of a run that nobody disturbs; the moment
+# (fraction, moment): a fraction of the requests, or for the moment "time" of the seconds, of a run
+# that is not killed. The other moments are "before" and "after" the request.
+Kill = Tuple[float, str]
 
 
 def points() -> List[Any]:
-    """Where to kill; every third run is killed once or twice more, soon after it was started again."""
+    """Points to kill at; some runs are killed again, once or twice, soon after the restart."""
     rng = random.Random(33)
     found = []
     for number in range(POINTS):
@@ -56,7 +56,7 @@ class AtTime:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Tuple[int, float]:
-    """(requests, seconds from the first to the last) of a run that nobody disturbs, with everything in play."""
+    """(requests, seconds between the first and the last) of a run that is not killed."""
     with full_pair() as pair:
         whole = run(pair.sandbox, tmp_path_factory.mktemp("clean") / "runs", **SETTINGS)
         assert (whole.code, full_differences(pair)) == (0, []), whole.last_words

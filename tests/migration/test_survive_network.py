@@ -1,4 +1,4 @@
-"""Networks and servers that fail with everything under way that rows can be: the run waits, and all is there, once."""
+"""Network and server failures during all kinds of work: the run waits and completes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def run_through(
     seconds: float,
     **settings: str,
 ) -> Ended:
-    """Run; in the middle of the rows do each act to the networks of these sides for so many seconds, then mend them."""
+    """Run, and disturb the networks of these sides, one act after the other, for `seconds` each."""
     met = threading.Event()
     with networks(pair) as relays:
         urls = {"BT_SOURCE_URL": relays["source"].url, "BT_DEST_URL": relays["dest"].url}
@@ -65,7 +65,7 @@ def run_through(
                 time.sleep(seconds)
             assert process.poll() is None  # it waits
             for side in sides:
-                relays[side].mend()
+                relays[side].restore()
             return ended(process)
 
 

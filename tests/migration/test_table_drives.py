@@ -1,4 +1,4 @@
-"""A row of the table is all that a kind needs: it is listed, planned, moved, verified and undone."""
+"""One row of the resource table is enough to list, plan, move, verify and undo a kind."""
 
 from __future__ import annotations
 

@@ -65,7 +65,8 @@ NO_DATES = [
     "20260115",
     "2026-01-15T08:30:00 Europe/Berlin",
     "0001-01-01T00:00:00+01:00",
-    "9999-12-31T23:59:59-08:00",  # .NET's least and greatest date in a zone: beyond the calendar in UTC
+    # .NET's largest date in a zone west of UTC: in UTC it is beyond the calendar.
+    "9999-12-31T23:59:59-08:00",
 ]
 
 
@@ -199,7 +200,8 @@ def test_days_in_which_clocks_change_have_23_and_25_hours() -> None:
     ]
 
 
-# Changes at midnight (Sao Paulo skipped it, Havana has it twice), by half an hour (Lord Howe), and of a whole day (Apia skipped one).
+# Zones that change at midnight (Sao Paulo skips it, Havana repeats it), by half an hour (Lord
+# Howe), and by a whole day (Apia skipped one).
 ZONES = [
     ("Europe/Berlin", "2026-03-27T12:00Z"),
     ("Europe/Berlin", "2026-10-23T12:00Z"),

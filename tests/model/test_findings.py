@@ -129,7 +129,7 @@ def test_a_finding_names_its_object_its_place_and_what_to_do(tmp_path: Path) -> 
 
 
 def told(root: Path) -> List[str]:
-    """All findings of the newest run, without the ids that differ from one organization to the next."""
+    """Findings of the newest run, without ids, which differ between two organizations."""
     return sorted(
         ID.sub("ID", repr(sorted(finding.items()))) for finding in report(root)["findings"]
     )

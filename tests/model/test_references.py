@@ -1,4 +1,4 @@
-"""Ids inside objects: every place of the table, any depth, and nothing of the source left in silence."""
+"""References inside objects: each place in the table, at any depth, is rewritten or reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Many objects at once: the order in which they need each other, the bound on requests, and outcomes in the source's order."""
+"""Objects that are created concurrently.
+
+They are created after what they refer to, with a bound on requests, and reported in the source's
+order.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,10 @@ CHAINS, LINKS = 12, 6
 
 
 def fill(pair: Pair) -> List[str]:
-    """Chains of experiments, the newest of each the base of none; gives back their ids, oldest first."""
+    """Create chains of experiments, each based on the one before it.
+
+    Returns their ids, those without a base first.
+    """
     project = pair.source.create("project", {"name": "chains"})["id"]
     made: List[str] = []
     for number in range(CHAINS * LINKS):
@@ -73,7 +80,11 @@ def test_experiments_follow_their_base_and_no_more_requests_are_in_flight_than_a
 def test_two_objects_that_are_one_to_the_destination_are_not_mixed(
     same: Callable[[str], str], names: List[str], tmp_path: Path
 ) -> None:
-    """POST gives the existing object of an equal name; which names are equal, no source says. This server makes `same` names one."""
+    """A POST with a name that exists returns the existing object.
+
+    No document says which names the server takes for equal; here two names are equal if `same`
+    returns the same for both.
+    """
     with tiny_pair() as pair:
         project = pair.source.create("project", {"name": "names"})["id"]
         for name in names:
@@ -116,7 +127,10 @@ def test_two_objects_that_are_one_to_the_destination_are_not_mixed(
 def test_what_was_made_a_moment_ago_is_ours_though_a_gateway_s_clock_is_ahead(
     tmp_path: Path,
 ) -> None:
-    """Two experiments that are each other's base are made without it first, and completed: unless they look like somebody else's."""
+    """Two experiments whose base is the other one are created without it and completed later.
+
+    The second step updates them only if they are recognized as created by this run.
+    """
     with tiny_pair() as pair:
         project = pair.source.create("project", {"name": "ring"})["id"]
         ids = [
@@ -154,7 +168,7 @@ def test_what_was_made_a_moment_ago_is_ours_though_a_gateway_s_clock_is_ahead(
 def test_the_more_objects_there_are_the_more_of_them_are_written_down_at_once(
     tmp_path: Path,
 ) -> None:
-    """Each batch rewrites the file of all outcomes: one for every few of thousands would take longer than to make them."""
+    """Each save rewrites the whole file of outcomes, so with many objects it must be rarer."""
     with tiny_pair() as pair:
         project = pair.source.create("project", {"name": "many"})["id"]
         for number in range(240):

@@ -1,4 +1,4 @@
-"""Which version of the source is which version of the destination, kept in the states of objects."""
+"""The mapping of object versions from source to destination, as the object states keep it."""
 
 from __future__ import annotations
 

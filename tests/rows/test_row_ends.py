@@ -1,4 +1,4 @@
-"""Where a stream ends is known from its count, and every page is checked for being what was asked."""
+"""The end of a stream is checked against its count, and each page against what was requested."""
 
 from __future__ import annotations
 
@@ -385,7 +385,7 @@ def test_queries_that_answer_nothing_but_5xx_for_a_while_are_waited_for(
         assert len({row["id"] for row in w.dest.rows(LOGS, twin(w, LOGS))}) == 30
 
 
-# A whole organization ----------------------------------------------------------------------------------
+# A whole organization --------------------------------------------------------------------------
 
 
 def test_188_rows_in_207_streams_cost_at_most_60_queries_and_70_when_all_is_there(

@@ -1,4 +1,4 @@
-"""Shards: even by rows and without a gap; and a move by several real processes at once that ends as one run."""
+"""Shards have equal numbers of rows and no gaps; several processes move them and end as one run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SMALL = {
 BIG = "Big"
 TIES = 30  # rows of one key: fewer than a page, which is what a stream can take
 
-# Sharing out ------------------------------------------------------------------------------------------
+# Dividing rows ---------------------------------------------------------------------------------
 
 
 def unit(rows: int, name: str = "", kind: str = "datasets", project: str = "p") -> Json:
@@ -117,7 +117,7 @@ def test_objects_of_a_project_that_are_read_together_stay_together() -> None:
 
 
 def heaps(rng: random.Random) -> List[int]:
-    """Keys as they come in: by the second, in bulk, after months of nothing, and some of one key."""
+    """Pagination keys: one each second, in bulk, after months of silence, and equal ones."""
     keys: List[int] = []
     second = 1_700_000_000
     for _ in range(60):
@@ -159,11 +159,11 @@ def test_a_cut_is_near_where_it_should_be_whatever_the_heaps(seed: int) -> None:
     assert asked[0] < 7 * 17
 
 
-# Two organizations ------------------------------------------------------------------------------------
+# Two organizations -----------------------------------------------------------------------------
 
 
 def fill_big(org: Any, sandbox: Any) -> str:
-    """A project with a log that is most of the data: rows one by one, heaps, months of nothing, and many rows of one key."""
+    """A log with most of the data: single rows, bulks, months of silence, many rows of one key."""
     project = str(org.create("project", {"name": BIG})["id"])
     rows: Iterator[Json] = (
         {"id": f"big {number:05}", "input": {"n": number}, "tags": ["x"]}
@@ -213,7 +213,7 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuple[Pair, Path
 def call(
     pair: Pair, root: Path, *args: str, program: str = "migrate_all", **settings: str
 ) -> Ended:
-    """A program in this process, which is quicker; what it logs is not kept. As `run` does, without its own comparison of both sides."""
+    """Run a program in this process, which is faster. migrate-all does not verify here."""
     out, err = io.StringIO(), io.StringIO()
     given = ("--no-verify", *args) if program == "migrate_all" else args
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -281,7 +281,7 @@ def twice(pair: Pair) -> Set[Tuple[str, str]]:
     return {place for place, count in counted.items() if count > 1}
 
 
-# Planning ---------------------------------------------------------------------------------------------
+# Planning --------------------------------------------------------------------------------------
 
 
 def test_a_plan_is_even_whole_always_the_same_and_writes_nothing(
@@ -359,7 +359,7 @@ def test_a_plan_of_some_resources_and_of_a_window_holds_these_only(
     }
 
 
-# Moving -----------------------------------------------------------------------------------------------
+# Moving ----------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -424,7 +424,7 @@ def test_four_processes_at_once_end_as_one_run_that_is_verified_and_undone(
         for request in pair.sandbox.requests
         if request.org_name == "globex" and request.path.endswith("/btql")
     ]
-    # The plan counts each of the 8 empty objects once; a shard looks up no object that the plan knows
+    # The plan counts each of the 8 empty objects once; a shard does not look up planned objects.
     # to be new.
     assert len(reads) <= 8
     inputs = [tmp_path / name for name in ("objects", "0", "1", "2", "3")]
@@ -459,7 +459,7 @@ def test_four_processes_at_once_end_as_one_run_that_is_verified_and_undone(
 
 
 def check_books(pair: Pair, root: Path, shards: Sequence[Json]) -> None:
-    """The run says what happened: each row counted once, the slices of the log without a gap, the mark of the plan."""
+    """The merged run counts each row once, has slices without a gap and the plan's sync mark."""
     place = runs(root)[0]
     state = json.loads((place / BIG / "logs_state.json").read_text(encoding="utf-8"))
     big = next(obj["id"] for obj in pair.source.objects("project") if obj["name"] == BIG)
@@ -486,7 +486,7 @@ def check_books(pair: Pair, root: Path, shards: Sequence[Json]) -> None:
 def test_a_destination_in_use_is_as_before_after_the_undo_of_a_merged_run(
     pair: Pair, tmp_path: Path
 ) -> None:
-    """What was there is found or differs; what the shards brought to objects which were there goes, and nothing else."""
+    """Existing objects and rows stay; what the shards added to existing objects is deleted."""
     inhabit(pair)
     big = pair.dest.create("project", {"name": BIG})["id"]
     pair.dest.insert(
@@ -584,7 +584,7 @@ def test_what_is_written_after_planning_is_for_the_next_sync(pair: Pair, tmp_pat
     assert (sent, len(runs(tmp_path / "whole"))) == (["late Big", "late beta", "late questions"], 1)
 
 
-# What is refused --------------------------------------------------------------------------------------
+# What is refused -------------------------------------------------------------------------------
 
 
 def test_a_shard_that_does_not_fit_is_refused_in_one_line(
@@ -696,7 +696,7 @@ def test_runs_that_do_not_belong_together_are_not_merged(
 
 
 def test_a_merge_knows_every_field_of_the_state_that_it_joins(moved: Tuple[Pair, Path]) -> None:
-    """Who adds a field to a checkpoint has to say in merge_runs.py how those of several runs become one, then here."""
+    """A new field of a checkpoint needs a rule in merge.py for joining runs, then a line here."""
     _, root = moved
     objects = json.loads(
         (runs(root / "objects")[0] / "organization" / "projects_state.json").read_text(

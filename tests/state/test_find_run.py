@@ -197,7 +197,7 @@ def test_a_named_run_of_another_organization_is_refused_with_both(
 
 
 def test_runs_with_other_names_of_projects_are_nothing_to_each_other(tmp_path: Path) -> None:
-    """The same objects go elsewhere: neither is one resumed for the other, nor is its memory asked."""
+    """Renamed projects go elsewhere: such a run is not resumed, and its state is not read."""
     today = identity(renamed={"Alpha": "Beta"})
     first = found(tmp_path)
     states = first.objects("datasets", "Alpha")

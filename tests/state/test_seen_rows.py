@@ -230,7 +230,7 @@ copied.close()
 def test_a_store_that_this_process_has_open_twice_is_not_broken_by_another_one(
     tmp_path: Path,
 ) -> None:
-    """Whoever opens and closes a file takes all locks of its process off it; SQLite's own were lost so once."""
+    """Closing a file drops its process's locks on it; SQLite's own locks were once lost so."""
     path = tmp_path / "attachments.sqlite3"
     first = CopiedAttachments(path)
     for number in range(4):

@@ -1,4 +1,4 @@
-"""A disk that fills up, and files of a run that are damaged: told in one line that names the file; afterwards all is there, once."""
+"""A full disk and damaged files of a run: one line names the file, and the next run completes."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def until_full(w: Any, root: Path, left: int, number: int = 5, **settings: str) 
     return stopped
 
 
-# A full disk -----------------------------------------------------------------------------------------
+# A full disk -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        # the seen rows are written first, but the checkpoint that is tried at the end may be the one that is named
+        # The delivered rows are written first, but the checkpoint written at the end may be named.
         ("logs_(seen.sqlite3|state.json)", {"MIGRATION_CHECKPOINT_INTERVAL": "1000"}),
         ("logs_state.json", {"MIGRATION_EVENTS_USE_SEEN_DB": "false"}),
     ],
@@ -159,7 +159,7 @@ def test_on_a_file_system_that_is_full_the_run_ends_and_goes_on_when_there_is_ro
 
 
 def test_what_could_not_be_recorded_is_not_passed_over_by_the_checkpoint(tmp_path: Path) -> None:
-    """A row waits for an experiment; that cannot be recorded, while all that is under way behind it could be."""
+    """A row that waits for an experiment cannot be recorded as waiting; later rows could be."""
     with world(tmp_path) as w:
         (dataset,), (experiment,) = w.make("dataset", "questions"), w.make("experiment", "answers")
         rows = small_rows(30)
@@ -197,7 +197,7 @@ def execute(store: Path, statement: str) -> None:
     database.close()
 
 
-# Damaged files ---------------------------------------------------------------------------------------
+# Damaged files ---------------------------------------------------------------------------------
 
 FILES = (
     "run.json",
@@ -243,7 +243,7 @@ def test_a_damaged_file_stops_the_program_is_named_and_what_is_said_to_do_helps(
 def test_a_new_run_beside_a_damaged_one_ends_with_the_source(
     moment: str, outcome: str, tmp_path: Path
 ) -> None:
-    """Also where rows still wait for an object which the damaged run did not come to, or came to and did not say."""
+    """Rows wait for an experiment that the damaged run did not create, or did not record."""
     with world(tmp_path) as w:
         (dataset,), (experiment,) = w.make("dataset", "questions"), w.make("experiment", "answers")
         rows = small_rows(60)

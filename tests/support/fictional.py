@@ -1,4 +1,4 @@
-"""Three kinds of objects that do not exist, one of each scope: rows of the table, kinds of the sandbox.
+"""Three fictional kinds of objects, one of each scope, as rows of the table and sandbox schemas.
 
 Run as a program, `python -m tests.support.fictional PHASE [arguments]`, it starts a phase of the
 migration with these rows in its table. The rows are added before anything else is imported.

@@ -1,7 +1,9 @@
-"""An organization whose rows are everything that rows can be, and whether all of it arrived, once.
+"""An organization with rows of every kind, and a check that each arrived exactly once.
 
-Groups of small objects, logs that are read in slices, attachments (shared, own, one that does not stay in memory), comments, rows that
-wait for later objects, rows above the request limit, and rows above the row limit, whose largest field becomes an attachment.
+Groups of small objects, logs that are read in slices, attachments (shared, own, one that is too
+large for memory), comments, rows that
+wait for later objects, rows above the request limit, and rows above the row limit, whose largest
+field becomes an attachment.
 """
 
 from __future__ import annotations
@@ -119,7 +121,7 @@ def _comment(org: Any, kind: str, object_id: str, rows: List[Json]) -> None:
 
 
 class Unspilled:
-    """A destination with the fields that became attachments restored: a file has its field's name."""
+    """The destination, with spilled fields restored; a spilled file is named after its field."""
 
     def __init__(self, org: Any) -> None:
         self._org = org
@@ -155,10 +157,11 @@ def comment_differences(pair: Pair) -> Iterator[str]:
             _comments(org, kind, item["id"])
             for org, item in ((pair.source, source), (pair.dest, dest))
         ]
+        label = f"{kind} {source['name']!r} row"
         for (row, text, when), count in (sides[0] - sides[1]).items():
-            yield f"{kind} {source['name']!r} row {row!r}: {count} comment missing: {text} of {when}"
+            yield f"{label} {row!r}: {count} comment missing: {text} of {when}"
         for (row, text, when), count in (sides[1] - sides[0]).items():
-            yield f"{kind} {source['name']!r} row {row!r}: {count} comment too much: {text} of {when}"
+            yield f"{label} {row!r}: {count} comment too many: {text} of {when}"
 
 
 def _comments(org: Any, kind: str, object_id: str) -> Counter[Tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""A small HTTP server on a free loopback port, for what a real socket matters to: it answers as told and keeps what it was asked."""
+"""A small HTTP server on a free loopback port: sends prepared answers and records requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer. `sent` is how many bytes of the body really go out before the connection is closed; `status` 0 closes at once."""
+    """An answer. `sent`: bytes of the body that are sent before the connection is closed.
+
+    With `status` 0 the connection is closed without an answer.
+    """
 
     status: int = 200
     body: bytes = b"{}"
@@ -38,7 +41,10 @@ Answers = Union[Sequence[Reply], Callable[[Asked], Reply]]
 
 
 class Loopback:
-    """`with Loopback([Reply(...), ...]) as server`: answers in turn, the last one for ever; or whatever the function says."""
+    """`with Loopback([Reply(...), ...]) as server`: sends the answers in turn, then the last one.
+
+    A function instead of a list returns the answer to each request.
+    """
 
     def __init__(self, answers: Answers, port: int = 0) -> None:
         self.asked: List[Asked] = []

@@ -44,7 +44,7 @@ def is_insert(path: str) -> bool:
 
 
 def events_in(path: str, raw: bytes) -> List[Tuple[str, Json]]:
-    """(object id, event) of the rows in the body of an insert; without comments and without rows that were uploaded."""
+    """(object id, event) of each row in an insert, without comments and without uploaded rows."""
     if not is_insert(path):
         return []
     body = json.loads(raw)
@@ -69,7 +69,7 @@ class DataPlane:
 
 
 DATA_PLANE = DataPlane()
-# Datasets with tags can be created, so that a source has some; a test of its own has a destination without.
+# The source needs datasets with tags. A test of its own has a destination that refuses them.
 OLDER = [name for name in NAMES if name != "datasets_have_tags"]
 
 
@@ -244,8 +244,8 @@ def run(
 class AtRequest:
     """Set as `sandbox.on_request`: acts once, before or after the n-th request that matches.
 
-    With a signal number as `act` the process gets that signal; SIGKILL also ends the request there and then, so that
-    "before" means that it is never carried out. Anything else is called.
+    If `act` is a signal number, the process gets that signal; otherwise `act` is called. SIGKILL also
+    ends the request at once, so that a request killed "before" is never carried out.
     """
 
     def __init__(

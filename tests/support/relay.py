@@ -1,4 +1,4 @@
-"""A network between a program and the sandbox, which a test can cut off or stop: connections are refused, or taken and not served."""
+"""A proxy between a program and the sandbox that can refuse, reset or stall connections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST
 class Relay:
     """`with Relay(url) as relay`: what is sent to `relay.url` goes to `url` and back.
 
-    `cut` refuses new connections and resets the others; `hold` takes connections and bytes and passes none on; `mend` ends both.
+    `cut` refuses new connections and resets open ones. `hold` accepts connections and bytes, and
+    forwards none. `restore` ends both.
     """
 
     def __init__(self, url: str) -> None:
@@ -24,7 +25,7 @@ class Relay:
         self._open: Set[socket.socket] = set()
         self._flows = threading.Event()
         self._port = 0
-        self.mend()
+        self.restore()
         self.url = f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> Relay:
@@ -46,7 +47,7 @@ class Relay:
         for item in doomed:
             _reset(item)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         self._flows.set()
         if getattr(self, "_listening", False):
             return

@@ -144,7 +144,7 @@ def small_rows(count: int, start: int = 0, **fields: Any) -> List[Json]:
 
 
 def insert_together(w: World, kind: str, rows: Mapping[str, Sequence[Json]]) -> None:
-    """Insert into several objects of the source in one request, which gives their rows equal keys."""
+    """Insert into several source objects with one request, which gives their rows equal keys."""
     body = {kind: {object_id: {"events": list(events)} for object_id, events in rows.items()}}
     with w.sandbox.store.lock:
         inserts.cross_insert(w.sandbox.store, (w.source.id,), body)

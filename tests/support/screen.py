@@ -1,4 +1,4 @@
-"""A terminal as a person sees it: fed with what a program writes, it holds the lines of the window."""
+"""An emulated terminal: written to by a program, it holds the lines that a person would see."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TOKEN = re.compile(r"\x1b\[(\d*)([A-Za-z])|(.)", re.DOTALL)
 
 
 class Screen:
-    """Understands what bt_migrate writes: line breaks, cursor up, erasing, colours, wide characters.
+    """Interprets what bt_migrate writes: line breaks, cursor up, erasing, colours, wide characters.
 
     A window that is made narrower wraps its lines, as most terminals do.
     """

@@ -1,6 +1,7 @@
-"""Weeks of a source that lives on while its destination is kept close behind: nights and hours, with all that goes wrong in them.
+"""A month of syncs with faults, kills and a source that changes all the time.
 
-Time is that of the sandbox: a month passes in a minute or two. What arrived is judged from the sandboxes' data alone.
+The sandbox's clock makes the month pass in a minute or two. What arrived is read from the
+sandboxes' data, not from the tool's reports.
 """
 
 from __future__ import annotations

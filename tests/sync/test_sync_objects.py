@@ -1,4 +1,4 @@
-"""Objects over the rounds of a sync: new ones come along, changed and renamed ones stay themselves, nothing is made again silently."""
+"""Objects over several syncs: new ones are created, changed ones updated, none duplicated."""
 
 from __future__ import annotations
 

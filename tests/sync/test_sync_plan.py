@@ -1,4 +1,4 @@
-"""--dry-run --since-last: what the next round would do, without a trace outside of its own directory."""
+"""--dry-run --since-last: plans the next sync, and writes only its own directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows one night after the other: each is taken once, what none took is said, and what a killed night left comes first."""
+"""Nightly windows: no period is copied twice, gaps are reported, a killed night is completed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def text(moment: datetime) -> str:
 
 @pytest.fixture
 def w(tmp_path: Path) -> Iterator[World]:
-    """A log with one row in the first second, the middle and the last millisecond of each of the last days."""
+    """A log with rows in the first second, middle and last millisecond of each recent day."""
     with world(tmp_path) as entry:
         rows: List[Dict[str, Any]] = []
         for days_ago in range(DAYS):
@@ -152,7 +152,7 @@ def test_a_copy_of_everything_counts_up_to_its_start(w: World) -> None:
 
 
 def test_the_history_outlives_the_runs_and_half_a_line(w: World) -> None:
-    """A power cut may leave half a line: the next one is whole, and what the half one told counts as not taken."""
+    """A power cut may leave half a line: it is ignored, and the next line is written whole."""
     night(w, *bounds(5, 4))
     night(w, *bounds(4, 3))
     for path in runs(w.root):
