@@ -244,8 +244,8 @@ def run(
 class AtRequest:
     """Set as `sandbox.on_request`: acts once, before or after the n-th request that matches.
 
-    If `act` is a signal number, the process gets that signal; otherwise `act` is called. SIGKILL also
-    ends the request at once, so that a request killed "before" is never carried out.
+    If `act` is a signal number, the process gets that signal; otherwise `act` is called. SIGKILL
+    also ends the request at once, so that a request killed "before" is never carried out.
     """
 
     def __init__(
