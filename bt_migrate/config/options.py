@@ -147,7 +147,7 @@ _DEPTH = _options("counts verify_sample full")
 
 PROGRAMS: Dict[str, Sequence[Option]] = {
     "migrate-all": (
-        DEMO, *_MOVE_ROWS, *_DEPTH, *_options("no_rows fill_gaps keep_public verify"),
+        DEMO, *_MOVE_ROWS, *_DEPTH, *_options("no_rows fill_gaps keep_public activate verify"),
     ),
     "validate": (
         *_SELECT, *_WORK, *_options("dry_run plan_out fail_on_loss fetch_limit read_streams"),
@@ -158,7 +158,7 @@ PROGRAMS: Dict[str, Sequence[Option]] = {
     "migrate-experiments": (*_MOVE_ROWS, *_options("no_rows fill_gaps keep_public")),
     "migrate-logs": (*_MOVE_ROWS, *_options("fill_gaps")),
     "migrate-views": _MOVE,
-    "migrate-settings": _MOVE,
+    "migrate-settings": (*_MOVE, *_options("activate")),
     "migrate-acls": _MOVE,
     "verify": (
         *_SELECT, *_WORK, *_DEPTH, *_options("keep_public fetch_limit attachments dry_run"),
@@ -185,7 +185,7 @@ EXAMPLES: Dict[str, Sequence[str]] = {
     "migrate-experiments": ("", "--created-after 2026-01-01"),
     "migrate-logs": ("", "--created-after -30d --preserve-order"),
     "migrate-views": ("", "--dry-run"),
-    "migrate-settings": ("", "--dry-run"),
+    "migrate-settings": ("", "--activate slack,webhook"),
     "migrate-acls": ("", "--dry-run"),
     "verify": ("--counts", "--full --state-dir checkpoints/20260113_212530"),
     "undo": ("checkpoints/20260113_212530", "checkpoints/20260113_212530 --yes"),

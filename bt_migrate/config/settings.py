@@ -11,6 +11,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from bt_migrate.config import values
 from bt_migrate.config.declare import Setting, option_switch, setting, settings_of
+from bt_migrate.model.activation import ACTIVATION_WORDS
 from bt_migrate.model.resources import ROW_KINDS
 
 # Sections, in the order in which --help, .env.example and the manual show them.
@@ -105,6 +106,11 @@ class Settings:
     keep_public: bool = setting(
         SELECTION, "MIGRATION_KEEP_PUBLIC", "false", values.switch, "--keep-public",
         "keep public experiments public; without it they become private")
+
+    activate: Tuple[str, ...] = setting(
+        SELECTION, "MIGRATION_ACTIVATE", "", values.activations, "--activate KINDS",
+        f"create automations that act outside or delete: {', '.join(ACTIVATION_WORDS)}, or all;"
+        " without it they are listed as ready to activate")
 
     since_last: bool = option_switch(
         SYNC, "--since-last", "continue the last run: move what changed in the source since then")

@@ -12,6 +12,7 @@ from typing import Dict, List, Optional, Tuple
 from urllib.parse import urlsplit
 
 from bt_migrate.errors import UsageError
+from bt_migrate.model.activation import ACTIVATION_WORDS
 from bt_migrate.model.date_windows import UNITS, zone_of
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.model.resources import SELECTABLE
@@ -157,6 +158,17 @@ def _resource_names(name: str, text: str) -> List[str]:
         known = ", ".join(SELECTABLE)
         raise UsageError(f"{name}: unknown resource {unknown[0]!r}{hint}; known are: all, {known}")
     return asked
+
+
+def activations(name: str, text: str) -> Tuple[str, ...]:
+    """Words for what acts outside or deletes."""
+    asked = [item.strip() for item in names(name, text)]
+    unknown = [word for word in asked if word not in ("all", *ACTIVATION_WORDS)]
+    if unknown:
+        hint = did_you_mean(unknown[0], ACTIVATION_WORDS)
+        known = ", ".join(ACTIVATION_WORDS)
+        raise UsageError(f"{name}: unknown kind {unknown[0]!r}{hint}; known are: all, {known}")
+    return tuple(word for word in ACTIVATION_WORDS if word in asked or "all" in asked)
 
 
 def duration(name: str, text: str) -> float:

@@ -7,6 +7,7 @@ from typing import List, Optional, Sequence
 
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.context import Migration, ProjectPair
+from bt_migrate.migration.retention import with_retention
 from bt_migrate.model.findings import LIST_REFUSED, finding
 from bt_migrate.model.outcomes import LATER, SKIPPED
 from bt_migrate.model.resource import OWNER, Resource
@@ -36,7 +37,7 @@ def copy_organization_kind(migration: Migration, resource: Resource) -> None:
     states = migration.run.objects(resource.name)
     objects = migration.catalog.lists.source_list(resource)
     note_gone(migration.catalog, resource, states, objects)
-    items = items_of(states, objects)
+    items = with_retention(migration.catalog, resource, items_of(states, objects))
     copy_objects(migration.catalog, resource, items, copier=migration.copier)
 
 
@@ -68,6 +69,7 @@ def copy_project_kind(
             elif not states.completed(item.source["id"]):
                 name = display_name(resource, item.source)
                 states.record(item.source["id"], name, SKIPPED, reason=reason)
+    items = with_retention(migration.catalog, resource, items)
     copy_objects(migration.catalog, resource, items, copier=migration.copier, made=made)
     # The states of projects without objects are saved too.
     save_objects(migration.run.objects(resource.name, scope.name) for scope in scopes)

@@ -17,10 +17,11 @@ from bt_migrate.migration.context import Migration
 from bt_migrate.migration.lag import measure_lag
 from bt_migrate.migration.steps import refuse_conflicts
 from bt_migrate.migration.waiting import finish_waiting, kinds_behind, record_waiting
+from bt_migrate.model.activation import missing_words
 from bt_migrate.model.date_windows import iso
 from bt_migrate.model.findings import LIST_REFUSED
 from bt_migrate.model.outcomes import OPEN_OUTCOMES
-from bt_migrate.model.resources import ROW_KINDS, kinds_of_phase
+from bt_migrate.model.resources import BY_NAME, ROW_KINDS, kinds_of_phase
 from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.report.measures import lag_text
 from bt_migrate.rows.background import wait_for
@@ -102,12 +103,28 @@ def run_phases(migration: Migration, steps: Sequence[Step], *, whole: bool) -> N
     a part (not the `whole`) of the run's selection was asked for.
     """
     if not migration.settings.dry_run:
+        reopen_activated(migration.run, migration.settings.activate)
         reopen_verification(migration.run, [name for name, _ in steps])
     refuse_conflicts(migration, _open_moves(migration, steps))
     loop = PhaseLoop(migration, steps, whole)
     for number, step in enumerate(steps, 1):
         loop.run_phase(number, step)
     loop.finish()
+
+
+def reopen_activated(run: RunDirectory, activated: Sequence[str]) -> None:
+    """Open the phases again whose objects were left ready to activate and may act now."""
+    for states in run.all_objects():
+        phase = BY_NAME[states.resource].phase
+        details = [
+            found["detail"].split(",")
+            for findings in states.findings.values()
+            for found in findings
+            if found["kind"] == "ready_to_activate"
+        ]
+        may_act = any(not missing_words(words, activated) for words in details)
+        if may_act and phase in run.record.phases_done:
+            run.record.phases_done.remove(phase)
 
 
 def reopen_verification(run: RunDirectory, names: Sequence[str]) -> None:

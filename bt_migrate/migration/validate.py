@@ -11,9 +11,11 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.client import Api
 from bt_migrate.migration.context import Migration
+from bt_migrate.migration.retention import deleted_at_once
 from bt_migrate.migration.rights import refused_lists, write_right
 from bt_migrate.migration.row_steps import found_plans, row_plans
 from bt_migrate.migration.unmovable import organization_losses
+from bt_migrate.model.activation import acts_not, missing_words
 from bt_migrate.model.findings import UNSEEN
 from bt_migrate.model.resource import ORGANIZATION, PROJECT, Resource
 from bt_migrate.model.resource_table import EXPERIMENTS, OBJECT_RESOURCES, PROJECTS, USERS
@@ -172,6 +174,23 @@ def _cannot_move(catalog: Catalog, projects: Sequence[dict]) -> Iterator[str]:
         if resource.scope == PROJECT:
             for project in projects:
                 yield from _unmovable_objects(catalog, resource, project)
+        if resource.acts is not acts_not:
+            yield from _not_activated(catalog, resource, projects)
+
+
+def _not_activated(catalog: Catalog, resource: Resource, projects: Sequence[dict]) -> Iterator[str]:
+    """What is created only with --activate, and what rules of retention would delete at once."""
+    ids = {project["id"] for project in projects}
+    for obj in catalog.lists.source_list_or_empty(resource):
+        if resource.scope == PROJECT and obj["project_id"] not in ids:
+            continue
+        name = f"{resource.kind} {obj['name']!r}"
+        words = missing_words(resource.acts(obj), catalog.settings.activate)
+        if words and not skip_reason(catalog, resource, obj):
+            yield f"{name}: created with --activate {','.join(words)} only"
+        facts = None if catalog.run.record.round else deleted_at_once(catalog, resource, obj)
+        if facts:
+            yield f"rows that {name} deletes at once: {facts['detail']}"
 
 
 def _all_of_source(catalog: Catalog, resource: Resource, projects: Sequence[dict]) -> List[dict]:

@@ -91,6 +91,20 @@ KINDS: Mapping[str, Kind] = {
         False,
         "move the projects that {names} also hold: {details}",
     ),
+    "ready_to_activate": Kind(
+        ACTION,
+        "an automation acts outside of Braintrust, or deletes; it is created when you ask for it",
+        "run bin/migrate-settings --activate with the words under detail",
+        False,
+        "when they may act, run bin/migrate-settings --activate {words}: {things}",
+    ),
+    "retention_deletes": Kind(
+        ACTION,
+        "a retention rule deletes rows at once, since it goes by their original date",
+        "keep the rule off, or give it more days in the source, if these rows should stay",
+        False,
+        "decide about retention, which deletes {rows:row} at once because of their age: {names}",
+    ),
     "source_id_in_text": Kind(
         ACTION,
         "a text mentions an id of the source; it was left as it is",

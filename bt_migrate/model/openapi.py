@@ -205,7 +205,8 @@ class _Kind:
             yield "the list is asked for in another way by owner"
 
     def _known(self, fields: Sequence[str]) -> FrozenSet[str]:
-        scope = ("project_id",) if self.resource.scope == PROJECT else ()
+        scope: Tuple[str, ...] = ("project_id",) if self.resource.scope == PROJECT else ()
+        scope += ("org_id",) if self.resource.needs_org_id else ()
         purpose = (name for kind, name in ON_PURPOSE if kind == self.resource.kind)
         return frozenset((*fields, *scope, *purpose)) | ADDRESSING
 

@@ -21,4 +21,5 @@ WOULD_UPDATE = "planned update"
 # Reasons of objects that are skipped for now: a later start plans them again.
 LATER = "moved by a later phase"
 NOT_KNOWN_THERE = "the server of the destination does not have this kind"
-OPEN_REASONS = (LATER, NOT_KNOWN_THERE)
+READY_TO_ACTIVATE = "ready to activate"
+OPEN_REASONS = (LATER, NOT_KNOWN_THERE, READY_TO_ACTIVATE)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, Mapping, Optional, Tuple
+
+from bt_migrate.model.activation import acts_not
 
 Predicate = Callable[[dict], bool]
 Reason = Callable[[dict], Optional[str]]
+Words = Callable[[Mapping[str, Any]], Tuple[str, ...]]
 
 # What an object belongs to.
 ORGANIZATION = "organization"
@@ -82,6 +85,10 @@ class Resource:
     # the rows: by `reacting_phase` where that is set, else by `phase`.
     reacts_to_data: Predicate = never
     reacting_phase: str = ""
+    # The words of --activate without which an object is not created: it acts outside, or deletes.
+    acts: Words = acts_not
+    # POST names the organization by its id, where other kinds take its name.
+    needs_org_id: bool = False
     # WHOLE | BY_PROJECT (the list documents a project_id parameter) | BY_OWNER (the list requires
     # object_type and object_id).
     listed: str = WHOLE

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
+from bt_migrate.model.activation import acts_outside
 from bt_migrate.model.resource import (
     BY_OWNER,
     BY_PROJECT,
@@ -319,7 +320,7 @@ PROJECT_AUTOMATIONS = Resource(
     "project_automations", "project_automation", "/v1/project_automation", PROJECT, ("name",),
     # After the rows: a retention rule deletes by the original date of rows.
     phase="migrate-settings",
-    reacts_to_data=always,
+    reacts_to_data=always, acts=acts_outside,
     create=("name", "description", "config"), patch=("name", "description", "config"), put=True,
     references=(
         Reference("config.facet_functions.[].id", CALLABLE, "holder", when="function"),
@@ -338,6 +339,14 @@ PROJECT_AUTOMATIONS = Resource(
     # Whoever knows the address of a webhook can post to it.
     secret_paths=("config.action.url", "config.actions.[].url"),
     beyond=True, page="ProjectAutomations",
+)  # fmt: skip
+ORG_AUTOMATIONS = Resource(
+    "org_automations", "org_automation", "/v1/org_automation", ORGANIZATION, ("name",),
+    phase="migrate-settings",  # last: retention of the whole organization
+    reacts_to_data=always, acts=acts_outside, needs_org_id=True,
+    create=("name", "description", "config"), patch=("name", "description", "config"), put=True,
+    secret_paths=("config.action.url", "config.actions.[].url"),
+    beyond=True, page="OrgAutomations",
 )  # fmt: skip
 _ACL_FIELDS = (
     "object_type", "object_id", "user_id", "group_id", "permission", "restrict_object_type",
@@ -373,5 +382,5 @@ USERS = Resource("users", "user", "/v1/user", ORGANIZATION, ("email",), create=(
 OBJECT_RESOURCES: Tuple[Resource, ...] = (
     PROJECTS, AI_SECRETS, ROLES, GROUPS, ENVIRONMENTS, PROJECT_GROUPS, DATASETS, PROJECT_TAGS,
     SPAN_IFRAMES, MCP_SERVERS, AGENTS, FUNCTIONS, PROMPTS, ENV_VARS, PROJECT_SCORES, EXPERIMENTS,
-    VIEWS, PROJECT_SETTINGS, PROJECT_AUTOMATIONS, ACLS,
+    VIEWS, PROJECT_SETTINGS, PROJECT_AUTOMATIONS, ORG_AUTOMATIONS, ACLS,
 )  # fmt: skip

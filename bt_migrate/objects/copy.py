@@ -16,6 +16,7 @@ from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequenc
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.config.values import KEEP_POLICY
 from bt_migrate.errors import ApiError
+from bt_migrate.model.activation import deletes_rows
 from bt_migrate.model.outcomes import CREATED, DIFFERS, FAILED, NOT_KNOWN_THERE, SKIPPED
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import BUILT_IN
@@ -68,10 +69,15 @@ def copy_objects(
     todo = [item for item in decidable if _is_to_do(catalog, resource, item)]
     by_id = {item.source["id"]: item for item in todo}
     among = set(by_id)
-    levels = dependency_levels(
-        [item.source for item in todo],
-        lambda obj: _needs(catalog, resource, by_id[obj["id"]], among),
-    )
+    deleting = [item.source for item in todo if deletes_rows(resource.acts(item.source))]
+    others = [item.source for item in todo if item.source not in deleting]
+    levels = [
+        level
+        for objects in (others, deleting)  # what deletes rows comes last
+        for level in dependency_levels(
+            objects, lambda obj: _needs(catalog, resource, by_id[obj["id"]], among)
+        )
+    ]
     # A position cannot be set: objects that have one are created one after the other.
     workers = 1 if "position" in resource.server else catalog.settings.max_concurrent
     writer = ObjectWriter(catalog, resource, copier)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from bt_migrate.config.values import FOLLOW_POLICY, UPDATE_POLICY
+from bt_migrate.model.activation import missing_words
 from bt_migrate.model.findings import FAILURE
-from bt_migrate.model.outcomes import SKIPPED, WAITING
+from bt_migrate.model.outcomes import DIFFERS, READY_TO_ACTIVATE, SKIPPED, WAITING
 from bt_migrate.model.references import top_field
 from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.objects.catalog import Catalog
@@ -66,9 +67,15 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
         action = decided(catalog, resource, item.source, action)
     reason = not_placeable(resource, item.source, prepared)
     awaited = waits_for(resource, prepared) if reason else []
+    words = _words_to_activate(catalog, resource, item, action)
     if gone and not existing and policy_of(catalog, resource) != UPDATE_POLICY:
         reason = DELETED_THERE
         prepared.findings.append(object_finding(resource, item, "deleted_there"))
+    elif words:
+        facts = {"detail": ",".join(words)}
+        prepared.findings.append(object_finding(resource, item, "ready_to_activate", **facts))
+        reason = READY_TO_ACTIVATE if action.verb == CREATE else ""
+        action = replace(action, verb=DIFFERS, reason=READY_TO_ACTIVATE)
     elif action.verb in (CREATE, UPDATE):
         _check_name(catalog, resource, item, ObjectPlan(item, action, prepared))
     if awaited:
@@ -82,6 +89,16 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
             finding for finding in prepared.findings if finding["severity"] != FAILURE
         ]
     return ObjectPlan(item, action, prepared)
+
+
+def _words_to_activate(
+    catalog: Catalog, resource: Resource, item: PlannedObject, action: Action
+) -> List[str]:
+    """The words of --activate without which the object must not act as it would after the write."""
+    if action.verb not in (CREATE, UPDATE):
+        return []
+    acts_already = resource.acts(action.existing) if action.existing else ()
+    return missing_words(resource.acts(item.source), (*catalog.settings.activate, *acts_already))
 
 
 def is_incomplete(

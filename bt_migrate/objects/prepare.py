@@ -31,11 +31,15 @@ from bt_migrate.state.sync_marks import ABSENCE_S
 
 @dataclass(frozen=True)
 class PlannedObject:
-    """A source object, the states that record it, and its destination project ("" for none)."""
+    """A source object, the states that record it, and its destination project ("" for none).
+
+    `known_findings`: what is known of it before it is prepared.
+    """
 
     source: dict
     states: ObjectStates
     dest_project_id: str = ""
+    known_findings: Tuple[Dict[str, Any], ...] = ()
 
 
 @dataclass
@@ -127,7 +131,8 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
         and not _is_unselected_member(catalog, resource, reference)
     ]
     left_out = [reference for reference in rewritten.unresolved if reference not in deferred]
-    findings = list(_rewriting_findings(catalog, resource, item, rewritten, left_out))
+    findings = list(item.known_findings)
+    findings += _rewriting_findings(catalog, resource, item, rewritten, left_out)
     body = {name: value for name, value in rewritten.value.items() if value is not None}
     if not catalog.settings.keep_public and body.pop("public", None):
         findings.append(object_finding(resource, item, "made_private", path="public"))
@@ -138,6 +143,8 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
     findings += _field_findings(catalog, resource, item)
     if resource.scope == PROJECT:
         body["project_id"] = item.dest_project_id
+    elif resource.needs_org_id:
+        body["org_id"] = catalog.dest.org_id
     elif resource.scope == ORGANIZATION and catalog.dest.org_name:
         body["org_name"] = catalog.dest.org_name
     return Prepared(body, deferred, left_out, findings)

@@ -1,4 +1,7 @@
-"""Move what reacts to data: project settings, online scores, automations. Run it after all rows."""
+"""Move what reacts to data: project settings, online scores, automations. Run it after all rows.
+
+Automations that act outside of Braintrust or delete are created with --activate only.
+"""
 
 from __future__ import annotations
 

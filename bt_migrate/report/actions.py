@@ -28,7 +28,7 @@ NOUNS = {
 # What the summary of a kind can name: properties of Group.
 FIELDS = (
     "objects", "refs", "places", "rows", "where", "waiting", "names", "users", "emails", "details",
-    "things",
+    "things", "words",
 )  # fmt: skip
 
 
@@ -120,6 +120,12 @@ class Group:
     @property
     def details(self) -> str:
         return listing(dict.fromkeys(str(record.get("detail", "")) for record in self._records), 2)
+
+    @property
+    def words(self) -> str:
+        """The words of the details, each once: `slack,webhook`"""
+        details = (str(record.get("detail", "")).split(",") for record in self._records)
+        return ",".join(sorted({word for words in details for word in words}))
 
     @property
     def things(self) -> str:

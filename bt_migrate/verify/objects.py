@@ -8,8 +8,9 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set
 
 from bt_migrate.attachments.digests import UNREADABLE as UNREADABLE_BYTES
 from bt_migrate.attachments.digests import AttachmentBytes
+from bt_migrate.model.activation import missing_words
 from bt_migrate.model.equality import differing_paths
-from bt_migrate.model.outcomes import DIFFERS, NOT_KNOWN_THERE
+from bt_migrate.model.outcomes import DIFFERS, NOT_KNOWN_THERE, READY_TO_ACTIVATE
 from bt_migrate.model.references import attachment_places, value_at
 from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resource_table import FUNCTIONS, PROMPTS
@@ -73,8 +74,9 @@ class KindComparer:
             "name": display_name(resource, item.source),
             "fingerprint": difference_of(resource, item.source, existing),
         }
-        if existing is None and resource.name in catalog.lists.unknown_there:
-            self.result.add(CANNOT_MOVE, **facts, detail=NOT_KNOWN_THERE)
+        reason = "" if existing else self._reason_to_be_missing(item)
+        if reason:
+            self.result.add(CANNOT_MOVE, **facts, detail=reason)
             return None
         if existing is None:
             self.result.add(MISSING, **facts)
@@ -90,6 +92,14 @@ class KindComparer:
             held = {name: existing.get(name) for name in resource.create}
             self.traces.hold(self.result, facts, held)
         return key
+
+    def _reason_to_be_missing(self, item: PlannedObject) -> str:
+        """Why the destination rightly does not have an object, "" if it should."""
+        catalog, resource = self.catalog, self.resource
+        if resource.name in catalog.lists.unknown_there:
+            return NOT_KNOWN_THERE
+        words = missing_words(resource.acts(item.source), catalog.settings.activate)
+        return f"{READY_TO_ACTIVATE}: {', '.join(words)}" if words else ""
 
     def _add_unmovable(self, item: PlannedObject) -> None:
         """Count an object that the API cannot carry, unless somebody made it by hand."""

@@ -206,8 +206,8 @@ def test_a_similar_name_is_suggested_whatever_the_case() -> None:
 
 
 def test_resources_are_selected_by_patterns_and_exclusions() -> None:
-    settings = loaded({}, resources="project_*,logs", exclude_resources="project_automations")
-    assert settings.resources == ("project_tags", "project_scores", "logs", "project_settings")
+    settings = loaded({}, resources="project_s*,a*,logs", exclude_resources="agents,acls")
+    assert settings.resources == ("ai_secrets", "project_scores", "logs", "project_settings")
 
 
 def test_projects_are_moved_by_patterns_and_exclusions(tmp_path: Path) -> None:

@@ -223,6 +223,7 @@ WRONG: List[Tuple[str, str]] = [
     ("LOG_FORMAT", "xml"),
     ("MIGRATION_RESOURCES", "datasets,datsets"),
     ("MIGRATION_RESOURCES", "projects"),
+    ("MIGRATION_ACTIVATE", "all,slak"),
     ("MIGRATION_PROJECTS", '"never closed'),
     ("MIGRATION_PROJECTS", '"a"b'),
     ("MIGRATION_EXCLUDE_PROJECTS", '"never closed'),

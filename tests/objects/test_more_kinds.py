@@ -182,3 +182,109 @@ def test_kinds_that_an_older_destination_does_not_have_are_a_loss_and_come_after
         assert done.code == 0, done.out + done.err
         assert members(dest) == {"customers": ["alpha", "beta"], "nobody": []}
         assert len(dest.objects("acl")) == 2
+
+
+# -- what acts outside
+
+
+def automation(event_type: str, **config: Any) -> Dict[str, Any]:
+    return {"event_type": event_type, **config}
+
+
+def fill_automations(org: Any) -> None:
+    alpha = project(org)
+    old = {"id": "old", "created": "2020-01-01T00:00:00Z", "input": 1}
+    org.insert("project_logs", alpha, [old, {"id": "new", "input": 1}])
+    dataset = org.create("dataset", {"project_id": alpha, "name": "cases"})["id"]
+    org.insert("dataset", dataset, [{"id": "case", "input": 1}])
+    slack = {"type": "slack", "workspace_id": "w", "channel": "#c"}
+    hook = {"type": "webhook", "url": "https://hook.example/T"}
+    pager = {"type": "pagerduty", "routing_key_secret_name": "K", "severity": "error"}
+    alert = {"btql_filter": "true", "interval_seconds": 60}
+    configs = {
+        "alert": automation("logs", **alert, action=hook),
+        "promoted": automation("environment_update", action=slack),
+        "windowed": automation("windowed", window={}, actions=[pager, slack]),
+        "export": automation("btql_export", format="jsonl", export_path="s3://b"),
+        "keep": automation("retention", object_type="project_logs", retention_days=30),
+        "cases": automation("retention", object_type="dataset", retention_days=30),
+        "topics": automation("topic", sampling_rate=1),
+    }
+    for name, config in configs.items():
+        org.create("project_automation", {"project_id": alpha, "name": name, "config": config})
+    rule = automation("retention", object_type="project_logs", retention_days=90)
+    org.create("org_automation", {"org_id": org.id, "name": "whole", "config": rule})
+
+
+def active(org: Any) -> List[str]:
+    return names(org.objects("project_automation") + org.objects("org_automation"))
+
+
+def test_what_acts_outside_or_deletes_is_created_with_activate_only(
+    pair: Pair, tmp_path: Path
+) -> None:
+    fill_automations(pair.source)
+    root = tmp_path / "state"
+    off = {"MIGRATION_ACTIVATE": ""}
+    done = run(pair.sandbox, root, "--dry-run", **off)
+    assert (done.code, active(pair.dest)) == (0, []), done.out + done.err
+    for _ in range(2):
+        done = run(pair.sandbox, root, "--verify", **off)
+        assert (done.code, active(pair.dest)) == (0, ["topics"]), done.out + done.err
+    ready = {entry["name"]: entry["detail"] for entry in findings(root, "ready_to_activate")}
+    assert ready == {
+        "alert": "webhook",
+        "promoted": "slack",
+        "windowed": "slack,pager",
+        "export": "export",
+        "keep": "retention",
+        "cases": "retention",
+        "whole": "retention",
+    }
+    deleted = {entry["name"]: entry["count"] for entry in findings(root, "retention_deletes")}
+    assert deleted == {"keep": 1, "whole": 1}
+    (line,) = [
+        line["text"] for line in report(root)["to_do"] if line["kind"] == "ready_to_activate"
+    ]
+    command = "bin/migrate-settings --activate export,pager,retention,slack,webhook: "
+    assert command in line
+
+    slack = run(pair.sandbox, root, "--activate", "slack", program="migrate_settings", **off)
+    assert (slack.code, active(pair.dest)) == (0, ["promoted", "topics"]), slack.out + slack.err
+    place = ["--state-dir", str(runs(root)[-1])]
+    again = run(
+        pair.sandbox, root, *place, "--activate", "slack,pager", program="migrate_settings", **off
+    )
+    assert active(pair.dest) == ["promoted", "topics", "windowed"], again.out + again.err
+    done = run(pair.sandbox, root, "--verify", "--activate", "all", **off)
+    assert (done.code, len(active(pair.dest))) == (0, 8), done.out + done.err
+    assert report(root)["verification"]["text"].startswith("equal:")
+    assert "retention 'keep' of 'alpha': 1 rows are older than 30 days" in done.err
+    made = sorted(
+        pair.dest.objects("project_automation") + pair.dest.objects("org_automation"),
+        key=lambda obj: str(obj["created"]),
+    )
+    assert sorted(obj["name"] for obj in made[-3:]) == ["cases", "keep", "whole"]
+    assert made[-1]["name"] == "whole"
+    undo(pair, root)
+    assert active(pair.dest) == []
+
+
+def test_an_automation_that_begins_to_act_outside_waits_for_activate(
+    pair: Pair, tmp_path: Path
+) -> None:
+    alpha = project(pair.source)
+    quiet = {"event_type": "windowed", "window": {}}
+    fields = {"project_id": alpha, "name": "watch", "config": quiet}
+    source = pair.source.create("project_automation", fields)["id"]
+    root = tmp_path / "state"
+    assert run(pair.sandbox, root, MIGRATION_ACTIVATE="").code == 0
+    hook = {"type": "webhook", "url": "https://hook.example/T"}
+    loud = {"actions": [hook]}
+    pair.source.patch("project_automation", source, {"config": loud})
+    done = run(pair.sandbox, root, "--since-last", MIGRATION_ACTIVATE="")
+    (made,) = pair.dest.objects("project_automation")
+    assert (done.code, made["config"]) == (1, quiet), done.out + done.err
+    done = run(pair.sandbox, root, "--since-last", "--activate", "webhook", MIGRATION_ACTIVATE="")
+    (made,) = pair.dest.objects("project_automation")
+    assert (done.code, made["config"]) == (0, {**quiet, **loud}), done.out + done.err

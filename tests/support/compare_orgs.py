@@ -42,6 +42,7 @@ NATURAL_KEYS: Dict[str, Tuple[str, ...]] = {
     "env_var": ("object_type", "object_id", "name"),
     "project_score": ("project_id", "name"),
     "project_automation": ("project_id", "name"),
+    "org_automation": ("name",),
     "experiment": ("project_id", "name"),
     "view": ("object_type", "object_id", "view_type", "name"),
     "acl": (

@@ -184,7 +184,8 @@ def environment(sandbox: Any, **settings: str) -> Dict[str, str]:
         BT_SOURCE_API_KEY=SOURCE_KEY,
         BT_DEST_API_KEY=DEST_KEY,
     )
-    env.update(MIGRATION_RETRY_DELAY="0.05")
+    # What acts outside is created too, unless a test says otherwise.
+    env.update(MIGRATION_RETRY_DELAY="0.05", MIGRATION_ACTIVATE="all")
     return {name: value for name, value in {**env, **settings}.items() if value}
 
 

@@ -127,6 +127,8 @@ SCORES: List[Spec] = [
 ]
 
 AUTOMATIONS: List[Spec] = [
+    ("org_automation", "retention", {"org_id": "«org»", "name": "Ten years", "config": {
+        "event_type": "retention", "object_type": "dataset", "retention_days": 3650}}),
     ("project_automation", "support/alert", {"name": "Low rating", "description": "Wakes one",
         "config": {
         "event_type": "logs", "btql_filter": "scores.Rating < 0.2 and project_id = '«support»'",
