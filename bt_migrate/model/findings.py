@@ -96,7 +96,7 @@ KINDS: Mapping[str, Kind] = {
         "an automation acts outside of Braintrust, or deletes; it is created when you ask for it",
         "run bin/migrate-settings --activate with the words under detail",
         False,
-        "when they may act, run bin/migrate-settings --activate {words}: {things}",
+        "ready for migrate-settings --activate {words}: {things}",
     ),
     "retention_deletes": Kind(
         ACTION,

@@ -246,7 +246,7 @@ def test_what_acts_outside_or_deletes_is_created_with_activate_only(
     (line,) = [
         line["text"] for line in report(root)["to_do"] if line["kind"] == "ready_to_activate"
     ]
-    command = "bin/migrate-settings --activate export,pager,retention,slack,webhook: "
+    command = "migrate-settings --activate export,pager,retention,slack,webhook: "
     assert command in line
 
     slack = run(pair.sandbox, root, "--activate", "slack", program="migrate_settings", **off)
