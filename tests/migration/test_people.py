@@ -1,4 +1,4 @@
-"""People who are missing in the destination, and code that nobody can read: completed later by the same command."""
+"""Users and unreadable code that the destination lacks at first: a later run completes them."""
 
 from __future__ import annotations
 
@@ -198,7 +198,10 @@ def test_a_function_that_was_pushed_by_hand_is_mapped_and_completes_what_waited(
     with people_pair() as pair:
         alpha = pair.source.objects("project")[0]["id"]
         bundled = function(pair.source, alpha, "bundled", BUNDLE, function_type="scorer")
-        tools = {"prompt": {"type": "chat", "messages": []}, "tool_functions": [{"type": "function", "id": bundled}]}  # fmt: skip
+        tools = {
+            "prompt": {"type": "chat", "messages": []},
+            "tool_functions": [{"type": "function", "id": bundled}],
+        }
         prompt = {"project_id": alpha, "name": "p", "slug": "p", "prompt_data": tools}
         pair.source.create("prompt", prompt)
         online = {
@@ -206,7 +209,11 @@ def test_a_function_that_was_pushed_by_hand_is_mapped_and_completes_what_waited(
         }
         score = {"project_id": alpha, "name": "Online", "score_type": "online", "config": online}
         pair.source.create("project_score", score)
-        graph = {"type": "graph", "edges": {}, "nodes": {"n": {"type": "function", "function": {"function_id": bundled}}}}  # fmt: skip
+        graph = {
+            "type": "graph",
+            "edges": {},
+            "nodes": {"n": {"type": "function", "function": {"function_id": bundled}}},
+        }
         function(pair.source, alpha, "graph", graph)
         origin = {"object_type": "function", "object_id": bundled, "id": bundled}
         pair.source.insert("project_logs", alpha, [{"id": "made", "origin": origin}])
