@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import threading
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Iterator, Optional, Sequence
 
 from bt_migrate.api.client import Api
 from bt_migrate.cli.control_file import control_text, read_control, replace_file
@@ -23,6 +23,7 @@ from bt_migrate.cli.timeline import Timeline
 from bt_migrate.errors import EXIT_STOPPED, UsageError
 from bt_migrate.report.html import TIMELINE_FILE
 from bt_migrate.state.files import FORMAT, now
+from bt_migrate.state.live_counts import LiveCounts
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import CONTROL_FILE, STATUS_FILE
 
@@ -64,7 +65,7 @@ class Operator:
         self._max_concurrent = {api.side: api.transport.in_flight.limit for api in sides}
         # The text of the control file that is obeyed.
         self._control = ""
-        self._measuring = ProcessStatus(run, sides)
+        self._measuring = ProcessStatus(run.live, sides, run)
         self._timeline = Timeline(run.path / TIMELINE_FILE)
         self._progress = Progress()
         self._ended = threading.Event()
@@ -151,3 +152,25 @@ class Operator:
             "stopping": self._ending.reason,
             "last_error": self._problem.line,
         }
+
+
+@contextlib.contextmanager
+def shown_progress(live: LiveCounts) -> Iterator[None]:
+    """Show the progress of work without servers and without a run, which cannot be controlled."""
+    measuring = ProcessStatus(live, ())
+    progress = Progress()
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(BEAT_S):
+            progress.beat({**measuring.measured(), "stopping": ""})
+
+    progress.begin()
+    thread = threading.Thread(target=watch, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        progress.end()

@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 from bt_migrate.api.client import Api
 from bt_migrate.cli.rates import Beat, Rates
 from bt_migrate.model.date_windows import instant, iso
-from bt_migrate.state.live_counts import LiveCounts
+from bt_migrate.state.live_counts import LiveCounts, Task
 from bt_migrate.state.run_directory import RunDirectory
 
 ROWS = "rows"
@@ -25,7 +25,10 @@ LEAST_WAIT_S = 1.0
 class ProcessStatus:
     """The status of this process, measured once a second. For one thread."""
 
-    def __init__(self, run: RunDirectory, sides: Sequence[Api]) -> None:
+    def __init__(
+        self, live: LiveCounts, sides: Sequence[Api], run: Optional[RunDirectory] = None
+    ) -> None:
+        self._live = live
         self._run = run
         self._sides = sides
         self._rates = Rates()
@@ -33,10 +36,11 @@ class ProcessStatus:
 
     def measured(self) -> Dict[str, Any]:
         """Returns what is true now: phase, work, open streams, waits, requests of both sides."""
-        live = self._run.live
+        live = self._live
         streams = live.streams()
-        work = live.task.streams() if live.task else {}
-        self._rates.add(self._beat(live, {**work, **streams}))
+        task = live.task
+        parts = task.streams() if task else {}
+        self._rates.add(self._beat(task, {**parts, **streams}))
         wait = longest_wait(live, self._sides)
         return {
             "phase": live.phase,
@@ -44,32 +48,31 @@ class ProcessStatus:
             "paused": any(api.throttle.paused for api in self._sides),
             "rows_per_second": self._rates.per_second(""),
             "rows": live.total,
-            "work": self._work(live),
+            "work": self._work(task),
             "wait": wait,
             "streams": self._with_rates(streams, row_totals(self._run)),
-            "parts": self._with_rates(work, {}),
+            "parts": self._with_rates(parts, {}),
             "sides": {api.side: _side(api) for api in self._sides},
         }
 
-    def _beat(self, live: LiveCounts, streams: Mapping[str, Mapping[str, Any]]) -> Beat:
+    def _beat(self, task: Optional[Task], streams: Mapping[str, Mapping[str, Any]]) -> Beat:
         counts = {source_id: stream["done"] for source_id, stream in streams.items()}
-        counts[""] = live.total
-        if live.task is not None:
-            counts[live.task.unit] = live.task.total
+        counts[""] = self._live.total
+        if task is not None:
+            counts[task.unit] = task.total
         queries = {api.side: api.throttle.queries for api in self._sides}
         return Beat(time.monotonic(), counts, queries)
 
-    def _work(self, live: LiveCounts) -> Dict[str, Any]:
+    def _work(self, task: Optional[Task]) -> Dict[str, Any]:
         """What is counted now: a task, or else the rows of this run."""
-        task = live.task
         if task is not None:
             return self._progress(task.unit, task.unit, task.total, task.of)
         if self._rows_before is None:
-            self._rows_before = _rows_before(self._run)
+            self._rows_before = _rows_before(self._run) if self._run else 0
         totals = row_totals(self._run).values()
         unknown = not totals or None in totals
         total = None if unknown else sum(rows or 0 for rows in totals)
-        return self._progress("", ROWS, self._rows_before + live.total, total)
+        return self._progress("", ROWS, self._rows_before + self._live.total, total)
 
     def _progress(self, name: str, unit: str, done: int, total: Optional[int]) -> Dict[str, Any]:
         if total is not None:
@@ -78,6 +81,9 @@ class ProcessStatus:
         left = total - done if total else 0
         limits = {api.side: api.throttle.queries_per_minute for api in self._sides if _limits(api)}
         seconds = self._rates.seconds_left(name, left, limits)
+        if seconds:
+            waits = (api.throttle.limit_wait_s() for api in self._sides)
+            seconds = max(seconds, *waits, 0)
         return {
             "unit": unit,
             "done": done,
@@ -107,8 +113,10 @@ def _rows_before(run: RunDirectory) -> int:
     return sum(state.counts["fetched"] for state in run.all_streams() if state.sync.round == now)
 
 
-def row_totals(run: RunDirectory) -> Dict[str, Optional[int]]:
+def row_totals(run: Optional[RunDirectory]) -> Dict[str, Optional[int]]:
     """Source object -> its rows, as a plan of shards or a validation counted them."""
+    if run is None:
+        return {}
     if run.record.shard is not None:
         totals: Dict[str, Optional[int]] = {}
         for unit in run.record.shard["units"]:

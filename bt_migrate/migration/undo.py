@@ -33,7 +33,7 @@ from bt_migrate.migration.undo_objects import (
 )
 from bt_migrate.migration.undo_rows import streams_to_undo, undo_rows
 from bt_migrate.model.date_windows import instant
-from bt_migrate.model.outcomes import DIFFERS
+from bt_migrate.model.outcomes import CREATED, DIFFERS
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.objects.decide import UPDATE, Action
@@ -46,6 +46,7 @@ from bt_migrate.state.window_log import record_undone
 DATE_HEADER_SLACK_S = 2  # the server's Date has whole seconds
 CLOCKS_SLACK_S = 300  # between our clock and the server's, since the run began
 ROWS = "rows"
+OBJECTS_DELETED = "objects deleted"
 
 
 class Undone(NamedTuple):
@@ -65,15 +66,27 @@ def undo(dest: Api, run: RunDirectory, settings: Settings) -> Undone:
     if settings.yes:
         _begin(run)
     restored = _restore_all(context, updated)
-    for resource in BEFORE_ROWS:
-        _delete_kind(context, resource, deletes)
-    for stream in streams_to_undo(context, {(obj.resource.name, obj.dest_id) for obj in created}):
-        context.deleted[ROWS] += undo_rows(context, stream)
-    for resource in AFTER_ROWS:
-        _delete_kind(context, resource, deletes)
+    with run.live.working(OBJECTS_DELETED, len(deletes)):
+        for resource in BEFORE_ROWS:
+            _delete_kind(context, resource, deletes)
+        _undo_all_rows(context, created)
+        for resource in AFTER_ROWS:
+            _delete_kind(context, resource, deletes)
     context.deleted[ROWS] += sum(context.held_rows.get(obj.dest_id, 0) for obj in deletes)
     _report(context, restored)
     return Undone(len(context.left), sum(context.deleted.values()) + restored)
+
+
+def _undo_all_rows(context: UndoContext, created: Sequence[CreatedObject]) -> None:
+    made = {(obj.resource.name, obj.dest_id) for obj in created}
+    streams = list(streams_to_undo(context, made))
+    rows = sum(stream.counts[CREATED] for stream in streams)
+    unit = "rows deleted" if context.settings.yes else "rows to delete found"
+    with context.run.live.working(unit, rows) as task:
+        for stream in streams:
+            task.begin(stream.header, 0, stream.counts[CREATED])
+            context.deleted[ROWS] += undo_rows(context, stream, task)
+            task.end(stream.header["source_id"])
 
 
 def _context(dest: Api, run: RunDirectory, settings: Settings) -> UndoContext:
@@ -242,6 +255,7 @@ def _still_empty(
 def _delete(context: UndoContext, obj: CreatedObject) -> str:
     """Delete one object; returns why it could not be deleted, "" if it was."""
     context.dest.check()
+    context.run.live.step(OBJECTS_DELETED)
     path = f"{obj.resource.path}/{obj.dest_id}"
     try:
         if obj.resource.part_of:

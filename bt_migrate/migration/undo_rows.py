@@ -13,6 +13,7 @@ from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
 from bt_migrate.rows.insert import delete_rows
 from bt_migrate.rows.read import pages
+from bt_migrate.state.live_counts import Task
 from bt_migrate.state.seen_rows import ANY_ROUND, SeenRows
 from bt_migrate.state.stream_state import StreamState
 
@@ -37,7 +38,7 @@ def streams_to_undo(
                 yield stream
 
 
-def undo_rows(context: UndoContext, stream: StreamState) -> int:
+def undo_rows(context: UndoContext, stream: StreamState, task: Task) -> int:
     """Delete the rows of one stream, or only count them without --yes; returns how many."""
     count = 0
     changed = 0
@@ -46,6 +47,7 @@ def undo_rows(context: UndoContext, stream: StreamState) -> int:
         for ids, left in _own_rows(context, stream):
             if context.settings.yes and ids:
                 _delete_rows(context, stream, ids)
+            task.add({stream.header["source_id"]: len(ids)})
             count += len(ids)
             changed += left
         if context.settings.yes and count:

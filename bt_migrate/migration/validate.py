@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, ContextManager, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.api.client import Api
 from bt_migrate.migration.context import Migration
@@ -24,8 +24,9 @@ from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.owned import list_source_group, owner_groups
 from bt_migrate.objects.prepare import skip_reason
 from bt_migrate.report.measures import estimate_text
-from bt_migrate.rows.count import row_objects
+from bt_migrate.rows.count import OBJECTS_COUNTED, row_objects
 from bt_migrate.rows.estimate import counted, estimate, shown_count, total
+from bt_migrate.state.live_counts import Task
 from bt_migrate.state.run_directory import readable_runs_in
 
 log = logging.getLogger("bt_migrate.validate")
@@ -54,18 +55,28 @@ def validate(migration: Migration) -> Optional[Future[None]]:
         }
         losses = pool.submit(organization_losses, catalog, projects)
         kinds = _kinds_to_count(migration)
-        if migration.settings.dry_run:
-            _record(migration, result, losses.result(), row_plans(migration, kinds))
-            return None
         objects = {kind: list(row_objects(catalog, kind)) for kind in kinds}
+        if migration.settings.dry_run:
+            with _counting(migration, objects):
+                plans = row_plans(migration, kinds)
+            _record(migration, result, losses.result(), plans)
+            return None
 
         def count_and_record() -> None:
-            plans = found_plans(catalog, migration.counts, objects)
+            with _counting(migration, objects):
+                plans = found_plans(catalog, migration.counts, objects)
             _record(migration, result, losses.result(), plans)
 
         return pool.submit(count_and_record)
     finally:
         pool.shutdown(wait=False)
+
+
+def _counting(
+    migration: Migration, objects: Mapping[str, Sequence[Dict[str, Any]]]
+) -> ContextManager[Task]:
+    """Inside, the objects whose rows are counted are shown as progress."""
+    return migration.run.live.working(OBJECTS_COUNTED, sum(map(len, objects.values())))
 
 
 def _kinds_to_count(migration: Migration) -> List[str]:

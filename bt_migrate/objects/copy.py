@@ -7,11 +7,23 @@ left out at first, and added by the second pass.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Set
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Deque,
+    Dict,
+    Iterable,
+    List,
+    Optional,
+    Sequence,
+    Set,
+)
 
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.config.values import KEEP_POLICY
@@ -20,6 +32,7 @@ from bt_migrate.model.activation import deletes_rows
 from bt_migrate.model.outcomes import CREATED, DIFFERS, FAILED, NOT_KNOWN_THERE, SKIPPED
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import BUILT_IN
+from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.apply import ObjectWriter, log_fields
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import (
@@ -81,13 +94,25 @@ def copy_objects(
     # A position cannot be set: objects that have one are created one after the other.
     workers = 1 if "position" in resource.server else catalog.settings.max_concurrent
     writer = ObjectWriter(catalog, resource, copier)
-    with ThreadPoolExecutor(workers, thread_name_prefix="objects") as pool:
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="objects")
+    with pool, _shown_progress(catalog, resource, len(todo)):
         for level in levels:
             level_items = [by_id[obj["id"]] for obj in level]
             _LevelCopy(writer, pool, made or _ignore).run(level_items)
     if resource.sparse_answer and not catalog.settings.dry_run:
         _read_back_fingerprints(catalog, resource, todo)
     save_objects(_states_of(items))
+
+
+def _shown_progress(catalog: Catalog, resource: Resource, count: int) -> ContextManager[Any]:
+    """Inside, the objects are shown as progress; of objects with rows, their rows are."""
+    if resource.name in ROW_KINDS:
+        return contextlib.nullcontext()
+    return catalog.run.live.working(_unit(resource), count)
+
+
+def _unit(resource: Resource) -> str:
+    return resource.name.replace("_", " ")
 
 
 def _read_back_fingerprints(
@@ -281,6 +306,7 @@ class _LevelCopy:
     def _finish(self, batch: Batch) -> None:
         for item, future in zip(batch.items, batch.futures):
             future.result()
+            self.writer.catalog.run.live.step(_unit(self.writer.resource))
             self.made(item)
         done = {
             item.source["id"]

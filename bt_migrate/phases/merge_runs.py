@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
+from bt_migrate.cli.log_lines import start_logging
+from bt_migrate.cli.operate import shown_progress
 from bt_migrate.cli.program import run_command
 from bt_migrate.config.load import app_urls_of, state_dir_of
 from bt_migrate.errors import EXIT_OK
@@ -17,6 +19,7 @@ from bt_migrate.report.build import build_report
 from bt_migrate.report.screen import screen_text
 from bt_migrate.report.write import write_report
 from bt_migrate.shards.merge import join_runs, run_paths
+from bt_migrate.state.live_counts import LiveCounts
 from bt_migrate.state.run_directory import RunDirectory
 
 NAME = "merge-runs"
@@ -24,7 +27,12 @@ NAME = "merge-runs"
 
 def merge(flags: Dict[str, Any]) -> int:
     root = Path(flags["state_dir"] or state_dir_of(flags["env_file"]))
-    run = RunDirectory(join_runs(run_paths(flags["runs"]), root, unfinished=flags["unfinished"]))
+    start_logging("INFO", "text", ())
+    live = LiveCounts()
+    live.phase = NAME
+    with shown_progress(live):
+        path = join_runs(run_paths(flags["runs"]), root, live, unfinished=flags["unfinished"])
+    run = RunDirectory(path)
     report = build_report(run, "merged")
     write_report(run, report, app_urls_of(flags["env_file"]))
     print(f"{len(run.record.merged)} runs merged into {run.path}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from bt_migrate.cli.connect import connected, identity_of
+from bt_migrate.cli.operate import Operator
 from bt_migrate.cli.program import in_program
 from bt_migrate.cli.signals import Ending
 from bt_migrate.config.settings import Settings
@@ -27,17 +28,17 @@ NAME = "plan-shards"
 log = logging.getLogger("bt_migrate.shards")
 
 
-def run(settings: Settings, ending: Ending) -> int:
+def plan(settings: Settings, ending: Ending) -> int:
     if not settings.shards:
         raise UsageError("--shards is missing: the number of shards, for example --shards 8")
     source, dest = connected(settings, ending.event, writes=False)
     identity = identity_of(settings, source, dest)
     with tempfile.TemporaryDirectory(prefix="bt_migrate_") as folder:
-        lines = shards_of(
-            open_catalog(source, dest, create_run(Path(folder), identity, NAME), settings),
-            identity,
-            settings.shards,
-        )
+        run = create_run(Path(folder), identity, NAME)
+        run.live.phase = NAME
+        with Operator(run, [source, dest], ending, NAME):
+            catalog = open_catalog(source, dest, run, settings)
+            lines = shards_of(catalog, identity, settings.shards)
     for line in lines:
         print(json.dumps(line))
         log.info(
@@ -50,7 +51,7 @@ def run(settings: Settings, ending: Ending) -> int:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    return in_program(argv, NAME, __doc__ or "", run)
+    return in_program(argv, NAME, __doc__ or "", plan)
 
 
 if __name__ == "__main__":

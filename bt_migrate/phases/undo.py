@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from bt_migrate.cli.connect import connect_destination
+from bt_migrate.cli.operate import Operator
 from bt_migrate.cli.program import in_program
 from bt_migrate.cli.signals import Ending
 from bt_migrate.config.settings import Settings
@@ -32,10 +33,13 @@ def run(settings: Settings, ending: Ending) -> int:
     with RunDirectory(path) as directory:
         if directory.record.dry_run:
             raise UsageError(f"{path} is a dry run; it wrote nothing, so there is nothing to undo")
-        undone = undo(dest, directory, settings)
+        directory.live.phase = NAME
+        with Operator(directory, [dest], ending, NAME):
+            undone = undo(dest, directory, settings)
         if undone.changes and not settings.yes and _agrees(settings):
             settings = replace(settings, yes=True)
-            undone = undo(dest, directory, settings)
+            with Operator(directory, [dest], ending, NAME):
+                undone = undo(dest, directory, settings)
     return EXIT_INCOMPLETE if settings.yes and undone.left else EXIT_OK
 
 

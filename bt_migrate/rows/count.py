@@ -57,6 +57,9 @@ NOT_COUNTED = (ApiError, AttributeError, KeyError, TypeError, ValueError)
 # -- rows of objects
 
 
+OBJECTS_COUNTED = "objects counted"
+
+
 class Counted(NamedTuple):
     """The rows of one object (None: the server does not count), and when it was asked (unix seconds
     of its clock).
@@ -81,10 +84,14 @@ def count_by_object(
     ]
     found: Dict[str, Optional[int]] = {}
     doubtful: List[str] = []
-    for chunk, counts in zip(
-        chunks,
-        catalog.lists.at_once(lambda chunk: _count_together(api, kind_name, chunk, bounds), chunks),
-    ):
+
+    def count_chunk(chunk: Sequence[str]) -> Optional[Dict[str, Optional[int]]]:
+        counts = _count_together(api, kind_name, chunk, bounds)
+        if api is catalog.source:
+            catalog.run.live.step(OBJECTS_COUNTED, len(chunk))
+        return counts
+
+    for chunk, counts in zip(chunks, catalog.lists.at_once(count_chunk, chunks)):
         found.update(dict.fromkeys(chunk, None) if counts is None else counts)
         if counts is not None:
             doubtful += [object_id for object_id in chunk[1:] if not counts[object_id]]

@@ -33,6 +33,7 @@ from bt_migrate.shards.parts import (
 )
 from bt_migrate.state.files import cannot_write
 from bt_migrate.state.find_run import ALL_PHASES, MAX_RUNS_OF_A_SECOND, create_run
+from bt_migrate.state.live_counts import LiveCounts
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory, runs_in
 from bt_migrate.state.run_files import RUN_FILE, STATE_ENDING
@@ -49,8 +50,8 @@ MAX_SHOWN = 10  # open ends that an error names
 WINDOWED_KINDS = ("experiments", "logs")
 
 
-def join_runs(paths: Sequence[Path], root: Path, *, unfinished: bool) -> Path:
-    """Make one run of these, in `root`; returns its directory.
+def join_runs(paths: Sequence[Path], root: Path, live: LiveCounts, *, unfinished: bool) -> Path:
+    """Make one run of these, in `root`; returns its directory. Counts streams in `live`.
 
     Raises UsageError if the runs do not belong together, LockedError if a process works on one,
     and, unless `unfinished`, UsageError naming what is missing.
@@ -68,7 +69,7 @@ def join_runs(paths: Sequence[Path], root: Path, *, unfinished: bool) -> Path:
         missing = [*missing_shards(shards), *(end for run in runs for end in open_ends(run))]
         if missing and not unfinished:
             _refuse_unfinished(missing)
-        record, path = _build(root, identity, runs, shards, finished=not missing)
+        record, path = _build(root, identity, runs, live, finished=not missing)
     for kind in WINDOWED_KINDS:
         if f"migrate-{kind}" in record.phases_done and kind in record.selection.resources:
             record_window(root, record, path.name, kind)
@@ -87,11 +88,12 @@ def _build(
     root: Path,
     identity: Identity,
     runs: Sequence[RunDirectory],
-    shards: Sequence[RunDirectory],
+    live: LiveCounts,
     *,
     finished: bool,
 ) -> Tuple[RunRecord, Path]:
     """The record and the directory of the new run. Raises StateError."""
+    shards = [run for run in runs if run.record.shard is not None]
     streams = parts_of_streams(runs)
     building = root / f"merging_{os.getpid()}"
     try:
@@ -99,8 +101,10 @@ def _build(
         new = create_run(building, identity, ALL_PHASES)
         for run in sorted(runs, key=lambda run: run.record.created):
             _join_objects(new, run)
-        for parts in streams.values():
-            _join_stream(new, parts)
+        with live.working("streams joined", len(streams)) as task:
+            for parts in streams.values():
+                _join_stream(new, parts)
+                task.step()
         stores = [run.path / ATTACHMENTS_FILE for run in runs]
         join_stores(new.path / ATTACHMENTS_FILE, [path for path in stores if path.exists()])
         _add_facts(new.record, runs, shards)

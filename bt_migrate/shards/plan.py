@@ -15,7 +15,7 @@ from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resource_table import PROJECTS
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.rows.count import RowCounts, count_objects, count_rows, row_objects
+from bt_migrate.rows.count import OBJECTS_COUNTED, RowCounts, count_objects, count_rows, row_objects
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.shards.shard_file import shard_lines, unit_name
 from bt_migrate.shards.share_out import (
@@ -97,7 +97,8 @@ def _units(catalog: Catalog, kind: str, created: Set[str]) -> Iterator[Unit]:
     """
     missing = 0
     objects = list(row_objects(catalog, kind))
-    count_objects(catalog, RowCounts(), kind, objects)
+    with catalog.run.live.working(OBJECTS_COUNTED, len(objects)):
+        count_objects(catalog, RowCounts(), kind, objects)
     for obj in objects:
         missing += not obj["dest_id"]
         rows = count_rows(catalog, kind, [obj["id"]]) if obj["rows"] is None else obj["rows"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 HEADER = ("kind", "project", "name", "source_id")
 
@@ -50,13 +50,14 @@ class CountedStreams:
 class Task(CountedStreams):
     """Work other than copying rows, counted in its own unit: "rows compared", "objects deleted".
 
-    `of` is how many there are, None if that is not known.
+    `of` is how many there are, None if that is not known. `phase` is the phase that it belongs to.
     """
 
-    def __init__(self, unit: str, of: Optional[int]) -> None:
+    def __init__(self, unit: str, of: Optional[int], phase: str) -> None:
         super().__init__()
         self.unit = unit
         self.of = of
+        self.phase = phase
 
     def step(self, count: int = 1) -> None:
         self.add({"": count})
@@ -70,19 +71,35 @@ class LiveCounts(CountedStreams):
         self.began = time.monotonic()
         self.phase = ""
         self.phase_number = (0, 0)  # of how many
-        self.task: Optional[Task] = None
+        # What goes on now; counting for one phase may go on while the next ones work.
+        self._tasks: List[Task] = []
         # Why the process waits, and until when by the monotonic clock.
         self.wait: Optional[Tuple[str, float]] = None
 
     @contextlib.contextmanager
     def working(self, unit: str, of: Optional[int]) -> Iterator[Task]:
         """What the process does inside is counted by the task."""
-        before = self.task
-        self.task = Task(unit, of)
+        task = Task(unit, of, self.phase)
+        with self._lock:
+            self._tasks.append(task)
         try:
-            yield self.task
+            yield task
         finally:
-            self.task = before
+            with self._lock:
+                self._tasks.remove(task)
+
+    @property
+    def task(self) -> Optional[Task]:
+        """The last task of this phase that was begun and has not ended."""
+        with self._lock:
+            return next((task for task in self._tasks[::-1] if task.phase == self.phase), None)
+
+    def step(self, unit: str, count: int = 1) -> None:
+        """Add to the tasks of this unit, if there are any."""
+        with self._lock:
+            tasks = [task for task in self._tasks if task.unit == unit]
+        for task in tasks:
+            task.step(count)
 
     @contextlib.contextmanager
     def waiting(self, reason: str, seconds: float) -> Iterator[None]:

@@ -30,7 +30,7 @@ from bt_migrate.objects.owned import (
     owner_groups,
 )
 from bt_migrate.objects.prepare import PlannedObject
-from bt_migrate.rows.count import Summaries
+from bt_migrate.rows.count import OBJECTS_COUNTED, Summaries
 from bt_migrate.rows.facets import learn_facets, learn_facets_of_copies
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.state.accepted import Accepted, accepted_of
@@ -352,7 +352,7 @@ def _compare_rows(
     with ThreadPoolExecutor(GROUPS_AT_ONCE, thread_name_prefix="compare") as pool:
         if depth == "full":
             return [], _compare_all_rows(pool, context, pairs)
-        with live.working("objects counted", len(pairs)):
+        with live.working(OBJECTS_COUNTED, len(pairs)):
             counts, source = _compare_counts(pool, context, pairs)
         if depth == "sample":
             _learn_facets(context, pairs)
@@ -386,7 +386,7 @@ def _compare_all_rows(
     """Compare every row; the counts of the source say which objects are read together."""
     live = context.catalog.run.live
     counts: Summaries = {}
-    with live.working("objects counted", len(pairs)) as task:
+    with live.working(OBJECTS_COUNTED, len(pairs)) as task:
         counted = [pool.submit(count_both, context, group) for group in grouped(pairs)]
         for source, _ in _in_order(counted):
             task.step(len(source))
