@@ -5,16 +5,22 @@ Takes no lock and writes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 
+from bt_migrate.cli.process_status import ROWS
+from bt_migrate.errors import StateError
 from bt_migrate.model.date_windows import instant
+from bt_migrate.state.find_run import ALL_PHASES, VERIFY
 from bt_migrate.state.run_directory import (
     RunDirectory,
     readable_runs_in,
+    run_at,
+    run_paths_in,
     window_of,
 )
 from bt_migrate.state.run_record import RunRecord
@@ -26,6 +32,7 @@ SILENT = "silent"
 KILLED = "killed"
 ENDED = "ended"
 FINISHED = "finished"
+UNDONE = "undone"
 # States in which a process works on the run.
 AT_WORK = (RUNNING, PAUSED, SILENT)
 
@@ -39,25 +46,31 @@ def run_status(path: Path, now: datetime) -> Dict[str, Any]:
     said = read_status(path)
     state = _state(run.record, said, now)
     at_work = state in AT_WORK
-    live_streams = said.get("streams", ()) if at_work else ()
-    live = {stream["source_id"]: stream for stream in live_streams}
-    streams = list(_streams(run, live))
-    rate = said.get("rows_per_second", 0.0) if at_work else 0.0
+    now_said = said if at_work else {}
+    live = {stream["source_id"]: stream for stream in now_said.get("streams", ())}
+    # A run of bin/verify alone moves nothing.
+    streams = list(_streams(run, live)) if run.record.command != VERIFY else []
+    work = now_said.get("work")
     sessions = run.record.sessions
     last_error = (sessions[-1].error or "") if sessions else ""
     return {
         "run": str(path),
         "state": state,
-        "command": run.record.command,
+        "command": now_said.get("command") or run.record.command,
         "source": run.record.source.org_name,
         "dest": run.record.dest.org_name,
         "window": window_of(run),
         "process": {name: said.get(name) for name in ("pid", "host", "started", "updated")},
-        "phase": said.get("phase", "") if at_work else "",
-        "phase_number": said.get("phase_number") if at_work else None,
+        "phase": now_said.get("phase", ""),
+        "phase_number": now_said.get("phase_number"),
         "phases_done": run.record.phases_done,
-        "stopping": said.get("stopping", "") if at_work else "",
-        "rows": _total(streams, rate),
+        "stopping": now_said.get("stopping", ""),
+        "rows": _total(streams, now_said.get("rows_per_second", 0.0), work),
+        "work": work,
+        "parts": [_part(part) for part in now_said.get("parts", ())],
+        "wait": now_said.get("wait"),
+        "undone": run.record.undone,
+        "verification": (run.record.verification or {}).get("text", ""),
         "sides": said.get("sides", {}),
         "last_error": said.get("last_error") or last_error,
         "lag": run.record.lag,
@@ -65,16 +78,53 @@ def run_status(path: Path, now: datetime) -> Dict[str, Any]:
     }
 
 
-def _total(streams: List[Dict[str, Any]], rate: float) -> Dict[str, Any]:
+def newest_run(path: Path, now: datetime) -> Path:
+    """The run that a path names. Of a folder of runs, the newest on which a process works, or else
+    the newest. Raises UsageError.
+    """
+    named = run_at(path)
+    for run in run_paths_in(path):
+        with contextlib.suppress(StateError):
+            said = read_status(run)
+            if said.get("state") == RUNNING and process_state(said, now) in AT_WORK:
+                return run
+    return named
+
+
+def _part(part: Dict[str, Any]) -> Dict[str, Any]:
+    eta = _eta(part["done"], part.get("total"), part["rows_per_second"])
+    return {"total": None, **part, "complete": False, "error": "", "eta_seconds": eta}
+
+
+def _total(
+    streams: List[Dict[str, Any]], rate: float, work: Optional[Mapping[str, Any]]
+) -> Dict[str, Any]:
     done = sum(stream["done"] for stream in streams)
     total = _sum_if_known(stream["total"] for stream in streams)
     eta = _eta(done, total, rate)
+    if work and work["unit"] == ROWS:
+        # The process knows how many queries a limit allows.
+        eta = work["seconds_left"]
     return {"done": done, "total": total, "rows_per_second": rate, "eta_seconds": eta}
 
 
 def _state(record: RunRecord, said: Mapping[str, Any], now: datetime) -> str:
-    if said.get("state") != "running":
-        return FINISHED if record.finished else ENDED
+    if said.get("state") == RUNNING:
+        return process_state(said, now)
+    if record.undone and "ended" in record.undone:
+        return UNDONE
+    is_done = record.finished or _ended_alone(record)
+    return FINISHED if is_done and not record.undone else ENDED
+
+
+def _ended_alone(record: RunRecord) -> bool:
+    """Whether the last start was of one phase, which came to its end."""
+    last = record.sessions[-1:]
+    return any(item.command != ALL_PHASES and item.ended and not item.error for item in last)
+
+
+def process_state(said: Mapping[str, Any], now: datetime) -> str:
+    """What the last process is doing, which has not said that it ended."""
     is_fresh = (now - instant(said["updated"])).total_seconds() < FRESH_S
     if is_fresh and _lives(said) is not False:
         return PAUSED if said["paused"] else RUNNING

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 from bt_migrate.cli.connect import connected
-from bt_migrate.cli.run_status import AT_WORK, ENDED, FINISHED, KILLED, PAUSED, SILENT
+from bt_migrate.cli.process_status import ROWS, wait_text
+from bt_migrate.cli.run_status import (
+    AT_WORK,
+    ENDED,
+    FINISHED,
+    KILLED,
+    PAUSED,
+    RUNNING,
+    SILENT,
+    UNDONE,
+)
 from bt_migrate.config.load import load_settings
 from bt_migrate.errors import UsageError
 from bt_migrate.migration.lag import measure_lag
 from bt_migrate.objects.catalog import open_catalog
-from bt_migrate.report.display import duration_text, shown
+from bt_migrate.report.display import duration_text, number, shown
 from bt_migrate.report.measures import lag_text
 from bt_migrate.state.run_directory import RunDirectory
 
@@ -25,43 +36,76 @@ STATE_WORDS = {
     KILLED: "killed; run the same command to continue",
     ENDED: "stopped before the end; run the same command to continue",
     FINISHED: "finished",
+    UNDONE: "undone",
 }
+RUNNING_WORDS = {"verify": "verifying", "undo": "undoing", "validate": "validating"}
 
 
-def status_lines(status: Dict[str, Any], height: Optional[int] = None) -> List[str]:
+def status_lines(status: Dict[str, Any], now: datetime, height: Optional[int] = None) -> List[str]:
     """Returns the status for a person, in at most `height` lines: the head, then open streams."""
-    head = list(_head_lines(status))
+    head = list(_head_lines(status, now))
     limit = SHOWN_STREAMS if height is None else max(0, height - len(head) - 1)
-    return [*head, *_stream_lines(status["streams"], min(limit, SHOWN_STREAMS))]
+    return [*head, *_stream_lines(status, min(limit, SHOWN_STREAMS))][:height]
 
 
-def _head_lines(status: Dict[str, Any]) -> Iterator[str]:
-    state = STATE_WORDS.get(status["state"], status["state"])
+def state_text(status: Mapping[str, Any]) -> str:
+    """What the run does or did, in words."""
+    if status["state"] == RUNNING:
+        return RUNNING_WORDS.get(status["command"], f"running {status['command']}")
+    return STATE_WORDS[status["state"]]
+
+
+def _head_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
     sides = f"{shown(status['source'])} -> {shown(status['dest'])}"
-    yield f"run {status['run']}: {state}; {sides}"
+    yield f"run {status['run']}: {state_text(status)}; {sides}"
     window = status["window"]
     if window["created_after"] or window["created_before"]:
         begin = window["created_after"] or "the beginning"
         yield f"window {begin} to {window['created_before'] or 'now'}"
     if status["state"] in AT_WORK:
-        yield from _process_lines(status)
+        yield from _process_lines(status, now)
     else:
         yield f"phases done: {', '.join(status['phases_done']) or 'none'}"
-    yield f"rows: {_progress(status['rows'])}"
+    if status["streams"] and not (status["work"] and status["work"]["unit"] != ROWS):
+        yield f"rows: {_progress(status['rows'])}"
+    if status["undone"]:
+        yield _undone_text(status["undone"])
+    if status["verification"]:
+        yield f"verification: {status['verification']}"
     for name, side in status["sides"].items():
         yield _side_line(name, side)
     if status["last_error"]:
         yield f"last error: {status['last_error']}"
-    yield f"lag: {lag_text(status['lag'])}"
+    if status["lag"]:
+        yield f"lag: {lag_text(status['lag'])}"
 
 
-def _process_lines(status: Dict[str, Any]) -> Iterator[str]:
-    number, count = status["phase_number"]
+def _process_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
+    place, count = status["phase_number"]
     process = status["process"]
-    phase = f"phase {number} of {count}: {status['phase']}" if number else "starting"
-    yield f"{phase} (process {process['pid']} on {process['host']}, since {process['started']})"
+    phase = f"phase {place} of {count}: {status['phase']}" if count > 1 else status["phase"]
+    since = process["started"].partition(".")[0]
+    yield f"{phase or 'starting'}, since {since} (process {process['pid']} on {process['host']})"
+    work = status["work"]
+    if work and work["unit"] != ROWS:
+        yield f"{work['unit']}: {_progress({**work, **_as_rows(work)})}"
+    if status["wait"]:
+        yield wait_text(status["wait"], now)
     if status["stopping"]:
         yield f"stopping: {status['stopping']}"
+
+
+def _as_rows(work: Mapping[str, Any]) -> Dict[str, Any]:
+    return {"rows_per_second": work["per_second"], "eta_seconds": work["seconds_left"]}
+
+
+def _undone_text(undone: Mapping[str, Any]) -> str:
+    if "ended" not in undone:
+        return f"undo began {undone['started']} and has not ended; run bin/undo again"
+    return (
+        f"undone: {undone['objects']:,} objects and {undone['rows']:,} rows deleted,"
+        f" {undone['restored']:,} objects restored, {undone['left']:,} left"
+    )
 
 
 def _side_line(name: str, side: Dict[str, Any]) -> str:
@@ -75,9 +119,10 @@ def _side_line(name: str, side: Dict[str, Any]) -> str:
 
 
 def _progress(counts: Dict[str, Any]) -> str:
-    """`120 of 480, 30 a second, about 12 s left`"""
-    total = "unknown" if counts["total"] is None else f"{counts['total']:,}"
-    text = f"{counts['done']:,} of {total}"
+    """`120 of 480 (25%), 30 a second, about 12 s left`"""
+    text = f"{counts['done']:,} of {number(counts['total'])}"
+    if counts["total"]:
+        text += f" ({100 * counts['done'] // counts['total']}%)"
     if counts["rows_per_second"]:
         text += f", {counts['rows_per_second']:,.0f} a second"
     if counts["eta_seconds"] is not None:
@@ -85,18 +130,24 @@ def _progress(counts: Dict[str, Any]) -> str:
     return text
 
 
-def _stream_lines(streams: Sequence[Dict[str, Any]], limit: int) -> Iterator[str]:
-    """Yields a line for each open stream, and the others as a count."""
-    ordered = sorted(streams, key=lambda stream: stream["complete"])
-    for stream in ordered[:limit]:
-        end = ", complete" if stream["complete"] else ""
+def _stream_lines(status: Mapping[str, Any], limit: int) -> Iterator[str]:
+    """Yields a line for each stream that is open or has an error, and the others as counts."""
+    streams = status["parts"] or status["streams"]
+    unfinished = [stream for stream in streams if not stream["complete"]]
+    # A stream that nobody reads now is not begun, or waits for the next start.
+    begun = [stream for stream in unfinished if stream["done"] or stream["error"]]
+    for stream in begun[:limit]:
         error = f": {stream['error']}" if stream["error"] else ""
-        place = f"{stream['kind']} {shown(stream['name'])!r} of {shown(stream['project'])!r}"
-        yield f"  {place}: {_progress(stream)}{end}{error}"
-    rest = ordered[limit:]
-    if rest:
-        complete = sum(stream["complete"] for stream in rest)
-        yield f"  … and {len(rest):,} more, {complete:,} of them complete (--json shows all)"
+        of = "" if stream["kind"] == "logs" else f" of {shown(stream['project'])!r}"
+        yield f"  {stream['kind']} {shown(stream['name'])!r}{of}: {_progress(stream)}{error}"
+    counts = (
+        (len(begun[limit:]), "more open"),
+        (len(unfinished) - len(begun), "not begun"),
+        (len(streams) - len(unfinished), "complete"),
+    )
+    words = [f"{count:,} {word}" for count, word in counts if count]
+    if words:
+        yield f"streams: {', '.join(words)} (--json shows all)"
 
 
 def lag_now(path: Path, env_file: Optional[str]) -> Dict[str, Any]:

@@ -70,16 +70,21 @@ STATUS_RUN = Option(
     RUN,
     "",
     "RUN",
-    "run directory, or folder of runs: its newest (default: ./checkpoints)",
+    "run directory, or folder of runs: its newest, an active one first (default: ./checkpoints)",
     "?",
 )
-CONTROL_RUN = Option("run", RUN, "", "RUN", "run directory, or folder of runs: its newest", "1")
+CONTROL_RUN = Option(
+    "run", RUN, "", "RUN", "run directory, or folder of runs: its newest active one", "1"
+)
 CONTROL_WORDS = Option(
     "words", RUN, "", "WORD",
     "pause, resume, stop, or: set requests-per-second=5 max-concurrent=3 (off lifts a limit)", "+",
 )  # fmt: skip
 STATUS_WATCH = Option(
     "watch", RUN, "--watch", "", "show it again every second until the process ends"
+)
+STATUS_ALL = Option(
+    "all", RUN, "--all", "", "list the runs of the folder: command, result, rows, when"
 )
 STATUS_JSON = Option("json", RUN, "--json", "", "print one JSON object")
 STATUS_LAG = Option(
@@ -164,7 +169,7 @@ PROGRAMS: Dict[str, Sequence[Option]] = {
         *_SELECT, *_WORK, *_DEPTH, *_options("keep_public fetch_limit attachments dry_run"),
     ),
     "undo": (UNDO_RUN, *_options("yes changed"), *_CONNECT, *_OUTPUT),
-    "status": (STATUS_RUN, STATUS_WATCH, STATUS_JSON, STATUS_LAG, ENV_FILE),
+    "status": (STATUS_RUN, STATUS_WATCH, STATUS_ALL, STATUS_JSON, STATUS_LAG, ENV_FILE),
     "report": (STATUS_RUN, STATUS_JSON, ENV_FILE),
     "control": (CONTROL_RUN, CONTROL_WORDS),
     "accept": (
@@ -189,7 +194,7 @@ EXAMPLES: Dict[str, Sequence[str]] = {
     "migrate-acls": ("", "--dry-run"),
     "verify": ("--counts", "--full --state-dir checkpoints/20260113_212530"),
     "undo": ("checkpoints/20260113_212530", "checkpoints/20260113_212530 --yes"),
-    "status": ("", "checkpoints/20260113_212530 --watch"),
+    "status": ("--watch", "checkpoints --all"),
     "report": ("", "checkpoints/20260113_212530"),
     "probe": ("", "--read-only --source", "--yes --json > probe.json"),
     "check-openapi": ("openapi.json",),

@@ -6,19 +6,20 @@ start of the run ignores what was requested before.
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
 from bt_migrate.cli.control import control
 from bt_migrate.cli.program import run_command
+from bt_migrate.cli.run_status import newest_run
 from bt_migrate.errors import EXIT_OK
-from bt_migrate.state.run_directory import run_at
 
 NAME = "control"
 
 
 def request(flags: Dict[str, Any]) -> int:
-    path = run_at(Path(flags["run"]))
+    path = newest_run(Path(flags["run"]), datetime.now(timezone.utc))
     print(f"{path}: requested: {control(path, flags['words'])}")
     return EXIT_OK
 

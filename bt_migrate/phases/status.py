@@ -1,59 +1,97 @@
 """Show how far a run is: phase, rows, rate, requests, last error, lag.
 
-Can be used at any time, from a second shell. Changes nothing.
+Can be used at any time, from a second shell. Changes nothing. Of a folder of runs, shows the newest
+on which a process works. A folder with the folders of shards is summed up.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
+from bt_migrate.cli.many_runs import (
+    all_runs,
+    all_runs_lines,
+    parts_below,
+    summed,
+    summed_lines,
+)
 from bt_migrate.cli.operate import BEAT_S
+from bt_migrate.cli.pinned import ERASE_BELOW, ERASE_LINE, terminal_size
 from bt_migrate.cli.program import run_command
-from bt_migrate.cli.run_status import AT_WORK, run_status
+from bt_migrate.cli.run_status import AT_WORK, newest_run, run_status
 from bt_migrate.cli.status_text import lag_now, status_lines
 from bt_migrate.cli.streams import is_open, raw_stream
 from bt_migrate.config.load import state_dir_of
-from bt_migrate.errors import EXIT_OK
+from bt_migrate.errors import EXIT_OK, UsageError
 from bt_migrate.report.display import shown
-from bt_migrate.state.run_directory import run_at
 
 NAME = "status"
-CLEAR = "\033[H\033[J"
+TO_TOP = "\033[H"
+
+
+class Shown(NamedTuple):
+    """What is shown: as JSON, as lines of a window, and whether a process is at work."""
+
+    record: Any
+    lines: List[str]
+    at_work: bool
+
+
+def _status(path: Path, flags: Dict[str, Any], height: Optional[int]) -> Shown:
+    now = datetime.now(timezone.utc)
+    if flags["all"]:
+        runs = all_runs(path, now)
+        return Shown(runs, all_runs_lines(runs)[:height], False)
+    parts = parts_below(path, now)
+    if parts:
+        together = summed(path, parts, now)
+        return Shown(together, summed_lines(together, height), together["at_work"])
+    run = newest_run(path, now)
+    status = run_status(run, now)
+    if flags["lag"]:
+        status["lag"] = lag_now(run, flags["env_file"])
+    return Shown(status, status_lines(status, now, height), status["state"] in AT_WORK)
 
 
 def _show(path: Path, flags: Dict[str, Any]) -> bool:
     """Print the status once. Returns whether a process works on the run."""
-    status = run_status(path, datetime.now(timezone.utc))
-    if flags["lag"]:
-        status["lag"] = lag_now(path, flags["env_file"])
+    on_terminal = sys.stdout.isatty()
+    size = terminal_size(raw_stream(sys.stdout))
+    status = _status(path, flags, size.lines - 1 if on_terminal and not flags["all"] else None)
     if flags["json"]:
-        print(json.dumps(status))
+        print(json.dumps(status.record))
+    elif on_terminal:
+        _print_lines([shown(line, size.columns) for line in status.lines], again=flags["watch"])
     else:
-        _print_lines(status, clears=flags["watch"])
+        print("\n".join(status.lines))
     sys.stdout.flush()
-    return status["state"] in AT_WORK
+    return status.at_work
 
 
-def _print_lines(status: Dict[str, Any], *, clears: bool) -> None:
-    """On a terminal, cut to the height of the window."""
-    if not sys.stdout.isatty():
-        print("\n".join(status_lines(status)))
+def _print_lines(lines: Sequence[str], *, again: bool) -> None:
+    """With --watch, over what is there: clearing the screen first would flicker."""
+    raw = raw_stream(sys.stdout)
+    is_able = again and os.environ.get("TERM", "dumb") != "dumb"
+    if not is_able:
+        print("\n".join(lines))
         return
-    if clears:
-        raw_stream(sys.stdout).write(CLEAR)
-    size = shutil.get_terminal_size()
-    lines = status_lines(status, size.lines - 1)
-    print("\n".join(shown(line, size.columns) for line in lines))
+    raw.write(TO_TOP)
+    for line in lines:
+        print(line, end="")
+        raw.write(f"{ERASE_LINE}\n")
+    raw.write(ERASE_BELOW)
 
 
 def show(flags: Dict[str, Any]) -> int:
-    path = run_at(Path(flags["run"] or state_dir_of(flags["env_file"])))
+    path = Path(flags["run"] or state_dir_of(flags["env_file"]))
+    if flags["all"] and (flags["watch"] or flags["lag"]):
+        raise UsageError("--all lists the runs once: leave out --watch and --lag")
     try:
         while _show(path, flags) and flags["watch"] and is_open(sys.stdout):
             time.sleep(BEAT_S)

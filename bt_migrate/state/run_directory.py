@@ -282,7 +282,7 @@ def run_at(path: Path) -> Path:
     for folder in (path, path.absolute().parent):
         if (folder / RUN_FILE).is_file():
             return folder
-    paths = _run_paths(path)
+    paths = run_paths_in(path)
     if not paths:
         raise UsageError(f"{path}: there is no run")
     return paths[0]
@@ -292,12 +292,12 @@ def runs_in(root: Path) -> Iterator[RunDirectory]:
     """All runs of a folder, newest first. Each is read when it is asked for, so that an old damaged
     one does not matter to a program that stops before it.
     """
-    return (RunDirectory(path) for path in _run_paths(root))
+    return (RunDirectory(path) for path in run_paths_in(root))
 
 
 def readable_runs_in(root: Path) -> Iterator[RunDirectory]:
     """The runs of a folder that can be read, newest first; others are reported and left out."""
-    for path in _run_paths(root):
+    for path in run_paths_in(root):
         try:
             yield RunDirectory(path)
         except StateError as error:
@@ -321,7 +321,8 @@ def fingerprints_in(run: RunDirectory, resource: str) -> Dict[str, List[str]]:
     return found
 
 
-def _run_paths(root: Path) -> List[Path]:
+def run_paths_in(root: Path) -> List[Path]:
+    """The directories of the runs of a folder, newest first."""
     if not root.is_dir():
         return []
     return sorted((path.parent for path in root.glob(f"*/{RUN_FILE}")), reverse=True)

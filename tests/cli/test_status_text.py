@@ -1,20 +1,33 @@
-"""The status as text: the head always, open streams next, the rest as a count."""
+"""The status as text: the head always, open streams next, the rest as counts; of many runs too."""
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, Dict
 
 import pytest
 
+from bt_migrate.cli.many_runs import all_runs, all_runs_lines, parts_below, summed, summed_lines
+from bt_migrate.cli.run_status import newest_run, run_status
 from bt_migrate.cli.status_text import status_lines
+from bt_migrate.state.find_run import create_run
+from bt_migrate.state.run_directory import RunDirectory
+from bt_migrate.state.run_record import Identity, RunSide, Selection, Session
+
+NOW = datetime(2026, 1, 15, 12, 0, 0, tzinfo=timezone.utc)
+ROWS = {"done": 5, "total": None, "rows_per_second": 0.0, "eta_seconds": None}
 
 
-def stream(number: int, *, complete: bool) -> Dict[str, Any]:
+def stream(number: int, *, complete: bool = False, done: int = 5) -> Dict[str, Any]:
     return {
         "kind": "logs",
         "name": f"stream {number:02}",
         "project": "a\x1b[31m",
-        "done": 5,
+        "done": done,
         "total": 10,
         "rows_per_second": 0.0,
         "eta_seconds": None,
@@ -23,30 +36,201 @@ def stream(number: int, *, complete: bool) -> Dict[str, Any]:
     }
 
 
-def status(streams: int) -> Dict[str, Any]:
-    return {
-        "run": "/runs/1", "state": "finished", "source": "acme", "dest": "globex",
-        "window": {"created_after": None, "created_before": None}, "phases_done": ["validate"],
-        "rows": {"done": 5, "total": None, "rows_per_second": 0.0, "eta_seconds": None},
-        "sides": {}, "last_error": "", "lag": None,
-        "streams": [stream(number, complete=number % 2 == 0) for number in range(streams)],
-    }  # fmt: skip
+def status(count: int, **changes: Any) -> Dict[str, Any]:
+    found = {
+        "run": "/runs/1",
+        "state": "finished",
+        "source": "acme",
+        "dest": "globex",
+        "command": "migrate-all",
+        "window": {"created_after": None, "created_before": None},
+        "phases_done": ["validate"],
+        "rows": ROWS,
+        "work": None,
+        "wait": None,
+        "parts": [],
+        "undone": None,
+        "verification": "",
+        "sides": {},
+        "last_error": "",
+        "lag": None,
+        "streams": [stream(number, complete=number % 2 == 0) for number in range(count)],
+    }
+    return {**found, **changes}
 
 
-@pytest.mark.parametrize(("streams", "height"), [(40, 24), (40, 10), (3, 24), (0, 24), (40, 4)])
+RUNNING = {
+    "state": "running",
+    "phase": "verify",
+    "phase_number": (10, 10),
+    "stopping": "",
+    "process": {"pid": 7, "host": "vm", "started": "2026-01-15T11:00:00.123Z", "updated": ""},
+}
+
+
+@pytest.mark.parametrize(("streams", "height"), [(40, 24), (40, 10), (3, 24), (0, 24), (40, 2)])
 def test_the_status_fits_the_window(streams: int, height: int) -> None:
-    lines = status_lines(status(streams), height)
-    assert len(lines) <= max(height, 5)
-    assert lines[0].startswith("run /runs/1: finished; acme -> globex")
+    lines = status_lines(status(streams), NOW, height)
+    assert len(lines) <= height
+    assert lines[0] == "run /runs/1: finished; acme -> globex"
 
 
 def test_open_streams_come_first_and_the_rest_is_counted() -> None:
-    lines = status_lines(status(8), 4 + 5)
-    shown = [line for line in lines if "stream " in line]
-    assert [line.split("'")[1] for line in shown] == [f"stream {n:02}" for n in (1, 3, 5, 7)]
-    assert lines[-1] == "  … and 4 more, 4 of them complete (--json shows all)"
-    assert not any("\x1b" in line for line in lines)
+    streams = [*status(8)["streams"], stream(8, done=0)]
+    assert status_lines(status(0, streams=streams), NOW, 6) == [
+        "run /runs/1: finished; acme -> globex",
+        "phases done: validate",
+        "rows: 5 of ?",
+        "  logs 'stream 01': 5 of 10 (50%)",
+        "  logs 'stream 03': 5 of 10 (50%)",
+        "streams: 2 more open, 1 not begun, 4 complete (--json shows all)",
+    ]
 
 
-def test_without_a_window_all_streams_up_to_a_limit_are_shown() -> None:
-    assert len(status_lines(status(60))) == 4 + 25 + 1
+def test_a_name_cannot_control_the_terminal() -> None:
+    odd = {**stream(1), "kind": "datasets"}
+    lines = status_lines(status(0, streams=[odd]), NOW)
+    assert lines[-1] == "  datasets 'stream 01' of 'a\\x1b[31m': 5 of 10 (50%)"
+
+
+def test_without_a_window_all_open_streams_up_to_a_limit_are_shown() -> None:
+    assert len(status_lines(status(60), NOW)) == 3 + 25 + 1
+
+
+def test_a_comparison_shows_what_it_compares_and_why_it_waits() -> None:
+    work = {
+        "unit": "rows compared",
+        "done": 120,
+        "total": 480,
+        "per_second": 30.0,
+        "seconds_left": 12,
+    }
+    wait = {
+        "reason": "rate limit: next query in",
+        "detail": "20 a minute, learnt",
+        "until": "2026-01-15T12:00:41Z",
+    }
+    lines = status_lines(status(8, **RUNNING, work=work, wait=wait, parts=[stream(3)]), NOW)
+    assert lines == [
+        "run /runs/1: running migrate-all; acme -> globex",
+        "phase 10 of 10: verify, since 2026-01-15T11:00:00 (process 7 on vm)",
+        "rows compared: 120 of 480 (25%), 30 a second, about 12 s left",
+        "rate limit: next query in 41 s (20 a minute, learnt)",
+        "  logs 'stream 03': 5 of 10 (50%)",
+    ]
+    alone = {**status(0, **RUNNING, work=work), "command": "verify", "phase_number": (1, 1)}
+    assert [line.partition(";")[0] for line in status_lines(alone, NOW)][:2] == [
+        "run /runs/1: verifying",
+        "verify, since 2026-01-15T11:00:00 (process 7 on vm)",
+    ]
+
+
+# -- several runs
+
+
+def made(root: Path, command: str = "migrate-all", **facts: Any) -> RunDirectory:
+    selection = Selection(["logs"], [], None, None)
+    sides = (RunSide("s", "acme", "https://a"), RunSide("d", "globex", "https://b"))
+    run = create_run(root, Identity(*sides, selection, dry_run=False), command)
+    run.record.sessions.append(
+        Session("2026-01-15T11:00:00Z", command, ended="2026-01-15T11:30:00Z")
+    )
+    for name, value in facts.items():
+        setattr(run.record, name, value)
+    run.save()
+    return run
+
+
+def at_work(run: RunDirectory, rows: int = 0) -> None:
+    """As if this process worked on the run."""
+    said = {
+        "format": 1,
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "command": "migrate-all",
+        "started": "2026-01-15T11:00:00Z",
+        "state": "running",
+        "updated": "2026-01-15T12:00:00Z",
+        "paused": False,
+        "phase": "migrate-logs",
+        "phase_number": [6, 10],
+        "rows_per_second": 10.0,
+        "work": {"unit": "rows", "done": rows, "total": 100, "per_second": 10.0, "seconds_left": 9},
+        "streams": [
+            {
+                "kind": "logs",
+                "project": "P",
+                "name": "P",
+                "source_id": "p",
+                "done": rows,
+                "rows_per_second": 10.0,
+            }
+        ],
+    }
+    (run.path / "status.json").write_text(json.dumps(said))
+
+
+UNDONE = {"started": "2026-01-15T11:00:00Z", "objects": 3, "rows": 40, "restored": 1, "left": 2}
+
+
+def test_all_runs_of_a_folder_are_listed_and_the_active_one_is_shown(tmp_path: Path) -> None:
+    runs = [
+        made(tmp_path),
+        made(tmp_path, "verify", verification={"text": "equal", "equal": True, "folder": ""}),
+        made(tmp_path, finished=True),
+        made(tmp_path, undone={**UNDONE, "ended": "x"}, finished=True),
+        made(tmp_path),
+    ]
+    (runs[2].path / "migration_report.json").write_text('{"status": "incomplete"}')
+    at_work(runs[0], rows=20)
+    (runs[4].path / "run.json").write_text("{")
+    found = all_runs(tmp_path, NOW)
+    assert [(entry["command"], entry["result"], entry["rows"]) for entry in found] == [
+        ("", "damaged", None),
+        ("migrate-all", "undone", 0),
+        ("migrate-all", "incomplete", 0),
+        ("verify", "finished", 0),
+        ("migrate-all", "running", 20),
+    ]
+    lines = all_runs_lines(found)
+    assert len(lines) == 6 and lines[5].split()[:4] == [
+        runs[0].path.name,
+        "migrate-all",
+        "running",
+        "20",
+    ]
+    assert newest_run(tmp_path, NOW) == runs[0].path
+    assert newest_run(runs[2].path, NOW) == runs[2].path
+
+
+def test_an_undone_run_says_what_was_deleted(tmp_path: Path) -> None:
+    ended = made(tmp_path, undone={**UNDONE, "ended": "x"}, finished=True)
+    lines = status_lines(run_status(ended.path, NOW), NOW)
+    assert lines[0].endswith(": undone; acme -> globex")
+    assert "undone: 3 objects and 40 rows deleted, 1 objects restored, 2 left" in lines
+    begun = made(tmp_path, undone={"started": "2026-01-15T11:00:00Z"}, finished=True)
+    lines = status_lines(run_status(begun.path, NOW), NOW)
+    assert "undo began 2026-01-15T11:00:00Z and has not ended; run bin/undo again" in lines
+
+
+def test_the_shards_of_a_move_are_summed_up(tmp_path: Path) -> None:
+    made(tmp_path / "objects", finished=True)
+    for number, rows in ((0, 20), (1, 60)):
+        at_work(made(tmp_path / f"shard-{number}"), rows)
+    parts = parts_below(tmp_path, NOW)
+    found = summed(tmp_path, parts, NOW)
+    assert (found["at_work"], found["rows"]) == (
+        True,
+        {"done": 80, "total": None, "rows_per_second": 20.0, "eta_seconds": 9},
+    )
+    lines = summed_lines(found)
+    assert lines[:2] == [
+        f"3 runs in {tmp_path}: 1 finished, 2 running",
+        "rows: 80 of ?, about 9.0 s left",
+    ]
+    assert [line.split()[:2] for line in lines[3:]] == [
+        ["objects", "finished"],
+        ["shard-0", "running"],
+        ["shard-1", "running"],
+    ]
+    assert parts_below(tmp_path / "objects", NOW) == []
