@@ -73,6 +73,7 @@ STATUS_RUN = Option(
     "run directory, or folder of runs: its newest, an active one first (default: ./checkpoints)",
     "?",
 )
+ACCEPT_RUN = Option("run", RUN, "", "RUN", "run directory, or folder of runs: its newest", "1")
 CONTROL_RUN = Option(
     "run", RUN, "", "RUN", "run directory, or folder of runs: its newest active one", "1"
 )
@@ -173,7 +174,7 @@ PROGRAMS: Dict[str, Sequence[Option]] = {
     "report": (STATUS_RUN, STATUS_JSON, ENV_FILE),
     "control": (CONTROL_RUN, CONTROL_WORDS),
     "accept": (
-        CONTROL_RUN, ACCEPT_ONLY, ACCEPT_ALL, ACCEPT_LIST, ACCEPT_REMOVE, ACCEPT_YES, STATUS_JSON,
+        ACCEPT_RUN, ACCEPT_ONLY, ACCEPT_ALL, ACCEPT_LIST, ACCEPT_REMOVE, ACCEPT_YES, STATUS_JSON,
     ),
     "probe": (PROBE_SOURCE, PROBE_READ_ONLY, PROBE_YES, PROBE_JSON, ENV_FILE),
     "check-openapi": (OPENAPI_FILE, STATUS_JSON),
