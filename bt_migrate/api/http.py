@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import threading
 import time
 from email.utils import parsedate_to_datetime
+from html import unescape
 from typing import List, Optional
 from urllib.parse import quote, urlsplit
 
@@ -17,6 +19,7 @@ MIN_KEY_CHARS = 6
 # as seconds, 31 years; as a moment, in 2001
 EPOCH_S = 1e9
 DEFAULT_PORTS = {"https": 443, "http": 80}
+_MARKUP = re.compile(r"<(script|style)\b.*?(</\1>|$)|<!--.*?-->|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
 def retry_after_s(response: requests.Response) -> Optional[float]:
@@ -50,6 +53,11 @@ def _server_now_s(response: requests.Response) -> float:
 def is_page(response: requests.Response) -> bool:
     """Whether the answer says that it is HTML."""
     return "html" in response.headers.get("Content-Type", "").lower()
+
+
+def text_of_page(page: str) -> str:
+    """What a person reads of an HTML page."""
+    return "an HTML page: " + " ".join(unescape(_MARKUP.sub(" ", page)).split())
 
 
 def origin(url: str) -> str:

@@ -22,7 +22,14 @@ from urllib3.exceptions import LocationValueError, MaxRetryError
 
 from bt_migrate.api.btql import rate_in
 from bt_migrate.api.connections import TIMEOUT_S, BearerAuth, Connections
-from bt_migrate.api.http import address_problem, forms_of_key, is_page, origin, retry_after_s
+from bt_migrate.api.http import (
+    address_problem,
+    forms_of_key,
+    is_page,
+    origin,
+    retry_after_s,
+    text_of_page,
+)
 from bt_migrate.api.json_codec import decode
 from bt_migrate.api.request import (
     Answer,
@@ -301,12 +308,15 @@ class Transport:
         names = (name for name in REQUEST_ID_HEADERS if name in response.headers)
         request_id = next((response.headers[name] for name in names), None)
         text = without_secrets(content[:ERROR_BYTES].decode("utf-8", "replace"), self._secrets)
+        is_html = is_page(response) or content.lstrip()[:1] == b"<"
+        text = text_of_page(text) if is_html else text
         error = ApiError(
             self.side, request.method, request.path, response.status_code, text, request_id
         )
         error.retry_after = retry_after_s(response)
         error.is_json = content.lstrip()[:1] in (b"{", b"[")
-        error.is_page = is_page(response) or content.lstrip()[:1] == b"<"
+        # the API's own framework (Express) answers a route that it does not have with such a page
+        error.is_page = is_html and f"Cannot {request.method} {request.path}" not in error.body
         return error
 
     # -- after a try that failed: return once the next one may start, or raise

@@ -87,6 +87,22 @@ def test_a_refusal_is_not_tried_again(status: int) -> None:
     )
 
 
+EXPRESS_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><title>Error</title><style>pre { color: red }</style></head>
+<body><pre>Cannot GET /v1/{}</pre></body></html>"""
+
+
+@pytest.mark.parametrize(("path", "is_page"), [("agent", False), ("project", True)])
+@responses.activate
+def test_the_page_of_a_route_that_does_not_exist_is_the_servers_own(
+    path: str, is_page: bool
+) -> None:
+    page = EXPRESS_PAGE.replace("{}", "agent")
+    responses.get(f"{URL}/v1/{path}", status=404, body=page, content_type="text/html")
+    error = outcome(lambda: client().get(f"/v1/{path}", {"limit": 1}))
+    assert (error.is_page, error.body) == (is_page, "an HTML page: Error Cannot GET /v1/agent")
+
+
 @pytest.mark.parametrize("method", ["post", "put", "patch"])
 @responses.activate
 def test_writes_are_sent_again_with_the_same_body(method: str) -> None:
@@ -377,10 +393,10 @@ def statuses(first: List[Tuple[int, str]], rest: Tuple[int, str]) -> List[Reply]
     [
         (False, 401, "{}", 1),
         (False, 403, "{}", 1),
-        (False, 403, "<html>", 1),
+        (False, 403, "<html>no", 1),
         (True, 401, "{}", 4),
-        (True, 401, "<html>", 4),
-        (True, 403, "<html>", 4),
+        (True, 401, "<html>no", 4),
+        (True, 403, "<html>no", 4),
         (True, 403, '{"error":"not yours"}', 1),
         (True, 403, "missing read_acls permission", 4),
         (True, 403, "", 4),
@@ -394,7 +410,8 @@ def test_a_refused_key_is_doubted_only_after_it_was_good(
         if proven:
             api.get("/v1/project")
         error = outcome(lambda: api.get("/v1/project"))
-    told = f"destination: GET /v1/project was answered {status}: {body or 'no text'}"
+    shown = body.replace("<html>", "an HTML page: ") or "no text"
+    told = f"destination: GET /v1/project was answered {status}: {shown}"
     stops = sent > 1 and (status == 401 or body[:1] == "<")
     if stops:  # not the object's trouble: the run stops, and can go on later
         told += "; the key or a gateway fails since a moment ago: run the same command again"
