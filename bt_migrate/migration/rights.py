@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 from bt_migrate.api.client import Api
 from bt_migrate.api.organization import NOT_THERE
 from bt_migrate.errors import ApiError, UsageError
-from bt_migrate.model.resource import ORGANIZATION, OWNER, Resource
+from bt_migrate.model.resource import IN_PROJECT, ORGANIZATION, OWNER, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.objects.catalog import Catalog
 
@@ -109,8 +109,9 @@ def _lists_to_read(catalog: Catalog, projects: Sequence[dict]) -> List[ListToRea
         found.append(ListToRead(source, resource, partial(lists.source_list, resource)))
         if resource.scope == ORGANIZATION:
             found.append(ListToRead(dest, resource, partial(lists.dest_objects, resource)))
-        else:
-            found.append(ListToRead(dest, resource, _first_page(dest, resource)))
+        elif resource.listed != IN_PROJECT or dest_projects:
+            place = dest_projects[0]["id"] if dest_projects else ""
+            found.append(ListToRead(dest, resource, _first_page(dest, resource, place)))
     return found
 
 
@@ -118,9 +119,9 @@ def _is_moved(catalog: Catalog, resource: Resource) -> bool:
     return resource is PROJECTS or catalog.settings.selects(resource.name)
 
 
-def _first_page(api: Api, resource: Resource) -> Callable[[], Any]:
+def _first_page(api: Api, resource: Resource, project_id: str) -> Callable[[], Any]:
     page_size = 1 if resource.paged else 0
-    return lambda: next(api.list(resource.path, page_size=page_size), None)
+    return lambda: next(api.list(resource.path_in(project_id), page_size=page_size), None)
 
 
 def _owned_list(api: Api, resource: Resource, project_id: str) -> Callable[[], Any]:

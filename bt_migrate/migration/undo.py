@@ -98,7 +98,8 @@ def _context(dest: Api, run: RunDirectory, settings: Settings) -> UndoContext:
     end_killed_session(run, dest.clock.earliest_s() - time.time())
     ends = [session.wrote_until or 0.0 for session in run.record.sessions]
     written_until = max(ends, default=0.0) + DATE_HEADER_SLACK_S
-    lists = DestLists(dest, settings.batch_size)
+    projects = set(run.objects(PROJECTS.name).id_mapping().values())
+    lists = DestLists(dest, settings.batch_size, projects)
     again = run.record.undone is not None
     ahead_s = dest.clock.earliest_s() - time.time()
     began = instant(run.record.created).timestamp() + ahead_s - CLOCKS_SLACK_S
@@ -256,7 +257,7 @@ def _delete(context: UndoContext, obj: CreatedObject) -> str:
     """Delete one object; returns why it could not be deleted, "" if it was."""
     context.dest.check()
     context.run.live.step(OBJECTS_DELETED)
-    path = f"{obj.resource.path}/{obj.dest_id}"
+    path = obj.resource.path_of(obj.dest_id, context.lists.project_of(obj.resource, obj.dest_id))
     try:
         if obj.resource.part_of:
             # A part of an object that had none. PATCH replaces the whole field.

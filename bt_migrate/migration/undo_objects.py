@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Collection, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
 from bt_migrate.api.client import Api
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import ApiError
 from bt_migrate.model.outcomes import CREATED, FAILED, UPDATED
-from bt_migrate.model.resource import OWNER, PROJECT, Resource
+from bt_migrate.model.resource import IN_PROJECT, OWNER, PROJECT, Resource
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.decide import differing, display_name, fingerprint, natural_key
 from bt_migrate.state.object_states import ObjectStates
@@ -62,11 +62,17 @@ class UpdatedObject:
 
 
 class DestLists:
-    """The destination's objects as they are now. Each list is read once, until it is forgotten."""
+    """The destination's objects as they are now. Each list is read once, until it is forgotten.
 
-    def __init__(self, dest: Api, page_size: int) -> None:
+    `projects`: the destination's projects of the run.
+    """
+
+    def __init__(self, dest: Api, page_size: int, projects: Collection[str]) -> None:
         self._dest = dest
         self._page_size = page_size
+        self._projects = sorted(projects)
+        # Id of an object whose path names its project -> that project.
+        self._places: Dict[str, str] = {}
         self._by_path: Dict[str, List[dict]] = {}
 
     def objects(
@@ -79,10 +85,29 @@ class DestLists:
 
     def of_kind(self, resource: Resource) -> List[dict]:
         if resource.path not in self._by_path:
-            page_size = self._page_size if resource.paged else 0
-            found = self._dest.list(resource.path, page_size=page_size)
+            found = self._list(resource)
             self._by_path[resource.path] = [obj for obj in found if not obj.get("deleted_at")]
         return self._by_path[resource.path]
+
+    def _list(self, resource: Resource) -> List[dict]:
+        page_size = self._page_size if resource.paged else 0
+        if resource.listed != IN_PROJECT:
+            return list(self._dest.list(resource.path, page_size=page_size))
+        found = []
+        for project in self._projects:
+            try:
+                listed = list(self._dest.list(resource.path_in(project), page_size=page_size))
+            except ApiError as error:
+                if error.status >= 500:
+                    raise
+                continue  # the project is gone
+            self._places.update((obj["id"], project) for obj in listed)
+            found += [{"project_id": project, **obj} for obj in listed]
+        return found
+
+    def project_of(self, resource: Resource, dest_id: str) -> str:
+        """The project that the path of the object names, "" where it names none."""
+        return self._places.get(dest_id, "") if resource.listed == IN_PROJECT else ""
 
     def of_owner(self, resource: Resource, owner: Tuple[str, ...]) -> List[dict]:
         """Objects of one owner; none if the owner is gone."""

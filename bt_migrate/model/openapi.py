@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from bt_migrate.model.resource import BY_OWNER, BY_PROJECT, PROJECT, Resource
+from bt_migrate.model.resource import BY_OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, SERVER_FIELDS
 from bt_migrate.model.resources import TARGETS_OF_TYPE
 
@@ -92,7 +92,9 @@ class Schemas:
     def item_path(self, path: str) -> str:
         """The path of one object of a list; "" if there is none."""
         names = (
-            name for name in self.paths if name.startswith(path + "/{") and name.count("{") == 1
+            name
+            for name in self.paths
+            if name.startswith(path + "/{") and name.count("{") == path.count("{") + 1
         )
         return next((name for name in names if name.endswith("}")), "")
 
@@ -197,7 +199,7 @@ class _Kind:
         for name, expected in (
             ("limit", self.resource.paged or "limit" in names),
             ("starting_after", self.resource.paged),
-            ("project_id", self.resource.listed == BY_PROJECT),
+            ("project_id", self.resource.has_project_lists),
         ):
             if (name in names) != expected:
                 yield f"the list {'takes' if name in names else 'does not take'} {name}"

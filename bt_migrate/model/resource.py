@@ -19,6 +19,8 @@ OWNER = "owner"
 WHOLE = "whole"
 BY_PROJECT = "by project"
 BY_OWNER = "by owner"
+# One list per project, whose id is in the path of every request.
+IN_PROJECT = "in project"
 
 
 def never(obj: dict) -> bool:
@@ -69,7 +71,8 @@ class Pin:
 class Resource:
     """One kind of object."""
 
-    # The word of --resources, the word of the API, and the REST path.
+    # The word of --resources, the word of the API, and the REST path, with {project_id} for
+    # listed=IN_PROJECT.
     name: str
     kind: str
     path: str
@@ -90,7 +93,7 @@ class Resource:
     # POST names the organization by its id, where other kinds take its name.
     needs_org_id: bool = False
     # WHOLE | BY_PROJECT (the list documents a project_id parameter) | BY_OWNER (the list requires
-    # object_type and object_id).
+    # object_type and object_id) | IN_PROJECT.
     listed: str = WHOLE
     # Whether the list documents limit and starting_after; where not, one answer holds all of it.
     paged: bool = True
@@ -152,3 +155,15 @@ class Resource:
     beyond: bool = False
     # Page of the API reference.
     page: str = ""
+
+    @property
+    def has_project_lists(self) -> bool:
+        """Whether a list holds the objects of one project only."""
+        return self.listed in (BY_PROJECT, IN_PROJECT)
+
+    def path_in(self, project_id: str) -> str:
+        """The path of the list, in the project where the path names one."""
+        return self.path.replace("{project_id}", project_id)
+
+    def path_of(self, object_id: str, project_id: str = "") -> str:
+        return f"{self.path_in(project_id)}/{object_id}"

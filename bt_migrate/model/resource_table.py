@@ -17,6 +17,7 @@ from bt_migrate.model.activation import acts_outside
 from bt_migrate.model.resource import (
     BY_OWNER,
     BY_PROJECT,
+    IN_PROJECT,
     ORGANIZATION,
     OWNER,
     PROJECT,
@@ -175,6 +176,14 @@ AGENTS = Resource(
     phase="migrate-definitions",
     create=("name", "description", "metadata"), patch=("name", "description", "metadata"),
     put=True, server=("slug", "kind"), beyond=True, page="Agents",
+)  # fmt: skip
+SIMULATED_USERS = Resource(
+    "simulated_users", "simulated_user", "/v1/project/{project_id}/simulated_user", PROJECT,
+    ("name",),
+    phase="migrate-definitions",
+    create=("name", "goal", "instructions", "voice_config"),
+    patch=("name", "goal", "instructions", "voice_config"),
+    listed=IN_PROJECT, beyond=True, page="SimulatedUsers",
 )  # fmt: skip
 FUNCTIONS = Resource(
     "functions", "function", "/v1/function", PROJECT, ("slug",),
@@ -381,6 +390,7 @@ USERS = Resource("users", "user", "/v1/user", ORGANIZATION, ("email",), create=(
 # PROJECTS first.
 OBJECT_RESOURCES: Tuple[Resource, ...] = (
     PROJECTS, AI_SECRETS, ROLES, GROUPS, ENVIRONMENTS, PROJECT_GROUPS, DATASETS, PROJECT_TAGS,
-    SPAN_IFRAMES, MCP_SERVERS, AGENTS, FUNCTIONS, PROMPTS, ENV_VARS, PROJECT_SCORES, EXPERIMENTS,
-    VIEWS, PROJECT_SETTINGS, PROJECT_AUTOMATIONS, ORG_AUTOMATIONS, ACLS,
+    SPAN_IFRAMES, MCP_SERVERS, AGENTS, SIMULATED_USERS, FUNCTIONS, PROMPTS, ENV_VARS,
+    PROJECT_SCORES, EXPERIMENTS, VIEWS, PROJECT_SETTINGS, PROJECT_AUTOMATIONS, ORG_AUTOMATIONS,
+    ACLS,
 )  # fmt: skip

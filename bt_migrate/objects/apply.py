@@ -107,7 +107,9 @@ class ObjectWriter:
         )
         if note_former(resource, item.states, renaming):
             item.states.save()
-        renamed = self.catalog.dest.patch(f"{resource.path}/{there['id']}", {field: name})
+        renamed = self.catalog.dest.patch(
+            resource.path_of(there["id"], item.dest_project_id), {field: name}
+        )
         counterpart = {**there, **renamed, field: name}
         self.catalog.index.put(resource, item.dest_project_id, counterpart, renamed=True)
         before = self.catalog.earlier.fingerprints(resource, other)
@@ -145,7 +147,7 @@ class ObjectWriter:
         if not created.is_ours:
             if not resource.names_owner:
                 # Answers to a POST may be sparse (groups come without their members).
-                path = f"{resource.path}/{made['id']}"
+                path = resource.path_of(made["id"], item.dest_project_id)
                 made = catalog.dest.get(path, check=object_with_id(made["id"]))
             found = plan_object(resource, item.source, action.body, made)
             return decided(catalog, resource, item.source, found)
@@ -159,7 +161,7 @@ class ObjectWriter:
         catalog, resource = self.catalog, self.resource
 
         def send(sent: Dict[str, Any]) -> Answer:
-            return catalog.dest.create(resource.path, sent)
+            return catalog.dest.create(resource.path_in(item.dest_project_id), sent)
 
         posted = {name: value for name, value in body.items() if name not in resource.patch_only}
         answer, unknown = without_unknown_fields(resource, posted, send)

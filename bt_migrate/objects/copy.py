@@ -190,11 +190,12 @@ def _is_to_do(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool
     if item.states.completed(source_id) and not is_open:
         return False
     reason = skip_reason(catalog, resource, item.source)
-    if not reason and resource.name in catalog.lists.unknown_there:
-        reason = NOT_KNOWN_THERE
-        item.states.note(item.source["id"], [object_finding(resource, item, "kind_not_known")])
     if reason:
         _record_skipped(catalog, resource, item, reason)
+    elif resource.name in catalog.lists.unknown_there:
+        _record_skipped(catalog, resource, item, NOT_KNOWN_THERE)
+        item.states.note(source_id, [object_finding(resource, item, "kind_not_known")])
+        return False
     return not reason
 
 

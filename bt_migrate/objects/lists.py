@@ -31,7 +31,7 @@ from bt_migrate.api.client import Api
 from bt_migrate.api.organization import NOT_THERE
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import ApiError, UsageError
-from bt_migrate.model.resource import BY_PROJECT, OWNER, PROJECT, Resource
+from bt_migrate.model.resource import IN_PROJECT, OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import CALLABLE, FUNCTIONS, PROJECTS, PROMPTS, USERS
 from bt_migrate.model.resources import BY_NAME, REFERABLE
 from bt_migrate.model.selection import chosen, did_you_mean, unmatched
@@ -195,7 +195,7 @@ class Lists:
             return []
         if resource.scope != PROJECT:
             return self._list(self.dest, resource)
-        listed_for = project_id if resource.listed == BY_PROJECT else ""
+        listed_for = project_id if resource.has_project_lists else ""
         objects = self._list(self.dest, resource, listed_for)
         return [obj for obj in objects if obj.get("project_id") == project_id]
 
@@ -203,7 +203,7 @@ class Lists:
         """Record that a destination project was just created: its lists are empty."""
         with self.lock:
             for resource in BY_NAME.values():
-                if resource.listed == BY_PROJECT:
+                if resource.has_project_lists:
                     self._lists.setdefault((self.dest.side, resource.name, project_id), [])
 
     # -- reading
@@ -222,7 +222,7 @@ class Lists:
         projects = [project for project in dest_projects if not project.startswith(PLANNED)]
         wanted = [(self.source, resource, "") for resource in source]
         for resource in dest:
-            places = projects if resource.listed == BY_PROJECT else [""]
+            places = projects if resource.has_project_lists else [""]
             wanted += [(self.dest, resource, project) for project in places]
         missing = {
             key: (api, resource, project)
@@ -256,8 +256,11 @@ class Lists:
         params = {"project_id": project_id} if project_id else {}
         page_size = self.settings.batch_size if resource.paged else 0
         try:
+            if resource.listed == IN_PROJECT:
+                objects = self._list_in_projects(api, resource, project_id)
+            else:
+                objects = list(api.list(resource.path, params, page_size=page_size))
             route = Route(api.side, "GET", resource.path)
-            objects = list(api.list(resource.path, params, page_size=page_size))
             for obj in objects:
                 refuse_misshapen(route, resource, obj)
             found = creation_order(obj for obj in objects if not obj.get("deleted_at"))
@@ -268,6 +271,23 @@ class Lists:
         # Two threads may have asked: the first answer stays, so that what is added to it stays.
         with self.lock:
             self._lists.setdefault((api.side, resource.name, project_id), found)
+
+    def _list_in_projects(self, api: Api, resource: Resource, project_id: str) -> List[dict]:
+        """The objects of one project, or of all that are selected in the source: a list each.
+
+        The first is read before the others: a server without the kind is asked once.
+        """
+
+        def of_project(owner: str) -> List[dict]:
+            path = resource.path_in(owner)
+            listed = api.list(path, page_size=self.settings.batch_size if resource.paged else 0)
+            return [{"project_id": owner, **obj} for obj in listed]
+
+        projects = [project_id] if project_id else [obj["id"] for obj in self.projects()]
+        first = [of_project(owner) for owner in projects[:1]]
+        lists = [*first, *self.at_once(of_project, projects[1:])]
+        # The oldest come first later on.
+        return [obj for objects in reversed(lists) for obj in objects]
 
     def _without_list(
         self, api: Api, resource: Resource, error: ApiError

@@ -20,7 +20,7 @@ from bt_migrate.model.references import (
     set_at,
     value_at,
 )
-from bt_migrate.model.resource import ORGANIZATION, OWNER, PROJECT, Resource
+from bt_migrate.model.resource import IN_PROJECT, ORGANIZATION, OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import PROJECTS, USERS
 from bt_migrate.model.resources import BY_NAME, refers_to_projects
 from bt_migrate.objects.catalog import Catalog
@@ -141,7 +141,9 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
         reference = value_at(body, path)
         reference["key"] = dest_attachment_key(catalog.dest.org_id, reference["key"])
     findings += _field_findings(catalog, resource, item)
-    if resource.scope == PROJECT:
+    if resource.listed == IN_PROJECT:
+        pass  # the path names the project
+    elif resource.scope == PROJECT:
         body["project_id"] = item.dest_project_id
     elif resource.needs_org_id:
         body["org_id"] = catalog.dest.org_id

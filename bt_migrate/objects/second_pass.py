@@ -106,7 +106,7 @@ def finish_left_out(catalog: Catalog, resource: Resource, states: ObjectStates) 
             continue
         findings = list(prepared.findings)
         try:
-            existing = _get(catalog, resource, dest_id, prepared)
+            existing = _get(catalog, resource, item, dest_id, prepared)
             now = fingerprints_of(resource, source, existing)
             if now != catalog.earlier.fingerprints(resource, source_id):
                 continue
@@ -158,7 +158,7 @@ def _complete(
         return
     source_id = item.source["id"]
     entry = item.states.outcomes[source_id]
-    existing = _get(catalog, resource, dest_id, prepared)
+    existing = _get(catalog, resource, item, dest_id, prepared)
     # An earlier run created the object.
     left_open = catalog.earlier.incomplete(resource.name, source_id) == dest_id
     # An object that was updated because it differed has a reason; it is decided as a conflict.
@@ -174,9 +174,11 @@ def _complete(
     _add_references(catalog, resource, item, existing, prepared)
 
 
-def _get(catalog: Catalog, resource: Resource, dest_id: str, prepared: Prepared) -> Dict[str, Any]:
+def _get(
+    catalog: Catalog, resource: Resource, item: PlannedObject, dest_id: str, prepared: Prepared
+) -> Dict[str, Any]:
     """The destination's object as it is now."""
-    path = f"{resource.path}/{dest_id}"
+    path = resource.path_of(dest_id, item.dest_project_id)
     owner = owner_fields(resource, prepared.body)
     found: Dict[str, Any] = catalog.dest.get(path, owner, check=object_with_id(dest_id))
     return found
@@ -195,7 +197,7 @@ def _add_references(
     method, body = second_pass_body(resource, desired, existing)
     name = display_name(resource, item.source)
     if body and not catalog.settings.dry_run:
-        path = f"{resource.path}/{dest_id}"
+        path = resource.path_of(dest_id, item.dest_project_id)
 
         def send(sent: Dict[str, Any]) -> Dict[str, Any]:
             if method == "PATCH":

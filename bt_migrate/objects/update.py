@@ -177,7 +177,7 @@ def _write_update(
     dest: Api, resource: Resource, action: Action, postponed: Sequence[str]
 ) -> Dict[str, Any]:
     """Returns the object as the server answers it after the update."""
-    path = f"{resource.path}/{action.dest_id}"
+    path = resource.path_of(str(action.dest_id), str(action.existing.get("project_id")))
     if resource.part_of:
         # The PATCH of the holder replaces the whole part.
         method, body = "PATCH", {name: action.body.get(name) or {} for name in resource.create}

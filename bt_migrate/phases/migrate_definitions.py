@@ -1,5 +1,5 @@
-"""Move project tags, span iframes, MCP servers, agents, functions, prompts, environment variables
-(without values) and project scores.
+"""Move project tags, span iframes, MCP servers, agents, simulated users, functions, prompts,
+environment variables (without values) and project scores.
 
 Online scores react to data; migrate-settings moves them.
 """

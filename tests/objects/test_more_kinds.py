@@ -288,3 +288,33 @@ def test_an_automation_that_begins_to_act_outside_waits_for_activate(
     done = run(pair.sandbox, root, "--since-last", "--activate", "webhook", MIGRATION_ACTIVATE="")
     (made,) = pair.dest.objects("project_automation")
     assert (done.code, made["config"]) == (0, {**quiet, **loud}), done.out + done.err
+
+
+# -- simulated users
+
+
+def test_simulated_users_move_change_and_are_undone(pair: Pair, tmp_path: Path) -> None:
+    fields = {"instructions": "Be brief.", "voice_config": {"voice_id": "ada"}}
+    for name in ("alpha", "beta"):
+        owner = {"project_id": project(pair.source, name)}
+        pair.source.create("simulated_user", {**owner, "name": "Ada", "goal": name, **fields})
+    root = tmp_path / "state"
+    for _ in range(2):
+        done = run(pair.sandbox, root, "--verify")
+        assert done.code == 0, done.out + done.err
+    kinds = report(root)["verification"]["kinds"]
+    assert kinds["simulated_users"]["outcomes"] == {"match": 2}
+    there = {obj["id"]: obj["name"] for obj in pair.dest.objects("project")}
+
+    def made() -> Dict[str, str]:
+        return {
+            there[obj["project_id"]]: obj["goal"] for obj in pair.dest.objects("simulated_user")
+        }
+
+    assert made() == {"alpha": "alpha", "beta": "beta"}
+    source = pair.source.objects("simulated_user")[0]["id"]
+    pair.source.patch("simulated_user", source, {"goal": "changed"})
+    done = run(pair.sandbox, root, "--verify", "--since-last")
+    assert (done.code, made()) == (0, {"alpha": "changed", "beta": "beta"}), done.out + done.err
+    undo(pair, root)
+    assert pair.dest.objects("simulated_user") == pair.dest.objects("project") == []

@@ -37,6 +37,7 @@ NATURAL_KEYS: Dict[str, Tuple[str, ...]] = {
     "span_iframe": ("project_id", "name"),
     "mcp_server": ("project_id", "name"),
     "agent": ("project_id", "name"),
+    "simulated_user": ("project_id", "name"),
     "function": ("project_id", "slug"),
     "prompt": ("project_id", "slug"),
     "env_var": ("object_type", "object_id", "name"),

@@ -116,6 +116,7 @@ class Kind:
     store: str  # objects of the same store share ids and natural keys
     later: FrozenSet[str]  # fields that the API of October 2026 added
     is_later: bool  # the whole kind is
+    in_project: bool  # its path is /v1/project/{project_id}/{name}
 
 
 def _fields(text: str) -> Tuple[Fields, FrozenSet[str]]:
@@ -141,7 +142,9 @@ def _kind(
     fields, required = _fields(create)
     patched, patch_required = _fields(patch)
     words = flags.split()
-    path = None if "hidden" in words else "/environment" if name == "environment" else "/v1/" + name
+    path: Optional[str] = "/environment" if name == "environment" else "/v1/" + name
+    if "hidden" in words or "in_project" in words:
+        path = None
     return Kind(
         name=name,
         path=path,
@@ -159,6 +162,7 @@ def _kind(
         store=store or name,
         later=frozenset(later.split()),
         is_later="later" in words,
+        in_project="in_project" in words,
     )
 
 
@@ -314,6 +318,11 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
     _kind("environment", "name*:name slug*:name description:text org_name:text",
           "name:name slug:name description:text",
           read_only="org_id created deleted_at", unique="org_id+slug", flags="post"),
+    _kind("simulated_user", "project_id*:id name*:name goal:text instructions*:text "
+          "voice_config*:object",
+          "name:name goal:text instructions:text voice_config:object",
+          read_only="_xact_id org_id created", unique="project_id+name", links=PROJECT,
+          flags="post in_project later"),
     # The rest cannot be made through the API; tests make them from Python.
     _kind("service_token", "name*:name service_account_id:id service_account_email:text "
           "service_account_name:text",

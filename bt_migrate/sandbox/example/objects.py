@@ -288,6 +288,10 @@ PROMPTS: List[Spec] = [
 DEFINITIONS: List[Spec] = [
     ("mcp_server", "support/mcp", {"name": "bookings", "url": "https://mcp.acme.example/sse",
                                    "description": "Internal"}),
+    ("simulated_user", "support/impatient", {
+        "name": "Impatient traveller", "goal": "A refund within a minute",
+        "instructions": "Interrupt often. «support» is not to be named.",
+        "voice_config": {"voice_id": "ada", "language": "en", "speaking_rate": 1.2}}),
     ("mcp_server", "planner/mcp", {"name": "bookings", "url": "https://mcp.acme.example/jp"}),
     ("project_tag", "support/urgent", {"name": "needs review, urgent", "color": "#EF4444",
                                        "description": "Look today"}),

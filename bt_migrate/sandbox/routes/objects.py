@@ -87,6 +87,50 @@ def single(api: Api, call: Call, kind_name: str, object_id: str) -> Answer:
     raise Refused(405, f"{call.method} is not allowed on {call.path}")
 
 
+def in_project(
+    api: Api, call: Call, project_id: str, kind_name: str, object_id: str = ""
+) -> Answer:
+    """The routes of a kind whose path names its project: the body does not."""
+    kind = KINDS.get(kind_name)
+    if kind is None or not kind.in_project or not api.store.behaviour.knows_october_2026:
+        raise Refused(404, f"Not found: {call.method} {call.path}")
+    with api.store.lock:
+        project = objects.get(api.store, call.key.org_ids, KINDS["project"], project_id)
+        note_org(api, call, project)
+        if object_id:
+            entry = objects.get(api.store, call.key.org_ids, kind, object_id)
+            if entry.data["project_id"] != project_id:
+                raise Missing(kind_name, object_id)
+            return _single_in_project(api, call, kind, entry)
+        if call.method == "GET":
+            found = objects.list_all(api.store, call.key.org_ids, kind, call.query)
+            inside = [entry for entry in found if entry.data["project_id"] == project_id]
+            page = objects.select_page(inside, call.query)
+            shown = [objects.render(kind, entry, api.store.behaviour) for entry in page]
+            return json_answer({"objects": shown})
+        body = call.body()
+        if call.method != "POST" or not isinstance(body, dict) or "project_id" in body:
+            raise Refused(400, "Extraneous key 'project_id' at path []")
+        org = api.store.orgs[str(project.org_id)]
+        made, found_it = objects.create(api.store, org, kind, {**body, "project_id": project_id})
+        headers = {"x-bt-found-existing": "true"} if found_it else {}
+        value = objects.render(kind, made, api.store.behaviour)
+        return json_answer(value, changed=not found_it, headers=headers)
+
+
+def _single_in_project(api: Api, call: Call, kind: Kind, entry: Entry) -> Answer:
+    object_id = entry.data["id"]
+    if call.method == "PATCH":
+        entry = objects.patch(api.store, call.key.org_ids, kind, object_id, call.body())
+    elif call.method == "DELETE":
+        gone = objects.delete(api.store, call.key.org_ids, kind, object_id)
+        return json_answer(gone, changed=True)
+    elif call.method != "GET":
+        raise Refused(405, f"{call.method} is not allowed on {call.path}")
+    value = objects.render(kind, entry, api.store.behaviour)
+    return json_answer(value, changed=call.method == "PATCH")
+
+
 def version_of(api: Api, call: Call, kind: Kind, entry: Entry) -> Json:
     """The object, or for prompts and functions its state at ?version or in ?environment."""
     version, environment = call.parameter("version"), call.parameter("environment")

@@ -38,6 +38,8 @@ PATTERNS: List[Tuple[Pattern[str], Route]] = [
         row_routes.rows_of_object,
     ),
     (re.compile("/v1/organization/([^/]+)"), object_routes.organization),
+    (re.compile("/v1/project/([^/]+)/([a-z_]+)"), object_routes.in_project),
+    (re.compile("/v1/project/([^/]+)/([a-z_]+)/([^/]+)"), object_routes.in_project),
     (re.compile("/v1/([a-z_]+)"), object_routes.collection),
     (re.compile("/v1/([a-z_]+)/([^/]+)"), object_routes.single),
     (re.compile("/environment-object/(prompt|function)/([^/]+)"), environments.assignments),
