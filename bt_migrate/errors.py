@@ -108,12 +108,14 @@ class ApiError(MigrationError):
     `status` is the HTTP status, `path` has no query, `body` is cut to MAX_BODY_CHARS.
     `retry_after` is the seconds of the answer's Retry-After, None without one.
     `is_page` is true for HTML: it comes from a gateway in front of the API, whose own errors are
-    JSON or plain text. `is_json` is true for the API's own JSON.
+    JSON or plain text. `is_json` is true for the API's own JSON. `lacks_route` is true for the page
+    with which the API's own framework (Express) answers a route that it does not have.
     """
 
     retry_after: Optional[float] = None
     is_page = False
     is_json = False
+    lacks_route = False
 
     def __init__(
         self,

@@ -315,8 +315,8 @@ class Transport:
         )
         error.retry_after = retry_after_s(response)
         error.is_json = content.lstrip()[:1] in (b"{", b"[")
-        # the API's own framework (Express) answers a route that it does not have with such a page
-        error.is_page = is_html and f"Cannot {request.method} {request.path}" not in error.body
+        error.is_page = is_html
+        error.lacks_route = f"Cannot {request.method} {request.path}" in error.body
         return error
 
     # -- after a try that failed: return once the next one may start, or raise

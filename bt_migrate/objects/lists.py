@@ -307,7 +307,8 @@ class Lists:
     def is_not_there(self, resource: Resource, error: ApiError) -> bool:
         """Whether a server of another age does not have a newer kind, which is recorded then."""
         # Only the API's own answer says that it has no such kind: a gateway may not know the path.
-        if not resource.beyond or error.status not in NOT_THERE or error.is_page:
+        from_gateway = error.is_page and not error.lacks_route
+        if not resource.beyond or error.status not in NOT_THERE or from_gateway:
             return False
         self.unavailable[resource.name] = f"{error.side} answered {error.status}"
         if error.side == self.dest.side:

@@ -92,15 +92,18 @@ EXPRESS_PAGE = """<!DOCTYPE html>
 <body><pre>Cannot GET /v1/{}</pre></body></html>"""
 
 
-@pytest.mark.parametrize(("path", "is_page"), [("agent", False), ("project", True)])
+@pytest.mark.parametrize(("path", "lacks_route"), [("agent", True), ("project", False)])
 @responses.activate
 def test_the_page_of_a_route_that_does_not_exist_is_the_servers_own(
-    path: str, is_page: bool
+    path: str, lacks_route: bool
 ) -> None:
     page = EXPRESS_PAGE.replace("{}", "agent")
     responses.get(f"{URL}/v1/{path}", status=404, body=page, content_type="text/html")
     error = outcome(lambda: client().get(f"/v1/{path}", {"limit": 1}))
-    assert (error.is_page, error.body) == (is_page, "an HTML page: Error Cannot GET /v1/agent")
+    assert (error.lacks_route, error.body) == (
+        lacks_route,
+        "an HTML page: Error Cannot GET /v1/agent",
+    )
 
 
 @pytest.mark.parametrize("method", ["post", "put", "patch"])
