@@ -226,10 +226,10 @@ def _record_skipped(catalog: Catalog, resource: Resource, item: PlannedObject, r
     made_by_others = reason == BUILT_IN or is_made_by_hand(resource, source)
     dest_id = counterpart_id(catalog, resource, item) if made_by_others else None
     item.states.record(source["id"], name, SKIPPED, dest_id=dest_id, reason=reason)
-    item.states.note(source["id"], [])
-    if is_made_by_hand(resource, source) and not dest_id:
+    if is_made_by_hand(resource, source):
         facts = {"path": "function_data", "detail": reason, "next": resource.next_action}
-        item.states.note(source["id"], [object_finding(resource, item, "not_readable", **facts)])
+        unread = object_finding(resource, item, "not_readable", **facts)
+        item.states.note(source["id"], [] if dest_id else [unread])
     extra = log_fields("skipped", resource, item, reason=reason)
     log.info("skipped %s %r: %s", resource.kind, name, reason, extra=extra)
 
