@@ -36,7 +36,8 @@ class Bounds:
     """Which rows, in which order; None for no bound.
 
     Keys above `after_key` and up to `end_key`, `created` inside [created_after, created_before),
-    written after the transaction `after_xact`.
+    written after the transaction `after_xact`. `version`: as they were at that transaction, which
+    is a field of the request, not of the query text.
     """
 
     created_after: Optional[str] = None
@@ -45,6 +46,7 @@ class Bounds:
     end_key: Optional[str] = None
     after_xact: Optional[int] = None
     newest_first: bool = False
+    version: Optional[int] = None
 
     @property
     def place(self) -> Optional[str]:

@@ -81,6 +81,7 @@ class Api:
         retry_statuses: FrozenSet[int] = RETRY_STATUSES,
         on_body: Optional[Callable[[bytes], None]] = None,
         audit_log: bool = False,
+        version: Optional[int] = None,
     ) -> Answer:
         """Runs BTQL. `json` of the answer is the list of rows.
 
@@ -91,11 +92,15 @@ class Api:
         # it with each fetch)
         asked = {"query": text, "fmt": "json", "brainstore_realtime": True}
         # audit_log: every version of an object is a row (the official SDK reads versions with it)
-        body = encode({**asked, "audit_log": True} if audit_log else asked)
+        if audit_log:
+            asked["audit_log"] = True
+        # version: rows of a dataset or an experiment as they were at that transaction
+        if version is not None:
+            asked["version"] = str(version)
         request = Request(
             "POST",
             QUERY_PATH,
-            body=body,
+            body=encode(asked),
             retry_statuses=retry_statuses,
             on_body=on_body,
             check=rows_of_query,

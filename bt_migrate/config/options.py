@@ -149,17 +149,20 @@ _MOVE_ROWS = (
     ),
     SHARD,
 )
+_VERSIONS = _options("dataset_versions")
 _DEPTH = _options("counts verify_sample full")
 
 PROGRAMS: Dict[str, Sequence[Option]] = {
     "migrate-all": (
-        DEMO, *_MOVE_ROWS, *_DEPTH, *_options("no_rows fill_gaps keep_public activate verify"),
+        DEMO, *_MOVE_ROWS, *_VERSIONS, *_DEPTH,
+        *_options("no_rows fill_gaps keep_public activate verify"),
     ),
     "validate": (
-        *_SELECT, *_WORK, *_options("dry_run plan_out fail_on_loss fetch_limit read_streams"),
+        *_SELECT, *_WORK, *_VERSIONS,
+        *_options("dry_run plan_out fail_on_loss fetch_limit read_streams"),
     ),
     "migrate-organization": _MOVE,
-    "migrate-datasets": (*_MOVE_ROWS, *_options("no_rows")),
+    "migrate-datasets": (*_MOVE_ROWS, *_VERSIONS, *_options("no_rows")),
     "migrate-definitions": _MOVE,
     "migrate-experiments": (*_MOVE_ROWS, *_options("no_rows fill_gaps keep_public")),
     "migrate-logs": (*_MOVE_ROWS, *_options("fill_gaps")),

@@ -103,6 +103,9 @@ class Settings:
     tz: str = setting(
         SELECTION, "MIGRATION_TZ", "UTC", values.zone, "--tz ZONE",
         "time zone of days, hours and dates without a zone (Europe/Berlin, +01:00)")
+    dataset_versions: bool = setting(
+        SELECTION, "MIGRATION_DATASET_VERSIONS", "false", values.switch, "--dataset-versions",
+        "write each earlier state of a new dataset that a snapshot or an experiment points to")
     keep_public: bool = setting(
         SELECTION, "MIGRATION_KEEP_PUBLIC", "false", values.switch, "--keep-public",
         "keep public experiments public; without it they become private")

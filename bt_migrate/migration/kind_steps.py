@@ -14,6 +14,7 @@ from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resources import (
     SELECTABLE,
     moves_later,
+    pins_rows,
 )
 from bt_migrate.objects.copy import OnCreated, copy_objects, record_undecided
 from bt_migrate.objects.decide import display_name
@@ -24,7 +25,9 @@ from bt_migrate.objects.owned import (
     only_owners_of,
     owner_groups,
 )
+from bt_migrate.objects.pinned import pinned_versions
 from bt_migrate.objects.prepare import PlannedObject, items_of, note_gone
+from bt_migrate.rows.present_states import map_present_states
 from bt_migrate.state.object_states import save_objects
 
 log = logging.getLogger("bt_migrate.migration")
@@ -56,6 +59,8 @@ def copy_project_kind(
     """
     if not migration.settings.selects(resource.name):
         return
+    if pins_rows(resource):
+        map_pins(migration, resource, scopes)
     items: List[PlannedObject] = []
     for scope in scopes:
         states = migration.run.objects(resource.name, scope.name)
@@ -73,6 +78,19 @@ def copy_project_kind(
     copy_objects(migration.catalog, resource, items, copier=migration.copier, made=made)
     # The states of projects without objects are saved too.
     save_objects(migration.run.objects(resource.name, scope.name) for scope in scopes)
+
+
+def map_pins(migration: Migration, resource: Resource, scopes: Sequence[ProjectPair]) -> None:
+    """Find the counterparts of the states of datasets that objects of the kind point to.
+
+    For that the rows of the datasets must have arrived.
+    """
+    pinned = pinned_versions(migration.catalog, [resource], [scope.source for scope in scopes])
+    if not pinned:
+        return
+    if not migration.settings.dry_run:
+        migration.background.wait()
+    map_present_states(migration.catalog, pinned)
 
 
 def _reason_to_wait(resource: Resource, scope: ProjectPair, phase: str, item: PlannedObject) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Dict, Iterator, List, Mapping, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set
 
 from bt_migrate.api.transactions import after_second
 from bt_migrate.config.settings import shard_name
@@ -14,12 +14,13 @@ from bt_migrate.errors import UsageError
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.migration.kind_steps import copy_project_kind
 from bt_migrate.model.resource import Resource
-from bt_migrate.model.resource_table import PROJECTS
+from bt_migrate.model.resource_table import DATASETS, OBJECT_RESOURCES, PROJECTS
 from bt_migrate.model.resources import (
     ROW_KINDS,
     holder_of_rows,
 )
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.pinned import pinned_versions
 from bt_migrate.objects.prepare import PlannedObject
 from bt_migrate.rows.copy import streaming
 from bt_migrate.rows.count import RowCounts, row_object_ids, row_objects
@@ -53,7 +54,11 @@ def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[Pr
         streams = list(_made(migration, list(_expected(migration, resource.name, scopes))))
         _copy_round(migration, resource.name, streams, round_)
         return
-    streams = _counted(migration, list(_expected(migration, resource.name, scopes)))
+    versions = versions_to_replay(migration, resource, scopes)
+    streams = [
+        replace(stream, versions=tuple(sorted(versions.get(stream.source_id, ()))))
+        for stream in _counted(migration, list(_expected(migration, resource.name, scopes)))
+    ]
     expected = list(groups(streams, migration.settings.read_streams))
     group_of = {
         stream.source_id: group for group in expected for stream in group
@@ -86,6 +91,17 @@ def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[Pr
             if any(stream.source_id in group_of for stream in group):
                 start_group(group)
         migration.background.begin(stack.pop_all().close)
+
+
+def versions_to_replay(
+    migration: Migration, resource: Resource, scopes: Sequence[ProjectPair]
+) -> Dict[str, Set[int]]:
+    """Source id of a dataset -> its states that something points to; {} if they are not wanted."""
+    if not migration.settings.dataset_versions or resource is not DATASETS:
+        return {}
+    projects = [scope.source for scope in scopes]
+    pinning = [kind for kind in OBJECT_RESOURCES if migration.settings.selects(kind.name)]
+    return pinned_versions(migration.catalog, pinning, projects)
 
 
 def copy_logs(migration: Migration, scopes: Sequence[ProjectPair]) -> None:

@@ -196,7 +196,8 @@ def _created_by_intent(
     key = tuple(intent["key"])
     owner = key[:2] if resource.scope == OWNER else ()
     for obj in context.lists.objects(resource, [owner] if owner else ()).values():
-        inside = resource.scope != PROJECT or obj.get("project_id") == intent["project"]
+        named = resource.scope == PROJECT and not resource.inside
+        inside = not named or obj.get("project_id") == intent["project"]
         if inside and natural_key(resource, obj) == key:
             name = display_name(resource, obj)
             yield CreatedObject(resource, project, name, obj["id"], intent["fingerprint"], owner)

@@ -1,18 +1,17 @@
 """Findings about what the API cannot move and no moved object mentions.
 
-API keys, service tokens, snapshots, users without a counterpart, and
-earlier versions of definitions.
+API keys, service tokens, users without a counterpart, and earlier versions of definitions.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
 
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.versions import earlier_versions
 from bt_migrate.model.findings import finding
-from bt_migrate.model.resource_table import DATASETS, FUNCTIONS, USERS
+from bt_migrate.model.resource_table import USERS
 from bt_migrate.objects.catalog import Catalog
 
 
@@ -38,40 +37,31 @@ LISTED_ONLY = (
         "key_to_make",
         "its owner must create a new one: its key is shown once",
     ),
-    ListedOnly(
-        "/v1/dataset_snapshot",
-        "dataset_snapshots",
-        "not_movable",
-        "create it again: it names a transaction of the source",
-    ),
 )
-OWNER_DELETED = "none"  # the project of something whose owner was deleted
 
 
 def organization_losses(catalog: Catalog, projects: Sequence[dict]) -> List[Dict[str, Any]]:
     """Findings about the organization and the selected projects."""
     return [
-        *_listed_only(catalog, projects),
+        *_listed_only(catalog),
         *_users(catalog),
         *([] if catalog.run.record.round else earlier_versions(catalog, projects)),
     ]
 
 
-def _listed_only(catalog: Catalog, projects: Sequence[dict]) -> Iterator[Dict[str, Any]]:
+def _listed_only(catalog: Catalog) -> Iterator[Dict[str, Any]]:
     """Objects that can only be listed. A kind that cannot even be listed has no findings."""
-    selected = {"", *(project["id"] for project in projects)}
     with ThreadPoolExecutor(len(LISTED_ONLY), thread_name_prefix="list") as pool:
         lists = list(pool.map(lambda kind: _list(catalog, kind.path), LISTED_ONLY))
     for objects, kind in zip(lists, LISTED_ONLY):
         for obj in sorted(objects, key=lambda obj: (str(obj.get("name")), obj["id"])):
-            if _project_of(catalog, obj) in selected:
-                yield finding(
-                    kind.finding,
-                    resource=kind.resource,
-                    id=obj["id"],
-                    name=str(obj.get("name") or obj["id"]),
-                    next=kind.next,
-                )
+            yield finding(
+                kind.finding,
+                resource=kind.resource,
+                id=obj["id"],
+                name=str(obj.get("name") or obj["id"]),
+                next=kind.next,
+            )
 
 
 def _list(catalog: Catalog, path: str) -> List[dict]:
@@ -79,19 +69,6 @@ def _list(catalog: Catalog, path: str) -> List[dict]:
         return list(catalog.source.list(path, page_size=catalog.settings.batch_size))
     except ApiError:
         return []
-
-
-def _project_of(catalog: Catalog, obj: Mapping[str, Any]) -> str:
-    """The source project that a variable or snapshot belongs to; "" for the organization itself."""
-    if obj.get("object_type") == "project":
-        return str(obj.get("object_id"))
-    if obj.get("dataset_id"):
-        owner = catalog.lists.source_object(DATASETS, obj["dataset_id"])
-    elif obj.get("object_type") == "function":
-        owner = catalog.lists.source_object(FUNCTIONS, obj["object_id"])
-    else:
-        return ""
-    return str((owner or {}).get("project_id", OWNER_DELETED))
 
 
 def _users(catalog: Catalog) -> Iterator[Dict[str, Any]]:

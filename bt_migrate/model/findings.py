@@ -176,6 +176,22 @@ KINDS: Mapping[str, Kind] = {
         False,
         "pinned versions; references follow the latest version ({where})",
     ),
+    "state_not_there": Kind(
+        LOSS,
+        "a snapshot of an earlier state of a dataset was not made: the destination does not have"
+        " that state",
+        "to have it, move the dataset with --dataset-versions to a destination that does not have"
+        " it yet",
+        True,
+        "snapshots of earlier states of datasets: {things}",
+    ),
+    "dataset_version_left": Kind(
+        LOSS,
+        "an earlier state of a dataset could not be made in the destination",
+        "see the detail; what points to that state follows the latest one",
+        False,
+        "earlier states of datasets, in {names}: {details}",
+    ),
     "earlier_versions": Kind(
         LOSS,
         "only the latest version of a definition moves",

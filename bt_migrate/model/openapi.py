@@ -44,7 +44,6 @@ ADDRESSING = frozenset(("org_name",))
 # Kinds with a list and a POST that are no resources, and why.
 NO_RESOURCES: Mapping[str, str] = {
     "/v1/service_token": "its value cannot be read",
-    "/v1/dataset_snapshot": "names a transaction of the source",
 }
 MAX_DEPTH = 12
 

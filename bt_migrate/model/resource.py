@@ -97,6 +97,9 @@ class Resource:
     listed: str = WHOLE
     # Whether the list documents limit and starting_after; where not, one answer holds all of it.
     paged: bool = True
+    # PROJECT: the field that names the object around this one, where an object names no project
+    # itself: it is in the project of that object.
+    inside: str = ""
     # The resource that the object is a field of: listed with it, matched by its key, and written
     # by its PATCH, which replaces the whole field.
     part_of: str = ""
@@ -128,7 +131,8 @@ class Resource:
     # Values of read-only fields that say nothing; anything else there is a field not carried.
     server_values: Tuple[Tuple[str, Any], ...] = ()
     references: Tuple[Reference, ...] = ()
-    # Fields that the object needs if the source has them: without one it would mean another thing.
+    # Fields that the object needs if the source has them, references and pins: without one it would
+    # mean another thing.
     needed: Tuple[str, ...] = ()
     # Paths that name a project, which may have another name in the destination.
     project_names: Tuple[str, ...] = ()
@@ -167,3 +171,8 @@ class Resource:
 
     def path_of(self, object_id: str, project_id: str = "") -> str:
         return f"{self.path_in(project_id)}/{object_id}"
+
+    @property
+    def key_holds_ids(self) -> bool:
+        """Whether the natural key holds ids, which are others in the destination."""
+        return any(reference.path in self.key for reference in self.references)

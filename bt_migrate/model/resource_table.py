@@ -151,6 +151,17 @@ DATASETS = Resource(
     patch=("name", "description", "tags", "metadata"),
     server=("url_slug",), listed=BY_PROJECT, page="Datasets",
 )  # fmt: skip
+DATASET_SNAPSHOTS = Resource(
+    "dataset_snapshots", "dataset_snapshot", "/v1/dataset_snapshot", PROJECT,
+    ("dataset_id", "name"),
+    phase="migrate-datasets", inside="dataset_id",
+    create=("dataset_id", "name", "description", "xact_id"), patch=("name", "description"),
+    put=True,
+    references=(Reference("dataset_id", ("datasets",)),),
+    pins=(Pin("xact_id", ("datasets",), of=("dataset_id",)),),
+    needed=("dataset_id", "xact_id"),
+    beyond=True, page="DatasetSnapshots",
+)  # fmt: skip
 PROJECT_TAGS = Resource(
     "project_tags", "project_tag", "/v1/project_tag", PROJECT, ("name",),
     phase="migrate-definitions",
@@ -389,8 +400,8 @@ USERS = Resource("users", "user", "/v1/user", ORGANIZATION, ("email",), create=(
 # Every kind of object that is moved, in the order in which they move. Every phase finds or creates
 # PROJECTS first.
 OBJECT_RESOURCES: Tuple[Resource, ...] = (
-    PROJECTS, AI_SECRETS, ROLES, GROUPS, ENVIRONMENTS, PROJECT_GROUPS, DATASETS, PROJECT_TAGS,
-    SPAN_IFRAMES, MCP_SERVERS, AGENTS, SIMULATED_USERS, FUNCTIONS, PROMPTS, ENV_VARS,
+    PROJECTS, AI_SECRETS, ROLES, GROUPS, ENVIRONMENTS, PROJECT_GROUPS, DATASETS, DATASET_SNAPSHOTS,
+    PROJECT_TAGS, SPAN_IFRAMES, MCP_SERVERS, AGENTS, SIMULATED_USERS, FUNCTIONS, PROMPTS, ENV_VARS,
     PROJECT_SCORES, EXPERIMENTS, VIEWS, PROJECT_SETTINGS, PROJECT_AUTOMATIONS, ORG_AUTOMATIONS,
     ACLS,
 )  # fmt: skip

@@ -161,6 +161,20 @@ def is_of_organization(resource: Resource) -> bool:
     return resource.scope == ORGANIZATION and not resource.part_of
 
 
+def resource_around(resource: Resource) -> Resource:
+    """The kind of the object that `inside` names."""
+    return next(
+        BY_NAME[reference.to[0]]
+        for reference in resource.references
+        if reference.path == resource.inside
+    )
+
+
+def pins_rows(resource: Resource) -> bool:
+    """Whether objects of the kind may name a state of the rows of another object."""
+    return any(set(pin.to) & set(ROW_KINDS) for pin in resource.pins)
+
+
 def holder_of_rows(kind_name: str) -> Resource:
     """The kind of the objects that hold rows of a kind."""
     return BY_NAME.get(kind_name, PROJECTS)

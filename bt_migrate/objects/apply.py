@@ -188,7 +188,7 @@ class ObjectWriter:
         """
         catalog, resource = self.catalog, self.resource
         key = natural_key(resource, made)
-        if resource.scope == OWNER or key == natural_key(resource, item.source):
+        if resource.key_holds_ids or key == natural_key(resource, item.source):
             return
         project = item.source.get("project_id")
         others = {
@@ -282,7 +282,7 @@ class ObjectWriter:
             elif had_no_place:
                 # Somebody else created it.
                 item.states.left_out.pop(source_id, None)
-        elif not_placeable(resource, item.source, plan.prepared):
+        elif not_placeable(resource, item.source, plan.prepared.body):
             note_no_place(self.catalog, item, plan.prepared)
         if _value_is_to_enter(resource, item.source, action, outcome):
             facts = {"path": resource.hidden_field, "next": resource.next_action}
@@ -340,5 +340,5 @@ def _owner(resource: Resource, action: Action) -> Optional[Tuple[str, str]]:
 
 
 def _key_fields(resource: Resource, source: dict, body: Dict[str, Any]) -> Dict[str, Any]:
-    origin = body if resource.scope == OWNER else source
+    origin = body if resource.key_holds_ids else source
     return {name: origin.get(name) for name in resource.key}

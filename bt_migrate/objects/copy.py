@@ -51,7 +51,7 @@ from bt_migrate.objects.plan import (
     is_made_by_hand,
     plan_item,
 )
-from bt_migrate.objects.prepare import PlannedObject, object_finding, skip_reason
+from bt_migrate.objects.prepare import NO_STATE, PlannedObject, object_finding, skip_reason
 from bt_migrate.objects.update import fingerprints_of, note_former, policy_of
 from bt_migrate.state.object_states import ObjectStates, save_objects
 
@@ -187,6 +187,8 @@ def _is_to_do(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool
     """Whether the object is to be planned; one that is not to be moved is recorded as skipped."""
     source_id = item.source["id"]
     is_open = item.states.has_no_place(source_id) or _is_open_conflict(catalog, resource, item)
+    # The state that a snapshot names may be there now.
+    is_open = is_open or item.states.last(source_id).get("reason") == NO_STATE
     if item.states.completed(source_id) and not is_open:
         return False
     reason = skip_reason(catalog, resource, item.source)

@@ -33,7 +33,7 @@ from bt_migrate.config.settings import Settings
 from bt_migrate.errors import ApiError, UsageError
 from bt_migrate.model.resource import IN_PROJECT, OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import CALLABLE, FUNCTIONS, PROJECTS, PROMPTS, USERS
-from bt_migrate.model.resources import BY_NAME, REFERABLE
+from bt_migrate.model.resources import BY_NAME, REFERABLE, resource_around
 from bt_migrate.model.selection import chosen, did_you_mean, unmatched
 from bt_migrate.objects.decide import creation_order
 
@@ -133,6 +133,9 @@ class Lists:
         if resource.part_of:
             holders = self.source_list(BY_NAME[resource.part_of])
             return [holder for holder in holders if holder["id"] == project_id]
+        if resource.inside:
+            around = self.source_objects(resource_around(resource), project_id)
+            return _inside(resource, self.source_list(resource), around)
         objects = [obj for obj in self.source_list(resource) if obj.get("project_id") == project_id]
         if resource.name in CALLABLE:
             twins = self._twins()
@@ -195,6 +198,9 @@ class Lists:
             return []
         if resource.scope != PROJECT:
             return self._list(self.dest, resource)
+        if resource.inside:
+            around = self.dest_objects(resource_around(resource), project_id)
+            return _inside(resource, self._list(self.dest, resource), around)
         listed_for = project_id if resource.has_project_lists else ""
         objects = self._list(self.dest, resource, listed_for)
         return [obj for obj in objects if obj.get("project_id") == project_id]
@@ -344,6 +350,12 @@ class Lists:
         return None
 
 
+def _inside(resource: Resource, objects: Iterable[dict], around: Iterable[dict]) -> List[dict]:
+    """The objects of a kind that belong to one of those around them."""
+    ids = {obj["id"] for obj in around}
+    return [obj for obj in objects if obj[resource.inside] in ids]
+
+
 def _because_of(resource: Resource, error: ApiError) -> ApiError:
     because = ApiError(error.side, error.method, error.path, error.status, error.body)
     because.args = (f"rows may refer to {resource.name}, which cannot be listed: {error}",)
@@ -352,7 +364,8 @@ def _because_of(resource: Resource, error: ApiError) -> ApiError:
 
 def refuse_misshapen(route: Route, resource: Resource, obj: Mapping[str, Any]) -> None:
     """Raises AnswerError for an object that lacks what every step takes from it."""
-    needed = ["project_id"] if resource.scope == PROJECT and not resource.part_of else []
+    in_project = resource.scope == PROJECT and not resource.part_of
+    needed = [resource.inside or "project_id"] if in_project else []
     needed += ["name"] if resource is PROJECTS else []
     needed += ["object_type", "object_id"] if resource.scope == OWNER else []
     for name in needed:

@@ -16,6 +16,7 @@ from bt_migrate.objects.decide import CREATE, UPDATE, Action, fingerprint, natur
 from bt_migrate.objects.prepare import (
     PlannedObject,
     Prepared,
+    drop_known_pins,
     expected_body,
     missing_fields,
     not_placeable,
@@ -50,6 +51,7 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
     existing, gone = _existing(catalog, resource, item, prepared)
     if resource.part_of and existing and resource.cannot_move(existing):
         existing = None  # the holder has no such part: it can be created
+    drop_known_pins(prepared, existing or {})
     waiting = {top_field(reference.path) for reference in prepared.deferred}
     body = expected_body(catalog, resource, prepared, existing)
     for name in sorted(missing_fields(catalog, resource, existing) if existing else ()):
@@ -65,7 +67,7 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
     )
     if not prepared.made_before and not is_incomplete(catalog, resource, item, action):
         action = decided(catalog, resource, item.source, action)
-    reason = not_placeable(resource, item.source, prepared)
+    reason = not_placeable(resource, item.source, body)
     awaited = waits_for(resource, prepared) if reason else []
     words = _words_to_activate(catalog, resource, item, action)
     if gone and not existing and policy_of(catalog, resource) != UPDATE_POLICY:
@@ -133,9 +135,9 @@ def counterpart_id(catalog: Catalog, resource: Resource, item: PlannedObject) ->
 def dest_key(resource: Resource, source: dict, body: Dict[str, Any]) -> tuple:
     """The natural key in the destination.
 
-    The keys of objects that belong to an owner hold ids, so the rewritten body has them.
+    A key that holds ids is that of the rewritten body.
     """
-    return natural_key(resource, body if resource.scope == OWNER else source)
+    return natural_key(resource, body if resource.key_holds_ids else source)
 
 
 def _existing(

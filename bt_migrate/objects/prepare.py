@@ -5,7 +5,7 @@ The copy sends a prepared object, and the comparison expects it: both take it fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from bt_migrate.attachments.copy import dest_key as dest_attachment_key
@@ -22,11 +22,15 @@ from bt_migrate.model.references import (
 )
 from bt_migrate.model.resource import IN_PROJECT, ORGANIZATION, OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import PROJECTS, USERS
-from bt_migrate.model.resources import BY_NAME, refers_to_projects
+from bt_migrate.model.resources import BY_NAME, refers_to_projects, resource_around
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import display_name, lost_fields, natural_key, writable_fields
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.sync_marks import ABSENCE_S
+
+# Kinds of findings about versions that were removed.
+PIN_FINDINGS = ("version_pin_removed", "state_not_there")
+NO_STATE = "the destination has no state of its dataset that is proven to equal it"
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class Prepared:
     """An object ready to be planned.
 
     `body` is what would be sent, `deferred` the references that wait for a target, `left_out` the
-    other unresolved ones, `findings` what a person must know. `made_before`: a process of this run
+    other unresolved ones, `pins` the paths of versions that were removed, `findings` what a person
+    must know. `made_before`: a process of this run
     created the object and died before it could record that. `blocked`: why the object cannot be
     written. `makes_way`: the destination's object that gets another name first.
     """
@@ -56,6 +61,7 @@ class Prepared:
     deferred: List[Unresolved]
     left_out: List[Unresolved]
     findings: List[Dict[str, Any]]
+    pins: List[str] = field(default_factory=list)
     made_before: bool = False
     blocked: str = ""
     makes_way: Optional[Mapping[str, Any]] = None
@@ -141,15 +147,15 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
         reference = value_at(body, path)
         reference["key"] = dest_attachment_key(catalog.dest.org_id, reference["key"])
     findings += _field_findings(catalog, resource, item)
-    if resource.listed == IN_PROJECT:
-        pass  # the path names the project
+    if resource.listed == IN_PROJECT or resource.inside:
+        pass  # the path, or another object, names the project
     elif resource.scope == PROJECT:
         body["project_id"] = item.dest_project_id
     elif resource.needs_org_id:
         body["org_id"] = catalog.dest.org_id
     elif resource.scope == ORGANIZATION and catalog.dest.org_name:
         body["org_name"] = catalog.dest.org_name
-    return Prepared(body, deferred, left_out, findings)
+    return Prepared(body, deferred, left_out, findings, rewritten.pins)
 
 
 def _field_findings(
@@ -183,6 +189,9 @@ def _rewriting_findings(
     left_out: Sequence[Unresolved],
 ) -> Iterator[Dict[str, Any]]:
     for path in rewritten.pins:
+        if path in resource.needed:
+            yield object_finding(resource, item, "state_not_there", path=path, detail=NO_STATE)
+            continue
         facts = {"path": path, "detail": "it named a transaction of the source"}
         yield object_finding(resource, item, "version_pin_removed", **facts)
     for path, source_id in rewritten.free_text:
@@ -240,13 +249,15 @@ def expected_body(
 ) -> Dict[str, Any]:
     """What the destination's object should hold.
 
-    Where a reference was left out, whatever the destination has there is right: the server sets
-    the caller as the user of a view, or a person entered the counterpart by hand. A field that an
-    older data plane does not know, and does not show, is not expected.
+    Where a reference or a version was left out, whatever the destination has there is right: the
+    server sets the caller as the user of a view, a person entered the counterpart by hand, or an
+    earlier run knew the version. A field that an older data plane does not know, and does not show,
+    is not expected.
     """
     if existing is None:
         return prepared.body
-    fields = [reference.path for reference in prepared.left_out if reference.path in existing]
+    left_out = [*(reference.path for reference in prepared.left_out), *prepared.pins]
+    fields = [path for path in left_out if path in existing]
     kept = {name: existing[name] for name in fields if existing[name] is not None}
     unknown = missing_fields(catalog, resource, existing)
     body = {name: value for name, value in prepared.body.items() if name not in unknown}
@@ -258,17 +269,28 @@ def missing_fields(catalog: Catalog, resource: Resource, existing: Mapping[str, 
     return {name for name in catalog.earlier.fields_not_taken(resource) if name not in existing}
 
 
-def not_placeable(resource: Resource, source: dict, prepared: Prepared) -> str:
-    """Why an object has no place in the destination, "" if it has.
+def drop_known_pins(prepared: Prepared, existing: Mapping[str, Any]) -> None:
+    """Take back the findings about versions that the destination's object has."""
+    prepared.findings = [
+        found
+        for found in prepared.findings
+        if found["kind"] not in PIN_FINDINGS or not existing.get(found["path"])
+    ]
+
+
+def not_placeable(resource: Resource, source: dict, body: Mapping[str, Any]) -> str:
+    """Why an object with that content has no place in the destination, "" if it has.
 
     An ACL without its user, group or role would grant something else.
     """
-    body = prepared.body
     if resource.scope == OWNER and not body.get("object_id"):
         return f"its {source.get('object_type')} is not in the destination"
-    if any(source.get(name) and not body.get(name) for name in resource.needed):
-        return "its user, group or role is not in the destination"
-    return ""
+    missing = {name for name in resource.needed if source.get(name) and not body.get(name)}
+    if resource.inside in missing:
+        return f"its {resource_around(resource).kind} is not in the destination"
+    if missing & {pin.path for pin in resource.pins}:
+        return NO_STATE
+    return "its user, group or role is not in the destination" if missing else ""
 
 
 def waits_for(resource: Resource, prepared: Prepared) -> List[Unresolved]:

@@ -1,4 +1,4 @@
-"""Move datasets, then their rows."""
+"""Move datasets, then their rows, then their snapshots."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, List, Sequence
+from typing import Callable, List, Optional, Sequence
 
 from bt_migrate.api.client import Api
 from bt_migrate.api.request import RETRY_STATUSES
@@ -13,24 +13,26 @@ from bt_migrate.rows.page_ahead import SIZE_STATUSES
 QueryOf = Callable[[Sequence[str], bool], str]
 
 
-def query_by_ids(api: Api, query_of: QueryOf, row_ids: Sequence[str]) -> List[dict]:
+def query_by_ids(
+    api: Api, query_of: QueryOf, row_ids: Sequence[str], version: Optional[int] = None
+) -> List[dict]:
     """The rows that the server shows for these ids; half of the ids at a time where it takes too
     long.
     """
     statuses = RETRY_STATUSES - SIZE_STATUSES if len(row_ids) > 1 else RETRY_STATUSES
     try:
         query = query_of(row_ids, api.capabilities.lacks_in)
-        rows: List[dict] = api.query(query, retry_statuses=statuses).json
+        rows: List[dict] = api.query(query, retry_statuses=statuses, version=version).json
         return rows
     except ApiError as error:
         if error.status == 400 and not api.capabilities.lacks_in:
             api.capabilities.lacks_in = True
-            return query_by_ids(api, query_of, row_ids)
+            return query_by_ids(api, query_of, row_ids, version)
         if error.status not in SIZE_STATUSES or len(row_ids) == 1:
             raise
     half = len(row_ids) // 2
     return [
         row
         for some in (row_ids[:half], row_ids[half:])
-        for row in query_by_ids(api, query_of, some)
+        for row in query_by_ids(api, query_of, some, version)
     ]

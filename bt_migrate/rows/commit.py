@@ -22,6 +22,7 @@ from bt_migrate.rows.insert import Delivered
 from bt_migrate.rows.slices import SliceReader
 from bt_migrate.rows.streams import PageEnd, StreamCopy, save_members
 from bt_migrate.state.files import append_line
+from bt_migrate.state.seen_rows import NOT_WHOLE
 
 log = logging.getLogger("bt_migrate.rows")
 
@@ -76,8 +77,10 @@ class BatchCommitter:
         self._slice_number = slice_number
         self._slice_reader = slice_reader
         self._is_round = any(member.above is not None for member in members.values())
-        # A sync records all rows, for the next one.
-        self._records_rows = settings.rows(kind.name).use_seen_db or self._is_round
+        # A sync records all rows, for the next one; so does each version, for the next one.
+        self._replays = any(member.replays for member in members.values())
+        self._records_all = self._is_round or self._replays
+        self._records_rows = settings.rows(kind.name).use_seen_db or self._records_all
         # what the batches of the page under way add to it
         self._page = PageEnd("")
         # delivered rows of the last page of a copy, which are recorded only if it does not come to
@@ -97,7 +100,7 @@ class BatchCommitter:
         self._record_failed(done)
         self._add_findings(done)
         # The last page of a copy is not recorded: the checkpoint says so itself a moment later.
-        unrecorded = last_page and not self._is_round
+        unrecorded = last_page and not self._records_all
         self._record(accepted, only_waiting=unrecorded)
         self._note_transactions(done, accepted, stored=self._records_rows and not unrecorded)
         if unrecorded:
@@ -136,6 +139,8 @@ class BatchCommitter:
             counts["bytes"] += len(row.body)
             if incomplete and (row.object_id, row.id) in incomplete:
                 of_object.other_xacts.add(dest_xact)
+                if self._replays:
+                    of_object.rows.append((row.object_id, row.id, NOT_WHOLE, outcome, dest_xact))
                 continue
             of_object.rows.append((row.object_id, row.id, row.xact, outcome, dest_xact))
             if row.deferred:

@@ -37,6 +37,7 @@ from bt_migrate.rows.read import (
     short_read_text,
     unusable_answer,
 )
+from bt_migrate.rows.replay import replay_versions
 from bt_migrate.rows.slices import Slices
 from bt_migrate.rows.streams import (
     RowStream,
@@ -122,7 +123,9 @@ def _copy_group(shared: SharedCopy, streams: Sequence[RowStream]) -> None:
     try:
         for member in unfinished if missing else ():
             member.error = missing
-        for together in _by_end(unfinished) if not missing else ():
+        for member in unfinished if not missing else ():
+            replay_versions(shared, member)
+        for together in _by_end([member for member in unfinished if not member.error]):
             _copy_members(shared, together)
         for member in unfinished:
             if shared.round and member.above is None and not member.error:

@@ -71,7 +71,7 @@ class RowDecider:
         counts, notes = end.of(object_id)
         counts["fetched"] += len(rows)
         ids = [row["id"] for row in rows]
-        resumes = self._use_seen and member.resuming
+        resumes = (self._use_seen or member.replays) and member.resuming
         recorded = member.seen.outcomes_of(object_id, ids) if resumes else {}
         before = member.seen.before(object_id, ids) if member.state.copy.compared else {}
         encoded_rows = self._encoded(object_id, rows, notes, plain=plain)
@@ -84,7 +84,8 @@ class RowDecider:
             if outcome and seen_xact >= encoded.xact:
                 counts[outcome] += 1
             elif outcome:
-                yield encoded._replace(outcome=UPDATED)
+                # A row of an earlier version was new to the destination.
+                yield encoded._replace(outcome=outcome if member.state.copy.replay else UPDATED)
             elif row["id"] not in judged:
                 yield encoded
             elif judged[row["id"]] == UPDATED:

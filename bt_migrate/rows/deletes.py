@@ -219,12 +219,12 @@ def _only_there(catalog: Catalog, stream: RowStream, bounds: Bounds) -> Iterator
     listed = sqlite3.connect("", isolation_level=None)
     try:
         listed.execute("create table ids (id blob primary key) without rowid")
-        for ids in _ids(catalog.source, stream.kind.name, stream.source_id, bounds):
+        for ids in row_ids(catalog.source, stream.kind.name, stream.source_id, bounds):
             listed.executemany(
                 "insert or ignore into ids values (?)", [(id_bytes(row_id),) for row_id in ids]
             )
         waiting: List[str] = []
-        for ids in _ids(catalog.dest, stream.kind.name, stream.dest_id, bounds):
+        for ids in row_ids(catalog.dest, stream.kind.name, stream.dest_id, bounds):
             waiting += [row_id for row_id in ids if not _is_listed(listed, row_id)]
             while len(waiting) >= IDS_LOOKED_UP:
                 yield waiting[:IDS_LOOKED_UP]
@@ -240,11 +240,12 @@ def _is_listed(listed: sqlite3.Connection, row_id: str) -> bool:
     return found.fetchone() is not None
 
 
-def _ids(api: Api, kind_name: str, object_id: str, bounds: Bounds) -> Iterator[List[str]]:
-    """Yields all row ids, page by page."""
+def row_ids(api: Api, kind_name: str, object_id: str, bounds: Bounds) -> Iterator[List[str]]:
+    """Yields the ids of all rows inside the bounds, page by page."""
     while True:
         api.check()
-        rows = api.query(ids_query(kind_name, object_id, bounds, MAX_LIMIT)).json
+        query = ids_query(kind_name, object_id, bounds, MAX_LIMIT)
+        rows = api.query(query, version=bounds.version).json
         if rows:
             yield [row["id"] for row in rows]
             bounds = bounds.after(rows[-1]["_pagination_key"])

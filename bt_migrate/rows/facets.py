@@ -11,7 +11,7 @@ is not known. Rows are therefore asked for by id, until each has been shown.
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.btql import (
     Bounds,
@@ -138,9 +138,15 @@ def _hides(row: Dict[str, Any], whole: Dict[str, Any]) -> bool:
 # -- rows that were read
 
 
-def add_facets(api: Api, kind_name: str, object_ids: Sequence[str], rows: Sequence[dict]) -> None:
-    """Complete rows that were read in shape `spans`, where the server is known to show facets in
-    `traces` only. Raises ApiError.
+def add_facets(
+    api: Api,
+    kind_name: str,
+    object_ids: Sequence[str],
+    rows: Sequence[dict],
+    version: Optional[int] = None,
+) -> None:
+    """Complete rows that were read in shape `spans` (at a version), where the server is known to
+    show facets in `traces` only. Raises ApiError.
     """
     place = api.capabilities.facets.places.get(kind_name)
     if place is None or place.shown != TRACES:
@@ -154,7 +160,7 @@ def add_facets(api: Api, kind_name: str, object_ids: Sequence[str], rows: Sequen
     size = ROWS_ASKED
     while waiting:
         part = list(waiting)[:size]
-        shown = _in_traces(api, kind_name, part)
+        shown = _in_traces(api, kind_name, part, version)
         found = waiting.keys() & shown.keys()
         if found:
             for key in found:
@@ -168,7 +174,7 @@ def add_facets(api: Api, kind_name: str, object_ids: Sequence[str], rows: Sequen
 
 
 def _in_traces(
-    api: Api, kind_name: str, wanted: Sequence[Tuple[str, str]]
+    api: Api, kind_name: str, wanted: Sequence[Tuple[str, str]], version: Optional[int]
 ) -> Dict[Tuple[str, str], dict]:
     """(object, row) -> its facets, of as many rows as one answer shows."""
     id_field = ROW_KINDS[kind_name].id_field
@@ -178,7 +184,7 @@ def _in_traces(
     def query_of(ids: Sequence[str], one_by_one: bool) -> str:
         return facets_query(kind_name, id_field, holders, ids_condition(ids, one_by_one=one_by_one))
 
-    shown = query_by_ids(api, query_of, row_ids)
+    shown = query_by_ids(api, query_of, row_ids, version)
     return {(str(row.get(id_field) or holders[0]), str(row.get("id"))): row for row in shown}
 
 

@@ -217,16 +217,19 @@ def _reason(error: ApiError, facts: str = "") -> str:
     return f"{error.status}: {error.body}"[: MAX_REASON_CHARS - len(facts)] + facts
 
 
-def delete_rows(dest: Api, kind: RowKind, dest_id: str, row_ids: Sequence[str]) -> None:
+def delete_rows(dest: Api, kind: RowKind, dest_id: str, row_ids: Sequence[str]) -> int:
     """Delete rows of one object. Safe to send twice: deleting an absent id is no error.
 
-    Raises ApiError where the destination refuses, or does not account for all of them.
+    Returns the destination's transaction, 0 where the answer names none. Raises ApiError where the
+    destination refuses, or does not account for all of them.
     """
     rows = [
         EncodedRow(row_id, 0, encode({"id": row_id, "_object_delete": True}), dest_id)
         for row_id in row_ids
     ]
     sender = RowSender(dest, kind, {dest_id: dest_id}, sum(len(row.body) for row in rows))
-    left = sender.send(rows).confirmed.count(False)
+    delivery = sender.send(rows)
+    left = delivery.confirmed.count(False)
     if left:
         raise AnswerError("destination", "POST", LOGS3, 200, f"does not name {left} of the rows")
+    return delivery.xact

@@ -133,6 +133,7 @@ class PageAhead:
                 page_query(self._kind, self._ids, page.bounds, page.limit),
                 retry_statuses=statuses,
                 on_body=lambda content: self._ask_early(page, content),
+                version=page.bounds.version,
             )
         except ApiError as error:
             if error.status in SIZE_STATUSES and page.smaller_helps:

@@ -39,6 +39,9 @@ def _outside(rows: Sequence[dict], keys: List[str], bounds: Bounds) -> Optional[
     after_xact = bounds.after_xact
     if after_xact and any(xact_of(row.get("_xact_id")) <= after_xact for row in rows):
         return f"rows of transactions up to {after_xact}; the server ignores the filter of _xact_id"
+    version = bounds.version
+    if version is not None and any(xact_of(row.get("_xact_id")) > version for row in rows):
+        return f"rows that are newer than the version {version}; the server ignores the version"
     window = bounds.created_after, bounds.created_before
     if any(window) and not all(in_window(row.get("created"), *window) for row in rows):
         return "rows outside of the date window; the server ignores the filter of created"

@@ -260,7 +260,7 @@ class PageReader:
         self.rows += len(rows)
         if not rows:
             return None
-        add_facets(self._api, self._kind, self._ids, rows)
+        add_facets(self._api, self._kind, self._ids, rows, bounds.version)
         end_key = rows[0 if bounds.newest_first else -1][KEY]
         self._bounds = bounds.after(end_key)
         return Page(rows, end_key, ended, answer.plain)
@@ -379,7 +379,8 @@ def missing_count(
 def count_inside(api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds) -> Optional[int]:
     """How many rows the objects hold together; None where the server does not count."""
     try:
-        found = api.query(count_query(kind, object_ids, bounds)).json
+        query = count_query(kind, object_ids, bounds)
+        found = api.query(query, version=bounds.version).json
         return whole_number(found[0]["rows"]) if found else 0
     except (ApiError, KeyError, TypeError, ValueError):
         return None
@@ -412,15 +413,20 @@ def one_page(api: Api, kind: str, object_id: str, bounds: Bounds, limit: int) ->
 
 
 def rows_of_ids(
-    api: Api, kind: str, object_ids: Sequence[str], row_ids: Sequence[str]
+    api: Api,
+    kind: str,
+    object_ids: Sequence[str],
+    row_ids: Sequence[str],
+    version: Optional[int] = None,
 ) -> List[dict]:
-    """The rows of these ids that the objects hold, at most MAX_LIMIT; half of the ids at a time
-    where the server takes too long.
+    """The rows of these ids that the objects hold (or held at a version), at most MAX_LIMIT; half
+    of the ids at a time where the server takes too long.
     """
     rows = query_by_ids(
         api,
         lambda ids, one_by_one: rows_query(kind, object_ids, ids, one_by_one=one_by_one),
         row_ids,
+        version,
     )
-    add_facets(api, kind, object_ids, rows)
+    add_facets(api, kind, object_ids, rows, version)
     return rows

@@ -55,6 +55,8 @@ class RowStream:
     # (unix seconds of its clock)
     rows: Optional[int] = None
     counted_s: float = 0.0
+    # of the source, in ascending order: earlier states that are written before the copy
+    versions: Tuple[int, ...] = ()
 
 
 def bounds_of(catalog: Catalog, kind: RowKind) -> Bounds:
@@ -85,6 +87,8 @@ class StreamCopy:
         self.error: Optional[ApiError] = None
         # rows that failed in an earlier round
         self.tried_again: List[str] = []
+        # an earlier state of the object is being written: see `replay`
+        self.replays = False
         self._seen: Optional[SeenRows] = None
         self._resuming: Optional[bool] = None
         self._lock = threading.Lock()
@@ -130,6 +134,7 @@ class StreamCopy:
             self.state.findings = []
             self.state.copy.read = 0
             self.state.save()
+        self._resuming = None
 
     def _start_key(self) -> Optional[str]:
         return self.stream.part.after if self.stream.part else None

@@ -27,6 +27,15 @@ DeferredReference = Tuple[str, str, str, str, str, str]
 
 # Above the number of every sync round.
 ANY_ROUND = 1 << 62
+# In the place of the source's transaction: this tool deleted the row in the destination.
+DELETED = 0
+# Below all transactions of a source: the row is there, but not with all that belongs to it.
+NOT_WHOLE = 1
+
+# The last record of each row of an object.
+_LAST_RECORDS = (
+    "select id, xact, max(rowid) from delivered where object = ? and id > ? group by id order by id"
+)
 
 
 class DeliveredRow(NamedTuple):
@@ -156,6 +165,38 @@ class SeenRows:
         records = self._of("id, dest_xact from delivered", object_id, ids, "order by rowid")
         return {id_text(row_id): dest_xact or 0 for row_id, dest_xact in records}
 
+    def count_held(self, object_id: str) -> int:
+        """How many rows the destination holds by the records."""
+        query = f"select count(*) from ({_LAST_RECORDS}) where xact > {DELETED}"
+        rows = self._rows(query, (object_id, b"")) if self.holds_rows() else []
+        return int(rows[0][0]) if rows else 0
+
+    def held_ids(self, object_id: str) -> Iterator[List[str]]:
+        """Yields the ids of these rows, in portions."""
+        after = b""
+        while True:
+            rows = self._rows(f"{_LAST_RECORDS} limit {IDS_PER_QUERY}", (object_id, after))
+            if not rows:
+                return
+            yield [id_text(row_id) for row_id, xact, _ in rows if xact > DELETED]
+            after = rows[-1][0]
+
+    def last_dest_xact(self, object_id: str) -> int:
+        """The destination's last transaction; 0 if one of the deliveries named none."""
+        query = "select max(dest_xact), min(coalesce(dest_xact, 0)) from delivered where object = ?"
+        rows = self._rows(query, (object_id,))
+        last, first = rows[0] if rows else (0, 0)
+        return int(last) if last and first else 0
+
+    def dest_xact_of(self, object_id: str, row_id: str, xact: int) -> int:
+        """The destination's transaction of the row as the source wrote it; 0 if unknown."""
+        query = (
+            "select dest_xact from delivered where object = ? and id = ? and xact = ?"
+            " order by rowid desc limit 1"
+        )
+        rows = self._rows(query, (object_id, id_bytes(row_id), xact))
+        return int(rows[0][0] or 0) if rows else 0
+
     def sending(self, object_id: str, ids: Sequence[str]) -> Dict[str, Tuple[bytes, int]]:
         """Returns row id -> (digest, sync) of what a sync sent last, or was about to send when it
         was killed.
@@ -219,9 +260,10 @@ class SeenRows:
         """Commit DeliveredRows (or the same as tuples) and the references that wait, in one
         transaction.
 
-        What an earlier version of an updated row waited for is forgotten.
+        What an earlier version of a row waited for is forgotten.
         """
         delivered = [DeliveredRow(*row) for row in rows]
+        again = delivered if self._rows("select 1 from deferred limit 1") else []
         self._write(
             [
                 (
@@ -231,7 +273,7 @@ class SeenRows:
                 ),
                 (
                     "delete from deferred where object = ? and id = ?",
-                    (_stored(row[:2]) for row in delivered if row.outcome == UPDATED),
+                    (_stored(row[:2]) for row in again),
                 ),
                 (
                     "insert or replace into deferred values (?, ?, ?, ?, ?, ?)",
@@ -271,6 +313,20 @@ class SeenRows:
         )
         self._write([(statement, named)])
 
+    def record_deleted(self, object_id: str, ids: Sequence[str], dest_xact: int) -> None:
+        """Commit that the rows were deleted in the destination: they wait for nothing any more."""
+        keys = [(object_id, id_bytes(row_id)) for row_id in ids]
+        self._write(
+            [
+                ("delete from deferred where object = ? and id = ?", keys),
+                (
+                    "insert into delivered (object, id, xact, outcome, dest_xact)"
+                    f" values (?, ?, {DELETED}, '{UPDATED}', ?)",
+                    [(*key, dest_xact) for key in keys],
+                ),
+            ]
+        )
+
     def record_before(self, rows: Iterable[Tuple[str, str, bytes]]) -> None:
         """Commit (object, id, digest) of rows that the destination had before this run."""
         self._write([("insert or replace into before values (?, ?, ?)", map(_stored, rows))])
@@ -295,6 +351,10 @@ class SeenRows:
         """Remove rows that were tried again. Those that failed again have a later sync and stay."""
         statement = "delete from failed where object = ? and id = ? and round < ?"
         self._write([(statement, [(object_id, id_bytes(row_id), before_round) for row_id in ids])])
+
+    def forget_all_failed(self) -> None:
+        if self._exists:
+            self._write([("delete from failed", [()])])
 
     def forget_deferred(self, keys: Iterable[Tuple[str, str, str]]) -> None:
         """Remove references, by (object, id, path), that were added."""

@@ -64,6 +64,8 @@ class CopyState:
     made: bool = False
     # rows that were read, over all syncs that it took to copy everything
     read: int = 0
+    # of earlier states, before the copy: "", begun, done
+    replay: str = ""
 
     def note_transactions(self, xacts: Iterable[int]) -> None:
         """Add transactions of the destination; 0 is none."""

@@ -61,14 +61,15 @@ class KindComparer:
             self._add_unmovable(item)
             return None
         prepared = prepare(catalog, resource, item)
-        misplaced = not_placeable(resource, item.source, prepared)
+        key = natural_key(resource, prepared.body if resource.key_holds_ids else item.source)
+        existing = catalog.index.by_key(resource, item.dest_project_id).get(key)
+        body = expected_body(catalog, resource, prepared, existing)
+        misplaced = not_placeable(resource, item.source, body)
         if misplaced:
             name = display_name(resource, item.source)
             outcome = MISSING if waits_for(resource, prepared) else CANNOT_MOVE
             self.result.add(outcome, id=item.source["id"], name=name, detail=misplaced)
             return None
-        key = natural_key(resource, prepared.body if resource.scope == OWNER else item.source)
-        existing = catalog.index.by_key(resource, item.dest_project_id).get(key)
         facts = {
             "id": item.source["id"],
             "name": display_name(resource, item.source),

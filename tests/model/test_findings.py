@@ -116,7 +116,7 @@ def test_a_finding_names_its_object_its_place_and_what_to_do(tmp_path: Path) -> 
         "reference_not_added",
         "external_attachment",
         "made_private",
-        "not_movable",
+        "state_not_there",
     } - kinds == set()
     told = report(tmp_path / "runs")
     printed = " ".join(done.out.split())

@@ -33,6 +33,7 @@ NATURAL_KEYS: Dict[str, Tuple[str, ...]] = {
     "project_group": ("name",),
     "environment": ("slug",),
     "dataset": ("project_id", "name"),
+    "dataset_snapshot": ("dataset_id", "name"),
     "project_tag": ("project_id", "name"),
     "span_iframe": ("project_id", "name"),
     "mcp_server": ("project_id", "name"),
@@ -59,7 +60,9 @@ NATURAL_KEYS: Dict[str, Tuple[str, ...]] = {
 SETS = frozenset(
     "member_users member_groups member_roles member_permissions member_projects".split()
 )  # lists without an order
-PINS = frozenset("version prompt_version parameters_version dataset_version".split())
+PINS = frozenset("version prompt_version parameters_version dataset_version xact_id".split())
+# kind -> the field that names a state of the dataset `dataset_id`
+STATES = {"experiment": "dataset_version", "dataset_snapshot": "xact_id"}
 TRANSACTION = re.compile(r"\d{19}")
 USER_CONTENT = ("input", "output", "expected", "error")
 PLACED = ("origin", "metadata", "context", "span_attributes")  # where ids of a row are references
@@ -70,9 +73,15 @@ class Translation:
     """Source id -> destination id by natural key, and what could not be matched."""
 
     def __init__(
-        self, pair: Pair, projects: Optional[Set[str]] = None, kinds: Optional[Iterable[str]] = None
+        self,
+        pair: Pair,
+        projects: Optional[Set[str]] = None,
+        kinds: Optional[Iterable[str]] = None,
+        *,
+        versions: bool = False,
     ) -> None:
         self.pair, self.ids = pair, {pair.source.id: pair.dest.id}
+        self.versions = versions
         self.projects = projects
         self.foreign = _ids_of(pair.source) - _ids_of(pair.dest)
         self.pairs: List[Tuple[str, Json, Json]] = []
@@ -113,6 +122,8 @@ class Translation:
     def _stays(self, kind: str, obj: Json) -> bool:
         """What no API can carry, and what belongs to such things or is not selected."""
         data = obj.get("function_data") or {}
+        if kind == "dataset_snapshot" and not self.has_state(obj, "xact_id"):
+            return True
         if kind == "function" and (
             data.get("type") == "topic_map" or (data.get("data") or {}).get("type") == "bundle"
         ):
@@ -131,6 +142,17 @@ class Translation:
         )
         return any(obj.get(name) in self.foreign and obj[name] not in self.ids for name in owners)
 
+    def has_state(self, obj: Json, pin: str) -> bool:
+        """Whether the destination can have the state of a dataset that an object names.
+
+        Without earlier versions that is the present one, and none of a dataset that is gone.
+        """
+        source = self.pair.source
+        if obj["dataset_id"] not in {entry["id"] for entry in source.objects("dataset")}:
+            return False
+        then = source.rows("dataset", obj["dataset_id"], obj[pin])
+        return self.versions or then == source.rows("dataset", obj["dataset_id"])
+
     def of(self, value: Any) -> Any:
         """The value with source ids replaced and versions of the source removed."""
         if isinstance(value, dict):
@@ -144,6 +166,15 @@ class Translation:
 
 def _is_pin(name: str, value: Any) -> bool:
     return name in PINS and isinstance(value, str) and TRANSACTION.fullmatch(value) is not None
+
+
+def without_versions(value: Any) -> Any:
+    """The value without versions, whose content `version_differences` compares."""
+    if isinstance(value, dict):
+        return {
+            name: without_versions(item) for name, item in value.items() if not _is_pin(name, item)
+        }
+    return [without_versions(item) for item in value] if isinstance(value, list) else value
 
 
 def _ids_of(org: Any) -> Set[str]:
@@ -238,8 +269,10 @@ def object_differences(translation: Translation) -> Iterator[str]:
         )
         if kind == "experiment":
             wanted["public"] = False
-        found = with_bytes(
-            pair.dest, {name: dest[name] for name in fields if dest.get(name) is not None}
+        found = without_versions(
+            with_bytes(
+                pair.dest, {name: dest[name] for name in fields if dest.get(name) is not None}
+            )
         )
         if kind == "view" and wanted.get("user_id", GONE) == GONE:
             _drop_caller(pair, found)
@@ -252,6 +285,29 @@ def object_differences(translation: Translation) -> Iterator[str]:
         yield from unequal(
             wanted, found, f"{kind} {source.get('slug') or source.get('name') or source['id']!r}"
         )
+
+
+def version_differences(translation: Translation) -> Iterator[str]:
+    """States of datasets that are named in the destination and are not what the source names."""
+    pair = translation.pair
+    for kind, source, dest in translation.pairs:
+        pin = STATES.get(kind, "")
+        if not source.get(pin) or not dest.get("dataset_id"):
+            continue
+        where = f"{kind} {source['name']!r} {pin}"
+        if not dest.get(pin):
+            if translation.has_state(source, pin):
+                yield f"{where}: missing"
+            continue
+        then = pair.source.rows("dataset", source["dataset_id"], source[pin])
+        there = pair.dest.rows("dataset", dest["dataset_id"], dest[pin])
+        by_id = {row["id"]: row for row in there}
+        ids = sorted(row["id"] for row in then)
+        if ids != sorted(row["id"] for row in there):
+            yield f"{where}: rows {ids} became {sorted(by_id)}"
+            continue
+        for row in then:
+            yield from unequal_row(translation, "dataset", row, by_id[row["id"]], where)
 
 
 def _drop_caller(pair: Pair, view: Json) -> None:
@@ -338,6 +394,8 @@ def unequal_row(
     pair = translation.pair
     wanted = with_bytes(pair.source, expected_row(translation, kind, row))
     actual = with_bytes(pair.dest, {name: found.get(name) for name in wanted})
+    if actual["origin"]:
+        actual["origin"] = {k: v for k, v in actual["origin"].items() if k != "_xact_id"}
     if exact(wanted) == exact(actual):
         return []
     problems = []
@@ -386,11 +444,15 @@ def _holding(value: Any, forbidden: Set[str], path: str) -> Iterator[str]:
 # -- all
 
 
-def differences(pair: Pair) -> List[str]:
-    """Everything in which the destination is not what the source is; [] if it is its equal."""
-    translation = Translation(pair)
+def differences(pair: Pair, *, versions: bool = False) -> List[str]:
+    """Everything in which the destination is not what the source is; [] if it is its equal.
+
+    `versions`: earlier states of datasets were moved too.
+    """
+    translation = Translation(pair, versions=versions)
     found = list(translation.problems)
     found += object_differences(translation)
+    found += version_differences(translation)
     found += row_differences(translation)
     found += leftovers(translation)
     return found

@@ -390,7 +390,26 @@ def fill_datasets(org: Any, made: ExampleObjects, rng: random.Random, rows: int)
     )
     for label, inserted in contents.items():
         insert(org, "dataset", made[label]["id"], inserted)
-        made[label]["head"] = max(row["_xact_id"] for row in org.rows("dataset", made[label]["id"]))
+        made[label]["head"] = newest(org, made[label]["id"])
+    grow_trips(org, made["planner/trips"], contents["planner/trips"])
+
+
+def newest(org: Any, dataset_id: str) -> str:
+    """The newest transaction of a dataset's rows."""
+    return max(row["_xact_id"] for row in org.rows("dataset", dataset_id))
+
+
+def grow_trips(org: Any, trips: Row, first: List[Row]) -> None:
+    """Write two more states of a dataset: rows are edited, added and deleted between them."""
+    trips["drafted"] = trips["head"]
+    edited = dict(first[0], expected={"city": "奈良"})
+    insert(org, "dataset", trips["id"], [edited, dict(first[1], id="later")])
+    gone = [{"id": row["id"], "_object_delete": True} for row in first[1:3]]
+    insert(org, "dataset", trips["id"], [*gone, dict(first[3], tags=["日本語"])])
+    trips["reviewed"] = newest(org, trips["id"])
+    back = [first[2], dict(edited, expected=None), {"id": "later", "_object_delete": True}]
+    insert(org, "dataset", trips["id"], back)
+    trips["head"] = newest(org, trips["id"])
 
 
 def fill_experiments(org: Any, made: ExampleObjects, rng: random.Random) -> None:

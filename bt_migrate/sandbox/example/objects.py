@@ -349,7 +349,8 @@ EXPERIMENTS: List[Spec] = [
             "right": {"op": "literal", "value": "gold"}}}}),
     ("experiment", "support/unscored", {"name": "stopped at once", "metadata": {}}),
     ("experiment", "planner/elsewhere", {
-        "name": "baseline", "dataset_id": "«planner/trips»", "base_exp_id": "«support/baseline»",
+        "name": "baseline", "dataset_id": "«planner/trips»",
+        "dataset_version": "«planner/trips.reviewed»", "base_exp_id": "«support/baseline»",
         "tags": ["日本語"]}),
     *in_each(SMALL_PROJECTS, COMMON_EXPERIMENTS),
 ]
@@ -378,6 +379,11 @@ LATE: List[Spec] = [
                                 "metadata": {"prompt": "«support/triage»"}}),
     ("dataset_snapshot", "frozen", {"dataset_id": "«support/tickets»", "name": "as evaluated",
                                     "xact_id": "«support/tickets.head»"}),
+    *[("dataset_snapshot", state, {"dataset_id": "«planner/trips»", "name": state,
+                                   "xact_id": f"«planner/trips.{state}»"})
+      for state in ("drafted", "reviewed")],
+    ("dataset_snapshot", "published", {"dataset_id": "«planner/trips»", "name": "published",
+                                       "description": "三番目", "xact_id": "«planner/trips.head»"}),
     # A playground, which no API lists or makes: only an ACL names it.
     ("prompt_session", "support/playground", {"name": "Playground of Ana"}),
 ]

@@ -77,10 +77,13 @@ class SandboxOrg:
         with self._store.lock:
             return inserts.insert(self._store, (self.id,), kind, object_id, body, at=at)
 
-    def rows(self, kind: str, object_id: str) -> List[Json]:
-        """The rows as a reader sees them, in order of their pagination key."""
+    def rows(self, kind: str, object_id: str, version: Optional[str] = None) -> List[Json]:
+        """The rows as a reader sees them now, or saw them at a transaction, in order of their
+        pagination key.
+        """
+        moment = keys.moment_of_xact(version) if version else None
         with self._store.lock:
-            found = list(inserts.row_set(self._store, (self.id,), kind, object_id).rows)
+            found = list(inserts.row_set(self._store, (self.id,), kind, object_id).at(moment)[0])
         return [row.value() for row in found]
 
     def count(self, kind: str, object_id: str) -> int:

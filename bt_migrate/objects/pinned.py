@@ -1,0 +1,40 @@
+"""Which states of datasets the objects of the source point to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Dict, Iterator, Sequence, Set, Tuple
+
+from bt_migrate.api.transactions import xact_of_version
+from bt_migrate.model.references import paths_matching, value_at
+from bt_migrate.model.resource import Pin, Resource
+from bt_migrate.model.resource_table import DATASETS
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.prepare import skip_reason
+
+
+def pinned_versions(
+    catalog: Catalog, resources: Sequence[Resource], projects: Sequence[dict]
+) -> Dict[str, Set[int]]:
+    """Source id of a dataset -> transactions at which objects of these projects point to it."""
+    found: Dict[str, Set[int]] = defaultdict(set)
+    for resource in resources:
+        pins = [pin for pin in resource.pins if DATASETS.name in pin.to]
+        for project in projects if pins else ():
+            for obj in catalog.lists.source_objects(resource, project["id"]):
+                if skip_reason(catalog, resource, obj):
+                    continue
+                for pin in pins:
+                    for dataset_id, xact in _pinned(pin, obj):
+                        found[dataset_id].add(xact)
+    return found
+
+
+def _pinned(pin: Pin, obj: dict) -> Iterator[Tuple[str, int]]:
+    """Yields (dataset, transaction) for each place of the object that is such a pin."""
+    for path in paths_matching(obj, pin.path):
+        holder = value_at(obj, path[:-1])
+        xact = xact_of_version(holder[path[-1]])
+        for name in pin.of:
+            if xact and isinstance(holder.get(name), str):
+                yield holder[name], xact

@@ -1,0 +1,164 @@
+"""Pins of datasets at their present state: which transaction of the destination has the same rows.
+
+A version that something of the source points to is the present state of a dataset if no row was
+written after it and as many rows were there then as now. The destination's last transaction is its
+counterpart once all rows have arrived and none of them differs.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Collection, Dict, Mapping, Optional, Sequence, Tuple
+
+from bt_migrate.api.btql import OBJECTS_PER_QUERY, Bounds, newest_query
+from bt_migrate.api.client import Api
+from bt_migrate.api.transactions import xact_of
+from bt_migrate.errors import ApiError
+from bt_migrate.model.outcomes import DIFFERS, FAILED
+from bt_migrate.model.resource_table import DATASETS
+from bt_migrate.model.resources import ROW_KINDS
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.lists import PLANNED
+from bt_migrate.rows.read import count_inside
+from bt_migrate.state.run_directory import readable_runs_in
+from bt_migrate.state.seen_rows import SeenRows
+from bt_migrate.state.stream_state import StreamState
+
+log = logging.getLogger("bt_migrate.rows")
+
+KIND = ROW_KINDS["datasets"]
+FIRST_PAUSE_S = 0.5  # doubles with each look at rows that the destination does not show yet
+
+Pinned = Mapping[str, Collection[int]]  # source id of a dataset -> transactions of the source
+
+
+def map_present_states(catalog: Catalog, pinned: Pinned) -> None:
+    """Map the pins that are a dataset's present state, in the states of the datasets.
+
+    In a dry run they are mapped in memory, as if all rows had arrived.
+    """
+    unmapped = {
+        source_id: [xact for xact in xacts if not catalog.versions.dest_version(source_id, xact)]
+        for source_id, xacts in pinned.items()
+    }
+    dest_ids = {
+        source_id: catalog.targets.resolve((DATASETS.name,), source_id)
+        for source_id, xacts in unmapped.items()
+        if xacts
+    }
+    pairs = [(source_id, dest_id) for source_id, dest_id in dest_ids.items() if dest_id]
+    copies: Dict[str, StreamState] = {}
+    for start in range(0, len(pairs), OBJECTS_PER_QUERY):
+        some = pairs[start : start + OBJECTS_PER_QUERY]
+        try:
+            newest = _newest(catalog.source, [source_id for source_id, _ in some])
+        except ApiError as error:
+            log.warning("states of datasets are not known: %s", error)
+            continue
+        for source_id, dest_id in some:
+            later = [xact for xact in unmapped[source_id] if xact >= newest[source_id]]
+            if later:
+                copies = copies or _copies(catalog)
+                _map(catalog, (source_id, dest_id), later, copies.get(source_id))
+
+
+def _newest(api: Api, ids: Sequence[str]) -> Dict[str, int]:
+    """Object id -> last transaction of its rows, 0 for none.
+
+    A server may silently use only the first id of a FROM: objects without an answer are asked for
+    alone.
+    """
+    rows = api.query(newest_query(KIND.name, KIND.id_field, ids)).json
+    found = {str(row.get(KIND.id_field)): xact_of(row.get("newest")) for row in rows}
+    for object_id in ids if len(ids) > 1 else ():
+        if object_id not in found:
+            found.update(_newest(api, [object_id]))
+    return {object_id: found.get(object_id, 0) for object_id in ids}
+
+
+def _map(
+    catalog: Catalog, pair: Tuple[str, str], xacts: Sequence[int], copied: Optional[StreamState]
+) -> None:
+    """Map those of the pins, none of which is older than the newest row, that equal the present."""
+    source_id, dest_id = pair
+    source = catalog.source
+    rows = _count(source, source_id)
+    same = [xact for xact in xacts if rows is not None and _count(source, source_id, xact) == rows]
+    if not same or rows is None:
+        return
+    if catalog.settings.dry_run:
+        # The rows that are missing will have arrived: any value says that the pin can be mapped.
+        there = 0 if dest_id.startswith(PLANNED) else _dest_version(catalog, dest_id, 0, rows)
+        for xact in same:
+            catalog.versions.put(source_id, xact, there or xact)
+        return
+    if copied is None or copied.header["dest_id"] != dest_id or not _is_whole(copied):
+        return
+    reached = _dest_version(catalog, dest_id, _last_written(copied), rows)
+    project = _project_name(catalog, source_id)
+    if not reached or project is None:
+        return
+    states = catalog.run.objects(DATASETS.name, project)
+    for xact in same:
+        catalog.versions.record(states, source_id, xact, reached)
+    states.save()
+
+
+def _count(api: Api, object_id: str, version: Optional[int] = None) -> Optional[int]:
+    return count_inside(api, KIND.name, [object_id], Bounds(version=version))
+
+
+def _project_name(catalog: Catalog, source_id: str) -> Optional[str]:
+    """The name of the dataset's project in the run directory."""
+    return next(
+        (
+            states.project
+            for states in catalog.run.all_objects()
+            if states.resource == DATASETS.name and source_id in states.known()
+        ),
+        None,
+    )
+
+
+def _dest_version(catalog: Catalog, dest_id: str, written: int, rows: int) -> int:
+    """The destination's transaction at which it has so many rows, all that this tool wrote up to
+    the transaction `written`; 0 if none is known.
+    """
+    left_s = 0.0 if catalog.settings.dry_run else catalog.settings.verify_wait
+    pause_s = FIRST_PAUSE_S
+    while True:
+        reached = max(written, _newest(catalog.dest, [dest_id])[dest_id])
+        if reached and _count(catalog.dest, dest_id, reached) == rows:
+            return reached
+        if left_s <= 0:
+            return 0
+        # The rows may not be indexed yet.
+        catalog.dest.transport.wait(min(pause_s, left_s))
+        left_s -= pause_s
+        pause_s *= 2
+
+
+def _copies(catalog: Catalog) -> Dict[str, StreamState]:
+    """Source id of a dataset -> its copy as the newest run of the same two organizations has it."""
+    found: Dict[str, StreamState] = {}
+    for run in readable_runs_in(catalog.run.path.parent):
+        if run.record.undone or not run.same_pair(catalog.run.record, dry_run=False):
+            continue
+        for state in run.all_streams():
+            if state.header["kind"] == KIND.name and "dest_id" in state.header:
+                found.setdefault(state.header["source_id"], state)
+    return found
+
+
+def _is_whole(state: StreamState) -> bool:
+    """Whether the last copy or sync brought all rows, and found none with other content."""
+    return state.done and not (state.failed or state.counts[FAILED] or state.counts[DIFFERS])
+
+
+def _last_written(state: StreamState) -> int:
+    """The destination's last transaction in which this tool wrote rows of the stream."""
+    seen = SeenRows(state.sibling("_seen.sqlite3"))
+    try:
+        return max([*state.copy.transactions, seen.last_dest_xact(state.header["source_id"])])
+    finally:
+        seen.close()
