@@ -185,6 +185,7 @@ class AttachmentCopier:
             raise NotCopied(reason, MISSING if error.is_lost else NOT_COPIED) from None
         return size, digest.hexdigest()
 
+    # belief: attachments_keep_their_bytes
     def _upload(self, key: str, names: Mapping[str, str], file: IO[bytes], size: int) -> None:
         """Announces, PUTs and reports done. Safe to repeat: a key names the same bytes."""
         org_id = self._dest.org_id

@@ -24,6 +24,7 @@ log = logging.getLogger("bt_migrate.validate")
 Versions = Dict[str, Set[str]]  # object id -> transactions
 
 
+# belief: earlier_versions_are_listed
 def earlier_versions(catalog: Catalog, projects: Sequence[dict]) -> Iterator[Dict[str, Any]]:
     """Yields a finding for each selected definition that was written more than once."""
     kinds = [BY_NAME[name] for name in CALLABLE if catalog.settings.selects(name)]

@@ -130,6 +130,7 @@ def _list_owned(
 
     The list of all ACLs needs read_acls on the organization.
     """
+    # belief: acls_are_listed
     if resource.list_all:
         try:
             page_size = LIST_ALL_PAGE if resource.paged else 0
@@ -161,6 +162,7 @@ def _refuse_misshapen(api: Api, resource: Resource, objects: Iterable[dict]) -> 
         refuse_misshapen(route, resource, obj)
 
 
+# belief: views_and_their_user
 def _list_by_owner(
     catalog: Catalog, api: Api, resource: Resource, owners: Sequence[Owner]
 ) -> List[dict]:

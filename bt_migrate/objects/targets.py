@@ -45,6 +45,7 @@ class Targets:
                 return found
         return None
 
+    # belief: versions_are_read
     def resolve_version(self, pin: Pin, holder: Mapping[str, Any], version: Any) -> Optional[str]:
         """The destination's version of the object that a pin names; None if there is none."""
         source_id = self._pinned(pin, holder)

@@ -178,6 +178,7 @@ def _write_update(
 ) -> Dict[str, Any]:
     """Returns the object as the server answers it after the update."""
     path = resource.path_of(str(action.dest_id), str(action.existing.get("project_id")))
+    # belief: settings_are_replaced
     if resource.part_of:
         # The PATCH of the holder replaces the whole part.
         method, body = "PATCH", {name: action.body.get(name) or {} for name in resource.create}

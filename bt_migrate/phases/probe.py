@@ -1,8 +1,9 @@
 """Check whether a server behaves as this program believes, in a scratch project of its own.
 
 Uses one key: that of the destination, or with --source that of the source. After asking, creates a
-project with a name that says what it is, tries each belief in it, and deletes it. Touches nothing
-else. Prints what was believed, what was seen, and what it means for a migration.
+project, three groups and two roles with names that say what they are, tries each belief with them,
+and deletes them. Touches nothing else. Prints what was believed, what was seen, and what it means
+for a migration.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from bt_migrate.probe.run import exit_code, probe, probe_reading, record, report
 
 NAME = "probe"
 LIMITS = Limits(attempts=3, delay_s=1.0, max_concurrent=1)
-QUESTION = "Create a scratch project in {name} ({url}), and delete it again? [y/N] "
+QUESTION = (
+    "Create a scratch project, groups and roles in {name} ({url}), and delete them again? [y/N] "
+)
 
 
 def _api(connection: Connection, stop: threading.Event, *, writable: bool) -> Api:
@@ -38,7 +41,7 @@ def _confirm(api: Api, flags: Dict[str, Any]) -> None:
     if flags["yes"]:
         return
     if not sys.stdin.isatty():
-        raise UsageError("bin/probe creates and deletes a project: add --yes, or --read-only")
+        raise UsageError("bin/probe creates and deletes objects: add --yes, or --read-only")
     print(QUESTION.format(name=api.display_name, url=api.url), end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise UsageError("nothing was created")

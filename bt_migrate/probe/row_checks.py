@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any, Dict, List
 
+from bt_migrate.api.btql import facets_query
 from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.errors import ApiError
+from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.probe.belief import Seen, broken, differs, holds, holds_if
-from bt_migrate.probe.scratch import Scratch, compact, status_of
+from bt_migrate.probe.scratch import PROBE_POLL_S, Scratch, compact, status_of
+from bt_migrate.rows.insert import delete_rows
 
 # Values that a codec may change.
 VALUES: Dict[str, Any] = {
@@ -79,6 +82,17 @@ def merges_keep_other_fields(scratch: Scratch) -> Seen:
     row = scratch.changed(dataset, "a", "metadata", wanted) or {}
     shown = [row.get("input"), row.get("metadata")]
     return holds_if(shown == ["kept", wanted], f"after a merge: {compact(shown)}")
+
+
+def rows_are_deleted(scratch: Scratch) -> Seen:
+    dataset = scratch.filled({"id": "a", "input": 1}, {"id": "b", "input": 2})
+    delete_rows(scratch.api, ROW_KINDS["datasets"], dataset, ["a", "never there"])
+    deadline = time.monotonic() + scratch.patience_s
+    while True:
+        ids = [row.get("id") for row in scratch.rows(dataset)]
+        if ids == ["b"] or time.monotonic() > deadline:
+            return holds_if(ids == ["b"], f"of a and b, a was deleted: {compact(ids)}")
+        time.sleep(PROBE_POLL_S)
 
 
 def fresh_rows_are_shown(scratch: Scratch) -> Seen:
@@ -157,4 +171,6 @@ def facets_are_shown(scratch: Scratch) -> Seen:
     shown = rows[0].get("facets") if rows else None
     if shown == {"Task": "t"}:
         return holds("facets are shown in shape spans")
-    return differs(f"facets in shape spans: {compact(shown)}")
+    whole = scratch.query(facets_query("datasets", "dataset_id", [dataset]))
+    in_traces = whole[0].get("facets") if whole else None
+    return differs(f"facets in shape spans: {compact(shown)}, in traces: {compact(in_traces)}")

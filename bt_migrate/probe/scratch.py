@@ -1,6 +1,7 @@
-"""The scratch project of a probe: all that it creates lies in there.
+"""The scratch project of a probe: all that it creates lies in there, but for groups and roles.
 
-Its name says what it is. Nothing outside of it is written, and `removed` deletes it.
+Names say what these are. All of it is deleted at the end, whatever happened: it is looked up by its
+name, which holds a random token, so that what was created by a lost request is found too.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import contextlib
 import json
 import time
 import uuid
-from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Optional
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from bt_migrate.api.btql import Bounds, count_query, page_query
 from bt_migrate.api.client import Api
@@ -19,7 +20,7 @@ from bt_migrate.errors import ApiError, MigrationError, NetworkError
 
 Json = Dict[str, Any]
 
-PROJECT_NAME = "bt_migrate probe {token} - scratch, safe to delete"
+SCRATCH_NAME = "bt_migrate probe {token} - scratch, safe to delete"
 # between two looks for a fresh row
 PROBE_POLL_S = 0.5
 PATIENCE_S = 60.0
@@ -34,6 +35,9 @@ class Scratch:
     token: str
     project_id: str
     patience_s: float = PATIENCE_S
+    # (kind, name) of the project, and of what was to be created beside it -> its id; "" where the
+    # answer is not known
+    to_delete: Dict[Tuple[str, str], str] = field(default_factory=dict)
 
     def post(self, path: str, **body: Any) -> Answer:
         return self.api.post(path, body)
@@ -41,6 +45,19 @@ class Scratch:
     def create(self, kind: str, **body: Any) -> Json:
         """Create an object of the project; returns the answer."""
         return self._object(self.post(f"/v1/{kind}", project_id=self.project_id, **body).json, kind)
+
+    def create_outside(self, kind: str, word: str, **fields: Any) -> Json:
+        """Create a group or a role, which is deleted at the end; returns the answer."""
+        body = self.body_outside(kind, word)
+        made = self._object(self.post(f"/v1/{kind}", **body, **fields).json, kind)
+        self.to_delete[kind, body["name"]] = made["id"]
+        return made
+
+    def body_outside(self, kind: str, word: str) -> Json:
+        """What names an object of the organization, which is deleted at the end."""
+        name = SCRATCH_NAME.format(token=f"{word} {self.token}")
+        self.to_delete[kind, name] = ""
+        return {"name": name, **_organization(self.api)}
 
     def get(self, kind: str, object_id: str, **params: str) -> Json:
         return self._object(self.api.get(f"/v1/{kind}/{object_id}", params), kind)
@@ -122,28 +139,46 @@ def scratch_project(api: Api, cleaner: Api, patience_s: float = PATIENCE_S) -> I
     `cleaner` is a client of the same organization that an interruption does not stop.
     """
     token = uuid.uuid4().hex[:12]
-    body: Json = {"name": PROJECT_NAME.format(token=token)}
-    if api.org_name:
-        body["org_name"] = api.org_name
-    made = api.post("/v1/project", body)
+    name = SCRATCH_NAME.format(token=token)
+    scratch = Scratch(api, token, "", patience_s, {("project", name): ""})
+    try:
+        scratch.project_id = _create_project(api, name)
+        scratch.to_delete["project", name] = scratch.project_id
+        yield scratch
+    finally:
+        _delete_all(cleaner, scratch.to_delete)
+
+
+def _create_project(api: Api, name: str) -> str:
+    made = api.post("/v1/project", {"name": name, **_organization(api)})
     project = made.json
-    found = "x-bt-found-existing" in {name.lower() for name in made.headers}
-    mine = isinstance(project, dict) and project.get("name") == body["name"] and not found
+    found = "x-bt-found-existing" in {header.lower() for header in made.headers}
+    mine = isinstance(project, dict) and project.get("name") == name and not found
     if not mine or not isinstance(project.get("id"), str):
         raise NetworkError("the server did not create the scratch project that was asked for")
-    try:
-        yield Scratch(api, token, project["id"], patience_s)
-    finally:
-        _delete(cleaner, project["id"], body["name"])
+    return str(project["id"])
 
 
-def _delete(cleaner: Api, project_id: str, name: str) -> None:
-    try:
-        cleaner.delete(f"/v1/project/{project_id}")
-    except MigrationError as error:
-        raise NetworkError(
-            f"project {name!r} was not deleted, delete it by hand: {error}"
-        ) from None
+def _organization(api: Api) -> Json:
+    return {"org_name": api.org_name} if api.org_name else {}
+
+
+def _delete_all(cleaner: Api, made: Dict[Tuple[str, str], str]) -> None:
+    """Delete what has these names, the last first. Raises NetworkError for what is left."""
+    left = []
+    for (kind, name), object_id in reversed(list(made.items())):
+        try:
+            for some_id in [object_id] if object_id else _ids_of_name(cleaner, kind, name):
+                cleaner.delete(f"/v1/{kind}/{some_id}")
+        except MigrationError as error:
+            left.append(f"{kind} {name!r} was not deleted, delete it by hand: {error}")
+    if left:
+        raise NetworkError("; ".join(left)) from None
+
+
+def _ids_of_name(api: Api, kind: str, name: str) -> List[str]:
+    found = api.list(f"/v1/{kind}", {f"{kind}_name": name}, page_size=100)
+    return [str(obj["id"]) for obj in found if obj.get("name") == name]
 
 
 def compact(value: Any) -> str:

@@ -47,6 +47,7 @@ NOT_SHOWN = "facets (not shown)"
 # -- which objects have facets
 
 
+# belief: facets_are_shown
 def learn_facets(api: Api, kind_name: str, object_ids: Sequence[str], bounds: Bounds) -> None:
     """Find out once where the server shows the facets of a kind of rows. Costs one query where no
     row has any.

@@ -35,6 +35,7 @@ class Round:
     upper: int
 
 
+# belief: rows_keep_key_and_created
 def mark_now(source_seconds: float) -> int:
     """The transaction before which everything can be read by now. Takes the source's clock."""
     return xact_at(int(source_seconds) - SLACK_S)

@@ -89,6 +89,7 @@ def shown_as_open(context: CompareContext, group: Sequence[ObjectPair]) -> Itera
         task.end(first.source_id)
 
 
+# belief: several_objects_in_one_query
 def read_rows(
     context: CompareContext, side: ReadSide, kind_name: str, bounds: Bounds
 ) -> Iterator[Tuple[str, dict]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
@@ -15,10 +14,12 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 
+import bt_migrate
 import bt_migrate.sandbox.routes.table as routes
 from bt_migrate.api.client import Api
+from bt_migrate.api.organization import connect
 from bt_migrate.api.request import Limits
-from bt_migrate.errors import Interrupted, NetworkError
+from bt_migrate.errors import ApiError, Interrupted, NetworkError
 from bt_migrate.probe.belief import BROKEN, DIFFERS, HOLDS, NOT_TRIED
 from bt_migrate.probe.beliefs import BELIEFS
 from bt_migrate.probe.run import exit_code, probe, probe_reading, record, report_lines
@@ -49,7 +50,9 @@ def org(sandbox: Sandbox) -> SandboxOrg:
 
 
 def api_of(sandbox: Sandbox, *, writable: bool = True) -> Api:
-    return Api("destination", sandbox.url, KEY, LIMITS, writable=writable)
+    api = Api("destination", sandbox.url, KEY, LIMITS, writable=writable)
+    connect(api, "", "BT_DEST")
+    return api
 
 
 def states(sandbox: Sandbox) -> Dict[str, str]:
@@ -57,14 +60,18 @@ def states(sandbox: Sandbox) -> Dict[str, str]:
     return {belief.name: seen.state for belief, seen in results}
 
 
+def contents(org: SandboxOrg) -> List[Any]:
+    return [org.objects(kind) for kind in ("project", "dataset", "group", "role")]
+
+
 def test_all_beliefs_hold_on_a_server_that_behaves_as_recorded(
     sandbox: Sandbox, org: SandboxOrg
 ) -> None:
-    before = org.objects("project"), org.objects("dataset")
+    before = contents(org)
     results = probe(api_of(sandbox), api_of(sandbox))
     assert "\n".join(f"{b.name}: {s.text}" for b, s in results if s.state != HOLDS) == ""
     assert exit_code(results) == 0
-    assert (org.objects("project"), org.objects("dataset")) == before
+    assert contents(org) == before
 
 
 def test_an_older_data_plane_differs_without_breaking_a_belief(
@@ -82,6 +89,7 @@ def test_an_older_data_plane_differs_without_breaking_a_belief(
         "views_and_their_user",
         "datasets_have_tags",
         "facets_are_shown",
+        "groups_show_their_members",
         "limits_above_1000",
     }
     assert [name for name, state in found.items() if state == BROKEN] == []
@@ -90,7 +98,7 @@ def test_an_older_data_plane_differs_without_breaking_a_belief(
 def test_a_read_only_probe_writes_nothing(sandbox: Sandbox, org: SandboxOrg) -> None:
     results = probe_reading(api_of(sandbox, writable=False))
     tried = [belief.name for belief, seen in results if seen.state == HOLDS]
-    assert tried == ["projects_are_listed", "queries_answer_rows", "acls_are_listed"]
+    assert tried == [belief.name for belief in BELIEFS if belief.reads_only]
     assert {seen.state for _, seen in results} == {HOLDS, NOT_TRIED}
     assert sandbox.writes("acme") == []
 
@@ -184,6 +192,9 @@ def doubled_counts(value: Any, request: Incoming) -> Any:
     return value
 
 
+RETENTION = {"event_type": "retention", "object_type": "project_logs", "retention_days": 9}
+SAFETY = {belief.name for belief in BELIEFS if belief.safety}
+
 BROKEN_BY: Dict[str, Callable[[Sandbox], Breaking]] = {
     "row_ids_in_order": lambda s: Breaking(s, "/insert$", answer=without_last),
     "rows_upsert_by_id": lambda s: Breaking(s, "/insert$", body=another_id_each_time),
@@ -244,8 +255,42 @@ BROKEN_BY: Dict[str, Callable[[Sandbox], Breaking]] = {
     "deleted_objects_are_gone": lambda s: Breaking(
         s, "/v1/dataset/", method="DELETE", answer=lambda value, _: value
     ),
+    "rows_are_deleted": lambda s: Breaking(
+        s, "/logs3", body=lambda text: text.replace('"_object_delete":true', '"input":1')
+    ),
+    "groups_show_their_members": lambda s: Breaking(
+        s, "/v1/group/", method="GET", answer=lambda value, _: {**value, "member_groups": []}
+    ),
+    "roles_keep_their_permissions": lambda s: Breaking(
+        s,
+        "/v1/role$",
+        body=lambda text: text.replace('"permission":"read"', '"permission":"update"'),
+    ),
+    "automations_are_kept": lambda s: Breaking(
+        s,
+        "/v1/project_automation/",
+        method="PATCH",
+        body=lambda text: text[:-1] + ',"config":' + json.dumps(RETENTION) + "}",
+    ),
+    "settings_are_replaced": lambda s: Breaking(
+        s, "/v1/project/", method="PATCH", body=lambda text: "{}"
+    ),
+    "attachments_keep_their_bytes": lambda s: Breaking(
+        s, "/attachment/status", body=lambda text: text.replace('"done"', '"uploading"')
+    ),
+    "existing_objects_are_returned": lambda s: Breaking(
+        s,
+        "/v1/project_tag$",
+        body=lambda text: text.replace('"twice"', f'"twice {uuid.uuid4()}"'),
+    ),
+    "earlier_versions_are_listed": lambda s: Breaking(
+        s, "/btql", body=lambda text: text.replace('"audit_log":true', '"audit_log":false')
+    ),
     "projects_are_listed": lambda s: Breaking(
-        s, "/v1/project", method="GET", answer=lambda value, _: {"objects": value["objects"] * 2}
+        s,
+        r"/v1/project(\?|$)",
+        method="GET",
+        answer=lambda value, _: {"objects": value["objects"] * 2},
     ),
     "queries_answer_rows": lambda s: Breaking(
         s,
@@ -261,9 +306,9 @@ def test_a_broken_belief_is_named(name: str, sandbox: Sandbox, org: SandboxOrg) 
     if name == "deleted_objects_are_gone":
         sandbox.intercept = ignore_deletes
     results = probe(api_of(sandbox), api_of(sandbox), patience_s=0.6)
-    found = [belief.name for belief, seen in results if seen.state == BROKEN and belief.safety]
+    found = [belief.name for belief, seen in results if seen.state == BROKEN]
     assert name in found
-    assert exit_code(results) == 1
+    assert exit_code(results) == (1 if name in SAFETY else 0)
     assert f"BROKEN    {name}" in "\n".join(report_lines(results))
     alone = name not in ALSO_BREAKS_OTHERS
     assert found == [name] if alone else len(found) > 1, found
@@ -286,14 +331,20 @@ def test_rows_that_are_never_shown_are_a_broken_belief(sandbox: Sandbox, org: Sa
 
 
 def test_every_belief_on_which_safety_rests_is_broken_in_a_test() -> None:
-    safety = {belief.name for belief in BELIEFS if belief.safety}
-    assert safety - set(BROKEN_BY) == {"fresh_rows_are_shown"}
+    assert SAFETY - set(BROKEN_BY) == {"fresh_rows_are_shown"}
 
 
-def test_each_belief_names_modules_that_exist() -> None:
-    for belief in BELIEFS:
-        for name in belief.used_in:
-            importlib.import_module(f"bt_migrate.{name}")
+def test_each_belief_is_named_where_the_code_relies_on_it_and_nowhere_else() -> None:
+    """`# belief: name, name` in a module, and the table: both name the same places."""
+    package = Path(bt_migrate.__file__).parent
+    marked = {
+        (".".join(path.relative_to(package).with_suffix("").parts), name)
+        for path in package.rglob("*.py")
+        for names in re.findall(r"^ *# belief: (.+)$", path.read_text(encoding="utf-8"), re.M)
+        for name in names.split(", ")
+    }
+    assert marked == {(module, belief.name) for belief in BELIEFS for module in belief.used_in}
+    assert [belief.name for belief in BELIEFS if not belief.used_in] == []
     names = [belief.name for belief in BELIEFS]
     assert len(names) == len(set(names))
 
@@ -341,20 +392,38 @@ def test_the_program_needs_one_key_and_a_yes(
     assert (reading.returncode, states_read) == (0, {HOLDS, NOT_TRIED})
 
 
-def test_the_scratch_project_is_deleted_when_a_probe_is_interrupted(
-    sandbox: Sandbox, org: SandboxOrg
+@pytest.mark.parametrize("path", ["/insert$", "/v1/group$", "/v1/role$", "/v1/project$"])
+def test_all_that_was_made_is_deleted_when_a_probe_is_interrupted(
+    path: str, sandbox: Sandbox, org: SandboxOrg
 ) -> None:
+    """The answer to the request is lost too: what it made is found by its name."""
+    before = contents(org)
     stop = threading.Event()
 
-    def interrupt(request: Incoming) -> None:
-        if request.path.endswith("/insert"):
-            stop.set()
+    def interrupt(request: Incoming) -> Optional[Answer]:
+        if request.method != "POST" or not re.search(path, request.path):
+            return None
+        stop.set()
+        routes.answer(sandbox.api, "POST", request.path, request.headers, request.body)
+        return Answer(502, b"lost")
 
     sandbox.intercept = interrupt
     api = Api("destination", sandbox.url, KEY, LIMITS, writable=True, stop=stop)
-    with pytest.raises(Interrupted):
+    connect(api, "", "BT_DEST")
+    with pytest.raises((Interrupted, ApiError)):
         probe(api, api_of(sandbox), patience_s=5)
-    assert [project["name"] for project in org.objects("project")] == ["Precious"]
+    assert contents(org) == before
+
+
+def test_each_object_outside_of_the_project_is_deleted_though_others_cannot_be(
+    sandbox: Sandbox, org: SandboxOrg
+) -> None:
+    before = contents(org)[2:]
+    sandbox.faults.add(Fault("status", method="DELETE", path="/v1/role/", status=403, times=2))
+    with pytest.raises(NetworkError, match="^role 'bt_migrate probe .* delete it by hand"):
+        probe(api_of(sandbox), api_of(sandbox), patience_s=0.6)
+    groups, roles = contents(org)[2:4]
+    assert (groups, len(roles)) == (before[0], len(before[1]) + 1)
 
 
 def test_a_scratch_project_that_cannot_be_deleted_is_named(
