@@ -29,6 +29,7 @@ from bt_migrate.rows.estimate import plan_rows
 from bt_migrate.rows.groups import counted_streams, groups, round_groups
 from bt_migrate.rows.prefetch import SourceReaders
 from bt_migrate.rows.streams import RowStream, ShardSlice
+from bt_migrate.rows.unseen import without_silent
 from bt_migrate.shards.shard_file import unit_name
 from bt_migrate.state.sync_marks import Round, round_of
 
@@ -143,6 +144,7 @@ def _copy_round(
     migration: Migration, kind_name: str, streams: Sequence[RowStream], round_: Round
 ) -> None:
     """Copy what is new since the last sync; the objects are there."""
+    shown = without_silent(migration.catalog, kind_name, streams, round_)
     with streaming(
         migration.catalog,
         migration.copier,
@@ -150,10 +152,10 @@ def _copy_round(
         migration.background.halt,
         round_,
     ) as start:
-        for group in round_groups(migration.catalog, migration.counts, streams, round_):
+        for group in round_groups(migration.catalog, migration.counts, shown, round_):
             start(group)
     if migration.settings.propagate_deletes:
-        propagate_deletes(migration.catalog, kind_name, streams, round_)
+        propagate_deletes(migration.catalog, kind_name, shown, round_)
 
 
 def _copies_rows(migration: Migration, kind_name: str) -> bool:

@@ -344,11 +344,12 @@ KINDS: Mapping[str, Kind] = {
     ),
     "stream_behind": Kind(
         FAILURE,
-        "rows written since the last sync were not read: the source did not list their object",
+        "rows written since the last sync were not read: the source did not list their object, or"
+        " shows none of its rows, of which it had some",
         "run the same command again; an object that is still not listed ten minutes later counts as"
-        " deleted",
+        " deleted, and so do all its rows if none is shown then",
         False,
-        "rows written since the last sync not read, since the source did not list {things}",
+        "rows written since the last sync not read, of {things}: {details}",
     ),
     "stream_failed": Kind(
         FAILURE,

@@ -227,8 +227,11 @@ class BatchCommitter:
     def _add_page(self, member: StreamCopy, object_id: str, end: PageEnd) -> None:
         state = member.state
         notes = FindingCounts(state.findings)
-        if not self._is_round and object_id in end.counts:
-            state.copy.read += end.counts[object_id]["fetched"]
+        read = end.counts[object_id]["fetched"] if object_id in end.counts else 0
+        if self._is_round:
+            state.sync.read_new += read
+        else:
+            state.copy.read += read
         for part in (self._page, end):
             for name, count in part.counts.get(object_id, {}).items():
                 state.counts[name] += count

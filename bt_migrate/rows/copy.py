@@ -30,6 +30,7 @@ from bt_migrate.rows.prefetch import SourceReaders, expected_rows
 from bt_migrate.rows.pump import Pump, SharedCopy
 from bt_migrate.rows.read import (
     Page,
+    count_inside,
     missing_count,
     now_s,
     pages,
@@ -319,7 +320,11 @@ def _catch_up(shared: SharedCopy, round_: Round, member: StreamCopy) -> None:
         with member.state.lock:
             member.state.catch_up(before_xact(began, shared.catalog.settings.lookback))
             member.state.save()
-        member.stream = replace(member.stream, rows=None)
+        stream = member.stream
+        source = shared.catalog.source
+        bounds = _bounds(shared, [member], None, None)
+        counted = count_inside(source, stream.kind.name, [stream.source_id], bounds)
+        member.stream = replace(stream, rows=counted)
         _copy_members(shared, [member])
 
 

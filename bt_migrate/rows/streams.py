@@ -108,7 +108,7 @@ class StreamCopy:
     def rows_read(self) -> int:
         """Rows that were read of what is to be read: of all, or in a sync round of what is new."""
         state = self.state
-        return state.copy.read if self.above is None else state.counts["fetched"]
+        return state.copy.read if self.above is None else state.sync.read_new
 
     @property
     def seen(self) -> SeenRows:
@@ -133,6 +133,7 @@ class StreamCopy:
             self.state.counts = dict.fromkeys(self.state.counts, 0)
             self.state.findings = []
             self.state.copy.read = 0
+            self.state.sync.read_new = 0
             self.state.save()
         self._resuming = None
 

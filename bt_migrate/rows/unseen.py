@@ -9,16 +9,22 @@ apart; and whenever it comes back, its rows are read from the mark that it had.
 from __future__ import annotations
 
 import logging
+from typing import List, Mapping, Sequence
 
+from bt_migrate.api.btql import OBJECTS_PER_QUERY
 from bt_migrate.errors import ApiError
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import PROJECTS
-from bt_migrate.model.resources import BY_NAME
+from bt_migrate.model.resources import BY_NAME, ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.rows.count import count_by_object
+from bt_migrate.rows.streams import RowStream, bounds_of
 from bt_migrate.state.stream_state import StreamState
 from bt_migrate.state.sync_marks import ABSENCE_S, Round
 
 log = logging.getLogger("bt_migrate.rows")
+
+SILENT = "the source shows none of its rows, of which it had some"
 
 
 def keep_unseen_marks(catalog: Catalog, kind_name: str, round_: Round) -> None:
@@ -50,6 +56,8 @@ def _note_unseen(catalog: Catalog, state: StreamState, round_: Round) -> None:
         state.sync.unseen = absent
         state.sync.absent_since = state.sync.absent_since or now_s
         state.sync.gone = now_s - state.sync.absent_since >= ABSENCE_S
+    elif state.sync.silent_since:
+        state.sync.unseen = SILENT
     else:
         state.sync.unseen = "its object could not be moved in this sync"
     state.error = ""
@@ -80,3 +88,62 @@ def _where_absent(catalog: Catalog, holder: Resource, state: StreamState) -> str
     except ApiError:
         return ""
     return "" if found else "the destination does not list its counterpart"
+
+
+def without_silent(
+    catalog: Catalog, kind_name: str, streams: Sequence[RowStream], round_: Round
+) -> List[RowStream]:
+    """The streams without those that had rows and of which the source counts none now.
+
+    A server that answers every query with a good but empty page would move the sync mark over rows
+    that nobody saw. So some streams that had rows are counted as a whole in each sync, others each
+    time. That all rows are gone is believed after two such counts, some time apart.
+    """
+    ids = {stream.source_id for stream in streams}
+    known = {
+        state.header["source_id"]: state
+        for state in catalog.run.all_streams()
+        if state.header["kind"] == kind_name and state.copied and state.copy.read
+    }
+    known = {object_id: state for object_id, state in known.items() if object_id in ids}
+    silent = {
+        object_id
+        for object_id in _silent_of(catalog, kind_name, _looked_at(known, round_), known)
+        if not _is_believed(catalog, known[object_id])
+    }
+    return [stream for stream in streams if stream.source_id not in silent]
+
+
+def _looked_at(known: Mapping[str, StreamState], round_: Round) -> List[str]:
+    """The objects that are counted in this sync: those that are silent, and some others in turn."""
+    silent = [object_id for object_id, state in known.items() if state.sync.silent_since]
+    others = [object_id for object_id, state in known.items() if not state.sync.silent_since]
+    start = round_.number * OBJECTS_PER_QUERY % len(others) if others else 0
+    return [*silent, *[*others[start:], *others[:start]][:OBJECTS_PER_QUERY]]
+
+
+def _silent_of(
+    catalog: Catalog, kind_name: str, object_ids: Sequence[str], known: Mapping[str, StreamState]
+) -> List[str]:
+    """Those of the objects of which the source counts no row; if all are, of all that are known."""
+    bounds = bounds_of(catalog, ROW_KINDS[kind_name])
+    counted = count_by_object(catalog, catalog.source, kind_name, object_ids, bounds)
+    silent = [object_id for object_id in object_ids if counted[object_id].rows == 0]
+    others = [object_id for object_id in known if object_id not in counted]
+    for object_id in counted:
+        state = known[object_id]
+        if counted[object_id].rows and state.sync.silent_since:
+            state.sync.silent_since = 0
+            state.save()
+    if silent and len(silent) == len(object_ids) and others:
+        return [*silent, *_silent_of(catalog, kind_name, others, known)]
+    return silent
+
+
+def _is_believed(catalog: Catalog, state: StreamState) -> bool:
+    """Note when the source first counted no row; whether that is long enough ago."""
+    now_s = int(catalog.source.clock.earliest_s())
+    if not state.sync.silent_since:
+        state.sync.silent_since = now_s
+        state.save()
+    return now_s - state.sync.silent_since >= ABSENCE_S

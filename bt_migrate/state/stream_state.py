@@ -83,6 +83,11 @@ class SyncState:
     # the stream's own sync mark, a transaction: rows written after it are to be read. None until
     # the copy is complete
     above: Optional[int] = None
+    # rows that were read of those that are newer than `above`
+    read_new: int = 0
+    # since when the source counts no row, although it had some (unix seconds of its clock; 0: it
+    # shows rows)
+    silent_since: int = 0
     # rows that were deleted in the destination in this round, because they are gone from the source
     deleted: int = 0
     # rows of the destination that the source does not have and that are not ours to delete
@@ -166,6 +171,7 @@ class StreamState:
             self.catch_up(above if behind is None else min(above, behind))
         self.sync.round = number
         self.sync.deleted = 0
+        self.sync.read_new = 0
         self.counts = dict.fromkeys(COUNTS, 0)
         self.findings = []
         self.error = ""
@@ -178,6 +184,7 @@ class StreamState:
         self.slices = [KeyRange()]
         self.done = False
         self.sync.above = above
+        self.sync.read_new = 0
 
     def note_seen(self) -> None:
         """The stream can be read again."""

@@ -146,3 +146,68 @@ def test_a_stream_that_was_behind_and_has_nothing_new_is_not_behind_any_more(w: 
     assert [sync(w).code, sync(w).code] == [0, 0]
     w.source.insert(DATASET, holder(w, DATASET), [row("new")])
     assert (sync(w).code, equal(w)) == (0, True)
+
+
+def show_nothing(w: World, kind: str = "") -> None:
+    """Every query of the source's rows (of a kind) is answered with a good but empty page."""
+
+    def serve(incoming: Incoming) -> Optional[Answer]:
+        ours = incoming.headers.get("Authorization", "").endswith(SOURCE_KEY)
+        if ours and incoming.path == "/btql" and kind.encode() in incoming.body:
+            return Answer(200, json.dumps({"data": [], "schema": {}}).encode())
+        return watch(incoming)
+
+    watch = w.sandbox._watch
+    w.sandbox.intercept = serve
+
+
+def test_a_sync_that_is_shown_no_row_at_all_moves_no_mark(w: World) -> None:
+    for kind in KINDS:
+        for number in range(2):
+            w.source.insert(kind, holder(w, kind, number), [row("new")])
+    show_nothing(w)
+    blind = sync(w)
+    behind = findings(w.root, "stream_behind")
+    assert (blind.code, len(behind), sent(w)) == (1, 6, []), blind.last_words
+    assert "shows none of its rows" in behind[0]["detail"]
+    later(w)  # longer than rows are read again anyway
+    as_it_is(w)
+    seeing = sync(w)
+    assert (seeing.code, equal(w), len(sent(w))) == (0, True, 6), seeing.last_words
+
+
+def test_that_all_rows_of_an_object_are_gone_is_believed_the_second_time(w: World) -> None:
+    dataset = holder(w, DATASET)
+    ids = [item["id"] for item in w.source.rows(DATASET, dataset)]
+    w.source.insert(DATASET, dataset, [{"id": row_id, "_object_delete": True} for row_id in ids])
+    codes = [sync(w, after_s=after_s).code for after_s in (3600, 60, 3600, 3600)]
+    assert codes == [1, 1, 0, 0]
+    w.source.insert(DATASET, dataset, [row("new")])
+    end = sync(w)
+    assert (end.code, len(sent(w))) == (0, 1), end.last_words
+
+
+def test_what_came_until_a_copy_was_complete_is_counted_too(w: World) -> None:
+    young = w.source.create(DATASET, {"project_id": w.project, "name": "young"})["id"]
+    w.source.insert(DATASET, young, [row(f"y{number}") for number in range(5)])
+    watch = w.sandbox._watch
+
+    def answering(of_copy: Optional[Answer], of_news: Optional[Answer]) -> Any:
+        def serve(incoming: Incoming) -> Optional[Answer]:
+            body = incoming.body
+            is_page = incoming.path == "/btql" and young.encode() in body and b"count(" not in body
+            answer = of_news if b"_xact_id >" in body else of_copy
+            return answer if is_page and answer else watch(incoming)
+
+        return serve
+
+    w.sandbox.intercept = answering(Answer(400, b'{"Code": "BadRequest"}'), None)
+    assert sync(w).code == 1
+    w.source.insert(DATASET, young, [row("y0", metadata={"edited": 1})])
+    w.sandbox.intercept = answering(None, Answer(200, b'{"data": []}'))
+    blind = sync(w)
+    failed = findings(w.root, "stream_failed")
+    assert (blind.code, [item["name"] for item in failed]) == (1, ["young"]), blind.last_words
+    assert "1 rows were counted and 0 read" in failed[0]["detail"]
+    w.sandbox.intercept = watch
+    assert (sync(w).code, equal(w)) == (0, True)
