@@ -107,14 +107,14 @@ def tell_refused(migration: Migration, resource: Resource) -> None:
         return
     found = []
     for refusal in refusals:
-        kind = "not_listed" if _is_loss(migration, resource, refusal) else LIST_REFUSED
+        kind = "not_listed" if is_beyond_key(migration, resource, refusal) else LIST_REFUSED
         name = f"{resource.name} of {refusal.place}" if refusal.place else resource.name
         found.append(finding(kind, resource=resource.name, name=name, detail=str(refusal.error)))
     states.note("", found)
     states.save()
 
 
-def _is_loss(migration: Migration, resource: Resource, refusal: Refusal) -> bool:
+def is_beyond_key(migration: Migration, resource: Resource, refusal: Refusal) -> bool:
     """Whether the refused list is only what this key cannot see; else something did not arrive.
 
     That is so for kinds that need a right of their own, unless a person asked for them by name or

@@ -36,6 +36,7 @@ TOLERATED: Mapping[str, str] = {
     "origin": "an origin where the source's row has none",
     "unset": "null, absent, empty or false: a field of an object that nobody set",
     "made_private": "a public experiment is private in the destination (without --keep-public)",
+    "not_listed": "a list that the destination refuses, of an owner of nothing in the source",
     "comments_unreadable": "comments of a row, where this destination shows none of any row",
 }
 

@@ -69,6 +69,10 @@ class Refusal:
     lacks_right: bool
 
 
+def refusal_of(error: ApiError, place: str = "") -> Refusal:
+    return Refusal(place, error, error.status in (400, 403) and not error.is_page)
+
+
 @dataclass
 class Lists:
     """Safe for many threads. Both clients are connected: their org_id is known."""
@@ -323,8 +327,7 @@ class Lists:
 
     def refuse(self, resource: Resource, error: ApiError, place: str = "") -> None:
         """Record that a server refused a list: that of all objects, or that of one owner."""
-        lacks_right = error.status in (400, 403) and not error.is_page
-        refusal = Refusal(place, error, lacks_right)
+        refusal = refusal_of(error, place)
         with self.lock:
             known = self.refusals.setdefault(resource.name, [])
             if (place, str(error)) in [(other.place, str(other.error)) for other in known]:
@@ -358,7 +361,10 @@ def _inside(resource: Resource, objects: Iterable[dict], around: Iterable[dict])
 
 def _because_of(resource: Resource, error: ApiError) -> ApiError:
     because = ApiError(error.side, error.method, error.path, error.status, error.body)
-    because.args = (f"rows may refer to {resource.name}, which cannot be listed: {error}",)
+    because.args = (
+        f"rows may refer to {resource.name}, which cannot be listed (use a key that may list them,"
+        f" or move the rows without: --exclude-resources {resource.name}): {error}",
+    )
     return because
 
 

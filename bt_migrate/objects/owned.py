@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Iterable, Iterator, List, Sequence, Tuple
+from typing import Collection, FrozenSet, Iterable, Iterator, List, Sequence, Tuple
 
 from bt_migrate.api.answers import Route
 from bt_migrate.api.client import Api
@@ -78,7 +78,7 @@ def list_source_group(catalog: Catalog, resource: Resource, group: OwnerGroup) -
     Where one list has all of them, also those of owners that have no API (playgrounds): they are
     recorded as skipped.
     """
-    objects = _list_owned(catalog, catalog.source, resource, group.owners)
+    objects = _list_owned(catalog, catalog.source, resource, group.owners, frozenset(group.owners))
     catalog.lists.note_owned(resource, objects)
     owners = set(group.owners)
     return [obj for obj in objects if owner_of(obj) in owners or not _can_move(obj["object_type"])]
@@ -93,11 +93,20 @@ def only_owners_of(group: OwnerGroup, objects: Iterable[dict]) -> OwnerGroup:
     return replace(group, owners=tuple(owner for owner in group.owners if owner in needed))
 
 
-def list_dest_group(catalog: Catalog, resource: Resource, group: OwnerGroup) -> List[dict]:
-    """The destination's objects of the counterparts of these owners, oldest first."""
+def list_dest_group(
+    catalog: Catalog,
+    resource: Resource,
+    group: OwnerGroup,
+    optional: Collection[Owner] = (),
+) -> List[dict]:
+    """The destination's objects of the counterparts of these owners, oldest first.
+
+    `optional`: owners whose lists the destination may refuse; that is recorded.
+    """
     owners = _dest_owners(catalog, group.owners)
     there = set(owners)
-    objects = _list_owned(catalog, catalog.dest, resource, owners)
+    spared = frozenset(_dest_owners(catalog, optional))
+    objects = _list_owned(catalog, catalog.dest, resource, owners, spared)
     return [obj for obj in objects if owner_of(obj) in there]
 
 
@@ -124,7 +133,11 @@ def _can_move(object_type: str) -> bool:
 
 
 def _list_owned(
-    catalog: Catalog, api: Api, resource: Resource, owners: Sequence[Owner]
+    catalog: Catalog,
+    api: Api,
+    resource: Resource,
+    owners: Sequence[Owner],
+    optional: FrozenSet[Owner],
 ) -> List[dict]:
     """All objects of a kind in one list where the key may ask for it, else owner by owner.
 
@@ -141,7 +154,7 @@ def _list_owned(
             if catalog.lists.is_not_there(resource, error):
                 return []
             log.info("%s: %s cannot be listed at once: %s", api.side, resource.name, error)
-    return _list_by_owner(catalog, api, resource, owners)
+    return _list_by_owner(catalog, api, resource, owners, optional)
 
 
 def _is_unknown_type(error: ApiError) -> bool:
@@ -164,9 +177,16 @@ def _refuse_misshapen(api: Api, resource: Resource, objects: Iterable[dict]) -> 
 
 # belief: views_and_their_user
 def _list_by_owner(
-    catalog: Catalog, api: Api, resource: Resource, owners: Sequence[Owner]
+    catalog: Catalog,
+    api: Api,
+    resource: Resource,
+    owners: Sequence[Owner],
+    optional: FrozenSet[Owner],
 ) -> List[dict]:
-    """One list for each owner (the API requires object_type and object_id), oldest first."""
+    """One list for each owner (the API requires object_type and object_id), oldest first.
+
+    Refused lists of `optional` owners are recorded; those of others are raised.
+    """
 
     def of_owner(owner: Owner) -> List[dict]:
         params = {"object_type": owner[0], "object_id": owner[1]}
@@ -179,7 +199,7 @@ def _list_by_owner(
                 words = (api.side, resource.name, owner[0], error.status)
                 log.info("%s: %s on %s cannot be listed (%s)", *words)
                 return []
-            if api is not catalog.source or catalog.lists.strict:
+            if owner not in optional or (catalog.lists.strict and error.status >= 500):
                 raise
             catalog.lists.refuse(resource, error, f"{owner[0]} {owner[1]}")
             return []

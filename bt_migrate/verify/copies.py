@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Dict, Iterator, Tuple
 
 from bt_migrate.api.transactions import xact_seconds
+from bt_migrate.errors import ApiError
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.model.date_windows import instant
 from bt_migrate.model.resource_table import PROJECTS
@@ -28,7 +29,13 @@ def object_pairs(migration: Migration, project: ProjectPair) -> Iterator[ObjectP
     for kind in ROW_KINDS:
         if not migration.settings.selects(kind):
             continue
-        names = _object_names(migration, kind, project)
+        try:
+            names = _object_names(migration, kind, project)
+        except ApiError as error:
+            if error.status >= 500:
+                raise
+            # The comparison of the objects has reported the refused list.
+            continue
         target = kind if kind in BY_NAME else PROJECTS.name
         for source_id in row_object_ids(migration.catalog, kind, project.source["id"]):
             dest_id = migration.catalog.targets.resolve((target,), source_id)

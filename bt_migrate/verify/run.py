@@ -15,18 +15,20 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 from bt_migrate.attachments.digests import AttachmentBytes
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.context import Migration, ProjectPair
+from bt_migrate.migration.kind_steps import is_beyond_key
 from bt_migrate.model.equality import merged
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource import ORGANIZATION, OWNER, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS, ROLES, USERS
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.objects.lists import planned_id
+from bt_migrate.objects.lists import Refusal, planned_id, refusal_of
 from bt_migrate.objects.owned import (
     OwnerGroup,
     Place,
     list_dest_group,
     list_source_group,
+    only_owners_of,
     owner_groups,
 )
 from bt_migrate.objects.prepare import PlannedObject
@@ -268,21 +270,17 @@ def _compare_objects(
             # Only names the project; never saved.
             states = ObjectStates(migration.run.path / "none", resource.name, scope_name)
             dest_project = _place_in_dest(scope) if scope else ""
+            told = len(catalog.lists.refusals.get(resource.name, ()))
             items = [PlannedObject(source, states, dest_project) for source in objects()]
-            for refusal in catalog.lists.refusals.get(resource.name, ()):
-                result.add(UNREADABLE, id="", name=resource.name, detail=str(refusal.error))
+            for refusal in catalog.lists.refusals.get(resource.name, [])[told:]:
+                _add_refusal(migration, resource, result, refusal)
             extras_in = "" if resource.list_all else scope.dest_id if scope else whole
             comparer = KindComparer(catalog, resource, attachments, result, traces)
             comparer.compare(items, extras_in=extras_in)
         except ApiError as error:
             if error.status >= 500:
                 raise
-            result.add(
-                UNREADABLE,
-                id="",
-                name=resource.name,
-                detail=f"{error.side} answered {error.status} to {error.path}",
-            )
+            _add_refusal(migration, resource, result, refusal_of(error))
         return result
 
     yield compare(PROJECTS, None, lambda: [scope.source for scope in scopes])
@@ -298,6 +296,22 @@ def _compare_objects(
             for scope in scopes:
                 source_objects = partial(catalog.lists.source_objects, resource, scope.source["id"])
                 yield compare(resource, scope, source_objects)
+
+
+def _add_refusal(
+    migration: Migration, resource: Resource, result: Comparison, refusal: Refusal
+) -> None:
+    """Count a refused list: what this key cannot see, and lists that hold nothing of the source,
+    leave nothing unproven.
+    """
+    error = refusal.error
+    if refusal.place and error.side == migration.catalog.dest.side:
+        result.tolerated["not_listed"] += 1
+        return
+    outcome = CANNOT_MOVE if is_beyond_key(migration, resource, refusal) else UNREADABLE
+    name = f"{resource.name} of {refusal.place}" if refusal.place else resource.name
+    detail = f"not listed: {error.side} answered {error.status} to {error.path}"
+    result.add(outcome, id="", name=name, detail=detail)
 
 
 def _place_in_dest(scope: ProjectPair) -> str:
@@ -332,9 +346,12 @@ def _objects_of_all_owners(
 
 def _objects_of_owners(catalog: Catalog, resource: Resource, group: OwnerGroup) -> List[dict]:
     """The source's objects of some owners; the destination's are those of their counterparts."""
-    there = list_dest_group(catalog, resource, group)
+    objects = list_source_group(catalog, resource, group)
+    owning = set(only_owners_of(group, objects).owners)
+    others = [owner for owner in group.owners if owner not in owning]
+    there = list_dest_group(catalog, resource, group, others)
     catalog.index.provide(resource, group.dest_project_id, there)
-    return list_source_group(catalog, resource, group)
+    return objects
 
 
 # -- rows

@@ -116,8 +116,39 @@ def test_owners_without_views_may_be_refused_by_the_destination(tmp_path: Path) 
         path = rf"^/v1/view\?.*object_type=({'|'.join(rare)})&"
         fault = Fault("status", WRITE, "GET", path, None, **ANSWERS["forbidden"])
         pair.sandbox.faults.add(fault)
-        ended = run(pair.sandbox, tmp_path / "runs")
+        ended = run(pair.sandbox, tmp_path / "runs", "--verify")
         assert (ended.code, differences(pair)) == (0, []), ended.out
+        compared = report(tmp_path / "runs")["verification"]
+        assert (compared["equal"], compared["tolerated"]["not_listed"] > 0) == (True, True)
+
+
+def test_views_that_a_key_may_not_see_are_named_and_prove_nothing_wrong(tmp_path: Path) -> None:
+    with tiny_pair() as pair:
+        fault = Fault("status", READ, "GET", list_path("view"), None, **ANSWERS["forbidden"])
+        pair.sandbox.faults.add(fault)
+        ended = run(pair.sandbox, tmp_path / "runs", "--verify", MIGRATION_RETRY_DELAY="0.01")
+        compared = report(tmp_path / "runs")["verification"]
+        assert (ended.code, compared["equal"]) == (0, True), ended.out
+        named = [item for item in compared["cannot_move"] if item["resource"] == "views"]
+        assert "not listed: source answered 403" in named[0]["detail"]
+        assert named[0]["name"].startswith("views of ")
+
+
+def test_rows_wait_for_a_list_of_datasets_or_move_without_them_where_that_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    with tiny_pair() as pair:
+        fault = Fault("status", READ, "GET", list_path("dataset"), None, **ANSWERS["forbidden"])
+        pair.sandbox.faults.add(fault)
+        settings = {"MIGRATION_RETRY_DELAY": "0.01"}
+        first = run(pair.sandbox, tmp_path / "runs", "--verify", **settings)
+        told = report(tmp_path / "runs")
+        assert (first.code, told["verification"]["arrived"]) == (1, False), first.out
+        assert any("--exclude-resources datasets" in row["error"] for row in told["rows"])
+        without = ("--verify", "--exclude-resources", "datasets")
+        second = run(pair.sandbox, tmp_path / "runs", *without, **settings)
+        moved = report(tmp_path / "runs")["totals"]["rows"]
+        assert (second.code, moved["created"]) == (1, 390), second.out
 
 
 def test_a_key_that_sees_no_project_says_so_before_anything(tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ def test_rows_that_are_gone_are_deleted_when_asked_for(kind: str, w: World) -> N
     w.sandbox.clear_requests()
     again = sync(w, *DELETES)
     assert (again.code, w.sandbox.writes(WRITE)) == (0, [])
-    # For each kind: the new rows, their number, and one count on each side.
-    assert sum(request.path == "/btql" for request in w.sandbox.requests) == 4 * 3
+    # For each kind: the new rows, their number, and counts of all: two of the source, one there.
+    assert sum(request.path == "/btql" for request in w.sandbox.requests) == 5 * 3
 
 
 def test_a_row_that_comes_back_travels_again(w: World) -> None:
@@ -93,7 +93,7 @@ def test_what_was_edited_in_the_destination_and_what_is_not_ours_stays(w: World)
     w.sandbox.clear_requests()
     assert sync(w, *DELETES).code == 0
     # Rows that stay are not examined by every sync.
-    assert sum(request.path == "/btql" for request in w.sandbox.requests) == 4 * 3
+    assert sum(request.path == "/btql" for request in w.sandbox.requests) == 5 * 3
     delete(w, LOGS, "r00005")
     assert (sync_twice(w, *DELETES).code, "r00005" in there(w, LOGS)) == (0, False)
 
@@ -113,7 +113,11 @@ def test_more_than_the_limit_is_reported_and_deleted_only_with_yes(w: World) -> 
 
 def test_a_source_that_answers_nothing_at_all_meets_the_bound(w: World) -> None:
     delete(w, LOGS, *(f"r{number:05}" for number in range(60)))
-    end = sync(w, "--propagate-deletes", "--max-deletes", "10%")
+    limit = ("--propagate-deletes", "--max-deletes", "10%")
+    blind = sync(w, *limit)
+    behind = [record["name"] for record in findings(w.root, "stream_behind")]
+    assert (blind.code, behind) == (1, ["p00"]), blind.last_words
+    end = sync(w, *limit)
     assert (
         end.code,
         len(there(w, LOGS)),
@@ -144,6 +148,6 @@ def test_rows_that_the_source_does_not_show_for_one_sync_are_not_deleted(w: Worl
         return Answer(200, b'{"data": []}') if ours else None
 
     w.sandbox.refuse = refuse
-    assert sync(w, "--propagate-deletes", "--max-deletes", "100%").code == 0
+    assert sync(w, "--propagate-deletes", "--max-deletes", "100%").code == 1
     w.sandbox.refuse = None
     assert (sync(w, "--propagate-deletes", "--max-deletes", "100%").code, equal(w)) == (0, True)
