@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
+from dataclasses import replace
+from functools import partial
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence
 
 from bt_migrate.api.btql import OBJECTS_PER_QUERY, Bounds
 from bt_migrate.errors import ApiError
@@ -20,12 +21,20 @@ from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.count import Summaries, day_ranges
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.state.sqlite import id_bytes, id_text
+from bt_migrate.verify.kept import DayDigest, DayDigests, KeptRows, SideReading
 from bt_migrate.verify.lookup import IDS_PER_LOOKUP, RowLookup
-from bt_migrate.verify.normalize import Form
 from bt_migrate.verify.pairs import CompareContext, ObjectPair
 from bt_migrate.verify.result import EXTRA, MATCH, UNREADABLE, Comparison
 from bt_migrate.verify.sample import sample_large, sample_small
-from bt_migrate.verify.sides import ReadPair, ReadSide, read_pair, read_rows, shown_as_open
+from bt_migrate.verify.sides import (
+    ReadPair,
+    ReadSide,
+    count_rows,
+    read_pair,
+    read_rows,
+    rows_of_object,
+    shown_as_open,
+)
 
 ROWS_READ_TOGETHER = 2000  # smaller objects are read with one query up to so many rows
 
@@ -54,10 +63,12 @@ def read_groups(pairs: Sequence[ObjectPair], counts: Summaries) -> Iterator[List
             yield group
 
 
-def compare_full(context: CompareContext, group: Sequence[ObjectPair]) -> List[Comparison]:
-    """Compare every row of every object."""
+def compare_full(
+    context: CompareContext, group: Sequence[ObjectPair], kept: KeptRows
+) -> List[Comparison]:
+    """Compare every row of every object; go on from what is `kept`."""
     with shown_as_open(context, group):
-        return _alone_on_error(context, group, _compare_all_rows)
+        return _alone_on_error(context, group, partial(_compare_all_rows, kept=kept))
 
 
 def compare_sample(
@@ -102,49 +113,52 @@ def _alone_on_error(
 # -- digests by day
 
 
-@dataclass
-class DayDigest:
-    """The rows of one object and day: their number, and sums of hashes, which no order changes.
-
-    Valid in this process only, because Python seeds its hashes.
-    """
-
-    rows: int = 0
-    canonical: int = 0
-    exact: int = 0
-    stamps: int = 0
-
-    def add(self, form: Form) -> None:
-        self.rows += 1
-        self.canonical += hash(form.text)
-        self.exact += hash(form.exact)
-        self.stamps += form.stamps
-
-    def equals(self, other: DayDigest) -> bool:
-        return (self.rows, self.canonical) == (other.rows, other.canonical)
-
-
-DayDigests = Dict[Tuple[str, str], DayDigest]  # by source object and day
-
-
-def _compare_all_rows(context: CompareContext, group: Sequence[ObjectPair]) -> List[Comparison]:
+def _compare_all_rows(
+    context: CompareContext, group: Sequence[ObjectPair], *, kept: KeptRows
+) -> List[Comparison]:
     sides = read_pair(context, group)
     kind = group[0].kind
     bounds = bounds_of(context.catalog, ROW_KINDS[kind])
-    wanted, found = sides.at_once(_day_digests, context, kind, bounds)
+    wanted, found = sides.at_once(_day_digests, context, kept, kind, bounds)
     results = [_compare_days(context, pair, wanted, found, bounds) for pair in group]
     sides.count_tolerated(results[0])
     return results
 
 
-def _day_digests(side: ReadSide, context: CompareContext, kind: str, bounds: Bounds) -> DayDigests:
-    digests: DayDigests = {}
-    for object_id, row in read_rows(context, side, kind, bounds):
-        place = (object_id, day_of(row.get("created")))
-        if place not in digests:
-            digests[place] = DayDigest()
-        digests[place].add(side.forms.form(row, object_id))
-    return digests
+def _day_digests(
+    side: ReadSide, context: CompareContext, kept: KeptRows, kind: str, bounds: Bounds
+) -> DayDigests:
+    reading = kept.reading(side, kind, bounds)
+    if reading.rows and side.api is context.catalog.source:
+        count_rows(context, next(iter(side.ids.values())), reading.rows)
+    if reading.complete:
+        return reading.digests
+    if len(side.ids) == 1:
+        _read_one(side, context, kind, reading, bounds)
+    else:
+        for object_id, row in read_rows(context, side, kind, bounds):
+            _add_row(reading, side, object_id, row)
+    reading.end()
+    return reading.digests
+
+
+def _add_row(reading: SideReading, side: ReadSide, object_id: str, row: dict) -> None:
+    reading.add(object_id, day_of(row.get("created")), side.forms.form(row, object_id))
+
+
+def _read_one(
+    side: ReadSide, context: CompareContext, kind: str, reading: SideReading, bounds: Bounds
+) -> None:
+    """Read the rest of one object, which is kept page by page."""
+    ((there, source_id),) = side.ids.items()
+    counted = context.counted_rows([there])
+    if counted == 0:
+        return
+    expected = None if counted is None else max(0, counted - reading.rows)
+    for page in rows_of_object(context, side, kind, reading.rest_of(bounds), expected):
+        for row in page.rows:
+            _add_row(reading, side, source_id, row)
+        reading.end_page(page)
 
 
 def _compare_days(

@@ -6,12 +6,15 @@ Neither organization is written. Each outcome has a file of its own, with ids an
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from bt_migrate import __version__
 from bt_migrate.attachments.digests import AttachmentBytes
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.context import Migration, ProjectPair
@@ -41,7 +44,9 @@ from bt_migrate.state.live_counts import LiveCounts, Task
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_files import VERIFY_FOLDER
 from bt_migrate.verify.copies import object_pairs
+from bt_migrate.verify.cost import cost_text
 from bt_migrate.verify.counts import compare_counts, count_both
+from bt_migrate.verify.kept import KEPT_FOLDER, KeptRows
 from bt_migrate.verify.normalize import for_judging
 from bt_migrate.verify.objects import KindComparer
 from bt_migrate.verify.pairs import (
@@ -105,7 +110,12 @@ def verify(migration: Migration) -> Dict[str, Any]:
                 migration.settings.verify_sample,
                 source_ids=traces.only_source,
             )
-            counts, rows = _compare_rows(migration, projects, context)
+            kept = KeptRows(
+                differences.folder / KEPT_FOLDER,
+                _basis_of_digests(migration, objects, traces),
+                migration.settings.checkpoint_interval,
+            )
+            counts, rows = _compare_rows(migration, projects, context, kept)
     finally:
         attachments.close()
     compared = Compared(objects, counts, rows)
@@ -118,9 +128,27 @@ def verify(migration: Migration) -> Dict[str, Any]:
     run.record.verification = result
     run.record.refuted = not result["arrived"]
     run.save()
+    kept.forget()
     facts = {"event": "verified", "equal": result["equal"]}
     log.info("verification: %s", result["text"], extra=facts)
     return result
+
+
+def _basis_of_digests(
+    migration: Migration, objects: Sequence[Comparison], traces: SourceTraces
+) -> str:
+    """What the digests of rows depend on besides the rows: settings, and the objects of both sides.
+
+    Kept digests of another basis are not used.
+    """
+    settings = migration.settings
+    facts = [
+        __version__,
+        [settings.attachments, settings.attachment_max_bytes, settings.keep_public],
+        _by_kind(objects),
+        sorted(traces.only_source),
+    ]
+    return hashlib.sha256(json.dumps(facts).encode("utf-8")).hexdigest()
 
 
 def _counted_objects(live: LiveCounts, found: Iterator[Comparison]) -> List[Comparison]:
@@ -358,7 +386,7 @@ def _objects_of_owners(catalog: Catalog, resource: Resource, group: OwnerGroup) 
 
 
 def _compare_rows(
-    migration: Migration, projects: Sequence[ProjectPair], context: CompareContext
+    migration: Migration, projects: Sequence[ProjectPair], context: CompareContext, kept: KeptRows
 ) -> Tuple[List[Comparison], List[Comparison]]:
     """(comparisons of the numbers of rows, comparisons of rows)."""
     depth = migration.settings.depth
@@ -368,7 +396,7 @@ def _compare_rows(
     live = migration.run.live
     with ThreadPoolExecutor(GROUPS_AT_ONCE, thread_name_prefix="compare") as pool:
         if depth == "full":
-            return [], _compare_all_rows(pool, context, pairs)
+            return [], _compare_all_rows(pool, context, pairs, kept)
         with live.working(OBJECTS_COUNTED, len(pairs)):
             counts, source = _compare_counts(pool, context, pairs)
         if depth == "sample":
@@ -399,7 +427,10 @@ def _seconds_to_wait(migration: Migration) -> float:
 
 
 def _compare_all_rows(
-    pool: ThreadPoolExecutor, context: CompareContext, pairs: Sequence[ObjectPair]
+    pool: ThreadPoolExecutor,
+    context: CompareContext,
+    pairs: Sequence[ObjectPair],
+    kept: KeptRows,
 ) -> List[Comparison]:
     """Compare every row; the counts of the source say which objects are read together."""
     live = context.catalog.run.live
@@ -411,13 +442,11 @@ def _compare_all_rows(
             counts.update(source)
     _learn_facets(context, pairs)
     groups = list(read_groups(context.with_rows(pairs), counts))
-    with live.working(ROWS_COMPARED, _rows_to_read(context, groups)):
-        compared = [pool.submit(compare_full, context, group) for group in groups]
+    rows = context.counted_rows([pair.source_id for group in groups for pair in group])
+    log.info("%s", cost_text(context, groups, kept), extra={"event": "cost", "rows": rows})
+    with live.working(ROWS_COMPARED, rows):
+        compared = [pool.submit(compare_full, context, group, kept) for group in groups]
         return [result for results in _in_order(compared) for result in results]
-
-
-def _rows_to_read(context: CompareContext, groups: Sequence[Sequence[ObjectPair]]) -> Optional[int]:
-    return context.counted_rows([pair.source_id for group in groups for pair in group])
 
 
 def _learn_facets(context: CompareContext, pairs: Sequence[ObjectPair]) -> None:

@@ -6,12 +6,12 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import repeat
-from typing import Any, Callable, Iterator, List, Mapping, Sequence, Set, Tuple, Union
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from bt_migrate.api.btql import Bounds
 from bt_migrate.api.client import Api
 from bt_migrate.model.resources import ROW_KINDS
-from bt_migrate.rows.read import pages
+from bt_migrate.rows.read import Page, pages
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.verify.normalize import DestForms, SourceForms
 from bt_migrate.verify.pairs import CompareContext, ObjectPair
@@ -87,6 +87,19 @@ def shown_as_open(context: CompareContext, group: Sequence[ObjectPair]) -> Itera
         yield
     finally:
         task.end(first.source_id)
+
+
+def rows_of_object(
+    context: CompareContext, side: ReadSide, kind_name: str, bounds: Bounds, expected: Optional[int]
+) -> Iterator[Page]:
+    """The rows of one object, page by page; `expected` are there at least."""
+    limit = context.catalog.settings.rows(kind_name).fetch_limit
+    ((there, source_id),) = side.ids.items()
+    for page in pages(side.api, kind_name, [there], bounds, limit=limit, expected=expected):
+        side.api.check()
+        if side.api is context.catalog.source:
+            count_rows(context, source_id, len(page.rows))
+        yield page
 
 
 # belief: several_objects_in_one_query
