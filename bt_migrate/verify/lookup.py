@@ -102,7 +102,7 @@ class RowLookup:
         )
 
     def _fetch(self, side: ReadSide, ids: Sequence[str]) -> FoundRows:
-        rows = rows_of_ids(side.api, self.pair.kind, list(side.ids), ids)
+        rows = rows_of_ids(side.api, self.pair.kind, list(side.ids), ids, side.version)
         return {row["id"]: (row, side.forms.form(row, self.pair.source_id)) for row in rows}
 
     def _judge(self, ids: Sequence[str], wanted: FoundRows, found: FoundRows) -> None:

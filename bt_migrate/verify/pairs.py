@@ -51,6 +51,9 @@ class ObjectPair:
     counts: Mapping[str, int] = field(default_factory=dict)
     synced: bool = False
     complete: bool = False
+    # transactions of both sides; None: the rows as they are now
+    source_version: Optional[int] = None
+    dest_version: Optional[int] = None
 
     @property
     def facts(self) -> Dict[str, Any]:
@@ -128,6 +131,7 @@ class CompareContext:
         ]
 
     def result(self, pair: ObjectPair, what: str = "rows of") -> Comparison:
+        what = f"{what} states of" if pair.source_version else what
         return Comparison(f"{what} {pair.kind}", pair.project, self.report, self.accepted)
 
 

@@ -71,6 +71,19 @@ def compare_full(
         return _alone_on_error(context, group, partial(_compare_all_rows, kept=kept))
 
 
+def compare_state(context: CompareContext, pair: ObjectPair) -> Comparison:
+    """Compare every row of one object as it was at a version of each side."""
+    (result,) = _alone_on_error(context, [pair], _compare_versions)
+    return result
+
+
+def _compare_versions(context: CompareContext, group: Sequence[ObjectPair]) -> List[Comparison]:
+    (pair,) = group
+    result = context.result(pair)
+    _compare_by_row(context, pair, result, [Bounds()])
+    return [result]
+
+
 def compare_sample(
     context: CompareContext, group: Sequence[ObjectPair], counts: Summaries
 ) -> List[Comparison]:

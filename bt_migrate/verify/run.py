@@ -46,6 +46,7 @@ from bt_migrate.state.run_files import VERIFY_FOLDER
 from bt_migrate.verify.copies import object_pairs
 from bt_migrate.verify.cost import cost_text
 from bt_migrate.verify.counts import compare_counts, count_both
+from bt_migrate.verify.dataset_states import compare_dataset_states
 from bt_migrate.verify.kept import KEPT_FOLDER, KeptRows
 from bt_migrate.verify.normalize import for_judging
 from bt_migrate.verify.objects import KindComparer
@@ -116,6 +117,7 @@ def verify(migration: Migration) -> Dict[str, Any]:
                 migration.settings.checkpoint_interval,
             )
             counts, rows = _compare_rows(migration, projects, context, kept)
+            objects += compare_dataset_states(migration, projects, context)
     finally:
         attachments.close()
     compared = Compared(objects, counts, rows)

@@ -102,7 +102,7 @@ def _ids_at_places(side: ReadSide, context: CompareContext, pair: ObjectPair) ->
 
     def read_ids(bounds: Bounds, limit: int, *, newest_first: bool = False) -> List[dict]:
         query = ids_query(pair.kind, object_id, bounds, limit, newest_first=newest_first)
-        rows: List[dict] = side.api.query(query).json
+        rows: List[dict] = side.api.query(query, version=side.version).json
         return rows
 
     first, last = read_ids(bounds, 1), read_ids(bounds, 1, newest_first=True)

@@ -23,11 +23,15 @@ ROWS_COMPARED = "rows compared"
 
 @dataclass(frozen=True)
 class ReadSide:
-    """One side of a group of objects. `ids`: object id on this side -> id in the source."""
+    """One side of a group of objects. `ids`: object id on this side -> id in the source.
+
+    `version`: the transaction at which rows are read; None for now.
+    """
 
     api: Api
     ids: Mapping[str, str]
     forms: Union[SourceForms, DestForms]
+    version: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,11 @@ def read_pair(context: CompareContext, group: Sequence[ObjectPair]) -> ReadPair:
     kind = ROW_KINDS[group[0].kind]
     source = SourceForms(catalog, kind, context.attachments.source)
     dest = DestForms(catalog, kind, context.attachments.dest, context.source_ids)
+    source_ids = {pair.source_id: pair.source_id for pair in group}
+    dest_ids = {pair.dest_id: pair.source_id for pair in group}
     return ReadPair(
-        ReadSide(catalog.source, {pair.source_id: pair.source_id for pair in group}, source),
-        ReadSide(catalog.dest, {pair.dest_id: pair.source_id for pair in group}, dest),
+        ReadSide(catalog.source, source_ids, source, group[0].source_version),
+        ReadSide(catalog.dest, dest_ids, dest, group[0].dest_version),
     )
 
 
@@ -112,6 +118,7 @@ def read_rows(
     objects for one query, each object that seems empty is read alone.
     """
     ids = list(side.ids)
+    bounds = replace(bounds, version=side.version)
     limit = context.catalog.settings.rows(kind_name).fetch_limit
     shown: Set[str] = set()
     whole = bounds == bounds_of(context.catalog, ROW_KINDS[kind_name])

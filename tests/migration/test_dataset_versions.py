@@ -2,13 +2,209 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
 
-from tests.support.compare_orgs import differences
-from tests.support.orgs import example_pair, run
+import pytest
+
+from tests.support.compare_orgs import differences, untrue_claims
+from tests.support.orgs import (
+    ANA,
+    DEST_KEY,
+    REPOSITORY,
+    SOURCE_KEY,
+    AtRequest,
+    Pair,
+    WatchedSandbox,
+    example_pair,
+    findings,
+    report,
+    run,
+    run_with,
+    runs,
+)
+from tests.support.sdk_routes import serve_sdk
+
+VERSIONS = "--dataset-versions"
+# Small pages and batches: a state of 60 rows needs many requests.
+SMALL = {"MIGRATION_EVENTS_FETCH_LIMIT": "20", "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "15"}
+STATES = ("first", "second", "third")
+
+
+def row(number: int, text: str) -> Dict[str, Any]:
+    return {"id": f"row {number}", "input": {"n": number}, "expected": text}
+
+
+def gone(number: int) -> Dict[str, Any]:
+    return {"id": f"row {number}", "_object_delete": True}
+
+
+def newest(org: Any, dataset_id: str) -> str:
+    return max(entry["_xact_id"] for entry in org.rows("dataset", dataset_id))
+
+
+@contextlib.contextmanager
+def timed_pair(rows: int = 6) -> Iterator[Pair]:
+    """A dataset with three snapshots, an experiment pinned to the second, and rows after the third.
+
+    Rows are edited, added, deleted and brought back between them.
+    """
+    with WatchedSandbox() as sandbox:
+        source = sandbox.add_org("acme", api_key=SOURCE_KEY, users=[{"email": ANA}])
+        dest = sandbox.add_org("globex", api_key=DEST_KEY, users=[{"email": ANA}])
+        project = source.create("project", {"name": "Alpha"})["id"]
+        dataset = source.create("dataset", {"project_id": project, "name": "cases"})["id"]
+        last = rows + 1
+        steps = (
+            [[row(n, "one") for n in range(rows)]],
+            [[row(1, "two"), row(last, "two")], [gone(3)], [row(last + 1, "two, later")]],
+            [[row(0, "three"), gone(last), row(3, "three")]],
+            [[row(4, "now"), gone(2), row(last + 2, "now")]],
+        )
+        pins = []
+        for inserts in steps:
+            for events in inserts:
+                source.insert("dataset", dataset, events)
+            pins.append(newest(source, dataset))
+        for name, xact in zip(STATES, pins):
+            snapshot = {"dataset_id": dataset, "name": name, "xact_id": xact}
+            source.create("dataset_snapshot", snapshot)
+        pinned = {"dataset_id": dataset, "dataset_version": pins[1]}
+        source.create("experiment", {"project_id": project, "name": "evaluated", **pinned})
+        yield Pair(sandbox, source, dest)
+
+
+def take_snapshot(org: Any, name: str) -> str:
+    """Returns the id of the dataset."""
+    dataset_id = str(org.objects("dataset")[0]["id"])
+    snapshot = {"dataset_id": dataset_id, "name": name, "xact_id": newest(org, dataset_id)}
+    org.create("dataset_snapshot", snapshot)
+    return dataset_id
+
+
+def snapshots(org: Any) -> Dict[str, str]:
+    return {entry["name"]: entry["xact_id"] for entry in org.objects("dataset_snapshot")}
 
 
 def test_the_example_moves_with_all_states_of_its_datasets(tmp_path: Path) -> None:
     with example_pair() as pair:
-        done = run(pair.sandbox, tmp_path / "runs", "--dataset-versions", "--verify")
+        done = run(pair.sandbox, tmp_path / "runs", VERSIONS, "--verify")
         assert (done.code, differences(pair, versions=True)) == (0, []), done.last_words
+        assert report(tmp_path / "runs")["verification"]["equal"]
+
+
+def test_without_the_option_only_the_present_state_has_a_snapshot(tmp_path: Path) -> None:
+    with timed_pair() as pair:
+        (dataset,) = pair.source.objects("dataset")
+        now = {
+            "dataset_id": dataset["id"],
+            "name": "now",
+            "xact_id": newest(pair.source, dataset["id"]),
+        }
+        pair.source.create("dataset_snapshot", now)
+        for root in (tmp_path / "first", tmp_path / "again"):
+            pair.sandbox.clear_requests()
+            done = run(pair.sandbox, root, "--verify")
+            assert (done.code, differences(pair)) == (0, []), done.last_words
+            assert list(snapshots(pair.dest)) == ["now"]
+            left = [
+                (found["name"], found["severity"]) for found in findings(root, "state_not_there")
+            ]
+            assert left == [(name, "loss") for name in STATES]
+            pins = [found["path"] for found in findings(root, "version_pin_removed")]
+            assert pins == ["dataset_version"]
+        assert pair.sandbox.writes("globex") == []
+
+
+def test_a_deletion_alone_makes_another_state(tmp_path: Path) -> None:
+    """The newest transaction of the rows that are left is still that of the snapshot."""
+    with timed_pair() as pair:
+        dataset_id = take_snapshot(pair.source, "now")
+        pin = newest(pair.source, dataset_id)
+        pair.source.insert("dataset", dataset_id, [gone(1)])
+        assert newest(pair.source, dataset_id) == pin
+        done = run(pair.sandbox, tmp_path / "plain", "--verify")
+        assert (done.code, snapshots(pair.dest)) == (0, {}), done.last_words
+
+
+def test_verification_finds_a_pin_to_another_state(tmp_path: Path) -> None:
+    with timed_pair() as pair:
+        assert run(pair.sandbox, tmp_path / "runs", VERSIONS).code == 0
+        (experiment,) = pair.dest.objects("experiment")
+        there = snapshots(pair.dest)
+        assert experiment["dataset_version"] == there["second"]
+        for depth, wrong in (("--full", "third"), ("--counts", "first")):
+            pair.dest.patch("experiment", experiment["id"], {"dataset_version": there[wrong]})
+            done = run(pair.sandbox, tmp_path / "runs", depth, program="verify")
+            compared = report(tmp_path / "runs")["verification"]["kinds"]["states of datasets"]
+            assert (done.code, compared["outcomes"]) == (1, {"match": 3, "differs": 1})
+
+
+# -- killed
+
+
+def points() -> List[Any]:
+    """Three kills in one migration; with --long 40 migrations are killed once."""
+    rng = random.Random(17)
+    moments = ("before", "after")
+    found: List[Any] = [[(rng.randrange(8, 30), rng.choice(moments)) for _ in range(3)]]
+    places = [[(rng.randrange(5, 75), rng.choice(moments))] for _ in range(40)]
+    return [*found, *(pytest.param(place, marks=pytest.mark.long) for place in places)]
+
+
+@pytest.mark.parametrize("kills", points())
+def test_a_killed_replay_goes_on_with_the_same_command(
+    kills: List[Tuple[int, str]], tmp_path: Path
+) -> None:
+    root = tmp_path / "runs"
+    with timed_pair(rows=60) as pair:
+        for at, moment in kills:
+            killer = AtRequest(at, moment, signal.SIGKILL)
+            run_with(pair, root, killer, VERSIONS, **SMALL)
+        done = run(pair.sandbox, root, VERSIONS, "--full", "--verify", **SMALL)
+        assert (done.code, differences(pair, versions=True)) == (0, []), done.last_words
+        assert len(runs(root)) == 1
+        assert untrue_claims(pair, runs(root)[0]) == []
+        assert report(root)["verification"]["equal"]
+        pair.sandbox.clear_requests()
+        again = run(pair.sandbox, tmp_path / "fresh", VERSIONS)
+        assert (again.code, pair.sandbox.writes("globex")) == (0, [])
+
+
+# -- read by the SDK
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("braintrust"), reason="needs the official SDK")
+def test_the_sdk_reads_each_state_alike_on_both_sides(tmp_path: Path) -> None:
+    with timed_pair() as pair:
+        serve_sdk(pair.sandbox)
+        assert run(pair.sandbox, tmp_path / "runs", VERSIONS).code == 0
+        seen = []
+        for key, org in ((SOURCE_KEY, pair.source), (DEST_KEY, pair.dest)):
+            asked = [["Alpha", "cases", snapshots(org)[name]] for name in STATES]
+            seen.append(read_by_sdk(pair, key, asked, tmp_path / "read.json"))
+        assert seen[0] == seen[1]
+        assert [len(rows) for rows in seen[0]] == [6, 7, 7]
+
+
+def read_by_sdk(pair: Pair, key: str, asked: List[List[str]], file: Path) -> Any:
+    url = pair.sandbox.url
+    environ = {
+        **os.environ,
+        "BRAINTRUST_API_KEY": key,
+        "BRAINTRUST_APP_URL": url,
+        "BRAINTRUST_API_URL": url,
+    }
+    program = REPOSITORY / "tests" / "support" / "sdk_versions.py"
+    command = [sys.executable, str(program), json.dumps(asked), str(file)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(file.read_text())

@@ -1,0 +1,128 @@
+"""Compare the states of datasets that objects of both sides name, such as snapshots. Never writes.
+
+A version is a transaction of its own organization, so what can be compared is the rows that each
+side had then. A state that several objects name is compared once.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+
+from bt_migrate.api.btql import Bounds
+from bt_migrate.api.client import Api
+from bt_migrate.api.transactions import xact_of_version
+from bt_migrate.migration.context import Migration, ProjectPair
+from bt_migrate.model.outcomes import DIFFERS
+from bt_migrate.model.resource import Resource
+from bt_migrate.model.resource_table import DATASETS, OBJECT_RESOURCES
+from bt_migrate.model.resources import pins_rows
+from bt_migrate.objects.decide import display_name, natural_key
+from bt_migrate.objects.prepare import PlannedObject, prepare
+from bt_migrate.rows.count import Summary
+from bt_migrate.rows.read import count_inside
+from bt_migrate.state.object_states import ObjectStates
+from bt_migrate.verify.pairs import CompareContext, ObjectPair
+from bt_migrate.verify.result import MATCH, UNREADABLE, Comparison, outcome_totals
+from bt_migrate.verify.rows import compare_sample, compare_state
+
+STATES = "states of datasets"
+
+
+def compare_dataset_states(
+    migration: Migration, projects: Sequence[ProjectPair], context: CompareContext
+) -> List[Comparison]:
+    """One comparison for each project whose objects name states of datasets on both sides."""
+    results = []
+    for project in projects:
+        pairs = _named_states(migration, project) if project.dest_id else {}
+        if pairs:
+            result = Comparison(STATES, project.name, context.report, context.accepted)
+            for pair in pairs.values():
+                _compare(migration, context, pair, result)
+            results.append(result)
+    return results
+
+
+State = Tuple[str, Optional[int], str, Optional[int]]  # (dataset, version) of both sides
+
+
+def _named_states(migration: Migration, project: ProjectPair) -> Dict[State, ObjectPair]:
+    kinds = [
+        resource
+        for resource in OBJECT_RESOURCES
+        if pins_rows(resource) and migration.settings.selects(resource.name)
+    ]
+    found: Dict[State, ObjectPair] = {}
+    for resource in kinds:
+        for pair in _pairs(migration, resource, project):
+            place = (pair.source_id, pair.source_version, pair.dest_id, pair.dest_version)
+            found.setdefault(place, pair)
+    return found
+
+
+def _pairs(migration: Migration, resource: Resource, project: ProjectPair) -> Iterator[ObjectPair]:
+    catalog = migration.catalog
+    (pin,) = [pin for pin in resource.pins if DATASETS.name in pin.to]
+    (field,) = pin.of
+    for source in catalog.lists.source_objects(resource, project.source["id"]):
+        if not source.get(pin.path) or not isinstance(source.get(field), str):
+            continue
+        there = _counterpart(migration, resource, project, source)
+        dest_id = catalog.targets.resolve((DATASETS.name,), source[field])
+        if not there or not there.get(pin.path) or there.get(field) != dest_id or not dest_id:
+            continue
+        yield ObjectPair(
+            DATASETS.name,
+            project.name,
+            display_name(resource, source),
+            source[field],
+            dest_id,
+            source_version=xact_of_version(source[pin.path]),
+            dest_version=xact_of_version(there[pin.path]),
+        )
+
+
+def _counterpart(
+    migration: Migration, resource: Resource, project: ProjectPair, source: dict
+) -> Optional[dict]:
+    catalog, dest_project = migration.catalog, project.dest_id or ""
+    key = natural_key(resource, source)
+    if resource.key_holds_ids:
+        # Only names the project; never saved.
+        states = ObjectStates(migration.run.path / "none", resource.name, project.name)
+        item = PlannedObject(source, states, dest_project)
+        key = natural_key(resource, prepare(catalog, resource, item).body)
+    return catalog.index.by_key(resource, dest_project).get(key)
+
+
+def _compare(
+    migration: Migration, context: CompareContext, pair: ObjectPair, result: Comparison
+) -> None:
+    """Add one outcome for a state: first by the number of rows, then by rows."""
+    catalog, depth = migration.catalog, migration.settings.depth
+    catalog.source.check()
+    wanted = _count(catalog.source, pair.source_id, pair.source_version)
+    found = _count(catalog.dest, pair.dest_id, pair.dest_version)
+    facts = {**pair.facts, "fields": [f"version {pair.source_version}"]}
+    if wanted != found:
+        result.add(DIFFERS, **facts, detail=f"{found} rows instead of {wanted}")
+        return
+    if depth == "counts":
+        result.add(MATCH)
+        return
+    if depth == "full":
+        rows = compare_state(context, pair)
+    else:
+        (rows,) = compare_sample(context, [pair], {pair.source_id: Summary(wanted or 0)})
+    outcomes = outcome_totals([rows])
+    result.tolerated.update(rows.tolerated)
+    if outcomes.keys() <= {MATCH}:
+        result.add(MATCH)
+    elif UNREADABLE in outcomes:
+        result.add(UNREADABLE, **facts)
+    else:
+        result.add(DIFFERS, **facts, detail="its rows differ")
+
+
+def _count(api: Api, object_id: str, version: Optional[int]) -> Optional[int]:
+    return count_inside(api, DATASETS.name, [object_id], Bounds(version=version))
