@@ -9,6 +9,7 @@ Code behind a check can use the fields that the check names.
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from typing import (
     Any,
@@ -95,11 +96,16 @@ def created_object(expected: Mapping[str, Any]) -> Check:
     return check
 
 
+def folded(text: str) -> str:
+    """A name without what a server may ignore: case, blanks around it, its Unicode form."""
+    return unicodedata.normalize("NFC", text).strip().casefold()
+
+
 def _same_key(wanted: Any, found: Any) -> bool:
-    """Whether a server may answer the one for the other: it may fold case, blanks and length."""
+    """Whether a server may answer the one for the other: see `folded`; it may also cut it."""
     if not isinstance(wanted, str) or not isinstance(found, str):
         return bool(wanted == found)
-    one, other = wanted.casefold().strip(), found.casefold().strip()
+    one, other = folded(wanted), folded(found)
     return one == other or (bool(other) and one.startswith(other) and len(other) >= FOLDED_CHARS)
 
 

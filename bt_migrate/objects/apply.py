@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -56,6 +57,12 @@ from bt_migrate.objects.write import look_up, without_unknown_fields
 log = logging.getLogger("bt_migrate.objects")
 
 Findings = List[Dict[str, Any]]
+# How servers refuse a name that is taken.
+NAME_TAKEN = re.compile(r"already exists|already taken|duplicate|deleted|not unique", re.IGNORECASE)
+HELD_BY_DELETED = (
+    "a deleted object may hold the name: rename the object in the source, or have the deleted one"
+    " restored or removed for good"
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,8 @@ class ObjectWriter:
             except ApiError as error:
                 # A server that failed may have created the object all the same.
                 in_doubt = plan.action.verb == CREATE and error.status >= 500
-                self._record_failed(plan, findings, str(error), in_doubt=in_doubt or None)
+                reason = f"{error}{_hint(error)}" if plan.action.verb == CREATE else str(error)
+                self._record_failed(plan, findings, reason, in_doubt=in_doubt or None)
             else:
                 self._record(plan, action, findings)
         item.states.note(item.source["id"], findings)
@@ -138,12 +146,14 @@ class ObjectWriter:
         existing = look_up(catalog.dest, resource, action.body) if resource.look_up_by else None
         if existing:
             # Somebody created it since the list was read: a POST would overwrite or hide that.
+            self._refuse_another(item, existing)
             found = plan_object(resource, item.source, action.body, existing)
             return decided(catalog, resource, item.source, found)
         created = create_object(
             catalog, resource, action.body, lambda: self._post(item, action.body, findings)
         )
         made = created.obj
+        self._refuse_deleted(made)
         self._refuse_another(item, made)
         if not created.is_ours:
             if not resource.names_owner:
@@ -180,6 +190,12 @@ class ObjectWriter:
         path = f"{self.resource.path}/{item.dest_project_id}"
         made = self.catalog.dest.patch(path, body)
         return replace(action, dest_id=item.dest_project_id, existing=made)
+
+    def _refuse_deleted(self, made: Dict[str, Any]) -> None:
+        """Raises ApiError where POST returned an object that was deleted: the name is taken."""
+        if made.get("deleted_at"):
+            text = f"with {made['id']}, which was deleted in the destination; {HELD_BY_DELETED}"
+            raise ApiError(self.catalog.dest.side, "POST", self.resource.path, 200, text)
 
     def _refuse_another(self, item: PlannedObject, made: Dict[str, Any]) -> None:
         """Raises ApiError where the destination takes two names of the source for one.
@@ -332,6 +348,12 @@ def log_fields(
         **more,
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _hint(error: ApiError) -> str:
+    """What may be behind the refusal of a name that no list shows."""
+    says_taken = bool(NAME_TAKEN.search(error.body)) and error.status in (400, 409, 422)
+    return f"; {HELD_BY_DELETED}" if says_taken else ""
 
 
 def _owner(resource: Resource, action: Action) -> Optional[Tuple[str, str]]:

@@ -11,6 +11,8 @@ from bt_migrate.model.findings import FAILURE
 from bt_migrate.model.outcomes import DIFFERS, READY_TO_ACTIVATE, SKIPPED, WAITING
 from bt_migrate.model.references import top_field
 from bt_migrate.model.resource import OWNER, Resource
+from bt_migrate.model.resource_table import CALLABLE
+from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import CREATE, UPDATE, Action, fingerprint, natural_key, plan_object
 from bt_migrate.objects.prepare import (
@@ -174,6 +176,13 @@ def _check_name(
     policy lets this tool write it. Else the object is blocked.
     """
     action, prepared = plan.action, plan.prepared
+    twin = _holder_of_slug(catalog, resource, item) if action.verb == CREATE else None
+    if twin:
+        prepared.blocked = (
+            f"its slug is that of {twin.get('name')!r} ({twin['id']}) in the destination, which is"
+            " a prompt or function of another kind and would be overwritten; rename one of the two"
+        )
+        return
     key = dest_key(resource, item.source, action.body)
     there = catalog.index.by_key(resource, item.dest_project_id).get(key)
     if there is None or there["id"] == action.dest_id:
@@ -189,6 +198,22 @@ def _check_name(
             f"its name is taken in the destination by the counterpart of {other}, which the source"
             f" renamed or deleted; --on-conflict {resource.name}=update renames that one"
         )
+
+
+def _holder_of_slug(catalog: Catalog, resource: Resource, item: PlannedObject) -> Optional[dict]:
+    """The prompt that has the slug of a function, or the reverse: they are one store.
+
+    Whether one slug may name both is not known. Where the source has both, the servers keep them
+    apart.
+    """
+    if resource.name not in CALLABLE:
+        return None
+    twin = BY_NAME[next(name for name in CALLABLE if name != resource.name)]
+    key = natural_key(twin, item.source)
+    in_source = catalog.lists.source_objects(twin, item.source["project_id"])
+    if any(natural_key(twin, obj) == key for obj in in_source):
+        return None
+    return catalog.index.by_key(twin, item.dest_project_id).get(key)
 
 
 def _may_rename(catalog: Catalog, resource: Resource, other: str, there: dict) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
 
-from bt_migrate.api.answers import object_with_id
+from bt_migrate.api.answers import folded, object_with_id
 from bt_migrate.api.client import Api
 from bt_migrate.errors import ApiError
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
@@ -50,7 +50,11 @@ def _unknown_field(error: ApiError) -> Optional[str]:
 
 
 def look_up(dest: Api, resource: Resource, body: Body) -> Optional[Dict[str, Any]]:
-    """The destination's object that has the natural key now, asked for by that key."""
+    """The destination's object that has the natural key now, asked for by that key.
+
+    Also one whose key differs in case, blanks or Unicode form, where the server takes that for the
+    same: it answers with nothing else.
+    """
     field = resource.key[-1]
     params = {resource.look_up_by: body[field]}
     if resource.scope == PROJECT:
@@ -59,11 +63,17 @@ def look_up(dest: Api, resource: Resource, body: Body) -> Optional[Dict[str, Any
         params.update(object_type=body["object_type"], object_id=body["object_id"])
     key = natural_key(resource, body)
     page_size = LOOK_UP_PAGE if resource.paged else 0
-    for obj in dest.list(resource.path, params, page_size=page_size):
-        in_project = resource.scope != PROJECT or obj.get("project_id") == body["project_id"]
-        if in_project and natural_key(resource, obj) == key and not obj.get("deleted_at"):
-            return obj
-    return None
+    found = [
+        obj
+        for obj in dest.list(resource.path, params, page_size=page_size)
+        if resource.scope != PROJECT or obj.get("project_id") == body["project_id"]
+        if not obj.get("deleted_at")
+    ]
+    exact = [obj for obj in found if natural_key(resource, obj) == key]
+    similar = [obj for obj in found if folded(str(obj.get(field))) == folded(str(body[field]))]
+    if not exact and len(similar) == len(found):
+        return next(iter(similar), None)
+    return next(iter(exact), None)
 
 
 def read_back(dest: Api, resource: Resource, written: Dict[str, Any]) -> Dict[str, Any]:

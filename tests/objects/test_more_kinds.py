@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 
+from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.data.behaviour import recorded
 from tests.support.orgs import (
     DEST_KEY,
@@ -318,3 +320,70 @@ def test_simulated_users_move_change_and_are_undone(pair: Pair, tmp_path: Path) 
     assert (done.code, made()) == (0, {"alpha": "changed", "beta": "beta"}), done.out + done.err
     undo(pair, root)
     assert pair.dest.objects("simulated_user") == pair.dest.objects("project") == []
+
+
+# -- names that are taken
+
+
+def problems(root: Path) -> Dict[str, str]:
+    return {entry["name"]: entry["reason"] for entry in report(root)["problems"]}
+
+
+def test_a_prompt_does_not_overwrite_a_function_of_its_slug(pair: Pair, tmp_path: Path) -> None:
+    alpha, there = project(pair.source), project(pair.dest)
+    prompt = {"project_id": alpha, "name": "Tone", "slug": "tone", "prompt_data": {"options": {}}}
+    pair.source.create("prompt", prompt)
+    function(pair.source, alpha, "judge", INLINE)
+    function(pair.dest, there, "tone", INLINE)
+    other = {"project_id": there, "name": "Judge", "slug": "judge", "prompt_data": {"options": {}}}
+    pair.dest.create("prompt", other)
+    before = pair.dest.objects("function")
+    root = tmp_path / "state"
+    done = run(pair.sandbox, root)
+    assert (done.code, pair.dest.objects("function")) == (1, before)
+    reasons = problems(root)
+    assert sorted(reasons) == ["Judge", "Tone"]
+    # The list of functions shows prompts too: the function is compared with the prompt.
+    assert reasons["Judge"] == "exists with other content; left alone"
+    assert reasons["Tone"].endswith("would be overwritten; rename one of the two")
+
+
+def test_a_slug_that_differs_in_case_only_is_not_overwritten(pair: Pair, tmp_path: Path) -> None:
+    """Here the destination finds slugs whatever their case, and a POST writes to what it finds."""
+    alpha, there = project(pair.source), project(pair.dest)
+    function(pair.source, alpha, "tone", INLINE)
+    held = function(pair.dest, there, "Tone", INLINE, description="theirs")
+
+    def fold(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        if method == "GET" and path.startswith("/v1/function?") and "slug=tone" in path:
+            return Answer(200, json.dumps({"objects": pair.dest.objects("function")}).encode())
+        return None
+
+    pair.sandbox.refuse = fold
+    root = tmp_path / "state"
+    done = run(pair.sandbox, root)
+    assert (done.code, [obj["id"] for obj in pair.dest.objects("function")]) == (1, [held])
+    assert report(root)["problems"][0]["outcome"] == "differs"
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_a_name_that_a_deleted_object_holds_is_said(
+    pair: Pair, tmp_path: Path, is_refused: bool
+) -> None:
+    alpha = project(pair.source)
+    for name in ("held", "free"):
+        pair.source.create("dataset", {"project_id": alpha, "name": name})
+
+    def hold(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        if method != "POST" or path != "/v1/dataset" or json.loads(raw)["name"] != "held":
+            return None
+        if is_refused:
+            return Answer(400, b"dataset: another one of the name 'held' already exists")
+        gone = {**json.loads(raw), "id": "5f0c6c2e-6c1f-4d0b-9c5e-0f4c3b1a2d10"}
+        return Answer(200, json.dumps({**gone, "deleted_at": "2026-01-01T00:00:00Z"}).encode())
+
+    pair.sandbox.refuse = hold
+    root = tmp_path / "state"
+    done = run(pair.sandbox, root)
+    assert (done.code, names(pair.dest.objects("dataset"))) == (1, ["free"]), done.err
+    assert "a deleted object may hold the name" in problems(root)["held"]

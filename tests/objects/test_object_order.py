@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+import unicodedata
 from email.utils import formatdate
 from pathlib import Path
 from typing import Callable, List, Optional
@@ -75,6 +76,7 @@ def test_experiments_follow_their_base_and_no_more_requests_are_in_flight_than_a
         (str.strip, ["padded", "padded "]),
         (str.strip, [" blanks", "blanks "]),
         (lambda name: name[:255], ["n" * 299, "n" * 300]),
+        (lambda name: unicodedata.normalize("NFC", name), ["caf\u00e9", "cafe\u0301"]),
     ],
 )
 def test_two_objects_that_are_one_to_the_destination_are_not_mixed(
@@ -121,7 +123,7 @@ def test_two_objects_that_are_one_to_the_destination_are_not_mixed(
         assert all(
             "another object of the source; rename one of the two" in reason
             for reason in failed.values()
-        )
+        ), failed
 
 
 def test_what_was_made_a_moment_ago_is_ours_though_a_gateway_s_clock_is_ahead(
