@@ -19,7 +19,7 @@ DETAILS = frozenset(
         "created", "found", "updated", "differs", "skipped", "planned", "planned update",
         "waiting", "completed", "progress", "rows_copied", "rows_deleted", "planned_rows",
         "validation",
-        "phase", "phase_skipped", "smaller_pages", "verified",
+        "phase", "phase_skipped", "smaller_pages", "verified", "facets",
     )
 )  # fmt: skip
 # Shown even with --quiet.

@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.api.capabilities import FacetPlace
 from bt_migrate.api.client import Api
@@ -41,6 +41,8 @@ from bt_migrate.migration.phase_loop import (
 )
 from bt_migrate.migration.windows import report_window, windowed_kinds, without_gaps
 from bt_migrate.objects.catalog import open_catalog
+from bt_migrate.report.plan_check import plan_digest, read_plan, refuse_changes
+from bt_migrate.report.plan_file import build_plan
 from bt_migrate.rows.estimate import estimate
 from bt_migrate.state.copied_attachments import CopiedAttachments
 from bt_migrate.state.files import now
@@ -151,14 +153,29 @@ def _work_in(start: Start, settings: Settings, run: RunDirectory, kinds: Sequenc
     """Report the window, plan first where that is asked for, then work in the run."""
     if settings.created_after or settings.created_before:
         report_window(run, settings, start.identity(settings), kinds)
-    plans_first = settings.plan_out or settings.fail_on_loss
+    plan = read_plan(Path(settings.plan)) if settings.plan else None
+    if plan is not None and _carries_out(run, plan):
+        settings = replace(settings, plan="", fail_on_loss=False)
+    plans_first = settings.plan_out or settings.fail_on_loss or settings.plan
     if plans_first and not settings.dry_run and not start.judges:
-        _plan_first(start, settings, run)
+        today = _plan_first(start, settings, run)
+        if plan is not None:
+            refuse_changes(settings.plan, plan, today)
+            run.record.plan = plan_digest(plan)
+            run.save()
     return _work_in_run(start, settings, run)
 
 
-def _plan_first(start: Start, settings: Settings, run: RunDirectory) -> None:
-    """Make the plan as a dry run of its own, before the first write of the real run.
+def _carries_out(run: RunDirectory, plan: Mapping[str, Any]) -> bool:
+    """Whether an earlier start of the run has begun to carry the plan out.
+
+    What it did is no longer to be done, so the plan of today would be another one.
+    """
+    return run.record.plan == plan_digest(plan)
+
+
+def _plan_first(start: Start, settings: Settings, run: RunDirectory) -> Dict[str, Any]:
+    """Make the plan as a dry run of its own, before the first write of the real run. Returns it.
 
     Raises LossError if the plan has losses and --fail-on-loss is given.
     """
@@ -170,8 +187,9 @@ def _plan_first(start: Start, settings: Settings, run: RunDirectory) -> None:
         plan_run = create_run(run.path.parent, identity, start.command)
     with plan_run:
         _work_in_run(start, dry_settings, plan_run)
-    # A plan that was stopped allows nothing.
-    start.source.check()
+        # A plan that was stopped allows nothing.
+        start.source.check()
+        return build_plan(plan_run)
 
 
 # -- one run

@@ -130,6 +130,8 @@ def _refuse_useless(given: Mapping[str, Any], found: Mapping[str, Any], depths: 
         raise UsageError("--counts, --sample and --full: choose one")
     if depths and not found["verify"]:
         raise UsageError("--no-verify: leave it out, or leave out --counts, --sample and --full")
+    if "plan" in given and ("dry_run" in given or "plan_out" in given):
+        raise UsageError("--plan carries a plan out: leave out --dry-run and --plan-out")
     for name in ("propagate_deletes", "max_deletes", "lookback"):
         if name in given and not found["since_last"]:
             raise UsageError(f"{NAMED[name].flag} does something only with --since-last")

@@ -139,7 +139,7 @@ _WORK = (
     *_OUTPUT,
     *_options("state_dir new_run max_duration wait_lock on_end metrics_file"),
 )
-_MOVE = (*_SELECT, *_WORK, *_options("since_last on_conflict dry_run plan_out fail_on_loss"))
+_MOVE = (*_SELECT, *_WORK, *_options("since_last on_conflict dry_run plan_out plan fail_on_loss"))
 _MOVE_ROWS = (
     *_MOVE,
     *_options(
@@ -186,7 +186,7 @@ PROGRAMS: Dict[str, Sequence[Option]] = {
 }  # fmt: skip
 
 EXAMPLES: Dict[str, Sequence[str]] = {
-    "migrate-all": ("--dry-run --plan-out plan.json", "--since-last --quiet"),
+    "migrate-all": ("--dry-run --plan-out plan.json", "--plan plan.json", "--since-last --quiet"),
     "validate": ("", "--projects 'Support,Sales'"),
     "migrate-organization": ("", "--dry-run"),
     "migrate-datasets": ("", "--projects Support --no-rows"),

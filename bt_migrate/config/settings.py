@@ -150,6 +150,9 @@ class Settings:
     plan_out: str = setting(
         RUN, "", "", values.output_file, "--plan-out PATH",
         "write the plan to this file as JSON; a real run makes its plan first")
+    plan: str = setting(
+        RUN, "", "", values.plain_text, "--plan PATH",
+        "carry out exactly this plan; stop before the first write if it no longer holds")
     fail_on_loss: bool = option_switch(
         RUN, "--fail-on-loss",
         "plan first; exit 1 before the first write if something cannot be copied")

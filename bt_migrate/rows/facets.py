@@ -94,7 +94,8 @@ def _find_place(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) ->
     except NOT_ASKED as error:
         log.info("%s: facets of %s cannot be asked for (%s)", api.side, kind_name, error)
         place = FacetPlace(NOWHERE)
-    log.info("%s: facets of %s are shown: %s", api.side, kind_name, place.shown)
+    extra = {"event": "facets"}
+    log.info("%s: facets of %s are shown: %s", api.side, kind_name, place.shown, extra=extra)
     return place
 
 

@@ -12,7 +12,7 @@ from bt_migrate.shards.shard_file import shard_in
 NOT_OF_A_SHARD = (
     "resources", "exclude_resources", "projects", "exclude_projects", "created_after",
     "created_before", "window", "fill_gaps", "rename_projects", "dry_run", "plan_out",
-    "fail_on_loss", "no_rows", "since_last",
+    "plan", "fail_on_loss", "no_rows", "since_last",
 )  # fmt: skip
 
 

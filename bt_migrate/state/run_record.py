@@ -106,6 +106,7 @@ class RunRecord(Identity):
     validation: Optional[Dict[str, Any]] = None
     row_plans: Dict[str, Dict[str, Any]] = field(default_factory=dict)
     estimate: Optional[Dict[str, Any]] = None
+    plan: str = ""  # digest of the plan that is carried out
     verification: Optional[Dict[str, Any]] = None
     # The last comparison found something missing or different: the next sync compares again.
     refuted: bool = False
