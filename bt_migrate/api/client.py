@@ -146,9 +146,22 @@ class Api:
         sent = body if isinstance(body, bytes) else encode(body)
         return self._call(Request("POST", path, body=sent, check=check))
 
-    def create(self, path: str, body: Mapping[str, Any]) -> Answer:
-        """POSTs one object; the answer is an object with an id."""
-        return self.post(path, body, check=created_object(body))
+    def create(self, path: str, body: Mapping[str, Any], *, method: str = "POST") -> Answer:
+        """Creates one object; the answer is an object with an id."""
+        check = created_object(body)
+        return self._call(Request(method, path, body=encode(body), check=check))
+
+    def write_version(
+        self, path: str, body: Mapping[str, Any], object_id: Optional[str] = None
+    ) -> Json:
+        """POSTs the first version of an object, or PUTs a later one of the object with that id.
+
+        Not sent again if a try may have been carried out: that would make another version.
+        """
+        method = "PUT" if object_id else "POST"
+        check = object_with_id(object_id) if object_id else created_object(body)
+        request = Request(method, path, body=encode(body), check=check, once=True)
+        return self._call(request).json
 
     def put(self, path: str, body: Mapping[str, Any], object_id: Optional[str] = None) -> Json:
         """PUTs one object, found by its natural key, and returns it. `object_id`: the known id."""

@@ -43,9 +43,9 @@ class Limits:
 class Request:
     """One request as its caller means it.
 
-    Every request of this tool is safe to send twice: reads are; creating an existing natural key
-    returns the existing object; rows carry their ids and replace themselves; PATCH, PUT and DELETE
-    name the final state.
+    Every request of this tool is safe to send twice, unless it is sent `once`: reads are; creating
+    an existing natural key returns the existing object; rows carry their ids and replace
+    themselves; PATCH, PUT and DELETE name the final state.
     """
 
     method: str
@@ -58,6 +58,8 @@ class Request:
     on_body: Optional[Callable[[bytes], None]] = None
     # what the answer must say to be believed
     check: Check = any_answer
+    # Not sent again after a try that may have been carried out: the caller finds out.
+    once: bool = False
 
     @property
     def is_query(self) -> bool:

@@ -59,6 +59,8 @@ JITTER = 0.25
 # that does not answer.
 # Not 504: a query that takes too long is answered so.
 OUTAGE_STATUSES = frozenset((502, 503))
+# What is answered before a request is looked at.
+NOT_CARRIED_OUT = frozenset((401, 403, 429))
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 # of a body at a time: `Response.content` would read it in pieces of 10 KB
 READ_BYTES = 1 << 20
@@ -148,8 +150,12 @@ class Transport:
                 self.throttle.answered(query=request.is_query)
                 return replace(answer, sent_again=True) if tries.failures else answer
             except ApiError as error:
+                if request.once and error.status not in NOT_CARRIED_OUT:
+                    raise
                 self._pause_after_refusal(request, error, tries)
             except (requests.RequestException, NetworkError) as error:
+                if request.once and not _connect_failed(error):
+                    raise self.network_error(str(request), error, final=True) from None
                 self._pause_after_silence(request, error, tries)
 
     def _unusable_url(self, error: Exception) -> UsageError:

@@ -130,7 +130,7 @@ def _options(fields: str) -> Tuple[Option, ...]:
 
 _SELECT = _options(
     "resources exclude_resources projects exclude_projects created_after created_before window tz"
-    " rename_projects"
+    " rename_projects history"
 )
 _CONNECT = (*_options("batch_size max_concurrent btql_per_minute"), ENV_FILE)
 _OUTPUT = _options("log_level log_format verbose quiet json")

@@ -106,6 +106,9 @@ class Settings:
     dataset_versions: bool = setting(
         SELECTION, "MIGRATION_DATASET_VERSIONS", "false", values.switch, "--dataset-versions",
         "write each earlier state of a new dataset that a snapshot or an experiment points to")
+    history: int = setting(
+        SELECTION, "MIGRATION_HISTORY", "none", values.history, "--history VERSIONS",
+        "also move earlier versions of prompts, functions and parameters: all, or the last N")
     keep_public: bool = setting(
         SELECTION, "MIGRATION_KEEP_PUBLIC", "false", values.switch, "--keep-public",
         "keep public experiments public; without it they become private")

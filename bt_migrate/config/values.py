@@ -32,6 +32,8 @@ CONFLICT_POLICIES = (KEEP_POLICY, FOLLOW_POLICY, UPDATE_POLICY, FAIL_POLICY)
 CONFLICTING = (*(resource.name for resource in OBJECT_RESOURCES), "logs")
 
 UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+# Words of --history and how many versions before the latest one they mean.
+EARLIER_VERSIONS = {"none": 0, "all": 10**9}
 
 
 def _whole(name: str, text: str, least: int) -> int:
@@ -177,6 +179,15 @@ def duration(name: str, text: str) -> float:
     if not match:
         raise UsageError(f"{name}: {text[:40]!r} is no duration such as 90, 30m or 2h")
     return float(match[1]) * UNIT_SECONDS[match[2]]
+
+
+def history(name: str, text: str) -> int:
+    """How many earlier versions move: none, all, or the last N."""
+    if text in EARLIER_VERSIONS:
+        return EARLIER_VERSIONS[text]
+    if not re.match(r"[1-9]\d{0,8}$", text, re.ASCII):
+        raise UsageError(f"{name}: {text[:40]!r} is neither all nor none nor a number of versions")
+    return int(text)
 
 
 def max_deletes(name: str, text: str) -> str:

@@ -18,6 +18,7 @@ from bt_migrate.model.resources import (
 )
 from bt_migrate.objects.copy import OnCreated, copy_objects, record_undecided
 from bt_migrate.objects.decide import display_name
+from bt_migrate.objects.history import copy_histories
 from bt_migrate.objects.lists import Refusal
 from bt_migrate.objects.owned import (
     list_dest_group,
@@ -128,6 +129,27 @@ def is_beyond_key(migration: Migration, resource: Resource, refusal: Refusal) ->
         for states in migration.run.all_objects()
     )
     return ours and needs_right and refusal.lacks_right and not by_name and not seen
+
+
+def copy_versions(
+    migration: Migration, kinds: Sequence[Resource], scopes: Sequence[ProjectPair]
+) -> None:
+    """Write the versions of all objects of these kinds, which may refer to each other."""
+    lists = migration.catalog.lists
+    for resource in kinds:
+        lists.prefetch((), [resource], {scope.dest_id for scope in scopes if scope.dest_id})
+    objects = [
+        (resource, item)
+        for resource in kinds
+        for scope in scopes
+        if scope.dest_id
+        for item in items_of(
+            migration.run.objects(resource.name, scope.name),
+            lists.source_objects(resource, scope.source["id"]),
+            scope.dest_id,
+        )
+    ]
+    copy_histories(migration.catalog, objects, migration.copier)
 
 
 def copy_owned_kind(

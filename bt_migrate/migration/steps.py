@@ -13,6 +13,7 @@ from bt_migrate.migration.kind_steps import (
     copy_organization_kind,
     copy_owned_kind,
     copy_project_kind,
+    copy_versions,
     tell_refused,
 )
 from bt_migrate.migration.row_steps import copy_with_rows
@@ -115,8 +116,11 @@ def move_kinds(migration: Migration, phase: str) -> None:
     kinds = kinds_of_phase(phase)
     in_projects = any(_needs_projects(migration, resource) for resource in kinds)
     scopes = project_scopes(migration) if in_projects else []
+    versioned = _versioned(migration, kinds)
     for resource in kinds:
         try:
+            if resource in versioned[:1]:
+                copy_versions(migration, versioned, scopes)
             if resource.name in ROW_KINDS:
                 copy_with_rows(migration, resource, scopes)
             elif migration.settings.selects(resource.name):
@@ -137,6 +141,13 @@ def _needs_projects(migration: Migration, resource: Resource) -> bool:
         return True
     selected = migration.settings.selects(resource.name) and refers_to_projects(resource)
     return selected and bool(migration.catalog.lists.source_list_or_empty(resource))
+
+
+def _versioned(migration: Migration, kinds: Sequence[Resource]) -> List[Resource]:
+    """The kinds whose earlier versions are asked for."""
+    settings = migration.settings
+    asked = [kind for kind in kinds if kind.versioned and settings.selects(kind.name)]
+    return asked if settings.history else []
 
 
 def _copy_kind(

@@ -259,7 +259,7 @@ def _delete(context: UndoContext, obj: CreatedObject) -> str:
     """Delete one object; returns why it could not be deleted, "" if it was."""
     context.dest.check()
     context.run.live.step(OBJECTS_DELETED)
-    path = obj.resource.path_of(obj.dest_id, context.lists.project_of(obj.resource, obj.dest_id))
+    path = obj.path
     try:
         if obj.resource.part_of:
             # A part of an object that had none. PATCH replaces the whole field.

@@ -19,6 +19,7 @@ from bt_migrate.model.outcomes import CREATED, DIFFERS, FOUND, UPDATED
 from bt_migrate.model.resource import OWNER, PROJECT, Resource, never
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
+from bt_migrate.objects.paths import object_path
 from bt_migrate.rows.read import whole_number
 
 # What reacts to rows is deleted before the rows; then the rest, what refers to an object before
@@ -76,7 +77,9 @@ def _judged(context: UndoContext, created: Sequence[CreatedObject]) -> List[Crea
             reason = f"rows in it were {CHANGED}"
         if not reason and obj.dest_id in others and not obj.resource.part_of:
             reason = ROWS_OF_OTHERS
-        judged.append(replace(obj, reason="" if context.settings.changed else reason))
+        project = context.lists.project_of(obj.resource, obj.dest_id)
+        path = object_path(obj.resource, existing, project)
+        judged.append(replace(obj, reason="" if context.settings.changed else reason, path=path))
     return judged
 
 

@@ -16,6 +16,8 @@ from bt_migrate.model.outcomes import CREATED, FAILED, UPDATED
 from bt_migrate.model.resource import IN_PROJECT, OWNER, PROJECT, Resource
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.decide import differing, display_name, fingerprint, natural_key
+from bt_migrate.objects.paths import list_of_owner
+from bt_migrate.objects.version_content import holds_begun_version
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory
 
@@ -38,6 +40,8 @@ class CreatedObject:
     left_as: str
     owner: Tuple[str, ...] = ()
     reason: str = ""
+    # Its path in the destination, once it was seen there.
+    path: str = ""
 
     def __str__(self) -> str:
         return object_text(self.resource, self.project, self.name, self.dest_id)
@@ -111,9 +115,10 @@ class DestLists:
 
     def of_owner(self, resource: Resource, owner: Tuple[str, ...]) -> List[dict]:
         """Objects of one owner; none if the owner is gone."""
-        params = {"object_type": owner[0], "object_id": owner[1]}
+        path, params = list_of_owner(resource, owner)
+        page_size = OWNED_PAGE_SIZE if resource.paged else 0
         try:
-            found = list(self._dest.list(resource.path, params, page_size=OWNED_PAGE_SIZE))
+            found = list(self._dest.list(path, params, page_size=page_size))
         except ApiError as error:
             if error.status >= 500:
                 raise
@@ -183,16 +188,17 @@ def _created(context: UndoContext, states: ObjectStates) -> Iterator[CreatedObje
             yield CreatedObject(
                 resource, states.project, entry["name"], entry["dest_id"], left_as, owner
             )
-    for source_id, intent in states.intended.items():
+    for source_id in states.intended:
         # The process died, or the server failed, before the outcome was known.
         if known.get(source_id, {"outcome": FAILED})["outcome"] == FAILED:
-            yield from _created_by_intent(context, resource, states.project, intent)
+            yield from _created_by_intent(context, resource, states, source_id)
 
 
 def _created_by_intent(
-    context: UndoContext, resource: Resource, project: str, intent: Mapping[str, Any]
+    context: UndoContext, resource: Resource, states: ObjectStates, source_id: str
 ) -> Iterator[CreatedObject]:
     """The object that was about to be created, if it is there."""
+    intent = states.intended[source_id]
     key = tuple(intent["key"])
     owner = key[:2] if resource.scope == OWNER else ()
     for obj in context.lists.objects(resource, [owner] if owner else ()).values():
@@ -200,7 +206,10 @@ def _created_by_intent(
         inside = not named or obj.get("project_id") == intent["project"]
         if inside and natural_key(resource, obj) == key:
             name = display_name(resource, obj)
-            yield CreatedObject(resource, project, name, obj["id"], intent["fingerprint"], owner)
+            left_as = intent["fingerprint"]
+            if holds_begun_version(resource, states, source_id, obj):
+                left_as = fingerprint(resource, obj)
+            yield CreatedObject(resource, states.project, name, obj["id"], left_as, owner)
 
 
 def existing_objects(
@@ -243,7 +252,9 @@ def _updated(context: UndoContext, states: ObjectStates) -> Iterator[UpdatedObje
         content = former["content"]
         updated = UpdatedObject(resource, states.project, former["name"], content, existing, fields)
         left_as = {former["fingerprint"], *states.fingerprints.get(source_id, [])[1:]}
-        if fingerprint(resource, existing) in left_as or context.settings.changed:
+        is_left = fingerprint(resource, existing) in left_as
+        is_left = is_left or holds_begun_version(resource, states, source_id, existing)
+        if is_left or context.settings.changed:
             yield updated
         else:
             context.left.append(f"{updated}: {CHANGED}")

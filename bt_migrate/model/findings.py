@@ -192,6 +192,13 @@ KINDS: Mapping[str, Kind] = {
         False,
         "earlier states of datasets, in {names}: {details}",
     ),
+    "version_not_moved": Kind(
+        LOSS,
+        "an environment is assigned to an earlier version, which was not moved",
+        "run again with --history all in an empty destination, or assign the environment by hand",
+        True,
+        "environments that are assigned to earlier versions: {things}: {details}",
+    ),
     "earlier_versions": Kind(
         LOSS,
         "only the latest version of a definition moves",

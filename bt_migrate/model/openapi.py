@@ -157,6 +157,8 @@ class _Kind:
         self.item_path = schemas.item_path(resource.path)
 
     def differences(self) -> List[str]:
+        if self.resource.below_owner:
+            return []  # its paths hold the owner
         if self.resource.path not in self.schemas.paths:
             return [f"{self.resource.kind}: {self.resource.path} is not in the document"]
         return [

@@ -65,6 +65,8 @@ class Pin:
     path: str
     to: Tuple[str, ...]
     of: Tuple[str, ...] = ("id",)
+    # Where earlier versions do not move: the latest version becomes the latest one.
+    keeps_latest: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,11 @@ class Resource:
     doubtful_owner_types: Tuple[str, ...] = ()
     # BY_OWNER: path of one list of all owners, for keys that may use it.
     list_all: str = ""
+    # BY_OWNER: an owner's list is at path/{object_type}/{object_id}, an object below it by the last
+    # field of its key, where PUT creates or replaces it.
+    below_owner: bool = False
+    # The kind without whose objects there are none of this kind.
+    needs_kind: str = ""
     # BY_OWNER: GET, PATCH and DELETE of an object also require object_type and object_id.
     names_owner: bool = False
     # The parameter by which the list finds a natural key. Asked right before a POST that does not
@@ -131,6 +138,8 @@ class Resource:
     # Values of read-only fields that say nothing; anything else there is a field not carried.
     server_values: Tuple[Tuple[str, Any], ...] = ()
     references: Tuple[Reference, ...] = ()
+    # The finding for a version that the object needs and that the destination does not have.
+    without_version: str = ""
     # Fields that the object needs if the source has them, references and pins: without one it would
     # mean another thing.
     needed: Tuple[str, ...] = ()

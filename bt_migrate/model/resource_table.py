@@ -164,7 +164,7 @@ DATASET_SNAPSHOTS = Resource(
     put=True,
     references=(Reference("dataset_id", ("datasets",)),),
     pins=(Pin("xact_id", ("datasets",), of=("dataset_id",)),),
-    needed=("dataset_id", "xact_id"),
+    needed=("dataset_id", "xact_id"), without_version="state_not_there",
     beyond=True, page="DatasetSnapshots",
 )  # fmt: skip
 PROJECT_TAGS = Resource(
@@ -329,6 +329,20 @@ VIEWS = Resource(
     ),
     page="Views",
 )  # fmt: skip
+ENVIRONMENT_ASSIGNMENTS = Resource(
+    "environment_assignments", "environment_assignment", "/environment-object", OWNER,
+    ("object_type", "object_id", "environment_slug"),
+    # After the second pass over definitions, which makes versions, and before the automations that
+    # react to assignments.
+    phase="migrate-settings",
+    create=("object_type", "object_id", "environment_slug", "object_version"), put=True,
+    listed=BY_OWNER, paged=False, below_owner=True, needs_kind="environments",
+    look_up_by="environment_slug", owner_types=("prompt", "function"),
+    references=(Reference("object_id", ("@object_type",)),),
+    pins=(Pin("object_version", CALLABLE, of=("object_id",), keeps_latest=True),),
+    needed=("object_version",), without_version="version_not_moved",
+    beyond=True, page="Environments",
+)  # fmt: skip
 PROJECT_SETTINGS = Resource(
     "project_settings", "project", "/v1/project", ORGANIZATION, ("name",),
     phase="migrate-settings",
@@ -408,6 +422,6 @@ USERS = Resource("users", "user", "/v1/user", ORGANIZATION, ("email",), create=(
 OBJECT_RESOURCES: Tuple[Resource, ...] = (
     PROJECTS, AI_SECRETS, ROLES, GROUPS, ENVIRONMENTS, PROJECT_GROUPS, DATASETS, DATASET_SNAPSHOTS,
     PROJECT_TAGS, SPAN_IFRAMES, MCP_SERVERS, AGENTS, SIMULATED_USERS, FUNCTIONS, PROMPTS, ENV_VARS,
-    PROJECT_SCORES, EXPERIMENTS, VIEWS, PROJECT_SETTINGS, PROJECT_AUTOMATIONS, ORG_AUTOMATIONS,
-    ACLS,
+    PROJECT_SCORES, EXPERIMENTS, VIEWS, ENVIRONMENT_ASSIGNMENTS, PROJECT_SETTINGS,
+    PROJECT_AUTOMATIONS, ORG_AUTOMATIONS, ACLS,
 )  # fmt: skip

@@ -35,6 +35,7 @@ from bt_migrate.objects.decide import (
     writable_fields,
 )
 from bt_migrate.objects.lists import planned_id
+from bt_migrate.objects.paths import object_path
 from bt_migrate.objects.plan import ObjectPlan, is_incomplete
 from bt_migrate.objects.prepare import (
     PlannedObject,
@@ -52,7 +53,7 @@ from bt_migrate.objects.update import (
     remember_fingerprints,
     update_object,
 )
-from bt_migrate.objects.write import look_up, without_unknown_fields
+from bt_migrate.objects.write import create_or_find, look_up, without_unknown_fields
 
 log = logging.getLogger("bt_migrate.objects")
 
@@ -79,7 +80,9 @@ class ObjectWriter:
         An API error is the outcome of this object; any other error ends the run.
         """
         item = plan.item
+        source_id = item.source["id"]
         findings = list(plan.prepared.findings)
+        findings += self.catalog.histories.findings_beside(source_id, findings)
         if plan.prepared.blocked:
             self._record_failed(plan, findings, plan.prepared.blocked, fields=plan.action.fields)
         else:
@@ -92,7 +95,7 @@ class ObjectWriter:
                 self._record_failed(plan, findings, reason, in_doubt=in_doubt or None)
             else:
                 self._record(plan, action, findings)
-        item.states.note(item.source["id"], findings)
+        item.states.note(source_id, findings)
 
     # -- writing
 
@@ -139,7 +142,7 @@ class ObjectWriter:
     def _create(self, item: PlannedObject, action: Action, findings: Findings) -> Action:
         """POST the object. What is not proven to be created by that is compared, not claimed."""
         catalog, resource = self.catalog, self.resource
-        findings += self._copy_attachments(item, action.body)
+        findings += self.copy_attachments(item, action.body)
         if resource.part_of:
             return self._write_part(item, action)
         # belief: slugs_are_versions
@@ -154,11 +157,11 @@ class ObjectWriter:
         )
         made = created.obj
         self._refuse_deleted(made)
-        self._refuse_another(item, made)
+        self.refuse_another(item, made)
         if not created.is_ours:
             if not resource.names_owner:
                 # Answers to a POST may be sparse (groups come without their members).
-                path = resource.path_of(made["id"], item.dest_project_id)
+                path = object_path(resource, made, item.dest_project_id)
                 made = catalog.dest.get(path, check=object_with_id(made["id"]))
             found = plan_object(resource, item.source, action.body, made)
             return decided(catalog, resource, item.source, found)
@@ -172,7 +175,7 @@ class ObjectWriter:
         catalog, resource = self.catalog, self.resource
 
         def send(sent: Dict[str, Any]) -> Answer:
-            return catalog.dest.create(resource.path_in(item.dest_project_id), sent)
+            return create_or_find(catalog.dest, resource, sent, item.dest_project_id)
 
         posted = {name: value for name, value in body.items() if name not in resource.patch_only}
         answer, unknown = without_unknown_fields(resource, posted, send)
@@ -197,7 +200,7 @@ class ObjectWriter:
             text = f"with {made['id']}, which was deleted in the destination; {HELD_BY_DELETED}"
             raise ApiError(self.catalog.dest.side, "POST", self.resource.path, 200, text)
 
-    def _refuse_another(self, item: PlannedObject, made: Dict[str, Any]) -> None:
+    def refuse_another(self, item: PlannedObject, made: Dict[str, Any]) -> None:
         """Raises ApiError where the destination takes two names of the source for one.
 
         Upper and lower case, blanks or length may not count there. What belongs to the two
@@ -227,13 +230,13 @@ class ObjectWriter:
         waiting = {top_field(reference.path) for reference in plan.prepared.deferred}
         if self.catalog.settings.dry_run:
             return foreseen_update(self.resource, action, waiting)
-        findings += self._copy_attachments(plan.item, action.body)
+        findings += self.copy_attachments(plan.item, action.body)
         # Not noted before where POST found the object a moment ago.
         if note_former(self.resource, plan.item.states, action):
             plan.item.states.save()
         return update_object(self.catalog.dest, self.resource, action, waiting)
 
-    def _copy_attachments(self, item: PlannedObject, body: Dict[str, Any]) -> Findings:
+    def copy_attachments(self, item: PlannedObject, body: Dict[str, Any]) -> Findings:
         """Copy the bytes that the object refers to.
 
         A reference whose bytes could not be copied keeps the source's key.
@@ -279,6 +282,7 @@ class ObjectWriter:
             outcome,
             dest_id=dest_id,
             owner=_owner(resource, action) if dest_id else None,
+            versions=self.catalog.histories.written.get(source_id),
             **({} if ours and action.verb != UPDATE else why),
             **facts_of_difference(resource, item.source, action, outcome),
         )
@@ -321,6 +325,8 @@ class ObjectWriter:
         if action.verb in (FOUND, DIFFERS) and prepared.made_before:
             return CREATED
         if action.verb == DIFFERS and is_incomplete(self.catalog, self.resource, item, action):
+            return UPDATED
+        if item.source["id"] in self.catalog.histories.continued:
             return UPDATED
         return action.verb
 

@@ -10,10 +10,12 @@ from bt_migrate.api.client import Api
 from bt_migrate.config.settings import Settings
 from bt_migrate.model.resource import Resource
 from bt_migrate.objects.dest_index import DestIndex
+from bt_migrate.objects.histories import Histories
 from bt_migrate.objects.id_mapping import EarlierRuns, IdMapping, read_id_mapping
 from bt_migrate.objects.lists import Lists
 from bt_migrate.objects.proof import CreationClock
 from bt_migrate.objects.targets import Targets
+from bt_migrate.objects.version_lists import VersionLists
 from bt_migrate.objects.version_mapping import VersionMapping, read_version_mapping
 from bt_migrate.state.run_directory import RunDirectory
 
@@ -32,6 +34,7 @@ class Catalog:
     targets: Targets
     earlier: EarlierRuns
     versions: VersionMapping
+    histories: Histories
     # Source id -> transaction of the creation, of what this process created.
     written: Dict[str, Optional[str]] = field(default_factory=dict)
     # (resource, field) -> the first source object with that field, which the table does not know.
@@ -91,6 +94,9 @@ def _catalog(
     lock = ids.lock
     lists = Lists(source, dest, settings, lock, strict=strict)
     index = DestIndex(lists, lock)
-    targets = Targets(lists, index, ids, versions, lock)
+    targets = Targets(lists, index, ids, lock)
     earlier = EarlierRuns(run, lock)
-    return Catalog(source, dest, run, settings, lists, index, ids, targets, earlier, versions)
+    histories = Histories(VersionLists(source, lock), VersionLists(dest, lock))
+    return Catalog(
+        source, dest, run, settings, lists, index, ids, targets, earlier, versions, histories
+    )

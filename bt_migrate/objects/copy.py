@@ -322,6 +322,8 @@ class _LevelCopy:
                 for source_id, intent in states.intended.items()
                 if source_id not in done
             }
+            for source_id in done:
+                states.begun_versions.pop(source_id, None)
         _save_batch(batch.items)
 
 

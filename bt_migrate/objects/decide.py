@@ -59,6 +59,8 @@ def display_name(resource: Resource, obj: Mapping[str, Any]) -> str:
         grants = obj.get("permission") or "role"
         who = f"{subject} {obj.get('user_id') or obj.get('group_id')}"
         return f"{grants} on {obj.get('object_type')} for {who}"
+    if obj.get("environment_slug"):
+        return f"{obj['environment_slug']} of {obj.get('object_type')} {obj.get('object_id')}"
     return str(obj.get("name") or obj.get("slug") or obj.get("email") or obj.get("id"))
 
 

@@ -320,7 +320,11 @@ class Lists:
         from_gateway = error.is_page and not error.lacks_route
         if not resource.beyond or error.status not in NOT_THERE or from_gateway:
             return False
-        self.unavailable[resource.name] = f"{error.side} answered {error.status}"
+        with self.lock:
+            if resource.name not in self.unavailable:
+                words = (error.side, resource.name, error.status)
+                log.info("%s: this server has no %s (%s)", *words)
+            self.unavailable[resource.name] = f"{error.side} answered {error.status}"
         if error.side == self.dest.side:
             self.unknown_there.add(resource.name)
         return True

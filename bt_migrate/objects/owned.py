@@ -19,6 +19,7 @@ from bt_migrate.model.resource import PROJECT, Resource
 from bt_migrate.model.resources import BY_NAME, TARGETS_OF_TYPE, UNMOVABLE_TARGETS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.lists import PLANNED, refuse_misshapen
+from bt_migrate.objects.paths import list_of_owner
 
 log = logging.getLogger("bt_migrate.owned_objects")
 
@@ -53,8 +54,13 @@ def owner_groups(catalog: Catalog, resource: Resource, places: Iterable[Place]) 
 
 def _owners_in(catalog: Catalog, resource: Resource, project_id: str) -> Iterator[Owner]:
     """The source's objects of one project that can be owners; of the organization itself for ""."""
+    needed = BY_NAME.get(resource.needs_kind)
+    if needed is not None and not catalog.lists.source_list_or_empty(needed):
+        return
     for object_type in resource.owner_types:
         for target in TARGETS_OF_TYPE[object_type]:
+            if resource.below_owner and BY_NAME[target].kind != object_type:
+                continue
             for owner_id in _owner_ids(catalog, target, project_id):
                 yield object_type, owner_id
 
@@ -188,13 +194,20 @@ def _list_by_owner(
     Refused lists of `optional` owners are recorded; those of others are raised.
     """
 
+    answered: List[Owner] = []
+
     def of_owner(owner: Owner) -> List[dict]:
-        params = {"object_type": owner[0], "object_id": owner[1]}
+        path, params = list_of_owner(resource, owner)
+        if resource.below_owner and resource.name in catalog.lists.unavailable:
+            return []
         try:
             page_size = catalog.settings.batch_size if resource.paged else 0
-            found = list(api.list(resource.path, params, page_size=page_size))
+            found = list(api.list(path, params, page_size=page_size))
+            answered.append(owner)
             _refuse_misshapen(api, resource, found)
         except ApiError as error:
+            if not answered and catalog.lists.is_not_there(resource, error):
+                return []
             if owner[0] in resource.doubtful_owner_types and _is_unknown_type(error):
                 words = (api.side, resource.name, owner[0], error.status)
                 log.info("%s: %s on %s cannot be listed (%s)", *words)

@@ -29,6 +29,7 @@ from bt_migrate.objects.prepare import (
 )
 from bt_migrate.objects.proof import is_left_by_killed_process
 from bt_migrate.objects.update import decided, fingerprints_of, policy_of
+from bt_migrate.objects.version_content import holds_begun_version
 
 DELETED_THERE = "deleted in the destination"
 
@@ -50,7 +51,8 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
     """
     source_id = item.source["id"]
     prepared = prepare(catalog, resource, item)
-    existing, gone = _existing(catalog, resource, item, prepared)
+    key = dest_key(resource, item.source, prepared.body)
+    existing, gone = counterpart(catalog, resource, item, key)
     if resource.part_of and existing and resource.cannot_move(existing):
         existing = None  # the holder has no such part: it can be created
     drop_known_pins(prepared, existing or {})
@@ -63,12 +65,11 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
     action = plan_object(resource, item.source, body, existing, waiting)
     intent = item.states.intended.get(source_id)
     prepared.made_before = bool(
-        existing
-        and intent
-        and is_left_by_killed_process(intent, fingerprint(resource, existing), existing)
+        existing and intent and _is_left_by_killed_process(resource, item, intent, existing)
     )
     if not prepared.made_before and not is_incomplete(catalog, resource, item, action):
         action = decided(catalog, resource, item.source, action)
+    prepared.blocked = catalog.histories.failures.get(source_id, "")
     reason = not_placeable(resource, item.source, body)
     awaited = waits_for(resource, prepared) if reason else []
     words = _words_to_activate(catalog, resource, item, action)
@@ -105,11 +106,22 @@ def _words_to_activate(
     return missing_words(resource.acts(item.source), (*catalog.settings.activate, *acts_already))
 
 
+def _is_left_by_killed_process(
+    resource: Resource, item: PlannedObject, intent: Dict[str, Any], existing: Dict[str, Any]
+) -> bool:
+    now = fingerprint(resource, existing)
+    if holds_begun_version(resource, item.states, item.source["id"], existing):
+        now = intent["fingerprint"]
+    return is_left_by_killed_process(intent, now, existing)
+
+
 def is_incomplete(
     catalog: Catalog, resource: Resource, item: PlannedObject, action: Action
 ) -> bool:
     """Whether this tool wrote the object without some references, and nobody changed it since."""
     source_id = item.source["id"]
+    if holds_begun_version(resource, item.states, source_id, action.existing):
+        return True
     made = catalog.earlier.incomplete(resource.name, source_id)
     if made is not None and made == action.dest_id:
         return True
@@ -142,13 +154,13 @@ def dest_key(resource: Resource, source: dict, body: Dict[str, Any]) -> tuple:
     return natural_key(resource, body if resource.key_holds_ids else source)
 
 
-def _existing(
-    catalog: Catalog, resource: Resource, item: PlannedObject, prepared: Prepared
+def counterpart(
+    catalog: Catalog, resource: Resource, item: PlannedObject, key: tuple
 ) -> Tuple[Optional[dict], bool]:
     """(the destination's object, whether an earlier counterpart is gone).
 
     The counterpart that an earlier sync knew, whatever its name is now; else the object of the
-    same natural key that is no other object's counterpart.
+    same natural `key` that is no other object's counterpart.
     """
     source_id = item.source["id"]
     states = item.states
@@ -161,7 +173,6 @@ def _existing(
         gone = True
         catalog.ids.remove(resource.name, source_id)
         states.forget(source_id)
-    key = dest_key(resource, item.source, prepared.body)
     found = catalog.index.by_key(resource, item.dest_project_id).get(key)
     other = catalog.ids.source_id(resource.name, found["id"]) if found else None
     return (found if other in (None, source_id) else None), gone

@@ -6,6 +6,7 @@ The copy sends a prepared object, and the comparison expects it: both take it fr
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from bt_migrate.attachments.copy import dest_key as dest_attachment_key
@@ -22,15 +23,21 @@ from bt_migrate.model.references import (
 )
 from bt_migrate.model.resource import IN_PROJECT, ORGANIZATION, OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import PROJECTS, USERS
-from bt_migrate.model.resources import BY_NAME, refers_to_projects, resource_around
+from bt_migrate.model.resources import (
+    BY_NAME,
+    TARGETS_OF_TYPE,
+    refers_to_projects,
+    resource_around,
+)
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import display_name, lost_fields, natural_key, writable_fields
+from bt_migrate.objects.pins import resolve_version
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.sync_marks import ABSENCE_S
 
 # Kinds of findings about versions that were removed.
-PIN_FINDINGS = ("version_pin_removed", "state_not_there")
-NO_STATE = "the destination has no state of its dataset that is proven to equal it"
+PIN_FINDINGS = ("version_pin_removed", "state_not_there", "version_not_moved")
+NO_STATE = "the destination has no version that is proven to equal the one that it names"
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,7 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
         resource,
         resolve=catalog.targets.resolve,
         known=catalog.targets.known(),
-        resolve_version=catalog.targets.resolve_version,
+        resolve_version=partial(resolve_version, catalog),
     )
     deferred = [
         reference
@@ -188,12 +195,12 @@ def _rewriting_findings(
     rewritten: Rewritten,
     left_out: Sequence[Unresolved],
 ) -> Iterator[Dict[str, Any]]:
-    for path in rewritten.pins:
+    waits_for_owner = any(reference.path == "object_id" for reference in rewritten.unresolved)
+    for path in () if waits_for_owner else rewritten.pins:
+        kind, detail = "version_pin_removed", "it named a transaction of the source"
         if path in resource.needed:
-            yield object_finding(resource, item, "state_not_there", path=path, detail=NO_STATE)
-            continue
-        facts = {"path": path, "detail": "it named a transaction of the source"}
-        yield object_finding(resource, item, "version_pin_removed", **facts)
+            kind, detail = resource.without_version, _version_of(catalog, item)
+        yield object_finding(resource, item, kind, path=path, detail=detail)
     for path, source_id in rewritten.free_text:
         yield object_finding(resource, item, "source_id_in_text", path=path, ref=source_id)
     for reference in left_out:
@@ -210,6 +217,16 @@ def _is_unselected_member(catalog: Catalog, resource: Resource, reference: Unres
     """Whether an object of the organization names a project that is not to be moved."""
     names_project = reference.to == (PROJECTS.name,) and refers_to_projects(resource)
     return names_project and not catalog.lists.is_selected(reference.id)
+
+
+def _version_of(catalog: Catalog, item: PlannedObject) -> str:
+    """Which object has the version that an object names; "" if only one kind can."""
+    source_id = str(item.source.get("object_id"))
+    for name in TARGETS_OF_TYPE.get(str(item.source.get("object_type")), ()):
+        owner = catalog.lists.source_object(BY_NAME[name], source_id)
+        if owner:
+            return f"{BY_NAME[name].kind} {display_name(BY_NAME[name], owner)!r}"
+    return NO_STATE
 
 
 def unresolved_finding(

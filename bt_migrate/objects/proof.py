@@ -57,8 +57,10 @@ class CreationClock:
 
 # belief: slugs_are_versions
 def date_is_of_creation(resource: Resource) -> bool:
-    """True unless `created` is the date of the last version, as of prompts and functions."""
-    return resource.name not in CALLABLE
+    """True unless `created` is the date of the last version, as of prompts and functions, or not
+    known to be that of the creation.
+    """
+    return resource.name not in CALLABLE and not resource.below_owner
 
 
 def created_seconds(obj: Mapping[str, Any]) -> float:

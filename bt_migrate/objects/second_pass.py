@@ -31,6 +31,7 @@ from bt_migrate.objects.decide import (
     second_pass_body,
 )
 from bt_migrate.objects.lists import PLANNED
+from bt_migrate.objects.paths import object_path
 from bt_migrate.objects.plan import counterpart_id, is_made_by_hand
 from bt_migrate.objects.prepare import (
     PlannedObject,
@@ -51,13 +52,15 @@ from bt_migrate.objects.update import (
     remember_fingerprints,
     update_object,
 )
-from bt_migrate.objects.write import read_back, without_unknown_fields
+from bt_migrate.objects.write import read_back, replace_object, without_unknown_fields
 from bt_migrate.state.object_states import ObjectStates
 
 log = logging.getLogger("bt_migrate.objects")
 
 # Findings of the creation, which preparing the object again does not find again.
-FINDINGS_OF_CREATION = ("secret_to_enter", "attachment_missing", "attachment_not_copied")
+FINDINGS_OF_CREATION = (
+    "secret_to_enter", "attachment_missing", "attachment_not_copied", "earlier_versions",
+)  # fmt: skip
 
 
 def finish_deferred(catalog: Catalog, resource: Resource, states: ObjectStates) -> None:
@@ -178,7 +181,8 @@ def _get(
     catalog: Catalog, resource: Resource, item: PlannedObject, dest_id: str, prepared: Prepared
 ) -> Dict[str, Any]:
     """The destination's object as it is now."""
-    path = resource.path_of(dest_id, item.dest_project_id)
+    there = {**prepared.body, "id": dest_id}
+    path = object_path(resource, there, item.dest_project_id)
     owner = owner_fields(resource, prepared.body)
     found: Dict[str, Any] = catalog.dest.get(path, owner, check=object_with_id(dest_id))
     return found
@@ -202,7 +206,7 @@ def _add_references(
         def send(sent: Dict[str, Any]) -> Dict[str, Any]:
             if method == "PATCH":
                 return dest.patch(path, sent)
-            return dest.put(resource.path, sent, dest_id)
+            return replace_object(dest, resource, sent, dest_id)
 
         written, unknown = without_unknown_fields(resource, body, send)
         for field_name in unknown:
@@ -210,6 +214,10 @@ def _add_references(
             prepared.findings.append(not_taken)
         catalog.earlier.note_not_taken(resource, unknown)
         existing = read_back(dest, resource, written)
+        if catalog.versions.knows(item.source["id"]):
+            # The latest version is the complete one.
+            xacts = (item.source.get("_xact_id"), existing.get("_xact_id"))
+            catalog.versions.record(item.states, item.source["id"], *xacts)
         facts = {"source_id": item.source["id"], "dest_id": dest_id}
         extra = {"event": "completed", "resource": resource.name, **facts}
         log.info("completed %s %r", resource.kind, name, extra=extra)

@@ -20,7 +20,6 @@ from bt_migrate.objects.decide import natural_key
 from bt_migrate.objects.dest_index import DestIndex
 from bt_migrate.objects.id_mapping import IdMapping
 from bt_migrate.objects.lists import PLANNED, Lists
-from bt_migrate.objects.version_mapping import VersionMapping
 
 ORGANIZATIONS = "organizations"
 
@@ -32,7 +31,6 @@ class Targets:
     lists: Lists
     index: DestIndex
     ids: IdMapping
-    versions: VersionMapping
     lock: threading.RLock
     _known: Optional[Dict[str, Tuple[str, ...]]] = None
     _known_tails: Optional[FrozenSet[bytes]] = None
@@ -45,17 +43,7 @@ class Targets:
                 return found
         return None
 
-    # belief: versions_are_read
-    def resolve_version(self, pin: Pin, holder: Mapping[str, Any], version: Any) -> Optional[str]:
-        """The destination's version of the object that a pin names; None if there is none."""
-        source_id = self._pinned(pin, holder)
-        if not source_id:
-            return None
-        if any(BY_NAME[target].versioned for target in pin.to if target in BY_NAME):
-            return self.versions.dest_version_at(source_id, version)
-        return self.versions.dest_version(source_id, version)
-
-    def _pinned(self, pin: Pin, holder: Mapping[str, Any]) -> Optional[str]:
+    def pinned(self, pin: Pin, holder: Mapping[str, Any]) -> Optional[str]:
         """The source id of the object beside a pin."""
         ids = [holder[name] for name in pin.of if isinstance(holder.get(name), str)]
         if ids:

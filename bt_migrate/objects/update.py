@@ -24,7 +24,7 @@ from bt_migrate.objects.decide import (
     writable_fields,
 )
 from bt_migrate.objects.prepare import PlannedObject, Prepared
-from bt_migrate.objects.write import read_back, without_unknown_fields
+from bt_migrate.objects.write import read_back, replace_object, without_unknown_fields
 from bt_migrate.state.object_states import ObjectStates
 
 NOT_ALL = "updated, but the API cannot take away what these fields hold beyond"
@@ -190,7 +190,7 @@ def _write_update(
     def send(sent: Dict[str, Any]) -> Dict[str, Any]:
         if method == "PATCH":
             return dest.patch(path, sent)
-        return dest.put(resource.path, sent, action.dest_id)
+        return replace_object(dest, resource, sent, str(action.dest_id))
 
     written, _ = without_unknown_fields(resource, body, send)
     return read_back(dest, resource, written)

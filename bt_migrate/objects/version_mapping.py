@@ -44,6 +44,23 @@ class VersionMapping:
             found = self._versions[source_id].get(xact_of_version(version))
         return version_like(version, found) if found else None
 
+    def knows(self, source_id: str) -> bool:
+        """Whether a version of the object is mapped."""
+        with self.lock:
+            return bool(self._versions.get(source_id))
+
+    def oldest(self, source_id: str) -> int:
+        """The transaction of the oldest version that is mapped, 0 if none is."""
+        with self.lock:
+            return min(self._versions.get(source_id, {}), default=0)
+
+    def source_version(self, source_id: str, dest_version: object) -> int:
+        """The transaction of the source's version that this one is; 0 if none is mapped to it."""
+        wanted = xact_of_version(dest_version)
+        with self.lock:
+            known = self._versions[source_id]
+            return max((xact for xact in known if known[xact] == wanted), default=0)
+
     def dest_version_at(self, source_id: str, version: object) -> Optional[str]:
         """The counterpart of the last mapped version that is not newer than `version`.
 

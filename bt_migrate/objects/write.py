@@ -7,9 +7,11 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
 
 from bt_migrate.api.answers import folded, object_with_id
 from bt_migrate.api.client import Api
+from bt_migrate.api.request import Answer
 from bt_migrate.errors import ApiError
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.objects.decide import natural_key
+from bt_migrate.objects.paths import list_of_owner, object_path
 
 T = TypeVar("T")
 Body = Dict[str, Any]
@@ -56,16 +58,17 @@ def look_up(dest: Api, resource: Resource, body: Body) -> Optional[Dict[str, Any
     same: it answers with nothing else.
     """
     field = resource.key[-1]
-    params = {resource.look_up_by: body[field]}
+    path, params = resource.path, {resource.look_up_by: body[field]}
     if resource.scope == PROJECT:
         params["project_id"] = body["project_id"]
     elif resource.scope == OWNER:
-        params.update(object_type=body["object_type"], object_id=body["object_id"])
+        path, of_owner = list_of_owner(resource, (body["object_type"], body["object_id"]))
+        params.update(of_owner)
     key = natural_key(resource, body)
     page_size = LOOK_UP_PAGE if resource.paged else 0
     found = [
         obj
-        for obj in dest.list(resource.path, params, page_size=page_size)
+        for obj in dest.list(path, params, page_size=page_size)
         if resource.scope != PROJECT or obj.get("project_id") == body["project_id"]
         if not obj.get("deleted_at")
     ]
@@ -74,6 +77,28 @@ def look_up(dest: Api, resource: Resource, body: Body) -> Optional[Dict[str, Any
     if not exact and len(similar) == len(found):
         return next(iter(similar), None)
     return next(iter(exact), None)
+
+
+def create_or_find(dest: Api, resource: Resource, body: Body, project_id: str) -> Answer:
+    """POST an object; PUT where its path names it."""
+    if resource.below_owner:
+        path = object_path(resource, body, project_id)
+        return dest.create(path, _without_key(dest, resource, body), method="PUT")
+    return dest.create(resource.path_in(project_id), body)
+
+
+def replace_object(dest: Api, resource: Resource, body: Body, object_id: str) -> Body:
+    """PUT an object that is there."""
+    if resource.below_owner:
+        return dict(create_or_find(dest, resource, body, "").json)
+    replaced: Body = dest.put(resource.path, body, object_id)
+    return replaced
+
+
+def _without_key(dest: Api, resource: Resource, body: Body) -> Body:
+    """What is sent to a path that holds the natural key."""
+    sent = {name: value for name, value in body.items() if name not in resource.key}
+    return {**sent, "org_name": dest.org_name} if dest.org_name else sent
 
 
 def read_back(dest: Api, resource: Resource, written: Dict[str, Any]) -> Dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from functools import partial
 from typing import (
     Any,
     Callable,
@@ -29,6 +30,7 @@ from bt_migrate.model.references import Path, Resolve, attachment_places, dotted
 from bt_migrate.model.resource import Pin
 from bt_migrate.model.resources import RowKind
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.pins import resolve_version
 from bt_migrate.objects.prepare import judge_unresolved
 from bt_migrate.rows.batches import EncodedRow
 from bt_migrate.rows.rewrite import (
@@ -148,9 +150,9 @@ class RowEncoder:
         out = draft.fields
         kept = kept_for_merges(out)
         new_names = self._catalog.settings.rename_projects
-        resolve_version = self._catalog.targets.resolve_version
+        resolve_version_of = partial(resolve_version, self._catalog)
         rewritten = rewrite_row(
-            out, self._resolve, self._known, new_names, resolve_version=resolve_version
+            out, self._resolve, self._known, new_names, resolve_version=resolve_version_of
         )
         for pin in rewritten.pins:
             draft.notes.add("version_pin_removed", out["id"], pin)
@@ -196,7 +198,7 @@ class RowEncoder:
         return None if self._resolve(targets, ref) is None else MARK
 
     def _version_marked(self, pin: Pin, holder: Mapping[str, Any], version: Any) -> Optional[str]:
-        found = self._catalog.targets.resolve_version(pin, holder, version)
+        found = resolve_version(self._catalog, pin, holder, version)
         return MARK if found is not None else None
 
     def is_left_unfinished(

@@ -42,6 +42,7 @@ PROMPT_REFERENCE = {
     "project_id": ("projects",),
     "prompt_session_id": ("playgrounds",),
 }
+ORIGIN_PIN = "origin._xact_id"
 PROMPT_PIN = Pin("metadata.prompt.version", CALLABLE)
 # Read with the row, written as records of their own.
 COMMENTS = "comments"
@@ -182,7 +183,7 @@ def _rewrite_version(holder: Dict[str, Any], pin: Pin, resolve_version: ResolveV
 
 def rewrite_origin_version(origin: Dict[str, Any], resolve_version: ResolveVersion) -> bool:
     """Rewrite the version in an origin that still has the source's ids: see `_rewrite_version`."""
-    pin = Pin("origin._xact_id", _targets_of(origin), of=("object_id",))
+    pin = Pin(ORIGIN_PIN, _targets_of(origin), of=("object_id",))
     return _rewrite_version(origin, pin, resolve_version)
 
 
@@ -200,8 +201,7 @@ def _rewrite_origin(
     if not isinstance(origin, dict):
         return
     origin = dict(origin)
-    if rewrite_origin_version(origin, resolve_version):
-        notes.pins.append("origin._xact_id")
+    removed = rewrite_origin_version(origin, resolve_version)
     targets = _targets_of(origin)
     source_id = str(origin.get("object_id"))
     new = resolve(targets, source_id)
@@ -209,6 +209,8 @@ def _rewrite_origin(
         notes.unresolved.append((("origin",), targets, source_id))
         del row["origin"]
         return
+    if removed:
+        notes.pins.append(ORIGIN_PIN)
     origin["object_id"] = new
     if targets == CALLABLE:
         # The origin of a prompt repeats the prompt's id as the row id.

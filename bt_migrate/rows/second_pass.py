@@ -5,6 +5,7 @@ written.
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 from bt_migrate.api.json_codec import encode
@@ -14,12 +15,14 @@ from bt_migrate.model.outcomes import FAILED, UPDATED
 from bt_migrate.model.references import dotted
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.pins import resolve_version
 from bt_migrate.rows.assignments import Key, late_assignments
 from bt_migrate.rows.batches import EncodedRow, batched
 from bt_migrate.rows.encode import note_unresolved
 from bt_migrate.rows.insert import Inserter
 from bt_migrate.rows.rewrite import (
     ASSIGNMENTS,
+    ORIGIN_PIN,
     deferred_merge,
     is_assignment,
     rewrite_origin_version,
@@ -35,6 +38,8 @@ class Merge(NamedTuple):
     keys: List[Key]
     # The row is this tool's own after the merge, too.
     is_ours: bool = True
+    # The origin named a version that has no counterpart.
+    is_unpinned: bool = False
 
 
 def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: StreamState) -> None:
@@ -47,6 +52,7 @@ def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: Stre
     dest_ids = {state.header["source_id"]: state.header["dest_id"]}
     inserter = Inserter(catalog.dest, copier, kind, dest_ids, settings.max_batch_bytes)
     seen = SeenRows(state.sibling("_seen.sqlite3"))
+    unpinned: List[str] = []
     try:
         merges = {id(merge.row): merge for merge in _merges(catalog, state, seen)}
         rows = [merge.row for merge in merges.values()]
@@ -59,11 +65,16 @@ def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: Stre
                 for row, (outcome, _), xact in zip(batch, done.outcomes, done.xacts)
                 if outcome != FAILED
             ]
-            seen.record_merged(
-                [(row.object_id, row.id, xact) for (row, _, ours), xact in merged if ours]
-            )
+            ours = [(merge.row, xact) for merge, xact in merged if merge.is_ours]
+            seen.record_merged([(row.object_id, row.id, xact) for row, xact in ours])
             seen.forget_deferred([key for merge, _ in merged for key in merge.keys])
+            unpinned += [merge.row.id for merge, _ in merged if merge.is_unpinned]
         state.waiting = len(seen.deferred())
+        if unpinned:
+            notes = FindingCounts(state.findings)
+            for row_id in unpinned:
+                notes.add("version_pin_removed", row_id, ORIGIN_PIN)
+            state.findings = notes.records()
         state.save()
     finally:
         seen.close()
@@ -73,26 +84,29 @@ def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: Stre
 def _merges(catalog: Catalog, state: StreamState, seen: SeenRows) -> Iterator[Merge]:
     waiting = seen.deferred()
     for reference in waiting:
-        object_id, row_id, path = reference[:3]
-        fields = _merged_fields(catalog, reference)
-        if fields:
-            yield Merge(_merging(object_id, row_id, fields), [(object_id, row_id, path)])
+        merge = _merge_of(catalog, reference)
+        if merge:
+            yield merge
     for row, is_ours in late_assignments(catalog, state, seen, waiting):
         fields = {"metadata": {ASSIGNMENTS: row.wanted}}
         yield Merge(_merging(row.object_id, row.row_id, fields), row.resolved, is_ours)
 
 
-def _merged_fields(catalog: Catalog, reference: DeferredReference) -> Optional[Dict[str, Any]]:
-    """Returns the fields to merge; None while the object does not exist, and for assignments."""
-    _, _, path, targets, ref, origin = reference
+def _merge_of(catalog: Catalog, reference: DeferredReference) -> Optional[Merge]:
+    """Returns None while the object does not exist, and for assignments."""
+    object_id, row_id, path, targets, ref, kept = reference
     place = tuple(json.loads(path))
     new_id = catalog.targets.resolve(tuple(targets.split(",")), ref)
     if not new_id or is_assignment(place):
         return None
-    kept = json.loads(origin) if origin else None
-    if kept:
-        rewrite_origin_version(kept, catalog.targets.resolve_version)
-    return deferred_merge(place, new_id, kept)
+    origin: Optional[Dict[str, Any]] = json.loads(kept) if kept else None
+    resolve = partial(resolve_version, catalog)
+    is_unpinned = origin is not None and rewrite_origin_version(origin, resolve)
+    fields = deferred_merge(place, new_id, origin)
+    if not fields:
+        return None
+    merging = _merging(object_id, row_id, fields)
+    return Merge(merging, [(object_id, row_id, path)], is_unpinned=is_unpinned)
 
 
 def _merging(object_id: str, row_id: str, fields: Mapping[str, Any]) -> EncodedRow:

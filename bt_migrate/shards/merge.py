@@ -234,6 +234,7 @@ def _join_states(into: ObjectStates, states: ObjectStates) -> None:
     into.deferred.update(states.deferred)
     into.left_out.update(states.left_out)
     into.intended.update(states.intended)
+    into.begun_versions.update(states.begun_versions)
     for source_id, versions in states.versions.items():
         into.versions.setdefault(source_id, {}).update(versions)
     into.listed = max(into.listed, states.listed)

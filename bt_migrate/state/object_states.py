@@ -48,6 +48,9 @@ class ObjectFile:
     # -> {key, project, fingerprint} of objects that are about to be created: if they are found
     # later, they are ours. Earlier versions kept a list of ids.
     intended: Any = field(default_factory=dict)
+    # -> digests of the versions that are about to be written: a destination's object that holds one
+    # of them is as this run left it
+    begun_versions: Dict[str, List[str]] = field(default_factory=dict)
     # -> [fingerprint of the source's content, of the destination's]
     fingerprints: Dict[str, List[Any]] = field(default_factory=dict)
     # -> {name, id, content, fingerprint}: the destination's object before this run updated it, and
@@ -111,6 +114,7 @@ class ObjectStates:
         self.former = file.former
         self.absent = file.absent
         self.versions = file.versions
+        self.begun_versions = file.begun_versions
 
     def record(
         self, source_id: str, name: str, outcome: str, *, dest_id: Optional[str] = None, **more: Any
@@ -224,6 +228,7 @@ class ObjectStates:
             "former": dict(self.former),
             "absent": dict(self.absent),
             "versions": dict(self.versions),
+            "begun_versions": dict(self.begun_versions),
         }
 
 

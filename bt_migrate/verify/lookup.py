@@ -169,7 +169,8 @@ class RowLookup:
             del right["origin"]
             tolerated["origin"] += 1
         pin = _pin_of_origin(right)
-        if pin is not None and pin != _pin_of_origin(wanted_row):
+        is_wanted = _pin_of_origin(left) is not None
+        if pin is not None and not is_wanted and pin != _pin_of_origin(wanted_row):
             # A transaction that the destination set itself.
             del right["origin"]["_xact_id"]
             tolerated["version"] += 1

@@ -35,6 +35,7 @@ from bt_migrate.rows.rewrite import (
     held_fields,
 )
 from bt_migrate.verify.traces import id_in
+from bt_migrate.verify.versions import asked_history
 
 REWRITTEN_FIELDS = (*REFERENCE_FIELDS, "origin")  # fields of a row that may hold references
 SOURCE_ID_MARK = "source id "
@@ -202,5 +203,6 @@ def for_judging(catalog: Catalog) -> Catalog:
     # The copy shares the throttle and the limit on requests in flight.
     dest = copy.copy(catalog.dest)
     dest.writable = False
-    settings = replace(catalog.settings, max_row_bytes=NO_ROW_LIMIT_BYTES)
+    history = asked_history(catalog.run, catalog.settings.history)
+    settings = replace(catalog.settings, max_row_bytes=NO_ROW_LIMIT_BYTES, history=history)
     return catalog_by_natural_key(catalog.source, dest, catalog.run, settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set
 
 from bt_migrate.attachments.digests import UNREADABLE as UNREADABLE_BYTES
@@ -30,6 +30,7 @@ from bt_migrate.verify.normalize import TOLERATED_OF_FINDING
 from bt_migrate.verify.pairs import BothAttachments
 from bt_migrate.verify.result import CANNOT_MOVE, EXTRA, MATCH, MISSING, Comparison, first_paths
 from bt_migrate.verify.traces import SourceTraces, kept_transactions
+from bt_migrate.verify.versions import VERSIONS, ComparedVersions, compared_versions
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,14 @@ class KindComparer:
             # Objects that are compared later may refer to this one.
             catalog.ids.put(resource.name, item.source["id"], existing["id"])
         self._count_tolerated(item, prepared, existing)
-        paths = first_paths(iter(dict.fromkeys(self._differing(item, prepared, existing))))
+        versions = self._versions(item, existing)
+        found = [*self._differing(item, prepared, existing), *self._version_paths(item, versions)]
+        paths = first_paths(iter(dict.fromkeys(found)))
         opened = "public" in paths and bool(existing.get("public"))
-        self.result.add(DIFFERS if paths else MATCH, **facts, fields=paths, security=opened)
-        if not paths:
+        outcome = DIFFERS if paths else CANNOT_MOVE if versions.missing else MATCH
+        detail = f"{versions.missing:,} earlier versions" if versions.missing else ""
+        self.result.add(outcome, **facts, fields=paths, security=opened, detail=detail)
+        if outcome == MATCH:
             held = {name: existing.get(name) for name in resource.create}
             self.traces.hold(self.result, facts, held)
         return key
@@ -101,6 +106,23 @@ class KindComparer:
             return NOT_KNOWN_THERE
         words = missing_words(resource.acts(item.source), catalog.settings.activate)
         return f"{READY_TO_ACTIVATE}: {', '.join(words)}" if words else ""
+
+    def _versions(self, item: PlannedObject, existing: Mapping[str, Any]) -> ComparedVersions:
+        """The earlier versions of an object; none if they are not asked for."""
+        if not (self.resource.versioned and self.catalog.settings.history):
+            return ComparedVersions([], 0, is_broken=False)
+        return compared_versions(self.catalog, self.resource, item.source, existing)
+
+    def _version_paths(self, item: PlannedObject, versions: ComparedVersions) -> Iterator[str]:
+        """What differs in earlier versions; they bear the latest natural key on both sides."""
+        if versions.is_broken:
+            yield VERSIONS
+        key = {name: item.source.get(name) for name in self.resource.key}
+        for pair in versions.pairs:
+            version = replace(item, source={**pair.source, **key})
+            prepared = prepare(self.catalog, self.resource, version)
+            for path in self._differing(version, prepared, {**pair.dest, **key}):
+                yield pair.named(path)
 
     def _add_unmovable(self, item: PlannedObject) -> None:
         """Count an object that the API cannot carry, unless somebody made it by hand."""

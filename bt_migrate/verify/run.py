@@ -74,6 +74,7 @@ from bt_migrate.verify.result import (
 from bt_migrate.verify.rows import compare_full, compare_sample, read_groups
 from bt_migrate.verify.sides import ROWS_COMPARED
 from bt_migrate.verify.traces import SourceTraces
+from bt_migrate.verify.versions import read_version_lists
 
 log = logging.getLogger("bt_migrate.verify")
 
@@ -313,6 +314,7 @@ def _compare_objects(
             _add_refusal(migration, resource, result, refusal_of(error))
         return result
 
+    read_version_lists(catalog, scopes)
     yield compare(PROJECTS, None, lambda: [scope.source for scope in scopes])
     for resource in OBJECT_RESOURCES:
         if resource is PROJECTS or not settings.selects(resource.name):

@@ -29,7 +29,9 @@ BUILT_IN_ROLES = (
 class Entry:
     """One live object. `data` is what a reader sees; `history` holds earlier (moment, data)."""
 
-    __slots__ = ("store", "org_id", "number", "data", "history", "has_secret", "environments")
+    __slots__ = (
+        "store", "org_id", "number", "data", "history", "has_secret", "environments", "assigned",
+    )  # fmt: skip
 
     def __init__(self, store: str, org_id: Optional[str], number: int, data: Json) -> None:
         self.store = store
@@ -39,6 +41,7 @@ class Entry:
         self.history: List[Tuple[int, Json]] = []
         self.has_secret = False
         self.environments: Dict[str, str] = {}  # environment slug -> version
+        self.assigned: Dict[str, str] = {}  # environment slug -> date of its first assignment
 
 
 @dataclass

@@ -11,7 +11,7 @@ import bt_migrate.sandbox.data.objects as objects
 from bt_migrate.sandbox.data.files import Attachment, Files
 from bt_migrate.sandbox.data.rows import Json, encode
 from bt_migrate.sandbox.data.schema import KINDS
-from bt_migrate.sandbox.data.store import Org, Store
+from bt_migrate.sandbox.data.store import Entry, Org, Store
 from bt_migrate.sandbox.routes.calls import decode
 
 
@@ -56,6 +56,32 @@ class SandboxOrg:
                 objects.render(KINDS[kind], entry, self._store.behaviour)
                 for entry in reversed(entries)
             ]
+
+    def versions(self, kind: str, object_id: str) -> List[Json]:
+        """All versions of a prompt or function as a reader sees them, oldest first."""
+        with self._store.lock:
+            entry = self._store.entries[KINDS[kind].store][object_id]
+            states = [data for _, data in entry.history] + [entry.data]
+            return [
+                objects.render(
+                    KINDS[kind],
+                    Entry(entry.store, entry.org_id, entry.number, data),
+                    self._store.behaviour,
+                )
+                for data in states
+            ]
+
+    def assign(self, object_id: str, slug: str, version: str) -> None:
+        """Assign an environment to a version of a prompt or function."""
+        with self._store.lock:
+            entry = self._store.entries["function"][object_id]
+            objects.at_version(entry, version)  # refuses an unknown one
+            entry.environments[slug] = version
+
+    def assignments(self, object_id: str) -> Dict[str, str]:
+        """Environment -> version, of a prompt or function."""
+        with self._store.lock:
+            return dict(self._store.entries["function"][object_id].environments)
 
     def has_secret(self, kind: str, object_id: str) -> bool:
         """Whether an ai_secret or env_var has a value, which nobody can read."""

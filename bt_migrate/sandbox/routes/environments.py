@@ -39,6 +39,7 @@ def assignment(api: Api, call: Call, kind: str, object_id: str, slug: str) -> An
         shown = _assignment(api, kind, entry, slug)
         if call.method == "DELETE":
             del entry.environments[slug]
+            entry.assigned.pop(slug, None)
         elif call.method != "GET":
             raise Refused(405, f"{call.method} is not allowed on {call.path}")
     return json_answer(shown, changed=call.method == "DELETE")
@@ -55,6 +56,7 @@ def _assign(api: Api, kind: str, entry: Entry, slug: str, body: Json) -> Answer:
     version = str(body.get("object_version") or "")
     objects.at_version(entry, version)  # refuses an unknown one
     entry.environments[slug] = version
+    entry.assigned.setdefault(slug, api.store.clock.timestamp())
     return json_answer(_assignment(api, kind, entry, slug), changed=True)
 
 
@@ -65,5 +67,5 @@ def _assignment(api: Api, kind: str, entry: Entry, slug: str) -> Json:
         "object_id": entry.data["id"],
         "object_version": entry.environments[slug],
         "environment_slug": slug,
-        "created": entry.data["created"],
+        "created": entry.assigned.get(slug, entry.data["created"]),
     }

@@ -1,0 +1,38 @@
+"""What a process knows of the versions of objects, and what it did with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Set
+
+from bt_migrate.objects.version_lists import VersionLists
+
+
+@dataclass
+class Histories:
+    """All but the lists is by source id of the object. Safe for many threads."""
+
+    source: VersionLists
+    dest: VersionLists
+    # number of versions that this process wrote, or would write
+    written: Dict[str, int] = field(default_factory=dict)
+    # objects that were there before and got newer versions
+    continued: Set[str] = field(default_factory=set)
+    # why a version could not be written
+    failures: Dict[str, str] = field(default_factory=dict)
+    # findings about earlier versions
+    findings: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
+
+    def findings_beside(self, source_id: str, latest: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+        """The findings about earlier versions, without those that the latest version has too."""
+        known = [_subject(found) for found in latest]
+        beside = []
+        for found in self.findings.get(source_id, []):
+            if _subject(found) not in known:
+                known.append(_subject(found))
+                beside.append(found)
+        return beside
+
+
+def _subject(found: Dict[str, Any]) -> Dict[str, Any]:
+    return {name: found.get(name) for name in ("kind", "path", "ref")}

@@ -1,0 +1,279 @@
+"""Which versions of prompts and functions are written, and in which order.
+
+A version refers to other objects as they were at that time. So the versions of all objects are
+written in the order in which the source got them, whatever objects they belong to; versions that do
+not need each other are written at the same time. What is written is recorded by `copy_objects`,
+which finds each object as its latest version left it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+
+from bt_migrate.api.transactions import xact_of
+from bt_migrate.attachments.copy import AttachmentCopier
+from bt_migrate.config.values import FOLLOW_POLICY, UPDATE_POLICY
+from bt_migrate.errors import ApiError
+from bt_migrate.model.outcomes import DIFFERS
+from bt_migrate.model.references import strings
+from bt_migrate.model.resource import Resource
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.decide import UPDATE, Action, display_name, fingerprint, natural_key
+from bt_migrate.objects.lists import PLANNED
+from bt_migrate.objects.pins import pairs_of_versions
+from bt_migrate.objects.plan import counterpart
+from bt_migrate.objects.prepare import PlannedObject, object_finding, skip_reason
+from bt_migrate.objects.update import note_former, policy_of
+from bt_migrate.objects.version_content import holds_begun_version, source_digest
+from bt_migrate.objects.write_versions import History, Version, VersionWriter
+from bt_migrate.state.object_states import ObjectStates, save_objects
+
+Objects = Sequence[Tuple[Resource, PlannedObject]]
+
+
+def copy_histories(
+    catalog: Catalog, objects: Objects, copier: Optional[AttachmentCopier] = None
+) -> None:
+    """Write the versions that the destination lacks; a dry run only counts them."""
+    found = [
+        _Found(resource, item, _existing(catalog, resource, item))
+        for resource, item in objects
+        if _is_open(item) and not skip_reason(catalog, resource, item.source)
+    ]
+    _read_lists(catalog, found)
+    planned = catalog.lists.at_once(lambda one: _planned(catalog, one), found)
+    histories = [history for history in planned if history is not None and history.versions]
+    for history in histories:
+        catalog.histories.written[history.source_id] = len(history.versions)
+    if catalog.settings.dry_run or not histories:
+        return
+    states = _states_of(histories)
+    for history in histories:
+        _note_intention(catalog, history)
+    save_objects(states)
+    writer = VersionWriter(catalog, copier)
+    try:
+        for wave in waves(histories):
+            catalog.dest.check()
+            writer.write(wave)
+    finally:
+        save_objects(states)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An object of the source and its counterpart. `existing` is None where nothing is to do."""
+
+    resource: Resource
+    item: PlannedObject
+    existing: Optional[Mapping[str, Any]]  # {} where the object is to be created
+
+
+def _is_open(item: PlannedObject) -> bool:
+    entry = item.states.outcomes.get(item.source["id"], {})
+    return not item.states.completed(item.source["id"]) or entry["outcome"] == DIFFERS
+
+
+def _existing(
+    catalog: Catalog, resource: Resource, item: PlannedObject
+) -> Optional[Mapping[str, Any]]:
+    """The destination's object; {} where there is none yet.
+
+    None where the plan of the object decides alone: it was deleted there, its name is taken, or
+    the destination does not list what it has.
+    """
+    key = natural_key(resource, item.source)
+    try:
+        existing, gone = counterpart(catalog, resource, item, key)
+        holder = catalog.index.by_key(resource, item.dest_project_id).get(key)
+    except ApiError:
+        return None
+    if existing is not None:
+        return existing if holder is None or holder["id"] == existing["id"] else None
+    return None if gone or holder else {}
+
+
+def _read_lists(catalog: Catalog, found: Sequence[_Found]) -> None:
+    source: Dict[str, List[str]] = defaultdict(list)
+    dest: Dict[str, List[str]] = defaultdict(list)
+    for one in found:
+        source[one.item.source["project_id"]].append(one.item.source["id"])
+        if one.existing and not one.item.dest_project_id.startswith(PLANNED):
+            dest[one.item.dest_project_id].append(one.existing["id"])
+    catalog.histories.source.read(source)
+    catalog.histories.dest.read(dest)
+
+
+# -- what is to be written of one object
+
+
+def _planned(catalog: Catalog, found: _Found) -> Optional[History]:
+    """The versions that the destination lacks; those that it has are mapped."""
+    resource, item = found.resource, found.item
+    if found.existing is None:
+        return None
+    try:
+        if not found.existing:
+            return History(resource, item, _source_versions(catalog, resource, item))
+        return _continued(catalog, resource, item, found.existing)
+    except ApiError as error:
+        # A version that cannot be read: nothing of the object is written.
+        catalog.histories.failures[item.source["id"]] = str(error)
+        return None
+
+
+def _source_versions(
+    catalog: Catalog, resource: Resource, item: PlannedObject, after: int = 0
+) -> List[dict]:
+    """The versions that move, oldest first; those after a transaction."""
+    source = item.source
+    lists = catalog.histories.source
+    unknown = lists.unknown.get(source["project_id"])
+    if unknown:
+        detail = f"the source does not list them: {unknown}"
+        found = object_finding(resource, item, "earlier_versions", detail=detail)
+        catalog.histories.findings[source["id"]] = [found]
+    return lists.contents(resource, source, catalog.settings.history, after=after)
+
+
+def _continued(
+    catalog: Catalog, resource: Resource, item: PlannedObject, existing: Mapping[str, Any]
+) -> Optional[History]:
+    """The versions after the last one that the destination has, if they may be written."""
+    known = catalog.versions.source_version(item.source["id"], existing.get("_xact_id"))
+    if known:
+        missing = _source_versions(catalog, resource, item, after=known)
+    else:
+        source = _source_versions(catalog, resource, item)
+        pairs = map_versions(catalog, resource, item, source, existing)
+        missing = source[max(pairs) + 1 :] if pairs else []
+    _note_left(catalog, resource, item)
+    if not missing or not _may_write(catalog, resource, item, existing):
+        return None
+    return History(resource, item, missing, existing)
+
+
+def _note_left(catalog: Catalog, resource: Resource, item: PlannedObject) -> None:
+    """Report versions that would have to come before those that the destination has."""
+    oldest = catalog.versions.oldest(item.source["id"]) or xact_of(item.source.get("_xact_id"))
+    xacts = catalog.histories.source.transactions(item.source["id"])
+    asked = xacts[max(0, len(xacts) - 1 - catalog.settings.history) :]
+    left = sum(xact < oldest for xact in asked)
+    if left:
+        detail = f"{left:,} before those of the destination, where the object was already"
+        found = object_finding(resource, item, "earlier_versions", detail=detail)
+        catalog.histories.findings.setdefault(item.source["id"], []).append(found)
+
+
+def map_versions(
+    catalog: Catalog,
+    resource: Resource,
+    item: PlannedObject,
+    source: Sequence[dict],
+    existing: Mapping[str, Any],
+) -> Dict[int, int]:
+    """Map the versions that both sides have. Returns position in `source` -> position there."""
+    begun = holds_begun_version(resource, item.states, item.source["id"], existing)
+    lists = catalog.histories.dest
+    dest = lists.contents(resource, existing, catalog.settings.history)
+    pairs = pairs_of_versions(catalog, resource, source, dest, newest_first=not begun)
+    for place, counter in pairs.items():
+        xacts = (source[place].get("_xact_id"), dest[counter].get("_xact_id"))
+        catalog.versions.record(item.states, item.source["id"], *xacts)
+    return pairs
+
+
+def _may_write(
+    catalog: Catalog, resource: Resource, item: PlannedObject, existing: Mapping[str, Any]
+) -> bool:
+    """Whether the object is as this tool left it, or --on-conflict lets it be overwritten."""
+    source_id = item.source["id"]
+    policy = policy_of(catalog, resource)
+    if policy == UPDATE_POLICY or holds_begun_version(resource, item.states, source_id, existing):
+        return True
+    before = catalog.earlier.fingerprints(resource, source_id)
+    is_as_left = before is not None and before[1] == fingerprint(resource, existing)
+    return policy == FOLLOW_POLICY and is_as_left
+
+
+def _note_intention(catalog: Catalog, history: History) -> None:
+    """Note what is about to be written: after a crash the next process recognizes it, and undo."""
+    resource, item, source_id = history.resource, history.item, history.source_id
+    states = item.states
+    digests = [source_digest(catalog.targets, resource, version) for version in history.versions]
+    begun = states.begun_versions.get(source_id, [])
+    states.begun_versions[source_id] = [*begun, *(one for one in digests if one not in begun)]
+    if not history.existing:
+        states.intended.setdefault(
+            source_id,
+            {
+                "key": list(natural_key(resource, item.source)),
+                "project": item.dest_project_id,
+                "fingerprint": "",
+                "at": catalog.dest.clock.earliest_s(),
+            },
+        )
+    elif source_id not in states.intended:
+        name = display_name(resource, item.source)
+        action = Action(
+            resource.name, source_id, name, UPDATE, dest_id=history.existing["id"],
+            body={"project_id": item.dest_project_id}, existing=history.existing,
+        )  # fmt: skip
+        note_former(resource, states, action)
+        catalog.histories.continued.add(source_id)
+
+
+def _states_of(histories: Sequence[History]) -> List[ObjectStates]:
+    return list({id(history.item.states): history.item.states for history in histories}.values())
+
+
+# -- the order of versions
+
+
+def waves(histories: Sequence[History]) -> Iterator[List[Version]]:
+    """All versions, in groups of those that need only versions of earlier groups.
+
+    A version comes after the one before it of the same object, and after the version that each
+    object had to which it refers.
+    """
+    by_id = {history.source_id: history for history in histories}
+    wave_of: Dict[str, int] = {}
+    found: Dict[int, List[Version]] = defaultdict(list)
+    for version in _in_order(by_id):
+        needed = [wave_of[one] for one in (version.source_id, *version.refers) if one in wave_of]
+        wave_of[version.source_id] = max(needed, default=-1) + 1
+        found[wave_of[version.source_id]].append(version)
+    return (found[number] for number in sorted(found))
+
+
+def _in_order(by_id: Mapping[str, History]) -> Iterator[Version]:
+    """All versions by the time of the source; first those to which an older version refers."""
+    versions = [
+        Version(history, number, _refers(history.versions[number], by_id) - {source_id})
+        for source_id, history in by_id.items()
+        for number in range(len(history.versions))
+    ]
+    first = {version.source_id: version for version in versions if version.number == 0}
+    entered: Set[Tuple[str, int]] = set()
+    placed: Set[Tuple[str, int]] = set()
+    for start in sorted(versions, key=lambda version: version.xact):
+        waiting = [start]
+        while waiting:
+            version = waiting[-1]
+            entered.add(version.place)
+            before = [first[one] for one in sorted(version.refers)]
+            # What is entered and not placed needs this one itself: a cycle.
+            before = [one for one in before if one.place not in entered | placed]
+            if before:
+                waiting.extend(before)
+                continue
+            waiting.pop()
+            if version.place not in placed:
+                placed.add(version.place)
+                yield version
+
+
+def _refers(version: Mapping[str, Any], by_id: Mapping[str, History]) -> Set[str]:
+    return {text for _, text in strings(version) if text in by_id}

@@ -1,0 +1,219 @@
+"""Write versions of prompts and functions, each of them once.
+
+A write of a version that is sent twice makes two versions. So it is not sent again before the
+destination's object was read and shows that the first try was not carried out.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+
+from bt_migrate.api.answers import object_with_id
+from bt_migrate.api.transactions import xact_of
+from bt_migrate.attachments.copy import AttachmentCopier
+from bt_migrate.errors import ApiError, NetworkError
+from bt_migrate.model.resource import Resource
+from bt_migrate.objects.apply import ObjectWriter
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.decide import natural_key
+from bt_migrate.objects.prepare import PlannedObject, object_finding, prepare
+from bt_migrate.objects.version_content import dest_digest
+from bt_migrate.objects.write import look_up, without_unknown_fields
+
+Body = Dict[str, Any]
+
+
+@dataclass
+class History:
+    """The versions to be written of one object, oldest first. `existing`: what is there, or {}."""
+
+    resource: Resource
+    item: PlannedObject
+    versions: List[dict]
+    existing: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def source_id(self) -> str:
+        return str(self.item.source["id"])
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a history; `refers` holds the source ids of objects that it refers to."""
+
+    history: History
+    number: int
+    refers: Set[str]
+
+    @property
+    def source_id(self) -> str:
+        return self.history.source_id
+
+    @property
+    def place(self) -> Tuple[str, int]:
+        return self.source_id, self.number
+
+    @property
+    def content(self) -> dict:
+        """The version under the latest natural key: a PUT finds the object by that."""
+        key = {name: self.history.item.source.get(name) for name in self.history.resource.key}
+        return {**self.history.versions[self.number], **key}
+
+    @property
+    def xact(self) -> int:
+        return xact_of(self.history.versions[self.number].get("_xact_id"))
+
+    @property
+    def is_latest(self) -> bool:
+        return self.number == len(self.history.versions) - 1
+
+
+@dataclass(frozen=True)
+class VersionWriter:
+    """Writes versions that do not need each other, many at a time."""
+
+    catalog: Catalog
+    copier: Optional[AttachmentCopier]
+
+    def write(self, versions: Sequence[Version]) -> None:
+        """An API error is the failure of the object; its later versions are not written then."""
+        workers = self.catalog.settings.max_concurrent
+        with ThreadPoolExecutor(workers, thread_name_prefix="versions") as pool:
+            for _ in pool.map(self._write, versions):
+                pass
+
+    def _write(self, version: Version) -> None:
+        histories = self.catalog.histories
+        if version.source_id in histories.failures or not version.history.versions:
+            return
+        try:
+            self._write_prepared(version)
+        except ApiError as error:
+            histories.failures[version.source_id] = str(error)
+
+    def _write_prepared(self, version: Version) -> None:
+        catalog, history = self.catalog, version.history
+        resource = history.resource
+        content = version.content
+        item = PlannedObject(content, history.item.states, history.item.dest_project_id)
+        reason = resource.cannot_move(content)
+        if reason:
+            facts = {"detail": f"a version of {content.get('created')}: {reason}"}
+            self._note(version, [object_finding(resource, item, "earlier_versions", **facts)])
+            return
+        prepared = prepare(catalog, resource, item)
+        if not history.existing and self._is_there(history, prepared.body):
+            return
+        writer = ObjectWriter(catalog, resource, self.copier)
+        findings = [*prepared.findings, *writer.copy_attachments(item, prepared.body)]
+        _note_incomplete(history, prepared.body)
+        written = self._sent(history, prepared.body)
+        if not history.existing:
+            writer.refuse_another(item, {**prepared.body, **written})
+        self._remember(version, prepared.body, written)
+        if not version.is_latest:
+            self._note(version, findings)
+
+    def _is_there(self, history: History, body: Body) -> bool:
+        """Whether somebody created the object since the list was read.
+
+        A POST would write a version of theirs: the plan of the object decides.
+        """
+        found = look_up(self.catalog.dest, history.resource, body)
+        if found is None:
+            return False
+        states = history.item.states
+        states.intended.pop(history.source_id, None)
+        states.begun_versions.pop(history.source_id, None)
+        history.versions.clear()
+        place = history.item.dest_project_id
+        self.catalog.index.put(history.resource, place, found, renamed=False)
+        return True
+
+    def _note(self, version: Version, findings: List[Dict[str, Any]]) -> None:
+        known = self.catalog.histories.findings.setdefault(version.source_id, [])
+        known.extend(findings)
+
+    def _remember(self, version: Version, body: Body, written: Mapping[str, Any]) -> None:
+        catalog, history = self.catalog, version.history
+        there = {**body, "id": written["id"], "_xact_id": written["_xact_id"]}
+        history.existing = there
+        states, xact = history.item.states, history.versions[version.number].get("_xact_id")
+        catalog.versions.record(states, version.source_id, xact, written["_xact_id"])
+        catalog.written[version.source_id] = written["_xact_id"]
+        place = history.item.dest_project_id
+        catalog.remember(history.resource, version.source_id, there, place)
+
+    # -- sending
+
+    def _sent(self, history: History, body: Body) -> Dict[str, Any]:
+        """The destination's object with its `_xact_id`, once the version is written."""
+        transport = self.catalog.dest.transport
+        for attempt in range(transport.limits.attempts + 1):
+            try:
+                return self._with_transaction(history, self._send(history, body))
+            except (ApiError, NetworkError) as error:
+                if isinstance(error, ApiError) and not _may_be_carried_out(error):
+                    raise
+                found = self._carried_out(history, body)
+                if found is not None:
+                    return found
+                if attempt == transport.limits.attempts:
+                    raise
+                transport.wait(transport.backoff_s(attempt + 1))
+        raise AssertionError("not reached")
+
+    def _send(self, history: History, body: Body) -> Dict[str, Any]:
+        dest, resource = self.catalog.dest, history.resource
+        object_id = history.existing.get("id")
+
+        def send(sent: Body) -> Dict[str, Any]:
+            answer: Dict[str, Any] = dest.write_version(resource.path, sent, object_id)
+            return answer
+
+        written, unknown = without_unknown_fields(resource, body, send)
+        self.catalog.earlier.note_not_taken(resource, unknown)
+        return written
+
+    def _with_transaction(self, history: History, written: Dict[str, Any]) -> Dict[str, Any]:
+        return written if xact_of(written.get("_xact_id")) else self._read(history, written["id"])
+
+    def _read(self, history: History, object_id: str) -> Dict[str, Any]:
+        path = f"{history.resource.path}/{object_id}"
+        check = object_with_id(object_id)
+        found: Dict[str, Any] = self.catalog.dest.get(path, check=check)
+        return found
+
+    def _carried_out(self, history: History, body: Body) -> Optional[Dict[str, Any]]:
+        """The destination's object if a try that was not answered has written the version."""
+        resource, dest_id = history.resource, history.existing.get("id")
+        if dest_id:
+            found: Optional[Dict[str, Any]] = self._read(history, dest_id)
+        else:
+            found = look_up(self.catalog.dest, resource, body)
+        if not found or natural_key(resource, found) != natural_key(resource, body):
+            return None
+        if dest_digest(resource, found) != dest_digest(resource, body):
+            return None
+        before = xact_of(history.existing.get("_xact_id"))
+        return found if xact_of(found.get("_xact_id")) > before else None
+
+
+def _note_incomplete(history: History, body: Body) -> None:
+    """Note a version that lacks references whose targets are still to come, as what it will be."""
+    states = history.item.states
+    with states.lock:
+        begun = states.begun_versions[history.source_id]
+        digest = dest_digest(history.resource, body)
+        is_new = digest not in begun
+        if is_new:
+            begun.append(digest)
+    if is_new:
+        states.save()
+
+
+def _may_be_carried_out(error: ApiError) -> bool:
+    """Whether a server that answered so may have written the version all the same."""
+    return error.status >= 500 or error.status in (200, 201, 408)

@@ -1,0 +1,109 @@
+"""Compare the versions of prompts and functions, in order. Never writes."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
+
+from bt_migrate.config.values import EARLIER_VERSIONS
+from bt_migrate.migration.context import ProjectPair
+from bt_migrate.model.resource import Resource
+from bt_migrate.model.resource_table import OBJECT_RESOURCES
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.pins import pairs_of_versions
+from bt_migrate.state.run_directory import RunDirectory
+
+VERSIONS = "versions"  # the field of an object that has more or fewer of them than it should
+
+
+class VersionPair(NamedTuple):
+    """A version of the source and its counterpart; `number` counts from 1, `of` is the last."""
+
+    number: int
+    of: int
+    source: dict
+    dest: dict
+
+    def named(self, path: str) -> str:
+        return f"version {self.number} of {self.of}: {path}"
+
+
+class ComparedVersions(NamedTuple):
+    """`missing`: how many versions the run reported as left, or the API cannot carry.
+
+    `is_broken`: others are missing, or there are more.
+    """
+
+    pairs: List[VersionPair]
+    missing: int
+    is_broken: bool
+
+
+def asked_history(run: RunDirectory, asked: int) -> int:
+    """How many earlier versions are compared: as asked for, or all if the run mapped versions."""
+    versioned = [resource.name for resource in OBJECT_RESOURCES if resource.versioned]
+    recorded = any(states.versions for states in run.all_objects() if states.resource in versioned)
+    return asked or (EARLIER_VERSIONS["all"] if recorded else 0)
+
+
+def read_version_lists(catalog: Catalog, scopes: Sequence[ProjectPair]) -> None:
+    """List the versions of all definitions of both sides, those of many projects at a time."""
+    kinds = [
+        kind for kind in OBJECT_RESOURCES if kind.versioned and catalog.settings.selects(kind.name)
+    ]
+    if not catalog.settings.history:
+        return
+    source: Dict[str, List[str]] = {}
+    dest: Dict[str, List[str]] = {}
+    for scope in scopes:
+        for kind in kinds:
+            found = catalog.lists.source_objects(kind, scope.source["id"])
+            source.setdefault(scope.source["id"], []).extend(obj["id"] for obj in found)
+            if scope.dest_id:
+                there = catalog.lists.dest_objects(kind, scope.dest_id)
+                dest.setdefault(scope.dest_id, []).extend(obj["id"] for obj in there)
+    catalog.histories.source.read(source)
+    catalog.histories.dest.read(dest)
+
+
+def compared_versions(
+    catalog: Catalog, resource: Resource, source: Mapping[str, Any], existing: Mapping[str, Any]
+) -> ComparedVersions:
+    """The earlier versions of both sides, side by side; the latest ones are compared anyway.
+
+    Raises ApiError where a version cannot be read.
+    """
+    histories, last = catalog.histories, catalog.settings.history
+    if source["project_id"] in histories.source.unknown:
+        return ComparedVersions([], 0, is_broken=False)
+    read = histories.source.contents(resource, source, last)
+    versions = [version for version in read if not resource.cannot_move(version)]
+    unmovable = len(read) - len(versions)
+    there = histories.dest.contents(resource, existing, EARLIER_VERSIONS["all"])
+    if _was_left(catalog.run, resource, source["id"]):
+        # The destination had the object before; what it has of it stands at the end.
+        found = pairs_of_versions(catalog, resource, versions, there)
+        pairs = [(versions[place], there[counter]) for place, counter in sorted(found.items())]
+        missing = len(versions) - len(pairs) + unmovable
+        return ComparedVersions(_numbered(pairs[:-1], len(versions)), missing, is_broken=False)
+    if last < EARLIER_VERSIONS["all"]:
+        # Earlier syncs may have brought older ones.
+        there = there[-len(versions) :]
+    pairs = list(zip(versions, there))
+    is_broken = len(versions) != len(there)
+    return ComparedVersions(
+        [] if is_broken else _numbered(pairs[:-1], len(versions)), unmovable, is_broken
+    )
+
+
+def _was_left(run: RunDirectory, resource: Resource, source_id: str) -> bool:
+    """Whether the run reported that earlier versions of the object do not move."""
+    return any(
+        found["kind"] == "earlier_versions"
+        for states in run.all_objects()
+        if states.resource == resource.name
+        for found in states.findings.get(source_id, ())
+    )
+
+
+def _numbered(pairs: Sequence[Tuple[dict, dict]], of: int) -> List[VersionPair]:
+    return [VersionPair(number, of, *pair) for number, pair in enumerate(pairs, 1)]

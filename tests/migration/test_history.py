@@ -1,0 +1,239 @@
+"""Earlier versions are written once, in order, and every pin names the same content."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from bt_migrate.sandbox.data.answer import Answer
+from tests.migration.test_undo import undo
+from tests.support.orgs import AtRequest, Ended, Pair, findings, report, run, run_with, runs
+from tests.support.pinned import histories, pinned_content, pinned_pair, text
+
+ALL = ("--history", "all")
+
+
+def is_version(method: str, path: str) -> bool:
+    """Whether a request writes a prompt or function."""
+    return method in ("POST", "PUT", "PATCH") and path.startswith(("/v1/prompt", "/v1/function"))
+
+
+def versions_written(pair: Pair) -> int:
+    return sum(
+        is_version(request.method, request.path) for request in pair.sandbox.writes("globex")
+    )
+
+
+def assert_equal(pair: Pair) -> None:
+    assert histories(pair.dest) == histories(pair.source)
+    assert pinned_content(pair.dest) == pinned_content(pair.source)
+
+
+def greet_of(org: Any) -> Dict[str, Any]:
+    return next(dict(prompt) for prompt in org.objects("prompt") if prompt["slug"] == "greet")
+
+
+def test_all_versions_arrive_in_order_and_every_pin_names_the_same_content(tmp_path: Path) -> None:
+    with pinned_pair() as pair:
+        done = run(pair.sandbox, tmp_path / "runs", *ALL, "--verify", "--full")
+        assert done.code == 0, done.last_words
+        assert_equal(pair)
+        total = sum(map(len, histories(pair.source).values()))
+        assert versions_written(pair) == total
+        verified = report(tmp_path / "runs")["verification"]
+        assert (verified["text"][:6], verified["tolerated"].get("version")) == ("equal:", None)
+        assert [record["kind"] for record in report(tmp_path / "runs")["findings"]] == [
+            "key_to_make"
+        ]
+
+        # A second run, which knows nothing of the first, writes nothing.
+        pair.sandbox.clear_requests()
+        done = run(pair.sandbox, tmp_path / "again", *ALL)
+        assert (done.code, pair.sandbox.writes("globex")) == (0, []), done.last_words
+
+        # A sync adds what is new, and moves the assignments.
+        greet = greet_of(pair.source)["id"]
+        pair.source.patch("prompt", greet, {"prompt_data": text(6)})
+        newest = pair.source.patch("prompt", greet, {"prompt_data": text(7)})["_xact_id"]
+        pair.source.assign(greet, "dev", newest)
+        done = run(pair.sandbox, tmp_path / "runs", *ALL, "--since-last", "--verify", "--full")
+        assert done.code == 0, done.last_words
+        assert_equal(pair)
+        assert versions_written(pair) == 2
+        pair.sandbox.clear_requests()
+        done = run(pair.sandbox, tmp_path / "runs", *ALL, "--since-last")
+        assert (done.code, pair.sandbox.writes("globex")) == (0, []), done.last_words
+
+        # An additional version in between is a difference.
+        there = greet_of(pair.dest)
+        pair.dest.patch("prompt", there["id"], {"description": "changed"})
+        pair.dest.patch("prompt", there["id"], {"description": there["description"]})
+        done = run(pair.sandbox, tmp_path / "runs", *ALL, program="verify")
+        found = report(tmp_path / "runs")["verification"]["differences"]
+        assert (done.code, [(one["name"], one["fields"]) for one in found]) == (
+            1,
+            [("Greeting", ["versions"])],
+        )
+
+        undone = undo(pair, tmp_path / "runs", "--yes", "--changed")
+        assert (undone.code, pair.dest.objects("project")) == (0, []), undone.out
+
+
+def test_without_history_what_is_left_is_named(tmp_path: Path) -> None:
+    with pinned_pair() as pair:
+        done = run(pair.sandbox, tmp_path / "runs", "--verify")
+        assert done.code == 0, done.last_words
+        # The two tools need each other: a second pass completes them.
+        assert {slug: len(found) for slug, found in histories(pair.dest).items()} == {
+            "greet": 1, "first": 2, "second": 2, "tuning": 1,
+        }  # fmt: skip
+        left = findings(tmp_path / "runs", "earlier_versions")
+        assert {found["name"]: found["detail"] for found in left} == {
+            "Greeting": "4 earlier versions",
+            "Tuning": "2 earlier versions",
+            "first": "1 earlier version",
+            "second": "1 earlier version",
+        }
+        # The latest version is assigned as in the source; the others are named.
+        greet = greet_of(pair.dest)
+        assert pair.dest.assignments(greet["id"]) == {"dev": greet["_xact_id"]}
+        lost = findings(tmp_path / "runs", "version_not_moved")
+        source_id = greet_of(pair.source)["id"]
+        assert sorted((found["name"], found["detail"]) for found in lost) == [
+            (f"production of prompt {source_id}", "prompt 'Greeting'"),
+            (f"staging of prompt {source_id}", "prompt 'Greeting'"),
+        ]
+        pins = {found["path"] for found in findings(tmp_path / "runs", "version_pin_removed")}
+        assert pins == {
+            "prompt_data.tool_functions[0].version",
+            "parameters_version",
+            "origin._xact_id",
+            "metadata.prompt.version",
+        }
+
+
+def test_the_last_versions_can_be_asked_for(tmp_path: Path) -> None:
+    with pinned_pair() as pair:
+        plan = run(pair.sandbox, tmp_path / "plan", "--history", "2", "--dry-run")
+        assert (plan.code, pair.sandbox.writes("globex")) == (0, [])
+        done = run(pair.sandbox, tmp_path / "runs", "--history", "2", "--verify", "--full")
+        assert done.code == 0, done.last_words
+        source, dest = histories(pair.source), histories(pair.dest)
+        assert [version["name"] for version in dest["greet"]] == ["Greet", "Greeting", "Greeting"]
+        assert {slug: len(found) for slug, found in dest.items()} == {
+            slug: min(3, len(found)) for slug, found in source.items()
+        }
+        left = findings(tmp_path / "runs", "earlier_versions")
+        assert {found["name"]: found["detail"] for found in left} == {
+            "Greeting": "2 earlier versions"
+        }
+        pair.sandbox.clear_requests()
+        done = run(pair.sandbox, tmp_path / "again", "--history", "2")
+        assert (done.code, pair.sandbox.writes("globex")) == (0, []), done.last_words
+
+
+def test_versions_are_not_put_behind_what_the_destination_has(tmp_path: Path) -> None:
+    with pinned_pair() as pair:
+        assert run(pair.sandbox, tmp_path / "latest").code == 0
+        pair.sandbox.clear_requests()
+        done = run(pair.sandbox, tmp_path / "runs", *ALL, "--verify")
+        assert (done.code, versions_written(pair)) == (0, 0), done.last_words
+        left = findings(tmp_path / "runs", "earlier_versions")
+        assert {found["name"] for found in left} == {"Greeting", "Tuning", "first", "second"}
+        verified = report(tmp_path / "runs")["verification"]
+        assert verified["text"].startswith("equal, except what cannot be moved"), verified["text"]
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_a_version_whose_answer_was_lost_is_not_written_twice(at: int, tmp_path: Path) -> None:
+    def lose() -> None:
+        raise ConnectionResetError("the answer is lost")
+
+    with pinned_pair() as pair:
+        pair.sandbox.on_request = AtRequest(at, "after", lose, is_version)
+        done = run(pair.sandbox, tmp_path / "runs", *ALL, program="migrate_definitions")
+        assert (done.code, pair.sandbox.on_request.done.is_set()) == (0, True), done.last_words
+        assert histories(pair.dest) == histories(pair.source)
+
+
+# -- killed
+
+
+def places(number: int) -> List[Any]:
+    """(request of a version, moment, later kills) of seeded kills."""
+    rng = random.Random(20261129)
+    found = []
+    for place in range(number):
+        again = [rng.randrange(1, 6) for _ in range((0, 1, 0, 2)[place % 4])]
+        at = (rng.randrange(1, 13), rng.choice(("before", "after")), again)
+        marks = [] if place < 4 else [pytest.mark.long]
+        found.append(pytest.param(*at, id=f"{at[0]}-{at[1]}-{len(again) + 1}", marks=marks))
+    return found
+
+
+@pytest.mark.parametrize(("at", "moment", "again"), places(40))
+def test_killed_in_the_middle_of_a_history_the_same_command_completes_it(
+    at: int, moment: str, again: List[int], tmp_path: Path
+) -> None:
+    with pinned_pair() as pair:
+        last = killed(pair, tmp_path / "runs", [at, *again], moment)
+        assert (last.code, len(runs(tmp_path / "runs"))) == (0, 1), last.last_words
+        assert_equal(pair)
+        prompts = [
+            one for one in report(tmp_path / "runs")["objects"] if one["resource"] == "prompts"
+        ]
+        assert [one["outcomes"] for one in prompts] == [{"created": 1}]
+
+
+def killed(pair: Pair, root: Path, kills: List[int], moment: str) -> Ended:
+    for number in kills:
+        at = AtRequest(number, moment, signal.SIGKILL, is_version)
+        last = run_with(pair, root, at, *ALL)
+        if last.code != -signal.SIGKILL:
+            return last
+    return run(pair.sandbox, root, *ALL)
+
+
+def test_what_a_killed_run_wrote_is_undone(tmp_path: Path) -> None:
+    with pinned_pair() as pair:
+        at = AtRequest(7, "after", signal.SIGKILL, is_version)
+        assert run_with(pair, tmp_path / "runs", at, *ALL).code == -signal.SIGKILL
+        assert pair.dest.objects("prompt")
+        undone = undo(pair, tmp_path / "runs", "--yes")
+        assert (undone.code, pair.dest.objects("project")) == (0, []), undone.out
+
+
+# -- servers that lack something
+
+
+def test_a_server_without_environment_assignments_is_said_once(tmp_path: Path) -> None:
+    with pinned_pair() as pair:
+        pair.sandbox.behaviour.knows_october_2026 = False
+        done = run(pair.sandbox, tmp_path / "runs", *ALL, LOG_FORMAT="json")
+        assert done.code == 0, done.last_words
+        said = [
+            json.loads(line) for line in done.err.splitlines() if "environment_assignments" in line
+        ]
+        assert len(said) <= 1
+        assert histories(pair.dest) == histories(pair.source)
+
+
+def test_versions_that_the_source_does_not_list_are_left_and_named(tmp_path: Path) -> None:
+    def refuse(method: str, path: str, body: bytes) -> Any:
+        return Answer(400, b'{"Message": "no audit_log"}') if b"audit_log" in body else None
+
+    with pinned_pair() as pair:
+        pair.sandbox.refuse = refuse
+        done = run(pair.sandbox, tmp_path / "runs", *ALL)
+        assert done.code == 0, done.last_words
+        left = findings(tmp_path / "runs", "earlier_versions")
+        assert {found["name"] for found in left} == {"Greeting", "Tuning", "first", "second"}
+        # The two tools need each other, and the order in which they did is not known.
+        assert {slug: len(found) for slug, found in histories(pair.dest).items()} == {
+            "greet": 1, "first": 1, "second": 2, "tuning": 1,
+        }  # fmt: skip
