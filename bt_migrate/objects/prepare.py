@@ -225,7 +225,7 @@ def _version_of(catalog: Catalog, item: PlannedObject) -> str:
     for name in TARGETS_OF_TYPE.get(str(item.source.get("object_type")), ()):
         owner = catalog.lists.source_object(BY_NAME[name], source_id)
         if owner:
-            return f"{BY_NAME[name].kind} {display_name(BY_NAME[name], owner)!r}"
+            return f"{item.source['object_type']} {display_name(BY_NAME[name], owner)!r}"
     return NO_STATE
 
 
