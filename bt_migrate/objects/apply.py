@@ -149,7 +149,7 @@ class ObjectWriter:
         existing = look_up(catalog.dest, resource, action.body) if resource.look_up_by else None
         if existing:
             # Somebody created it since the list was read: a POST would overwrite or hide that.
-            self._refuse_another(item, existing)
+            self.refuse_another(item, existing)
             found = plan_object(resource, item.source, action.body, existing)
             return decided(catalog, resource, item.source, found)
         created = create_object(
