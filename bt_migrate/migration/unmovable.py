@@ -6,38 +6,14 @@ API keys, service tokens, users without a counterpart, and earlier versions of d
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
+from typing import Any, Dict, Iterator, List, Sequence
 
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.versions import earlier_versions
 from bt_migrate.model.findings import finding
 from bt_migrate.model.resource_table import USERS
+from bt_migrate.model.unmoved import LISTED_ONLY
 from bt_migrate.objects.catalog import Catalog
-
-
-class ListedOnly(NamedTuple):
-    """A kind of object that the API can list but not move."""
-
-    path: str
-    resource: str
-    finding: str  # kind of the finding
-    next: str  # what a person has to do
-
-
-LISTED_ONLY = (
-    ListedOnly(
-        "/v1/service_token",
-        "service_tokens",
-        "not_movable",
-        "make a new one by hand: its key is shown once",
-    ),
-    ListedOnly(
-        "/v1/api_key",
-        "api_keys",
-        "key_to_make",
-        "its owner must create a new one: its key is shown once",
-    ),
-)
 
 
 def organization_losses(catalog: Catalog, projects: Sequence[dict]) -> List[Dict[str, Any]]:
@@ -57,7 +33,7 @@ def _listed_only(catalog: Catalog) -> Iterator[Dict[str, Any]]:
         for obj in sorted(objects, key=lambda obj: (str(obj.get("name")), obj["id"])):
             yield finding(
                 kind.finding,
-                resource=kind.resource,
+                resource=kind.name,
                 id=obj["id"],
                 name=str(obj.get("name") or obj["id"]),
                 next=kind.next,

@@ -11,6 +11,7 @@ from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequ
 from bt_migrate.model.resource import BY_OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, SERVER_FIELDS
 from bt_migrate.model.resources import TARGETS_OF_TYPE
+from bt_migrate.model.unmoved import UNMOVED
 
 Json = Mapping[str, Any]
 
@@ -42,9 +43,7 @@ ON_PURPOSE: Mapping[Tuple[str, str], str] = {
 # Fields of requests that choose the organization.
 ADDRESSING = frozenset(("org_name",))
 # Kinds with a list and a POST that are no resources, and why.
-NO_RESOURCES: Mapping[str, str] = {
-    "/v1/service_token": "its value cannot be read",
-}
+NO_RESOURCES: Mapping[str, str] = {kind.path: kind.why for kind in UNMOVED if kind.path}
 MAX_DEPTH = 12
 
 

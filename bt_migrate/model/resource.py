@@ -162,6 +162,8 @@ class Resource:
     hidden_field_shown_by: str = ""
     # Paths whose values must not be written to a file, such as the address of a webhook.
     secret_paths: Tuple[str, ...] = ()
+    # What of an object, or which objects, the API does not carry; for the manual. "" for nothing.
+    not_carried: str = ""
     # What a person has to do for what the API does not carry.
     next_action: str = ""
     # Newer or plan-dependent kind: a server without it is not a failure.

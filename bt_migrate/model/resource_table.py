@@ -104,6 +104,7 @@ AI_SECRETS = Resource(
     next_action=(
         "type the secret in (Settings, AI providers): its value cannot be read through the API"
     ),
+    not_carried="its value",
     page="AISecrets",
 )  # fmt: skip
 # belief: roles_keep_their_permissions
@@ -126,7 +127,9 @@ GROUPS = Resource(
         Reference("member_users.[]", ("users",)),
         Reference("member_groups.[]", ("groups",)),
     ),
-    sparse_answer=True, page="Groups",
+    sparse_answer=True,
+    not_carried="members who are not in the destination, until they are invited",
+    page="Groups",
 )  # fmt: skip
 ENVIRONMENTS = Resource(
     "environments", "environment", "/environment", ORGANIZATION, ("slug",),  # this path has no /v1
@@ -172,7 +175,9 @@ PROJECT_TAGS = Resource(
     phase="migrate-definitions",
     create=("name", "description", "color"), patch=("name", "description", "color"), put=True,
     server=("position",),  # not creatable: kept by creating in the source's order
-    listed=BY_PROJECT, page="ProjectTags",
+    listed=BY_PROJECT,
+    not_carried="its position, kept by creating in order",
+    page="ProjectTags",
 )  # fmt: skip
 SPAN_IFRAMES = Resource(
     "span_iframes", "span_iframe", "/v1/span_iframe", PROJECT, ("name",),
@@ -238,6 +243,7 @@ FUNCTIONS = Resource(
     cannot_move=function_cannot_move, unwritable=("metadata",),
     next_action="push the function's code again from its repository (braintrust push)",
     listed=BY_PROJECT, look_up_by="slug", sparse_answer=True, versioned=True,
+    not_carried="code bundles and topic maps; `metadata`",
     page="Functions",
 )  # fmt: skip
 PROMPTS = Resource(
@@ -249,7 +255,9 @@ PROMPTS = Resource(
     server_values=(("function_data", {"type": "prompt"}),),
     unwritable=("metadata", "function_data"),
     references=_PROMPT_REFERENCES, pins=_PROMPT_PINS, listed=BY_PROJECT, look_up_by="slug",
-    sparse_answer=True, versioned=True, page="Prompts",
+    sparse_answer=True, versioned=True,
+    not_carried="`metadata`",
+    page="Prompts",
 )  # fmt: skip
 ENV_VARS = Resource(
     "env_vars", "env_var", "/v1/env_var", OWNER, ("object_type", "object_id", "name"),
@@ -258,9 +266,9 @@ ENV_VARS = Resource(
     # Never PUT: nothing says that it keeps a value which somebody entered.
     patch=("name", "metadata", "secret_type"), patch_required=("name",),
     server=(
-        "preview_secret", "used", "secret_category", "secret_updated_at",
-        "secret_updated_by_user_id",
+        "preview_secret", "used", "secret_updated_at", "secret_updated_by_user_id",
     ),
+    unwritable=("secret_category",), server_values=(("secret_category", "env_var"),),
     listed=BY_OWNER, list_all="/v1/env_var", paged=False, look_up_by="env_var_name",
     owner_types=("organization", "project", "function", "mcp_server"),
     doubtful_owner_types=("mcp_server",),
@@ -268,7 +276,9 @@ ENV_VARS = Resource(
     # `value` is never sent: it cannot be read.
     hidden_field="value", hidden_field_shown_by="preview_secret",
     next_action="enter the value: it cannot be read through the API",
-    beyond=True, page="EnvVars",
+    beyond=True,
+    not_carried="its value; its category, unless it is that of a variable",
+    page="EnvVars",
 )  # fmt: skip
 PROJECT_SCORES = Resource(
     "project_scores", "project_score", "/v1/project_score", PROJECT, ("name",),
@@ -284,7 +294,9 @@ PROJECT_SCORES = Resource(
     ),
     pins=(Pin("config.online.scorers.[].version", CALLABLE),),
     reacts_to_data=is_online_score, reacting_phase="migrate-settings",
-    listed=BY_PROJECT, page="ProjectScores",
+    listed=BY_PROJECT,
+    not_carried="its position, kept by creating in order; online scores come last",
+    page="ProjectScores",
 )  # fmt: skip
 _EXPERIMENT_FIELDS = (
     "name", "description", "repo_info", "base_exp_id", "dataset_id", "dataset_version",
@@ -306,6 +318,7 @@ EXPERIMENTS = Resource(
         Pin("parameters_version", CALLABLE, of=("parameters_id",)),
     ),
     in_date_window=True, listed=BY_PROJECT,
+    not_carried="`public`, without --keep-public",
     page="Experiments",
 )  # fmt: skip
 _VIEW_FIELDS = (
@@ -327,6 +340,7 @@ VIEWS = Resource(
         Reference("options.options.projectId", ("projects",)),
         Reference("options.projectId", ("projects",)),
     ),
+    not_carried="those of playgrounds",
     page="Views",
 )  # fmt: skip
 ENVIRONMENT_ASSIGNMENTS = Resource(
@@ -378,7 +392,9 @@ PROJECT_AUTOMATIONS = Resource(
     cannot_move=automation_cannot_move, servers_own=is_async_query,
     # Whoever knows the address of a webhook can post to it.
     secret_paths=("config.action.url", "config.actions.[].url"),
-    beyond=True, page="ProjectAutomations",
+    beyond=True,
+    not_carried="what acts outside or deletes, until you activate it",
+    page="ProjectAutomations",
 )  # fmt: skip
 ORG_AUTOMATIONS = Resource(
     "org_automations", "org_automation", "/v1/org_automation", ORGANIZATION, ("name",),
@@ -386,7 +402,9 @@ ORG_AUTOMATIONS = Resource(
     reacts_to_data=always, acts=acts_outside, needs_org_id=True,
     create=("name", "description", "config"), patch=("name", "description", "config"), put=True,
     secret_paths=("config.action.url", "config.actions.[].url"),
-    beyond=True, page="OrgAutomations",
+    beyond=True,
+    not_carried="what acts outside or deletes, until you activate it",
+    page="OrgAutomations",
 )  # fmt: skip
 _ACL_FIELDS = (
     "object_type", "object_id", "user_id", "group_id", "permission", "restrict_object_type",
@@ -413,6 +431,7 @@ ACLS = Resource(
         Reference("group_id", ("groups",)),
         Reference("role_id", ("roles",)),
     ),
+    not_carried="those of users who are not invited yet, and of playgrounds",
     page="Acls",
 )  # fmt: skip
 USERS = Resource("users", "user", "/v1/user", ORGANIZATION, ("email",), create=(), page="Users")

@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 import pytest
 
+from bt_migrate.model.activation import acts_not
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS, SERVER_FIELDS
 from bt_migrate.model.resources import (
@@ -16,6 +17,7 @@ from bt_migrate.model.resources import (
     TARGETS_OF_TYPE,
     UNMOVABLE_TARGETS,
 )
+from bt_migrate.model.unmoved import UNMOVED
 
 MISSION = (
     "ai_secrets",
@@ -189,3 +191,17 @@ def test_what_is_left_to_a_person_says_what_to_do() -> None:
         "env_vars",
         "functions",
     }
+
+
+def test_a_kind_that_cannot_move_whole_says_what_it_leaves() -> None:
+    leaving = {
+        resource.name
+        for resource in OBJECT_RESOURCES
+        if resource.hidden_field or resource.unwritable or resource.acts is not acts_not
+    }
+    assert [name for name in sorted(leaving) if not BY_NAME[name].not_carried] == []
+
+
+def test_what_does_not_move_is_no_resource_and_says_why_and_what_to_do() -> None:
+    assert {kind.path for kind in UNMOVED} & {item.path for item in OBJECT_RESOURCES} == set()
+    assert [kind.name for kind in UNMOVED if not (kind.why and kind.next)] == []

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Callable, Dict, Iterable, List, Sequence, Tuple
 
 from bt_migrate import errors
+from bt_migrate.model.activation import acts_not
 from bt_migrate.model.equality import TOLERATED
 from bt_migrate.model.findings import KINDS
+from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.model.resources import BY_NAME, SELECTABLE
+from bt_migrate.model.unmoved import UNMOVED
 from bt_migrate.report.fields import REPORT_FIELDS
 from tests.support import walkthrough
 from tests.support.option_pages import env_example, options_parts, settings_parts
@@ -90,7 +93,35 @@ def resources() -> str:
         "those that\n"
         "are sent when an object is created.",
         table(("resource", "path of the API", "belongs to", "fields"), rows),
+        "## What moves of each kind",
+        "Every kind of object of the API. A kind that moves in part leaves what is named.",
+        table(("kind", "phase", "moves", "not carried", "what to do by hand"), moved()),
+        "## What does not move",
+        table(
+            ("kind", "list of the API", "why", "what to do by hand"),
+            (
+                (kind.name, f"`{kind.path}`" if kind.path else "none", kind.why, kind.next)
+                for kind in UNMOVED
+            ),
+        ),
     )
+
+
+def moved() -> Iterable[Tuple[str, ...]]:
+    for resource in OBJECT_RESOURCES:
+        phases = ", ".join(
+            f"`{name}`" for name in (resource.phase, resource.reacting_phase) if name
+        )
+        by_hand = resource.next_action
+        if resource.acts is not acts_not:
+            by_hand = "run `bin/migrate-settings --activate KINDS`"
+        yield (
+            f"`{resource.name}`",
+            phases or "every phase",
+            "in part" if resource.not_carried else "yes",
+            resource.not_carried,
+            by_hand,
+        )
 
 
 def report() -> str:
