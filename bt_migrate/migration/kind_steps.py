@@ -20,6 +20,7 @@ from bt_migrate.objects.copy import OnCreated, copy_objects, record_undecided
 from bt_migrate.objects.decide import display_name
 from bt_migrate.objects.history import copy_histories
 from bt_migrate.objects.lists import Refusal
+from bt_migrate.objects.order import note_order
 from bt_migrate.objects.owned import (
     list_dest_group,
     list_source_group,
@@ -77,6 +78,10 @@ def copy_project_kind(
                 states.record(item.source["id"], name, SKIPPED, reason=reason)
     items = with_retention(migration.catalog, resource, items)
     copy_objects(migration.catalog, resource, items, copier=migration.copier, made=made)
+    for scope in scopes:
+        if scope.dest_id and "position" in resource.server:
+            states = migration.run.objects(resource.name, scope.name)
+            note_order(migration.catalog, resource, states, scope.source["id"], scope.dest_id)
     # The states of projects without objects are saved too.
     save_objects(migration.run.objects(resource.name, scope.name) for scope in scopes)
 

@@ -213,6 +213,13 @@ KINDS: Mapping[str, Kind] = {
         False,
         "fields that the API cannot write ({where}): {names}",
     ),
+    "order_not_kept": Kind(
+        LOSS,
+        "the destination shows the objects in another order; no endpoint takes a position",
+        "drag them into their order in the settings of the project",
+        False,
+        "the order of scores or tags, from {things} on",
+    ),
     "new_field": Kind(
         LOSS,
         "objects have a field that this version does not know; it was not carried",

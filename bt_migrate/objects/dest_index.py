@@ -40,6 +40,11 @@ class DestIndex:
         self.by_key(resource, project_id)
         return self._by_id[resource.name, project_id].get(dest_id)
 
+    def objects(self, resource: Resource, project_id: str = "") -> List[dict]:
+        """The objects of the project, what this run created last."""
+        self.by_key(resource, project_id)
+        return list(self._by_id[resource.name, project_id].values())
+
     def doubles(self, resource: Resource, project_id: str = "") -> List[dict]:
         """Destination objects whose natural key an older one has."""
         self.by_key(resource, project_id)

@@ -387,3 +387,22 @@ def test_a_name_that_a_deleted_object_holds_is_said(
     done = run(pair.sandbox, root)
     assert (done.code, names(pair.dest.objects("dataset"))) == (1, ["free"]), done.err
     assert "a deleted object may hold the name" in problems(root)["held"]
+
+
+# -- positions
+
+
+def test_another_order_of_scores_is_told_once_per_project(pair: Pair, tmp_path: Path) -> None:
+    alpha, beta = project(pair.source), project(pair.source, "beta")
+    judge = function(pair.source, alpha, "judge", INLINE, function_type="scorer")
+    online = {"online": {"sampling_rate": 1, "scorers": [{"type": "function", "id": judge}]}}
+    for owner, name in ((alpha, "a"), (alpha, "b"), (alpha, "c"), (beta, "b"), (beta, "c")):
+        fields = {"project_id": owner, "name": name, "score_type": "slider"}
+        more = {"score_type": "online", "config": online} if name == "a" else {}
+        pair.source.create("project_score", {**fields, **more})
+    root = tmp_path / "state"
+    for args in ([], ["--since-last"]):
+        assert run(pair.sandbox, root, *args).code == 0
+        told = [(entry["project"], entry["name"]) for entry in findings(root, "order_not_kept")]
+        assert told == [("alpha", "a")]
+    assert names(pair.dest.objects("project_score")) == ["a", "b", "b", "c", "c"]
