@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Dict, Iterable, List, Sequence, Set
+from typing import Dict, Iterable, List, Optional, Sequence, Set
 
 from bt_migrate.api.btql import OBJECTS_PER_QUERY, Bounds, count_by_object_query, newest_query
 from bt_migrate.api.transactions import xact_of, xact_seconds
@@ -15,12 +15,14 @@ from bt_migrate.migration.undo_objects import (
     existing_objects,
     reason_to_leave,
 )
+from bt_migrate.migration.undo_rows import own_transactions
 from bt_migrate.model.outcomes import CREATED, DIFFERS, FOUND, UPDATED
 from bt_migrate.model.resource import OWNER, PROJECT, Resource, never
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
 from bt_migrate.objects.paths import object_path
 from bt_migrate.rows.read import whole_number
+from bt_migrate.state.stream_state import StreamState
 
 # What reacts to rows is deleted before the rows; then the rest, what refers to an object before
 # that object, projects last.
@@ -73,10 +75,10 @@ def _judged(context: UndoContext, created: Sequence[CreatedObject]) -> List[Crea
     for obj in present:
         existing = there[obj.resource.name][obj.dest_id]
         reason = reason_to_leave(obj.resource, obj.left_as, existing)
-        if not reason and obj.dest_id in rewritten and not obj.resource.part_of:
-            reason = f"rows in it were {CHANGED}"
         if not reason and obj.dest_id in others and not obj.resource.part_of:
             reason = ROWS_OF_OTHERS
+        if not reason and obj.dest_id in rewritten and not obj.resource.part_of:
+            reason = f"rows in it were {CHANGED}"
         project = context.lists.project_of(obj.resource, obj.dest_id)
         path = object_path(obj.resource, existing, project)
         judged.append(replace(obj, reason="" if context.settings.changed else reason, path=path))
@@ -91,15 +93,30 @@ def _by_kind(created: Iterable[CreatedObject]) -> Dict[str, List[CreatedObject]]
 
 
 def _with_newer_rows(context: UndoContext, created: Sequence[CreatedObject]) -> Set[str]:
-    """Ids of objects with a row that was written after the run."""
-    newest: Dict[str, int] = {}
+    """Ids of objects with a row that somebody else wrote last."""
+    found: Set[str] = set()
+    streams = {
+        (stream.header["kind"], stream.header["dest_id"]): stream
+        for stream in context.run.all_streams()
+    }
     for kind in ROW_KINDS:
         ids = [obj.dest_id for obj in created if obj.resource is holder_of_rows(kind)]
         for start in range(0, len(ids), OBJECTS_PER_QUERY):
-            newest.update(_newest_xacts(context, kind, ids[start : start + OBJECTS_PER_QUERY]))
-    return {
-        dest_id for dest_id, xact in newest.items() if xact_seconds(xact) > context.written_until
-    }
+            newest = _newest_xacts(context, kind, ids[start : start + OBJECTS_PER_QUERY])
+            found |= {
+                dest_id
+                for dest_id, xact in newest.items()
+                if xact and _is_newer(context, streams.get((kind, dest_id)), xact)
+            }
+    return found
+
+
+def _is_newer(context: UndoContext, stream: Optional[StreamState], xact: int) -> bool:
+    """Whether the last row of an object is not of the run: by the transactions of its deliveries,
+    and by the time where these are not all known.
+    """
+    known = own_transactions(stream) if stream else set()
+    return xact not in known if known else xact_seconds(xact) > context.written_until
 
 
 def _newest_xacts(context: UndoContext, kind: str, ids: Sequence[str]) -> Dict[str, int]:

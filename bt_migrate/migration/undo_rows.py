@@ -126,9 +126,23 @@ def _is_ours(context: UndoContext, stream: StreamState, xact: int, delivered: in
     """
     if xact in stream.copy.transactions or (delivered and xact == delivered):
         return True
-    if delivered:
+    if delivered or (stream.done and stream.copy.transactions):
         return False
     return context.began <= xact_seconds(xact) <= context.written_until
+
+
+def own_transactions(stream: StreamState) -> Set[int]:
+    """The transactions in which the run wrote rows of the stream; empty where they are not all
+    known: the run was killed before it recorded them, or the server names none.
+    """
+    if not stream.done:
+        return set()
+    known = set(stream.copy.transactions)
+    path = stream.sibling("_seen.sqlite3")
+    if path.exists():
+        with contextlib.closing(SeenRows(path)) as seen:
+            known |= seen.transactions(stream.header["source_id"])
+    return known
 
 
 def _delete_rows(context: UndoContext, stream: StreamState, ids: Sequence[str]) -> None:

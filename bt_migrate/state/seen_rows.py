@@ -197,6 +197,11 @@ class SeenRows:
         rows = self._rows(query, (object_id, id_bytes(row_id), xact))
         return int(rows[0][0] or 0) if rows else 0
 
+    def transactions(self, object_id: str) -> Set[int]:
+        """Returns all transactions of the destination in which this tool wrote rows."""
+        query = "select distinct dest_xact from delivered where object = ? and dest_xact > 0"
+        return {xact for (xact,) in self._rows(query, (object_id,))}
+
     def sending(self, object_id: str, ids: Sequence[str]) -> Dict[str, Tuple[bytes, int]]:
         """Returns row id -> (digest, sync) of what a sync sent last, or was about to send when it
         was killed.

@@ -501,6 +501,25 @@ def test_what_was_changed_since_is_left_and_told_and_goes_when_asked_for(
     assert (rest.code, plain(everything(pair.dest))) == (0, plain(before)), rest.out + rest.err
 
 
+def test_who_wrote_a_row_last_is_not_decided_by_clocks(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway whose dates are an hour ahead: the edit of a person seems to be from before."""
+    root = tmp_path / "runs"
+    ahead = formatdate(time.time() + 3600, usegmt=True)
+    monkeypatch.setattr(
+        BaseHTTPRequestHandler, "date_time_string", lambda self, timestamp=None: ahead
+    )
+    assert run(pair.sandbox, root, "--resources", "datasets").code == 0
+    questions = found(pair.dest, "dataset", "questions")["id"]
+    (first, *_) = pair.dest.rows("dataset", questions)
+    pair.dest.insert("dataset", questions, [{"id": first["id"], "input": "reviewed"}])
+    done = undo(pair, root, "--yes")
+    assert (done.code, [obj["id"] for obj in pair.dest.objects("dataset")]) == (1, [questions]), (
+        done.out
+    )
+
+
 def test_a_later_process_that_only_looks_does_not_hide_what_was_changed_since(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
