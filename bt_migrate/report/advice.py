@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
 
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
-from bt_migrate.model.resources import BY_NAME
+from bt_migrate.model.resources import BY_NAME, ROW_KINDS, SELECTABLE
 from bt_migrate.state.find_run import VERIFY
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import RUN_FILE
@@ -289,19 +289,25 @@ def _open_phase(start: LastStart, record: RunRecord) -> Optional[str]:
     """Returns a phase of the selection that is not done, after a start of a single phase."""
     if start.command == DRIVER or record.selection.resources == []:
         return None
-    for name, resources in _resources_by_phase().items():
+    for name, resources in resources_by_phase().items():
         is_selected = any(item in record.selection.resources for item in resources)
         if is_selected and name not in record.phases_done:
             return name
     return None
 
 
-def _resources_by_phase() -> Dict[str, List[str]]:
+def resources_by_phase() -> Dict[str, List[str]]:
+    """Returns phase -> its resources, in the order in which phases run: what reacts to rows comes
+    after them.
+    """
     phases: Dict[str, List[str]] = {}
+    for name in SELECTABLE:
+        phase = BY_NAME[name].phase if name in BY_NAME else ROW_KINDS[name].phase
+        phases.setdefault(phase, []).append(name)
     for resource in OBJECT_RESOURCES:
-        for phase in filter(None, (resource.phase, resource.reacting_phase)):
-            phases.setdefault(phase, []).append(resource.name)
-    return {**phases, "migrate-logs": ["logs"]}
+        if resource.reacting_phase:
+            phases[resource.reacting_phase].append(resource.name)
+    return phases
 
 
 def _join(start: LastStart, run: RunDirectory) -> str:

@@ -8,7 +8,8 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
-from bt_migrate.report.advice import next_commands, without
+from bt_migrate.phases import ORDER
+from bt_migrate.report.advice import next_commands, resources_by_phase, without
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_record import RunRecord, RunSide, Selection, Session, write_run
 from tests.support.orgs import REPOSITORY
@@ -286,6 +287,11 @@ def test_the_next_command_fits_what_is_open(
     given = arguments.replace("RUN", str(path))
     found = commands(tmp_path, command, given, status, **more)
     assert found == [expected.replace("ROOT", str(path.parent))]
+
+
+def test_phases_are_recommended_in_the_order_in_which_the_driver_runs_them() -> None:
+    names = [name.replace("_", "-") for name in ORDER if name.startswith("migrate_")]
+    assert list(resources_by_phase()) == names
 
 
 def test_every_command_exists_in_a_checkout_and_in_an_installed_package() -> None:
