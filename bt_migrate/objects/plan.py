@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from bt_migrate.config.values import FOLLOW_POLICY, UPDATE_POLICY
-from bt_migrate.model.activation import missing_words
 from bt_migrate.model.findings import FAILURE
 from bt_migrate.model.outcomes import DIFFERS, READY_TO_ACTIVATE, SKIPPED, WAITING
 from bt_migrate.model.references import top_field
@@ -28,7 +27,7 @@ from bt_migrate.objects.prepare import (
     waits_for,
 )
 from bt_migrate.objects.proof import is_left_by_killed_process
-from bt_migrate.objects.update import decided, fingerprints_of, policy_of
+from bt_migrate.objects.update import decided, fingerprints_of, policy_of, words_to_activate
 from bt_migrate.objects.version_content import holds_begun_version
 
 DELETED_THERE = "deleted in the destination"
@@ -72,16 +71,18 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
     prepared.blocked = catalog.histories.failures.get(source_id, "")
     reason = not_placeable(resource, item.source, body)
     awaited = waits_for(resource, prepared) if reason else []
-    words = _words_to_activate(catalog, resource, item, action)
+    writes = action.verb in (CREATE, UPDATE)
+    is_held = action.reason == READY_TO_ACTIVATE
+    words = words_to_activate(catalog, resource, item.source, existing)
     if gone and not existing and policy_of(catalog, resource) != UPDATE_POLICY:
         reason = DELETED_THERE
         prepared.findings.append(object_finding(resource, item, "deleted_there"))
-    elif words:
+    elif words and (writes or is_held):
         facts = {"detail": ",".join(words)}
         prepared.findings.append(object_finding(resource, item, "ready_to_activate", **facts))
         reason = READY_TO_ACTIVATE if action.verb == CREATE else ""
         action = replace(action, verb=DIFFERS, reason=READY_TO_ACTIVATE)
-    elif action.verb in (CREATE, UPDATE):
+    elif writes:
         _check_name(catalog, resource, item, ObjectPlan(item, action, prepared))
     if awaited:
         action = replace(action, verb=WAITING, reason=f"{reason} yet")
@@ -94,16 +95,6 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
             finding for finding in prepared.findings if finding["severity"] != FAILURE
         ]
     return ObjectPlan(item, action, prepared)
-
-
-def _words_to_activate(
-    catalog: Catalog, resource: Resource, item: PlannedObject, action: Action
-) -> List[str]:
-    """The words of --activate without which the object must not act as it would after the write."""
-    if action.verb not in (CREATE, UPDATE):
-        return []
-    acts_already = resource.acts(action.existing) if action.existing else ()
-    return missing_words(resource.acts(item.source), (*catalog.settings.activate, *acts_already))
 
 
 def _is_left_by_killed_process(

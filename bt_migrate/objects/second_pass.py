@@ -51,6 +51,7 @@ from bt_migrate.objects.update import (
     note_left_out,
     remember_fingerprints,
     update_object,
+    words_to_activate,
 )
 from bt_migrate.objects.write import read_back, replace_object, without_unknown_fields
 from bt_migrate.state.object_states import ObjectStates
@@ -195,7 +196,9 @@ def _add_references(
     existing: Dict[str, Any],
     prepared: Prepared,
 ) -> None:
-    """Write what an object of ours lacks."""
+    """Write what an object of ours lacks, unless it would begin to act outside by that."""
+    if words_to_activate(catalog, resource, item.source, existing):
+        return
     dest, dest_id = catalog.dest, existing["id"]
     desired = expected_body(catalog, resource, prepared, existing)
     method, body = second_pass_body(resource, desired, existing)

@@ -7,12 +7,14 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from bt_migrate.api.client import Api
 from bt_migrate.config.values import KEEP_POLICY
+from bt_migrate.model.activation import missing_words
 from bt_migrate.model.equality import difference_print
-from bt_migrate.model.outcomes import DIFFERS
+from bt_migrate.model.outcomes import DIFFERS, READY_TO_ACTIVATE
 from bt_migrate.model.references import Unresolved
 from bt_migrate.model.resource import Resource
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import (
+    UPDATE,
     Action,
     conflict_reason,
     differing,
@@ -31,12 +33,18 @@ NOT_ALL = "updated, but the API cannot take away what these fields hold beyond"
 
 
 def decided(catalog: Catalog, resource: Resource, source: dict, action: Action) -> Action:
-    """The action that --on-conflict and the fingerprints of earlier runs give."""
+    """The action that --on-conflict and the fingerprints of earlier runs give.
+
+    An object that would begin to act outside is left until that is asked for.
+    """
     if action.verb != DIFFERS:
         return action
     now = fingerprints_of(resource, source, action.existing)
     reason = conflict_reason(catalog.earlier.fingerprints(resource, action.source_id), now)
-    return settled(action, policy_of(catalog, resource), reason)
+    result = settled(action, policy_of(catalog, resource), reason)
+    if result.verb == UPDATE and words_to_activate(catalog, resource, source, action.existing):
+        return replace(action, reason=READY_TO_ACTIVATE)
+    return result
 
 
 def fingerprints_of(
@@ -66,6 +74,17 @@ def facts_of_difference(
     if outcome != DIFFERS:
         return {}
     return {"fingerprint": difference_of(resource, source, action.existing)}
+
+
+def words_to_activate(
+    catalog: Catalog, resource: Resource, source: Mapping[str, Any], existing: Optional[Mapping]
+) -> List[str]:
+    """The words of --activate without which the object must not become what the source's is.
+
+    What the destination's object does already, it may go on doing.
+    """
+    does_already = resource.acts(existing) if existing else ()
+    return missing_words(resource.acts(source), (*catalog.settings.activate, *does_already))
 
 
 def policy_of(catalog: Catalog, resource: Resource) -> str:
