@@ -168,9 +168,12 @@ class Api:
         check = object_with_id(object_id)
         return self._call(Request("PUT", path, body=encode(body), check=check)).json
 
-    def patch(self, path: str, body: Mapping[str, Any]) -> Json:
-        """PATCHes the object at `path`, which ends with its id; returns the object."""
-        check = object_with_id(unquote(path.rpartition("/")[2]))
+    def patch(self, path: str, body: Mapping[str, Any], *, check: Optional[Check] = None) -> Json:
+        """PATCHes what is at `path` and returns the answer.
+
+        That is the object whose id ends the path, unless `check` says what it is.
+        """
+        check = check or object_with_id(unquote(path.rpartition("/")[2]))
         return self._call(Request("PATCH", path, body=encode(body), check=check)).json
 
     def delete(self, path: str, body: Optional[Mapping[str, Any]] = None) -> Json:

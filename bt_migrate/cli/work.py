@@ -18,6 +18,7 @@ from bt_migrate.api.capabilities import FacetPlace
 from bt_migrate.api.client import Api
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.cli.connect import identity_of
+from bt_migrate.cli.invitations import agree_to_invite
 from bt_migrate.cli.log_lines import TextLines
 from bt_migrate.cli.operate import Operator
 from bt_migrate.cli.results import report_comparison, report_run, write_plan
@@ -33,6 +34,7 @@ from bt_migrate.errors import (
     StateError,
 )
 from bt_migrate.migration.context import Migration
+from bt_migrate.migration.people import check_user_map
 from bt_migrate.migration.phase_loop import (
     Step,
     is_unfinished,
@@ -308,6 +310,8 @@ def _run_phases(start: Start, settings: Settings, run: RunDirectory) -> None:
             objects_only=settings.no_rows,
         )
         whole = run.record.selection == start.identity(settings).selection
+        check_user_map(migration)
+        agree_to_invite(migration)
         with migration.background:
             run_phases(migration, start.steps, whole=whole)
         if settings.dry_run:

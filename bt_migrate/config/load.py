@@ -137,6 +137,8 @@ def _refuse_useless(given: Mapping[str, Any], found: Mapping[str, Any], depths: 
             raise UsageError(f"{NAMED[name].flag} does something only with --since-last")
     if "max_deletes" in given and not found["propagate_deletes"]:
         raise UsageError("--max-deletes does something only with --propagate-deletes")
+    if found["send_invites"] and not found["invite_users"]:
+        raise UsageError("--send-invites does something only with --invite-users")
     has_window = found["window"] or found["created_after"] or found["since_last"]
     if "fill_gaps" in given and not has_window:
         raise UsageError("--fill-gaps does something only with --window or --created-after")

@@ -51,6 +51,7 @@ def option_of(setting: Setting) -> Option:
 SETTING_OPTIONS: Dict[str, Option] = {
     setting.field: option_of(setting) for setting in ALL_SETTINGS if setting.flag
 }
+USER_MAP = SETTING_OPTIONS["user_map"]
 ENV_FILE = Option(
     "env_file", RUN, "--env-file", "PATH", "read settings from this file (default: .env)"
 )
@@ -139,11 +140,18 @@ _WORK = (
     *_OUTPUT,
     *_options("state_dir new_run max_duration wait_lock on_end metrics_file"),
 )
-_MOVE = (*_SELECT, *_WORK, *_options("since_last on_conflict dry_run plan_out plan fail_on_loss"))
+_MOVE = (
+    *_SELECT,
+    *_WORK,
+    *_options(
+        "since_last on_conflict dry_run plan_out plan fail_on_loss user_map invite_users"
+        " send_invites yes"
+    ),
+)
 _MOVE_ROWS = (
     *_MOVE,
     *_options(
-        "lookback propagate_deletes max_deletes yes fetch_limit insert_batch_size use_seen_db"
+        "lookback propagate_deletes max_deletes fetch_limit insert_batch_size use_seen_db"
         " max_request_bytes headroom_ratio max_in_flight_bytes read_streams preserve_order"
         " attachments"
     ),
@@ -158,7 +166,7 @@ PROGRAMS: Dict[str, Sequence[Option]] = {
         *_options("no_rows fill_gaps keep_public activate verify"),
     ),
     "validate": (
-        *_SELECT, *_WORK, *_VERSIONS,
+        *_SELECT, *_WORK, *_VERSIONS, USER_MAP,
         *_options("dry_run plan_out fail_on_loss fetch_limit read_streams"),
     ),
     "migrate-organization": _MOVE,
@@ -170,7 +178,8 @@ PROGRAMS: Dict[str, Sequence[Option]] = {
     "migrate-settings": (*_MOVE, *_options("activate")),
     "migrate-acls": _MOVE,
     "verify": (
-        *_SELECT, *_WORK, *_DEPTH, *_options("keep_public fetch_limit attachments dry_run"),
+        *_SELECT, *_WORK, *_DEPTH, USER_MAP,
+        *_options("keep_public fetch_limit attachments dry_run"),
     ),
     "undo": (UNDO_RUN, *_options("yes changed"), *_CONNECT, *_OUTPUT),
     "status": (STATUS_RUN, STATUS_WATCH, STATUS_ALL, STATUS_JSON, STATUS_LAG, ENV_FILE),

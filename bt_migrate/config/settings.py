@@ -11,6 +11,8 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from bt_migrate.config import values
 from bt_migrate.config.declare import Setting, option_switch, setting, settings_of
+from bt_migrate.config.user_map import UserMap
+from bt_migrate.config.user_map import user_map as read_user_map
 from bt_migrate.model.activation import ACTIVATION_WORDS
 from bt_migrate.model.resources import ROW_KINDS
 
@@ -19,13 +21,14 @@ ORGANIZATIONS = "organizations"
 SELECTION = "what to move"
 SYNC = "sync"
 CONFLICTS = "what exists in the destination"
+PEOPLE = "people"
 RUN = "run"
 REQUESTS = "requests"
 ROWS = "rows"
 VERIFICATION = "verification"
 LOGGING = "output"
 SECTIONS = (
-    ORGANIZATIONS, SELECTION, SYNC, CONFLICTS, RUN, REQUESTS, ROWS, VERIFICATION, LOGGING,
+    ORGANIZATIONS, SELECTION, SYNC, CONFLICTS, PEOPLE, RUN, REQUESTS, ROWS, VERIFICATION, LOGGING,
 )  # fmt: skip
 
 ROW_SETTINGS = ("fetch_limit", "insert_batch_size", "use_seen_db")  # settable per kind of rows
@@ -140,6 +143,16 @@ class Settings:
         "--rename-projects NAMES",
         r'rename projects in the destination: "Old=New,..." (\= for an equals sign in a name)')
 
+    user_map: UserMap = setting(
+        PEOPLE, "MIGRATION_USER_MAP", "", read_user_map, "--user-map FILE",
+        "CSV file: the e-mail addresses of a user in the source and in the destination",
+        secret=True)
+    invite_users: bool = option_switch(
+        PEOPLE, "--invite-users",
+        "invite the missing users that something refers to; asks first, or needs --yes")
+    send_invites: bool = option_switch(
+        PEOPLE, "--send-invites", "with --invite-users, let the server send e-mails to them")
+
     state_dir: str = setting(
         RUN, "MIGRATION_STATE_DIR", "./checkpoints", values.plain_text, "--state-dir PATH",
         "folder of runs, or one run, or one project in a run")
@@ -180,7 +193,7 @@ class Settings:
         RUN, "--changed", "also delete what was changed since the run")
     yes: bool = option_switch(
         RUN, "--yes",
-        "delete; without it undo only prints its list, and a sync stops at --max-deletes")
+        "do not ask: undo deletes, a sync deletes beyond --max-deletes, users are invited")
 
     batch_size: int = setting(
         REQUESTS, "MIGRATION_BATCH_SIZE", "100", values.positive, "--batch-size N",

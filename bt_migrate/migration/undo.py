@@ -118,6 +118,12 @@ def _begin(run: RunDirectory) -> None:
 def _report(context: UndoContext, restored: int) -> None:
     for line in context.left:
         context.say(f"left: {line}")
+    invited = len(context.run.record.invited)
+    if invited:
+        context.say(
+            f"members: the run invited {invited:,} users to the destination; undo does not remove"
+            " them"
+        )
     yes, left = context.settings.yes, len(context.left)
     rows = context.deleted[ROWS]
     objects = sum(context.deleted.values()) - rows
@@ -146,6 +152,7 @@ def _result(context: UndoContext, restored: int) -> Dict[str, Any]:
         "deleted": {kind: count for kind, count in context.deleted.items() if count},
         "restored": restored,
         "left": context.left,
+        "invited": len(context.run.record.invited),
     }
 
 

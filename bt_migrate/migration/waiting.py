@@ -8,6 +8,7 @@ from typing import Iterator, Set
 from bt_migrate.errors import LockedError
 from bt_migrate.migration.context import Migration
 from bt_migrate.migration.late_owned import create_owned_that_wait, list_owned_that_wait
+from bt_migrate.migration.people import invite_missing_users
 from bt_migrate.model.resource_table import USERS
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.catalog import Catalog
@@ -32,6 +33,8 @@ def finish_waiting(migration: Migration, *, last: bool = False) -> None:
     if migration.settings.dry_run:
         finish_objects(migration.catalog, migration.run)
         return
+    if last:
+        invite_missing_users(migration)
     _finish_run(migration, migration.run, last=last)
     for run in _earlier_waiting(migration):
         try:

@@ -38,7 +38,7 @@ KINDS: Mapping[str, Kind] = {
     "user_without_counterpart": Kind(
         ACTION,
         "a user of the source is not a member of the destination; the reference was left out",
-        "invite the user, then run the same command again",
+        "invite the user, or add --invite-users, then run the same command again",
         True,
         "invite {users:user}, then run again{waiting}: {emails}",
     ),
@@ -313,6 +313,14 @@ KINDS: Mapping[str, Kind] = {
         "fix the cause shown under detail, then run the same command again",
         False,
         "not created or updated: {things}: {details}",
+    ),
+    "not_invited": Kind(
+        FAILURE,
+        "users could not be invited to the destination",
+        "use a key that may invite members, or invite the users by hand, then run the same command"
+        " again",
+        False,
+        "{names} not invited: {details}",
     ),
     "reference_not_added": Kind(
         FAILURE,

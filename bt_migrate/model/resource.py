@@ -84,6 +84,8 @@ class Resource:
     key: Tuple[str, ...]
     # Fields of POST, without the id of the scope.
     create: Tuple[str, ...]
+    # Upper and lower case do not count in the natural key; without a key there is no counterpart.
+    folds_case: bool = False
     # The phase that moves the kind; "" for projects, which every phase finds or creates first.
     phase: str = ""
     # Objects that would score, alert, export or delete when rows arrive. They are created after

@@ -434,7 +434,9 @@ ACLS = Resource(
     not_carried="those of users who are not invited yet, and of playgrounds",
     page="Acls",
 )  # fmt: skip
-USERS = Resource("users", "user", "/v1/user", ORGANIZATION, ("email",), create=(), page="Users")
+USERS = Resource(
+    "users", "user", "/v1/user", ORGANIZATION, ("email",), folds_case=True, create=(), page="Users"
+)
 
 # Every kind of object that is moved, in the order in which they move. Every phase finds or creates
 # PROJECTS first.

@@ -49,7 +49,8 @@ class Action:
 
 def natural_key(resource: Resource, obj: Mapping[str, Any]) -> Tuple[Any, ...]:
     """What identifies the object in both organizations, inside its scope."""
-    return tuple(obj.get(name) for name in resource.key)
+    key = tuple(obj.get(name) for name in resource.key)
+    return tuple(str(part).lower() for part in key) if resource.folds_case else key
 
 
 def display_name(resource: Resource, obj: Mapping[str, Any]) -> str:

@@ -35,6 +35,12 @@ class DestIndex:
                     self.provide(resource, project_id, objects)
         return self._by_key[place]
 
+    def forget(self, resource: Resource) -> None:
+        """List a kind of the whole organization again when it is next asked for."""
+        self.lists.forget_dest(resource)
+        with self.lock:
+            self._by_key.pop((resource.name, ""), None)
+
     def object(self, resource: Resource, project_id: str, dest_id: str) -> Optional[dict]:
         """The destination's object of that id, None where it is gone."""
         self.by_key(resource, project_id)

@@ -36,6 +36,7 @@ from bt_migrate.model.resource_table import CALLABLE, FUNCTIONS, PROJECTS, PROMP
 from bt_migrate.model.resources import BY_NAME, REFERABLE, resource_around
 from bt_migrate.model.selection import chosen, did_you_mean, unmatched
 from bt_migrate.objects.decide import creation_order
+from bt_migrate.objects.user_map import mapped_users
 
 log = logging.getLogger("bt_migrate.catalog")
 
@@ -209,6 +210,11 @@ class Lists:
         objects = self._list(self.dest, resource, listed_for)
         return [obj for obj in objects if obj.get("project_id") == project_id]
 
+    def forget_dest(self, resource: Resource) -> None:
+        """List a kind of the destination again when it is next asked for."""
+        with self.lock:
+            self._lists.pop((self.dest.side, resource.name, ""), None)
+
     def start_empty(self, project_id: str) -> None:
         """Record that a destination project was just created: its lists are empty."""
         with self.lock:
@@ -276,6 +282,8 @@ class Lists:
             found = creation_order(obj for obj in objects if not obj.get("deleted_at"))
             if resource is PROJECTS and api is self.source:
                 found = renamed(found, self.settings.rename_projects)
+            if resource is USERS and api is self.source:
+                found = mapped_users(found, self.settings.user_map)
         except ApiError as error:
             found = self._without_list(api, resource, error)
         # Two threads may have asked: the first answer stays, so that what is added to it stays.

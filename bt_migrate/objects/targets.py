@@ -87,6 +87,8 @@ class Targets:
 
     def _counterpart(self, resource: Resource, source: dict) -> Optional[dict]:
         """The destination's object of the same natural key, unless it is another's counterpart."""
+        if resource.folds_case and not all(map(source.get, resource.key)):
+            return None
         project_id = ""
         if resource.scope == PROJECT:
             project_id = self.resolve((PROJECTS.name,), source["project_id"]) or PLANNED

@@ -165,6 +165,14 @@ class RowEncoder:
                 note_unresolved(draft.notes, self._catalog, out["id"], dotted(path), targets, ref)
         return deferred
 
+    def note_left_out(self, encoded: EncodedRow, notes: FindingCounts) -> None:
+        """Note the references that wait for a person: a user to invite, code to push."""
+        for path, targets, ref, _ in encoded.deferred:
+            resources = tuple(targets.split(","))
+            if not self._catalog.targets.may_come(resources, ref):
+                place = dotted(tuple(json.loads(path)))
+                note_unresolved(notes, self._catalog, encoded.id, place, resources, ref)
+
     def late_references(self, row: dict) -> Dict[Path, Optional[str]]:
         """Returns the places, in the encoded row, of references that an earlier run may not have
         been able to resolve, with the text that it kept there; None where it left the reference

@@ -151,6 +151,8 @@ def _add_page(
     rows = [
         encoder.encoded(row, planned["id"], notes, plain=answer.plain)[0] for row in answer.json
     ]
+    for row in rows:
+        encoder.note_left_out(row, notes)
     size = sum(len(row.body) for row in rows)
     size += sum(len(content) for row in rows for _, _, content in row.spills)
     sample.row_bytes[planned["id"]] = size / len(rows) if rows else 0.0

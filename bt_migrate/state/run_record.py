@@ -111,6 +111,8 @@ class RunRecord(Identity):
     # The last comparison found something missing or different: the next sync compares again.
     refuted: bool = False
     lag: Optional[Dict[str, Any]] = None
+    # source id of a user -> whether the destination confirmed the invitation
+    invited: Dict[str, bool] = field(default_factory=dict)
     undone: Optional[Dict[str, Any]] = None
     merged: List[str] = field(default_factory=list)  # the runs that this one was joined from
 

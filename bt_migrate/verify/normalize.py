@@ -84,6 +84,7 @@ class SourceForms:
             return form
         notes = FindingCounts()
         encoded, out = self._encoder.encoded(row, object_id, notes)
+        self._encoder.note_left_out(encoded, notes)
         self._count_translated(row, out, notes)
         form, unreadable = _form(out, row, self._attachments, encoded.attachments)
         if encoded.attachments:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import bt_migrate.sandbox.routes.attachments as attachments
 import bt_migrate.sandbox.routes.environments as environments
+import bt_migrate.sandbox.routes.members as members
 import bt_migrate.sandbox.routes.objects as object_routes
 import bt_migrate.sandbox.routes.rows as row_routes
 from bt_migrate.sandbox.data.answer import Answer
@@ -22,6 +23,7 @@ EXACT: Dict[Tuple[str, str], Route] = {
     ("GET", "/v1/acl/list_org"): object_routes.acl_list_org,
     ("POST", "/v1/acl/batch_update"): object_routes.acl_batch_update,
     ("GET", "/v1/organization"): object_routes.organizations,
+    ("PATCH", "/v1/organization/members"): members.members,
     ("POST", "/v1/insert"): row_routes.cross_insert,
     ("POST", "/btql"): row_routes.btql,
     ("GET", "/version"): row_routes.version,

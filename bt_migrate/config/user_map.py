@@ -1,0 +1,75 @@
+"""Reads the file of --user-map: which address a user of the source has in the destination.
+
+Addresses are compared without upper and lower case. Errors name lines, not addresses.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Tuple
+
+from bt_migrate.errors import UsageError
+
+ADDRESS = re.compile(r"[^@\s,;<>]+@[^@\s,;<>]+\Z")
+
+
+class MappedUser(NamedTuple):
+    """The address in the destination, in lower case, and the line of the file that says so."""
+
+    email: str
+    line: int
+
+
+# Address in the source, in lower case -> the user in the destination.
+UserMap = Mapping[str, MappedUser]
+
+
+def user_map(name: str, text: str) -> UserMap:
+    """Returns the map in the file at the path `text`; an empty one for "". Raises UsageError."""
+    if not text:
+        return {}
+    try:
+        with Path(text).open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, skipinitialspace=True, strict=True)
+            lines = [(reader.line_num, cells) for cells in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or "it is no CSV file in UTF-8"
+        raise UsageError(f"{name}: {text} cannot be read: {reason}") from None
+    return _checked(f"{name}: {text}", _addresses(lines))
+
+
+def _addresses(lines: Iterable[Tuple[int, List[str]]]) -> List[Tuple[int, List[str]]]:
+    """The lines that hold something, in lower case, without a header."""
+    found = [
+        (number, [cell.strip().lower() for cell in cells])
+        for number, cells in lines
+        if any(cell.strip() for cell in cells)
+    ]
+    has_header = found and not any("@" in cell for cell in found[0][1])
+    return found[1:] if has_header else found
+
+
+def _checked(place: str, lines: Iterable[Tuple[int, List[str]]]) -> Dict[str, MappedUser]:
+    found: Dict[str, MappedUser] = {}
+    line_of: Dict[str, int] = {}
+    for number, cells in lines:
+        if len(cells) != 2 or not all(map(ADDRESS.match, cells)):
+            raise UsageError(
+                f"{place}, line {number}: needs two e-mail addresses and a comma between them: the"
+                " user's in the source, and in the destination"
+            )
+        source, dest = cells
+        if source in found:
+            first = found[source].line
+            raise UsageError(f"{place}, line {number}: maps the same user as line {first}")
+        if dest in line_of:
+            first = line_of[dest]
+            raise UsageError(
+                f"{place}, line {number}: names the same user of the destination as line {first};"
+                " two users cannot become one"
+            )
+        found[source] = MappedUser(dest, number)
+        line_of[dest] = number
+    return found

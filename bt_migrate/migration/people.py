@@ -1,0 +1,142 @@
+"""Users who are not members of the destination: checks --user-map, and invites them.
+
+Only users to whom something refers that is moved are invited, so it is done once everything else
+was moved: then it is known who they are, and what waits for them is completed. Addresses are never
+logged or recorded.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Dict, Iterator, List, Mapping, Set
+
+from bt_migrate.api.answers import an_object
+from bt_migrate.errors import ApiError
+from bt_migrate.migration.context import Migration
+from bt_migrate.model.findings import finding
+from bt_migrate.model.resource_table import USERS
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.user_map import refuse_strangers
+from bt_migrate.state.run_directory import RunDirectory, readable_runs_in
+from bt_migrate.state.seen_rows import SeenRows
+
+log = logging.getLogger("bt_migrate.migration")
+
+MEMBERS_PATH = "/v1/organization/members"
+MAX_INVITED_AT_ONCE = 100
+# The findings about invitations, among those of the users.
+INVITATIONS = "invitations"
+
+
+def check_user_map(migration: Migration) -> None:
+    """Raises UsageError if --user-map names users whom one of the organizations does not have."""
+    user_map = migration.settings.user_map
+    if user_map:
+        migration.catalog.lists.source_list(USERS)
+        if not migration.settings.invite_users:
+            refuse_strangers(user_map, migration.catalog.lists.dest_objects(USERS))
+
+
+def missing_users(catalog: Catalog) -> Dict[str, str]:
+    """Source id -> address in the destination, of the users who are not members there."""
+    return {
+        user["id"]: user["email"]
+        for user in catalog.lists.source_list_or_empty(USERS)
+        if user.get("email") and not catalog.targets.resolve((USERS.name,), user["id"])
+    }
+
+
+def invite_missing_users(migration: Migration) -> None:
+    """Invite the missing users to whom something of this run refers, if that was asked for."""
+    settings, catalog = migration.settings, migration.catalog
+    if not settings.invite_users or settings.dry_run or settings.shard:
+        return
+    missing = missing_users(catalog)
+    named = _referred_to(migration.run) - _invited_before(migration.run)
+    wanted = [source_id for source_id in missing if source_id in named]
+    states = migration.run.objects(USERS.name)
+    states.note(INVITATIONS, [])
+    try:
+        for start in range(0, len(wanted), MAX_INVITED_AT_ONCE):
+            some = wanted[start : start + MAX_INVITED_AT_ONCE]
+            _invite(migration, {source_id: missing[source_id] for source_id in some})
+    except ApiError as error:
+        if error.status == 401:
+            raise
+        log.error("users were not invited: %s", error)
+        facts = {"resource": USERS.name, "name": f"{len(wanted)} users", "detail": str(error)}
+        states.note(INVITATIONS, [finding("not_invited", **facts)])
+    states.save()
+    if wanted:
+        catalog.index.forget(USERS)
+        still = len(missing_users(catalog).keys() & set(wanted))
+        log.info(
+            "invited %d users; %d of them are members of the destination now",
+            len(wanted),
+            len(wanted) - still,
+            extra={"event": "invited", "users": len(wanted), "members": len(wanted) - still},
+        )
+
+
+def _invite(migration: Migration, users: Mapping[str, str]) -> None:
+    """Invite users; their source ids are recorded before and after.
+
+    Safe to send twice: a user who is a member already is not added again.
+    """
+    dest, run = migration.catalog.dest, migration.run
+    run.record.invited.update(dict.fromkeys(users, False))
+    run.save()
+    invitation = {
+        "emails": list(users.values()),
+        "send_invite_emails": migration.settings.send_invites,
+    }
+    body = {"invite_users": invitation, "org_id": dest.org_id}
+    answer = dest.patch(MEMBERS_PATH, body, check=_is_success)
+    run.record.invited.update(dict.fromkeys(users, True))
+    run.save()
+    if answer.get("send_email_error"):
+        log.warning("the users were invited, but the server could not send e-mails to them")
+
+
+def _is_success(answer: Any) -> str:
+    problem = an_object("status")(answer)
+    if problem or answer["status"] == "success":
+        return problem
+    return "`status` is not 'success'"
+
+
+def _invited_before(run: RunDirectory) -> Set[str]:
+    """Users whom a run has invited. Who is no member since has not joined, or was removed."""
+    runs = [run, *readable_runs_in(run.path.parent)]
+    return {
+        source_id
+        for other in runs
+        if other.same_pair(run.record)
+        for source_id, is_confirmed in other.record.invited.items()
+        if is_confirmed
+    }
+
+
+def _referred_to(run: RunDirectory) -> Set[str]:
+    return {*_named_by_objects(run), *_named_by_rows(run)}
+
+
+def _named_by_objects(run: RunDirectory) -> Iterator[str]:
+    for states in run.all_objects():
+        for findings in states.findings.values():
+            for found in findings:
+                if found["kind"] == "user_without_counterpart" and found.get("ref"):
+                    yield found["ref"]
+
+
+def _named_by_rows(run: RunDirectory) -> Iterator[str]:
+    for stream in run.all_streams():
+        if stream.waiting:
+            yield from _waiting_users(SeenRows(stream.sibling("_seen.sqlite3")))
+
+
+def _waiting_users(seen: SeenRows) -> List[str]:
+    try:
+        return [ref for _, _, _, targets, ref, _ in seen.deferred() if targets == USERS.name]
+    finally:
+        seen.close()
