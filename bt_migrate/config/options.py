@@ -163,7 +163,7 @@ _DEPTH = _options("counts verify_sample full")
 PROGRAMS: Dict[str, Sequence[Option]] = {
     "migrate-all": (
         DEMO, *_MOVE_ROWS, *_VERSIONS, *_DEPTH,
-        *_options("no_rows fill_gaps keep_public activate verify"),
+        *_options("no_rows fill_gaps keep_public activate bundles verify"),
     ),
     "validate": (
         *_SELECT, *_WORK, *_VERSIONS, USER_MAP,
@@ -171,7 +171,7 @@ PROGRAMS: Dict[str, Sequence[Option]] = {
     ),
     "migrate-organization": _MOVE,
     "migrate-datasets": (*_MOVE_ROWS, *_VERSIONS, *_options("no_rows")),
-    "migrate-definitions": _MOVE,
+    "migrate-definitions": (*_MOVE, *_options("bundles")),
     "migrate-experiments": (*_MOVE_ROWS, *_options("no_rows fill_gaps keep_public")),
     "migrate-logs": (*_MOVE_ROWS, *_options("fill_gaps")),
     "migrate-views": _MOVE,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from bt_migrate.config import values
+from bt_migrate.config.bundles import BundleFiles, bundle_files
 from bt_migrate.config.declare import Setting, option_switch, setting, settings_of
 from bt_migrate.config.user_map import UserMap
 from bt_migrate.config.user_map import user_map as read_user_map
@@ -21,7 +22,7 @@ ORGANIZATIONS = "organizations"
 SELECTION = "what to move"
 SYNC = "sync"
 CONFLICTS = "what exists in the destination"
-PEOPLE = "people"
+PEOPLE = "people and code"
 RUN = "run"
 REQUESTS = "requests"
 ROWS = "rows"
@@ -152,6 +153,9 @@ class Settings:
         "invite the missing users that something refers to; asks first, or needs --yes")
     send_invites: bool = option_switch(
         PEOPLE, "--send-invites", "with --invite-users, let the server send e-mails to them")
+    bundles: BundleFiles = setting(
+        PEOPLE, "MIGRATION_BUNDLES", "", bundle_files, "--bundles DIR",
+        "upload code bundles from this folder: <bundle id>.* or <project>/<slug>.*")
 
     state_dir: str = setting(
         RUN, "MIGRATION_STATE_DIR", "./checkpoints", values.plain_text, "--state-dir PATH",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from bt_migrate.model.activation import acts_not
 
 Predicate = Callable[[dict], bool]
+Bundle = Callable[[Mapping[str, Any]], Optional[Dict[str, Any]]]
 Reason = Callable[[dict], Optional[str]]
 Words = Callable[[Mapping[str, Any]], Tuple[str, ...]]
 
@@ -29,6 +30,10 @@ def never(obj: dict) -> bool:
 
 def always(obj: dict) -> bool:
     return True
+
+
+def no_bundle(obj: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+    return None
 
 
 def no_reason(obj: dict) -> Optional[str]:
@@ -166,6 +171,8 @@ class Resource:
     secret_paths: Tuple[str, ...] = ()
     # What of an object, or which objects, the API does not carry; for the manual. "" for nothing.
     not_carried: str = ""
+    # The code bundle that an object needs, {bundle_id, runtime_context, …}: a person may have it.
+    bundle: Bundle = no_bundle
     # What a person has to do for what the API does not carry.
     next_action: str = ""
     # Newer or plan-dependent kind: a server without it is not a failure.

@@ -11,7 +11,7 @@ https://www.braintrust.dev/docs/reference/api/<page>.
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from bt_migrate.model.activation import acts_outside
 from bt_migrate.model.resource import (
@@ -34,12 +34,18 @@ CALLABLE = ("functions", "prompts")
 BUILT_IN = "built-in"
 
 
+def code_bundle(obj: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+    """{bundle_id, runtime_context, location, …} of a function whose code is a bundle."""
+    function_data = obj.get("function_data") or {}
+    data = function_data.get("data") if function_data.get("type") == "code" else None
+    return data if isinstance(data, dict) and data.get("type") == "bundle" else None
+
+
 def function_cannot_move(obj: dict) -> Optional[str]:
     """Code bundles and topic maps are in the source's storage, which the API does not expose."""
-    data = obj.get("function_data") or {}
-    if data.get("type") == "code" and (data.get("data") or {}).get("type") == "bundle":
+    if code_bundle(obj):
         return "code bundle cannot be read through the API"
-    if data.get("type") == "topic_map":
+    if (obj.get("function_data") or {}).get("type") == "topic_map":
         return "topic map artefacts cannot be read through the API"
     return None
 
@@ -241,7 +247,11 @@ FUNCTIONS = Resource(
         ),
     ),
     cannot_move=function_cannot_move, unwritable=("metadata",),
-    next_action="push the function's code again from its repository (braintrust push)",
+    bundle=code_bundle,
+    next_action=(
+        "push the function's code again from its repository (braintrust push), or give its bundle"
+        " with --bundles; then run the same command again"
+    ),
     listed=BY_PROJECT, look_up_by="slug", sparse_answer=True, versioned=True,
     not_carried="code bundles and topic maps; `metadata`",
     page="Functions",

@@ -23,6 +23,7 @@ from bt_migrate.model.outcomes import (
 from bt_migrate.model.references import attachment_places, dotted, top_field, value_at
 from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resource_table import PROJECTS
+from bt_migrate.objects.bundles import bundle_file, with_bundle_id
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.create import create_object
 from bt_migrate.objects.decide import (
@@ -152,6 +153,7 @@ class ObjectWriter:
             self.refuse_another(item, existing)
             found = plan_object(resource, item.source, action.body, existing)
             return decided(catalog, resource, item.source, found)
+        action = replace(action, body=self._with_bundle(item, action.body))
         created = create_object(
             catalog, resource, action.body, lambda: self._post(item, action.body, findings)
         )
@@ -169,6 +171,15 @@ class ObjectWriter:
             catalog.lists.start_empty(made["id"])
         catalog.written[item.source["id"]] = made.get("_xact_id")
         return replace(action, dest_id=made["id"], existing=made)
+
+    def _with_bundle(self, item: PlannedObject, body: Dict[str, Any]) -> Dict[str, Any]:
+        """Upload the code bundle that a person has, and refer to that of the destination."""
+        path = bundle_file(self.catalog.lists, self.resource, item.source)
+        bundle = self.resource.bundle(body) if path else None
+        if path is None or bundle is None:
+            return body
+        bundle_id = self.catalog.bundles.bundle_id(path, bundle.get("runtime_context") or {})
+        return with_bundle_id(body, bundle_id)
 
     def _post(self, item: PlannedObject, body: Dict[str, Any], findings: Findings) -> Answer:
         """POST the object, without the fields that an older data plane does not know."""

@@ -9,6 +9,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 from bt_migrate.api.client import Api
 from bt_migrate.config.settings import Settings
 from bt_migrate.model.resource import Resource
+from bt_migrate.objects.bundles import BundleUploads
 from bt_migrate.objects.dest_index import DestIndex
 from bt_migrate.objects.histories import Histories
 from bt_migrate.objects.id_mapping import EarlierRuns, IdMapping, read_id_mapping
@@ -35,6 +36,7 @@ class Catalog:
     earlier: EarlierRuns
     versions: VersionMapping
     histories: Histories
+    bundles: BundleUploads
     # Source id -> transaction of the creation, of what this process created.
     written: Dict[str, Optional[str]] = field(default_factory=dict)
     # (resource, field) -> the first source object with that field, which the table does not know.
@@ -98,5 +100,16 @@ def _catalog(
     earlier = EarlierRuns(run, lock)
     histories = Histories(VersionLists(source, lock), VersionLists(dest, lock))
     return Catalog(
-        source, dest, run, settings, lists, index, ids, targets, earlier, versions, histories
+        source,
+        dest,
+        run,
+        settings,
+        lists,
+        index,
+        ids,
+        targets,
+        earlier,
+        versions,
+        histories,
+        BundleUploads(dest),
     )

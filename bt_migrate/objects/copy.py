@@ -34,6 +34,7 @@ from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import BUILT_IN
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.apply import ObjectWriter, log_fields
+from bt_migrate.objects.bundles import bundle_file
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import (
     CREATE,
@@ -186,12 +187,13 @@ def _ignore(_: PlannedObject) -> None:
 def _is_to_do(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool:
     """Whether the object is to be planned; one that is not to be moved is recorded as skipped."""
     source_id = item.source["id"]
+    has_bundle = _can_upload(catalog, resource, item)
     is_open = item.states.has_no_place(source_id) or _is_open_conflict(catalog, resource, item)
     # The state that a snapshot names may be there now.
     is_open = is_open or item.states.last(source_id).get("reason") == NO_STATE
-    if item.states.completed(source_id) and not is_open:
+    if item.states.completed(source_id) and not (is_open or has_bundle):
         return False
-    reason = skip_reason(catalog, resource, item.source)
+    reason = "" if has_bundle else skip_reason(catalog, resource, item.source)
     if reason:
         _record_skipped(catalog, resource, item, reason)
     elif resource.name in catalog.lists.unknown_there:
@@ -199,6 +201,12 @@ def _is_to_do(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool
         item.states.note(source_id, [object_finding(resource, item, "kind_not_known")])
         return False
     return not reason
+
+
+def _can_upload(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool:
+    """Whether a person has the code bundle of an object that is not in the destination."""
+    file = bundle_file(catalog.lists, resource, item.source)
+    return file is not None and counterpart_id(catalog, resource, item) is None
 
 
 def _is_open_conflict(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool:

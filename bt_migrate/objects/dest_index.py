@@ -69,6 +69,14 @@ class DestIndex:
             self._by_id[place] = {obj["id"]: obj for obj in objects}
             self._doubles[place] = doubles
 
+    def update(self, resource: Resource, obj: dict) -> None:
+        """Replace an object wherever it is known, with the same natural key."""
+        with self.lock:
+            places = [place for place in self._by_id if place[0] == resource.name]
+            for _, project_id in places:
+                if obj["id"] in self._by_id[resource.name, project_id]:
+                    self.put(resource, project_id, obj, renamed=False)
+
     def put(self, resource: Resource, project_id: str, obj: dict, *, renamed: bool) -> None:
         """Add or replace an object; where it was `renamed`, its old key finds it no more."""
         place = (resource.name, project_id)

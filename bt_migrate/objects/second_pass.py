@@ -221,6 +221,8 @@ def _add_references(
             # The latest version is the complete one.
             xacts = (item.source.get("_xact_id"), existing.get("_xact_id"))
             catalog.versions.record(item.states, item.source["id"], *xacts)
+        # A later phase of this start may plan the object.
+        catalog.index.update(resource, existing)
         facts = {"source_id": item.source["id"], "dest_id": dest_id}
         extra = {"event": "completed", "resource": resource.name, **facts}
         log.info("completed %s %r", resource.kind, name, extra=extra)

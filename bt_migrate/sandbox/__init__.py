@@ -12,7 +12,7 @@ the reading that is harder on a client:
 - a query without LIMIT answers 1000 rows; without a sort, the newest come first;
 - a dataset snapshot must name a transaction of its dataset;
 - deleting a project deletes what it holds.
-Missing: removing members, creating service tokens and API keys, invoking functions, code bundles,
+Missing: removing members, creating service tokens and API keys, invoking functions,
 /btql/async, parquet, playgrounds, the proxy. Numbers are read as Python reads them: 1e2 is read
 back as 100.0, -0 as 0.
 """

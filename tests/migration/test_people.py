@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Optional
 
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
 from tests.support.compare_orgs import differences
-from tests.support.orgs import ANA, BUNDLE, INLINE, findings, function, report, run
+from tests.support.orgs import ANA, findings, report, run
 from tests.support.people import (
     ASSIGNED,
     CLEO,
@@ -127,59 +127,3 @@ def test_views_and_acls_that_wait_are_created_by_any_later_start_that_can(
         assert (findings(tmp_path, "waits"), missing_users(tmp_path)) == ([], [])
         for phase in ("migrate_views", "migrate_acls"):
             assert run(pair.sandbox, tmp_path, program=phase).code == 0
-
-
-@pytest.mark.parametrize("arguments", [(), ("--since-last",)])
-def test_a_function_that_was_pushed_by_hand_is_mapped_and_completes_what_waited(
-    arguments: Sequence[str], tmp_path: Path
-) -> None:
-    with people_pair() as pair:
-        alpha = pair.source.objects("project")[0]["id"]
-        bundled = function(pair.source, alpha, "bundled", BUNDLE, function_type="scorer")
-        tools = {
-            "prompt": {"type": "chat", "messages": []},
-            "tool_functions": [{"type": "function", "id": bundled}],
-        }
-        prompt = {"project_id": alpha, "name": "p", "slug": "p", "prompt_data": tools}
-        pair.source.create("prompt", prompt)
-        online = {
-            "online": {"sampling_rate": 0.5, "scorers": [{"type": "function", "id": bundled}]}
-        }
-        score = {"project_id": alpha, "name": "Online", "score_type": "online", "config": online}
-        pair.source.create("project_score", score)
-        graph = {
-            "type": "graph",
-            "edges": {},
-            "nodes": {"n": {"type": "function", "function": {"function_id": bundled}}},
-        }
-        function(pair.source, alpha, "graph", graph)
-        origin = {"object_type": "function", "object_id": bundled, "id": bundled}
-        pair.source.insert("project_logs", alpha, [{"id": "made", "origin": origin}])
-        invite(pair, MISSING)
-        assert run(pair.sandbox, tmp_path, *arguments, "--verify").code == 0
-        assert len(findings(tmp_path, "not_readable")) == 1
-        assert findings(tmp_path, "reference_to_unmovable")
-        (project,) = pair.dest.objects("project")
-        pushed = function(pair.dest, project["id"], "bundled", INLINE, function_type="scorer")
-        ended = run(pair.sandbox, tmp_path, *arguments, "--verify")
-        assert ended.code == 0, ended.out + ended.err
-        assert (
-            findings(tmp_path, "not_readable") == findings(tmp_path, "reference_to_unmovable") == []
-        )
-        made = {obj["slug"]: obj for obj in pair.dest.objects("function")}
-        (copied,) = pair.dest.objects("prompt")
-        online_copy = next(s for s in pair.dest.objects("project_score") if s["name"] == "Online")
-        row = next(
-            row for row in pair.dest.rows("project_logs", project["id"]) if row["id"] == "made"
-        )
-        assert [
-            copied["prompt_data"]["tool_functions"],
-            online_copy["config"]["online"]["scorers"],
-            made["graph"]["function_data"]["nodes"]["n"]["function"],
-            row["origin"],
-        ] == [
-            [{"type": "function", "id": pushed}],
-            [{"type": "function", "id": pushed}],
-            {"function_id": pushed},
-            {**origin, "object_id": pushed, "id": pushed},
-        ]

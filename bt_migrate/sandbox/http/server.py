@@ -261,7 +261,7 @@ class Sandbox(Limits):
                 )
             signed = self.files.signed(handler.command, _signature(handler.path))
             if signed.method == "PUT":
-                if handler.headers.get("Content-Type") != signed.content_type:
+                if (handler.headers.get("Content-Type") or "") != signed.content_type:
                     raise Refused(403, "<Error><Code>SignatureDoesNotMatch</Code></Error>")
                 self.files.receive(signed.place, handler.body_stream, length)
                 handler.unread = 0

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Pattern, Tuple
 from urllib.parse import parse_qs, urlsplit
 
 import bt_migrate.sandbox.routes.attachments as attachments
+import bt_migrate.sandbox.routes.code as code
 import bt_migrate.sandbox.routes.environments as environments
 import bt_migrate.sandbox.routes.members as members
 import bt_migrate.sandbox.routes.objects as object_routes
@@ -29,6 +30,7 @@ EXACT: Dict[Tuple[str, str], Route] = {
     ("GET", "/version"): row_routes.version,
     ("POST", "/logs3"): row_routes.logs3,
     ("POST", "/logs3/overflow"): row_routes.logs3_overflow,
+    ("POST", "/function/code"): code.upload,
     ("POST", "/attachment"): attachments.attachment_upload,
     ("POST", "/attachment/status"): attachments.attachment_status,
     ("GET", "/attachment"): attachments.attachment_download,

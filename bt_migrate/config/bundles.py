@@ -1,0 +1,65 @@
+"""The folder of --bundles: code bundles that a person has, since the API does not let read them.
+
+A file is named by the id of its bundle, or lies in a folder named by the project and is named by
+the slug of its function; the ending of its name does not matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Iterator, List, Mapping, Optional, Tuple
+
+from bt_migrate.errors import UsageError
+
+# Beside a bundle, and no bundle.
+SOURCE_MAP = ".map"
+
+
+@dataclass(frozen=True)
+class BundleFiles:
+    """The files by folder ("" for the folder itself)."""
+
+    option: str = ""
+    files: Mapping[str, Tuple[Path, ...]] = field(default_factory=dict)
+
+    def find(self, bundle_id: str, project: str, slug: str) -> Optional[Path]:
+        """The file of a function's bundle. Raises UsageError if two files may be it."""
+        return self._named(bundle_id, "") or self._named(slug, project)
+
+    def _named(self, name: str, folder: str) -> Optional[Path]:
+        found = [
+            path
+            for path in self.files.get(folder, ())
+            if path.name == name or path.name.startswith(f"{name}.")
+        ]
+        if len(found) > 1:
+            raise UsageError(f"{self.option}: {found[0]} and {found[1]} are both named {name}")
+        return found[0] if found else None
+
+
+def bundle_files(name: str, text: str) -> BundleFiles:
+    """Returns the files in the folder `text`, none for "". Raises UsageError."""
+    if not text:
+        return BundleFiles()
+    folder = Path(text)
+    try:
+        found = {"": tuple(_files_in(folder))}
+        found.update({inner.name: tuple(_files_in(inner)) for inner in _folders_in(folder)})
+    except OSError as error:
+        raise UsageError(f"{name}: {text} cannot be read as a folder: {error.strerror}") from None
+    return BundleFiles(name, found)
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    for path in _visible(folder):
+        if path.is_file() and path.suffix != SOURCE_MAP:
+            yield path
+
+
+def _folders_in(folder: Path) -> Iterator[Path]:
+    return (path for path in _visible(folder) if path.is_dir())
+
+
+def _visible(folder: Path) -> List[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))

@@ -1,0 +1,93 @@
+"""Uploads code bundles that a person has (--bundles), as `braintrust push` does.
+
+POST /function/code gives a signed URL and the id of the new bundle (Python SDK cli/push.py, JS SDK
+functions/upload.ts). A bundle of the runtime `node` is stored gzipped, others as they are.
+"""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional
+
+from bt_migrate.api.answers import an_object
+from bt_migrate.api.client import Api
+from bt_migrate.errors import AnswerError, NetworkError, UsageError
+from bt_migrate.model.resource import Resource
+from bt_migrate.model.resource_table import PROJECTS
+from bt_migrate.objects.lists import Lists
+
+CODE_PATH = "/function/code"
+GZIP_MAGIC = b"\x1f\x8b"
+GZIPPED_RUNTIME = "node"
+GZIP_HEADERS = {"Content-Encoding": "gzip"}
+
+
+@dataclass
+class BundleUploads:
+    """Uploads each file once a process. Safe for many threads."""
+
+    dest: Api
+    _ids: Dict[Path, str] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def bundle_id(self, path: Path, runtime_context: Mapping[str, Any]) -> str:
+        """The id of the destination's bundle. Raises ApiError, or UsageError for the file.
+
+        Safe to repeat: a bundle to which no function refers does nothing.
+        """
+        with self._lock:
+            if path not in self._ids:
+                self._ids[path] = self._upload(path, runtime_context)
+            return self._ids[path]
+
+    def _upload(self, path: Path, runtime_context: Mapping[str, Any]) -> str:
+        content, headers = _stored_form(_content(path), runtime_context)
+        asked = {"org_id": self.dest.org_id, "runtime_context": dict(runtime_context)}
+        check = an_object("url", "bundleId")
+
+        def use() -> str:
+            answer = self.dest.post(CODE_PATH, asked, check=check).json
+            self.dest.store.upload(answer["url"], headers, content)
+            return str(answer["bundleId"])
+
+        try:
+            return self.dest.store.retrying(use)
+        except NetworkError as error:
+            if error.final:
+                raise
+            reason = f"its bundle cannot be uploaded: {error}"
+            raise AnswerError(self.dest.side, "POST", CODE_PATH, 200, reason) from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"--bundles: {path} cannot be read: {error.strerror}") from None
+
+
+def _stored_form(content: bytes, runtime_context: Mapping[str, Any]) -> Any:
+    """(the bytes as the store holds them, the headers of the upload)."""
+    if runtime_context.get("runtime") != GZIPPED_RUNTIME:
+        return content, {}
+    is_gzipped = content.startswith(GZIP_MAGIC)
+    return content if is_gzipped else gzip.compress(content, mtime=0), GZIP_HEADERS
+
+
+def with_bundle_id(body: Mapping[str, Any], bundle_id: str) -> Dict[str, Any]:
+    """The body of a function with another bundle."""
+    data = {**body["function_data"]["data"], "bundle_id": bundle_id}
+    return {**body, "function_data": {**body["function_data"], "data": data}}
+
+
+def bundle_file(lists: Lists, resource: Resource, source: Mapping[str, Any]) -> Optional[Path]:
+    """The file that a person has of the bundle of a source object, None without one."""
+    bundle = resource.bundle(source)
+    if not bundle or not lists.settings.bundles.files:
+        return None
+    project = lists.source_object(PROJECTS, source["project_id"]) or {}
+    names = (bundle.get("bundle_id"), project.get("name"), source.get("slug"))
+    return lists.settings.bundles.find(*map(str, names))
