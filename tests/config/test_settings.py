@@ -260,6 +260,8 @@ WRONG: List[Tuple[str, str]] = [
     ("MIGRATION_VERIFY_SAMPLE", "-1"),
     ("MIGRATION_VERIFY_WAIT", "long"),
     ("MIGRATION_PRESERVE_ORDER", "source"),
+    ("MIGRATION_USER_MAP", "no/such/file.csv"),
+    ("MIGRATION_BUNDLES", "no/such/folder"),
     ("MIGRATION_ON_CONFLICT", "overwrite"),
     ("MIGRATION_ON_CONFLICT", "prompts=replace"),
     ("MIGRATION_ON_CONFLICT", "promts=update"),
