@@ -103,6 +103,8 @@ def enter(extra=""):
     lacking = missing(extra)
     if not lacking:
         return
+    if "_ARGCOMPLETE" in os.environ and not os.path.exists(MARKER):
+        sys.exit(1)  # a shell asks for completions: it must not wait for a set-up
     if os.name != "posix":
         fail(
             "sets itself up on Linux and macOS only; here use pip install {}".format(ROOT),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from bt_migrate.cli.control_file import SETTINGS, control_text, read_control, replace_file
 from bt_migrate.cli.run_status import AT_WORK, run_status
@@ -41,13 +41,25 @@ def _with_settings(before: Dict[str, Any], words: Sequence[str]) -> Dict[str, An
     return after
 
 
-def control(path: Path, words: Sequence[str]) -> str:
-    """Write the control file of a run. Returns the request as text. Raises UsageError."""
+def control(path: Path, words: Sequence[str]) -> Dict[str, Any]:
+    """Write the control file of a run. Returns the whole request. Raises UsageError."""
     request = changed(_before(path), words)
-    if run_status(path, datetime.now(timezone.utc))["state"] not in AT_WORK:
+    status = run_status(path, datetime.now(timezone.utc))
+    if status["state"] not in AT_WORK:
         raise UsageError(f"{path}: no process is working on this run")
+    _refuse_more_than_started(request["max-concurrent"], status["sides"])
     replace_file(path / CONTROL_FILE, control_text(request))
-    return request_text(request)
+    return request
+
+
+def _refuse_more_than_started(asked: Optional[int], sides: Mapping[str, Dict[str, Any]]) -> None:
+    """Raises UsageError for a limit that would change nothing."""
+    most = max((side.get("started_with") or 0 for side in sides.values()), default=0)
+    if asked and most and asked > most:
+        raise UsageError(
+            f"max-concurrent={asked}: the process was started with {most}, which cannot be"
+            " exceeded; stop it, and start it again with --max-concurrent"
+        )
 
 
 def request_text(request: Dict[str, Any]) -> str:

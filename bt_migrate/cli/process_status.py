@@ -163,6 +163,7 @@ def wait_text(wait: Mapping[str, str], now: datetime) -> str:
 
 def _side(api: Api) -> Dict[str, Any]:
     return {
+        "started_with": api.transport.limits.max_concurrent,
         "in_flight": api.transport.in_flight.taken,
         "max_concurrent": api.transport.in_flight.limit,
         "requests_per_second": api.throttle.requests_per_second,

@@ -8,6 +8,8 @@ only: an option shows in `ps`.
 from __future__ import annotations
 
 import argparse
+import importlib
+import os
 import sys
 from dataclasses import dataclass
 from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
@@ -15,6 +17,7 @@ from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 from bt_migrate import __version__
 from bt_migrate.config.declare import Setting
 from bt_migrate.config.settings import ALL_SETTINGS, RUN, SECTIONS, SELECTION
+from bt_migrate.model.resources import SELECTABLE
 from bt_migrate.model.selection import did_you_mean
 
 # Options whose values may begin with a dash.
@@ -26,6 +29,18 @@ EXIT_CODES = (
 HELP_COLUMN = 30
 
 
+# Set by the completion of a shell.
+COMPLETING = "_ARGCOMPLETE"
+# Option -> words that a shell completes; of others, the names of files.
+COMPLETIONS: Dict[str, Sequence[str]] = {
+    "resources": ("all", *SELECTABLE),
+    "exclude_resources": SELECTABLE,
+    "on_conflict": ("keep", "follow", "update", "fail"),
+    "window": ("daily", "hourly"),
+    "log_level": ("DEBUG", "INFO", "WARNING", "ERROR"),
+    "log_format": ("text", "json"),
+    "words": ("pause", "resume", "stop", "set", "requests-per-second=", "max-concurrent="),
+}
 SHORT_FLAGS = {"--verbose": "-v"}
 
 
@@ -184,14 +199,14 @@ PROGRAMS: Dict[str, Sequence[Option]] = {
     "undo": (UNDO_RUN, *_options("yes changed"), *_CONNECT, *_OUTPUT),
     "status": (STATUS_RUN, STATUS_WATCH, STATUS_ALL, STATUS_JSON, STATUS_LAG, ENV_FILE),
     "report": (STATUS_RUN, STATUS_JSON, ENV_FILE),
-    "control": (CONTROL_RUN, CONTROL_WORDS),
+    "control": (CONTROL_RUN, CONTROL_WORDS, STATUS_JSON),
     "accept": (
         ACCEPT_RUN, ACCEPT_ONLY, ACCEPT_ALL, ACCEPT_LIST, ACCEPT_REMOVE, ACCEPT_YES, STATUS_JSON,
     ),
     "probe": (PROBE_SOURCE, PROBE_READ_ONLY, PROBE_YES, PROBE_JSON, ENV_FILE),
     "check-openapi": (OPENAPI_FILE, STATUS_JSON),
     "plan-shards": (*_options("shards state_dir fetch_limit"), *_SELECT, *_CONNECT, *_OUTPUT),
-    "merge-runs": (MERGE_RUNS, MERGE_UNFINISHED, *_options("state_dir"), ENV_FILE),
+    "merge-runs": (MERGE_RUNS, MERGE_UNFINISHED, STATUS_JSON, *_options("state_dir"), ENV_FILE),
 }  # fmt: skip
 
 EXAMPLES: Dict[str, Sequence[str]] = {
@@ -278,8 +293,24 @@ def _add(group: Any, option: Option) -> None:
         group.add_argument(*short, option.flag, dest=option.dest, action="store_true", help=words)
 
 
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Where a shell asks for completions (argcomplete), print them and exit."""
+    try:
+        argcomplete = importlib.import_module("argcomplete")
+    except ImportError:
+        parser.exit(1)
+    for action in parser._actions:
+        words = COMPLETIONS.get(action.dest)
+        if words:
+            # a default argument: each completer keeps its own words
+            action.completer = lambda words=words, **_: words  # type: ignore[attr-defined]
+    argcomplete.autocomplete(parser, always_complete_options="long")
+
+
 def flags_of(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> Dict[str, Any]:
     """dest -> text, None for an option that was not given. A wrong option exits with 2."""
+    if COMPLETING in os.environ:
+        complete(parser)
     flags = vars(parser.parse_args(_joined(sys.argv[1:] if argv is None else argv)))
     for option in PROGRAMS[parser.prog]:
         value = flags[option.dest]

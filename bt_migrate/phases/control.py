@@ -6,11 +6,12 @@ start of the run ignores what was requested before.
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
-from bt_migrate.cli.control import control
+from bt_migrate.cli.control import control, request_text
 from bt_migrate.cli.program import run_command
 from bt_migrate.cli.run_status import newest_run
 from bt_migrate.errors import EXIT_OK
@@ -20,7 +21,11 @@ NAME = "control"
 
 def request(flags: Dict[str, Any]) -> int:
     path = newest_run(Path(flags["run"]), datetime.now(timezone.utc))
-    print(f"{path}: requested: {control(path, flags['words'])}")
+    asked = control(path, flags["words"])
+    if flags["json"]:
+        print(json.dumps({"run_directory": str(path), "requested": asked}))
+    else:
+        print(f"{path}: requested: {request_text(asked)}")
     return EXIT_OK
 
 

@@ -7,6 +7,7 @@ come after rows.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
@@ -16,7 +17,7 @@ from bt_migrate.cli.program import run_command
 from bt_migrate.config.load import app_urls_of, state_dir_of
 from bt_migrate.errors import EXIT_OK
 from bt_migrate.report.build import build_report
-from bt_migrate.report.screen import screen_text
+from bt_migrate.report.screen import screen_text, summary_record
 from bt_migrate.report.write import write_report
 from bt_migrate.shards.merge import join_runs, run_paths
 from bt_migrate.state.live_counts import LiveCounts
@@ -27,7 +28,7 @@ NAME = "merge-runs"
 
 def merge(flags: Dict[str, Any]) -> int:
     root = Path(flags["state_dir"] or state_dir_of(flags["env_file"]))
-    start_logging("INFO", "text", ())
+    start_logging("INFO", "json" if flags["json"] else "text", ())
     live = LiveCounts()
     live.phase = NAME
     with shown_progress(live):
@@ -35,6 +36,9 @@ def merge(flags: Dict[str, Any]) -> int:
     run = RunDirectory(path)
     report = build_report(run, "merged")
     write_report(run, report, app_urls_of(flags["env_file"]))
+    if flags["json"]:
+        print(json.dumps({**summary_record(report), "merged": run.record.merged}))
+        return EXIT_OK
     print(f"{len(run.record.merged)} runs merged into {run.path}")
     print(screen_text(report))
     return EXIT_OK

@@ -21,7 +21,7 @@ def lag_text(lag: Optional[Mapping[str, Any]]) -> str:
 
 
 def estimate_text(estimate: Mapping[str, Any]) -> str:
-    """`4,489 rows, 4.7 MB; 30 queries, 12 inserts. Copy: 0.1 s unlimited, 2 min at 20 …`"""
+    """`4,489 rows, 4.7 MB; 30 queries, 12 inserts. Together 14 s unlimited, 2 min at 20 …`"""
     text = plural(estimate["rows"], "row")
     if estimate["uncounted_streams"]:
         streams = plural(estimate["uncounted_streams"], "stream")
@@ -31,26 +31,28 @@ def estimate_text(estimate: Mapping[str, Any]) -> str:
         text += f", of which {size_text(estimate['processed_bytes'])} are new"
     if estimate["attachments"]:
         text += f", about {plural(estimate['attachments'], 'attachment')}"
+    if estimate.get("state_bytes"):
+        text += f"; {size_text(estimate['state_bytes'])} of disk for the run"
     return (
         f"{text}; {plural(estimate['queries'], 'query')}, {plural(estimate['inserts'], 'insert')}."
-        f" Copy: {_copy_time(estimate)}"
+        f" Together {_whole_time(estimate)}"
     )
 
 
-def _copy_time(estimate: Mapping[str, Any]) -> str:
+def _whole_time(estimate: Mapping[str, Any]) -> str:
+    """Validation, copy and verification: a query of each takes as long as one of the copy."""
+    parts = {
+        "validation": estimate.get("validation_queries", 0),
+        "copy": estimate["queries"],
+        "verification": estimate.get("verification_queries", 0),
+    }
+    queries = sum(parts.values())
     rate = estimate["queries_per_minute"]
     pace = f"at {rate:g} queries a minute" if rate else "unlimited"
-    limited = duration_text(estimate["minutes_at_20_queries_a_minute"] * 60)
-    text = (
-        f"{duration_text(estimate['seconds'])} {pace},"
-        f" {limited} at {STARTER_QUERIES_PER_MINUTE} queries a minute (Starter and Pro plans)"
-    )
-    queries = estimate.get("verification_queries")
-    return f"{text}; verification: {_verification_time(estimate, queries)}" if queries else text
-
-
-def _verification_time(estimate: Mapping[str, Any], queries: int) -> str:
-    """A query of the comparison takes as long as one of the copy."""
     seconds = estimate["seconds"] * queries / max(estimate["queries"], 1)
     limited = duration_text(queries / STARTER_QUERIES_PER_MINUTE * 60)
-    return f"+ {duration_text(seconds)}, or + {limited}"
+    shares = ", ".join(f"{name} {count:,}" for name, count in parts.items() if count)
+    return (
+        f"{duration_text(seconds)} {pace}, {limited} at {STARTER_QUERIES_PER_MINUTE} queries a"
+        f" minute (Starter and Pro plans); queries: {shares}"
+    )

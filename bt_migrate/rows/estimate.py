@@ -35,6 +35,9 @@ log = logging.getLogger("bt_migrate.validate")
 # page of the others.
 SAMPLED_OBJECTS = 3
 SHORT_SAMPLE_ROWS = 50
+# What the run directory takes on disk, as measured.
+STATE_BYTES_OF_ROW = 110
+STATE_BYTES_OF_OBJECT = 8_000
 HOW = (
     "rows: counted by the servers; bytes: mean size of the first rows of up to 3 objects of a kind,"
     " times the rows that the destination does not have yet by count, without the bytes of"
@@ -282,12 +285,26 @@ def estimate(catalog: Catalog, kinds: Dict[str, Dict[str, Any]]) -> Dict[str, An
         "attachments": sum(planned["attachments"] for planned in kinds.values()),
         "queries": queries,
         "inserts": total(streams, "inserts") or 0,
+        "validation_queries": _count_queries(streams),
         "verification_queries": _verification_queries(catalog, streams, queries),
+        "state_bytes": _state_bytes(streams),
         "queries_per_minute": rate,
         "seconds": round(seconds, 1),
         "minutes_at_20_queries_a_minute": round(queries / STARTER_QUERIES_PER_MINUTE, 1),
         "how": HOW,
     }
+
+
+def _count_queries(streams: Sequence[Dict[str, Any]]) -> int:
+    """Returns how many queries count the rows of all objects once."""
+    objects = sum(len(stream["objects"]) for stream in streams)
+    return math.ceil(objects / OBJECTS_PER_QUERY)
+
+
+def _state_bytes(streams: Sequence[Dict[str, Any]]) -> int:
+    """Returns what the run directory takes: the record of delivered rows, and checkpoints."""
+    objects = sum(len(stream["objects"]) for stream in streams)
+    return (total(streams, "rows") or 0) * STATE_BYTES_OF_ROW + objects * STATE_BYTES_OF_OBJECT
 
 
 def _verification_queries(
@@ -296,7 +313,6 @@ def _verification_queries(
     """Returns how many queries the comparison sends to each side."""
     if not catalog.settings.verify:
         return 0
-    objects = sum(len(stream["objects"]) for stream in streams)
-    counts = math.ceil(objects / OBJECTS_PER_QUERY)
+    counts = _count_queries(streams)
     pages = {"full": copy_queries, "sample": len(streams)}
     return counts + pages.get(catalog.settings.depth, 0)

@@ -6,15 +6,19 @@ Prints the settings of two .env files: one to read from "source", one to write t
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import List, Optional
 
 from bt_migrate.sandbox.data.behaviour import NAMES, older
 from bt_migrate.sandbox.http.control import fault_of_text, pairs_of_text
 from bt_migrate.sandbox.http.server import Sandbox, SandboxOrg
 
+# The first line of a file of settings.
+HEADER = "# written by bin/sandbox: valid as long as it runs"
 FAULT_HELP = """\
 make requests fail: KIND[,NAME=VALUE...], for example
 'status,status=429,path=/btql,times=3,Retry-After=2' or
@@ -37,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--example", action="store_true", help="fill the source with the example organization"
+    )
+    options.add_argument(
+        "--write-env", type=Path, metavar="FILE", help="write the settings to this file as well"
     )
     options.add_argument(
         "--latency",
@@ -89,11 +96,26 @@ def main(argv: Optional[List[str]] = None) -> int:
         sandbox.btql_per_minute = options.btql_per_minute
         for fault in options.fault:
             sandbox.faults.add(fault)
-        print(settings_text(sandbox, source, dest), flush=True)
+        text = settings_text(sandbox, source, dest)
+        if options.write_env:
+            write_env(options.write_env, text)
+        print(text, flush=True)
         print("Serving until Ctrl-C.", file=sys.stderr, flush=True)
         while not stop.wait(0.5):
             pass  # a wait without a timeout would not notice the signal on every platform
     return 0
+
+
+def write_env(path: Path, text: str) -> None:
+    """Write the settings, readable by the user alone. Replaces only what a sandbox wrote before."""
+    if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(HEADER):
+        raise SystemExit(f"sandbox: --write-env: {path} is not of a sandbox; name another file")
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(f"{HEADER}\n{text}\n")
+    except OSError as error:
+        raise SystemExit(f"sandbox: --write-env: {path}: {error.strerror}") from None
 
 
 def settings_text(sandbox: Sandbox, source: SandboxOrg, dest: SandboxOrg) -> str:

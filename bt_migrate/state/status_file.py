@@ -32,6 +32,7 @@ class StatusSide:
     requests: int
     retries: int
     rate_limited: int
+    started_with: Optional[int] = None  # --max-concurrent of the start
 
 
 @dataclass

@@ -33,7 +33,7 @@ def test_validation_says_that_it_passed_with_counts_sizes_minutes_and_rights(
         "Rows: 90 of datasets, 90 of experiments, 300 of logs",
         "Estimate: 480 rows, ",
         "at 20 queries a minute",
-        "verification: + ",
+        "queries: validation",
         "Next: bin/migrate-all --state-dir",
     ):
         assert part in text, text
@@ -140,13 +140,15 @@ def test_words_numbers_and_tables() -> None:
     assert all(len(line) <= 80 for line in wrapped("word " * 100))
 
 
-def test_an_estimate_contains_the_verification() -> None:
+def test_an_estimate_contains_validation_copy_and_verification() -> None:
     estimate = {
         "rows": 4489, "uncounted_streams": 0, "bytes": 4_693_978, "processed_bytes": 4_693_978,
         "attachments": 0, "queries": 40, "inserts": 12, "verification_queries": 20,
+        "validation_queries": 4, "state_bytes": 640_000,
         "queries_per_minute": None, "seconds": 10.0, "minutes_at_20_queries_a_minute": 2.0,
     }  # fmt: skip
     assert estimate_text(estimate) == (
-        "4,489 rows, 4.7 MB; 40 queries, 12 inserts. Copy: 10 s unlimited, 2 min at 20 queries a"
-        " minute (Starter and Pro plans); verification: + 5.0 s, or + 1 min"
+        "4,489 rows, 4.7 MB; 640.0 kB of disk for the run; 40 queries, 12 inserts. Together 16 s"
+        " unlimited, 3 min at 20 queries a minute (Starter and Pro plans); queries: validation 4,"
+        " copy 40, verification 20"
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Callable, Dict, Iterable, List, Sequence, Tuple
 
 from bt_migrate import errors
+from bt_migrate.cli.json_fields import JSON_FIELDS
 from bt_migrate.model.activation import acts_not
 from bt_migrate.model.equality import TOLERATED
 from bt_migrate.model.findings import KINDS
@@ -139,6 +140,21 @@ def report() -> str:
     )
 
 
+def json_output() -> str:
+    parts = []
+    for program, names in JSON_FIELDS.items():
+        rows = ((f"`{name}`", text or "as in the report") for name, text in names.items())
+        parts += [f"## {program}", table(("field", "contains"), rows)]
+    return page(
+        "What programs print with --json",
+        "One JSON object on standard output. With the programs that log, each line of standard\n"
+        "error is one JSON object too. `bin/merge-runs` prints the fields of `bin/migrate-all`"
+        " without\n`exit_code`, and `merged`, the runs that it joined. `bin/report` prints [the"
+        " report](report.md).",
+        *parts,
+    )
+
+
 def error_families() -> List[Tuple[str, str, str]]:
     found = [
         kind
@@ -175,6 +191,7 @@ PAGES: Dict[str, Callable[[], str]] = {
     "tolerated.md": tolerated,
     "report.md": report,
     "errors.md": error_page,
+    "json.md": json_output,
 }
 
 

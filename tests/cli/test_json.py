@@ -1,0 +1,105 @@
+"""What programs print with --json is what the manual says."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, List
+
+import pytest
+
+from bt_migrate.cli.json_fields import JSON_FIELDS
+from bt_migrate.phases import control, merge_runs, status
+from bt_migrate.sandbox.main import HEADER, write_env
+from tests.support.orgs import Pair, environment, run, runs, tiny_pair
+
+SUMMARY = list(JSON_FIELDS["validate, migrate-all, migrate-…"])
+
+
+def printed(capsys: Any) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def output(pair: Pair, root: Path, *arguments: str, program: str) -> List[str]:
+    done = run(pair.sandbox, root, *arguments, "--json", program=program)
+    assert done.code in (0, 1), done.last_words
+    assert all(json.loads(line)["level"] for line in done.err.splitlines())
+    return [list(json.loads(line)) for line in done.out.splitlines()][-1]
+
+
+def test_every_program_prints_the_documented_fields(tmp_path: Path, capsys: Any) -> None:
+    root = tmp_path / "runs"
+    with tiny_pair() as pair:
+        assert output(pair, root, program="validate") == SUMMARY
+        assert output(pair, root, "--no-verify", "--new-run", program="migrate_all") == SUMMARY
+        assert output(pair, root, "--counts", program="verify") == list(JSON_FIELDS["verify"])
+        shard = output(pair, root, "--shards", "2", program="plan_shards")
+        assert set(shard) == set(JSON_FIELDS["plan-shards (a line for each shard)"])
+        made = str(runs(root)[-1])
+        assert status.main([made, "--json"]) == 0
+        assert set(printed(capsys)) == set(JSON_FIELDS["status"])
+        assert status.main([str(root), "--all", "--json"]) == 0
+        fields = set(JSON_FIELDS["status --all (a list)"])
+        assert [entry for entry in printed(capsys) if set(entry) != fields] == []
+        joined = ("--state-dir", str(tmp_path / "joined"), "--unfinished", "--json")
+        assert merge_runs.main([made, *joined]) == 0
+        assert set(printed(capsys)) == {*SUMMARY, "merged"} - {"exit_code"}
+        assert status.main([str(tmp_path), "--json"]) == 0
+        assert set(printed(capsys)) == set(JSON_FIELDS["status of a folder of shards"])
+        undone = subprocess.run(
+            [sys.executable, "-m", "bt_migrate.phases.undo", made, "--json"],
+            env=environment(pair.sandbox), capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert list(json.loads(undone.stdout)) == list(JSON_FIELDS["undo"])
+        asked_of_a_process(Path(made), capsys)
+
+
+def asked_of_a_process(made: Path, capsys: Any) -> None:
+    """As if this process worked on the run, started with 5 requests in flight."""
+    path = made / "status.json"
+    side = {"in_flight": 0, "max_concurrent": 5, "started_with": 5, "requests_per_second": None,
+            "requests": 0, "retries": 0, "rate_limited": 0}  # fmt: skip
+    said = {
+        **json.loads(path.read_text(encoding="utf-8")), "state": "running", "pid": os.getpid(),
+        "host": socket.gethostname(), "sides": {"source": side}, "updated": "2999-01-01T00:00:00Z",
+    }  # fmt: skip
+    path.write_text(json.dumps(said), encoding="utf-8")
+    assert control.main([str(made), "set", "max-concurrent=5", "--json"]) == 0
+    answer = printed(capsys)
+    assert (list(answer), answer["requested"]["max-concurrent"]) == (
+        list(JSON_FIELDS["control"]),
+        5,
+    )
+    assert control.main([str(made), "set", "max-concurrent=6"]) == 2
+    assert "was started with 5, which cannot be exceeded" in capsys.readouterr().err
+
+
+def test_the_sandbox_replaces_only_its_own_settings(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    write_env(path, "BT_SOURCE_API_KEY=a")
+    write_env(path, "BT_SOURCE_API_KEY=b")
+    assert path.read_text() == f"{HEADER}\nBT_SOURCE_API_KEY=b\n"
+    assert path.stat().st_mode & 0o077 == 0
+    path.write_text("BT_SOURCE_API_KEY=mine\n")
+    with pytest.raises(SystemExit, match="is not of a sandbox"):
+        write_env(path, "BT_SOURCE_API_KEY=c")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("migrate-all --fill", ["--fill-gaps"]), ("migrate-all --resources mcp", ["mcp_servers"])],
+)
+def test_a_shell_gets_completions(line: str, expected: List[str], tmp_path: Path) -> None:
+    pytest.importorskip("argcomplete")
+    place = tmp_path / "words"
+    environ = {
+        **os.environ, "_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(place),
+        "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_IFS": "\n",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "bt_migrate.phases.migrate_all"]
+    assert subprocess.run(command, env=environ, cwd=Path.cwd(), timeout=30).returncode == 0
+    assert [word.strip() for word in place.read_text().split("\n")] == expected
