@@ -258,14 +258,6 @@ def text_at(route: Route, answer: Any, *place: Union[str, int]) -> str:
     return value
 
 
-def number_at(route: Route, answer: Any, *place: Union[str, int]) -> int:
-    """Returns the whole number, 0 or more, in that place of the answer. Raises AnswerError."""
-    value = value_at_place(answer, place)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise route.error(f"`{_name(place)}` is {described(value)}, not a count")
-    return value
-
-
 def value_at_place(answer: Any, place: Place) -> Any:
     """Returns the value, None where anything on the way to it is missing or of another type."""
     for step in place:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Set
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Set
 
 from bt_migrate.api.transactions import after_second
 from bt_migrate.config.settings import shard_name
@@ -55,15 +55,19 @@ def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[Pr
         streams = list(_made(migration, list(_expected(migration, resource.name, scopes))))
         _copy_round(migration, resource.name, streams, round_)
         return
+    _copy_as_created(migration, resource, scopes)
+
+
+def _copy_as_created(
+    migration: Migration, resource: Resource, scopes: Sequence[ProjectPair]
+) -> None:
+    """Create the objects, and copy the rows of each group once its objects are created."""
     versions = versions_to_replay(migration, resource, scopes)
     streams = [
         replace(stream, versions=tuple(sorted(versions.get(stream.source_id, ()))))
         for stream in _counted(migration, list(_expected(migration, resource.name, scopes)))
     ]
     expected = list(groups(streams, migration.settings.read_streams))
-    group_of = {
-        stream.source_id: group for group in expected for stream in group
-    }  # of objects that are still to be created
     with contextlib.ExitStack() as stack:
         readers = stack.enter_context(SourceReaders(migration.catalog, migration.counts))
         start = stack.enter_context(
@@ -75,22 +79,9 @@ def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[Pr
             if _reads_early(migration, group)
         ]
         readers.begin(ROW_KINDS[resource.name], first, migration.background.rest)
-
-        def start_group(group: Sequence[RowStream]) -> None:
-            migration.background.wait()
-            start(list(_made(migration, group)))
-
-        def start_made(item: PlannedObject) -> None:
-            group = group_of.pop(item.source["id"], [])
-            if group and not any(stream.source_id in group_of for stream in group):
-                start_group(group)
-
-        copy_project_kind(migration, resource, scopes, phase=resource.phase, made=start_made)
-        for (
-            group
-        ) in expected:  # groups with objects that an earlier process created, or that nobody did
-            if any(stream.source_id in group_of for stream in group):
-                start_group(group)
+        starts = GroupStarts(migration, expected, start)
+        copy_project_kind(migration, resource, scopes, phase=resource.phase, made=starts.note_made)
+        starts.start_rest()
         migration.background.begin(stack.pop_all().close)
 
 
@@ -103,6 +94,40 @@ def versions_to_replay(
     projects = [scope.source for scope in scopes]
     pinning = [kind for kind in OBJECT_RESOURCES if migration.settings.selects(kind.name)]
     return pinned_versions(migration.catalog, pinning, projects)
+
+
+class GroupStarts:
+    """Starts the rows of each group of objects once the last of its objects is created."""
+
+    def __init__(
+        self,
+        migration: Migration,
+        expected: Sequence[Sequence[RowStream]],
+        start: Callable[[Sequence[RowStream]], None],
+    ) -> None:
+        self._migration = migration
+        self._expected = expected
+        self._start = start
+        # source id of each object that is still to be created -> its group
+        self._group_of = {stream.source_id: group for group in expected for stream in group}
+
+    def note_made(self, item: PlannedObject) -> None:
+        """Start the group of this object, unless another object of it is still to be created."""
+        group = self._group_of.pop(item.source["id"], [])
+        if group and not self._is_open(group):
+            self._start_group(group)
+
+    def start_rest(self) -> None:
+        """Start the groups that still have objects which this process did not create."""
+        for group in filter(self._is_open, self._expected):
+            self._start_group(group)
+
+    def _is_open(self, group: Sequence[RowStream]) -> bool:
+        return any(stream.source_id in self._group_of for stream in group)
+
+    def _start_group(self, group: Sequence[RowStream]) -> None:
+        self._migration.background.wait()
+        self._start(list(_made(self._migration, group)))
 
 
 def copy_logs(migration: Migration, scopes: Sequence[ProjectPair]) -> None:
@@ -233,40 +258,22 @@ def _copy_shard(migration: Migration, kind_name: str) -> None:
 
 
 def _streams_of_shard(migration: Migration, kind_name: str) -> List[RowStream]:
-    """What this shard copies of each object.
+    """Returns what this shard copies of each object.
 
     Raises UsageError, before a row of the kind is written, if an object is not in the destination.
     """
     shard, holder = migration.settings.shard, holder_of_rows(kind_name)
-    mark, before = shard["mark"]["source"], after_second(shard["mark"]["dest"])
     streams, missing, gone = [], [], []
     for unit in (unit for unit in shard["units"] if unit["kind"] == kind_name):
-        after, end = unit.get("after"), unit.get("end")
         dest_id = migration.catalog.targets.resolve((holder.name,), unit["id"])
         if dest_id:
-            part = ShardSlice(
-                after, end or after_second(mark), not after and not end, mark, unit["new"], before
-            )
-            streams.append(
-                RowStream(
-                    ROW_KINDS[kind_name],
-                    unit["project"],
-                    unit["id"],
-                    dest_id,
-                    unit["name"],
-                    False,
-                    part,
-                )
-            )
+            streams.append(_stream_of_unit(shard, unit, dest_id))
         elif migration.catalog.lists.source_object(holder, unit["id"]):
             missing.append(unit_name(unit))
         else:
             gone.append(unit["id"])
-            log.warning(
-                "%s was deleted in the source since the shards were planned",
-                unit_name(unit),
-                extra={"event": "gone"},
-            )
+            text = "%s was deleted in the source since the shards were planned"
+            log.warning(text, unit_name(unit), extra={"event": "gone"})
     if missing:
         more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
         raise UsageError(
@@ -275,10 +282,19 @@ def _streams_of_shard(migration: Migration, kind_name: str) -> List[RowStream]:
         )
     migration.run.record.gone[kind_name] = gone
     if not streams:
-        log.info(
-            "%s has no rows of %s", shard_name(shard), kind_name, extra={"event": "nothing_to_do"}
-        )
+        extra = {"event": "nothing_to_do"}
+        log.info("%s has no rows of %s", shard_name(shard), kind_name, extra=extra)
     return streams
+
+
+def _stream_of_unit(shard: Mapping[str, Any], unit: Mapping[str, Any], dest_id: str) -> RowStream:
+    mark, before = shard["mark"]["source"], after_second(shard["mark"]["dest"])
+    after, end = unit.get("after"), unit.get("end")
+    part = ShardSlice(
+        after, end or after_second(mark), not after and not end, mark, unit["new"], before
+    )
+    kind = ROW_KINDS[unit["kind"]]
+    return RowStream(kind, unit["project"], unit["id"], dest_id, unit["name"], False, part)
 
 
 def row_plans(migration: Migration, kinds: Sequence[str]) -> Dict[str, Dict[str, Any]]:

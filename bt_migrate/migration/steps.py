@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Callable, List, Sequence
+from typing import Callable, List, Mapping, Sequence
 
 from bt_migrate.config.values import FAIL_POLICY
 from bt_migrate.errors import ApiError, ConflictError
@@ -45,32 +45,42 @@ def refuse_conflicts(migration: Migration, phases: Sequence[Callable[[Migration]
     Raises ConflictError naming the objects that exist with other content, where --on-conflict is
     fail.
     """
-    policies, source, dest = (
-        migration.settings.on_conflict,
-        migration.catalog.source,
-        migration.catalog.dest,
-    )
+    policies = migration.settings.on_conflict
     if migration.settings.dry_run or FAIL_POLICY not in policies.values():
         return
     log.info("planning everything first: --on-conflict is fail")
-    run, settings = (
-        RunDirectory(migration.run.path, kept=False),
-        replace(migration.settings, dry_run=True),
-    )
+    conflicts = _conflicts(_planned_in_memory(migration, phases), policies)
+    if conflicts:
+        left = len(conflicts) - CONFLICTS_SHOWN
+        more = f" and {left} more" if left > 0 else ""
+        raise ConflictError(
+            f"--on-conflict fail: {len(conflicts)} exist with other content:"
+            f" {', '.join(conflicts[:CONFLICTS_SHOWN])}{more}; nothing was written"
+        )
+
+
+def _planned_in_memory(
+    migration: Migration, phases: Sequence[Callable[[Migration], None]]
+) -> RunDirectory:
+    """Returns a run directory, never written to disk, after a dry run of the objects."""
+    run = RunDirectory(migration.run.path, kept=False)
     run.moves = True
-    plan = Migration(
-        settings,
-        open_catalog(source, dest, run, settings),
-        run,
-        migration.copier,
-        migration.stop,
-        objects_only=True,
-    )
+    settings = replace(migration.settings, dry_run=True)
+    catalog = open_catalog(migration.catalog.source, migration.catalog.dest, run, settings)
+    plan = Migration(settings, catalog, run, migration.copier, migration.stop, objects_only=True)
     for phase in phases:
         phase(plan)
     finish_objects(plan.catalog, run)
+    return run
+
+
+def _conflicts(run: RunDirectory, policies: Mapping[str, str]) -> List[str]:
+    """Returns a text for each object with other content where the policy is fail.
+
+    Differences that a person accepted are no conflicts.
+    """
     accepted = accepted_of(run)
-    found = [
+    return [
         f"{states.resource} {entry['name']!r}"
         f"{f' of {states.project!r}' if states.project else ''}"
         f" ({', '.join(entry.get('fields', ()))})"
@@ -80,12 +90,6 @@ def refuse_conflicts(migration: Migration, phases: Sequence[Callable[[Migration]
         and policies.get(states.resource) == FAIL_POLICY
         and not accepted.holds({"resource": states.resource, "id": source_id, **entry})
     ]
-    if found:
-        more = f" and {len(found) - CONFLICTS_SHOWN} more" if len(found) > CONFLICTS_SHOWN else ""
-        raise ConflictError(
-            f"--on-conflict fail: {len(found)} exist with other content:"
-            f" {', '.join(found[:CONFLICTS_SHOWN])}{more}; nothing was written"
-        )
 
 
 def project_scopes(migration: Migration) -> List[ProjectPair]:

@@ -12,7 +12,7 @@ from bt_migrate.migration.undo_objects import CHANGED, UndoContext
 from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
 from bt_migrate.rows.insert import delete_rows
-from bt_migrate.rows.read import pages
+from bt_migrate.rows.read import RowSelection, pages
 from bt_migrate.state.live_counts import Task
 from bt_migrate.state.seen_rows import ANY_ROUND, SeenRows
 from bt_migrate.state.stream_state import StreamState
@@ -92,8 +92,8 @@ def _own_rows(context: UndoContext, stream: StreamState) -> Iterator[Tuple[List[
         return
     with contextlib.closing(SeenRows(path)) as seen:
         limit = context.settings.rows(kind).fetch_limit
-        bounds = Bounds(after_key=stream.copy.before_key)
-        for page in pages(context.dest, kind, [dest_id], bounds, limit=limit):
+        selection = RowSelection(kind, [dest_id], Bounds(after_key=stream.copy.before_key))
+        for page in pages(context.dest, selection, limit=limit):
             context.dest.check()
             yield _split_page(context, stream, seen, page.rows)
 

@@ -1,4 +1,4 @@
-"""Findings about rows, counted: one stream can have a million rows with the same finding."""
+"""Findings about rows, counted, because a stream can have a million rows with the same finding."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, Dict, Iterable, List, Tuple
 
 from bt_migrate.model.findings import finding
 
-# Kinds x places x reasons of one stream that are counted apart.
+# How many combinations of kind, place and reason are counted separately for a stream.
 MAX_NOTES = 100
-# of the fingerprint of rows
+# bytes of a row's digest that go into the fingerprint
 DIGEST_BYTES = 8
 _POSITION = re.compile(r"\[\d+\]")
 
@@ -17,9 +17,9 @@ NoteKey = Tuple[str, ...]
 
 
 class FindingCounts:
-    """Findings of the rows of a stream, by kind, place and reason, with the first row as example.
+    """Counts the findings of a stream's rows by kind, place and reason.
 
-    For one thread.
+    The first row of each is kept as an example. Not safe for several threads.
     """
 
     def __init__(self, records: Iterable[Dict[str, Any]] = ()) -> None:
@@ -29,29 +29,39 @@ class FindingCounts:
             key = (record["kind"], record.get("path", ""), record.get("detail", ""), *waited)
             self._notes[key] = dict(record)
 
-    def add(
-        self,
-        kind: str,
-        row_id: str,
-        path: str = "",
-        detail: str = "",
-        ref: str = "",
-        count: int = 1,
-        digest: bytes = b"",
+    def add(self, kind: str, row_id: str, path: str = "", detail: str = "", ref: str = "") -> None:
+        """Count a finding about one row."""
+        self._notes[self._noted(kind, row_id, path, detail, ref)]["count"] += 1
+
+    def add_many(
+        self, kind: str, row_id: str, count: int, path: str = "", detail: str = ""
     ) -> None:
-        """`digest`: of the content of the row, where a person may accept what is noted."""
+        """Count `count` findings at once, with one row as the example."""
+        self._notes[self._noted(kind, row_id, path, detail)]["count"] += count
+
+    def add_acceptable(self, kind: str, row_id: str, digest: bytes, detail: str = "") -> None:
+        """Count a finding that a person may accept.
+
+        `digest` is of the row's content, so that other content needs to be accepted again.
+        """
+        key = self._noted(kind, row_id, detail=detail)
+        self._notes[key]["count"] += 1
+        self._add_digest(key, int.from_bytes(digest[:DIGEST_BYTES], "big"))
+
+    def _noted(
+        self, kind: str, row_id: str, path: str = "", detail: str = "", ref: str = ""
+    ) -> NoteKey:
+        """Returns the key of the note for such findings, which is added if it is missing."""
         key: NoteKey = (kind, _POSITION.sub("[]", path), detail)
         if key not in self._notes:
             if len(self._notes) >= MAX_NOTES:
                 key = (kind, "", "and other places")
             note = {"kind": kind, "path": key[1], "detail": key[2], "row": row_id, "ref": ref}
             self._notes.setdefault(key, {**note, "count": 0})
-        self._notes[key]["count"] += count
-        if digest:
-            self._add_digest(key, int.from_bytes(digest[:DIGEST_BYTES], "big"))
+        return key
 
     def _add_digest(self, key: NoteKey, number: int) -> None:
-        """The fingerprint of several rows is the sum of theirs, which no order changes."""
+        """Add to the sum over all rows, which does not depend on their order."""
         note = self._notes[key]
         total = (int(note.get("fingerprint", "0"), 16) + number) % (1 << 8 * DIGEST_BYTES)
         note["fingerprint"] = f"{total:0{2 * DIGEST_BYTES}x}"

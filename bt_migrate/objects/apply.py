@@ -300,11 +300,7 @@ class ObjectWriter:
         left = outcome == DIFFERS
         remember_fingerprints(self.catalog, resource, item, action, left=left)
         if dest_id:
-            content = action.existing if left else action.body
-            key = _key_fields(resource, item.source, action.body)
-            counterpart = {**content, **key, "id": dest_id}
-            place = item.dest_project_id
-            self.catalog.remember(resource, source_id, counterpart, place, renamed=not left)
+            self._remember(item, action, dest_id, left=left)
             # To be completed by the second pass.
             unwritten = outcome == CREATED and any(map(action.body.get, resource.patch_only))
             if plan.prepared.deferred or unwritten or (ours and action.verb == DIFFERS):
@@ -322,6 +318,15 @@ class ObjectWriter:
         because = f" ({action.reason})" if action.reason else ""
         extra = log_fields(outcome, resource, item, dest_id=dest_id, reason=action.reason)
         log.info("%s %s %r%s", outcome, resource.kind, action.name, because, extra=extra)
+
+    def _remember(self, item: PlannedObject, action: Action, dest_id: str, *, left: bool) -> None:
+        """Add the destination's object to the catalog; `left`: its content was not changed."""
+        content = action.existing if left else action.body
+        key = _key_fields(self.resource, item.source, action.body)
+        counterpart = {**content, **key, "id": dest_id}
+        self.catalog.remember(
+            self.resource, action.source_id, counterpart, item.dest_project_id, renamed=not left
+        )
 
     def _outcome(self, item: PlannedObject, prepared: Prepared, action: Action) -> str:
         """What became of the object.

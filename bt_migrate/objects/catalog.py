@@ -67,7 +67,7 @@ def open_catalog(source: Api, dest: Api, run: RunDirectory, settings: Settings) 
     """The catalog of a run, with the id mapping that its state files hold."""
     lock = threading.RLock()
     versions = read_version_mapping(run, lock)
-    return _catalog(source, dest, run, settings, (read_id_mapping(run, lock), versions))
+    return _catalog((source, dest), run, settings, (read_id_mapping(run, lock), versions))
 
 
 def catalog_by_natural_key(
@@ -79,18 +79,18 @@ def catalog_by_natural_key(
     """
     lock = threading.RLock()
     mappings = (IdMapping(lock), VersionMapping(lock))
-    return _catalog(source, dest, run, settings, mappings, strict=True)
+    return _catalog((source, dest), run, settings, mappings, strict=True)
 
 
 def _catalog(
-    source: Api,
-    dest: Api,
+    sides: Tuple[Api, Api],
     run: RunDirectory,
     settings: Settings,
     mappings: Tuple[IdMapping, VersionMapping],
     *,
     strict: bool = False,
 ) -> Catalog:
+    source, dest = sides
     ids, versions = mappings
     # One lock: a look-up of a reference goes through all the parts.
     lock = ids.lock

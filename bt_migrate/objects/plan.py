@@ -43,32 +43,15 @@ class ObjectPlan:
 
 
 def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> ObjectPlan:
-    """Plan one object.
-
-    An object of its natural key that was about to be created when an earlier process died is ours:
-    created.
-    """
-    source_id = item.source["id"]
+    """Plan one object: what is to be done with it, or why it is skipped or waits."""
     prepared = prepare(catalog, resource, item)
     key = dest_key(resource, item.source, prepared.body)
     existing, gone = counterpart(catalog, resource, item, key)
     if resource.part_of and existing and resource.cannot_move(existing):
         existing = None  # the holder has no such part: it can be created
     drop_known_pins(prepared, existing or {})
-    waiting = {top_field(reference.path) for reference in prepared.deferred}
-    body = expected_body(catalog, resource, prepared, existing)
-    for name in sorted(missing_fields(catalog, resource, existing) if existing else ()):
-        if prepared.body.get(name):
-            not_taken = object_finding(resource, item, "field_not_taken", path=name)
-            prepared.findings.append(not_taken)
-    action = plan_object(resource, item.source, body, existing, waiting)
-    intent = item.states.intended.get(source_id)
-    prepared.made_before = bool(
-        existing and intent and _is_left_by_killed_process(resource, item, intent, existing)
-    )
-    if not prepared.made_before and not is_incomplete(catalog, resource, item, action):
-        action = decided(catalog, resource, item.source, action)
-    prepared.blocked = catalog.histories.failures.get(source_id, "")
+    action, body = _decided_action(catalog, resource, item, prepared, existing)
+    prepared.blocked = catalog.histories.failures.get(item.source["id"], "")
     reason = not_placeable(resource, item.source, body)
     awaited = waits_for(resource, prepared) if reason else []
     writes = action.verb in (CREATE, UPDATE)
@@ -95,6 +78,34 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
             finding for finding in prepared.findings if finding["severity"] != FAILURE
         ]
     return ObjectPlan(item, action, prepared)
+
+
+def _decided_action(
+    catalog: Catalog,
+    resource: Resource,
+    item: PlannedObject,
+    prepared: Prepared,
+    existing: Optional[Dict[str, Any]],
+) -> Tuple[Action, Dict[str, Any]]:
+    """Returns what is to be done if nothing stands in the way, and the body expected then.
+
+    The --on-conflict policy does not apply to an object that a killed process of this tool created
+    or that an earlier run left incomplete: it is completed.
+    """
+    waiting = {top_field(reference.path) for reference in prepared.deferred}
+    body = expected_body(catalog, resource, prepared, existing)
+    for name in sorted(missing_fields(catalog, resource, existing) if existing else ()):
+        if prepared.body.get(name):
+            not_taken = object_finding(resource, item, "field_not_taken", path=name)
+            prepared.findings.append(not_taken)
+    action = plan_object(resource, item.source, body, existing, waiting)
+    intent = item.states.intended.get(item.source["id"])
+    prepared.made_before = bool(
+        existing and intent and _is_left_by_killed_process(resource, item, intent, existing)
+    )
+    if prepared.made_before or is_incomplete(catalog, resource, item, action):
+        return action, body
+    return decided(catalog, resource, item.source, action), body
 
 
 def _is_left_by_killed_process(

@@ -32,10 +32,6 @@ class CreationClock:
         # The least that the clock is ahead of ours; None until an object has shown it.
         self._ahead_s: Optional[float] = None
 
-    @property
-    def is_known(self) -> bool:
-        return self._ahead_s is not None
-
     def note(self, created_s: float, received_s: float) -> None:
         """Take the date of an object that was created, received at our `received_s`."""
         if not created_s:

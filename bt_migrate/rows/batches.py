@@ -112,8 +112,3 @@ def cross_body(kind: str, dest_ids: Mapping[str, str], batch: Sequence[EncodedRo
 def logs3_body(rows: Iterable[bytes]) -> bytes:
     """The body of POST /logs3, the endpoint of the SDKs, whose rows name their object."""
     return b'{"rows":[' + b",".join(rows) + b'],"api_version":2}'
-
-
-def with_object(body: bytes, fields: Mapping[str, str]) -> bytes:
-    """An encoded, non-empty row with the fields that name its object."""
-    return body[:-1] + b"," + encode(dict(fields))[1:]

@@ -30,8 +30,9 @@ from bt_migrate.rows.prefetch import SourceReaders, expected_rows
 from bt_migrate.rows.pump import Pump, SharedCopy
 from bt_migrate.rows.read import (
     Page,
+    RowSelection,
+    count_if_short,
     count_inside,
-    missing_count,
     now_s,
     pages,
     rows_of_ids,
@@ -184,14 +185,14 @@ def _read_source(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
     else:
         _copy_range(shared, members, 0, _expected(members))
     for member in members:
-        counted = None if member.error else _missing_count(shared, member, began_s)
+        counted = None if member.error else _count_if_short(shared, member, began_s)
         if counted is None:
             continue
         if in_slices or not alone:
             # Others were read with it, or between its ends: once more, alone and to an empty page.
             member.read_again()
             _copy_range(shared, [member], 0, None)
-            counted = _missing_count(shared, member, began_s)
+            counted = _count_if_short(shared, member, began_s)
         if counted is not None:
             text = short_read_text(counted, member.rows_read)
             _set_error(member, unusable_answer(shared.catalog.source, text), alone=alone)
@@ -212,22 +213,16 @@ def _expected(members: Sequence[StreamCopy]) -> Optional[int]:
     return expected_rows([member.stream for member in members])
 
 
-def _missing_count(shared: SharedCopy, member: StreamCopy, began_s: float) -> Optional[int]:
-    """How many rows the source counts of a stream, if fewer were read; None where it was read
-    whole, or cannot be counted.
+def _count_if_short(shared: SharedCopy, member: StreamCopy, began_s: float) -> Optional[int]:
+    """Returns the source's count of the stream if fewer rows were read, else None.
+
+    None also if the stream cannot be counted.
     """
     stream = member.stream
-    if stream.rows is None:
-        return None
-    return missing_count(
-        shared.catalog.source,
-        stream.kind.name,
-        [stream.source_id],
-        _bounds(shared, [member], stream.part.after if stream.part else None, _end_of(member)),
-        member.rows_read,
-        stream.rows,
-        began_s,
-    )
+    after_key = stream.part.after if stream.part else None
+    bounds = _bounds(shared, [member], after_key, _end_of(member))
+    selection = RowSelection(stream.kind.name, [stream.source_id], bounds, stream.rows)
+    return count_if_short(shared.catalog.source, selection, member.rows_read, began_s)
 
 
 def _end_of(member: StreamCopy) -> Optional[str]:
@@ -385,7 +380,8 @@ def _read_destination(
     )
     limit = shared.catalog.settings.rows(kind.name).fetch_limit
     dest = shared.catalog.dest
-    for page in pages(dest, kind.name, list(by_dest), bounds, limit=limit, expected=expected):
+    selection = RowSelection(kind.name, list(by_dest), bounds, expected)
+    for page in pages(dest, selection, limit=limit):
         shared.check()
         found: Dict[str, List[dict]] = {}
         for row in page.rows:

@@ -95,7 +95,7 @@ class RowDecider:
                 counts[judged[row["id"]]] += 1
                 if judged[row["id"]] == DIFFERS:
                     digest = _digest_of_difference(row["id"], out, held[row["id"]])
-                    notes.add("row_differs", row["id"], digest=digest)
+                    notes.add_acceptable("row_differs", row["id"], digest)
                 else:
                     waiting.extend((object_id, row["id"], *entry) for entry in encoded.deferred)
         if waiting:
@@ -219,7 +219,7 @@ class RowDecider:
                 counts[DIFFERS] += 1
                 there_now = remembered(self._kind, existing)
                 digest = _digest_of_difference(row["id"], out, there_now)
-                notes.add("row_differs", row["id"], detail=CHANGED_THERE, digest=digest)
+                notes.add_acceptable("row_differs", row["id"], digest, CHANGED_THERE)
             else:
                 if not written:
                     member.state.copy.overwritten += 1

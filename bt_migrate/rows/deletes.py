@@ -300,11 +300,11 @@ def _close(gone: GoneRows, too_many: bool) -> None:
     replaced = ("too_many_deletes", "gone_row_kept", "gone_row_waits")
     notes = FindingCounts(record for record in state.findings if record["kind"] not in replaced)
     if gone.rows + gone.waiting and too_many:
-        notes.add("too_many_deletes", gone.example, count=gone.rows + gone.waiting)
+        notes.add_many("too_many_deletes", gone.example, gone.rows + gone.waiting)
     elif gone.waiting:
-        notes.add("gone_row_waits", gone.example, count=gone.waiting)
+        notes.add_many("gone_row_waits", gone.example, gone.waiting)
     if gone.kept:
-        notes.add("gone_row_kept", gone.example, count=gone.kept)
+        notes.add_many("gone_row_kept", gone.example, gone.kept)
     state.findings = notes.records()
     for part in state.slices:
         part.done = True

@@ -99,7 +99,7 @@ class RowEncoder:
         for name in lost_row_fields(self._kind, row):
             notes.add("row_field_not_carried", row["id"], name)
         for action, count in lost_history(row).items():
-            notes.add("row_field_not_carried", row["id"], "audit_data", action, count=count)
+            notes.add_many("row_field_not_carried", row["id"], count, "audit_data", action)
         out = insertable_row(self._kind, row)
         body = write(out)
         xact = xact_of(row.get("_xact_id"))
@@ -162,7 +162,8 @@ class RowEncoder:
                 value = json.dumps(kept[path[:2]]) if path[:2] in kept else ""
                 deferred.append((json.dumps(path), ",".join(targets), ref, value))
             else:
-                note_unresolved(draft.notes, self._catalog, out["id"], dotted(path), targets, ref)
+                kind, detail = judge_unresolved(self._catalog, targets, ref)
+                draft.notes.add(kind, out["id"], dotted(path), detail, ref)
         return deferred
 
     def note_left_out(self, encoded: EncodedRow, notes: FindingCounts) -> None:
@@ -171,7 +172,8 @@ class RowEncoder:
             resources = tuple(targets.split(","))
             if not self._catalog.targets.may_come(resources, ref):
                 place = dotted(tuple(json.loads(path)))
-                note_unresolved(notes, self._catalog, encoded.id, place, resources, ref)
+                kind, detail = judge_unresolved(self._catalog, resources, ref)
+                notes.add(kind, encoded.id, place, detail, ref)
 
     def late_references(self, row: dict) -> Dict[Path, Optional[str]]:
         """Returns the places, in the encoded row, of references that an earlier run may not have
@@ -286,19 +288,6 @@ def spill_key(dest_org_id: str, object_id: str, row_id: str, name: str) -> str:
     """Returns the key of the JSON attachment that replaces a field; `object_id` is the source's."""
     place = f"{dest_org_id}/{object_id}/{row_id}/{name}"
     return str(uuid.uuid5(NAMESPACE, place.encode("utf-8", "surrogatepass").decode("latin-1")))
-
-
-def note_unresolved(
-    notes: FindingCounts,
-    catalog: Catalog,
-    row_id: str,
-    path: str,
-    targets: Tuple[str, ...],
-    ref: str,
-) -> None:
-    """Note a reference that was left out for good."""
-    kind, detail = judge_unresolved(catalog, targets, ref)
-    notes.add(kind, row_id, path, detail, ref)
 
 
 def attachment_paths(body: bytes, keys: Iterable[str], dest_org_id: str) -> Dict[str, str]:

@@ -12,7 +12,7 @@ from bt_migrate.api.btql import Bounds
 from bt_migrate.model.resources import RowKind
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import RowCounts
-from bt_migrate.rows.read import PageReader
+from bt_migrate.rows.read import PageReader, RowSelection
 from bt_migrate.rows.slices import SliceReader
 from bt_migrate.rows.streams import RowStream, bounds_of
 
@@ -77,7 +77,7 @@ class SourceReaders:
     def of(
         self, kind: RowKind, object_ids: Sequence[str], bounds: Bounds, expected: Optional[int]
     ) -> PageReader:
-        """A reader of all pages of these objects inside the bounds. Whoever gets it closes it."""
+        """Returns a reader of these objects inside the bounds. The caller closes it."""
         self._ready.wait()
         with self._lock:
             started = self._started.pop((tuple(object_ids), bounds), None)
@@ -86,33 +86,26 @@ class SourceReaders:
     def of_slice(
         self, kind: RowKind, object_id: str, bounds: Bounds, slice_reader: SliceReader
     ) -> PageReader:
-        """A reader of one end of a slice."""
-        limit = self._catalog.settings.rows(kind.name).fetch_limit
+        """Returns a reader of one end of a slice. The caller closes it."""
         return PageReader(
             self._catalog.source,
-            kind.name,
-            [object_id],
-            bounds,
-            limit=limit,
+            RowSelection(kind.name, [object_id], bounds),
+            limit=self._catalog.settings.rows(kind.name).fetch_limit,
             slice_reader=slice_reader,
         )
 
     def _reader(
         self, kind: RowKind, object_ids: Sequence[str], bounds: Bounds, expected: Optional[int]
     ) -> PageReader:
-        limit = self._catalog.settings.rows(kind.name).fetch_limit
         return PageReader(
             self._catalog.source,
-            kind.name,
-            object_ids,
-            bounds,
-            limit=limit,
-            expected=expected,
+            RowSelection(kind.name, object_ids, bounds, expected),
+            limit=self._catalog.settings.rows(kind.name).fetch_limit,
             turn=self._turns,
         )
 
 
 def expected_rows(streams: Sequence[RowStream]) -> Optional[int]:
-    """How many rows the streams hold together; None where that is not known of all of them."""
+    """Returns the number of rows of all streams together, None if one of them was not counted."""
     counts: List[Optional[int]] = [stream.rows for stream in streams]
     return None if None in counts else sum(count or 0 for count in counts)

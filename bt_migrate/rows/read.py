@@ -1,12 +1,12 @@
-"""Read the rows of a stream: BTQL pages in key order, one after the other, the next one already on
-its way.
+"""Read the rows of a stream in BTQL pages, in the order of their pagination keys.
 
-Knows nothing of what is done with the rows: the copy and the comparison both read through here.
+While a page is used, the next one is already requested. The copy and the comparison both read
+through this module; it does not know what they do with the rows.
 
-Where a stream ends is known from its count. The service sends a cursor with every non-empty page,
-and a server may cap pages at any size, so neither a cursor nor a short page proves anything. A
-reader that is given the number of rows ends once it has read as many; one that has read fewer, or
-does not know the number, goes on until a page is empty.
+The end of a stream is known from its row count. Neither a cursor nor a short page proves the end:
+the service sends a cursor with every non-empty page, and a server may limit pages to any size. A
+reader that knows the count ends once it has read as many rows. A reader that has read fewer, or
+does not know the count, ends at an empty page.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
-from typing import Any, Iterator, List, Optional, Sequence
+from typing import Any, Iterator, List, NamedTuple, Optional, Sequence
 
 from bt_migrate.api.btql import (
     MAX_LIMIT,
@@ -41,8 +41,8 @@ from bt_migrate.rows.slices import SliceReader
 
 log = logging.getLogger("bt_migrate.rows")
 
-# A row that was received in the second of the start is from before the start, whatever the
-# rounding.
+# Rows inserted in the second in which reading began count as older than the start. Both times are
+# rounded, hence two seconds.
 SAME_SECOND_S = 2
 # a signal is handled within this time while a reader waits
 POLL_S = 0.5
@@ -50,72 +50,82 @@ POLL_S = 0.5
 
 @dataclass(frozen=True)
 class Page:
-    """Rows in ascending key order. With them, everything up to `end_key` has been read (from the
-    other end: down to it).
+    """Rows in ascending key order.
+
+    After this page the stream has been read up to `end_key`; a reader that reads the newest rows
+    first has read it down to `end_key`.
     """
 
     rows: List[dict]
     end_key: str
-    last: bool = False  # nothing comes after it
+    last: bool = False  # the stream ends with this page
     plain: bool = False  # see json_codec.decode
 
 
+class RowSelection(NamedTuple):
+    """The rows of one kind ("logs") in these objects and inside the bounds.
+
+    `expected` is how many there are, None if that is not known.
+    """
+
+    kind: str
+    object_ids: Sequence[str]
+    bounds: Bounds
+    expected: Optional[int] = None
+
+
 def unusable_answer(api: Api, why: str) -> ApiError:
-    """The error of a stream whose server answers something else than was asked for."""
+    """Returns the error for a query whose answer does not fit the request."""
     return AnswerError(api.side, "POST", QUERY_PATH, 200, why)
 
 
 # belief: keys_sort_by_insertion, rows_keep_key_and_created
 class PageReader:
-    """Reads the pages of the objects inside the bounds; used by one thread, which owns it.
+    """Reads the selected rows page by page. Owned and used by one thread.
 
-    No page ends between two rows of one key, so none is skipped or repeated. A stream that grows
-    while it is read ends at what was there at its start.
+    A page never ends between two rows with the same key, so no row is skipped or read twice. If
+    rows are inserted during the read, it ends at the rows that existed when it began.
 
-    `expected`: how many rows there are, where that is known. `slice_reader`: reads one end of a
-    slice, whose bounds move while others read it too. `turn`: held from the second page on, because
-    a stream that is read on holds decoded pages in memory.
+    `slice_reader` makes it read one end of a slice, whose bounds move while other readers read the
+    same slice. `turn` is acquired before the second page and held until `close`: it limits how many
+    readers hold decoded pages in memory.
     """
 
     def __init__(
         self,
         api: Api,
-        kind: str,
-        object_ids: Sequence[str],
-        bounds: Bounds,
+        selection: RowSelection,
         *,
         limit: int,
-        expected: Optional[int] = None,
         slice_reader: Optional[SliceReader] = None,
         turn: Optional[threading.BoundedSemaphore] = None,
     ) -> None:
         self.rows = 0
         self.began_s = now_s(api)
         self._api = api
-        self._kind = kind
-        self._ids = object_ids
-        self._bounds = bounds
-        self._expected = expected
+        self._kind, self._ids, self._bounds, self._expected = selection
         self._slice = slice_reader
         self._turn = turn
         self._has_turn = turn is None
         self._size = PageSize(limit, api.capabilities)
-        self._ahead = PageAhead(api, kind, object_ids, self._may_need)
+        self._ahead = PageAhead(api, self._kind, self._ids, self._may_need)
         self._ended = False
         self._wanted: Optional[AskedPage] = None
-        # rows of all answers, with those that are read again because their key was cut off
+        # Rows of all answers, including those at the end of a page whose key was incomplete and
+        # which are therefore read again.
         self._rows_shown = 0
         self._turn_lock = threading.Lock()
 
     # -- for its owner
 
     def start(self) -> None:
-        """Ask for the first page; it is taken later."""
+        """Request the first page, without waiting for it."""
         self._ahead.ask(self._next_asked())
 
     def is_ready(self, also: Optional[Future[Any]], timeout_s: float) -> bool:
-        """Wait until `next_page` does not block, until `also` is done, or so long. Returns whether
-        `next_page` is ready.
+        """Wait until `next_page` would not block, `also` is done, or the time is over.
+
+        Returns whether `next_page` would not block.
         """
         if self._ended or self._slice_is_left():
             return True
@@ -127,8 +137,9 @@ class PageReader:
         return any(future in done for future in mine)
 
     def next_page(self) -> Optional[Page]:
-        """The next page with rows; None once nothing is left. Raises what the query raised, and
-        ApiError for another answer.
+        """Returns the next page with rows, None at the end.
+
+        Raises what the query raised, and ApiError for an answer that was not requested.
         """
         while not self._ended:
             asked = self._next_answered()
@@ -140,7 +151,7 @@ class PageReader:
         return None
 
     def close(self) -> None:
-        """End the page threads. The reader of a slice has nothing on its way any more."""
+        """End the page threads, and tell the slice that this reader reads no more of it."""
         if self._slice is not None:
             self._slice.stop()
         self._ahead.close()
@@ -158,7 +169,7 @@ class PageReader:
         )
 
     def _want(self) -> AskedPage:
-        """The page that the reader waits for, until it is taken."""
+        """The request that the reader waits for; the same one until its answer is used."""
         if self._wanted is None:
             self._wanted = self._ahead.want(self._next_asked())
         return self._wanted
@@ -167,8 +178,9 @@ class PageReader:
         return [asked.answer, *([self._slice.over] if self._slice is not None else [])]
 
     def _ask_ahead(self) -> None:
-        """Have the next page on its way while this one is used; in a slice another reader may come
-        before it.
+        """Request the next page while this one is used.
+
+        Not in a slice, where another reader may read that page first.
         """
         if self._slice is None:
             asked = self._next_asked()
@@ -176,7 +188,7 @@ class PageReader:
                 self._ahead.ask(asked)
 
     def _may_need(self, asked: AskedPage) -> bool:
-        """Whether a page can be needed that nobody waits for yet. Called by page threads too."""
+        """Whether it makes sense to request a page in advance. Called by page threads too."""
         place, end_key = asked.bounds.place, asked.bounds.end_key
         if not asked.bounds.newest_first and place and end_key and place >= end_key:
             return False
@@ -187,8 +199,9 @@ class PageReader:
         return self._take_turn(asked.rows_before, 0.0)
 
     def _take_turn(self, rows_before: int, timeout_s: float) -> bool:
-        """Whether a page after so many rows may be asked for: from the second one on it needs a
-        turn.
+        """Whether the page after `rows_before` rows may be requested.
+
+        The first page always may; a later one needs the turn.
         """
         with self._turn_lock:
             if not self._has_turn and self._turn is not None and rows_before:
@@ -197,16 +210,17 @@ class PageReader:
             return True
 
     def _slice_is_left(self) -> bool:
-        """Whether all that is left of the slice is on its way to others."""
-        on_its_way = self._wanted is not None or self._ahead.has_asked
-        if self._slice is None or on_its_way or self._slice.goes_on():
+        """Whether other readers have already requested the rest of the slice. Ends this reader."""
+        is_waiting = self._wanted is not None or self._ahead.has_asked
+        if self._slice is None or is_waiting or self._slice.goes_on():
             return False
         self._ended = True
         return True
 
     def _next_answered(self) -> Optional[AskedPage]:
-        """The next page, answered; None where it was too large, or where others have read the rest
-        of the slice.
+        """Returns the next answered request.
+
+        None if the page was too large, or if other readers have read the rest of the slice.
         """
         if self._slice_is_left():
             return None
@@ -230,11 +244,12 @@ class PageReader:
         )
         return None
 
-    # -- what came
+    # -- using an answer
 
     def _page_of(self, asked: AskedPage) -> Optional[Page]:
-        """The rows of an answer that nobody has read yet; None where there are none, or more of
-        them must be asked for.
+        """Returns the rows of the answer that were not read before.
+
+        None if there are none, or if a larger page must be requested.
         """
         answer = asked.answer.result()
         assert answer is not None
@@ -254,8 +269,8 @@ class PageReader:
         if not ended:
             rows = without_cut_off_key(rows, newest_first=bounds.newest_first)
         if self._slice is not None:
-            first, behind, ended = self._slice.take([row[KEY] for row in rows], ended)
-            rows = rows[first:behind]
+            first, end, ended = self._slice.take([row[KEY] for row in rows], ended)
+            rows = rows[first:end]
         self._ended = ended
         self._size.note_page()
         self.rows += len(rows)
@@ -274,18 +289,19 @@ class PageReader:
 
     # belief: cursors_reach_every_row
     def _is_end(self, rows: List[dict], limit: int) -> bool:
-        """Whether nothing comes after the rows of this answer."""
+        """Whether the stream ends with the rows of this answer."""
         if not rows:
             return True
         total = self.rows + len(rows)
         is_short = len(rows) < limit
-        # In a sync, rows that are edited meanwhile may come between those that were counted.
+        # In a sync, rows edited since the count appear among the counted ones, so that an equal
+        # number proves nothing.
         exact = total == self._expected and not self._bounds.after_xact
         if exact or (self._expected is not None and total >= self._expected and is_short):
             return True
         if self._slice is not None:
-            # The end of a slice is found by its readers, and what the count misses then is read
-            # again.
+            # A short page ends the slice. If it was too short, the count of the whole stream shows
+            # that rows are missing, and they are read again.
             if is_short and limit <= self._api.capabilities.full_page_rows:
                 return True
             if self._slice.is_marked:
@@ -293,49 +309,42 @@ class PageReader:
         return self._is_new(rows)
 
     def _is_new(self, rows: List[dict]) -> bool:
-        """Whether the page reaches rows that came after the start, by either clock; a key from its
-        future is no date.
+        """Whether the page reaches rows that were inserted after the read began.
+
+        A key whose time lies in the future is not trusted as a date.
         """
         received_s = key_seconds(rows[-1][KEY])
         return self.began_s + SAME_SECOND_S < received_s <= now_s(self._api) + SAME_SECOND_S
 
     def _refuse_crowd(self, rows: List[dict]) -> None:
-        """Raises ApiError where more rows share a key than a query answers: the others cannot be
-        read.
+        """Raises ApiError if more rows share one key than a query returns.
+
+        The rows beyond them cannot be read, because a query can only continue after a key.
         """
         key = rows[0][KEY]
-        found = count_inside(
-            self._api,
-            self._kind,
-            self._ids,
-            replace(self._bounds, after_key=key_before(key), end_key=key),
-        )
-        if found is None or found > len(rows):
-            shown = "more" if found is None else f"{found:,}"
-            text = f"{shown} rows share the key {key}, of which a query answers {len(rows):,}"
-            raise unusable_answer(self._api, f"{text}: they cannot be read")
+        bounds = replace(self._bounds, after_key=key_before(key), end_key=key)
+        counted = count_inside(self._api, self._kind, self._ids, bounds)
+        if counted is None or counted > len(rows):
+            total = "more" if counted is None else f"{counted:,}"
+            text = f"{total} rows share the key {key}, of which a query returns {len(rows):,}"
+            raise unusable_answer(self._api, f"{text}: the others cannot be read")
 
 
 def now_s(api: Api) -> float:
-    """The later of the server's clock and ours: the Date of an answer may be a gateway's, and rows
-    from before the start must not be taken for new.
+    """Returns the later of the server's time and the local time.
+
+    The server's Date header may come from a gateway whose clock is slow; rows from before the start
+    must not be taken for new ones.
     """
     return max(api.clock.earliest_s(), time.time())
 
 
-def pages(
-    api: Api,
-    kind: str,
-    object_ids: Sequence[str],
-    bounds: Bounds,
-    *,
-    limit: int,
-    expected: Optional[int] = None,
-) -> Iterator[Page]:
-    """Yields all rows inside the bounds, page by page. Raises ApiError at the end if there are
-    fewer than `expected`.
+def pages(api: Api, selection: RowSelection, *, limit: int) -> Iterator[Page]:
+    """Yields the selected rows page by page, `limit` rows on each.
+
+    Raises ApiError at the end if fewer rows were read than the server counts.
     """
-    reader = PageReader(api, kind, object_ids, bounds, limit=limit, expected=expected)
+    reader = PageReader(api, selection, limit=limit)
     try:
         page = reader.next_page()
         while page is not None:
@@ -343,63 +352,55 @@ def pages(
             page = reader.next_page()
     finally:
         reader.close()
-    if expected is not None:
-        counted = missing_count(
-            api, kind, object_ids, bounds, reader.rows, expected, reader.began_s
-        )
-        if counted is not None:
-            raise unusable_answer(api, short_read_text(counted, reader.rows))
+    counted = count_if_short(api, selection, reader.rows, reader.began_s)
+    if counted is not None:
+        raise unusable_answer(api, short_read_text(counted, reader.rows))
 
 
 def short_read_text(counted: int, rows: int) -> str:
     return f"{counted:,} rows were counted and {rows:,} read; the others were not shown"
 
 
-def missing_count(
-    api: Api,
-    kind: str,
-    object_ids: Sequence[str],
-    bounds: Bounds,
-    rows: int,
-    expected: int,
-    began_s: float,
+def count_if_short(
+    api: Api, selection: RowSelection, rows_read: int, began_s: float
 ) -> Optional[int]:
-    """How many rows there are, where that is more than were read; None where nothing is missing.
+    """Returns the server's count if fewer rows were read, else None.
 
-    Rows may have been deleted since they were counted, so they are counted again, up to what was
-    there when reading began.
+    Rows may have been deleted since `expected` was counted, so the rows from before the start of
+    the read are counted again.
     """
-    if rows >= expected:
+    expected, bounds = selection.expected, selection.bounds
+    if expected is None or rows_read >= expected:
         return None
-    upto = after_second(int(began_s) + SAME_SECOND_S)
-    end_key = min(bounds.end_key, upto) if bounds.end_key else upto
-    counted = count_inside(api, kind, object_ids, replace(bounds, end_key=end_key))
+    newest_key = after_second(int(began_s) + SAME_SECOND_S)
+    end_key = min(bounds.end_key, newest_key) if bounds.end_key else newest_key
+    bounds = replace(bounds, end_key=end_key)
+    counted = count_inside(api, selection.kind, selection.object_ids, bounds)
     counted = expected if counted is None else counted
-    return counted if counted > rows else None
+    return counted if counted > rows_read else None
 
 
 def count_inside(api: Api, kind: str, object_ids: Sequence[str], bounds: Bounds) -> Optional[int]:
-    """How many rows the objects hold together; None where the server does not count."""
+    """Returns the number of rows inside the bounds, None if the server does not count them."""
     try:
-        query = count_query(kind, object_ids, bounds)
-        found = api.query(query, version=bounds.version).json
-        return whole_number(found[0]["rows"]) if found else 0
+        answer = api.query(count_query(kind, object_ids, bounds), version=bounds.version).json
+        return whole_number(answer[0]["rows"]) if answer else 0
     except (ApiError, KeyError, TypeError, ValueError):
         return None
 
 
 def whole_number(value: Any) -> int:
-    """A count, which some servers send as text, as a number. Raises ValueError."""
+    """Returns a count as a number; some servers send it as text. Raises ValueError."""
     if isinstance(value, bool) or not str(value).isdecimal():
         raise ValueError(f"not a count: {str(value)[:40]!r}")
     return int(value)
 
 
-# -- without pages
+# -- single queries
 
 
 def one_page(api: Api, kind: str, object_id: str, bounds: Bounds, limit: int) -> Answer:
-    """The first rows of an object, fewer where the server finds so many too large."""
+    """Returns the first rows of an object; fewer than `limit` if the server refuses so many."""
     limit = min(limit, MAX_LIMIT)
     while True:
         statuses = RETRY_STATUSES - SIZE_STATUSES if limit > MIN_LIMIT else RETRY_STATUSES
@@ -421,8 +422,9 @@ def rows_of_ids(
     row_ids: Sequence[str],
     version: Optional[int] = None,
 ) -> List[dict]:
-    """The rows of these ids that the objects hold (or held at a version), at most MAX_LIMIT; half
-    of the ids at a time where the server takes too long.
+    """Returns the rows of the objects that have these ids (or had them at a version).
+
+    At most MAX_LIMIT. If the server takes too long, each half of the ids is queried on its own.
     """
     rows = query_by_ids(
         api,

@@ -25,6 +25,7 @@ from bt_migrate.rows.insert import delete_rows
 from bt_migrate.rows.pump import Pump, SharedCopy
 from bt_migrate.rows.read import (
     PageReader,
+    RowSelection,
     count_inside,
     rows_of_ids,
     short_read_text,
@@ -94,7 +95,7 @@ def _replay_all(shared: SharedCopy, member: StreamCopy, problems: FindingCounts)
                     raise
                 left = len(stream.versions) - number
                 detail = f"the source does not show it: {error.status}"
-                problems.add("dataset_version_left", str(version), detail=detail, count=left)
+                problems.add_many("dataset_version_left", str(version), left, detail=detail)
                 return
             if problem:
                 problems.add("dataset_version_left", str(version), detail=problem)
@@ -112,7 +113,8 @@ def _replay_version(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> s
     stream = member.stream
     source = shared.catalog.source
     limit = shared.catalog.settings.rows(stream.kind.name).fetch_limit
-    reader = PageReader(source, stream.kind.name, [stream.source_id], bounds, limit=limit)
+    selection = RowSelection(stream.kind.name, [stream.source_id], bounds)
+    reader = PageReader(source, selection, limit=limit)
     Pump(shared, [member]).copy_all(reader)
     if member.error:
         raise member.error

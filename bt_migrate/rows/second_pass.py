@@ -16,9 +16,9 @@ from bt_migrate.model.references import dotted
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.pins import resolve_version
+from bt_migrate.objects.prepare import judge_unresolved
 from bt_migrate.rows.assignments import Key, late_assignments
 from bt_migrate.rows.batches import EncodedRow, batched
-from bt_migrate.rows.encode import note_unresolved
 from bt_migrate.rows.insert import Inserter
 from bt_migrate.rows.rewrite import (
     ASSIGNMENTS,
@@ -127,7 +127,8 @@ def note_deferred_rows(catalog: Catalog, state: StreamState, *, final: bool) -> 
             place = dotted(tuple(json.loads(path)))
             resources = tuple(targets.split(","))
             if final or not catalog.targets.may_come(resources, ref):
-                note_unresolved(notes, catalog, row_id, place, resources, ref)
+                kind, detail = judge_unresolved(catalog, resources, ref)
+                notes.add(kind, row_id, place, detail, ref)
             else:
                 notes.add("waits", row_id, place, targets.replace(",", " or "), ref)
     finally:

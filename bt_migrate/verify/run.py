@@ -85,47 +85,21 @@ COMPARE_POLL_S = 0.2  # a signal is handled within this time
 
 
 def verify(migration: Migration) -> Dict[str, Any]:
-    """Compare objects, then rows. The result goes into run.json and from there into the report."""
-    catalog = for_judging(migration.catalog)
-    migration = replace(migration, catalog=catalog)
+    """Compare objects, then rows.
+
+    The result is saved in run.json, from which the report is made.
+    """
+    migration = replace(migration, catalog=for_judging(migration.catalog))
     run = migration.run
-    # An interrupted comparison is no result.
+    # Removed first, so that an interrupted comparison leaves no result.
     run.record.verification = None
     run.save()
-    attachments = BothAttachments(AttachmentBytes(catalog.source), AttachmentBytes(catalog.dest))
-    try:
-        with Differences(run.path / VERIFY_FOLDER) as differences:
-            projects = _project_pairs(migration)
-            traces = SourceTraces()
-            accepted = accepted_of(run)
-            found = _compare_objects(
-                migration, projects, attachments, ReportTo(differences.add, accepted), traces
-            )
-            objects = _counted_objects(run.live, found)
-            _settle_traces(catalog, traces)
-            context = CompareContext(
-                catalog,
-                attachments,
-                Patience(_seconds_to_wait(migration), partial(_sleep, migration)),
-                differences.add,
-                accepted,
-                migration.settings.verify_sample,
-                source_ids=traces.only_source,
-            )
-            kept = KeptRows(
-                differences.folder / KEPT_FOLDER,
-                _basis_of_digests(migration, objects, traces),
-                migration.settings.checkpoint_interval,
-            )
-            counts, rows = _compare_rows(migration, projects, context, kept)
-            objects += compare_dataset_states(migration, projects, context)
-    finally:
-        attachments.close()
-    compared = Compared(objects, counts, rows)
+    with Differences(run.path / VERIFY_FOLDER) as differences:
+        compared, kept = _compare(migration, differences)
     result = _result(migration.settings.depth, compared, differences)
     matches = {
-        "objects": outcome_totals(objects).get(MATCH, 0),
-        "rows": outcome_totals(rows).get(MATCH, 0),
+        "objects": outcome_totals(compared.objects).get(MATCH, 0),
+        "rows": outcome_totals(compared.rows).get(MATCH, 0),
     }
     write_json(differences.folder / "match.json", matches)
     run.record.verification = result
@@ -135,6 +109,38 @@ def verify(migration: Migration) -> Dict[str, Any]:
     facts = {"event": "verified", "equal": result["equal"]}
     log.info("verification: %s", result["text"], extra=facts)
     return result
+
+
+def _compare(migration: Migration, differences: Differences) -> Tuple[Compared, KeptRows]:
+    catalog, accepted = migration.catalog, accepted_of(migration.run)
+    attachments = BothAttachments(AttachmentBytes(catalog.source), AttachmentBytes(catalog.dest))
+    try:
+        projects = _project_pairs(migration)
+        traces = SourceTraces()
+        comparison = ObjectComparison(
+            migration, attachments, ReportTo(differences.add, accepted), traces
+        )
+        objects = _counted_objects(migration.run.live, comparison.compare_all(projects))
+        _settle_traces(catalog, traces)
+        context = CompareContext(
+            catalog,
+            attachments,
+            Patience(_seconds_to_wait(migration), partial(_sleep, migration)),
+            differences.add,
+            accepted,
+            migration.settings.verify_sample,
+            source_ids=traces.only_source,
+        )
+        kept = KeptRows(
+            differences.folder / KEPT_FOLDER,
+            _basis_of_digests(migration, objects, traces),
+            migration.settings.checkpoint_interval,
+        )
+        counts, rows = _compare_rows(migration, projects, context, kept)
+        objects += compare_dataset_states(migration, projects, context)
+        return Compared(objects, counts, rows), kept
+    finally:
+        attachments.close()
 
 
 def _basis_of_digests(
@@ -281,53 +287,66 @@ class ReportTo(NamedTuple):
     accepted: Accepted
 
 
-def _compare_objects(
-    migration: Migration,
-    scopes: Sequence[ProjectPair],
-    attachments: BothAttachments,
-    report_to: ReportTo,
-    traces: SourceTraces,
-) -> Iterator[Comparison]:
-    catalog, settings = migration.catalog, migration.settings
-    # With --projects only some of the organization's own objects are expected.
-    whole = None if settings.selects_projects else ""
+@dataclass(frozen=True)
+class ObjectComparison:
+    """Compares the objects of all selected kinds."""
 
-    def compare(
-        resource: Resource, scope: Optional[ProjectPair], objects: Callable[[], List[dict]]
+    migration: Migration
+    attachments: BothAttachments
+    report_to: ReportTo
+    traces: SourceTraces
+
+    def compare_all(self, scopes: Sequence[ProjectPair]) -> Iterator[Comparison]:
+        """Yields a comparison for each kind and project."""
+        lists = self.migration.catalog.lists
+        read_version_lists(self.migration.catalog, scopes)
+        yield self._compare(PROJECTS, None, lambda: [scope.source for scope in scopes])
+        for resource in OBJECT_RESOURCES:
+            if resource is PROJECTS or not self.migration.settings.selects(resource.name):
+                continue
+            if resource.scope == OWNER:
+                for scope, objects in _by_owners(self.migration.catalog, resource, scopes):
+                    yield self._compare(resource, scope, objects)
+            elif resource.scope == ORGANIZATION and not resource.part_of:
+                yield self._compare(resource, None, partial(lists.source_list, resource))
+            else:
+                for scope in scopes:
+                    objects = partial(lists.source_objects, resource, scope.source["id"])
+                    yield self._compare(resource, scope, objects)
+
+    def _compare(
+        self,
+        resource: Resource,
+        scope: Optional[ProjectPair],
+        objects: Callable[[], List[dict]],
     ) -> Comparison:
-        scope_name = scope.name if scope else ""
-        result = Comparison(resource.name, scope_name, *report_to)
+        """A list that the API refuses makes the kind unreadable; a server fault is raised."""
+        catalog, scope_name = self.migration.catalog, scope.name if scope else ""
+        result = Comparison(resource.name, scope_name, *self.report_to)
         try:
             # Only names the project; never saved.
-            states = ObjectStates(migration.run.path / "none", resource.name, scope_name)
+            states = ObjectStates(self.migration.run.path / "none", resource.name, scope_name)
             dest_project = _place_in_dest(scope) if scope else ""
             told = len(catalog.lists.refusals.get(resource.name, ()))
             items = [PlannedObject(source, states, dest_project) for source in objects()]
             for refusal in catalog.lists.refusals.get(resource.name, [])[told:]:
-                _add_refusal(migration, resource, result, refusal)
-            extras_in = "" if resource.list_all else scope.dest_id if scope else whole
-            comparer = KindComparer(catalog, resource, attachments, result, traces)
-            comparer.compare(items, extras_in=extras_in)
+                _add_refusal(self.migration, resource, result, refusal)
+            comparer = KindComparer(catalog, resource, self.attachments, result, self.traces)
+            comparer.compare(items, extras_in=self._extras_in(resource, scope))
         except ApiError as error:
             if error.status >= 500:
                 raise
-            _add_refusal(migration, resource, result, refusal_of(error))
+            _add_refusal(self.migration, resource, result, refusal_of(error))
         return result
 
-    read_version_lists(catalog, scopes)
-    yield compare(PROJECTS, None, lambda: [scope.source for scope in scopes])
-    for resource in OBJECT_RESOURCES:
-        if resource is PROJECTS or not settings.selects(resource.name):
-            continue
-        if resource.scope == OWNER:
-            for scope, objects in _by_owners(catalog, resource, scopes):
-                yield compare(resource, scope, objects)
-        elif resource.scope == ORGANIZATION and not resource.part_of:
-            yield compare(resource, None, partial(catalog.lists.source_list, resource))
-        else:
-            for scope in scopes:
-                source_objects = partial(catalog.lists.source_objects, resource, scope.source["id"])
-                yield compare(resource, scope, source_objects)
+    def _extras_in(self, resource: Resource, scope: Optional[ProjectPair]) -> Optional[str]:
+        """Where objects that only the destination has are reported: see `KindComparer.compare`."""
+        if resource.list_all:
+            return ""
+        if scope:
+            return scope.dest_id
+        # With --projects only some of the organization's own objects are expected.
+        return None if self.migration.settings.selects_projects else ""
 
 
 def _add_refusal(

@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, S
 from bt_migrate.api.btql import Bounds
 from bt_migrate.api.client import Api
 from bt_migrate.model.resources import ROW_KINDS
-from bt_migrate.rows.read import Page, pages
+from bt_migrate.rows.read import Page, RowSelection, pages
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.verify.normalize import DestForms, SourceForms
 from bt_migrate.verify.pairs import CompareContext, ObjectPair
@@ -101,7 +101,7 @@ def rows_of_object(
     """The rows of one object, page by page; `expected` are there at least."""
     limit = context.catalog.settings.rows(kind_name).fetch_limit
     ((there, source_id),) = side.ids.items()
-    for page in pages(side.api, kind_name, [there], bounds, limit=limit, expected=expected):
+    for page in pages(side.api, RowSelection(kind_name, [there], bounds, expected), limit=limit):
         side.api.check()
         if side.api is context.catalog.source:
             count_rows(context, source_id, len(page.rows))
@@ -129,7 +129,7 @@ def read_rows(
         if not ids:
             return
     is_counted = whole and side.api is context.catalog.source
-    for page in pages(side.api, kind_name, ids, bounds, limit=limit, expected=expected):
+    for page in pages(side.api, RowSelection(kind_name, ids, bounds, expected), limit=limit):
         side.api.check()
         if is_counted:
             count_rows(context, next(iter(side.ids.values())), len(page.rows))

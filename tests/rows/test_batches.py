@@ -17,7 +17,6 @@ from bt_migrate.rows.batches import (
     events_body,
     halves,
     logs3_body,
-    with_object,
 )
 
 
@@ -164,19 +163,3 @@ def test_the_body_of_the_sdks_endpoint_is_its_rows_and_a_version() -> None:
         b'{"rows":[],"api_version":2}',
         b'{"rows":[{"id":"a"},{"id":"b"}],"api_version":2}',
     ]
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({"dataset_id": "d"}, b'{"id":"a","input":{"n":-0.0},"dataset_id":"d"}'),
-        (
-            {"project_id": "p", "log_id": "g"},
-            b'{"id":"a","input":{"n":-0.0},"project_id":"p","log_id":"g"}',
-        ),
-    ],
-)
-def test_an_encoded_row_is_told_its_object_without_being_encoded_again(
-    fields: dict, expected: bytes
-) -> None:
-    assert with_object(b'{"id":"a","input":{"n":-0.0}}', fields) == expected

@@ -17,7 +17,7 @@ from bt_migrate.api.client import Api
 from bt_migrate.api.request import Limits
 from bt_migrate.api.transactions import pagination_key
 from bt_migrate.errors import ApiError
-from bt_migrate.rows.read import pages
+from bt_migrate.rows.read import RowSelection, pages
 from tests.support.compare_orgs import Translation, streams, unequal_row
 from tests.support.full_rows import SETTINGS, full_pair
 from tests.support.loopback import Asked, Loopback, Reply
@@ -288,9 +288,8 @@ def test_a_clock_that_is_behind_ends_no_stream_early() -> None:
     with Loopback(answer) as server:
         api = Api("source", server.url, "sk", Limits(0, 0.01, 4), writable=False)
         api.get("/v1/organization")
-        found = [
-            row["id"] for page in pages(api, "logs", ["p"], Bounds(), limit=4) for row in page.rows
-        ]
+        selection = RowSelection("logs", ["p"], Bounds())
+        found = [row["id"] for page in pages(api, selection, limit=4) for row in page.rows]
     assert found == [row["id"] for row in rows]
 
 
@@ -362,7 +361,7 @@ def paged(
 
     with Loopback(answer) as server:
         api = Api("source", server.url, "sk", Limits(0, 0.01, 4), writable=False)
-        read = pages(api, "logs", ["p"], Bounds(), limit=limit, expected=counted)
+        read = pages(api, RowSelection("logs", ["p"], Bounds(), counted), limit=limit)
         for number, page in enumerate(read, 1):
             found += [row["id"] for row in page.rows]
             on_page(number)
