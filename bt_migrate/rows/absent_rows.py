@@ -1,7 +1,7 @@
-"""Rows that the source does not hold any more, since when: `<object>_absent.json` of a stream.
+"""Records since when rows are missing in the source: `<object>_absent.json` of a stream.
 
-One look at the source does not prove that a row was deleted: a right may be missing for a night.
-A row may be deleted in the destination only if two looks, some time apart, did not find it.
+One look at the source does not prove that a row was deleted: a right may be missing for a night. A
+row may be deleted in the destination only if two looks, some time apart, did not find it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FILE_ENDING = "_absent.json"
 
 
 def note_absent(state: StreamState, row_ids: Iterable[str], now_s: int) -> List[str]:
-    """Record the rows that are absent now. Returns those that have been absent for ABSENCE_S.
+    """Record the missing rows. Returns those that have been missing for ABSENCE_S.
 
     A row that was found again in between is no longer recorded.
     """
@@ -29,7 +29,7 @@ def note_absent(state: StreamState, row_ids: Iterable[str], now_s: int) -> List[
 
 
 def forget_absent(state: StreamState, row_ids: Iterable[str]) -> None:
-    """The rows were deleted."""
+    """Remove rows that were deleted in the destination."""
     gone = set(row_ids)
     _write(state, {row_id: s for row_id, s in _read(state).items() if row_id not in gone})
 

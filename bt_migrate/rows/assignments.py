@@ -1,7 +1,7 @@
-"""The second pass over review assignments: rows are assigned to users who are members by now.
+"""Second pass over review assignments: adds assigned users who became members later.
 
-A merge replaces the list of users, so the row that is there is read first: a list that somebody
-changed is kept and reported.
+A merge replaces the whole list of users. So the destination's row is read first, and a list that
+somebody changed there is kept and reported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bt_migrate.state.seen_rows import DeferredReference, SeenRows
 from bt_migrate.state.stream_state import StreamState
 
 IDS_PER_QUERY = 100
-# A row that was delivered less than so many seconds ago may not be shown yet.
+# A row delivered less than this many seconds ago may not be visible to a query yet.
 SHOWN_AFTER_S = 60
 
 Key = Tuple[str, str, str]  # of a waiting reference: (object, row id, path)
@@ -32,8 +32,8 @@ Key = Tuple[str, str, str]  # of a waiting reference: (object, row id, path)
 class RowAssignments:
     """The users to whom a row is assigned.
 
-    `users`: ids of the destination in the source's order, None for a user without counterpart.
-    `late`: position of a user who was left out -> the key of that reference.
+    `users`: destination ids in the source's order, None for a user without a counterpart. `late`:
+    position of each user who was left out -> the key of that pending reference.
     """
 
     object_id: str
@@ -47,11 +47,11 @@ class RowAssignments:
 
     @property
     def resolved(self) -> List[Key]:
-        """The references to users who were left out and have a counterpart by now."""
+        """Returns the pending references whose users have a counterpart now."""
         return [key for position, key in self.late.items() if self.users[position] is not None]
 
     def is_left_as_written(self, there: Any) -> bool:
-        """Whether the list that is there is the wanted one, with or without the late users."""
+        """Whether the destination's list is what this tool wrote or would write now."""
         positions = [position for position, user in enumerate(self.users) if user is not None]
         late = {
             ("users", place): None
@@ -71,9 +71,9 @@ class LateAssignment(NamedTuple):
 def late_assignments(
     catalog: Catalog, state: StreamState, seen: SeenRows, waiting: Iterable[DeferredReference]
 ) -> Iterator[LateAssignment]:
-    """Yields the rows whose users have a counterpart by now.
+    """Yields the rows whose users have a counterpart now.
 
-    Of a row that is gone, or whose users somebody changed, nothing waits any more.
+    A row that is gone, or whose users somebody changed, is no longer pending.
     """
     rows = [row for row in _rows(catalog, waiting) if row.resolved]
     ids = [row.row_id for row in rows]
@@ -113,7 +113,7 @@ def _counterpart(catalog: Catalog, user: Any) -> Any:
 
 
 def _rows_there(catalog: Catalog, state: StreamState, ids: Sequence[str]) -> Dict[str, dict]:
-    """Row id -> the row, of those that the destination shows."""
+    """Returns row id -> row of the rows that the destination shows."""
     kind, dest_id = state.header["kind"], state.header["dest_id"]
     return {
         row["id"]: row

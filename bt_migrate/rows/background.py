@@ -24,18 +24,18 @@ def wait_for(futures: Iterable[Future[None]]) -> None:
 
 
 class BackgroundRows:
-    """The rest of one phase's copy. `with`: it has ended at the end.
+    """The rows of one phase that are copied in the background. Leaving `with` waits for them.
 
     `halt` is set by an error that ends the run; streams then stop at their next page.
     """
 
     def __init__(self) -> None:
         self.halt = threading.Event()
-        # the copy under way
+        # the current background copy
         self.rest: Optional[Future[None]] = None
 
     def begin(self, finish: Callable[[], None]) -> None:
-        """Run `finish` in a thread of its own, once the copy before it has ended."""
+        """Run `finish` in a background thread, once the copy before it has ended."""
         self.wait()
         pool = ThreadPoolExecutor(1, thread_name_prefix="background-rows")
         self.rest = pool.submit(finish)
@@ -66,6 +66,6 @@ class BackgroundRows:
             if error is None:
                 raise
         except BaseException as cause:
-            # An interruption is what others raise because of this cause.
+            # Interruptions follow from the first error: only that one is raised.
             if error is None or isinstance(error, Interrupted):
                 raise cause from None

@@ -18,9 +18,9 @@ from typing import (
 
 from bt_migrate.api.json_codec import encode
 
-# around the rows of an insert, at most
+# largest number of bytes around the rows of an insert
 ENVELOPE_BYTES = 64
-# of a row: its comma, and in an insert of several objects the object's id
+# bytes added to each row: a comma and, in an insert for several objects, the object's id
 ROW_EXTRA_BYTES = 64
 # memory of the Python objects that hold an encoded row
 ROW_HELD_BYTES = 500
@@ -29,7 +29,7 @@ Item = TypeVar("Item")
 
 
 class EncodedRow(NamedTuple):
-    """One row that can be inserted: the JSON that is sent, and what belongs to it."""
+    """A row that can be inserted: the JSON to send, and what belongs to it."""
 
     id: str
     # its transaction in the source
@@ -39,29 +39,30 @@ class EncodedRow(NamedTuple):
     object_id: str = ""
     # its outcome once the destination has accepted it
     outcome: str = "created"
-    # The destination has it, with the source's attachments: sent only if these can be copied now.
+    # The destination has the row with the source's attachment keys. It is sent again only if its
+    # attachments can be copied now.
     repairs: bool = False
-    # references as in the source; `body` names the destination's keys already
+    # attachment references with the source's keys; `body` has the destination's
     attachments: Tuple[Dict[str, Any], ...] = ()
     # (key, file name, content) of fields that `body` refers to as attachments
     spills: Tuple[Tuple[str, str, bytes], ...] = ()
     # encoded comment records, without their object
     comments: Tuple[bytes, ...] = ()
-    # references that wait for an object: (path, resources, source id, kept value as JSON)
+    # pending references: (path, resources, source id, kept value as JSON)
     deferred: Tuple[Tuple[str, str, str, str], ...] = ()
-    # why it cannot be sent
+    # why it cannot be sent; empty if it can
     trouble: str = ""
-    # in a sync: of the row as it will be read in the destination
+    # in a sync: digest of the row as it will be read from the destination
     digest: bytes = b""
 
 
 def batched(
     rows: Iterable[EncodedRow], max_rows: int, max_bytes: int, *, distinct: bool = True
 ) -> Iterator[Tuple[EncodedRow, ...]]:
-    """Yields batches of consecutive rows, of at most `max_rows` and `max_bytes` of request body.
+    """Yields batches of consecutive rows: at most `max_rows` and `max_bytes` of request body.
 
-    A larger row is a batch of its own. `distinct`: a row that comes twice starts a new batch,
-    because two versions in one transaction have no order.
+    A larger row is a batch of its own. With `distinct`, a row id that occurs again starts a new
+    batch, because two versions of a row in one transaction have no order.
     """
     batch: List[EncodedRow] = []
     ids: Set[Tuple[str, str]] = set()
@@ -82,12 +83,12 @@ def batched(
 
 
 def held_bytes(row: EncodedRow) -> int:
-    """Memory that the row takes until it is written, about."""
+    """Returns about how much memory the row takes until it is written."""
     return ROW_HELD_BYTES + len(row.body) + sum(len(content) for _, _, content in row.spills)
 
 
 def halves(batch: Sequence[Item]) -> Tuple[Sequence[Item], Sequence[Item]]:
-    """The batch cut in two, for a request that was refused as a whole; at least two rows."""
+    """Returns the two halves of a refused batch, which has at least two rows."""
     middle = len(batch) // 2
     return batch[:middle], batch[middle:]
 

@@ -1,4 +1,4 @@
-"""Queries for rows by their ids, in smaller parts where the server takes too long."""
+"""Queries for rows by id, split into smaller queries if the server takes too long."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ QueryOf = Callable[[Sequence[str], bool], str]
 def query_by_ids(
     api: Api, query_of: QueryOf, row_ids: Sequence[str], version: Optional[int] = None
 ) -> List[dict]:
-    """The rows that the server shows for these ids; half of the ids at a time where it takes too
-    long.
+    """Returns the rows that the server shows for these ids (at a version).
+
+    If a query takes too long, each half of its ids is queried on its own.
     """
     statuses = RETRY_STATUSES - SIZE_STATUSES if len(row_ids) > 1 else RETRY_STATUSES
     try:

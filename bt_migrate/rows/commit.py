@@ -1,7 +1,7 @@
-"""Commit what the destination has accepted: seen rows first, then the checkpoint.
+"""Commit what the destination accepted: record rows as delivered, then write the checkpoint.
 
-Batches are committed in the order in which their rows were read, so a checkpoint never says more
-than what has arrived. Knows nothing of how rows are sent.
+Batches are committed in the order in which their rows were read, so a checkpoint never covers a row
+that did not arrive. This module does not know how rows are sent.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from bt_migrate.state.seen_rows import NOT_WHOLE
 
 log = logging.getLogger("bt_migrate.rows")
 
-# A checkpoint is written at least this often, whatever the interval in batches; that of a group
-# five times less often.
+# A checkpoint is written at least this often, however large MIGRATION_CHECKPOINT_INTERVAL is; for a
+# group of objects five times less often.
 CHECKPOINT_S = 1.0
 GROUP_CHECKPOINT_S = 5.0
 # between two progress lines of one stream
 PROGRESS_S = 10.0
-REASON_CHARS = 80  # of a refusal, in a finding
+REASON_CHARS = 80  # characters of the refusal in a finding
 
 
 @dataclass
 class Accepted:
-    """What is to be recorded of one object's part of a batch."""
+    """What is to be recorded of one object's rows in a batch."""
 
     rows: List[tuple] = field(default_factory=list)  # see SeenRows.record
-    waiting: List[tuple] = field(default_factory=list)  # references that these rows wait for
-    # the destination's transactions of rows that are not recorded, because they are not whole
+    waiting: List[tuple] = field(default_factory=list)  # pending references of these rows
+    # destination transactions of rows that are not recorded because they are incomplete
     other_xacts: Set[int] = field(default_factory=set)
 
 
@@ -56,10 +56,10 @@ def summary(counts: Mapping[str, int]) -> str:
 
 
 class BatchCommitter:
-    """Commits the batches of one reader's pages, in their order. For one thread.
+    """Commits the batches of one reader in order. Used by one thread.
 
-    `slice_number`: of the range whose position moves with the pages; `slice_reader`: the end of a
-    slice that moves instead.
+    `slice_number`: the key range whose position advances with the pages. `slice_reader`: the end of
+    a slice that advances instead.
     """
 
     def __init__(
@@ -77,29 +77,27 @@ class BatchCommitter:
         self._slice_number = slice_number
         self._slice_reader = slice_reader
         self._is_round = any(member.above is not None for member in members.values())
-        # A sync records all rows, for the next one; so does each version, for the next one.
+        # A sync records all rows for the next sync; a replay records all for the next version.
         self._replays = any(member.replays for member in members.values())
         self._records_all = self._is_round or self._replays
         self._records_rows = settings.rows(kind.name).use_seen_db or self._records_all
-        # what the batches of the page under way add to it
+        # counts and findings of the batches of the current page
         self._page = PageEnd("")
-        # delivered rows of the last page of a copy, which are recorded only if it does not come to
-        # its end
+        # delivered rows of a copy's last page, recorded only if that page is not finished
         self._unrecorded: List[Dict[str, Accepted]] = []
         self._batches_since_save = 0
         self._saved_at = time.monotonic()
         self._logged_at = time.monotonic()
 
     def commit(self, done: Delivered, end: Optional[PageEnd], *, last_page: bool) -> None:
-        """Take a delivered batch into the seen rows and, where it ends a page (`end`), that page
-        into the checkpoints.
-        """
+        """Record a delivered batch; if it ends a page (`end`), write that page's checkpoints."""
         for object_id, error in done.errors.items():
             self._members[object_id].error = error
         accepted = self._count(done)
         self._record_failed(done)
         self._add_findings(done)
-        # The last page of a copy is not recorded: the checkpoint says so itself a moment later.
+        # The last page of a copy is not recorded row by row: the checkpoint that follows says
+        # "done".
         unrecorded = last_page and not self._records_all
         self._record(accepted, only_waiting=unrecorded)
         self._note_transactions(done, accepted, stored=self._records_rows and not unrecorded)
@@ -110,7 +108,7 @@ class BatchCommitter:
             self._close_page(end)
 
     def record_unfinished(self) -> None:
-        """The last page did not come to its end: record what was delivered of it."""
+        """Record what was delivered of the last page, which was not finished."""
         for accepted in self._unrecorded:
             self._record(accepted, only_waiting=False)
 
@@ -119,8 +117,8 @@ class BatchCommitter:
     def _count(self, done: Delivered) -> Dict[str, Accepted]:
         """Count the outcomes of a batch. Returns what is to be recorded of it, by source object.
 
-        A row that lacks an attachment or a comment is not recorded: a resumed run meets it again
-        and reports it again.
+        A row that lacks an attachment or a comment is not recorded, so a resumed run handles it and
+        reports it again.
         """
         accepted: Dict[str, Accepted] = defaultdict(Accepted)
         incomplete = {(object_id, row_id) for object_id, row_id, *_ in done.not_copied}
@@ -156,7 +154,7 @@ class BatchCommitter:
             notes.add("comment_refused", row_id, detail=reason[:REASON_CHARS])
 
     def _record_failed(self, done: Delivered) -> None:
-        """What did not arrive whole is tried again by each sync."""
+        """Record rows that did not arrive completely; each sync tries them again."""
         failed: Set[Tuple[str, str]] = {
             (row.object_id, row.id)
             for row, (outcome, _) in zip(done.rows, done.outcomes)
@@ -174,7 +172,7 @@ class BatchCommitter:
             member.seen.record_failed((*place, round_) for place in failed if place[0] == object_id)
 
     def _record(self, accepted: Dict[str, Accepted], *, only_waiting: bool) -> None:
-        """Commit what was delivered, by object."""
+        """Record what was delivered, object by object."""
         for object_id, part in accepted.items():
             if part.rows and ((self._records_rows and not only_waiting) or part.waiting):
                 rows = part.rows if self._records_rows else []
@@ -183,7 +181,7 @@ class BatchCommitter:
     def _note_transactions(
         self, done: Delivered, accepted: Dict[str, Accepted], *, stored: bool
     ) -> None:
-        """Note the destination's transactions in the checkpoint, unless the store has them."""
+        """Note the destination's transactions in the checkpoint, unless the row store has them."""
         for object_id, part in accepted.items():
             xacts = set(part.other_xacts)
             if not stored:
@@ -194,10 +192,10 @@ class BatchCommitter:
                 state.copy.note_transactions(xacts)
 
     def _note_refused(self, row: EncodedRow, reason: str, notes: FindingCounts) -> None:
-        """One line in the file of refused rows: id, size and reason, not the content."""
+        """Write a line to the file of refused rows: id, size and reason, without content."""
         notes.add("row_refused", row.id, detail=reason[:REASON_CHARS])
         member = self._members[row.object_id]
-        if row.id in member.tried_again:  # it has its line
+        if row.id in member.tried_again:  # it was written before
             return
         append_line(
             member.state.sibling("_failed.jsonl"),
@@ -214,7 +212,7 @@ class BatchCommitter:
     # -- one page
 
     def _close_page(self, end: PageEnd) -> None:
-        """Move the positions of the members: all rows up to the end of the page have an outcome."""
+        """Advance the positions of the members: all rows up to the page's end have an outcome."""
         for object_id, member in self._members.items():
             if not member.error:
                 with member.state.lock:

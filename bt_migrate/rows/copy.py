@@ -1,10 +1,9 @@
-"""The one streaming engine for logs, experiment rows and dataset rows: which streams are copied, by
-whom, and how they end.
+"""Copies logs, experiment rows and dataset rows: which streams, by which readers, in which order.
 
-Small objects are read together, a large one can be read in slices. The order is always: the
-destination has accepted rows, the seen rows are committed, the checkpoint is replaced. So a crash
-repeats a little and loses nothing: rows carry their ids and replace themselves. `pump` copies one
-reader's pages; here it is decided what a reader reads.
+Small objects are read together; a large object can be read in slices. The order is always: the
+destination accepts rows, they are recorded as delivered, the checkpoint is replaced. So a crash
+repeats a little and loses nothing: rows keep their ids, and a row sent twice replaces itself. This
+module decides what a reader reads; `pump` copies the reader's pages.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ from bt_migrate.state.sync_marks import Round, mark_seconds
 
 log = logging.getLogger("bt_migrate.rows")
 
-# rows of an object that failed before: in one round, and in one query
+# rows that failed in an earlier sync: how many are tried again in one sync, and in one query
 TRIED_AGAIN = 500
 ROWS_AGAIN = 50
 
@@ -71,13 +70,12 @@ def streaming(
     halt: threading.Event,
     round_: Optional[Round] = None,
 ) -> Iterator[StartCopy]:
-    """Yields a function that starts the copy of streams which are read together; some are copied at
-    once.
+    """Yields a function that starts the copy of a group of streams. Several groups run at once.
 
-    While `with` lasts, objects of the kind are still being created. At its end all streams come to
-    theirs. In a round only what is new is copied of streams that are complete. What the API says of
-    one object is that object's failure. Anything else ends the run, after all streams have written
-    their checkpoints.
+    Inside the `with` block, objects of the kind are still being created. Leaving it waits for all
+    streams. In a sync round, only new rows of complete streams are copied. An API error about one
+    object fails that object. Any other error ends the run after all streams have written their
+    checkpoints.
     """
     workers = catalog.settings.max_concurrent
     pool = ThreadPoolExecutor(workers, thread_name_prefix="insert")
@@ -102,7 +100,7 @@ def streaming(
 
 
 def _raise_first(errors: Sequence[Optional[BaseException]]) -> None:
-    """Raise what ends the run: the cause, before those that stopped because of it."""
+    """Raise the error that ends the run: the cause, not an interruption that it led to."""
     raised = [error for error in errors if error is not None]
     raised.sort(key=lambda error: (isinstance(error, Interrupted), isinstance(error, ApiError)))
     if raised:
@@ -114,14 +112,14 @@ def _raise_first(errors: Sequence[Optional[BaseException]]) -> None:
 
 # belief: rows_upsert_by_id
 def _copy_group(shared: SharedCopy, streams: Sequence[RowStream]) -> None:
-    """Copy streams that are read together, in a stream thread."""
+    """Copy streams that are read together. Runs in a stream thread."""
     shared.check()
     started = time.monotonic()
     members = [open_copy(shared.catalog, stream, shared.round) for stream in streams]
     unfinished = [member for member in members if not member.state.done]
     for member in unfinished:
         if all(part.done for part in member.state.slices):
-            member.read_again()  # it ended with fewer rows than were counted
+            member.read_again()  # an earlier run read fewer rows than were counted
     missing = shared.catalog.lists.missing_for_rows()
     try:
         for member in unfinished if missing else ():
@@ -144,7 +142,7 @@ def _copy_group(shared: SharedCopy, streams: Sequence[RowStream]) -> None:
 
 
 def _by_end(members: Sequence[StreamCopy]) -> List[List[StreamCopy]]:
-    """Those that can be read together: whole objects whose last keys to read are the same."""
+    """Returns the members in groups that can be read together: whole objects with one end key."""
     found: Dict[Tuple[Optional[str], str], List[StreamCopy]] = {}
     for member in members:
         end, *cut = [part.end for part in member.state.slices]
@@ -153,7 +151,7 @@ def _by_end(members: Sequence[StreamCopy]) -> List[List[StreamCopy]]:
 
 
 def _copy_members(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
-    """Copy members together; an ApiError while doing so is looked for one by one."""
+    """Copy members together. After an ApiError each is copied alone, to find the one at fault."""
     for member in members:
         shared.catalog.run.live.begin(member.state.header, member.state.counts["fetched"])
     try:
@@ -166,14 +164,15 @@ def _copy_members(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
         if len(members) == 1:
             members[0].error = error
             return
-        for member in members:  # the one that is at fault must not take the others with it
+        for member in members:  # the member at fault must not fail the others
             if not member.error:
                 _copy_members(shared, [member])
 
 
 def _read_source(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
-    """Copy all that the source holds of the members. Raises ApiError for a single one that is not
-    shown whole.
+    """Copy all source rows of the members.
+
+    Raises ApiError if a single member has rows that the server counts and does not show.
     """
     began_s = now_s(shared.catalog.source)
     alone = len(members) == 1
@@ -189,7 +188,8 @@ def _read_source(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
         if counted is None:
             continue
         if in_slices or not alone:
-            # Others were read with it, or between its ends: once more, alone and to an empty page.
+            # Reading in a group or in slices may have missed rows: read it once more, alone and up
+            # to an empty page.
             member.read_again()
             _copy_range(shared, [member], 0, None)
             counted = _count_if_short(shared, member, began_s)
@@ -205,8 +205,9 @@ def _set_error(member: StreamCopy, error: ApiError, *, alone: bool) -> None:
 
 
 def _expected(members: Sequence[StreamCopy]) -> Optional[int]:
-    """How many rows are to be read; None where some of them were read before, or nobody could count
-    them.
+    """Returns how many rows are to be read, None if that is not known.
+
+    It is not known if some of the rows were read before, or if the server does not count them.
     """
     if not all(member.is_at_start for member in members):
         return None
@@ -232,8 +233,9 @@ def _end_of(member: StreamCopy) -> Optional[str]:
 def _bounds(
     shared: SharedCopy, members: Sequence[StreamCopy], after: Optional[str], end: Optional[str]
 ) -> Bounds:
-    """What is read of the members: keys above `after` and up to `end`, in a round of newer
-    transactions only.
+    """Returns the bounds to read: keys above `after` and up to `end`.
+
+    In a sync, only newer transactions.
     """
     marks = [member.above for member in members if member.above is not None]
     return replace(
@@ -247,8 +249,9 @@ def _bounds(
 def _copy_range(
     shared: SharedCopy, members: Sequence[StreamCopy], number: int, expected: Optional[int]
 ) -> None:
-    """Copy one key range of each member, in one pass. Members of a group that are further on skip
-    what they have.
+    """Copy one key range of all members in one pass.
+
+    Rows that a member of the group has copied before are left out.
     """
     ranges = [member.state.slices[number] for member in members]
     starts = [key_range.after for key_range in ranges]
@@ -269,7 +272,7 @@ def _copy_range(
 
 
 def _copy_ranges(shared: SharedCopy, member: StreamCopy) -> None:
-    """Copy one object by one reader; a resumed run keeps the slices of the one before."""
+    """Copy one object with one reader. A resumed run keeps the slices of the run before it."""
     for number, key_range in enumerate(member.state.slices):
         if not key_range.done:
             _copy_range(shared, [member], number, _expected([member]))
@@ -281,7 +284,7 @@ def _readers_of_slices(shared: SharedCopy) -> int:
 
 
 def _copy_slices(shared: SharedCopy, member: StreamCopy) -> None:
-    """Copy one object by several readers."""
+    """Copy one object with several readers."""
     count = _readers_of_slices(shared)
     slices = Slices(member.state, shared.check)
     with ThreadPoolExecutor(count, thread_name_prefix="stream") as pool:
@@ -290,7 +293,7 @@ def _copy_slices(shared: SharedCopy, member: StreamCopy) -> None:
 
 
 def _read_slices(shared: SharedCopy, member: StreamCopy, slices: Slices) -> None:
-    """One reader: an end of a slice, and another, until nothing is left."""
+    """Work of one reader: read one end of a slice, then another, until nothing is left."""
     stream = member.stream
     while True:
         with slices.reader() as slice_reader:
@@ -307,9 +310,7 @@ def _read_slices(shared: SharedCopy, member: StreamCopy, slices: Slices) -> None
 
 
 def _catch_up(shared: SharedCopy, round_: Round, member: StreamCopy) -> None:
-    """Copy what was written, while everything was copied, to rows that the reader had passed
-    already.
-    """
+    """Copy rows that were changed after the reader had passed them."""
     began = member.state.copy.began or xact_at(mark_seconds(shared.catalog.run.record))
     if began < round_.upper:
         with member.state.lock:
@@ -324,9 +325,7 @@ def _catch_up(shared: SharedCopy, round_: Round, member: StreamCopy) -> None:
 
 
 def _try_again(shared: SharedCopy, member: StreamCopy) -> None:
-    """In a round: send the rows that failed in earlier ones, as far as they are still in the
-    source.
-    """
+    """In a sync: send rows that failed in earlier syncs, if the source still has them."""
     kind, object_id = member.stream.kind.name, member.stream.source_id
     member.touched = True
     member.tried_again = member.seen.failed(object_id, member.state.sync.round, TRIED_AGAIN)
@@ -342,8 +341,10 @@ def _try_again(shared: SharedCopy, member: StreamCopy) -> None:
 
 
 def _read_destinations(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
-    """Record digests of what the destination objects hold already: such rows are found or differ,
-    and are not written. Objects are read together where the destination counts their rows.
+    """Record digests of the rows that the destination objects already hold.
+
+    Such rows are found or differ, and are not written. Objects are read together if the destination
+    counts their rows.
     """
     unread = [
         member
@@ -395,7 +396,7 @@ def _record_before(member: StreamCopy, rows: Sequence[dict]) -> None:
     member.seen.record_before(
         (stream.source_id, row["id"], remembered(stream.kind, row)) for row in rows
     )
-    # In a run that was joined from shards, rows of this run lie among them.
+    # In a run merged from shards, rows of this run lie among the older ones.
     if not member.state.counts["fetched"]:
         member.state.copy.before_key = rows[-1]["_pagination_key"]
 

@@ -1,7 +1,7 @@
-"""Rows by number: aggregate queries for 25 objects at a time, for plans, for the end of streams and
-for the comparison.
+"""Counts rows with aggregate queries, 25 objects at a time.
 
-Knows nothing of pages. A server that does not count gives None for an object, never a wrong number.
+Used for plans, to find the end of streams, and for the comparison. If a server does not count, the
+result for the object is None, never a wrong number.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ from bt_migrate.state.sync_marks import round_of
 
 log = logging.getLogger("bt_migrate.validate")
 
-# how long what was counted of the destination is used
+# how long counts of the destination are used
 DEST_COUNT_VALID_S = 300
 # the last day of the calendar
 LAST_DAY = "9999-12-31"
 
-# what an answer that is no count raises, where its rows are taken apart
+# raised while an answer of an unexpected shape is read
 NOT_COUNTED = (ApiError, AttributeError, KeyError, TypeError, ValueError)
 
 
@@ -61,8 +61,9 @@ OBJECTS_COUNTED = "objects counted"
 
 
 class Counted(NamedTuple):
-    """The rows of one object (None: the server does not count), and when it was asked (unix seconds
-    of its clock).
+    """The number of rows of an object (None: not counted) and the time of the query.
+
+    The time is in unix seconds of the server's clock.
     """
 
     rows: Optional[int]
@@ -73,10 +74,10 @@ class Counted(NamedTuple):
 def count_by_object(
     catalog: Catalog, api: Api, kind_name: str, object_ids: Sequence[str], bounds: Bounds
 ) -> Dict[str, Counted]:
-    """How many rows each object holds inside the bounds: one query for 25 of them.
+    """Returns how many rows each object holds inside the bounds, with one query for 25 of them.
 
-    A server may silently use only the first id of a FROM. Until an answer has proved otherwise,
-    each object that seems empty is counted alone.
+    A server may silently use only the first id of a FROM. Until an answer has shown otherwise, each
+    object that seems empty is counted alone.
     """
     at_s = api.clock.mark_s()
     chunks = [
@@ -111,7 +112,7 @@ def count_by_object(
 def _count_together(
     api: Api, kind_name: str, object_ids: Sequence[str], bounds: Bounds
 ) -> Optional[Dict[str, Optional[int]]]:
-    """The rows of each object; None where the server does not count by object."""
+    """Returns the rows of each object, None if the server does not count by object."""
     id_field = ROW_KINDS[kind_name].id_field
     query = count_by_object_query(kind_name, id_field, object_ids, bounds)
     try:
@@ -132,10 +133,10 @@ def _count_together(
 
 
 class RowCounts:
-    """The rows of both sides by object, counted once in a process.
+    """Row counts of both sides by object, queried once in a process.
 
-    Whoever comes first asks, the others wait for the answer. What was counted of the destination is
-    counted again after DEST_COUNT_VALID_S: what others write there meanwhile must not be missed.
+    Of several threads that need the same count, one queries and the others wait. Counts of the
+    destination expire after DEST_COUNT_VALID_S, because others may write rows there.
     """
 
     def __init__(self) -> None:
@@ -143,13 +144,13 @@ class RowCounts:
         self._found: Dict[str, Dict[str, Counted]] = defaultdict(dict)
 
     def of(self, catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> Dict[str, Counted]:
-        """The rows of each of these objects of the source."""
+        """Returns the counts of these source objects."""
         return self._of(catalog, catalog.source, kind_name, object_ids, 0.0)
 
     def of_dest(
         self, catalog: Catalog, kind_name: str, object_ids: Sequence[str]
     ) -> Dict[str, Counted]:
-        """The rows of each of these objects of the destination."""
+        """Returns the counts of these destination objects."""
         since_s = catalog.dest.clock.mark_s() - DEST_COUNT_VALID_S
         return self._of(catalog, catalog.dest, kind_name, object_ids, since_s)
 
@@ -173,7 +174,7 @@ class RowCounts:
 
 
 def row_object_ids(catalog: Catalog, kind_name: str, project_id: str) -> List[str]:
-    """Source ids of the selected objects of a project that hold rows of the kind."""
+    """Returns the source ids of a project's selected objects that hold rows of the kind."""
     if kind_name == "logs":
         return [project_id]
     resource = BY_NAME[kind_name]
@@ -185,9 +186,7 @@ def row_object_ids(catalog: Catalog, kind_name: str, project_id: str) -> List[st
 
 
 def row_objects(catalog: Catalog, kind_name: str) -> Iterable[Dict[str, Any]]:
-    """Every selected object that holds rows of the kind, and its counterpart as it is now, to be
-    counted.
-    """
+    """Yields every selected object that holds rows of the kind, with its current counterpart."""
     targets = ("projects",) if kind_name == "logs" else (kind_name,)
     for project in catalog.lists.projects():
         held = (
@@ -206,7 +205,7 @@ def row_objects(catalog: Catalog, kind_name: str) -> Iterable[Dict[str, Any]]:
 def count_objects(
     catalog: Catalog, counts: RowCounts, kind_name: str, objects: Sequence[Dict[str, Any]]
 ) -> None:
-    """Set `rows` and `rows_there` of each of `row_objects`; None where a server does not count."""
+    """Set `rows` and `rows_there` of each of `row_objects`; None if a server does not count."""
     marks = _marks(catalog, kind_name)
     by_mark: Dict[Optional[int], List[Dict[str, Any]]] = defaultdict(list)
     for planned in objects:
@@ -227,8 +226,9 @@ def count_objects(
 
 
 def _marks(catalog: Catalog, kind_name: str) -> Dict[str, int]:
-    """Source object -> the transaction after which a round reads it; without those that are copied
-    as a whole.
+    """Returns source object -> the transaction after which a sync reads it.
+
+    Objects that are copied completely are left out.
     """
     round_ = round_of(catalog.run.record, kind_name, catalog.settings.lookback)
     if round_ is None:
@@ -242,7 +242,7 @@ def _marks(catalog: Catalog, kind_name: str) -> Dict[str, int]:
 
 
 def count_rows(catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> Optional[int]:
-    """Source rows of the objects together, None where the server does not count."""
+    """Returns the number of source rows of all objects together, None if it is not counted."""
     query = count_query(kind_name, object_ids, bounds_of(catalog, ROW_KINDS[kind_name]))
     try:
         rows = catalog.source.query(query).json
@@ -256,7 +256,7 @@ def count_rows(catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> O
 
 
 class Summary(NamedTuple):
-    """What one aggregate query says of an object."""
+    """What one aggregate query returns for an object."""
 
     rows: int = 0
     ids: int = 0
@@ -268,8 +268,10 @@ Summaries = Dict[str, Optional[Summary]]  # by object id; None where the server 
 
 
 def summaries(catalog: Catalog, api: Api, kind: str, ids: Sequence[str]) -> Summaries:
-    """One query for all objects; one for each where the server does not group, or may use only the
-    first id of a FROM.
+    """Returns the summary of each object, from one query if possible.
+
+    Objects are queried alone if the server does not group by object, or may use only the first id
+    of a FROM.
     """
     row_kind = ROW_KINDS[kind]
     try:
@@ -305,8 +307,10 @@ def _summary(row: Mapping[str, Any]) -> Summary:
 
 
 def day_ranges(unequal: Mapping[str, bool], bounds: Bounds) -> Iterator[Bounds]:
-    """The unequal days inside the bounds, those without an equal day in between as one range.
-    `unequal` is in order.
+    """Yields the unequal days inside the bounds; consecutive ones as one range.
+
+    `unequal`: day -> whether its counts differ, in order; {"": True} if the server does not group
+    by day.
     """
     if unequal.get(""):
         yield bounds
@@ -318,7 +322,7 @@ def day_ranges(unequal: Mapping[str, bool], bounds: Bounds) -> Iterator[Bounds]:
 
 
 def inside(bounds: Bounds, first_day: str, last_day: str) -> Bounds:
-    """The bounds cut to the days, both included."""
+    """Returns the bounds cut to the days from first to last, both included."""
     after, before = bounds.created_after, bounds.created_before
     if not after or instant(first_day) > instant(after):
         after = iso(instant(first_day))

@@ -1,7 +1,7 @@
 """Decides which rows of a page are written.
 
-In a first copy, digests of the destination's rows were read before. In a sync, only rows that the
-source wrote again are looked up in the destination.
+In a first copy, digests of the destination's rows were read before. In a sync, only rows that
+changed in the source are looked up in the destination.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bt_migrate.rows.streams import PageEnd, StreamCopy
 from bt_migrate.state.seen_rows import DeliveredRow
 from bt_migrate.state.sqlite import id_bytes, id_text
 
-# Row ids in one query: rows that are there twice must fit into the answer too.
+# Row ids in one query. An id can occur in two objects, and both rows must fit into the answer.
 IDS_LOOKED_UP = 500
 # Bytes of the rows in one answer, estimated from the rows that are to be sent.
 BYTES_LOOKED_UP = 8 << 20
@@ -38,7 +38,10 @@ NewRow = Tuple[dict, EncodedRow, Dict[str, Any]]
 
 
 class RowDecider:
-    """Decides for the objects of one stream. Counts and notes are added to the page's end."""
+    """Decides for the objects of one stream.
+
+    Counts and findings are added to the end of the page.
+    """
 
     def __init__(
         self,
@@ -77,7 +80,7 @@ class RowDecider:
         encoded_rows = self._encoded(object_id, rows, notes, plain=plain)
         held = {row_id: digest for row_id, digest in before.items() if row_id not in recorded}
         judged = self._judged_all(object_id, encoded_rows, held)
-        # References of rows that are found: an earlier run may have left them unresolved.
+        # Pending references of found rows: an earlier run may have left them unresolved.
         waiting: List[tuple] = []
         for row, encoded, out in encoded_rows:
             seen_xact, outcome = recorded.get(row["id"], (-1, ""))
@@ -104,7 +107,7 @@ class RowDecider:
     def _encoded(
         self, object_id: str, rows: Sequence[dict], notes: FindingCounts, *, plain: bool
     ) -> List[NewRow]:
-        """Encode the rows. What cannot be encoded is that row's failure, and no other's."""
+        """Encode the rows. A row that cannot be encoded fails alone."""
         found: List[NewRow] = []
         for row in rows:
             try:
@@ -119,10 +122,10 @@ class RowDecider:
     def _judged_all(
         self, object_id: str, rows: Sequence[NewRow], held: Mapping[str, bytes]
     ) -> Dict[str, str]:
-        """Returns row id -> found, updated or differs, for the rows of which the destination held
-        something before (`held`: digests and comments).
+        """Returns row id -> found, updated or differs, of rows that existed before the copy.
 
-        A row that differs is looked up where an earlier run may have left it unfinished.
+        `held`: digests and comments of the destination's rows. A row that differs is looked up if
+        an earlier run may have left it unfinished.
         """
         judged: Dict[str, str] = {}
         doubtful: Dict[str, Tuple[NewRow, Dict[Path, Optional[str]]]] = {}
@@ -149,7 +152,7 @@ class RowDecider:
     def of_round(self, rows: Rows, end: PageEnd, *, plain: bool) -> List[EncodedRow]:
         """Returns the encoded rows that a sync writes.
 
-        These are the rows that the source wrote since they were last delivered, without those that
+        These are the rows that changed in the source since their last delivery, without those that
         the destination has already and those that somebody changed there.
         """
         new_rows: Dict[str, List[NewRow]] = {}
@@ -171,9 +174,9 @@ class RowDecider:
         ]
 
     def _not_delivered(self, object_id: str, rows: Sequence[dict], end: PageEnd) -> List[dict]:
-        """Returns the rows whose recorded delivery is older than the row; counts all others.
+        """Returns the rows that changed after their recorded delivery; counts all others.
 
-        Those others are found, or were sent earlier in this sync by a process that was killed.
+        The others count as found, or were sent earlier in this sync by a process that was killed.
         """
         member = self._members[object_id]
         member.touched = True
@@ -229,11 +232,10 @@ class RowDecider:
             member.seen.record(found, waiting)
 
     def ours(self, member: StreamCopy, object_id: str, there: Mapping[str, dict]) -> Dict[str, int]:
-        """Returns row id -> the transaction of the row that is there now, if this tool wrote it; 0
-        if not, or if that is not known.
+        """Returns row id -> transaction of the destination's row if this tool wrote it, else 0.
 
         A row is ours if its last transaction is one that the destination reported for our delivery,
-        or if its content is what a sync last sent. Clocks are not asked.
+        or if its content is what a sync last sent. Dates are not compared.
         """
         ids = list(there)
         sent = member.seen.sending(object_id, ids)
@@ -248,7 +250,7 @@ class RowDecider:
     def written_by_us(
         self, member: StreamCopy, object_id: str, there: Mapping[str, dict]
     ) -> Dict[str, int]:
-        """The same by transactions alone."""
+        """Like `ours`, but by transactions only."""
         delivered = member.seen.dest_xacts(object_id, list(there)) if member.resuming else {}
         transactions = set(member.state.copy.transactions)
         written = {}
@@ -259,7 +261,7 @@ class RowDecider:
         return written
 
     def brought(self, member: StreamCopy, object_id: str, ids: Sequence[str]) -> Set[str]:
-        """Returns those of the ids that this tool brought to the destination."""
+        """Returns those of the ids that this tool inserted into the destination."""
         return set(ids) if member.stream.fresh else set(member.seen.inserted(object_id, ids))
 
     def _judged_new(
@@ -277,10 +279,10 @@ class RowDecider:
     # -- the destination's rows
 
     def _look_up(self, wanted: Mapping[str, Mapping[str, int]]) -> Dict[str, Dict[str, dict]]:
-        """Returns source object -> row id -> the destination's row, of the rows that are there.
+        """Returns source object -> row id -> the destination's row, of the rows that exist there.
 
-        `wanted`: source object -> row id -> bytes of the new row; the row that is there is about as
-        large.
+        `wanted`: source object -> row id -> bytes of the new row, as an estimate for the existing
+        row.
         """
         found: Dict[str, Dict[str, dict]] = {object_id: {} for object_id in wanted}
         alone = list(wanted)
@@ -301,11 +303,10 @@ class RowDecider:
         ids: List[str],
         found: Dict[str, Dict[str, dict]],
     ) -> List[str]:
-        """Look rows of several objects up with one query; returns the objects that must be asked
-        for alone.
+        """Look up rows of several objects with one query; returns the objects to query alone.
 
-        Ids are unique inside an object only, so the answer may hold rows that were not asked for,
-        and be full of them.
+        Ids are unique only inside an object, so the answer may hold rows of other objects, and
+        reach its limit because of them.
         """
         dest = self._catalog.dest
         by_dest = {self._members[object_id].stream.dest_id: object_id for object_id in wanted}
@@ -324,8 +325,9 @@ class RowDecider:
 
 
 def portions(sizes: Mapping[str, int]) -> Iterator[List[str]]:
-    """Yields row ids for one query each: at most IDS_LOOKED_UP ids of rows of at most
-    BYTES_LOOKED_UP bytes.
+    """Yields row ids for one query each.
+
+    At most IDS_LOOKED_UP ids, of rows with at most BYTES_LOOKED_UP bytes.
     """
     ids: List[str] = []
     size = 0
@@ -341,18 +343,18 @@ def portions(sizes: Mapping[str, int]) -> Iterator[List[str]]:
 
 
 def remembered(kind: RowKind, row: dict) -> bytes:
-    """Returns the digest of a row of the destination, followed by the ids of its comments."""
+    """Returns the digest of a destination row, followed by the ids of its comments."""
     ids = [str(comment.get("id")) for comment in comments_of(row) if isinstance(comment, dict)]
     return row_digest(insertable_row(kind, row)) + id_bytes("\n".join(ids))
 
 
 def _digest_of_difference(row_id: str, out: dict, remembered_row: bytes) -> bytes:
-    """Returns what identifies the difference between a row and that of the destination."""
+    """Returns a digest that identifies the difference between a row and the destination's row."""
     return text_digest(json.dumps([row_id, row_digest(out).hex(), remembered_row.hex()]))
 
 
 def _judge(row: EncodedRow, out: dict, remembered_row: bytes) -> str:
-    """Returns found, differs, or updated where only comments are missing."""
+    """Returns found, differs, or updated if only comments are missing."""
     if row_digest(out) != remembered_row[:DIGEST_BYTES]:
         return DIFFERS
     comments = id_text(remembered_row[DIGEST_BYTES:]).split("\n")

@@ -1,8 +1,8 @@
-"""Deletes rows in the destination that are gone from the source.
+"""Deletes destination rows that were deleted in the source.
 
-Only rows that this tool brought and that nobody changed in the destination are deleted. They are
-found by comparing the number of rows, then the number per day, then the ids; they are looked up in
-the source once more; and --max-deletes limits their number.
+Only rows that this tool inserted and that nobody changed in the destination are deleted. They are
+found by comparing the number of rows, then the number per day, then the ids. They are looked up in
+the source once more, and --max-deletes limits their number.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ log = logging.getLogger("bt_migrate.rows")
 
 @dataclass
 class GoneRows:
-    """Rows of one object that are gone from the source. The ids to delete are in the database of
-    the call.
+    """Rows of one object that were deleted in the source. Their ids are in the caller's database.
 
-    `rows`: how many are to be deleted. `waiting`: how many were seen to be gone for the first time,
-    or not long ago. `kept`: how many were changed in the destination and stay.
+    `rows`: how many are to be deleted. `waiting`: how many were missing for the first time, or only
+    since recently. `kept`: how many were changed in the destination and stay.
     """
 
     member: StreamCopy
@@ -44,16 +43,16 @@ class GoneRows:
     waiting: int = 0
     kept: int = 0
     example: str = ""
-    # False where the API refused the search
+    # False if the API refused the search
     was_searched: bool = True
 
 
 def propagate_deletes(
     catalog: Catalog, kind_name: str, streams: Sequence[RowStream], round_: Round
 ) -> None:
-    """Delete what is gone from those streams of a kind that are complete in this sync.
+    """Delete the rows that are gone, in streams of a kind that this sync completed.
 
-    Where that is more than --max-deletes allows, nothing is deleted and a finding is added.
+    If that is more than --max-deletes allows, nothing is deleted and a finding is added.
     """
     # Without a name, SQLite makes a private temporary file and removes it.
     db = sqlite3.connect("", isolation_level=None)
@@ -97,7 +96,7 @@ def _exceeds_limit(catalog: Catalog, kind_name: str, rows: int, there: int) -> b
 def _counted(
     catalog: Catalog, kind_name: str, streams: Sequence[RowStream]
 ) -> Iterator[Tuple[RowStream, Summary, Summary]]:
-    """Yields (stream, source, destination) of complete streams that both sides count."""
+    """Yields (stream, source count, destination count) of complete, counted streams."""
     complete = {
         state.header["source_id"]
         for state in catalog.run.all_streams()
@@ -124,7 +123,8 @@ def _find_gone(
 ) -> GoneRows:
     """Find the rows that only the destination has.
 
-    Nothing is asked where the surplus is the number of rows that were found to be others' before.
+    Nothing is queried if the surplus equals the number of other people's rows that an earlier
+    search found.
     """
     gone = GoneRows(member)
     stream = member.stream
@@ -137,7 +137,7 @@ def _find_gone(
             for ids in _only_there(catalog, stream, bounds):
                 others += _sort_out(catalog, decider, gone, ids, db)
     except ApiError as error:
-        # One object's trouble must not stop the others; the next sync looks again.
+        # An error of one object must not stop the others; the next sync searches again.
         log.warning(
             "%s %r: cannot look for rows that are gone from the source: %s",
             stream.kind.name,
@@ -150,7 +150,7 @@ def _find_gone(
 
 
 def _hold_unconfirmed(catalog: Catalog, gone: GoneRows, db: sqlite3.Connection) -> None:
-    """Take the rows out that have not been absent from the source for long enough."""
+    """Remove the ids of rows that have not been missing from the source for long enough."""
     member = gone.member
     object_id = member.stream.source_id
     found = db.execute("select id from gone where object = ?", (object_id,)).fetchall()
@@ -167,17 +167,17 @@ def _hold_unconfirmed(catalog: Catalog, gone: GoneRows, db: sqlite3.Connection) 
 def _sort_out(
     catalog: Catalog, decider: RowDecider, gone: GoneRows, ids: List[str], db: sqlite3.Connection
 ) -> int:
-    """Look the ids up on both sides and note those that are gone. Returns how many of them stay."""
+    """Look the ids up on both sides and store those that are gone. Returns how many rows stay."""
     member = gone.member
     stream = member.stream
     kind_name = stream.kind.name
     held = rows_of_ids(catalog.dest, kind_name, [stream.dest_id], ids)
     rows = {row["id"]: row for row in held}
-    # A row may have come back since the ids were listed.
+    # A row may have been inserted again since the ids were listed.
     still = rows_of_ids(catalog.source, kind_name, [stream.source_id], ids)
     present = {row["id"] for row in still}
     missing = [row_id for row_id in rows if row_id not in present]
-    # By transactions alone: a row that somebody wrote again with the same content is theirs.
+    # By transactions only: a row that somebody wrote again, with the same content, belongs to them.
     ours = decider.written_by_us(member, stream.source_id, rows)
     brought = decider.brought(member, stream.source_id, list(rows))
     going = [row_id for row_id in missing if ours[row_id]]
@@ -193,9 +193,7 @@ def _sort_out(
 
 
 def _unequal(catalog: Catalog, stream: RowStream) -> Iterator[Bounds]:
-    """Yields the days whose number of rows differs; everything where a server does not group by
-    day.
-    """
+    """Yields the days whose row counts differ; all days if a server does not group by day."""
     sides = ((catalog.source, stream.source_id), (catalog.dest, stream.dest_id))
     try:
         counts = [
@@ -214,7 +212,7 @@ def _unequal(catalog: Catalog, stream: RowStream) -> Iterator[Bounds]:
 
 
 def _only_there(catalog: Catalog, stream: RowStream, bounds: Bounds) -> Iterator[List[str]]:
-    """Yields ids of rows that only the destination lists, at most IDS_LOOKED_UP at a time."""
+    """Yields lists of row ids that only the destination has, at most IDS_LOOKED_UP in each."""
     # The source's ids are kept in a private temporary file.
     listed = sqlite3.connect("", isolation_level=None)
     try:
@@ -257,7 +255,7 @@ def row_ids(api: Api, kind_name: str, object_id: str, bounds: Bounds) -> Iterato
 
 
 def _try_to_delete(catalog: Catalog, member: StreamCopy, db: sqlite3.Connection) -> None:
-    """Delete the rows of one object. What the destination refuses is that object's failure."""
+    """Delete the rows of one object. A refusal of the destination fails only this object."""
     try:
         _delete(catalog, member, db)
     except ApiError as error:
@@ -293,9 +291,7 @@ def _delete(catalog: Catalog, member: StreamCopy, db: sqlite3.Connection) -> Non
 
 
 def _close(gone: GoneRows, too_many: bool) -> None:
-    """Write the stream's state, also where nothing was deleted: the next sync then need not look
-    again.
-    """
+    """Write the stream's state, so that the next sync need not search again."""
     state = gone.member.state
     replaced = ("too_many_deletes", "gone_row_kept", "gone_row_waits")
     notes = FindingCounts(record for record in state.findings if record["kind"] not in replaced)

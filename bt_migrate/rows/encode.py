@@ -1,4 +1,4 @@
-"""Encodes a source row as the destination receives it, with notes of what a person should know.
+"""Encodes a source row for the destination, and notes what a person should know about it.
 
 The copy sends the result and the comparison expects it: both use this module.
 """
@@ -56,7 +56,8 @@ UUID_HEAD_DIGITS = 8
 # times faster than one that does not.
 UUID_TAIL = re.compile(rb"-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 
-# Put in the place of each reference that is resolved. It is found by identity, not by its text.
+# Replaces each resolved reference during the search for unresolved ids. It is recognized by
+# identity, not by its text.
 MARK = "\x00resolved"
 
 Write = Callable[[Any], bytes]
@@ -73,8 +74,9 @@ class Draft(NamedTuple):
 
 
 class RowEncoder:
-    """Encodes the rows of one kind for the destination. Findings are added to the notes given with
-    each row.
+    """Encodes the rows of one kind for the destination.
+
+    Findings are added to the notes that are passed with each row.
     """
 
     def __init__(self, catalog: Catalog, kind: RowKind, resolve: Optional[Resolve] = None) -> None:
@@ -91,7 +93,7 @@ class RowEncoder:
     ) -> Tuple[EncodedRow, Dict[str, Any]]:
         """Returns the encoded row and its insertable fields.
 
-        Most rows are encoded once and sent as read; only a row that may hold source ids,
+        Most rows are encoded once and sent as they were read. Only a row that may hold source ids,
         attachments or comments, or that is too large, is examined. `plain`: the row was read so
         that `encode_plain` writes it exactly.
         """
@@ -123,25 +125,23 @@ class RowEncoder:
         return encoded, out
 
     def is_sent_as_read(self, out: Dict[str, Any], body: bytes) -> bool:
-        """Whether the row, `body` when encoded, holds no source id and no attachment."""
+        """Whether the row, whose encoding is `body`, holds no source id and no attachment."""
         return not (may_hold_references(out) or self._names_source(body) or b"_attachment" in body)
 
     def _names_source(self, body: bytes) -> bool:
-        """Whether the text may hold a source id; a false positive costs a closer look."""
+        """Whether the text may hold a source id. A false positive only costs time."""
         return not self._known_tails.isdisjoint(UUID_TAIL.findall(body))
 
     # -- references
 
     def _with_references(self, draft: Draft, body: bytes) -> Tuple[bytes, List[Deferred]]:
-        """Rewrite the references. Returns the new text and the references that a later merge will
-        add.
-        """
+        """Rewrite the references. Returns the new text and the pending references."""
         if not (may_hold_references(draft.fields) or self._names_source(body)):
             return body, []
         deferred = self._rewrite(draft)
         body = draft.write(draft.fields)
         if self._names_source(body):
-            # What is left stands in what a user wrote.
+            # Source ids that are left are in texts that a user wrote.
             for name in _fields_that(draft, self._names_source):
                 draft.notes.add("source_id_in_text", draft.fields["id"], name)
         return body, deferred
@@ -176,8 +176,9 @@ class RowEncoder:
                 notes.add(kind, encoded.id, place, detail, ref)
 
     def late_references(self, row: dict) -> Dict[Path, Optional[str]]:
-        """Returns the places, in the encoded row, of references that an earlier run may not have
-        been able to resolve, with the text that it kept there; None where it left the reference
+        """Returns the places of references that an earlier run may not have resolved.
+
+        The value is the text that the earlier run kept at that place, None if it left the reference
         out.
         """
         out = insertable_row(self._kind, row)
@@ -214,7 +215,7 @@ class RowEncoder:
     def is_left_unfinished(
         self, row: EncodedRow, out: Dict[str, Any], there: dict, late: Mapping[Path, Optional[str]]
     ) -> bool:
-        """Whether the row that is there is this one, as an earlier run left it unfinished."""
+        """Whether the destination's row is this row as an earlier run left it unfinished."""
         dest_org_id = self._catalog.dest.org_id
         keys = [reference["key"] for reference in row.attachments]
         source_keys = {dest_key(dest_org_id, key): key for key in keys}
@@ -223,9 +224,7 @@ class RowEncoder:
     # -- attachments
 
     def _with_attachments(self, draft: Draft, body: bytes) -> Tuple[bytes, List[Dict[str, Any]]]:
-        """Put the destination's keys in. Returns the new text and the references as they were in
-        the source.
-        """
+        """Replace attachment keys. Returns the new text and the references with source keys."""
         if b"_attachment" not in body:
             return body, []
         out = draft.fields
@@ -243,10 +242,10 @@ class RowEncoder:
         return draft.write(out), originals
 
     def _with_spills(self, draft: Draft, body: bytes, object_id: str) -> Tuple[bytes, List[Spill]]:
-        """Turn the largest fields into JSON attachments until the row fits. Returns the new text
-        and the attachments.
+        """Turn the largest fields into JSON attachments until the row fits.
 
-        Keys depend on the place of the field only, so a second run makes the same keys.
+        Returns the new text and the attachments. Keys depend only on the place of the field, so
+        that a second run makes the same keys.
         """
         spills: List[Spill] = []
         size = len(body)
@@ -303,9 +302,7 @@ def attachment_paths(body: bytes, keys: Iterable[str], dest_org_id: str) -> Dict
 
 
 def keep_source_keys(body: bytes, failed_keys: Iterable[str], dest_org_id: str) -> bytes:
-    """Returns the encoded row with the source's key for each attachment whose bytes could not be
-    copied.
-    """
+    """Returns the encoded row with the source's keys of attachments that could not be copied."""
     source_keys = {dest_key(dest_org_id, key): key for key in failed_keys}
     row = json.loads(body)
     for path in attachment_places(row):

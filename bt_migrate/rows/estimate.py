@@ -31,8 +31,8 @@ from bt_migrate.rows.streams import RowStream, bounds_of
 
 log = logging.getLogger("bt_migrate.validate")
 
-# Objects of each kind that a dry run samples: those with most rows; a page of the first, a short
-# page of the others.
+# How many objects of each kind a dry run samples, those with most rows: a full page of the first
+# one, a short page of the others.
 SAMPLED_OBJECTS = 3
 SHORT_SAMPLE_ROWS = 50
 # What the run directory takes on disk, as measured.
@@ -48,8 +48,9 @@ HOW = (
 
 @dataclass
 class Sample:
-    """What the first rows of some objects of a kind show. `row_bytes`: object id -> mean bytes of a
-    row.
+    """What the first rows of some objects of a kind show.
+
+    `row_bytes`: object id -> mean bytes of a row.
     """
 
     rows: int = 0
@@ -61,18 +62,18 @@ class Sample:
 
     @property
     def mean(self) -> float:
-        """Bytes of a row."""
+        """Returns the mean bytes of a row."""
         return self.bytes / self.rows if self.rows else 0.0
 
 
 def plan_rows(
     catalog: Catalog, counts: RowCounts, kind_name: str, objects: Sequence[Dict[str, Any]]
 ) -> Dict[str, Any]:
-    """Returns {"streams", "findings", "page_seconds", "attachments"} of all rows that a copy will
-    read; in a sync, of the new ones.
+    """Returns {"streams", "findings", "page_seconds", "attachments"} of all rows to copy.
 
-    A stream: kind, objects [{project, id, name, rows, rows_there, bytes}], rows, bytes,
-    import_bytes, queries, inserts. Rows are None where the server does not count.
+    In a sync, of the new rows. A stream: kind, objects [{project, id, name, rows, rows_there,
+    bytes}], rows, bytes, import_bytes, queries, inserts. Rows are None if the server does not
+    count.
     """
     count_objects(catalog, counts, kind_name, objects)
     held = [planned["id"] for planned in objects if planned["rows"] != 0]
@@ -164,7 +165,7 @@ def _add_page(
     sample.attachments += sum(len(row.attachments) for row in rows)
     header = {**planned, "kind": kind_name, "source_id": planned["id"]}
     for record in stream_findings(header, notes.records()):
-        # A failure is no finding yet: what the row refers to may still be created.
+        # A failure is not reported yet: the object that the row refers to may still be created.
         if record["severity"] != FAILURE:
             sample.findings.append({**record, "sampled": len(rows)})
 
@@ -175,7 +176,7 @@ def _add_page(
 def _groups(
     catalog: Catalog, kind_name: str, objects: Sequence[Dict[str, Any]]
 ) -> List[List[Dict[str, Any]]]:
-    """Returns the objects as the copy reads them together."""
+    """Returns the objects in the groups in which the copy reads them."""
     by_id = {planned["id"]: planned for planned in objects}
     kind = ROW_KINDS[kind_name]
     streams = [
@@ -242,7 +243,7 @@ def _pages(rows: Optional[int], limit: int) -> int:
 
 
 def _new_bytes(planned: Dict[str, Any]) -> int:
-    """Returns the bytes of the rows that the destination does not have yet, by count."""
+    """Returns the bytes of the rows that the destination lacks, estimated from the row counts."""
     rows = planned["rows"]
     if not rows:
         return 0
@@ -250,7 +251,7 @@ def _new_bytes(planned: Dict[str, Any]) -> int:
 
 
 def total(streams: Iterable[Dict[str, Any]], name: str) -> Optional[int]:
-    """Returns the sum of the known values; None where none is known."""
+    """Returns the sum of the known values, None if none is known."""
     known = [stream[name] for stream in streams if stream[name] is not None]
     return sum(known) if known else None
 
@@ -263,7 +264,7 @@ def shown_count(count: Optional[int]) -> str:
 
 
 def estimate(catalog: Catalog, kinds: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:
-    """Returns what the rows of all kinds take together; adds the seconds to each stream."""
+    """Returns the estimate for the rows of all kinds; adds the seconds to each stream."""
     rate = catalog.source.throttle.queries_per_minute
     interval_s = 60 / rate if rate else 0.0
     reading_s = 0.0

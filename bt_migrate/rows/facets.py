@@ -1,11 +1,11 @@
-"""Facets and classifications of rows, where only the shape `traces` of a query shows them.
+"""Facets and classifications of rows, which some servers show only in the query shape `traces`.
 
 All rows are read in shape `spans`. Whether it shows facets is not documented, and a note of the
-vendor says that only `traces` does. So each server is asked once for each kind of rows; where
-`spans` lacks them, the rows of objects that have any are completed after each page.
+vendor says that only `traces` does. So each server is tested once for each kind of rows. If `spans`
+lacks facets, they are added after each page to the rows of objects that have any.
 
-A query in shape `traces` answers all rows of the traces that its filter finds, in pages whose order
-is not known. Rows are therefore asked for by id, until each has been shown.
+A query in shape `traces` returns all rows of the traces that its filter matches, in pages of
+unknown order. So rows are requested by id, until each has been returned.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from bt_migrate.rows.page_ahead import SIZE_STATUSES
 log = logging.getLogger("bt_migrate.rows")
 
 FIELDS = ("facets", "classifications")
-# object ids in one query that asks which of them have facets
+# object ids in one query for the objects that have facets
 OBJECTS_ASKED = 250
-# rows with facets whose form in shape `spans` is looked at
+# rows with facets that are compared in both shapes
 EXAMPLES = 10
-# rows in one query for their facets: each may bring the others of its trace
+# row ids in one query for facets; each may return the other rows of its trace
 ROWS_ASKED = 500
-# what an answer of another shape raises, where its rows are taken apart
+# raised while an answer of an unexpected shape is read
 NOT_ASKED = (ApiError, AttributeError, KeyError, TypeError)
-# A row gets a value under this name if its trace is too large to show its facets: no insert takes
-# such a field, so the row is reported.
+# Set in a row whose trace is too large to show its facets. No insert accepts such a field, so the
+# row is reported.
 NOT_SHOWN = "facets (not shown)"
 
 
@@ -49,8 +49,9 @@ NOT_SHOWN = "facets (not shown)"
 
 # belief: facets_are_shown
 def learn_facets(api: Api, kind_name: str, object_ids: Sequence[str], bounds: Bounds) -> None:
-    """Find out once where the server shows the facets of a kind of rows. Costs one query where no
-    row has any.
+    """Find out once in which shape the server shows facets.
+
+    Costs one query if no row has any.
     """
     known = api.capabilities.facets
     with known.lock:
@@ -64,9 +65,9 @@ def learn_facets(api: Api, kind_name: str, object_ids: Sequence[str], bounds: Bo
 def learn_facets_of_copies(
     source: Api, dest: Api, kind_name: str, object_ids: Sequence[str], bounds: Bounds
 ) -> None:
-    """The same of the destination, if rows of the source have facets.
+    """Find out the same about the destination, if rows of the source have facets.
 
-    The destination is asked again for other objects, and after a copy, until it is known to show
+    The destination is tested again for other objects, and after a copy, until it is known to show
     facets in shape `spans`.
     """
     wanted = source.capabilities.facets.places.get(kind_name, FacetPlace(NOWHERE))
@@ -77,7 +78,7 @@ def learn_facets_of_copies(
 
 
 def _learn(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) -> None:
-    """Asks the server, and adds the answer to what is known of other objects."""
+    """Test the server, and add the result to what is known from other objects."""
     places = api.capabilities.facets.places
     before = places.get(kind_name, FacetPlace(NOWHERE))
     if before.shown != SPANS:
@@ -100,20 +101,21 @@ def _find_place(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) ->
 
 
 def _holders(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) -> List[str]:
-    """Those of the objects that have rows with facets or classifications."""
+    """Returns those of the objects that have rows with facets or classifications."""
     id_field = ROW_KINDS[kind_name].id_field
     query = facet_objects_query(kind_name, id_field, ids, bounds)
     try:
         rows = api.query(query, retry_statuses=RETRY_STATUSES - SIZE_STATUSES).json
         return [row[id_field] for row in rows if row[id_field] in ids]
     except NOT_ASKED:
-        # No such aggregate, or too many rows for it: the newest rows say whether there are any.
+        # The server lacks this aggregate, or there are too many rows: look at the newest rows
+        # instead.
         newest = api.query(facets_query(kind_name, id_field, ids)).json
         return list(ids) if any(map(_has_facets, newest)) else []
 
 
 def _place(api: Api, kind_name: str, holders: List[str]) -> FacetPlace:
-    """Compares some rows in both shapes."""
+    """Compare some rows in both shapes."""
     id_field = ROW_KINDS[kind_name].id_field
     condition = " or ".join(f"{name} is not null" for name in FIELDS)
     rows = api.query(facets_query(kind_name, id_field, holders[:1], condition)).json
@@ -147,8 +149,9 @@ def add_facets(
     rows: Sequence[dict],
     version: Optional[int] = None,
 ) -> None:
-    """Complete rows that were read in shape `spans` (at a version), where the server is known to
-    show facets in `traces` only. Raises ApiError.
+    """Add the facets to rows that were read in shape `spans`, if only `traces` shows them.
+
+    `version`: the one at which the rows were read. Raises ApiError.
     """
     place = api.capabilities.facets.places.get(kind_name)
     if place is None or place.shown != TRACES:
@@ -178,7 +181,7 @@ def add_facets(
 def _in_traces(
     api: Api, kind_name: str, wanted: Sequence[Tuple[str, str]], version: Optional[int]
 ) -> Dict[Tuple[str, str], dict]:
-    """(object, row) -> its facets, of as many rows as one answer shows."""
+    """Returns (object, row) -> facets, of as many rows as one answer holds."""
     id_field = ROW_KINDS[kind_name].id_field
     holders = list(dict.fromkeys(object_id for object_id, _ in wanted))
     row_ids = list(dict.fromkeys(row_id for _, row_id in wanted))

@@ -1,8 +1,7 @@
-"""Which streams are read together: small ones, up to 25 objects with one query a page, and a large
-one by itself.
+"""Decides which streams are read together: up to 25 small objects with one query a page.
 
-Streams are counted before they are grouped; a group ends once as many rows were read as were
-counted.
+A large object is read alone. Streams are counted before they are grouped; a group ends once as many
+rows were read as were counted.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from bt_migrate.rows.streams import RowStream, bounds_of
 from bt_migrate.state.stream_state import StreamState
 from bt_migrate.state.sync_marks import Round
 
-# Rows that are read together, one page after the other: more would wait for each other.
+# Rows of a group. Its pages are read one after the other, so larger groups would take longer.
 ROWS_PER_GROUP = 5 * MAX_LIMIT
 
 
 # belief: several_objects_in_one_query
 def groups(streams: Sequence[RowStream], readers: int = 1) -> Iterator[List[RowStream]]:
-    """Streams that are read together, in their order.
+    """Yields groups of streams to read together, in their order.
 
-    With `readers` of slices, few streams are read alone, and so is one of more than a page, so that
-    each can be read in slices. A slice of a shard is always read alone.
+    With several `readers` of slices, a stream of more than a page, or one of few streams, is read
+    alone, so that it can be read in slices. A slice of a shard is always read alone.
     """
     if readers > 1 and len(streams) < readers:
         yield from ([stream] for stream in streams)
@@ -53,11 +52,11 @@ def groups(streams: Sequence[RowStream], readers: int = 1) -> Iterator[List[RowS
 
 
 def _size_in_group(stream: RowStream, most: int) -> int:
-    """The rows that the stream adds to a group; more than `most` for one that is read alone."""
+    """Returns the rows that the stream adds to a group; more than `most` if it is read alone."""
     if stream.part and not stream.part.whole:
         return most + 1
     if stream.rows is None:
-        # Logs may be large; of experiments and datasets 25 are read together.
+        # Not counted: logs may be large; experiments and datasets are grouped, 25 at a time.
         return most + 1 if stream.kind is ROW_KINDS["logs"] else most // OBJECTS_PER_QUERY
     return stream.rows
 
@@ -65,9 +64,7 @@ def _size_in_group(stream: RowStream, most: int) -> int:
 def counted_streams(
     catalog: Catalog, counts: RowCounts, streams: Sequence[RowStream]
 ) -> List[RowStream]:
-    """The streams with the number of their rows; those of a shard with that of the rows that it
-    takes.
-    """
+    """Returns the streams with their row counts; a slice of a shard is counted by itself."""
     by_bounds: Dict[Tuple[RowKind, Optional[str], Optional[str]], List[RowStream]] = {}
     for stream in streams:
         part = stream.part
@@ -92,8 +89,9 @@ def counted_streams(
 def round_groups(
     catalog: Catalog, counts: RowCounts, streams: Sequence[RowStream], round_: Round
 ) -> Iterator[List[RowStream]]:
-    """The same in a round of a sync: what is complete is read together, what is behind alone, what
-    is new as in a copy.
+    """Yields groups of streams of a sync.
+
+    Complete streams are read together, incomplete ones alone, new ones as in a first copy.
     """
     states = {
         (state.header["kind"], state.header["source_id"]): state
@@ -121,7 +119,7 @@ def _is_copied(state: StreamState, stream: RowStream) -> bool:
 
 
 def _above(state: StreamState, round_: Round) -> int:
-    """The transaction after which this round reads the stream."""
+    """Returns the transaction after which this sync reads the stream."""
     if state.done or state.sync.above is None:
         return round_.above
     return min(state.sync.above, round_.above)

@@ -1,7 +1,7 @@
-"""Delivers encoded rows: attachments and spilled fields first, then the rows, then their comments.
+"""Delivers encoded rows: first attachments and spilled fields, then the rows, then comments.
 
 A request that is refused for its content is halved until the refused row is found. One that is
-refused for an object fails that object only. Everything here is safe to send twice: rows, comments
+refused for an object fails only that object. Everything here is safe to send twice: rows, comments
 and attachments have ids and replace themselves.
 """
 
@@ -20,7 +20,7 @@ from bt_migrate.rows.batches import EncodedRow, batched, halves
 from bt_migrate.rows.encode import attachment_paths, keep_source_keys
 from bt_migrate.rows.send import LOGS3, RowSender
 
-# Characters of a reason that are kept with a row.
+# characters of an error message that are kept with a row
 MAX_REASON_CHARS = 300
 NOT_CONFIRMED = "the destination answered 200 but did not confirm it"
 
@@ -37,9 +37,9 @@ class Delivered:
     outcomes: List[Outcome] = field(default_factory=list)
     # The destination's transaction in which each row was written; 0 where it is not known.
     xacts: List[int] = field(default_factory=list)
-    # Source object id -> the destination's transactions of other things that belong to its rows.
+    # Source object id -> the destination transactions of its comments.
     comment_xacts: Dict[str, Set[int]] = field(default_factory=dict)
-    # Attachments that stay in the source: (object, row id, path, key, why).
+    # Attachments that could not be copied: (object, row id, path, key, reason).
     not_copied: List[Tuple[str, str, str, str, NotCopied]] = field(default_factory=list)
     # (object, row id, reason)
     refused_comments: List[Tuple[str, str, str]] = field(default_factory=list)
@@ -49,8 +49,9 @@ class Delivered:
 
 @dataclass(frozen=True)
 class Inserter:
-    """Writes rows of one kind. `dest_ids`: source object id -> destination object id. Safe for many
-    threads.
+    """Writes rows of one kind. Safe for many threads.
+
+    `dest_ids`: source object id -> destination object id.
     """
 
     dest: Api
@@ -64,8 +65,9 @@ class Inserter:
         return RowSender(self.dest, self.kind, self.dest_ids, self.max_batch_bytes)
 
     def deliver(self, batch: Sequence[EncodedRow]) -> Delivered:
-        """Deliver the batch with all that belongs to it. Raises what ends the run; what fails one
-        object is in `errors`.
+        """Deliver the batch with its attachments and comments.
+
+        Raises an error that ends the run; an error that fails one object is returned in `errors`.
         """
         done = Delivered()
         for row in batch:
@@ -98,7 +100,7 @@ class Inserter:
     # -- attachments
 
     def _with_bytes(self, row: EncodedRow, done: Delivered) -> EncodedRow:
-        """Copy the bytes that the row refers to. The source's reference stays where that fails."""
+        """Copy the attachments of the row. If one fails, the row keeps the source's reference."""
         for key, filename, content in row.spills:
             self.copier.upload(key, filename, "application/json", content)
         failures = self.copier.copy_into([dict(reference) for reference in row.attachments])
@@ -132,7 +134,7 @@ class Inserter:
             done.xacts[position] = delivery.xact
 
     def _insert_refused(self, rows: List[Placed], error: ApiError, done: Delivered) -> None:
-        """Send in smaller requests what was refused, until the object or row at fault is alone."""
+        """Send a refused request in smaller parts until the object or row at fault is alone."""
         objects = list(dict.fromkeys([row.object_id for _, row in rows]))
         if len(objects) > 1:
             for object_id in objects:
@@ -143,7 +145,7 @@ class Inserter:
             for half in halves(rows):
                 self._insert(list(half), done)
         elif error.status == 413 and self.dest.logs3_max_bytes():
-            # The server takes less than was announced; an upload can be larger.
+            # The server accepts less than it announced; an upload can be larger.
             self._insert_large(rows[0], done, upload=True)
         else:
             position, row = rows[0]
@@ -151,7 +153,7 @@ class Inserter:
             done.outcomes[position] = (FAILED, _reason(error, f"{len(row.body):,} bytes{hint}"))
 
     def _insert_large(self, placed: Placed, done: Delivered, *, upload: bool = False) -> None:
-        """Insert one row that is larger than a batch. What is wrong with it is its own failure."""
+        """Insert a row that is larger than a batch. An error fails only this row."""
         position, row = placed
         send = self._sender.send_upload if upload else self._sender.send_large
         try:
@@ -170,7 +172,7 @@ class Inserter:
     # -- comments
 
     def _insert_comments(self, rows: Sequence[EncodedRow], done: Delivered) -> None:
-        """Write the comments of the rows as records of their own, as the SDKs do."""
+        """Write the comments of the rows as separate records, as the SDKs do."""
         comments = [
             EncodedRow(row.id, 0, comment, row.object_id)
             for row in rows
@@ -180,9 +182,7 @@ class Inserter:
             self._send_comments(batch, done)
 
     def _send_comments(self, batch: Sequence[EncodedRow], done: Delivered) -> None:
-        """Send the comments, halving a refused request until the refused comment is alone and
-        noted.
-        """
+        """Send the comments, halving a refused request until the refused comment is found."""
         try:
             delivery = self._sender.send_comments(batch)
         except ApiError as error:
@@ -203,11 +203,11 @@ class Inserter:
 
 
 def _outcome_unsent(row: EncodedRow) -> Outcome:
-    """Returns the outcome of a row that is not sent; ("", "") for one that is."""
+    """Returns the outcome of a row that is not sent; ("", "") for a row to send."""
     if row.trouble:
         return FAILED, row.trouble
     if row.repairs and row.attachments:
-        # None of the attachments that it was to repair could be copied.
+        # None of its missing attachments could be copied.
         return FOUND, ""
     return "", ""
 
@@ -219,10 +219,10 @@ def _reason(error: ApiError, facts: str = "") -> str:
 
 # belief: rows_are_deleted
 def delete_rows(dest: Api, kind: RowKind, dest_id: str, row_ids: Sequence[str]) -> int:
-    """Delete rows of one object. Safe to send twice: deleting an absent id is no error.
+    """Delete rows of one object. Safe to send twice: an absent id is not an error.
 
-    Returns the destination's transaction, 0 where the answer names none. Raises ApiError where the
-    destination refuses, or does not account for all of them.
+    Returns the destination's transaction, 0 if the answer names none. Raises ApiError if the
+    destination refuses, or if its answer does not name all of the rows.
     """
     rows = [
         EncodedRow(row_id, 0, encode({"id": row_id, "_object_delete": True}), dest_id)

@@ -1,9 +1,9 @@
-"""The queries of one stream, one page ahead of its reader.
+"""Sends the queries of one stream, up to one page ahead of its reader.
 
-Threads: the reader's own thread asks and waits. Two page threads, which belong to one `PageAhead`
-and end with it, take turns: while one decodes the bytes of a page, the other has already sent the
+Threads: the reader's own thread requests and waits. Two page threads, which belong to one
+`PageAhead` and end with it, alternate: while one decodes a page, the other has already sent the
 query for the next one. For that, the key after which the next page begins is searched in the
-undecoded bytes. Decoding keeps the interpreter to itself, so without this the network would be idle
+undecoded bytes. Decoding holds the interpreter lock, so without this the network would be idle
 meanwhile.
 """
 
@@ -22,11 +22,11 @@ from bt_migrate.api.client import Api
 from bt_migrate.api.request import RETRY_STATUSES, Answer
 from bt_migrate.errors import ApiError
 
-# A query that takes too long is answered with one of these; a smaller limit helps.
+# Statuses for a query that takes too long; a smaller limit helps.
 SIZE_STATUSES = frozenset((500, 504))
-# of a page whose next page is asked for before this one is decoded: both are held then
+# The next page is requested before decoding only if this page is not larger: both are in memory.
 MAX_AHEAD_BYTES = 8 << 20
-# for the other thread to send its query before decoding takes the interpreter
+# pause before decoding, so that the other thread can send its query
 HANDOFF_S = 0.003
 PAGE_THREADS = 2
 _KEY_NAME = b'"_pagination_key"'
@@ -37,10 +37,10 @@ Task = Callable[[], None]
 
 @dataclass
 class AskedPage:
-    """A page on its way.
+    """A requested page.
 
-    `rows_before`: how many rows of the stream were read before it. `rows_shown`: the same with
-    those of the key at which the page before it was cut off, which are read again.
+    `rows_before`: how many rows of the stream were read before it. `rows_shown`: the same,
+    including rows of a last key that was incomplete and that are therefore read again.
     """
 
     bounds: Bounds
@@ -53,14 +53,12 @@ class AskedPage:
 
 
 class PageAhead:
-    """Asks for the pages of one stream; never more than one page ahead of the page that the reader
-    waits for.
-    """
+    """Requests the pages of one stream, at most one page ahead of the reader."""
 
     def __init__(
         self, api: Api, kind: str, object_ids: Sequence[str], may_ask: Callable[[AskedPage], bool]
     ) -> None:
-        """`may_ask` says whether a page that nobody has asked for yet can be needed."""
+        """`may_ask` returns whether a page may be requested before the reader waits for it."""
         self._api = api
         self._kind = kind
         self._ids = object_ids
@@ -72,29 +70,27 @@ class PageAhead:
 
     @property
     def has_asked(self) -> bool:
-        """Whether a page is on its way."""
+        """Whether a page is requested and not yet used."""
         return self._asked is not None
 
     def ask(self, page: AskedPage) -> bool:
-        """Ask for a page, unless one is on its way already. Returns whether it did."""
+        """Request a page, unless one is already requested. Returns whether it did."""
         with self._lock:
             if self._asked is not None:
                 return False
             self._asked = page
-            # the thread of the page before may still be decoding it, so the other one asks
+            # the thread of the previous page may still be decoding, so use the other one
             lane = self._lanes.pop(0) if len(self._lanes) == PAGE_THREADS else _start_lane()
             self._lanes.append(lane)
             lane.put(lambda: self._answer(page))
         return True
 
     def want(self, page: AskedPage) -> AskedPage:
-        """The page on its way if it is the one that the reader needs, else that page, asked for
-        now.
-        """
+        """Returns the requested page if the reader needs that one, else requests the needed one."""
         with self._lock:
             asked = self._asked
             if asked and (asked.bounds.place, asked.limit) != (page.bounds.place, page.limit):
-                self._asked = asked = None  # a guess that turned out wrong: its answer is dropped
+                self._asked = asked = None  # not the page needed: drop its answer
         if asked is None:
             page.wanted = True
             self.ask(page)
@@ -103,8 +99,9 @@ class PageAhead:
         return asked
 
     def take(self, page: AskedPage) -> Optional[Answer]:
-        """The answer of a wanted page; None where the server found it too large. Raises what the
-        query raised.
+        """Returns the answer of a wanted page, None if the server found it too large.
+
+        Raises what the query raised.
         """
         answer = page.answer.result()
         with self._lock:
@@ -141,9 +138,7 @@ class PageAhead:
             raise
 
     def _ask_early(self, page: AskedPage, content: bytes) -> None:
-        """Ask for the next page before this one is decoded, if the reader has nothing left to do
-        meanwhile.
-        """
+        """Request the next page before this one is decoded, if the reader waits for this one."""
         if not page.wanted or len(content) > MAX_AHEAD_BYTES:
             return
         key, held_back = next_after(content, page.limit)
@@ -166,8 +161,9 @@ class PageAhead:
 
 
 def _start_lane() -> SimpleQueue[Optional[Task]]:
-    """A thread that does what is put, one after the other, until None. The program does not wait
-    for it at its end.
+    """Returns the queue of a new thread that runs each queued function until it gets None.
+
+    A daemon thread: the program does not wait for it at its end.
     """
     tasks: SimpleQueue[Optional[Task]] = SimpleQueue()
 
@@ -180,10 +176,10 @@ def _start_lane() -> SimpleQueue[Optional[Task]]:
 
 
 def next_after(content: bytes, limit: int) -> Tuple[Optional[str], int]:
-    """(key after which the page behind this full page begins, number of rows with the last key).
+    """Returns (key after which the next page begins, number of rows with the last key).
 
-    That is the last key but one, because rows with the last key may go on. (None, 0) for bytes that
-    look otherwise.
+    The key is the last but one of this full page, because the next page may have more rows with the
+    last key. (None, 0) if the bytes look different.
     """
     if content.count(_KEY_NAME) < limit:
         return None, 0

@@ -1,7 +1,7 @@
-"""Whether a page is what was asked for: its size, its objects, its order and its bounds. Pure.
+"""Checks that a page fits its request: size, objects, order and bounds. Pure.
 
-A server or gateway that ignores a filter, the sort or the limit would make the reader lose rows or
-read for ever. Its answer is refused, which ends that stream; the next start tries again.
+If a server or gateway ignores a filter, the sort or the limit, the reader would lose rows or never
+end. Such an answer is refused, which ends the stream; the next start tries again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ KEY = "_pagination_key"
 def refusal(
     rows: Sequence[Any], bounds: Bounds, limit: int, *, id_field: str, object_ids: Sequence[str]
 ) -> Optional[str]:
-    """Why the rows, in ascending order, cannot be the answer to a page query; None if they can."""
+    """Returns why the rows cannot be the answer to the query, None if they can.
+
+    The rows are in ascending order.
+    """
     if len(rows) > limit:
         return f"{len(rows):,} rows for a limit of {limit:,}; the server ignores the limit"
     if not all(isinstance(row, dict) and isinstance(row.get("id"), str) for row in rows):
@@ -50,7 +53,7 @@ def _outside(rows: Sequence[dict], keys: List[str], bounds: Bounds) -> Optional[
 
 
 def _foreign(rows: Sequence[dict], id_field: str, object_ids: Sequence[str]) -> Optional[str]:
-    """Rows of a single object need not name it."""
+    """Returns rows of other objects. Rows of a query for a single object need not name it."""
     known = {*object_ids, *([None] if len(object_ids) == 1 else [])}
     if any(row.get(id_field) not in known for row in rows):
         return f"rows whose {id_field} was not asked for"
@@ -62,8 +65,9 @@ def has_one_key(rows: Sequence[dict]) -> bool:
 
 
 def without_cut_off_key(rows: List[dict], *, newest_first: bool) -> List[dict]:
-    """The rows whose key the page holds whole: the last key read may go on in the next page, with
-    which it is read again.
+    """Returns the rows without those of the last key read.
+
+    The next page may have more rows with that key, and is requested from before it.
     """
     if has_one_key(rows):
         return rows

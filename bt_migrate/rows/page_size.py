@@ -1,5 +1,6 @@
-"""How many rows to ask for: fewer where a server finds pages too large, more again once it keeps
-up. Pure, but for what is learned of the server for the streams that come after.
+"""The number of rows to request: fewer if a server finds pages too large, later more again.
+
+Pure, except that it records what was learned about the server for other streams.
 """
 
 from __future__ import annotations
@@ -7,8 +8,8 @@ from __future__ import annotations
 from bt_migrate.api.btql import MAX_LIMIT, MIN_LIMIT, smaller_limit
 from bt_migrate.api.capabilities import Capabilities
 
-# pages in a row that must succeed before a reduced limit is doubled again; four times as many after
-# it failed again
+# consecutive pages that must succeed before a reduced limit is doubled again; four times as many
+# after it failed again
 PAGES_BEFORE_GROWTH = 4
 
 
@@ -26,11 +27,11 @@ class PageSize:
 
     @property
     def smaller_helps(self) -> bool:
-        """Whether a query that takes too long is worth asking with a smaller limit."""
+        """Whether a query that takes too long should be repeated with a smaller limit."""
         return self.limit > MIN_LIMIT and not self._widened
 
     def shrink(self) -> None:
-        """The server took too long for so many rows."""
+        """Lower the limit after a query took too long."""
         self.limit = smaller_limit(self.limit)
         self._good_pages = 0
         self._capabilities.page_rows = min(self.limit, self._capabilities.page_rows)
@@ -39,12 +40,12 @@ class PageSize:
         self._grown = False
 
     def widen(self, rows: int) -> None:
-        """A page was full of one key: all rows of that key are needed at once."""
+        """Raise the limit: a page was full of one key, and all rows of a key are needed at once."""
         self.limit = min(MAX_LIMIT, rows * 2)
         self._widened = True
 
     def note_page(self) -> None:
-        """A page was read."""
+        """Count a page that was read."""
         self._good_pages += 1
         self.limit = min(self.limit, self._most)
         self._widened = False

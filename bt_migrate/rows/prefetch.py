@@ -1,5 +1,6 @@
-"""The page readers of the source's streams, some of which read their first page before it is
-wanted: what the source holds does not wait for what is created in the destination.
+"""The page readers of the source's streams.
+
+Some readers request their first page in advance, while objects are created in the destination.
 """
 
 from __future__ import annotations
@@ -16,14 +17,12 @@ from bt_migrate.rows.read import PageReader, RowSelection
 from bt_migrate.rows.slices import SliceReader
 from bt_migrate.rows.streams import RowStream, bounds_of
 
-# streams that are read beyond their first page at the same time: each holds decoded pages in memory
+# streams read beyond their first page at once: each holds decoded pages in memory
 LARGE_STREAMS_AT_ONCE = 4
 
 
 class SourceReaders:
-    """Gives out page readers. `with`: at its end the readers that nobody wanted are closed. Safe
-    for many threads.
-    """
+    """Returns page readers. Leaving `with` closes the unused ones. Safe for many threads."""
 
     def __init__(self, catalog: Catalog, counts: RowCounts) -> None:
         self.counts = counts
@@ -31,7 +30,7 @@ class SourceReaders:
         self._turns = threading.BoundedSemaphore(LARGE_STREAMS_AT_ONCE)
         self._lock = threading.Lock()
         self._closed = False
-        # cleared while first pages are about to be asked for
+        # cleared until `begin` has requested the first pages
         self._ready = threading.Event()
         self._ready.set()
         self._started: Dict[Tuple[Tuple[str, ...], Bounds], PageReader] = {}
@@ -51,9 +50,7 @@ class SourceReaders:
         groups: Sequence[Sequence[RowStream]],
         after: Optional[Future[None]] = None,
     ) -> None:
-        """Ask for the first page of each group of new streams; once `after` is done, if it is
-        given.
-        """
+        """Request the first page of each group of new streams, after `after` if it is given."""
         self._ready.clear()
         if after is None:
             self._begin(kind, groups)

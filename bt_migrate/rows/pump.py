@@ -35,7 +35,7 @@ ROW_RESOURCES = frozenset(ROW_KINDS)
 
 @dataclass
 class SharedCopy:
-    """What the streams that are copied at the same time share."""
+    """What all streams share that are copied at the same time."""
 
     catalog: Catalog
     copier: AttachmentCopier
@@ -51,14 +51,15 @@ class SharedCopy:
     _lock: Lock = field(default_factory=Lock)
 
     def check(self) -> None:
-        """Raises Interrupted once the run is to end."""
+        """Raises Interrupted if the run is to end."""
         self.catalog.dest.check()
         if self.halt.is_set():
             raise Interrupted("another stream ended the run; the checkpoint is kept")
 
     def resolve(self, targets: Tuple[str, ...], source_id: str) -> Optional[str]:
-        """The destination id of what a row refers to. An object that may still be created is waited
-        for.
+        """Returns the destination id of a referenced object.
+
+        Waits if the object may still be created.
         """
         found = self.catalog.targets.resolve(targets, source_id)
         if found is None and not self.created.is_set() and ROW_RESOURCES.intersection(targets):
@@ -74,7 +75,7 @@ class SharedCopy:
 
 @dataclass(frozen=True)
 class SentBatch:
-    """A batch on its way.
+    """A batch that was passed to an insert thread.
 
     `end` is set for the last batch of a page: its end key, and the counts and findings of its rows
     that were not sent.
@@ -87,9 +88,7 @@ class SentBatch:
 
 
 class Pump:
-    """Copies pages of one object, of a slice of one, or of a group of whole objects. Lives in one
-    stream thread.
-    """
+    """Copies pages of one object, a slice, or a group of objects. Used by one stream thread."""
 
     def __init__(
         self,
@@ -123,7 +122,7 @@ class Pump:
         self._in_flight: Deque[SentBatch] = deque()
 
     def copy_all(self, reader: PageReader) -> None:
-        """Copy all pages of the reader, which is closed at the end."""
+        """Copy all pages of the reader, and close it."""
         try:
             self.copy(self._pages(reader))
         finally:
@@ -132,8 +131,8 @@ class Pump:
     def copy(self, pages: Iterable[Page]) -> None:
         """Send the pages and commit them.
 
-        On an error, finish what is in flight and commit its finished prefix; on a StateError commit
-        nothing.
+        On an error, the sent batches are finished, and the batches before the first failed one are
+        committed. On a StateError nothing is committed.
         """
         try:
             for page in pages:
@@ -144,7 +143,7 @@ class Pump:
             while self._in_flight:
                 self._commit_first()
         except StateError:
-            # The state could not be written: the checkpoint must not move past it.
+            # The state could not be written: the checkpoint must not advance.
             self._abandon()
             raise
         except BaseException:
@@ -152,7 +151,7 @@ class Pump:
             raise
 
     def _pages(self, reader: PageReader) -> Iterable[Page]:
-        """The pages of the reader; while it waits for one, finished batches are committed."""
+        """Yields the pages of the reader; commits finished batches while it waits for one."""
         while True:
             while not reader.is_ready(self._first_result(), SIGNAL_S):
                 self._shared.check()
@@ -165,8 +164,9 @@ class Pump:
     # -- sending
 
     def _send(self, page: Page) -> None:
-        """Cut a page into batches and hand them to the insert threads; commit what is finished
-        meanwhile.
+        """Cut a page into batches and pass them to the insert threads.
+
+        Finished batches are committed meanwhile.
         """
         end = PageEnd(page.end_key)
         rows = self._rows_to_send(page, end)
@@ -182,9 +182,7 @@ class Pump:
             self._commit_finished()
 
     def _rows_to_send(self, page: Page, end: PageEnd) -> List[EncodedRow]:
-        """The rows of the page that are to be written, encoded. The outcomes of all others are
-        counted.
-        """
+        """Yields the encoded rows of the page that are to be written; counts all others."""
         rows = self._by_member(page)
         decide = self._decider.of_round if self._is_round else self._decider.of_copy
         sending = decide(rows, end, plain=page.plain)
@@ -196,9 +194,7 @@ class Pump:
         return sending
 
     def _by_member(self, page: Page) -> Dict[str, List[dict]]:
-        """The rows of the page by their object, in order; without those that a member of a group
-        has read before.
-        """
+        """Returns the rows of the page by object, without rows that were copied before."""
         if len(self._members) == 1:
             return {next(iter(self._members)): page.rows}
         found: Dict[str, List[dict]] = {}
@@ -213,8 +209,8 @@ class Pump:
     def _record_sending(self, batch: Sequence[EncodedRow]) -> None:
         """Record rows before they are sent, so that after a crash it is known which are ours.
 
-        In a sync that is every row; in an object that existed before the run also each new row, for
-        `undo`.
+        In a sync that is every row. In an object that existed before the run it is each new row,
+        for `undo`.
         """
         for object_id, member in self._members.items():
             rows = [row for row in batch if row.object_id == object_id]
@@ -260,8 +256,9 @@ class Pump:
         self._committer.commit(done, batch.end, last_page=batch.last_page)
 
     def _drain(self) -> None:
-        """Finish what is in flight and commit its finished prefix; the error that led here is the
-        one that is raised.
+        """Finish the sent batches and commit those before the first failed one.
+
+        The error that led here is the one that is raised.
         """
         while self._in_flight and self._in_flight[0].result.exception() is None:
             self._commit_first()
@@ -269,7 +266,7 @@ class Pump:
         self._abandon()
 
     def _abandon(self) -> None:
-        """Wait for what is in flight, without committing it."""
+        """Wait for the sent batches without committing them."""
         for batch in self._in_flight:
             self._shared.add_bytes(-batch.size)
             if not batch.result.cancel():

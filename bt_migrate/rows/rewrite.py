@@ -44,12 +44,12 @@ PROMPT_REFERENCE = {
 }
 ORIGIN_PIN = "origin._xact_id"
 PROMPT_PIN = Pin("metadata.prompt.version", CALLABLE)
-# Read with the row, written as records of their own.
+# Read as part of the row, written as separate records.
 COMMENTS = "comments"
-# Fields that become JSON attachments of a row that is too large.
+# Fields that can become JSON attachments if a row is too large.
 SPILLABLE = ("input", "output", "metadata", "expected", "error")
 
-# Fields in which a comment is read with its audit source and metadata.
+# Fields with the audit source and metadata of a comment, in all spellings.
 SOURCE_FIELDS = ("source", "audit_source", "_audit_source")
 METADATA_FIELDS = ("metadata", "audit_metadata", "_audit_metadata")
 # Fields in which a comment can name its author.
@@ -89,15 +89,17 @@ def insertable_row(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def held_fields(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
-    """Returns the insertable fields that hold a value: a row is read with null for each field it
-    does not have.
+    """Returns the insertable fields that are not null.
+
+    A row is read with null for each field that it does not have.
     """
     return {name: row[name] for name in kind.fields if row.get(name) is not None}
 
 
 def lost_row_fields(kind: RowKind, row: Mapping[str, Any]) -> List[str]:
-    """Returns the names of fields that hold something that no insert takes (classifications, new
-    fields); `lost_history` is for the audit history.
+    """Returns the names of fields with content that no insert accepts.
+
+    For example classifications and new fields; `lost_history` covers the audit history.
     """
     if _USUAL[kind.name].issuperset(row) and not row.get("classifications"):
         return []
@@ -106,7 +108,7 @@ def lost_row_fields(kind: RowKind, row: Mapping[str, Any]) -> List[str]:
 
 # belief: plain_rows_have_upserts_only
 def lost_history(row: Mapping[str, Any]) -> Dict[str, int]:
-    """Returns action -> number of entries of the audit history that say something.
+    """Returns action -> number of entries of the audit history that cannot be carried.
 
     Every row of the hosted service is read with its history. One plain `upsert` is the creation of
     the row: nothing is lost with it. Merges, comments and later edits are lost.
@@ -145,7 +147,7 @@ def rewrite_row(
     """Rewrite the references of an insertable row in place.
 
     Nested values that the row shares with the source row are copied before they are changed.
-    `known`: source id -> resources. `new_names`: of projects that are renamed.
+    `known`: source id -> resources. `new_names`: the new names of renamed projects.
     """
     notes = RewriteNotes()
     for name in REFERENCE_FIELDS:
@@ -167,7 +169,7 @@ def rewrite_row(
 
 
 def _rewrite_version(holder: Dict[str, Any], pin: Pin, resolve_version: ResolveVersion) -> bool:
-    """Rewrite a version beside the id of its object; remove it where it has no counterpart.
+    """Rewrite a version pin; remove it if it has no counterpart.
 
     Returns whether it was removed.
     """
@@ -194,8 +196,9 @@ def _targets_of(origin: Mapping[str, Any]) -> Tuple[str, ...]:
 def _rewrite_origin(
     row: Dict[str, Any], resolve: Resolve, resolve_version: ResolveVersion, notes: RewriteNotes
 ) -> None:
-    """Rewrite origin = {object_type, object_id, id, _xact_id?, created?}; remove it where its
-    object has no counterpart.
+    """Rewrite the origin; remove it if its object has no counterpart.
+
+    The origin is {object_type, object_id, id, _xact_id?, created?}.
     """
     origin = row.get("origin")
     if not isinstance(origin, dict):
@@ -221,10 +224,10 @@ def _rewrite_origin(
 def _prompt_of(
     metadata: Dict[str, Any], known: Mapping[str, Tuple[str, ...]]
 ) -> Optional[Dict[str, Any]]:
-    """metadata.prompt = {id, project_id, version, variables, …}, which the SDKs write when they
-    build a prompt.
+    """Returns metadata.prompt if it is the prompt that the SDKs write when they build one.
 
-    Only where its id or project is a source id: a user may have a field of the same name.
+    That is {id, project_id, version, variables, …} with a source id as id or project: a user may
+    have a field of the same name.
     """
     prompt = metadata.get("prompt")
     if not isinstance(prompt, dict):
@@ -267,7 +270,7 @@ def _rewrite_parent(
 ) -> None:
     """Rewrite the parent of an OpenTelemetry span, `experiment_id:<id>` or `project_name:<name>`.
 
-    A parent without a counterpart stays, as any id in a text.
+    A parent without a counterpart stays, like any id in a text.
     """
     parent = metadata.get(PARENT)
     if not isinstance(parent, str):
@@ -293,8 +296,9 @@ def _rewrite_strays(
 
 
 def may_hold_references(row: Mapping[str, Any]) -> bool:
-    """Whether `origin` or one of NAMED_REFERENCES is there; other places are found by
-    known ids.
+    """Whether the row has an `origin` or one of NAMED_REFERENCES.
+
+    References at other places are found by their ids.
     """
     metadata = row.get("metadata")
     named = isinstance(metadata, dict) and not NAMED_REFERENCES.isdisjoint(metadata)
@@ -302,23 +306,23 @@ def may_hold_references(row: Mapping[str, Any]) -> bool:
 
 
 def is_assignment(path: Path) -> bool:
-    """Whether the place is one of a row's review assignments."""
+    """Whether the place is one of the users to whom a row is assigned."""
     return path[:-1] == ASSIGNMENTS_PLACE
 
 
 def can_be_merged(path: Path) -> bool:
     """Whether an `_is_merge` insert can add a reference later.
 
-    A merge joins objects at any depth but replaces lists, so of the places inside a list only those
-    can be completed whose list holds nothing else than references.
+    A merge joins objects at any depth but replaces lists. So a place inside a list can be completed
+    only if the list holds nothing but references.
     """
     return is_assignment(path) or all(isinstance(step, str) for step in path)
 
 
 def kept_for_merges(row: Mapping[str, Any]) -> Dict[Path, Any]:
-    """Place -> the source's value there, which is needed to add a reference in it later.
+    """Returns place -> the source's value there, which a later merge needs.
 
-    Of the origin, and of the users to whom the row is assigned.
+    These are the origin and the assigned users.
     """
     kept: Dict[Path, Any] = {}
     origin = row.get("origin")
@@ -350,9 +354,7 @@ def _merged_origin(origin: Mapping[str, Any], new_id: str) -> Dict[str, Any]:
 
 
 def comments_of(row: Mapping[str, Any]) -> List[Any]:
-    """Returns the comments of a row as it was read. Their form is not specified: they can be any
-    JSON values.
-    """
+    """Returns the comments of a row. Their form is not specified: they can be any JSON values."""
     found = row.get(COMMENTS)
     comments = found if isinstance(found, list) else [found]
     return [comment for comment in comments if comment]
@@ -360,10 +362,9 @@ def comments_of(row: Mapping[str, Any]) -> List[Any]:
 
 # belief: comments_are_kept
 def comment_record(row_id: str, comment: Any) -> Optional[Dict[str, Any]]:
-    """Returns a comment as the SDKs write it (POST /logs3): with its own id and date, and its row
-    as origin.
+    """Returns a comment as the SDKs write it (POST /logs3), None without an id or a text.
 
-    Returns None for a value without an id or a text. An author cannot be set: the original one is
+    It has its own id and date, and its row as origin. An author cannot be set: the original one is
     kept in the audit metadata.
     """
     if not isinstance(comment, Mapping):
@@ -384,8 +385,9 @@ def comment_record(row_id: str, comment: Any) -> Optional[Dict[str, Any]]:
 
 
 def _audit_metadata(comment: Mapping[str, Any]) -> Dict[str, Any]:
-    """Returns the audit metadata of a comment, in all spellings, with what cannot be set otherwise:
-    its author, and a second source.
+    """Returns the audit metadata of a comment, in all spellings.
+
+    The author and a second source, which cannot be set, are added to it.
     """
     audit: Dict[str, Any] = {}
     for held in reversed(_held(comment, METADATA_FIELDS)):
@@ -404,8 +406,10 @@ def _held(comment: Mapping[str, Any], names: Tuple[str, ...]) -> List[Any]:
 
 
 def copied(value: Any) -> Any:
-    """Returns a deep copy of a JSON value. `copy.deepcopy` needs two Python frames for each level,
-    and a row may be nested as deep as the JSON reader accepts.
+    """Returns a deep copy of a JSON value.
+
+    `copy.deepcopy` needs two Python frames for each level, and a row may be nested as deep as the
+    JSON reader accepts.
     """
     return json.loads(json.dumps(value))
 

@@ -1,6 +1,4 @@
-"""The second pass over rows: adds references to objects that did not exist when the row was
-written.
-"""
+"""Second pass over rows: adds references to objects that did not exist when the row was written."""
 
 from __future__ import annotations
 
@@ -32,20 +30,20 @@ from bt_migrate.state.stream_state import StreamState
 
 
 class Merge(NamedTuple):
-    """A row that adds references. `keys`: of the references that it adds."""
+    """A row that adds references. `keys`: the pending references that it adds."""
 
     row: EncodedRow
     keys: List[Key]
-    # The row is this tool's own after the merge, too.
+    # the row still counts as written by this tool after the merge
     is_ours: bool = True
     # The origin named a version that has no counterpart.
     is_unpinned: bool = False
 
 
 def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: StreamState) -> None:
-    """Add the references whose objects exist by now, by a merge of just these fields.
+    """Add the references whose objects exist now, by merging only these fields.
 
-    Safe to repeat: merging the same value twice gives the same row.
+    Safe to repeat: merging the same value twice results in the same row.
     """
     kind = ROW_KINDS[state.header["kind"]]
     settings = catalog.settings.rows(kind.name)
@@ -93,7 +91,7 @@ def _merges(catalog: Catalog, state: StreamState, seen: SeenRows) -> Iterator[Me
 
 
 def _merge_of(catalog: Catalog, reference: DeferredReference) -> Optional[Merge]:
-    """Returns None while the object does not exist, and for assignments."""
+    """Returns the row to merge; None if the object does not exist, and for assignments."""
     object_id, row_id, path, targets, ref, kept = reference
     place = tuple(json.loads(path))
     new_id = catalog.targets.resolve(tuple(targets.split(",")), ref)
@@ -115,10 +113,10 @@ def _merging(object_id: str, row_id: str, fields: Mapping[str, Any]) -> EncodedR
 
 
 def note_deferred_rows(catalog: Catalog, state: StreamState, *, final: bool) -> None:
-    """Replace the findings about references that still wait.
+    """Replace the findings about references that are still pending.
 
-    `final`: the whole run has ended, so they are unresolved; at the end of a phase those wait whose
-    objects can be moved.
+    `final`: the whole run has ended, so they are unresolved. At the end of a phase, references to
+    objects that can still be moved are waiting.
     """
     notes = FindingCounts()
     seen = SeenRows(state.sibling("_seen.sqlite3"))

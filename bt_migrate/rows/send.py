@@ -30,16 +30,16 @@ from bt_migrate.model.resources import RowKind
 from bt_migrate.rows.batches import EncodedRow, cross_body, events_body, logs3_body
 
 LOGS3 = "/logs3"
-# Answers of a server that does not have an endpoint.
+# Statuses of a server that lacks the endpoint.
 NO_SUCH_ENDPOINT = frozenset((404, 405, 501))
-# What a request adds to one large row.
+# bytes that a request adds to a large row
 LARGE_ENVELOPE_BYTES = 200
 
 
 class Receipt(NamedTuple):
-    """What an answer says of the rows of one request.
+    """What an answer says about the rows of a request.
 
-    `ids`: the row ids that it names. `xact`: the destination's transaction, 0 where none is named.
+    `ids`: the row ids that it names. `xact`: the destination's transaction, 0 if none is named.
     """
 
     ids: List[str]
@@ -47,7 +47,7 @@ class Receipt(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """`confirmed`: for each row that was sent, whether the answer named it."""
+    """`confirmed`: for each row sent, whether the answer named it."""
 
     confirmed: List[bool]
     xact: int = 0
@@ -56,8 +56,9 @@ class Delivery(NamedTuple):
 # belief: rows_upsert_by_id
 @dataclass(frozen=True)
 class RowSender:
-    """Sends rows of one kind. `dest_ids`: source object id -> destination object id. Safe for many
-    threads.
+    """Sends rows of one kind. Safe for many threads.
+
+    `dest_ids`: source object id -> destination object id.
     """
 
     dest: Api
@@ -66,8 +67,9 @@ class RowSender:
     max_batch_bytes: int
 
     def send(self, rows: Sequence[EncodedRow]) -> Delivery:
-        """Send rows, of one object or several. Raises ApiError for a refusal and for an answer that
-        names none of the rows.
+        """Send rows of one or several objects.
+
+        Raises ApiError for a refusal and for an answer that names none of the rows.
         """
         capabilities = self.dest.capabilities
         if not capabilities.logs3_delivers:
@@ -86,13 +88,11 @@ class RowSender:
         return delivery
 
     def is_large(self, row: EncodedRow) -> bool:
-        """Whether the row is larger than a batch may be and the server announces that it takes
-        uploads.
-        """
+        """Whether the row is larger than a batch may be and the server accepts uploads."""
         return len(row.body) > self.max_batch_bytes and self.dest.logs3_max_bytes() > 0
 
     def send_large(self, row: EncodedRow) -> Delivery:
-        """Send one large row: by an upload, unless the server announces that a request holds it."""
+        """Send a large row: by an upload, unless the server announces larger requests."""
         if len(row.body) + LARGE_ENVELOPE_BYTES <= self.dest.logs3_max_bytes():
             return self._send_logs3([row])
         return self.send_upload(row)
@@ -151,10 +151,9 @@ class RowSender:
         check: Check,
         receipt_of: Callable[[Any], Receipt],
     ) -> Delivery:
-        """Send until the answer accounts for exactly these ids, as often as other requests are
-        tried.
+        """Send until the answer names exactly these ids; at most as often as requests are retried.
 
-        Raises AnswerError for an answer that names none of them, or others.
+        Raises AnswerError if the last answer names none of them, or other ids.
         """
         answers: List[Any] = []
 
@@ -178,7 +177,7 @@ class RowSender:
         return self.kind.object_fields(self.dest_ids[object_id])
 
     def _logs3_body(self, rows: Sequence[EncodedRow]) -> bytes:
-        """The rows with the fields that name their objects."""
+        """Returns the body of the request: the rows with the fields that name their objects."""
         endings = {
             object_id: b"," + encode(dict(self._object_fields(object_id)))[1:]
             for object_id in {row.object_id for row in rows}
@@ -186,7 +185,7 @@ class RowSender:
         return logs3_body([row.body[:-1] + endings[row.object_id] for row in rows])
 
     def _upload(self, request: Dict[str, Any], body: bytes) -> Dict[str, Any]:
-        """Returns the signed answer whose URL took the bytes."""
+        """Returns the answer with the signed URL to which the bytes were uploaded."""
         check = signed_upload("key")
         signed: Dict[str, Any] = self.dest.post("/logs3/overflow", request, check=check).json
         self.dest.store.send(signed, body)
@@ -198,27 +197,28 @@ class RowSender:
 
 # belief: logs3_names_its_transaction
 def logs3_receipt(answer: Any) -> Receipt:
-    """{"ids": [...], "xact_id": "1000…"}; older servers answer without the transaction."""
+    """Reads {"ids": [...], "xact_id": "1000…"}; older servers answer without the transaction."""
     if not isinstance(answer, dict):
         return Receipt([])
     return Receipt(_texts(answer.get("ids")), xact_of(answer.get("xact_id")))
 
 
 def insert_receipt(answer: Any) -> Receipt:
-    """{"row_ids": [...]}"""
+    """Reads {"row_ids": [...]}."""
     return Receipt(_texts(answer.get("row_ids")) if isinstance(answer, dict) else [])
 
 
 def _texts(value: Any) -> List[str]:
-    """Returns a list of strings; nothing for a value of any other type."""
+    """Returns a list of strings; [] for a value of another type."""
     is_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
     return list(value) if is_list else []
 
 
 # belief: row_ids_in_order
 def confirmed_of(ids: Sequence[str], named: Iterable[str]) -> List[bool]:
-    """Returns for each sent id whether it was named; all False where an id was named that was not
-    sent.
+    """Returns for each sent id whether it was named.
+
+    All are False if an id was named that was not sent.
     """
     left = Counter(named)
     confirmed = []

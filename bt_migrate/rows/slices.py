@@ -1,8 +1,8 @@
-"""One stream read by several readers: the slices of its key range, and who reads where.
+"""Slices of a stream's key range, and which reader reads where.
 
-A slice is read from both ends until its two readers meet, so nobody has to know how its rows lie. A
-reader that has nothing to do helps where most is left: from a free end, or from the middle, where
-the slice is cut in two.
+A slice is read from both ends until its two readers meet, so that the distribution of its rows need
+not be known. An idle reader helps where most is left: at a free end of a slice, or in the middle,
+where the slice is cut in two.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from bt_migrate.api.btql import Bounds
 from bt_migrate.api.transactions import key_before, key_number, pagination_key
 from bt_migrate.state.stream_state import KeyRange, StreamState
 
-# how often a reader that waits for work looks whether the run is to end
+# how often a waiting reader checks whether the run is to end
 WORK_POLL_S = 0.5
 
 
 class Slice:
-    """A range of keys while it is read. `part` of the checkpoint says what is not written yet;
-    (low, high] is not read yet.
+    """A range of keys that is being read.
+
+    `part` is its unwritten range, in the checkpoint. The keys in (low, high] are not yet read.
     """
 
     def __init__(self, part: KeyRange) -> None:
         self.part = part
         self.low: Optional[str] = part.after
         self.high: Optional[str] = part.end
-        # nothing is left to read
+        # all of it has been read
         self.is_read = False
-        # by whether they read the newest first; a reader stays until all that it read is written
+        # key: whether it reads the newest rows first. A reader stays until all its rows are
+        # written.
         self.readers: Dict[bool, SliceReader] = {}
-        # by the same: the keys from the first to the last row of the last page that came from this
+        # same key: how many keys lie between the first and the last row of the last page from that
         # end
         self.page_keys: Dict[bool, int] = {}
 
     def pages_left(self) -> float:
-        """As many as there are if all rows lie as close as in the densest page; inf while that is
-        not known.
-        """
+        """Returns an estimate of the pages left, from the densest page read; inf without a page."""
         if self.is_read:
             return 0.0
         if self.low is None or self.high is None or not self.page_keys:
@@ -51,18 +51,18 @@ class Slice:
         return (key_number(self.high) - key_number(self.low)) / min(self.page_keys.values())
 
     def pages_unasked(self) -> float:
-        """Of the pages that are left, those that nobody has asked for."""
+        """Returns the estimated pages left that no reader has requested."""
         return self.pages_left() - sum(reader.reading for reader in self.readers.values())
 
     def end_reading(self) -> None:
-        """Nothing is left: whoever waits for a page of the slice need not."""
+        """Mark the slice as read, and wake the readers that wait for a page of it."""
         self.is_read = True
         for reader in self.readers.values():
             if not reader.over.done():
                 reader.over.set_result(None)
 
     def cut(self) -> Slice:
-        """Keep the front half of what is left. Returns the rest, with the reader of its end."""
+        """Keep the lower half of what is left. Returns the upper half, with its reader."""
         assert self.low is not None and self.high is not None
         middle = pagination_key((key_number(self.low) + key_number(self.high)) // 2)
         back = Slice(KeyRange(middle, self.part.end))
@@ -82,7 +82,7 @@ class SliceReader:
     def __init__(self, place: Slice, newest_first: bool, changed: threading.Condition) -> None:
         self.slice = place
         self.newest_first = newest_first
-        # its next page is on its way
+        # its next page is requested
         self.reading = True
         # done once others have read the rest of the slice
         self.over: Future[None] = Future()
@@ -90,12 +90,12 @@ class SliceReader:
 
     @property
     def part(self) -> KeyRange:
-        """What is not written of its slice, in the checkpoint."""
+        """The unwritten range of its slice, in the checkpoint."""
         return self.slice.part
 
     @property
     def is_marked(self) -> bool:
-        """Whether the upper end of the slice is known: nothing behind it is read."""
+        """Whether the upper end of the slice is known, so that no row above it is read."""
         return self.newest_first or self.part.end is not None
 
     def unread(self, bounds: Bounds) -> Bounds:
@@ -108,17 +108,17 @@ class SliceReader:
             )
 
     def note_written(self, key: str) -> None:
-        """All rows that it read up to this key are written."""
+        """Record that all rows which it read up to this key are written."""
         if self.newest_first:
             self.part.end = key_before(key)
         else:
             self.part.after = key
 
     def take(self, keys: Sequence[str], ended: bool) -> Tuple[int, int, bool]:
-        """Which rows of a page of these ascending keys nobody has read yet.
+        """Returns which rows of a page, by ascending keys, no other reader has read.
 
-        Returns (the first of them, the first after them, whether nothing is left of the slice).
-        `ended`: there are no more inside the bounds that were asked for.
+        The result is (index of the first, index after the last, whether the slice is read).
+        `ended`: the page was the last inside the requested bounds.
         """
         with self._changed:
             part = self.slice
@@ -143,8 +143,9 @@ class SliceReader:
             return first, behind, part.is_read
 
     def goes_on(self, key: Optional[str] = None) -> bool:
-        """Whether more is left than was asked for; `key`: after a page up to it, which is about to
-        be taken.
+        """Whether more is left than is requested.
+
+        `key`: as if the page up to it were already read.
         """
         with self._changed:
             part = self.slice
@@ -155,14 +156,14 @@ class SliceReader:
             return not met and part.pages_unasked() > 0
 
     def stop(self) -> None:
-        """Nothing more is on its way."""
+        """Record that this reader has no page requested any more."""
         with self._changed:
             self.reading = False
             self._changed.notify_all()
 
 
 class Slices:
-    """The slices of one object, given to its readers. `check` raises once the run is to end."""
+    """The slices of one object, and their readers. `check` raises if the run is to end."""
 
     def __init__(self, state: StreamState, check: Callable[[], None]) -> None:
         self._state = state
@@ -173,10 +174,10 @@ class Slices:
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[Optional[SliceReader]]:
-        """An end of a slice to read; waits for one, None when nothing is left to do.
+        """Yields an end of a slice to read. Waits for one; None if nothing is left to read.
 
-        All that was read must be written at the end. After an error inside nobody begins another
-        one, and the slice stays open.
+        All rows that were read must be written when the block ends. After an error inside it no
+        other reader begins, and the slice stays open.
         """
         reader = self._next()
         try:
@@ -198,8 +199,9 @@ class Slices:
             return None
 
     def enter(self) -> Optional[SliceReader]:
-        """A reader for the end that needs one most; None where the pages on their way are all that
-        is left, or may be.
+        """Returns a reader for the end with most left.
+
+        None if all that is left is, or may be, already requested.
         """
         wanting = [part for part in self._open if part.pages_unasked() > 0]
         free = [part for part in wanting if len(part.readers) < 2]
@@ -213,7 +215,7 @@ class Slices:
         return reader
 
     def leave(self, reader: SliceReader) -> None:
-        """All that it read is written."""
+        """Record that all rows of the reader are written."""
         with self._changed:
             del reader.slice.readers[reader.newest_first]
             if reader.slice.is_read and not reader.slice.readers:
@@ -223,7 +225,7 @@ class Slices:
             self._changed.notify_all()
 
     def _cut(self, slices: Sequence[Slice]) -> List[Slice]:
-        """Both halves of the one of them that has most left."""
+        """Returns both halves of the slice with most left."""
         if not slices:
             return []
         front = max(slices, key=Slice.pages_unasked)

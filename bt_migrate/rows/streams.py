@@ -1,6 +1,6 @@
-"""The streams of rows, and what is kept of one while its rows are copied.
+"""The streams of rows, and the state of a stream while its rows are copied.
 
-Knows nothing of how rows are read, encoded or written.
+This module does not know how rows are read, encoded or written.
 """
 
 from __future__ import annotations
@@ -25,34 +25,35 @@ from bt_migrate.state.sync_marks import Round, mark_now
 
 @dataclass(frozen=True)
 class ShardSlice:
-    """What a shard takes of an object: the rows with keys above `after` and up to `end`."""
+    """What a shard copies of an object: the rows with keys above `after` and up to `end`."""
 
     after: Optional[str]
     end: str
-    # no other shard takes rows of the object
+    # no other shard copies rows of the object
     whole: bool
     # when the shards were planned, unix seconds of the source's clock
     mark: int
-    # the destination's object was empty then; else its rows with keys up to `before` were there
+    # the destination object was empty when the shards were planned; otherwise its rows with keys up
+    # to `before` existed then
     new: bool
     before: str
 
 
 @dataclass(frozen=True)
 class RowStream:
-    """The rows of one object, as they are to be copied."""
+    """The rows of one object that are to be copied."""
 
     kind: RowKind
     project: str
     source_id: str
     dest_id: str
     name: str
-    # this run created the destination object, so nothing was there before
+    # this run created the destination object, so it held no rows before
     fresh: bool
-    # of a shard
+    # set if a shard copies only this part
     part: Optional[ShardSlice] = None
-    # how many rows the source counts of what is to be read (None: it does not count), and when
-    # (unix seconds of its clock)
+    # how many of the rows to read the source counts (None: it does not count), and when, in unix
+    # seconds of its clock
     rows: Optional[int] = None
     counted_s: float = 0.0
     # of the source, in ascending order: earlier states that are written before the copy
@@ -60,8 +61,9 @@ class RowStream:
 
 
 def bounds_of(catalog: Catalog, kind: RowKind) -> Bounds:
-    """The date window of a kind: logs are chosen row by row, experiments as a whole, datasets not
-    at all.
+    """Returns the date window of a kind.
+
+    Logs are selected row by row, experiments as a whole, datasets always.
     """
     settings = catalog.settings
     if kind is ROW_KINDS["logs"]:
@@ -70,11 +72,10 @@ def bounds_of(catalog: Catalog, kind: RowKind) -> Bounds:
 
 
 class StreamCopy:
-    """One object while its rows are copied: its checkpoint, its seen rows, and the error that ended
-    it, if any.
+    """One object while its rows are copied: checkpoint, delivered rows, and its error.
 
-    Made by `open_copy`. In a sync nothing of it is written unless it is `touched`: it was behind,
-    or rows of it came.
+    Made by `open_copy`. A sync writes its files only if it is `touched`: if it was incomplete or
+    had new rows.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class StreamCopy:
         self.state = state
         self.touched = touched
         self.error: Optional[ApiError] = None
-        # rows that failed in an earlier round
+        # rows that failed in an earlier sync
         self.tried_again: List[str] = []
         # an earlier state of the object is being written: see `replay`
         self.replays = False
@@ -95,18 +96,18 @@ class StreamCopy:
 
     @property
     def above(self) -> Optional[int]:
-        """The transaction after which rows are read; None while everything is copied."""
+        """The transaction after which rows are read; None in a full copy."""
         return self.state.sync.above
 
     @property
     def is_at_start(self) -> bool:
-        """Whether no row of what is to be read has been read."""
+        """Whether none of the rows to read has been read."""
         first, *others = self.state.slices
         return not others and first.after is None and not self.rows_read
 
     @property
     def rows_read(self) -> int:
-        """Rows that were read of what is to be read: of all, or in a sync round of what is new."""
+        """How many of the rows to read have been read: of all, or in a sync of the new ones."""
         state = self.state
         return state.copy.read if self.above is None else state.sync.read_new
 
@@ -125,8 +126,9 @@ class StreamCopy:
         return self._resuming
 
     def read_again(self) -> None:
-        """Rows were not shown: read the stream from its start once more. Rows that arrived are
-        found.
+        """Reset the stream to its start, because rows were not shown.
+
+        Rows that arrived are found.
         """
         with self.state.lock:
             self.state.slices = [KeyRange(self._start_key(), self._end_key())]
@@ -159,7 +161,7 @@ class StreamCopy:
             state.failed = self.seen.all_failed()
 
     def close(self) -> None:
-        """Once the checkpoint is written."""
+        """Close the files, after the checkpoint was written."""
         if self.touched and self.state.done:
             self.seen.forget_before()
         self.run.close_stream(self.state, written=self.touched)
@@ -169,8 +171,9 @@ class StreamCopy:
 
 
 def open_copy(catalog: Catalog, stream: RowStream, round_: Optional[Round] = None) -> StreamCopy:
-    """Open the checkpoint of a stream, to copy everything or, in a round, what is new. Raises
-    StateError.
+    """Open the checkpoint of a stream: for a full copy, or in a sync for what is new.
+
+    Raises StateError.
     """
     path = catalog.run.stream_path(stream.kind.folder, stream.project, stream.source_id)
     file = path.with_name(path.name + STATE_ENDING)
@@ -199,7 +202,7 @@ def open_copy(catalog: Catalog, stream: RowStream, round_: Optional[Round] = Non
 
 
 def _forget_other_copy(path: Path, file: Path) -> None:
-    """Another object took the place of the counterpart, so nothing of the stream is there yet."""
+    """Reset the stream if its destination object is another one than before."""
     for known in (file, *path.parent.glob(path.name + "_seen.sqlite3*")):
         known.unlink()
 
@@ -214,7 +217,7 @@ def _begin_copy(catalog: Catalog, state: StreamState, stream: RowStream) -> None
 
 
 def close_copies(members: Sequence[StreamCopy], seconds: float) -> None:
-    """Write down how streams that were read together ended, after so many seconds."""
+    """Record how streams that were read together ended, after `seconds`."""
     for member in members:
         member.finish(seconds / len(members))
     save_members(members)
@@ -229,7 +232,7 @@ def save_members(members: Iterable[StreamCopy]) -> None:
 
 @dataclass
 class PageEnd:
-    """What a page adds to the outcomes of its sent rows, by source object: counts and findings."""
+    """What a page adds besides its sent rows, by source object: counts and findings."""
 
     end_key: str
     counts: Dict[str, Counter[str]] = field(default_factory=dict)

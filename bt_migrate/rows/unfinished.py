@@ -1,8 +1,8 @@
 """Recognizes a row that an earlier run left unfinished. Pure.
 
 An earlier run leaves out a reference whose object does not exist yet, and keeps the source's key of
-an attachment that it could not copy. The row that is there is compared place by place, in one pass,
-so the time does not depend on the number of ways in which the row can have been written.
+an attachment that it could not copy. The destination's row is compared place by place, in one pass,
+so that the time does not grow with the number of ways in which the row can have been written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bt_migrate.rows.rewrite import copied
 
 
 class Either(NamedTuple):
-    """A place that holds one of two values. `before` is None where the value was left out."""
+    """A place that may hold one of two values. `before` is None if the value was left out."""
 
     now: Any
     before: Optional[str]
@@ -28,7 +28,7 @@ class Either(NamedTuple):
         return _is_equal(self.now, value) or _is_equal(self.before, value)
 
 
-# A place of the row: what this run writes there, and what is there.
+# A place of the row: what this run would write, and what the destination has.
 Pair = Tuple[Any, Any]
 
 
@@ -38,10 +38,10 @@ def is_left_unfinished(
     late: Mapping[Path, Optional[str]],
     source_keys: Mapping[str, str],
 ) -> bool:
-    """Whether `there` equals the rewritten row but for what an earlier run left unfinished.
+    """Whether `there` equals the rewritten row except for what an earlier run left unfinished.
 
-    `late`: place of a reference in the row -> the text that an earlier run kept there; None where
-    it left the reference out. `source_keys`: key of an attachment -> its key in the source.
+    `late`: place of a reference in the row -> the text that an earlier run kept there, None if it
+    left the reference out. `source_keys`: key of an attachment -> its key in the source.
     """
     expected: Dict[str, Any] = copied(row)
     for path in attachment_places(expected):
@@ -50,19 +50,22 @@ def is_left_unfinished(
             set_at(expected, (*path, "key"), Either(key, source_keys[key]))
     for path, before in late.items():
         now = value_at(expected, path)
-        # A field that became an attachment holds its references no more.
+        # A field that became an attachment no longer holds its references.
         if now is not None:
             set_at(expected, path, Either(now, before))
     return _is_allowed(_without_nulls(expected), _without_nulls(there))
 
 
 def _without_nulls(row: Mapping[str, Any]) -> Dict[str, Any]:
-    """A row is read with null for each field that it does not have."""
+    """Returns the row without null fields: a row is read with null for each field it lacks."""
     return {name: value for name, value in row.items() if value is not None}
 
 
 def _is_allowed(expected: Any, there: Any) -> bool:
-    """Without recursion: a row may be nested as deep as the JSON reader accepts."""
+    """Whether the values are equal or allowed to differ.
+
+    Without recursion: a row may be nested as deep as the JSON reader accepts.
+    """
     waiting: List[Pair] = [(expected, there)]
     while waiting:
         wanted, found = waiting.pop()
@@ -92,9 +95,9 @@ def _must_be_there(wanted: Any) -> bool:
 
 
 def _item_pairs(wanted: List[Any], found: List[Any]) -> Optional[List[Pair]]:
-    """Returns the items of two lists in pairs; None where an item is missing or extra.
+    """Returns the items of two lists in pairs; None if an item is missing or extra.
 
-    An item that was left out moves the items that follow it.
+    An item that was left out shifts the items after it.
     """
     pairs: List[Pair] = []
     for item in wanted:
@@ -108,7 +111,7 @@ def _item_pairs(wanted: List[Any], found: List[Any]) -> Optional[List[Pair]]:
 
 
 def _is_equal(left: Any, right: Any) -> bool:
-    """Equal as rows are: the same JSON but for the form of timestamps."""
+    """Whether two values are the same JSON, apart from the format of timestamps."""
     if isinstance(left, (str, bool, int)) and type(left) is type(right) and left == right:
         return True
     return row_digest({"value": left}) == row_digest({"value": right})

@@ -1,9 +1,8 @@
-"""Streams that a sync cannot read, because their object is in no list: they stay behind, each with
-its own sync mark.
+"""Streams that a sync cannot read because no list shows their object; they keep their sync mark.
 
-An object that is missing from one list may be missing for a night: a right was taken away, a
-gateway answered instead of the API. It is taken for deleted only after two good lists, some time
-apart; and whenever it comes back, its rows are read from the mark that it had.
+An object may be missing from a list only for a night: a right was taken away, or a gateway answered
+instead of the API. It counts as deleted only after two valid lists, some time apart. If it comes
+back, its rows are read from the mark that it had.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ SILENT = "the source shows none of its rows, of which it had some"
 
 
 def keep_unseen_marks(catalog: Catalog, kind_name: str, round_: Round) -> None:
-    """Note each stream of the kind that earlier syncs know and that this round has not read.
+    """Record each stream of the kind that earlier syncs know and this one has not read.
 
-    Called before the mark of the kind moves, whatever the reason is that it was not read.
+    Called before the mark of the kind advances, whatever the reason why the stream was not read.
     """
     for state in catalog.run.all_streams():
         if state.header["kind"] == kind_name and not _is_settled(catalog, state, round_):
@@ -38,7 +37,7 @@ def keep_unseen_marks(catalog: Catalog, kind_name: str, round_: Round) -> None:
 
 
 def _is_settled(catalog: Catalog, state: StreamState, round_: Round) -> bool:
-    """Whether the stream was read in this round, knows why it was not, or counts as deleted."""
+    """Whether the stream was read in this sync, has a recorded reason, or counts as deleted."""
     in_round = state.sync.round == round_.number
     was_read = catalog.run.was_completed(state) or (in_round and state.done)
     return was_read or (in_round and bool(state.error)) or state.sync.gone
@@ -72,7 +71,7 @@ def _note_unseen(catalog: Catalog, state: StreamState, round_: Round) -> None:
 
 
 def _where_absent(catalog: Catalog, holder: Resource, state: StreamState) -> str:
-    """Which good list lacks the object; "" if none does."""
+    """Returns which valid list lacks the object; "" if none does."""
     source = catalog.lists.source_object(holder, state.header["source_id"])
     if source is None:
         return "the source does not list it"
