@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator, List, Sequence
 from bt_migrate.model.findings import finding
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.pins import read_version_lists
 
 
 # belief: earlier_versions_are_listed
@@ -18,13 +19,8 @@ def earlier_versions(catalog: Catalog, projects: Sequence[dict]) -> Iterator[Dic
         project["id"]: {kind.name: lists.source_objects(kind, project["id"]) for kind in kinds}
         for project in projects
     }
+    read_version_lists(catalog, [(project["id"], "") for project in projects])
     versions = catalog.histories.source
-    versions.read(
-        {
-            project_id: [obj["id"] for objects in of_kinds.values() for obj in objects]
-            for project_id, of_kinds in defined.items()
-        }
-    )
     for project in projects:
         for name, objects in defined[project["id"]].items():
             for obj in objects:

@@ -98,7 +98,7 @@ def _catalog(
     index = DestIndex(lists, lock)
     targets = Targets(lists, index, ids, lock)
     earlier = EarlierRuns(run, lock)
-    histories = Histories(VersionLists(source, lock), VersionLists(dest, lock))
+    histories = Histories(VersionLists(source), VersionLists(dest))
     return Catalog(
         source,
         dest,

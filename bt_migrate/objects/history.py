@@ -8,6 +8,7 @@ which finds each object as its latest version left it.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
@@ -21,8 +22,7 @@ from bt_migrate.model.references import strings
 from bt_migrate.model.resource import Resource
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import UPDATE, Action, display_name, fingerprint, natural_key
-from bt_migrate.objects.lists import PLANNED
-from bt_migrate.objects.pins import pairs_of_versions
+from bt_migrate.objects.pins import pairs_of_versions, read_version_lists
 from bt_migrate.objects.plan import counterpart
 from bt_migrate.objects.prepare import PlannedObject, object_finding, skip_reason
 from bt_migrate.objects.update import note_former, policy_of
@@ -30,6 +30,9 @@ from bt_migrate.objects.version_content import holds_begun_version, source_diges
 from bt_migrate.objects.write_versions import History, Version, VersionWriter
 from bt_migrate.state.object_states import ObjectStates, save_objects
 
+log = logging.getLogger("bt_migrate.objects")
+
+VERSIONS_WRITTEN = "versions written"
 Objects = Sequence[Tuple[Resource, PlannedObject]]
 
 
@@ -42,24 +45,35 @@ def copy_histories(
         for resource, item in objects
         if _is_open(item) and not skip_reason(catalog, resource, item.source)
     ]
-    _read_lists(catalog, found)
+    read_version_lists(
+        catalog, {(one.item.source["project_id"], one.item.dest_project_id) for one in found}
+    )
     planned = catalog.lists.at_once(lambda one: _planned(catalog, one), found)
     histories = [history for history in planned if history is not None and history.versions]
     for history in histories:
         catalog.histories.written[history.source_id] = len(history.versions)
-    if catalog.settings.dry_run or not histories:
-        return
+    if histories and not catalog.settings.dry_run:
+        _write(catalog, histories, copier)
+
+
+def _write(
+    catalog: Catalog, histories: Sequence[History], copier: Optional[AttachmentCopier]
+) -> None:
     states = _states_of(histories)
     for history in histories:
         _note_intention(catalog, history)
     save_objects(states)
     writer = VersionWriter(catalog, copier)
+    total = sum(len(history.versions) for history in histories)
     try:
-        for wave in waves(histories):
-            catalog.dest.check()
-            writer.write(wave)
+        with catalog.run.live.working(VERSIONS_WRITTEN, total) as task:
+            for wave in waves(histories):
+                catalog.dest.check()
+                writer.write(wave)
+                task.step(len(wave))
     finally:
         save_objects(states)
+    log.info("wrote %s versions of %s objects", f"{total:,}", f"{len(histories):,}")
 
 
 @dataclass(frozen=True)
@@ -93,17 +107,6 @@ def _existing(
     if existing is not None:
         return existing if holder is None or holder["id"] == existing["id"] else None
     return None if gone or holder else {}
-
-
-def _read_lists(catalog: Catalog, found: Sequence[_Found]) -> None:
-    source: Dict[str, List[str]] = defaultdict(list)
-    dest: Dict[str, List[str]] = defaultdict(list)
-    for one in found:
-        source[one.item.source["project_id"]].append(one.item.source["id"])
-        if one.existing and not one.item.dest_project_id.startswith(PLANNED):
-            dest[one.item.dest_project_id].append(one.existing["id"])
-    catalog.histories.source.read(source)
-    catalog.histories.dest.read(dest)
 
 
 # -- what is to be written of one object

@@ -7,13 +7,13 @@ versions are asked for.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.transactions import version_like, xact_of, xact_of_version
 from bt_migrate.errors import ApiError
 from bt_migrate.model.resource import Pin, Resource
-from bt_migrate.model.resource_table import PROJECTS
+from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.lists import PLANNED
@@ -40,10 +40,14 @@ def resolve_version(
 
 def _latest(catalog: Catalog, resource: Resource, source_id: str, version: Any) -> Optional[str]:
     """The destination's latest version, if `version` is the source's and the content is equal."""
-    source, existing = _both(catalog, resource, source_id)
-    if not source or not existing:
+    source = catalog.lists.source_object(resource, source_id)
+    if source is None or xact_of_version(version) < xact_of(source.get("_xact_id")):
         return None
-    if xact_of_version(version) < xact_of(source.get("_xact_id")):
+    dest_id = catalog.targets.resolve((resource.name,), source_id) or ""
+    if dest_id.startswith(PLANNED):
+        return str(version)
+    existing = _counterpart(catalog, resource, source)
+    if existing is None:
         return None
     path = f"{resource.path}/{existing['id']}"
     now = catalog.dest.get(path, check=object_with_id(existing["id"]))
@@ -53,29 +57,31 @@ def _latest(catalog: Catalog, resource: Resource, source_id: str, version: Any) 
     return version_like(version, xact) if xact else None
 
 
-def _both(
-    catalog: Catalog, resource: Resource, source_id: str
-) -> Tuple[Optional[dict], Optional[dict]]:
-    """The object and its counterpart, where there are such."""
-    source = catalog.lists.source_object(resource, source_id)
-    if source is None:
-        return None, None
-    dest_id = catalog.targets.resolve((resource.name,), source_id)
+def _counterpart(catalog: Catalog, resource: Resource, source: dict) -> Optional[dict]:
+    dest_id = catalog.targets.resolve((resource.name,), source["id"])
     project = catalog.targets.resolve((PROJECTS.name,), source["project_id"])
-    if not dest_id or not project or dest_id.startswith(PLANNED):
-        return source, None
-    return source, catalog.index.object(resource, project, dest_id)
+    if not dest_id or not project or PLANNED in (dest_id[: len(PLANNED)], project[: len(PLANNED)]):
+        return None
+    return catalog.index.object(resource, project, dest_id)
 
 
 def _map_once(catalog: Catalog, resource: Resource, source_id: str) -> None:
     if catalog.versions.knows(source_id):
         return
-    source, existing = _both(catalog, resource, source_id)
-    if not source or not existing:
+    source = catalog.lists.source_object(resource, source_id)
+    if source is None:
         return
+    existing = _counterpart(catalog, resource, source)
     histories, last = catalog.histories, catalog.settings.history
-    histories.source.read({source["project_id"]: [source_id]})
-    histories.dest.read({existing["project_id"]: [existing["id"]]})
+    if existing is None and not catalog.settings.dry_run:
+        return
+    dest_project = existing["project_id"] if existing else ""
+    read_version_lists(catalog, [(source["project_id"], dest_project)])
+    if existing is None:
+        # A plan: the versions would be written.
+        for xact in histories.source.transactions(source_id)[-1 - last :]:
+            catalog.versions.put(source_id, xact, xact)
+        return
     try:
         versions = histories.source.contents(resource, source, last)
         there = histories.dest.contents(resource, existing, last)
@@ -86,6 +92,23 @@ def _map_once(catalog: Catalog, resource: Resource, source_id: str) -> None:
         catalog.versions.put(
             source_id, versions[place].get("_xact_id"), there[counter].get("_xact_id")
         )
+
+
+def read_version_lists(catalog: Catalog, projects: Iterable[Tuple[str, str]]) -> None:
+    """List the versions of all definitions in projects (source id, destination id or "")."""
+    settings, lists = catalog.settings, catalog.lists
+    kinds = [kind for kind in OBJECT_RESOURCES if kind.versioned and settings.selects(kind.name)]
+    source: Dict[str, List[str]] = {}
+    dest: Dict[str, List[str]] = {}
+    for source_project, dest_project in projects:
+        for kind in kinds:
+            found = lists.source_objects(kind, source_project)
+            source.setdefault(source_project, []).extend(obj["id"] for obj in found)
+            if dest_project and not dest_project.startswith(PLANNED):
+                there = lists.dest_objects(kind, dest_project)
+                dest.setdefault(dest_project, []).extend(obj["id"] for obj in there)
+    catalog.histories.source.read(source)
+    catalog.histories.dest.read(dest)
 
 
 def pairs_of_versions(

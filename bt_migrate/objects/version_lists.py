@@ -42,22 +42,25 @@ class VersionLists:
     _asked: Set[str] = field(default_factory=set)
 
     def read(self, objects: ObjectIds) -> None:
-        """List the versions of objects, those of many projects at a time, unless that was done."""
+        """List the versions of objects, those of many projects at a time, unless that was done.
+
+        A thread that asks for what another one reads waits for it.
+        """
         with self.lock:
             wanted = {
                 project_id: set(ids)
                 for project_id, ids in objects.items()
                 if project_id not in self._asked and ids
             }
+            ids = list(wanted)
+            for start in range(0, len(ids), OBJECTS_PER_QUERY):
+                some = ids[start : start + OBJECTS_PER_QUERY]
+                # Prompts and functions are one store: the first kind mostly has both.
+                for kind in (BY_NAME[name] for name in CALLABLE):
+                    open_ids = [one for one in some if not wanted[one].issubset(self._xacts)]
+                    if open_ids:
+                        self._add(kind, open_ids)
             self._asked.update(wanted)
-        ids = list(wanted)
-        for start in range(0, len(ids), OBJECTS_PER_QUERY):
-            some = ids[start : start + OBJECTS_PER_QUERY]
-            # Prompts and functions are one store: the first kind mostly has both.
-            for kind in (BY_NAME[name] for name in CALLABLE):
-                open_ids = [one for one in some if not wanted[one].issubset(self._xacts)]
-                if open_ids:
-                    self._add(kind, open_ids)
 
     def transactions(self, object_id: str) -> List[int]:
         """The transactions of the versions of an object that was listed, oldest first."""
@@ -102,9 +105,8 @@ class VersionLists:
             words = (self.api.side, resource.name, project_ids[0], error)
             log.warning("%s: versions of %s in project %s are not known: %s", *words)
             return
-        with self.lock:
-            for row in rows:
-                self._xacts[str(row.get("id"))].add(xact_of(row.get("_xact_id")))
+        for row in rows:
+            self._xacts[str(row.get("id"))].add(xact_of(row.get("_xact_id")))
 
     def _rows(self, resource: Resource, project_ids: Sequence[str]) -> Iterator[Dict[str, Any]]:
         cursor = ""

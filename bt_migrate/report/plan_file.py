@@ -59,6 +59,8 @@ def _actions(run: RunDirectory) -> Iterator[Dict[str, Any]]:
                 "action": ACTIONS.get(entry["outcome"], entry["outcome"]),
                 "reason": entry.get("reason", ""),
                 "fields": entry.get("fields", []),
+                # how many versions are written, with --history
+                **({"versions": entry["versions"]} if entry.get("versions") else {}),
             }
 
 

@@ -34,6 +34,7 @@ from bt_migrate.objects.owned import (
     only_owners_of,
     owner_groups,
 )
+from bt_migrate.objects.pins import read_version_lists
 from bt_migrate.objects.prepare import PlannedObject
 from bt_migrate.rows.count import OBJECTS_COUNTED, Summaries
 from bt_migrate.rows.facets import learn_facets, learn_facets_of_copies
@@ -74,7 +75,6 @@ from bt_migrate.verify.result import (
 from bt_migrate.verify.rows import compare_full, compare_sample, read_groups
 from bt_migrate.verify.sides import ROWS_COMPARED
 from bt_migrate.verify.traces import SourceTraces
-from bt_migrate.verify.versions import read_version_lists
 
 log = logging.getLogger("bt_migrate.verify")
 
@@ -299,7 +299,9 @@ class ObjectComparison:
     def compare_all(self, scopes: Sequence[ProjectPair]) -> Iterator[Comparison]:
         """Yields a comparison for each kind and project."""
         lists = self.migration.catalog.lists
-        read_version_lists(self.migration.catalog, scopes)
+        if self.migration.catalog.settings.history:
+            places = [(scope.source["id"], scope.dest_id or "") for scope in scopes]
+            read_version_lists(self.migration.catalog, places)
         yield self._compare(PROJECTS, None, lambda: [scope.source for scope in scopes])
         for resource in OBJECT_RESOURCES:
             if resource is PROJECTS or not self.migration.settings.selects(resource.name):

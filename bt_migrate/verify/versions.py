@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
 
 from bt_migrate.config.values import EARLIER_VERSIONS
-from bt_migrate.migration.context import ProjectPair
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.objects.catalog import Catalog
@@ -43,26 +42,6 @@ def asked_history(run: RunDirectory, asked: int) -> int:
     versioned = [resource.name for resource in OBJECT_RESOURCES if resource.versioned]
     recorded = any(states.versions for states in run.all_objects() if states.resource in versioned)
     return asked or (EARLIER_VERSIONS["all"] if recorded else 0)
-
-
-def read_version_lists(catalog: Catalog, scopes: Sequence[ProjectPair]) -> None:
-    """List the versions of all definitions of both sides, those of many projects at a time."""
-    kinds = [
-        kind for kind in OBJECT_RESOURCES if kind.versioned and catalog.settings.selects(kind.name)
-    ]
-    if not catalog.settings.history:
-        return
-    source: Dict[str, List[str]] = {}
-    dest: Dict[str, List[str]] = {}
-    for scope in scopes:
-        for kind in kinds:
-            found = catalog.lists.source_objects(kind, scope.source["id"])
-            source.setdefault(scope.source["id"], []).extend(obj["id"] for obj in found)
-            if scope.dest_id:
-                there = catalog.lists.dest_objects(kind, scope.dest_id)
-                dest.setdefault(scope.dest_id, []).extend(obj["id"] for obj in there)
-    catalog.histories.source.read(source)
-    catalog.histories.dest.read(dest)
 
 
 def compared_versions(

@@ -119,8 +119,6 @@ def test_without_history_what_is_left_is_named(tmp_path: Path) -> None:
 
 def test_the_last_versions_can_be_asked_for(tmp_path: Path) -> None:
     with pinned_pair() as pair:
-        plan = run(pair.sandbox, tmp_path / "plan", "--history", "2", "--dry-run")
-        assert (plan.code, pair.sandbox.writes("globex")) == (0, [])
         done = run(pair.sandbox, tmp_path / "runs", "--history", "2", "--verify", "--full")
         assert done.code == 0, done.last_words
         source, dest = histories(pair.source), histories(pair.dest)
@@ -135,6 +133,25 @@ def test_the_last_versions_can_be_asked_for(tmp_path: Path) -> None:
         pair.sandbox.clear_requests()
         done = run(pair.sandbox, tmp_path / "again", "--history", "2")
         assert (done.code, pair.sandbox.writes("globex")) == (0, []), done.last_words
+
+
+def test_a_plan_counts_the_versions_and_takes_no_pin_for_lost(tmp_path: Path) -> None:
+    with pinned_pair() as pair:
+        for history, versions, lost in (
+            ("all", 5, set()),
+            ("none", None, {"production", "staging"}),
+        ):
+            out = tmp_path / f"{history}.json"
+            arguments = ("--history", history, "--dry-run", "--plan-out", str(out))
+            done = run(pair.sandbox, tmp_path / "runs", *arguments)
+            assert (done.code, pair.sandbox.writes("globex")) == (0, []), done.last_words
+            plan = json.loads(out.read_text(encoding="utf-8"))
+            greet = next(one for one in plan["objects"] if one["resource"] == "prompts")
+            assert (greet["action"], greet.get("versions")) == ("create", versions)
+            named = [one for one in plan["losses"] if one["kind"] == "version_not_moved"]
+            assert {one["name"].split()[0] for one in named} == lost
+            pins = [one["name"] for one in plan["losses"] if one["kind"] == "version_pin_removed"]
+            assert pins == ([] if history == "all" else ["first", "second", "tuned", "Alpha"])
 
 
 def test_versions_are_not_put_behind_what_the_destination_has(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ def migrate(sandbox: Sandbox, root: Path) -> int:
         "--state-dir",
         str(root),
         "--full",
+        "--history",
+        "all",
     ]
     done = subprocess.run(
         command, env=environ, cwd=str(root.parent), capture_output=True, text=True, timeout=120
@@ -80,11 +82,36 @@ def attachment_reference(org: Any) -> Dict[str, Any]:
     return dict(files[0])
 
 
+def pins(org: Any) -> List[Dict[str, str]]:
+    """How the SDK is asked for each version of the prompt, and for what environments have."""
+    greet = org.objects("prompt")[0]["id"]
+    versions = [{"version": version["_xact_id"]} for version in org.versions("prompt", greet)]
+    return [*versions, {"environment": "dev"}, {"environment": "production"}]
+
+
 def read_back(sandbox: Sandbox, key: str, org: Any, folder: Path) -> Dict[str, Any]:
-    (folder / "reference.json").write_text(json.dumps(attachment_reference(org)))
+    asked = [attachment_reference(org), pins(org)]
+    (folder / "reference.json").write_text(json.dumps(asked))
     sdk(sandbox, key, "sdk_reader.py", str(folder / "reference.json"), str(folder / "read.json"))
     value: Dict[str, Any] = json.loads((folder / "read.json").read_text())
     return value
+
+
+def _create_prompt(org: Any, project: str) -> None:
+    """A prompt of three versions, two of which are assigned to environments."""
+    for slug in ("dev", "production"):
+        org.create("environment", {"name": slug, "slug": slug})
+
+    def data(text: str) -> Dict[str, Any]:
+        message = {"role": "user", "content": text}
+        return {"prompt": {"type": "chat", "messages": [message]}, "options": {"model": "gpt"}}
+
+    body = {"project_id": project, "name": "Greet", "slug": "greet"}
+    made = org.create("prompt", {**body, "prompt_data": data("Hi {{name}}")})
+    second = org.patch("prompt", made["id"], {"prompt_data": data("Dear {{name}}")})
+    org.patch("prompt", made["id"], {"prompt_data": data("Hello {{name}}")})
+    org.assign(made["id"], "production", made["_xact_id"])
+    org.assign(made["id"], "dev", second["_xact_id"])
 
 
 def trees(org: Any) -> List[Dict[str, Any]]:
@@ -114,15 +141,12 @@ def test_what_the_sdk_filled_arrives_and_is_read_by_the_sdk(tmp_path: Path) -> N
             sandbox.add_org("to", api_key="sk-to"),
         )
         project = source.create("project", {"name": "Alpha"})
-        message = {"role": "user", "content": "Hello {{name}}"}
-        data = {"prompt": {"type": "chat", "messages": [message]}, "options": {"model": "gpt"}}
-        source.create(
-            "prompt",
-            {"project_id": project["id"], "name": "Greet", "slug": "greet", "prompt_data": data},
-        )
+        _create_prompt(source, project["id"])
         sdk(sandbox, "sk-from", "sdk_program.py", str(tmp_path / "told.json"))
         before = read_back(sandbox, "sk-from", source, tmp_path)
         migrate(sandbox, tmp_path / "runs")
+        texts = [messages[0]["content"] for _, messages in before["versions"]]
+        assert texts == ["Hi Bob", "Dear Bob", "Hello Bob", "Dear Bob", "Hi Bob"]
         assert read_back(sandbox, "sk-to", dest, tmp_path) == before
         assert trees(dest) == trees(source)
         sandbox.clear_requests()

@@ -34,17 +34,29 @@ def prompt() -> Dict[str, Any]:
     return {"model": built["model"], "messages": built["messages"]}
 
 
+def versions(wanted: List[Dict[str, str]]) -> List[Any]:
+    """The prompt in each of the wanted versions and environments."""
+    return [
+        [built["model"], built["messages"]]
+        for pin in wanted
+        for built in [
+            braintrust.load_prompt(project="Alpha", slug="greet", **pin).build(name="Bob")
+        ]
+    ]
+
+
 def attachment(reference: Dict[str, Any]) -> str:
     return braintrust.ReadonlyAttachment(reference).data.decode()
 
 
 if __name__ == "__main__":
     with open(sys.argv[1]) as file:
-        reference = json.load(file)
+        reference, wanted = json.load(file)
     found = {
         "dataset": dataset_rows(),
         "by hand": experiment_rows("by hand"),
         "prompt": prompt(),
+        "versions": versions(wanted),
         "attachment": attachment(reference) if reference else None,
     }
     with open(sys.argv[2], "w") as file:
