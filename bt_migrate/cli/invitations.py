@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TextIO
 
 from bt_migrate.errors import UsageError
-from bt_migrate.migration.context import Migration
 from bt_migrate.migration.people import missing_users
+from bt_migrate.objects.catalog import Catalog
 from bt_migrate.report.display import shown
 
 DECLINED = "--invite-users: declined, nothing was written; run again without it"
@@ -16,20 +15,20 @@ NO_TERMINAL = (
 )
 
 
-def agree_to_invite(migration: Migration, terminal: TextIO = sys.stdin) -> None:
+def agree_to_invite(catalog: Catalog) -> None:
     """Raises UsageError unless a person agrees, or has agreed by --yes."""
-    settings = migration.settings
+    settings = catalog.settings
     if not settings.invite_users or settings.dry_run or settings.yes:
         return
-    if settings.json or not (terminal.isatty() and sys.stderr.isatty()):
+    if settings.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(NO_TERMINAL)
-    missing = sorted(missing_users(migration.catalog).values())
+    missing = sorted(missing_users(catalog).values())
     if not missing:
         return
     sent = "are sent" if settings.send_invites else "are not sent"
-    dest = shown(migration.catalog.dest.display_name)
+    dest = shown(catalog.dest.display_name)
     print(f"Not members of {dest}: {', '.join(map(shown, missing))}", file=sys.stderr)
     question = f"Invite those to whom something refers? E-mails {sent}. [y/N] "
     print(question, end="", file=sys.stderr, flush=True)
-    if terminal.readline().strip().lower() not in ("y", "yes"):
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise UsageError(DECLINED)

@@ -299,19 +299,20 @@ def _close_session(start: Start, run: RunDirectory, session: Session, began: flo
 
 def _run_phases(start: Start, settings: Settings, run: RunDirectory) -> None:
     sides = (start.source, start.dest)
+    catalog = open_catalog(*sides, run, settings)
+    check_user_map(catalog)
+    agree_to_invite(catalog)
     attachments = contextlib.closing(CopiedAttachments(run.path / "attachments.sqlite3"))
     with attachments as copied, Operator(run, sides, start.ending, start.command):
         migration = Migration(
             settings,
-            open_catalog(*sides, run, settings),
+            catalog,
             run,
             AttachmentCopier(*sides, copied, settings.attachment_max_bytes),
             start.ending.event,
             objects_only=settings.no_rows,
         )
         whole = run.record.selection == start.identity(settings).selection
-        check_user_map(migration)
-        agree_to_invite(migration)
         with migration.background:
             run_phases(migration, start.steps, whole=whole)
         if settings.dry_run:

@@ -182,7 +182,7 @@ PROGRAMS: Dict[str, Sequence[Option]] = {
     ),
     "validate": (
         *_SELECT, *_WORK, *_VERSIONS, USER_MAP,
-        *_options("dry_run plan_out fail_on_loss fetch_limit read_streams"),
+        *_options("dry_run plan_out fail_on_loss fetch_limit read_streams bundles"),
     ),
     "migrate-organization": _MOVE,
     "migrate-datasets": (*_MOVE_ROWS, *_VERSIONS, *_options("no_rows")),

@@ -28,13 +28,13 @@ MAX_INVITED_AT_ONCE = 100
 INVITATIONS = "invitations"
 
 
-def check_user_map(migration: Migration) -> None:
+def check_user_map(catalog: Catalog) -> None:
     """Raises UsageError if --user-map names users whom one of the organizations does not have."""
-    user_map = migration.settings.user_map
+    user_map = catalog.settings.user_map
     if user_map:
-        migration.catalog.lists.source_list(USERS)
-        if not migration.settings.invite_users:
-            refuse_strangers(user_map, migration.catalog.lists.dest_objects(USERS))
+        catalog.lists.source_list(USERS)
+        if not catalog.settings.invite_users:
+            refuse_strangers(user_map, catalog.lists.dest_objects(USERS))
 
 
 def missing_users(catalog: Catalog) -> Dict[str, str]:

@@ -20,6 +20,7 @@ from bt_migrate.model.findings import UNSEEN
 from bt_migrate.model.resource import ORGANIZATION, PROJECT, Resource
 from bt_migrate.model.resource_table import EXPERIMENTS, OBJECT_RESOURCES, PROJECTS, USERS
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS, is_listed_alone
+from bt_migrate.objects.bundles import bundle_file
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.owned import list_source_group, owner_groups
 from bt_migrate.objects.prepare import skip_reason
@@ -216,7 +217,7 @@ def _all_of_source(catalog: Catalog, resource: Resource, projects: Sequence[dict
 def _unmovable_objects(catalog: Catalog, resource: Resource, project: dict) -> Iterator[str]:
     for obj in catalog.lists.source_objects(resource, project["id"]):
         reason = skip_reason(catalog, resource, obj)
-        if reason and "window" not in reason:
+        if reason and "window" not in reason and not bundle_file(catalog.lists, resource, obj):
             yield f"{resource.kind} {obj.get('name')!r} of {project['name']!r}: {reason}"
 
 

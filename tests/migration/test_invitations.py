@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Tuple
 
 import pytest
 
@@ -180,3 +183,50 @@ def test_a_user_map_of_other_users_is_refused_before_anything_is_written(
 def shared_pair() -> Any:
     with people_pair() as pair:
         yield pair
+
+
+def test_a_user_who_has_not_joined_yet_is_not_invited_again_and_follows_later(
+    tmp_path: Path,
+) -> None:
+    with people_pair() as pair:
+        success = Answer(200, b'{"status": "success", "send_email_error": "no address"}')
+        pair.sandbox.refuse = asked = Invitations(success)
+        arguments = ("--resources", "groups", "--invite-users", "--send-invites", "--yes")
+        ended = run(pair.sandbox, tmp_path, *arguments)
+        assert ended.code == 0, ended.out + ended.err
+        assert "could not send e-mails" in ended.err
+        assert run(pair.sandbox, tmp_path, *arguments).code == 0
+        assert [item["send_invite_emails"] for item in asked.asked] == [True]
+        assert missing_users(tmp_path) == sorted(MISSING)
+        invite(pair, MISSING)
+        assert run(pair.sandbox, tmp_path, *arguments).code == 0
+        (group,) = pair.dest.objects("group")
+        assert (len(group["member_users"]), missing_users(tmp_path)) == (3, [])
+
+
+def answered(pair: Pair, folder: Path, answer: bytes) -> Tuple[int, str]:
+    """(exit code, what is shown) of a move of groups on a terminal on which somebody types."""
+    reader, writer = pty.openpty()
+    os.write(reader, answer)
+    words = ["--state-dir", str(folder), "--resources", "groups", "--no-verify", "--invite-users"]
+    command = [sys.executable, "-m", "bt_migrate.phases.migrate_all", *words]
+    env = {**environment(pair.sandbox), "TERM": "dumb"}
+    process = subprocess.Popen(command, env=env, stdin=writer, stdout=writer, stderr=writer)
+    os.close(writer)
+    chunks: List[bytes] = []
+    with contextlib.suppress(OSError):  # the other end is closed
+        while True:
+            chunks.append(os.read(reader, 65536))
+    os.close(reader)
+    return process.wait(60), b"".join(chunks).decode()
+
+
+def test_on_a_terminal_a_person_sees_who_is_missing_and_is_asked(tmp_path: Path) -> None:
+    with people_pair() as pair:
+        before = everything(pair.dest)
+        code, text = answered(pair, tmp_path, b"n\n")
+        assert (code, everything(pair.dest)) == (2, before), text
+        assert f"Not members of globex: {', '.join(MISSING)}" in text
+        assert "Invite those to whom something refers? E-mails are not sent. [y/N]" in text
+        code, text = answered(pair, tmp_path, b"y\n")
+        assert (code, members(pair.dest)) == (0, sorted((ANA, CLEO, DAN))), text
