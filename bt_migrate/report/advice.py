@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
 
+from bt_migrate.model.findings import FAILURE
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.model.resources import BY_NAME, ROW_KINDS, SELECTABLE
@@ -128,9 +129,10 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
         arguments = without(_same_run(start, run), (*NARROWING, "--state-dir"))
         comment = "moves the targets of the references too"
         return start.again([*arguments, "--state-dir", str(run.path.parent)], comment)
-    phase = _phase_waited_for(start, run.record, report)
+    phase = _phase_before(start, run.record, report)
     if phase:
-        return start.line(phase, start.arguments, "moves what references wait for")
+        comment = "moves what failed, or what references wait for"
+        return start.line(phase, start.arguments, comment)
     conflicts = _resources_to_update(start, report)
     if _is_acceptable(run, report) and (run.record.round or not conflicts):
         comment = "accepts what differs, after a look; --on-conflict update would overwrite it"
@@ -141,18 +143,25 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
     return start.again(arguments, comment)
 
 
-def _phase_waited_for(
-    start: LastStart, record: RunRecord, report: Mapping[str, Any]
-) -> Optional[str]:
-    """Returns the phase that brings what references wait for, if nothing else is wrong."""
-    if report["problems"] or {line["kind"] for line in report["failed"]} != {WAITS}:
-        return None
+def _phase_before(start: LastStart, record: RunRecord, report: Mapping[str, Any]) -> Optional[str]:
+    """Returns the first open phase of what failed or of what references wait for, if it is another
+    one than that of a start of a single phase.
+    """
     if start.command == DRIVER:
         return None
-    kinds = {record["detail"] for record in report["findings"] if record["kind"] == WAITS}
-    phases = [BY_NAME[kind].phase for kind in sorted(kinds) if kind in BY_NAME]
-    is_open = (phase for phase in phases if phase not in record.phases_done)
-    return next(is_open, _open_phase(start, record))
+    kinds = {problem["resource"] for problem in report["problems"] if problem["outcome"] != DIFFERS}
+    for found in report.get("findings", ()):
+        if found["kind"] == WAITS:
+            kinds.update(found["detail"].split(" or "))
+        if found.get("severity") == FAILURE:
+            kinds.add(found["resource"])
+    open_phases = (
+        phase
+        for phase, resources in resources_by_phase().items()
+        if phase not in record.phases_done and kinds.intersection(resources)
+    )
+    phase = next(open_phases, None)
+    return phase if phase != start.command else None
 
 
 def _same_run(start: LastStart, run: RunDirectory) -> List[str]:

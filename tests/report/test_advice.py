@@ -220,6 +220,32 @@ CASES = [
         "bin/migrate-experiments",
     ),
     (
+        "a phase whose objects wait for two phases",
+        "migrate-acls",
+        "",
+        "incomplete",
+        {
+            "phases_done": ["migrate-organization"],
+            "report": {
+                "problems": [{"resource": "acls", "outcome": "waiting"}],
+                "failed": [{"kind": "waits"}],
+                "findings": [
+                    {"kind": "waits", "severity": "failure", "resource": "acls", "detail": kinds}
+                    for kinds in ("experiments", "prompts or functions", "groups")
+                ],
+            },
+        },
+        "bin/migrate-definitions",
+    ),
+    (
+        "a phase that failed before another one",
+        "migrate-views",
+        "",
+        "incomplete",
+        {"report": {"problems": [FAILED, {"resource": "views", "outcome": "failed"}]}},
+        "bin/migrate-definitions",
+    ),
+    (
         "the last phase",
         "migrate-definitions",
         "--projects a --batch-size 5",
