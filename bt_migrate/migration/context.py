@@ -25,16 +25,15 @@ class Migration:
     stop: threading.Event
     objects_only: bool = False  # rows are neither copied nor counted
     background: BackgroundRows = field(default_factory=BackgroundRows)
-    # the source's rows by object, counted once for validation, plans and copies
+    # source row counts by object, shared by validation, plans and copies
     counts: RowCounts = field(default_factory=RowCounts)
 
 
 @dataclass(frozen=True)
 class ProjectPair:
-    """One project on both sides.
+    """A project on both sides.
 
-    `dest_id` is None where the project could not be created; `name` is that of its files in the
-    run.
+    `dest_id` is None if the project could not be created; `name` is that of its files in the run.
     """
 
     source: dict

@@ -38,7 +38,7 @@ NO_PROJECT = "its project could not be created"
 
 
 def copy_organization_kind(migration: Migration, resource: Resource) -> None:
-    """Objects of the organization as a whole."""
+    """Copy the objects of a kind that belong to the organization itself."""
     states = migration.run.objects(resource.name)
     objects = migration.catalog.lists.source_list(resource)
     note_gone(migration.catalog, resource, states, objects)
@@ -54,10 +54,11 @@ def copy_project_kind(
     phase: str,
     made: Optional[OnCreated] = None,
 ) -> None:
-    """Objects of a kind in all projects at once, so that references across projects find their
-    order too.
+    """Copy the objects of a kind in all projects.
 
-    Objects that a later phase moves are recorded as such and stay open. `made`: see `copy_objects`.
+    All projects are copied together, so that objects are created after those of other projects to
+    which they refer. An object that a later phase moves is recorded as such and stays open. `made`:
+    see `copy_objects`.
     """
     if not migration.settings.selects(resource.name):
         return
@@ -87,9 +88,9 @@ def copy_project_kind(
 
 
 def map_pins(migration: Migration, resource: Resource, scopes: Sequence[ProjectPair]) -> None:
-    """Find the counterparts of the states of datasets that objects of the kind point to.
+    """Find the counterparts of the dataset states that objects of the kind refer to.
 
-    For that the rows of the datasets must have arrived.
+    The rows of the datasets must have arrived.
     """
     pinned = pinned_versions(migration.catalog, [resource], [scope.source for scope in scopes])
     if not pinned:
@@ -106,7 +107,7 @@ def _reason_to_wait(resource: Resource, scope: ProjectPair, phase: str, item: Pl
 
 
 def tell_refused(migration: Migration, resource: Resource) -> None:
-    """Report what the source did not list of a kind: all of it, or that of some owners."""
+    """Report the lists of a kind that the source refused: all, or those of some owners."""
     refusals = migration.catalog.lists.refusals.get(resource.name, [])
     states = migration.run.objects(resource.name)
     if not refusals and "" not in states.findings:
@@ -121,7 +122,7 @@ def tell_refused(migration: Migration, resource: Resource) -> None:
 
 
 def is_beyond_key(migration: Migration, resource: Resource, refusal: Refusal) -> bool:
-    """Whether the refused list is only what this key cannot see; else something did not arrive.
+    """Whether the refused list is only outside of this key's rights, so that nothing is missing.
 
     That is so for kinds that need a right of their own, unless a person asked for them by name or
     they were listed before.
@@ -160,7 +161,7 @@ def copy_versions(
 def copy_owned_kind(
     migration: Migration, resource: Resource, scopes: Sequence[ProjectPair]
 ) -> None:
-    """Objects that belong to another one: to the organization, to a project or to what is in it."""
+    """Copy objects that belong to the organization, to a project or to an object in it."""
     catalog = migration.catalog
     places = [
         (scope.source["id"], scope.dest_id or "", scope.name)

@@ -27,10 +27,10 @@ COUNT_ERRORS = (ApiError, NetworkError, KeyError, TypeError, ValueError)
 def measure_lag(
     catalog: Catalog, record: RunRecord, kinds: Iterable[str] = ROW_KINDS
 ) -> Dict[str, Any]:
-    """Returns {since, rows, oldest_seconds} over all selected objects, new objects included.
+    """Returns {since, rows, oldest_seconds} over all selected objects, including new ones.
 
     `rows` is None if the server does not count. Edited rows count, since each edit is a
-    transaction. Costs one query per OBJECTS_PER_QUERY objects.
+    transaction. Sends one query for OBJECTS_PER_QUERY objects.
     """
     marks = {kind: mark_seconds(record, kind) for kind in kinds}
     first_mark_s = min(marks.values(), default=mark_seconds(record))

@@ -1,7 +1,8 @@
-"""Views and ACLs that wait, whichever phase left them open.
+"""Views and ACLs that wait, whichever phase recorded them.
 
-An ACL has no place without the user, group or role to whom it grants something, nor a view or an
-ACL without the object to which it belongs. It is created once all that is in the destination.
+An ACL cannot be created without the user, group or role to whom it grants something; a view or an
+ACL cannot be created without the object to which it belongs. It is created once all of these are in
+the destination.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from bt_migrate.state.run_directory import RunDirectory
 
 
 def list_owned_that_wait(catalog: Catalog, run: RunDirectory) -> None:
-    """List what waits in the source, unless a phase of this process did.
+    """List the waiting objects in the source again, unless a phase of this process did.
 
-    What is gone from the source waits no more.
+    An object that was deleted in the source no longer waits.
     """
     for states in _owned(run):
         resource = BY_NAME[states.resource]
@@ -57,7 +58,7 @@ def _forget_gone(
 
 
 def create_owned_that_wait(catalog: Catalog, run: RunDirectory) -> None:
-    """Create what had no place and has one now."""
+    """Create the objects that could not be created before and can be now."""
     for states in _owned(run):
         resource = BY_NAME[states.resource]
         listed = (
@@ -87,7 +88,7 @@ def _owned(run: RunDirectory) -> Iterator[ObjectStates]:
 
 
 def _late(catalog: Catalog, states: ObjectStates) -> List[str]:
-    """The objects of which a reference that was left out may resolve now."""
+    """Returns the objects with a left-out reference that may be resolved now."""
     known = catalog.targets.known() if states.left_out else {}
     return [
         source_id
@@ -98,7 +99,7 @@ def _late(catalog: Catalog, states: ObjectStates) -> List[str]:
 
 
 def _places(catalog: Catalog, run: RunDirectory) -> Dict[str, Place]:
-    """The projects of the run by the names of their files."""
+    """Returns the projects of the run by the names of their files."""
     return {
         name: (source_id, catalog.targets.resolve((PROJECTS.name,), source_id) or "", name)
         for source_id, name in run.record.project_names.items()

@@ -1,8 +1,7 @@
 """Users who are not members of the destination: checks --user-map, and invites them.
 
-Only users to whom something refers that is moved are invited, so it is done once everything else
-was moved: then it is known who they are, and what waits for them is completed. Addresses are never
-logged or recorded.
+Only users to whom a moved object or row refers are invited. So they are invited after everything
+else was moved; then what waits for them is completed. Addresses are never logged or recorded.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ log = logging.getLogger("bt_migrate.migration")
 
 MEMBERS_PATH = "/v1/organization/members"
 MAX_INVITED_AT_ONCE = 100
-# The findings about invitations, among those of the users.
+# where the findings about invitations are kept, among those of the users
 INVITATIONS = "invitations"
 
 
@@ -38,7 +37,7 @@ def check_user_map(catalog: Catalog) -> None:
 
 
 def missing_users(catalog: Catalog) -> Dict[str, str]:
-    """Source id -> address in the destination, of the users who are not members there."""
+    """Returns source id -> address in the destination, of users who are not members there."""
     return {
         user["id"]: user["email"]
         for user in catalog.lists.source_list_or_empty(USERS)
@@ -47,7 +46,7 @@ def missing_users(catalog: Catalog) -> Dict[str, str]:
 
 
 def invite_missing_users(migration: Migration) -> None:
-    """Invite the missing users to whom something of this run refers, if that was asked for."""
+    """Invite the missing users to whom this run refers, if --invite-users was given."""
     settings, catalog = migration.settings, migration.catalog
     if not settings.invite_users or settings.dry_run or settings.shard:
         return
@@ -79,9 +78,9 @@ def invite_missing_users(migration: Migration) -> None:
 
 
 def _invite(migration: Migration, users: Mapping[str, str]) -> None:
-    """Invite users; their source ids are recorded before and after.
+    """Invite users. Their source ids are recorded before and after.
 
-    Safe to send twice: a user who is a member already is not added again.
+    Safe to send twice: a user who is already a member is not added again.
     """
     dest, run = migration.catalog.dest, migration.run
     run.record.invited.update(dict.fromkeys(users, False))
@@ -106,7 +105,10 @@ def _is_success(answer: Any) -> str:
 
 
 def _invited_before(run: RunDirectory) -> Set[str]:
-    """Users whom a run has invited. Who is no member since has not joined, or was removed."""
+    """Returns the users whom a run has invited.
+
+    One who is still not a member has not joined, or was removed.
+    """
     runs = [run, *readable_runs_in(run.path.parent)]
     return {
         source_id

@@ -1,6 +1,6 @@
 """Runs the phases of a run in order, and decides which of them are done.
 
-Knows nothing of what a phase does.
+This module does not know what a phase does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from bt_migrate.state.window_log import record_window
 
 log = logging.getLogger("bt_migrate")
 
-# The phase that compares both organizations. It writes its own result only, and can be repeated.
+# The phase that compares both organizations. It writes only its own result, and can be repeated.
 
 # The name of a phase and its function. The function returns a Future for work that continues in
 # the background, or None.
@@ -65,7 +65,7 @@ def steps_of_part(settings: Settings, steps: Sequence[Step]) -> Sequence[Step]:
 def is_unfinished(run: RunDirectory, settings: Settings, steps: Sequence[Step]) -> bool:
     """True if an earlier start left a copy or a sync unfinished.
 
-    What was written since its mark then needs another sync after it.
+    Changes after its mark then need another sync.
     """
     has_open_steps = any(not run.phase_done(name) for name, _ in steps)
     return bool(run.record.sessions and has_open_steps and not settings.dry_run)
@@ -97,10 +97,10 @@ def _iso_mark(run: RunDirectory, kind: str) -> str:
 
 
 def run_phases(migration: Migration, steps: Sequence[Step], *, whole: bool) -> None:
-    """Run each phase that is not done yet.
+    """Run each phase that is not done.
 
-    A phase stays open, so that the same command resumes it, if rows of it are behind, or if only
-    a part (not the `whole`) of the run's selection was asked for.
+    A phase stays open, so that the same command resumes it, if some of its rows were not copied, or
+    if only a part (not the `whole`) of the run's selection was requested.
     """
     if not migration.settings.dry_run:
         reopen_activated(migration.run, migration.settings.activate)
@@ -113,7 +113,7 @@ def run_phases(migration: Migration, steps: Sequence[Step], *, whole: bool) -> N
 
 
 def reopen_activated(run: RunDirectory, activated: Sequence[str]) -> None:
-    """Open the phases again whose objects were left ready to activate and may act now."""
+    """Reopen the phases whose objects were left ready to activate and may be activated now."""
     for states in run.all_objects():
         phase = BY_NAME[states.resource].phase
         details = [
@@ -128,10 +128,10 @@ def reopen_activated(run: RunDirectory, activated: Sequence[str]) -> None:
 
 
 def reopen_verification(run: RunDirectory, names: Sequence[str]) -> None:
-    """Make sure that a verification compares what is there when the phases `names` have ended.
+    """Make sure that a verification follows the phases `names`.
 
-    The last one is no longer valid when a phase is about to write, and is repeated if it did not
-    find that everything had arrived.
+    The last result becomes invalid when a phase is about to write. A verification that did not find
+    everything is repeated.
     """
     writes = any(name.startswith("migrate-") and not run.phase_done(name) for name in names)
     has_arrived = (run.record.verification or {}).get("arrived", False)
@@ -153,7 +153,7 @@ def has_open_objects(run: RunDirectory, phase: str) -> bool:
 
 
 def has_refused_lists(run: RunDirectory) -> bool:
-    """True if a list was refused: objects of every phase may lack what it would have held."""
+    """True if a list was refused, so that objects of every phase may be missing."""
     return any(
         found["kind"] == LIST_REFUSED
         for states in run.all_objects()
@@ -170,9 +170,9 @@ def _open_moves(migration: Migration, steps: Sequence[Step]) -> List[Callable[[M
 
 
 class PhaseLoop:
-    """The phases of one start: which work of them is still under way, and which are to be closed.
+    """The phases of one start: which are still at work, and which are to be closed.
 
-    For one thread.
+    Not safe for several threads.
     """
 
     def __init__(self, migration: Migration, steps: Sequence[Step], whole: bool) -> None:
@@ -182,10 +182,10 @@ class PhaseLoop:
         self._whole = whole
         # The result of each phase that continues in the background.
         self._in_background: Dict[str, Future[None]] = {}
-        # Phases that have ended, except for rows that are still being written.
+        # phases that have ended, except for rows that are still being written
         self._ended: List[str] = []
         self._closed_s = time.monotonic()
-        # What waits has been completed since the last phase that moves something.
+        # whether waiting references were completed after the last phase that moves something
         self._completed = False
 
     @property
@@ -194,7 +194,7 @@ class PhaseLoop:
         return self._names == [VERIFY]
 
     def run_phase(self, number: int, step: Step) -> None:
-        """Run a phase, after the rows that it must not overtake."""
+        """Run a phase, after waiting for the rows that must arrive before it."""
         name, phase = step
         of_all = (number, len(self._names))
         if self._run.phase_done(name) and not self._judges:
@@ -223,11 +223,11 @@ class PhaseLoop:
         self._close_background(waits=False)
 
     def _record_seconds(self, name: str, seconds: float) -> None:
-        """Without the rows that a phase leaves to be written in the background."""
+        """Record the time of a phase, without rows that it writes in the background."""
         self._run.record.sessions[-1].phases[name] = round(seconds, 3)
 
     def finish(self) -> None:
-        """Wait for what is under way; close the phases, and the run if all of it is done."""
+        """Wait for background work; close the phases, and the run if all of its phases are done."""
         self._close_ended(last=not self._completed)
         self._close_background(waits=True)
         if not self._judges:
@@ -261,9 +261,9 @@ class PhaseLoop:
         self._ended.clear()
 
     def _keep_marks(self) -> None:
-        """Before the mark of a kind moves: streams that this sync has not read keep their own.
+        """Let streams that this sync has not read keep their marks, before the kind's mark moves.
 
-        A dry run reads none, and moves no mark.
+        A dry run reads no streams and moves no mark.
         """
         if self._migration.settings.dry_run:
             return
@@ -274,11 +274,11 @@ class PhaseLoop:
                 keep_unseen_marks(self._migration.catalog, kind, round_)
 
     def _close(self, name: str, behind: Set[str]) -> bool:
-        """Record what a phase took. Returns whether it is done."""
+        """Record the result of a phase. Returns whether it is done."""
         kind = ROWS_OF_PHASE.get(name, "")
         if kind not in behind and self._takes_window(kind):
             record_window(self._run.path.parent, self._run.record, self._run.path.name, kind)
-        # A sync goes on to the next changes: what failed is tried again by the next one.
+        # A sync continues with the next changes: the next sync tries again what failed.
         failed = has_open_objects(self._run, name) or has_refused_lists(self._run)
         is_left_open = kind in behind or failed
         if is_left_open and not self._migration.settings.since_last:
@@ -294,7 +294,7 @@ class PhaseLoop:
         return is_first_copy and has_window and not settings.part
 
     def _close_background(self, *, waits: bool) -> None:
-        """Mark a phase as done when its background work is. Raises what went wrong in it."""
+        """Mark a phase as done when its background work is. Raises the error that ended it."""
         for name, rest in list(self._in_background.items()):
             if waits:
                 wait_for([rest])
@@ -305,7 +305,7 @@ class PhaseLoop:
 
 
 def _report_lag(migration: Migration, kinds: Sequence[str]) -> None:
-    """Measure how far the destination is behind; not after a short sync that found nothing new."""
+    """Measure the lag of the destination; not after a short sync that found nothing new."""
     run = migration.run
     took_s = time.monotonic() - run.live.began
     if run.record.round and not run.live.total and took_s < LAG_AFTER_S:

@@ -1,5 +1,6 @@
-"""Rows that a retention rule deletes at once, since it goes by their original date: counted and
-said before the rule is created.
+"""Counts the rows that a retention rule would delete at once, before the rule is created.
+
+Rows keep their original dates, so a rule applies to them as soon as it exists.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ log = logging.getLogger("bt_migrate.migration")
 def with_retention(
     catalog: Catalog, resource: Resource, items: Sequence[PlannedObject]
 ) -> List[PlannedObject]:
-    """The objects; a rule that the destination does not have knows what it would delete."""
+    """Yields the objects; a rule that the destination lacks has what it would delete."""
     return [_with_count(catalog, resource, item) for item in items]
 
 
@@ -49,9 +50,9 @@ def _of(item: PlannedObject) -> str:
 
 
 def deleted_at_once(catalog: Catalog, resource: Resource, rule: dict) -> Optional[Dict[str, Any]]:
-    """{count, detail} of the source's rows that are older than the rule allows; None without any.
+    """Returns {count, detail} of the rows that are older than the rule allows; None if none are.
 
-    Of experiments none are: their date in the destination is that of the move.
+    Rows of experiments are not: their date in the destination is that of the move.
     """
     object_type, days = retention_of(rule) or ("", 0)
     projects = [project["id"] for project in catalog.lists.projects()]

@@ -1,4 +1,4 @@
-"""What the two keys may do, found out before anything is written: write, and read each list."""
+"""The rights of both keys, found out before anything is written: writing, and reading each list."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RIGHT_REFUSED = re.compile(
     r"|not allowed|read.?only",
     re.IGNORECASE,
 )
-# How a server refuses a project without a name: the key may write.
+# A project without a name is refused with this text if the key may write.
 NAME_REFUSED = re.compile(
     r"\bnames?\b|required|missing field|invalid_type|validation", re.IGNORECASE
 )
@@ -38,10 +38,10 @@ class RefusedList:
 
 
 def write_right(dest: Api) -> str:
-    """Whether the key may write, tried with a request that cannot succeed: `yes` or `unknown (…)`.
+    """Returns whether the key may write: `yes` or `unknown (…)`.
 
-    A project needs a name: a request without one is refused for its content if the key may write,
-    for the key if not. Raises UsageError if the key may not write.
+    Tried with a request that cannot succeed: a project without a name is refused for its content if
+    the key may write, and for the key if not. Raises UsageError if the key may not write.
     """
     try:
         dest.post("/v1/project", {})
@@ -65,13 +65,13 @@ def is_refusal(error: ApiError) -> bool:
 
 
 def refused_lists(catalog: Catalog, projects: Sequence[dict]) -> List[Dict[str, Any]]:
-    """The lists that the next phases need and that a key may not read, on both sides.
+    """Returns the lists that the next phases need and a key may not read, on both sides.
 
-    A kind that a server does not have is none of them. 5xx is left to the phase that lists it.
+    A kind that a server does not have is not among them. 5xx is left to the phase that lists it.
     """
     refused = catalog.lists.at_once(_refused, _lists_to_read(catalog, projects))
     found = [entry for entry in refused if entry is not None]
-    # In the place of a list that was refused before, the source has an empty one.
+    # In the source, a list that was refused before is kept as an empty one.
     known = {(entry.side, entry.resource) for entry in found}
     for name, refusals in catalog.lists.refusals.items():
         for refusal in refusals:
@@ -84,7 +84,7 @@ def refused_lists(catalog: Catalog, projects: Sequence[dict]) -> List[Dict[str, 
 
 @dataclass(frozen=True)
 class ListToRead:
-    """A list, and how to find out whether the key may read it."""
+    """A list, and a function that tries whether the key may read it."""
 
     api: Api
     resource: Resource
@@ -130,7 +130,7 @@ def _owned_list(api: Api, resource: Resource, project_id: str) -> Callable[[], A
 
 
 def _refused(wanted: ListToRead) -> Optional[RefusedList]:
-    """The list as a refused one; None if it can be read, or if that is not known."""
+    """Returns the list if it is refused; None if it can be read or that is not known."""
     try:
         wanted.read()
     except ApiError as error:

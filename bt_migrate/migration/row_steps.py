@@ -39,8 +39,8 @@ log = logging.getLogger("bt_migrate.migration")
 def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[ProjectPair]) -> None:
     """Copy all objects of a kind in all projects, and their rows.
 
-    The rows of a group of objects start when its objects are created, and the last ones continue
-    in the background. A row that refers to an object that is created later waits for it.
+    The rows of a group of objects start once its objects are created, and the last ones continue in
+    the background. A row that refers to a later object waits for it.
     """
     if migration.settings.shard:
         _copy_shard(migration, resource.name)
@@ -88,7 +88,7 @@ def _copy_as_created(
 def versions_to_replay(
     migration: Migration, resource: Resource, scopes: Sequence[ProjectPair]
 ) -> Dict[str, Set[int]]:
-    """Source id of a dataset -> its states that something points to; {} if they are not wanted."""
+    """Returns source id of a dataset -> its states to which objects refer; {} if not asked for."""
     if not migration.settings.dataset_versions or resource is not DATASETS:
         return {}
     projects = [scope.source for scope in scopes]
@@ -168,7 +168,7 @@ def copy_logs(migration: Migration, scopes: Sequence[ProjectPair]) -> None:
 def _copy_round(
     migration: Migration, kind_name: str, streams: Sequence[RowStream], round_: Round
 ) -> None:
-    """Copy what is new since the last sync; the objects are there."""
+    """Copy what is new since the last sync, in objects that exist."""
     shown = without_silent(migration.catalog, kind_name, streams, round_)
     with streaming(
         migration.catalog,
@@ -192,7 +192,7 @@ def _copies_rows(migration: Migration, kind_name: str) -> bool:
 
 
 def _plan_rows(migration: Migration, kind_name: str) -> None:
-    """A dry run counts rows instead of copying them."""
+    """Count rows for a dry run."""
     if migration.settings.selects(kind_name) and not migration.objects_only:
         row_plans(migration, [kind_name])
 
@@ -200,7 +200,7 @@ def _plan_rows(migration: Migration, kind_name: str) -> None:
 def _expected(
     migration: Migration, kind_name: str, scopes: Sequence[ProjectPair]
 ) -> Iterator[RowStream]:
-    """The streams of all objects of a kind, in the order of the source's objects.
+    """Yields the streams of all objects of a kind, in the order of the source's objects.
 
     Their counterparts are not known yet.
     """
@@ -220,7 +220,7 @@ def _counted(migration: Migration, streams: Sequence[RowStream]) -> List[RowStre
 def _reads_early(migration: Migration, group: Sequence[RowStream]) -> bool:
     """Whether the first rows can be read before the objects are created.
 
-    Not where an earlier process of this run has begun to copy them.
+    Not if an earlier process of this run has begun to copy them.
     """
     begun = any(
         migration.run.has_stream(stream.kind.folder, stream.project, stream.source_id)
@@ -231,7 +231,7 @@ def _reads_early(migration: Migration, group: Sequence[RowStream]) -> bool:
 
 
 def _made(migration: Migration, group: Sequence[RowStream]) -> Iterator[RowStream]:
-    """The streams of the group whose objects have a counterpart, with that."""
+    """Yields the streams of the group that have a counterpart now."""
     for stream in group:
         states = migration.run.objects(stream.kind.name, stream.project)
         entry = states.outcomes.get(stream.source_id, {})
@@ -245,7 +245,7 @@ def _made(migration: Migration, group: Sequence[RowStream]) -> Iterator[RowStrea
 
 
 def _copy_shard(migration: Migration, kind_name: str) -> None:
-    """Copy the rows of a kind that this shard has; their objects are there."""
+    """Copy the rows of a kind that belong to this shard. Their objects exist."""
     with streaming(
         migration.catalog,
         migration.copier,
@@ -298,7 +298,7 @@ def _stream_of_unit(shard: Mapping[str, Any], unit: Mapping[str, Any], dest_id: 
 
 
 def row_plans(migration: Migration, kinds: Sequence[str]) -> Dict[str, Dict[str, Any]]:
-    """Kind of rows -> its plan, made once in a dry run; see `plan_rows`."""
+    """Returns kind of rows -> its plan, made once in a dry run; see `plan_rows`."""
     plans = migration.run.record.row_plans
     missing = {
         kind: list(row_objects(migration.catalog, kind)) for kind in kinds if kind not in plans

@@ -42,8 +42,7 @@ CONFLICTS_SHOWN = 20
 def refuse_conflicts(migration: Migration, phases: Sequence[Callable[[Migration], None]]) -> None:
     """Plan all phases in memory before the first of them writes.
 
-    Raises ConflictError naming the objects that exist with other content, where --on-conflict is
-    fail.
+    Raises ConflictError that names the objects with other content, where --on-conflict is fail.
     """
     policies = migration.settings.on_conflict
     if migration.settings.dry_run or FAIL_POLICY not in policies.values():
@@ -93,9 +92,9 @@ def _conflicts(run: RunDirectory, policies: Mapping[str, str]) -> List[str]:
 
 
 def project_scopes(migration: Migration) -> List[ProjectPair]:
-    """The selected projects, found or created in the destination.
+    """Returns the selected projects, found or created in the destination.
 
-    None for a shard: its projects and objects are there.
+    [] for a shard: its projects and objects exist.
     """
     migration.catalog.lists.prefetch(REFERABLE, [PROJECTS])
     if migration.settings.shard:
@@ -130,17 +129,17 @@ def move_kinds(migration: Migration, phase: str) -> None:
             elif migration.settings.selects(resource.name):
                 _copy_kind(migration, resource, scopes, phase)
         except ApiError as error:
-            # A list was refused: what one object is refused is recorded with that object.
+            # A list was refused. Refusals of single objects are recorded with the object.
             if error.status == 401:
                 raise
             migration.catalog.lists.refuse(resource, error)
         tell_refused(migration, resource)
-    # Nobody moves users, and everything may refer to them.
+    # Users are not moved, but objects of every kind may refer to them.
     tell_refused(migration, USERS)
 
 
 def _needs_projects(migration: Migration, resource: Resource) -> bool:
-    """Whether the projects have to be there first: objects lie in them, or refer to them."""
+    """Whether the projects must exist first: objects belong to them or refer to them."""
     if not is_of_organization(resource):
         return True
     selected = migration.settings.selects(resource.name) and refers_to_projects(resource)
@@ -148,7 +147,7 @@ def _needs_projects(migration: Migration, resource: Resource) -> bool:
 
 
 def _versioned(migration: Migration, kinds: Sequence[Resource]) -> List[Resource]:
-    """The kinds whose earlier versions are asked for."""
+    """Returns the kinds whose earlier versions are to be copied."""
     settings = migration.settings
     asked = [kind for kind in kinds if kind.versioned and settings.selects(kind.name)]
     return asked if settings.history else []

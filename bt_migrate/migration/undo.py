@@ -1,7 +1,7 @@
-"""Undo a run: delete what it created, delete the rows that it brought, restore what it updated.
+"""Undo a run: delete what it created, delete the rows that it inserted, restore what it updated.
 
-What was changed since the run is left unless --changed was given; what the run only found is never
-touched. Everything that is needed was recorded by the run: the source is not asked.
+What was changed since the run is kept unless --changed was given. What the run only found is never
+changed. The run recorded everything that is needed: no request goes to the source.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ OBJECTS_DELETED = "objects deleted"
 
 
 class Undone(NamedTuple):
-    """How many things are left, and how many are deleted or restored, or would be."""
+    """Counts: what is left, and what was or would be deleted or restored."""
 
     left: int
     changes: int
@@ -107,7 +107,7 @@ def _context(dest: Api, run: RunDirectory, settings: Settings) -> UndoContext:
 
 
 def _begin(run: RunDirectory) -> None:
-    """From here on no command resumes the run."""
+    """Mark the run as undone, so that no command resumes it."""
     run.record.undone = {"started": now()}
     run.record.finished = True
     run.record.waiting = False
@@ -157,7 +157,7 @@ def _result(context: UndoContext, restored: int) -> Dict[str, Any]:
 
 
 def deletion_text(deleted: Mapping[str, int]) -> str:
-    """`5 projects with 30 experiments, 20 datasets and 219,000 rows`"""
+    """Returns `5 projects with 30 experiments, 20 datasets and 219,000 rows`."""
     kinds = [resource.name for resource in OBJECT_RESOURCES if deleted.get(resource.name)]
     parts = [_counted(kind, deleted[kind]) for kind in kinds]
     parts.append(_counted(ROWS, deleted.get(ROWS, 0)))
@@ -179,7 +179,7 @@ def _joined(parts: Sequence[str]) -> str:
 
 
 def _restore_all(context: UndoContext, updated: Sequence[UpdatedObject]) -> int:
-    """Restore before anything is deleted: an updated object may refer to what is deleted."""
+    """Restore objects before any is deleted: an updated object may refer to one that is deleted."""
     for obj in updated:
         context.say(f"restore: {obj} ({', '.join(obj.fields)})")
     return sum([_restore(context, obj) for obj in updated])
@@ -187,9 +187,9 @@ def _restore_all(context: UndoContext, updated: Sequence[UpdatedObject]) -> int:
 
 # belief: put_keeps_the_id
 def _restore(context: UndoContext, obj: UpdatedObject) -> bool:
-    """Give an object its former content, or foresee that without --yes.
+    """Restore the former content of an object; without --yes only check whether that is possible.
 
-    Returns whether it has it then; if not, the object is noted as left.
+    Returns whether it has that content then; if not, the object is noted as left.
     """
     context.dest.check()
     action = Action(
@@ -221,7 +221,7 @@ def _restore(context: UndoContext, obj: UpdatedObject) -> bool:
 def _delete_kind(
     context: UndoContext, resource: Resource, deletes: Sequence[CreatedObject]
 ) -> None:
-    """Delete the objects of a kind, or only print them without --yes; counts them."""
+    """Delete the objects of a kind, or without --yes only print them. Counts them."""
     objects = [obj for obj in deletes if obj.resource is resource]
     for obj in objects:
         context.say(f"delete: {obj}")
@@ -234,7 +234,7 @@ def _delete_kind(
 def _delete_objects(
     context: UndoContext, resource: Resource, objects: Sequence[CreatedObject]
 ) -> int:
-    """Delete objects of a kind, the last created first; returns how many are gone."""
+    """Delete objects of a kind, the last created first; returns how many were deleted."""
     wanted = objects[::-1]
     if resource is PROJECTS:
         wanted = _still_empty(context, wanted)
@@ -254,7 +254,10 @@ def _delete_objects(
 def _still_empty(
     context: UndoContext, projects: Sequence[CreatedObject]
 ) -> Sequence[CreatedObject]:
-    """The projects that are empty now; a deletion may have failed, or somebody added something."""
+    """Returns the projects that are still empty.
+
+    A deletion may have failed, or somebody may have added something.
+    """
     context.lists.forget()
     full: Set[str] = projects_not_empty(context, {obj.dest_id for obj in projects}, set())
     context.left += [f"{obj}: {NOT_EMPTY}" for obj in projects if obj.dest_id in full]
@@ -269,7 +272,7 @@ def _delete(context: UndoContext, obj: CreatedObject) -> str:
     path = obj.path
     try:
         if obj.resource.part_of:
-            # A part of an object that had none. PATCH replaces the whole field.
+            # The object had no such part. PATCH replaces the whole field.
             empty: Dict[str, Any] = {name: {} for name in obj.resource.create}
             if not obj.resource.cannot_move(context.dest.patch(path, empty)):
                 return "the settings stay whatever is sent"

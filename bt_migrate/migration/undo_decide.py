@@ -24,8 +24,8 @@ from bt_migrate.objects.paths import object_path
 from bt_migrate.rows.read import whole_number
 from bt_migrate.state.stream_state import StreamState
 
-# What reacts to rows is deleted before the rows; then the rest, what refers to an object before
-# that object, projects last.
+# Objects that react to rows are deleted before the rows. Then the others: each object before those
+# to which it refers, projects last.
 BEFORE_ROWS = tuple(
     resource
     for resource in reversed(OBJECT_RESOURCES)
@@ -63,7 +63,7 @@ def decide_deletes(context: UndoContext, created: Sequence[CreatedObject]) -> Li
 
 
 def _judged(context: UndoContext, created: Sequence[CreatedObject]) -> List[CreatedObject]:
-    """The objects that are still there, each with its reason to stay."""
+    """Returns the objects that still exist, each with its reason to stay."""
     there = {
         name: existing_objects(context, of_kind[0].resource, of_kind)
         for name, of_kind in _by_kind(created).items()
@@ -93,7 +93,7 @@ def _by_kind(created: Iterable[CreatedObject]) -> Dict[str, List[CreatedObject]]
 
 
 def _with_newer_rows(context: UndoContext, created: Sequence[CreatedObject]) -> Set[str]:
-    """Ids of objects with a row that somebody else wrote last."""
+    """Returns the ids of objects with a row that somebody else wrote last."""
     found: Set[str] = set()
     streams = {
         (stream.header["kind"], stream.header["dest_id"]): stream
@@ -112,17 +112,18 @@ def _with_newer_rows(context: UndoContext, created: Sequence[CreatedObject]) -> 
 
 
 def _is_newer(context: UndoContext, stream: Optional[StreamState], xact: int) -> bool:
-    """Whether the last row of an object is not of the run: by the transactions of its deliveries,
-    and by the time where these are not all known.
+    """Whether somebody else wrote the last row of an object.
+
+    Decided by the transactions of the run's deliveries; by time if not all of these are known.
     """
     known = own_transactions(stream) if stream else set()
     return xact not in known if known else xact_seconds(xact) > context.written_until
 
 
 def _newest_xacts(context: UndoContext, kind: str, ids: Sequence[str]) -> Dict[str, int]:
-    """Object id -> transaction of its last row.
+    """Returns object id -> transaction of its last row.
 
-    Objects without an answer in a query over several are asked for alone.
+    Objects without an answer in a query for several are queried alone.
     """
     id_field = ROW_KINDS[kind].id_field
     rows = context.dest.query(newest_query(kind, id_field, ids)).json
@@ -134,13 +135,13 @@ def _newest_xacts(context: UndoContext, kind: str, ids: Sequence[str]) -> Dict[s
 
 
 def _with_rows_of_others(context: UndoContext, created: Sequence[CreatedObject]) -> Set[str]:
-    """Ids of objects that hold more rows than the run delivered to them. Counts the rows."""
+    """Returns the ids of objects with more rows than the run delivered. Counts the rows."""
     delivered = {
         (stream.header["kind"], stream.header["dest_id"]): sum(
             stream.counts[outcome] for outcome in (CREATED, FOUND, UPDATED, DIFFERS)
         )
         for stream in context.run.all_streams()
-        # A sync counts only its own rows, and a copy that was killed not all of them.
+        # A sync counts only its own rows, and a killed copy did not count all of them.
         if stream.done and not stream.sync.round
     }
     found = set()
@@ -156,13 +157,13 @@ def _with_rows_of_others(context: UndoContext, created: Sequence[CreatedObject])
 
 
 def _row_counts(context: UndoContext, kind: str, ids: Sequence[str]) -> Dict[str, int]:
-    """Object id -> its rows; objects without an answer are counted alone."""
+    """Returns object id -> its rows; objects without an answer are counted alone."""
     id_field = ROW_KINDS[kind].id_field
     rows = context.dest.query(count_by_object_query(kind, id_field, ids, Bounds())).json
     try:
         found = {row[id_field]: whole_number(row["rows"]) for row in rows}
     except (AttributeError, KeyError, TypeError, ValueError):
-        # A server that does not count by object says nothing about the rows of others.
+        # A server that does not count by object cannot show rows of others.
         return {}
     for dest_id in ids if len(ids) > 1 else ():
         if dest_id not in found:
@@ -171,7 +172,10 @@ def _row_counts(context: UndoContext, kind: str, ids: Sequence[str]) -> Dict[str
 
 
 def projects_not_empty(context: UndoContext, projects: Set[str], going: Set[str]) -> Set[str]:
-    """Those of the projects that hold an object which is not `going`. Playgrounds are not seen."""
+    """Returns those projects that have an object which is not in `going`.
+
+    Playgrounds are not seen.
+    """
     if not projects:
         return set()
     found: Set[str] = set()
@@ -188,7 +192,7 @@ def projects_not_empty(context: UndoContext, projects: Set[str], going: Set[str]
 
 
 def _holders(context: UndoContext, resource: Resource, going: Set[str]) -> Set[str]:
-    """Ids of the projects that hold an object of the kind which is not `going`."""
+    """Returns the ids of projects that have an object of the kind which is not in `going`."""
     try:
         objects = context.lists.of_kind(resource)
     except ApiError as error:

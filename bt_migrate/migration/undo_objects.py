@@ -1,6 +1,6 @@
-"""Which objects a run created or updated, and what they are in the destination now.
+"""The objects that a run created or updated, and what they are in the destination now.
 
-Everything comes from the state of the run and from the destination; the source is not asked.
+Everything comes from the state of the run and from the destination; no request goes to the source.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CreatedObject:
     left_as: str
     owner: Tuple[str, ...] = ()
     reason: str = ""
-    # Its path in the destination, once it was seen there.
+    # its path in the destination, once it was read there
     path: str = ""
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ class CreatedObject:
 class UpdatedObject:
     """An object that the run updated.
 
-    `content` is what it was, `existing` what it is now, `fields` names what differs.
+    `content` is its former content, `existing` its content now, `fields` names what differs.
     """
 
     resource: Resource
@@ -75,14 +75,14 @@ class DestLists:
         self._dest = dest
         self._page_size = page_size
         self._projects = sorted(projects)
-        # Id of an object whose path names its project -> that project.
+        # id of an object whose path names its project -> that project
         self._places: Dict[str, str] = {}
         self._by_path: Dict[str, List[dict]] = {}
 
     def objects(
         self, resource: Resource, owners: Iterable[Tuple[str, ...]] = ()
     ) -> Dict[str, dict]:
-        """Id -> object of a kind; of kinds that are listed by owner, those of the owners."""
+        """Returns id -> object of a kind; if the kind is listed by owner, those of the owners."""
         if resource.scope != OWNER:
             return {obj["id"]: obj for obj in self.of_kind(resource)}
         return {obj["id"]: obj for owner in owners for obj in self.of_owner(resource, owner)}
@@ -110,11 +110,11 @@ class DestLists:
         return found
 
     def project_of(self, resource: Resource, dest_id: str) -> str:
-        """The project that the path of the object names, "" where it names none."""
+        """Returns the project that the path of the object names, "" if it names none."""
         return self._places.get(dest_id, "") if resource.listed == IN_PROJECT else ""
 
     def of_owner(self, resource: Resource, owner: Tuple[str, ...]) -> List[dict]:
-        """Objects of one owner; none if the owner is gone."""
+        """Returns the objects of one owner; none if the owner was deleted."""
         path, params = list_of_owner(resource, owner)
         page_size = OWNED_PAGE_SIZE if resource.paged else 0
         try:
@@ -133,9 +133,9 @@ class DestLists:
 class UndoContext:
     """Everything an undo needs. `left` collects lines about what stays.
 
-    `began` and `written_until`: unix seconds of the destination's clock before and after which the
-    run wrote nothing. `again`: an earlier undo of the run deleted some of it already. `deleted`:
-    what goes, or would go: a kind of object, or a kind of rows -> how many.
+    `began` and `written_until`: unix seconds of the destination's clock; the run wrote nothing
+    before the first and after the second. `again`: an earlier undo of the run deleted some of it
+    already. `deleted`: a kind of object or of rows -> how many are or would be deleted.
     """
 
     dest: Api
@@ -151,7 +151,7 @@ class UndoContext:
     held_rows: Dict[str, int] = field(default_factory=dict)
 
     def say(self, line: str) -> None:
-        """Print a line for a person; with --json there is only the result."""
+        """Print a line for a person; with --json only the result is printed."""
         if not self.settings.json:
             print(line)
 
@@ -162,7 +162,7 @@ def object_text(resource: Resource, project: str, name: str, dest_id: str) -> st
 
 
 def reason_to_leave(resource: Resource, left_as: str, existing: Mapping[str, Any]) -> str:
-    """Why an object is not what the run left; "" if it is."""
+    """Returns why an object is not what the run left, "" if it is."""
     if existing.get(resource.hidden_field_shown_by):
         return "its value was typed in since the run"
     return "" if fingerprint(resource, existing) == left_as else CHANGED
@@ -172,7 +172,7 @@ def reason_to_leave(resource: Resource, left_as: str, existing: Mapping[str, Any
 
 
 def created_objects(context: UndoContext) -> List[CreatedObject]:
-    """Every object that the run created, also those that are gone by now."""
+    """Yields every object that the run created, also those that were deleted since."""
     return [
         created for states in context.run.all_objects() for created in _created(context, states)
     ]
@@ -189,7 +189,7 @@ def _created(context: UndoContext, states: ObjectStates) -> Iterator[CreatedObje
                 resource, states.project, entry["name"], entry["dest_id"], left_as, owner
             )
     for source_id in states.intended:
-        # The process died, or the server failed, before the outcome was known.
+        # the process was killed, or the server failed, before the outcome was known
         if known.get(source_id, {"outcome": FAILED})["outcome"] == FAILED:
             yield from _created_by_intent(context, resource, states, source_id)
 
@@ -197,7 +197,7 @@ def _created(context: UndoContext, states: ObjectStates) -> Iterator[CreatedObje
 def _created_by_intent(
     context: UndoContext, resource: Resource, states: ObjectStates, source_id: str
 ) -> Iterator[CreatedObject]:
-    """The object that was about to be created, if it is there."""
+    """Returns the object that was about to be created, if it exists."""
     intent = states.intended[source_id]
     key = tuple(intent["key"])
     owner = key[:2] if resource.scope == OWNER else ()
@@ -215,7 +215,7 @@ def _created_by_intent(
 def existing_objects(
     context: UndoContext, resource: Resource, created: Iterable[CreatedObject]
 ) -> Dict[str, dict]:
-    """Id -> object as it is now, of the created objects of one kind that are still there."""
+    """Returns id -> object, of the created objects of one kind that still exist."""
     owners = {obj.owner for obj in created if obj.owner}
     there = context.lists.objects(resource, owners)
     if resource.part_of:
@@ -228,9 +228,9 @@ def existing_objects(
 
 
 def updated_objects(context: UndoContext) -> List[UpdatedObject]:
-    """Every updated object that is there and is not what it was before the run.
+    """Yields every updated object that exists and differs from what it was before the run.
 
-    One that is not what the run left either is left, unless --changed was given.
+    An object that was also changed after the run is noted as left, unless --changed was given.
     """
     return [
         updated for states in context.run.all_objects() for updated in _updated(context, states)

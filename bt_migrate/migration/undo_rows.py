@@ -1,4 +1,4 @@
-"""Delete the rows that a run brought to objects which were there before it."""
+"""Delete the rows that a run inserted into objects that existed before it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_REFUSED = 100_000
 def streams_to_undo(
     context: UndoContext, created_ids: Set[Tuple[str, str]]
 ) -> Iterator[StreamState]:
-    """The streams of objects that were there before the run.
+    """Yields the streams of objects that existed before the run.
 
     `created_ids`: (resource, destination id) of what the run created.
     """
@@ -51,7 +51,7 @@ def undo_rows(context: UndoContext, stream: StreamState, task: Task) -> int:
             count += len(ids)
             changed += left
         if context.settings.yes and count:
-            # An answer of 200 proves nothing.
+            # An answer of 200 does not prove that the rows were deleted.
             still = sum(len(ids) for ids, _ in _own_rows(context, stream))
             if still:
                 context.left.append(f"{still:,} {text}: still shown; run the same command again")
@@ -85,7 +85,7 @@ def rows_text(stream: StreamState) -> str:
 
 
 def _own_rows(context: UndoContext, stream: StreamState) -> Iterator[Tuple[List[str], int]]:
-    """(ids of rows that the run brought, number of those that stay), page by page."""
+    """Yields for each page (ids of rows that the run inserted, number of those that stay)."""
     kind, dest_id = stream.header["kind"], stream.header["dest_id"]
     path = stream.sibling("_seen.sqlite3")
     if not path.exists():
@@ -121,8 +121,8 @@ def _split_page(
 def _is_ours(context: UndoContext, stream: StreamState, xact: int, delivered: int) -> bool:
     """Whether the run wrote the row last, in the transaction `xact`.
 
-    The transaction of the delivery says so where it is recorded (`delivered`); for a row of a run
-    that was killed before it recorded it, only the time is left.
+    The recorded transaction of the delivery (`delivered`) proves it. If the run was killed before
+    it recorded the delivery, only the time can.
     """
     if xact in stream.copy.transactions or (delivered and xact == delivered):
         return True
@@ -132,8 +132,10 @@ def _is_ours(context: UndoContext, stream: StreamState, xact: int, delivered: in
 
 
 def own_transactions(stream: StreamState) -> Set[int]:
-    """The transactions in which the run wrote rows of the stream; empty where they are not all
-    known: the run was killed before it recorded them, or the server names none.
+    """Returns the transactions in which the run wrote rows of the stream.
+
+    Empty if not all are known: the run was killed before it recorded them, or the server names
+    none.
     """
     if not stream.done:
         return set()

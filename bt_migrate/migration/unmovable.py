@@ -1,6 +1,7 @@
-"""Findings about what the API cannot move and no moved object mentions.
+"""Findings about what the API cannot move and no moved object refers to.
 
-API keys, service tokens, users without a counterpart, and earlier versions of definitions.
+These are API keys, service tokens, users without a counterpart, and earlier versions of
+definitions.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ def organization_losses(catalog: Catalog, projects: Sequence[dict]) -> List[Dict
 
 
 def _listed_only(catalog: Catalog) -> Iterator[Dict[str, Any]]:
-    """Objects that can only be listed. A kind that cannot even be listed has no findings."""
+    """Yields findings about objects that can only be listed.
+
+    A kind that cannot even be listed has none.
+    """
     with ThreadPoolExecutor(len(LISTED_ONLY), thread_name_prefix="list") as pool:
         lists = list(pool.map(lambda kind: _list(catalog, kind.path), LISTED_ONLY))
     for objects, kind in zip(lists, LISTED_ONLY):
@@ -48,7 +52,10 @@ def _list(catalog: Catalog, path: str) -> List[dict]:
 
 
 def _users(catalog: Catalog) -> Iterator[Dict[str, Any]]:
-    """Users without a counterpart. Where they cannot be listed, that is reported with the lists."""
+    """Yields findings about users without a counterpart.
+
+    A refused list of users is reported with the lists.
+    """
     kind = "user_without_counterpart"
     for user in catalog.lists.source_list_or_empty(USERS):
         found = catalog.targets.resolve((USERS.name,), user["id"])

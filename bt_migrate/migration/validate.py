@@ -1,6 +1,6 @@
-"""Find out what a migration will meet, before anything is written.
+"""Checks what a migration will meet, before anything is written.
 
-Rights of the keys, objects and rows of the source, what cannot move, and what the migration takes.
+Rights of the keys, objects and rows of the source, what cannot move, and how much work it is.
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ def validate(migration: Migration) -> Optional[Future[None]]:
 def _counting(
     migration: Migration, objects: Mapping[str, Sequence[Dict[str, Any]]]
 ) -> ContextManager[Task]:
-    """Inside, the objects whose rows are counted are shown as progress."""
+    """Inside `with`, counted objects are shown as progress."""
     return migration.run.live.working(OBJECTS_COUNTED, sum(map(len, objects.values())))
 
 
 def _kinds_to_count(migration: Migration) -> List[str]:
-    """The selected kinds of rows; none in a sync, which reads what is new without counting it."""
+    """Returns the selected kinds of rows; none in a sync, which does not need their counts."""
     if migration.run.record.round:
         return []
     return [kind for kind in ROW_KINDS if migration.settings.selects(kind)]
@@ -113,9 +113,9 @@ def _record(
 
 
 def _lists(migration: Migration) -> Tuple[List[Resource], List[Resource]]:
-    """The lists that this phase and the next ones need, of the source and of the destination.
+    """Yields the lists that this phase and the next ones need from both sides.
 
-    Of the destination only lists of the whole organization. Lists that take long come first.
+    From the destination only lists of the whole organization. Lists that take long come first.
     """
     moved = [
         resource
@@ -134,7 +134,7 @@ def _side(api: Api) -> Dict[str, str]:
 
 
 def _write_right(migration: Migration) -> str:
-    """See `rights.write_right`. Not tried in a dry run, nor where an earlier run has written."""
+    """Returns `rights.write_right`. Not tried in a dry run or if an earlier run has written."""
     if migration.settings.dry_run:
         return "not asked in a dry run"
     if _has_written(migration) or migration.run.record.round:
@@ -143,7 +143,7 @@ def _write_right(migration: Migration) -> str:
 
 
 def _refused_lists(migration: Migration, projects: Sequence[dict]) -> List[Dict[str, Any]]:
-    """See `rights.refused_lists`. Not asked in a sync, which comes back every few minutes."""
+    """Returns `rights.refused_lists`. Not tried in a sync, which runs every few minutes."""
     if migration.run.record.round:
         return []
     return refused_lists(migration.catalog, projects)
@@ -157,7 +157,7 @@ def _has_written(migration: Migration) -> bool:
 
 
 def _object_counts(catalog: Catalog, projects: Sequence[dict]) -> Dict[str, Dict[str, int]]:
-    """Resource -> project name ("" for the organization's) -> number of objects in the source.
+    """Returns resource -> project name ("" for the organization) -> number of source objects.
 
     Kinds that are listed by owner are counted later, by the phases that move them.
     """
@@ -176,7 +176,7 @@ def _object_counts(catalog: Catalog, projects: Sequence[dict]) -> Dict[str, Dict
 
 
 def _cannot_move(catalog: Catalog, projects: Sequence[dict]) -> Iterator[str]:
-    """One line for each value and object that cannot move; the phases report them too."""
+    """Yields a line for each value and object that cannot move; the phases report them too."""
     for resource in OBJECT_RESOURCES:
         if not catalog.settings.selects(resource.name):
             continue
@@ -191,7 +191,7 @@ def _cannot_move(catalog: Catalog, projects: Sequence[dict]) -> Iterator[str]:
 
 
 def _not_activated(catalog: Catalog, resource: Resource, projects: Sequence[dict]) -> Iterator[str]:
-    """What is created only with --activate, and what rules of retention would delete at once."""
+    """Yields what needs --activate, and what retention rules would delete at once."""
     ids = {project["id"] for project in projects}
     for obj in catalog.lists.source_list_or_empty(resource):
         if resource.scope == PROJECT and obj["project_id"] not in ids:
@@ -206,7 +206,7 @@ def _not_activated(catalog: Catalog, resource: Resource, projects: Sequence[dict
 
 
 def _all_of_source(catalog: Catalog, resource: Resource, projects: Sequence[dict]) -> List[dict]:
-    """The objects of a kind of the organization, or of what can own one in the projects."""
+    """Returns the objects of a kind in the organization, or in the projects and their owners."""
     if is_listed_alone(resource):
         return catalog.lists.source_list(resource)
     places = [(project["id"], "", project["name"]) for project in projects]
@@ -225,7 +225,7 @@ def _unmovable_objects(catalog: Catalog, resource: Resource, project: dict) -> I
 
 
 def validation_lines(result: Dict[str, Any], plans: Dict[str, Dict[str, Any]]) -> List[str]:
-    """The result for a person."""
+    """Returns the result as lines for a person."""
     lines = [
         f"{side}: {result[side]['org_name']} ({result[side]['org_id']}) at {result[side]['url']}"
         for side in ("source", "destination")

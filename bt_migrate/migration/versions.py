@@ -1,4 +1,4 @@
-"""Which prompts and functions of the source have earlier versions that do not move."""
+"""Reports prompts and functions of the source with earlier versions that do not move."""
 
 from __future__ import annotations
 

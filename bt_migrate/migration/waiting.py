@@ -1,4 +1,4 @@
-"""References that wait for objects which do not exist yet: complete them, or report them."""
+"""Completes references that wait for objects which did not exist, or reports them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ log = logging.getLogger("bt_migrate.migration")
 
 
 def finish_waiting(migration: Migration, *, last: bool = False) -> None:
-    """Complete the references whose targets exist by now.
+    """Complete the references whose targets exist now.
 
-    In this run and in earlier runs of the same two organizations; a dry run only compares its own
-    objects. `last`: all phases have ended, so what had no place is created too.
+    In this run, and in earlier runs for the same two organizations; a dry run only compares its own
+    objects. `last`: all phases have ended, so objects that could not be created before are created
+    too.
     """
     if migration.settings.dry_run:
         finish_objects(migration.catalog, migration.run)
@@ -73,7 +74,7 @@ def _finish_run(migration: Migration, run: RunDirectory, *, last: bool) -> None:
 
 
 def _earlier_waiting(migration: Migration) -> Iterator[RunDirectory]:
-    """Earlier runs of the same two organizations with references that wait."""
+    """Returns earlier runs for the same two organizations with references that wait."""
     for run in readable_runs_in(migration.run.path.parent):
         if (
             run.record.waiting
@@ -92,7 +93,7 @@ def _waits(run: RunDirectory) -> bool:
 def record_waiting(migration: Migration, *, final: bool) -> None:
     """Record a finding for each reference that still waits.
 
-    `final`: at the end of a whole run it is unresolved; at the end of a phase it waits.
+    `final`: at the end of a whole run it is unresolved; at the end of a phase it is waiting.
     """
     for states in migration.run.all_objects():
         if states.deferred:
@@ -105,7 +106,7 @@ def record_waiting(migration: Migration, *, final: bool) -> None:
 
 
 def _forget_members(migration: Migration) -> None:
-    """Remove the findings of the validation about users who are members by now."""
+    """Remove findings of the validation about users who are members now."""
     validation = migration.run.record.validation
     if validation:
         validation["findings"] = [

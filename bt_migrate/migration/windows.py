@@ -1,4 +1,4 @@
-"""Date windows of a start: which kinds have one, gaps before it, and overlaps with earlier ones."""
+"""Date windows of a start: the kinds that have one, gaps before it, overlaps with earlier ones."""
 
 from __future__ import annotations
 

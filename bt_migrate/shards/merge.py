@@ -1,8 +1,7 @@
-"""Join the runs of a move in parts into one run, so that verify, undo and later syncs see one. Asks
-no server.
+"""Merge the runs of shards into one run, so that verify, undo and later syncs see one run.
 
-The runs are only read. The new run is built in a folder that no program takes for a run, and moved
-to its place as a whole.
+Sends no requests. The given runs are only read. The new run is built in a folder that no program
+takes for a run, and renamed into place when it is complete.
 """
 
 from __future__ import annotations
@@ -44,17 +43,18 @@ from bt_migrate.state.stream_state import KeyRange, StreamState
 from bt_migrate.state.window_log import record_window
 
 ATTACHMENTS_FILE = "attachments.sqlite3"
-# Of what several runs say of one object: the run that created it knows best.
+# If several runs have an outcome for an object, the first of these counts: the run that created it
+# knows best.
 BEST_FIRST = (CREATED, UPDATED, FOUND, DIFFERS, SKIPPED, FAILED)
-MAX_SHOWN = 10  # open ends that an error names
+MAX_SHOWN = 10  # at most so many unfinished parts are named in an error
 WINDOWED_KINDS = ("experiments", "logs")
 
 
 def join_runs(paths: Sequence[Path], root: Path, live: LiveCounts, *, unfinished: bool) -> Path:
-    """Make one run of these, in `root`; returns its directory. Counts streams in `live`.
+    """Merge the runs into one in `root`; returns its directory. Counts streams in `live`.
 
     Raises UsageError if the runs do not belong together, LockedError if a process works on one,
-    and, unless `unfinished`, UsageError naming what is missing.
+    and, unless `unfinished`, UsageError that names what is missing.
     """
     if (root / RUN_FILE).exists():
         raise UsageError(
@@ -92,7 +92,7 @@ def _build(
     *,
     finished: bool,
 ) -> Tuple[RunRecord, Path]:
-    """The record and the directory of the new run. Raises StateError."""
+    """Returns the record and the directory of the new run. Raises StateError."""
     shards = [run for run in runs if run.record.shard is not None]
     streams = parts_of_streams(runs)
     building = root / f"merging_{os.getpid()}"
@@ -120,7 +120,7 @@ def _build(
 
 
 def _moved(path: Path, root: Path) -> Path:
-    """The place of the new run in `root`, where it is now."""
+    """Returns the place of the new run in `root`, to which it was renamed."""
     for number in range(MAX_RUNS_OF_A_SECOND):
         place = root / (f"{path.name}_{number:02d}" if number else path.name)
         if not place.exists():
@@ -130,7 +130,10 @@ def _moved(path: Path, root: Path) -> Path:
 
 
 def run_paths(names: Sequence[str]) -> List[Path]:
-    """The runs of these names: each a run, or a folder with one run. Raises UsageError."""
+    """Returns the directories of these runs: each name is a run, or a folder with one run.
+
+    Raises UsageError.
+    """
     paths: List[Path] = []
     for name in names:
         path = Path(name)
@@ -145,8 +148,9 @@ def run_paths(names: Sequence[str]) -> List[Path]:
 
 
 def _identity(runs: Sequence[RunDirectory], shards: Sequence[RunDirectory]) -> Identity:
-    """What the new run is made for: the selections of the other runs together, or those of the
-    shards if there are only shards. Shards must be for the same projects.
+    """Returns what the new run is made for: the selections of all runs that are not shards.
+
+    If there are only shards, it is theirs. Shards must be for the same projects.
     """
     whole = [run for run in runs if run not in shards] or list(shards)
     names = tuple(sorted({name for run in whole for name in run.record.selection.projects}))
@@ -168,9 +172,9 @@ def _identity(runs: Sequence[RunDirectory], shards: Sequence[RunDirectory]) -> I
 def _add_facts(
     record: RunRecord, runs: Sequence[RunDirectory], shards: Sequence[RunDirectory]
 ) -> None:
-    """Sessions and marks. The new run starts when the first of its parts did."""
+    """Add sessions and sync marks. The new run starts when the first of its parts did."""
     for run in runs:
-        end_killed_session(run, 0.0)  # no server is asked for its clock
+        end_killed_session(run, 0.0)  # sends no request for the time
     sessions = [session for run in runs for session in run.record.sessions]
     begun = min(run.record.source_time or instant(run.record.created).timestamp() for run in runs)
     mark = int(shard_of(shards[0])["mark"]["source"] if shards else begun)
@@ -192,9 +196,7 @@ def _add_facts(
 def _phases_done(
     selection: Selection, runs: Sequence[RunDirectory], shards: Sequence[RunDirectory]
 ) -> Iterator[str]:
-    """The phases that every run has done that had to: shards those of rows, other runs those of
-    objects.
-    """
+    """Returns the phases done: those of rows by every shard, other phases by every other run."""
     others = [run for run in runs if run not in shards]
     for phase in dict.fromkeys(name for run in runs for name in run.record.phases_done):
         kind = phase.replace("migrate-", "")
@@ -220,7 +222,7 @@ def _join_objects(new: RunDirectory, run: RunDirectory) -> None:
 
 
 def _join_states(into: ObjectStates, states: ObjectStates) -> None:
-    """Add what a run knows of objects. Of an object that both know, the better outcome counts."""
+    """Add what a run knows about objects. If both know an object, the better outcome counts."""
     for source_id, entry in states.outcomes.items():
         known = into.outcomes.get(source_id)
         if known and BEST_FIRST.index(known["outcome"]) <= BEST_FIRST.index(entry["outcome"]):
@@ -229,7 +231,7 @@ def _join_states(into: ObjectStates, states: ObjectStates) -> None:
         into.note(source_id, states.findings.get(source_id, ()))
         if source_id in states.fingerprints:
             into.fingerprints[source_id] = states.fingerprints[source_id]
-    # What an object was before the first run that updated it.
+    # the content of an object before the first run that updated it
     into.former = {**states.former, **into.former}
     into.deferred.update(states.deferred)
     into.left_out.update(states.left_out)
@@ -265,7 +267,7 @@ def _joined_state(
     path = new.stream_path(ROW_KINDS[header["kind"]].folder, header["project"], header["source_id"])
     joined = StreamState.open(path.with_name(path.name + STATE_ENDING), header)
     slices = [part for state in states for part in state.slices] + missing
-    joined.slices = sorted(slices, key=lambda part: part.end or "~")  # the open end last
+    joined.slices = sorted(slices, key=lambda part: part.end or "~")  # the open range last
     notes = FindingCounts()
     for state in states:
         notes.merge(FindingCounts(state.findings))
@@ -284,7 +286,8 @@ def _join_copies(joined: StreamState, states: Sequence[StreamState]) -> None:
     copies = [state.copy for state in states]
     before = [copy.before_key for copy in copies]
     joined.copy.before_key = None if None in before else min(str(key) for key in before)
-    # A finished part has forgotten what the destination had before: the next start looks again.
+    # A finished part has dropped its record of earlier destination rows: the next start reads them
+    # again.
     joined.copy.compared = joined.done
     joined.copy.overwritten = sum(copy.overwritten for copy in copies)
     joined.copy.began = min(copy.began for copy in copies)
@@ -295,7 +298,7 @@ def _join_copies(joined: StreamState, states: Sequence[StreamState]) -> None:
 
 
 def _missing_ranges(parts: Sequence[RunPart]) -> Iterator[KeyRange]:
-    """The key ranges of shards whose runs are not there."""
+    """Returns the key ranges of shards whose runs are missing."""
     if not parts[0].unit:
         return
     upto: Optional[str] = None

@@ -1,4 +1,4 @@
-"""The runs of a move in parts: whether they belong together, and what is missing. Reads only."""
+"""The runs of shards: whether they belong together, and what is missing. Reads only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bt_migrate.state.find_run import ALL_PHASES
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.stream_state import StreamState
 
-# Fields of run.json that are set in runs that cannot be joined.
+# fields of run.json that make a run impossible to merge if they are set
 NOT_JOINED = (
     ("dry_run", "is a dry run"),
     ("undone", "was undone"),
@@ -22,7 +22,7 @@ SAME_IN_ALL = ("created_after", "created_before", "rename_projects", "exclude_pr
 
 
 class RunPart(NamedTuple):
-    """What one run has of the rows of an object; `unit` is {} for a run of no shard."""
+    """The part of an object's rows that one run copied; `unit` is {} if the run is not a shard."""
 
     run: RunDirectory
     state: StreamState
@@ -30,7 +30,7 @@ class RunPart(NamedTuple):
 
 
 def shard_of(run: RunDirectory) -> Mapping[str, Any]:
-    """The shard of a run of one."""
+    """Returns the shard that a run copied, {} if it is not the run of a shard."""
     shard = run.record.shard
     assert shard is not None
     return shard
@@ -40,7 +40,7 @@ def shard_of(run: RunDirectory) -> Mapping[str, Any]:
 
 
 def refuse_strangers(runs: Sequence[RunDirectory]) -> None:
-    """Raises UsageError for a run that cannot be joined, or is of another move than the first."""
+    """Raises UsageError for a run that cannot be merged, or belongs to another move."""
     first = runs[0]
     for run in runs:
         for field, words in NOT_JOINED:
@@ -59,7 +59,7 @@ def refuse_strangers(runs: Sequence[RunDirectory]) -> None:
 
 
 def refuse_other_shards(shards: Sequence[RunDirectory]) -> None:
-    """Raises UsageError for shards of different plans, and for a shard that is there twice."""
+    """Raises UsageError for shards of different plans, and for a shard that occurs twice."""
     numbers: Dict[int, RunDirectory] = {}
     for run in shards:
         plans = (shard_of(run)["plan"] for run in (shards[0], run))
@@ -73,7 +73,7 @@ def refuse_other_shards(shards: Sequence[RunDirectory]) -> None:
 
 
 def refuse_unequal(what: str, values: Any) -> None:
-    """`values`: two pairs of (run, value). Raises UsageError unless the values are equal."""
+    """Raises UsageError unless the values are equal. `values`: two pairs of (run, value)."""
     (first, one_value), (other, other_value) = values
     if one_value != other_value:
         raise UsageError(
@@ -86,7 +86,7 @@ def refuse_unequal(what: str, values: Any) -> None:
 
 
 def missing_shards(shards: Sequence[RunDirectory]) -> Iterator[str]:
-    """Names of the shards of the plan whose runs are not there."""
+    """Returns the names of the plan's shards whose runs are missing."""
     if not shards:
         return
     first = shard_of(shards[0])
@@ -97,7 +97,7 @@ def missing_shards(shards: Sequence[RunDirectory]) -> Iterator[str]:
 
 
 def open_ends(run: RunDirectory) -> Iterator[str]:
-    """What a run has not finished."""
+    """Returns what a run has not finished."""
     streams = {
         (stream.header["kind"], stream.header["source_id"]): stream for stream in run.all_streams()
     }
@@ -126,8 +126,9 @@ def _open_units(run: RunDirectory, streams: Mapping[Tuple[str, str], StreamState
 
 
 def parts_of_streams(runs: Sequence[RunDirectory]) -> Dict[Tuple[str, str], List[RunPart]]:
-    """(kind, object id) -> what each run has of its rows. Raises UsageError for rows that two runs
-    moved.
+    """Returns (kind, object id) -> the parts of its rows.
+
+    Raises UsageError for rows that two runs copied.
     """
     found: Dict[Tuple[str, str], List[RunPart]] = {}
     for run in runs:

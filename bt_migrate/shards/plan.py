@@ -1,4 +1,4 @@
-"""Plan shards: count the rows, and find the keys at which large objects are cut. Reads only."""
+"""Plan shards: count the rows, and find the keys at which large objects are divided. Reads only."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ log = logging.getLogger("bt_migrate.shards")
 
 
 def shards_of(catalog: Catalog, identity: Identity, shards: int) -> List[Dict[str, Any]]:
-    """The lines of the shards of all selected rows. Rows that are written after this call began are
-    in none of them.
+    """Returns the lines of the shards of all selected rows.
+
+    Rows that are written after this call began are in none of them.
     """
-    # Each on the safe side: a source mark in the future would leave rows out, a destination mark in
-    # the past would overwrite rows.
+    # Both marks err on the safe side: a source mark in the future would leave rows out, a
+    # destination mark in the past would overwrite rows.
     mark = {
         "source": int(catalog.source.clock.mark_s()),
         "dest": int(max(catalog.dest.clock.latest_s(), time.time())) + 1,
@@ -59,7 +60,7 @@ def shards_of(catalog: Catalog, identity: Identity, shards: int) -> List[Dict[st
 
 
 def _planned(catalog: Catalog, units: Sequence[Unit], shards: int, mark_s: int) -> List[List[Unit]]:
-    """The units of each shard, in the order of `units`; large ones are cut into slices."""
+    """Returns the units of each shard, in the order of `units`; large ones are cut into slices."""
     page_rows = min(catalog.settings.rows(kind).fetch_limit for kind in ROW_KINDS)
     pieces = shared_out(units, shards, page_rows)
     near = max(page_rows, sum(unit["rows"] for unit in units) / shards / NEAR_FRACTION)
@@ -79,7 +80,7 @@ def _planned(catalog: Catalog, units: Sequence[Unit], shards: int, mark_s: int) 
 
 
 def _created_before(root: Path, identity: Identity) -> Set[str]:
-    """Ids of the destination's objects that runs in this folder created."""
+    """Returns the ids of destination objects that runs in this folder created."""
     runs = (
         run for run in readable_runs_in(root) if run.same_pair(identity) and not run.record.undone
     )
@@ -90,10 +91,10 @@ def _created_before(root: Path, identity: Identity) -> Set[str]:
 
 
 def _units(catalog: Catalog, kind: str, created: Set[str]) -> Iterator[Unit]:
-    """Every object of a kind, also those without rows: a server that counts one object at a time
-    may report none.
+    """Returns every object of a kind, also those without rows.
 
-    Only a destination object that was created for this move and has no rows is surely empty.
+    A server that counts one object at a time may report no rows. Only a destination object that was
+    created for this move and has no rows is certainly empty.
     """
     missing = 0
     objects = list(row_objects(catalog, kind))
@@ -122,8 +123,9 @@ def _units(catalog: Catalog, kind: str, created: Set[str]) -> Iterator[Unit]:
 def _places(
     catalog: Catalog, unit: Unit, pieces: Sequence[Sequence[Piece]], mark_s: int, near: float
 ) -> Dict[int, Point]:
-    """Begin or end of a piece of the object -> where it is cut: (key, rows up to it), ascending,
-    each within `near` rows.
+    """Returns begin or end of a piece -> where the object is cut: (key, rows up to it).
+
+    The places are ascending, each within `near` rows of its target.
     """
     bounds = replace(bounds_of(catalog, ROW_KINDS[unit["kind"]]), end_key=after_second(mark_s))
     keys = _keys_of(catalog, unit, bounds)
@@ -138,7 +140,7 @@ def _places(
 
 
 def _keys_of(catalog: Catalog, unit: Unit, bounds: Bounds) -> Keys:
-    """The queries about the keys of an object, inside the bounds."""
+    """Returns the queries about the keys of an object inside the bounds."""
 
     def upto(number: int) -> Bounds:
         return replace(bounds, end_key=pagination_key(number))
@@ -158,14 +160,14 @@ def _keys_of(catalog: Catalog, unit: Unit, bounds: Bounds) -> Keys:
 
 
 def _edge(catalog: Catalog, unit: Unit, bounds: Bounds, *, newest_first: bool) -> int:
-    """The key of the first or last row inside the bounds, 0 if there is none."""
+    """Returns the key of the first or last row inside the bounds, 0 if there is none."""
     query = ids_query(unit["kind"], unit["id"], bounds, 1, newest_first=newest_first)
     rows = catalog.source.query(query).json
     return _checked(unit, lambda: key_number(rows[0]["_pagination_key"])) if rows else 0
 
 
 def _checked(unit: Unit, read: Callable[[], int]) -> int:
-    """The number in an answer. Raises NetworkError if there is none."""
+    """Returns the number in an answer. Raises NetworkError if there is none."""
     try:
         return read()
     except (KeyError, TypeError, ValueError, IndexError):
@@ -177,7 +179,7 @@ def _checked(unit: Unit, read: Callable[[], int]) -> int:
 
 
 def _slice(piece: Piece, places: Mapping[str, Mapping[int, Point]]) -> Iterator[Unit]:
-    """The unit of a piece; nothing if equal keys left no row between its ends."""
+    """Returns the unit of a piece, None if equal keys left no row between its ends."""
     unit, begin, end = piece
     if unit["id"] not in places:
         yield unit

@@ -1,4 +1,4 @@
-"""The settings of a start with --shard: what it moves was chosen when the shards were planned."""
+"""The settings of a start with --shard, whose selection was made when the shards were planned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping
 from bt_migrate.errors import UsageError
 from bt_migrate.shards.shard_file import shard_in
 
-# Options that choose what is moved: for a shard, bin/plan-shards has chosen it.
+# options that select what is moved: bin/plan-shards has done that for a shard
 NOT_OF_A_SHARD = (
     "resources", "exclude_resources", "projects", "exclude_projects", "created_after",
     "created_before", "window", "fill_gaps", "rename_projects", "dry_run", "plan_out",
@@ -17,7 +17,7 @@ NOT_OF_A_SHARD = (
 
 
 def selection_of_shard(given: Mapping[str, Any]) -> Dict[str, Any]:
-    """The settings that `--shard FILE:number` sets. Raises UsageError."""
+    """Returns the settings that `--shard FILE:number` sets. Raises UsageError."""
     asked = next((name for name in NOT_OF_A_SHARD if given.get(name) not in (None, False)), None)
     if asked:
         raise UsageError(

@@ -1,9 +1,9 @@
 """The file that bin/plan-shards prints: one JSON line for each shard.
 
-A shard holds units, each of one object: all of its rows (of a project, its log), or a slice: the
-rows with keys above `after` and up to `end`, or up to the mark if there is no `end`. The mark, in
-seconds of each server's clock, is the same for all shards: what is written later is in none of
-them. The file has names and ids, no row content and no API key.
+A shard has units. Each is one object, with all of its rows (for a project, its log) or with a
+slice: the rows with keys above `after` and up to `end`, or up to the mark if there is no `end`. The
+mark, in seconds of each server's clock, is the same for all shards: rows written later are in none
+of them. The file contains names and ids, no row content and no API key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ PLAN_CHARS = 12  # of the digest that names a plan
 
 
 def shard_lines(facts: Mapping[str, Any], units: Sequence[Sequence[Unit]]) -> List[Dict[str, Any]]:
-    """The shards as they are written; `facts` (mark, source, dest, selection) are in each."""
+    """Returns the shards as they are written.
+
+    `facts` (mark, source, dest, selection) are part of each.
+    """
     content = json.dumps([facts, units], sort_keys=True).encode("ascii")
     plan = hashlib.sha256(content).hexdigest()[:PLAN_CHARS]
     return [
@@ -43,7 +46,7 @@ def shard_lines(facts: Mapping[str, Any], units: Sequence[Sequence[Unit]]) -> Li
 
 
 def shard_in(lines: Sequence[str], number: int, place: str) -> Dict[str, Any]:
-    """The shard of that number; `place` names the file. Raises UsageError."""
+    """Returns the shard with that number; `place` names the file. Raises UsageError."""
     count = len(lines)
     if not 0 <= number < count:
         raise UsageError(
@@ -80,14 +83,17 @@ def unit_name(unit: Mapping[str, Any]) -> str:
 
 
 def _slice_name(unit: Mapping[str, Any]) -> str:
-    """` (keys above p… up to p…)`, "" for a whole object."""
+    """Returns ` (keys above p… up to p…)`, "" for a whole object."""
     words = (("after", "above"), ("end", "up to"))
     bounds = [f"{word} {unit[name]}" for name, word in words if unit.get(name)]
     return f" (keys {' '.join(bounds)})" if bounds else ""
 
 
 def refuse_other_organizations(shard: Mapping[str, Any], org_ids: Mapping[str, str]) -> None:
-    """Raises UsageError unless the shard is for these: side (source, dest) -> organization id."""
+    """Raises UsageError unless the shard is for these organizations.
+
+    `org_ids`: side (source, dest) -> organization id.
+    """
     for side, today in org_ids.items():
         planned = shard[side]
         if planned["org_id"] != today:

@@ -8,21 +8,21 @@ from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 from bt_migrate.api.btql import OBJECTS_PER_QUERY
 
-# Objects smaller than a tenth of a shard, and groups that are read together, are never cut.
+# Objects smaller than a tenth of a shard, and groups that are read together, are not cut.
 SMALL_FRACTION = 10
 # A cut may miss its target by 1/25 of a shard, or by one page.
 NEAR_FRACTION = 25
-# Queries for one cut.
+# at most so many queries for one cut
 MAX_PROBES = 60
 
-# One object of a shard, see `shard_file`. Of a slice also after, end or both.
+# One object in a shard, see `shard_file`. A slice also has `after`, `end` or both.
 Unit = Dict[str, Any]
-# (a key as a number, how many rows lie up to it)
+# (a key as a number, how many rows have keys up to it)
 Point = Tuple[int, int]
 
 
 class Piece(NamedTuple):
-    """Rows of an object, numbered from its first one: from `begin` to before `end`."""
+    """Consecutive rows of an object, from number `begin` to before number `end`."""
 
     unit: Unit
     begin: int
@@ -33,11 +33,11 @@ class Piece(NamedTuple):
 
 
 def shared_out(units: Sequence[Unit], shards: int, page_rows: int) -> List[List[Piece]]:
-    """The pieces of each shard, with about the same number of rows.
+    """Returns the pieces of each shard, with about the same number of rows in each shard.
 
     Groups of small objects are placed first, the largest group first, each into the shard with the
-    fewest rows. Large objects then fill the shards one after the other and are cut where a shard is
-    full.
+    fewest rows. Then the large objects fill the shards one after the other, and are cut where a
+    shard is full.
     """
     share = _cost(units, page_rows) / shards
     max_whole = max(share / SMALL_FRACTION, 2 * page_rows)
@@ -55,7 +55,7 @@ def shared_out(units: Sequence[Unit], shards: int, page_rows: int) -> List[List[
 
 
 def _cost(units: Sequence[Unit], page_rows: int) -> float:
-    """Rows, and for each object its part of the query that reads a group."""
+    """Returns the rows, plus each object's part of the query that reads a group."""
     return float(sum(unit["rows"] + page_rows / OBJECTS_PER_QUERY for unit in units))
 
 
@@ -66,7 +66,7 @@ def _fill(
     share: float,
     page_rows: int,
 ) -> None:
-    """Add large objects to the shards in order; a rest of less than a page is not cut off."""
+    """Add large objects to the shards in order. A rest of less than a page is not cut off."""
     number = 0
     last = len(pieces) - 1
     for unit in large:
@@ -82,7 +82,10 @@ def _fill(
 
 
 def _groups(units: Sequence[Unit], fits: Callable[[Sequence[Unit]], bool]) -> List[List[Unit]]:
-    """Consecutive units of one kind and project: at most one query's, and as many as `fits`."""
+    """Returns groups of consecutive units of one kind and project.
+
+    A group is read with one query and has as many units as `fits` allows.
+    """
     groups: List[List[Unit]] = []
     for unit in units:
         last = groups[-1] if groups else []
@@ -98,19 +101,19 @@ def _groups(units: Sequence[Unit], fits: Callable[[Sequence[Unit]], bool]) -> Li
 
 
 class Keys(NamedTuple):
-    """Questions about the keys of one object, as numbers. Each is a query."""
+    """Questions about the keys of one object, as numbers. Each sends a query."""
 
-    rows_upto: Callable[[int], int]  # how many rows lie up to a key
-    first_above: Callable[[int], int]  # the key of the first row above a key
-    last_upto: Callable[[int], int]  # the key of the last row up to a key
+    rows_upto: Callable[[int], int]  # number of rows with keys up to this one
+    first_above: Callable[[int], int]  # key of the first row above this key
+    last_upto: Callable[[int], int]  # key of the last row up to this key
 
 
 def cut_at(wanted: int, tolerance: float, points: List[Point], keys: Keys) -> Point:
-    """A key up to which about `wanted` rows lie.
+    """Returns a key up to which there are about `wanted` rows.
 
-    `points` are known, ascending, from before the first row to the last one; what is found is
-    added. Keys cluster, with long gaps: interpolation and bisection alternate, and from the second
-    probe on a gap is skipped.
+    `points`: known points, ascending, from before the first row to the last one; new ones are
+    added. Keys are clustered, with long gaps: interpolation and bisection alternate, and from the
+    second query on a gap is skipped.
     """
     for probe in range(MAX_PROBES + 1):
         at = min(max(1, bisect_left([rows for _, rows in points], wanted)), len(points) - 1)

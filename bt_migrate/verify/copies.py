@@ -1,4 +1,4 @@
-"""Which objects with rows are compared, and what the run knows of the copy of each."""
+"""Which objects with rows are compared, and what the run recorded about the copy of each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bt_migrate.verify.pairs import ObjectPair
 
 
 def object_pairs(migration: Migration, project: ProjectPair) -> Iterator[ObjectPair]:
-    """Every object of the project with rows that has a counterpart."""
+    """Yields every object of the project that has rows and a counterpart."""
     streams = {
         (stream.header["kind"], stream.header["source_id"]): stream
         for stream in migration.run.all_streams()
@@ -34,7 +34,7 @@ def object_pairs(migration: Migration, project: ProjectPair) -> Iterator[ObjectP
         except ApiError as error:
             if error.status >= 500:
                 raise
-            # The comparison of the objects has reported the refused list.
+            # The comparison of objects has already reported the refused list.
             continue
         target = kind if kind in BY_NAME else PROJECTS.name
         for source_id in row_object_ids(migration.catalog, kind, project.source["id"]):
@@ -69,7 +69,7 @@ def _with_copy(
 
 
 def _synced_until(run: RunDirectory, stream: StreamState) -> int:
-    """The second of the source's clock up to which the last sync read the stream, or 0."""
+    """Returns the second, by the source's clock, up to which the last sync read; or 0."""
     if stream.header["kind"] not in run.record.marks:
         return 0
     behind = None if stream.done else stream.sync.above
@@ -77,9 +77,9 @@ def _synced_until(run: RunDirectory, stream: StreamState) -> int:
 
 
 def _copy_seconds(run: RunDirectory) -> Tuple[float, float]:
-    """Unix seconds at which the run began and at which its last copying process ended.
+    """Returns the unix seconds at which copying began, and at which the last process ended it.
 
-    The end is by the destination's clock if a process recorded it; now if none has ended yet.
+    The end is by the destination's clock if a process recorded it; it is now if none has ended yet.
     """
     sessions = run.record.sessions
     began = run.record.source_time or instant(run.record.created).timestamp()

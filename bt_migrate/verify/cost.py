@@ -1,4 +1,4 @@
-"""What a comparison of every row takes, said before it starts."""
+"""The estimated cost of comparing every row, printed before it starts."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def cost_text(
 
 
 def _queries(context: CompareContext, group: Sequence[ObjectPair]) -> int:
-    """Pages of one side; at least one where the server does not count."""
+    """Returns the queries to one side: its pages, at least one if the server does not count."""
     limit = context.catalog.settings.rows(ROW_KINDS[group[0].kind].name).fetch_limit
     rows = context.counted_rows([pair.source_id for pair in group]) or 0
     return max(1, math.ceil(rows / limit))
 
 
 def _time_text(context: CompareContext, queries: int) -> str:
-    """At the known limit of the slower side, or at that of the small plans."""
+    """Returns the time at the query limit of the slower side, or at that of a small plan."""
     catalog = context.catalog
     limits = [side.throttle.queries_per_minute for side in (catalog.source, catalog.dest)]
     known = [limit for limit in limits if limit]
@@ -46,6 +46,6 @@ def _time_text(context: CompareContext, queries: int) -> str:
     copy = estimate.get("estimate") or {}
     if not copy.get("queries"):
         return f"{time} (Starter and Pro plans)"
-    # A query of the comparison takes as long as one of the copy.
+    # Assumes that a query of the comparison takes as long as one of the copy.
     unlimited = duration_text(copy["seconds"] * queries / copy["queries"])
     return f"{unlimited} unlimited, {time} (Starter and Pro plans)"

@@ -1,4 +1,4 @@
-"""Compare numbers of rows: one aggregate query for each group of objects and side. Never writes."""
+"""Compare row counts with one aggregate query for each group of objects and side. Never writes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IN_DESTINATION = (CREATED, FOUND, UPDATED, DIFFERS)  # outcomes of rows that are
 
 # belief: aggregates_count
 def count_both(context: CompareContext, group: Sequence[ObjectPair]) -> List[Summaries]:
-    """Row counts of the source and of the destination, asked for at the same time."""
+    """Returns the row counts of the source and of the destination, queried in parallel."""
     catalog = context.catalog
     kind = group[0].kind
 
@@ -44,7 +44,7 @@ def _count_doubtful(
 ) -> None:
     """Count objects alone that seem empty on one side only.
 
-    A server may silently use only the first id of a FROM, also one that has used all before.
+    A server may silently use only the first id of a FROM, even if it has used all of them before.
     """
     if len(group) == 1:
         return
@@ -67,7 +67,7 @@ def _count_doubtful(
 def compare_counts(
     context: CompareContext, group: Sequence[ObjectPair]
 ) -> Tuple[List[Comparison], Summaries]:
-    """Compare numbers of rows and of ids, first and last date of objects of one kind.
+    """Compare row counts, id counts, first and last date of objects of one kind.
 
     Waits for a destination that shows fewer rows. Also returns the counts of the source.
     """
@@ -130,7 +130,8 @@ def _add_other_number(
     found: Summary,
 ) -> None:
     detail = f"{wanted.rows:,} rows in the source, {found.rows:,} in the destination"
-    # The same surplus or lack is the same difference, however the source grows.
+    # The fingerprint is the difference, so that an accepted one stays accepted when the source
+    # grows.
     facts = {**pair.facts, "fingerprint": f"{found.rows - wanted.rows:+} rows"}
     if found.rows > wanted.rows:
         result.add(EXTRA, **facts, detail=detail)

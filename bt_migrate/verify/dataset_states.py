@@ -1,7 +1,7 @@
-"""Compare the states of datasets that objects of both sides name, such as snapshots. Never writes.
+"""Compare former states of datasets that objects refer to, such as snapshots. Never writes.
 
-A version is a transaction of its own organization, so what can be compared is the rows that each
-side had then. A state that several objects name is compared once.
+A version is a transaction of one organization. So the rows are compared that each side had at its
+version. A state that several objects refer to is compared once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STATES = "states of datasets"
 def compare_dataset_states(
     migration: Migration, projects: Sequence[ProjectPair], context: CompareContext
 ) -> List[Comparison]:
-    """One comparison for each project whose objects name states of datasets on both sides."""
+    """Returns a comparison for each project whose objects refer to dataset states on both sides."""
     results = []
     for project in projects:
         pairs = _named_states(migration, project) if project.dest_id else {}
@@ -98,7 +98,7 @@ def _counterpart(
 def _compare(
     migration: Migration, context: CompareContext, pair: ObjectPair, result: Comparison
 ) -> None:
-    """Add one outcome for a state: first by the number of rows, then by rows."""
+    """Add one outcome for a state: compare the number of rows, then the rows."""
     catalog, depth = migration.catalog, migration.settings.depth
     catalog.source.check()
     wanted = _count(catalog.source, pair.source_id, pair.source_version)

@@ -1,7 +1,7 @@
-"""What a comparison of every row has read so far, kept so that a later start goes on from there.
+"""What a comparison of every row has read so far, so that a later start continues from there.
 
-One file for each group of objects and side: sums of hashes by object and day, which need no rows.
-They are used again only where the server says that none of the rows behind them has changed.
+There is one file for each group of objects and side: sums of hashes by object and day, which do not
+need the rows. They are used again only if the server confirms that none of those rows has changed.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from bt_migrate.state.records import json_of
 from bt_migrate.verify.normalize import Form
 from bt_migrate.verify.sides import ReadSide
 
-# A long stream is written down after so many seconds, or after --checkpoint-interval pages.
+# The file of a long stream is written after so many seconds, or --checkpoint-interval pages.
 KEEP_S = 10.0
-# In the folder of the run's comparison.
+# subfolder of the comparison's folder in the run
 KEPT_FOLDER = "read"
 
 
 @dataclass
 class DayDigest:
-    """The rows of one object and day: their number, and sums of hashes, which no order changes."""
+    """The rows of one object and day: their number, and sums of hashes, independent of order."""
 
     rows: int = 0
     canonical: int = 0
@@ -50,7 +50,7 @@ class DayDigest:
 
 
 def _hash(text: str) -> int:
-    """The same in every process."""
+    """Returns a hash that is the same in every process, unlike Python's own."""
     return int.from_bytes(text_digest(text), "big")
 
 
@@ -74,7 +74,8 @@ class KeptSide:
     """What was read of a group of objects on one side.
 
     `basis`: what the digests depend on besides the rows. `began`: the transaction before which
-    reading began. `after`: the key up to which rows were read; None with `complete`: all of them.
+    reading began. `after`: the key up to which rows were read. `complete`: all of them were read,
+    and `after` is None.
     """
 
     basis: str
@@ -90,14 +91,14 @@ class KeptSide:
 
 @dataclass(frozen=True)
 class KeptRows:
-    """The folder of a run in which a comparison keeps what it has read."""
+    """The folder in which a comparison keeps what it has read."""
 
     folder: Path
     basis: str
     pages: int
 
     def reading(self, side: ReadSide, kind: str, bounds: Bounds) -> SideReading:
-        """The reading of a group of objects, with what an earlier process has read of it."""
+        """Returns the reading of a group, continued from an earlier process if possible."""
         name = id_file_name(next(iter(side.ids.values())))
         path = self.folder / f"{kind}_{name}.{side.api.side}.json"
         reading = SideReading(path, side, self.basis, self.pages)
@@ -107,16 +108,16 @@ class KeptRows:
 
     @property
     def is_begun(self) -> bool:
-        """Whether an earlier process has read something."""
+        """Whether an earlier process has kept something."""
         return self.folder.is_dir() and any(self.folder.iterdir())
 
     def forget(self) -> None:
-        """The comparison has its result: the next one reads everything."""
+        """Delete the folder once the comparison has a result: the next one reads everything."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class SideReading:
-    """The rows of a group of objects that were read on one side. For one thread."""
+    """Reads the rows of a group of objects on one side. Not safe for several threads."""
 
     def __init__(self, path: Path, side: ReadSide, basis: str, pages: int) -> None:
         self._path = path
@@ -136,11 +137,11 @@ class SideReading:
         return self._state.rows
 
     def rest_of(self, bounds: Bounds) -> Bounds:
-        """The bounds of what is still to be read."""
+        """Returns the bounds of what is still to be read."""
         return bounds.after(self._state.after) if self._state.after else bounds
 
     def take_over(self, kept: KeptSide, kind: str, bounds: Bounds) -> None:
-        """Go on from what was read, unless it may have changed since."""
+        """Continue from what was read, unless it may have changed since."""
         same = (kept.basis, kept.ids) == (self._state.basis, self._state.ids)
         if not same or not _is_unchanged(self._side.api, kind, kept, bounds):
             return
@@ -160,7 +161,7 @@ class SideReading:
         self.digests[place].add(form)
 
     def end_page(self, page: Page) -> None:
-        """All rows of a page were added."""
+        """Record that all rows of a page were added."""
         self._state.after = page.end_key
         self._pages_read += 1
         is_due = time.monotonic() - self._kept_s > KEEP_S
@@ -168,7 +169,7 @@ class SideReading:
             self._keep()
 
     def end(self) -> None:
-        """All rows were added."""
+        """Record that all rows were added."""
         self._state.complete = True
         self._keep()
 
@@ -185,9 +186,9 @@ class SideReading:
 
 
 def _is_unchanged(api: Api, kind: str, kept: KeptSide, bounds: Bounds) -> bool:
-    """Whether the rows that were read are all there, and none was written since.
+    """Whether all rows that were read still exist, and none was written since.
 
-    A server that may use only the first of several ids cannot say that.
+    A server that may use only the first of several ids cannot prove that.
     """
     ids = list(kept.ids)
     if len(ids) > 1 and not api.capabilities.reads_groups:

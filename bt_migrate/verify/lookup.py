@@ -18,9 +18,9 @@ from bt_migrate.verify.result import EXTRA, MATCH, MISSING, Comparison, first_pa
 from bt_migrate.verify.sides import ReadPair, ReadSide
 
 IDS_PER_LOOKUP = 50
-NEVER = 1 << 62  # a second after which nothing was written
+NEVER = 1 << 62  # a second in the future: nothing was written after it
 
-FAILED_READ = 10_000  # rows that failed, of which it is known by their ids
+FAILED_READ = 10_000  # at most so many failed rows are loaded by id
 DELIVERED = (CREATED, UPDATED)
 
 FoundRow = Tuple[dict, Form]  # a row as it was read, and its form
@@ -28,7 +28,7 @@ FoundRows = Dict[str, FoundRow]  # by row id
 
 
 class DeliveryRecord(NamedTuple):
-    """What a run recorded of some rows.
+    """What a run recorded about some rows.
 
     `outcomes`: row id -> (source transaction, outcome). `dest_xacts`: row id -> transaction of the
     delivery in the destination, 0 if unknown. `failed`: ids of rows that did not arrive.
@@ -40,7 +40,7 @@ class DeliveryRecord(NamedTuple):
 
 
 class RowLookup:
-    """Looks rows of one object up on both sides and adds an outcome for each to `result`."""
+    """Looks up rows of one object on both sides and adds an outcome for each to `result`."""
 
     def __init__(
         self, context: CompareContext, pair: ObjectPair, sides: ReadPair, result: Comparison
@@ -67,7 +67,7 @@ class RowLookup:
             open_ids = awaited
 
     def _awaited(self, ids: Sequence[str], wanted: FoundRows, found: FoundRows) -> List[str]:
-        """Rows that the run delivered and that the destination does not show yet."""
+        """Returns the rows that the run delivered and the destination does not show yet."""
         if self.pair.copied is None:
             return []
         record = self._record(ids)
@@ -125,7 +125,7 @@ class RowLookup:
             self.result.add(DIFFERS if paths else MATCH, since=newer, **facts, fields=paths)
 
     def _record(self, ids: Sequence[str]) -> DeliveryRecord:
-        """What the run recorded of the rows."""
+        """Returns what the run recorded about the rows."""
         if self.pair.seen is None:
             return DeliveryRecord({}, {}, frozenset())
         source_id = self.pair.source_id
@@ -137,7 +137,7 @@ class RowLookup:
             return DeliveryRecord(outcomes, seen.dest_xacts(source_id, ids), failed)
 
     def _is_newer(self, form: Form, delivered: Optional[Tuple[int, str]]) -> bool:
-        """Whether the source wrote this state of the row after the copy."""
+        """Whether the source changed the row after the copy."""
         if delivered:
             return xact_of(form.xact) > delivered[0]
         if self._copied_at is None:
@@ -158,7 +158,7 @@ class RowLookup:
         found_row: Mapping[str, Any],
         found: Form,
     ) -> List[str]:
-        """Paths at which the destination's row is not what it should be."""
+        """Returns the paths at which the destination's row is not what it should be."""
         tolerated = self.result.tolerated
         if wanted.text == found.text:
             if wanted.exact != found.exact:
@@ -171,7 +171,7 @@ class RowLookup:
         pin = _pin_of_origin(right)
         is_wanted = _pin_of_origin(left) is not None
         if pin is not None and not is_wanted and pin != _pin_of_origin(wanted_row):
-            # A transaction that the destination set itself.
+            # a transaction that the destination set by itself
             del right["origin"]["_xact_id"]
             tolerated["version"] += 1
         shows_comments = self.sides.dest.api.capabilities.shows_comments
@@ -181,14 +181,14 @@ class RowLookup:
         theirs = right.get(COMMENTS) or {}
         for comment_id, (date, _) in (left.get(COMMENTS) or {}).items():
             if date is None and comment_id in theirs:
-                # The destination gave the comment a date of its own.
+                # the destination dated the comment itself
                 theirs[comment_id][0] = None
                 tolerated["unset"] += 1
         return first_paths(differing_paths(left, right, "", tolerated))
 
 
 def _print(wanted: Optional[FoundRow], found: Optional[FoundRow]) -> str:
-    """What identifies the difference between both sides of a row."""
+    """Returns a text that identifies the difference between both sides of a row."""
     return difference_print(
         *(text_digest(row[1].text).hex() if row else "" for row in (wanted, found))
     )

@@ -1,7 +1,7 @@
-"""Rows of both sides in the form in which they can be compared.
+"""Rows of both sides in a form that can be compared.
 
-References are translated and keys of attachments replaced by digests of their bytes, which are
-streamed, each key once. Does not know how the forms are compared.
+References are translated. Keys of attachments are replaced by digests of their bytes, which are
+streamed, each key once. This module does not know how the forms are compared.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ REWRITTEN_FIELDS = (*REFERENCE_FIELDS, "origin")  # fields of a row that may hol
 SOURCE_ID_MARK = "source id "
 # The end of a UUID in text; a pattern that begins with a fixed character is fast.
 UUID_TAIL_TEXT = re.compile(UUID_TAIL.pattern.decode("ascii"))
-NO_ROW_LIMIT_BYTES = 1 << 62  # a comparison makes no attachments of large rows
+NO_ROW_LIMIT_BYTES = 1 << 62  # a comparison does not turn large fields into attachments
 
 # Kind of finding of a rewritten object or row -> name of the tolerated change.
 TOLERATED_OF_FINDING = {
@@ -66,7 +66,7 @@ class Form(NamedTuple):
 
 
 class SourceForms:
-    """Source rows of one kind as the destination should hold them. For one thread.
+    """Source rows of one kind, as the destination should have them. Not for several threads.
 
     `tolerated` counts what was translated.
     """
@@ -105,7 +105,7 @@ class SourceForms:
 
 
 class DestForms:
-    """Destination rows of one kind. For one thread."""
+    """Destination rows of one kind. Not safe for several threads."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class DestForms:
         return _form(out, row, self._attachments, references)[0]
 
     def _mark_source_ids(self, out: Dict[str, Any]) -> None:
-        """Make each id of the source differ from what the source's own row holds."""
+        """Change each source id in a destination row, so that it differs from the expected one."""
         for name in REWRITTEN_FIELDS:
             places = [
                 path for path, text in strings(out.get(name)) if id_in(text) in self._source_ids
@@ -148,7 +148,7 @@ class DestForms:
                 set_at(out, (name, *path), f"{SOURCE_ID_MARK}{value_at(out[name], path)}")
 
     def _bring_back_oversize(self, out: Dict[str, Any], row_id: str, object_id: str) -> None:
-        """Replace the attachments that hold oversize fields by their content."""
+        """Replace attachments that hold oversize fields by their content."""
         for name in SPILLABLE:
             value = out.get(name)
             if not isinstance(value, dict) or value.get("type") != ATTACHMENT_TYPE:
@@ -164,10 +164,10 @@ def _form(
     attachments: AttachmentBytes,
     references: Optional[Sequence[Mapping[str, Any]]],
 ) -> Tuple[Form, int]:
-    """(form, number of attachments that cannot be read).
+    """Returns (form, number of attachments that cannot be read).
 
-    `references`: the attachments as their organization refers to them; None if the row itself
-    holds these references, () to keep the keys.
+    `references`: the attachments as their organization refers to them; None if the row itself holds
+    these references, () to keep the keys.
     """
     comments = _comments(row) if row.get(COMMENTS) else {}
     if comments:
@@ -186,7 +186,7 @@ def _form(
 
 
 def _comments(row: Mapping[str, Any]) -> Dict[str, Any]:
-    """Comment id -> [date, text]: what the API keeps of a comment. Authors cannot be set."""
+    """Returns comment id -> [date, text], which is all that the API keeps of a comment."""
     records = [comment_record(row["id"], comment) for comment in comments_of(row)]
     return {
         str(record["id"]): [record.get("created"), record["comment"]["text"]]
@@ -196,12 +196,12 @@ def _comments(row: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def for_judging(catalog: Catalog) -> Catalog:
-    """Both organizations as they are now, neither of which can be written.
+    """Returns a catalog of both organizations as they are now, neither of which can be written.
 
     Lists are read again, counterparts are found by natural key, and no field of a row becomes an
     attachment.
     """
-    # The copy shares the throttle and the limit on requests in flight.
+    # The copied client shares the throttle and the limit of concurrent requests.
     dest = copy.copy(catalog.dest)
     dest.writable = False
     history = asked_history(catalog.run, catalog.settings.history)

@@ -51,7 +51,7 @@ class KindComparer:
         """
         self.traces.note_ids(item.source for item in items)
         matched = {key for key in map(self._compare_object, items) if key is not None}
-        # Settings are a part of their project: none are extra.
+        # Settings are part of their project, so none can be extra.
         if extras_in is not None and not self.resource.part_of:
             self._add_extras(extras_in, matched | self._expected_keys(items, extras_in))
 
@@ -100,7 +100,7 @@ class KindComparer:
         return key
 
     def _reason_to_be_missing(self, item: PlannedObject) -> str:
-        """Why the destination rightly does not have an object, "" if it should."""
+        """Returns why the destination does not need the object, "" if it should have it."""
         catalog, resource = self.catalog, self.resource
         if resource.name in catalog.lists.unknown_there:
             return NOT_KNOWN_THERE
@@ -108,13 +108,16 @@ class KindComparer:
         return f"{READY_TO_ACTIVATE}: {', '.join(words)}" if words else ""
 
     def _versions(self, item: PlannedObject, existing: Mapping[str, Any]) -> ComparedVersions:
-        """The earlier versions of an object; none if they are not asked for."""
+        """Returns the earlier versions of an object; none if they were not asked for."""
         if not (self.resource.versioned and self.catalog.settings.history):
             return ComparedVersions([], 0, is_broken=False)
         return compared_versions(self.catalog, self.resource, item.source, existing)
 
     def _version_paths(self, item: PlannedObject, versions: ComparedVersions) -> Iterator[str]:
-        """What differs in earlier versions; they bear the latest natural key on both sides."""
+        """Returns what differs in earlier versions.
+
+        On both sides they have the latest natural key.
+        """
         if versions.is_broken:
             yield VERSIONS
         key = {name: item.source.get(name) for name in self.resource.key}
@@ -152,7 +155,7 @@ class KindComparer:
     def _differing(
         self, item: PlannedObject, prepared: Prepared, existing: Mapping[str, Any]
     ) -> Iterator[str]:
-        """Paths at which the destination's object is not what the source's should have become."""
+        """Returns the paths at which the destination's object is not what it should be."""
         resource, tolerated = self.resource, self.result.tolerated
         expected = _with_digests(
             expected_body(self.catalog, resource, prepared, existing),
@@ -165,23 +168,26 @@ class KindComparer:
         tolerated["attachment"] += len(attachment_places(expected))
         expected, found = comparable(expected), comparable(found)
         for name in _fields_without_user(prepared):
-            # The destination sets its caller as the user where the request names none.
+            # Without a user in the request, the destination sets its caller.
             if name not in expected:
                 found.pop(name, None)
         keeps_public = self.catalog.settings.keep_public
         if "public" in found and item.source.get("public") and not keeps_public:
-            # Public or not: the source shows it to everybody.
+            # The source shows it to everybody, so it may be public or not.
             found.pop("public")
         yield from _differing_fields(resource, expected, found, tolerated)
         yield from kept_transactions(writable_fields(resource, item.source), found)
 
     def _expected_keys(self, items: Sequence[PlannedObject], dest_project: str) -> Set[tuple]:
-        """Natural keys that are not extra. Includes keys of source objects that cannot move."""
+        """Returns the natural keys that are not extra, also of source objects that cannot move."""
         keys = {natural_key(self.resource, item.source) for item in items}
         return keys | self._keys_of_the_twin_kind(dest_project)
 
     def _keys_of_the_twin_kind(self, dest_project: str) -> Set[tuple]:
-        """Prompts and functions are one store: the keys of what is compared as the other kind."""
+        """Returns the keys that are compared with the other kind.
+
+        The API stores prompts and functions together.
+        """
         catalog, resource = self.catalog, self.resource
         if resource is FUNCTIONS:
             prompts = catalog.index.by_key(PROMPTS, dest_project).values()
@@ -214,7 +220,7 @@ class KindComparer:
 
 
 def _fields_without_user(prepared: Prepared) -> List[str]:
-    """Fields whose user has no counterpart in the destination."""
+    """Returns the fields whose user has no counterpart in the destination."""
     return [
         finding["path"]
         for finding in prepared.findings
@@ -237,7 +243,7 @@ def _differing_fields(
 
 
 def _originals(resource: Resource, source: dict, body: Mapping[str, Any]) -> List[Any]:
-    """The attachments of the body as the source refers to them."""
+    """Returns the attachments of the body as the source refers to them."""
     fields = writable_fields(resource, source)
     return [value_at(fields, path) for path in attachment_places(body)]
 
@@ -245,9 +251,9 @@ def _originals(resource: Resource, source: dict, body: Mapping[str, Any]) -> Lis
 def _with_digests(
     value: Dict[str, Any], references: Sequence[Any], attachments: AttachmentBytes
 ) -> Dict[str, Any]:
-    """The value with the key of each attachment replaced by the digest of its bytes.
+    """Returns the value with each attachment key replaced by the digest of its bytes.
 
-    Returns the value itself if it has no attachments.
+    The value itself if it has no attachments.
     """
     for path, reference in zip(attachment_places(value), references):
         mark = attachments.mark(reference) if isinstance(reference, dict) else UNREADABLE_BYTES
@@ -256,7 +262,7 @@ def _with_digests(
 
 
 def _replaced(value: Any, path: tuple, new: Any) -> Any:
-    """A copy of the value with `new` at the path; nothing is changed in place."""
+    """Returns a copy of the value with `new` at the path."""
     if not path:
         return new
     copied = list(value) if isinstance(value, list) else dict(value)

@@ -1,4 +1,4 @@
-"""Objects with rows on both sides, and what every comparison of rows needs."""
+"""Objects with rows on both sides, and the context of every comparison of rows."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ FIRST_PAUSE_S = 0.5  # doubles with each wait
 
 @dataclass(frozen=True)
 class ObjectPair:
-    """One object with rows on both sides, and what is known of its copy.
+    """One object with rows on both sides, and what is known about its copy.
 
     `copied`: unix seconds at which the run that copied it began and ended; None without a run.
     `mark`: second of the source's clock up to which it was copied; 0 for the start of the run.
-    `seen`: the file of the rows that the run delivered. `counts`: outcome -> rows, of the last
-    sync if `synced`. `complete`: the last copy or sync came to its end.
+    `seen`: the file of the rows that the run delivered. `counts`: outcome -> rows, of the last sync
+    if `synced`. `complete`: the last copy or sync was completed.
     """
 
     kind: str
@@ -51,7 +51,7 @@ class ObjectPair:
     counts: Mapping[str, int] = field(default_factory=dict)
     synced: bool = False
     complete: bool = False
-    # transactions of both sides; None: the rows as they are now
+    # transactions at which both sides are read; None for the current rows
     source_version: Optional[int] = None
     dest_version: Optional[int] = None
 
@@ -73,7 +73,7 @@ class BothAttachments:
 
 
 class Patience:
-    """Waits until the destination shows fresh rows.
+    """Waits until the destination shows recently delivered rows.
 
     All streams share the same number of seconds, because the lag is the destination's.
     """
@@ -97,7 +97,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class CompareContext:
-    """Everything a comparison of rows needs. `sample`: rows of each stream that are compared."""
+    """Everything that a comparison of rows needs. `sample`: rows compared of each stream."""
 
     catalog: Catalog
     attachments: BothAttachments
@@ -105,9 +105,9 @@ class CompareContext:
     report: ReportDifference
     accepted: Accepted
     sample: int = 0
-    # ids that only the source has: a copied row must not hold one
+    # ids that only the source has: a copied row must not contain one
     source_ids: FrozenSet[str] = frozenset()
-    # object id on either side -> its rows as they were last counted
+    # object id on either side -> its last row count
     row_counts: Dict[str, int] = field(default_factory=dict)
 
     def note_counts(self, counts: Summaries) -> None:
@@ -117,13 +117,13 @@ class CompareContext:
                 self.row_counts[object_id] = count.rows
 
     def counted_rows(self, object_ids: Sequence[str]) -> Optional[int]:
-        """How many rows the objects hold together; None where one of them could not be counted."""
+        """Returns the number of rows of all objects together, None if one was not counted."""
         if not all(object_id in self.row_counts for object_id in object_ids):
             return None
         return sum(self.row_counts[object_id] for object_id in object_ids)
 
     def with_rows(self, pairs: Sequence[ObjectPair]) -> List[ObjectPair]:
-        """The pairs of which either side may hold rows: others were compared by their counts."""
+        """Returns the pairs that may have rows on a side; counts were compared for all others."""
         return [
             pair
             for pair in pairs
@@ -138,17 +138,17 @@ class CompareContext:
 def grouped(
     pairs: Sequence[ObjectPair], size: int = OBJECTS_PER_QUERY
 ) -> Iterator[List[ObjectPair]]:
-    """Groups of pairs of one kind, as many as one count query takes."""
+    """Returns groups of pairs of one kind, each as large as one count query allows."""
     for kind in ROW_KINDS:
         of_kind = [pair for pair in pairs if pair.kind == kind]
         yield from (of_kind[start : start + size] for start in range(0, len(of_kind), size))
 
 
 def copy_second(catalog: Catalog, pair: ObjectPair) -> Optional[int]:
-    """Unix second after which a change in the source is newer than the copy.
+    """Returns the unix second after which a change in the source is newer than the copy.
 
-    With a run: its start or its last sync. Without: the last write to the destination. None if
-    neither is known.
+    With a run, that is its start or its last sync. Without one, it is the last write to the
+    destination. None if neither is known.
     """
     if pair.copied:
         return pair.mark or int(pair.copied[0])

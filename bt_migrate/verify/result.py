@@ -1,7 +1,7 @@
-"""What a comparison finds.
+"""The result of a comparison.
 
-Outcomes are counted for each kind and project; differences are written as they are found. Files
-and results hold ids and field paths, never content.
+Outcomes are counted for each kind and project; differences are written as they are found. Files and
+results contain ids and field paths, never content.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ ACCEPTED = "accepted"  # differs, is missing or extra, and a person accepted it
 CANNOT_MOVE = "cannot_move"  # missing, and nothing that the API could have carried
 COMPARED_AS = (MATCH, DIFFERS, MISSING, EXTRA, UNREADABLE, CANNOT_MOVE, ACCEPTED)
 AS_IT_CAN_BE = (MATCH, CANNOT_MOVE, ACCEPTED)
-# Outcomes of which the folder has a file, with all of them.
+# outcomes that have a file with all of their records
 WITH_FILE = (DIFFERS, MISSING, EXTRA, UNREADABLE, ACCEPTED)
 OUTCOME_WORDS = {CANNOT_MOVE: "cannot be moved"}
 
 MAX_PATHS = 50  # reported for one object or row
-MAX_DIFFERENCES_KEPT = 1000  # in run.json and the report; the files hold all
+MAX_DIFFERENCES_KEPT = 1000  # in run.json and the report; the files have all of them
 
 ReportDifference = Callable[[Dict[str, Any]], None]  # takes the record of an object or row
 
@@ -45,13 +45,14 @@ class Comparison:
     report: ReportDifference
     accepted: Accepted = field(default_factory=Accepted)
     counts: Counter[str] = field(default_factory=Counter)
-    # The part of `counts` that the source changed after the copy.
+    # the part of `counts` that changed in the source after the copy
     since: Counter[str] = field(default_factory=Counter)
     tolerated: Counter[str] = field(default_factory=Counter)
 
     def add(self, outcome: str, *, since: bool = False, **facts: Any) -> None:
-        """Count an outcome. `facts`: id, name; also row, fields, detail, security and fingerprint
-        if known.
+        """Count an outcome.
+
+        `facts`: id, name; also row, fields, detail, security and fingerprint if known.
         """
         if outcome == MATCH:
             self.counts[MATCH] += 1
@@ -93,7 +94,7 @@ class Differences:
 
     def __exit__(self, *_: object) -> None:
         for file in self._files.values():
-            # A full disk was reported when the file was written to.
+            # A full disk was reported when the file was written.
             with contextlib.suppress(OSError):
                 file.close()
 
@@ -126,12 +127,12 @@ def _open_private(path: Path) -> IO[str]:
 
 
 def outcome_totals(comparisons: Iterable[Comparison]) -> Dict[str, int]:
-    """Outcome -> count over all comparisons, in the order of COMPARED_AS, without zeros."""
+    """Returns outcome -> count over all comparisons, in the order of COMPARED_AS, without zeros."""
     return _totals(comparison.counts for comparison in comparisons)
 
 
 def changed_since_totals(comparisons: Iterable[Comparison]) -> Dict[str, int]:
-    """The part of the outcomes that the source changed after the copy."""
+    """Returns the part of the outcomes that the source changed after the copy."""
     return _totals(comparison.since for comparison in comparisons)
 
 

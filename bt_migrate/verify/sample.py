@@ -2,8 +2,8 @@
 
 The same ids are compared on both sides and in every run.
 
-Small objects are read as a whole, and the rows whose seeded hash is lowest are compared. Of a large
-object, ids are read at some places of its key range and looked up.
+Small objects are read completely, and the rows with the lowest seeded hashes are compared. Of a
+large object, ids are read at several places of its key range and looked up.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FormTexts = Dict[str, str]  # row id -> canonical text
 
 
 def sample_small(context: CompareContext, group: Sequence[ObjectPair]) -> List[Comparison]:
-    """Compare the rows of lowest hash of objects that are read as a whole."""
+    """Compare the rows with the lowest hashes, of objects that are read completely."""
     sides = read_pair(context, group)
     kind = group[0].kind
     bounds = bounds_of(context.catalog, ROW_KINDS[kind])
@@ -61,7 +61,7 @@ def _compare_texts(
 def _lowest_hashes(
     side: ReadSide, context: CompareContext, kind: str, bounds: Bounds
 ) -> Dict[str, FormTexts]:
-    """Source object -> texts of the rows whose hash is lowest."""
+    """Returns source object -> texts of the rows with the lowest hashes."""
     chosen: Dict[str, List[Tuple[int, str, dict]]] = {}
     for object_id, row in read_rows(context, side, kind, bounds):
         rows = chosen.setdefault(object_id, [])
@@ -75,14 +75,14 @@ def _lowest_hashes(
 
 
 def rank(row_id: str) -> int:
-    """The seeded hash of an id: the same on both sides, and in every run."""
+    """Returns the seeded hash of an id: the same on both sides, and in every run."""
     return int.from_bytes(
         hashlib.blake2b(id_bytes(row_id), digest_size=8, key=SEED).digest(), "big"
     )
 
 
 def sample_large(context: CompareContext, group: Sequence[ObjectPair]) -> List[Comparison]:
-    """Compare rows of one large object (the only one of the group) without reading all of it."""
+    """Compare rows of one large object, the only one of its group, without reading all of it."""
     (pair,) = group
     result = context.result(pair)
     sides = read_pair(context, group)
@@ -93,9 +93,9 @@ def sample_large(context: CompareContext, group: Sequence[ObjectPair]) -> List[C
 
 
 def _ids_at_places(side: ReadSide, context: CompareContext, pair: ObjectPair) -> List[str]:
-    """As many ids as were asked for, from pages at some places of the key range.
+    """Returns the ids with the lowest hashes from pages at several places of the key range.
 
-    The places are the same in every run. At each place the ids of lowest hash are taken.
+    The places are the same in every run. As many ids are returned as are to be sampled.
     """
     (object_id,) = side.ids
     bounds = bounds_of(context.catalog, ROW_KINDS[pair.kind])
@@ -111,7 +111,7 @@ def _ids_at_places(side: ReadSide, context: CompareContext, pair: ObjectPair) ->
     chosen: Set[str] = set()
     shift = rank(pair.source_id) / (1 << 64)
     keys = places(first[0]["_pagination_key"], last[0]["_pagination_key"], SAMPLE_PLACES, shift)
-    # Rows lie in clusters: what the places lack is taken from the beginning.
+    # Rows are clustered: if the places have too few, the rest is taken from the beginning.
     for number, key in enumerate((*keys, None), 1):
         share = math.ceil(context.sample * number / SAMPLE_PLACES) if key else context.sample
         more: Set[str] = set()
@@ -119,7 +119,7 @@ def _ids_at_places(side: ReadSide, context: CompareContext, pair: ObjectPair) ->
         while len(chosen) + len(more) < share:
             rows = read_ids(replace(bounds, after_key=after_key), IDS_AT_PLACE)
             more.update(row["id"] for row in rows if row["id"] not in chosen)
-            # A short page is no end: the server may cap pages at any size.
+            # A short page is not the end: the server may limit pages to any size.
             if not rows or rows[-1]["_pagination_key"] == after_key:
                 break
             after_key = rows[-1]["_pagination_key"]
@@ -128,7 +128,7 @@ def _ids_at_places(side: ReadSide, context: CompareContext, pair: ObjectPair) ->
 
 
 def places(first: str, last: str, count: int, shift: float) -> List[str]:
-    """Keys spread evenly over the range, each `shift` (0 to 1) into its part."""
+    """Returns keys spread evenly over the range, each at `shift` (0 to 1) of its part."""
     low, high = key_number(first) - 1, key_number(last) - 1
     return [
         pagination_key(low + int((high - low) * (number + shift) / count))

@@ -1,4 +1,4 @@
-"""Read the rows of a group of objects on either side, in the form in which they are compared."""
+"""Read the rows of a group of objects on either side, in the form that is compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bt_migrate.verify.normalize import DestForms, SourceForms
 from bt_migrate.verify.pairs import CompareContext, ObjectPair
 from bt_migrate.verify.result import Comparison
 
-# What a comparison of every row counts; that of a sample counts objects.
+# name of the progress counter of a full comparison; a sample counts objects
 ROWS_COMPARED = "rows compared"
 
 
@@ -25,7 +25,7 @@ ROWS_COMPARED = "rows compared"
 class ReadSide:
     """One side of a group of objects. `ids`: object id on this side -> id in the source.
 
-    `version`: the transaction at which rows are read; None for now.
+    `version`: the transaction at which rows are read; None for the current rows.
     """
 
     api: Api
@@ -48,7 +48,7 @@ class ReadPair:
             return [future.result() for future in futures]
 
     def count_tolerated(self, result: Comparison) -> None:
-        """Add what both sides tolerated while their rows were normalized."""
+        """Add the tolerated changes that both sides counted while rows were normalized."""
         result.tolerated.update(self.source.forms.tolerated)
         result.tolerated.update(self.dest.forms.tolerated)
 
@@ -67,7 +67,7 @@ def read_pair(context: CompareContext, group: Sequence[ObjectPair]) -> ReadPair:
 
 
 def count_rows(context: CompareContext, first_id: str, rows: int) -> None:
-    """Count rows of a group, whose first object is `first_id`, for the screen."""
+    """Count rows of a group, whose first object is `first_id`, for the progress display."""
     task = context.catalog.run.live.task
     if task is not None and task.unit == ROWS_COMPARED:
         task.add({first_id: rows})
@@ -75,7 +75,7 @@ def count_rows(context: CompareContext, first_id: str, rows: int) -> None:
 
 @contextlib.contextmanager
 def shown_as_open(context: CompareContext, group: Sequence[ObjectPair]) -> Iterator[None]:
-    """Inside, the group is shown as an open stream."""
+    """Inside `with`, the progress display shows the group as an open stream."""
     task = context.catalog.run.live.task
     if task is None or task.unit != ROWS_COMPARED:
         yield
@@ -98,7 +98,7 @@ def shown_as_open(context: CompareContext, group: Sequence[ObjectPair]) -> Itera
 def rows_of_object(
     context: CompareContext, side: ReadSide, kind_name: str, bounds: Bounds, expected: Optional[int]
 ) -> Iterator[Page]:
-    """The rows of one object, page by page; `expected` are there at least."""
+    """Yields the rows of one object page by page; there are at least `expected`."""
     limit = context.catalog.settings.rows(kind_name).fetch_limit
     ((there, source_id),) = side.ids.items()
     for page in pages(side.api, RowSelection(kind_name, [there], bounds, expected), limit=limit):
@@ -112,10 +112,10 @@ def rows_of_object(
 def read_rows(
     context: CompareContext, side: ReadSide, kind_name: str, bounds: Bounds
 ) -> Iterator[Tuple[str, dict]]:
-    """(source object, row) of all rows inside the bounds.
+    """Yields (source object, row) of all rows inside the bounds.
 
-    A server may silently use only the first id of a FROM. Until it has returned rows of two
-    objects for one query, each object that seems empty is read alone.
+    A server may silently use only the first id of a FROM. Until it has returned rows of two objects
+    for one query, each object that seems empty is read alone.
     """
     ids = list(side.ids)
     bounds = replace(bounds, version=side.version)
@@ -124,7 +124,7 @@ def read_rows(
     whole = bounds == bounds_of(context.catalog, ROW_KINDS[kind_name])
     expected = context.counted_rows(ids) if whole else None
     if expected is not None:
-        # An object that was counted a moment ago and has no rows needs no query.
+        # An object that was just counted and has no rows needs no query.
         ids = [object_id for object_id in ids if context.row_counts[object_id]]
         if not ids:
             return

@@ -1,7 +1,7 @@
-"""Ids and transactions of the source that the destination's objects still hold.
+"""Source ids and transactions that the destination's objects still contain.
 
-The table of resources says where references and versions are. A place that the table does not know
-is copied as it is: then both sides are the same, and the copy still points at the source.
+The table of resources says which fields hold references and versions. Other fields are copied
+unchanged: then both sides are equal, and the copy still refers to the source.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.references import NAMES, dotted, strings
 from bt_migrate.verify.result import MATCH, Comparison, first_paths
 
-# A string that is an id as a whole, with or without the word that OpenTelemetry puts before it.
+# A string that is an id, with or without the prefix that OpenTelemetry puts before it.
 _ID = re.compile(r"(?:[a-z_]+:)?([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})\Z")
 _XACT = re.compile(r"\d{19}\Z")
 _PRETTY_XACT = re.compile(r"[0-9a-f]{16}\Z")
-# Of the official SDK's short form of a transaction.
+# for the official SDK's short form of a transaction
 _PRETTY_FACTOR_INVERSE = 1522336535492693385
 _WORD = (1 << 64) - 1
 _TOP_BITS = 0xFFFF << 48
@@ -27,7 +27,7 @@ _TOP_BITS = 0xFFFF << 48
 
 @dataclass(frozen=True)
 class HeldIds:
-    """The ids in an object of the destination that equals the source's: path -> id."""
+    """The ids in a destination object that equals the source's: path -> id."""
 
     result: Comparison
     facts: Mapping[str, Any]
@@ -36,7 +36,7 @@ class HeldIds:
 
 @dataclass
 class SourceTraces:
-    """Collects the ids of both sides while objects are compared; `settle` judges them."""
+    """Collects the ids of both sides while objects are compared. `settle` judges them."""
 
     source_ids: Set[str] = field(default_factory=set)
     dest_ids: Set[str] = field(default_factory=set)
@@ -46,7 +46,7 @@ class SourceTraces:
         self.source_ids.update(obj["id"] for obj in source)
 
     def note_dest_ids(self, ids: Iterable[str]) -> None:
-        """An id that both organizations have (of a user of both) is no trace."""
+        """Record ids of the destination: an id that both sides have, as of a user, is no trace."""
         self.dest_ids.update(ids)
 
     @property
@@ -56,13 +56,13 @@ class SourceTraces:
     def hold(
         self, result: Comparison, facts: Mapping[str, Any], existing: Mapping[str, Any]
     ) -> None:
-        """Keep the ids of an object that matches, until all objects of the source are known."""
+        """Keep the ids of a matching object until all source objects are known."""
         ids = dict(_ids_in(existing))
         if ids:
             self.held.append(HeldIds(result, facts, ids))
 
     def settle(self) -> None:
-        """Turn each match that holds an id of the source only into a difference."""
+        """Turn each match that contains an id that only the source has into a difference."""
         only_source = self.only_source
         for held in self.held:
             paths = [path for path, found in held.ids.items() if found in only_source]
@@ -76,7 +76,7 @@ class SourceTraces:
 
 
 def id_in(text: str) -> str:
-    """The id that a text is as a whole; "" if it is none."""
+    """Returns the id if the whole text is one, else ""."""
     found = _ID.match(text)
     return found[1] if found else ""
 
@@ -89,7 +89,7 @@ def _ids_in(value: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
 
 
 def kept_transactions(source: Mapping[str, Any], existing: Mapping[str, Any]) -> Iterator[str]:
-    """Paths at which the destination's object holds a transaction of the source's object."""
+    """Returns the paths at which the destination's object has a transaction of the source."""
     ours = {text for _, text in strings(source) if is_transaction(text)}
     if ours:
         for path, text in strings(existing):

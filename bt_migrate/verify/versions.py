@@ -11,7 +11,7 @@ from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.pins import pairs_of_versions
 from bt_migrate.state.run_directory import RunDirectory
 
-VERSIONS = "versions"  # the field of an object that has more or fewer of them than it should
+VERSIONS = "versions"  # field reported for an object with a wrong number of versions
 
 
 class VersionPair(NamedTuple):
@@ -29,7 +29,7 @@ class VersionPair(NamedTuple):
 class ComparedVersions(NamedTuple):
     """`missing`: how many versions the run reported as left, or the API cannot carry.
 
-    `is_broken`: others are missing, or there are more.
+    `is_broken`: other versions are missing, or there are too many.
     """
 
     pairs: List[VersionPair]
@@ -38,7 +38,7 @@ class ComparedVersions(NamedTuple):
 
 
 def asked_history(run: RunDirectory, asked: int) -> int:
-    """How many earlier versions are compared: as asked for, or all if the run mapped versions."""
+    """Returns how many earlier versions are compared: as asked for, or all that the run mapped."""
     versioned = [resource.name for resource in OBJECT_RESOURCES if resource.versioned]
     recorded = any(states.versions for states in run.all_objects() if states.resource in versioned)
     return asked or (EARLIER_VERSIONS["all"] if recorded else 0)
@@ -47,9 +47,9 @@ def asked_history(run: RunDirectory, asked: int) -> int:
 def compared_versions(
     catalog: Catalog, resource: Resource, source: Mapping[str, Any], existing: Mapping[str, Any]
 ) -> ComparedVersions:
-    """The earlier versions of both sides, side by side; the latest ones are compared anyway.
+    """Returns the earlier versions of both sides in pairs. The latest are compared anyway.
 
-    Raises ApiError where a version cannot be read.
+    Raises ApiError if a version cannot be read.
     """
     histories, last = catalog.histories, catalog.settings.history
     if source["project_id"] in histories.source.unknown:
@@ -59,13 +59,13 @@ def compared_versions(
     unmovable = len(read) - len(versions)
     there = histories.dest.contents(resource, existing, EARLIER_VERSIONS["all"])
     if _was_left(catalog.run, resource, source["id"]):
-        # The destination had the object before; what it has of it stands at the end.
+        # The destination had the object before: the copied versions are its last ones.
         found = pairs_of_versions(catalog, resource, versions, there)
         pairs = [(versions[place], there[counter]) for place, counter in sorted(found.items())]
         missing = len(versions) - len(pairs) + unmovable
         return ComparedVersions(_numbered(pairs[:-1], len(versions)), missing, is_broken=False)
     if last < EARLIER_VERSIONS["all"]:
-        # Earlier syncs may have brought older ones.
+        # Earlier syncs may have copied older ones.
         there = there[-len(versions) :]
     pairs = list(zip(versions, there))
     is_broken = len(versions) != len(there)
