@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Deque, Dict, Optional, Tuple
+from typing import Callable, Deque, Dict, Optional, Tuple
 
 MAX_BACKOFF_S = 60.0
 # how often a waiting thread re-reads the limits set by bin/control
@@ -39,20 +39,29 @@ class Refused:
     started_s: float = 0.0
 
 
+@dataclass
+class Start:
+    """A request that was started, by the monotonic clock."""
+
+    at_s: float
+    is_refused: bool = False
+
+
 class Pace:
     """The spacing of requests to a limiter that does not name its rate, such as a token bucket.
 
-    Between two refusals the bucket was emptied by the requests that were answered, so their number
-    is the rate. Not locked: the throttle does that.
+    A refusal finds the bucket empty, an answer finds a token in it. So the times of requests since
+    the first refusal say how fast the bucket is filled. It holds no more than what was answered
+    before that. Not locked: the throttle does that.
     """
 
     # The spacing is a little longer than measured, and shrinks with each answer: slowly once the
     # rate was measured, because each refusal costs a request; else fast, because it is a guess.
-    MARGIN = 1.08
+    MARGIN = 1.12
     GROWTH = 0.997
     GUESS_GROWTH = 0.75
-    # answers between two refusals that make a good measurement
-    MEASURED = 10
+    # requests by which the rate is measured: the last ones
+    MOST_STARTS = 100
     # longest guess, in pauses that the server asked for
     MOST_GUESS = 4
     NONE_S = 0.001
@@ -65,8 +74,17 @@ class Pace:
         self._is_measured = False
         self._refused_s = 0.0
         self._answered = 0
+        # the most that the bucket was seen to hold
+        self._burst = 1
+        # the requests since the first refusal, or the last of them; the bucket was empty before
+        self._starts: Deque[Start] = deque()
+        self._empty_s = 0.0
 
     def take(self, now: float) -> None:
+        if self._refusals:
+            self._starts.append(Start(now))
+        if len(self._starts) > self.MOST_STARTS:
+            self._empty_s = self._starts.popleft().at_s
         if self.interval_s:
             self.next_s = max(self.next_s, now) + self.interval_s
 
@@ -79,20 +97,21 @@ class Pace:
                 self.interval_s = 0.0
                 self._refusals = 0
                 self._is_measured = False
+                self._starts.clear()
 
     def refused(self, refusal: Refused, pause_s: float, now: float) -> None:
+        self._note_refused(refusal.started_s)
         if refusal.started_s < self._refused_s:
             # sent before the last refusal came: it says nothing new
             return
         if not self._refusals:
             self.interval_s = self._first_pause_s = pause_s
+            self._burst = max(1, self._answered)
+            self._empty_s = now
         elif self._answered:
-            measured_s = (now - self._refused_s) / self._answered
             self._is_measured = True
             least_s = self.interval_s * 1.02
-            # few answers measure badly, and pauses of the caller look like a slow limiter
-            most_s = self.interval_s * (8 if self._answered >= self.MEASURED else 2)
-            self.interval_s = min(max(measured_s * self.MARGIN, least_s), most_s, MAX_BACKOFF_S)
+            self.interval_s = min(max(self._measured_s() * self.MARGIN, least_s), MAX_BACKOFF_S)
         else:
             # Nothing was answered, so nothing was measured; the request that is refused again has
             # a back-off of its own.
@@ -103,6 +122,47 @@ class Pace:
         self._refused_s = now
         self._answered = 0
         self.next_s = now + max(pause_s, self.interval_s)
+
+    def _note_refused(self, started_s: float) -> None:
+        """Mark the start of the request that was refused: it took nothing from the bucket."""
+        for start in reversed(self._starts):
+            if start.at_s <= started_s and not start.is_refused:
+                start.is_refused = True
+                return
+
+    def _measured_s(self) -> float:
+        """The time of one token: between the least that explains the refusals, and the most that
+        explains the answers.
+        """
+        least_s = self._limit_s(lambda token_s: self._explains(token_s, refused=True))
+        most_s = self._limit_s(lambda token_s: not self._explains(token_s, refused=False))
+        return (least_s * max(least_s, most_s)) ** 0.5
+
+    def _limit_s(self, is_above: Callable[[float], bool]) -> float:
+        """The time of one token from which on `is_above` is true."""
+        low_s = self.NONE_S
+        high_s = MAX_BACKOFF_S
+        while high_s > low_s * 1.01:
+            middle_s = (low_s * high_s) ** 0.5
+            if is_above(middle_s):
+                high_s = middle_s
+            else:
+                low_s = middle_s
+        return high_s
+
+    def _explains(self, token_s: float, *, refused: bool) -> bool:
+        """Whether a bucket that gets a token in so many seconds is empty for each request that was
+        refused, or is not for each that was answered.
+        """
+        left = 0.0
+        before_s = self._empty_s
+        for start in self._starts:
+            found = min(float(self._burst), left + (start.at_s - before_s) / token_s)
+            if start.is_refused == refused and (found >= 1) == refused:
+                return False
+            left = min(found, 1.0) if start.is_refused else max(found - 1, 0.0)
+            before_s = start.at_s
+        return True
 
 
 class Throttle:

@@ -132,11 +132,16 @@ def test_a_short_window_that_is_learnt_does_not_lift_a_rate_that_was_given() -> 
     assert len(sent_by(throttle, 1, 2.3)) == 6
 
 
-def bucket_run(rate: float, burst: int, pause_s: float, count: int) -> Tuple[int, int, float]:
-    """(refused, sent, seconds) of requests to a token bucket that says only when to come back."""
+def bucket_run(
+    rate: float, burst: int, retry_after: Optional[float], count: int
+) -> Tuple[int, int, float]:
+    """(refused, sent, seconds) of requests to a token bucket that names no rate.
+
+    Without Retry-After each request backs off by itself.
+    """
     pace = Pace()
     now, filled_s, tokens, open_s = 0.0, 0.0, float(burst), 0.0
-    refused, answered = 0, 0
+    refused, answered, times = 0, 0, 0
     while answered < count:
         now = max(now + 0.05, pace.next_s, open_s)
         pace.take(now)
@@ -144,20 +149,27 @@ def bucket_run(rate: float, burst: int, pause_s: float, count: int) -> Tuple[int
         if tokens >= 1:
             tokens -= 1
             answered += 1
+            times = 0
             pace.answered()
         else:
             refused += 1
-            pace.refused(Refused(started_s=now), pause_s, now)
+            times += 1
+            pause_s = retry_after or 0.5 * 2 ** (times - 1)
+            pace.refused(Refused(retry_after, times=times, started_s=now), pause_s, now)
             open_s = now + pause_s
     return refused, refused + answered, now
 
 
 @pytest.mark.parametrize("rate", [0.33, 1, 2, 5, 10])
 @pytest.mark.parametrize("burst", [1, 5, 20])
-def test_the_rate_of_a_token_bucket_is_measured(rate: float, burst: int) -> None:
-    refused, sent, seconds = bucket_run(rate, burst, 1.0, 102)
+@pytest.mark.parametrize("retry_after", [1.0, None])
+def test_the_rate_of_a_token_bucket_is_measured(
+    rate: float, burst: int, retry_after: Optional[float]
+) -> None:
+    refused, sent, seconds = bucket_run(rate, burst, retry_after, 102)
     assert (refused - 1) / sent <= 0.05
-    assert seconds < 1.8 * 102 / rate + 45
+    # A fast bucket is not met before the guess after the first refusal has shrunk: some seconds.
+    assert seconds < 1.15 * (102 - burst) / rate + 13
 
 
 def test_one_refusal_does_not_slow_a_run_for_long() -> None:
