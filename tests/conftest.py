@@ -22,10 +22,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--long", action="store_true", help="run what takes minutes or the network too"
     )
+    parser.addoption(
+        "--older", action="store_true", help="let all sandboxes behave as an older data plane"
+    )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     prepare_interpreter()  # as every program does at its start
+    if config.getoption("--older"):
+        from tests.support.orgs import DATA_PLANE
+
+        DATA_PLANE.older = True
     _inherit_no_ignored_signals()
 
 
@@ -42,11 +49,11 @@ def _inherit_no_ignored_signals() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--long"):
-        return
     for item in items:
-        if item.get_closest_marker("long"):
+        if item.get_closest_marker("long") and not config.getoption("--long"):
             item.add_marker(pytest.mark.skip(reason="runs with --long"))
+        if item.get_closest_marker("recorded") and config.getoption("--older"):
+            item.add_marker(pytest.mark.skip(reason="about the behaviour as recorded"))
 
 
 @pytest.fixture(scope="session")

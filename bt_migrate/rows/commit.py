@@ -6,6 +6,7 @@ that did not arrive. This module does not know how rows are sent.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections import defaultdict
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Dict, List, Mapping, Optional, Set, Tuple
 
 from bt_migrate.config.settings import Settings
+from bt_migrate.model.equality import row_digest
 from bt_migrate.model.findings import FAILURE, KINDS
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import CREATED, DIFFERS, FAILED, FOUND, UPDATED
@@ -33,6 +35,10 @@ GROUP_CHECKPOINT_S = 5.0
 # between two progress lines of one stream
 PROGRESS_S = 10.0
 REASON_CHARS = 80  # characters of the refusal in a finding
+# outcomes of rows that were sent
+WRITTEN = (CREATED, UPDATED)
+# in the place of the number of a sync
+IN_COPY = 0
 
 
 @dataclass
@@ -41,6 +47,8 @@ class Accepted:
 
     rows: List[tuple] = field(default_factory=list)  # see SeenRows.record
     waiting: List[tuple] = field(default_factory=list)  # pending references of these rows
+    # what was sent, where the destination names no transaction; see SeenRows.record_sending
+    sent: List[Tuple[str, str, bytes, int]] = field(default_factory=list)
     # destination transactions of rows that are not recorded because they are incomplete
     other_xacts: Set[int] = field(default_factory=set)
 
@@ -141,6 +149,9 @@ class BatchCommitter:
                     of_object.rows.append((row.object_id, row.id, NOT_WHOLE, outcome, dest_xact))
                 continue
             of_object.rows.append((row.object_id, row.id, row.xact, outcome, dest_xact))
+            if not dest_xact and outcome in WRITTEN and not self._is_round:
+                digest = row_digest(json.loads(row.body))
+                of_object.sent.append((row.object_id, row.id, digest, IN_COPY))
             if row.deferred:
                 waiting = [(row.object_id, row.id, *entry) for entry in row.deferred]
                 of_object.waiting.extend(waiting)
@@ -174,6 +185,8 @@ class BatchCommitter:
     def _record(self, accepted: Dict[str, Accepted], *, only_waiting: bool) -> None:
         """Record what was delivered, object by object."""
         for object_id, part in accepted.items():
+            if part.sent:
+                self._members[object_id].seen.record_sending(part.sent)
             if part.rows and ((self._records_rows and not only_waiting) or part.waiting):
                 rows = part.rows if self._records_rows else []
                 self._members[object_id].seen.record(rows, part.waiting)

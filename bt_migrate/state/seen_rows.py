@@ -62,7 +62,8 @@ class SeenRows:
         -- transaction
         create table if not exists delivered
             (object text, id blob, xact integer, outcome text, dest_xact integer);
-        -- what a sync is about to send: digest of the row, number of the sync
+        -- what a sync is about to send, or a copy has sent to a destination that names no
+        -- transactions: digest of the row, number of the sync (0: the copy)
         create table if not exists sending
             (object text, id blob, digest blob, round integer, primary key (object, id))
             without rowid;
@@ -203,8 +204,8 @@ class SeenRows:
         return {xact for (xact,) in self._rows(query, (object_id,))}
 
     def sending(self, object_id: str, ids: Sequence[str]) -> Dict[str, Tuple[bytes, int]]:
-        """Returns row id -> (digest, sync) of what a sync sent last, or was about to send when it
-        was killed.
+        """Returns row id -> (digest, sync) of what was sent last by content, or was about to be
+        sent by a sync that was killed.
         """
         records = self._of("id, digest, round from sending", object_id, ids)
         return {id_text(row_id): (digest, number) for row_id, digest, number in records}
@@ -291,8 +292,8 @@ class SeenRows:
         )
 
     def record_sending(self, rows: Iterable[Tuple[str, str, bytes, int]]) -> None:
-        """Commit (object, id, digest, sync) of rows before a sync sends them: after a kill they are
-        known as ours.
+        """Commit (object, id, digest, sync) of rows before a sync sends them, so that after a kill
+        they are known as ours; and after a copy sent them, where only their content tells that.
         """
         self._write([("insert or replace into sending values (?, ?, ?, ?)", map(_stored, rows))])
 

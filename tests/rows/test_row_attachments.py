@@ -116,6 +116,7 @@ def test_an_attachment_is_found_at_any_depth(name: str, depth: int, tmp_path: Pa
         assert w.dest.attachment(found["key"]) == PICTURE
 
 
+@pytest.mark.usefixtures("data_plane")
 def test_several_attachments_of_one_row_keep_their_places(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         files = [attach(w, bytes([n]) * (n + 1), f"{n}.png") for n in range(6)]
@@ -140,6 +141,7 @@ def test_several_attachments_of_one_row_keep_their_places(tmp_path: Path) -> Non
         assert row["output"]["b"][1] == row["output"]["a"]
 
 
+@pytest.mark.usefixtures("data_plane")
 def test_attachments_of_prompts_are_copied(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         content = [{"type": "image_url", "image_url": {"url": attach(w)}}]
@@ -166,6 +168,7 @@ def test_an_empty_attachment_is_copied(tmp_path: Path) -> None:
         assert [record[2:] for record in copied(w.root)] == [(0, hashlib.sha256(b"").hexdigest())]
 
 
+@pytest.mark.usefixtures("data_plane")
 def test_a_killed_run_does_not_copy_again_what_is_recorded(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         for number in range(20):

@@ -67,6 +67,7 @@ def commented(w: World, kind: str, rows: int, each: int = 1) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("data_plane")
 def test_comments_travel_with_id_text_and_date(kind: str, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         source_id = commented(w, kind, 12, each=2)
@@ -141,6 +142,7 @@ def test_a_kill_between_rows_and_their_comments_neither_loses_nor_doubles(
         assert (source == dest, comments(w, kind, source_id)) == (True, expected(40))
 
 
+@pytest.mark.usefixtures("data_plane")
 def test_a_new_run_after_a_kill_between_rows_and_their_comments_brings_the_comments(
     tmp_path: Path,
 ) -> None:

@@ -48,6 +48,7 @@ def problems(w: World) -> Dict[str, Any]:
     }
 
 
+@pytest.mark.usefixtures("data_plane")
 def test_new_projects_datasets_experiments_and_prompts_come_along_with_their_rows(w: World) -> None:
     project = w.source.create("project", {"name": "young"})["id"]
     for kind in (DATASET, EXPERIMENT):
@@ -226,6 +227,7 @@ def test_what_is_gone_from_the_source_stays_and_is_told(w: World) -> None:
     assert (len(w.dest.objects(EXPERIMENT)), len(w.dest.objects("prompt"))) == (1, 1)
 
 
+@pytest.mark.usefixtures("data_plane")
 def test_a_changed_definition_follows_on_conflict(w: World) -> None:
     prompt = w.source.objects("prompt")[0]["id"]
     w.source.patch("prompt", prompt, {"description": "better"})

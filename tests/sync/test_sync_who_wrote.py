@@ -63,6 +63,7 @@ def test_rows_of_every_delivery_are_known_as_ours(kind: str, tmp_path: Path) -> 
             assert (end.code, equal(w)) == (0, True), end.last_words
 
 
+@pytest.mark.recorded
 def test_a_row_that_a_person_added_during_the_copy_is_never_deleted(tmp_path: Path) -> None:
     """Not by its own id, and not by an id that the source had too."""
     with living(tmp_path, rows=60) as w:
@@ -113,15 +114,19 @@ def test_without_transactions_nothing_is_deleted_and_nobodys_edit_is_lost(tmp_pa
         w.sandbox.behaviour.logs3_answers_transaction = False
         assert sync(w).code == 0
         w.dest.insert(LOGS, twin(w, LOGS), [row("r00003", output="by a person")])
-        w.source.insert(LOGS, holder(w, LOGS), [row("r00003", output="by the source")])
+        edits = [row(name, output="by the source") for name in ("r00003", "r00004", "r00059")]
+        w.source.insert(LOGS, holder(w, LOGS), edits)
         w.source.insert(LOGS, holder(w, LOGS), [{"id": "r00008", "_object_delete": True}])
         end = sync(w, *DELETES)
         found = {item["id"]: item.get("output") for item in w.dest.rows(LOGS, twin(w, LOGS))}
         assert (found["r00003"], "r00008" in found) == ("by a person", True), end.last_words
+        # Rows that hold what was sent are ours, those of the last page too.
+        assert [found[name] for name in ("r00004", "r00059")] == ["by the source"] * 2
         assert end.code == 1
         assert len(runs(w.root)) == 1
 
 
+@pytest.mark.recorded
 def test_undo_keeps_a_row_that_a_person_edited_right_after_its_delivery(tmp_path: Path) -> None:
     """The edit is in the same second as the end of the run."""
     with world(tmp_path) as w:

@@ -154,6 +154,7 @@ def test_of_some_projects_only_these_are_compared(tiny: Pair, tmp_path: Path) ->
     assert names == {("projects", "theirs"), ("roles", "theirs"), ("project_tags", "theirs")}
 
 
+@pytest.mark.usefixtures("data_plane")
 def test_what_is_in_a_project_that_is_gone_is_missing_with_it(tiny: Pair, tmp_path: Path) -> None:
     moved(tiny, tmp_path / "runs")
     tiny.dest.delete("project", object_id(tiny.dest, "project", "beta"))
