@@ -168,7 +168,7 @@ BELIEFS: Tuple[Belief, ...] = (
            objects.slugs_are_versions),
     Belief("versions_are_read", True,
            "?version= gives the content as of that transaction",
-           ("objects.targets",), "change a prompt, read its old version",
+           ("objects.version_lists",), "change a prompt, read its old version",
            "fingerprints and version references would be wrong",
            objects.versions_are_read),
     Belief("patch_keeps_other_fields", True,
