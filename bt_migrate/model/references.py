@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
 from bt_migrate.model.resource import Pin, Reference, Resource
@@ -33,24 +33,30 @@ UUID_CHARS = 36
 
 @dataclass(frozen=True)
 class Unresolved:
-    """A reference that was left out: its place, the resources that it may name, its source id."""
+    """A reference that was left out: its place, the resources that it may name, its source id.
+
+    `in_text`: it is a part of the text of a query, which still holds it.
+    """
 
     path: str
     to: Tuple[str, ...]
     id: str
+    in_text: bool = False
 
 
 @dataclass
 class Rewritten:
     """The rewritten copy, and what the rewriting left out or left alone.
 
-    `pins` holds paths of those that were removed; `free_text` holds paths with the ids found there.
+    `pins` holds paths of those that were removed; `free_text` holds paths with the ids found there,
+    and `in_queries` those of texts in which they are replaced once their targets exist.
     """
 
     value: Any
     unresolved: List[Unresolved]
     pins: List[str]
     free_text: List[Tuple[str, str]]
+    in_queries: List[Unresolved] = field(default_factory=list)
 
 
 def no_version(pin: Pin, holder: Mapping[str, Any], version: Any) -> Optional[str]:
@@ -74,6 +80,9 @@ def rewrite(
     for reference in resource.references:
         placed.update(_rewrite_places(result, reference, resolve))
     _rewrite_strays(result, placed, resolve, known)
+    for pattern in resource.queries:
+        _rewrite_queries(result, pattern, resolve, known)
+    _report_texts(result, known)
     return result
 
 
@@ -130,7 +139,7 @@ def _targets(holder: Any, reference: Reference) -> Tuple[str, ...]:
 
 
 def _rewrite_strays(result: Rewritten, placed: Set[str], resolve: Resolve, known: Known) -> None:
-    """Known ids in all other places: whole strings are rewritten, parts of a text are reported."""
+    """Known ids that are strings as a whole, in all other places."""
     found = [
         (path, text)
         for path, text in strings(result.value)
@@ -139,6 +148,31 @@ def _rewrite_strays(result: Rewritten, placed: Set[str], resolve: Resolve, known
     whole = [(path, text) for path, text in found if text not in placed]
     for path, targets, source_id in rewrite_known_ids(result.value, whole, resolve, known):
         result.unresolved.append(Unresolved(dotted(path), targets, source_id))
+
+
+def _rewrite_queries(result: Rewritten, pattern: str, resolve: Resolve, known: Known) -> None:
+    """Replace the ids in the texts of queries: one that names the source finds nothing."""
+    for path in list(paths_matching(result.value, pattern)):
+        text = value_at(result.value, path)
+        if not isinstance(text, str):
+            continue
+        for source_id in sorted({found for found in UUID.findall(text) if found in known}):
+            new = resolve(known[source_id], source_id)
+            if new is None:
+                unresolved = Unresolved(dotted(path), known[source_id], source_id, in_text=True)
+                result.in_queries.append(unresolved)
+            else:
+                text = text.replace(source_id, new)
+        set_at(result.value, path, text)
+
+
+def _report_texts(result: Rewritten, known: Known) -> None:
+    """Known ids inside longer texts, and in keys, are left as they are and reported."""
+    found = [
+        (path, text)
+        for path, text in strings(result.value)
+        if not (len(path) == 1 and path[0] in NAMES)
+    ]
     longer = [(path, text) for path, text in reversed(found) if len(text) > UUID_CHARS]
     for path, text in [*longer, *keys(result.value)]:
         ids = [source_id for source_id in UUID.findall(text) if source_id in known]

@@ -150,6 +150,8 @@ class Resource:
     # Fields that the object needs if the source has them, references and pins: without one it would
     # mean another thing.
     needed: Tuple[str, ...] = ()
+    # Paths of queries: ids in their text are replaced.
+    queries: Tuple[str, ...] = ()
     # Paths that name a project, which may have another name in the destination.
     project_names: Tuple[str, ...] = ()
     # Versions of other objects: transactions of the source that mean nothing in the destination.

@@ -236,6 +236,13 @@ FUNCTIONS = Resource(
         ),
     ),
     project_names=("function_data.nodes.*.function.project_name",),
+    queries=(
+        "function_data.nodes.*.expr",
+        "function_data.nodes.*.condition",
+        "function_data.btql_filter",
+        "function_data.topic_maps.*.[].topic_map_data.btql_filter",
+        "function_data.topic_maps.*.[].topic_map_data.automation_btql_filter",
+    ),
     pins=(
         *_PROMPT_PINS,
         Pin("function_data.nodes.*.function.version", CALLABLE, of=("function_id", "id")),
@@ -302,6 +309,10 @@ PROJECT_SCORES = Resource(
         Reference("config.visibility.users.[]", ("users",)),
         Reference("config.visibility.groups.[]", ("groups",)),
     ),
+    queries=(
+        "config.online.btql_filter",
+        "config.condition.when.clauses.[]",
+    ),
     pins=(Pin("config.online.scorers.[].version", CALLABLE),),
     reacts_to_data=is_online_score, reacting_phase="migrate-settings",
     listed=BY_PROJECT,
@@ -344,6 +355,10 @@ VIEWS = Resource(
     owner_types=("organization", "org_project", "project", "project_log", "dataset", "experiment"),
     # Owners of views by the letter of the API's document, which a server may refuse to list.
     doubtful_owner_types=("organization", "org_project", "project_log"),
+    queries=(
+        "view_data.search.*.[].text",
+        "view_data.custom_charts.*.filter",
+    ),
     references=(
         Reference("object_id", ("@object_type",)),
         Reference("user_id", ("users",)),
@@ -394,6 +409,10 @@ PROJECT_AUTOMATIONS = Resource(
         Reference(
             "config.loop.target.id", ("views",), "holder", when="dashboard", words=("overview",)
         ),
+    ),
+    queries=(
+        "config.btql_filter",
+        "config.export_definition.btql_query",
     ),
     pins=(
         Pin("config.facet_functions.[].version", CALLABLE),

@@ -144,6 +144,8 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
         and not _is_unselected_member(catalog, resource, reference)
     ]
     left_out = [reference for reference in rewritten.unresolved if reference not in deferred]
+    # Texts that still name the source are reported as such, and completed like what was left out.
+    left_out += rewritten.in_queries
     findings = list(item.known_findings)
     findings += _rewriting_findings(catalog, resource, item, rewritten, left_out)
     body = {name: value for name, value in rewritten.value.items() if value is not None}
@@ -204,6 +206,8 @@ def _rewriting_findings(
     for path, source_id in rewritten.free_text:
         yield object_finding(resource, item, "source_id_in_text", path=path, ref=source_id)
     for reference in left_out:
+        if reference.in_text:
+            continue
         if _is_unselected_member(catalog, resource, reference):
             project = catalog.lists.source_object(PROJECTS, reference.id) or {}
             facts = {"path": reference.path, "ref": reference.id}

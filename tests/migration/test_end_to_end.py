@@ -22,6 +22,7 @@ from tests.support.compare_orgs import (
     position_differences,
     row_differences,
     streams,
+    unsaid_mentions,
     untrue_claims,
 )
 from tests.support.orgs import (
@@ -123,6 +124,7 @@ def test_the_example_organization_arrives_whole_and_a_second_run_writes_nothing(
         assert pair.sandbox.writes("acme") == []
         assert (sums(told), told["problems"], told_rows(told)) == ([], [], row_counts(pair.source))
         assert [entry for entry in told["findings"] if entry["severity"] == "failure"] == []
+        assert unsaid_mentions(pair, told["findings"]) == []
         assert untrue_claims(pair, runs(tmp_path / "runs")[0]) == []
         for root in (tmp_path / "runs", tmp_path / "fresh"):
             pair.sandbox.clear_requests()

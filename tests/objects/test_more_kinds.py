@@ -406,3 +406,32 @@ def test_another_order_of_scores_is_told_once_per_project(pair: Pair, tmp_path: 
         told = [(entry["project"], entry["name"]) for entry in findings(root, "order_not_kept")]
         assert told == [("alpha", "a")]
     assert names(pair.dest.objects("project_score")) == ["a", "b", "b", "c", "c"]
+
+
+# -- ids in queries
+
+
+def test_a_query_names_what_the_destination_has_also_where_that_comes_later(
+    pair: Pair, tmp_path: Path
+) -> None:
+    alpha = project(pair.source)
+    graph = {"type": "graph", "edges": {}, "nodes": {}}
+    flow = function(pair.source, alpha, "flow", graph)
+    prompt = {"project_id": alpha, "name": "P", "slug": "p", "prompt_data": {"options": {}}}
+    asked = pair.source.create("prompt", prompt)["id"]
+    unknown = "5f0c6c2e-6c1f-4d0b-9c5e-0f4c3b1a2d10"
+
+    def query(project_id: str, prompt_id: str) -> str:
+        return f"from: project_logs('{project_id}') filter: a = '{prompt_id}' or b = '{unknown}'"
+
+    node = {"type": "btql", "expr": query(alpha, asked)}
+    pair.source.patch("function", flow, {"function_data": {**graph, "nodes": {"n": node}}})
+    root = tmp_path / "state"
+    for _ in range(2):
+        done = run(pair.sandbox, root, "--verify")
+        assert done.code == 0, done.out + done.err
+    (copied,) = [obj for obj in pair.dest.objects("function") if obj["slug"] == "flow"]
+    (made,) = [obj for obj in pair.dest.objects("prompt") if obj["slug"] == "p"]
+    wanted = query(pair.dest.objects("project")[0]["id"], made["id"])
+    assert copied["function_data"]["nodes"]["n"]["expr"] == wanted
+    assert findings(root, "source_id_in_text") == []

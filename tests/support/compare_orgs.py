@@ -64,6 +64,11 @@ PINS = frozenset("version prompt_version parameters_version dataset_version xact
 # kind -> the field that names a state of the dataset `dataset_id`
 STATES = {"experiment": "dataset_version", "dataset_snapshot": "xact_id"}
 TRANSACTION = re.compile(r"\d{19}")
+# Texts of queries, and the kinds that hold some.
+QUERY_KEYS = ("btql_filter", "automation_btql_filter", "btql_query", "expr", "condition", "clauses")
+QUERY_KEYS = (*QUERY_KEYS, "search", "text", "filter")
+QUERY_KINDS = ("function", "project_score", "project_automation", "view")
+UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 USER_CONTENT = ("input", "output", "expected", "error")
 PLACED = ("origin", "metadata", "context", "span_attributes")  # where ids of a row are references
 GONE, ABSENT = "<has no counterpart>", "<absent>"
@@ -162,6 +167,23 @@ class Translation:
         return (
             self.ids.get(value, GONE) if isinstance(value, str) and value in self.foreign else value
         )
+
+    def of_queries(self, kind: str, fields: Json) -> Json:
+        """The fields with the ids in the texts of queries replaced, of what has a counterpart."""
+
+        def inside(value: Any, is_query: bool) -> Any:
+            if isinstance(value, dict):
+                return {
+                    name: inside(item, name in QUERY_KEYS or (is_query and name == "clauses"))
+                    for name, item in value.items()
+                }
+            if isinstance(value, list):
+                return [inside(item, is_query) for item in value]
+            if not is_query or not isinstance(value, str):
+                return value
+            return UUID.sub(lambda found: self.ids.get(found[0], found[0]), value)
+
+        return inside(fields, False) if kind in QUERY_KINDS else fields
 
 
 def _is_pin(name: str, value: Any) -> bool:
@@ -267,6 +289,7 @@ def object_differences(translation: Translation) -> Iterator[str]:
                 pair.source, {name: source[name] for name in fields if source.get(name) is not None}
             )
         )
+        wanted = translation.of_queries(kind, wanted)
         if kind == "experiment":
             wanted["public"] = False
         found = without_versions(
@@ -426,6 +449,18 @@ def leftovers(translation: Translation) -> Iterator[str]:
                 for name, value in row.items():
                     forbidden = keys if name in USER_CONTENT else translation.foreign | keys
                     yield from _holding(value, forbidden, f"{kind} row {row['id']!r} {name}")
+
+
+def unsaid_mentions(pair: Pair, findings: Iterable[Json]) -> List[str]:
+    """Objects whose texts hold an id of the source that no finding names: every stored value."""
+    translation = Translation(pair)
+    told = {(record["id"], record["ref"]) for record in findings if record.get("ref")}
+    return [
+        f"{kind} {dest.get('name')!r} holds {found} of the source"
+        for kind, source, dest in translation.pairs
+        for found in sorted(set(UUID.findall(json.dumps(dest))) & translation.foreign)
+        if (source["id"], found) not in told
+    ]
 
 
 def _holding(value: Any, forbidden: Set[str], path: str) -> Iterator[str]:
