@@ -295,6 +295,8 @@ def _join_copies(joined: StreamState, states: Sequence[StreamState]) -> None:
         joined.copy.note_transactions(copy.transactions)
     joined.copy.read = sum(copy.read for copy in copies)
     joined.copy.made = all(copy.made for copy in copies)
+    # Shards do not replay states of datasets: at most one part has done so.
+    joined.copy.replay = next((copy.replay for copy in copies if copy.replay), "")
 
 
 def _missing_ranges(parts: Sequence[RunPart]) -> Iterator[KeyRange]:

@@ -709,7 +709,8 @@ def test_a_merge_knows_every_field_of_the_state_that_it_joins(moved: Tuple[Pair,
     derived = {"completed_ids", "failed_ids", "id_mapping"}, {"pagination_key"}
     named = (
         {"resource", "project", "round", "earlier", "absent"},
-        {"header", "round", "above", "unseen", "absent_since", "gone", "deleted", "others"},
+        {"header", "round", "above", "unseen", "absent_since", "gone", "deleted", "others"}
+        | {"read_new", "silent_since"},
     )  # a run of several rounds is not joined
     joined = (
         {
@@ -721,7 +722,9 @@ def test_a_merge_knows_every_field_of_the_state_that_it_joins(moved: Tuple[Pair,
             "intended",
             "listed",
             "left_out",
-        },  # fmt: skip
+            "versions",
+            "begun_versions",
+        },
         {
             "slices",
             "counts",
@@ -733,7 +736,8 @@ def test_a_merge_knows_every_field_of_the_state_that_it_joins(moved: Tuple[Pair,
             "seconds",
             "waiting",
         }
-        | {"began", "failed", "delivered_until", "transactions", "overwritten", "made", "read"},
+        | {"began", "failed", "delivered_until", "transactions", "overwritten", "made", "read"}
+        | {"replay"},
     )
     for fields, *known in zip((objects, stream), derived, named, joined):
         assert set(fields) == {"format"}.union(*known)
