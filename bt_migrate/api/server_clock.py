@@ -33,15 +33,15 @@ class ServerClock:
                 self._ahead_s = both if both[0] < both[1] else new
 
     def earliest_s(self) -> float:
-        """Now, not later than the server's clock shows."""
+        """Returns a time that is not later than the server's clock."""
         return time.time() + self._ahead_s[0]
 
     def latest_s(self) -> float:
-        """Now, not earlier than the server's clock shows."""
+        """Returns a time that is not earlier than the server's clock."""
         return time.time() + self._ahead_s[1]
 
     def mark_s(self) -> float:
-        """Now, for a mark: the earlier of the server's clock and ours.
+        """Returns the time for a mark: the earlier of the server's clock and the local one.
 
         A mark ahead of what the server writes would skip rows, and a Date may be a gateway's.
         """

@@ -1,5 +1,6 @@
-"""Signed URLs of a store on another origin: the API hands them out, they expire, and never get the
-key.
+"""Signed URLs of a store on another origin: the API returns them, and they expire.
+
+They never get the API key.
 """
 
 from __future__ import annotations
@@ -56,11 +57,11 @@ class SignedUrls:
         self._unreachable: Set[str] = set()
 
     def retrying(self, use: Callable[[], Result]) -> Result:
-        """Calls `use`, which asks for a signed URL and uses it, again while that may help.
+        """Calls `use`, which requests a signed URL and uses it; again while that may help.
 
         A URL expires and a transfer breaks off. A store that has worked before may be gone, or
-        answer 5xx, as long as the API may; then the error is final. Every other error is that of
-        one file, and so is 5xx while the store answers for other files.
+        answer 5xx, as long as the API may; then the error is final. Every other error fails only
+        this file, and so does 5xx while the store answers for other files.
         """
         attempts = self._transport.limits.attempts
         failures = 0
@@ -134,7 +135,7 @@ class SignedUrls:
         self._send("POST", signed["signedUrl"], data=fields, files={"file": content})
 
     def _send(self, method: str, signed_url: str, **arguments: Any) -> None:
-        """A store answers a write with nothing or XML: a page is a proxy's, nothing was stored."""
+        """Raises StoreError for an HTML page: a store answers a write with nothing or XML."""
         if not self._writable:
             raise PermissionError("the source cannot be written")
         response = self._request(method, signed_url, **arguments)
@@ -175,7 +176,7 @@ class SignedUrls:
     def _error(
         self, method: str, signed_url: str, response: requests.Response, why: str, *, page: bool
     ) -> StoreError:
-        """A page says nothing about what the store holds."""
+        """Returns the error; an HTML page says nothing about what the store has."""
         text = "a page instead of the store's answer" if page else why
         side = self._transport.side
         error = StoreError(side, method, shown(signed_url), response.status_code, text)
@@ -185,7 +186,7 @@ class SignedUrls:
 
 
 def _is_the_apis(error: Union[ApiError, NetworkError]) -> bool:
-    """Whether the transport has retried already: it is the API's own answer, or none from it."""
+    """Whether it is an error of the API, which the transport has already retried."""
     if isinstance(error, NetworkError):
         return error.final
     return not error.path.startswith("http")

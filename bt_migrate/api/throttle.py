@@ -20,14 +20,14 @@ MAX_REMEMBERED = 1000
 WINDOW_SLACK_S = 0.05
 # BTQL on Starter and Pro plans (docs: btql-rate-limits-on-free-and-pro-plans)
 STARTER_QUERIES_PER_MINUTE = 20
-# A Retry-After of 0 is no busy loop: the least pause doubles with each refusal, up to this.
+# After a Retry-After of 0, the shortest pause doubles with each refusal, up to this.
 MAX_FLOOR_S = 5.0
 FLOOR_S = 0.1
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A 429 as it came."""
+    """A 429 answer."""
 
     # seconds of its Retry-After
     retry_after: Optional[float] = None
@@ -102,7 +102,7 @@ class Pace:
     def refused(self, refusal: Refused, pause_s: float, now: float) -> None:
         self._note_refused(refusal.started_s)
         if refusal.started_s < self._refused_s:
-            # sent before the last refusal came: it says nothing new
+            # sent before the last refusal: it shows nothing new
             return
         if not self._refusals:
             self.interval_s = self._first_pause_s = pause_s

@@ -1,7 +1,7 @@
 """One HTTP exchange with the API: throttle, retries, redirects, decoding and errors.
 
-Owns what is sent again and when. Knows nothing of what is moved and little of what is asked: a
-`Request` says it.
+Decides what is sent again and when. A `Request` says what is requested; this module does not know
+what is moved.
 """
 
 from __future__ import annotations
@@ -51,15 +51,14 @@ from bt_migrate.errors import (
 
 log = logging.getLogger("bt_migrate.api")
 
-# least pause in an outage, where the number of tries has no bound
+# shortest pause in an outage, where the number of tries is not limited
 OUTAGE_DELAY_S = 0.1
 # part of a pause that is added at random
 JITTER = 0.25
-# What a gateway answers while its servers are down. A host that worked is waited for, like one
-# that does not answer.
-# Not 504: a query that takes too long is answered so.
+# Statuses of a gateway while its servers are down. A host that worked before is waited for, as if
+# it did not answer. Not 504, which is the answer to a query that takes too long.
 OUTAGE_STATUSES = frozenset((502, 503))
-# What is answered before a request is looked at.
+# statuses of requests that were not carried out
 NOT_CARRIED_OUT = frozenset((401, 403, 429))
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 # of a body at a time: `Response.content` would read it in pieces of 10 KB
@@ -71,7 +70,7 @@ CURSOR_HEADER = "x-bt-cursor"
 REQUEST_ID_HEADERS = ("x-bt-internal-trace-id", "x-amzn-requestid", "x-request-id")
 GZIP_MAGIC = b"\x1f\x8b"
 
-# texts of refusals of reads that pass by themselves (seen live)
+# texts of refused reads that succeed later (seen live)
 PASSING_TEXTS = ("memory access out of bounds",)
 
 
@@ -124,12 +123,12 @@ class Transport:
             raise Interrupted("interrupted while waiting")
 
     def backoff_s(self, failures: int) -> float:
-        """The pause after so many failures: doubles with each; an outage is no busy loop."""
+        """Returns the pause after so many failures: it doubles with each."""
         least_s = self.limits.delay_s
         if failures > self.limits.attempts:
             least_s = max(least_s, OUTAGE_DELAY_S)
         pause_s = min(MAX_BACKOFF_S, least_s * 2 ** min(failures - 1, 16))
-        # with jitter: threads that failed together do not come back together
+        # with jitter, so that threads that failed together do not retry together
         return pause_s * (1 + JITTER * self._random())
 
     def exchange(self, request: Request, org_name: str = "") -> Answer:
@@ -344,7 +343,7 @@ class Transport:
             if doubted:
                 self._refused_routes.add(request.route)
             raise error
-        # not the fault of one object: the run stops and can be resumed
+        # not the fault of a single object: the run stops and can be resumed
         text = "the key or a gateway fails since a moment ago: run the same command again"
         raise NetworkError(f"{error}; {text}", final=True) from None
 
@@ -393,7 +392,7 @@ class Transport:
     def _is_outage(self, request: Request, error: ApiError, tries: Tries) -> bool:
         """Whether a host that worked is down: no such request was answered since the first failure.
 
-        While others are answered, the trouble is that of one object.
+        While others are answered, only this object has a problem.
         """
         retried = error.status in OUTAGE_STATUSES & request.retry_statuses
         answered_s = self._answered_s.get(request.is_query, 0.0)
@@ -414,7 +413,7 @@ class Transport:
         return error.status == 401 or not is_believed
 
     def _close_throttle(self, request: Request, error: ApiError, tries: Tries) -> None:
-        """After a 429 all threads of this organization wait."""
+        """Make all threads of this organization wait after a 429."""
         tries.rate_limited += 1
         if tries.rate_limited > self.limits.rate_limit_tries:
             text = f"{self.limits.rate_limit_tries} times in a row (MIGRATION_RATE_LIMIT_TRIES)"
@@ -448,7 +447,7 @@ class Transport:
 
 
 def _duration(seconds: float) -> str:
-    """As a person reads it: 90 s, 15 min, 24 h, 400 days."""
+    """Returns a duration for a person: 90 s, 15 min, 24 h, 400 days."""
     for size, name in ((86400 * 3, "days"), (7200, "h"), (120, "min")):
         if seconds >= size:
             return f"{seconds / {'days': 86400, 'h': 3600, 'min': 60}[name]:,.0f} {name}"
@@ -465,7 +464,7 @@ def _connect_failed(error: Exception) -> bool:
 
 
 def _redirect_target(response: requests.Response) -> str:
-    """The address that a redirect names; not an address if it names none."""
+    """Returns the URL that a redirect names, or an invalid one if it names none."""
     location = response.headers.get("Location", "")
     try:
         return urljoin(response.url, location) if location else "none"

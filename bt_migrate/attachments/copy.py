@@ -28,7 +28,7 @@ log = logging.getLogger("bt_migrate.attachments")
 # above it the bytes are held in a temporary file, not in memory
 SPOOL_BYTES = 1 << 20
 NAMESPACE = uuid.UUID("6f4b8a52-3f0e-5d0c-9a53-1d1d6f1f7c11")
-# Keys that were not copied and are not tried again; beyond it, the oldest may be.
+# How many failed keys are remembered and not tried again; of more, the oldest may be.
 MAX_NOT_COPIED = 10_000
 # kinds of findings
 MISSING = "attachment_missing"
@@ -96,7 +96,7 @@ class AttachmentCopier:
             raise NotCopied(str(error)) from None
 
     def _copy_once(self, reference: Mapping[str, Any]) -> Optional[NotCopied]:
-        """Copies the bytes unless that was done or tried; waits for a thread that is at it."""
+        """Copies the bytes once; waits if another thread is copying them."""
         key = reference["key"]
         while True:
             with self._lock:
@@ -202,10 +202,10 @@ class AttachmentCopier:
         )
 
     def _status_check(self, params: Mapping[str, str]) -> Check:
-        """The check for POST /attachment/status, whose answer is not documented.
+        """Returns the check for POST /attachment/status, whose answer is not documented.
 
-        An answer that was not seen before counts once the destination itself shows the attachment
-        as done: a proxy's answer must not pass for it.
+        An unknown answer is accepted only once the destination itself shows the attachment as done:
+        a proxy's answer must not count.
         """
 
         def check(answer: Any) -> str:

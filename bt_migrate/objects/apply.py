@@ -101,9 +101,9 @@ class ObjectWriter:
     # -- writing
 
     def make_way(self, plan: ObjectPlan) -> None:
-        """Give the object that has the name in the destination a free one, and note that for undo.
+        """Rename the destination object that has the name, and record its former name for undo.
 
-        The source renamed or deleted its counterpart. If it was renamed, it gets its new name when
+        The source renamed or deleted its counterpart. A renamed counterpart gets its new name when
         its own turn comes.
         """
         there = plan.prepared.makes_way
@@ -126,7 +126,7 @@ class ObjectWriter:
         self.catalog.index.put(resource, item.dest_project_id, counterpart, renamed=True)
         before = self.catalog.earlier.fingerprints(resource, other)
         if before:
-            # Our own change is none of the destination's.
+            # this tool's own change does not count as a change in the destination
             before[1] = fingerprint(resource, counterpart)
             item.states.fingerprints[other] = before
         extra = log_fields("renamed", resource, item, dest_id=there["id"])
@@ -141,7 +141,7 @@ class ObjectWriter:
         return action
 
     def _create(self, item: PlannedObject, action: Action, findings: Findings) -> Action:
-        """POST the object. What is not proven to be created by that is compared, not claimed."""
+        """POST the object. If that is not proven to have created it, it is compared instead."""
         catalog, resource = self.catalog, self.resource
         findings += self.copy_attachments(item, action.body)
         if resource.part_of:
@@ -173,7 +173,7 @@ class ObjectWriter:
         return replace(action, dest_id=made["id"], existing=made)
 
     def _with_bundle(self, item: PlannedObject, body: Dict[str, Any]) -> Dict[str, Any]:
-        """Upload the code bundle that a person has, and refer to that of the destination."""
+        """Upload the person's code bundle, and refer to the new bundle."""
         path = bundle_file(self.catalog.lists, self.resource, item.source)
         bundle = self.resource.bundle(body) if path else None
         if path is None or bundle is None:
@@ -196,9 +196,9 @@ class ObjectWriter:
         return answer
 
     def _write_part(self, item: PlannedObject, action: Action) -> Action:
-        """A part has no POST: the PATCH of its holder takes it, and replaces all of it.
+        """Create a part by a PATCH of its holder, which replaces the whole part.
 
-        So only a holder without the part gets it.
+        So it is only sent to a holder without the part.
         """
         body = {name: action.body[name] for name in self.resource.create}
         path = f"{self.resource.path}/{item.dest_project_id}"
@@ -206,16 +206,16 @@ class ObjectWriter:
         return replace(action, dest_id=item.dest_project_id, existing=made)
 
     def _refuse_deleted(self, made: Dict[str, Any]) -> None:
-        """Raises ApiError where POST returned an object that was deleted: the name is taken."""
+        """Raises ApiError if POST returned a deleted object: the name is taken."""
         if made.get("deleted_at"):
             text = f"with {made['id']}, which was deleted in the destination; {HELD_BY_DELETED}"
             raise ApiError(self.catalog.dest.side, "POST", self.resource.path, 200, text)
 
     def refuse_another(self, item: PlannedObject, made: Dict[str, Any]) -> None:
-        """Raises ApiError where the destination takes two names of the source for one.
+        """Raises ApiError if the destination treats two names of the source as one.
 
-        Upper and lower case, blanks or length may not count there. What belongs to the two
-        objects, rows too, would be mixed.
+        It may ignore case, blanks or length. What belongs to the two objects, also rows, would be
+        mixed.
         """
         catalog, resource = self.catalog, self.resource
         key = natural_key(resource, made)
@@ -242,13 +242,13 @@ class ObjectWriter:
         if self.catalog.settings.dry_run:
             return foreseen_update(self.resource, action, waiting)
         findings += self.copy_attachments(plan.item, action.body)
-        # Not noted before where POST found the object a moment ago.
+        # Not recorded before if POST found the object a moment ago.
         if note_former(self.resource, plan.item.states, action):
             plan.item.states.save()
         return update_object(self.catalog.dest, self.resource, action, waiting)
 
     def copy_attachments(self, item: PlannedObject, body: Dict[str, Any]) -> Findings:
-        """Copy the bytes that the object refers to.
+        """Copy the attachments of the object.
 
         A reference whose bytes could not be copied keeps the source's key.
         """
@@ -350,7 +350,7 @@ class ObjectWriter:
 def _value_is_to_enter(resource: Resource, source: dict, action: Action, outcome: str) -> bool:
     """Whether a person has to enter the value of a field that cannot be read.
 
-    Also of an object that was found, until it has one.
+    That is so for a found object too, until it has a value.
     """
     shown = resource.hidden_field_shown_by
     made = outcome in (CREATED, WOULD_CREATE)
@@ -373,7 +373,7 @@ def log_fields(
 
 
 def _hint(error: ApiError) -> str:
-    """What may be behind the refusal of a name that no list shows."""
+    """Returns a possible reason why a name is refused that no list shows."""
     says_taken = bool(NAME_TAKEN.search(error.body)) and error.status in (400, 409, 422)
     return f"; {HELD_BY_DELETED}" if says_taken else ""
 

@@ -23,7 +23,7 @@ from bt_migrate.state.run_directory import RunDirectory
 
 @dataclass(frozen=True)
 class Catalog:
-    """Safe for many threads. `source` and `dest` are connected: their org_id is known."""
+    """The catalog of a run. Safe for many threads. `source` and `dest` know their org_id."""
 
     source: Api
     dest: Api
@@ -73,9 +73,10 @@ def open_catalog(source: Api, dest: Api, run: RunDirectory, settings: Settings) 
 def catalog_by_natural_key(
     source: Api, dest: Api, run: RunDirectory, settings: Settings
 ) -> Catalog:
-    """A catalog without the mapping of earlier runs: the counterpart is what has the natural key.
+    """Returns a catalog without the id mapping of earlier runs.
 
-    For the comparison, which must not trust what a run recorded.
+    A counterpart is the object with the same natural key. For the comparison, which must not trust
+    what a run recorded.
     """
     lock = threading.RLock()
     mappings = (IdMapping(lock), VersionMapping(lock))
@@ -92,7 +93,7 @@ def _catalog(
 ) -> Catalog:
     source, dest = sides
     ids, versions = mappings
-    # One lock: a look-up of a reference goes through all the parts.
+    # One lock for all parts: a look-up of a reference uses several of them.
     lock = ids.lock
     lists = Lists(source, dest, settings, lock, strict=strict)
     index = DestIndex(lists, lock)

@@ -72,9 +72,9 @@ def copy_objects(
     copier: Optional[AttachmentCopier] = None,
     made: Optional[OnCreated] = None,
 ) -> None:
-    """Bring every object to an outcome. Objects that an earlier process completed are skipped.
+    """Give every object an outcome. Objects that an earlier process completed are skipped.
 
-    `made` is called with each object that has its outcome, which is about to be saved; the
+    `made` is called with each object that has its outcome, which is about to be saved. The
     intention to create it is on disk by then.
     """
     if resource.scope == PROJECT:
@@ -87,7 +87,7 @@ def copy_objects(
     others = [item.source for item in todo if item.source not in deleting]
     levels = [
         level
-        for objects in (others, deleting)  # what deletes rows comes last
+        for objects in (others, deleting)  # objects that delete rows come last
         for level in dependency_levels(
             objects, lambda obj: _needs(catalog, resource, by_id[obj["id"]], among)
         )
@@ -106,7 +106,7 @@ def copy_objects(
 
 
 def _shown_progress(catalog: Catalog, resource: Resource, count: int) -> ContextManager[Any]:
-    """Inside, the objects are shown as progress; of objects with rows, their rows are."""
+    """Inside `with`, the objects are shown as progress; of objects with rows, their rows are."""
     if resource.name in ROW_KINDS:
         return contextlib.nullcontext()
     return catalog.run.live.working(_unit(resource), count)
@@ -119,10 +119,10 @@ def _unit(resource: Resource) -> str:
 def _read_back_fingerprints(
     catalog: Catalog, resource: Resource, items: Sequence[PlannedObject]
 ) -> None:
-    """Take the fingerprints of what was created from one list per project, not from the answers.
+    """Take the fingerprints of created objects from one list per project, not from the answers.
 
-    A later start compares with what is read. An object that somebody has changed since (another
-    transaction than that of its creation) keeps the fingerprint of the answer.
+    A later start compares with what is read. An object that somebody has changed since its creation
+    (it has another transaction) keeps the fingerprint of the answer.
     """
     created: Dict[str, List[PlannedObject]] = {}
     for item in items:
@@ -149,8 +149,10 @@ def _read_back_fingerprints(
 def _decidable(
     catalog: Catalog, resource: Resource, items: Sequence[PlannedObject]
 ) -> List[PlannedObject]:
-    """The objects of places that the destination lists. The others are recorded as failed:
-    without the list, creating could double an object or overwrite it.
+    """Returns the objects of projects that the destination lists.
+
+    The others are recorded as failed: without the list, creating could duplicate or overwrite an
+    object.
     """
     refused: Set[str] = set()
     for place in {item.dest_project_id or "" for item in items}:
@@ -167,7 +169,7 @@ def _decidable(
 def record_undecided(
     catalog: Catalog, resource: Resource, items: Sequence[PlannedObject], error: ApiError
 ) -> None:
-    """Record objects as failed because the destination does not list what is there."""
+    """Record objects as failed because the destination's list was refused."""
     for item in items:
         ended = item.states.completed(item.source["id"])
         if ended or skip_reason(catalog, resource, item.source):
@@ -185,7 +187,7 @@ def _ignore(_: PlannedObject) -> None:
 
 
 def _is_to_do(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool:
-    """Whether the object is to be planned; one that is not to be moved is recorded as skipped."""
+    """Whether the object is to be planned. One that is not to be moved is recorded as skipped."""
     source_id = item.source["id"]
     has_bundle = _can_upload(catalog, resource, item)
     is_open = item.states.has_no_place(source_id) or _is_open_conflict(catalog, resource, item)
@@ -204,21 +206,22 @@ def _is_to_do(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool
 
 
 def _can_upload(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool:
-    """Whether a person has the code bundle of an object that is not in the destination."""
+    """Whether a person has the code bundle of an object that is missing in the destination."""
     file = bundle_file(catalog.lists, resource, item.source)
     return file is not None and counterpart_id(catalog, resource, item) is None
 
 
 def _is_open_conflict(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool:
-    """Whether an earlier process left the object alone, and the policy is another one now."""
+    """Whether an earlier process left the object as it was, and the policy has changed."""
     left_alone = item.states.outcomes.get(item.source["id"], {}).get("outcome") == DIFFERS
     return left_alone and policy_of(catalog, resource) != KEEP_POLICY
 
 
 def _needs(catalog: Catalog, resource: Resource, item: PlannedObject, among: Set[str]) -> Set[str]:
-    """The ids of the objects that come before this one.
+    """Returns the ids of the objects that must be written before this one.
 
-    Those that it refers to, and the one whose counterpart has its name, until that is renamed.
+    These are the objects to which it refers, and the one whose counterpart has its name, until that
+    is renamed.
     """
     needed = dependencies(resource, item.source, among) if resource.references else set()
     if resource.scope != OWNER and item.dest_project_id is not None:
@@ -249,7 +252,7 @@ def _record_skipped(catalog: Catalog, resource: Resource, item: PlannedObject, r
 
 @dataclass(frozen=True)
 class Batch:
-    """Objects that are being written."""
+    """Objects that are written together."""
 
     items: Sequence[PlannedObject]
     futures: Sequence[Future[None]]
@@ -257,9 +260,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class _LevelCopy:
-    """Copies objects that do not need each other, batch by batch.
+    """Copies objects that do not depend on each other, batch by batch.
 
-    While one batch is being written, the next one is already planned and waits for a thread.
+    While one batch is written, the next one is planned and waits for a thread.
     """
 
     writer: ObjectWriter
@@ -282,7 +285,7 @@ class _LevelCopy:
                 self._finish(under_way[0])
                 under_way.popleft()
         except BaseException:
-            # What has begun is finished and saved; nothing else begins.
+            # Started batches are finished and saved; no other one begins.
             _drain(under_way)
             raise
 
@@ -305,7 +308,7 @@ class _LevelCopy:
         return Batch(items, [self.pool.submit(self.writer.apply, plan) for plan in plans])
 
     def _plan(self, item: PlannedObject) -> ObjectPlan:
-        """Plan an object. What has its name in the destination gets out of the way at once."""
+        """Plan an object. A destination object that has its name is renamed first."""
         plan = plan_item(self.writer.catalog, self.writer.resource, item)
         if plan.prepared.makes_way is not None and not plan.prepared.blocked:
             try:
@@ -346,9 +349,9 @@ def _drain(under_way: Iterable[Batch]) -> None:
 
 
 def _note_intentions(catalog: Catalog, resource: Resource, plans: Sequence[ObjectPlan]) -> bool:
-    """Note what is about to be written of one file of states; whether that is news.
+    """Record what is about to be written. Returns whether there is something new to save.
 
-    What a process that died intended stays.
+    What a killed process recorded stays.
     """
     states = plans[0].item.states
     intended = {
@@ -363,7 +366,7 @@ def _note_intentions(catalog: Catalog, resource: Resource, plans: Sequence[Objec
 
 
 def _intent(catalog: Catalog, resource: Resource, plan: ObjectPlan) -> Dict[str, Any]:
-    """How to find the object in the destination if this process dies before it is recorded."""
+    """Returns how to find the object if this process is killed before recording it."""
     body = plan.action.body
     return {
         "key": list(dest_key(resource, plan.item.source, body)),

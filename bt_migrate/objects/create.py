@@ -51,9 +51,9 @@ def create_object(
 
 
 def _date_floor_s(catalog: Catalog, resource: Resource) -> float:
-    """The least date of an object that is created from now on, by the destination's clock.
+    """Returns the earliest possible date of an object created from now on.
 
-    0 where something else than the date proves the creation.
+    By the destination's clock. 0 if something other than the date proves the creation.
     """
     if not date_is_of_creation(resource):
         return 0.0
@@ -63,7 +63,8 @@ def _date_floor_s(catalog: Catalog, resource: Resource) -> float:
     clock = catalog.dest.clock
     if resource.name in MARKED_IF_FOUND:
         return clock.earliest_s() - GATEWAY_SLACK_S
-    # The clock is only known within bounds: wait until now is later than it may have been.
+    # The clock is known only within bounds: wait until its earliest time is later than its latest
+    # time now.
     floor_s = clock.latest_s()
     catalog.dest.transport.wait(floor_s - clock.earliest_s())
     return floor_s

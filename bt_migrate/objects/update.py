@@ -62,7 +62,7 @@ def difference_of(
     source: Optional[Mapping[str, Any]],
     existing: Optional[Mapping[str, Any]],
 ) -> str:
-    """What identifies the difference between two objects, or that one of them is missing."""
+    """Returns a digest that identifies the difference between two objects, or a missing one."""
     prints = [fingerprint(resource, obj) if obj else "" for obj in (source, existing)]
     return difference_print(*prints)
 
@@ -79,9 +79,9 @@ def facts_of_difference(
 def words_to_activate(
     catalog: Catalog, resource: Resource, source: Mapping[str, Any], existing: Optional[Mapping]
 ) -> List[str]:
-    """The words of --activate without which the object must not become what the source's is.
+    """Returns the --activate words without which the object must not be written as in the source.
 
-    What the destination's object does already, it may go on doing.
+    What the destination's object does already, it may continue to do.
     """
     does_already = resource.acts(existing) if existing else ()
     return missing_words(resource.acts(source), (*catalog.settings.activate, *does_already))
@@ -108,10 +108,10 @@ def remember_fingerprints(
 def note_left_out(
     catalog: Catalog, resource: Resource, item: PlannedObject, prepared: Prepared
 ) -> None:
-    """Note the references and fields that an object of ours lacks and that may come later.
+    """Record the references and fields that an object lacks and that may come later.
 
-    A user who is invited, a function whose code a person pushes, a field that a newer data plane
-    knows; not what the source lost.
+    For example a user who is invited, a function whose code a person pushes, a field that a newer
+    data plane knows; not what the source lost.
     """
     fields = catalog.earlier.fields_not_taken(resource)
     refs = _may_come_later(catalog, prepared.left_out)
@@ -138,10 +138,11 @@ def _note_refs(item: PlannedObject, refs: List[str]) -> None:
 
 
 def note_former(resource: Resource, states: ObjectStates, action: Action) -> bool:
-    """Keep the content that an object has before its first update by this run, for undo.
+    """Record the content of an object before its first update by this run, for undo.
 
-    Returns whether it is news, to be saved before the update. An object that this run created is
-    undone as a whole. Content with a secret is not kept; undo then reports that it is not known.
+    Returns whether there is something new to save before the update. An object that this run
+    created is undone as a whole. Content with a secret is not kept; undo then reports that it is
+    not known.
     """
     if (
         action.source_id in states.former

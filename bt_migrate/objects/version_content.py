@@ -60,10 +60,10 @@ def _digest(resource: Resource, fields: Dict[str, Any]) -> str:
 def aligned(
     source: Sequence[str], dest: Sequence[str], *, newest_first: bool = False
 ) -> Dict[int, int]:
-    """Position in `source` -> position in `dest` of the versions that are the same ones.
+    """Returns position in `source` -> position in `dest` of equal versions.
 
-    Both are digests, oldest first. The order is kept; what only one side has is left out. Where
-    equal content was written more than once, the oldest is taken, or the newest.
+    Both are digests, oldest first. The order is kept; versions that only one side has are left out.
+    If equal content was written more than once, the oldest is taken, or the newest.
     """
     if newest_first:
         last = (len(source) - 1, len(dest) - 1)

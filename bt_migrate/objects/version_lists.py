@@ -42,9 +42,9 @@ class VersionLists:
     _asked: Set[str] = field(default_factory=set)
 
     def read(self, objects: ObjectIds) -> None:
-        """List the versions of objects, those of many projects at a time, unless that was done.
+        """List the versions of objects, many projects at a time, unless that was done.
 
-        A thread that asks for what another one reads waits for it.
+        If another thread is reading them, wait for it.
         """
         with self.lock:
             wanted = {
@@ -63,16 +63,16 @@ class VersionLists:
             self._asked.update(wanted)
 
     def transactions(self, object_id: str) -> List[int]:
-        """The transactions of the versions of an object that was listed, oldest first."""
+        """Returns the transactions of the versions of a listed object, oldest first."""
         return sorted(self._xacts.get(object_id, ()))
 
     # belief: versions_are_read
     def contents(
         self, resource: Resource, latest: Mapping[str, Any], last: int, *, after: int = 0
     ) -> List[dict]:
-        """The object in its last `last` versions before `latest`, and in that, oldest first.
+        """Returns the object as it was in its last `last` versions before `latest`, oldest first.
 
-        Only versions after a transaction. Raises ApiError where one cannot be read.
+        Only versions after the transaction `after`. Raises ApiError if one cannot be read.
         """
         now = xact_of(latest.get("_xact_id"))
         if now and now <= after:

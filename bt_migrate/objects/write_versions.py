@@ -119,7 +119,7 @@ class VersionWriter:
     def _is_there(self, history: History, body: Body) -> bool:
         """Whether somebody created the object since the list was read.
 
-        A POST would write a version of theirs: the plan of the object decides.
+        A POST would add a version to their object: the plan of the object decides.
         """
         found = look_up(self.catalog.dest, history.resource, body)
         if found is None:
@@ -149,7 +149,7 @@ class VersionWriter:
     # -- sending
 
     def _sent(self, history: History, body: Body) -> Dict[str, Any]:
-        """The destination's object with its `_xact_id`, once the version is written."""
+        """Write the version. Returns the destination's object with its `_xact_id`."""
         transport = self.catalog.dest.transport
         for attempt in range(transport.limits.attempts + 1):
             try:
@@ -187,7 +187,7 @@ class VersionWriter:
         return found
 
     def _carried_out(self, history: History, body: Body) -> Optional[Dict[str, Any]]:
-        """The destination's object if a try that was not answered has written the version."""
+        """Returns the destination's object if an unanswered try has written the version."""
         resource, dest_id = history.resource, history.existing.get("id")
         if dest_id:
             found: Optional[Dict[str, Any]] = self._read(history, dest_id)
@@ -215,5 +215,5 @@ def _note_incomplete(history: History, body: Body) -> None:
 
 
 def _may_be_carried_out(error: ApiError) -> bool:
-    """Whether a server that answered so may have written the version all the same."""
+    """Whether a server with this answer may have written the version all the same."""
     return error.status >= 500 or error.status in (200, 201, 408)

@@ -1,6 +1,6 @@
-"""Differences that a person decided to live with: `accepted.json`, which lies beside the runs.
+"""Differences that a person accepted: `accepted.json`, in the folder of runs.
 
-A difference is known by its object and by the fingerprint of both sides: when one of the two
+A difference is identified by its object and by the fingerprint of both sides: when one of the two
 changes again, it is a new difference, and reported again.
 """
 
@@ -50,7 +50,7 @@ class AcceptedFile:
 
 
 def key_of(record: Mapping[str, Any]) -> DifferenceKey:
-    """What a difference is known by; its fingerprint is "" where it cannot be accepted."""
+    """Returns what identifies a difference; its fingerprint is "" if it cannot be accepted."""
     return (
         record["resource"],
         record.get("id", ""),

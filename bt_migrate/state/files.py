@@ -25,11 +25,11 @@ T = TypeVar("T")
 log = logging.getLogger("bt_migrate.state")
 
 FORMAT = 1
-# What file systems such as CIFS answer that cannot flush a folder.
+# Errors of file systems, such as CIFS, that cannot flush a folder.
 NO_FOLDER_SYNC = (
     errno.EINVAL, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOSYS, errno.ENOTSUP,
 )  # fmt: skip
-# Folders that were reported as ones that cannot be flushed: it is said once for each run.
+# Folders that were reported as impossible to flush: reported once for each run.
 _reported: Set[int] = set()
 
 
@@ -113,8 +113,9 @@ def _report_once(folder: Path, error: OSError) -> None:
 
 
 def make_private(folder: Path) -> None:
-    """Make the folder and the missing ones above it, all 0700. (`mkdir(parents=True)` would make
-    the ones above it readable for everybody.)
+    """Make the folder and the missing ones above it, all with mode 0700.
+
+    `mkdir(parents=True)` would make those above it readable for everybody.
     """
     if folder.is_dir():
         return

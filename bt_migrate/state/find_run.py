@@ -162,7 +162,7 @@ def _named_run(settings: Settings) -> Tuple[Optional[Path], Optional[str]]:
 
 
 def _refuse_missing_run(path: Path) -> None:
-    """A folder that is meant as a run, or lies in one, is never taken for a folder of runs."""
+    """Raises UsageError for a missing run: its path must not become a new folder of runs."""
     inside = next((place for place in path.parents if (place / RUN_FILE).is_file()), None)
     if inside is not None:
         raise UsageError(f"--state-dir: {path} is inside the run {inside}; name the run")
@@ -176,7 +176,7 @@ def _refuse_missing_run(path: Path) -> None:
 
 
 def _keeps_window(run: RunDirectory, settings: Settings, selection: Selection) -> bool:
-    """A named run keeps its own window if none is asked for, or the same relative one."""
+    """Whether a named run keeps its own window: none is asked for, or the same relative one."""
     asked = selection.created_after or selection.created_before
     same_words = settings.relative_window == run.record.relative_window
     return not asked or bool(settings.relative_window and same_words)
@@ -209,9 +209,7 @@ def _resumable(run: RunDirectory, identity: Identity, command: str) -> bool:
 
 
 def copy_to_plan(last: RunDirectory, identity: Identity, command: str) -> RunDirectory:
-    """A dry run that knows what the last run knows: its objects and where its streams stand, not
-    its rows.
-    """
+    """Returns a dry run with the last run's objects and positions of streams, without its rows."""
     run = create_run(last.path.parent, identity, command)
     for name in PLANNED_FROM:
         setattr(run.record, name, getattr(last.record, name))
@@ -283,7 +281,7 @@ def _refuse_wider(run: RunDirectory, word: str, was: List[str], today: List[str]
 
 
 def _refuse_other_parts(root: Path, selection: Selection) -> None:
-    """A shard is moved in a folder of its own, in which it is found again. Raises UsageError."""
+    """Raises UsageError: a shard needs a folder of its own, in which it is found again."""
     today = selection.part
     for run in readable_runs_in(root):
         was = run.record.selection.part

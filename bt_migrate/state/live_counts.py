@@ -1,6 +1,6 @@
 """What the running process has done so far, for status and progress.
 
-Knows nothing of files: checkpoints lag by what is not committed yet.
+It does not read files: checkpoints lag behind by what is not committed yet.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class CountedStreams:
         self.total = 0
 
     def begin(self, header: Mapping[str, Any], done: int, total: Optional[int] = None) -> None:
-        """A stream is opened, with the rows that are `done` already, and its `total` if known."""
+        """Open a stream. `done` of its rows have an outcome already; `total` may be unknown."""
         stream = {**{name: header[name] for name in HEADER}, "done": done}
         if total is not None:
             stream["total"] = total
@@ -71,14 +71,14 @@ class LiveCounts(CountedStreams):
         self.began = time.monotonic()
         self.phase = ""
         self.phase_number = (0, 0)  # of how many
-        # What goes on now; counting for one phase may go on while the next ones work.
+        # current work; counting for one phase may continue while the next phases work
         self._tasks: List[Task] = []
         # Why the process waits, and until when by the monotonic clock.
         self.wait: Optional[Tuple[str, float]] = None
 
     @contextlib.contextmanager
     def working(self, unit: str, of: Optional[int]) -> Iterator[Task]:
-        """What the process does inside is counted by the task."""
+        """Inside `with`, what the process does is counted by the task."""
         task = Task(unit, of, self.phase)
         with self._lock:
             self._tasks.append(task)
@@ -103,7 +103,7 @@ class LiveCounts(CountedStreams):
 
     @contextlib.contextmanager
     def waiting(self, reason: str, seconds: float) -> Iterator[None]:
-        """Inside, the process waits for at most so many seconds."""
+        """Inside `with`, the process waits for at most `seconds`."""
         self.wait = (reason, time.monotonic() + seconds)
         try:
             yield

@@ -1,4 +1,4 @@
-"""What became of the objects of one resource: `<resource>_state.json`, its reader and writer."""
+"""The outcomes of the objects of one resource: reads and writes `<resource>_state.json`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ObjectFile:
     # -> transaction of the source -> transaction of the destination, of versions with the same
     # content
     versions: Dict[str, Dict[str, str]] = field(default_factory=dict)
-    # For people; they follow from the outcomes.
+    # for people who read the file; derived from the outcomes
     completed_ids: List[str] = field(default_factory=list)
     failed_ids: List[str] = field(default_factory=list)
     id_mapping: Dict[str, str] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class ObjectStates:
         self.resource = resource
         self.project = project
         data = read_json(path) if path.exists() else {}
-        # The hash of what the file holds, whatever the number of the round.
+        # hash of the file's content without the number of the sync
         self.written = hash(json_lines({name: data[name] for name in data if name != "round"}))
         file = read_objects(path, data)
         self.listed = file.listed
@@ -170,7 +170,7 @@ class ObjectStates:
         if entry is None:
             return dict(before)
         dest_id = before.get("dest_id")
-        # Another counterpart: the object was created again, or another one took its place.
+        # It has another counterpart: it was created again, or another object took its place.
         if not dest_id or entry.get("dest_id", dest_id) != dest_id:
             return dict(entry)
         both = (before["outcome"], entry["outcome"])
@@ -184,12 +184,12 @@ class ObjectStates:
             return bool(self.last(source_id).get("outcome") == CREATED)
 
     def forget(self, source_id: str) -> None:
-        """The object's counterpart is gone, so no outcome of an earlier round holds any more."""
+        """The object's counterpart was deleted: outcomes of earlier syncs no longer hold."""
         with self.lock:
             self.earlier.pop(source_id, None)
 
     def settle(self, source_ids: Sequence[str]) -> None:
-        """Bring outcomes and findings of objects that were created in parallel into this order."""
+        """Put outcomes and findings of objects that were created in parallel into this order."""
         with self.lock:
             for source_id in source_ids:
                 if source_id in self.outcomes:

@@ -25,11 +25,11 @@ IDS_PER_QUERY = 500
 # (object, row id, path, resources, source id, what is kept of the source's value as JSON)
 DeferredReference = Tuple[str, str, str, str, str, str]
 
-# Above the number of every sync round.
+# above the number of every sync
 ANY_ROUND = 1 << 62
-# In the place of the source's transaction: this tool deleted the row in the destination.
+# Stored instead of the source's transaction if this tool deleted the row in the destination.
 DELETED = 0
-# Below all transactions of a source: the row is there, but not with all that belongs to it.
+# Below all transactions of a source: the row was delivered, but without an attachment or comment.
 NOT_WHOLE = 1
 
 # The last record of each row of an object.
@@ -119,7 +119,7 @@ class SeenRows:
         return db
 
     def _close_if_unused(self) -> bool:
-        """Close the file unless a thread uses it. Returns whether it is closed."""
+        """Close the file unless a thread uses it. Returns whether it was closed."""
         if not self._lock.acquire(blocking=False):
             return False
         try:
@@ -167,7 +167,7 @@ class SeenRows:
         return {id_text(row_id): dest_xact or 0 for row_id, dest_xact in records}
 
     def count_held(self, object_id: str) -> int:
-        """How many rows the destination holds by the records."""
+        """Returns how many rows the destination has according to the records."""
         query = f"select count(*) from ({_LAST_RECORDS}) where xact > {DELETED}"
         rows = self._rows(query, (object_id, b"")) if self.holds_rows() else []
         return int(rows[0][0]) if rows else 0
@@ -216,7 +216,7 @@ class SeenRows:
         return {id_text(row_id): digest for row_id, digest in records}
 
     def inserted(self, object_id: str, ids: Sequence[str]) -> List[str]:
-        """Returns those of the ids that this run brought."""
+        """Returns those of the ids that this run inserted."""
         return [id_text(row_id) for (row_id,) in self._of("id from inserted", object_id, ids)]
 
     def failed(self, object_id: str, before_round: int, limit: int) -> List[str]:
@@ -348,9 +348,7 @@ class SeenRows:
         self._write([("insert or ignore into inserted values (?, ?)", map(_stored, rows))])
 
     def record_failed(self, rows: Iterable[Tuple[str, str, int]]) -> None:
-        """Commit (object, id, sync) of rows that did not arrive, or not with all that belongs to
-        them.
-        """
+        """Record (object, id, sync) of rows that did not arrive completely."""
         self._write([("insert or replace into failed values (?, ?, ?)", map(_stored, rows))])
 
     def forget_failed(self, object_id: str, ids: Iterable[str], before_round: int) -> None:

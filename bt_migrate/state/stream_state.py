@@ -47,11 +47,11 @@ class KeyRange:
 class CopyState:
     """What belongs to the copy of everything that a stream holds."""
 
-    # the destination's rows from before this run are known
+    # the destination's rows from before this run were recorded
     compared: bool = False
     # key of the last of these rows: rows of this run have higher keys
     before_key: Optional[str] = None
-    # transaction: everything that the source wrote up to it is in the copy; 0: the start of the run
+    # transaction up to which everything is in the copy; 0: the start of the run
     began: int = 0
     # transactions of the destination in which this tool wrote rows: a row whose last transaction is
     # one of these is ours
@@ -90,7 +90,7 @@ class SyncState:
     silent_since: int = 0
     # rows that were deleted in the destination in this round, because they are gone from the source
     deleted: int = 0
-    # rows of the destination that the source does not have and that are not ours to delete
+    # rows that only the destination has, and that this tool did not insert
     others: int = 0
     # why the stream could not be read in the last sync ("" if it was), and since when the object is
     # absent from a good list (unix seconds of the source's clock; 0: no good list has shown that)
@@ -187,7 +187,7 @@ class StreamState:
         self.sync.read_new = 0
 
     def note_seen(self) -> None:
-        """The stream can be read again."""
+        """Record that the stream can be read again."""
         self.sync.unseen = ""
         self.sync.absent_since = 0
         self.sync.gone = False

@@ -17,7 +17,7 @@ from bt_migrate.model.date_windows import instant
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_record import RunRecord
 
-# Good lists must lack an object for this long before it counts as deleted.
+# Valid lists must lack an object for this long before it counts as deleted.
 ABSENCE_S = 600
 # The server's clock is known to the second.
 SLACK_S = 2
