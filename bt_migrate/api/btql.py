@@ -107,6 +107,25 @@ def versions_query(kind: str, project_ids: Sequence[str], cursor: str = "") -> s
     return "\n".join([*lines, f"cursor: {quoted(cursor)}"] if cursor else lines)
 
 
+def origins_query(kind: str, object_ids: Sequence[str], target: str) -> str:
+    """One row {object, xact, rows} for each version of a row of a kind of objects that origins of
+    these rows name: how many rows of it are named.
+    """
+    return "\n".join(
+        [
+            "dimensions: origin.object_id as object, origin._xact_id as xact",
+            "measures: count_distinct(origin.id) as rows",
+            from_line(kind, object_ids),
+            f"filter: origin.object_type = {quoted(target)}",
+        ]
+    )
+
+
+def count_by_xact_query(kind: str, object_id: str, bounds: Bounds) -> str:
+    """One row {xact, rows} for each transaction in which rows of the object were written last."""
+    return f"dimensions: _xact_id as xact\n{count_query(kind, [object_id], bounds)}"
+
+
 def lag_query(kind: str, object_ids: Sequence[str], after_xact: int) -> str:
     """One row `{"rows": n, "oldest": xact}` for all rows that were written after a transaction.
 

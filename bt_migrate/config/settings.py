@@ -109,7 +109,7 @@ class Settings:
         "time zone of days, hours and dates without a zone (Europe/Berlin, +01:00)")
     dataset_versions: bool = setting(
         SELECTION, "MIGRATION_DATASET_VERSIONS", "false", values.switch, "--dataset-versions",
-        "write each earlier state of a new dataset that a snapshot or an experiment points to")
+        "write each earlier state of a new dataset that a snapshot, experiment or row points to")
     history: int = setting(
         SELECTION, "MIGRATION_HISTORY", "none", values.history, "--history VERSIONS",
         "also move earlier versions of prompts, functions and parameters: all, or the last N")

@@ -29,7 +29,7 @@ from bt_migrate.objects.owned import (
 )
 from bt_migrate.objects.pinned import pinned_versions
 from bt_migrate.objects.prepare import PlannedObject, items_of, note_gone
-from bt_migrate.rows.present_states import map_present_states
+from bt_migrate.rows.present_states import map_planned_states, map_present_states
 from bt_migrate.state.object_states import save_objects
 
 log = logging.getLogger("bt_migrate.migration")
@@ -97,6 +97,8 @@ def map_pins(migration: Migration, resource: Resource, scopes: Sequence[ProjectP
         return
     if not migration.settings.dry_run:
         migration.background.wait()
+    elif migration.settings.dataset_versions:
+        map_planned_states(migration.catalog, pinned)
     map_present_states(migration.catalog, pinned)
 
 

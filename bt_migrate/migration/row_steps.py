@@ -27,6 +27,7 @@ from bt_migrate.rows.count import RowCounts, row_object_ids, row_objects
 from bt_migrate.rows.deletes import propagate_deletes
 from bt_migrate.rows.estimate import plan_rows
 from bt_migrate.rows.groups import counted_streams, groups, round_groups
+from bt_migrate.rows.origins import versions_named_by_rows
 from bt_migrate.rows.prefetch import SourceReaders
 from bt_migrate.rows.streams import RowStream, ShardSlice
 from bt_migrate.rows.unseen import without_silent
@@ -62,11 +63,9 @@ def _copy_as_created(
     migration: Migration, resource: Resource, scopes: Sequence[ProjectPair]
 ) -> None:
     """Create the objects, and copy the rows of each group once its objects are created."""
-    versions = versions_to_replay(migration, resource, scopes)
-    streams = [
-        replace(stream, versions=tuple(sorted(versions.get(stream.source_id, ()))))
-        for stream in _counted(migration, list(_expected(migration, resource.name, scopes)))
-    ]
+    streams = _counted(migration, list(_expected(migration, resource.name, scopes)))
+    if resource is DATASETS and migration.settings.dataset_versions:
+        streams = _in_time(migration, streams, [scope.source for scope in scopes])
     expected = list(groups(streams, migration.settings.read_streams))
     with contextlib.ExitStack() as stack:
         readers = stack.enter_context(SourceReaders(migration.catalog, migration.counts))
@@ -85,15 +84,27 @@ def _copy_as_created(
         migration.background.begin(stack.pop_all().close)
 
 
-def versions_to_replay(
-    migration: Migration, resource: Resource, scopes: Sequence[ProjectPair]
-) -> Dict[str, Set[int]]:
-    """Returns source id of a dataset -> its states to which objects refer; {} if not asked for."""
-    if not migration.settings.dataset_versions or resource is not DATASETS:
-        return {}
-    projects = [scope.source for scope in scopes]
-    pinning = [kind for kind in OBJECT_RESOURCES if migration.settings.selects(kind.name)]
-    return pinned_versions(migration.catalog, pinning, projects)
+def _in_time(
+    migration: Migration, streams: Sequence[RowStream], projects: Sequence[dict]
+) -> List[RowStream]:
+    """The streams of datasets with what the source names of their past."""
+    states = states_named(migration, projects)
+    rows = versions_named_by_rows(migration.catalog, projects)
+    return [
+        replace(
+            stream,
+            versions=tuple(sorted(states.get(stream.source_id, ()))),
+            named=tuple(rows.get(stream.source_id, {}).items()),
+            recorded=True,
+        )
+        for stream in streams
+    ]
+
+
+def states_named(migration: Migration, projects: Sequence[dict]) -> Dict[str, Set[int]]:
+    """Source id of a dataset -> its states that selected objects of these projects point to."""
+    naming = [kind for kind in OBJECT_RESOURCES if migration.settings.selects(kind.name)]
+    return pinned_versions(migration.catalog, naming, projects)
 
 
 class GroupStarts:

@@ -13,18 +13,18 @@ from bt_migrate.api.client import Api
 from bt_migrate.migration.context import Migration
 from bt_migrate.migration.retention import deleted_at_once
 from bt_migrate.migration.rights import refused_lists, write_right
-from bt_migrate.migration.row_steps import found_plans, row_plans
+from bt_migrate.migration.row_steps import found_plans, row_plans, states_named
 from bt_migrate.migration.unmovable import organization_losses
 from bt_migrate.model.activation import acts_not, missing_words
 from bt_migrate.model.findings import UNSEEN
 from bt_migrate.model.resource import ORGANIZATION, PROJECT, Resource
-from bt_migrate.model.resource_table import EXPERIMENTS, OBJECT_RESOURCES, PROJECTS, USERS
+from bt_migrate.model.resource_table import DATASETS, EXPERIMENTS, OBJECT_RESOURCES, PROJECTS, USERS
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS, is_listed_alone
 from bt_migrate.objects.bundles import bundle_file
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.owned import list_source_group, owner_groups
 from bt_migrate.objects.prepare import skip_reason
-from bt_migrate.report.measures import estimate_text
+from bt_migrate.report.measures import estimate_text, states_text
 from bt_migrate.rows.count import OBJECTS_COUNTED, row_objects
 from bt_migrate.rows.estimate import counted, estimate, shown_count, total
 from bt_migrate.state.live_counts import Task
@@ -53,6 +53,7 @@ def validate(migration: Migration) -> Optional[Future[None]]:
             "refused_lists": _refused_lists(migration, projects),
             "objects": _object_counts(catalog, projects),
             "cannot_move": list(_cannot_move(catalog, projects)),
+            "dataset_states": _dataset_states(migration, projects),
         }
         losses = pool.submit(organization_losses, catalog, projects)
         kinds = _kinds_to_count(migration)
@@ -149,6 +150,29 @@ def _refused_lists(migration: Migration, projects: Sequence[dict]) -> List[Dict[
     return refused_lists(migration.catalog, projects)
 
 
+def _dataset_states(migration: Migration, projects: Sequence[dict]) -> Dict[str, Any]:
+    """How many states of datasets the source names, and how many of them will be made.
+
+    `kept`: names of datasets that are in the destination already, and keep the history they have.
+    """
+    catalog, settings = migration.catalog, migration.settings
+    pinned = states_named(migration, projects)
+    there = {
+        source_id: catalog.lists.source_object(DATASETS, source_id)
+        for source_id in pinned
+        if settings.dataset_versions and catalog.targets.resolve((DATASETS.name,), source_id)
+    }
+    new = [xacts for source_id, xacts in pinned.items() if source_id not in there]
+    wanted = settings.dataset_versions
+    return {
+        "wanted": wanted,
+        "named": sum(map(len, pinned.values())),
+        "to_make": sum(map(len, new)) if wanted else 0,
+        "datasets": len(new),
+        "kept": sorted(str(obj["name"]) for obj in there.values() if obj),
+    }
+
+
 def _has_written(migration: Migration) -> bool:
     return any(
         run.record.wrote and run.same_pair(migration.run.record)
@@ -239,6 +263,8 @@ def validation_lines(result: Dict[str, Any], plans: Dict[str, Dict[str, Any]]) -
         lines.append(f"{resource}: {sum(projects.values()):,}{_by_project(projects)}")
     for kind, plan in plans.items():
         lines += _row_lines(kind, plan["streams"])
+    if result["dataset_states"]["named"]:
+        lines.append(f"states of datasets: {states_text(result['dataset_states'])}")
     lines.append(f"estimate: {estimate_text(result['estimate'])}")
     lines += [
         f"not on this server: {name} ({reason})" for name, reason in result["unavailable"].items()

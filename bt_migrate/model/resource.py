@@ -64,12 +64,14 @@ class Pin:
     """A place that holds a version of another object: a transaction of the source.
 
     `path` as in Reference. `of` names the siblings that may hold the id of that object; an object
-    of `to` may also be named by its slug and its project.
+    of `to` may also be named by its slug and its project. `row` names the sibling with the id of
+    the row of that object whose version it is.
     """
 
     path: str
     to: Tuple[str, ...]
     of: Tuple[str, ...] = ("id",)
+    row: str = ""
     # Where earlier versions do not move: the latest version becomes the latest one.
     keeps_latest: bool = False
 

@@ -29,7 +29,10 @@ def resolve_version(
         return None
     versioned = [BY_NAME[name] for name in pin.to if name in BY_NAME and BY_NAME[name].versioned]
     if not versioned:
-        return catalog.versions.dest_version(source_id, version)
+        found = catalog.versions.dest_version(source_id, version)
+        if found is None and isinstance(holder.get(pin.row), str):
+            return catalog.versions.dest_version_of_row(source_id, holder[pin.row], version)
+        return found
     for resource in versioned if catalog.settings.history else ():
         _map_once(catalog, resource, source_id)
     found = catalog.versions.dest_version_at(source_id, version)

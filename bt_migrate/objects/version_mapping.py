@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Dict, Optional
 
 from bt_migrate.api.transactions import version_like, xact_of_version
+from bt_migrate.objects.delivered_rows import DeliveredRows
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory
 
@@ -20,6 +21,8 @@ class VersionMapping:
     """Safe for many threads. Versions are given in either form and returned in the same form."""
 
     lock: threading.RLock
+    # of rows that were delivered one by one; None where nothing that a run recorded is believed
+    rows: Optional[DeliveredRows] = None
     # source id of the object -> transaction of the source -> transaction of the destination
     _versions: Dict[str, Dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
 
@@ -61,6 +64,12 @@ class VersionMapping:
             known = self._versions[source_id]
             return max((xact for xact in known if known[xact] == wanted), default=0)
 
+    def dest_version_of_row(self, source_id: str, row_id: str, version: object) -> Optional[str]:
+        """The version in which the destination got that version of a row; None if it did not."""
+        xact = xact_of_version(version)
+        found = self.rows.dest_xact(source_id, row_id, xact) if self.rows and xact else 0
+        return version_like(version, found) if found else None
+
     def dest_version_at(self, source_id: str, version: object) -> Optional[str]:
         """The counterpart of the last mapped version that is not newer than `version`.
 
@@ -75,7 +84,7 @@ class VersionMapping:
 
 def read_version_mapping(run: RunDirectory, lock: threading.RLock) -> VersionMapping:
     """The mapping that the state files of a run hold."""
-    mapping = VersionMapping(lock)
+    mapping = VersionMapping(lock, DeliveredRows(run, lock))
     for states in run.all_objects():
         for source_id, versions in states.versions.items():
             for source_version, dest_version in versions.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Mapping, Optional
 
 from bt_migrate.api.throttle import STARTER_QUERIES_PER_MINUTE
-from bt_migrate.report.display import duration_text, plural, size_text
+from bt_migrate.report.display import duration_text, plural, shown, size_text
 
 
 def lag_text(lag: Optional[Mapping[str, Any]]) -> str:
@@ -56,3 +56,17 @@ def _whole_time(estimate: Mapping[str, Any]) -> str:
         f"{duration_text(seconds)} {pace}, {limited} at {STARTER_QUERIES_PER_MINUTE} queries a"
         f" minute (Starter and Pro plans); queries: {shares}"
     )
+
+
+def states_text(states: Mapping[str, Any]) -> str:
+    """`3 are named; 2 of 1 dataset will be made …`"""
+    parts = [f"{states['named']:,} named by snapshots and experiments"]
+    if states["to_make"]:
+        made = plural(states["datasets"], "dataset")
+        parts.append(f"{states['to_make']:,} of {made} will be made, oldest first")
+    if states["kept"]:
+        names = ", ".join(shown(name) for name in states["kept"])
+        parts.append(f"only the present one of what is in the destination already: {names}")
+    if not states["wanted"]:
+        parts.append("earlier ones are made with --dataset-versions only")
+    return "; ".join(parts)

@@ -41,6 +41,7 @@ def build_plan(run: RunDirectory) -> Dict[str, Any]:
             for name in sorted(kinds, key=lambda kind: RESOURCE_ORDER[kind])
             for stream in kinds[name]["streams"]
         ],
+        "dataset_states": (run.record.validation or {}).get("dataset_states"),
         "estimate": run.record.estimate,
         "losses": [record for record in findings if is_lost(record)],
         "unseen": list(UNSEEN),

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping
 
 from bt_migrate.model.findings import UNSEEN
 from bt_migrate.report.display import escaped, number, plural, wrapped
-from bt_migrate.report.measures import estimate_text
+from bt_migrate.report.measures import estimate_text, states_text
 
 # What the validation says of the destination's key, and what it means.
 WRITE_RIGHT = {
@@ -26,6 +26,9 @@ def validation_lines(report: Mapping[str, Any]) -> List[str]:
     rows = ", ".join(f"{number(count)} of {kind}" for kind, count in validation["rows"].items())
     lines += wrapped(f"Rows: {rows or 'not counted'}", first="")
     lines += wrapped(f"Estimate: {estimate_text(validation['estimate'])}", first="")
+    states = validation.get("dataset_states") or {}
+    if states.get("named"):
+        lines += wrapped(f"States of datasets: {states_text(states)}", first="")
     for name, reason in validation["unavailable"].items():
         lines += wrapped(f"Cannot list: {name} ({escaped(reason)})", first="")
     cannot_move = validation["cannot_move"]

@@ -87,7 +87,8 @@ class BatchCommitter:
         self._is_round = any(member.above is not None for member in members.values())
         # A sync records all rows for the next sync; a replay records all for the next version.
         self._replays = any(member.replays for member in members.values())
-        self._records_all = self._is_round or self._replays
+        recorded = any(member.stream.recorded for member in members.values())
+        self._records_all = self._is_round or self._replays or recorded
         self._records_rows = settings.rows(kind.name).use_seen_db or self._records_all
         # counts and findings of the batches of the current page
         self._page = PageEnd("")

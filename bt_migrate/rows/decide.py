@@ -21,7 +21,7 @@ from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.batches import EncodedRow
 from bt_migrate.rows.encode import RowEncoder
 from bt_migrate.rows.read import rows_of_ids
-from bt_migrate.rows.rewrite import comments_of, insertable_row
+from bt_migrate.rows.rewrite import comments_of, insertable_row, without_lost_versions
 from bt_migrate.rows.streams import PageEnd, StreamCopy
 from bt_migrate.state.seen_rows import DeliveredRow
 from bt_migrate.state.sqlite import id_bytes, id_text
@@ -136,15 +136,15 @@ class RowDecider:
             judged[row["id"]] = _judge(encoded, out, held[row["id"]])
             if judged[row["id"]] == DIFFERS:
                 late = self._encoder.late_references(row)
-                if late or encoded.attachments:
+                unknown = without_lost_versions(row, out, {}) is not None
+                if late or encoded.attachments or unknown:
                     doubtful[row["id"]] = (new_row, late)
         if doubtful:
             sizes = {row_id: len(new_row[1].body) for row_id, (new_row, _) in doubtful.items()}
             there = self._look_up({object_id: sizes})[object_id]
             for row_id, existing in there.items():
-                (_, encoded, out), late = doubtful[row_id]
-                if self._encoder.is_left_unfinished(encoded, out, existing, late):
-                    judged[row_id] = UPDATED
+                new_row, late = doubtful[row_id]
+                judged[row_id] = self._judged_there(new_row, existing, late)
         return judged
 
     # -- a sync
@@ -271,6 +271,17 @@ class RowDecider:
         if judged != DIFFERS:
             return judged
         late = self._encoder.late_references(row)
+        return self._judged_there((row, encoded, out), existing, late)
+
+    def _judged_there(
+        self, new_row: NewRow, existing: dict, late: Dict[Path, Optional[str]]
+    ) -> str:
+        """Judges a row that differs from the one that is there by more than its comments."""
+        row, encoded, out = new_row
+        known = without_lost_versions(row, out, existing)
+        judged = DIFFERS if known is None else _judge(encoded, out, remembered(self._kind, known))
+        if judged != DIFFERS:
+            return judged
         unfinished = (late or encoded.attachments) and self._encoder.is_left_unfinished(
             encoded, out, existing, late
         )

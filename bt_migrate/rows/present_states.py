@@ -20,7 +20,7 @@ from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.lists import PLANNED
 from bt_migrate.rows.read import count_inside
-from bt_migrate.state.run_directory import readable_runs_in
+from bt_migrate.state.run_directory import RunDirectory, readable_runs_in
 from bt_migrate.state.seen_rows import SeenRows
 from bt_migrate.state.stream_state import StreamState
 
@@ -37,6 +37,7 @@ def map_present_states(catalog: Catalog, pinned: Pinned) -> None:
 
     In a dry run they are mapped in memory, as if all rows had arrived.
     """
+    _take_over(catalog, pinned)
     unmapped = {
         source_id: [xact for xact in xacts if not catalog.versions.dest_version(source_id, xact)]
         for source_id, xacts in pinned.items()
@@ -60,6 +61,37 @@ def map_present_states(catalog: Catalog, pinned: Pinned) -> None:
             if later:
                 copies = copies or _copies(catalog)
                 _map(catalog, (source_id, dest_id), later, copies.get(source_id))
+
+
+def _take_over(catalog: Catalog, pinned: Pinned) -> None:
+    """Map what earlier runs of the same two organizations recorded of the same datasets."""
+    for run in readable_runs_in(catalog.run.path.parent):
+        if run.path == catalog.run.path or not _is_of_pair(catalog, run):
+            continue
+        for states in run.all_objects():
+            if states.resource != DATASETS.name:
+                continue
+            for source_id in states.versions.keys() & pinned.keys():
+                dest_id = states.last(source_id).get("dest_id")
+                if dest_id != catalog.targets.resolve((DATASETS.name,), source_id):
+                    continue
+                for version, dest_version in states.versions[source_id].items():
+                    if not catalog.versions.dest_version(source_id, version):
+                        catalog.versions.put(source_id, version, dest_version)
+
+
+def _is_of_pair(catalog: Catalog, run: RunDirectory) -> bool:
+    """Whether a run wrote to the same destination and was not undone."""
+    return not run.record.undone and run.same_pair(catalog.run.record, dry_run=False)
+
+
+def map_planned_states(catalog: Catalog, pinned: Pinned) -> None:
+    """In a dry run: map the pins of datasets that the real run creates with all their states."""
+    for source_id, xacts in pinned.items():
+        dest_id = catalog.targets.resolve((DATASETS.name,), source_id) or ""
+        for xact in xacts if dest_id.startswith(PLANNED) else ():
+            # Any value says that the pin can be mapped.
+            catalog.versions.put(source_id, xact, xact)
 
 
 def _newest(api: Api, ids: Sequence[str]) -> Dict[str, int]:
@@ -142,7 +174,7 @@ def _copies(catalog: Catalog) -> Dict[str, StreamState]:
     """Source id of a dataset -> its copy as the newest run of the same two organizations has it."""
     found: Dict[str, StreamState] = {}
     for run in readable_runs_in(catalog.run.path.parent):
-        if run.record.undone or not run.same_pair(catalog.run.record, dry_run=False):
+        if not _is_of_pair(catalog, run):
             continue
         for state in run.all_streams():
             if state.header["kind"] == KIND.name and "dest_id" in state.header:

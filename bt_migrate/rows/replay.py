@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from typing import Iterator, List
+from typing import Iterator, List, Optional
 
-from bt_migrate.api.btql import Bounds
+from bt_migrate.api.btql import Bounds, count_by_xact_query
+from bt_migrate.api.transactions import xact_of
 from bt_migrate.errors import ApiError
 from bt_migrate.model.notes import FindingCounts
+from bt_migrate.rows.count import NOT_COUNTED
 from bt_migrate.rows.deletes import row_ids
 from bt_migrate.rows.insert import delete_rows
 from bt_migrate.rows.pump import Pump, SharedCopy
@@ -30,8 +32,9 @@ from bt_migrate.rows.read import (
     rows_of_ids,
     short_read_text,
     unusable_answer,
+    whole_number,
 )
-from bt_migrate.rows.streams import StreamCopy, save_members
+from bt_migrate.rows.streams import RowStream, StreamCopy, save_members
 from bt_migrate.state.sqlite import id_bytes
 
 log = logging.getLogger("bt_migrate.rows")
@@ -50,7 +53,7 @@ def replay_versions(shared: SharedCopy, member: StreamCopy) -> None:
     says of the object is its failure (`member.error`): the next start goes on.
     """
     stream, state = member.stream, member.state
-    if not stream.versions or state.copy.replay == DONE:
+    if not (stream.versions or stream.named) or state.copy.replay == DONE:
         return
     if not state.copy.replay and not (stream.fresh and member.is_at_start):
         return
@@ -61,7 +64,8 @@ def replay_versions(shared: SharedCopy, member: StreamCopy) -> None:
     problems = FindingCounts()
     try:
         _replay_all(shared, member, problems)
-        _delete_gone(shared, member, Bounds())
+        if member.seen.holds_rows():
+            _delete_gone(shared, member, Bounds())
     except ApiError as error:
         member.error = error
         return
@@ -80,16 +84,12 @@ def _replay_all(shared: SharedCopy, member: StreamCopy, problems: FindingCounts)
     """Replay each version that is not recorded yet; those that cannot be made are noted."""
     stream = member.stream
     mapping = shared.catalog.versions
-    states = shared.catalog.run.objects(stream.kind.name, stream.project)
     before = 0
     for number, version in enumerate(stream.versions):
         shared.check()
         if mapping.dest_version(stream.source_id, version) is None:
-            member.read_again()
             try:
-                problem = _replay_version(
-                    shared, member, Bounds(after_xact=before, version=version)
-                )
+                problem = _replay_up_to(shared, member, before, version)
             except ApiError as error:
                 if error.status not in NO_VERSIONS or error.side != shared.catalog.source.side:
                     raise
@@ -100,24 +100,81 @@ def _replay_all(shared: SharedCopy, member: StreamCopy, problems: FindingCounts)
             if problem:
                 problems.add("dataset_version_left", str(version), detail=problem)
             else:
-                reached = member.seen.last_dest_xact(stream.source_id)
-                mapping.record(states, stream.source_id, version, reached)
-                states.save()
-                words = (stream.kind.name, stream.name, version, reached)
-                log.info("version of %s %r: %s is %s", *words, extra={"event": "version"})
+                _record(shared, member, version)
         before = version
+    _write_named(shared, member, before, None)
+
+
+def _replay_up_to(shared: SharedCopy, member: StreamCopy, before: int, version: int) -> str:
+    """Replay one version, of which `before` is the one before. Returns why it is not equal."""
+    reached = _write_named(shared, member, before, version)
+    bounds = Bounds(after_xact=reached or None, version=version)
+    return _replay_version(shared, member, bounds)
+
+
+def _record(shared: SharedCopy, member: StreamCopy, version: int) -> None:
+    """Record that the destination has the version now."""
+    stream, mapping = member.stream, shared.catalog.versions
+    states = shared.catalog.run.objects(stream.kind.name, stream.project)
+    reached = member.seen.last_dest_xact(stream.source_id)
+    mapping.record(states, stream.source_id, version, reached)
+    states.save()
+    words = (stream.kind.name, stream.name, version, reached)
+    log.info("version of %s %r: %s is %s", *words, extra={"event": "version"})
+
+
+def _write_named(
+    shared: SharedCopy, member: StreamCopy, before: int, version: Optional[int]
+) -> int:
+    """Write the versions of rows that origins name and that a later one has replaced by `version`
+    (None: by now). Returns the transaction up to which rows were written.
+    """
+    stream = member.stream
+    for xact in _replaced(shared, stream, before, version):
+        shared.check()
+        _write_rows(shared, member, Bounds(after_xact=before or None, version=xact))
+        before = xact
+    return before
+
+
+def _replaced(
+    shared: SharedCopy, stream: RowStream, before: int, version: Optional[int]
+) -> List[int]:
+    """Those named transactions after `before` of which fewer rows are left than are named."""
+    inside = {
+        xact: rows
+        for xact, rows in stream.named
+        if xact > before and (version is None or xact <= version)
+    }
+    if not inside:
+        return []
+    bounds = Bounds(after_xact=before or None, version=version)
+    query = count_by_xact_query(stream.kind.name, stream.source_id, bounds)
+    try:
+        rows = shared.catalog.source.query(query, version=version).json
+        left = {xact_of(row["xact"]): whole_number(row["rows"]) for row in rows}
+    except NOT_COUNTED:
+        return []
+    return sorted(xact for xact, rows in inside.items() if left.get(xact, 0) < rows)
+
+
+def _write_rows(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> None:
+    """Insert the rows inside the bounds, as they were at their version."""
+    stream, catalog = member.stream, shared.catalog
+    limit = catalog.settings.rows(stream.kind.name).fetch_limit
+    member.read_again()
+    selection = RowSelection(stream.kind.name, [stream.source_id], bounds)
+    reader = PageReader(catalog.source, selection, limit=limit)
+    Pump(shared, [member]).copy_all(reader)
+    if member.error:
+        raise member.error
 
 
 def _replay_version(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> str:
     """Make the destination equal to one version. Returns why it is not, "" if it is."""
     stream = member.stream
     source = shared.catalog.source
-    limit = shared.catalog.settings.rows(stream.kind.name).fetch_limit
-    selection = RowSelection(stream.kind.name, [stream.source_id], bounds)
-    reader = PageReader(source, selection, limit=limit)
-    Pump(shared, [member]).copy_all(reader)
-    if member.error:
-        raise member.error
+    _write_rows(shared, member, bounds)
     at_version = Bounds(version=bounds.version)
     wanted = count_inside(source, stream.kind.name, [stream.source_id], at_version)
     held = member.seen.count_held(stream.source_id)

@@ -19,8 +19,10 @@ from bt_migrate.model.references import (
     Resolve,
     ResolveVersion,
     no_version,
+    remove,
     rewrite_known_ids,
     strings,
+    value_at,
 )
 from bt_migrate.model.resource import Pin
 from bt_migrate.model.resource_table import CALLABLE
@@ -43,6 +45,8 @@ PROMPT_REFERENCE = {
     "prompt_session_id": ("playgrounds",),
 }
 ORIGIN_PIN = "origin._xact_id"
+# Versions in a row.
+VERSION_PLACES: Tuple[Path, ...] = (("origin", "_xact_id"), ("metadata", "prompt", "version"))
 PROMPT_PIN = Pin("metadata.prompt.version", CALLABLE)
 # Read as part of the row, written as separate records.
 COMMENTS = "comments"
@@ -185,7 +189,7 @@ def _rewrite_version(holder: Dict[str, Any], pin: Pin, resolve_version: ResolveV
 
 def rewrite_origin_version(origin: Dict[str, Any], resolve_version: ResolveVersion) -> bool:
     """Rewrite the version in an origin that still has the source's ids: see `_rewrite_version`."""
-    pin = Pin(ORIGIN_PIN, _targets_of(origin), of=("object_id",))
+    pin = Pin(ORIGIN_PIN, _targets_of(origin), of=("object_id",), row="id")
     return _rewrite_version(origin, pin, resolve_version)
 
 
@@ -293,6 +297,28 @@ def _rewrite_strays(
     """Replace each string of the field that is a source id; remove those without a counterpart."""
     found = strings(row.get(name), (name,))
     notes.unresolved.extend(rewrite_known_ids(row, found, resolve, known))
+
+
+def without_lost_versions(
+    row: Mapping[str, Any], out: Mapping[str, Any], there: Dict[str, Any]
+) -> Optional[Dict[str, Any]]:
+    """Returns the destination's row without versions for which none is known now.
+
+    The run that wrote the row may have known them. `row` is the source's, `out` what would be
+    written. None if no version was removed from the row.
+    """
+    lost = [
+        place
+        for place in VERSION_PLACES
+        if value_at(row, place) is not None and value_at(out, place) is None
+    ]
+    if not lost:
+        return None
+    changed: Dict[str, Any] = copied(there)
+    for place in lost:
+        if value_at(changed, place) is not None:
+            remove(changed, place)
+    return changed
 
 
 def may_hold_references(row: Mapping[str, Any]) -> bool:

@@ -58,6 +58,10 @@ class RowStream:
     counted_s: float = 0.0
     # of the source, in ascending order: earlier states that are written before the copy
     versions: Tuple[int, ...] = ()
+    # rows of which origins of other rows name a version: (transaction of the source, how many)
+    named: Tuple[Tuple[int, int], ...] = ()
+    # every delivery is recorded, since versions of rows are named
+    recorded: bool = False
 
 
 def bounds_of(catalog: Catalog, kind: RowKind) -> Bounds:
@@ -198,6 +202,8 @@ def open_copy(catalog: Catalog, stream: RowStream, round_: Optional[Round] = Non
     if round_:
         state.begin_round(round_.number, round_.above)
     state.note_seen()
+    if stream.recorded and catalog.versions.rows:
+        catalog.versions.rows.note(stream.source_id, state.sibling("_seen.sqlite3"))
     return StreamCopy(stream, catalog.run, state, touched=was_behind or state.sync.above is None)
 
 

@@ -47,6 +47,26 @@ def gone(number: int) -> Dict[str, Any]:
     return {"id": f"row {number}", "_object_delete": True}
 
 
+def of(case: Dict[str, Any], dataset_id: str) -> Dict[str, Any]:
+    """A row of an experiment, made from a version of a row of a dataset."""
+    version = {"id": case["id"], "_xact_id": case["_xact_id"]}
+    origin = {"object_type": "dataset", "object_id": dataset_id, **version}
+    row_id = f"{case['id']} at {case['_xact_id']}"
+    return {"id": row_id, "input": case["input"], "expected": case["expected"], "origin": origin}
+
+
+def origins(org: Any) -> List[Tuple[str, Any, Any]]:
+    """(row, what it expects, what its origin says at its version) of the experiment's rows."""
+    (dataset,), (experiment,) = org.objects("dataset"), org.objects("experiment")
+    found = []
+    for entry in org.rows("experiment", experiment["id"]):
+        version = entry["origin"].get("_xact_id")
+        then = {r["id"]: r["expected"] for r in org.rows("dataset", dataset["id"], version)}
+        said = then.get(entry["origin"]["id"]) if version else None
+        found.append((entry["id"], entry["expected"], said))
+    return found
+
+
 def newest(org: Any, dataset_id: str) -> str:
     return max(entry["_xact_id"] for entry in org.rows("dataset", dataset_id))
 
@@ -70,15 +90,26 @@ def timed_pair(rows: int = 6) -> Iterator[Pair]:
             [[row(4, "now"), gone(2), row(last + 2, "now")]],
         )
         pins = []
+        named = {}
         for inserts in steps:
             for events in inserts:
                 source.insert("dataset", dataset, events)
+                for entry in source.rows("dataset", dataset):
+                    named[entry["id"], entry["_xact_id"]] = entry
             pins.append(newest(source, dataset))
         for name, xact in zip(STATES, pins):
             snapshot = {"dataset_id": dataset, "name": name, "xact_id": xact}
             source.create("dataset_snapshot", snapshot)
         pinned = {"dataset_id": dataset, "dataset_version": pins[1]}
-        source.create("experiment", {"project_id": project, "name": "evaluated", **pinned})
+        made = {"project_id": project, "name": "evaluated", **pinned}
+        experiment = source.create("experiment", made)["id"]
+        # Each version of each row is the origin of a row, also one that no snapshot shows.
+        source.insert("dataset", dataset, [row(5, "between")])
+        (between,) = [e for e in source.rows("dataset", dataset) if e["id"] == "row 5"]
+        source.insert("dataset", dataset, [row(5, "at last")])
+        source.insert(
+            "experiment", experiment, [of(e, dataset) for e in (*named.values(), between)]
+        )
         yield Pair(sandbox, source, dest)
 
 
@@ -103,24 +134,18 @@ def test_the_example_moves_with_all_states_of_its_datasets(tmp_path: Path) -> No
 
 def test_without_the_option_only_the_present_state_has_a_snapshot(tmp_path: Path) -> None:
     with timed_pair() as pair:
-        (dataset,) = pair.source.objects("dataset")
-        now = {
-            "dataset_id": dataset["id"],
-            "name": "now",
-            "xact_id": newest(pair.source, dataset["id"]),
-        }
-        pair.source.create("dataset_snapshot", now)
+        take_snapshot(pair.source, "now")
         for root in (tmp_path / "first", tmp_path / "again"):
             pair.sandbox.clear_requests()
             done = run(pair.sandbox, root, "--verify")
             assert (done.code, differences(pair)) == (0, []), done.last_words
             assert list(snapshots(pair.dest)) == ["now"]
-            left = [
-                (found["name"], found["severity"]) for found in findings(root, "state_not_there")
+            left = findings(root, "state_not_there")
+            assert [(found["name"], found["severity"]) for found in left] == [
+                (name, "loss") for name in STATES
             ]
-            assert left == [(name, "loss") for name in STATES]
             pins = [found["path"] for found in findings(root, "version_pin_removed")]
-            assert pins == ["dataset_version"]
+            assert pins == ["dataset_version", "origin._xact_id"]
         assert pair.sandbox.writes("globex") == []
 
 
@@ -133,6 +158,20 @@ def test_a_deletion_alone_makes_another_state(tmp_path: Path) -> None:
         assert newest(pair.source, dataset_id) == pin
         done = run(pair.sandbox, tmp_path / "plain", "--verify")
         assert (done.code, snapshots(pair.dest)) == (0, {}), done.last_words
+
+
+def test_each_version_of_a_row_that_an_origin_names_is_there(tmp_path: Path) -> None:
+    with timed_pair() as pair:
+        done = run(pair.sandbox, tmp_path / "runs", VERSIONS, "--verify")
+        assert (done.code, differences(pair, versions=True)) == (0, []), done.last_words
+        assert findings(tmp_path / "runs", "version_pin_removed") == []
+        told = origins(pair.dest)
+        assert told == [(row_id, expected, expected) for row_id, expected, _ in told]
+        assert sorted(told) == sorted(origins(pair.source))
+        # A run that knows nothing of the one before finds the same rows, whatever was pinned.
+        again = run(pair.sandbox, tmp_path / "fresh", "--verify")
+        assert (again.code, report(tmp_path / "fresh")["problems"]) == (0, []), again.last_words
+        assert origins(pair.dest) == told
 
 
 def test_verification_finds_a_pin_to_another_state(tmp_path: Path) -> None:

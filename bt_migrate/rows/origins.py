@@ -1,0 +1,56 @@
+"""Which versions of dataset rows the origins of other rows name.
+
+Asked of the server by aggregate queries, one for 25 objects: the rows themselves are not read.
+Where a server does not answer, these versions are not known, and are removed with a finding later.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from functools import partial
+from typing import Dict, List, Sequence, Tuple
+
+from bt_migrate.api.btql import OBJECTS_PER_QUERY, origins_query
+from bt_migrate.api.transactions import xact_of
+from bt_migrate.model.resource_table import DATASETS
+from bt_migrate.objects.catalog import Catalog
+from bt_migrate.rows.count import NOT_COUNTED, row_object_ids
+from bt_migrate.rows.read import whole_number
+
+log = logging.getLogger("bt_migrate.rows")
+
+KINDS = ("experiments", "logs")  # whose rows are made from rows of datasets
+
+Named = Dict[str, Dict[int, int]]  # source id of a dataset -> transaction -> rows, at least
+
+
+def versions_named_by_rows(catalog: Catalog, projects: Sequence[dict]) -> Named:
+    """How many rows of each dataset are named as they were at a transaction."""
+    found: Named = defaultdict(dict)
+    for kind in (name for name in KINDS if catalog.settings.selects(name)):
+        ids = [
+            object_id
+            for project in projects
+            for object_id in row_object_ids(catalog, kind, project["id"])
+        ]
+        starts = range(0, len(ids), OBJECTS_PER_QUERY)
+        some = [ids[start : start + OBJECTS_PER_QUERY] for start in starts]
+        for entries in catalog.lists.at_once(partial(_named, catalog, kind), some):
+            for dataset_id, xact, rows in entries:
+                # Each query may have seen the same rows.
+                found[dataset_id][xact] = max(rows, found[dataset_id].get(xact, 0))
+    return found
+
+
+def _named(catalog: Catalog, kind: str, ids: Sequence[str]) -> List[Tuple[str, int, int]]:
+    try:
+        rows = catalog.source.query(origins_query(kind, ids, DATASETS.kind)).json
+        return [
+            (str(row["object"]), xact_of(row["xact"]), whole_number(row["rows"]))
+            for row in rows
+            if xact_of(row["xact"])
+        ]
+    except NOT_COUNTED as error:
+        log.warning("origins of rows of %s are not known: %s", kind, error)
+        return []
