@@ -10,12 +10,13 @@ import logging
 from typing import Any, Dict, Iterator, List, Mapping, Set
 
 from bt_migrate.api.answers import an_object
-from bt_migrate.errors import ApiError
+from bt_migrate.errors import ApiError, UsageError
 from bt_migrate.migration.context import Migration
 from bt_migrate.model.findings import finding
 from bt_migrate.model.resource_table import USERS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.user_map import refuse_strangers
+from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory, readable_runs_in
 from bt_migrate.state.seen_rows import SeenRows
 
@@ -23,17 +24,31 @@ log = logging.getLogger("bt_migrate.migration")
 
 MEMBERS_PATH = "/v1/organization/members"
 MAX_INVITED_AT_ONCE = 100
+NOT_LISTED = (
+    "--user-map: the {side} does not list its users to this key; use one that may list them"
+)
 # where the findings about invitations are kept, among those of the users
 INVITATIONS = "invitations"
 
 
 def check_user_map(catalog: Catalog) -> None:
-    """Raises UsageError if --user-map names users whom one of the organizations does not have."""
+    """Raises UsageError if --user-map names users whom one of the organizations does not have, or
+    where that cannot be known.
+    """
     user_map = catalog.settings.user_map
-    if user_map:
-        catalog.lists.source_list(USERS)
-        if not catalog.settings.invite_users:
-            refuse_strangers(user_map, catalog.lists.dest_objects(USERS))
+    if not user_map:
+        return
+    catalog.lists.source_list(USERS)
+    if USERS.name in catalog.lists.refusals:
+        raise UsageError(NOT_LISTED.format(side="source"))
+    try:
+        dest_users = catalog.lists.dest_objects(USERS)
+    except ApiError as error:
+        if error.status >= 500:
+            raise
+        raise UsageError(NOT_LISTED.format(side="destination")) from None
+    if not catalog.settings.invite_users:
+        refuse_strangers(user_map, dest_users)
 
 
 def missing_users(catalog: Catalog) -> Dict[str, str]:
@@ -50,31 +65,43 @@ def invite_missing_users(migration: Migration) -> None:
     settings, catalog = migration.settings, migration.catalog
     if not settings.invite_users or settings.dry_run or settings.shard:
         return
+    states = migration.run.objects(USERS.name)
+    try:
+        # Who is a member can only be known from the list.
+        catalog.lists.dest_objects(USERS)
+    except ApiError as error:
+        _note_not_invited(states, "users", error)
+        return
     missing = missing_users(catalog)
     named = _referred_to(migration.run) - _invited_before(migration.run)
     wanted = [source_id for source_id in missing if source_id in named]
-    states = migration.run.objects(USERS.name)
     states.note(INVITATIONS, [])
     try:
         for start in range(0, len(wanted), MAX_INVITED_AT_ONCE):
             some = wanted[start : start + MAX_INVITED_AT_ONCE]
             _invite(migration, {source_id: missing[source_id] for source_id in some})
     except ApiError as error:
-        if error.status == 401:
-            raise
-        log.error("users were not invited: %s", error)
-        facts = {"resource": USERS.name, "name": f"{len(wanted)} users", "detail": str(error)}
-        states.note(INVITATIONS, [finding("not_invited", **facts)])
+        _note_not_invited(states, f"{len(wanted)} users", error)
     states.save()
-    if wanted:
+    invited = [source_id for source_id in wanted if migration.run.record.invited.get(source_id)]
+    if invited:
         catalog.index.forget(USERS)
-        still = len(missing_users(catalog).keys() & set(wanted))
+        members = len(set(invited) - missing_users(catalog).keys())
         log.info(
             "invited %d users; %d of them are members of the destination now",
-            len(wanted),
-            len(wanted) - still,
-            extra={"event": "invited", "users": len(wanted), "members": len(wanted) - still},
+            len(invited),
+            members,
+            extra={"event": "invited", "users": len(invited), "members": members},
         )
+
+
+def _note_not_invited(states: ObjectStates, who: str, error: ApiError) -> None:
+    if error.status == 401:
+        raise error
+    log.error("%s were not invited: %s", who, error)
+    facts = {"resource": USERS.name, "name": who, "detail": str(error)}
+    states.note(INVITATIONS, [finding("not_invited", **facts)])
+    states.save()
 
 
 def _invite(migration: Migration, users: Mapping[str, str]) -> None:

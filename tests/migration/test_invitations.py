@@ -179,6 +179,26 @@ def test_a_user_map_of_other_users_is_refused_before_anything_is_written(
     assert not any(email in ended.err.lower() for email in (*MISSING, FAY, ANA))
 
 
+def test_users_whom_a_key_may_not_list_are_neither_mapped_nor_invited(tmp_path: Path) -> None:
+    with people_pair() as pair:
+        before = everything(pair.dest)
+        invited = Invitations()
+
+        def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
+            is_list = method == "GET" and path.startswith("/v1/user")
+            return Answer(403, b"no", "text/plain") if is_list else invited(method, path, raw)
+
+        pair.sandbox.refuse = refuse
+        mapped = ("--user-map", write_map(tmp_path, f"{CLEO},{DAN}\n"))
+        ended = run(pair.sandbox, tmp_path / "s", *mapped)
+        assert (ended.code, everything(pair.dest)) == (2, before), ended.err
+        assert "does not list its users to this key" in ended.err
+        arguments = ("--resources", "project_tags", "--invite-users", "--yes")
+        ended = run(pair.sandbox, tmp_path / "t", *arguments)
+        assert (ended.code, invited.asked) == (1, []), ended.out + ended.err
+        assert len(findings(tmp_path / "t", "not_invited")) == 1
+
+
 @pytest.fixture(scope="module")
 def shared_pair() -> Any:
     with people_pair() as pair:
