@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
 
+from bt_migrate.config.options import PROGRAMS
 from bt_migrate.model.findings import FAILURE
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
@@ -29,19 +30,19 @@ WINDOW = ("--created-after", "--created-before", "--window", "--tz", "--fill-gap
 KEPT_BY_RUN = ("--state-dir", "--new-run", *WINDOW)
 ONLY_OF_PART = ("--shard", "--no-rows")
 # Options that another program needs to work in the run: it refuses another selection.
-SELECTION_OPTIONS = ("--resources", "--projects", "--rename-projects", "--env-file")
+SELECTION_OPTIONS = (
+    "--resources", "--projects", "--rename-projects", "--user-map", "--env-file",
+)  # fmt: skip
 # Options that leave something out, which references may point to.
 NARROWING = ("--resources", "--projects")
 ROWS_DIFFER = "row_differs"
 UNRESOLVED = "unresolved_reference"
 WAITS = "waits"
+# Every option, and those that take no value.
+FLAGS = frozenset(option.flag for options in PROGRAMS.values() for option in options if option.flag)
 WITHOUT_VALUE = frozenset(
-    (
-        "--demo", "--dry-run", "--fail-on-loss", "--new-run", "--fill-gaps", "--no-rows", "--json",
-        "--quiet", "--yes", "--full", "--counts", "--no-verify", "--since-last", "--keep-public",
-        "--propagate-deletes", "--preserve-order", "--no-attachments", "-v", "--verbose",
-    )
-)  # fmt: skip
+    option.flag for options in PROGRAMS.values() for option in options if not option.metavar
+)
 # States of a run that the same command resumes.
 RESUMABLE = ("interrupted", "failed", "stopped", "merged", "running")
 CONFLICT_WORD = "--on-conflict fail"
@@ -59,6 +60,9 @@ class LastStart:
     error: str
 
     def line(self, command: str, arguments: Sequence[str], comment: str) -> str:
+        """Returns the command with those of the arguments that its program takes."""
+        taken = {option.flag for option in PROGRAMS.get(command, ())}
+        arguments = without(arguments, tuple(FLAGS - taken)) if taken else arguments
         return f"{shlex.join([self.prefix + command, *arguments])}  # {comment}"
 
     def again(self, arguments: Sequence[str], comment: str) -> str:

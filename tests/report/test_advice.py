@@ -287,6 +287,22 @@ CASES = [
         "bin/accept RUN --all",
     ),
     (
+        "options that the next program does not have",
+        "migrate-all",
+        "--user-map u.csv --invite-users --bundles dir --no-attachments --yes",
+        "completed",
+        {},
+        "bin/verify --user-map u.csv --state-dir RUN",
+    ),
+    (
+        "options that the next phase does not have",
+        "migrate-experiments",
+        "--keep-public --user-map u.csv",
+        "completed",
+        {"phases_done": ["migrate-experiments"]},
+        "bin/migrate-definitions --user-map u.csv",
+    ),
+    (
         "an installed package",
         "migrate-all",
         "",
