@@ -115,12 +115,15 @@ def list_of_objects(value: Any) -> str:
     name = "`objects`" if isinstance(value, dict) else "the answer"
     if not isinstance(objects, list):
         return f"{name} is {described(objects, value)}, not a list"
+    by_id: Dict[str, Dict[str, Any]] = {}
     for position, item in enumerate(objects):
         if not isinstance(item, dict):
             return f"`objects[{position}]` is {described(item)}, not an object"
         problem = _text_problem(item, "id", f"objects[{position}].")
         if problem:
             return problem
+        if by_id.setdefault(item["id"], item) != item:
+            return f"`objects[{position}].id` is that of another object of the list"
     return ""
 
 

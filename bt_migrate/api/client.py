@@ -125,9 +125,10 @@ class Api:
             query["org_name"] = self.org_name
         while True:
             page = objects_of(self.get(path, query, check=list_of_objects))
-            fresh = [item for item in page if item["id"] not in seen]
+            by_id = {item["id"]: item for item in page}
+            fresh = [item for object_id, item in by_id.items() if object_id not in seen]
             yield from fresh
-            seen.update(item["id"] for item in fresh)
+            seen.update(by_id)
             if not page_size or not page:
                 return
             if fresh:

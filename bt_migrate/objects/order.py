@@ -26,7 +26,7 @@ def note_order(
         catalog.ids.source_id(resource.name, obj["id"])
         for obj in catalog.index.objects(resource, project)
     ]
-    found = [source_id for source_id in there if source_id in wanted]
+    found = list(dict.fromkeys(source_id for source_id in there if source_id in wanted))
     wanted = [source_id for source_id in wanted if source_id in found]
     for source_id, findings in list(states.findings.items()):
         states.note(source_id, [other for other in findings if other["kind"] != NOT_KEPT])

@@ -72,6 +72,12 @@ def test_nonsense_is_never_believed(check: Callable[[Any], str], answer: Any) ->
         ),
         (list_of_objects, [], ""),
         (list_of_objects, {"objects": [{"id": "a"}]}, ""),
+        (list_of_objects, [{"id": "a"}, {"id": "a"}], ""),
+        (
+            list_of_objects,
+            [{"id": "a", "name": "x"}, {"id": "b"}, {"id": "a", "name": "y"}],
+            "`objects[2].id` is that of another object of the list",
+        ),
         (
             list_of_objects,
             {"objects": {"id": "a"}},
