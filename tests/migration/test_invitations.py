@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,19 @@ import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
 from tests.support.compare_orgs import differences
-from tests.support.orgs import ANA, Json, Pair, environment, everything, findings, run, runs
+from tests.support.orgs import (
+    ANA,
+    AtRequest,
+    Json,
+    Pair,
+    environment,
+    everything,
+    findings,
+    is_insert,
+    run,
+    run_with,
+    runs,
+)
 from tests.support.people import (
     ASSIGNED,
     CLEO,
@@ -222,6 +235,22 @@ def test_a_user_who_has_not_joined_yet_is_not_invited_again_and_follows_later(
         assert run(pair.sandbox, tmp_path, *arguments).code == 0
         (group,) = pair.dest.objects("group")
         assert (len(group["member_users"]), missing_users(tmp_path)) == (3, [])
+
+
+def test_a_kill_while_users_are_invited_and_what_waited_is_completed_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    """Killed after the invitation, then after the first of the rows that are completed."""
+    with people_pair() as pair:
+        arguments = ("--invite-users", "--yes", "--verify")
+        invited = AtRequest(1, "after", signal.SIGKILL, lambda *request: request == MEMBERS)
+        assert run_with(pair, tmp_path, invited, *arguments).code == -signal.SIGKILL
+        assert members(pair.dest) == sorted((ANA, *MISSING))
+        merged = AtRequest(1, "after", signal.SIGKILL, lambda _, path: is_insert(path))
+        assert run_with(pair, tmp_path, merged, *arguments).code == -signal.SIGKILL
+        ended = run(pair.sandbox, tmp_path, *arguments)
+        assert ended.code == 0, ended.out + ended.err
+        assert (differences(pair), missing_users(tmp_path), len(runs(tmp_path))) == ([], [], 1)
 
 
 def answered(pair: Pair, folder: Path, answer: bytes) -> Tuple[int, str]:
