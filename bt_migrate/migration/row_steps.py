@@ -54,6 +54,9 @@ def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[Pr
     if round_:
         copy_project_kind(migration, resource, scopes, phase=resource.phase)
         streams = list(_made(migration, list(_expected(migration, resource.name, scopes))))
+        if resource is DATASETS and migration.settings.dataset_versions:
+            states = states_named(migration, [scope.source for scope in scopes])
+            streams = [_in_time(stream, states, {}) for stream in streams]
         _copy_round(migration, resource.name, streams, round_)
         return
     _copy_as_created(migration, resource, scopes)
@@ -65,7 +68,10 @@ def _copy_as_created(
     """Create the objects, and copy the rows of each group once its objects are created."""
     streams = _counted(migration, list(_expected(migration, resource.name, scopes)))
     if resource is DATASETS and migration.settings.dataset_versions:
-        streams = _in_time(migration, streams, [scope.source for scope in scopes])
+        projects = [scope.source for scope in scopes]
+        states = states_named(migration, projects)
+        rows = versions_named_by_rows(migration.catalog, projects)
+        streams = [_in_time(stream, states, rows) for stream in streams]
     expected = list(groups(streams, migration.settings.read_streams))
     with contextlib.ExitStack() as stack:
         readers = stack.enter_context(SourceReaders(migration.catalog, migration.counts))
@@ -85,20 +91,15 @@ def _copy_as_created(
 
 
 def _in_time(
-    migration: Migration, streams: Sequence[RowStream], projects: Sequence[dict]
-) -> List[RowStream]:
-    """The streams of datasets with what the source names of their past."""
-    states = states_named(migration, projects)
-    rows = versions_named_by_rows(migration.catalog, projects)
-    return [
-        replace(
-            stream,
-            versions=tuple(sorted(states.get(stream.source_id, ()))),
-            named=tuple(rows.get(stream.source_id, {}).items()),
-            recorded=True,
-        )
-        for stream in streams
-    ]
+    stream: RowStream, states: Mapping[str, Set[int]], rows: Mapping[str, Dict[int, int]]
+) -> RowStream:
+    """The stream of a dataset with what the source names of its past."""
+    return replace(
+        stream,
+        versions=tuple(sorted(states.get(stream.source_id, ()))),
+        named=tuple(rows.get(stream.source_id, {}).items()),
+        recorded=True,
+    )
 
 
 def states_named(migration: Migration, projects: Sequence[dict]) -> Dict[str, Set[int]]:

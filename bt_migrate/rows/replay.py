@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from typing import Iterator, List, Optional
+from typing import Callable, Iterator, List, Optional
 
 from bt_migrate.api.btql import Bounds, count_by_xact_query
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.errors import ApiError
 from bt_migrate.model.notes import FindingCounts
+from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.rows.count import NOT_COUNTED
 from bt_migrate.rows.deletes import row_ids
 from bt_migrate.rows.insert import delete_rows
@@ -49,30 +50,40 @@ NO_VERSIONS = frozenset((400, 403, 404, 405, 501))
 def replay_versions(shared: SharedCopy, member: StreamCopy) -> None:
     """Bring the destination to each version of the stream in turn, then to the rows that are left.
 
-    Only into an object that this tool created and to which no rows were copied yet. What the API
-    says of the object is its failure (`member.error`): the next start goes on.
+    Only into an object that this tool created and to which no rows were copied yet; in a sync, to
+    versions that are named since. What the API says of the object is its failure (`member.error`):
+    the next start goes on.
     """
     stream, state = member.stream, member.state
-    if not (stream.versions or stream.named) or state.copy.replay == DONE:
+    if member.above is not None:
+        if state.copy.replay == DONE and _unmapped(shared, stream):
+            _replay(shared, member, _replay_newer)
         return
-    if not state.copy.replay and not (stream.fresh and member.is_at_start):
-        return
+    is_begun = state.copy.replay == BEGUN
+    is_wanted = bool(stream.versions or stream.named) and not state.copy.replay
+    if is_begun or (is_wanted and stream.fresh and member.is_at_start):
+        state.copy.replay = BEGUN
+        _replay(shared, member, _replay_all)
+
+
+def _replay(
+    shared: SharedCopy,
+    member: StreamCopy,
+    steps: Callable[[SharedCopy, StreamCopy, FindingCounts], None],
+) -> None:
+    """Carry out steps that note what could not be made; then the stream is at its start again."""
+    state = member.state
     shared.catalog.run.live.begin(state.header, 0)
-    state.copy.replay = BEGUN
     member.touched = True
     member.replays = True
     problems = FindingCounts()
     try:
-        _replay_all(shared, member, problems)
-        if member.seen.holds_rows():
-            _delete_gone(shared, member, Bounds())
+        steps(shared, member, problems)
     except ApiError as error:
         member.error = error
         return
     finally:
         member.replays = False
-    # The copy tries them again.
-    member.seen.forget_all_failed()
     member.read_again()
     with state.lock:
         state.findings = problems.records()
@@ -80,8 +91,52 @@ def replay_versions(shared: SharedCopy, member: StreamCopy) -> None:
         save_members([member])
 
 
+def _unmapped(shared: SharedCopy, stream: RowStream) -> List[int]:
+    mapping = shared.catalog.versions
+    return [xact for xact in stream.versions if not mapping.dest_version(stream.source_id, xact)]
+
+
+def _replay_newer(shared: SharedCopy, member: StreamCopy, problems: FindingCounts) -> None:
+    """In a sync: go to each version that no copied row is newer than."""
+    stream = member.stream
+    for version in _unmapped(shared, stream):
+        shared.check()
+        bounds = Bounds(after_xact=member.above, version=version)
+        problem = _out_of_reach(shared, member, version)
+        if not problem:
+            problem = _replay_version(shared, member, bounds)
+        if not problem and member.state.counts[DIFFERS]:
+            problem = "rows of it were changed in the destination"
+        if problem:
+            problems.add("dataset_version_left", str(version), detail=problem)
+        else:
+            _record(shared, member, version)
+
+
+def _out_of_reach(shared: SharedCopy, member: StreamCopy, version: int) -> str:
+    """Why a sync cannot make a version, "" if it can."""
+    stream, settings = member.stream, shared.catalog.settings
+    if version < member.seen.newest_xact(stream.source_id):
+        return "newer rows were copied before it was named"
+    gone = sum(map(len, _gone(shared, member, Bounds(version=version))))
+    if gone and not settings.propagate_deletes:
+        return "rows were deleted in the source, and --propagate-deletes was not given"
+    allowed = settings.may_delete(member.seen.count_held(stream.source_id))
+    return "" if gone <= allowed or settings.yes else "--max-deletes allows fewer deleted rows"
+
+
 def _replay_all(shared: SharedCopy, member: StreamCopy, problems: FindingCounts) -> None:
-    """Replay each version that is not recorded yet; those that cannot be made are noted."""
+    """Replay each version that is not recorded yet, and delete what is not there any more; those
+    versions that cannot be made are noted.
+    """
+    _replay_each(shared, member, problems)
+    if member.seen.holds_rows():
+        _delete_gone(shared, member, Bounds())
+    # The copy tries them again.
+    member.seen.forget_all_failed()
+
+
+def _replay_each(shared: SharedCopy, member: StreamCopy, problems: FindingCounts) -> None:
     stream = member.stream
     mapping = shared.catalog.versions
     before = 0

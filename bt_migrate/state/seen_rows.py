@@ -189,6 +189,11 @@ class SeenRows:
         last, first = rows[0] if rows else (0, 0)
         return int(last) if last and first else 0
 
+    def newest_xact(self, object_id: str) -> int:
+        """The source's last transaction of which a row was delivered."""
+        rows = self._rows("select max(xact) from delivered where object = ?", (object_id,))
+        return int(rows[0][0] or 0) if rows else 0
+
     def dest_xact_of(self, object_id: str, row_id: str, xact: int) -> int:
         """The destination's transaction of the row as the source wrote it; 0 if unknown."""
         query = (

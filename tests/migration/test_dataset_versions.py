@@ -187,6 +187,30 @@ def test_verification_finds_a_pin_to_another_state(tmp_path: Path) -> None:
             assert (done.code, compared["outcomes"]) == (1, {"match": 3, "differs": 1})
 
 
+def test_a_sync_goes_to_each_state_that_was_named_since(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    with timed_pair() as pair:
+        assert run(pair.sandbox, root, VERSIONS).code == 0
+        dataset_id = take_snapshot(pair.source, "copied")
+        pair.source.insert("dataset", dataset_id, [row(1, "synced"), row(20, "synced")])
+        take_snapshot(pair.source, "between")
+        pair.source.insert("dataset", dataset_id, [row(1, "newest"), gone(20), gone(8)])
+        take_snapshot(pair.source, "now")
+        options = ("--since-last", "--propagate-deletes", "--yes", "--verify")
+        done = run(pair.sandbox, root, VERSIONS, *options)
+        assert (done.code, differences(pair, versions=True)) == (0, []), done.last_words
+        assert set(snapshots(pair.dest)) == {*STATES, "copied", "between", "now"}
+        # Without leave to delete rows, a state without them is not made.
+        pair.source.insert("dataset", dataset_id, [gone(4), row(21, "more")])
+        take_snapshot(pair.source, "fewer")
+        pair.source.insert("dataset", dataset_id, [row(22, "more")])
+        done = run(pair.sandbox, root, VERSIONS, "--since-last")
+        assert done.code == 0, done.last_words
+        (left,) = findings(root, "dataset_version_left")
+        assert "--propagate-deletes" in left["detail"]
+        assert "fewer" not in snapshots(pair.dest)
+
+
 # -- killed
 
 
