@@ -91,6 +91,6 @@ def options_parts() -> List[str]:
 def _options_table(options: Sequence[Option]) -> str:
     ordered = sorted(options, key=lambda option: SECTIONS.index(option.section))
     rows = [
-        f"| `{option.flag} {option.metavar}".strip() + f"` | {option.help} |" for option in ordered
+        f"| `{f'{option.flag} {option.metavar}'.strip()}` | {option.help} |" for option in ordered
     ]
     return "\n".join(["| option | does |", "|---|---|", *rows])
