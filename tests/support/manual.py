@@ -9,13 +9,14 @@ from __future__ import annotations
 import inspect
 import tempfile
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, Sequence, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 from bt_migrate import errors
 from bt_migrate.cli.json_fields import JSON_FIELDS
 from bt_migrate.model.activation import acts_not
 from bt_migrate.model.equality import TOLERATED
 from bt_migrate.model.findings import KINDS
+from bt_migrate.model.messages import MESSAGES
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.model.resources import BY_NAME, SELECTABLE
 from bt_migrate.model.unmoved import UNMOVED
@@ -173,13 +174,21 @@ def error_families() -> List[Tuple[str, str, str]]:
 def error_page() -> str:
     return page(
         "Errors",
-        "A program that cannot go on prints one line: what failed, which object or file, "
-        "and what to\n"
-        "do. The exit code tells the kind. [Operations](operations.md#troubleshooting) "
-        "lists messages\n"
-        "with their causes.",
+        "A program that cannot go on prints one line: what failed, which object or file, and what\n"
+        "to do. The exit code names the family of the error. In the messages below, … stands for\n"
+        "names, numbers and reasons. [Operations](operations.md#troubleshooting) explains what\n"
+        "reports say of objects and rows.",
+        "## Exit codes",
         table(("exit code", "error", "meaning"), error_families()),
+        *error_messages(),
     )
+
+
+def error_messages() -> Iterator[str]:
+    for title, messages in MESSAGES.items():
+        yield f"## {title}"
+        rows = ((f"`{message.text}`", message.cause, message.cure) for message in messages)
+        yield table(("message", "cause", "what to do"), rows)
 
 
 PAGES: Dict[str, Callable[[], str]] = {
