@@ -146,7 +146,7 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
         Message(
             "is not known to this version;",
             "the run was made by a newer version of this program",
-            NEW_RUN,
+            "use that version, or start with `--new-run`",
         ),
         Message(
             "is missing;",
