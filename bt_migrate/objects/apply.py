@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.request import Answer
@@ -241,11 +241,29 @@ class ObjectWriter:
         waiting = {top_field(reference.path) for reference in plan.prepared.deferred}
         if self.catalog.settings.dry_run:
             return foreseen_update(self.resource, action, waiting)
+        action = self._judged_again(plan.item, action, waiting)
+        if action.verb != UPDATE:
+            return action
         findings += self.copy_attachments(plan.item, action.body)
         # Not recorded before if POST found the object a moment ago.
         if note_former(self.resource, plan.item.states, action):
             plan.item.states.save()
         return update_object(self.catalog.dest, self.resource, action, waiting)
+
+    def _judged_again(self, item: PlannedObject, action: Action, waiting: Set[str]) -> Action:
+        """The action for the object as it is now: somebody may have changed it since it was listed,
+        and an update would overwrite that.
+        """
+        resource = self.resource
+        if resource.names_owner or resource.below_owner:
+            # A GET of one object is not as its list shows it, or needs its owner.
+            return action
+        path = resource.path_of(str(action.dest_id), item.dest_project_id)
+        now = self.catalog.dest.get(path, check=object_with_id(str(action.dest_id)))
+        if fingerprint(resource, now) == fingerprint(resource, action.existing):
+            return action
+        found = plan_object(resource, item.source, action.body, now, waiting)
+        return decided(self.catalog, resource, item.source, found)
 
     def copy_attachments(self, item: PlannedObject, body: Dict[str, Any]) -> Findings:
         """Copy the attachments of the object.

@@ -238,3 +238,26 @@ def test_a_changed_definition_follows_on_conflict(w: World) -> None:
         sync(w, "--on-conflict", "update").code,
         w.dest.objects("prompt")[0]["description"],
     ) == (0, "better")
+
+
+@pytest.mark.parametrize("policy", ["follow", "update"])
+@pytest.mark.parametrize("kind", [DATASET, "prompt"])
+def test_an_edit_that_comes_after_the_list_was_read_is_judged_before_it_is_overwritten(
+    kind: str, policy: str, w: World
+) -> None:
+    ours, theirs = w.source.objects(kind)[0], w.dest.objects(kind)[0]
+    w.source.patch(kind, ours["id"], {"description": "by the source"})
+    edited: List[str] = []
+
+    def edit(number: int, moment: str, method: str, path: str) -> None:
+        lists = path.startswith(f"/v1/{kind}?") and theirs["project_id"] in path
+        if moment == "after" and method == "GET" and lists and not edited:
+            edited.append(path)
+            w.dest.patch(kind, theirs["id"], {"description": "by a person"})
+
+    w.sandbox.on_request = edit
+    end = sync(w, "--on-conflict", policy)
+    kept = policy == "follow"
+    assert (end.code, len(edited)) == (int(kept), 1), end.last_words
+    shown = "by a person" if kept else "by the source"
+    assert w.dest.objects(kind)[0]["description"] == shown
