@@ -12,10 +12,8 @@ from typing import Any, Dict, Iterable, Optional, TextIO
 from bt_migrate.cli.edge import MASK
 from bt_migrate.cli.terminal import Terminal, is_file
 from bt_migrate.model.date_windows import iso
-from bt_migrate.report.display import escaped, shown
+from bt_migrate.report.display import ID_COLUMNS, escaped, shown
 
-# Of an id on a terminal; run.log has it whole.
-ID_COLUMNS = 8
 CONVERSION = re.compile(r"%[-#0 +]*[\d.*]*([a-zA-Z])")
 
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

@@ -24,7 +24,7 @@ from bt_migrate.config.load import load_settings
 from bt_migrate.errors import UsageError
 from bt_migrate.migration.lag import measure_lag
 from bt_migrate.objects.catalog import open_catalog
-from bt_migrate.report.display import duration_text, number, shown
+from bt_migrate.report.display import duration_text, number, plural, shown
 from bt_migrate.report.measures import lag_text
 from bt_migrate.state.run_directory import RunDirectory
 
@@ -113,8 +113,8 @@ def _side_line(name: str, side: Dict[str, Any]) -> str:
     limit = f", at most {rate:g} a second" if rate else ""
     return (
         f"{name}: {side['in_flight']} of {side['max_concurrent']} in flight{limit};"
-        f" {side['requests']:,} requests, {side['retries']:,} retries,"
-        f" {side['rate_limited']:,} rate-limit waits"
+        f" {plural(side['requests'], 'request')}, {side['retries']:,} retried,"
+        f" {side['rate_limited']:,} refused by a rate limit"
     )
 
 

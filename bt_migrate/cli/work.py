@@ -181,7 +181,8 @@ def _plan_first(start: Start, settings: Settings, run: RunDirectory) -> Dict[str
 
     Raises LossError if the plan has losses and --fail-on-loss is given.
     """
-    dry_settings = replace(settings, dry_run=True)
+    # Somebody has read the plan of --plan; only what changed since is told.
+    dry_settings = replace(settings, dry_run=True, quiet=settings.quiet or bool(settings.plan))
     identity = start.identity(dry_settings)
     if settings.since_last and run.record.sessions:
         plan_run = copy_to_plan(run, identity, start.command)

@@ -106,7 +106,11 @@ def _is_part(record: RunRecord) -> bool:
 def _after_plan(start: LastStart, status: str) -> str:
     if status in RESUMABLE:
         return start.again(start.arguments, "makes the plan again")
-    return start.again(without(start.arguments, ONLY_OF_PLAN), "carries the plan out")
+    arguments = without(start.arguments, ONLY_OF_PLAN)
+    if start.command != VALIDATE:
+        for path in _values_of(start.arguments, "--plan-out")[-1:]:
+            arguments += ["--plan", path]
+    return start.again(arguments, "carries the plan out")
 
 
 def _after_validation(start: LastStart, status: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping
 
-from bt_migrate.report.display import shown, table, wrapped
+from bt_migrate.report.display import ID_COLUMNS, shown, table, wrapped
 
 COMPARED_OUTCOMES = ("match", "differs", "missing", "extra", "unreadable", "cannot_move")
 ACCEPTED = "accepted"
@@ -68,7 +68,7 @@ def difference_line(difference: Mapping[str, Any]) -> str:
     if difference.get("project"):
         line += f" of {shown(difference['project'])}"
     if difference.get("id"):
-        line += f" [{difference['id']}]"
+        line += f" [{difference['id'][:ID_COLUMNS]}]"
     details = [str(difference[name]) for name in ("row", "detail") if difference.get(name)]
     if difference.get("fields"):
         details.append(", ".join(difference["fields"]))

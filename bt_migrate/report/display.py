@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 import unicodedata
 from typing import Any, Iterable, List, Mapping, Optional, Sequence
 
 COLUMNS = 80
 NAME_COLUMNS = 40
+# Of an id; run.log and the files of a run have it whole.
+ID_COLUMNS = 8
 # Names of a list, and their width.
 LISTED = 3
 LISTED_COLUMNS = 28
@@ -72,14 +73,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, indent: str = "
 
 def wrapped(text: str, *, first: str = "  ", more: str = "    ") -> List[str]:
     """Returns the text in lines of at most 80 columns; a longer word stays whole."""
-    return textwrap.wrap(
-        text,
-        COLUMNS,
-        initial_indent=first,
-        subsequent_indent=more,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    lines: List[str] = []
+    line, is_empty = first, True
+    for word in text.split(" "):
+        if not is_empty and columns_of(line) + 1 + columns_of(word) > COLUMNS:
+            lines.append(line.rstrip())
+            line, is_empty = more, True
+        line += word if is_empty else f" {word}"
+        is_empty = is_empty and not word
+    return [*lines, line.rstrip()] if text.strip() else []
 
 
 def plural(count: int, noun: str) -> str:

@@ -420,7 +420,7 @@ def test_the_status_holds_what_a_person_asks_for(pair: Pair, tmp_path: Path) -> 
     assert (
         f"process {process.pid}" in text
         and " of 480, " in text
-        and "1 retries" in text
+        and "1 retried" in text
         and "phase " in text
     )
 

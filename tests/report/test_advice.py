@@ -58,7 +58,7 @@ CASES = [
         "--dry-run --plan-out p --projects a",
         "completed",
         {"dry_run": True},
-        "bin/migrate-all --projects a",
+        "bin/migrate-all --projects a --plan p",
     ),
     (
         "a plan that was stopped",

@@ -10,7 +10,7 @@ import pytest
 
 from bt_migrate.model.findings import KINDS, finding
 from bt_migrate.report.actions import Group, grouped
-from bt_migrate.report.display import duration_text, plural, size_text, table, wrapped
+from bt_migrate.report.display import columns_of, duration_text, plural, size_text, table, wrapped
 from bt_migrate.report.measures import estimate_text
 from tests.support.orgs import Pair, report, run, runs, tiny_pair
 
@@ -138,6 +138,9 @@ def test_words_numbers_and_tables() -> None:
         "  x     20",
     ]
     assert all(len(line) <= 80 for line in wrapped("word " * 100))
+    wide = wrapped("旅行プランナー " * 20 + "x" * 90 + " end")
+    assert [columns_of(line) for line in wide] == [76, 78, 78, 78, 94, 7]
+    assert (wrapped(""), wrapped("a  b")) == ([], ["  a  b"])
 
 
 def test_an_estimate_contains_validation_copy_and_verification() -> None:
