@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from bt_migrate.model.outcomes import OUTCOMES
-from bt_migrate.report.display import counts_text, duration_text
+from bt_migrate.report.display import COLUMNS, counts_text, duration_text, shown
 from bt_migrate.report.files import HTML_FILE, SUMMARY_FILE
 from bt_migrate.report.sections import (
     accepted_lines,
@@ -20,6 +20,9 @@ from bt_migrate.report.sections import (
 )
 from bt_migrate.report.validation import validation_lines
 
+# With the lines of the log, a start of a few minutes fits a window of 40 lines.
+SCREEN_LINES = 35
+CONTINUED = " " * 4
 SHOWN_PROBLEMS = 10
 LONGEST_PHASES = 1
 
@@ -30,23 +33,53 @@ RECORD_FIELDS = (
     "estimate", "lag", "next_commands",
 )  # fmt: skip
 
+# The lines of what is to do, failed, accepted and lost.
+Lists = Tuple[List[str], List[str], List[str], List[str]]
+
 
 def screen_text(report: Mapping[str, Any]) -> str:
-    """Returns the report on one screen of 80 columns. The last line is the next command."""
-    return "\n".join(
-        [
-            *verdict_lines(report),
-            *to_do_lines(report),
-            *failed_lines(report, SHOWN_PROBLEMS),
-            *accepted_lines(report),
-            *table_lines(report),
-            *validation_lines(report),
-            *lost_lines(report),
-            *time_lines(report, LONGEST_PHASES),
-            f"Report: {report['run_directory']}/{HTML_FILE}",
-            *next_lines(report),
-        ]
+    """Returns the report on one screen of 80 columns. The last line is the next command.
+
+    A long one has each thing to do, failed, accepted or lost in one line; the page has it whole.
+    """
+    lists: Lists = (
+        to_do_lines(report),
+        failed_lines(report, SHOWN_PROBLEMS),
+        accepted_lines(report),
+        lost_lines(report),
     )
+    lines = _lines(report, lists)
+    if len(lines) > SCREEN_LINES:
+        to_do, failed, accepted, lost = map(in_one_line_each, lists)
+        lines = _lines(report, (to_do, failed, accepted, lost))
+    return "\n".join(lines)
+
+
+def _lines(report: Mapping[str, Any], lists: Lists) -> List[str]:
+    to_do, failed, accepted, lost = lists
+    return [
+        *verdict_lines(report),
+        *to_do,
+        *failed,
+        *accepted,
+        *table_lines(report),
+        *validation_lines(report),
+        *lost,
+        *time_lines(report, LONGEST_PHASES),
+        f"Report: {report['run_directory']}/{HTML_FILE}",
+        *next_lines(report),
+    ]
+
+
+def in_one_line_each(lines: Sequence[str]) -> List[str]:
+    """Returns the lines of a list, with entries of several lines cut to one."""
+    found: List[str] = []
+    for line in lines:
+        if line.startswith(CONTINUED):
+            found[-1] = shown(f"{found[-1]} {line.strip()}", COLUMNS)
+        else:
+            found.append(line)
+    return found
 
 
 def summary_line(report: Mapping[str, Any]) -> str:

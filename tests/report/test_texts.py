@@ -12,6 +12,7 @@ from bt_migrate.model.findings import KINDS, finding
 from bt_migrate.report.actions import Group, grouped
 from bt_migrate.report.display import columns_of, duration_text, plural, size_text, table, wrapped
 from bt_migrate.report.measures import estimate_text
+from bt_migrate.report.screen import in_one_line_each
 from tests.support.orgs import Pair, report, run, runs, tiny_pair
 
 
@@ -155,3 +156,18 @@ def test_an_estimate_contains_validation_copy_and_verification() -> None:
         " unlimited, 3 min at 20 queries a minute (Starter and Pro plans); queries: validation 4,"
         " copy 40, verification 20"
     )
+
+
+def test_an_entry_of_several_lines_is_cut_to_one() -> None:
+    lines = [
+        "To do:",
+        "  invite " + "a" * 60,
+        "    and b",
+        "    and c",
+        last,
+    ]
+    assert in_one_line_each(lines) == [
+        "To do:",
+        f"  invite {'a' * 60} and b and…",
+        last,
+    ]
