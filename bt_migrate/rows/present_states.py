@@ -162,7 +162,8 @@ def _dest_version(catalog: Catalog, dest_id: str, written: int, rows: int) -> in
         reached = max(written, _newest(catalog.dest, [dest_id])[dest_id])
         if reached and _count(catalog.dest, dest_id, reached) == rows:
             return reached
-        if left_s <= 0:
+        # All rows are shown: a deletion was the last write, and no row names its transaction.
+        if left_s <= 0 or _count(catalog.dest, dest_id) == rows:
             return 0
         # The rows may not be indexed yet.
         catalog.dest.transport.wait(min(pause_s, left_s))

@@ -11,10 +11,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 
+from bt_migrate.sandbox.data.answer import Answer
 from tests.support.compare_orgs import differences, untrue_claims
 from tests.support.orgs import (
     ANA,
@@ -209,6 +210,43 @@ def test_a_sync_goes_to_each_state_that_was_named_since(tmp_path: Path) -> None:
         (left,) = findings(root, "dataset_version_left")
         assert "--propagate-deletes" in left["detail"]
         assert "fewer" not in snapshots(pair.dest)
+
+
+def without_past(method: str, path: str, body: bytes) -> Optional[Answer]:
+    """A server that knows no earlier states."""
+    asks = path == "/btql" and b'"version"' in body
+    return Answer(400, b"Extraneous key 'version' at path []", "text/plain") if asks else None
+
+
+def without_transactions(method: str, path: str, body: bytes) -> Optional[Answer]:
+    """A server whose answers to inserts name no transaction."""
+    return Answer(404, b"Not found", "text/plain") if path == "/logs3" else None
+
+
+@pytest.mark.parametrize(
+    ("refuse", "why"),
+    [
+        (without_past, "the source does not show it: 400"),
+        (without_transactions, "the destination does not name the transactions"),
+    ],
+)
+def test_a_state_that_cannot_be_made_is_a_finding_and_the_rows_arrive(
+    refuse: Any, why: str, tmp_path: Path
+) -> None:
+    with timed_pair() as pair:
+        take_snapshot(pair.source, "now")
+        pair.sandbox.refuse = refuse
+        done = run(pair.sandbox, tmp_path / "runs", VERSIONS)
+        assert done.code == 0, done.last_words
+        (left,) = findings(tmp_path / "runs", "dataset_version_left")
+        assert (left["detail"][: len(why)], left["severity"]) == (why, "loss")
+        assert snapshots(pair.dest) == {}
+        rows = [
+            sorted((entry["id"], entry["expected"]) for entry in org.rows("dataset", dataset["id"]))
+            for org in (pair.source, pair.dest)
+            for dataset in org.objects("dataset")
+        ]
+        assert rows[0] == rows[1]
 
 
 # -- killed
