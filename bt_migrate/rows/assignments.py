@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
 from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.model.notes import FindingCounts
@@ -83,16 +83,25 @@ def late_assignments(
     notes = FindingCounts(state.findings)
     for row in rows:
         found = there.get(row.row_id)
+        users = _assigned_users(found) if found else None
         ours = {*transactions, delivered.get(row.row_id, 0)} - {0}
-        if found is None and _is_recent(catalog, max(ours, default=0)):
+        if users == row.wanted:
+            seen.forget_deferred(row.resolved)
+        elif found is None and _is_recent(catalog, max(ours, default=0)):
             yield LateAssignment(row, True)
-        elif found and row.is_left_as_written((found.get("metadata") or {}).get(ASSIGNMENTS) or []):
+        elif found and row.is_left_as_written(users):
             yield LateAssignment(row, xact_of(found.get("_xact_id")) in ours)
         else:
             seen.forget_deferred(row.late.values())
             if found:
                 notes.add("row_differs", row.row_id, detail=CHANGED_THERE)
     state.findings = notes.records()
+
+
+def _assigned_users(row: Mapping[str, Any]) -> Any:
+    """Returns the list of users in a row of the destination, or what somebody put in its place."""
+    metadata = row.get("metadata")
+    return metadata.get(ASSIGNMENTS) if isinstance(metadata, dict) else None
 
 
 def _rows(catalog: Catalog, waiting: Iterable[DeferredReference]) -> List[RowAssignments]:

@@ -63,6 +63,9 @@ def test_three_users_who_are_invited_later_are_added_everywhere_by_the_same_comm
 def test_a_row_whose_users_somebody_changed_is_kept_and_reported(tmp_path: Path) -> None:
     with people_pair() as pair:
         arguments = ("--since-last", "--resources", "datasets")
+        (dataset,) = pair.source.objects("dataset")
+        users = [user_id(pair.source, EVA)]
+        pair.source.insert("dataset", dataset["id"], [{"id": "r4", "metadata": {ASSIGNED: users}}])
         assert run(pair.sandbox, tmp_path, *arguments).code == 0
         (dataset,) = pair.dest.objects("dataset")
         ana = user_id(pair.dest, ANA)
@@ -70,16 +73,18 @@ def test_a_row_whose_users_somebody_changed_is_kept_and_reported(tmp_path: Path)
         other = {"id": "r3", "_is_merge": True, "input": "edited by a person"}
         pair.dest.insert("dataset", dataset["id"], [edited, other])
         pair.dest.insert("dataset", dataset["id"], [{"id": "r0", "_object_delete": True}])
+        pair.dest.insert("dataset", dataset["id"], [{"id": "r4", "input": "without metadata"}])
         pair.sandbox.clock.set(pair.sandbox.clock.seconds() + 3600)
         invite(pair, MISSING)
         ended = run(pair.sandbox, tmp_path, *arguments)
         assert ended.code == 1, ended.out + ended.err
         changed = findings(tmp_path, "row_differs")
-        assert [(item["detail"], item["row"]) for item in changed] == [
-            ("changed in the destination", "r1")
+        assert [(item["detail"], item["row"], item["count"]) for item in changed] == [
+            ("changed in the destination", "r1", 2)
         ]
         cleo, dan, eva = (user_id(pair.dest, email) for email in MISSING)
         rows = {row["id"]: row for row in pair.dest.rows("dataset", dataset["id"])}
+        assert rows.pop("r4")["metadata"] is None
         assert {row_id: row["metadata"][ASSIGNED] for row_id, row in rows.items()} == {
             "r1": [ana],
             "r2": [ana],
