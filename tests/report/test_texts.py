@@ -159,14 +159,8 @@ def test_an_estimate_contains_validation_copy_and_verification() -> None:
 
 
 def test_an_entry_of_several_lines_is_cut_to_one() -> None:
-    lines = [
-        "To do:",
-        "  invite " + "a" * 60,
-        "    and b",
-        "    and c",
-        last,
-    ]
-    assert in_one_line_each(lines) == [
+    last = "  enter 1 secret value: d"
+    assert in_one_line_each(["To do:", f"  invite {'a' * 60}", "    and b", "    and c", last]) == [
         "To do:",
         f"  invite {'a' * 60} and b and…",
         last,
