@@ -47,6 +47,8 @@ PROMPT_REFERENCE = {
 ORIGIN_PIN = "origin._xact_id"
 # Versions in a row.
 VERSION_PLACES: Tuple[Path, ...] = (("origin", "_xact_id"), ("metadata", "prompt", "version"))
+PROMPT_PLACE = ("metadata", "prompt")
+PROMPT_ID_PLACE = (*PROMPT_PLACE, "id")
 PROMPT_PIN = Pin("metadata.prompt.version", CALLABLE)
 # Read as part of the row, written as separate records.
 COMMENTS = "comments"
@@ -162,9 +164,11 @@ def rewrite_row(
     if isinstance(metadata, dict):
         prompt = _prompt_of(metadata, known)
         if prompt is not None:
-            if _rewrite_version(prompt, PROMPT_PIN, resolve_version):
-                notes.pins.append(PROMPT_PIN.path)
+            is_removed = rewrite_prompt_version(prompt, resolve_version)
             _rewrite_prompt(prompt, resolve, notes)
+            # A version without its id waits with that.
+            if is_removed and PROMPT_ID_PLACE not in [path for path, _, _ in notes.unresolved]:
+                notes.pins.append(PROMPT_PIN.path)
         _rewrite_assignments(metadata, resolve, notes)
         _rewrite_parent(metadata, resolve, new_names or {})
     for name in REFERENCE_FIELDS:
@@ -191,6 +195,11 @@ def rewrite_origin_version(origin: Dict[str, Any], resolve_version: ResolveVersi
     """Rewrite the version in an origin that still has the source's ids: see `_rewrite_version`."""
     pin = Pin(ORIGIN_PIN, _targets_of(origin), of=("object_id",), row="id")
     return _rewrite_version(origin, pin, resolve_version)
+
+
+def rewrite_prompt_version(prompt: Dict[str, Any], resolve_version: ResolveVersion) -> bool:
+    """Rewrite the version of a prompt that still has the source's ids: see `_rewrite_version`."""
+    return _rewrite_version(prompt, PROMPT_PIN, resolve_version)
 
 
 def _targets_of(origin: Mapping[str, Any]) -> Tuple[str, ...]:
@@ -348,7 +357,7 @@ def can_be_merged(path: Path) -> bool:
 def kept_for_merges(row: Mapping[str, Any]) -> Dict[Path, Any]:
     """Returns place -> the source's value there, which a later merge needs.
 
-    These are the origin and the assigned users.
+    These are the origin, the assigned users, and the prompt of a span.
     """
     kept: Dict[Path, Any] = {}
     origin = row.get("origin")
@@ -358,13 +367,21 @@ def kept_for_merges(row: Mapping[str, Any]) -> Dict[Path, Any]:
     users = metadata.get(ASSIGNMENTS) if isinstance(metadata, dict) else None
     if isinstance(users, list):
         kept[ASSIGNMENTS_PLACE] = list(users)
+    prompt = metadata.get("prompt") if isinstance(metadata, dict) else None
+    if isinstance(prompt, dict) and isinstance(prompt.get("id"), str) and prompt.get("version"):
+        kept[PROMPT_PLACE] = {"id": prompt["id"], "version": prompt["version"]}
     return kept
 
 
-def deferred_merge(path: Path, new_id: str, origin: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
-    """Returns the fields that an `_is_merge` insert adds once the referenced object exists."""
-    if path == ("origin",) and origin:
-        return _merged_origin(origin, new_id)
+def deferred_merge(path: Path, new_id: str, kept: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
+    """Returns the fields that an `_is_merge` insert adds once the referenced object exists.
+
+    `kept`: what `kept_for_merges` returned of the place, with the destination's version.
+    """
+    if path == ("origin",) and kept:
+        return _merged_origin(kept, new_id)
+    if path == PROMPT_ID_PLACE and kept:
+        return {"metadata": {"prompt": {**kept, "id": new_id}}}
     value: Any = new_id
     for step in reversed(path):
         value = {step: value}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from bt_migrate.api.json_codec import encode
 from bt_migrate.attachments.copy import AttachmentCopier
@@ -21,9 +21,12 @@ from bt_migrate.rows.insert import Inserter
 from bt_migrate.rows.rewrite import (
     ASSIGNMENTS,
     ORIGIN_PIN,
+    PROMPT_ID_PLACE,
+    PROMPT_PIN,
     deferred_merge,
     is_assignment,
     rewrite_origin_version,
+    rewrite_prompt_version,
 )
 from bt_migrate.state.seen_rows import DeferredReference, SeenRows
 from bt_migrate.state.stream_state import StreamState
@@ -36,8 +39,8 @@ class Merge(NamedTuple):
     keys: List[Key]
     # the row still counts as written by this tool after the merge
     is_ours: bool = True
-    # The origin named a version that has no counterpart.
-    is_unpinned: bool = False
+    # The place of a version that has no counterpart.
+    unpinned: str = ""
 
 
 def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: StreamState) -> None:
@@ -50,7 +53,7 @@ def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: Stre
     dest_ids = {state.header["source_id"]: state.header["dest_id"]}
     inserter = Inserter(catalog.dest, copier, kind, dest_ids, settings.max_batch_bytes)
     seen = SeenRows(state.sibling("_seen.sqlite3"))
-    unpinned: List[str] = []
+    unpinned: List[Tuple[str, str]] = []
     try:
         merges = {id(merge.row): merge for merge in _merges(catalog, state, seen)}
         rows = [merge.row for merge in merges.values()]
@@ -66,12 +69,12 @@ def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: Stre
             ours = [(merge.row, xact) for merge, xact in merged if merge.is_ours]
             seen.record_merged([(row.object_id, row.id, xact) for row, xact in ours])
             seen.forget_deferred([key for merge, _ in merged for key in merge.keys])
-            unpinned += [merge.row.id for merge, _ in merged if merge.is_unpinned]
+            unpinned += [(merge.row.id, merge.unpinned) for merge, _ in merged if merge.unpinned]
         state.waiting = len(seen.deferred())
         if unpinned:
             notes = FindingCounts(state.findings)
-            for row_id in unpinned:
-                notes.add("version_pin_removed", row_id, ORIGIN_PIN)
+            for row_id, place in unpinned:
+                notes.add("version_pin_removed", row_id, place)
             state.findings = notes.records()
         state.save()
     finally:
@@ -97,14 +100,15 @@ def _merge_of(catalog: Catalog, reference: DeferredReference) -> Optional[Merge]
     new_id = catalog.targets.resolve(tuple(targets.split(",")), ref)
     if not new_id or is_assignment(place):
         return None
-    origin: Optional[Dict[str, Any]] = json.loads(kept) if kept else None
+    value: Optional[Dict[str, Any]] = json.loads(kept) if kept else None
     resolve = partial(resolve_version, catalog)
-    is_unpinned = origin is not None and rewrite_origin_version(origin, resolve)
-    fields = deferred_merge(place, new_id, origin)
-    if not fields:
-        return None
-    merging = _merging(object_id, row_id, fields)
-    return Merge(merging, [(object_id, row_id, path)], is_unpinned=is_unpinned)
+    unpinned = ""
+    if place == ("origin",) and value and rewrite_origin_version(value, resolve):
+        unpinned = ORIGIN_PIN
+    if place == PROMPT_ID_PLACE and value and rewrite_prompt_version(value, resolve):
+        unpinned = PROMPT_PIN.path
+    merging = _merging(object_id, row_id, deferred_merge(place, new_id, value))
+    return Merge(merging, [(object_id, row_id, path)], unpinned=unpinned)
 
 
 def _merging(object_id: str, row_id: str, fields: Mapping[str, Any]) -> EncodedRow:

@@ -30,7 +30,12 @@ from bt_migrate.verify.normalize import TOLERATED_OF_FINDING
 from bt_migrate.verify.pairs import BothAttachments
 from bt_migrate.verify.result import CANNOT_MOVE, EXTRA, MATCH, MISSING, Comparison, first_paths
 from bt_migrate.verify.traces import SourceTraces, kept_transactions
-from bt_migrate.verify.versions import VERSIONS, ComparedVersions, compared_versions
+from bt_migrate.verify.versions import (
+    VERSIONS,
+    ComparedVersions,
+    compared_versions,
+    without_later_references,
+)
 
 
 @dataclass(frozen=True)
@@ -122,10 +127,21 @@ class KindComparer:
             yield VERSIONS
         key = {name: item.source.get(name) for name in self.resource.key}
         for pair in versions.pairs:
-            version = replace(item, source={**pair.source, **key})
-            prepared = prepare(self.catalog, self.resource, version)
-            for path in self._differing(version, prepared, {**pair.dest, **key}):
-                yield pair.named(path)
+            source, there = {**pair.source, **key}, {**pair.dest, **key}
+            paths = list(self._differing_version(item, source, there))
+            early = without_later_references(self.resource, source)
+            if paths and early is not None:
+                # When it was written, what it refers to did not exist yet.
+                paths = list(self._differing_version(item, early, there))
+                self.result.tolerated["left_out"] += not paths
+            yield from (pair.named(path) for path in paths)
+
+    def _differing_version(
+        self, item: PlannedObject, source: dict, existing: Mapping[str, Any]
+    ) -> Iterator[str]:
+        version = replace(item, source=source)
+        prepared = prepare(self.catalog, self.resource, version)
+        return self._differing(version, prepared, existing)
 
     def _add_unmovable(self, item: PlannedObject) -> None:
         """Count an object that the API cannot carry, unless somebody made it by hand."""

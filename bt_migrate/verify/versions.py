@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from bt_migrate.config.values import EARLIER_VERSIONS
-from bt_migrate.model.resource import Resource
+from bt_migrate.model.references import rewrite
+from bt_migrate.model.resource import Pin, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.pins import pairs_of_versions
 from bt_migrate.state.run_directory import RunDirectory
 
 VERSIONS = "versions"  # field reported for an object with a wrong number of versions
+_VERSIONED = [place for place, kind in enumerate(OBJECT_RESOURCES) if kind.versioned]
+LATER_KINDS = frozenset(kind.name for kind in OBJECT_RESOURCES[max(_VERSIONED) + 1 :])
 
 
 class VersionPair(NamedTuple):
@@ -67,11 +70,31 @@ def compared_versions(
     if last < EARLIER_VERSIONS["all"]:
         # Earlier syncs may have copied older ones.
         there = there[-len(versions) :]
+    early = without_later_references(resource, source)
+    if early is not None and len(there) == len(versions) + 1:
+        # The second pass completed the latest version: what it refers to came later.
+        versions.insert(len(versions) - 1, early)
     pairs = list(zip(versions, there))
     is_broken = len(versions) != len(there)
     return ComparedVersions(
         [] if is_broken else _numbered(pairs[:-1], len(versions)), unmovable, is_broken
     )
+
+
+def without_later_references(resource: Resource, version: Mapping[str, Any]) -> Optional[dict]:
+    """The version without references to kinds that move after this one; None if it has none."""
+
+    def resolve(targets: Tuple[str, ...], source_id: str) -> Optional[str]:
+        is_later = any(target in LATER_KINDS for target in targets)
+        return None if is_later else source_id
+
+    def same_version(pin: Pin, holder: Mapping[str, Any], value: Any) -> Optional[str]:
+        return str(value)
+
+    found = rewrite(
+        dict(version), resource, resolve=resolve, known={}, resolve_version=same_version
+    )
+    return dict(found.value) if found.unresolved else None
 
 
 def _was_left(run: RunDirectory, resource: Resource, source_id: str) -> bool:

@@ -12,7 +12,17 @@ import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
 from tests.migration.test_undo import undo
-from tests.support.orgs import AtRequest, Ended, Pair, findings, report, run, run_with, runs
+from tests.support.orgs import (
+    AtRequest,
+    Ended,
+    Pair,
+    example_pair,
+    findings,
+    report,
+    run,
+    run_with,
+    runs,
+)
 from tests.support.pinned import histories, pinned_content, pinned_pair, text
 
 ALL = ("--history", "all")
@@ -176,6 +186,17 @@ def test_a_version_whose_answer_was_lost_is_not_written_twice(at: int, tmp_path:
         done = run(pair.sandbox, tmp_path / "runs", *ALL, program="migrate_definitions")
         assert (done.code, pair.sandbox.on_request.done.is_set()) == (0, True), done.last_words
         assert histories(pair.dest) == histories(pair.source)
+
+
+@pytest.mark.long
+def test_the_example_moves_with_all_that_the_api_can_carry(tmp_path: Path) -> None:
+    everything = (*ALL, "--dataset-versions", "--activate", "all")
+    with example_pair() as pair:
+        done = run(pair.sandbox, tmp_path / "runs", *everything, "--verify", "--full")
+        assert done.code == 0, done.out
+        pair.sandbox.clear_requests()
+        done = run(pair.sandbox, tmp_path / "again", *everything)
+        assert (done.code, pair.sandbox.writes("globex")) == (0, []), done.out
 
 
 # -- killed

@@ -274,6 +274,7 @@ def fill_example(org: Any, rows: int = 3000, seed: int = 7) -> None:
     fill_datasets(org, made, rng, rows)
     create(org, made, objects.DEFINITIONS)
     patch(org, made, objects.KNOTS)
+    assign(org, made)
     create(org, made, objects.EXPERIMENTS)
     patch(org, made, objects.BASES)
     fill_experiments(org, made, rng)
@@ -343,6 +344,15 @@ def patch(org: Any, made: ExampleObjects, specs: Iterable[Spec]) -> None:
     """Patch objects. `made` keeps their first version, which other objects pin."""
     for kind, label, fields in specs:
         org.patch(kind, made[label]["id"], resolve(fields, made, label.partition("/")[0]))
+
+
+def assign(org: Any, made: ExampleObjects) -> None:
+    """Assign environments to versions. `made` has the first version of each object."""
+    for slug, label in objects.ASSIGNMENTS.items():
+        org.assign(made[label]["id"], slug, made[label]["_xact_id"])
+    for slug, label in objects.LATEST_ASSIGNMENTS.items():
+        latest = org.versions("prompt", made[label]["id"])[-1]
+        org.assign(made[label]["id"], slug, latest["_xact_id"])
 
 
 def attach(org: Any, made: ExampleObjects, rng: random.Random) -> None:

@@ -319,7 +319,20 @@ KNOTS: List[Spec] = [
     ("function", "support/lookup", {"description": "Finds a booking by its reference, or by "
         "e-mail"}),
     ("prompt", "planner/itinerary", {"description": "三日間の旅程"}),
+    # Five versions, of which rows, a tool and an environment pin the first.
+    ("prompt", "support/triage", {"description": "First contact, shorter"}),
+    ("prompt", "support/triage", {"prompt_data": {"options": {"params": {"top_p": 0.9}}}}),
+    ("prompt", "support/triage", {"name": "Triage (friendly)"}),
+    ("prompt", "support/triage", {"name": "Triage", "description": "First contact"}),
+    ("function", "support/ask_agent", {"prompt_data": {"tool_functions": [
+        {"type": "function", "id": "«support/ask_expert»"},
+        {"type": "function", "id": "«support/triage»",
+            "version": "«support/triage._xact_id»"}]}}),
 ]
+# Environment -> the object whose first version it is assigned to.
+ASSIGNMENTS: Dict[str, str] = {"production": "support/triage"}
+# Environment -> the object whose latest version it is assigned to.
+LATEST_ASSIGNMENTS: Dict[str, str] = {"dev": "support/triage"}
 
 REPOSITORY = {"commit": "9f2c1e0d4b7a8c6f5e3d2b1a0998877665544332", "branch": "main", "dirty": True,
               "author_name": "Ana Silva", "author_email": "ana.silva@acme.example",
