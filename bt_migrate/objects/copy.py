@@ -47,9 +47,9 @@ from bt_migrate.objects.decide import (
 )
 from bt_migrate.objects.plan import (
     ObjectPlan,
+    can_be_made_by_hand,
     counterpart_id,
     dest_key,
-    is_made_by_hand,
     plan_item,
 )
 from bt_migrate.objects.prepare import NO_STATE, PlannedObject, object_finding, skip_reason
@@ -236,10 +236,10 @@ def _needs(catalog: Catalog, resource: Resource, item: PlannedObject, among: Set
 def _record_skipped(catalog: Catalog, resource: Resource, item: PlannedObject, reason: str) -> None:
     source = item.source
     name = display_name(resource, source)
-    made_by_others = reason == BUILT_IN or is_made_by_hand(resource, source)
+    made_by_others = reason == BUILT_IN or can_be_made_by_hand(resource, source)
     dest_id = counterpart_id(catalog, resource, item) if made_by_others else None
     item.states.record(source["id"], name, SKIPPED, dest_id=dest_id, reason=reason)
-    if is_made_by_hand(resource, source):
+    if can_be_made_by_hand(resource, source):
         facts = {"path": "function_data", "detail": reason, "next": resource.next_action}
         unread = object_finding(resource, item, "not_readable", **facts)
         item.states.note(source["id"], [] if dest_id else [unread])

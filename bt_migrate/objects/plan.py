@@ -135,7 +135,7 @@ def is_incomplete(
     return before == fingerprints_of(resource, item.source, action.existing)
 
 
-def is_made_by_hand(resource: Resource, source: dict) -> bool:
+def can_be_made_by_hand(resource: Resource, source: dict) -> bool:
     """Whether the API cannot carry the object and a person can create it in the destination."""
     return bool(resource.next_action and resource.cannot_move(source))
 

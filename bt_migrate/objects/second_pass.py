@@ -32,7 +32,7 @@ from bt_migrate.objects.decide import (
 )
 from bt_migrate.objects.lists import PLANNED
 from bt_migrate.objects.paths import object_path
-from bt_migrate.objects.plan import counterpart_id, is_made_by_hand
+from bt_migrate.objects.plan import can_be_made_by_hand, counterpart_id
 from bt_migrate.objects.prepare import (
     PlannedObject,
     Prepared,
@@ -132,7 +132,7 @@ def find_made_by_hand(catalog: Catalog, resource: Resource, states: ObjectStates
         if entry["outcome"] != SKIPPED or entry.get("dest_id") or source is None:
             continue
         item = PlannedObject(source, states, _dest_project(catalog, resource, source))
-        if is_made_by_hand(resource, source) and item.dest_project_id:
+        if can_be_made_by_hand(resource, source) and item.dest_project_id:
             dest_id = counterpart_id(catalog, resource, item)
             if dest_id:
                 facts = {"dest_id": dest_id, "reason": entry.get("reason")}
