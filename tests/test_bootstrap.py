@@ -158,9 +158,7 @@ def test_the_checkout_goes_before_another_copy_of_the_package(
 # Where they are missing
 
 
-def test_a_finished_environment_is_entered_without_a_word(
-    checkout: Path, bare_python: Path
-) -> None:
+def test_a_finished_environment_is_used_without_output(checkout: Path, bare_python: Path) -> None:
     finish_environment(checkout)
 
     got = run(bare_python, checkout / "bin" / "validate", "--flag", "b c")
@@ -350,7 +348,7 @@ def test_the_first_check_that_fails_is_named_and_ends_the_tests(checkout: Path) 
 FAILS_ONCE = """from pathlib import Path
 
 
-def test_a_moment_that_is_missed_once() -> None:
+def test_a_test_that_fails_once() -> None:
     mark = Path(__file__).with_name("mark")
     there = mark.exists()
     mark.touch()

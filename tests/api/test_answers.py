@@ -44,7 +44,7 @@ NONSENSE: List[Any] = [{}, [], None, 5, "text", True, {"error": "no"}, {"objects
         signed_upload(),
     ],
 )
-def test_nonsense_is_never_believed(check: Callable[[Any], str], answer: Any) -> None:
+def test_malformed_answers_are_refused(check: Callable[[Any], str], answer: Any) -> None:
     assert check(answer) != ""
 
 
@@ -160,7 +160,7 @@ def sent(answer: Any) -> Reply:
         Reply(200, b"Bad gateway"),
     ],
 )
-def test_an_answer_that_stays_nonsense_is_an_error_of_that_request(
+def test_an_answer_that_stays_malformed_is_an_error_of_that_request(
     call: Callable[[Api], Any], nonsense: Reply
 ) -> None:
     with Loopback([nonsense]) as server, pytest.raises(AnswerError) as raised:
@@ -169,14 +169,14 @@ def test_an_answer_that_stays_nonsense_is_an_error_of_that_request(
 
 
 @pytest.mark.parametrize(("name", "call", "good"), CALLS, ids=[name for name, *_ in CALLS])
-def test_an_answer_that_was_nonsense_once_is_asked_for_again(
+def test_an_answer_that_was_malformed_once_is_requested_again(
     name: str, call: Callable[[Api], Any], good: Any
 ) -> None:
     with Loopback([sent({}), Reply(200, b""), sent(good)]) as server:
         assert call(client(server.url)) == (good["data"] if name == "query" else good)
 
 
-def test_an_answer_about_another_object_is_not_believed() -> None:
+def test_an_answer_about_another_object_is_refused() -> None:
     with Loopback([sent({"id": "b"})]) as server, pytest.raises(AnswerError) as raised:
         client(server.url, attempts=0).patch("/v1/dataset/a", {})
     assert str(raised.value) == (

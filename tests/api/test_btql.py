@@ -47,7 +47,7 @@ def test_the_source_of_rows_names_its_objects_and_its_shape(
         ("", "''"),
     ],
 )
-def test_a_literal_cannot_end_before_its_end(text: str, expected: str) -> None:
+def test_a_literal_is_escaped_so_that_its_text_cannot_end_it(text: str, expected: str) -> None:
     assert quoted(text) == expected
 
 
@@ -81,12 +81,12 @@ def test_a_later_page_of_a_slice_of_a_window_filters_by_dates_and_by_keys() -> N
         (Bounds(after_key="it's"), ["filter: _pagination_key > 'it\\'s'"]),
     ],
 )
-def test_each_condition_stands_alone_too(bounds: Bounds, expected: List[str]) -> None:
+def test_each_condition_can_be_the_only_one(bounds: Bounds, expected: List[str]) -> None:
     assert filter_lines(bounds) == expected
     assert page_query("datasets", ["a"], bounds, 25).splitlines()[2:-2] == expected
 
 
-def test_the_rest_behind_a_key_keeps_all_other_bounds() -> None:
+def test_bounds_after_a_key_keep_all_other_bounds() -> None:
     whole = Bounds(AFTER, BEFORE, None, END)
     assert (whole.after(KEY), whole.after(KEY).after(END), whole) == (
         Bounds(AFTER, BEFORE, KEY, END),
@@ -112,7 +112,7 @@ def test_a_count_is_one_number_for_all_the_objects() -> None:
     )
 
 
-def test_a_count_of_a_window_has_both_bounds() -> None:
+def test_a_count_inside_a_window_has_both_bounds() -> None:
     assert count_query("logs", ["a"], Bounds(AFTER, BEFORE)) == (
         "measures: count(1) as rows\n"
         "from: project_logs('a') spans\n"
@@ -120,7 +120,7 @@ def test_a_count_of_a_window_has_both_bounds() -> None:
     )
 
 
-def test_limits_halve_down_to_the_least() -> None:
+def test_page_limits_are_halved_down_to_the_minimum() -> None:
     limits = [1000]
     while limits[-1] > MIN_LIMIT:
         limits.append(smaller_limit(limits[-1]))
@@ -142,7 +142,7 @@ def test_limits_halve_down_to_the_least() -> None:
         ("20 requests per minute", None),
     ],
 )
-def test_a_rate_in_words_is_requests_and_seconds(
+def test_a_rate_in_the_text_of_a_429_is_read(
     body: str, expected: Optional[Tuple[int, int]]
 ) -> None:
     assert rate_in(body) == expected

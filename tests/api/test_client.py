@@ -63,7 +63,7 @@ def outcome(call: Any) -> Any:
 @pytest.mark.parametrize(("attempts", "sent"), [(0, 1), (1, 2), (3, 4)])
 @pytest.mark.parametrize("status", sorted(RETRY_STATUSES - {429}))
 @responses.activate
-def test_a_passing_failure_is_tried_again_as_often_as_set(
+def test_a_temporary_failure_is_retried_as_often_as_set(
     status: int, attempts: int, sent: int
 ) -> None:
     responses.get(f"{URL}/v1/project", status=status, body="busy")
@@ -76,7 +76,7 @@ def test_a_passing_failure_is_tried_again_as_often_as_set(
 
 @pytest.mark.parametrize("status", [400, 404, 405, 409, 413, 422, 501])
 @responses.activate
-def test_a_refusal_is_not_tried_again(status: int) -> None:
+def test_a_refusal_is_not_retried(status: int) -> None:
     responses.post(f"{URL}/v1/dataset", status=status, json={"error": "no"})
     error = outcome(lambda: client().post("/v1/dataset", {"name": "x"}))
     assert (type(error), error.status, error.is_page, len(responses.calls)) == (
@@ -305,7 +305,7 @@ def test_queries_are_paced_as_asked_and_other_requests_are_not() -> None:
     )
 
 
-def test_a_retry_after_of_zero_is_no_busy_loop() -> None:
+def test_a_retry_after_of_zero_does_not_cause_a_busy_loop() -> None:
     stop = threading.Event()
     with Loopback([Reply(429, b"", {"Retry-After": "0"})]) as server:
         api = client(server.url, stop=stop)
@@ -340,7 +340,7 @@ def test_a_server_that_asks_for_a_day_is_not_waited_for(
     assert f"asks to wait {words}, more than MIGRATION_MAX_RETRY_AFTER (15 min)" in str(error)
 
 
-def test_an_epoch_a_moment_ahead_is_waited_for() -> None:
+def test_a_retry_after_in_epoch_seconds_is_waited_for() -> None:
     header = {"Retry-After": str(int(time.time()) + 2)}
     with Loopback([Reply(429, b"", header), Reply()]) as server:
         started = time.monotonic()
@@ -357,7 +357,7 @@ def test_a_request_that_is_refused_too_often_stops_the_run() -> None:
     assert "2 times in a row (MIGRATION_RATE_LIMIT_TRIES)" in str(error)
 
 
-def test_a_read_that_fails_by_chance_is_tried_again_and_a_write_is_not() -> None:
+def test_a_read_that_fails_at_random_is_retried_and_a_write_is_not() -> None:
     flaky = Reply(400, b"memory access out of bounds", {"Content-Type": "text/plain"})
     with Loopback([flaky, flaky, Reply(200, b'{"data":[]}')]) as server:
         assert client(server.url).query("select: *").json == []
@@ -430,7 +430,7 @@ def test_a_refused_key_is_doubted_only_after_it_was_good(
     ("status", "body"),
     [(401, "invalid x-api-key"), (403, "<html>loaded</html>"), (403, "Forbidden"), (403, "")],
 )
-def test_a_good_key_that_is_refused_for_a_moment_goes_on(status: int, body: str) -> None:
+def test_a_good_key_that_is_refused_for_a_moment_is_retried(status: int, body: str) -> None:
     with Loopback(
         statuses([(200, "{}"), (status, body), (status, body)], (200, '{"ok":1}'))
     ) as server:
@@ -449,7 +449,7 @@ WHOLE = b'{"data":[{"id":"a"},{"id":"b"}],"cursor":null}'
     "broken",
     [Reply(200, WHOLE, sent=20), Reply(200, WHOLE, sent=0), Reply(200, b"<html>", HTML), Reply(0)],
 )
-def test_a_broken_answer_is_asked_for_again(broken: Reply) -> None:
+def test_a_broken_answer_is_requested_again(broken: Reply) -> None:
     with Loopback([broken, broken, Reply(200, WHOLE)]) as server:
         answer = client(server.url).query("select: *")
     assert (answer.json, len(server.asked)) == ([{"id": "a"}, {"id": "b"}], 3)
@@ -468,7 +468,7 @@ def test_answers_that_stay_broken_are_an_error_and_never_half_a_result(
 
 
 @responses.activate
-def test_a_page_instead_of_json_says_so() -> None:
+def test_an_html_page_instead_of_json_is_reported_as_such() -> None:
     responses.get(f"{URL}/v1/project", body="<html>welcome</html>")
     error = outcome(lambda: client(side="source", attempts=1).get("/v1/project"))
     assert str(error) == "source: GET /v1/project was answered 200 with a body that is no JSON"
@@ -478,7 +478,7 @@ def test_a_page_instead_of_json_says_so() -> None:
 
 
 @pytest.mark.parametrize("attempts", [0, 1])
-def test_a_dead_port_is_told_with_what_to_look_at(attempts: int) -> None:
+def test_a_closed_port_is_reported_with_what_to_check(attempts: int) -> None:
     url = f"http://127.0.0.1:{closed_port()}"
     error = outcome(
         lambda: client(url, side="source", attempts=attempts).get("/v1/organization", {"limit": 1})
@@ -491,7 +491,7 @@ def test_a_dead_port_is_told_with_what_to_look_at(attempts: int) -> None:
     )
 
 
-def test_a_host_that_answered_before_may_be_gone_for_a_moment() -> None:
+def test_a_host_that_answered_before_is_waited_for() -> None:
     with Loopback([Reply()]) as server:
         api = client(server.url, attempts=1, delay_s=0.05)
         api.get("/v1/before")
@@ -518,7 +518,7 @@ def test_a_text_instead_of_a_refusal_is_doubted_once_for_each_route() -> None:
     assert counts == {"/v1/project": 1, "/v1/acl": 4 + 1, "/v1/view": 4}
 
 
-def test_an_outage_without_retry_delay_is_no_storm_of_requests_and_can_be_interrupted() -> None:
+def test_an_outage_without_a_retry_delay_pauses_between_requests_and_can_be_interrupted() -> None:
     stop = threading.Event()
     with Loopback([Reply(), Reply(0)]) as server:
         api = client(server.url, delay_s=0.0, stop=stop)
@@ -530,7 +530,7 @@ def test_an_outage_without_retry_delay_is_no_storm_of_requests_and_can_be_interr
     assert (type(error), len(server.asked) < 50) == (Interrupted, True)
 
 
-def test_a_wait_ends_when_somebody_asks_for_the_end() -> None:
+def test_a_wait_ends_when_the_stop_event_is_set() -> None:
     stop = threading.Event()
     with Loopback([Reply(429, b"", {"Retry-After": "60"})]) as server:
         api = client(server.url, stop=stop)
@@ -605,7 +605,7 @@ def test_a_redirect_within_the_origin_keeps_the_key() -> None:
         Reply(200, b"\x1f\x8bcut"),
     ],
 )
-def test_a_signed_object_that_fails_is_asked_for_anew(second: Reply) -> None:
+def test_a_signed_object_that_fails_is_requested_again(second: Reply) -> None:
     with Loopback([second, Reply(200, gzip.compress(ROWS))]) as files:
         redirect = Reply(303, b"", {"Location": f"{files.url}/x"})
         with Loopback([Reply(200, ROWS), redirect]) as server:
@@ -656,7 +656,7 @@ def test_a_write_that_is_redirected_is_an_error_and_never_becomes_a_read(
     )
 
 
-def test_no_password_of_netrc_takes_the_place_of_a_key(home: Path) -> None:
+def test_a_password_in_netrc_does_not_replace_the_key(home: Path) -> None:
     (home / ".netrc").write_text("machine 127.0.0.1 login somebody password secret\n")
     (home / ".netrc").chmod(0o600)
     files = Loopback([Reply(200, gzip.compress(ROWS))])
@@ -678,7 +678,7 @@ def test_no_password_of_netrc_takes_the_place_of_a_key(home: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [302, 400, 403, 404, 500])
-def test_a_signed_url_that_is_refused_is_told_without_its_signature(status: int) -> None:
+def test_a_refused_signed_url_is_reported_without_its_signature(status: int) -> None:
     with Loopback(
         [Reply(status, b"<Error>sig=secret</Error>", {"Location": "http://127.0.0.1:9/"})]
     ) as files:
@@ -694,7 +694,7 @@ def test_a_signed_url_that_is_refused_is_told_without_its_signature(status: int)
 
 
 @responses.activate
-def test_what_the_api_keeps_refusing_is_not_asked_for_again_by_who_wants_a_signed_url() -> None:
+def test_a_signed_url_that_the_api_refuses_is_not_requested_again() -> None:
     responses.get(f"{URL}/attachment", json={"downloadUrl": "https://files.example.test/k"})
     responses.get("https://files.example.test/k")
     stop = threading.Event()
@@ -710,7 +710,7 @@ def test_what_the_api_keeps_refusing_is_not_asked_for_again_by_who_wants_a_signe
     assert (type(error), len(responses.calls)) == (NetworkError, 4)
 
 
-def test_a_signed_url_without_answer_is_told_without_its_signature() -> None:
+def test_a_signed_url_without_answer_is_reported_without_its_signature() -> None:
     error = outcome(
         lambda: client().store.open_download(f"http://127.0.0.1:{closed_port()}/k?sig=secret")
     )
@@ -774,7 +774,7 @@ def test_the_sources_client_refuses_every_write_before_anything_is_sent(write: A
 
 
 @responses.activate
-def test_a_query_is_native_text_and_wants_rows_that_are_not_indexed_yet() -> None:
+def test_a_query_is_native_text_and_includes_unindexed_rows() -> None:
     responses.post(f"{URL}/btql", json={"data": [{"id": "a"}], "cursor": "next"})
     answer = client().query("select: *\nlimit: 1")
     assert (json.loads(responses.calls[0].request.body or b""), answer.json, answer.headers) == (
@@ -798,7 +798,7 @@ def test_the_organization_is_named_in_lists_and_queries_once_it_is_known() -> No
     )
 
 
-def test_numbers_and_texts_pass_as_they_are() -> None:
+def test_numbers_and_texts_are_decoded_exactly() -> None:
     text = (
         '{"data":[{"big":123456789012345678901234567890,"huge":'
         + "9" * 5000
@@ -817,7 +817,7 @@ def test_numbers_and_texts_pass_as_they_are() -> None:
     )
 
 
-def test_raw_bytes_that_are_half_a_character_pass() -> None:
+def test_half_of_a_surrogate_pair_is_accepted() -> None:
     with Loopback([Reply(200, b'{"data":[{"s":"\xed\xa0\xbd"}]}')]) as server:
         assert client(server.url).query("select: *").json == [{"s": "\ud83d"}]
 
@@ -885,7 +885,7 @@ def test_a_server_that_caps_its_pages_is_read_to_its_end(cap: int) -> None:
 
 
 @pytest.mark.parametrize("total", [3, 100, 150])
-def test_a_server_that_ignores_paging_ends_and_gives_each_object_once(total: int) -> None:
+def test_a_list_of_a_server_that_ignores_paging_ends_with_each_object_once(total: int) -> None:
     assert listed(listing(total, ignores_paging=True, ignores_limit=True))[0] == [
         f"o{number}" for number in range(total)
     ]
@@ -907,7 +907,7 @@ def test_objects_that_are_hidden_after_the_limit_was_applied_do_not_end_a_list()
 
 
 @pytest.mark.parametrize("total", [99, 100, 250, 1000, 1001, 3000])
-def test_a_server_that_knows_no_next_page_is_asked_for_larger_ones(total: int) -> None:
+def test_a_server_without_next_pages_is_asked_for_larger_pages(total: int) -> None:
     found, _ = listed(listing(total, ignores_paging=True))
     assert found == [f"o{number}" for number in range(total)]
 
@@ -917,7 +917,7 @@ def test_a_bare_array_is_a_list_too() -> None:
 
 
 @responses.activate
-def test_an_object_that_comes_again_on_the_next_page_is_given_once() -> None:
+def test_an_object_on_two_pages_is_listed_once() -> None:
     responses.get(f"{URL}/v1/project", json={"objects": [{"id": "b"}, {"id": "a"}]})
     responses.get(f"{URL}/v1/project", json={"objects": [{"id": "a"}, {"id": "z"}]})
     responses.get(f"{URL}/v1/project", json={"objects": []})
@@ -925,7 +925,7 @@ def test_an_object_that_comes_again_on_the_next_page_is_given_once() -> None:
 
 
 @responses.activate
-def test_a_list_gives_its_first_page_before_it_asks_for_the_second() -> None:
+def test_a_list_yields_its_first_page_before_it_requests_the_second() -> None:
     responses.get(f"{URL}/v1/project", json={"objects": [{"id": "a"}]})
     next(iter(client().list("/v1/project", page_size=1)))
     assert len(responses.calls) == 1
@@ -950,12 +950,12 @@ def test_the_parameters_of_a_list_are_sent_with_every_page_and_not_changed() -> 
     ("count", "expected"),
     [(0, False), (1, False), (7, False), (10, True), (25, True), (64, True), (100, True)],
 )
-def test_a_round_number_of_rows_may_be_a_cap(count: int, expected: bool) -> None:
+def test_a_full_page_of_a_round_size_may_be_cut_off(count: int, expected: bool) -> None:
     assert looks_capped(count) is expected
 
 
 @pytest.mark.parametrize("hours", [-1, 0, 1])
-def test_a_mark_lies_in_nobodys_future(hours: int) -> None:
+def test_a_mark_is_not_later_than_any_clock(hours: int) -> None:
     with Loopback(
         [Reply(headers={"Date": formatdate(time.time() + 3600 * hours, usegmt=True)})]
     ) as server:

@@ -43,12 +43,12 @@ def test_values_are_encoded_compactly_and_come_back_the_same(value: Any, expecte
     assert (repr(decode(expected)[0]), decode(expected)[1]) == (repr(value), False)
 
 
-def test_fields_stay_in_their_order_and_of_two_of_one_name_the_last_counts() -> None:
+def test_fields_keep_their_order_and_the_last_of_two_equal_names_counts() -> None:
     value, _ = decode(b'{"b":1,"a":2,"b":3}')
     assert encode(value) == b'{"b":3,"a":2}'
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"<html>", b'{"a":1}{', b"\xff\xfe\x00", b"{'a':1}"])
-def test_what_is_no_json_is_told(text: bytes) -> None:
+def test_text_that_is_not_json_is_an_error(text: bytes) -> None:
     with pytest.raises(ValueError):
         decode(text)

@@ -39,7 +39,7 @@ KEY = "sk-key+of/a=test"
         ("plain: 'name' is missing at [1].field", "plain: 'name' is missing at [1].field"),
     ],
 )
-def test_a_text_is_shown_without_secrets_and_persons(text: str, shown: str) -> None:
+def test_secrets_and_addresses_are_removed_from_texts(text: str, shown: str) -> None:
     assert without_secrets(text) == shown
 
 
@@ -57,7 +57,7 @@ def echoes() -> list[str]:
 
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize("echo", echoes())
-def test_a_key_that_comes_back_is_not_shown_in_any_form(echo: str, status: int) -> None:
+def test_a_key_that_a_server_repeats_is_hidden_in_any_form(echo: str, status: int) -> None:
     body = f'{{"error": "refused {echo} here"}}'.encode()
     with Loopback([Reply(status, body)]) as server:
         api = Api("source", server.url, KEY, Limits(0, 0.0, 1), writable=False)

@@ -42,7 +42,7 @@ def sent_by(throttle: Throttle, threads: int, seconds: float) -> List[float]:
 
 
 @pytest.mark.parametrize("threads", [8])
-def test_once_the_rate_is_known_no_window_holds_more_and_none_is_wasted(threads: int) -> None:
+def test_a_known_rate_is_used_fully_and_never_exceeded(threads: int) -> None:
     throttle = Throttle()
     throttle.refused(Refused(0.0, (5, 1), 1), 0.1)
     moments = sent_by(throttle, threads, 2.4)
@@ -69,7 +69,7 @@ def test_once_the_rate_is_known_no_window_holds_more_and_none_is_wasted(threads:
         (0, None, None, 1, 0.0, 0.1),
     ],
 )
-def test_what_a_429_says_is_waited_for_in_full(
+def test_the_retry_after_of_a_429_is_waited_for_in_full(
     known: int,
     retry_after: Optional[float],
     rate: Optional[Tuple[int, int]],
@@ -91,7 +91,7 @@ def test_a_shorter_429_does_not_open_what_a_longer_one_has_closed() -> None:
     assert 29 < throttle.wait_s(query=True) <= 30
 
 
-def test_what_is_no_query_is_not_counted() -> None:
+def test_only_queries_count_towards_the_rate() -> None:
     throttle = Throttle(2)
     assert [throttle.take(query=False) for _ in range(50)] == [True] * 50
     assert [throttle.take(query=True) for _ in range(3)] == [True, True, False]
@@ -115,7 +115,7 @@ def test_a_given_rate_paces_from_the_first_query_on() -> None:
         (0, (7, 10), 7, 10),
     ],
 )
-def test_of_a_given_rate_and_one_that_is_learnt_the_slower_counts(
+def test_the_slower_of_a_given_and_a_learnt_rate_is_used(
     given: int, rate: Tuple[int, int], queries: int, window: float
 ) -> None:
     throttle = Throttle(given)
@@ -186,7 +186,7 @@ def test_one_refusal_does_not_slow_a_run_for_long() -> None:
 # Limits that a person sets ---------------------------------------------------------------------
 
 
-def test_while_paused_nothing_starts_and_waiting_threads_look_again_soon() -> None:
+def test_while_paused_no_request_starts_and_waiting_threads_check_again_soon() -> None:
     throttle = Throttle()
     throttle.steer(paused=True, requests_per_second=None)
     assert [throttle.take(query=query) for query in (True, False)] == [False, False]
@@ -201,7 +201,7 @@ def test_a_pace_is_kept_by_requests_of_every_kind() -> None:
     assert len(sent_by(throttle, 4, 1.0)) <= 21
 
 
-def test_a_slow_pace_that_is_lifted_holds_nobody_up() -> None:
+def test_threads_continue_at_once_when_a_slow_pace_is_lifted() -> None:
     throttle = Throttle()
     throttle.steer(paused=False, requests_per_second=0.001)
     assert [throttle.take(query=False) for _ in range(2)] == [True, False]
@@ -217,7 +217,7 @@ def test_a_429_is_waited_for_in_full_at_any_pace() -> None:
     assert throttle.wait_s(query=False) > 29
 
 
-def test_places_can_become_fewer_and_more_while_they_are_taken() -> None:
+def test_the_concurrency_limit_can_change_while_requests_are_in_flight() -> None:
     places, entered, leave = ConcurrencyLimit(3), threading.Semaphore(0), threading.Semaphore(0)
 
     def stay() -> None:
@@ -280,7 +280,7 @@ LONG = pytest.mark.long
         pytest.param(False, "4", marks=LONG),
     ],
 )
-def test_a_limit_is_met_once_and_kept_to_from_then_on(
+def test_a_rate_limit_is_hit_once_and_kept_from_then_on(
     told: bool, streams: str, tmp_path: Path
 ) -> None:
     with world(tmp_path) as w:

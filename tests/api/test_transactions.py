@@ -41,7 +41,7 @@ def test_a_transaction_is_its_decimal_number_or_zero(value: Any, expected: int) 
     assert xact_of(value) == expected
 
 
-def test_a_transaction_tells_the_second_at_which_it_was_taken_in() -> None:
+def test_a_transaction_contains_the_second_of_its_insertion() -> None:
     xact = 1000192656880881099
     assert (xact_seconds(xact), xact & 0xFFFF, xact >> 48) == (1709970518, 52683, XACT_PREFIX >> 48)
 
@@ -90,7 +90,9 @@ def test_text_order_of_keys_is_number_order() -> None:
         ("p²", 0),  # a digit to str.isdigit, none to int
     ],
 )
-def test_a_key_tells_its_second_and_other_text_none(key: str, expected: int) -> None:
+def test_a_pagination_key_contains_its_second_and_other_text_does_not(
+    key: str, expected: int
+) -> None:
     assert key_seconds(key) == expected
 
 
@@ -103,7 +105,7 @@ def test_a_version_is_a_transaction_in_either_form(version: object) -> None:
 
 
 @pytest.mark.parametrize("version", [None, "", "x" * 16, "latest", {}, []])
-def test_what_is_no_version_is_no_transaction(version: object) -> None:
+def test_other_text_is_not_a_version(version: object) -> None:
     assert xact_of_version(version) == 0
 
 

@@ -56,7 +56,7 @@ def done(url: Any) -> Reply:
 
 
 @pytest.mark.parametrize("address", NO_ADDRESSES, ids=str)
-def test_an_address_that_is_none_is_an_error_of_that_attachment(address: Any) -> None:
+def test_an_invalid_signed_url_is_an_error_of_that_attachment(address: Any) -> None:
     with Loopback([done(address)]) as server:
         api = client(server.url)
         with pytest.raises(ApiError):
@@ -66,7 +66,7 @@ def test_an_address_that_is_none_is_an_error_of_that_attachment(address: Any) ->
 @pytest.mark.parametrize(
     "target", ["file:///etc/hostname", "ftp://h/x", "http://[::1", "", "http://h:99999/"]
 )
-def test_a_large_answer_that_lies_nowhere_is_an_error_of_that_query(target: str) -> None:
+def test_a_redirect_to_a_missing_object_is_an_error_of_that_query(target: str) -> None:
     with Loopback(
         [Reply(303, b"", {"Location": target} if target else {})]
     ) as server, pytest.raises(AnswerError) as raised:
@@ -130,7 +130,7 @@ def test_a_file_is_stored_again_once_a_store_that_worked_is_back() -> None:
     assert len(server.asked) == 5
 
 
-def test_only_so_many_attachments_that_failed_are_remembered(
+def test_the_number_of_remembered_failed_attachments_is_limited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copy, "MAX_NOT_COPIED", 2)
@@ -172,7 +172,7 @@ def test_a_file_that_is_stored_with_a_content_encoding_is_copied_byte_for_byte()
         ("other", 403, True),
     ],
 )
-def test_what_was_never_uploaded_is_lost_where_the_store_refuses_it(
+def test_an_attachment_that_was_never_uploaded_is_a_loss_if_the_store_refuses_it(
     upload_status: str, status: int, is_lost: bool
 ) -> None:
     def answer(asked: Asked) -> Reply:
@@ -215,7 +215,7 @@ WHOLE = [b"bytes 0", b"bytes 1", b"bytes 2"]
 QUICK = {"MIGRATION_RETRY_DELAY": "0.01"}
 
 
-def test_an_attachment_that_the_store_fails_for_ever_is_its_own_failure(tmp_path: Path) -> None:
+def test_an_attachment_that_the_store_never_returns_fails_alone(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         key = fill(w)["key"]
         place = next(place for place in w.sandbox.files.attachments if place[1] == key)
@@ -243,7 +243,7 @@ def test_an_attachment_that_the_store_fails_for_ever_is_its_own_failure(tmp_path
     ids=str,
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_nonsense_about_an_attachment_is_its_own_failure(
+def test_a_malformed_answer_about_an_attachment_fails_it_alone(
     method: str, body: Any, tmp_path: Path
 ) -> None:
     with world(tmp_path) as w:

@@ -55,7 +55,7 @@ def verification(w: World) -> Dict[str, Any]:
     return found
 
 
-def test_what_was_accepted_is_green_and_counted_until_it_changes_again(w: World) -> None:
+def test_an_accepted_difference_is_counted_and_not_a_failure_until_it_changes(w: World) -> None:
     first = sync(w, "--full")
     assert first.code == 1, first.last_words
     listed = accept(w, "--json")
@@ -82,7 +82,7 @@ def test_what_was_accepted_is_green_and_counted_until_it_changes_again(w: World)
     assert last.startswith("Next: bin/accept "), again.out
 
 
-def test_what_is_accepted_is_chosen_by_kind_name_or_id_and_can_be_taken_back(w: World) -> None:
+def test_differences_are_accepted_by_kind_name_or_id_and_can_be_withdrawn(w: World) -> None:
     sync(w, "--full")
     wrong = accept(w, "--only", "promts", "--yes")
     assert (wrong.code, "fits 'promts'; the kinds are: prompts, " in wrong.err) == (2, True), (

@@ -28,7 +28,7 @@ def environment_in(folder: Path) -> Dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
-def test_a_good_start(tmp_path: Path) -> None:
+def test_a_command_runs_after_a_successful_start(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         code = started_with(pair, tmp_path, "--verify")
     found = metrics(tmp_path / "metrics.prom")
@@ -49,7 +49,7 @@ def test_the_command_does_not_get_the_keys(tmp_path: Path) -> None:
     assert DEST_KEY not in text
 
 
-def test_a_start_that_fails_before_its_run_is_told_too(tmp_path: Path) -> None:
+def test_a_command_runs_after_a_start_that_fails_before_its_run(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         code = started_with(pair, tmp_path, BT_SOURCE_API_KEY="sk-wrong")
     assert code == 2

@@ -118,7 +118,7 @@ def test_output_that_cannot_be_encoded_is_escaped(
     assert "\\u03b1" in done.err or "\\u03b1" in done.out
 
 
-def test_a_closed_pipe_ends_nothing(pair: Pair, tmp_path: Path) -> None:
+def test_a_closed_pipe_does_not_end_the_run(pair: Pair, tmp_path: Path) -> None:
     """As with `2>&1 | head -1`: nobody reads any more, and the data arrives all the same."""
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "bt_migrate.phases.migrate_all", "--state-dir"]
@@ -131,7 +131,7 @@ def test_a_closed_pipe_ends_nothing(pair: Pair, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_output_is_said_and_is_no_success(pair: Pair, tmp_path: Path) -> None:
+def test_output_to_a_full_disk_is_reported_and_not_a_success(pair: Pair, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bt_migrate.phases.migrate_all", "--state-dir"]
     with open("/dev/full", "w") as full:
         done = call(

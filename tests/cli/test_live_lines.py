@@ -63,7 +63,7 @@ def status(streams: int = 0, **changes: Any) -> Dict[str, Any]:
         ),
     ],
 )
-def test_the_whole_is_one_text(changes: Dict[str, Any], expected: str) -> None:
+def test_the_line_for_the_whole_run_is_one_text(changes: Dict[str, Any], expected: str) -> None:
     assert progress_text(status(**changes), NOW) == expected
 
 
@@ -100,7 +100,7 @@ def test_a_narrow_window_wraps_the_whole_and_leaves_out_columns_of_the_streams()
     ]
 
 
-def test_as_many_streams_as_fit_are_shown_and_the_others_counted() -> None:
+def test_streams_that_fit_are_shown_and_others_counted() -> None:
     lines = drawn(status(40), 79, lines=12)
     assert (len(lines), lines[-1]) == (6, "  … and 36 more open streams")
     assert len(drawn(status(40), 79, lines=3)) == 2
@@ -168,7 +168,7 @@ def test_what_is_printed_scrolls_above_the_pinned_lines(tty: Tty) -> None:
     assert screen.text.split() == "first second half line end".split()
 
 
-def test_a_narrower_window_leaves_nothing_behind(tty: Tty, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrower_window_leaves_no_old_lines(tty: Tty, monkeypatch: pytest.MonkeyPatch) -> None:
     screen, pinned = Screen(24, 30), Pinned(tty)
     out = SafeStream(tty, pinned)
     print("kept", file=out)

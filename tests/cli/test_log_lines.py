@@ -98,7 +98,7 @@ def test_a_message_of_several_lines_is_one_line(format_name: str) -> None:
 
 
 @pytest.mark.parametrize("format_name", ["text", "json"])
-def test_keys_are_masked_wherever_they_stand(format_name: str) -> None:
+def test_keys_are_masked_anywhere_in_a_line(format_name: str) -> None:
     (line,) = lines(format_name, "DEBUG", "sent %s", f"Bearer {KEY}", source_id=KEY)
     assert ("456789abcdef" in line, "***" in line) == (False, True)
 

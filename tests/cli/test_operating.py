@@ -183,7 +183,7 @@ def test_a_pause_stops_both_sides_within_one_request_and_the_run_goes_on_after_i
     assert (whole.code, differences(pair)) == (0, []), whole.last_words
 
 
-def test_slower_and_faster(pair: Pair, tmp_path: Path) -> None:
+def test_requests_per_second_can_be_lowered_and_raised(pair: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     with held_at(pair, root, 5) as (process, gate):
         control(pair, root, "set", "requests-per-second=5")
@@ -213,7 +213,9 @@ def test_slower_and_faster(pair: Pair, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_fewer_at_once_and_never_more_than_it_was_started_with(pair: Pair, tmp_path: Path) -> None:
+def test_max_concurrent_can_be_lowered_and_not_raised_above_its_start(
+    pair: Pair, tmp_path: Path
+) -> None:
     root = tmp_path / "runs"
     pair.sandbox.latency = {"insert": 0.05}
     with held_at(pair, root, 4) as (process, gate):
@@ -233,7 +235,7 @@ def test_fewer_at_once_and_never_more_than_it_was_started_with(pair: Pair, tmp_p
     )
 
 
-def test_a_stopped_run_ends_cleanly_with_3_and_the_same_command_goes_on(
+def test_a_stopped_run_ends_with_3_and_the_same_command_continues(
     pair: Pair, tmp_path: Path
 ) -> None:
     root = tmp_path / "runs"
@@ -256,9 +258,7 @@ def test_a_stopped_run_ends_cleanly_with_3_and_the_same_command_goes_on(
 
 
 @pytest.mark.long
-def test_a_control_file_that_says_nothing_known_is_told_once_and_ignored(
-    pair: Pair, tmp_path: Path
-) -> None:
+def test_an_unknown_control_file_is_reported_once_and_ignored(pair: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     with held_at(pair, root, 4) as (process, gate):
         (runs(root)[0] / "control").write_text("pause\nfaster please\n")
@@ -270,7 +270,7 @@ def test_a_control_file_that_says_nothing_known_is_told_once_and_ignored(
     assert (whole.code, sum("faster please" in line for line in whole.err.splitlines())) == (0, 1)
 
 
-def test_a_run_on_which_nobody_works_is_not_controlled(pair: Pair, tmp_path: Path) -> None:
+def test_a_run_without_a_process_cannot_be_controlled(pair: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     at = AtRequest(3, "before", signal.SIGKILL, inserts_rows)
     run_with(pair, root, at, **SMALL)
@@ -299,7 +299,7 @@ NOTHING = {"pause": False, "stop": False, "requests-per-second": None, "max-conc
         ),
     ],
 )
-def test_a_control_file_says_all_that_is_wanted(text: str, expected: Dict[str, Any]) -> None:
+def test_a_control_file_contains_all_limits(text: str, expected: Dict[str, Any]) -> None:
     wanted = read_control(text)
     assert wanted == {**NOTHING, **expected}
     assert read_control(control_text(wanted)) == wanted
@@ -347,7 +347,7 @@ def test_anything_else_in_a_control_file_is_refused_in_one_line(text: str) -> No
         ("pause\n", ["stop"], "stop\n"),
     ],
 )
-def test_words_change_what_was_wanted_before(before: str, words: List[str], expected: str) -> None:
+def test_control_words_change_earlier_limits(before: str, words: List[str], expected: str) -> None:
     assert control_text(changed(read_control(before), words)) == expected
 
 
@@ -363,7 +363,7 @@ def test_words_change_what_was_wanted_before(before: str, words: List[str], expe
         ["max-concurrent=3"],
     ],
 )
-def test_words_that_mean_nothing_are_refused(words: List[str]) -> None:
+def test_unknown_control_words_are_refused(words: List[str]) -> None:
     with pytest.raises(UsageError):
         changed(NOTHING, words)
 
@@ -400,7 +400,7 @@ def test_the_status_of_a_running_process_is_right_to_within_one_batch(
 
 
 @pytest.mark.long
-def test_the_status_holds_what_a_person_asks_for(pair: Pair, tmp_path: Path) -> None:
+def test_the_status_has_every_documented_field(pair: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     pair.sandbox.faults.add(Fault("status", "globex", "POST", path="/logs3", status=503, times=1))
     pair.sandbox.faults.add(Fault("status", "acme", "POST", path="/btql", status=429, times=1))
@@ -425,7 +425,7 @@ def test_the_status_holds_what_a_person_asks_for(pair: Pair, tmp_path: Path) -> 
     )
 
 
-def test_looking_changes_nothing_and_needs_no_keys(pair: Pair, tmp_path: Path) -> None:
+def test_status_changes_nothing_and_needs_no_keys(pair: Pair, tmp_path: Path) -> None:
     """At a killed run, at a finished one and at one that goes on."""
     root = tmp_path / "runs"
     run_with(pair, root, AtRequest(9, "before", signal.SIGKILL, inserts_rows), **SMALL)
@@ -469,7 +469,7 @@ def tree(root: Path) -> Dict[str, Tuple[int, bytes]]:
 
 
 @pytest.mark.long
-def test_the_lag_is_asked_of_the_source_anew(pair: Pair, tmp_path: Path) -> None:
+def test_status_measures_the_lag_again(pair: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     assert run(pair.sandbox, root, **SMALL).code == 0
     before = status(pair, root, "--lag")["lag"]["rows"]
@@ -491,7 +491,7 @@ def test_the_lag_is_asked_of_the_source_anew(pair: Pair, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("place", ["", "nothing-here"])
-def test_where_there_is_no_run_it_is_said(place: str, pair: Pair, tmp_path: Path) -> None:
+def test_status_without_a_run_says_so(place: str, pair: Pair, tmp_path: Path) -> None:
     done = shell(pair, "status", tmp_path / place)
     assert (done.returncode, done.stdout, done.stderr) == (
         2,
@@ -571,9 +571,7 @@ def test_a_wait_for_the_lock_has_an_end(pair: Pair, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_bound_in_time_ends_each_start_cleanly_until_all_is_done(
-    pair: Pair, tmp_path: Path
-) -> None:
+def test_max_duration_ends_each_start_cleanly_until_all_is_done(pair: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     pair.sandbox.latency = {"insert": 0.15}
     ends: List[Ended] = []
@@ -660,7 +658,7 @@ def test_a_run_under_nohup_or_in_a_script_outlives_the_terminal(
 
 
 @pytest.mark.long
-def test_a_process_of_another_machine_is_believed_by_its_last_word_only(
+def test_a_process_on_another_machine_is_judged_by_its_last_status(
     pair: Pair, tmp_path: Path
 ) -> None:
     """Its process id means nothing here."""

@@ -37,7 +37,9 @@ def begun(pair: Pair) -> Dict[str, int]:
     return {side: requests.count(org) + in_flight.get(org, 0) for side, org in SIDES.items()}
 
 
-def test_slower_holds_both_sides_back_and_faster_lets_them_go(pair: Pair, tmp_path: Path) -> None:
+def test_a_lower_request_rate_slows_both_sides_and_a_higher_one_frees_them(
+    pair: Pair, tmp_path: Path
+) -> None:
     root, a_second = tmp_path / "runs", 0.1
     with held_at(pair, root, 5) as (process, gate):
         control(pair, root, "set", f"requests-per-second={a_second}")
@@ -64,7 +66,7 @@ def test_slower_holds_both_sides_back_and_faster_lets_them_go(pair: Pair, tmp_pa
     assert (whole.code, differences(pair)) == (0, []), whole.last_words
 
 
-def test_fewer_at_once_and_more_again(pair: Pair, tmp_path: Path) -> None:
+def test_max_concurrent_can_be_lowered_and_raised_again(pair: Pair, tmp_path: Path) -> None:
     """All inserts wait at a gate, so that what is on its way is what may be."""
     root = tmp_path / "runs"
 

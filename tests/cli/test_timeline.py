@@ -23,7 +23,7 @@ def test_a_point_is_a_line_with_the_waits_of_both_sides(tmp_path: Path) -> None:
     ]
 
 
-def test_a_week_is_a_few_thousand_points(tmp_path: Path) -> None:
+def test_a_week_long_timeline_has_a_few_thousand_points(tmp_path: Path) -> None:
     seconds = [0.0]
     timeline = Timeline(tmp_path / "t.jsonl", lambda: seconds[0])
     while seconds[0] < WEEK_S:
@@ -49,7 +49,7 @@ def test_the_next_start_continues_the_count(tmp_path: Path) -> None:
     assert [point["rows"] for point in read_timeline(tmp_path / "t.jsonl")] == [40, 42]
 
 
-def test_a_line_that_was_cut_short_costs_only_itself(tmp_path: Path) -> None:
+def test_only_the_incomplete_line_of_a_timeline_is_lost(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"t": 1.0, "ro')
     Timeline(tmp_path / "t.jsonl", lambda: 1.0).add(status(3))
     assert [point["rows"] for point in read_timeline(tmp_path / "t.jsonl")] == [3]

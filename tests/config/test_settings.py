@@ -79,7 +79,7 @@ def loaded(environ: Mapping[str, str], **flags: Any) -> Settings:
 # -- values
 
 
-def test_the_defaults_are_those_that_are_promised() -> None:
+def test_the_defaults_are_those_of_the_manual() -> None:
     assert loaded({}) == Settings(**DEFAULTS)
 
 
@@ -525,7 +525,7 @@ def test_a_file_that_is_no_text_is_refused_by_name(
         from_process(monkeypatch, {})
 
 
-def test_the_file_is_taken_literally(tmp_path: Path) -> None:
+def test_values_of_the_env_file_are_taken_literally(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(
         "# a comment\n"
         "export BT_SOURCE_API_KEY=sk-$HOME-${HOME}\n"
@@ -562,7 +562,7 @@ def test_switches_are_off_until_given(name: str) -> None:
         ("keep_public", "MIGRATION_KEEP_PUBLIC", "false", "keep_public", True),
     ],
 )
-def test_a_switch_that_is_given_wins_and_one_that_is_not_says_nothing(
+def test_a_given_switch_wins_and_a_missing_one_changes_nothing(
     flag: str, name: str, text: str, field: str, expected: bool
 ) -> None:
     told = (
@@ -612,7 +612,7 @@ def test_a_unit_and_a_bound_together_are_refused() -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 9), reason="names of zones need Python 3.9")
-def test_a_zone_is_known_by_its_name() -> None:
+def test_a_time_zone_can_be_given_by_name() -> None:
     settings = load_settings({"window": "daily", "tz": "Europe/Berlin"}, KEYS, NOON)
     assert (settings.created_after, settings.created_before) == (
         "2026-01-13T23:00:00Z",
@@ -660,7 +660,7 @@ def test_rows_are_compared_as_deep_as_asked_for(flags: Dict[str, Any], depth: st
 @pytest.mark.parametrize(
     "flags", [{"counts": True, "full": True}, {"verify_sample": "5", "full": True}]
 )
-def test_one_depth_is_chosen(flags: Dict[str, Any]) -> None:
+def test_only_one_depth_of_comparison_may_be_given(flags: Dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="--counts, --sample and --full: choose one"):
         loaded({}, **flags)
 

@@ -47,7 +47,7 @@ def test_a_header_blank_lines_and_upper_case_do_not_matter(
         ('"unclosed', "cannot be read: it is no CSV file in UTF-8"),
     ],
 )
-def test_a_line_that_cannot_be_meant_is_refused(text: str, said: str, tmp_path: Path) -> None:
+def test_a_malformed_line_is_refused(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as raised:
         user_map("--user-map", written(tmp_path, text))
     told = str(raised.value)

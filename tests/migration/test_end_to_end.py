@@ -141,7 +141,7 @@ def test_the_example_organization_arrives_whole_and_a_second_run_writes_nothing(
 
 
 @pytest.mark.parametrize("pair_of", [tiny_pair, pytest.param(example_pair, marks=pytest.mark.long)])
-def test_phases_one_by_one_give_what_the_whole_gives(pair_of: Any, tmp_path: Path) -> None:
+def test_phases_run_one_by_one_move_the_same_as_migrate_all(pair_of: Any, tmp_path: Path) -> None:
     with pair_of() as pair:
         codes = {name: run(pair.sandbox, tmp_path / "runs", program=name).code for name in PHASES}
         # A definition that was made from an experiment waits for the phase of experiments.
@@ -155,7 +155,7 @@ def test_phases_one_by_one_give_what_the_whole_gives(pair_of: Any, tmp_path: Pat
         )
 
 
-def test_phases_in_the_reverse_order_and_then_the_whole_give_what_the_whole_gives(
+def test_phases_in_reverse_order_followed_by_migrate_all_move_everything(
     tiny: Pair, tmp_path: Path
 ) -> None:
     codes = {
@@ -233,7 +233,7 @@ def test_environments_are_asked_for_without_parameters_that_their_list_does_not_
     )
 
 
-def test_a_kind_that_the_source_does_not_list_is_told(tiny: Pair, tmp_path: Path) -> None:
+def test_a_kind_that_the_source_does_not_list_is_reported(tiny: Pair, tmp_path: Path) -> None:
     """A plan without the kind answers so, and a key that may not see it."""
     tiny.sandbox.faults.add(
         Fault(
@@ -260,7 +260,7 @@ def test_a_kind_that_the_source_does_not_list_is_told(tiny: Pair, tmp_path: Path
     ), ends[0].last_words
 
 
-def test_resources_one_after_the_other_give_what_the_whole_gives(
+def test_resources_moved_one_by_one_move_the_same_as_migrate_all(
     tiny: Pair, tmp_path: Path
 ) -> None:
     """What refers to something comes after it."""
@@ -495,7 +495,7 @@ def test_a_dry_run_of_the_example_plans_everything(tmp_path: Path) -> None:
 # What is there already ----------------------------------------------------------------------------
 
 
-def test_what_is_there_with_the_same_content_is_found_and_with_other_content_left_alone(
+def test_existing_objects_are_found_if_equal_and_left_alone_if_different(
     tiny: Pair, tmp_path: Path
 ) -> None:
     dest = tiny.dest
@@ -619,7 +619,7 @@ def test_no_key_and_no_signed_url_is_in_any_file_or_output(
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_a_key_that_a_server_says_back_is_in_no_file_or_output(
+def test_a_key_that_a_server_repeats_is_in_no_file_or_output(
     log_format: str, tiny: Pair, tmp_path: Path
 ) -> None:
     refusals = [("POST", "^/v1/view$"), ("POST", "/logs3"), ("POST", "^/attachment")]
@@ -693,7 +693,7 @@ def untouched() -> Iterator[Pair]:
     ("code", "args", "settings"),
     [pytest.param(*entry[1:], id=entry[0].replace(" ", "-")) for entry in WRONG],
 )
-def test_what_is_wrong_is_said_in_one_line_before_anything_is_written(
+def test_mistakes_are_reported_in_one_line_before_anything_is_written(
     code: int, args: List[str], settings: Dict[str, str], untouched: Pair, tmp_path: Path
 ) -> None:
     urls = {"FILES": untouched.sandbox.files_url, "API/v1": untouched.sandbox.url + "/v1"}
@@ -712,7 +712,9 @@ def told_next(done: Ended) -> List[str]:
     return [program.replace("-", "_"), *args]
 
 
-def test_each_command_that_is_told_next_does_what_is_said_of_it(tiny: Pair, tmp_path: Path) -> None:
+def test_each_recommended_next_command_does_what_its_comment_says(
+    tiny: Pair, tmp_path: Path
+) -> None:
     root, plan = tmp_path / "runs", tmp_path / "the plan.json"
     (alpha,) = [
         entry["id"] for entry in tiny.source.objects("project") if entry["name"] == "Alpha/α"

@@ -220,7 +220,9 @@ PASSING = [
 
 
 @pytest.mark.parametrize("faults", PASSING)
-def test_trouble_that_passes_leaves_no_trace(faults: Tuple[Fault, ...], tmp_path: Path) -> None:
+def test_temporary_faults_do_not_change_the_result(
+    faults: Tuple[Fault, ...], tmp_path: Path
+) -> None:
     with tiny_pair() as pair:
         for fault in faults:
             pair.sandbox.faults.add(fault)
@@ -403,7 +405,7 @@ STAYING = [
 
 
 @pytest.mark.parametrize("faults", STAYING)
-def test_trouble_that_stays_is_told_and_a_later_run_completes(
+def test_lasting_faults_are_reported_and_a_later_run_completes(
     faults: Tuple[Fault, ...], tmp_path: Path
 ) -> None:
     with tiny_pair() as pair:
@@ -449,7 +451,7 @@ def test_one_object_that_cannot_be_made_does_not_stop_the_others(kind: str, tmp_
         assert mended(pair, tmp_path / "runs", first, (1,)) == []
 
 
-def test_without_retries_the_first_trouble_is_final(tmp_path: Path) -> None:
+def test_without_retries_the_first_fault_is_final(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         fault = pair.sandbox.faults.add(Fault("status", WRITE, path=INSERT, times=1, status=503))
         first = run(pair.sandbox, tmp_path / "runs", MIGRATION_RETRY_ATTEMPTS="0", **SMALL)
@@ -493,9 +495,7 @@ def row_outcomes(root: Path) -> Dict[str, int]:
 
 
 @pytest.mark.parametrize("status", [400, 413])
-def test_a_row_that_is_refused_by_itself_is_told_and_the_others_arrive(
-    status: int, tmp_path: Path
-) -> None:
+def test_a_refused_row_is_reported_and_the_others_arrive(status: int, tmp_path: Path) -> None:
     with tiny_pair() as pair:
         pair.sandbox.refuse = rejecting(b'"id":"0123"', status, "row 0123 is wrong")
         first = run(pair.sandbox, tmp_path / "runs", **SMALL)

@@ -146,7 +146,7 @@ def kill_and_resume(pair: Pair, root: Path, kills: List[AtRequest], **settings: 
 
 
 @pytest.mark.parametrize(("phase", "far", "moment", "again"), parameters())
-def test_killed_anywhere_the_same_command_ends_with_the_source(
+def test_after_a_kill_anywhere_the_same_command_completes_the_move(
     phase: str,
     far: float,
     moment: str,
@@ -167,7 +167,7 @@ def test_killed_anywhere_the_same_command_ends_with_the_source(
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_without_seen_rows_a_killed_run_ends_with_the_source_too(
+def test_after_a_kill_without_recorded_rows_the_move_is_completed_too(
     moment: str, tmp_path: Path
 ) -> None:
     with tiny_pair() as pair:
@@ -189,7 +189,9 @@ def test_without_seen_rows_a_killed_run_ends_with_the_source_too(
         ),
     ],
 )
-def test_what_was_made_at_the_moment_of_the_kill_is_ours(kind: str, tmp_path: Path) -> None:
+def test_an_object_created_at_the_moment_of_the_kill_counts_as_created(
+    kind: str, tmp_path: Path
+) -> None:
     """The object exists but its answer was lost: the resumed run counts it as created."""
     with tiny_pair() as pair:
         number = (
@@ -225,7 +227,7 @@ def inserts_rows(method: str, path: str) -> bool:
         pytest.param(signal.SIGINT, "/logs3", marks=pytest.mark.long),
     ],
 )
-def test_interrupted_it_says_how_to_go_on_and_goes_on(
+def test_an_interrupted_run_says_how_to_continue_and_continues(
     number: signal.Signals, path: str, tmp_path: Path
 ) -> None:
     with tiny_pair() as pair:
@@ -249,7 +251,7 @@ def test_interrupted_it_says_how_to_go_on_and_goes_on(
         assert runs(tmp_path / "runs") == [place]
 
 
-def test_the_command_that_an_interrupted_run_names_goes_on(tmp_path: Path) -> None:
+def test_the_command_that_an_interrupted_run_names_continues_it(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         run_with(
             pair, tmp_path / "runs", AtRequest(5, "after", signal.SIGTERM, inserts_rows), **SMALL

@@ -230,7 +230,7 @@ def test_the_plan_of_updates_of_every_kind_is_what_the_real_run_does(tmp_path: P
         assert_equal_to_the_real_run(pair, plan, tmp_path / "runs", 1, "--on-conflict", "update")
 
 
-def test_what_an_earlier_run_left_open_is_planned_as_the_update_that_it_gets(
+def test_objects_left_incomplete_by_an_earlier_run_are_planned_as_updates(
     tiny: Pair, tmp_path: Path
 ) -> None:
     """A function and a prompt refer to an experiment and an MCP server that are created later."""
@@ -298,9 +298,7 @@ def test_bytes_and_queries_are_near_what_the_copy_needs(tiny: Pair, tmp_path: Pa
     assert counted["attachments"] > 0
 
 
-def test_the_time_is_that_of_the_queries_at_the_rate_that_is_known(
-    tiny: Pair, tmp_path: Path
-) -> None:
+def test_the_estimated_time_follows_the_known_query_rate(tiny: Pair, tmp_path: Path) -> None:
     plan = planned(
         tiny,
         tmp_path,
@@ -319,9 +317,7 @@ def test_the_time_is_that_of_the_queries_at_the_rate_that_is_known(
     assert plan["estimate"]["seconds"] >= 2
 
 
-def test_rows_that_the_destination_has_are_no_processed_data_again(
-    tiny: Pair, tmp_path: Path
-) -> None:
+def test_existing_rows_are_not_counted_as_new_processed_data(tiny: Pair, tmp_path: Path) -> None:
     run(tiny.sandbox, tmp_path / "first", program="migrate_logs")
     alpha = tiny.source.objects("project")[0]["id"]
     tiny.source.insert(
@@ -405,7 +401,7 @@ def test_no_content_and_no_key_is_in_the_plan(tiny: Pair, tmp_path: Path) -> Non
     assert found == []
 
 
-def test_a_plan_that_has_no_place_is_refused_at_once(tiny: Pair, tmp_path: Path) -> None:
+def test_a_plan_file_that_cannot_be_written_is_refused_at_once(tiny: Pair, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nowhere" / "plan.json"):
         done = run(tiny.sandbox, tmp_path / "runs", "--dry-run", "--plan-out", str(place))
         assert (done.code, len(done.err.splitlines()), (tmp_path / "runs").exists()) == (
@@ -418,7 +414,7 @@ def test_a_plan_that_has_no_place_is_refused_at_once(tiny: Pair, tmp_path: Path)
 # Left behind --------------------------------------------------------------------------------------
 
 
-def test_the_loss_list_names_what_stays_behind(tmp_path: Path) -> None:
+def test_the_loss_list_names_what_cannot_move(tmp_path: Path) -> None:
     with example_pair() as pair:
         pair.source.create("service_token", {"name": "nightly"})
         old = next(
@@ -457,7 +453,7 @@ def test_the_loss_list_names_what_stays_behind(tmp_path: Path) -> None:
         assert [record for record in plan["unseen"] if "playgrounds" in record]
 
 
-def test_users_that_cannot_be_listed_are_all_left_behind(tiny: Pair, tmp_path: Path) -> None:
+def test_users_that_cannot_be_listed_are_all_losses(tiny: Pair, tmp_path: Path) -> None:
     tiny.sandbox.refuse = lambda method, path, raw: (
         Answer(403, b'{"Code": "ForbiddenError"}') if path.startswith("/v1/user?") else None
     )
@@ -470,7 +466,7 @@ def test_users_that_cannot_be_listed_are_all_left_behind(tiny: Pair, tmp_path: P
     assert refused
 
 
-def test_only_what_belongs_to_the_chosen_projects_is_left_behind(tmp_path: Path) -> None:
+def test_only_losses_of_the_selected_projects_are_listed(tmp_path: Path) -> None:
     with example_pair() as pair:
         plan = planned(
             pair, tmp_path, "--projects", "旅行プランナー", code=1
@@ -497,7 +493,7 @@ def test_a_loss_stops_the_run_before_the_first_write(tiny: Pair, tmp_path: Path)
     assert (whole.code, report(tmp_path / "runs")["status"]) == (0, "completed")
 
 
-def test_without_a_loss_the_run_goes_on_and_leaves_its_plan(tiny: Pair, tmp_path: Path) -> None:
+def test_without_a_loss_the_run_continues_and_keeps_its_plan(tiny: Pair, tmp_path: Path) -> None:
     """A dataset of rows that were never edited can be moved whole: nothing is left behind."""
     plan = tmp_path / "plan.json"
     done = run(
@@ -523,7 +519,7 @@ def test_without_a_loss_the_run_goes_on_and_leaves_its_plan(tiny: Pair, tmp_path
     assert (made, sorted(told)) == ({"created": 2}, ["create"] * 2)
 
 
-def test_a_real_run_tells_of_what_the_plan_told(tiny: Pair, tmp_path: Path) -> None:
+def test_a_real_run_reports_the_losses_of_its_plan(tiny: Pair, tmp_path: Path) -> None:
     function(tiny.source, tiny.source.objects("project")[0]["id"], "late", INLINE)
     run(tiny.sandbox, tmp_path / "runs")
     users = [

@@ -182,7 +182,7 @@ SEEDS = [seed if seed < 3 else pytest.param(seed, marks=pytest.mark.long) for se
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_exit_code_is_the_truth_in_the_end(seed: int, tmp_path: Path) -> None:
+def test_the_final_exit_code_matches_what_arrived(seed: int, tmp_path: Path) -> None:
     rng = random.Random(seed)
     with WatchedSandbox() as sandbox:
         users = [{"email": ANA}, {"email": BEN}]

@@ -71,7 +71,7 @@ def list_path(kind: str) -> str:
 
 
 @pytest.mark.parametrize(("kind", "side", "name"), CASES)
-def test_a_refused_list_is_told_and_completed_later(
+def test_a_refused_list_is_reported_and_completed_later(
     kind: str, side: str, name: str, tmp_path: Path
 ) -> None:
     with tiny_pair() as pair:
@@ -122,7 +122,7 @@ def test_owners_without_views_may_be_refused_by_the_destination(tmp_path: Path) 
         assert (compared["equal"], compared["tolerated"]["not_listed"] > 0) == (True, True)
 
 
-def test_views_that_a_key_may_not_see_are_named_and_prove_nothing_wrong(tmp_path: Path) -> None:
+def test_views_that_a_key_may_not_see_are_named_and_not_a_failure(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         fault = Fault("status", READ, "GET", list_path("view"), None, **ANSWERS["forbidden"])
         pair.sandbox.faults.add(fault)

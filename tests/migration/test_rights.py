@@ -37,7 +37,7 @@ def pair() -> Iterator[Pair]:
         (500, "Missing read access", False),
     ],
 )
-def test_a_refusal_is_told_by_what_the_answer_says(status: int, body: str, expected: bool) -> None:
+def test_a_refusal_is_recognized_by_its_text(status: int, body: str, expected: bool) -> None:
     assert is_refusal(ApiError("destination", "GET", "/v1/x", status, body)) is expected
 
 

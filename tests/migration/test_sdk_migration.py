@@ -133,7 +133,7 @@ def trees(org: Any) -> List[Dict[str, Any]]:
     return sorted(rows, key=lambda row: str(row["id"]))
 
 
-def test_what_the_sdk_filled_arrives_and_is_read_by_the_sdk(tmp_path: Path) -> None:
+def test_what_the_sdk_wrote_arrives_and_can_be_read_by_the_sdk(tmp_path: Path) -> None:
     with Sandbox() as sandbox:
         serve_sdk(sandbox)
         source, dest = (

@@ -77,7 +77,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Tuple[int, float]:
 
 
 @pytest.mark.parametrize("kills", points())
-def test_killed_at_any_moment_of_full_work_nothing_is_lost_or_doubled(
+def test_a_kill_at_any_moment_neither_loses_nor_duplicates(
     kills: List[Kill], undisturbed: Tuple[int, float], tmp_path: Path
 ) -> None:
     requests, seconds = undisturbed
@@ -97,7 +97,7 @@ def test_killed_at_any_moment_of_full_work_nothing_is_lost_or_doubled(
 
 @pytest.mark.long
 @pytest.mark.parametrize("number", range(20))
-def test_a_new_run_after_a_kill_ends_with_the_source_too(
+def test_a_new_run_after_a_kill_completes_the_move_too(
     number: int, undisturbed: Tuple[int, float], tmp_path: Path
 ) -> None:
     rng = random.Random(number)

@@ -134,7 +134,7 @@ STORE = (("GET", "^/bucket/"), ("PUT", "^/bucket/"))
         ),
     ],
 )
-def test_trouble_on_every_route_of_rows_leaves_no_trace(
+def test_faults_on_every_route_of_rows_do_not_change_the_result(
     kind: str, routes: Tuple[Tuple[str, str], ...], details: Dict[str, Any], tmp_path: Path
 ) -> None:
     with full_pair() as pair:

@@ -182,7 +182,9 @@ def test_a_dry_run_has_nothing_to_undo(pair: Pair, tmp_path: Path) -> None:
     assert (done.code, done.out, "is a dry run" in line) == (2, "", True), done.out + done.err
 
 
-def test_rows_that_the_destination_does_not_show_yet_are_told(pair: Pair, tmp_path: Path) -> None:
+def test_rows_that_the_destination_does_not_show_yet_are_reported(
+    pair: Pair, tmp_path: Path
+) -> None:
     inhabit(pair)
     before, root = everything(pair.dest), tmp_path / "runs"
     run(pair.sandbox, root, "--resources", "datasets")
@@ -242,7 +244,7 @@ def test_undo_of_a_killed_run_and_of_a_resumed_one(
     assert (done.code, plain(everything(pair.dest))) == (0, plain(before)), done.out + done.err
 
 
-def test_what_was_made_although_the_server_failed_is_ours(pair: Pair, tmp_path: Path) -> None:
+def test_an_object_created_despite_a_server_error_is_undone(pair: Pair, tmp_path: Path) -> None:
     before, root = everything(pair.dest), tmp_path / "runs"
 
     def made_and_failed(method: str, path: str, raw: bytes) -> Optional[Answer]:
@@ -314,7 +316,7 @@ def test_an_object_that_somebody_made_a_moment_before_is_found_and_not_undone(
     assert plain(everything(pair.dest)) == plain(before), done.out
 
 
-def test_a_project_that_somebody_makes_while_ours_is_on_its_way_is_theirs(
+def test_a_project_that_somebody_creates_during_our_request_is_not_undone(
     pair: Pair, tmp_path: Path
 ) -> None:
     """The answer says that it was there, whatever its date and content."""
@@ -375,9 +377,7 @@ def test_an_object_of_ours_with_a_row_of_somebody_else_stays(
     assert (rest.code, pair.dest.objects("project")) == (0, []), rest.out
 
 
-def test_a_row_that_was_refused_and_that_somebody_else_brought_stays(
-    pair: Pair, tmp_path: Path
-) -> None:
+def test_a_refused_row_that_somebody_else_inserted_stays(pair: Pair, tmp_path: Path) -> None:
     inhabit(pair)
     questions = found(pair.dest, "dataset", "questions")["id"]
     refusal = Answer(400, b"too odd")
@@ -444,7 +444,7 @@ def test_a_person_at_a_terminal_is_asked(reply: str, left: int, pair: Pair, tmp_
         ),
     ],
 )
-def test_an_object_is_left_where_it_is_not_what_the_run_left(
+def test_an_object_that_changed_since_the_run_is_left(
     resource: Any, existing: Dict[str, Any], expected: str
 ) -> None:
     assert reason_to_leave(resource, fingerprint(resource, {"name": "a"}), existing) == expected
@@ -459,7 +459,7 @@ def an_hour_later(pair: Pair) -> None:
     pair.sandbox.store.clock._last = int(time.time() + 3600) << 16
 
 
-def test_what_was_changed_since_is_left_and_told_and_goes_when_asked_for(
+def test_changed_objects_are_left_and_reported_and_deleted_on_request(
     pair: Pair, tmp_path: Path
 ) -> None:
     inhabit(pair)
@@ -520,7 +520,7 @@ def test_who_wrote_a_row_last_is_not_decided_by_clocks(
     )
 
 
-def test_a_later_process_that_only_looks_does_not_hide_what_was_changed_since(
+def test_a_later_read_only_process_does_not_hide_changes(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "runs"
@@ -567,7 +567,7 @@ def test_what_cannot_be_deleted_keeps_its_project_and_is_tried_again(
     assert (undo(pair, root, "--yes").code, everything(pair.dest)) == (0, before)
 
 
-def test_the_servers_own_note_of_a_query_keeps_no_project(pair: Pair, tmp_path: Path) -> None:
+def test_the_servers_record_of_a_query_does_not_keep_a_project(pair: Pair, tmp_path: Path) -> None:
     before, root = everything(pair.dest), tmp_path / "runs"
     run(pair.sandbox, root)
     query = {
@@ -603,7 +603,7 @@ def test_a_project_in_which_somebody_made_something_is_left(pair: Pair, tmp_path
 
 
 @pytest.mark.long
-def test_what_a_later_run_brought_is_not_taken_for_this_runs(pair: Pair, tmp_path: Path) -> None:
+def test_rows_of_a_later_run_are_not_undone_with_this_run(pair: Pair, tmp_path: Path) -> None:
     """Rows that a second run adds to an object that the first one made: the second is undone by
     itself, then the first.
     """
@@ -670,7 +670,7 @@ def content(found: Dict[str, Any]) -> Dict[str, Any]:
     return {key: kept(obj) if isinstance(obj, dict) else obj for key, obj in found.items()}
 
 
-def test_undo_brings_back_what_an_update_overwrote(pair: Pair, tmp_path: Path) -> None:
+def test_undo_restores_what_an_update_overwrote(pair: Pair, tmp_path: Path) -> None:
     assert run(pair.sandbox, tmp_path / "first").code == 0
     changed = disturb(pair.dest)
     before, root = everything(pair.dest), tmp_path / "runs"
@@ -711,9 +711,7 @@ def test_the_address_of_a_webhook_that_an_update_overwrote_is_in_no_file(
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_an_update_that_was_killed_is_brought_back_too(
-    moment: str, pair: Pair, tmp_path: Path
-) -> None:
+def test_an_update_that_was_killed_is_restored_too(moment: str, pair: Pair, tmp_path: Path) -> None:
     assert run(pair.sandbox, tmp_path / "first").code == 0
     disturb(pair.dest)
     before, root = everything(pair.dest), tmp_path / "runs"
@@ -733,7 +731,7 @@ def test_an_update_that_was_killed_is_brought_back_too(
         )
 
 
-def test_what_was_updated_and_changed_since_is_left_and_brought_back_when_asked_for(
+def test_updated_objects_that_changed_since_are_left_and_restored_on_request(
     pair: Pair, tmp_path: Path
 ) -> None:
     assert run(pair.sandbox, tmp_path / "first").code == 0
@@ -752,7 +750,7 @@ def test_what_was_updated_and_changed_since_is_left_and_brought_back_when_asked_
     assert (rest.code, content(everything(pair.dest))) == (0, content(before)), rest.out
 
 
-def test_what_patch_cannot_take_away_again_is_told(pair: Pair, tmp_path: Path) -> None:
+def test_fields_that_patch_cannot_remove_are_reported(pair: Pair, tmp_path: Path) -> None:
     assert run(pair.sandbox, tmp_path / "first").code == 0
     answers = found(pair.dest, "dataset", "answers")["id"]
     pair.source.patch(
@@ -775,7 +773,7 @@ def test_what_patch_cannot_take_away_again_is_told(pair: Pair, tmp_path: Path) -
     ), done.out
 
 
-def test_what_another_run_completed_is_still_of_the_run_that_made_it(
+def test_an_object_completed_by_another_run_is_undone_with_the_run_that_created_it(
     pair: Pair, tmp_path: Path
 ) -> None:
     """A function made from an experiment, which only the second run brings."""
@@ -790,7 +788,7 @@ def test_what_another_run_completed_is_still_of_the_run_that_made_it(
     assert everything(pair.dest) == before
 
 
-def test_a_window_of_an_undone_run_counts_as_not_taken(tmp_path: Path) -> None:
+def test_the_window_of_an_undone_run_counts_as_not_copied(tmp_path: Path) -> None:
     window = {"after": "2026-01-01T00:00:00Z", "before": "2026-01-02T00:00:00Z"}
     today, renamed = identity(**window), identity(**window, renamed={"a": "b"})
     record = RunRecord(today.source, today.dest, today.selection, False)

@@ -152,9 +152,7 @@ def test_a_relative_bound_is_made_absolute_by_the_clock_that_is_passed_in(
         (None, False),
     ],
 )
-def test_what_means_another_moment_tomorrow_is_relative(
-    text: Optional[str], expected: bool
-) -> None:
+def test_a_bound_that_depends_on_the_day_is_relative(text: Optional[str], expected: bool) -> None:
     assert is_relative(text) is expected
 
 
@@ -265,7 +263,7 @@ def days(text: str) -> List[Interval]:
         ("-5", 7, "5-7"),
     ],
 )
-def test_a_gap_is_what_no_window_took_before_this_one(
+def test_a_gap_is_a_period_that_no_earlier_window_covered(
     taken: str, until: int, expected: str
 ) -> None:
     assert gaps(days(taken), at(f"2026-01-{until:02}")) == days(expected)
@@ -281,7 +279,9 @@ def test_a_gap_is_what_no_window_took_before_this_one(
         ("-20", "3-9", "3-9"),
     ],
 )
-def test_an_overlap_is_what_was_taken_before(taken: str, window: str, expected: str) -> None:
+def test_an_overlap_is_a_period_that_an_earlier_window_covered(
+    taken: str, window: str, expected: str
+) -> None:
     assert overlaps(days(taken), days(window)[0]) == days(expected)
 
 

@@ -209,7 +209,7 @@ def test_paths_that_differ_are_named_and_tolerated_changes_counted(
     assert (list(differing_paths(left, right, "", counted)), dict(counted)) == (paths, tolerated)
 
 
-def test_null_and_absent_are_one_in_objects_only() -> None:
+def test_null_and_absent_are_equal_in_objects_only() -> None:
     counted: Counter[str] = Counter()
     assert (
         list(differing_paths({"a": {"b": None}}, {"a": {}}, "", counted, nulls_count=False)) == []

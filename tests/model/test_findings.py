@@ -157,7 +157,7 @@ def test_a_kill_changes_no_count_of_a_finding(
         assert told(tmp_path / "runs") == undisturbed
 
 
-def test_what_waits_at_the_end_is_told_once_however_often_the_run_is_taken_up(
+def test_a_waiting_reference_is_reported_once_however_often_the_run_is_resumed(
     tmp_path: Path,
 ) -> None:
     with tiny_pair() as pair:
@@ -174,7 +174,7 @@ def test_what_waits_at_the_end_is_told_once_however_often_the_run_is_taken_up(
         assert told(tmp_path / "runs") == before
 
 
-def test_what_waited_and_came_is_told_no_more(tmp_path: Path) -> None:
+def test_a_reference_that_was_resolved_is_no_longer_reported(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         told_of: List[Any] = []
         for program in ("migrate_logs", "migrate_datasets", "migrate_definitions"):
@@ -189,7 +189,7 @@ def test_what_waited_and_came_is_told_no_more(tmp_path: Path) -> None:
         assert ([len(item) for item in told_of], len(runs(tmp_path / "runs"))) == ([4, 2, 0], 1)
 
 
-def test_a_comment_that_was_refused_before_a_kill_is_told_after_it(tmp_path: Path) -> None:
+def test_a_comment_that_was_refused_before_a_kill_is_reported_after_it(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         w.source.insert("project_logs", w.project, small_rows(40))
         comment_as_server(w, "project_logs", w.project, "r00001", comment(1))

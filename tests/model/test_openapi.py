@@ -78,7 +78,7 @@ DOCUMENT: Dict[str, Any] = {
 }
 
 
-def test_a_document_that_says_the_same_has_no_differences() -> None:
+def test_an_equal_openapi_document_has_no_differences() -> None:
     assert differences(DOCUMENT, [NOTES]) == []
 
 

@@ -147,14 +147,14 @@ def test_places_of_the_table_are_rewritten_at_any_depth() -> None:
     )
 
 
-def test_a_field_that_cannot_be_resolved_is_left_out_and_told() -> None:
+def test_a_reference_that_cannot_be_resolved_is_left_out_and_reported() -> None:
     result = rewritten({"dataset_id": LOST, "name": "x"}, Reference("dataset_id", ("datasets",)))
     assert result == Rewritten(
         {"name": "x"}, [Unresolved("dataset_id", ("datasets",), LOST)], [], []
     )
 
 
-def test_a_holder_that_is_useless_without_its_id_goes_as_a_whole() -> None:
+def test_an_object_that_is_useless_without_its_id_is_removed_as_a_whole() -> None:
     value = {
         "tools": [{"type": "function", "id": LOST, "note": 1}, {"type": "function", "id": ONE}]
     }
@@ -222,7 +222,7 @@ def test_the_sibling_field_says_what_a_polymorphic_id_is(object_type: str, targe
     )
 
 
-def test_version_pins_go_and_are_told() -> None:
+def test_version_pins_are_removed_and_reported() -> None:
     value = {
         "tools": [{"id": ONE, "version": "1000192656880881099"}, {"id": ONE, "version": None}],
         "dataset_version": "1",
@@ -253,7 +253,7 @@ def test_any_other_string_that_is_a_known_id_is_rewritten() -> None:
     }
 
 
-def test_a_stray_that_cannot_be_resolved_is_left_out_and_told() -> None:
+def test_an_id_elsewhere_that_cannot_be_resolved_is_left_out_and_reported() -> None:
     result = rewritten({"options": {"ids": [LOST, ONE, LOST], "one": LOST}})
     assert result == Rewritten(
         {"options": {"ids": [dest_id(1)]}},
@@ -267,7 +267,7 @@ def test_a_stray_that_cannot_be_resolved_is_left_out_and_told() -> None:
     )
 
 
-def test_an_id_inside_a_longer_text_stays_and_is_told() -> None:
+def test_an_id_inside_a_longer_text_stays_and_is_reported() -> None:
     text = f"dataset_id = '{ONE}' or dataset_id = '{source_id(50)}' or id = '{LOST}'"
     result = rewritten({"config": {"btql_filter": text}})
     assert result == Rewritten(
@@ -278,7 +278,7 @@ def test_an_id_inside_a_longer_text_stays_and_is_told() -> None:
     )
 
 
-def test_an_id_that_is_a_key_of_an_object_is_told() -> None:
+def test_an_id_that_is_a_key_of_an_object_is_reported() -> None:
     result = rewritten({"options": {"columns": {ONE: {"width": 5}, "plain": 1}}})
     assert [item for _, item in result.free_text] == [ONE]
 
@@ -291,7 +291,7 @@ def test_an_object_named_like_an_id_keeps_its_name(name: str) -> None:
     }
 
 
-def test_ids_that_nobody_knows_are_data() -> None:
+def test_unknown_ids_are_user_data() -> None:
     value = {"metadata": {"trace": source_id(70), "customer": "c-1"}}
     assert rewritten(value) == Rewritten(value, [], [], [])
 

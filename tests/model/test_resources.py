@@ -39,7 +39,7 @@ each = pytest.mark.parametrize(
 )
 
 
-def test_every_kind_of_the_mission_can_be_selected_in_the_order_in_which_it_moves() -> None:
+def test_every_kind_can_be_selected_and_is_in_the_order_of_the_move() -> None:
     assert [name for name in SELECTABLE if name in MISSION] == list(MISSION)
 
 
@@ -47,7 +47,7 @@ def test_every_word_of_resources_is_a_kind_of_objects_or_of_rows() -> None:
     assert sorted(SELECTABLE) == sorted({*BY_NAME, *ROW_KINDS} - {"projects", "users"})
 
 
-def test_no_kind_is_there_twice() -> None:
+def test_no_kind_is_in_the_table_twice() -> None:
     names = [item.name for item in OBJECT_RESOURCES]
     assert (len(set(names)), len(set(SELECTABLE)), OBJECT_RESOURCES[0]) == (
         len(names),
@@ -93,7 +93,7 @@ def test_secrets_are_never_sent() -> None:
     ] == []
 
 
-def test_an_experiment_is_never_made_anew_on_a_retry() -> None:
+def test_a_retry_never_creates_a_second_experiment() -> None:
     assert "ensure_new" not in BY_NAME["experiments"].create
 
 

@@ -93,7 +93,7 @@ REASONS = {
 }
 
 
-def test_a_second_run_tells_who_changed_what_keeps_it_and_updates_it_when_told_to(
+def test_a_second_run_reports_which_side_changed_and_updates_on_request(
     tiny: Pair, tmp_path: Path
 ) -> None:
     root = tmp_path / "runs"
@@ -131,7 +131,7 @@ def test_a_second_run_tells_who_changed_what_keeps_it_and_updates_it_when_told_t
     )
 
 
-def test_without_memory_it_is_other_content_and_each_resource_has_its_own_policy(
+def test_without_earlier_state_a_difference_has_no_author_and_policies_are_per_resource(
     tiny: Pair, tmp_path: Path
 ) -> None:
     assert run(tiny.sandbox, tmp_path / "runs").code == 0
@@ -148,7 +148,9 @@ def test_without_memory_it_is_other_content_and_each_resource_has_its_own_policy
     )
 
 
-def test_what_patch_cannot_take_away_is_told_and_not_sent_again(tiny: Pair, tmp_path: Path) -> None:
+def test_fields_that_patch_cannot_remove_are_reported_and_not_sent_again(
+    tiny: Pair, tmp_path: Path
+) -> None:
     root = tmp_path / "runs"
     assert run(tiny.sandbox, root).code == 0
     change(tiny.dest, "dataset", "questions", metadata={"theirs": 1}, description="theirs")
@@ -167,9 +169,7 @@ def test_what_patch_cannot_take_away_is_told_and_not_sent_again(tiny: Pair, tmp_
     assert (again.code, tiny.sandbox.writes("globex")) == (1, [])
 
 
-def test_what_a_post_finds_is_not_claimed_even_where_the_server_does_not_say_so(
-    tiny: Pair, tmp_path: Path
-) -> None:
+def test_an_object_that_a_post_finds_is_not_taken_for_created(tiny: Pair, tmp_path: Path) -> None:
     """An object that was not listed and that POST gives back, without the header: its age tells."""
     beta = tiny.dest.create("project", {"name": "beta"})["id"]
     hidden = {
@@ -379,7 +379,7 @@ def remove_project(org: Any, project_id: str) -> None:
         ),
     ],
 )
-def test_names_that_cannot_be_are_refused_before_anything_is_written(
+def test_impossible_renames_are_refused_before_anything_is_written(
     renames: str, told: str, tiny: Pair, tmp_path: Path
 ) -> None:
     refused = run(
@@ -392,7 +392,7 @@ def test_names_that_cannot_be_are_refused_before_anything_is_written(
     )
 
 
-def test_a_run_keeps_its_names(tiny: Pair, tmp_path: Path) -> None:
+def test_a_run_keeps_its_renamed_projects(tiny: Pair, tmp_path: Path) -> None:
     renames = ["--rename-projects", "beta=Gamma", "--projects", "beta"]
     first = run(tiny.sandbox, tmp_path / "runs", *renames, program="migrate_datasets")
     (place,) = [path.parent for path in (tmp_path / "runs").glob("*/run.json")]

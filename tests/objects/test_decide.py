@@ -68,7 +68,7 @@ SOURCE = {"id": "s1", "name": "Questions", "description": "d", "tags": ["a"], "m
         ),
     ],
 )
-def test_the_natural_key_is_what_makes_an_object_the_same(
+def test_objects_with_equal_natural_keys_are_counterparts(
     resource: Any, obj: dict, expected: tuple
 ) -> None:
     assert natural_key(resource, obj) == expected
@@ -93,7 +93,7 @@ def test_the_natural_key_is_what_makes_an_object_the_same(
         ),
     ],
 )
-def test_people_are_told_a_name_that_they_know(resource: Any, obj: dict, expected: str) -> None:
+def test_the_display_name_is_one_that_people_know(resource: Any, obj: dict, expected: str) -> None:
     assert display_name(resource, obj) == expected
 
 
@@ -159,7 +159,7 @@ def test_a_field_that_waits_for_a_reference_is_not_compared_yet() -> None:
     )
 
 
-def test_members_are_sets() -> None:
+def test_the_order_of_members_does_not_matter() -> None:
     left = {
         "name": "g",
         "member_users": ["b", "a"],
@@ -354,7 +354,7 @@ def test_the_second_pass_sends_what_is_missing_by_the_verb_that_takes_it(
         (("s", "d"), ("S", "D"), "changed on both sides"),
     ],
 )
-def test_who_changed_an_object_is_told_by_the_fingerprints_of_both_sides(
+def test_the_fingerprints_of_both_sides_show_which_side_changed(
     before: Any, now: Any, expected: str
 ) -> None:
     assert conflict_reason(before, now) == expected

@@ -79,7 +79,7 @@ def test_experiments_follow_their_base_and_no_more_requests_are_in_flight_than_a
         (lambda name: unicodedata.normalize("NFC", name), ["caf\u00e9", "cafe\u0301"]),
     ],
 )
-def test_two_objects_that_are_one_to_the_destination_are_not_mixed(
+def test_two_objects_whose_names_are_equal_to_the_destination_are_not_mixed(
     same: Callable[[str], str], names: List[str], tmp_path: Path
 ) -> None:
     """A POST with a name that exists returns the existing object.
@@ -126,7 +126,7 @@ def test_two_objects_that_are_one_to_the_destination_are_not_mixed(
         ), failed
 
 
-def test_what_was_made_a_moment_ago_is_ours_though_a_gateway_s_clock_is_ahead(
+def test_a_created_object_is_recognized_though_a_gateways_clock_is_ahead(
     tmp_path: Path,
 ) -> None:
     """Two experiments whose base is the other one are created without it and completed later.
@@ -167,7 +167,7 @@ def test_what_was_made_a_moment_ago_is_ours_though_a_gateway_s_clock_is_ahead(
         assert (ended.code, bases) == (0, [True, True]), ended.last_words
 
 
-def test_the_more_objects_there_are_the_more_of_them_are_written_down_at_once(
+def test_outcomes_of_many_objects_are_saved_in_larger_batches(
     tmp_path: Path,
 ) -> None:
     """Each save rewrites the whole file of outcomes, so with many objects it must be rarer."""

@@ -99,7 +99,9 @@ def test_a_user_who_is_invited_between_two_syncs_is_added(pair: Pair, tmp_path: 
     assert [obj["user_id"] for obj in pair.dest.objects("view")] == [user(pair.dest, BEN)]
 
 
-def test_what_somebody_changed_meanwhile_is_kept_and_reported(pair: Pair, tmp_path: Path) -> None:
+def test_objects_that_somebody_changed_meanwhile_are_kept_and_reported(
+    pair: Pair, tmp_path: Path
+) -> None:
     add_view(pair.source, user_id=user(pair.source, BEN))
     root = tmp_path / "state"
     assert run(pair.sandbox, root).code == 0
@@ -113,7 +115,7 @@ def test_what_somebody_changed_meanwhile_is_kept_and_reported(pair: Pair, tmp_pa
     assert pair.dest.objects("view")[0]["options"] == {"viewType": "table"}
 
 
-def test_what_the_source_itself_lost_is_a_loss_with_its_name(pair: Pair, tmp_path: Path) -> None:
+def test_a_reference_that_dangles_in_the_source_is_a_loss(pair: Pair, tmp_path: Path) -> None:
     alpha = project(pair.source)
     dataset = pair.source.create("dataset", {"project_id": alpha, "name": "gone"})["id"]
     fields = {"project_id": alpha, "name": "orphan", "dataset_id": dataset}
@@ -155,7 +157,7 @@ def fill_for_phases(org: Any) -> Dict[str, str]:
 
 
 @pytest.mark.parametrize("phase, kind", [("migrate_views", "view"), ("migrate_acls", "acl")])
-def test_what_waits_for_its_target_is_reported_and_done_by_the_same_command(
+def test_a_waiting_reference_is_reported_and_completed_by_the_same_command(
     pair: Pair, tmp_path: Path, phase: str, kind: str
 ) -> None:
     fill_for_phases(pair.source)

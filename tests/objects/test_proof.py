@@ -34,14 +34,14 @@ BODY: Dict[str, Any] = {"name": "a", "metadata": {"n": 1.0}, "project_id": "p"}
         ({**BODY, "tags": ["theirs"]}, True),
     ],
 )
-def test_an_answer_with_content_that_nobody_sent_is_no_creation(
+def test_an_answer_with_other_content_proves_that_nothing_was_created(
     answered: Dict[str, Any], expected: bool
 ) -> None:
     assert contradicts(EXPERIMENTS, BODY, answered) is expected
     assert contradicts(FUNCTIONS, BODY, answered) is False  # a new version holds what was sent
 
 
-def test_what_servers_set_by_themselves_says_nothing() -> None:
+def test_fields_that_servers_set_prove_nothing() -> None:
     body = {"name": "v", "view_type": "logs", "starred": True}
     answered = {"name": "v", "view_type": "logs", "starred": False, "user_id": "the caller"}
     assert not contradicts(VIEWS, body, answered)
@@ -87,7 +87,7 @@ def test_the_date_of_an_object_is_the_latest_moment_that_it_allows(
         ("other", "2026-01-01T00:00:01.000Z", False),
     ],
 )
-def test_what_a_killed_process_was_about_to_create_is_told_by_content_and_date(
+def test_an_object_of_a_killed_process_is_recognized_by_content_and_date(
     fingerprint: str, created: Any, expected: bool
 ) -> None:
     intent = {"fingerprint": "sent", "at": 1767225600.0}

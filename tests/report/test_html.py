@@ -145,7 +145,9 @@ def test_links_lead_to_the_user_interface(tmp_path: Path) -> None:
         ({"verification": {"text": "equal"}}, "good", "Verification: equal."),
     ],
 )
-def test_the_verdict(fields: Dict[str, Any], colour: str, words: str) -> None:
+def test_the_page_shows_the_verdict_for_each_status(
+    fields: Dict[str, Any], colour: str, words: str
+) -> None:
     found = verdict(report_with(**fields))
     assert (found["colour"], words in found["text"]) == (colour, True)
 

@@ -122,7 +122,7 @@ def test_every_kind_has_a_line(kind: str) -> None:
         (172_800, "2.0 days"),
     ],
 )
-def test_a_duration_is_told_in_the_unit_that_fits(seconds: float, expected: str) -> None:
+def test_a_duration_is_shown_in_the_unit_that_fits(seconds: float, expected: str) -> None:
     assert duration_text(seconds) == expected
 
 

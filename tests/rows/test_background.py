@@ -123,7 +123,7 @@ def test_what_reacts_to_data_comes_after_all_rows(filled: Filled) -> None:
     assert insert[1] <= automation[0]
 
 
-def test_phases_are_written_down_as_done_before_the_long_one_begins(filled: Filled) -> None:
+def test_finished_phases_are_recorded_before_the_longest_begins(filled: Filled) -> None:
     """With what waited for them completed: logs may take hours, and be killed."""
     w, ids = filled
     w.source.insert("project_logs", w.project, small_rows(5))
@@ -145,7 +145,7 @@ def test_phases_are_written_down_as_done_before_the_long_one_begins(filled: Fill
     assert done[-1] == "migrate-experiments"
 
 
-def test_an_error_of_the_rows_ends_the_run_and_is_told(
+def test_an_error_of_the_background_copy_ends_the_run_and_is_reported(
     filled: Filled, capfd: pytest.CaptureFixture[str]
 ) -> None:
     w, ids = filled
@@ -162,7 +162,7 @@ def test_an_error_of_the_rows_ends_the_run_and_is_told(
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)]
 )
-def test_a_process_that_ends_while_rows_are_on_their_way_is_gone_on_with(
+def test_a_run_killed_while_rows_are_copied_in_the_background_is_resumed(
     number: int, code: int, filled: Filled
 ) -> None:
     w, ids = filled

@@ -94,7 +94,7 @@ def test_rows_of_one_id_in_two_objects_are_two_rows() -> None:
     assert ids_of(batched(rows, 100, 10_000)) == [["a", "a"], ["a"]]
 
 
-def test_what_has_no_versions_may_come_twice_in_one_request() -> None:
+def test_items_without_versions_may_occur_twice_in_one_request() -> None:
     rows = [row("a"), row("a"), row("a")]
     assert ids_of(batched(rows, 2, 10_000, distinct=False)) == [["a", "a"], ["a"]]
 

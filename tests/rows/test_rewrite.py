@@ -143,7 +143,7 @@ def test_comments_are_carried_as_records_of_their_own(kind: str) -> None:
     )
 
 
-def test_a_dataset_row_with_scores_tells_that_they_are_not_carried() -> None:
+def test_scores_of_a_dataset_row_are_reported_as_not_carried() -> None:
     assert lost_row_fields(
         ROW_KINDS["datasets"], {"id": "1", "scores": {"a": 1}, "output": None}
     ) == ["scores"]

@@ -270,7 +270,7 @@ def test_an_attachment_at_the_limit_to_the_byte_is_copied(tmp_path: Path) -> Non
         assert w.move(LOGS, MIGRATION_ATTACHMENT_MAX_BYTES=str(len(PICTURE))) == 0
 
 
-def test_a_page_instead_of_an_attachment_says_nothing_of_what_the_source_holds(
+def test_an_html_page_for_an_attachment_does_not_prove_that_it_is_lost(
     tmp_path: Path,
 ) -> None:
     with world(tmp_path) as w:
@@ -282,7 +282,7 @@ def test_a_page_instead_of_an_attachment_says_nothing_of_what_the_source_holds(
         assert (w.move(LOGS), told(w.root)) == (1, {"attachment_not_copied": 1})
 
 
-def test_a_page_where_the_store_should_answer_says_nothing_of_what_it_holds() -> None:
+def test_an_html_page_from_the_store_does_not_prove_that_the_file_is_lost() -> None:
     page = Reply(
         status=404,
         body=b"<html>no route</html>",
@@ -335,7 +335,7 @@ def test_a_failed_copy_is_reported_after_a_kill_too(at: int, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("why", "code"), [("uploading", 1), ("error", 0)])
-def test_an_attachment_that_is_there_later_arrives_with_a_later_run(
+def test_an_attachment_that_appears_later_arrives_with_a_later_run(
     why: str, code: int, tmp_path: Path
 ) -> None:
     """The report promises it: after the cause is fixed, the same command tries again."""
@@ -382,7 +382,7 @@ def test_attachments_are_left_and_counted_on_request(way: str, tmp_path: Path) -
         ] == []
 
 
-def test_what_only_looks_like_an_attachment_stays(tmp_path: Path) -> None:
+def test_a_value_that_only_looks_like_an_attachment_stays(tmp_path: Path) -> None:
     odd: List[Any] = [
         {"type": "braintrust_attachment"},
         {"type": "braintrust_attachment", "key": 5},
@@ -492,7 +492,7 @@ def test_signed_urls_are_in_no_output_and_no_file(fault: Optional[Any], tmp_path
         assert "Traceback" not in ended.err
 
 
-def test_azure_gets_the_header_that_it_wants_and_no_other_store_does(
+def test_only_azure_gets_its_blob_type_header(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The host is what decides, so the request goes through a proxy on loopback."""
@@ -564,7 +564,7 @@ def test_a_large_attachment_is_never_whole_in_memory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("body", [b"{}", b'{"row_ids":[1,2,3]}', b"null", b'"ok"', b""])
 @pytest.mark.parametrize("always", [False, True])
-def test_a_status_that_was_not_taken_is_sent_again_or_is_the_attachments_failure(
+def test_a_refused_upload_status_is_sent_again_or_fails_the_attachment(
     always: bool, body: bytes, tmp_path: Path
 ) -> None:
     with world(tmp_path) as w:

@@ -166,7 +166,7 @@ def test_a_row_with_an_attachment_among_awkward_values_arrives_equal(
         assert w.dest.attachment(row["output"]["key"]) == b"bytes"
 
 
-def test_ids_that_are_awkward_arrive_once(tmp_path: Path) -> None:
+def test_rows_with_awkward_ids_arrive_once(tmp_path: Path) -> None:
     ids = [
         "\x00",
         "a\nb",
@@ -276,17 +276,13 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: text[:24].decode("utf-8", "replace"))
-def test_bytes_mean_the_value_that_the_standard_library_reads(
-    json_text: ModuleType, text: bytes
-) -> None:
+def test_json_is_decoded_as_the_standard_library_does(json_text: ModuleType, text: bytes) -> None:
     value, _ = json_text.decode(text)
     assert repr(value) == repr(json.loads(text))
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: text[:24].decode("utf-8", "replace"))
-def test_what_was_read_is_written_so_that_it_means_the_same(
-    json_text: ModuleType, text: bytes
-) -> None:
+def test_encoded_json_means_what_was_read(json_text: ModuleType, text: bytes) -> None:
     value, plain = json_text.decode(text)
     assert repr(json.loads(json_text.encode(value))) == repr(json.loads(text))
     if plain:

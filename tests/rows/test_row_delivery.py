@@ -30,7 +30,7 @@ FAST = {"MIGRATION_RETRY_ATTEMPTS": "1", "MIGRATION_RETRY_DELAY": "0.01"}
         ([], [False, False, False]),
     ],
 )
-def test_a_row_is_confirmed_where_the_answer_names_it_and_nothing_that_was_not_sent(
+def test_a_row_is_confirmed_if_the_answer_names_only_rows_that_were_sent(
     named: List[str], confirmed: List[bool]
 ) -> None:
     assert confirmed_of(["a", "b", "c"], named) == confirmed
@@ -86,7 +86,7 @@ def test_a_sync_brings_later_what_was_not_confirmed(answer: Answer, tmp_path: Pa
         assert (sync(w).code, equal(w)) == (0, True)
 
 
-def test_a_row_that_the_answer_leaves_out_is_the_failure_of_that_row(tmp_path: Path) -> None:
+def test_a_row_that_the_answer_does_not_name_fails_alone(tmp_path: Path) -> None:
     """The server drops one row and says so, in that it does not name it."""
     with world(tmp_path) as w:
         w.source.insert(LOGS, w.project, small_rows(6))

@@ -236,7 +236,7 @@ IGNORED = {
 
 
 @pytest.mark.parametrize("what", IGNORED)
-def test_a_server_that_ignores_what_it_is_asked_ends_the_stream_with_a_failure(
+def test_a_server_that_ignores_the_query_ends_the_stream_with_a_failure(
     what: str, tmp_path: Path
 ) -> None:
     with world(tmp_path) as w:
@@ -286,7 +286,7 @@ def test_rows_of_another_object_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rubbish", [None, 5, "row", [], {}, {"id": 7, "_pagination_key": "p1"}])
-def test_rows_that_are_no_rows_fail_the_stream_alone(rubbish: Any, tmp_path: Path) -> None:
+def test_malformed_rows_fail_only_their_stream(rubbish: Any, tmp_path: Path) -> None:
     def spoil(query: str, found: Json) -> None:
         if is_page(query) and "'" + bad + "'" in query and found["data"]:
             found["data"][0] = rubbish

@@ -303,7 +303,7 @@ def test_a_key_of_more_rows_than_a_page_loses_none_of_them(
     assert sorted(found) == sorted(expected)
 
 
-def test_a_key_of_more_rows_than_a_query_answers_is_told() -> None:
+def test_more_rows_of_one_key_than_a_query_returns_are_reported() -> None:
     with pytest.raises(ApiError, match="1,001 rows share the key p0+2"):
         paged(1000, (5, 1001))
 

@@ -76,7 +76,9 @@ def test_rows_keep_the_order_of_the_source(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_it_the_rows_are_the_same_whatever_their_order(kind: str, tmp_path: Path) -> None:
+def test_without_preserve_order_the_same_rows_arrive_in_any_order(
+    kind: str, tmp_path: Path
+) -> None:
     with world(tmp_path) as w:
         ids = fill(w, kind, 150)
         slow_now_and_then(w)
@@ -94,9 +96,7 @@ def test_without_it_the_rows_are_the_same_whatever_their_order(kind: str, tmp_pa
     ],
 )
 @pytest.mark.parametrize("kind", ["project_logs", "dataset"])
-def test_order_is_kept_whatever_else_is_asked_for(
-    kind: str, settings: dict, tmp_path: Path
-) -> None:
+def test_order_is_kept_with_every_other_option(kind: str, settings: dict, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = fill(w, kind, 150)
         slow_now_and_then(w)

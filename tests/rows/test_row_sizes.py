@@ -132,7 +132,7 @@ def test_a_signed_post_form_is_sent_as_the_server_asks_for_it(tmp_path: Path) ->
         ] == [(True,) * 4]
 
 
-def test_without_an_overflow_upload_a_row_that_is_too_large_is_told_with_its_size(
+def test_without_an_overflow_upload_a_row_that_is_too_large_is_reported_with_its_size(
     tmp_path: Path,
 ) -> None:
     with world(tmp_path) as w:
@@ -348,7 +348,7 @@ def test_a_row_that_fits_to_the_byte_stays_as_it_is(tmp_path: Path) -> None:
         assert told(w.root) == {"field_made_attachment": 1}
 
 
-def test_a_row_that_does_not_fit_even_then_is_told_with_its_size_and_the_others_arrive(
+def test_a_row_that_is_too_large_even_with_attachments_is_reported_and_the_others_arrive(
     tmp_path: Path,
 ) -> None:
     with world(tmp_path) as w:

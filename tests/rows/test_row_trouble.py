@@ -71,7 +71,7 @@ def test_odd_ids_arrive_once_and_are_known_to_syncs(seen: str, tmp_path: Path) -
         assert third.code == 0, third.last_words
 
 
-def test_an_odd_id_of_a_row_that_is_refused_is_one_failure(tmp_path: Path) -> None:
+def test_a_refused_row_with_an_odd_id_is_one_failure(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         w.source.insert(LOGS, w.project, [{"id": "\ud83d", "input": "needle"}, *small_rows(5)])
         w.sandbox.refuse = forbidding("needle", status=400)
@@ -107,7 +107,7 @@ def entry(action: str, **more: Any) -> Dict[str, Any]:
         ([{"audit_data": {"action": ["x"]}}], {"unknown": 1}),
     ],
 )
-def test_a_history_is_lost_where_it_says_more_than_that_the_row_was_made(
+def test_an_audit_history_with_more_than_the_creation_is_a_loss(
     audit: Any, lost: Dict[str, int]
 ) -> None:
     assert lost_history({"id": "1", "audit_data": audit}) == lost

@@ -122,7 +122,7 @@ def test_what_an_earlier_run_may_have_left_is_completed_and_nothing_else(
     assert is_left_unfinished(row, there, late, {"d1": "s1", "d2": "s2"}) is unfinished
 
 
-def test_the_time_does_not_depend_on_the_number_of_ways() -> None:
+def test_the_time_does_not_grow_with_the_number_of_possible_rows() -> None:
     """Half of 20,000 references and of 20,000 attachments are left: 2^40,000 ways."""
     count = 20_000
     row = {

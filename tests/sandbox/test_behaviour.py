@@ -178,7 +178,7 @@ SEEN: Dict[str, Tuple[Callable[[Scene], Any], Any, Any]] = {
 }
 
 
-def test_each_switch_is_seen() -> None:
+def test_each_switch_of_an_older_server_changes_the_sandbox() -> None:
     assert sorted(SEEN) == sorted(NAMES)
 
 

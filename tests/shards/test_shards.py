@@ -128,7 +128,7 @@ def heaps(rng: random.Random) -> List[int]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_cut_is_near_where_it_should_be_whatever_the_heaps(seed: int) -> None:
+def test_a_cut_is_near_its_target_however_rows_are_clustered(seed: int) -> None:
     keys, asked = heaps(random.Random(seed)), [0]
 
     def told(value: Callable[[int], int]) -> Callable[[int], int]:
@@ -838,7 +838,7 @@ def test_a_merge_that_is_killed_leaves_no_run(small: Pair, tmp_path: Path) -> No
     )
 
 
-def test_what_the_destination_has_is_found_whatever_its_clock_shows(
+def test_existing_rows_are_found_whatever_the_destinations_clock_shows(
     small: Pair, tmp_path: Path
 ) -> None:
     small.sandbox.clock.set(time.time() + 3600)

@@ -26,7 +26,7 @@ VALUE = {
 }
 
 
-def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_json_files_are_read_as_they_were_written(tmp_path: Path) -> None:
     write_json(tmp_path / "deep" / "er" / "x.json", VALUE)
     assert (
         repr(read_json(tmp_path / "deep" / "er" / "x.json")),
@@ -121,7 +121,7 @@ def test_a_damaged_file_stops_the_run_and_is_named(
     )
 
 
-def test_a_run_whose_file_says_nothing_is_damaged(root: Path, run: RunDirectory) -> None:
+def test_a_run_with_an_empty_file_is_damaged(root: Path, run: RunDirectory) -> None:
     (run.path / RUN_FILE).write_text("{}")
     with pytest.raises(StateError, match="run.json"):
         found(root)

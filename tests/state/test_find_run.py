@@ -52,7 +52,7 @@ def test_another_selection_is_another_run(root: Path, changes: Dict[str, Any]) -
 
 
 @pytest.mark.parametrize("changes", [{"source": "other"}, {"dest": "other"}])
-def test_runs_of_other_organizations_in_the_same_root_are_passed_over(
+def test_runs_of_other_organizations_in_the_same_folder_are_ignored(
     root: Path, changes: Dict[str, Any]
 ) -> None:
     first = found(root)
@@ -77,20 +77,20 @@ def test_a_dry_run_is_never_resumed_and_never_taken_for_a_real_one(root: Path) -
     assert (len({real.path, *dry}), found(root).path) == (3, real.path)
 
 
-def test_new_run_starts_anew(root: Path) -> None:
+def test_new_run_starts_another_run(root: Path) -> None:
     first = found(root)
     second = found(root, new_run=True)
     assert (second.path != first.path, found(root).path) == (True, second.path)
 
 
-def test_only_the_newest_run_is_looked_at(root: Path) -> None:
+def test_only_the_newest_run_is_considered(root: Path) -> None:
     oldest = found(root)
     newer = found(root, new_run=True)
     finish(newer)
     assert found(root).path not in (oldest.path, newer.path)
 
 
-def test_phase_scripts_share_a_run_until_one_comes_a_second_time(root: Path) -> None:
+def test_phase_scripts_share_a_run_until_one_is_started_again(root: Path) -> None:
     first = found(root, "migrate-datasets")
     first.mark_phases_done(["migrate-datasets"])
     logs = found(root, "migrate-logs")
@@ -105,22 +105,22 @@ def test_an_interrupted_phase_is_resumed(root: Path) -> None:
     assert found(root, "migrate-logs").path == found(root, "migrate-logs").path
 
 
-def test_a_phase_goes_on_in_the_unfinished_run_of_the_whole(root: Path) -> None:
+def test_a_phase_continues_the_unfinished_run_of_migrate_all(root: Path) -> None:
     assert found(root, ALL).path == found(root, "migrate-logs").path
 
 
-def test_the_whole_is_a_run_of_its_own_beside_those_of_phases(root: Path) -> None:
+def test_migrate_all_does_not_continue_a_run_of_phase_scripts(root: Path) -> None:
     assert found(root, "migrate-logs").path != found(root, ALL).path
 
 
-def test_a_folder_that_is_no_run_is_passed_over(root: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_ignored(root: Path) -> None:
     (root / "99999999_000000").mkdir(parents=True)
     (root / "notes.txt").write_text("mine")
     first = found(root)
     assert (found(root).path, [run.path for run in runs_in(root)]) == (first.path, [first.path])
 
 
-def test_after_a_new_run_a_damaged_older_one_is_in_nobodys_way(root: Path) -> None:
+def test_a_damaged_older_run_does_not_disturb_a_new_one(root: Path) -> None:
     older = found(root)
     (older.path / RUN_FILE).write_text("{")
     newer = found(root, new_run=True)
@@ -146,7 +146,9 @@ def test_the_run_to_resume_wins_over_the_state_dir(
 
 
 @pytest.mark.parametrize("name", ["nowhere", "checkpoints"])
-def test_a_run_to_resume_that_is_none_is_refused(root: Path, run: RunDirectory, name: str) -> None:
+def test_a_path_to_resume_that_is_not_a_run_is_refused(
+    root: Path, run: RunDirectory, name: str
+) -> None:
     with pytest.raises(UsageError) as refused:
         found(root, resume=name)
     assert (
@@ -196,7 +198,7 @@ def test_a_named_run_of_another_organization_is_refused_with_both(
     )
 
 
-def test_runs_with_other_names_of_projects_are_nothing_to_each_other(tmp_path: Path) -> None:
+def test_runs_with_other_renamed_projects_are_not_used(tmp_path: Path) -> None:
     """Renamed projects go elsewhere: such a run is not resumed, and its state is not read."""
     today = identity(renamed={"Alpha": "Beta"})
     first = found(tmp_path)

@@ -83,7 +83,7 @@ def test_the_file_of_outcomes_can_be_read_by_a_person(tmp_path: Path) -> None:
         (FAILED, "", False),
     ],
 )
-def test_a_failed_object_and_one_of_a_later_phase_are_taken_up_again(
+def test_failed_objects_and_those_of_later_phases_are_tried_again(
     tmp_path: Path, outcome: str, reason: str, expected: bool
 ) -> None:
     states = ObjectStates(tmp_path / "x.json", "datasets", "Alpha")

@@ -309,7 +309,9 @@ def test_a_second_process_is_told_who_works_on_the_run_and_ends(run: RunDirector
 
 
 @pytest.mark.parametrize("end", ["kill", "close"])
-def test_a_run_is_free_once_its_holder_is_gone_however_it_went(run: RunDirectory, end: str) -> None:
+def test_a_run_is_unlocked_once_its_process_has_ended_in_any_way(
+    run: RunDirectory, end: str
+) -> None:
     holder = held(run)
     with pytest.raises(LockedError, match=f"process {holder.pid} is working on this run"):
         run.__enter__()
@@ -326,7 +328,7 @@ def test_the_lock_of_one_run_is_not_that_of_another(root: Path, run: RunDirector
         assert other.path != run.path
 
 
-def test_the_one_who_gets_the_lock_sees_what_the_last_one_wrote(run: RunDirectory) -> None:
+def test_the_next_holder_of_the_lock_sees_what_the_last_one_wrote(run: RunDirectory) -> None:
     late = RunDirectory(run.path)
     with run:
         run.mark_phases_done(["migrate-logs"])
@@ -334,7 +336,7 @@ def test_the_one_who_gets_the_lock_sees_what_the_last_one_wrote(run: RunDirector
         assert late.record.phases_done == ["migrate-logs"]
 
 
-def test_the_starts_of_weeks_are_summed_up_and_none_is_forgotten() -> None:
+def test_the_starts_of_weeks_are_summed_up() -> None:
     sessions: List[Session] = []
     for number in range(1000):
         command = "verify" if number % 10 == 1 else "migrate-all"

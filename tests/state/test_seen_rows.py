@@ -42,7 +42,7 @@ def test_rows_are_remembered_by_object_and_id_with_their_transaction(seen: SeenR
     )
 
 
-def test_nothing_to_remember_makes_no_file(seen: SeenRows) -> None:
+def test_no_file_is_created_without_rows(seen: SeenRows) -> None:
     answers = (
         seen.holds_rows(),
         seen.outcomes_of("o", ["a"]),
@@ -111,13 +111,13 @@ def test_thousands_of_ids_are_looked_up_at_once(seen: SeenRows) -> None:
     )
 
 
-def test_what_the_destination_had_before_can_be_forgotten(seen: SeenRows) -> None:
+def test_digests_of_earlier_destination_rows_can_be_removed(seen: SeenRows) -> None:
     seen.record_before([("o", "a", b"1")])
     seen.forget_before()
     assert seen.before("o", ["a"]) == {}
 
 
-def test_references_that_wait_are_kept_until_each_is_forgotten(seen: SeenRows) -> None:
+def test_waiting_references_are_kept_until_each_is_removed(seen: SeenRows) -> None:
     waiting = [
         ("o", "b", "origin", "datasets", "r1", "{}"),
         ("o", "a", "metadata.prompt.id", "functions,prompts", "r2", ""),

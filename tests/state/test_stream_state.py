@@ -41,7 +41,7 @@ def test_the_checkpoint_shows_up_to_which_key_everything_has_an_outcome(
     assert read_json(state.path)["pagination_key"] == expected
 
 
-def test_a_new_stream_has_done_nothing(tmp_path: Path) -> None:
+def test_a_new_stream_has_no_progress(tmp_path: Path) -> None:
     state = StreamState.open(tmp_path / "logs_state.json", {"kind": "logs"})
     assert (state.slices, state.done, set(state.counts.values()), state.findings) == (
         [KeyRange()],

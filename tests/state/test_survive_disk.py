@@ -158,7 +158,7 @@ def test_on_a_file_system_that_is_full_the_run_ends_and_goes_on_when_there_is_ro
             )
 
 
-def test_what_could_not_be_recorded_is_not_passed_over_by_the_checkpoint(tmp_path: Path) -> None:
+def test_the_checkpoint_does_not_pass_what_could_not_be_recorded(tmp_path: Path) -> None:
     """A row that waits for an experiment cannot be recorded as waiting; later rows could be."""
     with world(tmp_path) as w:
         (dataset,), (experiment,) = w.make("dataset", "questions"), w.make("experiment", "answers")
@@ -209,7 +209,7 @@ FILES = (
 )
 
 
-def test_a_damaged_file_stops_the_program_is_named_and_what_is_said_to_do_helps(
+def test_a_damaged_file_is_named_and_the_advice_helps(
     tmp_path: Path,
 ) -> None:
     with world(tmp_path) as w:
@@ -240,7 +240,7 @@ def test_a_damaged_file_stops_the_program_is_named_and_what_is_said_to_do_helps(
 
 
 @pytest.mark.parametrize(("moment", "outcome"), [("before", "found"), ("after", "updated")])
-def test_a_new_run_beside_a_damaged_one_ends_with_the_source(
+def test_a_new_run_next_to_a_damaged_one_completes_the_move(
     moment: str, outcome: str, tmp_path: Path
 ) -> None:
     """Rows wait for an experiment that the damaged run did not create, or did not record."""

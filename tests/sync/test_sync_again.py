@@ -89,7 +89,7 @@ def late_row(w: World, kind: str) -> Dict[str, Any]:
         ),
     ],
 )
-def test_what_failed_is_tried_by_each_sync_until_it_arrives(
+def test_failed_rows_are_tried_by_each_sync_until_they_arrive(
     failure: str, when: str, tmp_path: Path
 ) -> None:
     with living(tmp_path) as w:
@@ -114,7 +114,9 @@ def test_what_failed_is_tried_by_each_sync_until_it_arrives(
 @pytest.mark.parametrize(
     "kind", [LOGS, pytest.param(EXPERIMENT, marks=LONG), pytest.param(DATASET, marks=LONG)]
 )
-def test_what_cannot_be_copied_is_not_written_again_and_again(kind: str, tmp_path: Path) -> None:
+def test_an_attachment_that_cannot_be_copied_is_not_written_by_each_sync(
+    kind: str, tmp_path: Path
+) -> None:
     with living(tmp_path) as w:
         uploading(w, kind)
         assert sync(w).code == 1
@@ -123,7 +125,7 @@ def test_what_cannot_be_copied_is_not_written_again_and_again(kind: str, tmp_pat
         assert len(w.sandbox.writes(WRITE)) == before
 
 
-def test_what_failed_and_is_gone_from_the_source_ends_no_sync_with_1(tmp_path: Path) -> None:
+def test_a_failed_row_that_was_deleted_in_the_source_is_no_longer_a_failure(tmp_path: Path) -> None:
     with living(tmp_path) as w:
         assert sync(w).code == 0
         uploading(w, EXPERIMENT)
@@ -132,7 +134,7 @@ def test_what_failed_and_is_gone_from_the_source_ends_no_sync_with_1(tmp_path: P
         assert [sync(w).code for _ in range(2)] == [0, 0]
 
 
-def test_what_failed_and_was_edited_in_the_destination_is_left_to_the_people_there(
+def test_a_failed_row_that_was_edited_in_the_destination_is_kept(
     tmp_path: Path,
 ) -> None:
     with living(tmp_path) as w:
@@ -146,9 +148,7 @@ def test_what_failed_and_was_edited_in_the_destination_is_left_to_the_people_the
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_what_failed_in_a_sync_that_was_killed_is_not_forgotten_either(
-    moment: str, tmp_path: Path
-) -> None:
+def test_failures_of_a_killed_sync_are_tried_again(moment: str, tmp_path: Path) -> None:
     with living(tmp_path) as w:
         assert sync(w).code == 0
         mend = uploading(w, LOGS)

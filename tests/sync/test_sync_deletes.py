@@ -74,14 +74,14 @@ def test_rows_that_are_gone_are_deleted_when_asked_for(kind: str, w: World) -> N
     assert sum(request.path == "/btql" for request in w.sandbox.requests) == 5 * 3
 
 
-def test_a_row_that_comes_back_travels_again(w: World) -> None:
+def test_a_row_that_is_inserted_again_is_copied_again(w: World) -> None:
     delete(w, LOGS, "r00007")
     assert (sync_twice(w, *DELETES).code, equal(w)) == (0, True)
     w.source.insert(LOGS, holder(w, LOGS), [row("r00007", output="back")])
     assert (sync(w, *DELETES).code, equal(w)) == (0, True)
 
 
-def test_what_was_edited_in_the_destination_and_what_is_not_ours_stays(w: World) -> None:
+def test_edited_rows_and_rows_of_others_are_not_deleted(w: World) -> None:
     w.dest.insert(LOGS, twin(w, LOGS), [row("r00003", output="reviewed"), row("theirs")])
     delete(w, LOGS, "r00003", "r00004")
     end = sync_twice(w, *DELETES)
@@ -111,7 +111,7 @@ def test_more_than_the_limit_is_reported_and_deleted_only_with_yes(w: World) -> 
     )
 
 
-def test_a_source_that_answers_nothing_at_all_meets_the_bound(w: World) -> None:
+def test_a_source_that_shows_no_rows_reaches_the_limit_of_deletes(w: World) -> None:
     delete(w, LOGS, *(f"r{number:05}" for number in range(60)))
     limit = ("--propagate-deletes", "--max-deletes", "10%")
     blind = sync(w, *limit)
@@ -125,7 +125,7 @@ def test_a_source_that_answers_nothing_at_all_meets_the_bound(w: World) -> None:
     ) == (1, 60, [60]), end.last_words
 
 
-def test_rows_of_an_object_that_was_there_before_go_only_if_this_tool_brought_them(
+def test_in_existing_objects_only_rows_of_this_tool_are_deleted(
     tmp_path: Path,
 ) -> None:
     with living(tmp_path, rows=60) as pair:

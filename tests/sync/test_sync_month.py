@@ -269,7 +269,7 @@ def test_after_weeks_of_nightly_syncs_the_destination_is_the_source_and_each_ver
 
 @LONG
 @pytest.mark.parametrize("path", ["/v1/experiment?", "/v1/prompt", "/v1/view", "/v1/acl"])
-def test_the_night_after_a_kill_takes_its_own_rows_too(path: str, tmp_path: Path) -> None:
+def test_the_sync_after_a_killed_one_copies_new_rows_too(path: str, tmp_path: Path) -> None:
     """Whatever the killed sync had done already: of experiments, of rows, of all rows, of
     everything.
     """

@@ -72,7 +72,7 @@ def test_new_projects_datasets_experiments_and_prompts_come_along_with_their_row
 
 
 @pytest.mark.parametrize("kind", [EXPERIMENT, DATASET, "project", "prompt"])
-def test_a_renamed_object_stays_itself(kind: str, w: World) -> None:
+def test_a_renamed_object_keeps_its_counterpart(kind: str, w: World) -> None:
     word, changed = f"{kind}s", {"slug": "asking"} if kind == "prompt" else {"name": "another name"}
     source_id = w.source.objects(kind)[0]["id"]
     before = [obj["id"] for obj in w.dest.objects(kind)]
@@ -143,7 +143,7 @@ def test_a_project_that_takes_the_old_name_of_a_renamed_one_is_never_mixed_with_
     assert (sync(w).code, equal(w)) == (0, True)
 
 
-def test_two_that_swap_their_names_keep_their_rows(w: World) -> None:
+def test_two_objects_that_swap_names_keep_their_rows(w: World) -> None:
     first = holder(w, DATASET)
     second = w.source.create(DATASET, {"project_id": w.project, "name": "second"})["id"]
     w.source.insert(DATASET, second, [row("r00001", input="second")])
@@ -169,7 +169,7 @@ def test_a_chain_of_renames_is_followed(w: World) -> None:
     )
 
 
-def test_what_was_deleted_and_made_again_under_its_name_is_another_object(w: World) -> None:
+def test_an_object_created_again_under_its_old_name_is_another_object(w: World) -> None:
     old = holder(w, DATASET)
     name = w.source.objects(DATASET)[0]["name"]
     kept = twin(w, DATASET)
@@ -192,7 +192,7 @@ def test_a_name_that_somebody_changed_in_the_destination_is_kept_by_a_sync(w: Wo
     assert report(w.root)["problems"][0]["reason"] == "changed on both sides; left alone"
 
 
-def test_what_a_person_deleted_in_the_destination_is_not_made_again_unless_told(w: World) -> None:
+def test_objects_deleted_in_the_destination_are_created_again_only_on_request(w: World) -> None:
     w.dest.delete(DATASET, twin(w, DATASET))
     w.source.insert(DATASET, holder(w, DATASET), [row("new")])
     for code in (1, 0):  # one list without it does not prove that it was deleted
@@ -211,7 +211,7 @@ def test_what_a_person_deleted_in_the_destination_is_not_made_again_unless_told(
     assert (sync(w).code, equal(w), len(sent(w))) == (0, True, 1)
 
 
-def test_what_is_gone_from_the_source_stays_and_is_told(w: World) -> None:
+def test_objects_deleted_in_the_source_stay_and_are_reported(w: World) -> None:
     gone = {kind: w.source.objects(kind)[0] for kind in (EXPERIMENT, "prompt")}
     for kind, item in gone.items():
         w.source.delete(kind, item["id"])

@@ -15,7 +15,7 @@ def files(path: Path) -> Dict[str, Any]:
     return {str(entry): entry.read_bytes() for entry in path.rglob("*") if entry.is_file()}
 
 
-def test_a_dry_run_says_what_the_round_would_do_and_leaves_no_trace(tmp_path: Path) -> None:
+def test_a_dry_run_plans_the_next_sync_and_changes_nothing(tmp_path: Path) -> None:
     with living(tmp_path, projects=2) as w:
         assert sync(w).code == 0
         (real,) = runs(w.root)
@@ -53,7 +53,7 @@ def test_a_dry_run_says_what_the_round_would_do_and_leaves_no_trace(tmp_path: Pa
         )
 
 
-def test_a_dry_run_without_a_run_to_go_on_in_plans_a_copy_of_everything(tmp_path: Path) -> None:
+def test_a_dry_run_without_an_earlier_run_plans_a_full_copy(tmp_path: Path) -> None:
     with living(tmp_path) as w:
         assert sync(w, "--dry-run").code == 0
         assert [

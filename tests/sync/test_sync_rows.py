@@ -64,7 +64,7 @@ def test_new_late_and_back_dated_rows_scores_and_edits_arrive_once(kind: str, w:
     assert len(runs(w.root)) == 1
 
 
-def test_one_round_after_the_other_takes_what_is_new_in_each(w: World) -> None:
+def test_each_sync_copies_what_is_new_since_the_last(w: World) -> None:
     for number in range(3):
         w.source.insert(
             LOGS, holder(w, LOGS), [row(f"new {number}"), row("r00001", metadata={"round": number})]
@@ -75,7 +75,7 @@ def test_one_round_after_the_other_takes_what_is_new_in_each(w: World) -> None:
         assert report(w.root)["totals"]["rows"]["fetched"] == 2
 
 
-def test_what_the_lookback_reads_again_is_not_sent_again(w: World) -> None:
+def test_rows_that_the_lookback_reads_again_are_not_sent_again(w: World) -> None:
     w.source.insert(LOGS, holder(w, LOGS), [row("a"), row("r00002", metadata={"x": 1})])
     assert (sync(w).code, len(sent(w))) == (0, 2)
     w.sandbox.clear_requests()
@@ -85,7 +85,7 @@ def test_what_the_lookback_reads_again_is_not_sent_again(w: World) -> None:
     assert queries(w, WRITE) == 0  # what is recorded is not looked up
 
 
-def test_a_row_that_was_not_shown_yet_is_met_by_the_lookback(w: World) -> None:
+def test_the_lookback_finds_rows_that_were_not_shown_before(w: World) -> None:
     """It was written before the mark, and appears behind it."""
     assert sync(w).code == 0
     w.source.insert(LOGS, holder(w, LOGS), [row("slow")], at=int(w.sandbox.clock.seconds()) - 300)
@@ -119,7 +119,7 @@ def test_a_comment_travels_with_the_next_change_of_its_row(w: World) -> None:
         ),
     ],
 )
-def test_a_row_that_was_edited_in_the_destination_is_kept_and_told(
+def test_a_row_that_was_edited_in_the_destination_is_kept_and_reported(
     kind: str, row_id: str, w: World
 ) -> None:
     w.dest.insert(kind, twin(w, kind), [row(row_id, metadata={"by": "a person"})])

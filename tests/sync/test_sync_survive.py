@@ -215,7 +215,7 @@ def test_an_object_that_fails_is_behind_and_catches_up_while_the_others_go_on(
         assert (sync(w).code, sent(w)) == (0, [])
 
 
-def test_an_object_that_never_could_be_copied_does_not_hold_up_the_others(tmp_path: Path) -> None:
+def test_an_object_that_always_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     with living(tmp_path, projects=2) as w:
         w.sandbox.refuse = failing(holder(w, DATASET, 1))
         assert sync(w).code == 1
@@ -231,7 +231,7 @@ def test_an_object_that_never_could_be_copied_does_not_hold_up_the_others(tmp_pa
         assert (end.code, equal(w)) == (0, True), end.last_words
 
 
-def test_a_stream_that_was_copied_in_two_rounds_misses_nothing_behind_its_position(
+def test_a_stream_copied_in_two_syncs_misses_no_row_changed_meanwhile(
     tmp_path: Path,
 ) -> None:
     """It fails in the middle of its copy; rows that it has behind it are edited; it is copied to
@@ -262,7 +262,7 @@ def test_a_stream_that_was_copied_in_two_rounds_misses_nothing_behind_its_positi
         assert (end.code, equal(w)) == (0, True), end.last_words
 
 
-def test_an_object_that_failed_and_is_gone_from_the_source_ends_no_sync_with_1_for_long(
+def test_a_failed_object_that_was_deleted_in_the_source_soon_stops_being_a_failure(
     tmp_path: Path,
 ) -> None:
     with living(tmp_path, projects=2) as w:
@@ -326,7 +326,7 @@ def test_undo_after_several_rounds_leaves_the_destination_as_it_was(tmp_path: Pa
         assert (done.returncode, everything(w.dest)) == (0, before), done.stdout + done.stderr
 
 
-def test_verify_after_a_round_tells_what_changed_since_from_what_was_lost(tmp_path: Path) -> None:
+def test_verify_after_a_sync_separates_later_changes_from_losses(tmp_path: Path) -> None:
     with living(tmp_path) as w:
         assert sync(w).code == 0
         change(w, 1)

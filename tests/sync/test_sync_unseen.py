@@ -116,7 +116,7 @@ def test_a_destination_that_lists_nothing_once_loses_no_rows(kind: str, w: World
     assert (end.code, equal(w)) == (0, True), end.last_words
 
 
-def test_an_object_that_stays_away_for_weeks_is_behind_then_gone_and_catches_up_when_it_returns(
+def test_an_object_missing_for_weeks_is_behind_then_gone_and_catches_up_when_it_returns(
     w: World,
 ) -> None:
     listing(w, DATASET, ANSWERS["one object is missing"], SOURCE_KEY)
@@ -139,7 +139,7 @@ def test_two_syncs_within_a_minute_do_not_take_an_object_for_deleted(w: World) -
     assert sync(w, after_s=600).code == 0
 
 
-def test_a_stream_that_was_behind_and_has_nothing_new_is_not_behind_any_more(w: World) -> None:
+def test_a_stream_without_new_rows_is_no_longer_behind(w: World) -> None:
     listing(w, DATASET, ANSWERS["one object is missing"], SOURCE_KEY)
     assert sync(w).code == 1
     as_it_is(w)
@@ -176,7 +176,7 @@ def test_a_sync_that_is_shown_no_row_at_all_moves_no_mark(w: World) -> None:
     assert (seeing.code, equal(w), len(sent(w))) == (0, True, 6), seeing.last_words
 
 
-def test_that_all_rows_of_an_object_are_gone_is_believed_the_second_time(w: World) -> None:
+def test_all_rows_of_an_object_missing_twice_count_as_deleted(w: World) -> None:
     dataset = holder(w, DATASET)
     ids = [item["id"] for item in w.source.rows(DATASET, dataset)]
     w.source.insert(DATASET, dataset, [{"id": row_id, "_object_delete": True} for row_id in ids])
@@ -187,7 +187,7 @@ def test_that_all_rows_of_an_object_are_gone_is_believed_the_second_time(w: Worl
     assert (end.code, len(sent(w))) == (0, 1), end.last_words
 
 
-def test_what_came_until_a_copy_was_complete_is_counted_too(w: World) -> None:
+def test_rows_that_arrived_before_a_copy_was_complete_are_counted_too(w: World) -> None:
     young = w.source.create(DATASET, {"project_id": w.project, "name": "young"})["id"]
     w.source.insert(DATASET, young, [row(f"y{number}") for number in range(5)])
     watch = w.sandbox._watch

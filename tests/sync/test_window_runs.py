@@ -102,7 +102,7 @@ def test_nights_one_after_the_other_neither_overlap_nor_leave_a_gap(w: World) ->
     assert (arrived(w), sorted(sent)) == (rows_of(1, 2, 3, 4, 5), rows_of(1, 2, 3, 4, 5))
 
 
-def test_a_gap_is_said_each_time_even_quietly_until_it_is_filled(w: World) -> None:
+def test_a_gap_is_reported_by_each_start_until_it_is_filled(w: World) -> None:
     night(w, *bounds(6, 5))
     gap = (
         f"WARNING gap: no run covered logs created from {text(midnight(5))} to "
@@ -123,7 +123,7 @@ def test_a_gap_is_said_each_time_even_quietly_until_it_is_filled(w: World) -> No
 
 
 @pytest.mark.long
-def test_an_overlap_is_said(w: World) -> None:
+def test_an_overlap_is_reported(w: World) -> None:
     night(w, *bounds(5, 2))
     end = night(w, *bounds(3, 0))
     assert (end.code, lines(end, "overlap:")) == (
@@ -151,7 +151,7 @@ def test_a_copy_of_everything_counts_up_to_its_start(w: World) -> None:
     ]
 
 
-def test_the_history_outlives_the_runs_and_half_a_line(w: World) -> None:
+def test_the_log_of_windows_survives_deleted_runs_and_an_incomplete_line(w: World) -> None:
     """A power cut may leave half a line: it is ignored, and the next line is written whole."""
     night(w, *bounds(5, 4))
     night(w, *bounds(4, 3))
@@ -188,7 +188,7 @@ def test_windows_of_other_projects_and_resources_are_not_taken_for_those_of_this
 
 
 @pytest.mark.long
-def test_a_dry_run_takes_no_window(w: World) -> None:
+def test_a_dry_run_does_not_count_as_a_copied_window(w: World) -> None:
     night(w, *bounds(5, 4))
     night(w, *bounds(4, 3), "--dry-run")
     assert "gap:" in night(w, *bounds(3, 2)).err
@@ -248,13 +248,13 @@ def test_the_night_that_was_killed_is_finished_before_that_of_today(w: World, pr
     assert (again.code, len(runs(w.root))) == (0, 5)
 
 
-def test_the_same_night_once_more_goes_on_in_its_own_run(w: World) -> None:
+def test_a_second_start_for_the_same_night_continues_its_run(w: World) -> None:
     left = killed(w, "--window", "daily")
     end = night(w, "--window", "daily")
     assert (end.code, arrived(w), runs(w.root)) == (0, rows_of(1), [left])
 
 
-def test_a_left_night_that_cannot_be_completed_does_not_keep_today_from_being_taken(
+def test_an_unfinished_night_that_fails_again_does_not_stop_today(
     w: World,
 ) -> None:
     left = killed(w, "--window", "daily")
@@ -285,7 +285,7 @@ def test_relative_bounds_are_recorded_as_absolute_ones(w: World) -> None:
     assert timedelta(hours=48) <= ago < timedelta(hours=48, minutes=5)
 
 
-def test_the_lag_of_a_night_is_what_came_since(w: World) -> None:
+def test_the_lag_after_a_window_is_what_was_written_since(w: World) -> None:
     night(w, "--window", "daily")
     lag = json.loads((runs(w.root)[-1] / "migration_report.json").read_text())["lag"]
     assert (lag["since"], lag["rows"]) == (text(midnight(0)), 3 * DAYS)
@@ -293,7 +293,7 @@ def test_the_lag_of_a_night_is_what_came_since(w: World) -> None:
 
 
 @pytest.mark.long
-def test_a_lag_that_cannot_be_counted_is_no_failure(w: World) -> None:
+def test_a_lag_that_cannot_be_measured_is_not_a_failure(w: World) -> None:
     w.sandbox.refuse = forbidding("as oldest", path="/btql", status=400)
     end = night(w, "--window", "daily")
     assert (end.code, lines(end, "lag:"), arrived(w)) == (

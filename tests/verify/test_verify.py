@@ -155,7 +155,7 @@ def test_of_some_projects_only_these_are_compared(tiny: Pair, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("data_plane")
-def test_what_is_in_a_project_that_is_gone_is_missing_with_it(tiny: Pair, tmp_path: Path) -> None:
+def test_objects_of_a_deleted_project_are_missing_too(tiny: Pair, tmp_path: Path) -> None:
     moved(tiny, tmp_path / "runs")
     tiny.dest.delete("project", object_id(tiny.dest, "project", "beta"))
     code, result = verified(tiny, tmp_path / "runs", "--counts")
@@ -189,7 +189,7 @@ def test_what_is_in_a_project_that_is_gone_is_missing_with_it(tiny: Pair, tmp_pa
         ("acl", ""),
     ],
 )
-def test_an_object_that_is_there_twice_is_extra(
+def test_an_object_that_exists_twice_is_extra(
     kind: str, name: str, tiny: Pair, tmp_path: Path
 ) -> None:
     """No server should let that be; a comparison that counts on it proves nothing."""
@@ -319,7 +319,7 @@ def test_a_sample_of_a_large_object_reads_a_part_of_it_and_finds_what_is_wrong_e
         ((None, None), ("9999-12-30", "9999-12-31"), ("9999-12-30T00:00:00Z", None)),
     ],
 )
-def test_days_are_looked_into_inside_the_window(
+def test_days_are_compared_inside_the_window(
     window: Tuple[Any, Any], days: Tuple[str, str], expected: Tuple[Any, Any]
 ) -> None:
     found = inside(Bounds(*window), *days)
@@ -355,7 +355,7 @@ def test_a_server_that_reads_only_the_first_of_several_objects_is_not_believed(
 
 
 @pytest.mark.parametrize("depth", ["--counts", "--sample=50", "--full"])
-def test_a_destination_that_does_not_show_fresh_rows_yet_is_given_time(
+def test_verify_waits_for_rows_that_the_destination_does_not_show_yet(
     depth: str, tiny: Pair, tmp_path: Path
 ) -> None:
     moved(tiny, tmp_path / "runs")
@@ -373,7 +373,7 @@ def test_a_destination_that_does_not_show_fresh_rows_yet_is_given_time(
 
 
 @pytest.mark.parametrize("root", ["runs", "fresh"])
-def test_what_changed_in_the_source_since_the_copy_is_told_apart_from_what_the_copy_lost(
+def test_changes_since_the_copy_are_separated_from_losses_of_the_copy(
     root: str, tiny: Pair, tmp_path: Path
 ) -> None:
     moved(tiny, tmp_path / "runs", MIGRATION_EVENTS_FETCH_LIMIT="20")
@@ -403,7 +403,7 @@ def test_what_changed_in_the_source_since_the_copy_is_told_apart_from_what_the_c
     )
 
 
-def test_a_count_that_only_the_growth_of_the_source_explains_is_told_so(
+def test_a_count_explained_by_growth_of_the_source_is_reported_so(
     tiny: Pair, tmp_path: Path
 ) -> None:
     moved(tiny, tmp_path / "runs")
@@ -574,7 +574,7 @@ def test_a_lost_comment_is_found_where_a_row_without_comments_has_no_such_field(
 
 
 @pytest.mark.parametrize("depth", ["--counts", "--full"])
-def test_what_cannot_be_read_is_told_and_the_rest_is_compared(
+def test_what_cannot_be_read_is_reported_and_the_rest_is_compared(
     depth: str, tiny: Pair, tmp_path: Path
 ) -> None:
     moved(tiny, tmp_path / "runs")
@@ -652,7 +652,7 @@ def test_rows_that_take_too_long_together_are_looked_up_in_parts(
     )
 
 
-def test_rows_are_looked_up_where_a_query_knows_no_in(tiny: Pair, tmp_path: Path) -> None:
+def test_rows_are_looked_up_on_a_server_without_the_in_operator(tiny: Pair, tmp_path: Path) -> None:
     moved(tiny, tmp_path / "runs")
     beta = object_id(tiny.dest, "project", "beta")
     tiny.dest.insert("project_logs", beta, [{"id": "0003", "_object_delete": True}])

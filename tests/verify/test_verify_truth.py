@@ -53,7 +53,7 @@ def test_what_cannot_be_moved_is_counted_and_named_and_is_no_difference(
 # How many rows ------------------------------------------------------------------------------------
 
 
-def test_rows_are_rows_and_counts_are_counted_apart(tiny: Pair, tmp_path: Path) -> None:
+def test_rows_and_counts_have_separate_totals(tiny: Pair, tmp_path: Path) -> None:
     moved(tiny, tmp_path / "runs")
     counts = verified(tiny, tmp_path / "runs", "--counts")[1]
     full = verified(tiny, tmp_path / "runs", "--full")[1]
@@ -113,7 +113,7 @@ def other_content(tiny: Pair, _: Json) -> None:
 
 @pytest.mark.parametrize("depth", ["--counts", "--full", "--sample=50"])
 @pytest.mark.parametrize("change", [delete_row, other_content])
-def test_what_is_known_to_be_missing_or_to_differ_is_not_waited_for(
+def test_objects_known_to_be_missing_or_different_are_not_waited_for(
     change: Callable[[Pair, Json], None], depth: str, tiny: Pair, tmp_path: Path
 ) -> None:
     moved(tiny, tmp_path / "runs")
@@ -180,7 +180,7 @@ def test_a_transaction_that_both_sides_hold_is_the_sources() -> None:
 
 
 @pytest.mark.parametrize("held", ["id", "transaction"])
-def test_a_place_that_the_table_does_not_know_is_not_equal_while_it_names_the_source(
+def test_an_unknown_field_with_a_source_id_is_a_difference(
     held: str, tiny: Pair, tmp_path: Path
 ) -> None:
     """A field that is copied as it is: here a prompt's own kind of options."""
@@ -197,7 +197,7 @@ def test_a_place_that_the_table_does_not_know_is_not_equal_while_it_names_the_so
 
 
 @pytest.mark.parametrize("depth", ["--full", "--sample=1000"])
-def test_a_row_is_not_equal_while_a_rewritten_place_names_the_source(
+def test_a_row_with_a_source_id_in_a_rewritten_field_differs(
     depth: str, tiny: Pair, tmp_path: Path
 ) -> None:
     ours = object_id(tiny.source, "project", "beta")
