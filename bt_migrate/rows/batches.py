@@ -52,7 +52,8 @@ class EncodedRow(NamedTuple):
     deferred: Tuple[Tuple[str, str, str, str], ...] = ()
     # why it cannot be sent; empty if it can
     trouble: str = ""
-    # in a sync: digest of the row as it will be read from the destination
+    # in a sync: digest of the row as it will be read from the destination, followed by that of the
+    # row that it replaces, if that is ours
     digest: bytes = b""
 
 

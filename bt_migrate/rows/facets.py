@@ -77,6 +77,16 @@ def learn_facets_of_copies(
         _learn(dest, kind_name, object_ids, bounds)
 
 
+def doubt_facets(api: Api, kind_name: str, object_ids: Sequence[str]) -> None:
+    """Ask for the facets of each row of these objects, if none was found although the source has
+    some.
+    """
+    places = api.capabilities.facets.places
+    with api.capabilities.facets.lock:
+        if kind_name in places and places[kind_name].shown == NOWHERE:
+            places[kind_name] = FacetPlace(TRACES, sorted(object_ids))
+
+
 def _learn(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) -> None:
     """Test the server, and add the result to what is known from other objects."""
     places = api.capabilities.facets.places

@@ -37,7 +37,7 @@ from bt_migrate.objects.owned import (
 from bt_migrate.objects.pins import read_version_lists
 from bt_migrate.objects.prepare import PlannedObject
 from bt_migrate.rows.count import OBJECTS_COUNTED, Summaries
-from bt_migrate.rows.facets import learn_facets, learn_facets_of_copies
+from bt_migrate.rows.facets import doubt_facets, learn_facets, learn_facets_of_copies
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.state.accepted import Accepted, accepted_of
 from bt_migrate.state.files import write_json
@@ -485,6 +485,8 @@ def _learn_facets(context: CompareContext, pairs: Sequence[ObjectPair]) -> None:
         learn_facets(source, kind.name, [pair.source_id for pair in some], bounds)
         dest_ids = [pair.dest_id for pair in some]
         learn_facets_of_copies(source, dest, kind.name, dest_ids, bounds)
+        # Fresh rows may not be shown yet, so none with facets proves nothing.
+        doubt_facets(dest, kind.name, dest_ids)
 
 
 def _compare_counts(

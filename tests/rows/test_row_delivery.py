@@ -128,8 +128,15 @@ def test_a_transaction_that_the_answer_does_not_name_costs_no_row(tmp_path: Path
         assert (sync(w).code, equal(w)) == (0, True)
         w.source.insert(LOGS, holder(w, LOGS), [row("new")])
         assert (sync(w).code, equal(w)) == (0, True)
+        # An edit that does not arrive leaves the row ours.
+        w.source.insert(LOGS, holder(w, LOGS), [row("r00003", output="edited")])
+        w.sandbox.refuse = answering(w, Answer(200, b"{}"))
+        assert sync(w, **FAST).code == 1
+        w.sandbox.refuse = None
+        assert (sync(w).code, equal(w)) == (0, True)
 
 
+@pytest.mark.recorded
 def test_a_delete_that_is_not_confirmed_is_not_counted(tmp_path: Path) -> None:
     with living(tmp_path, rows=60) as w:
         assert sync(w).code == 0

@@ -84,4 +84,5 @@ def test_no_row_is_asked_for_twice_because_it_was_read_early(tmp_path: Path) -> 
     with world(tmp_path) as w:
         filled(w, "dataset")
         assert w.move("dataset", **BATCHES) == 0
-        assert w.asked(READ, "POST", "/btql") <= COUNT // 25 * 2  # 75 rows may be a server's cap
+        # 75 rows may be a server's cap; and whether any row has facets
+        assert w.asked(READ, "POST", "/btql") <= COUNT // 25 * 2 + 1

@@ -247,6 +247,7 @@ def test_counts_cost_one_query_for_each_group_and_side(tiny: Pair, tmp_path: Pat
     ] == [3, 3]
 
 
+@pytest.mark.recorded  # where spans hide facets, rows are asked for twice
 def test_a_sample_of_a_large_object_reads_a_part_of_it_and_finds_what_is_wrong_everywhere(
     tiny: Pair, tmp_path: Path
 ) -> None:
