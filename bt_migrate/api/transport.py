@@ -427,7 +427,7 @@ class Transport:
         pause_s = self.throttle.refused(refusal, self.limits.delay_s, query=request.is_query)
         limit = self.throttle.limit_text
         log.info(
-            "%s: rate limit reached; next request in %.0f s%s",
+            "%s: rate limit; next request in %.0f s%s",
             self.side,
             pause_s,
             f" ({limit})" if limit else "",

@@ -37,7 +37,8 @@ def _progress_parts(status: Mapping[str, Any], now: datetime) -> Iterator[str]:
     place, count = status["phase_number"]
     phase = f"phase {place}/{count} {status['phase']}" if count > 1 else status["phase"]
     work = status["work"]
-    yield f"{phase or 'starting'}: {_counts_text(work)}"
+    counts = f": {_counts_text(work)}" if work["unit"] else ""
+    yield f"{phase or 'starting'}{counts}"
     if status["paused"]:
         yield "paused"
     elif status["stopping"]:

@@ -17,6 +17,8 @@ from bt_migrate.state.live_counts import LiveCounts, Task
 from bt_migrate.state.run_directory import RunDirectory
 
 ROWS = "rows"
+# The names of the phases that move something begin with this.
+MOVES = "migrate-"
 RATE_LIMIT = "rate limit: next query in"
 # Shorter waits are not shown.
 LEAST_WAIT_S = 1.0
@@ -67,6 +69,8 @@ class ProcessStatus:
         """What is counted now: a task, or else the rows of this run."""
         if task is not None:
             return self._progress(task.unit, task.unit, task.total, task.of)
+        if not self._live.phase.startswith(MOVES):
+            return self._progress("", "", 0, None)
         if self._rows_before is None:
             self._rows_before = _rows_before(self._run) if self._run else 0
         totals = row_totals(self._run).values()

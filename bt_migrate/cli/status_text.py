@@ -67,10 +67,12 @@ def _head_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
     else:
         yield f"phases done: {', '.join(status['phases_done']) or 'none'}"
     if status["streams"] and not (status["work"] and status["work"]["unit"] != ROWS):
-        yield f"rows: {_progress(status['rows'])}"
+        # A paused process has no time left.
+        still = {"eta_seconds": None} if status["state"] == PAUSED else {}
+        yield f"rows: {_progress({**status['rows'], **still})}"
     if status["undone"]:
         yield _undone_text(status["undone"])
-    if status["verification"]:
+    elif status["verification"]:
         yield f"verification: {status['verification']}"
     for name, side in status["sides"].items():
         yield _side_line(name, side)
@@ -87,7 +89,7 @@ def _process_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
     since = process["started"].partition(".")[0]
     yield f"{phase or 'starting'}, since {since} (process {process['pid']} on {process['host']})"
     work = status["work"]
-    if work and work["unit"] != ROWS:
+    if work and work["unit"] not in ("", ROWS):
         yield f"{work['unit']}: {_progress({**work, **_as_rows(work)})}"
     if status["wait"]:
         yield wait_text(status["wait"], now)

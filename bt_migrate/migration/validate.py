@@ -78,7 +78,8 @@ def _counting(
     migration: Migration, objects: Mapping[str, Sequence[Dict[str, Any]]]
 ) -> ContextManager[Task]:
     """Inside `with`, counted objects are shown as progress."""
-    return migration.run.live.working(OBJECTS_COUNTED, sum(map(len, objects.values())))
+    count = sum(map(len, objects.values()))
+    return migration.run.live.working(OBJECTS_COUNTED, count, "validate")
 
 
 def _kinds_to_count(migration: Migration) -> List[str]:

@@ -77,9 +77,9 @@ class LiveCounts(CountedStreams):
         self.wait: Optional[Tuple[str, float]] = None
 
     @contextlib.contextmanager
-    def working(self, unit: str, of: Optional[int]) -> Iterator[Task]:
-        """Inside `with`, what the process does is counted by the task."""
-        task = Task(unit, of, self.phase)
+    def working(self, unit: str, of: Optional[int], phase: str = "") -> Iterator[Task]:
+        """Yields the task that counts the work inside: of a phase, or of the present one."""
+        task = Task(unit, of, phase or self.phase)
         with self._lock:
             self._tasks.append(task)
         try:

@@ -1,0 +1,92 @@
+"""What a comparison, a validation and an undo do is in their status, in a unit of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+import pytest
+
+from bt_migrate.cli.run_status import run_status
+from bt_migrate.cli.status_text import status_lines
+from bt_migrate.model.date_windows import instant
+from tests.support.orgs import AtRequest, Pair, environment, run, runs, tiny_pair
+
+LIMIT_S = 20
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    root = tmp_path_factory.mktemp("moved") / "runs"
+    with tiny_pair() as pair:
+        assert run(pair.sandbox, root, "--no-verify").code == 0
+        yield pair, root
+
+
+class Seen:
+    """Called at a request, which it holds until the status shows some work."""
+
+    def __init__(self, folder: Callable[[], Path], unit: str) -> None:
+        self._folder, self._unit = folder, unit
+        self.lines: List[str] = []
+        self.status: Dict[str, Any] = {}
+
+    def __call__(self) -> None:
+        end = time.monotonic() + LIMIT_S
+        while time.monotonic() < end and (self.status.get("work") or {}).get("unit") != self._unit:
+            time.sleep(0.05)
+            path = self._folder()
+            self.status = run_status(
+                path, instant(json.loads((path / "status.json").read_text())["updated"])
+            )
+        self.lines = status_lines(self.status, instant("2026-01-15T12:00:00Z"))
+
+
+def program(pair: Pair, name: str, *arguments: str, at: AtRequest) -> None:
+    pair.sandbox.on_request = at
+    try:
+        command = [sys.executable, "-m", f"bt_migrate.phases.{name}", *arguments]
+        env = environment(pair.sandbox, MIGRATION_EVENTS_FETCH_LIMIT="25")
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    finally:
+        pair.sandbox.on_request = None
+    assert done.returncode == 0, done.stderr
+
+
+def is_query(method: str, path: str) -> bool:
+    return path == "/btql"
+
+
+def test_a_comparison_shows_rows_compared_and_open_streams(moved: Any) -> None:
+    pair, root = moved
+    seen = Seen(lambda: runs(root)[-1], "rows compared")
+    at = AtRequest(40, "before", seen, is_query)
+    program(pair, "verify", "--full", "--state-dir", str(root), at=at)
+    assert seen.lines[0].partition("; ")[0] == f"run {runs(root)[-1]}: verifying"
+    assert [part["kind"] for part in seen.status["parts"]] != []
+    assert any(line.startswith("rows compared: ") and " of 480 (" in line for line in seen.lines)
+
+
+def test_a_validation_shows_objects_counted(moved: Any) -> None:
+    pair, root = moved
+    place = root.parent / "validated"
+    seen = Seen(lambda: runs(place)[-1], "objects counted")
+    at = AtRequest(2, "before", seen, is_query)
+    program(pair, "validate", "--state-dir", str(place), at=at)
+    assert seen.lines[0].partition("; ")[0] == f"run {runs(place)[-1]}: validating"
+    assert seen.status["work"]["total"] == 7
+
+
+def test_an_undo_shows_objects_deleted(moved: Any) -> None:
+    pair, root = moved
+    made = runs(root)[-1]
+    seen = Seen(lambda: made, "objects deleted")
+    at = AtRequest(5, "before", seen, lambda method, _: method == "DELETE")
+    program(pair, "undo", str(made), "--yes", at=at)
+    assert seen.lines[0].partition("; ")[0] == f"run {made}: undoing"
+    assert 0 < seen.status["work"]["done"] <= seen.status["work"]["total"]
+    assert run_status(made, instant("2026-01-15T12:00:00Z"))["state"] == "undone"
