@@ -57,7 +57,7 @@ def finish_objects(catalog: Catalog, run: RunDirectory) -> None:
             find_made_by_hand(catalog, resource, states)
         if states.deferred:
             finish_deferred(catalog, resource, states)
-        if states.left_out and not catalog.settings.dry_run:
+        if states.left_out:
             finish_left_out(catalog, resource, states)
 
 

@@ -323,7 +323,7 @@ class ObjectWriter:
             unwritten = outcome == CREATED and any(map(action.body.get, resource.patch_only))
             if plan.prepared.deferred or unwritten or (ours and action.verb == DIFFERS):
                 item.states.deferred[source_id] = dest_id
-            if ours:
+            if ours or outcome == WOULD_CREATE:
                 note_left_out(self.catalog, resource, item, plan.prepared)
             elif had_no_place:
                 # Somebody else created it.

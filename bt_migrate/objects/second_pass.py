@@ -95,7 +95,7 @@ def finish_left_out(catalog: Catalog, resource: Resource, states: ObjectStates) 
     """Add references that were left out of objects of ours and that resolve now.
 
     A user was invited, or a person created what could not be moved. Objects that somebody changed
-    since are left to the next plan, which reports them.
+    since are left to the next plan, which reports them. A plan only knows by now what resolves.
     """
     for source_id, refs in list(states.left_out.items()):
         source = catalog.lists.source_object(resource, source_id)
@@ -109,6 +109,9 @@ def finish_left_out(catalog: Catalog, resource: Resource, states: ObjectStates) 
         if missing.issuperset(refs):
             continue
         findings = list(prepared.findings)
+        if dest_id.startswith(PLANNED):
+            states.note(source_id, _findings_of_creation(states, source_id) + findings)
+            continue
         try:
             existing = _get(catalog, resource, item, dest_id, prepared)
             now = fingerprints_of(resource, source, existing)

@@ -91,7 +91,10 @@ class Translation:
         self.foreign = _ids_of(pair.source) - _ids_of(pair.dest)
         self.pairs: List[Tuple[str, Json, Json]] = []
         self.problems: List[str] = []
+        knows_later = pair.sandbox.store.behaviour.knows_october_2026
         for kind in NATURAL_KEYS:
+            if KINDS[kind].is_later and not knows_later:
+                continue  # neither side shows the kind
             self._match(kind, kinds is None or kind in kinds)
 
     def _match(self, kind: str, wanted: bool) -> None:
