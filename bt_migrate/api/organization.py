@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import List
 
+from bt_migrate.api.answers import Route, list_of_objects, objects_of, text_at
 from bt_migrate.api.client import Api
 from bt_migrate.errors import ApiError, UsageError
 
@@ -18,8 +19,8 @@ def connect(api: Api, wanted: str, setting: str) -> None:
     that is refused, a name that it does not see, or several organizations and no name.
     """
     organizations = _organizations(api, setting)
-    by_name = {organization.get("name"): organization for organization in organizations}
-    names = ", ".join(sorted(str(name) for name in by_name))
+    by_name = {str(organization.get("name")): organization for organization in organizations}
+    names = ", ".join(sorted(by_name))
     if wanted and wanted not in by_name:
         raise UsageError(
             f"{setting}_ORG: the key does not see an organization {wanted!r};"
@@ -54,7 +55,7 @@ def _organizations(api: Api, setting: str) -> List[dict]:
 def _from_projects(api: Api, setting: str) -> List[dict]:
     """For servers without /v1/organization: any project names its organization."""
     try:
-        answer = api.get("/v1/project", {"limit": 1})
+        answer = api.get("/v1/project", {"limit": 1}, check=list_of_objects)
     except ApiError as error:
         if error.status not in NOT_THERE:
             raise
@@ -62,11 +63,12 @@ def _from_projects(api: Api, setting: str) -> List[dict]:
             f"{api.side}: {api.url} has no /v1/project ({error.status});"
             f" {setting}_URL is the API's URL alone, such as https://api.braintrust.dev"
         ) from None
-    projects = answer.get("objects") if isinstance(answer, dict) else None
+    projects = objects_of(answer)
     if not projects:
         raise UsageError(
             f"{api.side}: cannot find out the organization of this key: {api.url} has no"
             f" /v1/organization, and no project that names it; check {setting}_URL, and create"
             " one project by hand if the organization is empty"
         )
-    return [{"id": projects[0]["org_id"], "name": projects[0]["org_id"]}]
+    org_id = text_at(Route(api.side, "GET", "/v1/project"), projects[0], "org_id")
+    return [{"id": org_id, "name": org_id}]

@@ -23,10 +23,18 @@ import responses
 from bt_migrate.api.client import Api
 from bt_migrate.api.http import origin, retry_after_s, shown
 from bt_migrate.api.lists import looks_capped
+from bt_migrate.api.organization import connect
 from bt_migrate.api.request import RETRY_STATUSES, Limits
 from bt_migrate.api.throttle import Refused, Throttle
 from bt_migrate.api.transport import CURSOR_HEADER
-from bt_migrate.errors import EXIT_STOPPED, ApiError, Interrupted, NetworkError, UsageError
+from bt_migrate.errors import (
+    EXIT_STOPPED,
+    AnswerError,
+    ApiError,
+    Interrupted,
+    NetworkError,
+    UsageError,
+)
 from tests.support.loopback import Asked, Loopback, Reply, closed_port
 
 URL = "https://api.example.test"
@@ -500,6 +508,37 @@ def test_a_host_that_answered_before_is_waited_for() -> None:
         time.sleep(0.5)
         with Loopback([Reply(200, b'{"back":true}')], port=server.port):
             assert answer.result(timeout=10) == {"back": True}
+
+
+@pytest.mark.parametrize(
+    ("organizations", "projects", "expected"),
+    [
+        ([{"id": "o", "name": {"a": 1}}], [], None),
+        ([{"id": "o"}], [], None),
+        (None, [{"id": "p", "org_id": {}}], AnswerError),
+        (None, [{"id": "p"}], AnswerError),
+        (None, {"error": "no"}, AnswerError),
+        (None, [], UsageError),
+        (None, [{"id": "p", "org_id": "o"}], None),
+    ],
+)
+def test_the_organization_of_a_key_is_found_or_it_is_said_why_not(
+    organizations: Any, projects: Any, expected: Any
+) -> None:
+    def answer(asked: Asked) -> Reply:
+        if asked.path.startswith("/v1/project"):
+            return Reply(200, json.dumps(projects).encode())
+        if organizations is None:
+            return Reply(404, b'{"Code":"NotFound"}')
+        return Reply(200, json.dumps(organizations).encode())
+
+    with Loopback(answer) as server:
+        api = client(server.url, attempts=0)
+        error = outcome(lambda: connect(api, "", "BT_SOURCE"))
+    assert (error if expected is None else type(error), api.org_id) == (
+        expected,
+        "" if expected else "o",
+    )
 
 
 def test_a_text_instead_of_a_refusal_is_doubted_once_for_each_route() -> None:
