@@ -14,6 +14,7 @@ from collections import Counter
 from typing import (
     Any,
     Callable,
+    Collection,
     Dict,
     List,
     Mapping,
@@ -25,6 +26,7 @@ from typing import (
 )
 
 from bt_migrate.api.http import address_problem
+from bt_migrate.api.transactions import is_key
 from bt_migrate.errors import AnswerError
 
 # decoded JSON -> what is wrong, "" if nothing is
@@ -140,6 +142,51 @@ def rows_of_query(value: Any) -> str:
     if cursor is not None and not isinstance(cursor, str):
         return f"`cursor` is {described(cursor)}, not a text"
     return ""
+
+
+def rows_asked_for(row_ids: Collection[str], id_field: str, object_ids: Collection[str]) -> Check:
+    """The check for a query of rows by id: each has one of these ids.
+
+    Rows of a query for several objects name theirs in `id_field`.
+    """
+
+    def problem_of(row: Mapping[str, Any]) -> str:
+        if not isinstance(row.get("id"), str) or row["id"] not in row_ids:
+            return "was not asked for; the server ignores the filter of ids"
+        holder = row.get(id_field)
+        if len(object_ids) > 1 and not (isinstance(holder, str) and holder in object_ids):
+            return f"is of another object than those asked for (`{id_field}`)"
+        return ""
+
+    return _each_row(problem_of)
+
+
+def keys_after(after_key: Optional[str]) -> Check:
+    """The check for a query of ids and keys, which are above `after_key` where that is given."""
+
+    def problem_of(row: Mapping[str, Any]) -> str:
+        key = row.get("_pagination_key")
+        if not isinstance(row.get("id"), str) or not (isinstance(key, str) and is_key(key)):
+            return "has no id or no pagination key"
+        if after_key and key <= after_key:
+            return f"is not after the key {after_key}; the server ignores the filter of keys"
+        return ""
+
+    return _each_row(problem_of)
+
+
+def _each_row(problem_of: Callable[[Mapping[str, Any]], str]) -> Check:
+    def check(value: Any) -> str:
+        problem = rows_of_query(value)
+        if problem:
+            return problem
+        for position, row in enumerate(value["data"]):
+            problem = problem_of(row)
+            if problem:
+                return f"`data[{position}]` {problem}"
+        return ""
+
+    return check
 
 
 def inserted_rows(row_ids: Sequence[str]) -> Check:

@@ -82,11 +82,12 @@ class Api:
         on_body: Optional[Callable[[bytes], None]] = None,
         audit_log: bool = False,
         version: Optional[int] = None,
+        check: Check = rows_of_query,
     ) -> Answer:
         """Runs BTQL. `json` of the answer is the list of rows.
 
         `headers` holds the cursor under CURSOR_HEADER. `on_body` is called with the bytes of an
-        answer that is about to be decoded.
+        answer that is about to be decoded. `check` is a stricter one than `rows_of_query`.
         """
         # brainstore_realtime: rows that are not indexed yet are wanted too (the official SDK sends
         # it with each fetch)
@@ -103,7 +104,7 @@ class Api:
             body=encode(asked),
             retry_statuses=retry_statuses,
             on_body=on_body,
-            check=rows_of_query,
+            check=check,
         )
         answer = self._call(request)
         cursor = answer.json.get("cursor") or answer.headers.get(CURSOR_HEADER) or ""

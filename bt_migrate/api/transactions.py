@@ -61,12 +61,17 @@ def before_xact(xact: int, seconds: float) -> int:
     return xact_at(max(0, int(xact_seconds(xact) - seconds))) - 1
 
 
+def is_key(text: str) -> bool:
+    """Whether the text is a pagination key: `p` and digits."""
+    return text.startswith("p") and text[1:].isdecimal()
+
+
 def key_number(pagination_key: str) -> int:
     """Returns `p` + 20 digits as a number: unix seconds << 32 | counter << 16 | row.
 
     Raises ValueError for any other text.
     """
-    if not pagination_key.startswith("p") or not pagination_key[1:].isdigit():
+    if not is_key(pagination_key):
         raise ValueError(f"not a pagination key: {pagination_key[:40]!r}")
     return int(pagination_key[1:])
 
@@ -78,7 +83,7 @@ def pagination_key(number: int) -> str:
 
 def key_seconds(key: str) -> int:
     """Unix seconds at which the server accepted the row, 0 for any text that is no such key."""
-    return int(key[1:]) >> 32 if key.startswith("p") and key[1:].isdecimal() else 0
+    return int(key[1:]) >> 32 if is_key(key) else 0
 
 
 def after_second(unix_seconds: int) -> str:

@@ -127,7 +127,7 @@ def _newest_xacts(context: UndoContext, kind: str, ids: Sequence[str]) -> Dict[s
     """
     id_field = ROW_KINDS[kind].id_field
     rows = context.dest.query(newest_query(kind, id_field, ids)).json
-    found = {row.get(id_field): xact_of(row.get("newest")) for row in rows}
+    found = {str(row.get(id_field)): xact_of(row.get("newest")) for row in rows}
     for dest_id in ids if len(ids) > 1 else ():
         if dest_id not in found:
             found.update(_newest_xacts(context, kind, [dest_id]))

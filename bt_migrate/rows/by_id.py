@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Callable, List, Optional, Sequence
 
+from bt_migrate.api.answers import Check, rows_of_query
 from bt_migrate.api.client import Api
 from bt_migrate.api.request import RETRY_STATUSES
 from bt_migrate.errors import ApiError
@@ -14,7 +15,11 @@ QueryOf = Callable[[Sequence[str], bool], str]
 
 
 def query_by_ids(
-    api: Api, query_of: QueryOf, row_ids: Sequence[str], version: Optional[int] = None
+    api: Api,
+    query_of: QueryOf,
+    row_ids: Sequence[str],
+    version: Optional[int] = None,
+    check: Check = rows_of_query,
 ) -> List[dict]:
     """Returns the rows that the server shows for these ids (at a version).
 
@@ -23,17 +28,18 @@ def query_by_ids(
     statuses = RETRY_STATUSES - SIZE_STATUSES if len(row_ids) > 1 else RETRY_STATUSES
     try:
         query = query_of(row_ids, api.capabilities.lacks_in)
-        rows: List[dict] = api.query(query, retry_statuses=statuses, version=version).json
+        answer = api.query(query, retry_statuses=statuses, version=version, check=check)
+        rows: List[dict] = answer.json
         return rows
     except ApiError as error:
         if error.status == 400 and not api.capabilities.lacks_in:
             api.capabilities.lacks_in = True
-            return query_by_ids(api, query_of, row_ids, version)
+            return query_by_ids(api, query_of, row_ids, version, check)
         if error.status not in SIZE_STATUSES or len(row_ids) == 1:
             raise
     half = len(row_ids) // 2
     return [
         row
         for some in (row_ids[:half], row_ids[half:])
-        for row in query_by_ids(api, query_of, some, version)
+        for row in query_by_ids(api, query_of, some, version, check)
     ]

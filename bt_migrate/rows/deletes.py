@@ -12,6 +12,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Iterator, List, Sequence, Tuple
 
+from bt_migrate.api.answers import keys_after
 from bt_migrate.api.btql import MAX_LIMIT, OBJECTS_PER_QUERY, Bounds, days_query, ids_query
 from bt_migrate.api.client import Api
 from bt_migrate.api.lists import looks_capped
@@ -243,7 +244,8 @@ def row_ids(api: Api, kind_name: str, object_id: str, bounds: Bounds) -> Iterato
     while True:
         api.check()
         query = ids_query(kind_name, object_id, bounds, MAX_LIMIT)
-        rows = api.query(query, version=bounds.version).json
+        check = keys_after(bounds.after_key)
+        rows = api.query(query, version=bounds.version, check=check).json
         if rows:
             yield [row["id"] for row in rows]
             bounds = bounds.after(rows[-1]["_pagination_key"])

@@ -129,13 +129,13 @@ def _place(api: Api, kind_name: str, holders: List[str]) -> FacetPlace:
     id_field = ROW_KINDS[kind_name].id_field
     condition = " or ".join(f"{name} is not null" for name in FIELDS)
     rows = api.query(facets_query(kind_name, id_field, holders[:1], condition)).json
-    examples = {row["id"]: row for row in rows if _has_facets(row)}
+    examples = {str(row.get("id")): row for row in rows if _has_facets(row)}
     shown = query_by_ids(
         api,
         lambda ids, one_by_one: rows_query(kind_name, holders[:1], ids, one_by_one=one_by_one),
         list(examples)[:EXAMPLES],
     )
-    hidden = [row for row in shown if _hides(row, examples.get(row["id"], {}))]
+    hidden = [row for row in shown if _hides(row, examples.get(str(row.get("id")), {}))]
     if shown and not hidden:
         return FacetPlace(SPANS)
     return FacetPlace(TRACES, sorted(set(holders)))

@@ -18,6 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from typing import Any, Iterator, List, NamedTuple, Optional, Sequence
 
+from bt_migrate.api.answers import rows_asked_for
 from bt_migrate.api.btql import (
     MAX_LIMIT,
     MIN_LIMIT,
@@ -431,6 +432,7 @@ def rows_of_ids(
         lambda ids, one_by_one: rows_query(kind, object_ids, ids, one_by_one=one_by_one),
         row_ids,
         version,
+        rows_asked_for(frozenset(row_ids), ROW_KINDS[kind].id_field, frozenset(object_ids)),
     )
     add_facets(api, kind, object_ids, rows, version)
     return rows

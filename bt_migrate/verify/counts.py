@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import List, Optional, Sequence, Tuple
 
-from bt_migrate.api.btql import count_query
 from bt_migrate.api.client import Api
 from bt_migrate.api.transactions import after_second
 from bt_migrate.model.equality import same
@@ -13,6 +12,7 @@ from bt_migrate.model.outcomes import CREATED, DIFFERS, FOUND, UPDATED
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import Summaries, Summary, summaries
+from bt_migrate.rows.read import count_inside
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.verify.pairs import CompareContext, ObjectPair, copy_second
 from bt_migrate.verify.result import EXTRA, MATCH, MISSING, UNREADABLE, Comparison
@@ -146,5 +146,4 @@ def _rows_since_copy(catalog: Catalog, pair: ObjectPair) -> int:
     if copied_at is None:
         return 0
     bounds = bounds_of(catalog, ROW_KINDS[pair.kind]).after(after_second(copied_at))
-    rows = catalog.source.query(count_query(pair.kind, [pair.source_id], bounds)).json
-    return int(rows[0]["rows"]) if rows else 0
+    return count_inside(catalog.source, pair.kind, [pair.source_id], bounds) or 0

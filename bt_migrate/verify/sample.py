@@ -14,6 +14,7 @@ from dataclasses import replace
 from heapq import heappop, heappush
 from typing import Dict, List, Sequence, Set, Tuple
 
+from bt_migrate.api.answers import keys_after
 from bt_migrate.api.btql import Bounds, ids_query
 from bt_migrate.api.transactions import key_number, pagination_key
 from bt_migrate.model.resources import ROW_KINDS
@@ -102,7 +103,8 @@ def _ids_at_places(side: ReadSide, context: CompareContext, pair: ObjectPair) ->
 
     def read_ids(bounds: Bounds, limit: int, *, newest_first: bool = False) -> List[dict]:
         query = ids_query(pair.kind, object_id, bounds, limit, newest_first=newest_first)
-        rows: List[dict] = side.api.query(query, version=side.version).json
+        check = keys_after(bounds.after_key)
+        rows: List[dict] = side.api.query(query, version=side.version, check=check).json
         return rows
 
     first, last = read_ids(bounds, 1), read_ids(bounds, 1, newest_first=True)
