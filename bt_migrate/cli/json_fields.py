@@ -43,6 +43,7 @@ JSON_FIELDS: Mapping[str, Mapping[str, str]] = {
         "deleted": "kind, or `rows` -> how many are deleted, or would be",
         "restored": "how many updated objects have their former content, or would have",
         "left": "what stays, and why, as lines",
+        "invited": "how many users the run invited, which stay",
     },
     "status": {
         "run": "path of the run",

@@ -50,7 +50,8 @@ def block_in_readme(command: str) -> str:
 
 
 def without_numbers(text: str) -> str:
-    """The text with each number as `#`: durations and dates differ from run to run."""
+    """The text with each number and id as `#`: ids, durations and dates differ from run to run."""
+    text = re.sub(r"\[[0-9a-f]{8}\]", "[#]", text)
     return re.sub(r"[\d,.:TZ-]*\d[\d,.:TZ-]*", "#", text)
 
 
