@@ -107,8 +107,10 @@ def _same_key(wanted: Any, found: Any) -> bool:
     """Whether a server may answer the one for the other: see `folded`; it may also cut it."""
     if not isinstance(wanted, str) or not isinstance(found, str):
         return bool(wanted == found)
-    one, other = folded(wanted), folded(found)
-    return one == other or (bool(other) and one.startswith(other) and len(other) >= FOLDED_CHARS)
+    wanted_text, found_text = folded(wanted), folded(found)
+    return wanted_text == found_text or (
+        bool(found_text) and wanted_text.startswith(found_text) and len(found_text) >= FOLDED_CHARS
+    )
 
 
 def list_of_objects(value: Any) -> str:

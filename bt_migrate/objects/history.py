@@ -40,15 +40,14 @@ def copy_histories(
     catalog: Catalog, objects: Objects, copier: Optional[AttachmentCopier] = None
 ) -> None:
     """Write the versions that the destination lacks; a dry run only counts them."""
-    found = [
+    candidates = [
         _Found(resource, item, _existing(catalog, resource, item))
         for resource, item in objects
         if _is_open(item) and not skip_reason(catalog, resource, item.source)
     ]
-    read_version_lists(
-        catalog, {(one.item.source["project_id"], one.item.dest_project_id) for one in found}
-    )
-    planned = catalog.lists.at_once(lambda one: _planned(catalog, one), found)
+    projects = {(obj.item.source["project_id"], obj.item.dest_project_id) for obj in candidates}
+    read_version_lists(catalog, projects)
+    planned = catalog.lists.at_once(lambda obj: _planned(catalog, obj), candidates)
     histories = [history for history in planned if history is not None and history.versions]
     for history in histories:
         catalog.histories.written[history.source_id] = len(history.versions)
@@ -207,7 +206,10 @@ def _note_intention(catalog: Catalog, history: History) -> None:
     states = item.states
     digests = [source_digest(catalog.targets, resource, version) for version in history.versions]
     begun = states.begun_versions.get(source_id, [])
-    states.begun_versions[source_id] = [*begun, *(one for one in digests if one not in begun)]
+    states.begun_versions[source_id] = [
+        *begun,
+        *(digest for digest in digests if digest not in begun),
+    ]
     if not history.existing:
         states.intended.setdefault(
             source_id,
@@ -245,7 +247,8 @@ def waves(histories: Sequence[History]) -> Iterator[List[Version]]:
     wave_of: Dict[str, int] = {}
     found: Dict[int, List[Version]] = defaultdict(list)
     for version in _in_order(by_id):
-        needed = [wave_of[one] for one in (version.source_id, *version.refers) if one in wave_of]
+        object_ids = (version.source_id, *version.refers)
+        needed = [wave_of[object_id] for object_id in object_ids if object_id in wave_of]
         wave_of[version.source_id] = max(needed, default=-1) + 1
         found[wave_of[version.source_id]].append(version)
     return (found[number] for number in sorted(found))
@@ -266,9 +269,9 @@ def _in_order(by_id: Mapping[str, History]) -> Iterator[Version]:
         while waiting:
             version = waiting[-1]
             entered.add(version.place)
-            before = [first[one] for one in sorted(version.refers)]
-            # What is entered and not placed needs this one itself: a cycle.
-            before = [one for one in before if one.place not in entered | placed]
+            before = [first[object_id] for object_id in sorted(version.refers)]
+            # A version that is entered and not placed needs this version itself: a cycle.
+            before = [other for other in before if other.place not in entered | placed]
             if before:
                 waiting.extend(before)
                 continue

@@ -418,7 +418,7 @@ def refuse_unknown(option: str, names: Iterable[str], known: Collection[str]) ->
     missing = unmatched(names, known)
     if missing:
         hint = did_you_mean(missing[0], known)
-        some = ", ".join(sorted(known)[:NAMES_SHOWN]) or "none"
+        shown = ", ".join(sorted(known)[:NAMES_SHOWN]) or "none"
         raise UsageError(
-            f"{option}: the source has no project {missing[0]!r}{hint}; it has: {some}"
+            f"{option}: the source has no project {missing[0]!r}{hint}; it has: {shown}"
         )

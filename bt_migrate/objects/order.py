@@ -31,7 +31,7 @@ def note_order(
     for source_id, findings in list(states.findings.items()):
         states.note(source_id, [other for other in findings if other["kind"] != NOT_KEPT])
     if found != wanted:
-        first = next(one for one, other in zip(wanted, found) if one != other)
+        first = next(source_id for source_id, other in zip(wanted, found) if source_id != other)
         entry = states.last(first)
         facts = {"resource": resource.name, "id": first, "name": str(entry.get("name", first))}
         told = finding(NOT_KEPT, project=states.project, **facts)

@@ -54,10 +54,14 @@ class VersionLists:
             }
             ids = list(wanted)
             for start in range(0, len(ids), OBJECTS_PER_QUERY):
-                some = ids[start : start + OBJECTS_PER_QUERY]
+                portion = ids[start : start + OBJECTS_PER_QUERY]
                 # Prompts and functions are one store: the first kind mostly has both.
                 for kind in (BY_NAME[name] for name in CALLABLE):
-                    open_ids = [one for one in some if not wanted[one].issubset(self._xacts)]
+                    open_ids = [
+                        object_id
+                        for object_id in portion
+                        if not wanted[object_id].issubset(self._xacts)
+                    ]
                     if open_ids:
                         self._add(kind, open_ids)
             self._asked.update(wanted)

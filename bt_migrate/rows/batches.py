@@ -70,14 +70,14 @@ def batched(
     size = ENVELOPE_BYTES
     for row in rows:
         cost = len(row.body) + ROW_EXTRA_BYTES
-        here = (row.object_id, row.id)
+        row_key = (row.object_id, row.id)
         if batch and (
-            len(batch) >= max_rows or size + cost > max_bytes or (distinct and here in ids)
+            len(batch) >= max_rows or size + cost > max_bytes or (distinct and row_key in ids)
         ):
             yield tuple(batch)
             batch, ids, size = [], set(), ENVELOPE_BYTES
         batch.append(row)
-        ids.add(here)
+        ids.add(row_key)
         size += cost
     if batch:
         yield tuple(batch)

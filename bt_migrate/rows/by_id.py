@@ -40,6 +40,6 @@ def query_by_ids(
     half = len(row_ids) // 2
     return [
         row
-        for some in (row_ids[:half], row_ids[half:])
-        for row in query_by_ids(api, query_of, some, version, check)
+        for half_of_ids in (row_ids[:half], row_ids[half:])
+        for row in query_by_ids(api, query_of, half_of_ids, version, check)
     ]

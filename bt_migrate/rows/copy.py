@@ -334,7 +334,7 @@ def _try_again(shared: SharedCopy, member: StreamCopy) -> None:
         for start in range(0, len(member.tried_again), ROWS_AGAIN)
     ]
     source = shared.catalog.source
-    found = (rows_of_ids(source, kind, [object_id], some) for some in portions)
+    found = (rows_of_ids(source, kind, [object_id], portion) for portion in portions)
     Pump(shared, [member]).copy(Page(rows, "") for rows in found)
     if member.error:
         raise member.error

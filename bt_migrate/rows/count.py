@@ -210,14 +210,14 @@ def count_objects(
     by_mark: Dict[Optional[int], List[Dict[str, Any]]] = defaultdict(list)
     for planned in objects:
         by_mark[marks.get(planned["id"])].append(planned)
-    for mark, some in by_mark.items():
-        ids = [planned["id"] for planned in some]
+    for mark, objects_of_mark in by_mark.items():
+        ids = [planned["id"] for planned in objects_of_mark]
         if mark is None:
             found = counts.of(catalog, kind_name, ids)
         else:
             bounds = replace(bounds_of(catalog, ROW_KINDS[kind_name]), after_xact=mark)
             found = count_by_object(catalog, catalog.source, kind_name, ids, bounds)
-        for planned in some:
+        for planned in objects_of_mark:
             planned["rows"] = found[planned["id"]].rows
     there = [planned for planned in by_mark[None] if planned["dest_id"]]
     held = counts.of_dest(catalog, kind_name, [planned["dest_id"] for planned in there])

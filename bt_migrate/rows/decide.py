@@ -63,8 +63,8 @@ class RowDecider:
         """Returns the encoded rows that a first copy writes."""
         return [
             encoded
-            for object_id, some in rows.items()
-            for encoded in self._of_copied_object(object_id, some, end, plain=plain)
+            for object_id, object_rows in rows.items()
+            for encoded in self._of_copied_object(object_id, object_rows, end, plain=plain)
         ]
 
     def _of_copied_object(
@@ -156,21 +156,21 @@ class RowDecider:
         the destination has already and those that somebody changed there.
         """
         new_rows: Dict[str, List[NewRow]] = {}
-        for object_id, some in rows.items():
+        for object_id, object_rows in rows.items():
             notes = end.of(object_id)[1]
-            undelivered = self._not_delivered(object_id, some, end)
+            undelivered = self._not_delivered(object_id, object_rows, end)
             if undelivered:
                 new_rows[object_id] = self._encoded(object_id, undelivered, notes, plain=plain)
         there = self._look_up(
             {
-                object_id: {row["id"]: len(encoded.body) for row, encoded, _ in some}
-                for object_id, some in new_rows.items()
+                object_id: {row["id"]: len(encoded.body) for row, encoded, _ in object_rows}
+                for object_id, object_rows in new_rows.items()
             }
         )
         return [
             encoded
-            for object_id, some in new_rows.items()
-            for encoded in self._of_synced_object(object_id, some, there[object_id], end)
+            for object_id, object_rows in new_rows.items()
+            for encoded in self._of_synced_object(object_id, object_rows, there[object_id], end)
         ]
 
     def _not_delivered(self, object_id: str, rows: Sequence[dict], end: PageEnd) -> List[dict]:
@@ -307,8 +307,8 @@ class RowDecider:
             alone = self._look_up_together(wanted, ids, found)
         for object_id in alone:
             dest_id = self._members[object_id].stream.dest_id
-            for some in portions(wanted[object_id]):
-                rows = rows_of_ids(self._catalog.dest, self._kind.name, [dest_id], some)
+            for portion in portions(wanted[object_id]):
+                rows = rows_of_ids(self._catalog.dest, self._kind.name, [dest_id], portion)
                 found[object_id].update((row["id"], row) for row in rows)
         return found
 

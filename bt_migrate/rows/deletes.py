@@ -104,12 +104,12 @@ def _counted(
         if state.done and state.header["kind"] == kind_name
     }
     for start in range(0, len(streams), OBJECTS_PER_QUERY):
-        some = streams[start : start + OBJECTS_PER_QUERY]
-        source_ids = [stream.source_id for stream in some]
-        dest_ids = [stream.dest_id for stream in some]
+        portion = streams[start : start + OBJECTS_PER_QUERY]
+        source_ids = [stream.source_id for stream in portion]
+        dest_ids = [stream.dest_id for stream in portion]
         source = summaries(catalog, catalog.source, kind_name, source_ids)
         dest = summaries(catalog, catalog.dest, kind_name, dest_ids)
-        for stream in some:
+        for stream in portion:
             wanted = source[stream.source_id]
             held = dest[stream.dest_id]
             if wanted is not None and held is not None and stream.source_id in complete:

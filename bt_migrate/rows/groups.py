@@ -71,8 +71,8 @@ def counted_streams(
         where = (stream.kind, part.after, part.end) if part else (stream.kind, None, None)
         by_bounds.setdefault(where, []).append(stream)
     counted: Dict[str, RowStream] = {}
-    for (kind, after, end), some in by_bounds.items():
-        ids = [stream.source_id for stream in some]
+    for (kind, after, end), alike in by_bounds.items():
+        ids = [stream.source_id for stream in alike]
         if end is None:
             found = counts.of(catalog, kind.name, ids)
         else:
@@ -80,7 +80,7 @@ def counted_streams(
             found = count_by_object(catalog, catalog.source, kind.name, ids, bounds)
         held = [object_id for object_id in ids if found[object_id].rows != 0]
         learn_facets(catalog.source, kind.name, held, bounds_of(catalog, kind))
-        for stream in some:
+        for stream in alike:
             rows, counted_s = found[stream.source_id]
             counted[stream.source_id] = replace(stream, rows=rows, counted_s=counted_s)
     return [counted[stream.source_id] for stream in streams]
@@ -107,8 +107,8 @@ def round_groups(
             state.done and state.sync.round == round_.number
         ):  # else an earlier process read it
             by_above.setdefault(_above(state, round_), []).append(stream)
-    for above, some in by_above.items():
-        counted = _counted_above(catalog, some, above)
+    for above, alike in by_above.items():
+        counted = _counted_above(catalog, alike, above)
         size = OBJECTS_PER_QUERY if above == round_.above else 1
         yield from (counted[start : start + size] for start in range(0, len(counted), size))
     yield from groups(counted_streams(catalog, counts, new), catalog.settings.read_streams)

@@ -35,8 +35,8 @@ def versions_named_by_rows(catalog: Catalog, projects: Sequence[dict]) -> Named:
             for object_id in row_object_ids(catalog, kind, project["id"])
         ]
         starts = range(0, len(ids), OBJECTS_PER_QUERY)
-        some = [ids[start : start + OBJECTS_PER_QUERY] for start in starts]
-        for entries in catalog.lists.at_once(partial(_named, catalog, kind), some):
+        portions = [ids[start : start + OBJECTS_PER_QUERY] for start in starts]
+        for entries in catalog.lists.at_once(partial(_named, catalog, kind), portions):
             for dataset_id, xact, rows in entries:
                 # Each query may have seen the same rows.
                 found[dataset_id][xact] = max(rows, found[dataset_id].get(xact, 0))

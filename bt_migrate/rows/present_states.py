@@ -50,13 +50,13 @@ def map_present_states(catalog: Catalog, pinned: Pinned) -> None:
     pairs = [(source_id, dest_id) for source_id, dest_id in dest_ids.items() if dest_id]
     copies: Dict[str, StreamState] = {}
     for start in range(0, len(pairs), OBJECTS_PER_QUERY):
-        some = pairs[start : start + OBJECTS_PER_QUERY]
+        portion = pairs[start : start + OBJECTS_PER_QUERY]
         try:
-            newest = _newest(catalog.source, [source_id for source_id, _ in some])
+            newest = _newest(catalog.source, [source_id for source_id, _ in portion])
         except ApiError as error:
             log.warning("states of datasets are not known: %s", error)
             continue
-        for source_id, dest_id in some:
+        for source_id, dest_id in portion:
             later = [xact for xact in unmapped[source_id] if xact >= newest[source_id]]
             if later:
                 copies = copies or _copies(catalog)

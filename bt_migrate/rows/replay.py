@@ -289,6 +289,6 @@ def _is_listed(listed: sqlite3.Connection, row_id: str) -> bool:
     return found.fetchone() is not None
 
 
-def _portions(some: Iterator[List[str]], size: int) -> Iterator[List[str]]:
-    for ids in some:
+def _portions(id_lists: Iterator[List[str]], size: int) -> Iterator[List[str]]:
+    for ids in id_lists:
         yield from (ids[start : start + size] for start in range(0, len(ids), size))

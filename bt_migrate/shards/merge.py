@@ -303,11 +303,11 @@ def _missing_ranges(parts: Sequence[RunPart]) -> Iterator[KeyRange]:
     """Returns the key ranges of shards whose runs are missing."""
     if not parts[0].unit:
         return
-    upto: Optional[str] = None
+    covered_key: Optional[str] = None
     for part in sorted(parts, key=lambda part: part.unit.get("after") or ""):
         after = part.unit.get("after")
-        if after != upto:
-            yield KeyRange(upto, after)
-        upto = part.unit.get("end")
-    if upto is not None:
-        yield KeyRange(upto, after_second(shard_of(parts[0].run)["mark"]["source"]))
+        if after != covered_key:
+            yield KeyRange(covered_key, after)
+        covered_key = part.unit.get("end")
+    if covered_key is not None:
+        yield KeyRange(covered_key, after_second(shard_of(parts[0].run)["mark"]["source"]))

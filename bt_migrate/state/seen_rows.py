@@ -252,10 +252,10 @@ class SeenRows:
     ) -> Iterator[tuple]:
         """Yields the records of the ids, in portions that a statement takes."""
         for start in range(0, len(ids), IDS_PER_QUERY):
-            some = ids[start : start + IDS_PER_QUERY]
-            places = ",".join("?" * len(some))
+            portion = ids[start : start + IDS_PER_QUERY]
+            places = ",".join("?" * len(portion))
             query = f"select {columns_from} where object = ? and id in ({places}) {order}"
-            yield from self._rows(query, (object_id, *map(id_bytes, some)))
+            yield from self._rows(query, (object_id, *map(id_bytes, portion)))
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> List[tuple]:
         if not self._exists:

@@ -50,12 +50,16 @@ def _count_doubtful(
         return
     catalog, kind = context.catalog, group[0].kind
     for pair in group:
-        here, there = source[pair.source_id], dest[pair.dest_id]
-        if here is None or there is None or bool(here.rows) == bool(there.rows):
+        source_summary, dest_summary = source[pair.source_id], dest[pair.dest_id]
+        if (
+            source_summary is None
+            or dest_summary is None
+            or bool(source_summary.rows) == bool(dest_summary.rows)
+        ):
             continue
         api, counts, object_id = (
             (catalog.dest, dest, pair.dest_id)
-            if here.rows
+            if source_summary.rows
             else (catalog.source, source, pair.source_id)
         )
         counts.update(summaries(catalog, api, kind, [object_id]))

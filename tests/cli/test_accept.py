@@ -24,17 +24,17 @@ KEPT = [
 @pytest.fixture
 def w(tmp_path: Path) -> Iterator[World]:
     """A synced source; then somebody changed a prompt and a row there, and made a dataset."""
-    with living(tmp_path) as one:
+    with living(tmp_path) as w:
         data = {"prompt": {"type": "completion", "content": "{{q}}"}}
-        one.source.create(
-            "prompt", {"project_id": one.project, "name": "Ask", "slug": "ask", "prompt_data": data}
+        w.source.create(
+            "prompt", {"project_id": w.project, "name": "Ask", "slug": "ask", "prompt_data": data}
         )
-        assert sync(one).code == 0
-        one.dest.patch("prompt", one.dest.objects("prompt")[0]["id"], {"description": "theirs"})
-        merge(one.dest, LOGS, twin(one, LOGS), [{"id": "r00003", "metadata": {"theirs": 1}}])
-        project = one.dest.objects("project")[0]["id"]
-        one.dest.create(DATASET, {"project_id": project, "name": "theirs"})
-        yield one
+        assert sync(w).code == 0
+        w.dest.patch("prompt", w.dest.objects("prompt")[0]["id"], {"description": "theirs"})
+        merge(w.dest, LOGS, twin(w, LOGS), [{"id": "r00003", "metadata": {"theirs": 1}}])
+        project = w.dest.objects("project")[0]["id"]
+        w.dest.create(DATASET, {"project_id": project, "name": "theirs"})
+        yield w
 
 
 def accept(w: World, *args: str) -> Ended:
@@ -88,9 +88,9 @@ def test_differences_are_accepted_by_kind_name_or_id_and_can_be_withdrawn(w: Wor
     assert (wrong.code, "fits 'promts'; the kinds are: prompts, " in wrong.err) == (2, True), (
         wrong.err
     )
-    some = accept(w, "--only", "prompts,r0000?", "--yes", "--json")
-    assert (records(some, "accepted"), records(some, "differences")) == (KEPT[1:], KEPT[:1])
-    assert json.loads(some.out)["next_commands"][0].startswith("bin/migrate-all ")
+    accepted = accept(w, "--only", "prompts,r0000?", "--yes", "--json")
+    assert (records(accepted, "accepted"), records(accepted, "differences")) == (KEPT[1:], KEPT[:1])
+    assert json.loads(accepted.out)["next_commands"][0].startswith("bin/migrate-all ")
     assert [item["name"] for item in findings(w.root, "accepted_difference")] == []
     assert sync(w).code == 0  # only objects that the source has are looked at
     assert [item["name"] for item in findings(w.root, "accepted_difference")] == ["Ask"]

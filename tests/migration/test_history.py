@@ -85,7 +85,7 @@ def test_all_versions_arrive_in_order_and_every_pin_names_the_same_content(tmp_p
         pair.dest.patch("prompt", there["id"], {"description": there["description"]})
         done = run(pair.sandbox, tmp_path / "runs", *ALL, program="verify")
         found = report(tmp_path / "runs")["verification"]["differences"]
-        assert (done.code, [(one["name"], one["fields"]) for one in found]) == (
+        assert (done.code, [(entry["name"], entry["fields"]) for entry in found]) == (
             1,
             [("Greeting", ["versions"])],
         )
@@ -156,11 +156,15 @@ def test_a_plan_counts_the_versions_and_takes_no_pin_for_lost(tmp_path: Path) ->
             done = run(pair.sandbox, tmp_path / "runs", *arguments)
             assert (done.code, pair.sandbox.writes("globex")) == (0, []), done.last_words
             plan = json.loads(out.read_text(encoding="utf-8"))
-            greet = next(one for one in plan["objects"] if one["resource"] == "prompts")
+            greet = next(record for record in plan["objects"] if record["resource"] == "prompts")
             assert (greet["action"], greet.get("versions")) == ("create", versions)
-            named = [one for one in plan["losses"] if one["kind"] == "version_not_moved"]
-            assert {one["name"].split()[0] for one in named} == lost
-            pins = [one["name"] for one in plan["losses"] if one["kind"] == "version_pin_removed"]
+            named = [record for record in plan["losses"] if record["kind"] == "version_not_moved"]
+            assert {record["name"].split()[0] for record in named} == lost
+            pins = [
+                record["name"]
+                for record in plan["losses"]
+                if record["kind"] == "version_pin_removed"
+            ]
             assert pins == ([] if history == "all" else ["first", "second", "tuned", "Alpha"])
 
 
@@ -223,9 +227,11 @@ def test_killed_in_the_middle_of_a_history_the_same_command_completes_it(
         assert (last.code, len(runs(tmp_path / "runs"))) == (0, 1), last.last_words
         assert_equal(pair)
         prompts = [
-            one for one in report(tmp_path / "runs")["objects"] if one["resource"] == "prompts"
+            record
+            for record in report(tmp_path / "runs")["objects"]
+            if record["resource"] == "prompts"
         ]
-        assert [one["outcomes"] for one in prompts] == [{"created": 1}]
+        assert [record["outcomes"] for record in prompts] == [{"created": 1}]
 
 
 def killed(pair: Pair, root: Path, kills: List[int], moment: str) -> Ended:

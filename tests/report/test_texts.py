@@ -97,8 +97,8 @@ def test_a_kind_of_finding_is_one_line_that_names_things(
     kind: str, facts: List[Dict[str, Any]], expected: str
 ) -> None:
     records = [
-        finding(kind, **{"resource": "prompts", "id": f"id {number}", **one})
-        for number, one in enumerate(facts)
+        finding(kind, **{"resource": "prompts", "id": f"id {number}", **fact})
+        for number, fact in enumerate(facts)
     ]
     assert Group(kind, records).line() == expected
 

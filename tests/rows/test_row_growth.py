@@ -117,14 +117,14 @@ def test_rows_that_are_deleted_during_the_copy_disturb_no_other(
         gone: List[str] = []
 
         def delete(n: int) -> None:
-            some = [
+            portion = [
                 f"r{number:05}" for number in ((n * 37) % 300, (n * 61 + 5) % 300, 299 - n % 20)
             ]
-            gone.extend(some)
+            gone.extend(portion)
             w.source.insert(
                 LOGS,
                 w.project,
-                [{"id": row_id, "_object_delete": True} for row_id in dict.fromkeys(some)],
+                [{"id": row_id, "_object_delete": True} for row_id in dict.fromkeys(portion)],
             )
 
         during_queries(w, delete)
@@ -279,11 +279,13 @@ def test_a_clock_that_is_behind_ends_no_stream_early() -> None:
         if asked.path != "/btql":
             return Reply(headers=late)
         after = re.search(rb"_pagination_key > '([^']+)'", asked.body)
-        some = [row for row in rows if not after or row["_pagination_key"] > after[1].decode()][:4]
+        portion = [row for row in rows if not after or row["_pagination_key"] > after[1].decode()][
+            :4
+        ]
         late["Date"] = formatdate(
             time.time() - 3595, usegmt=True
         )  # as if the page had taken five seconds
-        return Reply(body=json.dumps({"data": some}).encode(), headers=late)
+        return Reply(body=json.dumps({"data": portion}).encode(), headers=late)
 
     with Loopback(answer) as server:
         api = Api("source", server.url, "sk", Limits(0, 0.01, 4), writable=False)
@@ -351,12 +353,12 @@ def paged(
             re.search(r"_pagination_key > '([^']+)'", query),
             re.search(r"_pagination_key <= '([^']+)'", query),
         )
-        some = [row for row in rows if not after or row["_pagination_key"] > after[1]]
-        some = [row for row in some if not upto or row["_pagination_key"] <= upto[1]]
+        portion = [row for row in rows if not after or row["_pagination_key"] > after[1]]
+        portion = [row for row in portion if not upto or row["_pagination_key"] <= upto[1]]
         if "count(1)" in query:
-            return Reply(body=json.dumps({"data": [{"rows": len(some)}]}).encode())
+            return Reply(body=json.dumps({"data": [{"rows": len(portion)}]}).encode())
         return Reply(
-            body=json.dumps({"data": some[: int(query.rpartition("limit: ")[2])]}).encode()
+            body=json.dumps({"data": portion[: int(query.rpartition("limit: ")[2])]}).encode()
         )
 
     with Loopback(answer) as server:

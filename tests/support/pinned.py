@@ -78,10 +78,10 @@ def _tools(org: Any, project: str, greet: str, versions: List[str]) -> None:
 
     first = tool("first", version=versions[1])
     second = tool("second")
-    for one, other in ((first, second), (second, first)):
-        pin = org.versions("function", other)[0]["_xact_id"]
-        uses = [{"type": "function", "id": other, "version": pin}]
-        org.patch("function", one, {"prompt_data": {"tool_functions": uses}})
+    for object_id, other_id in ((first, second), (second, first)):
+        pin = org.versions("function", other_id)[0]["_xact_id"]
+        uses = [{"type": "function", "id": other_id, "version": pin}]
+        org.patch("function", object_id, {"prompt_data": {"tool_functions": uses}})
 
 
 def _parameters(org: Any, project: str) -> List[Json]:

@@ -27,14 +27,14 @@ from tests.support.syncs import (
 @pytest.fixture
 def w(tmp_path: Path) -> Iterator[World]:
     """A living source with a prompt, copied a day ago."""
-    with living(tmp_path) as one:
+    with living(tmp_path) as w:
         data = {"prompt": {"type": "completion", "content": "{{q}}"}}
-        one.source.create(
-            "prompt", {"project_id": one.project, "name": "Ask", "slug": "ask", "prompt_data": data}
+        w.source.create(
+            "prompt", {"project_id": w.project, "name": "Ask", "slug": "ask", "prompt_data": data}
         )
-        assert (sync(one).code, equal(one)) == (0, True)
-        sent(one)
-        yield one
+        assert (sync(w).code, equal(w)) == (0, True)
+        sent(w)
+        yield w
 
 
 def names(org: Any, kind: str, field: str = "name") -> List[str]:
