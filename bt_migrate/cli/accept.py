@@ -1,4 +1,4 @@
-"""bin/accept: which differences of a run are meant, what is printed, and what is written down."""
+"""bin/accept: which differences of a run are selected, and what is printed and recorded."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def accept_differences(path: Path, flags: Mapping[str, Any]) -> None:
 
 
 def selected(records: Records, wanted: Sequence[str]) -> Records:
-    """The records of which a kind, name or id is wanted; all if nothing is named."""
+    """Returns the records whose kind, name or id is wanted; all if nothing is named."""
     for pattern in wanted:
         if not any(_fits(pattern, record) for record in records):
             known = ", ".join(dict.fromkeys(record["resource"] for record in records)) or "none"
@@ -108,7 +108,7 @@ def _agrees(
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a container without a name for its user
+    except (OSError, KeyError, ImportError):  # a container may have no name for its user
         return str(os.getuid())
 
 

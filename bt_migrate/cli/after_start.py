@@ -38,7 +38,7 @@ def after_start(settings: Settings, folder: Path, exit_code: int, began_s: float
 
 
 def report_of_start(folder: Path, began_s: float) -> Optional[Dict[str, Any]]:
-    """The report that this start wrote; None without one."""
+    """Returns the report that this start wrote, None without one."""
     path = folder / REPORT_FILE
     try:
         if path.stat().st_mtime < began_s:
@@ -62,7 +62,7 @@ def _write_metrics(path: Path, text: str) -> None:
 def environment_of(
     report: Optional[Mapping[str, Any]], exit_code: int, folder: Path
 ) -> Dict[str, str]:
-    """The variables that the command gets, without the API keys."""
+    """Returns the variables for the command, without the API keys."""
     variables = {
         "BT_MIGRATE_EXIT_CODE": str(exit_code),
         "BT_MIGRATE_STATUS": status_of(exit_code),

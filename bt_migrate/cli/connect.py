@@ -1,6 +1,6 @@
-"""Both clients of a program, connected, and the identity of a run.
+"""Connects both clients of a program, and says what a run is made for.
 
-Knows nothing of run directories and phases.
+This module does not know run directories and phases.
 """
 
 from __future__ import annotations

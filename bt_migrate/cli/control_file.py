@@ -52,7 +52,7 @@ def control_text(request: Dict[str, Any]) -> str:
 def replace_file(path: Path, text: str) -> None:
     """Replace a file as a whole.
 
-    Not flushed to disk: after a power cut there is no process that the file would speak of.
+    It is not flushed to disk: after a power cut the process that it controls is gone too.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

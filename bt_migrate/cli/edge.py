@@ -1,6 +1,6 @@
 """The edge of every program: each error becomes one line and an exit code.
 
-An error that nobody foresaw is exit 70; its traceback goes into a file.
+An unexpected error is exit 70; its traceback goes into a file.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from bt_migrate.cli.streams import code_after_output, safe_streams
 from bt_migrate.errors import EXIT_CRASHED, EXIT_INTERRUPTED, MigrationError
 
 MASK = "***"
-# Of a message in a traceback: it may hold what a server sent.
+# characters of a message in a traceback: it may contain what a server sent
 MAX_MESSAGE_CHARS = 500
 
 
 class Edge:
-    """What the edge must know about the program: how it prints, and where a crash is recorded."""
+    """What the edge needs from the program: how it prints, and where a crash is recorded."""
 
     def __init__(self) -> None:
         self.in_json = False
@@ -98,7 +98,7 @@ def masked(text: str, secrets: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def _thread_crashes(edge: Edge) -> Any:
-    """Record what ends a thread of ours, instead of printing its traceback."""
+    """Record an error that ends a thread, instead of printing its traceback."""
 
     def hook(arguments: Any) -> None:
         if isinstance(arguments.exc_value, BaseException):

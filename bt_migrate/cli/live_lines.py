@@ -1,6 +1,6 @@
-"""The status of a process as lines of a terminal: one for the whole, one for each open stream.
+"""The status of a process as lines of a terminal: one for the whole run, one for each open stream.
 
-Pure: the size of the window and what draws a bar are given.
+Pure: the size of the window and the function that draws a bar are passed in.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Sequence
 from bt_migrate.cli.process_status import wait_text
 from bt_migrate.report.display import columns_of, duration_text, number, padded, shown
 
-# Columns of a bar, and of what the label of a stream takes at least and at most.
+# columns of a bar, and the least and most columns of a stream's label
 BAR_COLUMNS = 10
 LEAST_LABEL = 12
 MOST_LABEL = 52
-# Lines of the window that are left to the log.
+# lines of the window that are left for the log
 LOG_LINES = 6
 
 DrawBar = Callable[[float, int], str]  # share done (0 to 1) and columns -> the bar
 
 
 class Window(NamedTuple):
-    """How much may be shown."""
+    """The window's size, and how many streams may be shown."""
 
     columns: int
     lines: int
@@ -63,7 +63,7 @@ def _counts_text(work: Mapping[str, Any]) -> str:
 def live_lines(
     status: Mapping[str, Any], window: Window, draw_bar: DrawBar, now: datetime
 ) -> List[str]:
-    """The whole, then as many open streams as fit, then how many more there are."""
+    """Returns lines for the whole run and for open streams that fit, and the number of others."""
     lines = _whole_lines(status, window.columns, draw_bar, now)
     streams = sorted(
         [*status["streams"], *status["parts"]], key=lambda stream: -(stream["total"] or 0)
@@ -84,7 +84,7 @@ def live_lines(
 def _whole_lines(
     status: Mapping[str, Any], columns: int, draw_bar: DrawBar, now: datetime
 ) -> List[str]:
-    """One line with a bar where there is room; in a narrow window the text takes several."""
+    """Returns one line with a bar if there is room; in a narrow window several lines of text."""
     parts = [f"{part}," for part in _progress_parts(status, now)]
     if columns_of(parts[0]) > columns:
         parts[:1] = parts[0].split(": ", 1)
@@ -126,7 +126,7 @@ def stream_lines(
 
 
 def _fitting_widths(cells: Sequence[Sequence[str]], columns: int) -> List[int]:
-    """The widths of the columns that fit: a narrow window lacks the last ones."""
+    """Returns the widths of the columns that fit; a narrow window lacks the last ones."""
     widths = [max(map(columns_of, texts)) for texts in zip(*cells)]
     while len(widths) > 1 and columns - _columns_of_cells(widths) < LEAST_LABEL:
         widths.pop()
@@ -134,12 +134,12 @@ def _fitting_widths(cells: Sequence[Sequence[str]], columns: int) -> List[int]:
 
 
 def _columns_of_cells(widths: Sequence[int]) -> int:
-    """With the space before each, and the indent of the line."""
+    """Returns the columns that the cells take, with spaces and indent."""
     return 2 + sum(width + 2 for width in widths if width)
 
 
 def _cells(stream: Mapping[str, Any], draw_bar: DrawBar) -> List[str]:
-    """Percent, bar, counts, rate and time left: the most important first."""
+    """Returns percent, bar, counts, rate and time left: the most important first."""
     done, rate = stream["done"], stream["rows_per_second"]
     total = max(stream["total"], done) if stream["total"] else None
     share = done / total if total else 0.0
@@ -154,5 +154,5 @@ def _cells(stream: Mapping[str, Any], draw_bar: DrawBar) -> List[str]:
 
 
 def _left_text(seconds: float) -> str:
-    """In whole seconds, which do not flicker."""
+    """Returns whole seconds, which do not flicker."""
     return f"{max(1, seconds):.0f} s" if seconds < 60 else duration_text(seconds)

@@ -70,7 +70,7 @@ class TextLines(_Masking):
 
 
 def _with_cut_names(record: logging.LogRecord) -> str:
-    """The message with every name (what it shows as %r) cut to the width of names."""
+    """Returns the message with every name (shown by %r) cut to the width of names."""
     if not isinstance(record.args, tuple):
         return record.getMessage()
     kinds = CONVERSION.findall(str(record.msg).replace("%%", ""))
@@ -108,7 +108,7 @@ def start_logging(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    # What the screen shows of it, its handler decides.
+    # the handler decides what the screen shows
     logging.getLogger("bt_migrate").setLevel(min(handler.least, logging.WARNING))
-    # It warns of each connection that is retried.
+    # urllib3 warns about each connection that is retried
     logging.getLogger("urllib3").setLevel(logging.ERROR)

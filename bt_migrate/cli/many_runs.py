@@ -22,7 +22,7 @@ DAMAGED = "damaged"
 
 
 def all_runs(root: Path, now: datetime) -> List[Dict[str, Any]]:
-    """Every run of a folder, newest first: {run, command, result, rows, started, dry_run}.
+    """Returns every run of a folder, newest first: {run, command, result, rows, started, dry_run}.
 
     Raises UsageError if there is none.
     """
@@ -51,7 +51,7 @@ def _about(path: Path, now: datetime) -> Dict[str, Any]:
 
 
 def _reported(path: Path) -> str:
-    """How the last start ended, as its report says: completed, incomplete …"""
+    """Returns the status in the report of the last start: completed, incomplete …"""
     try:
         return str(json.loads((path / REPORT_FILE).read_text(encoding="utf-8"))["status"])
     except (OSError, ValueError, LookupError, TypeError):
@@ -79,7 +79,7 @@ def all_runs_lines(runs: Sequence[Dict[str, Any]]) -> List[str]:
 
 
 def parts_below(folder: Path, now: datetime) -> List[Path]:
-    """The newest run of each folder of runs in a folder that is none itself; [] for others."""
+    """Returns the newest run of each folder of runs inside a folder; [] if there is none."""
     if (folder / RUN_FILE).is_file() or run_paths_in(folder) or not folder.is_dir():
         return []
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and run_paths_in(path))
@@ -87,7 +87,7 @@ def parts_below(folder: Path, now: datetime) -> List[Path]:
 
 
 def summed(folder: Path, paths: Sequence[Path], now: datetime) -> Dict[str, Any]:
-    """The status of the runs of a move in parts, and their rows together."""
+    """Returns the status of the runs of a move in shards, and their rows together."""
     runs = [run_status(path, now) for path in paths]
     rows = [run["rows"] for run in runs]
     left = [count["eta_seconds"] for count in rows if count["eta_seconds"] is not None]

@@ -1,6 +1,6 @@
-"""What a person can do to a running process, and see of it: control and status.
+"""Control and status of a running process.
 
-A thread wakes once a second: it obeys the control file and writes `status.json`. Knows nothing of
+A thread wakes once a second: it obeys the control file and writes `status.json`. It does not know
 what is moved.
 """
 
@@ -47,7 +47,7 @@ class LastProblem(logging.Handler):
 
 
 class Operator:
-    """`with`: obeys the control file of the run and writes its status, once a second."""
+    """Inside `with`, obeys the run's control file and writes its status, once a second."""
 
     def __init__(
         self, run: RunDirectory, sides: Sequence[Api], ending: Ending, command: str
@@ -63,7 +63,7 @@ class Operator:
             "started": now(),
         }
         self._max_concurrent = {api.side: api.transport.in_flight.limit for api in sides}
-        # The text of the control file that is obeyed.
+        # the last text of the control file
         self._control = ""
         self._measuring = ProcessStatus(run.live, sides, run)
         self._timeline = Timeline(run.path / TIMELINE_FILE)
@@ -138,7 +138,7 @@ class Operator:
     def _write_status(self, state: str) -> Dict[str, Any]:
         status = self._status(state)
         self._timeline.add(status, last=state == "ended")
-        # A full disk must not end the run here: it does so where data is written.
+        # A full disk must not end the run here; it ends it where data is written.
         with contextlib.suppress(OSError):
             replace_file(self._run.path / STATUS_FILE, json.dumps(status))
         return status
@@ -156,7 +156,7 @@ class Operator:
 
 @contextlib.contextmanager
 def shown_progress(live: LiveCounts) -> Iterator[None]:
-    """Show the progress of work without servers and without a run, which cannot be controlled."""
+    """Inside `with`, show progress of work without servers and without a run."""
     measuring = ProcessStatus(live, ())
     progress = Progress()
     ended = threading.Event()

@@ -1,6 +1,6 @@
 """Lines that stay at the bottom of a terminal, below everything that is printed to it.
 
-Knows nothing of what the lines say.
+This module does not know what the lines say.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ERASE_BELOW = "\033[J"
 class Pinned:
     """The pinned lines of one terminal. Safe for many threads.
 
-    Whoever prints to the terminal does so inside `above`, and calls `printed` with the text.
+    Code that prints to the terminal does so inside `above`, and calls `printed` with the text.
     """
 
     def __init__(self, raw: TextIO) -> None:
@@ -42,7 +42,7 @@ class Pinned:
 
     @contextlib.contextmanager
     def above(self) -> Iterator[None]:
-        """What is printed inside stands above the lines."""
+        """Inside `with`, printed text appears above the lines."""
         with self._lock:
             if self._drawn and not self._depth:
                 self._write(self._to_top() + ERASE_BELOW)
@@ -58,7 +58,7 @@ class Pinned:
         self._at_line_start = text.endswith("\n")
 
     def _to_top(self) -> str:
-        """Moves to the first of the drawn lines, which a narrower window has wrapped."""
+        """Move the cursor to the first of the drawn lines, which a narrower window has wrapped."""
         columns = max(1, terminal_size(self._raw).columns)
         rows = sum(max(1, -(-width // columns)) for width in self._drawn)
         self._drawn = []
@@ -72,14 +72,14 @@ class Pinned:
         return f"{ERASE_LINE}\n".join(lines) + ERASE_BELOW
 
     def _write(self, text: str) -> None:
-        """A terminal that has gone shows nothing more; what is printed notices that too."""
+        """Write to the terminal. A closed terminal is ignored here; other output reports it."""
         with contextlib.suppress(OSError, ValueError):
             self._raw.write(text)
             self._raw.flush()
 
 
 def terminal_size(stream: TextIO) -> os.terminal_size:
-    """The size of the window that a stream writes to, also after it was resized."""
+    """Returns the size of the stream's window, also after it was resized."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         size = os.get_terminal_size(stream.fileno())
         if size.columns and size.lines:

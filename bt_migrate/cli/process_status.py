@@ -1,6 +1,6 @@
-"""What a process says of itself: the content of `status.json`, and what the terminal shows.
+"""The status of a process: the content of `status.json`, and what the terminal shows.
 
-Knows nothing of files and screens.
+This module does not know files and screens.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bt_migrate.state.live_counts import LiveCounts, Task
 from bt_migrate.state.run_directory import RunDirectory
 
 ROWS = "rows"
-# The names of the phases that move something begin with this.
+# prefix of the names of phases that move something
 MOVES = "migrate-"
 RATE_LIMIT = "rate limit: next query in"
 # Shorter waits are not shown.
@@ -25,7 +25,7 @@ LEAST_WAIT_S = 1.0
 
 
 class ProcessStatus:
-    """The status of this process, measured once a second. For one thread."""
+    """The status of this process, measured once a second. Not safe for several threads."""
 
     def __init__(
         self, live: LiveCounts, sides: Sequence[Api], run: Optional[RunDirectory] = None
@@ -37,7 +37,7 @@ class ProcessStatus:
         self._rows_before: Optional[int] = None
 
     def measured(self) -> Dict[str, Any]:
-        """Returns what is true now: phase, work, open streams, waits, requests of both sides."""
+        """Returns the current phase, work, open streams, waits, and requests of both sides."""
         live = self._live
         streams = live.streams()
         task = live.task
@@ -66,7 +66,7 @@ class ProcessStatus:
         return Beat(time.monotonic(), counts, queries)
 
     def _work(self, task: Optional[Task]) -> Dict[str, Any]:
-        """What is counted now: a task, or else the rows of this run."""
+        """Returns what is counted now: a task, or else the rows of this run."""
         if task is not None:
             return self._progress(task.unit, task.unit, task.total, task.of)
         if not self._live.phase.startswith(MOVES):
@@ -110,7 +110,7 @@ class ProcessStatus:
 
 
 def _rows_before(run: RunDirectory) -> int:
-    """Rows of earlier starts: of the copy, or of the current sync."""
+    """Returns the rows of earlier starts: of the copy, or of the current sync."""
     if len(run.record.sessions) < 2:
         return 0
     now = run.record.round
@@ -118,7 +118,7 @@ def _rows_before(run: RunDirectory) -> int:
 
 
 def row_totals(run: Optional[RunDirectory]) -> Dict[str, Optional[int]]:
-    """Source object -> its rows, as a plan of shards or a validation counted them."""
+    """Returns source object -> its rows, as a plan of shards or a validation counted them."""
     if run is None:
         return {}
     if run.record.shard is not None:
@@ -136,7 +136,7 @@ def _limits(api: Api) -> bool:
 
 
 def longest_wait(live: LiveCounts, sides: Sequence[Api]) -> Optional[Dict[str, str]]:
-    """Why the process waits and until when, None if nothing holds it up."""
+    """Returns why the process waits and until when, None if it does not."""
     waits = [wait for wait in _waits(live, sides) if wait[0] >= LEAST_WAIT_S]
     if not waits:
         return None

@@ -96,7 +96,7 @@ def in_program(
             after_start(settings, folders[-1], code, began_s)
         return code
     finally:
-        # The process ends now: no collection of what is freed as a whole.
+        # The process ends now: garbage collection would only take time.
         gc.freeze()
 
 

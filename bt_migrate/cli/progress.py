@@ -1,4 +1,4 @@
-"""How far a start is: pinned on a terminal once a second, else a line every ten seconds."""
+"""The progress of a start: pinned on a terminal once a second, else a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from bt_migrate.cli.terminal import screen
 log = logging.getLogger("bt_migrate")
 
 LINE_S = 10.0
-# A phase that has taken this many seconds gets a line.
+# a phase that has taken this many seconds is reported with a line
 PHASE_LINE_BEATS = 4
 
 
 class Progress:
-    """The progress of one start in a run. For one thread."""
+    """The progress of one start in a run. Not safe for several threads."""
 
     def __init__(self) -> None:
         self._screen: Any = None
@@ -73,7 +73,7 @@ class Progress:
 
 
 def bar_drawer(encoding: str) -> Optional[DrawBar]:
-    """What draws bars in an encoding; None where tqdm (the extra `progress`) is not installed."""
+    """Returns a function that draws bars in an encoding; None without tqdm (extra `progress`)."""
     try:
         bar_class = importlib.import_module("tqdm.std").Bar
     except ImportError:

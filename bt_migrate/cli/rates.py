@@ -1,4 +1,7 @@
-"""How fast the counts of a process grow, and how long the rest takes. A beat is one second."""
+"""How fast the counts of a process grow, and how long the rest takes.
+
+A beat is one second.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ from typing import Deque, Mapping, NamedTuple, Optional
 
 # A rate is taken over this many beats.
 RATE_BEATS = 30
-# Requests that were refused come in bursts: their rate is taken over this many.
+# Refused requests come in bursts, so their rate is taken over this many beats.
 KEPT_BEATS = 600
 
 
 class Beat(NamedTuple):
-    """What had been done at a moment: `counts` by name, `queries` by side."""
+    """The progress at one moment: `counts` by name, `queries` by side."""
 
     at_s: float
     counts: Mapping[str, int]
@@ -29,7 +32,7 @@ class Rates:
         self._beats.append(beat)
 
     def per_second(self, name: str, beats: int = RATE_BEATS) -> float:
-        """The growth of a count since the oldest of the last beats that knows it."""
+        """Returns the growth of a count since the oldest of the last beats that has it."""
         first = self._first(name, beats)
         last = self._beats[-1]
         if last.at_s <= first.at_s:
@@ -38,10 +41,10 @@ class Rates:
         return round(grown / (last.at_s - first.at_s), 1)
 
     def seconds_left(self, name: str, left: int, limits: Mapping[str, Optional[float]]) -> float:
-        """How long `left` more take. 0 if nothing can be said.
+        """Returns how long `left` more take, 0 if that is not known.
 
-        `limits`: side -> queries a minute that it allows, None if it limits them in a way that is
-        not known. Sides without a limit are left out.
+        `limits`: side -> queries a minute that it allows, None if its limit is not known. Sides
+        without a limit are left out.
         """
         paces = [self._per_query(name, side) * rate / 60 for side, rate in limits.items() if rate]
         known = [pace for pace in paces if pace]
@@ -49,7 +52,7 @@ class Rates:
         return left / pace if pace else 0.0
 
     def _per_query(self, name: str, side: str) -> float:
-        """How much the count grows with each query to a side, 0 if that is not known yet."""
+        """Returns how much the count grows with each query to a side, 0 if that is not known."""
         first = self._first(name, KEPT_BEATS)
         last = self._beats[-1]
         queries = last.queries[side] - first.queries[side]
@@ -57,7 +60,7 @@ class Rates:
         return grown / queries if queries > 0 else 0.0
 
     def _first(self, name: str, beats: int) -> Beat:
-        """The oldest of the last beats that know the count."""
+        """Returns the oldest of the last beats that has the count."""
         found = self._beats[-1]
         for number, beat in enumerate(reversed(self._beats)):
             if number >= beats or name not in beat.counts:

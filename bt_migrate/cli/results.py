@@ -1,6 +1,6 @@
 """The end of a start: builds the report, writes it, prints it, and chooses the exit code.
 
-Knows nothing of how the run got there.
+This module does not know how the run reached its end.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ FULL = "… (the file has reached its limit; further lines are left out)\n"
 
 
 class RunLog(logging.Handler):
-    """Writes lines until the file is full. A disk that takes no more ends the log, not the run."""
+    """Writes lines until the file is full. An error of the disk ends the log, not the run."""
 
     def __init__(self, path: Path, formatter: logging.Formatter) -> None:
         super().__init__(logging.DEBUG)

@@ -1,4 +1,4 @@
-"""How far a run is, from its files alone: what its process wrote last, and the checkpoints.
+"""The progress of a run from its files alone: the last status of its process, and the checkpoints.
 
 Takes no lock and writes nothing.
 """
@@ -36,7 +36,7 @@ UNDONE = "undone"
 # States in which a process works on the run.
 AT_WORK = (RUNNING, PAUSED, SILENT)
 
-# The process of an older status file is gone, or hangs.
+# the process of an older status file has ended, or hangs
 FRESH_S = 10
 
 
@@ -103,7 +103,7 @@ def _total(
     total = _sum_if_known(stream["total"] for stream in streams)
     eta = _eta(done, total, rate)
     if work and work["unit"] == ROWS:
-        # The process knows how many queries a limit allows.
+        # The process takes the query limits into account.
         eta = work["seconds_left"]
     return {"done": done, "total": total, "rows_per_second": rate, "eta_seconds": eta}
 
@@ -124,7 +124,7 @@ def _ended_alone(record: RunRecord) -> bool:
 
 
 def process_state(said: Mapping[str, Any], now: datetime) -> str:
-    """What the last process is doing, which has not said that it ended."""
+    """Returns what the last process is doing, if it has not reported its end."""
     is_fresh = (now - instant(said["updated"])).total_seconds() < FRESH_S
     if is_fresh and _lives(said) is not False:
         return PAUSED if said["paused"] else RUNNING
@@ -193,7 +193,7 @@ def _add_checkpoint(found: Dict[str, Dict[str, Any]], state: Any) -> None:
 
 def _add_live(found: Dict[str, Dict[str, Any]], source_id: str, stream: Mapping[str, Any]) -> None:
     known = found.get(source_id, {})
-    if known.get("complete"):  # it ended after the process wrote its status
+    if known.get("complete"):  # it was completed after the process wrote its status
         return
     done = max(stream["done"], known.get("done", 0))
     found[source_id] = {"total": None, **known, **stream, "done": done}

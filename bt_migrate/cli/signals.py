@@ -22,7 +22,7 @@ MAX_BYTES = 4096
 class Ending:
     """Why the program ends before its work is done. The first reason counts.
 
-    Waiting threads look at `event`.
+    Waiting threads check `event`.
     """
 
     def __init__(self) -> None:
@@ -75,15 +75,15 @@ def handle_signals(ending: Ending, max_duration_s: float, *, in_json: bool) -> I
 
 
 def _ignore(number: int, _: object) -> None:
-    """Unlike SIG_IGN, a handler that does nothing lets the watcher see the signal."""
+    """Does nothing. Unlike SIG_IGN, a handler lets the watcher see the signal."""
 
 
 @contextlib.contextmanager
 def _forced_end(ending: Ending, numbers: Set[signal.Signals]) -> Iterator[None]:
-    """End the process GRACE_S after the second signal, whatever it hangs in.
+    """End the process GRACE_S after the second signal, whatever it is blocked in.
 
     Python runs a handler only between two instructions of the main thread. The wakeup descriptor
-    gets the number of a signal at once, and a thread of its own reads it.
+    gets the number of a signal at once, and another thread reads it.
     """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
@@ -99,7 +99,7 @@ def _forced_end(ending: Ending, numbers: Set[signal.Signals]) -> Iterator[None]:
 
 
 def _watch(receiver: socket.socket, sender: socket.socket, numbers: Set[signal.Signals]) -> None:
-    """`sender` is held here so that it stays open."""
+    """Waits for signals. `sender` is referenced here so that it stays open."""
     count = 0
     while count < 2:
         received = receiver.recv(MAX_BYTES)

@@ -49,7 +49,7 @@ def status_lines(status: Dict[str, Any], now: datetime, height: Optional[int] = 
 
 
 def state_text(status: Mapping[str, Any]) -> str:
-    """What the run does or did, in words."""
+    """Returns what the run does or did, in words."""
     if status["state"] == RUNNING:
         return RUNNING_WORDS.get(status["command"], f"running {status['command']}")
     return STATE_WORDS[status["state"]]
@@ -136,7 +136,7 @@ def _stream_lines(status: Mapping[str, Any], limit: int) -> Iterator[str]:
     """Yields a line for each stream that is open or has an error, and the others as counts."""
     streams = status["parts"] or status["streams"]
     unfinished = [stream for stream in streams if not stream["complete"]]
-    # A stream that nobody reads now is not begun, or waits for the next start.
+    # A stream that is not being read is not begun, or waits for the next start.
     begun = [stream for stream in unfinished if stream["done"] or stream["error"]]
     for stream in begun[:limit]:
         error = f": {stream['error']}" if stream["error"] else ""
@@ -153,7 +153,7 @@ def _stream_lines(status: Mapping[str, Any], limit: int) -> Iterator[str]:
 
 
 def lag_now(path: Path, env_file: Optional[str]) -> Dict[str, Any]:
-    """Returns the lag, asked of the source now. Needs the keys of the run's organizations."""
+    """Returns the lag, measured at the source now. Needs the keys of the run's organizations."""
     run = RunDirectory(path)
     selection = run.record.selection
     settings = replace(

@@ -1,7 +1,7 @@
-"""Standard output and standard error that cannot end a program and cannot disturb a terminal.
+"""Standard output and error that cannot end a program and cannot disturb a terminal.
 
 A character that the encoding lacks, or that would control a terminal, is escaped. When a stream
-fails (closed pipe, full disk), what is still written to it is dropped, and the program goes on.
+fails (closed pipe, full disk), later output to it is dropped, and the program continues.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _safe(text: str, encoding: str) -> str:
 
 
 def _discard(stream: TextIO) -> None:
-    """Point the stream to nowhere: the interpreter flushes it again when it exits."""
+    """Redirect the stream to nowhere: the interpreter flushes it again when it exits."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -107,13 +107,13 @@ def _is_terminal(stream: Optional[TextIO]) -> bool:
 
 
 def above_pinned(stream: Any) -> ContextManager[None]:
-    """What is printed to the stream inside stands above its pinned lines."""
+    """Inside `with`, text printed to the stream appears above its pinned lines."""
     pinned = getattr(stream, "pinned", None)
     return contextlib.nullcontext() if pinned is None else pinned.above()
 
 
 def raw_stream(stream: TextIO) -> TextIO:
-    """Returns the stream that takes what controls a terminal."""
+    """Returns the unescaped stream, for text that controls a terminal."""
     return getattr(stream, "raw", stream)
 
 
@@ -122,9 +122,9 @@ def is_open(stream: TextIO) -> bool:
 
 
 def code_after_output(code: int) -> int:
-    """Returns the exit code of a program whose output may have failed; says why it failed.
+    """Returns the exit code of a program whose output may have failed; reports the failure.
 
-    A reader that has gone (`| head`) wanted no more. Any other failure lost the result.
+    A reader that has ended (`| head`) is no failure. Any other failure lost the result.
     """
     sys.stdout.flush()
     error = getattr(sys.stdout, "error", None)

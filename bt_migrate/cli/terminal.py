@@ -12,8 +12,8 @@ from typing import Any, Dict, Sequence, TextIO
 from bt_migrate.cli.streams import above_pinned, raw_stream
 from bt_migrate.report.display import escaped
 
-# Events that a person sees with -v only: those about one object, one stream or one count. All of
-# them are in run.log.
+# Events that are shown with -v only: those about one object, stream or count. All of them are in
+# run.log.
 DETAILS = frozenset(
     (
         "created", "found", "updated", "differs", "skipped", "planned", "planned update",
@@ -51,7 +51,7 @@ class Terminal(logging.StreamHandler):
 
     @property
     def can_pin(self) -> bool:
-        """True on a terminal that can clear a line, unless only errors are wanted."""
+        """True on a terminal that can erase a line, unless only errors are shown."""
         return self._is_able and self.short and self.least <= logging.INFO
 
     def filter(self, record: logging.LogRecord) -> Any:
@@ -63,7 +63,7 @@ class Terminal(logging.StreamHandler):
         return self._is_new_wait(record) and super().filter(record)
 
     def _is_new_wait(self, record: logging.LogRecord) -> bool:
-        """Every thread meets a rate limit; one line says it."""
+        """Whether no other thread has reported this wait: one line is enough."""
         if getattr(record, "event", "") != "rate_limited" or not self.short:
             return True
         side = getattr(record, "side", "")
@@ -80,7 +80,7 @@ class Terminal(logging.StreamHandler):
             self._write_raw(RESET if colour else "")
 
     def _colour_of(self, record: logging.LogRecord) -> str:
-        """Red for failures, yellow for warnings, on a terminal that wants colours."""
+        """Returns red for failures, yellow for warnings, on a terminal with colours."""
         if not self._is_able or os.environ.get("NO_COLOR") or not self.short:
             return ""
         if record.levelno >= logging.ERROR:
@@ -99,7 +99,7 @@ class Terminal(logging.StreamHandler):
             pinned.show(lines)
 
     def line(self, text: str) -> None:
-        """Print a line that is no record of the log."""
+        """Print a line that is not part of the log."""
         record = logging.LogRecord("bt_migrate", logging.INFO, "", 0, "%s", (escaped(text),), None)
         self.acquire()
         try:

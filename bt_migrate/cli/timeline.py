@@ -43,8 +43,8 @@ class Timeline:
             "retries": sum(side["retries"] for side in sides),
             "paused": status["paused"],
         }
-        # The line break comes first, so that a line that was cut short ends there.
-        # A full disk must not end the run here: it does so where data is written.
+        # The line break comes first, so that a line that was cut short ends there. A full disk must
+        # not end the run here; it ends it where data is written.
         with contextlib.suppress(OSError):
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             with open(fd, "w", encoding="utf-8") as file:

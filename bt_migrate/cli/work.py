@@ -1,6 +1,6 @@
 """One start of a program: which runs it works in, and the work in each of them.
 
-Knows nothing of signals and options.
+This module does not know signals and options.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ FoundRun = Tuple[RunDirectory, Settings, bool]
 
 @dataclass(frozen=True)
 class Start:
-    """What one start of a program works with."""
+    """The inputs of one start of a program."""
 
     command: str
     source: Api
@@ -76,7 +76,7 @@ class Start:
 
     @property
     def judges(self) -> bool:
-        """True for bin/verify, which writes nothing but its own result."""
+        """True for bin/verify, which writes only its own result."""
         return self.command == VERIFY
 
     def identity(self, settings: Settings) -> Identity:
@@ -84,7 +84,7 @@ class Start:
 
 
 def work(start: Start, settings: Settings) -> int:
-    """Finish what an earlier start left of its window, then do what is asked for now.
+    """Finish what an earlier start left of its window, then do what this start asks for.
 
     Returns the higher exit code of the two.
     """
@@ -181,7 +181,7 @@ def _plan_first(start: Start, settings: Settings, run: RunDirectory) -> Dict[str
 
     Raises LossError if the plan has losses and --fail-on-loss is given.
     """
-    # Somebody has read the plan of --plan; only what changed since is told.
+    # A person has read the plan of --plan; only changes since then are printed.
     dry_settings = replace(settings, dry_run=True, quiet=settings.quiet or bool(settings.plan))
     identity = start.identity(dry_settings)
     if settings.since_last and run.record.sessions:
@@ -190,7 +190,7 @@ def _plan_first(start: Start, settings: Settings, run: RunDirectory) -> Dict[str
         plan_run = create_run(run.path.parent, identity, start.command)
     with plan_run:
         _work_in_run(start, dry_settings, plan_run)
-        # A plan that was stopped allows nothing.
+        # A stopped plan is incomplete and must not be carried out.
         start.source.check()
         return build_plan(plan_run)
 
@@ -236,7 +236,7 @@ def _work_logged(start: Start, settings: Settings, run: RunDirectory) -> int:
             report = report_comparison if start.judges else report_run
             code = report(run, settings, code, status)
         except StateError:
-            # A full disk takes no report either; the first error is the one to show.
+            # A full disk cannot store the report either; the first error is shown.
             if code == EXIT_OK:
                 raise
     if settings.dry_run and not status:
@@ -258,7 +258,7 @@ def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Sessio
     if run.record.source_time is None:
         run.record.source_time = source_time or int(start.source.clock.mark_s())
     for side in (start.source, start.dest):
-        # What an earlier process of the run found out about the server.
+        # what an earlier process of the run found out about the server
         side.capabilities.reads_groups = (
             side.capabilities.reads_groups or side.side in run.record.reads_groups
         )
