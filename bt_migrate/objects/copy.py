@@ -368,10 +368,11 @@ def _note_intentions(catalog: Catalog, resource: Resource, plans: Sequence[Objec
 def _intent(catalog: Catalog, resource: Resource, plan: ObjectPlan) -> Dict[str, Any]:
     """Returns how to find the object if this process is killed before recording it."""
     body = plan.action.body
+    posted = {name: value for name, value in body.items() if name not in resource.patch_only}
     return {
         "key": list(dest_key(resource, plan.item.source, body)),
         "project": plan.item.dest_project_id,
-        "fingerprint": fingerprint(resource, body),
+        "fingerprint": fingerprint(resource, posted),
         "at": catalog.dest.clock.earliest_s(),
     }
 

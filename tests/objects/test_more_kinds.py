@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.support.orgs import (
     DEST_KEY,
     INLINE,
     SOURCE_KEY,
+    AtRequest,
     Pair,
     WatchedSandbox,
     environment,
@@ -23,6 +25,7 @@ from tests.support.orgs import (
     function,
     report,
     run,
+    run_with,
     runs,
 )
 
@@ -435,3 +438,32 @@ def test_a_query_names_what_the_destination_has_also_where_that_comes_later(
     wanted = query(pair.dest.objects("project")[0]["id"], made["id"])
     assert copied["function_data"]["nodes"]["n"]["expr"] == wanted
     assert findings(root, "source_id_in_text") == []
+
+
+# -- killed
+
+
+def test_what_a_killed_process_made_is_ours_and_completed(pair: Pair, tmp_path: Path) -> None:
+    fill_groups(pair.source)
+    alpha = pair.source.objects("project")[0]["id"]
+    variable = {"object_type": "project", "object_id": alpha, "name": "KEY"}
+    pair.source.create("env_var", {**variable, "value": "never-to-be-read"})
+    voice = {"instructions": "Be brief.", "voice_config": {"voice_id": "ada"}}
+    pair.source.create("simulated_user", {"project_id": alpha, "name": "Ada", **voice})
+    rule = automation("retention", object_type="project_logs", retention_days=90)
+    pair.source.create("org_automation", {"org_id": pair.source.id, "name": "w", "config": rule})
+    root = tmp_path / "state"
+    kinds = ("project_group", "simulated_user", "env_var", "org_automation")
+    for kind in kinds:
+
+        def is_creation(method: str, path: str, kind: str = kind) -> bool:
+            return method == "POST" and path.endswith(f"/{kind}")
+
+        at = AtRequest(1, "after", signal.SIGKILL, is_creation)
+        assert (run_with(pair, root, at).code, at.done.is_set()) == (-signal.SIGKILL, True)
+    done = run(pair.sandbox, root, "--verify")
+    assert done.code == 0, done.out + done.err
+    assert members(pair.dest) == {"customers": ["alpha", "beta"], "nobody": []}
+    assert [len(pair.dest.objects(kind)) for kind in kinds] == [2, 1, 1, 1]
+    undo(pair, root)
+    assert [len(pair.dest.objects(kind)) for kind in kinds] == [0, 0, 0, 0]
