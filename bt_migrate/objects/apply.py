@@ -85,7 +85,10 @@ class ObjectWriter:
         findings = list(plan.prepared.findings)
         findings += self.catalog.histories.findings_beside(source_id, findings)
         if plan.prepared.blocked:
-            self._record_failed(plan, findings, plan.prepared.blocked, fields=plan.action.fields)
+            # Some of its versions may be there: the next start continues them.
+            in_doubt = source_id in self.catalog.histories.failures
+            facts = {"fields": plan.action.fields, "in_doubt": in_doubt or None}
+            self._record_failed(plan, findings, plan.prepared.blocked, **facts)
         else:
             try:
                 action = self._carry_out(plan, findings)

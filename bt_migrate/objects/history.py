@@ -104,7 +104,8 @@ def _existing(
     except ApiError:
         return None
     if existing is not None:
-        return existing if holder is None or holder["id"] == existing["id"] else None
+        # A PUT finds the object by its natural key; the plan renames it first.
+        return existing if holder is not None and holder["id"] == existing["id"] else None
     return None if gone or holder else {}
 
 
@@ -132,12 +133,14 @@ def _source_versions(
     """The versions that move, oldest first; those after a transaction."""
     source = item.source
     lists = catalog.histories.source
+    versions = lists.contents(resource, source, catalog.settings.history, after=after)
+    unread = lists.unread.get(source["id"])
     unknown = lists.unknown.get(source["project_id"])
-    if unknown:
-        detail = f"the source does not list them: {unknown}"
-        found = object_finding(resource, item, "earlier_versions", detail=detail)
+    if unread or unknown:
+        words = f"not read: {unread}" if unread else f"not listed: {unknown}"
+        found = object_finding(resource, item, "earlier_versions", detail=words)
         catalog.histories.findings[source["id"]] = [found]
-    return lists.contents(resource, source, catalog.settings.history, after=after)
+    return versions
 
 
 def _continued(

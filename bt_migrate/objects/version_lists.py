@@ -11,7 +11,7 @@ import logging
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Set
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set
 
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.btql import OBJECTS_PER_QUERY, versions_query
@@ -37,6 +37,8 @@ class VersionLists:
     lock: threading.RLock = field(default_factory=threading.RLock)
     # projects whose versions are not known -> why
     unknown: Dict[str, str] = field(default_factory=dict)
+    # object id -> why a version of it was not read
+    unread: Dict[str, str] = field(default_factory=dict)
     # object id -> transactions
     _xacts: Dict[str, Set[int]] = field(default_factory=lambda: defaultdict(set))
     _asked: Set[str] = field(default_factory=set)
@@ -76,22 +78,32 @@ class VersionLists:
     ) -> List[dict]:
         """Returns the object as it was in its last `last` versions before `latest`, oldest first.
 
-        Only versions after the transaction `after`. Raises ApiError if one cannot be read.
+        Only versions after the transaction `after`. A version that the server refuses is left out
+        and noted in `unread`. Raises ApiError for a server that fails.
         """
         now = xact_of(latest.get("_xact_id"))
         if now and now <= after:
             return []
         earlier = [xact for xact in self.transactions(latest["id"]) if after < xact < now]
-        path = f"{resource.path}/{latest['id']}"
-        check = object_with_id(latest["id"])
         kept = earlier[max(0, len(earlier) - last) :]
-        return [
-            *(
-                {**self.api.get(path, {"version": str(xact)}, check=check), "_xact_id": str(xact)}
-                for xact in kept
-            ),
-            dict(latest),
-        ]
+        versions = [self._version(resource, latest["id"], xact) for xact in kept]
+        return [*(version for version in versions if version is not None), dict(latest)]
+
+    def _version(self, resource: Resource, object_id: str, xact: int) -> Optional[dict]:
+        path = f"{resource.path}/{object_id}"
+        check = object_with_id(object_id)
+        try:
+            found = self.api.get(path, {"version": str(xact)}, check=check)
+        except ApiError as error:
+            if error.status >= 500 or error.status == 401:
+                raise
+            self.unread[object_id] = str(error)
+            return None
+        # A server that does not know the parameter shows the latest version.
+        if xact_of(found.get("_xact_id")) not in (0, xact):
+            self.unread[object_id] = f"{self.api.side}: GET {path} shows another version"
+            return None
+        return {**found, "_xact_id": str(xact)}
 
     def _add(self, resource: Resource, project_ids: Sequence[str]) -> None:
         """Add the transactions of all versions of a kind in these projects.

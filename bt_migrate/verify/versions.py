@@ -55,7 +55,7 @@ def compared_versions(
     Raises ApiError if a version cannot be read.
     """
     histories, last = catalog.histories, catalog.settings.history
-    if source["project_id"] in histories.source.unknown:
+    if source["project_id"] in histories.source.unknown:  # nothing to compare with
         return ComparedVersions([], 0, is_broken=False)
     read = histories.source.contents(resource, source, last)
     versions = [version for version in read if not resource.cannot_move(version)]

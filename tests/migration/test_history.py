@@ -203,6 +203,51 @@ def test_the_example_moves_with_all_that_the_api_can_carry(tmp_path: Path) -> No
         assert (done.code, pair.sandbox.writes("globex")) == (0, []), done.out
 
 
+def test_a_history_that_was_refused_in_the_middle_is_completed_by_the_next_start(
+    tmp_path: Path,
+) -> None:
+    def refuse(method: str, path: str, body: bytes) -> Any:
+        return Answer(400, b"no") if method == "PUT" and b'"Greeting"' in body else None
+
+    with pinned_pair() as pair:
+        pair.sandbox.refuse = refuse
+        done = run(pair.sandbox, tmp_path / "runs", *ALL, program="migrate_definitions")
+        assert (done.code, len(histories(pair.dest)["greet"])) == (1, 3), done.last_words
+        pair.sandbox.refuse = None
+        done = run(pair.sandbox, tmp_path / "runs", *ALL, program="migrate_definitions")
+        assert (done.code, histories(pair.dest)) == (0, histories(pair.source)), done.last_words
+        undo(pair, tmp_path / "runs", "--yes")
+        assert pair.dest.objects("prompt") == []
+
+
+def test_versions_that_cannot_be_read_are_left_out_and_named(tmp_path: Path) -> None:
+    with pinned_pair() as pair:
+        greet = greet_of(pair.source)["id"]
+        second = pair.source.versions("prompt", greet)[1]["_xact_id"]
+
+        def refuse(method: str, path: str, body: bytes) -> Any:
+            return Answer(400, b"no version") if f"version={second}" in path else None
+
+        pair.sandbox.refuse = refuse
+        done = run(pair.sandbox, tmp_path / "runs", *ALL, program="migrate_definitions")
+        assert done.code == 0, done.last_words
+        wanted = histories(pair.source)["greet"]
+        assert histories(pair.dest)["greet"] == [wanted[0], *wanted[2:]]
+        left = findings(tmp_path / "runs", "earlier_versions")
+        assert [found["name"] for found in left] == ["Greeting"]
+
+
+def test_a_sync_after_a_new_slug_makes_no_second_object(tmp_path: Path) -> None:
+    with pinned_pair() as pair:
+        for since in ((), ("--since-last",)):
+            done = run(pair.sandbox, tmp_path / "runs", *ALL, *since, program="migrate_definitions")
+            assert done.code == 0, done.last_words
+            slugs = {prompt["slug"] for prompt in pair.dest.objects("prompt")}
+            assert slugs == {"first", "second", "welcome" if since else "greet"}
+            greet = pair.source.objects("prompt")[0]["id"]
+            pair.source.patch("prompt", greet, {"slug": "welcome", "description": "renamed"})
+
+
 # -- killed
 
 
