@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.btql import Bounds
 from bt_migrate.model.activation import retention_of
@@ -23,21 +23,32 @@ from bt_migrate.rows.count import count_by_object
 log = logging.getLogger("bt_migrate.migration")
 
 
+# What a rule says it is for -> the kind of rows. The date of experiments is that of the move.
+ROWS_OF_RULE = {"project_logs": "logs", "dataset": "datasets"}
+# Nothing is older than this.
+MAX_DAYS = 36_500
+
+
 def with_retention(
     catalog: Catalog, resource: Resource, items: Sequence[PlannedObject]
 ) -> List[PlannedObject]:
     """Yields the objects; a rule that the destination lacks has what it would delete."""
-    return [_with_count(catalog, resource, item) for item in items]
+    new = [item for item in items if _is_new_rule(catalog, resource, item)]
+    deleted = deleted_at_once(catalog, resource, [item.source for item in new])
+    return [_with_count(resource, item, deleted.get(item.source["id"])) for item in items]
 
 
-def _with_count(catalog: Catalog, resource: Resource, item: PlannedObject) -> PlannedObject:
+def _is_new_rule(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool:
     if not resource.acts(item.source) or retention_of(item.source) is None:
-        return item
-    key = natural_key(resource, item.source)
+        return False
     there = catalog.index.by_key(resource, item.dest_project_id)
-    if item.states.completed(item.source["id"]) or key in there:
-        return item
-    facts = deleted_at_once(catalog, resource, item.source)
+    done = item.states.completed(item.source["id"])
+    return not done and natural_key(resource, item.source) not in there
+
+
+def _with_count(
+    resource: Resource, item: PlannedObject, facts: Optional[Dict[str, Any]]
+) -> PlannedObject:
     if not facts:
         return item
     # The finding names the project too; this line has 80 columns.
@@ -46,30 +57,59 @@ def _with_count(catalog: Catalog, resource: Resource, item: PlannedObject) -> Pl
     return replace(item, known_findings=(found,))
 
 
-def deleted_at_once(catalog: Catalog, resource: Resource, rule: dict) -> Optional[Dict[str, Any]]:
-    """Returns {count, detail} of the rows that are older than the rule allows; None if none are.
+def deleted_at_once(
+    catalog: Catalog, resource: Resource, rules: Sequence[dict]
+) -> Dict[str, Dict[str, Any]]:
+    """Returns rule id -> {count, detail} of the rows that are older than the rule allows.
 
-    Rows of experiments are not: their date in the destination is that of the move.
+    A rule without such rows is left out. Rules of the same age are counted together.
     """
+    wanted = {rule["id"]: _objects_of_rule(catalog, resource, rule) for rule in rules}
+    ages: Dict[Tuple[str, int], Dict[str, None]] = {}
+    for kind, days, ids in wanted.values():
+        ages.setdefault((kind, days), {}).update(dict.fromkeys(ids))
+    for (kind, days), held in ages.items():
+        _count_old_rows(catalog, kind, days, list(held))
+    found = {}
+    for rule_id, (kind, days, ids) in wanted.items():
+        counts = [catalog.old_rows.get((kind, days, object_id)) for object_id in ids]
+        rows = sum(count or 0 for count in counts)
+        if None in counts:
+            text = f"how many rows are older than {days} days is not known"
+            found[rule_id] = {"count": rows, "detail": text}
+        elif rows:
+            text = f"{rows:,} rows are older than {days} days"
+            found[rule_id] = {"count": rows, "detail": text}
+    return found
+
+
+def _objects_of_rule(
+    catalog: Catalog, resource: Resource, rule: dict
+) -> Tuple[str, int, Sequence[str]]:
+    """Returns the kind of rows, the days, and the ids of the objects that hold such rows."""
     object_type, days = retention_of(rule) or ("", 0)
+    kind = ROWS_OF_RULE.get(object_type, "")
+    if not kind or days > MAX_DAYS:
+        return kind, days, []
     projects = [project["id"] for project in catalog.lists.projects()]
     if resource.scope == PROJECT:
         projects = [rule["project_id"]]
-    kinds = {"project_logs": "logs", "dataset": "datasets"}
-    if object_type not in kinds:
-        return None
-    ids = projects
-    if object_type == "dataset":
-        datasets = catalog.lists.source_list(DATASETS)
-        ids = [obj["id"] for obj in datasets if obj["project_id"] in projects]
+    if kind == "logs":
+        return kind, days, projects
+    inside = set(projects)
+    datasets = catalog.lists.source_list(DATASETS)
+    return kind, days, [obj["id"] for obj in datasets if obj["project_id"] in inside]
+
+
+def _count_old_rows(catalog: Catalog, kind: str, days: int, ids: Sequence[str]) -> None:
+    """Count the rows of these objects that are older, once in a process."""
+    new = [object_id for object_id in ids if (kind, days, object_id) not in catalog.old_rows]
+    if not new:
+        return
     now_s = catalog.source.clock.earliest_s()
     oldest = datetime.fromtimestamp(now_s, timezone.utc) - timedelta(days=days)
     bounds = Bounds(created_before=iso(oldest))
-    counts = count_by_object(catalog, catalog.source, kinds[object_type], ids, bounds)
-    rows = sum(counted.rows or 0 for counted in counts.values())
-    uncounted = any(counted.rows is None for counted in counts.values())
-    if uncounted:
-        return {"count": rows, "detail": f"how many rows are older than {days} days is not known"}
-    if not rows:
-        return None
-    return {"count": rows, "detail": f"{rows:,} rows are older than {days} days"}
+    counts = count_by_object(catalog, catalog.source, kind, new, bounds)
+    catalog.old_rows.update(
+        {(kind, days, object_id): counted.rows for object_id, counted in counts.items()}
+    )

@@ -218,16 +218,20 @@ def _cannot_move(catalog: Catalog, projects: Sequence[dict]) -> Iterator[str]:
 def _not_activated(catalog: Catalog, resource: Resource, projects: Sequence[dict]) -> Iterator[str]:
     """Yields what needs --activate, and what retention rules would delete at once."""
     ids = {project["id"] for project in projects}
-    for obj in catalog.lists.source_list_or_empty(resource):
-        if resource.scope == PROJECT and obj["project_id"] not in ids:
-            continue
-        name = f"{resource.kind} {obj['name']!r}"
+    objects = [
+        obj
+        for obj in catalog.lists.source_list_or_empty(resource)
+        if resource.scope != PROJECT or obj["project_id"] in ids
+    ]
+    for obj in objects:
         words = missing_words(resource.acts(obj), catalog.settings.activate)
         if words and not skip_reason(catalog, resource, obj):
-            yield f"{name}: created with --activate {','.join(words)} only"
-        facts = None if catalog.run.record.round else deleted_at_once(catalog, resource, obj)
-        if facts:
-            yield f"rows that {name} deletes at once: {facts['detail']}"
+            yield f"{resource.kind} {obj['name']!r}: created with --activate {','.join(words)} only"
+    counted = {} if catalog.run.record.round else deleted_at_once(catalog, resource, objects)
+    for obj in objects:
+        if obj["id"] in counted:
+            text = counted[obj["id"]]["detail"]
+            yield f"rows that {resource.kind} {obj['name']!r} deletes at once: {text}"
 
 
 def _all_of_source(catalog: Catalog, resource: Resource, projects: Sequence[dict]) -> List[dict]:

@@ -41,6 +41,8 @@ class Catalog:
     written: Dict[str, Optional[str]] = field(default_factory=dict)
     # (resource, field) -> the first source object with that field, which the table does not know.
     new_fields: Dict[Tuple[str, str], str] = field(default_factory=dict)
+    # (kind of rows, days, source object) -> its rows that are older; None where not counted.
+    old_rows: Dict[Tuple[str, int, str], Optional[int]] = field(default_factory=dict)
     creation_clock: CreationClock = field(default_factory=CreationClock)
 
     def first_with_field(self, resource: Resource, field_name: str, source_id: str) -> bool:

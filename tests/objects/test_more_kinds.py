@@ -213,6 +213,7 @@ def fill_automations(org: Any) -> None:
         "export": automation("btql_export", format="jsonl", export_path="s3://b"),
         "keep": automation("retention", object_type="project_logs", retention_days=30),
         "cases": automation("retention", object_type="dataset", retention_days=30),
+        "for ever": automation("retention", object_type="project_logs", retention_days=10**12),
         "topics": automation("topic", sampling_rate=1),
     }
     for name, config in configs.items():
@@ -244,6 +245,7 @@ def test_what_acts_outside_or_deletes_is_created_with_activate_only(
         "export": "export",
         "keep": "retention",
         "cases": "retention",
+        "for ever": "retention",
         "whole": "retention",
     }
     deleted = {entry["name"]: entry["count"] for entry in findings(root, "retention_deletes")}
@@ -262,14 +264,14 @@ def test_what_acts_outside_or_deletes_is_created_with_activate_only(
     )
     assert active(pair.dest) == ["promoted", "topics", "windowed"], again.out + again.err
     done = run(pair.sandbox, root, "--verify", "--activate", "all", **off)
-    assert (done.code, len(active(pair.dest))) == (0, 8), done.out + done.err
+    assert (done.code, len(active(pair.dest))) == (0, 9), done.out + done.err
     assert report(root)["verification"]["text"].startswith("equal:")
     assert "retention 'keep': 1 rows are older than 30 days" in done.err
     made = sorted(
         pair.dest.objects("project_automation") + pair.dest.objects("org_automation"),
         key=lambda obj: str(obj["created"]),
     )
-    assert sorted(obj["name"] for obj in made[-3:]) == ["cases", "keep", "whole"]
+    assert sorted(obj["name"] for obj in made[-4:]) == ["cases", "for ever", "keep", "whole"]
     assert made[-1]["name"] == "whole"
     undo(pair, root)
     assert active(pair.dest) == []
