@@ -20,7 +20,7 @@ from bt_migrate.model.date_windows import instant, iso
 DIGEST_BYTES = 16
 BYTES_MARK = "sha256:"
 
-# What counts as equal although it is not the same, and why. Each use is counted under its name.
+# What counts as equal although it is different, and why. Each use is counted under its name.
 TOLERATED: Mapping[str, str] = {
     "timestamp": "the same instant, written in another zone or precision: the server normalizes"
     " RFC 3339 strings to UTC",
@@ -60,7 +60,7 @@ _DATA_URL = re.compile(r"data:[^,]*;base64,")
 
 _encode = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), check_circular=False
-).encode  # what was decoded holds no circle
+).encode  # decoded JSON contains no cycle
 
 
 # -- objects: null and absent are equal, at any depth
@@ -104,12 +104,12 @@ def _same_instant(left: str, right: str) -> bool:
 
 
 def differing_fields(left: dict, right: dict, fields: Iterable[str]) -> List[str]:
-    """The names among `fields` whose values are not the same, in the given order."""
+    """Returns the names among `fields` whose values differ, in the given order."""
     return [field for field in fields if not same(left.get(field), right.get(field))]
 
 
 def canonical(value: Any) -> Any:
-    """The form in which equal values are identical: no nulls in objects, timestamps in UTC.
+    """Returns a form that is identical for equal values: no nulls in objects, timestamps in UTC.
 
     Lists keep their order and nulls.
     """
@@ -146,7 +146,7 @@ def digest(value: Any) -> bytes:
 
 
 def difference_print(source: str, dest: str) -> str:
-    """What identifies a difference: the fingerprints of both sides, "" for a side without."""
+    """Returns what identifies a difference: both fingerprints, "" for a missing side."""
     return f"{source}.{dest}"
 
 
@@ -269,7 +269,7 @@ def day_of(created: Optional[str]) -> str:
 
 
 def merged(uses: Iterable[Mapping[str, int]]) -> Dict[str, int]:
-    """Uses summed, in the order of the table."""
+    """Returns the sums of uses, in the order of the table."""
     total: Counter[str] = Counter()
     for counts in uses:
         total.update(counts)

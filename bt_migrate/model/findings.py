@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, NamedTuple
 
-# To do by hand.
+# to be done by hand
 ACTION = "action"
-# Cannot be carried.
+# cannot be carried
 LOSS = "loss"
-# Should have arrived and did not.
+# should have arrived and did not
 FAILURE = "failure"
-# Differs, and a person decided to live with it.
+# differs, and a person accepted it
 ACCEPTED = "accepted"
 
 
-# The kind of a list that should not have been refused: every phase stays open.
+# kind of a list that should not have been refused: every phase stays open
 LIST_REFUSED = "list_refused"
 
 
@@ -26,8 +26,8 @@ class Kind(NamedTuple):
     about: str
     # What to do, unless the record says more.
     next: str
-    # Something of the source stays there unless a person moves it. With the losses, these kinds
-    # are the loss list of a plan.
+    # Part of the source is left unless a person moves it. With the losses, these kinds are the loss
+    # list of a plan.
     left_behind: bool = False
     # All findings of the kind in one line; see `Group` in report/actions.py for the fields.
     summary: str = ""
@@ -403,7 +403,7 @@ def is_lost(record: Mapping[str, Any]) -> bool:
     return record["severity"] == LOSS or KINDS[record["kind"]].left_behind
 
 
-# What the API cannot list, so that nobody knows whether there is any.
+# What the API cannot list, so that it is not known whether there is any.
 UNSEEN = (
     "playgrounds (only views and ACLs that point at them)",
     "audit history",

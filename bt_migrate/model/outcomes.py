@@ -1,4 +1,4 @@
-"""What becomes of objects and rows. Each one that is listed or read ends in exactly one outcome."""
+"""The outcomes of objects and rows. Each one that is listed or read ends in exactly one outcome."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ UPDATED = "updated"
 DIFFERS = "differs"
 SKIPPED = "skipped"
 FAILED = "failed"
-# Its target is not in the destination yet; a later start brings it.
+# its target is not in the destination yet; a later start creates it
 WAITING = "waiting"
 OUTCOMES = (CREATED, FOUND, UPDATED, DIFFERS, SKIPPED, FAILED, WAITING)
 # Outcomes of objects that are tried again.
 OPEN_OUTCOMES = (FAILED, WAITING)
 
-# What a dry run gives for what it would write.
+# the outcomes of a dry run for what it would write
 WOULD_CREATE = "planned"
 WOULD_UPDATE = "planned update"
 

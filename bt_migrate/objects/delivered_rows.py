@@ -1,4 +1,4 @@
-"""In which transaction of the destination a dataset's row arrived as the source once wrote it."""
+"""In which destination transaction a dataset's row was delivered, as the source once wrote it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ FOLDER = ROW_KINDS["datasets"].folder
 
 @dataclass
 class DeliveredRows:
-    """Safe for many threads. Reads the records of the run's copy, which keeps all deliveries of a
-    dataset where earlier states are wanted.
+    """Reads the records of the run's copy. Safe for many threads.
+
+    The copy keeps all deliveries of a dataset if earlier states are wanted.
     """
 
     run: RunDirectory
@@ -26,12 +27,12 @@ class DeliveredRows:
     _stores: Dict[str, SeenRows] = field(default_factory=dict)
 
     def note(self, dataset_id: str, path: Path) -> None:
-        """The deliveries of a dataset are about to be recorded in that file."""
+        """Record that the deliveries of a dataset are about to be written to that file."""
         with self.lock:
             self._paths[dataset_id] = path
 
     def dest_xact(self, dataset_id: str, row_id: str, xact: int) -> int:
-        """The destination's transaction; 0 if the row was not delivered as of that transaction."""
+        """Returns the destination's transaction, 0 if that state of the row was not delivered."""
         with self.lock:
             store = self._stores.get(dataset_id) or self._opened(dataset_id)
         return store.dest_xact_of(dataset_id, row_id, xact) if store else 0

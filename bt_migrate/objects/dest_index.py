@@ -21,11 +21,11 @@ class DestIndex:
     lock: threading.RLock
     _by_key: Dict[Place, Dict[tuple, dict]] = field(default_factory=dict)
     _by_id: Dict[Place, Dict[str, dict]] = field(default_factory=dict)
-    # Objects whose natural key an older object has.
+    # objects whose natural key an older object has
     _doubles: Dict[Place, List[dict]] = field(default_factory=dict)
 
     def by_key(self, resource: Resource, project_id: str = "") -> Dict[tuple, dict]:
-        """natural key -> destination object, inside the project."""
+        """Returns natural key -> destination object, inside the project."""
         place = (resource.name, project_id)
         if place not in self._by_key:
             # Without the lock: a list that was not read yet is asked for.
@@ -36,23 +36,23 @@ class DestIndex:
         return self._by_key[place]
 
     def forget(self, resource: Resource) -> None:
-        """List a kind of the whole organization again when it is next asked for."""
+        """List a kind of the whole organization again when it is needed next."""
         self.lists.forget_dest(resource)
         with self.lock:
             self._by_key.pop((resource.name, ""), None)
 
     def object(self, resource: Resource, project_id: str, dest_id: str) -> Optional[dict]:
-        """The destination's object of that id, None where it is gone."""
+        """Returns the destination's object of that id, None if it does not exist."""
         self.by_key(resource, project_id)
         return self._by_id[resource.name, project_id].get(dest_id)
 
     def objects(self, resource: Resource, project_id: str = "") -> List[dict]:
-        """The objects of the project, what this run created last."""
+        """Returns the objects of the project; what this run created is last."""
         self.by_key(resource, project_id)
         return list(self._by_id[resource.name, project_id].values())
 
     def doubles(self, resource: Resource, project_id: str = "") -> List[dict]:
-        """Destination objects whose natural key an older one has."""
+        """Returns destination objects whose natural key an older one has."""
         self.by_key(resource, project_id)
         return self._doubles[resource.name, project_id]
 
@@ -70,7 +70,7 @@ class DestIndex:
             self._doubles[place] = doubles
 
     def update(self, resource: Resource, obj: dict) -> None:
-        """Replace an object wherever it is known, with the same natural key."""
+        """Replace an object, which keeps its natural key, wherever it is indexed."""
         with self.lock:
             places = [place for place in self._by_id if place[0] == resource.name]
             for _, project_id in places:
@@ -78,7 +78,7 @@ class DestIndex:
                     self.put(resource, project_id, obj, renamed=False)
 
     def put(self, resource: Resource, project_id: str, obj: dict, *, renamed: bool) -> None:
-        """Add or replace an object; where it was `renamed`, its old key finds it no more."""
+        """Add or replace an object. If it was `renamed`, its old key no longer finds it."""
         place = (resource.name, project_id)
         with self.lock:
             if place not in self._by_key:

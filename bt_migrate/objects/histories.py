@@ -1,4 +1,4 @@
-"""What a process knows of the versions of objects, and what it did with them."""
+"""What a process knows about the versions of objects, and what it did with them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bt_migrate.objects.version_lists import VersionLists
 
 @dataclass
 class Histories:
-    """All but the lists is by source id of the object. Safe for many threads."""
+    """Everything except the lists is keyed by the object's source id. Safe for many threads."""
 
     source: VersionLists
     dest: VersionLists
-    # number of versions that this process wrote, or would write
+    # number of versions that this process wrote or would write
     written: Dict[str, int] = field(default_factory=dict)
-    # objects that were there before and got newer versions
+    # objects that existed before and got newer versions
     continued: Set[str] = field(default_factory=set)
     # why a version could not be written
     failures: Dict[str, str] = field(default_factory=dict)

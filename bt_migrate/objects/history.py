@@ -77,7 +77,7 @@ def _write(
 
 @dataclass(frozen=True)
 class _Found:
-    """An object of the source and its counterpart. `existing` is None where nothing is to do."""
+    """A source object and its counterpart. `existing` is None if nothing is to be written."""
 
     resource: Resource
     item: PlannedObject
@@ -92,10 +92,10 @@ def _is_open(item: PlannedObject) -> bool:
 def _existing(
     catalog: Catalog, resource: Resource, item: PlannedObject
 ) -> Optional[Mapping[str, Any]]:
-    """The destination's object; {} where there is none yet.
+    """Returns the destination's object, {} if there is none yet.
 
-    None where the plan of the object decides alone: it was deleted there, its name is taken, or
-    the destination does not list what it has.
+    None if only the plan of the object decides: it was deleted there, its name is taken, or the
+    destination does not list its objects.
     """
     key = natural_key(resource, item.source)
     try:
@@ -113,7 +113,7 @@ def _existing(
 
 
 def _planned(catalog: Catalog, found: _Found) -> Optional[History]:
-    """The versions that the destination lacks; those that it has are mapped."""
+    """Returns the versions that the destination lacks; maps those that it has."""
     resource, item = found.resource, found.item
     if found.existing is None:
         return None
@@ -130,7 +130,7 @@ def _planned(catalog: Catalog, found: _Found) -> Optional[History]:
 def _source_versions(
     catalog: Catalog, resource: Resource, item: PlannedObject, after: int = 0
 ) -> List[dict]:
-    """The versions that move, oldest first; those after a transaction."""
+    """Returns the versions to move, oldest first; those after a transaction if it is given."""
     source = item.source
     lists = catalog.histories.source
     versions = lists.contents(resource, source, catalog.settings.history, after=after)
@@ -146,7 +146,7 @@ def _source_versions(
 def _continued(
     catalog: Catalog, resource: Resource, item: PlannedObject, existing: Mapping[str, Any]
 ) -> Optional[History]:
-    """The versions after the last one that the destination has, if they may be written."""
+    """Returns the versions after the destination's last one, if they may be written."""
     known = catalog.versions.source_version(item.source["id"], existing.get("_xact_id"))
     if known:
         missing = _source_versions(catalog, resource, item, after=known)
@@ -161,7 +161,7 @@ def _continued(
 
 
 def _note_left(catalog: Catalog, resource: Resource, item: PlannedObject) -> None:
-    """Report versions that would have to come before those that the destination has."""
+    """Report versions that would have to come before those of the destination."""
     oldest = catalog.versions.oldest(item.source["id"]) or xact_of(item.source.get("_xact_id"))
     xacts = catalog.histories.source.transactions(item.source["id"])
     asked = xacts[max(0, len(xacts) - 1 - catalog.settings.history) :]
@@ -204,7 +204,7 @@ def _may_write(
 
 
 def _note_intention(catalog: Catalog, history: History) -> None:
-    """Note what is about to be written: after a crash the next process recognizes it, and undo."""
+    """Record what is about to be written: the next process and undo recognize it after a crash."""
     resource, item, source_id = history.resource, history.item, history.source_id
     states = item.states
     digests = [source_digest(catalog.targets, resource, version) for version in history.versions]
@@ -241,10 +241,10 @@ def _states_of(histories: Sequence[History]) -> List[ObjectStates]:
 
 
 def waves(histories: Sequence[History]) -> Iterator[List[Version]]:
-    """All versions, in groups of those that need only versions of earlier groups.
+    """Yields all versions, in groups that need only versions of earlier groups.
 
-    A version comes after the one before it of the same object, and after the version that each
-    object had to which it refers.
+    A version comes after the one before it of the same object, and after the versions that the
+    objects to which it refers had at that time.
     """
     by_id = {history.source_id: history for history in histories}
     wave_of: Dict[str, int] = {}
@@ -258,7 +258,7 @@ def waves(histories: Sequence[History]) -> Iterator[List[Version]]:
 
 
 def _in_order(by_id: Mapping[str, History]) -> Iterator[Version]:
-    """All versions by the time of the source; first those to which an older version refers."""
+    """Yields all versions by their time in the source; before each one those to which it refers."""
     versions = [
         Version(history, number, _refers(history.versions[number], by_id) - {source_id})
         for source_id, history in by_id.items()

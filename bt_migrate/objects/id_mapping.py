@@ -1,4 +1,4 @@
-"""Which source id is which destination id, and what earlier runs knew of an object."""
+"""The mapping of source ids to destination ids, and what earlier runs recorded about an object."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class IdMapping:
         return self._dest_ids[resource_name].get(source_id)
 
     def source_id(self, resource_name: str, dest_id: str) -> Optional[str]:
-        """The source object whose counterpart the destination's object is known to be."""
+        """Returns the source object whose counterpart the destination object is known to be."""
         return self._source_ids[resource_name].get(dest_id)
 
     def put(self, resource_name: str, source_id: str, dest_id: str) -> None:
@@ -47,7 +47,7 @@ class IdMapping:
 
 
 def read_id_mapping(run: RunDirectory, lock: threading.RLock) -> IdMapping:
-    """The mapping that the state files of a run hold."""
+    """Returns the mapping that the state files of a run contain."""
     mapping = IdMapping(lock)
     for states in run.all_objects():
         for source_id, dest_id in states.id_mapping().items():
@@ -57,7 +57,10 @@ def read_id_mapping(run: RunDirectory, lock: threading.RLock) -> IdMapping:
 
 @dataclass
 class EarlierRuns:
-    """What runs of the same two organizations recorded. Safe for many threads; read when needed."""
+    """Records of earlier runs for the same two organizations. Safe for many threads.
+
+    They are read when they are needed.
+    """
 
     run: RunDirectory
     lock: threading.RLock
@@ -67,14 +70,14 @@ class EarlierRuns:
     _not_taken: Optional[Dict[str, Set[str]]] = None
 
     def fingerprints(self, resource: Resource, source_id: str) -> Optional[List[str]]:
-        """[source's, destination's] content as the newest run that knows the object left it."""
+        """Returns the [source, destination] fingerprints that the newest run recorded."""
         with self.lock:
             if resource.name not in self._fingerprints:
                 self._fingerprints[resource.name] = fingerprints_in(self.run, resource.name)
             return self._fingerprints[resource.name].get(source_id)
 
     def fields_not_taken(self, resource: Resource) -> Set[str]:
-        """Fields that the destination's data plane refused as unknown, in any run."""
+        """Returns fields that the destination's data plane refused as unknown, in any run."""
         with self.lock:
             if self._not_taken is None:
                 self._not_taken = defaultdict(set)
@@ -93,7 +96,7 @@ class EarlierRuns:
                 self.run.save()
 
     def incomplete(self, resource_name: str, source_id: str) -> Optional[str]:
-        """The destination id of an object that an earlier run created and could not complete."""
+        """Returns the destination id of an object that an earlier run could not complete."""
         with self.lock:
             return self._read().get((resource_name, source_id))
 
@@ -119,7 +122,7 @@ class EarlierRuns:
         return self._incomplete
 
     def _waiting_states(self) -> Iterator[ObjectStates]:
-        """The states of earlier runs of the same two organizations that wait for something."""
+        """Returns the states of earlier runs for these organizations in which something waits."""
         for earlier in readable_runs_in(self.run.path.parent):
             is_same = earlier.path == self.run.path
             if not earlier.record.waiting or is_same:

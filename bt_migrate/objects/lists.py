@@ -1,7 +1,7 @@
-"""The lists of both organizations: each is read once, whoever asks for it.
+"""The lists of both organizations; each is read once.
 
 Owns the objects as the servers listed them, and which kinds a server did not list. The source is
-listed once per kind, the destination once per kind and project where the API can filter.
+listed once per kind; the destination once per kind, and per project if the API can filter.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ListKey = Tuple[str, str, str]  # (side, resource, project id or "")
 
 # Prefix of placeholder ids in a dry run: see `planned_id`.
 PLANNED = "planned:"
-# Of what is in both lists, a function holds what a prompt has no field for.
+# Fields that only a function has, to decide what an object in both lists is.
 FUNCTION_ONLY_FIELDS = ("function_type", "origin", "function_schema")
 PROMPT_MARK = {"type": "prompt"}
 # How many names of projects an error shows.
@@ -53,9 +53,9 @@ NAMES_SHOWN = 20
 
 
 def planned_id(source_id: str) -> str:
-    """The placeholder for an id that the destination has not assigned yet.
+    """Returns the placeholder for an id that the destination has not assigned yet.
 
-    Without dashes, so that it is not taken for a text that holds a source id.
+    It has no dashes, so that it is not taken for a text that contains a source id.
     """
     return PLANNED + source_id.replace("-", "")
 
@@ -66,7 +66,7 @@ class Refusal:
 
     place: str
     error: ApiError
-    # The key may not read it: as far as this key goes, nothing is there to move.
+    # The key has no right to read it, so for this key there is nothing to move.
     lacks_right: bool
 
 
@@ -100,7 +100,7 @@ class Lists:
     # -- the source
 
     def projects(self) -> List[dict]:
-        """The selected source projects, oldest first, by their names in the destination.
+        """Returns the selected source projects, oldest first, with their names in the destination.
 
         Raises UsageError for a name that the source does not have.
         """
@@ -121,19 +121,20 @@ class Lists:
         return [by_name[name] for name in chosen(by_name, wanted, excluded)]
 
     def is_selected(self, project_id: str) -> bool:
-        """Whether the selection has the source project, or there is no selection."""
+        """Whether the source project is selected; true without a selection."""
         if not self.settings.selects_projects:
             return True
         return any(project["id"] == project_id for project in self.projects())
 
     def source_list(self, resource: Resource) -> List[dict]:
-        """All source objects of a kind in the whole organization, in creation order."""
+        """Returns all source objects of a kind in the whole organization, in creation order."""
         return self._list(self.source, resource)
 
     def source_objects(self, resource: Resource, project_id: str) -> List[dict]:
-        """The source objects of one project.
+        """Returns the source objects of one project.
 
-        An object that is listed as a prompt and as a function (one store) is moved once.
+        An object that is listed as a prompt and as a function (the API stores both together) is
+        moved once.
         """
         if resource.part_of:
             holders = self.source_list(BY_NAME[resource.part_of])
@@ -150,9 +151,9 @@ class Lists:
         return objects
 
     def source_object(self, resource: Resource, source_id: str) -> Optional[dict]:
-        """The source object of that id, None if there is none (any more).
+        """Returns the source object of that id, None if it does not exist.
 
-        Of a kind that is listed by owner, only what `note_owned` was given is known.
+        Of a kind that is listed by owner, only the objects passed to `note_owned` are known.
         """
         with self.lock:
             if resource.scope == OWNER:
@@ -169,7 +170,7 @@ class Lists:
             self._owned.update(((resource.name, obj["id"]), obj) for obj in objects)
 
     def source_list_or_empty(self, resource: Resource) -> List[dict]:
-        """The list; empty where it is refused: a key that may not list users moves the rest."""
+        """Returns the list, [] if it is refused: a key that may not list users moves the rest."""
         try:
             return self.source_list(resource)
         except ApiError as error:
@@ -177,9 +178,9 @@ class Lists:
             return []
 
     def _twins(self) -> Dict[str, str]:
-        """id -> the resource as which it is moved, of the objects in both lists.
+        """Returns id -> the resource as which it is moved, of the objects in both lists.
 
-        A function if only the fields of a function hold all of it.
+        It is a function if only a function has all of its fields.
         """
         if self._twin_kinds is None:
             prompts = {prompt["id"] for prompt in self.source_list(PROMPTS)}
@@ -198,7 +199,7 @@ class Lists:
     # -- the destination
 
     def dest_objects(self, resource: Resource, project_id: str = "") -> List[dict]:
-        """The destination's objects of a kind, of one project where the kind has projects."""
+        """Returns the destination's objects of a kind; of one project if the kind has projects."""
         if project_id.startswith(PLANNED):
             return []
         if resource.scope != PROJECT:
@@ -211,7 +212,7 @@ class Lists:
         return [obj for obj in objects if obj.get("project_id") == project_id]
 
     def forget_dest(self, resource: Resource) -> None:
-        """List a kind of the destination again when it is next asked for."""
+        """List a kind of the destination again when it is needed next."""
         with self.lock:
             self._lists.pop((self.dest.side, resource.name, ""), None)
 
@@ -230,10 +231,10 @@ class Lists:
         dest: Iterable[Resource] = (),
         dest_projects: Iterable[str] = (),
     ) -> None:
-        """Read these lists at the same time, unless they have been read.
+        """Read these lists concurrently, unless they have been read.
 
-        Those of the destination in `dest_projects` where the kind is listed by project. A refused
-        list is reported to the caller that asks for it.
+        Lists of the destination are read in `dest_projects` if the kind is listed by project. A
+        refused list is reported to the caller that needs it.
         """
         projects = [project for project in dest_projects if not project.startswith(PLANNED)]
         wanted = [(self.source, resource, "") for resource in source]
@@ -249,16 +250,16 @@ class Lists:
         self.at_once(lambda key: self._read_list(*missing[key]), missing)
 
     def at_once(self, ask: Callable[[Any], T], things: Iterable[Any]) -> List[T]:
-        """The answers in the order of `things`.
+        """Returns the answers in the order of `things`.
 
-        As many are asked for at the same time as requests may be in flight to both organizations.
+        As many are requested concurrently as requests may be in flight to both organizations.
         """
         workers = 2 * self.settings.max_concurrent
         with ThreadPoolExecutor(workers, thread_name_prefix="ask") as pool:
             return list(pool.map(ask, things))
 
     def _list(self, api: Api, resource: Resource, project_id: str = "") -> List[dict]:
-        """One list, read once. Raises the ApiError that its reading ended with."""
+        """Returns a list, which is read once. Raises the ApiError with which reading ended."""
         key = (api.side, resource.name, project_id)
         if key not in self._lists:
             self._read_list(api, resource, project_id)
@@ -286,14 +287,15 @@ class Lists:
                 found = mapped_users(found, self.settings.user_map)
         except ApiError as error:
             found = self._without_list(api, resource, error)
-        # Two threads may have asked: the first answer stays, so that what is added to it stays.
+        # Two threads may have read it: the first list stays, because objects may have been added to
+        # it.
         with self.lock:
             self._lists.setdefault((api.side, resource.name, project_id), found)
 
     def _list_in_projects(self, api: Api, resource: Resource, project_id: str) -> List[dict]:
-        """The objects of one project, or of all that are selected in the source: a list each.
+        """Returns the objects of one project, or of all selected source projects, from a list each.
 
-        The first is read before the others: a server without the kind is asked once.
+        The first is read before the others, so that a server without the kind is asked once.
         """
 
         def of_project(owner: str) -> List[dict]:
@@ -304,16 +306,16 @@ class Lists:
         projects = [project_id] if project_id else [obj["id"] for obj in self.projects()]
         first = [of_project(owner) for owner in projects[:1]]
         lists = [*first, *self.at_once(of_project, projects[1:])]
-        # The oldest come first later on.
+        # callers reverse the list, oldest first
         return [obj for objects in reversed(lists) for obj in objects]
 
     def _without_list(
         self, api: Api, resource: Resource, error: ApiError
     ) -> Union[List[dict], ApiError]:
-        """An empty list for what the source refuses and for a kind that a server does not have.
+        """Returns [] for a list that the source refuses and for a kind that a server lacks.
 
-        The error where it has to be handled: without the projects nothing can be moved, and without
-        the destination's list nothing can be decided.
+        Raises the error if nothing can be done without the list: the projects of the source, and
+        the lists of the destination.
         """
         if self.is_not_there(resource, error):
             return []
@@ -323,7 +325,7 @@ class Lists:
         return []
 
     def is_not_there(self, resource: Resource, error: ApiError) -> bool:
-        """Whether a server of another age does not have a newer kind, which is recorded then."""
+        """Whether an older server lacks a newer kind, which is recorded then."""
         # Only the API's own answer says that it has no such kind: a gateway may not know the path.
         from_gateway = error.is_page and not error.lacks_route
         if not resource.beyond or error.status not in NOT_THERE or from_gateway:
@@ -338,7 +340,7 @@ class Lists:
         return True
 
     def refuse(self, resource: Resource, error: ApiError, place: str = "") -> None:
-        """Record that a server refused a list: that of all objects, or that of one owner."""
+        """Record that a server refused a list: of all objects, or of one owner."""
         refusal = refusal_of(error, place)
         with self.lock:
             known = self.refusals.setdefault(resource.name, [])
@@ -351,10 +353,10 @@ class Lists:
         log.warning("%s: %s%s cannot be listed: %s", error.side, resource.name, of_place, error)
 
     def missing_for_rows(self) -> Optional[ApiError]:
-        """Why rows cannot be copied yet: a selected kind that they may refer to is not listed.
+        """Returns why rows cannot be copied yet: a kind to which they may refer is not listed.
 
-        Its ids could not be recognized in the rows, and nothing would find them later. A kind that
-        this key may not list for good is no reason to keep rows back.
+        Its ids could not be recognized in the rows, and would not be found later. A kind that is
+        not selected, or that this key may never list, does not keep rows waiting.
         """
         for resource in REFERABLE:
             for refusal in self.refusals.get(resource.name, ()):
@@ -366,7 +368,7 @@ class Lists:
 
 
 def _inside(resource: Resource, objects: Iterable[dict], around: Iterable[dict]) -> List[dict]:
-    """The objects of a kind that belong to one of those around them."""
+    """Returns the objects of a kind that belong to one of those in `around`."""
     ids = {obj["id"] for obj in around}
     return [obj for obj in objects if obj[resource.inside] in ids]
 
@@ -381,7 +383,7 @@ def _because_of(resource: Resource, error: ApiError) -> ApiError:
 
 
 def refuse_misshapen(route: Route, resource: Resource, obj: Mapping[str, Any]) -> None:
-    """Raises AnswerError for an object that lacks what every step takes from it."""
+    """Raises AnswerError for an object that lacks a field which every step needs."""
     in_project = resource.scope == PROJECT and not resource.part_of
     needed = [resource.inside or "project_id"] if in_project else []
     needed += ["name"] if resource is PROJECTS else []
@@ -394,10 +396,10 @@ def refuse_misshapen(route: Route, resource: Resource, obj: Mapping[str, Any]) -
 
 
 def renamed(projects: List[dict], new_names: Mapping[str, str]) -> List[dict]:
-    """The source's projects by the names that they get in the destination.
+    """Returns the source's projects with the names that they get in the destination.
 
-    Raises UsageError for a name that the source does not have, and where two projects would have
-    one name: their objects would be mixed.
+    Raises UsageError for a name that the source does not have, and if two projects would have one
+    name: their objects would be mixed.
     """
     refuse_unknown("--rename-projects", new_names, [project["name"] for project in projects])
     result = [

@@ -1,7 +1,7 @@
 """Kinds that belong to another object (views, ACLs): listed per owner, not per project.
 
-Owns which objects of the source can be owners, and the lists of both sides. Which types of owners
-a kind has is a column of the table of resources.
+Owns which objects of the source can be owners, and the lists of both sides. A column of the table
+of resources has the types of owners of a kind.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LIST_ALL_PAGE = 1000
 class OwnerGroup:
     """Owners whose objects are listed and recorded together: those of one project, or all.
 
-    `project` names the files in the run directory ("" for the organization's).
+    `project` names the files in the run directory ("" for the organization).
     """
 
     project: str
@@ -42,7 +42,7 @@ class OwnerGroup:
 
 
 def owner_groups(catalog: Catalog, resource: Resource, places: Iterable[Place]) -> List[OwnerGroup]:
-    """The owners of the organization and of each project; one group where one list has all."""
+    """Returns the owners in the organization and in each project; one group if one list has all."""
     groups = [
         OwnerGroup(name, dest_id, tuple(_owners_in(catalog, resource, source_id)))
         for source_id, dest_id, name in (ORGANIZATION_PLACE, *places)
@@ -53,7 +53,7 @@ def owner_groups(catalog: Catalog, resource: Resource, places: Iterable[Place]) 
 
 
 def _owners_in(catalog: Catalog, resource: Resource, project_id: str) -> Iterator[Owner]:
-    """The source's objects of one project that can be owners; of the organization itself for ""."""
+    """Returns the objects of one project that can be owners; of the organization itself for ""."""
     needed = BY_NAME.get(resource.needs_kind)
     if needed is not None and not catalog.lists.source_list_or_empty(needed):
         return
@@ -79,10 +79,10 @@ def _owner_ids(catalog: Catalog, target: str, project_id: str) -> List[str]:
 
 
 def list_source_group(catalog: Catalog, resource: Resource, group: OwnerGroup) -> List[dict]:
-    """The source's objects of these owners, oldest first.
+    """Returns the source's objects of these owners, oldest first.
 
-    Where one list has all of them, also those of owners that have no API (playgrounds): they are
-    recorded as skipped.
+    If one list has all of them, it includes those of owners that have no API (playgrounds): they
+    are recorded as skipped.
     """
     objects = _list_owned(catalog, catalog.source, resource, group.owners, frozenset(group.owners))
     catalog.lists.note_owned(resource, objects)
@@ -91,9 +91,9 @@ def list_source_group(catalog: Catalog, resource: Resource, group: OwnerGroup) -
 
 
 def only_owners_of(group: OwnerGroup, objects: Iterable[dict]) -> OwnerGroup:
-    """The group without owners that own none of these objects.
+    """Returns the group without owners that own none of these objects.
 
-    To copy, nothing has to be known of them, and the destination may refuse to list theirs.
+    The copy needs nothing from the others, and the destination may refuse their lists.
     """
     needed = {owner_of(obj) for obj in objects}
     return replace(group, owners=tuple(owner for owner in group.owners if owner in needed))
@@ -105,7 +105,7 @@ def list_dest_group(
     group: OwnerGroup,
     optional: Collection[Owner] = (),
 ) -> List[dict]:
-    """The destination's objects of the counterparts of these owners, oldest first.
+    """Returns the destination's objects of the owners' counterparts, oldest first.
 
     `optional`: owners whose lists the destination may refuse; that is recorded.
     """
@@ -121,7 +121,7 @@ def owner_of(obj: dict) -> Owner:
 
 
 def _dest_owners(catalog: Catalog, owners: Iterable[Owner]) -> List[Owner]:
-    """The counterparts of the owners, of those that have one."""
+    """Returns the counterparts of the owners that have one."""
     pairs = [
         (object_type, catalog.targets.resolve(TARGETS_OF_TYPE[object_type], source_id))
         for object_type, source_id in owners
@@ -145,9 +145,9 @@ def _list_owned(
     owners: Sequence[Owner],
     optional: FrozenSet[Owner],
 ) -> List[dict]:
-    """All objects of a kind in one list where the key may ask for it, else owner by owner.
+    """Returns all objects of a kind: from one list if the key may read it, else owner by owner.
 
-    The list of all ACLs needs read_acls on the organization.
+    The list of all ACLs needs the right read_acls on the organization.
     """
     # belief: acls_are_listed
     if resource.list_all:
@@ -164,7 +164,7 @@ def _list_owned(
 
 
 def _is_unknown_type(error: ApiError) -> bool:
-    """Whether the server does not know such owners, and not: the key may not read them.
+    """Whether the server does not know such owners, rather than refusing the key.
 
     403 means the latter unless its text names the type as the reason.
     """
@@ -189,9 +189,10 @@ def _list_by_owner(
     owners: Sequence[Owner],
     optional: FrozenSet[Owner],
 ) -> List[dict]:
-    """One list for each owner (the API requires object_type and object_id), oldest first.
+    """Returns the objects of one list for each owner, oldest first.
 
-    Refused lists of `optional` owners are recorded; those of others are raised.
+    The API requires object_type and object_id. Refused lists of `optional` owners are recorded;
+    those of others are raised.
     """
 
     answered: List[Owner] = []

@@ -1,8 +1,8 @@
-"""Versions that objects and rows pin: which version of the destination each becomes.
+"""Versions to which objects and rows are pinned: the destination's version for each.
 
-What this run wrote is mapped already. Versions that are there from elsewhere (an earlier run, the
-phase before in another run) are read on both sides and compared, once for each object, if earlier
-versions are asked for.
+Versions that this run wrote are mapped already. Other versions in the destination (of an earlier
+run, or of the phase before in another run) are read on both sides and compared, once for each
+object, if earlier versions are asked for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bt_migrate.objects.version_content import aligned, dest_digest, source_dige
 def resolve_version(
     catalog: Catalog, pin: Pin, holder: Mapping[str, Any], version: Any
 ) -> Optional[str]:
-    """The destination's version of the object that a pin names; None if there is none."""
+    """Returns the destination's version for a pin, None if there is none."""
     source_id = catalog.targets.pinned(pin, holder)
     if not source_id:
         return None
@@ -42,7 +42,7 @@ def resolve_version(
 
 
 def _latest(catalog: Catalog, resource: Resource, source_id: str, version: Any) -> Optional[str]:
-    """The destination's latest version, if `version` is the source's and the content is equal."""
+    """Returns the destination's latest version if `version` is the source's and they are equal."""
     source = catalog.lists.source_object(resource, source_id)
     if source is None or xact_of_version(version) < xact_of(source.get("_xact_id")):
         return None
@@ -81,7 +81,7 @@ def _map_once(catalog: Catalog, resource: Resource, source_id: str) -> None:
     dest_project = existing["project_id"] if existing else ""
     read_version_lists(catalog, [(source["project_id"], dest_project)])
     if existing is None:
-        # A plan: the versions would be written.
+        # In a plan, these versions would be written.
         for xact in histories.source.transactions(source_id)[-1 - last :]:
             catalog.versions.put(source_id, xact, xact)
         return
@@ -122,7 +122,7 @@ def pairs_of_versions(
     *,
     newest_first: bool = True,
 ) -> Dict[int, int]:
-    """Position in `source` -> position in `dest` of versions with the same content."""
+    """Returns position in `source` -> position in `dest` of versions with the same content."""
     return aligned(
         [source_digest(catalog.targets, resource, version) for version in source],
         [dest_digest(resource, version) for version in dest],

@@ -141,7 +141,10 @@ def can_be_made_by_hand(resource: Resource, source: dict) -> bool:
 
 
 def counterpart_id(catalog: Catalog, resource: Resource, item: PlannedObject) -> Optional[str]:
-    """The id of the destination's object of the same natural key, unless it is another's."""
+    """Returns the id of the destination object with this natural key, unless another has it.
+
+    Another source object can be mapped to it.
+    """
     there = catalog.index.by_key(resource, item.dest_project_id)
     found = there.get(natural_key(resource, item.source))
     other = catalog.ids.source_id(resource.name, found["id"]) if found else None
@@ -149,9 +152,9 @@ def counterpart_id(catalog: Catalog, resource: Resource, item: PlannedObject) ->
 
 
 def dest_key(resource: Resource, source: dict, body: Dict[str, Any]) -> tuple:
-    """The natural key in the destination.
+    """Returns the natural key in the destination.
 
-    A key that holds ids is that of the rewritten body.
+    If the key contains ids, they are those of the rewritten body.
     """
     return natural_key(resource, body if resource.key_holds_ids else source)
 
@@ -159,10 +162,10 @@ def dest_key(resource: Resource, source: dict, body: Dict[str, Any]) -> tuple:
 def counterpart(
     catalog: Catalog, resource: Resource, item: PlannedObject, key: tuple
 ) -> Tuple[Optional[dict], bool]:
-    """(the destination's object, whether an earlier counterpart is gone).
+    """Returns (the destination's object, whether an earlier counterpart was deleted).
 
-    The counterpart that an earlier sync knew, whatever its name is now; else the object of the
-    same natural `key` that is no other object's counterpart.
+    The object is the counterpart that an earlier sync recorded, whatever its name is now; else the
+    one with the natural `key`, unless it is another object's counterpart.
     """
     source_id = item.source["id"]
     states = item.states
@@ -185,8 +188,8 @@ def _check_name(
 ) -> None:
     """Decide what happens to another object that has the name in the destination.
 
-    The counterpart of an object that the source renamed or deleted gets a free name first, if the
-    policy lets this tool write it. Else the object is blocked.
+    If the source renamed or deleted its counterpart and the policy allows to write it, it is
+    renamed first. Otherwise the object is blocked.
     """
     action, prepared = plan.action, plan.prepared
     twin = _holder_of_slug(catalog, resource, item) if action.verb == CREATE else None
@@ -214,10 +217,10 @@ def _check_name(
 
 
 def _holder_of_slug(catalog: Catalog, resource: Resource, item: PlannedObject) -> Optional[dict]:
-    """The prompt that has the slug of a function, or the reverse: they are one store.
+    """Returns the prompt that has the slug of a function, or the reverse.
 
-    Whether one slug may name both is not known. Where the source has both, the servers keep them
-    apart.
+    The API stores both together. Whether one slug may name both is not known. If the source has
+    both, the servers keep them apart.
     """
     if resource.name not in CALLABLE:
         return None

@@ -77,7 +77,7 @@ class Prepared:
 def items_of(
     states: ObjectStates, objects: Iterable[dict], dest_project_id: str = ""
 ) -> List[PlannedObject]:
-    """Items for the objects of one project; `listed` counts them."""
+    """Returns items for the objects of one project; `listed` counts them."""
     items = [PlannedObject(source, states, dest_project_id) for source in objects]
     states.listed = max(states.listed, len(items))
     return items
@@ -86,9 +86,9 @@ def items_of(
 def note_gone(
     catalog: Catalog, resource: Resource, states: ObjectStates, objects: Sequence[dict]
 ) -> None:
-    """Report what an earlier sync found in the source and this one, which lists `objects`, did not.
+    """Report objects of an earlier sync that are not among `objects`, which this one listed.
 
-    The counterpart stays.
+    Their counterparts stay.
     """
     if resource.name in catalog.lists.unavailable:
         return
@@ -102,7 +102,7 @@ def note_gone(
         if resource.scope != OWNER and catalog.lists.source_object(resource, source_id):
             continue
         facts = {"id": source_id, "name": entry["name"], "project": states.project}
-        # One list without it proves no deletion: a right may be missing for a night.
+        # One list without it does not prove a deletion: a right may be missing for a night.
         since_s = states.absent.setdefault(source_id, now_s)
         kind = "gone_from_source" if now_s - since_s >= ABSENCE_S else "absent_from_source"
         states.note(
@@ -111,14 +111,14 @@ def note_gone(
 
 
 def skip_reason(catalog: Catalog, resource: Resource, source: dict) -> str:
-    """Why an object is not moved, "" if it is."""
+    """Returns why an object is not moved, "" if it is."""
     settings = catalog.settings
     window = (settings.created_after, settings.created_before)
     if resource.in_date_window and not in_window(source.get("created"), *window):
         return "outside of the date window"
     reason = resource.cannot_move(source) or ""
     if reason and resource.part_of:
-        # A part without content is moved too where the destination's has some.
+        # A part without content is moved too if the destination's has content.
         existing = catalog.index.by_key(resource).get(natural_key(resource, source))
         return "" if existing and not resource.cannot_move(existing) else reason
     return reason
@@ -127,7 +127,7 @@ def skip_reason(catalog: Catalog, resource: Resource, source: dict) -> str:
 def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepared:
     """Rewrite one object for the destination.
 
-    Attachment keys get their new names here; the bytes follow when the object is created.
+    Attachment keys are replaced here; the bytes follow when the object is created.
     """
     source = item.source
     rewritten = rewrite(
@@ -170,7 +170,7 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
 def _field_findings(
     catalog: Catalog, resource: Resource, item: PlannedObject
 ) -> Iterator[Dict[str, Any]]:
-    """Findings for fields that are not written; for an unknown field once per kind."""
+    """Returns findings for fields that are not written; for an unknown field once per kind."""
     for name in lost_fields(resource, item.source):
         if name in resource.unwritable:
             facts = {"path": name, "detail": "no endpoint takes this field"}
@@ -181,7 +181,7 @@ def _field_findings(
 
 
 def _rename_projects(catalog: Catalog, resource: Resource, body: Dict[str, Any]) -> None:
-    """Replace names of projects that have another name in the destination."""
+    """Replace the names of renamed projects in the object."""
     new_names = catalog.settings.rename_projects
     for pattern in resource.project_names:
         for path in paths_matching(body, pattern):
@@ -218,13 +218,13 @@ def _rewriting_findings(
 
 
 def _is_unselected_member(catalog: Catalog, resource: Resource, reference: Unresolved) -> bool:
-    """Whether an object of the organization names a project that is not to be moved."""
+    """Whether an object of the organization refers to a project that is not selected."""
     names_project = reference.to == (PROJECTS.name,) and refers_to_projects(resource)
     return names_project and not catalog.lists.is_selected(reference.id)
 
 
 def _version_of(catalog: Catalog, item: PlannedObject) -> str:
-    """Which object has the version that an object names; "" if only one kind can."""
+    """Returns the object whose version is named, "" if only one kind can be."""
     source_id = str(item.source.get("object_id"))
     for name in TARGETS_OF_TYPE.get(str(item.source.get("object_type")), ()):
         owner = catalog.lists.source_object(BY_NAME[name], source_id)
@@ -244,9 +244,9 @@ def unresolved_finding(
 
 # belief: unknown_references_are_refused
 def judge_unresolved(catalog: Catalog, targets: Tuple[str, ...], source_id: str) -> Tuple[str, str]:
-    """(kind of finding, detail) for a reference of an object or row that was left out for good.
+    """Returns (kind of finding, detail) for a reference that was left out for good.
 
-    A failure, unless the API cannot carry its target by its nature, or the source lost it.
+    It is a failure, unless the API cannot carry its target, or the target is missing in the source.
     """
     reason = catalog.targets.cannot_come(targets, source_id)
     refused = [name for name in targets if name in catalog.lists.unavailable]
@@ -269,12 +269,12 @@ def expected_body(
     prepared: Prepared,
     existing: Optional[Mapping[str, Any]],
 ) -> Dict[str, Any]:
-    """What the destination's object should hold.
+    """Returns what the destination's object should contain.
 
-    Where a reference or a version was left out, whatever the destination has there is right: the
-    server sets the caller as the user of a view, a person entered the counterpart by hand, or an
-    earlier run knew the version. A field that an older data plane does not know, and does not show,
-    is not expected.
+    Where a reference or a version was left out, any value in the destination is right: the server
+    sets the caller as the user of a view, a person entered the counterpart by hand, or an earlier
+    run knew the version. A field that an older data plane does not know and does not show is not
+    expected.
     """
     if existing is None:
         return prepared.body
@@ -287,12 +287,12 @@ def expected_body(
 
 
 def missing_fields(catalog: Catalog, resource: Resource, existing: Mapping[str, Any]) -> Set[str]:
-    """Fields that the destination's data plane refused as unknown and that it does not show."""
+    """Returns fields that the destination refused as unknown and does not show."""
     return {name for name in catalog.earlier.fields_not_taken(resource) if name not in existing}
 
 
 def drop_known_pins(prepared: Prepared, existing: Mapping[str, Any]) -> None:
-    """Take back the findings about versions that the destination's object has."""
+    """Remove findings about versions that the destination's object has."""
     prepared.findings = [
         found
         for found in prepared.findings
@@ -301,7 +301,7 @@ def drop_known_pins(prepared: Prepared, existing: Mapping[str, Any]) -> None:
 
 
 def not_placeable(resource: Resource, source: dict, body: Mapping[str, Any]) -> str:
-    """Why an object with that content has no place in the destination, "" if it has.
+    """Returns why an object with that content cannot be created, "" if it can.
 
     An ACL without its user, group or role would grant something else.
     """
@@ -316,7 +316,7 @@ def not_placeable(resource: Resource, source: dict, body: Mapping[str, Any]) -> 
 
 
 def waits_for(resource: Resource, prepared: Prepared) -> List[Unresolved]:
-    """The references without which the object has no place, and whose targets may still come."""
+    """Returns the references that the object needs and whose targets may still be created."""
     needed = {*resource.needed, "object_id"} if resource.scope == OWNER else set(resource.needed)
     return [reference for reference in prepared.deferred if reference.path in needed]
 
@@ -324,9 +324,10 @@ def waits_for(resource: Resource, prepared: Prepared) -> List[Unresolved]:
 def waiting_finding(
     catalog: Catalog, resource: Resource, item: PlannedObject, reference: Unresolved
 ) -> Dict[str, Any]:
-    """The finding for a reference whose target may still come, with the command that brings it.
+    """Returns the finding for a reference whose target may still be created.
 
-    The plan of a phase is not incomplete because another phase comes first.
+    It names the command that does so. A plan of one phase is complete although another phase comes
+    first.
     """
     facts = {"path": reference.path, "ref": reference.id, "detail": " or ".join(reference.to)}
     if catalog.settings.dry_run:
@@ -335,7 +336,7 @@ def waiting_finding(
 
 
 def next_of_waiting(targets: Tuple[str, ...]) -> str:
-    """The commands that bring the targets; the references are added by the same commands."""
+    """Returns the commands that create the targets and add the references."""
     phases = {BY_NAME[target].phase: None for target in targets if target in BY_NAME}
     commands = [f"bin/{phase}" for phase in phases if phase]
     return f"run {' and '.join(commands) or 'bin/migrate-all'}, then the same command again"
@@ -344,7 +345,7 @@ def next_of_waiting(targets: Tuple[str, ...]) -> str:
 def object_finding(
     resource: Resource, item: PlannedObject, kind: str, **more: Any
 ) -> Dict[str, Any]:
-    """A finding that names the object."""
+    """Returns a finding that names the object."""
     source = item.source
     return finding(
         kind,

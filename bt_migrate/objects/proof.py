@@ -1,8 +1,9 @@
-"""Whether a POST created the object in its answer, or returned one that somebody else had made.
+"""Whether a POST created the object in its answer, or returned one that existed.
 
-`x-bt-found-existing` says it for projects and datasets. Experiments never carry it, and POST of an
-existing function or prompt writes a new version of it. So creation is proven: by the date of the
-object, or by a look-up right before the POST that did not find it. What is not proven is found.
+The header `x-bt-found-existing` says so for projects and datasets. Experiments never carry it, and
+POST of an existing function or prompt writes a new version of it. So creation is proven by the date
+of the object, or by a look-up right before the POST that did not find it. An object without proof
+counts as found.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ FILLED_IN_BY_PEOPLE = ("description", "metadata", "tags")
 
 
 class CreationClock:
-    """The destination's clock as the creation dates of objects show it. Safe for many threads."""
+    """The destination's clock, as the creation dates of objects show it. Safe for many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # The least that the clock is ahead of ours; None until an object has shown it.
+        # how far the clock is ahead of the local one, at least; None until an object has shown it
         self._ahead_s: Optional[float] = None
 
     def note(self, created_s: float, received_s: float) -> None:
-        """Take the date of an object that was created, received at our `received_s`."""
+        """Use the date of a created object that was received at the local time `received_s`."""
         if not created_s:
             return
         with self._lock:
@@ -41,12 +42,12 @@ class CreationClock:
             self._ahead_s = ahead_s if self._ahead_s is None else max(self._ahead_s, ahead_s)
 
     def forget(self) -> None:
-        """A date did not fit: maybe a clock was set. The next creation is looked up before."""
+        """A date did not fit: maybe a clock was set. The next creation is preceded by a look-up."""
         with self._lock:
             self._ahead_s = None
 
     def least_s(self, sent_s: float) -> Optional[float]:
-        """The least date of an object that was created after our `sent_s`; None if not known."""
+        """Returns the earliest date of an object created after `sent_s`; None if not known."""
         ahead_s = self._ahead_s
         return None if ahead_s is None else sent_s + ahead_s - CLOCK_SKEW_S
 
@@ -60,7 +61,7 @@ def date_is_of_creation(resource: Resource) -> bool:
 
 
 def created_seconds(obj: Mapping[str, Any]) -> float:
-    """The latest unix second of its creation that `created` allows; 0 if it cannot be read."""
+    """Returns the latest unix second of creation that `created` allows; 0 if it is unreadable."""
     text = obj.get("created")
     try:
         seconds = instant(str(text)).timestamp()
@@ -77,21 +78,22 @@ def is_created(
     marked_found: bool,
     since_sent: bool,
 ) -> bool:
-    """Whether the POST of `sent` created what was answered.
+    """Whether the POST of `sent` created the object in the answer.
 
-    `marked_found`: the header says so, and the request was not sent twice. `since_sent`: the date
-    of the object, or a look-up, says that it was not there before.
+    `marked_found`: the header says that it was found, and the request was not sent twice.
+    `since_sent`: the date of the object, or a look-up, shows that it did not exist before.
     """
     return not marked_found and since_sent and not contradicts(resource, sent, answered)
 
 
 def contradicts(resource: Resource, sent: Mapping[str, Any], answered: Mapping[str, Any]) -> bool:
-    """Whether an answer holds what nobody sent, in fields that only people fill in.
+    """Whether an answer contains content that was not sent, in fields that only people fill in.
 
-    Fields that are absent from it say nothing, nor do others, which servers may set by themselves.
+    Fields that are absent from it prove nothing, nor do others, which servers may set by
+    themselves.
     """
     if not date_is_of_creation(resource):
-        # The new version of an existing object holds what was sent.
+        # The answer shows the new version, with what was sent.
         return False
     for name in FILLED_IN_BY_PEOPLE:
         found = answered.get(name)

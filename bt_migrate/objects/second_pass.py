@@ -65,7 +65,7 @@ FINDINGS_OF_CREATION = (
 
 
 def finish_deferred(catalog: Catalog, resource: Resource, states: ObjectStates) -> None:
-    """Complete the objects whose missing targets exist by now.
+    """Complete the objects whose missing targets exist now.
 
     An object that was found, not created, is compared now. A dry run only compares.
     """
@@ -92,10 +92,10 @@ def finish_deferred(catalog: Catalog, resource: Resource, states: ObjectStates) 
 
 
 def finish_left_out(catalog: Catalog, resource: Resource, states: ObjectStates) -> None:
-    """Add references that were left out of objects of ours and that resolve now.
+    """Add references that were left out of objects that this tool wrote and that resolve now.
 
     A user was invited, or a person created what could not be moved. Objects that somebody changed
-    since are left to the next plan, which reports them. A plan only knows by now what resolves.
+    since are left to the next plan, which reports them. A plan only records what resolves.
     """
     for source_id, refs in list(states.left_out.items()):
         source = catalog.lists.source_object(resource, source_id)
@@ -126,7 +126,7 @@ def finish_left_out(catalog: Catalog, resource: Resource, states: ObjectStates) 
 
 
 def find_made_by_hand(catalog: Catalog, resource: Resource, states: ObjectStates) -> None:
-    """Record the counterparts of objects that the API cannot carry and that a person has created.
+    """Record the counterparts of objects that the API cannot carry and a person has created.
 
     Nothing is left to do for these.
     """
@@ -176,7 +176,8 @@ def _complete(
     if left_open and entry["outcome"] != CREATED:
         body = expected_body(catalog, resource, prepared, existing)
         if second_pass_body(resource, body, existing)[1]:
-            # Updated, for this run's undo; the run that created the object has it as created.
+            # Recorded as updated, for this run's undo: the run that created the object has it as
+            # created.
             item.states.record(source_id, entry["name"], UPDATED, dest_id=dest_id)
     _add_references(catalog, resource, item, existing, prepared)
 
@@ -184,7 +185,7 @@ def _complete(
 def _get(
     catalog: Catalog, resource: Resource, item: PlannedObject, dest_id: str, prepared: Prepared
 ) -> Dict[str, Any]:
-    """The destination's object as it is now."""
+    """Returns the destination's object as it is now."""
     there = {**prepared.body, "id": dest_id}
     path = object_path(resource, there, item.dest_project_id)
     owner = owner_fields(resource, prepared.body)
@@ -199,7 +200,10 @@ def _add_references(
     existing: Dict[str, Any],
     prepared: Prepared,
 ) -> None:
-    """Write what an object of ours lacks, unless it would begin to act outside by that."""
+    """Write the missing references, unless the object would begin to act outside.
+
+    See --activate.
+    """
     if words_to_activate(catalog, resource, item.source, existing):
         return
     dest, dest_id = catalog.dest, existing["id"]
@@ -241,7 +245,7 @@ def _decide_again(
     existing: Dict[str, Any],
     prepared: Prepared,
 ) -> None:
-    """Compare an object that somebody else created, and update it where that is asked for."""
+    """Compare an object that this tool did not create, and update it if the policy says so."""
     source_id, states = item.source["id"], item.states
     entry = states.outcomes[source_id]
     waiting = {top_field(reference.path) for reference in prepared.deferred}
@@ -278,8 +282,8 @@ def note_deferred(
 ) -> None:
     """Record what still waits.
 
-    `final`, at the end of a whole run: it is unresolved. At the end of a phase: a later one may
-    bring the target.
+    `final`, at the end of a whole run: it is unresolved. At the end of a phase a later one may
+    create the target.
     """
     for source_id in states.deferred:
         source = catalog.lists.source_object(resource, source_id)

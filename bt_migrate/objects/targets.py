@@ -1,7 +1,7 @@
-"""What the references of objects and rows point to: which destination id a source id becomes.
+"""The targets of references in objects and rows: the destination id for a source id.
 
 An id that this run has not mapped is looked up in the destination by natural key inside the
-matching project, so that a phase that runs alone resolves what the whole run would.
+matching project, so that a phase that runs alone resolves the same references as the whole run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Targets:
     _known_tails: Optional[FrozenSet[bytes]] = None
 
     def resolve(self, targets: Tuple[str, ...], source_id: str) -> Optional[str]:
-        """The destination id of a source id that is one of `targets`; None if there is none yet."""
+        """Returns the destination id of an id that is one of `targets`, None without one."""
         for target in targets:
             found = self.ids.dest_id(target, source_id) or self._look_up(target, source_id)
             if found:
@@ -44,7 +44,7 @@ class Targets:
         return None
 
     def pinned(self, pin: Pin, holder: Mapping[str, Any]) -> Optional[str]:
-        """The source id of the object beside a pin."""
+        """Returns the source id of the object whose version the pin names."""
         ids = [holder[name] for name in pin.of if isinstance(holder.get(name), str)]
         if ids:
             return str(ids[0])
@@ -73,7 +73,7 @@ class Targets:
         try:
             dest = self._counterpart(resource, source) if source else None
         except ApiError as error:
-            # A key that may not list users of the destination moves the rest.
+            # A key that may not list the destination's users moves the rest.
             if resource is not USERS or error.status >= 500:
                 raise
             dest = None
@@ -81,12 +81,12 @@ class Targets:
             return None
         with self.lock:
             if self.ids.source_id(target, dest["id"]) not in (None, source_id):
-                return None  # another thread gave it to another object meanwhile
+                return None  # another thread has mapped it to another object
             self.ids.put(target, source_id, dest["id"])
             return str(dest["id"])
 
     def _counterpart(self, resource: Resource, source: dict) -> Optional[dict]:
-        """The destination's object of the same natural key, unless it is another's counterpart."""
+        """Returns the destination's object with this natural key, unless another object has it."""
         if resource.folds_case and not all(map(source.get, resource.key)):
             return None
         project_id = ""
@@ -120,9 +120,9 @@ class Targets:
         return False
 
     def may_be_added(self, targets: Tuple[str, ...], source_id: str) -> bool:
-        """Whether an unresolved reference can resolve later, if only because a person acts.
+        """Whether an unresolved reference can resolve later, even if only because a person acts.
 
-        Somebody invites the user, or pushes the code of a function.
+        For example, somebody invites the user, or pushes the code of a function.
         """
         return self.may_come(targets, source_id) or any(
             self.lists.source_object(BY_NAME[target], source_id) is not None
@@ -131,7 +131,10 @@ class Targets:
         )
 
     def cannot_come(self, targets: Tuple[str, ...], source_id: str) -> str:
-        """Why the API cannot carry the target; "" if it could: the reference is then a failure."""
+        """Returns why the API cannot carry the target, "" if it could.
+
+        Without a reason, the unresolved reference is a failure.
+        """
         if any(target in self.lists.refusals for target in targets):
             return ""
         if targets == (USERS.name,):
@@ -150,9 +153,9 @@ class Targets:
         return ""
 
     def is_lost(self, targets: Tuple[str, ...], source_id: str) -> bool:
-        """Whether the source itself lost the target: its lists are complete and lack it.
+        """Whether the target is missing in the source: its lists are complete and lack it.
 
-        The target was deleted, or the key of the source may not see it.
+        It was deleted, or the key of the source may not see it.
         """
         resources = [BY_NAME.get(target) for target in targets]
         return bool(resources) and all(
@@ -165,7 +168,7 @@ class Targets:
         )
 
     def known(self) -> Mapping[str, Tuple[str, ...]]:
-        """Every source id that other objects may hold -> the resources that it may belong to."""
+        """Returns each source id that other objects may contain -> the resources it can be of."""
         if self._known is None:
             self.lists.prefetch(REFERABLE)
             # Without the lock: a list that was not read yet is asked for.
