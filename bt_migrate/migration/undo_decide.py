@@ -40,7 +40,7 @@ NOT_EMPTY = "holds something that this run did not make, or that is left"
 
 def decide_deletes(context: UndoContext, created: Sequence[CreatedObject]) -> List[CreatedObject]:
     """Returns the objects to delete, in the order of deletion. The others are noted as left."""
-    judged = _judged(context, created)
+    judged = _with_full_ones_left(context, _judged(context, created))
     projects = {obj.dest_id for obj in judged if obj.resource is PROJECTS}
     parts = [obj for obj in judged if obj.resource.part_of]
     # A part is deleted with its project.
@@ -83,6 +83,20 @@ def _judged(context: UndoContext, created: Sequence[CreatedObject]) -> List[Crea
         path = object_path(obj.resource, existing, project)
         judged.append(replace(obj, reason="" if context.settings.changed else reason, path=path))
     return judged
+
+
+def _with_full_ones_left(
+    context: UndoContext, judged: Sequence[CreatedObject]
+) -> List[CreatedObject]:
+    """An object stays with what is inside it and is not deleted, such as a snapshot of a dataset."""
+    going = {obj.dest_id for obj in judged if not obj.reason}
+    full: Set[str] = set()
+    for resource in (resource for resource in OBJECT_RESOURCES if resource.inside):
+        full |= _holders(context, resource, going)
+    return [
+        replace(obj, reason=NOT_EMPTY) if obj.dest_id in full and not obj.reason else obj
+        for obj in judged
+    ]
 
 
 def _by_kind(created: Iterable[CreatedObject]) -> Dict[str, List[CreatedObject]]:
@@ -192,7 +206,9 @@ def projects_not_empty(context: UndoContext, projects: Set[str], going: Set[str]
 
 
 def _holders(context: UndoContext, resource: Resource, going: Set[str]) -> Set[str]:
-    """Returns the ids of projects that have an object of the kind which is not in `going`."""
+    """Returns the ids of projects (or of what else is around it) that have an object of the kind
+    which is not in `going`.
+    """
     try:
         objects = context.lists.of_kind(resource)
     except ApiError as error:
@@ -200,7 +216,7 @@ def _holders(context: UndoContext, resource: Resource, going: Set[str]) -> Set[s
             raise
         return set()
     others = [obj for obj in objects if obj["id"] not in going and not resource.servers_own(obj)]
-    return {obj.get("project_id", "") for obj in others}
+    return {str(obj.get(resource.inside or "project_id", "")) for obj in others}
 
 
 def _owns_others(context: UndoContext, resource: Resource, project: str, going: Set[str]) -> bool:

@@ -23,8 +23,10 @@ from tests.support.orgs import (
     REPOSITORY,
     SOURCE_KEY,
     AtRequest,
+    Ended,
     Pair,
     WatchedSandbox,
+    environment,
     example_pair,
     findings,
     report,
@@ -247,6 +249,37 @@ def test_a_state_that_cannot_be_made_is_a_finding_and_the_rows_arrive(
             for dataset in org.objects("dataset")
         ]
         assert rows[0] == rows[1]
+
+
+def test_undo_deletes_all_states_and_leaves_a_dataset_that_holds_a_snapshot_of_others(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "runs"
+    with timed_pair() as pair:
+        assert run(pair.sandbox, root, VERSIONS).code == 0
+        foreign = {"name": "theirs", "description": "keep"}
+        there = {"xact_id": newest(pair.dest, dataset_of(pair.dest)), **foreign}
+        made = pair.dest.create("dataset_snapshot", {"dataset_id": dataset_of(pair.dest), **there})
+        undone = undo(pair, root)
+        assert "holds something that this run did not make" in undone.out + undone.err
+        assert list(snapshots(pair.dest)) == ["theirs"]
+        assert dataset_of(pair.dest)
+        pair.dest.delete("dataset_snapshot", made["id"])
+        undo(pair, root)
+        assert (pair.dest.objects("dataset"), pair.dest.objects("project")) == ([], [])
+
+
+def dataset_of(org: Any) -> str:
+    return str(org.objects("dataset")[0]["id"])
+
+
+def undo(pair: Pair, root: Path) -> Ended:
+    """The program has no folder of runs: it is given a run."""
+    command = [sys.executable, "-m", "bt_migrate.phases.undo", str(runs(root)[-1]), "--yes"]
+    done = subprocess.run(
+        command, env=environment(pair.sandbox), capture_output=True, text=True, timeout=120
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
 
 
 # -- killed
