@@ -88,7 +88,7 @@ def _judged(context: UndoContext, created: Sequence[CreatedObject]) -> List[Crea
 def _with_full_ones_left(
     context: UndoContext, judged: Sequence[CreatedObject]
 ) -> List[CreatedObject]:
-    """An object stays with what is inside it and is not deleted, such as a snapshot of a dataset."""
+    """An object stays with what is inside it and stays, such as a snapshot of a dataset."""
     going = {obj.dest_id for obj in judged if not obj.reason}
     full: Set[str] = set()
     for resource in (resource for resource in OBJECT_RESOURCES if resource.inside):
