@@ -41,6 +41,12 @@ def resolve_version(
     return found
 
 
+def may_be_mapped(catalog: Catalog, targets: Sequence[str]) -> bool:
+    """Whether versions of such objects can get a counterpart after the rows that name them."""
+    versioned = [name for name in targets if name in BY_NAME and BY_NAME[name].versioned]
+    return bool(versioned and catalog.settings.history)
+
+
 def _latest(catalog: Catalog, resource: Resource, source_id: str, version: Any) -> Optional[str]:
     """Returns the destination's latest version if `version` is the source's and they are equal."""
     source = catalog.lists.source_object(resource, source_id)

@@ -30,12 +30,13 @@ from bt_migrate.model.references import Path, Resolve, attachment_places, dotted
 from bt_migrate.model.resource import Pin
 from bt_migrate.model.resources import RowKind
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.objects.pins import resolve_version
+from bt_migrate.objects.pins import may_be_mapped, resolve_version
 from bt_migrate.objects.prepare import judge_unresolved
 from bt_migrate.rows.batches import EncodedRow
 from bt_migrate.rows.rewrite import (
     COMMENTS,
     PARENT,
+    PIN_BESIDE,
     REFERENCE_FIELDS,
     can_be_merged,
     comment_record,
@@ -154,16 +155,20 @@ class RowEncoder:
         rewritten = rewrite_row(
             out, self._resolve, self._known, new_names, resolve_version=resolve_version_of
         )
-        for pin in rewritten.pins:
-            draft.notes.add("version_pin_removed", out["id"], pin)
+        removed = list(rewritten.pins)
         deferred = []
         for path, targets, ref in rewritten.unresolved:
             if can_be_merged(path) and self._catalog.targets.may_be_added(targets, ref):
                 value = json.dumps(kept[path[:2]]) if path[:2] in kept else ""
                 deferred.append((json.dumps(path), ",".join(targets), ref, value))
+                if may_be_mapped(self._catalog, targets) and PIN_BESIDE.get(path) in removed:
+                    # The version waits with the id.
+                    removed.remove(PIN_BESIDE[path])
             else:
                 kind, detail = judge_unresolved(self._catalog, targets, ref)
                 draft.notes.add(kind, out["id"], dotted(path), detail, ref)
+        for pin in removed:
+            draft.notes.add("version_pin_removed", out["id"], pin)
         return deferred
 
     def note_left_out(self, encoded: EncodedRow, notes: FindingCounts) -> None:

@@ -50,6 +50,8 @@ VERSION_PLACES: Tuple[Path, ...] = (("origin", "_xact_id"), ("metadata", "prompt
 PROMPT_PLACE = ("metadata", "prompt")
 PROMPT_ID_PLACE = (*PROMPT_PLACE, "id")
 PROMPT_PIN = Pin("metadata.prompt.version", CALLABLE)
+# Place of a reference -> the version beside it.
+PIN_BESIDE = {("origin",): ORIGIN_PIN, PROMPT_ID_PLACE: PROMPT_PIN.path}
 # Read as part of the row, written as separate records.
 COMMENTS = "comments"
 # Fields that can become JSON attachments if a row is too large.
@@ -164,11 +166,9 @@ def rewrite_row(
     if isinstance(metadata, dict):
         prompt = _prompt_of(metadata, known)
         if prompt is not None:
-            is_removed = rewrite_prompt_version(prompt, resolve_version)
-            _rewrite_prompt(prompt, resolve, notes)
-            # A version without its id waits with that.
-            if is_removed and PROMPT_ID_PLACE not in [path for path, _, _ in notes.unresolved]:
+            if rewrite_prompt_version(prompt, resolve_version):
                 notes.pins.append(PROMPT_PIN.path)
+            _rewrite_prompt(prompt, resolve, notes)
         _rewrite_assignments(metadata, resolve, notes)
         _rewrite_parent(metadata, resolve, new_names or {})
     for name in REFERENCE_FIELDS:
@@ -217,7 +217,8 @@ def _rewrite_origin(
     if not isinstance(origin, dict):
         return
     origin = dict(origin)
-    removed = rewrite_origin_version(origin, resolve_version)
+    if rewrite_origin_version(origin, resolve_version):
+        notes.pins.append(ORIGIN_PIN)
     targets = _targets_of(origin)
     source_id = str(origin.get("object_id"))
     new = resolve(targets, source_id)
@@ -225,8 +226,6 @@ def _rewrite_origin(
         notes.unresolved.append((("origin",), targets, source_id))
         del row["origin"]
         return
-    if removed:
-        notes.pins.append(ORIGIN_PIN)
     origin["object_id"] = new
     if targets == CALLABLE:
         # The origin of a prompt repeats the prompt's id as the row id.

@@ -13,16 +13,15 @@ from bt_migrate.model.outcomes import FAILED, UPDATED
 from bt_migrate.model.references import dotted
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.objects.pins import resolve_version
+from bt_migrate.objects.pins import may_be_mapped, resolve_version
 from bt_migrate.objects.prepare import judge_unresolved
 from bt_migrate.rows.assignments import Key, late_assignments
 from bt_migrate.rows.batches import EncodedRow, batched
 from bt_migrate.rows.insert import Inserter
 from bt_migrate.rows.rewrite import (
     ASSIGNMENTS,
-    ORIGIN_PIN,
+    PIN_BESIDE,
     PROMPT_ID_PLACE,
-    PROMPT_PIN,
     deferred_merge,
     is_assignment,
     rewrite_origin_version,
@@ -102,12 +101,15 @@ def _merge_of(catalog: Catalog, reference: DeferredReference) -> Optional[Merge]
         return None
     value: Optional[Dict[str, Any]] = json.loads(kept) if kept else None
     resolve = partial(resolve_version, catalog)
-    unpinned = ""
+    is_removed = False
     if place == ("origin",) and value and rewrite_origin_version(value, resolve):
-        unpinned = ORIGIN_PIN
+        is_removed = True
     if place == PROMPT_ID_PLACE and value and rewrite_prompt_version(value, resolve):
-        unpinned = PROMPT_PIN.path
+        is_removed = True
     merging = _merging(object_id, row_id, deferred_merge(place, new_id, value))
+    # Others were reported when the row was written.
+    is_news = is_removed and may_be_mapped(catalog, targets.split(","))
+    unpinned = PIN_BESIDE[place] if is_news else ""
     return Merge(merging, [(object_id, row_id, path)], unpinned=unpinned)
 
 
