@@ -324,7 +324,8 @@ def value_at_place(answer: Any, place: Place) -> Any:
 
 def objects_of(answer: Any) -> List[Dict[str, Any]]:
     """Returns the objects of an answer that `list_of_objects` has checked."""
-    return answer["objects"] if isinstance(answer, dict) else answer
+    objects: List[Dict[str, Any]] = answer["objects"] if isinstance(answer, dict) else answer
+    return objects
 
 
 def _name(place: Place) -> str:

@@ -5,6 +5,7 @@ It learns from 429s and obeys the limits that a person sets. No HTTP in here.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -136,7 +137,7 @@ class Pace:
         """
         least_s = self._limit_s(lambda token_s: self._explains(token_s, refused=True))
         most_s = self._limit_s(lambda token_s: not self._explains(token_s, refused=False))
-        return (least_s * max(least_s, most_s)) ** 0.5
+        return math.sqrt(least_s * max(least_s, most_s))
 
     def _limit_s(self, is_above: Callable[[float], bool]) -> float:
         """The time of one token from which on `is_above` is true."""

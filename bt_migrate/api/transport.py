@@ -127,7 +127,7 @@ class Transport:
         least_s = self.limits.delay_s
         if failures > self.limits.attempts:
             least_s = max(least_s, OUTAGE_DELAY_S)
-        pause_s = min(MAX_BACKOFF_S, least_s * 2 ** min(failures - 1, 16))
+        pause_s = min(MAX_BACKOFF_S, least_s * 2.0 ** min(failures - 1, 16))
         # with jitter, so that threads that failed together do not retry together
         return pause_s * (1 + JITTER * self._random())
 

@@ -51,7 +51,7 @@ class AttachmentBytes:
                 digest.update(chunk)
             return bytes_mark(digest.hexdigest())
 
-        return self._readable(read)
+        return str(self._readable(read))
 
     def json_value(self, reference: Mapping[str, Any]) -> Any:
         """Returns the JSON value in the file, UNREADABLE if it cannot be read or is none."""

@@ -62,7 +62,7 @@ def attachment_chunks(api: Api, reference: Mapping[str, Any]) -> Iterator[bytes]
 
 def _signed_answer(api: Api, params: Mapping[str, str]) -> Dict[str, Any]:
     try:
-        return api.get("/attachment", params, check=signed_download)
+        return dict(api.get("/attachment", params, check=signed_download))
     except ApiError as error:
         told = _STATUS_IN_TEXT.search(error.body)
         if told and told[1] != DONE and 400 <= error.status < 500:

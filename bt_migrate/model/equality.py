@@ -248,7 +248,7 @@ def _became_attachment(left: Any, right: Any) -> bool:
         content = base64.b64decode(_DATA_URL.sub("", left, count=1), validate=True)
     except (binascii.Error, ValueError):
         return False
-    return bytes_mark(hashlib.sha256(content).hexdigest()) == right["key"]
+    return bool(bytes_mark(hashlib.sha256(content).hexdigest()) == right["key"])
 
 
 def bytes_mark(sha256: str) -> str:

@@ -128,7 +128,7 @@ def _dropped(path: Path, drop: str) -> Path:
 def _holds(holder: Any, reference: Reference) -> bool:
     if reference.when is None or not isinstance(holder, dict):
         return True
-    return holder.get("type", reference.when) == reference.when
+    return bool(holder.get("type", reference.when) == reference.when)
 
 
 def _targets(holder: Any, reference: Reference) -> Tuple[str, ...]:

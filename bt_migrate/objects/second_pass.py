@@ -215,7 +215,7 @@ def _add_references(
 
         def send(sent: Dict[str, Any]) -> Dict[str, Any]:
             if method == "PATCH":
-                return dest.patch(path, sent)
+                return dict(dest.patch(path, sent))
             return replace_object(dest, resource, sent, dest_id)
 
         written, unknown = without_unknown_fields(resource, body, send)

@@ -209,7 +209,7 @@ def _write_update(
 
     def send(sent: Dict[str, Any]) -> Dict[str, Any]:
         if method == "PATCH":
-            return dest.patch(path, sent)
+            return dict(dest.patch(path, sent))
         return replace_object(dest, resource, sent, str(action.dest_id))
 
     written, _ = without_unknown_fields(resource, body, send)

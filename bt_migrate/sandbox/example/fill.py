@@ -406,7 +406,7 @@ def fill_datasets(org: Any, made: ExampleObjects, rng: random.Random, rows: int)
 
 def newest(org: Any, dataset_id: str) -> str:
     """The newest transaction of a dataset's rows."""
-    return max(row["_xact_id"] for row in org.rows("dataset", dataset_id))
+    return str(max(row["_xact_id"] for row in org.rows("dataset", dataset_id)))
 
 
 def grow_trips(org: Any, trips: Row, first: List[Row]) -> None:
