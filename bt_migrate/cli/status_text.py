@@ -95,6 +95,8 @@ def _process_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
         yield wait_text(status["wait"], now)
     if status["stopping"]:
         yield f"stopping: {status['stopping']}"
+    else:
+        yield f"to stop it: bin/control {status['run']} stop; the same command continues"
 
 
 def _as_rows(work: Mapping[str, Any]) -> Dict[str, Any]:

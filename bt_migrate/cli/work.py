@@ -24,6 +24,7 @@ from bt_migrate.cli.operate import Operator
 from bt_migrate.cli.results import report_comparison, report_run, write_plan
 from bt_migrate.cli.run_log import logged_to
 from bt_migrate.cli.signals import Ending
+from bt_migrate.cli.terminal import screen
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import (
     EXIT_INTERRUPTED,
@@ -274,6 +275,9 @@ def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Sessio
         run.path,
         extra={"event": "run", "run": str(run.path)},
     )
+    terminal = screen()
+    if terminal is not None and terminal.can_pin:
+        terminal.line("Ctrl-C stops it at any time; the same command continues")
     return session
 
 

@@ -6,8 +6,11 @@ from typing import Any, List, Mapping
 
 from bt_migrate.report.display import ID_COLUMNS, shown, table, wrapped
 
-COMPARED_OUTCOMES = ("match", "differs", "missing", "extra", "unreadable", "cannot_move")
-ACCEPTED = "accepted"
+MATCH = "match"
+CHANGED = "changed_later"
+OTHER_OUTCOMES = (
+    "differs", "missing", "extra", "unreadable", "cannot_move", "accepted", CHANGED,
+)  # fmt: skip
 SHOWN_DIFFERENCES = 20
 DETAIL_COLUMNS = 300
 
@@ -15,24 +18,27 @@ DETAIL_COLUMNS = 300
 def comparison_text(result: Mapping[str, Any]) -> str:
     """Returns the verdict, the differences, a table, tolerated changes, and where the rest is."""
     lines = [*wrapped(verdict_line(result), first=""), *difference_lines(result)]
-    kinds = result["kinds"].values()
-    has_accepted = any(ACCEPTED in counts["outcomes"] for counts in kinds)
-    outcomes = (*COMPARED_OUTCOMES, ACCEPTED) if has_accepted else COMPARED_OUTCOMES
-    rows = [
-        [
-            kind,
-            *(f"{counts['outcomes'].get(name, 0):,}" for name in outcomes),
-            f"{counts['changed_since_copy']:,}",
-        ]
-        for kind, counts in result["kinds"].items()
-    ]
-    titles = [name.replace("_", " ") for name in outcomes]
-    lines += table(["compared", *titles, "changed later"], rows)
+    lines += _kinds_table(result["kinds"])
     tolerated = [
         f"{count:,} {name.replace('_', ' ')}" for name, count in result["tolerated"].items()
     ]
     lines += wrapped(f"Tolerated changes: {', '.join(tolerated) or 'none'}", first="")
     return "\n".join([*lines, f"Details: {result['folder']}"])
+
+
+def _kinds_table(kinds: Mapping[str, Mapping[str, Any]]) -> List[str]:
+    """Kinds of which something was compared, and outcomes that there are."""
+    counts = {
+        kind: {**found["outcomes"], CHANGED: found["changed_since_copy"]}
+        for kind, found in kinds.items()
+        if found["outcomes"]
+    }
+    present = {name for found in counts.values() for name, count in found.items() if count}
+    names = [MATCH, *(name for name in OTHER_OUTCOMES if name in present)]
+    rows = [
+        [kind, *(f"{found.get(name, 0):,}" for name in names)] for kind, found in counts.items()
+    ]
+    return table(["compared", *(name.replace("_", " ") for name in names)], rows)
 
 
 def verdict_line(result: Mapping[str, Any], *, is_old: bool = False) -> str:

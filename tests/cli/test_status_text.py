@@ -116,6 +116,7 @@ def test_a_comparison_shows_what_it_compares_and_why_it_waits() -> None:
         "phase 10 of 10: verify, since 2026-01-15T11:00:00 (process 7 on vm)",
         "rows compared: 120 of 480 (25%), 30 a second, about 12 s left",
         "rate limit: next query in 41 s (20 a minute, learnt)",
+        "to stop it: bin/control /runs/1 stop; the same command continues",
         "  logs 'stream 03': 5 of 10 (50%)",
     ]
     alone = {**status(0, **RUNNING, work=work), "command": "verify", "phase_number": (1, 1)}
