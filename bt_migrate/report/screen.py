@@ -40,7 +40,8 @@ Lists = Tuple[List[str], List[str], List[str], List[str]]
 def screen_text(report: Mapping[str, Any]) -> str:
     """Returns the report on one screen of 80 columns. The last line is the next command.
 
-    A long one has each thing to do, failed, accepted or lost in one line; the page has it whole.
+    A long one has each thing to do, accepted or lost in one line; the page has it whole. What
+    failed is whole, with its cause and the command that repeats it.
     """
     lists: Lists = (
         to_do_lines(report),
@@ -50,8 +51,9 @@ def screen_text(report: Mapping[str, Any]) -> str:
     )
     lines = _lines(report, lists)
     if len(lines) > SCREEN_LINES:
-        to_do, failed, accepted, lost = map(in_one_line_each, lists)
-        lines = _lines(report, (to_do, failed, accepted, lost))
+        to_do, failed, accepted, lost = lists
+        short = in_one_line_each
+        lines = _lines(report, (short(to_do), failed, short(accepted), short(lost)))
     return "\n".join(lines)
 
 
