@@ -68,7 +68,7 @@ class Catalog:
 def open_catalog(source: Api, dest: Api, run: RunDirectory, settings: Settings) -> Catalog:
     """The catalog of a run, with the id mapping that its state files hold."""
     lock = threading.RLock()
-    versions = read_version_mapping(run, lock)
+    versions = read_version_mapping(run, lock, of_rows=settings.dataset_versions)
     return _catalog((source, dest), run, settings, (read_id_mapping(run, lock), versions))
 
 

@@ -82,9 +82,15 @@ class VersionMapping:
         return version_like(version, known[max(reached)]) if reached else None
 
 
-def read_version_mapping(run: RunDirectory, lock: threading.RLock) -> VersionMapping:
-    """The mapping that the state files of a run hold."""
-    mapping = VersionMapping(lock, DeliveredRows(run, lock))
+def read_version_mapping(
+    run: RunDirectory, lock: threading.RLock, *, of_rows: bool = False
+) -> VersionMapping:
+    """The mapping that the state files of a run hold.
+
+    `of_rows`: with that of single rows. Not where only some deliveries are recorded, and more with
+    each sync: rows would be written again for nothing but a version in their origin.
+    """
+    mapping = VersionMapping(lock, DeliveredRows(run, lock) if of_rows else None)
     for states in run.all_objects():
         for source_id, versions in states.versions.items():
             for source_version, dest_version in versions.items():
