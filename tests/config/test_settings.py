@@ -255,6 +255,7 @@ WRONG: List[Tuple[str, str]] = [
     ("MIGRATION_BTQL_PER_MINUTE", "-1"),
     ("MIGRATION_METRICS_FILE", "/nowhere/at/all"),
     ("MIGRATION_KEEP_PUBLIC", "perhaps"),
+    ("MIGRATION_DATASET_VERSIONS", "2"),
     ("MIGRATION_HISTORY", "some"),
     ("MIGRATION_HISTORY", "0"),
     ("MIGRATION_VERIFY_SAMPLE", "-1"),

@@ -38,12 +38,12 @@ def living(folder: Path, projects: int = 1, rows: int = 30) -> Iterator[World]:
                         kind, {"project_id": project, "name": f"{kind} {number:02}"}
                     )["id"]
                 )
-                some = [
+                events = [
                     {"id": f"r{row:05}", "input": {"n": row}, "metadata": {"of": number}}
                     for row in range(rows)
                 ]
                 for start in range(0, rows, 10):
-                    source.insert(kind, holder, some[start : start + 10], at=old + number)
+                    source.insert(kind, holder, events[start : start + 10], at=old + number)
         yield World(sandbox, source, dest, str(source.objects("project")[0]["id"]), folder / "runs")
 
 
@@ -73,6 +73,13 @@ def sync(
         except SystemExit as error:
             code = int(error.code or 0)
     return Ended(code, out.getvalue(), err.getvalue() or out.getvalue())
+
+
+def first_sync(w: World) -> None:
+    """Copy everything, and forget what was sent by that."""
+    first = sync(w)
+    assert (first.code, equal(w)) == (0, True), first.last_words
+    sent(w)
 
 
 def later(w: World, seconds: int = 86400) -> None:

@@ -15,11 +15,11 @@ from tests.support.syncs import (
     KINDS,
     LOGS,
     equal,
+    first_sync,
     holder,
     later,
     living,
     row,
-    sent,
     sync,
     twin,
 )
@@ -36,11 +36,10 @@ def sync_twice(w: World, *args: str) -> Ended:
 
 @pytest.fixture
 def w(tmp_path: Path) -> Iterator[World]:
-    with living(tmp_path, projects=2, rows=60) as pair:
-        assert (sync(pair).code, equal(pair)) == (0, True)
-        later(pair)
-        sent(pair)
-        yield pair
+    with living(tmp_path, projects=2, rows=60) as made:
+        first_sync(made)
+        later(made)
+        yield made
 
 
 def delete(w: World, kind: str, *ids: str, number: int = 0) -> None:

@@ -15,6 +15,7 @@ from tests.support.syncs import (
     KINDS,
     LOGS,
     equal,
+    first_sync,
     holder,
     living,
     row,
@@ -32,8 +33,7 @@ def w(tmp_path: Path) -> Iterator[World]:
         w.source.create(
             "prompt", {"project_id": w.project, "name": "Ask", "slug": "ask", "prompt_data": data}
         )
-        assert (sync(w).code, equal(w)) == (0, True)
-        sent(w)
+        first_sync(w)
         yield w
 
 
