@@ -7,6 +7,7 @@ found. What is missing because the source changed after the copy comes with the 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping
 
@@ -17,8 +18,22 @@ from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.report.advice import ROWS_DIFFER
 from bt_migrate.state.accepted import Accepted, DifferenceKey, key_of
 from bt_migrate.state.object_states import ObjectStates
+from bt_migrate.state.records import check_part
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import VERIFY_FOLDER
+
+
+@dataclass
+class DifferenceLine:
+    """What is needed of a line that a comparison wrote."""
+
+    resource: str
+    id: str = ""
+    name: str = ""
+    project: str = ""
+    row: str = ""
+    fingerprint: str = ""
+
 
 COMPARED = ("differs", "missing", "extra")
 FACTS = ("resource", "id", "name", "project", "row", "fingerprint")
@@ -107,7 +122,9 @@ def _json_lines(path: Path) -> Iterator[Dict[str, Any]]:
     try:
         with open(path, encoding="utf-8") as file:
             for line in file:
-                yield json.loads(line)
+                record = json.loads(line)
+                check_part(DifferenceLine, record)
+                yield record
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:

@@ -111,3 +111,22 @@ def test_rows_that_a_copy_left_as_they_are_can_be_accepted(tmp_path: Path) -> No
         assert call(w, "migrate_all", "--no-verify", "--quiet") == 0
         w.dest.insert(LOGS, project, [{"id": "r00002", "input": "theirs"}])
         assert call(w, "migrate_all", "--no-verify", "--quiet") == 1
+
+
+def test_files_of_another_shape_are_named(w: World) -> None:
+    sync(w, "--full")
+    run = runs(w.root)[-1]
+    for name, text in (
+        ("../accepted.json", '{"format": 1, "differences": [{"id": 5}]}'),
+        ("verify/extra.jsonl", "[7]"),
+        ("verify/extra.jsonl", '{"resource": "datasets", "fingerprint": 5}'),
+    ):
+        path = run / name
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        path.write_text(text, encoding="utf-8")
+        end = accept(w, "--all", "--yes")
+        assert (end.code, path.name in end.err, "internal error" in end.err) == (3, True, False)
+        path.write_text(before, encoding="utf-8")
+        if not before:
+            path.unlink()
+    assert accept(w, "--all", "--yes").code == 0
