@@ -104,7 +104,7 @@ def folded(text: str) -> str:
 
 
 def _same_key(wanted: Any, found: Any) -> bool:
-    """Whether a server may answer the one for the other: see `folded`; it may also cut it."""
+    """Whether the server may have stored the text `wanted` as `found`, see `folded`, or cut it."""
     if not isinstance(wanted, str) or not isinstance(found, str):
         return bool(wanted == found)
     wanted_text, found_text = folded(wanted), folded(found)

@@ -56,7 +56,7 @@ class Bounds:
         return self.end_key if self.newest_first else self.after_key
 
     def after(self, key: str) -> Bounds:
-        """The bounds of the rest once all rows up to that key, in this order, were read."""
+        """Returns the bounds of the rows that follow this key, in the order of reading."""
         if self.newest_first:
             return replace(self, end_key=key_before(key))
         return replace(self, after_key=key)

@@ -144,7 +144,10 @@ class SignedUrls:
             raise self._error(method, signed_url, response, "upload refused", page=page)
 
     def _request(self, method: str, signed_url: str, **arguments: Any) -> requests.Response:
-        """Not delayed by the throttle: the URL expires, and the request for it was delayed."""
+        """Sends a request to the store at once: the signed URL expires.
+
+        The throttle has already delayed the request to the API for that URL.
+        """
         transport = self._transport
         problem = address_problem(signed_url)
         if problem:

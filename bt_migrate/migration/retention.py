@@ -32,7 +32,7 @@ MAX_DAYS = 36_500
 def with_retention(
     catalog: Catalog, resource: Resource, items: Sequence[PlannedObject]
 ) -> List[PlannedObject]:
-    """Yields the objects; a rule that the destination lacks has what it would delete."""
+    """Yields the objects; a new retention rule with the number of rows that it would delete."""
     new = [item for item in items if _is_new_rule(catalog, resource, item)]
     deleted = deleted_at_once(catalog, resource, [item.source for item in new])
     return [_with_count(resource, item, deleted.get(item.source["id"])) for item in items]

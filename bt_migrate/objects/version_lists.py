@@ -108,7 +108,7 @@ class VersionLists:
     def _add(self, resource: Resource, project_ids: Sequence[str]) -> None:
         """Add the transactions of all versions of a kind in these projects.
 
-        Where a server refuses a query over several projects, each project is asked for alone.
+        If a server refuses a query over several projects, each project is queried alone.
         """
         try:
             rows = list(self._rows(resource, project_ids))

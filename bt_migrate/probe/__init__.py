@@ -1,1 +1,1 @@
-"""The live self-check: whether a server behaves as this program believes."""
+"""The live self-check: whether a server behaves as this program expects."""

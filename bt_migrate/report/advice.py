@@ -89,7 +89,11 @@ def next_commands(run: RunDirectory, report: Mapping[str, Any]) -> List[str]:
 
 
 def _last_start(record: RunRecord) -> LastStart:
-    """Returns the last start. In a joined run that is the driver's, without what made it a part."""
+    """Returns the last start.
+
+    In a merged run that is the start of bin/migrate-all, without --shard and the other options of a
+    part.
+    """
     session = record.sessions[-1] if record.sessions else None
     command = session.command if session else record.command
     arguments = list(session.arguments) if session else []

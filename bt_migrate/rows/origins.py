@@ -26,7 +26,7 @@ Named = Dict[str, Dict[int, int]]  # source id of a dataset -> transaction -> ro
 
 
 def versions_named_by_rows(catalog: Catalog, projects: Sequence[dict]) -> Named:
-    """How many rows of each dataset are named as they were at a transaction."""
+    """Returns dataset -> transaction -> how many rows refer to its state at that time."""
     found: Named = defaultdict(dict)
     for kind in (name for name in KINDS if catalog.settings.selects(name)):
         ids = [

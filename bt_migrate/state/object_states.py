@@ -119,7 +119,7 @@ class ObjectStates:
     def record(
         self, source_id: str, name: str, outcome: str, *, dest_id: Optional[str] = None, **more: Any
     ) -> None:
-        """Set the outcome of one object; it replaces an earlier one. `more`: reason, fields …"""
+        """Set the outcome of one object, which replaces an earlier one. `more`: reason, fields …"""
         entry = {"name": name, "outcome": outcome, "dest_id": dest_id, **more}
         with self.lock:
             self.outcomes[source_id] = {

@@ -15,7 +15,10 @@ MAX_SESSIONS = 50
 
 
 def add_session(sessions: List[Session], session: Session) -> None:
-    """Add a start. Above MAX_SESSIONS, the oldest is added to the first one of its command."""
+    """Add a start.
+
+    Above MAX_SESSIONS, the oldest start is merged into the first one of the same command.
+    """
     sessions.append(session)
     if len(sessions) <= MAX_SESSIONS:
         return

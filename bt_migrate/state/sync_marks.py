@@ -37,7 +37,10 @@ class Round:
 
 # belief: rows_keep_key_and_created
 def mark_now(source_seconds: float) -> int:
-    """The transaction before which everything can be read by now. Takes the source's clock."""
+    """Returns the transaction before which everything can be read now.
+
+    `source_seconds` is the time of the source's clock.
+    """
     return xact_at(int(source_seconds) - SLACK_S)
 
 

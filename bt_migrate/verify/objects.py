@@ -200,9 +200,9 @@ class KindComparer:
         return keys | self._keys_of_the_twin_kind(dest_project)
 
     def _keys_of_the_twin_kind(self, dest_project: str) -> Set[tuple]:
-        """Returns the keys that are compared with the other kind.
+        """Returns keys of the other kind, because the API stores prompts and functions together.
 
-        The API stores prompts and functions together.
+        They are compared there, so they are not extra here.
         """
         catalog, resource = self.catalog, self.resource
         if resource is FUNCTIONS:

@@ -176,7 +176,7 @@ def _sleep(migration: Migration, seconds: float) -> None:
 
 
 def _settle_traces(catalog: Catalog, traces: SourceTraces) -> None:
-    """Judge the ids that equal objects hold, once all objects of both sides were listed."""
+    """Decide about source ids in equal objects, once all objects of both sides were listed."""
     traces.source_ids.update(catalog.targets.known())
     traces.note_dest_ids([catalog.dest.org_id])
     for resource in (USERS, ROLES):

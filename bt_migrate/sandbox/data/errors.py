@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Refused(Exception):
-    """The API refuses a request: status, and a body of text or JSON."""
+    """An answer with which the API refuses a request: status, and a body of text or JSON."""
 
     def __init__(self, status: int, body: Any) -> None:
         super().__init__(f"{status}: {body}")
