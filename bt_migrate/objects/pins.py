@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.transactions import version_like, xact_of, xact_of_version
 from bt_migrate.errors import ApiError
+from bt_migrate.model.outcomes import WOULD_UPDATE
 from bt_migrate.model.resource import Pin, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.model.resources import BY_NAME
@@ -61,9 +62,17 @@ def _latest(catalog: Catalog, resource: Resource, source_id: str, version: Any) 
     path = f"{resource.path}/{existing['id']}"
     now = catalog.dest.get(path, check=object_with_id(existing["id"]))
     if source_digest(catalog.targets, resource, source) != dest_digest(resource, now):
-        return None
+        return str(version) if _would_be_updated(catalog, source_id) else None
     xact = xact_of(now.get("_xact_id"))
     return version_like(version, xact) if xact else None
+
+
+def _would_be_updated(catalog: Catalog, source_id: str) -> bool:
+    """Whether this is a plan, by which the object gets the source's content."""
+    return catalog.settings.dry_run and any(
+        states.outcomes.get(source_id, {}).get("outcome") == WOULD_UPDATE
+        for states in catalog.run.all_objects()
+    )
 
 
 def _counterpart(catalog: Catalog, resource: Resource, source: dict) -> Optional[dict]:

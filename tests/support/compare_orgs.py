@@ -500,13 +500,19 @@ def untrue_claims(pair: Pair, run: Any) -> List[str]:
     """What a run directory says is done and is not."""
     translation = Translation(pair)
     problems = []
-    kinds = {obj["id"]: obj for kind in NATURAL_KEYS for obj in pair.dest.objects(kind)}
+    there = {obj["id"] for kind in NATURAL_KEYS for obj in pair.dest.objects(kind)}
+    there |= {
+        f"{obj['id']}:{slug}"
+        for kind in ("prompt", "function")
+        for obj in pair.dest.objects(kind)
+        for slug in pair.dest.assignments(obj["id"])
+    }
     for path in sorted(run.glob("*/*_state.json")):
         states = json.loads(path.read_text(encoding="utf-8"))
         for entry in states.get("outcomes", {}).values():
             if (
                 entry["outcome"] in ("created", "found", "updated")
-                and entry.get("dest_id") not in kinds
+                and entry.get("dest_id") not in there
             ):
                 problems.append(
                     f"{states['resource']} {entry['name']!r} is {entry['outcome']}, and not there"
@@ -531,10 +537,10 @@ def untrue_claims(pair: Pair, run: Any) -> List[str]:
             if finding["kind"]
             in ("attachment_missing", "attachment_not_copied", "unresolved_reference")
         )
-        there = equal.get(state["header"]["source_id"] + kind, 0)
-        if claimed > there:
+        arrived = equal.get(state["header"]["source_id"] + kind, 0)
+        if claimed > arrived:
             problems.append(
-                f"{claimed} rows of {kind} {state['header']['name']!r} are claimed, {there} "
+                f"{claimed} rows of {kind} {state['header']['name']!r} are claimed, {arrived} "
                 "are there"
             )
     return problems
