@@ -44,6 +44,7 @@ from bt_migrate.migration.phase_loop import (
 )
 from bt_migrate.migration.windows import report_window, windowed_kinds, without_gaps
 from bt_migrate.objects.catalog import open_catalog
+from bt_migrate.report.display import duration_text
 from bt_migrate.report.plan_check import plan_digest, read_plan, refuse_changes
 from bt_migrate.report.plan_file import build_plan
 from bt_migrate.rows.estimate import estimate
@@ -138,6 +139,7 @@ def _locked(
     LockedError when `wait_s` is over.
     """
     deadline = time.monotonic() + wait_s
+    is_told = False
     while True:
         found = find()
         with contextlib.ExitStack() as locks:
@@ -146,7 +148,10 @@ def _locked(
             except LockedError as error:
                 if time.monotonic() >= deadline or stop.wait(LOCK_POLL_S):
                     raise
-                log.debug("waiting: %s", error)
+                if not is_told:
+                    until = f"for at most {duration_text(wait_s)}"
+                    log.info("waiting %s: %s", until, error, extra={"event": "lock"})
+                is_told = True
                 continue
             yield found
             return
