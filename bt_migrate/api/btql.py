@@ -206,7 +206,7 @@ def facet_objects_query(kind: str, id_field: str, object_ids: Sequence[str], bou
 
 
 def facets_query(kind: str, id_field: str, object_ids: Sequence[str], condition: str = "") -> str:
-    """What shape `traces` shows of the rows of all traces with a row that meets the condition."""
+    """Returns the query in shape `traces` for all rows of the traces with a matching row."""
     lines = [f"select: id, {id_field}, facets, classifications", _traces_line(kind, object_ids)]
     if condition:
         lines.append(f"filter: {condition}")

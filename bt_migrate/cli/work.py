@@ -175,9 +175,9 @@ def _work_in(start: Start, settings: Settings, run: RunDirectory, kinds: Sequenc
 
 
 def _carries_out(run: RunDirectory, plan: Mapping[str, Any]) -> bool:
-    """Whether an earlier start of the run has begun to carry the plan out.
+    """Whether an earlier start of this run has begun to carry the plan out.
 
-    What it did is no longer to be done, so the plan of today would be another one.
+    A plan made now would lack what that start did, so the two are not compared.
     """
     return run.record.plan == plan_digest(plan)
 

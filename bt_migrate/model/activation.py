@@ -26,7 +26,10 @@ ACTIVATION_WORDS: Mapping[str, str] = {
 
 
 def acts_outside(obj: Mapping[str, Any]) -> Tuple[str, ...]:
-    """The words of what an automation does outside, or deletes; () if it acts inside only."""
+    """Returns the --activate words for what an automation does outside or deletes.
+
+    () if it acts inside of Braintrust only.
+    """
     config = obj.get("config")
     if not isinstance(config, dict):
         return (OTHER,)

@@ -196,7 +196,7 @@ def _after_update(
 def _write_update(
     dest: Api, resource: Resource, action: Action, postponed: Sequence[str]
 ) -> Dict[str, Any]:
-    """Returns the object as the server answers it after the update."""
+    """Sends the update. Returns the object of the server's answer."""
     path = resource.path_of(str(action.dest_id), str(action.existing.get("project_id")))
     # belief: settings_are_replaced
     if resource.part_of:

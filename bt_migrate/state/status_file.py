@@ -48,7 +48,7 @@ class StatusWork:
 
 @dataclass
 class StatusWait:
-    """Why nothing goes on: `reason` is followed by the time that is left, `until` is a date."""
+    """Why the process waits. `until` is the date at which the wait ends."""
 
     reason: str
     detail: str

@@ -58,7 +58,7 @@ class First:
 
 
 class Extreme:
-    """The least or greatest value; `rank` may give what is compared more cheaply than the value."""
+    """The minimum or maximum. `rank` may return a key that is cheaper to compare than the value."""
 
     def __init__(self, value: Compiled, wins: Callable[[Any, Any], bool], rank: Compiled) -> None:
         self.value, self.wins, self.rank = value, wins, rank
