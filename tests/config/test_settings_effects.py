@@ -48,7 +48,8 @@ def limits(queries: List[str], source: str) -> Set[int]:
         for found in (
             re.search(r"limit: (\d+)", item)
             for item in queries
-            if f"from: {source}(" in item and "select: *" in item
+            # rows that are looked up by id are no page
+            if f"from: {source}(" in item and "select: *" in item and "filter: id" not in item
         )
         if found
     }

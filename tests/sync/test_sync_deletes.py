@@ -53,6 +53,7 @@ def there(w: World, kind: str, number: int = 0) -> List[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.recorded  # only a transaction proves that a row may be deleted
 def test_rows_that_are_gone_are_deleted_when_asked_for(kind: str, w: World) -> None:
     w.source.insert(kind, holder(w, kind), [row("new")])
     delete(w, kind, "r00000", "r00001", "r00059")
@@ -73,6 +74,7 @@ def test_rows_that_are_gone_are_deleted_when_asked_for(kind: str, w: World) -> N
     assert sum(request.path == "/btql" for request in w.sandbox.requests) == 5 * 3
 
 
+@pytest.mark.recorded  # only a transaction proves that a row may be deleted
 def test_a_row_that_is_inserted_again_is_copied_again(w: World) -> None:
     delete(w, LOGS, "r00007")
     assert (sync_twice(w, *DELETES).code, equal(w)) == (0, True)
@@ -80,6 +82,7 @@ def test_a_row_that_is_inserted_again_is_copied_again(w: World) -> None:
     assert (sync(w, *DELETES).code, equal(w)) == (0, True)
 
 
+@pytest.mark.recorded  # only a transaction proves that a row may be deleted
 def test_edited_rows_and_rows_of_others_are_not_deleted(w: World) -> None:
     w.dest.insert(LOGS, twin(w, LOGS), [row("r00003", output="reviewed"), row("theirs")])
     delete(w, LOGS, "r00003", "r00004")
@@ -97,6 +100,7 @@ def test_edited_rows_and_rows_of_others_are_not_deleted(w: World) -> None:
     assert (sync_twice(w, *DELETES).code, "r00005" in there(w, LOGS)) == (0, False)
 
 
+@pytest.mark.recorded  # only a transaction proves that a row may be deleted
 def test_more_than_the_limit_is_reported_and_deleted_only_with_yes(w: World) -> None:
     delete(w, DATASET, *(f"r{number:05}" for number in range(2)))
     delete(w, DATASET, *(f"r{number:05}" for number in range(3)), number=1)
@@ -110,6 +114,7 @@ def test_more_than_the_limit_is_reported_and_deleted_only_with_yes(w: World) -> 
     )
 
 
+@pytest.mark.recorded  # only a transaction proves that a row may be deleted
 def test_a_source_that_shows_no_rows_reaches_the_limit_of_deletes(w: World) -> None:
     delete(w, LOGS, *(f"r{number:05}" for number in range(60)))
     limit = ("--propagate-deletes", "--max-deletes", "10%")
@@ -124,6 +129,7 @@ def test_a_source_that_shows_no_rows_reaches_the_limit_of_deletes(w: World) -> N
     ) == (1, 60, [60]), end.last_words
 
 
+@pytest.mark.recorded  # only a transaction proves that a row may be deleted
 def test_in_existing_objects_only_rows_of_this_tool_are_deleted(
     tmp_path: Path,
 ) -> None:
