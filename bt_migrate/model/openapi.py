@@ -148,7 +148,7 @@ def _json_schema(container: Json) -> Any:
 
 
 class _Kind:
-    """One row of the table beside its paths in the document."""
+    """One row of the table compared with its paths in the document."""
 
     def __init__(self, schemas: Schemas, resource: Resource) -> None:
         self.schemas = schemas
@@ -266,7 +266,7 @@ class _Kind:
 
 
 def _is_version(path: str, places: Mapping[str, Json]) -> bool:
-    """A transaction beside an id: `version` next to `id`, or `x_version` next to `x_id`."""
+    """A transaction next to an id: `version` next to `id`, or `x_version` next to `x_id`."""
     holder, _, name = path.rpartition(".")
     stem: Optional[str] = None
     if name == "version":

@@ -73,7 +73,7 @@ def rewrite(
 ) -> Rewritten:
     """A deep copy in which every id and version of the source is replaced or left out."""
     result = Rewritten(copy.deepcopy(value), [], [], [])
-    # While the ids beside them are still those of the source.
+    # First, while the ids next to them are still those of the source.
     for pin in resource.pins:
         _rewrite_pins(result, pin, resolve_version)
     placed: Set[str] = set()

@@ -83,7 +83,7 @@ class ObjectWriter:
         item = plan.item
         source_id = item.source["id"]
         findings = list(plan.prepared.findings)
-        findings += self.catalog.histories.findings_beside(source_id, findings)
+        findings += self.catalog.histories.findings_only_earlier(source_id, findings)
         if plan.prepared.blocked:
             # Some of its versions may be there: the next start continues them.
             in_doubt = source_id in self.catalog.histories.failures

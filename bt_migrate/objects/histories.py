@@ -23,15 +23,17 @@ class Histories:
     # findings about earlier versions
     findings: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
 
-    def findings_beside(self, source_id: str, latest: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    def findings_only_earlier(
+        self, source_id: str, latest: List[Dict[str, Any]]
+    ) -> List[Dict[str, Any]]:
         """The findings about earlier versions, without those that the latest version has too."""
         known = [_subject(found) for found in latest]
-        beside = []
+        findings = []
         for found in self.findings.get(source_id, []):
             if _subject(found) not in known:
                 known.append(_subject(found))
-                beside.append(found)
-        return beside
+                findings.append(found)
+        return findings
 
 
 def _subject(found: Dict[str, Any]) -> Dict[str, Any]:

@@ -35,8 +35,8 @@ class Scratch:
     token: str
     project_id: str
     patience_s: float = PATIENCE_S
-    # (kind, name) of the project, and of what was to be created beside it -> its id; "" where the
-    # answer is not known
+    # (kind, name) of the project, and of each object outside of it that was requested -> its id; ""
+    # if the answer is not known
     to_delete: Dict[Tuple[str, str], str] = field(default_factory=dict)
 
     def post(self, path: str, **body: Any) -> Answer:

@@ -332,7 +332,7 @@ def resources_by_phase() -> Dict[str, List[str]]:
 
 
 def _join(start: LastStart, run: RunDirectory) -> str:
-    """Returns the command that joins the runs that lie beside this one, in folders of their own."""
+    """Returns the command that merges this run and those in the folders next to its folder."""
     root = run.path.parent.parent
     folders = sorted({path.parent.parent for path in root.glob(f"*/*/{RUN_FILE}")})
     parts = [folder for folder in folders if _holds_part(folder)]

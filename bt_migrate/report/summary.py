@@ -32,7 +32,7 @@ from bt_migrate.report.validation import validation_lines
 
 # Findings of one kind that the summary names; the report has all.
 SHOWN_PER_KIND = 20
-# Projects beside each other in the matrix, so that it is 80 columns wide.
+# columns of projects in the matrix, which is 80 characters wide
 MATRIX_PROJECTS = 4
 MATRIX_COLUMNS = 12
 ARRIVED = (CREATED, FOUND, UPDATED)

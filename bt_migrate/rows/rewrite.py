@@ -50,7 +50,7 @@ VERSION_PLACES: Tuple[Path, ...] = (("origin", "_xact_id"), ("metadata", "prompt
 PROMPT_PLACE = ("metadata", "prompt")
 PROMPT_ID_PLACE = (*PROMPT_PLACE, "id")
 PROMPT_PIN = Pin("metadata.prompt.version", CALLABLE)
-# Place of a reference -> the version beside it.
+# Place of a reference -> the version next to it.
 PIN_BESIDE = {("origin",): ORIGIN_PIN, PROMPT_ID_PLACE: PROMPT_PIN.path}
 # Read as part of the row, written as separate records.
 COMMENTS = "comments"

@@ -189,7 +189,7 @@ class RunDirectory:
         yield from (file.path for file in inside if file.name == LOGS_STATE_FILE)
 
     def open_stream(self, path: Path) -> None:
-        """Announce that the checkpoint will be written: until `close_stream` it is read anew."""
+        """Announce that the checkpoint will be written: it is read again until `close_stream`."""
         with self._lock:
             self._written.add(str(path))
 

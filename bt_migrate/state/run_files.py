@@ -15,7 +15,7 @@ LOGS_STATE_FILE = "logs" + STATE_ENDING
 LOG_FILE = "run.log"
 KEPT_LOGS = 10
 
-# Project folders lie beside these files.
+# Project folders are in the same folder as these files.
 RUN_FILES = frozenset(
     (
         RUN_FILE, LOCK_FILE, STATUS_FILE, CONTROL_FILE, f"{RUN_FILE}.tmp",

@@ -1,6 +1,6 @@
 """Which date windows of a folder of runs were copied to their end: JSON lines in `windows.jsonl`.
 
-The file is only ever added to. It lies beside the runs, so that old run directories may be deleted.
+Lines are only added. The file is in the folder of runs, so that old runs may be deleted.
 What is done about gaps is decided elsewhere.
 """
 

@@ -58,7 +58,7 @@ def client(
 
 
 def outcome(call: Any) -> Any:
-    """What a call gives back, or the error that it raises."""
+    """What a call returns, or the error that it raises."""
     try:
         return call()
     except Exception as error:  # compared as a whole by the test

@@ -226,7 +226,7 @@ def libraries() -> List[str]:
 def show(
     what: str, values: Sequence[float], most: float, unit: str = "", *, at_least: bool = False
 ) -> bool:
-    """Print one figure: the median of its runs against what is to be reached; gives back whether it
+    """Print one figure: the median of its runs against what is to be reached; returns whether it
     is.
     """
     median = statistics.median(values)

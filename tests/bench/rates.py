@@ -145,9 +145,9 @@ def objects(options: argparse.Namespace) -> bool:
     always 10 requests in flight and no time for anything else: find both organizations (one round
     of a list), list the projects of both sides (a round), make the projects (a round), list
     datasets and experiments of both sides (a round), make 300 objects (30 rounds), with the rows
-    read meanwhile from the other side, and insert the rows of the last objects (a round). Told
-    beside it: what a bare client takes for these requests of the destination on this machine, which
-    is what the ideal leaves out.
+    read meanwhile from the other side, and insert the rows of the last objects (a round). Printed
+    for comparison: what a bare client takes for these requests of the destination on this machine,
+    which the ideal leaves out.
     """
     lists, creations = (
         3 * OBJECT_S,

@@ -107,7 +107,7 @@ def cases(count: int, rng: random.Random) -> Iterator[Json]:
 
 
 def fill(org: SandboxOrg, shape: Json) -> Json:
-    """Make what the shape says; gives back the ids of the objects, by kind."""
+    """Make what the shape says; returns the ids of the objects, by kind."""
     rng = random.Random(20260113)
     ids: Dict[str, List[str]] = {"logs": [], "experiments": [], "datasets": []}
     projects = [

@@ -297,7 +297,9 @@ def test_a_limit_of_queries_per_minute_is_kept_to(told: bool, tmp_path: Path) ->
 # Faults that last: reported, and completed by a later run ---------------------------------------
 
 
-def mended(pair: Pair, root: Path, first: Ended, codes: Tuple[int, ...] = (1, 3)) -> List[str]:
+def problems_after_rerun(
+    pair: Pair, root: Path, first: Ended, codes: Tuple[int, ...] = (1, 3)
+) -> List[str]:
     """Problems found after a run with faults and a second one without; [] if there are none."""
     wrong = (
         []
@@ -413,7 +415,7 @@ def test_lasting_faults_are_reported_and_a_later_run_completes(
             pair.sandbox.faults.add(fault)
         first = run(pair.sandbox, tmp_path / "runs", **SMALL)
         assert all(pair.sandbox.faults.hits(fault) > 0 for fault in faults)
-        assert mended(pair, tmp_path / "runs", first) == []
+        assert problems_after_rerun(pair, tmp_path / "runs", first) == []
 
 
 KINDS = (
@@ -448,7 +450,7 @@ def test_one_object_that_cannot_be_made_does_not_stop_the_others(kind: str, tmp_
             for run_dir in report(tmp_path / "runs")["problems"]
         ]
         assert ("failed", True) in told
-        assert mended(pair, tmp_path / "runs", first, (1,)) == []
+        assert problems_after_rerun(pair, tmp_path / "runs", first, (1,)) == []
 
 
 def test_without_retries_the_first_fault_is_final(tmp_path: Path) -> None:
@@ -456,7 +458,7 @@ def test_without_retries_the_first_fault_is_final(tmp_path: Path) -> None:
         fault = pair.sandbox.faults.add(Fault("status", WRITE, path=INSERT, times=1, status=503))
         first = run(pair.sandbox, tmp_path / "runs", MIGRATION_RETRY_ATTEMPTS="0", **SMALL)
         assert pair.sandbox.faults.hits(fault) == 1
-        assert mended(pair, tmp_path / "runs", first) == []
+        assert problems_after_rerun(pair, tmp_path / "runs", first) == []
 
 
 # One row, one object ------------------------------------------------------------------------------
@@ -506,7 +508,7 @@ def test_a_refused_row_is_reported_and_the_others_arrive(status: int, tmp_path: 
         assert row_outcomes(tmp_path / "runs") == {"created": 479, "failed": 1}
         missing = [item for item in differences(pair) if "row" in item]
         assert missing == ["project_logs 'Alpha/α': row '0123' missing"]
-        assert mended(pair, tmp_path / "runs", first, (1,)) == []
+        assert problems_after_rerun(pair, tmp_path / "runs", first, (1,)) == []
 
 
 def test_requests_above_the_servers_limit_are_halved_down_to_the_row_that_is_too_large(
@@ -520,7 +522,7 @@ def test_requests_above_the_servers_limit_are_halved_down_to_the_row_that_is_too
         assert [row["id"] for row in refused_rows(tmp_path / "runs")] == ["large"]
         assert row_outcomes(tmp_path / "runs") == {"created": 480, "failed": 1}
         pair.sandbox.max_request_bytes = None
-        assert mended(pair, tmp_path / "runs", first, (1,)) == []
+        assert problems_after_rerun(pair, tmp_path / "runs", first, (1,)) == []
 
 
 def test_requests_below_the_limit_that_is_set_are_never_refused(tmp_path: Path) -> None:
@@ -552,4 +554,4 @@ def test_an_object_whose_rows_cannot_be_read_does_not_stop_the_others(tmp_path: 
         assert {finding["name"] for finding in findings(tmp_path / "runs", "stream_failed")} == {
             "questions"
         }
-        assert mended(pair, tmp_path / "runs", first, (1,)) == []
+        assert problems_after_rerun(pair, tmp_path / "runs", first, (1,)) == []

@@ -26,7 +26,7 @@ DOCUMENTED = (
     "experiment_id",
     "dataset_id",
     "audit_data",
-)  # made anew
+)  # assigned by each server
 
 
 def sdk(sandbox: Sandbox, key: str, program: str, *arguments: str) -> None:
@@ -115,7 +115,7 @@ def _create_prompt(org: Any, project: str) -> None:
 
 
 def trees(org: Any) -> List[Dict[str, Any]]:
-    """All log rows without what each server makes anew, comments by their text and id."""
+    """All log rows without what each server assigns, comments by their text and id."""
     project = next(obj for obj in org.objects("project") if obj["name"] == "Alpha")
     rows = []
     for row in org.rows("project_logs", project["id"]):

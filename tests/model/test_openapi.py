@@ -1,4 +1,4 @@
-"""The table of resources beside small OpenAPI documents."""
+"""The table of resources compared with small OpenAPI documents."""
 
 from __future__ import annotations
 

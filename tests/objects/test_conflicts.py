@@ -170,7 +170,7 @@ def test_fields_that_patch_cannot_remove_are_reported_and_not_sent_again(
 
 
 def test_an_object_that_a_post_finds_is_not_taken_for_created(tiny: Pair, tmp_path: Path) -> None:
-    """An object that was not listed and that POST gives back, without the header: its age tells."""
+    """POST returns an object that was not listed, without the header: its age shows it."""
     beta = tiny.dest.create("project", {"name": "beta"})["id"]
     hidden = {
         **tiny.dest.create("dataset", {"project_id": beta, "name": "hidden"}),

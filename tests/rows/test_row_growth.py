@@ -28,7 +28,7 @@ LOGS = "project_logs"
 
 
 def during_queries(w: World, act: Callable[[int], Any]) -> List[int]:
-    """Call `act(n)` after the n-th answer to a query for rows; gives back the list of calls."""
+    """Call `act(n)` after the n-th answer to a query for rows; returns the list of calls."""
     calls: List[int] = []
 
     def on_request(number: int, moment: str, method: str, path: str) -> None:

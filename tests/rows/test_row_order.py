@@ -158,7 +158,7 @@ def test_many_small_transactions_of_one_object_stay_in_order_without_a_batch_for
 def test_a_server_that_ignores_the_sort_ends_the_stream_before_anything_is_lost(
     readers: str, tmp_path: Path
 ) -> None:
-    """Read on from the last key of such a page, whatever lies between would be passed over."""
+    """Read on from the last key of such a page, rows in between would be lost."""
     with world(tmp_path) as w:
         rows = [
             {**row, "_pagination_key": f"p{number:020}"}

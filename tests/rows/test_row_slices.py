@@ -319,7 +319,7 @@ def test_slices_of_a_source_that_grows_end_at_the_mark_taken_at_the_start(tmp_pa
         assert w.move(LOGS, "--read-streams", "4", "--fetch-limit", "30") == 0
         w.sandbox.on_request = None
         source, dest = w.contents(LOGS, [w.project])
-        there = len(dest[0])  # at the mark, which is asked for beside the first page
+        there = len(dest[0])  # at the mark, which is requested together with the first page
         assert len(grown) > 10
         assert 500 <= there < 700
         assert (dest[0] == source[0][:there], counted(w.root)) == (

@@ -114,7 +114,7 @@ def call(
 
 
 def plan(pair: Pair, root: Path, shards: int, *args: str) -> List[Json]:
-    """Plan into root/shards.jsonl; gives back the lines."""
+    """Plan into root/shards.jsonl; returns the lines."""
     done = call(pair, root / "objects", "--shards", str(shards), *args, program="plan_shards")
     assert done.code == 0, done.last_words
     (root / "shards.jsonl").write_text(done.out, encoding="utf-8")

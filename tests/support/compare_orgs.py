@@ -527,7 +527,7 @@ def untrue_claims(pair: Pair, run: Any) -> List[str]:
             state["header"]["kind"]
         ]
         claimed = sum(state["counts"][name] for name in ("created", "found", "updated"))
-        # Rows that arrived without something are counted as created, and told beside it.
+        # Rows that arrived without something are counted as created, and reported too.
         claimed -= max(
             state["waiting"],
             _waiting(path.with_name(path.name.replace("_state.json", "_seen.sqlite3"))),

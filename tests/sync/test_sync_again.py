@@ -95,10 +95,10 @@ def test_failed_rows_are_tried_by_each_sync_until_they_arrive(
     with living(tmp_path) as w:
         if when == "in a sync":
             assert sync(w).code == 0
-        mend = FAILURES[failure](w, LOGS)
+        repair = FAILURES[failure](w, LOGS)
         assert [(sync(w).code, failures(w)) for _ in range(3)] == [(1, [failure])] * 3
         assert len(refused(w.root)) == (1 if failure == "row_refused" else 0)
-        mend()
+        repair()
         sent(w)
         ends = [sync(w).code for _ in range(2)]
         assert (ends, failures(w), [row_id for _, row_id in sent(w)]) == ([0, 0], [], ["late"])
@@ -138,11 +138,11 @@ def test_a_failed_row_that_was_edited_in_the_destination_is_kept(
     tmp_path: Path,
 ) -> None:
     with living(tmp_path) as w:
-        mend = uploading(w, LOGS)
+        repair = uploading(w, LOGS)
         assert sync(w).code == 1
         later(w)
         w.dest.insert(LOGS, twin(w, LOGS), [row("late", output="theirs")])
-        mend()
+        repair()
         sync(w)
         assert (late_row(w, LOGS)["output"], sync(w).code) == ("theirs", 0)
 
@@ -151,7 +151,7 @@ def test_a_failed_row_that_was_edited_in_the_destination_is_kept(
 def test_failures_of_a_killed_sync_are_tried_again(moment: str, tmp_path: Path) -> None:
     with living(tmp_path) as w:
         assert sync(w).code == 0
-        mend = uploading(w, LOGS)
+        repair = uploading(w, LOGS)
         at = AtRequest(1, moment, signal.SIGKILL, lambda method, path: is_insert(path))
         later(w, 3600)
         with started(w.sandbox, w.root, "--since-last", "--no-verify") as process:
@@ -159,6 +159,6 @@ def test_failures_of_a_killed_sync_are_tried_again(moment: str, tmp_path: Path) 
             assert ended(process).code == -signal.SIGKILL
         w.sandbox.on_request = None
         assert [sync(w).code for _ in range(2)][-1] == 1
-        mend()
+        repair()
         assert sync(w).code == 0
         assert w.dest.attachment(late_row(w, LOGS)["input"]["file"]["key"]) == PICTURE

@@ -312,7 +312,7 @@ def awkward_row(row_id: str, value: Any) -> Row:
 
 
 def awkward_span(row: Row) -> Row:
-    """What a row of logs or of an experiment has beside that of a dataset."""
+    """The fields that rows of logs and experiments have and rows of datasets lack."""
     span_id = "span of " + row["id"][:40]
     return {
         "span_id": span_id,
