@@ -123,9 +123,9 @@ def test_a_finding_names_its_object_its_place_and_what_to_do(tmp_path: Path) -> 
     sections = [*told["to_do"], *told["failed"], *told["lost"]]
     counted = {section["kind"]: section["findings"] for section in sections}
     assert counted == told["findings_by_kind"] == dict(Counter(member["kind"] for member in lines))
-    assert [
-        entry["text"] for entry in sections if " ".join(entry["text"].split()) not in printed
-    ] == []
+    # a long screen cuts each entry at the end of its line
+    starts = [" ".join(entry["text"].split())[:60] for entry in sections]
+    assert [start for start in starts if start not in printed] == []
 
 
 def told(root: Path) -> List[str]:
