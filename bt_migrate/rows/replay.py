@@ -175,7 +175,7 @@ def _record(shared: SharedCopy, member: StreamCopy, version: int) -> None:
     mapping.record(states, stream.source_id, version, reached)
     states.save()
     words = (stream.kind.name, stream.name, version, reached)
-    log.info("version of %s %r: %s is %s", *words, extra={"event": "version"})
+    log.debug("version of %s %r: %s is %s", *words, extra={"event": "version"})
 
 
 def _write_named(
