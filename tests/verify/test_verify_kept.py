@@ -70,7 +70,7 @@ def test_what_was_read_before_a_kill_is_not_read_again(moved: Moved) -> None:
     whole = moved.compare()
     pages = moved.pages
     assert (whole.code, kept_files(moved.root)) == (0, []), whole.last_words
-    cost = r"comparing 3,080 rows: \d+ queries a side, .* at 20 a minute"
+    cost = r"comparing 3,080 rows: \d+ queries a side, .*at 20 a minute"
     assert re.search(cost, whole.err), whole.err
 
     killed = moved.compare(AtRequest(AT, "before", signal.SIGKILL, is_query))

@@ -82,7 +82,8 @@ def test_the_pages_of_both_sides_are_on_their_way_at_the_same_time(moved: Moved)
         )
     ]
     assert min(len(source), len(dest)) >= 12
-    assert len(together) > 0.8 * len(source)
+    # What is asked once, such as where facets are shown, is asked of one side after the other.
+    assert len(together) > 0.6 * len(source)
 
 
 @pytest.mark.parametrize(
