@@ -156,15 +156,21 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
         reference = value_at(body, path)
         reference["key"] = dest_attachment_key(catalog.dest.org_id, reference["key"])
     findings += _field_findings(catalog, resource, item)
-    if resource.listed == IN_PROJECT or resource.inside:
-        pass  # the path, or another object, names the project
-    elif resource.scope == PROJECT:
-        body["project_id"] = item.dest_project_id
-    elif resource.needs_org_id:
-        body["org_id"] = catalog.dest.org_id
-    elif resource.scope == ORGANIZATION and catalog.dest.org_name:
-        body["org_name"] = catalog.dest.org_name
+    body.update(_scope_fields(catalog, resource, item))
     return Prepared(body, deferred, left_out, findings, rewritten.pins)
+
+
+def _scope_fields(catalog: Catalog, resource: Resource, item: PlannedObject) -> Dict[str, Any]:
+    """Returns the field that names the project or the organization of the object."""
+    if resource.listed == IN_PROJECT or resource.inside:
+        return {}  # the path, or another object, names the project
+    if resource.scope == PROJECT:
+        return {"project_id": item.dest_project_id}
+    if resource.needs_org_id:
+        return {"org_id": catalog.dest.org_id}
+    if resource.scope == ORGANIZATION and catalog.dest.org_name:
+        return {"org_name": catalog.dest.org_name}
+    return {}
 
 
 def _field_findings(

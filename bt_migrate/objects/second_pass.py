@@ -6,7 +6,7 @@ Their targets did not exist yet, or an earlier run could not create them.
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.errors import ApiError
@@ -206,24 +206,17 @@ def _add_references(
     """
     if words_to_activate(catalog, resource, item.source, existing):
         return
-    dest, dest_id = catalog.dest, existing["id"]
     desired = expected_body(catalog, resource, prepared, existing)
-    method, body = second_pass_body(resource, desired, existing)
+    request = second_pass_body(resource, desired, existing)
     name = display_name(resource, item.source)
-    if body and not catalog.settings.dry_run:
-        path = resource.path_of(dest_id, item.dest_project_id)
-
-        def send(sent: Dict[str, Any]) -> Dict[str, Any]:
-            if method == "PATCH":
-                return dict(dest.patch(path, sent))
-            return replace_object(dest, resource, sent, dest_id)
-
-        written, unknown = without_unknown_fields(resource, body, send)
+    if request[1] and not catalog.settings.dry_run:
+        dest_id = existing["id"]
+        written, unknown = _sent(catalog, resource, item, dest_id, request)
         for field_name in unknown:
             not_taken = object_finding(resource, item, "field_not_taken", path=field_name)
             prepared.findings.append(not_taken)
         catalog.earlier.note_not_taken(resource, unknown)
-        existing = read_back(dest, resource, written)
+        existing = read_back(catalog.dest, resource, written)
         if catalog.versions.knows(item.source["id"]):
             # The latest version is the complete one.
             xacts = (item.source.get("_xact_id"), existing.get("_xact_id"))
@@ -236,6 +229,25 @@ def _add_references(
     action = Action(resource.name, item.source["id"], name, FOUND, body=desired, existing=existing)
     remember_fingerprints(catalog, resource, item, action, left=False)
     note_left_out(catalog, resource, item, prepared)
+
+
+def _sent(
+    catalog: Catalog,
+    resource: Resource,
+    item: PlannedObject,
+    dest_id: str,
+    request: Tuple[str, Dict[str, Any]],
+) -> Tuple[Dict[str, Any], List[str]]:
+    """Send (method, body). Returns the answer, and the fields that the server does not know."""
+    method, body = request
+    path = resource.path_of(dest_id, item.dest_project_id)
+
+    def send(sent: Dict[str, Any]) -> Dict[str, Any]:
+        if method == "PATCH":
+            return dict(catalog.dest.patch(path, sent))
+        return replace_object(catalog.dest, resource, sent, dest_id)
+
+    return without_unknown_fields(resource, body, send)
 
 
 def _decide_again(

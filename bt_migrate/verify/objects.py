@@ -92,6 +92,17 @@ class KindComparer:
             # Objects that are compared later may refer to this one.
             catalog.ids.put(resource.name, item.source["id"], existing["id"])
         self._count_tolerated(item, prepared, existing)
+        self._add_compared(item, prepared, existing, facts)
+        return key
+
+    def _add_compared(
+        self,
+        item: PlannedObject,
+        prepared: Prepared,
+        existing: Dict[str, Any],
+        facts: Dict[str, Any],
+    ) -> None:
+        """Add the outcome for an object that both sides have."""
         versions = self._versions(item, existing)
         found = [*self._differing(item, prepared, existing), *self._version_paths(item, versions)]
         paths = first_paths(iter(dict.fromkeys(found)))
@@ -100,9 +111,8 @@ class KindComparer:
         detail = f"{versions.missing:,} earlier versions" if versions.missing else ""
         self.result.add(outcome, **facts, fields=paths, security=opened, detail=detail)
         if outcome == MATCH:
-            held = {name: existing.get(name) for name in resource.create}
+            held = {name: existing.get(name) for name in self.resource.create}
             self.traces.hold(self.result, facts, held)
-        return key
 
     def _reason_to_be_missing(self, item: PlannedObject) -> str:
         """Returns why the destination does not need the object, "" if it should have it."""
