@@ -9,10 +9,12 @@ from bt_migrate.api.btql import Bounds
 from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.undo_objects import CHANGED, UndoContext
+from bt_migrate.model.equality import row_digest
 from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
 from bt_migrate.rows.insert import delete_rows
 from bt_migrate.rows.read import RowSelection, pages
+from bt_migrate.rows.rewrite import insertable_row
 from bt_migrate.state.live_counts import Task
 from bt_migrate.state.seen_rows import ANY_ROUND, SeenRows
 from bt_migrate.state.stream_state import StreamState
@@ -108,26 +110,33 @@ def _split_page(
     if context.settings.changed:
         return [row["id"] for row in rows], 0
     delivered = seen.dest_xacts(source_id, ids)
+    sent = seen.sending(source_id, ids)
     refused = set(seen.failed(source_id, ANY_ROUND, MOST_REFUSED)) - delivered.keys()
-    ours = [
-        row["id"]
-        for row in rows
-        if row["id"] not in refused
-        and _is_ours(context, stream, xact_of(row.get("_xact_id")), delivered.get(row["id"], 0))
-    ]
+    ours = []
+    for row in rows:
+        recorded = delivered.get(row["id"], 0), sent.get(row["id"], (b"", 0))[0]
+        if row["id"] not in refused and _is_ours(context, stream, row, recorded):
+            ours.append(row["id"])
     return ours, len(rows) - len(ours)
 
 
-def _is_ours(context: UndoContext, stream: StreamState, xact: int, delivered: int) -> bool:
-    """Whether the run wrote the row last, in the transaction `xact`.
+def _is_ours(
+    context: UndoContext, stream: StreamState, row: Dict[str, Any], recorded: Tuple[int, bytes]
+) -> bool:
+    """Whether the run wrote the row last.
 
-    The recorded transaction of the delivery (`delivered`) proves it. If the run was killed before
-    it recorded the delivery, only the time can.
+    `recorded`: (transaction of the delivery, or 0; digest of what was sent, or empty). The
+    transaction proves it, and where the server names none, the content. If the run was killed
+    before it recorded the delivery, only the time can.
     """
+    xact = xact_of(row.get("_xact_id"))
+    delivered, digest = recorded
     if xact in stream.copy.transactions or (delivered and xact == delivered):
         return True
     if delivered or (stream.done and stream.copy.transactions):
         return False
+    if digest:
+        return digest == row_digest(insertable_row(ROW_KINDS[stream.header["kind"]], row))
     return context.began <= xact_seconds(xact) <= context.written_until
 
 

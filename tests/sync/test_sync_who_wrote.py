@@ -126,10 +126,13 @@ def test_without_transactions_nothing_is_deleted_and_nobodys_edit_is_lost(tmp_pa
         assert len(runs(w.root)) == 1
 
 
-@pytest.mark.recorded
-def test_undo_keeps_a_row_that_a_person_edited_right_after_its_delivery(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names_transactions", [True, False])
+def test_undo_keeps_a_row_that_a_person_edited_right_after_its_delivery(
+    names_transactions: bool, tmp_path: Path
+) -> None:
     """The edit is in the same second as the end of the run."""
     with world(tmp_path) as w:
+        w.sandbox.behaviour.logs3_answers_transaction &= names_transactions
         project = w.dest.create("project", {"name": "rows"})["id"]
         w.source.insert(LOGS, w.project, small_rows(30))
         assert w.move(LOGS, MIGRATION_EVENTS_FETCH_LIMIT="10") == 0
