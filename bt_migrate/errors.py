@@ -1,4 +1,4 @@
-"""The one family of errors, each with the exit code of the program that it ends.
+"""All errors of bt_migrate. Each class has the exit code with which it ends a program.
 
 Knows nothing of HTTP libraries, files or phases. An error says what failed, which object or side,
 and what to do.
@@ -16,19 +16,19 @@ EXIT_USAGE = 2
 # stopped before the end, safe to run again
 EXIT_STOPPED = 3
 EXIT_LOCKED = 4
-# A fault of the program itself; its traceback is in a file.
+# a bug of the program; the traceback is in crash_*.txt
 EXIT_CRASHED = 70
 EXIT_INTERRUPTED = 130
 
-# of an answer's body that an error keeps
+# how much of an answer's body an error keeps
 MAX_BODY_CHARS = 500
 HIDDEN = "***"
 
-# What a server's text may name and no file or output may: pattern, replacement.
+# Removed from texts of a server before they are shown or written: (pattern, replacement)
 PRIVATE: Tuple[Tuple[Pattern[str], str], ...] = (
     # the control plane appends [user_email=…] [user_org=…] to its refusals
     (re.compile(r"\s*\[(?:user|org)\w*=[^\]]*(?:\]|$)"), ""),
-    # a signed URL is a secret; its query and user information are
+    # the query and the user information of a signed URL are secret
     (re.compile(r"(?i)\b(https?://)[^\s/@\"'<>]+@"), r"\1"),
     (re.compile(r"(?i)\b(https?://[^\s?#\"'<>]+)[?#][^\s\"'<>]*"), r"\1?" + HIDDEN),
     (re.compile(r"(?i)\b((?:x-amz-\w+|x-goog-\w+|sig|signature)=)[^\s&\"'<>]+"), r"\1" + HIDDEN),
@@ -41,10 +41,10 @@ PRIVATE: Tuple[Tuple[Pattern[str], str], ...] = (
 
 
 def without_secrets(text: str, secrets: Sequence[str] = ()) -> str:
-    """Returns a server's text as it may be shown and written to files.
+    """Returns a server's text in a form that may be shown and written to files.
 
-    Without e-mail addresses, names of organizations in brackets, tokens, queries of URLs, and
-    without the given secrets.
+    E-mail addresses, tokens, queries of URLs and the given `secrets` are replaced; the names of
+    users and organizations that the control plane appends in brackets are removed.
     """
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
@@ -54,7 +54,7 @@ def without_secrets(text: str, secrets: Sequence[str] = ()) -> str:
 
 
 class MigrationError(Exception):
-    """Anything that a person can do something about; `str()` is the one line that is printed."""
+    """An error that the user can fix or retry; `str()` is the line that is printed."""
 
     exit_code = EXIT_STOPPED
 
@@ -66,21 +66,21 @@ class UsageError(MigrationError):
 
 
 class StateError(MigrationError):
-    """A file of the run directory, which the text names, cannot be read or written."""
+    """A file of the run directory cannot be read or written; the message names it."""
 
 
 class ConflictError(MigrationError):
-    """Objects exist with other content, and `fail` was set: stopped before the first write."""
+    """With --on-conflict fail: objects exist with other content; nothing was written."""
 
 
 class LockedError(MigrationError):
-    """Another process holds the run directory."""
+    """Another process has locked the run directory."""
 
     exit_code = EXIT_LOCKED
 
 
 class Interrupted(MigrationError):
-    """SIGINT or SIGTERM: requests in flight are finished and the checkpoint is written."""
+    """SIGINT or SIGTERM: running requests were finished and the checkpoint was written."""
 
     exit_code = EXIT_INTERRUPTED
 
@@ -92,9 +92,9 @@ class LossError(MigrationError):
 
 
 class NetworkError(MigrationError):
-    """No answer, a broken answer, or a host that only refuses to serve.
+    """No answer, an incomplete answer, or a host that is unavailable (502, 503).
 
-    `final`: all retries that make sense were made.
+    `final`: no retry is left.
     """
 
     def __init__(self, text: str, *, final: bool = False) -> None:
@@ -103,7 +103,7 @@ class NetworkError(MigrationError):
 
 
 class ApiError(MigrationError):
-    """An answer of 4xx or 5xx that retrying did not change.
+    """An answer with status 4xx or 5xx, also after retries.
 
     `status` is the HTTP status, `path` has no query, `body` is cut to MAX_BODY_CHARS.
     `retry_after` is the seconds of the answer's Retry-After, None without one.
@@ -139,15 +139,15 @@ class ApiError(MigrationError):
 
     @property
     def refuses_content(self) -> bool:
-        """The content of the request is at fault, not the key or the server.
+        """Whether the content of the request was refused, not the key or the server.
 
-        Halving a batch can then find the row that is refused.
+        The refused row of a batch can then be found by sending halves of the batch.
         """
         return self.status in (400, 413, 415, 422)
 
 
 class AnswerError(ApiError):
-    """A 2xx answer that does not say what it must: nothing that it claims is believed."""
+    """A 2xx answer whose content does not fit the request; the operation counts as failed."""
 
     def __init__(self, side: str, method: str, path: str, status: int, problem: str) -> None:
         super().__init__(side, method, path, status, problem)

@@ -39,7 +39,7 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
         ),
         Message(
             "the key does not see an organization …; it sees:",
-            "the name of the organization is misspelled, or the key is of another user",
+            "the name of the organization is misspelled, or the key belongs to another user",
             "use one of the names that the message lists",
         ),
         Message(
@@ -54,22 +54,22 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
         ),
         Message(
             "has no /v1/project (…)",
-            "the URL has a path, or is that of the web application",
-            "use the URL of the API alone",
+            "the URL has an extra path, or is the URL of the web application",
+            "use the URL of the API without a path",
         ),
         Message(
             "cannot find out the organization of this key",
-            "an older self-hosted data plane, and an organization without projects",
+            "the data plane is an older one, and the organization has no projects",
             "check the URL, or create one project by hand",
         ),
         Message(
             "source and destination are the same organization",
-            "both keys belong to one organization",
-            "check the two keys",
+            "both keys belong to the same organization",
+            "use a key of the other organization in one of the two variables",
         ),
         Message(
             "the key may not write to",
-            "the key of the destination may only read",
+            "the key of the destination has no write rights",
             "use a key with write rights",
         ),
     ),
@@ -86,15 +86,19 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
         ),
         Message(
             "the server asks to wait …, more than MIGRATION_MAX_RETRY_AFTER",
-            "a long outage or an exhausted quota",
+            "the server has a long outage, or the quota is used up",
             f"{SAME_COMMAND} after that time",
         ),
         Message(
             "run the same command again later",
             "the server refused one request with 429 more than `MIGRATION_RATE_LIMIT_TRIES` times",
-            "end other clients that use the quota, or set `--btql-per-minute`; then run again",
+            "stop other clients that use the quota, or set `--btql-per-minute`; then run again",
         ),
-        Message("was cut off", "a proxy or the network ends transfers early", SAME_COMMAND),
+        Message(
+            "was cut off",
+            "a proxy or the network closed the connection before the end of a transfer",
+            SAME_COMMAND,
+        ),
         Message(
             "with a body that is no JSON",
             "a proxy or gateway answered instead of the API",
@@ -102,12 +106,12 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
         ),
         Message(
             "was answered …, but",
-            "the server, or a gateway in front of it, sent something else than was requested",
+            "the server, or a gateway in front of it, sent an answer that does not fit the request",
             f"check the URL, then {SAME_COMMAND}; `bin/probe` shows how the server behaves",
         ),
         Message(
             "the file of certificates cannot be read",
-            "an environment variable names a file that is missing or is no certificate",
+            "an environment variable names a file that is missing or holds no certificate",
             "correct the variable that the message names",
         ),
         Message(
@@ -125,7 +129,7 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
         Message("cannot be written (…)", "the disk is full, or the folder is read-only", MAKE_ROOM),
         Message(
             "cannot be used (…); make room and run again",
-            "the disk is full, or a database of the run is damaged",
+            "the disk is full, or an SQLite file of the run is damaged",
             f"make room and {SAME_COMMAND}; if it is damaged, use `--new-run`",
         ),
         Message(
@@ -135,12 +139,12 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
         ),
         Message(
             "cannot be written, and not be copied either",
-            "a comparison of a run on a read-only disk needs a copy",
+            "bin/verify copies a run on a read-only disk, and the copy could not be written either",
             "set `TMPDIR` to a folder with room",
         ),
         Message(
             "is damaged;",
-            "the file was changed or cut off outside of this program",
+            "the file was changed or truncated by another program",
             NEW_RUN,
         ),
         Message(
@@ -150,22 +154,22 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
         ),
         Message(
             "is missing;",
-            "a part of the file was removed",
+            "a field was removed from the file",
             NEW_RUN,
         ),
         Message(
             "the outcome of … is not one;",
-            "the file of an object kind was changed",
+            "the file with the outcomes of a kind was changed by another program",
             NEW_RUN,
         ),
         Message(
             "slices is no list of key ranges;",
-            "the checkpoint of a stream was changed",
+            "the checkpoint of a stream was changed by another program",
             NEW_RUN,
         ),
         Message(
             "is no map of row ids to seconds;",
-            "the record of absent rows was changed",
+            "the file with the missing rows of a stream was changed by another program",
             NEW_RUN,
         ),
         Message(
@@ -175,21 +179,23 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
         ),
         Message(
             "cannot be read (…)",
-            "the rights of the file changed, or the disk fails",
-            "correct the rights; reports and comparisons can be made again with "
-            "`bin/report` and `bin/verify`",
+            "the permissions of the file changed, or the disk is defective",
+            "correct the permissions; `bin/report` writes a report again, and `bin/verify` "
+            "the files of a comparison",
         ),
         Message(
-            "is not a report", "the report was changed by hand", "`bin/report` writes it again"
+            "is not a report",
+            "`migration_report.json` was changed by hand",
+            "`bin/report` writes it again",
         ),
         Message(
             "is damaged or of another version (…)",
-            "the file was changed, or a power cut left half of it",
+            "the file was changed by hand, or is incomplete after a power failure",
             "remove the file or line, as the message says",
         ),
         Message(
             "holds … runs of this second",
-            "a thousand runs were started within one second",
+            "a thousand runs were created within one second",
             "try again later",
         ),
     ),
@@ -197,23 +203,23 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
         Message(
             "process … is working on this run",
             "another process works in the run, on this or another machine",
-            "look at it with `bin/status`; wait, use `--wait-lock`, or end it with "
+            "wait for its end (`bin/status` shows it, `--wait-lock` waits), or stop it with "
             "`bin/control … stop`",
         ),
         Message(
             "was made for … organization",
-            "the run belongs to another pair of organizations",
-            "use its keys, or another `--state-dir`",
+            "the run was created with keys of other organizations",
+            "use the keys of these organizations, or another `--state-dir`",
         ),
         Message(
             "is a run already; name the folder above it",
-            "`--new-run` together with the path of a run",
-            "name the folder of runs",
+            "`--new-run` was given together with the path of a run",
+            "pass the folder of runs to `--state-dir`",
         ),
         Message(
             "was undone; start a new run",
             "`bin/undo --yes` has deleted what the run created",
-            "name the folder of runs: a new run is started",
+            "pass the folder of runs to `--state-dir`: a new run is started",
         ),
         Message(
             "is not a run directory",
@@ -222,40 +228,40 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
         ),
         Message(
             "--since-last needs the run's own --resources and --projects",
-            "a sync continues one selection",
+            "the selection of a sync cannot be changed",
             "use the options of the first copy, or another `--state-dir`",
         ),
         Message(
             "only parts of one move can be joined",
-            "a run of other organizations or of another plan is among the runs",
-            "leave it out",
+            "one of the runs belongs to other organizations or to another plan",
+            "leave that run out",
         ),
         Message(
             "not finished: …; finish it, or join it as it is with --unfinished",
-            "a shard was not copied to its end",
-            "run its command again, then merge",
+            "a shard was not copied completely",
+            "run the command of that shard again, then `bin/merge-runs`",
         ),
         Message(
             "not in the destination; move the objects first",
-            "a shard copies rows only",
+            "a shard copies only rows of objects that were moved before",
             "run `bin/migrate-all --no-rows` first",
         ),
     ),
     "Stopped on request": (
         Message(
             "nothing was written (--fail-on-loss)",
-            "the plan has losses",
-            "read the loss list in the summary; run without the option once you accept it",
+            "the plan contains losses",
+            "read the loss list in the summary; if you accept the losses, run without the option",
         ),
         Message(
             "--on-conflict fail: … exist with other content",
-            "objects of the destination differ",
-            "change them, or choose another policy: [conflicts](conflicts.md)",
+            "objects in the destination have the same name and other content",
+            "edit or rename these objects, or choose another policy: [conflicts](conflicts.md)",
         ),
         Message(
             "nothing was written: the plan of … no longer holds",
-            "source or destination changed since the plan was made",
-            "make a new plan",
+            "the source or the destination changed after the plan was written",
+            "write a new plan with `--dry-run --plan-out`",
         ),
         Message(
             "interrupted; what was in flight is finished",
@@ -269,16 +275,16 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
         ),
         Message(
             "another stream ended the run",
-            "an error that the lines above name",
-            f"{SAME_COMMAND} once its cause is gone",
+            "another thread failed; the lines above name its error",
+            f"fix the cause, then {SAME_COMMAND}",
         ),
     ),
     "bin/probe": (
         Message(
             "the server did not create the scratch project",
-            "the server returned an existing project, or its answer is not that of the API",
-            "check the URL; delete projects that a killed probe left",
+            "the server returned an existing project or an unexpected answer",
+            "check the URL; delete projects of an earlier probe that was killed",
         ),
-        Message("has no id", "the server's answer is not that of the API", "check the URL"),
+        Message("has no id", "the server sent an unexpected answer", "check the URL"),
     ),
 }
