@@ -116,7 +116,7 @@ class Transport:
     def check(self) -> None:
         """Raises Interrupted once `stop` is set."""
         if self._stop.is_set():
-            raise Interrupted("interrupted; what was in flight is finished and written down")
+            raise Interrupted("interrupted; requests in flight were finished and recorded")
 
     def wait(self, seconds: float) -> None:
         if seconds > 0 and self._stop.wait(seconds):
@@ -207,7 +207,7 @@ class Transport:
         try:
             return session.send(prepared, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
         except requests.exceptions.InvalidProxyURL:
-            raise UsageError("the proxy of HTTP_PROXY or HTTPS_PROXY is no URL") from None
+            raise UsageError("the proxy of HTTP_PROXY or HTTPS_PROXY is not a URL") from None
         except (requests.exceptions.InvalidURL, LocationValueError) as error:
             raise self._unusable_url(error) from None
         # requests parses the Location of an answer, also where it does not follow it
@@ -299,7 +299,7 @@ class Transport:
             if is_page(response) or content.lstrip()[:1] == b"<":
                 raise NetworkError(
                     f"{self.side}: {request} was answered {response.status_code}"
-                    " with a body that is no JSON"
+                    " with a body that is not JSON"
                 ) from None
             raise self._answer_error(request, response, "the body is no JSON") from None
 

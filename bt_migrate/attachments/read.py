@@ -90,7 +90,7 @@ def _whole_body(side: str, response: requests.Response) -> Iterator[bytes]:
             yield chunk
     except (requests.RequestException, HTTPError, OSError) as problem:
         raise NetworkError(
-            f"{side}: download of an attachment broke off ({type(problem).__name__})"
+            f"{side}: download of an attachment was interrupted ({type(problem).__name__})"
         ) from None
     expected = response.headers.get("Content-Length", "")
     if expected.isdigit() and int(expected) != size:

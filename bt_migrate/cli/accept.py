@@ -124,7 +124,7 @@ def _print(
         for record in records:
             print("\n".join(wrapped(_line(record))))
     if "differences" in found and found["differences"] and not next_commands:
-        print("To accept them: --all or --only NAMES, with --yes where nobody can be asked")
+        print("To accept them: --all or --only NAMES, and --yes without a terminal")
     for line in next_lines({"next_commands": next_commands}):
         print(line)
 

@@ -36,7 +36,7 @@ def read_control(text: str) -> Dict[str, Any]:
             request[name] = int(value)
         else:
             raise UsageError(
-                f"{line[:_SHOWN_CHARS]!r} is none of {', '.join(CONTROL_WORDS)},"
+                f"{line[:_SHOWN_CHARS]!r} is not one of {', '.join(CONTROL_WORDS)},"
                 " requests-per-second=N, max-concurrent=N (N above 0)"
             )
     return request

@@ -80,7 +80,7 @@ def switch(name: str, text: str) -> bool:
         return True
     if text.lower() in ("false", "0", "no", "off"):
         return False
-    raise UsageError(f"{name}: {text[:40]!r} is neither true nor false")
+    raise UsageError(f"{name}: {text[:40]!r} is not true or false")
 
 
 def plain_text(name: str, text: str) -> str:
@@ -120,13 +120,13 @@ def url(name: str, text: str) -> str:
 
 def log_level(name: str, text: str) -> str:
     if text.upper() not in LOG_LEVELS:
-        raise UsageError(f"{name}: {text[:40]!r} is none of {', '.join(LOG_LEVELS)}")
+        raise UsageError(f"{name}: {text[:40]!r} is not one of {', '.join(LOG_LEVELS)}")
     return text.upper()
 
 
 def log_format(name: str, text: str) -> str:
     if text.lower() not in LOG_FORMATS:
-        raise UsageError(f"{name}: {text[:40]!r} is none of {', '.join(LOG_FORMATS)}")
+        raise UsageError(f"{name}: {text[:40]!r} is not one of {', '.join(LOG_FORMATS)}")
     return text.lower()
 
 
@@ -177,7 +177,7 @@ def duration(name: str, text: str) -> float:
     """Seconds, from `90`, `90s`, `30m`, `2h` or `1d`."""
     match = re.match(r"(\d+(?:\.\d+)?)([smhd]?)$", text.strip(), re.ASCII)
     if not match:
-        raise UsageError(f"{name}: {text[:40]!r} is no duration such as 90, 30m or 2h")
+        raise UsageError(f"{name}: {text[:40]!r} is not a duration such as 90, 30m or 2h")
     return float(match[1]) * UNIT_SECONDS[match[2]]
 
 
@@ -186,22 +186,20 @@ def history(name: str, text: str) -> int:
     if text in EARLIER_VERSIONS:
         return EARLIER_VERSIONS[text]
     if not re.match(r"[1-9]\d{0,8}$", text, re.ASCII):
-        raise UsageError(f"{name}: {text[:40]!r} is neither all nor none nor a number of versions")
+        raise UsageError(f"{name}: {text[:40]!r} is not all, none or a number of versions")
     return int(text)
 
 
 def max_deletes(name: str, text: str) -> str:
     """`1%` or a number of rows; see `Settings.may_delete`."""
     if not re.match(r"\d{1,9}$|(\d{1,2}(\.\d+)?|100)%$", text, re.ASCII):
-        raise UsageError(
-            f"{name}: {text[:40]!r} is neither a share such as 1% nor a number of rows"
-        )
+        raise UsageError(f"{name}: {text[:40]!r} is not a share such as 1% or a number of rows")
     return text
 
 
 def window_unit(name: str, text: str) -> str:
     if text and text not in UNITS:
-        raise UsageError(f"{name}: {text[:40]!r} is none of {', '.join(UNITS)}")
+        raise UsageError(f"{name}: {text[:40]!r} is not one of {', '.join(UNITS)}")
     return text
 
 
@@ -218,7 +216,7 @@ def conflict_policies(name: str, text: str, default: str = KEEP_POLICY) -> Dict[
     for item in names(name, text):
         resource, _, word = item.strip().rpartition("=")
         if word not in CONFLICT_POLICIES:
-            raise UsageError(f"{name}: {word[:40]!r} is none of {', '.join(CONFLICT_POLICIES)}")
+            raise UsageError(f"{name}: {word[:40]!r} is not one of {', '.join(CONFLICT_POLICIES)}")
         if resource and resource not in CONFLICTING:
             known = ", ".join(CONFLICTING)
             raise UsageError(f"{name}: unknown resource {resource[:40]!r}; known are: {known}")

@@ -199,7 +199,7 @@ class PhaseLoop:
         of_all = (number, len(self._names))
         if self._run.phase_done(name) and not self._judges:
             facts = {"event": "phase_skipped", "phase": name}
-            log.info("phase %d of %d: %s was done before", *of_all, name, extra=facts)
+            log.info("phase %d of %d: %s: done by an earlier start", *of_all, name, extra=facts)
             return
         self._migration.catalog.dest.check()
         if name not in BESIDE_ROWS:

@@ -71,7 +71,7 @@ def zone_of(name: str, text: str) -> tzinfo:
     # ZoneInfoNotFoundError is a KeyError; a folder of zones is an OSError.
     except (KeyError, ValueError, OSError):
         raise UsageError(
-            f"{name}: {text[:60]!r} is no time zone that this machine knows; use a name such as"
+            f"{name}: {text[:60]!r} is not a time zone that this machine knows; use a name such as"
             " Europe/Berlin (needs the system's tzdata), UTC, or a fixed offset such as +01:00"
         ) from None
 

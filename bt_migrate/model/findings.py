@@ -52,7 +52,7 @@ KINDS: Mapping[str, Kind] = {
     "not_readable": Kind(
         ACTION,
         "cannot be read through the API; move it by hand",
-        "create it again in the destination, from where it was made",
+        "create it again in the destination from its original, such as its repository",
         True,
         "create by hand (not readable): {things}",
     ),
@@ -86,22 +86,22 @@ KINDS: Mapping[str, Kind] = {
     ),
     "project_not_selected": Kind(
         ACTION,
-        "a project of a project group is not selected; the group was made without it",
-        "move that project too; the group gets it then",
+        "a project of a project group is not selected; the group was created without it",
+        "select that project too, and run the same command again: it is then added to the group",
         False,
-        "move the projects that {names} also hold: {details}",
+        "select the projects that {names} also contain: {details}",
     ),
     "ready_to_activate": Kind(
         ACTION,
-        "an automation acts outside of Braintrust, or deletes; it is created when you ask for it",
+        "an automation acts outside of Braintrust, or deletes; it is created with --activate only",
         "run bin/migrate-settings --activate with the words under detail",
         False,
         "ready for migrate-settings --activate {words}: {things}",
     ),
     "retention_deletes": Kind(
         ACTION,
-        "a retention rule deletes rows at once, since it goes by their original date",
-        "keep the rule off, or give it more days in the source, if these rows should stay",
+        "a retention rule deletes rows at once, because it counts from their original date",
+        "to keep these rows, do not activate the rule, or give it more days in the source first",
         False,
         "decide about retention, which deletes {rows:row} at once because of their age: {names}",
     ),
@@ -121,7 +121,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "external_attachment": Kind(
         ACTION,
-        "an attachment is in a bucket of yours; the destination needs access to it",
+        "an attachment is in your own bucket; the destination needs access to it",
         "give the destination read access to the bucket",
         False,
         "give the destination access to your attachment buckets ({rows:row})",
@@ -135,38 +135,39 @@ KINDS: Mapping[str, Kind] = {
     ),
     "absent_from_source": Kind(
         ACTION,
-        "was not listed by the source; it counts as deleted if a sync ten minutes later agrees",
-        "run the same command again, ten minutes later",
+        "was not listed by the source; it counts as deleted if it is not listed ten minutes later",
+        "run the same command again after ten minutes",
         False,
         "sync again in ten minutes: the source did not list {things}",
     ),
     "gone_from_source": Kind(
         ACTION,
-        "is gone from the source; its counterpart in the destination stays",
+        "was deleted in the source; the object in the destination was kept",
         "delete it in the destination by hand if it should go",
         False,
-        "delete by hand, if they should go, since the source lost them: {things}",
+        "delete by hand, if they should go; deleted in the source: {things}",
     ),
     "deleted_there": Kind(
         ACTION,
-        "was deleted in the destination and not created again",
+        "was deleted in the destination, and was not created again",
         "run again with --on-conflict update for its kind to create it again",
         False,
-        "run again with --on-conflict update to restore what was deleted there: {things}",
+        "run again with --on-conflict update to create again, deleted in the destination: {things}",
     ),
     "gone_row_waits": Kind(
         ACTION,
-        "rows are gone from the source; a sync that misses them ten minutes later deletes them",
-        "run the same command again, ten minutes later",
+        "rows are gone from the source; a sync ten minutes later deletes them if still gone",
+        "run the same command again after ten minutes",
         False,
-        "sync again in ten minutes: then {rows:row} that the source lost are deleted",
+        "sync again in ten minutes to delete {rows:row} that are gone from the source",
     ),
     "gone_row_kept": Kind(
         ACTION,
         "rows are gone from the source, but were edited in the destination; they were kept",
         "delete the rows by hand if they should go",
         False,
-        "delete by hand, if they should go, {rows:row} that the source lost and that were edited",
+        "delete by hand, if they should go: {rows:row} that were deleted in the source, but edited"
+        " in the destination",
     ),
     "version_pin_removed": Kind(
         LOSS,
@@ -178,17 +179,16 @@ KINDS: Mapping[str, Kind] = {
     ),
     "state_not_there": Kind(
         LOSS,
-        "a snapshot of an earlier state of a dataset was not made: the destination does not have"
-        " that state",
-        "to have it, move the dataset with --dataset-versions to a destination that does not have"
-        " it yet",
+        "a snapshot of an earlier state of a dataset was not created: the destination does not"
+        " have that state",
+        "to move it, use --dataset-versions with a destination that does not have the dataset yet",
         True,
         "snapshots of earlier states of datasets: {things}",
     ),
     "dataset_version_left": Kind(
         LOSS,
-        "an earlier state of a dataset could not be made in the destination",
-        "see the detail; what points to that state follows the latest one",
+        "an earlier state of a dataset could not be written to the destination",
+        "see the detail; references to that state now mean the latest state",
         False,
         "earlier states of datasets, in {names}: {details}",
     ),
@@ -274,16 +274,16 @@ KINDS: Mapping[str, Kind] = {
     "not_listed": Kind(
         LOSS,
         "the source does not list a kind of object; none of it was moved",
-        "if there are any, use a key that may list them",
+        "if the source has such objects, use a key that may list them",
         False,
         "kinds that the source does not list: {names}",
     ),
     "lost_at_source": Kind(
         LOSS,
-        "the source itself lost the target of a reference; the reference was left out",
-        "nothing, unless the key of the source may not see the target",
+        "the target of a reference no longer exists in the source; the reference was left out",
+        "nothing, unless the target exists and the key of the source may not read it",
         False,
-        "references to what the source itself lost ({where}): {names}",
+        "references whose target no longer exists in the source ({where}): {names}",
     ),
     LIST_REFUSED: Kind(
         FAILURE,
@@ -352,10 +352,10 @@ KINDS: Mapping[str, Kind] = {
     ),
     "accepted_difference": Kind(
         ACCEPTED,
-        "differs from the source, and a person accepted the difference as it is",
+        "differs from the source, and a person accepted the difference",
         "nothing; bin/accept --remove reports it as a difference again",
         False,
-        "{objects:object} differ and were accepted as they are: {names}",
+        "{objects:object} differ and were accepted: {names}",
     ),
     "too_many_deletes": Kind(
         FAILURE,
@@ -367,9 +367,9 @@ KINDS: Mapping[str, Kind] = {
     "stream_behind": Kind(
         FAILURE,
         "rows written since the last sync were not read: the source did not list their object, or"
-        " shows none of its rows, of which it had some",
-        "run the same command again; an object that is still not listed ten minutes later counts as"
-        " deleted, and so do all its rows if none is shown then",
+        " shows no rows of an object that had rows",
+        "run the same command again; an object that is still not listed ten minutes later, or rows"
+        " that are still not shown then, count as deleted",
         False,
         "rows written since the last sync not read, of {things}: {details}",
     ),

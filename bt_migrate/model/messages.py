@@ -100,7 +100,7 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
             SAME_COMMAND,
         ),
         Message(
-            "with a body that is no JSON",
+            "with a body that is not JSON",
             "a proxy or gateway answered instead of the API",
             f"check the URL and the proxy, then {SAME_COMMAND}",
         ),
@@ -158,17 +158,17 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
             NEW_RUN,
         ),
         Message(
-            "the outcome of … is not one;",
+            "the outcome of … is not known;",
             "the file with the outcomes of a kind was changed by another program",
             NEW_RUN,
         ),
         Message(
-            "slices is no list of key ranges;",
+            "slices is not a list of key ranges;",
             "the checkpoint of a stream was changed by another program",
             NEW_RUN,
         ),
         Message(
-            "is no map of row ids to seconds;",
+            "is not a map of row ids to seconds;",
             "the file with the missing rows of a stream was changed by another program",
             NEW_RUN,
         ),
@@ -264,7 +264,7 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
             "write a new plan with `--dry-run --plan-out`",
         ),
         Message(
-            "interrupted; what was in flight is finished",
+            "interrupted; requests in flight were finished",
             "Ctrl-C or SIGTERM",
             f"{SAME_COMMAND} to continue",
         ),

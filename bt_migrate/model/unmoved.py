@@ -1,4 +1,4 @@
-"""What no move brings: kinds that the API lists and cannot make, and what no public route reads.
+"""What cannot be moved: kinds that the API lists but cannot create, or that no route reads.
 
 Data only, for the manual, for the findings, and for the comparison with an OpenAPI document.
 """
@@ -9,7 +9,7 @@ from typing import NamedTuple, Tuple
 
 
 class Unmoved(NamedTuple):
-    """A kind that stays. `path`: its list, "" where no public route reads it."""
+    """A kind that is not moved. `path` lists it, "" if no public route reads it."""
 
     name: str
     path: str
@@ -22,20 +22,20 @@ class Unmoved(NamedTuple):
 
 UNMOVED: Tuple[Unmoved, ...] = (
     Unmoved(
-        "service_tokens", "/v1/service_token", "its key is shown once, when it is made",
-        "make a new one by hand: its key is shown once", "not_movable",
+        "service_tokens", "/v1/service_token", "its key is shown only when it is created",
+        "create a new token, and copy its key when it is shown", "not_movable",
     ),
     Unmoved(
         "api_keys", "/v1/api_key", "it is valid in its own organization only",
-        "its owner must create a new one: its key is shown once", "key_to_make",
+        "its owner must create a new key, and copy it when it is shown", "key_to_make",
     ),
     Unmoved(
-        "users", "/v1/user", "they are members by invitation, and keep their own account",
-        "invite them, then run the same command again: what names them is completed",
+        "users", "/v1/user", "an account belongs to a person, who becomes a member by invitation",
+        "invite them, then run the same command again: it adds the references to them",
     ),
     Unmoved(
         "organization settings", "/v1/organization",
-        "the URLs and flags of its data plane would break the destination",
+        "they hold the URLs and flags of the data plane, which are different in the destination",
         "set the image rendering mode by hand, if it is not the default",
     ),
     Unmoved(
@@ -43,19 +43,19 @@ UNMOVED: Tuple[Unmoved, ...] = (
         "push the functions again from their repository (braintrust push)",
     ),
     Unmoved(
-        "topic map artefacts", "", "they lie in the storage of the source",
+        "topic map artefacts", "", "they are in a storage that the API cannot read",
         "let the destination compute the topics again",
     ),
     Unmoved(
-        "playgrounds", "", "no route lists or makes them; ACLs and views may name them",
+        "playgrounds", "", "no route lists or creates them; ACLs and views may refer to them",
         "rebuild those that people still need, from their prompts and datasets",
     ),
     Unmoved(
-        "audit history", "", "it can be read with rows and cannot be written",
+        "audit history", "", "it can be read with the rows, but not written",
         "keep the source, or an export of it, to look things up",
     ),
     Unmoved(
-        "classifications of rows", "", "no insert takes them",
+        "classifications of rows", "", "no insert accepts them",
         "let the topics run again in the destination",
     ),
     Unmoved(
@@ -63,16 +63,16 @@ UNMOVED: Tuple[Unmoved, ...] = (
         "nothing",
     ),
     Unmoved(
-        "custom columns, and defaults of a person", "", "no route reads them",
+        "custom columns, and defaults of a user", "", "no route reads them",
         "set them again in the user interface",
     ),
     Unmoved(
-        "sign-ins to MCP servers", "", "they belong to one person and one organization",
+        "sign-ins to MCP servers", "", "a sign-in belongs to one user in one organization",
         "sign in again",
     ),
     Unmoved(
         "billing, plans, sign-on and data plane", "", "no route of the API has them",
-        "have them set up for the destination before the move",
+        "have them set up in the destination before the move",
     ),
 )  # fmt: skip
 # Kinds of objects that are listed in the source, with a finding for each.

@@ -159,7 +159,7 @@ def _list_owned(
         except ApiError as error:
             if catalog.lists.is_not_there(resource, error):
                 return []
-            log.info("%s: %s cannot be listed at once: %s", api.side, resource.name, error)
+            log.info("%s: listing %s by owner, not at once: %s", api.side, resource.name, error)
     return _list_by_owner(catalog, api, resource, owners, optional)
 
 

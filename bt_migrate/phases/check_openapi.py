@@ -24,7 +24,7 @@ def _document(path: str) -> Any:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise UsageError(f"{path}: is no JSON: {error}") from None
+        raise UsageError(f"{path}: is not JSON: {error}") from None
 
 
 def run(path: str, *, in_json: bool) -> int:

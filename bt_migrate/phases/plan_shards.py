@@ -30,7 +30,7 @@ log = logging.getLogger("bt_migrate.shards")
 
 def plan(settings: Settings, ending: Ending) -> int:
     if not settings.shards:
-        raise UsageError("--shards is missing: the number of shards, for example --shards 8")
+        raise UsageError("--shards is missing: give the number of shards, for example --shards 8")
     source, dest = connected(settings, ending.event, writes=False)
     identity = identity_of(settings, source, dest)
     with tempfile.TemporaryDirectory(prefix="bt_migrate_") as folder:

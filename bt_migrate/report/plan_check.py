@@ -68,7 +68,7 @@ def read_plan(path: Path) -> Dict[str, Any]:
         raise UsageError(f"--plan: {path} cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"--plan: {path} is no plan of this version ({error}); make one with --dry-run"
+            f"--plan: {path} is not a plan of this version ({error}); make one with --dry-run"
             f" --plan-out {path}"
         ) from None
     return dict(plan)

@@ -40,7 +40,7 @@ def _read(state: StreamState) -> Dict[str, int]:
         return {}
     absent = read_json(path).get("absent")
     if not matches(Dict[str, int], absent):
-        raise StateError(f"{path}: absent is no map of row ids to seconds; {WHAT_TO_DO}")
+        raise StateError(f"{path}: absent is not a map of row ids to seconds; {WHAT_TO_DO}")
     return dict(absent or {})
 
 

@@ -119,7 +119,7 @@ def _count_together(
         shown = {row[id_field]: whole_number(row["rows"]) for row in api.query(query).json}
     except NOT_COUNTED as error:
         log.info(
-            "%s: rows of %s are not counted by object (%s)",
+            "%s: rows of %s cannot be counted for several objects at once (%s)",
             api.side,
             kind_name,
             type(error).__name__,

@@ -103,7 +103,7 @@ def _find_place(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) ->
             holders += _holders(api, kind_name, ids[start : start + size], bounds)
         place = _place(api, kind_name, holders) if holders else FacetPlace(NOWHERE)
     except NOT_ASKED as error:
-        log.debug("%s: facets of %s cannot be asked for (%s)", api.side, kind_name, error)
+        log.debug("%s: facets of %s cannot be queried (%s)", api.side, kind_name, error)
         place = FacetPlace(NOWHERE)
     extra = {"event": "facets"}
     log.debug("%s: facets of %s are shown: %s", api.side, kind_name, place.shown, extra=extra)

@@ -73,7 +73,7 @@ def read_objects(path: Path, data: Dict[str, Any]) -> ObjectFile:
     for source_id, entry in [*file.outcomes.items(), *file.earlier.items()]:
         known = str(entry.get("outcome")) in KNOWN_OUTCOMES and isinstance(entry.get("name"), str)
         if not known or not isinstance(entry.get("dest_id", ""), str):
-            raise StateError(f"{path}: the outcome of {source_id[:60]} is not one; {WHAT_TO_DO}")
+            raise StateError(f"{path}: the outcome of {source_id[:60]} is not known; {WHAT_TO_DO}")
     try:
         for findings in file.findings.values():
             for finding in findings:

@@ -325,7 +325,7 @@ def _compare_all_rows(
     rows = context.counted_rows([pair.source_id for group in groups for pair in group])
     log.info("%s", cost_text(context, groups), extra={"event": "cost", "rows": rows})
     if kept.is_begun:
-        log.info("what an earlier start has read is not read again", extra={"event": "kept"})
+        log.info("continuing the comparison of an earlier start", extra={"event": "kept"})
     with live.working(ROWS_COMPARED, rows):
         compared = [pool.submit(compare_full, context, group, kept) for group in groups]
         return [result for results in _in_order(compared) for result in results]

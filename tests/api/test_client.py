@@ -479,7 +479,7 @@ def test_answers_that_stay_broken_are_an_error_and_never_half_a_result(
 def test_an_html_page_instead_of_json_is_reported_as_such() -> None:
     responses.get(f"{URL}/v1/project", body="<html>welcome</html>")
     error = outcome(lambda: client(side="source", attempts=1).get("/v1/project"))
-    assert str(error) == "source: GET /v1/project was answered 200 with a body that is no JSON"
+    assert str(error) == "source: GET /v1/project was answered 200 with a body that is not JSON"
 
 
 # -- outages

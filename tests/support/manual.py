@@ -59,13 +59,10 @@ def findings() -> str:
     ]
     return page(
         "Findings",
-        "A finding is something that a person must know. Only a `failure` makes a run end "
-        "with exit\n"
-        "code 1. An `action` is something to enter, push or check; a `loss` cannot be "
-        "carried; what is\n"
-        "`accepted` was accepted by a person with bin/accept. The loss list of a plan "
-        "holds all losses\n"
-        "and the actions marked `in the loss list`.",
+        "A finding is something that a person must know. Only a `failure` makes a run end with\n"
+        "exit code 1. An `action` is something to do by hand, a `loss` is something that cannot\n"
+        "be moved, and an `accepted` difference was accepted with bin/accept. The loss list of\n"
+        "a plan holds all losses and the actions marked `in the loss list`.",
         table(("kind", "severity", "meaning", "what to do, unless the record says more"), rows),
     )
 
@@ -91,12 +88,12 @@ def resources() -> str:
         rows.append((f"`{name}`", f"`{resource.path}`", resource.scope, written))
     return page(
         "Resources",
-        "The words of `--resources`, in the order in which they are moved. `fields` are "
-        "those that\n"
-        "are sent when an object is created.",
+        "The values of `--resources`, in the order in which they are moved. `fields` lists what\n"
+        "is sent when an object is created.",
         table(("resource", "path of the API", "belongs to", "fields"), rows),
         "## What moves of each kind",
-        "Every kind of object of the API. A kind that moves in part leaves what is named.",
+        "Every kind of object of the API. If a kind moves in part, the table names what is left\n"
+        "out.",
         table(("kind", "phase", "moves", "not carried", "what to do by hand"), moved()),
         "## What does not move",
         table(
@@ -130,7 +127,7 @@ def report() -> str:
     return page(
         "The report",
         "`migration_summary.txt` is for people. `migration_report.json` is for programs. Both are\n"
-        "written also when a run fails or is interrupted, and cover all processes of the run.",
+        "also written when a run fails or is interrupted, and cover all processes of the run.",
         table(("field", "contains"), ((f"`{name}`", text) for name, text in REPORT_FIELDS.items())),
         "Outcomes: `created`, `found` (same content), `updated`, `differs` (other content, "
         "left as it\n"
@@ -148,10 +145,10 @@ def json_output() -> str:
         parts += [f"## {program}", table(("field", "contains"), rows)]
     return page(
         "What programs print with --json",
-        "One JSON object on standard output. With the programs that log, each line of standard\n"
-        "error is one JSON object too. `bin/merge-runs` prints the fields of `bin/migrate-all`"
-        " without\n`exit_code`, and `merged`, the runs that it joined. `bin/report` prints [the"
-        " report](report.md).",
+        "With `--json`, a program prints one JSON object on standard output. Each log line on\n"
+        "standard error is a JSON object too. `bin/merge-runs` prints the fields of\n"
+        "`bin/migrate-all` without `exit_code`, and `merged`, the runs that it joined.\n"
+        "`bin/report` prints [the report](report.md).",
         *parts,
     )
 
@@ -174,10 +171,11 @@ def error_families() -> List[Tuple[str, str, str]]:
 def error_page() -> str:
     return page(
         "Errors",
-        "A program that cannot go on prints one line: what failed, which object or file, and what\n"
-        "to do. The exit code names the family of the error. In the messages below, … stands for\n"
-        "names, numbers and reasons. [Operations](operations.md#troubleshooting) explains what\n"
-        "reports say of objects and rows.",
+        "If a program cannot continue, it prints one line: what failed, which object or file,\n"
+        "and what to do. The exit code shows the kind of error. In the messages below, … stands\n"
+        "for names, numbers and reasons. Problems of single objects and rows do not end a\n"
+        "program; they are in the report, and [operations](operations.md#troubleshooting)\n"
+        "explains them.",
         "## Exit codes",
         table(("exit code", "error", "meaning"), error_families()),
         *error_messages(),
