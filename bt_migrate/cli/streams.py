@@ -49,7 +49,7 @@ class SafeStream:
         self.flush()
 
     def isatty(self) -> bool:
-        return self.error is None and self.raw.isatty()
+        return self.error is None and not self.raw.closed and self.raw.isatty()
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:

@@ -299,7 +299,9 @@ def _after_success(start: LastStart, run: RunDirectory, report: Mapping[str, Any
         return start.line(open_phase, start.arguments, "the next phase")
     has_window = any(record.selection.window.values())
     if report["verification"] and start.command == DRIVER and not has_window:
-        arguments = [*without(start.arguments, (*KEPT_BY_RUN, "--since-last")), *place]
+        # A plan was carried out once the run has ended.
+        done = ("--plan", "--since-last")
+        arguments = [*without(start.arguments, (*KEPT_BY_RUN, *done)), *place]
         comment = "copies what is written to the source from now on"
         return start.again([*arguments, "--since-last"], comment)
     selection = only(start.arguments, SELECTION_OPTIONS)

@@ -11,6 +11,7 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 from bt_migrate.api.btql import Bounds
 from bt_migrate.api.client import Api
 from bt_migrate.api.transactions import xact_of_version
+from bt_migrate.errors import ApiError
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource import Resource
@@ -34,7 +35,13 @@ def compare_dataset_states(
     """Returns a comparison for each project whose objects refer to dataset states on both sides."""
     results = []
     for project in projects:
-        pairs = _named_states(migration, project) if project.dest_id else {}
+        try:
+            pairs = _named_states(migration, project) if project.dest_id else {}
+        except ApiError as error:
+            if error.status >= 500:
+                raise
+            # a refused list is in the comparison of its own kind
+            continue
         if pairs:
             result = Comparison(STATES, project.name, context.report, context.accepted)
             for pair in pairs.values():

@@ -725,7 +725,7 @@ def test_each_recommended_next_command_does_what_its_comment_says(
     assert (program, "--dry-run" in args, plan.name in " ".join(args)) == (
         "migrate_all",
         False,
-        False,
+        True,
     ), done.out
     tiny.sandbox.on_request = AtRequest(
         3, "after", signal.SIGTERM, lambda method, path: is_insert(path)
@@ -737,14 +737,15 @@ def test_each_recommended_next_command_does_what_its_comment_says(
     program, *args = told_next(stopped)
     args = [entry for entry in args if entry != "--no-verify"]  # with which tests begin it
     done = run(tiny.sandbox, tmp_path / "elsewhere", *args, "--verify", program=program)
+    # the plan, the plan that --plan compares with it, and the move
     assert (
         done.code,
         len(runs(root)),
         sorted(entry["name"] for entry in tiny.dest.objects("project")),
-    ) == (0, 2, ["New home", "beta"]), done.out
+    ) == (0, 3, ["New home", "beta"]), done.out
     tiny.source.insert("project_logs", alpha, [{"id": "new", "input": "since"}])
     program, *args = told_next(done)
-    assert "--since-last" in args
+    assert ("--since-last" in args, "--plan" in args) == (True, False)
     done = run(tiny.sandbox, tmp_path / "elsewhere", *args, program=program)
     (here,) = [entry["id"] for entry in tiny.dest.objects("project") if entry["name"] == "New home"]
     assert (
