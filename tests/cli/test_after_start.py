@@ -57,7 +57,9 @@ def test_a_command_runs_after_a_start_that_fails_before_its_run(tmp_path: Path) 
     assert environment_in(tmp_path)["BT_MIGRATE_STATUS"] == "failed"
 
 
-@pytest.mark.parametrize("command", ["exit 7", "/no/such/command"])
+@pytest.mark.parametrize(
+    "command", ["exit 7", pytest.param("/no/such/command", marks=pytest.mark.long)]
+)
 def test_a_command_that_fails_is_a_warning_and_changes_no_exit_code(
     command: str, tmp_path: Path
 ) -> None:

@@ -155,6 +155,7 @@ def test_phases_run_one_by_one_move_the_same_as_migrate_all(pair_of: Any, tmp_pa
         )
 
 
+@pytest.mark.long
 def test_phases_in_reverse_order_followed_by_migrate_all_move_everything(
     tiny: Pair, tmp_path: Path
 ) -> None:
@@ -260,6 +261,7 @@ def test_a_kind_that_the_source_does_not_list_is_reported(tiny: Pair, tmp_path: 
     ), ends[0].last_words
 
 
+@pytest.mark.long
 def test_resources_moved_one_by_one_move_the_same_as_migrate_all(
     tiny: Pair, tmp_path: Path
 ) -> None:

@@ -178,7 +178,7 @@ def told(story: List[str], missing: List[str], end: Ended) -> str:
     return "\n".join([*story, *missing[:5], end.out])
 
 
-SEEDS = [seed if seed < 3 else pytest.param(seed, marks=pytest.mark.long) for seed in range(200)]
+SEEDS = [seed if seed < 2 else pytest.param(seed, marks=pytest.mark.long) for seed in range(200)]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

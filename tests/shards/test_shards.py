@@ -274,7 +274,11 @@ def killing(
         pair.sandbox.on_request = None
 
 
-@pytest.mark.parametrize("kill", [False, True], ids=["nobody-killed", "one-killed"])
+@pytest.mark.parametrize(
+    "kill",
+    [pytest.param(False, marks=pytest.mark.long), True],
+    ids=["nobody-killed", "one-killed"],
+)
 def test_four_processes_at_once_end_as_one_run_that_is_verified_and_undone(
     kill: bool, pair: Pair, tmp_path: Path
 ) -> None:
