@@ -1,7 +1,7 @@
-"""The folder of --bundles: code bundles that a person has, since the API does not let read them.
+"""The files in the folder of --bundles: code bundles, which the API cannot read.
 
-A file is named by the id of its bundle, or lies in a folder named by the project and is named by
-the slug of its function; the ending of its name does not matter.
+The name of a file is the id of its bundle; or it is the slug of its function, in a subfolder with
+the name of the project. The extension does not matter.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Iterator, List, Mapping, Optional, Tuple
 
 from bt_migrate.errors import UsageError
 
-# Beside a bundle, and no bundle.
+# extension of source maps, which builds put next to a bundle
 SOURCE_MAP = ".map"
 
 
 @dataclass(frozen=True)
 class BundleFiles:
-    """The files by folder ("" for the folder itself)."""
+    """The files by name of the subfolder ("" for the folder itself)."""
 
     option: str = ""
     files: Mapping[str, Tuple[Path, ...]] = field(default_factory=dict)
 
     def find(self, bundle_id: str, project: str, slug: str) -> Optional[Path]:
-        """The file of a function's bundle. Raises UsageError if two files may be it."""
+        """Returns the file of a function's bundle. Raises UsageError if two files match."""
         return self._named(bundle_id, "") or self._named(slug, project)
 
     def _named(self, name: str, folder: str) -> Optional[Path]:

@@ -1,5 +1,7 @@
-"""How a setting is declared: a field of a dataclass whose metadata names the variable, the flag,
-how the text is read, and the one line about it that `.env.example`, the manual and `--help` show.
+"""How a setting is declared: as a field of a dataclass.
+
+The metadata of the field holds the environment variable, the flag, the function that reads the
+text, and the help text for `.env.example`, the manual and `--help`.
 """
 
 from __future__ import annotations
@@ -32,16 +34,16 @@ class Setting:
 
     @property
     def dest(self) -> str:
-        """The name under which the parsed options hold it."""
+        """The name of the option among the parsed options."""
         return f"no_{self.field}" if self.inverted else self.field
 
     @property
     def name(self) -> str:
-        """What the user calls it: the variable, or the flag where there is no variable."""
+        """The name in messages: the variable, or the flag if there is no variable."""
         return self.env or self.flag
 
     def text_in(self, options: Mapping[str, Any]) -> Optional[str]:
-        """The text that was given as an option, None where it was not given."""
+        """Returns the text of the option, or None if the option was not given."""
         given = options.get(self.dest)
         if given in (None, False):
             return None
@@ -74,12 +76,12 @@ def setting(
 
 
 def option_switch(section: str, flag: str, about: str) -> Any:
-    """A field that is False until the option is given."""
+    """Returns a field that is False unless the option is given."""
     return setting(section, "", "false", switch, flag, about)
 
 
 def settings_of(cls: type) -> Tuple[Setting, ...]:
-    """The settings that a dataclass declares, in the order of its fields."""
+    """Returns the settings that a dataclass declares, in the order of its fields."""
     declared: Dict[str, Mapping[str, Any]] = {
         item.name: item.metadata[_METADATA] for item in fields(cls) if _METADATA in item.metadata
     }

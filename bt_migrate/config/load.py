@@ -19,9 +19,9 @@ from bt_migrate.model.date_windows import instant, is_relative, last_full, windo
 from bt_migrate.model.selection import did_you_mean
 
 NAMED = {setting.field: setting for setting in ALL_SETTINGS}
-# Names of variables share their beginnings.
+# Variables share the prefix MIGRATION_, so suggestions need a higher similarity.
 PREFIXED_SIMILARITY = 0.85
-# Values in which " #" may be part of a name.
+# Readers of values in which " #" may be part of a name.
 MAY_HOLD_HASH = (values.plain_text, values.names, values.project_renames)
 COMMENT = re.compile(r"\s*#(\s|$)")
 
@@ -61,7 +61,7 @@ def load_settings(
 
 
 def state_dir_of(env_file: Optional[str] = None) -> str:
-    """Where the runs are, for programs that only look at them and need no key."""
+    """Returns the folder of runs, for programs that need no key."""
     env = _environment(env_file)
     resumed = str(_value(NAMED["resume_run_dir"], {}, env))
     return resumed or str(_value(NAMED["state_dir"], {}, env))
@@ -69,7 +69,7 @@ def state_dir_of(env_file: Optional[str] = None) -> str:
 
 @dataclass(frozen=True)
 class Connection:
-    """What one organization is reached with. `setting` is the prefix of its settings' names."""
+    """URL, key and name of one organization. `setting` is the prefix of its variables."""
 
     side: str
     setting: str
@@ -82,7 +82,10 @@ class Connection:
 
 
 def connection_of(side: str, env_file: Optional[str] = None) -> Connection:
-    """The connection to one side, for programs that need one key only. Raises UsageError."""
+    """Returns the connection to one side, for programs that need one key only.
+
+    Raises UsageError.
+    """
     env = _environment(env_file)
     prefix = "source" if side == "source" else "dest"
     found = {
@@ -94,7 +97,7 @@ def connection_of(side: str, env_file: Optional[str] = None) -> Connection:
 
 
 def app_urls_of(env_file: Optional[str] = None) -> Dict[str, str]:
-    """The URLs of the user interfaces by side, for programs that need no key."""
+    """Returns the URLs of the user interfaces by side, for programs that need no key."""
     env = _environment(env_file)
     return {
         "source": str(_value(NAMED["source_app_url"], {}, env)),
@@ -111,8 +114,10 @@ def _value(setting: Setting, given: Mapping[str, Any], env: Mapping[str, str]) -
 
 
 def _without_comment(setting: Setting, text: str) -> str:
-    """The value without a comment after it. python-dotenv before 1.0 keeps the comment of an empty
-    value, and what reads env files for containers keeps them all.
+    """Returns the value without a comment at its end.
+
+    python-dotenv before 1.0 keeps the comment after an empty value, and `docker --env-file` keeps
+    all comments.
     """
     if COMMENT.match(text):
         return ""
@@ -121,11 +126,11 @@ def _without_comment(setting: Setting, text: str) -> str:
     return text.partition(" #")[0].strip()
 
 
-# -- what is refused
+# -- refused combinations
 
 
 def _refuse_useless(given: Mapping[str, Any], found: Mapping[str, Any], depths: int) -> None:
-    """Options that do nothing, or contradict each other."""
+    """Raises UsageError for options that have no effect, or that contradict each other."""
     if depths > 1:
         raise UsageError("--counts, --sample and --full: choose one")
     if depths and not found["verify"]:
@@ -161,7 +166,7 @@ def _unknown_variables(env: Mapping[str, str]) -> Iterator[str]:
 
 
 def _policies_of_sync(given: Mapping[str, Any], env: Mapping[str, str]) -> Dict[str, str]:
-    """A sync follows the source unless it is told otherwise."""
+    """Returns the policies of a sync, whose default is `follow`."""
     setting = NAMED["on_conflict"]
     in_env = _without_comment(setting, env.get(setting.env, ""))
     text = setting.text_in(given) or in_env or values.FOLLOW_POLICY
@@ -169,7 +174,7 @@ def _policies_of_sync(given: Mapping[str, Any], env: Mapping[str, str]) -> Dict[
 
 
 def _overrides(given: Mapping[str, Any], env: Mapping[str, str]) -> Dict[str, Any]:
-    """The settings of one kind of rows. An option for all kinds wins over the environment's."""
+    """Returns the settings for single kinds of rows. An option for all kinds wins over them."""
     return {
         setting.field: _value(setting, {}, env)
         for setting in ROW_OVERRIDES
@@ -179,7 +184,10 @@ def _overrides(given: Mapping[str, Any], env: Mapping[str, str]) -> Dict[str, An
 
 
 def _check_sync(found: Mapping[str, Any]) -> None:
-    """A sync continues the last run and takes everything since the last sync."""
+    """Raises UsageError for options that contradict --since-last.
+
+    A sync continues the last run, and reads everything since the last sync.
+    """
     if found["no_rows"]:
         raise UsageError("--since-last continues a run with rows: leave out --no-rows")
     if found["new_run"]:
@@ -193,7 +201,7 @@ def _check_sync(found: Mapping[str, Any]) -> None:
 
 
 def _window(found: Mapping[str, Any], given: Mapping[str, Any], now: datetime) -> Dict[str, Any]:
-    """The bounds as absolute dates, and as the user wrote them if they are relative."""
+    """Returns the bounds as absolute dates, and as text if they were given as relative dates."""
     after = found["created_after"] or ""
     before = found["created_before"] or ""
     unit = found["window"]
@@ -228,7 +236,7 @@ def _environment(env_file: Optional[str]) -> Dict[str, str]:
     from_file: Mapping[str, Optional[str]] = {}
     try:
         if path.is_file():
-            # Without interpolation: a `$` in a key is a `$`.
+            # without interpolation, because a key may contain `$`
             from_file = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as an .env file: {error}") from None

@@ -1,8 +1,8 @@
-"""The command line of each program: which options it has, and its parser.
+"""The command line of each program: its options and its parser.
 
-Options that set a setting are declared with it in `settings`. An option means the same in every
-program, and only the programs in which it does something have it. Keys come from the environment
-only: an option shows in `ps`.
+Options for settings are declared with the setting, in `settings`. An option means the same in every
+program, and only programs in which it has an effect accept it. Keys are read from the environment
+only, because options are visible in `ps`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ EXIT_CODES = (
 HELP_COLUMN = 30
 
 
-# Set by the completion of a shell.
+# Environment variable that argcomplete sets when a shell asks for completions.
 COMPLETING = "_ARGCOMPLETE"
-# Option -> words that a shell completes; of others, the names of files.
+# Option -> words that a shell completes. For other options it completes names of files.
 COMPLETIONS: Dict[str, Sequence[str]] = {
     "resources": ("all", *SELECTABLE),
     "exclude_resources": SELECTABLE,
@@ -244,7 +244,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}{hint} (see {self.prog} --help)\n")
 
     def _hint(self, words: Sequence[str]) -> str:
-        """What an unknown option may be meant to be, or which programs have it."""
+        """Returns a hint for an unknown option: similar options, or the programs that accept it."""
         flag = words[0].partition("=")[0] if words else ""
         if not flag.startswith("--"):
             return ""
@@ -261,7 +261,7 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 
 def make_parser(program: str, description: str) -> argparse.ArgumentParser:
-    """The parser of a program. `description` is the docstring of its module."""
+    """Returns the parser of a program. `description` is the docstring of its module."""
     examples = [f"  bin/{program} {words}".rstrip() for words in EXAMPLES[program]]
     words = [option.metavar for option in PROGRAMS[program] if option.nargs]
     parser = _Parser(
@@ -294,7 +294,7 @@ def _add(group: Any, option: Option) -> None:
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
-    """Where a shell asks for completions (argcomplete), print them and exit."""
+    """Print the completions that a shell asks for (argcomplete), and exit."""
     try:
         argcomplete = importlib.import_module("argcomplete")
     except ImportError:
@@ -302,20 +302,23 @@ def complete(parser: argparse.ArgumentParser) -> None:
     for action in parser._actions:
         words = COMPLETIONS.get(action.dest)
         if words:
-            # a default argument: each completer keeps its own words
+            # bound as a default argument, so that each completer keeps its own words
             action.completer = lambda words=words, **_: words  # type: ignore[attr-defined]
     argcomplete.autocomplete(parser, always_complete_options="long")
 
 
 def flags_of(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> Dict[str, Any]:
-    """dest -> text, None for an option that was not given. A wrong option exits with 2."""
+    """Returns dest -> text, None for an option that was not given.
+
+    A wrong option ends the program with exit code 2.
+    """
     if COMPLETING in os.environ:
         complete(parser)
     flags = vars(parser.parse_args(_joined(sys.argv[1:] if argv is None else argv)))
     for option in PROGRAMS[parser.prog]:
         value = flags[option.dest]
         for text in value if isinstance(value, list) else [value]:
-            # An unset shell variable; it would select everything.
+            # An empty value may come from an unset shell variable, and would select everything.
             if isinstance(text, str) and not text.strip(", "):
                 name = option.flag or option.metavar
                 parser.error(f"{name}: its value is empty; leave it out, or give one")
@@ -323,8 +326,9 @@ def flags_of(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> 
 
 
 def _joined(argv: Sequence[str]) -> List[str]:
-    """`--created-after -2d` and `--tz -05:00` as one word each: argparse takes a word that begins
-    with a dash for an option.
+    """Returns the arguments with `--created-after -2d` and `--tz -05:00` joined by `=`.
+
+    argparse would take a separate word that begins with a dash for an option.
     """
     words: List[str] = []
     for word in argv:

@@ -48,8 +48,10 @@ class RowSettings:
 # fmt: off
 @dataclass(frozen=True)
 class Settings:
-    """All settings of one process. Each field is declared as: section, variable, default, how its
-    text is read, option, and the one line about it.
+    """All settings of one process.
+
+    Each field is declared with section, environment variable, default, reading function, option
+    and help text.
     """
 
     source_api_key: str = setting(
@@ -301,7 +303,7 @@ class Settings:
         return {"source": self.source_app_url, "destination": self.dest_app_url}
 
     def rows(self, kind: str) -> RowSettings:
-        """The row settings of a kind: its own, or else those of all kinds."""
+        """Returns the row settings of a kind: its own, or else those for all kinds."""
         chosen = {
             name: self.overrides.get(f"{kind}.{name}", getattr(self, name)) for name in ROW_SETTINGS
         }
@@ -318,13 +320,13 @@ class Settings:
 
     @property
     def part(self) -> str:
-        """Which part of a move in parts this is, "" for a whole move."""
+        """Which part of a divided move this process moves, "" for a whole move."""
         if self.shard:
             return shard_name(self.shard)
         return "objects" if self.no_rows else ""
 
     def may_delete(self, rows: int) -> int:
-        """How many of so many rows a sync may delete without --yes."""
+        """Returns how many rows a sync may delete without --yes, out of `rows`."""
         if self.max_deletes.endswith("%"):
             return int(rows * float(self.max_deletes[:-1]) / 100)
         return int(self.max_deletes)
@@ -343,7 +345,7 @@ def shard_name(shard: Mapping[str, Any]) -> str:
 
 
 ALL_SETTINGS: Tuple[Setting, ...] = settings_of(Settings)
-# Not passed on to other programs.
+# not passed on to the command of --on-end
 SECRET_VARIABLES = ("BT_SOURCE_API_KEY", "BT_DEST_API_KEY")
 TABLE: Tuple[Setting, ...] = tuple(item for item in ALL_SETTINGS if item.env)
 ROW_OVERRIDES: Tuple[Setting, ...] = tuple(

@@ -1,6 +1,6 @@
-"""Reads the file of --user-map: which address a user of the source has in the destination.
+"""Reads the file of --user-map, which maps e-mail addresses of the source to the destination's.
 
-Addresses are compared without upper and lower case. Errors name lines, not addresses.
+Upper and lower case do not matter. Errors name line numbers, and no addresses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ADDRESS = re.compile(r"[^@\s,;<>]+@[^@\s,;<>]+\Z")
 
 
 class MappedUser(NamedTuple):
-    """The address in the destination, in lower case, and the line of the file that says so."""
+    """The address in the destination, in lower case, and its line in the file."""
 
     email: str
     line: int
@@ -41,7 +41,7 @@ def user_map(name: str, text: str) -> UserMap:
 
 
 def _addresses(lines: Iterable[Tuple[int, List[str]]]) -> List[Tuple[int, List[str]]]:
-    """The lines that hold something, in lower case, without a header."""
+    """Returns the lines that are not empty, in lower case, without the header."""
     found = [
         (number, [cell.strip().lower() for cell in cells])
         for number, cells in lines

@@ -1,5 +1,7 @@
-"""How the text of a setting becomes its value. Each function takes (name, text), where `name` is
-the flag or variable to show in an error, and raises UsageError for a text that it does not accept.
+"""Functions that read the value of a setting from its text.
+
+Each takes (name, text), where `name` is the flag or variable for error messages. It raises
+UsageError if the text is not valid.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ LOG_FORMATS = ("text", "json")
 KEEP_POLICY = "keep"
 UPDATE_POLICY = "update"
 FAIL_POLICY = "fail"
-# Update what changed in the source only, since the two were equal: the default of --since-last.
+# Update objects that changed only in the source since both were equal; default of --since-last.
 FOLLOW_POLICY = "follow"
 CONFLICT_POLICIES = (KEEP_POLICY, FOLLOW_POLICY, UPDATE_POLICY, FAIL_POLICY)
 CONFLICTING = (*(resource.name for resource in OBJECT_RESOURCES), "logs")
@@ -92,7 +94,7 @@ def optional_text(name: str, text: str) -> Optional[str]:
 
 
 def output_file(name: str, text: str) -> str:
-    """A path at which a file can be written, "" for none."""
+    """Returns the path if a file can be written there; "" stands for no file."""
     folder = Path(text).absolute().parent
     writable = folder.is_dir() and os.access(folder, os.W_OK) and not Path(text).is_dir()
     if text and not writable:
@@ -131,7 +133,7 @@ def log_format(name: str, text: str) -> str:
 
 
 def names(name: str, text: str) -> Tuple[str, ...]:
-    """Comma-separated names. A name with a comma is in double quotes."""
+    """Returns comma-separated names. A name with a comma is in double quotes."""
     try:
         lines = list(csv.reader([text], skipinitialspace=True, strict=True))
     except csv.Error as error:
@@ -140,7 +142,7 @@ def names(name: str, text: str) -> Tuple[str, ...]:
 
 
 def resources(name: str, text: str) -> Tuple[str, ...]:
-    """Resources in the order in which they are moved."""
+    """Returns the resources in the order in which they are moved."""
     asked = _resource_names(name, text)
     if not asked or "all" in asked:
         return SELECTABLE
@@ -163,7 +165,7 @@ def _resource_names(name: str, text: str) -> List[str]:
 
 
 def activations(name: str, text: str) -> Tuple[str, ...]:
-    """Words for what acts outside or deletes."""
+    """Returns the words of --activate in the order of ACTIVATION_WORDS."""
     asked = [item.strip() for item in names(name, text)]
     unknown = [word for word in asked if word not in ("all", *ACTIVATION_WORDS)]
     if unknown:
@@ -174,7 +176,7 @@ def activations(name: str, text: str) -> Tuple[str, ...]:
 
 
 def duration(name: str, text: str) -> float:
-    """Seconds, from `90`, `90s`, `30m`, `2h` or `1d`."""
+    """Returns seconds, from `90`, `90s`, `30m`, `2h` or `1d`."""
     match = re.match(r"(\d+(?:\.\d+)?)([smhd]?)$", text.strip(), re.ASCII)
     if not match:
         raise UsageError(f"{name}: {text[:40]!r} is not a duration such as 90, 30m or 2h")
@@ -182,7 +184,7 @@ def duration(name: str, text: str) -> float:
 
 
 def history(name: str, text: str) -> int:
-    """How many earlier versions move: none, all, or the last N."""
+    """Returns how many earlier versions are moved, from `none`, `all` or a number."""
     if text in EARLIER_VERSIONS:
         return EARLIER_VERSIONS[text]
     if not re.match(r"[1-9]\d{0,8}$", text, re.ASCII):
@@ -209,8 +211,10 @@ def zone(name: str, text: str) -> str:
 
 
 def conflict_policies(name: str, text: str, default: str = KEEP_POLICY) -> Dict[str, str]:
-    """Resource -> policy, for each resource that can conflict. A bare word is the policy of the
-    resources that are not named, `default` without one.
+    """Returns resource -> policy, for each resource that can conflict.
+
+    A word without a resource is the policy of all resources that are not named. If there is none,
+    their policy is `default`.
     """
     own: Dict[str, str] = {}
     for item in names(name, text):
@@ -230,8 +234,9 @@ def conflict_policies(name: str, text: str, default: str = KEEP_POLICY) -> Dict[
 
 
 def project_renames(name: str, text: str) -> Dict[str, str]:
-    """Name of a source project -> its name in the destination, from `Old=New`. An equals sign
-    inside a name is written `\\=`.
+    """Returns name of a source project -> name in the destination, from `Old=New`.
+
+    An equals sign inside a name is written `\\=`.
     """
     renames: Dict[str, str] = {}
     for item in names(name, text):

@@ -1,6 +1,6 @@
-"""Findings grouped into what to do, what failed, and what was lost: a line for each kind.
+"""Groups findings into what to do, what failed, and what was lost, with one line for each kind.
 
-A line names things: secrets, users, objects. The findings themselves name every place.
+A line names the first few secrets, users or objects. The findings list every place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bt_migrate.model.resource_table import USERS
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.report.display import LONG_NAME_COLUMNS, listing, plural, shown
 
-# Resources as they are called in a sentence, where the name without "s" is not English.
+# Singular nouns of resources, where the name without "s" is not English.
 NOUNS = {
     "acls": "ACL",
     "ai_secrets": "AI secret",
@@ -25,7 +25,7 @@ NOUNS = {
 }
 
 
-# What the summary of a kind can name: properties of Group.
+# Properties of Group that the summary of a kind in model/findings.py can use.
 FIELDS = (
     "objects", "refs", "places", "rows", "where", "waiting", "names", "users", "emails", "details",
     "things", "words",
@@ -40,7 +40,7 @@ class Count(int):
 
 
 class Group:
-    """The findings of one kind, and what its line can name."""
+    """The findings of one kind, with the values that its summary can use."""
 
     def __init__(self, kind: str, records: Sequence[Mapping[str, Any]]) -> None:
         self.kind = kind
@@ -67,7 +67,7 @@ class Group:
 
     @property
     def emails(self) -> str:
-        """The users' e-mail addresses; their ids where a validation did not list them."""
+        """E-mail addresses of the users, or their ids if the addresses are not known."""
         return listing(self._users().values(), columns=LONG_NAME_COLUMNS)
 
     def _users(self) -> Dict[str, str]:
@@ -86,7 +86,7 @@ class Group:
 
     @property
     def places(self) -> Count:
-        """Places in objects. Places in rows are counted by row; a user is no place."""
+        """Number of places in objects. Places in rows are counted by `rows`; users do not count."""
         return Count(
             sum(
                 not record.get("count") and record["resource"] != USERS.name
@@ -109,7 +109,7 @@ class Group:
 
     @property
     def waiting(self) -> str:
-        """` (3 places, 2 rows wait)`, "" without any"""
+        """` (3 places, 2 rows wait)`, or "" if there are none"""
         return f" ({self.where} wait)" if self.where else ""
 
     @property
@@ -123,7 +123,7 @@ class Group:
 
     @property
     def words(self) -> str:
-        """The words of the details, each once: `slack,webhook`"""
+        """The distinct words of the details, sorted: `slack,webhook`"""
         details = (str(record.get("detail", "")).split(",") for record in self._records)
         return ",".join(sorted({word for words in details for word in words}))
 
@@ -139,7 +139,7 @@ class Group:
         )
 
     def line(self) -> str:
-        """The kind in one line: its summary, or its meaning and a count where it has none."""
+        """The kind in one line: its summary, or its meaning and a count if it has no summary."""
         kind = KINDS[self.kind]
         if not kind.summary:
             return f"{kind.about} ({self.where})"
@@ -153,10 +153,9 @@ def noun_of(resource: str) -> str:
 
 
 def grouped(findings: Iterable[Mapping[str, Any]]) -> Dict[str, List[Dict[str, Any]]]:
-    """Returns {"to_do", "failed", "accepted", "lost"}: [{kind, text, findings}] in the order of the
-    table.
+    """Returns {"to_do", "failed", "accepted", "lost"} -> [{kind, text, findings}].
 
-    `findings` is how many findings the line stands for.
+    The kinds are in the order of KINDS. `findings` is the number of findings of the kind.
     """
     by_kind: Dict[str, List[Mapping[str, Any]]] = {}
     for record in findings:

@@ -1,6 +1,6 @@
-"""What to run next: one command, ready to paste, that exists here and makes progress.
+"""The command to run next, with all its arguments. No other module decides this.
 
-The only place that decides this. It looks at how the last start ended and at what is open.
+The decision depends on how the last start ended and on what is not complete.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from bt_migrate.state.run_record import RunRecord, read_run
 DRIVER = "migrate-all"
 VALIDATE = "validate"
 
-# Options that only a plan has. The command that carries the plan out does not have them.
+# Options of a command that makes a plan; the command that carries out the plan goes without them.
 ONLY_OF_PLAN = ("--dry-run", "--plan-out", "--fail-on-loss", "--new-run")
 WINDOW = ("--created-after", "--created-before", "--window", "--tz", "--fill-gaps")
-# Options that a resumed run remembers.
+# Options that a run records, so that a resumed run does not need them.
 KEPT_BY_RUN = ("--state-dir", "--new-run", *WINDOW)
 ONLY_OF_PART = ("--shard", "--no-rows")
-# Options that another program needs to work in the run: it refuses another selection.
+# Options that another program needs too, because the run refuses a different selection.
 SELECTION_OPTIONS = (
     "--resources", "--projects", "--rename-projects", "--user-map", "--env-file",
 )  # fmt: skip
-# Options that leave something out, which references may point to.
+# Options that may leave out the target of a reference.
 NARROWING = ("--resources", "--projects")
 ROWS_DIFFER = "row_differs"
 UNRESOLVED = "unresolved_reference"
@@ -51,7 +51,7 @@ SHARDS = 4
 
 @dataclass(frozen=True)
 class LastStart:
-    """How the program was started whose end is reported."""
+    """The command line of the last start of the run, and its error."""
 
     command: str
     arguments: Sequence[str]
@@ -60,7 +60,7 @@ class LastStart:
     error: str
 
     def line(self, command: str, arguments: Sequence[str], comment: str) -> str:
-        """Returns the command with those of the arguments that its program takes."""
+        """Returns the command with the arguments that its program accepts."""
         taken = {option.flag for option in PROGRAMS.get(command, ())}
         arguments = without(arguments, tuple(FLAGS - taken)) if taken else arguments
         return f"{shlex.join([self.prefix + command, *arguments])}  # {comment}"
@@ -70,7 +70,7 @@ class LastStart:
 
 
 def next_commands(run: RunDirectory, report: Mapping[str, Any]) -> List[str]:
-    """Returns the command to run next, with a comment. `report` is all of it but this."""
+    """Returns the command to run next, with a comment. `report` lacks only `next_commands`."""
     start = _last_start(run.record)
     if "--demo" in start.arguments:
         comment = "with your keys and URLs in .env (see .env.example)"
@@ -91,8 +91,7 @@ def next_commands(run: RunDirectory, report: Mapping[str, Any]) -> List[str]:
 def _last_start(record: RunRecord) -> LastStart:
     """Returns the last start.
 
-    In a merged run that is the start of bin/migrate-all, without --shard and the other options of a
-    part.
+    In a merged run, this is the start of bin/migrate-all without --shard and --no-rows.
     """
     session = record.sessions[-1] if record.sessions else None
     command = session.command if session else record.command
@@ -156,8 +155,9 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
 
 
 def _phase_before(start: LastStart, record: RunRecord, report: Mapping[str, Any]) -> Optional[str]:
-    """Returns the first open phase of what failed or of what references wait for, if it is another
-    one than that of a start of a single phase.
+    """Returns the first phase that has to run before a start of a single phase can be complete.
+
+    It moves what failed, or what references wait for. None if it is the phase of the start itself.
     """
     if start.command == DRIVER:
         return None
@@ -177,15 +177,15 @@ def _phase_before(start: LastStart, record: RunRecord, report: Mapping[str, Any]
 
 
 def _same_run(start: LastStart, run: RunDirectory) -> List[str]:
-    """Returns the arguments that continue the run while it is open, else those of another run."""
+    """Returns the arguments that continue the run if it is open, else those of a new run."""
     if _is_open(start, run.record):
         return [*without(start.arguments, KEPT_BY_RUN), *_place(run)]
     arguments = without(start.arguments, ("--new-run",))
     if run.record.relative_window:
-        # The same words mean another window tomorrow.
+        # Relative dates would mean another window tomorrow.
         arguments = [*without(arguments, WINDOW), *_window(run.record)]
     if run.path.name in " ".join(_values_of(arguments, "--state-dir")):
-        # A finished run does nothing again.
+        # A finished run would do nothing.
         arguments = [*without(arguments, ("--state-dir",)), "--state-dir", str(run.path.parent)]
     return arguments
 
@@ -207,9 +207,10 @@ def _window(record: RunRecord) -> List[str]:
 
 
 def _is_acceptable(run: RunDirectory, report: Mapping[str, Any]) -> bool:
-    """Whether all that is wrong is content of objects and rows that was left as it is.
+    """Whether the only problems are objects and rows that exist with other content and were kept.
 
-    A sync does not read again what only the destination changed; a copy does.
+    In a sync, differences that only the comparison found count too: a sync does not read again what
+    only the destination changed.
     """
     outcomes = {problem["outcome"] for problem in report["problems"]}
     failed = {line["kind"] for line in report["failed"]}
@@ -221,9 +222,9 @@ def _is_acceptable(run: RunDirectory, report: Mapping[str, Any]) -> bool:
 
 
 def _resources_to_update(start: LastStart, report: Mapping[str, Any]) -> List[str]:
-    """Returns the resources with objects that differ, if nothing else is wrong.
+    """Returns the resources with objects that differ, if there are no other problems.
 
-    A resource that was to be updated already and differs still is not among them.
+    Resources whose policy was `update` already are left out.
     """
     problems = report["problems"]
     if any(problem["outcome"] != DIFFERS for problem in problems) or report["failed"]:
@@ -268,7 +269,7 @@ def _after_verification(start: LastStart, run: RunDirectory, report: Mapping[str
 
 
 def after_accepting(run: RunDirectory) -> List[str]:
-    """Returns the command that shows what is left once differences were accepted."""
+    """Returns the command to run after differences were accepted."""
     start = _last_start(run.record)
     if start.command == VERIFY:
         return [start.again(start.arguments, "compares again")]
@@ -280,7 +281,10 @@ def _accept(start: LastStart, run: RunDirectory, comment: str) -> str:
 
 
 def _place_of_moves(start: LastStart, run: RunDirectory) -> List[str]:
-    """A verification without a run has one of its own, in which nothing was moved."""
+    """Arguments that name the run of the move.
+
+    A verification without such a run has a run of its own, in which nothing was moved.
+    """
     if run.record.command != VERIFY:
         return _place(run)
     return only(start.arguments, ("--state-dir",))
@@ -334,7 +338,7 @@ def resources_by_phase() -> Dict[str, List[str]]:
 
 
 def _join(start: LastStart, run: RunDirectory) -> str:
-    """Returns the command that merges this run and those in the folders next to its folder."""
+    """Returns the command that merges this run with the runs of the other shards."""
     root = run.path.parent.parent
     folders = sorted({path.parent.parent for path in root.glob(f"*/*/{RUN_FILE}")})
     parts = [folder for folder in folders if _holds_part(folder)]

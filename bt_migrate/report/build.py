@@ -46,7 +46,7 @@ STATUS_OF_CODE = {
 
 @dataclass(frozen=True)
 class StartedPart:
-    """The projects and resources of a start that works in a part of its run."""
+    """The projects and resources of a start that selects only a part of its run."""
 
     projects: FrozenSet[str]  # empty: all
     resources: FrozenSet[str]
@@ -118,8 +118,9 @@ def build_report(
 def _problems(
     listed: Iterable[ObjectStates], accepted: Accepted
 ) -> Tuple[List[Dict[str, Any]], List[Dict[str, Any]]]:
-    """Returns the objects that did not arrive as they are in the source, and should have; and the
-    differences among them that a person accepted.
+    """Returns (problems, accepted differences).
+
+    A problem is an object that should have arrived as it is in the source, and did not.
     """
     outcomes = (DIFFERS, *OPEN_OUTCOMES)
     problems = [problem for states in listed for problem in problems_of(states, outcomes)]
@@ -129,7 +130,7 @@ def _problems(
 
 
 def _about_run(run: RunDirectory, status: str) -> Dict[str, Any]:
-    """Returns what the run is for, and its starts."""
+    """Returns the fields about the run itself: organizations, selection, starts."""
     record = run.record
     return {
         "report_version": REPORT_VERSION,
@@ -161,7 +162,7 @@ def _place_of_states(states: ObjectStates) -> tuple:
 
 
 def _streams_of_round(run: RunDirectory) -> List[StreamState]:
-    """Returns the streams of the run; in a sync those with something new, or behind."""
+    """Returns the streams of the run; in a sync, only streams with new rows or that are behind."""
     number = run.record.round
     return [
         stream for stream in run.all_streams() if stream.sync.round == number or stream.is_behind
@@ -183,14 +184,14 @@ def _findings(
         ),
         *(record for stream in streams for record in _findings_of_stream(stream)),
         *(run.record.validation or {}).get("findings", []),
-        # Those of the first rows, which a plan reads.
+        # A plan reads the first rows of each stream.
         *(record for plan in row_plans for record in plan["findings"]),
         *run.record.window_gaps,
     ]
 
 
 def _validation(record: RunRecord) -> Optional[Dict[str, Any]]:
-    """Returns what bin/validate found; its findings are with the others."""
+    """Returns the result of bin/validate without its findings, which are in `findings`."""
     if record.validation is None:
         return None
     validation = dict(record.validation)
@@ -300,10 +301,10 @@ def _findings_of_stream(stream: StreamState) -> List[Dict[str, Any]]:
 
 
 def exit_code_of(report: Dict[str, Any], part: Optional[StartedPart] = None) -> int:
-    """Returns 0 if everything arrived that can, else 1. What the API cannot carry is no failure.
+    """Returns 0 if everything arrived that the API can move, else 1.
 
-    With a `part`, only what belongs to it counts. What waits for another phase makes no plan
-    incomplete.
+    With a `part`, only objects and rows of that part count. In a dry run, objects that wait for
+    another phase do not count.
     """
 
     def counted(records: List[Dict[str, Any]]) -> Iterable[Dict[str, Any]]:
@@ -321,5 +322,5 @@ def exit_code_of(report: Dict[str, Any], part: Optional[StartedPart] = None) -> 
 
 
 def status_of(code: Optional[int]) -> str:
-    """Returns the status of a run that ended with this exit code, None standing for an error."""
+    """Returns the status of a run that ended with this exit code (None: with an error)."""
     return STATUS_OF_CODE.get(-1 if code is None else code, "failed")

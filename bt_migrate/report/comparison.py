@@ -16,7 +16,7 @@ DETAIL_COLUMNS = 300
 
 
 def comparison_text(result: Mapping[str, Any]) -> str:
-    """Returns the verdict, the differences, a table, tolerated changes, and where the rest is."""
+    """Returns verdict, first differences, table, tolerated changes, and the folder with all."""
     lines = [*wrapped(verdict_line(result), first=""), *difference_lines(result)]
     lines += _kinds_table(result["kinds"])
     tolerated = [
@@ -27,7 +27,7 @@ def comparison_text(result: Mapping[str, Any]) -> str:
 
 
 def _kinds_table(kinds: Mapping[str, Mapping[str, Any]]) -> List[str]:
-    """Kinds of which something was compared, and outcomes that there are."""
+    """Returns a table of kinds by outcome, without empty rows and columns."""
     counts = {
         kind: {**found["outcomes"], CHANGED: found["changed_since_copy"]}
         for kind, found in kinds.items()
@@ -42,13 +42,13 @@ def _kinds_table(kinds: Mapping[str, Mapping[str, Any]]) -> List[str]:
 
 
 def verdict_line(result: Mapping[str, Any], *, is_old: bool = False) -> str:
-    """With its time, if another start made it."""
+    """Returns the verdict in one line, with its time if it `is_old` (of an earlier start)."""
     at = f" (as of {result.get('at', 'an earlier start')})" if is_old else ""
     return f"Verification: {result['text']}{at}"
 
 
 def difference_lines(result: Mapping[str, Any]) -> List[str]:
-    """Returns what is less secure than in the source, then what differs, the first of each."""
+    """Returns the first differences of each group, those that matter for security first."""
     lines: List[str] = []
     for title, name in (
         ("Security:", "security"),
@@ -68,7 +68,7 @@ def difference_lines(result: Mapping[str, Any]) -> List[str]:
 
 
 def difference_line(difference: Mapping[str, Any]) -> str:
-    """Returns one line of the comparison that is not a match."""
+    """Returns one difference as a line."""
     name = shown(difference.get("name", ""))
     line = f"{difference['outcome']}: {difference['resource']} {name!r}"
     if difference.get("project"):

@@ -1,7 +1,8 @@
-"""The differences that a run knows and that a person may accept: made from its files alone.
+"""The differences of a run that a person may accept, read from the files of the run alone.
 
-Objects that were left as they are, rows that were left as they are, and what the last comparison
-found. What is missing because the source changed after the copy comes with the next sync.
+They are objects and rows that were not overwritten, and the differences that the last comparison
+found. Rows that are missing because the source changed after the copy are not among them: the next
+sync copies these.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from bt_migrate.state.run_files import VERIFY_FOLDER
 
 @dataclass
 class DifferenceLine:
-    """What is needed of a line that a comparison wrote."""
+    """The fields of a difference in a file of a comparison that this module uses."""
 
     resource: str
     id: str = ""
@@ -54,7 +55,7 @@ def difference_of_problem(problem: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def difference_of_rows(record: Mapping[str, Any]) -> Dict[str, Any]:
-    """The rows of an object that were left as they are: one difference, whichever row is first."""
+    """Returns one difference for all rows of an object that were not overwritten."""
     facts = {**_facts(record), "outcome": DIFFERS, "detail": f"rows: {record.get('count', 0):,}"}
     facts.pop("row", None)
     return facts
@@ -68,7 +69,7 @@ def accepted_finding(difference: Mapping[str, Any]) -> Dict[str, Any]:
 def settled_findings(
     findings: Iterable[Mapping[str, Any]], accepted: Accepted
 ) -> List[Dict[str, Any]]:
-    """The findings, with those that a person accepted as such."""
+    """Returns the findings; accepted differences have the kind accepted_difference."""
     return [
         accepted_finding(difference_of_rows(record))
         if record["kind"] == ROWS_DIFFER and accepted.holds(difference_of_rows(record))
@@ -104,7 +105,7 @@ def _of_rows(run: RunDirectory) -> Iterator[Dict[str, Any]]:
 
 
 def _of_comparison(run: RunDirectory) -> Iterator[Dict[str, Any]]:
-    """What the last comparison found; an interrupted one is no result."""
+    """Yields the differences of the last comparison, unless it was interrupted."""
     if run.record.verification is None:
         return
     folder = Path(run.record.verification["folder"])

@@ -7,9 +7,9 @@ from typing import Any, Iterable, List, Mapping, Optional, Sequence
 
 COLUMNS = 80
 NAME_COLUMNS = 40
-# Of an id; run.log and the files of a run have it whole.
+# width of an id on the screen; run.log and the files of a run have the whole id
 ID_COLUMNS = 8
-# Names of a list, and their width.
+# how many names a list shows, and their width
 LISTED = 3
 LISTED_COLUMNS = 28
 LONG_NAME_COLUMNS = 60
@@ -52,13 +52,13 @@ def _columns_of_char(char: str) -> int:
 
 
 def padded(text: str, columns: int, *, right: bool = False) -> str:
-    """Returns the text filled up to a width, on the left side if it is to stand `right`."""
+    """Returns the text padded to a width. `right`: aligned to the right."""
     fill = " " * max(0, columns - columns_of(text))
     return fill + text if right else text + fill
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, indent: str = "  ") -> List[str]:
-    """Returns the lines of a table. The first column stands left, all others right."""
+    """Returns the lines of a table. Only the first column is left-aligned."""
     lines = [list(head), *(list(row) for row in rows)]
     widths = [max(columns_of(line[place]) for line in lines) for place in range(len(head))]
     return [
@@ -72,7 +72,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, indent: str = "
 
 
 def wrapped(text: str, *, first: str = "  ", more: str = "    ") -> List[str]:
-    """Returns the text in lines of at most 80 columns; a longer word stays whole."""
+    """Returns the text in lines of at most 80 columns; longer words are not broken."""
     lines: List[str] = []
     line, is_empty = first, True
     for word in text.split(" "):

@@ -1,4 +1,4 @@
-"""Lag and estimate in one line each. Pure."""
+"""Lag, estimate and states of datasets as text, one line each. Pure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def estimate_text(estimate: Mapping[str, Any]) -> str:
 
 
 def _whole_time(estimate: Mapping[str, Any]) -> str:
-    """Validation, copy and verification: a query of each takes as long as one of the copy."""
+    """Returns the time of validation, copy and verification; their queries count the same."""
     parts = {
         "validation": estimate.get("validation_queries", 0),
         "copy": estimate["queries"],

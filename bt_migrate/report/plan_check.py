@@ -1,4 +1,4 @@
-"""Whether a plan that was made before still holds: what the plan of today does otherwise."""
+"""Compares an earlier plan with the plan of today, before the earlier plan is carried out."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Plan:
 
 
 def read_plan(path: Path) -> Dict[str, Any]:
-    """The plan of a file. Raises UsageError."""
+    """Returns the plan in a file. Raises UsageError."""
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
         check_part(Plan, plan)
@@ -75,12 +75,12 @@ def read_plan(path: Path) -> Dict[str, Any]:
 
 
 def plan_digest(plan: Mapping[str, Any]) -> str:
-    """What a run remembers of the plan that it carries out."""
+    """Returns the digest by which a run recognizes the plan that it carries out."""
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode("utf-8")).hexdigest()
 
 
 def refuse_changes(path: str, wanted: Mapping[str, Any], today: Mapping[str, Any]) -> None:
-    """Raises UsageError naming what the plan of today does otherwise."""
+    """Raises UsageError that lists the differences between the two plans, if there are any."""
     changes = list(plan_changes(wanted, today))
     if changes:
         rest = len(changes) - SHOWN_CHANGES
@@ -93,7 +93,7 @@ def refuse_changes(path: str, wanted: Mapping[str, Any], today: Mapping[str, Any
 
 
 def plan_changes(wanted: Mapping[str, Any], today: Mapping[str, Any]) -> Iterator[str]:
-    """One text for each thing that is otherwise than planned."""
+    """Yields one text for each difference between the two plans."""
     for name in MADE_FOR:
         if wanted[name] != today[name]:
             yield f"{name} is {_differing(today[name], wanted[name])}"
@@ -107,7 +107,7 @@ def _differing(today: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {today[name]!r} instead of {wanted.get(name)!r}" for name in names)
 
 
-Described = Dict[Tuple[str, ...], Tuple[str, str]]  # key -> (what it is, what is planned)
+Described = Dict[Tuple[str, ...], Tuple[str, str]]  # key -> (name, planned action)
 
 
 def _changed(wanted: Described, today: Described) -> Iterator[str]:

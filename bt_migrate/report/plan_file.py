@@ -1,6 +1,6 @@
-"""The plan: what a dry run found out, as a list that the real run carries out.
+"""The plan: the result of a dry run as JSON, which a real run can carry out with --plan.
 
-Holds no content and no keys. Its order is always the same.
+It holds no content and no keys. The same plan is always written in the same order.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _amount_of_rows(count: int, kind: str) -> str:
 def _outcome_table(
     title: str, sums: Mapping[str, Counter], amount: Callable[[int, str], str]
 ) -> List[str]:
-    """Returns a table by outcome. Names with nothing but one outcome in common share a line."""
+    """Returns a table of names by outcome. Names with the same single outcome share one line."""
     if not sums:
         return []
     uniform = _uniform(sums)
@@ -136,7 +136,7 @@ def outcomes_in_order(sums: Mapping[str, Counter]) -> List[str]:
 
 
 def _uniform(sums: Mapping[str, Counter]) -> Dict[str, Counter]:
-    """Returns the names that have the most common single outcome, if these are at least three."""
+    """Returns the names whose only outcome is the most common one, if they are at least three."""
     single = Counter(next(iter(counts)) for counts in sums.values() if len(counts) == 1)
     if not single or single.most_common(1)[0][1] < 3:
         return {}
@@ -145,9 +145,9 @@ def _uniform(sums: Mapping[str, Counter]) -> Dict[str, Counter]:
 
 
 def time_lines(report: Mapping[str, Any], longest: Optional[int] = None) -> List[str]:
-    """Returns duration, rows and rate of this start; and of the run, if it had other starts.
+    """Returns duration, rows and rate of this start, and of the run if it had other starts.
 
-    With the time of each phase, or of the `longest`.
+    `longest`: how many phases are shown with their time, the longest first (None: all).
     """
     start, run = report["this_start"], report["whole_run"]
     phases = sorted(start["phases"].items(), key=lambda phase: -phase[1])[:longest]
@@ -166,7 +166,7 @@ def _amount(times: Mapping[str, Any]) -> str:
 
 
 def next_lines(report: Mapping[str, Any]) -> List[str]:
-    """Returns the command to run next as the last line; a long comment stands before it."""
+    """Returns the command to run next as the last line. A long comment is on the line before."""
     lines = []
     for text in report["next_commands"]:
         if len(text) + len("Next: ") <= 80:

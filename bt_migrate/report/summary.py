@@ -30,7 +30,7 @@ from bt_migrate.report.sections import (
 )
 from bt_migrate.report.validation import validation_lines
 
-# Findings of one kind that the summary names; the report has all.
+# how many findings of one kind the summary lists; the report has all
 SHOWN_PER_KIND = 20
 # columns of projects in the matrix, which is 80 characters wide
 MATRIX_PROJECTS = 4
@@ -65,7 +65,7 @@ def summary_text(report: Mapping[str, Any]) -> str:
 
 
 def _matrix_lines(report: Mapping[str, Any]) -> List[str]:
-    """Returns projects by resource: how many arrived, `+2` skipped, `!1` that should have come."""
+    """Returns a table of resources by project: number arrived, `+2` skipped, `!1` not arrived."""
     cells: Dict[str, Dict[str, Counter]] = {}
     for entry in report["objects"]:
         by_project = cells.setdefault(entry["resource"], {})
@@ -126,7 +126,7 @@ def _row_lines(report: Mapping[str, Any]) -> List[str]:
 
 
 def _plan_lines(report: Mapping[str, Any]) -> List[str]:
-    """Returns what a dry run counted: rows of the source, of the destination, bytes."""
+    """Returns the counts of a dry run: rows in the source, rows in the destination, bytes."""
     lines: List[str] = []
     for stream in report["planned_streams"]:
         for planned in stream["objects"]:
@@ -157,7 +157,7 @@ def _finding_blocks(findings: Sequence[Mapping[str, Any]]) -> Iterator[List[str]
 
 
 def _amount(records: Iterable[Mapping[str, Any]]) -> str:
-    """Returns how many findings these are; rows are named apart."""
+    """Returns the number of findings, and the number of their rows."""
     records = list(records)
     rows = sum(record.get("count", 0) for record in records)
     text = plural(len(records), "finding")

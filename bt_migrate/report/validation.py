@@ -8,7 +8,7 @@ from bt_migrate.model.findings import UNSEEN
 from bt_migrate.report.display import escaped, number, plural, wrapped
 from bt_migrate.report.measures import estimate_text, states_text
 
-# What the validation says of the destination's key, and what it means.
+# Result of the validation about the right to write -> text.
 WRITE_RIGHT = {
     "not asked in a dry run": "not tested (dry run)",
     "shown by an earlier run": "yes (an earlier run has written)",
@@ -16,7 +16,7 @@ WRITE_RIGHT = {
 
 
 def validation_lines(report: Mapping[str, Any]) -> List[str]:
-    """Returns rights, counts, sizes and times, after bin/validate; nothing after other programs."""
+    """Returns rights, counts, sizes and times; nothing if the program is not bin/validate."""
     validation = report["validation"]
     if not validation or report["this_start"]["command"] != "validate":
         return []
