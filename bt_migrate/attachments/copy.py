@@ -1,8 +1,8 @@
-"""Copies the bytes behind attachment references, streamed, once per key.
+"""Copies the files of attachments from the source to the destination, once per key.
 
-source -> signed URL -> temporary file -> signed URL -> destination. A key belongs to its
-organization, so the bytes are uploaded under a new key that is derived from the old one and the
-destination: a second run finds the same reference.
+A file is downloaded from a signed URL into a temporary file, and uploaded to a signed URL. A key is
+valid in its own organization only, so the file gets a new key. The new key is derived from the old
+key and the destination, so that every run computes the same key.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from bt_migrate.state.copied_attachments import CopiedAttachments
 
 log = logging.getLogger("bt_migrate.attachments")
 
-# above it the bytes are held in a temporary file, not in memory
+# files above this size are kept on disk during the copy, not in memory
 SPOOL_BYTES = 1 << 20
 NAMESPACE = uuid.UUID("6f4b8a52-3f0e-5d0c-9a53-1d1d6f1f7c11")
-# How many failed keys are remembered and not tried again; of more, the oldest may be.
+# How many failed keys are remembered, so that they are not tried again. The oldest are dropped.
 MAX_NOT_COPIED = 10_000
 # kinds of findings
 MISSING = "attachment_missing"
@@ -36,12 +36,12 @@ NOT_COPIED = "attachment_not_copied"
 
 
 def dest_key(dest_org_id: str, key: str) -> str:
-    """The key of a source attachment in the destination."""
+    """Returns the key of a source attachment in the destination."""
     return str(uuid.uuid5(NAMESPACE, f"{dest_org_id}/{key}"))
 
 
 class NotCopied(MigrationError):
-    """This attachment stays in the source; `str()` is the reason, `kind` that of the finding."""
+    """The attachment was not copied. `str()` is the reason, `kind` the kind of the finding."""
 
     def __init__(self, reason: str, kind: str = NOT_COPIED) -> None:
         super().__init__(reason)
@@ -49,7 +49,7 @@ class NotCopied(MigrationError):
 
 
 class AttachmentCopier:
-    """Copies each key at most once a run; threads that need the same key wait for one copy."""
+    """Copies each key at most once per run. Threads that need the same key wait for the copy."""
 
     def __init__(self, source: Api, dest: Api, copied: CopiedAttachments, max_bytes: int) -> None:
         self._source = source
@@ -67,7 +67,7 @@ class AttachmentCopier:
     def copy_into(self, value: Any) -> Dict[str, NotCopied]:
         """Copies all attachments of a JSON value and rewrites their keys in it, in place.
 
-        Returns key -> why it stays.
+        Returns key -> reason, of the attachments that were not copied.
         """
         failures: Dict[str, NotCopied] = {}
         for place in attachment_places(value):
@@ -80,9 +80,9 @@ class AttachmentCopier:
         return failures
 
     def upload(self, key: str, filename: str, content_type: str, content: bytes) -> None:
-        """Uploads bytes under a key of the destination; a key may be uploaded again.
+        """Uploads bytes under a key of the destination. Safe to repeat.
 
-        Raises NotCopied where only these bytes are at fault.
+        Raises NotCopied if the failure concerns only this upload.
         """
         names = {"filename": filename, "content_type": content_type}
         file = io.BytesIO(content)
@@ -118,21 +118,21 @@ class AttachmentCopier:
             done.set()
 
     def _note_not_copied(self, key: str, problem: NotCopied) -> None:
-        """Keep the reason, without the traceback, whose frames hold what was being copied."""
+        """Keep the reason without its traceback, which would keep the content in memory."""
         with self._lock:
             self._not_copied[key] = NotCopied(str(problem), problem.kind)
             while len(self._not_copied) > MAX_NOT_COPIED:
                 del self._not_copied[next(iter(self._not_copied))]
 
     def _copy_or_reason(self, reference: Mapping[str, Any]) -> Optional[NotCopied]:
-        """Copies the bytes; returns the reason if that is this attachment's own failure."""
+        """Copies the bytes; returns the reason if it failed for this attachment only."""
         try:
             self._copy(reference)
             return None
         except NotCopied as problem:
             reason = problem
         except NetworkError as error:
-            # the host is gone: the stream is resumed later
+            # the host is unreachable: the stream stops, and is resumed by the next start
             if error.final:
                 raise
             reason = NotCopied(str(error))
@@ -155,7 +155,7 @@ class AttachmentCopier:
                 file = cast("IO[bytes]", spool)
                 size, digest = self._source.store.retrying(lambda: self._download(reference, file))
                 self._dest.store.retrying(lambda: self._upload(new_key, names, file, size))
-        # of the temporary file: those of the network are NetworkErrors by now
+        # from the temporary file; errors of the network are NetworkErrors
         except OSError as error:
             folder = tempfile.gettempdir()
             raise StateError(
@@ -168,7 +168,7 @@ class AttachmentCopier:
         """Reads the bytes into `spool`; returns (size, SHA-256)."""
         size = 0
         digest = hashlib.sha256()
-        # a try that broke off may have left bytes
+        # an interrupted attempt may have written some bytes
         spool.seek(0)
         spool.truncate()
         try:
@@ -187,7 +187,7 @@ class AttachmentCopier:
 
     # belief: attachments_keep_their_bytes
     def _upload(self, key: str, names: Mapping[str, str], file: IO[bytes], size: int) -> None:
-        """Announces, PUTs and reports done. Safe to repeat: a key names the same bytes."""
+        """Requests a signed URL, uploads, and sets the status "done". Safe to repeat."""
         org_id = self._dest.org_id
         body = {"key": key, **names, "org_id": org_id}
         announced = self._dest.post("/attachment", body, check=signed_upload()).json
@@ -204,8 +204,8 @@ class AttachmentCopier:
     def _status_check(self, params: Mapping[str, str]) -> Check:
         """Returns the check for POST /attachment/status, whose answer is not documented.
 
-        An unknown answer is accepted only once the destination itself shows the attachment as done:
-        a proxy's answer must not count.
+        An answer that was not seen before is accepted only if the destination then shows the
+        attachment as done: the answer may come from a proxy.
         """
 
         def check(answer: Any) -> str:
@@ -224,9 +224,9 @@ class AttachmentCopier:
 
 
 def _refused(error: ApiError) -> NotCopied:
-    """404 and 410 of the source are final; every other refusal, an HTML page too, may be temporary.
+    """Returns the reason for a refusal. Only 404 and 410 of the source mean that a file is missing.
 
-    A page is a gateway's, which may not know the path.
+    An HTML page comes from a gateway, which may not know the path, so it does not count.
     """
     missing = error.side == "source" and error.status in (404, 410) and not error.is_page
     return NotCopied(str(error), MISSING) if missing else NotCopied(str(error))

@@ -19,13 +19,13 @@ UNREADABLE = bytes_mark("unreadable")
 class AttachmentBytes:
     """SHA-256 of the attachments of one organization, each read once. Safe for many threads.
 
-    Known digests are kept in a file.
+    The digests are kept in a temporary file.
     """
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._lock = threading.Lock()
-        # a private file that SQLite removes
+        # a temporary file, which SQLite removes
         self._db = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         self._db.execute("create table known (key blob primary key, mark text) without rowid")
 
@@ -54,7 +54,7 @@ class AttachmentBytes:
         return str(self._readable(read))
 
     def json_value(self, reference: Mapping[str, Any]) -> Any:
-        """Returns the JSON value in the file, UNREADABLE if it cannot be read or is none."""
+        """Returns the JSON value in the file, UNREADABLE if it cannot be read or is not JSON."""
 
         def read() -> bytes:
             return b"".join(attachment_chunks(self._api, reference))
@@ -69,7 +69,7 @@ class AttachmentBytes:
         try:
             return self._api.store.retrying(read)
         except NetworkError as error:
-            # the host is gone: nothing can be compared
+            # the host is unreachable: nothing can be compared
             if error.final:
                 raise
             return UNREADABLE

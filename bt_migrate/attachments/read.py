@@ -1,4 +1,4 @@
-"""Reads the bytes behind a reference: ask the API for a signed URL, then stream from the store.
+"""Reads the file of an attachment: asks the API for a signed URL, then streams from the store.
 
 A reference is {"type": "braintrust_attachment", "key", "filename", "content_type"}.
 """
@@ -19,14 +19,14 @@ CHUNK_BYTES = 1 << 16
 DONE = "done"
 # The upload failed for good.
 ERROR = "error"
-# in the text of a refusal
+# the upload status in the text of a refusal
 _STATUS_IN_TEXT = re.compile(r'"upload_status"\s*:\s*"(\w+)"')
 
 
 class NotUploaded(ApiError):
     """The organization knows the key, but its upload was never finished.
 
-    `is_lost`: the bytes are not there, and nobody can copy them.
+    `is_lost`: the bytes do not exist.
     """
 
     def __init__(self, side: str, upload_status: object, *, is_lost: bool) -> None:
@@ -36,7 +36,7 @@ class NotUploaded(ApiError):
 
 
 def names_of(reference: Mapping[str, Any]) -> Dict[str, str]:
-    """Returns the file's name and type, as the API's attachment routes want them."""
+    """Returns the file's name and type in the form of the API's attachment routes."""
     return {
         "filename": str(reference.get("filename") or "attachment"),
         "content_type": str(reference.get("content_type") or "application/octet-stream"),
@@ -45,9 +45,9 @@ def names_of(reference: Mapping[str, Any]) -> Dict[str, str]:
 
 # belief: attachments_keep_their_bytes
 def attachment_chunks(api: Api, reference: Mapping[str, Any]) -> Iterator[bytes]:
-    """Yields the bytes as they are stored. For use inside `api.store.retrying`: a URL expires.
+    """Yields the bytes as they are stored. Call it inside `api.store.retrying`: the URL expires.
 
-    Raises NotUploaded, ApiError for a refusal, NetworkError for a transfer that broke off.
+    Raises NotUploaded, ApiError for a refusal, and NetworkError for an interrupted transfer.
     """
     names = names_of(reference)
     answer = _signed_answer(api, {"key": reference["key"], **names, "org_id": api.org_id})
@@ -82,7 +82,7 @@ def _is_refused(api: Api, url: str) -> bool:
 
 
 def _whole_body(side: str, response: requests.Response) -> Iterator[bytes]:
-    """Yields the body without decoding it: a Content-Encoding is the label of a stored file."""
+    """Yields the body without decoding it: Content-Encoding is metadata of the stored file."""
     size = 0
     try:
         for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):

@@ -1,8 +1,8 @@
-"""List what differs after a run, and accept it: a difference that a person decided to live with.
+"""List the differences that a run left, and accept those that should stay.
 
-An accepted difference no longer makes a run or a verification end with exit code 1; it is counted
-and listed as accepted. It is known by its object and by the content of both sides: when one of the
-two changes again, it is reported again. Asks no server; lists unless --all or --only selects.
+An accepted difference no longer makes a run or a verification end with exit code 1. It is counted
+and listed as accepted. If the object changes again on either side, it is reported again. Without
+--all or --only the differences are only listed. Sends no requests.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Compare the table of resources with an OpenAPI document of the API, and print each difference.
 
-Get the document from https://github.com/braintrustdata/braintrust-openapi. Exit code 1 says that
-there are differences: paths, methods, fields, required fields, object types, ids and versions.
+The document is at https://github.com/braintrustdata/braintrust-openapi. Exit code 1 means that
+there are differences in paths, methods, fields, required fields, object types, ids and versions.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Pause, resume, slow down, speed up or stop the process that works on a run.
+"""Pause, resume or stop the process that works on a run, or change its limits.
 
-The process obeys within a second: it finishes the requests in flight and begins no others. The next
-start of the run ignores what was requested before.
+The process reacts within a second. To pause or stop, it finishes the requests in flight and sends
+no others. The next start of the run ignores earlier requests of bin/control.
 """
 
 from __future__ import annotations

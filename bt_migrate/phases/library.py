@@ -1,6 +1,6 @@
-"""bt_migrate for other programs: run a program, read the report of a run.
+"""Functions for other Python programs: run a program of bin/, read the report of a run.
 
-`import bt_migrate` offers these names; see the manual, development.md.
+`import bt_migrate` exports them; see development.md in the manual.
 """
 
 from __future__ import annotations

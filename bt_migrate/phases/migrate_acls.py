@@ -1,4 +1,4 @@
-"""Move ACLs, last: until then the new objects are seen by those who may see everything."""
+"""Move ACLs. They come last: until then, only users with access to everything see new objects."""
 
 from __future__ import annotations
 

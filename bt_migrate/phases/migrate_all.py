@@ -19,15 +19,15 @@ NAME = "migrate-all"
 
 
 def steps() -> List[Step]:
-    """Returns (name, function) of every phase. This program does nothing that phases do not do."""
+    """Returns (name, function) of every phase. This program does nothing else."""
     modules = [importlib.import_module(f"bt_migrate.phases.{name}") for name in ORDER]
     return [(module.NAME, module.run) for module in modules]
 
 
 def demo(argv: Sequence[str]) -> int:
-    """Move an example organization inside a local Braintrust, and compare every row.
+    """Move an example organization between two local ones, and compare every row.
 
-    The code is that of a real move.
+    It runs the same code as a real move.
     """
     from bt_migrate.sandbox.example.fill import (
         DEST_USERS,

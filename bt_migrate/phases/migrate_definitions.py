@@ -16,7 +16,7 @@ NAME = "migrate-definitions"
 
 
 def run(migration: Migration) -> None:
-    """Functions before prompts. The second pass adds references between them that form a circle."""
+    """Move functions before prompts. The second pass adds references that form a cycle."""
     move_kinds(migration, NAME)
 
 

@@ -14,7 +14,7 @@ NAME = "migrate-organization"
 
 
 def run(migration: Migration) -> None:
-    """Parents before children, in whatever order the API lists them; no built-in roles."""
+    """Move parents before children. Built-in roles exist in every organization, and stay."""
     move_kinds(migration, NAME)
 
 

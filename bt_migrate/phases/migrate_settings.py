@@ -1,4 +1,4 @@
-"""Move what reacts to data: project settings, online scores, automations. Run it after all rows.
+"""Move project settings, online scores and automations. They act on rows, so run it after these.
 
 Automations that act outside of Braintrust or delete are created with --activate only.
 """
@@ -15,7 +15,7 @@ NAME = "migrate-settings"
 
 
 def run(migration: Migration) -> None:
-    """Automations last: a retention rule deletes rows by their original date."""
+    """Move automations last: a retention rule deletes rows by their original date."""
     move_kinds(migration, NAME)
 
 

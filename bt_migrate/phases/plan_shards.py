@@ -1,9 +1,9 @@
 """Divide the rows of a move among several processes, on one machine or several.
 
-Prints one shard a line, as JSON; shards have about the same number of rows. Reads the source,
-counts the destination and writes nothing. First move the objects with migrate-all --no-rows, and
-name its --state-dir here: what that run created is known to be empty. Then pass each shard
-with --shard to a program that moves rows.
+Prints one JSON line for each shard; all shards have about the same number of rows. Counts rows in
+source and destination, and writes nothing. First move the objects with migrate-all --no-rows, and
+pass its --state-dir here: objects that it created and that have no rows are known to be empty. Then
+pass each shard with --shard to a program that moves rows.
 """
 
 from __future__ import annotations

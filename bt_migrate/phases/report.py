@@ -1,6 +1,6 @@
-"""Write the report of a run again, from its records alone, and print the path of report.html.
+"""Write the report of a run again from the files of the run, and print the path of report.html.
 
-Asks no server and changes nothing else. Can be used while the run is in progress.
+Sends no requests and changes nothing else. Can be used while the run is in progress.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Show how far a run is: phase, rows, rate, requests, last error, lag.
+"""Show the progress of a run: phase, rows, rate, requests, last error, lag.
 
-Can be used at any time, from a second shell. Changes nothing. Of a folder of runs, shows the newest
-on which a process works. A folder with the folders of shards is summed up.
+Can be used at any time, from a second shell. Changes nothing. For a folder of runs, shows the
+newest run on which a process works. For a folder with the folders of all shards, shows their sum.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Take back what a run wrote to the destination: list it, and with --yes delete it.
+"""Undo what a run wrote to the destination. Without --yes it only lists what would be done.
 
-Deletes the objects that the run created, and the rows that it inserted into objects which existed
-before. Restores the content of objects that it updated. Never touches what it only found. What was
-changed since the run stays.
+Deletes the objects that the run created, and the rows that it inserted into existing objects.
+Restores the content of objects that it updated. Objects and rows that existed before the run with
+the same content are not touched. Objects that changed since the run are kept, without --changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compare both organizations: every object field by field; rows by number, by a sample or all.
+"""Compare both organizations: every object by its fields; the number of rows, a sample, or all.
 
 Can be run at any time. Writes to neither organization. Exits with 0 only if everything matches.
 """
