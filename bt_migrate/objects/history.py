@@ -264,7 +264,12 @@ def _in_order(by_id: Mapping[str, History]) -> Iterator[Version]:
         for source_id, history in by_id.items()
         for number in range(len(history.versions))
     ]
-    first = {version.source_id: version for version in versions if version.number == 0}
+    # What exists in the destination can be referred to before its next version is written.
+    first = {
+        version.source_id: version
+        for version in versions
+        if version.number == 0 and not version.history.existing
+    }
     entered: Set[Tuple[str, int]] = set()
     placed: Set[Tuple[str, int]] = set()
     for start in sorted(versions, key=lambda version: version.xact):
@@ -272,7 +277,7 @@ def _in_order(by_id: Mapping[str, History]) -> Iterator[Version]:
         while waiting:
             version = waiting[-1]
             entered.add(version.place)
-            before = [first[object_id] for object_id in sorted(version.refers)]
+            before = [first[object_id] for object_id in sorted(version.refers & first.keys())]
             # A version that is entered and not placed needs this version itself: a cycle.
             before = [other for other in before if other.place not in entered | placed]
             if before:

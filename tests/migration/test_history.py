@@ -246,6 +246,29 @@ def test_a_sync_after_a_new_slug_makes_no_second_object(tmp_path: Path) -> None:
             pair.source.patch("prompt", greet, {"slug": "welcome", "description": "renamed"})
 
 
+def test_a_sync_ties_a_new_tool_and_the_next_version_of_a_known_one_in_order(
+    tmp_path: Path,
+) -> None:
+    """The versions that are still to be written need each other; the known tool is there."""
+    with pinned_pair() as pair:
+        project = pair.source.objects("project")[0]["id"]
+        known = pair.source.create("function", tool(project, "known"))["id"]
+        done = run(pair.sandbox, tmp_path / "runs", *ALL)
+        assert done.code == 0, done.last_words
+        new = pair.source.create("function", tool(project, "new", known))["id"]
+        uses = {"tool_functions": [{"type": "function", "id": new}]}
+        pair.source.patch("function", known, {"prompt_data": uses})
+        done = run(pair.sandbox, tmp_path / "runs", *ALL, "--since-last", "--verify", "--full")
+        assert done.code == 0, done.last_words
+        assert histories(pair.dest) == histories(pair.source)
+
+
+def tool(project: str, slug: str, *uses: str) -> Dict[str, Any]:
+    data = {**text(0), "tool_functions": [{"type": "function", "id": used} for used in uses]}
+    body = {"project_id": project, "name": slug, "slug": slug, "function_type": "tool"}
+    return {**body, "function_data": {"type": "prompt"}, "prompt_data": data}
+
+
 # -- killed
 
 
