@@ -6,6 +6,7 @@ version. A state that several objects refer to is compared once.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.btql import Bounds
@@ -61,9 +62,11 @@ def _named_states(migration: Migration, project: ProjectPair) -> Dict[State, Obj
     ]
     found: Dict[State, ObjectPair] = {}
     for resource in kinds:
-        for pair in _pairs(migration, resource, project):
-            place = (pair.source_id, pair.source_version, pair.dest_id, pair.dest_version)
-            found.setdefault(place, pair)
+        # The comparison of the kind reports a list that is refused.
+        with contextlib.suppress(ApiError):
+            for pair in _pairs(migration, resource, project):
+                place = (pair.source_id, pair.source_version, pair.dest_id, pair.dest_version)
+                found.setdefault(place, pair)
     return found
 
 

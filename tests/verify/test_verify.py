@@ -578,6 +578,7 @@ def test_a_lost_comment_is_found_where_a_row_without_comments_has_no_such_field(
 def test_what_cannot_be_read_is_reported_and_the_rest_is_compared(
     depth: str, tiny: Pair, tmp_path: Path
 ) -> None:
+    tiny.source.create("dataset_snapshot", snapshot_of(tiny.source))
     moved(tiny, tmp_path / "runs")
     middle = object_id(tiny.dest, "experiment", "middle").encode()
     refusal = Answer(403, b'{"Message":"no"}', "application/json")
@@ -589,7 +590,7 @@ def test_what_cannot_be_read_is_reported_and_the_rest_is_compared(
             "status",
             "globex",
             "GET",
-            path="^/v1/project_tag",
+            path="^/v1/(project_tag|dataset_snapshot)",
             times=None,
             status=403,
             body={"Message": "no"},
@@ -604,11 +605,17 @@ def test_what_cannot_be_read_is_reported_and_the_rest_is_compared(
     assert (code, sorted(kinds)) == (
         1,
         [
-            ("unreadable", "project_tags", "project_tags"),
-            ("unreadable", "project_tags", "project_tags"),
+            *[("unreadable", "dataset_snapshots", "dataset_snapshots")] * 2,
+            *[("unreadable", "project_tags", "project_tags")] * 2,
             ("unreadable", what, "middle"),
         ],
     )
+
+
+def snapshot_of(org: Any) -> Json:
+    dataset = org.objects("dataset")[0]["id"]
+    version = max(row["_xact_id"] for row in org.rows("dataset", dataset))
+    return {"dataset_id": dataset, "name": "kept", "xact_id": version}
 
 
 def test_a_server_that_fails_stops_the_comparison_which_is_no_result(
