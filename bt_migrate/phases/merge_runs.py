@@ -1,8 +1,8 @@
 """Join the runs of a move in shards into one run, for verify, undo and later syncs.
 
 Reads the run of the objects and the runs of all shards, and changes none of them. Sends no
-requests. Afterwards run migrate-all with the same --state-dir: it continues the joined run with the phases
-that come after the rows.
+requests. Afterwards run migrate-all with the same --state-dir: it continues the joined run with the
+phases that come after the rows.
 """
 
 from __future__ import annotations
