@@ -15,7 +15,7 @@ from typing import List, Optional, Sequence, Tuple
 from bt_migrate.api.transactions import key_before
 
 # rows of a query; more is refused
-# belief: limits_above_1000
+# assumption: limits_above_1000
 MAX_LIMIT = 1000
 # object ids in the FROM of one query
 OBJECTS_PER_QUERY = 25
@@ -27,7 +27,7 @@ FROM_OF_KIND = {"logs": "project_logs", "experiments": "experiment", "datasets":
 _RATE = re.compile(r"\b([1-9]\d*)\s+requests?\s+per\s+(\d+)\s+seconds?", re.IGNORECASE)
 
 
-# belief: literals_are_escaped
+# assumption: literals_are_escaped
 def quoted(text: str) -> str:
     """A single-quoted BTQL literal."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
@@ -189,7 +189,7 @@ def rows_query(
     return "\n".join(lines)
 
 
-# belief: lists_of_ids_work
+# assumption: lists_of_ids_work
 def ids_condition(row_ids: Sequence[str], *, one_by_one: bool) -> str:
     ids = [quoted(row_id) for row_id in row_ids]
     if one_by_one:
@@ -213,7 +213,7 @@ def facets_query(kind: str, id_field: str, object_ids: Sequence[str], condition:
     return "\n".join([*lines, f"limit: {MAX_LIMIT}"])
 
 
-# belief: key_bounds_cut_pages
+# assumption: key_bounds_cut_pages
 def filter_lines(bounds: Bounds) -> List[str]:
     """The filter clause, or no line at all."""
     conditions = _conditions(bounds)
@@ -222,7 +222,7 @@ def filter_lines(bounds: Bounds) -> List[str]:
 
 def _conditions(bounds: Bounds) -> List[str]:
     # compared as text: all transactions have 19 digits
-    # belief: transactions_compare
+    # assumption: transactions_compare
     after_xact = str(bounds.after_xact) if bounds.after_xact else None
     wanted = (
         ("created >=", bounds.created_after),
@@ -247,7 +247,7 @@ def _traces_line(kind: str, object_ids: Sequence[str]) -> str:
     return f"from: {source_expression(kind, object_ids, 'traces')}"
 
 
-# belief: keys_sort_by_insertion
+# assumption: keys_sort_by_insertion
 def sort_line(newest_first: bool) -> str:
     return f"sort: _pagination_key {'desc' if newest_first else 'asc'}"
 

@@ -110,7 +110,7 @@ class Api:
         cursor = answer.json.get("cursor") or answer.headers.get(CURSOR_HEADER) or ""
         return replace(answer, json=answer.json["data"], headers={CURSOR_HEADER: cursor})
 
-    # belief: lists_page_by_last_id, projects_are_listed
+    # assumption: lists_page_by_last_id, projects_are_listed
     def list(
         self, path: str, params: Optional[Dict[str, Any]] = None, *, page_size: int
     ) -> Iterator[dict]:

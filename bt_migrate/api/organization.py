@@ -37,7 +37,7 @@ def connect(api: Api, wanted: str, setting: str) -> None:
         api.org_name = wanted
 
 
-# belief: ping_is_not_there
+# assumption: ping_is_not_there
 def _organizations(api: Api, setting: str) -> List[dict]:
     try:
         return list(api.list("/v1/organization", page_size=100))

@@ -45,7 +45,7 @@ def version_like(version: object, xact: int) -> str:
     return str(xact)
 
 
-# belief: transactions_tell_time
+# assumption: transactions_tell_time
 def xact_seconds(xact: int) -> int:
     """Unix seconds at which the server accepted the transaction."""
     return (xact >> 16) & SECONDS_MASK

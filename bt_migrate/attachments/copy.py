@@ -185,7 +185,7 @@ class AttachmentCopier:
             raise NotCopied(reason, MISSING if error.is_lost else NOT_COPIED) from None
         return size, digest.hexdigest()
 
-    # belief: attachments_keep_their_bytes
+    # assumption: attachments_keep_their_bytes
     def _upload(self, key: str, names: Mapping[str, str], file: IO[bytes], size: int) -> None:
         """Requests a signed URL, uploads, and sets the status "done". Safe to repeat."""
         org_id = self._dest.org_id

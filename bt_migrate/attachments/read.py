@@ -43,7 +43,7 @@ def names_of(reference: Mapping[str, Any]) -> Dict[str, str]:
     }
 
 
-# belief: attachments_keep_their_bytes
+# assumption: attachments_keep_their_bytes
 def attachment_chunks(api: Api, reference: Mapping[str, Any]) -> Iterator[bytes]:
     """Yields the bytes as they are stored. Call it inside `api.store.retrying`: the URL expires.
 

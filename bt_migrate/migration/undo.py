@@ -185,7 +185,7 @@ def _restore_all(context: UndoContext, updated: Sequence[UpdatedObject]) -> int:
     return sum([_restore(context, obj) for obj in updated])
 
 
-# belief: put_keeps_the_id
+# assumption: put_keeps_the_id
 def _restore(context: UndoContext, obj: UpdatedObject) -> bool:
     """Restore the former content of an object; without --yes only check whether that is possible.
 
@@ -264,7 +264,7 @@ def _still_empty(
     return [obj for obj in projects if obj.dest_id not in full]
 
 
-# belief: deleted_objects_are_gone
+# assumption: deleted_objects_are_gone
 def _delete(context: UndoContext, obj: CreatedObject) -> str:
     """Delete one object; returns why it could not be deleted, "" if it was."""
     context.dest.check()

@@ -10,7 +10,7 @@ from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.pins import read_version_lists
 
 
-# belief: earlier_versions_are_listed
+# assumption: earlier_versions_are_listed
 def earlier_versions(catalog: Catalog, projects: Sequence[dict]) -> Iterator[Dict[str, Any]]:
     """Yields a finding for each selected object with more versions than are asked for."""
     settings, lists = catalog.settings, catalog.lists

@@ -77,7 +77,7 @@ def same(left: Any, right: Any) -> bool:
     return _same_scalar(left, right)
 
 
-# belief: whole_numbers_keep_their_fraction
+# assumption: whole_numbers_keep_their_fraction
 def _same_scalar(left: Any, right: Any) -> bool:
     if type(left) is not type(right):
         return False

@@ -28,7 +28,7 @@ from bt_migrate.model.resource import (
 )
 
 # Prompts and functions are one store in the API: an id of one is accepted where the other is.
-# belief: slugs_of_prompts_and_functions
+# assumption: slugs_of_prompts_and_functions
 CALLABLE = ("functions", "prompts")
 # Why a built-in role is skipped: it is matched by name, never created.
 BUILT_IN = "built-in"
@@ -50,7 +50,7 @@ def function_cannot_move(obj: dict) -> Optional[str]:
     return None
 
 
-# belief: built_in_roles_belong_to_nobody
+# assumption: built_in_roles_belong_to_nobody
 def is_built_in(obj: dict) -> bool:
     """Built-in roles (org_id null) are the same in every organization: matched, never created."""
     return obj.get("org_id") is None
@@ -113,7 +113,7 @@ AI_SECRETS = Resource(
     not_carried="its value",
     page="AISecrets",
 )  # fmt: skip
-# belief: roles_keep_their_permissions
+# assumption: roles_keep_their_permissions
 ROLES = Resource(
     "roles", "role", "/v1/role", ORGANIZATION, ("name",),
     phase="migrate-organization",
@@ -122,7 +122,7 @@ ROLES = Resource(
     put=True, references=(Reference("member_roles.[]", ("roles",)),),
     cannot_move=role_cannot_move, servers_own=is_built_in, page="Roles",
 )  # fmt: skip
-# belief: groups_show_their_members
+# assumption: groups_show_their_members
 GROUPS = Resource(
     "groups", "group", "/v1/group", ORGANIZATION, ("name",),
     phase="migrate-organization",
@@ -157,7 +157,7 @@ PROJECT_GROUPS = Resource(
     references=(Reference("member_projects.[]", ("projects",)),),
     beyond=True, page="ProjectGroups",
 )  # fmt: skip
-# belief: datasets_have_tags
+# assumption: datasets_have_tags
 DATASETS = Resource(
     "datasets", "dataset", "/v1/dataset", PROJECT, ("name",),
     phase="migrate-datasets",
@@ -394,7 +394,7 @@ PROJECT_SETTINGS = Resource(
     cannot_move=settings_cannot_move,
     page="Projects",
 )  # fmt: skip
-# belief: automations_are_kept
+# assumption: automations_are_kept
 PROJECT_AUTOMATIONS = Resource(
     "project_automations", "project_automation", "/v1/project_automation", PROJECT, ("name",),
     # After the rows: a retention rule deletes by the original date of rows.

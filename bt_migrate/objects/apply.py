@@ -149,7 +149,7 @@ class ObjectWriter:
         findings += self.copy_attachments(item, action.body)
         if resource.part_of:
             return self._write_part(item, action)
-        # belief: slugs_are_versions
+        # assumption: slugs_are_versions
         existing = look_up(catalog.dest, resource, action.body) if resource.look_up_by else None
         if existing:
             # Somebody created it since the list was read: a POST would overwrite or hide that.

@@ -28,7 +28,7 @@ class Created:
     is_ours: bool
 
 
-# belief: existing_objects_are_returned, experiments_are_found
+# assumption: existing_objects_are_returned, experiments_are_found
 def create_object(
     catalog: Catalog, resource: Resource, body: Mapping[str, Any], post: Callable[[], Answer]
 ) -> Created:

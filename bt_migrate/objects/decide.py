@@ -262,7 +262,7 @@ def second_pass_body(
     return "PUT", dict(desired)
 
 
-# belief: patch_keeps_other_fields, put_keeps_the_id
+# assumption: patch_keeps_other_fields, put_keeps_the_id
 def update_body(
     resource: Resource,
     desired: Mapping[str, Any],

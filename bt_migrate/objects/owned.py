@@ -149,7 +149,7 @@ def _list_owned(
 
     The list of all ACLs needs the right read_acls on the organization.
     """
-    # belief: acls_are_listed
+    # assumption: acls_are_listed
     if resource.list_all:
         try:
             page_size = LIST_ALL_PAGE if resource.paged else 0
@@ -181,7 +181,7 @@ def _refuse_misshapen(api: Api, resource: Resource, objects: Iterable[dict]) -> 
         refuse_misshapen(route, resource, obj)
 
 
-# belief: views_and_their_user
+# assumption: views_and_their_user
 def _list_by_owner(
     catalog: Catalog,
     api: Api,

@@ -248,7 +248,7 @@ def unresolved_finding(
     return object_finding(resource, item, kind, **facts)
 
 
-# belief: unknown_references_are_refused
+# assumption: unknown_references_are_refused
 def judge_unresolved(catalog: Catalog, targets: Tuple[str, ...], source_id: str) -> Tuple[str, str]:
     """Returns (kind of finding, detail) for a reference that was left out for good.
 

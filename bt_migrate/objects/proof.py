@@ -19,7 +19,7 @@ from bt_migrate.model.resource_table import CALLABLE
 FOUND_EXISTING = "x-bt-found-existing"  # header of a POST that created nothing
 CLOCK_SKEW_S = 0.05  # between the machines of one server
 INTENT_SLACK_S = 2.0  # a Date header has whole seconds
-# belief: names_are_found
+# assumption: names_are_found
 MARKED_IF_FOUND = ("projects", "datasets")  # kinds that are recorded to carry the header
 # Fields that people fill in and that no server fills in by itself.
 FILLED_IN_BY_PEOPLE = ("description", "metadata", "tags")
@@ -52,7 +52,7 @@ class CreationClock:
         return None if ahead_s is None else sent_s + ahead_s - CLOCK_SKEW_S
 
 
-# belief: slugs_are_versions
+# assumption: slugs_are_versions
 def date_is_of_creation(resource: Resource) -> bool:
     """True unless `created` is the date of the last version, as of prompts and functions, or not
     known to be that of the creation.

@@ -198,7 +198,7 @@ def _write_update(
 ) -> Dict[str, Any]:
     """Sends the update. Returns the object of the server's answer."""
     path = resource.path_of(str(action.dest_id), str(action.existing.get("project_id")))
-    # belief: settings_are_replaced
+    # assumption: settings_are_replaced
     if resource.part_of:
         # The PATCH of the holder replaces the whole part.
         method, body = "PATCH", {name: action.body.get(name) or {} for name in resource.create}

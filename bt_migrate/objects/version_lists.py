@@ -72,7 +72,7 @@ class VersionLists:
         """Returns the transactions of the versions of a listed object, oldest first."""
         return sorted(self._xacts.get(object_id, ()))
 
-    # belief: versions_are_read
+    # assumption: versions_are_read
     def contents(
         self, resource: Resource, latest: Mapping[str, Any], last: int, *, after: int = 0
     ) -> List[dict]:

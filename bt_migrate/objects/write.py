@@ -18,7 +18,7 @@ Body = Dict[str, Any]
 
 # How a data plane refuses a field that it does not know (recorded; the second is another version
 # of the same checker).
-# belief: unknown_fields_are_refused
+# assumption: unknown_fields_are_refused
 UNKNOWN_FIELD = re.compile(
     r"Extraneous key ['\"]([^'\"]+)['\"] at path \[\]|Unrecognized key\(s\) in object: '([^']+)'"
 )

@@ -1,9 +1,9 @@
-"""Check whether a server behaves as this program believes, in a scratch project of its own.
+"""Check in a scratch project whether a server behaves as this program expects.
 
 Uses one key: that of the destination, or with --source that of the source. After asking, creates a
-project, three groups and two roles with names that say what they are, tries each belief with them,
-and deletes them. Touches nothing else. Prints what was believed, what was seen, and what it means
-for a migration.
+project, three groups and two roles whose names begin with "bt_migrate probe". Checks with them each
+assumption of the program, and deletes them. Changes nothing else. Prints what was assumed, what was
+seen, and what it means for a migration.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def run(flags: Dict[str, Any], ending: Ending) -> int:
     else:
         _confirm(api, flags)
         if not flags["json"]:
-            print("trying each belief in a scratch project: about a minute", file=sys.stderr)
+            print("checking each assumption in a scratch project: about a minute", file=sys.stderr)
         # An interruption stops `api`; the scratch project is deleted nevertheless.
         results = probe(api, _api(connection, threading.Event(), writable=True))
     if flags["json"]:

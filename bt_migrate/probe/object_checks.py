@@ -1,11 +1,11 @@
-"""How objects behave: created, found, changed, listed, deleted."""
+"""Checks of objects: how they are created, found, changed, listed and deleted."""
 
 from __future__ import annotations
 
 from typing import Any, Dict, List
 
 from bt_migrate.errors import ApiError, MigrationError
-from bt_migrate.probe.belief import Seen, broken, differs, holds, holds_if
+from bt_migrate.probe.assumption import Seen, broken, differs, holds, holds_if
 from bt_migrate.probe.scratch import Scratch, compact, is_refused, status_of
 
 FOUND_HEADER = "x-bt-found-existing"
@@ -136,7 +136,7 @@ def lists_page_by_last_id(scratch: Scratch) -> Seen:
 
 
 def _listed(scratch: Scratch, params: Dict[str, Any], limit: int) -> List[Any]:
-    """Every page by `limit` and `starting_after`, without the client's own guards."""
+    """Returns all pages by `limit` and `starting_after`, without the checks of the client."""
     ids: List[Any] = []
     query: Dict[str, Any] = {**params, "limit": limit}
     for _ in range(20):

@@ -1,6 +1,6 @@
-"""How objects of the organization, what reacts to data, and attachments behave.
+"""Checks of objects of the organization, automations, scores, and attachments.
 
-What cannot lie in the scratch project is made through `Scratch.create_outside`, and deleted.
+Objects that cannot be in the scratch project are created by `Scratch.create_outside`, and deleted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bt_migrate.attachments.copy import SizedFile
 from bt_migrate.attachments.read import attachment_chunks
 from bt_migrate.errors import ApiError
 from bt_migrate.objects.proof import FOUND_EXISTING
-from bt_migrate.probe.belief import Seen, broken, differs, holds, holds_if
+from bt_migrate.probe.assumption import Seen, broken, differs, holds, holds_if
 from bt_migrate.probe.scratch import Scratch, compact, status_of
 
 Json = Dict[str, Any]
@@ -28,7 +28,7 @@ AUTOMATION: Json = {
     "action": {"type": "webhook", "url": "https://bt-migrate-probe.invalid/"},
 }
 
-# Kinds besides those that have a belief of their own -> what is sent twice, in the scratch project.
+# Kinds without an assumption of their own, and the body that is sent twice.
 SENT_TWICE: Tuple[Tuple[str, Json], ...] = (
     ("project_score", {"score_type": "slider"}),
     ("project_tag", {"color": "#ff0000"}),

@@ -1,4 +1,4 @@
-"""How queries behave: order, bounds, pages, literals and aggregates."""
+"""Checks of queries: order, bounds, pages, literals and aggregates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bt_migrate.api.btql import (
 from bt_migrate.api.transactions import key_number, xact_of
 from bt_migrate.api.transport import CURSOR_HEADER
 from bt_migrate.errors import ApiError, MigrationError
-from bt_migrate.probe.belief import Seen, broken, differs, holds, holds_if
+from bt_migrate.probe.assumption import Seen, broken, differs, holds, holds_if
 from bt_migrate.probe.scratch import Scratch, compact, status_of
 
 IDS = ["a", "b", "c", "d", "e"]
@@ -25,7 +25,7 @@ AWKWARD = ["it's", 'a "b"', "back\\slash", "line\nbreak", "ü\U0001f600", "'' or
 
 
 def _five(scratch: Scratch) -> str:
-    """A dataset of five rows, each in a transaction of its own."""
+    """Returns the id of a new dataset of five rows, each in its own transaction."""
     dataset = scratch.dataset()
     for number, row_id in enumerate(IDS):
         scratch.insert(dataset, {"id": row_id, "input": number})
@@ -140,12 +140,12 @@ def several_objects_in_one_query(scratch: Scratch) -> Seen:
     found = sorted(map(str, _ids(scratch.query(page_query("datasets", datasets, Bounds(), 100)))))
     if found == ["x", "y"]:
         return holds("rows of both objects")
-    # Objects that seem empty are asked for alone.
+    # A migration reads objects that seem empty again, one by one.
     return differs(f"rows of two objects with one row each: {compact(found)}")
 
 
 def queries_answer_rows(scratch: Scratch) -> Seen:
-    """For a key that only reads: any project's newest row, of which only the shape is looked at."""
+    """Check the fields of the newest log row of any project, for keys that can only read."""
     projects = list(scratch.api.list("/v1/project", page_size=5))
     for project in projects[:5]:
         try:

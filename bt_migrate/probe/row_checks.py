@@ -1,4 +1,4 @@
-"""How rows behave: written, replaced, merged, read back."""
+"""Checks of rows: how they are written, replaced, merged and read back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bt_migrate.api.btql import facets_query
 from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.errors import ApiError
 from bt_migrate.model.resources import ROW_KINDS
-from bt_migrate.probe.belief import Seen, broken, differs, holds, holds_if
+from bt_migrate.probe.assumption import Seen, broken, differs, holds, holds_if
 from bt_migrate.probe.scratch import PROBE_POLL_S, Scratch, compact, status_of
 from bt_migrate.rows.insert import delete_rows
 
@@ -62,7 +62,7 @@ def rows_keep_what_is_sent(scratch: Scratch) -> Seen:
     rows = scratch.rows(dataset)
     row = rows[0] if rows else {}
     changed = [name for name, value in sent.items() if row.get(name) != value]
-    # True == 1.0 == 1 in Python: whether a fraction was lost is another question.
+    # 1.0 == 1 in Python; whole_numbers_keep_their_fraction checks for lost fractions.
     return holds_if(not changed, f"changed: {', '.join(changed) or 'nothing'}")
 
 

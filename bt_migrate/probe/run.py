@@ -1,4 +1,4 @@
-"""Tries every belief, and says what was believed, what was seen, and what it means."""
+"""Checks every assumption, and reports what was assumed, what was seen, and what it means."""
 
 from __future__ import annotations
 
@@ -14,58 +14,60 @@ from bt_migrate.errors import (
     Interrupted,
     NetworkError,
 )
-from bt_migrate.probe.belief import BROKEN, DIFFERS, HOLDS, NOT_TRIED, Belief, Seen
-from bt_migrate.probe.beliefs import BELIEFS
+from bt_migrate.probe.assumption import BROKEN, DIFFERS, HOLDS, NOT_TRIED, Assumption, Seen
+from bt_migrate.probe.assumptions import ASSUMPTIONS
 from bt_migrate.probe.scratch import PATIENCE_S, Scratch, scratch_project, status_of
 
-Result = Tuple[Belief, Seen]
+Result = Tuple[Assumption, Seen]
 MARKS = {HOLDS: "ok", DIFFERS: "differs", BROKEN: "BROKEN", NOT_TRIED: "not tried"}
 
 
 def probe_reading(api: Api, patience_s: float = PATIENCE_S) -> List[Result]:
-    """Try the beliefs that reading alone shows."""
+    """Check the assumptions that can be checked without writing."""
     scratch = Scratch(api, "", "", patience_s)
-    return [_tried(belief, scratch, tries=belief.reads_only) for belief in BELIEFS]
+    return [_tried(assumption, scratch, tries=assumption.reads_only) for assumption in ASSUMPTIONS]
 
 
 def probe(api: Api, cleaner: Api, patience_s: float = PATIENCE_S) -> List[Result]:
-    """Try each belief in a scratch project, which `cleaner` deletes; see `scratch_project`."""
+    """Check each assumption in a scratch project; see `scratch_project` for `cleaner`."""
     with scratch_project(api, cleaner, patience_s) as scratch:
-        return [_tried(belief, scratch, tries=True) for belief in BELIEFS]
+        return [_tried(assumption, scratch, tries=True) for assumption in ASSUMPTIONS]
 
 
-def _tried(belief: Belief, scratch: Scratch, *, tries: bool) -> Result:
-    """One belief. What a server answers wrong is that belief's failure; the others go on."""
+def _tried(assumption: Assumption, scratch: Scratch, *, tries: bool) -> Result:
+    """Check one assumption. A wrong answer of the server fails this assumption only."""
     if not tries:
-        return belief, Seen(NOT_TRIED, "needs a key that may write")
+        return assumption, Seen(NOT_TRIED, "needs a key that may write")
     scratch.api.check()
     try:
-        return belief, belief.check(scratch)
+        return assumption, assumption.check(scratch)
     except Interrupted:
         raise
     except ApiError as error:
-        return belief, Seen(BROKEN, f"{error.method} was {status_of(error)}")
+        return assumption, Seen(BROKEN, f"{error.method} was {status_of(error)}")
     except NetworkError:
-        return belief, Seen(BROKEN, "the answer could not be understood, or there was none")
+        return assumption, Seen(BROKEN, "the answer could not be understood, or there was none")
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        # A server's answer of another shape than any check expects.
-        return belief, Seen(BROKEN, "the answer has an unexpected shape")
+        # The answer has another shape than the check expects.
+        return assumption, Seen(BROKEN, "the answer has an unexpected shape")
 
 
 def exit_code(results: Sequence[Result]) -> int:
-    broken = [belief for belief, seen in results if belief.safety and seen.state == BROKEN]
+    broken = [
+        assumption for assumption, seen in results if assumption.safety and seen.state == BROKEN
+    ]
     return EXIT_INCOMPLETE if broken else EXIT_OK
 
 
 def report_lines(results: Sequence[Result]) -> List[str]:
-    """Believed, seen, and the meaning of what is not as believed."""
+    """Returns each assumption, and what was seen and what it means if it does not hold."""
     lines = []
-    for belief, seen in results:
-        lines.append(f"{MARKS[seen.state]:<9} {belief.name}: {belief.claim}")
+    for assumption, seen in results:
+        lines.append(f"{MARKS[seen.state]:<9} {assumption.name}: {assumption.claim}")
         if seen.state != HOLDS:
             lines.append(f"          seen: {seen.text}")
         if seen.state in (DIFFERS, BROKEN):
-            lines.append(f"          meaning: {belief.meaning}")
+            lines.append(f"          meaning: {assumption.meaning}")
     return [*lines, "", summary(results)]
 
 
@@ -81,26 +83,30 @@ def summary(results: Sequence[Result]) -> str:
         )
         if state in states
     ]
-    unsafe = [belief.name for belief, seen in results if belief.safety and seen.state == BROKEN]
+    unsafe = [
+        assumption.name
+        for assumption, seen in results
+        if assumption.safety and seen.state == BROKEN
+    ]
     verdict = f"; do not migrate before these are understood: {', '.join(unsafe)}" if unsafe else ""
-    return f"{len(results)} beliefs: {', '.join(parts)}{verdict}"
+    return f"{len(results)} assumptions: {', '.join(parts)}{verdict}"
 
 
 def record(results: Sequence[Result]) -> Dict[str, Any]:
-    """What a bug report may hold: no key, id, name or address."""
+    """Returns the results for a bug report, without keys, ids, names and addresses."""
     return {
         "version": __version__,
         "python": platform.python_version(),
         "exit_code": exit_code(results),
-        "beliefs": [
+        "assumptions": [
             {
-                "name": belief.name,
-                "safety": belief.safety,
-                "believed": belief.claim,
+                "name": assumption.name,
+                "safety": assumption.safety,
+                "assumed": assumption.claim,
                 "state": seen.state,
                 "seen": seen.text,
-                "meaning": belief.meaning if seen.state in (DIFFERS, BROKEN) else "",
+                "meaning": assumption.meaning if seen.state in (DIFFERS, BROKEN) else "",
             }
-            for belief, seen in results
+            for assumption, seen in results
         ],
     }

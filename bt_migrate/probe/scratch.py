@@ -1,7 +1,7 @@
-"""The scratch project of a probe: all that it creates lies in there, but for groups and roles.
+"""The scratch project of a probe. It holds everything that a probe creates except groups and roles.
 
-Names say what these are. All of it is deleted at the end, whatever happened: it is looked up by its
-name, which holds a random token, so that what was created by a lost request is found too.
+All these objects are deleted at the end, also after an error. They are found by name, so that an
+object is deleted even if the answer to its creation was lost. Each name holds a random token.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bt_migrate.errors import ApiError, MigrationError, NetworkError
 Json = Dict[str, Any]
 
 SCRATCH_NAME = "bt_migrate probe {token} - scratch, safe to delete"
-# between two looks for a fresh row
+# pause between two queries for a new row
 PROBE_POLL_S = 0.5
 PATIENCE_S = 60.0
 PAGE_ROWS = 100
@@ -29,7 +29,7 @@ PAGE_ROWS = 100
 
 @dataclass
 class Scratch:
-    """An organization and a project of its own. In a read-only probe `project_id` is ""."""
+    """A client and the scratch project. In a read-only probe, `project_id` is ""."""
 
     api: Api
     token: str
@@ -54,7 +54,7 @@ class Scratch:
         return made
 
     def body_outside(self, kind: str, word: str) -> Json:
-        """What names an object of the organization, which is deleted at the end."""
+        """Returns the body for an object of the organization, which is deleted at the end."""
         name = SCRATCH_NAME.format(token=f"{word} {self.token}")
         self.to_delete[kind, name] = ""
         return {"name": name, **_organization(self.api)}
@@ -96,7 +96,7 @@ class Scratch:
         return int(answer[0].get("rows") or 0) if answer else 0
 
     def shown(self, dataset_id: str, count: int) -> List[Json]:
-        """The rows of a dataset, once there are so many or patience has ended."""
+        """Returns the rows of a dataset once it shows `count` rows, or after `patience_s`."""
         deadline = time.monotonic() + self.patience_s
         while True:
             rows = self.rows(dataset_id)
@@ -105,7 +105,7 @@ class Scratch:
             time.sleep(PROBE_POLL_S)
 
     def changed(self, dataset_id: str, row_id: str, field: str, value: Any) -> Optional[Json]:
-        """The row once its field has this value, or as it is when patience has ended."""
+        """Returns the row once its field has this value, or as it is after `patience_s`."""
         deadline = time.monotonic() + self.patience_s
         while True:
             rows = [row for row in self.rows(dataset_id) if row.get("id") == row_id]
@@ -117,7 +117,7 @@ class Scratch:
 
 
 def status_of(error: ApiError) -> str:
-    """A refusal without the words of the server, which may name people."""
+    """Returns the status of a refusal without the server's text, which may name people."""
     return f"refused with {error.status}"
 
 
@@ -134,7 +134,7 @@ def is_refused(scratch: Scratch, path: str, body: Json) -> bool:
 
 @contextlib.contextmanager
 def scratch_project(api: Api, cleaner: Api, patience_s: float = PATIENCE_S) -> Iterator[Scratch]:
-    """A new project; deleted at the end, whatever happened.
+    """Yields a scratch with a new project, which is deleted at the end, also after an error.
 
     `cleaner` is a client of the same organization that an interruption does not stop.
     """
@@ -182,6 +182,6 @@ def _ids_of_name(api: Api, kind: str, name: str) -> List[str]:
 
 
 def compact(value: Any) -> str:
-    """A value as it is printed, cut to a readable length."""
+    """Returns a value as short text."""
     text = json.dumps(value, ensure_ascii=True, sort_keys=True, default=str)
     return text if len(text) <= 120 else text[:117] + "..."

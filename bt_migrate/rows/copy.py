@@ -110,7 +110,7 @@ def _raise_first(errors: Sequence[Optional[BaseException]]) -> None:
 # -- one group
 
 
-# belief: rows_upsert_by_id
+# assumption: rows_upsert_by_id
 def _copy_group(shared: SharedCopy, streams: Sequence[RowStream]) -> None:
     """Copy streams that are read together. Runs in a stream thread."""
     shared.check()

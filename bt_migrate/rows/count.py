@@ -70,7 +70,7 @@ class Counted(NamedTuple):
     at_s: float
 
 
-# belief: aggregates_count
+# assumption: aggregates_count
 def count_by_object(
     catalog: Catalog, api: Api, kind_name: str, object_ids: Sequence[str], bounds: Bounds
 ) -> Dict[str, Counted]:

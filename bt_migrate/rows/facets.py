@@ -47,7 +47,7 @@ NOT_SHOWN = "facets (not shown)"
 # -- which objects have facets
 
 
-# belief: facets_are_shown
+# assumption: facets_are_shown
 def learn_facets(api: Api, kind_name: str, object_ids: Sequence[str], bounds: Bounds) -> None:
     """Find out once in which shape the server shows facets.
 

@@ -22,7 +22,7 @@ from bt_migrate.state.sync_marks import Round
 ROWS_PER_GROUP = 5 * MAX_LIMIT
 
 
-# belief: several_objects_in_one_query
+# assumption: several_objects_in_one_query
 def groups(streams: Sequence[RowStream], readers: int = 1) -> Iterator[List[RowStream]]:
     """Yields groups of streams to read together, in their order.
 

@@ -217,7 +217,7 @@ def _reason(error: ApiError, facts: str = "") -> str:
     return f"{error.status}: {error.body}"[: MAX_REASON_CHARS - len(facts)] + facts
 
 
-# belief: rows_are_deleted
+# assumption: rows_are_deleted
 def delete_rows(dest: Api, kind: RowKind, dest_id: str, row_ids: Sequence[str]) -> int:
     """Delete rows of one object. Safe to send twice: an absent id is not an error.
 

@@ -15,7 +15,7 @@ from bt_migrate.model.date_windows import in_window
 KEY = "_pagination_key"
 
 
-# belief: queries_answer_rows
+# assumption: queries_answer_rows
 def refusal(
     rows: Sequence[Any], bounds: Bounds, limit: int, *, id_field: str, object_ids: Sequence[str]
 ) -> Optional[str]:

@@ -80,7 +80,7 @@ def unusable_answer(api: Api, why: str) -> ApiError:
     return AnswerError(api.side, "POST", QUERY_PATH, 200, why)
 
 
-# belief: keys_sort_by_insertion, rows_keep_key_and_created
+# assumption: keys_sort_by_insertion, rows_keep_key_and_created
 class PageReader:
     """Reads the selected rows page by page. Owned and used by one thread.
 
@@ -288,7 +288,7 @@ class PageReader:
         if why is not None:
             raise unusable_answer(self._api, why)
 
-    # belief: cursors_reach_every_row
+    # assumption: cursors_reach_every_row
     def _is_end(self, rows: List[dict], limit: int) -> bool:
         """Whether the stream ends with the rows of this answer."""
         if not rows:

@@ -83,7 +83,7 @@ class RewriteNotes:
     pins: List[str] = field(default_factory=list)
 
 
-# belief: rows_keep_what_is_sent
+# assumption: rows_keep_what_is_sent
 def insertable_row(kind: RowKind, row: Mapping[str, Any]) -> Dict[str, Any]:
     """Returns the fields that the insert endpoint takes, unchanged (nulls included)."""
     out = dict(row)
@@ -114,7 +114,7 @@ def lost_row_fields(kind: RowKind, row: Mapping[str, Any]) -> List[str]:
     return [name for name in row.keys() - _ACCOUNTED[kind.name] - {"audit_data"} if row[name]]
 
 
-# belief: plain_rows_have_upserts_only
+# assumption: plain_rows_have_upserts_only
 def lost_history(row: Mapping[str, Any]) -> Dict[str, int]:
     """Returns action -> number of entries of the audit history that cannot be carried.
 
@@ -402,7 +402,7 @@ def comments_of(row: Mapping[str, Any]) -> List[Any]:
     return [comment for comment in comments if comment]
 
 
-# belief: comments_are_kept
+# assumption: comments_are_kept
 def comment_record(row_id: str, comment: Any) -> Optional[Dict[str, Any]]:
     """Returns a comment as the SDKs write it (POST /logs3), None without an id or a text.
 

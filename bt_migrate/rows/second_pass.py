@@ -80,7 +80,7 @@ def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: Stre
         seen.close()
 
 
-# belief: merges_keep_other_fields
+# assumption: merges_keep_other_fields
 def _merges(catalog: Catalog, state: StreamState, seen: SeenRows) -> Iterator[Merge]:
     waiting = seen.deferred()
     for reference in waiting:

@@ -53,7 +53,7 @@ class Delivery(NamedTuple):
     xact: int = 0
 
 
-# belief: rows_upsert_by_id
+# assumption: rows_upsert_by_id
 @dataclass(frozen=True)
 class RowSender:
     """Sends rows of one kind. Safe for many threads.
@@ -195,7 +195,7 @@ class RowSender:
 # -- answers
 
 
-# belief: logs3_names_its_transaction
+# assumption: logs3_names_its_transaction
 def logs3_receipt(answer: Any) -> Receipt:
     """Reads {"ids": [...], "xact_id": "1000…"}; older servers answer without the transaction."""
     if not isinstance(answer, dict):
@@ -214,7 +214,7 @@ def _texts(value: Any) -> List[str]:
     return list(value) if is_list else []
 
 
-# belief: row_ids_in_order
+# assumption: row_ids_in_order
 def confirmed_of(ids: Sequence[str], named: Iterable[str]) -> List[bool]:
     """Returns for each sent id whether it was named.
 

@@ -35,7 +35,7 @@ class Round:
     upper: int
 
 
-# belief: rows_keep_key_and_created
+# assumption: rows_keep_key_and_created
 def mark_now(source_seconds: float) -> int:
     """Returns the transaction before which everything can be read now.
 

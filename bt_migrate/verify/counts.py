@@ -20,7 +20,7 @@ from bt_migrate.verify.result import EXTRA, MATCH, MISSING, UNREADABLE, Comparis
 IN_DESTINATION = (CREATED, FOUND, UPDATED, DIFFERS)  # outcomes of rows that are there after a copy
 
 
-# belief: aggregates_count
+# assumption: aggregates_count
 def count_both(context: CompareContext, group: Sequence[ObjectPair]) -> List[Summaries]:
     """Returns the row counts of the source and of the destination, queried in parallel."""
     catalog = context.catalog

@@ -55,7 +55,7 @@ TOLERATED_OF_FINDING = {
 }
 
 
-# belief: rows_keep_what_is_sent
+# assumption: rows_keep_what_is_sent
 class Form(NamedTuple):
     """A row as it is compared. `text` is canonical; `exact` keeps timestamps unchanged."""
 

@@ -296,7 +296,7 @@ def _results(compared: Sequence[Future], task: Task) -> List[Comparison]:
     return results
 
 
-# belief: fresh_rows_are_shown
+# assumption: fresh_rows_are_shown
 def _seconds_to_wait(migration: Migration) -> float:
     """How long rows that the run delivered may still take until they are shown."""
     dest = migration.catalog.dest

@@ -108,7 +108,7 @@ def rows_of_object(
         yield page
 
 
-# belief: several_objects_in_one_query
+# assumption: several_objects_in_one_query
 def read_rows(
     context: CompareContext, side: ReadSide, kind_name: str, bounds: Bounds
 ) -> Iterator[Tuple[str, dict]]:

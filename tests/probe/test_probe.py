@@ -1,4 +1,4 @@
-"""The self-check against the sandbox: as recorded, older, and with one belief broken."""
+"""The self-check against the sandbox: as recorded, older, and with one assumption broken."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from bt_migrate.api.client import Api
 from bt_migrate.api.organization import connect
 from bt_migrate.api.request import Limits
 from bt_migrate.errors import ApiError, Interrupted, NetworkError
-from bt_migrate.probe.belief import BROKEN, DIFFERS, HOLDS, NOT_TRIED
-from bt_migrate.probe.beliefs import BELIEFS
+from bt_migrate.probe.assumption import BROKEN, DIFFERS, HOLDS, NOT_TRIED
+from bt_migrate.probe.assumptions import ASSUMPTIONS
 from bt_migrate.probe.run import exit_code, probe, probe_reading, record, report_lines
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.data.behaviour import older, recorded
@@ -57,14 +57,14 @@ def api_of(sandbox: Sandbox, *, writable: bool = True) -> Api:
 
 def states(sandbox: Sandbox) -> Dict[str, str]:
     results = probe(api_of(sandbox), api_of(sandbox), patience_s=0.6)
-    return {belief.name: seen.state for belief, seen in results}
+    return {assumption.name: seen.state for assumption, seen in results}
 
 
 def contents(org: SandboxOrg) -> List[Any]:
     return [org.objects(kind) for kind in ("project", "dataset", "group", "role")]
 
 
-def test_all_beliefs_hold_on_a_server_that_behaves_as_recorded(
+def test_all_assumptions_hold_on_a_server_that_behaves_as_recorded(
     sandbox: Sandbox, org: SandboxOrg
 ) -> None:
     before = contents(org)
@@ -74,7 +74,7 @@ def test_all_beliefs_hold_on_a_server_that_behaves_as_recorded(
     assert contents(org) == before
 
 
-def test_an_older_data_plane_differs_without_breaking_a_belief(
+def test_an_older_data_plane_differs_without_breaking_a_assumption(
     sandbox: Sandbox, org: SandboxOrg
 ) -> None:
     sandbox.store.behaviour = older()
@@ -97,13 +97,13 @@ def test_an_older_data_plane_differs_without_breaking_a_belief(
 
 def test_a_read_only_probe_writes_nothing(sandbox: Sandbox, org: SandboxOrg) -> None:
     results = probe_reading(api_of(sandbox, writable=False))
-    tried = [belief.name for belief, seen in results if seen.state == HOLDS]
-    assert tried == [belief.name for belief in BELIEFS if belief.reads_only]
+    tried = [assumption.name for assumption, seen in results if seen.state == HOLDS]
+    assert tried == [assumption.name for assumption in ASSUMPTIONS if assumption.reads_only]
     assert {seen.state for _, seen in results} == {HOLDS, NOT_TRIED}
     assert sandbox.writes("acme") == []
 
 
-# -- one belief broken at a time
+# -- one assumption broken at a time
 
 Change = Callable[[Any, Incoming], Any]
 
@@ -193,7 +193,7 @@ def doubled_counts(value: Any, request: Incoming) -> Any:
 
 
 RETENTION = {"event_type": "retention", "object_type": "project_logs", "retention_days": 9}
-SAFETY = {belief.name for belief in BELIEFS if belief.safety}
+SAFETY = {assumption.name for assumption in ASSUMPTIONS if assumption.safety}
 
 BROKEN_BY: Dict[str, Callable[[Sandbox], Breaking]] = {
     "row_ids_in_order": lambda s: Breaking(s, "/insert$", answer=without_last),
@@ -301,12 +301,12 @@ BROKEN_BY: Dict[str, Callable[[Sandbox], Breaking]] = {
 
 
 @pytest.mark.parametrize("name", sorted(BROKEN_BY))
-def test_a_broken_belief_is_named(name: str, sandbox: Sandbox, org: SandboxOrg) -> None:
+def test_a_broken_assumption_is_named(name: str, sandbox: Sandbox, org: SandboxOrg) -> None:
     sandbox.intercept = BROKEN_BY[name](sandbox)
     if name == "deleted_objects_are_gone":
         sandbox.intercept = ignore_deletes
     results = probe(api_of(sandbox), api_of(sandbox), patience_s=0.6)
-    found = [belief.name for belief, seen in results if seen.state == BROKEN]
+    found = [assumption.name for assumption, seen in results if seen.state == BROKEN]
     assert name in found
     assert exit_code(results) == (1 if name in SAFETY else 0)
     assert f"BROKEN    {name}" in "\n".join(report_lines(results))
@@ -314,7 +314,7 @@ def test_a_broken_belief_is_named(name: str, sandbox: Sandbox, org: SandboxOrg) 
     assert found == [name] if alone else len(found) > 1, found
 
 
-# A server that does this breaks other beliefs too.
+# A server that does this breaks other assumptions too.
 ALSO_BREAKS_OTHERS = {"rows_upsert_by_id", "keys_sort_by_insertion"}
 
 
@@ -324,28 +324,32 @@ def ignore_deletes(request: Incoming) -> Optional[Answer]:
 
 
 @pytest.mark.long
-def test_rows_that_are_never_shown_are_a_broken_belief(sandbox: Sandbox, org: SandboxOrg) -> None:
+def test_rows_that_are_never_shown_are_a_broken_assumption(
+    sandbox: Sandbox, org: SandboxOrg
+) -> None:
     sandbox.indexing_lag = 3600.0
     found = states(sandbox)
     assert found["fresh_rows_are_shown"] == BROKEN
 
 
-def test_every_belief_on_which_safety_rests_is_broken_in_a_test() -> None:
+def test_every_assumption_on_which_safety_rests_is_broken_in_a_test() -> None:
     assert SAFETY - set(BROKEN_BY) == {"fresh_rows_are_shown"}
 
 
-def test_each_belief_is_named_where_the_code_relies_on_it_and_nowhere_else() -> None:
-    """`# belief: name, name` in a module, and the table: both name the same places."""
+def test_each_assumption_is_named_where_the_code_relies_on_it_and_nowhere_else() -> None:
+    """`# assumption: name, name` in a module, and the table: both name the same places."""
     package = Path(bt_migrate.__file__).parent
     marked = {
         (".".join(path.relative_to(package).with_suffix("").parts), name)
         for path in package.rglob("*.py")
-        for names in re.findall(r"^ *# belief: (.+)$", path.read_text(encoding="utf-8"), re.M)
+        for names in re.findall(r"^ *# assumption: (.+)$", path.read_text(encoding="utf-8"), re.M)
         for name in names.split(", ")
     }
-    assert marked == {(module, belief.name) for belief in BELIEFS for module in belief.used_in}
-    assert [belief.name for belief in BELIEFS if not belief.used_in] == []
-    names = [belief.name for belief in BELIEFS]
+    assert marked == {
+        (module, assumption.name) for assumption in ASSUMPTIONS for module in assumption.used_in
+    }
+    assert [assumption.name for assumption in ASSUMPTIONS if not assumption.used_in] == []
+    names = [assumption.name for assumption in ASSUMPTIONS]
     assert len(names) == len(set(names))
 
 
@@ -386,9 +390,11 @@ def test_the_program_needs_one_key_and_a_yes(
     assert sandbox.writes("acme") == []
     done = run_program(sandbox, tmp_path, "--yes")
     assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
-    assert done.stdout.splitlines()[-1] == f"{len(BELIEFS)} beliefs: {len(BELIEFS)} hold"
+    assert (
+        done.stdout.splitlines()[-1] == f"{len(ASSUMPTIONS)} assumptions: {len(ASSUMPTIONS)} hold"
+    )
     reading = run_program(sandbox, tmp_path, "--read-only", "--json")
-    states_read = {item["state"] for item in json.loads(reading.stdout)["beliefs"]}
+    states_read = {item["state"] for item in json.loads(reading.stdout)["assumptions"]}
     assert (reading.returncode, states_read) == (0, {HOLDS, NOT_TRIED})
 
 

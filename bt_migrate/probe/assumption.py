@@ -1,4 +1,4 @@
-"""What a belief is, and what was seen of it. Pure."""
+"""An assumption about a server, and the result of checking it. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bt_migrate.probe.scratch import Scratch
 
 # as the hosted service was recorded to behave
 HOLDS = "holds"
-# otherwise, in a way that a migration handles
+# another behaviour, which a migration handles
 DIFFERS = "differs"
 BROKEN = "broken"
 NOT_TRIED = "not tried"
@@ -17,27 +17,27 @@ NOT_TRIED = "not tried"
 
 @dataclass(frozen=True)
 class Seen:
-    """How a server behaved. `text` holds no secret, id or name of the organization."""
+    """The observed behaviour. `text` holds no secret, id or name of the organization."""
 
     state: str
     text: str
 
 
 @dataclass(frozen=True)
-class Belief:
-    """One thing that the code believes of a server."""
+class Assumption:
+    """One behaviour of a server that the code relies on."""
 
     name: str
-    # data is lost or damaged where it does not hold
+    # True: data is lost or damaged if it does not hold
     safety: bool
     claim: str
     # modules that rely on it
     used_in: Tuple[str, ...]
     tried: str
-    # what it means for a migration where it does not hold
+    # what it means for a migration if it does not hold
     meaning: str
     check: Callable[[Scratch], Seen]
-    # tried with reading alone
+    # True: can be checked without writing
     reads_only: bool = False
 
 
@@ -54,5 +54,5 @@ def broken(text: str) -> Seen:
 
 
 def holds_if(condition: bool, text: str) -> Seen:
-    """Holds where the condition is true, else it is broken."""
+    """Returns HOLDS if the condition is true, else BROKEN."""
     return Seen(HOLDS if condition else BROKEN, text)
