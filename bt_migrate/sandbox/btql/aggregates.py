@@ -21,7 +21,7 @@ from bt_migrate.sandbox.data.rows import Json, encode
 
 
 class Count:
-    """Rows, or those whose value is not null."""
+    """The number of rows, or of rows whose value is not null."""
 
     def __init__(self, value: Optional[Compiled]) -> None:
         self.value = value
@@ -108,7 +108,7 @@ def counts_rows(expression: Any) -> bool:
 
 
 def aggregate(expression: Json) -> Callable[[], Any]:
-    """What makes a new accumulator (with add and result) for a group of rows."""
+    """Returns a function that creates an accumulator (with add and result) for a group of rows."""
     name, arguments = function_name(expression), expression.get("args") or []
     if len(arguments) > 1 or (not arguments and name != "count"):
         raise syntax_error(f"{name}() takes one argument")

@@ -1,4 +1,4 @@
-"""What BTQL expressions mean: an expression in JSON form is compiled to a function of a row."""
+"""Compiles BTQL expressions in JSON form to functions of a row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECONDS = {
     "month": 2592000,
     "year": 31536000,
 }
-# Characters of a timestamp that stay when it is cut to the unit, and what completes them.
+# Unit -> (length of the timestamp that is kept, text that completes it).
 TRUNCATIONS = {
     "second": (19, "Z"),
     "minute": (16, ":00Z"),
@@ -93,7 +93,7 @@ def reads_row(expression: Any) -> bool:
         return False
     if expression.get("op") in ("ident", "star"):
         return True
-    # The name of a function is an ident too, but reads nothing.
+    # The name of a function is an ident too, but not a field.
     return any(reads_row(part) for name, part in expression.items() if name != "name")
 
 
@@ -207,7 +207,7 @@ def _or(expression: Json) -> Compiled:
 
 
 def _joined(parts: List[Compiled], view: View, decisive: bool) -> Optional[bool]:
-    """One false part decides AND, one true part decides OR; else null if a part is null."""
+    """AND is false if one part is false, OR is true if one is true; else null if a part is null."""
     unknown = False
     for part in parts:
         value = part(view)
@@ -219,7 +219,7 @@ def _joined(parts: List[Compiled], view: View, decisive: bool) -> Optional[bool]
 
 
 def operands(expression: Json) -> List[Any]:
-    """Both writings of the JSON form: left and right, or children."""
+    """Returns the operands of both variants of the JSON form: left and right, or children."""
     children = expression.get("children")
     return (
         children

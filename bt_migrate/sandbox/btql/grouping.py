@@ -1,4 +1,4 @@
-"""Queries that group and measure, and the columns that they answer."""
+"""Queries with groups and measures, and the columns of their answers."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def aliased(query: Json, expression: Any) -> Any:
 
 
 def groups_of(query: Json, views: Iterable[View]) -> List[Json]:
-    """The answered rows of a grouped query, in the order in which their groups were met."""
+    """Returns the rows of the answer, in the order in which their groups first occurred."""
     columns = columns_of(query)
     dimensions = _dimensions(query, columns)
     for item in columns:

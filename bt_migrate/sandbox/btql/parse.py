@@ -42,7 +42,7 @@ UNITS = frozenset("second minute hour day week month year".split())
 class Token(NamedTuple):
     kind: str  # string, quoted, number, word, sign, end
     text: str
-    new_line: bool  # a line break stands before it
+    new_line: bool  # whether a line break precedes it
     start: int
 
 
@@ -88,7 +88,7 @@ def string_value(text: str) -> str:
 
 
 def parse(text: str) -> Json:
-    """The query that a text stands for; a refusal with status 400 if it cannot be read."""
+    """Returns the query in JSON form. Raises Refused with status 400 if it cannot be parsed."""
     parser = Parser(text)
     is_sql = parser.is_word("select") and parser.tokens[1].text != ":"
     query = parser.sql() if is_sql else parser.native()

@@ -25,7 +25,7 @@ HIDDEN_IN_SPANS = ("facets", "classifications")
 
 
 class Bounds(NamedTuple):
-    """What a filter says about keys and ids: low < key < high, and ids to choose from."""
+    """The bounds of keys and ids in a filter: low < key < high, and the ids to select."""
 
     low: Optional[int] = None
     high: Optional[int] = None
@@ -108,7 +108,7 @@ class Reader:
         return [stop - start for start, stop in edges]
 
     def view(self, row: Row, query: Json) -> View:
-        """The row as the shape of the query shows it."""
+        """Returns the row in the shape of the query."""
         hides = not self.store.behaviour.spans_show_facets
         if not hides or query["from"].get("shape") == "traces" or not _may_hold_hidden(row):
             return View(row)
@@ -138,7 +138,7 @@ def _may_hold_hidden(row: Row) -> bool:
 def _moved(
     bounds: Bounds, descending: bool, after: Optional[Tuple[int, int]], number: int
 ) -> Bounds:
-    """The bounds of one source when reading goes on after (key, number of the source)."""
+    """Returns the bounds of one source for reading after (key, number of the source)."""
     if after is None:
         return bounds
     key, source = after

@@ -1,4 +1,4 @@
-"""POST /btql: which rows a query reads, in which order, and the page that it answers.
+"""POST /btql: selects and orders the rows of a query, and returns a page of them.
 
 The cost of a page of `select: *` in key order does not depend on the number of rows.
 """
@@ -102,7 +102,7 @@ def _check_types(query: Json) -> None:
 
 
 def run(store: Store, org_ids: Sequence[str], body: Json, lag_seconds: float = 0.0) -> Answer:
-    """Answer a request body; `lag_seconds` hides rows that were written less than that ago."""
+    """Answer a request body. Rows that are newer than `lag_seconds` are hidden."""
     now = {"op": "literal", "value": timestamp_text(int(store.clock.seconds() * 1_000_000))}
     query = with_now(normalized(body.get("query")), now)
     sources = sources_of(store, org_ids, query.get("from"))
@@ -128,7 +128,7 @@ RANGE_FIELDS = ("created", "_xact_id", "_pagination_key", "root_span_id", "id")
 
 
 def has_range(query: Json) -> bool:
-    """Whether the filter names a field by which the service leaves segments out."""
+    """Whether the filter uses a field by which the service can skip segments."""
     return any(
         is_field(value, name) for value in _values(query.get("filter")) for name in RANGE_FIELDS
     )
@@ -178,7 +178,7 @@ def sources_of(store: Store, org_ids: Sequence[str], source: Any) -> List[RowSet
 
 
 def _id_of(store: Store, org_ids: Sequence[str], kind: str, value: str) -> str:
-    """The id that an id or a name stands for; 403 if nothing is called so, 400 if several are."""
+    """Returns the id for an id or a name; 403 for an unknown name, 400 for an ambiguous one."""
     if store.find(KINDS[kind], org_ids, value) is not None:
         return value
     named = objects.list_all(store, org_ids, KINDS[kind], {kind + "_name": [value]})
@@ -275,7 +275,7 @@ def read_cursor(text: Any) -> Tuple[int, int]:
 
 
 def _projection(query: Json) -> Callable[[View], bytes]:
-    """How a view becomes the JSON text of an answered row."""
+    """Returns a function that turns a view into the JSON text of a row of the answer."""
     items = query.get("select") or [{"op": "star"}]
     length = query.get("preview_length", -1)
     if query["from"].get("shape") == "summary" and length < 0:
@@ -330,7 +330,7 @@ def _answer_groups(query: Json, reader: Reader, last_xact: Optional[str]) -> Ans
 
 
 def _answer_views(query: Json, views: Iterator[View], last_xact: Optional[str]) -> Answer:
-    """Answers a grouped query, or one whose order has no cursor."""
+    """Answers a grouped query, or a query whose sort order has no cursor."""
     if query.get("cursor"):
         raise syntax_error("a cursor works only with rows sorted by _pagination_key")
     if is_grouped(query):

@@ -42,7 +42,7 @@ class Behaviour:
     # /logs3 answers the transaction. False: {"ids", "ok"}.
     logs3_answers_transaction: bool = True
     # Facets and classifications are shown in every shape of a query. False: in shape `traces` only
-    # (a note of a vendor's employee; nothing recorded contradicts it).
+    # (stated by an employee of the vendor; no recording contradicts it).
     spans_show_facets: bool = True
     # A view without user_id belongs to the caller. False: to nobody.
     views_belong_to_caller: bool = True
@@ -58,7 +58,7 @@ NAMES: List[str] = [switch.name for switch in fields(Behaviour)]
 
 
 def older(names: Iterable[str] = NAMES) -> Behaviour:
-    """Returns the behaviour of an older data plane, in these switches only."""
+    """Returns the behaviour of an older data plane in the named switches only."""
     behaviour = Behaviour()
     for name in names:
         if name not in NAMES:

@@ -23,7 +23,7 @@ U64 = (1 << 64) - 1
 
 
 class Clock:
-    """The time of one sandbox: that of this machine until it is set, and running on from there.
+    """The time of one sandbox: the time of this machine, or the time that was set and goes on.
 
     Its moments are unique and increase, even when the clock is set back.
     """

@@ -1,4 +1,4 @@
-"""The one way in which the sandbox refuses a request."""
+"""The exceptions with which the sandbox refuses a request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Refused(Exception):
-    """An answer with which the API refuses a request: status, and a body of text or JSON."""
+    """A refusal: HTTP status, and a body of text or JSON."""
 
     def __init__(self, status: int, body: Any) -> None:
         super().__init__(f"{status}: {body}")

@@ -32,7 +32,7 @@ class Attachment:
 
 @dataclass(frozen=True)
 class Signed:
-    """What one signed URL allows."""
+    """The request that one signed URL allows."""
 
     method: str  # GET or PUT
     org_name: str
@@ -71,7 +71,7 @@ class Files:
             return self._signed.get(signature)
 
     def signed(self, method: str, signature: str) -> Signed:
-        """What a signature allows. A wrong, misused or expired one is refused as S3 does."""
+        """Returns the request that a signature allows. Refuses wrong or expired ones as S3 does."""
         found = self.find(signature)
         if found is None or found.method != method:
             raise Refused(403, "<Error><Code>SignatureDoesNotMatch</Code></Error>")

@@ -1,4 +1,4 @@
-"""What POST, PUT, PATCH, GET and DELETE of an object do. The store's lock has to be held."""
+"""The effects of POST, PUT, PATCH, GET and DELETE of an object. The caller holds the lock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SET_BY_SERVER = ("id", "created", "org_id", "log_id", "_xact_id")
 
 
 def render(kind: Kind, entry: Entry, behaviour: Behaviour) -> Json:
-    """What a reader of `kind` sees; a deep copy."""
+    """Returns a deep copy of the object as GET of `kind` shows it."""
     data = copy.deepcopy(entry.data)
     if kind.name == "prompt":
         for name in FUNCTION_ONLY:
@@ -41,7 +41,7 @@ def _unknown(kind: Kind, behaviour: Behaviour) -> FrozenSet[str]:
 
 
 def created_answer(kind: Kind, entry: Entry, body: Json, behaviour: Behaviour) -> Json:
-    """What POST answers, which may be less than what a reader sees."""
+    """Returns the answer of POST, which may have fewer fields than the answer of GET."""
     value = render(kind, entry, behaviour)
     if kind.store == "function" and behaviour.post_writes_versions:
         sent = {name: entry.data.get(name, body[name]) for name in body if name != "org_name"}
@@ -57,7 +57,7 @@ def created_answer(kind: Kind, entry: Entry, body: Json, behaviour: Behaviour) -
 def create(
     store: Store, org: Org, kind: Kind, body: Any, *, replace: bool = False
 ) -> Tuple[Entry, bool]:
-    """The object, and whether POST found it and left it unchanged. PUT replaces what it finds."""
+    """Returns the object, and whether it existed. POST keeps such an object, PUT replaces it."""
     problem = problem_of_fields(body, _accepted(store, kind, kind.create), kind.required, kind.name)
     if problem:
         raise Refused(400, problem)
@@ -102,7 +102,7 @@ def _existing(store: Store, org: Org, kind: Kind, data: Json) -> Optional[Entry]
 
 
 def _check_rules(store: Store, org: Org, kind: Kind, body: Json) -> None:
-    """Rules of single kinds that a table of fields cannot say."""
+    """Check rules of single kinds that the table of fields cannot express."""
     if kind.name == "acl":
         _check_acl(body)
     if kind.name == "dataset_snapshot":
@@ -144,7 +144,7 @@ def _complete(store: Store, org: Org, kind: Kind, body: Json) -> Json:
 
 
 def _stored(store: Store, kind: Kind, data: Json) -> Json:
-    """The object as its columns keep it."""
+    """Returns the object as the columns of the database store it."""
     if kind.store == "function" and store.behaviour.whole_numbers_in_functions:
         return {name: _whole_numbers(value) for name, value in data.items()}
     return data
@@ -238,7 +238,7 @@ def _change(store: Store, kind: Kind, entry: Entry, data: Json) -> None:
 
 
 def _remember(store: Store, entry: Entry, body: Mapping[str, Any]) -> None:
-    """Keep what is written and never read back: that there is a secret, and environments."""
+    """Store fields that GET does not show: whether there is a secret, and environments."""
     secret = body.get("secret") if "secret" in body else body.get("value")
     if secret is not None:
         entry.has_secret = True
@@ -313,7 +313,7 @@ def delete(
 
 
 def _tombstone(store: Store, data: Json) -> Json:
-    """What DELETE of a function answers."""
+    """Returns the answer of DELETE of a function."""
     stone = {name: data[name] for name in ("log_id", "project_id", "slug", "id", "org_id")}
     stone.update(
         created=store.clock.timestamp(),

@@ -1,7 +1,8 @@
 """Fills one organization of the sandbox with an example, for `--demo` and the end-to-end tests.
 
-The example is realistic, and hard on a migration: the order of lists is of no use, names break
-folders, references form chains and cycles and cross projects, users are missing on the other side.
+The example is realistic and difficult: lists are not in order of dependency, names are not valid as
+file names, references form chains and cycles and cross projects, and users are missing in the
+destination.
 This module owns the order of filling, the objects of the whole organization, and what reacts to
 data; objects.py has the other objects, rows.py the rows, values.py the values inside them.
 """
@@ -22,7 +23,7 @@ from bt_migrate.sandbox.example.rows import Row
 ExampleObjects = Dict[str, Row]  # label -> the object as the sandbox returned it
 
 MAX_ROWS_PER_INSERT = 500
-MIN_LOG_ROWS = 600  # fewer do not leave room for all that is awkward
+MIN_LOG_ROWS = 600  # fewer rows cannot hold all awkward cases
 
 # fmt: off
 SOURCE_USERS: List[Dict[str, str]] = [

@@ -101,7 +101,7 @@ def inline(runtime: Dict[str, str], code: str) -> Dict[str, Any]:
 
 
 def at(column: int, row: int, **node: Any) -> Dict[str, Any]:
-    """A graph node; its place on the canvas is part of the schema."""
+    """Returns a graph node. Its position on the canvas is part of the schema."""
     return dict(node, position={"x": column * 240, "y": row * 120})
 
 
@@ -138,7 +138,7 @@ TRIAGE_GRAPH = {
     },
 }
 
-# What the code of a bundle cannot show: the API gives its id and a preview only.
+# For code in a bundle, the API shows only the id of the bundle and a preview.
 BUNDLE = {"type": "bundle", "runtime_context": NODE, "location": {"type": "function", "index": 0},
           "bundle_id": "5f0c6c2e-6c1f-4d0b-9c5e-0f4c3b1a2d10",
           "preview": "function refund(o){return o.amount<=100}"}
@@ -187,7 +187,7 @@ FUNCTIONS: List[Spec] = [
     ("function", "support/triage_flow", {
         "name": "Triage flow", "slug": "triage-flow", "function_type": "task",
         "function_data": {"type": "graph", "nodes": {}, "edges": {}}}),
-    # These two use each other as tools: only a second pass can tie the knot (KNOTS below).
+    # These two use each other as tools, so only a second pass can add the reference (KNOTS below).
     ("function", "support/ask_expert", {
         "name": "ask_expert", "slug": "ask-expert", "function_type": "tool",
         "function_data": {"type": "prompt"},

@@ -1,4 +1,4 @@
-"""Which requests a sandbox has served, and how many at the same time."""
+"""The requests that a sandbox has served, and how many were in flight at once."""
 
 from __future__ import annotations
 

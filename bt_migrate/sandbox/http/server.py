@@ -44,7 +44,7 @@ class Incoming:
 
 @dataclass(frozen=True)
 class Visit:
-    """A request as far as both origins treat it alike."""
+    """The part of a request that is the same for both origins."""
 
     origin: str  # "api" or "files"
     org_name: str
@@ -215,7 +215,7 @@ class Sandbox(Limits):
             self.on_request(number, moment, handler.command, handler.path)
 
     def _wait(self, seconds: float) -> None:
-        """Sleep, but not longer than the sandbox lives."""
+        """Sleep until the time is over or the sandbox stops."""
         if seconds > 0:
             self._stopping.wait(seconds)
 
@@ -252,7 +252,7 @@ class Sandbox(Limits):
         return Answer(303, b"", headers=headers, org_name=answer.org_name)
 
     def _file_answer(self, handler: Handler, length: int) -> Answer:
-        """Signed URLs: no key may come here, and what was signed must be sent as it was signed."""
+        """Answer a request to a signed URL, which must match the signature and carry no key."""
         try:
             if "Authorization" in handler.headers:
                 raise Refused(

@@ -1,4 +1,4 @@
-"""What every route uses: the call, the state of the API, and the organization of a call."""
+"""Shared by all routes: the call, the state of the API, and the organization of a call."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class Call:
 
 
 class Limits:
-    """What can be switched while the sandbox runs; None means no limit."""
+    """Limits that can be changed while the sandbox runs; None means no limit."""
 
     def __init__(self) -> None:
         self.max_request_bytes: Optional[int] = (
             MAX_REQUEST_BYTES  # of inserts and /logs3; 413 above
         )
-        self.logs3_payload_max_bytes: Optional[int] = None  # told by GET /version
+        self.logs3_payload_max_bytes: Optional[int] = None  # the answer of GET /version
         self.btql_limit_cap: Optional[int] = None  # a query's LIMIT above it is refused
         self.btql_per_minute: Optional[int] = (
             None  # of each organization, in any `btql_window` seconds
@@ -69,7 +69,7 @@ class Limits:
 
 
 class Api:
-    """What the routes share."""
+    """The state that the routes share."""
 
     def __init__(self, store: Store, files: Files, limits: Limits) -> None:
         self.store = store

@@ -1,4 +1,4 @@
-"""Which function answers which path of the API origin."""
+"""The table of routes: path of the API origin -> function."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ READING_POSTS = re.compile(
 
 
 def answer(api: Api, method: str, target: str, headers: Message, raw: bytes) -> Answer:
-    """Carry out one request of the API origin. Never raises for what a client can do wrong."""
+    """Carry out one request of the API origin. Never raises for a mistake of the client."""
     parts = urlsplit(target)
     path = parts.path.rstrip("/") or "/"
     if (method, path) in (("GET", "/v1"), ("GET", "/")):
