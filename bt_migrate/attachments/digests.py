@@ -36,9 +36,9 @@ class AttachmentBytes:
         """
         key = reference["key"].encode("utf-8", "surrogatepass")
         with self._lock:
-            found = self._db.execute("select mark from known where key = ?", (key,)).fetchone()
-        if found:
-            return str(found[0])
+            known = self._db.execute("select mark from known where key = ?", (key,)).fetchone()
+        if known:
+            return str(known[0])
         mark = self._read_mark(reference)
         with self._lock:
             self._db.execute("insert or replace into known values (?, ?)", (key, mark))

@@ -28,14 +28,14 @@ class BundleFiles:
         return self._named(bundle_id, "") or self._named(slug, project)
 
     def _named(self, name: str, folder: str) -> Optional[Path]:
-        found = [
+        matches = [
             path
             for path in self.files.get(folder, ())
             if path.name == name or path.name.startswith(f"{name}.")
         ]
-        if len(found) > 1:
-            raise UsageError(f"{self.option}: {found[0]} and {found[1]} are both named {name}")
-        return found[0] if found else None
+        if len(matches) > 1:
+            raise UsageError(f"{self.option}: {matches[0]} and {matches[1]} are both named {name}")
+        return matches[0] if matches else None
 
 
 def bundle_files(name: str, text: str) -> BundleFiles:
@@ -44,11 +44,11 @@ def bundle_files(name: str, text: str) -> BundleFiles:
         return BundleFiles()
     folder = Path(text)
     try:
-        found = {"": tuple(_files_in(folder))}
-        found.update({inner.name: tuple(_files_in(inner)) for inner in _folders_in(folder)})
+        files = {"": tuple(_files_in(folder))}
+        files.update({inner.name: tuple(_files_in(inner)) for inner in _folders_in(folder)})
     except OSError as error:
         raise UsageError(f"{name}: {text} cannot be read as a folder: {error.strerror}") from None
-    return BundleFiles(name, found)
+    return BundleFiles(name, files)
 
 
 def _files_in(folder: Path) -> Iterator[Path]:

@@ -46,18 +46,18 @@ def load_settings(
         given.setdefault("log_level", "DEBUG")
     if "json" in given:
         given.setdefault("log_format", "json")
-    found = {setting.field: _value(setting, given, env) for setting in ALL_SETTINGS}
-    _check_keys(found)
+    value_of = {setting.field: _value(setting, given, env) for setting in ALL_SETTINGS}
+    _check_keys(value_of)
     depths = sum(name in given for name in ("counts", "full", "verify_sample"))
-    _refuse_useless(given, found, depths)
-    found["resources"] = _without_excluded(found)
-    found.update(_window(found, given, now or datetime.now(timezone.utc)))
-    found["depth_given"] = bool(depths)
-    if found["since_last"]:
-        _check_sync(found)
-        found["on_conflict"] = _policies_of_sync(given, env)
+    _refuse_useless(given, value_of, depths)
+    value_of["resources"] = _without_excluded(value_of)
+    value_of.update(_window(value_of, given, now or datetime.now(timezone.utc)))
+    value_of["depth_given"] = bool(depths)
+    if value_of["since_last"]:
+        _check_sync(value_of)
+        value_of["on_conflict"] = _policies_of_sync(given, env)
     warnings = tuple(_unknown_variables(env))
-    return Settings(overrides=_overrides(given, env), warnings=warnings, **found)
+    return Settings(overrides=_overrides(given, env), warnings=warnings, **value_of)
 
 
 def state_dir_of(env_file: Optional[str] = None) -> str:
@@ -88,12 +88,12 @@ def connection_of(side: str, env_file: Optional[str] = None) -> Connection:
     """
     env = _environment(env_file)
     prefix = "source" if side == "source" else "dest"
-    found = {
+    parts = {
         name: str(_value(NAMED[f"{prefix}_{name}"], {}, env)) for name in ("url", "api_key", "org")
     }
-    _check_key(NAMED[f"{prefix}_api_key"].env, found["api_key"])
+    _check_key(NAMED[f"{prefix}_api_key"].env, parts["api_key"])
     setting = f"BT_{prefix.upper()}"
-    return Connection(side, setting, found["url"], found["api_key"], found["org"])
+    return Connection(side, setting, parts["url"], parts["api_key"], parts["org"])
 
 
 def app_urls_of(env_file: Optional[str] = None) -> Dict[str, str]:
@@ -129,28 +129,30 @@ def _without_comment(setting: Setting, text: str) -> str:
 # -- refused combinations
 
 
-def _refuse_useless(given: Mapping[str, Any], found: Mapping[str, Any], depths: int) -> None:
+def _refuse_useless(given: Mapping[str, Any], value_of: Mapping[str, Any], depths: int) -> None:
     """Raises UsageError for options that have no effect, or that contradict each other."""
     if depths > 1:
         raise UsageError("--counts, --sample and --full: choose one")
-    if depths and not found["verify"]:
+    if depths and not value_of["verify"]:
         raise UsageError("--no-verify: leave it out, or leave out --counts, --sample and --full")
     if "plan" in given and ("dry_run" in given or "plan_out" in given):
         raise UsageError("--plan carries a plan out: leave out --dry-run and --plan-out")
     for name in ("propagate_deletes", "max_deletes", "lookback"):
-        if name in given and not found["since_last"]:
+        if name in given and not value_of["since_last"]:
             raise UsageError(f"{NAMED[name].flag} does something only with --since-last")
-    if "max_deletes" in given and not found["propagate_deletes"]:
+    if "max_deletes" in given and not value_of["propagate_deletes"]:
         raise UsageError("--max-deletes does something only with --propagate-deletes")
-    if found["send_invites"] and not found["invite_users"]:
+    if value_of["send_invites"] and not value_of["invite_users"]:
         raise UsageError("--send-invites does something only with --invite-users")
-    has_window = found["window"] or found["created_after"] or found["since_last"]
+    has_window = value_of["window"] or value_of["created_after"] or value_of["since_last"]
     if "fill_gaps" in given and not has_window:
         raise UsageError("--fill-gaps does something only with --window or --created-after")
 
 
-def _without_excluded(found: Mapping[str, Any]) -> Tuple[str, ...]:
-    left = tuple(name for name in found["resources"] if name not in found["exclude_resources"])
+def _without_excluded(value_of: Mapping[str, Any]) -> Tuple[str, ...]:
+    left = tuple(
+        name for name in value_of["resources"] if name not in value_of["exclude_resources"]
+    )
     if not left:
         raise UsageError("--exclude-resources: nothing is left of --resources")
     return left
@@ -183,16 +185,16 @@ def _overrides(given: Mapping[str, Any], env: Mapping[str, str]) -> Dict[str, An
     }
 
 
-def _check_sync(found: Mapping[str, Any]) -> None:
+def _check_sync(value_of: Mapping[str, Any]) -> None:
     """Raises UsageError for options that contradict --since-last.
 
     A sync continues the last run, and reads everything since the last sync.
     """
-    if found["no_rows"]:
+    if value_of["no_rows"]:
         raise UsageError("--since-last continues a run with rows: leave out --no-rows")
-    if found["new_run"]:
+    if value_of["new_run"]:
         raise UsageError("--since-last continues the last run, --new-run starts one: choose one")
-    if found["created_after"] or found["created_before"] or found["fill_gaps"]:
+    if value_of["created_after"] or value_of["created_before"] or value_of["fill_gaps"]:
         raise UsageError(
             "--since-last takes everything written since the last sync: leave out --window,"
             " --created-after, --created-before and --fill-gaps (and MIGRATION_WINDOW,"
@@ -200,19 +202,19 @@ def _check_sync(found: Mapping[str, Any]) -> None:
         )
 
 
-def _window(found: Mapping[str, Any], given: Mapping[str, Any], now: datetime) -> Dict[str, Any]:
+def _window(value_of: Mapping[str, Any], given: Mapping[str, Any], now: datetime) -> Dict[str, Any]:
     """Returns the bounds as absolute dates, and as text if they were given as relative dates."""
-    after = found["created_after"] or ""
-    before = found["created_before"] or ""
-    unit = found["window"]
-    zone = zone_of("--tz", found["tz"])
+    after = value_of["created_after"] or ""
+    before = value_of["created_before"] or ""
+    unit = value_of["window"]
+    zone = zone_of("--tz", value_of["tz"])
     if unit:
         if after or before:
             raise UsageError(
                 "--window chooses both ends: leave out --created-after and --created-before"
             )
         first, last = last_full(unit, now, zone)
-        words = f"{unit} in {found['tz']}"
+        words = f"{unit} in {value_of['tz']}"
         return {"created_after": first, "created_before": last, "relative_window": words}
     begin = window_bound(_shown_name("created_after", given), after, now, zone)
     end = window_bound(_shown_name("created_before", given), before, now, zone)
@@ -221,7 +223,8 @@ def _window(found: Mapping[str, Any], given: Mapping[str, Any], now: datetime) -
             "MIGRATION_CREATED_AFTER is not before MIGRATION_CREATED_BEFORE: the window is empty"
         )
     relative = is_relative(after) or is_relative(before)
-    words = f"{after or 'the beginning'} to {before or 'now'} in {found['tz']}" if relative else ""
+    bounds = f"{after or 'the beginning'} to {before or 'now'} in {value_of['tz']}"
+    words = bounds if relative else ""
     return {"created_after": begin, "created_before": end, "relative_window": words}
 
 
@@ -245,9 +248,9 @@ def _environment(env_file: Optional[str]) -> Dict[str, str]:
     return merged
 
 
-def _check_keys(found: Mapping[str, Any]) -> None:
+def _check_keys(value_of: Mapping[str, Any]) -> None:
     for name in ("source_api_key", "dest_api_key"):
-        _check_key(NAMED[name].env, found[name])
+        _check_key(NAMED[name].env, value_of[name])
 
 
 def _check_key(env: str, key: str) -> None:

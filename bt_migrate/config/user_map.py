@@ -42,17 +42,17 @@ def user_map(name: str, text: str) -> UserMap:
 
 def _addresses(lines: Iterable[Tuple[int, List[str]]]) -> List[Tuple[int, List[str]]]:
     """Returns the lines that are not empty, in lower case, without the header."""
-    found = [
+    filled = [
         (number, [cell.strip().lower() for cell in cells])
         for number, cells in lines
         if any(cell.strip() for cell in cells)
     ]
-    has_header = found and not any("@" in cell for cell in found[0][1])
-    return found[1:] if has_header else found
+    has_header = filled and not any("@" in cell for cell in filled[0][1])
+    return filled[1:] if has_header else filled
 
 
 def _checked(place: str, lines: Iterable[Tuple[int, List[str]]]) -> Dict[str, MappedUser]:
-    found: Dict[str, MappedUser] = {}
+    users: Dict[str, MappedUser] = {}
     line_of: Dict[str, int] = {}
     for number, cells in lines:
         if len(cells) != 2 or not all(map(ADDRESS.match, cells)):
@@ -61,8 +61,8 @@ def _checked(place: str, lines: Iterable[Tuple[int, List[str]]]) -> Dict[str, Ma
                 " user's in the source, and in the destination"
             )
         source, dest = cells
-        if source in found:
-            first = found[source].line
+        if source in users:
+            first = users[source].line
             raise UsageError(f"{place}, line {number}: maps the same user as line {first}")
         if dest in line_of:
             first = line_of[dest]
@@ -70,6 +70,6 @@ def _checked(place: str, lines: Iterable[Tuple[int, List[str]]]) -> Dict[str, Ma
                 f"{place}, line {number}: names the same user of the destination as line {first};"
                 " two users cannot become one"
             )
-        found[source] = MappedUser(dest, number)
+        users[source] = MappedUser(dest, number)
         line_of[dest] = number
-    return found
+    return users

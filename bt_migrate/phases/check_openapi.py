@@ -29,14 +29,14 @@ def _document(path: str) -> Any:
 
 def run(path: str, *, in_json: bool) -> int:
     try:
-        found = differences(_document(path))
+        lines = differences(_document(path))
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
     if in_json:
-        print(json.dumps({"differences": found}, indent=1))
+        print(json.dumps({"differences": lines}, indent=1))
     else:
-        print("\n".join([*found, f"{len(found)} difference(s)"]))
-    return EXIT_INCOMPLETE if found else EXIT_OK
+        print("\n".join([*lines, f"{len(lines)} difference(s)"]))
+    return EXIT_INCOMPLETE if lines else EXIT_OK
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

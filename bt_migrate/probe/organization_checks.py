@@ -113,8 +113,8 @@ def automations_are_kept(scratch: Scratch) -> Seen:
     scratch.api.patch(path, {"description": "changed"})
     shown = scratch.get("project_automation", made["id"])
     params = {"project_id": scratch.project_id}
-    found = scratch.api.list("/v1/project_automation", params, page_size=100)
-    listed = [item.get("id") for item in found]
+    automations = scratch.api.list("/v1/project_automation", params, page_size=100)
+    listed = [item.get("id") for item in automations]
     config = shown.get("config") or {}
     changed = [name for name, value in AUTOMATION.items() if config.get(name) != value]
     good = not changed and shown.get("description") == "changed" and made["id"] in listed

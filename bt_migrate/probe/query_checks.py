@@ -55,28 +55,28 @@ def key_bounds_cut_pages(scratch: Scratch) -> Seen:
     if len(keys) != len(IDS):
         return broken(f"{len(keys)} of 5 rows are shown")
     middle = Bounds(after_key=keys[1], end_key=keys[3])
-    found = _ids(scratch.query(page_query("datasets", [dataset], middle, 100)))
+    between = _ids(scratch.query(page_query("datasets", [dataset], middle, 100)))
     first = _ids(scratch.query(page_query("datasets", [dataset], Bounds(after_key=keys[0]), 2)))
-    good = found == ["c", "d"] and first == ["b", "c"]
-    return holds_if(good, f"above 2nd up to 4th: {compact(found)}; 2 above 1st: {compact(first)}")
+    good = between == ["c", "d"] and first == ["b", "c"]
+    return holds_if(good, f"above 2nd up to 4th: {compact(between)}; 2 above 1st: {compact(first)}")
 
 
 def cursors_reach_every_row(scratch: Scratch) -> Seen:
     dataset = _five(scratch)
     text = "\n".join(["select: id", from_line("datasets", [dataset]), sort_line(False), "limit: 2"])
-    found: List[Any] = []
+    ids: List[Any] = []
     cursor = ""
     short_page_has_cursor = False
     for _ in range(10):
         page = scratch.api.query(text + (f"\ncursor: {quoted(cursor)}" if cursor else ""))
-        found += _ids(page.json)
+        ids += _ids(page.json)
         cursor = page.headers[CURSOR_HEADER]
         short_page_has_cursor = short_page_has_cursor or (len(page.json) == 1 and bool(cursor))
         if not cursor or not page.json:
             break
-    if found != IDS:
+    if ids != IDS:
         # Pages are cut by key, not by cursor.
-        return differs(f"pages by cursor: {compact(found)}")
+        return differs(f"pages by cursor: {compact(ids)}")
     if short_page_has_cursor:
         return holds("all rows; each page with rows has a cursor")
     return differs("all rows; only full pages have a cursor")
@@ -97,8 +97,8 @@ def literals_are_escaped(scratch: Scratch) -> Seen:
     wrong = []
     for row in rows:
         text = rows_query("datasets", [dataset], [str(row["id"])], one_by_one=True)
-        found = scratch.query(text)
-        if _ids(found) != [row["id"]]:
+        answered = scratch.query(text)
+        if _ids(answered) != [row["id"]]:
             wrong.append(row["input"])
     return holds_if(not wrong, f"ids not found by a literal: {compact(wrong)}")
 
@@ -106,10 +106,10 @@ def literals_are_escaped(scratch: Scratch) -> Seen:
 def lists_of_ids_work(scratch: Scratch) -> Seen:
     dataset = _five(scratch)
     try:
-        found = _ids(scratch.query(rows_query("datasets", [dataset], ["a", "c", "none"])))
+        ids = _ids(scratch.query(rows_query("datasets", [dataset], ["a", "c", "none"])))
     except ApiError as error:
         return differs(f"IN is {status_of(error)}")
-    return holds_if(sorted(map(str, found)) == ["a", "c"], f"id in [a, c, none]: {compact(found)}")
+    return holds_if(sorted(map(str, ids)) == ["a", "c"], f"id in [a, c, none]: {compact(ids)}")
 
 
 def transactions_compare(scratch: Scratch) -> Seen:
@@ -118,8 +118,8 @@ def transactions_compare(scratch: Scratch) -> Seen:
     if len(rows) != len(IDS):
         return broken(f"{len(rows)} of 5 rows are shown")
     bounds = Bounds(after_xact=xact_of(rows[2].get("_xact_id")))
-    found = _ids(scratch.query(page_query("datasets", [dataset], bounds, 100)))
-    return holds_if(found == ["d", "e"], f"_xact_id above that of the 3rd row: {compact(found)}")
+    ids = _ids(scratch.query(page_query("datasets", [dataset], bounds, 100)))
+    return holds_if(ids == ["d", "e"], f"_xact_id above that of the 3rd row: {compact(ids)}")
 
 
 def aggregates_count(scratch: Scratch) -> Seen:
@@ -137,11 +137,11 @@ def aggregates_count(scratch: Scratch) -> Seen:
 
 def several_objects_in_one_query(scratch: Scratch) -> Seen:
     datasets = [scratch.filled({"id": name, "input": 1}) for name in "xy"]
-    found = sorted(map(str, _ids(scratch.query(page_query("datasets", datasets, Bounds(), 100)))))
-    if found == ["x", "y"]:
+    ids = sorted(map(str, _ids(scratch.query(page_query("datasets", datasets, Bounds(), 100)))))
+    if ids == ["x", "y"]:
         return holds("rows of both objects")
     # A migration reads objects that seem empty again, one by one.
-    return differs(f"rows of two objects with one row each: {compact(found)}")
+    return differs(f"rows of two objects with one row each: {compact(ids)}")
 
 
 def queries_answer_rows(scratch: Scratch) -> Seen:

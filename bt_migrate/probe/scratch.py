@@ -177,8 +177,8 @@ def _delete_all(cleaner: Api, made: Dict[Tuple[str, str], str]) -> None:
 
 
 def _ids_of_name(api: Api, kind: str, name: str) -> List[str]:
-    found = api.list(f"/v1/{kind}", {f"{kind}_name": name}, page_size=100)
-    return [str(obj["id"]) for obj in found if obj.get("name") == name]
+    objects = api.list(f"/v1/{kind}", {f"{kind}_name": name}, page_size=100)
+    return [str(obj["id"]) for obj in objects if obj.get("name") == name]
 
 
 def compact(value: Any) -> str:

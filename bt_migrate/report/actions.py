@@ -134,8 +134,8 @@ class Group:
         for record in self._records:
             names.setdefault(record["resource"], {})[str(record.get("name", ""))] = None
         return ", ".join(
-            f"{plural(len(found), noun_of(resource))} ({listing(found, 3)})"
-            for resource, found in names.items()
+            f"{plural(len(named), noun_of(resource))} ({listing(named, 3)})"
+            for resource, named in names.items()
         )
 
     def line(self) -> str:

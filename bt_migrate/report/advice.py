@@ -162,11 +162,11 @@ def _phase_before(start: LastStart, record: RunRecord, report: Mapping[str, Any]
     if start.command == DRIVER:
         return None
     kinds = {problem["resource"] for problem in report["problems"] if problem["outcome"] != DIFFERS}
-    for found in report.get("findings", ()):
-        if found["kind"] == WAITS:
-            kinds.update(found["detail"].split(" or "))
-        if found.get("severity") == FAILURE:
-            kinds.add(found["resource"])
+    for finding in report.get("findings", ()):
+        if finding["kind"] == WAITS:
+            kinds.update(finding["detail"].split(" or "))
+        if finding.get("severity") == FAILURE:
+            kinds.add(finding["resource"])
     open_phases = (
         phase
         for phase, resources in resources_by_phase().items()
@@ -232,8 +232,8 @@ def _resources_to_update(start: LastStart, report: Mapping[str, Any]) -> List[st
     policies = ",".join(_values_of(start.arguments, "--on-conflict")).split(",")
     if "update" in policies:
         return []
-    found: Set[str] = {problem["resource"] for problem in problems}
-    return sorted(name for name in found if f"{name}=update" not in policies and name in BY_NAME)
+    names: Set[str] = {problem["resource"] for problem in problems}
+    return sorted(name for name in names if f"{name}=update" not in policies and name in BY_NAME)
 
 
 def _with_updates(arguments: Sequence[str], resources: Sequence[str]) -> List[str]:

@@ -197,7 +197,7 @@ def _validation(record: RunRecord) -> Optional[Dict[str, Any]]:
     validation = dict(record.validation)
     validation.pop("findings", None)
     streams = validation.pop("streams", {})
-    counts = {kind: [stream["rows"] for stream in found] for kind, found in streams.items()}
+    counts = {kind: [stream["rows"] for stream in listed] for kind, listed in streams.items()}
     validation["rows"] = {
         kind: None if None in rows else sum(rows) for kind, rows in counts.items()
     }

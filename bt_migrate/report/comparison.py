@@ -29,14 +29,14 @@ def comparison_text(result: Mapping[str, Any]) -> str:
 def _kinds_table(kinds: Mapping[str, Mapping[str, Any]]) -> List[str]:
     """Returns a table of kinds by outcome, without empty rows and columns."""
     counts = {
-        kind: {**found["outcomes"], CHANGED: found["changed_since_copy"]}
-        for kind, found in kinds.items()
-        if found["outcomes"]
+        kind: {**counted["outcomes"], CHANGED: counted["changed_since_copy"]}
+        for kind, counted in kinds.items()
+        if counted["outcomes"]
     }
-    present = {name for found in counts.values() for name, count in found.items() if count}
+    present = {name for counted in counts.values() for name, count in counted.items() if count}
     names = [MATCH, *(name for name in OTHER_OUTCOMES if name in present)]
     rows = [
-        [kind, *(f"{found.get(name, 0):,}" for name in names)] for kind, found in counts.items()
+        [kind, *(f"{counted.get(name, 0):,}" for name in names)] for kind, counted in counts.items()
     ]
     return table(["compared", *(name.replace("_", " ") for name in names)], rows)
 

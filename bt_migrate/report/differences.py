@@ -42,11 +42,11 @@ FACTS = ("resource", "id", "name", "project", "row", "fingerprint")
 
 def known_differences(run: RunDirectory) -> List[Dict[str, Any]]:
     """Every difference, once: {resource, id, name, project, row, outcome, detail, fingerprint}."""
-    found: Dict[DifferenceKey, Dict[str, Any]] = {}
+    by_key: Dict[DifferenceKey, Dict[str, Any]] = {}
     for record in (*_of_objects(run), *_of_rows(run), *_of_comparison(run)):
         if record.get("fingerprint"):
-            found.setdefault(key_of(record), record)
-    return list(found.values())
+            by_key.setdefault(key_of(record), record)
+    return list(by_key.values())
 
 
 def difference_of_problem(problem: Mapping[str, Any]) -> Dict[str, Any]:

@@ -148,11 +148,11 @@ def _rows(plan: Mapping[str, Any]) -> Described:
 
 
 def _losses(plan: Mapping[str, Any]) -> Described:
-    found: Described = {}
+    losses: Described = {}
     for loss in plan["losses"]:
         words = [
             str(loss.get(name, "")) for name in ("kind", "resource", "project", "name", "path")
         ]
         name = f"loss {loss.get('kind')} of {loss.get('resource')} {shown(loss.get('name'))!r}"
-        found[tuple(words)] = (name, f"{loss.get('count', 1)} times")
-    return found
+        losses[tuple(words)] = (name, f"{loss.get('count', 1)} times")
+    return losses

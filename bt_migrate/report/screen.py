@@ -75,13 +75,13 @@ def _lines(report: Mapping[str, Any], lists: Lists) -> List[str]:
 
 def in_one_line_each(lines: Sequence[str]) -> List[str]:
     """Returns the lines of a list, with entries of several lines cut to one."""
-    found: List[str] = []
+    entries: List[str] = []
     for line in lines:
         if line.startswith(CONTINUED):
-            found[-1] = shown(f"{found[-1]} {line.strip()}", COLUMNS)
+            entries[-1] = shown(f"{entries[-1]} {line.strip()}", COLUMNS)
         else:
-            found.append(line)
-    return found
+            entries.append(line)
+    return entries
 
 
 def summary_line(report: Mapping[str, Any]) -> str:
