@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import List
 
+from bt_migrate.errors import StateError
+from bt_migrate.model.date_windows import instant
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import STATE_ENDING
 from bt_migrate.state.run_record import Session
+from bt_migrate.state.status_file import read_status
 
 # A process that was killed may have had requests in flight for this long.
 KILLED_SLACK_S = 300
@@ -33,11 +36,26 @@ def add_session(sessions: List[Session], session: Session) -> None:
 
 
 def end_killed_session(run: RunDirectory, clock_offset_s: float) -> None:
-    """Note until when the last process can have written, by the destination's clock, if it was
-    killed before it recorded that. The times of its files show it, until another process writes.
+    """Note what the last process did, if it was killed before it recorded that.
+
+    Until when it can have written, by the destination's clock: the times of its files show it,
+    until another process writes. Its seconds and rows: from its status file, up to a second before.
     """
     last = run.record.sessions[-1:]
     if last and last[0].wrote_until is None:
         times = [path.stat().st_mtime for path in run.path.rglob(f"*{STATE_ENDING}")]
         newest = max(times, default=run.path.stat().st_mtime)
         last[0].wrote_until = newest + clock_offset_s + KILLED_SLACK_S
+    if last and last[0].ended is None:
+        _take_from_status(last[0], run)
+
+
+def _take_from_status(session: Session, run: RunDirectory) -> None:
+    try:
+        status = read_status(run.path)
+        seconds = (instant(status["updated"]) - instant(session.started)).total_seconds()
+    except (KeyError, StateError, ValueError):  # killed before its first status, or damaged
+        return
+    rows = status.get("rows")
+    if seconds > 0 and isinstance(rows, int):
+        session.seconds, session.rows = round(seconds, 3), rows

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import List
+from typing import List, Tuple
 
 import pytest
 
 from bt_migrate.errors import EXIT_LOCKED, LockedError
 from bt_migrate.state.copied_attachments import CopiedAttachments
-from bt_migrate.state.files import append_line, read_json, write_json
+from bt_migrate.state.files import FORMAT, append_line, read_json, write_json
 from bt_migrate.state.find_run import create_run
 from bt_migrate.state.folder_names import MAX_NAME_BYTES, folder_name
 from bt_migrate.state.records import json_of
@@ -22,7 +23,7 @@ from bt_migrate.state.run_directory import RunDirectory, runs_in
 from bt_migrate.state.run_files import LOCK_FILE, RUN_FILE
 from bt_migrate.state.run_record import Session
 from bt_migrate.state.seen_rows import SeenRows
-from bt_migrate.state.sessions import MAX_SESSIONS, add_session
+from bt_migrate.state.sessions import MAX_SESSIONS, add_session, end_killed_session
 from bt_migrate.state.stream_state import StreamState
 from tests.support.run_state import ALL, found, identity, mode, python
 
@@ -357,3 +358,29 @@ def test_the_starts_of_weeks_are_summed_up() -> None:
     assert [int(session.started) for session in sessions] == sorted(
         int(session.started) for session in sessions
     )
+
+
+@pytest.mark.parametrize(
+    ("updated", "expected"),
+    [("2026-03-01T00:00:12.5Z", (12.5, 760)), ("2026-02-28T23:59:59Z", (0.0, 0))],
+    ids=["its own status", "the status of an earlier process"],
+)
+def test_the_time_and_rows_of_a_killed_start_are_those_of_its_last_status(
+    updated: str, expected: Tuple[float, int], tmp_path: Path
+) -> None:
+    with create_run(tmp_path, identity(), "migrate-all") as run:
+        run.record.sessions.append(Session("2026-03-01T00:00:00Z", "migrate-all"))
+        status = {
+            "format": FORMAT,
+            "pid": 1,
+            "host": "h",
+            "started": "2026-03-01T00:00:00Z",
+            "state": "running",
+            "updated": updated,
+            "paused": False,
+            "rows": 760,
+        }
+        (run.path / "status.json").write_text(json.dumps(status), encoding="utf-8")
+        end_killed_session(run, 0.0)
+        (session,) = run.record.sessions
+        assert (session.seconds, session.rows) == expected
