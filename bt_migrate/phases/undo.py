@@ -19,7 +19,7 @@ from bt_migrate.cli.signals import Ending
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, UsageError
 from bt_migrate.migration.undo import undo
-from bt_migrate.state.run_directory import RunDirectory
+from bt_migrate.state.run_directory import RunDirectory, run_paths_in
 from bt_migrate.state.run_files import RUN_FILE
 
 NAME = "undo"
@@ -28,7 +28,9 @@ NAME = "undo"
 def run(settings: Settings, ending: Ending) -> int:
     path = Path(settings.resume_run_dir)
     if not (path / RUN_FILE).is_file():
-        raise UsageError(f"{path} is not a run directory (it has no {RUN_FILE})")
+        newest = run_paths_in(path)[:1]
+        hint = f"; it holds runs, the newest is {newest[0]}" if newest else ""
+        raise UsageError(f"{path} is not a run directory (it has no {RUN_FILE}){hint}")
     dest = connect_destination(settings, ending.event)
     with RunDirectory(path) as directory:
         if directory.record.dry_run:

@@ -819,3 +819,13 @@ def test_undo_refuses_what_is_no_run_another_organizations_run_and_one_in_use(
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert undo_run(pair, place, "--yes").code == 4
     assert len(pair.dest.objects("dataset")) == 2
+
+
+def test_a_folder_of_runs_is_refused_and_its_newest_run_is_named(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    with tiny_pair() as pair:
+        assert run(pair.sandbox, root, "--resources", "project_tags").code == 0
+        refused = undo_run(pair, root, "--yes")
+        assert refused.code == 2
+        assert f"it holds runs, the newest is {runs(root)[-1]}" in refused.err
+        assert len(pair.dest.objects("project_tag")) > 0
