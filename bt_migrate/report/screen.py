@@ -96,7 +96,7 @@ def summary_line(report: Mapping[str, Any]) -> str:
 
 
 def summary_record(report: Mapping[str, Any]) -> Dict[str, Any]:
-    """Returns the report for a script: the same as the screen."""
+    """Returns the fields that --json prints: the same information as on the screen."""
     return {
         "event": "summary",
         "more_to_do": report["status"] == "stopped",

@@ -107,7 +107,10 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def write_env(path: Path, text: str) -> None:
-    """Write the settings, readable by the user alone. Replaces only what a sandbox wrote before."""
+    """Write the settings to a file that only the user can read.
+
+    Only a file that an earlier sandbox wrote is replaced.
+    """
     if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(HEADER):
         raise SystemExit(f"sandbox: --write-env: {path} is not of a sandbox; name another file")
     try:

@@ -100,7 +100,7 @@ class ObjectComparison:
         return result
 
     def _extras_in(self, resource: Resource, scope: Optional[ProjectPair]) -> Optional[str]:
-        """Where objects that only the destination has are reported: see `KindComparer.compare`."""
+        """Returns where extra objects are searched: the `extras_in` of `KindComparer.compare`."""
         if resource.list_all:
             return ""
         if scope:
