@@ -401,11 +401,11 @@ class Transport:
         )
 
     def _is_doubted(self, request: Request, error: ApiError) -> bool:
-        """Whether a key that was good is refused, or by something else than the API's own JSON.
+        """Whether a refusal may be temporary: the key worked before, or the answer is not the API's JSON.
 
         A gateway under load does that for a minute or two
-        (https://www.braintrust.dev/docs/kb/api-rate-limits-during-backfill-operations.md). A text
-        that stayed for one object of a route is believed for the others at once.
+        (https://www.braintrust.dev/docs/kb/api-rate-limits-during-backfill-operations.md). If
+        retries for one object of a route ended with a text again, the text counts for the others.
         """
         if not self._proven or error.status not in (401, 403):
             return False

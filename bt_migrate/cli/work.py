@@ -177,7 +177,7 @@ def _work_in(start: Start, settings: Settings, run: RunDirectory, kinds: Sequenc
 def _carries_out(run: RunDirectory, plan: Mapping[str, Any]) -> bool:
     """Whether an earlier start of this run has begun to carry the plan out.
 
-    A plan made now would lack what that start did, so the two are not compared.
+    If so, the plans are not compared: a new plan would lack what that start has done.
     """
     return run.record.plan == plan_digest(plan)
 

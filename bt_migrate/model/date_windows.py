@@ -173,7 +173,7 @@ def gaps(taken: Sequence[Interval], until: datetime) -> List[Interval]:
 
 
 def overlaps(taken: Sequence[Interval], window: Interval) -> List[Interval]:
-    """The parts of the window that were taken before, as few intervals as possible."""
+    """Returns the parts of the window that earlier windows cover, as few intervals as possible."""
     found: List[Interval] = []
     for begin, end in sorted((max(begin, window[0]), min(end, window[1])) for begin, end in taken):
         if begin >= end:

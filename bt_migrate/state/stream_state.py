@@ -161,8 +161,8 @@ class StreamState:
         return not self.done and not self.sync.gone
 
     def begin_round(self, number: int, above: int) -> None:
-        """Enter a sync, in memory. A stream that is behind is read from its own mark, if that is
-        lower.
+        """Start a sync, in memory. A stream that is behind is read from its own mark, if that is
+        lower than the mark of the run.
         """
         if self.sync.round == number:
             return

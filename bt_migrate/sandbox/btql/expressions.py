@@ -273,7 +273,7 @@ def _comparison(op: str) -> Callable[[Json], Compiled]:
 
 
 def _created_comparison(compare: Callable[[Any, Any], bool], value: Any) -> Compiled:
-    """`created` against a constant, without decoding the row."""
+    """Returns the comparison of `created` with a constant, which need not decode the row."""
     bound = keys.micros(value) if isinstance(value, str) else None
     if bound is None:
         return lambda view: compared(compare, view.value().get("created"), value)
