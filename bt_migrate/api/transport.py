@@ -401,9 +401,9 @@ class Transport:
         )
 
     def _is_doubted(self, request: Request, error: ApiError) -> bool:
-        """Whether a refusal may be temporary: the key worked before, or the answer is not the API's JSON.
+        """Whether a refusal of a key that worked before may be temporary.
 
-        A gateway under load does that for a minute or two
+        A gateway under load refuses good keys for a minute or two. Its answer is not the API's JSON
         (https://www.braintrust.dev/docs/kb/api-rate-limits-during-backfill-operations.md). If
         retries for one object of a route ended with a text again, the text counts for the others.
         """

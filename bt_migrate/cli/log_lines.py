@@ -99,7 +99,7 @@ class JsonLines(_Masking):
 def start_logging(
     level: str, format_name: str, secrets: Iterable[str], stream: Optional[TextIO] = None
 ) -> None:
-    """Send the lines of this package to the stream, and those of libraries from WARNING on."""
+    """Write log lines of this package to the stream, and warnings and errors of libraries."""
     in_json = format_name == "json"
     handler = Terminal(stream or sys.stderr, level, short=not in_json)
     kept = is_file(handler.stream)

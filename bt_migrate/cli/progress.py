@@ -38,7 +38,7 @@ class Progress:
         self._next_line_s = time.monotonic() + LINE_S
 
     def beat(self, status: Mapping[str, Any]) -> None:
-        """Show the status of this second."""
+        """Show the present status; called once a second."""
         self._show_phase(status)
         now = datetime.now(timezone.utc)
         if self._draw_bar is not None:

@@ -63,7 +63,7 @@ class Terminal(logging.StreamHandler):
         return self._is_new_wait(record) and super().filter(record)
 
     def _is_new_wait(self, record: logging.LogRecord) -> bool:
-        """Whether no other thread has reported this wait: one line is enough."""
+        """Whether no other thread has logged this wait, so that it is logged only once."""
         if getattr(record, "event", "") != "rate_limited" or not self.short:
             return True
         side = getattr(record, "side", "")

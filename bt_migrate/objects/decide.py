@@ -248,10 +248,10 @@ def _patched_with(resource: Resource, desired: Mapping[str, Any]) -> Dict[str, A
 def second_pass_body(
     resource: Resource, desired: Mapping[str, Any], existing: Mapping[str, Any]
 ) -> Tuple[str, Dict[str, Any]]:
-    """(method, body) that completes an object of ours that was created without some references.
+    """Returns (method, body) of the request that adds missing references to an object of ours.
 
-    The body is {} if the object is complete. PATCH where it takes all the fields; else PUT (create
-    or replace by natural key), which also takes the origin of a function.
+    The body is {} if the object is complete. The method is PATCH if it accepts all the fields; else
+    it is PUT (create or replace by natural key), which also accepts the origin of a function.
     """
     if _has_members(resource):
         return "PATCH", membership_patch(desired, existing)

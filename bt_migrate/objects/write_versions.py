@@ -202,7 +202,7 @@ class VersionWriter:
 
 
 def _note_incomplete(history: History, body: Body) -> None:
-    """Note a version that lacks references whose targets are still to come, as what it will be."""
+    """Record a version without references to later objects under the content it will have."""
     states = history.item.states
     with states.lock:
         begun = states.begun_versions[history.source_id]

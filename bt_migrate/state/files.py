@@ -163,7 +163,7 @@ def _lines(part: Union[List[Any], Dict[str, Any]]) -> str:
 
 
 def _entry(name: Any, value: Any) -> str:
-    """`"name": value`, with any name that JSON can encode."""
+    """Returns `"name": value` as JSON."""
     return json.dumps({name: value})[1:-1]
 
 

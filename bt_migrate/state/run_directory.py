@@ -106,7 +106,7 @@ class RunDirectory:
     # -- projects
 
     def folder(self, project: str) -> Path:
-        """The folder of a project, of the organization for ""; run.json keeps the mapping."""
+        """Returns the folder of a project ("": of the organization), which run.json records."""
         if not project:
             return self.path / ORGANIZATION_FOLDER
         self.name_folders([project])

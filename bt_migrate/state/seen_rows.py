@@ -209,8 +209,8 @@ class SeenRows:
         return {xact for (xact,) in self._rows(query, (object_id,))}
 
     def sending(self, object_id: str, ids: Sequence[str]) -> Dict[str, Tuple[bytes, int]]:
-        """Returns row id -> (digest, sync) of what was sent last by content, or was about to be
-        sent by a sync that was killed.
+        """Returns row id -> (digest, sync) of the content that was sent last, or that a killed sync
+        was about to send.
         """
         records = self._of("id, digest, round from sending", object_id, ids)
         return {id_text(row_id): (digest, number) for row_id, digest, number in records}
