@@ -287,11 +287,11 @@ KINDS: Mapping[str, Kind] = {
     ),
     LIST_REFUSED: Kind(
         FAILURE,
-        "the source refuses to list objects that it has; they were not moved",
+        "an organization refuses to list objects; they were not moved",
         "use a key that may list them, or fix the cause shown under detail, then run the same"
         " command again",
         False,
-        "not listed by the source: {names}: {details}",
+        "lists refused: {names}: {details}",
     ),
     "unresolved_reference": Kind(
         FAILURE,

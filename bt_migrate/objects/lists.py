@@ -217,10 +217,13 @@ class Lists:
             self._lists.pop((self.dest.side, resource.name, ""), None)
 
     def start_empty(self, project_id: str) -> None:
-        """Record that a destination project was just created: its lists are empty."""
+        """Record that a destination project was just created: its lists are empty.
+
+        Lists of kinds that a server may lack are read all the same: only its answer says that.
+        """
         with self.lock:
             for resource in BY_NAME.values():
-                if resource.has_project_lists:
+                if resource.has_project_lists and not resource.beyond:
                     self._lists.setdefault((self.dest.side, resource.name, project_id), [])
 
     # -- reading

@@ -300,6 +300,23 @@ def test_an_automation_that_begins_to_act_outside_waits_for_activate(
 # -- simulated users
 
 
+def test_simulated_users_are_left_out_if_the_destination_has_none(
+    pair: Pair, tmp_path: Path
+) -> None:
+    """Its new project is asked too: only the answer says that the server lacks them."""
+    alpha = project(pair.source)
+    fields = {"instructions": "Be brief.", "voice_config": {"voice_id": "ada"}}
+    pair.source.create("simulated_user", {"project_id": alpha, "name": "Ada", **fields})
+    missing = Answer(404, b'{"error":"Not found"}')
+    pair.sandbox.refuse = lambda method, path, raw: (
+        missing if "/simulated_user" in path and alpha not in path else None
+    )
+    done = run(pair.sandbox, tmp_path / "state", "--verify")
+    assert done.code == 0, done.out + done.err
+    left = findings(tmp_path / "state", "kind_not_known")
+    assert [found["resource"] for found in left] == ["simulated_users"]
+
+
 def test_simulated_users_move_change_and_are_undone(pair: Pair, tmp_path: Path) -> None:
     fields = {"instructions": "Be brief.", "voice_config": {"voice_id": "ada"}}
     for name in ("alpha", "beta"):
