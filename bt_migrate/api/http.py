@@ -61,7 +61,7 @@ def text_of_page(page: str) -> str:
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port: what a key belongs to."""
+    """Returns scheme, host and port of a URL. A key is sent only to its own origin."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}:{parts.port or DEFAULT_PORTS.get(parts.scheme)}"
 

@@ -21,9 +21,9 @@ LAYOUT = "\n\t"
 
 
 class SafeStream:
-    """A text stream around another one. `error` is what ended it, None while it works.
+    """A text stream that writes to another one. `error` is the error that ended it, else None.
 
-    `pinned`: the lines at the bottom of the terminal, None where it is no terminal.
+    `pinned`: the lines at the bottom of the terminal, None if the stream is not a terminal.
     """
 
     def __init__(self, stream: TextIO, pinned: Optional[Pinned] = None) -> None:

@@ -118,7 +118,7 @@ def _rewrite_places(result: Rewritten, reference: Reference, resolve: Resolve) -
 
 
 def _dropped(path: Path, drop: str) -> Path:
-    """The path of what is left out with an unresolved reference."""
+    """Returns the path of the value that is left out because of an unresolved reference."""
     if drop == "item":
         last_item = max(number for number, step in enumerate(path) if isinstance(step, int))
         return path[: last_item + 1]

@@ -61,7 +61,7 @@ def role_cannot_move(obj: dict) -> Optional[str]:
 
 
 def is_async_query(obj: dict) -> bool:
-    """The server keeps its asynchronous queries as automations of its own."""
+    """Whether the automation is one in which the server keeps an asynchronous query."""
     return (obj.get("config") or {}).get("event_type") == "async_query"
 
 

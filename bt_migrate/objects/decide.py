@@ -165,7 +165,7 @@ def conflict_reason(before: Optional[Sequence[str]], now: Sequence[str]) -> str:
 
 
 def settled(action: Action, policy: str, reason: str) -> Action:
-    """The action that the policy gives for an object that differs; other actions stay."""
+    """Returns the action of the policy for an object that differs; other actions unchanged."""
     if action.verb != DIFFERS:
         return action
     if policy == UPDATE or (policy == FOLLOW and reason == CHANGED_AT_SOURCE):

@@ -1,4 +1,4 @@
-"""In which destination transaction a dataset's row was delivered, as the source once wrote it."""
+"""The destination's transaction of a version of a dataset row, by its transaction in the source."""
 
 from __future__ import annotations
 

@@ -307,7 +307,7 @@ def drop_known_pins(prepared: Prepared, existing: Mapping[str, Any]) -> None:
 
 
 def not_placeable(resource: Resource, source: dict, body: Mapping[str, Any]) -> str:
-    """Returns why an object with that content cannot be created, "" if it can.
+    """Returns why an object without some references must not be created, "" if it may.
 
     An ACL without its user, group or role would grant something else.
     """

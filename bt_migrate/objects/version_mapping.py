@@ -42,7 +42,7 @@ class VersionMapping:
             of_object[str(xact_of_version(source_version))] = str(xact_of_version(dest_version))
 
     def dest_version(self, source_id: str, version: object) -> Optional[str]:
-        """The version of the same content in the destination; None if exactly it is not mapped."""
+        """Returns the destination's version with the same content, None if it is not mapped."""
         with self.lock:
             found = self._versions[source_id].get(xact_of_version(version))
         return version_like(version, found) if found else None
@@ -71,10 +71,10 @@ class VersionMapping:
         return version_like(version, found) if found else None
 
     def dest_version_at(self, source_id: str, version: object) -> Optional[str]:
-        """The counterpart of the last mapped version that is not newer than `version`.
+        """Returns the counterpart of the newest mapped version that is not newer than `version`.
 
-        For objects of which every version is mapped from some version on: a transaction between two
-        versions shows the earlier one.
+        Only for objects of which all versions from some version on are mapped: a transaction
+        between two versions shows the earlier one.
         """
         with self.lock:
             known = self._versions[source_id]

@@ -152,7 +152,7 @@ class PageReader:
         return None
 
     def close(self) -> None:
-        """End the page threads, and tell the slice that this reader reads no more of it."""
+        """Stop the page threads, and mark the slice as no longer read by this reader."""
         if self._slice is not None:
             self._slice.stop()
         self._ahead.close()

@@ -1,4 +1,4 @@
-"""Which attachments have their bytes in the destination: one SQLite file for each run."""
+"""The attachments whose bytes were copied to the destination: one SQLite file for each run."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ class ObjectStates:
             self.earlier.pop(source_id, None)
 
     def settle(self, source_ids: Sequence[str]) -> None:
-        """Sort outcomes and findings of objects that were created in parallel in the given order."""
+        """Sort outcomes and findings of objects that were created in parallel by this order."""
         with self.lock:
             for source_id in source_ids:
                 if source_id in self.outcomes:
