@@ -7,6 +7,7 @@ rows were read as were counted.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.btql import MAX_LIMIT, OBJECTS_PER_QUERY
@@ -73,6 +74,8 @@ def counted_streams(
     counted: Dict[str, RowStream] = {}
     for (kind, after, end), alike in by_bounds.items():
         ids = [stream.source_id for stream in alike]
+        if len(ids) == 1 and end is None:
+            _ask_at_once(catalog, counts, kind, ids)
         if end is None:
             found = counts.of(catalog, kind.name, ids)
         else:
@@ -84,6 +87,16 @@ def counted_streams(
             rows, counted_s = found[stream.source_id]
             counted[stream.source_id] = replace(stream, rows=rows, counted_s=counted_s)
     return [counted[stream.source_id] for stream in streams]
+
+
+def _ask_at_once(
+    catalog: Catalog, counts: RowCounts, kind: RowKind, object_ids: Sequence[str]
+) -> None:
+    """Count a single object, which may be large, and find out about its facets meanwhile."""
+    bounds = bounds_of(catalog, kind)
+    count = partial(counts.of, catalog, kind.name, object_ids)
+    learn = partial(learn_facets, catalog.source, kind.name, object_ids, bounds)
+    catalog.lists.at_once(lambda ask: ask(), (count, learn))
 
 
 def round_groups(
