@@ -41,7 +41,7 @@ class Rates:
         return round(grown / (last.at_s - first.at_s), 1)
 
     def seconds_left(self, name: str, left: int, limits: Mapping[str, Optional[float]]) -> float:
-        """Returns how long `left` more take, 0 if that is not known.
+        """Returns the seconds that `left` more units of work take, 0 if unknown.
 
         `limits`: side -> queries a minute that it allows, None if its limit is not known. Sides
         without a limit are left out.

@@ -85,10 +85,10 @@ class VersionMapping:
 def read_version_mapping(
     run: RunDirectory, lock: threading.RLock, *, of_rows: bool = False
 ) -> VersionMapping:
-    """The mapping that the state files of a run hold.
+    """Returns the mapping in the state files of a run.
 
-    `of_rows`: with that of single rows. Not where only some deliveries are recorded, and more with
-    each sync: rows would be written again for nothing but a version in their origin.
+    `of_rows`: also the mapping of single rows. Not used if only some deliveries are recorded: each
+    sync would add entries, and rows would be written again only to change their origin.
     """
     mapping = VersionMapping(lock, DeliveredRows(run, lock) if of_rows else None)
     for states in run.all_objects():

@@ -190,7 +190,7 @@ class SeenRows:
         return int(last) if last and first else 0
 
     def newest_xact(self, object_id: str) -> int:
-        """The source's last transaction of which a row was delivered."""
+        """Returns the last transaction of the source of which a row was delivered."""
         rows = self._rows("select max(xact) from delivered where object = ?", (object_id,))
         return int(rows[0][0] or 0) if rows else 0
 

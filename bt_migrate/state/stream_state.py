@@ -218,7 +218,7 @@ OWN_FIELDS = ("header", "counts", "findings", "done", "error", "seconds", "waiti
 
 
 def _read_slices(path: Path, data: Dict[str, Any]) -> Tuple[List[KeyRange], Optional[int]]:
-    """(the key ranges, the sync mark that earlier versions kept in the first of them)."""
+    """Returns (key ranges, sync mark). Earlier versions wrote the mark into the first range."""
     if not matches(List[Dict[str, Any]], data["slices"]):
         raise StateError(f"{path}: slices is not a list of key ranges; {WHAT_TO_DO}")
     slices = [KeyRange(**record_fields(path, KeyRange, entry)) for entry in data["slices"]]
