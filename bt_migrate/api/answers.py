@@ -52,7 +52,7 @@ TYPE_NAMES: Dict[type, str] = {
 
 
 def any_answer(_: Any) -> str:
-    """The check for answers of which nothing is used."""
+    """The check for answers whose content is not used: it accepts every answer."""
     return ""
 
 

@@ -419,7 +419,7 @@ PROJECT_AUTOMATIONS = Resource(
         Pin("config.topic_map_functions.[].function.version", CALLABLE),
     ),
     cannot_move=automation_cannot_move, servers_own=is_async_query,
-    # Whoever knows the address of a webhook can post to it.
+    # Everybody who knows the URL of a webhook can post to it.
     secret_paths=("config.action.url", "config.actions.[].url"),
     beyond=True,
     not_carried="what acts outside or deletes, until you activate it",

@@ -217,8 +217,8 @@ class ObjectWriter:
     def refuse_another(self, item: PlannedObject, made: Dict[str, Any]) -> None:
         """Raises ApiError if the destination treats two names of the source as one.
 
-        It may ignore case, blanks or length. What belongs to the two objects, also rows, would be
-        mixed.
+        It may ignore case or spaces, or cut names. The contents and rows of both objects would then
+        be in one object.
         """
         catalog, resource = self.catalog, self.resource
         key = natural_key(resource, made)

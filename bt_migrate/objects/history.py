@@ -179,7 +179,7 @@ def map_versions(
     source: Sequence[dict],
     existing: Mapping[str, Any],
 ) -> Dict[int, int]:
-    """Map the versions that both sides have. Returns position in `source` -> position there."""
+    """Map versions that both sides have. Returns position in `source` -> in the destination."""
     begun = holds_begun_version(resource, item.states, item.source["id"], existing)
     lists = catalog.histories.dest
     dest = lists.contents(resource, existing, catalog.settings.history)

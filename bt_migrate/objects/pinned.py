@@ -16,7 +16,7 @@ from bt_migrate.objects.prepare import skip_reason
 def pinned_versions(
     catalog: Catalog, resources: Sequence[Resource], projects: Sequence[dict]
 ) -> Dict[str, Set[int]]:
-    """Source id of a dataset -> transactions at which objects of these projects point to it."""
+    """Returns source id of a dataset -> transactions to which objects of the projects refer."""
     found: Dict[str, Set[int]] = defaultdict(set)
     for resource in resources:
         pins = [pin for pin in resource.pins if DATASETS.name in pin.to]

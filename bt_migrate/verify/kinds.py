@@ -80,7 +80,7 @@ class ObjectComparison:
         scope: Optional[ProjectPair],
         objects: Callable[[], List[dict]],
     ) -> Comparison:
-        """A list that the API refuses makes the kind unreadable; a server fault is raised."""
+        """Compare a kind, which is unreadable if a list is refused. Server errors are raised."""
         catalog, scope_name = self.migration.catalog, scope.name if scope else ""
         result = Comparison(resource.name, scope_name, *self.report_to)
         try:
