@@ -6,9 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping
 
+from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.request import Answer
 from bt_migrate.model.resource import Resource
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.paths import object_path
 from bt_migrate.objects.proof import (
     FOUND_EXISTING,
     MARKED_IF_FOUND,
@@ -36,7 +38,7 @@ def create_object(
     floor_s = _date_floor_s(catalog, resource)
     answer = post()
     received_s = time.time()
-    made: Dict[str, Any] = answer.json
+    made = _shown(catalog, resource, body, answer.json)
     created_s = created_seconds(made) if date_is_of_creation(resource) else 0.0
     is_since = not created_s or created_s >= floor_s
     marked = answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1")
@@ -48,6 +50,21 @@ def create_object(
     elif not is_since:
         catalog.creation_clock.forget()
     return Created(made, is_ours)
+
+
+def _shown(
+    catalog: Catalog, resource: Resource, body: Mapping[str, Any], answered: Dict[str, Any]
+) -> Dict[str, Any]:
+    """The answered object; as a read shows it if the answer says nothing that identifies it.
+
+    Raises ApiError if there is no such object.
+    """
+    needs_more = resource.names_owner or resource.below_owner  # than an id, to be read
+    if needs_more or any(name in answered for name in resource.key):
+        return answered
+    path = object_path(resource, answered, str(body.get("project_id", "")))
+    shown: Dict[str, Any] = catalog.dest.get(path, check=object_with_id(answered["id"]))
+    return shown
 
 
 def _date_floor_s(catalog: Catalog, resource: Resource) -> float:

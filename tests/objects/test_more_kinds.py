@@ -486,3 +486,20 @@ def test_what_a_killed_process_made_is_ours_and_completed(pair: Pair, tmp_path: 
     assert [len(pair.dest.objects(kind)) for kind in kinds] == [2, 1, 1, 1]
     undo(pair, root)
     assert [len(pair.dest.objects(kind)) for kind in kinds] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["project_group", "dataset"])
+def test_an_answer_with_nothing_but_an_id_is_believed_only_if_the_object_can_be_read(
+    kind: str, pair: Pair, tmp_path: Path
+) -> None:
+    made = {"name": "answered", "project_id": project(pair.source)}
+    pair.source.create(kind, made if kind == "dataset" else {"name": "answered"})
+    claim = json.dumps({"id": "6f1c1c9e-6a5e-4b8f-9a57-0a3c8f3e2f11"}).encode()
+    pair.sandbox.refuse = lambda method, path, raw: (
+        Answer(200, claim) if (method, path) == ("POST", f"/v1/{kind}") else None
+    )
+    assert run(pair.sandbox, tmp_path / "runs").code == 1
+    assert outcomes(tmp_path / "runs", f"{kind}s") == {"failed": 1}
+    pair.sandbox.refuse = None
+    healed = run(pair.sandbox, tmp_path / "runs", "--verify")
+    assert (healed.code, len(pair.dest.objects(kind))) == (0, 1), healed.out
