@@ -50,6 +50,8 @@ FUNCTION_ONLY_FIELDS = ("function_type", "origin", "function_schema")
 PROMPT_MARK = {"type": "prompt"}
 # How many names of projects an error shows.
 NAMES_SHOWN = 20
+# refused lists of a kind that are shown one by one
+REFUSALS_SHOWN = 3
 
 
 def planned_id(source_id: str) -> str:
@@ -349,11 +351,17 @@ class Lists:
             known = self.refusals.setdefault(resource.name, [])
             if (place, str(error)) in [(other.place, str(other.error)) for other in known]:
                 return
+            alike = [other for other in known if other.error.status == error.status]
             known.append(refusal)
             if not place and error.side == self.source.side:
                 self.unavailable[resource.name] = f"source answered {error.status}"
         of_place = f" of {place}" if place else ""
-        log.warning("%s: %s%s cannot be listed: %s", error.side, resource.name, of_place, error)
+        # one line for each owner would hide everything else
+        level = logging.WARNING if len(alike) < REFUSALS_SHOWN else logging.DEBUG
+        words = (error.side, resource.name, of_place, error)
+        log.log(level, "%s: %s%s cannot be listed: %s", *words)
+        if len(alike) == REFUSALS_SHOWN:
+            log.warning("further lists of %s cannot be read either; run.log has all", resource.name)
 
     def missing_for_rows(self) -> Optional[ApiError]:
         """Returns why rows cannot be copied yet: a kind to which they may refer is not listed.
