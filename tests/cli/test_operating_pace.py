@@ -37,6 +37,7 @@ def begun(pair: Pair) -> Dict[str, int]:
     return {side: requests.count(org) + in_flight.get(org, 0) for side, org in SIDES.items()}
 
 
+@pytest.mark.long
 def test_a_lower_request_rate_slows_both_sides_and_a_higher_one_frees_them(
     pair: Pair, tmp_path: Path
 ) -> None:
@@ -66,6 +67,7 @@ def test_a_lower_request_rate_slows_both_sides_and_a_higher_one_frees_them(
     assert (whole.code, differences(pair)) == (0, []), whole.last_words
 
 
+@pytest.mark.long
 def test_max_concurrent_can_be_lowered_and_raised_again(pair: Pair, tmp_path: Path) -> None:
     """All inserts wait at a gate, so that what is on its way is what may be."""
     root = tmp_path / "runs"

@@ -19,6 +19,10 @@ def tiny(data_plane: str) -> Iterator[Pair]:
         yield pair
 
 
+# test_end_to_end moves the example as recorded, too
+@pytest.mark.parametrize(
+    "data_plane", [pytest.param("recorded", marks=pytest.mark.long), "older"], indirect=True
+)
 def test_the_example_arrives_and_a_second_run_writes_nothing(
     data_plane: str, tmp_path: Path
 ) -> None:

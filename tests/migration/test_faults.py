@@ -267,6 +267,7 @@ def test_a_429_keeps_every_thread_of_that_organization_waiting_for_all_of_retry_
         assert early == []
 
 
+@pytest.mark.long
 def test_an_outage_of_the_destination_for_five_seconds_is_waited_for(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         fault = Fault("reset_before", WRITE, times=None)

@@ -148,6 +148,7 @@ def test_without_earlier_state_a_difference_has_no_author_and_policies_are_per_r
     )
 
 
+@pytest.mark.long
 def test_fields_that_patch_cannot_remove_are_reported_and_not_sent_again(
     tiny: Pair, tmp_path: Path
 ) -> None:
@@ -188,6 +189,7 @@ def test_an_object_that_a_post_finds_is_not_taken_for_created(tiny: Pair, tmp_pa
     )
 
 
+@pytest.mark.long
 def test_settings_where_the_source_has_none_are_other_content(tiny: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     assert run(tiny.sandbox, root).code == 0

@@ -451,6 +451,7 @@ def test_programs_of_one_kind_share_the_run_of_a_shard_and_say_when_they_have_no
     assert (whole.code, differences(small), twice(small)) == (0, [], set()), whole.last_words
 
 
+@pytest.mark.long
 def test_what_is_written_after_planning_is_for_the_next_sync(pair: Pair, tmp_path: Path) -> None:
     move_objects(pair, tmp_path)
     shards = plan(pair, tmp_path, 2)
@@ -680,6 +681,7 @@ def test_a_run_that_is_in_use_is_not_merged(small: Pair, tmp_path: Path) -> None
     assert merge(tmp_path, "objects", "0").code == 0
 
 
+@pytest.mark.long
 def test_shards_that_are_missing_are_moved_by_the_run_that_is_joined_without_them(
     pair: Pair, tmp_path: Path
 ) -> None:
