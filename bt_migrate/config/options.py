@@ -11,6 +11,7 @@ import argparse
 import importlib
 import os
 import sys
+import textwrap
 from dataclasses import dataclass
 from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 
@@ -23,8 +24,8 @@ from bt_migrate.model.selection import did_you_mean
 # Options whose values may begin with a dash.
 DASHED = ("--created-after", "--created-before", "--tz")
 EXIT_CODES = (
-    "exit codes: 0 done, 1 something did not arrive (see the report), 2 usage or settings,\n"
-    "3 stopped (safe to run again), 4 run is locked, 70 internal error, 130 interrupted"
+    "exit codes: 0 done, 1 something did not arrive (see the report), 2 usage or settings,"
+    " 3 stopped (safe to run again), 4 run is locked, 70 internal error, 130 interrupted"
 )
 HELP_COLUMN = 30
 
@@ -42,6 +43,15 @@ COMPLETIONS: Dict[str, Sequence[str]] = {
     "words": ("pause", "resume", "stop", "set", "requests-per-second=", "max-concurrent="),
 }
 SHORT_FLAGS = {"--verbose": "-v"}
+
+# A program with more options shows only these in --help, and all in --help-all.
+ONE_SCREEN = 25
+COMMON = frozenset(
+    "--demo --state-dir --dry-run --plan-out --plan --resources --projects --created-after"
+    " --history --activate --since-last --rename-projects --on-conflict --invite-users"
+    " --max-concurrent --btql-per-minute --read-streams --counts --full --quiet --verbose"
+    " --json".split()
+)
 
 
 @dataclass(frozen=True)
@@ -256,33 +266,64 @@ class _Parser(argparse.ArgumentParser):
         return did_you_mean(flag, self._option_string_actions)
 
 
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=HELP_COLUMN)
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Wraps the paragraphs around the options too; lines that begin with a blank stay."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=HELP_COLUMN)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(_wrapped(paragraph, width) for paragraph in text.split("\n\n"))
 
 
-def make_parser(program: str, description: str) -> argparse.ArgumentParser:
+def _wrapped(paragraph: str, width: int) -> str:
+    if "\n " in paragraph or paragraph.startswith("- "):
+        return paragraph
+    return textwrap.fill(paragraph, width)
+
+
+class _HelpAll(argparse.Action):
+    """Prints the help with all options, and exits."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        make_parser(parser.prog, parser.description or "", shows_all=True).print_help()
+        parser.exit()
+
+
+def make_parser(
+    program: str, description: str, *, shows_all: bool = False
+) -> argparse.ArgumentParser:
     """Returns the parser of a program. `description` is the docstring of its module."""
+    options = PROGRAMS[program]
+    is_short = len(options) > ONE_SCREEN and not shows_all
     examples = [f"  bin/{program} {words}".rstrip() for words in EXAMPLES[program]]
-    words = [option.metavar for option in PROGRAMS[program] if option.nargs]
+    words = [option.metavar for option in options if option.nargs]
     parser = _Parser(
         prog=program,
         usage=" ".join(["%(prog)s", "[options]", *words]),
         description=description.strip(),
         epilog="\n".join(["examples:", *examples, "", EXIT_CODES]),
-        formatter_class=_formatter,
+        formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"bt_migrate {__version__}")
+    if is_short:
+        text = f"show all {len(options)} options; these are the common ones"
+        parser.add_argument("--help-all", action=_HelpAll, help=text)
     for section in SECTIONS:
-        options = [option for option in PROGRAMS[program] if option.section == section]
-        group = parser.add_argument_group(section) if options else parser
-        for option in options:
-            _add(group, option)
+        of_section = [option for option in options if option.section == section]
+        shown = [option for option in of_section if not is_short or option.flag in COMMON]
+        group = parser.add_argument_group(section) if shown else parser
+        for option in of_section:
+            _add(group, option, is_shown=option in shown)
     return parser
 
 
-def _add(group: Any, option: Option) -> None:
-    words = option.help.replace("%", "%%")
+def _add(group: Any, option: Option, *, is_shown: bool) -> None:
+    words = option.help.replace("%", "%%") if is_shown else argparse.SUPPRESS
     if option.nargs:
         nargs = None if option.nargs == "1" else option.nargs
         group.add_argument(option.dest, metavar=option.metavar, nargs=nargs, help=words)

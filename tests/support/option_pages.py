@@ -72,7 +72,8 @@ def options_parts() -> List[str]:
     common = set(PROGRAMS[PHASES[0]]).intersection(*(PROGRAMS[name] for name in PHASES[1:]))
     parts = [
         "Options win over [settings](settings.md). An option means the same in every program. A\n"
-        "program has only the options that do something in it; `--help` shows them.",
+        "program has only the options that do something in it. `--help` shows the common ones,\n"
+        "and `--help-all` all.",
         "## Common options",
         "Of `validate` and every `migrate-` program:",
         _options_table([option for option in PROGRAMS[PHASES[0]] if option in common]),
