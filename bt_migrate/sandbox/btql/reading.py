@@ -117,6 +117,8 @@ class Reader:
     def matching(self, query: Json) -> Iterator[View]:
         """Views of all rows that the filter keeps, newest first, in the shape of the query."""
         bounds, rest = split_filter(query.get("filter"))
+        if not any(all(can_match(item, rows) for item in rest) for rows in self.sources):
+            return iter(())
         views = (self.view(row, query) for _, _, row in self.ordered(bounds, True))
         return self.shaped(query, kept(views, rest))
 
@@ -198,6 +200,18 @@ def _narrowed(bounds: Bounds, condition: Any) -> Optional[Bounds]:
     lows = [number for number in (low, bounds.low) if number is not None]
     highs = [number for number in (high, bounds.high) if number is not None]
     return Bounds(max(lows, default=None), min(highs, default=None), bounds.ids)
+
+
+def can_match(condition: Any, rows: RowSet) -> bool:
+    """Whether rows may meet the condition: not if it asks for a field that none has ever had."""
+    op = condition.get("op") if isinstance(condition, dict) else ""
+    if op in ("and", "or"):
+        together = all if op == "and" else any
+        return together(can_match(part, rows) for part in operands(condition))
+    if op != "isnotnull":
+        return True
+    unfilled = set(rows.nullable) - rows.filled
+    return not any(is_field(condition.get("expr"), name) for name in unfilled)
 
 
 def kept(views: Iterable[View], conditions: Any) -> Iterator[View]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Set, Tuple
 
 import bt_migrate.sandbox.data.clock as keys
 from bt_migrate.sandbox.data.behaviour import Behaviour
@@ -64,6 +64,7 @@ class RowSet:
         self.nullable = CONTENT[kind] + SERVER_CONTENT
         if kind == "project_logs":
             self.nullable += ("_async_scoring_state",)
+        self.filled: Set[str] = set()  # fields that some state of a row has had
         self.rows: List[Row] = []
         self.keys: List[int] = []  # of rows, for bisect
         self.by_id: Dict[str, Row] = {}
@@ -136,6 +137,7 @@ class RowSet:
 
     def _put(self, moment: int, key: int, value: Json, old: Optional[Row]) -> None:
         row = self._row(moment, key, value)
+        self.filled.update(value)
         self.by_id[row.id] = row
         if old is not None:
             self.past.append((old, moment))
