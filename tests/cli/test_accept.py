@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.orgs import Ended, findings, report, runs
 from tests.support.row_runs import Json, World, call
-from tests.support.syncs import DATASET, LOGS, living, merge, sync, twin
+from tests.support.syncs import DATASET, LOGS, add_prompt, living, merge, sync, twin
 
 KEPT = [
     ("datasets", "extra", ""),
@@ -25,10 +25,7 @@ KEPT = [
 def w(tmp_path: Path) -> Iterator[World]:
     """A synced source; then somebody changed a prompt and a row there, and made a dataset."""
     with living(tmp_path) as w:
-        data = {"prompt": {"type": "completion", "content": "{{q}}"}}
-        w.source.create(
-            "prompt", {"project_id": w.project, "name": "Ask", "slug": "ask", "prompt_data": data}
-        )
+        add_prompt(w)
         assert sync(w).code == 0
         w.dest.patch("prompt", w.dest.objects("prompt")[0]["id"], {"description": "theirs"})
         merge(w.dest, LOGS, twin(w, LOGS), [{"id": "r00003", "metadata": {"theirs": 1}}])

@@ -9,16 +9,15 @@ from typing import Any, Iterator
 
 import pytest
 
-from bt_migrate.sandbox.data.behaviour import recorded
 from tests.support.orgs import (
     DEST_KEY,
     INLINE,
-    SOURCE_KEY,
     Pair,
     WatchedSandbox,
     environment,
     findings,
     function,
+    recorded_pair,
     report,
     run,
     runs,
@@ -28,15 +27,13 @@ from tests.support.orgs import (
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     """A project with a dataset that has tags, on servers that behave as recorded."""
-    with WatchedSandbox() as sandbox:
-        sandbox.store.behaviour = recorded()
-        source = sandbox.add_org("acme", api_key=SOURCE_KEY, users=[])
-        dest = sandbox.add_org("globex", api_key=DEST_KEY, users=[])
+    with recorded_pair() as organizations:
+        source = organizations.source
         alpha = source.create("project", {"name": "alpha"})["id"]
         fields = {"project_id": alpha, "name": "cases", "tags": ["a"]}
         dataset = source.create("dataset", fields)["id"]
         source.insert("dataset", dataset, [{"id": "r", "input": 1}])
-        yield Pair(sandbox, source, dest)
+        yield organizations
 
 
 def project(org: Any) -> str:

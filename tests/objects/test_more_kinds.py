@@ -16,13 +16,13 @@ from bt_migrate.sandbox.data.behaviour import recorded
 from tests.support.orgs import (
     DEST_KEY,
     INLINE,
-    SOURCE_KEY,
     AtRequest,
     Pair,
     WatchedSandbox,
     environment,
     findings,
     function,
+    recorded_pair,
     report,
     run,
     run_with,
@@ -32,11 +32,8 @@ from tests.support.orgs import (
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    """Two empty organizations on a server that behaves as recorded."""
-    with WatchedSandbox() as sandbox:
-        sandbox.store.behaviour = recorded()
-        source = sandbox.add_org("acme", api_key=SOURCE_KEY, users=[])
-        yield Pair(sandbox, source, sandbox.add_org("globex", api_key=DEST_KEY, users=[]))
+    with recorded_pair() as organizations:
+        yield organizations
 
 
 def project(org: Any, name: str = "alpha") -> str:

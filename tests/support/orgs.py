@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from bt_migrate.sandbox.data.answer import Answer
-from bt_migrate.sandbox.data.behaviour import NAMES
+from bt_migrate.sandbox.data.behaviour import NAMES, recorded
 from bt_migrate.sandbox.data.schema import KINDS
 from bt_migrate.sandbox.example import fill as example
 from bt_migrate.sandbox.http.server import Incoming, Sandbox
@@ -143,6 +143,15 @@ def tiny_pair(*, ago_s: int = 0) -> Iterator[Pair]:
         )
         fill_tiny(source)
         yield Pair(sandbox, source, dest)
+
+
+@contextlib.contextmanager
+def recorded_pair() -> Iterator[Pair]:
+    """Two empty organizations on a server that behaves as recorded."""
+    with WatchedSandbox() as sandbox:
+        sandbox.store.behaviour = recorded()
+        source = sandbox.add_org("acme", api_key=SOURCE_KEY, users=[])
+        yield Pair(sandbox, source, sandbox.add_org("globex", api_key=DEST_KEY, users=[]))
 
 
 def everything(org: Any) -> Dict[str, Any]:

@@ -75,6 +75,13 @@ def sync(
     return Ended(code, out.getvalue(), err.getvalue() or out.getvalue())
 
 
+def add_prompt(w: World) -> None:
+    """Create the prompt `ask` in the source."""
+    data = {"prompt": {"type": "completion", "content": "{{q}}"}}
+    body = {"project_id": w.project, "name": "Ask", "slug": "ask", "prompt_data": data}
+    w.source.create("prompt", body)
+
+
 def first_sync(w: World) -> None:
     """Copy everything, and forget what was sent by that."""
     first = sync(w)

@@ -14,6 +14,7 @@ from tests.support.syncs import (
     EXPERIMENT,
     KINDS,
     LOGS,
+    add_prompt,
     equal,
     first_sync,
     holder,
@@ -29,10 +30,7 @@ from tests.support.syncs import (
 def w(tmp_path: Path) -> Iterator[World]:
     """A living source with a prompt, copied a day ago."""
     with living(tmp_path) as w:
-        data = {"prompt": {"type": "completion", "content": "{{q}}"}}
-        w.source.create(
-            "prompt", {"project_id": w.project, "name": "Ask", "slug": "ask", "prompt_data": data}
-        )
+        add_prompt(w)
         first_sync(w)
         yield w
 
