@@ -80,7 +80,7 @@ def late_assignments(
     there = _rows_there(catalog, state, ids)
     delivered = seen.dest_xacts(state.header["source_id"], ids)
     transactions = state.copy.transactions
-    notes = FindingCounts(state.findings)
+    changed: List[RowAssignments] = []
     for row in rows:
         found = there.get(row.row_id)
         users = _assigned_users(found) if found else None
@@ -91,11 +91,24 @@ def late_assignments(
             yield LateAssignment(row, True)
         elif found and row.is_left_as_written(users):
             yield LateAssignment(row, xact_of(found.get("_xact_id")) in ours)
+        elif found:
+            changed.append(row)
         else:
             seen.forget_deferred(row.late.values())
-            if found:
-                notes.add("row_differs", row.row_id, detail=CHANGED_THERE)
+    _leave_changed(state, seen, changed)
+
+
+def _leave_changed(state: StreamState, seen: SeenRows, rows: Sequence[RowAssignments]) -> None:
+    """Report rows whose users somebody changed; only then are they no longer pending."""
+    if not rows:
+        return
+    notes = FindingCounts(state.findings)
+    for row in rows:
+        notes.add("row_differs", row.row_id, detail=CHANGED_THERE)
     state.findings = notes.records()
+    state.save()
+    for row in rows:
+        seen.forget_deferred(row.late.values())
 
 
 def _assigned_users(row: Mapping[str, Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from bt_migrate.api.json_codec import encode
 from bt_migrate.attachments.copy import AttachmentCopier
@@ -52,7 +52,6 @@ def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: Stre
     dest_ids = {state.header["source_id"]: state.header["dest_id"]}
     inserter = Inserter(catalog.dest, copier, kind, dest_ids, settings.max_batch_bytes)
     seen = SeenRows(state.sibling("_seen.sqlite3"))
-    unpinned: List[Tuple[str, str]] = []
     try:
         merges = {id(merge.row): merge for merge in _merges(catalog, state, seen)}
         rows = [merge.row for merge in merges.values()]
@@ -67,17 +66,23 @@ def finish_deferred_rows(catalog: Catalog, copier: AttachmentCopier, state: Stre
             ]
             ours = [(merge.row, xact) for merge, xact in merged if merge.is_ours]
             seen.record_merged([(row.object_id, row.id, xact) for row, xact in ours])
+            _note_unpinned(state, [merge for merge, _ in merged if merge.unpinned])
             seen.forget_deferred([key for merge, _ in merged for key in merge.keys])
-            unpinned += [(merge.row.id, merge.unpinned) for merge, _ in merged if merge.unpinned]
         state.waiting = len(seen.deferred())
-        if unpinned:
-            notes = FindingCounts(state.findings)
-            for row_id, place in unpinned:
-                notes.add("version_pin_removed", row_id, place)
-            state.findings = notes.records()
         state.save()
     finally:
         seen.close()
+
+
+def _note_unpinned(state: StreamState, merges: Sequence[Merge]) -> None:
+    """Report versions without a counterpart, before their references are no longer pending."""
+    if not merges:
+        return
+    notes = FindingCounts(state.findings)
+    for merge in merges:
+        notes.add("version_pin_removed", merge.row.id, merge.unpinned)
+    state.findings = notes.records()
+    state.save()
 
 
 # assumption: merges_keep_other_fields
