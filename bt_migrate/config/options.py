@@ -345,7 +345,7 @@ def complete(parser: argparse.ArgumentParser) -> None:
         if words:
             # bound as a default argument, so that each completer keeps its own words
             action.completer = lambda words=words, **_: words  # type: ignore[attr-defined]
-    argcomplete.autocomplete(parser, always_complete_options="long")
+    argcomplete.autocomplete(parser, always_complete_options="long", print_suppressed=True)
 
 
 def flags_of(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> Dict[str, Any]:
