@@ -13,6 +13,7 @@ from bt_migrate.cli.program import prepare_interpreter
 
 if TYPE_CHECKING:
     from bt_migrate.sandbox.http.server import Sandbox
+    from tests.support.orgs import Pair
 
 SCRUBBED_PREFIXES = ("BT_", "MIGRATION_", "LOG_", "BRAINTRUST_")
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY", "NO_PROXY")
@@ -87,6 +88,15 @@ def sandbox() -> Iterator[Sandbox]:
 
     with Sandbox() as running:
         yield running
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """The tiny organization and an empty destination."""
+    from tests.support.orgs import tiny_pair
+
+    with tiny_pair() as made:
+        yield made
 
 
 @pytest.fixture(params=["recorded", "older"])

@@ -10,33 +10,17 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, List
 
 import pytest
 
 from bt_migrate.cli.signals import GRACE_S
 from bt_migrate.report.display import escaped, shown
 from tests.support.compare_orgs import differences
-from tests.support.orgs import (
-    REPOSITORY,
-    Pair,
-    environment,
-    is_insert,
-    report,
-    run,
-    runs,
-    started,
-    tiny_pair,
-)
+from tests.support.orgs import REPOSITORY, Pair, environment, is_insert, report, run, runs, started
 
 PATHS = {"PYTHONPATH": str(REPOSITORY)}
 NASTY = "a\x1b[31m\u202egnp.exe\r\n\x9b2Jb"
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    with tiny_pair() as tiny:
-        yield tiny
 
 
 def broken_program(folder: Path) -> Path:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Dict, Iterator
+from typing import Dict
 
 import pytest
 
-from tests.cli.test_operating import (
+from tests.support.compare_orgs import differences
+from tests.support.operating import (
     BATCH,
     control,
     held_at,
@@ -18,16 +19,9 @@ from tests.cli.test_operating import (
     told,
     until,
 )
-from tests.support.compare_orgs import differences
 from tests.support.orgs import TIME_LIMIT_S, Pair, ended, run, tiny_pair
 
 SIDES = {"source": "acme", "destination": "globex"}
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    with tiny_pair() as entry:
-        yield entry
 
 
 def begun(pair: Pair) -> Dict[str, int]:

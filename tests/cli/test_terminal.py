@@ -12,32 +12,17 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, List
 
 import pytest
 
 from bt_migrate.cli.run_log import RunLog, rotate
 from bt_migrate.cli.terminal import Terminal
 from bt_migrate.sandbox.http.faults import Fault
-from tests.support.orgs import (
-    DEST_KEY,
-    REPOSITORY,
-    SOURCE_KEY,
-    Pair,
-    environment,
-    run,
-    runs,
-    tiny_pair,
-)
+from tests.support.orgs import DEST_KEY, REPOSITORY, SOURCE_KEY, Pair, environment, run, runs
 from tests.support.screen import Screen
 
 COLUMNS = 80
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    with tiny_pair() as tiny:
-        yield tiny
 
 
 def test_the_demo_is_forty_lines_of_eighty_columns_and_ends_with_what_is_next(

@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Dict, Mapping
+from typing import Any, Dict
 
 import pytest
 
 from bt_migrate.config.load import load_settings
 from bt_migrate.config.options import flags_of, make_parser
-from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_USAGE, UsageError
 from bt_migrate.model.resources import SELECTABLE
 from bt_migrate.model.selection import chosen, did_you_mean, matches, unmatched
 from tests.support.orgs import run, runs, tiny_pair
-
-KEYS = {"BT_SOURCE_API_KEY": "sk-source", "BT_DEST_API_KEY": "sk-dest"}
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def loaded(environ: Mapping[str, str], **flags: Any) -> Settings:
-    return load_settings(flags, {**KEYS, **environ})
-
+from tests.support.settings import loaded
 
 # -- comments after values
 

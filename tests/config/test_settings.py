@@ -1,80 +1,18 @@
-"""Settings: where each is read, which source wins, what is refused, what `.env.example` lists."""
+"""Settings: how each value is read, and what is refused."""
 
 from __future__ import annotations
 
 import sys
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Tuple
 
 import pytest
 
 from bt_migrate.config.load import load_settings
-from bt_migrate.config.settings import ROW_OVERRIDES, TABLE, RowSettings, Settings
+from bt_migrate.config.settings import TABLE, RowSettings, Settings
 from bt_migrate.errors import EXIT_USAGE, UsageError
 from bt_migrate.model.resources import SELECTABLE
-
-EXAMPLE = Path(__file__).resolve().parent.parent.parent / ".env.example"
-KEYS = {"BT_SOURCE_API_KEY": "sk-source", "BT_DEST_API_KEY": "sk-dest"}
-REQUIRED = ["BT_SOURCE_API_KEY", "BT_DEST_API_KEY"]
-
-DEFAULTS: Dict[str, Any] = {
-    "source_api_key": "sk-source",
-    "dest_api_key": "sk-dest",
-    "source_url": "https://api.braintrust.dev",
-    "dest_url": "https://api.braintrust.dev",
-    "source_org": "",
-    "dest_org": "",
-    "log_level": "INFO",
-    "log_format": "text",
-    "resources": SELECTABLE,
-    "projects": (),
-    "batch_size": 100,
-    "retry_attempts": 3,
-    "retry_delay": 1.0,
-    "max_concurrent": 10,
-    "checkpoint_interval": 50,
-    "state_dir": "./checkpoints",
-    "resume_run_dir": "",
-    "fetch_limit": 1000,
-    "insert_batch_size": 1000,
-    "use_seen_db": True,
-    "max_request_bytes": 6291456,
-    "headroom_ratio": 0.75,
-    "attachment_max_bytes": 52428800,
-    "attachments": True,
-    "max_row_bytes": 20_000_000,
-    "max_in_flight_bytes": 67_108_864,
-    "read_streams": 1,
-    "btql_per_minute": 0,
-    "rate_limit_tries": 100,
-    "max_retry_after": 900.0,
-    "preserve_order": False,
-    "keep_public": False,
-    "verify_sample": 100,
-    "verify_wait": 30.0,
-    "created_after": None,
-    "created_before": None,
-    "window": "",
-    "tz": "UTC",
-    "max_duration": 0.0,
-    "wait_lock": 0.0,
-    "lookback": 600.0,
-    "propagate_deletes": False,
-    "max_deletes": "1%",
-    "on_conflict": dict.fromkeys(("projects", *SELECTABLE), "keep"),
-    "rename_projects": {},
-}
-
-
-@pytest.fixture(autouse=True)
-def _no_env_file_of_somebody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def loaded(environ: Mapping[str, str], **flags: Any) -> Settings:
-    return load_settings(flags, {**KEYS, **environ})
-
+from tests.support.settings import DEFAULTS, KEYS, REQUIRED, loaded
 
 # -- values
 
@@ -449,105 +387,7 @@ def test_a_batch_of_rows_leaves_headroom_in_the_largest_request() -> None:
     assert loaded({}).rows("logs") == RowSettings(1000, 1000, True, 4718592)
 
 
-# -- where settings come from
-
-
-def from_process(
-    monkeypatch: pytest.MonkeyPatch, environ: Mapping[str, str], **flags: Any
-) -> Settings:
-    for name, value in {**KEYS, **environ}.items():
-        monkeypatch.setenv(name, value)
-    return load_settings(flags)
-
-
-@pytest.mark.parametrize(
-    ("flag", "environ", "in_file", "expected"),
-    [
-        (None, None, None, 100),
-        (None, None, "4", 4),
-        (None, "3", "4", 3),
-        ("2", "3", "4", 2),
-        ("2", None, None, 2),
-        (None, "", "4", 4),  # set to nothing is not set
-        (None, " ", "4", 4),
-        (None, None, "", 100),
-    ],
-)
-def test_a_flag_wins_over_the_environment_and_that_over_the_file(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    flag: Any,
-    environ: Any,
-    in_file: Any,
-    expected: int,
-) -> None:
-    if in_file is not None:
-        (tmp_path / ".env").write_text(f"MIGRATION_BATCH_SIZE={in_file}\n")
-    given = {} if environ is None else {"MIGRATION_BATCH_SIZE": environ}
-    assert from_process(monkeypatch, given, batch_size=flag).batch_size == expected
-
-
-def test_an_environment_that_is_given_stands_for_the_process_and_for_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / ".env").write_text("MIGRATION_BATCH_SIZE=4\n")
-    (tmp_path / "other.env").write_text("MIGRATION_BATCH_SIZE=5\n")
-    monkeypatch.setenv("MIGRATION_BATCH_SIZE", "6")
-    alone = [
-        loaded({}),
-        loaded({}, env_file="other.env"),
-        loaded({"MIGRATION_BATCH_SIZE": "7"}, env_file="other.env"),
-    ]
-    assert ([item.batch_size for item in alone], from_process(monkeypatch, {}).batch_size) == (
-        [100, 100, 7],
-        6,
-    )
-
-
-def test_a_named_file_takes_the_place_of_the_one_in_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / ".env").write_text("MIGRATION_BATCH_SIZE=4\nMIGRATION_MAX_CONCURRENT=4\n")
-    (tmp_path / "other.env").write_text("MIGRATION_BATCH_SIZE=5\n")
-    settings = from_process(monkeypatch, {}, env_file=str(tmp_path / "other.env"))
-    assert settings == Settings(**{**DEFAULTS, "batch_size": 5})
-
-
-def test_a_named_file_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="^--env-file: there is no file nowhere.env$"):
-        from_process(monkeypatch, {}, env_file="nowhere.env")
-
-
-def test_a_file_that_is_no_text_is_refused_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / ".env").write_bytes(b"BT_SOURCE_ORG=\xff\xfe\n")
-    with pytest.raises(UsageError, match="^.env: cannot be read as an .env file: "):
-        from_process(monkeypatch, {})
-
-
-def test_values_of_the_env_file_are_taken_literally(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text(
-        "# a comment\n"
-        "export BT_SOURCE_API_KEY=sk-$HOME-${HOME}\n"
-        "BT_DEST_API_KEY='sk-dest'  # mine\n"
-        'MIGRATION_PROJECTS=Alpha,"one, with a comma"\n'
-        "SOMETHING_ELSE=1\n",
-        encoding="utf-8",
-    )
-    settings = load_settings({})
-    assert (settings.source_api_key, settings.dest_api_key, settings.projects) == (
-        "sk-$HOME-${HOME}",
-        "sk-dest",
-        ("Alpha", "one, with a comma"),
-    )
-
-
-def test_a_file_that_windows_wrote_is_read(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_bytes(
-        b"\xef\xbb\xbfBT_SOURCE_API_KEY=sk-source\r\nBT_DEST_API_KEY=sk-dest\r\n"
-    )
-    assert load_settings({}) == Settings(**DEFAULTS)
+# -- switches
 
 
 @pytest.mark.parametrize("name", ["dry_run", "new_run", "full"])
@@ -578,7 +418,7 @@ def test_migrate_all_compares_at_the_end_unless_told_not_to() -> None:
     assert (loaded({}).verify, loaded({}, no_verify=True).verify) == (True, False)
 
 
-# -- windows and time zones
+# -- windows, lines and depths
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 
@@ -669,40 +509,3 @@ def test_only_one_depth_of_comparison_may_be_given(flags: Dict[str, Any]) -> Non
 def test_a_wrong_sample_is_named_by_its_flag() -> None:
     with pytest.raises(UsageError, match="--sample: 'many'"):
         loaded({}, verify_sample="many")
-
-
-# -- .env.example
-
-
-def entries_of(text: str) -> List[Tuple[str, str]]:
-    """(comment, assignment) pairs; lines of headings begin with ##."""
-    lines = [line for line in text.splitlines() if line and not line.startswith("##")]
-    return list(zip(lines[::2], lines[1::2]))
-
-
-def test_the_example_file_holds_every_setting_with_one_line_about_it_and_nothing_else() -> None:
-    expected = [
-        (f"# {item.about}", f"{item.env}={item.default}") for item in (*TABLE, *ROW_OVERRIDES)
-    ]
-    text = EXAMPLE.read_text(encoding="utf-8")
-    content = [line for line in text.splitlines() if line and not line.startswith("##")]
-    assert (sorted(entries_of(text)), len(content)) == (sorted(expected), 2 * len(expected))
-
-
-def test_the_example_file_begins_with_what_is_required() -> None:
-    names = [
-        assignment.partition("=")[0]
-        for _, assignment in entries_of(EXAMPLE.read_text(encoding="utf-8"))
-    ]
-    assert (names[:2], sorted(names)) == (
-        REQUIRED,
-        sorted(item.env for item in (*TABLE, *ROW_OVERRIDES)),
-    )
-
-
-def test_the_example_file_with_keys_filled_in_says_the_defaults(tmp_path: Path) -> None:
-    text = EXAMPLE.read_text(encoding="utf-8")
-    for name, key in KEYS.items():
-        text = text.replace(f"{name}=\n", f"{name}={key}\n")
-    (tmp_path / ".env").write_text(text, encoding="utf-8")
-    assert load_settings({}) == Settings(**DEFAULTS)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.faults import Fault
+from tests.support.after_faults import SMALL, problems_after_rerun
 from tests.support.compare_orgs import differences, untrue_claims
-from tests.support.orgs import Ended, Pair, findings, is_insert, report, run, runs, tiny_pair
+from tests.support.orgs import is_insert, report, run, runs, tiny_pair
 
 LONG = pytest.mark.long
-SMALL = {"MIGRATION_EVENTS_FETCH_LIMIT": "100", "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "50"}
 READ, WRITE = "acme", "globex"
 INSERT, CREATE, QUERY, LIST = (
     "/logs3$",
@@ -295,35 +295,6 @@ def test_a_limit_of_queries_per_minute_is_kept_to(told: bool, tmp_path: Path) ->
         assert (whole.code, differences(pair)) == (0, []), whole.last_words
 
 
-# Faults that last: reported, and completed by a later run ---------------------------------------
-
-
-def problems_after_rerun(
-    pair: Pair, root: Path, first: Ended, codes: Tuple[int, ...] = (1, 3)
-) -> List[str]:
-    """Problems found after a run with faults and a second one without; [] if there are none."""
-    wrong = (
-        []
-        if first.code in codes
-        else [f"the run with the trouble ended with {first.code}: {first.last_words}"]
-    )
-    wrong += ["a traceback"] if "Traceback" in first.err else []
-    told = report(root)
-    wrong += (
-        [] if told["status"] in ("incomplete", "failed") else [f"its report says {told['status']}"]
-    )
-    wrong += untrue_claims(pair, runs(root)[-1])
-    pair.sandbox.faults.clear()
-    pair.sandbox.refuse = None
-    second = run(pair.sandbox, root, **SMALL)
-    wrong += (
-        []
-        if second.code == 0
-        else [f"the run without it ended with {second.code}: {second.last_words}"]
-    )
-    return wrong + differences(pair)
-
-
 STAYING = [
     case(
         "500 on all inserts", Fault("status", WRITE, path=INSERT, times=None, status=500), long=True
@@ -460,99 +431,3 @@ def test_without_retries_the_first_fault_is_final(tmp_path: Path) -> None:
         first = run(pair.sandbox, tmp_path / "runs", MIGRATION_RETRY_ATTEMPTS="0", **SMALL)
         assert pair.sandbox.faults.hits(fault) == 1
         assert problems_after_rerun(pair, tmp_path / "runs", first) == []
-
-
-# One row, one object ------------------------------------------------------------------------------
-
-
-def rejecting(
-    text: bytes, status: int, message: str
-) -> Callable[[str, str, bytes], Optional[Answer]]:
-    """Refuses every insert whose body holds the text, as a server does that finds one row wrong."""
-
-    def refuse(method: str, path: str, raw: bytes) -> Optional[Answer]:
-        return (
-            Answer(status, message.encode(), "text/plain")
-            if is_insert(path) and text in raw
-            else None
-        )
-
-    return refuse
-
-
-def refused_rows(root: Path) -> List[Dict[str, Any]]:
-    return [
-        json.loads(line)
-        for path in runs(root)[-1].rglob("*_failed.jsonl")
-        for line in path.read_text().splitlines()
-    ]
-
-
-def row_outcomes(root: Path) -> Dict[str, int]:
-    """Sum of the outcomes of all rows; checks that they are what was fetched."""
-    rows = report(root)["rows"]
-    assert all(sum(item["outcomes"].values()) == item["fetched"] for item in rows)
-    return {
-        name: sum(row["outcomes"].get(name, 0) for row in rows) for name in ("created", "failed")
-    }
-
-
-@pytest.mark.parametrize("status", [400, 413])
-def test_a_refused_row_is_reported_and_the_others_arrive(status: int, tmp_path: Path) -> None:
-    with tiny_pair() as pair:
-        pair.sandbox.refuse = rejecting(b'"id":"0123"', status, "row 0123 is wrong")
-        first = run(pair.sandbox, tmp_path / "runs", **SMALL)
-        refused = [(row["id"], row["reason"]) for row in refused_rows(tmp_path / "runs")]
-        assert [(entry, reason[: len("400: row 0123 is wrong")]) for entry, reason in refused] == [
-            ("0123", f"{status}: row 0123 is wrong")
-        ]
-        assert row_outcomes(tmp_path / "runs") == {"created": 479, "failed": 1}
-        missing = [item for item in differences(pair) if "row" in item]
-        assert missing == ["project_logs 'Alpha/α': row '0123' missing"]
-        assert problems_after_rerun(pair, tmp_path / "runs", first, (1,)) == []
-
-
-def test_requests_above_the_servers_limit_are_halved_down_to_the_row_that_is_too_large(
-    tmp_path: Path,
-) -> None:
-    with tiny_pair() as pair:
-        alpha = pair.source.objects("project")[0]["id"]
-        pair.source.insert("project_logs", alpha, [{"id": "large", "input": "x" * 30000}])
-        pair.sandbox.max_request_bytes = 8000
-        first = run(pair.sandbox, tmp_path / "runs", **SMALL)
-        assert [row["id"] for row in refused_rows(tmp_path / "runs")] == ["large"]
-        assert row_outcomes(tmp_path / "runs") == {"created": 480, "failed": 1}
-        pair.sandbox.max_request_bytes = None
-        assert problems_after_rerun(pair, tmp_path / "runs", first, (1,)) == []
-
-
-def test_requests_below_the_limit_that_is_set_are_never_refused(tmp_path: Path) -> None:
-    with tiny_pair() as pair:
-        pair.sandbox.max_request_bytes = 6000
-        whole = run(
-            pair.sandbox,
-            tmp_path / "runs",
-            MIGRATION_INSERT_MAX_REQUEST_BYTES="6000",
-            MIGRATION_INSERT_REQUEST_HEADROOM_RATIO="1.0",
-        )
-        assert [request for request in pair.sandbox.requests if request.status == 413] == []
-        assert (whole.code, differences(pair)) == (0, []), whole.last_words
-
-
-def test_an_object_whose_rows_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> None:
-    with tiny_pair() as pair:
-        dataset = pair.source.objects("dataset")[0]
-        body = json.dumps({"Code": "ForbiddenError", "Message": "no"}).encode()
-        pair.sandbox.refuse = lambda method, path, raw: (
-            Answer(403, body) if path == "/btql" and dataset["id"].encode() in raw else None
-        )
-        first = run(pair.sandbox, tmp_path / "runs", **SMALL)
-        assert [
-            (row["kind"], row["name"], row["complete"])
-            for row in report(tmp_path / "runs")["rows"]
-            if row["error"]
-        ] == [("datasets", "questions", False)]
-        assert {finding["name"] for finding in findings(tmp_path / "runs", "stream_failed")} == {
-            "questions"
-        }
-        assert problems_after_rerun(pair, tmp_path / "runs", first, (1,)) == []

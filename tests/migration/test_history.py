@@ -11,7 +11,6 @@ from typing import Any, Dict, List
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
-from tests.migration.test_undo import undo
 from tests.support.orgs import (
     AtRequest,
     Ended,
@@ -24,6 +23,7 @@ from tests.support.orgs import (
     runs,
 )
 from tests.support.pinned import histories, pinned_content, pinned_pair, text
+from tests.support.undoing import undo
 
 ALL = ("--history", "all")
 

@@ -5,20 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.faults import Fault
 from tests.support.compare_orgs import differences
-from tests.support.orgs import Ended, Pair, report, run, runs, tiny_pair
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    with tiny_pair() as tiny:
-        yield tiny
+from tests.support.orgs import Ended, Pair, report, run, runs
 
 
 def next_of(end: Ended) -> Tuple[str, List[str]]:

@@ -1,26 +1,16 @@
-"""The plan of a dry run equals what the real run does, including what cannot be moved."""
+"""The plan of a dry run equals what the real run does, and says what it takes."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
-from tests.support.orgs import (
-    BEN,
-    INLINE,
-    Json,
-    Pair,
-    example_pair,
-    function,
-    report,
-    run,
-    runs,
-    tiny_pair,
-)
+from tests.support.orgs import Json, Pair, example_pair, report, run, runs
+from tests.support.planning import planned
 
 ACTION_OF = {
     "created": "create",
@@ -51,31 +41,6 @@ KINDS = (
     "experiment",
     "project_automation",
 )
-
-
-@pytest.fixture
-def tiny() -> Iterator[Pair]:
-    with tiny_pair() as pair:
-        yield pair
-
-
-def planned(pair: Pair, folder: Path, *args: str, code: int = 0, **settings: str) -> Json:
-    """The plan of a dry run, which writes nothing."""
-    pair.sandbox.clear_requests()
-    done = run(
-        pair.sandbox,
-        folder / "dry",
-        "--dry-run",
-        "--plan-out",
-        str(folder / "plan.json"),
-        *args,
-        **settings,
-    )
-    assert (done.code, pair.sandbox.writes("globex")) == (code, []), done.last_words
-    value: Json = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    return value
-
-
 Done = Dict[Tuple[str, str, str], Tuple[str, str, str, List[str]]]
 
 
@@ -231,16 +196,16 @@ def test_the_plan_of_updates_of_every_kind_is_what_the_real_run_does(tmp_path: P
 
 
 def test_objects_left_incomplete_by_an_earlier_run_are_planned_as_updates(
-    tiny: Pair, tmp_path: Path
+    pair: Pair, tmp_path: Path
 ) -> None:
     """A function and a prompt refer to an experiment and an MCP server that are created later."""
-    assert run(tiny.sandbox, tmp_path / "runs", "--resources", "functions,prompts").code == 1
-    plan = planned(tiny, tmp_path, "--state-dir", str(tmp_path / "runs"))
+    assert run(pair.sandbox, tmp_path / "runs", "--resources", "functions,prompts").code == 1
+    plan = planned(pair, tmp_path, "--state-dir", str(tmp_path / "runs"))
     assert {record["name"] for record in plan["objects"] if record["action"] == "update"} == {
         "Made-From",
         "Ask",
     }
-    assert_equal_to_the_real_run(tiny, plan, tmp_path / "runs", 0)
+    assert_equal_to_the_real_run(pair, plan, tmp_path / "runs", 0)
 
 
 # Alone, these phases have references to objects that other phases move.
@@ -258,13 +223,13 @@ WAITING_PHASES = ("experiments", "definitions", "views", "settings", "acls")
         ),
     ],
 )
-def test_a_phase_alone_plans_what_it_does_alone(phase: str, tiny: Pair, tmp_path: Path) -> None:
+def test_a_phase_alone_plans_what_it_does_alone(phase: str, pair: Pair, tmp_path: Path) -> None:
     """What refers to objects of other phases waits, in the plan too; there it is no failure yet."""
     settings = {"program": f"migrate_{phase}"}
     # References to objects of later phases wait, which is no success yet.
     code = 1 if phase in WAITING_PHASES else 0
-    plan = planned(tiny, tmp_path, **settings)
-    done = run(tiny.sandbox, tmp_path / "runs", **settings)
+    plan = planned(pair, tmp_path, **settings)
+    done = run(pair.sandbox, tmp_path / "runs", **settings)
     told = report(tmp_path / "runs")
     assert (done.code, actions(plan), rows_of(plan)) == (
         code,
@@ -281,13 +246,13 @@ def test_a_phase_alone_plans_what_it_does_alone(phase: str, tiny: Pair, tmp_path
 # What it takes ------------------------------------------------------------------------------------
 
 
-def test_bytes_and_queries_are_near_what_the_copy_needs(tiny: Pair, tmp_path: Path) -> None:
+def test_bytes_and_queries_are_near_what_the_copy_needs(pair: Pair, tmp_path: Path) -> None:
     small = {"MIGRATION_EVENTS_FETCH_LIMIT": "25", "program": "migrate_logs"}
-    plan = planned(tiny, tmp_path, **small)
-    tiny.sandbox.clear_requests()
-    run(tiny.sandbox, tmp_path / "runs", **small)
+    plan = planned(pair, tmp_path, **small)
+    pair.sandbox.clear_requests()
+    run(pair.sandbox, tmp_path / "runs", **small)
     queries = sum(
-        record.org_name == "acme" and record.path == "/btql" for record in tiny.sandbox.requests
+        record.org_name == "acme" and record.path == "/btql" for record in pair.sandbox.requests
     )
     size, counted = report(tmp_path / "runs")["totals"]["rows"]["bytes"], plan["estimate"]
     assert (counted["rows"], counted["queries"]) == (300, 12)
@@ -298,9 +263,9 @@ def test_bytes_and_queries_are_near_what_the_copy_needs(tiny: Pair, tmp_path: Pa
     assert counted["attachments"] > 0
 
 
-def test_the_estimated_time_follows_the_known_query_rate(tiny: Pair, tmp_path: Path) -> None:
+def test_the_estimated_time_follows_the_known_query_rate(pair: Pair, tmp_path: Path) -> None:
     plan = planned(
-        tiny,
+        pair,
         tmp_path,
         "--btql-per-minute",
         "30",
@@ -317,15 +282,15 @@ def test_the_estimated_time_follows_the_known_query_rate(tiny: Pair, tmp_path: P
     assert plan["estimate"]["seconds"] >= 2
 
 
-def test_existing_rows_are_not_counted_as_new_processed_data(tiny: Pair, tmp_path: Path) -> None:
-    run(tiny.sandbox, tmp_path / "first", program="migrate_logs")
-    alpha = tiny.source.objects("project")[0]["id"]
-    tiny.source.insert(
+def test_existing_rows_are_not_counted_as_new_processed_data(pair: Pair, tmp_path: Path) -> None:
+    run(pair.sandbox, tmp_path / "first", program="migrate_logs")
+    alpha = pair.source.objects("project")[0]["id"]
+    pair.source.insert(
         "project_logs",
         alpha,
         [{"id": f"late {number}", "input": "x" * 400} for number in range(50)],
     )
-    plan = planned(tiny, tmp_path, program="migrate_logs")
+    plan = planned(pair, tmp_path, program="migrate_logs")
     there = {
         record["name"]: (record["rows"], record["rows_there"])
         for stream in plan["streams"]
@@ -341,12 +306,12 @@ def test_existing_rows_are_not_counted_as_new_processed_data(tiny: Pair, tmp_pat
     ids=["not by object", "not at all"],
 )
 def test_a_server_that_does_not_count_is_planned_without_the_counts(
-    refused: bytes, counts: Any, tiny: Pair, tmp_path: Path
+    refused: bytes, counts: Any, pair: Pair, tmp_path: Path
 ) -> None:
-    tiny.sandbox.refuse = lambda method, path, raw: (
+    pair.sandbox.refuse = lambda method, path, raw: (
         Answer(400, b'{"error": "no"}') if refused in raw and path == "/btql" else None
     )
-    plan = planned(tiny, tmp_path, program="migrate_logs")
+    plan = planned(pair, tmp_path, program="migrate_logs")
     assert {record["rows"] for stream in plan["streams"] for record in stream["objects"]} == {None}
     assert sum(record["rows"] or 0 for record in plan["streams"]) == (counts or 0)
     assert (plan["estimate"]["bytes"] > 0, plan["estimate"]["uncounted_streams"]) == (
@@ -354,12 +319,12 @@ def test_a_server_that_does_not_count_is_planned_without_the_counts(
     )
 
 
-def test_where_large_pages_time_out_smaller_ones_are_sampled(tiny: Pair, tmp_path: Path) -> None:
-    tiny.sandbox.refuse = lambda method, path, raw: (
+def test_where_large_pages_time_out_smaller_ones_are_sampled(pair: Pair, tmp_path: Path) -> None:
+    pair.sandbox.refuse = lambda method, path, raw: (
         Answer(504, b"{}") if path == "/btql" and b"limit: 1000" in raw else None
     )
     plan = planned(
-        tiny, tmp_path, "--projects", "beta", program="migrate_logs", MIGRATION_RETRY_ATTEMPTS="0"
+        pair, tmp_path, "--projects", "beta", program="migrate_logs", MIGRATION_RETRY_ATTEMPTS="0"
     )
     assert plan["estimate"]["bytes"] > 0
 
@@ -376,15 +341,15 @@ def without_times(plan: Json) -> Json:
     }
 
 
-def test_the_plan_is_the_same_each_time_and_for_its_owner_only(tiny: Pair, tmp_path: Path) -> None:
-    first, second = planned(tiny, tmp_path), planned(tiny, tmp_path)
+def test_the_plan_is_the_same_each_time_and_for_its_owner_only(pair: Pair, tmp_path: Path) -> None:
+    first, second = planned(pair, tmp_path), planned(pair, tmp_path)
     assert without_times(first) == without_times(second)
     assert (tmp_path / "plan.json").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.glob("plan.json*")] == ["plan.json"]
 
 
-def test_no_content_and_no_key_is_in_the_plan(tiny: Pair, tmp_path: Path) -> None:
-    planned(tiny, tmp_path)
+def test_no_content_and_no_key_is_in_the_plan(pair: Pair, tmp_path: Path) -> None:
+    planned(pair, tmp_path)
     text = (tmp_path / "plan.json").read_text(encoding="utf-8")
     found = [
         record
@@ -401,160 +366,11 @@ def test_no_content_and_no_key_is_in_the_plan(tiny: Pair, tmp_path: Path) -> Non
     assert found == []
 
 
-def test_a_plan_file_that_cannot_be_written_is_refused_at_once(tiny: Pair, tmp_path: Path) -> None:
+def test_a_plan_file_that_cannot_be_written_is_refused_at_once(pair: Pair, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nowhere" / "plan.json"):
-        done = run(tiny.sandbox, tmp_path / "runs", "--dry-run", "--plan-out", str(place))
+        done = run(pair.sandbox, tmp_path / "runs", "--dry-run", "--plan-out", str(place))
         assert (done.code, len(done.err.splitlines()), (tmp_path / "runs").exists()) == (
             2,
             1,
             False,
         )
-
-
-# Left behind --------------------------------------------------------------------------------------
-
-
-def test_the_loss_list_names_what_cannot_move(tmp_path: Path) -> None:
-    with example_pair() as pair:
-        pair.source.create("service_token", {"name": "nightly"})
-        old = next(
-            record["id"]
-            for record in pair.source.objects("prompt")
-            if record["name"] == "House style"
-        )
-        pair.source.patch("prompt", old, {"description": "written again"})
-        plan = planned(pair, tmp_path)
-        named = {(record["kind"], record["resource"], record["name"]) for record in plan["losses"]}
-        secrets = {
-            ("secret_to_enter", "ai_secrets", record["name"])
-            for record in pair.source.objects("ai_secret")
-        }
-        variables = {
-            ("secret_to_enter", "env_vars", record["name"])
-            for record in pair.source.objects("env_var")
-        }
-        known = {record["email"] for record in pair.dest.objects("user")}
-        users = {
-            ("user_without_counterpart", "users", record["email"])
-            for record in pair.source.objects("user")
-            if record["email"] not in known
-        }
-        others = {
-            ("not_movable", "service_tokens", "nightly"),
-            ("earlier_versions", "prompts", "House style"),
-            ("not_readable", "functions", "refund (bundled)"),
-            ("not_readable", "functions", "Topics"),
-            ("made_private", "experiments", "2025-10-04 with tools"),
-        }
-        wanted = secrets | variables | users | others
-        assert (len(secrets), len(variables), len(users)) == (3, 3, 3)
-        assert wanted - named == set()
-        assert all(record["next"] and record["severity"] != "failure" for record in plan["losses"])
-        assert [record for record in plan["unseen"] if "playgrounds" in record]
-
-
-def test_users_that_cannot_be_listed_are_all_losses(tiny: Pair, tmp_path: Path) -> None:
-    tiny.sandbox.refuse = lambda method, path, raw: (
-        Answer(403, b'{"Code": "ForbiddenError"}') if path.startswith("/v1/user?") else None
-    )
-    plan = planned(tiny, tmp_path, code=1)
-    refused = [
-        record
-        for record in plan["losses"] + plan["other_findings"]
-        if record["resource"] == "users" and "403" in record.get("detail", "")
-    ]
-    assert refused
-
-
-def test_only_losses_of_the_selected_projects_are_listed(tmp_path: Path) -> None:
-    with example_pair() as pair:
-        plan = planned(
-            pair, tmp_path, "--projects", "旅行プランナー", code=1
-        )  # it refers to projects that were not chosen
-        named = {
-            (record["resource"], record["name"])
-            for record in plan["losses"]
-            if record["kind"] == "not_movable" or record["resource"] == "env_vars"
-        }
-        assert named == {("env_vars", "DESK_TOKEN")}  # the organization's own
-
-
-def test_a_loss_stops_the_run_before_the_first_write(tiny: Pair, tmp_path: Path) -> None:
-    done = run(tiny.sandbox, tmp_path / "runs", "--fail-on-loss", LOG_LEVEL="ERROR")
-    (line,) = done.err.splitlines()
-    assert (done.code, tiny.sandbox.writes("globex")) == (1, [])
-    assert (
-        line.startswith("bt_migrate: nothing was written (--fail-on-loss): ")
-        and "ai_secrets 'OPENAI' (secret_to_enter)" in line
-    )
-    again = run(tiny.sandbox, tmp_path / "runs", "--fail-on-loss", "--dry-run", LOG_LEVEL="ERROR")
-    assert (again.code, len(again.err.splitlines())) == (1, 1)
-    whole = run(tiny.sandbox, tmp_path / "runs")
-    assert (whole.code, report(tmp_path / "runs")["status"]) == (0, "completed")
-
-
-def test_without_a_loss_the_run_continues_and_keeps_its_plan(tiny: Pair, tmp_path: Path) -> None:
-    """A dataset of rows that were never edited can be moved whole: nothing is left behind."""
-    plan = tmp_path / "plan.json"
-    done = run(
-        tiny.sandbox,
-        tmp_path / "runs",
-        "--fail-on-loss",
-        "--plan-out",
-        str(plan),
-        "--projects",
-        "Alpha/α",
-        program="migrate_datasets",
-    )
-    assert done.code == 0, done.last_words
-    (real,) = [
-        path
-        for path in runs(tmp_path / "runs")
-        if not json.loads((path / "run.json").read_text())["dry_run"]
-    ]
-    made = json.loads((real / "migration_report.json").read_text(encoding="utf-8"))["totals"][
-        "objects"
-    ]
-    told = [record["action"] for record in json.loads(plan.read_text(encoding="utf-8"))["objects"]]
-    assert (made, sorted(told)) == ({"created": 2}, ["create"] * 2)
-
-
-def test_a_real_run_reports_the_losses_of_its_plan(tiny: Pair, tmp_path: Path) -> None:
-    function(tiny.source, tiny.source.objects("project")[0]["id"], "late", INLINE)
-    run(tiny.sandbox, tmp_path / "runs")
-    users = [
-        record for record in report(tmp_path / "runs")["findings"] if record["resource"] == "users"
-    ]
-    assert [(record["name"], record["severity"]) for record in users] == [(BEN, "action")]
-
-
-@pytest.mark.parametrize("recorded", [True, False])
-def test_earlier_versions_are_asked_for_and_never_concluded_from_dates(
-    tmp_path: Path, recorded: bool
-) -> None:
-    with tiny_pair() as pair:
-        pair.sandbox.behaviour.post_writes_versions = recorded
-        alpha = next(
-            record for record in pair.source.objects("project") if record["name"] == "Alpha/α"
-        )
-        once = function(pair.source, alpha["id"], "once", INLINE)
-        pair.sandbox.clock.set(pair.sandbox.clock.seconds() + 3600)
-        twice = function(pair.source, alpha["id"], "twice", INLINE)
-        pair.source.patch("function", twice, {"description": "again"})
-        prompt = {"project_id": alpha["id"], "name": "P", "slug": "p"}
-        pair.source.patch(
-            "prompt", pair.source.create("prompt", prompt)["id"], {"description": "again"}
-        )
-        asked: List[bytes] = []
-
-        def note(method: str, path: str, body: bytes) -> None:
-            if b"audit_log" in body:
-                asked.append(body)
-
-        pair.sandbox.refuse = note
-        plan = planned(pair, tmp_path)
-        named = {
-            record["name"] for record in plan["losses"] if record["kind"] == "earlier_versions"
-        }
-    assert named >= {"Twice", "P"} and "Once" not in named, once
-    assert len(asked) == 1

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Optional
 
 import pytest
 
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.rights import is_refusal
 from bt_migrate.sandbox.data.answer import Answer
-from tests.support.orgs import Pair, run, runs, tiny_pair
+from tests.support.orgs import Pair, run, runs
 
 MISSING = (
     "Missing create access to organization id 1, or the organization does not exist"
     " [user_email=x@y.z] [user_org=globex]"
 )
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    with tiny_pair() as made:
-        yield made
 
 
 @pytest.mark.parametrize(

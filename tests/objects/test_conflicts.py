@@ -6,19 +6,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
 from tests.support.compare_orgs import differences
 from tests.support.orgs import ANA, BEN, Pair, everything, fill_tiny, report, run, tiny_pair
-
-
-@pytest.fixture
-def tiny() -> Iterator[Pair]:
-    with tiny_pair() as pair:
-        yield pair
 
 
 def named(org: Any, kind: str, name: str) -> str:
@@ -94,22 +88,22 @@ REASONS = {
 
 
 def test_a_second_run_reports_which_side_changed_and_updates_on_request(
-    tiny: Pair, tmp_path: Path
+    pair: Pair, tmp_path: Path
 ) -> None:
     root = tmp_path / "runs"
-    assert run(tiny.sandbox, root).code == 0
-    disturb(tiny)
-    tiny.sandbox.clear_requests()
+    assert run(pair.sandbox, root).code == 0
+    disturb(pair)
+    pair.sandbox.clear_requests()
     for _ in range(2):  # what was left alone is remembered as it was when both agreed
-        kept = run(tiny.sandbox, root)
+        kept = run(pair.sandbox, root)
         assert (kept.code, problems(root)) == (
             1,
             {key: f"{reason}; left alone" for key, reason in REASONS.items()},
         ), kept.last_words
-    planned = run(tiny.sandbox, root, "--dry-run", "--on-conflict", "update")
+    planned = run(pair.sandbox, root, "--dry-run", "--on-conflict", "update")
     writes = [
         request
-        for request in tiny.sandbox.writes("globex")
+        for request in pair.sandbox.writes("globex")
         if not request.path.startswith("/v1/project/")
     ]
     assert (planned.code, outcomes(root, "planned", "planned update"), writes) == (
@@ -117,27 +111,27 @@ def test_a_second_run_reports_which_side_changed_and_updates_on_request(
         {"planned update": len(REASONS)},
         [],
     )
-    updated = run(tiny.sandbox, root, "--on-conflict", "update")
+    updated = run(pair.sandbox, root, "--on-conflict", "update")
     assert (updated.code, problems(root), outcomes(root, "updated")) == (
         0,
         {},
         {"updated": len(REASONS)},
     ), updated.last_words
-    assert unlike(tiny) == []
-    tiny.sandbox.clear_requests()
-    again = run(tiny.sandbox, root, "--on-conflict", "update")
-    assert (again.code, tiny.sandbox.writes("globex"), outcomes(root, "updated")) == (0, [], {}), (
+    assert unlike(pair) == []
+    pair.sandbox.clear_requests()
+    again = run(pair.sandbox, root, "--on-conflict", "update")
+    assert (again.code, pair.sandbox.writes("globex"), outcomes(root, "updated")) == (0, [], {}), (
         again.last_words
     )
 
 
 def test_without_earlier_state_a_difference_has_no_author_and_policies_are_per_resource(
-    tiny: Pair, tmp_path: Path
+    pair: Pair, tmp_path: Path
 ) -> None:
-    assert run(tiny.sandbox, tmp_path / "runs").code == 0
-    disturb(tiny)
+    assert run(pair.sandbox, tmp_path / "runs").code == 0
+    disturb(pair)
     root = tmp_path / "elsewhere"
-    mixed = run(tiny.sandbox, root, "--on-conflict", "prompts=update,project_tags=update,keep")
+    mixed = run(pair.sandbox, root, "--on-conflict", "prompts=update,project_tags=update,keep")
     other = {
         key: "exists with other content; left alone"
         for key in REASONS
@@ -150,14 +144,14 @@ def test_without_earlier_state_a_difference_has_no_author_and_policies_are_per_r
 
 @pytest.mark.long
 def test_fields_that_patch_cannot_remove_are_reported_and_not_sent_again(
-    tiny: Pair, tmp_path: Path
+    pair: Pair, tmp_path: Path
 ) -> None:
     root = tmp_path / "runs"
-    assert run(tiny.sandbox, root).code == 0
-    change(tiny.dest, "dataset", "questions", metadata={"theirs": 1}, description="theirs")
-    left = run(tiny.sandbox, root, "--on-conflict", "update")
+    assert run(pair.sandbox, root).code == 0
+    change(pair.dest, "dataset", "questions", metadata={"theirs": 1}, description="theirs")
+    left = run(pair.sandbox, root, "--on-conflict", "update")
     (problem,) = report(root)["problems"]
-    questions = next(obj for obj in tiny.dest.objects("dataset") if obj["name"] == "questions")
+    questions = next(obj for obj in pair.dest.objects("dataset") if obj["name"] == "questions")
     assert (left.code, problem["outcome"], problem["fields"], questions["description"]) == (
         1,
         "differs",
@@ -165,24 +159,24 @@ def test_fields_that_patch_cannot_remove_are_reported_and_not_sent_again(
         "",
     )
     assert "cannot take away" in problem["reason"]
-    tiny.sandbox.clear_requests()
-    again = run(tiny.sandbox, root, "--on-conflict", "update")
-    assert (again.code, tiny.sandbox.writes("globex")) == (1, [])
+    pair.sandbox.clear_requests()
+    again = run(pair.sandbox, root, "--on-conflict", "update")
+    assert (again.code, pair.sandbox.writes("globex")) == (1, [])
 
 
-def test_an_object_that_a_post_finds_is_not_taken_for_created(tiny: Pair, tmp_path: Path) -> None:
+def test_an_object_that_a_post_finds_is_not_taken_for_created(pair: Pair, tmp_path: Path) -> None:
     """POST returns an object that was not listed, without the header: its age shows it."""
-    beta = tiny.dest.create("project", {"name": "beta"})["id"]
+    beta = pair.dest.create("project", {"name": "beta"})["id"]
     hidden = {
-        **tiny.dest.create("dataset", {"project_id": beta, "name": "hidden"}),
+        **pair.dest.create("dataset", {"project_id": beta, "name": "hidden"}),
         "name": "answers",
         "created": "2024-01-01T00:00:00Z",
     }
     answer = Answer(200, json.dumps(hidden).encode())
-    tiny.sandbox.refuse = lambda method, path, raw: (
+    pair.sandbox.refuse = lambda method, path, raw: (
         answer if (method, path) == ("POST", "/v1/dataset") and b'"answers"' in raw else None
     )
-    run(tiny.sandbox, tmp_path / "runs", program="migrate_datasets")
+    run(pair.sandbox, tmp_path / "runs", program="migrate_datasets")
     assert (problems(tmp_path / "runs"), outcomes(tmp_path / "runs", "created")) == (
         {("datasets", "answers"): "exists with other content; left alone"},
         {"created": 2},  # a project and the other dataset
@@ -190,56 +184,56 @@ def test_an_object_that_a_post_finds_is_not_taken_for_created(tiny: Pair, tmp_pa
 
 
 @pytest.mark.long
-def test_settings_where_the_source_has_none_are_other_content(tiny: Pair, tmp_path: Path) -> None:
+def test_settings_where_the_source_has_none_are_other_content(pair: Pair, tmp_path: Path) -> None:
     root = tmp_path / "runs"
-    assert run(tiny.sandbox, root).code == 0
-    change(tiny.dest, "project", "beta", settings={"comparison_key": "theirs"})
-    kept = run(tiny.sandbox, root)
+    assert run(pair.sandbox, root).code == 0
+    change(pair.dest, "project", "beta", settings={"comparison_key": "theirs"})
+    kept = run(pair.sandbox, root)
     assert (kept.code, problems(root)) == (
         1,
         {("project_settings", "beta"): "exists with other content; left alone"},
     ), kept.last_words
-    updated = run(tiny.sandbox, root, "--on-conflict", "update", "--verify")
+    updated = run(pair.sandbox, root, "--on-conflict", "update", "--verify")
     assert (updated.code, outcomes(root, "updated")) == (0, {"updated": 1}), updated.last_words
-    assert [obj["settings"] for obj in tiny.dest.objects("project") if obj["name"] == "beta"] == [
+    assert [obj["settings"] for obj in pair.dest.objects("project") if obj["name"] == "beta"] == [
         {}
     ]
 
 
 def test_an_update_that_is_refused_is_a_failure_and_the_rows_go_on(
-    tiny: Pair, tmp_path: Path
+    pair: Pair, tmp_path: Path
 ) -> None:
-    beta = tiny.dest.create("project", {"name": "beta"})["id"]
-    there = tiny.dest.create(
+    beta = pair.dest.create("project", {"name": "beta"})["id"]
+    there = pair.dest.create(
         "dataset", {"project_id": beta, "name": "answers", "description": "theirs"}
     )["id"]
-    tiny.sandbox.refuse = lambda method, path, raw: (
+    pair.sandbox.refuse = lambda method, path, raw: (
         Answer(400, b"no") if method == "PATCH" else None
     )
     done = run(
-        tiny.sandbox, tmp_path / "runs", "--on-conflict", "update", program="migrate_datasets"
+        pair.sandbox, tmp_path / "runs", "--on-conflict", "update", program="migrate_datasets"
     )
-    assert (done.code, tiny.dest.count("dataset", there)) == (1, 45), done.last_words
-    tiny.sandbox.refuse = None
-    again = run(tiny.sandbox, tmp_path / "runs", "--on-conflict", "update")
-    assert (again.code, unlike(tiny)) == (0, []), again.last_words
+    assert (done.code, pair.dest.count("dataset", there)) == (1, 45), done.last_words
+    pair.sandbox.refuse = None
+    again = run(pair.sandbox, tmp_path / "runs", "--on-conflict", "update")
+    assert (again.code, unlike(pair)) == (0, []), again.last_words
 
 
 # fail ---------------------------------------------------------------------------------------------
 
 
 def test_fail_stops_before_the_first_write_and_names_the_objects(
-    tiny: Pair, tmp_path: Path
+    pair: Pair, tmp_path: Path
 ) -> None:
-    root, alpha = tmp_path / "runs", tiny.dest.create("project", {"name": "Alpha/α"})["id"]
-    tiny.dest.create(
+    root, alpha = tmp_path / "runs", pair.dest.create("project", {"name": "Alpha/α"})["id"]
+    pair.dest.create(
         "function", {"project_id": alpha, "name": "Mine", "slug": "scorer", "function_data": GRAPH}
     )
-    tiny.dest.create("environment", {"name": "prod", "slug": "production"})
-    tiny.sandbox.clear_requests()
-    stopped = run(tiny.sandbox, root, "--on-conflict", "fail")
+    pair.dest.create("environment", {"name": "prod", "slug": "production"})
+    pair.sandbox.clear_requests()
+    stopped = run(pair.sandbox, root, "--on-conflict", "fail")
     told = stopped.err.splitlines()[-1]
-    assert (stopped.code, tiny.sandbox.writes("globex")) == (3, []), stopped.last_words
+    assert (stopped.code, pair.sandbox.writes("globex")) == (3, []), stopped.last_words
     assert "3 exist with other content" in told and "nothing was written" in told
     assert [
         name in told
@@ -251,39 +245,39 @@ def test_fail_stops_before_the_first_write_and_names_the_objects(
     ] == [True] * 3
     # the same run goes on once it is told otherwise
     kept = run(
-        tiny.sandbox,
+        pair.sandbox,
         root,
         "--on-conflict",
         "projects=update,functions=update,environments=update,fail",
     )
-    assert (kept.code, unlike(tiny)) == (0, []), kept.last_words
+    assert (kept.code, unlike(pair)) == (0, []), kept.last_words
 
 
 def test_fail_stops_for_a_field_that_only_a_later_phase_can_fill(
-    tiny: Pair, tmp_path: Path
+    pair: Pair, tmp_path: Path
 ) -> None:
     """A function's origin is an experiment, which does not exist yet when functions are planned."""
-    beta = tiny.dest.create("project", {"name": "beta"})["id"]
-    source = next(obj for obj in tiny.source.objects("function") if obj["slug"] == "made-from")
+    beta = pair.dest.create("project", {"name": "beta"})["id"]
+    source = next(obj for obj in pair.source.objects("function") if obj["slug"] == "made-from")
     fields = {name: source[name] for name in ("name", "slug", "function_data", "function_type")}
     origin = {"object_type": "project", "object_id": beta, "internal": True}
-    tiny.dest.create("function", {"project_id": beta, **fields, "origin": origin})
-    tiny.sandbox.clear_requests()
-    stopped = run(tiny.sandbox, tmp_path / "runs", "--on-conflict", "fail")
-    assert (stopped.code, tiny.sandbox.writes("globex")) == (3, []), stopped.last_words
+    pair.dest.create("function", {"project_id": beta, **fields, "origin": origin})
+    pair.sandbox.clear_requests()
+    stopped = run(pair.sandbox, tmp_path / "runs", "--on-conflict", "fail")
+    assert (stopped.code, pair.sandbox.writes("globex")) == (3, []), stopped.last_words
     assert "functions 'Made-From' of 'beta' (origin)" in stopped.err.splitlines()[-1]
-    updated = run(tiny.sandbox, tmp_path / "runs", "--on-conflict", "update")
-    assert (updated.code, differences(tiny)) == (0, []), updated.last_words
+    updated = run(pair.sandbox, tmp_path / "runs", "--on-conflict", "update")
+    assert (updated.code, differences(pair)) == (0, []), updated.last_words
 
 
 @pytest.mark.long
 def test_fail_stops_nothing_where_nothing_differs_not_even_when_resumed(
-    tiny: Pair, tmp_path: Path
+    pair: Pair, tmp_path: Path
 ) -> None:
     root = tmp_path / "runs"
-    first = run(tiny.sandbox, root, "--on-conflict", "fail", program="migrate_definitions")
-    whole = run(tiny.sandbox, root, "--on-conflict", "fail")
-    assert (first.code, whole.code, differences(tiny)) == (0, 0, []), whole.last_words
+    first = run(pair.sandbox, root, "--on-conflict", "fail", program="migrate_definitions")
+    whole = run(pair.sandbox, root, "--on-conflict", "fail")
+    assert (first.code, whole.code, differences(pair)) == (0, 0, []), whole.last_words
 
 
 # Projects under other names -----------------------------------------------------------------------
@@ -382,43 +376,43 @@ def remove_project(org: Any, project_id: str) -> None:
     ],
 )
 def test_impossible_renames_are_refused_before_anything_is_written(
-    renames: str, told: str, tiny: Pair, tmp_path: Path
+    renames: str, told: str, pair: Pair, tmp_path: Path
 ) -> None:
     refused = run(
-        tiny.sandbox, tmp_path / "runs", "--rename-projects", renames, program="migrate_datasets"
+        pair.sandbox, tmp_path / "runs", "--rename-projects", renames, program="migrate_datasets"
     )
-    assert (refused.code, refused.err.splitlines()[-1], tiny.sandbox.writes("globex")) == (
+    assert (refused.code, refused.err.splitlines()[-1], pair.sandbox.writes("globex")) == (
         2,
         f"bt_migrate: {told}",
         [],
     )
 
 
-def test_a_run_keeps_its_renamed_projects(tiny: Pair, tmp_path: Path) -> None:
+def test_a_run_keeps_its_renamed_projects(pair: Pair, tmp_path: Path) -> None:
     renames = ["--rename-projects", "beta=Gamma", "--projects", "beta"]
-    first = run(tiny.sandbox, tmp_path / "runs", *renames, program="migrate_datasets")
+    first = run(pair.sandbox, tmp_path / "runs", *renames, program="migrate_datasets")
     (place,) = [path.parent for path in (tmp_path / "runs").glob("*/run.json")]
-    other = run(tiny.sandbox, place, "--projects", "beta", program="migrate_definitions")
+    other = run(pair.sandbox, place, "--projects", "beta", program="migrate_definitions")
     assert (first.code, other.code) == (0, 2), first.last_words
     assert "was made with rename_projects = {'beta': 'Gamma'}, today's is None" in other.err
-    folder = run(tiny.sandbox, place / "Gamma", *renames[:2], program="migrate_definitions")
+    folder = run(pair.sandbox, place / "Gamma", *renames[:2], program="migrate_definitions")
     # 1: the function that was made from an experiment waits for it.
-    assert (folder.code, [obj["name"] for obj in tiny.dest.objects("project")]) == (1, ["Gamma"]), (
+    assert (folder.code, [obj["name"] for obj in pair.dest.objects("project")]) == (1, ["Gamma"]), (
         folder.last_words
     )
 
 
 @pytest.mark.long
-def test_a_graph_that_names_a_project_names_the_new_one(tiny: Pair, tmp_path: Path) -> None:
+def test_a_graph_that_names_a_project_names_the_new_one(pair: Pair, tmp_path: Path) -> None:
     node = {"type": "function", "function": {"project_name": "beta", "slug": "made-from"}}
     change(
-        tiny.source,
+        pair.source,
         "function",
         "First",
         function_data={"type": "graph", "nodes": {"m": node}, "edges": {}},
     )
-    moved = run(tiny.sandbox, tmp_path / "runs", "--rename-projects", "beta=Gamma", "--verify")
-    graph = next(obj for obj in tiny.dest.objects("function") if obj["slug"] == "first")[
+    moved = run(pair.sandbox, tmp_path / "runs", "--rename-projects", "beta=Gamma", "--verify")
+    graph = next(obj for obj in pair.dest.objects("function") if obj["slug"] == "first")[
         "function_data"
     ]
     assert (moved.code, graph["nodes"]["m"]["function"]["project_name"]) == (0, "Gamma"), (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, List
 
 import pytest
 
@@ -13,13 +13,7 @@ from bt_migrate.report.actions import Group, grouped
 from bt_migrate.report.display import columns_of, duration_text, plural, size_text, table, wrapped
 from bt_migrate.report.measures import estimate_text
 from bt_migrate.report.screen import in_one_line_each
-from tests.support.orgs import Pair, report, run, runs, tiny_pair
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    with tiny_pair() as tiny:
-        yield tiny
+from tests.support.orgs import Pair, report, run, runs
 
 
 def test_validation_says_that_it_passed_with_counts_sizes_minutes_and_rights(

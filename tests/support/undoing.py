@@ -1,0 +1,108 @@
+"""Undo as its tests use it, and a destination that was in use before the run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from tests.support.orgs import AtRequest, Ended, Pair, ended, environment, runs
+
+SMALL = {
+    "MIGRATION_EVENTS_FETCH_LIMIT": "40",
+    "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "15",
+    "MIGRATION_CHECKPOINT_INTERVAL": "2",
+}
+GRAPH = {"type": "graph", "nodes": {}, "edges": {}}
+
+
+def undo(pair: Pair, root: Path, *args: str) -> Ended:
+    """Undo the newest run; the source's key is not good any more."""
+    return undo_run(pair, runs(root)[-1], *args)
+
+
+def undo_run(
+    pair: Pair, place: Path, *args: str, at: Optional[AtRequest] = None, **settings: str
+) -> Ended:
+    command = [sys.executable, "-m", "bt_migrate.phases.undo", str(place), *args]
+    env, pipe = (
+        environment(pair.sandbox, **{"BT_SOURCE_API_KEY": "sk-gone", **settings}),
+        subprocess.PIPE,
+    )
+    with subprocess.Popen(
+        command, env=env, cwd=place.parent, stdout=pipe, stderr=pipe, text=True, encoding="utf-8"
+    ) as process:
+        if at:
+            at.process = process
+        pair.sandbox.on_request = at
+        try:
+            return ended(process)
+        finally:
+            pair.sandbox.on_request = None
+
+
+def inhabit(pair: Pair) -> None:
+    """A destination that is in use: projects of its own, and some of what the source has, with the
+    same content and with other.
+    """
+    dest, source = pair.dest, pair.source
+    alpha = dest.create("project", {"name": "Alpha/α"})["id"]
+    own = dest.create("project", {"name": "own", "description": "theirs"})["id"]
+    dest.patch("project", own, {"settings": {"comparison_key": "input"}})
+    dest.create(
+        "function", {"project_id": alpha, "name": "Mine", "slug": "scorer", "function_data": GRAPH}
+    )
+    dest.create("project_tag", {"project_id": alpha, "name": "red", "color": "#FF0000"})
+    dest.create("prompt", {"project_id": own, "name": "Ask", "slug": "ask"})
+    dest.create("ai_secret", {"name": "OTHER", "type": "openai", "secret": "typed-in-long-ago"})
+    group = dest.create("group", {"name": "people"})["id"]
+    dest.create(
+        "acl", {"object_type": "project", "object_id": own, "group_id": group, "permission": "read"}
+    )
+    dest.create(
+        "view",
+        {"object_type": "project", "object_id": alpha, "view_type": "logs", "name": "theirs"},
+    )
+    questions = dest.create("dataset", {"project_id": alpha, "name": "questions"})["id"]
+    mine = next(obj["id"] for obj in source.objects("dataset") if obj["name"] == "questions")
+    cases = source.rows("dataset", mine)[:10]
+    same = [
+        {
+            name: row[name]
+            for name in ("id", "input", "expected", "created", "span_id", "root_span_id")
+        }
+        for row in cases
+    ]
+    dest.insert(
+        "dataset",
+        questions,
+        [*same[:2], {"id": cases[4]["id"], "input": "theirs"}, {"id": "theirs", "input": 1}],
+    )
+    first = dest.create("experiment", {"project_id": alpha, "name": "first"})["id"]
+    dest.insert("experiment", first, [{"id": "e3", "output": "theirs"}])
+    logs = source.rows(
+        "project_logs",
+        next(obj["id"] for obj in source.objects("project") if obj["name"] == "Alpha/α"),
+    )
+    dest.insert("project_logs", alpha, [{"id": f"theirs {i}", "input": i} for i in range(60)])
+    dest.insert(
+        "project_logs", alpha, [{"id": row["id"], "input": "theirs"} for row in logs[20:25]]
+    )
+    dest.insert("project_logs", own, [{"id": row["id"], "input": "own"} for row in logs[:5]])
+
+
+def plain(found: Dict[str, Any]) -> Dict[str, Any]:
+    """Settings that were never made and settings without anything are one: PATCH cannot take them
+    away.
+    """
+    return {
+        key: {**obj, "settings": obj["settings"] or None}
+        if isinstance(obj, dict) and "settings" in obj
+        else obj
+        for key, obj in found.items()
+    }
+
+
+def found(org: Any, kind: str, name: str) -> Dict[str, Any]:
+    return next(obj for obj in org.objects(kind) if obj["name"] == name)
