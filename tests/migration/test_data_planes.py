@@ -9,7 +9,8 @@ from typing import Iterator
 
 import pytest
 
-from tests.support.compare_orgs import differences, untrue_claims
+from tests.support.claims import untrue_claims
+from tests.support.compare_orgs import differences
 from tests.support.orgs import Pair, environment, example_pair, report, run, runs, tiny_pair
 
 

@@ -16,7 +16,8 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
-from tests.support.compare_orgs import differences, untrue_claims
+from tests.support.claims import untrue_claims
+from tests.support.compare_orgs import differences
 from tests.support.orgs import (
     ANA,
     DEST_KEY,

@@ -10,13 +10,13 @@ import pytest
 from bt_migrate.phases import ORDER
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.faults import Fault
+from tests.support.claims import untrue_claims
 from tests.support.compare_orgs import (
     Translation,
     differences,
     position_differences,
     streams,
     unsaid_mentions,
-    untrue_claims,
 )
 from tests.support.orgs import Pair, example_pair, findings, report, run, runs, tiny_pair
 from tests.support.report_counts import row_counts, sums, told_rows

@@ -12,7 +12,8 @@ import pytest
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.faults import Fault
 from tests.support.after_faults import SMALL, problems_after_rerun
-from tests.support.compare_orgs import differences, untrue_claims
+from tests.support.claims import untrue_claims
+from tests.support.compare_orgs import differences
 from tests.support.orgs import is_insert, report, run, runs, tiny_pair
 
 LONG = pytest.mark.long

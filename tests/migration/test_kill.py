@@ -12,7 +12,8 @@ from typing import Any, Dict, List, Set, Tuple
 
 import pytest
 
-from tests.support.compare_orgs import differences, stored_ids, untrue_claims
+from tests.support.claims import stored_ids, untrue_claims
+from tests.support.compare_orgs import differences
 from tests.support.orgs import (
     AtRequest,
     Ended,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import List, Tuple
 
-from tests.support.compare_orgs import differences, untrue_claims
+from tests.support.claims import untrue_claims
+from tests.support.compare_orgs import differences
 from tests.support.orgs import Ended, Pair, report, run, runs
 
 SMALL = {"MIGRATION_EVENTS_FETCH_LIMIT": "100", "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "50"}
