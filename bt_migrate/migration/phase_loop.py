@@ -20,14 +20,17 @@ from bt_migrate.migration.waiting import finish_waiting, kinds_behind, record_wa
 from bt_migrate.model.activation import missing_words
 from bt_migrate.model.date_windows import iso
 from bt_migrate.model.findings import LIST_REFUSED
-from bt_migrate.model.outcomes import OPEN_OUTCOMES
+from bt_migrate.model.outcomes import OPEN_OUTCOMES, SKIPPED
+from bt_migrate.model.resource import no_bundle
 from bt_migrate.model.resources import BY_NAME, ROW_KINDS, kinds_of_phase
+from bt_migrate.objects.bundles import bundle_file
 from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.report.measures import lag_text
 from bt_migrate.rows.background import wait_for
 from bt_migrate.rows.unseen import keep_unseen_marks
 from bt_migrate.state.files import now
 from bt_migrate.state.find_run import VERIFY
+from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.sync_marks import end_round, mark_seconds, open_sync_round, round_of
 from bt_migrate.state.window_log import record_window
@@ -103,7 +106,7 @@ def run_phases(migration: Migration, steps: Sequence[Step], *, whole: bool) -> N
     if only a part (not the `whole`) of the run's selection was requested.
     """
     if not migration.settings.dry_run:
-        reopen_activated(migration.run, migration.settings.activate)
+        reopen_left(migration)
         reopen_verification(migration.run, [name for name, _ in steps])
     refuse_conflicts(migration, _open_moves(migration, steps))
     loop = PhaseLoop(migration, steps, whole)
@@ -112,19 +115,40 @@ def run_phases(migration: Migration, steps: Sequence[Step], *, whole: bool) -> N
     loop.finish()
 
 
-def reopen_activated(run: RunDirectory, activated: Sequence[str]) -> None:
-    """Reopen the phases whose objects were left ready to activate and may be activated now."""
+def reopen_left(migration: Migration) -> None:
+    """Reopen the phases with objects that earlier starts left and that this start can move."""
+    run = migration.run
     for states in run.all_objects():
         phase = BY_NAME[states.resource].phase
-        details = [
-            found["detail"].split(",")
-            for findings in states.findings.values()
-            for found in findings
-            if found["kind"] == "ready_to_activate"
-        ]
-        may_act = any(not missing_words(words, activated) for words in details)
-        if may_act and phase in run.record.phases_done:
+        if phase in run.record.phases_done and (
+            _may_act(states, migration.settings.activate) or _has_bundle(migration, states)
+        ):
             run.record.phases_done.remove(phase)
+
+
+def _may_act(states: ObjectStates, activated: Sequence[str]) -> bool:
+    """Whether an object was left ready to activate, and may be activated now."""
+    details = [
+        found["detail"].split(",")
+        for findings in states.findings.values()
+        for found in findings
+        if found["kind"] == "ready_to_activate"
+    ]
+    return any(not missing_words(words, activated) for words in details)
+
+
+def _has_bundle(migration: Migration, states: ObjectStates) -> bool:
+    """Whether an object was skipped because of its code bundle, and a person has that now."""
+    lists, resource = migration.catalog.lists, BY_NAME[states.resource]
+    if resource.bundle is no_bundle or not migration.settings.bundles.files:
+        return False
+    skipped = [
+        source_id
+        for source_id, entry in states.outcomes.items()
+        if entry["outcome"] == SKIPPED and not entry.get("dest_id")
+    ]
+    sources = (lists.source_object(resource, source_id) for source_id in skipped)
+    return any(source and bundle_file(lists, resource, source) for source in sources)
 
 
 def reopen_verification(run: RunDirectory, names: Sequence[str]) -> None:

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import gzip
+import signal
+import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import pytest
 
 from bt_migrate.config.bundles import BundleFiles, bundle_files
 from bt_migrate.errors import UsageError
+from bt_migrate.migration.phase_loop import PHASES_END_S
 from bt_migrate.sandbox.data.answer import Answer
-from tests.support.orgs import BUNDLE, INLINE, Json, Pair, findings, function, report, run
+from bt_migrate.state.run_record import read_run
+from tests.support.orgs import (
+    BUNDLE,
+    INLINE,
+    AtRequest,
+    Json,
+    Pair,
+    findings,
+    function,
+    report,
+    run,
+    run_with,
+    runs,
+)
 from tests.support.people import MISSING, invite, people_pair
 
 CODE = b"exports.handler = () => 1;\n"
@@ -120,6 +136,52 @@ def test_a_bundle_that_a_person_has_is_uploaded_and_everything_follows(tmp_path:
         assert run(pair.sandbox, root, "--verify").code == 0
         slugs = sorted(obj["slug"] for obj in pair.dest.objects("function"))
         assert slugs == ["bundled", "graph", "p"]
+
+
+@pytest.mark.parametrize(("number", "path"), [(2, "/v1/project_score"), (1, "/v1/acl")])
+def test_bundles_are_uploaded_by_a_resumed_run_whose_definitions_are_done(
+    number: int, path: str, tmp_path: Path
+) -> None:
+    folder, root = tmp_path / "bundles", tmp_path / "state"
+    (folder / "alpha").mkdir(parents=True)
+    (folder / "alpha" / "bundled.js").write_bytes(CODE)
+    with people_pair() as pair:
+        invite(pair, MISSING)
+        bundled = add_bundled(pair.source)
+        secret = {"object_type": "function", "object_id": bundled, "name": "TOKEN"}
+        pair.source.create("env_var", secret)
+        pair.source.create("environment", {"name": "Dev", "slug": "dev"})
+        pair.source.assign(bundled, "dev", pair.source.versions("function", bundled)[0]["_xact_id"])
+        at = AtRequest(
+            number,
+            "before",
+            signal.SIGKILL,
+            lambda method, asked: (method, asked) == ("POST", path),
+        )
+        pair.sandbox.refuse = slow_views()
+        assert run_with(pair, root, at).code == -signal.SIGKILL
+        assert "migrate-definitions" in read_run(runs(root)[0] / "run.json").phases_done
+        ended = run(pair.sandbox, root, "--bundles", str(folder), "--verify")
+        assert (ended.code, len(runs(root))) == (0, 1), ended.out + ended.err
+        made = bundled_there(pair)
+        assert references(pair.dest) == references_to(made["id"])
+        assert gzip.decompress(uploaded(pair)) == CODE
+        (there,) = pair.dest.objects("env_var")
+        assert there["object_id"] == made["id"]
+        assert pair.dest.assignments(made["id"]) == {"dev": made["_xact_id"]}
+        assert findings(root, "not_readable") + findings(root, "reference_to_unmovable") == []
+
+
+def slow_views() -> Callable[[str, str, bytes], None]:
+    """What is slow once: earlier phases are recorded as done once a second, before the next one."""
+    slept: List[str] = []
+
+    def wait(method: str, path: str, raw: bytes) -> None:
+        if path.startswith("/v1/view") and not slept:
+            slept.append(path)
+            time.sleep(PHASES_END_S)
+
+    return wait
 
 
 def files(folder: Path, *names: str) -> BundleFiles:

@@ -21,7 +21,7 @@ BUNDLE = {
     "data": {
         "type": "bundle",
         "runtime_context": {"runtime": "node", "version": "20"},
-        "bundle_id": "b-1",
+        "bundle_id": "3f0e5d0c-9a53-4d1d-8f1f-7c116f4b8a52",
         "location": {"type": "function", "index": 0},
     },
 }
