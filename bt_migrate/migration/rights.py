@@ -14,6 +14,8 @@ from bt_migrate.errors import ApiError, UsageError
 from bt_migrate.model.resource import IN_PROJECT, ORGANIZATION, OWNER, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.owned import Owner, owner_groups
+from bt_migrate.objects.paths import list_of_owner
 
 PROJECT_OWNER_TYPE = "project"
 # The control plane refuses with 400 and text: "Missing create access to org …" (recorded).
@@ -101,10 +103,13 @@ def _lists_to_read(catalog: Catalog, projects: Sequence[dict]) -> List[ListToRea
         if resource.part_of or not _is_moved(catalog, resource):
             continue
         if resource.scope == OWNER:
-            for api, places in ((source, projects), (dest, dest_projects)):
-                if places:
-                    read = _owned_list(api, resource, places[0]["id"])
-                    found.append(ListToRead(api, resource, read))
+            for api, owner in (
+                (source, _an_owner(catalog, resource, projects)),
+                # Owners below a project may not be in the destination yet.
+                (dest, None if resource.below_owner else _project_owner(dest_projects)),
+            ):
+                if owner is not None:
+                    found.append(ListToRead(api, resource, _owned_list(api, resource, owner)))
             continue
         found.append(ListToRead(source, resource, partial(lists.source_list, resource)))
         if resource.scope == ORGANIZATION:
@@ -124,9 +129,25 @@ def _first_page(api: Api, resource: Resource, project_id: str) -> Callable[[], A
     return lambda: next(api.list(resource.path_in(project_id), page_size=page_size), None)
 
 
-def _owned_list(api: Api, resource: Resource, project_id: str) -> Callable[[], Any]:
-    params = {"object_type": PROJECT_OWNER_TYPE, "object_id": project_id}
-    return lambda: next(api.list(resource.path, params, page_size=1), None)
+def _an_owner(catalog: Catalog, resource: Resource, projects: Sequence[dict]) -> Optional[Owner]:
+    """Returns a source object that can own objects of the kind; None if there is none."""
+    if not resource.below_owner:
+        return _project_owner(projects)
+    places = [(project["id"], "", project["name"]) for project in projects]
+    with contextlib.suppress(ApiError):  # the list of the owners themselves is told as refused
+        for group in owner_groups(catalog, resource, places):
+            if group.owners:
+                return group.owners[0]
+    return None
+
+
+def _project_owner(projects: Sequence[dict]) -> Optional[Owner]:
+    return (PROJECT_OWNER_TYPE, projects[0]["id"]) if projects else None
+
+
+def _owned_list(api: Api, resource: Resource, owner: Owner) -> Callable[[], Any]:
+    path, params = list_of_owner(resource, owner)
+    return lambda: next(api.list(path, params, page_size=1 if resource.paged else 0), None)
 
 
 def _refused(wanted: ListToRead) -> Optional[RefusedList]:
