@@ -130,11 +130,14 @@ class Group:
     @property
     def things(self) -> str:
         """`2 functions (refund, Topics), 1 view (Weekly)`"""
-        names: Dict[str, Dict[str, None]] = {}
+        # Objects of several projects can have one name.
+        names: Dict[str, Dict[Any, str]] = {}
         for record in self._records:
-            names.setdefault(record["resource"], {})[str(record.get("name", ""))] = None
+            name = str(record.get("name", ""))
+            identity = record.get("id") or (record.get("project"), name)
+            names.setdefault(record["resource"], {})[identity] = name
         return ", ".join(
-            f"{plural(len(named), noun_of(resource))} ({listing(named, 3)})"
+            f"{plural(len(named), noun_of(resource))} ({listing(dict.fromkeys(named.values()), 3)})"
             for resource, named in names.items()
         )
 

@@ -85,6 +85,11 @@ USER = {"resource": "users", "id": "u1", "name": "a@x"}
             [{"resource": "logs", "name": "X", "detail": "503 from the source"}],
             "copying stopped early for 1 project log (X): 503 from the source",
         ),
+        (
+            "earlier_versions",
+            [{"name": "greeting"}, {"name": "greeting"}, {"name": "farewell"}],
+            "earlier versions of 3 prompts (greeting, farewell)",
+        ),
     ],
 )
 def test_a_kind_of_finding_is_one_line_that_names_things(
