@@ -13,3 +13,105 @@ from bt_migrate.migration.rights import is_refusal
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.server import Incoming
 from tests.support.orgs import Pair, run, runs
+
+MISSING = (
+    "Missing create access to organization id 1, or the organization does not exist"
+    " [user_email=x@y.z] [user_org=globex]"
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (401, "", True),
+        (403, '{"Code":"ForbiddenError"}', True),
+        (400, MISSING, True),
+        (400, "User does not have permission to create projects", True),
+        (400, '[{"path":["name"],"message":"Required"}]', False),
+        (404, "Not found: /v1/x", False),
+        (500, "Missing read access", False),
+    ],
+)
+def test_a_refusal_is_recognized_by_its_text(status: int, body: str, expected: bool) -> None:
+    assert is_refusal(ApiError("destination", "GET", "/v1/x", status, body)) is expected
+
+
+def refuse_project(answer: Answer) -> object:
+    return lambda method, path, raw: (
+        answer if (method, path) == ("POST", "/v1/project") and raw == b"{}" else None
+    )
+
+
+def test_a_key_that_may_not_write_is_refused_also_where_the_answer_is_text_with_400(
+    pair: Pair, tmp_path: Path
+) -> None:
+    pair.sandbox.refuse = refuse_project(Answer(400, MISSING.encode(), "text/plain"))
+    end = run(pair.sandbox, tmp_path / "runs", program="validate")
+    assert (end.code, pair.sandbox.writes("globex")) == (2, []), end.out + end.err
+    assert "may not write" in end.err and "x@y.z" not in end.err + end.out
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(418, b"teapot"), Answer(400, b"no idea"), Answer(409, b"{}")]
+)
+def test_an_answer_that_cannot_be_judged_is_said_to_be_unknown(
+    answer: Answer, pair: Pair, tmp_path: Path
+) -> None:
+    pair.sandbox.refuse = refuse_project(answer)
+    end = run(pair.sandbox, tmp_path / "runs", program="validate")
+    assert end.code == 0, end.out + end.err
+    assert validation(tmp_path)["write_right"].startswith("unknown (")
+
+
+def validation(tmp_path: Path) -> dict:
+    return json.loads((runs(tmp_path / "runs")[-1] / "run.json").read_text())["validation"]
+
+
+@pytest.mark.parametrize("org", ["acme", "globex"])
+@pytest.mark.parametrize("kind", ["project_tag", "view", "acl", "group"])
+def test_each_list_that_a_key_may_not_read_is_named(
+    kind: str, org: str, pair: Pair, tmp_path: Path
+) -> None:
+    pair.dest.create("project", {"name": "theirs"})
+    key = {"acme": pair.source, "globex": pair.dest}[org].api_key.encode()
+
+    def refuse(request: object) -> Optional[Answer]:
+        path = request.path  # type: ignore[attr-defined]
+        mine = key in str(request.headers).encode()  # type: ignore[attr-defined]
+        return Answer(400, MISSING.encode()) if mine and path.startswith(f"/v1/{kind}") else None
+
+    watch = pair.sandbox.intercept
+    pair.sandbox.intercept = lambda request: refuse(request) or watch(request)
+    run(pair.sandbox, tmp_path / "runs", program="validate")
+    side = {"acme": "source", "globex": "destination"}[org]
+    named = [(entry["side"], entry["resource"]) for entry in validation(tmp_path)["refused_lists"]]
+    assert named == [(side, f"{kind}s")]
+
+
+def test_a_refused_list_of_assignments_is_named_and_asked_for_at_a_prompt(
+    pair: Pair, tmp_path: Path
+) -> None:
+    pair.source.create("environment", {"name": "Production", "slug": "production"})
+
+    def refuse(request: Incoming) -> Optional[Answer]:
+        is_asked = request.path.startswith("/environment-object")
+        return Answer(400, MISSING.encode()) if is_asked else None
+
+    pair.sandbox.intercept = refuse
+    run(pair.sandbox, tmp_path / "runs", program="validate")
+    named = [(entry["side"], entry["resource"]) for entry in validation(tmp_path)["refused_lists"]]
+    assert named == [("source", "environment_assignments")]
+    asked = {
+        request.path.rpartition("/")[0]
+        for request in pair.sandbox.requests
+        if request.path.startswith("/environment-object")
+    }
+    assert asked <= {"/environment-object/prompt", "/environment-object/function"}
+
+
+def test_with_all_rights_no_list_is_named(pair: Pair, tmp_path: Path) -> None:
+    assert run(pair.sandbox, tmp_path / "runs", program="validate").code == 0
+    assert (validation(tmp_path)["refused_lists"], validation(tmp_path)["write_right"]) == (
+        [],
+        "yes",
+    )
