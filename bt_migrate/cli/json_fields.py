@@ -33,6 +33,7 @@ JSON_FIELDS: Mapping[str, Mapping[str, str]] = {
         "cannot_move": "what the API cannot carry",
         "accepted": "differences that a person accepted",
         "differences": "the first 1,000 differences",
+        "to_do": "what a person must do, one text per kind: users to invite",
         "folder": "folder with the files of all differences",
         "at": "time of the comparison",
         "next_commands": "commands to run next",

@@ -25,6 +25,7 @@ from bt_migrate.cli.results import report_comparison, report_run, write_plan
 from bt_migrate.cli.run_log import logged_to
 from bt_migrate.cli.signals import Ending
 from bt_migrate.cli.terminal import screen
+from bt_migrate.config.options import PROGRAMS, SETTING_OPTIONS
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import (
     EXIT_INTERRUPTED,
@@ -35,7 +36,7 @@ from bt_migrate.errors import (
     StateError,
 )
 from bt_migrate.migration.context import Migration
-from bt_migrate.migration.people import check_user_map
+from bt_migrate.migration.mapped_users import with_mapped_users
 from bt_migrate.migration.phase_loop import (
     Step,
     is_unfinished,
@@ -309,8 +310,9 @@ def _close_session(start: Start, run: RunDirectory, session: Session, began: flo
 
 def _run_phases(start: Start, settings: Settings, run: RunDirectory) -> None:
     sides = (start.source, start.dest)
-    catalog = open_catalog(*sides, run, settings)
-    check_user_map(catalog)
+    can_invite = SETTING_OPTIONS["invite_users"] in PROGRAMS[start.command]
+    catalog = with_mapped_users(open_catalog(*sides, run, settings), can_invite=can_invite)
+    settings = catalog.settings
     agree_to_invite(catalog)
     attachments = contextlib.closing(CopiedAttachments(run.path / "attachments.sqlite3"))
     with attachments as copied, Operator(run, sides, start.ending, start.command):

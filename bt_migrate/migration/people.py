@@ -1,4 +1,4 @@
-"""Users who are not members of the destination: checks --user-map, and invites them.
+"""Invites users who are not members of the destination.
 
 Only users to whom a moved object or row refers are invited. So they are invited after everything
 else was moved; then what waits for them is completed. Addresses are never logged or recorded.
@@ -10,12 +10,12 @@ import logging
 from typing import Any, Dict, Iterator, List, Mapping, Set
 
 from bt_migrate.api.answers import an_object
-from bt_migrate.errors import ApiError, UsageError
+from bt_migrate.errors import ApiError
 from bt_migrate.migration.context import Migration
+from bt_migrate.migration.mapped_users import note_mapped_users
 from bt_migrate.model.findings import finding
 from bt_migrate.model.resource_table import USERS
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.objects.user_map import refuse_strangers
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory, readable_runs_in
 from bt_migrate.state.seen_rows import SeenRows
@@ -24,31 +24,8 @@ log = logging.getLogger("bt_migrate.migration")
 
 MEMBERS_PATH = "/v1/organization/members"
 MAX_INVITED_AT_ONCE = 100
-NOT_LISTED = (
-    "--user-map: the {side} does not list its users to this key; use one that may list them"
-)
 # where the findings about invitations are kept, among those of the users
 INVITATIONS = "invitations"
-
-
-def check_user_map(catalog: Catalog) -> None:
-    """Raises UsageError if --user-map names users whom one of the organizations does not have, or
-    where that cannot be known.
-    """
-    user_map = catalog.settings.user_map
-    if not user_map:
-        return
-    catalog.lists.source_list(USERS)
-    if USERS.name in catalog.lists.refusals:
-        raise UsageError(NOT_LISTED.format(side="source"))
-    try:
-        dest_users = catalog.lists.dest_objects(USERS)
-    except ApiError as error:
-        if error.status >= 500:
-            raise
-        raise UsageError(NOT_LISTED.format(side="destination")) from None
-    if not catalog.settings.invite_users:
-        refuse_strangers(user_map, dest_users)
 
 
 def missing_users(catalog: Catalog) -> Dict[str, str]:
@@ -86,6 +63,7 @@ def invite_missing_users(migration: Migration) -> None:
     invited = [source_id for source_id in wanted if migration.run.record.invited.get(source_id)]
     if invited:
         catalog.index.forget(USERS)
+        note_mapped_users(catalog)
         members = len(set(invited) - missing_users(catalog).keys())
         log.info(
             "invited %d users; %d of them are members of the destination now",

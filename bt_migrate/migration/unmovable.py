@@ -15,13 +15,14 @@ from bt_migrate.model.findings import finding
 from bt_migrate.model.resource_table import USERS
 from bt_migrate.model.unmoved import LISTED_ONLY
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.user_map import shown_address
 
 
 def organization_losses(catalog: Catalog, projects: Sequence[dict]) -> List[Dict[str, Any]]:
     """Findings about the organization and the selected projects."""
     return [
         *_listed_only(catalog),
-        *_users(catalog),
+        *users_without_counterpart(catalog),
         *([] if catalog.run.record.round else earlier_versions(catalog, projects)),
     ]
 
@@ -51,7 +52,7 @@ def _list(catalog: Catalog, path: str) -> List[dict]:
         return []
 
 
-def _users(catalog: Catalog) -> Iterator[Dict[str, Any]]:
+def users_without_counterpart(catalog: Catalog) -> Iterator[Dict[str, Any]]:
     """Yields findings about users without a counterpart.
 
     A refused list of users is reported with the lists.
@@ -60,5 +61,5 @@ def _users(catalog: Catalog) -> Iterator[Dict[str, Any]]:
     for user in catalog.lists.source_list_or_empty(USERS):
         found = catalog.targets.resolve((USERS.name,), user["id"])
         if found is None and USERS.name not in catalog.lists.refusals:
-            name = str(user.get("email"))
+            name = shown_address(user) or user["id"]
             yield finding(kind, resource=USERS.name, id=user["id"], name=name)

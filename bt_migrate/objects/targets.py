@@ -20,6 +20,7 @@ from bt_migrate.objects.decide import natural_key
 from bt_migrate.objects.dest_index import DestIndex
 from bt_migrate.objects.id_mapping import IdMapping
 from bt_migrate.objects.lists import PLANNED, Lists
+from bt_migrate.objects.user_map import shown_address
 
 ORGANIZATIONS = "organizations"
 
@@ -139,7 +140,7 @@ class Targets:
             return ""
         if targets == (USERS.name,):
             user = self.lists.source_object(USERS, source_id) or {}
-            return f"{user.get('email') or source_id}{NOT_A_MEMBER}"
+            return f"{shown_address(user) or source_id}{NOT_A_MEMBER}"
         for target in targets:
             if target in UNMOVABLE_TARGETS:
                 return UNMOVABLE_TARGETS[target]

@@ -1,13 +1,21 @@
-"""Applies --user-map: a user of the source is looked up by the address in the destination."""
+"""Applies --user-map: a user of the source is looked up by the address in the destination.
+
+A run remembers the map as ids of users: source id -> destination id, "" while the destination does
+not list the user.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Mapping, Set
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Set
 
-from bt_migrate.config.user_map import UserMap
+from bt_migrate.config.user_map import MappedUser, UserMap
 from bt_migrate.errors import UsageError
 
 MAX_LINES_SHOWN = 5
+# Field of a mapped user: the address in the source.
+SOURCE_ADDRESS = "source_email"
+# The line of a user whom the run remembers, not the file.
+REMEMBERED = 0
 
 
 def mapped_users(users: List[dict], user_map: UserMap) -> List[dict]:
@@ -21,7 +29,7 @@ def mapped_users(users: List[dict], user_map: UserMap) -> List[dict]:
     addresses = {address_of(user) for user in users}
     _refuse_lines(user_map, user_map.keys() - addresses, "the source has no user of that address")
     unmapped = addresses - user_map.keys()
-    taken = {old for old, new in user_map.items() if new.email in unmapped}
+    taken = {old for old, new in user_map.items() if new.line and new.email in unmapped}
     reason = "another user of the source has that address in the destination; map that one too"
     _refuse_lines(user_map, taken, reason)
     return [_mapped(user, user_map) for user in users]
@@ -29,7 +37,66 @@ def mapped_users(users: List[dict], user_map: UserMap) -> List[dict]:
 
 def _mapped(user: Dict[str, Any], user_map: UserMap) -> Dict[str, Any]:
     new = user_map.get(address_of(user))
-    return {**user, "email": new.email} if new else user
+    return {**user, "email": new.email, SOURCE_ADDRESS: user["email"]} if new else user
+
+
+def mapped_ids(
+    source_users: Iterable[Mapping[str, Any]], dest_users: Iterable[Mapping[str, Any]]
+) -> Dict[str, str]:
+    """Returns what a run remembers of the map that was applied to `source_users`."""
+    there = {address_of(user): user["id"] for user in dest_users}
+    return {
+        user["id"]: there.get(address_of(user), "")
+        for user in source_users
+        if SOURCE_ADDRESS in user
+    }
+
+
+def remembered_map(
+    ids: Mapping[str, str],
+    source_users: Iterable[Mapping[str, Any]],
+    dest_users: Iterable[Mapping[str, Any]],
+) -> UserMap:
+    """Returns the map that a run remembers.
+
+    A user whom the destination does not list has no address there, and so no counterpart.
+    """
+    addresses = {user["id"]: address_of(user) for user in dest_users}
+    return {
+        address_of(user): MappedUser(addresses.get(ids[user["id"]], ""), REMEMBERED)
+        for user in source_users
+        if user["id"] in ids
+    }
+
+
+def shown_address(user: Mapping[str, Any]) -> str:
+    """Returns the address of a user who is missing in the destination, "" without one."""
+    if SOURCE_ADDRESS in user and not user["email"]:
+        return f"{user[SOURCE_ADDRESS]} (give --user-map again)"
+    return str(user.get("email") or "")
+
+
+def contradiction(
+    user_map: UserMap,
+    known: Mapping[str, str],
+    source_users: Iterable[Mapping[str, Any]],
+    dest_users: Iterable[Mapping[str, Any]],
+) -> str:
+    """Returns where the file differs from the map that the run remembers, "" if nowhere.
+
+    `known`: the ids that the run remembers. The file may have more users.
+    """
+    users = [user for user in source_users if known.get(user["id"])]
+    ids = mapped_ids(users, dest_users)
+    lines = [
+        user_map[user[SOURCE_ADDRESS].lower()].line
+        for user in users
+        if ids.get(user["id"]) and ids[user["id"]] != known[user["id"]]
+    ]
+    if lines:
+        return _lines_text(lines)
+    missing = next((user for user in users if SOURCE_ADDRESS not in user), None)
+    return f"no line for user {missing['id']} of the source" if missing else ""
 
 
 def refuse_strangers(user_map: UserMap, dest_users: Iterable[Mapping[str, Any]]) -> None:
@@ -49,9 +116,13 @@ def address_of(user: Mapping[str, Any]) -> str:
 
 
 def _refuse_lines(user_map: UserMap, addresses: Set[str], reason: str) -> None:
-    lines = sorted(user_map[address].line for address in addresses)
-    if lines:
-        more = f" and {len(lines) - MAX_LINES_SHOWN} more" if len(lines) > MAX_LINES_SHOWN else ""
-        shown = ", ".join(map(str, lines[:MAX_LINES_SHOWN]))
-        word = "line" if len(lines) == 1 else "lines"
-        raise UsageError(f"--user-map, {word} {shown}{more}: {reason}")
+    if addresses:
+        lines = _lines_text([user_map[address].line for address in addresses])
+        raise UsageError(f"--user-map, {lines}: {reason}")
+
+
+def _lines_text(lines: Sequence[int]) -> str:
+    """`line 3`, `lines 1, 2 and 7 more`"""
+    more = f" and {len(lines) - MAX_LINES_SHOWN} more" if len(lines) > MAX_LINES_SHOWN else ""
+    shown = ", ".join(map(str, sorted(lines)[:MAX_LINES_SHOWN]))
+    return f"{'line' if len(lines) == 1 else 'lines'} {shown}{more}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping
 
-from bt_migrate.report.display import ID_COLUMNS, shown, table, wrapped
+from bt_migrate.report.display import ID_COLUMNS, section, shown, table, wrapped
 
 MATCH = "match"
 CHANGED = "changed_later"
@@ -16,8 +16,9 @@ DETAIL_COLUMNS = 300
 
 
 def comparison_text(result: Mapping[str, Any]) -> str:
-    """Returns verdict, first differences, table, tolerated changes, and the folder with all."""
+    """Returns verdict, first differences, what to do, table, tolerated changes, and the folder."""
     lines = [*wrapped(verdict_line(result), first=""), *difference_lines(result)]
+    lines += section("To do:", result["to_do"])
     lines += _kinds_table(result["kinds"])
     tolerated = [
         f"{count:,} {name.replace('_', ' ')}" for name, count in result["tolerated"].items()

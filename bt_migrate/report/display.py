@@ -84,6 +84,12 @@ def wrapped(text: str, *, first: str = "  ", more: str = "    ") -> List[str]:
     return [*lines, line.rstrip()] if text.strip() else []
 
 
+def section(title: str, texts: Iterable[str]) -> List[str]:
+    """Returns the title and the texts in lines; nothing without texts."""
+    lines = [line for text in texts for line in wrapped(text)]
+    return [title, *lines] if lines else []
+
+
 def plural(count: int, noun: str) -> str:
     """`1 row`, `2 rows`, `3 properties`"""
     if count == 1:

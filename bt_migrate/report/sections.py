@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
 from bt_migrate.model.outcomes import OUTCOMES
 from bt_migrate.report.actions import noun_of, problem_line
 from bt_migrate.report.comparison import difference_lines, verdict_line
-from bt_migrate.report.display import duration_text, escaped, plural, table, wrapped
+from bt_migrate.report.display import duration_text, escaped, plural, section, table, wrapped
 from bt_migrate.report.measures import estimate_text
 
 WORK = {"validate": "Validation", "verify": "Verification"}
@@ -45,32 +45,27 @@ def verdict_lines(report: Mapping[str, Any]) -> List[str]:
 
 
 def to_do_lines(report: Mapping[str, Any]) -> List[str]:
-    return _section("To do:", (line["text"] for line in report["to_do"]))
+    return section("To do:", (line["text"] for line in report["to_do"]))
 
 
 def accepted_lines(report: Mapping[str, Any]) -> List[str]:
-    return _section("Accepted:", (line["text"] for line in report["accepted"]))
+    return section("Accepted:", (line["text"] for line in report["accepted"]))
 
 
 def lost_lines(report: Mapping[str, Any]) -> List[str]:
-    return _section("Lost:", (line["text"] for line in report["lost"]))
+    return section("Lost:", (line["text"] for line in report["lost"]))
 
 
 def failed_lines(report: Mapping[str, Any], limit: Optional[int] = None) -> List[str]:
     """Returns what should have arrived and did not: kinds of failures, then objects, then rows."""
     problems = [problem_line(problem) for problem in report["problems"]]
     shown_problems = problems if limit is None else problems[:limit]
-    lines = _section("Failed:", [*(line["text"] for line in report["failed"]), *shown_problems])
+    lines = section("Failed:", [*(line["text"] for line in report["failed"]), *shown_problems])
     if len(problems) > len(shown_problems):
         lines.append(f"  … and {plural(len(problems) - len(shown_problems), 'more object')}")
     if report["verification"] and not report["verification"]["equal"]:
         lines += difference_lines(report["verification"])[:limit]
     return lines
-
-
-def _section(title: str, texts: Iterable[str]) -> List[str]:
-    lines = [line for text in texts for line in wrapped(text)]
-    return [title, *lines] if lines else []
 
 
 def table_lines(report: Mapping[str, Any]) -> List[str]:

@@ -187,6 +187,8 @@ def _add_facts(
     record.waiting = any(run.record.waiting for run in runs)
     for run in runs:
         record.project_names.update(run.record.project_names)
+        for user, dest_id in run.record.user_map.items():
+            record.user_map[user] = dest_id or record.user_map.get(user, "")
         record.window_gaps += run.record.window_gaps
     record.reads_groups = sorted({side for run in runs for side in run.record.reads_groups})
     validations = (run.record.validation for run in runs)

@@ -113,6 +113,8 @@ class RunRecord(Identity):
     lag: Optional[Dict[str, Any]] = None
     # source id of a user -> whether the destination confirmed the invitation
     invited: Dict[str, bool] = field(default_factory=dict)
+    # --user-map: source id of a user -> id in the destination, "" if it does not list the user
+    user_map: Dict[str, str] = field(default_factory=dict)
     undone: Optional[Dict[str, Any]] = None
     merged: List[str] = field(default_factory=list)  # the runs that this one was joined from
 

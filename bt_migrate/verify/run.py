@@ -18,11 +18,13 @@ from bt_migrate import __version__
 from bt_migrate.attachments.digests import AttachmentBytes
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.context import Migration, ProjectPair
+from bt_migrate.migration.unmovable import users_without_counterpart
 from bt_migrate.model.equality import merged
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS, ROLES, USERS
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.report.actions import grouped as grouped_findings
 from bt_migrate.rows.count import OBJECTS_COUNTED, Summaries
 from bt_migrate.rows.facets import doubt_facets, learn_facets, learn_facets_of_copies
 from bt_migrate.rows.streams import bounds_of
@@ -82,6 +84,9 @@ def verify(migration: Migration) -> Dict[str, Any]:
     with Differences(run.path / VERIFY_FOLDER) as differences:
         compared, kept = _compare(migration, differences)
     result = _result(migration.settings.depth, compared, differences)
+    # Whatever refers to these users is equal without the reference.
+    missing = grouped_findings(users_without_counterpart(migration.catalog))
+    result["to_do"] = [line["text"] for line in missing["to_do"]]
     matches = {
         "objects": outcome_totals(compared.objects).get(MATCH, 0),
         "rows": outcome_totals(compared.rows).get(MATCH, 0),
