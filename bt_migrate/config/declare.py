@@ -26,6 +26,7 @@ class Setting:
     flag: str  # "--batch-size"
     metavar: str  # "N"; "" for a switch
     about: str
+    kept: bool  # changes what is moved: every recommended command has the option again
 
     @property
     def inverted(self) -> bool:
@@ -60,24 +61,26 @@ def setting(
     flag: str,
     about: str,
     *,
+    kept: bool = False,
     secret: bool = False,
 ) -> Any:
     """A field of the settings. `flag` is "--batch-size N", "--dry-run" for a switch, or "".
 
-    A `secret` is not shown by `repr`.
+    `kept`: see Setting. A `secret` is not shown by `repr`.
     """
     name, _, metavar = flag.partition(" ")
     declared = {"section": section, "env": env, "default": default, "read": read, "flag": name}
+    more = {"metavar": metavar, "about": about, "kept": kept}
     return field(
         default_factory=lambda: read(env or name, default),
         repr=not secret,
-        metadata={_METADATA: {**declared, "metavar": metavar, "about": about}},
+        metadata={_METADATA: {**declared, **more}},
     )
 
 
-def option_switch(section: str, flag: str, about: str) -> Any:
+def option_switch(section: str, flag: str, about: str, *, kept: bool = False) -> Any:
     """Returns a field that is False unless the option is given."""
-    return setting(section, "", "false", switch, flag, about)
+    return setting(section, "", "false", switch, flag, about, kept=kept)
 
 
 def settings_of(cls: type) -> Tuple[Setting, ...]:

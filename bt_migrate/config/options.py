@@ -64,13 +64,15 @@ class Option:
     metavar: str  # "" for a switch
     help: str
     nargs: str = ""  # of a positional argument: "1", "?" or "+"
+    kept: bool = False  # see Setting
 
 
 def option_of(setting: Setting) -> Option:
     words = f"do not {setting.about}" if setting.inverted else setting.about
     if setting.metavar and setting.default:
         words += f" (default: {setting.default})"
-    return Option(setting.dest, setting.section, setting.flag, setting.metavar, words)
+    names = (setting.dest, setting.section, setting.flag, setting.metavar)
+    return Option(*names, words, kept=setting.kept)
 
 
 SETTING_OPTIONS: Dict[str, Option] = {
@@ -78,7 +80,7 @@ SETTING_OPTIONS: Dict[str, Option] = {
 }
 USER_MAP = SETTING_OPTIONS["user_map"]
 ENV_FILE = Option(
-    "env_file", RUN, "--env-file", "PATH", "read settings from this file (default: .env)"
+    "env_file", RUN, "--env-file", "PATH", "read settings from this file (default: .env)", kept=True
 )
 SHARD = Option(
     "shard", SELECTION, "--shard", "FILE:N",
@@ -88,6 +90,7 @@ DEMO = Option(
     "demo", RUN, "--demo", "",
     "move an example organization between two local ones; needs no settings",
 )  # fmt: skip
+UNDO_YES = Option("yes", RUN, "--yes", "", "do not ask before it is undone")
 UNDO_RUN = Option(
     "resume_run_dir", RUN, "", "RUN", "run directory, such as checkpoints/20260113_212530", "1"
 )
@@ -206,7 +209,7 @@ PROGRAMS: Dict[str, Sequence[Option]] = {
         *_SELECT, *_WORK, *_DEPTH, USER_MAP,
         *_options("keep_public fetch_limit attachments dry_run"),
     ),
-    "undo": (UNDO_RUN, *_options("yes changed"), *_CONNECT, *_OUTPUT),
+    "undo": (UNDO_RUN, UNDO_YES, *_options("changed"), *_CONNECT, *_OUTPUT),
     "status": (STATUS_RUN, STATUS_WATCH, STATUS_ALL, STATUS_JSON, STATUS_LAG, ENV_FILE),
     "report": (STATUS_RUN, STATUS_JSON, ENV_FILE),
     "control": (CONTROL_RUN, CONTROL_WORDS, STATUS_JSON),

@@ -51,7 +51,7 @@ class Settings:
     """All settings of one process.
 
     Each field is declared with section, environment variable, default, reading function, option
-    and help text.
+    and help text. `kept` marks options that every recommended command repeats: see report/advice.
     """
 
     source_api_key: str = setting(
@@ -81,18 +81,22 @@ class Settings:
 
     resources: Tuple[str, ...] = setting(
         SELECTION, "MIGRATION_RESOURCES", "all", values.resources, "--resources NAMES",
-        "move only these resources, comma-separated; * and ? are wildcards")
+        "move only these resources, comma-separated; * and ? are wildcards",
+        kept=True)
     exclude_resources: Tuple[str, ...] = setting(
         SELECTION, "MIGRATION_EXCLUDE_RESOURCES", "", values.excluded_resources,
         "--exclude-resources NAMES",
-        "do not move these resources, comma-separated")
+        "do not move these resources, comma-separated",
+        kept=True)
     projects: Tuple[str, ...] = setting(
         SELECTION, "MIGRATION_PROJECTS", "", values.names, "--projects NAMES",
         'move only these source projects, comma-separated; "a, b" for a name with a comma; * and ?'
-        " are wildcards")
+        " are wildcards",
+        kept=True)
     exclude_projects: Tuple[str, ...] = setting(
         SELECTION, "MIGRATION_EXCLUDE_PROJECTS", "", values.names, "--exclude-projects NAMES",
-        "do not move these source projects, comma-separated")
+        "do not move these source projects, comma-separated",
+        kept=True)
     no_rows: bool = option_switch(
         SELECTION, "--no-rows", "move objects without their rows, and nothing that needs rows")
     created_after: Optional[str] = setting(  # absolute, in UTC
@@ -111,53 +115,65 @@ class Settings:
         "time zone of days, hours and dates without a zone (Europe/Berlin, +01:00)")
     dataset_versions: bool = setting(
         SELECTION, "MIGRATION_DATASET_VERSIONS", "false", values.switch, "--dataset-versions",
-        "write each earlier state of a new dataset that a snapshot, experiment or row points to")
+        "write each earlier state of a new dataset that a snapshot, experiment or row points to",
+        kept=True)
     history: int = setting(
         SELECTION, "MIGRATION_HISTORY", "none", values.history, "--history VERSIONS",
-        "also move earlier versions of prompts, functions and parameters: all, or the last N")
+        "also move earlier versions of prompts, functions and parameters: all, or the last N",
+        kept=True)
     keep_public: bool = setting(
         SELECTION, "MIGRATION_KEEP_PUBLIC", "false", values.switch, "--keep-public",
-        "keep public experiments public; without it they become private")
+        "keep public experiments public; without it they become private",
+        kept=True)
 
     activate: Tuple[str, ...] = setting(
         SELECTION, "MIGRATION_ACTIVATE", "", values.activations, "--activate KINDS",
         f"create automations that act outside or delete: {', '.join(ACTIVATION_WORDS)}, or all;"
-        " without it they are listed as ready to activate")
+        " without it they are listed as ready to activate",
+        kept=True)
 
     since_last: bool = option_switch(
         SYNC, "--since-last", "continue the last run: move what changed in the source since then")
     lookback: float = setting(
         SYNC, "MIGRATION_LOOKBACK", "10m", values.duration, "--lookback TIME",
-        "with --since-last, re-read this long before the last sync, for late rows")
+        "with --since-last, re-read this long before the last sync, for late rows",
+        kept=True)
     propagate_deletes: bool = setting(
         SYNC, "MIGRATION_PROPAGATE_DELETES", "false", values.switch, "--propagate-deletes",
-        "with --since-last, delete copied rows that were deleted in the source")
+        "with --since-last, delete copied rows that were deleted in the source",
+        kept=True)
     max_deletes: str = setting(
         SYNC, "MIGRATION_MAX_DELETES", "1%", values.max_deletes, "--max-deletes N",
-        "delete no row if more than this share or number of rows would go")
+        "delete no row if more than this share or number of rows would go",
+        kept=True)
 
     on_conflict: Mapping[str, str] = setting(  # resource -> policy, for each kind of object
         CONFLICTS, "MIGRATION_ON_CONFLICT", values.KEEP_POLICY, values.conflict_policies,
         "--on-conflict WORDS",
         "keep, follow (update what changed in the source only), update or fail if an object exists"
-        " with different content; also by resource: keep,prompts=update; --since-last follows")
+        " with different content; also by resource: keep,prompts=update; --since-last follows",
+        kept=True)
     rename_projects: Mapping[str, str] = setting(  # source name -> destination name
         CONFLICTS, "MIGRATION_RENAME_PROJECTS", "", values.project_renames,
         "--rename-projects NAMES",
-        r'rename projects in the destination: "Old=New,..." (\= for an equals sign in a name)')
+        r'rename projects in the destination: "Old=New,..." (\= for an equals sign in a name)',
+        kept=True)
 
     user_map: UserMap = setting(
         PEOPLE, "MIGRATION_USER_MAP", "", read_user_map, "--user-map FILE",
         "CSV file: the e-mail addresses of a user in the source and in the destination",
-        secret=True)
+        kept=True, secret=True)
     invite_users: bool = option_switch(
         PEOPLE, "--invite-users",
-        "invite the missing users that something refers to; asks first, or needs --yes")
+        "invite the missing users that something refers to; asks first, or needs --yes",
+        kept=True)
     send_invites: bool = option_switch(
-        PEOPLE, "--send-invites", "with --invite-users, let the server send e-mails to them")
+        PEOPLE, "--send-invites", "with --invite-users, let the server send e-mails to them",
+        kept=True)
     bundles: BundleFiles = setting(
         PEOPLE, "MIGRATION_BUNDLES", "", bundle_files, "--bundles DIR",
-        "upload code bundles from this folder: <bundle id>.* or <project>/<slug>.*")
+        "upload code bundles from this folder: <bundle id>.* or <project>/<slug>.*",
+        kept=True)
 
     state_dir: str = setting(
         RUN, "MIGRATION_STATE_DIR", "./checkpoints", values.plain_text, "--state-dir PATH",
@@ -198,8 +214,8 @@ class Settings:
     changed: bool = option_switch(
         RUN, "--changed", "also delete what was changed since the run")
     yes: bool = option_switch(
-        RUN, "--yes",
-        "do not ask: undo deletes, a sync deletes beyond --max-deletes, users are invited")
+        RUN, "--yes", "with --invite-users, invite them without a question",
+        kept=True)
 
     batch_size: int = setting(
         REQUESTS, "MIGRATION_BATCH_SIZE", "100", values.positive, "--batch-size N",
@@ -253,10 +269,12 @@ class Settings:
         "parallel readers of one large stream; above 1 the order of its rows changes")
     preserve_order: bool = setting(
         ROWS, "MIGRATION_PRESERVE_ORDER", "false", values.switch, "--preserve-order",
-        "insert one batch after the other, in the order of the source")
+        "insert one batch after the other, in the order of the source",
+        kept=True)
     attachments: bool = setting(
         ROWS, "MIGRATION_ATTACHMENTS", "true", values.switch, "--no-attachments",
-        "copy the bytes of attachments")
+        "copy the bytes of attachments",
+        kept=True)
     attachment_max_bytes: int = setting(
         ROWS, "MIGRATION_ATTACHMENT_MAX_BYTES", "52428800", values.positive, "",
         "larger attachments are not copied")
@@ -326,7 +344,7 @@ class Settings:
         return "objects" if self.no_rows else ""
 
     def may_delete(self, rows: int) -> int:
-        """Returns how many rows a sync may delete without --yes, out of `rows`."""
+        """Returns how many rows a sync may delete, out of `rows`."""
         if self.max_deletes.endswith("%"):
             return int(rows * float(self.max_deletes[:-1]) / 100)
         return int(self.max_deletes)

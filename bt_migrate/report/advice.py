@@ -8,9 +8,10 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
-from bt_migrate.config.options import PROGRAMS
+from bt_migrate.config.options import ENV_FILE, PROGRAMS, SETTING_OPTIONS
+from bt_migrate.config.settings import SYNC
 from bt_migrate.model.findings import FAILURE
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
@@ -18,7 +19,7 @@ from bt_migrate.model.resources import BY_NAME, ROW_KINDS, SELECTABLE
 from bt_migrate.state.find_run import VERIFY
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import RUN_FILE
-from bt_migrate.state.run_record import RunRecord, read_run
+from bt_migrate.state.run_record import RunRecord, Session, read_run
 
 DRIVER = "migrate-all"
 VALIDATE = "validate"
@@ -29,20 +30,18 @@ WINDOW = ("--created-after", "--created-before", "--window", "--tz", "--fill-gap
 # Options that a run records, so that a resumed run does not need them.
 KEPT_BY_RUN = ("--state-dir", "--new-run", *WINDOW)
 ONLY_OF_PART = ("--shard", "--no-rows")
-# Options that another program needs too, because the run refuses a different selection.
-SELECTION_OPTIONS = (
-    "--resources", "--projects", "--rename-projects", "--user-map", "--env-file",
-)  # fmt: skip
 # Options that may leave out the target of a reference.
-NARROWING = ("--resources", "--projects")
+NARROWING = ("--resources", "--projects", "--exclude-resources", "--exclude-projects")
+SINCE_LAST = "--since-last"
 ROWS_DIFFER = "row_differs"
 UNRESOLVED = "unresolved_reference"
 WAITS = "waits"
-# Every option, and those that take no value.
-FLAGS = frozenset(option.flag for options in PROGRAMS.values() for option in options if option.flag)
-WITHOUT_VALUE = frozenset(
-    option.flag for options in PROGRAMS.values() for option in options if not option.metavar
-)
+# Every option; those that take no value, that only a sync takes, that every command repeats.
+OPTIONS = {option.flag: option for options in PROGRAMS.values() for option in options}
+FLAGS = frozenset(OPTIONS) - {""}
+WITHOUT_VALUE = frozenset(flag for flag, option in OPTIONS.items() if not option.metavar)
+ONLY_OF_SYNC = frozenset(flag for flag, option in OPTIONS.items() if option.section == SYNC)
+KEPT = [option.flag for option in (*SETTING_OPTIONS.values(), ENV_FILE) if option.kept]
 # States of a run that the same command resumes.
 RESUMABLE = ("interrupted", "failed", "stopped", "merged", "running")
 CONFLICT_WORD = "--on-conflict fail"
@@ -51,18 +50,28 @@ SHARDS = 4
 
 @dataclass(frozen=True)
 class LastStart:
-    """The command line of the last start of the run, and its error."""
+    """The command line of the last start of the run, and its error.
+
+    `kept_before`: options of earlier starts that change what is moved.
+    """
 
     command: str
     arguments: Sequence[str]
     # "bin/" in a checkout, "bt-" where the package is installed.
     prefix: str
     error: str
+    kept_before: Sequence[str] = ()
 
     def line(self, command: str, arguments: Sequence[str], comment: str) -> str:
-        """Returns the command with the arguments that its program accepts."""
-        taken = {option.flag for option in PROGRAMS.get(command, ())}
-        arguments = without(arguments, tuple(FLAGS - taken)) if taken else arguments
+        """Returns the command with what was kept before, and the arguments that it accepts."""
+        options = PROGRAMS[command]
+        given = {argument.partition("=")[0] for argument in arguments}
+        kept = [option.flag for option in options if option.kept and option.flag not in given]
+        arguments = [*only(self.kept_before, kept), *arguments]
+        useless = FLAGS - {option.flag for option in options}
+        if SINCE_LAST not in arguments:
+            useless |= ONLY_OF_SYNC
+        arguments = without(arguments, tuple(useless))
         return f"{shlex.join([self.prefix + command, *arguments])}  # {comment}"
 
     def again(self, arguments: Sequence[str], comment: str) -> str:
@@ -99,7 +108,25 @@ def _last_start(record: RunRecord) -> LastStart:
     if not _is_part(record):
         arguments = without(arguments, ONLY_OF_PART)
     prefix = session.prefix if session else "bin/"
-    return LastStart(command, arguments, prefix, (session.error if session else None) or "")
+    error = (session.error if session else None) or ""
+    return LastStart(command, arguments, prefix, error, _kept_before(record.sessions))
+
+
+def _kept_before(sessions: Sequence[Session]) -> List[str]:
+    """Returns the options that change what is moved, as they were last given to a program that
+    moves and accepts them. Those that the last start would accept are left to its own arguments.
+    """
+    moves = [session for session in sessions if session.command.startswith("migrate-")]
+    words: List[str] = []
+    for flag in KEPT:
+        asked = [session for session in moves if _accepts(session.command, flag)]
+        if asked and asked[-1] is not sessions[-1]:
+            words += only(asked[-1].arguments, [flag])
+    return words
+
+
+def _accepts(command: str, flag: str) -> bool:
+    return any(option.flag == flag for option in PROGRAMS.get(command, ()))
 
 
 def _is_part(record: RunRecord) -> bool:
@@ -247,11 +274,11 @@ def _after_verification(start: LastStart, run: RunDirectory, report: Mapping[str
     result = report["verification"]
     if report["status"] in RESUMABLE or not result:
         return start.again(start.arguments, "compares again")
-    selection = only(start.arguments, SELECTION_OPTIONS)
+    selection = only(start.arguments, KEPT)
     if result["equal"]:
         if any(run.record.selection.window.values()):
             return start.line("report", [str(run.path)], "shows the result in a browser")
-        arguments = [*selection, *_place_of_moves(start, run), "--since-last"]
+        arguments = [*selection, *_place_of_moves(start, run), SINCE_LAST]
         return start.line(DRIVER, arguments, "copies what is written to the source from now on")
     if result["arrived"] and not result.get("changed_since_copy"):
         comment = "accepts what is extra, after a look; or delete it, then compare again"
@@ -263,7 +290,7 @@ def _after_verification(start: LastStart, run: RunDirectory, report: Mapping[str
         and not difference.get("row")
         and difference["resource"] in BY_NAME
     }
-    arguments = [*selection, "--state-dir", str(run.path.parent)]
+    arguments = [*selection, *_window(run.record), "--state-dir", str(run.path.parent)]
     comment = "copies what is missing, then compares again"
     return start.line(DRIVER, _with_updates(arguments, sorted(differing)), comment)
 
@@ -296,7 +323,7 @@ def _after_success(start: LastStart, run: RunDirectory, report: Mapping[str, Any
     if record.shard is not None:
         return _join(start, run)
     if record.selection.part is not None:
-        arguments = [*only(start.arguments, SELECTION_OPTIONS), "--shards", str(SHARDS), *place]
+        arguments = [*only(start.arguments, KEPT), "--shards", str(SHARDS), *place]
         return start.line("plan-shards", arguments, f"divides the rows among {SHARDS} processes")
     open_phase = _open_phase(start, record)
     if open_phase:
@@ -304,11 +331,11 @@ def _after_success(start: LastStart, run: RunDirectory, report: Mapping[str, Any
     has_window = any(record.selection.window.values())
     if report["verification"] and start.command == DRIVER and not has_window:
         # A plan was carried out once the run has ended.
-        done = ("--plan", "--since-last")
+        done = ("--plan", SINCE_LAST)
         arguments = [*without(start.arguments, (*KEPT_BY_RUN, *done)), *place]
         comment = "copies what is written to the source from now on"
-        return start.again([*arguments, "--since-last"], comment)
-    selection = only(start.arguments, SELECTION_OPTIONS)
+        return start.again([*arguments, SINCE_LAST], comment)
+    selection = only(start.arguments, KEPT)
     return start.line(VERIFY, [*selection, *place], "compares both organizations")
 
 
@@ -363,11 +390,15 @@ def _values_of(arguments: Sequence[str], option: str) -> List[str]:
     return values
 
 
-def only(arguments: Sequence[str], names: Sequence[str]) -> List[str]:
+def only(arguments: Sequence[str], names: Iterable[str]) -> List[str]:
     """Returns these options of the arguments, with their values."""
-    return [
-        word for name in names for value in _values_of(arguments, name) for word in (name, value)
-    ]
+    words: List[str] = []
+    for name in names:
+        if name in WITHOUT_VALUE:
+            words += [name] if name in arguments else []
+        else:
+            words += [word for value in _values_of(arguments, name) for word in (name, value)]
+    return words
 
 
 def without(arguments: Sequence[str], names: Sequence[str]) -> List[str]:
