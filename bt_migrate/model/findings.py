@@ -360,9 +360,10 @@ KINDS: Mapping[str, Kind] = {
     "too_many_deletes": Kind(
         FAILURE,
         "more rows are gone from the source than --max-deletes allows; none was deleted",
-        "check why, then run again with --yes",
+        "check why, then run again with a higher --max-deletes",
         False,
-        "more rows are gone from the source than --max-deletes allows, in {names}",
+        "more rows are gone from the source than --max-deletes allows, in {names}; check why, then"
+        " run again with a higher --max-deletes",
     ),
     "stream_behind": Kind(
         FAILURE,

@@ -80,15 +80,16 @@ def propagate_deletes(
 
 def _exceeds_limit(catalog: Catalog, kind_name: str, rows: int, there: int) -> bool:
     allowed = catalog.settings.may_delete(there)
-    if rows <= allowed or catalog.settings.yes:
+    if rows <= allowed:
         return False
     log.error(
         "%s rows of %s are gone from the source, of %s; --max-deletes allows %s;"
-        " none was deleted: check the source, then run again with --yes to delete them",
+        " none was deleted: check the source; to delete them, run again with --max-deletes %s",
         f"{rows:,}",
         kind_name,
         f"{there:,}",
         f"{allowed:,}",
+        rows,
         extra={"event": "too_many_deletes"},
     )
     return True

@@ -122,7 +122,7 @@ def _out_of_reach(shared: SharedCopy, member: StreamCopy, version: int) -> str:
     if gone and not settings.propagate_deletes:
         return "rows were deleted in the source, and --propagate-deletes was not given"
     allowed = settings.may_delete(member.seen.count_held(stream.source_id))
-    return "" if gone <= allowed or settings.yes else "--max-deletes allows fewer deleted rows"
+    return "" if gone <= allowed else "--max-deletes allows fewer deleted rows"
 
 
 def _replay_all(shared: SharedCopy, member: StreamCopy, problems: FindingCounts) -> None:

@@ -200,7 +200,7 @@ def test_a_sync_goes_to_each_state_that_was_named_since(tmp_path: Path) -> None:
         take_snapshot(pair.source, "between")
         pair.source.insert("dataset", dataset_id, [row(1, "newest"), gone(20), gone(8)])
         take_snapshot(pair.source, "now")
-        options = ("--since-last", "--propagate-deletes", "--yes", "--verify")
+        options = ("--since-last", "--propagate-deletes", "--max-deletes", "99", "--verify")
         done = run(pair.sandbox, root, VERSIONS, *options)
         assert (done.code, differences(pair, versions=True)) == (0, []), done.last_words
         assert set(snapshots(pair.dest)) == {*STATES, "copied", "between", "now"}

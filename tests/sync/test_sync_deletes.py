@@ -101,14 +101,17 @@ def test_edited_rows_and_rows_of_others_are_not_deleted(w: World) -> None:
 
 
 @pytest.mark.recorded  # only a transaction proves that a row may be deleted
-def test_more_than_the_limit_is_reported_and_deleted_only_with_yes(w: World) -> None:
+def test_more_than_the_limit_is_reported_and_deleted_only_with_a_higher_limit(w: World) -> None:
     delete(w, DATASET, *(f"r{number:05}" for number in range(2)))
     delete(w, DATASET, *(f"r{number:05}" for number in range(3)), number=1)
     default = sync(w, "--propagate-deletes")
     assert (default.code, len(there(w, DATASET)), len(there(w, DATASET, 1))) == (1, 60, 60)
     assert sorted(record["count"] for record in findings(w.root, "too_many_deletes")) == [2, 3]
-    assert sync(w, "--propagate-deletes", "--max-deletes", "4").code == 1
-    end = sync(w, "--propagate-deletes", "--yes")
+    # The consent to invitations is none to deletions.
+    agreed = ("--invite-users", "--yes")
+    limited = sync(w, "--propagate-deletes", "--max-deletes", "4", *agreed)
+    assert (limited.code, "run again with --max-deletes 5" in limited.err) == (1, True)
+    end = sync(w, "--propagate-deletes", "--max-deletes", "5")
     assert (end.code, equal(w), findings(w.root, "too_many_deletes")) == (0, True, []), (
         end.last_words
     )
