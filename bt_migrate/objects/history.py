@@ -18,7 +18,7 @@ from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.config.values import FOLLOW_POLICY, UPDATE_POLICY
 from bt_migrate.errors import ApiError
 from bt_migrate.model.outcomes import DIFFERS
-from bt_migrate.model.references import strings
+from bt_migrate.model.references import UUID, strings
 from bt_migrate.model.resource import Resource
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import UPDATE, Action, display_name, fingerprint, natural_key
@@ -290,4 +290,6 @@ def _in_order(by_id: Mapping[str, History]) -> Iterator[Version]:
 
 
 def _refers(version: Mapping[str, Any], by_id: Mapping[str, History]) -> Set[str]:
-    return {text for _, text in strings(version) if text in by_id}
+    """Returns the objects that a version names, in references and in the texts of queries."""
+    named = (found for _, text in strings(version) for found in (text, *UUID.findall(text)))
+    return {found for found in named if found in by_id}

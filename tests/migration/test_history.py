@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
+import time
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
+from tests.support.kills import Kill, at_requests, seeded_kills, starts
 from tests.support.orgs import (
     AtRequest,
-    Ended,
     Pair,
     example_pair,
     findings,
+    function,
     report,
     run,
     run_with,
@@ -263,6 +264,27 @@ def test_a_sync_ties_a_new_tool_and_the_next_version_of_a_known_one_in_order(
         assert histories(pair.dest) == histories(pair.source)
 
 
+def test_a_query_names_the_prompt_that_is_written_at_the_same_time(tmp_path: Path) -> None:
+    def slow(method: str, path: str, body: bytes) -> None:
+        if (method, path) == ("POST", "/v1/prompt") and b"asked" in body:
+            time.sleep(0.5)
+
+    with pinned_pair() as pair:
+        project = pair.source.objects("project")[0]["id"]
+        asked = {"project_id": project, "name": "asked", "slug": "asked", "prompt_data": text(0)}
+        prompt = pair.source.create("prompt", asked)["id"]
+        expr = f"select: * from: project_logs('{project}') filter: metadata.prompt.id = '{prompt}'"
+        nodes = {"n": {"type": "btql", "expr": expr, "position": {"x": 0, "y": 0}}}
+        function(pair.source, project, "asking", {"type": "graph", "nodes": nodes, "edges": {}})
+        pair.sandbox.refuse = slow
+        done = run(pair.sandbox, tmp_path / "runs", *ALL, program="migrate_definitions")
+        assert done.code == 0, done.last_words
+        (asking,) = [obj for obj in pair.dest.objects("function") if obj["slug"] == "asking"]
+        (there,) = [obj for obj in pair.dest.objects("prompt") if obj["slug"] == "asked"]
+        assert there["id"] in asking["function_data"]["nodes"]["n"]["expr"]
+        assert len(pair.dest.versions("function", asking["id"])) == 1
+
+
 def tool(project: str, slug: str, *uses: str) -> Dict[str, Any]:
     data = {**text(0), "tool_functions": [{"type": "function", "id": used} for used in uses]}
     body = {"project_id": project, "name": slug, "slug": slug, "function_type": "tool"}
@@ -272,41 +294,17 @@ def tool(project: str, slug: str, *uses: str) -> Dict[str, Any]:
 # -- killed
 
 
-def places(number: int) -> List[Any]:
-    """(request of a version, moment, later kills) of seeded kills."""
-    rng = random.Random(20261129)
-    found = []
-    for place in range(number):
-        again = [rng.randrange(1, 6) for _ in range((0, 1, 0, 2)[place % 4])]
-        at = (rng.randrange(1, 13), rng.choice(("before", "after")), again)
-        marks = [] if place < 4 else [pytest.mark.long]
-        found.append(pytest.param(*at, id=f"{at[0]}-{at[1]}-{len(again) + 1}", marks=marks))
-    return found
-
-
-@pytest.mark.parametrize(("at", "moment", "again"), places(40))
+@pytest.mark.parametrize("kills", seeded_kills(20261129, 40, range(1, 13), short=4))
 def test_killed_in_the_middle_of_a_history_the_same_command_completes_it(
-    at: int, moment: str, again: List[int], tmp_path: Path
+    kills: List[Kill], tmp_path: Path
 ) -> None:
+    root = tmp_path / "runs"
     with pinned_pair() as pair:
-        last = killed(pair, tmp_path / "runs", [at, *again], moment)
-        assert (last.code, len(runs(tmp_path / "runs"))) == (0, 1), last.last_words
+        *_, last = starts(pair, root, at_requests(kills, is_version), *ALL)
+        assert (last.code, len(runs(root))) == (0, 1), last.last_words
         assert_equal(pair)
-        prompts = [
-            record
-            for record in report(tmp_path / "runs")["objects"]
-            if record["resource"] == "prompts"
-        ]
+        prompts = [record for record in report(root)["objects"] if record["resource"] == "prompts"]
         assert [record["outcomes"] for record in prompts] == [{"created": 1}]
-
-
-def killed(pair: Pair, root: Path, kills: List[int], moment: str) -> Ended:
-    for number in kills:
-        at = AtRequest(number, moment, signal.SIGKILL, is_version)
-        last = run_with(pair, root, at, *ALL)
-        if last.code != -signal.SIGKILL:
-            return last
-    return run(pair.sandbox, root, *ALL)
 
 
 def test_what_a_killed_run_wrote_is_undone(tmp_path: Path) -> None:
