@@ -6,8 +6,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +16,12 @@ import pytest
 from bt_migrate.sandbox.data.answer import Answer
 from tests.support.claims import untrue_claims
 from tests.support.compare_orgs import differences
+from tests.support.kills import Kill, at_requests, seeded_kills, starts
 from tests.support.orgs import (
     ANA,
     DEST_KEY,
     REPOSITORY,
     SOURCE_KEY,
-    AtRequest,
     Ended,
     Pair,
     WatchedSandbox,
@@ -32,7 +30,6 @@ from tests.support.orgs import (
     findings,
     report,
     run,
-    run_with,
     runs,
 )
 from tests.support.sdk_routes import serve_sdk
@@ -286,29 +283,16 @@ def undo(pair: Pair, root: Path) -> Ended:
 # -- killed
 
 
-def points() -> List[Any]:
-    """Three kills in one migration; with --long 40 migrations are killed once."""
-    rng = random.Random(17)
-    moments = ("before", "after")
-    found: List[Any] = [[(rng.randrange(8, 30), rng.choice(moments)) for _ in range(3)]]
-    places = [[(rng.randrange(5, 75), rng.choice(moments))] for _ in range(40)]
-    return [*found, *(pytest.param(place, marks=pytest.mark.long) for place in places)]
-
-
-@pytest.mark.parametrize("kills", points())
-def test_a_killed_replay_goes_on_with_the_same_command(
-    kills: List[Tuple[int, str]], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("kills", seeded_kills(17, 40, range(5, 75), short=2))
+def test_a_killed_replay_goes_on_with_the_same_command(kills: List[Kill], tmp_path: Path) -> None:
     root = tmp_path / "runs"
     with timed_pair(rows=60) as pair:
-        for at, moment in kills:
-            killer = AtRequest(at, moment, signal.SIGKILL)
-            run_with(pair, root, killer, VERSIONS, **SMALL)
-        done = run(pair.sandbox, root, VERSIONS, "--full", "--verify", **SMALL)
-        assert (done.code, differences(pair, versions=True)) == (0, []), done.last_words
-        assert len(runs(root)) == 1
-        assert untrue_claims(pair, runs(root)[0]) == []
-        assert report(root)["verification"]["equal"]
+        proved = (VERSIONS, "--full", "--verify")
+        for last in starts(pair, root, at_requests(kills), *proved, **SMALL):
+            untrue = [claim for place in runs(root) for claim in untrue_claims(pair, place)]
+            assert untrue == [], last.last_words
+        assert (last.code, differences(pair, versions=True)) == (0, []), last.last_words
+        assert (report(root)["verification"]["equal"], len(runs(root))) == (True, 1)
         pair.sandbox.clear_requests()
         again = run(pair.sandbox, tmp_path / "fresh", VERSIONS)
         assert (again.code, pair.sandbox.writes("globex")) == (0, [])

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.claims import stored_ids, untrue_claims
 from tests.support.compare_orgs import differences
+from tests.support.kills import starts
 from tests.support.orgs import (
     AtRequest,
     Ended,
@@ -128,21 +129,14 @@ def resent(pair: Pair, since: int, done: Set[Tuple[str, str]]) -> List[Tuple[str
 def kill_and_resume(pair: Pair, root: Path, kills: List[AtRequest], **settings: str) -> Ended:
     """Run and kill at each point in turn, then run to the end; no recorded row is sent again."""
     done: Set[Tuple[str, str]] = set()
-    for at in kills:
-        since = len(pair.sandbox.inserted)
-        last = run_with(pair, root, at, **{**SMALL, **settings})
+    since = 0
+    for last in starts(pair, root, kills, **{**SMALL, **settings}):
         if "MIGRATION_EVENTS_USE_SEEN_DB" not in settings:
             assert resent(pair, since, done) == []
-        if last.code != -signal.SIGKILL:
-            return last
-        done = seen_rows(root)
-        if runs(root):
+        done, since = seen_rows(root), len(pair.sandbox.inserted)
+        if last.code == -signal.SIGKILL and runs(root):
             assert untrue_claims(pair, runs(root)[-1]) == []
-    since = len(pair.sandbox.inserted)
-    last = run(pair.sandbox, root, **{**SMALL, **settings})
     assert pair.sandbox.inserted
-    if "MIGRATION_EVENTS_USE_SEEN_DB" not in settings:
-        assert resent(pair, since, done) == []
     return last
 
 

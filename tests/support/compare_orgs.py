@@ -159,7 +159,7 @@ class Translation:
     def of(self, value: Any) -> Any:
         """The value with source ids replaced and versions of the source removed."""
         if isinstance(value, dict):
-            return {name: self.of(item) for name, item in value.items() if not _is_pin(name, item)}
+            return {name: self.of(item) for name, item in value.items() if not is_pin(name, item)}
         if isinstance(value, list):
             return [self.of(item) for item in value]
         return (
@@ -184,7 +184,7 @@ class Translation:
         return inside(fields, False) if kind in QUERY_KINDS else fields
 
 
-def _is_pin(name: str, value: Any) -> bool:
+def is_pin(name: str, value: Any) -> bool:
     return name in PINS and isinstance(value, str) and TRANSACTION.fullmatch(value) is not None
 
 
@@ -192,7 +192,7 @@ def without_versions(value: Any) -> Any:
     """The value without versions, whose content `version_differences` compares."""
     if isinstance(value, dict):
         return {
-            name: without_versions(item) for name, item in value.items() if not _is_pin(name, item)
+            name: without_versions(item) for name, item in value.items() if not is_pin(name, item)
         }
     return [without_versions(item) for item in value] if isinstance(value, list) else value
 
@@ -275,37 +275,42 @@ def _unequal_lists(expected: List[Any], actual: List[Any], path: str) -> Iterato
 
 
 def object_differences(translation: Translation) -> Iterator[str]:
-    pair = translation.pair
     for kind, source, dest in translation.pairs:
         if kind == "user" or (kind == "role" and source["org_id"] is None):
             continue
-        fields = [name for name in KINDS[kind].create if name not in NEVER_READ] + (
-            ["settings"] if kind == "project" else []
+        yield from object_difference(translation, kind, source, dest)
+
+
+def object_difference(
+    translation: Translation, kind: str, source: Json, dest: Json
+) -> Iterator[str]:
+    """In what an object of the destination, or a version of it, is not what the source's is."""
+    pair = translation.pair
+    fields = [name for name in KINDS[kind].create if name not in NEVER_READ] + (
+        ["settings"] if kind == "project" else []
+    )
+    wanted = translation.of(
+        with_bytes(
+            pair.source, {name: source[name] for name in fields if source.get(name) is not None}
         )
-        wanted = translation.of(
-            with_bytes(
-                pair.source, {name: source[name] for name in fields if source.get(name) is not None}
-            )
-        )
-        wanted = translation.of_queries(kind, wanted)
-        if kind == "experiment":
-            wanted["public"] = False
-        found = without_versions(
-            with_bytes(
-                pair.dest, {name: dest[name] for name in fields if dest.get(name) is not None}
-            )
-        )
-        if kind == "view" and wanted.get("user_id", GONE) == GONE:
-            _drop_caller(pair, found)
-        for name in SETS:
-            for entry in (wanted, found):
-                if name in entry:
-                    entry[name] = sorted((item for item in entry[name] if item != GONE), key=exact)
-                    if not entry[name]:
-                        del entry[name]
-        yield from unequal(
-            wanted, found, f"{kind} {source.get('slug') or source.get('name') or source['id']!r}"
-        )
+    )
+    wanted = translation.of_queries(kind, wanted)
+    if kind == "experiment":
+        wanted["public"] = False
+    found = without_versions(
+        with_bytes(pair.dest, {name: dest[name] for name in fields if dest.get(name) is not None})
+    )
+    if kind == "view" and wanted.get("user_id", GONE) == GONE:
+        _drop_caller(pair, found)
+    for name in SETS:
+        for entry in (wanted, found):
+            if name in entry:
+                entry[name] = sorted((item for item in entry[name] if item != GONE), key=exact)
+                if not entry[name]:
+                    del entry[name]
+    yield from unequal(
+        wanted, found, f"{kind} {source.get('slug') or source.get('name') or source['id']!r}"
+    )
 
 
 def version_differences(translation: Translation) -> Iterator[str]:
@@ -415,6 +420,7 @@ def unequal_row(
     pair = translation.pair
     wanted = with_bytes(pair.source, expected_row(translation, kind, row))
     actual = with_bytes(pair.dest, {name: found.get(name) for name in wanted})
+    actual.update({name: without_versions(actual[name]) for name in PLACED if name in actual})
     if actual["origin"]:
         actual["origin"] = {k: v for k, v in actual["origin"].items() if k != "_xact_id"}
     if exact(wanted) == exact(actual):
