@@ -10,7 +10,7 @@ import pytest
 
 import bt_migrate
 from bt_migrate.errors import StateError, UsageError
-from tests.support.orgs import REPOSITORY, environment, tiny_pair
+from tests.support.orgs import REPOSITORY, TIME_LIMIT_S, environment, tiny_pair
 
 EXAMPLE = REPOSITORY / "tests" / "examples" / "nightly_sync.py"
 
@@ -19,7 +19,7 @@ def test_the_example_syncs_and_reads_the_report(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         done = subprocess.run(
             [sys.executable, str(EXAMPLE), str(tmp_path / "state")],
-            env=environment(pair.sandbox), capture_output=True, text=True, timeout=120,
+            env=environment(pair.sandbox), capture_output=True, text=True, timeout=TIME_LIMIT_S,
         )  # fmt: skip
         rows = sum(
             len(pair.source.rows("project_logs", obj["id"]))
@@ -47,6 +47,10 @@ def test_a_run_without_a_report_is_named(tmp_path: Path) -> None:
 def test_importing_the_package_imports_no_program() -> None:
     code = "import sys, bt_migrate; print([n for n in sys.modules if n.startswith('bt_migrate.')])"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT_S,
     )
     assert done.stdout.strip() == "[]"

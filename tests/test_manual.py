@@ -18,7 +18,7 @@ from bt_migrate.model.resources import SELECTABLE
 from bt_migrate.report.fields import REPORT_FIELDS
 from tests.support import walkthrough
 from tests.support.manual import DOCS, PAGES, ROOT
-from tests.support.orgs import environment, report, run, runs, tiny_pair
+from tests.support.orgs import TIME_LIMIT_S, environment, report, run, runs, tiny_pair
 
 README = ROOT / "README.md"
 PROSE = [README, *sorted(path for path in DOCS.glob("*.md") if path.name not in PAGES)]
@@ -92,7 +92,7 @@ def test_every_command_of_the_manual_runs(name: str, words: str, tmp_path: Path)
         module = f"bt_migrate.phases.{name.replace('-', '_')}"
         done = subprocess.run(
             [sys.executable, "-m", module, *arguments], env=env, cwd=tmp_path,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIME_LIMIT_S,
         )  # fmt: skip
     assert done.returncode in (EXIT_OK, EXIT_INCOMPLETE), done.stderr[-2000:]
 

@@ -10,6 +10,8 @@ from typing import Dict, Iterator, List, Set, Tuple
 
 import pytest
 
+from tests.support.orgs import TIME_LIMIT_S
+
 PACKAGE = Path(__file__).resolve().parent.parent / "bt_migrate"
 NAME = PACKAGE.name
 
@@ -266,6 +268,6 @@ def test_each_module_imports_alone_and_without_effects() -> None:
     ]
     command: List[str] = [sys.executable, "-c", IMPORT_ALONE, *names]
     done = subprocess.run(
-        command, cwd=str(PACKAGE.parent), capture_output=True, text=True, timeout=120
+        command, cwd=str(PACKAGE.parent), capture_output=True, text=True, timeout=TIME_LIMIT_S
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

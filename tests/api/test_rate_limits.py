@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
-from typing import Dict, Optional
+from typing import Callable, Dict, Optional
 
 import pytest
 import requests
@@ -17,12 +17,9 @@ from bt_migrate.api.client import Api
 from bt_migrate.api.http import retry_after_s
 from bt_migrate.api.request import Limits
 from bt_migrate.api.throttle import Refused, Throttle
-from bt_migrate.errors import (
-    Interrupted,
-    NetworkError,
-)
+from bt_migrate.errors import Interrupted, NetworkError
 from tests.support.api_client import KEY, URL, client, outcome
-from tests.support.loopback import Loopback, Reply
+from tests.support.loopback import Asked, Loopback, Reply
 
 
 @responses.activate
@@ -95,7 +92,7 @@ def test_retry_after_is_seconds_or_a_date_or_nothing(
 
 def test_retry_after_as_a_date_is_the_time_until_then() -> None:
     moment = datetime.now(timezone.utc) + timedelta(seconds=90)
-    assert 88 < (seconds_of(format_datetime(moment, usegmt=True)) or 0) <= 90
+    assert 60 < (seconds_of(format_datetime(moment, usegmt=True)) or 0) <= 90
 
 
 def test_retry_after_as_a_date_is_of_the_server_s_clock_like_the_date_of_the_answer() -> None:
@@ -193,20 +190,19 @@ def test_a_retry_after_of_zero_does_not_cause_a_busy_loop() -> None:
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        ("86400", "24 h"),
-        ("1000", "17 min"),
-        ("604800", "7 days"),
-        (str(int(time.time()) + 86400), "24 h"),
-        (str(int(time.time() + 86400) * 1000), "24 h"),
+        (lambda: 86400, "24 h"),
+        (lambda: 1000, "17 min"),
+        (lambda: 604800, "7 days"),
+        (lambda: int(time.time()) + 86400, "24 h"),
+        (lambda: int(time.time() + 86400) * 1000, "24 h"),
     ],
-    # The processes of a parallel run must agree on the names.
     ids=["a day", "minutes", "a week", "an epoch", "an epoch in milliseconds"],
 )
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_server_that_asks_for_a_day_is_not_waited_for(
-    status: int, header: str, words: str
+    status: int, header: Callable[[], int], words: str
 ) -> None:
-    with Loopback([Reply(), Reply(status, b"", {"Retry-After": header})]) as server:
+    with Loopback([Reply(), Reply(status, b"", {"Retry-After": str(header())})]) as server:
         api = client(server.url)
         api.get("/v1/project")
         error = outcome(lambda: api.get("/v1/project"))
@@ -215,11 +211,14 @@ def test_a_server_that_asks_for_a_day_is_not_waited_for(
 
 
 def test_a_retry_after_in_epoch_seconds_is_waited_for() -> None:
-    header = {"Retry-After": str(int(time.time()) + 2)}
-    with Loopback([Reply(429, b"", header), Reply()]) as server:
-        started = time.monotonic()
+    def answer(asked: Asked) -> Reply:
+        in_two_seconds = {"Retry-After": str(int(time.time()) + 2)}
+        return Reply() if asked.number else Reply(429, b"", in_two_seconds)
+
+    with Loopback(answer) as server:
         client(server.url).get("/v1/project")
-    assert 0.5 < time.monotonic() - started < 30
+    refused, answered = server.asked
+    assert 0.5 < answered.at - refused.at < 30
 
 
 def test_a_request_that_is_refused_too_often_stops_the_run() -> None:

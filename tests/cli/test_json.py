@@ -15,7 +15,7 @@ import pytest
 from bt_migrate.cli.json_fields import JSON_FIELDS
 from bt_migrate.phases import control, merge_runs, status
 from bt_migrate.sandbox.main import HEADER, write_env
-from tests.support.orgs import Pair, environment, run, runs, tiny_pair
+from tests.support.orgs import TIME_LIMIT_S, Pair, environment, run, runs, tiny_pair
 
 SUMMARY = list(JSON_FIELDS["validate, migrate-all, migrate-…"])
 
@@ -52,7 +52,7 @@ def test_every_program_prints_the_documented_fields(tmp_path: Path, capsys: Any)
         assert set(printed(capsys)) == set(JSON_FIELDS["status of a folder of shards"])
         undone = subprocess.run(
             [sys.executable, "-m", "bt_migrate.phases.undo", made, "--json"],
-            env=environment(pair.sandbox), capture_output=True, text=True, timeout=60,
+            env=environment(pair.sandbox), capture_output=True, text=True, timeout=TIME_LIMIT_S,
         )  # fmt: skip
         assert list(json.loads(undone.stdout)) == list(JSON_FIELDS["undo"])
         asked_of_a_process(Path(made), capsys)
@@ -101,5 +101,7 @@ def test_a_shell_gets_completions(line: str, expected: List[str], tmp_path: Path
         "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_IFS": "\n",
     }  # fmt: skip
     command = [sys.executable, "-m", "bt_migrate.phases.migrate_all"]
-    assert subprocess.run(command, env=environ, cwd=Path.cwd(), timeout=30).returncode == 0
+    assert (
+        subprocess.run(command, env=environ, cwd=Path.cwd(), timeout=TIME_LIMIT_S).returncode == 0
+    )
     assert [word.strip() for word in place.read_text().split("\n")] == expected

@@ -14,9 +14,7 @@ import pytest
 from bt_migrate.cli.run_status import run_status
 from bt_migrate.cli.status_text import status_lines
 from bt_migrate.model.date_windows import instant
-from tests.support.orgs import AtRequest, Pair, environment, run, runs, tiny_pair
-
-LIMIT_S = 20
+from tests.support.orgs import TIME_LIMIT_S, AtRequest, Pair, environment, run, runs, tiny_pair
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +34,7 @@ class Seen:
         self.status: Dict[str, Any] = {}
 
     def __call__(self) -> None:
-        end = time.monotonic() + LIMIT_S
+        end = time.monotonic() + TIME_LIMIT_S
         while time.monotonic() < end and (self.status.get("work") or {}).get("unit") != self._unit:
             time.sleep(0.05)
             path = self._folder()
@@ -51,7 +49,9 @@ def program(pair: Pair, name: str, *arguments: str, at: AtRequest) -> None:
     try:
         command = [sys.executable, "-m", f"bt_migrate.phases.{name}", *arguments]
         env = environment(pair.sandbox, MIGRATION_EVENTS_FETCH_LIMIT="25")
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            command, env=env, capture_output=True, text=True, timeout=TIME_LIMIT_S
+        )
     finally:
         pair.sandbox.on_request = None
     assert done.returncode == 0, done.stderr

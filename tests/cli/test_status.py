@@ -25,7 +25,16 @@ from tests.support.operating import (
     status,
     tree,
 )
-from tests.support.orgs import AtRequest, Pair, ended, environment, run, run_with, runs
+from tests.support.orgs import (
+    TIME_LIMIT_S,
+    AtRequest,
+    Pair,
+    ended,
+    environment,
+    run,
+    run_with,
+    runs,
+)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +111,9 @@ def test_status_changes_nothing_and_needs_no_keys(pair: Pair, tmp_path: Path) ->
             "--json",
             "--watch",
         ]  # a run without process ends it
-        done = subprocess.run(command, env=keyless, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            command, env=keyless, capture_output=True, text=True, timeout=TIME_LIMIT_S
+        )
         assert (done.returncode, tree(root)) == (0, before), done.stderr
         states.append(json.loads(done.stdout))
         if end is None:

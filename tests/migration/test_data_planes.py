@@ -11,7 +11,16 @@ import pytest
 
 from tests.support.claims import untrue_claims
 from tests.support.compare_orgs import differences
-from tests.support.orgs import Pair, environment, example_pair, report, run, runs, tiny_pair
+from tests.support.orgs import (
+    TIME_LIMIT_S,
+    Pair,
+    environment,
+    example_pair,
+    report,
+    run,
+    runs,
+    tiny_pair,
+)
 
 
 @pytest.fixture
@@ -76,7 +85,7 @@ def test_undo_removes_what_a_run_created(tiny: Pair, tmp_path: Path) -> None:
         cwd=str(tmp_path),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=TIME_LIMIT_S,
     )
     assert undone.returncode == 0, undone.stdout[-2000:] + undone.stderr[-2000:]
     assert [project["name"] for project in tiny.dest.objects("project")] == []

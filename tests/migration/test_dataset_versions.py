@@ -22,6 +22,7 @@ from tests.support.orgs import (
     DEST_KEY,
     REPOSITORY,
     SOURCE_KEY,
+    TIME_LIMIT_S,
     Ended,
     Pair,
     WatchedSandbox,
@@ -275,7 +276,7 @@ def undo(pair: Pair, root: Path) -> Ended:
     """The program has no folder of runs: it is given a run."""
     command = [sys.executable, "-m", "bt_migrate.phases.undo", str(runs(root)[-1]), "--yes"]
     done = subprocess.run(
-        command, env=environment(pair.sandbox), capture_output=True, text=True, timeout=120
+        command, env=environment(pair.sandbox), capture_output=True, text=True, timeout=TIME_LIMIT_S
     )
     return Ended(done.returncode, done.stdout, done.stderr)
 
@@ -324,6 +325,8 @@ def read_by_sdk(pair: Pair, key: str, asked: List[List[str]], file: Path) -> Any
     }
     program = REPOSITORY / "tests" / "support" / "sdk_versions.py"
     command = [sys.executable, str(program), json.dumps(asked), str(file)]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=TIME_LIMIT_S
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(file.read_text())

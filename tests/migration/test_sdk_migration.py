@@ -12,6 +12,7 @@ from typing import Any, Dict, List
 import pytest
 
 from bt_migrate.sandbox.http.server import Sandbox
+from tests.support.orgs import TIME_LIMIT_S
 from tests.support.sdk_routes import serve_sdk
 
 pytest.importorskip("braintrust")
@@ -41,7 +42,7 @@ def sdk(sandbox: Sandbox, key: str, program: str, *arguments: str) -> None:
         env=environ,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=TIME_LIMIT_S,
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -66,7 +67,12 @@ def migrate(sandbox: Sandbox, root: Path) -> int:
         "all",
     ]
     done = subprocess.run(
-        command, env=environ, cwd=str(root.parent), capture_output=True, text=True, timeout=120
+        command,
+        env=environ,
+        cwd=str(root.parent),
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT_S,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     return done.returncode

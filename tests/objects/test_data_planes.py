@@ -12,6 +12,7 @@ import pytest
 from tests.support.orgs import (
     DEST_KEY,
     INLINE,
+    TIME_LIMIT_S,
     Pair,
     WatchedSandbox,
     environment,
@@ -108,7 +109,7 @@ def test_fingerprints_of_what_was_written_come_from_a_read(pair: Pair, tmp_path:
     assert run(pair.sandbox, root).code == 0
     command = [sys.executable, "-m", "bt_migrate.phases.undo", str(runs(root)[-1]), "--yes"]
     env = environment(pair.sandbox)
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIME_LIMIT_S)
     left = [obj["name"] for kind in ("function", "group") for obj in pair.dest.objects(kind)]
     assert left == [], done.stdout
 

@@ -16,6 +16,7 @@ from bt_migrate.sandbox.data.behaviour import recorded
 from tests.support.orgs import (
     DEST_KEY,
     INLINE,
+    TIME_LIMIT_S,
     AtRequest,
     Pair,
     WatchedSandbox,
@@ -44,7 +45,9 @@ def undo(pair: Pair, root: Path) -> None:
     """Undo all runs, the last one first."""
     for path in reversed(runs(root)):
         command = [sys.executable, "-m", "bt_migrate.phases.undo", str(path), "--yes"]
-        subprocess.run(command, env=environment(pair.sandbox), capture_output=True, timeout=100)
+        subprocess.run(
+            command, env=environment(pair.sandbox), capture_output=True, timeout=TIME_LIMIT_S
+        )
 
 
 def outcomes(root: Path, resource: str) -> Dict[str, int]:

@@ -27,6 +27,7 @@ from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.data.behaviour import older, recorded
 from bt_migrate.sandbox.http.faults import Fault
 from bt_migrate.sandbox.http.server import Incoming, Sandbox, SandboxOrg
+from tests.support.orgs import TIME_LIMIT_S
 
 KEY = "sk-probe-1f2e3d"
 LIMITS = Limits(attempts=1, delay_s=0.01, max_concurrent=1)
@@ -378,7 +379,7 @@ def run_program(sandbox: Sandbox, folder: Path, *args: str) -> subprocess.Comple
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=TIME_LIMIT_S,
     )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -15,7 +15,7 @@ import pytest
 
 from bt_migrate.report.html import embedded, page_html, read_timeline, verdict
 from bt_migrate.state.run_directory import RunDirectory
-from tests.support.orgs import Pair, environment, report, run, runs, tiny_pair
+from tests.support.orgs import TIME_LIMIT_S, Pair, environment, report, run, runs, tiny_pair
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HEADLESS = (
@@ -75,7 +75,10 @@ def drawn(page: str, folder: Path) -> str:
     path.write_text(page, encoding="ascii")
     profile = f"--user-data-dir={folder / 'profile'}"
     done = subprocess.run(
-        [CHROMIUM, *HEADLESS, profile, path.as_uri()], capture_output=True, text=True, timeout=120
+        [CHROMIUM, *HEADLESS, profile, path.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT_S,
     )
     assert done.returncode == 0, done.stderr[-500:]
     return done.stdout.partition('<main id="main">')[2]
@@ -112,6 +115,12 @@ def test_a_name_is_drawn_as_text(tmp_path: Path) -> None:
     assert "\u202e" not in shown.partition('<script type="application/json"')[0]
 
 
+def cpu_of_children_s() -> float:
+    """Seconds of CPU that programs which have ended took, which no other program changes."""
+    used = os.times()
+    return used.children_user + used.children_system
+
+
 def test_ten_thousand_objects_open_in_two_seconds(tmp_path: Path) -> None:
     finding = {"kind": "waits", "severity": "action", "about": "waits", "next": "move it"}
     findings = [{**finding, "resource": "prompts", "name": f"p{n}"} for n in range(5000)]
@@ -120,9 +129,9 @@ def test_ten_thousand_objects_open_in_two_seconds(tmp_path: Path) -> None:
     large = page_html(RunWith(tmp_path, names), report_with(findings=findings), NO_URLS)  # type: ignore[arg-type]
     seconds = []
     for page in (small, large):
-        begun = time.monotonic()
+        begun = cpu_of_children_s()
         assert "Objects" in drawn(page, tmp_path)
-        seconds.append(time.monotonic() - begun)
+        seconds.append(cpu_of_children_s() - begun)
     # The start of the browser, which the small page shows, is not the page's.
     assert seconds[1] - seconds[0] < OPENS_S
 
@@ -180,7 +189,7 @@ def test_a_long_timeline_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
 def bin_report(pair: Pair, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bt_migrate.phases.report", *arguments]
     env = environment(pair.sandbox)
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIME_LIMIT_S)
 
 
 def test_bin_report_writes_the_page_again(tmp_path: Path) -> None:

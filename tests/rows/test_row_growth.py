@@ -21,7 +21,7 @@ from bt_migrate.rows.read import RowSelection, pages
 from tests.support.compare_orgs import Translation, streams, unequal_row
 from tests.support.full_rows import SETTINGS, full_pair
 from tests.support.loopback import Asked, Loopback, Reply
-from tests.support.orgs import ROWS_OF, Pair, run
+from tests.support.orgs import ROWS_OF, TIME_LIMIT_S, Pair, run
 from tests.support.row_runs import World, counted, small_rows, world
 
 LOGS = "project_logs"
@@ -55,17 +55,11 @@ def test_a_source_that_grows_faster_than_it_is_read_is_copied_up_to_the_start(
         calls = during_queries(
             w, lambda n: w.source.insert(LOGS, w.project, small_rows(31, 1000 + 31 * n))
         )
-        began = time.monotonic()
         code = w.move(LOGS, "--fetch-limit", "30", "--read-streams", streams)
-        took = time.monotonic() - began
         w.sandbox.on_request = None
         there = [row["id"] for row in w.dest.rows(LOGS, w.twin(LOGS, w.project))]
-        assert (code, first - set(there), len(there), took < 90) == (
-            0,
-            set(),
-            len(set(there)),
-            True,
-        )
+        assert (code, first - set(there), len(there)) == (0, set(), len(set(there)))
+        assert len(calls) < 60
         assert counted(w.root) == {"rows": {"fetched": len(there), "created": len(there)}}
         assert len(there) <= 100 + 31 * len(calls)
 
@@ -319,7 +313,7 @@ def test_the_next_page_is_on_its_way_while_a_slow_reader_is_busy_with_the_last()
 
     def busy(number: int) -> None:
         due = number + 1 if 1 < number < 13 else 0  # a first page is often the only one
-        end = time.monotonic() + 5
+        end = time.monotonic() + TIME_LIMIT_S
         while len(begun) < due and time.monotonic() < end:
             time.sleep(0.01)
         time.sleep(0.05)  # the answer is there before it is wanted

@@ -137,10 +137,10 @@ def test_the_time_does_not_grow_with_the_number_of_possible_rows() -> None:
     }
     late: Dict[Path, Optional[str]] = {("metadata", "list", n): None for n in range(count)}
     keys = {f"d{n}": f"s{n}" for n in range(count)}
-    started = time.monotonic()
+    started = time.process_time()
     assert is_left_unfinished(row, there, late, keys)
     assert not is_left_unfinished(row, {**there, "output": 1}, late, keys)
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_a_deep_row_is_compared_without_recursion() -> None:

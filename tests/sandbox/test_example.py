@@ -77,10 +77,12 @@ def test_every_kind_that_the_api_can_make_is_there(sandbox: Sandbox) -> None:
     assert [kind for kind in missing if not KINDS[kind].is_later] == []
 
 
-def test_it_has_the_asked_number_of_log_rows_and_is_there_in_five_seconds(sandbox: Sandbox) -> None:
-    started = time.monotonic()
+def test_it_has_the_asked_number_of_log_rows_and_takes_five_seconds_of_work(
+    sandbox: Sandbox,
+) -> None:
+    started = time.process_time()
     org = filled(sandbox, "acme")
-    assert time.monotonic() - started < 60
+    assert time.process_time() - started < 5
     assert log_row_count(org) == 3000
 
 

@@ -20,6 +20,7 @@ import requests
 from bt_migrate.sandbox.http.control import fault_of_text, pairs_of_text
 from bt_migrate.sandbox.http.faults import Fault
 from bt_migrate.sandbox.http.server import Sandbox, SandboxOrg
+from tests.support.orgs import TIME_LIMIT_S
 from tests.support.sandbox_http import Http
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -316,4 +317,4 @@ def test_as_a_process_it_prints_settings_obeys_control_and_ends_with_0() -> None
         assert source.post("/sandbox/control", {"token": "guess"}).status_code == 403
     finally:
         process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=10) == 0
+    assert process.wait(timeout=TIME_LIMIT_S) == 0

@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 import pytest
 
 from bt_migrate.sandbox.http.server import Sandbox, SandboxOrg
+from tests.support.orgs import TIME_LIMIT_S
 from tests.support.sdk_routes import serve_sdk
 
 # There is no release of the SDK for every Python that bt_migrate runs on.
@@ -47,7 +48,12 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         )
         command = [sys.executable, str(PROGRAM), str(folder / "told.json")]
         done = subprocess.run(
-            command, env=environment, cwd=str(folder), capture_output=True, text=True, timeout=60
+            command,
+            env=environment,
+            cwd=str(folder),
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT_S,
         )
         assert done.returncode == 0, done.stderr
         yield sandbox, acme, json.loads((folder / "told.json").read_text())

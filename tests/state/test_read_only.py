@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.orgs import environment, run, tiny_pair
+from tests.support.orgs import TIME_LIMIT_S, environment, run, tiny_pair
 
 READ_ONLY = 'mount --bind runs runs && mount -o remount,ro,bind runs && exec "$@"'
 
@@ -28,7 +28,7 @@ def run_read_only(
     env = {**environment(pair.sandbox), "LOG_LEVEL": "ERROR"}
     try:
         done = subprocess.run(
-            command, env=env, cwd=folder, capture_output=True, text=True, timeout=100
+            command, env=env, cwd=folder, capture_output=True, text=True, timeout=TIME_LIMIT_S
         )
     except FileNotFoundError:
         pytest.skip("needs unshare")

@@ -25,6 +25,7 @@ from bt_migrate.state.run_record import Session
 from bt_migrate.state.seen_rows import SeenRows
 from bt_migrate.state.sessions import MAX_SESSIONS, add_session, end_killed_session
 from bt_migrate.state.stream_state import StreamState
+from tests.support.orgs import TIME_LIMIT_S
 from tests.support.run_state import ALL, found, identity, mode, python
 
 # -- folders of projects
@@ -301,7 +302,7 @@ def held(run: RunDirectory) -> subprocess.Popen:
 def test_a_second_process_is_told_who_works_on_the_run_and_ends(run: RunDirectory) -> None:
     with run:
         second = python(HOLD, run.path)
-        out, err = second.communicate(timeout=20)
+        out, err = second.communicate(timeout=TIME_LIMIT_S)
     assert (out, err, second.returncode) == (
         "",
         f"{run.path}: process {os.getpid()} is working on this run; wait for it or stop it first\n",
@@ -318,7 +319,7 @@ def test_a_run_is_unlocked_once_its_process_has_ended_in_any_way(
         run.__enter__()
     if end == "kill":
         holder.kill()
-    holder.communicate(timeout=20)
+    holder.communicate(timeout=TIME_LIMIT_S)
     with run:
         kept = (run.path / LOCK_FILE).read_text()
     assert kept == f"{os.getpid()}\n"

@@ -13,6 +13,7 @@ import pytest
 from bt_migrate.errors import StateError
 from bt_migrate.state.copied_attachments import CopiedAttachments
 from bt_migrate.state.seen_rows import SeenRows
+from tests.support.orgs import TIME_LIMIT_S
 from tests.support.run_state import mode, python
 
 
@@ -193,7 +194,7 @@ except StateError as error:
 @pytest.mark.parametrize("store", ["SeenRows", "CopiedAttachments"])
 def test_a_database_without_room_is_one_line_that_names_it(tmp_path: Path, store: str) -> None:
     path = tmp_path / "x.sqlite3"
-    out, err = python(NO_ROOM, store, path).communicate(timeout=30)
+    out, err = python(NO_ROOM, store, path).communicate(timeout=TIME_LIMIT_S)
     assert (out.startswith(f"{path}: cannot be used ("), len(out.splitlines()), err) == (
         True,
         1,

@@ -17,7 +17,17 @@ import pytest
 from bt_migrate.state.seen_rows import SeenRows
 from tests.support.compare_orgs import differences
 from tests.support.full_rows import SETTINGS, full_differences, full_pair
-from tests.support.orgs import AtRequest, Ended, Pair, environment, is_insert, run, run_with, runs
+from tests.support.orgs import (
+    TIME_LIMIT_S,
+    AtRequest,
+    Ended,
+    Pair,
+    environment,
+    is_insert,
+    run,
+    run_with,
+    runs,
+)
 from tests.support.row_runs import World, small_rows, states, world
 
 LONG = pytest.mark.long
@@ -31,7 +41,7 @@ SMALL = {
 
 
 def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + TIME_LIMIT_S
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -141,7 +151,7 @@ def test_on_a_file_system_that_is_full_the_run_ends_and_goes_on_when_there_is_ro
         env = environment(pair.sandbox, **SETTINGS, **QUIET)
         try:
             done = subprocess.run(
-                command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=100
+                command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=TIME_LIMIT_S
             )
         except FileNotFoundError:
             pytest.skip("needs unshare")

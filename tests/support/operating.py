@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Tuple
 
-from tests.support.orgs import Pair, environment, is_insert, runs, started
+from tests.support.orgs import TIME_LIMIT_S, Pair, environment, is_insert, runs, started
 
 BATCH = 15
 SMALL = {
@@ -20,7 +20,6 @@ SMALL = {
     "MIGRATION_CHECKPOINT_INTERVAL": "2",
     "MIGRATION_MAX_CONCURRENT": "3",
 }
-LIMIT_S = 60  # until something must have happened that happens within a second or two
 
 
 def inserts_rows(method: str, path: str) -> bool:
@@ -42,7 +41,7 @@ class Gate:
                 held = self.met >= self.at
             if held:
                 self.reached.set()
-                assert self.opened.wait(LIMIT_S)
+                assert self.opened.wait(TIME_LIMIT_S)
 
 
 @contextlib.contextmanager
@@ -53,7 +52,7 @@ def held_at(
     gate = pair.sandbox.on_request = Gate(insert)
     with started(pair.sandbox, root, *args, **{**SMALL, **settings}) as process:
         try:
-            assert gate.reached.wait(LIMIT_S)
+            assert gate.reached.wait(TIME_LIMIT_S)
             yield process, gate
         finally:
             gate.opened.set()
@@ -72,7 +71,7 @@ def shell(pair: Pair, program: str, *words: Any) -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=TIME_LIMIT_S,
     )
 
 
@@ -89,7 +88,7 @@ def told(root: Path) -> Dict[str, Any]:
 
 def until(what: Callable[[], Any]) -> Any:
     """Looks again and again until there is something to be seen."""
-    end = time.monotonic() + LIMIT_S
+    end = time.monotonic() + TIME_LIMIT_S
     while time.monotonic() < end:
         seen = what()
         if seen:

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import List, Sequence, Tuple
 
+from tests.support.orgs import TIME_LIMIT_S
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "bt_migrate" / "docs"
 COMMAND = "bin/migrate-all --demo"
@@ -83,7 +85,7 @@ def report_png(page: Path, picture: Path) -> None:
                 f"--window-size={REPORT_SIZE}", "--virtual-time-budget=5000",
                 f"--screenshot={picture}", page.as_uri(),
             ],
-            check=True, capture_output=True, timeout=120,
+            check=True, capture_output=True, timeout=TIME_LIMIT_S,
         )  # fmt: skip
 
 

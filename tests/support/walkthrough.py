@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List
 
-from tests.support.orgs import REPOSITORY, environment, tiny_pair
+from tests.support.orgs import REPOSITORY, TIME_LIMIT_S, environment, tiny_pair
 
 # Command of the README -> how many lines of its output the README shows.
 STEPS = {
@@ -30,7 +30,7 @@ def outputs(folder: Path) -> Dict[str, List[str]]:
             words = command.split()
             done = subprocess.run(
                 [sys.executable, str(REPOSITORY / words[0]), *words[1:]],
-                cwd=folder, env=env, capture_output=True, text=True, timeout=120,
+                cwd=folder, env=env, capture_output=True, text=True, timeout=TIME_LIMIT_S,
             )  # fmt: skip
             lines = done.stdout.replace(str(folder) + "/", "").splitlines()
             found[command] = [*lines[:most], "…"] if len(lines) > most else lines

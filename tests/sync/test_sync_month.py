@@ -41,7 +41,6 @@ from tests.support.living_source import (
 )
 from tests.support.orgs import (
     DEST_KEY,
-    OUTAGE_LIMIT_S,
     SOURCE_KEY,
     AtRequest,
     Ended,
@@ -178,7 +177,7 @@ class Nights:
     def _run(self, *args: str) -> Ended:
         """An outage is waited for during three minutes, of this machine's clock."""
         with started(self.pair.sandbox, self.root, *args, **SMALL) as process:
-            return ended(process, OUTAGE_LIMIT_S)
+            return ended(process)
 
     def outage(self) -> int:
         """In the middle of the sync the source begins to answer nothing but 503, for an hour."""

@@ -16,6 +16,7 @@ import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
 from tests.support.orgs import (
+    TIME_LIMIT_S,
     AtRequest,
     Ended,
     ended,
@@ -321,7 +322,7 @@ def test_undo_after_several_rounds_leaves_the_destination_as_it_was(tmp_path: Pa
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=TIME_LIMIT_S,
         )
         assert (done.returncode, everything(w.dest)) == (0, before), done.stdout + done.stderr
 
@@ -366,7 +367,7 @@ def test_the_lag_counts_from_the_mark_of_the_last_round(tmp_path: Path) -> None:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=TIME_LIMIT_S,
         )
         lag = json.loads(done.stdout)["lag"]
         assert (lag["rows"], asked.code) == (1, 2)
