@@ -217,21 +217,22 @@ def _cannot_move(catalog: Catalog, projects: Sequence[dict]) -> Iterator[str]:
 
 def _not_activated(catalog: Catalog, resource: Resource, projects: Sequence[dict]) -> Iterator[str]:
     """Yields what needs --activate, and what retention rules would delete at once."""
-    ids = {project["id"] for project in projects}
+    names = {project["id"]: project["name"] for project in projects}
     objects = [
         obj
         for obj in catalog.lists.source_list_or_empty(resource)
-        if resource.scope != PROJECT or obj["project_id"] in ids
+        if resource.scope != PROJECT or obj["project_id"] in names
     ]
     for obj in objects:
         words = missing_words(resource.acts(obj), catalog.settings.activate)
         if words and not skip_reason(catalog, resource, obj):
-            yield f"{resource.kind} {obj['name']!r}: created with --activate {','.join(words)} only"
+            titled = _titled(resource, obj, names)
+            yield f"{titled}: created with --activate {','.join(words)} only"
     counted = {} if catalog.run.record.round else deleted_at_once(catalog, resource, objects)
     for obj in objects:
         if obj["id"] in counted:
             text = counted[obj["id"]]["detail"]
-            yield f"rows that {resource.kind} {obj['name']!r} deletes at once: {text}"
+            yield f"rows that {_titled(resource, obj, names)} deletes at once: {text}"
 
 
 def _all_of_source(catalog: Catalog, resource: Resource, projects: Sequence[dict]) -> List[dict]:
@@ -247,7 +248,13 @@ def _unmovable_objects(catalog: Catalog, resource: Resource, project: dict) -> I
     for obj in catalog.lists.source_objects(resource, project["id"]):
         reason = skip_reason(catalog, resource, obj)
         if reason and "window" not in reason and not bundle_file(catalog.lists, resource, obj):
-            yield f"{resource.kind} {obj.get('name')!r} of {project['name']!r}: {reason}"
+            yield f"{_titled(resource, obj, {project['id']: project['name']})}: {reason}"
+
+
+def _titled(resource: Resource, obj: dict, project_names: Dict[str, str]) -> str:
+    """`prompt 'greeting' of 'Support'`, or without the project if the object is in none"""
+    place = project_names.get(obj.get("project_id", ""))
+    return f"{resource.kind} {obj.get('name')!r}" + (f" of {place!r}" if place else "")
 
 
 # -- text

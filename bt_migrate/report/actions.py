@@ -137,7 +137,7 @@ class Group:
             identity = record.get("id") or (record.get("project"), name)
             names.setdefault(record["resource"], {})[identity] = name
         return ", ".join(
-            f"{plural(len(named), noun_of(resource))} ({listing(dict.fromkeys(named.values()), 3)})"
+            f"{counted(len(named), resource)} ({listing(dict.fromkeys(named.values()), 3)})"
             for resource, named in names.items()
         )
 
@@ -153,6 +153,11 @@ def noun_of(resource: str) -> str:
     """`function` for functions, `AI secret` for ai_secrets"""
     kind = BY_NAME[resource].kind if resource in BY_NAME else re.sub("s$", "", resource)
     return NOUNS.get(resource, kind.replace("_", " "))
+
+
+def counted(count: int, resource: str) -> str:
+    """`1 function`, `2 AI secrets`"""
+    return plural(count, noun_of(resource))
 
 
 def grouped(findings: Iterable[Mapping[str, Any]]) -> Dict[str, List[Dict[str, Any]]]:

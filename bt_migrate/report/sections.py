@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
 
 from bt_migrate.model.outcomes import OUTCOMES
-from bt_migrate.report.actions import noun_of, problem_line
+from bt_migrate.report.actions import counted, problem_line
 from bt_migrate.report.comparison import difference_lines, verdict_line
 from bt_migrate.report.display import duration_text, escaped, plural, section, table, wrapped
 from bt_migrate.report.measures import estimate_text
@@ -72,7 +72,7 @@ def table_lines(report: Mapping[str, Any]) -> List[str]:
     """Returns outcomes by resource, then by kind of rows."""
     objects = _by_name(report["objects"], "resource")
     rows = _by_name(report["rows"], "kind")
-    lines = _outcome_table("objects", objects, _amount_of_objects)
+    lines = _outcome_table("objects", objects, counted)
     lines += _outcome_table("rows", rows, _amount_of_rows)
     if report["planned_streams"] and report["estimate"]:
         lines += wrapped(f"Estimate: {estimate_text(report['estimate'])}", first="")
@@ -84,10 +84,6 @@ def _by_name(entries: Iterable[Mapping[str, Any]], name: str) -> Dict[str, Count
     for entry in entries:
         sums.setdefault(entry[name], Counter()).update(entry["outcomes"])
     return sums
-
-
-def _amount_of_objects(count: int, resource: str) -> str:
-    return plural(count, noun_of(resource))
 
 
 def _amount_of_rows(count: int, kind: str) -> str:
