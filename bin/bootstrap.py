@@ -174,6 +174,7 @@ def prepare(extra, lacking):
                 EXIT_SETTINGS,
             )
         return
+    refuse_what_is_in_the_way(lacking)
     refuse_without_venv(lacking)
     lock = take_lock()
     try:
@@ -181,6 +182,19 @@ def prepare(extra, lacking):
             set_up(extra, inside, lock)
     finally:
         os.close(lock)
+
+
+def refuse_what_is_in_the_way(lacking):
+    if os.path.isdir(VENV) or not os.path.lexists(VENV):
+        return
+    what = "a file"
+    if os.path.islink(VENV):
+        what = "a link to {}, which is not there".format(os.readlink(VENV))
+    fail(
+        "cannot set up {}: it is {}; remove it and start again,"
+        " or start this in an environment that has {}".format(VENV, what, ", ".join(lacking)),
+        EXIT_SETTINGS,
+    )
 
 
 def refuse_without_venv(lacking):

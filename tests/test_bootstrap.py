@@ -213,17 +213,27 @@ def test_a_python_without_ensurepip_is_told_what_to_install(
     assert not (checkout / ".venv").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_named(checkout: Path, bare_python: Path) -> None:
-    (checkout / ".venv").write_text("in the way")
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [("", "a file"), ("/gone/.venv", "a link to /gone/.venv, which is not there")],
+    ids=["file", "link"],
+)
+def test_what_is_in_the_place_of_the_environment_is_named_and_stays(
+    target: str, what: str, checkout: Path, bare_python: Path
+) -> None:
+    environment = checkout / ".venv"
+    if target:
+        environment.symlink_to(target)
+    else:
+        environment.write_text("in the way")
 
     got = run(bare_python, checkout / "bin" / "validate")
 
-    environment = checkout / ".venv"
     message = (
-        f"validate: cannot set up {environment}: File exists: {environment}; put that right, "
+        f"validate: cannot set up {environment}: it is {what}; remove it and start again, "
         f"or start this in an environment that has {LACKING}\n"
     )
-    assert got == (2, "", message)
+    assert (got, os.path.lexists(environment)) == ((2, "", message), True)
 
 
 def test_without_network_the_set_up_ends_with_exit_code_3_and_counts_as_not_done(

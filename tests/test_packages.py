@@ -1,8 +1,10 @@
-"""The packages of bt_migrate and what each may import."""
+"""The packages of bt_migrate, what each may import, and what may be committed."""
 
 from __future__ import annotations
 
 import ast
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -271,3 +273,27 @@ def test_each_module_imports_alone_and_without_effects() -> None:
         command, cwd=str(PACKAGE.parent), capture_output=True, text=True, timeout=TIME_LIMIT_S
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def committed() -> List[Tuple[str, Path]]:
+    """Returns (mode, file) of each file that git tracks."""
+    root = PACKAGE.parent
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("needs a git checkout")
+    lines = subprocess.check_output(["git", "ls-files", "-sz"], cwd=str(root), text=True)
+    entries = [line.partition("\t") for line in lines.split("\0") if line]
+    return [(facts.split()[0], root / name) for facts, _, name in entries]
+
+
+def test_no_link_and_no_path_of_a_machine_is_committed() -> None:
+    """A link into the folders of one machine leads nowhere in a clone on another one.
+
+    Where links are not supported, git makes of a link a file whose content is its target.
+    """
+    links = [path.name for mode, path in committed() if mode == "120000"]
+    paths = [
+        path.name
+        for _, path in committed()
+        if path.is_file() and re.fullmatch(rb"(/|~/|[A-Za-z]:\\)\S+\s*", path.read_bytes()[:4096])
+    ]
+    assert (links, paths) == ([], [])
