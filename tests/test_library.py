@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,12 @@ def test_a_program_that_does_not_exist_is_a_usage_error() -> None:
         bt_migrate.run("migrate-everything")
     with pytest.raises(UsageError):
         bt_migrate.run("library")
+
+
+def test_the_memory_of_a_run_is_free_for_the_program_that_called_it(tmp_path: Path) -> None:
+    kept = gc.get_freeze_count()
+    arguments = ["--state-dir", str(tmp_path), "--env-file", str(tmp_path / "nowhere")]
+    assert (bt_migrate.run("validate", arguments), gc.get_freeze_count()) == (2, kept)
 
 
 def test_a_run_without_a_report_is_named(tmp_path: Path) -> None:

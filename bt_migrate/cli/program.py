@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from bt_migrate.cli.after_start import after_start
 from bt_migrate.cli.connect import connected
@@ -90,14 +90,26 @@ def in_program(
             return act(settings, ending)
 
     prepare_interpreter()
-    try:
+    with _few_collections(is_process=argv is None):
         code = run_guarded(body)
         for settings in known:
             after_start(settings, folders[-1], code, began_s)
         return code
-    finally:
-        # The process ends now: garbage collection would only take time.
+
+
+@contextlib.contextmanager
+def _few_collections(*, is_process: bool) -> Iterator[None]:
+    """Keep modules, and at the end everything, out of garbage collections.
+
+    Not if another program called this one: it goes on, and needs the memory.
+    """
+    if is_process:
         gc.freeze()
+    try:
+        yield
+    finally:
+        if is_process:
+            gc.freeze()
 
 
 def _log_as(settings: Settings, edge: Edge) -> None:
@@ -144,7 +156,6 @@ def prepare_interpreter() -> None:
     # A page holds hundreds of thousands of values and no cycles; with the default thresholds,
     # collections take a sixth of the CPU time.
     gc.set_threshold(*GC_THRESHOLDS)
-    gc.freeze()
     with contextlib.suppress(Exception):  # musl and macOS have no mallopt
         # One heap for all threads: each would keep the memory of its largest page, tens of MB.
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
