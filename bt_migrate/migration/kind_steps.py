@@ -30,6 +30,7 @@ from bt_migrate.objects.owned import (
 from bt_migrate.objects.pinned import pinned_versions
 from bt_migrate.objects.prepare import PlannedObject, items_of, note_gone
 from bt_migrate.rows.present_states import map_planned_states, map_present_states
+from bt_migrate.state.object_file import ObjectOutcome
 from bt_migrate.state.object_states import save_objects
 
 log = logging.getLogger("bt_migrate.migration")
@@ -76,7 +77,7 @@ def copy_project_kind(
             # The phase that moves the object may have been run before this one.
             elif not states.completed(item.source["id"]):
                 name = display_name(resource, item.source)
-                states.record(item.source["id"], name, SKIPPED, reason=reason)
+                states.record(item.source["id"], ObjectOutcome(name, SKIPPED, reason=reason))
     items = with_retention(migration.catalog, resource, items)
     copy_objects(migration.catalog, resource, items, copier=migration.copier, made=made)
     for scope in scopes:
@@ -133,7 +134,7 @@ def is_beyond_key(migration: Migration, resource: Resource, refusal: Refusal) ->
     ours = refusal.error.side == migration.catalog.source.side
     by_name = len(migration.settings.resources) < len(SELECTABLE)
     seen = any(
-        states.resource == resource.name and states.known()
+        states.resource == resource.name and states.over_all_rounds()
         for states in migration.run.all_objects()
     )
     return ours and needs_right and refusal.lacks_right and not by_name and not seen

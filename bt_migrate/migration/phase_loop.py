@@ -169,7 +169,7 @@ def has_open_objects(run: RunDirectory, phase: str) -> bool:
     """True if an object of the phase failed, or waits for another one."""
     kinds = {resource.name for resource in kinds_of_phase(phase)}
     return any(
-        entry["outcome"] in OPEN_OUTCOMES
+        entry.outcome in OPEN_OUTCOMES
         for states in run.all_objects()
         if states.resource in kinds
         for entry in states.outcomes.values()

@@ -158,7 +158,7 @@ def copy_logs(migration: Migration, scopes: Sequence[ProjectPair]) -> None:
             scope.source["id"],
             scope.dest_id,
             scope.name,
-            states.made(scope.source["id"]),
+            states.created_here(scope.source["id"]),
         )
         for scope in scopes
         if scope.dest_id
@@ -246,13 +246,13 @@ def _made(migration: Migration, group: Sequence[RowStream]) -> Iterator[RowStrea
     """Yields the streams of the group that have a counterpart now."""
     for stream in group:
         states = migration.run.objects(stream.kind.name, stream.project)
-        entry = states.outcomes.get(stream.source_id, {})
-        if entry.get("dest_id"):
+        entry = states.outcomes.get(stream.source_id)
+        if entry and entry.dest_id:
             yield replace(
                 stream,
-                dest_id=entry["dest_id"],
-                name=entry["name"],
-                fresh=states.made(stream.source_id),
+                dest_id=entry.dest_id,
+                name=entry.name,
+                fresh=states.created_here(stream.source_id),
             )
 
 

@@ -32,6 +32,7 @@ from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.objects.copy import copy_objects
 from bt_migrate.objects.prepare import items_of, note_gone
 from bt_migrate.state.accepted import accepted_of
+from bt_migrate.state.records import json_of
 from bt_migrate.state.run_directory import RunDirectory
 
 log = logging.getLogger("bt_migrate.migration")
@@ -80,14 +81,14 @@ def _conflicts(run: RunDirectory, policies: Mapping[str, str]) -> List[str]:
     """
     accepted = accepted_of(run)
     return [
-        f"{states.resource} {entry['name']!r}"
+        f"{states.resource} {entry.name!r}"
         f"{f' of {states.project!r}' if states.project else ''}"
-        f" ({', '.join(entry.get('fields', ()))})"
+        f" ({', '.join(entry.fields)})"
         for states in run.all_objects()
         for source_id, entry in states.outcomes.items()
-        if entry["outcome"] == DIFFERS
+        if entry.outcome == DIFFERS
         and policies.get(states.resource) == FAIL_POLICY
-        and not accepted.holds({"resource": states.resource, "id": source_id, **entry})
+        and not accepted.holds({"resource": states.resource, "id": source_id, **json_of(entry)})
     ]
 
 
@@ -101,7 +102,7 @@ def project_scopes(migration: Migration) -> List[ProjectPair]:
         return []
     projects, states = migration.catalog.lists.projects(), migration.run.objects(PROJECTS.name)
     names = migration.run.project_names(
-        {project["id"]: project["name"] for project in projects}, states.known()
+        {project["id"]: project["name"] for project in projects}, states.over_all_rounds()
     )
     migration.run.name_folders(names[project["id"]] for project in projects)
     note_gone(migration.catalog, PROJECTS, states, migration.catalog.lists.source_list(PROJECTS))

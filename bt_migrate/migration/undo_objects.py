@@ -180,17 +180,16 @@ def created_objects(context: UndoContext) -> List[CreatedObject]:
 
 def _created(context: UndoContext, states: ObjectStates) -> Iterator[CreatedObject]:
     resource = BY_NAME[states.resource]
-    known = states.known()
-    for source_id, entry in known.items():
-        if entry["outcome"] == CREATED:
+    outcomes = states.over_all_rounds()
+    for source_id, entry in outcomes.items():
+        if entry.outcome == CREATED:
             left_as = states.fingerprints.get(source_id, ["", ""])[1]
-            owner = tuple(entry.get("owner", ()))
             yield CreatedObject(
-                resource, states.project, entry["name"], entry["dest_id"], left_as, owner
+                resource, states.project, entry.name, entry.dest_id, left_as, tuple(entry.owner)
             )
     for source_id in states.intended:
         # the process was killed, or the server failed, before the outcome was known
-        if known.get(source_id, {"outcome": FAILED})["outcome"] == FAILED:
+        if source_id not in outcomes or outcomes[source_id].outcome == FAILED:
             yield from _created_by_intent(context, resource, states, source_id)
 
 
@@ -199,14 +198,14 @@ def _created_by_intent(
 ) -> Iterator[CreatedObject]:
     """Returns the object that was about to be created, if it exists."""
     intent = states.intended[source_id]
-    key = tuple(intent["key"])
+    key = tuple(intent.key)
     owner = key[:2] if resource.scope == OWNER else ()
     for obj in context.lists.objects(resource, [owner] if owner else ()).values():
         named = resource.scope == PROJECT and not resource.inside
-        inside = not named or obj.get("project_id") == intent["project"]
+        inside = not named or obj.get("project_id") == intent.project
         if inside and natural_key(resource, obj) == key:
             name = display_name(resource, obj)
-            left_as = intent["fingerprint"]
+            left_as = intent.fingerprint
             if holds_begun_version(resource, states, source_id, obj):
                 left_as = fingerprint(resource, obj)
             yield CreatedObject(resource, states.project, name, obj["id"], left_as, owner)
@@ -241,17 +240,21 @@ def _updated(context: UndoContext, states: ObjectStates) -> Iterator[UpdatedObje
     if not states.former:
         return
     resource = BY_NAME[states.resource]
-    contents = [former["content"] for former in states.former.values()]
-    owners = {(content.get("object_type"), content.get("object_id")) for content in contents}
+    contents = [former.content for former in states.former.values()]
+    owners = {
+        (content["object_type"], content["object_id"])
+        for content in contents
+        if "object_type" in content
+    }
     there = context.lists.objects(resource, owners)
     for source_id, former in states.former.items():
-        existing = there.get(former["id"])
-        fields = differing(resource, former["content"], existing) if existing else ()
+        existing = there.get(former.id)
+        fields = differing(resource, former.content, existing) if existing else ()
         if not existing or not fields:
             continue
-        content = former["content"]
-        updated = UpdatedObject(resource, states.project, former["name"], content, existing, fields)
-        left_as = {former["fingerprint"], *states.fingerprints.get(source_id, [])[1:]}
+        content = former.content
+        updated = UpdatedObject(resource, states.project, former.name, content, existing, fields)
+        left_as = {former.fingerprint, *states.fingerprints.get(source_id, [])[1:]}
         is_left = fingerprint(resource, existing) in left_as
         is_left = is_left or holds_begun_version(resource, states, source_id, existing)
         if is_left or context.settings.changed:
@@ -263,7 +266,7 @@ def _updated(context: UndoContext, states: ObjectStates) -> Iterator[UpdatedObje
 def note_unknown_updates(context: UndoContext) -> None:
     """Report the updated objects whose former content was not kept."""
     for states in context.run.all_objects():
-        for source_id, entry in states.known().items():
-            if entry["outcome"] == UPDATED and source_id not in states.former:
-                text = object_text(BY_NAME[states.resource], "", entry["name"], entry["dest_id"])
+        for source_id, entry in states.over_all_rounds().items():
+            if entry.outcome == UPDATED and source_id not in states.former:
+                text = object_text(BY_NAME[states.resource], "", entry.name, entry.dest_id)
                 context.left.append(f"{text}: updated; what it was is not known")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Set
 
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.request import Answer
@@ -46,7 +46,7 @@ from bt_migrate.objects.prepare import (
 )
 from bt_migrate.objects.update import (
     decided,
-    facts_of_difference,
+    fingerprint_of_difference,
     foreseen_update,
     note_former,
     note_left_out,
@@ -55,6 +55,7 @@ from bt_migrate.objects.update import (
     update_object,
 )
 from bt_migrate.objects.write import create_or_find, look_up, without_unknown_fields
+from bt_migrate.state.object_file import ObjectOutcome
 
 log = logging.getLogger("bt_migrate.objects")
 
@@ -87,8 +88,7 @@ class ObjectWriter:
         if plan.prepared.blocked:
             # Some of its versions may be there: the next start continues them.
             in_doubt = source_id in self.catalog.histories.failures
-            facts = {"fields": plan.action.fields, "in_doubt": in_doubt or None}
-            self._record_failed(plan, findings, plan.prepared.blocked, **facts)
+            self._record_failed(plan, findings, plan.prepared.blocked, in_doubt=in_doubt)
         else:
             try:
                 action = self._carry_out(plan, findings)
@@ -96,7 +96,7 @@ class ObjectWriter:
                 # A server that failed may have created the object all the same.
                 in_doubt = plan.action.verb == CREATE and error.status >= 500
                 reason = f"{error}{_hint(error)}" if plan.action.verb == CREATE else str(error)
-                self._record_failed(plan, findings, reason, in_doubt=in_doubt or None)
+                self._record_failed(plan, findings, reason, in_doubt=in_doubt)
             else:
                 self._record(plan, action, findings)
         item.states.note(source_id, findings)
@@ -290,13 +290,18 @@ class ObjectWriter:
     # -- recording
 
     def _record_failed(
-        self, plan: ObjectPlan, findings: Findings, reason: str, **more: Any
+        self, plan: ObjectPlan, findings: Findings, reason: str, *, in_doubt: bool
     ) -> None:
         item, action = plan.item, plan.action
-        dest_id = action.dest_id
-        item.states.record(
-            action.source_id, action.name, FAILED, dest_id=dest_id, reason=reason, **more
+        failed = ObjectOutcome(
+            action.name,
+            FAILED,
+            dest_id=action.dest_id or "",
+            reason=reason,
+            fields=list(action.fields) if plan.prepared.blocked else [],
+            in_doubt=in_doubt,
         )
+        item.states.record(action.source_id, failed)
         findings.append(object_finding(self.resource, item, "not_created", detail=reason))
         facts = log_fields("failed", self.resource, item, reason=reason)
         log.error("failed %s %r: %s", self.resource.kind, action.name, reason, extra=facts)
@@ -304,20 +309,21 @@ class ObjectWriter:
     def _record(self, plan: ObjectPlan, action: Action, findings: Findings) -> None:
         item, resource, source_id = plan.item, self.resource, action.source_id
         outcome = self._outcome(item, plan.prepared, action)
-        dest_id = action.dest_id or (planned_id(source_id) if outcome == WOULD_CREATE else None)
+        dest_id = action.dest_id or (planned_id(source_id) if outcome == WOULD_CREATE else "")
         ours = outcome in (CREATED, UPDATED)
         had_no_place = item.states.has_no_place(source_id)
-        why = {"reason": action.reason, "fields": action.fields}
-        item.states.record(
-            source_id,
+        is_explained = not ours or action.verb == UPDATE
+        entry = ObjectOutcome(
             action.name,
             outcome,
             dest_id=dest_id,
-            owner=_owner(resource, action) if dest_id else None,
-            versions=self.catalog.histories.written.get(source_id),
-            **({} if ours and action.verb != UPDATE else why),
-            **facts_of_difference(resource, item.source, action, outcome),
+            owner=_owner(resource, action) if dest_id else [],
+            versions=self.catalog.histories.written.get(source_id, 0),
+            reason=action.reason if is_explained else "",
+            fields=list(action.fields) if is_explained else [],
+            fingerprint=fingerprint_of_difference(resource, item.source, action, outcome),
         )
+        item.states.record(source_id, entry)
         left = outcome == DIFFERS
         remember_fingerprints(self.catalog, resource, item, action, left=left)
         if dest_id:
@@ -399,10 +405,10 @@ def _hint(error: ApiError) -> str:
     return f"; {HELD_BY_DELETED}" if says_taken else ""
 
 
-def _owner(resource: Resource, action: Action) -> Optional[Tuple[str, str]]:
+def _owner(resource: Resource, action: Action) -> List[str]:
     if resource.scope != OWNER:
-        return None
-    return action.body["object_type"], action.body["object_id"]
+        return []
+    return [action.body["object_type"], action.body["object_id"]]
 
 
 def _key_fields(resource: Resource, source: dict, body: Dict[str, Any]) -> Dict[str, Any]:

@@ -54,6 +54,7 @@ from bt_migrate.objects.plan import (
 )
 from bt_migrate.objects.prepare import NO_STATE, PlannedObject, object_finding, skip_reason
 from bt_migrate.objects.update import fingerprints_of, note_former, policy_of
+from bt_migrate.state.object_file import Intention, ObjectOutcome
 from bt_migrate.state.object_states import ObjectStates, save_objects
 
 log = logging.getLogger("bt_migrate.objects")
@@ -126,7 +127,7 @@ def _read_back_fingerprints(
     """
     created: Dict[str, List[PlannedObject]] = {}
     for item in items:
-        if item.states.outcomes.get(item.source["id"], {}).get("outcome") == CREATED:
+        if item.states.outcome_of(item.source["id"]) == CREATED:
             created.setdefault(item.dest_project_id, []).append(item)
     for project_id, made in created.items():
         params = {"project_id": project_id} if project_id else {}
@@ -139,7 +140,7 @@ def _read_back_fingerprints(
         by_id = {obj["id"]: obj for obj in listed}
         for item in made:
             source_id = item.source["id"]
-            read = by_id.get(item.states.outcomes[source_id].get("dest_id", ""))
+            read = by_id.get(item.states.outcomes[source_id].dest_id)
             answered = catalog.written.get(source_id)
             if read and answered in (None, read.get("_xact_id")):
                 prints = fingerprints_of(resource, item.source, read)
@@ -175,7 +176,8 @@ def record_undecided(
         if ended or skip_reason(catalog, resource, item.source):
             continue
         name = display_name(resource, item.source)
-        item.states.record(item.source["id"], name, FAILED, reason=str(error))
+        failed = ObjectOutcome(name, FAILED, reason=str(error))
+        item.states.record(item.source["id"], failed)
         found = object_finding(resource, item, "not_created", detail=str(error))
         item.states.note(item.source["id"], [found])
     log.error("failed %s: %s cannot be listed: %s", len(items), resource.name, error)
@@ -192,7 +194,8 @@ def _is_to_do(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool
     has_bundle = _can_upload(catalog, resource, item)
     is_open = item.states.has_no_place(source_id) or _is_open_conflict(catalog, resource, item)
     # The state that a snapshot names may be there now.
-    is_open = is_open or item.states.last(source_id).get("reason") == NO_STATE
+    before = item.states.overall(source_id)
+    is_open = is_open or (before is not None and before.reason == NO_STATE)
     if item.states.completed(source_id) and not (is_open or has_bundle):
         return False
     reason = "" if has_bundle else skip_reason(catalog, resource, item.source)
@@ -213,7 +216,7 @@ def _can_upload(catalog: Catalog, resource: Resource, item: PlannedObject) -> bo
 
 def _is_open_conflict(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool:
     """Whether an earlier process left the object as it was, and the policy has changed."""
-    left_alone = item.states.outcomes.get(item.source["id"], {}).get("outcome") == DIFFERS
+    left_alone = item.states.outcome_of(item.source["id"]) == DIFFERS
     return left_alone and policy_of(catalog, resource) != KEEP_POLICY
 
 
@@ -238,7 +241,8 @@ def _record_skipped(catalog: Catalog, resource: Resource, item: PlannedObject, r
     name = display_name(resource, source)
     made_by_others = reason == BUILT_IN or can_be_made_by_hand(resource, source)
     dest_id = counterpart_id(catalog, resource, item) if made_by_others else None
-    item.states.record(source["id"], name, SKIPPED, dest_id=dest_id, reason=reason)
+    skipped = ObjectOutcome(name, SKIPPED, dest_id=dest_id or "", reason=reason)
+    item.states.record(source["id"], skipped)
     if can_be_made_by_hand(resource, source):
         facts = {"path": "function_data", "detail": reason, "next": resource.next_action}
         unread = object_finding(resource, item, "not_readable", **facts)
@@ -325,7 +329,7 @@ class _LevelCopy:
         done = {
             item.source["id"]
             for item in batch.items
-            if not item.states.outcomes[item.source["id"]].get("in_doubt")
+            if not item.states.outcomes[item.source["id"]].in_doubt
         }
         for states in _states_of(batch.items):
             states.intended = {
@@ -365,16 +369,16 @@ def _note_intentions(catalog: Catalog, resource: Resource, plans: Sequence[Objec
     return bool(intended) or any(former)
 
 
-def _intent(catalog: Catalog, resource: Resource, plan: ObjectPlan) -> Dict[str, Any]:
+def _intent(catalog: Catalog, resource: Resource, plan: ObjectPlan) -> Intention:
     """Returns how to find the object if this process is killed before recording it."""
     body = plan.action.body
     posted = {name: value for name, value in body.items() if name not in resource.patch_only}
-    return {
-        "key": list(dest_key(resource, plan.item.source, body)),
-        "project": plan.item.dest_project_id,
-        "fingerprint": fingerprint(resource, posted),
-        "at": catalog.dest.clock.earliest_s(),
-    }
+    return Intention(
+        key=list(dest_key(resource, plan.item.source, body)),
+        project=plan.item.dest_project_id,
+        fingerprint=fingerprint(resource, posted),
+        at=catalog.dest.clock.earliest_s(),
+    )
 
 
 def _save_batch(items: Sequence[PlannedObject]) -> None:

@@ -28,6 +28,7 @@ from bt_migrate.objects.prepare import PlannedObject, object_finding, skip_reaso
 from bt_migrate.objects.update import note_former, policy_of
 from bt_migrate.objects.version_content import holds_begun_version, source_digest
 from bt_migrate.objects.write_versions import History, Version, VersionWriter
+from bt_migrate.state.object_file import Intention
 from bt_migrate.state.object_states import ObjectStates, save_objects
 
 log = logging.getLogger("bt_migrate.objects")
@@ -85,8 +86,8 @@ class _Found:
 
 
 def _is_open(item: PlannedObject) -> bool:
-    entry = item.states.outcomes.get(item.source["id"], {})
-    return not item.states.completed(item.source["id"]) or entry["outcome"] == DIFFERS
+    source_id = item.source["id"]
+    return not item.states.completed(source_id) or item.states.outcome_of(source_id) == DIFFERS
 
 
 def _existing(
@@ -216,12 +217,12 @@ def _note_intention(catalog: Catalog, history: History) -> None:
     if not history.existing:
         states.intended.setdefault(
             source_id,
-            {
-                "key": list(natural_key(resource, item.source)),
-                "project": item.dest_project_id,
-                "fingerprint": "",
-                "at": catalog.dest.clock.earliest_s(),
-            },
+            Intention(
+                key=list(natural_key(resource, item.source)),
+                project=item.dest_project_id,
+                fingerprint="",
+                at=catalog.dest.clock.earliest_s(),
+            ),
         )
     elif source_id not in states.intended:
         name = display_name(resource, item.source)

@@ -32,7 +32,8 @@ def note_order(
         states.note(source_id, [other for other in findings if other["kind"] != NOT_KEPT])
     if found != wanted:
         first = next(source_id for source_id, other in zip(wanted, found) if source_id != other)
-        entry = states.last(first)
-        facts = {"resource": resource.name, "id": first, "name": str(entry.get("name", first))}
+        entry = states.overall(first)
+        name = entry.name if entry else first
+        facts = {"resource": resource.name, "id": first, "name": name}
         told = finding(NOT_KEPT, project=states.project, **facts)
         states.note(first, [*states.findings.get(first, []), told])

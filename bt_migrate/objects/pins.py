@@ -70,8 +70,7 @@ def _latest(catalog: Catalog, resource: Resource, source_id: str, version: Any) 
 def _would_be_updated(catalog: Catalog, source_id: str) -> bool:
     """Whether this is a plan, by which the object gets the source's content."""
     return catalog.settings.dry_run and any(
-        states.outcomes.get(source_id, {}).get("outcome") == WOULD_UPDATE
-        for states in catalog.run.all_objects()
+        states.outcome_of(source_id) == WOULD_UPDATE for states in catalog.run.all_objects()
     )
 
 

@@ -29,6 +29,7 @@ from bt_migrate.objects.prepare import (
 from bt_migrate.objects.proof import is_left_by_killed_process
 from bt_migrate.objects.update import decided, fingerprints_of, policy_of, words_to_activate
 from bt_migrate.objects.version_content import holds_begun_version
+from bt_migrate.state.object_file import Intention
 
 DELETED_THERE = "deleted in the destination"
 
@@ -109,11 +110,11 @@ def _decided_action(
 
 
 def _is_left_by_killed_process(
-    resource: Resource, item: PlannedObject, intent: Dict[str, Any], existing: Dict[str, Any]
+    resource: Resource, item: PlannedObject, intent: Intention, existing: Dict[str, Any]
 ) -> bool:
     now = fingerprint(resource, existing)
     if holds_begun_version(resource, item.states, item.source["id"], existing):
-        now = intent["fingerprint"]
+        now = intent.fingerprint
     return is_left_by_killed_process(intent, now, existing)
 
 
@@ -169,8 +170,9 @@ def counterpart(
     """
     source_id = item.source["id"]
     states = item.states
-    dest_id = states.last(source_id).get("dest_id")
-    gone = states.earlier.get(source_id, {}).get("reason") == DELETED_THERE
+    dest_id = states.dest_id_of(source_id)
+    before = states.earlier.get(source_id)
+    gone = before is not None and before.reason == DELETED_THERE
     if dest_id:
         existing = catalog.index.object(resource, item.dest_project_id, dest_id)
         if existing:

@@ -94,20 +94,18 @@ def note_gone(
         return
     ids = {obj["id"] for obj in objects}
     now_s = int(catalog.lists.source.clock.earliest_s())
-    for source_id, entry in states.known().items():
-        if source_id in ids or not entry.get("dest_id"):
+    for source_id, entry in states.over_all_rounds().items():
+        if source_id in ids or not entry.dest_id:
             states.absent.pop(source_id, None)
             continue
         # An object may have moved to another project.
         if resource.scope != OWNER and catalog.lists.source_object(resource, source_id):
             continue
-        facts = {"id": source_id, "name": entry["name"], "project": states.project}
+        facts = {"id": source_id, "name": entry.name, "project": states.project}
         # One list without it does not prove a deletion: a right may be missing for a night.
         since_s = states.absent.setdefault(source_id, now_s)
         kind = "gone_from_source" if now_s - since_s >= ABSENCE_S else "absent_from_source"
-        states.note(
-            source_id, [finding(kind, resource=resource.name, ref=entry["dest_id"], **facts)]
-        )
+        states.note(source_id, [finding(kind, resource=resource.name, ref=entry.dest_id, **facts)])
 
 
 def skip_reason(catalog: Catalog, resource: Resource, source: dict) -> str:

@@ -15,6 +15,7 @@ from bt_migrate.model.date_windows import instant
 from bt_migrate.model.equality import same
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import CALLABLE
+from bt_migrate.state.object_file import Intention
 
 FOUND_EXISTING = "x-bt-found-existing"  # header of a POST that created nothing
 CLOCK_SKEW_S = 0.05  # between the machines of one server
@@ -123,13 +124,12 @@ def _same_members(sent: list, found: list) -> bool:
 
 
 def is_left_by_killed_process(
-    intent: Mapping[str, Any], fingerprint_now: str, obj: Mapping[str, Any]
+    intent: Intention, fingerprint_now: str, obj: Mapping[str, Any]
 ) -> bool:
     """Whether an object is the one that a process was about to create when it was killed.
 
     It holds exactly what was about to be sent, and is not older than that.
     """
-    at = intent.get("at")
     created_s = created_seconds(obj)
-    is_older = at is not None and created_s and created_s < at - INTENT_SLACK_S
-    return fingerprint_now == intent["fingerprint"] and not is_older
+    is_older = intent.at is not None and created_s and created_s < intent.at - INTENT_SLACK_S
+    return fingerprint_now == intent.fingerprint and not is_older

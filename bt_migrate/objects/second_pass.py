@@ -44,7 +44,7 @@ from bt_migrate.objects.prepare import (
 )
 from bt_migrate.objects.update import (
     decided,
-    facts_of_difference,
+    fingerprint_of_difference,
     fingerprints_of,
     foreseen_update,
     note_former,
@@ -54,6 +54,7 @@ from bt_migrate.objects.update import (
     words_to_activate,
 )
 from bt_migrate.objects.write import read_back, replace_object, without_unknown_fields
+from bt_migrate.state.object_file import ObjectOutcome
 from bt_migrate.state.object_states import ObjectStates
 
 log = logging.getLogger("bt_migrate.objects")
@@ -99,7 +100,7 @@ def finish_left_out(catalog: Catalog, resource: Resource, states: ObjectStates) 
     """
     for source_id, refs in list(states.left_out.items()):
         source = catalog.lists.source_object(resource, source_id)
-        dest_id = states.last(source_id).get("dest_id")
+        dest_id = states.dest_id_of(source_id)
         if source is None or not dest_id or source_id in states.deferred:
             continue
         item = PlannedObject(source, states, _dest_project(catalog, resource, source))
@@ -132,14 +133,16 @@ def find_made_by_hand(catalog: Catalog, resource: Resource, states: ObjectStates
     """
     for source_id, entry in list(states.outcomes.items()):
         source = catalog.lists.source_object(resource, source_id)
-        if entry["outcome"] != SKIPPED or entry.get("dest_id") or source is None:
+        if entry.outcome != SKIPPED or entry.dest_id or source is None:
             continue
         item = PlannedObject(source, states, _dest_project(catalog, resource, source))
         if can_be_made_by_hand(resource, source) and item.dest_project_id:
             dest_id = counterpart_id(catalog, resource, item)
             if dest_id:
-                facts = {"dest_id": dest_id, "reason": entry.get("reason")}
-                states.record(source_id, entry["name"], SKIPPED, **facts)
+                states.record(
+                    source_id,
+                    ObjectOutcome(entry.name, SKIPPED, dest_id=dest_id, reason=entry.reason),
+                )
                 states.note(source_id, [])
     states.save()
 
@@ -169,16 +172,17 @@ def _complete(
     # An earlier run created the object.
     left_open = catalog.earlier.incomplete(resource.name, source_id) == dest_id
     # An object that was updated because it differed has a reason; it is decided as a conflict.
-    ours = entry["outcome"] in (CREATED, UPDATED) and not entry.get("reason")
+    ours = entry.outcome in (CREATED, UPDATED) and not entry.reason
     if not (left_open or ours):
         _decide_again(catalog, resource, item, existing, prepared)
         return
-    if left_open and entry["outcome"] != CREATED:
+    if left_open and entry.outcome != CREATED:
         body = expected_body(catalog, resource, prepared, existing)
         if second_pass_body(resource, body, existing)[1]:
             # Recorded as updated, for this run's undo: the run that created the object has it as
             # created.
-            item.states.record(source_id, entry["name"], UPDATED, dest_id=dest_id)
+            updated = ObjectOutcome(entry.name, UPDATED, dest_id=dest_id)
+            item.states.record(source_id, updated)
     _add_references(catalog, resource, item, existing, prepared)
 
 
@@ -272,10 +276,15 @@ def _decide_again(
         action = _updated(catalog, resource, item, action, waiting)
         if action.verb == UPDATE:
             outcome = WOULD_UPDATE if catalog.settings.dry_run else UPDATED
-    fields = sorted({*entry.get("fields", ()), *action.fields})
-    facts = {"dest_id": existing["id"], "reason": action.reason, "fields": fields}
-    facts.update(facts_of_difference(resource, item.source, action, outcome))
-    states.record(source_id, entry["name"], outcome, **facts)
+    decided_outcome = ObjectOutcome(
+        entry.name,
+        outcome,
+        dest_id=existing["id"],
+        reason=action.reason,
+        fields=sorted({*entry.fields, *action.fields}),
+        fingerprint=fingerprint_of_difference(resource, item.source, action, outcome),
+    )
+    states.record(source_id, decided_outcome)
     remember_fingerprints(catalog, resource, item, action, left=outcome == DIFFERS)
 
 

@@ -27,6 +27,7 @@ from bt_migrate.objects.decide import (
 )
 from bt_migrate.objects.prepare import PlannedObject, Prepared
 from bt_migrate.objects.write import read_back, replace_object, without_unknown_fields
+from bt_migrate.state.object_file import FormerContent
 from bt_migrate.state.object_states import ObjectStates
 
 NOT_ALL = "updated, but the API cannot take away what these fields hold beyond"
@@ -67,13 +68,11 @@ def difference_of(
     return difference_print(*prints)
 
 
-def facts_of_difference(
+def fingerprint_of_difference(
     resource: Resource, source: Mapping[str, Any], action: Action, outcome: str
-) -> Dict[str, str]:
-    """The fingerprint by which a person may accept an object that differs; {} for any other."""
-    if outcome != DIFFERS:
-        return {}
-    return {"fingerprint": difference_of(resource, source, action.existing)}
+) -> str:
+    """The fingerprint by which a person may accept an object that differs; "" for any other."""
+    return difference_of(resource, source, action.existing) if outcome == DIFFERS else ""
 
 
 def words_to_activate(
@@ -146,17 +145,17 @@ def note_former(resource: Resource, states: ObjectStates, action: Action) -> boo
     """
     if (
         action.source_id in states.former
-        or states.made(action.source_id)
+        or states.created_here(action.source_id)
         or may_hold_secret(resource, action.existing)
     ):
         return False
     place = {name: action.body[name] for name in ("project_id", "org_name") if name in action.body}
-    states.former[action.source_id] = {
-        "name": action.name,
-        "id": action.dest_id,
-        "content": {**writable_fields(resource, action.existing), **place},
-        "fingerprint": fingerprint(resource, action.body),
-    }
+    states.former[action.source_id] = FormerContent(
+        name=action.name,
+        id=str(action.dest_id),
+        content={**writable_fields(resource, action.existing), **place},
+        fingerprint=fingerprint(resource, action.body),
+    )
     return True
 
 

@@ -255,10 +255,8 @@ def sum_counts(counts: Iterable[Dict[str, int]]) -> Dict[str, int]:
 
 def _object_counts(states: ObjectStates) -> Dict[str, Any]:
     entries = states.outcomes.values()
-    outcomes = Counter(entry["outcome"] for entry in entries)
-    reasons = Counter(
-        entry.get("reason", "no reason") for entry in entries if entry["outcome"] == SKIPPED
-    )
+    outcomes = Counter(entry.outcome for entry in entries)
+    reasons = Counter(entry.reason or "no reason" for entry in entries if entry.outcome == SKIPPED)
     return {
         "resource": states.resource,
         "project": states.project,

@@ -19,7 +19,7 @@ from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.report.advice import ROWS_DIFFER
 from bt_migrate.state.accepted import Accepted, DifferenceKey, key_of
 from bt_migrate.state.object_states import ObjectStates
-from bt_migrate.state.records import check_part
+from bt_migrate.state.records import check_part, json_of
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import VERIFY_FOLDER
 
@@ -81,9 +81,9 @@ def settled_findings(
 def problems_of(states: ObjectStates, outcomes: Iterable[str]) -> List[Dict[str, Any]]:
     """The objects with one of the outcomes."""
     return [
-        {"resource": states.resource, "project": states.project, "id": source_id, **entry}
+        {"resource": states.resource, "project": states.project, "id": source_id, **json_of(entry)}
         for source_id, entry in states.outcomes.items()
-        if entry["outcome"] in outcomes
+        if entry.outcome in outcomes
     ]
 
 

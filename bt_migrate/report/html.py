@@ -73,16 +73,15 @@ def verdict(report: Mapping[str, Any]) -> Dict[str, str]:
 def object_rows(states: ObjectStates) -> Iterable[List[str]]:
     """Yields [resource, project, name, source id, destination id, outcome, reason] per object."""
     for source_id, entry in states.outcomes.items():
-        fields = ", ".join(entry.get("fields") or ())
-        reason = str(entry.get("reason") or "")
+        fields = ", ".join(entry.fields)
         yield [
             states.resource,
             states.project,
-            str(entry.get("name") or ""),
+            entry.name,
             source_id,
-            str(entry.get("dest_id") or ""),
-            entry["outcome"],
-            f"{reason} ({fields})" if fields else reason,
+            entry.dest_id,
+            entry.outcome,
+            f"{entry.reason} ({fields})" if fields else entry.reason,
         ]
 
 

@@ -56,12 +56,12 @@ def _actions(run: RunDirectory) -> Iterator[Dict[str, Any]]:
                 "resource": states.resource,
                 "project": states.project,
                 "id": source_id,
-                "name": entry["name"],
-                "action": ACTIONS.get(entry["outcome"], entry["outcome"]),
-                "reason": entry.get("reason", ""),
-                "fields": entry.get("fields", []),
+                "name": entry.name,
+                "action": ACTIONS.get(entry.outcome, entry.outcome),
+                "reason": entry.reason,
+                "fields": entry.fields,
                 # how many versions are written, with --history
-                **({"versions": entry["versions"]} if entry.get("versions") else {}),
+                **({"versions": entry.versions} if entry.versions else {}),
             }
 
 

@@ -112,7 +112,7 @@ def _take_over(catalog: Catalog, pinned: Pinned) -> None:
             if states.resource != DATASETS.name:
                 continue
             for source_id in states.versions.keys() & pinned.keys():
-                dest_id = states.last(source_id).get("dest_id")
+                dest_id = states.dest_id_of(source_id)
                 if dest_id != catalog.targets.resolve((DATASETS.name,), source_id):
                     continue
                 for version, dest_version in states.versions[source_id].items():
@@ -174,7 +174,7 @@ def _record(catalog: Catalog, found: Mapping[str, Mapping[int, int]]) -> None:
     for states in catalog.run.all_objects():
         if states.resource != DATASETS.name:
             continue
-        here = found.keys() & states.known().keys()
+        here = found.keys() & states.over_all_rounds().keys()
         for source_id in here:
             for xact, reached in found[source_id].items():
                 catalog.versions.record(states, source_id, xact, reached)

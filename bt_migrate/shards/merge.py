@@ -227,7 +227,7 @@ def _join_states(into: ObjectStates, states: ObjectStates) -> None:
     """Add what a run knows about objects. If both know an object, the better outcome counts."""
     for source_id, entry in states.outcomes.items():
         known = into.outcomes.get(source_id)
-        if known and BEST_FIRST.index(known["outcome"]) <= BEST_FIRST.index(entry["outcome"]):
+        if known and BEST_FIRST.index(known.outcome) <= BEST_FIRST.index(entry.outcome):
             continue
         into.outcomes[source_id] = entry
         into.note(source_id, states.findings.get(source_id, ()))

@@ -85,9 +85,12 @@ def _created_before(root: Path, identity: Identity) -> Set[str]:
         run for run in readable_runs_in(root) if run.same_pair(identity) and not run.record.undone
     )
     entries = (
-        entry for run in runs for states in run.all_objects() for entry in states.known().values()
+        entry
+        for run in runs
+        for states in run.all_objects()
+        for entry in states.over_all_rounds().values()
     )
-    return {entry["dest_id"] for entry in entries if entry["outcome"] == CREATED}
+    return {entry.dest_id for entry in entries if entry.outcome == CREATED}
 
 
 def _units(catalog: Catalog, kind: str, created: Set[str]) -> Iterator[Unit]:

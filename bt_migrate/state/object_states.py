@@ -4,85 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Dict, Iterable, Mapping, Optional, Sequence
 
-from bt_migrate.errors import StateError
-from bt_migrate.model.outcomes import (
-    CREATED,
-    FAILED,
-    OPEN_OUTCOMES,
-    OPEN_REASONS,
-    OUTCOMES,
-    UPDATED,
-    WOULD_CREATE,
-    WOULD_UPDATE,
-)
-from bt_migrate.state.files import FORMAT, damaged, json_lines, read_json, record_in, write_files
-from bt_migrate.state.finding_shape import check_finding
-from bt_migrate.state.records import WHAT_TO_DO, ShapeError
-
-KNOWN_OUTCOMES = frozenset((*OUTCOMES, WOULD_CREATE, WOULD_UPDATE))
-Entry = Dict[str, Any]  # {name, outcome, dest_id, …} of one object
-
-
-@dataclass
-class ObjectFile:
-    """The content of the file. Fields may be absent in files of earlier versions."""
-
-    resource: str = ""
-    project: str = ""
-    listed: int = 0  # objects in the source
-    round: int = 0  # number of the sync whose outcomes these are
-    outcomes: Dict[str, Entry] = field(default_factory=dict)  # by source id, as all of these
-    earlier: Dict[str, Entry] = field(
-        default_factory=dict
-    )  # outcomes of earlier rounds, see `known`
-    findings: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
-    # -> destination id, of objects that a second pass completes
-    deferred: Dict[str, str] = field(default_factory=dict)
-    # -> source ids of references that may resolve later, and that an object of ours was written
-    # without or, where it has no destination id, could not be created without
-    left_out: Dict[str, List[str]] = field(default_factory=dict)
-    # -> {key, project, fingerprint} of objects that are about to be created: if they are found
-    # later, they are ours. Earlier versions kept a list of ids.
-    intended: Any = field(default_factory=dict)
-    # -> digests of the versions that are about to be written: a destination's object that holds one
-    # of them is as this run left it
-    begun_versions: Dict[str, List[str]] = field(default_factory=dict)
-    # -> [fingerprint of the source's content, of the destination's]
-    fingerprints: Dict[str, List[Any]] = field(default_factory=dict)
-    # -> {name, id, content, fingerprint}: the destination's object before this run updated it, and
-    # the fingerprint of what it was to become
-    former: Dict[str, Entry] = field(default_factory=dict)
-    # -> unix seconds of the source's clock since which no good list has held the object
-    absent: Dict[str, int] = field(default_factory=dict)
-    # -> transaction of the source -> transaction of the destination, of versions with the same
-    # content
-    versions: Dict[str, Dict[str, str]] = field(default_factory=dict)
-    # for people who read the file; derived from the outcomes
-    completed_ids: List[str] = field(default_factory=list)
-    failed_ids: List[str] = field(default_factory=list)
-    id_mapping: Dict[str, str] = field(default_factory=dict)
-
-
-def read_objects(path: Path, data: Dict[str, Any]) -> ObjectFile:
-    """The content of a file. Raises StateError naming the file and what is wrong in it."""
-    file = record_in(path, ObjectFile, {name: data[name] for name in data if name != "format"})
-    for source_id, entry in [*file.outcomes.items(), *file.earlier.items()]:
-        known = str(entry.get("outcome")) in KNOWN_OUTCOMES and isinstance(entry.get("name"), str)
-        if not known or not isinstance(entry.get("dest_id", ""), str):
-            raise StateError(f"{path}: the outcome of {source_id[:60]} is not known; {WHAT_TO_DO}")
-    try:
-        for findings in file.findings.values():
-            for finding in findings:
-                check_finding(finding)
-    except ShapeError as error:
-        raise damaged(path, error) from None
-    if not isinstance(file.intended, dict):
-        file.intended = {}
-    return file
+from bt_migrate.model.outcomes import CREATED, FAILED, OPEN_OUTCOMES, OPEN_REASONS, UPDATED
+from bt_migrate.state.files import FORMAT, json_lines, read_json, write_files
+from bt_migrate.state.object_file import ObjectOutcome, read_objects
+from bt_migrate.state.records import json_of
 
 
 class ObjectStates:
@@ -109,22 +38,17 @@ class ObjectStates:
         self.findings = file.findings
         self.deferred = file.deferred
         self.left_out = file.left_out
-        self.intended: Dict[str, Entry] = file.intended
+        self.intended = file.intended
         self.fingerprints = file.fingerprints
         self.former = file.former
         self.absent = file.absent
         self.versions = file.versions
         self.begun_versions = file.begun_versions
 
-    def record(
-        self, source_id: str, name: str, outcome: str, *, dest_id: Optional[str] = None, **more: Any
-    ) -> None:
-        """Set the outcome of one object, which replaces an earlier one. `more`: reason, fields …"""
-        entry = {"name": name, "outcome": outcome, "dest_id": dest_id, **more}
+    def record(self, source_id: str, outcome: ObjectOutcome) -> None:
+        """Set the outcome of one object, which replaces an earlier one."""
         with self.lock:
-            self.outcomes[source_id] = {
-                key: value for key, value in entry.items() if value not in (None, "", (), [])
-            }
+            self.outcomes[source_id] = outcome
 
     def note(self, source_id: str, findings: Sequence[Dict[str, Any]]) -> None:
         """Replace the findings of one object."""
@@ -135,12 +59,19 @@ class ObjectStates:
 
     def completed(self, source_id: str) -> bool:
         """Whether the object has a final outcome; a failed or waiting one is tried again."""
-        entry = self.outcomes.get(source_id, {"outcome": FAILED})
-        return entry["outcome"] not in OPEN_OUTCOMES and entry.get("reason") not in OPEN_REASONS
+        entry = self.outcomes.get(source_id)
+        if entry is None:
+            return False
+        return entry.outcome not in OPEN_OUTCOMES and entry.reason not in OPEN_REASONS
+
+    def outcome_of(self, source_id: str) -> str:
+        """The outcome in this round, "" for an object that has none yet."""
+        entry = self.outcomes.get(source_id)
+        return entry.outcome if entry else ""
 
     def has_no_place(self, source_id: str) -> bool:
         """Whether the object could not be created without references that may resolve later."""
-        return source_id in self.left_out and not self.last(source_id).get("dest_id")
+        return source_id in self.left_out and not self.dest_id_of(source_id)
 
     def begin_round(self, number: int) -> None:
         """Start a round in memory: everything is planned again, and what earlier rounds created and
@@ -148,40 +79,38 @@ class ObjectStates:
         """
         if self.round == number:
             return
-        self.earlier = self.known()
+        self.earlier = self.over_all_rounds()
         self.outcomes = {}
         self.findings = {}
         self.round = number
         self.listed = 0
 
-    def known(self) -> Dict[str, Dict[str, Any]]:
+    def over_all_rounds(self) -> Dict[str, ObjectOutcome]:
         """Source id -> outcome over all rounds: an object that was created in any round is created,
         one that was updated in any round is updated.
         """
         with self.lock:
+            before, now = self.earlier, self.outcomes
             return {
-                source_id: self.last(source_id) for source_id in {**self.earlier, **self.outcomes}
+                source_id: _joined(before.get(source_id), now.get(source_id))
+                for source_id in {**before, **now}
             }
 
-    def last(self, source_id: str) -> Dict[str, Any]:
-        """One entry of `known`, {} for an object that was in no round."""
-        before = self.earlier.get(source_id, {})
-        entry = self.outcomes.get(source_id)
-        if entry is None:
-            return dict(before)
-        dest_id = before.get("dest_id")
-        # It has another counterpart: it was created again, or another object took its place.
-        if not dest_id or entry.get("dest_id", dest_id) != dest_id:
-            return dict(entry)
-        both = (before["outcome"], entry["outcome"])
-        outcome = next((word for word in (CREATED, UPDATED) if word in both), entry["outcome"])
-        place = {name: before[name] for name in ("dest_id", "owner") if name in before}
-        return {**place, **entry, "outcome": outcome}
+    def overall(self, source_id: str) -> Optional[ObjectOutcome]:
+        """The outcome of one object over all rounds, None for an object that was in no round."""
+        before, now = self.earlier.get(source_id), self.outcomes.get(source_id)
+        return _joined(before, now) if before or now else None
 
-    def made(self, source_id: str) -> bool:
+    def dest_id_of(self, source_id: str) -> str:
+        """The destination id of an object over all rounds, "" if it has none."""
+        entry = self.overall(source_id)
+        return entry.dest_id if entry else ""
+
+    def created_here(self, source_id: str) -> bool:
         """Whether this run created the object, in any round."""
         with self.lock:
-            return bool(self.last(source_id).get("outcome") == CREATED)
+            entry = self.overall(source_id)
+        return entry is not None and entry.outcome == CREATED
 
     def forget(self, source_id: str) -> None:
         """The object's counterpart was deleted: outcomes of earlier syncs no longer hold."""
@@ -199,9 +128,9 @@ class ObjectStates:
 
     def id_mapping(self) -> Dict[str, str]:
         return {
-            source: entry["dest_id"]
-            for source, entry in self.known().items()
-            if entry.get("dest_id")
+            source_id: entry.dest_id
+            for source_id, entry in self.over_all_rounds().items()
+            if entry.dest_id
         }
 
     def save(self) -> None:
@@ -209,7 +138,7 @@ class ObjectStates:
 
     def content(self) -> Dict[str, Any]:
         """The content of the file without the number of the round."""
-        failed = {key: None for key, entry in self.outcomes.items() if entry["outcome"] == FAILED}
+        failed = {key: None for key, entry in self.outcomes.items() if entry.outcome == FAILED}
         return {
             "format": FORMAT,
             "resource": self.resource,
@@ -218,18 +147,37 @@ class ObjectStates:
             "completed_ids": [key for key in self.outcomes if key not in failed],
             "failed_ids": list(failed),
             "id_mapping": self.id_mapping(),
-            "outcomes": dict(self.outcomes),
-            "earlier": dict(self.earlier),
+            "outcomes": _plain(self.outcomes),
+            "earlier": _plain(self.earlier),
             "findings": dict(self.findings),
             "deferred": dict(self.deferred),
             "left_out": dict(self.left_out),
-            "intended": dict(self.intended),
+            "intended": _plain(self.intended),
             "fingerprints": dict(self.fingerprints),
-            "former": dict(self.former),
+            "former": _plain(self.former),
             "absent": dict(self.absent),
             "versions": dict(self.versions),
             "begun_versions": dict(self.begun_versions),
         }
+
+
+def _joined(before: Optional[ObjectOutcome], now: Optional[ObjectOutcome]) -> ObjectOutcome:
+    """The outcome over all rounds, of which at least one has an outcome."""
+    if before is None or now is None:
+        entry = now or before
+        assert entry is not None
+        return entry
+    # It has another counterpart: it was created again, or another object took its place.
+    if not before.dest_id or now.dest_id not in ("", before.dest_id):
+        return now
+    both = (before.outcome, now.outcome)
+    outcome = next((word for word in (CREATED, UPDATED) if word in both), now.outcome)
+    owner = now.owner or before.owner
+    return replace(now, outcome=outcome, dest_id=before.dest_id, owner=owner)
+
+
+def _plain(records: Mapping[str, Any]) -> Dict[str, Any]:
+    return {source_id: json_of(record) for source_id, record in records.items()}
 
 
 def save_objects(group: Iterable[ObjectStates]) -> None:

@@ -19,6 +19,7 @@ from bt_migrate.errors import LockedError, StateError, UsageError
 from bt_migrate.state.files import cannot_write
 from bt_migrate.state.folder_names import folder_name, id_file_name
 from bt_migrate.state.live_counts import LiveCounts
+from bt_migrate.state.object_file import ObjectOutcome
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_files import (
     LOCK_FILE,
@@ -123,17 +124,17 @@ class RunDirectory:
                 self.save()
 
     def project_names(
-        self, today: Mapping[str, str], known: Mapping[str, Mapping[str, Any]]
+        self, today: Mapping[str, str], outcomes: Mapping[str, ObjectOutcome]
     ) -> Dict[str, str]:
         """Source id of a project -> the name by which this run has its files: the first one it had,
         whatever the project is called `today`.
 
-        Kept in run.json; `known` is what the state of projects says, for runs of earlier versions.
+        Kept in run.json; `outcomes`: those of the projects, for runs of earlier versions.
         """
         with self._lock:
             names = self.record.project_names
             before = dict(names)
-            earlier = {source_id: entry["name"] for source_id, entry in known.items()}
+            earlier = {source_id: entry.name for source_id, entry in outcomes.items()}
             for source_id, name in {**earlier, **today, **names}.items():
                 free = name not in names.values()
                 names.setdefault(source_id, name if free else f"{name} [{source_id}]")

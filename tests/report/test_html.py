@@ -14,6 +14,7 @@ from typing import Any, Dict, List
 import pytest
 
 from bt_migrate.report.html import embedded, page_html, read_timeline, verdict
+from bt_migrate.state.object_file import ObjectOutcome
 from bt_migrate.state.run_directory import RunDirectory
 from tests.support.orgs import TIME_LIMIT_S, Pair, environment, report, run, runs, tiny_pair
 
@@ -51,7 +52,7 @@ class StatesOf:
         self.resource = "prompts"
         self.project = "Support"
         self.outcomes = {
-            f"id-{number}": {"name": name, "outcome": "created", "dest_id": f"new-{number}"}
+            f"id-{number}": ObjectOutcome(name, "created", dest_id=f"new-{number}")
             for number, name in enumerate(names)
         }
 

@@ -99,7 +99,9 @@ def test_a_run_json_of_another_shape_is_refused_by_name(moved: Path) -> None:
 
 def test_states_of_objects_of_another_shape_are_refused_by_name(moved: Path) -> None:
     path = next(moved.glob("*/prompts_state.json"))
-    assert wrong_readings(path, lambda: ObjectStates(path, "prompts", "beta").known()) == []
+    assert (
+        wrong_readings(path, lambda: ObjectStates(path, "prompts", "beta").over_all_rounds()) == []
+    )
 
 
 def test_checkpoints_of_another_shape_are_refused_by_name(moved: Path) -> None:
