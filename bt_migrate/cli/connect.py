@@ -14,7 +14,8 @@ from bt_migrate.api.organization import connect
 from bt_migrate.api.request import Limits
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import UsageError
-from bt_migrate.state.run_record import Identity, RunSide, Selection
+from bt_migrate.model.run_identity import RunSide, Selection
+from bt_migrate.state.run_record import Identity
 
 
 def connected(settings: Settings, stop: threading.Event, *, writes: bool) -> Tuple[Api, Api]:
@@ -81,7 +82,7 @@ def identity_of(settings: Settings, source: Api, dest: Api) -> Identity:
         _side_of(dest),
         _selection_of(settings),
         settings.dry_run,
-        dict(settings.shard) or None,
+        settings.shard,
         settings.relative_window,
     )
 

@@ -123,8 +123,8 @@ def row_totals(run: Optional[RunDirectory]) -> Dict[str, Optional[int]]:
         return {}
     if run.record.shard is not None:
         totals: Dict[str, Optional[int]] = {}
-        for unit in run.record.shard["units"]:
-            totals[unit["id"]] = totals.get(unit["id"], 0) + unit["rows"]
+        for unit in run.record.shard.units:
+            totals[unit.id] = (totals.get(unit.id) or 0) + unit.rows
         return totals
     streams = (run.record.validation or {}).get("streams", {})
     return {stream["id"]: stream["rows"] for found in streams.values() for stream in found}

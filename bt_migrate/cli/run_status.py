@@ -16,6 +16,7 @@ from bt_migrate.cli.process_status import ROWS
 from bt_migrate.errors import StateError
 from bt_migrate.model.date_windows import instant
 from bt_migrate.state.find_run import ALL_PHASES, VERIFY
+from bt_migrate.state.records import json_of
 from bt_migrate.state.run_directory import (
     RunDirectory,
     readable_runs_in,
@@ -222,10 +223,10 @@ def _counts_of(run: RunDirectory) -> Dict[str, Any]:
     For a shard that is its plan; else a validation of this run, or of another with its window.
     """
     if run.record.shard is not None:
-        units = run.record.shard["units"]
+        shard = run.record.shard
         return {
-            kind: [unit for unit in units if unit["kind"] == kind]
-            for kind in run.record.shard["resources"]
+            kind: [json_of(unit) for unit in shard.units if unit.kind == kind]
+            for kind in shard.resources
         }
     for other in (run, *readable_runs_in(run.path.parent)):
         is_alike = other.same_pair(run.record) and window_of(other) == window_of(run)

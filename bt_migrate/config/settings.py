@@ -16,6 +16,7 @@ from bt_migrate.config.user_map import UserMap
 from bt_migrate.config.user_map import user_map as read_user_map
 from bt_migrate.model.activation import ACTIVATION_WORDS
 from bt_migrate.model.resources import ROW_KINDS
+from bt_migrate.model.run_identity import Shard
 
 # Sections, in the order in which --help, .env.example and the manual show them.
 ORGANIZATIONS = "organizations"
@@ -310,7 +311,7 @@ class Settings:
     depth_given: bool = False  # --counts, --sample or --full
     overrides: Mapping[str, Any] = field(default_factory=dict)  # "logs.fetch_limit" -> value
     relative_window: str = ""  # the window as text, if it means another period at another time
-    shard: Mapping[str, Any] = field(default_factory=dict)  # move only these rows; see shards
+    shard: Optional[Shard] = None  # move only these rows; see shards
     arguments: Tuple[str, ...] = ()  # of the program, as they were given
     warnings: Tuple[str, ...] = ()  # about the environment, to log once logging has started
     # fmt: on
@@ -340,7 +341,7 @@ class Settings:
     def part(self) -> str:
         """Which part of a divided move this process moves, "" for a whole move."""
         if self.shard:
-            return shard_name(self.shard)
+            return str(self.shard)
         return "objects" if self.no_rows else ""
 
     def may_delete(self, rows: int) -> int:
@@ -356,10 +357,6 @@ class Settings:
 
     def selects(self, resource: str) -> bool:
         return resource in self.resources
-
-
-def shard_name(shard: Mapping[str, Any]) -> str:
-    return f"shard {shard['number']} of {shard['of']} of plan {shard['plan']}"
 
 
 ALL_SETTINGS: Tuple[Setting, ...] = settings_of(Settings)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Set
 
 from bt_migrate.api.transactions import after_second
-from bt_migrate.config.settings import shard_name
 from bt_migrate.errors import UsageError
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.migration.kind_steps import copy_project_kind
@@ -19,6 +18,7 @@ from bt_migrate.model.resources import (
     ROW_KINDS,
     holder_of_rows,
 )
+from bt_migrate.model.run_identity import Shard, ShardUnit
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.pinned import pinned_versions
 from bt_migrate.objects.prepare import PlannedObject
@@ -31,7 +31,6 @@ from bt_migrate.rows.origins import versions_named_by_rows
 from bt_migrate.rows.prefetch import SourceReaders
 from bt_migrate.rows.streams import RowStream, ShardSlice
 from bt_migrate.rows.unseen import without_silent
-from bt_migrate.shards.shard_file import unit_name
 from bt_migrate.state.sync_marks import Round, round_of
 
 log = logging.getLogger("bt_migrate.migration")
@@ -275,17 +274,18 @@ def _streams_of_shard(migration: Migration, kind_name: str) -> List[RowStream]:
     Raises UsageError, before a row of the kind is written, if an object is not in the destination.
     """
     shard, holder = migration.settings.shard, holder_of_rows(kind_name)
+    assert shard is not None
     streams, missing, gone = [], [], []
-    for unit in (unit for unit in shard["units"] if unit["kind"] == kind_name):
-        dest_id = migration.catalog.targets.resolve((holder.name,), unit["id"])
+    for unit in (unit for unit in shard.units if unit.kind == kind_name):
+        dest_id = migration.catalog.targets.resolve((holder.name,), unit.id)
         if dest_id:
             streams.append(_stream_of_unit(shard, unit, dest_id))
-        elif migration.catalog.lists.source_object(holder, unit["id"]):
-            missing.append(unit_name(unit))
+        elif migration.catalog.lists.source_object(holder, unit.id):
+            missing.append(str(unit))
         else:
-            gone.append(unit["id"])
+            gone.append(unit.id)
             text = "%s was deleted in the source since the shards were planned"
-            log.warning(text, unit_name(unit), extra={"event": "gone"})
+            log.warning(text, unit, extra={"event": "gone"})
     if missing:
         more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
         raise UsageError(
@@ -295,18 +295,18 @@ def _streams_of_shard(migration: Migration, kind_name: str) -> List[RowStream]:
     migration.run.record.gone[kind_name] = gone
     if not streams:
         extra = {"event": "nothing_to_do"}
-        log.info("%s has no rows of %s", shard_name(shard), kind_name, extra=extra)
+        log.info("%s has no rows of %s", shard, kind_name, extra=extra)
     return streams
 
 
-def _stream_of_unit(shard: Mapping[str, Any], unit: Mapping[str, Any], dest_id: str) -> RowStream:
-    mark, before = shard["mark"]["source"], after_second(shard["mark"]["dest"])
-    after, end = unit.get("after"), unit.get("end")
+def _stream_of_unit(shard: Shard, unit: ShardUnit, dest_id: str) -> RowStream:
+    mark, before = shard.mark.source, after_second(shard.mark.dest)
+    after, end = unit.after, unit.end
     part = ShardSlice(
-        after, end or after_second(mark), not after and not end, mark, unit["new"], before
+        after, end or after_second(mark), not after and not end, mark, unit.new, before
     )
-    kind = ROW_KINDS[unit["kind"]]
-    return RowStream(kind, unit["project"], unit["id"], dest_id, unit["name"], False, part)
+    kind = ROW_KINDS[unit.kind]
+    return RowStream(kind, unit.project, unit.id, dest_id, unit.name, False, part)
 
 
 def row_plans(migration: Migration, kinds: Sequence[str]) -> Dict[str, Dict[str, Any]]:

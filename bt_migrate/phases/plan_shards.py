@@ -8,7 +8,6 @@ pass each shard with --shard to a program that moves rows.
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from pathlib import Path
@@ -22,6 +21,7 @@ from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_OK, UsageError
 from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.shards.plan import shards_of
+from bt_migrate.shards.shard_file import shard_line
 from bt_migrate.state.find_run import create_run
 
 NAME = "plan-shards"
@@ -38,14 +38,14 @@ def plan(settings: Settings, ending: Ending) -> int:
         run.live.phase = NAME
         with Operator(run, [source, dest], ending, NAME):
             catalog = open_catalog(source, dest, run, settings)
-            lines = shards_of(catalog, identity, settings.shards)
-    for line in lines:
-        print(json.dumps(line))
+            shards = shards_of(catalog, identity, settings.shards)
+    for shard in shards:
+        print(shard_line(shard))
         log.info(
             "shard %d: %s rows in %d objects",
-            line["number"],
-            f"{line['rows']:,}",
-            len(line["units"]),
+            shard.number,
+            f"{shard.rows:,}",
+            len(shard.units),
         )
     return EXIT_OK
 

@@ -20,6 +20,7 @@ from bt_migrate.model.date_windows import instant, iso
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import CREATED, DIFFERS, FAILED, FOUND, SKIPPED, UPDATED
 from bt_migrate.model.resources import ROW_KINDS, SELECTABLE
+from bt_migrate.model.run_identity import Selection
 from bt_migrate.shards.parts import (
     RunPart,
     missing_shards,
@@ -36,7 +37,7 @@ from bt_migrate.state.live_counts import LiveCounts
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory, runs_in
 from bt_migrate.state.run_files import RUN_FILE, STATE_ENDING
-from bt_migrate.state.run_record import Identity, RunRecord, Selection
+from bt_migrate.state.run_record import Identity, RunRecord
 from bt_migrate.state.seen_rows import join_stores
 from bt_migrate.state.sessions import end_killed_session
 from bt_migrate.state.stream_state import KeyRange, StreamState
@@ -177,7 +178,7 @@ def _add_facts(
         end_killed_session(run, 0.0)  # sends no request for the time
     sessions = [session for run in runs for session in run.record.sessions]
     begun = min(run.record.source_time or instant(run.record.created).timestamp() for run in runs)
-    mark = int(shard_of(shards[0])["mark"]["source"] if shards else begun)
+    mark = int(shard_of(shards[0]).mark.source if shards else begun)
     record.merged = [str(run.path) for run in runs]
     record.created = iso(datetime.fromtimestamp(mark, timezone.utc))
     record.source_time = mark
@@ -303,13 +304,13 @@ def _join_copies(joined: StreamState, states: Sequence[StreamState]) -> None:
 
 def _missing_ranges(parts: Sequence[RunPart]) -> Iterator[KeyRange]:
     """Returns the key ranges of shards whose runs are missing."""
-    if not parts[0].unit:
+    units = [part.unit for part in parts if part.unit]
+    if not units:
         return
     covered_key: Optional[str] = None
-    for part in sorted(parts, key=lambda part: part.unit.get("after") or ""):
-        after = part.unit.get("after")
-        if after != covered_key:
-            yield KeyRange(covered_key, after)
-        covered_key = part.unit.get("end")
+    for unit in sorted(units, key=lambda unit: unit.after or ""):
+        if unit.after != covered_key:
+            yield KeyRange(covered_key, unit.after)
+        covered_key = unit.end
     if covered_key is not None:
-        yield KeyRange(covered_key, after_second(shard_of(parts[0].run)["mark"]["source"]))
+        yield KeyRange(covered_key, after_second(shard_of(parts[0].run).mark.source))

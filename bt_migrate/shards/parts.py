@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+from dataclasses import replace
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from bt_migrate.config.settings import shard_name
 from bt_migrate.errors import UsageError
-from bt_migrate.shards.shard_file import SIDES, unit_name
+from bt_migrate.model.run_identity import Shard, ShardUnit
+from bt_migrate.shards.shard_file import SIDES
 from bt_migrate.state.find_run import ALL_PHASES
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.stream_state import StreamState
@@ -22,15 +23,15 @@ SAME_IN_ALL = ("created_after", "created_before", "rename_projects", "exclude_pr
 
 
 class RunPart(NamedTuple):
-    """The part of an object's rows that one run copied; `unit` is {} if the run is not a shard."""
+    """The part of an object's rows that one run copied. `unit`: None if it is no shard."""
 
     run: RunDirectory
     state: StreamState
-    unit: Mapping[str, Any]
+    unit: Optional[ShardUnit]
 
 
-def shard_of(run: RunDirectory) -> Mapping[str, Any]:
-    """Returns the shard that a run copied, {} if it is not the run of a shard."""
+def shard_of(run: RunDirectory) -> Shard:
+    """Returns the shard that a run copied, which must be the run of a shard."""
     shard = run.record.shard
     assert shard is not None
     return shard
@@ -62,12 +63,12 @@ def refuse_other_shards(shards: Sequence[RunDirectory]) -> None:
     """Raises UsageError for shards of different plans, and for a shard that occurs twice."""
     numbers: Dict[int, RunDirectory] = {}
     for run in shards:
-        plans = (shard_of(run)["plan"] for run in (shards[0], run))
+        plans = (shard_of(run).plan for run in (shards[0], run))
         refuse_unequal("plan of shards", zip((shards[0], run), plans))
-        number = shard_of(run)["number"]
+        number = shard_of(run).number
         if number in numbers:
             raise UsageError(
-                f"{shard_name(shard_of(run))} is there twice: {numbers[number].path} and {run.path}"
+                f"{shard_of(run)} is there twice: {numbers[number].path} and {run.path}"
             )
         numbers[number] = run
 
@@ -90,10 +91,10 @@ def missing_shards(shards: Sequence[RunDirectory]) -> Iterator[str]:
     if not shards:
         return
     first = shard_of(shards[0])
-    present = {shard_of(run)["number"] for run in shards}
-    for number in range(first["of"]):
+    present = {shard_of(run).number for run in shards}
+    for number in range(first.of):
         if number not in present:
-            yield shard_name({**first, "number": number})
+            yield str(replace(first, number=number))
 
 
 def open_ends(run: RunDirectory) -> Iterator[str]:
@@ -116,10 +117,10 @@ def open_ends(run: RunDirectory) -> Iterator[str]:
 
 def _open_units(run: RunDirectory, streams: Mapping[Tuple[str, str], StreamState]) -> Iterator[str]:
     gone = {(kind, object_id) for kind, ids in run.record.gone.items() for object_id in ids}
-    for unit in shard_of(run)["units"]:
-        place = unit["kind"], unit["id"]
+    for unit in shard_of(run).units:
+        place = unit.kind, unit.id
         if place not in gone and not (place in streams and streams[place].done):
-            yield f"{unit_name(unit)} in {run.path}"
+            yield f"{unit} in {run.path}"
 
 
 # -- the rows
@@ -132,11 +133,11 @@ def parts_of_streams(runs: Sequence[RunDirectory]) -> Dict[Tuple[str, str], List
     """
     found: Dict[Tuple[str, str], List[RunPart]] = {}
     for run in runs:
-        units = shard_of(run)["units"] if run.record.shard else ()
-        by_place = {(unit["kind"], unit["id"]): unit for unit in units}
+        units = shard_of(run).units if run.record.shard else ()
+        by_place = {(unit.kind, unit.id): unit for unit in units}
         for state in run.all_streams():
             place = state.header["kind"], state.header["source_id"]
-            found.setdefault(place, []).append(RunPart(run, state, by_place.get(place, {})))
+            found.setdefault(place, []).append(RunPart(run, state, by_place.get(place)))
     for parts in found.values():
         _refuse_doubled(parts)
     return found

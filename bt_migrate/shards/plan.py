@@ -6,7 +6,7 @@ import logging
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Set
+from typing import Callable, Dict, Iterator, List, Mapping, Sequence, Set
 
 from bt_migrate.api.btql import Bounds, count_query, ids_query
 from bt_migrate.api.transactions import after_second, key_number, pagination_key
@@ -14,66 +14,61 @@ from bt_migrate.errors import NetworkError
 from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resource_table import PROJECTS
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS
+from bt_migrate.model.run_identity import Shard, ShardMark, ShardUnit
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import OBJECTS_COUNTED, RowCounts, count_objects, count_rows, row_objects
 from bt_migrate.rows.streams import bounds_of
-from bt_migrate.shards.shard_file import shard_lines, unit_name
+from bt_migrate.shards.shard_file import shards_with
 from bt_migrate.shards.share_out import (
     NEAR_FRACTION,
     Keys,
     Piece,
     Point,
-    Unit,
     cut_at,
     shared_out,
 )
 from bt_migrate.state.find_run import state_root
-from bt_migrate.state.records import json_of
 from bt_migrate.state.run_directory import readable_runs_in
 from bt_migrate.state.run_record import Identity
 
 log = logging.getLogger("bt_migrate.shards")
 
 
-def shards_of(catalog: Catalog, identity: Identity, shards: int) -> List[Dict[str, Any]]:
-    """Returns the lines of the shards of all selected rows.
+def shards_of(catalog: Catalog, identity: Identity, shards: int) -> List[Shard]:
+    """Returns the shards of all selected rows.
 
     Rows that are written after this call began are in none of them.
     """
     # Both marks err on the safe side: a source mark in the future would leave rows out, a
     # destination mark in the past would overwrite rows.
-    mark = {
-        "source": int(catalog.source.clock.mark_s()),
-        "dest": int(max(catalog.dest.clock.latest_s(), time.time())) + 1,
-    }
+    mark = ShardMark(
+        source=int(catalog.source.clock.mark_s()),
+        dest=int(max(catalog.dest.clock.latest_s(), time.time())) + 1,
+    )
     catalog.lists.prefetch(REFERABLE, [PROJECTS])
     created = _created_before(state_root(catalog.settings), identity)
     kinds = [kind for kind in ROW_KINDS if catalog.settings.selects(kind)]
     units = [unit for kind in kinds for unit in _units(catalog, kind, created)]
-    facts = {
-        "mark": mark,
-        "source": json_of(identity.source),
-        "dest": json_of(identity.dest),
-        "selection": json_of(identity.selection),
-    }
-    return shard_lines(facts, _planned(catalog, units, shards, mark["source"]))
+    return shards_with(identity, mark, _planned(catalog, units, shards, mark.source))
 
 
-def _planned(catalog: Catalog, units: Sequence[Unit], shards: int, mark_s: int) -> List[List[Unit]]:
+def _planned(
+    catalog: Catalog, units: Sequence[ShardUnit], shards: int, mark_s: int
+) -> List[List[ShardUnit]]:
     """Returns the units of each shard, in the order of `units`; large ones are cut into slices."""
     page_rows = min(catalog.settings.rows(kind).fetch_limit for kind in ROW_KINDS)
     pieces = shared_out(units, shards, page_rows)
-    near = max(page_rows, sum(unit["rows"] for unit in units) / shards / NEAR_FRACTION)
-    cut = {piece.unit["id"]: piece.unit for own in pieces for piece in own if piece.begin}
+    near = max(page_rows, sum(unit.rows for unit in units) / shards / NEAR_FRACTION)
+    cut = {piece.unit.id: piece.unit for own in pieces for piece in own if piece.begin}
     found = catalog.lists.at_once(
         lambda unit: _places(catalog, unit, pieces, mark_s, near), cut.values()
     )
     places = dict(zip(cut, found))
-    order = {unit["id"]: number for number, unit in enumerate(units)}
+    order = {unit.id: number for number, unit in enumerate(units)}
     return [
         sorted(
             (unit for piece in own for unit in _slice(piece, places)),
-            key=lambda unit: order[unit["id"]],
+            key=lambda unit: order[unit.id],
         )
         for own in pieces
     ]
@@ -93,7 +88,7 @@ def _created_before(root: Path, identity: Identity) -> Set[str]:
     return {entry.dest_id for entry in entries if entry.outcome == CREATED}
 
 
-def _units(catalog: Catalog, kind: str, created: Set[str]) -> Iterator[Unit]:
+def _units(catalog: Catalog, kind: str, created: Set[str]) -> Iterator[ShardUnit]:
     """Returns every object of a kind, also those without rows.
 
     A server that counts one object at a time may report no rows. Only a destination object that was
@@ -106,12 +101,14 @@ def _units(catalog: Catalog, kind: str, created: Set[str]) -> Iterator[Unit]:
     for obj in objects:
         missing += not obj["dest_id"]
         rows = count_rows(catalog, kind, [obj["id"]]) if obj["rows"] is None else obj["rows"]
-        yield {
-            "kind": kind,
-            **{name: obj[name] for name in ("project", "id", "name")},
-            "rows": rows or 0,
-            "new": obj["rows_there"] == 0 and obj["dest_id"] in created,
-        }
+        yield ShardUnit(
+            kind=kind,
+            project=obj["project"],
+            id=obj["id"],
+            name=obj["name"],
+            rows=rows or 0,
+            new=obj["rows_there"] == 0 and obj["dest_id"] in created,
+        )
     if missing:
         log.warning(
             "%d objects with %s are not in the destination yet; move them before the first shard",
@@ -124,32 +121,32 @@ def _units(catalog: Catalog, kind: str, created: Set[str]) -> Iterator[Unit]:
 
 
 def _places(
-    catalog: Catalog, unit: Unit, pieces: Sequence[Sequence[Piece]], mark_s: int, near: float
+    catalog: Catalog, unit: ShardUnit, pieces: Sequence[Sequence[Piece]], mark_s: int, near: float
 ) -> Dict[int, Point]:
     """Returns begin or end of a piece -> where the object is cut: (key, rows up to it).
 
     The places are ascending, each within `near` rows of its target.
     """
-    bounds = replace(bounds_of(catalog, ROW_KINDS[unit["kind"]]), end_key=after_second(mark_s))
+    bounds = replace(bounds_of(catalog, ROW_KINDS[unit.kind]), end_key=after_second(mark_s))
     keys = _keys_of(catalog, unit, bounds)
     first = _edge(catalog, unit, bounds, newest_first=False) or 1
     last = _edge(catalog, unit, bounds, newest_first=True) or 1
     known: List[Point] = [(first - 1, 0), (last, keys.rows_upto(last))]
     found: Dict[int, Point] = {0: known[0]}
-    own = [piece for group in pieces for piece in group if piece.unit["id"] == unit["id"]]
+    own = [piece for group in pieces for piece in group if piece.unit.id == unit.id]
     for begin in sorted({piece.begin for piece in own if piece.begin}):
         found[begin] = max(cut_at(begin, near, known, keys), list(found.values())[-1])
-    return {**found, unit["rows"]: known[-1]}
+    return {**found, unit.rows: known[-1]}
 
 
-def _keys_of(catalog: Catalog, unit: Unit, bounds: Bounds) -> Keys:
+def _keys_of(catalog: Catalog, unit: ShardUnit, bounds: Bounds) -> Keys:
     """Returns the queries about the keys of an object inside the bounds."""
 
     def upto(number: int) -> Bounds:
         return replace(bounds, end_key=pagination_key(number))
 
     def rows_upto(number: int) -> int:
-        found = catalog.source.query(count_query(unit["kind"], [unit["id"]], upto(number))).json
+        found = catalog.source.query(count_query(unit.kind, [unit.id], upto(number))).json
         return _checked(unit, lambda: int(found[0]["rows"])) if found else 0
 
     def first_above(number: int) -> int:
@@ -162,36 +159,34 @@ def _keys_of(catalog: Catalog, unit: Unit, bounds: Bounds) -> Keys:
     return Keys(rows_upto, first_above, last_upto)
 
 
-def _edge(catalog: Catalog, unit: Unit, bounds: Bounds, *, newest_first: bool) -> int:
+def _edge(catalog: Catalog, unit: ShardUnit, bounds: Bounds, *, newest_first: bool) -> int:
     """Returns the key of the first or last row inside the bounds, 0 if there is none."""
-    query = ids_query(unit["kind"], unit["id"], bounds, 1, newest_first=newest_first)
+    query = ids_query(unit.kind, unit.id, bounds, 1, newest_first=newest_first)
     rows = catalog.source.query(query).json
     return _checked(unit, lambda: key_number(rows[0]["_pagination_key"])) if rows else 0
 
 
-def _checked(unit: Unit, read: Callable[[], int]) -> int:
+def _checked(unit: ShardUnit, read: Callable[[], int]) -> int:
     """Returns the number in an answer. Raises NetworkError if there is none."""
     try:
         return read()
     except (KeyError, TypeError, ValueError, IndexError):
         raise NetworkError(
-            f"source: a query about {unit_name(unit)} was not answered with what it asks for; is"
+            f"source: a query about {unit} was not answered with what it asks for; is"
             " BT_SOURCE_URL a Braintrust data plane?",
             final=True,
         ) from None
 
 
-def _slice(piece: Piece, places: Mapping[str, Mapping[int, Point]]) -> Iterator[Unit]:
+def _slice(piece: Piece, places: Mapping[str, Mapping[int, Point]]) -> Iterator[ShardUnit]:
     """Returns the unit of a piece, None if equal keys left no row between its ends."""
     unit, begin, end = piece
-    if unit["id"] not in places:
+    if unit.id not in places:
         yield unit
         return
-    above, before = places[unit["id"]][begin]
-    upto, rows = places[unit["id"]][end]
-    keys = {
-        "after": pagination_key(above) if begin else "",
-        "end": pagination_key(upto) if end < unit["rows"] else "",
-    }
-    if above < upto or not keys["end"]:
-        yield {**unit, "rows": rows - before, **{name: key for name, key in keys.items() if key}}
+    above, before = places[unit.id][begin]
+    upto, rows = places[unit.id][end]
+    after_key = pagination_key(above) if begin else None
+    end_key = pagination_key(upto) if end < unit.rows else None
+    if above < upto or end_key is None:
+        yield replace(unit, rows=rows - before, after=after_key, end=end_key)

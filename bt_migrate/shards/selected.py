@@ -30,16 +30,16 @@ def selection_of_shard(given: Mapping[str, Any]) -> Dict[str, Any]:
             f"--shard: {given['shard'][:80]!r} is not FILE:number, with the first shard as 0"
         )
     shard = shard_in(_lines(path), int(number), path)
-    selection = shard["selection"]
+    selection = shard.selection
     return {
         "shard": shard,
         "relative_window": "",
-        "resources": tuple(selection["resources"]),
-        "projects": tuple(selection["projects"]),
-        "exclude_projects": tuple(selection.get("exclude_projects") or ()),
-        "created_after": selection["created_after"],
-        "created_before": selection["created_before"],
-        "rename_projects": selection.get("rename_projects") or {},
+        "resources": tuple(selection.resources),
+        "projects": tuple(selection.projects),
+        "exclude_projects": tuple(selection.exclude_projects or ()),
+        "created_after": selection.created_after,
+        "created_before": selection.created_before,
+        "rename_projects": selection.rename_projects or {},
     }
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Callable, List, NamedTuple, Sequence, Tuple
 
 from bt_migrate.api.btql import OBJECTS_PER_QUERY
+from bt_migrate.model.run_identity import ShardUnit
 
 # Objects smaller than a tenth of a shard, and groups that are read together, are not cut.
 SMALL_FRACTION = 10
@@ -15,8 +16,6 @@ NEAR_FRACTION = 25
 # at most so many queries for one cut
 MAX_PROBES = 60
 
-# One object in a shard, see `shard_file`. A slice also has `after`, `end` or both.
-Unit = Dict[str, Any]
 # (a key as a number, how many rows have keys up to it)
 Point = Tuple[int, int]
 
@@ -24,7 +23,7 @@ Point = Tuple[int, int]
 class Piece(NamedTuple):
     """Consecutive rows of an object, from number `begin` to before number `end`."""
 
-    unit: Unit
+    unit: ShardUnit
     begin: int
     end: int
 
@@ -32,7 +31,7 @@ class Piece(NamedTuple):
 # -- which rows go into which shard
 
 
-def shared_out(units: Sequence[Unit], shards: int, page_rows: int) -> List[List[Piece]]:
+def shared_out(units: Sequence[ShardUnit], shards: int, page_rows: int) -> List[List[Piece]]:
     """Returns the pieces of each shard, with about the same number of rows in each shard.
 
     Groups of small objects are placed first, the largest group first, each into the shard with the
@@ -43,26 +42,26 @@ def shared_out(units: Sequence[Unit], shards: int, page_rows: int) -> List[List[
     max_whole = max(share / SMALL_FRACTION, 2 * page_rows)
     pieces: List[List[Piece]] = [[] for _ in range(shards)]
     loads = [0.0] * shards
-    small = [unit for unit in units if unit["rows"] <= max_whole]
+    small = [unit for unit in units if unit.rows <= max_whole]
     groups = _groups(small, lambda group: _cost(group, page_rows) <= share / SMALL_FRACTION)
     for group in sorted(groups, key=lambda group: -_cost(group, page_rows)):
         number = loads.index(min(loads))
         loads[number] += _cost(group, page_rows)
-        pieces[number] += [Piece(unit, 0, unit["rows"]) for unit in group]
-    large = [unit for unit in units if unit["rows"] > max_whole]
-    _fill(pieces, loads, sorted(large, key=lambda unit: -unit["rows"]), share, page_rows)
+        pieces[number] += [Piece(unit, 0, unit.rows) for unit in group]
+    large = [unit for unit in units if unit.rows > max_whole]
+    _fill(pieces, loads, sorted(large, key=lambda unit: -unit.rows), share, page_rows)
     return pieces
 
 
-def _cost(units: Sequence[Unit], page_rows: int) -> float:
+def _cost(units: Sequence[ShardUnit], page_rows: int) -> float:
     """Returns the rows, plus each object's part of the query that reads a group."""
-    return float(sum(unit["rows"] + page_rows / OBJECTS_PER_QUERY for unit in units))
+    return float(sum(unit.rows + page_rows / OBJECTS_PER_QUERY for unit in units))
 
 
 def _fill(
     pieces: List[List[Piece]],
     loads: List[float],
-    large: Sequence[Unit],
+    large: Sequence[ShardUnit],
     share: float,
     page_rows: int,
 ) -> None:
@@ -71,25 +70,27 @@ def _fill(
     last = len(pieces) - 1
     for unit in large:
         begin = 0
-        while begin < unit["rows"]:
+        while begin < unit.rows:
             while number < last and share - loads[number] < page_rows:
                 number += 1
-            room = math.ceil(share - loads[number]) if number < last else unit["rows"]
-            end = unit["rows"] if unit["rows"] - begin < room + page_rows else begin + room
+            room = math.ceil(share - loads[number]) if number < last else unit.rows
+            end = unit.rows if unit.rows - begin < room + page_rows else begin + room
             loads[number] += end - begin
             pieces[number].append(Piece(unit, begin, end))
             begin = end
 
 
-def _groups(units: Sequence[Unit], fits: Callable[[Sequence[Unit]], bool]) -> List[List[Unit]]:
+def _groups(
+    units: Sequence[ShardUnit], fits: Callable[[Sequence[ShardUnit]], bool]
+) -> List[List[ShardUnit]]:
     """Returns groups of consecutive units of one kind and project.
 
     A group is read with one query and has as many units as `fits` allows.
     """
-    groups: List[List[Unit]] = []
+    groups: List[List[ShardUnit]] = []
     for unit in units:
         last = groups[-1] if groups else []
-        same = last and (last[0]["kind"], last[0]["project"]) == (unit["kind"], unit["project"])
+        same = last and (last[0].kind, last[0].project) == (unit.kind, unit.project)
         if same and len(last) < OBJECTS_PER_QUERY and fits([*last, unit]):
             last.append(unit)
         else:

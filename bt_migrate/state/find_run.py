@@ -13,6 +13,7 @@ from typing import List, Optional, Tuple
 
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import StateError, UsageError
+from bt_migrate.model.run_identity import Selection
 from bt_migrate.state.files import make_private, now, read_json, write_json
 from bt_migrate.state.read_only import writable
 from bt_migrate.state.run_directory import (
@@ -22,7 +23,7 @@ from bt_migrate.state.run_directory import (
     window_of,
 )
 from bt_migrate.state.run_files import RUN_FILE
-from bt_migrate.state.run_record import Identity, RunRecord, Selection, write_run
+from bt_migrate.state.run_record import Identity, RunRecord, write_run
 
 log = logging.getLogger("bt_migrate.state")
 

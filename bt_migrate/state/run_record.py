@@ -7,37 +7,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
 from bt_migrate.model.date_windows import instant
+from bt_migrate.model.run_identity import RunSide, Selection, Shard
 from bt_migrate.state.files import FORMAT, damaged, read_record, write_json
 from bt_migrate.state.finding_shape import check_finding
 from bt_migrate.state.folder_names import is_folder_name
 from bt_migrate.state.records import ShapeError, check_part, json_of
-
-
-@dataclass
-class RunSide:
-    """One of the two organizations of a run."""
-
-    org_id: str
-    org_name: str
-    url: str
-
-
-@dataclass
-class Selection:
-    """What is moved. A run is resumed only with the same selection."""
-
-    resources: List[str]
-    projects: List[str]  # empty: all
-    created_after: Optional[str]
-    created_before: Optional[str]
-    rename_projects: Optional[Dict[str, str]] = None
-    part: Optional[str] = None  # of a move in parts: "objects", or the name of a shard
-    exclude_projects: Optional[List[str]] = None
-
-    @property
-    def window(self) -> Dict[str, Any]:
-        """The bounds, by the names of the settings."""
-        return {"created_after": self.created_after, "created_before": self.created_before}
 
 
 @dataclass
@@ -76,7 +50,7 @@ class Identity:
     dest: RunSide
     selection: Selection
     dry_run: bool
-    shard: Optional[Dict[str, Any]] = None
+    shard: Optional[Shard] = None
     relative_window: str = ""  # the window as the user wrote it, if it is relative
 
 
@@ -123,44 +97,6 @@ class RunRecord(Identity):
 
 
 @dataclass
-class ShardSides:
-    """Seconds of each server's clock at which the shards were planned."""
-
-    source: int
-    dest: int
-
-
-@dataclass
-class ShardUnit:
-    """The rows of one object, or a slice of them: keys above `after` and up to `end`."""
-
-    kind: str
-    project: str
-    id: str
-    name: str
-    rows: int
-    new: bool  # the destination's object was created for this move and has no rows
-    after: Optional[str] = None
-    end: Optional[str] = None
-
-
-@dataclass
-class Shard:
-    """One shard: the line that bin/plan-shards wrote."""
-
-    format: int
-    plan: str
-    number: int
-    of: int
-    mark: ShardSides
-    source: RunSide
-    dest: RunSide
-    selection: Selection
-    resources: List[str]
-    units: List[ShardUnit]
-
-
-@dataclass
 class CountedStream:
     id: str
     project: str
@@ -201,7 +137,6 @@ def read_run(path: Path) -> RunRecord:
 def _check_parts(record: RunRecord) -> None:
     """Raises ShapeError, or ValueError for what is not a date."""
     parts = (
-        (Shard, "shard"),
         (Validation, "validation"),
         (Verification, "verification"),
         (Lag, "lag"),

@@ -14,9 +14,10 @@ import pytest
 from bt_migrate.cli.many_runs import all_runs, all_runs_lines, parts_below, summed, summed_lines
 from bt_migrate.cli.run_status import newest_run, run_status
 from bt_migrate.cli.status_text import status_lines
+from bt_migrate.model.run_identity import RunSide, Selection
 from bt_migrate.state.find_run import create_run
 from bt_migrate.state.run_directory import RunDirectory
-from bt_migrate.state.run_record import Identity, RunSide, Selection, Session
+from bt_migrate.state.run_record import Identity, Session
 
 NOW = datetime(2026, 1, 15, 12, 0, 0, tzinfo=timezone.utc)
 ROWS = {"done": 5, "total": None, "rows_per_second": 0.0, "eta_seconds": None}

@@ -9,19 +9,12 @@ from typing import Callable, Dict, List
 
 import pytest
 
+from bt_migrate.model.run_identity import ShardUnit
 from bt_migrate.shards.share_out import Keys, cut_at, shared_out
-from tests.support.orgs import Json
 
 
-def unit(rows: int, name: str = "", kind: str = "datasets", project: str = "p") -> Json:
-    return {
-        "kind": kind,
-        "project": project,
-        "id": name or f"{kind}-{rows}",
-        "name": name,
-        "rows": rows,
-        "new": True,
-    }
+def unit(rows: int, name: str = "", kind: str = "datasets", project: str = "p") -> ShardUnit:
+    return ShardUnit(kind, project, name or f"{kind}-{rows}", name, rows, new=True)
 
 
 SIZES: Dict[str, List[int]] = {
@@ -46,7 +39,7 @@ def test_each_row_is_in_one_shard_and_shards_are_even(sizes: List[int], shards: 
         )
         assert (mine[0][0], mine[-1][1], [end for _, end in mine[:-1]]) == (
             0,
-            item["rows"],
+            item.rows,
             [begin for begin, _ in mine[1:]],
         )
         assert len(
@@ -66,7 +59,7 @@ def test_objects_of_a_project_that_are_read_together_stay_together() -> None:
         for number in range(50)
     ]
     pieces = shared_out(units, 4, 1000)
-    places = [Counter(piece.unit["project"] for piece in some) for some in pieces]
+    places = [Counter(piece.unit.project for piece in some) for some in pieces]
     assert (
         sum(sum(-(-count // 25) for count in some.values()) for some in places),
         [sum(some.values()) for some in places],

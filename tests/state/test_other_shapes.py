@@ -13,7 +13,7 @@ import pytest
 from bt_migrate.errors import EXIT_CRASHED, StateError, UsageError
 from bt_migrate.phases import report as report_program
 from bt_migrate.phases import status as status_program
-from bt_migrate.shards.shard_file import shard_in
+from bt_migrate.shards.shard_file import shard_in, shard_line
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.status_file import read_status
@@ -178,3 +178,17 @@ def test_a_shard_of_another_shape_is_refused_by_name() -> None:
         except Exception as error:
             wrong.append(f"{change}: {type(error).__name__} {error}")
     assert wrong == []
+
+
+def test_a_shard_is_written_as_it_was_read() -> None:
+    unit = {**SHARD["units"][0], "after": "p1", "end": "p2"}  # type: ignore[index]
+    line = json.dumps({**SHARD, "units": [unit, SHARD["units"][0]]})  # type: ignore[index]
+    assert shard_line(shard_in([line], 0, "shards.jsonl")) == line
+
+
+@pytest.mark.parametrize("change", [{"colour": "x"}, {"rows": "5"}, {"after": 7}])
+def test_a_unit_of_another_shape_is_refused_with_its_place(change: dict) -> None:
+    unit = {**SHARD["units"][0], **change}  # type: ignore[index]
+    name = next(iter(change))
+    with pytest.raises(UsageError, match=rf"line 1 of shards.jsonl .*units\[0\]\.{name}"):
+        shard_in([json.dumps({**SHARD, "units": [unit]})], 0, "shards.jsonl")

@@ -11,9 +11,10 @@ from typing import Any, Optional
 
 from bt_migrate.config.load import load_settings
 from bt_migrate.config.settings import Settings
+from bt_migrate.model.run_identity import RunSide, Selection
 from bt_migrate.state.find_run import find_run
 from bt_migrate.state.run_directory import RunDirectory
-from bt_migrate.state.run_record import Identity, RunSide, Selection
+from bt_migrate.state.run_record import Identity
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 ALL = "migrate-all"
