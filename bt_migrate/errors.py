@@ -7,7 +7,7 @@ and what to do.
 from __future__ import annotations
 
 import re
-from typing import Optional, Pattern, Sequence, Tuple
+from typing import NamedTuple, Optional, Pattern, Sequence, Tuple
 
 EXIT_OK = 0
 # finished, but something that should have arrived did not
@@ -102,10 +102,21 @@ class NetworkError(MigrationError):
         self.final = final
 
 
+class Route(NamedTuple):
+    """What was asked of which side. `path` has no query."""
+
+    side: str
+    method: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.side}: {self.method} {self.path}"
+
+
 class ApiError(MigrationError):
     """An answer with status 4xx or 5xx, also after retries.
 
-    `status` is the HTTP status, `path` has no query, `body` is cut to MAX_BODY_CHARS.
+    `status` is the HTTP status, `body` is cut to MAX_BODY_CHARS.
     `retry_after` is the seconds of the answer's Retry-After, None without one.
     `is_page` is true for HTML: it comes from a gateway in front of the API, whose own errors are
     JSON or plain text. `is_json` is true for the API's own JSON. `lacks_route` is true for the page
@@ -118,24 +129,15 @@ class ApiError(MigrationError):
     lacks_route = False
 
     def __init__(
-        self,
-        side: str,
-        method: str,
-        path: str,
-        status: int,
-        body: str,
-        request_id: Optional[str] = None,
+        self, route: Route, status: int, body: str, request_id: Optional[str] = None
     ) -> None:
-        self.side = side
-        self.method = method
-        self.path = path
+        self.route = route
+        self.side, self.method, self.path = route
         self.status = status
         self.body = " ".join(without_secrets(body)[:MAX_BODY_CHARS].split())
         self.request_id = request_id
         trace = f" (request {request_id})" if request_id else ""
-        super().__init__(
-            f"{side}: {method} {path} was answered {status}{trace}: {self.body or 'no text'}"
-        )
+        super().__init__(f"{route} was answered {status}{trace}: {self.body or 'no text'}")
 
     @property
     def refuses_content(self) -> bool:
@@ -149,6 +151,6 @@ class ApiError(MigrationError):
 class AnswerError(ApiError):
     """A 2xx answer whose content does not fit the request; the operation counts as failed."""
 
-    def __init__(self, side: str, method: str, path: str, status: int, problem: str) -> None:
-        super().__init__(side, method, path, status, problem)
-        self.args = (f"{side}: {method} {path} was answered {status}, but {self.body}",)
+    def __init__(self, route: Route, status: int, problem: str) -> None:
+        super().__init__(route, status, problem)
+        self.args = (f"{route} was answered {status}, but {self.body}",)

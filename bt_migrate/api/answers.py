@@ -18,7 +18,6 @@ from typing import (
     Dict,
     List,
     Mapping,
-    NamedTuple,
     Optional,
     Sequence,
     Tuple,
@@ -27,7 +26,7 @@ from typing import (
 
 from bt_migrate.api.http import address_problem
 from bt_migrate.api.transactions import is_key
-from bt_migrate.errors import AnswerError
+from bt_migrate.errors import AnswerError, Route
 
 # decoded JSON -> what is wrong, "" if nothing is
 Check = Callable[[Any], str]
@@ -291,22 +290,11 @@ def error_free(value: Any) -> str:
 # -- one field of an answer that has no check of its own
 
 
-class Route(NamedTuple):
-    """What was asked, for the errors of its answer."""
-
-    side: str
-    method: str
-    path: str
-
-    def error(self, problem: str, status: int = 200) -> AnswerError:
-        return AnswerError(self.side, self.method, self.path, status, problem)
-
-
 def text_at(route: Route, answer: Any, *place: Union[str, int]) -> str:
     """Returns the text in that place of the answer. Raises AnswerError."""
     value = value_at_place(answer, place)
     if not isinstance(value, str) or not value:
-        raise route.error(f"`{_name(place)}` is {described(value)}, not a text")
+        raise AnswerError(route, 200, f"`{_name(place)}` is {described(value)}, not a text")
     return value
 
 

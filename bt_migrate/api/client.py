@@ -23,7 +23,16 @@ from bt_migrate.api.answers import (
 )
 from bt_migrate.api.capabilities import Capabilities
 from bt_migrate.api.json_codec import encode
-from bt_migrate.api.request import QUERY_PATH, RETRY_STATUSES, Answer, Json, Limits, Params, Request
+from bt_migrate.api.request import (
+    QUERY_PATH,
+    RETRY_STATUSES,
+    Answer,
+    Endpoint,
+    Json,
+    Limits,
+    Params,
+    Request,
+)
 from bt_migrate.api.signed_urls import SignedUrls
 from bt_migrate.api.throttle import Throttle
 from bt_migrate.api.transport import CURSOR_HEADER, Transport
@@ -33,23 +42,21 @@ from bt_migrate.errors import ApiError
 class Api:
     """One organization's API as this run uses it. Safe for many threads.
 
-    `side` is "source" or "destination". Methods return decoded JSON; they raise ApiError for an
+    Methods return decoded JSON; they raise ApiError for an
     answer that retrying did not change, NetworkError for none, Interrupted once `stop` is set and a
     wait would be needed.
     """
 
     def __init__(
         self,
-        side: str,
-        url: str,
-        key: str,
+        endpoint: Endpoint,
         limits: Limits,
         *,
         writable: bool,
         stop: Optional[threading.Event] = None,
     ) -> None:
-        self.side = side
-        self.url = url.rstrip("/")
+        self.side = endpoint.side
+        self.url = endpoint.url.rstrip("/")
         self.writable = writable
         # known once `organization.connect` has run
         self.org_id = ""
@@ -57,7 +64,7 @@ class Api:
         # sent as org_name and x-bt-org-name once set
         self.org_name = ""
         self.capabilities = Capabilities()
-        self.transport = Transport(side, self.url, key, limits, stop or threading.Event())
+        self.transport = Transport(endpoint, limits, stop or threading.Event())
         self.store = SignedUrls(self.transport, writable=writable)
         self.clock = self.transport.clock
 
@@ -80,7 +87,6 @@ class Api:
         *,
         retry_statuses: FrozenSet[int] = RETRY_STATUSES,
         on_body: Optional[Callable[[bytes], None]] = None,
-        audit_log: bool = False,
         version: Optional[int] = None,
         check: Check = rows_of_query,
     ) -> Answer:
@@ -89,23 +95,29 @@ class Api:
         `headers` holds the cursor under CURSOR_HEADER. `on_body` is called with the bytes of an
         answer that is about to be decoded. `check` is a stricter one than `rows_of_query`.
         """
-        # brainstore_realtime: rows that are not indexed yet are wanted too (the official SDK sends
-        # it with each fetch)
-        asked = {"query": text, "fmt": "json", "brainstore_realtime": True}
-        # audit_log: every version of an object is a row (the official SDK reads versions with it)
-        if audit_log:
-            asked["audit_log"] = True
+        body = _query_body(text)
         # version: rows of a dataset or an experiment as they were at that transaction
         if version is not None:
-            asked["version"] = str(version)
+            body["version"] = str(version)
         request = Request(
             "POST",
             QUERY_PATH,
-            body=encode(asked),
+            body=encode(body),
             retry_statuses=retry_statuses,
             on_body=on_body,
             check=check,
         )
+        return self._rows(request)
+
+    def query_audit_log(self, text: str) -> Answer:
+        """Runs BTQL for which every version of an object is a row.
+
+        The official SDK reads versions with `audit_log`.
+        """
+        body = {**_query_body(text), "audit_log": True}
+        return self._rows(Request("POST", QUERY_PATH, body=encode(body), check=rows_of_query))
+
+    def _rows(self, request: Request) -> Answer:
         answer = self._call(request)
         cursor = answer.json.get("cursor") or answer.headers.get(CURSOR_HEADER) or ""
         return replace(answer, json=answer.json["data"], headers={CURSOR_HEADER: cursor})
@@ -198,3 +210,9 @@ class Api:
         if not self.writable and not request.is_read:
             raise PermissionError(f"the source cannot be written: {request} was not sent")
         return self.transport.exchange(request, self.org_name)
+
+
+def _query_body(text: str) -> Dict[str, Any]:
+    # brainstore_realtime: rows that are not indexed yet are wanted too (the official SDK sends it
+    # with each fetch)
+    return {"query": text, "fmt": "json", "brainstore_realtime": True}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import List
 
-from bt_migrate.api.answers import Route, list_of_objects, objects_of, text_at
+from bt_migrate.api.answers import list_of_objects, objects_of, text_at
 from bt_migrate.api.client import Api
-from bt_migrate.errors import ApiError, UsageError
+from bt_migrate.errors import ApiError, Route, UsageError
 
 # statuses with which a server says that it does not have a path
 NOT_THERE = (404, 405, 501)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable, FrozenSet, List, Mapping, Optional, Tuple, Union
 
 from bt_migrate.api.answers import Check, any_answer
@@ -18,6 +18,15 @@ ROUTE_PARTS = 3
 
 Json = Any
 Params = Union[Mapping[str, Any], List[Tuple[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where one organization is served, and the key. `side` is "source" or "destination"."""
+
+    side: str
+    url: str
+    key: str = field(repr=False)
 
 
 @dataclass(frozen=True)

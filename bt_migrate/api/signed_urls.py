@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 from bt_migrate.api.http import address_problem, is_page, origin, shown
 from bt_migrate.api.request import OUTAGE_S
 from bt_migrate.api.transport import Transport
-from bt_migrate.errors import AnswerError, ApiError, NetworkError
+from bt_migrate.errors import AnswerError, ApiError, NetworkError, Route
 
 log = logging.getLogger("bt_migrate.api")
 
@@ -172,8 +172,8 @@ class SignedUrls:
         return response
 
     def _unusable(self, method: str, address: str, problem: str) -> AnswerError:
-        error = AnswerError(self._transport.side, method, address, 200, problem)
-        error.args = (f"{error.side}: {method} {address}: {problem}",)
+        error = AnswerError(Route(self._transport.side, method, address), 200, problem)
+        error.args = (f"{error.route}: {problem}",)
         return error
 
     def _error(
@@ -181,8 +181,8 @@ class SignedUrls:
     ) -> StoreError:
         """Returns the error; an HTML page says nothing about what the store has."""
         text = "a page instead of the store's answer" if page else why
-        side = self._transport.side
-        error = StoreError(side, method, shown(signed_url), response.status_code, text)
+        route = Route(self._transport.side, method, shown(signed_url))
+        error = StoreError(route, response.status_code, text)
         error.store = origin(signed_url)
         error.is_page = page
         return error

@@ -33,6 +33,7 @@ from bt_migrate.api.http import (
 from bt_migrate.api.json_codec import decode
 from bt_migrate.api.request import (
     Answer,
+    Endpoint,
     Json,
     Limits,
     Request,
@@ -45,6 +46,7 @@ from bt_migrate.errors import (
     ApiError,
     Interrupted,
     NetworkError,
+    Route,
     UsageError,
     without_secrets,
 )
@@ -81,17 +83,15 @@ class Transport:
     and Interrupted once `stop` is set and a wait would be needed.
     """
 
-    def __init__(
-        self, side: str, url: str, key: str, limits: Limits, stop: threading.Event
-    ) -> None:
-        self.side = side
-        self.url = url
+    def __init__(self, endpoint: Endpoint, limits: Limits, stop: threading.Event) -> None:
+        self.side = endpoint.side
+        self.url = endpoint.url.rstrip("/")
         self.limits = limits
         self.throttle = Throttle(limits.queries_per_minute)
         self.in_flight = ConcurrencyLimit(limits.max_concurrent)
         self.clock = ServerClock()
         self.connections = Connections(
-            url, connect_attempts=limits.attempts, delay_s=limits.delay_s
+            self.url, connect_attempts=limits.attempts, delay_s=limits.delay_s
         )
         self.requests_sent = 0
         self.retries = 0
@@ -101,8 +101,8 @@ class Transport:
         self.last_write_s = 0.0
         self._random = random.random
         # never shown, whatever a server repeats
-        self._secrets = forms_of_key(key)
-        self._auth = BearerAuth(key)
+        self._secrets = forms_of_key(endpoint.key)
+        self._auth = BearerAuth(endpoint.key)
         self._headers = requests.utils.default_headers()
         self._stop = stop
         self._counting = threading.Lock()
@@ -213,7 +213,7 @@ class Transport:
         # requests parses the Location of an answer, also where it does not follow it
         except ValueError as error:
             problem = f"its `Location` is no address ({type(error).__name__})"
-            raise AnswerError(self.side, request.method, request.path, 303, problem) from None
+            raise AnswerError(self._route(request), 303, problem) from None
         except requests.RequestException:
             raise
         # requests looks for the file of certificates before it connects
@@ -303,11 +303,14 @@ class Transport:
                 ) from None
             raise self._answer_error(request, response, "the body is no JSON") from None
 
+    def _route(self, request: Request) -> Route:
+        return Route(self.side, request.method, request.path)
+
     def _answer_error(
         self, request: Request, response: requests.Response, problem: str
     ) -> AnswerError:
         text = without_secrets(problem, self._secrets)
-        return AnswerError(self.side, request.method, request.path, response.status_code, text)
+        return AnswerError(self._route(request), response.status_code, text)
 
     def _api_error(self, request: Request, response: requests.Response, content: bytes) -> ApiError:
         names = (name for name in REQUEST_ID_HEADERS if name in response.headers)
@@ -315,9 +318,7 @@ class Transport:
         text = without_secrets(content[:ERROR_BYTES].decode("utf-8", "replace"), self._secrets)
         is_html = is_page(response) or content.lstrip()[:1] == b"<"
         text = text_of_page(text) if is_html else text
-        error = ApiError(
-            self.side, request.method, request.path, response.status_code, text, request_id
-        )
+        error = ApiError(self._route(request), response.status_code, text, request_id)
         error.retry_after = retry_after_s(response)
         error.is_json = content.lstrip()[:1] in (b"{", b"[")
         error.is_page = is_html

@@ -13,7 +13,7 @@ from urllib3.exceptions import HTTPError
 
 from bt_migrate.api.answers import signed_download
 from bt_migrate.api.client import Api
-from bt_migrate.errors import ApiError, NetworkError
+from bt_migrate.errors import ApiError, NetworkError, Route
 
 CHUNK_BYTES = 1 << 16
 DONE = "done"
@@ -30,7 +30,7 @@ class NotUploaded(ApiError):
     """
 
     def __init__(self, side: str, upload_status: object, *, is_lost: bool) -> None:
-        super().__init__(side, "GET", "/attachment", 404, f"upload status {upload_status!r}")
+        super().__init__(Route(side, "GET", "/attachment"), 404, f"upload status {upload_status!r}")
         self.upload_status = upload_status
         self.is_lost = is_lost
 

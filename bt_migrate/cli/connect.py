@@ -11,7 +11,7 @@ from typing import Tuple
 
 from bt_migrate.api.client import Api
 from bt_migrate.api.organization import connect
-from bt_migrate.api.request import Limits
+from bt_migrate.api.request import Endpoint, Limits
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import UsageError
 from bt_migrate.model.run_identity import RunSide, Selection
@@ -39,9 +39,7 @@ def connected(settings: Settings, stop: threading.Event, *, writes: bool) -> Tup
 def connect_source(settings: Settings, stop: threading.Event) -> Api:
     """Returns the source's client, which cannot write. Raises UsageError."""
     source = Api(
-        "source",
-        settings.source_url,
-        settings.source_api_key,
+        Endpoint("source", settings.source_url, settings.source_api_key),
         _limits(settings),
         writable=False,
         stop=stop,
@@ -53,9 +51,7 @@ def connect_source(settings: Settings, stop: threading.Event) -> Api:
 def connect_destination(settings: Settings, stop: threading.Event, *, writes: bool = True) -> Api:
     """Returns the destination's client. Raises UsageError."""
     dest = Api(
-        "destination",
-        settings.dest_url,
-        settings.dest_api_key,
+        Endpoint("destination", settings.dest_url, settings.dest_api_key),
         _limits(settings),
         writable=writes,
         stop=stop,

@@ -54,33 +54,44 @@ class Setting:
 
 
 def setting(
-    section: str,
-    env: str,
-    default: str,
-    read: Callable[[str, str], Any],
-    flag: str,
-    about: str,
-    *,
-    kept: bool = False,
-    secret: bool = False,
+    section: str, names: str, default: str, read: Callable[[str, str], Any], about: str
 ) -> Any:
-    """A field of the settings. `flag` is "--batch-size N", "--dry-run" for a switch, or "".
+    """A field of the settings.
 
-    `kept`: see Setting. A `secret` is not shown by `repr`.
+    `names`: the environment variable and the option, "MIGRATION_BATCH_SIZE --batch-size N", or one
+    of the two. An option without a metavar is a switch.
     """
-    name, _, metavar = flag.partition(" ")
-    declared = {"section": section, "env": env, "default": default, "read": read, "flag": name}
-    more = {"metavar": metavar, "about": about, "kept": kept}
+    env, flag, metavar = _parsed(names)
+    declared = {"section": section, "env": env, "default": default, "read": read, "flag": flag}
+    more = {"metavar": metavar, "about": about, "kept": False}
     return field(
-        default_factory=lambda: read(env or name, default),
-        repr=not secret,
+        default_factory=lambda: read(env or flag, default),
         metadata={_METADATA: {**declared, **more}},
     )
 
 
-def option_switch(section: str, flag: str, about: str, *, kept: bool = False) -> Any:
+def option_switch(section: str, flag: str, about: str) -> Any:
     """Returns a field that is False unless the option is given."""
-    return setting(section, "", "false", switch, flag, about, kept=kept)
+    return setting(section, flag, "false", switch, about)
+
+
+def kept(declared: Any) -> Any:
+    """The field of a setting that is `kept`, see Setting."""
+    metadata = {_METADATA: {**declared.metadata[_METADATA], "kept": True}}
+    return field(default_factory=declared.default_factory, repr=declared.repr, metadata=metadata)
+
+
+def secret(declared: Any) -> Any:
+    """The field of a setting that `repr` does not show."""
+    declared.repr = False
+    return declared
+
+
+def _parsed(names: str) -> Tuple[str, str, str]:
+    """Returns the environment variable, the flag and the metavar, "" for what is not there."""
+    env, dashes, option = names.partition("--")
+    flag, _, metavar = option.partition(" ")
+    return env.strip(), f"{dashes}{flag}", metavar
 
 
 def settings_of(cls: type) -> Tuple[Setting, ...]:

@@ -11,7 +11,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from bt_migrate.config import values
 from bt_migrate.config.bundles import BundleFiles, bundle_files
-from bt_migrate.config.declare import Setting, option_switch, setting, settings_of
+from bt_migrate.config.declare import Setting, kept, option_switch, secret, setting, settings_of
 from bt_migrate.config.user_map import UserMap
 from bt_migrate.config.user_map import user_map as read_user_map
 from bt_migrate.model.activation import ACTIVATION_WORDS
@@ -51,254 +51,233 @@ class RowSettings:
 class Settings:
     """All settings of one process.
 
-    Each field is declared with section, environment variable, default, reading function, option
-    and help text. `kept` marks options that every recommended command repeats: see report/advice.
+    Each field is declared with section, names (environment variable, option), default, reading
+    function and help text. `kept` marks options that every recommended command repeats: see
+    report/advice.
     """
 
-    source_api_key: str = setting(
-        ORGANIZATIONS, "BT_SOURCE_API_KEY", "", values.plain_text, "",
-        "API key of the source organization (read rights are enough)", secret=True)
-    dest_api_key: str = setting(
-        ORGANIZATIONS, "BT_DEST_API_KEY", "", values.plain_text, "",
-        "API key of the destination organization (with write rights)", secret=True)
+    source_api_key: str = secret(setting(
+        ORGANIZATIONS, "BT_SOURCE_API_KEY", "", values.plain_text,
+        "API key of the source organization (read rights are enough)"))
+    dest_api_key: str = secret(setting(
+        ORGANIZATIONS, "BT_DEST_API_KEY", "", values.plain_text,
+        "API key of the destination organization (with write rights)"))
     source_url: str = setting(
-        ORGANIZATIONS, "BT_SOURCE_URL", values.DEFAULT_URL, values.url, "",
+        ORGANIZATIONS, "BT_SOURCE_URL", values.DEFAULT_URL, values.url,
         "API URL of the source's data plane")
     dest_url: str = setting(
-        ORGANIZATIONS, "BT_DEST_URL", values.DEFAULT_URL, values.url, "",
+        ORGANIZATIONS, "BT_DEST_URL", values.DEFAULT_URL, values.url,
         "API URL of the destination's data plane")
     source_org: str = setting(
-        ORGANIZATIONS, "BT_SOURCE_ORG", "", values.plain_text, "",
+        ORGANIZATIONS, "BT_SOURCE_ORG", "", values.plain_text,
         "name of the source organization, if the key belongs to several")
     dest_org: str = setting(
-        ORGANIZATIONS, "BT_DEST_ORG", "", values.plain_text, "",
+        ORGANIZATIONS, "BT_DEST_ORG", "", values.plain_text,
         "name of the destination organization, if the key belongs to several")
     source_app_url: str = setting(
-        ORGANIZATIONS, "BT_SOURCE_APP_URL", "", values.optional_url, "",
+        ORGANIZATIONS, "BT_SOURCE_APP_URL", "", values.optional_url,
         "URL of the source's user interface, for links in report.html (default: the hosted one)")
     dest_app_url: str = setting(
-        ORGANIZATIONS, "BT_DEST_APP_URL", "", values.optional_url, "",
+        ORGANIZATIONS, "BT_DEST_APP_URL", "", values.optional_url,
         "URL of the destination's user interface, for links in report.html")
 
-    resources: Tuple[str, ...] = setting(
-        SELECTION, "MIGRATION_RESOURCES", "all", values.resources, "--resources NAMES",
-        "move only these resources, comma-separated; * and ? are wildcards",
-        kept=True)
-    exclude_resources: Tuple[str, ...] = setting(
-        SELECTION, "MIGRATION_EXCLUDE_RESOURCES", "", values.excluded_resources,
-        "--exclude-resources NAMES",
-        "do not move these resources, comma-separated",
-        kept=True)
-    projects: Tuple[str, ...] = setting(
-        SELECTION, "MIGRATION_PROJECTS", "", values.names, "--projects NAMES",
+    resources: Tuple[str, ...] = kept(setting(
+        SELECTION, "MIGRATION_RESOURCES --resources NAMES", "all", values.resources,
+        "move only these resources, comma-separated; * and ? are wildcards"))
+    exclude_resources: Tuple[str, ...] = kept(setting(
+        SELECTION, "MIGRATION_EXCLUDE_RESOURCES --exclude-resources NAMES",
+        "", values.excluded_resources,
+        "do not move these resources, comma-separated"))
+    projects: Tuple[str, ...] = kept(setting(
+        SELECTION, "MIGRATION_PROJECTS --projects NAMES", "", values.names,
         'move only these source projects, comma-separated; "a, b" for a name with a comma; * and ?'
-        " are wildcards",
-        kept=True)
-    exclude_projects: Tuple[str, ...] = setting(
-        SELECTION, "MIGRATION_EXCLUDE_PROJECTS", "", values.names, "--exclude-projects NAMES",
-        "do not move these source projects, comma-separated",
-        kept=True)
+        " are wildcards"))
+    exclude_projects: Tuple[str, ...] = kept(setting(
+        SELECTION, "MIGRATION_EXCLUDE_PROJECTS --exclude-projects NAMES", "", values.names,
+        "do not move these source projects, comma-separated"))
     no_rows: bool = option_switch(
         SELECTION, "--no-rows", "move objects without their rows, and nothing that needs rows")
     created_after: Optional[str] = setting(  # absolute, in UTC
-        SELECTION, "MIGRATION_CREATED_AFTER", "", values.optional_text, "--created-after DATE",
+        SELECTION, "MIGRATION_CREATED_AFTER --created-after DATE", "", values.optional_text,
         "move only logs and experiments created at or after this date")
     created_before: Optional[str] = setting(
-        SELECTION, "MIGRATION_CREATED_BEFORE", "", values.optional_text, "--created-before DATE",
+        SELECTION, "MIGRATION_CREATED_BEFORE --created-before DATE", "", values.optional_text,
         "move only logs and experiments created before this date")
     window: str = setting(
-        SELECTION, "MIGRATION_WINDOW", "", values.window_unit, "--window UNIT",
+        SELECTION, "MIGRATION_WINDOW --window UNIT", "", values.window_unit,
         "move only logs and experiments of the last full day or hour: daily or hourly")
     fill_gaps: bool = option_switch(
         SELECTION, "--fill-gaps", "extend the window back to the end of the last one (fill gaps)")
     tz: str = setting(
-        SELECTION, "MIGRATION_TZ", "UTC", values.zone, "--tz ZONE",
+        SELECTION, "MIGRATION_TZ --tz ZONE", "UTC", values.zone,
         "time zone of days, hours and dates without a zone (Europe/Berlin, +01:00)")
-    dataset_versions: bool = setting(
-        SELECTION, "MIGRATION_DATASET_VERSIONS", "false", values.switch, "--dataset-versions",
-        "write each earlier state of a new dataset that a snapshot, experiment or row points to",
-        kept=True)
-    history: int = setting(
-        SELECTION, "MIGRATION_HISTORY", "none", values.history, "--history VERSIONS",
-        "also move earlier versions of prompts, functions and parameters: all, or the last N",
-        kept=True)
-    keep_public: bool = setting(
-        SELECTION, "MIGRATION_KEEP_PUBLIC", "false", values.switch, "--keep-public",
-        "keep public experiments public; without it they become private",
-        kept=True)
+    dataset_versions: bool = kept(setting(
+        SELECTION, "MIGRATION_DATASET_VERSIONS --dataset-versions", "false", values.switch,
+        "write each earlier state of a new dataset that a snapshot, experiment or row points to"))
+    history: int = kept(setting(
+        SELECTION, "MIGRATION_HISTORY --history VERSIONS", "none", values.history,
+        "also move earlier versions of prompts, functions and parameters: all, or the last N"))
+    keep_public: bool = kept(setting(
+        SELECTION, "MIGRATION_KEEP_PUBLIC --keep-public", "false", values.switch,
+        "keep public experiments public; without it they become private"))
 
-    activate: Tuple[str, ...] = setting(
-        SELECTION, "MIGRATION_ACTIVATE", "", values.activations, "--activate KINDS",
+    activate: Tuple[str, ...] = kept(setting(
+        SELECTION, "MIGRATION_ACTIVATE --activate KINDS", "", values.activations,
         f"create automations that act outside or delete: {', '.join(ACTIVATION_WORDS)}, or all;"
-        " without it they are listed as ready to activate",
-        kept=True)
+        " without it they are listed as ready to activate"))
 
     since_last: bool = option_switch(
         SYNC, "--since-last", "continue the last run: move what changed in the source since then")
-    lookback: float = setting(
-        SYNC, "MIGRATION_LOOKBACK", "10m", values.duration, "--lookback TIME",
-        "with --since-last, re-read this long before the last sync, for late rows",
-        kept=True)
-    propagate_deletes: bool = setting(
-        SYNC, "MIGRATION_PROPAGATE_DELETES", "false", values.switch, "--propagate-deletes",
-        "with --since-last, delete copied rows that were deleted in the source",
-        kept=True)
-    max_deletes: str = setting(
-        SYNC, "MIGRATION_MAX_DELETES", "1%", values.max_deletes, "--max-deletes N",
-        "delete no row if more than this share or number of rows would go",
-        kept=True)
+    lookback: float = kept(setting(
+        SYNC, "MIGRATION_LOOKBACK --lookback TIME", "10m", values.duration,
+        "with --since-last, re-read this long before the last sync, for late rows"))
+    propagate_deletes: bool = kept(setting(
+        SYNC, "MIGRATION_PROPAGATE_DELETES --propagate-deletes", "false", values.switch,
+        "with --since-last, delete copied rows that were deleted in the source"))
+    max_deletes: str = kept(setting(
+        SYNC, "MIGRATION_MAX_DELETES --max-deletes N", "1%", values.max_deletes,
+        "delete no row if more than this share or number of rows would go"))
 
-    on_conflict: Mapping[str, str] = setting(  # resource -> policy, for each kind of object
-        CONFLICTS, "MIGRATION_ON_CONFLICT", values.KEEP_POLICY, values.conflict_policies,
-        "--on-conflict WORDS",
+    on_conflict: Mapping[str, str] = kept(setting(  # resource -> policy, for each kind of object
+        CONFLICTS, "MIGRATION_ON_CONFLICT --on-conflict WORDS",
+        values.KEEP_POLICY, values.conflict_policies,
         "keep, follow (update what changed in the source only), update or fail if an object exists"
-        " with different content; also by resource: keep,prompts=update; --since-last follows",
-        kept=True)
-    rename_projects: Mapping[str, str] = setting(  # source name -> destination name
-        CONFLICTS, "MIGRATION_RENAME_PROJECTS", "", values.project_renames,
-        "--rename-projects NAMES",
-        r'rename projects in the destination: "Old=New,..." (\= for an equals sign in a name)',
-        kept=True)
+        " with different content; also by resource: keep,prompts=update; --since-last follows"))
+    rename_projects: Mapping[str, str] = kept(setting(  # source name -> destination name
+        CONFLICTS, "MIGRATION_RENAME_PROJECTS --rename-projects NAMES", "", values.project_renames,
+        r'rename projects in the destination: "Old=New,..." (\= for an equals sign in a name)'))
 
-    user_map: UserMap = setting(
-        PEOPLE, "MIGRATION_USER_MAP", "", read_user_map, "--user-map FILE",
-        "CSV file: the e-mail addresses of a user in the source and in the destination",
-        kept=True, secret=True)
-    invite_users: bool = option_switch(
+    user_map: UserMap = kept(secret(setting(
+        PEOPLE, "MIGRATION_USER_MAP --user-map FILE", "", read_user_map,
+        "CSV file: the e-mail addresses of a user in the source and in the destination")))
+    invite_users: bool = kept(option_switch(
         PEOPLE, "--invite-users",
-        "invite the missing users that something refers to; asks first, or needs --yes",
-        kept=True)
-    send_invites: bool = option_switch(
-        PEOPLE, "--send-invites", "with --invite-users, let the server send e-mails to them",
-        kept=True)
-    bundles: BundleFiles = setting(
-        PEOPLE, "MIGRATION_BUNDLES", "", bundle_files, "--bundles DIR",
-        "upload code bundles from this folder: <bundle id>.* or <project>/<slug>.*",
-        kept=True)
+        "invite the missing users that something refers to; asks first, or needs --yes"))
+    send_invites: bool = kept(option_switch(
+        PEOPLE, "--send-invites", "with --invite-users, let the server send e-mails to them"))
+    bundles: BundleFiles = kept(setting(
+        PEOPLE, "MIGRATION_BUNDLES --bundles DIR", "", bundle_files,
+        "upload code bundles from this folder: <bundle id>.* or <project>/<slug>.*"))
 
     state_dir: str = setting(
-        RUN, "MIGRATION_STATE_DIR", "./checkpoints", values.plain_text, "--state-dir PATH",
+        RUN, "MIGRATION_STATE_DIR --state-dir PATH", "./checkpoints", values.plain_text,
         "folder of runs, or one run, or one project in a run")
     resume_run_dir: str = setting(
-        RUN, "MIGRATION_RESUME_RUN_DIR", "", values.plain_text, "",
+        RUN, "MIGRATION_RESUME_RUN_DIR", "", values.plain_text,
         "run directory to resume; wins over MIGRATION_STATE_DIR")
     new_run: bool = option_switch(
         RUN, "--new-run", "start a new run even if an unfinished one could be resumed")
     dry_run: bool = option_switch(
         RUN, "--dry-run", "show the plan; changes nothing in either organization")
     plan_out: str = setting(
-        RUN, "", "", values.output_file, "--plan-out PATH",
+        RUN, "--plan-out PATH", "", values.output_file,
         "write the plan to this file as JSON; a real run makes its plan first")
     plan: str = setting(
-        RUN, "", "", values.plain_text, "--plan PATH",
+        RUN, "--plan PATH", "", values.plain_text,
         "carry out exactly this plan; stop before the first write if it no longer holds")
     fail_on_loss: bool = option_switch(
         RUN, "--fail-on-loss",
         "plan first; exit 1 before the first write if something cannot be copied")
     max_duration: float = setting(
-        RUN, "MIGRATION_MAX_DURATION", "0", values.duration, "--max-duration TIME",
+        RUN, "MIGRATION_MAX_DURATION --max-duration TIME", "0", values.duration,
         "stop cleanly after this time (90, 30m, 2h); 0 for no limit")
     wait_lock: float = setting(
-        RUN, "MIGRATION_WAIT_LOCK", "0", values.duration, "--wait-lock TIME",
+        RUN, "MIGRATION_WAIT_LOCK --wait-lock TIME", "0", values.duration,
         "wait this long for a run that another process holds")
     on_end: str = setting(
-        RUN, "MIGRATION_ON_END", "", values.plain_text, "--on-end COMMAND",
+        RUN, "MIGRATION_ON_END --on-end COMMAND", "", values.plain_text,
         "run this shell command at the end, with status and counts in its environment")
     metrics_file: str = setting(
-        RUN, "MIGRATION_METRICS_FILE", "", values.output_file, "--metrics-file PATH",
+        RUN, "MIGRATION_METRICS_FILE --metrics-file PATH", "", values.output_file,
         "write exit code and counts to this file at the end, in the Prometheus text format")
     checkpoint_interval: int = setting(
-        RUN, "MIGRATION_CHECKPOINT_INTERVAL", "50", values.positive, "",
+        RUN, "MIGRATION_CHECKPOINT_INTERVAL", "50", values.positive,
         "objects (a twentieth of very many) or row batches between checkpoints")
     shards: int = setting(
-        RUN, "", "", values.optional_count, "--shards N", "share the rows out among this many")
+        RUN, "--shards N", "", values.optional_count,
+        "share the rows out among this many")
     changed: bool = option_switch(
         RUN, "--changed", "also delete what was changed since the run")
-    yes: bool = option_switch(
-        RUN, "--yes", "with --invite-users, invite them without a question",
-        kept=True)
+    yes: bool = kept(option_switch(
+        RUN, "--yes", "with --invite-users, invite them without a question"))
 
     batch_size: int = setting(
-        REQUESTS, "MIGRATION_BATCH_SIZE", "100", values.positive, "--batch-size N",
+        REQUESTS, "MIGRATION_BATCH_SIZE --batch-size N", "100", values.positive,
         "objects per list page and per batch of creations")
     max_concurrent: int = setting(
-        REQUESTS, "MIGRATION_MAX_CONCURRENT", "10", values.positive, "--max-concurrent N",
+        REQUESTS, "MIGRATION_MAX_CONCURRENT --max-concurrent N", "10", values.positive,
         "requests in flight per organization")
     retry_attempts: int = setting(
-        REQUESTS, "MIGRATION_RETRY_ATTEMPTS", "3", values.not_negative, "",
+        REQUESTS, "MIGRATION_RETRY_ATTEMPTS", "3", values.not_negative,
         "retries of a failed request; 0 fails fast")
     retry_delay: float = setting(
-        REQUESTS, "MIGRATION_RETRY_DELAY", "1.0", values.seconds, "",
+        REQUESTS, "MIGRATION_RETRY_DELAY", "1.0", values.seconds,
         "seconds before the first retry; doubles with each retry")
     rate_limit_tries: int = setting(
-        REQUESTS, "MIGRATION_RATE_LIMIT_TRIES", "100", values.positive, "",
+        REQUESTS, "MIGRATION_RATE_LIMIT_TRIES", "100", values.positive,
         "429s in a row of one request before the run stops (exit 3)")
     max_retry_after: float = setting(
-        REQUESTS, "MIGRATION_MAX_RETRY_AFTER", "15m", values.duration, "",
+        REQUESTS, "MIGRATION_MAX_RETRY_AFTER", "15m", values.duration,
         "longest Retry-After that is waited for; more stops the run (exit 3)")
     btql_per_minute: int = setting(
-        REQUESTS, "MIGRATION_BTQL_PER_MINUTE", "0", values.not_negative, "--btql-per-minute N",
+        REQUESTS, "MIGRATION_BTQL_PER_MINUTE --btql-per-minute N", "0", values.not_negative,
         "queries per minute and organization; 0 learns the limit from refused queries")
 
     fetch_limit: int = setting(
-        ROWS, "MIGRATION_EVENTS_FETCH_LIMIT", "1000", values.positive, "--fetch-limit N",
+        ROWS, "MIGRATION_EVENTS_FETCH_LIMIT --fetch-limit N", "1000", values.positive,
         "rows per page read; the API's maximum is 1000")
     insert_batch_size: int = setting(
-        ROWS, "MIGRATION_EVENTS_INSERT_BATCH_SIZE", "1000", values.positive,
-        "--insert-batch-size N",
+        ROWS, "MIGRATION_EVENTS_INSERT_BATCH_SIZE --insert-batch-size N", "1000", values.positive,
         "rows per insert request")
     use_seen_db: bool = setting(
-        ROWS, "MIGRATION_EVENTS_USE_SEEN_DB", "true", values.switch, "--use-seen-db BOOL",
+        ROWS, "MIGRATION_EVENTS_USE_SEEN_DB --use-seen-db BOOL", "true", values.switch,
         "remember each delivered row in SQLite")
     max_request_bytes: int = setting(
-        ROWS, "MIGRATION_INSERT_MAX_REQUEST_BYTES", "6291456", values.positive,
-        "--max-request-bytes N",
+        ROWS, "MIGRATION_INSERT_MAX_REQUEST_BYTES --max-request-bytes N",
+        "6291456", values.positive,
         "largest insert request that the server accepts")
     headroom_ratio: float = setting(
-        ROWS, "MIGRATION_INSERT_REQUEST_HEADROOM_RATIO", "0.75", values.ratio,
-        "--headroom-ratio RATIO",
+        ROWS, "MIGRATION_INSERT_REQUEST_HEADROOM_RATIO --headroom-ratio RATIO",
+        "0.75", values.ratio,
         "fraction of --max-request-bytes to use")
     max_row_bytes: int = setting(
-        ROWS, "MIGRATION_MAX_ROW_BYTES", "20000000", values.positive, "",
+        ROWS, "MIGRATION_MAX_ROW_BYTES", "20000000", values.positive,
         "largest row that is sent whole; the largest fields of a larger one become attachments")
     max_in_flight_bytes: int = setting(
-        ROWS, "MIGRATION_MAX_IN_FLIGHT_BYTES", "67108864", values.positive,
-        "--max-in-flight-bytes N",
+        ROWS, "MIGRATION_MAX_IN_FLIGHT_BYTES --max-in-flight-bytes N", "67108864", values.positive,
         "bytes of rows that were read and are not yet written")
     read_streams: int = setting(
-        ROWS, "MIGRATION_READ_STREAMS", "1", values.positive, "--read-streams N",
+        ROWS, "MIGRATION_READ_STREAMS --read-streams N", "1", values.positive,
         "parallel readers of one large stream; above 1 the order of its rows changes")
-    preserve_order: bool = setting(
-        ROWS, "MIGRATION_PRESERVE_ORDER", "false", values.switch, "--preserve-order",
-        "insert one batch after the other, in the order of the source",
-        kept=True)
-    attachments: bool = setting(
-        ROWS, "MIGRATION_ATTACHMENTS", "true", values.switch, "--no-attachments",
-        "copy the bytes of attachments",
-        kept=True)
+    preserve_order: bool = kept(setting(
+        ROWS, "MIGRATION_PRESERVE_ORDER --preserve-order", "false", values.switch,
+        "insert one batch after the other, in the order of the source"))
+    attachments: bool = kept(setting(
+        ROWS, "MIGRATION_ATTACHMENTS --no-attachments", "true", values.switch,
+        "copy the bytes of attachments"))
     attachment_max_bytes: int = setting(
-        ROWS, "MIGRATION_ATTACHMENT_MAX_BYTES", "52428800", values.positive, "",
+        ROWS, "MIGRATION_ATTACHMENT_MAX_BYTES", "52428800", values.positive,
         "larger attachments are not copied")
 
     verify: bool = setting(
-        VERIFICATION, "", "true", values.switch, "--no-verify",
+        VERIFICATION, "--no-verify", "true", values.switch,
         "compare both organizations at the end")
     counts: bool = option_switch(
         VERIFICATION, "--counts", "compare only the number of rows")
     verify_sample: int = setting(
-        VERIFICATION, "MIGRATION_VERIFY_SAMPLE", "100", values.not_negative, "--sample N",
+        VERIFICATION, "MIGRATION_VERIFY_SAMPLE --sample N", "100", values.not_negative,
         "rows of each stream that are compared by content, besides the counts")
     full: bool = option_switch(
         VERIFICATION, "--full", "compare every row by content")
     verify_wait: float = setting(
-        VERIFICATION, "MIGRATION_VERIFY_WAIT", "30", values.seconds, "",
+        VERIFICATION, "MIGRATION_VERIFY_WAIT", "30", values.seconds,
         "seconds to wait for rows that the destination does not show yet")
 
     log_level: str = setting(
-        LOGGING, "LOG_LEVEL", "INFO", values.log_level, "--log-level LEVEL",
+        LOGGING, "LOG_LEVEL --log-level LEVEL", "INFO", values.log_level,
         "print DEBUG, INFO, WARNING or ERROR lines")
     log_format: str = setting(
-        LOGGING, "LOG_FORMAT", "text", values.log_format, "--log-format FORMAT",
+        LOGGING, "LOG_FORMAT --log-format FORMAT", "text", values.log_format,
         "print lines as text, or as json: one JSON object per line")
     verbose: bool = option_switch(
         LOGGING, "--verbose", "print a line for each object and request (also -v, LOG_LEVEL=DEBUG)")

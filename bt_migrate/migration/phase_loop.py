@@ -145,7 +145,7 @@ def _has_bundle(migration: Migration, states: ObjectStates) -> bool:
     skipped = [
         source_id
         for source_id, entry in states.outcomes.items()
-        if entry["outcome"] == SKIPPED and not entry.get("dest_id")
+        if entry.outcome == SKIPPED and not entry.dest_id
     ]
     sources = (lists.source_object(resource, source_id) for source_id in skipped)
     return any(source and bundle_file(lists, resource, source) for source in sources)

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Set
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.request import Answer
 from bt_migrate.attachments.copy import AttachmentCopier
-from bt_migrate.errors import ApiError
+from bt_migrate.errors import ApiError, Route
 from bt_migrate.model.outcomes import (
     CREATED,
     DIFFERS,
@@ -208,11 +208,14 @@ class ObjectWriter:
         made = self.catalog.dest.patch(path, body)
         return replace(action, dest_id=item.dest_project_id, existing=made)
 
+    def _post_route(self) -> Route:
+        return Route(self.catalog.dest.side, "POST", self.resource.path)
+
     def _refuse_deleted(self, made: Dict[str, Any]) -> None:
         """Raises ApiError if POST returned a deleted object: the name is taken."""
         if made.get("deleted_at"):
             text = f"with {made['id']}, which was deleted in the destination; {HELD_BY_DELETED}"
-            raise ApiError(self.catalog.dest.side, "POST", self.resource.path, 200, text)
+            raise ApiError(self._post_route(), 200, text)
 
     def refuse_another(self, item: PlannedObject, made: Dict[str, Any]) -> None:
         """Raises ApiError if the destination treats two names of the source as one.
@@ -238,7 +241,7 @@ class ObjectWriter:
                 f"with {', '.join(map(repr, key))}, which is another object of the source;"
                 " rename one of the two there"
             )
-            raise ApiError(catalog.dest.side, "POST", resource.path, 200, text)
+            raise ApiError(self._post_route(), 200, text)
 
     def _update(self, plan: ObjectPlan, action: Action, findings: Findings) -> Action:
         waiting = {top_field(reference.path) for reference in plan.prepared.deferred}

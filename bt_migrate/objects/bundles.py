@@ -14,7 +14,7 @@ from typing import Any, Dict, Mapping, Optional
 
 from bt_migrate.api.answers import an_object
 from bt_migrate.api.client import Api
-from bt_migrate.errors import AnswerError, NetworkError, UsageError
+from bt_migrate.errors import AnswerError, NetworkError, Route, UsageError
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import PROJECTS
 from bt_migrate.objects.lists import Lists
@@ -59,7 +59,7 @@ class BundleUploads:
             if error.final:
                 raise
             reason = f"its bundle cannot be uploaded: {error}"
-            raise AnswerError(self.dest.side, "POST", CODE_PATH, 200, reason) from None
+            raise AnswerError(Route(self.dest.side, "POST", CODE_PATH), 200, reason) from None
 
 
 def _content(path: Path) -> bytes:

@@ -26,11 +26,11 @@ from typing import (
     Union,
 )
 
-from bt_migrate.api.answers import Route, described, text_at
+from bt_migrate.api.answers import described, text_at
 from bt_migrate.api.client import Api
 from bt_migrate.api.organization import NOT_THERE
 from bt_migrate.config.settings import Settings
-from bt_migrate.errors import ApiError, UsageError
+from bt_migrate.errors import AnswerError, ApiError, Route, UsageError
 from bt_migrate.model.resource import IN_PROJECT, OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import CALLABLE, FUNCTIONS, PROJECTS, PROMPTS, USERS
 from bt_migrate.model.resources import BY_NAME, REFERABLE, resource_around
@@ -385,7 +385,7 @@ def _inside(resource: Resource, objects: Iterable[dict], around: Iterable[dict])
 
 
 def _because_of(resource: Resource, error: ApiError) -> ApiError:
-    because = ApiError(error.side, error.method, error.path, error.status, error.body)
+    because = ApiError(error.route, error.status, error.body)
     because.args = (
         f"rows may refer to {resource.name}, which cannot be listed (use a key that may list them,"
         f" or move the rows without: --exclude-resources {resource.name}): {error}",
@@ -403,7 +403,8 @@ def refuse_misshapen(route: Route, resource: Resource, obj: Mapping[str, Any]) -
         text_at(route, obj, name)
     for name in resource.key:
         if isinstance(obj.get(name), (dict, list)):
-            raise route.error(f"`{name}` of {obj['id']!r} is {described(obj[name])}, not a text")
+            problem = f"`{name}` of {obj['id']!r} is {described(obj[name])}, not a text"
+            raise AnswerError(route, 200, problem)
 
 
 def renamed(projects: List[dict], new_names: Mapping[str, str]) -> List[dict]:

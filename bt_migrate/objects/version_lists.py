@@ -129,7 +129,7 @@ class VersionLists:
         seen: Set[tuple] = set()
         while True:
             query = versions_query(resource.kind, project_ids, cursor)
-            answer = self.api.query(query, audit_log=True)
+            answer = self.api.query_audit_log(query)
             rows = [row for row in answer.json if isinstance(row, dict)]
             fresh = [row for row in rows if (row.get("id"), row.get("_xact_id")) not in seen]
             yield from fresh

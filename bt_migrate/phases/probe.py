@@ -15,7 +15,7 @@ from typing import Any, Dict, Optional, Sequence
 
 from bt_migrate.api.client import Api
 from bt_migrate.api.organization import connect
-from bt_migrate.api.request import Limits
+from bt_migrate.api.request import Endpoint, Limits
 from bt_migrate.cli.log_lines import start_logging
 from bt_migrate.cli.program import prepare_interpreter
 from bt_migrate.cli.signals import Ending, handle_signals
@@ -32,8 +32,8 @@ QUESTION = (
 
 
 def _api(connection: Connection, stop: threading.Event, *, writable: bool) -> Api:
-    side, url, key = connection.side, connection.url, connection.key
-    return Api(side, url, key, LIMITS, writable=writable, stop=stop)
+    endpoint = Endpoint(connection.side, connection.url, connection.key)
+    return Api(endpoint, LIMITS, writable=writable, stop=stop)
 
 
 def _confirm(api: Api, flags: Dict[str, Any]) -> None:

@@ -159,7 +159,7 @@ def earlier_versions_are_listed(scratch: Scratch) -> Seen:
     made = scratch.create("prompt", **fields)
     scratch.api.patch(f"/v1/prompt/{made['id']}", {"description": "second"})
     text = versions_query("prompt", [scratch.project_id])
-    rows = scratch.api.query(text, audit_log=True).json
+    rows = scratch.api.query_audit_log(text).json
     versions = {row.get("_xact_id") for row in rows if row.get("id") == made["id"]}
     return holds_if(len(versions) == 2, f"{len(versions)} of 2 versions of a prompt are listed")
 

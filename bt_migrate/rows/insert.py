@@ -13,7 +13,7 @@ from typing import Dict, List, Mapping, Sequence, Set, Tuple
 from bt_migrate.api.client import Api
 from bt_migrate.api.json_codec import encode
 from bt_migrate.attachments.copy import AttachmentCopier, NotCopied
-from bt_migrate.errors import AnswerError, ApiError
+from bt_migrate.errors import AnswerError, ApiError, Route
 from bt_migrate.model.outcomes import FAILED, FOUND
 from bt_migrate.model.resources import RowKind
 from bt_migrate.rows.batches import EncodedRow, batched, halves
@@ -232,5 +232,6 @@ def delete_rows(dest: Api, kind: RowKind, dest_id: str, row_ids: Sequence[str]) 
     delivery = sender.send(rows)
     left = delivery.confirmed.count(False)
     if left:
-        raise AnswerError("destination", "POST", LOGS3, 200, f"does not name {left} of the rows")
+        route = Route(dest.side, "POST", LOGS3)
+        raise AnswerError(route, 200, f"does not name {left} of the rows")
     return delivery.xact

@@ -31,7 +31,7 @@ from bt_migrate.api.btql import (
 from bt_migrate.api.client import Api
 from bt_migrate.api.request import QUERY_PATH, RETRY_STATUSES, Answer
 from bt_migrate.api.transactions import after_second, key_before, key_seconds
-from bt_migrate.errors import AnswerError, ApiError
+from bt_migrate.errors import AnswerError, ApiError, Route
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.by_id import query_by_ids
 from bt_migrate.rows.facets import add_facets
@@ -77,7 +77,7 @@ class RowSelection(NamedTuple):
 
 def unusable_answer(api: Api, why: str) -> ApiError:
     """Returns the error for a query whose answer does not fit the request."""
-    return AnswerError(api.side, "POST", QUERY_PATH, 200, why)
+    return AnswerError(Route(api.side, "POST", QUERY_PATH), 200, why)
 
 
 # assumption: keys_sort_by_insertion, rows_keep_key_and_created

@@ -45,6 +45,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--write-env", type=Path, metavar="FILE", help="write the settings to this file as well"
     )
+    _add_behaviour(options)
+    return options
+
+
+def _add_behaviour(options: argparse.ArgumentParser) -> None:
+    """The options for how the server answers."""
     options.add_argument(
         "--latency",
         type=pairs_of_text,
@@ -68,7 +74,6 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME,...",
         help=f"behave as an older data plane, in these switches or in all: {' '.join(NAMES)}",
     )
-    return options
 
 
 def switches_of_text(text: str) -> List[str]:

@@ -8,7 +8,6 @@ from typing import Any, Callable, List, Tuple
 import pytest
 
 from bt_migrate.api.answers import (
-    Route,
     created_object,
     error_free,
     inserted_groups,
@@ -24,8 +23,8 @@ from bt_migrate.api.answers import (
     text_at,
 )
 from bt_migrate.api.client import Api
-from bt_migrate.api.request import Limits
-from bt_migrate.errors import AnswerError
+from bt_migrate.api.request import Endpoint, Limits
+from bt_migrate.errors import AnswerError, Route
 from tests.support.loopback import Loopback, Reply
 
 NONSENSE: List[Any] = [{}, [], None, 5, "text", True, {"error": "no"}, {"objects": None}]
@@ -159,7 +158,7 @@ def test_a_field_without_a_check_of_its_own_names_its_route() -> None:
 
 
 def client(url: str, attempts: int = 2) -> Api:
-    return Api("destination", url, "sk-key", Limits(attempts, 0.001, 2), writable=True)
+    return Api(Endpoint("destination", url, "sk-key"), Limits(attempts, 0.001, 2), writable=True)
 
 
 CALLS: List[Tuple[str, Callable[[Api], Any], Any]] = [

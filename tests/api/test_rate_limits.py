@@ -15,7 +15,7 @@ import responses
 
 from bt_migrate.api.client import Api
 from bt_migrate.api.http import retry_after_s
-from bt_migrate.api.request import Limits
+from bt_migrate.api.request import Endpoint, Limits
 from bt_migrate.api.throttle import Refused, Throttle
 from bt_migrate.errors import Interrupted, NetworkError
 from tests.support.api_client import KEY, URL, client, outcome
@@ -224,7 +224,7 @@ def test_a_retry_after_in_epoch_seconds_is_waited_for() -> None:
 def test_a_request_that_is_refused_too_often_stops_the_run() -> None:
     limits = Limits(1, 0.001, 4, rate_limit_tries=2)
     with Loopback([Reply(429, b"slow down")]) as server:
-        api = Api("source", server.url, KEY, limits, writable=False)
+        api = Api(Endpoint("source", server.url, KEY), limits, writable=False)
         error = outcome(lambda: api.get("/v1/project"))
     assert (type(error), error.exit_code, len(server.asked)) == (NetworkError, 3, 3)
     assert "2 times in a row (MIGRATION_RATE_LIMIT_TRIES)" in str(error)

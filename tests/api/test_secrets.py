@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from bt_migrate.api.client import Api
-from bt_migrate.api.request import Limits
+from bt_migrate.api.request import Endpoint, Limits
 from bt_migrate.errors import ApiError, without_secrets
 from tests.support.loopback import Loopback, Reply
 
@@ -60,7 +60,7 @@ def echoes() -> list[str]:
 def test_a_key_that_a_server_repeats_is_hidden_in_any_form(echo: str, status: int) -> None:
     body = f'{{"error": "refused {echo} here"}}'.encode()
     with Loopback([Reply(status, body)]) as server:
-        api = Api("source", server.url, KEY, Limits(0, 0.0, 1), writable=False)
+        api = Api(Endpoint("source", server.url, KEY), Limits(0, 0.0, 1), writable=False)
         with pytest.raises(ApiError) as raised:
             api.query("select: *")
     inner = echo[4:-4]

@@ -13,7 +13,7 @@ import pytest
 
 from bt_migrate.api import signed_urls
 from bt_migrate.api.client import Api
-from bt_migrate.api.request import Limits
+from bt_migrate.api.request import Endpoint, Limits
 from bt_migrate.attachments import copy
 from bt_migrate.attachments.read import NotUploaded, attachment_chunks
 from bt_migrate.errors import AnswerError, ApiError, NetworkError
@@ -46,7 +46,7 @@ NO_ADDRESSES: List[Any] = [
 
 
 def client(url: str, attempts: int = 1) -> Api:
-    return Api("source", url, "sk-key", Limits(attempts, 0.001, 2), writable=False)
+    return Api(Endpoint("source", url, "sk-key"), Limits(attempts, 0.001, 2), writable=False)
 
 
 def done(url: Any) -> Reply:
@@ -122,7 +122,7 @@ def test_5xx_of_a_store_that_worked_is_an_outage_unless_it_is_one_file(
 
 def test_a_file_is_stored_again_once_a_store_that_worked_is_back() -> None:
     with Loopback([Reply(), Reply(503), Reply(503), Reply(503), Reply()]) as server:
-        api = Api("dest", server.url, "sk-key", Limits(1, 0.001, 2), writable=True)
+        api = Api(Endpoint("dest", server.url, "sk-key"), Limits(1, 0.001, 2), writable=True)
         for _ in range(2):
             api.store.retrying(lambda: api.store.upload(f"{server.url}/bucket/x", {}, b"bytes"))
     assert len(server.asked) == 5

@@ -18,7 +18,7 @@ import bt_migrate
 import bt_migrate.sandbox.routes.table as routes
 from bt_migrate.api.client import Api
 from bt_migrate.api.organization import connect
-from bt_migrate.api.request import Limits
+from bt_migrate.api.request import Endpoint, Limits
 from bt_migrate.errors import ApiError, Interrupted, NetworkError
 from bt_migrate.probe.assumption import BROKEN, DIFFERS, HOLDS, NOT_TRIED
 from bt_migrate.probe.assumptions import ASSUMPTIONS
@@ -51,7 +51,7 @@ def org(sandbox: Sandbox) -> SandboxOrg:
 
 
 def api_of(sandbox: Sandbox, *, writable: bool = True) -> Api:
-    api = Api("destination", sandbox.url, KEY, LIMITS, writable=writable)
+    api = Api(Endpoint("destination", sandbox.url, KEY), LIMITS, writable=writable)
     connect(api, "", "BT_DEST")
     return api
 
@@ -415,7 +415,7 @@ def test_all_that_was_made_is_deleted_when_a_probe_is_interrupted(
         return Answer(502, b"lost")
 
     sandbox.intercept = interrupt
-    api = Api("destination", sandbox.url, KEY, LIMITS, writable=True, stop=stop)
+    api = Api(Endpoint("destination", sandbox.url, KEY), LIMITS, writable=True, stop=stop)
     connect(api, "", "BT_DEST")
     with pytest.raises((Interrupted, ApiError)):
         probe(api, api_of(sandbox), patience_s=5)

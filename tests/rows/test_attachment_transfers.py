@@ -10,7 +10,7 @@ from typing import Any, List, Optional
 import pytest
 
 from bt_migrate.api.client import Api
-from bt_migrate.api.request import Limits
+from bt_migrate.api.request import Endpoint, Limits
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.server import Fault
 from tests.support.loopback import Loopback, Reply
@@ -113,9 +113,7 @@ def test_only_azure_gets_its_blob_type_header(
     with Loopback([Reply(201, b"")]) as server:
         monkeypatch.setenv("HTTP_PROXY", server.url)
         api = Api(
-            "destination",
-            "http://api.example",
-            "sk-never-sent",
+            Endpoint("destination", "http://api.example", "sk-never-sent"),
             Limits(0, 0, 2),
             writable=True,
         )

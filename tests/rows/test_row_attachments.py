@@ -10,7 +10,7 @@ from typing import Any, Dict, List
 import pytest
 
 from bt_migrate.api.client import Api
-from bt_migrate.api.request import Limits
+from bt_migrate.api.request import Endpoint, Limits
 from bt_migrate.attachments.copy import _refused
 from bt_migrate.errors import ApiError
 from bt_migrate.sandbox.data.answer import Answer
@@ -266,7 +266,7 @@ def test_an_html_page_from_the_store_does_not_prove_that_the_file_is_lost() -> N
         headers={"Content-Type": "text/html; charset=utf-8"},
     )
     with Loopback(lambda asked: page) as server:
-        api = Api("source", server.url, "sk", Limits(0, 0.01, 4), writable=False)
+        api = Api(Endpoint("source", server.url, "sk"), Limits(0, 0.01, 4), writable=False)
         with pytest.raises(ApiError) as raised:
             api.store.open_download(f"{server.url}/bucket/key?sig=secret", "image/png")
     assert (raised.value.status, raised.value.is_page, _refused(raised.value).kind) == (

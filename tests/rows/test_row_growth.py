@@ -14,7 +14,7 @@ import pytest
 
 from bt_migrate.api.btql import Bounds
 from bt_migrate.api.client import Api
-from bt_migrate.api.request import Limits
+from bt_migrate.api.request import Endpoint, Limits
 from bt_migrate.api.transactions import pagination_key
 from bt_migrate.errors import ApiError
 from bt_migrate.rows.read import RowSelection, pages
@@ -282,7 +282,7 @@ def test_a_clock_that_is_behind_ends_no_stream_early() -> None:
         return Reply(body=json.dumps({"data": portion}).encode(), headers=late)
 
     with Loopback(answer) as server:
-        api = Api("source", server.url, "sk", Limits(0, 0.01, 4), writable=False)
+        api = Api(Endpoint("source", server.url, "sk"), Limits(0, 0.01, 4), writable=False)
         api.get("/v1/organization")
         selection = RowSelection("logs", ["p"], Bounds())
         found = [row["id"] for page in pages(api, selection, limit=4) for row in page.rows]
@@ -356,7 +356,7 @@ def paged(
         )
 
     with Loopback(answer) as server:
-        api = Api("source", server.url, "sk", Limits(0, 0.01, 4), writable=False)
+        api = Api(Endpoint("source", server.url, "sk"), Limits(0, 0.01, 4), writable=False)
         read = pages(api, RowSelection("logs", ["p"], Bounds(), counted), limit=limit)
         for number, page in enumerate(read, 1):
             found += [row["id"] for row in page.rows]

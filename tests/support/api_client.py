@@ -6,7 +6,7 @@ import threading
 from typing import Any, Optional
 
 from bt_migrate.api.client import Api
-from bt_migrate.api.request import Limits
+from bt_migrate.api.request import Endpoint, Limits
 
 URL = "https://api.example.test"
 KEY = "sk-key-of-a-test"
@@ -25,7 +25,7 @@ def client(
     stop: Optional[threading.Event] = None,
 ) -> Api:
     limits = Limits(attempts, delay_s, max_concurrent, per_minute)
-    return Api(side, url, KEY, limits, writable=writable, stop=stop)
+    return Api(Endpoint(side, url, KEY), limits, writable=writable, stop=stop)
 
 
 def outcome(call: Any) -> Any:

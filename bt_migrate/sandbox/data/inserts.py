@@ -161,20 +161,13 @@ class Transaction:
 
 
 def insert(
-    store: Store,
-    org_ids: Sequence[str],
-    kind: str,
-    object_id: str,
-    body: Any,
-    request_bytes: int = 0,
-    at: Optional[int] = None,
+    store: Store, rows: RowSet, body: Any, request_bytes: int = 0, at: Optional[int] = None
 ) -> List[str]:
     """POST /v1/{kind}/{id}/insert. Returns the ids of the rows, in order.
 
     `at`: past unix seconds at which the rows are to have been inserted.
     """
-    rows = row_set(store, org_ids, kind, object_id)
-    events = checked_events(kind, _only(body, "events"))
+    events = checked_events(rows.kind, _only(body, "events"))
     _check_sizes(events, request_bytes)
     transaction = Transaction(store, at)
     if rows.moments and transaction.moment < next(reversed(rows.moments)):

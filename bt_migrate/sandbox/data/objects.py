@@ -72,7 +72,7 @@ def create(
     if found is not None:
         writes_version = kind.store == "function" and store.behaviour.post_writes_versions
         if replace or writes_version:
-            _replace(store, org, kind, found, data, body)
+            _replace(store, kind, found, data, body)
         return found, not writes_version
     entry = store.add(kind, org.id, data)
     _remember(store, entry, body)
@@ -197,7 +197,7 @@ def _slug(name: Any) -> str:
     return re.sub("[^a-z0-9]+", "-", str(name).lower()).strip("-") or "untitled"
 
 
-def _replace(store: Store, org: Org, kind: Kind, entry: Entry, data: Json, body: Json) -> None:
+def _replace(store: Store, kind: Kind, entry: Entry, data: Json, body: Json) -> None:
     """PUT: replace all but the identity of an object; a secret that is not sent is kept."""
     for name in (
         "id",
@@ -258,7 +258,9 @@ def patch(store: Store, org_ids: Sequence[str], kind: Kind, object_id: str, body
     )
     if problem:
         raise Refused(400, problem)
-    entry = get(store, org_ids, kind, object_id, body, "update")
+    entry = _visible(store, org_ids, kind, object_id, body)
+    if entry is None:
+        raise Missing(kind.name, object_id, "update")
     if entry.org_id is None:
         raise Refused(
             403, {"Code": "ForbiddenError", "Message": "Built-in roles cannot be changed"}
@@ -300,7 +302,7 @@ def _change_members(data: Json, name: str, values: List[Any]) -> None:
 def delete(
     store: Store, org_ids: Sequence[str], kind: Kind, object_id: str, body: Any = None
 ) -> Json:
-    entry = get(store, org_ids, kind, object_id, body, "delete")
+    entry = find_to_delete(store, org_ids, kind, object_id, body)
     if entry.org_id is None:
         raise Refused(
             403, {"Code": "ForbiddenError", "Message": "Built-in roles cannot be deleted"}
@@ -332,16 +334,35 @@ def get(
     kind: Kind,
     object_id: str,
     owner: Optional[Mapping[str, Any]] = None,
-    access: str = "read",
 ) -> Entry:
     """The live object. `owner` holds object_type and object_id, which views are asked for with."""
+    entry = _visible(store, org_ids, kind, object_id, owner)
+    if entry is None:
+        raise Missing(kind.name, object_id)
+    return entry
+
+
+def find_to_delete(
+    store: Store, org_ids: Sequence[str], kind: Kind, object_id: str, owner: Any
+) -> Entry:
+    entry = _visible(store, org_ids, kind, object_id, owner)
+    if entry is None:
+        raise Missing(kind.name, object_id, "delete")
+    return entry
+
+
+def _visible(
+    store: Store,
+    org_ids: Sequence[str],
+    kind: Kind,
+    object_id: str,
+    owner: Optional[Mapping[str, Any]],
+) -> Optional[Entry]:
     entry = store.find(kind, org_ids, object_id)
     if kind.name == "view":
         _require_owner(owner or {})
         if entry is not None and not _same_owner(entry.data, owner or {}):
-            entry = None
-    if entry is None:
-        raise Missing(kind.name, object_id, access)
+            return None
     return entry
 
 

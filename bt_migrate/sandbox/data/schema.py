@@ -126,44 +126,47 @@ def _fields(text: str) -> Tuple[Fields, FrozenSet[str]]:
     )
 
 
-def _kind(
-    name: str,
-    create: str,
-    patch: str = "",
-    *,
-    read_only: str = "",
-    unique: str = "",
-    links: Tuple[Tuple[str, str], ...] = (),
-    flags: str = "put post",
-    filters: str = "",
-    store: str = "",
-    later: str = "",
-) -> Kind:
-    fields, required = _fields(create)
-    patched, patch_required = _fields(patch)
-    words = flags.split()
-    path: Optional[str] = "/environment" if name == "environment" else "/v1/" + name
-    if "hidden" in words or "in_project" in words:
-        path = None
-    return Kind(
-        name=name,
-        path=path,
-        create=fields,
-        required=required,
-        patch=patched,
-        patch_required=patch_required,
-        read_only=tuple(read_only.split()),
-        unique=tuple(tuple(key.split("+")) for key in unique.split()),
-        links=links,
-        put="put" in words,
-        post="post" in words,
-        by_project="by_project" in words,
-        filters=tuple(filters.split()),
-        store=store or name,
-        later=frozenset(later.split()),
-        is_later="later" in words,
-        in_project="in_project" in words,
-    )
+@dataclass(frozen=True)
+class KindRow:
+    """One row of the table below; `kind` is what the rest of the sandbox uses."""
+
+    name: str
+    create: str
+    patch: str = ""
+    read_only: str = ""
+    unique: str = ""
+    links: Tuple[Tuple[str, str], ...] = ()
+    flags: str = "put post"
+    filters: str = ""
+    store: str = ""
+    later: str = ""
+
+    def kind(self) -> Kind:
+        fields, required = _fields(self.create)
+        patched, patch_required = _fields(self.patch)
+        words = self.flags.split()
+        path: Optional[str] = "/environment" if self.name == "environment" else "/v1/" + self.name
+        if "hidden" in words or "in_project" in words:
+            path = None
+        return Kind(
+            name=self.name,
+            path=path,
+            create=fields,
+            required=required,
+            patch=patched,
+            patch_required=patch_required,
+            read_only=tuple(self.read_only.split()),
+            unique=tuple(tuple(key.split("+")) for key in self.unique.split()),
+            links=self.links,
+            put="put" in words,
+            post="post" in words,
+            by_project="by_project" in words,
+            filters=tuple(self.filters.split()),
+            store=self.store or self.name,
+            later=frozenset(self.later.split()),
+            is_later="later" in words,
+            in_project="in_project" in words,
+        )
 
 
 PROJECT = (("project_id", "project"),)
@@ -187,8 +190,8 @@ PROMPT_CREATE = (
 )
 
 # fmt: off
-KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
-    _kind("project", "name*:name description:text org_name:text project_group_name:text",
+KINDS: Dict[str, Kind] = {row.name: row.kind() for row in (
+    KindRow("project", "name*:name description:text org_name:text project_group_name:text",
           # "Patch operations replace all settings" is the one exception to deep merging.
           "name:name description:text user_id:text settings:object",
           read_only="org_id user_id created deleted_at settings", unique="org_id+name",
@@ -196,7 +199,7 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
           later="project_group_name",
           links=(("settings.baseline_experiment_id", "experiment"),
                  ("settings.default_preprocessor.id", "function"))),
-    _kind("experiment",
+    KindRow("experiment",
           "project_id*:id name:name description:text repo_info:object base_exp_id:id dataset_id:id "
           "dataset_version:text internal_metadata:object parameters_id:id parameters_version:text "
           # ancestor_commits is not in the OpenAPI document; the official Python SDK sends it.
@@ -210,23 +213,23 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
               flags="post by_project",
           links=PROJECT + (("base_exp_id", "experiment"), ("dataset_id", "dataset"),
                            ("parameters_id", "function"))),
-    _kind("dataset", "project_id*:id name*:name description:text tags:texts metadata:object",
+    KindRow("dataset", "project_id*:id name*:name description:text tags:texts metadata:object",
           "name:name description:text tags:texts metadata:object",
           read_only="user_id created deleted_at url_slug", unique="project_id+name",
               flags="post by_project",
           links=PROJECT),
     # environment_slugs is documented outside of the OpenAPI document only.
-    _kind("prompt", PROMPT_CREATE + "function_type:function_type environment_slugs:texts",
+    KindRow("prompt", PROMPT_CREATE + "function_type:function_type environment_slugs:texts",
           "name:text slug:text description:text prompt_data:object tags:texts",
           read_only="_xact_id log_id org_id created metadata", unique="project_id+slug",
           flags="put post by_project", filters="slug", links=PROJECT + PROMPT_DATA,
               store="function"),
-    _kind("function", PROMPT_CREATE + "function_type:function_type function_data*:function_data "
+    KindRow("function", PROMPT_CREATE + "function_type:function_type function_data*:function_data "
           "origin:object function_schema:object",
           "name:text description:text prompt_data:object function_data:function_data tags:texts",
           read_only="_xact_id log_id org_id created metadata", unique="project_id+slug",
           flags="put post by_project", filters="slug", links=PROJECT + PROMPT_DATA + FUNCTION_DATA),
-    _kind("role", "name*:name description:text member_permissions:member_permissions "
+    KindRow("role", "name*:name description:text member_permissions:member_permissions "
         "member_roles:ids "
           "org_name:text",
           "name:name description:text add_member_permissions:member_permissions "
@@ -234,13 +237,13 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
               "remove_member_roles:ids",
           read_only="org_id user_id created deleted_at", unique="org_id+name",
           links=(("member_roles[]", "role"),)),
-    _kind("group", "name*:name description:text member_users:ids member_groups:ids org_name:text",
+    KindRow("group", "name*:name description:text member_users:ids member_groups:ids org_name:text",
           "name:name description:text add_member_users:ids remove_member_users:ids "
               "add_member_groups:ids "
           "remove_member_groups:ids",
           read_only="org_id user_id created deleted_at", unique="org_id+name",
           links=(("member_users[]", "user"), ("member_groups[]", "group"))),
-    _kind("acl", "object_type*:object_type object_id*:id user_id:id group_id:id "
+    KindRow("acl", "object_type*:object_type object_id*:id user_id:id group_id:id "
         "permission:permission "
           "restrict_object_type:object_type role_id:id",
           read_only="_object_org_id created", flags="post",
@@ -248,10 +251,10 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
           filters="object_type object_id user_id group_id permission restrict_object_type role_id",
           links=(("object_id", "@object_type"), ("user_id", "user"), ("group_id", "group"),
                  ("role_id", "role"))),
-    _kind("agent", "project_id*:id name*:name description:text metadata:object",
+    KindRow("agent", "project_id*:id name*:name description:text metadata:object",
           "name:name description:text metadata:object",
           read_only="slug kind user_id created", unique="project_id+name", links=PROJECT),
-    _kind("project_automation", "project_id*:id name*:name config*:automation_config "
+    KindRow("project_automation", "project_id*:id name*:name config*:automation_config "
         "description:text",
           "name:name description:text config:object",
           read_only="user_id created", unique="project_id+name",
@@ -260,14 +263,14 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
                            ("config.topic_map_function_ids[]", "function"),
                            ("config.data_scope.experiment_id", "experiment"),
                            ("config.loop.target.id", "view"))),
-    _kind("project_group", "name*:name description:text org_name:text",
+    KindRow("project_group", "name*:name description:text org_name:text",
           "name:name description:text add_member_projects:ids remove_member_projects:ids",
           read_only="org_id user_id created deleted_at member_projects", unique="org_id+name",
           flags="put post later", links=(("member_projects[]", "project"),)),
-    _kind("org_automation", "org_id*:id name*:name config*:automation_config description:text",
+    KindRow("org_automation", "org_id*:id name*:name config*:automation_config description:text",
           "name:name description:text config:object",
           read_only="user_id created", unique="org_id+name", flags="put post later"),
-    _kind("project_score", "project_id*:id name*:name score_type*:score_type description:text "
+    KindRow("project_score", "project_id*:id name*:name score_type*:score_type description:text "
           "categories:categories config:object",
           "name:name description:text score_type:score_type categories:categories config:object",
           read_only="user_id created position", unique="project_id+name",
@@ -276,15 +279,15 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
           links=PROJECT + (("config.online.scorers[].id", "function"), ("config.visibility.users[]",
               "user"),
                            ("config.visibility.groups[]", "group"))),
-    _kind("project_tag", "project_id*:id name*:name description:text color:text",
+    KindRow("project_tag", "project_id*:id name*:name description:text color:text",
           "name:name description:text color:text",
           read_only="user_id created position", unique="project_id+name",
               flags="put post by_project",
           links=PROJECT),
-    _kind("span_iframe", "project_id*:id name*:name url*:text description:text post_message:bool",
+    KindRow("span_iframe", "project_id*:id name*:name url*:text description:text post_message:bool",
           "name:name url:text post_message:bool description:text",
           read_only="user_id created deleted_at", unique="project_id+name", links=PROJECT),
-    _kind("view", "object_type*:object_type object_id*:id view_type*:view_type name*:name "
+    KindRow("view", "object_type*:object_type object_id*:id view_type*:view_type name*:name "
         "view_data:object "
           "options:object user_id:id deleted_at:text description:text",
           "object_type*:object_type object_id*:id view_type:view_type name:name view_data:object "
@@ -294,20 +297,20 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
           filters="object_type object_id view_type",
           links=(("object_id", "@object_type"), ("user_id", "user"),
                  ("options.options.projectId", "project"))),
-    _kind("mcp_server", "project_id*:id name*:name url*:text description:text",
+    KindRow("mcp_server", "project_id*:id name*:name url*:text description:text",
           "name:name url:text description:text",
           read_only="user_id created deleted_at", unique="project_id+name", links=PROJECT),
     # A second snapshot of one transaction is the first (seen in the official command-line tool).
-    _kind("dataset_snapshot", "dataset_id*:id name*:name xact_id*:text description:text",
+    KindRow("dataset_snapshot", "dataset_id*:id name*:name xact_id*:text description:text",
           "name:name description:text",
           read_only="created", unique="dataset_id+name dataset_id+xact_id",
           links=(("dataset_id", "dataset"),)),
-    _kind("ai_secret", "name*:name type:text metadata:object secret:text org_name:text",
+    KindRow("ai_secret", "name*:name type:text metadata:object secret:text org_name:text",
           "name:name type:text metadata:object secret:text",
           read_only="org_id created preview_secret updated_at secret_updated_at "
               "secret_updated_by_user_id",
           unique="org_id+name"),
-    _kind("env_var", "object_type*:env_object_type object_id*:id name*:name value:text "
+    KindRow("env_var", "object_type*:env_object_type object_id*:id name*:name value:text "
         "metadata:object "
           "secret_type:text",
           "name*:name value:text metadata:object secret_type:text",
@@ -315,25 +318,25 @@ KINDS: Dict[str, Kind] = {kind.name: kind for kind in (
               "secret_updated_by_user_id",
           unique="object_type+object_id+name", filters="object_type object_id",
           links=(("object_id", "@object_type"),)),
-    _kind("environment", "name*:name slug*:name description:text org_name:text",
+    KindRow("environment", "name*:name slug*:name description:text org_name:text",
           "name:name slug:name description:text",
           read_only="org_id created deleted_at", unique="org_id+slug", flags="post"),
-    _kind("simulated_user", "project_id*:id name*:name goal:text instructions*:text "
+    KindRow("simulated_user", "project_id*:id name*:name goal:text instructions*:text "
           "voice_config*:object",
           "name:name goal:text instructions:text voice_config:object",
           read_only="_xact_id org_id created", unique="project_id+name", links=PROJECT,
           flags="post in_project later"),
     # The rest cannot be made through the API; tests make them from Python.
-    _kind("service_token", "name*:name service_account_id:id service_account_email:text "
+    KindRow("service_token", "name*:name service_account_id:id service_account_email:text "
           "service_account_name:text",
           read_only="created preview_name org_id", flags=""),
-    _kind("api_key", "name*:name user_id:id user_email:text user_given_name:text "
+    KindRow("api_key", "name*:name user_id:id user_email:text user_given_name:text "
         "user_family_name:text",
           read_only="created preview_name org_id", flags=""),
-    _kind("user", "email*:text given_name:text family_name:text avatar_url:text",
+    KindRow("user", "email*:text given_name:text family_name:text avatar_url:text",
         read_only="created",
           unique="org_id+email", flags="", filters="email given_name family_name"),
-    _kind("prompt_session", "project_id*:id name*:name", read_only="created",
+    KindRow("prompt_session", "project_id*:id name*:name", read_only="created",
         unique="project_id+name",
           links=PROJECT, flags="hidden"),
 )}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import threading
-from typing import Any, Callable, Dict, List, Optional
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 KINDS = "status reset_before reset_after truncate garbage redirect delay drop".split()
+DETAILS = ("status", "body", "headers", "above_limit", "seconds")
 
 
+@dataclass(eq=False)
 class Fault:
     """One fault of the requests that match.
 
@@ -23,25 +26,28 @@ class Fault:
     - drop: does nothing and answers nothing for `seconds`, then closes
     """
 
-    def __init__(
-        self,
-        kind: str,
-        org: Optional[str] = None,  # name; None: any
-        method: Optional[str] = None,
-        path: Optional[str] = None,  # regular expression, searched in the path with its query
-        times: Optional[int] = 1,  # None: for ever
-        after: int = 0,  # the first n matches are left alone
-        **details: Any,
-    ) -> None:
-        if kind not in KINDS:
-            raise ValueError(f"unknown kind of fault: {kind}")
-        self.kind = kind
-        self.org = org
-        self.method = method
-        self.path = path
-        self.times = times
-        self.after = after
-        self.details = details
+    kind: str
+    org: Optional[str] = None  # name; None: any
+    method: Optional[str] = None
+    path: Optional[str] = None  # regular expression, searched in the path with its query
+    times: Optional[int] = 1  # None: for ever
+    after: int = 0  # the first n matches are left alone
+    # what the kinds take
+    status: Optional[int] = None
+    body: Any = None  # a text, or JSON
+    headers: Optional[Mapping[str, str]] = None
+    above_limit: Optional[int] = None
+    seconds: Optional[float] = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown kind of fault: {self.kind}")
+
+    @property
+    def details(self) -> Dict[str, Any]:
+        """What the kind takes, as far as it was given."""
+        values = {name: getattr(self, name) for name in DETAILS}
+        return {name: value for name, value in values.items() if value is not None}
 
     def matches(self, org: str, method: str, path: str) -> bool:
         return (
@@ -95,7 +101,7 @@ class Faults:
 
     @staticmethod
     def _is_above(fault: Fault, limit: Callable[[], Optional[int]]) -> bool:
-        above = fault.details.get("above_limit")
+        above = fault.above_limit
         return above is None or (limit() or 0) > above
 
     def _is_due(self, fault: Fault) -> bool:

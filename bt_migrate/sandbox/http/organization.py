@@ -101,7 +101,8 @@ class SandboxOrg:
         """
         body = decode(encode({"events": list(rows)}).encode("ascii"))
         with self._store.lock:
-            return inserts.insert(self._store, (self.id,), kind, object_id, body, at=at)
+            rows_of_object = inserts.row_set(self._store, (self.id,), kind, object_id)
+            return inserts.insert(self._store, rows_of_object, body, at=at)
 
     def rows(self, kind: str, object_id: str, version: Optional[str] = None) -> List[Json]:
         """The rows as a reader sees them now, or saw them at a transaction, in order of their

@@ -314,9 +314,8 @@ def _status_answer(details: Mapping[str, Any]) -> Answer:
     body = details.get("body", "")
     text = body if isinstance(body, str) else encode(body)
     content_type = "text/plain" if isinstance(body, str) else "application/json"
-    return Answer(
-        int(details.get("status", 500)), text.encode(), content_type, details.get("headers") or {}
-    )
+    headers = dict(details.get("headers") or {})
+    return Answer(int(details.get("status", 500)), text.encode(), content_type, headers)
 
 
 def category(method: str, target: str) -> str:

@@ -103,7 +103,7 @@ def json_answer(
     value: Any, status: int = 200, *, changed: bool = False, headers: Mapping[str, str] = {}
 ) -> Answer:
     content = encode(value).encode("ascii")
-    return Answer(status, content, JSON_TYPE, headers, changed=changed)
+    return Answer(status, content, JSON_TYPE, dict(headers), changed=changed)
 
 
 def refusal(error: Refused) -> Answer:

@@ -77,11 +77,10 @@ def single(api: Api, call: Call, kind_name: str, object_id: str) -> Answer:
             note_org(api, call, entry)
             return json_answer(objects.render(kind, entry, api.store.behaviour), changed=True)
         if call.method == "DELETE" and (kind.post or kind.name in ("api_key", "service_token")):
-            note_org(
-                api,
-                call,
-                objects.get(api.store, call.key.org_ids, kind, object_id, call.body(), "delete"),
+            entry = objects.find_to_delete(
+                api.store, call.key.org_ids, kind, object_id, call.body()
             )
+            note_org(api, call, entry)
             gone = objects.delete(api.store, call.key.org_ids, kind, object_id, call.body())
             return json_answer(gone, changed=True)
     raise Refused(405, f"{call.method} is not allowed on {call.path}")

@@ -45,7 +45,8 @@ def insert(api: Api, call: Call, kind: str, object_id: str) -> Answer:
     check_size(api, call)
     body = call.body()
     with api.store.lock:
-        ids = inserts.insert(api.store, call.key.org_ids, kind, object_id, body, len(call.raw))
+        rows_of_object = inserts.row_set(api.store, call.key.org_ids, kind, object_id)
+        ids = inserts.insert(api.store, rows_of_object, body, len(call.raw))
     return json_answer({"row_ids": ids}, changed=True)
 
 
