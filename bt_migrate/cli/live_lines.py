@@ -44,7 +44,7 @@ def _progress_parts(status: Mapping[str, Any], now: datetime) -> Iterator[str]:
     elif status["stopping"]:
         yield f"ending: {status['stopping']}"
     else:
-        if work["per_second"]:
+        if work["unit"] and work["per_second"]:
             yield f"{work['per_second']:,.0f}/s"
         if work["seconds_left"] is not None:
             yield f"{_left_text(work['seconds_left'])} left"

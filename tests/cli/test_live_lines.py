@@ -61,6 +61,8 @@ def status(streams: int = 0, **changes: Any) -> Dict[str, Any]:
             },
             "undo: 31,968 objects deleted, 3,200/s, 3 s left",
         ),
+        # between two phases there is nothing to count, and a rate of what was counted before
+        ({"work": {**WORK, "unit": "", "seconds_left": None}}, "phase 6/10 migrate-logs"),
     ],
 )
 def test_the_line_for_the_whole_run_is_one_text(changes: Dict[str, Any], expected: str) -> None:
