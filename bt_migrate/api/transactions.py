@@ -8,6 +8,9 @@ from __future__ import annotations
 
 # top 16 bits of every transaction id
 XACT_PREFIX = 0x0DE1 << 48
+XACT_DIGITS = 19
+# A larger number is no transaction, and SQLite could not store it.
+MAX_XACT = (1 << 63) - 1
 SECONDS_MASK = 0xFFFFFFFF
 # A version is also shown as 16 hex digits: the transaction multiplied by a constant, modulo 2^64.
 PRETTY_DIGITS = 16
@@ -21,7 +24,8 @@ KEY_DIGITS = 20
 def xact_of(value: object) -> int:
     """Returns the transaction (decimal text or int) as a number, 0 for anything else."""
     text = value if isinstance(value, str) else str(value)
-    return int(text) if text.isdecimal() else 0
+    xact = int(text) if text.isdecimal() and len(text) <= XACT_DIGITS else 0
+    return xact if xact <= MAX_XACT else 0
 
 
 def xact_of_version(version: object) -> int:

@@ -264,6 +264,13 @@ KINDS: Mapping[str, Kind] = {
         False,
         "fields of rows that the API cannot write ({where})",
     ),
+    "row_repeated": Kind(
+        LOSS,
+        "the source shows two versions of a row; the one of the last transaction was moved",
+        "nothing; the older version was replaced in the source",
+        False,
+        "older versions of {rows:row} that the source still shows, in {names}",
+    ),
     "attachment_missing": Kind(
         LOSS,
         "the source does not have the bytes of an attachment; the reference still names the source",

@@ -16,7 +16,7 @@ from typing import Deque, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.errors import Interrupted, StateError
-from bt_migrate.model.outcomes import CREATED
+from bt_migrate.model.outcomes import CREATED, FOUND
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.background import SIGNAL_S
@@ -26,6 +26,7 @@ from bt_migrate.rows.decide import RowDecider
 from bt_migrate.rows.insert import Delivered, Inserter
 from bt_migrate.rows.prefetch import SourceReaders
 from bt_migrate.rows.read import Page, PageReader
+from bt_migrate.rows.repeated import NewestVersions
 from bt_migrate.rows.slices import SliceReader
 from bt_migrate.rows.streams import PageEnd, StreamCopy
 from bt_migrate.state.sync_marks import Round
@@ -119,6 +120,7 @@ class Pump:
             slice_number=slice_number,
             slice_reader=slice_reader,
         )
+        self._newest = NewestVersions()
         self._in_flight: Deque[SentBatch] = deque()
 
     def copy_all(self, reader: PageReader) -> None:
@@ -183,7 +185,7 @@ class Pump:
 
     def _rows_to_send(self, page: Page, end: PageEnd) -> List[EncodedRow]:
         """Yields the encoded rows of the page that are to be written; counts all others."""
-        rows = self._by_member(page)
+        rows = self._without_older_versions(self._by_member(page), end)
         decide = self._decider.of_round if self._is_round else self._decider.of_copy
         sending = decide(rows, end, plain=page.plain)
         settled = {
@@ -205,6 +207,25 @@ class Pump:
             if not member.error and (position is None or row["_pagination_key"] > position):
                 found.setdefault(object_id, []).append(row)
         return found
+
+    def _without_older_versions(
+        self, rows: Dict[str, List[dict]], end: PageEnd
+    ) -> Dict[str, List[dict]]:
+        """Returns the rows without versions that do not count; reports each repeated row."""
+        counting = {}
+        for object_id, object_rows in rows.items():
+            newest = self._newest.of(object_id, object_rows)
+            counting[object_id] = newest.rows
+            if newest.older or newest.again:
+                counts, notes = end.of(object_id)
+                counts.update({"fetched": len(newest.older), FOUND: len(newest.older)})
+                for row_id in (*newest.older, *newest.again):
+                    notes.add("row_repeated", row_id)
+            if newest.again:
+                # The older version was sent, and batches finish in any order.
+                while self._in_flight:
+                    self._commit_first()
+        return counting
 
     def _record_sending(self, batch: Sequence[EncodedRow]) -> None:
         """Record rows before they are sent, so that after a crash it is known which are ours.

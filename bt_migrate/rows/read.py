@@ -38,6 +38,7 @@ from bt_migrate.rows.facets import add_facets
 from bt_migrate.rows.page_ahead import SIZE_STATUSES, AskedPage, PageAhead
 from bt_migrate.rows.page_checks import KEY, has_one_key, refusal, without_cut_off_key
 from bt_migrate.rows.page_size import PageSize
+from bt_migrate.rows.repeated import newest_rows
 from bt_migrate.rows.slices import SliceReader
 
 log = logging.getLogger("bt_migrate.rows")
@@ -423,7 +424,7 @@ def rows_of_ids(
     row_ids: Sequence[str],
     version: Optional[int] = None,
 ) -> List[dict]:
-    """Returns the rows of the objects that have these ids (or had them at a version).
+    """Returns the rows of the objects that have these ids (or had them at a version), each once.
 
     At most MAX_LIMIT. If the server takes too long, each half of the ids is queried on its own.
     """
@@ -434,5 +435,6 @@ def rows_of_ids(
         version,
         rows_asked_for(frozenset(row_ids), ROW_KINDS[kind].id_field, frozenset(object_ids)),
     )
+    rows = newest_rows(rows, ROW_KINDS[kind].id_field)
     add_facets(api, kind, object_ids, rows, version)
     return rows

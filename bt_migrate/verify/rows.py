@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence
 
 from bt_migrate.api.btql import OBJECTS_PER_QUERY, Bounds
+from bt_migrate.api.transactions import xact_of
 from bt_migrate.errors import ApiError
 from bt_migrate.model.equality import day_of, text_digest
 from bt_migrate.model.resources import ROW_KINDS
@@ -207,10 +208,13 @@ def _add_equal_day(wanted: DayDigest, found: DayDigest, result: Comparison) -> N
 
 # -- row by row
 
+# Of two versions of a row, the one of the last transaction counts.
 _ADD_ROW = {
     table: (
-        f"insert or replace into {table} values (:id, :digest,"
-        f" 1 + coalesce((select times from {table} where id = :id), 0))"
+        f"insert or replace into {table} values (:id,"
+        f" coalesce((select digest from {table} where id = :id and xact > :xact), :digest),"
+        f" 1 + coalesce((select times from {table} where id = :id), 0),"
+        f" max(:xact, coalesce((select xact from {table} where id = :id), 0)))"
     )
     for table in ("wanted", "found")
 }
@@ -264,11 +268,12 @@ def _load_digests(
         add_row = _ADD_ROW["wanted" if side is sides.source else "found"]
         for object_id, row in read_rows(context, side, pair.kind, bounds):
             digest = text_digest(side.forms.form(row, object_id).text)
+            xact = xact_of(row.get("_xact_id"))
             with lock:
-                db.execute(add_row, {"id": id_bytes(row["id"]), "digest": digest})
+                db.execute(add_row, {"id": id_bytes(row["id"]), "digest": digest, "xact": xact})
 
     for table in _ADD_ROW:
-        columns = "id blob primary key, digest blob, times integer"
+        columns = "id blob primary key, digest blob, times integer, xact integer"
         db.execute(f"create table {table} ({columns}) without rowid")
     db.execute("begin")
     for bounds in ranges:

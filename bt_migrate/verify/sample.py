@@ -16,7 +16,7 @@ from typing import Dict, List, Sequence, Set, Tuple
 
 from bt_migrate.api.answers import keys_after
 from bt_migrate.api.btql import Bounds, ids_query
-from bt_migrate.api.transactions import key_number, pagination_key
+from bt_migrate.api.transactions import key_number, pagination_key, xact_of
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.state.sqlite import id_bytes
@@ -63,15 +63,17 @@ def _lowest_hashes(
     side: ReadSide, context: CompareContext, kind: str, bounds: Bounds
 ) -> Dict[str, FormTexts]:
     """Returns source object -> texts of the rows with the lowest hashes."""
-    chosen: Dict[str, List[Tuple[int, str, dict]]] = {}
-    for object_id, row in read_rows(context, side, kind, bounds):
+    chosen: Dict[str, List[Tuple[int, str, int, int, dict]]] = {}
+    for number, (object_id, row) in enumerate(read_rows(context, side, kind, bounds)):
         rows = chosen.setdefault(object_id, [])
-        heappush(rows, (-rank(row["id"]), row["id"], row))
+        # The number keeps two versions of a row from being compared as dicts.
+        xact = xact_of(row.get("_xact_id"))
+        heappush(rows, (-rank(row["id"]), row["id"], xact, number, row))
         if len(rows) > context.sample:
             heappop(rows)
     return {
-        object_id: {row_id: side.forms.form(row, object_id).text for _, row_id, row in rows}
-        for object_id, rows in chosen.items()
+        object_id: {row_id: side.forms.form(row, object_id).text for _, row_id, *_, row in rows}
+        for object_id, rows in ((object_id, sorted(rows)) for object_id, rows in chosen.items())
     }
 
 

@@ -34,6 +34,9 @@ from bt_migrate.api.transactions import (
         ("1.5", 0),
         (True, 0),
         ({}, 0),
+        ("9" * 19, 0),  # more than SQLite stores
+        ("1" * 400, 0),
+        (10**400, 0),
         ("²", 0),  # a digit to str.isdigit, none to int
     ],
 )
