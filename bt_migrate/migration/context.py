@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Optional, Set
 
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.config.settings import Settings
@@ -27,6 +27,9 @@ class Migration:
     background: BackgroundRows = field(default_factory=BackgroundRows)
     # source row counts by object, shared by validation, plans and copies
     counts: RowCounts = field(default_factory=RowCounts)
+    # Source ids of projects that could not be created. They are left to the next start, so that
+    # every phase stays open for what belongs to them.
+    failed_projects: Set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)

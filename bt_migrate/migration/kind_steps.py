@@ -9,7 +9,7 @@ from bt_migrate.errors import ApiError
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.migration.retention import with_retention
 from bt_migrate.model.findings import LIST_REFUSED, finding
-from bt_migrate.model.outcomes import LATER, SKIPPED
+from bt_migrate.model.outcomes import LATER, NO_PROJECT, SKIPPED
 from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resources import (
     SELECTABLE,
@@ -34,8 +34,6 @@ from bt_migrate.state.object_file import ObjectOutcome
 from bt_migrate.state.object_states import save_objects
 
 log = logging.getLogger("bt_migrate.migration")
-
-NO_PROJECT = "its project could not be created"
 
 
 def copy_organization_kind(migration: Migration, resource: Resource) -> None:

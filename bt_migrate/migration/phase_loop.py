@@ -22,6 +22,7 @@ from bt_migrate.model.date_windows import iso
 from bt_migrate.model.findings import LIST_REFUSED
 from bt_migrate.model.outcomes import OPEN_OUTCOMES, SKIPPED
 from bt_migrate.model.resource import no_bundle
+from bt_migrate.model.resource_table import PROJECTS
 from bt_migrate.model.resources import BY_NAME, ROW_KINDS, kinds_of_phase
 from bt_migrate.objects.bundles import bundle_file
 from bt_migrate.objects.catalog import open_catalog
@@ -166,8 +167,8 @@ def reopen_verification(run: RunDirectory, names: Sequence[str]) -> None:
 
 
 def has_open_objects(run: RunDirectory, phase: str) -> bool:
-    """True if an object of the phase failed, or waits for another one."""
-    kinds = {resource.name for resource in kinds_of_phase(phase)}
+    """True if an object of the phase failed or waits for another one, or a project failed."""
+    kinds = {PROJECTS.name, *(resource.name for resource in kinds_of_phase(phase))}
     return any(
         entry.outcome in OPEN_OUTCOMES
         for states in run.all_objects()

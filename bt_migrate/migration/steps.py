@@ -106,13 +106,17 @@ def project_scopes(migration: Migration) -> List[ProjectPair]:
     )
     migration.run.name_folders(names[project["id"]] for project in projects)
     note_gone(migration.catalog, PROJECTS, states, migration.catalog.lists.source_list(PROJECTS))
-    copy_objects(migration.catalog, PROJECTS, items_of(states, projects))
-    return [
+    failed = migration.failed_projects
+    tried = [item for item in items_of(states, projects) if item.source["id"] not in failed]
+    copy_objects(migration.catalog, PROJECTS, tried)
+    scopes = [
         ProjectPair(
             item, migration.catalog.targets.resolve(("projects",), item["id"]), names[item["id"]]
         )
         for item in projects
     ]
+    failed.update(scope.source["id"] for scope in scopes if scope.dest_id is None)
+    return scopes
 
 
 def move_kinds(migration: Migration, phase: str) -> None:

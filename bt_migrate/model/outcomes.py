@@ -22,4 +22,5 @@ WOULD_UPDATE = "planned update"
 LATER = "moved by a later phase"
 NOT_KNOWN_THERE = "the server of the destination does not have this kind"
 READY_TO_ACTIVATE = "ready to activate"
-OPEN_REASONS = (LATER, NOT_KNOWN_THERE, READY_TO_ACTIVATE)
+NO_PROJECT = "its project could not be created"
+OPEN_REASONS = (LATER, NOT_KNOWN_THERE, READY_TO_ACTIVATE, NO_PROJECT)

@@ -68,6 +68,19 @@ def test_an_object_that_failed_is_created_in_the_same_run_without_reading_rows_a
     assert (pair.sandbox.inserted[before:], differences(pair)) == ([], [])
 
 
+@pytest.mark.parametrize("times", [7, None])
+def test_what_belongs_to_a_project_that_failed_is_moved_by_the_next_command(
+    times: Optional[int], pair: Pair, tmp_path: Path
+) -> None:
+    refused = Fault("status", "globex", "POST", path="^/v1/project$", times=times, status=400)
+    pair.sandbox.faults.add(refused)
+    first = run(pair.sandbox, tmp_path / "runs", "--verify")
+    assert (first.code, len(pair.dest.objects("dataset"))) == (1, 0), first.out
+    pair.sandbox.faults.clear()
+    second = run_next(pair, first, tmp_path / "runs")
+    assert (second.code, differences(pair)) == (0, []), second.out
+
+
 def test_rows_that_stopped_early_are_completed_and_compared_as_they_are_now(
     pair: Pair, tmp_path: Path
 ) -> None:
