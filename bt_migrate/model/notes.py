@@ -39,12 +39,14 @@ class FindingCounts:
         """Count `count` findings at once, with one row as the example."""
         self._notes[self._noted(kind, row_id, path, detail)]["count"] += count
 
-    def add_acceptable(self, kind: str, row_id: str, digest: bytes, detail: str = "") -> None:
+    def add_acceptable(
+        self, kind: str, row_id: str, digest: bytes, detail: str = "", path: str = "", ref: str = ""
+    ) -> None:
         """Count a finding that a person may accept.
 
-        `digest` is of the row's content, so that other content needs to be accepted again.
+        `digest` is of what is wrong, so that something else needs to be accepted again.
         """
-        key = self._noted(kind, row_id, detail=detail)
+        key = self._noted(kind, row_id, path, detail, ref)
         self._notes[key]["count"] += 1
         self._add_digest(key, int.from_bytes(digest[:DIGEST_BYTES], "big"))
 

@@ -1,6 +1,7 @@
 """The differences of a run that a person may accept, read from the files of the run alone.
 
-They are objects and rows that were not overwritten, and the differences that the last comparison
+They are objects and rows that were not overwritten, rows, attachments and comments that did not
+arrive, and the differences that the last comparison
 found. Rows that are missing because the source changed after the copy are not among them: the next
 sync copies these.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping
 
 from bt_migrate.errors import StateError
-from bt_migrate.model.findings import finding
+from bt_migrate.model.findings import FAILURE, finding
 from bt_migrate.model.notes import stream_findings
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.report.advice import ROWS_DIFFER
@@ -36,6 +37,7 @@ class DifferenceLine:
     fingerprint: str = ""
 
 
+ROWS_REFUSED = "row_refused"
 COMPARED = ("differs", "missing", "extra")
 FACTS = ("resource", "id", "name", "project", "row", "fingerprint")
 
@@ -54,9 +56,18 @@ def difference_of_problem(problem: Mapping[str, Any]) -> Dict[str, Any]:
     return {**_facts(problem), "outcome": problem["outcome"], "detail": detail}
 
 
+def is_of_rows(record: Mapping[str, Any]) -> bool:
+    """Whether a finding is about rows that a person may accept as they are."""
+    return record["severity"] == FAILURE and "fingerprint" in record
+
+
 def difference_of_rows(record: Mapping[str, Any]) -> Dict[str, Any]:
-    """Returns one difference for all rows of an object that were not overwritten."""
-    facts = {**_facts(record), "outcome": DIFFERS, "detail": f"rows: {record.get('count', 0):,}"}
+    """Returns one difference for all rows of an object with a finding of one kind and reason."""
+    detail = f"rows: {record.get('count', 0):,}"
+    if record["kind"] != ROWS_DIFFER:
+        detail += f"; {record['about']}: {record.get('detail', '')}"
+    outcome = "missing" if record["kind"] == ROWS_REFUSED else DIFFERS
+    facts = {**_facts(record), "outcome": outcome, "detail": detail}
     facts.pop("row", None)
     return facts
 
@@ -72,7 +83,7 @@ def settled_findings(
     """Returns the findings; accepted differences have the kind accepted_difference."""
     return [
         accepted_finding(difference_of_rows(record))
-        if record["kind"] == ROWS_DIFFER and accepted.holds(difference_of_rows(record))
+        if is_of_rows(record) and accepted.holds(difference_of_rows(record))
         else dict(record)
         for record in findings
     ]
@@ -100,7 +111,7 @@ def _of_objects(run: RunDirectory) -> Iterator[Dict[str, Any]]:
 def _of_rows(run: RunDirectory) -> Iterator[Dict[str, Any]]:
     for stream in run.all_streams():
         for record in stream_findings(stream.header, stream.findings):
-            if record["kind"] == ROWS_DIFFER:
+            if is_of_rows(record):
                 yield difference_of_rows(record)
 
 

@@ -11,10 +11,10 @@ import logging
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Optional, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
 from bt_migrate.config.settings import Settings
-from bt_migrate.model.equality import row_digest
+from bt_migrate.model.equality import row_digest, text_digest
 from bt_migrate.model.findings import FAILURE, KINDS
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import CREATED, DIFFERS, FAILED, FOUND, UPDATED
@@ -61,6 +61,11 @@ def summary(counts: Mapping[str, int]) -> str:
         if counts.get(name)
     ]
     return f"{counts['fetched']:,} rows: {', '.join(parts)}" if parts else "no rows"
+
+
+def _digest(*parts: Any) -> bytes:
+    """Returns a digest that identifies what did not arrive."""
+    return text_digest(json.dumps(parts))
 
 
 class BatchCommitter:
@@ -160,10 +165,16 @@ class BatchCommitter:
 
     def _add_findings(self, done: Delivered) -> None:
         for object_id, row_id, path, key, why in done.not_copied:
-            self._page.of(object_id)[1].add(why.kind, row_id, path, str(why), key)
+            notes = self._page.of(object_id)[1]
+            if KINDS[why.kind].severity == FAILURE:
+                digest = _digest(row_id, key)
+                notes.add_acceptable(why.kind, row_id, digest, str(why), path, key)
+            else:
+                notes.add(why.kind, row_id, path, str(why), key)
         for object_id, row_id, reason in done.refused_comments:
             notes = self._page.of(object_id)[1]
-            notes.add("comment_refused", row_id, detail=reason[:REASON_CHARS])
+            digest = _digest(row_id)
+            notes.add_acceptable("comment_refused", row_id, digest, reason[:REASON_CHARS])
 
     def _record_failed(self, done: Delivered) -> None:
         """Record rows that did not arrive completely; each sync tries them again."""
@@ -207,7 +218,8 @@ class BatchCommitter:
 
     def _note_refused(self, row: EncodedRow, reason: str, notes: FindingCounts) -> None:
         """Write a line to the file of refused rows: id, size and reason, without content."""
-        notes.add("row_refused", row.id, detail=reason[:REASON_CHARS])
+        digest = _digest(row.id, row.xact)
+        notes.add_acceptable("row_refused", row.id, digest, reason[:REASON_CHARS])
         member = self._members[row.object_id]
         if row.id in member.tried_again:  # it was written before
             return

@@ -10,8 +10,9 @@ from typing import Any, Callable, Dict, List, Optional
 
 import pytest
 
+from bt_migrate.phases.accept import main as accept
 from bt_migrate.sandbox.data.answer import Answer
-from tests.support.orgs import AtRequest, ended, is_insert, report, started
+from tests.support.orgs import AtRequest, ended, findings, is_insert, report, started
 from tests.support.row_runs import WRITE, World, refused
 from tests.support.syncs import (
     DATASET,
@@ -109,6 +110,21 @@ def test_failed_rows_are_tried_by_each_sync_until_they_arrive(
             assert len(late_row(w, LOGS).get("comments") or []) == (
                 1 if failure == "comment_refused" else 0
             )
+
+
+@pytest.mark.parametrize("failure", sorted(FAILURES))
+def test_what_never_arrives_can_be_accepted_and_still_arrives_once_it_can(
+    failure: str, tmp_path: Path
+) -> None:
+    with living(tmp_path) as w:
+        repair = FAILURES[failure](w, LOGS)
+        assert sync(w).code == 1
+        assert accept([str(w.root), "--all", "--yes"]) == 0
+        assert [(sync(w).code, failures(w)) for _ in range(2)] == [(0, [])] * 2
+        assert [record["name"] for record in findings(w.root, "accepted_difference")] == ["p00"]
+        repair()
+        assert (sync(w).code, findings(w.root, "accepted_difference")) == (0, [])
+        assert "late" in {row_["id"] for row_ in w.dest.rows(LOGS, twin(w, LOGS))}
 
 
 @pytest.mark.parametrize(
