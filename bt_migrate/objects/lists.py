@@ -182,20 +182,16 @@ class Lists:
     def _twins(self) -> Dict[str, str]:
         """Returns id -> the resource as which it is moved, of the objects in both lists.
 
-        It is a function if only a function has all of its fields.
+        Where the source refuses one of the lists, each object of the other one may be in both.
         """
         if self._twin_kinds is None:
-            prompts = {prompt["id"] for prompt in self.source_list(PROMPTS)}
-            self._twin_kinds = {
-                function["id"]: (
-                    FUNCTIONS.name
-                    if any(function.get(name) for name in FUNCTION_ONLY_FIELDS)
-                    or function.get("function_data") not in (None, PROMPT_MARK)
-                    else PROMPTS.name
-                )
-                for function in self.source_list(FUNCTIONS)
-                if function["id"] in prompts
-            }
+            prompts, functions = self.source_list(PROMPTS), self.source_list(FUNCTIONS)
+            if self.unavailable.keys() & set(CALLABLE):
+                twins = [*prompts, *functions]
+            else:
+                ids = {prompt["id"] for prompt in prompts}
+                twins = [function for function in functions if function["id"] in ids]
+            self._twin_kinds = {obj["id"]: _kind_of_twin(obj) for obj in twins}
         return self._twin_kinds
 
     # -- the destination
@@ -376,6 +372,14 @@ class Lists:
                 if selected and not for_good:
                     return _because_of(resource, refusal.error)
         return None
+
+
+def _kind_of_twin(obj: Mapping[str, Any]) -> str:
+    """Returns `functions` if only a function has all fields of the object, else `prompts`."""
+    is_function = any(obj.get(name) for name in FUNCTION_ONLY_FIELDS)
+    if is_function or obj.get("function_data") not in (None, PROMPT_MARK):
+        return FUNCTIONS.name
+    return PROMPTS.name
 
 
 def _inside(resource: Resource, objects: Iterable[dict], around: Iterable[dict]) -> List[dict]:

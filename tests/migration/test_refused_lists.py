@@ -107,6 +107,21 @@ def test_a_young_kind_that_a_server_does_not_have_is_no_failure(kind: str, tmp_p
         assert ended.code == 0, ended.out
 
 
+def test_a_prompt_is_not_moved_as_a_function_while_prompts_cannot_be_listed(
+    tmp_path: Path,
+) -> None:
+    with tiny_pair() as pair:
+        slugs = {prompt["slug"] for prompt in pair.source.objects("prompt")}
+        fault = Fault("status", READ, "GET", list_path("prompt"), None, **ANSWERS["refused"])
+        pair.sandbox.faults.add(fault)
+        refused = run(pair.sandbox, tmp_path / "runs")
+        there = {obj["slug"] for kind in ("function", "prompt") for obj in pair.dest.objects(kind)}
+        assert (refused.code, slugs & there, bool(there)) == (1, set(), True), refused.out
+        pair.sandbox.faults.clear()
+        completed = run(pair.sandbox, tmp_path / "runs")
+        assert (completed.code, differences(pair)) == (0, []), completed.out
+
+
 def test_owners_without_views_may_be_refused_by_the_destination(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         rare = ("organization", "org_project", "project_log")
