@@ -89,9 +89,9 @@ def created_object(expected: Mapping[str, Any]) -> Check:
     def check(value: Any) -> str:
         problem = shape(value)
         for name in () if problem else IDENTIFYING:
-            wanted, found = expected.get(name), value.get(name)
-            if wanted is not None and found is not None and not _same_key(wanted, found):
-                return f"it is another object: `{name}` is {described(found)}, not {wanted!r}"
+            wanted, answered = expected.get(name), value.get(name)
+            if wanted is not None and answered is not None and not _same_key(wanted, answered):
+                return f"it is another object: `{name}` is {described(answered)}, not {wanted!r}"
         return problem
 
     return check
@@ -102,13 +102,15 @@ def folded(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip().casefold()
 
 
-def _same_key(wanted: Any, found: Any) -> bool:
-    """Whether the server may have stored the text `wanted` as `found`, see `folded`, or cut it."""
-    if not isinstance(wanted, str) or not isinstance(found, str):
-        return bool(wanted == found)
-    wanted_text, found_text = folded(wanted), folded(found)
-    return wanted_text == found_text or (
-        bool(found_text) and wanted_text.startswith(found_text) and len(found_text) >= FOLDED_CHARS
+def _same_key(wanted: Any, answered: Any) -> bool:
+    """Whether the server may have stored the text `wanted` as `answered`, see `folded`, or cut it."""
+    if not isinstance(wanted, str) or not isinstance(answered, str):
+        return bool(wanted == answered)
+    wanted_text, answered_text = folded(wanted), folded(answered)
+    return wanted_text == answered_text or (
+        bool(answered_text)
+        and wanted_text.startswith(answered_text)
+        and len(answered_text) >= FOLDED_CHARS
     )
 
 
@@ -213,8 +215,8 @@ def inserted_groups(kind: str, row_ids: Mapping[str, Sequence[str]]) -> Check:
             name = f"{kind}.{object_id}"
             if not isinstance(answered, dict):
                 return f"`{name}` is {described(answered)}, not an object"
-            found = answered.get("row_ids")
-            problem = _row_ids_problem(found, ids, f"{name}.row_ids", answered)
+            answered_ids = answered.get("row_ids")
+            problem = _row_ids_problem(answered_ids, ids, f"{name}.row_ids", answered)
             if problem:
                 return problem
         return ""
@@ -345,10 +347,10 @@ def _shortened(value: Any) -> str:
 
 
 def _text_problem(value: Mapping[str, Any], field: str, prefix: str = "") -> str:
-    found = value.get(field)
-    if isinstance(found, str) and found:
+    text = value.get(field)
+    if isinstance(text, str) and text:
         return ""
-    shown = described(found, value) if found is None else described(found) if found else "empty"
+    shown = described(text, value) if text is None else described(text) if text else "empty"
     return f"`{prefix}{field}` is {shown}, not a text"
 
 
@@ -357,12 +359,12 @@ def _address_problem(value: Mapping[str, Any], field: str) -> str:
     return problem if problem.startswith("`") or not problem else f"`{field}`: {problem}"
 
 
-def _row_ids_problem(found: Any, row_ids: Sequence[str], name: str, whole: Any) -> str:
+def _row_ids_problem(answered_ids: Any, row_ids: Sequence[str], name: str, whole: Any) -> str:
     """Every row that was sent is accounted for, and no other; in any order."""
-    if not isinstance(found, list):
-        return f"`{name}` is {described(found, whole)}, not a list"
-    if len(found) != len(row_ids):
-        return f"`{name}` has {len(found)} ids for {len(row_ids)} rows"
-    answered = Counter(row_id for row_id in found if isinstance(row_id, str))
+    if not isinstance(answered_ids, list):
+        return f"`{name}` is {described(answered_ids, whole)}, not a list"
+    if len(answered_ids) != len(row_ids):
+        return f"`{name}` has {len(answered_ids)} ids for {len(row_ids)} rows"
+    answered = Counter(row_id for row_id in answered_ids if isinstance(row_id, str))
     missing = next((row_id for row_id in row_ids if not answered[row_id]), None)
     return f"`{name}` lacks row {missing!r}" if missing is not None else ""

@@ -158,10 +158,10 @@ class Pace:
         left = 0.0
         before_s = self._empty_s
         for start in self._starts:
-            found = min(float(self._burst), left + (start.at_s - before_s) / token_s)
-            if start.is_refused == refused and (found >= 1) == refused:
+            tokens = min(float(self._burst), left + (start.at_s - before_s) / token_s)
+            if start.is_refused == refused and (tokens >= 1) == refused:
                 return False
-            left = min(found, 1.0) if start.is_refused else max(found - 1, 0.0)
+            left = min(tokens, 1.0) if start.is_refused else max(tokens - 1, 0.0)
             before_s = start.at_s
         return True
 

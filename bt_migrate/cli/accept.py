@@ -69,15 +69,15 @@ def _accepted(run: RunDirectory) -> Records:
 
 def _accept(run: RunDirectory, wanted: Sequence[str], flags: Mapping[str, Any]) -> None:
     accepted = accepted_of(run)
-    found = [record for record in known_differences(run) if not accepted.holds(record)]
-    chosen = selected(found, wanted)
+    open_differences = [record for record in known_differences(run) if not accepted.holds(record)]
+    chosen = selected(open_differences, wanted)
     if not _agrees(chosen, wanted, flags, "Accept"):
         _print({"differences": chosen}, [], flags)
         return
     accept(run, chosen, _user(), now())
     keys = {key_of(record) for record in chosen}
     done = [item for item in _accepted(run) if key_of(item) in keys]
-    left = [record for record in found if key_of(record) not in keys]
+    left = [record for record in open_differences if key_of(record) not in keys]
     _print({"accepted": done, "differences": left}, after_accepting(run), flags)
 
 
@@ -113,17 +113,17 @@ def _user() -> str:
 
 
 def _print(
-    found: Mapping[str, Records], next_commands: List[str], flags: Mapping[str, Any]
+    lists: Mapping[str, Records], next_commands: List[str], flags: Mapping[str, Any]
 ) -> None:
     if flags["json"]:
-        print(json.dumps({**found, "next_commands": next_commands}))
+        print(json.dumps({**lists, "next_commands": next_commands}))
         return
-    for name, records in found.items():
-        if records or len(found) == 1:
+    for name, records in lists.items():
+        if records or len(lists) == 1:
             print(TITLES[name] if records else f"{TITLES[name]} none")
         for record in records:
             print("\n".join(wrapped(_line(record))))
-    if "differences" in found and found["differences"] and not next_commands:
+    if "differences" in lists and lists["differences"] and not next_commands:
         print("To accept them: --all or --only NAMES, and --yes without a terminal")
     for line in next_lines({"next_commands": next_commands}):
         print(line)

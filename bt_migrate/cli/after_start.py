@@ -74,8 +74,10 @@ def environment_of(
             for name, number in report["totals"][kind].items():
                 variables[f"BT_MIGRATE_{kind}_{name}".upper().replace(" ", "_")] = str(number)
         for severity in ("action", "loss", "failure"):
-            found = [finding for finding in report["findings"] if finding["severity"] == severity]
-            variables[f"BT_MIGRATE_FINDINGS_{severity}".upper()] = str(len(found))
+            findings = [
+                finding for finding in report["findings"] if finding["severity"] == severity
+            ]
+            variables[f"BT_MIGRATE_FINDINGS_{severity}".upper()] = str(len(findings))
     inherited = {name: text for name, text in os.environ.items() if name not in SECRET_VARIABLES}
     return {**inherited, **variables}
 

@@ -127,7 +127,7 @@ def row_totals(run: Optional[RunDirectory]) -> Dict[str, Optional[int]]:
             totals[unit.id] = (totals.get(unit.id) or 0) + unit.rows
         return totals
     streams = (run.record.validation or {}).get("streams", {})
-    return {stream["id"]: stream["rows"] for found in streams.values() for stream in found}
+    return {stream["id"]: stream["rows"] for counted in streams.values() for stream in counted}
 
 
 def _limits(api: Api) -> bool:

@@ -61,9 +61,9 @@ class Rates:
 
     def _first(self, name: str, beats: int) -> Beat:
         """Returns the oldest of the last beats that has the count."""
-        found = self._beats[-1]
+        first = self._beats[-1]
         for number, beat in enumerate(reversed(self._beats)):
             if number >= beats or name not in beat.counts:
                 break
-            found = beat
-        return found
+            first = beat
+        return first

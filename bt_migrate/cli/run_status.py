@@ -153,18 +153,18 @@ def _streams(run: RunDirectory, live: Mapping[str, Mapping[str, Any]]) -> Iterat
     them before.
     """
     number = run.record.round
-    found = {} if number else _counted_streams(run)
+    by_source_id = {} if number else _counted_streams(run)
     for state in run.all_streams():
         if state.sync.round == number:
-            _add_checkpoint(found, state)
+            _add_checkpoint(by_source_id, state)
     for source_id, stream in live.items():
-        _add_live(found, source_id, stream)
+        _add_live(by_source_id, source_id, stream)
 
     def open_first(source_id: str) -> Any:
-        return source_id not in live, found[source_id].get("complete", False)
+        return source_id not in live, by_source_id[source_id].get("complete", False)
 
-    for source_id in sorted(found, key=open_first):
-        yield _with_totals(source_id, found[source_id])
+    for source_id in sorted(by_source_id, key=open_first):
+        yield _with_totals(source_id, by_source_id[source_id])
 
 
 def _counted_streams(run: RunDirectory) -> Dict[str, Dict[str, Any]]:
@@ -181,10 +181,10 @@ def _counted_streams(run: RunDirectory) -> Dict[str, Dict[str, Any]]:
     }
 
 
-def _add_checkpoint(found: Dict[str, Dict[str, Any]], state: Any) -> None:
+def _add_checkpoint(by_source_id: Dict[str, Dict[str, Any]], state: Any) -> None:
     source_id = state.header["source_id"]
-    found[source_id] = {
-        **found.get(source_id, {"total": None}),
+    by_source_id[source_id] = {
+        **by_source_id.get(source_id, {"total": None}),
         **{name: state.header[name] for name in ("kind", "project", "name")},
         "done": state.counts["fetched"],
         "complete": state.done,
@@ -192,12 +192,14 @@ def _add_checkpoint(found: Dict[str, Dict[str, Any]], state: Any) -> None:
     }
 
 
-def _add_live(found: Dict[str, Dict[str, Any]], source_id: str, stream: Mapping[str, Any]) -> None:
-    known = found.get(source_id, {})
+def _add_live(
+    by_source_id: Dict[str, Dict[str, Any]], source_id: str, stream: Mapping[str, Any]
+) -> None:
+    known = by_source_id.get(source_id, {})
     if known.get("complete"):  # it was completed after the process wrote its status
         return
     done = max(stream["done"], known.get("done", 0))
-    found[source_id] = {"total": None, **known, **stream, "done": done}
+    by_source_id[source_id] = {"total": None, **known, **stream, "done": done}
 
 
 def _with_totals(source_id: str, known: Mapping[str, Any]) -> Dict[str, Any]:

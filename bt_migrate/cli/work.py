@@ -142,10 +142,10 @@ def _locked(
     deadline = time.monotonic() + wait_s
     is_told = False
     while True:
-        found = find()
+        run_and_lock = find()
         with contextlib.ExitStack() as locks:
             try:
-                locks.enter_context(found[0])
+                locks.enter_context(run_and_lock[0])
             except LockedError as error:
                 if time.monotonic() >= deadline or stop.wait(LOCK_POLL_S):
                     raise
@@ -154,7 +154,7 @@ def _locked(
                     log.info("waiting %s: %s", until, error, extra={"event": "lock"})
                 is_told = True
                 continue
-            yield found
+            yield run_and_lock
             return
 
 

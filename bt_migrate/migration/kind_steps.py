@@ -113,12 +113,12 @@ def tell_refused(migration: Migration, resource: Resource) -> None:
     states = migration.run.objects(resource.name)
     if not refusals and "" not in states.findings:
         return
-    found = []
+    findings = []
     for refusal in refusals:
         kind = "not_listed" if is_beyond_key(migration, resource, refusal) else LIST_REFUSED
         name = f"{resource.name} of {refusal.place}" if refusal.place else resource.name
-        found.append(finding(kind, resource=resource.name, name=name, detail=str(refusal.error)))
-    states.note("", found)
+        findings.append(finding(kind, resource=resource.name, name=name, detail=str(refusal.error)))
+    states.note("", findings)
     states.save()
 
 

@@ -57,9 +57,9 @@ def with_mapped_users(catalog: Catalog, *, can_invite: bool) -> Catalog:
 def note_mapped_users(catalog: Catalog) -> None:
     """Remember the users as they are mapped now. One who left the destination is not forgotten."""
     record = catalog.run.record
-    found = mapped_ids(*_users(catalog))
-    known = {user: dest_id for user, dest_id in record.user_map.items() if not found.get(user)}
-    record.user_map = {**found, **known}
+    user_map = mapped_ids(*_users(catalog))
+    known = {user: dest_id for user, dest_id in record.user_map.items() if not user_map.get(user)}
+    record.user_map = {**user_map, **known}
     catalog.run.save()
 
 

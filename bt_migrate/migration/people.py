@@ -131,9 +131,9 @@ def _referred_to(run: RunDirectory) -> Set[str]:
 def _named_by_objects(run: RunDirectory) -> Iterator[str]:
     for states in run.all_objects():
         for findings in states.findings.values():
-            for found in findings:
-                if found["kind"] == "user_without_counterpart" and found.get("ref"):
-                    yield found["ref"]
+            for record in findings:
+                if record["kind"] == "user_without_counterpart" and record.get("ref"):
+                    yield record["ref"]
 
 
 def _named_by_rows(run: RunDirectory) -> Iterator[str]:

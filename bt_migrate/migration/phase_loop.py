@@ -130,10 +130,10 @@ def reopen_left(migration: Migration) -> None:
 def _may_act(states: ObjectStates, activated: Sequence[str]) -> bool:
     """Whether an object was left ready to activate, and may be activated now."""
     details = [
-        found["detail"].split(",")
+        record["detail"].split(",")
         for findings in states.findings.values()
-        for found in findings
-        if found["kind"] == "ready_to_activate"
+        for record in findings
+        if record["kind"] == "ready_to_activate"
     ]
     return any(not missing_words(words, activated) for words in details)
 
@@ -180,9 +180,9 @@ def has_open_objects(run: RunDirectory, phase: str) -> bool:
 def has_refused_lists(run: RunDirectory) -> bool:
     """True if a list was refused, so that objects of every phase may be missing."""
     return any(
-        found["kind"] == LIST_REFUSED
+        record["kind"] == LIST_REFUSED
         for states in run.all_objects()
-        for found in states.findings.get("", ())
+        for record in states.findings.get("", ())
     )
 
 

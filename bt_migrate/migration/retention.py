@@ -53,8 +53,8 @@ def _with_count(
         return item
     # The finding names the project too; this line has 80 columns.
     log.warning("retention %r: %s", item.source["name"], facts["detail"])
-    found = object_finding(resource, item, "retention_deletes", **facts)
-    return replace(item, known_findings=(found,))
+    deletes = object_finding(resource, item, "retention_deletes", **facts)
+    return replace(item, known_findings=(deletes,))
 
 
 def deleted_at_once(
@@ -70,17 +70,17 @@ def deleted_at_once(
         ages.setdefault((kind, days), {}).update(dict.fromkeys(ids))
     for (kind, days), held in ages.items():
         _count_old_rows(catalog, kind, days, list(held))
-    found = {}
+    deletes = {}
     for rule_id, (kind, days, ids) in wanted.items():
         counts = [catalog.old_rows.get((kind, days, object_id)) for object_id in ids]
         rows = sum(count or 0 for count in counts)
         if None in counts:
             text = f"how many rows are older than {days} days is not known"
-            found[rule_id] = {"count": rows, "detail": text}
+            deletes[rule_id] = {"count": rows, "detail": text}
         elif rows:
             text = f"{rows:,} rows are older than {days} days"
-            found[rule_id] = {"count": rows, "detail": text}
-    return found
+            deletes[rule_id] = {"count": rows, "detail": text}
+    return deletes
 
 
 def _objects_of_rule(

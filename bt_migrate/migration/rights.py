@@ -72,16 +72,16 @@ def refused_lists(catalog: Catalog, projects: Sequence[dict]) -> List[Dict[str, 
     A kind that a server does not have is not among them. 5xx is left to the phase that lists it.
     """
     refused = catalog.lists.at_once(_refused, _lists_to_read(catalog, projects))
-    found = [entry for entry in refused if entry is not None]
+    refused_entries = [entry for entry in refused if entry is not None]
     # In the source, a list that was refused before is kept as an empty one.
-    known = {(entry.side, entry.resource) for entry in found}
+    known = {(entry.side, entry.resource) for entry in refused_entries}
     for name, refusals in catalog.lists.refusals.items():
         for refusal in refusals:
             side = refusal.error.side
             if not refusal.place and (side, name) not in known:
-                found.append(RefusedList(side, name, _reason(refusal.error)))
+                refused_entries.append(RefusedList(side, name, _reason(refusal.error)))
                 known.add((side, name))
-    return [asdict(entry) for entry in found]
+    return [asdict(entry) for entry in refused_entries]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _lists_to_read(catalog: Catalog, projects: Sequence[dict]) -> List[ListToRea
     dest_projects: Sequence[dict] = []
     with contextlib.suppress(ApiError):
         dest_projects = lists.dest_objects(PROJECTS)
-    found = []
+    lists_to_read = []
     for resource in OBJECT_RESOURCES:
         if resource.part_of or not _is_moved(catalog, resource):
             continue
@@ -109,15 +109,17 @@ def _lists_to_read(catalog: Catalog, projects: Sequence[dict]) -> List[ListToRea
                 (dest, None if resource.below_owner else _project_owner(dest_projects)),
             ):
                 if owner is not None:
-                    found.append(ListToRead(api, resource, _owned_list(api, resource, owner)))
+                    lists_to_read.append(
+                        ListToRead(api, resource, _owned_list(api, resource, owner))
+                    )
             continue
-        found.append(ListToRead(source, resource, partial(lists.source_list, resource)))
+        lists_to_read.append(ListToRead(source, resource, partial(lists.source_list, resource)))
         if resource.scope == ORGANIZATION:
-            found.append(ListToRead(dest, resource, partial(lists.dest_objects, resource)))
+            lists_to_read.append(ListToRead(dest, resource, partial(lists.dest_objects, resource)))
         elif resource.listed != IN_PROJECT or dest_projects:
             place = dest_projects[0]["id"] if dest_projects else ""
-            found.append(ListToRead(dest, resource, _first_page(dest, resource, place)))
-    return found
+            lists_to_read.append(ListToRead(dest, resource, _first_page(dest, resource, place)))
+    return lists_to_read
 
 
 def _is_moved(catalog: Catalog, resource: Resource) -> bool:

@@ -108,7 +108,7 @@ def _by_kind(created: Iterable[CreatedObject]) -> Dict[str, List[CreatedObject]]
 
 def _with_newer_rows(context: UndoContext, created: Sequence[CreatedObject]) -> Set[str]:
     """Returns the ids of objects with a row that somebody else wrote last."""
-    found: Set[str] = set()
+    with_newer: Set[str] = set()
     streams = {
         (stream.header["kind"], stream.header["dest_id"]): stream
         for stream in context.run.all_streams()
@@ -117,12 +117,12 @@ def _with_newer_rows(context: UndoContext, created: Sequence[CreatedObject]) -> 
         ids = [obj.dest_id for obj in created if obj.resource is holder_of_rows(kind)]
         for start in range(0, len(ids), OBJECTS_PER_QUERY):
             newest = _newest_xacts(context, kind, ids[start : start + OBJECTS_PER_QUERY])
-            found |= {
+            with_newer |= {
                 dest_id
                 for dest_id, xact in newest.items()
                 if xact and _is_newer(context, streams.get((kind, dest_id)), xact)
             }
-    return found
+    return with_newer
 
 
 def _is_newer(context: UndoContext, stream: Optional[StreamState], xact: int) -> bool:
@@ -141,11 +141,11 @@ def _newest_xacts(context: UndoContext, kind: str, ids: Sequence[str]) -> Dict[s
     """
     id_field = ROW_KINDS[kind].id_field
     rows = context.dest.query(newest_query(kind, id_field, ids)).json
-    found = {str(row.get(id_field)): xact_of(row.get("newest")) for row in rows}
+    newest = {str(row.get(id_field)): xact_of(row.get("newest")) for row in rows}
     for dest_id in ids if len(ids) > 1 else ():
-        if dest_id not in found:
-            found.update(_newest_xacts(context, kind, [dest_id]))
-    return found
+        if dest_id not in newest:
+            newest.update(_newest_xacts(context, kind, [dest_id]))
+    return newest
 
 
 def _with_rows_of_others(context: UndoContext, created: Sequence[CreatedObject]) -> Set[str]:
@@ -158,7 +158,7 @@ def _with_rows_of_others(context: UndoContext, created: Sequence[CreatedObject])
         # A sync counts only its own rows, and a killed copy did not count all of them.
         if stream.done and not stream.sync.round
     }
-    found = set()
+    with_others = set()
     for kind in ROW_KINDS:
         ids = [obj.dest_id for obj in created if obj.resource is holder_of_rows(kind)]
         for start in range(0, len(ids), OBJECTS_PER_QUERY):
@@ -166,8 +166,8 @@ def _with_rows_of_others(context: UndoContext, created: Sequence[CreatedObject])
             for dest_id, rows in _row_counts(context, kind, some).items():
                 context.held_rows[dest_id] = context.held_rows.get(dest_id, 0) + rows
                 if rows > delivered.get((kind, dest_id), rows):
-                    found.add(dest_id)
-    return found
+                    with_others.add(dest_id)
+    return with_others
 
 
 def _row_counts(context: UndoContext, kind: str, ids: Sequence[str]) -> Dict[str, int]:
@@ -175,14 +175,14 @@ def _row_counts(context: UndoContext, kind: str, ids: Sequence[str]) -> Dict[str
     id_field = ROW_KINDS[kind].id_field
     rows = context.dest.query(count_by_object_query(kind, id_field, ids, Bounds())).json
     try:
-        found = {row[id_field]: whole_number(row["rows"]) for row in rows}
+        counts = {row[id_field]: whole_number(row["rows"]) for row in rows}
     except (AttributeError, KeyError, TypeError, ValueError):
         # A server that does not count by object cannot show rows of others.
         return {}
     for dest_id in ids if len(ids) > 1 else ():
-        if dest_id not in found:
-            found.update(_row_counts(context, kind, [dest_id]))
-    return {dest_id: found[dest_id] for dest_id in ids if dest_id in found}
+        if dest_id not in counts:
+            counts.update(_row_counts(context, kind, [dest_id]))
+    return {dest_id: counts[dest_id] for dest_id in ids if dest_id in counts}
 
 
 def projects_not_empty(context: UndoContext, projects: Set[str], going: Set[str]) -> Set[str]:
@@ -192,17 +192,17 @@ def projects_not_empty(context: UndoContext, projects: Set[str], going: Set[str]
     """
     if not projects:
         return set()
-    found: Set[str] = set()
+    not_empty: Set[str] = set()
     for resource in OBJECT_RESOURCES:
         if resource.scope == PROJECT:
-            found |= _holders(context, resource, going)
+            not_empty |= _holders(context, resource, going)
         elif resource.scope == OWNER and not resource.grants_access:
-            found |= {
+            not_empty |= {
                 project
-                for project in projects - found
+                for project in projects - not_empty
                 if _owns_others(context, resource, project, going)
             }
-    return projects & found
+    return projects & not_empty
 
 
 def _holders(context: UndoContext, resource: Resource, going: Set[str]) -> Set[str]:

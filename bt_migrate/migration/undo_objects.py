@@ -89,15 +89,15 @@ class DestLists:
 
     def of_kind(self, resource: Resource) -> List[dict]:
         if resource.path not in self._by_path:
-            found = self._list(resource)
-            self._by_path[resource.path] = [obj for obj in found if not obj.get("deleted_at")]
+            objects = self._list(resource)
+            self._by_path[resource.path] = [obj for obj in objects if not obj.get("deleted_at")]
         return self._by_path[resource.path]
 
     def _list(self, resource: Resource) -> List[dict]:
         page_size = self._page_size if resource.paged else 0
         if resource.listed != IN_PROJECT:
             return list(self._dest.list(resource.path, page_size=page_size))
-        found = []
+        objects = []
         for project in self._projects:
             try:
                 listed = list(self._dest.list(resource.path_in(project), page_size=page_size))
@@ -106,8 +106,8 @@ class DestLists:
                     raise
                 continue  # the project is gone
             self._places.update((obj["id"], project) for obj in listed)
-            found += [{"project_id": project, **obj} for obj in listed]
-        return found
+            objects += [{"project_id": project, **obj} for obj in listed]
+        return objects
 
     def project_of(self, resource: Resource, dest_id: str) -> str:
         """Returns the project that the path of the object names, "" if it names none."""
@@ -118,12 +118,12 @@ class DestLists:
         path, params = list_of_owner(resource, owner)
         page_size = OWNED_PAGE_SIZE if resource.paged else 0
         try:
-            found = list(self._dest.list(path, params, page_size=page_size))
+            objects = list(self._dest.list(path, params, page_size=page_size))
         except ApiError as error:
             if error.status >= 500:
                 raise
             return []
-        return [obj for obj in found if not obj.get("deleted_at")]
+        return [obj for obj in objects if not obj.get("deleted_at")]
 
     def forget(self) -> None:
         self._by_path.clear()

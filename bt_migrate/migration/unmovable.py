@@ -59,7 +59,7 @@ def users_without_counterpart(catalog: Catalog) -> Iterator[Dict[str, Any]]:
     """
     kind = "user_without_counterpart"
     for user in catalog.lists.source_list_or_empty(USERS):
-        found = catalog.targets.resolve((USERS.name,), user["id"])
-        if found is None and USERS.name not in catalog.lists.refusals:
+        counterpart = catalog.targets.resolve((USERS.name,), user["id"])
+        if counterpart is None and USERS.name not in catalog.lists.refusals:
             name = shown_address(user) or user["id"]
             yield finding(kind, resource=USERS.name, id=user["id"], name=name)

@@ -110,10 +110,10 @@ def _forget_members(migration: Migration) -> None:
     validation = migration.run.record.validation
     if validation:
         validation["findings"] = [
-            found
-            for found in validation["findings"]
-            if found["resource"] != USERS.name
-            or not migration.catalog.targets.resolve((USERS.name,), str(found.get("id")))
+            record
+            for record in validation["findings"]
+            if record["resource"] != USERS.name
+            or not migration.catalog.targets.resolve((USERS.name,), str(record.get("id")))
         ]
 
 

@@ -163,23 +163,23 @@ def gaps(taken: Sequence[Interval], until: datetime) -> List[Interval]:
 
     None where no window started before `until`.
     """
-    found: List[Interval] = []
+    between: List[Interval] = []
     reached: Optional[datetime] = None
     for begin, end in [*sorted(taken), (until, until)]:
         if reached is not None and reached < min(begin, until):
-            found.append((reached, min(begin, until)))
+            between.append((reached, min(begin, until)))
         reached = end if reached is None else max(reached, end)
-    return found
+    return between
 
 
 def overlaps(taken: Sequence[Interval], window: Interval) -> List[Interval]:
     """Returns the parts of the window that earlier windows cover, as few intervals as possible."""
-    found: List[Interval] = []
+    joined: List[Interval] = []
     for begin, end in sorted((max(begin, window[0]), min(end, window[1])) for begin, end in taken):
         if begin >= end:
             continue
-        if found and begin <= found[-1][1]:
-            found[-1] = (found[-1][0], max(found[-1][1], end))
+        if joined and begin <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
         else:
-            found.append((begin, end))
-    return found
+            joined.append((begin, end))
+    return joined

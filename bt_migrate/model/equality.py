@@ -135,8 +135,8 @@ def _in_utc(timestamp: str) -> str:
         seconds, fraction = f"{plain[1]}T{plain[2]}", plain[3]
     else:
         seconds = iso(instant(timestamp).replace(microsecond=0))[:-1]
-        found = _FRACTION.search(timestamp)
-        fraction = found[0] if found else ""
+        match = _FRACTION.search(timestamp)
+        fraction = match[0] if match else ""
     return f"{seconds}{(fraction or '').rstrip('0').rstrip('.')}Z"
 
 
@@ -166,8 +166,8 @@ def canonical_text(row: Mapping[str, Any]) -> Tuple[str, str, int]:
         else row
     )
     parts, end = [], 0
-    for found in _OTHERWISE.finditer(exact):
-        opening = found.start() - len('"2026')
+    for match in _OTHERWISE.finditer(exact):
+        opening = match.start() - len('"2026')
         # not behind a backslash: that is a quote inside of a string
         stamp = (
             _STAMP_IN_JSON.match(exact, opening)

@@ -54,11 +54,11 @@ def differences(document: Json, resources: Sequence[Resource] = OBJECT_RESOURCES
     if not isinstance(document, dict) or not isinstance(document.get("paths"), dict):
         raise ValueError("not an OpenAPI document: it has no paths")
     schemas = Schemas(document)
-    found: List[str] = []
+    lines: List[str] = []
     for resource in resources:
         if not resource.part_of:
-            found += _Kind(schemas, resource).differences()
-    return found + _unknown_kinds(schemas, resources)
+            lines += _Kind(schemas, resource).differences()
+    return lines + _unknown_kinds(schemas, resources)
 
 
 class Schemas:
@@ -84,8 +84,8 @@ class Schemas:
 
     def operation(self, path: str, method: str) -> Json:
         item = self.paths.get(path)
-        found = item.get(method) if isinstance(item, dict) else None
-        return found if isinstance(found, dict) else {}
+        operation = item.get(method) if isinstance(item, dict) else None
+        return operation if isinstance(operation, dict) else {}
 
     def item_path(self, path: str) -> str:
         """The path of one object of a list; "" if there is none."""
@@ -111,11 +111,11 @@ class Schemas:
 
     def properties(self, schema: Json) -> Dict[str, Json]:
         """The properties of an object, of all alternatives together."""
-        found: Dict[str, Json] = {}
+        properties: Dict[str, Json] = {}
         for part in self.parts(schema):
             for name, value in (part.get("properties") or {}).items():
-                found.setdefault(name, value)
-        return found
+                properties.setdefault(name, value)
+        return properties
 
     def parts(self, schema: Json, depth: int = 0) -> Iterator[Json]:
         """A schema and its alternatives."""
@@ -162,7 +162,7 @@ class _Kind:
             return [f"{self.resource.kind}: {self.resource.path} is not in the document"]
         return [
             f"{self.resource.kind}: {text}"
-            for found in (
+            for lines in (
                 self._methods(),
                 self._list_parameters(),
                 self._written("post", self.resource.path, self._posted()),
@@ -172,7 +172,7 @@ class _Kind:
                 self._object_types(),
                 self._ids_and_versions(),
             )
-            for text in found
+            for text in lines
         ]
 
     def _posted(self) -> List[str]:

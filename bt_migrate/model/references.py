@@ -102,17 +102,21 @@ def _rewrite_places(result: Rewritten, reference: Reference, resolve: Resolve) -
     placed = []
     # From the back, so that list positions stay right.
     for path in reversed(list(paths_matching(result.value, reference.path))):
-        found = value_at(result.value, path)
+        source_id = value_at(result.value, path)
         holder = value_at(result.value, path[:-1])
-        if not isinstance(found, str) or not _holds(holder, reference) or found in reference.words:
+        if (
+            not isinstance(source_id, str)
+            or not _holds(holder, reference)
+            or source_id in reference.words
+        ):
             continue
         targets = _targets(holder, reference)
-        new = resolve(targets, found)
+        new = resolve(targets, source_id)
         if new is not None:
             set_at(result.value, path, new)
             placed.append(new)
         else:
-            result.unresolved.append(Unresolved(dotted(path), targets, found))
+            result.unresolved.append(Unresolved(dotted(path), targets, source_id))
             remove(result.value, _dropped(path, reference.drop))
     return placed
 
@@ -140,12 +144,12 @@ def _targets(holder: Any, reference: Reference) -> Tuple[str, ...]:
 
 def _rewrite_strays(result: Rewritten, placed: Set[str], resolve: Resolve, known: Known) -> None:
     """Known ids that are strings as a whole, in all other places."""
-    found = [
+    texts = [
         (path, text)
         for path, text in strings(result.value)
         if not (len(path) == 1 and path[0] in NAMES)
     ]
-    whole = [(path, text) for path, text in found if text not in placed]
+    whole = [(path, text) for path, text in texts if text not in placed]
     for path, targets, source_id in rewrite_known_ids(result.value, whole, resolve, known):
         result.unresolved.append(Unresolved(dotted(path), targets, source_id))
 
@@ -156,7 +160,9 @@ def _rewrite_queries(result: Rewritten, pattern: str, resolve: Resolve, known: K
         text = value_at(result.value, path)
         if not isinstance(text, str):
             continue
-        for source_id in sorted({found for found in UUID.findall(text) if found in known}):
+        for source_id in sorted(
+            {id_in_text for id_in_text in UUID.findall(text) if id_in_text in known}
+        ):
             new = resolve(known[source_id], source_id)
             if new is None:
                 unresolved = Unresolved(dotted(path), known[source_id], source_id, in_text=True)
@@ -168,19 +174,19 @@ def _rewrite_queries(result: Rewritten, pattern: str, resolve: Resolve, known: K
 
 def _report_texts(result: Rewritten, known: Known) -> None:
     """Known ids inside longer texts, and in keys, are left as they are and reported."""
-    found = [
+    texts = [
         (path, text)
         for path, text in strings(result.value)
         if not (len(path) == 1 and path[0] in NAMES)
     ]
-    longer = [(path, text) for path, text in reversed(found) if len(text) > UUID_CHARS]
+    longer = [(path, text) for path, text in reversed(texts) if len(text) > UUID_CHARS]
     for path, text in [*longer, *keys(result.value)]:
         ids = [source_id for source_id in UUID.findall(text) if source_id in known]
         result.free_text.extend((dotted(path), source_id) for source_id in ids)
 
 
 def rewrite_known_ids(
-    value: Any, found: Iterable[Tuple[Path, str]], resolve: Resolve, known: Known
+    value: Any, texts: Iterable[Tuple[Path, str]], resolve: Resolve, known: Known
 ) -> List[Tuple[Path, Tuple[str, ...], str]]:
     """Replace, in place, each of the strings that is a known source id; remove unresolved ones.
 
@@ -188,7 +194,7 @@ def rewrite_known_ids(
     """
     unresolved = []
     # From the back, so that a removal does not move the list positions that are still to come.
-    for path, text in reversed(list(found)):
+    for path, text in reversed(list(texts)):
         if text not in known:
             continue
         new = resolve(known[text], text)
@@ -202,7 +208,7 @@ def rewrite_known_ids(
 
 def attachment_places(value: Any, path: Path = ()) -> List[Path]:
     """Paths of every reference to an attachment that Braintrust stores, at any depth."""
-    return [place for place, found in _values(value, path) if _is_attachment(found)]
+    return [place for place, part in _values(value, path) if _is_attachment(part)]
 
 
 def _is_attachment(value: Any) -> bool:
@@ -212,9 +218,9 @@ def _is_attachment(value: Any) -> bool:
 
 def strings(value: Any, path: Path = ()) -> Iterator[Tuple[Path, str]]:
     """Every string value with its path, in document order."""
-    for place, found in _values(value, path):
-        if isinstance(found, str):
-            yield place, found
+    for place, part in _values(value, path):
+        if isinstance(part, str):
+            yield place, part
 
 
 def _values(value: Any, path: Path) -> Iterator[Tuple[Path, Any]]:
@@ -224,13 +230,13 @@ def _values(value: Any, path: Path) -> Iterator[Tuple[Path, Any]]:
     """
     waiting: List[Tuple[Path, Any]] = [(path, value)]
     while waiting:
-        place, found = waiting.pop()
-        yield place, found
-        if isinstance(found, dict):
-            waiting.extend(((*place, key), found[key]) for key in reversed(list(found)))
-        elif isinstance(found, list):
-            last = len(found) - 1
-            waiting.extend(((*place, last - n), item) for n, item in enumerate(reversed(found)))
+        place, part = waiting.pop()
+        yield place, part
+        if isinstance(part, dict):
+            waiting.extend(((*place, key), part[key]) for key in reversed(list(part)))
+        elif isinstance(part, list):
+            last = len(part) - 1
+            waiting.extend(((*place, last - n), item) for n, item in enumerate(reversed(part)))
 
 
 def keys(value: Any, path: Path = ()) -> Iterator[Tuple[Path, str]]:

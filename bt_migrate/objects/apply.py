@@ -154,8 +154,8 @@ class ObjectWriter:
         if existing:
             # Somebody created it since the list was read: a POST would overwrite or hide that.
             self.refuse_another(item, existing)
-            found = plan_object(resource, item.source, action.body, existing)
-            return decided(catalog, resource, item.source, found)
+            planned = plan_object(resource, item.source, action.body, existing)
+            return decided(catalog, resource, item.source, planned)
         action = replace(action, body=self._with_bundle(item, action.body))
         created = create_object(
             catalog, resource, action.body, lambda: self._post(item, action.body, findings)
@@ -168,8 +168,8 @@ class ObjectWriter:
                 # Answers to a POST may be sparse (groups come without their members).
                 path = object_path(resource, made, item.dest_project_id)
                 made = catalog.dest.get(path, check=object_with_id(made["id"]))
-            found = plan_object(resource, item.source, action.body, made)
-            return decided(catalog, resource, item.source, found)
+            planned = plan_object(resource, item.source, action.body, made)
+            return decided(catalog, resource, item.source, planned)
         if resource is PROJECTS:
             catalog.lists.start_empty(made["id"])
         catalog.written[item.source["id"]] = made.get("_xact_id")
@@ -268,8 +268,8 @@ class ObjectWriter:
         now = self.catalog.dest.get(path, check=object_with_id(str(action.dest_id)))
         if fingerprint(resource, now) == fingerprint(resource, action.existing):
             return action
-        found = plan_object(resource, item.source, action.body, now, waiting)
-        return decided(self.catalog, resource, item.source, found)
+        planned = plan_object(resource, item.source, action.body, now, waiting)
+        return decided(self.catalog, resource, item.source, planned)
 
     def copy_attachments(self, item: PlannedObject, body: Dict[str, Any]) -> Findings:
         """Copy the attachments of the object.

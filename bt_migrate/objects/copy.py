@@ -178,8 +178,8 @@ def record_undecided(
         name = display_name(resource, item.source)
         failed = ObjectOutcome(name, FAILED, reason=str(error))
         item.states.record(item.source["id"], failed)
-        found = object_finding(resource, item, "not_created", detail=str(error))
-        item.states.note(item.source["id"], [found])
+        not_created = object_finding(resource, item, "not_created", detail=str(error))
+        item.states.note(item.source["id"], [not_created])
     log.error("failed %s: %s cannot be listed: %s", len(items), resource.name, error)
     save_objects(_states_of(items))
 

@@ -175,11 +175,11 @@ def settled(action: Action, policy: str, reason: str) -> Action:
 
 def dependencies(resource: Resource, obj: Mapping[str, Any], among: Set[str]) -> Set[str]:
     """The ids in `among` (objects of the same resource) that the object refers to."""
-    found: List[Any] = []
+    values: List[Any] = []
     for reference in resource.references:
         for path in paths_matching(obj, reference.path):
-            found.append(value_at(obj, path))
-    ids = {value for value in found if isinstance(value, str)}
+            values.append(value_at(obj, path))
+    ids = {value for value in values if isinstance(value, str)}
     return (ids & among) - {obj["id"]}
 
 

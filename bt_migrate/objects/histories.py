@@ -27,14 +27,14 @@ class Histories:
         self, source_id: str, latest: List[Dict[str, Any]]
     ) -> List[Dict[str, Any]]:
         """The findings about earlier versions, without those that the latest version has too."""
-        known = [_subject(found) for found in latest]
+        known = [_subject(earlier) for earlier in latest]
         findings = []
-        for found in self.findings.get(source_id, []):
-            if _subject(found) not in known:
-                known.append(_subject(found))
-                findings.append(found)
+        for earlier in self.findings.get(source_id, []):
+            if _subject(earlier) not in known:
+                known.append(_subject(earlier))
+                findings.append(earlier)
         return findings
 
 
-def _subject(found: Dict[str, Any]) -> Dict[str, Any]:
-    return {name: found.get(name) for name in ("kind", "path", "ref")}
+def _subject(record: Dict[str, Any]) -> Dict[str, Any]:
+    return {name: record.get(name) for name in ("kind", "path", "ref")}

@@ -42,7 +42,7 @@ def copy_histories(
 ) -> None:
     """Write the versions that the destination lacks; a dry run only counts them."""
     candidates = [
-        _Found(resource, item, _existing(catalog, resource, item))
+        _Target(resource, item, _existing(catalog, resource, item))
         for resource, item in objects
         if _is_open(item) and not skip_reason(catalog, resource, item.source)
     ]
@@ -77,7 +77,7 @@ def _write(
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Target:
     """A source object and its counterpart. `existing` is None if nothing is to be written."""
 
     resource: Resource
@@ -113,15 +113,15 @@ def _existing(
 # -- what is to be written of one object
 
 
-def _planned(catalog: Catalog, found: _Found) -> Optional[History]:
+def _planned(catalog: Catalog, target: _Target) -> Optional[History]:
     """Returns the versions that the destination lacks; maps those that it has."""
-    resource, item = found.resource, found.item
-    if found.existing is None:
+    resource, item = target.resource, target.item
+    if target.existing is None:
         return None
     try:
-        if not found.existing:
+        if not target.existing:
             return History(resource, item, _source_versions(catalog, resource, item))
-        return _continued(catalog, resource, item, found.existing)
+        return _continued(catalog, resource, item, target.existing)
     except ApiError as error:
         # A version that cannot be read: nothing of the object is written.
         catalog.histories.failures[item.source["id"]] = str(error)
@@ -139,8 +139,8 @@ def _source_versions(
     unknown = lists.unknown.get(source["project_id"])
     if unread or unknown:
         words = f"not read: {unread}" if unread else f"not listed: {unknown}"
-        found = object_finding(resource, item, "earlier_versions", detail=words)
-        catalog.histories.findings[source["id"]] = [found]
+        record = object_finding(resource, item, "earlier_versions", detail=words)
+        catalog.histories.findings[source["id"]] = [record]
     return versions
 
 
@@ -169,8 +169,8 @@ def _note_left(catalog: Catalog, resource: Resource, item: PlannedObject) -> Non
     left = sum(xact < oldest for xact in asked)
     if left:
         detail = f"{left:,} before those of the destination, where the object was already"
-        found = object_finding(resource, item, "earlier_versions", detail=detail)
-        catalog.histories.findings.setdefault(item.source["id"], []).append(found)
+        record = object_finding(resource, item, "earlier_versions", detail=detail)
+        catalog.histories.findings.setdefault(item.source["id"], []).append(record)
 
 
 def map_versions(
@@ -249,13 +249,13 @@ def waves(histories: Sequence[History]) -> Iterator[List[Version]]:
     """
     by_id = {history.source_id: history for history in histories}
     wave_of: Dict[str, int] = {}
-    found: Dict[int, List[Version]] = defaultdict(list)
+    by_wave: Dict[int, List[Version]] = defaultdict(list)
     for version in _in_order(by_id):
         object_ids = (version.source_id, *version.refers)
         needed = [wave_of[object_id] for object_id in object_ids if object_id in wave_of]
         wave_of[version.source_id] = max(needed, default=-1) + 1
-        found[wave_of[version.source_id]].append(version)
-    return (found[number] for number in sorted(found))
+        by_wave[wave_of[version.source_id]].append(version)
+    return (by_wave[number] for number in sorted(by_wave))
 
 
 def _in_order(by_id: Mapping[str, History]) -> Iterator[Version]:
@@ -292,5 +292,5 @@ def _in_order(by_id: Mapping[str, History]) -> Iterator[Version]:
 
 def _refers(version: Mapping[str, Any], by_id: Mapping[str, History]) -> Set[str]:
     """Returns the objects that a version names, in references and in the texts of queries."""
-    named = (found for _, text in strings(version) for found in (text, *UUID.findall(text)))
-    return {found for found in named if found in by_id}
+    named = (name for _, text in strings(version) for name in (text, *UUID.findall(text)))
+    return {name for name in named if name in by_id}

@@ -264,13 +264,13 @@ class Lists:
         key = (api.side, resource.name, project_id)
         if key not in self._lists:
             self._read_list(api, resource, project_id)
-        found = self._lists[key]
-        if isinstance(found, ApiError):
-            raise found
-        return found
+        listed = self._lists[key]
+        if isinstance(listed, ApiError):
+            raise listed
+        return listed
 
     def _read_list(self, api: Api, resource: Resource, project_id: str) -> None:
-        found: Union[List[dict], ApiError]
+        listed: Union[List[dict], ApiError]
         params = {"project_id": project_id} if project_id else {}
         page_size = self.settings.batch_size if resource.paged else 0
         try:
@@ -281,17 +281,17 @@ class Lists:
             route = Route(api.side, "GET", resource.path)
             for obj in objects:
                 refuse_misshapen(route, resource, obj)
-            found = creation_order(obj for obj in objects if not obj.get("deleted_at"))
+            listed = creation_order(obj for obj in objects if not obj.get("deleted_at"))
             if resource is PROJECTS and api is self.source:
-                found = renamed(found, self.settings.rename_projects)
+                listed = renamed(listed, self.settings.rename_projects)
             if resource is USERS and api is self.source:
-                found = mapped_users(found, self.settings.user_map)
+                listed = mapped_users(listed, self.settings.user_map)
         except ApiError as error:
-            found = self._without_list(api, resource, error)
+            listed = self._without_list(api, resource, error)
         # Two threads may have read it: the first list stays, because objects may have been added to
         # it.
         with self.lock:
-            self._lists.setdefault((api.side, resource.name, project_id), found)
+            self._lists.setdefault((api.side, resource.name, project_id), listed)
 
     def _list_in_projects(self, api: Api, resource: Resource, project_id: str) -> List[dict]:
         """Returns the objects of one project, or of all selected source projects, from a list each.

@@ -26,12 +26,12 @@ def note_order(
         catalog.ids.source_id(resource.name, obj["id"])
         for obj in catalog.index.objects(resource, project)
     ]
-    found = list(dict.fromkeys(source_id for source_id in there if source_id in wanted))
-    wanted = [source_id for source_id in wanted if source_id in found]
+    shown = list(dict.fromkeys(source_id for source_id in there if source_id in wanted))
+    wanted = [source_id for source_id in wanted if source_id in shown]
     for source_id, findings in list(states.findings.items()):
         states.note(source_id, [other for other in findings if other["kind"] != NOT_KEPT])
-    if found != wanted:
-        first = next(source_id for source_id, other in zip(wanted, found) if source_id != other)
+    if shown != wanted:
+        first = next(source_id for source_id, other in zip(wanted, shown) if source_id != other)
         entry = states.overall(first)
         name = entry.name if entry else first
         facts = {"resource": resource.name, "id": first, "name": name}

@@ -202,9 +202,9 @@ def _list_by_owner(
             return []
         try:
             page_size = catalog.settings.batch_size if resource.paged else 0
-            found = list(api.list(path, params, page_size=page_size))
+            listed = list(api.list(path, params, page_size=page_size))
             answered.append(owner)
-            _refuse_misshapen(api, resource, found)
+            _refuse_misshapen(api, resource, listed)
         except ApiError as error:
             if not answered and catalog.lists.is_not_there(resource, error):
                 return []
@@ -216,7 +216,7 @@ def _list_by_owner(
                 raise
             catalog.lists.refuse(resource, error, f"{owner[0]} {owner[1]}")
             return []
-        return [obj for obj in found if not obj.get("deleted_at")][::-1]
+        return [obj for obj in listed if not obj.get("deleted_at")][::-1]
 
     workers = catalog.settings.max_concurrent
     with ThreadPoolExecutor(workers, thread_name_prefix="list") as pool:

@@ -17,7 +17,7 @@ def pinned_versions(
     catalog: Catalog, resources: Sequence[Resource], projects: Sequence[dict]
 ) -> Dict[str, Set[int]]:
     """Returns source id of a dataset -> transactions to which objects of the projects refer."""
-    found: Dict[str, Set[int]] = defaultdict(set)
+    pinned: Dict[str, Set[int]] = defaultdict(set)
     for resource in resources:
         pins = [pin for pin in resource.pins if DATASETS.name in pin.to]
         for project in projects if pins else ():
@@ -26,8 +26,8 @@ def pinned_versions(
                     continue
                 for pin in pins:
                     for dataset_id, xact in _pinned(pin, obj):
-                        found[dataset_id].add(xact)
-    return found
+                        pinned[dataset_id].add(xact)
+    return pinned
 
 
 def _pinned(pin: Pin, obj: dict) -> Iterator[Tuple[str, int]]:

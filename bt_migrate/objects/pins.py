@@ -30,16 +30,16 @@ def resolve_version(
         return None
     versioned = [BY_NAME[name] for name in pin.to if name in BY_NAME and BY_NAME[name].versioned]
     if not versioned:
-        found = catalog.versions.dest_version(source_id, version)
-        if found is None and isinstance(holder.get(pin.row), str):
+        dest_version = catalog.versions.dest_version(source_id, version)
+        if dest_version is None and isinstance(holder.get(pin.row), str):
             return catalog.versions.dest_version_of_row(source_id, holder[pin.row], version)
-        return found
+        return dest_version
     for resource in versioned if catalog.settings.history else ():
         _map_once(catalog, resource, source_id)
-    found = catalog.versions.dest_version_at(source_id, version)
+    dest_version = catalog.versions.dest_version_at(source_id, version)
     for resource in versioned if pin.keeps_latest else ():
-        found = found or _latest(catalog, resource, source_id, version)
-    return found
+        dest_version = dest_version or _latest(catalog, resource, source_id, version)
+    return dest_version
 
 
 def may_be_mapped(catalog: Catalog, targets: Sequence[str]) -> bool:
@@ -119,8 +119,8 @@ def read_version_lists(catalog: Catalog, projects: Iterable[Tuple[str, str]]) ->
     dest: Dict[str, List[str]] = {}
     for source_project, dest_project in projects:
         for kind in kinds:
-            found = lists.source_objects(kind, source_project)
-            source.setdefault(source_project, []).extend(obj["id"] for obj in found)
+            objects = lists.source_objects(kind, source_project)
+            source.setdefault(source_project, []).extend(obj["id"] for obj in objects)
             if dest_project and not dest_project.startswith(PLANNED):
                 there = lists.dest_objects(kind, dest_project)
                 dest.setdefault(dest_project, []).extend(obj["id"] for obj in there)

@@ -147,9 +147,9 @@ def counterpart_id(catalog: Catalog, resource: Resource, item: PlannedObject) ->
     Another source object can be mapped to it.
     """
     there = catalog.index.by_key(resource, item.dest_project_id)
-    found = there.get(natural_key(resource, item.source))
-    other = catalog.ids.source_id(resource.name, found["id"]) if found else None
-    return found["id"] if found and other in (None, item.source["id"]) else None
+    existing = there.get(natural_key(resource, item.source))
+    other = catalog.ids.source_id(resource.name, existing["id"]) if existing else None
+    return existing["id"] if existing and other in (None, item.source["id"]) else None
 
 
 def dest_key(resource: Resource, source: dict, body: Dict[str, Any]) -> tuple:
@@ -180,9 +180,9 @@ def counterpart(
         gone = True
         catalog.ids.remove(resource.name, source_id)
         states.forget(source_id)
-    found = catalog.index.by_key(resource, item.dest_project_id).get(key)
-    other = catalog.ids.source_id(resource.name, found["id"]) if found else None
-    return (found if other in (None, source_id) else None), gone
+    namesake = catalog.index.by_key(resource, item.dest_project_id).get(key)
+    other = catalog.ids.source_id(resource.name, namesake["id"]) if namesake else None
+    return (namesake if other in (None, source_id) else None), gone
 
 
 def _check_name(

@@ -298,9 +298,9 @@ def missing_fields(catalog: Catalog, resource: Resource, existing: Mapping[str, 
 def drop_known_pins(prepared: Prepared, existing: Mapping[str, Any]) -> None:
     """Remove findings about versions that the destination's object has."""
     prepared.findings = [
-        found
-        for found in prepared.findings
-        if found["kind"] not in PIN_FINDINGS or not existing.get(found["path"])
+        record
+        for record in prepared.findings
+        if record["kind"] not in PIN_FINDINGS or not existing.get(record["path"])
     ]
 
 

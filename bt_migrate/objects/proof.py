@@ -97,30 +97,30 @@ def contradicts(resource: Resource, sent: Mapping[str, Any], answered: Mapping[s
         # The answer shows the new version, with what was sent.
         return False
     for name in FILLED_IN_BY_PEOPLE:
-        found = answered.get(name)
-        if name not in resource.create or found is None:
+        shown = answered.get(name)
+        if name not in resource.create or shown is None:
             continue
-        if not (_equal(sent[name], found) if name in sent else not found):
+        if not (_equal(sent[name], shown) if name in sent else not shown):
             return True
     return False
 
 
-def _equal(sent: Any, found: Any) -> bool:
+def _equal(sent: Any, shown: Any) -> bool:
     """Equality that tolerates what servers do to numbers, and defaults that they add to objects."""
-    if isinstance(sent, dict) and isinstance(found, dict):
+    if isinstance(sent, dict) and isinstance(shown, dict):
         return all(
-            value is None or (name in found and _equal(value, found[name]))
+            value is None or (name in shown and _equal(value, shown[name]))
             for name, value in sent.items()
         )
-    if isinstance(sent, list) and isinstance(found, list):
-        if len(sent) != len(found):
+    if isinstance(sent, list) and isinstance(shown, list):
+        if len(sent) != len(shown):
             return False
-        return all(map(_equal, sent, found)) or _same_members(sent, found)
-    return bool(sent == found) or same(sent, found)
+        return all(map(_equal, sent, shown)) or _same_members(sent, shown)
+    return bool(sent == shown) or same(sent, shown)
 
 
-def _same_members(sent: list, found: list) -> bool:
-    return sorted(map(repr, sent)) == sorted(map(repr, found))
+def _same_members(sent: list, shown: list) -> bool:
+    return sorted(map(repr, sent)) == sorted(map(repr, shown))
 
 
 def is_left_by_killed_process(

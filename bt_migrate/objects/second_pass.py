@@ -193,8 +193,8 @@ def _get(
     there = {**prepared.body, "id": dest_id}
     path = object_path(resource, there, item.dest_project_id)
     owner = owner_fields(resource, prepared.body)
-    found: Dict[str, Any] = catalog.dest.get(path, owner, check=object_with_id(dest_id))
-    return found
+    existing: Dict[str, Any] = catalog.dest.get(path, owner, check=object_with_id(dest_id))
+    return existing
 
 
 def _add_references(

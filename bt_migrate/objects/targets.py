@@ -39,9 +39,9 @@ class Targets:
     def resolve(self, targets: Tuple[str, ...], source_id: str) -> Optional[str]:
         """Returns the destination id of an id that is one of `targets`, None without one."""
         for target in targets:
-            found = self.ids.dest_id(target, source_id) or self._look_up(target, source_id)
-            if found:
-                return found
+            dest_id = self.ids.dest_id(target, source_id) or self._look_up(target, source_id)
+            if dest_id:
+                return dest_id
         return None
 
     def pinned(self, pin: Pin, holder: Mapping[str, Any]) -> Optional[str]:

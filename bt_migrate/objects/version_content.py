@@ -67,8 +67,10 @@ def aligned(
     """
     if newest_first:
         last = (len(source) - 1, len(dest) - 1)
-        found = aligned(source[::-1], dest[::-1])
-        return {last[0] - place: last[1] - found[place] for place in sorted(found, reverse=True)}
+        from_end = aligned(source[::-1], dest[::-1])
+        return {
+            last[0] - place: last[1] - from_end[place] for place in sorted(from_end, reverse=True)
+        }
     blocks = SequenceMatcher(None, source, dest, autojunk=False).get_matching_blocks()
     return {block.a + n: block.b + n for block in blocks for n in range(block.size)}
 

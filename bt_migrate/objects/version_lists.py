@@ -93,17 +93,17 @@ class VersionLists:
         path = f"{resource.path}/{object_id}"
         check = object_with_id(object_id)
         try:
-            found = self.api.get(path, {"version": str(xact)}, check=check)
+            content = self.api.get(path, {"version": str(xact)}, check=check)
         except ApiError as error:
             if error.status >= 500 or error.status == 401:
                 raise
             self.unread[object_id] = str(error)
             return None
         # A server that does not know the parameter shows the latest version.
-        if xact_of(found.get("_xact_id")) not in (0, xact):
+        if xact_of(content.get("_xact_id")) not in (0, xact):
             self.unread[object_id] = f"{self.api.side}: GET {path} shows another version"
             return None
-        return {**found, "_xact_id": str(xact)}
+        return {**content, "_xact_id": str(xact)}
 
     def _add(self, resource: Resource, project_ids: Sequence[str]) -> None:
         """Add the transactions of all versions of a kind in these projects.

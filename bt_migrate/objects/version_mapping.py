@@ -44,8 +44,8 @@ class VersionMapping:
     def dest_version(self, source_id: str, version: object) -> Optional[str]:
         """Returns the destination's version with the same content, None if it is not mapped."""
         with self.lock:
-            found = self._versions[source_id].get(xact_of_version(version))
-        return version_like(version, found) if found else None
+            xact = self._versions[source_id].get(xact_of_version(version))
+        return version_like(version, xact) if xact else None
 
     def knows(self, source_id: str) -> bool:
         """Whether a version of the object is mapped."""
@@ -67,8 +67,8 @@ class VersionMapping:
     def dest_version_of_row(self, source_id: str, row_id: str, version: object) -> Optional[str]:
         """The version in which the destination got that version of a row; None if it did not."""
         xact = xact_of_version(version)
-        found = self.rows.dest_xact(source_id, row_id, xact) if self.rows and xact else 0
-        return version_like(version, found) if found else None
+        dest_xact = self.rows.dest_xact(source_id, row_id, xact) if self.rows and xact else 0
+        return version_like(version, dest_xact) if dest_xact else None
 
     def dest_version_at(self, source_id: str, version: object) -> Optional[str]:
         """Returns the counterpart of the newest mapped version that is not newer than `version`.

@@ -47,8 +47,8 @@ def without_unknown_fields(
 
 
 def _unknown_field(error: ApiError) -> Optional[str]:
-    found = UNKNOWN_FIELD.search(error.body) if error.refuses_content else None
-    return (found[1] or found[2]) if found else None
+    match = UNKNOWN_FIELD.search(error.body) if error.refuses_content else None
+    return (match[1] or match[2]) if match else None
 
 
 def look_up(dest: Api, resource: Resource, body: Body) -> Optional[Dict[str, Any]]:
@@ -66,15 +66,15 @@ def look_up(dest: Api, resource: Resource, body: Body) -> Optional[Dict[str, Any
         params.update(of_owner)
     key = natural_key(resource, body)
     page_size = LOOK_UP_PAGE if resource.paged else 0
-    found = [
+    listed = [
         obj
         for obj in dest.list(path, params, page_size=page_size)
         if resource.scope != PROJECT or obj.get("project_id") == body["project_id"]
         if not obj.get("deleted_at")
     ]
-    exact = [obj for obj in found if natural_key(resource, obj) == key]
-    similar = [obj for obj in found if folded(str(obj.get(field))) == folded(str(body[field]))]
-    if not exact and len(similar) == len(found):
+    exact = [obj for obj in listed if natural_key(resource, obj) == key]
+    similar = [obj for obj in listed if folded(str(obj.get(field))) == folded(str(body[field]))]
+    if not exact and len(similar) == len(listed):
         return next(iter(similar), None)
     return next(iter(exact), None)
 
@@ -106,5 +106,5 @@ def read_back(dest: Api, resource: Resource, written: Dict[str, Any]) -> Dict[st
     if not resource.sparse_answer:
         return written
     path = f"{resource.path}/{written['id']}"
-    found: Dict[str, Any] = dest.get(path, check=object_with_id(written["id"]))
-    return found
+    now: Dict[str, Any] = dest.get(path, check=object_with_id(written["id"]))
+    return now

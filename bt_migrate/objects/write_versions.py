@@ -121,15 +121,15 @@ class VersionWriter:
 
         A POST would add a version to their object: the plan of the object decides.
         """
-        found = look_up(self.catalog.dest, history.resource, body)
-        if found is None:
+        existing = look_up(self.catalog.dest, history.resource, body)
+        if existing is None:
             return False
         states = history.item.states
         states.intended.pop(history.source_id, None)
         states.begun_versions.pop(history.source_id, None)
         history.versions.clear()
         place = history.item.dest_project_id
-        self.catalog.index.put(history.resource, place, found, renamed=False)
+        self.catalog.index.put(history.resource, place, existing, renamed=False)
         return True
 
     def _note(self, version: Version, findings: List[Dict[str, Any]]) -> None:
@@ -157,9 +157,9 @@ class VersionWriter:
             except (ApiError, NetworkError) as error:
                 if isinstance(error, ApiError) and not _may_be_carried_out(error):
                     raise
-                found = self._carried_out(history, body)
-                if found is not None:
-                    return found
+                written = self._carried_out(history, body)
+                if written is not None:
+                    return written
                 if attempt == transport.limits.attempts:
                     raise
                 transport.wait(transport.backoff_s(attempt + 1))
@@ -183,22 +183,22 @@ class VersionWriter:
     def _read(self, history: History, object_id: str) -> Dict[str, Any]:
         path = f"{history.resource.path}/{object_id}"
         check = object_with_id(object_id)
-        found: Dict[str, Any] = self.catalog.dest.get(path, check=check)
-        return found
+        now: Dict[str, Any] = self.catalog.dest.get(path, check=check)
+        return now
 
     def _carried_out(self, history: History, body: Body) -> Optional[Dict[str, Any]]:
         """Returns the destination's object if an unanswered try has written the version."""
         resource, dest_id = history.resource, history.existing.get("id")
         if dest_id:
-            found: Optional[Dict[str, Any]] = self._read(history, dest_id)
+            existing: Optional[Dict[str, Any]] = self._read(history, dest_id)
         else:
-            found = look_up(self.catalog.dest, resource, body)
-        if not found or natural_key(resource, found) != natural_key(resource, body):
+            existing = look_up(self.catalog.dest, resource, body)
+        if not existing or natural_key(resource, existing) != natural_key(resource, body):
             return None
-        if dest_digest(resource, found) != dest_digest(resource, body):
+        if dest_digest(resource, existing) != dest_digest(resource, body):
             return None
         before = xact_of(history.existing.get("_xact_id"))
-        return found if xact_of(found.get("_xact_id")) > before else None
+        return existing if xact_of(existing.get("_xact_id")) > before else None
 
 
 def _note_incomplete(history: History, body: Body) -> None:

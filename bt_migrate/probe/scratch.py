@@ -152,8 +152,8 @@ def scratch_project(api: Api, cleaner: Api, patience_s: float = PATIENCE_S) -> I
 def _create_project(api: Api, name: str) -> str:
     made = api.post("/v1/project", {"name": name, **_organization(api)})
     project = made.json
-    found = "x-bt-found-existing" in {header.lower() for header in made.headers}
-    mine = isinstance(project, dict) and project.get("name") == name and not found
+    existed = "x-bt-found-existing" in {header.lower() for header in made.headers}
+    mine = isinstance(project, dict) and project.get("name") == name and not existed
     if not mine or not isinstance(project.get("id"), str):
         raise NetworkError("the server did not create the scratch project that was asked for")
     return str(project["id"])

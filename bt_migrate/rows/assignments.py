@@ -82,16 +82,16 @@ def late_assignments(
     transactions = state.copy.transactions
     changed: List[RowAssignments] = []
     for row in rows:
-        found = there.get(row.row_id)
-        users = _assigned_users(found) if found else None
+        dest_row = there.get(row.row_id)
+        users = _assigned_users(dest_row) if dest_row else None
         ours = {*transactions, delivered.get(row.row_id, 0)} - {0}
         if users == row.wanted:
             seen.forget_deferred(row.resolved)
-        elif found is None and _is_recent(catalog, max(ours, default=0)):
+        elif dest_row is None and _is_recent(catalog, max(ours, default=0)):
             yield LateAssignment(row, True)
-        elif found and row.is_left_as_written(users):
-            yield LateAssignment(row, xact_of(found.get("_xact_id")) in ours)
-        elif found:
+        elif dest_row and row.is_left_as_written(users):
+            yield LateAssignment(row, xact_of(dest_row.get("_xact_id")) in ours)
+        elif dest_row:
             changed.append(row)
         else:
             seen.forget_deferred(row.late.values())

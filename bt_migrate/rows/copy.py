@@ -143,11 +143,11 @@ def _copy_group(shared: SharedCopy, streams: Sequence[RowStream]) -> None:
 
 def _by_end(members: Sequence[StreamCopy]) -> List[List[StreamCopy]]:
     """Returns the members in groups that can be read together: whole objects with one end key."""
-    found: Dict[Tuple[Optional[str], str], List[StreamCopy]] = {}
+    groups: Dict[Tuple[Optional[str], str], List[StreamCopy]] = {}
     for member in members:
         end, *cut = [part.end for part in member.state.slices]
-        found.setdefault((end, member.stream.source_id if cut else ""), []).append(member)
-    return list(found.values())
+        groups.setdefault((end, member.stream.source_id if cut else ""), []).append(member)
+    return list(groups.values())
 
 
 def _copy_members(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:
@@ -334,8 +334,8 @@ def _try_again(shared: SharedCopy, member: StreamCopy) -> None:
         for start in range(0, len(member.tried_again), ROWS_AGAIN)
     ]
     source = shared.catalog.source
-    found = (rows_of_ids(source, kind, [object_id], portion) for portion in portions)
-    Pump(shared, [member]).copy(Page(rows, "") for rows in found)
+    rows_read = (rows_of_ids(source, kind, [object_id], portion) for portion in portions)
+    Pump(shared, [member]).copy(Page(rows, "") for rows in rows_read)
     if member.error:
         raise member.error
 
@@ -384,10 +384,10 @@ def _read_destination(
     selection = RowSelection(kind.name, list(by_dest), bounds, expected)
     for page in pages(dest, selection, limit=limit):
         shared.check()
-        found: Dict[str, List[dict]] = {}
+        by_dest_id: Dict[str, List[dict]] = {}
         for row in page.rows:
-            found.setdefault(row[kind.id_field] if len(members) > 1 else "", []).append(row)
-        for dest_id, rows in found.items():
+            by_dest_id.setdefault(row[kind.id_field] if len(members) > 1 else "", []).append(row)
+        for dest_id, rows in by_dest_id.items():
             _record_before(by_dest[dest_id] if dest_id else members[0], rows)
 
 

@@ -84,7 +84,7 @@ def count_by_object(
         object_ids[start : start + OBJECTS_PER_QUERY]
         for start in range(0, len(object_ids), OBJECTS_PER_QUERY)
     ]
-    found: Dict[str, Optional[int]] = {}
+    rows_of: Dict[str, Optional[int]] = {}
     doubtful: List[str] = []
 
     def count_chunk(chunk: Sequence[str]) -> Optional[Dict[str, Optional[int]]]:
@@ -94,10 +94,10 @@ def count_by_object(
         return counts
 
     for chunk, counts in zip(chunks, catalog.lists.at_once(count_chunk, chunks)):
-        found.update(dict.fromkeys(chunk, None) if counts is None else counts)
+        rows_of.update(dict.fromkeys(chunk, None) if counts is None else counts)
         if counts is not None:
             doubtful += [object_id for object_id in chunk[1:] if not counts[object_id]]
-    filled = next((object_id for object_id, rows in found.items() if rows), None)
+    filled = next((object_id for object_id, rows in rows_of.items() if rows), None)
     if doubtful and not api.capabilities.reads_groups and filled is not None:
         _count_together(api, kind_name, [doubtful[0], filled], bounds)
     if not api.capabilities.reads_groups:
@@ -105,8 +105,8 @@ def count_by_object(
             lambda object_id: _count_together(api, kind_name, [object_id], bounds), doubtful
         )
         for object_id, counts in zip(doubtful, alone):
-            found[object_id] = counts[object_id] if counts else None
-    return {object_id: Counted(found[object_id], at_s) for object_id in object_ids}
+            rows_of[object_id] = counts[object_id] if counts else None
+    return {object_id: Counted(rows_of[object_id], at_s) for object_id in object_ids}
 
 
 def _count_together(
@@ -141,7 +141,7 @@ class RowCounts:
 
     def __init__(self) -> None:
         self._locks: Dict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._found: Dict[str, Dict[str, Counted]] = defaultdict(dict)
+        self._counted: Dict[str, Dict[str, Counted]] = defaultdict(dict)
 
     def of(self, catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> Dict[str, Counted]:
         """Returns the counts of these source objects."""
@@ -158,16 +158,16 @@ class RowCounts:
         self, catalog: Catalog, api: Api, kind_name: str, ids: Sequence[str], since_s: float
     ) -> Dict[str, Counted]:
         with self._locks[kind_name]:
-            found = self._found[kind_name]
+            counted = self._counted[kind_name]
             missing = [
                 object_id
                 for object_id in ids
-                if object_id not in found or found[object_id].at_s < since_s
+                if object_id not in counted or counted[object_id].at_s < since_s
             ]
             if missing:
                 bounds = bounds_of(catalog, ROW_KINDS[kind_name])
-                found.update(count_by_object(catalog, api, kind_name, missing, bounds))
-            return {object_id: found[object_id] for object_id in ids}
+                counted.update(count_by_object(catalog, api, kind_name, missing, bounds))
+            return {object_id: counted[object_id] for object_id in ids}
 
 
 # -- objects that hold rows
@@ -213,12 +213,12 @@ def count_objects(
     for mark, objects_of_mark in by_mark.items():
         ids = [planned["id"] for planned in objects_of_mark]
         if mark is None:
-            found = counts.of(catalog, kind_name, ids)
+            counted = counts.of(catalog, kind_name, ids)
         else:
             bounds = replace(bounds_of(catalog, ROW_KINDS[kind_name]), after_xact=mark)
-            found = count_by_object(catalog, catalog.source, kind_name, ids, bounds)
+            counted = count_by_object(catalog, catalog.source, kind_name, ids, bounds)
         for planned in objects_of_mark:
-            planned["rows"] = found[planned["id"]].rows
+            planned["rows"] = counted[planned["id"]].rows
     there = [planned for planned in by_mark[None] if planned["dest_id"]]
     held = counts.of_dest(catalog, kind_name, [planned["dest_id"] for planned in there])
     for planned in there:
@@ -233,12 +233,12 @@ def _marks(catalog: Catalog, kind_name: str) -> Dict[str, int]:
     round_ = round_of(catalog.run.record, kind_name, catalog.settings.lookback)
     if round_ is None:
         return {}
-    found: Dict[str, int] = {}
+    marks: Dict[str, int] = {}
     for state in catalog.run.all_streams():
         if state.header["kind"] == kind_name and state.copied:
             behind = None if state.done else state.sync.above
-            found[state.header["source_id"]] = min(behind or round_.above, round_.above)
-    return found
+            marks[state.header["source_id"]] = min(behind or round_.above, round_.above)
+    return marks
 
 
 def count_rows(catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> Optional[int]:
@@ -280,21 +280,21 @@ def summaries(catalog: Catalog, api: Api, kind: str, ids: Sequence[str]) -> Summ
         ).json
         if len(ids) == 1:
             return {ids[0]: _summary(rows[0]) if rows else Summary()}
-        found: Summaries = {row[row_kind.id_field]: _summary(row) for row in rows}
+        by_id: Summaries = {row[row_kind.id_field]: _summary(row) for row in rows}
     except NOT_COUNTED:
         if len(ids) == 1:
             return {ids[0]: None}
         return {
             object_id: summaries(catalog, api, kind, [object_id])[object_id] for object_id in ids
         }
-    if len(found) > 1:
+    if len(by_id) > 1:
         api.capabilities.reads_groups = True
     for object_id in ids:
-        if object_id not in found and api.capabilities.reads_groups:
-            found[object_id] = Summary()
-        elif object_id not in found:
-            found.update(summaries(catalog, api, kind, [object_id]))
-    return found
+        if object_id not in by_id and api.capabilities.reads_groups:
+            by_id[object_id] = Summary()
+        elif object_id not in by_id:
+            by_id.update(summaries(catalog, api, kind, [object_id]))
+    return by_id
 
 
 def _summary(row: Mapping[str, Any]) -> Summary:

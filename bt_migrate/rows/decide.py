@@ -108,16 +108,16 @@ class RowDecider:
         self, object_id: str, rows: Sequence[dict], notes: FindingCounts, *, plain: bool
     ) -> List[NewRow]:
         """Encode the rows. A row that cannot be encoded fails alone."""
-        found: List[NewRow] = []
+        new_rows: List[NewRow] = []
         for row in rows:
             try:
-                found.append((row, *self._encoder.encoded(row, object_id, notes, plain=plain)))
+                new_rows.append((row, *self._encoder.encoded(row, object_id, notes, plain=plain)))
             except (RecursionError, ValueError, TypeError) as error:
                 xact = xact_of(row.get("_xact_id"))
                 trouble = f"cannot be encoded: {type(error).__name__}: {error}"
                 failed = EncodedRow(row["id"], xact, b"{}", object_id, trouble=trouble[:300])
-                found.append((row, failed, {}))
-        return found
+                new_rows.append((row, failed, {}))
+        return new_rows
 
     def _judged_all(
         self, object_id: str, rows: Sequence[NewRow], held: Mapping[str, bytes]
@@ -201,7 +201,7 @@ class RowDecider:
         member = self._members[object_id]
         counts, notes = end.of(object_id)
         ours = self.ours(member, object_id, there)
-        found: List[DeliveredRow] = []
+        delivered: List[DeliveredRow] = []
         waiting: List[tuple] = []
         for row, encoded, out in new_rows:
             existing = there.get(row["id"])
@@ -216,7 +216,7 @@ class RowDecider:
             judged = self._judged_new(row, encoded, out, existing)
             if judged == FOUND:
                 counts[FOUND] += 1
-                found.append(DeliveredRow(object_id, row["id"], encoded.xact, FOUND, written))
+                delivered.append(DeliveredRow(object_id, row["id"], encoded.xact, FOUND, written))
                 waiting.extend((object_id, row["id"], *entry) for entry in encoded.deferred)
             elif judged == DIFFERS and not written and not self._overwrites:
                 counts[DIFFERS] += 1
@@ -231,8 +231,8 @@ class RowDecider:
                 before = row_digest(insertable_row(self._kind, existing)) if written else b""
                 digest = encoded.digest + before
                 yield encoded._replace(outcome=UPDATED, repairs=repairs, digest=digest)
-        if found or waiting:
-            member.seen.record(found, waiting)
+        if delivered or waiting:
+            member.seen.record(delivered, waiting)
 
     def ours(self, member: StreamCopy, object_id: str, there: Mapping[str, dict]) -> Dict[str, int]:
         """Returns row id -> transaction of the destination's row if this tool wrote it, else 0.
@@ -299,24 +299,24 @@ class RowDecider:
         `wanted`: source object -> row id -> bytes of the new row, as an estimate for the existing
         row.
         """
-        found: Dict[str, Dict[str, dict]] = {object_id: {} for object_id in wanted}
+        dest_rows: Dict[str, Dict[str, dict]] = {object_id: {} for object_id in wanted}
         alone = list(wanted)
         ids = list(dict.fromkeys(row_id for sizes in wanted.values() for row_id in sizes))
         size = sum(sum(sizes.values()) for sizes in wanted.values())
         if len(wanted) > 1 and len(ids) <= IDS_LOOKED_UP and size <= BYTES_LOOKED_UP:
-            alone = self._look_up_together(wanted, ids, found)
+            alone = self._look_up_together(wanted, ids, dest_rows)
         for object_id in alone:
             dest_id = self._members[object_id].stream.dest_id
             for portion in portions(wanted[object_id]):
                 rows = rows_of_ids(self._catalog.dest, self._kind.name, [dest_id], portion)
-                found[object_id].update((row["id"], row) for row in rows)
-        return found
+                dest_rows[object_id].update((row["id"], row) for row in rows)
+        return dest_rows
 
     def _look_up_together(
         self,
         wanted: Mapping[str, Mapping[str, int]],
         ids: List[str],
-        found: Dict[str, Dict[str, dict]],
+        dest_rows: Dict[str, Dict[str, dict]],
     ) -> List[str]:
         """Look up rows of several objects with one query; returns the objects to query alone.
 
@@ -331,7 +331,7 @@ class RowDecider:
         for row in rows:
             object_id = by_dest[row[self._kind.id_field]]
             if row["id"] in wanted[object_id]:
-                found[object_id][row["id"]] = row
+                dest_rows[object_id][row["id"]] = row
         shown = {row[self._kind.id_field] for row in rows}
         dest.capabilities.reads_groups = dest.capabilities.reads_groups or len(shown) > 1
         if dest.capabilities.reads_groups:

@@ -65,15 +65,15 @@ def propagate_deletes(
             there += held.rows
             if wanted.rows != held.rows:
                 member = open_copy(catalog, stream, round_)
-                found = _find_gone(catalog, member, held.rows - wanted.rows, db)
-                _hold_unconfirmed(catalog, found, db)
-                gone.append(found)
-        rows = sum(found.rows + found.waiting for found in gone)
+                gone_rows = _find_gone(catalog, member, held.rows - wanted.rows, db)
+                _hold_unconfirmed(catalog, gone_rows, db)
+                gone.append(gone_rows)
+        rows = sum(gone_rows.rows + gone_rows.waiting for gone_rows in gone)
         too_many = _exceeds_limit(catalog, kind_name, rows, there)
-        for found in gone:
-            if found.rows and not too_many:
-                _try_to_delete(catalog, found.member, db)
-            _close(found, too_many)
+        for gone_rows in gone:
+            if gone_rows.rows and not too_many:
+                _try_to_delete(catalog, gone_rows.member, db)
+            _close(gone_rows, too_many)
     finally:
         db.close()
 
@@ -155,8 +155,8 @@ def _hold_unconfirmed(catalog: Catalog, gone: GoneRows, db: sqlite3.Connection) 
     """Remove the ids of rows that have not been missing from the source for long enough."""
     member = gone.member
     object_id = member.stream.source_id
-    found = db.execute("select id from gone where object = ?", (object_id,)).fetchall()
-    absent = [id_text(stored) for (stored,) in found]
+    stored_ids = db.execute("select id from gone where object = ?", (object_id,)).fetchall()
+    absent = [id_text(stored) for (stored,) in stored_ids]
     if not gone.was_searched:
         return
     confirmed = set(note_absent(member.state, absent, int(catalog.source.clock.earliest_s())))
@@ -236,8 +236,8 @@ def _only_there(catalog: Catalog, stream: RowStream, bounds: Bounds) -> Iterator
 
 
 def _is_listed(listed: sqlite3.Connection, row_id: str) -> bool:
-    found = listed.execute("select 1 from ids where id = ?", (id_bytes(row_id),))
-    return found.fetchone() is not None
+    rows = listed.execute("select 1 from ids where id = ?", (id_bytes(row_id),))
+    return rows.fetchone() is not None
 
 
 def row_ids(api: Api, kind_name: str, object_id: str, bounds: Bounds) -> Iterator[List[str]]:

@@ -214,8 +214,8 @@ class RowEncoder:
         return None if self._resolve(targets, ref) is None else MARK
 
     def _version_marked(self, pin: Pin, holder: Mapping[str, Any], version: Any) -> Optional[str]:
-        found = resolve_version(self._catalog, pin, holder, version)
-        return MARK if found is not None else None
+        dest_version = resolve_version(self._catalog, pin, holder, version)
+        return MARK if dest_version is not None else None
 
     def is_left_unfinished(
         self, row: EncodedRow, out: Dict[str, Any], there: dict, late: Mapping[Path, Optional[str]]

@@ -176,9 +176,9 @@ def add_facets(
     while waiting:
         part = list(waiting)[:size]
         shown = _in_traces(api, kind_name, part, version)
-        found = waiting.keys() & shown.keys()
-        if found:
-            for key in found:
+        arrived = waiting.keys() & shown.keys()
+        if arrived:
+            for key in arrived:
                 _complete(waiting.pop(key), shown[key])
         elif len(part) > 1:
             size = len(part) // 2

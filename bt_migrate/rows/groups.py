@@ -77,14 +77,14 @@ def counted_streams(
         if len(ids) == 1 and end is None:
             _ask_at_once(catalog, counts, kind, ids)
         if end is None:
-            found = counts.of(catalog, kind.name, ids)
+            rows_of = counts.of(catalog, kind.name, ids)
         else:
             bounds = replace(bounds_of(catalog, kind), after_key=after, end_key=end)
-            found = count_by_object(catalog, catalog.source, kind.name, ids, bounds)
-        held = [object_id for object_id in ids if found[object_id].rows != 0]
+            rows_of = count_by_object(catalog, catalog.source, kind.name, ids, bounds)
+        held = [object_id for object_id in ids if rows_of[object_id].rows != 0]
         learn_facets(catalog.source, kind.name, held, bounds_of(catalog, kind))
         for stream in alike:
-            rows, counted_s = found[stream.source_id]
+            rows, counted_s = rows_of[stream.source_id]
             counted[stream.source_id] = replace(stream, rows=rows, counted_s=counted_s)
     return [counted[stream.source_id] for stream in streams]
 
@@ -142,14 +142,16 @@ def _counted_above(catalog: Catalog, streams: Sequence[RowStream], above: int) -
     kind = streams[0].kind
     bounds = replace(bounds_of(catalog, kind), after_xact=above)
     ids = [stream.source_id for stream in streams]
-    found = count_by_object(catalog, catalog.source, kind.name, ids, bounds)
-    changed = [stream for stream in streams if found[stream.source_id].rows != 0]
+    counted = count_by_object(catalog, catalog.source, kind.name, ids, bounds)
+    changed = [stream for stream in streams if counted[stream.source_id].rows != 0]
     source_ids = [stream.source_id for stream in changed]
     dest_ids = [stream.dest_id for stream in changed]
     learn_facets(catalog.source, kind.name, source_ids, bounds)
     whole = bounds_of(catalog, kind)
     learn_facets_of_copies(catalog.source, catalog.dest, kind.name, dest_ids, whole)
     return [
-        replace(stream, rows=found[stream.source_id].rows, counted_s=found[stream.source_id].at_s)
+        replace(
+            stream, rows=counted[stream.source_id].rows, counted_s=counted[stream.source_id].at_s
+        )
         for stream in streams
     ]

@@ -27,7 +27,7 @@ Named = Dict[str, Dict[int, int]]  # source id of a dataset -> transaction -> ro
 
 def versions_named_by_rows(catalog: Catalog, projects: Sequence[dict]) -> Named:
     """Returns dataset -> transaction -> how many rows refer to its state at that time."""
-    found: Named = defaultdict(dict)
+    named: Named = defaultdict(dict)
     for kind in (name for name in KINDS if catalog.settings.selects(name)):
         ids = [
             object_id
@@ -39,8 +39,8 @@ def versions_named_by_rows(catalog: Catalog, projects: Sequence[dict]) -> Named:
         for entries in catalog.lists.at_once(partial(_named, catalog, kind), portions):
             for dataset_id, xact, rows in entries:
                 # Each query may have seen the same rows.
-                found[dataset_id][xact] = max(rows, found[dataset_id].get(xact, 0))
-    return found
+                named[dataset_id][xact] = max(rows, named[dataset_id].get(xact, 0))
+    return named
 
 
 def _named(catalog: Catalog, kind: str, ids: Sequence[str]) -> List[Tuple[str, int, int]]:

@@ -188,10 +188,10 @@ def next_after(content: bytes, limit: int) -> Tuple[Optional[str], int]:
     held_back = 0
     while True:
         place = content.rfind(_KEY_NAME, 0, place)
-        found = _KEY_VALUE.match(content, place + len(_KEY_NAME)) if place >= 0 else None
-        if found is None:
+        match = _KEY_VALUE.match(content, place + len(_KEY_NAME)) if place >= 0 else None
+        if match is None:
             return None, 0
-        if last not in (None, found[1]):
-            return found[1].decode(), held_back
-        last = found[1]
+        if last not in (None, match[1]):
+            return match[1].decode(), held_back
+        last = match[1]
         held_back += 1

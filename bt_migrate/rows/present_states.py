@@ -59,10 +59,10 @@ def map_present_states(catalog: Catalog, pinned: Pinned) -> None:
             wanted.append(Candidate(source_id, dest_id, later, rows))
     ids = {candidate.source_id for candidate in wanted}
     copies = _copies(catalog, ids) if wanted and not catalog.settings.dry_run else {}
-    found = catalog.lists.at_once(
+    mapped_xacts = catalog.lists.at_once(
         lambda candidate: _mapped(catalog, candidate, copies.get(candidate.source_id)), wanted
     )
-    mapped = {candidate.source_id: xacts for candidate, xacts in zip(wanted, found) if xacts}
+    mapped = {candidate.source_id: xacts for candidate, xacts in zip(wanted, mapped_xacts) if xacts}
     if mapped:
         _record(catalog, mapped)
 
@@ -89,7 +89,7 @@ class Candidate(NamedTuple):
 def _present_states(catalog: Catalog, ids: Sequence[str]) -> Dict[str, Present]:
     """Two queries for 25 datasets; without those of which the server does not say it."""
     source = catalog.source
-    found: Dict[str, Present] = {}
+    present: Dict[str, Present] = {}
     for start in range(0, len(ids), OBJECTS_PER_QUERY):
         portion = ids[start : start + OBJECTS_PER_QUERY]
         try:
@@ -99,8 +99,8 @@ def _present_states(catalog: Catalog, ids: Sequence[str]) -> Dict[str, Present]:
             log.warning("states of datasets are not known: %s", error)
             continue
         for source_id in portion:
-            found[source_id] = Present(newest[source_id], counted[source_id].rows)
-    return found
+            present[source_id] = Present(newest[source_id], counted[source_id].rows)
+    return present
 
 
 def _take_over(catalog: Catalog, pinned: Pinned) -> None:
@@ -141,11 +141,11 @@ def _newest(api: Api, ids: Sequence[str]) -> Dict[str, int]:
     alone.
     """
     rows = api.query(newest_query(KIND.name, KIND.id_field, ids)).json
-    found = {str(row.get(KIND.id_field)): xact_of(row.get("newest")) for row in rows}
+    newest = {str(row.get(KIND.id_field)): xact_of(row.get("newest")) for row in rows}
     for object_id in ids if len(ids) > 1 else ():
-        if object_id not in found:
-            found.update(_newest(api, [object_id]))
-    return {object_id: found.get(object_id, 0) for object_id in ids}
+        if object_id not in newest:
+            newest.update(_newest(api, [object_id]))
+    return {object_id: newest.get(object_id, 0) for object_id in ids}
 
 
 def _mapped(catalog: Catalog, wanted: Candidate, copied: Optional[StreamState]) -> Dict[int, int]:
@@ -164,19 +164,19 @@ def _mapped(catalog: Catalog, wanted: Candidate, copied: Optional[StreamState]) 
     return dict.fromkeys(same, reached) if reached else {}
 
 
-def _record(catalog: Catalog, found: Mapping[str, Mapping[int, int]]) -> None:
+def _record(catalog: Catalog, mapped: Mapping[str, Mapping[int, int]]) -> None:
     """Record the counterparts of pins, by dataset; in a dry run in memory only."""
     if catalog.settings.dry_run:
-        for source_id, xacts in found.items():
+        for source_id, xacts in mapped.items():
             for xact, reached in xacts.items():
                 catalog.versions.put(source_id, xact, reached)
         return
     for states in catalog.run.all_objects():
         if states.resource != DATASETS.name:
             continue
-        here = found.keys() & states.over_all_rounds().keys()
+        here = mapped.keys() & states.over_all_rounds().keys()
         for source_id in here:
-            for xact, reached in found[source_id].items():
+            for xact, reached in mapped[source_id].items():
                 catalog.versions.record(states, source_id, xact, reached)
         if here:
             states.save()
@@ -209,16 +209,16 @@ def _dest_version(catalog: Catalog, dest_id: str, written: int, rows: int) -> in
 
 def _copies(catalog: Catalog, wanted: Set[str]) -> Dict[str, StreamState]:
     """Source id of a dataset -> its copy as the newest run of the same two organizations has it."""
-    found: Dict[str, StreamState] = {}
+    copies: Dict[str, StreamState] = {}
     for run in readable_runs_in(catalog.run.path.parent):
-        if wanted <= found.keys():
+        if wanted <= copies.keys():
             break
         if not _is_of_pair(catalog, run):
             continue
         for state in run.all_streams():
             if state.header["kind"] == KIND.name and "dest_id" in state.header:
-                found.setdefault(state.header["source_id"], state)
-    return found
+                copies.setdefault(state.header["source_id"], state)
+    return copies
 
 
 def _is_whole(state: StreamState) -> bool:

@@ -62,12 +62,12 @@ class SharedCopy:
 
         Waits if the object may still be created.
         """
-        found = self.catalog.targets.resolve(targets, source_id)
-        if found is None and not self.created.is_set() and ROW_RESOURCES.intersection(targets):
+        dest_id = self.catalog.targets.resolve(targets, source_id)
+        if dest_id is None and not self.created.is_set() and ROW_RESOURCES.intersection(targets):
             while not self.created.wait(SIGNAL_S):
                 self.check()
-            found = self.catalog.targets.resolve(targets, source_id)
-        return found
+            dest_id = self.catalog.targets.resolve(targets, source_id)
+        return dest_id
 
     def add_bytes(self, count: int) -> None:
         with self._lock:
@@ -199,14 +199,14 @@ class Pump:
         """Returns the rows of the page by object, without rows that were copied before."""
         if len(self._members) == 1:
             return {next(iter(self._members)): page.rows}
-        found: Dict[str, List[dict]] = {}
+        by_object: Dict[str, List[dict]] = {}
         for row in page.rows:
             object_id = row[self._kind.id_field]
             member = self._members[object_id]
             position = member.state.slices[0].after
             if not member.error and (position is None or row["_pagination_key"] > position):
-                found.setdefault(object_id, []).append(row)
-        return found
+                by_object.setdefault(object_id, []).append(row)
+        return by_object
 
     def _without_older_versions(
         self, rows: Dict[str, List[dict]], end: PageEnd

@@ -285,8 +285,8 @@ def _gone(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> Iterator[Li
 
 
 def _is_listed(listed: sqlite3.Connection, row_id: str) -> bool:
-    found = listed.execute("select 1 from ids where id = ?", (id_bytes(row_id),))
-    return found.fetchone() is not None
+    rows = listed.execute("select 1 from ids where id = ?", (id_bytes(row_id),))
+    return rows.fetchone() is not None
 
 
 def _portions(id_lists: Iterator[List[str]], size: int) -> Iterator[List[str]]:

@@ -303,8 +303,8 @@ def _rewrite_strays(
     notes: RewriteNotes,
 ) -> None:
     """Replace each string of the field that is a source id; remove those without a counterpart."""
-    found = strings(row.get(name), (name,))
-    notes.unresolved.extend(rewrite_known_ids(row, found, resolve, known))
+    texts = strings(row.get(name), (name,))
+    notes.unresolved.extend(rewrite_known_ids(row, texts, resolve, known))
 
 
 def without_lost_versions(
@@ -397,8 +397,8 @@ def _merged_origin(origin: Mapping[str, Any], new_id: str) -> Dict[str, Any]:
 
 def comments_of(row: Mapping[str, Any]) -> List[Any]:
     """Returns the comments of a row. Their form is not specified: they can be any JSON values."""
-    found = row.get(COMMENTS)
-    comments = found if isinstance(found, list) else [found]
+    value = row.get(COMMENTS)
+    comments = value if isinstance(value, list) else [value]
     return [comment for comment in comments if comment]
 
 

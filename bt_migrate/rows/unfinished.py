@@ -68,46 +68,48 @@ def _is_allowed(expected: Any, there: Any) -> bool:
     """
     waiting: List[Pair] = [(expected, there)]
     while waiting:
-        wanted, found = waiting.pop()
+        wanted, actual = waiting.pop()
         if isinstance(wanted, Either):
-            equal = wanted.allows(found)
-        elif isinstance(wanted, dict) and isinstance(found, dict):
-            equal = _have_same_keys(wanted, found)
-            waiting.extend((value, found[key]) for key, value in wanted.items() if key in found)
-        elif isinstance(wanted, list) and isinstance(found, list):
-            pairs = _item_pairs(wanted, found)
+            equal = wanted.allows(actual)
+        elif isinstance(wanted, dict) and isinstance(actual, dict):
+            equal = _have_same_keys(wanted, actual)
+            waiting.extend((value, actual[key]) for key, value in wanted.items() if key in actual)
+        elif isinstance(wanted, list) and isinstance(actual, list):
+            pairs = _item_pairs(wanted, actual)
             equal = pairs is not None
             waiting.extend(pairs or ())
         else:
-            equal = _is_equal(wanted, found)
+            equal = _is_equal(wanted, actual)
         if not equal:
             return False
     return True
 
 
-def _have_same_keys(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
-    missing = wanted.keys() - found.keys()
-    return wanted.keys() >= found.keys() and not any(_must_be_there(wanted[key]) for key in missing)
+def _have_same_keys(wanted: Mapping[str, Any], actual: Mapping[str, Any]) -> bool:
+    missing = wanted.keys() - actual.keys()
+    return wanted.keys() >= actual.keys() and not any(
+        _must_be_there(wanted[key]) for key in missing
+    )
 
 
 def _must_be_there(wanted: Any) -> bool:
     return not (isinstance(wanted, Either) and wanted.can_be_absent)
 
 
-def _item_pairs(wanted: List[Any], found: List[Any]) -> Optional[List[Pair]]:
+def _item_pairs(wanted: List[Any], actual: List[Any]) -> Optional[List[Pair]]:
     """Returns the items of two lists in pairs; None if an item is missing or extra.
 
     An item that was left out shifts the items after it.
     """
     pairs: List[Pair] = []
     for item in wanted:
-        rest = found[len(pairs) : len(pairs) + 1]
+        rest = actual[len(pairs) : len(pairs) + 1]
         required = _must_be_there(item)
         if rest and (required or item.allows(rest[0])):
             pairs.append((item, rest[0]))
         elif required:
             return None
-    return pairs if len(pairs) == len(found) else None
+    return pairs if len(pairs) == len(actual) else None
 
 
 def _is_equal(left: Any, right: Any) -> bool:

@@ -83,10 +83,10 @@ def _where_absent(catalog: Catalog, holder: Resource, state: StreamState) -> str
         if not dest_project:
             return "the destination does not list its project"
     try:
-        found = catalog.index.object(holder, dest_project, state.header["dest_id"])
+        counterpart = catalog.index.object(holder, dest_project, state.header["dest_id"])
     except ApiError:
         return ""
-    return "" if found else "the destination does not list its counterpart"
+    return "" if counterpart else "the destination does not list its counterpart"
 
 
 def without_silent(

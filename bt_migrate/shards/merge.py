@@ -138,10 +138,14 @@ def run_paths(names: Sequence[str]) -> List[Path]:
     paths: List[Path] = []
     for name in names:
         path = Path(name)
-        found = [path] if (path / RUN_FILE).is_file() else [run.path for run in runs_in(path)]
-        if len(found) != 1:
-            raise UsageError(f"{path}: holds {len(found) or 'no'} runs; name the run to join")
-        paths += found
+        runs_of_path = (
+            [path] if (path / RUN_FILE).is_file() else [run.path for run in runs_in(path)]
+        )
+        if len(runs_of_path) != 1:
+            raise UsageError(
+                f"{path}: holds {len(runs_of_path) or 'no'} runs; name the run to join"
+            )
+        paths += runs_of_path
     return paths
 
 
@@ -193,7 +197,9 @@ def _add_facts(
         record.window_gaps += run.record.window_gaps
     record.reads_groups = sorted({side for run in runs for side in run.record.reads_groups})
     validations = (run.record.validation for run in runs)
-    record.validation = next((found for found in validations if found is not None), None)
+    record.validation = next(
+        (validation for validation in validations if validation is not None), None
+    )
 
 
 def _phases_done(

@@ -131,16 +131,16 @@ def parts_of_streams(runs: Sequence[RunDirectory]) -> Dict[Tuple[str, str], List
 
     Raises UsageError for rows that two runs copied.
     """
-    found: Dict[Tuple[str, str], List[RunPart]] = {}
+    parts_by_place: Dict[Tuple[str, str], List[RunPart]] = {}
     for run in runs:
         units = shard_of(run).units if run.record.shard else ()
         by_place = {(unit.kind, unit.id): unit for unit in units}
         for state in run.all_streams():
             place = state.header["kind"], state.header["source_id"]
-            found.setdefault(place, []).append(RunPart(run, state, by_place.get(place)))
-    for parts in found.values():
+            parts_by_place.setdefault(place, []).append(RunPart(run, state, by_place.get(place)))
+    for parts in parts_by_place.values():
         _refuse_doubled(parts)
-    return found
+    return parts_by_place
 
 
 def _refuse_doubled(parts: Sequence[RunPart]) -> None:

@@ -60,10 +60,10 @@ def _planned(
     pieces = shared_out(units, shards, page_rows)
     near = max(page_rows, sum(unit.rows for unit in units) / shards / NEAR_FRACTION)
     cut = {piece.unit.id: piece.unit for own in pieces for piece in own if piece.begin}
-    found = catalog.lists.at_once(
+    cuts = catalog.lists.at_once(
         lambda unit: _places(catalog, unit, pieces, mark_s, near), cut.values()
     )
-    places = dict(zip(cut, found))
+    places = dict(zip(cut, cuts))
     order = {unit.id: number for number, unit in enumerate(units)}
     return [
         sorted(
@@ -132,11 +132,11 @@ def _places(
     first = _edge(catalog, unit, bounds, newest_first=False) or 1
     last = _edge(catalog, unit, bounds, newest_first=True) or 1
     known: List[Point] = [(first - 1, 0), (last, keys.rows_upto(last))]
-    found: Dict[int, Point] = {0: known[0]}
+    places: Dict[int, Point] = {0: known[0]}
     own = [piece for group in pieces for piece in group if piece.unit.id == unit.id]
     for begin in sorted({piece.begin for piece in own if piece.begin}):
-        found[begin] = max(cut_at(begin, near, known, keys), list(found.values())[-1])
-    return {**found, unit.rows: known[-1]}
+        places[begin] = max(cut_at(begin, near, known, keys), list(places.values())[-1])
+    return {**places, unit.rows: known[-1]}
 
 
 def _keys_of(catalog: Catalog, unit: ShardUnit, bounds: Bounds) -> Keys:
@@ -146,8 +146,8 @@ def _keys_of(catalog: Catalog, unit: ShardUnit, bounds: Bounds) -> Keys:
         return replace(bounds, end_key=pagination_key(number))
 
     def rows_upto(number: int) -> int:
-        found = catalog.source.query(count_query(unit.kind, [unit.id], upto(number))).json
-        return _checked(unit, lambda: int(found[0]["rows"])) if found else 0
+        counts = catalog.source.query(count_query(unit.kind, [unit.id], upto(number))).json
+        return _checked(unit, lambda: int(counts[0]["rows"])) if counts else 0
 
     def first_above(number: int) -> int:
         above = bounds.after(pagination_key(number))

@@ -192,11 +192,11 @@ def record_fields(
         raise StateError(f"{path}: a {record.__name__} is {_shown(value)}; {WHAT_TO_DO}")
     hints = get_type_hints(record)
     wanted = [item.name for item in fields(record) if not names or item.name in names]
-    found = {name: value[name] for name in wanted if name in value}
-    for name, content in found.items():
+    present = {name: value[name] for name in wanted if name in value}
+    for name, content in present.items():
         if not matches(hints[name], content):
             raise StateError(f"{path}: {name} is {_shown(content)}; {WHAT_TO_DO}")
-    return found
+    return present
 
 
 def refuse_other_fields(

@@ -262,8 +262,8 @@ def _write_holder(fd: int) -> None:
 def _entries(folder: Union[str, Path]) -> List[os.DirEntry[str]]:
     """What is in a folder, by name; nothing if the folder does not exist."""
     try:
-        with os.scandir(folder) as found:
-            return sorted(found, key=lambda entry: entry.name)
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
     except FileNotFoundError:
         return []
 
@@ -309,17 +309,17 @@ def fingerprints_in(run: RunDirectory, resource: str) -> Dict[str, List[str]]:
     """Source id -> fingerprints of a resource, over all real runs of the same two organizations in
     the folder of `run`, the newest first.
     """
-    found: Dict[str, List[str]] = {}
+    by_source_id: Dict[str, List[str]] = {}
     for earlier in readable_runs_in(run.path.parent):
         if earlier.record.undone or not earlier.same_pair(run.record, dry_run=False):
             continue
         try:
             for project in ["", *earlier.record.folders]:
                 for source_id, prints in earlier.objects(resource, project).fingerprints.items():
-                    found.setdefault(source_id, prints)
+                    by_source_id.setdefault(source_id, prints)
         except StateError as error:
             log.warning("skipped: %s", error)
-    return found
+    return by_source_id
 
 
 def run_paths_in(root: Path) -> List[Path]:

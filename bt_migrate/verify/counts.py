@@ -89,38 +89,38 @@ def compare_counts(
     return results, source
 
 
-def _is_awaited(pair: ObjectPair, wanted: Optional[Summary], found: Optional[Summary]) -> bool:
+def _is_awaited(pair: ObjectPair, wanted: Optional[Summary], actual: Optional[Summary]) -> bool:
     """Whether the run delivered rows that the destination does not show yet."""
-    if pair.copied is None or wanted is None or found is None or found.rows >= wanted.rows:
+    if pair.copied is None or wanted is None or actual is None or actual.rows >= wanted.rows:
         return False
-    if _holds_each_id_once(wanted, found):
+    if _holds_each_id_once(wanted, actual):
         return False
     if pair.synced:
         return pair.counts[CREATED] > 0
-    return found.rows < sum(pair.counts[outcome] for outcome in IN_DESTINATION)
+    return actual.rows < sum(pair.counts[outcome] for outcome in IN_DESTINATION)
 
 
 def _judge(
     context: CompareContext,
     pair: ObjectPair,
     wanted: Optional[Summary],
-    found: Optional[Summary],
+    actual: Optional[Summary],
 ) -> Comparison:
     result = context.result(pair, "row counts of")
-    if wanted is None or found is None:
+    if wanted is None or actual is None:
         result.add(UNREADABLE, **pair.facts, detail="rows cannot be counted")
-    elif found.rows != wanted.rows and not _holds_each_id_once(wanted, found):
-        _add_other_number(context, pair, result, wanted, found)
-    elif found.ids != wanted.ids:
-        detail = f"{wanted.ids:,} ids in the source, {found.ids:,} in the destination"
-        print_ = f"{found.ids - wanted.ids:+} ids"
+    elif actual.rows != wanted.rows and not _holds_each_id_once(wanted, actual):
+        _add_other_number(context, pair, result, wanted, actual)
+    elif actual.ids != wanted.ids:
+        detail = f"{wanted.ids:,} ids in the source, {actual.ids:,} in the destination"
+        print_ = f"{actual.ids - wanted.ids:+} ids"
         result.add(DIFFERS, **pair.facts, detail=detail, fingerprint=print_)
-    elif not (same(wanted.first, found.first) and same(wanted.last, found.last)):
+    elif not (same(wanted.first, actual.first) and same(wanted.last, actual.last)):
         detail = (
             f"created {wanted.first} to {wanted.last} in the source,"
-            f" {found.first} to {found.last} in the destination"
+            f" {actual.first} to {actual.last} in the destination"
         )
-        dates = f"{wanted.first} {wanted.last} {found.first} {found.last}"
+        dates = f"{wanted.first} {wanted.last} {actual.first} {actual.last}"
         facts = {**pair.facts, "fields": ["created"], "fingerprint": dates}
         result.add(DIFFERS, **facts, detail=detail)
     else:
@@ -128,9 +128,9 @@ def _judge(
     return result
 
 
-def _holds_each_id_once(wanted: Summary, found: Summary) -> bool:
+def _holds_each_id_once(wanted: Summary, actual: Summary) -> bool:
     """Whether the destination has one row for each id of the source, which shows some twice."""
-    return found.rows == found.ids == wanted.ids
+    return actual.rows == actual.ids == wanted.ids
 
 
 def _add_other_number(
@@ -138,16 +138,16 @@ def _add_other_number(
     pair: ObjectPair,
     result: Comparison,
     wanted: Summary,
-    found: Summary,
+    actual: Summary,
 ) -> None:
-    detail = f"{wanted.rows:,} rows in the source, {found.rows:,} in the destination"
+    detail = f"{wanted.rows:,} rows in the source, {actual.rows:,} in the destination"
     # The fingerprint is the difference, so that an accepted one stays accepted when the source
     # grows.
-    facts = {**pair.facts, "fingerprint": f"{found.rows - wanted.rows:+} rows"}
-    if found.rows > wanted.rows:
+    facts = {**pair.facts, "fingerprint": f"{actual.rows - wanted.rows:+} rows"}
+    if actual.rows > wanted.rows:
         result.add(EXTRA, **facts, detail=detail)
         return
-    since = wanted.rows - found.rows <= _rows_since_copy(context.catalog, pair)
+    since = wanted.rows - actual.rows <= _rows_since_copy(context.catalog, pair)
     result.add(MISSING, since=since, **facts, detail=detail)
 
 

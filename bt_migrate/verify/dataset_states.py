@@ -60,14 +60,14 @@ def _named_states(migration: Migration, project: ProjectPair) -> Dict[State, Obj
         for resource in OBJECT_RESOURCES
         if pins_rows(resource) and migration.settings.selects(resource.name)
     ]
-    found: Dict[State, ObjectPair] = {}
+    named: Dict[State, ObjectPair] = {}
     for resource in kinds:
         # The comparison of the kind reports a list that is refused.
         with contextlib.suppress(ApiError):
             for pair in _pairs(migration, resource, project):
                 place = (pair.source_id, pair.source_version, pair.dest_id, pair.dest_version)
-                found.setdefault(place, pair)
-    return found
+                named.setdefault(place, pair)
+    return named
 
 
 def _pairs(migration: Migration, resource: Resource, project: ProjectPair) -> Iterator[ObjectPair]:
@@ -112,10 +112,10 @@ def _compare(
     catalog, depth = migration.catalog, migration.settings.depth
     catalog.source.check()
     wanted = _count(catalog.source, pair.source_id, pair.source_version)
-    found = _count(catalog.dest, pair.dest_id, pair.dest_version)
+    actual = _count(catalog.dest, pair.dest_id, pair.dest_version)
     facts = {**pair.facts, "fields": [f"version {pair.source_version}"]}
-    if wanted != found:
-        result.add(DIFFERS, **facts, detail=f"{found} rows instead of {wanted}")
+    if wanted != actual:
+        result.add(DIFFERS, **facts, detail=f"{actual} rows instead of {wanted}")
         return
     if depth == "counts":
         result.add(MATCH)

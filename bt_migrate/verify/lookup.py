@@ -59,14 +59,14 @@ class RowLookup:
     def _compare_some(self, ids: Sequence[str]) -> None:
         open_ids = list(ids)
         while open_ids:
-            wanted, found = self.sides.at_once(self._fetch, open_ids)
-            awaited = self._awaited(open_ids, wanted, found)
+            wanted, actual = self.sides.at_once(self._fetch, open_ids)
+            awaited = self._awaited(open_ids, wanted, actual)
             if not (awaited and self.context.patience.wait()):
                 awaited = []
-            self._judge([row_id for row_id in open_ids if row_id not in awaited], wanted, found)
+            self._judge([row_id for row_id in open_ids if row_id not in awaited], wanted, actual)
             open_ids = awaited
 
-    def _awaited(self, ids: Sequence[str], wanted: FoundRows, found: FoundRows) -> List[str]:
+    def _awaited(self, ids: Sequence[str], wanted: FoundRows, actual: FoundRows) -> List[str]:
         """Returns the rows that the run delivered and the destination does not show yet."""
         if self.pair.copied is None:
             return []
@@ -76,23 +76,23 @@ class RowLookup:
             for row_id in ids
             if row_id in wanted
             and not self._is_newer(wanted[row_id][1], record.outcomes.get(row_id))
-            and self._is_in_flight(row_id, wanted[row_id][1], found.get(row_id), record)
+            and self._is_in_flight(row_id, wanted[row_id][1], actual.get(row_id), record)
         ]
 
     def _is_in_flight(
         self,
         row_id: str,
         wanted: Form,
-        found: Optional[Tuple[dict, Form]],
+        actual: Optional[Tuple[dict, Form]],
         record: DeliveryRecord,
     ) -> bool:
         outcome = record.outcomes.get(row_id, (0, ""))[1]
-        if found is None:
+        if actual is None:
             recorded = outcome in DELIVERED or (not outcome and self.pair.complete)
             return recorded and row_id not in record.failed
-        if found[1].text == wanted.text:
+        if actual[1].text == wanted.text:
             return False
-        shown_xact = xact_of(found[1].xact)
+        shown_xact = xact_of(actual[1].xact)
         if outcome in DELIVERED:
             return shown_xact < record.dest_xacts.get(row_id, 0)
         # The last rows of a copy are not recorded one by one.
@@ -105,23 +105,23 @@ class RowLookup:
         rows = rows_of_ids(side.api, self.pair.kind, list(side.ids), ids, side.version)
         return {row["id"]: (row, side.forms.form(row, self.pair.source_id)) for row in rows}
 
-    def _judge(self, ids: Sequence[str], wanted: FoundRows, found: FoundRows) -> None:
+    def _judge(self, ids: Sequence[str], wanted: FoundRows, actual: FoundRows) -> None:
         delivered = self._record(ids).outcomes
         for row_id in ids:
             facts = {**self.pair.facts, "row": row_id}
             if row_id not in wanted:
-                if row_id in found:
+                if row_id in actual:
                     # The source had the row when this tool copied it.
-                    ours = row_id in delivered or self._written_by_run(found[row_id][1])
-                    facts["fingerprint"] = _print(None, found[row_id])
+                    ours = row_id in delivered or self._written_by_run(actual[row_id][1])
+                    facts["fingerprint"] = _print(None, actual[row_id])
                     self.result.add(EXTRA, since=ours, **facts)
                 continue
             newer = self._is_newer(wanted[row_id][1], delivered.get(row_id))
-            facts["fingerprint"] = _print(wanted[row_id], found.get(row_id))
-            if row_id not in found:
+            facts["fingerprint"] = _print(wanted[row_id], actual.get(row_id))
+            if row_id not in actual:
                 self.result.add(MISSING, since=newer, **facts)
                 continue
-            paths = self._paths(*wanted[row_id], *found[row_id])
+            paths = self._paths(*wanted[row_id], *actual[row_id])
             self.result.add(DIFFERS if paths else MATCH, since=newer, **facts, fields=paths)
 
     def _record(self, ids: Sequence[str]) -> DeliveryRecord:
@@ -156,15 +156,15 @@ class RowLookup:
         wanted_row: Mapping[str, Any],
         wanted: Form,
         found_row: Mapping[str, Any],
-        found: Form,
+        actual: Form,
     ) -> List[str]:
         """Returns the paths at which the destination's row is not what it should be."""
         tolerated = self.result.tolerated
-        if wanted.text == found.text:
-            if wanted.exact != found.exact:
-                tolerated["timestamp"] += max(wanted.stamps, found.stamps)
+        if wanted.text == actual.text:
+            if wanted.exact != actual.exact:
+                tolerated["timestamp"] += max(wanted.stamps, actual.stamps)
             return []
-        left, right = json.loads(wanted.text), json.loads(found.text)
+        left, right = json.loads(wanted.text), json.loads(actual.text)
         if "origin" in right and "origin" not in left:
             del right["origin"]
             tolerated["origin"] += 1
@@ -187,10 +187,10 @@ class RowLookup:
         return first_paths(differing_paths(left, right, "", tolerated))
 
 
-def _print(wanted: Optional[FoundRow], found: Optional[FoundRow]) -> str:
+def _print(wanted: Optional[FoundRow], actual: Optional[FoundRow]) -> str:
     """Returns a text that identifies the difference between both sides of a row."""
     return difference_print(
-        *(text_digest(row[1].text).hex() if row else "" for row in (wanted, found))
+        *(text_digest(row[1].text).hex() if row else "" for row in (wanted, actual))
     )
 
 

@@ -104,8 +104,11 @@ class KindComparer:
     ) -> None:
         """Add the outcome for an object that both sides have."""
         versions = self._versions(item, existing)
-        found = [*self._differing(item, prepared, existing), *self._version_paths(item, versions)]
-        paths = first_paths(iter(dict.fromkeys(found)))
+        differing = [
+            *self._differing(item, prepared, existing),
+            *self._version_paths(item, versions),
+        ]
+        paths = first_paths(iter(dict.fromkeys(differing)))
         opened = "public" in paths and bool(existing.get("public"))
         outcome = DIFFERS if paths else CANNOT_MOVE if versions.missing else MATCH
         detail = f"{versions.missing:,} earlier versions" if versions.missing else ""
@@ -188,21 +191,21 @@ class KindComparer:
             _originals(resource, item.source, prepared.body),
             self.attachments.source,
         )
-        found = {name: existing.get(name) for name in resource.create}
-        references = [value_at(found, path) for path in attachment_places(found)]
-        found = _with_digests(found, references, self.attachments.dest)
+        actual = {name: existing.get(name) for name in resource.create}
+        references = [value_at(actual, path) for path in attachment_places(actual)]
+        actual = _with_digests(actual, references, self.attachments.dest)
         tolerated["attachment"] += len(attachment_places(expected))
-        expected, found = comparable(expected), comparable(found)
+        expected, actual = comparable(expected), comparable(actual)
         for name in _fields_without_user(prepared):
             # Without a user in the request, the destination sets its caller.
             if name not in expected:
-                found.pop(name, None)
+                actual.pop(name, None)
         keeps_public = self.catalog.settings.keep_public
-        if "public" in found and item.source.get("public") and not keeps_public:
+        if "public" in actual and item.source.get("public") and not keeps_public:
             # The source shows it to everybody, so it may be public or not.
-            found.pop("public")
-        yield from _differing_fields(resource, expected, found, tolerated)
-        yield from kept_transactions(writable_fields(resource, item.source), found)
+            actual.pop("public")
+        yield from _differing_fields(resource, expected, actual, tolerated)
+        yield from kept_transactions(writable_fields(resource, item.source), actual)
 
     def _expected_keys(self, items: Sequence[PlannedObject], dest_project: str) -> Set[tuple]:
         """Returns the natural keys that are not extra, also of source objects that cannot move."""
@@ -257,11 +260,11 @@ def _fields_without_user(prepared: Prepared) -> List[str]:
 def _differing_fields(
     resource: Resource,
     expected: Mapping[str, Any],
-    found: Mapping[str, Any],
+    actual: Mapping[str, Any],
     tolerated: Counter[str],
 ) -> Iterator[str]:
     for name in resource.create:
-        left, right = expected.get(name), found.get(name)
+        left, right = expected.get(name), actual.get(name)
         if left or right:
             yield from differing_paths(left, right, name, tolerated, nulls_count=False)
         elif left is not right:

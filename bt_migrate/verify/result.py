@@ -152,5 +152,5 @@ def outcomes_text(counts: Dict[str, int]) -> str:
 
 def first_paths(paths: Iterator[str]) -> List[str]:
     """Returns at most MAX_PATHS paths; the last is "…" if there are more."""
-    found = list(islice(paths, MAX_PATHS + 1))
-    return found if len(found) <= MAX_PATHS else [*found[:-1], "…"]
+    first = list(islice(paths, MAX_PATHS + 1))
+    return first if len(first) <= MAX_PATHS else [*first[:-1], "…"]

@@ -133,8 +133,8 @@ def _compare_all_rows(
     sides = read_pair(context, group)
     kind = group[0].kind
     bounds = bounds_of(context.catalog, ROW_KINDS[kind])
-    wanted, found = sides.at_once(_day_digests, context, kept, kind, bounds)
-    results = [_compare_days(context, pair, wanted, found, bounds) for pair in group]
+    wanted, actual = sides.at_once(_day_digests, context, kept, kind, bounds)
+    results = [_compare_days(context, pair, wanted, actual, bounds) for pair in group]
     sides.count_tolerated(results[0])
     return results
 
@@ -179,31 +179,31 @@ def _compare_days(
     context: CompareContext,
     pair: ObjectPair,
     wanted: DayDigests,
-    found: DayDigests,
+    actual: DayDigests,
     bounds: Bounds,
 ) -> Comparison:
     result = context.result(pair)
-    days = sorted({day for object_id, day in (*wanted, *found) if object_id == pair.source_id})
+    days = sorted({day for object_id, day in (*wanted, *actual) if object_id == pair.source_id})
     differs = {}
     for day in days:
         left = wanted.get((pair.source_id, day), DayDigest())
-        right = found.get((pair.source_id, day), DayDigest())
+        right = actual.get((pair.source_id, day), DayDigest())
         differs[day] = not left.equals(right)
     if differs.get(""):
         # Rows without a readable date can only be found among all rows.
         differs = dict.fromkeys(differs, True)
     for day in days:
         if not differs[day]:
-            _add_equal_day(wanted[pair.source_id, day], found[pair.source_id, day], result)
+            _add_equal_day(wanted[pair.source_id, day], actual[pair.source_id, day], result)
     if any(differs.values()):
         _compare_by_row(context, pair, result, day_ranges(differs, bounds))
     return result
 
 
-def _add_equal_day(wanted: DayDigest, found: DayDigest, result: Comparison) -> None:
+def _add_equal_day(wanted: DayDigest, actual: DayDigest, result: Comparison) -> None:
     result.counts[MATCH] += wanted.rows
-    if wanted.exact != found.exact:
-        result.tolerated["timestamp"] += max(wanted.stamps, found.stamps)
+    if wanted.exact != actual.exact:
+        result.tolerated["timestamp"] += max(wanted.stamps, actual.stamps)
 
 
 # -- row by row
@@ -242,8 +242,8 @@ def _compare_by_row(
     try:
         _load_digests(context, pair, sides, db, ranges)
         result.counts[MATCH] += db.execute(_EQUAL_ROWS).fetchone()[0]
-        for row_id, wanted, found in db.execute(_REPEATED_ROWS):
-            detail = f"there {found} times instead of {wanted}"
+        for row_id, wanted, actual in db.execute(_REPEATED_ROWS):
+            detail = f"there {actual} times instead of {wanted}"
             result.add(EXTRA, **pair.facts, row=id_text(row_id), detail=detail)
         lookup = RowLookup(context, pair, sides, result)
         unequal = db.execute(_UNEQUAL_ROWS)

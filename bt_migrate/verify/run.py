@@ -150,11 +150,11 @@ def _basis_of_digests(
     return hashlib.sha256(json.dumps(facts).encode("utf-8")).hexdigest()
 
 
-def _counted_objects(live: LiveCounts, found: Iterator[Comparison]) -> List[Comparison]:
+def _counted_objects(live: LiveCounts, comparisons: Iterator[Comparison]) -> List[Comparison]:
     """All comparisons of objects; each object is counted for the screen."""
     objects = []
     with live.working("objects compared", None) as task:
-        for comparison in found:
+        for comparison in comparisons:
             task.step(sum(comparison.counts.values()))
             objects.append(comparison)
     return objects

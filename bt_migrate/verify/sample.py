@@ -37,21 +37,21 @@ def sample_small(context: CompareContext, group: Sequence[ObjectPair]) -> List[C
     sides = read_pair(context, group)
     kind = group[0].kind
     bounds = bounds_of(context.catalog, ROW_KINDS[kind])
-    wanted, found = sides.at_once(_lowest_hashes, context, kind, bounds)
+    wanted, actual = sides.at_once(_lowest_hashes, context, kind, bounds)
     results = []
     for pair in group:
-        left, right = wanted.get(pair.source_id, {}), found.get(pair.source_id, {})
+        left, right = wanted.get(pair.source_id, {}), actual.get(pair.source_id, {})
         results.append(_compare_texts(context, pair, left, right))
     sides.count_tolerated(results[0])
     return results
 
 
 def _compare_texts(
-    context: CompareContext, pair: ObjectPair, wanted: FormTexts, found: FormTexts
+    context: CompareContext, pair: ObjectPair, wanted: FormTexts, actual: FormTexts
 ) -> Comparison:
     result = context.result(pair)
-    ids = wanted.keys() | found.keys()
-    equal = {row_id for row_id in ids if wanted.get(row_id) == found.get(row_id)}
+    ids = wanted.keys() | actual.keys()
+    equal = {row_id for row_id in ids if wanted.get(row_id) == actual.get(row_id)}
     result.counts[MATCH] += len(equal)
     if ids - equal:
         lookup = RowLookup(context, pair, read_pair(context, [pair]), result)

@@ -65,7 +65,7 @@ class SourceTraces:
         """Turn each match that contains an id that only the source has into a difference."""
         only_source = self.only_source
         for held in self.held:
-            paths = [path for path, found in held.ids.items() if found in only_source]
+            paths = [path for path, id_here in held.ids.items() if id_here in only_source]
             if paths:
                 held.result.counts[MATCH] -= 1
                 detail = "holds an id of the source"
@@ -77,15 +77,15 @@ class SourceTraces:
 
 def id_in(text: str) -> str:
     """Returns the id if the whole text is one, else ""."""
-    found = _ID.match(text)
-    return found[1] if found else ""
+    match = _ID.match(text)
+    return match[1] if match else ""
 
 
 def _ids_in(value: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
     for path, text in strings(value):
-        found = id_in(text)
-        if found and not (len(path) == 1 and path[0] in NAMES):
-            yield dotted(path), found
+        id_here = id_in(text)
+        if id_here and not (len(path) == 1 and path[0] in NAMES):
+            yield dotted(path), id_here
 
 
 def kept_transactions(source: Mapping[str, Any], existing: Mapping[str, Any]) -> Iterator[str]:

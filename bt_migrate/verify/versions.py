@@ -63,8 +63,8 @@ def compared_versions(
     there = histories.dest.contents(resource, existing, EARLIER_VERSIONS["all"])
     if _was_left(catalog.run, resource, source["id"]):
         # The destination had the object before: the copied versions are its last ones.
-        found = pairs_of_versions(catalog, resource, versions, there)
-        pairs = [(versions[place], there[counter]) for place, counter in sorted(found.items())]
+        matches = pairs_of_versions(catalog, resource, versions, there)
+        pairs = [(versions[place], there[counter]) for place, counter in sorted(matches.items())]
         missing = len(versions) - len(pairs) + unmovable
         return ComparedVersions(_numbered(pairs[:-1], len(versions)), missing, is_broken=False)
     if last < EARLIER_VERSIONS["all"]:
@@ -91,19 +91,19 @@ def without_later_references(resource: Resource, version: Mapping[str, Any]) -> 
     def same_version(pin: Pin, holder: Mapping[str, Any], value: Any) -> Optional[str]:
         return str(value)
 
-    found = rewrite(
+    rewritten = rewrite(
         dict(version), resource, resolve=resolve, known={}, resolve_version=same_version
     )
-    return dict(found.value) if found.unresolved else None
+    return dict(rewritten.value) if rewritten.unresolved else None
 
 
 def _was_left(run: RunDirectory, resource: Resource, source_id: str) -> bool:
     """Whether the run reported that earlier versions of the object do not move."""
     return any(
-        found["kind"] == "earlier_versions"
+        record["kind"] == "earlier_versions"
         for states in run.all_objects()
         if states.resource == resource.name
-        for found in states.findings.get(source_id, ())
+        for record in states.findings.get(source_id, ())
     )
 
 

@@ -33,10 +33,10 @@ def fetch_page(rows: RowSet, values: Json) -> Tuple[List[bytes], Optional[str]]:
 def _states(rows: RowSet, version: Any) -> List[Row]:
     """The rows as of a version, or now with their earlier states; newest key and state first."""
     moment = keys.moment_of_xact(version) if version else None
-    found, _ = rows.at(moment)
-    states = list(found)
+    current, _ = rows.at(moment)
+    states = list(current)
     if moment is None:
-        live = {row.id for row in found}
+        live = {row.id for row in current}
         states += [row for row, _ in rows.past if row.id in live]
     return sorted(states, key=lambda row: (row.key, row.moment), reverse=True)
 

@@ -88,11 +88,11 @@ def groups_of(query: Json, views: Iterable[View]) -> List[Json]:
             has_aggregate(item["expr"]) or item["expr"] in dimensions
         ):
             raise syntax_error("a column is neither grouped by nor aggregated")
-    found = [_row(columns, group) for group in _grouped(columns, dimensions, views)]
+    rows = [_row(columns, group) for group in _grouped(columns, dimensions, views)]
     if query.get("final_filter"):
         keep = compile_expression(aliased(query, query["final_filter"]))
-        found = [row for row in found if keep(View(None, row))]
-    return found
+        rows = [row for row in rows if keep(View(None, row))]
+    return rows
 
 
 def _dimensions(query: Json, columns: List[Json]) -> List[Any]:

@@ -59,7 +59,7 @@ def syntax_error(message: str) -> Refused:
 
 
 def tokens_of(text: str) -> List[Token]:
-    found: List[Token] = []
+    tokens: List[Token] = []
     position, new_line = 0, True
     while position < len(text):
         match = TOKEN.match(text, position)
@@ -69,10 +69,10 @@ def tokens_of(text: str) -> List[Token]:
         if kind == "space":
             new_line = new_line or "\n" in match.group()
         else:
-            found.append(Token(kind, match.group(), new_line, match.start()))
+            tokens.append(Token(kind, match.group(), new_line, match.start()))
             new_line = False
         position = match.end()
-    return found + [Token("end", "", True, position)]
+    return tokens + [Token("end", "", True, position)]
 
 
 ESCAPES = {"'": "'", "\\": "\\", "n": "\n", "t": "\t", "r": "\r"}
@@ -232,10 +232,10 @@ class Parser:
         return {"op": "function", "name": name, "args": arguments, "shape": shape}
 
     def items(self) -> List[Json]:
-        found = [self.item()]
+        items = [self.item()]
         while self.take_if(","):
-            found.append(self.item())
-        return found
+            items.append(self.item())
+        return items
 
     def item(self) -> Json:
         if self.token.text == "*":
@@ -253,13 +253,13 @@ class Parser:
         return {"alias": alias, "expr": expression}
 
     def sort(self) -> List[Json]:
-        found: List[Json] = []
-        while not found or self.take_if(","):
+        terms: List[Json] = []
+        while not terms or self.take_if(","):
             expression = self.expression()
             descending = self.is_word("desc")
             self.take_word("asc", "desc")
-            found.append({"expr": expression, "dir": "desc" if descending else "asc"})
-        return found
+            terms.append({"expr": expression, "dir": "desc" if descending else "asc"})
+        return terms
 
     # -- expressions
 
@@ -383,12 +383,12 @@ class Parser:
         return {"op": "ident", "name": path}
 
     def arguments(self) -> List[Json]:
-        found: List[Json] = []
+        arguments: List[Json] = []
         while not self.take_if(")"):
-            found.append(self.expression())
+            arguments.append(self.expression())
             if not self.take_if(",") and self.token.text != ")":
                 raise syntax_error(f"expected ',' or ')', got {self.token.text!r}")
-        return found
+        return arguments
 
     def interval(self) -> Json:
         token = self.take()

@@ -53,20 +53,20 @@ class Reader:
             moment = self.moment
             if self.written_before is not None and moment is None:
                 moment = rows.visible_moment(self.written_before)
-            found, numbers = rows.at(moment)
+            visible, numbers = rows.at(moment)
             if bounds.ids is not None:
-                by_id = rows.by_id if moment is None else {row.id: row for row in found}
+                by_id = rows.by_id if moment is None else {row.id: row for row in visible}
                 chosen = [by_id[row_id] for row_id in bounds.ids if row_id in by_id]
-                found = sorted(chosen, key=lambda row: row.key)
-                numbers = [row.key for row in found]
+                visible = sorted(chosen, key=lambda row: row.key)
+                numbers = [row.key for row in visible]
         size = FIRST_SLICE
         while True:
             with self.store.lock:
-                start, stop = between(found, numbers, bounds.low, bounds.high)
+                start, stop = between(visible, numbers, bounds.low, bounds.high)
                 part = (
-                    found[max(start, stop - size) : stop][::-1]
+                    visible[max(start, stop - size) : stop][::-1]
                     if descending
-                    else found[start : min(stop, start + size)]
+                    else visible[start : min(stop, start + size)]
                 )
             if not part:
                 return

@@ -192,7 +192,7 @@ def _id_of(store: Store, org_ids: Sequence[str], kind: str, value: str) -> str:
 def object_rows(store: Store, org_ids: Sequence[str], source: Json, body: Json) -> List[Json]:
     """The objects of project_prompts() and project_functions(), with audit_log all versions."""
     kind = KINDS[function_name(source)[len("project_") : -1]]
-    found: List[Json] = []
+    listed: List[Json] = []
     with store.lock:
         ids = [_id_of(store, org_ids, "project", value) for value in _arguments(source)]
         for entry in objects.list_all(store, org_ids, kind, {"project_id": ids}):
@@ -202,10 +202,10 @@ def object_rows(store: Store, org_ids: Sequence[str], source: Json, body: Json) 
             for state in states:
                 moment = keys.moment_of_xact(state["_xact_id"]) or 0
                 audit = {"audit_data": [{"action": "upsert"}]} if body.get("audit_log") else {}
-                found.append(
+                listed.append(
                     dict(state, _pagination_key=keys.pagination_key(moment << 16), **audit)
                 )
-    return found
+    return listed
 
 
 def _pinned_moment(body: Json, sources: List[RowSet]) -> Optional[int]:

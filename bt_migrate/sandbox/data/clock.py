@@ -93,15 +93,15 @@ _RFC3339 = re.compile(
 @lru_cache(maxsize=4096)
 def micros(text: str) -> Optional[int]:
     """Microseconds since 1970 of a date or RFC 3339 timestamp (UTC without a zone), else None."""
-    found = _RFC3339.match(text)
-    if not found:
+    match = _RFC3339.match(text)
+    if not match:
         return None
-    year, month, day, hour, minute, second = (int(part or 0) for part in found.groups()[:6])
+    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
     if not (1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second < 61):
         return None
     days = _days(year, month, day)
-    fraction = int(((found.group(7) or ".")[1:7]).ljust(6, "0"))
-    seconds = ((days * 24 + hour) * 60 + minute) * 60 + second - _offset_seconds(found.group(8))
+    fraction = int(((match.group(7) or ".")[1:7]).ljust(6, "0"))
+    seconds = ((days * 24 + hour) * 60 + minute) * 60 + second - _offset_seconds(match.group(8))
     return seconds * 1_000_000 + fraction
 
 

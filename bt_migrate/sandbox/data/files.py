@@ -72,15 +72,15 @@ class Files:
 
     def signed(self, method: str, signature: str) -> Signed:
         """Returns the request that a signature allows. Refuses wrong or expired ones as S3 does."""
-        found = self.find(signature)
-        if found is None or found.method != method:
+        signed = self.find(signature)
+        if signed is None or signed.method != method:
             raise Refused(403, "<Error><Code>SignatureDoesNotMatch</Code></Error>")
-        if self._clock.seconds() > found.expires:
+        if self._clock.seconds() > signed.expires:
             raise Refused(
                 403,
                 "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>",
             )
-        return found
+        return signed
 
     def receive(self, place: Tuple[str, str], stream: BinaryIO, length: int) -> None:
         """Store the next `length` bytes of the stream; ConnectionError if it ends before."""

@@ -65,15 +65,15 @@ def create(
     _check_rules(store, org, kind, body)
     store.check_links(kind, org.id, body)
     data = _complete(store, org, kind, body)
-    found = _existing(store, org, kind, data)
-    if found is not None and body.get("ensure_new"):
+    existing = _existing(store, org, kind, data)
+    if existing is not None and body.get("ensure_new"):
         data["name"] += "-" + keys.new_id()[:8]
-        found = None
-    if found is not None:
+        existing = None
+    if existing is not None:
         writes_version = kind.store == "function" and store.behaviour.post_writes_versions
         if replace or writes_version:
-            _replace(store, kind, found, data, body)
-        return found, not writes_version
+            _replace(store, kind, existing, data, body)
+        return existing, not writes_version
     entry = store.add(kind, org.id, data)
     _remember(store, entry, body)
     if body.get("project_group_name"):

@@ -390,10 +390,10 @@ def problem_of_fields(
 
 def linked(value: Any, path: str) -> List[Tuple[str, str, Mapping[str, Any]]]:
     """(path, id, its holder) of every id at a path such as 'config.online.scorers[].id'."""
-    found: List[Tuple[str, Any, Mapping[str, Any]]] = [("", value, {})]
+    places: List[Tuple[str, Any, Mapping[str, Any]]] = [("", value, {})]
     for step in path.replace("[]", ".[]").split("."):
-        found = [deeper for item in found for deeper in _step(item, step)]
-    return [(where[1:], item, holder) for where, item, holder in found if isinstance(item, str)]
+        places = [deeper for item in places for deeper in _step(item, step)]
+    return [(where[1:], item, holder) for where, item, holder in places if isinstance(item, str)]
 
 
 def _step(

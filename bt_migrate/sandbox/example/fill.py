@@ -288,9 +288,9 @@ def fill_example(org: Any, rows: int = 3000, seed: int = 7) -> None:
 
 def fill_destination(org: Any) -> None:
     """Check that the destination has its users and nothing else."""
-    found = sorted(user["email"] for user in org.objects("user"))
-    if found != sorted(user["email"] for user in DEST_USERS):
-        raise ValueError(f"the destination of the example has DEST_USERS, not {found}")
+    emails = sorted(user["email"] for user in org.objects("user"))
+    if emails != sorted(user["email"] for user in DEST_USERS):
+        raise ValueError(f"the destination of the example has DEST_USERS, not {emails}")
 
 
 def known_before(org: Any) -> ExampleObjects:

@@ -177,8 +177,8 @@ def logged_prompt(made: ExampleObjects, project: str, question: str) -> Row:
 def tool_spans(rng: random.Random, root: Row, begins: float, tool: str) -> List[Row]:
     """A call of a tool and, a level deeper, the search that it makes at the same moment."""
     query = root["input"]["messages"][0]["content"]
-    found = {"found": rng.randint(0, 5), "rank": [rng.random() for _ in range(3)]}
-    called = dict(span(rng, root, begins, tool, "tool"), input={"query": query}, output=found)
+    result = {"found": rng.randint(0, 5), "rank": [rng.random() for _ in range(3)]}
+    called = dict(span(rng, root, begins, tool, "tool"), input={"query": query}, output=result)
     search = span(rng, called, begins, "vector search", "function")
     return [called, dict(search, input=[0.25, -0.0, 1.0], output=[])]
 

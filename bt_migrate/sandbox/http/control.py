@@ -149,7 +149,7 @@ def _number(text: str) -> Any:
 
 def pairs_of_text(text: str) -> Dict[str, float]:
     """'btql=0.15,insert=0.1' as a mapping to seconds."""
-    found: List[List[str]] = [part.split("=") for part in text.split(",") if part]
-    if not all(len(pair) == 2 for pair in found):
+    pairs: List[List[str]] = [part.split("=") for part in text.split(",") if part]
+    if not all(len(pair) == 2 for pair in pairs):
         raise ValueError(f"expected name=seconds, got '{text}'")
-    return {name: float(value) for name, value in found}
+    return {name: float(value) for name, value in pairs}

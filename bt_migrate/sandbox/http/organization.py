@@ -110,8 +110,8 @@ class SandboxOrg:
         """
         moment = keys.moment_of_xact(version) if version else None
         with self._store.lock:
-            found = list(inserts.row_set(self._store, (self.id,), kind, object_id).at(moment)[0])
-        return [row.value() for row in found]
+            rows = list(inserts.row_set(self._store, (self.id,), kind, object_id).at(moment)[0])
+        return [row.value() for row in rows]
 
     def count(self, kind: str, object_id: str) -> int:
         with self._store.lock:
@@ -120,9 +120,10 @@ class SandboxOrg:
     def comments(self, kind: str, object_id: str) -> Dict[str, List[Json]]:
         """Row id -> its comments, oldest first."""
         with self._store.lock:
-            found = inserts.row_set(self._store, (self.id,), kind, object_id).comments
+            by_row = inserts.row_set(self._store, (self.id,), kind, object_id).comments
             return {
-                row_id: copy.deepcopy(list(comments.values())) for row_id, comments in found.items()
+                row_id: copy.deepcopy(list(comments.values()))
+                for row_id, comments in by_row.items()
             }
 
     def comment(self, kind: str, object_id: str, row_id: str, text: str) -> None:

@@ -63,12 +63,12 @@ def attachment_download(api: Api, call: Call) -> Answer:
 
 
 def find_attachment(api: Api, call: Call, org_id: Any, key: Any) -> Attachment:
-    found = api.files.attachments.get((org_of(api, call, org_id), str(key)))
-    if found is None:
+    attachment = api.files.attachments.get((org_of(api, call, org_id), str(key)))
+    if attachment is None:
         raise Refused(
             404, {"Code": "NotFoundError", "Message": "Attachment not found", "Path": call.path}
         )
-    return found
+    return attachment
 
 
 # -- login
@@ -81,7 +81,7 @@ GIT_FIELDS: List[str] = (
 
 def login(api: Api, call: Call) -> Answer:
     orgs = [api.store.orgs[org_id] for org_id in call.key.org_ids]
-    found = [
+    org_infos = [
         {
             "id": org.id,
             "name": org.name,
@@ -93,4 +93,4 @@ def login(api: Api, call: Call) -> Answer:
         }
         for org in orgs
     ]
-    return json_answer({"org_info": found})
+    return json_answer({"org_info": org_infos})

@@ -52,14 +52,14 @@ def collection(api: Api, call: Call, kind_name: str) -> Answer:
     body = call.body()
     with api.store.lock:
         org = target_org(api, call, kind, body)
-        entry, found = objects.create(api.store, org, kind, body, replace=call.method == "PUT")
+        entry, existed = objects.create(api.store, org, kind, body, replace=call.method == "PUT")
         behaviour = api.store.behaviour
         value = objects.render(kind, entry, behaviour)
         if call.method == "POST":
             value = objects.created_answer(kind, entry, body, behaviour)
     silent = kind.name == "experiment" and behaviour.experiments_without_found_header
-    headers = {"x-bt-found-existing": "true"} if found and not silent else {}
-    return json_answer(value, changed=not found or call.method == "PUT", headers=headers)
+    headers = {"x-bt-found-existing": "true"} if existed and not silent else {}
+    return json_answer(value, changed=not existed or call.method == "PUT", headers=headers)
 
 
 def single(api: Api, call: Call, kind_name: str, object_id: str) -> Answer:
@@ -102,8 +102,8 @@ def in_project(
                 raise Missing(kind_name, object_id)
             return _single_in_project(api, call, kind, entry)
         if call.method == "GET":
-            found = objects.list_all(api.store, call.key.org_ids, kind, call.query)
-            inside = [entry for entry in found if entry.data["project_id"] == project_id]
+            entries = objects.list_all(api.store, call.key.org_ids, kind, call.query)
+            inside = [entry for entry in entries if entry.data["project_id"] == project_id]
             page = objects.select_page(inside, call.query)
             shown = [objects.render(kind, entry, api.store.behaviour) for entry in page]
             return json_answer({"objects": shown})
@@ -181,9 +181,9 @@ def acl_batch_update(api: Api, call: Call) -> Answer:
     with api.store.lock:
         for item in body.get("add_acls") or []:
             org = target_org(api, call, KINDS["acl"], item)
-            entry, found = objects.create(api.store, org, KINDS["acl"], item)
+            entry, existed = objects.create(api.store, org, KINDS["acl"], item)
             added.append(objects.render(KINDS["acl"], entry, api.store.behaviour))
-            changed = changed or not found
+            changed = changed or not existed
         removed = [
             delete_by_body(api, call, KINDS["acl"], item) for item in body.get("remove_acls") or []
         ]
@@ -194,8 +194,8 @@ def acl_batch_update(api: Api, call: Call) -> Answer:
 
 def organizations(api: Api, call: Call) -> Answer:
     ids = call.query.get("ids", list(call.key.org_ids))
-    found = [api.store.orgs[org_id].data for org_id in call.key.org_ids if org_id in ids]
-    return json_answer({"objects": list(reversed(found))})
+    orgs = [api.store.orgs[org_id].data for org_id in call.key.org_ids if org_id in ids]
+    return json_answer({"objects": list(reversed(orgs))})
 
 
 def organization(api: Api, call: Call, org_id: str) -> Answer:

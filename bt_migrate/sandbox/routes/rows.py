@@ -132,12 +132,12 @@ def btql(api: Api, call: Call) -> Answer:
             },
         )
     note_source(api, call, parsed)
-    found = query.run(
+    result = query.run(
         api.store, call.key.org_ids, dict(body, query=parsed), api.limits.indexing_lag
     )
     if body.get("fmt") == "jsonl":
-        return page_answer(b"".join(line + b"\n" for line in found.data), found.cursor)
-    last = found.last_xact_id
+        return page_answer(b"".join(line + b"\n" for line in result.data), result.cursor)
+    last = result.last_xact_id
     rest: Json = {
         "schema": {"type": "array", "items": {"type": "object", "properties": {}}},
         "realtime_state": {
@@ -149,10 +149,10 @@ def btql(api: Api, call: Call) -> Answer:
         "warnings": [] if query.has_range(parsed) else [NO_RANGE],
         "freshness_state": {"last_processed_xact_id": last, "last_considered_xact_id": last},
     }
-    if found.cursor is not None:
-        rest["cursor"] = found.cursor
-    text = b'{"data":[' + b",".join(found.data) + b"]," + encode(rest)[1:].encode("ascii")
-    return page_answer(text, found.cursor)
+    if result.cursor is not None:
+        rest["cursor"] = result.cursor
+    text = b'{"data":[' + b",".join(result.data) + b"]," + encode(rest)[1:].encode("ascii")
+    return page_answer(text, result.cursor)
 
 
 def note_source(api: Api, call: Call, parsed: Json) -> None:

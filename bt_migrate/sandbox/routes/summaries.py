@@ -55,10 +55,10 @@ def comparison(
 ) -> Json:
     scores = _scores(store, org_ids, experiment_id)
     base = _scores(store, org_ids, base_id) if base_id else {}
-    found = {
+    compared = {
         name: _score_summary(name, values, base.get(name, {})) for name, values in scores.items()
     }
-    return {"scores": found, "metrics": {}}
+    return {"scores": compared, "metrics": {}}
 
 
 def _score_summary(name: str, values: Dict[str, float], base: Dict[str, float]) -> Json:
@@ -78,10 +78,10 @@ def _scores(store: Store, org_ids: Sequence[str], experiment_id: str) -> Scores:
         row.value() for row in inserts.row_set(store, org_ids, "experiment", experiment_id).rows
     ]
     inputs = {row["root_span_id"]: encode(row["input"]) for row in rows if row["is_root"]}
-    found: Scores = {}
+    scores: Scores = {}
     for row in rows:
         for name, score in (row["scores"] or {}).items():
             if score is not None:
                 case = inputs.get(row["root_span_id"], str(row["root_span_id"]))
-                found.setdefault(name, {})[case] = score
-    return found
+                scores.setdefault(name, {})[case] = score
+    return scores

@@ -71,13 +71,13 @@ def answer(api: Api, method: str, target: str, headers: Message, raw: bytes) -> 
         method, path, parse_qs(parts.query, keep_blank_values=True), headers, raw, key, org_name
     )
     try:
-        found = _dispatch(api, call)
+        reply = _dispatch(api, call)
     except Refused as error:
-        found = refused(api, call, error)
+        reply = refused(api, call, error)
         if isinstance(error, row_routes.RateLimited) and api.limits.send_retry_after:
-            found.headers["Retry-After"] = str(int(error.wait_seconds + 1))
-    found.org_name = call.org_name
-    return found
+            reply.headers["Retry-After"] = str(int(error.wait_seconds + 1))
+    reply.org_name = call.org_name
+    return reply
 
 
 def _unknown_key(api: Api, path: str) -> Answer:
@@ -102,8 +102,8 @@ def _dispatch(api: Api, call: Call) -> Answer:
     if exact is not None:
         return exact(api, call)
     for pattern, route in PATTERNS:
-        found = pattern.fullmatch(call.path)
-        if found:
-            groups: Tuple[Any, ...] = found.groups()
+        match = pattern.fullmatch(call.path)
+        if match:
+            groups: Tuple[Any, ...] = match.groups()
             return route(api, call, *groups)
     raise Refused(404, f"Not found: {call.method} {call.path}")
