@@ -103,7 +103,7 @@ def folded(text: str) -> str:
 
 
 def _same_key(wanted: Any, answered: Any) -> bool:
-    """Whether the server may have stored the text `wanted` as `answered`, see `folded`, or cut it."""
+    """Whether the server may have stored `wanted` as `answered`, see `folded`, or cut it."""
     if not isinstance(wanted, str) or not isinstance(answered, str):
         return bool(wanted == answered)
     wanted_text, answered_text = folded(wanted), folded(answered)

@@ -14,6 +14,7 @@ from bt_migrate.objects.proof import (
     created_seconds,
     is_left_by_killed_process,
 )
+from bt_migrate.state.object_file import Intention
 
 BODY: Dict[str, Any] = {"name": "a", "metadata": {"n": 1.0}, "project_id": "p"}
 
@@ -90,5 +91,5 @@ def test_the_date_of_an_object_is_the_latest_moment_that_it_allows(
 def test_an_object_of_a_killed_process_is_recognized_by_content_and_date(
     fingerprint: str, created: Any, expected: bool
 ) -> None:
-    intent = {"fingerprint": "sent", "at": 1767225600.0}
+    intent = Intention(key=["n"], project="", fingerprint="sent", at=1767225600.0)
     assert is_left_by_killed_process(intent, fingerprint, {"created": created}) is expected
