@@ -23,7 +23,7 @@ from bt_migrate.model.resource import Resource
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import UPDATE, Action, display_name, fingerprint, natural_key
 from bt_migrate.objects.pins import pairs_of_versions, read_version_lists
-from bt_migrate.objects.plan import counterpart
+from bt_migrate.objects.plan import counterpart, holder_of_slug
 from bt_migrate.objects.prepare import PlannedObject, object_finding, skip_reason
 from bt_migrate.objects.update import note_former, policy_of
 from bt_migrate.objects.version_content import holds_begun_version, source_digest
@@ -102,12 +102,13 @@ def _existing(
     try:
         existing, gone = counterpart(catalog, resource, item, key)
         holder = catalog.index.by_key(resource, item.dest_project_id).get(key)
+        taken = holder or holder_of_slug(catalog, resource, item)
     except ApiError:
         return None
     if existing is not None:
         # A PUT finds the object by its natural key; the plan renames it first.
         return existing if holder is not None and holder["id"] == existing["id"] else None
-    return None if gone or holder else {}
+    return None if gone or taken else {}
 
 
 # -- what is to be written of one object

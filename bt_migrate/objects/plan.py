@@ -194,7 +194,7 @@ def _check_name(
     renamed first. Otherwise the object is blocked.
     """
     action, prepared = plan.action, plan.prepared
-    twin = _holder_of_slug(catalog, resource, item) if action.verb == CREATE else None
+    twin = holder_of_slug(catalog, resource, item) if action.verb == CREATE else None
     if twin:
         prepared.blocked = (
             f"its slug is that of {twin.get('name')!r} ({twin['id']}) in the destination, which is"
@@ -218,7 +218,7 @@ def _check_name(
         )
 
 
-def _holder_of_slug(catalog: Catalog, resource: Resource, item: PlannedObject) -> Optional[dict]:
+def holder_of_slug(catalog: Catalog, resource: Resource, item: PlannedObject) -> Optional[dict]:
     """Returns the prompt that has the slug of a function, or the reverse.
 
     The API stores both together. Whether one slug may name both is not known. If the source has

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 
@@ -351,7 +351,10 @@ def problems(root: Path) -> Dict[str, str]:
     return {entry["name"]: entry["reason"] for entry in report(root)["problems"]}
 
 
-def test_a_prompt_does_not_overwrite_a_function_of_its_slug(pair: Pair, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--history", "all")])
+def test_a_prompt_does_not_overwrite_a_function_of_its_slug(
+    pair: Pair, tmp_path: Path, options: Tuple[str, ...]
+) -> None:
     alpha, there = project(pair.source), project(pair.dest)
     prompt = {"project_id": alpha, "name": "Tone", "slug": "tone", "prompt_data": {"options": {}}}
     pair.source.create("prompt", prompt)
@@ -361,7 +364,7 @@ def test_a_prompt_does_not_overwrite_a_function_of_its_slug(pair: Pair, tmp_path
     pair.dest.create("prompt", other)
     before = pair.dest.objects("function")
     root = tmp_path / "state"
-    done = run(pair.sandbox, root)
+    done = run(pair.sandbox, root, *options)
     assert (done.code, pair.dest.objects("function")) == (1, before)
     reasons = problems(root)
     assert sorted(reasons) == ["Judge", "Tone"]
