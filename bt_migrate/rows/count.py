@@ -206,7 +206,7 @@ def count_objects(
     catalog: Catalog, counts: RowCounts, kind_name: str, objects: Sequence[Dict[str, Any]]
 ) -> None:
     """Set `rows` and `rows_there` of each of `row_objects`; None if a server does not count."""
-    marks = _marks(catalog, kind_name)
+    marks = sync_marks(catalog, kind_name)
     by_mark: Dict[Optional[int], List[Dict[str, Any]]] = defaultdict(list)
     for planned in objects:
         by_mark[marks.get(planned["id"])].append(planned)
@@ -225,7 +225,7 @@ def count_objects(
         planned["rows_there"] = held[planned["dest_id"]].rows
 
 
-def _marks(catalog: Catalog, kind_name: str) -> Dict[str, int]:
+def sync_marks(catalog: Catalog, kind_name: str) -> Dict[str, int]:
     """Returns source object -> the transaction after which a sync reads it.
 
     Objects that are copied completely are left out.

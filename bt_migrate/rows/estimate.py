@@ -28,6 +28,7 @@ from bt_migrate.rows.groups import groups
 from bt_migrate.rows.prefetch import LARGE_STREAMS_AT_ONCE
 from bt_migrate.rows.read import one_page
 from bt_migrate.rows.streams import RowStream, bounds_of
+from bt_migrate.rows.sync_plan import leave_out_delivered
 
 log = logging.getLogger("bt_migrate.validate")
 
@@ -71,11 +72,12 @@ def plan_rows(
 ) -> Dict[str, Any]:
     """Returns {"streams", "findings", "page_seconds", "attachments"} of all rows to copy.
 
-    In a sync, of the new rows. A stream: kind, objects [{project, id, name, rows, rows_there,
-    bytes}], rows, bytes, import_bytes, queries, inserts. Rows are None if the server does not
-    count.
+    In a sync, of the rows that it would send. A stream: kind, objects [{project, id, name, rows,
+    rows_there, bytes}], rows, bytes, import_bytes, queries, inserts. Rows are None if the server
+    does not count.
     """
     count_objects(catalog, counts, kind_name, objects)
+    leave_out_delivered(catalog, counts, kind_name, objects)
     held = [planned["id"] for planned in objects if planned["rows"] != 0]
     learn_facets(catalog.source, kind_name, held, bounds_of(catalog, ROW_KINDS[kind_name]))
     sample = _sample(catalog, kind_name, objects)

@@ -70,3 +70,28 @@ def test_a_dry_run_without_an_earlier_run_plans_a_full_copy(tmp_path: Path) -> N
         assert (sync(w, "--plan-out", str(tmp_path / "plan.json")).code, equal(w)) == (0, True)
         plan = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
         assert sum(entry["rows"] for entry in plan["streams"]) == 1
+
+
+def test_a_dry_run_counts_what_the_sync_sends_and_not_what_it_only_reads_again(
+    tmp_path: Path,
+) -> None:
+    with living(tmp_path, projects=2) as w:
+        w.source.insert(LOGS, w.project, [row(f"young{n}") for n in range(40)])
+        assert sync(w, after_s=1).code == 0
+        w.source.insert(LOGS, w.project, [row("second")])
+        assert sync(w, after_s=60).code == 0
+        # delivered a minute ago, so inside the lookback; one of them is edited since
+        w.source.insert(LOGS, w.project, [row("new"), row("young7", metadata={"edited": 1})])
+        w.source.insert(DATASET, holder(w, DATASET), [row("new")])
+        assert sync(w, "--dry-run", after_s=60).code == 0
+        planned = {
+            (stream["kind"], entry["name"]): entry["rows"]
+            for stream in report(w.root)["planned_streams"]
+            for entry in stream["objects"]
+            if entry["rows"]
+        }
+        sent(w)
+        end = sync(w, after_s=1)
+        assert (end.code, equal(w)) == (0, True), end.last_words
+        assert planned == {("logs", "p00"): 2, ("datasets", "dataset 00"): 1}
+        assert len(sent(w)) == 3
