@@ -116,7 +116,10 @@ class Transport:
     def check(self) -> None:
         """Raises Interrupted once `stop` is set."""
         if self._stop.is_set():
-            raise Interrupted("interrupted; requests in flight were finished and recorded")
+            raise Interrupted(
+                "interrupted; requests in flight were finished and recorded;"
+                " run the same command to continue"
+            )
 
     def wait(self, seconds: float) -> None:
         if seconds > 0 and self._stop.wait(seconds):

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Iterable, List
 
-from bt_migrate.cli.streams import code_after_output, safe_streams
+from bt_migrate.cli.streams import code_after_output, print_message, safe_streams
 from bt_migrate.errors import EXIT_CRASHED, EXIT_INTERRUPTED, MigrationError
 
 MASK = "***"
@@ -65,7 +65,10 @@ def print_line(event: str, text: str, exit_code: int, edge: Edge) -> None:
     """Print an error as one line on stderr."""
     text = masked(text, edge.secrets)
     line = {"level": "error", "event": event, "message": text, "exit_code": exit_code}
-    print(json.dumps(line) if edge.in_json else f"bt_migrate: {text}", file=sys.stderr)
+    if edge.in_json:
+        print(json.dumps(line), file=sys.stderr)
+    else:
+        print_message(text)
 
 
 def record_crash(error: BaseException, edge: Edge) -> str:

@@ -145,7 +145,7 @@ def _cells(stream: Mapping[str, Any], draw_bar: DrawBar) -> List[str]:
     share = done / total if total else 0.0
     left = (total - done) / rate if total and rate else 0.0
     return [
-        f"{100 * share:3.0f}%" if total else "",
+        f"{100 * done // total:3}%" if total else "",
         draw_bar(share, BAR_COLUMNS) if total else "",
         f"{done:,} / {number(total)}" if total else f"{done:,}",
         f"{rate:,.0f}/s" if rate else "",

@@ -6,9 +6,12 @@ This module does not know how the run reached its end.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import Optional
+from typing import Any, Mapping, Optional
 
+from bt_migrate.cli.pinned import terminal_size
+from bt_migrate.cli.streams import raw_stream
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, EXIT_STOPPED, LossError
 from bt_migrate.model.outcomes import CREATED, UPDATED
@@ -64,6 +67,13 @@ def report_comparison(
     return EXIT_OK if result["equal"] else EXIT_INCOMPLETE
 
 
+def print_report(report: Mapping[str, Any]) -> None:
+    """Print the report as it fits the window of a terminal."""
+    size = terminal_size(raw_stream(sys.stdout)) if sys.stdout.isatty() else None
+    # The shell's prompt takes a line.
+    print(screen_text(report, size.lines - 1) if size else screen_text(report))
+
+
 def report_run(run: RunDirectory, settings: Settings, code: Optional[int], status: str) -> int:
     """Write and print the report of a start.
 
@@ -86,5 +96,5 @@ def report_run(run: RunDirectory, settings: Settings, code: Optional[int], statu
     elif settings.quiet:
         print(summary_line(report))
     else:
-        print(screen_text(report))
+        print_report(report)
     return code

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Iterator, List, Set
 
+from bt_migrate.cli.streams import print_message
 from bt_migrate.errors import EXIT_INTERRUPTED, EXIT_OK
 
 # After the second signal the process has this long to end by itself.
@@ -115,4 +116,7 @@ def _print_interrupted(*, in_json: bool) -> None:
     """Printed, not logged: the signal may have interrupted the log itself."""
     text = "finishing the requests in flight (press Ctrl-C again to stop at once)"
     line = {"level": "info", "event": "interrupted", "message": text}
-    print(json.dumps(line) if in_json else f"bt_migrate: {text}", file=sys.stderr)
+    if in_json:
+        print(json.dumps(line), file=sys.stderr)
+    else:
+        print_message(text)

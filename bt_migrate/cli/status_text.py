@@ -24,7 +24,7 @@ from bt_migrate.config.load import load_settings
 from bt_migrate.errors import UsageError
 from bt_migrate.migration.lag import measure_lag
 from bt_migrate.objects.catalog import open_catalog
-from bt_migrate.report.display import duration_text, number, plural, shown
+from bt_migrate.report.display import duration_text, number, plural, shown, wrapped
 from bt_migrate.report.measures import lag_text
 from bt_migrate.state.run_directory import RunDirectory
 
@@ -65,8 +65,9 @@ def _head_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
     if status["state"] in AT_WORK:
         yield from _process_lines(status, now)
     else:
-        yield f"phases done: {', '.join(status['phases_done']) or 'none'}"
-    if status["streams"] and not (status["work"] and status["work"]["unit"] != ROWS):
+        done = ", ".join(status["phases_done"]) or "none"
+        yield from wrapped(f"phases done: {done}", first="")
+    if status["streams"] and not (status["work"] and status["work"]["unit"] not in ("", ROWS)):
         # A paused process has no time left.
         still = {"eta_seconds": None} if status["state"] == PAUSED else {}
         yield f"rows: {_progress({**status['rows'], **still})}"
@@ -75,9 +76,9 @@ def _head_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
     elif status["verification"]:
         yield f"verification: {status['verification']}"
     for name, side in status["sides"].items():
-        yield _side_line(name, side)
+        yield _side_line(name, side, at_work=status["state"] in AT_WORK)
     if status["last_error"]:
-        yield f"last error: {status['last_error']}"
+        yield from wrapped(f"last problem: {status['last_error']}", first="")
     if status["lag"]:
         yield f"lag: {lag_text(status['lag'])}"
 
@@ -112,12 +113,12 @@ def _undone_text(undone: Mapping[str, Any]) -> str:
     )
 
 
-def _side_line(name: str, side: Dict[str, Any]) -> str:
+def _side_line(name: str, side: Dict[str, Any], *, at_work: bool) -> str:
     rate = side["requests_per_second"]
     limit = f", at most {rate:g} a second" if rate else ""
+    now = f"{side['in_flight']} of {side['max_concurrent']} in flight{limit}; " if at_work else ""
     return (
-        f"{name}: {side['in_flight']} of {side['max_concurrent']} in flight{limit};"
-        f" {plural(side['requests'], 'request')}, {side['retries']:,} retried,"
+        f"{name}: {now}{plural(side['requests'], 'request')}, {side['retries']:,} retried,"
         f" {side['rate_limited']:,} refused by a rate limit"
     )
 

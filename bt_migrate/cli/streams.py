@@ -12,9 +12,9 @@ import os
 import sys
 from typing import Any, ContextManager, Iterator, Optional, TextIO
 
-from bt_migrate.cli.pinned import Pinned
+from bt_migrate.cli.pinned import Pinned, terminal_size
 from bt_migrate.errors import EXIT_OK, EXIT_STOPPED
-from bt_migrate.report.display import escaped
+from bt_migrate.report.display import escaped, wrapped
 
 # Characters of a text that are not part of a name.
 LAYOUT = "\n\t"
@@ -112,6 +112,19 @@ def above_pinned(stream: Any) -> ContextManager[None]:
     return contextlib.nullcontext() if pinned is None else pinned.above()
 
 
+def print_message(text: str) -> None:
+    """Print a message of the program on stderr."""
+    print(fitted(f"bt_migrate: {text}", sys.stderr), file=sys.stderr)
+
+
+def fitted(text: str, stream: TextIO, *, more: str = "  ") -> str:
+    """Returns a line with breaks between words where a terminal's window ends."""
+    if not stream.isatty():
+        return text
+    columns = terminal_size(raw_stream(stream)).columns
+    return "\n".join(wrapped(text, first="", more=more, columns=columns))
+
+
 def raw_stream(stream: TextIO) -> TextIO:
     """Returns the unescaped stream, for text that controls a terminal."""
     return getattr(stream, "raw", stream)
@@ -130,5 +143,5 @@ def code_after_output(code: int) -> int:
     error = getattr(sys.stdout, "error", None)
     if error is None or error.errno == errno.EPIPE:
         return code
-    print(f"bt_migrate: standard output: {error.strerror}", file=sys.stderr)
+    print_message(f"standard output: {error.strerror}")
     return EXIT_STOPPED if code == EXIT_OK else code

@@ -9,7 +9,7 @@ import stat
 import time
 from typing import Any, Dict, Sequence, TextIO
 
-from bt_migrate.cli.streams import above_pinned, raw_stream
+from bt_migrate.cli.streams import above_pinned, fitted, raw_stream
 from bt_migrate.report.display import escaped
 
 # Events that are shown with -v only: those about one object, stream or count. All of them are in
@@ -26,6 +26,8 @@ DETAILS = frozenset(
 ALWAYS = frozenset(("gap",))
 # A rate limit is announced again only if the wait ends this much later.
 WAIT_SLACK_S = 2.0
+# of the time before each line
+TIME_COLUMNS = 9
 RED = "\033[31m"
 YELLOW = "\033[33m"
 RESET = "\033[0m"
@@ -34,7 +36,7 @@ RESET = "\033[0m"
 class Terminal(logging.StreamHandler):
     """Writes the lines of a level to a stream; on a terminal, pinned lines stay below them.
 
-    `short`: leaves out details at level INFO.
+    `short`: text for a person, without details at level INFO; else each line is left as it is.
     """
 
     def __init__(self, stream: TextIO, level: str, *, short: bool) -> None:
@@ -42,6 +44,7 @@ class Terminal(logging.StreamHandler):
         self.setLevel(logging.DEBUG)
         self.least = logging.getLevelName(level)
         self.short = short and self.least >= logging.INFO
+        self._in_text = short
         self._waits_until: Dict[str, float] = {}
 
     @property
@@ -78,6 +81,10 @@ class Terminal(logging.StreamHandler):
             self._write_raw(colour)
             super().emit(record)
             self._write_raw(RESET if colour else "")
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        return fitted(line, self.stream, more=TIME_COLUMNS * " ") if self._in_text else line
 
     def _colour_of(self, record: logging.LogRecord) -> str:
         """Returns red for failures, yellow for warnings, on a terminal with colours."""

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -44,9 +45,11 @@ from bt_migrate.migration.phase_loop import (
     start_sync_round,
 )
 from bt_migrate.migration.windows import report_window, windowed_kinds, without_gaps
+from bt_migrate.model.date_windows import iso
 from bt_migrate.objects.catalog import open_catalog
+from bt_migrate.report.advice import LastStart, again_as_plan
 from bt_migrate.report.display import duration_text
-from bt_migrate.report.plan_check import plan_digest, read_plan, refuse_changes
+from bt_migrate.report.plan_check import log_rows_grew, plan_digest, read_plan, refuse_changes
 from bt_migrate.report.plan_file import build_plan
 from bt_migrate.rows.estimate import estimate
 from bt_migrate.state.copied_attachments import CopiedAttachments
@@ -169,10 +172,22 @@ def _work_in(start: Start, settings: Settings, run: RunDirectory, kinds: Sequenc
     if plans_first and not settings.dry_run and not start.judges:
         today = _plan_first(start, settings, run)
         if plan is not None:
-            refuse_changes(settings.plan, plan, today)
+            again = _new_plan(start, settings, has_new_logs=log_rows_grew(plan, today))
+            refuse_changes(settings.plan, plan, today, again)
             run.record.plan = plan_digest(plan)
             run.save()
     return _work_in_run(start, settings, run)
+
+
+def _new_plan(start: Start, settings: Settings, *, has_new_logs: bool) -> str:
+    """Returns the command that makes the plan of --plan again.
+
+    New rows of logs would change each plan, unless it ends at a date.
+    """
+    at_end = has_new_logs and not settings.created_before
+    until = datetime.fromtimestamp(int(start.source.clock.mark_s()), timezone.utc)
+    last = LastStart(start.command, settings.arguments, program_prefix(sys.argv[0]), "")
+    return again_as_plan(last, settings.plan, iso(until) if at_end else "")
 
 
 def _carries_out(run: RunDirectory, plan: Mapping[str, Any]) -> bool:

@@ -38,6 +38,7 @@ from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.objects.decide import UPDATE, Action
 from bt_migrate.objects.update import foreseen_update, update_object
+from bt_migrate.report.display import plural, wrapped
 from bt_migrate.state.files import now
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.sessions import end_killed_session
@@ -120,10 +121,7 @@ def _report(context: UndoContext, restored: int) -> None:
         context.say(f"left: {line}")
     invited = len(context.run.record.invited)
     if invited:
-        context.say(
-            f"members: the run invited {invited:,} users to the destination; undo does not remove"
-            " them"
-        )
+        context.say(f"members: undo does not remove the {plural(invited, 'user')} that it invited")
     yes, left = context.settings.yes, len(context.left)
     rows = context.deleted[ROWS]
     objects = sum(context.deleted.values()) - rows
@@ -135,14 +133,11 @@ def _report(context: UndoContext, restored: int) -> None:
     if context.settings.json:
         print(json.dumps(_result(context, restored)))
         return
-    what = deletion_text(context.deleted)
-    if yes:
-        print(f"Deleted {what}, restored {restored:,} objects; {left:,} left.")
-    else:
-        print(
-            f"Would delete {what}, restore {restored:,} objects and leave {left:,}."
-            " Nothing done yet; add --yes to delete."
-        )
+    parts = [f"{'Deleted' if yes else 'Would delete'} {deletion_text(context.deleted)}"]
+    parts += [f"{'restored' if yes else 'restore'} {plural(restored, 'object')}"] * bool(restored)
+    parts += [f"left {left:,} (see above)" if yes else f"leave {left:,} (see above)"] * bool(left)
+    end = "" if yes else " Nothing is done yet: --yes does it."
+    print("\n".join(wrapped(f"{', '.join(parts)}.{end}", first="", more="  ")))
 
 
 def _result(context: UndoContext, restored: int) -> Dict[str, Any]:

@@ -12,6 +12,7 @@ from bt_migrate.migration.undo_objects import CHANGED, UndoContext
 from bt_migrate.model.equality import row_digest
 from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
+from bt_migrate.report.display import plural, shown
 from bt_migrate.rows.insert import delete_rows
 from bt_migrate.rows.read import RowSelection, pages
 from bt_migrate.rows.rewrite import insertable_row
@@ -44,7 +45,7 @@ def undo_rows(context: UndoContext, stream: StreamState, task: Task) -> int:
     """Delete the rows of one stream, or only count them without --yes; returns how many."""
     count = 0
     changed = 0
-    text = rows_text(stream)
+    place = place_of(stream)
     try:
         for ids, left in _own_rows(context, stream):
             if context.settings.yes and ids:
@@ -56,34 +57,38 @@ def undo_rows(context: UndoContext, stream: StreamState, task: Task) -> int:
             # An answer of 200 does not prove that the rows were deleted.
             still = sum(len(ids) for ids, _ in _own_rows(context, stream))
             if still:
-                context.left.append(f"{still:,} {text}: still shown; run the same command again")
+                context.left.append(
+                    f"{plural(still, 'row')} {place}: still shown; run the same command again"
+                )
     except ApiError as error:
-        context.left.append(f"{text}: {error}")
+        context.left.append(f"rows {place}: {error}")
     if count:
-        context.say(f"delete: {count:,} {text}")
+        context.say(f"delete: {plural(count, 'row')} {place}")
     _note_left_rows(context, stream, count, changed)
     return count
 
 
 def _note_left_rows(context: UndoContext, stream: StreamState, count: int, changed: int) -> None:
-    text = rows_text(stream)
+    place = place_of(stream)
     hidden = 0 if context.again else stream.counts[CREATED] - count - changed
     if hidden > 0:
         context.left.append(
-            f"{hidden:,} {text}: not shown, maybe not yet; run the same command again"
+            f"{plural(hidden, 'row')} {place}: not shown, maybe not yet; run the same command again"
         )
     if stream.copy.overwritten:
         context.left.append(
-            f"up to {stream.copy.overwritten:,} {text}: were there and were written to;"
-            " what they were is not known"
+            f"up to {plural(stream.copy.overwritten, 'row')} {place}: were there and were written"
+            " to; what they were is not known"
         )
     if changed:
-        context.left.append(f"{changed:,} {text}: {CHANGED}")
+        context.left.append(f"{plural(changed, 'row')} {place}: {CHANGED}")
 
 
-def rows_text(stream: StreamState) -> str:
+def place_of(stream: StreamState) -> str:
+    """`of logs 'Support'`"""
     header = stream.header
-    return f"rows of {header['kind']} {header['name']!r} of {header['project']!r}"
+    of = "" if header["kind"] == "logs" else f" of {shown(header['project'])!r}"
+    return f"of {header['kind']} {shown(header['name'])!r}{of}"
 
 
 def _own_rows(context: UndoContext, stream: StreamState) -> Iterator[Tuple[List[str], int]]:

@@ -7,10 +7,10 @@ there are differences in paths, methods, fields, required fields, object types, 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
+from bt_migrate.cli.streams import print_message
 from bt_migrate.config.options import flags_of, make_parser
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, MigrationError, UsageError
 from bt_migrate.model.openapi import differences
@@ -44,7 +44,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         return run(flags["file"], in_json=flags["json"])
     except MigrationError as error:
-        print(f"bt_migrate: {error}", file=sys.stderr)
+        print_message(str(error))
         return error.exit_code
 
 

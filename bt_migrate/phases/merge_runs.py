@@ -14,10 +14,12 @@ from typing import Any, Dict, Optional, Sequence
 from bt_migrate.cli.log_lines import start_logging
 from bt_migrate.cli.operate import shown_progress
 from bt_migrate.cli.program import run_command
+from bt_migrate.cli.results import print_report
 from bt_migrate.config.load import app_urls_of, state_dir_of
 from bt_migrate.errors import EXIT_OK
 from bt_migrate.report.build import build_report
-from bt_migrate.report.screen import screen_text, summary_record
+from bt_migrate.report.display import plural
+from bt_migrate.report.screen import summary_record
 from bt_migrate.report.write import write_report
 from bt_migrate.shards.merge import join_runs, run_paths
 from bt_migrate.state.live_counts import LiveCounts
@@ -39,8 +41,8 @@ def merge(flags: Dict[str, Any]) -> int:
     if flags["json"]:
         print(json.dumps({**summary_record(report), "merged": run.record.merged}))
         return EXIT_OK
-    print(f"{len(run.record.merged)} runs merged into {run.path}")
-    print(screen_text(report))
+    print(f"{plural(len(run.record.merged), 'run')} merged into {run.path}")
+    print_report(report)
     return EXIT_OK
 
 

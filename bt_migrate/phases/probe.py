@@ -19,6 +19,7 @@ from bt_migrate.api.request import Endpoint, Limits
 from bt_migrate.cli.log_lines import start_logging
 from bt_migrate.cli.program import prepare_interpreter
 from bt_migrate.cli.signals import Ending, handle_signals
+from bt_migrate.cli.streams import print_message
 from bt_migrate.config.load import Connection, connection_of
 from bt_migrate.config.options import flags_of, make_parser
 from bt_migrate.errors import EXIT_INTERRUPTED, MigrationError, UsageError
@@ -75,7 +76,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         with handle_signals(ending, 0, in_json=bool(flags["json"])):
             return run(flags, ending)
     except MigrationError as error:
-        print(f"bt_migrate: {error}", file=sys.stderr)
+        print_message(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

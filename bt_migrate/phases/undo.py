@@ -39,7 +39,7 @@ def run(settings: Settings, ending: Ending) -> int:
         with Operator(directory, [dest], ending, NAME):
             undone = undo(dest, directory, settings)
         if undone.changes and not settings.yes and _agrees(settings):
-            settings = replace(settings, yes=True)
+            settings = replace(settings, yes=True, quiet=True)  # the list was shown
             with Operator(directory, [dest], ending, NAME):
                 undone = undo(dest, directory, settings)
     return EXIT_INCOMPLETE if settings.yes and undone.left else EXIT_OK

@@ -11,8 +11,9 @@ from typing import Any, Dict, Iterable, List, Mapping, Sequence
 from bt_migrate.model.findings import ACCEPTED, ACTION, FAILURE, KINDS, LOSS, NOT_A_MEMBER
 from bt_migrate.model.resource_table import USERS
 from bt_migrate.model.resources import BY_NAME
-from bt_migrate.report.display import LONG_NAME_COLUMNS, listing, plural, shown
+from bt_migrate.report.display import LISTED, LONG_NAME_COLUMNS, listing, plural, shown
 
+DETAIL_COLUMNS = 120
 # Singular nouns of resources, where the name without "s" is not English.
 NOUNS = {
     "acls": "ACL",
@@ -119,7 +120,8 @@ class Group:
 
     @property
     def details(self) -> str:
-        return listing(dict.fromkeys(str(record.get("detail", "")) for record in self._records), 2)
+        details = dict.fromkeys(str(record.get("detail", "")) for record in self._records)
+        return listing(details, 2, columns=DETAIL_COLUMNS)
 
     @property
     def words(self) -> str:
@@ -183,7 +185,26 @@ def problem_line(problem: Mapping[str, Any]) -> str:
     line = f"{noun_of(problem['resource'])} {shown(problem['name'])!r}"
     if problem.get("project"):
         line += f" ({shown(problem['project'])})"
+    return f"{line}: {_outcome_text(problem)}"
+
+
+def _outcome_text(problem: Mapping[str, Any]) -> str:
     fields = ", ".join(problem.get("fields") or ())
     outcome = f"{problem['outcome']} in {fields}" if fields else problem["outcome"]
     reason = str(problem.get("reason") or "")
-    return f"{line}: {outcome}{': ' if reason else ''}{shown(reason, 200)}"
+    return f"{outcome}{': ' if reason else ''}{shown(reason, 200)}"
+
+
+def problem_texts(problems: Iterable[Mapping[str, Any]]) -> List[str]:
+    """Returns a line for each problem; more than a few with the same outcome share one line."""
+    alike: Dict[Any, List[Mapping[str, Any]]] = {}
+    for problem in problems:
+        alike.setdefault((problem["resource"], _outcome_text(problem)), []).append(problem)
+    texts: List[str] = []
+    for (resource, outcome), together in alike.items():
+        if len(together) <= LISTED:
+            texts += map(problem_line, together)
+        else:
+            names = listing(str(problem["name"]) for problem in together)
+            texts.append(f"{plural(len(together), noun_of(resource))}: {outcome} ({names})")
+    return texts

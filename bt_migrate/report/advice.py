@@ -143,6 +143,15 @@ def _after_plan(start: LastStart, status: str) -> str:
     return start.again(arguments, "carries the plan out")
 
 
+def again_as_plan(start: LastStart, path: str, until: str) -> str:
+    """Returns the command that makes the plan of `--plan` again, up to a date if `until` is set."""
+    arguments = [*without(start.arguments, ("--plan",)), "--dry-run", "--plan-out", path]
+    if not until:
+        return start.again(arguments, "makes the plan again")
+    comment = "leaves out logs that are created later; they would change the plan again"
+    return start.again([*arguments, "--created-before", until], comment)
+
+
 def _after_validation(start: LastStart, status: str) -> str:
     if status in (*RESUMABLE, "incomplete"):
         return start.again(start.arguments, "once the problems above are fixed")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Mapping
+from typing import Any, Container, List, Mapping, Tuple
 
+from bt_migrate.report.actions import noun_of
 from bt_migrate.report.display import ID_COLUMNS, section, shown, table, wrapped
 
 MATCH = "match"
@@ -12,6 +13,10 @@ OTHER_OUTCOMES = (
     "differs", "missing", "extra", "unreadable", "cannot_move", "accepted", CHANGED,
 )  # fmt: skip
 SHOWN_DIFFERENCES = 20
+# Group of differences -> its title.
+FAILURES = {"security": "Security:", "differences": "Not as in the source:"}
+EXPECTED = {"accepted": "Accepted:", "cannot_move": "Cannot be moved:"}
+GROUPS = {**FAILURES, **EXPECTED}
 DETAIL_COLUMNS = 300
 
 
@@ -48,30 +53,40 @@ def verdict_line(result: Mapping[str, Any], *, is_old: bool = False) -> str:
     return f"Verification: {result['text']}{at}"
 
 
-def difference_lines(result: Mapping[str, Any]) -> List[str]:
-    """Returns the first differences of each group, those that matter for security first."""
+def difference_lines(
+    result: Mapping[str, Any],
+    groups: Mapping[str, str] = GROUPS,
+    limit: int = SHOWN_DIFFERENCES,
+    known: Container[Tuple[str, str]] = (),
+) -> List[str]:
+    """Returns the first differences of each group, those that matter for security first.
+
+    `known`: resource and id of objects that are shown elsewhere.
+    """
     lines: List[str] = []
-    for title, name in (
-        ("Security:", "security"),
-        ("Not as in the source:", "differences"),
-        ("Accepted:", "accepted"),
-        ("Cannot be moved:", "cannot_move"),
-    ):
-        differences = result.get(name) or []
-        if not differences:
-            continue
-        lines.append(title)
-        for difference in differences[:SHOWN_DIFFERENCES]:
-            lines += wrapped(difference_line(difference))
-        if len(differences) > SHOWN_DIFFERENCES:
-            lines.append("  …")
+    for name, title in groups.items():
+        found = [
+            difference
+            for difference in result.get(name) or []
+            if (
+                difference.get("row") or (difference["resource"], difference.get("id")) not in known
+            )
+            and not (name == "differences" and difference.get("security"))
+        ]
+        lines += [title] if found else []
+        for difference in found[:limit]:
+            lines += wrapped(difference_line(difference, is_named=name in EXPECTED))
+        if len(found) > limit:
+            lines.append(f"  … and {len(found) - limit:,} more")
     return lines
 
 
-def difference_line(difference: Mapping[str, Any]) -> str:
-    """Returns one difference as a line."""
+def difference_line(difference: Mapping[str, Any], *, is_named: bool = False) -> str:
+    """Returns one difference as a line. `is_named`: a title says already what its outcome is."""
     name = shown(difference.get("name", ""))
-    line = f"{difference['outcome']}: {difference['resource']} {name!r}"
+    line = f"{noun_of(difference['resource'])} {name!r}"
+    if not is_named:
+        line = f"{difference['outcome']}: {line}"
     if difference.get("project"):
         line += f" of {shown(difference['project'])}"
     if difference.get("id"):
@@ -79,4 +94,4 @@ def difference_line(difference: Mapping[str, Any]) -> str:
     details = [str(difference[name]) for name in ("row", "detail") if difference.get(name)]
     if difference.get("fields"):
         details.append(", ".join(difference["fields"]))
-    return f"{line} {shown(': '.join(details), DETAIL_COLUMNS)}".rstrip()
+    return f"{line}: {shown(': '.join(details), DETAIL_COLUMNS)}" if details else line

@@ -71,12 +71,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, indent: str = "
     ]
 
 
-def wrapped(text: str, *, first: str = "  ", more: str = "    ") -> List[str]:
+def wrapped(
+    text: str, *, first: str = "  ", more: str = "    ", columns: int = COLUMNS
+) -> List[str]:
     """Returns the text in lines of at most 80 columns; longer words are not broken."""
     lines: List[str] = []
     line, is_empty = first, True
     for word in text.split(" "):
-        if not is_empty and columns_of(line) + 1 + columns_of(word) > COLUMNS:
+        if not is_empty and columns_of(line) + 1 + columns_of(word) > columns:
             lines.append(line.rstrip())
             line, is_empty = more, True
         line += word if is_empty else f" {word}"

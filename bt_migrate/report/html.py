@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterable, List, Mapping
 from bt_migrate.errors import StateError
 from bt_migrate.model.outcomes import DIFFERS, FAILED
 from bt_migrate.model.resources import SELECTABLE
+from bt_migrate.report.measures import estimate_text
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory
 
@@ -49,6 +50,7 @@ def page_html(run: RunDirectory, report: Mapping[str, Any], app_urls: Mapping[st
         "objects_left_out": max(len(objects) - MAX_OBJECTS, 0),
         "resources": ["projects", *SELECTABLE],
         "app_urls": dict(app_urls),
+        "estimate_text": estimate_text(report["estimate"]) if report["estimate"] else "",
         "timeline": read_timeline(run.path / TIMELINE_FILE),
     }
     return TEMPLATE.read_text(encoding="utf-8").replace("@DATA@", embedded(data))

@@ -15,6 +15,7 @@ from bt_migrate.state.records import ShapeError, check_part
 
 SHOWN_CHANGES = 10
 LOSS_KEY = ("kind", "resource", "project", "name", "path")
+LOGS = "logs"
 MADE_FOR = ("source", "destination", "selection")
 
 
@@ -79,17 +80,36 @@ def plan_digest(plan: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode("utf-8")).hexdigest()
 
 
-def refuse_changes(path: str, wanted: Mapping[str, Any], today: Mapping[str, Any]) -> None:
-    """Raises UsageError that lists the differences between the two plans, if there are any."""
+def refuse_changes(
+    path: str, wanted: Mapping[str, Any], today: Mapping[str, Any], new_plan: str
+) -> None:
+    """Raises UsageError that lists the differences between the two plans, if there are any.
+
+    `new_plan`: the command that makes a new plan.
+    """
     changes = list(plan_changes(wanted, today))
     if changes:
         rest = len(changes) - SHOWN_CHANGES
         more = f"; and {rest:,} more" if rest > 0 else ""
         raise UsageError(
             f"nothing was written: the plan of {path} no longer holds:"
-            f" {'; '.join(changes[:SHOWN_CHANGES])}{more}. Make a new plan with --dry-run"
-            " --plan-out, with --created-before if the source is still written to"
+            f" {'; '.join(changes[:SHOWN_CHANGES])}{more}. New plan: {new_plan}"
         )
+
+
+def log_rows_grew(wanted: Mapping[str, Any], today: Mapping[str, Any]) -> bool:
+    """Whether the source of the plan is still written to: a window would keep the plan as it is."""
+    before, now = _log_rows(wanted), _log_rows(today)
+    return any((now.get(project) or 0) > (rows or 0) for project, rows in before.items())
+
+
+def _log_rows(plan: Mapping[str, Any]) -> Dict[str, Optional[int]]:
+    return {
+        held["id"]: held["rows"]
+        for stream in plan["streams"]
+        if stream["kind"] == LOGS
+        for held in stream["objects"]
+    }
 
 
 def plan_changes(wanted: Mapping[str, Any], today: Mapping[str, Any]) -> Iterator[str]:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 from bt_migrate.model.outcomes import OUTCOMES
-from bt_migrate.report.display import COLUMNS, counts_text, duration_text, shown
+from bt_migrate.report.display import (
+    COLUMNS,
+    columns_of,
+    counts_text,
+    duration_text,
+    plural,
+    shown,
+    wrapped,
+)
 from bt_migrate.report.files import HTML_FILE, SUMMARY_FILE
 from bt_migrate.report.sections import (
     accepted_lines,
@@ -22,6 +30,8 @@ from bt_migrate.report.validation import validation_lines
 
 # With the lines of the log, a start of a few minutes fits a window of 40 lines.
 SCREEN_LINES = 35
+# A list in a small window has at least this many lines.
+LEAST_LINES = 4
 CONTINUED = " " * 4
 SHOWN_PROBLEMS = 10
 LONGEST_PHASES = 1
@@ -33,44 +43,95 @@ RECORD_FIELDS = (
     "estimate", "lag", "next_commands",
 )  # fmt: skip
 
-# The lines of what is to do, failed, accepted and lost.
-Lists = Tuple[List[str], List[str], List[str], List[str]]
+
+class Body(NamedTuple):
+    """The lines between the verdict and the times."""
+
+    to_do: List[str]
+    failed: List[str]
+    accepted: List[str]
+    table: List[str]
+    lost: List[str]
 
 
-def screen_text(report: Mapping[str, Any]) -> str:
+def screen_text(report: Mapping[str, Any], height: int = SCREEN_LINES) -> str:
     """Returns the report on one screen of 80 columns. The last line is the next command.
 
     A long one has each thing to do, accepted or lost in one line; the page has it whole. What
-    failed is whole, with its cause and the command that repeats it.
+    failed is whole, with its cause and the command that repeats it. In a window of fewer than
+    SCREEN_LINES, sums replace the table, so that the verdict stays visible.
     """
-    lists: Lists = (
-        to_do_lines(report),
-        failed_lines(report, SHOWN_PROBLEMS),
-        accepted_lines(report),
-        lost_lines(report),
-    )
-    lines = _lines(report, lists)
-    if len(lines) > SCREEN_LINES:
-        to_do, failed, accepted, lost = lists
-        short = in_one_line_each
-        lines = _lines(report, (short(to_do), failed, short(accepted), short(lost)))
-    return "\n".join(lines)
-
-
-def _lines(report: Mapping[str, Any], lists: Lists) -> List[str]:
-    to_do, failed, accepted, lost = lists
-    return [
-        *verdict_lines(report),
-        *to_do,
-        *failed,
-        *accepted,
-        *table_lines(report),
-        *validation_lines(report),
-        *lost,
+    head = verdict_lines(report)
+    foot = [
         *time_lines(report, LONGEST_PHASES),
         f"Report: {report['run_directory']}/{HTML_FILE}",
         *next_lines(report),
     ]
+    body = Body(
+        to_do_lines(report),
+        failed_lines(report, SHOWN_PROBLEMS),
+        accepted_lines(report),
+        [*table_lines(report), *validation_lines(report)],
+        lost_lines(report),
+    )
+    # The next command is not broken: a window breaks it.
+    foot_rows = sum(-(-columns_of(line) // COLUMNS) for line in foot)
+    room = min(height, SCREEN_LINES) - len(head) - foot_rows
+    if _size(body) > room:
+        body = body._replace(
+            to_do=in_one_line_each(body.to_do),
+            accepted=in_one_line_each(body.accepted),
+            lost=in_one_line_each(body.lost),
+        )
+    if _size(body) > room and height < SCREEN_LINES:
+        body = _small(report, body, room)
+    return "\n".join([*head, *(line for lines in body for line in lines), *foot])
+
+
+def _size(body: Body) -> int:
+    return sum(map(len, body))
+
+
+def _small(report: Mapping[str, Any], body: Body, room: int) -> Body:
+    """Returns the body with sums instead of lists, and with what fits of the other lists."""
+    if not validation_lines(report):
+        body = body._replace(table=_sums(report))
+    body = body._replace(
+        accepted=_only_counted("Accepted", report["accepted"]),
+        lost=_only_counted("Lost", report["lost"]),
+    )
+    over = _size(body) - room
+    failed = _cut(body.failed, over)
+    over -= len(body.failed) - len(failed)
+    return body._replace(failed=failed, to_do=_cut(body.to_do, over))
+
+
+def _sums(report: Mapping[str, Any]) -> List[str]:
+    return [
+        line
+        for name, counts in _outcomes(report).items()
+        for line in wrapped(f"{name.capitalize()}: {counts_text(counts)}", first="")
+        if counts
+    ]
+
+
+def _outcomes(report: Mapping[str, Any]) -> Dict[str, Dict[str, int]]:
+    return {
+        name: {key: count for key, count in report["totals"][name].items() if key in OUTCOMES}
+        for name in ("objects", "rows")
+    }
+
+
+def _only_counted(title: str, entries: Sequence[Any]) -> List[str]:
+    return [f"{title}: {plural(len(entries), 'entry')}, see the report"] if entries else []
+
+
+def _cut(lines: Sequence[str], over: int) -> List[str]:
+    """Returns the lines without the last `over` of them, but at least LEAST_LINES."""
+    kept = max(LEAST_LINES, len(lines) - over) if over > 0 else len(lines)
+    if kept >= len(lines):
+        return list(lines)
+    return [*lines[: kept - 1], "  … more in the report"]
 
 
 def in_one_line_each(lines: Sequence[str]) -> List[str]:
@@ -86,10 +147,7 @@ def in_one_line_each(lines: Sequence[str]) -> List[str]:
 
 def summary_line(report: Mapping[str, Any]) -> str:
     """Returns the report in one line, for cron."""
-    sums = [
-        f"{name} {counts_text({k: n for k, n in report['totals'][name].items() if k in OUTCOMES})}"
-        for name in ("objects", "rows")
-    ]
+    sums = [f"{name} {counts_text(counts)}" for name, counts in _outcomes(report).items()]
     seconds = duration_text(report["this_start"]["seconds"])
     place = f"{report['run_directory']}/{SUMMARY_FILE}"
     return f"{headline(report)}, {seconds}; {'; '.join(sums)}; see {place}"

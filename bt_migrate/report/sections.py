@@ -9,11 +9,12 @@ from collections import Counter
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
 
 from bt_migrate.model.outcomes import OUTCOMES
-from bt_migrate.report.actions import counted, problem_line
-from bt_migrate.report.comparison import difference_lines, verdict_line
+from bt_migrate.report.actions import counted, problem_line, problem_texts
+from bt_migrate.report.comparison import FAILURES, difference_lines, verdict_line
 from bt_migrate.report.display import duration_text, escaped, plural, section, table, wrapped
 from bt_migrate.report.measures import estimate_text
 
+NOT_CREATED = "not_created"
 WORK = {"validate": "Validation", "verify": "Verification"}
 STATUS_WORDS = {
     "stopped": "stopped, more to do",
@@ -57,15 +58,33 @@ def lost_lines(report: Mapping[str, Any]) -> List[str]:
 
 
 def failed_lines(report: Mapping[str, Any], limit: Optional[int] = None) -> List[str]:
-    """Returns what should have arrived and did not: kinds of failures, then objects, then rows."""
-    problems = [problem_line(problem) for problem in report["problems"]]
-    shown_problems = problems if limit is None else problems[:limit]
-    lines = section("Failed:", [*(line["text"] for line in report["failed"]), *shown_problems])
-    if len(problems) > len(shown_problems):
-        lines.append(f"  … and {plural(len(problems) - len(shown_problems), 'more object')}")
-    if report["verification"] and not report["verification"]["equal"]:
-        lines += difference_lines(report["verification"])[:limit]
-    return lines
+    """Returns what should have arrived and did not: kinds of failures, then objects, then rows.
+
+    With a `limit`, objects that failed for the same reason share one entry, and each is named once.
+    """
+    problems = report["problems"]
+    if limit is None:
+        texts = [problem_line(problem) for problem in problems]
+        lines = section("Failed:", [*(line["text"] for line in report["failed"]), *texts])
+        return [*lines, *_differences(report)]
+    texts = problem_texts(problems)
+    lines = section("Failed:", [*_without_objects(report), *texts[:limit]])
+    if len(texts) > limit:
+        lines.append(f"  … and {len(texts) - limit:,} more in the report")
+    known = {(problem["resource"], problem["id"]) for problem in problems}
+    return [*lines, *_differences(report, FAILURES, limit, known)]
+
+
+def _differences(report: Mapping[str, Any], *shown: Any) -> List[str]:
+    """Returns what the comparison found, if it did not end as well as it can."""
+    result = report["verification"]
+    return difference_lines(result, *shown) if result and not result["equal"] else []
+
+
+def _without_objects(report: Mapping[str, Any]) -> List[str]:
+    """Returns the failures without those of objects, if these are listed by name."""
+    listed = NOT_CREATED if report["problems"] else ""
+    return [line["text"] for line in report["failed"] if line["kind"] != listed]
 
 
 def table_lines(report: Mapping[str, Any]) -> List[str]:

@@ -22,6 +22,7 @@ from bt_migrate.objects.decide import display_name, natural_key
 from bt_migrate.objects.prepare import PlannedObject, prepare
 from bt_migrate.rows.count import Summary
 from bt_migrate.rows.read import count_inside
+from bt_migrate.state.live_counts import Task
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.verify.pairs import CompareContext, ObjectPair
 from bt_migrate.verify.result import MATCH, UNREADABLE, Comparison, outcome_totals
@@ -31,9 +32,12 @@ STATES = "states of datasets"
 
 
 def compare_dataset_states(
-    migration: Migration, projects: Sequence[ProjectPair], context: CompareContext
+    migration: Migration, projects: Sequence[ProjectPair], context: CompareContext, task: Task
 ) -> List[Comparison]:
-    """Returns a comparison for each project whose objects refer to dataset states on both sides."""
+    """Returns a comparison for each project whose objects refer to dataset states on both sides.
+
+    `task` counts the states, for the screen.
+    """
     results = []
     for project in projects:
         try:
@@ -47,6 +51,7 @@ def compare_dataset_states(
             result = Comparison(STATES, project.name, context.report, context.accepted)
             for pair in pairs.values():
                 _compare(migration, context, pair, result)
+                task.step()
             results.append(result)
     return results
 

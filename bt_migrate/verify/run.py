@@ -127,7 +127,8 @@ def _compare(migration: Migration, differences: Differences) -> Tuple[Compared, 
             migration.settings.checkpoint_interval,
         )
         counts, rows = _compare_rows(migration, projects, context, kept)
-        objects += compare_dataset_states(migration, projects, context)
+        with migration.run.live.working("states of datasets compared", None) as task:
+            objects += compare_dataset_states(migration, projects, context, task)
         return Compared(objects, counts, rows), kept
     finally:
         attachments.close()

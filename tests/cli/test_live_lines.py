@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import logging
 from datetime import datetime, timezone
 from typing import Any, Dict, List
 
 import pytest
 
 from bt_migrate.cli.live_lines import Window, live_lines, progress_text
+from bt_migrate.cli.log_lines import TextLines
 from bt_migrate.cli.pinned import Pinned
 from bt_migrate.cli.progress import bar_drawer
 from bt_migrate.cli.rates import Beat, Rates
 from bt_migrate.cli.streams import SafeStream
+from bt_migrate.cli.terminal import Terminal
 from bt_migrate.report.display import columns_of
 from tests.support.screen import Screen
 
@@ -120,6 +123,26 @@ def test_wide_and_zero_width_characters_keep_the_columns() -> None:
         assert all(
             columns_of(line) <= columns and line.isprintable() or "\u200b" in line for line in lines
         )
+
+
+def test_only_a_finished_stream_has_a_hundred_percent() -> None:
+    stream = {"kind": "logs", "name": "a", "rows_per_second": 0.0, "total": 6000}
+    lines = drawn(status(streams=0, parts=[{**stream, "done": n} for n in (5994, 6000)]), 79)
+    assert [line.split()[2] for line in lines[1:]] == ["99%", "100%"]
+
+
+def test_log_lines_are_broken_between_words_on_a_terminal_only(tty: Tty) -> None:
+    text = f"failed prompt 'a': {'a long answer of the server ' * 5}"
+    for stream, longest in ((tty, 80), (io.StringIO(), 200)):
+        terminal = Terminal(stream, "INFO", short=True)
+        terminal.setFormatter(TextLines(()))
+        terminal.handle(logging.LogRecord("bt_migrate", logging.ERROR, "", 0, text, (), None))
+        lines = stream.getvalue().splitlines()
+        assert max(map(columns_of, lines)) <= longest
+        assert (" ".join(text.split()) in " ".join(" ".join(lines).split()), len(lines) > 1) == (
+            True,
+            stream is tty,
+        ), lines
 
 
 def test_a_terminal_without_unicode_gets_bars_of_ascii() -> None:

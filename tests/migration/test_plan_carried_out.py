@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import signal
 from pathlib import Path
 from typing import Iterator
@@ -51,6 +53,38 @@ def test_a_plan_that_no_longer_holds_writes_nothing_and_says_why(
         f"rows of logs {place} of {place}: 250 rows, 0 there, now 251 rows, 0 there",
     ):
         assert change in done.err, done.err
+
+
+def test_the_plan_of_a_source_that_is_written_to_can_be_made_again_to_hold(
+    planned: Pair, tmp_path: Path
+) -> None:
+    root, plan = tmp_path / "runs", str(tmp_path / "plan.json")
+    project = planned.source.objects("project")[0]["id"]
+    planned.source.insert("project_logs", project, [{"id": "late"}])
+    refused = run(planned.sandbox, root, "--plan", plan)
+    assert refused.code == 2, refused.last_words
+    (command,) = re.findall(r"New plan: bin/migrate-all (.*?)  #", refused.err)
+    planned.sandbox.clock.set(planned.sandbox.clock.seconds() + 3600)
+    arguments = without_state_dir(shlex.split(command))
+    assert run(planned.sandbox, root, *arguments).code == 0
+    planned.source.insert("project_logs", project, [{"id": "later"}])
+    window = arguments[arguments.index("--created-before") :]
+    done = run(planned.sandbox, root, "--plan", plan, *window)
+    assert done.code == 0, done.last_words
+    copied = {row["id"] for row in planned.dest.rows("project_logs", twin_of(planned, project))}
+    assert copied and "later" not in copied
+
+
+def without_state_dir(arguments: list) -> list:
+    place = arguments.index("--state-dir")
+    return arguments[:place] + arguments[place + 2 :]
+
+
+def twin_of(pair: Pair, project: str) -> str:
+    names = {item["id"]: item["name"] for item in pair.source.objects("project")}
+    return next(
+        str(item["id"]) for item in pair.dest.objects("project") if item["name"] == names[project]
+    )
 
 
 def plan_of(**changes: object) -> Json:

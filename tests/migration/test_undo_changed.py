@@ -69,14 +69,14 @@ def test_changed_objects_are_left_and_reported_and_deleted_on_request(
     assert (done.code, sorted(left)) == (
         1,
         [
-            "left: 1 rows of logs 'Alpha/α' of 'Alpha/α': changed since the run",
-            f"left: ai_secrets 'OPENAI' [{found(pair.dest, 'ai_secret', 'OPENAI')['id']}]: "
+            "left: 1 row of logs 'Alpha/α': changed since the run",
+            f"left: ai_secrets 'OPENAI' [{found(pair.dest, 'ai_secret', 'OPENAI')['id'][:8]}]: "
             "its value was typed in since the run",
-            f"left: experiments 'middle' of 'Alpha/α' [{middle}]: rows in it were changed "
+            f"left: experiments 'middle' of 'Alpha/α' [{middle[:8]}]: rows in it were changed "
             "since the run",
-            f"left: projects 'beta' [{beta['id']}]: holds something that this run did not "
+            f"left: projects 'beta' [{beta['id'][:8]}]: holds something that this run did not "
             "make, or that is left",
-            f"left: prompts 'Ask' of 'beta' [{ask['id']}]: changed since the run",
+            f"left: prompts 'Ask' of 'beta' [{ask['id'][:8]}]: changed since the run",
         ],
     ), done.out
     there = everything(pair.dest)
@@ -150,7 +150,7 @@ def test_what_cannot_be_deleted_keeps_its_project_and_is_tried_again(
     beta = found(pair.dest, "project", "beta")["id"]
     assert (done.code, left) == (
         1,
-        [f" prompts 'Ask' of 'beta' [{prompt}]", f" projects 'beta' [{beta}]"],
+        [f" prompts 'Ask' of 'beta' [{prompt[:8]}]", f" projects 'beta' [{beta[:8]}]"],
     ), done.out
     pair.sandbox.refuse = None
     assert (undo(pair, root, "--yes").code, everything(pair.dest)) == (0, before)
@@ -332,7 +332,7 @@ def test_updated_objects_that_changed_since_are_left_and_restored_on_request(
     done = undo(pair, root, "--yes")
     assert (
         done.code,
-        f"left: functions 'First' of 'Alpha/α' [{first}]: changed since the run" in done.out,
+        f"left: functions 'First' of 'Alpha/α' [{first[:8]}]: changed since the run" in done.out,
     ) == (1, True), done.out
     assert found(pair.dest, "function", "First")["description"] == "changed"
     rest = undo(pair, root, "--yes", "--changed")
@@ -351,7 +351,7 @@ def test_fields_that_patch_cannot_remove_are_reported(pair: Pair, tmp_path: Path
     listed, done = undo(pair, tmp_path / "runs"), undo(pair, tmp_path / "runs", "--yes")
     there = found(pair.dest, "dataset", "answers")
     told = (
-        f"left: datasets 'answers' of 'beta' [{answers}]: the API cannot take away what these "
+        f"left: datasets 'answers' of 'beta' [{answers[:8]}]: the API cannot take away what these "
         "fields hold beyond: metadata"
     )
     assert (done.code, told in done.out, told in listed.out, there["description"]) == (

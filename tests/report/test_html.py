@@ -41,7 +41,8 @@ def report_with(**fields: Any) -> Dict[str, Any]:
         "sessions": [], "duration_seconds": 1.5, "phases_done": [], "objects": [], "rows": [],
         "planned_streams": [], "estimate": None, "verification": None, "lag": None, "problems": [],
         "totals": {"objects": {}, "rows": {"fetched": 0, "bytes": 0}, "rows_per_second": 0},
-        "findings": [], "findings_by_kind": {}, "next_commands": [], **fields,
+        "findings": [], "findings_by_kind": {}, "next_commands": [], "to_do": [], "failed": [],
+        "lost": [], **fields,
     }  # fmt: skip
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from tests.support.orgs import AtRequest, Ended, Pair, ended, environment, runs
 
@@ -37,9 +39,16 @@ def undo_run(
             at.process = process
         pair.sandbox.on_request = at
         try:
-            return ended(process)
+            end = ended(process)
         finally:
             pair.sandbox.on_request = None
+    assert "--json" in args or max(map(len, end.out.splitlines()), default=0) <= 80, end.out
+    return replace(end, out=end.out.replace("\n    ", " "))  # without the line breaks of a screen
+
+
+def planned_lines(end: Ended) -> List[str]:
+    """The lines about objects and rows, without the sum."""
+    return [line for line in end.out.splitlines() if re.match(r"(delete|restore|left): ", line)]
 
 
 def inhabit(pair: Pair) -> None:
