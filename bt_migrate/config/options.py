@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shutil
 import sys
 import textwrap
 from dataclasses import dataclass
 from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 
 from bt_migrate import __version__
+from bt_migrate.config.brief_help import BriefHelp, BriefOption, brief_text
 from bt_migrate.config.declare import Setting
 from bt_migrate.config.settings import ALL_SETTINGS, RUN, SECTIONS, SELECTION
 from bt_migrate.model.resources import SELECTABLE
@@ -26,6 +28,10 @@ DASHED = ("--created-after", "--created-before", "--tz")
 EXIT_CODES = (
     "exit codes: 0 done, 1 something did not arrive (see the report), 2 usage or settings,"
     " 3 stopped (safe to run again), 4 run is locked, 70 internal error, 130 interrupted"
+)
+BRIEF_EXIT_CODES = (
+    "exit codes: 0 done, 1 not all arrived, 2 usage, 3 stopped (run again), 4 locked,"
+    " 70 internal error, 130 interrupted"
 )
 HELP_COLUMN = 30
 
@@ -44,13 +50,11 @@ COMPLETIONS: Dict[str, Sequence[str]] = {
 }
 SHORT_FLAGS = {"--verbose": "-v"}
 
-# A program with more options shows only these in --help, and all in --help-all.
-ONE_SCREEN = 25
+# A program with more options shows only these in --help. --help-all shows all options in full.
+ONE_SCREEN = 12
 COMMON = frozenset(
-    "--demo --state-dir --dry-run --plan-out --plan --resources --projects --created-after"
-    " --history --activate --since-last --rename-projects --on-conflict --invite-users"
-    " --max-concurrent --btql-per-minute --read-streams --counts --full --quiet --verbose"
-    " --json".split()
+    "--state-dir --dry-run --plan-out --plan --resources --projects --created-after --shards"
+    " --activate --since-last --on-conflict --full --quiet --verbose --json".split()
 )
 
 
@@ -118,12 +122,12 @@ STATUS_ALL = Option(
 )
 STATUS_JSON = Option("json", RUN, "--json", "", "print one JSON object")
 STATUS_LAG = Option(
-    "lag", RUN, "--lag", "", "ask the source how many rows were written since the run's mark"
+    "lag", RUN, "--lag", "", "count the rows that were written since the run's mark"
 )
 MERGE_RUNS = Option("runs", RUN, "", "RUN", "run directories, or folders of one run each", "+")
 MERGE_UNFINISHED = Option(
     "unfinished", RUN, "--unfinished", "",
-    "also join runs that are not finished, and shards of which some are missing",
+    "join unfinished runs too, also if shards are missing",
 )  # fmt: skip
 
 ACCEPT_ONLY = Option(
@@ -256,6 +260,14 @@ class _Parser(argparse.ArgumentParser):
         hint = self._hint(message.rpartition("unrecognized arguments: ")[2].split()[:1])
         self.exit(2, f"{self.prog}: {message}{hint} (see {self.prog} --help)\n")
 
+    def format_help(self) -> str:
+        """Returns one screen; `format_all` returns everything."""
+        columns = shutil.get_terminal_size().columns - 1
+        return brief_text(_brief_help(self.prog, self.description or ""), columns)
+
+    def format_all(self) -> str:
+        return super().format_help()
+
     def _hint(self, words: Sequence[str]) -> str:
         """Returns a hint for an unknown option: similar options, or the programs that accept it."""
         flag = words[0].partition("=")[0] if words else ""
@@ -292,41 +304,62 @@ class _HelpAll(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        make_parser(parser.prog, parser.description or "", shows_all=True).print_help()
+        assert isinstance(parser, _Parser)
+        print(parser.format_all(), end="")
         parser.exit()
 
 
-def make_parser(
-    program: str, description: str, *, shows_all: bool = False
-) -> argparse.ArgumentParser:
+def _brief_help(program: str, description: str) -> BriefHelp:
+    options = PROGRAMS[program]
+    return BriefHelp(
+        _usage(program),
+        description,
+        [
+            BriefOption(_words_of(option), option.section, option.help)
+            for option in options
+            if len(options) <= ONE_SCREEN or option.flag in COMMON or option.nargs
+        ],
+        [f"bin/{program} {words}".rstrip() for words in EXAMPLES[program]],
+        BRIEF_EXIT_CODES,
+        f"--help-all: all {len(options)} options",
+    )
+
+
+def _words_of(option: Option) -> str:
+    short = f"{SHORT_FLAGS[option.flag]}, " if option.flag in SHORT_FLAGS else ""
+    return f"{short}{option.flag} {option.metavar}".strip()
+
+
+def _usage(program: str) -> str:
+    words = [option.metavar for option in PROGRAMS[program] if option.nargs]
+    return " ".join(["usage:", program, "[options]", *words])
+
+
+def make_parser(program: str, description: str) -> argparse.ArgumentParser:
     """Returns the parser of a program. `description` is the docstring of its module."""
     options = PROGRAMS[program]
-    is_short = len(options) > ONE_SCREEN and not shows_all
     examples = [f"  bin/{program} {words}".rstrip() for words in EXAMPLES[program]]
-    words = [option.metavar for option in options if option.nargs]
     parser = _Parser(
         prog=program,
-        usage=" ".join(["%(prog)s", "[options]", *words]),
+        usage=_usage(program).partition(" ")[2],
         description=description.strip(),
         epilog="\n".join(["examples:", *examples, "", EXIT_CODES]),
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"bt_migrate {__version__}")
-    if is_short:
-        text = f"show all {len(options)} options; these are the common ones"
-        parser.add_argument("--help-all", action=_HelpAll, help=text)
+    text = "show all options in full; --help shows the common ones"
+    parser.add_argument("--help-all", action=_HelpAll, help=text)
     for section in SECTIONS:
         of_section = [option for option in options if option.section == section]
-        shown = [option for option in of_section if not is_short or option.flag in COMMON]
-        group = parser.add_argument_group(section) if shown else parser
+        group = parser.add_argument_group(section) if of_section else parser
         for option in of_section:
-            _add(group, option, is_shown=option in shown)
+            _add(group, option)
     return parser
 
 
-def _add(group: Any, option: Option, *, is_shown: bool) -> None:
-    words = option.help.replace("%", "%%") if is_shown else argparse.SUPPRESS
+def _add(group: Any, option: Option) -> None:
+    words = option.help.replace("%", "%%")
     if option.nargs:
         nargs = None if option.nargs == "1" else option.nargs
         group.add_argument(option.dest, metavar=option.metavar, nargs=nargs, help=words)

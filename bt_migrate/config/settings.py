@@ -99,7 +99,7 @@ class Settings:
         SELECTION, "--no-rows", "move objects without their rows, and nothing that needs rows")
     created_after: Optional[str] = setting(  # absolute, in UTC
         SELECTION, "MIGRATION_CREATED_AFTER --created-after DATE", "", values.optional_text,
-        "move only logs and experiments created at or after this date")
+        "move only logs and experiments created since this date")
     created_before: Optional[str] = setting(
         SELECTION, "MIGRATION_CREATED_BEFORE --created-before DATE", "", values.optional_text,
         "move only logs and experiments created before this date")
@@ -127,7 +127,7 @@ class Settings:
         " without it they are listed as ready to activate"))
 
     since_last: bool = option_switch(
-        SYNC, "--since-last", "continue the last run: move what changed in the source since then")
+        SYNC, "--since-last", "move what changed in the source since the last run")
     lookback: float = kept(setting(
         SYNC, "MIGRATION_LOOKBACK --lookback TIME", "10m", values.duration,
         "with --since-last, re-read this long before the last sync, for late rows"))
@@ -141,8 +141,8 @@ class Settings:
     on_conflict: Mapping[str, str] = kept(setting(  # resource -> policy, for each kind of object
         CONFLICTS, "MIGRATION_ON_CONFLICT --on-conflict WORDS",
         values.KEEP_POLICY, values.conflict_policies,
-        "keep, follow (update what changed in the source only), update or fail if an object exists"
-        " with different content; also by resource: keep,prompts=update; --since-last follows"))
+        "keep, follow, update or fail if an object differs (follow: update what changed in the"
+        " source only); also by resource: keep,prompts=update; --since-last follows"))
     rename_projects: Mapping[str, str] = kept(setting(  # source name -> destination name
         CONFLICTS, "MIGRATION_RENAME_PROJECTS --rename-projects NAMES", "", values.project_renames,
         r'rename projects in the destination: "Old=New,..." (\= for an equals sign in a name)'))
@@ -282,9 +282,9 @@ class Settings:
     verbose: bool = option_switch(
         LOGGING, "--verbose", "print a line for each object and request (also -v, LOG_LEVEL=DEBUG)")
     quiet: bool = option_switch(
-        LOGGING, "--quiet", "print only errors, and one line if not everything arrived")
+        LOGGING, "--quiet", "print only errors, and one line if not all arrived")
     json: bool = option_switch(
-        LOGGING, "--json", "print every line and the summary as one JSON object each")
+        LOGGING, "--json", "print each line and the summary as a JSON object")
 
     # Set by the program, not by the user.
     depth_given: bool = False  # --counts, --sample or --full

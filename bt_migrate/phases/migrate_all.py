@@ -1,4 +1,4 @@
-"""Move a whole organization: all phases, in order, in one run that can be stopped and resumed.
+"""Move a whole organization, in one run that can be stopped and resumed.
 
 --demo needs no settings: it starts a local sandbox with an example organization, moves that and
 compares both sides.
