@@ -29,9 +29,13 @@ class FindingCounts:
             key = (record["kind"], record.get("path", ""), record.get("detail", ""), *waited)
             self._notes[key] = dict(record)
 
-    def add(self, kind: str, row_id: str, path: str = "", detail: str = "", ref: str = "") -> None:
-        """Count a finding about one row."""
-        self._notes[self._noted(kind, row_id, path, detail, ref)]["count"] += 1
+    def add(
+        self, kind: str, row_id: str, path: str = "", detail: str = "", ref: str = ""
+    ) -> NoteKey:
+        """Count a finding about one row. Returns its place, for `make_acceptable`."""
+        key = self._noted(kind, row_id, path, detail, ref)
+        self._notes[key]["count"] += 1
+        return key
 
     def add_many(
         self, kind: str, row_id: str, count: int, path: str = "", detail: str = ""
@@ -39,16 +43,16 @@ class FindingCounts:
         """Count `count` findings at once, with one row as the example."""
         self._notes[self._noted(kind, row_id, path, detail)]["count"] += count
 
-    def add_acceptable(
-        self, kind: str, row_id: str, digest: bytes, detail: str = "", path: str = "", ref: str = ""
-    ) -> None:
-        """Count a finding that a person may accept.
+    def add_acceptable(self, kind: str, row_id: str, digest: bytes, detail: str = "") -> None:
+        """Count a finding that a person may accept."""
+        self.make_acceptable(self.add(kind, row_id, detail=detail), digest)
+
+    def make_acceptable(self, place: NoteKey, digest: bytes) -> None:
+        """Let a person accept the finding that was just added.
 
         `digest` is of what is wrong, so that something else needs to be accepted again.
         """
-        key = self._noted(kind, row_id, path, detail, ref)
-        self._notes[key]["count"] += 1
-        self._add_digest(key, int.from_bytes(digest[:DIGEST_BYTES], "big"))
+        self._add_digest(place, int.from_bytes(digest[:DIGEST_BYTES], "big"))
 
     def _noted(
         self, kind: str, row_id: str, path: str = "", detail: str = "", ref: str = ""

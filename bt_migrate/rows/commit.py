@@ -166,11 +166,9 @@ class BatchCommitter:
     def _add_findings(self, done: Delivered) -> None:
         for object_id, row_id, path, key, why in done.not_copied:
             notes = self._page.of(object_id)[1]
+            place = notes.add(why.kind, row_id, path, str(why), key)
             if KINDS[why.kind].severity == FAILURE:
-                digest = _digest(row_id, key)
-                notes.add_acceptable(why.kind, row_id, digest, str(why), path, key)
-            else:
-                notes.add(why.kind, row_id, path, str(why), key)
+                notes.make_acceptable(place, _digest(row_id, key))
         for object_id, row_id, reason in done.refused_comments:
             notes = self._page.of(object_id)[1]
             digest = _digest(row_id)
