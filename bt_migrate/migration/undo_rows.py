@@ -6,7 +6,7 @@ import contextlib
 from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
 
 from bt_migrate.api.btql import Bounds
-from bt_migrate.api.transactions import xact_of, xact_seconds
+from bt_migrate.api.transactions import xact_of
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.undo_objects import CHANGED, UndoContext
 from bt_migrate.model.equality import row_digest
@@ -120,19 +120,17 @@ def _split_page(
     ours = []
     for row in rows:
         recorded = delivered.get(row["id"], 0), sent.get(row["id"], (b"", 0))[0]
-        if row["id"] not in refused and _is_ours(context, stream, row, recorded):
+        if row["id"] not in refused and _is_ours(stream, row, recorded):
             ours.append(row["id"])
     return ours, len(rows) - len(ours)
 
 
-def _is_ours(
-    context: UndoContext, stream: StreamState, row: Dict[str, Any], recorded: Tuple[int, bytes]
-) -> bool:
+def _is_ours(stream: StreamState, row: Dict[str, Any], recorded: Tuple[int, bytes]) -> bool:
     """Whether the run wrote the row last.
 
     `recorded`: (transaction of the delivery, or 0; digest of what was sent, or empty). The
-    transaction proves it, and where the server names none, the content. If the run was killed
-    before it recorded the delivery, only the time can.
+    transaction proves it. The content does where the server names none, or where the run was killed
+    before it recorded the delivery. What is not proven stays.
     """
     xact = xact_of(row.get("_xact_id"))
     delivered, digest = recorded
@@ -140,9 +138,7 @@ def _is_ours(
         return True
     if delivered or (stream.done and stream.copy.transactions):
         return False
-    if digest:
-        return digest == row_digest(insertable_row(ROW_KINDS[stream.header["kind"]], row))
-    return context.began <= xact_seconds(xact) <= context.written_until
+    return digest == row_digest(insertable_row(ROW_KINDS[stream.header["kind"]], row))
 
 
 def own_transactions(stream: StreamState) -> Set[int]:

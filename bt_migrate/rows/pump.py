@@ -8,6 +8,7 @@ committed in the order in which they were read.
 
 from __future__ import annotations
 
+import json
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,12 +17,13 @@ from typing import Deque, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.errors import Interrupted, StateError
+from bt_migrate.model.equality import row_digest
 from bt_migrate.model.outcomes import CREATED, FOUND
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.background import SIGNAL_S
 from bt_migrate.rows.batches import EncodedRow, batched, held_bytes
-from bt_migrate.rows.commit import BatchCommitter
+from bt_migrate.rows.commit import IN_COPY, BatchCommitter
 from bt_migrate.rows.decide import RowDecider
 from bt_migrate.rows.insert import Delivered, Inserter
 from bt_migrate.rows.prefetch import SourceReaders
@@ -231,7 +233,7 @@ class Pump:
         """Record rows before they are sent, so that after a crash it is known which are ours.
 
         In a sync that is every row. In an object that existed before the run it is each new row,
-        for `undo`.
+        for `undo`, with a digest: the delivery may be recorded by nobody.
         """
         for object_id, member in self._members.items():
             rows = [row for row in batch if row.object_id == object_id]
@@ -241,9 +243,14 @@ class Pump:
                     [(object_id, row.id, row.digest, round_) for row in rows]
                 )
             if not member.stream.fresh:
-                new = [(object_id, row.id) for row in rows if row.outcome == CREATED]
+                new = [row for row in rows if row.outcome == CREATED]
                 if new:
-                    member.seen.record_inserted(new)
+                    member.seen.record_inserted((object_id, row.id) for row in new)
+                if new and not self._is_round:
+                    digests = [row_digest(json.loads(row.body)) for row in new]
+                    member.seen.record_sending(
+                        (object_id, row.id, digest, IN_COPY) for row, digest in zip(new, digests)
+                    )
 
     def _deliver(self, batch: Sequence[EncodedRow]) -> Delivered:
         """Runs in an insert thread. Live progress counts rows when delivered, before the commit."""

@@ -48,6 +48,25 @@ def an_hour_later(pair: Pair) -> None:
     pair.sandbox.store.clock._last = int(time.time() + 3600) << 16
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_row_that_somebody_wrote_is_left_though_a_killed_run_recorded_no_delivery(
+    moment: str, pair: Pair, tmp_path: Path
+) -> None:
+    alpha = pair.dest.create("project", {"name": "Alpha/α"})["id"]
+    root = tmp_path / "runs"
+    place = AtRequest(1, moment, signal.SIGKILL, lambda _, path: path == "/logs3")
+    logs = ("--resources", "logs", "--projects", "Alpha/α")
+    assert run_with(pair, root, place, *logs).code == -signal.SIGKILL
+    assert len(pair.dest.rows("project_logs", alpha)) == (250 if moment == "after" else 0)
+    pair.dest.insert("project_logs", alpha, [{"id": "0003", "output": "a person's"}])
+    done = undo(pair, root, "--yes")
+    left = [row["id"] for row in pair.dest.rows("project_logs", alpha)]
+    assert (done.code, left) == (1, ["0003"]), done.out + done.err
+    assert "left: 1 rows of logs 'Alpha/α' of 'Alpha/α': changed since the run" in done.out
+    assert undo(pair, root, "--yes", "--changed").code == 0
+    assert pair.dest.rows("project_logs", alpha) == []
+
+
 def test_changed_objects_are_left_and_reported_and_deleted_on_request(
     pair: Pair, tmp_path: Path
 ) -> None:
