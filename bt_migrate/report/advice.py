@@ -12,10 +12,10 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
 from bt_migrate.config.options import ENV_FILE, PROGRAMS, SETTING_OPTIONS
 from bt_migrate.config.settings import SYNC
-from bt_migrate.model.findings import FAILURE
+from bt_migrate.model.findings import FAILURE, LIST_REFUSED
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
-from bt_migrate.model.resources import BY_NAME, ROW_KINDS, SELECTABLE
+from bt_migrate.model.resources import BY_NAME, REFERABLE, ROW_KINDS, SELECTABLE
 from bt_migrate.state.find_run import VERIFY
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import RUN_FILE
@@ -33,6 +33,10 @@ ONLY_OF_PART = ("--shard", "--no-rows")
 # Options that may leave out the target of a reference.
 NARROWING = ("--resources", "--projects", "--exclude-resources", "--exclude-projects")
 SINCE_LAST = "--since-last"
+EXCLUDE = "--exclude-resources"
+# part of the error of a list that a key may not read
+FORBIDDEN = "was answered 403"
+STREAM_FAILED = "stream_failed"
 ROWS_DIFFER = "row_differs"
 UNRESOLVED = "unresolved_reference"
 WAITS = "waits"
@@ -176,6 +180,13 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
         arguments = without(_same_run(start, run), (*NARROWING, "--state-dir"))
         comment = "moves the targets of the references too"
         return start.again([*arguments, "--state-dir", str(run.path.parent)], comment)
+    refused = _lists_beyond_key(report)
+    if refused:
+        left_out = ",".join([*_values_of(start.arguments, EXCLUDE), *refused])
+        arguments = without(_same_run(start, run), (EXCLUDE, "--state-dir"))
+        arguments += [EXCLUDE, left_out, "--state-dir", str(run.path.parent)]
+        comment = "moves the rows without these; a key that may list them moves all"
+        return start.again(arguments, comment)
     phase = _phase_before(start, run.record, report)
     if phase:
         comment = "moves what failed, or what references wait for"
@@ -188,6 +199,22 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
         comment = "overwrites the objects that differ with the source's content"
     arguments = _with_updates(_same_run(start, run), conflicts)
     return start.again(arguments, comment)
+
+
+def _lists_beyond_key(report: Mapping[str, Any]) -> List[str]:
+    """Returns the resources that a key may not list and for which rows wait."""
+    if STREAM_FAILED not in {line["kind"] for line in report["failed"]}:
+        return []
+    referable = {resource.name for resource in REFERABLE}.intersection(SELECTABLE)
+    return sorted(
+        {
+            found["resource"]
+            for found in report.get("findings", ())
+            if found["kind"] == LIST_REFUSED
+            and found["resource"] in referable
+            and FORBIDDEN in found.get("detail", "")
+        }
+    )
 
 
 def _phase_before(start: LastStart, record: RunRecord, report: Mapping[str, Any]) -> Optional[str]:
