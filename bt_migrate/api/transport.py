@@ -14,7 +14,7 @@ import threading
 import time
 import zlib
 from dataclasses import replace
-from typing import Dict, Iterator, Set, Tuple
+from typing import Dict, Iterator, Optional, Set, Tuple
 from urllib.parse import urljoin
 
 import requests
@@ -62,6 +62,8 @@ JITTER = 0.25
 OUTAGE_STATUSES = frozenset((502, 503))
 # statuses of requests that were not carried out
 NOT_CARRIED_OUT = frozenset((401, 403, 429))
+# begins the path of each request about a file
+FILES_PATH = "/attachment"
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
 # of a body at a time: `Response.content` would read it in pieces of 10 KB
 READ_BYTES = 1 << 20
@@ -110,6 +112,10 @@ class Transport:
         self._proven = False
         # routes that were refused without the API's JSON however often they were tried
         self._refused_routes: Set[str] = set()
+        # the last answered request that is no query and not about a file
+        self._last_read: Optional[Request] = None
+        # requests about files fail while others are answered
+        self._files_fail = False
         # when a query, and anything else, was last answered 2xx, by the monotonic clock
         self._answered_s: Dict[bool, float] = {}
 
@@ -148,6 +154,8 @@ class Transport:
                     request.on_body(content)
                 answer = self._decoded(request, response, content)
                 self._proven = True
+                if request.method == "GET" and not request.path.startswith(FILES_PATH):
+                    self._last_read = request
                 self._answered_s[request.is_query] = time.monotonic()
                 self.throttle.answered(query=request.is_query)
                 return replace(answer, sent_again=True) if tries.failures else answer
@@ -396,13 +404,24 @@ class Transport:
     def _is_outage(self, request: Request, error: ApiError, tries: Tries) -> bool:
         """Whether a host that worked is down: no such request was answered since the first failure.
 
-        While others are answered, only this object has a problem.
+        While others are answered, only this object has a problem. Where a file is all that is left,
+        the host is asked once more for what it answered before.
         """
         retried = error.status in OUTAGE_STATUSES & request.retry_statuses
+        about_file = request.path.startswith(FILES_PATH)
+        if not (retried and self._proven and self.limits.attempts):
+            return False
+        if about_file and not tries.in_outage_time() and self._answers_again():
+            self._files_fail = True
         answered_s = self._answered_s.get(request.is_query, 0.0)
-        return bool(
-            retried and self._proven and self.limits.attempts and answered_s < tries.failed_s
-        )
+        return answered_s < tries.failed_s and not (about_file and self._files_fail)
+
+    def _answers_again(self) -> bool:
+        """Whether the host answers what it answered before. Sent once."""
+        with contextlib.suppress(ApiError, NetworkError, requests.RequestException):
+            read = self._last_read
+            return read is not None and self._send(read, self._prepare(read, ""), Tries())[0].ok
+        return False
 
     def _is_doubted(self, request: Request, error: ApiError) -> bool:
         """Whether a refusal of a key that worked before may be temporary.

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
-from bt_migrate.api import signed_urls
+from bt_migrate.api import request, signed_urls
 from bt_migrate.api.client import Api
 from bt_migrate.api.request import Endpoint, Limits
 from bt_migrate.attachments import copy
@@ -255,6 +255,33 @@ def test_a_malformed_answer_about_an_attachment_fails_it_alone(
         w.sandbox.refuse = refuse
         failed = 1 if method == "GET" else 3
         assert (w.move(LOGS, **QUICK), told(w.root)) == (1, {"attachment_not_copied": failed})
+        w.sandbox.refuse = None
+        assert w.move(LOGS, **QUICK) == 0
+        assert sorted(map(str, arrived(w))) == sorted(map(str, WHOLE))
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+def test_a_file_that_is_never_taken_is_an_outage_once_and_then_fails_alone(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else is left to do, so that nothing shows whether the store or the API is down."""
+    monkeypatch.setattr(signed_urls, "OUTAGE_S", 0.3)
+    monkeypatch.setattr(request, "OUTAGE_S", 0.3)
+    with world(tmp_path) as w:
+        key = copy.dest_key(w.dest.id, fill(w)["key"])
+        if method == "PUT":
+            fault = Fault("status", method="PUT", path=f"/bucket/.*{key}", times=None, status=503)
+            w.sandbox.faults.add(fault)
+
+        def refuse(asked: str, path: str, raw: bytes) -> Optional[Answer]:
+            about = (asked, path) == ("POST", "/attachment") and key.encode() in raw
+            return Answer(503, b"") if about and method == "POST" else None
+
+        w.sandbox.refuse = refuse
+        codes = [w.move(LOGS, MIGRATION_MAX_CONCURRENT="1", **QUICK) for _ in range(3)]
+        assert (codes[1:], codes[0] in (1, 3)) == ([1, 1], True)
+        assert told(w.root) == {"attachment_not_copied": 1}
+        w.sandbox.faults.clear()
         w.sandbox.refuse = None
         assert w.move(LOGS, **QUICK) == 0
         assert sorted(map(str, arrived(w))) == sorted(map(str, WHOLE))
