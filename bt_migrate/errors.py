@@ -20,6 +20,9 @@ EXIT_LOCKED = 4
 EXIT_CRASHED = 70
 EXIT_INTERRUPTED = 130
 
+# How a server answers a route that it does not have.
+NOT_THERE = (404, 405, 501)
+
 # how much of an answer's body an error keeps
 MAX_BODY_CHARS = 500
 HIDDEN = "***"

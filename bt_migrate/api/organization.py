@@ -6,10 +6,7 @@ from typing import List
 
 from bt_migrate.api.answers import list_of_objects, objects_of, text_at
 from bt_migrate.api.client import Api
-from bt_migrate.errors import ApiError, Route, UsageError
-
-# statuses with which a server says that it does not have a path
-NOT_THERE = (404, 405, 501)
+from bt_migrate.errors import NOT_THERE, ApiError, Route, UsageError
 
 
 def connect(api: Api, wanted: str, setting: str) -> None:

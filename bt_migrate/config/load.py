@@ -16,6 +16,7 @@ from bt_migrate.config.declare import Setting
 from bt_migrate.config.settings import ALL_SETTINGS, ROW_OVERRIDES, TABLE, Settings
 from bt_migrate.errors import UsageError
 from bt_migrate.model.date_windows import instant, is_relative, last_full, window_bound, zone_of
+from bt_migrate.model.resources import SELECTABLE
 from bt_migrate.model.selection import did_you_mean
 
 NAMED = {setting.field: setting for setting in ALL_SETTINGS}
@@ -50,6 +51,8 @@ def load_settings(
     _check_keys(value_of)
     depths = sum(name in given for name in ("counts", "full", "verify_sample"))
     _refuse_useless(given, value_of, depths)
+    named = value_of["resources"]
+    value_of["named_resources"] = named if len(named) < len(SELECTABLE) else ()
     value_of["resources"] = _without_excluded(value_of)
     value_of.update(_window(value_of, given, now or datetime.now(timezone.utc)))
     value_of["depth_given"] = bool(depths)

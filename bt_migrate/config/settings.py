@@ -288,6 +288,7 @@ class Settings:
 
     # Set by the program, not by the user.
     depth_given: bool = False  # --counts, --sample or --full
+    named_resources: Tuple[str, ...] = ()  # those of --resources, unless these are all
     overrides: Mapping[str, Any] = field(default_factory=dict)  # "logs.fetch_limit" -> value
     relative_window: str = ""  # the window as text, if it means another period at another time
     shard: Optional[Shard] = None  # move only these rows; see shards

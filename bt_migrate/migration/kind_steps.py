@@ -12,7 +12,6 @@ from bt_migrate.model.findings import LIST_REFUSED, finding
 from bt_migrate.model.outcomes import LATER, NO_PROJECT, SKIPPED
 from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resources import (
-    SELECTABLE,
     moves_later,
     pins_rows,
 )
@@ -130,7 +129,7 @@ def is_beyond_key(migration: Migration, resource: Resource, refusal: Refusal) ->
     """
     needs_right = resource.beyond or resource.scope == OWNER
     ours = refusal.error.side == migration.catalog.source.side
-    by_name = len(migration.settings.resources) < len(SELECTABLE)
+    by_name = resource.name in migration.settings.named_resources
     seen = any(
         states.resource == resource.name and states.over_all_rounds()
         for states in migration.run.all_objects()

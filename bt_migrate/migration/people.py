@@ -10,7 +10,7 @@ import logging
 from typing import Any, Dict, Iterator, List, Mapping, Set
 
 from bt_migrate.api.answers import an_object
-from bt_migrate.errors import ApiError
+from bt_migrate.errors import NOT_THERE, ApiError
 from bt_migrate.migration.context import Migration
 from bt_migrate.migration.mapped_users import note_mapped_users
 from bt_migrate.model.findings import finding
@@ -78,7 +78,9 @@ def _note_not_invited(states: ObjectStates, who: str, error: ApiError) -> None:
         raise error
     log.error("%s were not invited: %s", who, error)
     facts = {"resource": USERS.name, "name": who, "detail": str(error)}
-    states.note(INVITATIONS, [finding("not_invited", **facts)])
+    is_offered = error.status not in NOT_THERE or error.path != MEMBERS_PATH
+    kind = "not_invited" if is_offered else "invitations_not_offered"
+    states.note(INVITATIONS, [finding(kind, **facts)])
     states.save()
 
 

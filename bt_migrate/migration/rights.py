@@ -9,8 +9,7 @@ from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from bt_migrate.api.client import Api
-from bt_migrate.api.organization import NOT_THERE
-from bt_migrate.errors import ApiError, UsageError
+from bt_migrate.errors import NOT_THERE, ApiError, UsageError
 from bt_migrate.model.resource import IN_PROJECT, ORGANIZATION, OWNER, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.objects.catalog import Catalog

@@ -242,6 +242,33 @@ KINDS: Mapping[str, Kind] = {
         False,
         "kinds that the server of the destination does not have: {things}",
     ),
+    "kind_not_offered": Kind(
+        FAILURE,
+        "the server of the destination does not offer a kind of object that was asked for, by name"
+        " or by an option; it was not moved",
+        "upgrade the data plane of the destination, or leave the kind out with --exclude-resources,"
+        " then run the same command again",
+        False,
+        "not offered by this server: {things}; upgrade the destination's data plane, or leave out"
+        " {kinds} with --exclude-resources",
+    ),
+    "bundles_not_offered": Kind(
+        FAILURE,
+        "the server of the destination does not offer uploads of code bundles (--bundles)",
+        "push the function again from its repository, then run the same command again; or leave"
+        " --bundles out",
+        False,
+        "not offered by this server: uploads of code bundles (--bundles); push {things} from the"
+        " repository, then run again",
+    ),
+    "invitations_not_offered": Kind(
+        FAILURE,
+        "the server of the destination does not offer invitations (--invite-users)",
+        "invite the users by hand, then run the same command again; or leave --invite-users out",
+        False,
+        "not offered by this server: invitations (--invite-users); invite {names} by hand, then"
+        " run again",
+    ),
     "attachment_left": Kind(
         LOSS,
         "attachments stay in the source, as requested",

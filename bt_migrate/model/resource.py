@@ -179,8 +179,10 @@ class Resource:
     bundle: Bundle = no_bundle
     # What a person has to do for what the API does not carry.
     next_action: str = ""
-    # Newer or plan-dependent kind: a server without it is not a failure.
+    # Newer or plan-dependent kind: a server without it is not a failure, unless a person asked for
+    # the kind by name or by the setting `asked_by`.
     beyond: bool = False
+    asked_by: str = ""
     # Page of the API reference.
     page: str = ""
 

@@ -174,7 +174,7 @@ DATASET_SNAPSHOTS = Resource(
     references=(Reference("dataset_id", ("datasets",)),),
     pins=(Pin("xact_id", ("datasets",), of=("dataset_id",)),),
     needed=("dataset_id", "xact_id"), without_version="state_not_there",
-    beyond=True, page="DatasetSnapshots",
+    beyond=True, asked_by="dataset_versions", page="DatasetSnapshots",
 )  # fmt: skip
 PROJECT_TAGS = Resource(
     "project_tags", "project_tag", "/v1/project_tag", PROJECT, ("name",),
@@ -380,7 +380,7 @@ ENVIRONMENT_ASSIGNMENTS = Resource(
     references=(Reference("object_id", ("@object_type",)),),
     pins=(Pin("object_version", CALLABLE, of=("object_id",), keeps_latest=True),),
     needed=("object_version",), without_version="version_not_moved",
-    beyond=True, page="Environments",
+    beyond=True, asked_by="history", page="Environments",
 )  # fmt: skip
 PROJECT_SETTINGS = Resource(
     "project_settings", "project", "/v1/project", ORGANIZATION, ("name",),

@@ -23,7 +23,7 @@ from bt_migrate.model.outcomes import (
 from bt_migrate.model.references import attachment_places, dotted, top_field, value_at
 from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resource_table import PROJECTS
-from bt_migrate.objects.bundles import bundle_file, with_bundle_id
+from bt_migrate.objects.bundles import NotOffered, bundle_file, with_bundle_id
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.create import create_object
 from bt_migrate.objects.decide import (
@@ -42,6 +42,7 @@ from bt_migrate.objects.prepare import (
     PlannedObject,
     Prepared,
     not_placeable,
+    not_readable,
     object_finding,
 )
 from bt_migrate.objects.update import (
@@ -92,6 +93,8 @@ class ObjectWriter:
         else:
             try:
                 action = self._carry_out(plan, findings)
+            except NotOffered:
+                self._record_not_offered(plan, findings)
             except ApiError as error:
                 # A server that failed may have created the object all the same.
                 in_doubt = plan.action.verb == CREATE and error.status >= 500
@@ -308,6 +311,16 @@ class ObjectWriter:
         findings.append(object_finding(self.resource, item, "not_created", detail=reason))
         facts = log_fields("failed", self.resource, item, reason=reason)
         log.error("failed %s %r: %s", self.resource.kind, action.name, reason, extra=facts)
+
+    def _record_not_offered(self, plan: ObjectPlan, findings: Findings) -> None:
+        """Record an object whose bundle cannot be uploaded: a person has to create it."""
+        item, resource = plan.item, self.resource
+        failed = ObjectOutcome(plan.action.name, FAILED, reason="its bundle cannot be uploaded")
+        item.states.record(plan.action.source_id, failed)
+        findings[:] = [
+            not_readable(resource, item, resource.cannot_move(item.source)),
+            object_finding(resource, item, "bundles_not_offered"),
+        ]
 
     def _record(self, plan: ObjectPlan, action: Action, findings: Findings) -> None:
         item, resource, source_id = plan.item, self.resource, action.source_id

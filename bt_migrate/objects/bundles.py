@@ -7,6 +7,7 @@ functions/upload.ts). A bundle of the runtime `node` is stored gzipped, others a
 from __future__ import annotations
 
 import gzip
+import logging
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +15,28 @@ from typing import Any, Dict, Mapping, Optional
 
 from bt_migrate.api.answers import an_object
 from bt_migrate.api.client import Api
-from bt_migrate.errors import AnswerError, NetworkError, Route, UsageError
+from bt_migrate.errors import (
+    NOT_THERE,
+    AnswerError,
+    ApiError,
+    NetworkError,
+    Route,
+    UsageError,
+)
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import PROJECTS
 from bt_migrate.objects.lists import Lists
+
+log = logging.getLogger("bt_migrate.objects")
 
 CODE_PATH = "/function/code"
 GZIP_MAGIC = b"\x1f\x8b"
 GZIPPED_RUNTIME = "node"
 GZIP_HEADERS = {"Content-Encoding": "gzip"}
+
+
+class NotOffered(Exception):
+    """The destination's server does not offer uploads of code bundles."""
 
 
 @dataclass
@@ -31,16 +45,27 @@ class BundleUploads:
 
     dest: Api
     _ids: Dict[Path, str] = field(default_factory=dict)
+    # Why nothing can be uploaded: the server has no such route.
+    _not_offered: Optional[ApiError] = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def bundle_id(self, path: Path, runtime_context: Mapping[str, Any]) -> str:
         """The id of the destination's bundle. Raises ApiError, or UsageError for the file.
 
-        Safe to repeat: a bundle to which no function refers does nothing.
+        Raises NotOffered if the server has no such route, which is asked for once. Safe to repeat:
+        a bundle to which no function refers does nothing.
         """
         with self._lock:
+            if path not in self._ids and self._not_offered is None:
+                try:
+                    self._ids[path] = self._upload(path, runtime_context)
+                except ApiError as error:
+                    if error.status not in NOT_THERE:
+                        raise
+                    self._not_offered = error
+                    log.error("code bundles cannot be uploaded: %s", error)
             if path not in self._ids:
-                self._ids[path] = self._upload(path, runtime_context)
+                raise NotOffered
             return self._ids[path]
 
     def _upload(self, path: Path, runtime_context: Mapping[str, Any]) -> str:

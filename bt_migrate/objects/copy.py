@@ -28,7 +28,7 @@ from typing import (
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.config.values import KEEP_POLICY
 from bt_migrate.errors import ApiError
-from bt_migrate.model.activation import deletes_rows
+from bt_migrate.model.activation import deletes_rows, missing_words
 from bt_migrate.model.outcomes import CREATED, DIFFERS, FAILED, NOT_KNOWN_THERE, SKIPPED
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import BUILT_IN
@@ -52,7 +52,13 @@ from bt_migrate.objects.plan import (
     dest_key,
     plan_item,
 )
-from bt_migrate.objects.prepare import NO_STATE, PlannedObject, object_finding, skip_reason
+from bt_migrate.objects.prepare import (
+    NO_STATE,
+    PlannedObject,
+    not_readable,
+    object_finding,
+    skip_reason,
+)
 from bt_migrate.objects.update import fingerprints_of, note_former, policy_of
 from bt_migrate.state.object_file import Intention, ObjectOutcome
 from bt_migrate.state.object_states import ObjectStates, save_objects
@@ -203,9 +209,22 @@ def _is_to_do(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool
         _record_skipped(catalog, resource, item, reason)
     elif resource.name in catalog.lists.unknown_there:
         _record_skipped(catalog, resource, item, NOT_KNOWN_THERE)
-        item.states.note(source_id, [object_finding(resource, item, "kind_not_known")])
+        asked = _is_asked_for(catalog, resource, item)
+        kind = "kind_not_offered" if asked else "kind_not_known"
+        item.states.note(source_id, [object_finding(resource, item, kind)])
         return False
     return not reason
+
+
+def _is_asked_for(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool:
+    """Whether a person asked for the object: for its kind by name, or by an option."""
+    settings = catalog.settings
+    words = resource.acts(item.source)
+    return (
+        resource.name in settings.named_resources
+        or bool(resource.asked_by and getattr(settings, resource.asked_by))
+        or bool(words and not missing_words(words, settings.activate))
+    )
 
 
 def _can_upload(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool:
@@ -244,9 +263,7 @@ def _record_skipped(catalog: Catalog, resource: Resource, item: PlannedObject, r
     skipped = ObjectOutcome(name, SKIPPED, dest_id=dest_id or "", reason=reason)
     item.states.record(source["id"], skipped)
     if can_be_made_by_hand(resource, source):
-        facts = {"path": "function_data", "detail": reason, "next": resource.next_action}
-        unread = object_finding(resource, item, "not_readable", **facts)
-        item.states.note(source["id"], [] if dest_id else [unread])
+        item.states.note(source["id"], [] if dest_id else [not_readable(resource, item, reason)])
     extra = log_fields("skipped", resource, item, reason=reason)
     log.info("skipped %s %r: %s", resource.kind, name, reason, extra=extra)
 

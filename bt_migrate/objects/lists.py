@@ -28,9 +28,8 @@ from typing import (
 
 from bt_migrate.api.answers import described, text_at
 from bt_migrate.api.client import Api
-from bt_migrate.api.organization import NOT_THERE
 from bt_migrate.config.settings import Settings
-from bt_migrate.errors import AnswerError, ApiError, Route, UsageError
+from bt_migrate.errors import NOT_THERE, AnswerError, ApiError, Route, UsageError
 from bt_migrate.model.resource import IN_PROJECT, OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import CALLABLE, FUNCTIONS, PROJECTS, PROMPTS, USERS
 from bt_migrate.model.resources import BY_NAME, REFERABLE, resource_around
@@ -334,7 +333,7 @@ class Lists:
         with self.lock:
             if resource.name not in self.unavailable:
                 words = (error.side, resource.name, error.status)
-                log.info("%s: this server has no %s (%s)", *words)
+                log.debug("%s: this server has no %s (%s)", *words)
             self.unavailable[resource.name] = f"{error.side} answered {error.status}"
         if error.side == self.dest.side:
             self.unknown_there.add(resource.name)
@@ -353,10 +352,13 @@ class Lists:
                 self.unavailable[resource.name] = f"source answered {error.status}"
         of_place = f" of {place}" if place else ""
         # one line for each owner would hide everything else
-        level = logging.WARNING if len(alike) < REFUSALS_SHOWN else logging.DEBUG
+        # What the destination has of other owners is only compared.
+        is_needed = not place or error.side == self.source.side
+        is_shown = is_needed and len(alike) < REFUSALS_SHOWN
+        level = logging.WARNING if is_shown else logging.DEBUG
         words = (error.side, resource.name, of_place, error)
         log.log(level, "%s: %s%s cannot be listed: %s", *words)
-        if len(alike) == REFUSALS_SHOWN:
+        if is_needed and len(alike) == REFUSALS_SHOWN:
             log.warning("further lists of %s cannot be read either; run.log has all", resource.name)
 
     def missing_for_rows(self) -> Optional[ApiError]:

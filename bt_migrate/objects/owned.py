@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Collection, FrozenSet, Iterable, Iterator, List, Sequence, Tuple
 
 from bt_migrate.api.client import Api
-from bt_migrate.api.organization import NOT_THERE
-from bt_migrate.errors import ApiError, Route
+from bt_migrate.errors import NOT_THERE, ApiError, Route
 from bt_migrate.model.resource import PROJECT, Resource
 from bt_migrate.model.resources import BY_NAME, TARGETS_OF_TYPE, UNMOVABLE_TARGETS
 from bt_migrate.objects.catalog import Catalog

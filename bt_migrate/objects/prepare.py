@@ -346,6 +346,12 @@ def next_of_waiting(targets: Tuple[str, ...]) -> str:
     return f"run {' and '.join(commands) or 'bin/migrate-all'}, then the same command again"
 
 
+def not_readable(resource: Resource, item: PlannedObject, reason: Optional[str]) -> Dict[str, Any]:
+    """The finding for an object that the API cannot carry, but a person can create."""
+    facts = {"path": "function_data", "detail": reason, "next": resource.next_action}
+    return object_finding(resource, item, "not_readable", **facts)
+
+
 def object_finding(
     resource: Resource, item: PlannedObject, kind: str, **more: Any
 ) -> Dict[str, Any]:

@@ -29,7 +29,7 @@ NOUNS = {
 # Properties of Group that the summary of a kind in model/findings.py can use.
 FIELDS = (
     "objects", "refs", "places", "rows", "where", "waiting", "names", "users", "emails", "details",
-    "things", "words",
+    "things", "words", "kinds",
 )  # fmt: skip
 
 
@@ -128,6 +128,11 @@ class Group:
         """The distinct words of the details, sorted: `slack,webhook`"""
         details = (str(record.get("detail", "")).split(",") for record in self._records)
         return ",".join(sorted({word for words in details for word in words}))
+
+    @property
+    def kinds(self) -> str:
+        """`env_vars, org_automations`: as options name them"""
+        return ", ".join(dict.fromkeys(record["resource"] for record in self._records))
 
     @property
     def things(self) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from bt_migrate.errors import ApiError
+from bt_migrate.errors import NOT_THERE, ApiError
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.migration.kind_steps import is_beyond_key
 from bt_migrate.model.resource import ORGANIZATION, OWNER, Resource
@@ -116,13 +116,20 @@ def _add_refusal(
     leave nothing unproven.
     """
     error = refusal.error
-    if refusal.place and error.side == migration.catalog.dest.side:
+    holds_nothing = refusal.place or _is_not_needed(migration, resource, error)
+    if holds_nothing and error.side == migration.catalog.dest.side:
         result.tolerated["not_listed"] += 1
         return
     outcome = CANNOT_MOVE if is_beyond_key(migration, resource, refusal) else UNREADABLE
     name = f"{resource.name} of {refusal.place}" if refusal.place else resource.name
     detail = f"not listed: {error.side} answered {error.status} to {error.path}"
     result.add(outcome, id="", name=name, detail=detail)
+
+
+def _is_not_needed(migration: Migration, resource: Resource, error: ApiError) -> bool:
+    """Whether a server, or what is in front of it, lacks a kind of which the source has none."""
+    is_lacking = resource.beyond and error.status in NOT_THERE
+    return is_lacking and not migration.catalog.lists.source_list_or_empty(resource)
 
 
 def _place_in_dest(scope: ProjectPair) -> str:
