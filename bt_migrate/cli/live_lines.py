@@ -71,7 +71,7 @@ def live_lines(
     room = max(0, window.lines - LOG_LINES - len(lines))
     if len(streams) > room:
         room = max(0, room - 1)
-    if status["wait"]:
+    if status["wait"] or status["paused"]:
         # How long one stream takes depends on how the others share what the limit allows.
         streams = [{**stream, "rows_per_second": 0.0} for stream in streams]
     lines += stream_lines(streams[:room], window.columns, draw_bar)

@@ -37,6 +37,8 @@ UNDONE = "undone"
 # States in which a process works on the run.
 AT_WORK = (RUNNING, PAUSED, SILENT)
 
+# the part of a move in shards that moves no rows
+OBJECTS_ALONE = "objects"
 # the process of an older status file has ended, or hangs
 FRESH_S = 10
 
@@ -153,7 +155,8 @@ def _streams(run: RunDirectory, live: Mapping[str, Mapping[str, Any]]) -> Iterat
     them before.
     """
     number = run.record.round
-    by_source_id = {} if number else _counted_streams(run)
+    moves_rows = run.record.selection.part != OBJECTS_ALONE
+    by_source_id = _counted_streams(run) if moves_rows and not number else {}
     for state in run.all_streams():
         if state.sync.round == number:
             _add_checkpoint(by_source_id, state)

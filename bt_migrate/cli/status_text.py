@@ -57,7 +57,7 @@ def state_text(status: Mapping[str, Any]) -> str:
 
 def _head_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
     sides = f"{shown(status['source'])} -> {shown(status['dest'])}"
-    yield f"run {status['run']}: {state_text(status)}; {sides}"
+    yield from wrapped(f"run {status['run']}: {state_text(status)}; {sides}", first="")
     window = status["window"]
     if window["created_after"] or window["created_before"]:
         begin = window["created_after"] or "the beginning"
@@ -68,8 +68,8 @@ def _head_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
         done = ", ".join(status["phases_done"]) or "none"
         yield from wrapped(f"phases done: {done}", first="")
     if status["streams"] and not (status["work"] and status["work"]["unit"] not in ("", ROWS)):
-        # A paused process has no time left.
-        still = {"eta_seconds": None} if status["state"] == PAUSED else {}
+        # A paused process has no rate and no time left.
+        still = {"eta_seconds": None, "rows_per_second": 0.0} if status["state"] == PAUSED else {}
         yield f"rows: {_progress({**status['rows'], **still})}"
     if status["undone"]:
         yield _undone_text(status["undone"])
@@ -97,7 +97,8 @@ def _process_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
     if status["stopping"]:
         yield f"stopping: {status['stopping']}"
     else:
-        yield f"to stop it: bin/control {status['run']} stop; the same command continues"
+        text = f"to stop it: bin/control {status['run']} stop; the same command continues"
+        yield from wrapped(text, first="")
 
 
 def _as_rows(work: Mapping[str, Any]) -> Dict[str, Any]:
@@ -107,9 +108,10 @@ def _as_rows(work: Mapping[str, Any]) -> Dict[str, Any]:
 def _undone_text(undone: Mapping[str, Any]) -> str:
     if "ended" not in undone:
         return f"undo began {undone['started']} and has not ended; run bin/undo again"
+    objects, rows = plural(undone["objects"], "object"), plural(undone["rows"], "row")
     return (
-        f"undone: {undone['objects']:,} objects and {undone['rows']:,} rows deleted,"
-        f" {undone['restored']:,} objects restored, {undone['left']:,} left"
+        f"undone: {objects} and {rows} deleted,"
+        f" {plural(undone['restored'], 'object')} restored, {undone['left']:,} left"
     )
 
 
