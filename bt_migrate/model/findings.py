@@ -159,7 +159,7 @@ KINDS: Mapping[str, Kind] = {
         "rows are gone from the source; a sync ten minutes later deletes them if still gone",
         "run the same command again after ten minutes",
         False,
-        "sync again in ten minutes to delete {rows:row} that are gone from the source",
+        "sync again in ten minutes to delete {rows:row} missing in the source",
     ),
     "gone_row_kept": Kind(
         ACTION,

@@ -74,7 +74,7 @@ def _where_absent(catalog: Catalog, holder: Resource, state: StreamState) -> str
     """Returns which valid list lacks the object; "" if none does."""
     source = catalog.lists.source_object(holder, state.header["source_id"])
     if source is None:
-        return "the source does not list it"
+        return "the source does not list the object"
     dest_project = ""
     if holder is not PROJECTS:
         if catalog.lists.source_object(PROJECTS, source["project_id"]) is None:
