@@ -37,7 +37,7 @@ class FacetPlaces:
 
     places: Dict[str, FacetPlace] = field(default_factory=dict)
     # kind of rows -> objects that were asked for in this process
-    asked: Dict[str, Set[str]] = field(default_factory=dict)
+    queried: Dict[str, Set[str]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 

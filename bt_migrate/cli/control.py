@@ -52,12 +52,12 @@ def control(path: Path, words: Sequence[str]) -> Dict[str, Any]:
     return request
 
 
-def _refuse_more_than_started(asked: Optional[int], sides: Mapping[str, Dict[str, Any]]) -> None:
+def _refuse_more_than_started(wanted: Optional[int], sides: Mapping[str, Dict[str, Any]]) -> None:
     """Raises UsageError for a limit that would change nothing."""
     most = max((side.get("started_with") or 0 for side in sides.values()), default=0)
-    if asked and most and asked > most:
+    if wanted and most and wanted > most:
         raise UsageError(
-            f"max-concurrent={asked}: the process was started with {most}, which cannot be"
+            f"max-concurrent={wanted}: the process was started with {most}, which cannot be"
             " exceeded; stop it, and start it again with --max-concurrent"
         )
 

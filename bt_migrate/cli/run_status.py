@@ -46,36 +46,38 @@ FRESH_S = 10
 def run_status(path: Path, now: datetime) -> Dict[str, Any]:
     """Returns everything that `bin/status` shows, as one JSON object."""
     run = RunDirectory(path)
-    said = read_status(path)
-    state = _state(run.record, said, now)
+    status_of_process = read_status(path)
+    state = _state(run.record, status_of_process, now)
     at_work = state in AT_WORK
-    now_said = said if at_work else {}
-    live = {stream["source_id"]: stream for stream in now_said.get("streams", ())}
+    live_status = status_of_process if at_work else {}
+    live = {stream["source_id"]: stream for stream in live_status.get("streams", ())}
     # A run of bin/verify alone moves nothing.
     streams = list(_streams(run, live)) if run.record.command != VERIFY else []
-    work = now_said.get("work")
+    work = live_status.get("work")
     sessions = run.record.sessions
     last_error = (sessions[-1].error or "") if sessions else ""
     return {
         "run": str(path),
         "state": state,
-        "command": now_said.get("command") or run.record.command,
+        "command": live_status.get("command") or run.record.command,
         "source": run.record.source.org_name,
         "dest": run.record.dest.org_name,
         "window": window_of(run),
-        "process": {name: said.get(name) for name in ("pid", "host", "started", "updated")},
-        "phase": now_said.get("phase", ""),
-        "phase_number": now_said.get("phase_number"),
+        "process": {
+            name: status_of_process.get(name) for name in ("pid", "host", "started", "updated")
+        },
+        "phase": live_status.get("phase", ""),
+        "phase_number": live_status.get("phase_number"),
         "phases_done": run.record.phases_done,
-        "stopping": now_said.get("stopping", ""),
-        "rows": _total(streams, now_said.get("rows_per_second", 0.0), work),
+        "stopping": live_status.get("stopping", ""),
+        "rows": _total(streams, live_status.get("rows_per_second", 0.0), work),
         "work": work,
-        "parts": [_part(part) for part in now_said.get("parts", ())],
-        "wait": now_said.get("wait"),
+        "parts": [_part(part) for part in live_status.get("parts", ())],
+        "wait": live_status.get("wait"),
         "undone": run.record.undone,
         "verification": (run.record.verification or {}).get("text", ""),
-        "sides": said.get("sides", {}),
-        "last_error": said.get("last_error") or last_error,
+        "sides": status_of_process.get("sides", {}),
+        "last_error": status_of_process.get("last_error") or last_error,
         "lag": run.record.lag,
         "streams": streams,
     }
@@ -111,9 +113,9 @@ def _total(
     return {"done": done, "total": total, "rows_per_second": rate, "eta_seconds": eta}
 
 
-def _state(record: RunRecord, said: Mapping[str, Any], now: datetime) -> str:
-    if said.get("state") == RUNNING:
-        return process_state(said, now)
+def _state(record: RunRecord, status: Mapping[str, Any], now: datetime) -> str:
+    if status.get("state") == RUNNING:
+        return process_state(status, now)
     if record.undone and "ended" in record.undone:
         return UNDONE
     is_done = record.finished or _ended_alone(record)
@@ -126,20 +128,20 @@ def _ended_alone(record: RunRecord) -> bool:
     return any(item.command != ALL_PHASES and item.ended and not item.error for item in last)
 
 
-def process_state(said: Mapping[str, Any], now: datetime) -> str:
+def process_state(status: Mapping[str, Any], now: datetime) -> str:
     """Returns what the last process is doing, if it has not reported its end."""
-    is_fresh = (now - instant(said["updated"])).total_seconds() < FRESH_S
-    if is_fresh and _lives(said) is not False:
-        return PAUSED if said["paused"] else RUNNING
-    return SILENT if _lives(said) else KILLED
+    is_fresh = (now - instant(status["updated"])).total_seconds() < FRESH_S
+    if is_fresh and _lives(status) is not False:
+        return PAUSED if status["paused"] else RUNNING
+    return SILENT if _lives(status) else KILLED
 
 
-def _lives(said: Mapping[str, Any]) -> Optional[bool]:
+def _lives(status: Mapping[str, Any]) -> Optional[bool]:
     """Returns whether the process exists; None if that cannot be seen from this machine."""
-    if said["host"] != socket.gethostname():
+    if status["host"] != socket.gethostname():
         return None
     try:
-        os.kill(said["pid"], 0)
+        os.kill(status["pid"], 0)
     except ProcessLookupError:
         return False
     except OSError:  # the process of another user

@@ -50,13 +50,13 @@ def copy_project_kind(
     scopes: Sequence[ProjectPair],
     *,
     phase: str,
-    made: Optional[OnCreated] = None,
+    on_created: Optional[OnCreated] = None,
 ) -> None:
     """Copy the objects of a kind in all projects.
 
     All projects are copied together, so that objects are created after those of other projects to
-    which they refer. An object that a later phase moves is recorded as such and stays open. `made`:
-    see `copy_objects`.
+    which they refer. An object that a later phase moves is recorded as such and stays open.
+    `on_created`: see `copy_objects`.
     """
     if not migration.settings.selects(resource.name):
         return
@@ -76,7 +76,7 @@ def copy_project_kind(
                 name = display_name(resource, item.source)
                 states.record(item.source["id"], ObjectOutcome(name, SKIPPED, reason=reason))
     items = with_retention(migration.catalog, resource, items)
-    copy_objects(migration.catalog, resource, items, copier=migration.copier, made=made)
+    copy_objects(migration.catalog, resource, items, copier=migration.copier, on_created=on_created)
     for scope in scopes:
         if scope.dest_id and "position" in resource.server:
             states = migration.run.objects(resource.name, scope.name)

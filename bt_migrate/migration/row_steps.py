@@ -84,7 +84,9 @@ def _copy_as_created(
         ]
         readers.begin(ROW_KINDS[resource.name], first, migration.background.rest)
         starts = GroupStarts(migration, expected, start)
-        copy_project_kind(migration, resource, scopes, phase=resource.phase, made=starts.note_made)
+        copy_project_kind(
+            migration, resource, scopes, phase=resource.phase, on_created=starts.note_made
+        )
         starts.start_rest()
         migration.background.begin(stack.pop_all().close)
 

@@ -53,7 +53,7 @@ OBJECTS_DELETED = "objects deleted"
 class Undone(NamedTuple):
     """Counts: what is left, and what was or would be deleted or restored."""
 
-    left: int
+    remaining: int
     changes: int
 
 
@@ -75,7 +75,7 @@ def undo(dest: Api, run: RunDirectory, settings: Settings) -> Undone:
             _delete_kind(context, resource, deletes)
     context.deleted[ROWS] += sum(context.held_rows.get(obj.dest_id, 0) for obj in deletes)
     _report(context, restored)
-    return Undone(len(context.left), sum(context.deleted.values()) + restored)
+    return Undone(len(context.remaining), sum(context.deleted.values()) + restored)
 
 
 def _undo_all_rows(context: UndoContext, created: Sequence[CreatedObject]) -> None:
@@ -117,12 +117,12 @@ def _begin(run: RunDirectory) -> None:
 
 
 def _report(context: UndoContext, restored: int) -> None:
-    for line in context.left:
+    for line in context.remaining:
         context.say(f"left: {line}")
     invited = len(context.run.record.invited)
     if invited:
         context.say(f"members: undo does not remove the {plural(invited, 'user')} that it invited")
-    yes, left = context.settings.yes, len(context.left)
+    yes, left = context.settings.yes, len(context.remaining)
     rows = context.deleted[ROWS]
     objects = sum(context.deleted.values()) - rows
     if yes:
@@ -146,7 +146,7 @@ def _result(context: UndoContext, restored: int) -> Dict[str, Any]:
         "done": context.settings.yes,
         "deleted": {kind: count for kind, count in context.deleted.items() if count},
         "restored": restored,
-        "left": context.left,
+        "left": context.remaining,
         "invited": len(context.run.record.invited),
     }
 
@@ -201,12 +201,12 @@ def _restore(context: UndoContext, obj: UpdatedObject) -> bool:
         if context.settings.yes:
             done = update_object(context.dest, obj.resource, action)
     except ApiError as error:
-        context.left.append(f"{obj}: {error}")
+        context.remaining.append(f"{obj}: {error}")
         return False
     if done.verb == DIFFERS:
         fields = ", ".join(done.fields)
         reason = f"the API cannot take away what these fields hold beyond: {fields}"
-        context.left.append(f"{obj}: {reason}")
+        context.remaining.append(f"{obj}: {reason}")
     return done.verb != DIFFERS
 
 
@@ -242,7 +242,7 @@ def _delete_objects(
     context.lists.forget()
     there = existing_objects(context, resource, [obj for obj, _ in failed])
     left = [(obj, error) for obj, error in failed if obj.dest_id in there]
-    context.left += [f"{obj}: {error}" for obj, error in left]
+    context.remaining += [f"{obj}: {error}" for obj, error in left]
     return len(wanted) - len(left)
 
 
@@ -255,7 +255,7 @@ def _still_empty(
     """
     context.lists.forget()
     full: Set[str] = projects_not_empty(context, {obj.dest_id for obj in projects}, set())
-    context.left += [f"{obj}: {NOT_EMPTY}" for obj in projects if obj.dest_id in full]
+    context.remaining += [f"{obj}: {NOT_EMPTY}" for obj in projects if obj.dest_id in full]
     return [obj for obj in projects if obj.dest_id not in full]
 
 

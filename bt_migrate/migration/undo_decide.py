@@ -55,7 +55,7 @@ def decide_deletes(context: UndoContext, created: Sequence[CreatedObject]) -> Li
         if obj.resource is PROJECTS:
             reason = reason or reasons.get(obj.dest_id, "")
         if reason:
-            context.left.append(f"{obj}: {reason}")
+            context.remaining.append(f"{obj}: {reason}")
         else:
             deletes.append(obj)
     order = (*BEFORE_ROWS, *AFTER_ROWS)

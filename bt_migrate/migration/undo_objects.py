@@ -132,7 +132,7 @@ class DestLists:
 
 @dataclass
 class UndoContext:
-    """Everything an undo needs. `left` collects lines about what stays.
+    """Everything an undo needs. `remaining` collects lines about what stays.
 
     `began` and `written_until`: unix seconds of the destination's clock; the run wrote nothing
     before the first and after the second. `again`: an earlier undo of the run deleted some of it
@@ -146,7 +146,7 @@ class UndoContext:
     began: float
     written_until: float
     again: bool = False
-    left: List[str] = field(default_factory=list)
+    remaining: List[str] = field(default_factory=list)
     deleted: Counter[str] = field(default_factory=Counter)
     # Destination id of an object that the run created -> its rows, which are deleted with it.
     held_rows: Dict[str, int] = field(default_factory=dict)
@@ -261,7 +261,7 @@ def _updated(context: UndoContext, states: ObjectStates) -> Iterator[UpdatedObje
         if is_left or context.settings.changed:
             yield updated
         else:
-            context.left.append(f"{updated}: {CHANGED}")
+            context.remaining.append(f"{updated}: {CHANGED}")
 
 
 def note_unknown_updates(context: UndoContext) -> None:
@@ -270,4 +270,4 @@ def note_unknown_updates(context: UndoContext) -> None:
         for source_id, entry in states.over_all_rounds().items():
             if entry.outcome == UPDATED and source_id not in states.former:
                 text = object_text(BY_NAME[states.resource], "", entry.name, entry.dest_id)
-                context.left.append(f"{text}: updated; what it was is not known")
+                context.remaining.append(f"{text}: updated; what it was is not known")

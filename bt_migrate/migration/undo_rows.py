@@ -57,11 +57,11 @@ def undo_rows(context: UndoContext, stream: StreamState, task: Task) -> int:
             # An answer of 200 does not prove that the rows were deleted.
             still = sum(len(ids) for ids, _ in _own_rows(context, stream))
             if still:
-                context.left.append(
+                context.remaining.append(
                     f"{plural(still, 'row')} {place}: still shown; run the same command again"
                 )
     except ApiError as error:
-        context.left.append(f"rows {place}: {error}")
+        context.remaining.append(f"rows {place}: {error}")
     if count:
         context.say(f"delete: {plural(count, 'row')} {place}")
     _note_left_rows(context, stream, count, changed)
@@ -72,16 +72,16 @@ def _note_left_rows(context: UndoContext, stream: StreamState, count: int, chang
     place = place_of(stream)
     hidden = 0 if context.again else stream.counts[CREATED] - count - changed
     if hidden > 0:
-        context.left.append(
+        context.remaining.append(
             f"{plural(hidden, 'row')} {place}: not shown, maybe not yet; run the same command again"
         )
     if stream.copy.overwritten:
-        context.left.append(
+        context.remaining.append(
             f"up to {plural(stream.copy.overwritten, 'row')} {place}: were there and were written"
             " to; what they were is not known"
         )
     if changed:
-        context.left.append(f"{plural(changed, 'row')} {place}: {CHANGED}")
+        context.remaining.append(f"{plural(changed, 'row')} {place}: {CHANGED}")
 
 
 def place_of(stream: StreamState) -> str:

@@ -208,26 +208,26 @@ class ObjectWriter:
         """
         body = {name: action.body[name] for name in self.resource.create}
         path = f"{self.resource.path}/{item.dest_project_id}"
-        made = self.catalog.dest.patch(path, body)
-        return replace(action, dest_id=item.dest_project_id, existing=made)
+        answer = self.catalog.dest.patch(path, body)
+        return replace(action, dest_id=item.dest_project_id, existing=answer)
 
     def _post_route(self) -> Route:
         return Route(self.catalog.dest.side, "POST", self.resource.path)
 
-    def _refuse_deleted(self, made: Dict[str, Any]) -> None:
+    def _refuse_deleted(self, created: Dict[str, Any]) -> None:
         """Raises ApiError if POST returned a deleted object: the name is taken."""
-        if made.get("deleted_at"):
-            text = f"with {made['id']}, which was deleted in the destination; {HELD_BY_DELETED}"
+        if created.get("deleted_at"):
+            text = f"with {created['id']}, which was deleted in the destination; {HELD_BY_DELETED}"
             raise ApiError(self._post_route(), 200, text)
 
-    def refuse_another(self, item: PlannedObject, made: Dict[str, Any]) -> None:
+    def refuse_another(self, item: PlannedObject, dest_object: Dict[str, Any]) -> None:
         """Raises ApiError if the destination treats two names of the source as one.
 
         It may ignore case or spaces, or cut names. The contents and rows of both objects would then
         be in one object.
         """
         catalog, resource = self.catalog, self.resource
-        key = natural_key(resource, made)
+        key = natural_key(resource, dest_object)
         if resource.key_holds_ids or key == natural_key(resource, item.source):
             return
         project = item.source.get("project_id")
@@ -238,8 +238,8 @@ class ObjectWriter:
         }
         source_id = item.source["id"]
         # The counterpart of another object, also one that an earlier start recorded.
-        held = catalog.ids.source_id(resource.name, made["id"]) not in (None, source_id)
-        if key in others or held or not catalog.ids.claim(made["id"], source_id):
+        held = catalog.ids.source_id(resource.name, dest_object["id"]) not in (None, source_id)
+        if key in others or held or not catalog.ids.claim(dest_object["id"], source_id):
             text = (
                 f"with {', '.join(map(repr, key))}, which is another object of the source;"
                 " rename one of the two there"
@@ -340,10 +340,10 @@ class ObjectWriter:
             fingerprint=fingerprint_of_difference(resource, item.source, action, outcome),
         )
         item.states.record(source_id, entry)
-        left = outcome == DIFFERS
-        remember_fingerprints(self.catalog, resource, item, action, left=left)
+        is_left_alone = outcome == DIFFERS
+        remember_fingerprints(self.catalog, resource, item, action, is_left_alone=is_left_alone)
         if dest_id:
-            self._remember(item, action, dest_id, left=left)
+            self._remember(item, action, dest_id, is_left_alone=is_left_alone)
             # To be completed by the second pass.
             unwritten = outcome == CREATED and any(map(action.body.get, resource.patch_only))
             if plan.prepared.deferred or unwritten or (ours and action.verb == DIFFERS):
@@ -362,13 +362,22 @@ class ObjectWriter:
         extra = log_fields(outcome, resource, item, dest_id=dest_id, reason=action.reason)
         log.info("%s %s %r%s", outcome, resource.kind, action.name, because, extra=extra)
 
-    def _remember(self, item: PlannedObject, action: Action, dest_id: str, *, left: bool) -> None:
-        """Add the destination's object to the catalog; `left`: its content was not changed."""
-        content = action.existing if left else action.body
+    def _remember(
+        self, item: PlannedObject, action: Action, dest_id: str, *, is_left_alone: bool
+    ) -> None:
+        """Add the destination's object to the catalog.
+
+        `is_left_alone`: its content was not changed.
+        """
+        content = action.existing if is_left_alone else action.body
         key = _key_fields(self.resource, item.source, action.body)
         counterpart = {**content, **key, "id": dest_id}
         self.catalog.remember(
-            self.resource, action.source_id, counterpart, item.dest_project_id, renamed=not left
+            self.resource,
+            action.source_id,
+            counterpart,
+            item.dest_project_id,
+            renamed=not is_left_alone,
         )
 
     def _outcome(self, item: PlannedObject, prepared: Prepared, action: Action) -> str:

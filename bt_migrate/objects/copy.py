@@ -77,11 +77,11 @@ def copy_objects(
     items: Sequence[PlannedObject],
     *,
     copier: Optional[AttachmentCopier] = None,
-    made: Optional[OnCreated] = None,
+    on_created: Optional[OnCreated] = None,
 ) -> None:
     """Give every object an outcome. Objects that an earlier process completed are skipped.
 
-    `made` is called with each object that has its outcome, which is about to be saved. The
+    `on_created` is called with each object that has its outcome, which is about to be saved. The
     intention to create it is on disk by then.
     """
     if resource.scope == PROJECT:
@@ -106,7 +106,7 @@ def copy_objects(
     with pool, _shown_progress(catalog, resource, len(todo)):
         for level in levels:
             level_items = [by_id[obj["id"]] for obj in level]
-            _LevelCopy(writer, pool, made or _ignore).run(level_items)
+            _LevelCopy(writer, pool, on_created or _ignore).run(level_items)
     if resource.sparse_answer and not catalog.settings.dry_run:
         _read_back_fingerprints(catalog, resource, todo)
     save_objects(_states_of(items))
@@ -135,7 +135,7 @@ def _read_back_fingerprints(
     for item in items:
         if item.states.outcome_of(item.source["id"]) == CREATED:
             created.setdefault(item.dest_project_id, []).append(item)
-    for project_id, made in created.items():
+    for project_id, items_of_project in created.items():
         params = {"project_id": project_id} if project_id else {}
         page_size = catalog.settings.batch_size
         try:
@@ -144,7 +144,7 @@ def _read_back_fingerprints(
             log.warning("%s cannot be read back: %s", resource.name, error)
             continue
         by_id = {obj["id"]: obj for obj in listed}
-        for item in made:
+        for item in items_of_project:
             source_id = item.source["id"]
             read = by_id.get(item.states.outcomes[source_id].dest_id)
             answered = catalog.written.get(source_id)
@@ -288,7 +288,7 @@ class _LevelCopy:
 
     writer: ObjectWriter
     pool: ThreadPoolExecutor
-    made: OnCreated
+    on_created: OnCreated
 
     def run(self, items: Sequence[PlannedObject]) -> None:
         settings = self.writer.catalog.settings
@@ -342,7 +342,7 @@ class _LevelCopy:
         for item, future in zip(batch.items, batch.futures):
             future.result()
             self.writer.catalog.run.live.step(_unit(self.writer.resource))
-            self.made(item)
+            self.on_created(item)
         done = {
             item.source["id"]
             for item in batch.items

@@ -231,7 +231,7 @@ def _add_references(
         extra = {"event": "completed", "resource": resource.name, **facts}
         log.info("completed %s %r", resource.kind, name, extra=extra)
     action = Action(resource.name, item.source["id"], name, FOUND, body=desired, existing=existing)
-    remember_fingerprints(catalog, resource, item, action, left=False)
+    remember_fingerprints(catalog, resource, item, action, is_left_alone=False)
     note_left_out(catalog, resource, item, prepared)
 
 
@@ -269,7 +269,7 @@ def _decide_again(
     planned = plan_object(resource, item.source, body, existing, waiting)
     action = decided(catalog, resource, item.source, planned)
     if action.verb == FOUND:
-        remember_fingerprints(catalog, resource, item, action, left=False)
+        remember_fingerprints(catalog, resource, item, action, is_left_alone=False)
         return
     outcome = DIFFERS
     if action.verb == UPDATE:
@@ -285,7 +285,7 @@ def _decide_again(
         fingerprint=fingerprint_of_difference(resource, item.source, action, outcome),
     )
     states.record(source_id, decided_outcome)
-    remember_fingerprints(catalog, resource, item, action, left=outcome == DIFFERS)
+    remember_fingerprints(catalog, resource, item, action, is_left_alone=outcome == DIFFERS)
 
 
 def _updated(

@@ -91,14 +91,19 @@ def policy_of(catalog: Catalog, resource: Resource) -> str:
 
 
 def remember_fingerprints(
-    catalog: Catalog, resource: Resource, item: PlannedObject, action: Action, *, left: bool
+    catalog: Catalog,
+    resource: Resource,
+    item: PlannedObject,
+    action: Action,
+    *,
+    is_left_alone: bool,
 ) -> None:
     """Note the content of both sides as it is now.
 
-    Of an object that was `left` alone, keep the content that both sides had when they were equal.
+    Of an object that is left alone, keep the content that both sides had when they were equal.
     """
     prints: Optional[List[str]] = fingerprints_of(resource, item.source, action.existing)
-    if left and action.reason != NOT_ALL:
+    if is_left_alone and action.reason != NOT_ALL:
         prints = catalog.earlier.fingerprints(resource, action.source_id)
     if prints and action.existing:
         item.states.fingerprints[action.source_id] = prints

@@ -42,7 +42,7 @@ def run(settings: Settings, ending: Ending) -> int:
             settings = replace(settings, yes=True, quiet=True)  # the list was shown
             with Operator(directory, [dest], ending, NAME):
                 undone = undo(dest, directory, settings)
-    return EXIT_INCOMPLETE if settings.yes and undone.left else EXIT_OK
+    return EXIT_INCOMPLETE if settings.yes and undone.remaining else EXIT_OK
 
 
 def _agrees(settings: Settings) -> bool:

@@ -36,13 +36,13 @@ class GoneRows:
     """Rows of one object that were deleted in the source. Their ids are in the caller's database.
 
     `rows`: how many are to be deleted. `waiting`: how many were missing for the first time, or only
-    since recently. `kept`: how many were changed in the destination and stay.
+    since recently. `changed`: how many were changed in the destination and stay.
     """
 
     member: StreamCopy
     rows: int = 0
     waiting: int = 0
-    kept: int = 0
+    changed: int = 0
     example: str = ""
     # False if the API refused the search
     was_searched: bool = True
@@ -189,7 +189,7 @@ def _sort_out(
         [(stream.source_id, id_bytes(row_id)) for row_id in going],
     )
     gone.rows += len(going)
-    gone.kept += len(changed)
+    gone.changed += len(changed)
     gone.example = gone.example or next(iter([*changed, *going]), "")
     return len(missing) - len(going)
 
@@ -302,8 +302,8 @@ def _close(gone: GoneRows, too_many: bool) -> None:
         notes.add_many("too_many_deletes", gone.example, gone.rows + gone.waiting)
     elif gone.waiting:
         notes.add_many("gone_row_waits", gone.example, gone.waiting)
-    if gone.kept:
-        notes.add_many("gone_row_kept", gone.example, gone.kept)
+    if gone.changed:
+        notes.add_many("gone_row_kept", gone.example, gone.changed)
     state.findings = notes.records()
     for part in state.slices:
         part.done = True

@@ -55,7 +55,7 @@ def learn_facets(api: Api, kind_name: str, object_ids: Sequence[str], bounds: Bo
     """
     known = api.capabilities.facets
     with known.lock:
-        asked = known.asked.setdefault(kind_name, set())
+        asked = known.queried.setdefault(kind_name, set())
         new = [object_id for object_id in object_ids if object_id not in asked]
         if new:
             asked.update(new)

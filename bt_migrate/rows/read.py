@@ -144,8 +144,8 @@ class PageReader:
         Raises what the query raised, and ApiError for an answer that was not requested.
         """
         while not self._ended:
-            asked = self._next_answered()
-            page = self._page_of(asked) if asked is not None else None
+            next_page = self._next_answered()
+            page = self._page_of(next_page) if next_page is not None else None
             if page is not None:
                 if not self._ended:
                     self._ask_ahead()
@@ -176,8 +176,8 @@ class PageReader:
             self._wanted = self._ahead.want(self._next_asked())
         return self._wanted
 
-    def _awaited(self, asked: AskedPage) -> List[Future[Any]]:
-        return [asked.answer, *([self._slice.over] if self._slice is not None else [])]
+    def _awaited(self, next_page: AskedPage) -> List[Future[Any]]:
+        return [next_page.answer, *([self._slice.over] if self._slice is not None else [])]
 
     def _ask_ahead(self) -> None:
         """Request the next page while this one is used.
@@ -185,20 +185,20 @@ class PageReader:
         Not in a slice, where another reader may read that page first.
         """
         if self._slice is None:
-            asked = self._next_asked()
-            if self._may_need(asked):
-                self._ahead.ask(asked)
+            next_page = self._next_asked()
+            if self._may_need(next_page):
+                self._ahead.ask(next_page)
 
-    def _may_need(self, asked: AskedPage) -> bool:
+    def _may_need(self, next_page: AskedPage) -> bool:
         """Whether it makes sense to request a page in advance. Called by page threads too."""
-        place, end_key = asked.bounds.place, asked.bounds.end_key
-        if not asked.bounds.newest_first and place and end_key and place >= end_key:
+        place, end_key = next_page.bounds.place, next_page.bounds.end_key
+        if not next_page.bounds.newest_first and place and end_key and place >= end_key:
             return False
         if self._slice is not None and not self._slice.goes_on(place):
             return False
-        if self._expected is not None and asked.rows_shown == self._expected:
+        if self._expected is not None and next_page.rows_shown == self._expected:
             return False
-        return self._take_turn(asked.rows_before, 0.0)
+        return self._take_turn(next_page.rows_before, 0.0)
 
     def _take_turn(self, rows_before: int, timeout_s: float) -> bool:
         """Whether the page after `rows_before` rows may be requested.
@@ -228,15 +228,15 @@ class PageReader:
             return None
         while not self._take_turn(self.rows, POLL_S):
             self._api.check()
-        asked = self._want()
-        while not wait(self._awaited(asked), POLL_S, FIRST_COMPLETED).done:
+        next_page = self._want()
+        while not wait(self._awaited(next_page), POLL_S, FIRST_COMPLETED).done:
             pass
-        if not asked.answer.done():
+        if not next_page.answer.done():
             self._ended = True
             return None
         self._wanted = None
-        if self._ahead.take(asked) is not None:
-            return asked
+        if self._ahead.take(next_page) is not None:
+            return next_page
         self._size.shrink()
         log.info(
             "%s timed out, reading %d rows a page",
@@ -248,14 +248,14 @@ class PageReader:
 
     # -- using an answer
 
-    def _page_of(self, asked: AskedPage) -> Optional[Page]:
+    def _page_of(self, next_page: AskedPage) -> Optional[Page]:
         """Returns the rows of the answer that were not read before.
 
         None if there are none, or if a larger page must be requested.
         """
-        answer = asked.answer.result()
+        answer = next_page.answer.result()
         assert answer is not None
-        bounds, limit = asked.bounds, asked.limit
+        bounds, limit = next_page.bounds, next_page.limit
         rows = answer.json[::-1] if bounds.newest_first else answer.json
         self._check(rows, bounds, limit)
         if len(rows) == limit:

@@ -73,12 +73,12 @@ def refuse_other_shards(shards: Sequence[RunDirectory]) -> None:
         numbers[number] = run
 
 
-def refuse_unequal(what: str, values: Any) -> None:
+def refuse_unequal(name: str, values: Any) -> None:
     """Raises UsageError unless the values are equal. `values`: two pairs of (run, value)."""
     (first, one_value), (other, other_value) = values
     if one_value != other_value:
         raise UsageError(
-            f"{what}: {one_value} of {first.path} is not {other_value} of {other.path}; only parts"
+            f"{name}: {one_value} of {first.path} is not {other_value} of {other.path}; only parts"
             " of one move can be joined"
         )
 

@@ -130,9 +130,9 @@ class CompareContext:
             if self.row_counts.get(pair.source_id) != 0 or self.row_counts.get(pair.dest_id) != 0
         ]
 
-    def result(self, pair: ObjectPair, what: str = "rows of") -> Comparison:
-        what = f"{what} states of" if pair.source_version else what
-        return Comparison(f"{what} {pair.kind}", pair.project, self.report, self.accepted)
+    def result(self, pair: ObjectPair, rows_text: str = "rows of") -> Comparison:
+        rows_text = f"{rows_text} states of" if pair.source_version else rows_text
+        return Comparison(f"{rows_text} {pair.kind}", pair.project, self.report, self.accepted)
 
 
 def grouped(

@@ -40,7 +40,7 @@ class SourceTraces:
 
     source_ids: Set[str] = field(default_factory=set)
     dest_ids: Set[str] = field(default_factory=set)
-    held: List[HeldIds] = field(default_factory=list)
+    unsettled: List[HeldIds] = field(default_factory=list)
 
     def note_ids(self, source: Iterable[dict]) -> None:
         self.source_ids.update(obj["id"] for obj in source)
@@ -59,20 +59,20 @@ class SourceTraces:
         """Keep the ids of a matching object until all source objects are known."""
         ids = dict(_ids_in(existing))
         if ids:
-            self.held.append(HeldIds(result, facts, ids))
+            self.unsettled.append(HeldIds(result, facts, ids))
 
     def settle(self) -> None:
         """Turn each match that contains an id that only the source has into a difference."""
         only_source = self.only_source
-        for held in self.held:
-            paths = [path for path, id_here in held.ids.items() if id_here in only_source]
+        for held_ids in self.unsettled:
+            paths = [path for path, id_here in held_ids.ids.items() if id_here in only_source]
             if paths:
-                held.result.counts[MATCH] -= 1
+                held_ids.result.counts[MATCH] -= 1
                 detail = "holds an id of the source"
-                held.result.add(
-                    DIFFERS, **held.facts, fields=first_paths(iter(paths)), detail=detail
+                held_ids.result.add(
+                    DIFFERS, **held_ids.facts, fields=first_paths(iter(paths)), detail=detail
                 )
-        self.held.clear()
+        self.unsettled.clear()
 
 
 def id_in(text: str) -> str:

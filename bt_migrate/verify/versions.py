@@ -40,11 +40,11 @@ class ComparedVersions(NamedTuple):
     is_broken: bool
 
 
-def asked_history(run: RunDirectory, asked: int) -> int:
+def asked_history(run: RunDirectory, versions: int) -> int:
     """Returns how many earlier versions are compared: as asked for, or all that the run mapped."""
     versioned = [resource.name for resource in OBJECT_RESOURCES if resource.versioned]
     recorded = any(states.versions for states in run.all_objects() if states.resource in versioned)
-    return asked or (EARLIER_VERSIONS["all"] if recorded else 0)
+    return versions or (EARLIER_VERSIONS["all"] if recorded else 0)
 
 
 def compared_versions(

@@ -206,10 +206,10 @@ class Parser:
             raise syntax_error(f"expected a whole number, got {token.text!r}")
         return sign * int(token.text)
 
-    def string(self, what: str) -> str:
+    def string(self, name: str) -> str:
         token = self.take()
         if token.kind != "string":
-            raise syntax_error(f"{what} must be a string, got {token.text!r}")
+            raise syntax_error(f"{name} must be a string, got {token.text!r}")
         return string_value(token.text)
 
     def source(self) -> Json:

@@ -372,19 +372,19 @@ KIND_OF_OBJECT_TYPE = {
 
 
 def problem_of_fields(
-    body: Any, fields: Fields, required: FrozenSet[str], what: str
+    body: Any, fields: Fields, required: FrozenSet[str], name_of_body: str
 ) -> Optional[str]:
     """The first thing that is wrong with a request body; None if nothing is."""
     if not isinstance(body, dict):
-        return f"{what}: expected a JSON object"
+        return f"{name_of_body}: expected a JSON object"
     for name in sorted(required):
         if body.get(name) is None:
-            return f"{what}: required field '{name}' is missing"
+            return f"{name_of_body}: required field '{name}' is missing"
     for name, value in body.items():
         if name not in fields:
             return f"Extraneous key '{name}' at path []"
         if value is not None and not CHECKS[fields[name]](value):
-            return f"{what}: field '{name}' is not a valid {fields[name]}"
+            return f"{name_of_body}: field '{name}' is not a valid {fields[name]}"
     return None
 
 

@@ -266,24 +266,24 @@ def fill_example(org: Any, rows: int = 3000, seed: int = 7) -> None:
     """
     rows = max(rows, MIN_LOG_ROWS)
     rng = random.Random(seed)
-    made = known_before(org)
-    attach(org, made, rng)
-    create(org, made, ORGANIZATION)
-    patch(org, made, MEMBERSHIPS)
-    create(org, made, objects.PROJECTS + PROJECT_GROUPS + objects.DATASETS)
-    patch(org, made, GROUPED)
-    fill_datasets(org, made, rng, rows)
-    create(org, made, objects.DEFINITIONS)
-    patch(org, made, objects.KNOTS)
-    assign(org, made)
-    create(org, made, objects.EXPERIMENTS)
-    patch(org, made, objects.BASES)
-    fill_experiments(org, made, rng)
-    fill_logs(org, made, rng, rows)
-    fill_picked(org, made)
-    create(org, made, objects.LATE + ENV_VARS + SCORES + AUTOMATIONS)
-    patch(org, made, SETTINGS)
-    create(org, made, views() + acls())
+    by_label = known_before(org)
+    attach(org, by_label, rng)
+    create(org, by_label, ORGANIZATION)
+    patch(org, by_label, MEMBERSHIPS)
+    create(org, by_label, objects.PROJECTS + PROJECT_GROUPS + objects.DATASETS)
+    patch(org, by_label, GROUPED)
+    fill_datasets(org, by_label, rng, rows)
+    create(org, by_label, objects.DEFINITIONS)
+    patch(org, by_label, objects.KNOTS)
+    assign(org, by_label)
+    create(org, by_label, objects.EXPERIMENTS)
+    patch(org, by_label, objects.BASES)
+    fill_experiments(org, by_label, rng)
+    fill_logs(org, by_label, rng, rows)
+    fill_picked(org, by_label)
+    create(org, by_label, objects.LATE + ENV_VARS + SCORES + AUTOMATIONS)
+    patch(org, by_label, SETTINGS)
+    create(org, by_label, views() + acls())
 
 
 def fill_destination(org: Any) -> None:
@@ -295,15 +295,15 @@ def fill_destination(org: Any) -> None:
 
 def known_before(org: Any) -> ExampleObjects:
     """What is referred to and not created here: the organization, its users, built-in roles."""
-    made: ExampleObjects = {"org": {"id": org.id}}
-    made.update({"user:" + user["email"].split("@")[0]: user for user in org.objects("user")})
-    made.update(
+    by_label: ExampleObjects = {"org": {"id": org.id}}
+    by_label.update({"user:" + user["email"].split("@")[0]: user for user in org.objects("user")})
+    by_label.update(
         {"role:" + role["name"]: role for role in org.objects("role") if role["org_id"] is None}
     )
-    return made
+    return by_label
 
 
-def resolve(value: Any, made: ExampleObjects, project: str = "") -> Any:
+def resolve(value: Any, by_label: ExampleObjects, project: str = "") -> Any:
     """`value` with every «label» replaced by that object's id, and «label.field» by a field of it.
 
     «~name» is short for «project/name». A string that is one mark alone becomes the field itself,
@@ -311,55 +311,56 @@ def resolve(value: Any, made: ExampleObjects, project: str = "") -> Any:
     """
     if isinstance(value, dict):
         return {
-            resolve(key, made, project): resolve(item, made, project) for key, item in value.items()
+            resolve(key, by_label, project): resolve(item, by_label, project)
+            for key, item in value.items()
         }
     if isinstance(value, list):
-        return [resolve(item, made, project) for item in value]
+        return [resolve(item, by_label, project) for item in value]
     if not isinstance(value, str):
         return value
     whole = MARK.fullmatch(value)
     if whole:
-        return copy.deepcopy(marked(whole.group(1), made, project))
-    return MARK.sub(lambda mark: str(marked(mark.group(1), made, project)), value)
+        return copy.deepcopy(marked(whole.group(1), by_label, project))
+    return MARK.sub(lambda mark: str(marked(mark.group(1), by_label, project)), value)
 
 
-def marked(mark: str, made: ExampleObjects, project: str) -> Any:
+def marked(mark: str, by_label: ExampleObjects, project: str) -> Any:
     label = project + "/" + mark[1:] if mark.startswith("~") else mark
-    if label in made:
-        return made[label]["id"]
+    if label in by_label:
+        return by_label[label]["id"]
     label, _, field = label.rpartition(".")
-    return made[label][field]
+    return by_label[label][field]
 
 
-def create(org: Any, made: ExampleObjects, specs: Iterable[Spec]) -> None:
-    """Create each object in the project that its label names, and remember it in `made`."""
+def create(org: Any, by_label: ExampleObjects, specs: Iterable[Spec]) -> None:
+    """Create each object in the project that its label names, and remember it in `by_label`."""
     for kind, label, fields in specs:
         project, inside, _ = label.partition("/")
-        resolved = resolve(fields, made, project)
+        resolved = resolve(fields, by_label, project)
         if inside:
-            resolved["project_id"] = made[project]["id"]
-        made[label] = org.create(kind, resolved)
+            resolved["project_id"] = by_label[project]["id"]
+        by_label[label] = org.create(kind, resolved)
 
 
-def patch(org: Any, made: ExampleObjects, specs: Iterable[Spec]) -> None:
-    """Patch objects. `made` keeps their first version, which other objects pin."""
+def patch(org: Any, by_label: ExampleObjects, specs: Iterable[Spec]) -> None:
+    """Patch objects. `by_label` keeps their first version, which other objects pin."""
     for kind, label, fields in specs:
-        org.patch(kind, made[label]["id"], resolve(fields, made, label.partition("/")[0]))
+        org.patch(kind, by_label[label]["id"], resolve(fields, by_label, label.partition("/")[0]))
 
 
-def assign(org: Any, made: ExampleObjects) -> None:
-    """Assign environments to versions. `made` has the first version of each object."""
+def assign(org: Any, by_label: ExampleObjects) -> None:
+    """Assign environments to versions. `by_label` has the first version of each object."""
     for slug, label in objects.ASSIGNMENTS.items():
-        org.assign(made[label]["id"], slug, made[label]["_xact_id"])
+        org.assign(by_label[label]["id"], slug, by_label[label]["_xact_id"])
     for slug, label in objects.LATEST_ASSIGNMENTS.items():
-        latest = org.versions("prompt", made[label]["id"])[-1]
-        org.assign(made[label]["id"], slug, latest["_xact_id"])
+        latest = org.versions("prompt", by_label[label]["id"])[-1]
+        org.assign(by_label[label]["id"], slug, latest["_xact_id"])
 
 
-def attach(org: Any, made: ExampleObjects, rng: random.Random) -> None:
+def attach(org: Any, by_label: ExampleObjects, rng: random.Random) -> None:
     for label, filename, content_type, content in example_values.files(rng):
         reference = org.attach(content, filename=filename, content_type=content_type)
-        made["file:" + label] = {"reference": reference}
+        by_label["file:" + label] = {"reference": reference}
 
 
 def insert(org: Any, kind: str, object_id: str, rows: List[Row]) -> None:
@@ -387,7 +388,7 @@ def acls() -> List[Spec]:
     return specs
 
 
-def fill_datasets(org: Any, made: ExampleObjects, rng: random.Random, rows: int) -> None:
+def fill_datasets(org: Any, by_label: ExampleObjects, rng: random.Random, rows: int) -> None:
     """Insert the rows that others refer to. `head` of a dataset is its newest transaction."""
     contents = {
         "support/tickets": example_rows.tickets(rng, rows // 100),
@@ -400,9 +401,9 @@ def fill_datasets(org: Any, made: ExampleObjects, rng: random.Random, rows: int)
         {project + "/golden": example_rows.tickets(rng, 3) for project in SMALL_PROJECTS}
     )
     for label, inserted in contents.items():
-        insert(org, "dataset", made[label]["id"], inserted)
-        made[label]["head"] = newest(org, made[label]["id"])
-    grow_trips(org, made["planner/trips"], contents["planner/trips"])
+        insert(org, "dataset", by_label[label]["id"], inserted)
+        by_label[label]["head"] = newest(org, by_label[label]["id"])
+    grow_trips(org, by_label["planner/trips"], contents["planner/trips"])
 
 
 def newest(org: Any, dataset_id: str) -> str:
@@ -423,35 +424,37 @@ def grow_trips(org: Any, trips: Row, first: List[Row]) -> None:
     trips["head"] = newest(org, trips["id"])
 
 
-def fill_experiments(org: Any, made: ExampleObjects, rng: random.Random) -> None:
+def fill_experiments(org: Any, by_label: ExampleObjects, rng: random.Random) -> None:
     for kind, label, fields in objects.EXPERIMENTS:
         if "dataset_id" not in fields:
             continue
-        experiment = made[label]
+        experiment = by_label[label]
         cases = org.rows("dataset", experiment["dataset_id"])
-        insert(org, kind, experiment["id"], example_rows.evaluation(rng, experiment, cases, made))
+        insert(
+            org, kind, experiment["id"], example_rows.evaluation(rng, experiment, cases, by_label)
+        )
     # The dataset grows after it was evaluated: the version that experiments pin is not its newest.
     for kind, label in (("experiment", "support/baseline"), ("dataset", "support/tickets")):
-        insert(org, kind, made[label]["id"], resolve(example_rows.awkward_rows(kind), made))
+        insert(org, kind, by_label[label]["id"], resolve(example_rows.awkward_rows(kind), by_label))
 
 
-def fill_logs(org: Any, made: ExampleObjects, rng: random.Random, rows: int) -> None:
+def fill_logs(org: Any, by_label: ExampleObjects, rng: random.Random, rows: int) -> None:
     """Insert the logs of every project but the empty one, then what people did to them later."""
-    logs = {project: example_rows.traces(rng, made, project, 8) for project in SMALL_PROJECTS}
-    logs["planner"] = example_rows.traces(rng, made, "planner", rows // 4)
-    logs["library"] = example_rows.traces(rng, made, "library", rows // 20)
-    awkward = resolve(example_rows.awkward_rows("project_logs"), made)
+    logs = {project: example_rows.traces(rng, by_label, project, 8) for project in SMALL_PROJECTS}
+    logs["planner"] = example_rows.traces(rng, by_label, "planner", rows // 4)
+    logs["library"] = example_rows.traces(rng, by_label, "library", rows // 20)
+    awkward = resolve(example_rows.awkward_rows("project_logs"), by_label)
     others = sum(len(inserted) for inserted in logs.values()) + len(awkward)
-    logs["support"] = example_rows.traces(rng, made, "support", rows - others) + awkward
+    logs["support"] = example_rows.traces(rng, by_label, "support", rows - others) + awkward
     for project, inserted in logs.items():
-        insert(org, "project_logs", made[project]["id"], inserted)
+        insert(org, "project_logs", by_label[project]["id"], inserted)
     for later in example_rows.edits(rng, logs["support"]):
-        insert(org, "project_logs", made["support"]["id"], later)
+        insert(org, "project_logs", by_label["support"]["id"], later)
 
 
-def fill_picked(org: Any, made: ExampleObjects) -> None:
+def fill_picked(org: Any, by_label: ExampleObjects) -> None:
     """Rows of a dataset that were copied from a trace and from an experiment."""
     for kind, label in (("project_logs", "support"), ("experiment", "support/baseline")):
-        source_id = made[label]["id"]
+        source_id = by_label[label]["id"]
         rows = example_rows.picked(org.rows(kind, source_id), kind, source_id)
-        insert(org, "dataset", made["library/traced"]["id"], rows)
+        insert(org, "dataset", by_label["library/traced"]["id"], rows)

@@ -74,24 +74,24 @@ def score_span(
 # -- logs
 
 
-def traces(rng: random.Random, made: ExampleObjects, project: str, count: int) -> List[Row]:
+def traces(rng: random.Random, by_label: ExampleObjects, project: str, count: int) -> List[Row]:
     """Returns `count` rows in no order of time; some share a second, some children come first."""
     rows: List[Row] = []
     while len(rows) < count:
         minute, moment = rng.randrange(LOGGED_S // 60) * 60.0, rng.uniform(0, LOGGED_S)
-        tree = trace(rng, made, project, minute if rng.random() < 0.2 else moment)[
+        tree = trace(rng, by_label, project, minute if rng.random() < 0.2 else moment)[
             : count - len(rows)
         ]
         rows += tree[::-1] if rng.random() < 0.3 else tree
     return rows
 
 
-def trace(rng: random.Random, made: ExampleObjects, project: str, begins: float) -> List[Row]:
+def trace(rng: random.Random, by_label: ExampleObjects, project: str, begins: float) -> List[Row]:
     """One conversation: a root, a model call, an answer, and often a tool and a score."""
     intent, question, tool, answer = talk(rng, project)
     root = conversation(rng, begins, intent, question, answer)
     if rng.random() < 0.05:
-        root = with_attachments(root, made)
+        root = with_attachments(root, by_label)
     messages = root["input"]["messages"]
     said = [
         {"finish_reason": "stop", "index": 0, "message": {"role": "assistant", "content": intent}}
@@ -107,7 +107,7 @@ def trace(rng: random.Random, made: ExampleObjects, project: str, begins: float)
         rows += tool_spans(rng, root, begins + 0.8, tool)
     metadata = {
         "model": rng.choice(values.MODELS),
-        "prompt": logged_prompt(made, project, question),
+        "prompt": logged_prompt(by_label, project, question),
     }
     answered = {
         "input": messages,
@@ -160,16 +160,16 @@ def conversation(rng: random.Random, begins: float, intent: str, question: str, 
     return root
 
 
-def with_attachments(root: Row, made: ExampleObjects) -> Row:
+def with_attachments(root: Row, by_label: ExampleObjects) -> Row:
     """The same few files are used by many rows."""
-    metadata = dict(root["metadata"], screen=made["file:logo"]["reference"])
-    shown = {"role": "user", "content": [made["file:notes"]["reference"]]}
+    metadata = dict(root["metadata"], screen=by_label["file:logo"]["reference"])
+    shown = {"role": "user", "content": [by_label["file:notes"]["reference"]]}
     return dict(root, metadata=metadata, input={"messages": root["input"]["messages"] + [shown]})
 
 
-def logged_prompt(made: ExampleObjects, project: str, question: str) -> Row:
+def logged_prompt(by_label: ExampleObjects, project: str, question: str) -> Row:
     """What the SDK puts into the metadata of a span that used a prompt."""
-    prompt = made[values.LOGGED_PROMPTS.get(project, project + "/answer")]
+    prompt = by_label[values.LOGGED_PROMPTS.get(project, project + "/answer")]
     logged = {"id": prompt["id"], "project_id": prompt["project_id"], "version": prompt["_xact_id"]}
     return dict(logged, variables={"question": question})
 
@@ -229,7 +229,7 @@ def trips(rng: random.Random, count: int) -> List[Row]:
 
 
 def evaluation(
-    rng: random.Random, experiment: Row, cases: List[Row], made: ExampleObjects
+    rng: random.Random, experiment: Row, cases: List[Row], by_label: ExampleObjects
 ) -> List[Row]:
     """One trace for each dataset row: eval, a task with a model call in it, and a score."""
     rows: List[Row] = []
@@ -238,7 +238,7 @@ def evaluation(
         root = evaluated(rng, begins, number, case)
         root["origin"] = origin("dataset", experiment["dataset_id"], case)
         if number % 10 == 0:
-            root["metadata"]["screen"] = made["file:logo"]["reference"]
+            root["metadata"]["screen"] = by_label["file:logo"]["reference"]
         output = {"input": case["input"], "output": root["output"]}
         task = dict(span(rng, root, begins + 0.1, "task", "task"), **output)
         model = model_span(
