@@ -416,7 +416,13 @@ def test_half_of_a_surrogate_pair_is_accepted() -> None:
 
 
 def test_no_more_requests_are_in_flight_than_allowed() -> None:
-    with Loopback([Reply(seconds=0.05)]) as server:
+    three = threading.Barrier(3)
+
+    def answer(asked: Asked) -> Reply:
+        three.wait(60)  # until three are in flight
+        return Reply()
+
+    with Loopback(answer) as server:
         api = client(server.url, max_concurrent=3)
         with ThreadPoolExecutor(12) as pool:
             list(pool.map(lambda number: api.get(f"/v1/{number}"), range(12)))

@@ -167,7 +167,7 @@ def test_a_plan_counts_the_versions_and_takes_no_pin_for_lost(tmp_path: Path) ->
             assert names == (set() if history == "all" else pinned)
 
 
-def test_versions_are_not_put_behind_what_the_destination_has(tmp_path: Path) -> None:
+def test_earlier_versions_are_not_written_after_those_of_the_destination(tmp_path: Path) -> None:
     with pinned_pair() as pair:
         assert run(pair.sandbox, tmp_path / "latest").code == 0
         pair.sandbox.clear_requests()

@@ -91,9 +91,7 @@ def refuse_invitations(method: str, path: str, raw: bytes) -> Any:
     return Answer(403, b"no right", "text/plain") if is_invitation else None
 
 
-def test_a_refused_invitation_is_told_by_verify_as_a_thing_to_do(
-    pair: Pair, tmp_path: Path
-) -> None:
+def test_a_refused_invitation_is_on_the_to_do_list_of_verify(pair: Pair, tmp_path: Path) -> None:
     invite(pair, [NEW_CLEO, NEW_DAN])
     pair.sandbox.refuse = refuse_invitations
     root = tmp_path / "runs"

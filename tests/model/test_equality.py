@@ -99,7 +99,7 @@ def test_what_the_server_may_change_of_an_object_is_the_same(left: Any, right: A
 
 
 @pytest.mark.parametrize(("left", "right"), DIFFERENT)
-def test_everything_else_is_different(left: Any, right: Any) -> None:
+def test_values_that_are_not_equal_are_different(left: Any, right: Any) -> None:
     assert (same(left, right), same(right, left)) == (False, False)
 
 

@@ -337,7 +337,7 @@ TABLE_REFERENCES = [
     TABLE_REFERENCES,
     ids=[f"{member.name}.{ref.path}" for member, ref in TABLE_REFERENCES],
 )
-def test_every_reference_of_the_table_is_rewritten_or_left_out_and_told(
+def test_every_reference_of_the_table_is_rewritten_or_left_out_and_reported(
     resource: Resource, reference: Reference
 ) -> None:
     good, lost = (

@@ -92,7 +92,7 @@ USER = {"resource": "users", "id": "u1", "name": "a@x"}
         ),
     ],
 )
-def test_a_kind_of_finding_is_one_line_that_names_things(
+def test_a_finding_of_any_kind_is_one_line_that_names_its_objects(
     kind: str, facts: List[Dict[str, Any]], expected: str
 ) -> None:
     records = [
@@ -125,7 +125,7 @@ def test_a_duration_is_shown_in_the_unit_that_fits(seconds: float, expected: str
     assert duration_text(seconds) == expected
 
 
-def test_words_numbers_and_tables() -> None:
+def test_words_numbers_and_tables_are_formatted_for_people() -> None:
     assert [plural(1, "query"), plural(2, "query"), plural(1200, "key")] == [
         "1 query",
         "2 queries",

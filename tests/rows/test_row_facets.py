@@ -58,7 +58,7 @@ def facets(org: Any, kind: str, object_id: str) -> Json:
     return {row["id"]: row["facets"] for row in org.rows(kind, object_id) if row.get("facets")}
 
 
-def test_facets_that_only_traces_show_are_copied_compared_and_told(tmp_path: Path) -> None:
+def test_facets_that_only_traces_show_are_copied_compared_and_reported(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         hidden(w)
         (experiment,) = w.make("experiment", "e")
@@ -123,7 +123,7 @@ def test_a_sync_carries_the_first_facets_of_a_stream(tmp_path: Path) -> None:
         assert (sync(w).code, asked.texts) == (0, [])
 
 
-def test_a_row_whose_trace_is_too_large_to_show_its_facets_is_told(tmp_path: Path) -> None:
+def test_a_row_whose_trace_is_too_large_to_show_its_facets_is_reported(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         hidden(w)
         large = spans("a", 1010, facets={"Task": "refund"})

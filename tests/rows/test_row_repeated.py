@@ -44,7 +44,7 @@ def inputs(w: World, kind: str) -> List[Any]:
         (DATASET, "4", True),
     ],
 )
-def test_the_last_version_is_copied_and_told_and_everything_is_equal(
+def test_the_last_version_is_copied_and_reported_and_everything_is_equal(
     kind: str, page: str, newest_first: bool, tmp_path: Path
 ) -> None:
     small = {"MIGRATION_EVENTS_FETCH_LIMIT": page, "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "2"}

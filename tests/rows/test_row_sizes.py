@@ -155,7 +155,7 @@ def test_without_an_overflow_upload_a_row_that_is_too_large_is_reported_with_its
 
 
 @pytest.mark.parametrize("at", [4, 9])
-def test_a_row_that_was_refused_is_told_also_by_a_run_that_was_killed_afterwards(
+def test_a_refused_row_is_reported_even_if_the_run_was_killed_afterwards(
     at: int, tmp_path: Path
 ) -> None:
     """Killed between the record of the row and the checkpoint that holds the finding."""

@@ -1,4 +1,4 @@
-"""Tests of the sandbox see the behaviour that was recorded, whatever its defaults."""
+"""A sandbox with the behaviour that was recorded, whatever its defaults, and an organization."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Iterator
 import pytest
 
 from bt_migrate.sandbox.data.behaviour import recorded
-from bt_migrate.sandbox.http.server import Sandbox
+from bt_migrate.sandbox.http.server import Sandbox, SandboxOrg
+from tests.support.sandbox_http import Http
 
 
 @pytest.fixture
@@ -16,3 +17,13 @@ def sandbox() -> Iterator[Sandbox]:
     with Sandbox() as running:
         running.store.behaviour = recorded()
         yield running
+
+
+@pytest.fixture
+def acme(sandbox: Sandbox) -> SandboxOrg:
+    return sandbox.add_org("acme", api_key="sk-acme")
+
+
+@pytest.fixture
+def http(sandbox: Sandbox, acme: SandboxOrg) -> Http:
+    return Http(sandbox.url, "sk-acme")

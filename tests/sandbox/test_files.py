@@ -13,16 +13,6 @@ from bt_migrate.sandbox.http.server import Sandbox, SandboxOrg
 from tests.support.sandbox_http import Http
 
 
-@pytest.fixture
-def acme(sandbox: Sandbox) -> SandboxOrg:
-    return sandbox.add_org("acme", api_key="sk-acme")
-
-
-@pytest.fixture
-def http(sandbox: Sandbox, acme: SandboxOrg) -> Http:
-    return Http(sandbox.url, "sk-acme")
-
-
 def start_upload(http: Http, acme: SandboxOrg) -> Tuple[str, Dict[str, str]]:
     body = {"key": "k1", "filename": "a.bin", "content_type": "image/png", "org_id": acme.id}
     answer = http.post("/attachment", body).json()

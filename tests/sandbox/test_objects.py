@@ -25,11 +25,6 @@ def globex(sandbox: Sandbox) -> SandboxOrg:
     return sandbox.add_org("globex", api_key="sk-globex")
 
 
-@pytest.fixture
-def http(sandbox: Sandbox, acme: SandboxOrg) -> Http:
-    return Http(sandbox.url, "sk-acme")
-
-
 def known(value: Dict[str, Any], *names: str) -> Dict[str, Any]:
     return {name: value[name] for name in names}
 

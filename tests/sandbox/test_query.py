@@ -47,16 +47,6 @@ ROWS: List[Dict[str, Any]] = [
 
 
 @pytest.fixture
-def acme(sandbox: Sandbox) -> SandboxOrg:
-    return sandbox.add_org("acme", api_key="sk-acme")
-
-
-@pytest.fixture
-def http(sandbox: Sandbox, acme: SandboxOrg) -> Http:
-    return Http(sandbox.url, "sk-acme")
-
-
-@pytest.fixture
 def project(acme: SandboxOrg) -> str:
     """A project with the four ROWS, in two transactions."""
     made = str(acme.create("project", {"name": "P"})["id"])
@@ -267,7 +257,9 @@ def test_columns_are_named_and_computed(http: Http, project: str) -> None:
     ]
 
 
-def test_groups_count_and_measure(http: Http, acme: SandboxOrg, project: str) -> None:
+def test_groups_of_a_query_hold_counts_and_measures(
+    http: Http, acme: SandboxOrg, project: str
+) -> None:
     native = (
         "dimensions: day(created) as day | measures: count(1) as n, max(metadata.n) as m | "
         "sort: day | "

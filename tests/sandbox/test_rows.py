@@ -13,16 +13,6 @@ from tests.support.sandbox_http import Http
 
 
 @pytest.fixture
-def acme(sandbox: Sandbox) -> SandboxOrg:
-    return sandbox.add_org("acme", api_key="sk-acme")
-
-
-@pytest.fixture
-def http(sandbox: Sandbox, acme: SandboxOrg) -> Http:
-    return Http(sandbox.url, "sk-acme")
-
-
-@pytest.fixture
 def project(acme: SandboxOrg) -> str:
     return str(acme.create("project", {"name": "P"})["id"])
 
@@ -261,7 +251,9 @@ def test_an_insert_replaces_the_row_and_keeps_its_place(acme: SandboxOrg, projec
         ({"span_id": "s", "input": 1}, {"span_id": "t", "span_parents": ["p"]}, {"input": 1}),
     ],
 )
-def test_a_merge_is_deep(acme: SandboxOrg, project: str, old: Any, new: Any, merged: Any) -> None:
+def test_a_merge_of_rows_merges_nested_objects(
+    acme: SandboxOrg, project: str, old: Any, new: Any, merged: Any
+) -> None:
     created = "2024-01-01T00:00:00Z"
     acme.insert("project_logs", project, [dict({"span_id": "a"}, **old, id="a", created=created)])
     acme.insert("project_logs", project, [dict(new, id="a", _is_merge=True)])
@@ -324,7 +316,7 @@ def test_several_objects_in_one_insert_share_a_transaction_and_number_rows_apart
     assert http.post("/v1/insert", {"prompt": {}}).status_code == 400
 
 
-def test_feedback_merges_into_the_row_and_comments_are_kept_beside_it(
+def test_feedback_merges_into_the_row_and_comments_are_kept_separately(
     http: Http, acme: SandboxOrg, project: str
 ) -> None:
     http.insert("project_logs", project, {"id": "a", "scores": {"x": 0.5}})

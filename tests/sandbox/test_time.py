@@ -22,11 +22,6 @@ def acme(sandbox: Sandbox) -> SandboxOrg:
     return sandbox.add_org("acme", api_key="sk-acme")
 
 
-@pytest.fixture
-def http(sandbox: Sandbox, acme: SandboxOrg) -> Http:
-    return Http(sandbox.url, "sk-acme")
-
-
 def seconds(text: str) -> float:
     return (keys.micros(text) or 0) / 1e6
 

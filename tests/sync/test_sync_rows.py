@@ -196,7 +196,7 @@ def test_rows_that_were_there_before_are_never_overwritten_unless_told(
         ([BYTES_LOOKED_UP // 2] * 5, [2, 2, 1]),
     ],
 )
-def test_rows_are_looked_up_so_many_at_a_time_as_an_answer_may_hold(
+def test_rows_are_looked_up_in_groups_that_fit_into_an_answer(
     sizes: List[int], expected: List[int]
 ) -> None:
     wanted = {f"r{number}": size for number, size in enumerate(sizes)}
@@ -285,7 +285,7 @@ def test_phase_scripts_share_a_run_and_each_goes_on_in_it(tmp_path: Path) -> Non
         )
 
 
-def test_a_window_and_a_new_run_are_refused_beside_since_last(w: World) -> None:
+def test_a_window_and_a_new_run_are_refused_together_with_since_last(w: World) -> None:
     lines: List[str] = []
     for words in (
         ["--window", "daily"],
