@@ -66,7 +66,7 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}:{parts.port or DEFAULT_PORTS.get(parts.scheme)}"
 
 
-def shown(url: str) -> str:
+def without_query(url: str) -> str:
     """The URL as it may be shown: without query and user."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}{parts.path}"

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Mapping, Set, Tuple, TypeVar, Union
 import requests
 from urllib3.exceptions import HTTPError
 
-from bt_migrate.api.http import address_problem, is_page, origin, shown
+from bt_migrate.api.http import address_problem, is_page, origin, without_query
 from bt_migrate.api.request import OUTAGE_S
 from bt_migrate.api.transport import Transport
 from bt_migrate.errors import AnswerError, ApiError, NetworkError, Route
@@ -159,9 +159,9 @@ class SignedUrls:
         # of the address or the headers, which the API made up
         except ValueError as error:
             text = f"it cannot be used ({type(error).__name__})"
-            raise self._unusable(method, shown(signed_url), text) from None
+            raise self._unusable(method, without_query(signed_url), text) from None
         except (requests.RequestException, HTTPError) as error:
-            request = f"{method} {shown(signed_url)}"
+            request = f"{method} {without_query(signed_url)}"
             raise NoAnswer(
                 f"{transport.side}: no answer from {store} for {request} ({type(error).__name__})",
                 store,
@@ -181,7 +181,7 @@ class SignedUrls:
     ) -> StoreError:
         """Returns the error; an HTML page says nothing about what the store has."""
         text = "a page instead of the store's answer" if page else why
-        route = Route(self._transport.side, method, shown(signed_url))
+        route = Route(self._transport.side, method, without_query(signed_url))
         error = StoreError(route, response.status_code, text)
         error.store = origin(signed_url)
         error.is_page = page

@@ -16,7 +16,7 @@ MAX_BACKOFF_S = 60.0
 # how often a waiting thread re-reads the limits set by bin/control
 LOOK_S = 0.2
 # queries whose start is remembered; no window of a plan holds more
-MAX_REMEMBERED = 1000
+MAX_REMEMBERED_STARTS = 1000
 # A window is taken to end this much later: clocks and latencies differ a little.
 WINDOW_SLACK_S = 0.05
 # BTQL on Starter and Pro plans (docs: btql-rate-limits-on-free-and-pro-plans)
@@ -41,7 +41,7 @@ class Refused:
 
 
 @dataclass
-class Start:
+class RequestStart:
     """A request that was started, by the monotonic clock."""
 
     at_s: float
@@ -78,12 +78,12 @@ class Pace:
         # the most that the bucket was seen to hold
         self._burst = 1
         # the requests since the first refusal, or the last of them; the bucket was empty before
-        self._starts: Deque[Start] = deque()
+        self._starts: Deque[RequestStart] = deque()
         self._empty_s = 0.0
 
     def take(self, now: float) -> None:
         if self._refusals:
-            self._starts.append(Start(now))
+            self._starts.append(RequestStart(now))
         if len(self._starts) > self.MOST_STARTS:
             self._empty_s = self._starts.popleft().at_s
         if self.interval_s:
@@ -228,7 +228,9 @@ class Throttle:
             if query:
                 self.queries += 1
                 self._sent.append(time.monotonic())
-                while len(self._sent) > max(MAX_REMEMBERED, self._limit[0] if self._limit else 0):
+                while len(self._sent) > max(
+                    MAX_REMEMBERED_STARTS, self._limit[0] if self._limit else 0
+                ):
                     self._sent.popleft()
             return True
 

@@ -35,7 +35,7 @@ MISSING = "attachment_missing"
 NOT_COPIED = "attachment_not_copied"
 
 
-def dest_key(dest_org_id: str, key: str) -> str:
+def dest_attachment_key(dest_org_id: str, key: str) -> str:
     """Returns the key of a source attachment in the destination."""
     return str(uuid.uuid5(NAMESPACE, f"{dest_org_id}/{key}"))
 
@@ -74,7 +74,7 @@ class AttachmentCopier:
             reference = value_at(value, place)
             problem = self._copy_once(reference)
             if problem is None:
-                reference["key"] = dest_key(self._dest.org_id, reference["key"])
+                reference["key"] = dest_attachment_key(self._dest.org_id, reference["key"])
             else:
                 failures[reference["key"]] = problem
         return failures
@@ -148,7 +148,7 @@ class AttachmentCopier:
 
     def _copy(self, reference: Mapping[str, Any]) -> None:
         key = reference["key"]
-        new_key = dest_key(self._dest.org_id, key)
+        new_key = dest_attachment_key(self._dest.org_id, key)
         names = names_of(reference)
         try:
             with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:

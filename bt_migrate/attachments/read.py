@@ -16,7 +16,7 @@ from bt_migrate.api.client import Api
 from bt_migrate.errors import ApiError, NetworkError, Route
 
 CHUNK_BYTES = 1 << 16
-DONE = "done"
+UPLOADED = "done"
 # The upload failed for good.
 ERROR = "error"
 # the upload status in the text of a refusal
@@ -53,7 +53,7 @@ def attachment_chunks(api: Api, reference: Mapping[str, Any]) -> Iterator[bytes]
     answer = _signed_answer(api, {"key": reference["key"], **names, "org_id": api.org_id})
     upload_status = answer["status"]["upload_status"]
     url = str(answer.get("downloadUrl") or "")
-    if upload_status != DONE:
+    if upload_status != UPLOADED:
         is_lost = upload_status == ERROR or not url or _is_refused(api, url)
         raise NotUploaded(api.side, upload_status, is_lost=is_lost)
     with api.store.open_download(url, names["content_type"]) as response:
@@ -65,7 +65,7 @@ def _signed_answer(api: Api, params: Mapping[str, str]) -> Dict[str, Any]:
         return dict(api.get("/attachment", params, check=signed_download))
     except ApiError as error:
         told = _STATUS_IN_TEXT.search(error.body)
-        if told and told[1] != DONE and 400 <= error.status < 500:
+        if told and told[1] != UPLOADED and 400 <= error.status < 500:
             raise NotUploaded(api.side, told[1], is_lost=True) from None
         raise
 

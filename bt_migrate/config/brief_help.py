@@ -21,7 +21,7 @@ from bt_migrate.config.settings import (
 # A terminal of 80x24, without the line of the prompt.
 MOST_LINES = 23
 # Section of the manual -> group of the screen.
-GROUPS = {
+OPTION_GROUPS = {
     SELECTION: "what to move",
     SYNC: "what to move",
     CONFLICTS: "what to move",
@@ -32,7 +32,7 @@ GROUPS = {
     VERIFICATION: "how",
     LOGGING: "output",
 }
-EXAMPLES = 2
+SHOWN_EXAMPLES = 2
 
 
 class BriefOption(NamedTuple):
@@ -57,16 +57,16 @@ class BriefHelp(NamedTuple):
 def brief_text(screen: BriefHelp, columns: int) -> str:
     """Returns the screen in the width of the terminal: one line for each option."""
     paragraph = " ".join(screen.about.strip().partition("\n\n")[0].split())
-    first, *others = screen.examples[:EXAMPLES]
+    first, *others = screen.examples[:SHOWN_EXAMPLES]
     lines = [screen.usage, *textwrap.wrap(paragraph, columns), *_option_lines(screen, columns)]
     lines += [f"examples: {first}", *(f"          {example}" for example in others)]
     return "\n".join([*lines, *textwrap.wrap(f"{screen.exit_codes}; {screen.rest}", columns), ""])
 
 
 def _option_lines(screen: BriefHelp, columns: int) -> List[str]:
-    groups: Dict[str, List[Tuple[str, str]]] = {name: [] for name in GROUPS.values()}
+    groups: Dict[str, List[Tuple[str, str]]] = {name: [] for name in OPTION_GROUPS.values()}
     for option in screen.options:
-        groups[GROUPS[option.section]].append((option.words, first_clause(option.about)))
+        groups[OPTION_GROUPS[option.section]].append((option.words, first_clause(option.about)))
     width = max(len(option.words) for option in screen.options)
     lines = []
     for title, options in groups.items():

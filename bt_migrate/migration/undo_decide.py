@@ -9,7 +9,7 @@ from bt_migrate.api.btql import OBJECTS_PER_QUERY, Bounds, count_by_object_query
 from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.undo_objects import (
-    CHANGED,
+    CHANGED_SINCE_RUN,
     CreatedObject,
     UndoContext,
     existing_objects,
@@ -78,7 +78,7 @@ def _judged(context: UndoContext, created: Sequence[CreatedObject]) -> List[Crea
         if not reason and obj.dest_id in others and not obj.resource.part_of:
             reason = ROWS_OF_OTHERS
         if not reason and obj.dest_id in rewritten and not obj.resource.part_of:
-            reason = f"rows in it were {CHANGED}"
+            reason = f"rows in it were {CHANGED_SINCE_RUN}"
         project = context.lists.project_of(obj.resource, obj.dest_id)
         path = object_path(obj.resource, existing, project)
         judged.append(replace(obj, reason="" if context.settings.changed else reason, path=path))

@@ -23,7 +23,7 @@ from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory
 
 OWNED_PAGE_SIZE = 1000
-CHANGED = "changed since the run"
+CHANGED_SINCE_RUN = "changed since the run"
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def reason_to_leave(resource: Resource, left_as: str, existing: Mapping[str, Any
     """Returns why an object is not what the run left, "" if it is."""
     if existing.get(resource.hidden_field_shown_by):
         return "its value was typed in since the run"
-    return "" if fingerprint(resource, existing) == left_as else CHANGED
+    return "" if fingerprint(resource, existing) == left_as else CHANGED_SINCE_RUN
 
 
 # -- created
@@ -261,7 +261,7 @@ def _updated(context: UndoContext, states: ObjectStates) -> Iterator[UpdatedObje
         if is_left or context.settings.changed:
             yield updated
         else:
-            context.remaining.append(f"{updated}: {CHANGED}")
+            context.remaining.append(f"{updated}: {CHANGED_SINCE_RUN}")
 
 
 def note_unknown_updates(context: UndoContext) -> None:

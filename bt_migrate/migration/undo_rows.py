@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Sequence, Set, Tuple
 from bt_migrate.api.btql import Bounds
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.errors import ApiError
-from bt_migrate.migration.undo_objects import CHANGED, UndoContext
+from bt_migrate.migration.undo_objects import CHANGED_SINCE_RUN, UndoContext
 from bt_migrate.model.equality import row_digest
 from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
@@ -81,7 +81,7 @@ def _note_left_rows(context: UndoContext, stream: StreamState, count: int, chang
             " to; what they were is not known"
         )
     if changed:
-        context.remaining.append(f"{plural(changed, 'row')} {place}: {CHANGED}")
+        context.remaining.append(f"{plural(changed, 'row')} {place}: {CHANGED_SINCE_RUN}")
 
 
 def place_of(stream: StreamState) -> str:

@@ -26,7 +26,7 @@ from bt_migrate.objects.owned import list_source_group, owner_groups
 from bt_migrate.objects.prepare import skip_reason
 from bt_migrate.report.measures import estimate_text, states_text
 from bt_migrate.rows.count import OBJECTS_COUNTED, row_objects
-from bt_migrate.rows.estimate import counted, estimate, shown_count, total
+from bt_migrate.rows.estimate import estimate, objects_counted, shown_count, total
 from bt_migrate.state.live_counts import Task
 from bt_migrate.state.run_directory import readable_runs_in
 
@@ -98,7 +98,7 @@ def _record(
     """Save and log the result, once the rows are counted. `plans`: kind of rows -> its plan."""
     catalog = migration.catalog
     rows = {
-        kind: counted(obj for stream in plan["streams"] for obj in stream["objects"])
+        kind: objects_counted(obj for stream in plan["streams"] for obj in stream["objects"])
         for kind, plan in plans.items()
     }
     result = {
@@ -110,7 +110,7 @@ def _record(
     }
     migration.run.record.validation = result
     migration.run.save()
-    for line in validation_lines(result, plans):
+    for line in result_lines(result, plans):
         log.info("%s", line, extra={"event": "validation"})
 
 
@@ -228,10 +228,10 @@ def _not_activated(catalog: Catalog, resource: Resource, projects: Sequence[dict
         if words and not skip_reason(catalog, resource, obj):
             titled = _titled(resource, obj, names)
             yield f"{titled}: created with --activate {','.join(words)} only"
-    counted = {} if catalog.run.record.round else deleted_at_once(catalog, resource, objects)
+    deletes = {} if catalog.run.record.round else deleted_at_once(catalog, resource, objects)
     for obj in objects:
-        if obj["id"] in counted:
-            text = counted[obj["id"]]["detail"]
+        if obj["id"] in deletes:
+            text = deletes[obj["id"]]["detail"]
             yield f"rows that {_titled(resource, obj, names)} deletes at once: {text}"
 
 
@@ -260,7 +260,7 @@ def _titled(resource: Resource, obj: dict, project_names: Dict[str, str]) -> str
 # -- text
 
 
-def validation_lines(result: Dict[str, Any], plans: Dict[str, Dict[str, Any]]) -> List[str]:
+def result_lines(result: Dict[str, Any], plans: Dict[str, Dict[str, Any]]) -> List[str]:
     """Returns the result as lines for a person."""
     lines = [
         f"{side}: {result[side]['org_name']} ({result[side]['org_id']}) at {result[side]['url']}"

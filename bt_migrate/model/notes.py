@@ -10,7 +10,7 @@ from bt_migrate.model.findings import finding
 # How many combinations of kind, place and reason are counted separately for a stream.
 MAX_NOTES = 100
 # bytes of a row's digest that go into the fingerprint
-DIGEST_BYTES = 8
+NOTE_DIGEST_BYTES = 8
 _POSITION = re.compile(r"\[\d+\]")
 
 NoteKey = Tuple[str, ...]
@@ -52,7 +52,7 @@ class FindingCounts:
 
         `digest` is of what is wrong, so that something else needs to be accepted again.
         """
-        self._add_digest(place, int.from_bytes(digest[:DIGEST_BYTES], "big"))
+        self._add_digest(place, int.from_bytes(digest[:NOTE_DIGEST_BYTES], "big"))
 
     def _noted(
         self, kind: str, row_id: str, path: str = "", detail: str = "", ref: str = ""
@@ -69,8 +69,8 @@ class FindingCounts:
     def _add_digest(self, key: NoteKey, number: int) -> None:
         """Add to the sum over all rows, which does not depend on their order."""
         note = self._notes[key]
-        total = (int(note.get("fingerprint", "0"), 16) + number) % (1 << 8 * DIGEST_BYTES)
-        note["fingerprint"] = f"{total:0{2 * DIGEST_BYTES}x}"
+        total = (int(note.get("fingerprint", "0"), 16) + number) % (1 << 8 * NOTE_DIGEST_BYTES)
+        note["fingerprint"] = f"{total:0{2 * NOTE_DIGEST_BYTES}x}"
 
     def merge(self, other: FindingCounts) -> None:
         """Add the counts of another object of this class."""

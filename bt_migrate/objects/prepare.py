@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
-from bt_migrate.attachments.copy import dest_key as dest_attachment_key
+from bt_migrate.attachments.copy import dest_attachment_key as dest_attachment_key
 from bt_migrate.model.date_windows import in_window
 from bt_migrate.model.findings import ACTION, finding
 from bt_migrate.model.references import (

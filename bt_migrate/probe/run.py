@@ -68,10 +68,10 @@ def report_lines(results: Sequence[Result]) -> List[str]:
             lines.append(f"          seen: {seen.text}")
         if seen.state in (DIFFERS, BROKEN):
             lines.append(f"          meaning: {assumption.meaning}")
-    return [*lines, "", summary(results)]
+    return [*lines, "", summary_of_probe(results)]
 
 
-def summary(results: Sequence[Result]) -> str:
+def summary_of_probe(results: Sequence[Result]) -> str:
     states = [seen.state for _, seen in results]
     parts = [
         f"{states.count(state)} {word}"

@@ -13,7 +13,7 @@ from bt_migrate.model.resource_table import USERS
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.report.display import LISTED, LONG_NAME_COLUMNS, listing, plural, shown
 
-DETAIL_COLUMNS = 120
+ACTION_DETAIL_COLUMNS = 120
 # Singular nouns of resources, where the name without "s" is not English.
 NOUNS = {
     "acls": "ACL",
@@ -27,7 +27,7 @@ NOUNS = {
 
 
 # Properties of Group that the summary of a kind in model/findings.py can use.
-FIELDS = (
+ACTION_FIELDS = (
     "objects", "refs", "places", "rows", "where", "waiting", "names", "users", "emails", "details",
     "things", "words", "kinds",
 )  # fmt: skip
@@ -121,7 +121,7 @@ class Group:
     @property
     def details(self) -> str:
         details = dict.fromkeys(str(record.get("detail", "")) for record in self._records)
-        return listing(details, 2, columns=DETAIL_COLUMNS)
+        return listing(details, 2, columns=ACTION_DETAIL_COLUMNS)
 
     @property
     def words(self) -> str:
@@ -144,7 +144,7 @@ class Group:
             identity = record.get("id") or (record.get("project"), name)
             names.setdefault(record["resource"], {})[identity] = name
         return ", ".join(
-            f"{counted(len(named), resource)} ({listing(dict.fromkeys(named.values()), 3)})"
+            f"{count_and_noun(len(named), resource)} ({listing(dict.fromkeys(named.values()), 3)})"
             for resource, named in names.items()
         )
 
@@ -153,7 +153,7 @@ class Group:
         kind = KINDS[self.kind]
         if not kind.summary:
             return f"{kind.about} ({self.where})"
-        return kind.summary.format(**{name: getattr(self, name) for name in FIELDS})
+        return kind.summary.format(**{name: getattr(self, name) for name in ACTION_FIELDS})
 
 
 def noun_of(resource: str) -> str:
@@ -162,12 +162,12 @@ def noun_of(resource: str) -> str:
     return NOUNS.get(resource, kind.replace("_", " "))
 
 
-def counted(count: int, resource: str) -> str:
+def count_and_noun(count: int, resource: str) -> str:
     """`1 function`, `2 AI secrets`"""
     return plural(count, noun_of(resource))
 
 
-def grouped(findings: Iterable[Mapping[str, Any]]) -> Dict[str, List[Dict[str, Any]]]:
+def grouped_by_kind(findings: Iterable[Mapping[str, Any]]) -> Dict[str, List[Dict[str, Any]]]:
     """Returns {"to_do", "failed", "accepted", "lost"} -> [{kind, text, findings}].
 
     The kinds are in the order of KINDS. `findings` is the number of findings of the kind.

@@ -18,7 +18,7 @@ from bt_migrate.model.notes import stream_findings
 from bt_migrate.model.outcomes import DIFFERS, OPEN_OUTCOMES, OUTCOMES, SKIPPED, WAITING
 from bt_migrate.model.resources import SELECTABLE
 from bt_migrate.model.selection import matches
-from bt_migrate.report.actions import grouped
+from bt_migrate.report.actions import grouped_by_kind
 from bt_migrate.report.advice import next_commands
 from bt_migrate.report.differences import (
     accepted_finding,
@@ -108,7 +108,7 @@ def build_report(
         "problems": problems,
         "findings": findings,
         "findings_by_kind": dict(Counter(finding["kind"] for finding in findings)),
-        **grouped(findings),
+        **grouped_by_kind(findings),
     }
     if status == status_of(EXIT_OK):
         report["status"] = status_of(exit_code_of(report, part))

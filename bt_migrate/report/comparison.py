@@ -8,15 +8,15 @@ from bt_migrate.report.actions import noun_of
 from bt_migrate.report.display import ID_COLUMNS, section, shown, table, wrapped
 
 MATCH = "match"
-CHANGED = "changed_later"
+CHANGED_LATER = "changed_later"
 OTHER_OUTCOMES = (
-    "differs", "missing", "extra", "unreadable", "cannot_move", "accepted", CHANGED,
+    "differs", "missing", "extra", "unreadable", "cannot_move", "accepted", CHANGED_LATER,
 )  # fmt: skip
 SHOWN_DIFFERENCES = 20
 # Group of differences -> its title.
 FAILURES = {"security": "Security:", "differences": "Not as in the source:"}
 EXPECTED = {"accepted": "Accepted:", "cannot_move": "Cannot be moved:"}
-GROUPS = {**FAILURES, **EXPECTED}
+OUTCOME_GROUPS = {**FAILURES, **EXPECTED}
 DETAIL_COLUMNS = 300
 
 
@@ -35,7 +35,7 @@ def comparison_text(result: Mapping[str, Any]) -> str:
 def _kinds_table(kinds: Mapping[str, Mapping[str, Any]]) -> List[str]:
     """Returns a table of kinds by outcome, without empty rows and columns."""
     counts = {
-        kind: {**counted["outcomes"], CHANGED: counted["changed_since_copy"]}
+        kind: {**counted["outcomes"], CHANGED_LATER: counted["changed_since_copy"]}
         for kind, counted in kinds.items()
         if counted["outcomes"]
     }
@@ -55,7 +55,7 @@ def verdict_line(result: Mapping[str, Any], *, is_old: bool = False) -> str:
 
 def difference_lines(
     result: Mapping[str, Any],
-    groups: Mapping[str, str] = GROUPS,
+    groups: Mapping[str, str] = OUTCOME_GROUPS,
     limit: int = SHOWN_DIFFERENCES,
     known: Container[Tuple[str, str]] = (),
 ) -> List[str]:

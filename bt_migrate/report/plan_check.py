@@ -14,7 +14,6 @@ from bt_migrate.report.plan_file import PLAN_VERSION
 from bt_migrate.state.records import ShapeError, check_part
 
 SHOWN_CHANGES = 10
-LOSS_KEY = ("kind", "resource", "project", "name", "path")
 LOGS = "logs"
 MADE_FOR = ("source", "destination", "selection")
 

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
 
 from bt_migrate.model.outcomes import OUTCOMES
-from bt_migrate.report.actions import counted, problem_line, problem_texts
+from bt_migrate.report.actions import count_and_noun, problem_line, problem_texts
 from bt_migrate.report.comparison import FAILURES, difference_lines, verdict_line
 from bt_migrate.report.display import duration_text, escaped, plural, section, table, wrapped
 from bt_migrate.report.measures import estimate_text
@@ -91,7 +91,7 @@ def table_lines(report: Mapping[str, Any]) -> List[str]:
     """Returns outcomes by resource, then by kind of rows."""
     objects = _by_name(report["objects"], "resource")
     rows = _by_name(report["rows"], "kind")
-    lines = _outcome_table("objects", objects, counted)
+    lines = _outcome_table("objects", objects, count_and_noun)
     lines += _outcome_table("rows", rows, _amount_of_rows)
     if report["planned_streams"] and report["estimate"]:
         lines += wrapped(f"Estimate: {estimate_text(report['estimate'])}", first="")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping
 
 from bt_migrate.model.findings import UNSEEN
-from bt_migrate.report.actions import counted
+from bt_migrate.report.actions import count_and_noun
 from bt_migrate.report.display import escaped, number, plural, wrapped
 from bt_migrate.report.measures import estimate_text, states_text
 
@@ -41,5 +41,5 @@ def validation_lines(report: Mapping[str, Any]) -> List[str]:
 
 def _objects(counts: Mapping[str, Dict[str, int]]) -> str:
     sums = {resource: sum(projects.values()) for resource, projects in counts.items()}
-    named = (counted(count, resource) for resource, count in sums.items() if count)
+    named = (count_and_noun(count, resource) for resource, count in sums.items() if count)
     return ", ".join(named) or "none"

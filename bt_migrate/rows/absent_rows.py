@@ -10,7 +10,7 @@ from typing import Dict, Iterable, List
 
 from bt_migrate.errors import StateError
 from bt_migrate.state.files import FORMAT, read_json, write_json
-from bt_migrate.state.records import WHAT_TO_DO, matches
+from bt_migrate.state.records import WHAT_TO_DO, has_type
 from bt_migrate.state.stream_state import StreamState
 from bt_migrate.state.sync_marks import ABSENCE_S
 
@@ -39,7 +39,7 @@ def _read(state: StreamState) -> Dict[str, int]:
     if not path.exists():
         return {}
     absent = read_json(path).get("absent")
-    if not matches(Dict[str, int], absent):
+    if not has_type(Dict[str, int], absent):
         raise StateError(f"{path}: absent is not a map of row ids to seconds; {WHAT_TO_DO}")
     return dict(absent or {})
 

@@ -42,7 +42,7 @@ IN_COPY = 0
 
 
 @dataclass
-class Accepted:
+class AcceptedRows:
     """What is to be recorded of one object's rows in a batch."""
 
     rows: List[tuple] = field(default_factory=list)  # see SeenRows.record
@@ -53,7 +53,7 @@ class Accepted:
     other_xacts: Set[int] = field(default_factory=set)
 
 
-def summary(counts: Mapping[str, int]) -> str:
+def counts_line(counts: Mapping[str, int]) -> str:
     """`120 rows: 118 created, 2 found`"""
     parts = [
         f"{counts[name]:,} {name}"
@@ -98,7 +98,7 @@ class BatchCommitter:
         # counts and findings of the batches of the current page
         self._page = PageEnd("")
         # delivered rows of a copy's last page, recorded only if that page is not finished
-        self._unrecorded: List[Dict[str, Accepted]] = []
+        self._unrecorded: List[Dict[str, AcceptedRows]] = []
         self._batches_since_save = 0
         self._saved_at = time.monotonic()
         self._logged_at = time.monotonic()
@@ -128,13 +128,13 @@ class BatchCommitter:
 
     # -- one batch
 
-    def _count(self, done: Delivered) -> Dict[str, Accepted]:
+    def _count(self, done: Delivered) -> Dict[str, AcceptedRows]:
         """Count the outcomes of a batch. Returns what is to be recorded of it, by source object.
 
         A row that lacks an attachment or a comment is not recorded, so a resumed run handles it and
         reports it again.
         """
-        accepted: Dict[str, Accepted] = defaultdict(Accepted)
+        accepted: Dict[str, AcceptedRows] = defaultdict(AcceptedRows)
         incomplete = {(object_id, row_id) for object_id, row_id, *_ in done.not_copied}
         incomplete |= {(object_id, row_id) for object_id, row_id, *_ in done.refused_comments}
         for row, (outcome, reason), dest_xact in zip(done.rows, done.outcomes, done.xacts):
@@ -192,7 +192,7 @@ class BatchCommitter:
             round_ = member.state.sync.round
             member.seen.record_failed((*place, round_) for place in failed if place[0] == object_id)
 
-    def _record(self, accepted: Dict[str, Accepted], *, only_waiting: bool) -> None:
+    def _record(self, accepted: Dict[str, AcceptedRows], *, only_waiting: bool) -> None:
         """Record what was delivered, object by object."""
         for object_id, part in accepted.items():
             if part.sent:
@@ -202,7 +202,7 @@ class BatchCommitter:
                 self._members[object_id].seen.record(rows, part.waiting)
 
     def _note_transactions(
-        self, done: Delivered, accepted: Dict[str, Accepted], *, stored: bool
+        self, done: Delivered, accepted: Dict[str, AcceptedRows], *, stored: bool
     ) -> None:
         """Note the destination's transactions in the checkpoint, unless the row store has them."""
         for object_id, part in accepted.items():
@@ -284,6 +284,6 @@ class BatchCommitter:
                     "rows of %s %r so far: %s",
                     self._kind.name,
                     member.stream.name,
-                    summary(member.state.counts),
+                    counts_line(member.state.counts),
                     extra={"event": "progress"},
                 )

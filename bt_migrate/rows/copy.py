@@ -22,7 +22,7 @@ from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.errors import ApiError, Interrupted
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.background import wait_for
-from bt_migrate.rows.commit import summary
+from bt_migrate.rows.commit import counts_line
 from bt_migrate.rows.decide import remembered
 from bt_migrate.rows.facets import learn_facets_of_copies
 from bt_migrate.rows.prefetch import SourceReaders, expected_rows
@@ -417,6 +417,6 @@ def _log_end(member: StreamCopy) -> None:
             "rows of %s %r: %s",
             stream.kind.name,
             stream.name,
-            summary(state.counts),
+            counts_line(state.counts),
             extra={"event": "rows_copied", **facts},
         )

@@ -24,7 +24,7 @@ from typing import (
 
 from bt_migrate.api.json_codec import encode, encode_plain
 from bt_migrate.api.transactions import xact_of
-from bt_migrate.attachments.copy import NAMESPACE, dest_key
+from bt_migrate.attachments.copy import NAMESPACE, dest_attachment_key
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.references import Path, Resolve, attachment_places, dotted, strings, value_at
 from bt_migrate.model.resource import Pin
@@ -59,7 +59,7 @@ UUID_TAIL = re.compile(rb"-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA
 
 # Replaces each resolved reference during the search for unresolved ids. It is recognized by
 # identity, not by its text.
-MARK = "\x00resolved"
+RESOLVED_MARK = "\x00resolved"
 
 Write = Callable[[Any], bytes]
 Deferred = Tuple[str, str, str, str]  # (path, resources, source id, kept value as JSON)
@@ -199,23 +199,25 @@ class RowEncoder:
         )
         late: Dict[Path, Optional[str]] = {}
         origin = out.get("origin")
-        if isinstance(origin, dict) and origin.get("object_id") is MARK:
+        if isinstance(origin, dict) and origin.get("object_id") is RESOLVED_MARK:
             late[("origin",)] = None
         for name in REFERENCE_FIELDS:
             late.update(
-                (path, None) for path, text in strings(out.get(name), (name,)) if text is MARK
+                (path, None)
+                for path, text in strings(out.get(name), (name,))
+                if text is RESOLVED_MARK
             )
         metadata = out.get("metadata")
-        if isinstance(metadata, dict) and str(metadata.get(PARENT)).endswith(":" + MARK):
+        if isinstance(metadata, dict) and str(metadata.get(PARENT)).endswith(":" + RESOLVED_MARK):
             late[("metadata", PARENT)] = row["metadata"][PARENT]
         return late
 
     def _resolve_marked(self, targets: Tuple[str, ...], ref: str) -> Optional[str]:
-        return None if self._resolve(targets, ref) is None else MARK
+        return None if self._resolve(targets, ref) is None else RESOLVED_MARK
 
     def _version_marked(self, pin: Pin, holder: Mapping[str, Any], version: Any) -> Optional[str]:
         dest_version = resolve_version(self._catalog, pin, holder, version)
-        return MARK if dest_version is not None else None
+        return RESOLVED_MARK if dest_version is not None else None
 
     def is_left_unfinished(
         self, row: EncodedRow, out: Dict[str, Any], there: dict, late: Mapping[Path, Optional[str]]
@@ -223,7 +225,7 @@ class RowEncoder:
         """Whether the destination's row is this row as an earlier run left it unfinished."""
         dest_org_id = self._catalog.dest.org_id
         keys = [reference["key"] for reference in row.attachments]
-        source_keys = {dest_key(dest_org_id, key): key for key in keys}
+        source_keys = {dest_attachment_key(dest_org_id, key): key for key in keys}
         return is_left_unfinished(out, insertable_row(self._kind, there), late, source_keys)
 
     # -- attachments
@@ -243,7 +245,7 @@ class RowEncoder:
                 draft.notes.add("attachment_left", out["id"], dotted(path))
                 continue
             originals.append(dict(reference))
-            reference["key"] = dest_key(self._catalog.dest.org_id, reference["key"])
+            reference["key"] = dest_attachment_key(self._catalog.dest.org_id, reference["key"])
         return draft.write(out), originals
 
     def _with_spills(self, draft: Draft, body: bytes, object_id: str) -> Tuple[bytes, List[Spill]]:
@@ -297,7 +299,7 @@ def spill_key(dest_org_id: str, object_id: str, row_id: str, name: str) -> str:
 def attachment_paths(body: bytes, keys: Iterable[str], dest_org_id: str) -> Dict[str, str]:
     """Returns source key -> path at which the encoded row refers to that attachment."""
     row = json.loads(body)
-    source_keys = {dest_key(dest_org_id, key): key for key in keys}
+    source_keys = {dest_attachment_key(dest_org_id, key): key for key in keys}
     paths = {}
     for path in attachment_places(row):
         key = value_at(row, path)["key"]
@@ -308,7 +310,7 @@ def attachment_paths(body: bytes, keys: Iterable[str], dest_org_id: str) -> Dict
 
 def keep_source_keys(body: bytes, failed_keys: Iterable[str], dest_org_id: str) -> bytes:
     """Returns the encoded row with the source's keys of attachments that could not be copied."""
-    source_keys = {dest_key(dest_org_id, key): key for key in failed_keys}
+    source_keys = {dest_attachment_key(dest_org_id, key): key for key in failed_keys}
     row = json.loads(body)
     for path in attachment_places(row):
         reference = value_at(row, path)

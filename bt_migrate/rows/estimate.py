@@ -103,7 +103,7 @@ def plan_rows(
     }
 
 
-def counted(objects: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:
+def objects_counted(objects: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:
     """Returns {project, id, name, rows} of the objects whose rows were counted."""
     return [
         {**_named(planned), "rows": planned["rows"]}

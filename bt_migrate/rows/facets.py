@@ -30,11 +30,11 @@ from bt_migrate.rows.page_ahead import SIZE_STATUSES
 
 log = logging.getLogger("bt_migrate.rows")
 
-FIELDS = ("facets", "classifications")
+FACET_FIELDS = ("facets", "classifications")
 # object ids in one query for the objects that have facets
 OBJECTS_ASKED = 250
 # rows with facets that are compared in both shapes
-EXAMPLES = 10
+MAX_EXAMPLES = 10
 # row ids in one query for facets; each may return the other rows of its trace
 ROWS_ASKED = 500
 # raised while an answer of an unexpected shape is read
@@ -127,13 +127,13 @@ def _holders(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) -> Li
 def _place(api: Api, kind_name: str, holders: List[str]) -> FacetPlace:
     """Compare some rows in both shapes."""
     id_field = ROW_KINDS[kind_name].id_field
-    condition = " or ".join(f"{name} is not null" for name in FIELDS)
+    condition = " or ".join(f"{name} is not null" for name in FACET_FIELDS)
     rows = api.query(facets_query(kind_name, id_field, holders[:1], condition)).json
     examples = {str(row.get("id")): row for row in rows if _has_facets(row)}
     shown = query_by_ids(
         api,
         lambda ids, one_by_one: rows_query(kind_name, holders[:1], ids, one_by_one=one_by_one),
-        list(examples)[:EXAMPLES],
+        list(examples)[:MAX_EXAMPLES],
     )
     hidden = [row for row in shown if _hides(row, examples.get(str(row.get("id")), {}))]
     if shown and not hidden:
@@ -142,11 +142,11 @@ def _place(api: Api, kind_name: str, holders: List[str]) -> FacetPlace:
 
 
 def _has_facets(row: Dict[str, Any]) -> bool:
-    return any(row.get(name) for name in FIELDS)
+    return any(row.get(name) for name in FACET_FIELDS)
 
 
 def _hides(row: Dict[str, Any], whole: Dict[str, Any]) -> bool:
-    return any(whole.get(name) and not row.get(name) for name in FIELDS)
+    return any(whole.get(name) and not row.get(name) for name in FACET_FIELDS)
 
 
 # -- rows that were read
@@ -204,6 +204,6 @@ def _in_traces(
 
 
 def _complete(row: dict, shown: Dict[str, Any]) -> None:
-    for name in FIELDS:
+    for name in FACET_FIELDS:
         if row.get(name) is None and shown.get(name) is not None:
             row[name] = shown[name]

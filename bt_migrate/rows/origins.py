@@ -20,7 +20,7 @@ from bt_migrate.rows.read import whole_number
 
 log = logging.getLogger("bt_migrate.rows")
 
-KINDS = ("experiments", "logs")  # whose rows are made from rows of datasets
+KINDS_WITH_ORIGINS = ("experiments", "logs")  # whose rows are made from rows of datasets
 
 Named = Dict[str, Dict[int, int]]  # source id of a dataset -> transaction -> rows, at least
 
@@ -28,7 +28,7 @@ Named = Dict[str, Dict[int, int]]  # source id of a dataset -> transaction -> ro
 def versions_named_by_rows(catalog: Catalog, projects: Sequence[dict]) -> Named:
     """Returns dataset -> transaction -> how many rows refer to its state at that time."""
     named: Named = defaultdict(dict)
-    for kind in (name for name in KINDS if catalog.settings.selects(name)):
+    for kind in (name for name in KINDS_WITH_ORIGINS if catalog.settings.selects(name)):
         ids = [
             object_id
             for project in projects

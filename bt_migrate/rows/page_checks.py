@@ -16,7 +16,7 @@ KEY = "_pagination_key"
 
 
 # assumption: queries_answer_rows
-def refusal(
+def reason_to_refuse(
     rows: Sequence[Any], bounds: Bounds, limit: int, *, id_field: str, object_ids: Sequence[str]
 ) -> Optional[str]:
     """Returns why the rows cannot be the answer to the query, None if they can.

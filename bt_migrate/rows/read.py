@@ -36,7 +36,7 @@ from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.by_id import query_by_ids
 from bt_migrate.rows.facets import add_facets
 from bt_migrate.rows.page_ahead import SIZE_STATUSES, AskedPage, PageAhead
-from bt_migrate.rows.page_checks import KEY, has_one_key, refusal, without_cut_off_key
+from bt_migrate.rows.page_checks import KEY, has_one_key, reason_to_refuse, without_cut_off_key
 from bt_migrate.rows.page_size import PageSize
 from bt_migrate.rows.repeated import newest_rows
 from bt_migrate.rows.slices import SliceReader
@@ -285,7 +285,7 @@ class PageReader:
 
     def _check(self, rows: List[Any], bounds: Bounds, limit: int) -> None:
         id_field = ROW_KINDS[self._kind].id_field
-        why = refusal(rows, bounds, limit, id_field=id_field, object_ids=self._ids)
+        why = reason_to_refuse(rows, bounds, limit, id_field=id_field, object_ids=self._ids)
         if why is not None:
             raise unusable_answer(self._api, why)
 

@@ -12,7 +12,7 @@ from bt_migrate.api.transactions import xact_of
 
 # How many rows of a stream are remembered. Of two versions that lie further apart, the comparison
 # reports the one that should not be there.
-MAX_REMEMBERED = 20_000
+MAX_REMEMBERED_ROWS = 20_000
 
 
 class Newest(NamedTuple):
@@ -47,7 +47,7 @@ class NewestVersions:
                 (newest.again if before < xact else newest.older).append(row["id"])
             if before is None or before < xact:
                 newest.rows.append(row)
-        while len(self._xacts) > MAX_REMEMBERED:
+        while len(self._xacts) > MAX_REMEMBERED_ROWS:
             del self._xacts[next(iter(self._xacts))]
         return newest
 

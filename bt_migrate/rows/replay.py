@@ -42,7 +42,7 @@ log = logging.getLogger("bt_migrate.rows")
 
 # What CopyState.replay says.
 BEGUN = "begun"
-DONE = "done"
+REPLAY_DONE = "done"
 # Answers to a read of an earlier state by a server that does not keep it.
 NO_VERSIONS = frozenset((400, 403, 404, 405, 501))
 
@@ -56,7 +56,7 @@ def replay_versions(shared: SharedCopy, member: StreamCopy) -> None:
     """
     stream, state = member.stream, member.state
     if member.above is not None:
-        if state.copy.replay == DONE and _unmapped(shared, stream):
+        if state.copy.replay == REPLAY_DONE and _unmapped(shared, stream):
             _replay(shared, member, _replay_newer)
         return
     is_begun = state.copy.replay == BEGUN
@@ -87,7 +87,7 @@ def _replay(
     member.read_again()
     with state.lock:
         state.findings = problems.records()
-        state.copy.replay = DONE
+        state.copy.replay = REPLAY_DONE
         save_members([member])
 
 

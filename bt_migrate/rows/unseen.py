@@ -23,7 +23,7 @@ from bt_migrate.state.sync_marks import ABSENCE_S, Round
 
 log = logging.getLogger("bt_migrate.rows")
 
-SILENT = "the source shows none of its rows, of which it had some"
+SHOWS_NO_ROWS = "the source shows none of its rows, of which it had some"
 
 
 def keep_unseen_marks(catalog: Catalog, kind_name: str, round_: Round) -> None:
@@ -56,7 +56,7 @@ def _note_unseen(catalog: Catalog, state: StreamState, round_: Round) -> None:
         state.sync.absent_since = state.sync.absent_since or now_s
         state.sync.gone = now_s - state.sync.absent_since >= ABSENCE_S
     elif state.sync.silent_since:
-        state.sync.unseen = SILENT
+        state.sync.unseen = SHOWS_NO_ROWS
     else:
         state.sync.unseen = "its object could not be moved in this sync"
     state.error = ""

@@ -26,8 +26,8 @@ from bt_migrate.shards.parts import (
     missing_shards,
     open_ends,
     parts_of_streams,
+    refuse_other_moves,
     refuse_other_shards,
-    refuse_strangers,
     refuse_unequal,
     shard_of,
 )
@@ -64,7 +64,7 @@ def join_runs(paths: Sequence[Path], root: Path, live: LiveCounts, *, unfinished
     with contextlib.ExitStack() as locks:
         runs = [locks.enter_context(RunDirectory(path, kept=False)) for path in paths]
         shards = [run for run in runs if run.record.shard is not None]
-        refuse_strangers(runs)
+        refuse_other_moves(runs)
         refuse_other_shards(shards)
         identity = _identity(runs, shards)
         missing = [*missing_shards(shards), *(end for run in runs for end in open_ends(run))]

@@ -40,7 +40,7 @@ def shard_of(run: RunDirectory) -> Shard:
 # -- refusals
 
 
-def refuse_strangers(runs: Sequence[RunDirectory]) -> None:
+def refuse_other_moves(runs: Sequence[RunDirectory]) -> None:
     """Raises UsageError for a run that cannot be merged, or belongs to another move."""
     first = runs[0]
     for run in runs:

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Tuple
 
-from bt_migrate.state.sqlite import connect, sqlite_errors
+from bt_migrate.state.sqlite import open_database, sqlite_errors
 
 SCHEMA = """
     create table if not exists copied
@@ -49,7 +49,7 @@ class CopiedAttachments:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    db = connect(path)
+    db = open_database(path)
     try:
         db.execute(SCHEMA)
     except BaseException:

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
-HEADER = ("kind", "project", "name", "source_id")
+HEADER_FIELDS = ("kind", "project", "name", "source_id")
 
 
 class CountedStreams:
@@ -23,7 +23,7 @@ class CountedStreams:
 
     def begin(self, header: Mapping[str, Any], done: int, total: Optional[int] = None) -> None:
         """Open a stream. `done` of its rows have an outcome already; `total` may be unknown."""
-        stream = {**{name: header[name] for name in HEADER}, "done": done}
+        stream = {**{name: header[name] for name in HEADER_FIELDS}, "done": done}
         if total is not None:
             stream["total"] = total
         with self._lock:

@@ -194,7 +194,7 @@ def record_fields(
     wanted = [item.name for item in fields(record) if not names or item.name in names]
     present = {name: value[name] for name in wanted if name in value}
     for name, content in present.items():
-        if not matches(hints[name], content):
+        if not has_type(hints[name], content):
             raise StateError(f"{path}: {name} is {_shown(content)}; {WHAT_TO_DO}")
     return present
 
@@ -212,18 +212,18 @@ def refuse_other_fields(
             raise StateError(f"{path}: {name} is missing; {WHAT_TO_DO}")
 
 
-def matches(hint: Any, value: object) -> bool:
+def has_type(hint: Any, value: object) -> bool:
     """Whether a JSON value has the type of an annotation."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return True
     if origin is Union:
-        return any(matches(argument, value) for argument in arguments)
+        return any(has_type(argument, value) for argument in arguments)
     if origin is list:
-        return isinstance(value, list) and all(matches(arguments[0], entry) for entry in value)
+        return isinstance(value, list) and all(has_type(arguments[0], entry) for entry in value)
     if origin is dict:
         return isinstance(value, dict) and all(
-            matches(arguments[1], entry) for entry in value.values()
+            has_type(arguments[1], entry) for entry in value.values()
         )
     if isinstance(value, bool):
         return hint is bool

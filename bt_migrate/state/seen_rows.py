@@ -15,12 +15,12 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 from bt_migrate.model.outcomes import UPDATED
 from bt_migrate.state.files import make_private
 from bt_migrate.state.open_files import OPEN_STORES
-from bt_migrate.state.sqlite import connect, id_bytes, id_text, sqlite_errors
+from bt_migrate.state.sqlite import id_bytes, id_text, open_database, sqlite_errors
 
 # 1: row ids are bytes, and the destination's transactions are recorded.
 FILE_VERSION = 1
 # SQLite allows 999 parameters in a statement by default.
-IDS_PER_QUERY = 500
+IDS_PER_SELECT = 500
 
 # (object, row id, path, resources, source id, what is kept of the source's value as JSON)
 DeferredReference = Tuple[str, str, str, str, str, str]
@@ -109,7 +109,7 @@ class SeenRows:
 
     def _connect(self) -> sqlite3.Connection:
         make_private(self.path.parent)
-        db = connect(self.path)
+        db = open_database(self.path)
         try:
             db.executescript(self.SCHEMA)
             _upgrade(db)
@@ -176,7 +176,7 @@ class SeenRows:
         """Yields the ids of these rows, in portions."""
         after = b""
         while True:
-            rows = self._rows(f"{_LAST_RECORDS} limit {IDS_PER_QUERY}", (object_id, after))
+            rows = self._rows(f"{_LAST_RECORDS} limit {IDS_PER_SELECT}", (object_id, after))
             if not rows:
                 return
             yield [id_text(row_id) for row_id, xact, _ in rows if xact > DELETED]
@@ -251,8 +251,8 @@ class SeenRows:
         self, columns_from: str, object_id: str, ids: Sequence[str], order: str = ""
     ) -> Iterator[tuple]:
         """Yields the records of the ids, in portions that a statement takes."""
-        for start in range(0, len(ids), IDS_PER_QUERY):
-            portion = ids[start : start + IDS_PER_QUERY]
+        for start in range(0, len(ids), IDS_PER_SELECT):
+            portion = ids[start : start + IDS_PER_SELECT]
             places = ",".join("?" * len(portion))
             query = f"select {columns_from} where object = ? and id in ({places}) {order}"
             yield from self._rows(query, (object_id, *map(id_bytes, portion)))

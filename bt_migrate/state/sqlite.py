@@ -25,7 +25,7 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         ) from None
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def open_database(path: Path) -> sqlite3.Connection:
     """Open or create a private file.
 
     An existing file is opened by SQLite alone: closing another descriptor of it would release the

@@ -21,7 +21,7 @@ from bt_migrate.state.records import (
     WHAT_TO_DO,
     ShapeError,
     check_part,
-    matches,
+    has_type,
     record_fields,
     refuse_other_fields,
 )
@@ -219,7 +219,7 @@ OWN_FIELDS = ("header", "counts", "findings", "done", "error", "seconds", "waiti
 
 def _read_slices(path: Path, data: Dict[str, Any]) -> Tuple[List[KeyRange], Optional[int]]:
     """Returns (key ranges, sync mark). Earlier versions wrote the mark into the first range."""
-    if not matches(List[Dict[str, Any]], data["slices"]):
+    if not has_type(List[Dict[str, Any]], data["slices"]):
         raise StateError(f"{path}: slices is not a list of key ranges; {WHAT_TO_DO}")
     slices = [KeyRange(**record_fields(path, KeyRange, entry)) for entry in data["slices"]]
     return slices, next((item.get("above") for item in data["slices"]), None)

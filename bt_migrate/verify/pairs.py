@@ -135,7 +135,7 @@ class CompareContext:
         return Comparison(f"{rows_text} {pair.kind}", pair.project, self.report, self.accepted)
 
 
-def grouped(
+def groups_of_pairs(
     pairs: Sequence[ObjectPair], size: int = OBJECTS_PER_QUERY
 ) -> Iterator[List[ObjectPair]]:
     """Returns groups of pairs of one kind, each as large as one count query allows."""

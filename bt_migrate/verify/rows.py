@@ -30,10 +30,10 @@ from bt_migrate.verify.sample import sample_large, sample_small
 from bt_migrate.verify.sides import (
     ReadPair,
     ReadSide,
-    count_rows,
     read_pair,
     read_rows,
     rows_of_object,
+    show_rows_counted,
     shown_as_open,
 )
 
@@ -144,7 +144,7 @@ def _day_digests(
 ) -> DayDigests:
     reading = kept.reading(side, kind, bounds)
     if reading.rows and side.api is context.catalog.source:
-        count_rows(context, next(iter(side.ids.values())), reading.rows)
+        show_rows_counted(context, next(iter(side.ids.values())), reading.rows)
     if reading.complete:
         return reading.digests
     if len(side.ids) == 1:

@@ -24,7 +24,7 @@ from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS, ROLES, USERS
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.report.actions import grouped as grouped_findings
+from bt_migrate.report.actions import grouped_by_kind as grouped_findings
 from bt_migrate.rows.count import OBJECTS_COUNTED, Summaries
 from bt_migrate.rows.facets import doubt_facets, learn_facets, learn_facets_of_copies
 from bt_migrate.rows.streams import bounds_of
@@ -44,7 +44,7 @@ from bt_migrate.verify.pairs import (
     CompareContext,
     ObjectPair,
     Patience,
-    grouped,
+    groups_of_pairs,
 )
 from bt_migrate.verify.result import (
     ACCEPTED,
@@ -322,7 +322,7 @@ def _compare_all_rows(
     live = context.catalog.run.live
     counts: Summaries = {}
     with live.working(OBJECTS_COUNTED, len(pairs)) as task:
-        counted = [pool.submit(count_both, context, group) for group in grouped(pairs)]
+        counted = [pool.submit(count_both, context, group) for group in groups_of_pairs(pairs)]
         for source, _ in _in_order(counted):
             task.step(len(source))
             counts.update(source)
@@ -356,7 +356,7 @@ def _compare_counts(
     """The comparisons, and the counts of the source."""
     results: List[Comparison] = []
     counts: Summaries = {}
-    counted = [pool.submit(compare_counts, context, group) for group in grouped(pairs)]
+    counted = [pool.submit(compare_counts, context, group) for group in groups_of_pairs(pairs)]
     task = context.catalog.run.live.task
     for of_group, source in _in_order(counted):
         if task is not None:

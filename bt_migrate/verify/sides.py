@@ -66,7 +66,7 @@ def read_pair(context: CompareContext, group: Sequence[ObjectPair]) -> ReadPair:
     )
 
 
-def count_rows(context: CompareContext, first_id: str, rows: int) -> None:
+def show_rows_counted(context: CompareContext, first_id: str, rows: int) -> None:
     """Count rows of a group, whose first object is `first_id`, for the progress display."""
     task = context.catalog.run.live.task
     if task is not None and task.unit == ROWS_COMPARED:
@@ -104,7 +104,7 @@ def rows_of_object(
     for page in pages(side.api, RowSelection(kind_name, [there], bounds, expected), limit=limit):
         side.api.check()
         if side.api is context.catalog.source:
-            count_rows(context, source_id, len(page.rows))
+            show_rows_counted(context, source_id, len(page.rows))
         yield page
 
 
@@ -132,7 +132,7 @@ def read_rows(
     for page in pages(side.api, RowSelection(kind_name, ids, bounds, expected), limit=limit):
         side.api.check()
         if is_counted:
-            count_rows(context, next(iter(side.ids.values())), len(page.rows))
+            show_rows_counted(context, next(iter(side.ids.values())), len(page.rows))
         if len(ids) == 1:
             yield from zip(repeat(side.ids[ids[0]]), page.rows)
             continue

@@ -10,7 +10,7 @@ from typing import Dict
 import pytest
 import responses
 
-from bt_migrate.api.http import origin, shown
+from bt_migrate.api.http import origin, without_query
 from bt_migrate.api.transport import CURSOR_HEADER
 from bt_migrate.errors import (
     ApiError,
@@ -198,7 +198,7 @@ def test_a_signed_url_without_answer_is_reported_without_its_signature() -> None
     ],
 )
 def test_a_url_is_shown_without_query_and_user(url: str, expected: str) -> None:
-    assert shown(url) == expected
+    assert without_query(url) == expected
 
 
 @pytest.mark.parametrize(

@@ -268,7 +268,7 @@ def test_a_file_that_is_never_taken_is_an_outage_once_and_then_fails_alone(
     monkeypatch.setattr(signed_urls, "OUTAGE_S", 0.3)
     monkeypatch.setattr(request, "OUTAGE_S", 0.3)
     with world(tmp_path) as w:
-        key = copy.dest_key(w.dest.id, fill(w)["key"])
+        key = copy.dest_attachment_key(w.dest.id, fill(w)["key"])
         if method == "PUT":
             fault = Fault("status", method="PUT", path=f"/bucket/.*{key}", times=None, status=503)
             w.sandbox.faults.add(fault)

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 
-from bt_migrate.migration.undo_objects import CHANGED, reason_to_leave
+from bt_migrate.migration.undo_objects import CHANGED_SINCE_RUN, reason_to_leave
 from bt_migrate.model.resource_table import AI_SECRETS, DATASETS
 from bt_migrate.objects.decide import fingerprint
 from bt_migrate.sandbox.data.answer import Answer
@@ -28,7 +28,7 @@ from tests.support.undoing import GRAPH, found, inhabit, plain, undo, undo_run
     ("resource", "existing", "expected"),
     [
         (DATASETS, {"id": "d", "name": "a", "tags": []}, ""),
-        (DATASETS, {"id": "d", "name": "a", "tags": ["x"]}, CHANGED),
+        (DATASETS, {"id": "d", "name": "a", "tags": ["x"]}, CHANGED_SINCE_RUN),
         (AI_SECRETS, {"id": "d", "name": "a", "preview_secret": None}, ""),
         (
             AI_SECRETS,

@@ -9,7 +9,7 @@ from typing import Any, Dict, List
 import pytest
 
 from bt_migrate.model.findings import KINDS, finding
-from bt_migrate.report.actions import Group, grouped
+from bt_migrate.report.actions import Group, grouped_by_kind
 from bt_migrate.report.display import columns_of, duration_text, plural, size_text, table, wrapped
 from bt_migrate.report.measures import estimate_text
 from bt_migrate.report.screen import in_one_line_each
@@ -105,7 +105,7 @@ def test_a_finding_of_any_kind_is_one_line_that_names_its_objects(
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_every_kind_has_a_line(kind: str) -> None:
     record = finding(kind, resource="prompts", id="i", name="n", detail="why", ref="r")
-    lines = [line for section in grouped([record]).values() for line in section]
+    lines = [line for section in grouped_by_kind([record]).values() for line in section]
     assert [line["kind"] for line in lines] == [kind]
     assert lines[0]["text"] and "{" not in lines[0]["text"]
 
