@@ -22,6 +22,8 @@ def escaped(text: str) -> str:
 
     These are control characters, line breaks, marks of direction and lone surrogates.
     """
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
@@ -42,7 +44,7 @@ def shown(name: Any, columns: int = NAME_COLUMNS) -> str:
 
 def columns_of(text: str) -> int:
     """Returns how many columns of a terminal a text takes: wide characters two, marks none."""
-    return sum(_columns_of_char(char) for char in text)
+    return len(text) if text.isascii() else sum(map(_columns_of_char, text))
 
 
 def _columns_of_char(char: str) -> int:
