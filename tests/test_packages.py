@@ -297,3 +297,13 @@ def test_no_link_and_no_path_of_a_machine_is_committed() -> None:
         if path.is_file() and re.fullmatch(rb"(/|~/|[A-Za-z]:\\)\S+\s*", path.read_bytes()[:4096])
     ]
     assert (links, paths) == ([], [])
+
+
+@pytest.mark.parametrize("name", ("status", "report", "accept", "control", "migrate_all"))
+def test_a_program_loads_the_http_client_only_when_it_needs_one(name: str) -> None:
+    code = f"import bt_migrate.phases.{name}, sys; print('requests' in sys.modules)"
+    command: List[str] = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=str(PACKAGE.parent), capture_output=True, text=True, timeout=TIME_LIMIT_S
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")

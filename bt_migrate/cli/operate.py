@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator, Optional, Sequence
 
 from bt_migrate.api.client import Api
 from bt_migrate.cli.control_file import control_text, read_control, replace_file
-from bt_migrate.cli.process_status import ProcessStatus
+from bt_migrate.cli.process_status import BEAT_S, ProcessStatus
 from bt_migrate.cli.progress import Progress
 from bt_migrate.cli.signals import Ending
 from bt_migrate.cli.timeline import Timeline
@@ -29,8 +29,6 @@ from bt_migrate.state.run_files import CONTROL_FILE, STATUS_FILE
 
 log = logging.getLogger("bt_migrate")
 
-# How often the control file is read and the status file written.
-BEAT_S = 1.0
 MAX_CONTROL_BYTES = 10_000
 
 

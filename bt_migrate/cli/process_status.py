@@ -8,14 +8,18 @@ from __future__ import annotations
 import math
 import time
 from datetime import datetime, timedelta, timezone
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
-from bt_migrate.api.client import Api
 from bt_migrate.cli.rates import Beat, Rates
 from bt_migrate.model.date_windows import instant, iso
 from bt_migrate.state.live_counts import LiveCounts, Task
 from bt_migrate.state.run_directory import RunDirectory
 
+if TYPE_CHECKING:  # bin/status shows a status without a client
+    from bt_migrate.api.client import Api
+
+# How often the control file is read and the status file written.
+BEAT_S = 1.0
 ROWS = "rows"
 # prefix of the names of phases that move something
 MOVES = "migrate-"

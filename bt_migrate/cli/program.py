@@ -10,23 +10,32 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+)
 
 from bt_migrate.cli.after_start import after_start
-from bt_migrate.cli.connect import connected
 from bt_migrate.cli.edge import Edge, run_guarded
 from bt_migrate.cli.log_lines import start_logging
 from bt_migrate.cli.signals import Ending, handle_signals
-from bt_migrate.cli.work import Start, work
 from bt_migrate.config.load import load_settings
 from bt_migrate.config.options import flags_of, make_parser
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import UsageError
-from bt_migrate.migration.phase_loop import Step, steps_of_part
 from bt_migrate.shards.selected import selection_of_shard
 from bt_migrate.shards.shard_file import refuse_other_organizations
 from bt_migrate.state.find_run import VERIFY
 from bt_migrate.state.open_files import raise_file_limit
+
+if TYPE_CHECKING:
+    from bt_migrate.migration.phase_loop import Step
 
 log = logging.getLogger("bt_migrate")
 
@@ -40,19 +49,26 @@ def run_program(
     argv: Optional[Sequence[str]],
     command: str,
     description: str,
-    steps: Sequence[Step],
+    steps: Iterable[Step],
     environ: Optional[Mapping[str, str]] = None,
 ) -> int:
-    """Run the phases `steps` as one program. Returns its exit code."""
+    """Run the phases `steps` as one program. Returns its exit code.
+
+    The steps, and the modules of a run, are loaded once the options are known to be right.
+    """
 
     def act(settings: Settings, ending: Ending) -> int:
+        from bt_migrate.cli.connect import connected
+        from bt_migrate.cli.work import Start, work
+        from bt_migrate.migration.phase_loop import steps_of_part
+
         settings = replace(settings, verify=settings.verify or command == VERIFY)
         source, dest = connected(settings, ending.event, writes=command != VERIFY)
         if settings.shard:
             refuse_other_organizations(
                 settings.shard, {"source": source.org_id, "dest": dest.org_id}
             )
-        start = Start(command, source, dest, steps_of_part(settings, steps), ending)
+        start = Start(command, source, dest, steps_of_part(settings, list(steps)), ending)
         return work(start, settings)
 
     return in_program(argv, command, description, act, environ)
@@ -117,22 +133,6 @@ def _log_as(settings: Settings, edge: Edge) -> None:
     start_logging(settings.log_level, settings.log_format, edge.secrets)
     for warning in settings.warnings:
         log.warning("%s", warning, extra={"event": "setting"})
-
-
-def run_command(
-    argv: Optional[Sequence[str]],
-    command: str,
-    description: str,
-    act: Callable[[Dict[str, Any]], int],
-) -> int:
-    """Call `act` with the options of a program that moves nothing. Returns its exit code."""
-
-    def body(edge: Edge) -> int:
-        flags = flags_of(make_parser(command, description), argv)
-        edge.in_json = bool(flags.get("json"))
-        return act(flags)
-
-    return run_guarded(body)
 
 
 def _settings_of(

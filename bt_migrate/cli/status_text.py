@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional
 
-from bt_migrate.cli.connect import connected
 from bt_migrate.cli.process_status import ROWS, wait_text
 from bt_migrate.cli.run_status import (
     AT_WORK,
@@ -20,13 +16,8 @@ from bt_migrate.cli.run_status import (
     SILENT,
     UNDONE,
 )
-from bt_migrate.config.load import load_settings
-from bt_migrate.errors import UsageError
-from bt_migrate.migration.lag import measure_lag
-from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.report.display import duration_text, number, plural, shown, wrapped
 from bt_migrate.report.measures import lag_text
-from bt_migrate.state.run_directory import RunDirectory
 
 SHOWN_STREAMS = 25
 
@@ -155,22 +146,3 @@ def _stream_lines(status: Mapping[str, Any], limit: int) -> Iterator[str]:
     words = [f"{count:,} {word}" for count, word in counts if count]
     if words:
         yield f"streams: {', '.join(words)} (--json shows all)"
-
-
-def lag_now(path: Path, env_file: Optional[str]) -> Dict[str, Any]:
-    """Returns the lag, measured at the source now. Needs the keys of the run's organizations."""
-    run = RunDirectory(path)
-    selection = run.record.selection
-    settings = replace(
-        load_settings({"env_file": env_file}),
-        projects=tuple(selection.projects),
-        exclude_projects=tuple(selection.exclude_projects or ()),
-        resources=tuple(selection.resources),
-    )
-    source, dest = connected(settings, threading.Event(), writes=False)
-    if source.org_id != run.record.source.org_id:
-        raise UsageError(
-            f"{path}: this run's source organization is {run.record.source.org_name}; the key"
-            f" is for {source.display_name}"
-        )
-    return measure_lag(open_catalog(source, dest, run, settings), run.record)

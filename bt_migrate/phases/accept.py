@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
 from bt_migrate.cli.accept import accept_differences
-from bt_migrate.cli.program import run_command
+from bt_migrate.cli.command import run_command
 from bt_migrate.errors import EXIT_OK
 from bt_migrate.state.run_directory import run_at
 

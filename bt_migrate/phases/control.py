@@ -11,8 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
+from bt_migrate.cli.command import run_command
 from bt_migrate.cli.control import control, request_text
-from bt_migrate.cli.program import run_command
 from bt_migrate.cli.run_status import newest_run
 from bt_migrate.errors import EXIT_OK
 

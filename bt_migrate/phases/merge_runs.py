@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
+from bt_migrate.cli.command import run_command
 from bt_migrate.cli.log_lines import start_logging
 from bt_migrate.cli.operate import shown_progress
-from bt_migrate.cli.program import run_command
 from bt_migrate.cli.results import print_report
 from bt_migrate.config.load import app_urls_of, state_dir_of
 from bt_migrate.errors import EXIT_OK

@@ -9,19 +9,22 @@ from __future__ import annotations
 import importlib
 import sys
 import tempfile
-from typing import List, Optional, Sequence
+from typing import TYPE_CHECKING, Iterator, Optional, Sequence
 
 from bt_migrate.cli.program import run_program
-from bt_migrate.migration.phase_loop import Step
 from bt_migrate.phases import ORDER
+
+if TYPE_CHECKING:
+    from bt_migrate.migration.phase_loop import Step
 
 NAME = "migrate-all"
 
 
-def steps() -> List[Step]:
-    """Returns (name, function) of every phase. This program does nothing else."""
-    modules = [importlib.import_module(f"bt_migrate.phases.{name}") for name in ORDER]
-    return [(module.NAME, module.run) for module in modules]
+def steps() -> Iterator[Step]:
+    """Yields (name, function) of every phase. This program does nothing else."""
+    for name in ORDER:
+        module = importlib.import_module(f"bt_migrate.phases.{name}")
+        yield module.NAME, module.run
 
 
 def demo(argv: Sequence[str]) -> int:

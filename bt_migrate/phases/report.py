@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
-from bt_migrate.cli.program import run_command
+from bt_migrate.cli.command import run_command
 from bt_migrate.cli.run_status import AT_WORK, run_status
 from bt_migrate.config.load import app_urls_of, state_dir_of
 from bt_migrate.errors import EXIT_OK

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
+from bt_migrate.cli.command import run_command
 from bt_migrate.cli.many_runs import (
     all_runs,
     all_runs_lines,
@@ -21,11 +22,10 @@ from bt_migrate.cli.many_runs import (
     summed,
     summed_lines,
 )
-from bt_migrate.cli.operate import BEAT_S
 from bt_migrate.cli.pinned import ERASE_BELOW, ERASE_LINE, terminal_size
-from bt_migrate.cli.program import run_command
+from bt_migrate.cli.process_status import BEAT_S
 from bt_migrate.cli.run_status import AT_WORK, newest_run, run_status
-from bt_migrate.cli.status_text import lag_now, status_lines
+from bt_migrate.cli.status_text import status_lines
 from bt_migrate.cli.streams import is_open, raw_stream
 from bt_migrate.config.load import state_dir_of
 from bt_migrate.errors import EXIT_OK, UsageError
@@ -55,6 +55,8 @@ def _status(path: Path, flags: Dict[str, Any], height: Optional[int]) -> Shown:
     run = newest_run(path, now)
     status = run_status(run, now)
     if flags["lag"]:
+        from bt_migrate.cli.lag_now import lag_now  # the only part that needs a client
+
         status["lag"] = lag_now(run, flags["env_file"])
     return Shown(status, status_lines(status, now, height), status["state"] in AT_WORK)
 
