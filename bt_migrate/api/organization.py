@@ -34,10 +34,10 @@ def connect(api: Api, wanted: str, setting: str) -> None:
         api.org_name = wanted
 
 
-# assumption: ping_is_not_there
+# assumption: lists_page_by_last_id, ping_is_not_there
 def _organizations(api: Api, setting: str) -> List[dict]:
     try:
-        return list(api.list("/v1/organization", page_size=100))
+        return list(api.list("/v1/organization", page_size=0))
     except ApiError as error:
         if error.status in (401, 403):
             raise UsageError(
