@@ -361,6 +361,8 @@ def _address_problem(value: Mapping[str, Any], field: str) -> str:
 
 def _row_ids_problem(answered_ids: Any, row_ids: Sequence[str], name: str, whole: Any) -> str:
     """Every row that was sent is accounted for, and no other; in any order."""
+    if answered_ids == list(row_ids):
+        return ""
     if not isinstance(answered_ids, list):
         return f"`{name}` is {described(answered_ids, whole)}, not a list"
     if len(answered_ids) != len(row_ids):

@@ -41,10 +41,10 @@ from bt_migrate.rows.rewrite import (
     can_be_merged,
     comment_record,
     comments_of,
+    insertable_and_lost,
     insertable_row,
     kept_for_merges,
     lost_history,
-    lost_row_fields,
     may_hold_references,
     rewrite_row,
     spill_order,
@@ -99,11 +99,11 @@ class RowEncoder:
         that `encode_plain` writes it exactly.
         """
         write = encode_plain if plain else encode
-        for name in lost_row_fields(self._kind, row):
+        out, lost = insertable_and_lost(self._kind, row)
+        for name in lost:
             notes.add("row_field_not_carried", row["id"], name)
         for action, count in lost_history(row).items():
             notes.add_many("row_field_not_carried", row["id"], count, "audit_data", action)
-        out = insertable_row(self._kind, row)
         body = write(out)
         xact = xact_of(row.get("_xact_id"))
         fits = len(body) <= self._max_row_bytes

@@ -385,8 +385,7 @@ class SeenRows:
 
 def _stored(record: Sequence[Any]) -> tuple:
     """Returns a record that begins with an object and a row id, with the row id as bytes."""
-    object_id, row_id, *rest = record
-    return (object_id, id_bytes(row_id), *rest)
+    return (record[0], id_bytes(record[1]), *record[2:])
 
 
 def _upgrade(db: sqlite3.Connection) -> None:

@@ -14,8 +14,8 @@ from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.rewrite import (
     ASSIGNMENTS,
     RewriteNotes,
+    insertable_and_lost,
     insertable_row,
-    lost_row_fields,
     may_hold_references,
     rewrite_row,
 )
@@ -121,8 +121,8 @@ def test_fields_that_no_insert_takes_are_named_where_they_hold_something() -> No
         "audit": [{"a": 1}],
     }
     assert (
-        sorted(lost_row_fields(ROW_KINDS["logs"], row)),
-        lost_row_fields(ROW_KINDS["logs"], {**SPAN, **SERVER}),
+        sorted(insertable_and_lost(ROW_KINDS["logs"], row)[1]),
+        insertable_and_lost(ROW_KINDS["logs"], {**SPAN, **SERVER})[1],
     ) == (
         ["audit", "classifications", "newer"],
         [],
@@ -132,16 +132,12 @@ def test_fields_that_no_insert_takes_are_named_where_they_hold_something() -> No
 @pytest.mark.parametrize("kind", ["logs", "experiments", "datasets"])
 def test_comments_are_carried_as_records_of_their_own(kind: str) -> None:
     row = {"id": "1", "comments": [{"id": "c", "comment": {"text": "hi"}}]}
-    assert (lost_row_fields(ROW_KINDS[kind], row), insertable_row(ROW_KINDS[kind], row)) == (
-        [],
-        {"id": "1"},
-    )
+    assert insertable_and_lost(ROW_KINDS[kind], row) == ({"id": "1"}, [])
 
 
 def test_scores_of_a_dataset_row_are_reported_as_not_carried() -> None:
-    assert lost_row_fields(
-        ROW_KINDS["datasets"], {"id": "1", "scores": {"a": 1}, "output": None}
-    ) == ["scores"]
+    row = {"id": "1", "scores": {"a": 1}, "output": None}
+    assert insertable_and_lost(ROW_KINDS["datasets"], row) == ({"id": "1"}, ["scores"])
 
 
 def test_a_row_without_references_stays_as_it_is() -> None:
