@@ -1,8 +1,8 @@
-"""Views and ACLs that wait, whichever phase recorded them.
+"""Objects that could not be created without something else, whichever phase recorded them.
 
 An ACL cannot be created without the user, group or role to whom it grants something; a view or an
-ACL cannot be created without the object to which it belongs. It is created once all of these are in
-the destination.
+ACL cannot be created without the object to which it belongs; a snapshot cannot be created without
+the state of the dataset. It is created once all of these are in the destination.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Dict, Iterator, List, Sequence
 from bt_migrate.errors import ApiError
 from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resource_table import PROJECTS
-from bt_migrate.model.resources import BY_NAME
+from bt_migrate.model.resources import BY_NAME, pins_rows
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.copy import copy_objects, record_undecided
 from bt_migrate.objects.owned import (
@@ -23,7 +23,10 @@ from bt_migrate.objects.owned import (
     owner_groups,
     owner_of,
 )
-from bt_migrate.objects.prepare import PlannedObject
+from bt_migrate.objects.pinned import states_named
+from bt_migrate.objects.prepare import PlannedObject, prepare
+from bt_migrate.objects.second_pass import missing_of
+from bt_migrate.rows.present_states import map_present_states
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory
 
@@ -57,30 +60,54 @@ def _forget_gone(
     states.save()
 
 
-def create_owned_that_wait(catalog: Catalog, run: RunDirectory) -> None:
+def create_that_wait(catalog: Catalog, run: RunDirectory) -> None:
     """Create the objects that could not be created before and can be now."""
-    for states in _owned(run):
+    for states in run.all_objects():
         resource = BY_NAME[states.resource]
-        listed = (
-            catalog.lists.source_object(resource, source_id)
-            for source_id in _late(catalog, states)
-            if states.has_no_place(source_id)
-        )
-        objects = [obj for obj in listed if obj]
-        if not objects:
+        waiting = [source_id for source_id in states.left_out if states.has_no_place(source_id)]
+        if not waiting:
             continue
+        listed = (catalog.lists.source_object(resource, source_id) for source_id in waiting)
         places = _places(catalog, run)
         dest_project_id = places[states.project][1] if states.project in places else ""
-        owners = tuple(dict.fromkeys(map(owner_of, objects)))
-        group = OwnerGroup(states.project, dest_project_id, owners)
-        items = [PlannedObject(obj, states, dest_project_id) for obj in objects]
-        try:
-            there = list_dest_group(catalog, resource, group)
-        except ApiError as error:
-            record_undecided(catalog, resource, items, error)
+        objects = (PlannedObject(obj, states, dest_project_id) for obj in listed if obj)
+        items = [item for item in objects if _has_come(catalog, resource, item)]
+        if not items:
             continue
-        catalog.index.provide(resource, dest_project_id, there)
+        if resource.scope == OWNER:
+            owners = tuple(dict.fromkeys(owner_of(item.source) for item in items))
+            group = OwnerGroup(states.project, dest_project_id, owners)
+            try:
+                there = list_dest_group(catalog, resource, group)
+            except ApiError as error:
+                record_undecided(catalog, resource, items, error)
+                continue
+            catalog.index.provide(resource, dest_project_id, there)
         copy_objects(catalog, resource, items)
+
+
+def _has_come(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool:
+    """Whether something that the object could not be created without is there now."""
+    missing = missing_of(catalog, resource, prepare(catalog, resource, item))
+    return not missing.issuperset(item.states.left_out[item.source["id"]])
+
+
+def map_states_that_wait(catalog: Catalog, run: RunDirectory) -> None:
+    """Find the states of datasets that objects were written, or left, without.
+
+    Not for the kinds that this start has planned, after the rows of all datasets.
+    """
+    planned = catalog.run.record.sessions[-1].phases
+    objects = (
+        (resource, catalog.lists.source_object(resource, source_id))
+        for states in run.all_objects()
+        for resource in [BY_NAME[states.resource]]
+        if pins_rows(resource) and resource.phase not in planned
+        for source_id in states.left_out
+    )
+    named = states_named((resource, obj) for resource, obj in objects if obj)
+    if named:
+        map_present_states(catalog, named)
 
 
 def _owned(run: RunDirectory) -> Iterator[ObjectStates]:

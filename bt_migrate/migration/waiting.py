@@ -7,7 +7,11 @@ from typing import Iterator, Set
 
 from bt_migrate.errors import LockedError
 from bt_migrate.migration.context import Migration
-from bt_migrate.migration.late_owned import create_owned_that_wait, list_owned_that_wait
+from bt_migrate.migration.late_owned import (
+    create_that_wait,
+    list_owned_that_wait,
+    map_states_that_wait,
+)
 from bt_migrate.migration.people import invite_missing_users
 from bt_migrate.model.resource_table import USERS
 from bt_migrate.model.resources import BY_NAME
@@ -62,12 +66,13 @@ def finish_objects(catalog: Catalog, run: RunDirectory) -> None:
 
 
 def _finish_run(migration: Migration, run: RunDirectory, *, last: bool) -> None:
-    with_owned = last and not migration.settings.shard
-    if with_owned:
+    creates = last and not migration.settings.shard
+    if creates:
         list_owned_that_wait(migration.catalog, run)
+        map_states_that_wait(migration.catalog, run)
     finish_objects(migration.catalog, run)
-    if with_owned:
-        create_owned_that_wait(migration.catalog, run)
+    if creates:
+        create_that_wait(migration.catalog, run)
     for stream in run.all_streams():
         if stream.waiting:
             finish_deferred_rows(migration.catalog, migration.copier, stream)

@@ -354,7 +354,7 @@ class ObjectWriter:
                 # Somebody else created it.
                 item.states.left_out.pop(source_id, None)
         elif not_placeable(resource, item.source, plan.prepared.body):
-            note_no_place(self.catalog, item, plan.prepared)
+            note_no_place(self.catalog, resource, item, plan.prepared)
         if _value_is_to_enter(resource, item.source, action, outcome):
             facts = {"path": resource.hidden_field, "next": resource.next_action}
             findings.append(object_finding(resource, item, "secret_to_enter", **facts))

@@ -36,6 +36,9 @@ def resolve_version(
         return dest_version
     for resource in versioned if catalog.settings.history else ():
         _map_once(catalog, resource, source_id)
+    if source_id in catalog.histories.failures:
+        # Some of its versions are missing, and an earlier one is not the one that is named.
+        return catalog.versions.dest_version(source_id, version)
     dest_version = catalog.versions.dest_version_at(source_id, version)
     for resource in versioned if pin.keeps_latest else ():
         dest_version = dest_version or _latest(catalog, resource, source_id, version)

@@ -6,7 +6,7 @@ Their targets did not exist yet, or an earlier run could not create them.
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Set, Tuple
 
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.errors import ApiError
@@ -95,8 +95,9 @@ def finish_deferred(catalog: Catalog, resource: Resource, states: ObjectStates) 
 def finish_left_out(catalog: Catalog, resource: Resource, states: ObjectStates) -> None:
     """Add references that were left out of objects that this tool wrote and that resolve now.
 
-    A user was invited, or a person created what could not be moved. Objects that somebody changed
-    since are left to the next plan, which reports them. A plan only records what resolves.
+    A user was invited, a person created what could not be moved, or the rows of a dataset arrived
+    whose state is named. Objects that somebody changed since are left to the next plan, which
+    reports them. A plan only records what resolves.
     """
     for source_id, refs in list(states.left_out.items()):
         source = catalog.lists.source_object(resource, source_id)
@@ -105,9 +106,7 @@ def finish_left_out(catalog: Catalog, resource: Resource, states: ObjectStates) 
             continue
         item = PlannedObject(source, states, _dest_project(catalog, resource, source))
         prepared = prepare(catalog, resource, item)
-        missing = {reference.id for reference in (*prepared.left_out, *prepared.deferred)}
-        missing |= catalog.earlier.fields_not_taken(resource)
-        if missing.issuperset(refs):
+        if missing_of(catalog, resource, prepared).issuperset(refs):
             continue
         findings = list(prepared.findings)
         if dest_id.startswith(PLANNED):
@@ -124,6 +123,12 @@ def finish_left_out(catalog: Catalog, resource: Resource, states: ObjectStates) 
             findings.append(object_finding(resource, item, "reference_not_added", **facts))
         states.note(source_id, _findings_of_creation(states, source_id) + findings)
     states.save()
+
+
+def missing_of(catalog: Catalog, resource: Resource, prepared: Prepared) -> Set[str]:
+    """Returns what an object is still without, as `left_out` of its states names it."""
+    ids = {reference.id for reference in (*prepared.left_out, *prepared.deferred)}
+    return ids.union(prepared.pins, catalog.earlier.fields_not_taken(resource))
 
 
 def find_made_by_hand(catalog: Catalog, resource: Resource, states: ObjectStates) -> None:

@@ -12,6 +12,7 @@ from bt_migrate.model.equality import difference_print
 from bt_migrate.model.outcomes import DIFFERS, READY_TO_ACTIVATE
 from bt_migrate.model.references import Unresolved
 from bt_migrate.model.resource import Resource
+from bt_migrate.model.resources import pins_rows
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import (
     UPDATE,
@@ -112,19 +113,27 @@ def remember_fingerprints(
 def note_left_out(
     catalog: Catalog, resource: Resource, item: PlannedObject, prepared: Prepared
 ) -> None:
-    """Record the references and fields that an object lacks and that may come later.
+    """Record the references, versions and fields that an object lacks and that may come later.
 
-    For example a user who is invited, a function whose code a person pushes, a field that a newer
-    data plane knows; not what the source lost.
+    For example a user who is invited, a function whose code a person pushes, the state of a dataset
+    whose rows failed, a field that a newer data plane knows; not what the source lost.
     """
     fields = catalog.earlier.fields_not_taken(resource)
-    refs = _may_come_later(catalog, prepared.left_out)
+    refs = [*_may_come_later(catalog, prepared.left_out), *_late_pins(catalog, resource, prepared)]
     _note_refs(item, [*refs, *(name for name in sorted(fields) if prepared.body.get(name))])
 
 
-def note_no_place(catalog: Catalog, item: PlannedObject, prepared: Prepared) -> None:
-    """Note the references without which an object cannot be created."""
-    _note_refs(item, _may_come_later(catalog, [*prepared.left_out, *prepared.deferred]))
+def note_no_place(
+    catalog: Catalog, resource: Resource, item: PlannedObject, prepared: Prepared
+) -> None:
+    """Note the references and versions without which an object cannot be created."""
+    refs = _may_come_later(catalog, [*prepared.left_out, *prepared.deferred])
+    _note_refs(item, [*refs, *_late_pins(catalog, resource, prepared)])
+
+
+def _late_pins(catalog: Catalog, resource: Resource, prepared: Prepared) -> List[str]:
+    """Returns the paths of versions that were removed and may get a counterpart later."""
+    return prepared.pins if pins_rows(resource) or catalog.settings.history else []
 
 
 def _may_come_later(catalog: Catalog, references: Iterable[Unresolved]) -> List[str]:
