@@ -145,6 +145,13 @@ def _refuse_useless(given: Mapping[str, Any], value_of: Mapping[str, Any], depth
             raise UsageError(f"{NAMED[name].flag} does something only with --since-last")
     if "max_deletes" in given and not value_of["propagate_deletes"]:
         raise UsageError("--max-deletes does something only with --propagate-deletes")
+    if value_of["dataset_versions"] and (value_of["shards"] or "shard" in given):
+        raise UsageError(
+            "--dataset-versions: earlier states of datasets are not made in shards; leave it out"
+            " (and MIGRATION_DATASET_VERSIONS), or move without shards"
+        )
+    if "dataset_versions" in given and value_of["no_rows"]:
+        raise UsageError("--dataset-versions writes rows: leave out --no-rows")
     if value_of["send_invites"] and not value_of["invite_users"]:
         raise UsageError("--send-invites does something only with --invite-users")
     has_window = value_of["window"] or value_of["created_after"] or value_of["since_last"]

@@ -163,8 +163,9 @@ def _options(fields: str) -> Tuple[Option, ...]:
 
 _SELECT = _options(
     "resources exclude_resources projects exclude_projects created_after created_before window tz"
-    " rename_projects history"
+    " rename_projects"
 )
+_HISTORY = _options("history")
 _CONNECT = (*_options("batch_size max_concurrent btql_per_minute"), ENV_FILE)
 _OUTPUT = _options("log_level log_format verbose quiet json")
 _WORK = (
@@ -174,6 +175,7 @@ _WORK = (
 )
 _MOVE = (
     *_SELECT,
+    *_HISTORY,
     *_WORK,
     *_options(
         "since_last on_conflict dry_run plan_out plan fail_on_loss user_map invite_users"
@@ -198,7 +200,7 @@ PROGRAMS: Dict[str, Sequence[Option]] = {
         *_options("no_rows fill_gaps keep_public activate bundles verify"),
     ),
     "validate": (
-        *_SELECT, *_WORK, *_VERSIONS, USER_MAP,
+        *_SELECT, *_HISTORY, *_WORK, *_VERSIONS, USER_MAP,
         *_options("dry_run plan_out fail_on_loss fetch_limit read_streams bundles"),
     ),
     "migrate-organization": _MOVE,
@@ -210,7 +212,7 @@ PROGRAMS: Dict[str, Sequence[Option]] = {
     "migrate-settings": (*_MOVE, *_options("activate")),
     "migrate-acls": _MOVE,
     "verify": (
-        *_SELECT, *_WORK, *_DEPTH, USER_MAP,
+        *_SELECT, *_HISTORY, *_WORK, *_DEPTH, USER_MAP,
         *_options("keep_public fetch_limit attachments dry_run"),
     ),
     "undo": (UNDO_RUN, UNDO_YES, *_options("changed"), *_CONNECT, *_OUTPUT),
