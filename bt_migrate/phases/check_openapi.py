@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
-from bt_migrate.cli.streams import print_message
-from bt_migrate.config.options import flags_of, make_parser
-from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, MigrationError, UsageError
+from bt_migrate.cli.program import run_command
+from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, UsageError
 from bt_migrate.model.openapi import differences
 
 NAME = "check-openapi"
@@ -27,12 +26,13 @@ def _document(path: str) -> Any:
         raise UsageError(f"{path}: is not JSON: {error}") from None
 
 
-def run(path: str, *, in_json: bool) -> int:
+def run(flags: Mapping[str, Any]) -> int:
+    path = flags["file"]
     try:
         lines = differences(_document(path))
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
-    if in_json:
+    if flags["json"]:
         print(json.dumps({"differences": lines}, indent=1))
     else:
         print("\n".join([*lines, f"{len(lines)} difference(s)"]))
@@ -40,12 +40,7 @@ def run(path: str, *, in_json: bool) -> int:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    flags = flags_of(make_parser(NAME, __doc__ or ""), argv)
-    try:
-        return run(flags["file"], in_json=flags["json"])
-    except MigrationError as error:
-        print_message(str(error))
-        return error.exit_code
+    return run_command(argv, NAME, __doc__ or "", run)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,10 @@ from bt_migrate.api.client import Api
 from bt_migrate.api.organization import connect
 from bt_migrate.api.request import Endpoint, Limits
 from bt_migrate.cli.log_lines import start_logging
-from bt_migrate.cli.program import prepare_interpreter
+from bt_migrate.cli.program import prepare_interpreter, run_command
 from bt_migrate.cli.signals import Ending, handle_signals
-from bt_migrate.cli.streams import print_message
 from bt_migrate.config.load import Connection, connection_of
-from bt_migrate.config.options import flags_of, make_parser
-from bt_migrate.errors import EXIT_INTERRUPTED, MigrationError, UsageError
+from bt_migrate.errors import UsageError
 from bt_migrate.probe.run import exit_code, probe, probe_reading, record, report_lines
 
 NAME = "probe"
@@ -48,7 +46,13 @@ def _confirm(api: Api, flags: Dict[str, Any]) -> None:
         raise UsageError("nothing was created")
 
 
-def run(flags: Dict[str, Any], ending: Ending) -> int:
+def run(flags: Dict[str, Any]) -> int:
+    ending = Ending()
+    with handle_signals(ending, 0, in_json=bool(flags["json"])):
+        return _probed(flags, ending)
+
+
+def _probed(flags: Dict[str, Any], ending: Ending) -> int:
     connection = connection_of("source" if flags["source"] else "destination", flags["env_file"])
     start_logging("WARNING", "json" if flags["json"] else "text", (connection.key,))
     api = _api(connection, ending.event, writable=not flags["read_only"])
@@ -70,16 +74,7 @@ def run(flags: Dict[str, Any], ending: Ending) -> int:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     prepare_interpreter()
-    flags = flags_of(make_parser(NAME, __doc__ or ""), argv)
-    ending = Ending()
-    try:
-        with handle_signals(ending, 0, in_json=bool(flags["json"])):
-            return run(flags, ending)
-    except MigrationError as error:
-        print_message(str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    return run_command(argv, NAME, __doc__ or "", run)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any, Dict, List
 import pytest
 
 from bt_migrate.cli.signals import GRACE_S
+from bt_migrate.config.options import PROGRAMS
 from bt_migrate.report.display import escaped, shown
 from tests.support.compare_orgs import differences
 from tests.support.orgs import (
@@ -139,6 +140,22 @@ def test_output_to_a_full_disk_is_reported_and_not_a_success(pair: Pair, tmp_pat
     assert (done.returncode, differences(pair)) == (3, []), done.stderr
     assert done.stderr.splitlines()[-1].startswith("bt_migrate: standard output: ")
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("program", sorted(PROGRAMS))
+def test_every_program_ends_with_3_where_its_output_cannot_be_written(program: str) -> None:
+    """Each runs inside the edge that also turns errors and crashes into one line."""
+    module = f"bt_migrate.phases.{program.replace('-', '_')}"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", module, "--help"],
+            env={**os.environ, **PATHS},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (done.returncode, len(done.stderr.splitlines())) == (3, 1), done.stderr
 
 
 @pytest.mark.parametrize("words", [["status", "--help"], ["status"], ["migrate_all", "--help"]])
