@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 from bt_migrate.errors import UsageError
+from bt_migrate.model.selection import did_you_mean
 
 CONTROL_WORDS = ("pause", "resume", "stop")
 SETTINGS = ("requests-per-second", "max-concurrent")
@@ -35,9 +36,10 @@ def read_control(text: str) -> Dict[str, Any]:
         elif name == "max-concurrent" and _NUMBER.match(value) and int(value) > 0:
             request[name] = int(value)
         else:
+            hint = did_you_mean(name, (*CONTROL_WORDS, *SETTINGS))
             raise UsageError(
                 f"{line[:_SHOWN_CHARS]!r} is not one of {', '.join(CONTROL_WORDS)},"
-                " requests-per-second=N, max-concurrent=N (N above 0)"
+                f" requests-per-second=N, max-concurrent=N (N above 0){hint}"
             )
     return request
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from dotenv import dotenv_values
 
@@ -16,7 +16,7 @@ from bt_migrate.config.declare import Setting
 from bt_migrate.config.settings import ALL_SETTINGS, ROW_OVERRIDES, TABLE, Settings
 from bt_migrate.errors import UsageError
 from bt_migrate.model.date_windows import instant, is_relative, last_full, window_bound, zone_of
-from bt_migrate.model.resources import SELECTABLE
+from bt_migrate.model.resources import ROW_KINDS, SELECTABLE
 from bt_migrate.model.selection import did_you_mean
 
 NAMED = {setting.field: setting for setting in ALL_SETTINGS}
@@ -131,6 +131,14 @@ def _without_comment(setting: Setting, text: str) -> str:
 
 # -- refused combinations
 
+# Options that do nothing without rows, and options with the resources that they need.
+ROW_OPTIONS = ("propagate_deletes", "read_streams", "preserve_order")
+NEEDED_RESOURCES: Dict[str, Sequence[str]] = {
+    **dict.fromkeys((*ROW_OPTIONS, "no_rows"), tuple(ROW_KINDS)),
+    "dataset_versions": ("datasets",),
+    "activate": ("project_automations", "org_automations"),
+}
+
 
 def _refuse_useless(given: Mapping[str, Any], value_of: Mapping[str, Any], depths: int) -> None:
     """Raises UsageError for options that have no effect, or that contradict each other."""
@@ -157,6 +165,27 @@ def _refuse_useless(given: Mapping[str, Any], value_of: Mapping[str, Any], depth
     has_window = value_of["window"] or value_of["created_after"] or value_of["since_last"]
     if "fill_gaps" in given and not has_window:
         raise UsageError("--fill-gaps does something only with --window or --created-after")
+    if "tz" in given and not (has_window or value_of["created_before"]):
+        raise UsageError("--tz does something only with --window or a date")
+    if "quiet" in given and "verbose" in given:
+        raise UsageError("--quiet and --verbose: choose one")
+    if {"preserve_order", "read_streams"} <= given.keys() and value_of["read_streams"] > 1:
+        raise UsageError("--preserve-order needs one reader: leave out --read-streams")
+    _refuse_without_target(given, value_of)
+
+
+def _refuse_without_target(given: Mapping[str, Any], value_of: Mapping[str, Any]) -> None:
+    """Raises UsageError for options about resources that are not selected."""
+    selected = {*value_of["resources"]} - {*value_of["exclude_resources"]}
+    for name, resources in NEEDED_RESOURCES.items():
+        if name in given and not selected.intersection(resources):
+            raise UsageError(
+                f"{NAMED[name].flag} does something only with {' or '.join(resources)}:"
+                " these are not selected"
+            )
+    for name in ROW_OPTIONS:
+        if name in given and value_of["no_rows"]:
+            raise UsageError(f"{NAMED[name].flag} does something only with rows: --no-rows")
 
 
 def _without_excluded(value_of: Mapping[str, Any]) -> Tuple[str, ...]:

@@ -259,7 +259,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        hint = self._hint(message.rpartition("unrecognized arguments: ")[2].split()[:1])
+        hint = self._hint(message.partition("unrecognized arguments: ")[2].split()[:1])
         self.exit(2, f"{self.prog}: {message}{hint} (see {self.prog} --help)\n")
 
     def format_help(self) -> str:

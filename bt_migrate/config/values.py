@@ -220,10 +220,15 @@ def conflict_policies(name: str, text: str, default: str = KEEP_POLICY) -> Dict[
     for item in names(name, text):
         resource, _, word = item.strip().rpartition("=")
         if word not in CONFLICT_POLICIES:
-            raise UsageError(f"{name}: {word[:40]!r} is not one of {', '.join(CONFLICT_POLICIES)}")
+            hint = did_you_mean(word, CONFLICT_POLICIES)
+            known = ", ".join(CONFLICT_POLICIES)
+            raise UsageError(f"{name}: {word[:40]!r} is not one of {known}{hint}")
         if resource and resource not in CONFLICTING:
+            hint = did_you_mean(resource, CONFLICTING)
             known = ", ".join(CONFLICTING)
-            raise UsageError(f"{name}: unknown resource {resource[:40]!r}; known are: {known}")
+            raise UsageError(
+                f"{name}: unknown resource {resource[:40]!r}{hint}; known are: {known}"
+            )
         if own.setdefault(resource, word) != word:
             raise UsageError(
                 f"{name}: {resource or 'everything'} is set to both {own[resource]} and {word};"

@@ -112,7 +112,7 @@ def test_a_wrong_variable_is_shown_by_the_program(tmp_path: Path) -> None:
         (["--resources", ""], "--resources: its value is empty; leave it out, or give one"),
         (["--projects", " , "], "--projects: its value is empty"),
         (["--state-dir="], "--state-dir: its value is empty"),
-        (["--env-file", ""], "--env-file: its value is empty"),
+        (["--env-file", ""], "--env-file: its value is empty; leave it out, or give one (see"),
     ],
 )
 def test_a_wrong_option_is_refused_in_one_line(
@@ -145,6 +145,19 @@ def test_an_unknown_project_is_refused_with_the_one_that_was_meant(tmp_path: Pat
         ({"max_deletes": "5"}, "--max-deletes does something only with --since-last"),
         ({"max_deletes": "5", "since_last": True}, "only with --propagate-deletes"),
         ({"fill_gaps": True}, "--fill-gaps does something only with --window or --created-after"),
+        ({"tz": "Europe/Berlin"}, "--tz does something only with --window or a date"),
+        ({"quiet": True, "verbose": True}, "--quiet and --verbose: choose one"),
+        ({"preserve_order": True, "read_streams": "4"}, "leave out --read-streams"),
+        ({"no_rows": True, "read_streams": "4"}, "--read-streams does something only with rows"),
+        (
+            {"resources": "prompts", "since_last": True, "propagate_deletes": True},
+            "--propagate-deletes does something only with datasets or experiments or logs",
+        ),
+        ({"resources": "prompts", "no_rows": True}, "--no-rows does something only with datasets or exp"),
+        ({"resources": "logs", "dataset_versions": True}, "only with datasets: these are not"),
+        ({"resources": "logs", "activate": "slack"}, "--activate does something only with project"),
+        ({"on_conflict": "udpate"}, "did you mean 'update'?"),
+        ({"on_conflict": "prompt=update"}, "did you mean 'prompts'?"),
         ({"no_verify": True, "full": True}, "--no-verify: leave it out, or leave out --counts"),
         ({"exclude_resources": "logs", "resources": "logs"}, "nothing is left of --resources"),
     ],
