@@ -23,6 +23,13 @@ EXIT_INTERRUPTED = 130
 # How a server answers a route that it does not have.
 NOT_THERE = (404, 405, 501)
 
+# The control plane refuses with 400 and text: "Missing create access to org …" (recorded).
+RIGHT_REFUSED = re.compile(
+    r"missing \w+ access|access denied|permission|not authorized|unauthorized|forbidden"
+    r"|not allowed|read.?only",
+    re.IGNORECASE,
+)
+
 # how much of an answer's body an error keeps
 MAX_BODY_CHARS = 500
 HIDDEN = "***"
@@ -141,6 +148,12 @@ class ApiError(MigrationError):
         self.request_id = request_id
         trace = f" (request {request_id})" if request_id else ""
         super().__init__(f"{route} was answered {status}{trace}: {self.body or 'no text'}")
+
+    @property
+    def refuses_key(self) -> bool:
+        """Whether the key lacks a right, whatever the status."""
+        refused = self.status == 400 and RIGHT_REFUSED.search(self.body)
+        return self.status in (401, 403) or bool(refused)
 
     @property
     def refuses_content(self) -> bool:

@@ -17,12 +17,6 @@ from bt_migrate.objects.owned import Owner, owner_groups
 from bt_migrate.objects.paths import list_of_owner
 
 PROJECT_OWNER_TYPE = "project"
-# The control plane refuses with 400 and text: "Missing create access to org …" (recorded).
-RIGHT_REFUSED = re.compile(
-    r"missing \w+ access|access denied|permission|not authorized|unauthorized|forbidden"
-    r"|not allowed|read.?only",
-    re.IGNORECASE,
-)
 # A project without a name is refused with this text if the key may write.
 NAME_REFUSED = re.compile(
     r"\bnames?\b|required|missing field|invalid_type|validation", re.IGNORECASE
@@ -47,7 +41,7 @@ def write_right(dest: Api) -> str:
     try:
         dest.post("/v1/project", {})
     except ApiError as error:
-        if is_refusal(error):
+        if error.refuses_key:
             raise UsageError(
                 f"destination: the key may not write to {dest.display_name}"
                 f" ({_reason(error)}); use one with write rights"
@@ -56,13 +50,6 @@ def write_right(dest: Api) -> str:
             return "yes"
         return f"unknown ({_reason(error)})"
     return f"unknown ({dest.url} accepted a project without a name)"
-
-
-def is_refusal(error: ApiError) -> bool:
-    """Whether an answer refuses the key, whatever its status."""
-    if error.status in (401, 403):
-        return True
-    return error.status == 400 and bool(RIGHT_REFUSED.search(error.body))
 
 
 def refused_lists(catalog: Catalog, projects: Sequence[dict]) -> List[Dict[str, Any]]:
@@ -157,7 +144,7 @@ def _refused(wanted: ListToRead) -> Optional[RefusedList]:
         wanted.read()
     except ApiError as error:
         is_missing = error.status in NOT_THERE and wanted.resource.beyond
-        if error.status >= 500 or (is_missing and not is_refusal(error)):
+        if error.status >= 500 or (is_missing and not error.refuses_key):
             return None
         return RefusedList(wanted.api.side, wanted.resource.name, _reason(error))
     return None

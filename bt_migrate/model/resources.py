@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from typing import Dict, List, Mapping, Tuple
 
 from bt_migrate.model.resource import ORGANIZATION, OWNER, Resource
-from bt_migrate.model.resource_table import CALLABLE, EXPERIMENTS, OBJECT_RESOURCES, PROJECTS, USERS
+from bt_migrate.model.resource_table import (
+    CALLABLE,
+    DATASETS,
+    EXPERIMENTS,
+    FUNCTIONS,
+    OBJECT_RESOURCES,
+    PROJECTS,
+    PROMPTS,
+    USERS,
+)
 
 BY_NAME: Mapping[str, Resource] = {
     resource.name: resource for resource in (*OBJECT_RESOURCES, USERS)
@@ -128,6 +137,8 @@ def _referable() -> Tuple[Resource, ...]:
 
 # The kinds whose ids other objects hold.
 REFERABLE: Tuple[Resource, ...] = _referable()
+# Those that rows name: in origins, prompts of spans, parents of spans, and assignments.
+NAMED_BY_ROWS = (PROJECTS, DATASETS, FUNCTIONS, PROMPTS, EXPERIMENTS, USERS)
 
 
 def kinds_of_phase(phase: str) -> List[Resource]:

@@ -32,7 +32,7 @@ from bt_migrate.config.settings import Settings
 from bt_migrate.errors import NOT_THERE, AnswerError, ApiError, Route, UsageError
 from bt_migrate.model.resource import IN_PROJECT, OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import CALLABLE, FUNCTIONS, PROJECTS, PROMPTS, USERS
-from bt_migrate.model.resources import BY_NAME, REFERABLE, resource_around
+from bt_migrate.model.resources import BY_NAME, NAMED_BY_ROWS, resource_around
 from bt_migrate.model.selection import chosen, did_you_mean, unmatched
 from bt_migrate.objects.decide import creation_order
 from bt_migrate.objects.user_map import mapped_users
@@ -362,12 +362,12 @@ class Lists:
             log.warning("further lists of %s cannot be read either; run.log has all", resource.name)
 
     def missing_for_rows(self) -> Optional[ApiError]:
-        """Returns why rows cannot be copied yet: a kind to which they may refer is not listed.
+        """Returns why rows cannot be copied yet: a kind that rows name is not listed.
 
         Its ids could not be recognized in the rows, and would not be found later. A kind that is
         not selected, or that this key may never list, does not keep rows waiting.
         """
-        for resource in REFERABLE:
+        for resource in NAMED_BY_ROWS:
             for refusal in self.refusals.get(resource.name, ()):
                 selected = resource is USERS or self.settings.selects(resource.name)
                 for_good = refusal.lacks_right and (resource is USERS or resource.beyond)

@@ -5,6 +5,7 @@ The decision depends on how the last start ended and on what is not complete.
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
 from bt_migrate.config.options import ENV_FILE, PROGRAMS, SETTING_OPTIONS
 from bt_migrate.config.settings import SYNC
+from bt_migrate.errors import RIGHT_REFUSED
 from bt_migrate.model.findings import FAILURE, LIST_REFUSED
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
-from bt_migrate.model.resources import BY_NAME, REFERABLE, ROW_KINDS, SELECTABLE
+from bt_migrate.model.resources import BY_NAME, NAMED_BY_ROWS, ROW_KINDS, SELECTABLE
 from bt_migrate.state.find_run import VERIFY
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import RUN_FILE
@@ -34,8 +36,8 @@ ONLY_OF_PART = ("--shard", "--no-rows")
 NARROWING = ("--resources", "--projects", "--exclude-resources", "--exclude-projects")
 SINCE_LAST = "--since-last"
 EXCLUDE = "--exclude-resources"
-# part of the error of a list that a key may not read
-FORBIDDEN = "was answered 403"
+# the error of a list that a key may not read
+FORBIDDEN = re.compile(rf"was answered (403|400\b.*({RIGHT_REFUSED.pattern}))", re.IGNORECASE)
 STREAM_FAILED = "stream_failed"
 ROWS_DIFFER = "row_differs"
 UNRESOLVED = "unresolved_reference"
@@ -205,14 +207,14 @@ def _lists_beyond_key(report: Mapping[str, Any]) -> List[str]:
     """Returns the resources that a key may not list and for which rows wait."""
     if STREAM_FAILED not in {line["kind"] for line in report["failed"]}:
         return []
-    referable = {resource.name for resource in REFERABLE}.intersection(SELECTABLE)
+    referable = {resource.name for resource in NAMED_BY_ROWS}.intersection(SELECTABLE)
     return sorted(
         {
             found["resource"]
             for found in report.get("findings", ())
             if found["kind"] == LIST_REFUSED
             and found["resource"] in referable
-            and FORBIDDEN in found.get("detail", "")
+            and FORBIDDEN.search(found.get("detail", ""))
         }
     )
 

@@ -150,11 +150,12 @@ def test_views_that_a_key_may_not_see_are_named_and_not_a_failure(tmp_path: Path
         assert named[0]["name"].startswith("views of ")
 
 
+@pytest.mark.parametrize("name", RIGHTS)
 def test_rows_wait_for_a_list_of_datasets_or_move_without_them_where_that_is_asked_for(
-    tmp_path: Path,
+    name: str, tmp_path: Path
 ) -> None:
     with tiny_pair() as pair:
-        fault = Fault("status", READ, "GET", list_path("dataset"), None, **ANSWERS["forbidden"])
+        fault = Fault("status", READ, "GET", list_path("dataset"), None, **ANSWERS[name])
         pair.sandbox.faults.add(fault)
         settings = {"MIGRATION_RETRY_DELAY": "0.01"}
         first = run(pair.sandbox, tmp_path / "runs", "--verify", **settings)
@@ -166,6 +167,16 @@ def test_rows_wait_for_a_list_of_datasets_or_move_without_them_where_that_is_ask
         second = run(pair.sandbox, tmp_path / "runs", "--verify", *arguments, **settings)
         moved = report(tmp_path / "runs")["totals"]["rows"]
         assert (second.code, moved["created"]) == (1, 390), second.out
+
+
+@pytest.mark.parametrize("kind", ["group", "role", "mcp_server"])
+def test_rows_move_without_the_list_of_a_kind_that_no_row_names(kind: str, tmp_path: Path) -> None:
+    with tiny_pair() as pair:
+        fault = Fault("status", READ, "GET", list_path(kind), None, **ANSWERS["refused"])
+        pair.sandbox.faults.add(fault)
+        ended = run(pair.sandbox, tmp_path / "runs")
+        moved = report(tmp_path / "runs")["totals"]["rows"]
+        assert (moved["created"], moved["fetched"]) == (480, 480), ended.out
 
 
 def test_a_key_that_sees_no_project_says_so_before_anything(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Optional
 import pytest
 
 from bt_migrate.errors import ApiError, Route
-from bt_migrate.migration.rights import is_refusal
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.server import Incoming
 from tests.support.orgs import Pair, run, runs
@@ -33,7 +32,8 @@ MISSING = (
     ],
 )
 def test_a_refusal_is_recognized_by_its_text(status: int, body: str, expected: bool) -> None:
-    assert is_refusal(ApiError(Route("destination", "GET", "/v1/x"), status, body)) is expected
+    error = ApiError(Route("destination", "GET", "/v1/x"), status, body)
+    assert error.refuses_key is expected
 
 
 def refuse_project(answer: Answer) -> object:
