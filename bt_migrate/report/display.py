@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Any, Iterable, List, Mapping, Optional, Sequence
 
@@ -9,6 +10,7 @@ COLUMNS = 80
 NAME_COLUMNS = 40
 # width of an id on the screen; run.log and the files of a run have the whole id
 ID_COLUMNS = 8
+UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 # how many names a list shows, and their width
 LISTED = 3
 LISTED_COLUMNS = 28
@@ -32,8 +34,10 @@ def _escape(char: str) -> str:
 
 
 def shown(name: Any, columns: int = NAME_COLUMNS) -> str:
-    """Returns a name escaped and cut to a width."""
+    """Returns a name escaped and cut to a width, the ids in it first."""
     text = escaped(str(name))
+    if columns_of(text) > columns:
+        text = UUID.sub(lambda match: match[0][:ID_COLUMNS], text)
     if columns_of(text) <= columns:
         return text
     cut = text[: columns - 1]

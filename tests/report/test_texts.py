@@ -10,7 +10,15 @@ import pytest
 
 from bt_migrate.model.findings import KINDS, finding
 from bt_migrate.report.actions import Group, grouped_by_kind
-from bt_migrate.report.display import columns_of, duration_text, plural, size_text, table, wrapped
+from bt_migrate.report.display import (
+    columns_of,
+    duration_text,
+    plural,
+    shown,
+    size_text,
+    table,
+    wrapped,
+)
 from bt_migrate.report.measures import estimate_text
 from bt_migrate.report.screen import in_one_line_each
 from tests.support.orgs import Pair, report, run, runs
@@ -141,6 +149,13 @@ def test_words_numbers_and_tables_are_formatted_for_people() -> None:
     wide = wrapped("旅行プランナー " * 20 + "x" * 90 + " end")
     assert [columns_of(line) for line in wide] == [76, 78, 78, 78, 94, 7]
     assert (wrapped(""), wrapped("a  b")) == ([], ["  a  b"])
+
+
+def test_a_name_that_is_too_long_keeps_the_first_digits_of_its_ids() -> None:
+    object_id = "169f1d6d-89ca-466e-bf81-d0a1b2c3d4e5"
+    assert shown(f"prod of prompt {object_id}") == "prod of prompt 169f1d6d"
+    assert (shown(object_id), shown(object_id, 20)) == (object_id, "169f1d6d")
+    assert shown("x" * 50) == "x" * 39 + "…"
 
 
 def test_an_estimate_contains_validation_copy_and_verification() -> None:
