@@ -19,8 +19,10 @@ CHUNK_BYTES = 1 << 16
 UPLOADED = "done"
 # The upload failed for good.
 ERROR = "error"
-# the upload status in the text of a refusal
-_STATUS_IN_TEXT = re.compile(r'"upload_status"\s*:\s*"(\w+)"')
+# 4xx that ask to come again: they say nothing about a file
+COME_AGAIN = (408, 425, 429)
+# the upload status in the text of a refusal, which may be JSON inside of JSON
+_STATUS_IN_TEXT = re.compile(r"upload[_ ]?status\W+(?:is\W+)?(\w+)", re.IGNORECASE)
 
 
 class NotUploaded(ApiError):
@@ -54,7 +56,7 @@ def attachment_chunks(api: Api, reference: Mapping[str, Any]) -> Iterator[bytes]
     upload_status = answer["status"]["upload_status"]
     url = str(answer.get("downloadUrl") or "")
     if upload_status != UPLOADED:
-        is_lost = upload_status == ERROR or not url or _is_refused(api, url)
+        is_lost = upload_status == ERROR or (bool(url) and _is_refused(api, url))
         raise NotUploaded(api.side, upload_status, is_lost=is_lost)
     with api.store.open_download(url, names["content_type"]) as response:
         yield from _whole_body(api.side, response)
@@ -65,7 +67,7 @@ def _signed_answer(api: Api, params: Mapping[str, str]) -> Dict[str, Any]:
         return dict(api.get("/attachment", params, check=signed_download))
     except ApiError as error:
         told = _STATUS_IN_TEXT.search(error.body)
-        if told and told[1] != UPLOADED and 400 <= error.status < 500:
+        if told and told[1].lower() != UPLOADED and _is_refusal(error):
             raise NotUploaded(api.side, told[1], is_lost=True) from None
         raise
 
@@ -75,10 +77,16 @@ def _is_refused(api: Api, url: str) -> bool:
     try:
         api.store.open_download(url).close()
     except ApiError as error:
-        return error.status < 500 and not error.is_page
+        return _is_refusal(error)
     except NetworkError:
         pass
     return False
+
+
+def _is_refusal(error: ApiError) -> bool:
+    """Whether the server itself refuses the file, whatever it says."""
+    is_final = 400 <= error.status < 500 and error.status not in COME_AGAIN
+    return is_final and not error.is_page
 
 
 def _whole_body(side: str, response: requests.Response) -> Iterator[bytes]:
