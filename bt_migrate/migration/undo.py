@@ -34,6 +34,7 @@ from bt_migrate.migration.undo_objects import (
 from bt_migrate.migration.undo_rows import streams_to_undo, undo_rows
 from bt_migrate.model.date_windows import instant
 from bt_migrate.model.outcomes import CREATED, DIFFERS
+from bt_migrate.model.references import dotted
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.objects.decide import UPDATE, Action
@@ -199,7 +200,11 @@ def _restore(context: UndoContext, obj: UpdatedObject) -> bool:
     done = foreseen_update(obj.resource, action)
     try:
         if context.settings.yes:
-            done = update_object(context.dest, obj.resource, action)
+            done, left_out = update_object(context.dest, obj.resource, action)
+            if left_out:
+                names = ", ".join(map(dotted, left_out))
+                context.remaining.append(f"{obj}: the server no longer takes {names}")
+                return False
     except ApiError as error:
         context.remaining.append(f"{obj}: {error}")
         return False

@@ -230,7 +230,7 @@ KINDS: Mapping[str, Kind] = {
     "field_not_taken": Kind(
         LOSS,
         "the data plane of the destination does not know a field; the object was written without"
-        " it",
+        " it, and behaves as if it were not set",
         "upgrade the data plane of the destination, then run the same command again",
         False,
         "fields that the data plane of the destination does not know ({where}): {names}",

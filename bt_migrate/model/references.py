@@ -289,6 +289,19 @@ def remove(value: Any, path: Path) -> None:
         del holder[path[-1]]
 
 
+def without(value: Any, places: Iterable[Path]) -> Any:
+    """A copy of the value without these keys of objects."""
+    rest = copy.deepcopy(value)
+    for place in places:
+        remove(rest, place)
+    return rest
+
+
+def pattern_of(path: Path) -> str:
+    """The pattern of `paths_matching` for a place, at any position of the lists around it."""
+    return ".".join("[]" if isinstance(step, int) else str(step) for step in path)
+
+
 def top_field(dotted_path: str) -> str:
     """`prompt_data` of `prompt_data.tool_functions[0].id`"""
     return dotted_path.split(".")[0].split("[")[0]

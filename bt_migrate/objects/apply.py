@@ -20,7 +20,14 @@ from bt_migrate.model.outcomes import (
     WOULD_CREATE,
     WOULD_UPDATE,
 )
-from bt_migrate.model.references import attachment_places, dotted, top_field, value_at
+from bt_migrate.model.references import (
+    Path,
+    attachment_places,
+    dotted,
+    top_field,
+    value_at,
+    without,
+)
 from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resource_table import PROJECTS
 from bt_migrate.objects.bundles import NotOffered, bundle_file, with_bundle_id
@@ -43,6 +50,7 @@ from bt_migrate.objects.prepare import (
     Prepared,
     not_placeable,
     not_readable,
+    note_not_taken,
     object_finding,
 )
 from bt_migrate.objects.update import (
@@ -151,7 +159,7 @@ class ObjectWriter:
         catalog, resource = self.catalog, self.resource
         findings += self.copy_attachments(item, action.body)
         if resource.part_of:
-            return self._write_part(item, action)
+            return self._write_part(item, action, findings)
         # assumption: slugs_are_versions
         existing = look_up(catalog.dest, resource, action.body) if resource.look_up_by else None
         if existing:
@@ -160,9 +168,12 @@ class ObjectWriter:
             planned = plan_object(resource, item.source, action.body, existing)
             return decided(catalog, resource, item.source, planned)
         action = replace(action, body=self._with_bundle(item, action.body))
+        left_out: List[Path] = []
         created = create_object(
-            catalog, resource, action.body, lambda: self._post(item, action.body, findings)
+            catalog, resource, action.body, lambda: self._post(item, action.body, left_out)
         )
+        findings += note_not_taken(catalog, resource, item, left_out)
+        action = replace(action, body=without(action.body, left_out))
         made = created.obj
         self._refuse_deleted(made)
         self.refuse_another(item, made)
@@ -187,29 +198,35 @@ class ObjectWriter:
         bundle_id = self.catalog.bundles.bundle_id(path, bundle.get("runtime_context") or {})
         return with_bundle_id(body, bundle_id)
 
-    def _post(self, item: PlannedObject, body: Dict[str, Any], findings: Findings) -> Answer:
-        """POST the object, without the fields that an older data plane does not know."""
+    def _post(self, item: PlannedObject, body: Dict[str, Any], left_out: List[Path]) -> Answer:
+        """POST the object, without the fields that an older data plane does not know.
+
+        Their places are added to `left_out`.
+        """
         catalog, resource = self.catalog, self.resource
 
         def send(sent: Dict[str, Any]) -> Answer:
             return create_or_find(catalog.dest, resource, sent, item.dest_project_id)
 
         posted = {name: value for name, value in body.items() if name not in resource.patch_only}
-        answer, unknown = without_unknown_fields(resource, posted, send)
-        for name in unknown:
-            findings.append(object_finding(resource, item, "field_not_taken", path=name))
-        catalog.earlier.note_not_taken(resource, unknown)
+        answer, places = without_unknown_fields(resource, posted, send)
+        left_out += places
         return answer
 
-    def _write_part(self, item: PlannedObject, action: Action) -> Action:
+    def _write_part(self, item: PlannedObject, action: Action, findings: Findings) -> Action:
         """Create a part by a PATCH of its holder, which replaces the whole part.
 
         So it is only sent to a holder without the part.
         """
-        body = {name: action.body[name] for name in self.resource.create}
-        path = f"{self.resource.path}/{item.dest_project_id}"
-        answer = self.catalog.dest.patch(path, body)
-        return replace(action, dest_id=item.dest_project_id, existing=answer)
+        catalog, resource = self.catalog, self.resource
+        part = {name: action.body[name] for name in resource.create}
+        path = f"{resource.path}/{item.dest_project_id}"
+        made, places = without_unknown_fields(
+            resource, part, lambda body: catalog.dest.patch(path, body)
+        )
+        findings += note_not_taken(catalog, resource, item, places)
+        body = without(action.body, places)
+        return replace(action, dest_id=item.dest_project_id, body=body, existing=made)
 
     def _post_route(self) -> Route:
         return Route(self.catalog.dest.side, "POST", self.resource.path)
@@ -257,7 +274,10 @@ class ObjectWriter:
         # Not recorded before if POST found the object a moment ago.
         if note_former(self.resource, plan.item.states, action):
             plan.item.states.save()
-        return update_object(self.catalog.dest, self.resource, action, waiting)
+        action, places = update_object(self.catalog.dest, self.resource, action, waiting)
+        not_taken = note_not_taken(self.catalog, self.resource, plan.item, places)
+        findings += [found for found in not_taken if found not in findings]
+        return action
 
     def _judged_again(self, item: PlannedObject, action: Action, waiting: Set[str]) -> Action:
         """The action for the object as it is now: somebody may have changed it since it was listed,
@@ -348,7 +368,8 @@ class ObjectWriter:
             unwritten = outcome == CREATED and any(map(action.body.get, resource.patch_only))
             if plan.prepared.deferred or unwritten or (ours and action.verb == DIFFERS):
                 item.states.deferred[source_id] = dest_id
-            if ours or outcome == WOULD_CREATE:
+            left_before = self.catalog.earlier.left_out(resource.name, source_id)
+            if ours or outcome == WOULD_CREATE or (outcome == FOUND and left_before):
                 note_left_out(self.catalog, resource, item, plan.prepared)
             elif had_no_place:
                 # Somebody else created it.

@@ -10,6 +10,7 @@ from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.request import Answer
 from bt_migrate.model.resource import Resource
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.objects.decide import owner_fields
 from bt_migrate.objects.paths import object_path
 from bt_migrate.objects.proof import (
     FOUND_EXISTING,
@@ -55,15 +56,18 @@ def create_object(
 def _shown(
     catalog: Catalog, resource: Resource, body: Mapping[str, Any], answered: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """The answered object; as a read shows it if the answer says nothing that identifies it.
+    """The answered object; as a read shows it if the answer lacks what was sent.
 
-    Raises ApiError if there is no such object.
+    Of kinds whose answers always do, it needs only what identifies the object: they are read later,
+    many at a time. Raises ApiError if there is no such object.
     """
-    needs_more = resource.names_owner or resource.below_owner  # than an id, to be read
-    if needs_more or any(name in answered for name in resource.key):
+    sent = [name for name in resource.create if body.get(name) and name not in resource.patch_only]
+    needed = resource.key if resource.sparse_answer else sent
+    if resource.below_owner or all(name in answered for name in needed):
         return answered
     path = object_path(resource, answered, str(body.get("project_id", "")))
-    shown: Dict[str, Any] = catalog.dest.get(path, check=object_with_id(answered["id"]))
+    owner = owner_fields(resource, body)
+    shown: Dict[str, Any] = catalog.dest.get(path, owner, check=object_with_id(answered["id"]))
     return shown
 
 

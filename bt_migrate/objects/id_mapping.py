@@ -68,6 +68,10 @@ class EarlierRuns:
     _incomplete: Optional[Dict[Tuple[str, str], str]] = None
     _left_out: Set[Tuple[str, str]] = field(default_factory=set)
     _not_taken: Optional[Dict[str, Set[str]]] = None
+    # those that it has known since
+    _taken: Dict[str, Set[str]] = field(default_factory=lambda: defaultdict(set))
+    # the part of the first that this process saw refused
+    _refused: Dict[str, Set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def fingerprints(self, resource: Resource, source_id: str) -> Optional[List[str]]:
         """Returns the [source, destination] fingerprints that the newest run recorded."""
@@ -77,23 +81,59 @@ class EarlierRuns:
             return self._fingerprints[resource.name].get(source_id)
 
     def fields_not_taken(self, resource: Resource) -> Set[str]:
-        """Returns fields that the destination's data plane refused as unknown, in any run."""
+        """Returns patterns of the fields that the destination's data plane refused as unknown."""
         with self.lock:
             if self._not_taken is None:
                 self._not_taken = defaultdict(set)
-                for run in readable_runs_in(self.run.path.parent):
+                for run in reversed(list(readable_runs_in(self.run.path.parent))):
                     if run.same_pair(self.run.record, dry_run=False):
-                        for name, fields in run.record.fields_not_taken.items():
-                            self._not_taken[name].update(fields)
+                        self._read_not_taken(self._not_taken, run)
             return self._not_taken[resource.name]
+
+    def fields_refused_once(self, resource: Resource) -> Set[str]:
+        """Returns `fields_not_taken`, and those that the data plane has known since."""
+        with self.lock:
+            return self.fields_not_taken(resource) | self._taken[resource.name]
+
+    def _read_not_taken(self, found: Dict[str, Set[str]], run: RunDirectory) -> None:
+        """Add what a run recorded to what earlier ones did."""
+        for name, fields in run.record.fields_taken.items():
+            found[name].difference_update(fields)
+            self._taken[name].update(fields)
+        for name, fields in run.record.fields_not_taken.items():
+            found[name].update(fields)
+
+    def fields_refused(self, resource: Resource) -> Set[str]:
+        """Returns those of `fields_not_taken` that this process saw refused."""
+        with self.lock:
+            return self._refused[resource.name]
 
     def note_not_taken(self, resource: Resource, fields: List[str]) -> None:
         with self.lock:
+            self._refused[resource.name].update(fields)
             known = self.fields_not_taken(resource)
             if not known.issuperset(fields):
                 known.update(fields)
-                self.run.record.fields_not_taken[resource.name] = sorted(known)
-                self.run.save()
+                self._record_fields(resource, known, set())
+
+    def expect_again(self, resource: Resource) -> None:
+        """Expect fields that an earlier process saw refused: the data plane may be a newer one.
+
+        They are refused again otherwise.
+        """
+        with self.lock:
+            known = self.fields_not_taken(resource)
+            doubted = known - self._refused[resource.name]
+            if doubted:
+                known -= doubted
+                self._record_fields(resource, known, doubted)
+
+    def _record_fields(self, resource: Resource, known: Set[str], taken: Set[str]) -> None:
+        record = self.run.record
+        taken |= set(record.fields_taken.get(resource.name, ()))
+        record.fields_taken[resource.name] = sorted(taken - known)
+        record.fields_not_taken[resource.name] = sorted(known)
+        self.run.save()
 
     def incomplete(self, resource_name: str, source_id: str) -> Optional[str]:
         """Returns the destination id of an object that an earlier run could not complete."""

@@ -19,8 +19,9 @@ from bt_migrate.objects.prepare import (
     Prepared,
     drop_known_pins,
     expected_body,
-    missing_fields,
+    missing_places,
     not_placeable,
+    not_taken,
     object_finding,
     prepare,
     waiting_finding,
@@ -95,10 +96,8 @@ def _decided_action(
     """
     waiting = {top_field(reference.path) for reference in prepared.deferred}
     body = expected_body(catalog, resource, prepared, existing)
-    for name in sorted(missing_fields(catalog, resource, existing) if existing else ()):
-        if prepared.body.get(name):
-            not_taken = object_finding(resource, item, "field_not_taken", path=name)
-            prepared.findings.append(not_taken)
+    missing = missing_places(catalog, resource, prepared, existing) if existing else ()
+    prepared.findings += [not_taken(resource, item, place) for place in missing]
     action = plan_object(resource, item.source, body, existing, waiting)
     intent = item.states.intended.get(item.source["id"])
     prepared.made_before = bool(

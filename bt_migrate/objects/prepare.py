@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.attachments.copy import dest_attachment_key as dest_attachment_key
 from bt_migrate.model.date_windows import in_window
 from bt_migrate.model.findings import ACTION, finding
 from bt_migrate.model.references import (
+    Path,
     Rewritten,
     Unresolved,
     attachment_places,
+    dotted,
     paths_matching,
+    pattern_of,
     rewrite,
     set_at,
     value_at,
+    without,
 )
 from bt_migrate.model.resource import IN_PROJECT, ORGANIZATION, OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import PROJECTS, USERS
@@ -285,14 +289,31 @@ def expected_body(
     left_out = [*(reference.path for reference in prepared.left_out), *prepared.pins]
     fields = [path for path in left_out if path in existing]
     kept = {name: existing[name] for name in fields if existing[name] is not None}
-    unknown = missing_fields(catalog, resource, existing)
-    body = {name: value for name, value in prepared.body.items() if name not in unknown}
-    return {**body, **kept}
+    return {**without(prepared.body, missing_places(catalog, resource, prepared, existing)), **kept}
 
 
-def missing_fields(catalog: Catalog, resource: Resource, existing: Mapping[str, Any]) -> Set[str]:
-    """Returns fields that the destination refused as unknown and does not show."""
-    return {name for name in catalog.earlier.fields_not_taken(resource) if name not in existing}
+def missing_places(
+    catalog: Catalog, resource: Resource, prepared: Prepared, existing: Mapping[str, Any]
+) -> List[Path]:
+    """Returns the places of fields that the destination refused as unknown and does not show."""
+    return [
+        place
+        for pattern in sorted(catalog.earlier.fields_not_taken(resource))
+        for place in paths_matching(prepared.body, pattern)
+        if value_at(existing, place) is None
+    ]
+
+
+def note_not_taken(
+    catalog: Catalog, resource: Resource, item: PlannedObject, places: Sequence[Path]
+) -> List[Dict[str, Any]]:
+    """Record that the destination refused these fields as unknown. Returns the findings."""
+    catalog.earlier.note_not_taken(resource, [pattern_of(place) for place in places])
+    return [not_taken(resource, item, place) for place in places]
+
+
+def not_taken(resource: Resource, item: PlannedObject, place: Path) -> Dict[str, Any]:
+    return object_finding(resource, item, "field_not_taken", path=dotted(place))
 
 
 def drop_known_pins(prepared: Prepared, existing: Mapping[str, Any]) -> None:

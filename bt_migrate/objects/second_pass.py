@@ -6,7 +6,8 @@ Their targets did not exist yet, or an earlier run could not create them.
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, List, Set, Tuple
+from dataclasses import replace
+from typing import Any, Dict, List, Set
 
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.errors import ApiError
@@ -18,13 +19,14 @@ from bt_migrate.model.outcomes import (
     UPDATED,
     WOULD_UPDATE,
 )
-from bt_migrate.model.references import top_field
+from bt_migrate.model.references import top_field, without
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import PROJECTS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import (
     UPDATE,
     Action,
+    differing,
     display_name,
     owner_fields,
     plan_object,
@@ -37,6 +39,9 @@ from bt_migrate.objects.prepare import (
     PlannedObject,
     Prepared,
     expected_body,
+    missing_places,
+    not_taken,
+    note_not_taken,
     object_finding,
     prepare,
     unresolved_finding,
@@ -50,10 +55,11 @@ from bt_migrate.objects.update import (
     note_former,
     note_left_out,
     remember_fingerprints,
+    send_update,
     update_object,
     words_to_activate,
 )
-from bt_migrate.objects.write import read_back, replace_object, without_unknown_fields
+from bt_migrate.objects.write import read_back
 from bt_migrate.state.object_file import ObjectOutcome
 from bt_migrate.state.object_states import ObjectStates
 
@@ -108,27 +114,28 @@ def finish_left_out(catalog: Catalog, resource: Resource, states: ObjectStates) 
         prepared = prepare(catalog, resource, item)
         if missing_of(catalog, resource, prepared).issuperset(refs):
             continue
-        findings = list(prepared.findings)
         if dest_id.startswith(PLANNED):
-            states.note(source_id, _findings_of_creation(states, source_id) + findings)
+            states.note(source_id, _findings_of_creation(states, source_id) + prepared.findings)
             continue
         try:
             existing = _get(catalog, resource, item, dest_id, prepared)
             now = fingerprints_of(resource, source, existing)
             if now != catalog.earlier.fingerprints(resource, source_id):
                 continue
+            if not catalog.settings.dry_run:
+                catalog.earlier.expect_again(resource)
             _add_references(catalog, resource, item, existing, prepared)
         except ApiError as error:
-            facts = {"detail": str(error)}
-            findings.append(object_finding(resource, item, "reference_not_added", **facts))
-        states.note(source_id, _findings_of_creation(states, source_id) + findings)
+            failed = object_finding(resource, item, "reference_not_added", detail=str(error))
+            prepared.findings.append(failed)
+        states.note(source_id, _findings_of_creation(states, source_id) + prepared.findings)
     states.save()
 
 
 def missing_of(catalog: Catalog, resource: Resource, prepared: Prepared) -> Set[str]:
     """Returns what an object is still without, as `left_out` of its states names it."""
     ids = {reference.id for reference in (*prepared.left_out, *prepared.deferred)}
-    return ids.union(prepared.pins, catalog.earlier.fields_not_taken(resource))
+    return ids.union(prepared.pins, catalog.earlier.fields_refused(resource))
 
 
 def find_made_by_hand(catalog: Catalog, resource: Resource, states: ObjectStates) -> None:
@@ -216,47 +223,49 @@ def _add_references(
     if words_to_activate(catalog, resource, item.source, existing):
         return
     desired = expected_body(catalog, resource, prepared, existing)
-    request = second_pass_body(resource, desired, existing)
     name = display_name(resource, item.source)
-    if request[1] and not catalog.settings.dry_run:
-        dest_id = existing["id"]
-        written, unknown = _sent(catalog, resource, item, dest_id, request)
-        for field_name in unknown:
-            not_taken = object_finding(resource, item, "field_not_taken", path=field_name)
-            prepared.findings.append(not_taken)
-        catalog.earlier.note_not_taken(resource, unknown)
-        existing = read_back(catalog.dest, resource, written)
-        if catalog.versions.knows(item.source["id"]):
-            # The latest version is the complete one.
-            xacts = (item.source.get("_xact_id"), existing.get("_xact_id"))
-            catalog.versions.record(item.states, item.source["id"], *xacts)
-        # A later phase of this start may plan the object.
-        catalog.index.update(resource, existing)
-        facts = {"source_id": item.source["id"], "dest_id": dest_id}
-        extra = {"event": "completed", "resource": resource.name, **facts}
-        log.info("completed %s %r", resource.kind, name, extra=extra)
-    action = Action(resource.name, item.source["id"], name, FOUND, body=desired, existing=existing)
+    action = Action(
+        resource.name, item.source["id"], name, FOUND,
+        dest_id=existing["id"], body=desired, existing=existing,
+    )  # fmt: skip
+    if second_pass_body(resource, desired, existing)[1] and not catalog.settings.dry_run:
+        action = _completed(catalog, resource, item, action)
     remember_fingerprints(catalog, resource, item, action, is_left_alone=False)
     note_left_out(catalog, resource, item, prepared)
+    missing = missing_places(catalog, resource, prepared, action.existing)
+    prepared.findings += [not_taken(resource, item, place) for place in missing]
 
 
-def _sent(
-    catalog: Catalog,
-    resource: Resource,
-    item: PlannedObject,
-    dest_id: str,
-    request: Tuple[str, Dict[str, Any]],
-) -> Tuple[Dict[str, Any], List[str]]:
-    """Send (method, body). Returns the answer, and the fields that the server does not know."""
-    method, body = request
+def _completed(catalog: Catalog, resource: Resource, item: PlannedObject, action: Action) -> Action:
+    """Write what the object lacks. Returns the action with the object as it is then."""
+    source_id = item.source["id"]
+    dest_id = str(action.dest_id)
+    existing = action.existing
+    is_found = item.states.outcome_of(source_id) == FOUND
+    if is_found and note_former(resource, item.states, action):
+        item.states.save()
+    method, body = second_pass_body(resource, action.body, existing)
     path = resource.path_of(dest_id, item.dest_project_id)
-
-    def send(sent: Dict[str, Any]) -> Dict[str, Any]:
-        if method == "PATCH":
-            return dict(catalog.dest.patch(path, sent))
-        return replace_object(catalog.dest, resource, sent, dest_id)
-
-    return without_unknown_fields(resource, body, send)
+    written, places = send_update(catalog.dest, resource, (method, path, body), existing)
+    note_not_taken(catalog, resource, item, places)
+    now = read_back(catalog.dest, resource, path, body, written)
+    if is_found and differing(resource, now, existing):
+        # For undo: an earlier run created the object.
+        item.states.record(source_id, ObjectOutcome(action.name, UPDATED, dest_id=dest_id))
+    if catalog.versions.knows(source_id):
+        # The latest version is the complete one.
+        xacts = (item.source.get("_xact_id"), now.get("_xact_id"))
+        catalog.versions.record(item.states, source_id, *xacts)
+    # A later phase of this start may plan the object.
+    catalog.index.update(resource, now)
+    extra = {
+        "event": "completed",
+        "resource": resource.name,
+        "source_id": source_id,
+        "dest_id": dest_id,
+    }
+    log.info("completed %s %r", resource.kind, action.name, extra=extra)
+    return replace(action, body=without(action.body, places), existing=now)
 
 
 def _decide_again(
@@ -269,16 +278,15 @@ def _decide_again(
     """Compare an object that this tool did not create, and update it if the policy says so."""
     source_id, states = item.source["id"], item.states
     entry = states.outcomes[source_id]
-    waiting = {top_field(reference.path) for reference in prepared.deferred}
     body = expected_body(catalog, resource, prepared, existing)
-    planned = plan_object(resource, item.source, body, existing, waiting)
+    planned = plan_object(resource, item.source, body, existing, _waiting(prepared))
     action = decided(catalog, resource, item.source, planned)
     if action.verb == FOUND:
         remember_fingerprints(catalog, resource, item, action, is_left_alone=False)
         return
     outcome = DIFFERS
     if action.verb == UPDATE:
-        action = _updated(catalog, resource, item, action, waiting)
+        action = _updated(catalog, resource, item, action, prepared)
         if action.verb == UPDATE:
             outcome = WOULD_UPDATE if catalog.settings.dry_run else UPDATED
     decided_outcome = ObjectOutcome(
@@ -294,13 +302,24 @@ def _decide_again(
 
 
 def _updated(
-    catalog: Catalog, resource: Resource, item: PlannedObject, action: Action, waiting: set
+    catalog: Catalog,
+    resource: Resource,
+    item: PlannedObject,
+    action: Action,
+    prepared: Prepared,
 ) -> Action:
+    waiting = _waiting(prepared)
     if catalog.settings.dry_run:
         return foreseen_update(resource, action, waiting)
     if note_former(resource, item.states, action):
         item.states.save()
-    return update_object(catalog.dest, resource, action, waiting)
+    action, places = update_object(catalog.dest, resource, action, waiting)
+    prepared.findings += note_not_taken(catalog, resource, item, places)
+    return action
+
+
+def _waiting(prepared: Prepared) -> Set[str]:
+    return {top_field(reference.path) for reference in prepared.deferred}
 
 
 def note_deferred(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.api.client import Api
 from bt_migrate.config.values import KEEP_POLICY
 from bt_migrate.model.activation import missing_words
 from bt_migrate.model.equality import difference_print
 from bt_migrate.model.outcomes import DIFFERS, READY_TO_ACTIVATE
-from bt_migrate.model.references import Unresolved
+from bt_migrate.model.references import Path, Unresolved, paths_matching, without
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resources import pins_rows
 from bt_migrate.objects.catalog import Catalog
@@ -118,9 +118,10 @@ def note_left_out(
     For example a user who is invited, a function whose code a person pushes, the state of a dataset
     whose rows failed, a field that a newer data plane knows; not what the source lost.
     """
-    fields = catalog.earlier.fields_not_taken(resource)
+    patterns = sorted(catalog.earlier.fields_not_taken(resource))
+    fields = [pattern for pattern in patterns if any(paths_matching(prepared.body, pattern))]
     refs = [*_may_come_later(catalog, prepared.left_out), *_late_pins(catalog, resource, prepared)]
-    _note_refs(item, [*refs, *(name for name in sorted(fields) if prepared.body.get(name))])
+    _note_refs(item, [*refs, *fields])
 
 
 def note_no_place(
@@ -175,14 +176,16 @@ def note_former(resource: Resource, states: ObjectStates, action: Action) -> boo
 
 def update_object(
     dest: Api, resource: Resource, action: Action, postponed: Iterable[str] = ()
-) -> Action:
+) -> Tuple[Action, List[Path]]:
     """Carry out an update. The returned action is `differs` where the API could not do all of it.
 
-    `postponed` fields wait for a reference: the second pass writes them.
+    Returns the places of fields, too, that the server refused as unknown. `postponed` fields wait
+    for a reference: the second pass writes them.
     """
     waiting = list(postponed)
-    written = _write_update(dest, resource, action, waiting)
-    return _after_update(resource, action, waiting, written)
+    written, left_out = _write_update(dest, resource, action, waiting)
+    action = replace(action, body=without(action.body, left_out))
+    return _after_update(resource, action, waiting, written), left_out
 
 
 def foreseen_update(resource: Resource, action: Action, postponed: Iterable[str] = ()) -> Action:
@@ -208,8 +211,8 @@ def _after_update(
 
 def _write_update(
     dest: Api, resource: Resource, action: Action, postponed: Sequence[str]
-) -> Dict[str, Any]:
-    """Sends the update. Returns the object of the server's answer."""
+) -> Tuple[Dict[str, Any], List[Path]]:
+    """Sends the update. Returns the object, and the places of fields that the server refused."""
     path = resource.path_of(str(action.dest_id), str(action.existing.get("project_id")))
     # assumption: settings_are_replaced
     if resource.part_of:
@@ -218,12 +221,34 @@ def _write_update(
     else:
         method, body = update_body(resource, action.body, action.existing, postponed)
     if not body:
-        return dict(action.existing)
+        return dict(action.existing), []
+    written, left_out = send_update(dest, resource, (method, path, body), action.existing)
+    return read_back(dest, resource, path, body, written), left_out
+
+
+def send_update(
+    dest: Api,
+    resource: Resource,
+    request: Tuple[str, str, Dict[str, Any]],
+    existing: Mapping[str, Any],
+) -> Tuple[Dict[str, Any], List[Path]]:
+    """Send (method, path, body) without the fields that an older data plane does not know.
+
+    Returns the answer and the places of these fields.
+    """
+    method, path, body = request
 
     def send(sent: Dict[str, Any]) -> Dict[str, Any]:
+        is_rest = sent is not body
+        if (
+            is_rest
+            and resource.versioned
+            and not differing(resource, {**existing, **sent}, existing)
+        ):
+            # It would only write a version that is equal to the last one.
+            return dict(existing)
         if method == "PATCH":
             return dict(dest.patch(path, sent))
-        return replace_object(dest, resource, sent, str(action.dest_id))
+        return replace_object(dest, resource, sent, str(existing["id"]))
 
-    written, _ = without_unknown_fields(resource, body, send)
-    return read_back(dest, resource, written)
+    return without_unknown_fields(resource, body, send)

@@ -2,53 +2,53 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, TypeVar
 
 from bt_migrate.api.answers import folded, object_with_id
 from bt_migrate.api.client import Api
 from bt_migrate.api.request import Answer
 from bt_migrate.errors import ApiError
+from bt_migrate.model.references import Path, without
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
-from bt_migrate.objects.decide import natural_key
+from bt_migrate.objects.decide import natural_key, owner_fields
 from bt_migrate.objects.paths import list_of_owner, object_path
+from bt_migrate.objects.unknown_fields import unknown_places
 
 T = TypeVar("T")
 Body = Dict[str, Any]
 
-# How a data plane refuses a field that it does not know (recorded; the second is another version
-# of the same checker).
-# assumption: unknown_fields_are_refused
-UNKNOWN_FIELD = re.compile(
-    r"Extraneous key ['\"]([^'\"]+)['\"] at path \[\]|Unrecognized key\(s\) in object: '([^']+)'"
-)
 LOOK_UP_PAGE = 100
 
 
 def without_unknown_fields(
     resource: Resource, body: Body, send: Callable[[Body], T]
-) -> Tuple[T, List[str]]:
-    """Send the body. Fields that the server refuses as unknown are left out, one by one.
+) -> Tuple[T, List[Path]]:
+    """Send the body. Fields that the server refuses as unknown are left out, also nested ones.
 
-    Returns the answer and the names of these fields. A field of the natural key is never left out.
+    Returns the answer and the places of these fields. See `may_lack` for those that are kept.
     """
-    left_out: List[str] = []
+    left_out: List[Path] = []
+    sent = body
     while True:
-        sent = {name: value for name, value in body.items() if name not in left_out}
         try:
             return send(sent), left_out
         except ApiError as error:
-            name = _unknown_field(error)
-            if name is None or name not in sent or name not in resource.create:
+            places = unknown_places(error.body, sent) if error.refuses_content else []
+            if not places or not all(may_lack(resource, sent, place) for place in places):
                 raise
-            if name in resource.key:
-                raise
-            left_out.append(name)
+            sent = without(sent, places)
+            left_out += places
 
 
-def _unknown_field(error: ApiError) -> Optional[str]:
-    match = UNKNOWN_FIELD.search(error.body) if error.refuses_content else None
-    return (match[1] or match[2]) if match else None
+def may_lack(resource: Resource, body: Mapping[str, Any], place: Path) -> bool:
+    """Whether an object without the field is still the object, only less of it.
+
+    What grants access would grant something else, and what acts outside would act otherwise.
+    """
+    name = place[0]
+    if resource.grants_access or resource.acts(body):
+        return False
+    return name in resource.create and name not in (*resource.needed, *resource.key)
 
 
 def look_up(dest: Api, resource: Resource, body: Body) -> Optional[Dict[str, Any]]:
@@ -101,10 +101,11 @@ def _without_key(dest: Api, resource: Resource, body: Body) -> Body:
     return {**sent, "org_name": dest.org_name} if dest.org_name else sent
 
 
-def read_back(dest: Api, resource: Resource, written: Dict[str, Any]) -> Dict[str, Any]:
+def read_back(dest: Api, resource: Resource, path: str, sent: Body, written: Body) -> Body:
     """The object as a later read shows it; the answer itself where that is the same."""
-    if not resource.sparse_answer:
+    lacks = any(name not in written for name in sent if name in resource.create)
+    if resource.below_owner or not (resource.sparse_answer or lacks):
         return written
-    path = f"{resource.path}/{written['id']}"
-    now: Dict[str, Any] = dest.get(path, check=object_with_id(written["id"]))
+    owner = owner_fields(resource, sent)
+    now: Body = dest.get(path, owner, check=object_with_id(written["id"]))
     return now

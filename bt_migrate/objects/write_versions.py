@@ -14,6 +14,7 @@ from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.errors import ApiError, NetworkError
+from bt_migrate.model.references import Path, pattern_of, without
 from bt_migrate.model.resource import Resource
 from bt_migrate.objects.apply import ObjectWriter
 from bt_migrate.objects.catalog import Catalog
@@ -33,6 +34,8 @@ class History:
     item: PlannedObject
     versions: List[dict]
     existing: Mapping[str, Any] = field(default_factory=dict)
+    # the places of fields of the last version that the destination refused as unknown
+    left_out: List[Path] = field(default_factory=list)
 
     @property
     def source_id(self) -> str:
@@ -108,7 +111,6 @@ class VersionWriter:
             return
         writer = ObjectWriter(catalog, resource, self.copier)
         findings = [*prepared.findings, *writer.copy_attachments(item, prepared.body)]
-        _note_incomplete(history, prepared.body)
         written = self._sent(history, prepared.body)
         if not history.existing:
             writer.refuse_another(item, {**prepared.body, **written})
@@ -138,6 +140,7 @@ class VersionWriter:
 
     def _remember(self, version: Version, body: Body, written: Mapping[str, Any]) -> None:
         catalog, history = self.catalog, version.history
+        body = without(body, history.left_out)
         there = {**body, "id": written["id"], "_xact_id": written["_xact_id"]}
         history.existing = there
         states, xact = history.item.states, history.versions[version.number].get("_xact_id")
@@ -170,11 +173,13 @@ class VersionWriter:
         object_id = history.existing.get("id")
 
         def send(sent: Body) -> Dict[str, Any]:
+            _note_incomplete(history, sent)
             answer: Dict[str, Any] = dest.write_version(resource.path, sent, object_id)
             return answer
 
-        written, unknown = without_unknown_fields(resource, body, send)
-        self.catalog.earlier.note_not_taken(resource, unknown)
+        written, history.left_out = without_unknown_fields(resource, body, send)
+        patterns = [pattern_of(place) for place in history.left_out]
+        self.catalog.earlier.note_not_taken(resource, patterns)
         return written
 
     def _with_transaction(self, history: History, written: Dict[str, Any]) -> Dict[str, Any]:
@@ -202,7 +207,9 @@ class VersionWriter:
 
 
 def _note_incomplete(history: History, body: Body) -> None:
-    """Record a version without references to later objects under the content it will have."""
+    """Record a version under the content it will have: without references to later objects, and
+    without fields that the destination does not know.
+    """
     states = history.item.states
     with states.lock:
         begun = states.begun_versions[history.source_id]

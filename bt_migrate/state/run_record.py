@@ -73,8 +73,10 @@ class RunRecord(Identity):
     facets: List[ShownFacets] = field(default_factory=list)
     wrote: bool = False
     waiting: bool = False  # whether references wait for objects
-    # resource -> fields that the data plane of the destination does not know
+    # resource -> patterns of fields that the data plane of the destination does not know, and of
+    # those that it has known since
     fields_not_taken: Dict[str, List[str]] = field(default_factory=dict)
+    fields_taken: Dict[str, List[str]] = field(default_factory=dict)
     gone: Dict[str, List[str]] = field(default_factory=dict)  # kind -> objects that disappeared
     window_gaps: List[Dict[str, Any]] = field(default_factory=list)
     validation: Optional[Dict[str, Any]] = None

@@ -33,8 +33,8 @@ from bt_migrate.verify.traces import SourceTraces, kept_transactions
 from bt_migrate.verify.versions import (
     VERSIONS,
     ComparedVersions,
+    as_first_written,
     compared_versions,
-    without_later_references,
 )
 
 
@@ -142,9 +142,8 @@ class KindComparer:
         for pair in versions.pairs:
             source, there = {**pair.source, **key}, {**pair.dest, **key}
             paths = list(self._differing_version(item, source, there))
-            early = without_later_references(self.resource, source)
+            early = as_first_written(self.catalog, self.resource, source)
             if paths and early is not None:
-                # When it was written, what it refers to did not exist yet.
                 paths = list(self._differing_version(item, early, there))
                 self.result.tolerated["left_out"] += not paths
             yield from (pair.named(path) for path in paths)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from bt_migrate.config.values import EARLIER_VERSIONS
-from bt_migrate.model.references import rewrite
+from bt_migrate.model.references import paths_matching, rewrite, without
 from bt_migrate.model.resource import Pin, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.objects.catalog import Catalog
@@ -70,9 +70,9 @@ def compared_versions(
     if last < EARLIER_VERSIONS["all"]:
         # Earlier syncs may have copied older ones.
         there = there[-len(versions) :]
-    early = without_later_references(resource, source)
+    early = as_first_written(catalog, resource, source)
     if early is not None and len(there) == len(versions) + 1:
-        # The second pass completed the latest version: what it refers to came later.
+        # The second pass completed the latest version.
         versions.insert(len(versions) - 1, early)
     pairs = list(zip(versions, there))
     is_broken = len(versions) != len(there)
@@ -81,8 +81,19 @@ def compared_versions(
     )
 
 
-def without_later_references(resource: Resource, version: Mapping[str, Any]) -> Optional[dict]:
-    """The version without references to kinds that move after this one; None if it has none."""
+def as_first_written(
+    catalog: Catalog, resource: Resource, version: Mapping[str, Any]
+) -> Optional[dict]:
+    """The version without what may have come later; None if it has nothing of that.
+
+    These are references to kinds that move after this one, and fields that the destination's data
+    plane did not know.
+    """
+    unknown = [
+        place
+        for pattern in catalog.earlier.fields_refused_once(resource)
+        for place in paths_matching(version, pattern)
+    ]
 
     def resolve(targets: Tuple[str, ...], source_id: str) -> Optional[str]:
         is_later = any(target in LATER_KINDS for target in targets)
@@ -92,9 +103,13 @@ def without_later_references(resource: Resource, version: Mapping[str, Any]) -> 
         return str(value)
 
     rewritten = rewrite(
-        dict(version), resource, resolve=resolve, known={}, resolve_version=same_version
+        without(dict(version), unknown),
+        resource,
+        resolve=resolve,
+        known={},
+        resolve_version=same_version,
     )
-    return dict(rewritten.value) if rewritten.unresolved else None
+    return dict(rewritten.value) if rewritten.unresolved or unknown else None
 
 
 def _was_left(run: RunDirectory, resource: Resource, source_id: str) -> bool:
