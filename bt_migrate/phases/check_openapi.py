@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence
 
-from bt_migrate.cli.program import run_command
+from bt_migrate.cli.command import run_command
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, UsageError
 from bt_migrate.model.openapi import differences
 
