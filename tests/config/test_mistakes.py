@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict
 
@@ -57,6 +58,49 @@ def test_comments_that_a_reader_of_env_files_keeps_are_no_part_of_a_value() -> N
     settings = loaded(environ)
     same = [name for name in EXPECTED if name != "state_dir"]
     assert {name: getattr(settings, name) for name in same} == {n: EXPECTED[n] for n in same}
+
+
+# The first example that this program was given, with every comment after a value.
+FIRST_EXAMPLE = """\
+BT_SOURCE_API_KEY=your_source_api_key_here
+BT_SOURCE_URL=https://api.braintrust.dev
+BT_DEST_API_KEY=your_destination_api_key_here
+BT_DEST_URL=https://api.braintrust.dev
+LOG_LEVEL=INFO # DEBUG, INFO, WARNING, ERROR
+LOG_FORMAT=json # json, text
+# - MIGRATION_RESOURCES: comma-separated list (e.g. "logs,experiments")
+# - MIGRATION_PROJECTS: comma-separated list of project names
+MIGRATION_RESOURCES=all
+MIGRATION_PROJECTS=
+MIGRATION_BATCH_SIZE=100 # Resources per batch
+MIGRATION_RETRY_ATTEMPTS=3 # Retry failed operations
+MIGRATION_RETRY_DELAY=1.0 # Initial retry delay (seconds)
+MIGRATION_MAX_CONCURRENT=10 # Concurrent operations
+MIGRATION_CHECKPOINT_INTERVAL=50 # Checkpoint frequency
+MIGRATION_STATE_DIR=./checkpoints # Checkpoint directory
+# Prefer passing MIGRATION_STATE_DIR as the run directory instead.
+MIGRATION_RESUME_RUN_DIR=
+MIGRATION_EVENTS_FETCH_LIMIT=1000 # BTQL fetch page size (rows/spans)
+MIGRATION_EVENTS_INSERT_BATCH_SIZE=200 # Insert batch size
+MIGRATION_EVENTS_USE_SEEN_DB=true # SQLite deduplication store
+# MIGRATION_LOGS_FETCH_LIMIT=500 # Override just for logs
+# MIGRATION_EXPERIMENT_EVENTS_INSERT_BATCH_SIZE=100 # Override just for experiments
+# MIGRATION_DATASET_EVENTS_USE_SEEN_DB=false # Override just for datasets
+MIGRATION_INSERT_MAX_REQUEST_BYTES=6291456 # 6MB max request size (default)
+MIGRATION_INSERT_REQUEST_HEADROOM_RATIO=0.75 # Use 75% of max → ~4.5MB effective limit
+MIGRATION_CREATED_AFTER= # Inclusive start date (e.g. 2026-01-01)
+MIGRATION_CREATED_BEFORE= # Exclusive end date (e.g. 2026-02-01)
+"""
+
+
+def test_the_first_example_means_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(FIRST_EXAMPLE, encoding="utf-8")
+    keys = {
+        "BT_SOURCE_API_KEY": "your_source_api_key_here",
+        "BT_DEST_API_KEY": "your_destination_api_key_here",
+    }
+    changed: Dict[str, Any] = {"log_format": "json", "insert_batch_size": 200}
+    assert load_settings({}) == replace(loaded(keys), **changed)
 
 
 def test_a_hash_inside_a_name_stays() -> None:

@@ -9,11 +9,15 @@ from typing import Callable, List
 
 import pytest
 
+from bt_migrate.errors import StateError
+from bt_migrate.state.find_run import create_run
 from bt_migrate.state.open_files import MIN_STORES, OpenStores, max_open_stores
+from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.seen_rows import SeenRows
 from tests.support.compare_orgs import differences
 from tests.support.orgs import AtRequest, Pair, run, run_with
 from tests.support.row_runs import small_rows, world
+from tests.support.run_state import identity
 
 
 @pytest.fixture
@@ -50,6 +54,20 @@ def test_the_stores_used_longest_ago_are_closed_and_open_again_when_needed(
         store.close()
     assert seen == [{f"r{number}": (number, "created")} for number in range(20)]
     assert (len(opened), open_files <= 3 * MIN_STORES) == (0, True)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("name", ["run.json", "organization/roles_state.json", "x_seen.sqlite3"])
+def test_a_damaged_run_leaves_no_file_open(name: str, tmp_path: Path) -> None:
+    with create_run(tmp_path, identity(), "migrate-all") as run_:
+        run_.objects("roles").save()
+    path = run_.path / name
+    path.write_text("[]" * 500, encoding="utf-8")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(StateError), RunDirectory(run_.path) as damaged:
+            list(damaged.all_objects())
+            SeenRows(path)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
