@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Sequence, Tuple
 
 import pytest
 
-from tests.support.orgs import AtRequest, Ended, Pair, run, run_with
+from tests.support.orgs import TIME_LIMIT_S, AtRequest, Ended, Pair, run, run_with, started
 
 # (number of the request in its process, "before" or "after" it)
 Kill = Tuple[int, str]
@@ -58,3 +61,38 @@ def starts(
         if done.code != -signal.SIGKILL:
             return
     yield run(pair.sandbox, root, *args, **settings)
+
+
+# A deletion of a pending reference of one row that does not end.
+STUCK = """
+    create table numbers (number);
+    insert into numbers with recursive n(x) as (select 1 union all select x + 1 from n limit 1000)
+        select x from n;
+    create trigger stuck before delete on deferred when old.id = x'{row}' begin
+        select count(*) from numbers a, numbers b, numbers c, numbers d, numbers e;
+    end;
+"""
+
+
+def kill_before_it_is_forgotten(
+    pair: Pair, root: Path, store: Path, row_id: str, *args: str
+) -> str:
+    """Start the program and kill it while it deletes the pending references of a row.
+
+    `store`: the records of the stream's rows. Returns the checkpoint of the stream as it was then.
+    """
+    state = store.with_name(store.name.replace("_seen.sqlite3", "_state.json"))
+    before = state.read_text(encoding="utf-8")
+    with contextlib.closing(sqlite3.connect(str(store))) as db:
+        db.executescript(STUCK.format(row=row_id.encode().hex()))
+    with started(pair.sandbox, root, *args) as process:
+        deadline = time.monotonic() + TIME_LIMIT_S
+        while process.poll() is None and state.read_text(encoding="utf-8") == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert process.poll() is None, process.communicate()
+        process.kill()
+        process.wait()
+    with contextlib.closing(sqlite3.connect(str(store))) as db:
+        db.executescript("drop trigger stuck; drop table numbers;")
+    return state.read_text(encoding="utf-8")
