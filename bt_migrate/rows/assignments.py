@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
+from bt_migrate.api.client import Api
 from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.resource_table import USERS
@@ -77,38 +78,41 @@ def late_assignments(
     """
     rows = [row for row in _rows(catalog, waiting) if row.resolved]
     ids = [row.row_id for row in rows]
-    there = _rows_there(catalog, state, ids)
+    there = rows_shown(catalog.dest, state.header["kind"], state.header["dest_id"], ids)
     delivered = seen.dest_xacts(state.header["source_id"], ids)
     transactions = state.copy.transactions
-    changed: List[RowAssignments] = []
+    changed: Dict[str, Iterable[Key]] = {}
     for row in rows:
         dest_row = there.get(row.row_id)
         users = _assigned_users(dest_row) if dest_row else None
         ours = {*transactions, delivered.get(row.row_id, 0)} - {0}
         if users == row.wanted:
             seen.forget_deferred(row.resolved)
-        elif dest_row is None and _is_recent(catalog, max(ours, default=0)):
+        elif dest_row is None and is_recent(catalog, max(ours, default=0)):
             yield LateAssignment(row, True)
         elif dest_row and row.is_left_as_written(users):
             yield LateAssignment(row, xact_of(dest_row.get("_xact_id")) in ours)
         elif dest_row:
-            changed.append(row)
+            changed[row.row_id] = row.late.values()
         else:
             seen.forget_deferred(row.late.values())
-    _leave_changed(state, seen, changed)
+    leave_changed(state, seen, changed)
 
 
-def _leave_changed(state: StreamState, seen: SeenRows, rows: Sequence[RowAssignments]) -> None:
-    """Report rows whose users somebody changed; only then are they no longer pending."""
-    if not rows:
+def leave_changed(state: StreamState, seen: SeenRows, changed: Mapping[str, Iterable[Key]]) -> None:
+    """Report rows with a list that somebody changed; only then are they no longer pending.
+
+    `changed`: row id -> the pending references of the list.
+    """
+    if not changed:
         return
     notes = FindingCounts(state.findings)
-    for row in rows:
-        notes.add("row_differs", row.row_id, detail=CHANGED_THERE)
+    for row_id in changed:
+        notes.add("row_differs", row_id, detail=CHANGED_THERE)
     state.findings = notes.records()
     state.save()
-    for row in rows:
-        seen.forget_deferred(row.late.values())
+    for keys in changed.values():
+        seen.forget_deferred(keys)
 
 
 def _assigned_users(row: Mapping[str, Any]) -> Any:
@@ -134,15 +138,14 @@ def _counterpart(catalog: Catalog, user: Any) -> Any:
     return catalog.targets.resolve((USERS.name,), user) if isinstance(user, str) else user
 
 
-def _rows_there(catalog: Catalog, state: StreamState, ids: Sequence[str]) -> Dict[str, dict]:
-    """Returns row id -> row of the rows that the destination shows."""
-    kind, dest_id = state.header["kind"], state.header["dest_id"]
+def rows_shown(api: Api, kind: str, object_id: str, ids: Sequence[str]) -> Dict[str, dict]:
+    """Returns row id -> row, of the rows that an organization shows."""
     return {
         row["id"]: row
         for start in range(0, len(ids), IDS_PER_QUERY)
-        for row in rows_of_ids(catalog.dest, kind, [dest_id], ids[start : start + IDS_PER_QUERY])
+        for row in rows_of_ids(api, kind, [object_id], ids[start : start + IDS_PER_QUERY])
     }
 
 
-def _is_recent(catalog: Catalog, xact: int) -> bool:
+def is_recent(catalog: Catalog, xact: int) -> bool:
     return catalog.dest.clock.latest_s() - xact_seconds(xact) < SHOWN_AFTER_S

@@ -38,7 +38,6 @@ from bt_migrate.rows.rewrite import (
     PARENT,
     PIN_BESIDE,
     REFERENCE_FIELDS,
-    can_be_merged,
     comment_record,
     comments_of,
     insertable_and_lost,
@@ -158,7 +157,7 @@ class RowEncoder:
         removed = list(rewritten.pins)
         deferred = []
         for path, targets, ref in rewritten.unresolved:
-            if can_be_merged(path) and self._catalog.targets.may_be_added(targets, ref):
+            if self._catalog.targets.may_be_added(targets, ref):
                 value = json.dumps(kept[path[:2]]) if path[:2] in kept else ""
                 deferred.append((json.dumps(path), ",".join(targets), ref, value))
                 if may_be_mapped(self._catalog, targets) and PIN_BESIDE.get(path) in removed:
@@ -179,6 +178,14 @@ class RowEncoder:
                 place = dotted(tuple(json.loads(path)))
                 kind, detail = judge_unresolved(self._catalog, resources, ref)
                 notes.add(kind, encoded.id, place, detail, ref)
+
+    def rewritten(self, row: dict) -> Dict[str, Any]:
+        """Returns the insertable fields of a row with the references that resolve now."""
+        out = insertable_row(self._kind, row)
+        resolve_version_of = partial(resolve_version, self._catalog)
+        new_names = self._catalog.settings.rename_projects
+        rewrite_row(out, self._resolve, self._known, new_names, resolve_version=resolve_version_of)
+        return out
 
     def late_references(self, row: dict) -> Dict[Path, Optional[str]]:
         """Returns the places of references that an earlier run may not have resolved.

@@ -342,12 +342,25 @@ def is_assignment(path: Path) -> bool:
 
 
 def can_be_merged(path: Path) -> bool:
-    """Whether an `_is_merge` insert can add a reference later.
+    """Whether an `_is_merge` insert can add a reference later without the rest of the row.
 
-    A merge joins objects at any depth but replaces lists. So a place inside a list can be completed
-    only if the list holds nothing but references.
+    A merge joins objects at any depth but replaces lists. So a reference in a list is added with
+    the whole list, unless it holds nothing but references.
     """
-    return is_assignment(path) or all(isinstance(step, str) for step in path)
+    return is_assignment(path) or list_around(path) == path
+
+
+def list_around(path: Path) -> Path:
+    """Returns the place of the outermost list around a place; the place itself without one."""
+    steps = (number for number, step in enumerate(path) if isinstance(step, int))
+    return path[: next(steps, len(path))]
+
+
+def merged_at(path: Path, value: Any) -> Dict[str, Any]:
+    """Returns the fields that set a place inside objects."""
+    for step in reversed(path):
+        value = {step: value}
+    return dict(value or {})
 
 
 def kept_for_merges(row: Mapping[str, Any]) -> Dict[Path, Any]:
@@ -378,10 +391,7 @@ def deferred_merge(path: Path, new_id: str, kept: Optional[Mapping[str, Any]]) -
         return _merged_origin(kept, new_id)
     if path == PROMPT_ID_PLACE and kept:
         return {"metadata": {"prompt": {**kept, "id": new_id}}}
-    value: Any = new_id
-    for step in reversed(path):
-        value = {step: value}
-    return dict(value)
+    return merged_at(path, new_id)
 
 
 def _merged_origin(origin: Mapping[str, Any], new_id: str) -> Dict[str, Any]:

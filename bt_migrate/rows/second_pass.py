@@ -18,10 +18,12 @@ from bt_migrate.objects.prepare import judge_unresolved
 from bt_migrate.rows.assignments import Key, late_assignments
 from bt_migrate.rows.batches import EncodedRow, batched
 from bt_migrate.rows.insert import Inserter
+from bt_migrate.rows.late_lists import late_lists
 from bt_migrate.rows.rewrite import (
     ASSIGNMENTS,
     PIN_BESIDE,
     PROMPT_ID_PLACE,
+    can_be_merged,
     deferred_merge,
     is_assignment,
     rewrite_origin_version,
@@ -95,14 +97,17 @@ def _merges(catalog: Catalog, state: StreamState, seen: SeenRows) -> Iterator[Me
     for row, is_ours in late_assignments(catalog, state, seen, waiting):
         fields = {"metadata": {ASSIGNMENTS: row.wanted}}
         yield Merge(_merging(row.object_id, row.row_id, fields), row.resolved, is_ours)
+    for late in late_lists(catalog, state, seen, waiting):
+        merging = _merging(late.keys[0][0], late.row_id, late.fields)
+        yield Merge(merging, late.keys, late.is_ours)
 
 
 def _merge_of(catalog: Catalog, reference: DeferredReference) -> Optional[Merge]:
-    """Returns the row to merge; None if the object does not exist, and for assignments."""
+    """Returns the row to merge; None if the object does not exist, and for lists."""
     object_id, row_id, path, targets, ref, kept = reference
     place = tuple(json.loads(path))
     new_id = catalog.targets.resolve(tuple(targets.split(",")), ref)
-    if not new_id or is_assignment(place):
+    if not new_id or is_assignment(place) or not can_be_merged(place):
         return None
     value: Optional[Dict[str, Any]] = json.loads(kept) if kept else None
     resolve = partial(resolve_version, catalog)
