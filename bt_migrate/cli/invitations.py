@@ -28,7 +28,7 @@ def agree_to_invite(catalog: Catalog) -> None:
     sent = "are sent" if settings.send_invites else "are not sent"
     dest = shown(catalog.dest.display_name)
     print(f"Not members of {dest}: {', '.join(map(shown, missing))}", file=sys.stderr)
-    question = f"Invite those to whom something refers? E-mails {sent}. [y/N] "
+    question = f"Invite the users that something refers to? E-mails {sent}. [y/N] "
     print(question, end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise UsageError(DECLINED)

@@ -52,9 +52,10 @@ def refuse_conflicts(migration: Migration, phases: Sequence[Callable[[Migration]
     conflicts = _conflicts(_planned_in_memory(migration, phases), policies)
     if conflicts:
         left = len(conflicts) - CONFLICTS_SHOWN
-        more = f" and {left} more" if left > 0 else ""
+        more = f" and {left:,} more" if left > 0 else ""
+        count = "1 object exists" if len(conflicts) == 1 else f"{len(conflicts):,} objects exist"
         raise ConflictError(
-            f"--on-conflict fail: {len(conflicts)} exist with other content:"
+            f"--on-conflict fail: {count} with other content:"
             f" {', '.join(conflicts[:CONFLICTS_SHOWN])}{more}; nothing was written"
         )
 

@@ -122,7 +122,9 @@ def _report(context: UndoContext, restored: int) -> None:
         context.say(f"left: {line}")
     invited = len(context.run.record.invited)
     if invited:
-        context.say(f"members: undo does not remove the {plural(invited, 'user')} that it invited")
+        context.say(
+            f"members: undo does not remove the {plural(invited, 'user')} that the run invited"
+        )
     yes, left = context.settings.yes, len(context.remaining)
     rows = context.deleted[ROWS]
     objects = sum(context.deleted.values()) - rows

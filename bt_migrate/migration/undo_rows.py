@@ -77,8 +77,8 @@ def _note_left_rows(context: UndoContext, stream: StreamState, count: int, chang
         )
     if stream.copy.overwritten:
         context.remaining.append(
-            f"up to {plural(stream.copy.overwritten, 'row')} {place}: were there and were written"
-            " to; what they were is not known"
+            f"up to {plural(stream.copy.overwritten, 'row')} {place}: existed before and were"
+            " overwritten; their earlier content is not known"
         )
     if changed:
         context.remaining.append(f"{plural(changed, 'row')} {place}: {CHANGED_SINCE_RUN}")

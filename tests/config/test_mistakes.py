@@ -197,7 +197,10 @@ def test_an_unknown_project_is_refused_with_the_one_that_was_meant(tmp_path: Pat
             {"resources": "prompts", "since_last": True, "propagate_deletes": True},
             "--propagate-deletes does something only with datasets or experiments or logs",
         ),
-        ({"resources": "prompts", "no_rows": True}, "--no-rows does something only with datasets or exp"),
+        (
+            {"resources": "prompts", "no_rows": True},
+            "--no-rows does something only with datasets or exp",
+        ),
         ({"resources": "logs", "dataset_versions": True}, "only with datasets: these are not"),
         ({"resources": "logs", "activate": "slack"}, "--activate does something only with project"),
         ({"on_conflict": "udpate"}, "did you mean 'update'?"),

@@ -87,7 +87,7 @@ def test_users_to_whom_something_refers_are_invited_and_everything_follows_in_on
         again = run(pair.sandbox, tmp_path, "--invite-users", "--yes", "--send-invites")
         assert (again.code, len(asked.asked)) == (0, 1)
         undone = run_undo(pair, runs(tmp_path)[0])
-        assert "the run invited 3 users to the destination; undo does not remove them" in undone
+        assert "undo does not remove the 3 users that the run invited" in undone
         assert members(pair.dest) == sorted((ANA, *MISSING))
 
 
@@ -276,6 +276,6 @@ def test_on_a_terminal_a_person_sees_who_is_missing_and_is_asked(tmp_path: Path)
         code, text = answered(pair, tmp_path, b"n\n")
         assert (code, everything(pair.dest)) == (2, before), text
         assert f"Not members of globex: {', '.join(MISSING)}" in text
-        assert "Invite those to whom something refers? E-mails are not sent. [y/N]" in text
+        assert "Invite the users that something refers to? E-mails are not sent. [y/N]" in text
         code, text = answered(pair, tmp_path, b"y\n")
         assert (code, members(pair.dest)) == (0, sorted((ANA, CLEO, DAN))), text

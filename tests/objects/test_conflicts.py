@@ -234,7 +234,7 @@ def test_fail_stops_before_the_first_write_and_names_the_objects(
     stopped = run(pair.sandbox, root, "--on-conflict", "fail")
     told = stopped.err.splitlines()[-1]
     assert (stopped.code, pair.sandbox.writes("globex")) == (3, []), stopped.last_words
-    assert "3 exist with other content" in told and "nothing was written" in told
+    assert "3 objects exist with other content" in told and "nothing was written" in told
     assert [
         name in told
         for name in (
