@@ -233,7 +233,9 @@ class _Kind:
         return self.schemas.answer(self.item_path, "get") if self.item_path else {}
 
     def _read(self) -> Iterator[str]:
-        known = self._known((*self.resource.create, *self.resource.server, *SERVER_FIELDS))
+        resource = self.resource
+        fields = (*resource.create, *resource.server, *resource.unwritable, *SERVER_FIELDS)
+        known = self._known(fields)
         for name in sorted(set(self.schemas.properties(self._object_schema())) - known):
             yield f"{name} is read, and neither copied nor known as set by the server"
 

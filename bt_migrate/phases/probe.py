@@ -16,8 +16,8 @@ from typing import Any, Dict, Optional, Sequence
 from bt_migrate.api.client import Api
 from bt_migrate.api.organization import connect
 from bt_migrate.api.request import Endpoint, Limits
-from bt_migrate.cli.log_lines import start_logging
 from bt_migrate.cli.command import run_command
+from bt_migrate.cli.log_lines import start_logging
 from bt_migrate.cli.program import prepare_interpreter
 from bt_migrate.cli.signals import Ending, handle_signals
 from bt_migrate.config.load import Connection, connection_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import textwrap
 from typing import Any, Dict, List, Sequence, Tuple
 
 from bt_migrate import __version__
@@ -19,6 +20,8 @@ from bt_migrate.probe.assumptions import ASSUMPTIONS
 from bt_migrate.probe.scratch import PATIENCE_S, Scratch, scratch_project, status_of
 
 Result = Tuple[Assumption, Seen]
+COLUMNS = 80
+HANDLED = "nothing: a migration handles both behaviours"
 MARKS = {HOLDS: "ok", DIFFERS: "differs", BROKEN: "BROKEN", NOT_TRIED: "not tried"}
 
 
@@ -63,12 +66,21 @@ def report_lines(results: Sequence[Result]) -> List[str]:
     """Returns each assumption, and what was seen and what it means if it does not hold."""
     lines = []
     for assumption, seen in results:
-        lines.append(f"{MARKS[seen.state]:<9} {assumption.name}: {assumption.claim}")
+        lines += _wrapped(f"{MARKS[seen.state]:<9} {assumption.name}: {assumption.claim}")
         if seen.state != HOLDS:
-            lines.append(f"          seen: {seen.text}")
+            lines += _wrapped(f"{'':<9} seen: {seen.text}")
         if seen.state in (DIFFERS, BROKEN):
-            lines.append(f"          meaning: {assumption.meaning}")
-    return [*lines, "", summary_of_probe(results)]
+            lines += _wrapped(f"{'':<9} meaning: {_meaning(assumption, seen)}")
+    return [*lines, "", *textwrap.wrap(summary_of_probe(results), COLUMNS)]
+
+
+def _wrapped(line: str) -> List[str]:
+    return textwrap.wrap(line, COLUMNS, subsequent_indent=" " * 12, break_on_hyphens=False)
+
+
+def _meaning(assumption: Assumption, seen: Seen) -> str:
+    """What a broken assumption means is the harm; another known behaviour does none."""
+    return HANDLED if assumption.safety and seen.state == DIFFERS else assumption.meaning
 
 
 def summary_of_probe(results: Sequence[Result]) -> str:
@@ -105,7 +117,7 @@ def record(results: Sequence[Result]) -> Dict[str, Any]:
                 "assumed": assumption.claim,
                 "state": seen.state,
                 "seen": seen.text,
-                "meaning": assumption.meaning if seen.state in (DIFFERS, BROKEN) else "",
+                "meaning": _meaning(assumption, seen) if seen.state in (DIFFERS, BROKEN) else "",
             }
             for assumption, seen in results
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
@@ -80,6 +81,14 @@ DOCUMENT: Dict[str, Any] = {
 
 def test_an_equal_openapi_document_has_no_differences() -> None:
     assert differences(DOCUMENT, [NOTES]) == []
+
+
+def test_a_field_that_is_known_to_be_unwritable_is_no_difference() -> None:
+    document = copy.deepcopy(DOCUMENT)
+    schemas(document)["Note"]["properties"]["category"] = TEXT
+    known = replace(NOTES, unwritable=("category",))
+    assert differences(document, [NOTES]) != []
+    assert differences(document, [known]) == []
 
 
 def schemas(document: Dict[str, Any]) -> Dict[str, Any]:

@@ -96,6 +96,29 @@ def test_an_older_data_plane_differs_without_breaking_a_assumption(
     assert [name for name, state in found.items() if state == BROKEN] == []
 
 
+def test_a_report_fits_80_columns_and_says_no_harm_of_what_a_migration_handles(
+    sandbox: Sandbox, org: SandboxOrg
+) -> None:
+    sandbox.store.behaviour = older()
+    results = probe(api_of(sandbox), api_of(sandbox), patience_s=0.6)
+    lines = report_lines(results)
+    assert max(map(len, lines)) <= 80
+    printed = "\n".join(" ".join(line.split()) for line in lines)
+    harmless = [b for b, seen in results if b.safety and seen.state == DIFFERS]
+    assert harmless != []
+    assert [b.name for b in harmless if b.meaning in printed] == []
+    assert printed.count("meaning: nothing: a migration handles both") == len(harmless)
+
+
+def test_an_organization_without_logs_shows_nothing_about_rows_to_a_key_that_reads(
+    sandbox: Sandbox, org: SandboxOrg
+) -> None:
+    for project in org.objects("project"):
+        org.delete("project", project["id"])
+    found = {b.name: seen.state for b, seen in probe_reading(api_of(sandbox, writable=False))}
+    assert found["queries_answer_rows"] == NOT_TRIED
+
+
 def test_a_read_only_probe_writes_nothing(sandbox: Sandbox, org: SandboxOrg) -> None:
     results = probe_reading(api_of(sandbox, writable=False))
     tried = [assumption.name for assumption, seen in results if seen.state == HOLDS]

@@ -235,6 +235,7 @@ MONTH = {
 }
 
 
+@pytest.mark.recorded  # only a transaction proves that each of these rows may be deleted
 @pytest.mark.parametrize(
     ("nights", "plan", "seed"),
     [pytest.param(5, WEEK, 3, id="days"), pytest.param(30, MONTH, 30, id="month", marks=LONG)],

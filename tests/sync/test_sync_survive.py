@@ -299,6 +299,7 @@ def test_a_lookup_that_times_out_is_halved(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------
 
 
+@pytest.mark.recorded  # only transactions tell the edits of several rounds from those of others
 def test_undo_after_several_rounds_leaves_the_destination_as_it_was(tmp_path: Path) -> None:
     with living(tmp_path, projects=2) as w:
         project = w.dest.create("project", {"name": "p00"})["id"]
