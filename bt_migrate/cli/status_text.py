@@ -79,7 +79,8 @@ def _process_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
     process = status["process"]
     phase = f"phase {place} of {count}: {status['phase']}" if count > 1 else status["phase"]
     since = process["started"].partition(".")[0]
-    yield f"{phase or 'starting'}, since {since} (process {process['pid']} on {process['host']})"
+    where = f"process {process['pid']} on {process['host']}"
+    yield f"{phase or 'starting'} ({where}, started {since})"
     work = status["work"]
     if work and work["unit"] not in ("", ROWS):
         yield f"{work['unit']}: {_progress({**work, **_as_rows(work)})}"

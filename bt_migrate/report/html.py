@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping
+from typing import Any, Dict, Iterable, List, Mapping, Optional
 
 from bt_migrate.errors import StateError
 from bt_migrate.model.outcomes import DIFFERS, FAILED
@@ -37,6 +37,16 @@ VERDICTS = {
 }
 
 
+# The same, for a dry run.
+PLANS = {
+    "completed": ("This is a plan. Nothing was written to the destination.", "new"),
+    "incomplete": (
+        "This is a plan. Nothing was written to the destination. Not everything would arrive.",
+        "warn",
+    ),
+}
+
+
 def page_html(run: RunDirectory, report: Mapping[str, Any], app_urls: Mapping[str, str]) -> str:
     """Returns the page. `report` is that of build_report; `app_urls` are the URLs of the user
     interface by side, "" where unknown.
@@ -45,7 +55,7 @@ def page_html(run: RunDirectory, report: Mapping[str, Any], app_urls: Mapping[st
     objects.sort(key=lambda row: row[5] not in PROBLEMS)
     data = {
         "report": report,
-        "verdict": verdict(report),
+        "verdict": verdict(report, run.record.undone),
         "objects": objects[:MAX_OBJECTS],
         "objects_left_out": max(len(objects) - MAX_OBJECTS, 0),
         "resources": ["projects", *SELECTABLE],
@@ -62,10 +72,16 @@ def embedded(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def verdict(report: Mapping[str, Any]) -> Dict[str, str]:
-    text, colour = VERDICTS.get(report["status"], (f"Status: {report['status']}.", "none"))
-    if report["dry_run"] and report["status"] == "completed":
-        text, colour = "This is a plan. Nothing was written to the destination.", "new"
+def verdict(
+    report: Mapping[str, Any], undone: Optional[Mapping[str, Any]] = None
+) -> Dict[str, str]:
+    """Returns the text and the colour class. `undone`: what bin/undo recorded."""
+    status = report["status"]
+    if undone:
+        return {"text": "This run was undone. The page shows what it had done.", "colour": "none"}
+    text, colour = VERDICTS.get(status, (f"Status: {status}.", "none"))
+    if report["dry_run"] and status in PLANS:
+        text, colour = PLANS[status]
     compared = report["verification"]
     if compared:
         text += f" Verification: {compared['text']}."

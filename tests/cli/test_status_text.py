@@ -114,7 +114,7 @@ def test_a_comparison_shows_what_it_compares_and_why_it_waits() -> None:
     lines = status_lines(status(8, **RUNNING, work=work, wait=wait, parts=[stream(3)]), NOW)
     assert lines == [
         "run /runs/1: running migrate-all; acme -> globex",
-        "phase 10 of 10: verify, since 2026-01-15T11:00:00 (process 7 on vm)",
+        "phase 10 of 10: verify (process 7 on vm, started 2026-01-15T11:00:00)",
         "rows compared: 120 of 480 (25%), 30 a second, about 12 s left",
         "rate limit: next query in 41 s (20 a minute, learnt)",
         "to stop it: bin/control /runs/1 stop; the same command continues",
@@ -123,7 +123,7 @@ def test_a_comparison_shows_what_it_compares_and_why_it_waits() -> None:
     alone = {**status(0, **RUNNING, work=work), "command": "verify", "phase_number": (1, 1)}
     assert [line.partition(";")[0] for line in status_lines(alone, NOW)][:2] == [
         "run /runs/1: verifying",
-        "verify, since 2026-01-15T11:00:00 (process 7 on vm)",
+        "verify (process 7 on vm, started 2026-01-15T11:00:00)",
     ]
 
 

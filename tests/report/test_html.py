@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, List
 
 import pytest
@@ -64,6 +65,7 @@ class RunWith:
     def __init__(self, path: Path, names: List[str]) -> None:
         self.path = path
         self.names = names
+        self.record = SimpleNamespace(undone=None)
 
     def all_objects(self) -> List[StatesOf]:
         return [StatesOf(self.names)]
@@ -151,6 +153,7 @@ def test_links_lead_to_the_user_interface(tmp_path: Path) -> None:
     [
         ({}, "good", "has arrived"),
         ({"dry_run": True}, "new", "is a plan"),
+        ({"dry_run": True, "status": "incomplete"}, "warn", "is a plan"),
         ({"status": "incomplete"}, "bad", "did not"),
         ({"status": "interrupted"}, "warn", "run the next command"),
         ({"verification": {"text": "equal"}}, "good", "Verification: equal."),
@@ -161,6 +164,10 @@ def test_the_page_shows_the_verdict_for_each_status(
 ) -> None:
     found = verdict(report_with(**fields))
     assert (found["colour"], words in found["text"]) == (colour, True)
+
+
+def test_the_page_of_an_undone_run_says_so() -> None:
+    assert "was undone" in verdict(report_with(), {"started": "2026-01-01T00:00:00Z"})["text"]
 
 
 POINT = {"t": 1.0, "rows": 5, "limited": 0, "retries": 0, "paused": False}
