@@ -423,11 +423,13 @@ class ObjectWriter:
 def _value_is_to_enter(resource: Resource, source: dict, action: Action, outcome: str) -> bool:
     """Whether a person has to enter the value of a field that cannot be read.
 
-    That is so for a found object too, until it has a value.
+    That is so for a found object too, until it has a value. If the destination's object lacks the
+    field that shows it, the source's object tells whether servers show it.
     """
     shown = resource.hidden_field_shown_by
     made = outcome in (CREATED, WOULD_CREATE)
-    lacks = bool(shown and source.get(shown)) and not action.existing.get(shown)
+    is_shown = shown in action.existing or bool(source.get(shown))
+    lacks = bool(shown) and is_shown and not action.existing.get(shown)
     return bool(resource.hidden_field) and (made or lacks)
 
 

@@ -113,6 +113,17 @@ def test_environment_variables_are_made_without_values_and_listed_until_they_hav
     assert names(pair.dest.objects("env_var")) == ["ORG"]
 
 
+def test_a_variable_without_a_value_in_the_source_is_listed_by_every_start(
+    pair: Pair, tmp_path: Path
+) -> None:
+    owner = {"object_type": "project", "object_id": project(pair.source)}
+    pair.source.create("env_var", {**owner, "name": "EMPTY"})
+    for arguments in ((), ("--since-last",), ("--new-run",)):
+        done = run(pair.sandbox, tmp_path / "state", "--resources", "env_vars", *arguments)
+        assert done.code == 0, done.out + done.err
+        assert names(findings(tmp_path / "state", "secret_to_enter")) == ["EMPTY"]
+
+
 # -- project groups
 
 
