@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, List
 
 from bt_migrate.cli.streams import code_after_output, print_message, safe_streams
-from bt_migrate.errors import EXIT_CRASHED, EXIT_INTERRUPTED, MigrationError
+from bt_migrate.errors import EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_OK, MigrationError
 
 MASK = "***"
 # characters of a message in a traceback: it may contain what a server sent
@@ -32,13 +32,17 @@ class Edge:
         self.secrets: List[str] = []
         # Folders for the traceback of a crash, the best one last: the run directory once known.
         self.folders: List[Path] = []
+        # a thread ended with an unexpected error
+        self.thread_crashed = False
 
 
 def run_guarded(body: Callable[[Edge], int]) -> int:
     """Call `body` with a new edge. Returns the exit code: its own, or that of its error."""
     edge = Edge()
     with safe_streams(), _thread_crashes(edge):
-        return code_after_output(_code_of(body, edge))
+        code = _code_of(body, edge)
+        crashed = code == EXIT_OK and edge.thread_crashed
+        return code_after_output(EXIT_CRASHED if crashed else code)
 
 
 def _code_of(body: Callable[[Edge], int], edge: Edge) -> int:
@@ -107,7 +111,9 @@ def _thread_crashes(edge: Edge) -> Any:
         if isinstance(arguments.exc_value, BaseException):
             path = record_crash(arguments.exc_value, edge)
             name = type(arguments.exc_value).__name__
-            print_line("crashed", f"internal error in a thread ({name}); see {path}", 0, edge)
+            text = f"internal error in a thread ({name}); see {path}"
+            print_line("crashed", text, EXIT_CRASHED, edge)
+            edge.thread_crashed = True
 
     before = threading.excepthook
     threading.excepthook = hook

@@ -85,10 +85,21 @@ def test_a_crash_is_one_line_with_70_and_the_traceback_lies_in_the_run(
     assert report(tmp_path / "runs")["status"] == "failed"
 
 
-def test_a_crash_before_there_is_a_run_is_70_too(tmp_path: Path) -> None:
+IN_THREAD = (
+    "def act(*_):\n"
+    "    import threading\n"
+    "    thread = threading.Thread(target=lambda: 1 / 0)\n"
+    "    thread.start()\n"
+    "    thread.join()\n"
+    "    return 0\n"
+)
+
+
+@pytest.mark.parametrize("act", ["act = lambda *_: 1 / 0\n", IN_THREAD], ids=["main", "thread"])
+def test_a_crash_before_there_is_a_run_is_70_too(act: str, tmp_path: Path) -> None:
     code = (
-        "from bt_migrate.cli.program import in_program\n"
-        "raise SystemExit(in_program([], 'migrate-logs', 'x', lambda *_: 1 / 0))\n"
+        f"{act}from bt_migrate.cli.program import in_program\n"
+        "raise SystemExit(in_program([], 'migrate-logs', 'x', act))\n"
     )
     keys = {"BT_SOURCE_API_KEY": "sk-a", "BT_DEST_API_KEY": "sk-b"}
     state = tmp_path / "state"
