@@ -164,7 +164,10 @@ def time_lines(report: Mapping[str, Any], longest: Optional[int] = None) -> List
     names = ", ".join(f"{name} {duration_text(seconds)}" for name, seconds in phases)
     lines = wrapped(f"This start: {_amount(start)}{f' ({names})' if names else ''}", first="")
     if run["starts"] > 1:
-        lines += wrapped(f"The run, {run['starts']:,} starts: {_amount(run)}", first="")
+        # Of a start that was killed, only what its last status said is known.
+        killed = any(not session.get("ended") for session in report["sessions"][:-1])
+        least = "at least " if killed else ""
+        lines += wrapped(f"The run, {run['starts']:,} starts: {least}{_amount(run)}", first="")
     return lines
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import pytest
 
@@ -21,6 +21,7 @@ from bt_migrate.report.display import (
 )
 from bt_migrate.report.measures import estimate_text
 from bt_migrate.report.screen import in_one_line_each
+from bt_migrate.report.sections import time_lines
 from tests.support.orgs import Pair, report, run, runs
 
 
@@ -68,6 +69,17 @@ def test_times_are_those_of_this_start_and_of_the_run(pair: Pair, tmp_path: Path
     assert (second["this_start"]["rows"], second["whole_run"]["rows"]) == (300, 390)
     assert second["whole_run"]["seconds"] == second["duration_seconds"]
     assert "This start: " in end.out and "The run, 2 starts: " in end.out
+
+
+@pytest.mark.parametrize(("ended", "least"), [("2026-03-01T00:00:09Z", ""), (None, "at least ")])
+def test_the_sum_with_a_killed_start_is_a_lower_bound(ended: Optional[str], least: str) -> None:
+    times = {"seconds": 9.0, "rows": 90, "rows_per_second": 10.0, "phases": {}}
+    told = {
+        "this_start": times,
+        "whole_run": {**times, "starts": 2},
+        "sessions": [{"ended": ended}, {"ended": None}],
+    }
+    assert time_lines(told)[-1] == f"The run, 2 starts: {least}9.0 s, 90 rows, 10 rows/s"
 
 
 USER = {"resource": "users", "id": "u1", "name": "a@x"}
