@@ -28,7 +28,8 @@ def test_the_second_of_two_processes_ends_at_once_with_4_and_touches_nothing(
         os.kill(
             process.pid, signal.SIGSTOP
         )  # frozen, so that whatever changes is of the second one
-        os.waitpid(process.pid, os.WUNTRACED)
+        state = Path(f"/proc/{process.pid}/stat")
+        until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T")
         before, writes = tree(root), pair.sandbox.writes("globex")
         for place in (root, runs(root)[0]):
             second = run(pair.sandbox, place, **SMALL)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Iterator
 
@@ -11,16 +9,8 @@ import pytest
 
 from tests.support.claims import untrue_claims
 from tests.support.compare_orgs import differences
-from tests.support.orgs import (
-    TIME_LIMIT_S,
-    Pair,
-    environment,
-    example_pair,
-    report,
-    run,
-    runs,
-    tiny_pair,
-)
+from tests.support.orgs import Pair, example_pair, report, run, runs, tiny_pair
+from tests.support.undoing import undo
 
 
 @pytest.fixture
@@ -77,16 +67,7 @@ def test_what_is_there_already_is_found_and_not_written_over(tiny: Pair, tmp_pat
 
 def test_undo_removes_what_a_run_created(tiny: Pair, tmp_path: Path) -> None:
     assert run(tiny.sandbox, tmp_path / "runs").code == 0
-    place = runs(tmp_path / "runs")[-1]
-    command = [sys.executable, "-m", "bt_migrate.phases.undo", str(place), "--yes"]
-    undone = subprocess.run(
-        command,
-        env=environment(tiny.sandbox),
-        cwd=str(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=TIME_LIMIT_S,
-    )
-    assert undone.returncode == 0, undone.stdout[-2000:] + undone.stderr[-2000:]
+    undone = undo(tiny, tmp_path / "runs", "--yes")
+    assert undone.code == 0, undone.out[-2000:] + undone.last_words
     assert [project["name"] for project in tiny.dest.objects("project")] == []
     assert report(tmp_path / "runs")["totals"]["rows"]["fetched"] > 0

@@ -23,10 +23,8 @@ from tests.support.orgs import (
     REPOSITORY,
     SOURCE_KEY,
     TIME_LIMIT_S,
-    Ended,
     Pair,
     WatchedSandbox,
-    environment,
     example_pair,
     findings,
     report,
@@ -34,6 +32,7 @@ from tests.support.orgs import (
     runs,
 )
 from tests.support.sdk_routes import serve_sdk
+from tests.support.undoing import undo
 
 VERSIONS = "--dataset-versions"
 # Small pages and batches: a state of 60 rows needs many requests.
@@ -259,26 +258,17 @@ def test_undo_deletes_all_states_and_leaves_a_dataset_that_holds_a_snapshot_of_o
         foreign = {"name": "theirs", "description": "keep"}
         there = {"xact_id": newest(pair.dest, dataset_of(pair.dest)), **foreign}
         made = pair.dest.create("dataset_snapshot", {"dataset_id": dataset_of(pair.dest), **there})
-        undone = undo(pair, root)
+        undone = undo(pair, root, "--yes")
         assert "holds something that this run did not make" in undone.out + undone.err
         assert list(snapshots(pair.dest)) == ["theirs"]
         assert dataset_of(pair.dest)
         pair.dest.delete("dataset_snapshot", made["id"])
-        undo(pair, root)
+        undo(pair, root, "--yes")
         assert (pair.dest.objects("dataset"), pair.dest.objects("project")) == ([], [])
 
 
 def dataset_of(org: Any) -> str:
     return str(org.objects("dataset")[0]["id"])
-
-
-def undo(pair: Pair, root: Path) -> Ended:
-    """The program has no folder of runs: it is given a run."""
-    command = [sys.executable, "-m", "bt_migrate.phases.undo", str(runs(root)[-1]), "--yes"]
-    done = subprocess.run(
-        command, env=environment(pair.sandbox), capture_output=True, text=True, timeout=TIME_LIMIT_S
-    )
-    return Ended(done.returncode, done.stdout, done.stderr)
 
 
 # -- killed

@@ -40,6 +40,7 @@ from tests.support.people import (
     people_pair,
     user_id,
 )
+from tests.support.undoing import undo_run
 
 MEMBERS = ("PATCH", "/v1/organization/members")
 FAY = "fay@acme.example"
@@ -92,10 +93,9 @@ def test_users_to_whom_something_refers_are_invited_and_everything_follows_in_on
 
 
 def run_undo(pair: Pair, run_directory: Path) -> str:
-    command = [sys.executable, "-m", "bt_migrate.phases.undo", str(run_directory), "--yes"]
-    env = environment(pair.sandbox)
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    return " ".join(done.stdout.split())
+    done = undo_run(pair, run_directory, "--yes")
+    assert done.code == 0, done.last_words
+    return " ".join(done.out.split())
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def run_undo(pair: Pair, run_directory: Path) -> str:
     ],
     ids=["403", "another status"],
 )
-def test_a_refused_invitation_is_told_and_the_same_command_completes_it_later(
+def test_a_refused_invitation_is_reported_and_the_same_command_completes_it_later(
     answer: Answer, tmp_path: Path
 ) -> None:
     with people_pair() as pair:

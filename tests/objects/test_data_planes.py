@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -12,17 +10,15 @@ import pytest
 from tests.support.orgs import (
     DEST_KEY,
     INLINE,
-    TIME_LIMIT_S,
     Pair,
     WatchedSandbox,
-    environment,
     findings,
     function,
     recorded_pair,
     report,
     run,
-    runs,
 )
+from tests.support.undoing import undo
 
 
 @pytest.fixture
@@ -107,11 +103,9 @@ def test_fingerprints_of_what_was_written_come_from_a_read(pair: Pair, tmp_path:
     pair.source.create("group", {"name": "people", "member_users": [owner]})
     root = tmp_path / "state"
     assert run(pair.sandbox, root).code == 0
-    command = [sys.executable, "-m", "bt_migrate.phases.undo", str(runs(root)[-1]), "--yes"]
-    env = environment(pair.sandbox)
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIME_LIMIT_S)
+    done = undo(pair, root, "--yes")
     left = [obj["name"] for kind in ("function", "group") for obj in pair.dest.objects(kind)]
-    assert left == [], done.stdout
+    assert left == [], done.out
 
 
 def test_what_the_api_of_october_2026_added_moves_and_is_equal(pair: Pair, tmp_path: Path) -> None:

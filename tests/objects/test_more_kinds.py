@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -16,11 +14,9 @@ from bt_migrate.sandbox.data.behaviour import recorded
 from tests.support.orgs import (
     DEST_KEY,
     INLINE,
-    TIME_LIMIT_S,
     AtRequest,
     Pair,
     WatchedSandbox,
-    environment,
     findings,
     function,
     recorded_pair,
@@ -29,6 +25,7 @@ from tests.support.orgs import (
     run_with,
     runs,
 )
+from tests.support.undoing import undo_run
 
 
 @pytest.fixture
@@ -44,10 +41,7 @@ def project(org: Any, name: str = "alpha") -> str:
 def undo(pair: Pair, root: Path) -> None:
     """Undo all runs, the last one first."""
     for path in reversed(runs(root)):
-        command = [sys.executable, "-m", "bt_migrate.phases.undo", str(path), "--yes"]
-        subprocess.run(
-            command, env=environment(pair.sandbox), capture_output=True, timeout=TIME_LIMIT_S
-        )
+        undo_run(pair, path, "--yes")
 
 
 def outcomes(root: Path, resource: str) -> Dict[str, int]:
@@ -428,7 +422,7 @@ def test_a_name_that_a_deleted_object_holds_is_said(
 # -- positions
 
 
-def test_another_order_of_scores_is_told_once_per_project(pair: Pair, tmp_path: Path) -> None:
+def test_another_order_of_scores_is_reported_once_per_project(pair: Pair, tmp_path: Path) -> None:
     alpha, beta = project(pair.source), project(pair.source, "beta")
     judge = function(pair.source, alpha, "judge", INLINE, function_type="scorer")
     online = {"online": {"sampling_rate": 1, "scorers": [{"type": "function", "id": judge}]}}

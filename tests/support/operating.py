@@ -5,13 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Tuple
 
-from tests.support.orgs import TIME_LIMIT_S, Pair, environment, is_insert, runs, started
+from tests.support.orgs import (
+    TIME_LIMIT_S,
+    Pair,
+    ended,
+    environment,
+    is_insert,
+    runs,
+    start,
+    started,
+)
 
 BATCH = 15
 SMALL = {
@@ -59,20 +67,9 @@ def held_at(
 
 
 def shell(pair: Pair, program: str, *words: Any) -> subprocess.CompletedProcess:
-    command = [
-        sys.executable,
-        "-m",
-        f"bt_migrate.phases.{program}",
-        *(str(entry) for entry in words),
-    ]
-    return subprocess.run(
-        command,
-        env=environment(pair.sandbox),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=TIME_LIMIT_S,
-    )
+    args, env = [str(entry) for entry in words], environment(pair.sandbox)
+    done = ended(start(f"bt_migrate.phases.{program}", args, env, Path.cwd()))
+    return subprocess.CompletedProcess(args, done.code, done.out, done.err)
 
 
 def control(pair: Pair, root: Path, *words: str) -> None:

@@ -23,13 +23,13 @@ from bt_migrate.sandbox.data.behaviour import NAMES, recorded
 from bt_migrate.sandbox.data.schema import KINDS
 from bt_migrate.sandbox.example import fill as example
 from bt_migrate.sandbox.http.server import Incoming, Sandbox
+from tests.support.processes import REPOSITORY, Process
 from tests.support.tiny import ANA, BEN, BUNDLE, INLINE, fill_tiny, function
 
 __all__ = ["ANA", "BEN", "BUNDLE", "INLINE", "fill_tiny", "function"]
 
 Json = Dict[str, Any]
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SOURCE_KEY, DEST_KEY = "sk-source-5f1c9e", "sk-dest-8ab207"
 TIME_LIMIT_S = 300  # of one process; a test that needs it has failed
 
@@ -200,7 +200,7 @@ def environment(sandbox: Any, **settings: str) -> Dict[str, str]:
 @contextlib.contextmanager
 def started(
     sandbox: Any, root: Path, *args: str, program: str = "migrate_all", **settings: str
-) -> Iterator[subprocess.Popen[str]]:
+) -> Iterator[Process]:
     """The real process, with `root` as its folder of runs; gone at the end whatever happened.
 
     It does not verify, which would wait for missing rows, unless `--verify` is among `args`.
@@ -208,27 +208,9 @@ def started(
     root.parent.mkdir(parents=True, exist_ok=True)
     compares = ["--no-verify"] if program == "migrate_all" and "--verify" not in args else []
     given = [argument for argument in args if argument != "--verify"]
-    command = [
-        sys.executable,
-        "-m",
-        f"bt_migrate.phases.{program}",
-        "--state-dir",
-        str(root),
-        *compares,
-        *given,
-    ]
+    words = ["--state-dir", str(root), *compares, *given]
     env = environment(sandbox, **settings)
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        command,
-        env=env,
-        cwd=root.parent,
-        stdin=subprocess.DEVNULL,
-        stdout=pipe,
-        stderr=pipe,
-        text=True,
-        encoding="utf-8",
-    )
+    process = start(f"bt_migrate.phases.{program}", words, env, root.parent)
     try:
         yield process
     finally:
@@ -237,7 +219,23 @@ def started(
         process.communicate()
 
 
-def ended(process: subprocess.Popen[str], limit_s: float = TIME_LIMIT_S) -> Ended:
+def start(module: str, args: List[str], env: Dict[str, str], cwd: Path) -> Process:
+    """`python -m module`, without the time of its start unless a setting is of the interpreter."""
+    if env["PYTHONIOENCODING"] == "utf-8":
+        return Process(module, args, env, cwd)
+    return subprocess.Popen(  # type: ignore[return-value]
+        [sys.executable, "-m", module, *args],
+        env=env,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def ended(process: Process, limit_s: float = TIME_LIMIT_S) -> Ended:
     out, err = process.communicate(timeout=limit_s)
     return Ended(process.returncode, out, err)
 
@@ -265,7 +263,7 @@ class AtRequest:
         matches: Callable[[str, str], bool] = lambda method, path: True,
     ) -> None:
         self.at, self.moment, self.act, self.matches = at, moment, act, matches
-        self.process: Optional[subprocess.Popen[str]] = None
+        self.process: Optional[Process] = None
         self.done = threading.Event()
         self._lock = threading.Lock()
         self._met = 0

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from tests.support.orgs import AtRequest, Ended, Pair, ended, environment, runs
+from tests.support.orgs import AtRequest, Ended, Pair, ended, environment, runs, start
 
 SMALL = {
     "MIGRATION_EVENTS_FETCH_LIMIT": "40",
@@ -19,29 +17,23 @@ SMALL = {
 GRAPH = {"type": "graph", "nodes": {}, "edges": {}}
 
 
-def undo(pair: Pair, root: Path, *args: str) -> Ended:
+def undo(pair: Any, root: Path, *args: str) -> Ended:
     """Undo the newest run; the source's key is not good any more."""
     return undo_run(pair, runs(root)[-1], *args)
 
 
 def undo_run(
-    pair: Pair, place: Path, *args: str, at: Optional[AtRequest] = None, **settings: str
+    pair: Any, place: Path, *args: str, at: Optional[AtRequest] = None, **settings: str
 ) -> Ended:
-    command = [sys.executable, "-m", "bt_migrate.phases.undo", str(place), *args]
-    env, pipe = (
-        environment(pair.sandbox, **{"BT_SOURCE_API_KEY": "sk-gone", **settings}),
-        subprocess.PIPE,
-    )
-    with subprocess.Popen(
-        command, env=env, cwd=place.parent, stdout=pipe, stderr=pipe, text=True, encoding="utf-8"
-    ) as process:
-        if at:
-            at.process = process
-        pair.sandbox.on_request = at
-        try:
-            end = ended(process)
-        finally:
-            pair.sandbox.on_request = None
+    env = environment(pair.sandbox, **{"BT_SOURCE_API_KEY": "sk-gone", **settings})
+    process = start("bt_migrate.phases.undo", [str(place), *args], env, place.parent)
+    if at:
+        at.process = process
+    pair.sandbox.on_request = at
+    try:
+        end = ended(process)
+    finally:
+        pair.sandbox.on_request = None
     assert "--json" in args or max(map(len, end.out.splitlines()), default=0) <= 80, end.out
     return replace(end, out=end.out.replace("\n    ", " "))  # without the line breaks of a screen
 

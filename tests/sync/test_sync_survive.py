@@ -46,6 +46,7 @@ from tests.support.syncs import (
     sync,
     twin,
 )
+from tests.support.undoing import undo
 
 SMALL = {
     "MIGRATION_EVENTS_FETCH_LIMIT": "20",
@@ -316,16 +317,8 @@ def test_undo_after_several_rounds_leaves_the_destination_as_it_was(tmp_path: Pa
             w.source.insert(EXPERIMENT, young, [row("a")])
             end = sync(w)
             assert end.code == 0, end.last_words
-        command = [sys.executable, "-m", "bt_migrate.phases.undo", str(runs(w.root)[-1]), "--yes"]
-        done = subprocess.run(
-            command,
-            env=environment(w.sandbox),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=TIME_LIMIT_S,
-        )
-        assert (done.returncode, everything(w.dest)) == (0, before), done.stdout + done.stderr
+        done = undo(w, w.root, "--yes")
+        assert (done.code, everything(w.dest)) == (0, before), done.out + done.err
 
 
 def test_verify_after_a_sync_separates_later_changes_from_losses(tmp_path: Path) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Dict, Optional
 
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
-from tests.support.orgs import environment, findings, runs
+from tests.support.orgs import findings, runs
 from tests.support.row_runs import World, small_rows, told, world
 from tests.support.syncs import KINDS, LOGS, equal, holder, living, row, sent, sync, twin
+from tests.support.undoing import undo_run
 
 DELETES = ("--propagate-deletes", "--max-deletes", "20%")
 
@@ -137,9 +136,8 @@ def test_undo_keeps_a_row_that_a_person_edited_right_after_its_delivery(
         w.source.insert(LOGS, w.project, small_rows(30))
         assert w.move(LOGS, MIGRATION_EVENTS_FETCH_LIMIT="10") == 0
         w.dest.insert(LOGS, project, [row("r00003", output="by a person")])
-        command = [sys.executable, "-m", "bt_migrate.phases.undo", str(runs(w.root)[0]), "--yes"]
-        done = subprocess.run(command, env=environment(w.sandbox), capture_output=True)
-        assert (done.returncode, [found["id"] for found in w.dest.rows(LOGS, project)]) == (
+        done = undo_run(w, runs(w.root)[0], "--yes")
+        assert (done.code, [found["id"] for found in w.dest.rows(LOGS, project)]) == (
             1,
             ["r00003"],
         )
