@@ -186,6 +186,16 @@ def add_facets(
             row = waiting.pop(part[0])
             if shown:
                 row[NOT_SHOWN] = True
+                _give_up_trace(waiting, part[0][0], row.get("root_span_id"))
+
+
+def _give_up_trace(
+    waiting: Dict[Tuple[str, str], dict], object_id: str, root_span_id: Optional[str]
+) -> None:
+    """Mark the other rows of a trace that is too large: each query would return the same rows."""
+    for key, row in list(waiting.items()):
+        if key[0] == object_id and root_span_id and row.get("root_span_id") == root_span_id:
+            waiting.pop(key)[NOT_SHOWN] = True
 
 
 def _in_traces(

@@ -138,6 +138,7 @@ def test_a_bundle_that_a_person_has_is_uploaded_and_everything_follows(tmp_path:
         assert slugs == ["bundled", "graph", "p"]
 
 
+@pytest.mark.recorded  # an older data plane has no assignments of environments
 @pytest.mark.parametrize(("number", "path"), [(2, "/v1/project_score"), (1, "/v1/acl")])
 def test_bundles_are_uploaded_by_a_resumed_run_whose_definitions_are_done(
     number: int, path: str, tmp_path: Path
