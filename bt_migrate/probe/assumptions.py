@@ -198,7 +198,7 @@ ASSUMPTIONS: Tuple[Assumption, ...] = (
            objects.lists_page_by_last_id),
     Assumption("unknown_fields_are_refused", False,
            "a field that the server does not know is refused",
-           ("objects.write",), "create a dataset with an unknown field",
+           ("objects.unknown_fields",), "create a dataset with an unknown field",
            "this server drops newer fields; verification reports them",
            objects.unknown_fields_are_refused),
     Assumption("datasets_have_tags", False,
