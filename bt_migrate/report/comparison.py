@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Container, List, Mapping, Tuple
 
-from bt_migrate.report.actions import noun_of
 from bt_migrate.report.display import ID_COLUMNS, section, shown, table, wrapped
 
 MATCH = "match"
@@ -84,7 +83,7 @@ def difference_lines(
 def difference_line(difference: Mapping[str, Any], *, is_named: bool = False) -> str:
     """Returns one difference as a line. `is_named`: a title says already what its outcome is."""
     name = shown(difference.get("name", ""))
-    line = f"{noun_of(difference['resource'])} {name!r}"
+    line = f"{difference['resource']} {name!r}"
     if not is_named:
         line = f"{difference['outcome']}: {line}"
     if difference.get("project"):

@@ -68,7 +68,7 @@ def test_a_failure_of_many_objects_is_one_entry_and_each_object_is_named_once() 
         "  9 prompts: failed: answered 400: Bad prompt (prompt 0, prompt 1, prompt 2 and\n"
         "    6 more)\n"
         "Not as in the source:\n"
-        "  missing: view 'name of v' [v]\n"
+        "  missing: views 'name of v' [v]\n"
         "  objects "
     )
     assert entry in text, text
