@@ -10,7 +10,7 @@ from typing import Iterator, List, Optional, Tuple
 import pytest
 
 from bt_migrate.api.client import Api
-from bt_migrate.api.request import Limits
+from bt_migrate.api.request import Endpoint, Limits
 from bt_migrate.attachments.copy import MISSING, NOT_COPIED, AttachmentCopier
 from bt_migrate.state.copied_attachments import CopiedAttachments
 from tests.support.loopback import Asked, Loopback, Reply, closed_port
@@ -22,7 +22,7 @@ NO_URL, DEAD = "", "dead"
 
 def kind_of_failure(source: Loopback, folder: Path) -> str:
     with contextlib.closing(CopiedAttachments(folder / "copied.sqlite3")) as copied:
-        api = Api("source", source.url, "sk-key", Limits(0, 0.001, 2), writable=False)
+        api = Api(Endpoint("source", source.url, "sk-key"), Limits(0, 0.001, 2), writable=False)
         copier = AttachmentCopier(api, api, copied, 1000)
         (why,) = copier.copy_into([dict(REFERENCE)]).values()
         return why.kind
