@@ -7,7 +7,14 @@ from typing import Any, Dict, Optional, Tuple
 
 from bt_migrate.config.values import FOLLOW_POLICY, UPDATE_POLICY
 from bt_migrate.model.findings import FAILURE
-from bt_migrate.model.outcomes import DIFFERS, READY_TO_ACTIVATE, SKIPPED, WAITING
+from bt_migrate.model.outcomes import (
+    CREATED,
+    DIFFERS,
+    READY_TO_ACTIVATE,
+    SKIPPED,
+    UPDATED,
+    WAITING,
+)
 from bt_migrate.model.references import top_field
 from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resource_table import CALLABLE
@@ -127,12 +134,22 @@ def is_incomplete(
     made = catalog.earlier.incomplete(resource.name, source_id)
     if made is not None and made == action.dest_id:
         return True
-    if source_id not in item.states.left_out and not catalog.earlier.left_out(
-        resource.name, source_id
-    ):
+    lacks = source_id in item.states.left_out or catalog.earlier.left_out(resource.name, source_id)
+    if not lacks and not _was_deferred(item):
         return False
     before = catalog.earlier.fingerprints(resource, source_id)
     return before == fingerprints_of(resource, item.source, action.existing)
+
+
+def _was_deferred(item: PlannedObject) -> bool:
+    """Whether an earlier sync of this run wrote the object, and its references still wait."""
+    source_id = item.source["id"]
+    written = item.states.overall(source_id)
+    return (
+        source_id in item.states.deferred
+        and written is not None
+        and written.outcome in (CREATED, UPDATED)
+    )
 
 
 def can_be_made_by_hand(resource: Resource, source: dict) -> bool:

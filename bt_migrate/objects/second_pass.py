@@ -83,6 +83,8 @@ def finish_deferred(catalog: Catalog, resource: Resource, states: ObjectStates) 
             if resource.scope != OWNER and resource.name not in catalog.lists.unavailable:
                 del states.deferred[source_id]
             continue
+        if states.overall(source_id) is None:
+            continue  # a kill came before its outcome was recorded: its phase plans it again
         item = PlannedObject(source, states, _dest_project(catalog, resource, source))
         prepared = prepare(catalog, resource, item)
         complete = not prepared.deferred
@@ -176,10 +178,10 @@ def _complete(
     catalog: Catalog, resource: Resource, item: PlannedObject, dest_id: str, prepared: Prepared
 ) -> None:
     """Complete one object if this tool created or updated it; else compare it."""
-    if dest_id.startswith(PLANNED):
-        return
     source_id = item.source["id"]
-    entry = item.states.outcomes[source_id]
+    entry = item.states.overall(source_id)  # in a sync, its phase may not have planned it yet
+    if dest_id.startswith(PLANNED) or entry is None:
+        return
     existing = _get(catalog, resource, item, dest_id, prepared)
     # An earlier run created the object.
     left_open = catalog.earlier.incomplete(resource.name, source_id) == dest_id

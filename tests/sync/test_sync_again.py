@@ -12,7 +12,9 @@ import pytest
 
 from bt_migrate.phases.accept import main as accept
 from bt_migrate.sandbox.data.answer import Answer
-from tests.support.orgs import AtRequest, ended, findings, is_insert, report, started
+from bt_migrate.sandbox.http.server import Fault
+from tests.support.compare_orgs import differences
+from tests.support.orgs import AtRequest, Pair, ended, findings, is_insert, report, run, started
 from tests.support.row_runs import WRITE, World, refused
 from tests.support.syncs import (
     DATASET,
@@ -178,3 +180,29 @@ def test_failures_of_a_killed_sync_are_tried_again(moment: str, tmp_path: Path) 
         repair()
         assert sync(w).code == 0
         assert w.dest.attachment(late_row(w, LOGS)["input"]["file"]["key"]) == PICTURE
+
+
+def test_a_sync_completes_references_that_the_sync_before_left_open(
+    pair: Pair, tmp_path: Path
+) -> None:
+    refused = Fault("status", "globex", "POST", path="^/v1/dataset$", times=None, status=413)
+    pair.sandbox.faults.add(refused)
+    first = run(pair.sandbox, tmp_path / "runs", "--since-last")
+    assert (first.code, pair.dest.objects("dataset")) == (1, []), first.out
+    pair.sandbox.faults.clear()
+    second = run(pair.sandbox, tmp_path / "runs", "--since-last")
+    assert (second.code, differences(pair)) == (0, []), second.out + second.err
+
+
+def test_a_sync_completes_what_it_updated_without_a_reference(pair: Pair, tmp_path: Path) -> None:
+    assert run(pair.sandbox, tmp_path / "runs", "--since-last").code == 0
+    experiment = pair.source.objects("experiment")[0]
+    body = {"project_id": experiment["project_id"], "name": "new"}
+    dataset = pair.source.create("dataset", body)["id"]
+    pair.source.patch("experiment", experiment["id"], {"dataset_id": dataset})
+    refused = Fault("status", "globex", "POST", path="^/v1/dataset$", times=None, status=413)
+    pair.sandbox.faults.add(refused)
+    assert run(pair.sandbox, tmp_path / "runs", "--since-last").code == 1
+    pair.sandbox.faults.clear()
+    done = run(pair.sandbox, tmp_path / "runs", "--since-last")
+    assert (done.code, differences(pair)) == (0, []), done.out + done.err
