@@ -7,7 +7,7 @@ the state of the dataset. It is created once all of these are in the destination
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, Sequence
+from typing import Dict, Iterator, List, Sequence, Set
 
 from bt_migrate.errors import ApiError
 from bt_migrate.model.resource import OWNER, Resource
@@ -95,17 +95,21 @@ def _has_come(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool
 def map_states_that_wait(catalog: Catalog, run: RunDirectory) -> None:
     """Find the states of datasets that objects were written, or left, without.
 
-    Not for the kinds that this start has planned, after the rows of all datasets.
+    For the kinds that this start has planned, after the rows of all datasets, only the states of
+    datasets whose rows were completed since.
     """
     planned = catalog.run.record.sessions[-1].phases
-    objects = (
-        (resource, catalog.lists.source_object(resource, source_id))
-        for states in run.all_objects()
-        for resource in [BY_NAME[states.resource]]
-        if pins_rows(resource) and resource.phase not in planned
-        for source_id in states.left_out
-    )
-    named = states_named((resource, obj) for resource, obj in objects if obj)
+    unsettled = frozenset(catalog.versions.unsettled)
+    catalog.versions.unsettled.clear()
+    named: Dict[str, Set[int]] = {}
+    for states in run.all_objects():
+        resource = BY_NAME[states.resource]
+        if not pins_rows(resource):
+            continue
+        listed = (catalog.lists.source_object(resource, source_id) for source_id in states.left_out)
+        for dataset_id, xacts in states_named((resource, obj) for obj in listed if obj).items():
+            if resource.phase not in planned or dataset_id in unsettled:
+                named.setdefault(dataset_id, set()).update(xacts)
     if named:
         map_present_states(catalog, named)
 

@@ -67,12 +67,18 @@ def finish_objects(catalog: Catalog, run: RunDirectory) -> None:
 
 def _finish_run(migration: Migration, run: RunDirectory, *, last: bool) -> None:
     creates = last and not migration.settings.shard
+    _finish_rows(migration, run)
     if creates:
         list_owned_that_wait(migration.catalog, run)
         map_states_that_wait(migration.catalog, run)
     finish_objects(migration.catalog, run)
     if creates:
         create_that_wait(migration.catalog, run)
+        _finish_rows(migration, run)
+
+
+def _finish_rows(migration: Migration, run: RunDirectory) -> None:
+    """Add references to rows, before their datasets' states are named, and after all is created."""
     for stream in run.all_streams():
         if stream.waiting:
             finish_deferred_rows(migration.catalog, migration.copier, stream)

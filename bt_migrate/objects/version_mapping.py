@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Dict, Optional
+from typing import Dict, Optional, Set
 
 from bt_migrate.api.transactions import version_like, xact_of_version
 from bt_migrate.objects.delivered_rows import DeliveredRows
@@ -25,6 +25,8 @@ class VersionMapping:
     rows: Optional[DeliveredRows] = None
     # source id of the object -> transaction of the source -> transaction of the destination
     _versions: Dict[str, Dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
+    # source ids of datasets whose present state is that after references of their rows are added
+    unsettled: Set[str] = field(default_factory=set)
 
     def put(self, source_id: str, source_version: object, dest_version: object) -> None:
         """Map a version in memory only: see `record`."""

@@ -160,6 +160,9 @@ def _mapped(catalog: Catalog, wanted: Candidate, copied: Optional[StreamState]) 
         return {xact: there or xact for xact in same}
     if copied is None or copied.header["dest_id"] != dest_id or not _is_whole(copied):
         return {}
+    if _is_completed_later(catalog, copied):
+        catalog.versions.unsettled.add(source_id)
+        return {}
     reached = _dest_version(catalog, dest_id, _last_written(copied), rows)
     return dict.fromkeys(same, reached) if reached else {}
 
@@ -224,6 +227,22 @@ def _copies(catalog: Catalog, wanted: Set[str]) -> Dict[str, StreamState]:
 def _is_whole(state: StreamState) -> bool:
     """Whether the last copy or sync brought all rows, and found none with other content."""
     return state.done and not (state.failed or state.counts[FAILED] or state.counts[DIFFERS])
+
+
+def _is_completed_later(catalog: Catalog, state: StreamState) -> bool:
+    """Whether references of its rows wait for objects that can move: adding them is a later
+    transaction.
+    """
+    if not state.waiting:
+        return False
+    seen = SeenRows(state.sibling("_seen.sqlite3"))
+    try:
+        return any(
+            catalog.targets.may_come(tuple(targets.split(",")), source_id)
+            for _, _, _, targets, source_id, _ in seen.deferred()
+        )
+    finally:
+        seen.close()
 
 
 def _last_written(state: StreamState) -> int:

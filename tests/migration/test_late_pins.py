@@ -79,3 +79,25 @@ def test_pins_to_a_history_that_was_refused_in_the_middle_are_added_with_its_ver
         assert (done.code, report(root)["problems"]) == (0, []), done.out + done.last_words
         assert histories(pair.dest) == histories(pair.source)
         assert pinned_content(pair.dest) == pinned_content(pair.source)
+
+
+def late_reference(pair: Pair) -> None:
+    """A row of the dataset was made from a row of an experiment, which is moved after it."""
+    (dataset,), (experiment,) = pair.source.objects("dataset"), pair.source.objects("experiment")
+    first = pair.source.rows("experiment", experiment["id"])[0]
+    origin = {"object_type": "experiment", "object_id": experiment["id"], "id": first["id"]}
+    made = {"id": "made", "input": {"n": 9}, "expected": "made", "origin": origin}
+    pair.source.insert("dataset", dataset["id"], [made])
+
+
+def test_a_pin_names_the_rows_with_the_references_that_were_added_later(tmp_path: Path) -> None:
+    """A run that knows nothing of the first finds the same transaction."""
+    with timed_pair() as pair:
+        late_reference(pair)
+        pin_to_present_state(pair)
+        for root in (tmp_path / "first", tmp_path / "fresh"):
+            pair.sandbox.clear_requests()
+            done = run(pair.sandbox, root, *VERIFIED)
+            assert (done.code, report(root)["problems"]) == (0, []), done.out + done.last_words
+        assert pair.sandbox.writes("globex") == []
+        assert latest(pair.dest)["dataset_version"] == snapshots(pair.dest)["now"]
