@@ -15,7 +15,8 @@ from typing import Callable, Deque, Dict, Optional, Tuple
 MAX_BACKOFF_S = 60.0
 # how often a waiting thread re-reads the limits set by bin/control
 LOOK_S = 0.2
-# queries whose start is remembered; no window of a plan holds more
+# The starts of so many queries are remembered, or of as many as the known limit allows, if that is
+# more. No pricing plan of Braintrust allows more in the time over which it counts queries.
 MAX_REMEMBERED_STARTS = 1000
 # A window is taken to end this much later: clocks and latencies differ a little.
 WINDOW_SLACK_S = 0.05
@@ -49,11 +50,21 @@ class RequestStart:
 
 
 class Pace:
-    """The spacing of requests to a limiter that does not name its rate, such as a token bucket.
+    """Estimates how far apart requests must start so that a server does not refuse them.
 
-    A refusal finds the bucket empty, an answer finds a token in it. So the times of requests since
-    the first refusal say how fast the bucket is filled. It holds no more than what was answered
-    before that. Not locked: the throttle does that.
+    Used where no 429 names a rate. The server is taken to have a bucket of tokens, as most limiters
+    do: it gains one token every so many seconds, up to a most; a request that is answered takes one
+    token, a request that finds none is refused. What is estimated is the time of one token; the
+    result is `interval_s`, the spacing of requests (0: none is needed).
+
+    It is estimated from the times at which requests started since the first refusal, and from which
+    of them were refused: tokens must have come slowly enough that the bucket was empty at each
+    refusal, and fast enough that it was not at each answer. `_measured_s` takes a time between
+    these two limits. The bucket is taken to hold as many tokens as requests were answered before
+    the first refusal. Until a request was answered between two refusals nothing can be measured:
+    then the spacing is a guess, which starts with the pause after the first refusal and doubles.
+
+    Not locked: the throttle does that.
     """
 
     # The spacing is a little longer than measured, and shrinks with each answer: slowly once the
@@ -61,10 +72,11 @@ class Pace:
     MARGIN = 1.12
     GROWTH = 0.997
     GUESS_GROWTH = 0.75
-    # requests by which the rate is measured: the last ones
+    # The rate is measured by so many requests, the last ones.
     MOST_STARTS = 100
-    # longest guess, in pauses that the server asked for
+    # A guess is doubled up to so many times the pause after the first refusal.
     MOST_GUESS = 4
+    # A shorter spacing is none.
     NONE_S = 0.001
 
     def __init__(self) -> None:
@@ -75,10 +87,11 @@ class Pace:
         self._is_measured = False
         self._refused_s = 0.0
         self._answered = 0
-        # the most that the bucket was seen to hold
+        # the most tokens that the bucket holds: so many requests were answered before a refusal
         self._burst = 1
-        # the requests since the first refusal, or the last of them; the bucket was empty before
+        # the last MOST_STARTS requests since the first refusal
         self._starts: Deque[RequestStart] = deque()
+        # a time before all of these at which the bucket is taken to have been empty
         self._empty_s = 0.0
 
     def take(self, now: float) -> None:
@@ -132,15 +145,21 @@ class Pace:
                 return
 
     def _measured_s(self) -> float:
-        """The time of one token: between the least that explains the refusals, and the most that
-        explains the answers.
+        """Returns the time in which the bucket gains one token, estimated from `_starts`.
+
+        It is the geometric mean of two limits: with less time, the bucket would have had a token
+        for a request that was refused; with more, none for a request that was answered. Where these
+        contradict each other, the refusals count.
         """
         least_s = self._limit_s(lambda token_s: self._explains(token_s, refused=True))
         most_s = self._limit_s(lambda token_s: not self._explains(token_s, refused=False))
         return math.sqrt(least_s * max(least_s, most_s))
 
     def _limit_s(self, is_above: Callable[[float], bool]) -> float:
-        """The time of one token from which on `is_above` is true."""
+        """Returns, by bisection, the shortest time of one token for which `is_above` is true.
+
+        It is false for all shorter times and true for all longer ones.
+        """
         low_s = self.NONE_S
         high_s = MAX_BACKOFF_S
         while high_s > low_s * 1.01:
@@ -152,8 +171,10 @@ class Pace:
         return high_s
 
     def _explains(self, token_s: float, *, refused: bool) -> bool:
-        """Whether a bucket that gets a token in so many seconds is empty for each request that was
-        refused, or is not for each that was answered.
+        """Whether a bucket that gains a token in `token_s` seconds behaves as the server did.
+
+        With `refused`: whether it has no token at any request that was refused. Without: whether it
+        has one at each request that was answered.
         """
         left = 0.0
         before_s = self._empty_s

@@ -92,7 +92,7 @@ def _has_come(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool
     return not missing.issuperset(item.states.left_out[item.source["id"]])
 
 
-def map_states_that_wait(catalog: Catalog, run: RunDirectory) -> None:
+def map_dataset_states_that_wait(catalog: Catalog, run: RunDirectory) -> None:
     """Find the states of datasets that objects were written, or left, without.
 
     For the kinds that this start has planned, after the rows of all datasets, only the states of

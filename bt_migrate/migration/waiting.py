@@ -10,7 +10,7 @@ from bt_migrate.migration.context import Migration
 from bt_migrate.migration.late_owned import (
     create_that_wait,
     list_owned_that_wait,
-    map_states_that_wait,
+    map_dataset_states_that_wait,
 )
 from bt_migrate.migration.people import invite_missing_users
 from bt_migrate.model.resource_table import USERS
@@ -70,7 +70,7 @@ def _finish_run(migration: Migration, run: RunDirectory, *, last: bool) -> None:
     _finish_rows(migration, run)
     if creates:
         list_owned_that_wait(migration.catalog, run)
-        map_states_that_wait(migration.catalog, run)
+        map_dataset_states_that_wait(migration.catalog, run)
     finish_objects(migration.catalog, run)
     if creates:
         create_that_wait(migration.catalog, run)

@@ -127,8 +127,8 @@ class Resource:
     needs_kind: str = ""
     # BY_OWNER: GET, PATCH and DELETE of an object also require object_type and object_id.
     names_owner: bool = False
-    # The parameter by which the list finds a natural key. Asked right before a POST that does not
-    # show that it found an existing object (experiments) or that overwrites one (definitions).
+    # The parameter by which the list finds a natural key, for kinds of which a POST overwrites or
+    # hides an object with the same key: the key is looked up right before each POST.
     look_up_by: str = ""
     # The answer of a write is not the object as it is read: fields are missing, numbers differ.
     sparse_answer: bool = False

@@ -104,8 +104,9 @@ def finish_left_out(catalog: Catalog, resource: Resource, states: ObjectStates) 
     """Add references that were left out of objects that this tool wrote and that resolve now.
 
     A user was invited, a person created what could not be moved, or the rows of a dataset arrived
-    whose state is named. Objects that somebody changed since are left to the next plan, which
-    reports them. A plan only records what resolves.
+    whose state is named. An object that is not as this tool last wrote it is not written here: the
+    next start compares it and decides it as a conflict. A dry run writes no object, it only records
+    the findings that are left.
     """
     for source_id, refs in list(states.left_out.items()):
         source = catalog.lists.source_object(resource, source_id)
@@ -183,9 +184,11 @@ def _complete(
     if dest_id.startswith(PLANNED) or entry is None:
         return
     existing = _get(catalog, resource, item, dest_id, prepared)
-    # An earlier run created the object.
+    # An earlier run created the object and could not complete it.
     left_open = catalog.earlier.incomplete(resource.name, source_id) == dest_id
-    # An object that was updated because it differed has a reason; it is decided as a conflict.
+    # Created in this run, or updated only to add references: such an outcome has no reason. An
+    # object with a reason was updated because it had other content; it is compared and decided
+    # again, as one that was found.
     ours = entry.outcome in (CREATED, UPDATED) and not entry.reason
     if not (left_open or ours):
         _decide_again(catalog, resource, item, existing, prepared)
@@ -252,7 +255,8 @@ def _completed(catalog: Catalog, resource: Resource, item: PlannedObject, action
     note_not_taken(catalog, resource, item, places)
     now = read_back(catalog.dest, resource, path, body, written)
     if is_found and differing(resource, now, existing):
-        # For undo: an earlier run created the object.
+        # This run found the object and has changed it. As "updated", an undo of this run gives it
+        # its former fields again; only an undo of the run that created it deletes it.
         item.states.record(source_id, ObjectOutcome(action.name, UPDATED, dest_id=dest_id))
     if catalog.versions.knows(source_id):
         # The latest version is the complete one.
@@ -327,10 +331,10 @@ def _waiting(prepared: Prepared) -> Set[str]:
 def note_deferred(
     catalog: Catalog, resource: Resource, states: ObjectStates, *, final: bool
 ) -> None:
-    """Record what still waits.
+    """Record a finding for each reference that still waits for its target.
 
-    `final`, at the end of a whole run: it is unresolved. At the end of a phase a later one may
-    create the target.
+    With `final`, at the end of a whole run, the finding says that the reference is unresolved.
+    Without, at the end of one phase, it says that it waits: a later phase may create the target.
     """
     for source_id in states.deferred:
         source = catalog.lists.source_object(resource, source_id)

@@ -42,11 +42,15 @@ STREAM_FAILED = "stream_failed"
 ROWS_DIFFER = "row_differs"
 UNRESOLVED = "unresolved_reference"
 WAITS = "waits"
-# Every option; those that take no value, that only a sync takes, that every command repeats.
+# flag -> option, of all programs
 OPTIONS = {option.flag: option for options in PROGRAMS.values() for option in options}
+# All flags; positional arguments have none.
 FLAGS = frozenset(OPTIONS) - {""}
+# Flags that are not followed by a value.
 WITHOUT_VALUE = frozenset(flag for flag, option in OPTIONS.items() if not option.metavar)
+# Flags that mean something with --since-last only.
 ONLY_OF_SYNC = frozenset(flag for flag, option in OPTIONS.items() if option.section == SYNC)
+# Flags that change what is moved, such as --user-map: every later command has to repeat them.
 KEPT = [option.flag for option in (*SETTING_OPTIONS.values(), ENV_FILE) if option.kept]
 # States of a run that the same command resumes.
 RESUMABLE = ("interrupted", "failed", "stopped", "merged", "running")
@@ -104,9 +108,10 @@ def next_commands(run: RunDirectory, report: Mapping[str, Any]) -> List[str]:
 
 
 def _last_start(record: RunRecord) -> LastStart:
-    """Returns the last start.
+    """Returns the last start of the run.
 
-    In a merged run, this is the start of bin/migrate-all without --shard and --no-rows.
+    Unless the run is a part (a shard, or objects without rows), it is returned without --shard and
+    --no-rows: a run that bin/merge-runs joined has the starts of its parts, and is whole.
     """
     session = record.sessions[-1] if record.sessions else None
     command = session.command if session else record.command
@@ -119,8 +124,10 @@ def _last_start(record: RunRecord) -> LastStart:
 
 
 def _kept_before(sessions: Sequence[Session]) -> List[str]:
-    """Returns the options that change what is moved, as they were last given to a program that
-    moves and accepts them. Those that the last start would accept are left to its own arguments.
+    """Returns the options of KEPT that starts before the last one gave, with their values.
+
+    For each option, only the last `migrate-…` start whose program accepts it counts. If that is the
+    last start of all, the option is not returned: the caller has the arguments of that start.
     """
     moves = [session for session in sessions if session.command.startswith("migrate-")]
     words: List[str] = []

@@ -1,4 +1,4 @@
-"""Commit what the destination accepted: record rows as delivered, then write the checkpoint.
+"""Commit what the destination accepted: record rows as delivered, then advance the checkpoint.
 
 Batches are committed in the order in which their rows were read, so a checkpoint never covers a row
 that did not arrive. This module does not know how rows are sent.
@@ -37,7 +37,7 @@ PROGRESS_S = 10.0
 REASON_CHARS = 80  # characters of the refusal in a finding
 # outcomes of rows that were sent
 WRITTEN = (CREATED, UPDATED)
-# in the place of the number of a sync
+# what `SeenRows.record_sending` gets from the copy of everything, where a sync gives its number
 IN_COPY = 0
 
 
@@ -104,7 +104,11 @@ class BatchCommitter:
         self._logged_at = time.monotonic()
 
     def commit(self, done: Delivered, end: Optional[PageEnd], *, last_page: bool) -> None:
-        """Record a delivered batch; if it ends a page (`end`), write that page's checkpoints."""
+        """Record a delivered batch; if it ends a page (`end`), move the checkpoints past that page.
+
+        They are written to disk only if that is due, see `_save_if_due`: a crash before that reads
+        the page again and finds its rows recorded.
+        """
         for object_id, error in done.errors.items():
             self._members[object_id].error = error
         accepted = self._count(done)

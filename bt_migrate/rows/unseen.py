@@ -95,8 +95,9 @@ def without_silent(
     """The streams without those that had rows and of which the source counts none now.
 
     A server that answers every query with a good but empty page would move the sync mark over rows
-    that nobody saw. So some streams that had rows are counted as a whole in each sync, others each
-    time. That all rows are gone is believed after two such counts, some time apart.
+    that nobody saw. So each sync counts the rows of some streams that had rows: see `_looked_at`.
+    A stream without a row is left out until it has shown none for ABSENCE_S seconds; then its rows
+    count as deleted.
     """
     ids = {stream.source_id for stream in streams}
     known = {
@@ -105,16 +106,21 @@ def without_silent(
         if state.header["kind"] == kind_name and state.copied and state.copy.read
     }
     known = {object_id: state for object_id, state in known.items() if object_id in ids}
-    silent = {
-        object_id
-        for object_id in _silent_of(catalog, kind_name, _looked_at(known, round_), known)
-        if not _is_believed(catalog, known[object_id])
-    }
-    return [stream for stream in streams if stream.source_id not in silent]
+    now_s = int(catalog.source.clock.earliest_s())
+    left_out = set()
+    for object_id in _silent_of(catalog, kind_name, _looked_at(known, round_), known):
+        _note_silent(known[object_id], now_s)
+        if now_s - known[object_id].sync.silent_since < ABSENCE_S:
+            left_out.add(object_id)
+    return [stream for stream in streams if stream.source_id not in left_out]
 
 
 def _looked_at(known: Mapping[str, StreamState], round_: Round) -> List[str]:
-    """The objects that are counted in this sync: those that are silent, and some others in turn."""
+    """Returns the objects whose rows this sync counts.
+
+    These are all that showed no row last time, and as many others as one query takes; the next sync
+    takes the next others.
+    """
     silent = [object_id for object_id, state in known.items() if state.sync.silent_since]
     others = [object_id for object_id, state in known.items() if not state.sync.silent_since]
     start = round_.number * OBJECTS_PER_QUERY % len(others) if others else 0
@@ -124,7 +130,11 @@ def _looked_at(known: Mapping[str, StreamState], round_: Round) -> List[str]:
 def _silent_of(
     catalog: Catalog, kind_name: str, object_ids: Sequence[str], known: Mapping[str, StreamState]
 ) -> List[str]:
-    """Those of the objects of which the source counts no row; if all are, of all that are known."""
+    """Returns those of the objects of which the source counts no row.
+
+    If it counts none of any of them, the other known objects are counted too: perhaps the server
+    answers every query with nothing. Records that an object which shows rows is silent no longer.
+    """
     bounds = bounds_of(catalog, ROW_KINDS[kind_name])
     counted = count_by_object(catalog, catalog.source, kind_name, object_ids, bounds)
     silent = [object_id for object_id in object_ids if counted[object_id].rows == 0]
@@ -139,10 +149,8 @@ def _silent_of(
     return silent
 
 
-def _is_believed(catalog: Catalog, state: StreamState) -> bool:
-    """Note when the source first counted no row; whether that is long enough ago."""
-    now_s = int(catalog.source.clock.earliest_s())
+def _note_silent(state: StreamState, now_s: int) -> None:
+    """Record since when the source counts no row, unless an earlier sync did."""
     if not state.sync.silent_since:
         state.sync.silent_since = now_s
         state.save()
-    return now_s - state.sync.silent_since >= ABSENCE_S

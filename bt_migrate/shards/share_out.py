@@ -9,9 +9,11 @@ from typing import Callable, List, NamedTuple, Sequence, Tuple
 from bt_migrate.api.btql import OBJECTS_PER_QUERY
 from bt_migrate.model.run_identity import ShardUnit
 
-# Objects smaller than a tenth of a shard, and groups that are read together, are not cut.
+# Objects with at most this part of a shard's rows (here 1/10), or two pages, are not cut. Several
+# of them are read together as a group, which costs at most that part.
 SMALL_FRACTION = 10
-# A cut may miss its target by 1/25 of a shard, or by one page.
+# A large object is cut at a key. The search for the key ends at one that is so near to the wanted
+# row: within this part of a shard (here 1/25), or within one page, if that is more.
 NEAR_FRACTION = 25
 # at most so many queries for one cut
 MAX_PROBES = 60
@@ -54,7 +56,11 @@ def shared_out(units: Sequence[ShardUnit], shards: int, page_rows: int) -> List[
 
 
 def _cost(units: Sequence[ShardUnit], page_rows: int) -> float:
-    """Returns the rows, plus each object's part of the query that reads a group."""
+    """Returns what it costs to read the units, counted in rows.
+
+    That is their rows, and for each unit its part of a query: one query reads OBJECTS_PER_QUERY
+    units together, and costs about as much as a page of rows.
+    """
     return float(sum(unit.rows + page_rows / OBJECTS_PER_QUERY for unit in units))
 
 

@@ -173,7 +173,7 @@ class SeenRows:
         return int(rows[0][0]) if rows else 0
 
     def held_ids(self, object_id: str) -> Iterator[List[str]]:
-        """Yields the ids of these rows, in portions."""
+        """Yields the ids of the rows that `count_held` counts, in portions."""
         after = b""
         while True:
             rows = self._rows(f"{_LAST_RECORDS} limit {IDS_PER_SELECT}", (object_id, after))
@@ -183,7 +183,10 @@ class SeenRows:
             after = rows[-1][0]
 
     def last_dest_xact(self, object_id: str) -> int:
-        """The destination's last transaction; 0 if one of the deliveries named none."""
+        """Returns the destination's last transaction in which a row of the object was delivered.
+
+        0 if there is no delivery, or one of which no transaction is known: it may be the last.
+        """
         query = "select max(dest_xact), min(coalesce(dest_xact, 0)) from delivered where object = ?"
         rows = self._rows(query, (object_id,))
         last, first = rows[0] if rows else (0, 0)
@@ -195,7 +198,10 @@ class SeenRows:
         return int(rows[0][0] or 0) if rows else 0
 
     def dest_xact_of(self, object_id: str, row_id: str, xact: int) -> int:
-        """The destination's transaction of the row as the source wrote it; 0 if unknown."""
+        """Returns the destination's transaction in which one version of a row was delivered.
+
+        The version is the one that the source wrote in its transaction `xact`. 0 if unknown.
+        """
         query = (
             "select dest_xact from delivered where object = ? and id = ? and xact = ?"
             " order by rowid desc limit 1"
@@ -297,8 +303,12 @@ class SeenRows:
         )
 
     def record_sending(self, rows: Iterable[Tuple[str, str, bytes, int]]) -> None:
-        """Commit (object, id, digest, sync) of rows before a sync sends them, so that after a kill
-        they are known as ours; and after a copy sent them, where only their content tells that.
+        """Commit (object, id, digest of the content, number of the sync) of rows.
+
+        The digest shows later that a row in the destination is ours, where no transaction tells.
+        Before rows are sent: all rows of a sync, and new rows of a copy into an object that existed
+        before. After the destination accepted them: rows of a copy whose answer names no
+        transaction.
         """
         self._write([("insert or replace into sending values (?, ?, ?, ?)", map(_stored, rows))])
 

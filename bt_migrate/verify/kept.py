@@ -1,7 +1,9 @@
 """What a comparison of every row has read so far, so that a later start continues from there.
 
-There is one file for each group of objects and side: sums of hashes by object and day, which do not
-need the rows. They are used again only if the server confirms that none of those rows has changed.
+There is one file for each group of objects and side. It holds no rows, only a `DayDigest` for each
+object and day, and the key up to which rows were read: a later start adds the rows after that key
+to the same digests. A file is used again only if the server confirms that none of the rows that it
+covers has changed.
 """
 
 from __future__ import annotations
@@ -31,11 +33,18 @@ KEPT_FOLDER = "read"
 
 @dataclass
 class DayDigest:
-    """The rows of one object and day: their number, and sums of hashes, independent of order."""
+    """What stands for the rows of one object and day when both sides are compared.
 
+    Hashes of rows are added up, so the two sides may show the rows in different orders.
+    """
+
+    # number of rows
     rows: int = 0
+    # sum of the hashes of the rows in canonical form, in which equal timestamps are equal texts
     canonical: int = 0
+    # the same of the rows with their timestamps as they were read
     exact: int = 0
+    # number of timestamps whose text is not the canonical one
     stamps: int = 0
 
     def add(self, form: Form) -> None:
@@ -46,6 +55,7 @@ class DayDigest:
         self.stamps += form.stamps
 
     def equals(self, other: DayDigest) -> bool:
+        """Whether the rows are equal, but for the way in which timestamps are written."""
         return (self.rows, self.canonical) == (other.rows, other.canonical)
 
 

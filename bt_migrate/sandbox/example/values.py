@@ -1,7 +1,7 @@
 """Values inside the rows and attachments of the example: conversations, and awkward values.
 
 Data, and the few lines that nest a value and draw a picture. A «label» is a mark as described in
-`example_objects.py`.
+`objects.py`.
 """
 
 from __future__ import annotations
