@@ -254,7 +254,7 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
             "read the loss list in the summary; if you accept the losses, run without the option",
         ),
         Message(
-            "--on-conflict fail: … exist with other content",
+            "--on-conflict fail: … with other content",
             "objects in the destination have the same name and other content",
             "edit or rename these objects, or choose another policy: [conflicts](conflicts.md)",
         ),

@@ -136,7 +136,7 @@ class Resource:
     patch: Tuple[str, ...] = ()
     # Fields that every PATCH must hold.
     patch_required: Tuple[str, ...] = ()
-    # Fields of `create` that only PATCH takes: the second pass writes them.
+    # Fields of `create` that only PATCH takes: they are written after the object.
     patch_only: Tuple[str, ...] = ()
     # PUT on the same path creates or replaces by natural key.
     put: bool = False
@@ -197,6 +197,10 @@ class Resource:
 
     def path_of(self, object_id: str, project_id: str = "") -> str:
         return f"{self.path_in(project_id)}/{object_id}"
+
+    def without_patch_only(self, body: Mapping[str, Any]) -> Dict[str, Any]:
+        """Returns what POST and PUT take of a body."""
+        return {name: value for name, value in body.items() if name not in self.patch_only}
 
     @property
     def key_holds_ids(self) -> bool:

@@ -208,8 +208,7 @@ class ObjectWriter:
         def send(sent: Dict[str, Any]) -> Answer:
             return create_or_find(catalog.dest, resource, sent, item.dest_project_id)
 
-        posted = {name: value for name, value in body.items() if name not in resource.patch_only}
-        answer, places = without_unknown_fields(resource, posted, send)
+        answer, places = without_unknown_fields(resource, resource.without_patch_only(body), send)
         left_out += places
         return answer
 

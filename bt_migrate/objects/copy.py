@@ -389,11 +389,10 @@ def _note_intentions(catalog: Catalog, resource: Resource, plans: Sequence[Objec
 def _intent(catalog: Catalog, resource: Resource, plan: ObjectPlan) -> Intention:
     """Returns how to find the object if this process is killed before recording it."""
     body = plan.action.body
-    posted = {name: value for name, value in body.items() if name not in resource.patch_only}
     return Intention(
         key=list(dest_key(resource, plan.item.source, body)),
         project=plan.item.dest_project_id,
-        fingerprint=fingerprint(resource, posted),
+        fingerprint=fingerprint(resource, resource.without_patch_only(body)),
         at=catalog.dest.clock.earliest_s(),
     )
 

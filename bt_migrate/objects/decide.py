@@ -239,7 +239,7 @@ def owner_fields(resource: Resource, obj: Mapping[str, Any]) -> Dict[str, Any]:
     )
 
 
-def _patched_with(resource: Resource, desired: Mapping[str, Any]) -> Dict[str, Any]:
+def patched_with(resource: Resource, desired: Mapping[str, Any]) -> Dict[str, Any]:
     """What every PATCH of the kind must hold besides the fields that it changes."""
     required = {name: desired[name] for name in resource.patch_required if name in desired}
     return {**owner_fields(resource, desired), **required}
@@ -258,7 +258,7 @@ def second_pass_body(
     fields = differing(resource, desired, existing)
     if all(name in resource.patch for name in fields):
         body = {name: desired[name] for name in fields if name in desired}
-        return "PATCH", {**_patched_with(resource, desired), **body} if body else {}
+        return "PATCH", {**patched_with(resource, desired), **body} if body else {}
     return "PUT", dict(desired)
 
 
@@ -292,7 +292,7 @@ def update_body(
     ):
         return "PUT", dict(desired)
     body.update(_membership_change(fields, desired, existing))
-    return "PATCH", {**(_patched_with(resource, desired) if body else {}), **body}
+    return "PATCH", {**(patched_with(resource, desired) if body else {}), **body}
 
 
 def updated(

@@ -21,6 +21,7 @@ from bt_migrate.objects.decide import (
     differing,
     fingerprint,
     may_hold_secret,
+    patched_with,
     settled,
     update_body,
     updated,
@@ -223,7 +224,16 @@ def _write_update(
     if not body:
         return dict(action.existing), []
     written, left_out = send_update(dest, resource, (method, path, body), action.existing)
-    return read_back(dest, resource, path, body, written), left_out
+    now = read_back(dest, resource, path, body, written)
+    late = {name: action.body.get(name) for name in resource.patch_only}
+    late = {
+        name: value for name, value in late.items() if value is not None and value != now.get(name)
+    }
+    if method == "PUT" and late:
+        body = {**patched_with(resource, action.body), **late}
+        written, unknown = send_update(dest, resource, ("PATCH", path, body), now)
+        return read_back(dest, resource, path, body, written), [*left_out, *unknown]
+    return now, left_out
 
 
 def send_update(

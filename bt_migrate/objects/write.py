@@ -91,7 +91,7 @@ def replace_object(dest: Api, resource: Resource, body: Body, object_id: str) ->
     """PUT an object that is there."""
     if resource.below_owner:
         return dict(create_or_find(dest, resource, body, "").json)
-    replaced: Body = dest.put(resource.path, body, object_id)
+    replaced: Body = dest.put(resource.path, resource.without_patch_only(body), object_id)
     return replaced
 
 

@@ -62,7 +62,7 @@ def test_a_row_that_somebody_wrote_is_left_though_a_killed_run_recorded_no_deliv
     done = undo(pair, root, "--yes")
     left = [row["id"] for row in pair.dest.rows("project_logs", alpha)]
     assert (done.code, left) == (1, ["0003"]), done.out + done.err
-    assert "left: 1 rows of logs 'Alpha/α' of 'Alpha/α': changed since the run" in done.out
+    assert "left: 1 row of logs 'Alpha/α': changed since the run" in done.out
     assert undo(pair, root, "--yes", "--changed").code == 0
     assert pair.dest.rows("project_logs", alpha) == []
 

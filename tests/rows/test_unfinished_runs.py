@@ -25,7 +25,7 @@ def test_a_new_run_adds_late_references_and_keeps_what_a_person_changed(tmp_path
         new = w.twin("experiment", experiment)
         for row in w.dest.rows("dataset", copy):
             if row["id"] == "r00001":
-                kept = {**parent, "list": ["x"]}
+                kept = {**parent, "list": [new, "x"]}
                 assert (row["input"], row["metadata"]) == ("edited by a person", kept)
             else:
                 assert row["origin"]["object_id"] == new
