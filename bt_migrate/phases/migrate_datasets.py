@@ -1,4 +1,4 @@
-"""Move datasets, then their rows, then their snapshots."""
+"""Move datasets, then their rows, then dataset snapshots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Move project settings, online scores and automations. They act on rows, so run it after these.
+"""Move environment assignments, project settings, online project scores, and the automations of
+projects and of the organization. They act on rows, so run it after these.
 
 Automations that act outside of Braintrust or delete are created with --activate only.
 """

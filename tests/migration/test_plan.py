@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Tuple
 import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
+from tests.support.kinds import NAME_OF
 from tests.support.orgs import Json, Pair, example_pair, report, run, runs
 from tests.support.planning import planned
 
@@ -157,7 +158,7 @@ def test_the_plan_for_a_destination_with_conflicts_of_every_kind_is_what_the_rea
         )
         plan = planned(pair, tmp_path, code=1)
         met = {(record["resource"], record["action"]) for record in plan["objects"]}
-        differing = {f"{kind}s" for kind in KINDS} | {"project_settings"}
+        differing = {NAME_OF[kind] for kind in KINDS} | {"project_settings"}
         assert {resource for resource, action in met if action == "differs"} == differing
         assert {action for _, action in met} == {"create", "found", "differs", "skip"}
         assert any(record["kind"] == "lost_at_source" for record in plan["losses"])

@@ -11,6 +11,7 @@ import pytest
 from bt_migrate.errors import ApiError, Route
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.server import Incoming
+from tests.support.kinds import NAME_OF
 from tests.support.orgs import Pair, run, runs
 
 MISSING = (
@@ -85,7 +86,7 @@ def test_each_list_that_a_key_may_not_read_is_named(
     run(pair.sandbox, tmp_path / "runs", program="validate")
     side = {"acme": "source", "globex": "destination"}[org]
     named = [(entry["side"], entry["resource"]) for entry in validation(tmp_path)["refused_lists"]]
-    assert named == [(side, f"{kind}s")]
+    assert named == [(side, NAME_OF[kind])]
 
 
 def test_a_refused_list_of_assignments_is_named_and_asked_for_at_a_prompt(

@@ -8,6 +8,7 @@ from typing import Any, List, Optional, Set, Tuple
 import pytest
 
 from tests.support.compare_orgs import Translation, differences, leftovers, row_differences
+from tests.support.kinds import NAME_OF
 from tests.support.orgs import Pair, example_pair, report, run
 from tests.support.report_counts import own_objects, row_counts, sums, told_rows
 
@@ -158,7 +159,7 @@ def test_a_dry_run_plans_everything_and_writes_nothing(
         assert (
             planned.pop("functions") + planned.pop("prompts") == counts.pop("function") - 1
         )  # one is a bundle
-        wanted = {f"{kind}s": count for kind, count in {**counts, "acl": 3}.items() if count}
+        wanted = {NAME_OF[kind]: count for kind, count in {**counts, "acl": 3}.items() if count}
         del planned["project_settings"]
         assert wanted == {name: count for name, count in planned.items() if count}
         assert told["estimate"]["rows"] == sum(row_counts(pair.source).values())

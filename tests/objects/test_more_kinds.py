@@ -11,6 +11,7 @@ import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.data.behaviour import recorded
+from tests.support.kinds import NAME_OF
 from tests.support.orgs import (
     DEST_KEY,
     INLINE,
@@ -507,7 +508,7 @@ def test_an_answer_with_nothing_but_an_id_is_believed_only_if_the_object_can_be_
         Answer(200, claim) if (method, path) == ("POST", f"/v1/{kind}") else None
     )
     assert run(pair.sandbox, tmp_path / "runs").code == 1
-    assert outcomes(tmp_path / "runs", f"{kind}s") == {"failed": 1}
+    assert outcomes(tmp_path / "runs", NAME_OF[kind]) == {"failed": 1}
     pair.sandbox.refuse = None
     healed = run(pair.sandbox, tmp_path / "runs", "--verify")
     assert (healed.code, len(pair.dest.objects(kind))) == (0, 1), healed.out

@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
+from tests.support.kinds import NAME_OF
 from tests.support.orgs import findings, report
 from tests.support.row_runs import WRITE, World
 from tests.support.syncs import (
@@ -71,7 +72,8 @@ def test_new_projects_datasets_experiments_and_prompts_come_along_with_their_row
 
 @pytest.mark.parametrize("kind", [EXPERIMENT, DATASET, "project", "prompt"])
 def test_a_renamed_object_keeps_its_counterpart(kind: str, w: World) -> None:
-    word, changed = f"{kind}s", {"slug": "asking"} if kind == "prompt" else {"name": "another name"}
+    word = NAME_OF[kind]
+    changed = {"slug": "asking"} if kind == "prompt" else {"name": "another name"}
     source_id = w.source.objects(kind)[0]["id"]
     before = [obj["id"] for obj in w.dest.objects(kind)]
     w.source.patch(kind, source_id, changed)

@@ -1,0 +1,83 @@
+"""Each kind of object is in every place that the guide "How do I add a kind of object?" names."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from bt_migrate.model import resource_table
+from bt_migrate.model.resource import Resource
+from bt_migrate.model.resource_table import OBJECT_RESOURCES, USERS
+from bt_migrate.report.actions import noun_of
+from bt_migrate.sandbox.data.schema import KINDS
+from tests.support.compare_orgs import NATURAL_KEYS, QUERY_KEYS, QUERY_KINDS
+from tests.support.orgs import example_pair, tiny_pair
+
+# kind -> why it has no schema in the sandbox, so that nothing here can list it
+WITHOUT_SCHEMA = {
+    "environment_assignment": "a part of a version: see sandbox/routes/environments.py",
+}
+# kind -> why tests/support/tiny.py has no object of it
+NOT_IN_TINY = {
+    "project_group": "newer than the older data plane",
+    "simulated_user": "newer than the older data plane",
+    "org_automation": "newer than the older data plane",
+    "dataset_snapshot": "moves only if its state is there: test_dataset_versions.py",
+    "env_var": "is open until a person enters its value, so no run would be clean",
+}
+# nouns that a docstring says in other words
+IN_OTHER_WORDS = {
+    "project_automations": "automations of projects",
+    "org_automations": "of the organization",
+}
+MOVED = [resource for resource in OBJECT_RESOURCES if resource.phase]
+STORED = {resource.kind for resource in OBJECT_RESOURCES} - set(WITHOUT_SCHEMA)
+
+
+def test_every_row_of_the_table_is_in_the_order_of_moving() -> None:
+    rows = {name: row for name, row in vars(resource_table).items() if isinstance(row, Resource)}
+    left_out = [name for name, row in rows.items() if row not in (*OBJECT_RESOURCES, USERS)]
+    assert left_out == [], "add these to the tuple OBJECT_RESOURCES of model/resource_table.py"
+
+
+def test_every_kind_has_a_schema_in_the_sandbox() -> None:
+    lacking = {resource.kind for resource in OBJECT_RESOURCES} - set(KINDS)
+    assert lacking == set(WITHOUT_SCHEMA), "add a KindRow to sandbox/data/schema.py"
+
+
+def test_the_example_has_an_object_of_every_kind() -> None:
+    with example_pair() as pair:
+        lacking = {kind for kind in STORED & set(KINDS) if not list(pair.source.objects(kind))}
+    assert lacking == set(), "add one to sandbox/example/objects.py (or fill.py)"
+
+
+def test_the_tiny_organization_has_an_object_of_every_kind_but_for_a_reason() -> None:
+    with tiny_pair() as pair:
+        lacking = {kind for kind in STORED & set(KINDS) if not list(pair.source.objects(kind))}
+    assert lacking == set(NOT_IN_TINY), "add one to tests/support/tiny.py, or a reason above"
+
+
+def test_every_kind_is_compared() -> None:
+    assert STORED - set(NATURAL_KEYS) == set(), "add its key to tests/support/compare_orgs.py"
+
+
+def test_the_comparison_knows_every_place_of_a_query() -> None:
+    """Both lists are written by hand: what is forgotten in one of them is found here."""
+    advice = "see `queries` of the table, QUERY_KINDS and QUERY_KEYS of tests/support/compare_orgs"
+    paths = {resource.kind: resource.queries for resource in OBJECT_RESOURCES if resource.queries}
+    assert set(QUERY_KINDS) == set(paths), advice
+    fields = {
+        [step for step in path.split(".") if step not in ("*", "[]")][-1]
+        for of_kind in paths.values()
+        for path in of_kind
+    }
+    assert fields - {*QUERY_KEYS} == set(), advice
+
+
+@pytest.mark.parametrize("resource", MOVED, ids=[resource.name for resource in MOVED])
+def test_the_help_of_a_phase_names_each_kind_that_it_moves(resource: Resource) -> None:
+    words = IN_OTHER_WORDS.get(resource.name, noun_of(resource.name)).lower()
+    for phase in {resource.phase, resource.reacting_phase} - {""}:
+        module = importlib.import_module(f"bt_migrate.phases.{phase.replace('-', '_')}")
+        assert words in " ".join((module.__doc__ or "").lower().split()), module.__name__
