@@ -23,8 +23,8 @@ NOT_IN_TINY = {
     "project_group": "newer than the older data plane",
     "simulated_user": "newer than the older data plane",
     "org_automation": "newer than the older data plane",
-    "dataset_snapshot": "moves only if its state is there: test_dataset_versions.py",
-    "env_var": "is open until a person enters its value, so no run would be clean",
+    "dataset_snapshot": "has tests of its own: tests/migration/test_dataset_versions.py",
+    "env_var": "has tests of its own: tests/objects/test_more_kinds.py",
 }
 # nouns that a docstring says in other words
 IN_OTHER_WORDS = {
