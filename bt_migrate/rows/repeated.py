@@ -6,13 +6,14 @@ of its own. The version of the last transaction counts, wherever it lies.
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from bt_migrate.api.transactions import xact_of
 
 # How many rows of a stream are remembered. Of two versions that lie further apart, the comparison
 # reports the one that should not be there.
 MAX_REMEMBERED_ROWS = 20_000
+UNSEEN = object()
 
 
 class Newest(NamedTuple):
@@ -29,26 +30,35 @@ class NewestVersions:
     """Row ids of a stream and their transactions, of the rows that were passed on last."""
 
     def __init__(self) -> None:
-        self._xacts: Dict[Tuple[str, str], int] = {}
+        # (object id, row id) -> transaction as the row names it
+        self._xacts: Dict[Tuple[str, str], Any] = {}
 
     def of(self, object_id: str, rows: Sequence[dict]) -> Newest:
         """Returns which rows of the next page count, and remembers them."""
+        places = {(object_id, row["id"]): row.get("_xact_id") for row in rows}
+        if len(places) == len(rows) and self._xacts.keys().isdisjoint(places):
+            newest = Newest(list(rows), [], [])
+        else:
+            newest = self._without_older(object_id, rows)
+            places = {(object_id, row["id"]): row.get("_xact_id") for row in newest.rows}
+        self._xacts.update(places)
+        while len(self._xacts) > MAX_REMEMBERED_ROWS:
+            del self._xacts[next(iter(self._xacts))]
+        return newest
+
+    def _without_older(self, object_id: str, rows: Sequence[dict]) -> Newest:
         newest = Newest([], [], [])
         counting = newest_rows(rows)
         if len(counting) < len(rows):
             chosen = set(map(id, counting))
             newest.older.extend(row["id"] for row in rows if id(row) not in chosen)
         for row in counting:
-            place = (object_id, row["id"])
-            xact = xact_of(row.get("_xact_id"))
-            before = self._xacts.pop(place, None)
-            self._xacts[place] = xact if before is None else max(before, xact)
-            if before is not None:
-                (newest.again if before < xact else newest.older).append(row["id"])
-            if before is None or before < xact:
+            before = self._xacts.get((object_id, row["id"]), UNSEEN)
+            is_newer = before is UNSEEN or xact_of(before) < xact_of(row.get("_xact_id"))
+            if is_newer:
                 newest.rows.append(row)
-        while len(self._xacts) > MAX_REMEMBERED_ROWS:
-            del self._xacts[next(iter(self._xacts))]
+            if before is not UNSEEN:
+                (newest.again if is_newer else newest.older).append(row["id"])
         return newest
 
 
