@@ -1,7 +1,6 @@
 """One HTTP exchange with the API: throttle, retries, redirects, decoding and errors.
 
-Decides what is sent again and when. A `Request` says what is requested; this module does not know
-what is moved.
+Decides what is sent again and when. A `Request` says what is sent; what is moved is not known here.
 """
 
 from __future__ import annotations
@@ -57,8 +56,7 @@ log = logging.getLogger("bt_migrate.api")
 OUTAGE_DELAY_S = 0.1
 # part of a pause that is added at random
 JITTER = 0.25
-# Statuses of a gateway while its servers are down. A host that worked before is waited for, as if
-# it did not answer. Not 504, which is the answer to a query that takes too long.
+# Of a gateway whose servers are down: waited for as an outage. 504 is the end of a slow query.
 OUTAGE_STATUSES = frozenset((502, 503))
 # statuses of requests that were not carried out
 NOT_CARRIED_OUT = frozenset((401, 403, 429))
