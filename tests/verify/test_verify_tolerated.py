@@ -18,6 +18,13 @@ from tests.support.verifying import Json, moved, object_id, told, verified
 # What is tolerated --------------------------------------------------------------------------------
 
 
+# fields of a row that are written again when a test replaces it
+KEPT_FIELDS = (
+    "id", "created", "input", "tags", "metrics", "span_attributes", "span_id", "root_span_id",
+    "span_parents",
+)  # fmt: skip
+
+
 def test_public_experiments_are_private_unless_they_are_to_stay_public(
     pair: Pair, tmp_path: Path
 ) -> None:
@@ -82,20 +89,9 @@ def test_an_added_origin_inline_base64_and_comments_that_are_not_shown_are_toler
     theirs = object_id(pair.dest, "project", "beta")
     there = {row["id"]: row for row in pair.dest.rows("project_logs", theirs)}
     reference = pair.dest.attach(b"abc", "image.png", "image/png")
-    fields = (
-        "id",
-        "created",
-        "input",
-        "tags",
-        "metrics",
-        "span_attributes",
-        "span_id",
-        "root_span_id",
-        "span_parents",
-    )
     kept = {
         row_id: {
-            name: there[row_id][name] for name in fields if there[row_id].get(name) is not None
+            name: there[row_id][name] for name in KEPT_FIELDS if there[row_id].get(name) is not None
         }
         for row_id in ("picture", "0005", "0006")
     }
@@ -132,19 +128,10 @@ def test_a_lost_comment_is_found_where_a_row_without_comments_has_no_such_field(
         rows = inserts.row_set(pair.sandbox.store, (pair.dest.id,), "project_logs", theirs)
         del rows.comments["0006"]
         rows.nullable = tuple(name for name in rows.nullable if name != "comments")
-    fields = (
-        "id",
-        "created",
-        "input",
-        "tags",
-        "metrics",
-        "span_attributes",
-        "span_id",
-        "root_span_id",
-        "span_parents",
-    )
     pair.dest.insert(
-        "project_logs", theirs, [{name: row[name] for name in fields if row.get(name) is not None}]
+        "project_logs",
+        theirs,
+        [{name: row[name] for name in KEPT_FIELDS if row.get(name) is not None}],
     )
     code, result = verified(pair, tmp_path / "runs", "--full", "--resources", "logs")
     found = [(difference["row"], difference["fields"]) for difference in result["differences"]]
