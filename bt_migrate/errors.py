@@ -170,3 +170,12 @@ class AnswerError(ApiError):
     def __init__(self, route: Route, status: int, problem: str) -> None:
         super().__init__(route, status, problem)
         self.args = (f"{route} was answered {status}, but {self.body}",)
+
+
+class RateLimitError(NetworkError):
+    """A request was answered 429 too often."""
+
+    def __init__(self, text: str, refusal: ApiError) -> None:
+        super().__init__(text, final=True)
+        # the last of these answers
+        self.refusal = refusal

@@ -45,6 +45,7 @@ from bt_migrate.errors import (
     ApiError,
     Interrupted,
     NetworkError,
+    RateLimitError,
     Route,
     UsageError,
     without_secrets,
@@ -438,7 +439,7 @@ class Transport:
         tries.rate_limited += 1
         if tries.rate_limited > self.limits.rate_limit_tries:
             text = f"{self.limits.rate_limit_tries} times in a row (MIGRATION_RATE_LIMIT_TRIES)"
-            raise NetworkError(f"{error}; {text}; run the same command again later", final=True)
+            raise RateLimitError(f"{error}; {text}; run the same command again later", error)
         refusal = Refused(
             retry_after=error.retry_after,
             rate=rate_in(error.body),

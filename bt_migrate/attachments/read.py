@@ -13,13 +13,13 @@ from urllib3.exceptions import HTTPError
 
 from bt_migrate.api.answers import signed_download
 from bt_migrate.api.client import Api
-from bt_migrate.errors import ApiError, NetworkError, Route
+from bt_migrate.errors import ApiError, NetworkError, RateLimitError, Route
 
 CHUNK_BYTES = 1 << 16
 UPLOADED = "done"
 # The upload failed for good.
 ERROR = "error"
-# 4xx that ask to come again: they say nothing about a file
+# 4xx that ask to come again: they count only if they persist
 COME_AGAIN = (408, 425, 429)
 # the upload status in the text of a refusal, which may be JSON inside of JSON
 _STATUS_IN_TEXT = re.compile(r"upload[_ ]?status\W+(?:is\W+)?(\w+)", re.IGNORECASE)
@@ -65,28 +65,44 @@ def attachment_chunks(api: Api, reference: Mapping[str, Any]) -> Iterator[bytes]
 def _signed_answer(api: Api, params: Mapping[str, str]) -> Dict[str, Any]:
     try:
         return dict(api.get("/attachment", params, check=signed_download))
+    except RateLimitError as error:
+        _raise_if_not_uploaded(error.refusal)
+        raise
     except ApiError as error:
-        told = _STATUS_IN_TEXT.search(error.body)
-        if told and told[1].lower() != UPLOADED and _is_refusal(error):
-            raise NotUploaded(api.side, told[1], is_lost=True) from None
+        _raise_if_not_uploaded(error)
         raise
 
 
+def _raise_if_not_uploaded(error: ApiError) -> None:
+    """Raises NotUploaded for a refusal that names the upload status, after all retries."""
+    told = _STATUS_IN_TEXT.search(error.body)
+    if told and told[1].lower() != UPLOADED and _is_refusal(error):
+        raise NotUploaded(error.side, told[1], is_lost=True) from None
+
+
 def _is_refused(api: Api, url: str) -> bool:
-    """Whether the store says that it has no such file."""
+    """Whether the store refuses the file, after retries if it asks to come again."""
+
+    def ask() -> bool:
+        try:
+            api.store.open_download(url).close()
+        except ApiError as error:
+            if error.status in COME_AGAIN:
+                raise
+            return _is_refusal(error)
+        except NetworkError:
+            pass
+        return False
+
     try:
-        api.store.open_download(url).close()
+        return api.store.retrying(ask)
     except ApiError as error:
         return _is_refusal(error)
-    except NetworkError:
-        pass
-    return False
 
 
 def _is_refusal(error: ApiError) -> bool:
     """Whether the server itself refuses the file, whatever it says."""
-    is_final = 400 <= error.status < 500 and error.status not in COME_AGAIN
-    return is_final and not error.is_page
+    return 400 <= error.status < 500 and not error.is_page
 
 
 def _whole_body(side: str, response: requests.Response) -> Iterator[bytes]:

@@ -20,9 +20,10 @@ PAGE = {"Content-Type": "text/html"}
 NO_URL, DEAD = "", "dead"
 
 
-def kind_of_failure(source: Loopback, folder: Path) -> str:
+def kind_of_failure(source: Loopback, folder: Path, attempts: int = 0) -> str:
+    limits = Limits(attempts, 0.001, 2, rate_limit_tries=attempts)
     with contextlib.closing(CopiedAttachments(folder / "copied.sqlite3")) as copied:
-        api = Api(Endpoint("source", source.url, "sk-key"), Limits(0, 0.001, 2), writable=False)
+        api = Api(Endpoint("source", source.url, "sk-key"), limits, writable=False)
         copier = AttachmentCopier(api, api, copied, 1000)
         (why,) = copier.copy_into([dict(REFERENCE)]).values()
         return why.kind
@@ -52,8 +53,11 @@ REFUSALS: List[Tuple[int, bytes, str]] = [
     *((status, text, MISSING) for status in (404, 410) for text in told("done")),
     *((status, b"no", NOT_COPIED) for status in (400, 403, 409, 422)),
     *((status, b"no", MISSING) for status in (404, 410)),
-    # come again; a failure of the server
-    *((status, text, NOT_COPIED) for status in (408, 425, 500, 504) for text in told("uploading")),
+    # come again: without another try, it is the last word
+    *((status, text, MISSING) for status in (408, 425, 429) for text in told("uploading")),
+    *((status, b"no", NOT_COPIED) for status in (408, 425, 429)),
+    # a failure of the server
+    *((status, text, NOT_COPIED) for status in (500, 504) for text in told("uploading")),
 ]  # fmt: skip
 
 
@@ -71,10 +75,21 @@ def test_a_page_about_an_upload_proves_nothing(tmp_path: Path) -> None:
         assert kind_of_failure(source, tmp_path) == NOT_COPIED
 
 
+@pytest.mark.parametrize("status", [408, 425, 429])
+def test_a_key_that_is_to_be_asked_for_again_is_lost_once_all_tries_are_used(
+    status: int, tmp_path: Path
+) -> None:
+    refusal = Reply(status, b'{"upload_status": "uploading"}', {"Retry-After": "0"})
+    with Loopback([refusal]) as source:
+        assert kind_of_failure(source, tmp_path, attempts=2) == MISSING
+        assert len(source.asked) == 3
+
+
 # The store refuses the file --------------------------------------------------------------------
 
-REFUSED = (400, 401, 403, 404, 405, 409, 410, 416, 422, 451)
-NO_REFUSAL = (204, 206, 304, 408, 425, 429, 500, 501, 503)
+COME_AGAIN = (408, 425, 429)
+REFUSED = (400, 401, 403, 404, 405, 409, 410, 416, 422, 451, *COME_AGAIN)
+NO_REFUSAL = (204, 206, 304, 500, 501, 503)
 
 ANSWERS: List[Tuple[str, Reply, str]] = [
     *((word, Reply(status, b""), MISSING) for word in NOT_DONE for status in REFUSED),
@@ -98,6 +113,19 @@ def test_a_refused_file_is_lost_if_its_upload_was_not_done(
 ) -> None:
     with Loopback(lambda asked: _signed(asked, upload_status) or reply) as source:
         assert kind_of_failure(source, tmp_path) == kind
+
+
+@pytest.mark.parametrize("status", COME_AGAIN)
+@pytest.mark.parametrize(
+    ("later", "kind"), [(404, MISSING), (200, NOT_COPIED), (503, NOT_COPIED), (0, NOT_COPIED)]
+)
+def test_a_file_that_is_to_be_asked_for_again_is_asked_for_again(
+    status: int, later: int, kind: str, tmp_path: Path
+) -> None:
+    replies = [Reply(status, b""), Reply(status, b""), Reply(later, b"")]
+    with Loopback(lambda asked: _signed(asked, "uploading") or replies.pop(0)) as source:
+        assert kind_of_failure(source, tmp_path, attempts=2) == kind
+        assert replies == []
 
 
 @pytest.mark.parametrize("url", [None, NO_URL, 5, "http://[::1", "/relative", DEAD])
