@@ -18,40 +18,6 @@ from bt_migrate.sandbox.data.rows import CONTENT, SPAN_IDS
 from bt_migrate.sandbox.data.schema import KINDS, NEVER_READ
 from tests.support.orgs import ROWS_OF, Json, Pair
 
-# kind -> natural key, in an order in which the ids inside the keys are known
-NATURAL_KEYS: Dict[str, Tuple[str, ...]] = {
-    "user": ("email",),
-    "project": ("name",),
-    "role": ("name",),
-    "group": ("name",),
-    "ai_secret": ("name",),
-    "project_group": ("name",),
-    "environment": ("slug",),
-    "dataset": ("project_id", "name"),
-    "dataset_snapshot": ("dataset_id", "name"),
-    "project_tag": ("project_id", "name"),
-    "span_iframe": ("project_id", "name"),
-    "mcp_server": ("project_id", "name"),
-    "agent": ("project_id", "name"),
-    "simulated_user": ("project_id", "name"),
-    "function": ("project_id", "slug"),
-    "prompt": ("project_id", "slug"),
-    "env_var": ("object_type", "object_id", "name"),
-    "project_score": ("project_id", "name"),
-    "project_automation": ("project_id", "name"),
-    "org_automation": ("name",),
-    "experiment": ("project_id", "name"),
-    "view": ("object_type", "object_id", "view_type", "name"),
-    "acl": (
-        "object_type",
-        "object_id",
-        "user_id",
-        "group_id",
-        "permission",
-        "restrict_object_type",
-        "role_id",
-    ),
-}
 SETS = frozenset(
     "member_users member_groups member_roles member_permissions member_projects".split()
 )  # lists without an order
@@ -67,6 +33,27 @@ UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 USER_CONTENT = ("input", "output", "expected", "error")
 PLACED = ("origin", "metadata", "context", "span_attributes")  # where ids of a row are references
 GONE, ABSENT = "<has no counterpart>", "<absent>"
+
+
+def _natural_keys() -> Dict[str, Tuple[str, ...]]:
+    """Kind -> natural key, in an order in which the ids inside the keys are known."""
+    keys = {
+        kind.name: tuple(name for name in kind.unique[0] if name != "org_id")
+        for kind in KINDS.values()
+        if kind.unique and (kind.path or kind.in_project)
+    }
+
+    def depth(name: str) -> int:
+        """Levels of objects that a key needs; an owner of any kind comes after all of these."""
+        targets = [target for path, target in KINDS[name].links if path in keys[name]]
+        if any(target.startswith("@") for target in targets):
+            return len(keys)
+        return 1 + max((depth(target) for target in targets), default=0)
+
+    return {name: keys[name] for name in sorted(keys, key=depth)}
+
+
+NATURAL_KEYS = _natural_keys()
 
 
 class Translation:

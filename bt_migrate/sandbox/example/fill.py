@@ -328,8 +328,10 @@ def marked(mark: str, by_label: ExampleObjects, project: str) -> Any:
     label = project + "/" + mark[1:] if mark.startswith("~") else mark
     if label in by_label:
         return by_label[label]["id"]
-    label, _, field = label.rpartition(".")
-    return by_label[label][field]
+    holder, _, field = label.rpartition(".")
+    if field not in by_label.get(holder, {}):
+        raise LookupError(f"«{mark}» names no object, or a later one: see fill_example")
+    return by_label[holder][field]
 
 
 def create(org: Any, by_label: ExampleObjects, specs: Iterable[Spec]) -> None:
