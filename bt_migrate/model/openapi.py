@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from bt_migrate.model.resource import BY_OWNER, PROJECT, Resource
-from bt_migrate.model.resource_table import OBJECT_RESOURCES, SERVER_FIELDS
+from bt_migrate.model.activation import INSIDE, WORD_OF_ACTION, WORD_OF_EVENT
+from bt_migrate.model.resource import BY_OWNER, IN_PROJECT, PROJECT, Resource
+from bt_migrate.model.resource_table import ACLS, OBJECT_RESOURCES, SERVER_FIELDS
 from bt_migrate.model.resources import TARGETS_OF_TYPE
 from bt_migrate.model.unmoved import UNMOVED
 
@@ -40,6 +41,31 @@ ON_PURPOSE: Mapping[Tuple[str, str], str] = {
     ("function", "metadata"): "the service writes it",
     ("prompt", "metadata"): "the service writes it",
 }
+# Lines about (kind, field), or about a whole kind (""), that came in October 2026.
+NEW_IN_OCTOBER_2026 = frozenset((
+    ("project_group", ""), ("simulated_user", ""), ("org_automation", ""), ("view", "description"),
+    ("view", "starred"),
+))  # fmt: skip
+IS_OLDER = " (new in October 2026: is the document older?)"
+_EVENTS = frozenset((*WORD_OF_EVENT, *INSIDE))
+# Places whose value decides how an object moves, and the values for which the code was written.
+DECIDING: Mapping[Tuple[str, str], FrozenSet[str]] = {
+    ("project_automation", "config.event_type"): _EVENTS,
+    ("project_automation", "config.action.type"): frozenset(WORD_OF_ACTION),
+    ("project_automation", "config.actions.[].type"): frozenset(WORD_OF_ACTION),
+    ("org_automation", "config.event_type"): _EVENTS,
+    ("project_score", "score_type"): frozenset((
+        "slider", "categorical", "weighted", "minimum", "maximum", "online", "free-form",
+    )),
+    ("function", "function_data.type"): frozenset((
+        "prompt", "code", "graph", "remote_eval", "global", "facet", "batched_facet", "topic_map",
+        "parameters", "simulation",
+    )),
+    ("acl", "object_type"): frozenset((*ACLS.owner_types, "prompt_session")),
+    ("function", "function_data.nodes.*.type"): frozenset((
+        "function", "input", "output", "literal", "btql", "gate", "aggregator", "prompt_template",
+    )),
+}  # fmt: skip
 # Fields of requests that choose the organization.
 ADDRESSING = frozenset(("org_name",))
 # Kinds with a list and a POST that are no resources, and why.
@@ -159,7 +185,8 @@ class _Kind:
         if self.resource.below_owner:
             return []  # its paths hold the owner
         if self.resource.path not in self.schemas.paths:
-            return [f"{self.resource.kind}: {self.resource.path} is not in the document"]
+            newer = self._newer("")
+            return [f"{self.resource.kind}: {self.resource.path} is not in the document{newer}"]
         return [
             f"{self.resource.kind}: {text}"
             for lines in (
@@ -167,16 +194,22 @@ class _Kind:
                 self._list_parameters(),
                 self._written("post", self.resource.path, self._posted()),
                 self._written("patch", self.item_path, self.resource.patch),
-                self._required(),
+                self._required("post", self.resource.path, self.resource.create),
+                self._required("patch", self.item_path, self.resource.patch_required),
                 self._read(),
-                self._object_types(),
+                self._values(),
                 self._ids_and_versions(),
             )
             for text in lines
         ]
 
     def _posted(self) -> List[str]:
-        return [name for name in self.resource.create if name not in self.resource.patch_only]
+        resource = self.resource
+        fields = [name for name in resource.create if name not in resource.patch_only]
+        in_body = resource.scope == PROJECT and not (
+            resource.inside or resource.listed == IN_PROJECT
+        )
+        return [*fields, "project_id"] if in_body else fields
 
     def _methods(self) -> Iterator[str]:
         wanted = {
@@ -209,6 +242,7 @@ class _Kind:
     def _known(self, fields: Sequence[str]) -> FrozenSet[str]:
         scope: Tuple[str, ...] = ("project_id",) if self.resource.scope == PROJECT else ()
         scope += ("org_id",) if self.resource.needs_org_id else ()
+        scope += ("object_type", "object_id") if self.resource.names_owner else ()
         purpose = (name for kind, name in ON_PURPOSE if kind == self.resource.kind)
         return frozenset((*fields, *scope, *purpose)) | ADDRESSING
 
@@ -222,12 +256,16 @@ class _Kind:
         for name in sorted(set(there) - self._known(fields)):
             yield f"{method.upper()} takes {name}, which the table does not send"
         for name in sorted(set(fields) - set(there)):
-            yield f"{method.upper()} does not take {name}, which the table sends"
+            newer = self._newer(name)
+            yield f"{method.upper()} does not take {name}, which the table sends{newer}"
 
-    def _required(self) -> Iterator[str]:
-        required = self.schemas.body(self.resource.path, "post").get("required") or ()
-        for name in sorted(set(required) - self._known(self.resource.create)):
-            yield f"POST requires {name}, which the table does not send"
+    def _newer(self, field: str) -> str:
+        return IS_OLDER if (self.resource.kind, field) in NEW_IN_OCTOBER_2026 else ""
+
+    def _required(self, method: str, path: str, fields: Sequence[str]) -> Iterator[str]:
+        required = self.schemas.body(path, method).get("required") or ()
+        for name in sorted(set(required) - self._known(fields)):
+            yield f"{method.upper()} requires {name}, which the table does not always send"
 
     def _object_schema(self) -> Json:
         return self.schemas.answer(self.item_path, "get") if self.item_path else {}
@@ -239,35 +277,40 @@ class _Kind:
         for name in sorted(set(self.schemas.properties(self._object_schema())) - known):
             yield f"{name} is read, and neither copied nor known as set by the server"
 
-    def _object_types(self) -> Iterator[str]:
-        body = self.schemas.properties(self.schemas.body(self.resource.path, "post"))
-        schema = self.schemas.resolved(body.get("object_type"))
-        for part in self.schemas.parts(schema):
-            for name in part.get("enum") or ():
-                if name is not None and name not in TARGETS_OF_TYPE:
-                    yield f"object_type {name!r} is new"
+    def _places(self) -> Dict[str, List[Json]]:
+        """Dotted path -> its schemas in all alternatives, of what POST takes."""
+        found: Dict[str, List[Json]] = {}
+        for path, schema in self.schemas.places(self.schemas.body(self.resource.path, "post")):
+            found.setdefault(path, []).extend(self.schemas.parts(schema))
+        return found
+
+    def _values(self) -> Iterator[str]:
+        """Values of object_type, and of places that decide how an object moves."""
+        for path, parts in self._places().items():
+            known = DECIDING.get((self.resource.kind, path))
+            if path == "object_type" and known is None:
+                known = frozenset(TARGETS_OF_TYPE)
+            values = {str(name) for part in parts for name in part.get("enum") or () if name}
+            for value in sorted(values - known) if known is not None else ():
+                yield f"{path} {value!r} is new"
 
     def _ids_and_versions(self) -> Iterator[str]:
         """Places of ids and versions, by their schema, that are written and not in the table."""
-        body = self.schemas.body(self.resource.path, "post")
         references = {reference.path for reference in self.resource.references}
         pins = {pin.path for pin in self.resource.pins}
         known = self._known(())
-        places = dict(self.schemas.places(body))
+        places = self._places()
         for path in sorted(places):
             if path.split(".")[0] in known or (self.resource.kind, path) in ON_PURPOSE:
                 continue
-            if self._is_id(places[path], path) and path not in references:
+            is_id = any(part.get("format") == "uuid" for part in places[path])
+            if is_id and path not in references:
                 yield f"{path} is an id, and no reference of the table"
             if _is_version(path, places) and path not in pins:
                 yield f"{path} is a version, and no pin of the table"
 
-    def _is_id(self, schema: Json, path: str) -> bool:
-        formats = {part.get("format") for part in self.schemas.parts(schema)}
-        return "uuid" in formats
 
-
-def _is_version(path: str, places: Mapping[str, Json]) -> bool:
+def _is_version(path: str, places: Mapping[str, Any]) -> bool:
     """A transaction next to an id: `version` next to `id`, or `x_version` next to `x_id`."""
     holder, _, name = path.rpartition(".")
     stem: Optional[str] = None

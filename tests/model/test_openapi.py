@@ -12,6 +12,7 @@ import pytest
 
 from bt_migrate.model.openapi import differences
 from bt_migrate.model.resource import BY_PROJECT, PROJECT, Pin, Reference, Resource
+from bt_migrate.model.resources import BY_NAME
 from bt_migrate.phases import check_openapi
 
 UUID = {"type": "string", "format": "uuid"}
@@ -124,6 +125,10 @@ def add_object_type(document: Dict[str, Any]) -> None:
     schemas(document)["CreateNote"]["properties"]["object_type"] = {"enum": ["project", "planet"]}
 
 
+def require_in_patch(document: Dict[str, Any]) -> None:
+    schemas(document)["PatchNote"]["required"] = ["text"]
+
+
 def drop_put(document: Dict[str, Any]) -> None:
     del document["paths"]["/v1/note"]["put"]
 
@@ -145,7 +150,8 @@ def add_kind(document: Dict[str, Any]) -> None:
     [
         (add_field, ["note: POST takes color, which the table does not send"]),
         (drop_field, ["note: PATCH does not take text, which the table sends"]),
-        (require_field, ["note: POST requires owner, which the table does not send"]),
+        (require_field, ["note: POST requires owner, which the table does not always send"]),
+        (require_in_patch, ["note: PATCH requires text, which the table does not always send"]),
         (
             show_field,
             ["note: stars is read, and neither copied nor known as set by the server"],
@@ -174,6 +180,36 @@ def test_each_kind_of_difference_is_one_line(
     document = copy.deepcopy(DOCUMENT)
     change(document)
     assert differences(document, [NOTES]) == found
+
+
+AUTOMATIONS = BY_NAME["project_automations"]
+ACLS = BY_NAME["acls"]
+ORG_AUTOMATIONS = BY_NAME["org_automations"]
+
+
+@pytest.mark.parametrize(
+    ("resource", "field", "values", "found"),
+    [
+        (AUTOMATIONS, "event_type", ["logs", "daily"], "config.event_type 'daily' is new"),
+        (ACLS, "object_type", ["role", "mcp_server", None], "object_type 'mcp_server' is new"),
+    ],
+)
+def test_a_value_that_decides_how_an_object_moves_is_new(
+    resource: Resource, field: str, values: List[Any], found: str
+) -> None:
+    document = copy.deepcopy(DOCUMENT)
+    place = {field: {"enum": values}}
+    document["paths"][resource.path] = {"post": operation(request="Made")}
+    schemas_of = document["components"]["schemas"]
+    schemas_of["Made"] = {"properties": place if field == "object_type" else {}}
+    schemas_of["Made"]["properties"]["config"] = {"anyOf": [{"properties": place}, {}]}
+    lines = [line for line in differences(document, [resource]) if line.endswith("is new")]
+    assert lines == [f"{resource.kind}: {found}"]
+
+
+def test_a_kind_that_an_older_document_lacks_is_said_to_be_newer() -> None:
+    (line, *_) = differences(DOCUMENT, [ORG_AUTOMATIONS])
+    assert "is not in the document (new in October 2026: is the document older?)" in line
 
 
 def test_a_schema_that_refers_to_itself_is_no_endless_search() -> None:
