@@ -57,9 +57,10 @@ class Body(NamedTuple):
 def screen_text(report: Mapping[str, Any], height: int = SCREEN_LINES) -> str:
     """Returns the report on one screen of 80 columns. The last line is the next command.
 
-    A long one has each thing to do, accepted or lost in one line; the page has it whole. What
-    failed is whole, with its cause and the command that repeats it. In a window of fewer than
-    SCREEN_LINES, sums replace the table, so that the verdict stays visible.
+    A long one has each thing to do, accepted or lost in one line, and the counts of each kind that
+    share an outcome; the page has it whole. What failed is whole, with its cause and the command
+    that repeats it. In a window of fewer than SCREEN_LINES, sums replace the table, so that the
+    verdict stays visible.
     """
     head = verdict_lines(report)
     foot = [
@@ -81,6 +82,7 @@ def screen_text(report: Mapping[str, Any], height: int = SCREEN_LINES) -> str:
         body = body._replace(
             to_do=in_one_line_each(body.to_do),
             accepted=in_one_line_each(body.accepted),
+            table=in_one_line_each(body.table),
             lost=in_one_line_each(body.lost),
         )
     if _size(body) > room and height < SCREEN_LINES:
