@@ -276,6 +276,7 @@ def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Sessio
         now(), start.command, list(settings.arguments), prefix=program_prefix(sys.argv[0])
     )
     add_session(run.record.sessions, session)
+    run.record.settings = dict(settings.changed_settings)
     source_time = settings.shard.mark.source if settings.shard else None
     if run.record.source_time is None:
         run.record.source_time = source_time or int(start.source.clock.mark_s())

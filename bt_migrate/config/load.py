@@ -7,13 +7,19 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from dotenv import dotenv_values
 
 from bt_migrate.config import values
 from bt_migrate.config.declare import Setting
-from bt_migrate.config.settings import ALL_SETTINGS, ROW_OVERRIDES, TABLE, Settings
+from bt_migrate.config.settings import (
+    ALL_SETTINGS,
+    ROW_OVERRIDES,
+    TABLE,
+    UNRECORDED_VARIABLES,
+    Settings,
+)
 from bt_migrate.errors import UsageError
 from bt_migrate.model.date_windows import instant, is_relative, last_full, window_bound, zone_of
 from bt_migrate.model.resources import ROW_KINDS, SELECTABLE
@@ -59,8 +65,12 @@ def load_settings(
     if value_of["since_last"]:
         _check_sync(value_of)
         value_of["on_conflict"] = _policies_of_sync(given, env)
-    warnings = tuple(_unknown_variables(env))
-    return Settings(overrides=_overrides(given, env), warnings=warnings, **value_of)
+    return Settings(
+        overrides=_overrides(given, env),
+        changed_settings=_changed_settings(given, env),
+        warnings=_unknown_variables(env),
+        **value_of,
+    )
 
 
 def state_dir_of(env_file: Optional[str] = None) -> str:
@@ -112,8 +122,23 @@ def _value(setting: Setting, given: Mapping[str, Any], env: Mapping[str, str]) -
     text = setting.text_in(given)
     if text is not None:
         return setting.read(setting.flag, text)
-    in_env = _without_comment(setting, env.get(setting.env, "")) if setting.env else ""
-    return setting.read(setting.name, in_env or setting.default)
+    return setting.read(setting.name, _text_in_env(setting, env) or setting.default)
+
+
+def _text_in_env(setting: Setting, env: Mapping[str, str]) -> str:
+    return _without_comment(setting, env.get(setting.env, "")) if setting.env else ""
+
+
+def _changed_settings(given: Mapping[str, Any], env: Mapping[str, str]) -> Dict[str, str]:
+    """Returns variable -> text of the settings that do not have their defaults, no secrets."""
+    texts = {
+        setting: setting.text_in(given) or _text_in_env(setting, env)
+        for setting in (*TABLE, *ROW_OVERRIDES)
+        if setting.env not in UNRECORDED_VARIABLES
+    }
+    return {
+        setting.env: text for setting, text in texts.items() if text not in ("", setting.default)
+    }
 
 
 def _without_comment(setting: Setting, text: str) -> str:
@@ -136,6 +161,9 @@ ROW_OPTIONS = ("propagate_deletes", "read_streams", "preserve_order")
 NEEDED_RESOURCES: Dict[str, Sequence[str]] = {
     **dict.fromkeys((*ROW_OPTIONS, "no_rows"), tuple(ROW_KINDS)),
     "dataset_versions": ("datasets",),
+    "keep_public": ("experiments",),
+    "history": ("prompts", "functions"),
+    "bundles": ("functions",),
     "activate": ("project_automations", "org_automations"),
 }
 
@@ -160,8 +188,10 @@ def _refuse_useless(given: Mapping[str, Any], value_of: Mapping[str, Any], depth
         )
     if "dataset_versions" in given and value_of["no_rows"]:
         raise UsageError("--dataset-versions writes rows: leave out --no-rows")
-    if value_of["send_invites"] and not value_of["invite_users"]:
-        raise UsageError("--send-invites does something only with --invite-users")
+    for name in ("send_invites", "yes"):
+        # bin/undo has a --yes of its own and no --invite-users.
+        if name in given and not value_of["invite_users"] and "resume_run_dir" not in given:
+            raise UsageError(f"{NAMED[name].flag} does something only with --invite-users")
     has_window = value_of["window"] or value_of["created_after"] or value_of["since_last"]
     if "fill_gaps" in given and not has_window:
         raise UsageError("--fill-gaps does something only with --window or --created-after")
@@ -169,6 +199,8 @@ def _refuse_useless(given: Mapping[str, Any], value_of: Mapping[str, Any], depth
         raise UsageError("--tz does something only with --window or a date")
     if "quiet" in given and "verbose" in given:
         raise UsageError("--quiet and --verbose: choose one")
+    if "verbose" in given and value_of["log_level"] != "DEBUG":
+        raise UsageError("--verbose and --log-level: choose one")
     if {"preserve_order", "read_streams"} <= given.keys() and value_of["read_streams"] > 1:
         raise UsageError("--preserve-order needs one reader: leave out --read-streams")
     _refuse_without_target(given, value_of)
@@ -197,20 +229,32 @@ def _without_excluded(value_of: Mapping[str, Any]) -> Tuple[str, ...]:
     return left
 
 
-def _unknown_variables(env: Mapping[str, str]) -> Iterator[str]:
+def unknown_variables(env_file: Optional[str] = None) -> Tuple[str, ...]:
+    """Returns a warning for each variable that looks like a setting and is none.
+
+    For programs that use single settings; `load_settings` returns them with the settings.
+    """
+    return _unknown_variables(_environment(env_file))
+
+
+def _unknown_variables(env: Mapping[str, str]) -> Tuple[str, ...]:
     known = {setting.env for setting in (*TABLE, *ROW_OVERRIDES)}
-    for name in sorted(env):
-        ours = name.startswith("MIGRATION_")
-        hint = did_you_mean(name, known, PREFIXED_SIMILARITY)
-        if name not in known and (ours or (hint and name.startswith(("BT_SOURCE_", "BT_DEST_")))):
-            yield f"{name} is not a setting and is ignored{hint}"
+    hints = {
+        name: did_you_mean(name, known, PREFIXED_SIMILARITY)
+        for name in sorted(env)
+        if name not in known and name.startswith(("MIGRATION_", "BT_SOURCE_", "BT_DEST_"))
+    }
+    return tuple(
+        f"{name} is not a setting and is ignored{hint}"
+        for name, hint in hints.items()
+        if hint or name.startswith("MIGRATION_")
+    )
 
 
 def _policies_of_sync(given: Mapping[str, Any], env: Mapping[str, str]) -> Dict[str, str]:
     """Returns the policies of a sync, whose default is `follow`."""
     setting = NAMED["on_conflict"]
-    in_env = _without_comment(setting, env.get(setting.env, ""))
-    text = setting.text_in(given) or in_env or values.FOLLOW_POLICY
+    text = setting.text_in(given) or _text_in_env(setting, env) or values.FOLLOW_POLICY
     return values.conflict_policies(setting.name, text, values.FOLLOW_POLICY)
 
 
@@ -219,8 +263,7 @@ def _overrides(given: Mapping[str, Any], env: Mapping[str, str]) -> Dict[str, An
     return {
         setting.field: _value(setting, {}, env)
         for setting in ROW_OVERRIDES
-        if setting.field.split(".")[-1] not in given
-        and _without_comment(setting, env.get(setting.env, ""))
+        if setting.field.split(".")[-1] not in given and _text_in_env(setting, env)
     }
 
 

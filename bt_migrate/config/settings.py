@@ -293,6 +293,8 @@ class Settings:
     relative_window: str = ""  # the window as text, if it means another period at another time
     shard: Optional[Shard] = None  # move only these rows; see shards
     arguments: Tuple[str, ...] = ()  # of the program, as they were given
+    # variable -> text of those that do not have their defaults, for the report
+    changed_settings: Mapping[str, str] = field(default_factory=dict, compare=False)
     warnings: Tuple[str, ...] = ()  # about the environment, to log once logging has started
     # fmt: on
 
@@ -342,6 +344,8 @@ class Settings:
 ALL_SETTINGS: Tuple[Setting, ...] = settings_of(Settings)
 # not passed on to the command of --on-end
 SECRET_VARIABLES = ("BT_SOURCE_API_KEY", "BT_DEST_API_KEY")
+# not in the report; the command of --on-end may contain a password
+UNRECORDED_VARIABLES = (*SECRET_VARIABLES, "MIGRATION_ON_END")
 TABLE: Tuple[Setting, ...] = tuple(item for item in ALL_SETTINGS if item.env)
 ROW_OVERRIDES: Tuple[Setting, ...] = tuple(
     replace(

@@ -146,6 +146,7 @@ def _about_run(run: RunDirectory, status: str) -> Dict[str, Any]:
         "started": record.created,
         "command": record.command,
         "sessions": [json_of(session) for session in record.sessions],
+        "settings": record.settings,
         "duration_seconds": _seconds(record),
         "this_start": _this_start(record.sessions),
         "whole_run": _whole_run(record.sessions),

@@ -20,6 +20,7 @@ REPORT_FIELDS: Mapping[str, str] = {
     "command": "program that made the run",
     "sessions": "every process that worked on the run; of very many, the oldest are summed up in "
     "the first (`starts`)",
+    "settings": "of the last start: the settings that differ from their defaults, without secrets",
     "duration_seconds": "seconds of all processes together",
     "this_start": "of the last start: `seconds`, `rows`, `rows_per_second`, seconds of its "
     "`phases`, `error`",

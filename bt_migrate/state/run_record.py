@@ -63,6 +63,8 @@ class RunRecord(Identity):
     phases_done: List[str] = field(default_factory=list)
     finished: bool = False
     sessions: List[Session] = field(default_factory=list)
+    # of the last start: variable -> text of each setting that has not its default, without secrets
+    settings: Dict[str, str] = field(default_factory=dict)
     folders: Dict[str, str] = field(default_factory=dict)  # project -> its folder
     # Source id of a project -> the name by which the run has its files.
     project_names: Dict[str, str] = field(default_factory=dict)

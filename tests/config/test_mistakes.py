@@ -14,6 +14,7 @@ from bt_migrate.config.options import flags_of, make_parser
 from bt_migrate.errors import EXIT_USAGE, UsageError
 from bt_migrate.model.resources import SELECTABLE
 from bt_migrate.model.selection import chosen, did_you_mean, matches, unmatched
+from bt_migrate.phases import merge_runs, probe, report, status
 from tests.support.orgs import run, runs, tiny_pair
 from tests.support.settings import loaded
 
@@ -143,6 +144,18 @@ def test_a_wrong_variable_is_shown_by_the_program(tmp_path: Path) -> None:
         assert (done.code, "did you mean 'MIGRATION_RETRY_ATTEMPTS'?" in done.err) == (0, True)
 
 
+@pytest.mark.parametrize("program", [status, report, merge_runs, probe])
+def test_a_wrong_variable_is_shown_by_programs_that_move_nothing(
+    program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text("MIGRATION_STATE_DIRS=x\n", encoding="utf-8")
+    monkeypatch.setenv("BT_DEST_API_KEY", "")
+    assert program.main(["runs"] if program is not probe else []) == EXIT_USAGE
+    warning = "bt_migrate: MIGRATION_STATE_DIRS is not a setting and is ignored; did you mean"
+    assert capsys.readouterr().err.startswith(warning)
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -191,6 +204,8 @@ def test_an_unknown_project_is_refused_with_the_one_that_was_meant(tmp_path: Pat
         ({"fill_gaps": True}, "--fill-gaps does something only with --window or --created-after"),
         ({"tz": "Europe/Berlin"}, "--tz does something only with --window or a date"),
         ({"quiet": True, "verbose": True}, "--quiet and --verbose: choose one"),
+        ({"verbose": True, "log_level": "error"}, "--verbose and --log-level: choose one"),
+        ({"yes": True}, "--yes does something only with --invite-users"),
         ({"preserve_order": True, "read_streams": "4"}, "leave out --read-streams"),
         ({"no_rows": True, "read_streams": "4"}, "--read-streams does something only with rows"),
         (
@@ -203,6 +218,8 @@ def test_an_unknown_project_is_refused_with_the_one_that_was_meant(tmp_path: Pat
         ),
         ({"resources": "logs", "dataset_versions": True}, "only with datasets: these are not"),
         ({"resources": "logs", "activate": "slack"}, "--activate does something only with project"),
+        ({"resources": "logs", "keep_public": True}, "only with experiments: these are not"),
+        ({"resources": "logs", "history": "all"}, "only with prompts or functions: these are not"),
         ({"on_conflict": "udpate"}, "did you mean 'update'?"),
         ({"on_conflict": "prompt=update"}, "did you mean 'prompts'?"),
         ({"no_verify": True, "full": True}, "--no-verify: leave it out, or leave out --counts"),

@@ -124,6 +124,19 @@ def test_each_setting_is_read_and_changes_nothing_else(
     assert loaded({name: text}) == Settings(**{**DEFAULTS, field: expected, **named})
 
 
+def test_the_report_has_the_settings_that_differ_from_their_defaults_without_secrets() -> None:
+    environ = {
+        "MIGRATION_ON_END": "curl -H secret", "MIGRATION_BATCH_SIZE": "100", "MIGRATION_TZ": "",
+        "MIGRATION_MAX_CONCURRENT": "4 # slow", "MIGRATION_LOGS_FETCH_LIMIT": "50", "OTHER": "1",
+        "MIGRATION_READ_STREAMS": "2",
+    }  # fmt: skip
+    settings = loaded(environ, read_streams="8", no_attachments=True)
+    assert settings.changed_settings == {
+        "MIGRATION_MAX_CONCURRENT": "4", "MIGRATION_READ_STREAMS": "8",
+        "MIGRATION_ATTACHMENTS": "false", "MIGRATION_LOGS_FETCH_LIMIT": "50",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
