@@ -28,6 +28,7 @@ JSON_FIELDS: Mapping[str, Mapping[str, str]] = {
         "rows": "outcome -> number of compared rows",
         "changed_since_copy": "how many of these the source changed after the copy",
         "kinds": "kind -> `outcomes`, `changed_since_copy`",
+        "days": "with --full: kind of rows -> day of their creation in UTC -> outcome -> rows",
         "tolerated": "tolerated change -> number of occurrences",
         "security": "differences that give more access than in the source",
         "cannot_move": "what the API cannot carry",

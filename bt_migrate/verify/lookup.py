@@ -7,7 +7,7 @@ import json
 from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from bt_migrate.api.transactions import xact_of, xact_seconds
-from bt_migrate.model.equality import difference_print, differing_paths, text_digest
+from bt_migrate.model.equality import day_of, difference_print, differing_paths, text_digest
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
 from bt_migrate.rows.read import rows_of_ids
 from bt_migrate.rows.rewrite import COMMENTS
@@ -108,7 +108,8 @@ class RowLookup:
     def _judge(self, ids: Sequence[str], wanted: FoundRows, actual: FoundRows) -> None:
         delivered = self._record(ids).outcomes
         for row_id in ids:
-            facts = {**self.pair.facts, "row": row_id}
+            row = (wanted.get(row_id) or actual.get(row_id) or [{}])[0]
+            facts = {**self.pair.facts, "row": row_id, "day": day_of(row.get("created"))}
             if row_id not in wanted:
                 if row_id in actual:
                     # The source had the row when this tool copied it.

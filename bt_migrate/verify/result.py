@@ -10,11 +10,22 @@ import contextlib
 import json
 import os
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Callable, Dict, Iterable, Iterator, List
+from typing import (
+    IO,
+    Any,
+    Callable,
+    DefaultDict,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+)
 
 from bt_migrate.errors import StateError
 from bt_migrate.model.outcomes import DIFFERS
@@ -48,14 +59,23 @@ class Comparison:
     # the part of `counts` that changed in the source after the copy
     since: Counter[str] = field(default_factory=Counter)
     tolerated: Counter[str] = field(default_factory=Counter)
+    # of a comparison of every row: day of creation, "" if unknown -> outcome -> rows
+    days: DefaultDict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
-    def add(self, outcome: str, *, since: bool = False, **facts: Any) -> None:
-        """Count an outcome.
+    def add_matches(self, rows: int, day: str) -> None:
+        """Count equal rows of a day."""
+        self.counts[MATCH] += rows
+        self.days[day][MATCH] += rows
+
+    def add(
+        self, outcome: str, *, since: bool = False, day: Optional[str] = None, **facts: Any
+    ) -> None:
+        """Count an outcome; with a `day`, that of a row.
 
         `facts`: id, name; also row, fields, detail, security and fingerprint if known.
         """
         if outcome == MATCH:
-            self.counts[MATCH] += 1
+            self._count(MATCH, day)
             return
         record = {
             "outcome": outcome,
@@ -68,9 +88,14 @@ class Comparison:
         empty = [name for name in optional if record[name] in (None, "", [], False)]
         if self.accepted.holds(record):
             record.update(outcome=ACCEPTED, was=outcome)
-        self.counts[record["outcome"]] += 1
+        self._count(record["outcome"], day)
         self.since[record["outcome"]] += since
         self.report({name: value for name, value in record.items() if name not in empty})
+
+    def _count(self, outcome: str, day: Optional[str]) -> None:
+        self.counts[outcome] += 1
+        if day is not None:
+            self.days[day][outcome] += 1
 
 
 class Differences:
@@ -134,6 +159,14 @@ def outcome_totals(comparisons: Iterable[Comparison]) -> Dict[str, int]:
 def changed_since_totals(comparisons: Iterable[Comparison]) -> Dict[str, int]:
     """Returns the part of the outcomes that the source changed after the copy."""
     return _totals(comparison.since for comparison in comparisons)
+
+
+def totals_by_day(comparisons: Sequence[Comparison]) -> Dict[str, Dict[str, int]]:
+    """Returns day -> outcome -> rows."""
+    days = sorted({day for comparison in comparisons for day in comparison.days})
+    return {
+        day: _totals(found.days[day] for found in comparisons if day in found.days) for day in days
+    }
 
 
 def _totals(counters: Iterable[Counter[str]]) -> Dict[str, int]:

@@ -25,7 +25,7 @@ from bt_migrate.state.sqlite import id_bytes, id_text
 from bt_migrate.verify.kept import DayDigest, DayDigests, KeptRows, SideReading
 from bt_migrate.verify.lookup import IDS_PER_LOOKUP, RowLookup
 from bt_migrate.verify.pairs import CompareContext, ObjectPair
-from bt_migrate.verify.result import EXTRA, MATCH, UNREADABLE, Comparison
+from bt_migrate.verify.result import EXTRA, UNREADABLE, Comparison
 from bt_migrate.verify.sample import sample_large, sample_small
 from bt_migrate.verify.sides import (
     ReadPair,
@@ -194,14 +194,14 @@ def _compare_days(
         differs = dict.fromkeys(differs, True)
     for day in days:
         if not differs[day]:
-            _add_equal_day(wanted[pair.source_id, day], actual[pair.source_id, day], result)
+            _add_equal_day(wanted[pair.source_id, day], actual[pair.source_id, day], result, day)
     if any(differs.values()):
         _compare_by_row(context, pair, result, day_ranges(differs, bounds))
     return result
 
 
-def _add_equal_day(wanted: DayDigest, actual: DayDigest, result: Comparison) -> None:
-    result.counts[MATCH] += wanted.rows
+def _add_equal_day(wanted: DayDigest, actual: DayDigest, result: Comparison, day: str) -> None:
+    result.add_matches(wanted.rows, day)
     if wanted.exact != actual.exact:
         result.tolerated["timestamp"] += max(wanted.stamps, actual.stamps)
 
@@ -211,16 +211,18 @@ def _add_equal_day(wanted: DayDigest, actual: DayDigest, result: Comparison) -> 
 # Of two versions of a row, the one of the last transaction counts.
 _ADD_ROW = {
     table: (
-        f"insert or replace into {table} values (:id,"
+        f"insert or replace into {table} values (:id, :day,"
         f" coalesce((select digest from {table} where id = :id and xact > :xact), :digest),"
         f" 1 + coalesce((select times from {table} where id = :id), 0),"
         f" max(:xact, coalesce((select xact from {table} where id = :id), 0)))"
     )
     for table in ("wanted", "found")
 }
-_EQUAL_ROWS = "select count(*) from wanted join found using (id, digest)"
+_EQUAL_ROWS = (
+    "select count(*), wanted.day from wanted join found using (id, digest) group by wanted.day"
+)
 _REPEATED_ROWS = (
-    "select id, wanted.times, found.times from found join wanted using (id)"
+    "select id, wanted.day, wanted.times, found.times from found join wanted using (id)"
     " where found.times > wanted.times"
 )
 _UNEQUAL_ROWS = (
@@ -241,10 +243,11 @@ def _compare_by_row(
     db = sqlite3.connect("", check_same_thread=False, isolation_level=None)
     try:
         _load_digests(context, pair, sides, db, ranges)
-        result.counts[MATCH] += db.execute(_EQUAL_ROWS).fetchone()[0]
-        for row_id, wanted, actual in db.execute(_REPEATED_ROWS):
+        for rows, day in db.execute(_EQUAL_ROWS):
+            result.add_matches(rows, day)
+        for row_id, day, wanted, actual in db.execute(_REPEATED_ROWS):
             detail = f"there {actual} times instead of {wanted}"
-            result.add(EXTRA, **pair.facts, row=id_text(row_id), detail=detail)
+            result.add(EXTRA, **pair.facts, row=id_text(row_id), day=day, detail=detail)
         lookup = RowLookup(context, pair, sides, result)
         unequal = db.execute(_UNEQUAL_ROWS)
         ids = unequal.fetchmany(IDS_PER_LOOKUP)
@@ -270,10 +273,12 @@ def _load_digests(
             digest = text_digest(side.forms.form(row, object_id).text)
             xact = xact_of(row.get("_xact_id"))
             with lock:
-                db.execute(add_row, {"id": id_bytes(row["id"]), "digest": digest, "xact": xact})
+                day = day_of(row.get("created"))
+                values = {"id": id_bytes(row["id"]), "day": day, "digest": digest, "xact": xact}
+                db.execute(add_row, values)
 
     for table in _ADD_ROW:
-        columns = "id blob primary key, digest blob, times integer, xact integer"
+        columns = "id blob primary key, day text, digest blob, times integer, xact integer"
         db.execute(f"create table {table} ({columns}) without rowid")
     db.execute("begin")
     for bounds in ranges:

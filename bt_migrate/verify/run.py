@@ -58,6 +58,7 @@ from bt_migrate.verify.result import (
     changed_since_totals,
     outcome_totals,
     outcomes_text,
+    totals_by_day,
 )
 from bt_migrate.verify.rows import compare_full, compare_sample, read_groups
 from bt_migrate.verify.sides import ROWS_COMPARED
@@ -236,6 +237,7 @@ def _result(depth: str, compared: Compared, differences: Differences) -> Dict[st
         "rows": outcome_totals(compared.rows),
         "changed_since_copy": sum(since.values()),
         "kinds": _by_kind(everything),
+        "days": _by_day(compared.rows) if depth == "full" else {},
         "tolerated": merged(comparison.tolerated for comparison in everything),
         "security": differences.security,
         "cannot_move": differences.cannot_move,
@@ -265,6 +267,14 @@ def _by_kind(comparisons: Sequence[Comparison]) -> Dict[str, Dict[str, Any]]:
             "changed_since_copy": sum(changed_since_totals(of_kind).values()),
         }
         for name, of_kind in kinds.items()
+    }
+
+
+def _by_day(comparisons: Sequence[Comparison]) -> Dict[str, Dict[str, Dict[str, int]]]:
+    names = dict.fromkeys(comparison.resource for comparison in comparisons)
+    return {
+        name: totals_by_day([found for found in comparisons if found.resource == name])
+        for name in names
     }
 
 

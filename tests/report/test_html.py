@@ -27,6 +27,10 @@ HEADLESS = (
 )  # fmt: skip
 NASTY = "<script>alert(1)</script> & \u202egnp.exe \x1b[31m"
 OPENS_S = 2.0
+ESTIMATE = {
+    "rows": 1234, "bytes": 0, "processed_bytes": 0, "uncounted_streams": 0, "attachments": 0,
+    "queries": 2, "inserts": 2, "queries_per_minute": 0, "seconds": 1.0,
+}  # fmt: skip
 NO_URLS = {"source": "", "destination": ""}
 
 
@@ -142,10 +146,37 @@ def test_ten_thousand_objects_open_in_two_seconds(tmp_path: Path) -> None:
 
 def test_links_lead_to_the_user_interface(tmp_path: Path) -> None:
     urls = {"source": "https://app.example", "destination": "https://other.example/"}
-    page = page_html(RunWith(tmp_path, ["a"]), report_with(), urls)  # type: ignore[arg-type]
+    place = {"resource": "prompts", "project": "Support", "id": "id-0", "name": "a"}
+    finding = {**place, "kind": "waits", "severity": "action", "next": "move it"}
+    problem = {**place, "outcome": "failed", "reason": "answered 400"}
+    selection = {**report_with()["selection"], "rename_projects": {"Old": "Support"}}
+    shown_report = report_with(findings=[finding], problems=[problem], selection=selection)
+    page = page_html(RunWith(tmp_path, ["a"]), shown_report, urls)  # type: ignore[arg-type]
     shown = drawn(page, tmp_path)
-    assert 'href="https://app.example/app/acme/p/Support"' in shown
-    assert 'href="https://other.example/app/globex/p/Support"' in shown
+    # of the object, of the finding about it, and of the failure
+    assert shown.count('href="https://app.example/app/acme/p/Old"') == 3
+    assert shown.count('href="https://other.example/app/globex/p/Support"') == 3
+
+
+def test_the_page_shows_the_verification_by_day_the_planned_rows_and_the_settings(
+    tmp_path: Path,
+) -> None:
+    days = {"rows of logs": {"2026-01-02": {"match": 4711}, "": {"missing": 1}}}
+    planned = {"id": "i", "project": "p", "name": "evaluated", "rows_there": 0, "bytes": 5e6}
+    written = report_with(
+        verification={"text": "NOT EQUAL", "kinds": {}, "days": days},
+        settings={"MIGRATION_READ_STREAMS": "4"},
+        dry_run=True,
+        estimate=ESTIMATE,
+        planned_streams=[{"kind": "experiments", "objects": [{**planned, "rows": 1234}]}],
+    )
+    page = page_html(RunWith(tmp_path, []), written, NO_URLS)  # type: ignore[arg-type]
+    shown = " ".join(re.sub(r"<[^>]+>", " ", drawn(page, tmp_path)).split())
+    for words in (
+        "2026-01-02 rows of logs 4,711 match 4,711", "no readable date", "missing 1",
+        "evaluated 1,234 0 5.0 MB", "MIGRATION_READ_STREAMS 4",
+    ):  # fmt: skip
+        assert words in shown, words
 
 
 @pytest.mark.parametrize(

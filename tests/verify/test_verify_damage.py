@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, Iterator, Set, Tuple
 
@@ -129,6 +130,9 @@ def test_each_damage_is_found_and_named_and_nothing_else(
     assert {
         (difference["resource"], difference["outcome"]) for difference in result["security"]
     } == widened
+    days = {kind: sum(map(Counter, by.values()), Counter()) for kind, by in result["days"].items()}
+    assert len(days) == 3
+    assert days == {kind: result["kinds"][kind]["outcomes"] for kind in days}
 
 
 @pytest.mark.long
