@@ -125,7 +125,7 @@ class Api:
     # assumption: lists_page_by_last_id, projects_are_listed
     def list(
         self, path: str, params: Optional[Dict[str, Any]] = None, *, page_size: int
-    ) -> Iterator[dict]:
+    ) -> Iterator[Dict[str, Any]]:
         """Yields all objects of a list endpoint, newest first, page by page.
 
         `page_size` 0 asks once, without paging. Otherwise pages are read until one adds nothing:

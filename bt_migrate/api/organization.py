@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List
+from typing import Any, Dict, List
 
 from bt_migrate.api.answers import list_of_objects, objects_of, text_at
 from bt_migrate.api.client import Api
@@ -35,7 +35,7 @@ def connect(api: Api, wanted: str, setting: str) -> None:
 
 
 # assumption: lists_page_by_last_id, ping_is_not_there
-def _organizations(api: Api, setting: str) -> List[dict]:
+def _organizations(api: Api, setting: str) -> List[Dict[str, Any]]:
     try:
         return list(api.list("/v1/organization", page_size=0))
     except ApiError as error:
@@ -49,7 +49,7 @@ def _organizations(api: Api, setting: str) -> List[dict]:
         return _from_projects(api, setting)
 
 
-def _from_projects(api: Api, setting: str) -> List[dict]:
+def _from_projects(api: Api, setting: str) -> List[Dict[str, Any]]:
     """For servers without /v1/organization: any project names its organization."""
     try:
         answer = api.get("/v1/project", {"limit": 1}, check=list_of_objects)

@@ -33,7 +33,7 @@ YELLOW = "\033[33m"
 RESET = "\033[0m"
 
 
-class Terminal(logging.StreamHandler):
+class Terminal(logging.StreamHandler):  # type: ignore[type-arg]  # not before Python 3.11
     """Writes the lines of a level to a stream; on a terminal, pinned lines stay below them.
 
     `short`: text for a person, without details at level INFO; else each line is left as it is.

@@ -8,6 +8,7 @@ from typing import Optional, Set
 
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.config.settings import Settings
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.background import BackgroundRows
 from bt_migrate.rows.count import RowCounts
@@ -39,6 +40,6 @@ class ProjectPair:
     `dest_id` is None if the project could not be created; `name` is that of its files in the run.
     """
 
-    source: dict
+    source: JsonObject
     dest_id: Optional[str]
     name: str

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import List, Mapping, Tuple
 
 from bt_migrate.errors import ApiError, UsageError
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource_table import USERS
 from bt_migrate.objects.catalog import Catalog, open_catalog
 from bt_migrate.objects.user_map import (
@@ -63,7 +64,7 @@ def note_mapped_users(catalog: Catalog) -> None:
     catalog.run.save()
 
 
-def _users(catalog: Catalog) -> Tuple[List[dict], List[dict]]:
+def _users(catalog: Catalog) -> Tuple[List[JsonObject], List[JsonObject]]:
     """Returns the users of both organizations. Raises UsageError if a list is refused."""
     source = catalog.lists.source_list(USERS)
     if USERS.name in catalog.lists.refusals:

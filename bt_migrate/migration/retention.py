@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from bt_migrate.api.btql import Bounds
 from bt_migrate.model.activation import retention_of
 from bt_migrate.model.date_windows import iso
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import PROJECT, Resource
 from bt_migrate.model.resource_table import DATASETS
 from bt_migrate.objects.catalog import Catalog
@@ -58,7 +59,7 @@ def _with_count(
 
 
 def deleted_at_once(
-    catalog: Catalog, resource: Resource, rules: Sequence[dict]
+    catalog: Catalog, resource: Resource, rules: Sequence[JsonObject]
 ) -> Dict[str, Dict[str, Any]]:
     """Returns rule id -> {count, detail} of the rows that are older than the rule allows.
 
@@ -84,7 +85,7 @@ def deleted_at_once(
 
 
 def _objects_of_rule(
-    catalog: Catalog, resource: Resource, rule: dict
+    catalog: Catalog, resource: Resource, rule: JsonObject
 ) -> Tuple[str, int, Sequence[str]]:
     """Returns the kind of rows, the days, and the ids of the objects that hold such rows."""
     object_type, days = retention_of(rule) or ("", 0)

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from bt_migrate.api.client import Api
 from bt_migrate.errors import NOT_THERE, ApiError, UsageError
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import IN_PROJECT, ORGANIZATION, OWNER, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.objects.catalog import Catalog
@@ -52,7 +53,7 @@ def write_right(dest: Api) -> str:
     return f"unknown ({dest.url} accepted a project without a name)"
 
 
-def refused_lists(catalog: Catalog, projects: Sequence[dict]) -> List[Dict[str, Any]]:
+def refused_lists(catalog: Catalog, projects: Sequence[JsonObject]) -> List[Dict[str, Any]]:
     """Returns the lists that the next phases need and a key may not read, on both sides.
 
     A kind that a server does not have is not among them. 5xx is left to the phase that lists it.
@@ -79,9 +80,9 @@ class ListToRead:
     read: Callable[[], Any]
 
 
-def _lists_to_read(catalog: Catalog, projects: Sequence[dict]) -> List[ListToRead]:
+def _lists_to_read(catalog: Catalog, projects: Sequence[JsonObject]) -> List[ListToRead]:
     source, dest, lists = catalog.source, catalog.dest, catalog.lists
-    dest_projects: Sequence[dict] = []
+    dest_projects: Sequence[JsonObject] = []
     with contextlib.suppress(ApiError):
         dest_projects = lists.dest_objects(PROJECTS)
     lists_to_read = []
@@ -117,7 +118,9 @@ def _first_page(api: Api, resource: Resource, project_id: str) -> Callable[[], A
     return lambda: next(api.list(resource.path_in(project_id), page_size=page_size), None)
 
 
-def _an_owner(catalog: Catalog, resource: Resource, projects: Sequence[dict]) -> Optional[Owner]:
+def _an_owner(
+    catalog: Catalog, resource: Resource, projects: Sequence[JsonObject]
+) -> Optional[Owner]:
     """Returns a source object that can own objects of the kind; None if there is none."""
     if not resource.below_owner:
         return _project_owner(projects)
@@ -129,7 +132,7 @@ def _an_owner(catalog: Catalog, resource: Resource, projects: Sequence[dict]) ->
     return None
 
 
-def _project_owner(projects: Sequence[dict]) -> Optional[Owner]:
+def _project_owner(projects: Sequence[JsonObject]) -> Optional[Owner]:
     return (PROJECT_OWNER_TYPE, projects[0]["id"]) if projects else None
 
 

@@ -12,6 +12,7 @@ from bt_migrate.api.transactions import after_second
 from bt_migrate.errors import UsageError
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.migration.kind_steps import copy_project_kind
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import DATASETS, OBJECT_RESOURCES, PROJECTS
 from bt_migrate.model.resources import (
@@ -103,7 +104,7 @@ def _in_time(
     )
 
 
-def states_named(migration: Migration, projects: Sequence[dict]) -> Dict[str, Set[int]]:
+def states_named(migration: Migration, projects: Sequence[JsonObject]) -> Dict[str, Set[int]]:
     """Source id of a dataset -> its states that selected objects of these projects point to."""
     naming = [kind for kind in OBJECT_RESOURCES if migration.settings.selects(kind.name)]
     return pinned_versions(migration.catalog, naming, projects)

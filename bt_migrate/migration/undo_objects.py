@@ -12,6 +12,7 @@ from typing import Any, Collection, Dict, Iterable, Iterator, List, Mapping, Seq
 from bt_migrate.api.client import Api
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import ApiError
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import CREATED, FAILED, UPDATED
 from bt_migrate.model.resource import IN_PROJECT, OWNER, PROJECT, Resource
 from bt_migrate.model.resources import BY_NAME
@@ -78,23 +79,23 @@ class DestLists:
         self._projects = sorted(projects)
         # id of an object whose path names its project -> that project
         self._places: Dict[str, str] = {}
-        self._by_path: Dict[str, List[dict]] = {}
+        self._by_path: Dict[str, List[JsonObject]] = {}
 
     def objects(
         self, resource: Resource, owners: Iterable[Tuple[str, ...]] = ()
-    ) -> Dict[str, dict]:
+    ) -> Dict[str, JsonObject]:
         """Returns id -> object of a kind; if the kind is listed by owner, those of the owners."""
         if resource.scope != OWNER:
             return {obj["id"]: obj for obj in self.of_kind(resource)}
         return {obj["id"]: obj for owner in owners for obj in self.of_owner(resource, owner)}
 
-    def of_kind(self, resource: Resource) -> List[dict]:
+    def of_kind(self, resource: Resource) -> List[JsonObject]:
         if resource.path not in self._by_path:
             objects = self._list(resource)
             self._by_path[resource.path] = [obj for obj in objects if not obj.get("deleted_at")]
         return self._by_path[resource.path]
 
-    def _list(self, resource: Resource) -> List[dict]:
+    def _list(self, resource: Resource) -> List[JsonObject]:
         page_size = self._page_size if resource.paged else 0
         if resource.listed != IN_PROJECT:
             return list(self._dest.list(resource.path, page_size=page_size))
@@ -114,7 +115,7 @@ class DestLists:
         """Returns the project that the path of the object names, "" if it names none."""
         return self._places.get(dest_id, "") if resource.listed == IN_PROJECT else ""
 
-    def of_owner(self, resource: Resource, owner: Tuple[str, ...]) -> List[dict]:
+    def of_owner(self, resource: Resource, owner: Tuple[str, ...]) -> List[JsonObject]:
         """Returns the objects of one owner; none if the owner was deleted."""
         path, params = list_of_owner(resource, owner)
         page_size = OWNED_PAGE_SIZE if resource.paged else 0
@@ -214,7 +215,7 @@ def _created_by_intent(
 
 def existing_objects(
     context: UndoContext, resource: Resource, created: Iterable[CreatedObject]
-) -> Dict[str, dict]:
+) -> Dict[str, JsonObject]:
     """Returns id -> object, of the created objects of one kind that still exist."""
     owners = {obj.owner for obj in created if obj.owner}
     there = context.lists.objects(resource, owners)

@@ -12,13 +12,14 @@ from typing import Any, Dict, Iterator, List, Sequence
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.versions import earlier_versions
 from bt_migrate.model.findings import finding
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource_table import USERS
 from bt_migrate.model.unmoved import LISTED_ONLY
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.user_map import shown_address
 
 
-def organization_losses(catalog: Catalog, projects: Sequence[dict]) -> List[Dict[str, Any]]:
+def organization_losses(catalog: Catalog, projects: Sequence[JsonObject]) -> List[Dict[str, Any]]:
     """Findings about the organization and the selected projects."""
     return [
         *_listed_only(catalog),
@@ -45,7 +46,7 @@ def _listed_only(catalog: Catalog) -> Iterator[Dict[str, Any]]:
             )
 
 
-def _list(catalog: Catalog, path: str) -> List[dict]:
+def _list(catalog: Catalog, path: str) -> List[JsonObject]:
     try:
         return list(catalog.source.list(path, page_size=catalog.settings.batch_size))
     except ApiError:

@@ -17,6 +17,7 @@ from bt_migrate.migration.row_steps import found_plans, row_plans, states_named
 from bt_migrate.migration.unmovable import organization_losses
 from bt_migrate.model.activation import acts_not, missing_words
 from bt_migrate.model.findings import UNSEEN
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import ORGANIZATION, PROJECT, Resource
 from bt_migrate.model.resource_table import DATASETS, EXPERIMENTS, OBJECT_RESOURCES, PROJECTS, USERS
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS, is_listed_alone
@@ -144,14 +145,14 @@ def _write_right(migration: Migration) -> str:
     return write_right(migration.catalog.dest)
 
 
-def _refused_lists(migration: Migration, projects: Sequence[dict]) -> List[Dict[str, Any]]:
+def _refused_lists(migration: Migration, projects: Sequence[JsonObject]) -> List[Dict[str, Any]]:
     """Returns `rights.refused_lists`. Not tried in a sync, which runs every few minutes."""
     if migration.run.record.round:
         return []
     return refused_lists(migration.catalog, projects)
 
 
-def _dataset_states(migration: Migration, projects: Sequence[dict]) -> Dict[str, Any]:
+def _dataset_states(migration: Migration, projects: Sequence[JsonObject]) -> Dict[str, Any]:
     """How many states of datasets the source names, and how many of them will be made.
 
     `kept`: names of datasets that are in the destination already, and keep the history they have.
@@ -181,7 +182,7 @@ def _has_written(migration: Migration) -> bool:
     )
 
 
-def _object_counts(catalog: Catalog, projects: Sequence[dict]) -> Dict[str, Dict[str, int]]:
+def _object_counts(catalog: Catalog, projects: Sequence[JsonObject]) -> Dict[str, Dict[str, int]]:
     """Returns resource -> project name ("" for the organization) -> number of source objects.
 
     Kinds that are listed by owner are counted later, by the phases that move them.
@@ -200,7 +201,7 @@ def _object_counts(catalog: Catalog, projects: Sequence[dict]) -> Dict[str, Dict
     return counts
 
 
-def _cannot_move(catalog: Catalog, projects: Sequence[dict]) -> Iterator[str]:
+def _cannot_move(catalog: Catalog, projects: Sequence[JsonObject]) -> Iterator[str]:
     """Yields a line for each value and object that cannot move; the phases report them too."""
     for resource in OBJECT_RESOURCES:
         if not catalog.settings.selects(resource.name):
@@ -215,7 +216,9 @@ def _cannot_move(catalog: Catalog, projects: Sequence[dict]) -> Iterator[str]:
             yield from _not_activated(catalog, resource, projects)
 
 
-def _not_activated(catalog: Catalog, resource: Resource, projects: Sequence[dict]) -> Iterator[str]:
+def _not_activated(
+    catalog: Catalog, resource: Resource, projects: Sequence[JsonObject]
+) -> Iterator[str]:
     """Yields what needs --activate, and what retention rules would delete at once."""
     names = {project["id"]: project["name"] for project in projects}
     objects = [
@@ -235,7 +238,9 @@ def _not_activated(catalog: Catalog, resource: Resource, projects: Sequence[dict
             yield f"rows that {_titled(resource, obj, names)} deletes at once: {text}"
 
 
-def _all_of_source(catalog: Catalog, resource: Resource, projects: Sequence[dict]) -> List[dict]:
+def _all_of_source(
+    catalog: Catalog, resource: Resource, projects: Sequence[JsonObject]
+) -> List[JsonObject]:
     """Returns the objects of a kind in the organization, or in the projects and their owners."""
     if is_listed_alone(resource):
         return catalog.lists.source_list(resource)
@@ -244,14 +249,14 @@ def _all_of_source(catalog: Catalog, resource: Resource, projects: Sequence[dict
     return [obj for group in groups for obj in list_source_group(catalog, resource, group)]
 
 
-def _unmovable_objects(catalog: Catalog, resource: Resource, project: dict) -> Iterator[str]:
+def _unmovable_objects(catalog: Catalog, resource: Resource, project: JsonObject) -> Iterator[str]:
     for obj in catalog.lists.source_objects(resource, project["id"]):
         reason = skip_reason(catalog, resource, obj)
         if reason and "window" not in reason and not bundle_file(catalog.lists, resource, obj):
             yield f"{_titled(resource, obj, {project['id']: project['name']})}: {reason}"
 
 
-def _titled(resource: Resource, obj: dict, project_names: Dict[str, str]) -> str:
+def _titled(resource: Resource, obj: JsonObject, project_names: Dict[str, str]) -> str:
     """`prompt 'greeting' of 'Support'`, or without the project if the object is in none"""
     place = project_names.get(obj.get("project_id", ""))
     return f"{resource.kind} {obj.get('name')!r}" + (f" of {place!r}" if place else "")

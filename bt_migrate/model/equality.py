@@ -16,6 +16,7 @@ from collections import Counter
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from bt_migrate.model.date_windows import instant, iso
+from bt_migrate.model.json_object import JsonObject
 
 DIGEST_BYTES = 16
 BYTES_MARK = "sha256:"
@@ -103,7 +104,7 @@ def _same_instant(left: str, right: str) -> bool:
         return False
 
 
-def differing_fields(left: dict, right: dict, fields: Iterable[str]) -> List[str]:
+def differing_fields(left: JsonObject, right: JsonObject, fields: Iterable[str]) -> List[str]:
     """Returns the names among `fields` whose values differ, in the given order."""
     return [field for field in fields if not same(left.get(field), right.get(field))]
 

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import Pin, Reference, Resource
 from bt_migrate.model.resources import TARGETS_OF_TYPE
 
@@ -64,7 +65,7 @@ def no_version(pin: Pin, holder: Mapping[str, Any], version: Any) -> Optional[st
 
 
 def rewrite(
-    value: dict,
+    value: JsonObject,
     resource: Resource,
     *,
     resolve: Resolve,

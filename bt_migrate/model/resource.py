@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from bt_migrate.model.activation import acts_not
+from bt_migrate.model.json_object import JsonObject
 
-Predicate = Callable[[dict], bool]
+Predicate = Callable[[JsonObject], bool]
 Bundle = Callable[[Mapping[str, Any]], Optional[Dict[str, Any]]]
-Reason = Callable[[dict], Optional[str]]
+Reason = Callable[[JsonObject], Optional[str]]
 Words = Callable[[Mapping[str, Any]], Tuple[str, ...]]
 
 # What an object belongs to.
@@ -24,11 +25,11 @@ BY_OWNER = "by owner"
 IN_PROJECT = "in project"
 
 
-def never(obj: dict) -> bool:
+def never(obj: JsonObject) -> bool:
     return False
 
 
-def always(obj: dict) -> bool:
+def always(obj: JsonObject) -> bool:
     return True
 
 
@@ -36,7 +37,7 @@ def no_bundle(obj: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
     return None
 
 
-def no_reason(obj: dict) -> Optional[str]:
+def no_reason(obj: JsonObject) -> Optional[str]:
     return None
 
 

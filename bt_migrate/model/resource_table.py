@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from bt_migrate.model.activation import acts_outside
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import (
     BY_OWNER,
     BY_PROJECT,
@@ -41,7 +42,7 @@ def code_bundle(obj: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
     return data if isinstance(data, dict) and data.get("type") == "bundle" else None
 
 
-def function_cannot_move(obj: dict) -> Optional[str]:
+def function_cannot_move(obj: JsonObject) -> Optional[str]:
     """Code bundles and topic maps are in the source's storage, which the API does not expose."""
     if code_bundle(obj):
         return "code bundle cannot be read through the API"
@@ -51,30 +52,30 @@ def function_cannot_move(obj: dict) -> Optional[str]:
 
 
 # assumption: built_in_roles_belong_to_nobody
-def is_built_in(obj: dict) -> bool:
+def is_built_in(obj: JsonObject) -> bool:
     """Built-in roles (org_id null) are the same in every organization: matched, never created."""
     return obj.get("org_id") is None
 
 
-def role_cannot_move(obj: dict) -> Optional[str]:
+def role_cannot_move(obj: JsonObject) -> Optional[str]:
     return BUILT_IN if is_built_in(obj) else None
 
 
-def is_async_query(obj: dict) -> bool:
+def is_async_query(obj: JsonObject) -> bool:
     """Whether the automation is one in which the server keeps an asynchronous query."""
     return (obj.get("config") or {}).get("event_type") == "async_query"
 
 
-def automation_cannot_move(obj: dict) -> Optional[str]:
+def automation_cannot_move(obj: JsonObject) -> Optional[str]:
     return "made by the server for an asynchronous query" if is_async_query(obj) else None
 
 
-def settings_cannot_move(obj: dict) -> Optional[str]:
+def settings_cannot_move(obj: JsonObject) -> Optional[str]:
     settings = obj.get("settings") or {}
     return None if any(value is not None for value in settings.values()) else "no settings"
 
 
-def is_online_score(obj: dict) -> bool:
+def is_online_score(obj: JsonObject) -> bool:
     return obj.get("score_type") == "online" or bool((obj.get("config") or {}).get("online"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Tuple
 
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import ORGANIZATION, OWNER, Resource
 from bt_migrate.model.resource_table import (
     CALLABLE,
@@ -150,7 +151,7 @@ def kinds_of_phase(phase: str) -> List[Resource]:
     ]
 
 
-def moves_later(resource: Resource, phase: str, obj: dict) -> bool:
+def moves_later(resource: Resource, phase: str, obj: JsonObject) -> bool:
     """Whether another phase, after the rows, moves an object of a kind of this phase."""
     return resource.reacting_phase not in ("", phase) and resource.reacts_to_data(obj)
 

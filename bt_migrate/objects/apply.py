@@ -11,6 +11,7 @@ from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.request import Answer
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.errors import ApiError, Route
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import (
     CREATED,
     DIFFERS,
@@ -419,7 +420,9 @@ class ObjectWriter:
         return action.verb
 
 
-def _value_is_to_enter(resource: Resource, source: dict, action: Action, outcome: str) -> bool:
+def _value_is_to_enter(
+    resource: Resource, source: JsonObject, action: Action, outcome: str
+) -> bool:
     """Whether a person has to enter the value of a field that cannot be read.
 
     That is so for a found object too, until it has a value. If the destination's object lacks the
@@ -458,6 +461,6 @@ def _owner(resource: Resource, action: Action) -> List[str]:
     return [action.body["object_type"], action.body["object_id"]]
 
 
-def _key_fields(resource: Resource, source: dict, body: Dict[str, Any]) -> Dict[str, Any]:
+def _key_fields(resource: Resource, source: JsonObject, body: Dict[str, Any]) -> Dict[str, Any]:
     origin = body if resource.key_holds_ids else source
     return {name: origin.get(name) for name in resource.key}

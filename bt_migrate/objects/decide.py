@@ -6,10 +6,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from bt_migrate.model.equality import canonical, differing_fields, digest, same
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import DIFFERS, FOUND
 from bt_migrate.model.references import paths_matching, value_at
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import SERVER_FIELDS
+
+# The values of the fields that identify an object inside its scope.
+NaturalKey = Tuple[Any, ...]
 
 # The verbs of actions; FOUND, DIFFERS and SKIPPED are outcomes too.
 CREATE = "create"
@@ -47,7 +51,7 @@ class Action:
     existing: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
-def natural_key(resource: Resource, obj: Mapping[str, Any]) -> Tuple[Any, ...]:
+def natural_key(resource: Resource, obj: Mapping[str, Any]) -> NaturalKey:
     """What identifies the object in both organizations, inside its scope."""
     key = tuple(obj.get(name) for name in resource.key)
     return tuple(str(part).lower() for part in key) if resource.folds_case else key
@@ -184,14 +188,14 @@ def dependencies(resource: Resource, obj: Mapping[str, Any], among: Set[str]) ->
 
 
 def dependency_levels(
-    objects: Sequence[dict], depends: Callable[[dict], Set[str]]
-) -> List[List[dict]]:
+    objects: Sequence[JsonObject], depends: Callable[[JsonObject], Set[str]]
+) -> List[List[JsonObject]]:
     """Objects in groups, each of which needs only earlier groups. Keeps the order inside a group.
 
     The members of cycles, and objects that need them, are the last group.
     """
     waiting = {obj["id"]: depends(obj) for obj in objects}
-    levels: List[List[dict]] = []
+    levels: List[List[JsonObject]] = []
     left = list(objects)
     while left:
         ready = [obj for obj in left if not waiting[obj["id"]]]
@@ -206,7 +210,7 @@ def dependency_levels(
     return levels
 
 
-def creation_order(objects: Iterable[dict]) -> List[dict]:
+def creation_order(objects: Iterable[JsonObject]) -> List[JsonObject]:
     """Oldest first, by `position` where the kind has one.
 
     The API lists newest first, and a position cannot be set.

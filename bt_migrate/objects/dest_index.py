@@ -6,8 +6,9 @@ import threading
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Tuple
 
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import Resource
-from bt_migrate.objects.decide import natural_key
+from bt_migrate.objects.decide import NaturalKey, natural_key
 from bt_migrate.objects.lists import Lists
 
 Place = Tuple[str, str]  # (resource, destination project or "")
@@ -19,12 +20,12 @@ class DestIndex:
 
     lists: Lists
     lock: threading.RLock
-    _by_key: Dict[Place, Dict[tuple, dict]] = field(default_factory=dict)
-    _by_id: Dict[Place, Dict[str, dict]] = field(default_factory=dict)
+    _by_key: Dict[Place, Dict[NaturalKey, JsonObject]] = field(default_factory=dict)
+    _by_id: Dict[Place, Dict[str, JsonObject]] = field(default_factory=dict)
     # objects whose natural key an older object has
-    _doubles: Dict[Place, List[dict]] = field(default_factory=dict)
+    _doubles: Dict[Place, List[JsonObject]] = field(default_factory=dict)
 
-    def by_key(self, resource: Resource, project_id: str = "") -> Dict[tuple, dict]:
+    def by_key(self, resource: Resource, project_id: str = "") -> Dict[NaturalKey, JsonObject]:
         """Returns natural key -> destination object, inside the project."""
         place = (resource.name, project_id)
         if place not in self._by_key:
@@ -41,25 +42,25 @@ class DestIndex:
         with self.lock:
             self._by_key.pop((resource.name, ""), None)
 
-    def object(self, resource: Resource, project_id: str, dest_id: str) -> Optional[dict]:
+    def object(self, resource: Resource, project_id: str, dest_id: str) -> Optional[JsonObject]:
         """Returns the destination's object of that id, None if it does not exist."""
         self.by_key(resource, project_id)
         return self._by_id[resource.name, project_id].get(dest_id)
 
-    def objects(self, resource: Resource, project_id: str = "") -> List[dict]:
+    def objects(self, resource: Resource, project_id: str = "") -> List[JsonObject]:
         """Returns the objects of the project; what this run created is last."""
         self.by_key(resource, project_id)
         return list(self._by_id[resource.name, project_id].values())
 
-    def doubles(self, resource: Resource, project_id: str = "") -> List[dict]:
+    def doubles(self, resource: Resource, project_id: str = "") -> List[JsonObject]:
         """Returns destination objects whose natural key an older one has."""
         self.by_key(resource, project_id)
         return self._doubles[resource.name, project_id]
 
-    def provide(self, resource: Resource, project_id: str, objects: List[dict]) -> None:
+    def provide(self, resource: Resource, project_id: str, objects: List[JsonObject]) -> None:
         """Set the destination's objects, oldest first, of a kind that is listed by owner."""
         place = (resource.name, project_id)
-        by_key: Dict[tuple, dict] = {}
+        by_key: Dict[NaturalKey, JsonObject] = {}
         doubles = []
         for obj in objects:
             if by_key.setdefault(natural_key(resource, obj), obj) is not obj:
@@ -69,7 +70,7 @@ class DestIndex:
             self._by_id[place] = {obj["id"]: obj for obj in objects}
             self._doubles[place] = doubles
 
-    def update(self, resource: Resource, obj: dict) -> None:
+    def update(self, resource: Resource, obj: JsonObject) -> None:
         """Replace an object, which keeps its natural key, wherever it is indexed."""
         with self.lock:
             places = [place for place in self._by_id if place[0] == resource.name]
@@ -77,7 +78,7 @@ class DestIndex:
                 if obj["id"] in self._by_id[resource.name, project_id]:
                     self.put(resource, project_id, obj, renamed=False)
 
-    def put(self, resource: Resource, project_id: str, obj: dict, *, renamed: bool) -> None:
+    def put(self, resource: Resource, project_id: str, obj: JsonObject, *, renamed: bool) -> None:
         """Add or replace an object. If it was `renamed`, its old key no longer finds it."""
         place = (resource.name, project_id)
         with self.lock:

@@ -17,6 +17,7 @@ from bt_migrate.api.transactions import xact_of
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.config.values import FOLLOW_POLICY, UPDATE_POLICY
 from bt_migrate.errors import ApiError
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.references import UUID, strings
 from bt_migrate.model.resource import Resource
@@ -131,7 +132,7 @@ def _planned(catalog: Catalog, target: _Target) -> Optional[History]:
 
 def _source_versions(
     catalog: Catalog, resource: Resource, item: PlannedObject, after: int = 0
-) -> List[dict]:
+) -> List[JsonObject]:
     """Returns the versions to move, oldest first; those after a transaction if it is given."""
     source = item.source
     lists = catalog.histories.source
@@ -178,7 +179,7 @@ def map_versions(
     catalog: Catalog,
     resource: Resource,
     item: PlannedObject,
-    source: Sequence[dict],
+    source: Sequence[JsonObject],
     existing: Mapping[str, Any],
 ) -> Dict[int, int]:
     """Map versions that both sides have. Returns position in `source` -> in the destination."""

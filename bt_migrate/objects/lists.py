@@ -30,6 +30,7 @@ from bt_migrate.api.answers import described, text_at
 from bt_migrate.api.client import Api
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import NOT_THERE, AnswerError, ApiError, Route, UsageError
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import IN_PROJECT, OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import CALLABLE, FUNCTIONS, PROJECTS, PROMPTS, USERS
 from bt_migrate.model.resources import BY_NAME, NAMED_BY_ROWS, resource_around
@@ -91,16 +92,16 @@ class Lists:
     refusals: Dict[str, List[Refusal]] = field(default_factory=dict)
     # A comparison raises where the source refuses a list; a migration goes on with the other kinds.
     strict: bool = False
-    _lists: Dict[ListKey, Union[List[dict], ApiError]] = field(default_factory=dict)
+    _lists: Dict[ListKey, Union[List[JsonObject], ApiError]] = field(default_factory=dict)
     # resource -> id -> object
-    _source_by_id: Dict[str, Dict[str, dict]] = field(default_factory=dict)
+    _source_by_id: Dict[str, Dict[str, JsonObject]] = field(default_factory=dict)
     # (resource, id) -> source object of a kind that is listed by owner
-    _owned: Dict[Tuple[str, str], dict] = field(default_factory=dict)
+    _owned: Dict[Tuple[str, str], JsonObject] = field(default_factory=dict)
     _twin_kinds: Optional[Dict[str, str]] = None
 
     # -- the source
 
-    def projects(self) -> List[dict]:
+    def projects(self) -> List[JsonObject]:
         """Returns the selected source projects, oldest first, with their names in the destination.
 
         Raises UsageError for a name that the source does not have.
@@ -114,7 +115,9 @@ class Lists:
         if not self.settings.selects_projects:
             return projects
         old_names = {new: old for old, new in self.settings.rename_projects.items()}
-        by_name = {old_names.get(project["name"], project["name"]): project for project in projects}
+        by_name = {
+            old_names.get(project["name"], str(project["name"])): project for project in projects
+        }
         wanted = self.settings.projects
         excluded = self.settings.exclude_projects
         refuse_unknown("--projects", wanted, by_name)
@@ -127,11 +130,11 @@ class Lists:
             return True
         return any(project["id"] == project_id for project in self.projects())
 
-    def source_list(self, resource: Resource) -> List[dict]:
+    def source_list(self, resource: Resource) -> List[JsonObject]:
         """Returns all source objects of a kind in the whole organization, in creation order."""
         return self._list(self.source, resource)
 
-    def source_objects(self, resource: Resource, project_id: str) -> List[dict]:
+    def source_objects(self, resource: Resource, project_id: str) -> List[JsonObject]:
         """Returns the source objects of one project.
 
         An object that is listed as a prompt and as a function (the API stores both together) is
@@ -151,7 +154,7 @@ class Lists:
             ]
         return objects
 
-    def source_object(self, resource: Resource, source_id: str) -> Optional[dict]:
+    def source_object(self, resource: Resource, source_id: str) -> Optional[JsonObject]:
         """Returns the source object of that id, None if it does not exist.
 
         Of a kind that is listed by owner, only the objects passed to `note_owned` are known.
@@ -165,12 +168,12 @@ class Lists:
                 self._source_by_id[resource.name] = by_id
             return by_id.get(source_id)
 
-    def note_owned(self, resource: Resource, objects: Iterable[dict]) -> None:
+    def note_owned(self, resource: Resource, objects: Iterable[JsonObject]) -> None:
         """Remember source objects of a kind that is listed by owner."""
         with self.lock:
             self._owned.update(((resource.name, obj["id"]), obj) for obj in objects)
 
-    def source_list_or_empty(self, resource: Resource) -> List[dict]:
+    def source_list_or_empty(self, resource: Resource) -> List[JsonObject]:
         """Returns the list, [] if it is refused: a key that may not list users moves the rest."""
         try:
             return self.source_list(resource)
@@ -195,7 +198,7 @@ class Lists:
 
     # -- the destination
 
-    def dest_objects(self, resource: Resource, project_id: str = "") -> List[dict]:
+    def dest_objects(self, resource: Resource, project_id: str = "") -> List[JsonObject]:
         """Returns the destination's objects of a kind; of one project if the kind has projects."""
         if project_id.startswith(PLANNED):
             return []
@@ -258,7 +261,7 @@ class Lists:
         with ThreadPoolExecutor(workers, thread_name_prefix="ask") as pool:
             return list(pool.map(ask, things))
 
-    def _list(self, api: Api, resource: Resource, project_id: str = "") -> List[dict]:
+    def _list(self, api: Api, resource: Resource, project_id: str = "") -> List[JsonObject]:
         """Returns a list, which is read once. Raises the ApiError with which reading ended."""
         key = (api.side, resource.name, project_id)
         if key not in self._lists:
@@ -269,7 +272,7 @@ class Lists:
         return listed
 
     def _read_list(self, api: Api, resource: Resource, project_id: str) -> None:
-        listed: Union[List[dict], ApiError]
+        listed: Union[List[JsonObject], ApiError]
         params = {"project_id": project_id} if project_id else {}
         page_size = self.settings.batch_size if resource.paged else 0
         try:
@@ -292,13 +295,13 @@ class Lists:
         with self.lock:
             self._lists.setdefault((api.side, resource.name, project_id), listed)
 
-    def _list_in_projects(self, api: Api, resource: Resource, project_id: str) -> List[dict]:
+    def _list_in_projects(self, api: Api, resource: Resource, project_id: str) -> List[JsonObject]:
         """Returns the objects of one project, or of all selected source projects, from a list each.
 
         The first is read before the others, so that a server without the kind is asked once.
         """
 
-        def of_project(owner: str) -> List[dict]:
+        def of_project(owner: str) -> List[JsonObject]:
             path = resource.path_in(owner)
             listed = api.list(path, page_size=self.settings.batch_size if resource.paged else 0)
             return [{"project_id": owner, **obj} for obj in listed]
@@ -311,7 +314,7 @@ class Lists:
 
     def _without_list(
         self, api: Api, resource: Resource, error: ApiError
-    ) -> Union[List[dict], ApiError]:
+    ) -> Union[List[JsonObject], ApiError]:
         """Returns [] for a list that the source refuses and for a kind that a server lacks.
 
         Raises the error if nothing can be done without the list: the projects of the source, and
@@ -384,7 +387,9 @@ def _kind_of_twin(obj: Mapping[str, Any]) -> str:
     return PROMPTS.name
 
 
-def _inside(resource: Resource, objects: Iterable[dict], around: Iterable[dict]) -> List[dict]:
+def _inside(
+    resource: Resource, objects: Iterable[JsonObject], around: Iterable[JsonObject]
+) -> List[JsonObject]:
     """Returns the objects of a kind that belong to one of those in `around`."""
     ids = {obj["id"] for obj in around}
     return [obj for obj in objects if obj[resource.inside] in ids]
@@ -413,7 +418,7 @@ def refuse_misshapen(route: Route, resource: Resource, obj: Mapping[str, Any]) -
             raise AnswerError(route, 200, problem)
 
 
-def renamed(projects: List[dict], new_names: Mapping[str, str]) -> List[dict]:
+def renamed(projects: List[JsonObject], new_names: Mapping[str, str]) -> List[JsonObject]:
     """Returns the source's projects with the names that they get in the destination.
 
     Raises UsageError for a name that the source does not have, and if two projects would have one

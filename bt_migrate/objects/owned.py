@@ -13,6 +13,7 @@ from typing import Collection, FrozenSet, Iterable, Iterator, List, Sequence, Tu
 
 from bt_migrate.api.client import Api
 from bt_migrate.errors import NOT_THERE, ApiError, Route
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import PROJECT, Resource
 from bt_migrate.model.resources import BY_NAME, TARGETS_OF_TYPE, UNMOVABLE_TARGETS
 from bt_migrate.objects.catalog import Catalog
@@ -76,7 +77,7 @@ def _owner_ids(catalog: Catalog, target: str, project_id: str) -> List[str]:
     return [obj["id"] for obj in objects if not resource.servers_own(obj)]
 
 
-def list_source_group(catalog: Catalog, resource: Resource, group: OwnerGroup) -> List[dict]:
+def list_source_group(catalog: Catalog, resource: Resource, group: OwnerGroup) -> List[JsonObject]:
     """Returns the source's objects of these owners, oldest first.
 
     If one list has all of them, it includes those of owners that have no API (playgrounds): they
@@ -88,7 +89,7 @@ def list_source_group(catalog: Catalog, resource: Resource, group: OwnerGroup) -
     return [obj for obj in objects if owner_of(obj) in owners or not _can_move(obj["object_type"])]
 
 
-def only_owners_of(group: OwnerGroup, objects: Iterable[dict]) -> OwnerGroup:
+def only_owners_of(group: OwnerGroup, objects: Iterable[JsonObject]) -> OwnerGroup:
     """Returns the group without owners that own none of these objects.
 
     The copy needs nothing from the others, and the destination may refuse their lists.
@@ -102,7 +103,7 @@ def list_dest_group(
     resource: Resource,
     group: OwnerGroup,
     optional: Collection[Owner] = (),
-) -> List[dict]:
+) -> List[JsonObject]:
     """Returns the destination's objects of the owners' counterparts, oldest first.
 
     `optional`: owners whose lists the destination may refuse; that is recorded.
@@ -114,7 +115,7 @@ def list_dest_group(
     return [obj for obj in objects if owner_of(obj) in there]
 
 
-def owner_of(obj: dict) -> Owner:
+def owner_of(obj: JsonObject) -> Owner:
     return obj["object_type"], obj["object_id"]
 
 
@@ -142,7 +143,7 @@ def _list_owned(
     resource: Resource,
     owners: Sequence[Owner],
     optional: FrozenSet[Owner],
-) -> List[dict]:
+) -> List[JsonObject]:
     """Returns all objects of a kind: from one list if the key may read it, else owner by owner.
 
     The list of all ACLs needs the right read_acls on the organization.
@@ -173,7 +174,7 @@ def _is_unknown_type(error: ApiError) -> bool:
     return error.status in (400, *NOT_THERE) or (error.status == 403 and names_type)
 
 
-def _refuse_misshapen(api: Api, resource: Resource, objects: Iterable[dict]) -> None:
+def _refuse_misshapen(api: Api, resource: Resource, objects: Iterable[JsonObject]) -> None:
     route = Route(api.side, "GET", resource.path)
     for obj in objects:
         refuse_misshapen(route, resource, obj)
@@ -186,7 +187,7 @@ def _list_by_owner(
     resource: Resource,
     owners: Sequence[Owner],
     optional: FrozenSet[Owner],
-) -> List[dict]:
+) -> List[JsonObject]:
     """Returns the objects of one list for each owner, oldest first.
 
     The API requires object_type and object_id. Refused lists of `optional` owners are recorded;
@@ -195,7 +196,7 @@ def _list_by_owner(
 
     answered: List[Owner] = []
 
-    def of_owner(owner: Owner) -> List[dict]:
+    def of_owner(owner: Owner) -> List[JsonObject]:
         path, params = list_of_owner(resource, owner)
         if resource.below_owner and resource.name in catalog.lists.unavailable:
             return []

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Dict, Iterable, Iterator, Sequence, Set, Tuple
 
 from bt_migrate.api.transactions import xact_of_version
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.references import paths_matching, value_at
 from bt_migrate.model.resource import Pin, Resource
 from bt_migrate.model.resource_table import DATASETS
@@ -15,7 +16,7 @@ from bt_migrate.objects.prepare import skip_reason
 
 
 def pinned_versions(
-    catalog: Catalog, resources: Sequence[Resource], projects: Sequence[dict]
+    catalog: Catalog, resources: Sequence[Resource], projects: Sequence[JsonObject]
 ) -> Dict[str, Set[int]]:
     """Returns source id of a dataset -> transactions to which objects of the projects refer."""
     return states_named(
@@ -28,7 +29,7 @@ def pinned_versions(
     )
 
 
-def states_named(objects: Iterable[Tuple[Resource, dict]]) -> Dict[str, Set[int]]:
+def states_named(objects: Iterable[Tuple[Resource, JsonObject]]) -> Dict[str, Set[int]]:
     """Returns source id of a dataset -> transactions to which these objects refer."""
     pinned: Dict[str, Set[int]] = defaultdict(set)
     for resource, obj in objects:
@@ -38,7 +39,7 @@ def states_named(objects: Iterable[Tuple[Resource, dict]]) -> Dict[str, Set[int]
     return pinned
 
 
-def _pinned(pin: Pin, obj: dict) -> Iterator[Tuple[str, int]]:
+def _pinned(pin: Pin, obj: JsonObject) -> Iterator[Tuple[str, int]]:
     """Yields (dataset, transaction) for each place of the object that is such a pin."""
     for path in paths_matching(obj, pin.path):
         holder = value_at(obj, path[:-1])

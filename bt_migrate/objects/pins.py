@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.transactions import version_like, xact_of, xact_of_version
 from bt_migrate.errors import ApiError
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import WOULD_UPDATE
 from bt_migrate.model.resource import Pin, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
@@ -77,7 +78,7 @@ def _would_be_updated(catalog: Catalog, source_id: str) -> bool:
     )
 
 
-def _counterpart(catalog: Catalog, resource: Resource, source: dict) -> Optional[dict]:
+def _counterpart(catalog: Catalog, resource: Resource, source: JsonObject) -> Optional[JsonObject]:
     dest_id = catalog.targets.resolve((resource.name,), source["id"])
     project = catalog.targets.resolve((PROJECTS.name,), source["project_id"])
     if not dest_id or not project or PLANNED in (dest_id[: len(PLANNED)], project[: len(PLANNED)]):
@@ -134,8 +135,8 @@ def read_version_lists(catalog: Catalog, projects: Iterable[Tuple[str, str]]) ->
 def pairs_of_versions(
     catalog: Catalog,
     resource: Resource,
-    source: Sequence[dict],
-    dest: Sequence[dict],
+    source: Sequence[JsonObject],
+    dest: Sequence[JsonObject],
     *,
     newest_first: bool = True,
 ) -> Dict[int, int]:

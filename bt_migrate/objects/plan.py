@@ -7,6 +7,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from bt_migrate.config.values import FOLLOW_POLICY, UPDATE_POLICY
 from bt_migrate.model.findings import FAILURE
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import (
     CREATED,
     DIFFERS,
@@ -20,7 +21,15 @@ from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resource_table import CALLABLE
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.objects.decide import CREATE, UPDATE, Action, fingerprint, natural_key, plan_object
+from bt_migrate.objects.decide import (
+    CREATE,
+    UPDATE,
+    Action,
+    NaturalKey,
+    fingerprint,
+    natural_key,
+    plan_object,
+)
 from bt_migrate.objects.prepare import (
     PlannedObject,
     Prepared,
@@ -152,7 +161,7 @@ def _was_deferred(item: PlannedObject) -> bool:
     )
 
 
-def can_be_made_by_hand(resource: Resource, source: dict) -> bool:
+def can_be_made_by_hand(resource: Resource, source: JsonObject) -> bool:
     """Whether the API cannot carry the object and a person can create it in the destination."""
     return bool(resource.next_action and resource.cannot_move(source))
 
@@ -168,7 +177,7 @@ def counterpart_id(catalog: Catalog, resource: Resource, item: PlannedObject) ->
     return existing["id"] if existing and other in (None, item.source["id"]) else None
 
 
-def dest_key(resource: Resource, source: dict, body: Dict[str, Any]) -> tuple:
+def dest_key(resource: Resource, source: JsonObject, body: Dict[str, Any]) -> NaturalKey:
     """Returns the natural key in the destination.
 
     If the key contains ids, they are those of the rewritten body.
@@ -177,8 +186,8 @@ def dest_key(resource: Resource, source: dict, body: Dict[str, Any]) -> tuple:
 
 
 def counterpart(
-    catalog: Catalog, resource: Resource, item: PlannedObject, key: tuple
-) -> Tuple[Optional[dict], bool]:
+    catalog: Catalog, resource: Resource, item: PlannedObject, key: NaturalKey
+) -> Tuple[Optional[JsonObject], bool]:
     """Returns (the destination's object, whether an earlier counterpart was deleted).
 
     The object is the counterpart that an earlier sync recorded, whatever its name is now; else the
@@ -234,7 +243,9 @@ def _check_name(
         )
 
 
-def holder_of_slug(catalog: Catalog, resource: Resource, item: PlannedObject) -> Optional[dict]:
+def holder_of_slug(
+    catalog: Catalog, resource: Resource, item: PlannedObject
+) -> Optional[JsonObject]:
     """Returns the prompt that has the slug of a function, or the reverse.
 
     The API stores both together. Whether one slug may name both is not known. If the source has
@@ -250,7 +261,7 @@ def holder_of_slug(catalog: Catalog, resource: Resource, item: PlannedObject) ->
     return catalog.index.by_key(twin, item.dest_project_id).get(key)
 
 
-def _may_rename(catalog: Catalog, resource: Resource, other: str, there: dict) -> bool:
+def _may_rename(catalog: Catalog, resource: Resource, other: str, there: JsonObject) -> bool:
     """Whether the policy lets this tool give another name to the counterpart of `other`."""
     if resource.scope == OWNER or resource.key[-1] not in resource.patch:
         return False

@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Seque
 from bt_migrate.attachments.copy import dest_attachment_key as dest_attachment_key
 from bt_migrate.model.date_windows import in_window
 from bt_migrate.model.findings import ACTION, finding
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.references import (
     Path,
     Rewritten,
@@ -51,7 +52,7 @@ class PlannedObject:
     `known_findings`: what is known of it before it is prepared.
     """
 
-    source: dict
+    source: JsonObject
     states: ObjectStates
     dest_project_id: str = ""
     known_findings: Tuple[Dict[str, Any], ...] = ()
@@ -79,7 +80,7 @@ class Prepared:
 
 
 def items_of(
-    states: ObjectStates, objects: Iterable[dict], dest_project_id: str = ""
+    states: ObjectStates, objects: Iterable[JsonObject], dest_project_id: str = ""
 ) -> List[PlannedObject]:
     """Returns items for the objects of one project; `listed` counts them."""
     items = [PlannedObject(source, states, dest_project_id) for source in objects]
@@ -88,7 +89,7 @@ def items_of(
 
 
 def note_gone(
-    catalog: Catalog, resource: Resource, states: ObjectStates, objects: Sequence[dict]
+    catalog: Catalog, resource: Resource, states: ObjectStates, objects: Sequence[JsonObject]
 ) -> None:
     """Report objects of an earlier sync that are not among `objects`, which this one listed.
 
@@ -112,7 +113,7 @@ def note_gone(
         states.note(source_id, [finding(kind, resource=resource.name, ref=entry.dest_id, **facts)])
 
 
-def skip_reason(catalog: Catalog, resource: Resource, source: dict) -> str:
+def skip_reason(catalog: Catalog, resource: Resource, source: JsonObject) -> str:
     """Returns why an object is not moved, "" if it is."""
     settings = catalog.settings
     window = (settings.created_after, settings.created_before)
@@ -325,7 +326,7 @@ def drop_known_pins(prepared: Prepared, existing: Mapping[str, Any]) -> None:
     ]
 
 
-def not_placeable(resource: Resource, source: dict, body: Mapping[str, Any]) -> str:
+def not_placeable(resource: Resource, source: JsonObject, body: Mapping[str, Any]) -> str:
     """Returns why an object without some references must not be created, "" if it may.
 
     An ACL without its user, group or role would grant something else.

@@ -9,7 +9,7 @@ counts as found.
 from __future__ import annotations
 
 import threading
-from typing import Any, Mapping, Optional
+from typing import Any, List, Mapping, Optional
 
 from bt_migrate.model.date_windows import instant
 from bt_migrate.model.equality import same
@@ -119,7 +119,7 @@ def _equal(sent: Any, shown: Any) -> bool:
     return bool(sent == shown) or same(sent, shown)
 
 
-def _same_members(sent: list, shown: list) -> bool:
+def _same_members(sent: List[Any], shown: List[Any]) -> bool:
     return sorted(map(repr, sent)) == sorted(map(repr, shown))
 
 

@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Set
 
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.errors import ApiError
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import (
     CREATED,
     DIFFERS,
@@ -162,7 +163,7 @@ def find_made_by_hand(catalog: Catalog, resource: Resource, states: ObjectStates
     states.save()
 
 
-def _dest_project(catalog: Catalog, resource: Resource, source: dict) -> str:
+def _dest_project(catalog: Catalog, resource: Resource, source: JsonObject) -> str:
     if resource.scope != PROJECT:
         return ""
     return catalog.targets.resolve((PROJECTS.name,), source["project_id"]) or ""

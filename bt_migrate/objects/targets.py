@@ -12,6 +12,7 @@ from typing import Any, Dict, FrozenSet, Mapping, Optional, Tuple
 
 from bt_migrate.errors import ApiError
 from bt_migrate.model.findings import NOT_A_MEMBER
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import NOT_KNOWN_THERE
 from bt_migrate.model.resource import OWNER, PROJECT, Pin, Resource
 from bt_migrate.model.resource_table import CALLABLE, PROJECTS, USERS
@@ -86,7 +87,7 @@ class Targets:
             self.ids.put(target, source_id, dest["id"])
             return str(dest["id"])
 
-    def _counterpart(self, resource: Resource, source: dict) -> Optional[dict]:
+    def _counterpart(self, resource: Resource, source: JsonObject) -> Optional[JsonObject]:
         """Returns the destination's object with this natural key, unless another object has it."""
         if resource.folds_case and not all(map(source.get, resource.key)):
             return None

@@ -9,6 +9,7 @@ from bt_migrate.api.client import Api
 from bt_migrate.config.values import KEEP_POLICY
 from bt_migrate.model.activation import missing_words
 from bt_migrate.model.equality import difference_print
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import DIFFERS, READY_TO_ACTIVATE
 from bt_migrate.model.references import Path, Unresolved, paths_matching, without
 from bt_migrate.model.resource import Resource
@@ -35,7 +36,7 @@ from bt_migrate.state.object_states import ObjectStates
 NOT_ALL = "updated, but the API cannot take away what these fields hold beyond"
 
 
-def decided(catalog: Catalog, resource: Resource, source: dict, action: Action) -> Action:
+def decided(catalog: Catalog, resource: Resource, source: JsonObject, action: Action) -> Action:
     """The action that --on-conflict and the fingerprints of earlier runs give.
 
     An object that would begin to act outside is left until that is asked for.
@@ -78,7 +79,10 @@ def fingerprint_of_difference(
 
 
 def words_to_activate(
-    catalog: Catalog, resource: Resource, source: Mapping[str, Any], existing: Optional[Mapping]
+    catalog: Catalog,
+    resource: Resource,
+    source: Mapping[str, Any],
+    existing: Optional[Mapping[str, Any]],
 ) -> List[str]:
     """Returns the --activate words without which the object must not be written as in the source.
 

@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Sequence, Set
 
 from bt_migrate.config.user_map import MappedUser, UserMap
 from bt_migrate.errors import UsageError
+from bt_migrate.model.json_object import JsonObject
 
 MAX_LINES_SHOWN = 5
 # Field of a mapped user: the address in the source.
@@ -18,7 +19,7 @@ SOURCE_ADDRESS = "source_email"
 REMEMBERED = 0
 
 
-def mapped_users(users: List[dict], user_map: UserMap) -> List[dict]:
+def mapped_users(users: List[JsonObject], user_map: UserMap) -> List[JsonObject]:
     """The source's users with the addresses that they have in the destination.
 
     Raises UsageError for a user whom the source does not have, and where another user of the source

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.btql import OBJECTS_PER_QUERY, versions_query
@@ -19,6 +19,7 @@ from bt_migrate.api.client import Api
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.api.transport import CURSOR_HEADER
 from bt_migrate.errors import ApiError
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import CALLABLE
 from bt_migrate.model.resources import BY_NAME
@@ -75,7 +76,7 @@ class VersionLists:
     # assumption: versions_are_read
     def contents(
         self, resource: Resource, latest: Mapping[str, Any], last: int, *, after: int = 0
-    ) -> List[dict]:
+    ) -> List[JsonObject]:
         """Returns the object as it was in its last `last` versions before `latest`, oldest first.
 
         Only versions after the transaction `after`. A version that the server refuses is left out
@@ -89,7 +90,7 @@ class VersionLists:
         versions = [self._version(resource, latest["id"], xact) for xact in kept]
         return [*(version for version in versions if version is not None), dict(latest)]
 
-    def _version(self, resource: Resource, object_id: str, xact: int) -> Optional[dict]:
+    def _version(self, resource: Resource, object_id: str, xact: int) -> Optional[JsonObject]:
         path = f"{resource.path}/{object_id}"
         check = object_with_id(object_id)
         try:
@@ -126,7 +127,7 @@ class VersionLists:
 
     def _rows(self, resource: Resource, project_ids: Sequence[str]) -> Iterator[Dict[str, Any]]:
         cursor = ""
-        seen: Set[tuple] = set()
+        seen: Set[Tuple[Any, Any]] = set()
         while True:
             query = versions_query(resource.kind, project_ids, cursor)
             answer = self.api.query_audit_log(query)

@@ -14,6 +14,7 @@ from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.errors import ApiError, NetworkError
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.references import Path, pattern_of, without
 from bt_migrate.model.resource import Resource
 from bt_migrate.objects.apply import ObjectWriter
@@ -32,7 +33,7 @@ class History:
 
     resource: Resource
     item: PlannedObject
-    versions: List[dict]
+    versions: List[JsonObject]
     existing: Mapping[str, Any] = field(default_factory=dict)
     # the places of fields of the last version that the destination refused as unknown
     left_out: List[Path] = field(default_factory=list)
@@ -59,7 +60,7 @@ class Version:
         return self.source_id, self.number
 
     @property
-    def content(self) -> dict:
+    def content(self) -> JsonObject:
         """The version under the latest natural key: a PUT finds the object by that."""
         key = {name: self.history.item.source.get(name) for name in self.history.resource.key}
         return {**self.history.versions[self.number], **key}

@@ -158,7 +158,7 @@ def _seconds(record: RunRecord) -> float:
     return round(sum(session.seconds for session in record.sessions), 3)
 
 
-def _place_of_states(states: ObjectStates) -> tuple:
+def _place_of_states(states: ObjectStates) -> Tuple[int, str]:
     return RESOURCE_ORDER.get(states.resource, len(RESOURCE_ORDER)), states.project
 
 
@@ -248,7 +248,7 @@ def _whole_run(sessions: List[Session]) -> Dict[str, Any]:
 
 def sum_counts(counts: Iterable[Dict[str, int]]) -> Dict[str, int]:
     """Returns the sum for each name, sorted by name."""
-    total: Counter = Counter()
+    total: Counter[str] = Counter()
     for names in counts:
         total.update(names)
     return dict(sorted(total.items()))

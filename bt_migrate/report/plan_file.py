@@ -5,7 +5,7 @@ It holds no content and no keys. The same plan is always written in the same ord
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Tuple
 
 from bt_migrate.model.findings import UNSEEN, is_lost
 from bt_migrate.model.outcomes import CREATED, SKIPPED, UPDATED, WOULD_CREATE, WOULD_UPDATE
@@ -65,7 +65,7 @@ def _actions(run: RunDirectory) -> Iterator[Dict[str, Any]]:
             }
 
 
-def _place(record: Dict[str, Any]) -> tuple:
+def _place(record: Dict[str, Any]) -> Tuple[Any, ...]:
     """Returns the sort key: by resource, project and name."""
     fields = ("project", "name", "id", "kind", "path", "ref", "detail")
     names = [str(record.get(field, "")) for field in fields]

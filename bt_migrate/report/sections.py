@@ -98,8 +98,8 @@ def table_lines(report: Mapping[str, Any]) -> List[str]:
     return lines
 
 
-def _by_name(entries: Iterable[Mapping[str, Any]], name: str) -> Dict[str, Counter]:
-    sums: Dict[str, Counter] = {}
+def _by_name(entries: Iterable[Mapping[str, Any]], name: str) -> Dict[str, Counter[str]]:
+    sums: Dict[str, Counter[str]] = {}
     for entry in entries:
         sums.setdefault(entry[name], Counter()).update(entry["outcomes"])
     return sums
@@ -110,7 +110,7 @@ def _amount_of_rows(count: int, kind: str) -> str:
 
 
 def _outcome_table(
-    title: str, sums: Mapping[str, Counter], amount: Callable[[int, str], str]
+    title: str, sums: Mapping[str, Counter[str]], amount: Callable[[int, str], str]
 ) -> List[str]:
     """Returns a table of names by outcome. Names with the same single outcome share one line."""
     if not sums:
@@ -140,12 +140,12 @@ def _outcome_table(
     return lines
 
 
-def outcomes_in_order(sums: Mapping[str, Counter]) -> List[str]:
+def outcomes_in_order(sums: Mapping[str, Counter[str]]) -> List[str]:
     known = dict.fromkeys(OUTCOMES)
     return list({**known, **{name: None for counts in sums.values() for name in counts}})
 
 
-def _uniform(sums: Mapping[str, Counter]) -> Dict[str, Counter]:
+def _uniform(sums: Mapping[str, Counter[str]]) -> Dict[str, Counter[str]]:
     """Returns the names whose only outcome is the most common one, if they are at least three."""
     single = Counter(next(iter(counts)) for counts in sums.values() if len(counts) == 1)
     if not single or single.most_common(1)[0][1] < 3:

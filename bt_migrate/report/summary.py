@@ -66,7 +66,7 @@ def summary_text(report: Mapping[str, Any]) -> str:
 
 def _matrix_lines(report: Mapping[str, Any]) -> List[str]:
     """Returns a table of resources by project: number arrived, `+2` skipped, `!1` not arrived."""
-    cells: Dict[str, Dict[str, Counter]] = {}
+    cells: Dict[str, Dict[str, Counter[str]]] = {}
     for entry in report["objects"]:
         by_project = cells.setdefault(entry["resource"], {})
         by_project.setdefault(entry["project"], Counter()).update(entry["outcomes"])
@@ -99,7 +99,7 @@ def _cell(outcomes: Any) -> str:
 
 
 def _skipped_lines(report: Mapping[str, Any]) -> List[str]:
-    reasons: Counter = Counter()
+    reasons: Counter[str] = Counter()
     for entry in report["objects"]:
         for reason, count in entry["skipped_by_reason"].items():
             reasons[f"{entry['resource']}: {reason}"] += count

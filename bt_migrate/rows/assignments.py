@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Seq
 
 from bt_migrate.api.client import Api
 from bt_migrate.api.transactions import xact_of, xact_seconds
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.resource_table import USERS
 from bt_migrate.objects.catalog import Catalog
@@ -138,7 +139,7 @@ def _counterpart(catalog: Catalog, user: Any) -> Any:
     return catalog.targets.resolve((USERS.name,), user) if isinstance(user, str) else user
 
 
-def rows_shown(api: Api, kind: str, object_id: str, ids: Sequence[str]) -> Dict[str, dict]:
+def rows_shown(api: Api, kind: str, object_id: str, ids: Sequence[str]) -> Dict[str, JsonObject]:
     """Returns row id -> row, of the rows that an organization shows."""
     return {
         row["id"]: row

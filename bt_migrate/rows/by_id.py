@@ -8,6 +8,7 @@ from bt_migrate.api.answers import Check, rows_of_query
 from bt_migrate.api.client import Api
 from bt_migrate.api.request import RETRY_STATUSES
 from bt_migrate.errors import ApiError
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.rows.page_ahead import SIZE_STATUSES
 
 # (row ids, whether to compare them one by one, because the server has no IN) -> query
@@ -20,7 +21,7 @@ def query_by_ids(
     row_ids: Sequence[str],
     version: Optional[int] = None,
     check: Check = rows_of_query,
-) -> List[dict]:
+) -> List[JsonObject]:
     """Returns the rows that the server shows for these ids (at a version).
 
     If a query takes too long, each half of its ids is queried on its own.
@@ -29,7 +30,7 @@ def query_by_ids(
     try:
         query = query_of(row_ids, api.capabilities.lacks_in)
         answer = api.query(query, retry_statuses=statuses, version=version, check=check)
-        rows: List[dict] = answer.json
+        rows: List[JsonObject] = answer.json
         return rows
     except ApiError as error:
         if error.status == 400 and not api.capabilities.lacks_in:

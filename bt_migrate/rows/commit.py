@@ -24,7 +24,7 @@ from bt_migrate.rows.insert import Delivered
 from bt_migrate.rows.slices import SliceReader
 from bt_migrate.rows.streams import PageEnd, StreamCopy, save_members
 from bt_migrate.state.files import append_line
-from bt_migrate.state.seen_rows import NOT_WHOLE
+from bt_migrate.state.seen_rows import NOT_WHOLE, DeferredReference
 
 log = logging.getLogger("bt_migrate.rows")
 
@@ -45,8 +45,10 @@ IN_COPY = 0
 class AcceptedRows:
     """What is to be recorded of one object's rows in a batch."""
 
-    rows: List[tuple] = field(default_factory=list)  # see SeenRows.record
-    waiting: List[tuple] = field(default_factory=list)  # pending references of these rows
+    rows: List[Tuple[str, str, int, str, int]] = field(default_factory=list)  # see SeenRows.record
+    waiting: List[DeferredReference] = field(
+        default_factory=list
+    )  # pending references of these rows
     # what was sent, where the destination names no transaction; see SeenRows.record_sending
     sent: List[Tuple[str, str, bytes, int]] = field(default_factory=list)
     # destination transactions of rows that are not recorded because they are incomplete

@@ -20,6 +20,7 @@ from bt_migrate.api.btql import Bounds
 from bt_migrate.api.transactions import before_xact, xact_at
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.errors import ApiError, Interrupted
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.background import wait_for
 from bt_migrate.rows.commit import counts_line
@@ -384,14 +385,14 @@ def _read_destination(
     selection = RowSelection(kind.name, list(by_dest), bounds, expected)
     for page in pages(dest, selection, limit=limit):
         shared.check()
-        by_dest_id: Dict[str, List[dict]] = {}
+        by_dest_id: Dict[str, List[JsonObject]] = {}
         for row in page.rows:
             by_dest_id.setdefault(row[kind.id_field] if len(members) > 1 else "", []).append(row)
         for dest_id, rows in by_dest_id.items():
             _record_before(by_dest[dest_id] if dest_id else members[0], rows)
 
 
-def _record_before(member: StreamCopy, rows: Sequence[dict]) -> None:
+def _record_before(member: StreamCopy, rows: Sequence[JsonObject]) -> None:
     stream = member.stream
     member.seen.record_before(
         (stream.source_id, row["id"], remembered(stream.kind, row)) for row in rows

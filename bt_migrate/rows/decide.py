@@ -13,6 +13,7 @@ from bt_migrate.api.btql import MAX_LIMIT
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.config.values import UPDATE_POLICY
 from bt_migrate.model.equality import DIGEST_BYTES, row_digest, text_digest
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import DIFFERS, FOUND, UPDATED
 from bt_migrate.model.references import Path, Resolve
@@ -23,7 +24,7 @@ from bt_migrate.rows.encode import RowEncoder
 from bt_migrate.rows.read import rows_of_ids
 from bt_migrate.rows.rewrite import comments_of, insertable_row, without_lost_versions
 from bt_migrate.rows.streams import PageEnd, StreamCopy
-from bt_migrate.state.seen_rows import DeliveredRow
+from bt_migrate.state.seen_rows import DeferredReference, DeliveredRow
 from bt_migrate.state.sqlite import id_bytes, id_text
 
 # Row ids in one query. An id can occur in two objects, and both rows must fit into the answer.
@@ -32,9 +33,9 @@ IDS_LOOKED_UP = 500
 BYTES_LOOKED_UP = 8 << 20
 CHANGED_THERE = "changed in the destination"
 
-Rows = Mapping[str, List[dict]]  # source object -> rows, in order
+Rows = Mapping[str, List[JsonObject]]  # source object -> rows, in order
 # A row of the source, encoded, and its insertable fields.
-NewRow = Tuple[dict, EncodedRow, Dict[str, Any]]
+NewRow = Tuple[JsonObject, EncodedRow, Dict[str, Any]]
 
 
 class RowDecider:
@@ -68,7 +69,7 @@ class RowDecider:
         ]
 
     def _of_copied_object(
-        self, object_id: str, rows: Sequence[dict], end: PageEnd, *, plain: bool
+        self, object_id: str, rows: Sequence[JsonObject], end: PageEnd, *, plain: bool
     ) -> Iterator[EncodedRow]:
         member = self._members[object_id]
         counts, notes = end.of(object_id)
@@ -81,7 +82,7 @@ class RowDecider:
         held = {row_id: digest for row_id, digest in before.items() if row_id not in recorded}
         judged = self._judged_all(object_id, encoded_rows, held)
         # Pending references of found rows: an earlier run may have left them unresolved.
-        waiting: List[tuple] = []
+        waiting: List[DeferredReference] = []
         for row, encoded, out in encoded_rows:
             seen_xact, outcome = recorded.get(row["id"], (-1, ""))
             if outcome and seen_xact >= encoded.xact:
@@ -105,7 +106,7 @@ class RowDecider:
             member.seen.record([], waiting)
 
     def _encoded(
-        self, object_id: str, rows: Sequence[dict], notes: FindingCounts, *, plain: bool
+        self, object_id: str, rows: Sequence[JsonObject], notes: FindingCounts, *, plain: bool
     ) -> List[NewRow]:
         """Encode the rows. A row that cannot be encoded fails alone."""
         new_rows: List[NewRow] = []
@@ -173,7 +174,9 @@ class RowDecider:
             for encoded in self._of_synced_object(object_id, object_rows, there[object_id], end)
         ]
 
-    def _not_delivered(self, object_id: str, rows: Sequence[dict], end: PageEnd) -> List[dict]:
+    def _not_delivered(
+        self, object_id: str, rows: Sequence[JsonObject], end: PageEnd
+    ) -> List[JsonObject]:
         """Returns the rows that changed after their recorded delivery; counts all others.
 
         The others count as found, or were sent earlier in this sync by a process that was killed.
@@ -196,13 +199,17 @@ class RowDecider:
         return undelivered
 
     def _of_synced_object(
-        self, object_id: str, new_rows: Sequence[NewRow], there: Mapping[str, dict], end: PageEnd
+        self,
+        object_id: str,
+        new_rows: Sequence[NewRow],
+        there: Mapping[str, JsonObject],
+        end: PageEnd,
     ) -> Iterator[EncodedRow]:
         member = self._members[object_id]
         counts, notes = end.of(object_id)
         ours = self.ours(member, object_id, there)
         delivered: List[DeliveredRow] = []
-        waiting: List[tuple] = []
+        waiting: List[DeferredReference] = []
         for row, encoded, out in new_rows:
             existing = there.get(row["id"])
             if encoded.trouble:
@@ -234,7 +241,9 @@ class RowDecider:
         if delivered or waiting:
             member.seen.record(delivered, waiting)
 
-    def ours(self, member: StreamCopy, object_id: str, there: Mapping[str, dict]) -> Dict[str, int]:
+    def ours(
+        self, member: StreamCopy, object_id: str, there: Mapping[str, JsonObject]
+    ) -> Dict[str, int]:
         """Returns row id -> transaction of the destination's row if this tool wrote it, else 0.
 
         A row is ours if its last transaction is one that the destination reported for our delivery,
@@ -252,7 +261,7 @@ class RowDecider:
         return written
 
     def written_by_us(
-        self, member: StreamCopy, object_id: str, there: Mapping[str, dict]
+        self, member: StreamCopy, object_id: str, there: Mapping[str, JsonObject]
     ) -> Dict[str, int]:
         """Like `ours`, but by transactions only."""
         delivered = member.seen.dest_xacts(object_id, list(there)) if member.resuming else {}
@@ -269,7 +278,7 @@ class RowDecider:
         return set(ids) if member.stream.fresh else set(member.seen.inserted(object_id, ids))
 
     def _judged_new(
-        self, row: dict, encoded: EncodedRow, out: Dict[str, Any], existing: dict
+        self, row: JsonObject, encoded: EncodedRow, out: Dict[str, Any], existing: JsonObject
     ) -> str:
         judged = _judge(encoded, out, remembered(self._kind, existing))
         if judged != DIFFERS:
@@ -278,7 +287,7 @@ class RowDecider:
         return self._judged_there((row, encoded, out), existing, late)
 
     def _judged_there(
-        self, new_row: NewRow, existing: dict, late: Dict[Path, Optional[str]]
+        self, new_row: NewRow, existing: JsonObject, late: Dict[Path, Optional[str]]
     ) -> str:
         """Judges a row that differs from the one that is there by more than its comments."""
         row, encoded, out = new_row
@@ -293,13 +302,13 @@ class RowDecider:
 
     # -- the destination's rows
 
-    def _look_up(self, wanted: Mapping[str, Mapping[str, int]]) -> Dict[str, Dict[str, dict]]:
+    def _look_up(self, wanted: Mapping[str, Mapping[str, int]]) -> Dict[str, Dict[str, JsonObject]]:
         """Returns source object -> row id -> the destination's row, of the rows that exist there.
 
         `wanted`: source object -> row id -> bytes of the new row, as an estimate for the existing
         row.
         """
-        dest_rows: Dict[str, Dict[str, dict]] = {object_id: {} for object_id in wanted}
+        dest_rows: Dict[str, Dict[str, JsonObject]] = {object_id: {} for object_id in wanted}
         alone = list(wanted)
         ids = list(dict.fromkeys(row_id for sizes in wanted.values() for row_id in sizes))
         size = sum(sum(sizes.values()) for sizes in wanted.values())
@@ -316,7 +325,7 @@ class RowDecider:
         self,
         wanted: Mapping[str, Mapping[str, int]],
         ids: List[str],
-        dest_rows: Dict[str, Dict[str, dict]],
+        dest_rows: Dict[str, Dict[str, JsonObject]],
     ) -> List[str]:
         """Look up rows of several objects with one query; returns the objects to query alone.
 
@@ -357,18 +366,18 @@ def portions(sizes: Mapping[str, int]) -> Iterator[List[str]]:
         yield ids
 
 
-def remembered(kind: RowKind, row: dict) -> bytes:
+def remembered(kind: RowKind, row: JsonObject) -> bytes:
     """Returns the digest of a destination row, followed by the ids of its comments."""
     ids = [str(comment.get("id")) for comment in comments_of(row) if isinstance(comment, dict)]
     return row_digest(insertable_row(kind, row)) + id_bytes("\n".join(ids))
 
 
-def _digest_of_difference(row_id: str, out: dict, remembered_row: bytes) -> bytes:
+def _digest_of_difference(row_id: str, out: JsonObject, remembered_row: bytes) -> bytes:
     """Returns a digest that identifies the difference between a row and the destination's row."""
     return text_digest(json.dumps([row_id, row_digest(out).hex(), remembered_row.hex()]))
 
 
-def _judge(row: EncodedRow, out: dict, remembered_row: bytes) -> str:
+def _judge(row: EncodedRow, out: JsonObject, remembered_row: bytes) -> str:
     """Returns found, differs, or updated if only comments are missing."""
     if row_digest(out) != remembered_row[:DIGEST_BYTES]:
         return DIFFERS

@@ -25,6 +25,7 @@ from typing import (
 from bt_migrate.api.json_codec import encode, encode_plain
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.attachments.copy import NAMESPACE, dest_attachment_key
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.references import Path, Resolve, attachment_places, dotted, strings, value_at
 from bt_migrate.model.resource import Pin
@@ -89,7 +90,7 @@ class RowEncoder:
         self._max_row_bytes = catalog.settings.max_row_bytes
 
     def encoded(
-        self, row: dict, object_id: str, notes: FindingCounts, *, plain: bool = False
+        self, row: JsonObject, object_id: str, notes: FindingCounts, *, plain: bool = False
     ) -> Tuple[EncodedRow, Dict[str, Any]]:
         """Returns the encoded row and its insertable fields.
 
@@ -179,7 +180,7 @@ class RowEncoder:
                 kind, detail = judge_unresolved(self._catalog, resources, ref)
                 notes.add(kind, encoded.id, place, detail, ref)
 
-    def rewritten(self, row: dict) -> Dict[str, Any]:
+    def rewritten(self, row: JsonObject) -> Dict[str, Any]:
         """Returns the insertable fields of a row with the references that resolve now."""
         out = insertable_row(self._kind, row)
         resolve_version_of = partial(resolve_version, self._catalog)
@@ -187,7 +188,7 @@ class RowEncoder:
         rewrite_row(out, self._resolve, self._known, new_names, resolve_version=resolve_version_of)
         return out
 
-    def late_references(self, row: dict) -> Dict[Path, Optional[str]]:
+    def late_references(self, row: JsonObject) -> Dict[Path, Optional[str]]:
         """Returns the places of references that an earlier run may not have resolved.
 
         The value is the text that the earlier run kept at that place, None if it left the reference
@@ -227,7 +228,11 @@ class RowEncoder:
         return RESOLVED_MARK if dest_version is not None else None
 
     def is_left_unfinished(
-        self, row: EncodedRow, out: Dict[str, Any], there: dict, late: Mapping[Path, Optional[str]]
+        self,
+        row: EncodedRow,
+        out: Dict[str, Any],
+        there: JsonObject,
+        late: Mapping[Path, Optional[str]],
     ) -> bool:
         """Whether the destination's row is this row as an earlier run left it unfinished."""
         dest_org_id = self._catalog.dest.org_id
@@ -283,7 +288,7 @@ class RowEncoder:
         return body, spills
 
 
-def _encoded_comments(row: dict, notes: FindingCounts) -> Iterator[bytes]:
+def _encoded_comments(row: JsonObject, notes: FindingCounts) -> Iterator[bytes]:
     for comment in comments_of(row):
         record = comment_record(row["id"], comment)
         if record:

@@ -24,6 +24,7 @@ from bt_migrate.api.capabilities import NOWHERE, SPANS, TRACES, FacetPlace
 from bt_migrate.api.client import Api
 from bt_migrate.api.request import RETRY_STATUSES
 from bt_migrate.errors import ApiError
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.by_id import query_by_ids
 from bt_migrate.rows.page_ahead import SIZE_STATUSES
@@ -156,7 +157,7 @@ def add_facets(
     api: Api,
     kind_name: str,
     object_ids: Sequence[str],
-    rows: Sequence[dict],
+    rows: Sequence[JsonObject],
     version: Optional[int] = None,
 ) -> None:
     """Add the facets to rows that were read in shape `spans`, if only `traces` shows them.
@@ -167,7 +168,7 @@ def add_facets(
     if place is None or place.shown != TRACES:
         return
     id_field = ROW_KINDS[kind_name].id_field
-    waiting: Dict[Tuple[str, str], dict] = {}
+    waiting: Dict[Tuple[str, str], JsonObject] = {}
     for row in rows:
         object_id = str(row.get(id_field) or object_ids[0])
         if object_id in place.objects:
@@ -190,7 +191,7 @@ def add_facets(
 
 
 def _give_up_trace(
-    waiting: Dict[Tuple[str, str], dict], object_id: str, root_span_id: Optional[str]
+    waiting: Dict[Tuple[str, str], JsonObject], object_id: str, root_span_id: Optional[str]
 ) -> None:
     """Mark the other rows of a trace that is too large: each query would return the same rows."""
     for key, row in list(waiting.items()):
@@ -200,7 +201,7 @@ def _give_up_trace(
 
 def _in_traces(
     api: Api, kind_name: str, wanted: Sequence[Tuple[str, str]], version: Optional[int]
-) -> Dict[Tuple[str, str], dict]:
+) -> Dict[Tuple[str, str], JsonObject]:
     """Returns (object, row) -> facets, of as many rows as one answer holds."""
     id_field = ROW_KINDS[kind_name].id_field
     holders = list(dict.fromkeys(object_id for object_id, _ in wanted))
@@ -213,7 +214,7 @@ def _in_traces(
     return {(str(row.get(id_field) or holders[0]), str(row.get("id"))): row for row in shown}
 
 
-def _complete(row: dict, shown: Dict[str, Any]) -> None:
+def _complete(row: JsonObject, shown: Dict[str, Any]) -> None:
     for name in FACET_FIELDS:
         if row.get(name) is None and shown.get(name) is not None:
             row[name] = shown[name]

@@ -13,6 +13,7 @@ from typing import Dict, List, Sequence, Tuple
 
 from bt_migrate.api.btql import OBJECTS_PER_QUERY, origins_query
 from bt_migrate.api.transactions import xact_of
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource_table import DATASETS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import NOT_COUNTED, row_object_ids
@@ -25,7 +26,7 @@ KINDS_WITH_ORIGINS = ("experiments", "logs")  # whose rows are made from rows of
 Named = Dict[str, Dict[int, int]]  # source id of a dataset -> transaction -> rows, at least
 
 
-def versions_named_by_rows(catalog: Catalog, projects: Sequence[dict]) -> Named:
+def versions_named_by_rows(catalog: Catalog, projects: Sequence[JsonObject]) -> Named:
     """Returns dataset -> transaction -> how many rows refer to its state at that time."""
     named: Named = defaultdict(dict)
     for kind in (name for name in KINDS_WITH_ORIGINS if catalog.settings.selects(name)):

@@ -11,6 +11,7 @@ from typing import Any, List, Optional, Sequence
 from bt_migrate.api.btql import Bounds
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.model.date_windows import in_window
+from bt_migrate.model.json_object import JsonObject
 
 KEY = "_pagination_key"
 
@@ -35,7 +36,7 @@ def reason_to_refuse(
     return _outside(rows, keys, bounds) or _foreign(rows, id_field, object_ids)
 
 
-def _outside(rows: Sequence[dict], keys: List[str], bounds: Bounds) -> Optional[str]:
+def _outside(rows: Sequence[JsonObject], keys: List[str], bounds: Bounds) -> Optional[str]:
     if keys and bounds.after_key is not None and keys[0] <= bounds.after_key:
         return f"rows up to the key {bounds.after_key}; the server ignores the filter of keys"
     if keys and bounds.end_key is not None and keys[-1] > bounds.end_key:
@@ -52,7 +53,7 @@ def _outside(rows: Sequence[dict], keys: List[str], bounds: Bounds) -> Optional[
     return None
 
 
-def _foreign(rows: Sequence[dict], id_field: str, object_ids: Sequence[str]) -> Optional[str]:
+def _foreign(rows: Sequence[JsonObject], id_field: str, object_ids: Sequence[str]) -> Optional[str]:
     """Returns rows of other objects. Rows of a query for a single object need not name it."""
     known = {*object_ids, *([None] if len(object_ids) == 1 else [])}
     if any(row.get(id_field) not in known for row in rows):
@@ -60,11 +61,11 @@ def _foreign(rows: Sequence[dict], id_field: str, object_ids: Sequence[str]) -> 
     return None
 
 
-def has_one_key(rows: Sequence[dict]) -> bool:
+def has_one_key(rows: Sequence[JsonObject]) -> bool:
     return bool(rows) and rows[0][KEY] == rows[-1][KEY]
 
 
-def without_cut_off_key(rows: List[dict], *, newest_first: bool) -> List[dict]:
+def without_cut_off_key(rows: List[JsonObject], *, newest_first: bool) -> List[JsonObject]:
     """Returns the rows without those of the last key read.
 
     The next page may have more rows with that key, and is requested from before it.

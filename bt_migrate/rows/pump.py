@@ -18,6 +18,7 @@ from typing import Deque, Dict, Iterable, List, Optional, Sequence, Tuple
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.errors import Interrupted, StateError
 from bt_migrate.model.equality import row_digest
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import CREATED, FOUND
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
@@ -197,11 +198,11 @@ class Pump:
         self._catalog.run.live.add(settled)
         return sending
 
-    def _by_member(self, page: Page) -> Dict[str, List[dict]]:
+    def _by_member(self, page: Page) -> Dict[str, List[JsonObject]]:
         """Returns the rows of the page by object, without rows that were copied before."""
         if len(self._members) == 1:
             return {next(iter(self._members)): page.rows}
-        by_object: Dict[str, List[dict]] = {}
+        by_object: Dict[str, List[JsonObject]] = {}
         for row in page.rows:
             object_id = row[self._kind.id_field]
             member = self._members[object_id]
@@ -211,8 +212,8 @@ class Pump:
         return by_object
 
     def _without_older_versions(
-        self, rows: Dict[str, List[dict]], end: PageEnd
-    ) -> Dict[str, List[dict]]:
+        self, rows: Dict[str, List[JsonObject]], end: PageEnd
+    ) -> Dict[str, List[JsonObject]]:
         """Returns the rows without versions that do not count; reports each repeated row."""
         counting = {}
         for object_id, object_rows in rows.items():

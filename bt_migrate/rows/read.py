@@ -32,6 +32,7 @@ from bt_migrate.api.client import Api
 from bt_migrate.api.request import QUERY_PATH, RETRY_STATUSES, Answer
 from bt_migrate.api.transactions import after_second, key_before, key_seconds
 from bt_migrate.errors import AnswerError, ApiError, Route
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.by_id import query_by_ids
 from bt_migrate.rows.facets import add_facets
@@ -58,7 +59,7 @@ class Page:
     first has read it down to `end_key`.
     """
 
-    rows: List[dict]
+    rows: List[JsonObject]
     end_key: str
     last: bool = False  # the stream ends with this page
     plain: bool = False  # see json_codec.decode
@@ -290,7 +291,7 @@ class PageReader:
             raise unusable_answer(self._api, why)
 
     # assumption: cursors_reach_every_row
-    def _is_end(self, rows: List[dict], limit: int) -> bool:
+    def _is_end(self, rows: List[JsonObject], limit: int) -> bool:
         """Whether the stream ends with the rows of this answer."""
         if not rows:
             return True
@@ -310,7 +311,7 @@ class PageReader:
                 return False
         return self._is_new(rows)
 
-    def _is_new(self, rows: List[dict]) -> bool:
+    def _is_new(self, rows: List[JsonObject]) -> bool:
         """Whether the page reaches rows that were inserted after the read began.
 
         A key whose time lies in the future is not trusted as a date.
@@ -318,7 +319,7 @@ class PageReader:
         received_s = key_seconds(rows[-1][KEY])
         return self.began_s + SAME_SECOND_S < received_s <= now_s(self._api) + SAME_SECOND_S
 
-    def _refuse_crowd(self, rows: List[dict]) -> None:
+    def _refuse_crowd(self, rows: List[JsonObject]) -> None:
         """Raises ApiError if more rows share one key than a query returns.
 
         The rows beyond them cannot be read, because a query can only continue after a key.
@@ -423,7 +424,7 @@ def rows_of_ids(
     object_ids: Sequence[str],
     row_ids: Sequence[str],
     version: Optional[int] = None,
-) -> List[dict]:
+) -> List[JsonObject]:
     """Returns the rows of the objects that have these ids (or had them at a version), each once.
 
     At most MAX_LIMIT. If the server takes too long, each half of the ids is queried on its own.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from bt_migrate.api.transactions import xact_of
+from bt_migrate.model.json_object import JsonObject
 
 # How many rows of a stream are remembered. Of two versions that lie further apart, the comparison
 # reports the one that should not be there.
@@ -19,7 +20,7 @@ UNSEEN = object()
 class Newest(NamedTuple):
     """Rows of one object without the versions that do not count."""
 
-    rows: List[dict]
+    rows: List[JsonObject]
     # ids of the versions that were left out
     older: List[str]
     # ids of rows of which an older version was passed on before
@@ -33,7 +34,7 @@ class NewestVersions:
         # (object id, row id) -> transaction as the row names it
         self._xacts: Dict[Tuple[str, str], Any] = {}
 
-    def of(self, object_id: str, rows: Sequence[dict]) -> Newest:
+    def of(self, object_id: str, rows: Sequence[JsonObject]) -> Newest:
         """Returns which rows of the next page count, and remembers them."""
         places = {(object_id, row["id"]): row.get("_xact_id") for row in rows}
         if len(places) == len(rows) and self._xacts.keys().isdisjoint(places):
@@ -46,7 +47,7 @@ class NewestVersions:
             del self._xacts[next(iter(self._xacts))]
         return newest
 
-    def _without_older(self, object_id: str, rows: Sequence[dict]) -> Newest:
+    def _without_older(self, object_id: str, rows: Sequence[JsonObject]) -> Newest:
         newest = Newest([], [], [])
         counting = newest_rows(rows)
         if len(counting) < len(rows):
@@ -62,12 +63,12 @@ class NewestVersions:
         return newest
 
 
-def newest_rows(rows: Sequence[dict], id_field: str = "") -> List[dict]:
+def newest_rows(rows: Sequence[JsonObject], id_field: str = "") -> List[JsonObject]:
     """Returns the rows without older versions, in their order.
 
     `id_field` names the object of a row, where rows of several objects are among them.
     """
-    newest: Dict[Tuple[object, str], dict] = {}
+    newest: Dict[Tuple[object, str], JsonObject] = {}
     for row in rows:
         place = (row.get(id_field), row["id"])
         known = newest.get(place, row)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Dict, List, Sequence
 
 from bt_migrate.errors import ApiError
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import FOUND
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
@@ -81,7 +82,7 @@ def _found(catalog: Catalog, members: Dict[str, StreamCopy]) -> Counter[str]:
         catalog.source, selection, limit=catalog.settings.rows(kind.name).fetch_limit
     ):
         catalog.source.check()
-        by_object: Dict[str, List[dict]] = {}
+        by_object: Dict[str, List[JsonObject]] = {}
         for row in page.rows:
             alone = next(iter(members)) if len(members) == 1 else row[kind.id_field]
             by_object.setdefault(alone, []).append(row)

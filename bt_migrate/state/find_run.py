@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import List, Optional, Set, Tuple
 
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import StateError, UsageError
@@ -118,7 +118,7 @@ def _run_to_sync(settings: Settings, identity: Identity, command: str) -> RunDir
     return create_run(root, identity, command)
 
 
-def _commands_of(run: RunDirectory) -> set:
+def _commands_of(run: RunDirectory) -> Set[str]:
     return {session.command for session in run.record.sessions}
 
 

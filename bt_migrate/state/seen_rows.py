@@ -255,7 +255,7 @@ class SeenRows:
 
     def _of(
         self, columns_from: str, object_id: str, ids: Sequence[str], order: str = ""
-    ) -> Iterator[tuple]:
+    ) -> Iterator[Tuple[Any, ...]]:
         """Yields the records of the ids, in portions that a statement takes."""
         for start in range(0, len(ids), IDS_PER_SELECT):
             portion = ids[start : start + IDS_PER_SELECT]
@@ -263,7 +263,7 @@ class SeenRows:
             query = f"select {columns_from} where object = ? and id in ({places}) {order}"
             yield from self._rows(query, (object_id, *map(id_bytes, portion)))
 
-    def _rows(self, query: str, values: Sequence[Any] = ()) -> List[tuple]:
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> List[Tuple[Any, ...]]:
         if not self._exists:
             return []
         with self._opened() as db:
@@ -380,7 +380,7 @@ class SeenRows:
         statement = "delete from deferred where object = ? and id = ? and path = ?"
         self._write([(statement, map(_stored, keys))])
 
-    def _write(self, statements: Sequence[Tuple[str, Iterable[tuple]]]) -> None:
+    def _write(self, statements: Sequence[Tuple[str, Iterable[Tuple[Any, ...]]]]) -> None:
         """Execute all statements or none; they are committed when it returns."""
         with self._opened() as db:
             db.execute("begin")
@@ -393,7 +393,7 @@ class SeenRows:
                 raise
 
 
-def _stored(record: Sequence[Any]) -> tuple:
+def _stored(record: Sequence[Any]) -> Tuple[Any, ...]:
     """Returns a record that begins with an object and a row id, with the row id as bytes."""
     return (record[0], id_bytes(record[1]), *record[2:])
 

@@ -14,6 +14,7 @@ from bt_migrate.api.client import Api
 from bt_migrate.api.transactions import xact_of_version
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.context import Migration, ProjectPair
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import DATASETS, OBJECT_RESOURCES
@@ -98,8 +99,8 @@ def _pairs(migration: Migration, resource: Resource, project: ProjectPair) -> It
 
 
 def _counterpart(
-    migration: Migration, resource: Resource, project: ProjectPair, source: dict
-) -> Optional[dict]:
+    migration: Migration, resource: Resource, project: ProjectPair, source: JsonObject
+) -> Optional[JsonObject]:
     catalog, dest_project = migration.catalog, project.dest_id or ""
     key = natural_key(resource, source)
     if resource.key_holds_ids:

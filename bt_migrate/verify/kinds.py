@@ -9,6 +9,7 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tup
 from bt_migrate.errors import NOT_THERE, ApiError
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.migration.kind_steps import is_beyond_key
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import ORGANIZATION, OWNER, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.objects.catalog import Catalog
@@ -78,7 +79,7 @@ class ObjectComparison:
         self,
         resource: Resource,
         scope: Optional[ProjectPair],
-        objects: Callable[[], List[dict]],
+        objects: Callable[[], List[JsonObject]],
     ) -> Comparison:
         """Compare a kind, which is unreadable if a list is refused. Server errors are raised."""
         catalog, scope_name = self.migration.catalog, scope.name if scope else ""
@@ -139,7 +140,7 @@ def _place_in_dest(scope: ProjectPair) -> str:
 
 def _by_owners(
     catalog: Catalog, resource: Resource, scopes: Sequence[ProjectPair]
-) -> Iterator[Tuple[Optional[ProjectPair], Callable[[], List[dict]]]]:
+) -> Iterator[Tuple[Optional[ProjectPair], Callable[[], List[JsonObject]]]]:
     """Yields (project, function that lists the objects there) of a kind that is listed by owner.
 
     A refused list of owners is raised by the function, as a refused list of objects is.
@@ -157,12 +158,12 @@ def _by_owners(
 
 def _objects_of_all_owners(
     catalog: Catalog, resource: Resource, places: Sequence[Place]
-) -> List[dict]:
+) -> List[JsonObject]:
     groups = owner_groups(catalog, resource, places)
     return [obj for group in groups for obj in _objects_of_owners(catalog, resource, group)]
 
 
-def _objects_of_owners(catalog: Catalog, resource: Resource, group: OwnerGroup) -> List[dict]:
+def _objects_of_owners(catalog: Catalog, resource: Resource, group: OwnerGroup) -> List[JsonObject]:
     """The source's objects of some owners; the destination's are those of their counterparts."""
     objects = list_source_group(catalog, resource, group)
     owning = set(only_owners_of(group, objects).owners)

@@ -8,6 +8,7 @@ from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Se
 
 from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.model.equality import day_of, difference_print, differing_paths, text_digest
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
 from bt_migrate.rows.read import rows_of_ids
 from bt_migrate.rows.rewrite import COMMENTS
@@ -23,7 +24,7 @@ NEVER = 1 << 62  # a second in the future: nothing was written after it
 FAILED_READ = 10_000  # at most so many failed rows are loaded by id
 DELIVERED = (CREATED, UPDATED)
 
-FoundRow = Tuple[dict, Form]  # a row as it was read, and its form
+FoundRow = Tuple[JsonObject, Form]  # a row as it was read, and its form
 FoundRows = Dict[str, FoundRow]  # by row id
 
 
@@ -83,7 +84,7 @@ class RowLookup:
         self,
         row_id: str,
         wanted: Form,
-        actual: Optional[Tuple[dict, Form]],
+        actual: Optional[Tuple[JsonObject, Form]],
         record: DeliveryRecord,
     ) -> bool:
         outcome = record.outcomes.get(row_id, (0, ""))[1]

@@ -15,6 +15,7 @@ from typing import Any, Dict, FrozenSet, Mapping, NamedTuple, Optional, Sequence
 
 from bt_migrate.attachments.digests import UNREADABLE, AttachmentBytes
 from bt_migrate.model.equality import canonical_text
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.references import (
     ATTACHMENT_TYPE,
@@ -77,7 +78,7 @@ class SourceForms:
         self._encoder = RowEncoder(catalog, kind)
         self.tolerated: Counter[str] = Counter()
 
-    def form(self, row: dict, object_id: str) -> Form:
+    def form(self, row: JsonObject, object_id: str) -> Form:
         as_read = held_fields(self._kind, row)
         form = _form(as_read, row, self._attachments, ())[0]
         if self._encoder.is_sent_as_read(as_read, form.exact.encode("ascii")):
@@ -121,7 +122,7 @@ class DestForms:
         self._attachments = attachments
         self.tolerated: Counter[str] = Counter()
 
-    def form(self, row: dict, object_id: str) -> Form:
+    def form(self, row: JsonObject, object_id: str) -> Form:
         """Normalize a row. `object_id`, the source's, is part of the keys of oversize fields."""
         out = held_fields(self._kind, row)
         if row.get(COMMENTS):

@@ -10,12 +10,19 @@ from bt_migrate.attachments.digests import UNREADABLE as UNREADABLE_BYTES
 from bt_migrate.attachments.digests import AttachmentBytes
 from bt_migrate.model.activation import missing_words
 from bt_migrate.model.equality import differing_paths
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import DIFFERS, NOT_KNOWN_THERE, READY_TO_ACTIVATE
-from bt_migrate.model.references import attachment_places, value_at
+from bt_migrate.model.references import Path, attachment_places, value_at
 from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resource_table import FUNCTIONS, PROMPTS
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.objects.decide import comparable, display_name, natural_key, writable_fields
+from bt_migrate.objects.decide import (
+    NaturalKey,
+    comparable,
+    display_name,
+    natural_key,
+    writable_fields,
+)
 from bt_migrate.objects.prepare import (
     PlannedObject,
     Prepared,
@@ -60,7 +67,7 @@ class KindComparer:
         if extras_in is not None and not self.resource.part_of:
             self._add_extras(extras_in, matched | self._expected_keys(items, extras_in))
 
-    def _compare_object(self, item: PlannedObject) -> Optional[tuple]:
+    def _compare_object(self, item: PlannedObject) -> Optional[NaturalKey]:
         """Returns the natural key of the destination's object, None if there is none."""
         catalog, resource = self.catalog, self.resource
         if skip_reason(catalog, resource, item.source):
@@ -149,7 +156,7 @@ class KindComparer:
             yield from (pair.named(path) for path in paths)
 
     def _differing_version(
-        self, item: PlannedObject, source: dict, existing: Mapping[str, Any]
+        self, item: PlannedObject, source: JsonObject, existing: Mapping[str, Any]
     ) -> Iterator[str]:
         version = replace(item, source=source)
         prepared = prepare(self.catalog, self.resource, version)
@@ -206,12 +213,12 @@ class KindComparer:
         yield from _differing_fields(resource, expected, actual, tolerated)
         yield from kept_transactions(writable_fields(resource, item.source), actual)
 
-    def _expected_keys(self, items: Sequence[PlannedObject], dest_project: str) -> Set[tuple]:
+    def _expected_keys(self, items: Sequence[PlannedObject], dest_project: str) -> Set[NaturalKey]:
         """Returns the natural keys that are not extra, also of source objects that cannot move."""
         keys = {natural_key(self.resource, item.source) for item in items}
         return keys | self._keys_of_the_twin_kind(dest_project)
 
-    def _keys_of_the_twin_kind(self, dest_project: str) -> Set[tuple]:
+    def _keys_of_the_twin_kind(self, dest_project: str) -> Set[NaturalKey]:
         """Returns keys of the other kind, because the API stores prompts and functions together.
 
         They are compared there, so they are not extra here.
@@ -228,7 +235,7 @@ class KindComparer:
             }
         return set()
 
-    def _add_extras(self, dest_project: str, expected: Set[tuple]) -> None:
+    def _add_extras(self, dest_project: str, expected: Set[NaturalKey]) -> None:
         catalog, resource = self.catalog, self.resource
         for key, existing in catalog.index.by_key(resource, dest_project).items():
             if key not in expected and not resource.servers_own(existing):
@@ -270,7 +277,7 @@ def _differing_fields(
             tolerated["unset"] += 1
 
 
-def _originals(resource: Resource, source: dict, body: Mapping[str, Any]) -> List[Any]:
+def _originals(resource: Resource, source: JsonObject, body: Mapping[str, Any]) -> List[Any]:
     """Returns the attachments of the body as the source refers to them."""
     fields = writable_fields(resource, source)
     return [value_at(fields, path) for path in attachment_places(body)]
@@ -289,7 +296,7 @@ def _with_digests(
     return value
 
 
-def _replaced(value: Any, path: tuple, new: Any) -> Any:
+def _replaced(value: Any, path: Path, new: Any) -> Any:
     """Returns a copy of the value with `new` at the path."""
     if not path:
         return new

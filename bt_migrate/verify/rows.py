@@ -18,6 +18,7 @@ from bt_migrate.api.btql import OBJECTS_PER_QUERY, Bounds
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.errors import ApiError
 from bt_migrate.model.equality import day_of, text_digest
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.count import Summaries, day_ranges
 from bt_migrate.rows.streams import bounds_of
@@ -156,7 +157,7 @@ def _day_digests(
     return reading.digests
 
 
-def _add_row(reading: SideReading, side: ReadSide, object_id: str, row: dict) -> None:
+def _add_row(reading: SideReading, side: ReadSide, object_id: str, row: JsonObject) -> None:
     reading.add(object_id, day_of(row.get("created")), side.forms.form(row, object_id))
 
 

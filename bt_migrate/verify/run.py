@@ -12,7 +12,7 @@ import logging
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple, TypeVar
 
 from bt_migrate import __version__
 from bt_migrate.attachments.digests import AttachmentBytes
@@ -65,6 +65,8 @@ from bt_migrate.verify.sides import ROWS_COMPARED
 from bt_migrate.verify.traces import SourceTraces
 
 log = logging.getLogger("bt_migrate.verify")
+
+Result = TypeVar("Result")
 
 # Outcomes that are as they can be, in the verdict.
 EXCEPTIONS = {CANNOT_MOVE: "what cannot be moved", ACCEPTED: "what was accepted"}
@@ -303,7 +305,7 @@ def _compare_rows(
             return counts, _results(sampled, task)
 
 
-def _results(compared: Sequence[Future], task: Task) -> List[Comparison]:
+def _results(compared: Sequence[Future[List[Comparison]]], task: Task) -> List[Comparison]:
     """The comparisons of all groups, each counted as it ends."""
     results = []
     for of_group in _in_order(compared):
@@ -376,7 +378,7 @@ def _compare_counts(
     return results, counts
 
 
-def _in_order(futures: Sequence[Future]) -> Iterator[Any]:
+def _in_order(futures: Sequence[Future[Result]]) -> Iterator[Result]:
     """Results of the futures. Waits in slices of COMPARE_POLL_S, so that signals are handled."""
     for future in futures:
         while not future.done():

@@ -17,6 +17,7 @@ from typing import Dict, List, Sequence, Set, Tuple
 from bt_migrate.api.answers import keys_after
 from bt_migrate.api.btql import Bounds, ids_query
 from bt_migrate.api.transactions import key_number, pagination_key, xact_of
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.state.sqlite import id_bytes
@@ -63,7 +64,7 @@ def _lowest_hashes(
     side: ReadSide, context: CompareContext, kind: str, bounds: Bounds
 ) -> Dict[str, FormTexts]:
     """Returns source object -> texts of the rows with the lowest hashes."""
-    chosen: Dict[str, List[Tuple[int, str, int, int, dict]]] = {}
+    chosen: Dict[str, List[Tuple[int, str, int, int, JsonObject]]] = {}
     for number, (object_id, row) in enumerate(read_rows(context, side, kind, bounds)):
         rows = chosen.setdefault(object_id, [])
         # The number keeps two versions of a row from being compared as dicts.
@@ -103,10 +104,10 @@ def _ids_at_places(side: ReadSide, context: CompareContext, pair: ObjectPair) ->
     (object_id,) = side.ids
     bounds = bounds_of(context.catalog, ROW_KINDS[pair.kind])
 
-    def read_ids(bounds: Bounds, limit: int, *, newest_first: bool = False) -> List[dict]:
+    def read_ids(bounds: Bounds, limit: int, *, newest_first: bool = False) -> List[JsonObject]:
         query = ids_query(pair.kind, object_id, bounds, limit, newest_first=newest_first)
         check = keys_after(bounds.after_key)
-        rows: List[dict] = side.api.query(query, version=side.version, check=check).json
+        rows: List[JsonObject] = side.api.query(query, version=side.version, check=check).json
         return rows
 
     first, last = read_ids(bounds, 1), read_ids(bounds, 1, newest_first=True)

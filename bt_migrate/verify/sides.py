@@ -10,6 +10,7 @@ from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, S
 
 from bt_migrate.api.btql import Bounds
 from bt_migrate.api.client import Api
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.read import Page, RowSelection, pages
 from bt_migrate.rows.streams import bounds_of
@@ -111,7 +112,7 @@ def rows_of_object(
 # assumption: several_objects_in_one_query
 def read_rows(
     context: CompareContext, side: ReadSide, kind_name: str, bounds: Bounds
-) -> Iterator[Tuple[str, dict]]:
+) -> Iterator[Tuple[str, JsonObject]]:
     """Yields (source object, row) of all rows inside the bounds.
 
     A server may silently use only the first id of a FROM. Until it has returned rows of two objects

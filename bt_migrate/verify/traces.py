@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Set, Tuple
 
 from bt_migrate.api.transactions import XACT_PREFIX
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.references import NAMES, dotted, strings
 from bt_migrate.verify.result import MATCH, Comparison, first_paths
@@ -42,7 +43,7 @@ class SourceTraces:
     dest_ids: Set[str] = field(default_factory=set)
     unsettled: List[HeldIds] = field(default_factory=list)
 
-    def note_ids(self, source: Iterable[dict]) -> None:
+    def note_ids(self, source: Iterable[JsonObject]) -> None:
         self.source_ids.update(obj["id"] for obj in source)
 
     def note_dest_ids(self, ids: Iterable[str]) -> None:

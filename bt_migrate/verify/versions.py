@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from bt_migrate.config.values import EARLIER_VERSIONS
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.references import paths_matching, rewrite, without
 from bt_migrate.model.resource import Pin, Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
@@ -22,8 +23,8 @@ class VersionPair(NamedTuple):
 
     number: int
     of: int
-    source: dict
-    dest: dict
+    source: JsonObject
+    dest: JsonObject
 
     def named(self, path: str) -> str:
         return f"version {self.number} of {self.of}: {path}"
@@ -83,7 +84,7 @@ def compared_versions(
 
 def as_first_written(
     catalog: Catalog, resource: Resource, version: Mapping[str, Any]
-) -> Optional[dict]:
+) -> Optional[JsonObject]:
     """The version without what may have come later; None if it has nothing of that.
 
     These are references to kinds that move after this one, and fields that the destination's data
@@ -122,5 +123,5 @@ def _was_left(run: RunDirectory, resource: Resource, source_id: str) -> bool:
     )
 
 
-def _numbered(pairs: Sequence[Tuple[dict, dict]], of: int) -> List[VersionPair]:
+def _numbered(pairs: Sequence[Tuple[JsonObject, JsonObject]], of: int) -> List[VersionPair]:
     return [VersionPair(number, of, *pair) for number, pair in enumerate(pairs, 1)]
