@@ -35,6 +35,11 @@ PROJECT_NAMES = {
     "be859ba0-1274-4df9-8261-68b52806558c": "python datasets",
     "0e748405-dc34-448d-8fba-effd90756d75": "simple-math-eval",
 }
+# A query that was not recorded, from the ids that the session mentions before.
+LOST_QUERIES = {
+    "/experiment-comparison2": "?experiment_id=735629b8-83ca-49d8-82ec-2182edb4b1b7"
+    "&base_experiment_id=699db184-3cf1-4aa0-b008-4dc7bdbd0fef",
+}
 # The queries of its lists were not recorded: only the objects that are shown are compared.
 QUERY_UNKNOWN = "java"
 HEADERS = ("x-bt-found-existing", "x-bt-cursor", "retry-after")

@@ -15,6 +15,7 @@ from bt_migrate.sandbox.data.schema import KINDS
 from bt_migrate.sandbox.http.server import Sandbox, SandboxOrg
 from tests.support.exchanges import (
     KEY,
+    LOST_QUERIES,
     MAX_SECONDS_APART,
     NO_ID,
     PROJECT_NAMES,
@@ -99,6 +100,10 @@ def _objects(exchange: Exchange) -> Iterator[Tuple[str, Json]]:
     for kind in ("project", "dataset", "experiment"):
         if "/register" in exchange.path and kind in response:
             yield kind, response[kind]
+    if "base_exp_name" in response:
+        base = {"id": response["base_exp_id"], "name": response["base_exp_name"]}
+        yield "experiment", {**response, **base, "created": "2025-10-29T19:00:00Z"}
+        return
     kind = KIND_OF_PATH.get("/".join(exchange.path.split("?")[0].split("/")[:3]), "")
     for value in response.get("objects", [response]):
         if kind and "created" in value and "_object_delete" not in value:
@@ -112,7 +117,6 @@ KIND_OF_PATH = {
     "/v1/function": "function",
     "/v1/prompt": "function",
     "/api/dataset": "dataset",
-    "/api/base_experiment": "",
 }
 
 
@@ -320,7 +324,9 @@ def send(world: World, exchange: Exchange) -> requests.Response:
 
 
 def _lost_query(exchange: Exchange) -> str:
-    """The version that a list of functions was asked for, where the query was not recorded."""
+    """What a route was asked for, where the query was not recorded."""
+    if exchange.path in LOST_QUERIES:
+        return LOST_QUERIES[exchange.path]
     lost = exchange.session == QUERY_UNKNOWN and exchange.path in ("/v1/function", "/v1/prompt")
     if not lost:
         return ""

@@ -14,7 +14,7 @@ from bt_migrate.sandbox.data.store import Entry, Org
 from bt_migrate.sandbox.http.server import Sandbox
 from bt_migrate.sandbox.routes.calls import Api, Call, json_answer
 from bt_migrate.sandbox.routes.objects import BAD_ID
-from bt_migrate.sandbox.routes.summaries import comparison
+from bt_migrate.sandbox.routes.summaries import base_of, comparison
 
 # In the problem of an id in a body there is no number of the parameter.
 BAD_ID_INDEX = ",\n      0"
@@ -131,7 +131,7 @@ def base_experiment(api: Api, call: Call) -> Answer:
         raise Refused(400, BAD_ID.replace(BAD_ID_INDEX, ""))
     with api.store.lock:
         entry = objects.get(api.store, call.key.org_ids, KINDS["experiment"], experiment_id)
-        base = api.store.entries["experiment"].get(entry.data["base_exp_id"])
+        base = base_of(api.store, call, entry)
     if base is None:
         raise Refused(400, "there is no base experiment")
     shown = {name: entry.data[name] for name in ("id", "project_id", "name")}

@@ -17,6 +17,9 @@ DATA_PLANE = re.compile(
     r"|\w+ /(v1/insert|btql|logs3.*|attachment.*|version)"
 )
 
+# Routes whose refusals do not name the organization.
+NAMES_NO_ORG = ("/api/base_experiment/get_id",)
+
 
 def refused(api: Api, call: Call, error: Refused) -> Answer:
     """The answer of a request that was refused."""
@@ -28,8 +31,10 @@ def refused(api: Api, call: Call, error: Refused) -> Answer:
     if not isinstance(text, str):
         return refusal(error)
     status = 400 if isinstance(error, Missing) else error.status
+    email, org, *when = _caller(api, call)
+    caller = [email, *when] if call.path in NAMES_NO_ORG else [email, org, *when]
     request_id = f"[request_id=iad1::{secrets.token_hex(5)}]"
-    return refusal(Refused(status, " ".join((text, *_caller(api, call), request_id))))
+    return refusal(Refused(status, " ".join((text, *caller, request_id))))
 
 
 def _data_plane_refusal(api: Api, call: Call, error: Refused) -> Answer:

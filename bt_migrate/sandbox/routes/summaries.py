@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Sequence
+from typing import Collection, Dict, List, Optional, Sequence
 
 import bt_migrate.sandbox.data.inserts as inserts
 import bt_migrate.sandbox.data.objects as objects
@@ -13,6 +13,11 @@ from bt_migrate.sandbox.data.store import Entry, Store
 from bt_migrate.sandbox.routes.calls import Api, Call, json_answer
 
 Scores = Dict[str, Dict[str, float]]  # score -> input (as text) -> value
+UNIT_OF_METRIC = {
+    "llm_calls": "", "tool_calls": "", "errors": "", "llm_errors": "", "tool_errors": "",
+    "prompt_tokens": "tok", "prompt_cached_tokens": "tok", "prompt_cache_creation_tokens": "tok",
+    "completion_tokens": "tok", "total_tokens": "tok",
+}  # fmt: skip
 
 
 def summarize(api: Api, call: Call, kind: str, object_id: str) -> Answer:
@@ -29,7 +34,7 @@ def summarize(api: Api, call: Call, kind: str, object_id: str) -> Answer:
         if _is_asked(call, "summarize_data"):
             value["data_summary"] = {"total_records": len(rows.rows)}
         if kind == "experiment" and _is_asked(call, "summarize_scores"):
-            base = _base_of(api.store, call, entry)
+            base = base_of(api.store, call, entry)
             value["comparison_experiment_name"] = base.data["name"] if base is not None else None
             base_id = base.data["id"] if base is not None else None
             value.update(comparison(api.store, call.key.org_ids, object_id, base_id))
@@ -40,7 +45,7 @@ def _is_asked(call: Call, name: str) -> bool:
     return call.parameter(name).lower() == "true"
 
 
-def _base_of(store: Store, call: Call, entry: Entry) -> Optional[Entry]:
+def base_of(store: Store, call: Call, entry: Entry) -> Optional[Entry]:
     """The experiment asked for, else the base experiment, else the latest other in the project."""
     wanted = call.parameter("comparison_experiment_id") or entry.data["base_exp_id"]
     if wanted:
@@ -58,25 +63,23 @@ def comparison(
     compared = {
         name: _score_summary(name, values, base.get(name, {})) for name, values in scores.items()
     }
-    return {"scores": compared, "metrics": {}}
+    return {"scores": compared, "metrics": _metrics(_rows(store, org_ids, experiment_id))}
 
 
 def _score_summary(name: str, values: Dict[str, float], base: Dict[str, float]) -> Json:
     """The mean, and how it differs from the base; rows are matched by their input."""
     pairs = [(value, base[key]) for key, value in values.items() if key in base]
-    summary: Json = {"name": name, "score": sum(values.values()) / len(values)}
+    summary: Json = {"name": name, "score": _mean(values.values())}
     summary["improvements"] = sum(1 for new, old in pairs if new > old)
     summary["regressions"] = sum(1 for new, old in pairs if new < old)
     if base:
-        summary["diff"] = summary["score"] - sum(base.values()) / len(base)
+        summary["diff"] = summary["score"] - _mean(base.values())
     return summary
 
 
 def _scores(store: Store, org_ids: Sequence[str], experiment_id: str) -> Scores:
     """The scores of each trace, on its root or on its scorer spans, by the input of the root."""
-    rows = [
-        row.value() for row in inserts.row_set(store, org_ids, "experiment", experiment_id).rows
-    ]
+    rows = _rows(store, org_ids, experiment_id)
     inputs = {row["root_span_id"]: encode(row["input"]) for row in rows if row["is_root"]}
     scores: Scores = {}
     for row in rows:
@@ -85,3 +88,49 @@ def _scores(store: Store, org_ids: Sequence[str], experiment_id: str) -> Scores:
                 case = inputs.get(row["root_span_id"], str(row["root_span_id"]))
                 scores.setdefault(name, {})[case] = score
     return scores
+
+
+def _rows(store: Store, org_ids: Sequence[str], experiment_id: str) -> List[Json]:
+    rows = inserts.row_set(store, org_ids, "experiment", experiment_id).rows
+    return [row.value() for row in rows]
+
+
+def _metrics(rows: Sequence[Json]) -> Json:
+    """The means over traces: numbers of spans and of tokens; and how long a task takes."""
+    traces = max(1, len({row["root_span_id"] for row in rows}))
+    found: Json = {}
+    for name, unit in UNIT_OF_METRIC.items():
+        if unit:
+            total = sum((row["metrics"] or {}).get(name) or 0 for row in rows)
+        else:
+            total = _spans_counted(rows, name)
+        found[name] = _metric_summary(name, total / traces, unit)
+    tasks = [row["metrics"] for row in rows if _type(row) == "task"]
+    durations = [times["end"] - times["start"] for times in tasks if times and "end" in times]
+    found["duration"] = _metric_summary("duration", _mean(durations), "s")
+    return found
+
+
+def _spans_counted(rows: Sequence[Json], name: str) -> int:
+    """How many spans "llm_calls", "tool_errors", … count; "errors" are those of all types."""
+    span_type, _, what = name.rpartition("_")
+    spans = [row for row in rows if span_type in ("", _type(row))]
+    return sum(1 for row in spans if what == "calls" or row["error"] is not None)
+
+
+def _type(row: Json) -> Optional[str]:
+    return (row["span_attributes"] or {}).get("type")
+
+
+def _metric_summary(name: str, value: float, unit: str) -> Json:
+    summary: Json = {"name": name, "metric": _number(value), "unit": unit}
+    return {**summary, "improvements": 0, "regressions": 0}
+
+
+def _mean(values: Collection[float]) -> float:
+    return _number(sum(values) / len(values)) if values else 0
+
+
+def _number(value: float) -> float:
+    """Returns a number as the service writes it: without a fraction if it is whole."""
+    return int(value) if value == int(value) else value
