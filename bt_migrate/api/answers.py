@@ -194,13 +194,7 @@ def _each_row(problem_of: Callable[[Mapping[str, Any]], str]) -> Check:
 
 def inserted_rows(row_ids: Sequence[str]) -> Check:
     """The check for an insert into one object: `row_ids` are those that were sent, in order."""
-
-    def check(value: Any) -> str:
-        if not isinstance(value, dict):
-            return f"the answer is {described(value)}, not an object"
-        return _row_ids_problem(value.get("row_ids"), row_ids, "row_ids", value)
-
-    return check
+    return _names_rows("row_ids", row_ids)
 
 
 def inserted_groups(kind: str, row_ids: Mapping[str, Sequence[str]]) -> Check:
@@ -226,11 +220,14 @@ def inserted_groups(kind: str, row_ids: Mapping[str, Sequence[str]]) -> Check:
 
 def logs3_rows(row_ids: Sequence[str]) -> Check:
     """The check for POST /logs3: `ids` are those of the records that were sent."""
+    return _names_rows("ids", row_ids)
+
+
+def _names_rows(field: str, row_ids: Sequence[str]) -> Check:
+    shape = an_object()
 
     def check(value: Any) -> str:
-        if not isinstance(value, dict):
-            return f"the answer is {described(value)}, not an object"
-        return _row_ids_problem(value.get("ids"), row_ids, "ids", value)
+        return shape(value) or _row_ids_problem(value.get(field), row_ids, field, value)
 
     return check
 
@@ -240,10 +237,12 @@ def logs3_records(number: int) -> Check:
 
     Which ids the service names for comments was not recorded.
     """
+    shape = an_object()
 
     def check(value: Any) -> str:
-        if not isinstance(value, dict):
-            return f"the answer is {described(value)}, not an object"
+        problem = shape(value)
+        if problem:
+            return problem
         ids = value.get("ids")
         if not isinstance(ids, list):
             return f"`ids` is {described(ids, value)}, not a list"
@@ -254,8 +253,9 @@ def logs3_records(number: int) -> Check:
 
 def signed_download(value: Any) -> str:
     """The check for GET /attachment: `status.upload_status`, and `downloadUrl` if it is done."""
-    if not isinstance(value, dict):
-        return f"the answer is {described(value)}, not an object"
+    problem = an_object()(value)
+    if problem:
+        return problem
     status = value.get("status")
     if not isinstance(status, dict):
         return f"`status` is {described(status, value)}, not an object"

@@ -38,24 +38,16 @@ def connected(settings: Settings, stop: threading.Event, *, writes: bool) -> Tup
 
 def connect_source(settings: Settings, stop: threading.Event) -> Api:
     """Returns the source's client, which cannot write. Raises UsageError."""
-    source = Api(
-        Endpoint("source", settings.source_url, settings.source_api_key),
-        _limits(settings),
-        writable=False,
-        stop=stop,
-    )
+    endpoint = Endpoint("source", settings.source_url, settings.source_api_key)
+    source = Api(endpoint, _limits(settings), writable=False, stop=stop)
     connect(source, settings.source_org, "BT_SOURCE")
     return source
 
 
 def connect_destination(settings: Settings, stop: threading.Event, *, writes: bool = True) -> Api:
     """Returns the destination's client. Raises UsageError."""
-    dest = Api(
-        Endpoint("destination", settings.dest_url, settings.dest_api_key),
-        _limits(settings),
-        writable=writes,
-        stop=stop,
-    )
+    endpoint = Endpoint("destination", settings.dest_url, settings.dest_api_key)
+    dest = Api(endpoint, _limits(settings), writable=writes, stop=stop)
     connect(dest, settings.dest_org, "BT_DEST")
     return dest
 

@@ -18,8 +18,6 @@ from bt_migrate.config.settings import (
     VERIFICATION,
 )
 
-# A terminal of 80x24, without the line of the prompt.
-MOST_LINES = 23
 # Section of the manual -> group of the screen.
 OPTION_GROUPS = {
     SELECTION: "what to move",

@@ -23,6 +23,7 @@ from bt_migrate.model.run_identity import Shard, ShardUnit
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.pinned import pinned_versions
 from bt_migrate.objects.prepare import PlannedObject
+from bt_migrate.report.display import and_more
 from bt_migrate.rows.copy import streaming
 from bt_migrate.rows.count import RowCounts, row_object_ids, row_objects
 from bt_migrate.rows.deletes import propagate_deletes
@@ -290,10 +291,9 @@ def _streams_of_shard(migration: Migration, kind_name: str) -> List[RowStream]:
             text = "%s was deleted in the source since the shards were planned"
             log.warning(text, unit, extra={"event": "gone"})
     if missing:
-        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
         raise UsageError(
-            f"{missing[0]}{more}: not in the destination; move the objects first, with"
-            " bin/migrate-all --no-rows"
+            f"{and_more(missing[0], len(missing) - 1)}: not in the destination; move the objects"
+            " first, with bin/migrate-all --no-rows"
         )
     migration.run.record.gone[kind_name] = gone
     if not streams:

@@ -31,6 +31,7 @@ from bt_migrate.model.resources import (
 from bt_migrate.objects.catalog import open_catalog
 from bt_migrate.objects.copy import copy_objects
 from bt_migrate.objects.prepare import items_of, note_gone
+from bt_migrate.report.display import and_more
 from bt_migrate.state.accepted import accepted_of
 from bt_migrate.state.records import json_of
 from bt_migrate.state.run_directory import RunDirectory
@@ -51,12 +52,11 @@ def refuse_conflicts(migration: Migration, phases: Sequence[Callable[[Migration]
     log.info("planning everything first: --on-conflict is fail")
     conflicts = _conflicts(_planned_in_memory(migration, phases), policies)
     if conflicts:
-        left = len(conflicts) - CONFLICTS_SHOWN
-        more = f" and {left:,} more" if left > 0 else ""
+        names = ", ".join(conflicts[:CONFLICTS_SHOWN])
         count = "1 object exists" if len(conflicts) == 1 else f"{len(conflicts):,} objects exist"
         raise ConflictError(
             f"--on-conflict fail: {count} with other content:"
-            f" {', '.join(conflicts[:CONFLICTS_SHOWN])}{more}; nothing was written"
+            f" {and_more(names, len(conflicts) - CONFLICTS_SHOWN)}; nothing was written"
         )
 
 

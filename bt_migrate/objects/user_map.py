@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Sequence, Set
 from bt_migrate.config.user_map import MappedUser, UserMap
 from bt_migrate.errors import UsageError
 from bt_migrate.model.json_object import JsonObject
+from bt_migrate.report.display import and_more
 
 MAX_LINES_SHOWN = 5
 # Field of a mapped user: the address in the source.
@@ -124,6 +125,6 @@ def _refuse_lines(user_map: UserMap, addresses: Set[str], reason: str) -> None:
 
 def _lines_text(lines: Sequence[int]) -> str:
     """`line 3`, `lines 1, 2 and 7 more`"""
-    more = f" and {len(lines) - MAX_LINES_SHOWN} more" if len(lines) > MAX_LINES_SHOWN else ""
-    shown = ", ".join(map(str, sorted(lines)[:MAX_LINES_SHOWN]))
-    return f"{'line' if len(lines) == 1 else 'lines'} {shown}{more}"
+    first = ", ".join(map(str, sorted(lines)[:MAX_LINES_SHOWN]))
+    noun = "line" if len(lines) == 1 else "lines"
+    return f"{noun} {and_more(first, len(lines) - MAX_LINES_SHOWN)}"

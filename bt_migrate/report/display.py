@@ -118,10 +118,14 @@ def counts_text(outcomes: Mapping[str, int]) -> str:
 
 def listing(names: Iterable[str], limit: int = LISTED, *, columns: int = LISTED_COLUMNS) -> str:
     """`a, b, c and 7 more`"""
-    shown_names = list(names)
-    text = ", ".join(shown(name, columns) for name in shown_names[:limit])
-    rest = len(shown_names) - limit
-    return f"{text} and {rest:,} more" if rest > 0 else text
+    all_names = list(names)
+    text = ", ".join(shown(name, columns) for name in all_names[:limit])
+    return and_more(text, len(all_names) - limit)
+
+
+def and_more(text: str, others: int) -> str:
+    """`a, b and 7 more`; only the text if there are no others."""
+    return f"{text} and {others:,} more" if others > 0 else text
 
 
 def duration_text(seconds: float) -> str:

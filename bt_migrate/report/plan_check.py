@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from bt_migrate.errors import UsageError
-from bt_migrate.report.display import number, shown
+from bt_migrate.report.display import and_more, number, shown
 from bt_migrate.report.plan_file import PLAN_VERSION
 from bt_migrate.state.records import ShapeError, check_part
 
@@ -88,11 +88,10 @@ def refuse_changes(
     """
     changes = list(plan_changes(wanted, today))
     if changes:
-        rest = len(changes) - SHOWN_CHANGES
-        more = f"; and {rest:,} more" if rest > 0 else ""
+        first = "; ".join(changes[:SHOWN_CHANGES])
         raise UsageError(
             f"nothing was written: the plan of {path} no longer holds:"
-            f" {'; '.join(changes[:SHOWN_CHANGES])}{more}. New plan: {new_plan}"
+            f" {and_more(first, len(changes) - SHOWN_CHANGES)}. New plan: {new_plan}"
         )
 
 

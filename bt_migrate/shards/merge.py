@@ -21,6 +21,7 @@ from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import CREATED, DIFFERS, FAILED, FOUND, SKIPPED, UPDATED
 from bt_migrate.model.resources import ROW_KINDS, SELECTABLE
 from bt_migrate.model.run_identity import Selection
+from bt_migrate.report.display import and_more
 from bt_migrate.shards.parts import (
     RunPart,
     missing_shards,
@@ -78,11 +79,8 @@ def join_runs(paths: Sequence[Path], root: Path, live: LiveCounts, *, unfinished
 
 
 def _refuse_unfinished(missing: Sequence[str]) -> None:
-    more = f" and {len(missing) - MAX_SHOWN:,} more" if len(missing) > MAX_SHOWN else ""
-    raise UsageError(
-        f"not finished: {'; '.join(missing[:MAX_SHOWN])}{more}; finish it, or join it as it is with"
-        " --unfinished"
-    )
+    parts = and_more("; ".join(missing[:MAX_SHOWN]), len(missing) - MAX_SHOWN)
+    raise UsageError(f"not finished: {parts}; finish it, or join it as it is with --unfinished")
 
 
 def _build(

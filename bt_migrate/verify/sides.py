@@ -12,6 +12,7 @@ from bt_migrate.api.btql import Bounds
 from bt_migrate.api.client import Api
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resources import ROW_KINDS
+from bt_migrate.report.display import and_more
 from bt_migrate.rows.read import Page, RowSelection, pages
 from bt_migrate.rows.streams import bounds_of
 from bt_migrate.verify.normalize import DestForms, SourceForms
@@ -82,11 +83,10 @@ def shown_as_open(context: CompareContext, group: Sequence[ObjectPair]) -> Itera
         yield
         return
     first = group[0]
-    more = f" and {len(group) - 1} more" if len(group) > 1 else ""
     header = {
         "kind": first.kind,
         "project": first.project,
-        "name": first.name + more,
+        "name": and_more(first.name, len(group) - 1),
         "source_id": first.source_id,
     }
     task.begin(header, 0, context.counted_rows([pair.source_id for pair in group]))

@@ -6,9 +6,10 @@ from typing import Tuple
 
 import pytest
 
-from bt_migrate.config.brief_help import MOST_LINES
 from bt_migrate.config.options import ONE_SCREEN, PROGRAMS, make_parser
 
+# A terminal of 80x24, without the line of the prompt.
+MOST_LINES = 23
 DESCRIPTION = "Do a thing.\n\n" + "It says what it does in sentences that are long. " * 5
 
 
