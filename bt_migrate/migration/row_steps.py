@@ -6,7 +6,7 @@ import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Set
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set
 
 from bt_migrate.api.transactions import after_second
 from bt_migrate.errors import UsageError
@@ -15,10 +15,7 @@ from bt_migrate.migration.kind_steps import copy_project_kind
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import DATASETS, OBJECT_RESOURCES, PROJECTS
-from bt_migrate.model.resources import (
-    ROW_KINDS,
-    holder_of_rows,
-)
+from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
 from bt_migrate.model.run_identity import Shard, ShardUnit
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.pinned import pinned_versions
@@ -170,13 +167,19 @@ def copy_logs(migration: Migration, scopes: Sequence[ProjectPair]) -> None:
     if round_:
         _copy_round(migration, "logs", streams, round_)
         return
-    with streaming(
-        migration.catalog,
-        migration.copier,
-        SourceReaders(migration.catalog, migration.counts),
-        migration.background.halt,
-    ) as start:
-        for group in groups(_counted(migration, streams), migration.settings.read_streams):
+    _copy_groups(migration, groups(_counted(migration, streams), migration.settings.read_streams))
+
+
+def _copy_groups(
+    migration: Migration,
+    grouped: Iterable[Sequence[RowStream]],
+    round_: Optional[Round] = None,
+) -> None:
+    """Copy the rows of groups of streams whose objects exist, and wait for all of them."""
+    readers = SourceReaders(migration.catalog, migration.counts)
+    halt = migration.background.halt
+    with streaming(migration.catalog, migration.copier, readers, halt, round_) as start:
+        for group in grouped:
             start(group)
 
 
@@ -185,15 +188,8 @@ def _copy_round(
 ) -> None:
     """Copy what is new since the last sync, in objects that exist."""
     shown = without_silent(migration.catalog, kind_name, streams, round_)
-    with streaming(
-        migration.catalog,
-        migration.copier,
-        SourceReaders(migration.catalog, migration.counts),
-        migration.background.halt,
-        round_,
-    ) as start:
-        for group in round_groups(migration.catalog, migration.counts, shown, round_):
-            start(group)
+    grouped = round_groups(migration.catalog, migration.counts, shown, round_)
+    _copy_groups(migration, grouped, round_)
     if migration.settings.propagate_deletes:
         propagate_deletes(migration.catalog, kind_name, shown, round_)
 
@@ -261,15 +257,8 @@ def _made(migration: Migration, group: Sequence[RowStream]) -> Iterator[RowStrea
 
 def _copy_shard(migration: Migration, kind_name: str) -> None:
     """Copy the rows of a kind that belong to this shard. Their objects exist."""
-    with streaming(
-        migration.catalog,
-        migration.copier,
-        SourceReaders(migration.catalog, migration.counts),
-        migration.background.halt,
-    ) as start:
-        streams = _counted(migration, _streams_of_shard(migration, kind_name))
-        for group in groups(streams, migration.settings.read_streams):
-            start(group)
+    streams = _counted(migration, _streams_of_shard(migration, kind_name))
+    _copy_groups(migration, groups(streams, migration.settings.read_streams))
 
 
 def _streams_of_shard(migration: Migration, kind_name: str) -> List[RowStream]:
