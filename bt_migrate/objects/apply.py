@@ -61,6 +61,7 @@ from bt_migrate.objects.update import (
     note_former,
     note_left_out,
     note_no_place,
+    note_update,
     remember_fingerprints,
     update_object,
 )
@@ -272,7 +273,7 @@ class ObjectWriter:
             return action
         findings += self.copy_attachments(plan.item, action.body)
         # Not recorded before if POST found the object a moment ago.
-        if note_former(self.resource, plan.item.states, action):
+        if note_update(self.resource, plan.item.states, action):
             plan.item.states.save()
         action, places = update_object(self.catalog.dest, self.resource, action, waiting)
         not_taken = note_not_taken(self.catalog, self.resource, plan.item, places)

@@ -59,7 +59,7 @@ from bt_migrate.objects.prepare import (
     object_finding,
     skip_reason,
 )
-from bt_migrate.objects.update import fingerprints_of, note_former, policy_of
+from bt_migrate.objects.update import fingerprints_of, note_update, policy_of
 from bt_migrate.state.object_file import Intention, ObjectOutcome
 from bt_migrate.state.object_states import ObjectStates, save_objects
 
@@ -382,8 +382,8 @@ def _note_intentions(catalog: Catalog, resource: Resource, plans: Sequence[Objec
     }
     states.intended.update(intended)
     updates = [plan.action for plan in plans if plan.action.verb == UPDATE]
-    former = [note_former(resource, states, action) for action in updates]
-    return bool(intended) or any(former)
+    noted = [note_update(resource, states, action) for action in updates]
+    return bool(intended) or any(noted)
 
 
 def _intent(catalog: Catalog, resource: Resource, plan: ObjectPlan) -> Intention:

@@ -55,6 +55,7 @@ from bt_migrate.objects.update import (
     foreseen_update,
     note_former,
     note_left_out,
+    note_update,
     remember_fingerprints,
     send_update,
     update_object,
@@ -318,9 +319,10 @@ def _updated(
     waiting = _waiting(prepared)
     if catalog.settings.dry_run:
         return foreseen_update(resource, action, waiting)
-    if note_former(resource, item.states, action):
+    if note_update(resource, item.states, action):
         item.states.save()
     action, places = update_object(catalog.dest, resource, action, waiting)
+    item.states.begun_versions.pop(action.source_id, None)
     prepared.findings += note_not_taken(catalog, resource, item, places)
     return action
 

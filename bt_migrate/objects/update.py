@@ -29,6 +29,7 @@ from bt_migrate.objects.decide import (
     writable_fields,
 )
 from bt_migrate.objects.prepare import PlannedObject, Prepared
+from bt_migrate.objects.version_content import dest_digest
 from bt_migrate.objects.write import read_back, replace_object, without_unknown_fields
 from bt_migrate.state.object_file import FormerContent
 from bt_migrate.state.object_states import ObjectStates
@@ -154,6 +155,26 @@ def _note_refs(item: PlannedObject, refs: List[str]) -> None:
     item.states.left_out.pop(item.source["id"], None)
     if refs:
         item.states.left_out[item.source["id"]] = refs
+
+
+def note_update(resource: Resource, states: ObjectStates, action: Action) -> bool:
+    """Record what the next process and undo need to know if this one is killed in the update.
+
+    Returns whether there is something new to save before the update.
+    """
+    between = _between_requests(resource, action)
+    if between:
+        states.begun_versions[action.source_id] = between
+    return note_former(resource, states, action) or bool(between)
+
+
+def _between_requests(resource: Resource, action: Action) -> List[str]:
+    """Returns digests of what the object can be after the PUT and before the PATCH of an update."""
+    if not resource.patch_only:
+        return []
+    replaced = resource.without_patch_only(action.body)
+    kept = {name: action.existing.get(name) for name in resource.patch_only}
+    return [dest_digest(resource, obj) for obj in (replaced, {**replaced, **kept})]
 
 
 def note_former(resource: Resource, states: ObjectStates, action: Action) -> bool:

@@ -69,8 +69,8 @@ class ObjectFile:
     # without or, where it has no destination id, could not be created without
     left_out: Dict[str, List[str]] = field(default_factory=dict)
     intended: Dict[str, Intention] = field(default_factory=dict)
-    # -> digests of the versions that are about to be written: a destination's object that holds one
-    # of them is as this run left it
+    # -> digests of what is about to be written: a destination's object that holds one of them is as
+    # this run left it
     begun_versions: Dict[str, List[str]] = field(default_factory=dict)
     # -> [fingerprint of the source's content, of the destination's]
     fingerprints: Dict[str, List[Any]] = field(default_factory=dict)

@@ -16,6 +16,7 @@ import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
 from tests.support.orgs import (
+    SOURCE_KEY,
     TIME_LIMIT_S,
     AtRequest,
     Ended,
@@ -30,6 +31,7 @@ from tests.support.orgs import (
     started,
 )
 from tests.support.row_runs import World, call, forbidding
+from tests.support.sandbox_http import Http
 from tests.support.syncs import (
     DATASET,
     EXPERIMENT,
@@ -365,3 +367,20 @@ def test_the_lag_counts_from_the_mark_of_the_last_round(tmp_path: Path) -> None:
         )
         lag = json.loads(done.stdout)["lag"]
         assert (lag["rows"], asked.code) == (1, 2)
+
+
+def test_a_kill_between_the_two_requests_for_a_starred_view_is_no_conflict(tmp_path: Path) -> None:
+    with living(tmp_path, rows=1) as w:
+        owner = {"object_type": "project", "object_id": w.project}
+        view = {**owner, "view_type": "logs", "name": "v", "view_data": {"search": {"match": []}}}
+        starred = w.source.create("view", {**view, "options": {"freezeColumns": True}})["id"]
+        w.source.patch("view", starred, {**owner, "starred": True})
+        assert sync(w).code == 0
+        # PATCH merges, so only PUT takes the options away; a star needs a PATCH after it.
+        source = Http(w.sandbox.url, SOURCE_KEY)
+        assert source.put("/v1/view", {**view, "description": "changed"}).status_code == 200
+        source.patch(f"/v1/view/{starred}", {**owner, "starred": True})
+        assert killed(w, 1, "after", lambda verb, path: verb == "PUT").code == -signal.SIGKILL
+        end = sync(w)
+        moved = w.dest.objects("view")[0]
+        assert (end.code, moved["starred"], moved["options"]) == (0, True, None), end.out
