@@ -1,11 +1,12 @@
-"""Records since when rows are missing in the source: `<object>_absent.json` of a stream.
+"""Records since when rows are missing: `<object>_absent.json` of a stream, and files like it.
 
-One look at the source does not prove that a row was deleted: a right may be missing for a night. A
-row may be deleted in the destination only if two looks, some time apart, did not find it.
+One look does not prove that a row was deleted: a right may be missing for a night. A row counts as
+deleted only if two looks, some time apart, did not find it.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Dict, Iterable, List
 
 from bt_migrate.errors import StateError
@@ -17,25 +18,28 @@ from bt_migrate.state.sync_marks import ABSENCE_S
 FILE_ENDING = "_absent.json"
 
 
-def note_absent(state: StreamState, row_ids: Iterable[str], now_s: int) -> List[str]:
+def note_absent(
+    state: StreamState, row_ids: Iterable[str], now_s: int, ending: str = FILE_ENDING
+) -> List[str]:
     """Record the missing rows. Returns those that have been missing for ABSENCE_S.
 
     A row that was found again in between is no longer recorded.
     """
-    known = _read(state)
+    path = state.sibling(ending)
+    known = _read(path)
     absent = {row_id: known.get(row_id, now_s) for row_id in row_ids}
-    _write(state, absent)
+    _write(path, absent)
     return [row_id for row_id, since_s in absent.items() if now_s - since_s >= ABSENCE_S]
 
 
 def forget_absent(state: StreamState, row_ids: Iterable[str]) -> None:
     """Remove rows that were deleted in the destination."""
     gone = set(row_ids)
-    _write(state, {row_id: s for row_id, s in _read(state).items() if row_id not in gone})
-
-
-def _read(state: StreamState) -> Dict[str, int]:
     path = state.sibling(FILE_ENDING)
+    _write(path, {row_id: s for row_id, s in _read(path).items() if row_id not in gone})
+
+
+def _read(path: Path) -> Dict[str, int]:
     if not path.exists():
         return {}
     absent = read_json(path).get("absent")
@@ -44,8 +48,7 @@ def _read(state: StreamState) -> Dict[str, int]:
     return dict(absent or {})
 
 
-def _write(state: StreamState, absent: Dict[str, int]) -> None:
-    path = state.sibling(FILE_ENDING)
+def _write(path: Path, absent: Dict[str, int]) -> None:
     if absent:
         write_json(path, {"format": FORMAT, "absent": absent})
     elif path.exists():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 from bt_migrate.api.client import Api
 from bt_migrate.api.transactions import xact_of, xact_seconds
@@ -16,6 +16,7 @@ from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.resource_table import USERS
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.rows.absent_rows import note_absent
 from bt_migrate.rows.decide import CHANGED_THERE
 from bt_migrate.rows.read import rows_of_ids
 from bt_migrate.rows.rewrite import ASSIGNMENTS, is_assignment
@@ -26,6 +27,8 @@ from bt_migrate.state.stream_state import StreamState
 IDS_PER_QUERY = 100
 # A row delivered less than this many seconds ago may not be visible to a query yet.
 SHOWN_AFTER_S = 60
+# of the file that records which rows with pending assignments are missing
+USERS_ENDING = "_absent_users.json"
 
 Key = Tuple[str, str, str]  # of a waiting reference: (object, row id, path)
 
@@ -75,27 +78,27 @@ def late_assignments(
 ) -> Iterator[LateAssignment]:
     """Yields the rows whose users have a counterpart now.
 
-    A row that is gone, or whose users somebody changed, is no longer pending.
+    A row that is gone (see `gone_rows`), or whose users somebody changed, is no longer pending.
     """
     rows = [row for row in _rows(catalog, waiting) if row.resolved]
     ids = [row.row_id for row in rows]
     there = rows_shown(catalog.dest, state.header["kind"], state.header["dest_id"], ids)
-    delivered = seen.dest_xacts(state.header["source_id"], ids)
-    transactions = state.copy.transactions
+    ours = our_transactions(state, seen, ids)
+    absent = not_shown(catalog, there, ours)
+    gone = gone_rows(catalog, state, absent, USERS_ENDING)
     changed: Dict[str, Iterable[Key]] = {}
     for row in rows:
         dest_row = there.get(row.row_id)
         users = _assigned_users(dest_row) if dest_row else None
-        ours = {*transactions, delivered.get(row.row_id, 0)} - {0}
         if users == row.wanted:
             seen.forget_deferred(row.resolved)
-        elif dest_row is None and is_recent(catalog, max(ours, default=0)):
-            yield LateAssignment(row, True)
         elif dest_row and row.is_left_as_written(users):
-            yield LateAssignment(row, xact_of(dest_row.get("_xact_id")) in ours)
+            yield LateAssignment(row, xact_of(dest_row.get("_xact_id")) in ours[row.row_id])
         elif dest_row:
             changed[row.row_id] = row.late.values()
-        else:
+        elif row.row_id not in absent:
+            yield LateAssignment(row, True)
+        elif row.row_id in gone:
             seen.forget_deferred(row.late.values())
     leave_changed(state, seen, changed)
 
@@ -148,5 +151,31 @@ def rows_shown(api: Api, kind: str, object_id: str, ids: Sequence[str]) -> Dict[
     }
 
 
-def is_recent(catalog: Catalog, xact: int) -> bool:
-    return catalog.dest.clock.latest_s() - xact_seconds(xact) < SHOWN_AFTER_S
+def our_transactions(
+    state: StreamState, seen: SeenRows, row_ids: Sequence[str]
+) -> Dict[str, Set[int]]:
+    """Returns row id -> the transactions of the destination in which this tool may have written
+    it last.
+    """
+    delivered = seen.dest_xacts(state.header["source_id"], row_ids)
+    all_rows = set(state.copy.transactions)
+    return {row_id: {*all_rows, delivered.get(row_id, 0)} - {0} for row_id in row_ids}
+
+
+def not_shown(
+    catalog: Catalog, there: Mapping[str, Any], ours: Mapping[str, Set[int]]
+) -> List[str]:
+    """Returns the rows that are not among those of the destination and that it should show."""
+    now_s = catalog.dest.clock.latest_s()
+    return [
+        row_id
+        for row_id, xacts in ours.items()
+        if row_id not in there and now_s - xact_seconds(max(xacts, default=0)) >= SHOWN_AFTER_S
+    ]
+
+
+def gone_rows(
+    catalog: Catalog, state: StreamState, absent: Iterable[str], ending: str
+) -> List[str]:
+    """Returns those of the missing rows that have been missing for so long that they are gone."""
+    return note_absent(state, absent, int(catalog.source.clock.earliest_s()), ending)

@@ -15,7 +15,14 @@ from bt_migrate.api.transactions import xact_of
 from bt_migrate.model.references import ATTACHMENT_TYPE, Path, strings, value_at
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.rows.assignments import Key, is_recent, leave_changed, rows_shown
+from bt_migrate.rows.assignments import (
+    Key,
+    gone_rows,
+    leave_changed,
+    not_shown,
+    our_transactions,
+    rows_shown,
+)
 from bt_migrate.rows.encode import RowEncoder
 from bt_migrate.rows.rewrite import can_be_merged, list_around, merged_at
 from bt_migrate.rows.unfinished import is_left_unfinished
@@ -24,6 +31,8 @@ from bt_migrate.state.stream_state import StreamState
 
 # The rows of the last page of a copy are not recorded one by one.
 NEWEST = 1 << 64
+# of the file that records which rows with a pending list are missing
+LISTS_ENDING = "_absent_lists.json"
 
 
 @dataclass
@@ -57,8 +66,8 @@ def late_lists(
 ) -> Iterator[LateList]:
     """Yields the lists of which a reference resolves now.
 
-    A list is no longer pending if its row is gone, or was written again in the source: a sync
-    copies such a row as a whole.
+    A list is no longer pending if its row is gone (see `gone_rows`), or was written again in the
+    source: a sync copies such a row as a whole.
     """
     pending = _pending(catalog, waiting)
     ids = list(pending)
@@ -67,24 +76,24 @@ def late_lists(
     source = rows_shown(catalog.source, state.header["kind"], source_id, ids)
     there = rows_shown(catalog.dest, state.header["kind"], state.header["dest_id"], ids)
     copied = seen.outcomes_of(source_id, ids)
-    delivered = seen.dest_xacts(source_id, ids)
-    for row_id, lists in pending.items():
-        row, dest_row = source.get(row_id), there.get(row_id)
-        ours = {*state.copy.transactions, delivered.get(row_id, 0)} - {0}
-        out = encoder.rewritten(row) if row is not None else {}
-        if row is not None and xact_of(row.get("_xact_id")) > copied.get(row_id, (NEWEST, ""))[0]:
+    ours = our_transactions(state, seen, ids)
+    absent = {*not_shown(catalog, there, ours), *set(ids).difference(source)}
+    gone = gone_rows(catalog, state, absent, LISTS_ENDING)
+    seen.forget_deferred(key for row_id in gone for item in pending[row_id] for key in item.keys)
+    for row_id in (row_id for row_id in ids if row_id not in absent):
+        row, dest_row = source[row_id], there.get(row_id)
+        out = encoder.rewritten(row)
+        if xact_of(row.get("_xact_id")) > copied.get(row_id, (NEWEST, ""))[0]:
             out = {}
-        for item in lists:
+        for item in pending[row_id]:
             wanted, found = value_at(out, item.place), value_at(dest_row, item.place)
             late = LateList(row_id, merged_at(item.place, wanted), item.resolved, True)
             if wanted is None or wanted == found or _is_spilled(dest_row, item.place):
                 seen.forget_deferred(item.keys if wanted is None else item.resolved)
-            elif dest_row is None and is_recent(catalog, max(ours, default=0)):
-                yield late
             elif dest_row is None:
-                seen.forget_deferred(item.keys)
+                yield late
             elif item.is_left_as_written(wanted, found):
-                yield late._replace(is_ours=xact_of(dest_row.get("_xact_id")) in ours)
+                yield late._replace(is_ours=xact_of(dest_row.get("_xact_id")) in ours[row_id])
             else:
                 leave_changed(state, seen, {row_id: item.keys})
 

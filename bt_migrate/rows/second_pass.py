@@ -32,6 +32,10 @@ from bt_migrate.rows.rewrite import (
 from bt_migrate.state.seen_rows import DeferredReference, SeenRows
 from bt_migrate.state.stream_state import StreamState
 
+ROW_NOT_SHOWN = (
+    "an organization does not show the row; it counts as deleted if that is so ten minutes later"
+)
+
 
 class Merge(NamedTuple):
     """A row that adds references. `keys`: the pending references that it adds."""
@@ -140,7 +144,9 @@ def note_deferred_rows(catalog: Catalog, state: StreamState, *, final: bool) -> 
         for _, row_id, path, targets, ref, _ in seen.deferred():
             place = dotted(tuple(json.loads(path)))
             resources = tuple(targets.split(","))
-            if final or not catalog.targets.may_come(resources, ref):
+            if catalog.targets.resolve(resources, ref):
+                notes.add("reference_not_added", row_id, place, ROW_NOT_SHOWN, ref)
+            elif final or not catalog.targets.may_come(resources, ref):
                 kind, detail = judge_unresolved(catalog, resources, ref)
                 notes.add(kind, row_id, place, detail, ref)
             else:

@@ -91,6 +91,8 @@ def test_a_row_whose_users_somebody_changed_is_kept_and_reported(tmp_path: Path)
             "r3": [dan, eva, cleo],
         }
         assert rows["r3"]["input"] == "edited by a person"
+        # r0 was deleted, which is believed the second time.
+        pair.sandbox.clock.set(pair.sandbox.clock.seconds() + 3600)
         assert run(pair.sandbox, tmp_path, *arguments).code == 0
 
 

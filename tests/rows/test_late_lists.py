@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Iterator, List, Optional
 
 import pytest
 
+from bt_migrate.rows.second_pass import ROW_NOT_SHOWN
+from bt_migrate.sandbox.data.answer import Answer
 from tests.support.compare_orgs import differences
 from tests.support.orgs import (
     AtRequest,
@@ -86,3 +88,42 @@ def test_a_kill_while_lists_are_completed_loses_nothing(pair: Pair, tmp_path: Pa
     ended = run(pair.sandbox, tmp_path, "--verify")
     assert (ended.code, differences(pair)) == (0, []), ended.out + ended.err
     assert lists_of(pair.dest) == lists_of(pair.source)
+
+
+@pytest.mark.parametrize("org_name", ["acme", "globex"])
+def test_lists_of_rows_that_are_not_shown_once_are_completed_later(
+    org_name: str, pair: Pair, tmp_path: Path
+) -> None:
+    assert run(pair.sandbox, tmp_path, program="migrate_datasets").code == 1
+    clock = pair.sandbox.clock
+    clock.set(clock.seconds() + 3600)
+    side = pair.source if org_name == "acme" else pair.dest
+    dataset = side.objects("dataset")[0]["id"]
+
+    def shows_nothing(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        asks = path == "/btql" and dataset.encode() in raw and b"r1" in raw
+        return Answer(200, b'{"data": [], "schema": {}}') if asks else None
+
+    pair.sandbox.refuse = shows_nothing
+    hidden = run(pair.sandbox, tmp_path, program="migrate_experiments")
+    told = {found["detail"] for found in findings(tmp_path, "reference_not_added")}
+    assert (hidden.code, told) == (1, {ROW_NOT_SHOWN}), hidden.out
+    pair.sandbox.refuse = None
+    seen = run(pair.sandbox, tmp_path, "--verify")
+    assert (seen.code, differences(pair)) == (0, []), seen.out
+
+
+@pytest.mark.parametrize("org_name", ["acme", "globex"])
+def test_lists_of_rows_that_are_gone_wait_for_ten_minutes_only(
+    org_name: str, pair: Pair, tmp_path: Path
+) -> None:
+    assert run(pair.sandbox, tmp_path, program="migrate_datasets").code == 1
+    side = pair.source if org_name == "acme" else pair.dest
+    dataset = side.objects("dataset")[0]["id"]
+    side.insert("dataset", dataset, [{"id": f"r{n}", "_object_delete": True} for n in range(3)])
+    codes = []
+    clock = pair.sandbox.clock
+    for _ in range(2):
+        clock.set(clock.seconds() + 3600)
+        codes.append(run(pair.sandbox, tmp_path, program="migrate_experiments").code)
+    assert (codes, findings(tmp_path, "reference_not_added")) == ([1, 0], [])
