@@ -109,6 +109,10 @@ class Translation:
     def _key(self, kind: str, obj: Json, ids: Dict[str, str]) -> str:
         return json.dumps([ids.get(obj[name], obj[name]) for name in NATURAL_KEYS[kind]])
 
+    def has(self, kind: str, obj: Json) -> bool:
+        """Whether a source object has its counterpart, or stays for a good reason."""
+        return obj["id"] in self.ids or obj["id"] not in self.foreign or self._stays(kind, obj)
+
     def _stays(self, kind: str, obj: Json) -> bool:
         """What no API can carry, and what belongs to such things or is not selected."""
         data = obj.get("function_data") or {}
@@ -422,6 +426,22 @@ def unequal_row(
                 f"{exact(actual[name])[:80]}"
             )
     return problems
+
+
+def not_there(translation: Translation) -> Set[Tuple[str, str]]:
+    """(id, "") of each missing source object, and (object id, row id) of each missing row."""
+    source = translation.pair.source
+    found = {
+        (obj["id"], "")
+        for kind in NATURAL_KEYS
+        for obj in source.objects(kind)
+        if kind != "user" and not translation.has(kind, obj)
+    }
+    for kind, holder, dest in streams(translation):
+        there = {row["id"] for row in translation.pair.dest.rows(kind, dest["id"])}
+        rows = source.rows(kind, holder["id"])
+        found.update((holder["id"], row["id"]) for row in rows if row["id"] not in there)
+    return found
 
 
 # -- leftovers

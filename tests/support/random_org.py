@@ -48,9 +48,9 @@ def _fill_project(org: Any, rng: random.Random, name: str, users: List[str]) -> 
         if experiments and rng.random() < 0.6:
             fields["base_exp_id"] = rng.choice(experiments)
         experiments.append(org.create("experiment", fields)["id"])
-        rows = [_span(rng, functions, datasets) for _ in range(_few(rng))]
+        rows = [_span(org, rng, functions, datasets) for _ in range(_few(rng))]
         _insert(org, rng, "experiment", experiments[-1], rows)
-    rows = [_span(rng, functions, datasets) for _ in range(_few(rng) * 3)]
+    rows = [_span(org, rng, functions, datasets) for _ in range(_few(rng) * 3)]
     _insert(org, rng, "project_logs", project, rows)
     _fill_late(org, rng, project, users, [("dataset", item) for item in datasets])
 
@@ -97,13 +97,16 @@ def _few(rng: random.Random) -> int:
     return rng.choice([0, 1, 3, 25, 40])
 
 
-def _span(rng: random.Random, functions: List[str], datasets: List[str]) -> Json:
+def _span(org: Any, rng: random.Random, functions: List[str], datasets: List[str]) -> Json:
     row: Json = {"input": {"q": rng.random()}, "output": rng.choice([None, "o", [1, 2.0]])}
     if functions and rng.random() < 0.1:
         row["metadata"] = {"prompt": {"id": rng.choice(functions)}}
     if datasets and rng.random() < 0.1:
         origin = {"object_type": "dataset", "object_id": rng.choice(datasets), "id": "r0"}
         row["origin"] = origin
+    if rng.random() < 0.05:
+        content = str(rng.random()).encode()
+        row["input"] = org.attach(content, "a.bin", "application/octet-stream")
     return row
 
 
