@@ -202,8 +202,8 @@ class Api:
             except ApiError:
                 answer = None
             announced = answer.get("logs3_payload_max_bytes") if isinstance(answer, dict) else None
-            known = isinstance(announced, int) and announced > 0
-            self.capabilities.logs3_max_bytes = announced if known else 0
+            is_announced = isinstance(announced, int) and announced > 0
+            self.capabilities.logs3_max_bytes = announced if is_announced else 0
         return self.capabilities.logs3_max_bytes or 0
 
     def _call(self, request: Request) -> Answer:

@@ -27,8 +27,8 @@ class ServerClock:
             second = parsedate_to_datetime(date or "").timestamp()
             new = (second - time.time(), second + 1 - asked_s)
             with self._lock:
-                known = self._ahead_s
-                both = max(new[0], known[0]), min(new[1], known[1])
+                before = self._ahead_s
+                both = max(new[0], before[0]), min(new[1], before[1])
                 # disjoint: the first answer, or somebody set a clock
                 self._ahead_s = both if both[0] < both[1] else new
 

@@ -36,9 +36,9 @@ class AttachmentBytes:
         """
         key = reference["key"].encode("utf-8", "surrogatepass")
         with self._lock:
-            known = self._db.execute("select mark from known where key = ?", (key,)).fetchone()
-        if known:
-            return str(known[0])
+            row = self._db.execute("select mark from known where key = ?", (key,)).fetchone()
+        if row:
+            return str(row[0])
         mark = self._read_mark(reference)
         with self._lock:
             self._db.execute("insert or replace into known values (?, ?)", (key, mark))

@@ -75,9 +75,9 @@ def _signed_answer(api: Api, params: Mapping[str, str]) -> Dict[str, Any]:
 
 def _raise_if_not_uploaded(error: ApiError) -> None:
     """Raises NotUploaded for a refusal that names the upload status, after all retries."""
-    told = _STATUS_IN_TEXT.search(error.body)
-    if told and told[1].lower() != UPLOADED and _is_refusal(error):
-        raise NotUploaded(error.side, told[1], is_lost=True) from None
+    match = _STATUS_IN_TEXT.search(error.body)
+    if match and match[1].lower() != UPLOADED and _is_refusal(error):
+        raise NotUploaded(error.side, match[1], is_lost=True) from None
 
 
 def _is_refused(api: Api, url: str) -> bool:

@@ -47,8 +47,8 @@ def selected(records: Records, wanted: Sequence[str]) -> Records:
     """Returns the records whose kind, name or id is wanted; all if nothing is named."""
     for pattern in wanted:
         if not any(_fits(pattern, record) for record in records):
-            known = ", ".join(dict.fromkeys(record["resource"] for record in records)) or "none"
-            raise UsageError(f"--only: no difference fits {pattern!r}; the kinds are: {known}")
+            kinds = ", ".join(dict.fromkeys(record["resource"] for record in records)) or "none"
+            raise UsageError(f"--only: no difference fits {pattern!r}; the kinds are: {kinds}")
     return [
         record
         for record in records
@@ -77,8 +77,8 @@ def _accept(run: RunDirectory, wanted: Sequence[str], flags: Mapping[str, Any]) 
     accept(run, chosen, _user(), now())
     keys = {key_of(record) for record in chosen}
     done = [item for item in _accepted(run) if key_of(item) in keys]
-    left = [record for record in open_differences if key_of(record) not in keys]
-    _print({"accepted": done, "differences": left}, after_accepting(run), flags)
+    remaining = [record for record in open_differences if key_of(record) not in keys]
+    _print({"accepted": done, "differences": remaining}, after_accepting(run), flags)
 
 
 def _remove(run: RunDirectory, wanted: Sequence[str], flags: Mapping[str, Any]) -> None:

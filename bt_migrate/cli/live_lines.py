@@ -143,13 +143,13 @@ def _cells(stream: Mapping[str, Any], draw_bar: DrawBar) -> List[str]:
     done, rate = stream["done"], stream["rows_per_second"]
     total = max(stream["total"], done) if stream["total"] else None
     share = done / total if total else 0.0
-    left = (total - done) / rate if total and rate else 0.0
+    seconds_left = (total - done) / rate if total and rate else 0.0
     return [
         f"{100 * done // total:3}%" if total else "",
         draw_bar(share, BAR_COLUMNS) if total else "",
         f"{done:,} / {number(total)}" if total else f"{done:,}",
         f"{rate:,.0f}/s" if rate else "",
-        _left_text(left) if left else "",
+        _left_text(seconds_left) if seconds_left else "",
     ]
 
 

@@ -86,9 +86,9 @@ class ProcessStatus:
         if total is not None:
             # The source may grow while it is read.
             total = max(total, done)
-        left = total - done if total else 0
+        units_left = total - done if total else 0
         limits = {api.side: api.throttle.queries_per_minute for api in self._sides if _limits(api)}
-        seconds = self._rates.seconds_left(name, left, limits)
+        seconds = self._rates.seconds_left(name, units_left, limits)
         if seconds:
             waits = (api.throttle.limit_wait_s() for api in self._sides)
             seconds = max(seconds, *waits, 0)

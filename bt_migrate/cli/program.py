@@ -87,7 +87,7 @@ def in_program(
     """
 
     began_s = time.time()
-    known: List[Settings] = []
+    loaded: List[Settings] = []
     folders: List[Path] = []
 
     def body(edge: Edge) -> int:
@@ -101,14 +101,14 @@ def in_program(
         edge.folders = folders
         ending = Ending()
         ending.crash_folders = folders
-        known.append(settings)
+        loaded.append(settings)
         with handle_signals(ending, settings.max_duration, in_json=settings.json):
             return act(settings, ending)
 
     prepare_interpreter()
     with _few_collections(is_process=argv is None):
         code = run_guarded(body)
-        for settings in known:
+        for settings in loaded:
             after_start(settings, folders[-1], code, began_s)
         return code
 

@@ -47,8 +47,12 @@ class Rates:
         without a limit are left out.
         """
         paces = [self._per_query(name, side) * rate / 60 for side, rate in limits.items() if rate]
-        known = [pace for pace in paces if pace]
-        pace = min(known) if known else self.per_second(name, KEPT_BEATS if limits else RATE_BEATS)
+        known_paces = [pace for pace in paces if pace]
+        pace = (
+            min(known_paces)
+            if known_paces
+            else self.per_second(name, KEPT_BEATS if limits else RATE_BEATS)
+        )
         return left / pace if pace else 0.0
 
     def _per_query(self, name: str, side: str) -> float:

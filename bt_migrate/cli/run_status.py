@@ -90,8 +90,8 @@ def newest_run(path: Path, now: datetime) -> Path:
     named = run_at(path)
     for run in run_paths_in(path):
         with contextlib.suppress(StateError):
-            said = read_status(run)
-            if said.get("state") == RUNNING and process_state(said, now) in AT_WORK:
+            status = read_status(run)
+            if status.get("state") == RUNNING and process_state(status, now) in AT_WORK:
                 return run
     return named
 
@@ -200,19 +200,19 @@ def _add_checkpoint(by_source_id: Dict[str, Dict[str, Any]], state: Any) -> None
 def _add_live(
     by_source_id: Dict[str, Dict[str, Any]], source_id: str, stream: Mapping[str, Any]
 ) -> None:
-    known = by_source_id.get(source_id, {})
-    if known.get("complete"):  # it was completed after the process wrote its status
+    recorded = by_source_id.get(source_id, {})
+    if recorded.get("complete"):  # it was completed after the process wrote its status
         return
-    done = max(stream["done"], known.get("done", 0))
-    by_source_id[source_id] = {"total": None, **known, **stream, "done": done}
+    done = max(stream["done"], recorded.get("done", 0))
+    by_source_id[source_id] = {"total": None, **recorded, **stream, "done": done}
 
 
-def _with_totals(source_id: str, known: Mapping[str, Any]) -> Dict[str, Any]:
+def _with_totals(source_id: str, progress: Mapping[str, Any]) -> Dict[str, Any]:
     stream = {
         "complete": False,
         "error": "",
         "rows_per_second": 0.0,
-        **known,
+        **progress,
         "source_id": source_id,
     }
     if stream["complete"]:
@@ -244,8 +244,8 @@ def _counts_of(run: RunDirectory) -> Dict[str, Any]:
 
 def _sum_if_known(totals: Iterable[Optional[int]]) -> Optional[int]:
     """Returns None if there is no total, or one of them is unknown."""
-    known = list(totals)
-    return None if not known or None in known else sum(total or 0 for total in known)
+    numbers = list(totals)
+    return None if not numbers or None in numbers else sum(total or 0 for total in numbers)
 
 
 def _eta(done: int, total: Optional[int], rate: float) -> Optional[int]:

@@ -114,13 +114,13 @@ def work(start: Start, settings: Settings) -> int:
 
 def _left_or_new(start: Start, settings: Settings, kinds: Sequence[str]) -> FoundRun:
     """Returns the run that an earlier start left unfinished, or else the run for this start."""
-    left = left_behind(settings, start.identity(settings), start.command)
-    if left is None:
+    unfinished = left_behind(settings, start.identity(settings), start.command)
+    if unfinished is None:
         return _new(start, settings, kinds, is_first=True)
-    its_settings = replace(settings, **window_of(left))
+    its_settings = replace(settings, **window_of(unfinished))
     end = its_settings.created_before
     # An earlier start that filled a gap may cover today's window already: then nothing follows.
-    return left, its_settings, end is None or end != settings.created_before
+    return unfinished, its_settings, end is None or end != settings.created_before
 
 
 def _new(start: Start, settings: Settings, kinds: Sequence[str], *, is_first: bool) -> FoundRun:
@@ -286,9 +286,9 @@ def _open_session(start: Start, settings: Settings, run: RunDirectory) -> Sessio
             side.capabilities.reads_groups or side.side in run.record.reads_groups
         )
         side.capabilities.facets.places.update(
-            (known.kind, FacetPlace(known.shown, known.objects))
-            for known in run.record.facets
-            if known.side == side.side
+            (recorded.kind, FacetPlace(recorded.shown, recorded.objects))
+            for recorded in run.record.facets
+            if recorded.side == side.side
         )
     run.save()
     log.info(

@@ -221,12 +221,12 @@ def _refuse_without_target(given: Mapping[str, Any], value_of: Mapping[str, Any]
 
 
 def _without_excluded(value_of: Mapping[str, Any]) -> Tuple[str, ...]:
-    left = tuple(
+    selected = tuple(
         name for name in value_of["resources"] if name not in value_of["exclude_resources"]
     )
-    if not left:
+    if not selected:
         raise UsageError("--exclude-resources: nothing is left of --resources")
-    return left
+    return selected
 
 
 def unknown_variables(env_file: Optional[str] = None) -> Tuple[str, ...]:
@@ -238,11 +238,11 @@ def unknown_variables(env_file: Optional[str] = None) -> Tuple[str, ...]:
 
 
 def _unknown_variables(env: Mapping[str, str]) -> Tuple[str, ...]:
-    known = {setting.env for setting in (*TABLE, *ROW_OVERRIDES)}
+    variables = {setting.env for setting in (*TABLE, *ROW_OVERRIDES)}
     hints = {
-        name: did_you_mean(name, known, PREFIXED_SIMILARITY)
+        name: did_you_mean(name, variables, PREFIXED_SIMILARITY)
         for name in sorted(env)
-        if name not in known and name.startswith(("MIGRATION_", "BT_SOURCE_", "BT_DEST_"))
+        if name not in variables and name.startswith(("MIGRATION_", "BT_SOURCE_", "BT_DEST_"))
     }
     return tuple(
         f"{name} is not a setting and is ignored{hint}"

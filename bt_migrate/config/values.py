@@ -143,36 +143,38 @@ def names(name: str, text: str) -> Tuple[str, ...]:
 
 def resources(name: str, text: str) -> Tuple[str, ...]:
     """Returns the resources in the order in which they are moved."""
-    asked = _resource_names(name, text)
-    if not asked or "all" in asked:
+    wanted = _resource_names(name, text)
+    if not wanted or "all" in wanted:
         return SELECTABLE
-    return tuple(chosen(SELECTABLE, asked, ()))
+    return tuple(chosen(SELECTABLE, wanted, ()))
 
 
 def excluded_resources(name: str, text: str) -> Tuple[str, ...]:
-    asked = _resource_names(name, text)
-    return tuple(chosen(SELECTABLE, asked, ())) if asked else ()
+    excluded = _resource_names(name, text)
+    return tuple(chosen(SELECTABLE, excluded, ())) if excluded else ()
 
 
 def _resource_names(name: str, text: str) -> List[str]:
-    asked = [item.strip() for item in names(name, text)]
-    unknown = unmatched((item for item in asked if item != "all"), SELECTABLE)
+    words = [item.strip() for item in names(name, text)]
+    unknown = unmatched((item for item in words if item != "all"), SELECTABLE)
     if unknown:
         hint = did_you_mean(unknown[0], SELECTABLE)
-        known = ", ".join(SELECTABLE)
-        raise UsageError(f"{name}: unknown resource {unknown[0]!r}{hint}; known are: all, {known}")
-    return asked
+        allowed = ", ".join(SELECTABLE)
+        raise UsageError(
+            f"{name}: unknown resource {unknown[0]!r}{hint}; known are: all, {allowed}"
+        )
+    return words
 
 
 def activations(name: str, text: str) -> Tuple[str, ...]:
     """Returns the words of --activate in the order of ACTIVATION_WORDS."""
-    asked = [item.strip() for item in names(name, text)]
-    unknown = [word for word in asked if word not in ("all", *ACTIVATION_WORDS)]
+    words = [item.strip() for item in names(name, text)]
+    unknown = [word for word in words if word not in ("all", *ACTIVATION_WORDS)]
     if unknown:
         hint = did_you_mean(unknown[0], ACTIVATION_WORDS)
-        known = ", ".join(ACTIVATION_WORDS)
-        raise UsageError(f"{name}: unknown kind {unknown[0]!r}{hint}; known are: all, {known}")
-    return tuple(word for word in ACTIVATION_WORDS if word in asked or "all" in asked)
+        allowed = ", ".join(ACTIVATION_WORDS)
+        raise UsageError(f"{name}: unknown kind {unknown[0]!r}{hint}; known are: all, {allowed}")
+    return tuple(word for word in ACTIVATION_WORDS if word in words or "all" in words)
 
 
 def duration(name: str, text: str) -> float:
@@ -221,13 +223,13 @@ def conflict_policies(name: str, text: str, default: str = KEEP_POLICY) -> Dict[
         resource, _, word = item.strip().rpartition("=")
         if word not in CONFLICT_POLICIES:
             hint = did_you_mean(word, CONFLICT_POLICIES)
-            known = ", ".join(CONFLICT_POLICIES)
-            raise UsageError(f"{name}: {word[:40]!r} is not one of {known}{hint}")
+            allowed = ", ".join(CONFLICT_POLICIES)
+            raise UsageError(f"{name}: {word[:40]!r} is not one of {allowed}{hint}")
         if resource and resource not in CONFLICTING:
             hint = did_you_mean(resource, CONFLICTING)
-            known = ", ".join(CONFLICTING)
+            allowed = ", ".join(CONFLICTING)
             raise UsageError(
-                f"{name}: unknown resource {resource[:40]!r}{hint}; known are: {known}"
+                f"{name}: unknown resource {resource[:40]!r}{hint}; known are: {allowed}"
             )
         if own.setdefault(resource, word) != word:
             raise UsageError(

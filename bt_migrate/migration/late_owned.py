@@ -120,12 +120,12 @@ def _owned(run: RunDirectory) -> Iterator[ObjectStates]:
 
 def _late(catalog: Catalog, states: ObjectStates) -> List[str]:
     """Returns the objects with a left-out reference that may be resolved now."""
-    known = catalog.targets.known() if states.left_out else {}
+    known_ids = catalog.targets.known_ids() if states.left_out else {}
     return [
         source_id
         for source_id, refs in states.left_out.items()
         # A kind that only ACLs name is not known.
-        if any(ref not in known or catalog.targets.resolve(known[ref], ref) for ref in refs)
+        if any(ref not in known_ids or catalog.targets.resolve(known_ids[ref], ref) for ref in refs)
     ]
 
 

@@ -59,8 +59,10 @@ def note_mapped_users(catalog: Catalog) -> None:
     """Remember the users as they are mapped now. One who left the destination is not forgotten."""
     record = catalog.run.record
     user_map = mapped_ids(*_users(catalog))
-    known = {user: dest_id for user, dest_id in record.user_map.items() if not user_map.get(user)}
-    record.user_map = {**user_map, **known}
+    remembered = {
+        user: dest_id for user, dest_id in record.user_map.items() if not user_map.get(user)
+    }
+    record.user_map = {**user_map, **remembered}
     catalog.run.save()
 
 

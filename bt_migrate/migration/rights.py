@@ -61,13 +61,13 @@ def refused_lists(catalog: Catalog, projects: Sequence[JsonObject]) -> List[Dict
     refused = catalog.lists.at_once(_refused, _lists_to_read(catalog, projects))
     refused_entries = [entry for entry in refused if entry is not None]
     # In the source, a list that was refused before is kept as an empty one.
-    known = {(entry.side, entry.resource) for entry in refused_entries}
+    recorded = {(entry.side, entry.resource) for entry in refused_entries}
     for name, refusals in catalog.lists.refusals.items():
         for refusal in refusals:
             side = refusal.error.side
-            if not refusal.place and (side, name) not in known:
+            if not refusal.place and (side, name) not in recorded:
                 refused_entries.append(RefusedList(side, name, _reason(refusal.error)))
-                known.add((side, name))
+                recorded.add((side, name))
     return [asdict(entry) for entry in refused_entries]
 
 

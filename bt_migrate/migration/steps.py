@@ -155,8 +155,8 @@ def _needs_projects(migration: Migration, resource: Resource) -> bool:
 def _versioned(migration: Migration, kinds: Sequence[Resource]) -> List[Resource]:
     """Returns the kinds whose earlier versions are to be copied."""
     settings = migration.settings
-    asked = [kind for kind in kinds if kind.versioned and settings.selects(kind.name)]
-    return asked if settings.history else []
+    versioned = [kind for kind in kinds if kind.versioned and settings.selects(kind.name)]
+    return versioned if settings.history else []
 
 
 def _copy_kind(

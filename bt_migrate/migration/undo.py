@@ -125,11 +125,11 @@ def _report(context: UndoContext, restored: int) -> None:
         context.say(
             f"members: undo does not remove the {plural(invited, 'user')} that the run invited"
         )
-    yes, left = context.settings.yes, len(context.remaining)
+    yes, left_count = context.settings.yes, len(context.remaining)
     rows = context.deleted[ROWS]
     objects = sum(context.deleted.values()) - rows
     if yes:
-        counts = {"objects": objects, "rows": rows, "restored": restored, "left": left}
+        counts = {"objects": objects, "rows": rows, "restored": restored, "left": left_count}
         record = context.run.record
         record.undone = {**(record.undone or {}), "ended": now(), **counts}
         context.run.save()
@@ -138,7 +138,9 @@ def _report(context: UndoContext, restored: int) -> None:
         return
     parts = [f"{'Deleted' if yes else 'Would delete'} {deletion_text(context.deleted)}"]
     parts += [f"{'restored' if yes else 'restore'} {plural(restored, 'object')}"] * bool(restored)
-    parts += [f"left {left:,} (see above)" if yes else f"leave {left:,} (see above)"] * bool(left)
+    parts += [
+        f"left {left_count:,} (see above)" if yes else f"leave {left_count:,} (see above)"
+    ] * bool(left_count)
     end = "" if yes else " Nothing is done yet: --yes does it."
     print("\n".join(wrapped(f"{', '.join(parts)}.{end}", first="", more="  ")))
 
@@ -248,9 +250,9 @@ def _delete_objects(
         return len(wanted)
     context.lists.forget()
     there = existing_objects(context, resource, [obj for obj, _ in failed])
-    left = [(obj, error) for obj, error in failed if obj.dest_id in there]
-    context.remaining += [f"{obj}: {error}" for obj, error in left]
-    return len(wanted) - len(left)
+    not_deleted = [(obj, error) for obj, error in failed if obj.dest_id in there]
+    context.remaining += [f"{obj}: {error}" for obj, error in not_deleted]
+    return len(wanted) - len(not_deleted)
 
 
 def _still_empty(

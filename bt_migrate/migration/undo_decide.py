@@ -130,8 +130,8 @@ def _is_newer(context: UndoContext, stream: Optional[StreamState], xact: int) ->
 
     Decided by the transactions of the run's deliveries; by time if not all of these are known.
     """
-    known = own_transactions(stream) if stream else set()
-    return xact not in known if known else xact_seconds(xact) > context.written_until
+    transactions = own_transactions(stream) if stream else set()
+    return xact not in transactions if transactions else xact_seconds(xact) > context.written_until
 
 
 def _newest_xacts(context: UndoContext, kind: str, ids: Sequence[str]) -> Dict[str, int]:

@@ -47,12 +47,12 @@ def undo_rows(context: UndoContext, stream: StreamState, task: Task) -> int:
     changed = 0
     place = place_of(stream)
     try:
-        for ids, left in _own_rows(context, stream):
+        for ids, left_count in _own_rows(context, stream):
             if context.settings.yes and ids:
                 _delete_rows(context, stream, ids)
             task.add({stream.header["source_id"]: len(ids)})
             count += len(ids)
-            changed += left
+            changed += left_count
         if context.settings.yes and count:
             # An answer of 200 does not prove that the rows were deleted.
             still = sum(len(ids) for ids, _ in _own_rows(context, stream))
@@ -149,12 +149,12 @@ def own_transactions(stream: StreamState) -> Set[int]:
     """
     if not stream.done:
         return set()
-    known = set(stream.copy.transactions)
+    transactions = set(stream.copy.transactions)
     path = stream.sibling("_seen.sqlite3")
     if path.exists():
         with contextlib.closing(SeenRows(path)) as seen:
-            known |= seen.transactions(stream.header["source_id"])
-    return known
+            transactions |= seen.transactions(stream.header["source_id"])
+    return transactions
 
 
 def _delete_rows(context: UndoContext, stream: StreamState, ids: Sequence[str]) -> None:

@@ -25,8 +25,8 @@ def earlier_versions(catalog: Catalog, projects: Sequence[JsonObject]) -> Iterat
     for project in projects:
         for name, objects in defined[project["id"]].items():
             for obj in objects:
-                left = len(versions.transactions(obj["id"])) - 1 - settings.history
-                if left > 0:
+                left_count = len(versions.transactions(obj["id"])) - 1 - settings.history
+                if left_count > 0:
                     facts = {"id": obj["id"], "name": obj["name"], "project": project["name"]}
-                    detail = f"{left:,} earlier version{'s' if left > 1 else ''}"
+                    detail = f"{left_count:,} earlier version{'s' if left_count > 1 else ''}"
                     yield finding("earlier_versions", resource=name, detail=detail, **facts)

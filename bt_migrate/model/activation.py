@@ -66,5 +66,9 @@ def retention_of(obj: Mapping[str, Any]) -> Optional[Tuple[str, int]]:
     if not isinstance(config, dict) or config.get("event_type") != "retention":
         return None
     days = config.get("retention_days")
-    known = isinstance(days, int) and not isinstance(days, bool) and days >= 0
-    return (str(config.get("object_type")), days) if known and isinstance(days, int) else None
+    is_number_of_days = isinstance(days, int) and not isinstance(days, bool) and days >= 0
+    return (
+        (str(config.get("object_type")), days)
+        if is_number_of_days and isinstance(days, int)
+        else None
+    )

@@ -273,35 +273,35 @@ class _Kind:
     def _read(self) -> Iterator[str]:
         resource = self.resource
         fields = (*resource.create, *resource.server, *resource.unwritable, *SERVER_FIELDS)
-        known = self._known(fields)
-        for name in sorted(set(self.schemas.properties(self._object_schema())) - known):
+        known_fields = self._known(fields)
+        for name in sorted(set(self.schemas.properties(self._object_schema())) - known_fields):
             yield f"{name} is read, and neither copied nor known as set by the server"
 
     def _places(self) -> Dict[str, List[Json]]:
         """Dotted path -> its schemas in all alternatives, of what POST takes."""
-        found: Dict[str, List[Json]] = {}
+        places: Dict[str, List[Json]] = {}
         for path, schema in self.schemas.places(self.schemas.body(self.resource.path, "post")):
-            found.setdefault(path, []).extend(self.schemas.parts(schema))
-        return found
+            places.setdefault(path, []).extend(self.schemas.parts(schema))
+        return places
 
     def _values(self) -> Iterator[str]:
         """Values of object_type, and of places that decide how an object moves."""
         for path, parts in self._places().items():
-            known = DECIDING.get((self.resource.kind, path))
-            if path == "object_type" and known is None:
-                known = frozenset(TARGETS_OF_TYPE)
+            known_values = DECIDING.get((self.resource.kind, path))
+            if path == "object_type" and known_values is None:
+                known_values = frozenset(TARGETS_OF_TYPE)
             values = {str(name) for part in parts for name in part.get("enum") or () if name}
-            for value in sorted(values - known) if known is not None else ():
+            for value in sorted(values - known_values) if known_values is not None else ():
                 yield f"{path} {value!r} is new"
 
     def _ids_and_versions(self) -> Iterator[str]:
         """Places of ids and versions, by their schema, that are written and not in the table."""
         references = {reference.path for reference in self.resource.references}
         pins = {pin.path for pin in self.resource.pins}
-        known = self._known(())
+        known_fields = self._known(())
         places = self._places()
         for path in sorted(places):
-            if path.split(".")[0] in known or (self.resource.kind, path) in ON_PURPOSE:
+            if path.split(".")[0] in known_fields or (self.resource.kind, path) in ON_PURPOSE:
                 continue
             is_id = any(part.get("format") == "uuid" for part in places[path])
             if is_id and path not in references:
@@ -323,11 +323,11 @@ def _is_version(path: str, places: Mapping[str, Any]) -> bool:
 
 def _unknown_kinds(schemas: Schemas, resources: Sequence[Resource]) -> List[str]:
     """Paths that can be listed and posted to, and that no row of the table has."""
-    known = {resource.path for resource in resources}
+    known_paths = {resource.path for resource in resources}
     return [
         f"{path} can be listed and created, and is not in the table"
         for path in sorted(schemas.paths)
-        if path not in known
+        if path not in known_paths
         and path not in NO_RESOURCES
         and "{" not in path
         and schemas.operation(path, "get")

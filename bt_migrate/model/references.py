@@ -69,7 +69,7 @@ def rewrite(
     resource: Resource,
     *,
     resolve: Resolve,
-    known: Known,
+    known_ids: Known,
     resolve_version: ResolveVersion = no_version,
 ) -> Rewritten:
     """A deep copy in which every id and version of the source is replaced or left out."""
@@ -80,10 +80,10 @@ def rewrite(
     placed: Set[str] = set()
     for reference in resource.references:
         placed.update(_rewrite_places(result, reference, resolve))
-    _rewrite_strays(result, placed, resolve, known)
+    _rewrite_strays(result, placed, resolve, known_ids)
     for pattern in resource.queries:
-        _rewrite_queries(result, pattern, resolve, known)
-    _report_texts(result, known)
+        _rewrite_queries(result, pattern, resolve, known_ids)
+    _report_texts(result, known_ids)
     return result
 
 
@@ -143,7 +143,9 @@ def _targets(holder: Any, reference: Reference) -> Tuple[str, ...]:
     return TARGETS_OF_TYPE.get(holder.get(first[1:]), ())
 
 
-def _rewrite_strays(result: Rewritten, placed: Set[str], resolve: Resolve, known: Known) -> None:
+def _rewrite_strays(
+    result: Rewritten, placed: Set[str], resolve: Resolve, known_ids: Known
+) -> None:
     """Known ids that are strings as a whole, in all other places."""
     texts = [
         (path, text)
@@ -151,29 +153,29 @@ def _rewrite_strays(result: Rewritten, placed: Set[str], resolve: Resolve, known
         if not (len(path) == 1 and path[0] in NAMES)
     ]
     whole = [(path, text) for path, text in texts if text not in placed]
-    for path, targets, source_id in rewrite_known_ids(result.value, whole, resolve, known):
+    for path, targets, source_id in rewrite_known_ids(result.value, whole, resolve, known_ids):
         result.unresolved.append(Unresolved(dotted(path), targets, source_id))
 
 
-def _rewrite_queries(result: Rewritten, pattern: str, resolve: Resolve, known: Known) -> None:
+def _rewrite_queries(result: Rewritten, pattern: str, resolve: Resolve, known_ids: Known) -> None:
     """Replace the ids in the texts of queries: one that names the source finds nothing."""
     for path in list(paths_matching(result.value, pattern)):
         text = value_at(result.value, path)
         if not isinstance(text, str):
             continue
         for source_id in sorted(
-            {id_in_text for id_in_text in UUID.findall(text) if id_in_text in known}
+            {id_in_text for id_in_text in UUID.findall(text) if id_in_text in known_ids}
         ):
-            new = resolve(known[source_id], source_id)
+            new = resolve(known_ids[source_id], source_id)
             if new is None:
-                unresolved = Unresolved(dotted(path), known[source_id], source_id, in_text=True)
+                unresolved = Unresolved(dotted(path), known_ids[source_id], source_id, in_text=True)
                 result.in_queries.append(unresolved)
             else:
                 text = text.replace(source_id, new)
         set_at(result.value, path, text)
 
 
-def _report_texts(result: Rewritten, known: Known) -> None:
+def _report_texts(result: Rewritten, known_ids: Known) -> None:
     """Known ids inside longer texts, and in keys, are left as they are and reported."""
     texts = [
         (path, text)
@@ -182,12 +184,12 @@ def _report_texts(result: Rewritten, known: Known) -> None:
     ]
     longer = [(path, text) for path, text in reversed(texts) if len(text) > UUID_CHARS]
     for path, text in [*longer, *keys(result.value)]:
-        ids = [source_id for source_id in UUID.findall(text) if source_id in known]
+        ids = [source_id for source_id in UUID.findall(text) if source_id in known_ids]
         result.free_text.extend((dotted(path), source_id) for source_id in ids)
 
 
 def rewrite_known_ids(
-    value: Any, texts: Iterable[Tuple[Path, str]], resolve: Resolve, known: Known
+    value: Any, texts: Iterable[Tuple[Path, str]], resolve: Resolve, known_ids: Known
 ) -> List[Tuple[Path, Tuple[str, ...], str]]:
     """Replace, in place, each of the strings that is a known source id; remove unresolved ones.
 
@@ -196,11 +198,11 @@ def rewrite_known_ids(
     unresolved = []
     # From the back, so that a removal does not move the list positions that are still to come.
     for path, text in reversed(list(texts)):
-        if text not in known:
+        if text not in known_ids:
             continue
-        new = resolve(known[text], text)
+        new = resolve(known_ids[text], text)
         if new is None:
-            unresolved.append((path, known[text], text))
+            unresolved.append((path, known_ids[text], text))
             remove(value, path)
         else:
             set_at(value, path, new)

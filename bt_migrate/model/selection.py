@@ -38,8 +38,8 @@ def unmatched(wanted: Iterable[str], names: Collection[str]) -> List[str]:
     return [text for text in wanted if not any(matches(text, name) for name in names)]
 
 
-def did_you_mean(text: str, known: Iterable[str], similarity: float = MIN_SIMILARITY) -> str:
+def did_you_mean(text: str, choices: Iterable[str], similarity: float = MIN_SIMILARITY) -> str:
     """`; did you mean 'datasets'?`, "" if nothing is similar."""
-    by_folded = {name.casefold(): name for name in known}
+    by_folded = {name.casefold(): name for name in choices}
     close = difflib.get_close_matches(text.casefold(), by_folded, 1, similarity)
     return f"; did you mean {by_folded[close[0]]!r}?" if close else ""

@@ -277,7 +277,7 @@ class ObjectWriter:
             plan.item.states.save()
         action, places = update_object(self.catalog.dest, self.resource, action, waiting)
         not_taken = note_not_taken(self.catalog, self.resource, plan.item, places)
-        findings += [found for found in not_taken if found not in findings]
+        findings += [record for record in not_taken if record not in findings]
         return action
 
     def _judged_again(self, item: PlannedObject, action: Action, waiting: Set[str]) -> Action:

@@ -70,11 +70,11 @@ class BundleUploads:
 
     def _upload(self, path: Path, runtime_context: Mapping[str, Any]) -> str:
         content, headers = _stored_form(_content(path), runtime_context)
-        asked = {"org_id": self.dest.org_id, "runtime_context": dict(runtime_context)}
+        body = {"org_id": self.dest.org_id, "runtime_context": dict(runtime_context)}
         check = an_object("url", "bundleId")
 
         def use() -> str:
-            answer = self.dest.post(CODE_PATH, asked, check=check).json
+            answer = self.dest.post(CODE_PATH, body, check=check).json
             self.dest.store.upload(answer["url"], headers, content)
             return str(answer["bundleId"])
 

@@ -209,8 +209,8 @@ def _is_to_do(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool
         _record_skipped(catalog, resource, item, reason)
     elif resource.name in catalog.lists.unknown_there:
         _record_skipped(catalog, resource, item, NOT_KNOWN_THERE)
-        asked = _is_asked_for(catalog, resource, item)
-        kind = "kind_not_offered" if asked else "kind_not_known"
+        is_asked_for = _is_asked_for(catalog, resource, item)
+        kind = "kind_not_offered" if is_asked_for else "kind_not_known"
         item.states.note(source_id, [object_finding(resource, item, kind)])
         return False
     return not reason

@@ -27,11 +27,11 @@ class Histories:
         self, source_id: str, latest: List[Dict[str, Any]]
     ) -> List[Dict[str, Any]]:
         """The findings about earlier versions, without those that the latest version has too."""
-        known = [_subject(earlier) for earlier in latest]
+        latest_subjects = [_subject(earlier) for earlier in latest]
         findings = []
         for earlier in self.findings.get(source_id, []):
-            if _subject(earlier) not in known:
-                known.append(_subject(earlier))
+            if _subject(earlier) not in latest_subjects:
+                latest_subjects.append(_subject(earlier))
                 findings.append(earlier)
         return findings
 

@@ -150,9 +150,9 @@ def _continued(
     catalog: Catalog, resource: Resource, item: PlannedObject, existing: Mapping[str, Any]
 ) -> Optional[History]:
     """Returns the versions after the destination's last one, if they may be written."""
-    known = catalog.versions.source_version(item.source["id"], existing.get("_xact_id"))
-    if known:
-        missing = _source_versions(catalog, resource, item, after=known)
+    source_xact = catalog.versions.source_version(item.source["id"], existing.get("_xact_id"))
+    if source_xact:
+        missing = _source_versions(catalog, resource, item, after=source_xact)
     else:
         source = _source_versions(catalog, resource, item)
         pairs = map_versions(catalog, resource, item, source, existing)
@@ -167,10 +167,10 @@ def _note_left(catalog: Catalog, resource: Resource, item: PlannedObject) -> Non
     """Report versions that would have to come before those of the destination."""
     oldest = catalog.versions.oldest(item.source["id"]) or xact_of(item.source.get("_xact_id"))
     xacts = catalog.histories.source.transactions(item.source["id"])
-    asked = xacts[max(0, len(xacts) - 1 - catalog.settings.history) :]
-    left = sum(xact < oldest for xact in asked)
-    if left:
-        detail = f"{left:,} before those of the destination, where the object was already"
+    wanted_xacts = xacts[max(0, len(xacts) - 1 - catalog.settings.history) :]
+    left_count = sum(xact < oldest for xact in wanted_xacts)
+    if left_count:
+        detail = f"{left_count:,} before those of the destination, where the object was already"
         record = object_finding(resource, item, "earlier_versions", detail=detail)
         catalog.histories.findings.setdefault(item.source["id"], []).append(record)
 

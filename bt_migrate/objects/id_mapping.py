@@ -95,13 +95,13 @@ class EarlierRuns:
         with self.lock:
             return self.fields_not_taken(resource) | self._taken[resource.name]
 
-    def _read_not_taken(self, found: Dict[str, Set[str]], run: RunDirectory) -> None:
+    def _read_not_taken(self, not_taken: Dict[str, Set[str]], run: RunDirectory) -> None:
         """Add what a run recorded to what earlier ones did."""
         for name, fields in run.record.fields_taken.items():
-            found[name].difference_update(fields)
+            not_taken[name].difference_update(fields)
             self._taken[name].update(fields)
         for name, fields in run.record.fields_not_taken.items():
-            found[name].update(fields)
+            not_taken[name].update(fields)
 
     def fields_refused(self, resource: Resource) -> Set[str]:
         """Returns those of `fields_not_taken` that this process saw refused."""
@@ -111,10 +111,10 @@ class EarlierRuns:
     def note_not_taken(self, resource: Resource, fields: List[str]) -> None:
         with self.lock:
             self._refused[resource.name].update(fields)
-            known = self.fields_not_taken(resource)
-            if not known.issuperset(fields):
-                known.update(fields)
-                self._record_fields(resource, known, set())
+            not_taken = self.fields_not_taken(resource)
+            if not not_taken.issuperset(fields):
+                not_taken.update(fields)
+                self._record_fields(resource, not_taken, set())
 
     def expect_again(self, resource: Resource) -> None:
         """Expect fields that an earlier process saw refused: the data plane may be a newer one.
@@ -122,17 +122,17 @@ class EarlierRuns:
         They are refused again otherwise.
         """
         with self.lock:
-            known = self.fields_not_taken(resource)
-            doubted = known - self._refused[resource.name]
+            not_taken = self.fields_not_taken(resource)
+            doubted = not_taken - self._refused[resource.name]
             if doubted:
-                known -= doubted
-                self._record_fields(resource, known, doubted)
+                not_taken -= doubted
+                self._record_fields(resource, not_taken, doubted)
 
-    def _record_fields(self, resource: Resource, known: Set[str], taken: Set[str]) -> None:
+    def _record_fields(self, resource: Resource, not_taken: Set[str], taken: Set[str]) -> None:
         record = self.run.record
         taken |= set(record.fields_taken.get(resource.name, ()))
-        record.fields_taken[resource.name] = sorted(taken - known)
-        record.fields_not_taken[resource.name] = sorted(known)
+        record.fields_taken[resource.name] = sorted(taken - not_taken)
+        record.fields_not_taken[resource.name] = sorted(not_taken)
         self.run.save()
 
     def incomplete(self, resource_name: str, source_id: str) -> Optional[str]:

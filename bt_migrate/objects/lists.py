@@ -346,11 +346,11 @@ class Lists:
         """Record that a server refused a list: of all objects, or of one owner."""
         refusal = refusal_of(error, place)
         with self.lock:
-            known = self.refusals.setdefault(resource.name, [])
-            if (place, str(error)) in [(other.place, str(other.error)) for other in known]:
+            refusals = self.refusals.setdefault(resource.name, [])
+            if (place, str(error)) in [(other.place, str(other.error)) for other in refusals]:
                 return
-            alike = [other for other in known if other.error.status == error.status]
-            known.append(refusal)
+            alike = [other for other in refusals if other.error.status == error.status]
+            refusals.append(refusal)
             if not place and error.side == self.source.side:
                 self.unavailable[resource.name] = f"source answered {error.status}"
         of_place = f" of {place}" if place else ""
@@ -439,11 +439,11 @@ def renamed(projects: List[JsonObject], new_names: Mapping[str, str]) -> List[Js
     return result
 
 
-def refuse_unknown(option: str, names: Iterable[str], known: Collection[str]) -> None:
-    missing = unmatched(names, known)
+def refuse_unknown(option: str, names: Iterable[str], project_names: Collection[str]) -> None:
+    missing = unmatched(names, project_names)
     if missing:
-        hint = did_you_mean(missing[0], known)
-        shown = ", ".join(sorted(known)[:NAMES_SHOWN]) or "none"
+        hint = did_you_mean(missing[0], project_names)
+        shown = ", ".join(sorted(project_names)[:NAMES_SHOWN]) or "none"
         raise UsageError(
             f"{option}: the source has no project {missing[0]!r}{hint}; it has: {shown}"
         )

@@ -35,5 +35,5 @@ def note_order(
         entry = states.overall(first)
         name = entry.name if entry else first
         facts = {"resource": resource.name, "id": first, "name": name}
-        told = finding(NOT_KEPT, project=states.project, **facts)
-        states.note(first, [*states.findings.get(first, []), told])
+        record = finding(NOT_KEPT, project=states.project, **facts)
+        states.note(first, [*states.findings.get(first, []), record])

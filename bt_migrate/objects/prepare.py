@@ -137,7 +137,7 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
         writable_fields(resource, source),
         resource,
         resolve=catalog.targets.resolve,
-        known=catalog.targets.known(),
+        known_ids=catalog.targets.known_ids(),
         resolve_version=partial(resolve_version, catalog),
     )
     deferred = [
@@ -289,8 +289,11 @@ def expected_body(
         return prepared.body
     left_out = [*(reference.path for reference in prepared.left_out), *prepared.pins]
     fields = [path for path in left_out if path in existing]
-    kept = {name: existing[name] for name in fields if existing[name] is not None}
-    return {**without(prepared.body, missing_places(catalog, resource, prepared, existing)), **kept}
+    existing_values = {name: existing[name] for name in fields if existing[name] is not None}
+    return {
+        **without(prepared.body, missing_places(catalog, resource, prepared, existing)),
+        **existing_values,
+    }
 
 
 def missing_places(

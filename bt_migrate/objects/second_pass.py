@@ -345,12 +345,12 @@ def note_deferred(
             continue
         item = PlannedObject(source, states)
         prepared = prepare(catalog, resource, item)
-        kept = _findings_of_creation(states, source_id, "reference_not_added")
+        creation_findings = _findings_of_creation(states, source_id, "reference_not_added")
         waiting = [
             unresolved_finding(catalog, resource, item, reference)
             if final
             else waiting_finding(catalog, resource, item, reference)
             for reference in prepared.deferred
         ]
-        states.note(source_id, kept + prepared.findings + waiting)
+        states.note(source_id, creation_findings + prepared.findings + waiting)
     states.save()

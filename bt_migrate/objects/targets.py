@@ -34,7 +34,7 @@ class Targets:
     index: DestIndex
     ids: IdMapping
     lock: threading.RLock
-    _known: Optional[Dict[str, Tuple[str, ...]]] = None
+    _known_ids: Optional[Dict[str, Tuple[str, ...]]] = None
     _known_tails: Optional[FrozenSet[bytes]] = None
 
     def resolve(self, targets: Tuple[str, ...], source_id: str) -> Optional[str]:
@@ -169,25 +169,29 @@ class Targets:
             for resource in resources
         )
 
-    def known(self) -> Mapping[str, Tuple[str, ...]]:
+    def known_ids(self) -> Mapping[str, Tuple[str, ...]]:
         """Returns each source id that other objects may contain -> the resources it can be of."""
-        if self._known is None:
+        if self._known_ids is None:
             self.lists.prefetch(REFERABLE)
             # Without the lock: a list that was not read yet is asked for.
-            known: Dict[str, Tuple[str, ...]] = {self.lists.source.org_id: (ORGANIZATIONS,)}
+            resources_of_id: Dict[str, Tuple[str, ...]] = {
+                self.lists.source.org_id: (ORGANIZATIONS,)
+            }
             for resource in REFERABLE:
                 targets = CALLABLE if resource.name in CALLABLE else (resource.name,)
                 for obj in self.lists.source_list_or_empty(resource):
-                    known[obj["id"]] = targets
+                    resources_of_id[obj["id"]] = targets
             with self.lock:
-                if self._known is None:
-                    self._known = known
-        return self._known
+                if self._known_ids is None:
+                    self._known_ids = resources_of_id
+        return self._known_ids
 
     def known_tails(self, head: int) -> FrozenSet[bytes]:
         """The known ids without their first `head` characters, encoded; built once."""
-        known = self.known()
+        resources_of_id = self.known_ids()
         with self.lock:
             if self._known_tails is None:
-                self._known_tails = frozenset(source_id[head:].encode() for source_id in known)
+                self._known_tails = frozenset(
+                    source_id[head:].encode() for source_id in resources_of_id
+                )
             return self._known_tails

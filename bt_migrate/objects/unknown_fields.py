@@ -41,21 +41,21 @@ def unknown_places(text: str, body: Mapping[str, Any]) -> List[Path]:
     if _UNION.search(text):
         return []
     held = list(keys(body))
-    found: List[Path] = []
+    unknown: List[Path] = []
     for key, steps in _named(text):
         places = [path for path, name in held if name == key and _is_at(path, steps)]
         if steps is None and len(places) > 1:
             places = [path for path in places if len(path) == 1]
-        found += [path for path in places if path not in found]
-    return found
+        unknown += [path for path in places if path not in unknown]
+    return unknown
 
 
 def _named(text: str) -> Iterator[Named]:
     issues = _ISSUE.findall(text)
     for issue in issues:
-        told, path = _KEYS.search(issue), _PATH.search(issue)
-        if told and path:
-            yield from ((key, _steps(path[1])) for key in _QUOTED.findall(told[1]))
+        keys_match, path = _KEYS.search(issue), _PATH.search(issue)
+        if keys_match and path:
+            yield from ((key, _steps(path[1])) for key in _QUOTED.findall(keys_match[1]))
     patterns = (_EXTRANEOUS,) if issues else (_EXTRANEOUS, _UNRECOGNIZED)
     for pattern in patterns:
         for match in pattern.finditer(text):

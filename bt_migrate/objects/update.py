@@ -220,8 +220,8 @@ def foreseen_update(resource: Resource, action: Action, postponed: Iterable[str]
         return action
     waiting = list(postponed)
     expected = updated(resource, action.body, action.existing, waiting)
-    left = _after_update(resource, action, waiting, expected)
-    return replace(left, existing=action.existing)
+    foreseen = _after_update(resource, action, waiting, expected)
+    return replace(foreseen, existing=action.existing)
 
 
 def _after_update(

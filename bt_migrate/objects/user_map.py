@@ -80,20 +80,20 @@ def shown_address(user: Mapping[str, Any]) -> str:
 
 def contradiction(
     user_map: UserMap,
-    known: Mapping[str, str],
+    remembered: Mapping[str, str],
     source_users: Iterable[Mapping[str, Any]],
     dest_users: Iterable[Mapping[str, Any]],
 ) -> str:
     """Returns where the file differs from the map that the run remembers, "" if nowhere.
 
-    `known`: the ids that the run remembers. The file may have more users.
+    `remembered`: the ids that the run remembers. The file may have more users.
     """
-    users = [user for user in source_users if known.get(user["id"])]
+    users = [user for user in source_users if remembered.get(user["id"])]
     ids = mapped_ids(users, dest_users)
     lines = [
         user_map[user[SOURCE_ADDRESS].lower()].line
         for user in users
-        if ids.get(user["id"]) and ids[user["id"]] != known[user["id"]]
+        if ids.get(user["id"]) and ids[user["id"]] != remembered[user["id"]]
     ]
     if lines:
         return _lines_text(lines)

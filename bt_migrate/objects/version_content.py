@@ -27,18 +27,18 @@ def source_digest(targets: Targets, resource: Resource, version: Mapping[str, An
     """
 
     def resolve(to: Tuple[str, ...], source_id: str) -> Optional[str]:
-        known = targets.resolve(to, source_id) or targets.may_come(to, source_id)
-        return ANY_ID if known else None
+        is_resolvable = targets.resolve(to, source_id) or targets.may_come(to, source_id)
+        return ANY_ID if is_resolvable else None
 
     fields = writable_fields(resource, version)
-    rewritten = rewrite(fields, resource, resolve=resolve, known=targets.known())
+    rewritten = rewrite(fields, resource, resolve=resolve, known_ids=targets.known_ids())
     return _digest(resource, rewritten.value)
 
 
 def dest_digest(resource: Resource, version: Mapping[str, Any]) -> str:
     """The digest of a version in the destination."""
     fields = writable_fields(resource, version)
-    return _digest(resource, rewrite(fields, resource, resolve=_as_it_is, known={}).value)
+    return _digest(resource, rewrite(fields, resource, resolve=_as_it_is, known_ids={}).value)
 
 
 def _as_it_is(to: Tuple[str, ...], dest_id: str) -> Optional[str]:

@@ -86,8 +86,8 @@ class VersionLists:
         if now and now <= after:
             return []
         earlier = [xact for xact in self.transactions(latest["id"]) if after < xact < now]
-        kept = earlier[max(0, len(earlier) - last) :]
-        versions = [self._version(resource, latest["id"], xact) for xact in kept]
+        wanted = earlier[max(0, len(earlier) - last) :]
+        versions = [self._version(resource, latest["id"], xact) for xact in wanted]
         return [*(version for version in versions if version is not None), dict(latest)]
 
     def _version(self, resource: Resource, object_id: str, xact: int) -> Optional[JsonObject]:

@@ -63,8 +63,8 @@ class VersionMapping:
         """The transaction of the source's version that this one is; 0 if none is mapped to it."""
         wanted = xact_of_version(dest_version)
         with self.lock:
-            known = self._versions[source_id]
-            return max((xact for xact in known if known[xact] == wanted), default=0)
+            mapped = self._versions[source_id]
+            return max((xact for xact in mapped if mapped[xact] == wanted), default=0)
 
     def dest_version_of_row(self, source_id: str, row_id: str, version: object) -> Optional[str]:
         """The version in which the destination got that version of a row; None if it did not."""
@@ -79,9 +79,9 @@ class VersionMapping:
         between two versions shows the earlier one.
         """
         with self.lock:
-            known = self._versions[source_id]
-            reached = [xact for xact in known if xact <= xact_of_version(version)]
-        return version_like(version, known[max(reached)]) if reached else None
+            mapped = self._versions[source_id]
+            reached = [xact for xact in mapped if xact <= xact_of_version(version)]
+        return version_like(version, mapped[max(reached)]) if reached else None
 
 
 def read_version_mapping(

@@ -136,8 +136,8 @@ class VersionWriter:
         return True
 
     def _note(self, version: Version, findings: List[Dict[str, Any]]) -> None:
-        known = self.catalog.histories.findings.setdefault(version.source_id, [])
-        known.extend(findings)
+        recorded = self.catalog.histories.findings.setdefault(version.source_id, [])
+        recorded.extend(findings)
 
     def _remember(self, version: Version, body: Body, written: Mapping[str, Any]) -> None:
         catalog, history = self.catalog, version.history

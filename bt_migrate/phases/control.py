@@ -21,11 +21,11 @@ NAME = "control"
 
 def request(flags: Dict[str, Any]) -> int:
     path = newest_run(Path(flags["run"]), datetime.now(timezone.utc))
-    asked = control(path, flags["words"])
+    requested = control(path, flags["words"])
     if flags["json"]:
-        print(json.dumps({"run_directory": str(path), "requested": asked}))
+        print(json.dumps({"run_directory": str(path), "requested": requested}))
     else:
-        print(f"{path}: requested: {request_text(asked)}")
+        print(f"{path}: requested: {request_text(requested)}")
     return EXIT_OK
 
 

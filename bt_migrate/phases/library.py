@@ -26,8 +26,8 @@ def run(program: str, arguments: Sequence[str] = ()) -> int:
     there is no such program.
     """
     name = program.replace("-", "_")
-    known = {module.name for module in pkgutil.iter_modules(bt_migrate.phases.__path__)}
-    if name not in known - {"library"}:
+    programs = {module.name for module in pkgutil.iter_modules(bt_migrate.phases.__path__)}
+    if name not in programs - {"library"}:
         raise UsageError(f"there is no program {program!r} in bin/")
     module = importlib.import_module(f"bt_migrate.phases.{name}")
     return int(module.main(list(arguments)))

@@ -30,10 +30,10 @@ def names_are_found(scratch: Scratch) -> Seen:
     )
     again = answer.json if isinstance(answer.json, dict) else {}
     same = again.get("id") == first["id"]
-    kept = scratch.get("dataset", first["id"]).get("description") == "old"
+    is_unchanged = scratch.get("dataset", first["id"]).get("description") == "old"
     marked = FOUND_HEADER in {name.lower() for name in answer.headers}
-    text = f"same id: {same}, unchanged: {kept}, header: {marked}"
-    return holds_if(same and kept and marked, text)
+    text = f"same id: {same}, unchanged: {is_unchanged}, header: {marked}"
+    return holds_if(same and is_unchanged and marked, text)
 
 
 def experiments_are_found(scratch: Scratch) -> Seen:

@@ -87,9 +87,9 @@ def groups_show_their_members(scratch: Scratch) -> Seen:
 def roles_keep_their_permissions(scratch: Scratch) -> Seen:
     made = scratch.create_outside("role", "role", member_permissions=PERMISSIONS)
     shown = scratch.get("role", made["id"])
-    kept = _without_nulls(shown.get("member_permissions")) == _without_nulls(PERMISSIONS)
+    is_kept = _without_nulls(shown.get("member_permissions")) == _without_nulls(PERMISSIONS)
     owned = shown.get("org_id") is not None
-    return holds_if(kept and owned, f"permissions kept: {kept}, of the organization: {owned}")
+    return holds_if(is_kept and owned, f"permissions kept: {is_kept}, of the organization: {owned}")
 
 
 def _without_nulls(entries: Any) -> Any:
@@ -142,8 +142,8 @@ def attachments_keep_their_bytes(scratch: Scratch) -> Seen:
     status = {"upload_status": "done"}
     scratch.post("/attachment/status", key=params["key"], org_id=params["org_id"], status=status)
     reference = {"key": params["key"], **names}
-    kept = b"".join(attachment_chunks(scratch.api, reference)) == UPLOADED
-    return holds_if(kept and before != "done", f"bytes kept: {kept}; status before: {before}")
+    is_kept = b"".join(attachment_chunks(scratch.api, reference)) == UPLOADED
+    return holds_if(is_kept and before != "done", f"bytes kept: {is_kept}; status before: {before}")
 
 
 def _upload_status(scratch: Scratch, params: Dict[str, str]) -> str:

@@ -165,15 +165,15 @@ def _organization(api: Api) -> Json:
 
 def _delete_all(cleaner: Api, made: Dict[Tuple[str, str], str]) -> None:
     """Delete what has these names, the last first. Raises NetworkError for what is left."""
-    left = []
+    not_deleted = []
     for (kind, name), object_id in reversed(list(made.items())):
         try:
             for some_id in [object_id] if object_id else _ids_of_name(cleaner, kind, name):
                 cleaner.delete(f"/v1/{kind}/{some_id}")
         except MigrationError as error:
-            left.append(f"{kind} {name!r} was not deleted, delete it by hand: {error}")
-    if left:
-        raise NetworkError("; ".join(left)) from None
+            not_deleted.append(f"{kind} {name!r} was not deleted, delete it by hand: {error}")
+    if not_deleted:
+        raise NetworkError("; ".join(not_deleted)) from None
 
 
 def _ids_of_name(api: Api, kind: str, name: str) -> List[str]:

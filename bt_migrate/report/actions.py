@@ -73,7 +73,7 @@ class Group:
 
     def _users(self) -> Dict[str, str]:
         """User id -> e-mail address or id."""
-        known = {
+        missing_users = {
             str(record.get("id")): str(record.get("name"))
             for record in self._records
             if record["resource"] == USERS.name
@@ -83,7 +83,7 @@ class Group:
             for record in self._records
             if record.get("ref")
         }
-        return {**named, **known}
+        return {**named, **missing_users}
 
     @property
     def places(self) -> Count:

@@ -76,8 +76,8 @@ class LastStart:
         """Returns the command with what was kept before, and the arguments that it accepts."""
         options = PROGRAMS[command]
         given = {argument.partition("=")[0] for argument in arguments}
-        kept = [option.flag for option in options if option.kept and option.flag not in given]
-        arguments = [*only(self.kept_before, kept), *arguments]
+        kept_flags = [option.flag for option in options if option.kept and option.flag not in given]
+        arguments = [*only(self.kept_before, kept_flags), *arguments]
         useless = FLAGS - {option.flag for option in options}
         if SINCE_LAST not in arguments:
             useless |= ONLY_OF_SYNC
@@ -132,9 +132,9 @@ def _kept_before(sessions: Sequence[Session]) -> List[str]:
     moves = [session for session in sessions if session.command.startswith("migrate-")]
     words: List[str] = []
     for flag in KEPT:
-        asked = [session for session in moves if _accepts(session.command, flag)]
-        if asked and asked[-1] is not sessions[-1]:
-            words += only(asked[-1].arguments, [flag])
+        accepting = [session for session in moves if _accepts(session.command, flag)]
+        if accepting and accepting[-1] is not sessions[-1]:
+            words += only(accepting[-1].arguments, [flag])
     return words
 
 
@@ -217,11 +217,11 @@ def _lists_beyond_key(report: Mapping[str, Any]) -> List[str]:
     referable = {resource.name for resource in NAMED_BY_ROWS}.intersection(SELECTABLE)
     return sorted(
         {
-            found["resource"]
-            for found in report.get("findings", ())
-            if found["kind"] == LIST_REFUSED
-            and found["resource"] in referable
-            and FORBIDDEN.search(found.get("detail", ""))
+            record["resource"]
+            for record in report.get("findings", ())
+            if record["kind"] == LIST_REFUSED
+            and record["resource"] in referable
+            and FORBIDDEN.search(record.get("detail", ""))
         }
     )
 
@@ -288,9 +288,9 @@ def _is_acceptable(run: RunDirectory, report: Mapping[str, Any]) -> bool:
     failed = {line["kind"] for line in report["failed"]}
     compared = (report["verification"] or {}).get("differences", [])
     missing = {difference["outcome"] for difference in compared} - {DIFFERS}
-    known = outcomes <= {DIFFERS} and failed <= {ROWS_DIFFER}
+    is_explained = outcomes <= {DIFFERS} and failed <= {ROWS_DIFFER}
     is_found = outcomes or failed or (run.record.round and compared)
-    return bool(is_found) and known and not missing
+    return bool(is_found) and is_explained and not missing
 
 
 def _resources_to_update(start: LastStart, report: Mapping[str, Any]) -> List[str]:
@@ -448,12 +448,12 @@ def only(arguments: Sequence[str], names: Iterable[str]) -> List[str]:
 
 def without(arguments: Sequence[str], names: Sequence[str]) -> List[str]:
     """Returns the arguments without these options and their values."""
-    left: List[str] = []
+    remaining: List[str] = []
     rest = iter(arguments)
     for argument in rest:
         name, equals, _ = argument.partition("=")
         if name not in names:
-            left.append(argument)
+            remaining.append(argument)
         elif not equals and name not in WITHOUT_VALUE:
             next(rest, None)
-    return left
+    return remaining

@@ -124,9 +124,9 @@ def _problems(
     """
     outcomes = (DIFFERS, *OPEN_OUTCOMES)
     problems = [problem for states in listed for problem in problems_of(states, outcomes)]
-    known = [problem for problem in problems if accepted.holds(problem)]
-    left = [problem for problem in problems if not accepted.holds(problem)]
-    return left, [difference_of_problem(problem) for problem in known]
+    accepted_problems = [problem for problem in problems if accepted.holds(problem)]
+    open_problems = [problem for problem in problems if not accepted.holds(problem)]
+    return open_problems, [difference_of_problem(problem) for problem in accepted_problems]
 
 
 def _about_run(run: RunDirectory, status: str) -> Dict[str, Any]:

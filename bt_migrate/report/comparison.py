@@ -56,27 +56,28 @@ def difference_lines(
     result: Mapping[str, Any],
     groups: Mapping[str, str] = OUTCOME_GROUPS,
     limit: int = SHOWN_DIFFERENCES,
-    known: Container[Tuple[str, str]] = (),
+    shown_elsewhere: Container[Tuple[str, str]] = (),
 ) -> List[str]:
     """Returns the first differences of each group, those that matter for security first.
 
-    `known`: resource and id of objects that are shown elsewhere.
+    `shown_elsewhere`: resource and id of objects.
     """
     lines: List[str] = []
     for name, title in groups.items():
-        found = [
+        differences = [
             difference
             for difference in result.get(name) or []
             if (
-                difference.get("row") or (difference["resource"], difference.get("id")) not in known
+                difference.get("row")
+                or (difference["resource"], difference.get("id")) not in shown_elsewhere
             )
             and not (name == "differences" and difference.get("security"))
         ]
-        lines += [title] if found else []
-        for difference in found[:limit]:
+        lines += [title] if differences else []
+        for difference in differences[:limit]:
             lines += wrapped(difference_line(difference, is_named=name in EXPECTED))
-        if len(found) > limit:
-            lines.append(f"  … and {len(found) - limit:,} more")
+        if len(differences) > limit:
+            lines.append(f"  … and {len(differences) - limit:,} more")
     return lines
 
 

@@ -71,8 +71,8 @@ def failed_lines(report: Mapping[str, Any], limit: Optional[int] = None) -> List
     lines = section("Failed:", [*_without_objects(report), *texts[:limit]])
     if len(texts) > limit:
         lines.append(f"  … and {len(texts) - limit:,} more in the report")
-    known = {(problem["resource"], problem["id"]) for problem in problems}
-    return [*lines, *_differences(report, FAILURES, limit, known)]
+    named = {(problem["resource"], problem["id"]) for problem in problems}
+    return [*lines, *_differences(report, FAILURES, limit, named)]
 
 
 def _differences(report: Mapping[str, Any], *shown: Any) -> List[str]:
@@ -141,8 +141,8 @@ def _outcome_table(
 
 
 def outcomes_in_order(sums: Mapping[str, Counter[str]]) -> List[str]:
-    known = dict.fromkeys(OUTCOMES)
-    return list({**known, **{name: None for counts in sums.values() for name in counts}})
+    usual = dict.fromkeys(OUTCOMES)
+    return list({**usual, **{name: None for counts in sums.values() for name in counts}})
 
 
 def _uniform(sums: Mapping[str, Counter[str]]) -> Dict[str, Counter[str]]:

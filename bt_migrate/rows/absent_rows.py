@@ -26,8 +26,8 @@ def note_absent(
     A row that was found again in between is no longer recorded.
     """
     path = state.sibling(ending)
-    known = _read(path)
-    absent = {row_id: known.get(row_id, now_s) for row_id in row_ids}
+    missing_since = _read(path)
+    absent = {row_id: missing_since.get(row_id, now_s) for row_id in row_ids}
     _write(path, absent)
     return [row_id for row_id, since_s in absent.items() if now_s - since_s >= ABSENCE_S]
 

@@ -84,7 +84,7 @@ class RowEncoder:
         self._catalog = catalog
         self._kind = kind
         self._resolve = resolve or catalog.targets.resolve
-        self._known = catalog.targets.known()
+        self._known_ids = catalog.targets.known_ids()
         self._known_tails = catalog.targets.known_tails(UUID_HEAD_DIGITS)
         self._copies_attachments = catalog.settings.attachments
         self._max_row_bytes = catalog.settings.max_row_bytes
@@ -149,17 +149,17 @@ class RowEncoder:
 
     def _rewrite(self, draft: Draft) -> List[Deferred]:
         out = draft.fields
-        kept = kept_for_merges(out)
+        merge_values = kept_for_merges(out)
         new_names = self._catalog.settings.rename_projects
         resolve_version_of = partial(resolve_version, self._catalog)
         rewritten = rewrite_row(
-            out, self._resolve, self._known, new_names, resolve_version=resolve_version_of
+            out, self._resolve, self._known_ids, new_names, resolve_version=resolve_version_of
         )
         removed = list(rewritten.pins)
         deferred = []
         for path, targets, ref in rewritten.unresolved:
             if self._catalog.targets.may_be_added(targets, ref):
-                value = json.dumps(kept[path[:2]]) if path[:2] in kept else ""
+                value = json.dumps(merge_values[path[:2]]) if path[:2] in merge_values else ""
                 deferred.append((json.dumps(path), ",".join(targets), ref, value))
                 if may_be_mapped(self._catalog, targets) and PIN_BESIDE.get(path) in removed:
                     # The version waits with the id.
@@ -185,7 +185,9 @@ class RowEncoder:
         out = insertable_row(self._kind, row)
         resolve_version_of = partial(resolve_version, self._catalog)
         new_names = self._catalog.settings.rename_projects
-        rewrite_row(out, self._resolve, self._known, new_names, resolve_version=resolve_version_of)
+        rewrite_row(
+            out, self._resolve, self._known_ids, new_names, resolve_version=resolve_version_of
+        )
         return out
 
     def late_references(self, row: JsonObject) -> Dict[Path, Optional[str]]:
@@ -201,7 +203,7 @@ class RowEncoder:
         rewrite_row(
             out,
             self._resolve_marked,
-            self._known,
+            self._known_ids,
             new_names,
             resolve_version=self._version_marked,
         )

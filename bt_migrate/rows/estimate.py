@@ -254,8 +254,8 @@ def _new_bytes(planned: Dict[str, Any]) -> int:
 
 def total(streams: Iterable[Dict[str, Any]], name: str) -> Optional[int]:
     """Returns the sum of the known values, None if none is known."""
-    known = [stream[name] for stream in streams if stream[name] is not None]
-    return sum(known) if known else None
+    values = [stream[name] for stream in streams if stream[name] is not None]
+    return sum(values) if values else None
 
 
 def shown_count(count: Optional[int]) -> str:

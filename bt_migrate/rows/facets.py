@@ -54,12 +54,12 @@ def learn_facets(api: Api, kind_name: str, object_ids: Sequence[str], bounds: Bo
 
     Costs one query if no row has any.
     """
-    known = api.capabilities.facets
-    with known.lock:
-        asked = known.queried.setdefault(kind_name, set())
-        new = [object_id for object_id in object_ids if object_id not in asked]
+    places = api.capabilities.facets
+    with places.lock:
+        queried = places.queried.setdefault(kind_name, set())
+        new = [object_id for object_id in object_ids if object_id not in queried]
         if new:
-            asked.update(new)
+            queried.update(new)
             _learn(api, kind_name, new, bounds)
 
 

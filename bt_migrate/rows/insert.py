@@ -230,8 +230,8 @@ def delete_rows(dest: Api, kind: RowKind, dest_id: str, row_ids: Sequence[str]) 
     ]
     sender = RowSender(dest, kind, {dest_id: dest_id}, sum(len(row.body) for row in rows))
     delivery = sender.send(rows)
-    left = delivery.confirmed.count(False)
-    if left:
+    unconfirmed = delivery.confirmed.count(False)
+    if unconfirmed:
         route = Route(dest.side, "POST", LOGS3)
-        raise AnswerError(route, 200, f"does not name {left} of the rows")
+        raise AnswerError(route, 200, f"does not name {unconfirmed} of the rows")
     return delivery.xact

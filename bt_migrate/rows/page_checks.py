@@ -55,8 +55,8 @@ def _outside(rows: Sequence[JsonObject], keys: List[str], bounds: Bounds) -> Opt
 
 def _foreign(rows: Sequence[JsonObject], id_field: str, object_ids: Sequence[str]) -> Optional[str]:
     """Returns rows of other objects. Rows of a query for a single object need not name it."""
-    known = {*object_ids, *([None] if len(object_ids) == 1 else [])}
-    if any(row.get(id_field) not in known for row in rows):
+    expected_ids = {*object_ids, *([None] if len(object_ids) == 1 else [])}
+    if any(row.get(id_field) not in expected_ids for row in rows):
         return f"rows whose {id_field} was not asked for"
     return None
 

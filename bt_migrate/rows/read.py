@@ -260,8 +260,8 @@ class PageReader:
         rows = answer.json[::-1] if bounds.newest_first else answer.json
         self._check(rows, bounds, limit)
         if len(rows) == limit:
-            known = self._api.capabilities.full_page_rows
-            self._api.capabilities.full_page_rows = max(known, limit)
+            full_page_rows = self._api.capabilities.full_page_rows
+            self._api.capabilities.full_page_rows = max(full_page_rows, limit)
         ended = self._is_end(rows, limit)
         self._rows_shown = self.rows + len(rows)
         if not ended and len(rows) == limit and has_one_key(rows):

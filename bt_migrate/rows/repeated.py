@@ -71,8 +71,8 @@ def newest_rows(rows: Sequence[JsonObject], id_field: str = "") -> List[JsonObje
     newest: Dict[Tuple[object, str], JsonObject] = {}
     for row in rows:
         place = (row.get(id_field), row["id"])
-        known = newest.get(place, row)
-        if xact_of(known.get("_xact_id")) <= xact_of(row.get("_xact_id")):
+        other = newest.get(place, row)
+        if xact_of(other.get("_xact_id")) <= xact_of(row.get("_xact_id")):
             newest[place] = row
     if len(newest) == len(rows):
         return list(rows)

@@ -148,9 +148,9 @@ def _replay_each(shared: SharedCopy, member: StreamCopy, problems: FindingCounts
             except ApiError as error:
                 if error.status not in NO_VERSIONS or error.side != shared.catalog.source.side:
                     raise
-                left = len(stream.versions) - number
+                states_left = len(stream.versions) - number
                 detail = f"the source does not show it: {error.status}"
-                problems.add_many("dataset_version_left", str(version), left, detail=detail)
+                problems.add_many("dataset_version_left", str(version), states_left, detail=detail)
                 return
             if problem:
                 problems.add("dataset_version_left", str(version), detail=problem)
@@ -207,10 +207,10 @@ def _replaced(
     query = count_by_xact_query(stream.kind.name, stream.source_id, bounds)
     try:
         rows = shared.catalog.source.query(query, version=version).json
-        left = {xact_of(row["xact"]): whole_number(row["rows"]) for row in rows}
+        rows_left = {xact_of(row["xact"]): whole_number(row["rows"]) for row in rows}
     except NOT_COUNTED:
         return []
-    return sorted(xact for xact, rows in inside.items() if left.get(xact, 0) < rows)
+    return sorted(xact for xact, rows in inside.items() if rows_left.get(xact, 0) < rows)
 
 
 def _write_rows(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> None:
@@ -277,8 +277,8 @@ def _gone(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> Iterator[Li
             if not missing:
                 continue
             # A list may lack rows, or a row may have come back since.
-            asked = (stream.kind.name, [stream.source_id], missing, bounds.version)
-            shown = {row["id"] for row in rows_of_ids(source, *asked)}
+            wanted_rows = (stream.kind.name, [stream.source_id], missing, bounds.version)
+            shown = {row["id"] for row in rows_of_ids(source, *wanted_rows)}
             yield [row_id for row_id in missing if row_id not in shown]
     finally:
         listed.close()

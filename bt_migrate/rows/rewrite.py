@@ -144,7 +144,7 @@ def _audit_action(entry: Any) -> str:
 def rewrite_row(
     row: Dict[str, Any],
     resolve: Resolve,
-    known: Mapping[str, Tuple[str, ...]],
+    known_ids: Mapping[str, Tuple[str, ...]],
     new_names: Optional[Mapping[str, str]] = None,
     *,
     resolve_version: ResolveVersion = no_version,
@@ -152,7 +152,7 @@ def rewrite_row(
     """Rewrite the references of an insertable row in place.
 
     Nested values that the row shares with the source row are copied before they are changed.
-    `known`: source id -> resources. `new_names`: the new names of renamed projects.
+    `known_ids`: source id -> resources. `new_names`: the new names of renamed projects.
     """
     notes = RewriteNotes()
     for name in REFERENCE_FIELDS:
@@ -161,7 +161,7 @@ def rewrite_row(
     _rewrite_origin(row, resolve, resolve_version, notes)
     metadata = row.get("metadata")
     if isinstance(metadata, dict):
-        prompt = _prompt_of(metadata, known)
+        prompt = _prompt_of(metadata, known_ids)
         if prompt is not None:
             if rewrite_prompt_version(prompt, resolve_version):
                 notes.pins.append(PROMPT_PIN.path)
@@ -169,7 +169,7 @@ def rewrite_row(
         _rewrite_assignments(metadata, resolve, notes)
         _rewrite_parent(metadata, resolve, new_names or {})
     for name in REFERENCE_FIELDS:
-        _rewrite_strays(row, name, resolve, known, notes)
+        _rewrite_strays(row, name, resolve, known_ids, notes)
     return notes
 
 
@@ -231,7 +231,7 @@ def _rewrite_origin(
 
 
 def _prompt_of(
-    metadata: Dict[str, Any], known: Mapping[str, Tuple[str, ...]]
+    metadata: Dict[str, Any], known_ids: Mapping[str, Tuple[str, ...]]
 ) -> Optional[Dict[str, Any]]:
     """Returns metadata.prompt if it is the prompt that the SDKs write when they build one.
 
@@ -241,7 +241,9 @@ def _prompt_of(
     prompt = metadata.get("prompt")
     if not isinstance(prompt, dict):
         return None
-    names_source = _is_known(prompt.get("id"), known) or _is_known(prompt.get("project_id"), known)
+    names_source = _is_known(prompt.get("id"), known_ids) or _is_known(
+        prompt.get("project_id"), known_ids
+    )
     return prompt if names_source else None
 
 
@@ -256,22 +258,22 @@ def _rewrite_prompt(prompt: Dict[str, Any], resolve: Resolve, notes: RewriteNote
             prompt[name] = new
 
 
-def _is_known(value: Any, known: Mapping[str, Tuple[str, ...]]) -> bool:
-    return isinstance(value, str) and value in known
+def _is_known(value: Any, known_ids: Mapping[str, Tuple[str, ...]]) -> bool:
+    return isinstance(value, str) and value in known_ids
 
 
 def _rewrite_assignments(metadata: Dict[str, Any], resolve: Resolve, notes: RewriteNotes) -> None:
     users = metadata.get(ASSIGNMENTS)
     if not isinstance(users, list):
         return
-    kept = []
+    new_users = []
     for position, user in enumerate(users):
         new = resolve(("users",), user) if isinstance(user, str) else user
         if new is not None:
-            kept.append(new)
+            new_users.append(new)
         elif user is not None:
             notes.unresolved.append(((*ASSIGNMENTS_PLACE, position), ("users",), user))
-    metadata[ASSIGNMENTS] = kept
+    metadata[ASSIGNMENTS] = new_users
 
 
 def _rewrite_parent(
@@ -296,12 +298,12 @@ def _rewrite_strays(
     row: Dict[str, Any],
     name: str,
     resolve: Resolve,
-    known: Mapping[str, Tuple[str, ...]],
+    known_ids: Mapping[str, Tuple[str, ...]],
     notes: RewriteNotes,
 ) -> None:
     """Replace each string of the field that is a source id; remove those without a counterpart."""
     texts = strings(row.get(name), (name,))
-    notes.unresolved.extend(rewrite_known_ids(row, texts, resolve, known))
+    notes.unresolved.extend(rewrite_known_ids(row, texts, resolve, known_ids))
 
 
 def without_lost_versions(
@@ -368,18 +370,18 @@ def kept_for_merges(row: Mapping[str, Any]) -> Dict[Path, Any]:
 
     These are the origin, the assigned users, and the prompt of a span.
     """
-    kept: Dict[Path, Any] = {}
+    value_at_place: Dict[Path, Any] = {}
     origin = row.get("origin")
     if isinstance(origin, dict):
-        kept["origin",] = dict(origin)
+        value_at_place["origin",] = dict(origin)
     metadata = row.get("metadata")
     users = metadata.get(ASSIGNMENTS) if isinstance(metadata, dict) else None
     if isinstance(users, list):
-        kept[ASSIGNMENTS_PLACE] = list(users)
+        value_at_place[ASSIGNMENTS_PLACE] = list(users)
     prompt = metadata.get("prompt") if isinstance(metadata, dict) else None
     if isinstance(prompt, dict) and isinstance(prompt.get("id"), str) and prompt.get("version"):
-        kept[PROMPT_PLACE] = {"id": prompt["id"], "version": prompt["version"]}
-    return kept
+        value_at_place[PROMPT_PLACE] = {"id": prompt["id"], "version": prompt["version"]}
+    return value_at_place
 
 
 def deferred_merge(path: Path, new_id: str, kept: Optional[Mapping[str, Any]]) -> Dict[str, Any]:

@@ -220,9 +220,9 @@ def confirmed_of(ids: Sequence[str], named: Iterable[str]) -> List[bool]:
 
     All are False if an id was named that was not sent.
     """
-    left = Counter(named)
+    unused = Counter(named)
     confirmed = []
     for row_id in ids:
-        confirmed.append(left[row_id] > 0)
-        left[row_id] -= 1
-    return confirmed if max(left.values(), default=0) <= 0 else [False] * len(ids)
+        confirmed.append(unused[row_id] > 0)
+        unused[row_id] -= 1
+    return confirmed if max(unused.values(), default=0) <= 0 else [False] * len(ids)

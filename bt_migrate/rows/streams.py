@@ -209,8 +209,8 @@ def open_copy(catalog: Catalog, stream: RowStream, round_: Optional[Round] = Non
 
 def _forget_other_copy(path: Path, file: Path) -> None:
     """Reset the stream if its destination object is another one than before."""
-    for known in (file, *path.parent.glob(path.name + "_seen.sqlite3*")):
-        known.unlink()
+    for old_file in (file, *path.parent.glob(path.name + "_seen.sqlite3*")):
+        old_file.unlink()
 
 
 def _begin_copy(catalog: Catalog, state: StreamState, stream: RowStream) -> None:

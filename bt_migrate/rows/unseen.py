@@ -100,35 +100,35 @@ def without_silent(
     count as deleted.
     """
     ids = {stream.source_id for stream in streams}
-    known = {
+    states = {
         state.header["source_id"]: state
         for state in catalog.run.all_streams()
         if state.header["kind"] == kind_name and state.copied and state.copy.read
     }
-    known = {object_id: state for object_id, state in known.items() if object_id in ids}
+    states = {object_id: state for object_id, state in states.items() if object_id in ids}
     now_s = int(catalog.source.clock.earliest_s())
     left_out = set()
-    for object_id in _silent_of(catalog, kind_name, _looked_at(known, round_), known):
-        _note_silent(known[object_id], now_s)
-        if now_s - known[object_id].sync.silent_since < ABSENCE_S:
+    for object_id in _silent_of(catalog, kind_name, _looked_at(states, round_), states):
+        _note_silent(states[object_id], now_s)
+        if now_s - states[object_id].sync.silent_since < ABSENCE_S:
             left_out.add(object_id)
     return [stream for stream in streams if stream.source_id not in left_out]
 
 
-def _looked_at(known: Mapping[str, StreamState], round_: Round) -> List[str]:
+def _looked_at(states: Mapping[str, StreamState], round_: Round) -> List[str]:
     """Returns the objects whose rows this sync counts.
 
     These are all that showed no row last time, and as many others as one query takes; the next sync
     takes the next others.
     """
-    silent = [object_id for object_id, state in known.items() if state.sync.silent_since]
-    others = [object_id for object_id, state in known.items() if not state.sync.silent_since]
+    silent = [object_id for object_id, state in states.items() if state.sync.silent_since]
+    others = [object_id for object_id, state in states.items() if not state.sync.silent_since]
     start = round_.number * OBJECTS_PER_QUERY % len(others) if others else 0
     return [*silent, *[*others[start:], *others[:start]][:OBJECTS_PER_QUERY]]
 
 
 def _silent_of(
-    catalog: Catalog, kind_name: str, object_ids: Sequence[str], known: Mapping[str, StreamState]
+    catalog: Catalog, kind_name: str, object_ids: Sequence[str], states: Mapping[str, StreamState]
 ) -> List[str]:
     """Returns those of the objects of which the source counts no row.
 
@@ -138,14 +138,14 @@ def _silent_of(
     bounds = bounds_of(catalog, ROW_KINDS[kind_name])
     counted = count_by_object(catalog, catalog.source, kind_name, object_ids, bounds)
     silent = [object_id for object_id in object_ids if counted[object_id].rows == 0]
-    others = [object_id for object_id in known if object_id not in counted]
+    others = [object_id for object_id in states if object_id not in counted]
     for object_id in counted:
-        state = known[object_id]
+        state = states[object_id]
         if counted[object_id].rows and state.sync.silent_since:
             state.sync.silent_since = 0
             state.save()
     if silent and len(silent) == len(object_ids) and others:
-        return [*silent, *_silent_of(catalog, kind_name, others, known)]
+        return [*silent, *_silent_of(catalog, kind_name, others, states)]
     return silent
 
 

@@ -231,8 +231,8 @@ def _join_objects(new: RunDirectory, run: RunDirectory) -> None:
 def _join_states(into: ObjectStates, states: ObjectStates) -> None:
     """Add what a run knows about objects. If both know an object, the better outcome counts."""
     for source_id, entry in states.outcomes.items():
-        known = into.outcomes.get(source_id)
-        if known and BEST_FIRST.index(known.outcome) <= BEST_FIRST.index(entry.outcome):
+        earlier = into.outcomes.get(source_id)
+        if earlier and BEST_FIRST.index(earlier.outcome) <= BEST_FIRST.index(entry.outcome):
             continue
         into.outcomes[source_id] = entry
         into.note(source_id, states.findings.get(source_id, ()))

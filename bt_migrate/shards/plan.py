@@ -131,12 +131,12 @@ def _places(
     keys = _keys_of(catalog, unit, bounds)
     first = _edge(catalog, unit, bounds, newest_first=False) or 1
     last = _edge(catalog, unit, bounds, newest_first=True) or 1
-    known: List[Point] = [(first - 1, 0), (last, keys.rows_upto(last))]
-    places: Dict[int, Point] = {0: known[0]}
+    points: List[Point] = [(first - 1, 0), (last, keys.rows_upto(last))]
+    places: Dict[int, Point] = {0: points[0]}
     own = [piece for group in pieces for piece in group if piece.unit.id == unit.id]
     for begin in sorted({piece.begin for piece in own if piece.begin}):
-        places[begin] = max(cut_at(begin, near, known, keys), list(places.values())[-1])
-    return {**places, unit.rows: known[-1]}
+        places[begin] = max(cut_at(begin, near, points, keys), list(places.values())[-1])
+    return {**places, unit.rows: points[-1]}
 
 
 def _keys_of(catalog: Catalog, unit: ShardUnit, bounds: Bounds) -> Keys:

@@ -18,11 +18,11 @@ NOT_OF_A_SHARD = (
 
 def selection_of_shard(given: Mapping[str, Any]) -> Dict[str, Any]:
     """Returns the settings that `--shard FILE:number` sets. Raises UsageError."""
-    asked = next((name for name in NOT_OF_A_SHARD if given.get(name) not in (None, False)), None)
-    if asked:
+    option = next((name for name in NOT_OF_A_SHARD if given.get(name) not in (None, False)), None)
+    if option:
         raise UsageError(
             f"--shard: what is moved was chosen by bin/plan-shards; leave out"
-            f" --{asked.replace('_', '-')}"
+            f" --{option.replace('_', '-')}"
         )
     path, _, number = given["shard"].rpartition(":")
     if not path or not number.isdecimal():

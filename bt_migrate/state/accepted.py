@@ -81,10 +81,10 @@ def list_accepted(run: RunDirectory) -> List[AcceptedDifference]:
 
 def accept(run: RunDirectory, records: Iterable[Mapping[str, Any]], by: str, at: str) -> None:
     """Write down differences; one that was accepted before keeps who did it."""
-    known = {item.key for item in list_accepted(run)}
+    accepted_keys = {item.key for item in list_accepted(run)}
     new: Dict[DifferenceKey, AcceptedDifference] = {}
     for record in records:
-        if key_of(record) not in known:
+        if key_of(record) not in accepted_keys:
             new.setdefault(key_of(record), _item(run, record, by, at))
     _write(_path(run), [*_read(_path(run)), *new.values()])
 

@@ -133,8 +133,8 @@ def left_behind(settings: Settings, identity: Identity, command: str) -> Optiona
         same_words = run.record.relative_window == settings.relative_window
         if same_words and run.same_pair(identity) and run.record.selection == selection_then:
             then = replace(identity, selection=selection_then)
-            left = selection_then != identity.selection and _resumable(run, then, command)
-            return run if left else None
+            is_left_behind = selection_then != identity.selection and _resumable(run, then, command)
+            return run if is_left_behind else None
     return None
 
 
@@ -178,9 +178,9 @@ def _refuse_missing_run(path: Path) -> None:
 
 def _keeps_window(run: RunDirectory, settings: Settings, selection: Selection) -> bool:
     """Whether a named run keeps its own window: none is asked for, or the same relative one."""
-    asked = selection.created_after or selection.created_before
+    has_window = selection.created_after or selection.created_before
     same_words = settings.relative_window == run.record.relative_window
-    return not asked or bool(settings.relative_window and same_words)
+    return not has_window or bool(settings.relative_window and same_words)
 
 
 def _only_project(settings: Settings, run: RunDirectory, folder: str) -> Settings:

@@ -200,12 +200,12 @@ def record_fields(
 
 
 def refuse_other_fields(
-    path: Path, value: Mapping[str, Any], known: Collection[str], needed: Collection[str]
+    path: Path, value: Mapping[str, Any], field_names: Collection[str], needed: Collection[str]
 ) -> None:
     """Raises StateError for a field that this program does not know, and for one that it needs and
     that is missing.
     """
-    for name in sorted(set(value) - set(known)):
+    for name in sorted(set(value) - set(field_names)):
         raise StateError(f"{path}: {name} is not known to this version; {WHAT_TO_DO}")
     for name in needed:
         if name not in value:

@@ -32,11 +32,11 @@ def _time_text(context: CompareContext, queries: int) -> str:
     """At the known limit of the slower side, or at that of the small plans."""
     catalog = context.catalog
     limits = [side.throttle.queries_per_minute for side in (catalog.source, catalog.dest)]
-    known = [limit for limit in limits if limit]
-    rate = min(known, default=float(STARTER_QUERIES_PER_MINUTE))
+    known_limits = [limit for limit in limits if limit]
+    rate = min(known_limits, default=float(STARTER_QUERIES_PER_MINUTE))
     limited = duration_text(queries * 60 / rate)
     copy = (catalog.run.record.validation or {}).get("estimate") or {}
-    if known or not copy.get("queries"):
+    if known_limits or not copy.get("queries"):
         return f"{limited} at {rate:g} a minute"
     # A query of the comparison takes as long as one of the copy.
     unlimited = duration_text(copy["seconds"] * queries / copy["queries"])

@@ -88,9 +88,9 @@ class ObjectComparison:
             # Only names the project; never saved.
             states = ObjectStates(self.migration.run.path / "none", resource.name, scope_name)
             dest_project = _place_in_dest(scope) if scope else ""
-            told = len(catalog.lists.refusals.get(resource.name, ()))
+            refusal_count = len(catalog.lists.refusals.get(resource.name, ()))
             items = [PlannedObject(source, states, dest_project) for source in objects()]
-            for refusal in catalog.lists.refusals.get(resource.name, [])[told:]:
+            for refusal in catalog.lists.refusals.get(resource.name, [])[refusal_count:]:
                 _add_refusal(self.migration, resource, result, refusal)
             comparer = KindComparer(catalog, resource, self.attachments, result, self.traces)
             comparer.compare(items, extras_in=self._extras_in(resource, scope))

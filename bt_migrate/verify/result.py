@@ -130,10 +130,10 @@ class Differences:
                 return
             with self._disk_errors():
                 self._files[record["outcome"]].write(json.dumps(record) + "\n")
-            kept = self.accepted if record["outcome"] == ACCEPTED else self.kept
-            if len(kept) < MAX_DIFFERENCES_KEPT:
-                kept.append(record)
-            if kept is self.kept and record.get("security"):
+            records = self.accepted if record["outcome"] == ACCEPTED else self.kept
+            if len(records) < MAX_DIFFERENCES_KEPT:
+                records.append(record)
+            if records is self.kept and record.get("security"):
                 self.security.append(record)
 
     @contextlib.contextmanager
@@ -165,7 +165,8 @@ def totals_by_day(comparisons: Sequence[Comparison]) -> Dict[str, Dict[str, int]
     """Returns day -> outcome -> rows."""
     days = sorted({day for comparison in comparisons for day in comparison.days})
     return {
-        day: _totals(found.days[day] for found in comparisons if day in found.days) for day in days
+        day: _totals(comparison.days[day] for comparison in comparisons if day in comparison.days)
+        for day in days
     }
 
 

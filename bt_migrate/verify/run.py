@@ -171,7 +171,7 @@ def _sleep(migration: Migration, seconds: float) -> None:
 
 def _settle_traces(catalog: Catalog, traces: SourceTraces) -> None:
     """Decide about source ids in equal objects, once all objects of both sides were listed."""
-    traces.source_ids.update(catalog.targets.known())
+    traces.source_ids.update(catalog.targets.known_ids())
     traces.note_dest_ids([catalog.dest.org_id])
     for resource in (USERS, ROLES):
         # Users, and roles that are built in, are the same on both sides.
@@ -275,7 +275,9 @@ def _by_kind(comparisons: Sequence[Comparison]) -> Dict[str, Dict[str, Any]]:
 def _by_day(comparisons: Sequence[Comparison]) -> Dict[str, Dict[str, Dict[str, int]]]:
     names = dict.fromkeys(comparison.resource for comparison in comparisons)
     return {
-        name: totals_by_day([found for found in comparisons if found.resource == name])
+        name: totals_by_day(
+            [comparison for comparison in comparisons if comparison.resource == name]
+        )
         for name in names
     }
 

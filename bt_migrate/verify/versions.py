@@ -107,7 +107,7 @@ def as_first_written(
         without(dict(version), unknown),
         resource,
         resolve=resolve,
-        known={},
+        known_ids={},
         resolve_version=same_version,
     )
     return dict(rewritten.value) if rewritten.unresolved or unknown else None

@@ -48,7 +48,7 @@ def holding(*references: Reference, pins: Tuple[Pin, ...] = ()) -> Resource:
 def rewritten(
     value: Dict[str, Any], *references: Reference, pins: Tuple[Pin, ...] = ()
 ) -> Rewritten:
-    return rewrite(value, holding(*references, pins=pins), resolve=resolve, known=KNOWN)
+    return rewrite(value, holding(*references, pins=pins), resolve=resolve, known_ids=KNOWN)
 
 
 # -- places
@@ -215,7 +215,7 @@ def test_the_sibling_field_says_what_a_polymorphic_id_is(object_type: str, targe
 
     value = {"object_type": object_type, "object_id": ONE}
     resource = holding(Reference("object_id", ("@object_type",)))
-    result = rewrite(value, resource, resolve=asking, known={})
+    result = rewrite(value, resource, resolve=asking, known_ids={})
     assert (asked, result.value) == (
         [(targets, ONE)],
         {"object_type": object_type, "object_id": dest_id(5)},
@@ -299,7 +299,7 @@ def test_unknown_ids_are_user_data() -> None:
 def test_an_id_that_was_put_in_is_not_taken_for_one_of_the_source() -> None:
     known = {**KNOWN, dest_id(1): ("projects",)}
     resource = holding(Reference("dataset_id", ("datasets",)))
-    result = rewrite({"dataset_id": ONE}, resource, resolve=resolve, known=known)
+    result = rewrite({"dataset_id": ONE}, resource, resolve=resolve, known_ids=known)
     assert result == Rewritten({"dataset_id": dest_id(1)}, [], [], [])
 
 
@@ -344,8 +344,8 @@ def test_every_reference_of_the_table_is_rewritten_or_left_out_and_reported(
         example_of(reference.path, ONE, reference.when),
         example_of(reference.path, LOST, reference.when),
     )
-    rewritten_good = rewrite(good, resource, resolve=resolve, known=KNOWN)
-    rewritten_lost = rewrite(lost, resource, resolve=resolve, known=KNOWN)
+    rewritten_good = rewrite(good, resource, resolve=resolve, known_ids=KNOWN)
+    rewritten_lost = rewrite(lost, resource, resolve=resolve, known_ids=KNOWN)
     ids = [
         [text for _, text in strings(value.value) if "-" in text]
         for value in (rewritten_good, rewritten_lost)
@@ -365,7 +365,9 @@ PINS = [(member, pin) for member in OBJECT_RESOURCES for pin in member.pins]
 )
 def test_every_version_pin_without_counterpart_goes(resource: Resource, pin: Pin) -> None:
     version = "1000192656880881099"
-    result = rewrite(example_of(pin.path, version, None), resource, resolve=resolve, known=KNOWN)
+    result = rewrite(
+        example_of(pin.path, version, None), resource, resolve=resolve, known_ids=KNOWN
+    )
     assert ([text for _, text in strings(result.value) if text == version], bool(result.pins)) == (
         [],
         True,
@@ -385,7 +387,9 @@ def test_every_version_pin_of_the_table_becomes_the_version_of_its_object(
     def resolve_version(asked: Pin, holder: Mapping[str, Any], version: Any) -> Optional[str]:
         return f"{version} of {holder[asked.of[-1]]}" if asked == pin else None
 
-    result = rewrite(value, resource, resolve=resolve, known=KNOWN, resolve_version=resolve_version)
+    result = rewrite(
+        value, resource, resolve=resolve, known_ids=KNOWN, resolve_version=resolve_version
+    )
     versions = {value_at(result.value, path) for path in paths_matching(result.value, pin.path)}
     assert (versions, result.pins) == ({f"1000192656880881099 of {ONE}"}, [])
 

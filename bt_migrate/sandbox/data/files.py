@@ -92,13 +92,13 @@ class Files:
             return
         path = Path(self._folder) / secrets.token_hex(16)
         with path.open("wb") as file:
-            left = length
-            while left:
-                data = stream.read(min(left, COPY_BYTES))
+            bytes_left = length
+            while bytes_left:
+                data = stream.read(min(bytes_left, COPY_BYTES))
                 if not data:
                     raise ConnectionResetError("the body ended early")
                 file.write(data)
-                left -= len(data)
+                bytes_left -= len(data)
         self.blobs[place] = path
 
     def content(self, place: Tuple[str, str]) -> Optional[bytes]:

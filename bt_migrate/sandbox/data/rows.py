@@ -115,11 +115,11 @@ class RowSet:
         if event.get("_parent_id") and not event.get("span_parents"):
             row = self.by_id.get(event["_parent_id"])
             parent = row.value() if row is not None else {}
-            known = str(parent.get("span_id", event["_parent_id"]))
+            parent_span_id = str(parent.get("span_id", event["_parent_id"]))
             return {
                 "span_id": span_id,
-                "root_span_id": parent.get("root_span_id", known),
-                "span_parents": [known],
+                "root_span_id": parent.get("root_span_id", parent_span_id),
+                "span_parents": [parent_span_id],
             }
         parents = event.get("span_parents", None if own else [])
         return {

@@ -98,17 +98,17 @@ def _rows(store: Store, org_ids: Sequence[str], experiment_id: str) -> List[Json
 def _metrics(rows: Sequence[Json]) -> Json:
     """The means over traces: numbers of spans and of tokens; and how long a task takes."""
     traces = max(1, len({row["root_span_id"] for row in rows}))
-    found: Json = {}
+    metrics: Json = {}
     for name, unit in UNIT_OF_METRIC.items():
         if unit:
             total = sum((row["metrics"] or {}).get(name) or 0 for row in rows)
         else:
             total = _spans_counted(rows, name)
-        found[name] = _metric_summary(name, total / traces, unit)
+        metrics[name] = _metric_summary(name, total / traces, unit)
     tasks = [row["metrics"] for row in rows if _type(row) == "task"]
     durations = [times["end"] - times["start"] for times in tasks if times and "end" in times]
-    found["duration"] = _metric_summary("duration", _mean(durations), "s")
-    return found
+    metrics["duration"] = _metric_summary("duration", _mean(durations), "s")
+    return metrics
 
 
 def _spans_counted(rows: Sequence[Json], name: str) -> int:
