@@ -257,6 +257,14 @@ def test_columns_are_named_and_computed(http: Http, project: str) -> None:
     ]
 
 
+def test_the_name_of_a_span_is_a_column(http: Http, project: str, acme: SandboxOrg) -> None:
+    """As in a recorded answer of May 2026."""
+    span = {"id": "e", "span_attributes": {"name": "Chat Completion"}}
+    acme.insert("project_logs", project, [span])
+    rows = http.btql(f"select: name | from: project_logs('{project}') | limit: 2")["data"]
+    assert rows == [{"name": "Chat Completion"}, {"name": None}]
+
+
 def test_groups_of_a_query_hold_counts_and_measures(
     http: Http, acme: SandboxOrg, project: str
 ) -> None:

@@ -58,7 +58,11 @@ class View:
                 return keys.xact_id(self.row.moment)
             if name == "_pagination_key":
                 return keys.pagination_key(self.row.key)
-        return self.value().get(name)
+        value = self.value()
+        if name == "name" and name not in value:
+            # of a span
+            return (value.get("span_attributes") or {}).get(name)
+        return value.get(name)
 
 
 Compiled = Callable[[View], Any]
