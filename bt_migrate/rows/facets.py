@@ -32,6 +32,7 @@ from bt_migrate.rows.page_ahead import SIZE_STATUSES
 log = logging.getLogger("bt_migrate.rows")
 
 FACET_FIELDS = ("facets", "classifications")
+HAS_FACETS = " or ".join(f"{name} is not null" for name in FACET_FIELDS)
 # object ids in one query for the objects that have facets
 OBJECTS_ASKED = 250
 # rows with facets that are compared in both shapes
@@ -114,22 +115,27 @@ def _find_place(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) ->
 def _holders(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) -> List[str]:
     """Returns those of the objects that have rows with facets or classifications."""
     id_field = ROW_KINDS[kind_name].id_field
-    query = facet_objects_query(kind_name, id_field, ids, bounds)
+    statuses = RETRY_STATUSES - SIZE_STATUSES
     try:
-        rows = api.query(query, retry_statuses=RETRY_STATUSES - SIZE_STATUSES).json
+        query = facet_objects_query(kind_name, id_field, ids, bounds)
+        rows = api.query(query, retry_statuses=statuses).json
         return [row[id_field] for row in rows if row[id_field] in ids]
+    except NOT_ASKED as error:
+        log.debug("%s: objects with facets of %s: %s", api.side, kind_name, error)
+    try:
+        # The server lacks this aggregate: any rows with facets.
+        query = facets_query(kind_name, id_field, ids, HAS_FACETS)
+        shown = api.query(query, retry_statuses=statuses).json
     except NOT_ASKED:
-        # The server lacks this aggregate, or there are too many rows: look at the newest rows
-        # instead.
-        newest = api.query(facets_query(kind_name, id_field, ids)).json
-        return list(ids) if any(map(_has_facets, newest)) else []
+        # There are too many rows: look at the newest ones instead.
+        shown = api.query(facets_query(kind_name, id_field, ids)).json
+    return list(ids) if any(map(_has_facets, shown)) else []
 
 
 def _place(api: Api, kind_name: str, holders: List[str]) -> FacetPlace:
     """Compare some rows in both shapes."""
     id_field = ROW_KINDS[kind_name].id_field
-    condition = " or ".join(f"{name} is not null" for name in FACET_FIELDS)
-    rows = api.query(facets_query(kind_name, id_field, holders[:1], condition)).json
+    rows = api.query(facets_query(kind_name, id_field, holders[:1], HAS_FACETS)).json
     examples = {str(row.get("id")): row for row in rows if _has_facets(row)}
     shown = query_by_ids(
         api,

@@ -32,9 +32,9 @@ def spans(trace: str, count: int, **root: Any) -> List[Json]:
 
 
 class TraceQueries:
-    """The queries in shape `traces` of one side; `refused`: as a server without this shape."""
+    """The queries in shape `traces` of one side; those with the text `refused` are refused."""
 
-    def __init__(self, w: World, *, key: str = SOURCE_KEY, refused: bool = False) -> None:
+    def __init__(self, w: World, *, key: str = SOURCE_KEY, refused: str = "nothing") -> None:
         self.texts: List[str] = []
         self._key, self._refused = key, refused
         self._others = w.sandbox.intercept
@@ -45,7 +45,7 @@ class TraceQueries:
         query = json.loads(request.body)["query"] if request.path == "/btql" else ""
         if ours and ") traces" in query:
             self.texts.append(query)
-            if self._refused:
+            if self._refused in query:
                 return Answer(400, b"unknown shape")
         return self._others(request) if self._others else None
 
@@ -140,9 +140,19 @@ def test_a_row_whose_trace_is_too_large_to_show_its_facets_is_reported(tmp_path:
         ] == [("facets (not shown)", 300)]
 
 
-@pytest.mark.parametrize("refused", [False, True])
+def test_old_facets_are_found_on_a_server_without_the_aggregate(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        hidden(w)
+        w.source.insert(LOGS, w.project, spans("a", 1, facets={"Task": "refund"}))
+        w.source.insert(LOGS, w.project, [{"id": str(number)} for number in range(1005)])
+        TraceQueries(w, refused="count(1)")
+        assert w.move(LOGS) == 0
+        assert facets(w.dest, LOGS, w.twin(LOGS, w.project)) == {"a 0": {"Task": "refund"}}
+
+
+@pytest.mark.parametrize(("refused", "queries"), [("nothing", 2), (") traces", 3)])
 def test_facets_that_spans_show_cost_no_more_than_the_question(
-    refused: bool, tmp_path: Path
+    refused: str, queries: int, tmp_path: Path
 ) -> None:
     with world(tmp_path) as w:
         w.sandbox.store.behaviour.spans_show_facets = True
@@ -150,7 +160,7 @@ def test_facets_that_spans_show_cost_no_more_than_the_question(
         asked = TraceQueries(w, refused=refused)
         assert w.move(LOGS, "--fetch-limit", "2") == 0
         assert facets(w.dest, LOGS, w.twin(LOGS, w.project)) == {"a 0": {"Task": "refund"}}
-        assert len(asked.texts) == 2
+        assert len(asked.texts) == queries
 
 
 def test_only_the_destination_hides_facets(tmp_path: Path) -> None:
