@@ -278,6 +278,7 @@ def assert_named(pair: Pair, root: Path) -> None:
 
 def names_in(org: Any, object_id: str) -> Set[str]:
     """All texts in an object and in its rows."""
-    holds = [obj for kind in KINDS for obj in org.objects(kind) if obj["id"] == object_id]
-    rows = [org.rows(kind, object_id) for kind in ROWS_OF]
+    kinds = [kind for kind in KINDS if any(obj["id"] == object_id for obj in org.objects(kind))]
+    holds = [obj for kind in kinds for obj in org.objects(kind) if obj["id"] == object_id]
+    rows = [org.rows(kind, object_id) for kind, holder in ROWS_OF.items() if holder in kinds]
     return set(re.findall(r'"([^"]*)"', json.dumps([holds, rows])))
