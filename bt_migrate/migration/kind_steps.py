@@ -125,9 +125,10 @@ def is_beyond_key(migration: Migration, resource: Resource, refusal: Refusal) ->
     """Whether the refused list is only outside of this key's rights, so that nothing is missing.
 
     That is so for kinds that need a right of their own, unless a person asked for them by name or
-    they were listed before.
+    they were listed before, and for kinds that a person left out.
     """
-    needs_right = resource.beyond or resource.scope == OWNER
+    left_out = migration.catalog.lists.is_left_out(resource.name)
+    needs_right = resource.beyond or resource.scope == OWNER or left_out
     ours = refusal.error.side == migration.catalog.source.side
     by_name = resource.name in migration.settings.named_resources
     seen = any(

@@ -322,7 +322,8 @@ class Lists:
         """
         if self.is_not_there(resource, error):
             return []
-        if resource is PROJECTS or api is not self.source or self.strict or error.status == 401:
+        is_needed = self.strict and not self._never_comes(resource.name, refusal_of(error))
+        if resource is PROJECTS or api is not self.source or is_needed or error.status == 401:
             return error
         self.refuse(resource, error)
         return []
@@ -363,6 +364,14 @@ class Lists:
         log.log(level, "%s: %s%s cannot be listed: %s", *words)
         if is_needed and len(alike) == REFUSALS_SHOWN:
             log.warning("further lists of %s cannot be read either; run.log has all", resource.name)
+
+    def is_left_out(self, name: str) -> bool:
+        """Whether --exclude-resources names a kind that the key may not list: it never comes."""
+        refusals = self.refusals.get(name, [])
+        return bool(refusals) and all(self._never_comes(name, refusal) for refusal in refusals)
+
+    def _never_comes(self, name: str, refusal: Refusal) -> bool:
+        return refusal.lacks_right and name in self.settings.exclude_resources
 
     def missing_for_rows(self) -> Optional[ApiError]:
         """Returns why rows cannot be copied yet: a kind that rows name is not listed.

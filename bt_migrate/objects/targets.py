@@ -111,7 +111,7 @@ class Targets:
     def may_come(self, targets: Tuple[str, ...], source_id: str) -> bool:
         """Whether an unresolved reference can resolve later: its target exists and can move."""
         for target in targets:
-            if target in self.lists.refusals:
+            if target in self.lists.refusals and not self.lists.is_left_out(target):
                 return True
             resource = BY_NAME.get(target)
             if resource is None or resource is USERS or target in self.lists.unknown_there:
@@ -137,7 +137,8 @@ class Targets:
 
         Without a reason, the unresolved reference is a failure.
         """
-        if any(target in self.lists.refusals for target in targets):
+        refused = [target for target in targets if target in self.lists.refusals]
+        if not all(map(self.lists.is_left_out, refused)):
             return ""
         if targets == (USERS.name,):
             user = self.lists.source_object(USERS, source_id) or {}
@@ -152,7 +153,9 @@ class Targets:
             reason = resource.cannot_move(source) if resource and source else None
             if reason:
                 return f"its target was not moved: {reason}"
-        return ""
+        return (
+            f"{' and '.join(refused)} were left out; the key may not list them" if refused else ""
+        )
 
     def is_lost(self, targets: Tuple[str, ...], source_id: str) -> bool:
         """Whether the target is missing in the source: its lists are complete and lack it.
