@@ -17,7 +17,7 @@ from bt_migrate.api.client import Api
 from bt_migrate.api.http import retry_after_s
 from bt_migrate.api.request import Endpoint, Limits
 from bt_migrate.api.throttle import Refused, Throttle
-from bt_migrate.errors import Interrupted, NetworkError
+from bt_migrate.errors import Interrupted, NetworkError, RateLimitError
 from tests.support.api_client import KEY, URL, client, outcome
 from tests.support.loopback import Asked, Loopback, Reply
 
@@ -226,5 +226,5 @@ def test_a_request_that_is_refused_too_often_stops_the_run() -> None:
     with Loopback([Reply(429, b"slow down")]) as server:
         api = Api(Endpoint("source", server.url, KEY), limits, writable=False)
         error = outcome(lambda: api.get("/v1/project"))
-    assert (type(error), error.exit_code, len(server.asked)) == (NetworkError, 3, 3)
+    assert (type(error), error.exit_code, len(server.asked)) == (RateLimitError, 3, 3)
     assert "2 times in a row (MIGRATION_RATE_LIMIT_TRIES)" in str(error)
