@@ -137,10 +137,10 @@ def rows_of_query(value: Any) -> str:
     rows = value.get("data") if isinstance(value, dict) else None
     if not isinstance(rows, list):
         return f"`data` is {described(rows, value)}, not a list of rows"
-    for position, row in enumerate(rows):
-        if not isinstance(row, dict):
-            # without its content: it may be somebody's row
-            return f"`data[{position}]` is {_type_name(row)}, not a row"
+    if not {*map(type, rows)} <= {dict}:
+        position = next(place for place, row in enumerate(rows) if not isinstance(row, dict))
+        # without its content: it may be somebody's row
+        return f"`data[{position}]` is {_type_name(rows[position])}, not a row"
     cursor = value.get("cursor")
     if cursor is not None and not isinstance(cursor, str):
         return f"`cursor` is {described(cursor)}, not a text"

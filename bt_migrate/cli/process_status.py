@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.cli.rates import Beat, Rates
+from bt_migrate.errors import StateError
 from bt_migrate.model.date_windows import instant, iso
 from bt_migrate.state.live_counts import LiveCounts, Task
 from bt_migrate.state.run_directory import RunDirectory
@@ -114,11 +115,17 @@ class ProcessStatus:
 
 
 def _rows_before(run: RunDirectory) -> int:
-    """Returns the rows of earlier starts: of the copy, or of the current sync."""
+    """Returns the rows of earlier starts: of the copy, or of the current sync.
+
+    0 if a state file is damaged: the phase that opens the file reports it and ends.
+    """
     if len(run.record.sessions) < 2:
         return 0
-    now = run.record.round
-    return sum(state.counts["fetched"] for state in run.all_streams() if state.sync.round == now)
+    try:
+        states = run.all_streams()
+    except StateError:
+        return 0
+    return sum(state.counts["fetched"] for state in states if state.sync.round == run.record.round)
 
 
 def row_totals(run: Optional[RunDirectory]) -> Dict[str, Optional[int]]:

@@ -85,7 +85,8 @@ def batched(
 
 def held_bytes(row: EncodedRow) -> int:
     """Returns about how much memory the row takes until it is written."""
-    return ROW_HELD_BYTES + len(row.body) + sum(len(content) for _, _, content in row.spills)
+    spilled = sum(len(content) for _, _, content in row.spills) if row.spills else 0
+    return ROW_HELD_BYTES + len(row.body) + spilled
 
 
 def halves(batch: Sequence[Item]) -> Tuple[Sequence[Item], Sequence[Item]]:

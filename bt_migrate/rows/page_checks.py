@@ -26,14 +26,19 @@ def reason_to_refuse(
     """
     if len(rows) > limit:
         return f"{len(rows):,} rows for a limit of {limit:,}; the server ignores the limit"
-    if not all(isinstance(row, dict) and isinstance(row.get("id"), str) for row in rows):
+    if not (_are_all(dict, rows) and _are_all(str, [row.get("id") for row in rows])):
         return "rows that are no objects with an id"
     keys = [row.get(KEY) for row in rows]
-    if not all(isinstance(key, str) and key for key in keys):
+    if not (_are_all(str, keys) and all(keys)):
         return "rows without _pagination_key; this data plane is too old to be read in order"
     if keys != sorted(keys):
         return "rows that are not in the order of _pagination_key; the server ignores the sort"
     return _outside(rows, keys, bounds) or _foreign(rows, id_field, object_ids)
+
+
+def _are_all(kind: type, values: Sequence[Any]) -> bool:
+    """Whether each value, as JSON is read, has this very type."""
+    return {*map(type, values)} <= {kind}
 
 
 def _outside(rows: Sequence[JsonObject], keys: List[str], bounds: Bounds) -> Optional[str]:
@@ -55,8 +60,9 @@ def _outside(rows: Sequence[JsonObject], keys: List[str], bounds: Bounds) -> Opt
 
 def _foreign(rows: Sequence[JsonObject], id_field: str, object_ids: Sequence[str]) -> Optional[str]:
     """Returns rows of other objects. Rows of a query for a single object need not name it."""
-    expected_ids = {*object_ids, *([None] if len(object_ids) == 1 else [])}
-    if any(row.get(id_field) not in expected_ids for row in rows):
+    holders = [row[id_field] for row in rows if row.get(id_field) is not None]
+    nameless = len(rows) - len(holders) if len(object_ids) > 1 else 0
+    if nameless or not _are_all(str, holders) or not {*holders} <= {*object_ids}:
         return f"rows whose {id_field} was not asked for"
     return None
 

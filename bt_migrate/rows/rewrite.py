@@ -94,8 +94,9 @@ def insertable_and_lost(kind: RowKind, row: Mapping[str, Any]) -> Tuple[Dict[str
     out = dict(row)
     fields = _INSERTED[kind.name]
     # Measured over a million rows: popping the usual fields is faster than building a new dict.
+    drop = out.pop
     for name in _NOT_INSERTED:
-        out.pop(name, None)
+        drop(name, None)
     lost = ["classifications"] if row.get("classifications") else []
     if fields.issuperset(out):
         return out, lost

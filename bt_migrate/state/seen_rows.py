@@ -274,23 +274,22 @@ class SeenRows:
     def record(
         self, rows: Iterable[Sequence[Any]], deferred: Iterable[DeferredReference] = ()
     ) -> None:
-        """Commit DeliveredRows (or the same as tuples) and the references that wait, in one
-        transaction.
+        """Commit rows, with the five values of DeliveredRow, and references that wait, at once.
 
         What an earlier version of a row waited for is forgotten.
         """
-        delivered = [DeliveredRow(*row) for row in rows]
+        delivered = list(map(_stored, rows))
         again = delivered if self._rows("select 1 from deferred limit 1") else []
         self._write(
             [
                 (
                     "insert into delivered (object, id, xact, outcome, dest_xact)"
                     " values (?, ?, ?, ?, ?)",
-                    map(_stored, delivered),
+                    delivered,
                 ),
                 (
                     "delete from deferred where object = ? and id = ?",
-                    (_stored(row[:2]) for row in again),
+                    (row[:2] for row in again),
                 ),
                 (
                     "insert or replace into deferred values (?, ?, ?, ?, ?, ?)",
@@ -395,7 +394,8 @@ class SeenRows:
 
 def _stored(record: Sequence[Any]) -> Tuple[Any, ...]:
     """Returns a record that begins with an object and a row id, with the row id as bytes."""
-    return (record[0], id_bytes(record[1]), *record[2:])
+    object_id, row_id, *values = record
+    return (object_id, id_bytes(row_id), *values)
 
 
 def _upgrade(db: sqlite3.Connection) -> None:

@@ -12,11 +12,14 @@ from typing import Any, Dict
 import pytest
 
 from bt_migrate.cli.many_runs import all_runs, all_runs_lines, parts_below, summed, summed_lines
+from bt_migrate.cli.process_status import ProcessStatus
 from bt_migrate.cli.run_status import newest_run, run_status
 from bt_migrate.cli.status_text import status_lines
 from bt_migrate.model.run_identity import RunSide, Selection
 from bt_migrate.state.find_run import create_run
+from bt_migrate.state.live_counts import LiveCounts
 from bt_migrate.state.run_directory import RunDirectory
+from bt_migrate.state.run_files import LOGS_STATE_FILE
 from bt_migrate.state.run_record import Identity, Session
 
 NOW = datetime(2026, 1, 15, 12, 0, 0, tzinfo=timezone.utc)
@@ -247,3 +250,15 @@ def test_the_run_of_the_objects_alone_counts_no_rows(tmp_path: Path) -> None:
         objects.record.selection.part = part
         objects.save()
         assert run_status(objects.path, NOW)["rows"]["total"] == total
+
+
+def test_a_damaged_stream_does_not_end_the_thread_that_writes_the_status(tmp_path: Path) -> None:
+    run = made(tmp_path)
+    run.record.sessions *= 2
+    damaged = run.folder("p") / LOGS_STATE_FILE
+    damaged.parent.mkdir(parents=True, exist_ok=True)
+    damaged.write_text("not what it was")
+    live = LiveCounts()
+    live.phase = "migrate-logs"
+    work = ProcessStatus(live, (), run).measured()["work"]
+    assert (work["unit"], work["done"]) == ("rows", 0)

@@ -273,10 +273,11 @@ def test_a_server_that_ignores_the_filter_of_transactions_ends_the_sync_of_the_s
         assert (sync(w).code, equal(w)) == (0, True)
 
 
-def test_rows_of_another_object_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("holder", ["somebody-else", ["a list"], 7])
+def test_rows_of_another_object_are_refused(holder: Any, tmp_path: Path) -> None:
     def mixed(query: str, found: Json) -> None:
         if is_page(query) and found["data"]:
-            found["data"][-1]["project_id"] = "somebody-else"
+            found["data"][-1]["project_id"] = holder
 
     with world(tmp_path) as w:
         fill(w, LOGS, w.project, 10)

@@ -27,9 +27,13 @@ def seen(tmp_path: Path) -> Iterator[SeenRows]:
 def test_rows_are_remembered_by_object_and_id_with_their_transaction(seen: SeenRows) -> None:
     empty = seen.holds_rows()
     seen.record(
-        [("o1", "a", 1, "created"), ("o1", "b", 2**63 - 1, "found"), ("o2", "a", 3, "created")]
+        [
+            ("o1", "a", 1, "created", 0),
+            ("o1", "b", 2**63 - 1, "found", 0),
+            ("o2", "a", 3, "created", 0),
+        ]
     )
-    seen.record([("o1", "a", 5, "updated")])
+    seen.record([("o1", "a", 5, "updated", 0)])
     assert (
         empty,
         seen.holds_rows(),
@@ -56,7 +60,7 @@ def test_no_file_is_created_without_rows(seen: SeenRows) -> None:
 
 
 def test_what_an_earlier_process_remembered_is_known_at_once(seen: SeenRows) -> None:
-    seen.record([("o", "a", 1, "created")])
+    seen.record([("o", "a", 1, "created", 0)])
     seen.close()
     again = SeenRows(seen.path)
     answers = (again.holds_rows(), again.outcomes_of("o", ["a"]))
@@ -72,7 +76,7 @@ def test_many_threads_remember_at_the_same_time(seen: SeenRows) -> None:
         for number in range(20):
             entry = f"{thread}-{number}"
             seen.record(
-                [("o", entry, 1, "created")], [("o", entry, "origin", "datasets", "r", "{}")]
+                [("o", entry, 1, "created", 0)], [("o", entry, "origin", "datasets", "r", "{}")]
             )
             seen.record_before([("o", entry, entry.encode())])
             seen.forget_deferred([("o", entry, "origin")])
@@ -93,7 +97,9 @@ def test_many_threads_remember_at_the_same_time(seen: SeenRows) -> None:
     "row_id", ["plain", "Zoë 日本 🙂", "with\x00nul", "it's", "", "x" * 10_000]
 )
 def test_any_row_id_is_remembered(seen: SeenRows, row_id: str) -> None:
-    seen.record([("o", row_id, 1, "created")], [("o", row_id, "origin", "datasets", "ref", "{}")])
+    seen.record(
+        [("o", row_id, 1, "created", 0)], [("o", row_id, "origin", "datasets", "ref", "{}")]
+    )
     seen.record_before([("o", row_id, b"digest")])
     assert (seen.outcomes_of("o", [row_id]), seen.before("o", [row_id]), seen.deferred()) == (
         {row_id: (1, "created")},
@@ -104,7 +110,7 @@ def test_any_row_id_is_remembered(seen: SeenRows, row_id: str) -> None:
 
 def test_thousands_of_ids_are_looked_up_at_once(seen: SeenRows) -> None:
     ids = [str(number) for number in range(2500)]
-    seen.record([("o", item, 1, "created") for item in ids])
+    seen.record([("o", item, 1, "created", 0) for item in ids])
     seen.record_before([("o", entry, entry.encode()) for entry in ids])
     assert (len(seen.outcomes_of("o", ids)), seen.before("o", ids)) == (
         2500,
@@ -136,7 +142,7 @@ from bt_migrate.state.seen_rows import SeenRows
 seen = SeenRows(Path(sys.argv[1]))
 number = 0
 while True:
-    seen.record([("o", f"{number}-{part}", 1, "created") for part in range(10)])
+    seen.record([("o", f"{number}-{part}", 1, "created", 0) for part in range(10)])
     print(number, flush=True)
     number += 1
 """
@@ -182,7 +188,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))  # as a full disk: a w
 try:
     for number in range(100000):
         if sys.argv[1] == "SeenRows":
-            store.record([("o", f"{number}-" + "x" * 1000, 1, "created")])
+            store.record([("o", f"{number}-" + "x" * 1000, 1, "created", 0)])
         else:
             store.record(f"{number}-" + "x" * 1000, "dest", 1, "sha")
 except StateError as error:
