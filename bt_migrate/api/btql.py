@@ -108,8 +108,10 @@ def versions_query(kind: str, project_ids: Sequence[str], cursor: str = "") -> s
 
 
 def origins_query(kind: str, object_ids: Sequence[str], target: str) -> str:
-    """One row {object, xact, rows} for each version of a row of a kind of objects that origins of
-    these rows name: how many rows of it are named.
+    """One row {object, xact, rows} for each object and transaction that the origins of these rows
+    name: how many rows of that object were written in that transaction and are named.
+
+    Only origins in objects of the type `target` count.
     """
     return "\n".join(
         [
@@ -178,7 +180,7 @@ def ids_query(
 def rows_query(
     kind: str, object_ids: Sequence[str], row_ids: Sequence[str], *, one_by_one: bool = False
 ) -> str:
-    """All fields of the rows with these ids, at most MAX_LIMIT, with room for ids that are doubled.
+    """All fields of the rows with these ids, at most MAX_LIMIT. Each row may be shown twice.
 
     `one_by_one`: for data planes before 1.1.22, which have no IN
     (https://braintrust.dev/docs/data-plane-changelog).

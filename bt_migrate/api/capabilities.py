@@ -51,7 +51,7 @@ class Capabilities:
     shows_comments: bool = False
     # a query with IN was refused
     lacks_in: bool = False
-    # POST /logs3 takes rows and accounts for them; it names the transaction of a delivery
+    # POST /logs3 exists, and its answers name every row that was sent
     logs3_delivers: bool = True
     # rows of the largest page that worked; fewer once the server found pages too large
     page_rows: int = MAX_LIMIT

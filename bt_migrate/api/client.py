@@ -147,7 +147,7 @@ class Api:
             if fresh:
                 query["starting_after"] = page[-1]["id"]
             elif len(page) == query["limit"]:
-                # the server ignores `starting_after`: whether there is more, a larger page shows
+                # the server ignores `starting_after`: only a larger page can show more
                 query = {**query, "limit": 10 * len(page)}
             else:
                 return

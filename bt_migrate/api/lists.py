@@ -1,8 +1,8 @@
-"""Whether a short page may be a server's cap. Pure."""
+"""Whether a server may have cut a page short. Pure."""
 
 from __future__ import annotations
 
 
 def looks_capped(count: int) -> bool:
-    """Whether a short page may be a server's cap on pages and not the end: caps are round."""
+    """Whether a page of `count` objects may have been cut: servers limit pages to round numbers."""
     return count % 5 == 0 < count or (count >= 16 and count & (count - 1) == 0)

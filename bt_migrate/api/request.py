@@ -10,10 +10,10 @@ from bt_migrate.api.answers import Check, any_answer
 
 QUERY_PATH = "/btql"
 RETRY_STATUSES = frozenset((408, 425, 429, 500, 502, 503, 504))
-# how long a host that has answered before may be gone
+# how long a host that has answered before is waited for
 OUTAGE_S = 180
 
-# of a path: "", "v1", "dataset"
+# How many parts of a path name its route: "", "v1" and "dataset" of "/v1/dataset/<id>".
 ROUTE_PARTS = 3
 
 Json = Any

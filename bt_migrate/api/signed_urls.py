@@ -57,11 +57,12 @@ class SignedUrls:
         self._unreachable: Set[str] = set()
 
     def retrying(self, use: Callable[[], Result]) -> Result:
-        """Calls `use`, which requests a signed URL and uses it; again while that may help.
+        """Calls `use`, which requests a signed URL and uses it; again after a failure.
 
-        A URL expires and a transfer breaks off. A store that has worked before may be gone, or
-        answer 5xx, as long as the API may; then the error is final. Every other error fails only
-        this file, and so does 5xx while the store answers for other files.
+        The URL may have expired, or the transfer broken off. If a store that has worked before does
+        not answer, or answers 5xx for every file, it is waited for as long as the API is
+        (OUTAGE_S); after that it raises a final NetworkError. Every other error, also 5xx while the
+        store answers for other files, fails only this file.
         """
         attempts = self._transport.limits.attempts
         failures = 0

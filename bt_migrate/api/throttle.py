@@ -15,10 +15,10 @@ from typing import Callable, Deque, Dict, Optional, Tuple
 MAX_BACKOFF_S = 60.0
 # how often a waiting thread re-reads the limits set by bin/control
 LOOK_S = 0.2
-# The starts of so many queries are remembered, or of as many as the known limit allows, if that is
-# more. No pricing plan of Braintrust allows more in the time over which it counts queries.
+# The starts of this many queries are remembered, or of as many as the known limit allows, if that
+# is more. No pricing plan of Braintrust allows more in the time over which it counts queries.
 MAX_REMEMBERED_STARTS = 1000
-# A window is taken to end this much later: clocks and latencies differ a little.
+# This is added to the end of a window, because clocks and latencies differ a little.
 WINDOW_SLACK_S = 0.05
 # BTQL on Starter and Pro plans (docs: btql-rate-limits-on-free-and-pro-plans)
 STARTER_QUERIES_PER_MINUTE = 20
@@ -52,17 +52,18 @@ class RequestStart:
 class Pace:
     """Estimates how far apart requests must start so that a server does not refuse them.
 
-    Used where no 429 names a rate. The server is taken to have a bucket of tokens, as most limiters
-    do: it gains one token every so many seconds, up to a most; a request that is answered takes one
-    token, a request that finds none is refused. What is estimated is the time of one token; the
-    result is `interval_s`, the spacing of requests (0: none is needed).
+    Used where no 429 names a rate. The model is a token bucket, as in most rate limiters: it gains
+    tokens at a constant rate up to its size; a request that is answered takes one token, a request
+    that finds none is refused. What is estimated is the time in which the bucket gains one token;
+    the result is `interval_s`, the spacing of requests (0: none is needed).
 
     It is estimated from the times at which requests started since the first refusal, and from which
     of them were refused: tokens must have come slowly enough that the bucket was empty at each
     refusal, and fast enough that it was not at each answer. `_measured_s` takes a time between
     these two limits. The bucket is taken to hold as many tokens as requests were answered before
     the first refusal. Until a request was answered between two refusals nothing can be measured:
-    then the spacing is a guess, which starts with the pause after the first refusal and doubles.
+    then the spacing is a guess, which starts with the pause after the first refusal and doubles
+    with each further one.
 
     Not locked: the throttle does that.
     """
@@ -72,11 +73,11 @@ class Pace:
     MARGIN = 1.12
     GROWTH = 0.997
     GUESS_GROWTH = 0.75
-    # The rate is measured by so many requests, the last ones.
+    # The rate is measured by this many requests, the last ones.
     MOST_STARTS = 100
-    # A guess is doubled up to so many times the pause after the first refusal.
+    # A guess is doubled up to this multiple of the pause after the first refusal.
     MOST_GUESS = 4
-    # A shorter spacing is none.
+    # A shorter spacing counts as none.
     NONE_S = 0.001
 
     def __init__(self) -> None:
@@ -87,7 +88,7 @@ class Pace:
         self._is_measured = False
         self._refused_s = 0.0
         self._answered = 0
-        # the most tokens that the bucket holds: so many requests were answered before a refusal
+        # the size of the bucket: how many requests were answered before the first refusal
         self._burst = 1
         # the last MOST_STARTS requests since the first refusal
         self._starts: Deque[RequestStart] = deque()
@@ -190,7 +191,7 @@ class Pace:
 class Throttle:
     """Paces queries to a known limit, and closes for every thread on a 429.
 
-    The limit is (number, seconds): so many queries in a rolling window.
+    The limit is (number, seconds): how many queries may start in a rolling window.
     """
 
     def __init__(self, queries_per_minute: int = 0) -> None:

@@ -1,7 +1,7 @@
 """Control and status of a running process.
 
-A thread wakes once a second: it obeys the control file and writes `status.json`. It does not know
-what is moved.
+A thread wakes once a second, obeys the control file and writes `status.json`. This module does not
+know what is moved.
 """
 
 from __future__ import annotations

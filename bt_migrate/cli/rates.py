@@ -1,6 +1,6 @@
 """How fast the counts of a process grow, and how long the rest takes.
 
-A beat is one second.
+A beat is one second; the counts are recorded once in each.
 """
 
 from __future__ import annotations

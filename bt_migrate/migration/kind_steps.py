@@ -106,7 +106,7 @@ def _reason_to_wait(resource: Resource, scope: ProjectPair, phase: str, item: Pl
     return LATER if moves_later(resource, phase, item.source) else ""
 
 
-def tell_refused(migration: Migration, resource: Resource) -> None:
+def report_refused(migration: Migration, resource: Resource) -> None:
     """Report the lists of a kind that the source refused: all, or those of some owners."""
     refusals = migration.catalog.lists.refusals.get(resource.name, [])
     states = migration.run.objects(resource.name)
@@ -183,4 +183,4 @@ def copy_owned_kind(
             record_undecided(catalog, resource, items, error)
             continue
         copy_objects(catalog, resource, items)
-    tell_refused(migration, resource)
+    report_refused(migration, resource)

@@ -20,7 +20,7 @@ from bt_migrate.state.sync_marks import mark_seconds
 
 log = logging.getLogger("bt_migrate")
 
-# Errors of counting. All rows have arrived by then, so none of these ends the run.
+# Errors of counting. The lag is counted after all rows have arrived, so none of these ends the run.
 COUNT_ERRORS = (ApiError, NetworkError, KeyError, TypeError, ValueError)
 
 

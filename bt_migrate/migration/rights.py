@@ -125,7 +125,7 @@ def _an_owner(
     if not resource.below_owner:
         return _project_owner(projects)
     places = [(project["id"], "", project["name"]) for project in projects]
-    with contextlib.suppress(ApiError):  # the list of the owners themselves is told as refused
+    with contextlib.suppress(ApiError):  # the refused list of the owners is reported itself
         for group in owner_groups(catalog, resource, places):
             if group.owners:
                 return group.owners[0]

@@ -14,7 +14,7 @@ from bt_migrate.migration.kind_steps import (
     copy_owned_kind,
     copy_project_kind,
     copy_versions,
-    tell_refused,
+    report_refused,
 )
 from bt_migrate.migration.row_steps import copy_with_rows
 from bt_migrate.migration.waiting import finish_objects
@@ -139,9 +139,9 @@ def move_kinds(migration: Migration, phase: str) -> None:
             if error.status == 401:
                 raise
             migration.catalog.lists.refuse(resource, error)
-        tell_refused(migration, resource)
+        report_refused(migration, resource)
     # Users are not moved, but objects of every kind may refer to them.
-    tell_refused(migration, USERS)
+    report_refused(migration, USERS)
 
 
 def _needs_projects(migration: Migration, resource: Resource) -> bool:

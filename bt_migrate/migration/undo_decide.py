@@ -40,7 +40,7 @@ NOT_EMPTY = "holds something that this run did not make, or that is left"
 
 def decide_deletes(context: UndoContext, created: Sequence[CreatedObject]) -> List[CreatedObject]:
     """Returns the objects to delete, in the order of deletion. The others are noted as left."""
-    judged = _with_full_ones_left(context, _judged(context, created))
+    judged = _keep_holders(context, _judged(context, created))
     projects = {obj.dest_id for obj in judged if obj.resource is PROJECTS}
     parts = [obj for obj in judged if obj.resource.part_of]
     # A part is deleted with its project.
@@ -85,10 +85,8 @@ def _judged(context: UndoContext, created: Sequence[CreatedObject]) -> List[Crea
     return judged
 
 
-def _with_full_ones_left(
-    context: UndoContext, judged: Sequence[CreatedObject]
-) -> List[CreatedObject]:
-    """An object stays with what is inside it and stays, such as a snapshot of a dataset."""
+def _keep_holders(context: UndoContext, judged: Sequence[CreatedObject]) -> List[CreatedObject]:
+    """An object stays if one inside it stays, such as a dataset whose snapshot stays."""
     going = {obj.dest_id for obj in judged if not obj.reason}
     full: Set[str] = set()
     for resource in (resource for resource in OBJECT_RESOURCES if resource.inside):

@@ -61,7 +61,7 @@ def deletes_rows(words: Sequence[str]) -> bool:
 
 
 def retention_of(obj: Mapping[str, Any]) -> Optional[Tuple[str, int]]:
-    """(object_type, days) of a rule that deletes; None for anything else, or a rule of no sense."""
+    """(object_type, days) of a rule that deletes; None for anything else, and without such days."""
     config = obj.get("config")
     if not isinstance(config, dict) or config.get("event_type") != "retention":
         return None

@@ -427,7 +427,7 @@ def _value_is_to_enter(
     """Whether a person has to enter the value of a field that cannot be read.
 
     That is so for a found object too, until it has a value. If the destination's object lacks the
-    field that shows it, the source's object tells whether servers show it.
+    field that shows it, the source's object shows whether servers show it.
     """
     shown = resource.hidden_field_shown_by
     made = outcome in (CREATED, WOULD_CREATE)

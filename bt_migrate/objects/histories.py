@@ -1,4 +1,4 @@
-"""What a process knows about the versions of objects, and what it did with them."""
+"""Versions of objects in one process: their lists, what was written, and what could not be."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class Prepared:
 def items_of(
     states: ObjectStates, objects: Iterable[JsonObject], dest_project_id: str = ""
 ) -> List[PlannedObject]:
-    """Returns items for the objects of one project; `listed` counts them."""
+    """Returns items for the objects of one project, and counts them in `states.listed`."""
     items = [PlannedObject(source, states, dest_project_id) for source in objects]
     states.listed = max(states.listed, len(items))
     return items

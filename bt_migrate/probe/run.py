@@ -79,7 +79,7 @@ def _wrapped(line: str) -> List[str]:
 
 
 def _meaning(assumption: Assumption, seen: Seen) -> str:
-    """What a broken assumption means is the harm; another known behaviour does none."""
+    """What it means for a migration; another known behaviour does no harm."""
     return HANDLED if assumption.safety and seen.state == DIFFERS else assumption.meaning
 
 

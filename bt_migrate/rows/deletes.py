@@ -125,8 +125,8 @@ def _find_gone(
 ) -> GoneRows:
     """Find the rows that only the destination has.
 
-    Nothing is queried if the surplus equals the number of other people's rows that an earlier
-    search found.
+    Nothing is queried if the surplus equals the number of rows that an earlier search found and
+    that this tool did not insert.
     """
     gone = GoneRows(member)
     stream = member.stream

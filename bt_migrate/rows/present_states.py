@@ -87,7 +87,7 @@ class Candidate(NamedTuple):
 
 
 def _present_states(catalog: Catalog, ids: Sequence[str]) -> Dict[str, Present]:
-    """Two queries for 25 datasets; without those of which the server does not say it."""
+    """Returns dataset -> its present state, if the server tells it; two queries for 25 datasets."""
     source = catalog.source
     present: Dict[str, Present] = {}
     for start in range(0, len(ids), OBJECTS_PER_QUERY):
@@ -149,7 +149,7 @@ def _newest(api: Api, ids: Sequence[str]) -> Dict[str, int]:
 
 
 def _mapped(catalog: Catalog, wanted: Candidate, copied: Optional[StreamState]) -> Dict[int, int]:
-    """Those of the pins that equal the present state -> the destination's transaction."""
+    """Returns pin -> the destination's transaction, of the pins that are the present state."""
     source_id, dest_id, xacts, rows = wanted
     same = [xact for xact in xacts if _count(catalog.source, source_id, xact) == rows]
     if not same:
@@ -190,7 +190,7 @@ def _count(api: Api, object_id: str, version: Optional[int] = None) -> Optional[
 
 
 def _dest_version(catalog: Catalog, dest_id: str, written: int, rows: int) -> int:
-    """The destination's transaction at which it has so many rows, all that this tool wrote up to
+    """The destination's transaction at which it has `rows` rows, all that this tool wrote up to
     the transaction `written`; 0 if none is known.
     """
     if written and _count(catalog.dest, dest_id, written) == rows:

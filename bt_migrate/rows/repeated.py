@@ -18,7 +18,7 @@ UNSEEN = object()
 
 
 class Newest(NamedTuple):
-    """Rows of one object without the versions that do not count."""
+    """Rows of one object, without versions that a later transaction replaced."""
 
     rows: List[JsonObject]
     # ids of the versions that were left out

@@ -181,8 +181,10 @@ def _record(shared: SharedCopy, member: StreamCopy, version: int) -> None:
 def _write_named(
     shared: SharedCopy, member: StreamCopy, before: int, version: Optional[int]
 ) -> int:
-    """Write the versions of rows that origins name and that a later one has replaced by `version`
-    (None: by now). Returns the transaction up to which rows were written.
+    """Write the row versions after `before` that origins name and that `version` no longer has.
+
+    `version` None: that the source no longer has now. Returns the transaction up to which rows were
+    written.
     """
     stream = member.stream
     for xact in _replaced(shared, stream, before, version):

@@ -71,7 +71,7 @@ def _delivered(catalog: Catalog, group: Sequence[RowStream], round_: Round) -> C
 def _found(catalog: Catalog, members: Dict[str, StreamCopy]) -> Counter[str]:
     found: Counter[str] = Counter()
     marks = [member.above for member in members.values() if member.above is not None]
-    if len(marks) < len(members):  # copied anew, to another object than before
+    if len(marks) < len(members):  # copied again, to another object than before
         return found
     kind = next(iter(members.values())).stream.kind
     bounds = replace(bounds_of(catalog, kind), after_xact=min(marks))

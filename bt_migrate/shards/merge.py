@@ -48,7 +48,7 @@ ATTACHMENTS_FILE = "attachments.sqlite3"
 # If several runs have an outcome for an object, the first of these counts: the run that created it
 # knows best.
 BEST_FIRST = (CREATED, UPDATED, FOUND, DIFFERS, SKIPPED, FAILED)
-MAX_SHOWN = 10  # at most so many unfinished parts are named in an error
+MAX_SHOWN = 10  # the most unfinished parts that an error names
 WINDOWED_KINDS = ("experiments", "logs")
 
 

@@ -15,7 +15,7 @@ SMALL_FRACTION = 10
 # A large object is cut at a key. The search for the key ends at one that is so near to the wanted
 # row: within this part of a shard (here 1/25), or within one page, if that is more.
 NEAR_FRACTION = 25
-# at most so many queries for one cut
+# the most queries for one cut
 MAX_PROBES = 60
 
 # (a key as a number, how many rows have keys up to it)

@@ -31,7 +31,7 @@ ALL_PHASES = "migrate-all"
 VERIFY = "verify"
 # Starts within one second, each of which has a directory of its own.
 MAX_RUNS_OF_A_SECOND = 1000
-# What a run is called, as `make_run_folder` does.
+# The form of a run's name, see `make_run_folder`.
 RUN_NAME = re.compile(r"20\d{6}_\d{6}(_\d+)?$", re.ASCII)
 # What a plan of a sync takes over from the run that the sync continues.
 PLANNED_FROM = (

@@ -304,7 +304,7 @@ class SeenRows:
     def record_sending(self, rows: Iterable[Tuple[str, str, bytes, int]]) -> None:
         """Commit (object, id, digest of the content, number of the sync) of rows.
 
-        The digest shows later that a row in the destination is ours, where no transaction tells.
+        The digest shows later that a row in the destination is ours, where no transaction shows it.
         Before rows are sent: all rows of a sync, and new rows of a copy into an object that existed
         before. After the destination accepted them: rows of a copy whose answer names no
         transaction.

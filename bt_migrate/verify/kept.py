@@ -25,7 +25,7 @@ from bt_migrate.state.records import json_of
 from bt_migrate.verify.normalize import Form
 from bt_migrate.verify.sides import ReadSide
 
-# The file of a long stream is written after so many seconds, or --checkpoint-interval pages.
+# The file of a long stream is written after this many seconds, or --checkpoint-interval pages.
 KEEP_S = 10.0
 # subfolder of the comparison's folder in the run
 KEPT_FOLDER = "read"

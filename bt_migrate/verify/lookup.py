@@ -21,7 +21,7 @@ from bt_migrate.verify.sides import ReadPair, ReadSide
 IDS_PER_LOOKUP = 50
 NEVER = 1 << 62  # a second in the future: nothing was written after it
 
-FAILED_READ = 10_000  # at most so many failed rows are loaded by id
+FAILED_READ = 10_000  # the most failed rows that are loaded by id
 DELIVERED = (CREATED, UPDATED)
 
 FoundRow = Tuple[JsonObject, Form]  # a row as it was read, and its form

@@ -38,7 +38,7 @@ from bt_migrate.verify.sides import (
     shown_as_open,
 )
 
-ROWS_READ_TOGETHER = 2000  # smaller objects are read with one query up to so many rows
+ROWS_READ_TOGETHER = 2000  # smaller objects share a query, up to this many rows
 
 CompareGroup = Callable[[CompareContext, Sequence[ObjectPair]], List[Comparison]]
 
