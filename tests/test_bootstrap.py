@@ -285,7 +285,7 @@ def test_ctrl_c_during_set_up_is_one_line_and_leaves_no_process(
 
 
 @pytest.mark.long
-def test_from_nothing_to_green_with_the_package_index(
+def test_the_first_start_installs_from_the_package_index_and_the_tests_pass(
     checkout: Path, bare_python: Path, home: Path
 ) -> None:
     environment = dict(MACHINE, HOME=str(home))

@@ -205,7 +205,7 @@ def test_the_order_of_the_phases_imports_none_of_them() -> None:
     assert ours("phases") == set()
 
 
-def test_only_undo_deletes_objects_and_only_it_a_sync_and_a_replay_delete_rows() -> None:
+def test_only_undo_deletes_objects_and_only_undo_sync_and_replay_delete_rows() -> None:
     texts = {name: path.read_text(encoding="utf-8") for name, path in OURS.items()}
     assert [name for name, text in texts.items() if "dest.delete(" in text] == ["migration.undo"]
     assert [name for name, text in texts.items() if "_object_delete" in text] == ["rows.insert"]

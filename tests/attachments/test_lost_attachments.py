@@ -69,7 +69,7 @@ def test_a_refused_key_is_lost_if_its_upload_was_not_done(
         assert kind_of_failure(source, tmp_path) == kind
 
 
-def test_a_page_about_an_upload_proves_nothing(tmp_path: Path) -> None:
+def test_an_html_page_does_not_prove_that_an_upload_is_lost(tmp_path: Path) -> None:
     page = Reply(404, b"<html>no route for upload_status=uploading</html>", PAGE)
     with Loopback([page]) as source:
         assert kind_of_failure(source, tmp_path) == NOT_COPIED

@@ -206,7 +206,7 @@ def test_a_narrower_window_leaves_no_old_lines(tty: Tty, monkeypatch: pytest.Mon
     assert screen.text == f"kept\n{'a' * 8}…\n{'日' * 4}…"
 
 
-def test_the_time_left_knows_how_many_queries_a_limit_allows() -> None:
+def test_the_time_left_takes_the_query_limit_into_account() -> None:
     rates = Rates()
     for second in range(4):  # a burst, and then nothing until the window opens again
         rates.add(Beat(second, {"": min(second, 2) * 10_000}, {"source": min(second, 2) * 10}))

@@ -94,7 +94,7 @@ MIGRATION_CREATED_BEFORE= # Exclusive end date (e.g. 2026-02-01)
 """
 
 
-def test_the_first_example_means_the_defaults(tmp_path: Path) -> None:
+def test_the_unchanged_example_file_means_the_defaults(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(FIRST_EXAMPLE, encoding="utf-8")
     keys = {
         "BT_SOURCE_API_KEY": "your_source_api_key_here",
@@ -231,7 +231,7 @@ def test_options_that_do_nothing_together_are_refused(flags: Dict[str, Any], exp
         loaded({}, **flags)
 
 
-def test_a_setting_in_the_environment_may_do_nothing() -> None:
+def test_a_setting_in_the_environment_is_not_refused_where_it_does_nothing() -> None:
     settings = loaded({"MIGRATION_PROPAGATE_DELETES": "true", "MIGRATION_MAX_DELETES": "5"})
     assert settings.propagate_deletes
 

@@ -279,7 +279,7 @@ def test_a_wrong_flag_is_named_as_a_flag() -> None:
         loaded({"MIGRATION_BATCH_SIZE": "5"}, batch_size="0")
 
 
-def test_an_unknown_resource_is_told_with_those_that_are_known() -> None:
+def test_an_unknown_resource_is_refused_with_the_list_of_resources() -> None:
     with pytest.raises(UsageError) as refused:
         loaded({"MIGRATION_RESOURCES": "logs,datsets"})
     assert str(refused.value) == (
@@ -455,7 +455,7 @@ NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
         ({"created_after": "2026-01-01", "tz": "+02:00"}, ("2025-12-31T22:00:00Z", None, "")),
     ],
 )
-def test_a_window_is_absolute_from_the_start_and_remembers_how_it_was_asked_for(
+def test_a_relative_window_becomes_absolute_at_the_start_and_keeps_its_text(
     flags: Dict[str, str], expected: tuple
 ) -> None:
     settings = load_settings(flags, KEYS, NOON)
@@ -492,7 +492,7 @@ def test_a_python_that_knows_no_names_of_zones_says_what_to_use() -> None:
         ({"json": True, "quiet": True}, {}, ("ERROR", "json")),
     ],
 )
-def test_quiet_and_json_are_about_lines_too(
+def test_quiet_and_json_set_the_level_and_the_format_of_log_lines(
     flags: Dict[str, Any], environ: Dict[str, str], expected: Tuple[str, str]
 ) -> None:
     settings = loaded(environ, **flags)
@@ -509,7 +509,9 @@ def test_quiet_and_json_are_about_lines_too(
         ({"full": True}, "full"),
     ],
 )
-def test_rows_are_compared_as_deep_as_asked_for(flags: Dict[str, Any], depth: str) -> None:
+def test_one_of_three_flags_sets_the_depth_of_the_comparison_of_rows(
+    flags: Dict[str, Any], depth: str
+) -> None:
     assert loaded({}, **flags).depth == depth
 
 

@@ -170,7 +170,7 @@ def test_a_key_that_sees_both_organizations_needs_their_names(tmp_path: Path) ->
         assert (again.code, len(runs(tmp_path / "runs2"))) == (0, 1)
 
 
-def test_settings_of_a_env_file_are_used_and_flags_win(tmp_path: Path) -> None:
+def test_settings_of_an_env_file_are_used_and_flags_win(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         (tmp_path / "my.env").write_text(
             "MIGRATION_RESOURCES=groups\nMIGRATION_PROJECTS=beta\nMIGRATION_STATE_DIR="

@@ -249,7 +249,7 @@ def test_a_state_that_cannot_be_made_is_a_finding_and_the_rows_arrive(
         assert rows[0] == rows[1]
 
 
-def test_undo_deletes_all_states_and_leaves_a_dataset_that_holds_a_snapshot_of_others(
+def test_undo_deletes_all_states_and_leaves_a_dataset_in_which_somebody_made_a_snapshot(
     tmp_path: Path,
 ) -> None:
     root = tmp_path / "runs"

@@ -95,7 +95,7 @@ def test_all_versions_arrive_in_order_and_every_pin_names_the_same_content(tmp_p
         assert (undone.code, pair.dest.objects("project")) == (0, []), undone.out
 
 
-def test_without_history_what_is_left_is_named(tmp_path: Path) -> None:
+def test_without_history_the_earlier_versions_that_stay_behind_are_named(tmp_path: Path) -> None:
     with pinned_pair() as pair:
         done = run(pair.sandbox, tmp_path / "runs", "--verify")
         assert done.code == 0, done.last_words
@@ -247,7 +247,7 @@ def test_a_sync_after_a_new_slug_makes_no_second_object(tmp_path: Path) -> None:
             pair.source.patch("prompt", greet, {"slug": "welcome", "description": "renamed"})
 
 
-def test_a_sync_ties_a_new_tool_and_the_next_version_of_a_known_one_in_order(
+def test_a_sync_writes_a_new_tool_and_a_new_version_that_use_each_other_in_order(
     tmp_path: Path,
 ) -> None:
     """The versions that are still to be written need each other; the known tool is there."""

@@ -320,7 +320,7 @@ def test_a_server_that_does_not_count_is_planned_without_the_counts(
     )
 
 
-def test_where_large_pages_time_out_smaller_ones_are_sampled(pair: Pair, tmp_path: Path) -> None:
+def test_a_plan_samples_smaller_pages_if_large_ones_time_out(pair: Pair, tmp_path: Path) -> None:
     pair.sandbox.refuse = lambda method, path, raw: (
         Answer(504, b"{}") if path == "/btql" and b"limit: 1000" in raw else None
     )

@@ -100,7 +100,7 @@ def test_a_refused_list_is_reported_and_completed_later(
 @pytest.mark.parametrize(
     "kind", [kind for kind in YOUNG if kind != "mcp_server"]
 )  # a prompt refers to it
-def test_a_young_kind_that_a_server_does_not_have_is_no_failure(kind: str, tmp_path: Path) -> None:
+def test_a_newer_kind_that_a_server_does_not_have_is_no_failure(kind: str, tmp_path: Path) -> None:
     with tiny_pair() as pair:
         fault = Fault("status", None, "GET", list_path(kind), None, **ANSWERS["absent"])
         pair.sandbox.faults.add(fault)

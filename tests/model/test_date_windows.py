@@ -321,7 +321,7 @@ def test_an_instant_is_written_in_utc_without_an_empty_fraction(
         ("0001-01-01T00:00:00+01:00", JANUARY_15, JANUARY_16, True),
     ],
 )
-def test_a_window_takes_its_lower_bound_and_leaves_its_upper_one(
+def test_a_window_includes_its_lower_bound_and_excludes_its_upper_one(
     created: Any, after: Optional[str], before: Optional[str], expected: bool
 ) -> None:
     assert in_window(created, after, before) is expected

@@ -133,7 +133,9 @@ def test_a_field_of_an_object_that_differs_has_another_digest(left: Any, right: 
         (1.0, 1.0),
     ],
 )
-def test_the_canonical_form_leaves_out_nulls_and_knows_one_zone(value: Any, expected: Any) -> None:
+def test_the_canonical_form_has_no_nulls_and_all_timestamps_in_utc(
+    value: Any, expected: Any
+) -> None:
     assert canonical(value) == expected
 
 
@@ -164,7 +166,7 @@ def test_the_canonical_form_is_a_new_value() -> None:
         ({"n": 1.0, "m": -0.0}, '{"m":-0.0,"n":1.0}', 0),
     ],
 )
-def test_the_canonical_text_leaves_out_null_fields_and_knows_one_zone(
+def test_the_canonical_text_has_no_null_fields_and_all_timestamps_in_utc(
     row: Any, text: str, stamps: int
 ) -> None:
     found, exact, counted = canonical_text(row)

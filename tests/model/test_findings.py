@@ -36,14 +36,14 @@ ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_says_what_it_is_how_bad_and_what_to_do(kind: str) -> None:
+def test_every_kind_of_finding_has_a_meaning_a_severity_and_a_next_action(kind: str) -> None:
     entry = finding(kind, resource="datasets", id="1", name="d")
     assert entry["severity"] in (ACTION, LOSS, FAILURE, ACCEPTED)
     assert len(entry["about"]) > 10 and len(entry["next"]) > 10
     assert is_lost(entry) is (entry["severity"] == LOSS or KINDS[kind].left_behind)
 
 
-def test_a_record_that_knows_better_says_its_own_next_action() -> None:
+def test_the_next_action_of_a_record_replaces_that_of_its_kind() -> None:
     assert finding("not_readable", next="push it", path="", count=0) == {
         "kind": "not_readable",
         "severity": ACTION,

@@ -206,7 +206,9 @@ def test_a_reference_for_one_type_leaves_the_others_alone() -> None:
         ("something new", ()),
     ],
 )
-def test_the_sibling_field_says_what_a_polymorphic_id_is(object_type: str, targets: tuple) -> None:
+def test_the_sibling_field_object_type_says_which_kind_an_id_names(
+    object_type: str, targets: tuple
+) -> None:
     asked: List[tuple] = []
 
     def asking(where: Tuple[str, ...], obj: str) -> Optional[str]:
@@ -303,7 +305,7 @@ def test_an_id_that_was_put_in_is_not_taken_for_one_of_the_source() -> None:
     assert result == Rewritten({"dataset_id": dest_id(1)}, [], [], [])
 
 
-def test_a_word_in_the_place_of_an_id_stays() -> None:
+def test_a_word_that_may_stand_in_the_place_of_an_id_stays() -> None:
     reference = Reference("target.id", ("views",), "holder", words=("overview",))
     assert rewritten({"target": {"id": "overview"}}, reference).value == {
         "target": {"id": "overview"}
@@ -363,7 +365,7 @@ PINS = [(member, pin) for member in OBJECT_RESOURCES for pin in member.pins]
 @pytest.mark.parametrize(
     ("resource", "pin"), PINS, ids=[f"{item.name}.{pin.path}" for item, pin in PINS]
 )
-def test_every_version_pin_without_counterpart_goes(resource: Resource, pin: Pin) -> None:
+def test_every_version_pin_without_counterpart_is_removed(resource: Resource, pin: Pin) -> None:
     version = "1000192656880881099"
     result = rewrite(
         example_of(pin.path, version, None), resource, resolve=resolve, known_ids=KNOWN

@@ -181,11 +181,11 @@ def test_what_cannot_move_says_why(name: str, obj: dict, expected: Optional[str]
         ("prompts", {"score_type": "online"}, False),
     ],
 )
-def test_what_reacts_to_data_is_known(name: str, obj: dict, expected: bool) -> None:
+def test_objects_that_react_to_data_are_recognized(name: str, obj: dict, expected: bool) -> None:
     assert BY_NAME[name].reacts_to_data(obj) is expected
 
 
-def test_what_is_left_to_a_person_says_what_to_do() -> None:
+def test_kinds_with_something_to_do_by_hand_have_a_next_action() -> None:
     assert {item.name for item in OBJECT_RESOURCES if item.next_action} == {
         "ai_secrets",
         "env_vars",
@@ -193,7 +193,7 @@ def test_what_is_left_to_a_person_says_what_to_do() -> None:
     }
 
 
-def test_a_kind_that_cannot_move_whole_says_what_it_leaves() -> None:
+def test_a_kind_that_does_not_move_completely_has_a_text_about_what_stays() -> None:
     leaving = {
         resource.name
         for resource in OBJECT_RESOURCES

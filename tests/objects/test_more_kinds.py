@@ -398,7 +398,7 @@ def test_a_slug_that_differs_in_case_only_is_not_overwritten(pair: Pair, tmp_pat
 
 
 @pytest.mark.parametrize("is_refused", [True, False])
-def test_a_name_that_a_deleted_object_holds_is_said(
+def test_a_name_that_a_deleted_object_holds_is_named_as_the_reason(
     pair: Pair, tmp_path: Path, is_refused: bool
 ) -> None:
     alpha = project(pair.source)
@@ -442,7 +442,7 @@ def test_another_order_of_scores_is_reported_once_per_project(pair: Pair, tmp_pa
 # -- ids in queries
 
 
-def test_a_query_names_what_the_destination_has_also_where_that_comes_later(
+def test_ids_in_queries_become_those_of_the_destination_also_if_the_target_moves_later(
     pair: Pair, tmp_path: Path
 ) -> None:
     alpha = project(pair.source)

@@ -79,7 +79,7 @@ def test_experiments_follow_their_base_and_no_more_requests_are_in_flight_than_a
         (lambda name: unicodedata.normalize("NFC", name), ["caf\u00e9", "cafe\u0301"]),
     ],
 )
-def test_two_objects_whose_names_are_equal_to_the_destination_are_not_mixed(
+def test_two_objects_whose_names_the_destination_treats_as_one_are_not_mixed(
     same: Callable[[str], str], names: List[str], tmp_path: Path
 ) -> None:
     """A POST with a name that exists returns the existing object.

@@ -35,14 +35,14 @@ BODY: Dict[str, Any] = {"name": "a", "metadata": {"n": 1.0}, "project_id": "p"}
         ({**BODY, "tags": ["theirs"]}, True),
     ],
 )
-def test_an_answer_with_other_content_proves_that_nothing_was_created(
+def test_an_answer_with_content_that_was_not_sent_disproves_a_creation(
     answered: Dict[str, Any], expected: bool
 ) -> None:
     assert contradicts(EXPERIMENTS, BODY, answered) is expected
     assert contradicts(FUNCTIONS, BODY, answered) is False  # a new version holds what was sent
 
 
-def test_fields_that_servers_set_prove_nothing() -> None:
+def test_fields_that_servers_set_do_not_disprove_a_creation() -> None:
     body = {"name": "v", "view_type": "logs", "starred": True}
     answered = {"name": "v", "view_type": "logs", "starred": False, "user_id": "the caller"}
     assert not contradicts(VIEWS, body, answered)
@@ -51,7 +51,7 @@ def test_fields_that_servers_set_prove_nothing() -> None:
     assert contradicts(GROUPS, group, {"name": "g", "description": "theirs"})
 
 
-def test_the_clock_of_creations_is_that_of_the_dates_of_objects() -> None:
+def test_the_creation_clock_is_learned_from_the_dates_of_created_objects() -> None:
     clock = CreationClock()
     assert clock.least_s(50.0) is None
     clock.note(1060.0, 1001.0)  # a minute ahead of ours, less the time that the answer took
@@ -73,7 +73,7 @@ def test_the_clock_of_creations_is_that_of_the_dates_of_objects() -> None:
         (17, 0.0),
     ],
 )
-def test_the_date_of_an_object_is_the_latest_moment_that_it_allows(
+def test_the_date_of_an_object_is_the_end_of_the_second_or_millisecond_that_it_names(
     created: Any, expected: float
 ) -> None:
     assert created_seconds({"created": created}) == expected

@@ -103,7 +103,7 @@ def differs(root: Path) -> List[str]:
     ]
 
 
-def test_after_answers_that_are_not_as_read_nobody_has_changed_anything(
+def test_sparse_answers_of_writes_do_not_look_like_changes_to_the_next_sync(
     pair: Pair, tmp_path: Path
 ) -> None:
     root = tmp_path / "runs"

@@ -75,7 +75,7 @@ def test_all_assumptions_hold_on_a_server_that_behaves_as_recorded(
     assert contents(org) == before
 
 
-def test_an_older_data_plane_differs_without_breaking_a_assumption(
+def test_an_older_data_plane_differs_without_breaking_an_assumption(
     sandbox: Sandbox, org: SandboxOrg
 ) -> None:
     sandbox.store.behaviour = older()
@@ -96,7 +96,7 @@ def test_an_older_data_plane_differs_without_breaking_a_assumption(
     assert [name for name, state in found.items() if state == BROKEN] == []
 
 
-def test_a_report_fits_80_columns_and_says_no_harm_of_what_a_migration_handles(
+def test_a_report_fits_80_columns_and_names_no_harm_where_a_migration_handles_the_behaviour(
     sandbox: Sandbox, org: SandboxOrg
 ) -> None:
     sandbox.store.behaviour = older()
@@ -110,7 +110,7 @@ def test_a_report_fits_80_columns_and_says_no_harm_of_what_a_migration_handles(
     assert printed.count("meaning: nothing: a migration handles both") == len(harmless)
 
 
-def test_an_organization_without_logs_shows_nothing_about_rows_to_a_key_that_reads(
+def test_a_read_only_probe_of_an_organization_without_logs_says_nothing_about_rows(
     sandbox: Sandbox, org: SandboxOrg
 ) -> None:
     for project in org.objects("project"):
@@ -423,7 +423,7 @@ def test_the_program_needs_one_key_and_a_yes(
 
 
 @pytest.mark.parametrize("path", ["/insert$", "/v1/group$", "/v1/role$", "/v1/project$"])
-def test_all_that_was_made_is_deleted_when_a_probe_is_interrupted(
+def test_an_interrupted_probe_deletes_everything_that_it_created(
     path: str, sandbox: Sandbox, org: SandboxOrg
 ) -> None:
     """The answer to the request is lost too: what it made is found by its name."""
@@ -445,7 +445,7 @@ def test_all_that_was_made_is_deleted_when_a_probe_is_interrupted(
     assert contents(org) == before
 
 
-def test_each_object_outside_of_the_project_is_deleted_though_others_cannot_be(
+def test_each_object_outside_of_the_scratch_project_is_deleted_even_if_another_cannot_be(
     sandbox: Sandbox, org: SandboxOrg
 ) -> None:
     before = contents(org)[2:]

@@ -91,7 +91,7 @@ def test_a_later_merge_adds_just_the_reference(
         (("metadata", "mine", ASSIGNMENTS, 3), False),
     ],
 )
-def test_a_merge_replaces_lists_and_so_completes_alone_only_lists_of_references(
+def test_a_merge_can_add_a_reference_outside_of_lists_and_in_lists_of_references_only(
     path: Path, can: bool
 ) -> None:
     assert can_be_merged(path) is can

@@ -120,7 +120,7 @@ def test_a_second_run_does_not_double_comments(kind: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("at", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_kill_between_rows_and_their_comments_neither_loses_nor_doubles(
+def test_a_kill_between_rows_and_their_comments_neither_loses_nor_doubles_comments(
     kind: str, at: int, moment: str, tmp_path: Path
 ) -> None:
     with world(tmp_path) as w:
@@ -258,7 +258,7 @@ def test_a_comment_without_a_date_gets_one_and_is_the_same_comment(tmp_path: Pat
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_no_insert_takes_is_counted_as_not_carried(kind: str, tmp_path: Path) -> None:
+def test_fields_that_no_insert_takes_are_counted_as_not_carried(kind: str, tmp_path: Path) -> None:
     classified = {"topic": [{"id": "t", "label": "T", "confidence": 0.5}]}
     with world(tmp_path) as w:
         source_id = holder(w, kind)

@@ -389,7 +389,7 @@ def test_queries_that_answer_nothing_but_5xx_for_a_while_are_waited_for(
 # A whole organization --------------------------------------------------------------------------
 
 
-def test_188_rows_in_207_streams_cost_at_most_60_queries_and_70_when_all_is_there(
+def test_188_rows_in_207_streams_cost_at_most_60_queries_and_a_second_run_at_most_70(
     tmp_path: Path,
 ) -> None:
     """Before, with a cursor on each page: 112 and 367."""

@@ -151,7 +151,7 @@ def test_old_facets_are_found_on_a_server_without_the_aggregate(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("refused", "queries"), [("nothing", 2), (") traces", 3)])
-def test_facets_that_spans_show_cost_no_more_than_the_question(
+def test_facets_that_spans_show_cost_only_the_queries_that_find_that_out(
     refused: str, queries: int, tmp_path: Path
 ) -> None:
     with world(tmp_path) as w:
@@ -163,7 +163,7 @@ def test_facets_that_spans_show_cost_no_more_than_the_question(
         assert len(asked.texts) == queries
 
 
-def test_only_the_destination_hides_facets(tmp_path: Path) -> None:
+def test_facets_are_compared_if_only_the_destination_hides_them_in_spans(tmp_path: Path) -> None:
     """It is another data plane."""
     with world(tmp_path) as w:
         w.source.insert(LOGS, w.project, spans("a", 8, facets={"Task": "refund"}))

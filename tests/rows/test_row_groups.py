@@ -279,9 +279,7 @@ def refusing_from(w: World, kind: str, when: Dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("seen", ["true", "false"])
-def test_members_of_a_group_that_stand_at_different_keys_are_resumed_each_at_its_own(
-    seen: str, tmp_path: Path
-) -> None:
+def test_each_member_of_a_group_is_resumed_at_its_own_key(seen: str, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = w.make("dataset", *names(3))
         for start in range(0, 80, 5):

@@ -94,7 +94,7 @@ def test_a_group_whose_objects_grow_ends(tmp_path: Path) -> None:
         assert max(Counter(w.sandbox.sent).values()) == 1
 
 
-def test_what_came_during_the_copy_is_brought_by_the_next_run(tmp_path: Path) -> None:
+def test_rows_that_were_written_during_the_copy_arrive_with_the_next_run(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         fill(w, LOGS, 60)
         during_queries(w, lambda n: w.source.insert(LOGS, w.project, small_rows(5, 1000 + 5 * n)))
@@ -138,7 +138,7 @@ def test_rows_that_are_deleted_during_the_copy_disturb_no_other(
         assert counted(w.root) == {"rows": {"fetched": len(there), "created": len(there)}}
 
 
-def test_the_last_row_of_a_page_that_is_deleted_before_the_next_page_costs_nothing_else(
+def test_the_last_row_of_a_page_can_be_deleted_before_the_next_page_without_losing_others(
     tmp_path: Path,
 ) -> None:
     """The rows of a page's last key are read again with the next page; it may be empty by then."""
@@ -162,7 +162,7 @@ def test_the_last_row_of_a_page_that_is_deleted_before_the_next_page_costs_nothi
 
 @pytest.mark.parametrize("kind", [LOGS, "dataset"])
 @pytest.mark.parametrize("streams", ["1", "4"])
-def test_rows_that_change_during_the_copy_arrive_once_in_a_version_that_there_was(
+def test_rows_that_change_during_the_copy_arrive_once_as_one_of_their_versions(
     kind: str, streams: str, tmp_path: Path
 ) -> None:
     with world(tmp_path) as w:
@@ -196,7 +196,7 @@ def test_rows_that_change_during_the_copy_arrive_once_in_a_version_that_there_wa
     [20, pytest.param(60, marks=pytest.mark.long)],
     ids=["less than a page", "more than a page"],
 )
-def test_a_source_in_which_everything_moves_is_copied_by_the_real_program_and_it_ends(
+def test_a_copy_ends_although_rows_come_change_and_go_with_each_query(
     more: int, tmp_path: Path
 ) -> None:
     """All kinds of rows: with each query some come, one changes and one goes."""
@@ -263,7 +263,7 @@ def wrong_after_life(
     return wrong
 
 
-def test_a_clock_that_is_behind_ends_no_stream_early() -> None:
+def test_a_server_clock_that_is_behind_ends_no_stream_early() -> None:
     """The Date is a gateway's. Rows of an hour ago, by its clock of now, are not new."""
     now = int(time.time())
     rows = [
@@ -295,7 +295,7 @@ def test_a_clock_that_is_behind_ends_no_stream_early() -> None:
 @pytest.mark.parametrize(
     ("limit", "sizes"), [(4, (3, 9, 2, 1)), (1, (2, 1, 3)), (1000, (5, 1000)), (1000, (1000, 5))]
 )
-def test_a_key_of_more_rows_than_a_page_loses_none_of_them(
+def test_more_rows_of_one_key_than_fit_on_a_page_are_all_read(
     limit: int, sizes: Tuple[int, ...]
 ) -> None:
     found, expected = paged(limit, sizes)

@@ -41,7 +41,7 @@ def filled(w: World, kind: str) -> List[str]:
 
 
 @pytest.mark.parametrize("kind", ["experiment", "dataset"])
-def test_rows_come_while_other_objects_are_being_made(kind: str, tmp_path: Path) -> None:
+def test_rows_are_copied_while_other_objects_are_being_created(kind: str, tmp_path: Path) -> None:
     with world(tmp_path) as w:
         ids = filled(w, kind)
         w.sandbox.refuse = last = LastWaits(kind)
@@ -80,7 +80,7 @@ def test_an_object_that_cannot_be_made_leaves_the_rows_of_its_group(tmp_path: Pa
         assert source == dest
 
 
-def test_no_row_is_asked_for_twice_because_it_was_read_early(tmp_path: Path) -> None:
+def test_pages_that_are_requested_in_advance_are_not_requested_again(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         filled(w, "dataset")
         assert w.move("dataset", **BATCHES) == 0

@@ -118,7 +118,7 @@ def read_all(keys: List[str], readers: int, state: StreamState) -> Tuple[List[st
 
 @pytest.mark.parametrize("readers", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("how", LYING)
-def test_however_rows_lie_each_is_read_once_by_readers_that_are_all_busy(
+def test_readers_of_slices_read_each_row_once_and_share_the_work_for_every_distribution_of_keys(
     how: str, readers: int, tmp_path: Path
 ) -> None:
     keys, state = keys_lying(how, 40 * PAGE), StreamState.open(tmp_path / "state.json", {})

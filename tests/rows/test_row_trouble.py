@@ -129,7 +129,7 @@ def test_plain_rows_of_the_hosted_service_lose_nothing(tmp_path: Path) -> None:
         ] == [("audit_data", "merge"), ("audit_data", "comment")]
 
 
-def test_rows_with_many_attachments_that_differ_cost_no_time(tmp_path: Path) -> None:
+def test_differing_rows_with_eight_attachments_are_compared_in_one_pass(tmp_path: Path) -> None:
     """An earlier run may have left any of them in the source: 2^8 ways for each row."""
     with world(tmp_path) as w:
         files = [w.source.attach(bytes([n]), filename=f"{n}", content_type="x/y") for n in range(8)]

@@ -146,7 +146,9 @@ def test_a_delay_and_latencies_hold_up_only_their_own_request(sandbox: Sandbox, 
     assert time.perf_counter() - started >= 0.15
 
 
-def test_the_log_tells_who_did_what_and_hides_keys(sandbox: Sandbox, http: Http) -> None:
+def test_the_request_log_names_organization_and_request_and_hides_keys(
+    sandbox: Sandbox, http: Http
+) -> None:
     http.post("/v1/project", {"name": "P"})
     http.get("/v1/project", limit=1)
     Http(sandbox.url, "sk-secret").get("/v1/project")
@@ -168,7 +170,7 @@ def test_the_log_tells_who_did_what_and_hides_keys(sandbox: Sandbox, http: Http)
     assert sandbox.requests == sandbox.writes("acme") == []
 
 
-def test_a_test_can_step_in_before_and_after_a_request(
+def test_a_hook_is_called_before_and_after_each_request(
     sandbox: Sandbox, http: Http, acme: SandboxOrg
 ) -> None:
     seen: List[Tuple[int, str, str, str, int]] = []

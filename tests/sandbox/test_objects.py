@@ -465,7 +465,7 @@ def test_a_read_only_key_reads_and_cannot_write(sandbox: Sandbox, acme: SandboxO
         assert (answer.status_code, answer.json()["Code"]) == (403, "ForbiddenError")
 
 
-def test_objects_of_another_organization_are_as_good_as_unknown(
+def test_objects_of_another_organization_are_answered_like_missing_ones(
     http: Http, globex: SandboxOrg
 ) -> None:
     foreign = globex.create("project", {"name": "P"})["id"]

@@ -402,7 +402,7 @@ def test_queries_beyond_the_limit_of_a_minute_get_429(
 @pytest.mark.parametrize(
     ("text", "value"), [("'a''b'", "a'b"), ("'a\\'b'", "a'b"), ("'\\\\n'", "\\n"), ("'\\d'", "\\d")]
 )
-def test_string_literals_know_both_escapes(text: str, value: str) -> None:
+def test_string_literals_accept_doubled_and_backslash_quotes(text: str, value: str) -> None:
     assert string_value(text) == value
 
 

@@ -160,7 +160,7 @@ def test_dataset_rows_have_no_span_fields(
         {"span_parents": "x"},
     ],
 )
-def test_a_wrong_event_is_refused_and_none_of_the_request_is_written(
+def test_a_wrong_event_refuses_its_whole_request(
     http: Http, acme: SandboxOrg, project: str, event: Dict[str, Any]
 ) -> None:
     answer = http.post(f"/v1/project_logs/{project}/insert", {"events": [{"id": "good"}, event]})
@@ -182,7 +182,7 @@ def test_rows_without_an_id_get_one_each_time(http: Http, acme: SandboxOrg, proj
     assert [row["id"] for row in acme.rows("project_logs", project)] == ids
 
 
-def test_numbers_and_texts_come_back_as_they_were(http: Http, project: str) -> None:
+def test_numbers_and_texts_are_read_back_as_they_were_written(http: Http, project: str) -> None:
     text = (
         '{"big":123456789012345678901234567890,"zero":-0.0,"small":5e-324,"one":1.0,'
         '"lone":"\\ud83d","pair":"\\ud83d\\ude00","nul":"\\u0000"}'
@@ -274,7 +274,7 @@ def test_a_merge_into_nothing_is_an_insert(acme: SandboxOrg, project: str) -> No
     ]
 
 
-def test_deleted_rows_are_gone_and_deleting_the_unknown_is_fine(
+def test_deleted_rows_are_gone_and_deleting_an_unknown_row_is_accepted(
     http: Http, acme: SandboxOrg, project: str
 ) -> None:
     http.insert("project_logs", project, {"id": "a"}, {"id": "b"}, {"id": "c"})
@@ -285,7 +285,9 @@ def test_deleted_rows_are_gone_and_deleting_the_unknown_is_fine(
     assert [row["id"] for row in acme.rows("project_logs", project)] == ["a", "c", "b"]
 
 
-def test_parents_can_be_named_by_row_id_as_of_old(acme: SandboxOrg, project: str) -> None:
+def test_a_parent_can_be_named_by_its_row_id_in_the_deprecated_field(
+    acme: SandboxOrg, project: str
+) -> None:
     acme.insert("project_logs", project, [{"id": "a", "span_id": "s", "root_span_id": "r"}])
     acme.insert("project_logs", project, [{"id": "b", "span_id": "b", "_parent_id": "a"}])
     child = acme.rows("project_logs", project)[1]

@@ -48,7 +48,7 @@ def test_earlier_versions_and_the_pins_of_rows_to_them_arrive(tmp_path: Path) ->
         assert pinned_content(pair.dest) == pinned_content(pair.source)
 
 
-def test_bundles_and_users_arrive(tmp_path: Path) -> None:
+def test_code_bundles_and_mapped_users_arrive_by_a_move_in_shards(tmp_path: Path) -> None:
     folder, users = tmp_path / "bundles", tmp_path / "users.csv"
     (folder / "alpha").mkdir(parents=True)
     (folder / "alpha" / "bundled.js").write_bytes(CODE)

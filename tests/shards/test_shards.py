@@ -69,7 +69,7 @@ def rows_of(pair: Pair, obj: Json) -> Set[Tuple[str, str]]:
 # Planning --------------------------------------------------------------------------------------
 
 
-def test_a_plan_is_even_whole_always_the_same_and_writes_nothing(
+def test_a_plan_of_shards_is_even_complete_and_repeatable_and_writes_nothing(
     pair: Pair, tmp_path: Path
 ) -> None:
     move_objects(pair, tmp_path)

@@ -95,7 +95,9 @@ def test_a_folder_of_another_shard_is_refused_with_both_values(moved: Tuple[Pair
     assert (call(pair, root / "0").code, len(runs(root / "0"))) == (2, 1)
 
 
-def test_a_shard_before_its_objects_writes_nothing(small: Pair, tmp_path: Path) -> None:
+def test_a_shard_that_is_started_before_its_objects_exist_writes_nothing(
+    small: Pair, tmp_path: Path
+) -> None:
     plan(small, tmp_path, 2)
     over = move(small, tmp_path, 0)
     assert (

@@ -166,7 +166,7 @@ def test_the_folder_of_a_project_stands_for_its_run_and_that_project_only(
     assert (resumed.path, settings.projects) == (run.path, ("a/b",))
 
 
-def test_the_folder_of_a_project_is_known_from_inside_it_too(
+def test_the_current_folder_can_be_the_folder_of_a_project(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.folder("Alpha").mkdir()
@@ -176,7 +176,9 @@ def test_the_folder_of_a_project_is_known_from_inside_it_too(
 
 
 @pytest.mark.parametrize("name", ["organization", "Nobody"])
-def test_a_folder_of_a_run_that_is_no_projects_is_refused(run: RunDirectory, name: str) -> None:
+def test_a_folder_in_a_run_that_is_not_a_project_folder_is_refused(
+    run: RunDirectory, name: str
+) -> None:
     with pytest.raises(UsageError) as refused:
         found(run.path / name)
     assert (

@@ -137,7 +137,7 @@ def test_a_project_named_like_a_file_of_the_run_does_not_disturb_it(run: RunDire
 # -- a run
 
 
-def test_a_new_run_tells_what_it_was_made_for_and_holds_no_key(root: Path) -> None:
+def test_run_json_of_a_new_run_says_what_it_is_for_and_holds_no_key(root: Path) -> None:
     run = found(root)
     data = read_json(run.path / RUN_FILE)
     created = data.pop("created")
@@ -180,7 +180,7 @@ def test_runs_are_named_in_utc_wherever_they_are_started(
     assert abs((datetime.now(timezone.utc) - named).total_seconds()) < 60
 
 
-def test_phases_are_done_once_and_for_all(run: RunDirectory) -> None:
+def test_a_done_phase_stays_done(run: RunDirectory) -> None:
     for _ in range(2):
         run.mark_phases_done(["migrate-logs"])
     again = RunDirectory(run.path)
@@ -188,7 +188,7 @@ def test_phases_are_done_once_and_for_all(run: RunDirectory) -> None:
     assert (again.record.phases_done, done) == (["migrate-logs"], [True, False])
 
 
-def test_states_lie_where_the_design_says(run: RunDirectory) -> None:
+def test_the_files_of_a_run_lie_where_the_manual_says(run: RunDirectory) -> None:
     places = [
         run.objects("roles").path,
         run.objects("datasets", "Alpha").path,
@@ -227,7 +227,9 @@ def test_the_next_process_sees_all_states_of_a_run(run: RunDirectory) -> None:
     assert streams == [("Beta", "e1"), ("Alpha", "d1"), ("Alpha", "p")]
 
 
-def test_a_stream_that_is_being_written_is_what_its_file_says(run: RunDirectory) -> None:
+def test_all_streams_shows_a_stream_that_is_being_written_as_its_file_has_it(
+    run: RunDirectory,
+) -> None:
     path = run.stream_path("", "Alpha", "p")
     file = path.with_name(path.name + "_state.json")
     header = {"kind": "logs", "name": "Alpha", "source_id": "p", "project": "Alpha"}
@@ -299,7 +301,7 @@ def held(run: RunDirectory) -> subprocess.Popen:
     return holder
 
 
-def test_a_second_process_is_told_who_works_on_the_run_and_ends(run: RunDirectory) -> None:
+def test_a_second_process_names_the_holder_of_the_lock_and_ends(run: RunDirectory) -> None:
     with run:
         second = python(HOLD, run.path)
         out, err = second.communicate(timeout=TIME_LIMIT_S)
@@ -338,7 +340,7 @@ def test_the_next_holder_of_the_lock_sees_what_the_last_one_wrote(run: RunDirect
         assert late.record.phases_done == ["migrate-logs"]
 
 
-def test_the_starts_of_weeks_are_summed_up() -> None:
+def test_the_oldest_of_many_starts_are_merged_into_one_record() -> None:
     sessions: List[Session] = []
     for number in range(1000):
         command = "verify" if number % 10 == 1 else "migrate-all"

@@ -234,7 +234,7 @@ copied.close()
 """
 
 
-def test_a_store_that_this_process_has_open_twice_is_not_broken_by_another_one(
+def test_a_store_opened_twice_in_a_process_keeps_its_locks_and_records(
     tmp_path: Path,
 ) -> None:
     """Closing a file drops its process's locks on it; SQLite's own locks were once lost so."""

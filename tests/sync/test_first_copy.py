@@ -38,7 +38,7 @@ def drop_inserts_with(w: World, row_id: str) -> None:
 
 
 @pytest.mark.parametrize("depth", [[], ["--counts"], ["--full"]])
-def test_rows_that_were_accepted_and_dropped_are_found_by_the_first_copy(
+def test_rows_that_were_accepted_and_dropped_are_missing_for_the_verification(
     depth: list, w: World
 ) -> None:
     drop_inserts_with(w, "r00003")

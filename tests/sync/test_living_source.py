@@ -51,7 +51,7 @@ def told(life: Life, *events: Any) -> Change:
     return change(before, versions(life.sandbox, life.org))
 
 
-def test_a_row_that_changes_three_times_is_one_version_and_one_that_nobody_saw_is_none(
+def test_only_the_last_of_three_changes_of_a_row_counts_and_a_row_deleted_at_once_does_not(
     life: Life,
 ) -> None:
     project = life.org.objects("project")[0]["id"]
@@ -71,7 +71,7 @@ def test_a_row_that_changes_three_times_is_one_version_and_one_that_nobody_saw_i
 
 
 @pytest.mark.parametrize(("event", "rows"), [(delete_row, (0, 1)), (delete_and_bring_back, (1, 0))])
-def test_what_was_deleted_is_to_be_deleted_unless_it_came_back(
+def test_a_deleted_row_counts_as_deleted_unless_it_was_inserted_again(
     event: Any, rows: Any, life: Life
 ) -> None:
     found = told(life, event)
@@ -84,14 +84,14 @@ def test_a_comment_is_a_version_of_its_row_only_where_the_server_has_it_so(life:
     assert len(told(life, comment_on_row).carried) == 1
 
 
-def test_a_late_row_is_old_and_was_written_now(life: Life) -> None:
+def test_a_late_row_has_an_old_date_and_a_new_transaction(life: Life) -> None:
     (kind, object_id, row_id), *_ = told(life, append_late_logs).carried
     row = next(row for row in life.org.rows(kind, object_id) if row["id"] == row_id)
     written = (keys.moment_of_xact(row["_xact_id"]) or 0) >> 16
     assert 20 * DAY_S > written - (keys.micros(row["created"]) or 0) / 1e6 > DAY_S - 10
 
 
-def test_scores_come_to_rows_that_keep_the_rest(life: Life) -> None:
+def test_scoring_old_rows_changes_only_their_scores_and_transaction(life: Life) -> None:
     before = {
         row["id"]: row for kind, stream in life.streams() for row in life.org.rows(kind, stream)
     }
@@ -102,7 +102,7 @@ def test_scores_come_to_rows_that_keep_the_rest(life: Life) -> None:
         assert {**before[row_id], **moved} == row
 
 
-def test_another_experiment_has_the_name_of_the_one_that_was_put_aside(life: Life) -> None:
+def test_a_renamed_experiment_leaves_its_name_to_a_new_one(life: Life) -> None:
     names = {obj["id"]: obj["name"] for obj in life.org.objects("experiment")}
     take_over_name(life)
     after = {obj["id"]: obj["name"] for obj in life.org.objects("experiment")}
@@ -116,7 +116,7 @@ def test_another_experiment_has_the_name_of_the_one_that_was_put_aside(life: Lif
     assert aside not in holders
 
 
-def test_what_people_in_the_destination_touched_is_left_alone(life: Life) -> None:
+def test_the_simulation_changes_no_row_that_it_is_to_spare(life: Life) -> None:
     everything = {
         row["id"] for kind, stream in life.streams() for row in life.org.rows(kind, stream)
     }
@@ -127,7 +127,7 @@ def test_what_people_in_the_destination_touched_is_left_alone(life: Life) -> Non
     assert {row_id for *_, row_id in touched.carried | touched.deleted} & life.spared == set()
 
 
-def test_in_a_month_everything_happens_and_the_clock_goes_on(life: Life) -> None:
+def test_a_simulated_month_has_every_event_and_moves_the_clock_by_a_month(life: Life) -> None:
     pass_time(life, 30 * 24)
     assert [event.__name__ for event in ALL_EVENTS if not life.happened[event.__name__]] == []
     assert life.sandbox.clock.seconds() - THEN == pytest.approx(33 * DAY_S, abs=60)
@@ -138,7 +138,7 @@ def test_in_a_month_everything_happens_and_the_clock_goes_on(life: Life) -> None
     assert len(moments) > 300
 
 
-def test_a_seed_gives_the_same_life_again() -> None:
+def test_the_same_seed_simulates_the_same_events_and_rows() -> None:
     seen: List[Any] = []
     for _ in range(2):
         with Sandbox() as sandbox:

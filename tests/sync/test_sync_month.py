@@ -240,7 +240,7 @@ MONTH = {
     ("nights", "plan", "seed"),
     [pytest.param(5, WEEK, 3, id="days"), pytest.param(30, MONTH, 30, id="month", marks=LONG)],
 )
-def test_after_weeks_of_nightly_syncs_the_destination_is_the_source_and_each_version_was_sent_once(
+def test_after_weeks_of_nightly_syncs_both_sides_are_equal_and_each_version_was_sent_once(
     nights: int, plan: Dict[int, str], seed: int, tmp_path: Path
 ) -> None:
     with living_pair(seed) as (pair, life):
@@ -410,7 +410,7 @@ def of_people(problem: str, rows: Set[str]) -> bool:
     ],
 )
 @pytest.mark.long
-def test_after_weeks_of_faults_two_syncs_that_are_left_in_peace_make_the_destination_the_source(
+def test_after_weeks_of_faults_two_syncs_without_faults_make_both_sides_equal(
     steps: int, hours: float, seed: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     with living_pair(seed) as (pair, life):

@@ -93,7 +93,7 @@ def test_the_last_full_day_holds_its_first_and_its_last_moment_and_nothing_else(
     ), end.last_words
 
 
-def test_nights_one_after_the_other_neither_overlap_nor_leave_a_gap(w: World) -> None:
+def test_windows_of_consecutive_nights_neither_overlap_nor_leave_a_gap(w: World) -> None:
     ends = [night(w, *bounds(day, day - 1)) for day in (5, 4, 3, 2)] + [
         night(w, "--window", "daily")
     ]
@@ -227,7 +227,9 @@ def a_day_passes(path: Path) -> None:
 @pytest.mark.parametrize(
     "program", ["migrate_logs", pytest.param("migrate_all", marks=pytest.mark.long)]
 )
-def test_the_night_that_was_killed_is_finished_before_that_of_today(w: World, program: str) -> None:
+def test_the_window_of_a_killed_night_is_finished_before_that_of_today(
+    w: World, program: str
+) -> None:
     night(w, *bounds(4, 2), program=program)
     left = killed(w, "--window", "daily", program=program)
     a_day_passes(left)
@@ -248,13 +250,13 @@ def test_the_night_that_was_killed_is_finished_before_that_of_today(w: World, pr
     assert (again.code, len(runs(w.root))) == (0, 5)
 
 
-def test_a_second_start_for_the_same_night_continues_its_run(w: World) -> None:
+def test_a_second_start_for_the_same_window_continues_its_run(w: World) -> None:
     left = killed(w, "--window", "daily")
     end = night(w, "--window", "daily")
     assert (end.code, arrived(w), runs(w.root)) == (0, rows_of(1), [left])
 
 
-def test_an_unfinished_night_that_fails_again_does_not_stop_today(
+def test_a_window_of_an_earlier_night_that_fails_again_does_not_stop_that_of_today(
     w: World,
 ) -> None:
     left = killed(w, "--window", "daily")

@@ -143,7 +143,7 @@ def test_an_object_that_exists_twice_is_extra(
 # Depths -------------------------------------------------------------------------------------------
 
 
-def test_counts_name_the_object_whose_rows_are_not_as_many_or_of_other_dates(
+def test_counts_name_objects_with_another_number_of_rows_or_other_dates(
     pair: Pair, tmp_path: Path
 ) -> None:
     moved(pair, tmp_path / "runs")
