@@ -34,11 +34,12 @@ TOLERATED: Mapping[str, str] = {
     "attachment_unreadable": "an attachment whose bytes can be read on neither side",
     "inline": "inline base64 became an attachment of the same bytes",
     "oversize": "a field of a row above the size limit became a JSON attachment of the same value",
-    "origin": "an origin where the source's row has none",
+    "origin": "the row of the destination has an origin, and that of the source has none",
     "unset": "null, absent, empty or false: a field of an object that nobody set",
     "made_private": "a public experiment is private in the destination (without --keep-public)",
-    "not_listed": "a list that the destination refuses, of an owner of nothing in the source",
-    "comments_unreadable": "comments of a row, where this destination shows none of any row",
+    "not_listed": "the destination refuses the views or ACLs of an object that has none in the"
+    " source",
+    "comments_unreadable": "comments of a row, in a destination that shows no comments of any row",
 }
 
 _STAMP = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})"
