@@ -207,12 +207,17 @@ def facet_objects_query(kind: str, id_field: str, object_ids: Sequence[str], bou
     return "\n".join([*lines, _traces_line(kind, object_ids), f"filter: {conditions}"])
 
 
-def facets_query(kind: str, id_field: str, object_ids: Sequence[str], condition: str = "") -> str:
-    """Returns the query in shape `traces` for all rows of the traces with a matching row."""
+def facets_query(
+    kind: str, id_field: str, object_ids: Sequence[str], condition: str, limit: int
+) -> str:
+    """Returns the query in shape `traces` for all rows of the traces with a matching row.
+
+    Without a condition: of the newest traces.
+    """
     lines = [f"select: id, {id_field}, facets, classifications", _traces_line(kind, object_ids)]
     if condition:
         lines.append(f"filter: {condition}")
-    return "\n".join([*lines, f"limit: {MAX_LIMIT}"])
+    return "\n".join([*lines, f"limit: {limit}"])
 
 
 # assumption: key_bounds_cut_pages

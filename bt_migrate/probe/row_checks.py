@@ -171,6 +171,6 @@ def facets_are_shown(scratch: Scratch) -> Seen:
     shown = rows[0].get("facets") if rows else None
     if shown == {"Task": "t"}:
         return holds("facets are shown in shape spans")
-    whole = scratch.query(facets_query("datasets", "dataset_id", [dataset]))
+    whole = scratch.query(facets_query("datasets", "dataset_id", [dataset], "", 1))
     in_traces = whole[0].get("facets") if whole else None
     return differs(f"facets in shape spans: {compact(shown)}, in traces: {compact(in_traces)}")

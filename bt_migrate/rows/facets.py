@@ -26,7 +26,7 @@ from bt_migrate.api.request import RETRY_STATUSES
 from bt_migrate.errors import ApiError
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resources import ROW_KINDS
-from bt_migrate.rows.by_id import query_by_ids
+from bt_migrate.rows.by_id import by_ids, query_by_ids, query_with_limit
 from bt_migrate.rows.page_ahead import SIZE_STATUSES
 
 log = logging.getLogger("bt_migrate.rows")
@@ -100,13 +100,15 @@ def _learn(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) -> None
 def _find_place(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) -> FacetPlace:
     size = OBJECTS_ASKED if api.capabilities.reads_groups else 1
     holders: List[str] = []
+    place = FacetPlace(NOWHERE)
     try:
         for start in range(0, len(ids), size):
             holders += _holders(api, kind_name, ids[start : start + size], bounds)
-        place = _place(api, kind_name, holders) if holders else FacetPlace(NOWHERE)
+        if holders:
+            place = FacetPlace(TRACES, sorted(set(holders)))
+            place = _place(api, kind_name, holders)
     except NOT_ASKED as error:
         log.debug("%s: facets of %s cannot be queried (%s)", api.side, kind_name, error)
-        place = FacetPlace(NOWHERE)
     extra = {"event": "facets"}
     log.debug("%s: facets of %s are shown: %s", api.side, kind_name, place.shown, extra=extra)
     return place
@@ -115,27 +117,37 @@ def _find_place(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) ->
 def _holders(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) -> List[str]:
     """Returns those of the objects that have rows with facets or classifications."""
     id_field = ROW_KINDS[kind_name].id_field
-    statuses = RETRY_STATUSES - SIZE_STATUSES
     try:
         query = facet_objects_query(kind_name, id_field, ids, bounds)
-        rows = api.query(query, retry_statuses=statuses).json
+        rows = api.query(query, retry_statuses=RETRY_STATUSES - SIZE_STATUSES).json
         return [row[id_field] for row in rows if row[id_field] in ids]
     except NOT_ASKED as error:
         log.debug("%s: objects with facets of %s: %s", api.side, kind_name, error)
     try:
         # The server lacks this aggregate: any rows with facets.
-        query = facets_query(kind_name, id_field, ids, HAS_FACETS)
-        shown = api.query(query, retry_statuses=statuses).json
+        shown = _rows_in_traces(api, kind_name, ids, HAS_FACETS)
     except NOT_ASKED:
         # There are too many rows: look at the newest ones instead.
-        shown = api.query(facets_query(kind_name, id_field, ids)).json
+        shown = _rows_in_traces(api, kind_name, ids, "")
     return list(ids) if any(map(_has_facets, shown)) else []
+
+
+def _rows_in_traces(
+    api: Api, kind_name: str, ids: Sequence[str], condition: str, version: Optional[int] = None
+) -> List[JsonObject]:
+    id_field = ROW_KINDS[kind_name].id_field
+
+    def query_of(limit: int) -> str:
+        return facets_query(kind_name, id_field, ids, condition, limit)
+
+    answer = query_with_limit(api, query_of, api.capabilities.page_rows, version)
+    rows: List[JsonObject] = answer.json
+    return rows
 
 
 def _place(api: Api, kind_name: str, holders: List[str]) -> FacetPlace:
     """Compare some rows in both shapes."""
-    id_field = ROW_KINDS[kind_name].id_field
-    rows = api.query(facets_query(kind_name, id_field, holders[:1], HAS_FACETS)).json
+    rows = _rows_in_traces(api, kind_name, holders[:1], HAS_FACETS)
     examples = {str(row.get("id")): row for row in rows if _has_facets(row)}
     shown = query_by_ids(
         api,
@@ -213,10 +225,11 @@ def _in_traces(
     holders = list(dict.fromkeys(object_id for object_id, _ in wanted))
     row_ids = list(dict.fromkeys(row_id for _, row_id in wanted))
 
-    def query_of(ids: Sequence[str], one_by_one: bool) -> str:
-        return facets_query(kind_name, id_field, holders, ids_condition(ids, one_by_one=one_by_one))
+    def rows_of(ids: Sequence[str], one_by_one: bool) -> List[JsonObject]:
+        condition = ids_condition(ids, one_by_one=one_by_one)
+        return _rows_in_traces(api, kind_name, holders, condition, version)
 
-    shown = query_by_ids(api, query_of, row_ids, version)
+    shown = by_ids(api, rows_of, row_ids)
     return {(str(row.get(id_field) or holders[0]), str(row.get("id"))): row for row in shown}
 
 

@@ -21,22 +21,20 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Sequence
 from bt_migrate.api.answers import rows_asked_for
 from bt_migrate.api.btql import (
     MAX_LIMIT,
-    MIN_LIMIT,
     Bounds,
     count_query,
     page_query,
     rows_query,
-    smaller_limit,
 )
 from bt_migrate.api.client import Api
-from bt_migrate.api.request import QUERY_PATH, RETRY_STATUSES, Answer
+from bt_migrate.api.request import QUERY_PATH, Answer
 from bt_migrate.api.transactions import after_second, key_before, key_seconds
 from bt_migrate.errors import AnswerError, ApiError, Route
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resources import ROW_KINDS
-from bt_migrate.rows.by_id import query_by_ids
+from bt_migrate.rows.by_id import query_by_ids, query_with_limit
 from bt_migrate.rows.facets import add_facets
-from bt_migrate.rows.page_ahead import SIZE_STATUSES, AskedPage, PageAhead
+from bt_migrate.rows.page_ahead import AskedPage, PageAhead
 from bt_migrate.rows.page_checks import KEY, has_one_key, reason_to_refuse, without_cut_off_key
 from bt_migrate.rows.page_size import PageSize
 from bt_migrate.rows.repeated import newest_rows
@@ -404,18 +402,9 @@ def whole_number(value: Any) -> int:
 
 def one_page(api: Api, kind: str, object_id: str, bounds: Bounds, limit: int) -> Answer:
     """Returns the first rows of an object; fewer than `limit` if the server refuses so many."""
-    limit = min(limit, MAX_LIMIT)
-    while True:
-        statuses = RETRY_STATUSES - SIZE_STATUSES if limit > MIN_LIMIT else RETRY_STATUSES
-        try:
-            query = page_query(kind, [object_id], bounds, limit)
-            answer = api.query(query, retry_statuses=statuses)
-            add_facets(api, kind, [object_id], answer.json)
-            return answer
-        except ApiError as error:
-            if error.status not in SIZE_STATUSES or limit <= MIN_LIMIT:
-                raise
-            limit = smaller_limit(limit)
+    answer = query_with_limit(api, lambda rows: page_query(kind, [object_id], bounds, rows), limit)
+    add_facets(api, kind, [object_id], answer.json)
+    return answer
 
 
 def rows_of_ids(

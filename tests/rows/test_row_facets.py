@@ -11,6 +11,7 @@ import pytest
 import bt_migrate.sandbox.routes.table as routes
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.data.behaviour import older
+from bt_migrate.sandbox.http.faults import Fault
 from bt_migrate.sandbox.http.server import Incoming
 from tests.support.orgs import DEST_KEY, SOURCE_KEY, findings
 from tests.support.row_runs import World, call, told, world, write_as_server
@@ -148,6 +149,17 @@ def test_old_facets_are_found_on_a_server_without_the_aggregate(tmp_path: Path) 
         TraceQueries(w, refused="count(1)")
         assert w.move(LOGS) == 0
         assert facets(w.dest, LOGS, w.twin(LOGS, w.project)) == {"a 0": {"Task": "refund"}}
+
+
+def test_facets_arrive_from_a_server_that_answers_small_queries_only(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
+        hidden(w)
+        w.sandbox.faults.add(Fault("status", path="/btql", times=None, status=504, above_limit=25))
+        for trace in "abc":
+            w.source.insert(LOGS, w.project, spans(trace, 20, facets={"Task": trace}))
+        assert w.move(LOGS) == 0
+        arrived = facets(w.dest, LOGS, w.twin(LOGS, w.project))
+        assert arrived == {f"{trace} 0": {"Task": trace} for trace in "abc"}
 
 
 @pytest.mark.parametrize(("refused", "queries"), [("nothing", 2), (") traces", 3)])
