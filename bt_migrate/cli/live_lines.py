@@ -75,9 +75,9 @@ def live_lines(
         # How long one stream takes depends on how the others share what the limit allows.
         streams = [{**stream, "rows_per_second": 0.0} for stream in streams]
     lines += stream_lines(streams[:room], window.columns, draw_bar)
-    rest = len(streams) - room
-    if rest > 0:
-        lines.append(f"  … and {rest:,} more open streams")
+    hidden_streams = len(streams) - room
+    if hidden_streams > 0:
+        lines.append(f"  … and {hidden_streams:,} more open streams")
     return [shown(line, window.columns) for line in lines]
 
 

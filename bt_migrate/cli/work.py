@@ -172,8 +172,8 @@ def _work_in(start: Start, settings: Settings, run: RunDirectory, kinds: Sequenc
     if plans_first and not settings.dry_run and not start.judges:
         today = _plan_first(start, settings, run)
         if plan is not None:
-            again = _new_plan(start, settings, has_new_logs=log_rows_grew(plan, today))
-            refuse_changes(settings.plan, plan, today, again)
+            new_plan_command = _new_plan(start, settings, has_new_logs=log_rows_grew(plan, today))
+            refuse_changes(settings.plan, plan, today, new_plan_command)
             run.record.plan = plan_digest(plan)
             run.save()
     return _work_in_run(start, settings, run)

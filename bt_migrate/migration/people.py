@@ -55,8 +55,8 @@ def invite_missing_users(migration: Migration) -> None:
     states.note(INVITATIONS, [])
     try:
         for start in range(0, len(wanted), MAX_INVITED_AT_ONCE):
-            some = wanted[start : start + MAX_INVITED_AT_ONCE]
-            _invite(migration, {source_id: missing[source_id] for source_id in some})
+            batch = wanted[start : start + MAX_INVITED_AT_ONCE]
+            _invite(migration, {source_id: missing[source_id] for source_id in batch})
     except ApiError as error:
         _note_not_invited(states, f"{len(wanted)} users", error)
     states.save()

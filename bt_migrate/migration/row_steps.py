@@ -268,7 +268,7 @@ def _streams_of_shard(migration: Migration, kind_name: str) -> List[RowStream]:
     """
     shard, holder = migration.settings.shard, holder_of_rows(kind_name)
     assert shard is not None
-    streams, missing, gone = [], [], []
+    streams, missing, deleted_ids = [], [], []
     for unit in (unit for unit in shard.units if unit.kind == kind_name):
         dest_id = migration.catalog.targets.resolve((holder.name,), unit.id)
         if dest_id:
@@ -276,7 +276,7 @@ def _streams_of_shard(migration: Migration, kind_name: str) -> List[RowStream]:
         elif migration.catalog.lists.source_object(holder, unit.id):
             missing.append(str(unit))
         else:
-            gone.append(unit.id)
+            deleted_ids.append(unit.id)
             text = "%s was deleted in the source since the shards were planned"
             log.warning(text, unit, extra={"event": "gone"})
     if missing:
@@ -284,7 +284,7 @@ def _streams_of_shard(migration: Migration, kind_name: str) -> List[RowStream]:
             f"{and_more(missing[0], len(missing) - 1)}: not in the destination; move the objects"
             " first, with bin/migrate-all --no-rows"
         )
-    migration.run.record.gone[kind_name] = gone
+    migration.run.record.gone[kind_name] = deleted_ids
     if not streams:
         extra = {"event": "nothing_to_do"}
         log.info("%s has no rows of %s", shard, kind_name, extra=extra)

@@ -80,8 +80,8 @@ def undo(dest: Api, run: RunDirectory, settings: Settings) -> Undone:
 
 
 def _undo_all_rows(context: UndoContext, created: Sequence[CreatedObject]) -> None:
-    made = {(obj.resource.name, obj.dest_id) for obj in created}
-    streams = list(streams_to_undo(context, made))
+    created_keys = {(obj.resource.name, obj.dest_id) for obj in created}
+    streams = list(streams_to_undo(context, created_keys))
     rows = sum(stream.counts[CREATED] for stream in streams)
     unit = "rows deleted" if context.settings.yes else "rows to delete found"
     with context.run.live.working(unit, rows) as task:

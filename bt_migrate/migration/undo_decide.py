@@ -160,8 +160,8 @@ def _with_rows_of_others(context: UndoContext, created: Sequence[CreatedObject])
     for kind in ROW_KINDS:
         ids = [obj.dest_id for obj in created if obj.resource is holder_of_rows(kind)]
         for start in range(0, len(ids), OBJECTS_PER_QUERY):
-            some = ids[start : start + OBJECTS_PER_QUERY]
-            for dest_id, rows in _row_counts(context, kind, some).items():
+            batch = ids[start : start + OBJECTS_PER_QUERY]
+            for dest_id, rows in _row_counts(context, kind, batch).items():
                 context.held_rows[dest_id] = context.held_rows.get(dest_id, 0) + rows
                 if rows > delivered.get((kind, dest_id), rows):
                     with_others.add(dest_id)

@@ -158,24 +158,26 @@ def interval(after: Optional[str], before: Optional[str]) -> Interval:
     return (instant(after) if after else LEAST, instant(before) if before else LATEST)
 
 
-def gaps(taken: Sequence[Interval], until: datetime) -> List[Interval]:
+def gaps(covered: Sequence[Interval], until: datetime) -> List[Interval]:
     """The periods between the start of the first window and `until` that no window covers.
 
     None where no window started before `until`.
     """
     between: List[Interval] = []
     reached: Optional[datetime] = None
-    for begin, end in [*sorted(taken), (until, until)]:
+    for begin, end in [*sorted(covered), (until, until)]:
         if reached is not None and reached < min(begin, until):
             between.append((reached, min(begin, until)))
         reached = end if reached is None else max(reached, end)
     return between
 
 
-def overlaps(taken: Sequence[Interval], window: Interval) -> List[Interval]:
+def overlaps(covered: Sequence[Interval], window: Interval) -> List[Interval]:
     """Returns the parts of the window that earlier windows cover, as few intervals as possible."""
     joined: List[Interval] = []
-    for begin, end in sorted((max(begin, window[0]), min(end, window[1])) for begin, end in taken):
+    for begin, end in sorted(
+        (max(begin, window[0]), min(end, window[1])) for begin, end in covered
+    ):
         if begin >= end:
             continue
         if joined and begin <= joined[-1][1]:

@@ -294,10 +294,10 @@ def remove(value: Any, path: Path) -> None:
 
 def without(value: Any, places: Iterable[Path]) -> Any:
     """A copy of the value without these keys of objects."""
-    rest = copy.deepcopy(value)
+    copied = copy.deepcopy(value)
     for place in places:
-        remove(rest, place)
-    return rest
+        remove(copied, place)
+    return copied
 
 
 def pattern_of(path: Path) -> str:

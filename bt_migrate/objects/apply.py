@@ -176,20 +176,20 @@ class ObjectWriter:
         )
         findings += note_not_taken(catalog, resource, item, left_out)
         action = replace(action, body=without(action.body, left_out))
-        made = created.obj
-        self._refuse_deleted(made)
-        self.refuse_another(item, made)
+        dest_object = created.obj
+        self._refuse_deleted(dest_object)
+        self.refuse_another(item, dest_object)
         if not created.is_ours:
             if not resource.names_owner:
                 # Answers to a POST may be sparse (groups come without their members).
-                path = object_path(resource, made, item.dest_project_id)
-                made = catalog.dest.get(path, check=object_with_id(made["id"]))
-            planned = plan_object(resource, item.source, action.body, made)
+                path = object_path(resource, dest_object, item.dest_project_id)
+                dest_object = catalog.dest.get(path, check=object_with_id(dest_object["id"]))
+            planned = plan_object(resource, item.source, action.body, dest_object)
             return decided(catalog, resource, item.source, planned)
         if resource is PROJECTS:
-            catalog.lists.start_empty(made["id"])
-        catalog.written[item.source["id"]] = made.get("_xact_id")
-        return replace(action, dest_id=made["id"], existing=made)
+            catalog.lists.start_empty(dest_object["id"])
+        catalog.written[item.source["id"]] = dest_object.get("_xact_id")
+        return replace(action, dest_id=dest_object["id"], existing=dest_object)
 
     def _with_bundle(self, item: PlannedObject, body: Dict[str, Any]) -> Dict[str, Any]:
         """Upload the person's code bundle, and refer to the new bundle."""
@@ -222,12 +222,12 @@ class ObjectWriter:
         catalog, resource = self.catalog, self.resource
         part = {name: action.body[name] for name in resource.create}
         path = f"{resource.path}/{item.dest_project_id}"
-        made, places = without_unknown_fields(
+        dest_object, places = without_unknown_fields(
             resource, part, lambda body: catalog.dest.patch(path, body)
         )
         findings += note_not_taken(catalog, resource, item, places)
         body = without(action.body, places)
-        return replace(action, dest_id=item.dest_project_id, body=body, existing=made)
+        return replace(action, dest_id=item.dest_project_id, body=body, existing=dest_object)
 
     def _post_route(self) -> Route:
         return Route(self.catalog.dest.side, "POST", self.resource.path)
@@ -430,24 +430,24 @@ def _value_is_to_enter(
     field that shows it, the source's object shows whether servers show it.
     """
     shown = resource.hidden_field_shown_by
-    made = outcome in (CREATED, WOULD_CREATE)
+    was_created = outcome in (CREATED, WOULD_CREATE)
     is_shown = shown in action.existing or bool(source.get(shown))
     lacks = bool(shown) and is_shown and not action.existing.get(shown)
-    return bool(resource.hidden_field) and (made or lacks)
+    return bool(resource.hidden_field) and (was_created or lacks)
 
 
 def log_fields(
-    event: str, resource: Resource, item: PlannedObject, **more: Optional[str]
+    event: str, resource: Resource, item: PlannedObject, **facts: Optional[str]
 ) -> Dict[str, Any]:
     """Fields of a JSON log line."""
-    facts = {
+    fields = {
         "event": event,
         "resource": resource.name,
         "source_id": item.source["id"],
         "project": item.states.project,
-        **more,
+        **facts,
     }
-    return {name: value for name, value in facts.items() if value}
+    return {name: value for name, value in fields.items() if value}
 
 
 def _hint(error: ApiError) -> str:

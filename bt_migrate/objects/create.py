@@ -39,18 +39,20 @@ def create_object(
     floor_s = _date_floor_s(catalog, resource)
     answer = post()
     received_s = time.time()
-    made = _shown(catalog, resource, body, answer.json)
-    created_s = created_seconds(made) if date_is_of_creation(resource) else 0.0
+    dest_object = _shown(catalog, resource, body, answer.json)
+    created_s = created_seconds(dest_object) if date_is_of_creation(resource) else 0.0
     is_since = not created_s or created_s >= floor_s
     marked = answer.headers.get(FOUND_EXISTING, "").lower() in ("true", "1")
     # The answer to a first try may have been lost: then the second one finds what the first made.
     marked_found = marked and not (answer.sent_again and created_s)
-    is_ours = is_created(resource, body, made, marked_found=marked_found, since_sent=is_since)
+    is_ours = is_created(
+        resource, body, dest_object, marked_found=marked_found, since_sent=is_since
+    )
     if is_ours:
         catalog.creation_clock.note(created_s, received_s)
     elif not is_since:
         catalog.creation_clock.forget()
-    return Created(made, is_ours)
+    return Created(dest_object, is_ours)
 
 
 def _shown(

@@ -101,15 +101,15 @@ def _existing(
     """
     key = natural_key(resource, item.source)
     try:
-        existing, gone = counterpart(catalog, resource, item, key)
+        existing, was_deleted = counterpart(catalog, resource, item, key)
         holder = catalog.index.by_key(resource, item.dest_project_id).get(key)
-        taken = holder or holder_of_slug(catalog, resource, item)
+        name_holder = holder or holder_of_slug(catalog, resource, item)
     except ApiError:
         return None
     if existing is not None:
         # A PUT finds the object by its natural key; the plan renames it first.
         return existing if holder is not None and holder["id"] == existing["id"] else None
-    return None if gone or taken else {}
+    return None if was_deleted or name_holder else {}
 
 
 # -- what is to be written of one object

@@ -252,14 +252,14 @@ class Lists:
         }
         self.at_once(lambda key: self._read_list(*missing[key]), missing)
 
-    def at_once(self, ask: Callable[[Any], T], things: Iterable[Any]) -> List[T]:
-        """Returns the answers in the order of `things`.
+    def at_once(self, ask: Callable[[Any], T], inputs: Iterable[Any]) -> List[T]:
+        """Returns the answers in the order of `inputs`.
 
         As many are requested concurrently as requests may be in flight to both organizations.
         """
         workers = 2 * self.settings.max_concurrent
         with ThreadPoolExecutor(workers, thread_name_prefix="ask") as pool:
-            return list(pool.map(ask, things))
+            return list(pool.map(ask, inputs))
 
     def _list(self, api: Api, resource: Resource, project_id: str = "") -> List[JsonObject]:
         """Returns a list, which is read once. Raises the ApiError with which reading ended."""

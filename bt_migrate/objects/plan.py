@@ -64,7 +64,7 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
     """Plan one object: what is to be done with it, or why it is skipped or waits."""
     prepared = prepare(catalog, resource, item)
     key = dest_key(resource, item.source, prepared.body)
-    existing, gone = counterpart(catalog, resource, item, key)
+    existing, was_deleted = counterpart(catalog, resource, item, key)
     if resource.part_of and existing and resource.cannot_move(existing):
         existing = None  # the holder has no such part: it can be created
     drop_known_pins(prepared, existing or {})
@@ -75,7 +75,7 @@ def plan_item(catalog: Catalog, resource: Resource, item: PlannedObject) -> Obje
     writes = action.verb in (CREATE, UPDATE)
     is_held = action.reason == READY_TO_ACTIVATE
     words = words_to_activate(catalog, resource, item.source, existing)
-    if gone and not existing and policy_of(catalog, resource) != UPDATE_POLICY:
+    if was_deleted and not existing and policy_of(catalog, resource) != UPDATE_POLICY:
         reason = DELETED_THERE
         prepared.findings.append(object_finding(resource, item, "deleted_there"))
     elif words and (writes or is_held):
@@ -140,8 +140,8 @@ def is_incomplete(
     source_id = item.source["id"]
     if holds_begun_version(resource, item.states, source_id, action.existing):
         return True
-    made = catalog.earlier.incomplete(resource.name, source_id)
-    if made is not None and made == action.dest_id:
+    incomplete_id = catalog.earlier.incomplete(resource.name, source_id)
+    if incomplete_id is not None and incomplete_id == action.dest_id:
         return True
     lacks = source_id in item.states.left_out or catalog.earlier.left_out(resource.name, source_id)
     if not lacks and not _was_deferred(item):
@@ -197,17 +197,17 @@ def counterpart(
     states = item.states
     dest_id = states.dest_id_of(source_id)
     before = states.earlier.get(source_id)
-    gone = before is not None and before.reason == DELETED_THERE
+    was_deleted = before is not None and before.reason == DELETED_THERE
     if dest_id:
         existing = catalog.index.object(resource, item.dest_project_id, dest_id)
         if existing:
             return existing, False
-        gone = True
+        was_deleted = True
         catalog.ids.remove(resource.name, source_id)
         states.forget(source_id)
     namesake = catalog.index.by_key(resource, item.dest_project_id).get(key)
     other = catalog.ids.source_id(resource.name, namesake["id"]) if namesake else None
-    return (namesake if other in (None, source_id) else None), gone
+    return (namesake if other in (None, source_id) else None), was_deleted
 
 
 def _check_name(

@@ -378,7 +378,7 @@ def not_readable(resource: Resource, item: PlannedObject, reason: Optional[str])
 
 
 def object_finding(
-    resource: Resource, item: PlannedObject, kind: str, **more: Any
+    resource: Resource, item: PlannedObject, kind: str, **facts: Any
 ) -> Dict[str, Any]:
     """Returns a finding that names the object."""
     source = item.source
@@ -388,5 +388,5 @@ def object_finding(
         id=source["id"],
         name=display_name(resource, source),
         project=item.states.project,
-        **more,
+        **facts,
     )

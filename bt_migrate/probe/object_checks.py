@@ -28,8 +28,8 @@ def names_are_found(scratch: Scratch) -> Seen:
     answer = scratch.post(
         "/v1/dataset", project_id=scratch.project_id, name="found", description="new"
     )
-    again = answer.json if isinstance(answer.json, dict) else {}
-    same = again.get("id") == first["id"]
+    second = answer.json if isinstance(answer.json, dict) else {}
+    same = second.get("id") == first["id"]
     is_unchanged = scratch.get("dataset", first["id"]).get("description") == "old"
     marked = FOUND_HEADER in {name.lower() for name in answer.headers}
     text = f"same id: {same}, unchanged: {is_unchanged}, header: {marked}"
@@ -39,8 +39,8 @@ def names_are_found(scratch: Scratch) -> Seen:
 def experiments_are_found(scratch: Scratch) -> Seen:
     first = scratch.create("experiment", name="found")
     answer = scratch.post("/v1/experiment", project_id=scratch.project_id, name="found")
-    again = answer.json if isinstance(answer.json, dict) else {}
-    if again.get("id") != first["id"]:
+    second = answer.json if isinstance(answer.json, dict) else {}
+    if second.get("id") != first["id"]:
         return broken("an existing name gives another experiment")
     if FOUND_HEADER in {name.lower() for name in answer.headers}:
         return differs("the same experiment, with a header")
@@ -50,9 +50,9 @@ def experiments_are_found(scratch: Scratch) -> Seen:
 def slugs_are_versions(scratch: Scratch) -> Seen:
     fields = {"name": "p", "slug": "versions"}
     first = scratch.create("prompt", **fields, prompt_data=_prompt("old"))
-    again = scratch.create("prompt", **fields, prompt_data=_prompt("new"))
+    second = scratch.create("prompt", **fields, prompt_data=_prompt("new"))
     shown = scratch.get("prompt", first["id"])
-    if again["id"] != first["id"]:
+    if second["id"] != first["id"]:
         return broken("an existing slug gives another prompt")
     if _content(shown) == "new":
         return holds("POST of an existing slug writes a version")
@@ -176,9 +176,9 @@ def deleted_objects_are_gone(scratch: Scratch) -> Seen:
     scratch.api.delete(f"/v1/dataset/{made}")
     params = {"project_id": scratch.project_id}
     listed = [item.get("id") for item in scratch.api.list("/v1/dataset", params, page_size=100)]
-    again = scratch.create("dataset", name="deleted")["id"]
-    good = made not in listed and again != made
-    return holds_if(good, f"still listed: {made in listed}, its name is free: {again != made}")
+    second = scratch.create("dataset", name="deleted")["id"]
+    good = made not in listed and second != made
+    return holds_if(good, f"still listed: {made in listed}, its name is free: {second != made}")
 
 
 def acls_are_listed(scratch: Scratch) -> Seen:

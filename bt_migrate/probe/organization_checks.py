@@ -45,11 +45,11 @@ def existing_objects_are_returned(scratch: Scratch) -> Seen:
     refused: List[str] = []
     for kind, fields in SENT_TWICE:
         try:
-            again, is_marked = _sent_twice(scratch, kind, fields)
+            second, is_marked = _sent_twice(scratch, kind, fields)
         except ApiError as error:
             refused.append(f"{kind} ({status_of(error)})")
             continue
-        if not again:
+        if not second:
             doubled.append(kind)
         elif is_marked:
             marked.append(kind)
@@ -68,9 +68,9 @@ def _sent_twice(scratch: Scratch, kind: str, fields: Json) -> Tuple[bool, bool]:
         body = {"name": "twice", owner: scratch.project_id, **fields}
     first = scratch.post(f"/v1/{kind}", **body).json
     answer = scratch.post(f"/v1/{kind}", **body)
-    again = answer.json if isinstance(answer.json, dict) else {}
+    second = answer.json if isinstance(answer.json, dict) else {}
     is_marked = FOUND_EXISTING in {name.lower() for name in answer.headers}
-    return again.get("id") == first["id"], is_marked
+    return second.get("id") == first["id"], is_marked
 
 
 def groups_show_their_members(scratch: Scratch) -> Seen:

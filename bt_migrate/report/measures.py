@@ -62,8 +62,8 @@ def states_text(states: Mapping[str, Any]) -> str:
     """`3 are named; 2 of 1 dataset will be made …`"""
     parts = [f"{states['named']:,} named by snapshots and experiments"]
     if states["to_make"]:
-        made = plural(states["datasets"], "dataset")
-        parts.append(f"{states['to_make']:,} of {made} will be made, oldest first")
+        datasets_text = plural(states["datasets"], "dataset")
+        parts.append(f"{states['to_make']:,} of {datasets_text} will be made, oldest first")
     if states["kept"]:
         names = ", ".join(shown(name) for name in states["kept"])
         parts.append(f"only the present one of what is in the destination already: {names}")

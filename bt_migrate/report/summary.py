@@ -152,8 +152,8 @@ def _finding_blocks(findings: Sequence[Mapping[str, Any]]) -> Iterator[List[str]
         lines = wrapped(title, first="")
         for record in records[:SHOWN_PER_KIND]:
             lines += wrapped(_finding_line(record))
-        rest = len(records) - SHOWN_PER_KIND
-        yield [*lines, f"  … and {rest:,} more in {REPORT_FILE}"] if rest > 0 else lines
+        others = len(records) - SHOWN_PER_KIND
+        yield [*lines, f"  … and {others:,} more in {REPORT_FILE}"] if others > 0 else lines
 
 
 def _amount(records: Iterable[Mapping[str, Any]]) -> str:

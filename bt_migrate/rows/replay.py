@@ -118,11 +118,11 @@ def _out_of_reach(shared: SharedCopy, member: StreamCopy, version: int) -> str:
     stream, settings = member.stream, shared.catalog.settings
     if version < member.seen.newest_xact(stream.source_id):
         return "newer rows were copied before it was named"
-    gone = sum(map(len, _gone(shared, member, Bounds(version=version))))
-    if gone and not settings.propagate_deletes:
+    gone_count = sum(map(len, _gone(shared, member, Bounds(version=version))))
+    if gone_count and not settings.propagate_deletes:
         return "rows were deleted in the source, and --propagate-deletes was not given"
     allowed = settings.may_delete(member.seen.count_held(stream.source_id))
-    return "" if gone <= allowed else "--max-deletes allows fewer deleted rows"
+    return "" if gone_count <= allowed else "--max-deletes allows fewer deleted rows"
 
 
 def _replay_all(shared: SharedCopy, member: StreamCopy, problems: FindingCounts) -> None:

@@ -103,10 +103,10 @@ def _item_pairs(wanted: List[Any], actual: List[Any]) -> Optional[List[Pair]]:
     """
     pairs: List[Pair] = []
     for item in wanted:
-        rest = actual[len(pairs) : len(pairs) + 1]
+        extra = actual[len(pairs) : len(pairs) + 1]
         required = _must_be_there(item)
-        if rest and (required or item.allows(rest[0])):
-            pairs.append((item, rest[0]))
+        if extra and (required or item.allows(extra[0])):
+            pairs.append((item, extra[0]))
         elif required:
             return None
     return pairs if len(pairs) == len(actual) else None

@@ -116,10 +116,10 @@ def open_ends(run: RunDirectory) -> Iterator[str]:
 
 
 def _open_units(run: RunDirectory, streams: Mapping[Tuple[str, str], StreamState]) -> Iterator[str]:
-    gone = {(kind, object_id) for kind, ids in run.record.gone.items() for object_id in ids}
+    deleted = {(kind, object_id) for kind, ids in run.record.gone.items() for object_id in ids}
     for unit in shard_of(run).units:
         place = unit.kind, unit.id
-        if place not in gone and not (place in streams and streams[place].done):
+        if place not in deleted and not (place in streams and streams[place].done):
             yield f"{unit} in {run.path}"
 
 

@@ -90,9 +90,11 @@ def accept(run: RunDirectory, records: Iterable[Mapping[str, Any]], by: str, at:
 
 
 def remove_accepted(run: RunDirectory, keys: Iterable[DifferenceKey]) -> None:
-    gone = set(keys)
+    removed_keys = set(keys)
     items = _read(_path(run))
-    _write(_path(run), [item for item in items if not (_is_of(run, item) and item.key in gone)])
+    _write(
+        _path(run), [item for item in items if not (_is_of(run, item) and item.key in removed_keys)]
+    )
 
 
 def _path(run: RunDirectory) -> Path:

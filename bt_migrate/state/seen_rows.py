@@ -279,7 +279,7 @@ class SeenRows:
         What an earlier version of a row waited for is forgotten.
         """
         delivered = list(map(_stored, rows))
-        again = delivered if self._rows("select 1 from deferred limit 1") else []
+        rewritten = delivered if self._rows("select 1 from deferred limit 1") else []
         self._write(
             [
                 (
@@ -289,7 +289,7 @@ class SeenRows:
                 ),
                 (
                     "delete from deferred where object = ? and id = ?",
-                    (row[:2] for row in again),
+                    (row[:2] for row in rewritten),
                 ),
                 (
                     "insert or replace into deferred values (?, ?, ?, ?, ?, ?)",

@@ -119,16 +119,16 @@ def _ids_at_places(side: ReadSide, context: CompareContext, pair: ObjectPair) ->
     # Rows are clustered: if the places have too few, the rest is taken from the beginning.
     for number, key in enumerate((*keys, None), 1):
         share = math.ceil(context.sample * number / SAMPLE_PLACES) if key else context.sample
-        more: Set[str] = set()
+        added_ids: Set[str] = set()
         after_key = key
-        while len(chosen) + len(more) < share:
+        while len(chosen) + len(added_ids) < share:
             rows = read_ids(replace(bounds, after_key=after_key), IDS_AT_PLACE)
-            more.update(row["id"] for row in rows if row["id"] not in chosen)
+            added_ids.update(row["id"] for row in rows if row["id"] not in chosen)
             # A short page is not the end: the server may limit pages to any size.
             if not rows or rows[-1]["_pagination_key"] == after_key:
                 break
             after_key = rows[-1]["_pagination_key"]
-        chosen.update(sorted(more, key=rank)[: share - len(chosen)])
+        chosen.update(sorted(added_ids, key=rank)[: share - len(chosen)])
     return sorted(chosen)
 
 
