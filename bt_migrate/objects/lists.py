@@ -159,14 +159,14 @@ class Lists:
 
         Of a kind that is listed by owner, only the objects passed to `note_owned` are known.
         """
-        with self.lock:
-            if resource.scope == OWNER:
-                return self._owned.get((resource.name, source_id))
-            by_id = self._source_by_id.get(resource.name)
-            if not by_id:
-                by_id = {obj["id"]: obj for obj in self.source_list_or_empty(resource)}
-                self._source_by_id[resource.name] = by_id
-            return by_id.get(source_id)
+        if resource.scope == OWNER:
+            return self._owned.get((resource.name, source_id))
+        # Without the lock: a list that was not read yet is asked for.
+        by_id = self._source_by_id.get(resource.name)
+        if not by_id:
+            by_id = {obj["id"]: obj for obj in self.source_list_or_empty(resource)}
+            self._source_by_id[resource.name] = by_id
+        return by_id.get(source_id)
 
     def note_owned(self, resource: Resource, objects: Iterable[JsonObject]) -> None:
         """Remember source objects of a kind that is listed by owner."""

@@ -7,7 +7,6 @@ result for the object is None, never a wrong number.
 from __future__ import annotations
 
 import logging
-import threading
 from collections import defaultdict
 from dataclasses import replace
 from datetime import timedelta
@@ -135,12 +134,12 @@ def _count_together(
 class RowCounts:
     """Row counts of both sides by object, queried once in a process.
 
-    Of several threads that need the same count, one queries and the others wait. Counts of the
-    destination expire after DEST_COUNT_VALID_S, because others may write rows there.
+    Safe for many threads without a lock, which a slow query would hold: at worst two threads query
+    the same. Counts of the destination expire after DEST_COUNT_VALID_S, because others may write
+    rows there.
     """
 
     def __init__(self) -> None:
-        self._locks: Dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._counted: Dict[str, Dict[str, Counted]] = defaultdict(dict)
 
     def of(self, catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> Dict[str, Counted]:
@@ -157,17 +156,16 @@ class RowCounts:
     def _of(
         self, catalog: Catalog, api: Api, kind_name: str, ids: Sequence[str], since_s: float
     ) -> Dict[str, Counted]:
-        with self._locks[kind_name]:
-            counted = self._counted[kind_name]
-            missing = [
-                object_id
-                for object_id in ids
-                if object_id not in counted or counted[object_id].at_s < since_s
-            ]
-            if missing:
-                bounds = bounds_of(catalog, ROW_KINDS[kind_name])
-                counted.update(count_by_object(catalog, api, kind_name, missing, bounds))
-            return {object_id: counted[object_id] for object_id in ids}
+        counted = self._counted[kind_name]
+        missing = [
+            object_id
+            for object_id in ids
+            if object_id not in counted or counted[object_id].at_s < since_s
+        ]
+        if missing:
+            bounds = bounds_of(catalog, ROW_KINDS[kind_name])
+            counted.update(count_by_object(catalog, api, kind_name, missing, bounds))
+        return {object_id: counted[object_id] for object_id in ids}
 
 
 # -- objects that hold rows
