@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from typing import Iterable
 
 from bt_migrate.state.run_files import RESERVED_NAMES, RUN_FILES
@@ -16,12 +17,18 @@ MAX_ID_CHARS = 40
 ID_MARK_CHARS = 32
 
 
+def storable(name: str) -> str:
+    """The name without characters that file names cannot hold in the locale of this process."""
+    encoding = sys.getfilesystemencoding()
+    return name.encode(encoding, "ignore").decode(encoding)
+
+
 def folder_name(name: str, taken: Iterable[str]) -> str:
     """A folder for a project: no path, no leading dot, no clash when case is ignored, short.
 
     It is the project's own name where that is possible, else a similar one with a part of its hash.
     """
-    plain = re.sub(r"[^\w .-]", "_", name).strip(" .")
+    plain = storable(re.sub(r"[^\w .-]", "_", name)).strip(" .")
     plain = plain.encode("utf-8", "ignore")[:MAX_NAME_BYTES].decode("utf-8", "ignore").strip(" .")
     folded = plain.casefold()
     clashing = {*RUN_FILES, *(other.casefold() for other in taken)}

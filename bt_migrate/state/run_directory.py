@@ -17,7 +17,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Set, 
 
 from bt_migrate.errors import LockedError, StateError, UsageError
 from bt_migrate.state.files import cannot_write
-from bt_migrate.state.folder_names import folder_name, id_file_name
+from bt_migrate.state.folder_names import folder_name, id_file_name, storable
 from bt_migrate.state.live_counts import LiveCounts
 from bt_migrate.state.object_file import ObjectOutcome
 from bt_migrate.state.object_states import ObjectStates
@@ -111,7 +111,13 @@ class RunDirectory:
         if not project:
             return self.path / ORGANIZATION_FOLDER
         self.name_folders([project])
-        return self.path / self.record.folders[project]
+        name = self.record.folders[project]
+        if storable(name) != name:
+            raise StateError(
+                f"{self.path / RUN_FILE}: the locale of this process cannot name the folder {name};"
+                " set LC_ALL=C.UTF-8, as when the run was made"
+            )
+        return self.path / name
 
     def name_folders(self, projects: Iterable[str]) -> None:
         """Choose folders for the projects that have none yet."""

@@ -124,6 +124,19 @@ def test_output_that_cannot_be_encoded_is_escaped(
     assert "\\u03b1" in done.err or "\\u03b1" in done.out
 
 
+def test_a_locale_that_cannot_name_a_folder_is_worked_with_or_reported(
+    pair: Pair, tmp_path: Path
+) -> None:
+    ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    locale = {**ascii_only, "LANG": "C"}
+    done = run(pair.sandbox, tmp_path / "ascii", **locale)
+    assert (done.code, differences(pair)) == (0, []), done.err
+    assert run(pair.sandbox, tmp_path / "runs").code == 0
+    other = run(pair.sandbox, tmp_path / "runs", program="verify", **locale)
+    assert (other.code, "set LC_ALL=C.UTF-8" in other.err) == (3, True), other.err
+    assert "Traceback" not in other.err
+
+
 def test_a_closed_pipe_does_not_end_the_run(pair: Pair, tmp_path: Path) -> None:
     """As with `2>&1 | head -1`: nobody reads any more, and the data arrives all the same."""
     reader, writer = os.pipe()
