@@ -5,6 +5,7 @@ This module does not know run directories and phases.
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Tuple
@@ -15,7 +16,10 @@ from bt_migrate.api.request import Endpoint, Limits
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import UsageError
 from bt_migrate.model.run_identity import RunSide, Selection
+from bt_migrate.state.open_files import max_connections
 from bt_migrate.state.run_record import Identity
+
+log = logging.getLogger("bt_migrate.cli")
 
 
 def connected(settings: Settings, stop: threading.Event, *, writes: bool) -> Tuple[Api, Api]:
@@ -38,6 +42,13 @@ def connected(settings: Settings, stop: threading.Event, *, writes: bool) -> Tup
 
 def connect_source(settings: Settings, stop: threading.Event) -> Api:
     """Returns the source's client, which cannot write. Raises UsageError."""
+    if max_connections() < settings.max_concurrent:
+        log.warning(
+            "only %d requests to each side at a time, not %d: the limit of open files is low;"
+            " raise it (ulimit -n)",
+            max_connections(),
+            settings.max_concurrent,
+        )
     endpoint = Endpoint("source", settings.source_url, settings.source_api_key)
     source = Api(endpoint, _limits(settings), writable=False, stop=stop)
     connect(source, settings.source_org, "BT_SOURCE")
@@ -56,7 +67,7 @@ def _limits(settings: Settings) -> Limits:
     return Limits(
         attempts=settings.retry_attempts,
         delay_s=settings.retry_delay,
-        max_concurrent=settings.max_concurrent,
+        max_concurrent=min(settings.max_concurrent, max_connections()),
         queries_per_minute=settings.btql_per_minute,
         rate_limit_tries=settings.rate_limit_tries,
         max_retry_after_s=settings.max_retry_after,

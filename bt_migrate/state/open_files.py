@@ -13,7 +13,9 @@ from typing import Callable, Dict, Optional
 
 FILES_OF_A_STORE = 3
 # Connections, logs, attachments and what Python itself has open.
-RESERVED_FILES = 200
+RESERVED_FILES = 400
+# What Python, logs and checkpoints have open, under a low limit.
+OWN_FILES = 20
 MIN_STORES = 4
 MAX_STORES = 1000
 # More than a process ever needs; where the hard limit is "unlimited", a system may refuse that.
@@ -36,6 +38,17 @@ def max_open_stores() -> int:
         return MAX_STORES
     free = max(soft - RESERVED_FILES, soft // 4)
     return max(MIN_STORES, min(MAX_STORES, free // FILES_OF_A_STORE))
+
+
+def max_connections() -> int:
+    """How many requests to each organization may be in flight beside a few open stores.
+
+    Each may have a connection to the API and one to the store of attachments.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_FILES
+    return max(1, (soft - OWN_FILES - max_open_stores() * FILES_OF_A_STORE) // 4)
 
 
 class OpenStores:

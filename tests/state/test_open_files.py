@@ -11,7 +11,7 @@ import pytest
 
 from bt_migrate.errors import StateError
 from bt_migrate.state.find_run import create_run
-from bt_migrate.state.open_files import MIN_STORES, OpenStores, max_open_stores
+from bt_migrate.state.open_files import MIN_STORES, OpenStores, max_connections, max_open_stores
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.seen_rows import SeenRows
 from tests.support.compare_orgs import differences
@@ -28,14 +28,17 @@ def limit() -> object:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-@pytest.mark.parametrize(("soft", "stores"), [(1024, 274), (256, 21), (64, 5), (8192, 1000)])
-def test_the_stores_fit_the_limit_of_open_files(
-    soft: int, stores: int, limit: Callable[[int], None]
+@pytest.mark.parametrize(
+    ("soft", "stores", "connections"),
+    [(1024, 208, 95), (256, 21, 43), (64, 5, 7), (8192, 1000, 1293)],
+)
+def test_stores_and_connections_fit_the_limit_of_open_files(
+    soft: int, stores: int, connections: int, limit: Callable[[int], None]
 ) -> None:
     if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < soft:
         pytest.skip("the hard limit is lower")
     limit(soft)
-    assert max_open_stores() == stores
+    assert (max_open_stores(), max_connections()) == (stores, connections)
 
 
 def test_the_stores_used_longest_ago_are_closed_and_open_again_when_needed(
