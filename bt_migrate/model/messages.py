@@ -143,6 +143,11 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
             "set `TMPDIR` to a folder with room",
         ),
         Message(
+            "the locale of this process cannot name the folder",
+            "another locale made the run, with folders named as projects in other letters",
+            f"set `LC_ALL=C.UTF-8`, then {SAME_COMMAND}",
+        ),
+        Message(
             "is damaged;",
             "the file was changed or truncated by another program",
             NEW_RUN,
