@@ -13,6 +13,7 @@ from bt_migrate.model.equality import row_digest
 from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
 from bt_migrate.report.display import plural, shown
+from bt_migrate.rows.facets import learn_facets
 from bt_migrate.rows.insert import delete_rows
 from bt_migrate.rows.read import RowSelection, pages
 from bt_migrate.rows.rewrite import insertable_row
@@ -99,6 +100,9 @@ def _own_rows(context: UndoContext, stream: StreamState) -> Iterator[Tuple[List[
         return
     with contextlib.closing(SeenRows(path)) as seen:
         limit = context.settings.rows(kind).fetch_limit
+        if not _transactions_decide(stream):
+            # The content does, with its facets.
+            learn_facets(context.dest, kind, [dest_id], Bounds())
         selection = RowSelection(kind, [dest_id], Bounds(after_key=stream.copy.before_key))
         for page in pages(context.dest, selection, limit=limit):
             context.dest.check()
@@ -136,9 +140,14 @@ def _is_ours(stream: StreamState, row: Dict[str, Any], recorded: Tuple[int, byte
     delivered, digest = recorded
     if xact in stream.copy.transactions or (delivered and xact == delivered):
         return True
-    if delivered or (stream.done and stream.copy.transactions):
+    if delivered or _transactions_decide(stream):
         return False
     return digest == row_digest(insertable_row(ROW_KINDS[stream.header["kind"]], row))
+
+
+def _transactions_decide(stream: StreamState) -> bool:
+    """Whether the transactions of all deliveries are known."""
+    return bool(stream.done and stream.copy.transactions)
 
 
 def own_transactions(stream: StreamState) -> Set[int]:

@@ -48,10 +48,13 @@ def an_hour_later(pair: Pair) -> None:
     pair.sandbox.store.clock._last = int(time.time() + 3600) << 16
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(
+    ("moment", "shows_facets"), [("before", True), ("after", True), ("after", False)]
+)
 def test_a_row_that_somebody_wrote_is_left_though_a_killed_run_recorded_no_delivery(
-    moment: str, pair: Pair, tmp_path: Path
+    moment: str, shows_facets: bool, pair: Pair, tmp_path: Path
 ) -> None:
+    pair.sandbox.behaviour.spans_show_facets = shows_facets
     alpha = pair.dest.create("project", {"name": "Alpha/α"})["id"]
     root = tmp_path / "runs"
     place = AtRequest(1, moment, signal.SIGKILL, lambda _, path: path == "/logs3")
@@ -109,6 +112,7 @@ def test_changed_objects_are_left_and_reported_and_deleted_on_request(
     assert (rest.code, plain(everything(pair.dest))) == (0, plain(before)), rest.out + rest.err
 
 
+@pytest.mark.recorded  # without the transactions of deliveries, only clocks tell
 def test_who_wrote_a_row_last_is_not_decided_by_clocks(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
