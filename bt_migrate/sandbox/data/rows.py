@@ -202,7 +202,15 @@ class RowSet:
         rows = [row for row in self.rows if row.moment <= moment]
         rows += [row for row, ended in self.past if row.moment <= moment < ended]
         rows.sort(key=lambda row: row.key)
+        rows = [self._without_later_comments(row, moment) for row in rows]
         return rows, [row.key for row in rows]
+
+    def _without_later_comments(self, row: Row, moment: int) -> Row:
+        comments = list(self.comments.get(row.id, {}).values())
+        then = [comment for comment in comments if comment["_xact_id"] <= keys.xact_id(moment)]
+        if then == comments:
+            return row
+        return self._row(row.moment, row.key, dict(row.value(), comments=then or None))
 
     def visible_moment(self, before: float) -> Optional[int]:
         """The last transaction written before that time; None if that is all of them."""
