@@ -209,8 +209,11 @@ class RowEncoder:
         )
         late: Dict[Path, Optional[str]] = {}
         origin = out.get("origin")
-        if isinstance(origin, dict) and origin.get("object_id") is RESOLVED_MARK:
-            late[("origin",)] = None
+        if isinstance(origin, dict):
+            if origin.get("_xact_id") is RESOLVED_MARK:
+                late[("origin", "_xact_id")] = None
+            if origin.get("object_id") is RESOLVED_MARK:
+                late[("origin",)] = None
         for name in REFERENCE_FIELDS:
             late.update(
                 (path, None)

@@ -25,7 +25,7 @@ class Either(NamedTuple):
         return self.before is None
 
     def allows(self, value: Any) -> bool:
-        return _is_equal(self.now, value) or _is_equal(self.before, value)
+        return _is_allowed(self.now, value) or _is_equal(self.before, value)
 
 
 # A place of the row: what this run would write, and what the destination has.
@@ -41,7 +41,8 @@ def is_left_unfinished(
     """Whether `there` equals the rewritten row except for what an earlier run left unfinished.
 
     `late`: place of a reference in the row -> the text that an earlier run kept there, None if it
-    left the reference out. `source_keys`: key of an attachment -> its key in the source.
+    left the reference out; a place inside another one comes first. `source_keys`: key of an
+    attachment -> its key in the source.
     """
     expected: Dict[str, Any] = copied(row)
     for path in attachment_places(expected):

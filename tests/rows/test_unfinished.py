@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import Any, Dict, Optional
 
 import pytest
 
 from bt_migrate.model.references import Path
+from bt_migrate.model.resources import ROW_KINDS
+from bt_migrate.rows import encode
+from bt_migrate.rows.encode import RowEncoder
 from bt_migrate.rows.unfinished import is_left_unfinished
 
 
@@ -18,6 +22,8 @@ def attached(key: str, **more: Any) -> Dict[str, Any]:
 ORIGIN = {"object_type": "experiment", "object_id": "new", "id": "r"}
 WITH_ORIGIN = {"id": "1", "input": {"a": None}, "origin": ORIGIN}
 LATE_ORIGIN: Dict[Path, Optional[str]] = {("origin",): None}
+PINNED = {"id": "1", "origin": {**ORIGIN, "_xact_id": "2"}}
+LATE_PIN: Dict[Path, Optional[str]] = {("origin", "_xact_id"): None}
 PROMPT = {"id": "1", "metadata": {"prompt": {"id": "new", "name": "p"}, "list": ["x", "y", "x"]}}
 LATE_PROMPT: Dict[Path, Optional[str]] = {("metadata", "prompt", "id"): None}
 LATE_ITEMS: Dict[Path, Optional[str]] = {("metadata", "list", n): None for n in (0, 2)}
@@ -57,6 +63,11 @@ def files(first: Any, second: Any, output: Any) -> Dict[str, Any]:
         (WITH_ORIGIN, LATE_ORIGIN, {**WITH_ORIGIN, "origin": {**ORIGIN, "id": "s"}}, False),
         (WITH_ORIGIN, LATE_ORIGIN, {**WITH_ORIGIN, "origin": "new"}, False),
         (WITH_ORIGIN, {}, {"id": "1", "input": {"a": None}}, False),
+        (PINNED, LATE_PIN, {"id": "1", "origin": ORIGIN}, True),
+        (PINNED, LATE_PIN, {"id": "1"}, False),
+        (PINNED, {**LATE_PIN, **LATE_ORIGIN}, {"id": "1", "origin": ORIGIN}, True),
+        (PINNED, {**LATE_PIN, **LATE_ORIGIN}, {"id": "1"}, True),
+        (PINNED, {**LATE_PIN, **LATE_ORIGIN}, {"id": "1", "origin": {**ORIGIN, "id": "s"}}, False),
         (PROMPT, LATE_PROMPT, prompt(name="p"), True),
         (PROMPT, LATE_PROMPT, prompt(name="p", id=None), True),
         (PROMPT, LATE_PROMPT, prompt(name="p", id="new"), True),
@@ -149,3 +160,19 @@ def test_a_deep_row_is_compared_without_recursion() -> None:
         deep = {"k": [deep]}
     row = {"id": "1", "input": deep, "origin": ORIGIN}
     assert is_left_unfinished(row, {"id": "1", "input": deep}, LATE_ORIGIN, {})
+
+
+def test_a_version_of_an_origin_that_is_known_now_may_have_been_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    targets = SimpleNamespace(
+        resolve=lambda to, ref: "new", known=frozenset, known_tails=lambda digits: frozenset()
+    )
+    settings = SimpleNamespace(attachments=True, max_row_bytes=1, rename_projects={})
+    catalog: Any = SimpleNamespace(targets=targets, settings=settings)
+    encoder = RowEncoder(catalog, ROW_KINDS["experiments"])
+    row = {"id": "1", "origin": {**ORIGIN, "_xact_id": "2"}}
+    monkeypatch.setattr(encode, "resolve_version", lambda *of: "7")
+    assert list(encoder.late_references(row)) == [("origin", "_xact_id"), ("origin",)]
+    monkeypatch.setattr(encode, "resolve_version", lambda *of: None)
+    assert list(encoder.late_references(row)) == [("origin",)]
