@@ -29,7 +29,8 @@ TOLERATED: Mapping[str, str] = {
     "version": "a transaction of the source was removed (version pins, origin._xact_id): it means"
     " nothing in the destination",
     "left_out": "a reference to what is not in the destination (a user, what cannot be moved, what"
-    " is missing itself) was left out",
+    " is missing itself) was left out; in an earlier state of a dataset, also a reference to what"
+    " was created after that state",
     "attachment": "another key, the same bytes, file name and content type",
     "attachment_unreadable": "an attachment whose bytes can be read on neither side",
     "inline": "inline base64 became an attachment of the same bytes",

@@ -34,6 +34,7 @@ from bt_migrate.rows.rewrite import (
     comment_record,
     comments_of,
     held_fields,
+    without_lost_versions,
 )
 from bt_migrate.verify.traces import id_in
 from bt_migrate.verify.versions import asked_history
@@ -93,6 +94,18 @@ class SourceForms:
                 attachment=len(encoded.attachments) - unreadable, attachment_unreadable=unreadable
             )
         return form
+
+    def is_left_unfinished(self, row: dict, object_id: str, there: dict) -> bool:
+        """Whether the destination's row only lacks references that could not be resolved then."""
+        late = self._encoder.late_references(row)
+        if not late:
+            return False
+        encoded, out = self._encoder.encoded(row, object_id, FindingCounts())
+        known = without_lost_versions(row, out, there)
+        copied = encoded._replace(attachments=())
+        return self._encoder.is_left_unfinished(
+            copied, out, there if known is None else known, late
+        )
 
     def _count_translated(
         self, row: Mapping[str, Any], out: Mapping[str, Any], notes: FindingCounts
