@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator
 
@@ -57,22 +59,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="about the behaviour as recorded"))
 
 
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A shared folder for bytecode: only the first process compiles; the checkout stays clean."""
-    return tmp_path_factory.mktemp("compiled")
+def pytest_collection_finish() -> None:
+    gc.freeze()  # thousands of tests are not searched for garbage again and again
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, compiled: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     for name in list(os.environ):
         if name.upper().startswith(SCRUBBED_PREFIXES) or name.upper() in PROXY_VARIABLES:
             monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    home = tempfile.mkdtemp(prefix="home_", dir=tmp_path_factory.getbasetemp())
+    monkeypatch.setenv("HOME", home)
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(compiled))
 
 
 @pytest.fixture

@@ -180,11 +180,7 @@ class Ended:
 
 def environment(sandbox: Any, **settings: str) -> Dict[str, str]:
     """What a process gets to see: nothing of the person who runs the tests but where Python is."""
-    env = {
-        name: os.environ[name]
-        for name in ("PATH", "HOME", "TMPDIR", "PYTHONPYCACHEPREFIX")
-        if name in os.environ
-    }
+    env = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
     env.update(PYTHONPATH=str(REPOSITORY), PYTHONIOENCODING="utf-8", LANG="C.UTF-8")
     env.update(
         BT_SOURCE_URL=sandbox.url,

@@ -8,6 +8,7 @@ which can be killed and ends as every Python program ends.
 from __future__ import annotations
 
 import array
+import gc
 import importlib
 import json
 import os
@@ -111,7 +112,7 @@ class Template:
 
     def _started(self) -> socket.socket:
         ours, theirs = socket.socketpair()
-        names = ("PATH", "TMPDIR", "PYTHONPYCACHEPREFIX")
+        names = ("PATH", "TMPDIR")
         env = {name: os.environ[name] for name in names if name in os.environ}
         env.update(PYTHONPATH=str(REPOSITORY), PYTHONIOENCODING="utf-8", LANG="C.UTF-8")
         command = [sys.executable, "-m", "tests.support.processes", str(theirs.fileno())]
@@ -181,6 +182,7 @@ def main() -> None:
     for module in pkgutil.walk_packages(package.__path__, "bt_migrate."):
         if not module.name.startswith("bt_migrate.sandbox"):
             importlib.import_module(module.name)
+    gc.freeze()
     order = next_program(socket.socket(fileno=int(sys.argv[1])))
     if order:
         become(order)
