@@ -355,7 +355,7 @@ class Transport:
                 self._refused_routes.add(request.route)
             raise error
         # not the fault of a single object: the run stops and can be resumed
-        text = "the key or a gateway fails since a moment ago: run the same command again"
+        text = "the key worked before, now it or a gateway fails: run the same command again"
         raise NetworkError(f"{error}; {text}", final=True) from None
 
     def _may_pass(self, request: Request, error: ApiError) -> bool:

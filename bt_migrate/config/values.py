@@ -161,7 +161,7 @@ def _resource_names(name: str, text: str) -> List[str]:
         hint = did_you_mean(unknown[0], SELECTABLE)
         allowed = ", ".join(SELECTABLE)
         raise UsageError(
-            f"{name}: unknown resource {unknown[0]!r}{hint}; known are: all, {allowed}"
+            f"{name}: unknown resource {unknown[0]!r}{hint}; use some of: all, {allowed}"
         )
     return words
 
@@ -173,7 +173,7 @@ def activations(name: str, text: str) -> Tuple[str, ...]:
     if unknown:
         hint = did_you_mean(unknown[0], ACTIVATION_WORDS)
         allowed = ", ".join(ACTIVATION_WORDS)
-        raise UsageError(f"{name}: unknown kind {unknown[0]!r}{hint}; known are: all, {allowed}")
+        raise UsageError(f"{name}: unknown kind {unknown[0]!r}{hint}; use some of: all, {allowed}")
     return tuple(word for word in ACTIVATION_WORDS if word in words or "all" in words)
 
 
@@ -229,7 +229,7 @@ def conflict_policies(name: str, text: str, default: str = KEEP_POLICY) -> Dict[
             hint = did_you_mean(resource, CONFLICTING)
             allowed = ", ".join(CONFLICTING)
             raise UsageError(
-                f"{name}: unknown resource {resource[:40]!r}{hint}; known are: {allowed}"
+                f"{name}: unknown resource {resource[:40]!r}{hint}; use some of: {allowed}"
             )
         if own.setdefault(resource, word) != word:
             raise UsageError(

@@ -80,7 +80,7 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
             f"check the URL and `HTTPS_PROXY`, then {SAME_COMMAND}",
         ),
         Message(
-            "the key or a gateway fails since a moment ago",
+            "the key worked before, now it or a gateway fails",
             "the key was revoked, or a gateway under load refuses it",
             f"{SAME_COMMAND}; if it fails again, check the key",
         ),

@@ -68,7 +68,7 @@ def refuse_other_shards(shards: Sequence[RunDirectory]) -> None:
         number = shard_of(run).number
         if number in numbers:
             raise UsageError(
-                f"{shard_of(run)} is there twice: {numbers[number].path} and {run.path}"
+                f"{shard_of(run)} was given twice: {numbers[number].path} and {run.path}"
             )
         numbers[number] = run
 

@@ -99,5 +99,5 @@ def refuse_other_organizations(shard: Shard, org_ids: Mapping[str, str]) -> None
         if planned.org_id != today:
             raise UsageError(
                 f"{shard} was planned for {side} organization {planned.org_name}"
-                f" ({planned.org_id}), today's is {today}; use its keys or plan again"
+                f" ({planned.org_id}), now it is {today}; use its keys or plan again"
             )

@@ -251,14 +251,14 @@ def refuse_disagreement(run: RunDirectory, identity: Identity) -> None:
     for name in ("part", "created_after", "created_before", "rename_projects", "exclude_projects"):
         if getattr(was, name) != getattr(today, name):
             raise UsageError(
-                f"{run.path}: was made with {name} = {getattr(was, name)}, today's is"
+                f"{run.path}: was made with {name} = {getattr(was, name)}, now it is"
                 f" {getattr(today, name)}; use the same or another --state-dir"
             )
     _refuse_wider(run, "resources", was.resources, today.resources)
     _refuse_wider(run, "projects", was.projects, today.projects)
     if run.record.dry_run != identity.dry_run:
         word = "dry" if run.record.dry_run else "real"
-        raise UsageError(f"{run.path}: is the run of a {word} run; use another --state-dir")
+        raise UsageError(f"{run.path}: is a {word} run; use another --state-dir")
 
 
 def _refuse_other_organizations(run: RunDirectory, identity: Identity) -> None:
@@ -268,7 +268,7 @@ def _refuse_other_organizations(run: RunDirectory, identity: Identity) -> None:
         if was.org_id != today.org_id:
             raise UsageError(
                 f"{run.path}: was made for {side} organization {was.org_name} ({was.org_id}),"
-                f" today's is {today.org_name} ({today.org_id}); use its keys or another"
+                f" now it is {today.org_name} ({today.org_id}); use its keys or another"
                 " --state-dir"
             )
 
@@ -276,7 +276,7 @@ def _refuse_other_organizations(run: RunDirectory, identity: Identity) -> None:
 def _refuse_wider(run: RunDirectory, word: str, was: List[str], today: List[str]) -> None:
     if was and not set(today or ["all"]) <= set(was):
         raise UsageError(
-            f"{run.path}: was made for {word} {', '.join(was)}, today's are"
+            f"{run.path}: was made for {word} {', '.join(was)}, now they are"
             f" {', '.join(today) or 'all'}; use another --state-dir"
         )
 
@@ -288,7 +288,7 @@ def _refuse_other_parts(root: Path, selection: Selection) -> None:
         was = run.record.selection.part
         if was != today and "shard" in f"{was} {today}":
             raise UsageError(
-                f"{run.path}: holds {was or 'no shard'}, today's is {today or 'no shard'}; use a"
+                f"{run.path}: holds {was or 'no shard'}, now it is {today or 'no shard'}; use a"
                 " --state-dir for each"
             )
 

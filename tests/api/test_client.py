@@ -181,7 +181,7 @@ def test_a_refused_key_is_doubted_only_after_it_was_good(
     told = f"destination: GET /v1/project was answered {status}: {shown}"
     stops = sent > 1 and (status == 401 or body[:1] == "<")
     if stops:  # not the object's trouble: the run stops, and can go on later
-        told += "; the key or a gateway fails since a moment ago: run the same command again"
+        told += "; the key worked before, now it or a gateway fails: run the same command again"
     assert (type(error), str(error), error.exit_code, len(server.asked) - proven) == (
         NetworkError if stops else ApiError,
         told,

@@ -284,7 +284,7 @@ def test_an_unknown_resource_is_refused_with_the_list_of_resources() -> None:
         loaded({"MIGRATION_RESOURCES": "logs,datsets"})
     assert str(refused.value) == (
         "MIGRATION_RESOURCES: unknown resource 'datsets'; did you mean 'datasets'?;"
-        f" known are: all, {', '.join(SELECTABLE)}"
+        f" use some of: all, {', '.join(SELECTABLE)}"
     )
 
 

@@ -394,7 +394,7 @@ def test_a_run_keeps_its_renamed_projects(pair: Pair, tmp_path: Path) -> None:
     (place,) = [path.parent for path in (tmp_path / "runs").glob("*/run.json")]
     other = run(pair.sandbox, place, "--projects", "beta", program="migrate_definitions")
     assert (first.code, other.code) == (0, 2), first.last_words
-    assert "was made with rename_projects = {'beta': 'Gamma'}, today's is None" in other.err
+    assert "was made with rename_projects = {'beta': 'Gamma'}, now it is None" in other.err
     folder = run(pair.sandbox, place / "Gamma", *renames[:2], program="migrate_definitions")
     # 1: the function that was made from an experiment waits for it.
     assert (folder.code, [obj["name"] for obj in pair.dest.objects("project")]) == (1, ["Gamma"]), (

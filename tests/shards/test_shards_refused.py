@@ -125,7 +125,7 @@ def test_runs_that_do_not_belong_together_are_not_merged(
     cases: List[Tuple[str, Path, Json, str]] = [
         ("objects", first, {}, f"shard 1 of 3 of plan {shard['plan']}; shard 2 of 3"),
         ("objects 1", first, {}, f"shard 2 of 3 of plan {shard['plan']}"),
-        ("objects 0", first, {}, "is there twice"),
+        ("objects 0", first, {}, "was given twice"),
         ("objects 1", first, {"shard": {**shard, "plan": "other"}}, "plan of shards: "),
         (
             "objects",

@@ -195,7 +195,7 @@ def test_a_named_run_of_another_organization_is_refused_with_both(
         found(run.path, today=identity(**{side: "other"}))
     was = {"source": "SRC (src)", "dest": "DST (dst)"}[side]
     assert str(refused.value) == (
-        f"{run.path}: was made for {side} organization {was}, today's is OTHER (other); use "
+        f"{run.path}: was made for {side} organization {was}, now it is OTHER (other); use "
         "its keys or another --state-dir"
     )
 
@@ -218,7 +218,7 @@ def test_runs_with_other_renamed_projects_are_not_used(tmp_path: Path) -> None:
         {},
     )
     with pytest.raises(
-        UsageError, match="was made with rename_projects = None, today's is {'Alpha': 'Beta'}"
+        UsageError, match="was made with rename_projects = None, now it is {'Alpha': 'Beta'}"
     ):
         found(first.path, today=today)
 
@@ -249,7 +249,7 @@ def test_a_named_run_of_another_window_is_refused_with_both(
     with pytest.raises(UsageError) as refused:
         found(run.path, today=identity(**changes))
     assert str(refused.value) == (
-        f"{run.path}: was made with {name} = None, today's is 2026-01-15T00:00:00Z; use the "
+        f"{run.path}: was made with {name} = None, now it is 2026-01-15T00:00:00Z; use the "
         "same or another --state-dir"
     )
 
@@ -257,12 +257,12 @@ def test_a_named_run_of_another_window_is_refused_with_both(
 @pytest.mark.parametrize(
     ("was", "today", "expected"),
     [
-        ({"projects": ["Alpha"]}, {"projects": ["Beta"]}, "projects Alpha, today's are Beta"),
-        ({"projects": ["Alpha"]}, {"projects": []}, "projects Alpha, today's are all"),
+        ({"projects": ["Alpha"]}, {"projects": ["Beta"]}, "projects Alpha, now they are Beta"),
+        ({"projects": ["Alpha"]}, {"projects": []}, "projects Alpha, now they are all"),
         (
             {"resources": ["logs"]},
             {"resources": ["datasets", "logs"]},
-            "resources logs, today's are datasets, logs",
+            "resources logs, now they are datasets, logs",
         ),
     ],
 )
@@ -287,7 +287,7 @@ def test_dry_and_real_do_not_mix_in_a_named_run(
     run = found(root, today=identity(dry_run=was))
     with pytest.raises(UsageError) as refused:
         found(run.path, today=identity(dry_run=today))
-    assert str(refused.value) == f"{run.path}: is the run of a {word} run; use another --state-dir"
+    assert str(refused.value) == f"{run.path}: is a {word} run; use another --state-dir"
 
 
 @pytest.mark.parametrize("named", ["state_dir", "resume"])
