@@ -95,7 +95,7 @@ class SourceForms:
             )
         return form
 
-    def is_left_unfinished(self, row: dict, object_id: str, there: dict) -> bool:
+    def is_left_unfinished(self, row: JsonObject, object_id: str, there: JsonObject) -> bool:
         """Whether the destination's row only lacks references that could not be resolved then."""
         late = self._encoder.late_references(row)
         if not late:
