@@ -30,14 +30,7 @@ from bt_migrate.api.http import (
     text_of_page,
 )
 from bt_migrate.api.json_codec import decode
-from bt_migrate.api.request import (
-    Answer,
-    Endpoint,
-    Json,
-    Limits,
-    Request,
-    Tries,
-)
+from bt_migrate.api.request import Answer, Endpoint, Json, Limits, Request, Tries
 from bt_migrate.api.server_clock import ServerClock
 from bt_migrate.api.throttle import MAX_BACKOFF_S, ConcurrencyLimit, Refused, Throttle
 from bt_migrate.errors import (

@@ -34,6 +34,7 @@ BYTES_LOOKED_UP = 8 << 20
 CHANGED_THERE = "changed in the destination"
 
 Rows = Mapping[str, List[JsonObject]]  # source object -> rows, in order
+RowsById = Mapping[str, JsonObject]  # row id -> row
 # A row of the source, encoded, and its insertable fields.
 NewRow = Tuple[JsonObject, EncodedRow, Dict[str, Any]]
 
@@ -202,11 +203,7 @@ class RowDecider:
         return undelivered
 
     def _of_synced_object(
-        self,
-        object_id: str,
-        new_rows: Sequence[NewRow],
-        there: Mapping[str, JsonObject],
-        end: PageEnd,
+        self, object_id: str, new_rows: Sequence[NewRow], there: RowsById, end: PageEnd
     ) -> Iterator[EncodedRow]:
         member = self._members[object_id]
         counts, notes = end.of(object_id)
@@ -244,9 +241,7 @@ class RowDecider:
         if delivered or waiting:
             member.seen.record(delivered, waiting)
 
-    def ours(
-        self, member: StreamCopy, object_id: str, there: Mapping[str, JsonObject]
-    ) -> Dict[str, int]:
+    def ours(self, member: StreamCopy, object_id: str, there: RowsById) -> Dict[str, int]:
         """Returns row id -> transaction of the destination's row if this tool wrote it, else 0.
 
         A row is ours if its last transaction is one that the destination reported for our delivery,
@@ -263,9 +258,7 @@ class RowDecider:
                     written[row_id] = xact_of(row.get("_xact_id"))
         return written
 
-    def written_by_us(
-        self, member: StreamCopy, object_id: str, there: Mapping[str, JsonObject]
-    ) -> Dict[str, int]:
+    def written_by_us(self, member: StreamCopy, object_id: str, there: RowsById) -> Dict[str, int]:
         """Like `ours`, but by transactions only."""
         delivered = member.seen.dest_xacts(object_id, list(there)) if member.resuming else {}
         transactions = set(member.state.copy.transactions)
