@@ -16,7 +16,12 @@ from bt_migrate.config.settings import Settings
 from bt_migrate.migration.context import Migration
 from bt_migrate.migration.lag import measure_lag
 from bt_migrate.migration.steps import refuse_conflicts
-from bt_migrate.migration.waiting import finish_waiting, kinds_behind, record_waiting
+from bt_migrate.migration.waiting import (
+    finish_waiting,
+    kinds_behind,
+    kinds_that_wait,
+    record_waiting,
+)
 from bt_migrate.model.activation import missing_words
 from bt_migrate.model.date_windows import iso
 from bt_migrate.model.findings import LIST_REFUSED
@@ -272,18 +277,22 @@ class PhaseLoop:
 
         The `last` time, before a verification, what earlier starts left open is completed too.
 
-        A phase with rows that failed stays open, so that the same command tries them again. In a
-        sync each stream knows itself how far it has come.
+        Rows of datasets may wait for objects of later phases: their phase is closed after these. A
+        phase with rows that failed stays open, so that the same command tries them again. In a sync
+        each stream knows itself how far it has come.
         """
         self._migration.background.wait()
         if any(name != VERIFY for name in (self._names if last else self._ended)):
             finish_waiting(self._migration, last=last)
         self._completed = last
+        open_kinds = set() if last else kinds_that_wait(self._run)
+        waiting = [name for name in self._ended if ROWS_OF_PHASE.get(name) in open_kinds]
+        self._ended = [name for name in self._ended if name not in waiting]
         if self._whole:
             self._keep_marks()
             behind = kinds_behind(self._run)
             self._run.mark_phases_done([name for name in self._ended if self._close(name, behind)])
-        self._ended.clear()
+        self._ended = waiting
 
     def _keep_marks(self) -> None:
         """Let streams that this sync has not read keep their marks, before the kind's mark moves.

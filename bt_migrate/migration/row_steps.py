@@ -12,9 +12,10 @@ from bt_migrate.api.transactions import after_second
 from bt_migrate.errors import UsageError
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.migration.kind_steps import copy_project_kind
+from bt_migrate.migration.waiting import kinds_that_wait
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import Resource
-from bt_migrate.model.resource_table import DATASETS, OBJECT_RESOURCES, PROJECTS
+from bt_migrate.model.resource_table import DATASETS, EXPERIMENTS, OBJECT_RESOURCES, PROJECTS
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
 from bt_migrate.model.run_identity import Shard, ShardUnit
 from bt_migrate.objects.catalog import Catalog
@@ -46,11 +47,13 @@ def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[Pr
         return
     if not _copies_rows(migration, resource.name):
         copy_project_kind(migration, resource, scopes, phase=resource.phase)
+        _finish_datasets(migration, resource, scopes)
         _plan_rows(migration, resource.name)
         return
     round_ = round_of(migration.run.record, resource.name, migration.settings.lookback)
     if round_:
         copy_project_kind(migration, resource, scopes, phase=resource.phase)
+        _finish_datasets(migration, resource, scopes)
         streams = list(_made(migration, list(_expected(migration, resource.name, scopes))))
         if resource is DATASETS and migration.settings.dataset_versions:
             states = states_named(migration, [scope.source for scope in scopes])
@@ -83,11 +86,30 @@ def _copy_as_created(
         ]
         readers.begin(ROW_KINDS[resource.name], first, migration.background.rest)
         starts = GroupStarts(migration, expected, start)
-        copy_project_kind(
-            migration, resource, scopes, phase=resource.phase, on_created=starts.note_made
-        )
+        on_created = None if _waits_for_all(migration, resource) else starts.note_made
+        copy_project_kind(migration, resource, scopes, phase=resource.phase, on_created=on_created)
+        _finish_datasets(migration, resource, scopes)
         starts.start_rest()
         migration.background.begin(stack.pop_all().close)
+
+
+def _waits_for_all(migration: Migration, resource: Resource) -> bool:
+    """Whether the rows of the kind are copied once all of its objects are created, and the earlier
+    states of datasets are complete: origins of rows name these.
+    """
+    return resource is EXPERIMENTS and migration.settings.dataset_versions
+
+
+def _finish_datasets(
+    migration: Migration, resource: Resource, scopes: Sequence[ProjectPair]
+) -> None:
+    """Copy the datasets whose rows name objects that exist now; see `replay`."""
+    if not _waits_for_all(migration, resource):
+        return
+    migration.background.wait()
+    if DATASETS.name in kinds_that_wait(migration.run):
+        copy_with_rows(migration, DATASETS, scopes)
+        migration.background.wait()
 
 
 def _in_time(

@@ -22,6 +22,7 @@ from bt_migrate.objects.second_pass import (
     finish_left_out,
     note_deferred,
 )
+from bt_migrate.rows.replay import WAITS
 from bt_migrate.rows.second_pass import finish_deferred_rows, note_deferred_rows
 from bt_migrate.state.run_directory import RunDirectory, readable_runs_in
 
@@ -131,3 +132,12 @@ def _forget_members(migration: Migration) -> None:
 def kinds_behind(run: RunDirectory) -> Set[str]:
     """The kinds of rows with a stream that was not copied to its end."""
     return {stream.header["kind"] for stream in run.all_streams() if stream.is_behind}
+
+
+def kinds_that_wait(run: RunDirectory) -> Set[str]:
+    """The kinds of rows with a stream that waits for objects of a later phase; see `replay`."""
+    return {
+        stream.header["kind"]
+        for stream in run.all_streams()
+        if stream.is_behind and stream.copy.replay == WAITS
+    }

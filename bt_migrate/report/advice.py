@@ -9,7 +9,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set
+from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
 from bt_migrate.config.options import ENV_FILE, PROGRAMS, SETTING_OPTIONS
 from bt_migrate.config.settings import SYNC
@@ -233,19 +233,25 @@ def _phase_before(start: LastStart, record: RunRecord, report: Mapping[str, Any]
     """
     if start.command == DRIVER:
         return None
+    findings = report.get("findings", ())
+    waits = [found["detail"].split(" or ") for found in findings if found["kind"] == WAITS]
+    targets = {kind for kinds in waits for kind in kinds}
     kinds = {problem["resource"] for problem in report["problems"] if problem["outcome"] != DIFFERS}
-    for finding in report.get("findings", ()):
-        if finding["kind"] == WAITS:
-            kinds.update(finding["detail"].split(" or "))
-        if finding.get("severity") == FAILURE:
-            kinds.add(finding["resource"])
+    kinds.update(found["resource"] for found in findings if found.get("severity") == FAILURE)
+    kinds.update(rows["kind"] for rows in report.get("rows", ()) if not rows["complete"])
+    # The phase of its target completes what waits, so that phase comes first.
+    phase = _first_open(targets, record) or _first_open(kinds, record)
+    return phase if phase != start.command else None
+
+
+def _first_open(kinds: Collection[str], record: RunRecord) -> Optional[str]:
+    """Returns the first phase that is not done and moves one of these kinds."""
     open_phases = (
         phase
         for phase, resources in resources_by_phase().items()
-        if phase not in record.phases_done and kinds.intersection(resources)
+        if phase not in record.phases_done and any(kind in kinds for kind in resources)
     )
-    phase = next(open_phases, None)
-    return phase if phase != start.command else None
+    return next(open_phases, None)
 
 
 def _same_run(start: LastStart, run: RunDirectory) -> List[str]:

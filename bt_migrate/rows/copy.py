@@ -122,14 +122,16 @@ def _copy_group(shared: SharedCopy, streams: Sequence[RowStream]) -> None:
         if all(part.done for part in member.state.slices):
             member.read_again()  # an earlier run read fewer rows than were counted
     missing = shared.catalog.lists.missing_for_rows()
+    ready: List[StreamCopy] = []
     try:
         for member in unfinished if missing else ():
             member.error = missing
         for member in unfinished if not missing else ():
-            replay_versions(shared, member)
-        for together in _by_end([member for member in unfinished if not member.error]):
+            if replay_versions(shared, member):
+                ready.append(member)
+        for together in _by_end(ready):
             _copy_members(shared, together)
-        for member in unfinished:
+        for member in ready:
             if shared.round and member.above is None and not member.error:
                 _catch_up(shared, shared.round, member)
     except BaseException:

@@ -6,6 +6,10 @@ deleted, and the destination's last transaction is recorded as the counterpart o
 the copy goes on to the present: rows that arrived with a version and did not change are not sent
 again.
 
+Rows may refer to what is moved after the datasets: prompts and experiments. Written now, a version
+would lack these references for good. So the stream waits until they have been moved, before the
+rows of experiments: the next copy begins with the version that is not complete.
+
 A version is recorded once all of it has arrived. A process that was killed before begins with the
 unfinished version again: rows replace themselves, and transactions only grow, so what was recorded
 stays true.
@@ -15,13 +19,16 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from typing import Callable, Iterator, List, Optional
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.btql import Bounds, count_by_xact_query
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.errors import ApiError
 from bt_migrate.model.notes import FindingCounts
-from bt_migrate.model.outcomes import DIFFERS
+from bt_migrate.model.outcomes import DIFFERS, OPEN_OUTCOMES
+from bt_migrate.model.resource import Resource
+from bt_migrate.model.resources import BY_NAME
+from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import NOT_COUNTED
 from bt_migrate.rows.deletes import row_ids
 from bt_migrate.rows.insert import delete_rows
@@ -40,48 +47,57 @@ from bt_migrate.state.sqlite import id_bytes
 
 log = logging.getLogger("bt_migrate.rows")
 
-# What CopyState.replay says.
+# What CopyState.replay says. WAITS is BEGUN: for objects that later phases move.
 BEGUN = "begun"
+WAITS = "waits"
 REPLAY_DONE = "done"
 # Answers to a read of an earlier state by a server that does not keep it.
 NO_VERSIONS = frozenset((400, 403, 404, 405, 501))
 
 
-def replay_versions(shared: SharedCopy, member: StreamCopy) -> None:
+class _WaitsForOthers(Exception):
+    """The rows that were written refer to objects that are moved later."""
+
+
+def replay_versions(shared: SharedCopy, member: StreamCopy) -> bool:
     """Bring the destination to each version of the stream in turn, then to the rows that are left.
 
     Only into an object that this tool created and to which no rows were copied yet; in a sync, to
-    versions that are named since. What the API says of the object is its failure (`member.error`):
-    the next start goes on.
+    versions that are named since. Returns whether the copy can go on to the present. What the API
+    says of the object is its failure (`member.error`): the next start goes on.
     """
     stream, state = member.stream, member.state
     if member.above is not None:
-        if state.copy.replay == REPLAY_DONE and _unmapped(shared, stream):
-            _replay(shared, member, _replay_newer)
-        return
-    is_begun = state.copy.replay == BEGUN
+        is_due = state.copy.replay in (REPLAY_DONE, WAITS) and _unmapped(shared, stream)
+        return not is_due or _replay(shared, member, _replay_newer)
+    is_begun = state.copy.replay in (BEGUN, WAITS)
     is_wanted = bool(stream.versions or stream.named) and not state.copy.replay
     if is_begun or (is_wanted and stream.fresh and member.is_at_start):
         state.copy.replay = BEGUN
-        _replay(shared, member, _replay_all)
+        return _replay(shared, member, _replay_all)
+    return True
 
 
 def _replay(
     shared: SharedCopy,
     member: StreamCopy,
     steps: Callable[[SharedCopy, StreamCopy, FindingCounts], None],
-) -> None:
+) -> bool:
     """Carry out steps that note what could not be made; then the stream is at its start again."""
     state = member.state
     shared.catalog.run.live.begin(state.header, 0)
     member.touched = True
     member.replays = True
+    member.seen.send_waiting_again()
     problems = FindingCounts()
     try:
         steps(shared, member, problems)
     except ApiError as error:
         member.error = error
-        return
+        return False
+    except _WaitsForOthers:
+        state.copy.replay = WAITS
+        return False
     finally:
         member.replays = False
     member.read_again()
@@ -89,6 +105,7 @@ def _replay(
         state.findings = problems.records()
         state.copy.replay = REPLAY_DONE
         save_members([member])
+    return True
 
 
 def _unmapped(shared: SharedCopy, stream: RowStream) -> List[int]:
@@ -225,6 +242,33 @@ def _write_rows(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> None:
     Pump(shared, [member]).copy_all(reader)
     if member.error:
         raise member.error
+    if any(_is_untried(catalog, *reference) for reference in _awaited(shared, member)):
+        raise _WaitsForOthers
+
+
+def _awaited(shared: SharedCopy, member: StreamCopy) -> List[Tuple[Tuple[str, ...], str]]:
+    """Returns (resources, source id) of objects that rows wait for and that can be moved."""
+    waiting = {(targets, ref) for _, _, _, targets, ref, _ in member.seen.deferred()}
+    named = [(tuple(targets.split(",")), ref) for targets, ref in waiting]
+    return [reference for reference in named if shared.catalog.targets.may_come(*reference)]
+
+
+def _is_untried(catalog: Catalog, targets: Sequence[str], source_id: str) -> bool:
+    """Whether the object is selected and this run, or this sync, has not moved it yet."""
+    outcomes = {
+        states.outcome_of(source_id)
+        for states in catalog.run.all_objects()
+        if states.resource in targets
+    } - {""}
+    return outcomes.issubset(OPEN_OUTCOMES) and any(
+        _is_selected(catalog, BY_NAME[target], source_id) for target in targets
+    )
+
+
+def _is_selected(catalog: Catalog, resource: Resource, source_id: str) -> bool:
+    source = catalog.lists.source_object(resource, source_id) or {}
+    projects = {project["id"] for project in catalog.lists.projects()}
+    return catalog.settings.selects(resource.name) and source.get("project_id") in projects
 
 
 def _replay_version(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> str:
@@ -246,7 +290,7 @@ def _replay_version(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> s
         return f"{wanted - held:,} of its rows did not arrive"
     if not member.seen.last_dest_xact(stream.source_id):
         return "the destination does not name the transactions of its writes"
-    return ""
+    return "its rows refer to objects that were not moved" if _awaited(shared, member) else ""
 
 
 def _delete_gone(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> int:

@@ -29,7 +29,8 @@ DeferredReference = Tuple[str, str, str, str, str, str]
 ANY_ROUND = 1 << 62
 # Stored instead of the source's transaction if this tool deleted the row in the destination.
 DELETED = 0
-# Below all transactions of a source: the row was delivered, but without an attachment or comment.
+# Below all transactions of a source: the row was delivered, but without an attachment, a comment or
+# a reference, and is to be sent again.
 NOT_WHOLE = 1
 
 # The last record of each row of an object.
@@ -332,6 +333,18 @@ class SeenRows:
             for object_id, row_id, dest_xact in rows
         )
         self._write([(statement, named)])
+
+    def send_waiting_again(self) -> None:
+        """Record that the rows with pending references were delivered without them."""
+        if not self.deferred():
+            return
+        statement = (
+            "insert into delivered (object, id, xact, outcome, dest_xact)"
+            f" select object, id, {NOT_WHOLE}, outcome, dest_xact from delivered where rowid in"
+            " (select max(delivered.rowid) from delivered join deferred using (object, id)"
+            " group by object, id)"
+        )
+        self._write([(statement, [()])])
 
     def record_deleted(self, object_id: str, ids: Sequence[str], dest_xact: int) -> None:
         """Commit that the rows were deleted in the destination: they wait for nothing any more."""

@@ -134,28 +134,6 @@ def test_the_example_moves_with_all_states_of_its_datasets(tmp_path: Path) -> No
         assert report(tmp_path / "runs")["verification"]["equal"]
 
 
-def test_a_state_may_lack_references_to_what_is_made_later(tmp_path: Path) -> None:
-    """The rows of today have them; the state of then cannot be completed."""
-    with timed_pair() as pair:
-        (dataset,) = pair.source.objects("dataset")
-        (experiment,) = pair.source.objects("experiment")
-        (first, *_) = pair.source.rows("experiment", experiment["id"])
-        from_span = {"object_type": "experiment", "object_id": experiment["id"], "id": first["id"]}
-        project = dataset["project_id"]
-        prompt = pair.source.create("prompt", {"project_id": project, "name": "p", "slug": "p"})
-        named = {"prompt": {"id": prompt["id"], "project_id": project}}
-        late = [{**row(30, "late"), "origin": from_span}, {**row(31, "late"), "metadata": named}]
-        pair.source.insert("dataset", dataset["id"], late)
-        take_snapshot(pair.source, "late")
-        done = run(pair.sandbox, tmp_path / "runs", VERSIONS, "--verify")
-        assert done.code == 0, done.last_words
-        compared = report(tmp_path / "runs")["verification"]["kinds"]["states of datasets"]
-        assert compared["outcomes"] == {"match": 4}
-        rows = {entry["id"]: entry for entry in pair.dest.rows("dataset", dataset_of(pair.dest))}
-        (there,) = pair.dest.objects("experiment")
-        assert rows["row 30"]["origin"]["object_id"] == there["id"]
-
-
 def test_comments_that_are_newer_than_a_state_arrive(tmp_path: Path) -> None:
     with timed_pair() as pair:
         dataset_id = dataset_of(pair.source)
