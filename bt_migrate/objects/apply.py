@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.request import Answer
@@ -151,7 +151,8 @@ class ObjectWriter:
     def _carry_out(self, plan: ObjectPlan, findings: Findings) -> Action:
         action = plan.action
         if action.verb == CREATE and not self.catalog.settings.dry_run:
-            action = self._create(plan.item, action, findings)
+            with self.catalog.key_lock(self.resource, action.body):
+                action = self._create(plan.item, action, findings)
         if action.verb == UPDATE:
             action = self._update(plan, action, findings)
         return action
@@ -246,23 +247,28 @@ class ObjectWriter:
         """
         catalog, resource = self.catalog, self.resource
         key = natural_key(resource, dest_object)
-        if resource.key_holds_ids or key == natural_key(resource, item.source):
+        if resource.key_holds_ids:
             return
-        project = item.source.get("project_id")
-        others = {
-            natural_key(resource, obj)
-            for obj in catalog.lists.source_list(resource)
-            if obj.get("project_id") == project
-        }
         source_id = item.source["id"]
         # The counterpart of another object, also one that an earlier start recorded.
         held = catalog.ids.source_id(resource.name, dest_object["id"]) not in (None, source_id)
-        if key in others or held or not catalog.ids.claim(dest_object["id"], source_id):
+        is_own = key == natural_key(resource, item.source)
+        is_another = not is_own and (held or self._is_key(key, item))
+        if is_another or not catalog.ids.claim(dest_object["id"], source_id):
             text = (
                 f"with {', '.join(map(repr, key))}, which is another object of the source;"
                 " rename one of the two there"
             )
             raise ApiError(self._post_route(), 200, text)
+
+    def _is_key(self, key: Tuple[Any, ...], item: PlannedObject) -> bool:
+        """Whether an object of the source, in the project of the item, has the natural key."""
+        project = item.source.get("project_id")
+        return any(
+            natural_key(self.resource, obj) == key
+            for obj in self.catalog.lists.source_list(self.resource)
+            if obj.get("project_id") == project
+        )
 
     def _update(self, plan: ObjectPlan, action: Action, findings: Findings) -> Action:
         waiting = {top_field(reference.path) for reference in plan.prepared.deferred}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Tuple
 
+from bt_migrate.api.answers import folded
 from bt_migrate.api.client import Api
 from bt_migrate.config.settings import Settings
 from bt_migrate.model.resource import Resource
@@ -44,6 +46,19 @@ class Catalog:
     # (kind of rows, days, source object) -> its rows that are older; None where not counted.
     old_rows: Dict[Tuple[str, int, str], Optional[int]] = field(default_factory=dict)
     creation_clock: CreationClock = field(default_factory=CreationClock)
+    _key_locks: Dict[Tuple[str, ...], threading.Lock] = field(
+        default_factory=lambda: defaultdict(threading.Lock)
+    )
+
+    def key_lock(self, resource: Resource, body: Mapping[str, Any]) -> threading.Lock:
+        """Held from the look-up of a natural key until the object is created.
+
+        A destination may take two keys for one, and a POST of the one then overwrites the other. So
+        keys that differ only in case, blanks or Unicode form are created one after the other.
+        """
+        names = ("project_id", *resource.key)
+        with self.ids.lock:
+            return self._key_locks[tuple(folded(str(body.get(name))) for name in names)]
 
     def first_with_field(self, resource: Resource, field_name: str, source_id: str) -> bool:
         """Whether the object is the first of its kind in which an unknown field was seen."""

@@ -20,7 +20,7 @@ from bt_migrate.model.resource import Resource
 from bt_migrate.objects.apply import ObjectWriter
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import natural_key
-from bt_migrate.objects.prepare import PlannedObject, object_finding, prepare
+from bt_migrate.objects.prepare import PlannedObject, Prepared, object_finding, prepare
 from bt_migrate.objects.version_content import dest_digest
 from bt_migrate.objects.write import look_up, without_unknown_fields
 
@@ -108,6 +108,13 @@ class VersionWriter:
             self._note(version, [object_finding(resource, item, "earlier_versions", **facts)])
             return
         prepared = prepare(catalog, resource, item)
+        with catalog.key_lock(resource, prepared.body):
+            self._write_unless_there(version, item, prepared)
+
+    def _write_unless_there(
+        self, version: Version, item: PlannedObject, prepared: Prepared
+    ) -> None:
+        catalog, history, resource = self.catalog, version.history, version.history.resource
         if not history.existing and self._is_there(history, prepared.body):
             return
         writer = ObjectWriter(catalog, resource, self.copier)

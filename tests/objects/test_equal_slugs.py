@@ -1,0 +1,69 @@
+"""Two slugs of the source that the destination takes for one: no object overwrites the other."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from pathlib import Path
+from typing import Any, Callable, Optional, Tuple
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from bt_migrate.sandbox.data.answer import Answer
+from tests.support.orgs import Pair, report, run, tiny_pair
+
+WAIT_S = 0.5  # until it is clear that the second look-up waits for the first object
+
+
+def one_slug_for_all_cases(pair: Pair, *, looks_up: bool) -> Callable[..., Optional[Answer]]:
+    """A destination that ignores the case of slugs, in look-ups (if `looks_up`) and in POST.
+
+    It answers look-ups when two of them have arrived: none shows what the other then creates.
+    """
+    both = threading.Barrier(2)
+
+    def held(slug: str) -> Any:
+        prompts = pair.dest.objects("prompt")
+        return next((obj for obj in prompts if obj["slug"].lower() == slug.lower()), None)
+
+    def fold(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        url = urlsplit(path)
+        slugs = parse_qs(url.query).get("slug", [])
+        if not url.path.startswith("/v1/prompt"):
+            return None
+        if method == "GET" and slugs and slugs[0].lower() == "tone":
+            found = held(slugs[0])
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both.wait(WAIT_S)
+            shown = [found] if found and looks_up else []
+            return Answer(200, json.dumps({"objects": shown}).encode())
+        if method != "POST" or not held(json.loads(raw)["slug"]):
+            return None
+        body = json.loads(raw)
+        there = held(body["slug"])
+        pair.dest.patch("prompt", there["id"], {"description": body["description"]})
+        return Answer(200, json.dumps({**held(body["slug"]), "slug": body["slug"]}).encode())
+
+    return fold
+
+
+@pytest.mark.parametrize("history", ["none", "all"])
+@pytest.mark.parametrize("looks_up", [True, False])
+def test_a_slug_that_the_destination_takes_for_another_one_fails(
+    history: str, looks_up: bool, tmp_path: Path
+) -> None:
+    with tiny_pair() as pair:
+        project = pair.source.create("project", {"name": "slugs"})["id"]
+        for slug in ("Tone", "tone"):
+            body = {"project_id": project, "name": slug, "slug": slug, "description": slug}
+            pair.source.create("prompt", {**body, "prompt_data": {"options": {}}})
+        pair.sandbox.refuse = one_slug_for_all_cases(pair, looks_up=looks_up)
+        options: Tuple[str, ...] = ("--projects", "slugs", "--resources", "prompts")
+        done = run(pair.sandbox, tmp_path, *options, "--history", history)
+        (there,) = pair.dest.objects("prompt")
+        (failed,) = (item for item in report(tmp_path)["problems"] if item["outcome"] == "failed")
+        assert (done.code, failed["reason"][-27:]) == (1, "rename one of the two there")
+        if looks_up:
+            assert there["description"] == there["slug"] != failed["name"]
