@@ -108,7 +108,7 @@ class ObjectWriter:
             except ApiError as error:
                 # A server that failed may have created the object all the same.
                 in_doubt = plan.action.verb == CREATE and error.status >= 500
-                reason = f"{error}{_hint(error)}" if plan.action.verb == CREATE else str(error)
+                reason = f"{error}{name_hint(error)}" if plan.action.verb == CREATE else str(error)
                 self._record_failed(plan, findings, reason, in_doubt=in_doubt)
             else:
                 self._record(plan, action, findings)
@@ -178,7 +178,6 @@ class ObjectWriter:
         findings += note_not_taken(catalog, resource, item, left_out)
         action = replace(action, body=without(action.body, left_out))
         dest_object = created.obj
-        self._refuse_deleted(dest_object)
         self.refuse_another(item, dest_object)
         if not created.is_ours:
             if not resource.names_owner:
@@ -233,19 +232,17 @@ class ObjectWriter:
     def _post_route(self) -> Route:
         return Route(self.catalog.dest.side, "POST", self.resource.path)
 
-    def _refuse_deleted(self, created: Dict[str, Any]) -> None:
-        """Raises ApiError if POST returned a deleted object: the name is taken."""
-        if created.get("deleted_at"):
-            text = f"with {created['id']}, which was deleted in the destination; {HELD_BY_DELETED}"
-            raise ApiError(self._post_route(), 200, text)
-
     def refuse_another(self, item: PlannedObject, dest_object: Dict[str, Any]) -> None:
-        """Raises ApiError if the destination treats two names of the source as one.
+        """Raises ApiError if the object is a deleted one that holds the name, or the counterpart of
+        another object of the source.
 
-        It may ignore case or spaces, or cut names. The contents and rows of both objects would then
-        be in one object.
+        The destination may ignore case or spaces, or cut names. The contents and rows of both
+        objects would then be in one object.
         """
         catalog, resource = self.catalog, self.resource
+        if dest_object.get("deleted_at"):
+            there = f"{dest_object['id']}, which was deleted in the destination"
+            raise ApiError(self._post_route(), 200, f"with {there}; {HELD_BY_DELETED}")
         key = natural_key(resource, dest_object)
         if resource.key_holds_ids:
             return
@@ -456,7 +453,7 @@ def log_fields(
     return {name: value for name, value in fields.items() if value}
 
 
-def _hint(error: ApiError) -> str:
+def name_hint(error: ApiError) -> str:
     """Returns a possible reason why a name is refused that no list shows."""
     says_taken = bool(NAME_TAKEN.search(error.body)) and error.status in (400, 409, 422)
     return f"; {HELD_BY_DELETED}" if says_taken else ""

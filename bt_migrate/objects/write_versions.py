@@ -17,7 +17,7 @@ from bt_migrate.errors import ApiError, NetworkError
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.references import Path, pattern_of, without
 from bt_migrate.model.resource import Resource
-from bt_migrate.objects.apply import ObjectWriter
+from bt_migrate.objects.apply import ObjectWriter, name_hint
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import natural_key
 from bt_migrate.objects.prepare import PlannedObject, Prepared, object_finding, prepare
@@ -95,7 +95,7 @@ class VersionWriter:
         try:
             self._write_prepared(version)
         except ApiError as error:
-            histories.failures[version.source_id] = str(error)
+            histories.failures[version.source_id] = f"{error}{name_hint(error)}"
 
     def _write_prepared(self, version: Version) -> None:
         catalog, history = self.catalog, version.history

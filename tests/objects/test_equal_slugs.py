@@ -1,4 +1,4 @@
-"""Two slugs of the source that the destination takes for one: no object overwrites the other."""
+"""Slugs that are taken in the destination, by an equal one of the source or a deleted object."""
 
 from __future__ import annotations
 
@@ -67,3 +67,25 @@ def test_a_slug_that_the_destination_takes_for_another_one_fails(
         assert (done.code, failed["reason"][-27:]) == (1, "rename one of the two there")
         if looks_up:
             assert there["description"] == there["slug"] != failed["name"]
+
+
+@pytest.mark.parametrize("history", ["none", "all"])
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_a_slug_that_a_deleted_prompt_holds_is_said(
+    history: str, is_refused: bool, tmp_path: Path
+) -> None:
+    def hold(method: str, path: str, raw: bytes) -> Optional[Answer]:
+        if method != "POST" or path != "/v1/prompt":
+            return None
+        if is_refused:
+            return Answer(400, b"prompt: another one of this slug already exists")
+        gone = {"id": "5f0c6c2e-6c1f-4d0b-9c5e-0f4c3b1a2d10", "_xact_id": "1000198292107362316"}
+        deleted = {**json.loads(raw), **gone, "deleted_at": "2026-01-01T00:00:00Z"}
+        return Answer(200, json.dumps(deleted).encode())
+
+    with tiny_pair() as pair:
+        pair.sandbox.refuse = hold
+        done = run(pair.sandbox, tmp_path, "--resources", "prompts", "--history", history)
+        (failed,) = report(tmp_path)["problems"]
+        assert (done.code, pair.dest.objects("prompt")) == (1, []), done.out
+        assert "a deleted object may hold the name" in failed["reason"]
