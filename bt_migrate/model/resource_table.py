@@ -419,6 +419,7 @@ PROJECT_AUTOMATIONS = Resource(
         Pin("config.facet_functions.[].version", CALLABLE),
         Pin("config.topic_map_functions.[].function.version", CALLABLE),
     ),
+    server=("runtime_block",),  # why the server stopped the automation
     cannot_move=automation_cannot_move, servers_own=is_async_query,
     # Everybody who knows the URL of a webhook can post to it.
     secret_paths=("config.action.url", "config.actions.[].url"),

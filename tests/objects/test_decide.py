@@ -12,6 +12,7 @@ from bt_migrate.model.resource_table import (
     EXPERIMENTS,
     FUNCTIONS,
     GROUPS,
+    PROJECT_AUTOMATIONS,
     PROMPTS,
     ROLES,
     VIEWS,
@@ -117,6 +118,11 @@ def test_fields_that_no_endpoint_takes_are_named_where_they_hold_something() -> 
         "e": "",
     }
     assert lost_fields(DATASETS, obj) == ["another", "newer"]
+
+
+def test_why_a_server_stopped_an_automation_is_no_content() -> None:
+    stopped = {"name": "n", "config": {}, "runtime_block": {"model": "m", "reason": "r"}}
+    assert lost_fields(PROJECT_AUTOMATIONS, stopped) == []
 
 
 @pytest.mark.parametrize(
