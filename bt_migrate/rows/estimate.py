@@ -23,7 +23,7 @@ from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import RowCounts, count_objects, count_rows
 from bt_migrate.rows.encode import RowEncoder
-from bt_migrate.rows.facets import learn_facets
+from bt_migrate.rows.facets import asks_for_facets, learn_facets
 from bt_migrate.rows.groups import groups
 from bt_migrate.rows.prefetch import LARGE_STREAMS_AT_ONCE
 from bt_migrate.rows.read import one_page
@@ -215,6 +215,8 @@ def _stream(
         new_bytes = int(new_rows * sample.mean)
     settings = catalog.settings.rows(kind_name)
     queries = _pages(rows, settings.fetch_limit)
+    if asks_for_facets(catalog.source, kind_name, [planned["id"] for planned in group]):
+        queries *= 2
     for planned in group:
         if planned["dest_id"]:
             queries += _pages(planned["rows_there"], settings.fetch_limit)

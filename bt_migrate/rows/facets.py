@@ -171,6 +171,12 @@ def _hides(row: Dict[str, Any], whole: Dict[str, Any]) -> bool:
 # -- rows that were read
 
 
+def asks_for_facets(api: Api, kind_name: str, object_ids: Sequence[str]) -> bool:
+    """Whether each page of these objects takes another query, for the facets."""
+    place = api.capabilities.facets.places.get(kind_name, FacetPlace(NOWHERE))
+    return not set(place.objects).isdisjoint(object_ids)
+
+
 def add_facets(
     api: Api,
     kind_name: str,

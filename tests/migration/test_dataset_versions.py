@@ -39,6 +39,8 @@ VERSIONS = "--dataset-versions"
 # Small pages and batches: a state of 60 rows needs many requests.
 SMALL = {"MIGRATION_EVENTS_FETCH_LIMIT": "20", "MIGRATION_EVENTS_INSERT_BATCH_SIZE": "15"}
 STATES = ("first", "second", "third")
+# An older data plane has no snapshots: the states that they name cannot be seen.
+SNAPSHOTS = pytest.mark.recorded
 
 
 def row(number: int, text: str) -> Dict[str, Any]:
@@ -127,6 +129,7 @@ def snapshots(org: Any) -> Dict[str, str]:
     return {entry["name"]: entry["xact_id"] for entry in org.objects("dataset_snapshot")}
 
 
+@SNAPSHOTS
 def test_the_example_moves_with_all_states_of_its_datasets(tmp_path: Path) -> None:
     with example_pair() as pair:
         done = run(pair.sandbox, tmp_path / "runs", VERSIONS, "--verify")
@@ -175,6 +178,7 @@ def test_a_deletion_alone_makes_another_state(tmp_path: Path) -> None:
         assert (done.code, snapshots(pair.dest)) == (0, {}), done.last_words
 
 
+@SNAPSHOTS
 def test_each_version_of_a_row_that_an_origin_names_is_there(tmp_path: Path) -> None:
     with timed_pair() as pair:
         done = run(pair.sandbox, tmp_path / "runs", VERSIONS, "--verify")
@@ -189,6 +193,7 @@ def test_each_version_of_a_row_that_an_origin_names_is_there(tmp_path: Path) -> 
         assert origins(pair.dest) == told
 
 
+@SNAPSHOTS
 def test_verification_finds_a_pin_to_another_state(tmp_path: Path) -> None:
     with timed_pair() as pair:
         assert run(pair.sandbox, tmp_path / "runs", VERSIONS).code == 0
@@ -202,6 +207,7 @@ def test_verification_finds_a_pin_to_another_state(tmp_path: Path) -> None:
             assert (done.code, compared["outcomes"]) == (1, {"match": 3, "differs": 1})
 
 
+@SNAPSHOTS
 def test_a_sync_goes_to_each_state_that_was_named_since(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     with timed_pair() as pair:
@@ -288,6 +294,7 @@ def dataset_of(org: Any) -> str:
 # -- killed
 
 
+@SNAPSHOTS
 @pytest.mark.parametrize("kills", seeded_kills(17, 40, range(5, 75), short=2))
 def test_a_killed_replay_goes_on_with_the_same_command(kills: List[Kill], tmp_path: Path) -> None:
     root = tmp_path / "runs"
@@ -306,6 +313,7 @@ def test_a_killed_replay_goes_on_with_the_same_command(kills: List[Kill], tmp_pa
 # -- read by the SDK
 
 
+@SNAPSHOTS
 @pytest.mark.skipif(not importlib.util.find_spec("braintrust"), reason="needs the official SDK")
 def test_the_sdk_reads_each_state_alike_on_both_sides(tmp_path: Path) -> None:
     with timed_pair() as pair:

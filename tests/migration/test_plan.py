@@ -10,7 +10,7 @@ import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
 from tests.support.kinds import NAME_OF
-from tests.support.orgs import Json, Pair, example_pair, report, run, runs
+from tests.support.orgs import DATA_PLANE, Json, Pair, example_pair, report, run, runs
 from tests.support.planning import planned
 
 ACTION_OF = {
@@ -256,7 +256,8 @@ def test_bytes_and_queries_are_near_what_the_copy_needs(pair: Pair, tmp_path: Pa
         record.org_name == "acme" and record.path == "/btql" for record in pair.sandbox.requests
     )
     size, counted = report(tmp_path / "runs")["totals"]["rows"]["bytes"], plan["estimate"]
-    assert (counted["rows"], counted["queries"]) == (300, 12)
+    # where spans hide facets, they cost another query for each page
+    assert (counted["rows"], counted["queries"]) == (300, 24 if DATA_PLANE.older else 12)
     assert (
         counted["queries"] <= queries <= 2 * counted["queries"]
     )  # a page ends between two keys: some rows are read twice

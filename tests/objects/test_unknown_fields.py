@@ -201,9 +201,8 @@ def test_nested_fields_that_are_not_known_are_left_out_named_and_added_after_an_
         assert of(pair.dest, "function")["tags"] == ["a"]
         # From now on the field is expected.
         prompt = of(pair.dest, "prompt")
-        body = {"options": {"params": {"temperature": 0.5}}, "template": "t"}
-        fields = {"project_id": prompt["project_id"], "name": "P", "slug": "p"}
-        pair.dest.create("prompt", {**fields, "prompt_data": body})
+        other = {"prompt_data": {"options": {"params": {"x": 2}}}}
+        pair.dest.patch("prompt", prompt["id"], other)
         assert moved(pair, source, root, *words).code == 1
 
 

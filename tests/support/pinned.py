@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Dict, Iterator, List
 
-from tests.support.orgs import ANA, DEST_KEY, SOURCE_KEY, Pair, WatchedSandbox
+from tests.support.orgs import ANA, DATA_PLANE, DEST_KEY, SOURCE_KEY, Pair, WatchedSandbox
 
 Json = Dict[str, Any]
 # Environment -> the version (from 0) that it is assigned to.
@@ -106,7 +106,9 @@ def pinned_content(org: Any) -> Dict[str, Any]:
     found: Dict[str, Any] = {}
     by_id = _versions_by_id(org)
     greet = _named(org, "prompt", "greet")
-    for slug, version in org.assignments(greet["id"]).items():
+    # An older data plane shows no assignments: they neither move nor are missed.
+    assignments = {} if DATA_PLANE.older else org.assignments(greet["id"])
+    for slug, version in assignments.items():
         found[f"environment {slug}"] = by_id[greet["id"]][version]
     for function in org.objects("function"):
         for tool in (function["prompt_data"] or {}).get("tool_functions") or []:
