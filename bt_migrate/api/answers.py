@@ -31,7 +31,7 @@ from bt_migrate.errors import AnswerError, Route
 # decoded JSON -> what is wrong, "" if nothing is
 Check = Callable[[Any], str]
 # names of fields and positions in lists
-Place = Tuple[Union[str, int], ...]
+FieldPath = Tuple[Union[str, int], ...]
 
 # fields of a created object that its answer must repeat, if it has them
 IDENTIFYING = ("project_id", "name", "slug", "object_type", "object_id")
@@ -300,7 +300,7 @@ def text_at(route: Route, answer: Any, *place: Union[str, int]) -> str:
     return value
 
 
-def value_at_place(answer: Any, place: Place) -> Any:
+def value_at_place(answer: Any, place: FieldPath) -> Any:
     """Returns the value, None where anything on the way to it is missing or of another type."""
     for step in place:
         if isinstance(answer, dict) and isinstance(step, str):
@@ -318,7 +318,7 @@ def objects_of(answer: Any) -> List[Dict[str, Any]]:
     return objects
 
 
-def _name(place: Place) -> str:
+def _name(place: FieldPath) -> str:
     return ".".join(str(step) for step in place)
 
 

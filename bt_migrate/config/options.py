@@ -110,7 +110,7 @@ ACCEPT_RUN = Option("run", RUN, "", "RUN", "run directory, or folder of runs: it
 CONTROL_RUN = Option(
     "run", RUN, "", "RUN", "run directory, or folder of runs: its newest active one", "1"
 )
-CONTROL_WORDS = Option(
+CONTROL_ARGUMENT = Option(
     "words", RUN, "", "WORD",
     "pause, resume, stop, or: set requests-per-second=5 max-concurrent=3 (off lifts a limit)", "+",
 )  # fmt: skip
@@ -218,7 +218,7 @@ PROGRAMS: Dict[str, Sequence[Option]] = {
     "undo": (UNDO_RUN, UNDO_YES, *_options("changed"), *_CONNECT, *_OUTPUT),
     "status": (STATUS_RUN, STATUS_WATCH, STATUS_ALL, STATUS_JSON, STATUS_LAG, ENV_FILE),
     "report": (STATUS_RUN, STATUS_JSON, ENV_FILE),
-    "control": (CONTROL_RUN, CONTROL_WORDS, STATUS_JSON),
+    "control": (CONTROL_RUN, CONTROL_ARGUMENT, STATUS_JSON),
     "accept": (
         ACCEPT_RUN, ACCEPT_ONLY, ACCEPT_ALL, ACCEPT_LIST, ACCEPT_REMOVE, ACCEPT_YES, STATUS_JSON,
     ),

@@ -17,7 +17,7 @@ from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.copy import copy_objects, record_undecided
 from bt_migrate.objects.owned import (
     OwnerGroup,
-    Place,
+    ProjectPlace,
     list_dest_group,
     list_source_group,
     owner_groups,
@@ -129,7 +129,7 @@ def _late(catalog: Catalog, states: ObjectStates) -> List[str]:
     ]
 
 
-def _places(catalog: Catalog, run: RunDirectory) -> Dict[str, Place]:
+def _places(catalog: Catalog, run: RunDirectory) -> Dict[str, ProjectPlace]:
     """Returns the projects of the run by the names of their files."""
     return {
         name: (source_id, catalog.targets.resolve((PROJECTS.name,), source_id) or "", name)

@@ -56,7 +56,7 @@ def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[Pr
         _finish_datasets(migration, resource, scopes)
         streams = list(_made(migration, list(_expected(migration, resource.name, scopes))))
         if resource is DATASETS and migration.settings.dataset_versions:
-            states = states_named(migration, [scope.source for scope in scopes])
+            states = dataset_states_named(migration, [scope.source for scope in scopes])
             streams = [_in_time(stream, states, {}) for stream in streams]
         _copy_round(migration, resource.name, streams, round_)
         return
@@ -70,7 +70,7 @@ def _copy_as_created(
     streams = _counted(migration, list(_expected(migration, resource.name, scopes)))
     if resource is DATASETS and migration.settings.dataset_versions:
         projects = [scope.source for scope in scopes]
-        states = states_named(migration, projects)
+        states = dataset_states_named(migration, projects)
         rows = versions_named_by_rows(migration.catalog, projects)
         streams = [_in_time(stream, states, rows) for stream in streams]
     expected = list(groups(streams, migration.settings.read_streams))
@@ -124,7 +124,9 @@ def _in_time(
     )
 
 
-def states_named(migration: Migration, projects: Sequence[JsonObject]) -> Dict[str, Set[int]]:
+def dataset_states_named(
+    migration: Migration, projects: Sequence[JsonObject]
+) -> Dict[str, Set[int]]:
     """Source id of a dataset -> its states that selected objects of these projects point to."""
     naming = [kind for kind in OBJECT_RESOURCES if migration.settings.selects(kind.name)]
     return pinned_versions(migration.catalog, naming, projects)

@@ -13,7 +13,7 @@ from bt_migrate.api.client import Api
 from bt_migrate.migration.context import Migration
 from bt_migrate.migration.retention import deleted_at_once
 from bt_migrate.migration.rights import refused_lists, write_right
-from bt_migrate.migration.row_steps import found_plans, row_plans, states_named
+from bt_migrate.migration.row_steps import dataset_states_named, found_plans, row_plans
 from bt_migrate.migration.unmovable import organization_losses
 from bt_migrate.model.activation import acts_not, missing_words
 from bt_migrate.model.findings import UNSEEN
@@ -158,7 +158,7 @@ def _dataset_states(migration: Migration, projects: Sequence[JsonObject]) -> Dic
     `kept`: names of datasets that are in the destination already, and keep the history they have.
     """
     catalog, settings = migration.catalog, migration.settings
-    pinned = states_named(migration, projects)
+    pinned = dataset_states_named(migration, projects)
     there = {
         source_id: catalog.lists.source_object(DATASETS, source_id)
         for source_id in pinned

@@ -14,7 +14,7 @@ from bt_migrate.model.resource_table import ACLS, OBJECT_RESOURCES, SERVER_FIELD
 from bt_migrate.model.resources import TARGETS_OF_TYPE
 from bt_migrate.model.unmoved import UNMOVED
 
-Json = Mapping[str, Any]
+JsonNode = Mapping[str, Any]
 
 # (kind, field) of POST, PUT or PATCH that is not written, or not read, and why.
 ON_PURPOSE: Mapping[Tuple[str, str], str] = {
@@ -73,7 +73,7 @@ NO_RESOURCES: Mapping[str, str] = {kind.path: kind.why for kind in UNMOVED if ki
 MAX_DEPTH = 12
 
 
-def differences(document: Json, resources: Sequence[Resource] = OBJECT_RESOURCES) -> List[str]:
+def differences(document: JsonNode, resources: Sequence[Resource] = OBJECT_RESOURCES) -> List[str]:
     """One line for each difference, in the order of the table. Raises ValueError for another
     kind of document.
     """
@@ -90,11 +90,11 @@ def differences(document: Json, resources: Sequence[Resource] = OBJECT_RESOURCES
 class Schemas:
     """The paths of a document, and its schemas with references followed."""
 
-    def __init__(self, document: Json) -> None:
+    def __init__(self, document: JsonNode) -> None:
         self._document = document
-        self.paths: Dict[str, Json] = dict(document["paths"])
+        self.paths: Dict[str, JsonNode] = dict(document["paths"])
 
-    def resolved(self, schema: Any) -> Json:
+    def resolved(self, schema: Any) -> JsonNode:
         """A schema without $ref at its top; {} for anything else."""
         for _ in range(MAX_DEPTH):
             if not isinstance(schema, dict) or "$ref" not in schema:
@@ -108,7 +108,7 @@ class Schemas:
             target = target.get(step) if isinstance(target, dict) else None
         return target
 
-    def operation(self, path: str, method: str) -> Json:
+    def operation(self, path: str, method: str) -> JsonNode:
         item = self.paths.get(path)
         operation = item.get(method) if isinstance(item, dict) else None
         return operation if isinstance(operation, dict) else {}
@@ -122,12 +122,12 @@ class Schemas:
         )
         return next((name for name in names if name.endswith("}")), "")
 
-    def body(self, path: str, method: str) -> Json:
+    def body(self, path: str, method: str) -> JsonNode:
         """The schema of the JSON body of a request."""
         request = self.resolved(self.operation(path, method).get("requestBody"))
         return self.resolved(_json_schema(request))
 
-    def answer(self, path: str, method: str) -> Json:
+    def answer(self, path: str, method: str) -> JsonNode:
         responses = self.operation(path, method).get("responses") or {}
         return self.resolved(_json_schema(self.resolved(responses.get("200"))))
 
@@ -135,22 +135,24 @@ class Schemas:
         named = (self.resolved(item) for item in self.operation(path, method).get("parameters", ()))
         return frozenset(str(item.get("name")) for item in named)
 
-    def properties(self, schema: Json) -> Dict[str, Json]:
+    def properties(self, schema: JsonNode) -> Dict[str, JsonNode]:
         """The properties of an object, of all alternatives together."""
-        properties: Dict[str, Json] = {}
+        properties: Dict[str, JsonNode] = {}
         for part in self.parts(schema):
             for name, value in (part.get("properties") or {}).items():
                 properties.setdefault(name, value)
         return properties
 
-    def parts(self, schema: Json, depth: int = 0) -> Iterator[Json]:
+    def parts(self, schema: JsonNode, depth: int = 0) -> Iterator[JsonNode]:
         """A schema and its alternatives."""
         yield schema
         for word in ("anyOf", "oneOf", "allOf"):
             for part in schema.get(word) or () if depth < MAX_DEPTH else ():
                 yield from self.parts(self.resolved(part), depth + 1)
 
-    def places(self, schema: Json, path: str = "", depth: int = 0) -> Iterator[Tuple[str, Json]]:
+    def places(
+        self, schema: JsonNode, path: str = "", depth: int = 0
+    ) -> Iterator[Tuple[str, JsonNode]]:
         """(dotted path, schema) of every place inside a schema; `[]` is any item, `*` any key."""
         if depth > MAX_DEPTH:
             return
@@ -162,13 +164,13 @@ class Schemas:
             if isinstance(part.get("additionalProperties"), dict):
                 yield from self._place(part["additionalProperties"], f"{path}.*", depth)
 
-    def _place(self, schema: Any, path: str, depth: int) -> Iterator[Tuple[str, Json]]:
+    def _place(self, schema: Any, path: str, depth: int) -> Iterator[Tuple[str, JsonNode]]:
         resolved = self.resolved(schema)
         yield path, resolved
         yield from self.places(resolved, path, depth + 1)
 
 
-def _json_schema(container: Json) -> Any:
+def _json_schema(container: JsonNode) -> Any:
     content = container.get("content") or {}
     return (content.get("application/json") or {}).get("schema")
 
@@ -267,7 +269,7 @@ class _Kind:
         for name in sorted(set(required) - self._known(fields)):
             yield f"{method.upper()} requires {name}, which the table does not always send"
 
-    def _object_schema(self) -> Json:
+    def _object_schema(self) -> JsonNode:
         return self.schemas.answer(self.item_path, "get") if self.item_path else {}
 
     def _read(self) -> Iterator[str]:
@@ -277,9 +279,9 @@ class _Kind:
         for name in sorted(set(self.schemas.properties(self._object_schema())) - known_fields):
             yield f"{name} is read, and neither copied nor known as set by the server"
 
-    def _places(self) -> Dict[str, List[Json]]:
+    def _places(self) -> Dict[str, List[JsonNode]]:
         """Dotted path -> its schemas in all alternatives, of what POST takes."""
-        places: Dict[str, List[Json]] = {}
+        places: Dict[str, List[JsonNode]] = {}
         for path, schema in self.schemas.places(self.schemas.body(self.resource.path, "post")):
             places.setdefault(path, []).extend(self.schemas.parts(schema))
         return places

@@ -15,6 +15,7 @@ from typing import Any, Dict, Mapping, Optional
 
 from bt_migrate.api.answers import an_object
 from bt_migrate.api.client import Api
+from bt_migrate.api.transport import GZIP_MAGIC
 from bt_migrate.errors import (
     NOT_THERE,
     AnswerError,
@@ -30,7 +31,6 @@ from bt_migrate.objects.lists import Lists
 log = logging.getLogger("bt_migrate.objects")
 
 CODE_PATH = "/function/code"
-GZIP_MAGIC = b"\x1f\x8b"
 GZIPPED_RUNTIME = "node"
 GZIP_HEADERS = {"Content-Encoding": "gzip"}
 

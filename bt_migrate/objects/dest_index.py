@@ -11,7 +11,7 @@ from bt_migrate.model.resource import Resource
 from bt_migrate.objects.decide import NaturalKey, natural_key
 from bt_migrate.objects.lists import Lists
 
-Place = Tuple[str, str]  # (resource, destination project or "")
+ListPlace = Tuple[str, str]  # (resource, destination project or "")
 
 
 @dataclass
@@ -20,10 +20,10 @@ class DestIndex:
 
     lists: Lists
     lock: threading.RLock
-    _by_key: Dict[Place, Dict[NaturalKey, JsonObject]] = field(default_factory=dict)
-    _by_id: Dict[Place, Dict[str, JsonObject]] = field(default_factory=dict)
+    _by_key: Dict[ListPlace, Dict[NaturalKey, JsonObject]] = field(default_factory=dict)
+    _by_id: Dict[ListPlace, Dict[str, JsonObject]] = field(default_factory=dict)
     # objects whose natural key an older object has
-    _doubles: Dict[Place, List[JsonObject]] = field(default_factory=dict)
+    _doubles: Dict[ListPlace, List[JsonObject]] = field(default_factory=dict)
 
     def by_key(self, resource: Resource, project_id: str = "") -> Dict[NaturalKey, JsonObject]:
         """Returns natural key -> destination object, inside the project."""

@@ -23,8 +23,8 @@ from bt_migrate.objects.paths import list_of_owner
 log = logging.getLogger("bt_migrate.owned_objects")
 
 Owner = Tuple[str, str]  # (object_type, id)
-Place = Tuple[str, str, str]  # (source id, destination id, name) of a project
-ORGANIZATION_PLACE: Place = ("", "", "")
+ProjectPlace = Tuple[str, str, str]  # (source id, destination id, name) of a project
+ORGANIZATION_PLACE: ProjectPlace = ("", "", "")
 LIST_ALL_PAGE = 1000
 
 
@@ -40,7 +40,9 @@ class OwnerGroup:
     owners: Tuple[Owner, ...]
 
 
-def owner_groups(catalog: Catalog, resource: Resource, places: Iterable[Place]) -> List[OwnerGroup]:
+def owner_groups(
+    catalog: Catalog, resource: Resource, places: Iterable[ProjectPlace]
+) -> List[OwnerGroup]:
     """Returns the owners in the organization and in each project; one group if one list has all."""
     groups = [
         OwnerGroup(name, dest_id, tuple(_owners_in(catalog, resource, source_id)))

@@ -29,7 +29,7 @@ _QUOTED = re.compile(r"['\"]([^'\"]+)['\"]")
 _STEP = re.compile(r"[^.,\s\[\]'\"]+")
 
 # A key, and the steps to the object that holds it; None where the text does not say.
-Named = Tuple[str, Optional[List[str]]]
+NamedKey = Tuple[str, Optional[List[str]]]
 
 
 def unknown_places(text: str, body: Mapping[str, Any]) -> List[Path]:
@@ -50,7 +50,7 @@ def unknown_places(text: str, body: Mapping[str, Any]) -> List[Path]:
     return unknown
 
 
-def _named(text: str) -> Iterator[Named]:
+def _named(text: str) -> Iterator[NamedKey]:
     issues = _ISSUE.findall(text)
     for issue in issues:
         keys_match, path = _KEYS.search(issue), _PATH.search(issue)

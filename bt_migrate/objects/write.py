@@ -8,6 +8,7 @@ from bt_migrate.api.answers import folded, object_with_id
 from bt_migrate.api.client import Api
 from bt_migrate.api.request import Answer
 from bt_migrate.errors import ApiError
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.references import Path, without
 from bt_migrate.model.resource import OWNER, PROJECT, Resource
 from bt_migrate.objects.decide import natural_key, owner_fields
@@ -15,13 +16,12 @@ from bt_migrate.objects.paths import list_of_owner, object_path
 from bt_migrate.objects.unknown_fields import unknown_places
 
 T = TypeVar("T")
-Body = Dict[str, Any]
 
 LOOK_UP_PAGE = 100
 
 
 def without_unknown_fields(
-    resource: Resource, body: Body, send: Callable[[Body], T]
+    resource: Resource, body: JsonObject, send: Callable[[JsonObject], T]
 ) -> Tuple[T, List[Path]]:
     """Send the body. Fields that the server refuses as unknown are left out, also nested ones.
 
@@ -51,7 +51,7 @@ def may_lack(resource: Resource, body: Mapping[str, Any], place: Path) -> bool:
     return name in resource.create and name not in (*resource.needed, *resource.key)
 
 
-def look_up(dest: Api, resource: Resource, body: Body) -> Optional[Dict[str, Any]]:
+def look_up(dest: Api, resource: Resource, body: JsonObject) -> Optional[Dict[str, Any]]:
     """The destination's object that has the natural key now, asked for by that key.
 
     Also one whose key differs in case, blanks or Unicode form, where the server takes that for the
@@ -79,7 +79,7 @@ def look_up(dest: Api, resource: Resource, body: Body) -> Optional[Dict[str, Any
     return next(iter(exact), None)
 
 
-def create_or_find(dest: Api, resource: Resource, body: Body, project_id: str) -> Answer:
+def create_or_find(dest: Api, resource: Resource, body: JsonObject, project_id: str) -> Answer:
     """POST an object; PUT where its path names it."""
     if resource.below_owner:
         path = object_path(resource, body, project_id)
@@ -87,25 +87,27 @@ def create_or_find(dest: Api, resource: Resource, body: Body, project_id: str) -
     return dest.create(resource.path_in(project_id), body)
 
 
-def replace_object(dest: Api, resource: Resource, body: Body, object_id: str) -> Body:
+def replace_object(dest: Api, resource: Resource, body: JsonObject, object_id: str) -> JsonObject:
     """PUT an object that is there."""
     if resource.below_owner:
         return dict(create_or_find(dest, resource, body, "").json)
-    replaced: Body = dest.put(resource.path, resource.without_patch_only(body), object_id)
+    replaced: JsonObject = dest.put(resource.path, resource.without_patch_only(body), object_id)
     return replaced
 
 
-def _without_key(dest: Api, resource: Resource, body: Body) -> Body:
+def _without_key(dest: Api, resource: Resource, body: JsonObject) -> JsonObject:
     """What is sent to a path that holds the natural key."""
     sent = {name: value for name, value in body.items() if name not in resource.key}
     return {**sent, "org_name": dest.org_name} if dest.org_name else sent
 
 
-def read_back(dest: Api, resource: Resource, path: str, sent: Body, written: Body) -> Body:
+def read_back(
+    dest: Api, resource: Resource, path: str, sent: JsonObject, written: JsonObject
+) -> JsonObject:
     """The object as a later read shows it; the answer itself where that is the same."""
     lacks = any(name not in written for name in sent if name in resource.create)
     if resource.below_owner or not (resource.sparse_answer or lacks):
         return written
     owner = owner_fields(resource, sent)
-    now: Body = dest.get(path, owner, check=object_with_id(written["id"]))
+    now: JsonObject = dest.get(path, owner, check=object_with_id(written["id"]))
     return now

@@ -24,8 +24,6 @@ from bt_migrate.objects.prepare import PlannedObject, Prepared, object_finding, 
 from bt_migrate.objects.version_content import dest_digest
 from bt_migrate.objects.write import look_up, without_unknown_fields
 
-Body = Dict[str, Any]
-
 
 @dataclass
 class History:
@@ -126,7 +124,7 @@ class VersionWriter:
         if not version.is_latest:
             self._note(version, findings)
 
-    def _is_there(self, history: History, body: Body) -> bool:
+    def _is_there(self, history: History, body: JsonObject) -> bool:
         """Whether somebody created the object since the list was read.
 
         A POST would add a version to their object: the plan of the object decides.
@@ -146,7 +144,7 @@ class VersionWriter:
         recorded = self.catalog.histories.findings.setdefault(version.source_id, [])
         recorded.extend(findings)
 
-    def _remember(self, version: Version, body: Body, written: Mapping[str, Any]) -> None:
+    def _remember(self, version: Version, body: JsonObject, written: Mapping[str, Any]) -> None:
         catalog, history = self.catalog, version.history
         body = without(body, history.left_out)
         there = {**body, "id": written["id"], "_xact_id": written["_xact_id"]}
@@ -159,7 +157,7 @@ class VersionWriter:
 
     # -- sending
 
-    def _sent(self, history: History, body: Body) -> Dict[str, Any]:
+    def _sent(self, history: History, body: JsonObject) -> Dict[str, Any]:
         """Write the version. Returns the destination's object with its `_xact_id`."""
         transport = self.catalog.dest.transport
         for attempt in range(transport.limits.attempts + 1):
@@ -176,11 +174,11 @@ class VersionWriter:
                 transport.wait(transport.backoff_s(attempt + 1))
         raise AssertionError("not reached")
 
-    def _send(self, history: History, body: Body) -> Dict[str, Any]:
+    def _send(self, history: History, body: JsonObject) -> Dict[str, Any]:
         dest, resource = self.catalog.dest, history.resource
         object_id = history.existing.get("id")
 
-        def send(sent: Body) -> Dict[str, Any]:
+        def send(sent: JsonObject) -> Dict[str, Any]:
             _note_incomplete(history, sent)
             answer: Dict[str, Any] = dest.write_version(resource.path, sent, object_id)
             return answer
@@ -199,7 +197,7 @@ class VersionWriter:
         now: Dict[str, Any] = self.catalog.dest.get(path, check=check)
         return now
 
-    def _carried_out(self, history: History, body: Body) -> Optional[Dict[str, Any]]:
+    def _carried_out(self, history: History, body: JsonObject) -> Optional[Dict[str, Any]]:
         """Returns the destination's object if an unanswered try has written the version."""
         resource, dest_id = history.resource, history.existing.get("id")
         if dest_id:
@@ -214,7 +212,7 @@ class VersionWriter:
         return existing if xact_of(existing.get("_xact_id")) > before else None
 
 
-def _note_incomplete(history: History, body: Body) -> None:
+def _note_incomplete(history: History, body: JsonObject) -> None:
     """Record a version under the content it will have: without references to later objects, and
     without fields that the destination does not know.
     """

@@ -6,7 +6,7 @@ from typing import Any, Dict, List
 
 from bt_migrate.errors import ApiError, MigrationError
 from bt_migrate.probe.assumption import Seen, broken, differs, holds, holds_if
-from bt_migrate.probe.scratch import Scratch, compact, is_refused, status_of
+from bt_migrate.probe.scratch import Scratch, compact, is_refused, status_text
 
 FOUND_HEADER = "x-bt-found-existing"
 CODE = {
@@ -105,7 +105,7 @@ def slugs_of_prompts_and_functions(scratch: Scratch) -> Seen:
     try:
         function = scratch.api.post("/v1/function", body).json
     except ApiError as error:
-        return differs(f"a function with the slug of a prompt is {status_of(error)}")
+        return differs(f"a function with the slug of a prompt is {status_text(error)}")
     if isinstance(function, dict) and function.get("id") == prompt["id"]:
         return holds("a prompt and a function share their slugs")
     return differs("a prompt and a function may have the same slug")
@@ -185,7 +185,7 @@ def acls_are_listed(scratch: Scratch) -> Seen:
     try:
         answer = scratch.api.get("/v1/acl/list_org")
     except MigrationError as error:
-        refused = status_of(error) if isinstance(error, ApiError) else "not answered"
+        refused = status_text(error) if isinstance(error, ApiError) else "not answered"
         return differs(f"the list of ACLs is {refused}")
     if isinstance(answer, list):
         return holds("a bare list")

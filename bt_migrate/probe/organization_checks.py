@@ -13,15 +13,15 @@ from bt_migrate.api.btql import versions_query
 from bt_migrate.attachments.copy import SizedFile
 from bt_migrate.attachments.read import attachment_chunks
 from bt_migrate.errors import ApiError
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.objects.proof import FOUND_EXISTING
 from bt_migrate.probe.assumption import Seen, broken, differs, holds, holds_if
-from bt_migrate.probe.scratch import Scratch, compact, status_of
+from bt_migrate.probe.scratch import Scratch, compact, status_text
 
-Json = Dict[str, Any]
-UPLOADED = b"bt_migrate probe \x00\xff\n"
+UPLOADED_BYTES = b"bt_migrate probe \x00\xff\n"
 PERMISSIONS = [{"permission": "read", "restrict_object_type": "project"}]
 # a rule that never finds a row of the scratch project
-AUTOMATION: Json = {
+AUTOMATION: JsonObject = {
     "event_type": "logs",
     "btql_filter": "metadata.probe = 'never'",
     "interval_seconds": 86400,
@@ -29,7 +29,7 @@ AUTOMATION: Json = {
 }
 
 # Kinds without an assumption of their own, and the body that is sent twice.
-SENT_TWICE: Tuple[Tuple[str, Json], ...] = (
+SENT_TWICE: Tuple[Tuple[str, JsonObject], ...] = (
     ("project_score", {"score_type": "slider"}),
     ("project_tag", {"color": "#ff0000"}),
     ("view", {"object_type": "project", "view_type": "logs"}),
@@ -47,7 +47,7 @@ def existing_objects_are_returned(scratch: Scratch) -> Seen:
         try:
             second, is_marked = _sent_twice(scratch, kind, fields)
         except ApiError as error:
-            refused.append(f"{kind} ({status_of(error)})")
+            refused.append(f"{kind} ({status_text(error)})")
             continue
         if not second:
             doubled.append(kind)
@@ -59,7 +59,7 @@ def existing_objects_are_returned(scratch: Scratch) -> Seen:
     return differs(text) if refused else holds(text)
 
 
-def _sent_twice(scratch: Scratch, kind: str, fields: Json) -> Tuple[bool, bool]:
+def _sent_twice(scratch: Scratch, kind: str, fields: JsonObject) -> Tuple[bool, bool]:
     """Whether the second POST returned the first object, and whether the header says so."""
     if kind in ("group", "role"):
         body = scratch.body_outside(kind, "twice")
@@ -137,12 +137,12 @@ def attachments_keep_their_bytes(scratch: Scratch) -> Seen:
     params = {"key": str(uuid.uuid4()), **names, "org_id": scratch.api.org_id}
     announced = scratch.post("/attachment", **params).json
     before = _upload_status(scratch, params)
-    file = SizedFile(io.BytesIO(UPLOADED), len(UPLOADED))
+    file = SizedFile(io.BytesIO(UPLOADED_BYTES), len(UPLOADED_BYTES))
     scratch.api.store.upload(announced["signedUrl"], announced.get("headers") or {}, file)
     status = {"upload_status": "done"}
     scratch.post("/attachment/status", key=params["key"], org_id=params["org_id"], status=status)
     reference = {"key": params["key"], **names}
-    is_kept = b"".join(attachment_chunks(scratch.api, reference)) == UPLOADED
+    is_kept = b"".join(attachment_chunks(scratch.api, reference)) == UPLOADED_BYTES
     return holds_if(is_kept and before != "done", f"bytes kept: {is_kept}; status before: {before}")
 
 
@@ -150,12 +150,12 @@ def _upload_status(scratch: Scratch, params: Dict[str, str]) -> str:
     try:
         answer = scratch.api.get("/attachment", params)
     except ApiError as error:
-        return status_of(error)
+        return status_text(error)
     return str(answer["status"]["upload_status"])[:20]
 
 
 def earlier_versions_are_listed(scratch: Scratch) -> Seen:
-    fields: Json = {"name": "p", "slug": "listed"}
+    fields: JsonObject = {"name": "p", "slug": "listed"}
     made = scratch.create("prompt", **fields)
     scratch.api.patch(f"/v1/prompt/{made['id']}", {"description": "second"})
     text = versions_query("prompt", [scratch.project_id])
@@ -168,5 +168,5 @@ def ping_is_not_there(scratch: Scratch) -> Seen:
     try:
         scratch.api.get("/ping")
     except ApiError as error:
-        return holds(f"GET /ping is {status_of(error)}")
+        return holds(f"GET /ping is {status_text(error)}")
     return differs("GET /ping is answered")

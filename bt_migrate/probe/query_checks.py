@@ -18,7 +18,7 @@ from bt_migrate.api.transactions import key_number, xact_of
 from bt_migrate.api.transport import CURSOR_HEADER
 from bt_migrate.errors import ApiError, MigrationError
 from bt_migrate.probe.assumption import NOT_TRIED, Seen, broken, differs, holds, holds_if
-from bt_migrate.probe.scratch import Scratch, compact, status_of
+from bt_migrate.probe.scratch import Scratch, compact, status_text
 
 IDS = ["a", "b", "c", "d", "e"]
 AWKWARD = ["it's", 'a "b"', "back\\slash", "line\nbreak", "ü\U0001f600", "'' or 1=1"]
@@ -87,7 +87,7 @@ def limits_above_1000(scratch: Scratch) -> Seen:
     try:
         scratch.query(page_query("datasets", [dataset], Bounds(), MAX_LIMIT + 1))
     except ApiError as error:
-        return holds(f"limit {MAX_LIMIT + 1} is {status_of(error)}")
+        return holds(f"limit {MAX_LIMIT + 1} is {status_text(error)}")
     return differs(f"limit {MAX_LIMIT + 1} is accepted")
 
 
@@ -108,7 +108,7 @@ def lists_of_ids_work(scratch: Scratch) -> Seen:
     try:
         ids = _ids(scratch.query(rows_query("datasets", [dataset], ["a", "c", "none"])))
     except ApiError as error:
-        return differs(f"IN is {status_of(error)}")
+        return differs(f"IN is {status_text(error)}")
     return holds_if(sorted(map(str, ids)) == ["a", "c"], f"id in [a, c, none]: {compact(ids)}")
 
 

@@ -10,7 +10,7 @@ from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.errors import ApiError
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.probe.assumption import Seen, broken, differs, holds, holds_if
-from bt_migrate.probe.scratch import PROBE_POLL_S, Scratch, compact, status_of
+from bt_migrate.probe.scratch import PROBE_POLL_S, Scratch, compact, status_text
 from bt_migrate.rows.insert import delete_rows
 
 # Values that a codec may change.
@@ -166,7 +166,7 @@ def facets_are_shown(scratch: Scratch) -> Seen:
     try:
         scratch.insert(dataset, {"id": "a", "input": 1, "facets": {"Task": "t"}})
     except ApiError as error:
-        return differs(f"facets are {status_of(error)}")
+        return differs(f"facets are {status_text(error)}")
     rows = scratch.shown(dataset, 1)
     shown = rows[0].get("facets") if rows else None
     if shown == {"Task": "t"}:

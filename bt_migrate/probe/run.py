@@ -17,27 +17,27 @@ from bt_migrate.errors import (
 )
 from bt_migrate.probe.assumption import BROKEN, DIFFERS, HOLDS, NOT_TRIED, Assumption, Seen
 from bt_migrate.probe.assumptions import ASSUMPTIONS
-from bt_migrate.probe.scratch import PATIENCE_S, Scratch, scratch_project, status_of
+from bt_migrate.probe.scratch import PATIENCE_S, Scratch, scratch_project, status_text
+from bt_migrate.report.display import COLUMNS
 
-Result = Tuple[Assumption, Seen]
-COLUMNS = 80
+ProbeResult = Tuple[Assumption, Seen]
 HANDLED = "nothing: a migration handles both behaviours"
 MARKS = {HOLDS: "ok", DIFFERS: "differs", BROKEN: "BROKEN", NOT_TRIED: "not tried"}
 
 
-def probe_reading(api: Api, patience_s: float = PATIENCE_S) -> List[Result]:
+def probe_reading(api: Api, patience_s: float = PATIENCE_S) -> List[ProbeResult]:
     """Check the assumptions that can be checked without writing."""
     scratch = Scratch(api, "", "", patience_s)
     return [_tried(assumption, scratch, tries=assumption.reads_only) for assumption in ASSUMPTIONS]
 
 
-def probe(api: Api, cleaner: Api, patience_s: float = PATIENCE_S) -> List[Result]:
+def probe(api: Api, cleaner: Api, patience_s: float = PATIENCE_S) -> List[ProbeResult]:
     """Check each assumption in a scratch project; see `scratch_project` for `cleaner`."""
     with scratch_project(api, cleaner, patience_s) as scratch:
         return [_tried(assumption, scratch, tries=True) for assumption in ASSUMPTIONS]
 
 
-def _tried(assumption: Assumption, scratch: Scratch, *, tries: bool) -> Result:
+def _tried(assumption: Assumption, scratch: Scratch, *, tries: bool) -> ProbeResult:
     """Check one assumption. A wrong answer of the server fails this assumption only."""
     if not tries:
         return assumption, Seen(NOT_TRIED, "needs a key that may write")
@@ -47,7 +47,7 @@ def _tried(assumption: Assumption, scratch: Scratch, *, tries: bool) -> Result:
     except Interrupted:
         raise
     except ApiError as error:
-        return assumption, Seen(BROKEN, f"{error.method} was {status_of(error)}")
+        return assumption, Seen(BROKEN, f"{error.method} was {status_text(error)}")
     except NetworkError:
         return assumption, Seen(BROKEN, "the answer could not be understood, or there was none")
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
@@ -55,14 +55,14 @@ def _tried(assumption: Assumption, scratch: Scratch, *, tries: bool) -> Result:
         return assumption, Seen(BROKEN, "the answer has an unexpected shape")
 
 
-def exit_code(results: Sequence[Result]) -> int:
+def exit_code(results: Sequence[ProbeResult]) -> int:
     broken = [
         assumption for assumption, seen in results if assumption.safety and seen.state == BROKEN
     ]
     return EXIT_INCOMPLETE if broken else EXIT_OK
 
 
-def report_lines(results: Sequence[Result]) -> List[str]:
+def report_lines(results: Sequence[ProbeResult]) -> List[str]:
     """Returns each assumption, and what was seen and what it means if it does not hold."""
     lines = []
     for assumption, seen in results:
@@ -83,7 +83,7 @@ def _meaning(assumption: Assumption, seen: Seen) -> str:
     return HANDLED if assumption.safety and seen.state == DIFFERS else assumption.meaning
 
 
-def summary_of_probe(results: Sequence[Result]) -> str:
+def summary_of_probe(results: Sequence[ProbeResult]) -> str:
     states = [seen.state for _, seen in results]
     parts = [
         f"{states.count(state)} {word}"
@@ -104,7 +104,7 @@ def summary_of_probe(results: Sequence[Result]) -> str:
     return f"{len(results)} assumptions: {', '.join(parts)}{verdict}"
 
 
-def record(results: Sequence[Result]) -> Dict[str, Any]:
+def record(results: Sequence[ProbeResult]) -> Dict[str, Any]:
     """Returns the results for a bug report, without keys, ids, names and addresses."""
     return {
         "version": __version__,

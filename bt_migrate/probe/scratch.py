@@ -17,8 +17,7 @@ from bt_migrate.api.btql import Bounds, count_query, page_query
 from bt_migrate.api.client import Api
 from bt_migrate.api.request import Answer
 from bt_migrate.errors import ApiError, MigrationError, NetworkError
-
-Json = Dict[str, Any]
+from bt_migrate.model.json_object import JsonObject
 
 SCRATCH_NAME = "bt_migrate probe {token} - scratch, safe to delete"
 # pause between two queries for a new row
@@ -42,28 +41,28 @@ class Scratch:
     def post(self, path: str, **body: Any) -> Answer:
         return self.api.post(path, body)
 
-    def create(self, kind: str, **body: Any) -> Json:
+    def create(self, kind: str, **body: Any) -> JsonObject:
         """Create an object of the project; returns the answer."""
         return self._object(self.post(f"/v1/{kind}", project_id=self.project_id, **body).json, kind)
 
-    def create_outside(self, kind: str, word: str, **fields: Any) -> Json:
+    def create_outside(self, kind: str, word: str, **fields: Any) -> JsonObject:
         """Create a group or a role, which is deleted at the end; returns the answer."""
         body = self.body_outside(kind, word)
         made = self._object(self.post(f"/v1/{kind}", **body, **fields).json, kind)
         self.to_delete[kind, body["name"]] = made["id"]
         return made
 
-    def body_outside(self, kind: str, word: str) -> Json:
+    def body_outside(self, kind: str, word: str) -> JsonObject:
         """Returns the body for an object of the organization, which is deleted at the end."""
         name = SCRATCH_NAME.format(token=f"{word} {self.token}")
         self.to_delete[kind, name] = ""
         return {"name": name, **_organization(self.api)}
 
-    def get(self, kind: str, object_id: str, **params: str) -> Json:
+    def get(self, kind: str, object_id: str, **params: str) -> JsonObject:
         return self._object(self.api.get(f"/v1/{kind}/{object_id}", params), kind)
 
     @staticmethod
-    def _object(value: Any, kind: str) -> Json:
+    def _object(value: Any, kind: str) -> JsonObject:
         if not isinstance(value, dict) or not isinstance(value.get("id"), str):
             raise NetworkError(f"the answer for a {kind} has no id")
         return value
@@ -72,22 +71,22 @@ class Scratch:
         """Returns the id of a new, empty dataset."""
         return str(self.create("dataset", name=f"d {uuid.uuid4()}")["id"])
 
-    def insert(self, dataset_id: str, *rows: Json) -> Json:
+    def insert(self, dataset_id: str, *rows: JsonObject) -> JsonObject:
         path = f"/v1/dataset/{dataset_id}/insert"
         answer = self.post(path, events=list(rows)).json
         return answer if isinstance(answer, dict) else {}
 
-    def filled(self, *rows: Json) -> str:
+    def filled(self, *rows: JsonObject) -> str:
         """Returns the id of a new dataset that shows these rows."""
         dataset_id = self.dataset()
         self.insert(dataset_id, *rows)
         self.shown(dataset_id, len(rows))
         return dataset_id
 
-    def query(self, text: str) -> List[Json]:
+    def query(self, text: str) -> List[JsonObject]:
         return [row for row in self.api.query(text).json if isinstance(row, dict)]
 
-    def rows(self, dataset_id: str) -> List[Json]:
+    def rows(self, dataset_id: str) -> List[JsonObject]:
         """The rows as a migration reads them, oldest key first."""
         return self.query(page_query("datasets", [dataset_id], Bounds(), PAGE_ROWS))
 
@@ -95,7 +94,7 @@ class Scratch:
         answer = self.query(count_query("datasets", [dataset_id], Bounds()))
         return int(answer[0].get("rows") or 0) if answer else 0
 
-    def shown(self, dataset_id: str, count: int) -> List[Json]:
+    def shown(self, dataset_id: str, count: int) -> List[JsonObject]:
         """Returns the rows of a dataset once it shows `count` rows, or after `patience_s`."""
         deadline = time.monotonic() + self.patience_s
         while True:
@@ -104,7 +103,7 @@ class Scratch:
                 return rows
             time.sleep(PROBE_POLL_S)
 
-    def changed(self, dataset_id: str, row_id: str, field: str, value: Any) -> Optional[Json]:
+    def changed(self, dataset_id: str, row_id: str, field: str, value: Any) -> Optional[JsonObject]:
         """Returns the row once its field has this value, or as it is after `patience_s`."""
         deadline = time.monotonic() + self.patience_s
         while True:
@@ -116,12 +115,12 @@ class Scratch:
             time.sleep(PROBE_POLL_S)
 
 
-def status_of(error: ApiError) -> str:
+def status_text(error: ApiError) -> str:
     """Returns the status of a refusal without the server's text, which may name people."""
     return f"refused with {error.status}"
 
 
-def is_refused(scratch: Scratch, path: str, body: Json) -> bool:
+def is_refused(scratch: Scratch, path: str, body: JsonObject) -> bool:
     """Whether a POST is refused because of its content."""
     try:
         scratch.api.post(path, body)
@@ -159,7 +158,7 @@ def _create_project(api: Api, name: str) -> str:
     return str(project["id"])
 
 
-def _organization(api: Api) -> Json:
+def _organization(api: Api) -> JsonObject:
     return {"org_name": api.org_name} if api.org_name else {}
 
 

@@ -10,7 +10,7 @@ COLUMNS = 80
 NAME_COLUMNS = 40
 # width of an id on the screen; run.log and the files of a run have the whole id
 ID_COLUMNS = 8
-UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+UUID_IN_TEXT = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 # how many names a list shows, and their width
 LISTED = 3
 LISTED_COLUMNS = 28
@@ -37,7 +37,7 @@ def shown(name: Any, columns: int = NAME_COLUMNS) -> str:
     """Returns a name escaped and cut to a width, the ids in it first."""
     text = escaped(str(name))
     if columns_of(text) > columns:
-        text = UUID.sub(lambda match: match[0][:ID_COLUMNS], text)
+        text = UUID_IN_TEXT.sub(lambda match: match[0][:ID_COLUMNS], text)
     if columns_of(text) <= columns:
         return text
     cut = text[: columns - 1]

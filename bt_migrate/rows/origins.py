@@ -23,12 +23,12 @@ log = logging.getLogger("bt_migrate.rows")
 
 KINDS_WITH_ORIGINS = ("experiments", "logs")  # whose rows are made from rows of datasets
 
-Named = Dict[str, Dict[int, int]]  # source id of a dataset -> transaction -> rows, at least
+RowsByVersion = Dict[str, Dict[int, int]]  # source id of a dataset -> transaction -> rows, at least
 
 
-def versions_named_by_rows(catalog: Catalog, projects: Sequence[JsonObject]) -> Named:
+def versions_named_by_rows(catalog: Catalog, projects: Sequence[JsonObject]) -> RowsByVersion:
     """Returns dataset -> transaction -> how many rows refer to its state at that time."""
-    named: Named = defaultdict(dict)
+    named: RowsByVersion = defaultdict(dict)
     for kind in (name for name in KINDS_WITH_ORIGINS if catalog.settings.selects(name)):
         ids = [
             object_id

@@ -14,7 +14,7 @@ from bt_migrate.model.json_object import JsonObject
 # How many rows of a stream are remembered. Of two versions that lie further apart, the comparison
 # reports the one that should not be there.
 MAX_REMEMBERED_ROWS = 20_000
-UNSEEN = object()
+NOT_PASSED_ON = object()
 
 
 class Newest(NamedTuple):
@@ -54,11 +54,11 @@ class NewestVersions:
             chosen = set(map(id, counting))
             newest.older.extend(row["id"] for row in rows if id(row) not in chosen)
         for row in counting:
-            before = self._xacts.get((object_id, row["id"]), UNSEEN)
-            is_newer = before is UNSEEN or xact_of(before) < xact_of(row.get("_xact_id"))
+            before = self._xacts.get((object_id, row["id"]), NOT_PASSED_ON)
+            is_newer = before is NOT_PASSED_ON or xact_of(before) < xact_of(row.get("_xact_id"))
             if is_newer:
                 newest.rows.append(row)
-            if before is not UNSEEN:
+            if before is not NOT_PASSED_ON:
                 (newest.again if is_newer else newest.older).append(row["id"])
         return newest
 

@@ -32,7 +32,8 @@ WHAT_TO_DO = (
 
 T = TypeVar("T")
 
-TYPE_NAMES = {
+# type of a field -> what messages call it; a float is "a number"
+FIELD_TYPE_WORDS = {
     dict: "an object",
     list: "a list",
     str: "a text",
@@ -135,14 +136,14 @@ def _refuse_other(kind: Any, value: object, place: str) -> None:
     # In Python a bool is an int; in a file it is not.
     if isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool):
         return
-    word = TYPE_NAMES.get(kind, "a number")
+    word = FIELD_TYPE_WORDS.get(kind, "a number")
     raise ShapeError(f"{place or 'its content'} is not {word} but {_described(value)}")
 
 
 def _described(value: object) -> str:
     if value is None:
         return "null"
-    return TYPE_NAMES.get(type(value), "a number")
+    return FIELD_TYPE_WORDS.get(type(value), "a number")
 
 
 def _inside(place: str, name: object) -> str:

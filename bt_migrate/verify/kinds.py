@@ -16,7 +16,7 @@ from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.lists import Refusal, planned_id, refusal_of
 from bt_migrate.objects.owned import (
     OwnerGroup,
-    Place,
+    ProjectPlace,
     list_dest_group,
     list_source_group,
     only_owners_of,
@@ -157,7 +157,7 @@ def _by_owners(
 
 
 def _objects_of_all_owners(
-    catalog: Catalog, resource: Resource, places: Sequence[Place]
+    catalog: Catalog, resource: Resource, places: Sequence[ProjectPlace]
 ) -> List[JsonObject]:
     groups = owner_groups(catalog, resource, places)
     return [obj for group in groups for obj in _objects_of_owners(catalog, resource, group)]
