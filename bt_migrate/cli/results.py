@@ -52,6 +52,8 @@ def report_comparison(
 
     Returns the exit code, which depends on the comparison alone.
     """
+    # the end of the start
+    run.save()
     if code != EXIT_OK or status:
         # A comparison that was stopped has no result.
         return code or EXIT_STOPPED

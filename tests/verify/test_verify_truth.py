@@ -13,7 +13,7 @@ import pytest
 
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.verify.traces import id_in, is_transaction, kept_transactions
-from tests.support.orgs import Pair, report
+from tests.support.orgs import Pair, report, runs
 from tests.support.verifying import Json, moved, object_id, program, told, verified
 
 XACT = "1000192656880881099"
@@ -102,6 +102,16 @@ def delete_row(pair: Pair, _: Json) -> None:
 def other_content(pair: Pair, _: Json) -> None:
     beta = object_id(pair.dest, "project", "beta")
     pair.dest.insert("project_logs", beta, [{"id": "0001", "input": "theirs"}])
+
+
+def test_a_comparison_is_not_waited_for_by_the_next_one(pair: Pair, tmp_path: Path) -> None:
+    """A start without a recorded end counts as killed, with rows that may not be shown yet."""
+    moved(pair, tmp_path / "runs")
+    verified(pair, tmp_path / "runs", "--counts")
+    record = json.loads((runs(tmp_path / "runs")[-1] / "run.json").read_text(encoding="utf-8"))
+    session = record["sessions"][-1]
+    assert (session["command"], "ended" in session) == ("verify", True)
+    assert session["wrote_until"] == 0.0
 
 
 @pytest.mark.parametrize("depth", ["--counts", "--full", "--sample=50"])
