@@ -54,7 +54,13 @@ from bt_migrate.report.plan_file import build_plan
 from bt_migrate.rows.estimate import estimate
 from bt_migrate.state.copied_attachments import CopiedAttachments
 from bt_migrate.state.files import now
-from bt_migrate.state.find_run import VERIFY, copy_to_plan, create_run, find_run, left_behind
+from bt_migrate.state.find_run import (
+    VERIFY,
+    copy_to_plan,
+    create_run,
+    find_run,
+    unfinished_window_run,
+)
 from bt_migrate.state.run_directory import (
     RunDirectory,
     window_of,
@@ -96,7 +102,7 @@ def work(start: Start, settings: Settings) -> int:
     """
     kinds = windowed_kinds(settings, start.steps)
     codes: List[int] = []
-    find: Callable[[], FoundRun] = lambda: _left_or_new(start, settings, kinds)  # noqa: E731
+    find: Callable[[], FoundRun] = lambda: _unfinished_or_new(start, settings, kinds)  # noqa: E731
     follows = True
     while follows and not start.ending.event.is_set():
         with _locked(find, settings.wait_lock, start.ending.event) as (run, its_settings, follows):
@@ -112,9 +118,9 @@ def work(start: Start, settings: Settings) -> int:
     return max(codes)
 
 
-def _left_or_new(start: Start, settings: Settings, kinds: Sequence[str]) -> FoundRun:
+def _unfinished_or_new(start: Start, settings: Settings, kinds: Sequence[str]) -> FoundRun:
     """Returns the run that an earlier start left unfinished, or else the run for this start."""
-    unfinished = left_behind(settings, start.identity(settings), start.command)
+    unfinished = unfinished_window_run(settings, start.identity(settings), start.command)
     if unfinished is None:
         return _new(start, settings, kinds, is_first=True)
     its_settings = replace(settings, **window_of(unfinished))

@@ -71,7 +71,7 @@ def create_that_wait(catalog: Catalog, run: RunDirectory) -> None:
         places = _places(catalog, run)
         dest_project_id = places[states.project][1] if states.project in places else ""
         objects = (PlannedObject(obj, states, dest_project_id) for obj in listed if obj)
-        items = [item for item in objects if _has_come(catalog, resource, item)]
+        items = [item for item in objects if _can_be_created_now(catalog, resource, item)]
         if not items:
             continue
         if resource.scope == OWNER:
@@ -86,7 +86,7 @@ def create_that_wait(catalog: Catalog, run: RunDirectory) -> None:
         copy_objects(catalog, resource, items)
 
 
-def _has_come(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool:
+def _can_be_created_now(catalog: Catalog, resource: Resource, item: PlannedObject) -> bool:
     """Whether something that the object could not be created without is there now."""
     missing = missing_of(catalog, resource, prepare(catalog, resource, item))
     return not missing.issuperset(item.states.left_out[item.source["id"]])

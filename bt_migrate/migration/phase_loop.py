@@ -18,7 +18,7 @@ from bt_migrate.migration.lag import measure_lag
 from bt_migrate.migration.steps import refuse_conflicts
 from bt_migrate.migration.waiting import (
     finish_waiting,
-    kinds_behind,
+    incomplete_row_kinds,
     kinds_that_wait,
     record_waiting,
 )
@@ -112,7 +112,7 @@ def run_phases(migration: Migration, steps: Sequence[Step], *, whole: bool) -> N
     if only a part (not the `whole`) of the run's selection was requested.
     """
     if not migration.settings.dry_run:
-        reopen_left(migration)
+        reopen_for_skipped(migration)
         reopen_verification(migration.run, [name for name, _ in steps])
     refuse_conflicts(migration, _open_moves(migration, steps))
     loop = PhaseLoop(migration, steps, whole)
@@ -121,7 +121,7 @@ def run_phases(migration: Migration, steps: Sequence[Step], *, whole: bool) -> N
     loop.finish()
 
 
-def reopen_left(migration: Migration) -> None:
+def reopen_for_skipped(migration: Migration) -> None:
     """Reopen the phases with objects that earlier starts left and that this start can move."""
     run = migration.run
     for states in run.all_objects():
@@ -290,7 +290,7 @@ class PhaseLoop:
         self._ended = [name for name in self._ended if name not in waiting]
         if self._whole:
             self._keep_marks()
-            behind = kinds_behind(self._run)
+            behind = incomplete_row_kinds(self._run)
             self._run.mark_phases_done([name for name in self._ended if self._close(name, behind)])
         self._ended = waiting
 

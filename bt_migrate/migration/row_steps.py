@@ -54,7 +54,9 @@ def copy_with_rows(migration: Migration, resource: Resource, scopes: Sequence[Pr
     if round_:
         copy_project_kind(migration, resource, scopes, phase=resource.phase)
         _finish_datasets(migration, resource, scopes)
-        streams = list(_made(migration, list(_expected(migration, resource.name, scopes))))
+        streams = list(
+            _with_counterpart(migration, list(_expected(migration, resource.name, scopes)))
+        )
         if resource is DATASETS and migration.settings.dataset_versions:
             states = dataset_states_named(migration, [scope.source for scope in scopes])
             streams = [_in_time(stream, states, {}) for stream in streams]
@@ -86,7 +88,7 @@ def _copy_as_created(
         ]
         readers.begin(ROW_KINDS[resource.name], first, migration.background.rest)
         starts = GroupStarts(migration, expected, start)
-        on_created = None if _waits_for_all(migration, resource) else starts.note_made
+        on_created = None if _waits_for_all(migration, resource) else starts.note_created
         copy_project_kind(migration, resource, scopes, phase=resource.phase, on_created=on_created)
         _finish_datasets(migration, resource, scopes)
         starts.start_rest()
@@ -147,7 +149,7 @@ class GroupStarts:
         # source id of each object that is still to be created -> its group
         self._group_of = {stream.source_id: group for group in expected for stream in group}
 
-    def note_made(self, item: PlannedObject) -> None:
+    def note_created(self, item: PlannedObject) -> None:
         """Start the group of this object, unless another object of it is still to be created."""
         group = self._group_of.pop(item.source["id"], [])
         if group and not self._is_open(group):
@@ -163,7 +165,7 @@ class GroupStarts:
 
     def _start_group(self, group: Sequence[RowStream]) -> None:
         self._migration.background.wait()
-        self._start(list(_made(self._migration, group)))
+        self._start(list(_with_counterpart(self._migration, group)))
 
 
 def copy_logs(migration: Migration, scopes: Sequence[ProjectPair]) -> None:
@@ -265,7 +267,7 @@ def _reads_early(migration: Migration, group: Sequence[RowStream]) -> bool:
     return not begun and early and not migration.catalog.lists.missing_for_rows()
 
 
-def _made(migration: Migration, group: Sequence[RowStream]) -> Iterator[RowStream]:
+def _with_counterpart(migration: Migration, group: Sequence[RowStream]) -> Iterator[RowStream]:
     """Yields the streams of the group that have a counterpart now."""
     for stream in group:
         states = migration.run.objects(stream.kind.name, stream.project)

@@ -129,7 +129,7 @@ def _forget_members(migration: Migration) -> None:
         ]
 
 
-def kinds_behind(run: RunDirectory) -> Set[str]:
+def incomplete_row_kinds(run: RunDirectory) -> Set[str]:
     """The kinds of rows with a stream that was not copied to its end."""
     return {stream.header["kind"] for stream in run.all_streams() if stream.is_behind}
 

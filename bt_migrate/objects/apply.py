@@ -116,13 +116,13 @@ class ObjectWriter:
 
     # -- writing
 
-    def make_way(self, plan: ObjectPlan) -> None:
+    def rename_namesake(self, plan: ObjectPlan) -> None:
         """Rename the destination object that has the name, and record its former name for undo.
 
         The source renamed or deleted its counterpart. A renamed counterpart gets its new name when
         its own turn comes.
         """
-        there = plan.prepared.makes_way
+        there = plan.prepared.namesake
         if there is None or self.catalog.settings.dry_run:
             return
         resource, item = self.resource, plan.item

@@ -331,9 +331,9 @@ class _LevelCopy:
     def _plan(self, item: PlannedObject) -> ObjectPlan:
         """Plan an object. A destination object that has its name is renamed first."""
         plan = plan_item(self.writer.catalog, self.writer.resource, item)
-        if plan.prepared.makes_way is not None and not plan.prepared.blocked:
+        if plan.prepared.namesake is not None and not plan.prepared.blocked:
             try:
-                self.writer.make_way(plan)
+                self.writer.rename_namesake(plan)
             except ApiError as error:
                 plan.prepared.blocked = f"what has its name cannot be renamed: {error}"
         return plan

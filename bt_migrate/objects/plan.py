@@ -235,7 +235,7 @@ def _check_name(
         if action.verb != CREATE:
             prepared.blocked = f"its new name is taken in the destination by {there['id']}"
     elif _may_rename(catalog, resource, other, there):
-        prepared.makes_way = there
+        prepared.namesake = there
     else:
         prepared.blocked = (
             f"its name is taken in the destination by the counterpart of {other}, which the source"

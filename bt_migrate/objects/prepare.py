@@ -66,7 +66,7 @@ class Prepared:
     other unresolved ones, `pins` the paths of versions that were removed, `findings` what a person
     must know. `made_before`: a process of this run
     created the object and died before it could record that. `blocked`: why the object cannot be
-    written. `makes_way`: the destination's object that gets another name first.
+    written. `namesake`: the destination's object that gets another name first.
     """
 
     body: Dict[str, Any]
@@ -76,7 +76,7 @@ class Prepared:
     pins: List[str] = field(default_factory=list)
     made_before: bool = False
     blocked: str = ""
-    makes_way: Optional[Mapping[str, Any]] = None
+    namesake: Optional[Mapping[str, Any]] = None
 
 
 def items_of(
@@ -143,7 +143,7 @@ def prepare(catalog: Catalog, resource: Resource, item: PlannedObject) -> Prepar
     deferred = [
         reference
         for reference in rewritten.unresolved
-        if catalog.targets.may_come(reference.to, reference.id)
+        if catalog.targets.may_resolve_later(reference.to, reference.id)
         and not _is_unselected_member(catalog, resource, reference)
     ]
     left_out = [reference for reference in rewritten.unresolved if reference not in deferred]
@@ -257,7 +257,7 @@ def judge_unresolved(catalog: Catalog, targets: Tuple[str, ...], source_id: str)
 
     It is a failure, unless the API cannot carry its target, or the target is missing in the source.
     """
-    reason = catalog.targets.cannot_come(targets, source_id)
+    reason = catalog.targets.reason_not_movable(targets, source_id)
     refused = [name for name in targets if name in catalog.lists.unavailable]
     if refused and not reason:
         why = catalog.lists.unavailable[refused[0]]

@@ -108,7 +108,7 @@ class Targets:
             return None
         return dest
 
-    def may_come(self, targets: Tuple[str, ...], source_id: str) -> bool:
+    def may_resolve_later(self, targets: Tuple[str, ...], source_id: str) -> bool:
         """Whether an unresolved reference can resolve later: its target exists and can move."""
         for target in targets:
             if target in self.lists.refusals and not self.lists.is_left_out(target):
@@ -126,13 +126,13 @@ class Targets:
 
         For example, somebody invites the user, or pushes the code of a function.
         """
-        return self.may_come(targets, source_id) or any(
+        return self.may_resolve_later(targets, source_id) or any(
             self.lists.source_object(BY_NAME[target], source_id) is not None
             for target in targets
             if target in BY_NAME
         )
 
-    def cannot_come(self, targets: Tuple[str, ...], source_id: str) -> str:
+    def reason_not_movable(self, targets: Tuple[str, ...], source_id: str) -> str:
         """Returns why the API cannot carry the target, "" if it could.
 
         Without a reason, the unresolved reference is a failure.

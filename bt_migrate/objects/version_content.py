@@ -27,7 +27,7 @@ def source_digest(targets: Targets, resource: Resource, version: Mapping[str, An
     """
 
     def resolve(to: Tuple[str, ...], source_id: str) -> Optional[str]:
-        is_resolvable = targets.resolve(to, source_id) or targets.may_come(to, source_id)
+        is_resolvable = targets.resolve(to, source_id) or targets.may_resolve_later(to, source_id)
         return ANY_ID if is_resolvable else None
 
     fields = writable_fields(resource, version)

@@ -175,7 +175,7 @@ class RowEncoder:
         """Note the references that wait for a person: a user to invite, code to push."""
         for path, targets, ref, _ in encoded.deferred:
             resources = tuple(targets.split(","))
-            if not self._catalog.targets.may_come(resources, ref):
+            if not self._catalog.targets.may_resolve_later(resources, ref):
                 place = dotted(tuple(json.loads(path)))
                 kind, detail = judge_unresolved(self._catalog, resources, ref)
                 notes.add(kind, encoded.id, place, detail, ref)

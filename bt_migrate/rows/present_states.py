@@ -238,7 +238,7 @@ def _is_completed_later(catalog: Catalog, state: StreamState) -> bool:
     seen = SeenRows(state.sibling("_seen.sqlite3"))
     try:
         return any(
-            catalog.targets.may_come(tuple(targets.split(",")), source_id)
+            catalog.targets.may_resolve_later(tuple(targets.split(",")), source_id)
             for _, _, _, targets, source_id, _ in seen.deferred()
         )
     finally:

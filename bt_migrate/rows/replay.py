@@ -250,7 +250,9 @@ def _awaited(shared: SharedCopy, member: StreamCopy) -> List[Tuple[Tuple[str, ..
     """Returns (resources, source id) of objects that rows wait for and that can be moved."""
     waiting = {(targets, ref) for _, _, _, targets, ref, _ in member.seen.deferred()}
     named = [(tuple(targets.split(",")), ref) for targets, ref in waiting]
-    return [reference for reference in named if shared.catalog.targets.may_come(*reference)]
+    return [
+        reference for reference in named if shared.catalog.targets.may_resolve_later(*reference)
+    ]
 
 
 def _is_untried(catalog: Catalog, targets: Sequence[str], source_id: str) -> bool:

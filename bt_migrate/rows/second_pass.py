@@ -146,7 +146,7 @@ def note_deferred_rows(catalog: Catalog, state: StreamState, *, final: bool) -> 
             resources = tuple(targets.split(","))
             if catalog.targets.resolve(resources, ref):
                 notes.add("reference_not_added", row_id, place, ROW_NOT_SHOWN, ref)
-            elif final or not catalog.targets.may_come(resources, ref):
+            elif final or not catalog.targets.may_resolve_later(resources, ref):
                 kind, detail = judge_unresolved(catalog, resources, ref)
                 notes.add(kind, row_id, place, detail, ref)
             else:

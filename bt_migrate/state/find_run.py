@@ -122,7 +122,9 @@ def _commands_of(run: RunDirectory) -> Set[str]:
     return {session.command for session in run.record.sessions}
 
 
-def left_behind(settings: Settings, identity: Identity, command: str) -> Optional[RunDirectory]:
+def unfinished_window_run(
+    settings: Settings, identity: Identity, command: str
+) -> Optional[RunDirectory]:
     """The last run of this relative window and selection, if an earlier start left it unfinished
     with the period that the window meant then: cron finishes the interrupted night before today's.
     """
