@@ -21,7 +21,7 @@ from bt_migrate.cli.log_lines import start_logging
 from bt_migrate.cli.program import prepare_interpreter
 from bt_migrate.cli.signals import Ending, handle_signals
 from bt_migrate.config.load import Connection, connection_of
-from bt_migrate.errors import UsageError
+from bt_migrate.errors import Interrupted, UsageError
 from bt_migrate.probe.run import exit_code, probe, probe_reading, record, report_lines
 
 NAME = "probe"
@@ -58,14 +58,16 @@ def _probed(flags: Dict[str, Any], ending: Ending) -> int:
     start_logging("WARNING", "json" if flags["json"] else "text", (connection.key,))
     api = _api(connection, ending.event, writable=not flags["read_only"])
     connect(api, connection.org, connection.setting)
-    if flags["read_only"]:
-        results = probe_reading(api)
-    else:
+    if not flags["read_only"]:
         _confirm(api, flags)
         if not flags["json"]:
             print("checking each assumption in a scratch project: about a minute", file=sys.stderr)
-        # An interruption stops `api`; the scratch project is deleted nevertheless.
-        results = probe(api, _api(connection, threading.Event(), writable=True))
+    # An interruption stops `api`; the scratch project is deleted nevertheless.
+    cleaner = _api(connection, threading.Event(), writable=not flags["read_only"])
+    try:
+        results = probe_reading(api) if flags["read_only"] else probe(api, cleaner)
+    except Interrupted:
+        raise Interrupted("interrupted; everything that was created is deleted again") from None
     if flags["json"]:
         print(json.dumps(record(results), indent=1))
     else:

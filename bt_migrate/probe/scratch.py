@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 from bt_migrate.api.btql import Bounds, count_query, page_query
 from bt_migrate.api.client import Api
 from bt_migrate.api.request import Answer
-from bt_migrate.errors import ApiError, MigrationError, NetworkError
+from bt_migrate.errors import ApiError, MigrationError, NetworkError, UsageError
 from bt_migrate.model.json_object import JsonObject
 
 SCRATCH_NAME = "bt_migrate probe {token} - scratch, safe to delete"
@@ -149,7 +149,15 @@ def scratch_project(api: Api, cleaner: Api, patience_s: float = PATIENCE_S) -> I
 
 
 def _create_project(api: Api, name: str) -> str:
-    made = api.post("/v1/project", {"name": name, **_organization(api)})
+    try:
+        made = api.post("/v1/project", {"name": name, **_organization(api)})
+    except ApiError as error:
+        if not error.refuses_key:
+            raise
+        raise UsageError(
+            f"{api.side}: the key may not create a project ({error.status});"
+            " use a key that may write, or --read-only"
+        ) from None
     project = made.json
     existed = "x-bt-found-existing" in {header.lower() for header in made.headers}
     mine = isinstance(project, dict) and project.get("name") == name and not existed

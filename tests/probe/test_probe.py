@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.data.behaviour import older, recorded
 from bt_migrate.sandbox.http.faults import Fault
 from bt_migrate.sandbox.http.server import Incoming, Sandbox, SandboxOrg
-from tests.support.orgs import TIME_LIMIT_S
+from tests.support.orgs import TIME_LIMIT_S, AtRequest, Ended
 
 KEY = "sk-probe-1f2e3d"
 LIMITS = Limits(attempts=1, delay_s=0.01, max_concurrent=1)
@@ -387,7 +388,7 @@ def test_the_record_holds_no_key_name_id_or_address(sandbox: Sandbox, org: Sandb
 # -- the program
 
 
-def run_program(sandbox: Sandbox, folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+def start_program(sandbox: Sandbox, folder: Path, *args: str) -> subprocess.Popen[str]:
     env = {
         **os.environ,
         "BT_DEST_API_KEY": KEY,
@@ -395,31 +396,59 @@ def run_program(sandbox: Sandbox, folder: Path, *args: str) -> subprocess.Comple
         "PYTHONPATH": str(Path(__file__).resolve().parent.parent.parent),
     }
     command: List[str] = [sys.executable, "-m", "bt_migrate.phases.probe", *args]
-    return subprocess.run(
+    return subprocess.Popen(
         command,
         env=env,
         cwd=str(folder),
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=TIME_LIMIT_S,
     )
+
+
+def run_program(sandbox: Sandbox, folder: Path, *args: str) -> Ended:
+    process = start_program(sandbox, folder, *args)
+    out, err = process.communicate(timeout=TIME_LIMIT_S)
+    return Ended(process.returncode, out, err)
 
 
 def test_the_program_needs_one_key_and_a_yes(
     sandbox: Sandbox, org: SandboxOrg, tmp_path: Path
 ) -> None:
     asked = run_program(sandbox, tmp_path)
-    assert (asked.returncode, "add --yes, or --read-only" in asked.stderr) == (2, True)
+    assert (asked.code, "add --yes, or --read-only" in asked.err) == (2, True)
     assert sandbox.writes("acme") == []
     done = run_program(sandbox, tmp_path, "--yes")
-    assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
-    assert (
-        done.stdout.splitlines()[-1] == f"{len(ASSUMPTIONS)} assumptions: {len(ASSUMPTIONS)} hold"
-    )
+    assert (done.code, len(done.err.splitlines())) == (0, 1)
+    assert done.out.splitlines()[-1] == f"{len(ASSUMPTIONS)} assumptions: {len(ASSUMPTIONS)} hold"
     reading = run_program(sandbox, tmp_path, "--read-only", "--json")
-    states_read = {item["state"] for item in json.loads(reading.stdout)["assumptions"]}
-    assert (reading.returncode, states_read) == (0, {HOLDS, NOT_TRIED})
+    states_read = {item["state"] for item in json.loads(reading.out)["assumptions"]}
+    assert (reading.code, states_read) == (0, {HOLDS, NOT_TRIED})
+
+
+def test_a_key_that_may_not_write_is_told_what_to_do(
+    sandbox: Sandbox, org: SandboxOrg, tmp_path: Path
+) -> None:
+    text = "Missing create access to org acme [user_email=ann@acme.example] [user_org=acme]"
+    sandbox.faults.add(Fault("status", path="^/v1/project$", times=None, status=400, body=text))
+    done = run_program(sandbox, tmp_path, "--yes", "--json")
+    assert (done.code, done.out) == (2, "")
+    assert "may not create a project (400); use a key that may write, or --read-only" in done.err
+    assert "acme" not in done.err
+
+
+def test_an_interrupted_program_says_that_it_left_nothing(
+    sandbox: Sandbox, org: SandboxOrg, tmp_path: Path
+) -> None:
+    before = contents(org)
+    at_request = AtRequest(9, "before", lambda: process.send_signal(signal.SIGINT))
+    sandbox.on_request = at_request
+    process = start_program(sandbox, tmp_path, "--yes")
+    _, said = process.communicate(timeout=TIME_LIMIT_S)
+    last = "bt_migrate: interrupted; everything that was created is deleted again"
+    assert (process.returncode, said.splitlines()[-1]) == (130, last)
+    assert contents(org) == before
 
 
 @pytest.mark.parametrize("path", ["/insert$", "/v1/group$", "/v1/role$", "/v1/project$"])
