@@ -274,6 +274,11 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
             f"{SAME_COMMAND} to continue",
         ),
         Message(
+            "interrupted; everything that was created is deleted again",
+            "`bin/probe` was stopped by Ctrl-C or SIGTERM",
+            "run it again",
+        ),
+        Message(
             "interrupted while waiting",
             "Ctrl-C or SIGTERM during a pause",
             f"{SAME_COMMAND} to continue",

@@ -137,6 +137,7 @@ def test_the_example_moves_with_all_states_of_its_datasets(tmp_path: Path) -> No
         assert report(tmp_path / "runs")["verification"]["equal"]
 
 
+@SNAPSHOTS
 def test_comments_that_are_newer_than_a_state_arrive(tmp_path: Path) -> None:
     with timed_pair() as pair:
         dataset_id = dataset_of(pair.source)
