@@ -258,7 +258,10 @@ def holder_of_slug(
     in_source = catalog.lists.source_objects(twin, item.source["project_id"])
     if any(natural_key(twin, obj) == key for obj in in_source):
         return None
-    return catalog.index.by_key(twin, item.dest_project_id).get(key)
+    there = catalog.index.by_key(twin, item.dest_project_id).get(key)
+    own = catalog.index.by_key(resource, item.dest_project_id).get(key)
+    # The list of functions shows prompts too.
+    return there if not (there and own and there["id"] == own["id"]) else None
 
 
 def _may_rename(catalog: Catalog, resource: Resource, other: str, there: JsonObject) -> bool:

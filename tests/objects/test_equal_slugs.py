@@ -89,3 +89,22 @@ def test_a_slug_that_a_deleted_prompt_holds_is_said(
         (failed,) = report(tmp_path)["problems"]
         assert (done.code, pair.dest.objects("prompt")) == (1, []), done.out
         assert "a deleted object may hold the name" in failed["reason"]
+
+
+@pytest.mark.parametrize("history", ["none", "all"])
+def test_a_prompt_gets_the_slug_of_one_that_the_source_deleted(
+    history: str, tmp_path: Path
+) -> None:
+    """The list of functions shows the former prompt too: it is no function."""
+    sync = ("--projects", "slugs", "--resources", "prompts", "--history", history)
+    with tiny_pair() as pair:
+        project = pair.source.create("project", {"name": "slugs"})["id"]
+        body = {"project_id": project, "name": "Tone", "slug": "tone", "prompt_data": {}}
+        former = pair.source.create("prompt", body)
+        assert run(pair.sandbox, tmp_path, *sync, "--since-last").code == 0
+        pair.source.delete("prompt", former["id"])
+        made = pair.source.create("prompt", body)
+        pair.source.patch("prompt", made["id"], {"description": "new"})
+        done = run(pair.sandbox, tmp_path, *sync, "--since-last")
+        there = {obj["slug"]: obj for obj in pair.dest.objects("prompt")}
+        assert (done.code, len(there), there["tone"]["description"]) == (0, 2, "new"), done.out
