@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, List, Optional, Set, Tuple
+from typing import Any, Tuple
 
 import pytest
 
@@ -13,20 +13,6 @@ from tests.support.orgs import Pair, example_pair, report, run
 from tests.support.report_counts import own_objects, row_counts, sums, told_rows
 
 # Choosing -----------------------------------------------------------------------------------------
-
-
-def chosen_differences(
-    pair: Pair,
-    projects: Optional[Set[str]] = None,
-    kinds: Optional[Set[str]] = None,
-    chosen: Any = None,
-) -> List[str]:
-    translation = Translation(pair, projects, kinds)
-    return (
-        translation.problems
-        + list(row_differences(translation, chosen))
-        + list(leftovers(translation))
-    )
 
 
 def test_only_the_chosen_project_arrives(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import os
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,7 +233,3 @@ def forbidding(
         return Answer(status, body) if hit else None
 
     return refuse
-
-
-def clean_environment() -> Dict[str, str]:
-    return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
