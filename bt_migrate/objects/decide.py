@@ -346,5 +346,5 @@ def _membership_change(
 
 def _lacking(members: Sequence[Any], among: Sequence[Any]) -> List[Any]:
     """Those of `among` that are not members."""
-    known = [canonical(member) for member in members]
-    return [other for other in among if canonical(other) not in known]
+    present = [canonical(member) for member in members]
+    return [other for other in among if canonical(other) not in present]

@@ -234,10 +234,10 @@ def _phase_before(start: LastStart, record: RunRecord, report: Mapping[str, Any]
     if start.command == DRIVER:
         return None
     findings = report.get("findings", ())
-    waits = [found["detail"].split(" or ") for found in findings if found["kind"] == WAITS]
+    waits = [item["detail"].split(" or ") for item in findings if item["kind"] == WAITS]
     targets = {kind for kinds in waits for kind in kinds}
     kinds = {problem["resource"] for problem in report["problems"] if problem["outcome"] != DIFFERS}
-    kinds.update(found["resource"] for found in findings if found.get("severity") == FAILURE)
+    kinds.update(item["resource"] for item in findings if item.get("severity") == FAILURE)
     kinds.update(rows["kind"] for rows in report.get("rows", ()) if not rows["complete"])
     # The phase of its target completes what waits, so that phase comes first.
     phase = _first_open(targets, record) or _first_open(kinds, record)

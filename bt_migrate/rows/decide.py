@@ -287,8 +287,11 @@ class RowDecider:
     ) -> str:
         """Judges a row that differs from the one that is there by more than its comments."""
         row, encoded, out = new_row
-        known = without_lost_versions(row, out, existing)
-        judged = DIFFERS if known is None else _judge(encoded, out, remembered(self._kind, known))
+        unpinned = without_lost_versions(row, out, existing)
+        if unpinned is None:
+            judged = DIFFERS
+        else:
+            judged = _judge(encoded, out, remembered(self._kind, unpinned))
         if judged != DIFFERS:
             return judged
         unfinished = (late or encoded.attachments) and self._encoder.is_left_unfinished(

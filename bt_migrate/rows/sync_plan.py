@@ -50,8 +50,8 @@ def leave_out_delivered(
         for planned in changed.values()
     ]
     for group in round_groups(catalog, counts, streams, round_):
-        for object_id, found in _delivered(catalog, group, round_).items():
-            changed[object_id]["rows"] = max(0, changed[object_id]["rows"] - found)
+        for object_id, count in _delivered(catalog, group, round_).items():
+            changed[object_id]["rows"] = max(0, changed[object_id]["rows"] - count)
 
 
 def _delivered(catalog: Catalog, group: Sequence[RowStream], round_: Round) -> Counter[str]:
@@ -69,10 +69,10 @@ def _delivered(catalog: Catalog, group: Sequence[RowStream], round_: Round) -> C
 
 
 def _found(catalog: Catalog, members: Dict[str, StreamCopy]) -> Counter[str]:
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     marks = [member.above for member in members.values() if member.above is not None]
     if len(marks) < len(members):  # copied again, to another object than before
-        return found
+        return counts
     kind = next(iter(members.values())).stream.kind
     bounds = replace(bounds_of(catalog, kind), after_xact=min(marks))
     selection = RowSelection(kind.name, list(members), bounds)
@@ -88,8 +88,8 @@ def _found(catalog: Catalog, members: Dict[str, StreamCopy]) -> Counter[str]:
             by_object.setdefault(alone, []).append(row)
         end = PageEnd(page.end_key)
         decider.of_round(by_object, end, plain=page.plain)
-        found.update({object_id: end.counts[object_id][FOUND] for object_id in by_object})
+        counts.update({object_id: end.counts[object_id][FOUND] for object_id in by_object})
         compared += len(page.rows)
         if compared >= MOST_COMPARED:
             break
-    return found
+    return counts

@@ -101,10 +101,10 @@ class SourceForms:
         if not late:
             return False
         encoded, out = self._encoder.encoded(row, object_id, FindingCounts())
-        known = without_lost_versions(row, out, there)
+        unpinned = without_lost_versions(row, out, there)
         copied = encoded._replace(attachments=())
         return self._encoder.is_left_unfinished(
-            copied, out, there if known is None else known, late
+            copied, out, there if unpinned is None else unpinned, late
         )
 
     def _count_translated(
