@@ -217,9 +217,8 @@ def _stream(
     queries = _pages(rows, settings.fetch_limit)
     if asks_for_facets(catalog.source, kind_name, [planned["id"] for planned in group]):
         queries *= 2
-    for planned in group:
-        if planned["dest_id"]:
-            queries += _pages(planned["rows_there"], settings.fetch_limit)
+    there = [planned["rows_there"] for planned in group if planned["dest_id"]]
+    queries += sum(_pages(rows_there, settings.fetch_limit) for rows_there in there)
     return {
         "kind": kind_name,
         "objects": [
