@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
+from bt_migrate.cli.streams import agrees
 from bt_migrate.config.values import names
 from bt_migrate.errors import UsageError
 from bt_migrate.model.selection import matches
@@ -29,6 +30,16 @@ TITLES = {
     "accepted": "Accepted:",
     "removed": "No longer accepted:",
 }
+
+
+def refuse_useless(flags: Mapping[str, Any]) -> None:
+    """Raises UsageError for options that do nothing together."""
+    if flags["list"] and (flags["all"] or flags["remove"] or flags["yes"]):
+        raise UsageError("--list only lists: leave out --all, --remove and --yes")
+    if flags["only"] and flags["all"]:
+        raise UsageError("--only and --all: choose one")
+    if flags["yes"] and not (flags["only"] or flags["all"]):
+        raise UsageError("--yes does something only with --only or --all")
 
 
 def accept_differences(path: Path, flags: Mapping[str, Any]) -> None:
@@ -101,8 +112,7 @@ def _agrees(
     if flags["json"] or not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False
     _print({"differences": records}, [], flags)
-    print(f"{question} {plural(len(records), 'difference')} as shown? [y/N] ", end="", flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return agrees(f"{question} {plural(len(records), 'difference')} as shown?", sys.stdout)
 
 
 def _user() -> str:

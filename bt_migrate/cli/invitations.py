@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from bt_migrate.cli.streams import agrees
 from bt_migrate.errors import UsageError
 from bt_migrate.migration.people import missing_users
 from bt_migrate.objects.catalog import Catalog
@@ -28,7 +29,5 @@ def agree_to_invite(catalog: Catalog) -> None:
     sent = "are sent" if settings.send_invites else "are not sent"
     dest = shown(catalog.dest.display_name)
     print(f"Not members of {dest}: {', '.join(map(shown, missing))}", file=sys.stderr)
-    question = f"Invite the users that something refers to? E-mails {sent}. [y/N] "
-    print(question, end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    if not agrees(f"Invite the users that something refers to? E-mails {sent}.", sys.stderr):
         raise UsageError(DECLINED)

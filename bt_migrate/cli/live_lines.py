@@ -15,6 +15,7 @@ from bt_migrate.report.display import columns_of, duration_text, number, padded,
 BAR_COLUMNS = 10
 LEAST_LABEL = 12
 MOST_LABEL = 52
+LEAST_RATE = 0.5  # a second; a lower one would be shown as 0
 # lines of the window that are left for the log
 LOG_LINES = 6
 
@@ -44,7 +45,7 @@ def _progress_parts(status: Mapping[str, Any], now: datetime) -> Iterator[str]:
     elif status["stopping"]:
         yield f"ending: {status['stopping']}"
     else:
-        if work["unit"] and work["per_second"]:
+        if work["unit"] and work["per_second"] >= LEAST_RATE:
             yield f"{work['per_second']:,.0f}/s"
         if work["seconds_left"] is not None:
             yield f"{_left_text(work['seconds_left'])} left"
@@ -90,7 +91,7 @@ def _whole_lines(
         parts[:1] = parts[0].split(": ", 1)
     lines = [parts[0]]
     for part in parts[1:]:
-        if columns_of(lines[-1]) + columns_of(part) <= columns:
+        if columns_of(lines[-1]) + 1 + columns_of(part) <= columns:
             lines[-1] += f" {part}"
         else:
             lines.append(f"  {part}")
@@ -148,7 +149,7 @@ def _cells(stream: Mapping[str, Any], draw_bar: DrawBar) -> List[str]:
         f"{100 * done // total:3}%" if total else "",
         draw_bar(share, BAR_COLUMNS) if total else "",
         f"{done:,} / {number(total)}" if total else f"{done:,}",
-        f"{rate:,.0f}/s" if rate else "",
+        f"{rate:,.0f}/s" if rate >= LEAST_RATE else "",
         _left_text(seconds_left) if seconds_left else "",
     ]
 

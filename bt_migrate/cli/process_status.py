@@ -44,44 +44,51 @@ class ProcessStatus:
     def measured(self) -> Dict[str, Any]:
         """Returns the current phase, work, open streams, waits, and requests of both sides."""
         live = self._live
+        phase = live.phase
         streams = live.streams()
         task = live.task
         parts = task.streams() if task else {}
-        self._rates.add(self._beat(task, {**parts, **streams}))
+        self._rates.add(self._beat(phase, task, {**parts, **streams}))
         wait = longest_wait(live, self._sides)
+        rows_of = self._with_rates(streams, row_totals(self._run))
+        parts_of = self._with_rates(parts, {})
         return {
-            "phase": live.phase,
+            "phase": phase,
             "phase_number": live.phase_number,
             "paused": any(api.throttle.paused for api in self._sides),
             "rows_per_second": self._rates.per_second(""),
             "rows": live.total,
-            "work": self._work(task),
+            "work": not_before_the_longest(self._work(phase, task), [*rows_of, *parts_of]),
             "wait": wait,
-            "streams": self._with_rates(streams, row_totals(self._run)),
-            "parts": self._with_rates(parts, {}),
+            "streams": rows_of,
+            "parts": parts_of,
             "sides": {api.side: _side(api) for api in self._sides},
         }
 
-    def _beat(self, task: Optional[Task], streams: Mapping[str, Mapping[str, Any]]) -> Beat:
+    def _beat(
+        self, phase: str, task: Optional[Task], streams: Mapping[str, Mapping[str, Any]]
+    ) -> Beat:
         counts = {source_id: stream["done"] for source_id, stream in streams.items()}
-        counts[""] = self._live.total
+        # Earlier phases read other numbers of rows with a query.
+        counts.update({"": self._live.total, phase: self._live.total})
         if task is not None:
             counts[task.unit] = task.total
         queries = {api.side: api.throttle.queries for api in self._sides}
         return Beat(time.monotonic(), counts, queries)
 
-    def _work(self, task: Optional[Task]) -> Dict[str, Any]:
+    def _work(self, phase: str, task: Optional[Task]) -> Dict[str, Any]:
         """Returns what is counted now: a task, or else the rows of this run."""
         if task is not None:
             return self._progress(task.unit, task.unit, task.total, task.of)
-        if not self._live.phase.startswith(MOVES):
+        if not phase.startswith(MOVES):
             return self._progress("", "", 0, None)
         if self._rows_before is None:
             self._rows_before = _rows_before(self._run) if self._run else 0
         totals = row_totals(self._run).values()
         unknown = not totals or None in totals
         total = None if unknown else sum(rows or 0 for rows in totals)
-        return self._progress("", ROWS, self._rows_before + self._live.total, total)
+        done = self._rows_before + self._live.total
+        return self._progress(phase, ROWS, done, total)
 
     def _progress(self, name: str, unit: str, done: int, total: Optional[int]) -> Dict[str, Any]:
         if total is not None:
@@ -90,6 +97,8 @@ class ProcessStatus:
         units_left = total - done if total else 0
         limits = {api.side: api.throttle.queries_per_minute for api in self._sides if _limits(api)}
         seconds = self._rates.seconds_left(name, units_left, limits)
+        if not seconds and unit == ROWS:  # the phase has just begun
+            seconds = self._rates.seconds_left("", units_left, limits)
         if seconds:
             waits = (api.throttle.limit_wait_s() for api in self._sides)
             seconds = max(seconds, *waits, 0)
@@ -112,6 +121,22 @@ class ProcessStatus:
             }
             for source_id, stream in streams.items()
         ]
+
+
+def not_before_the_longest(
+    work: Dict[str, Any], streams: Sequence[Mapping[str, Any]]
+) -> Dict[str, Any]:
+    """Returns the work with a time left in which the longest open stream can end.
+
+    The rate of all streams says too little once one large stream is left. The best rate of an open
+    stream is taken for all: a stream that is slow now may only wait for its turn.
+    """
+    rates = [stream["rows_per_second"] for stream in streams]
+    left = [stream["total"] - stream["done"] for stream in streams if stream["total"]]
+    if not work["seconds_left"] or not left or not max(rates):
+        return work
+    longest = math.ceil(max(left) / max(rates))
+    return {**work, "seconds_left": max(work["seconds_left"], longest)}
 
 
 def _rows_before(run: RunDirectory) -> int:

@@ -28,7 +28,6 @@ from bt_migrate.cli.signals import Ending, handle_signals
 from bt_migrate.config.load import load_settings
 from bt_migrate.config.options import flags_of, make_parser
 from bt_migrate.config.settings import Settings
-from bt_migrate.errors import UsageError
 from bt_migrate.shards.selected import selection_of_shard
 from bt_migrate.shards.shard_file import refuse_other_organizations
 from bt_migrate.state.find_run import VERIFY
@@ -94,8 +93,6 @@ def in_program(
         flags = flags_of(make_parser(command, description), argv)
         edge.in_json = bool(flags.get("json"))
         settings = _settings_of(flags, sys.argv[1:] if argv is None else argv, environ)
-        if command == VERIFY and settings.dry_run:
-            raise UsageError("--dry-run: bin/verify never writes; leave the option out")
         _log_as(settings, edge)
         folders.append(Path(settings.state_dir))
         edge.folders = folders

@@ -112,6 +112,17 @@ def above_pinned(stream: Any) -> ContextManager[None]:
     return contextlib.nullcontext() if pinned is None else pinned.above()
 
 
+def agrees(question: str, stream: TextIO) -> bool:
+    """Ask a person on a terminal."""
+    print(f"{question} [y/N] ", end="", file=stream, flush=True)
+    answer = sys.stdin.readline()
+    pinned = getattr(stream, "pinned", None)
+    if pinned is not None:
+        # The terminal has shown the line break of the answer.
+        pinned.printed("\n")
+    return answer.strip().lower() in ("y", "yes")
+
+
 def print_message(text: str) -> None:
     """Print a message of the program on stderr."""
     print(fitted(f"bt_migrate: {text}", sys.stderr), file=sys.stderr)

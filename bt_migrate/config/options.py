@@ -213,7 +213,7 @@ PROGRAMS: Dict[str, Sequence[Option]] = {
     "migrate-acls": _MOVE,
     "verify": (
         *_SELECT, *_HISTORY, *_WORK, *_DEPTH, USER_MAP,
-        *_options("keep_public fetch_limit attachments dry_run"),
+        *_options("keep_public fetch_limit attachments"),
     ),
     "undo": (UNDO_RUN, UNDO_YES, *_options("changed"), *_CONNECT, *_OUTPUT),
     "status": (STATUS_RUN, STATUS_WATCH, STATUS_ALL, STATUS_JSON, STATUS_LAG, ENV_FILE),

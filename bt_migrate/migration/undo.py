@@ -39,6 +39,7 @@ from bt_migrate.model.resource import Resource
 from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS
 from bt_migrate.objects.decide import UPDATE, Action
 from bt_migrate.objects.update import foreseen_update, update_object
+from bt_migrate.report.actions import count_and_noun
 from bt_migrate.report.display import plural, wrapped
 from bt_migrate.state.files import now
 from bt_migrate.state.run_directory import RunDirectory
@@ -159,16 +160,11 @@ def _result(context: UndoContext, restored: int) -> Dict[str, Any]:
 def deletion_text(deleted: Mapping[str, int]) -> str:
     """Returns `5 projects with 30 experiments, 20 datasets and 219,000 rows`."""
     kinds = [resource.name for resource in OBJECT_RESOURCES if deleted.get(resource.name)]
-    parts = [_counted(kind, deleted[kind]) for kind in kinds]
-    parts.append(_counted(ROWS, deleted.get(ROWS, 0)))
+    parts = [count_and_noun(deleted[kind], kind) for kind in kinds]
+    parts.append(count_and_noun(deleted.get(ROWS, 0), ROWS))
     if kinds[:1] == [PROJECTS.name]:
         return f"{parts[0]} with {_joined(parts[1:])}"
     return _joined(parts)
-
-
-def _counted(kind: str, count: int) -> str:
-    name = kind.replace("_", " ")
-    return f"{count:,} {name[:-1] if count == 1 and name.endswith('s') else name}"
 
 
 def _joined(parts: Sequence[str]) -> str:

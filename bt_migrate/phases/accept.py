@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
-from bt_migrate.cli.accept import accept_differences
+from bt_migrate.cli.accept import accept_differences, refuse_useless
 from bt_migrate.cli.command import run_command
 from bt_migrate.errors import EXIT_OK
 from bt_migrate.state.run_directory import run_at
@@ -19,6 +19,7 @@ NAME = "accept"
 
 
 def act(flags: Dict[str, Any]) -> int:
+    refuse_useless(flags)
     accept_differences(run_at(Path(flags["run"])), flags)
     return EXIT_OK
 

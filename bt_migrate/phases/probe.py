@@ -20,15 +20,14 @@ from bt_migrate.cli.command import run_command
 from bt_migrate.cli.log_lines import start_logging
 from bt_migrate.cli.program import prepare_interpreter
 from bt_migrate.cli.signals import Ending, handle_signals
+from bt_migrate.cli.streams import agrees
 from bt_migrate.config.load import Connection, connection_of
 from bt_migrate.errors import Interrupted, UsageError
 from bt_migrate.probe.run import exit_code, probe, probe_reading, record, report_lines
 
 NAME = "probe"
 LIMITS = Limits(attempts=3, delay_s=1.0, max_concurrent=1)
-QUESTION = (
-    "Create a scratch project, groups and roles in {name} ({url}), and delete them again? [y/N] "
-)
+QUESTION = "Create a scratch project, groups and roles in {name} ({url}), and delete them again?"
 
 
 def _api(connection: Connection, stop: threading.Event, *, writable: bool) -> Api:
@@ -42,12 +41,13 @@ def _confirm(api: Api, flags: Dict[str, Any]) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError("bin/probe creates and deletes objects: add --yes, or --read-only")
-    print(QUESTION.format(name=api.display_name, url=api.url), end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    if not agrees(QUESTION.format(name=api.display_name, url=api.url), sys.stderr):
         raise UsageError("nothing was created")
 
 
 def run(flags: Dict[str, Any]) -> int:
+    if flags["read_only"] and flags["yes"]:
+        raise UsageError("--read-only creates nothing: leave out --yes")
     ending = Ending()
     with handle_signals(ending, 0, in_json=bool(flags["json"])):
         return _probed(flags, ending)

@@ -16,6 +16,7 @@ from bt_migrate.cli.connect import connect_destination
 from bt_migrate.cli.operate import Operator
 from bt_migrate.cli.program import in_program
 from bt_migrate.cli.signals import Ending
+from bt_migrate.cli.streams import agrees
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, UsageError
 from bt_migrate.migration.undo import undo
@@ -49,8 +50,7 @@ def _agrees(settings: Settings) -> bool:
     """Ask on a terminal whether to delete what was listed."""
     if settings.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False
-    print("Delete it now? [y/N] ", end="", flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return agrees("Delete it now?", sys.stdout)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

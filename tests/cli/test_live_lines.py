@@ -12,9 +12,10 @@ import pytest
 from bt_migrate.cli.live_lines import Window, live_lines, progress_text
 from bt_migrate.cli.log_lines import TextLines
 from bt_migrate.cli.pinned import Pinned
+from bt_migrate.cli.process_status import not_before_the_longest
 from bt_migrate.cli.progress import bar_drawer
 from bt_migrate.cli.rates import Beat, Rates
-from bt_migrate.cli.streams import SafeStream
+from bt_migrate.cli.streams import SafeStream, agrees
 from bt_migrate.cli.terminal import Terminal
 from bt_migrate.report.display import columns_of
 from tests.support.screen import Screen
@@ -193,6 +194,14 @@ def test_what_is_printed_scrolls_above_the_pinned_lines(tty: Tty) -> None:
     assert screen.text.split() == "first second half line end".split()
 
 
+def test_lines_are_pinned_again_after_a_question(tty: Tty, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned = Pinned(tty)
+    monkeypatch.setattr("sys.stdin", io.StringIO("Yes\n"))
+    assert agrees("Delete it now?", SafeStream(tty, pinned))  # type: ignore[arg-type]
+    pinned.show(["undo"])
+    assert "Delete it now? [y/N] " in tty.getvalue() and "undo" in tty.getvalue()
+
+
 def test_a_narrower_window_leaves_no_old_lines(tty: Tty, monkeypatch: pytest.MonkeyPatch) -> None:
     screen, pinned = Screen(24, 30), Pinned(tty)
     out = SafeStream(tty, pinned)
@@ -224,3 +233,25 @@ def test_a_stream_that_opened_late_is_measured_since_then() -> None:
     rates.add(Beat(10.0, {"": 100, "late": 0}, {}))
     rates.add(Beat(12.0, {"": 100, "late": 50}, {}))
     assert (rates.per_second("late"), rates.per_second("")) == (25.0, 8.3)
+
+
+@pytest.mark.parametrize(
+    ("streams", "expected"),
+    [
+        ([], 3),
+        ([(0, 100, 0.0), (0, None, 5.0)], 20),
+        ([(0, 100, 10.0), (900, 1000, 20.0)], 5),
+        ([(0, 20, 10.0)], 3),
+    ],
+)
+def test_the_whole_does_not_end_before_its_longest_stream(
+    streams: List[Any], expected: int
+) -> None:
+    rows = [{"done": done, "total": total, "rows_per_second": r} for done, total, r in streams]
+    assert not_before_the_longest(WORK, rows)["seconds_left"] == expected
+
+
+def test_a_rate_below_one_is_not_shown_as_nothing() -> None:
+    slow = {"unit": "kinds of rows examined", "done": 2, "total": 3, "per_second": 0.4}
+    text = progress_text(status(work={**slow, "seconds_left": 4}), NOW)
+    assert text.endswith("2 / 3 kinds of rows examined (66%), 4 s left")

@@ -14,7 +14,7 @@ from bt_migrate.config.options import flags_of, make_parser
 from bt_migrate.errors import EXIT_USAGE, UsageError
 from bt_migrate.model.resources import SELECTABLE
 from bt_migrate.model.selection import chosen, did_you_mean, matches, unmatched
-from bt_migrate.phases import merge_runs, probe, report, status
+from bt_migrate.phases import accept, merge_runs, probe, report, status
 from tests.support.orgs import run, runs, tiny_pair
 from tests.support.settings import loaded
 
@@ -159,12 +159,13 @@ def test_a_wrong_variable_is_shown_by_programs_that_move_nothing(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--dry-rum"], "unrecognized arguments: --dry-rum; did you mean '--dry-run'?"),
+        (["--quite"], "unrecognized arguments: --quite; did you mean '--quiet'?"),
         (["--state-dirs=x"], "did you mean '--state-dir'?"),
         (
             ["--propagate-deletes"],
             "it does nothing in verify, but in migrate-all, migrate-datasets",
         ),
+        (["--dry-run"], "it does nothing in verify, but in migrate-all, validate"),
         (["--xyzzy"], "unrecognized arguments: --xyzzy (see verify --help)"),
         (["--resources", ""], "--resources: its value is empty; leave it out, or give one"),
         (["--projects", " , "], "--projects: its value is empty"),
@@ -192,6 +193,23 @@ def test_an_unknown_project_is_refused_with_the_one_that_was_meant(tmp_path: Pat
 
 
 # -- options that do nothing
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "expected"),
+    [
+        (accept, "runs --list --remove", "--list only lists: leave out --all"),
+        (accept, "runs --only x --all", "--only and --all: choose one"),
+        (accept, "runs --yes", "--yes does something only with --only or --all"),
+        (probe, "--read-only --yes", "--read-only creates nothing: leave out --yes"),
+        (status, "runs --all --watch", "leave out --watch and --lag"),
+    ],
+)
+def test_options_that_do_nothing_together_are_refused_by_programs_that_move_nothing(
+    program: Any, words: str, expected: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert program.main(words.split()) == EXIT_USAGE
+    assert expected in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

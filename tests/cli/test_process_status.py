@@ -1,0 +1,45 @@
+"""The status of a process: the time left of a phase is measured in that phase."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, List
+
+import pytest
+
+from bt_migrate.api.throttle import Throttle
+from bt_migrate.cli.process_status import ProcessStatus
+from bt_migrate.state.live_counts import LiveCounts
+
+
+def side_with(throttle: Throttle) -> Any:
+    """What a status reads of a side that is allowed 20 queries a minute."""
+    transport = SimpleNamespace(
+        in_flight=SimpleNamespace(taken=1, limit=10), limits=SimpleNamespace(max_concurrent=10),
+        requests_sent=0, retries=0, next_try_s=0.0,
+    )  # fmt: skip
+    return SimpleNamespace(side="source", throttle=throttle, transport=transport)
+
+
+def run_with(rows: int) -> Any:
+    streams = {"logs": [{"id": "a", "rows": rows}]}
+    record = SimpleNamespace(sessions=[], shard=None, validation={"streams": streams})
+    return SimpleNamespace(record=record)
+
+
+def test_the_time_left_is_that_of_this_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = [0.0]
+    monkeypatch.setattr("bt_migrate.cli.process_status.time.monotonic", lambda: seconds[0])
+    throttle, live = Throttle(20), LiveCounts()
+    left: List[Any] = []
+    status = ProcessStatus(live, [side_with(throttle)], run_with(21_000))
+    # 50 rows a query in the first phase, 1,000 in the second
+    for phase, rows in (("migrate-datasets", 50), ("migrate-logs", 1000)):
+        live.phase = phase
+        for _ in range(4):
+            left.append(status.measured()["work"]["seconds_left"])
+            seconds[0] += 1
+            throttle.queries += 1
+            live.add({"a": rows})
+    assert (left[1] > 1000, left[-1] < 60) == (True, True), left
+    assert left[4] > 1000, "the second phase has just begun"
