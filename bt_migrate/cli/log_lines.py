@@ -69,13 +69,20 @@ class TextLines(_Masking):
         return str(text)[: self._id_columns]
 
 
+class _ShownName(str):
+    """A name that `%r` puts into quotes, and does not escape again."""
+
+    def __repr__(self) -> str:
+        return f"'{self}'"
+
+
 def _with_cut_names(record: logging.LogRecord) -> str:
     """Returns the message with every name (shown by %r) cut to the width of names."""
     if not isinstance(record.args, tuple):
         return record.getMessage()
     kinds = CONVERSION.findall(str(record.msg).replace("%%", ""))
     names = [
-        shown(value) if kind == "r" and isinstance(value, str) else value
+        _ShownName(shown(value)) if kind == "r" and isinstance(value, str) else value
         for kind, value in zip(kinds, record.args)
     ]
     return str(record.msg) % tuple(names) if len(names) == len(record.args) else record.getMessage()

@@ -16,10 +16,24 @@ from bt_migrate.cli.run_status import (
     SILENT,
     UNDONE,
 )
-from bt_migrate.report.display import duration_text, number, plural, shown, wrapped
+from bt_migrate.report.display import (
+    COLUMNS,
+    NAME_COLUMNS,
+    columns_of,
+    duration_text,
+    number,
+    plural,
+    quoted,
+    shown,
+    wrapped,
+)
 from bt_migrate.report.measures import lag_text
 
 SHOWN_STREAMS = 25
+# of work that stands still
+STILL = {"eta_seconds": None, "rows_per_second": 0.0}
+# the least columns of a name
+LEAST_NAME = 8
 
 STATE_WORDS = {
     PAUSED: "paused",
@@ -59,13 +73,12 @@ def _head_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
         done = ", ".join(status["phases_done"]) or "none"
         yield from wrapped(f"phases done: {done}", first="")
     if status["streams"] and not (status["work"] and status["work"]["unit"] not in ("", ROWS)):
-        # A paused process has no rate and no time left.
-        still = {"eta_seconds": None, "rows_per_second": 0.0} if status["state"] == PAUSED else {}
+        still = STILL if status["state"] == PAUSED else {}
         yield f"rows: {_progress({**status['rows'], **still})}"
     if status["undone"]:
         yield _undone_text(status["undone"])
     elif status["verification"]:
-        yield f"verification: {status['verification']}"
+        yield from wrapped(f"verification: {status['verification']}", first="")
     for name, side in status["sides"].items():
         yield _side_line(name, side, at_work=status["state"] in AT_WORK)
     if status["last_error"]:
@@ -90,6 +103,8 @@ def _process_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
         yield f"stopping: {status['stopping']}"
     else:
         text = f"to stop it: bin/control {status['run']} stop; the same command continues"
+        if status["state"] == PAUSED:
+            text = f"to go on: bin/control {status['run']} resume"
         yield from wrapped(text, first="")
 
 
@@ -113,20 +128,31 @@ def _side_line(name: str, side: Dict[str, Any], *, at_work: bool) -> str:
     now = f"{side['in_flight']} of {side['max_concurrent']} in flight{limit}; " if at_work else ""
     return (
         f"{name}: {now}{plural(side['requests'], 'request')}, {side['retries']:,} retried,"
-        f" {side['rate_limited']:,} refused by a rate limit"
+        f" {side['rate_limited']:,} rate limited"
     )
 
 
-def _progress(counts: Dict[str, Any]) -> str:
+def _progress(counts: Mapping[str, Any], *, rate: str = " a second", about: str = "about ") -> str:
     """`120 of 480 (25%), 30 a second, about 12 s left`"""
     text = f"{counts['done']:,} of {number(counts['total'])}"
     if counts["total"]:
         text += f" ({100 * counts['done'] // counts['total']}%)"
     if counts["rows_per_second"]:
-        text += f", {counts['rows_per_second']:,.0f} a second"
+        text += f", {counts['rows_per_second']:,.0f}{rate}"
     if counts["eta_seconds"] is not None:
-        text += f", about {duration_text(counts['eta_seconds'])} left"
+        text += f", {about}{duration_text(counts['eta_seconds'])} left"
     return text
+
+
+def _stream_line(stream: Mapping[str, Any]) -> str:
+    """Returns a line of 80 columns if the error is short; the names are cut to what is left."""
+    error = f": {stream['error']}" if stream["error"] else ""
+    end = f": {_progress(stream, rate='/s', about='')}{error}"
+    places = [stream["name"]] if stream["kind"] == "logs" else [stream["name"], stream["project"]]
+    columns = (COLUMNS - columns_of(f"  {stream['kind']} {end}")) // len(places) - len("'' of")
+    columns = max(LEAST_NAME, min(columns, NAME_COLUMNS))
+    names = " of ".join(quoted(place, columns) for place in places)
+    return f"  {stream['kind']} {names}{end}"
 
 
 def _stream_lines(status: Mapping[str, Any], limit: int) -> Iterator[str]:
@@ -135,10 +161,10 @@ def _stream_lines(status: Mapping[str, Any], limit: int) -> Iterator[str]:
     unfinished = [stream for stream in streams if not stream["complete"]]
     # A stream that is not being read is not begun, or waits for the next start.
     begun = [stream for stream in unfinished if stream["done"] or stream["error"]]
+    # As in the pinned lines: how long one stream takes depends on how the others share a limit.
+    still = STILL if status["state"] == PAUSED or status["wait"] else {}
     for stream in begun[:limit]:
-        error = f": {stream['error']}" if stream["error"] else ""
-        of = "" if stream["kind"] == "logs" else f" of {shown(stream['project'])!r}"
-        yield f"  {stream['kind']} {shown(stream['name'])!r}{of}: {_progress(stream)}{error}"
+        yield _stream_line({**stream, **still})
     counts = (
         (len(begun[limit:]), "more open"),
         (len(unfinished) - len(begun), "not begun"),

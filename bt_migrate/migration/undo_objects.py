@@ -19,7 +19,7 @@ from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.decide import differing, display_name, fingerprint, natural_key
 from bt_migrate.objects.paths import list_of_owner
 from bt_migrate.objects.version_content import holds_begun_version
-from bt_migrate.report.display import ID_COLUMNS, shown, wrapped
+from bt_migrate.report.display import ID_COLUMNS, quoted, wrapped
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory
 
@@ -159,8 +159,8 @@ class UndoContext:
 
 
 def object_text(resource: Resource, project: str, name: str, dest_id: str) -> str:
-    place = f" of {shown(project)!r}" if project else ""
-    return f"{resource.name} {shown(name)!r}{place} [{dest_id[:ID_COLUMNS]}]"
+    place = f" of {quoted(project)}" if project else ""
+    return f"{resource.name} {quoted(name)}{place} [{dest_id[:ID_COLUMNS]}]"
 
 
 def reason_to_leave(resource: Resource, left_as: str, existing: Mapping[str, Any]) -> str:

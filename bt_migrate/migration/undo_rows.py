@@ -12,7 +12,7 @@ from bt_migrate.migration.undo_objects import CHANGED_SINCE_RUN, UndoContext
 from bt_migrate.model.equality import row_digest
 from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
-from bt_migrate.report.display import plural, shown
+from bt_migrate.report.display import plural, quoted, shown
 from bt_migrate.rows.facets import learn_facets
 from bt_migrate.rows.insert import delete_rows
 from bt_migrate.rows.read import RowSelection, pages
@@ -88,8 +88,8 @@ def _note_left_rows(context: UndoContext, stream: StreamState, count: int, chang
 def place_of(stream: StreamState) -> str:
     """`of logs 'Support'`"""
     header = stream.header
-    of = "" if header["kind"] == "logs" else f" of {shown(header['project'])!r}"
-    return f"of {header['kind']} {shown(header['name'])!r}{of}"
+    of = "" if header["kind"] == "logs" else f" of {quoted(header['project'])}"
+    return f"of {header['kind']} {quoted(header['name'])}{of}"
 
 
 def _own_rows(context: UndoContext, stream: StreamState) -> Iterator[Tuple[List[str], int]]:

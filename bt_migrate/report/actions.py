@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Sequence
 from bt_migrate.model.findings import ACCEPTED, ACTION, FAILURE, KINDS, LOSS, NOT_A_MEMBER
 from bt_migrate.model.resource_table import USERS
 from bt_migrate.model.resources import BY_NAME
-from bt_migrate.report.display import LISTED, LONG_NAME_COLUMNS, listing, plural, shown
+from bt_migrate.report.display import LISTED, LONG_NAME_COLUMNS, listing, plural, quoted, shown
 
 ACTION_DETAIL_COLUMNS = 120
 # Singular nouns of resources, where the name without "s" is not English.
@@ -187,7 +187,7 @@ def grouped_by_kind(findings: Iterable[Mapping[str, Any]]) -> Dict[str, List[Dic
 
 def problem_line(problem: Mapping[str, Any]) -> str:
     """`prompt 'House style' (Shared Library): differs in description, left as it is`"""
-    line = f"{noun_of(problem['resource'])} {shown(problem['name'])!r}"
+    line = f"{noun_of(problem['resource'])} {quoted(problem['name'])}"
     if problem.get("project"):
         line += f" ({shown(problem['project'])})"
     return f"{line}: {_outcome_text(problem)}"

@@ -46,6 +46,11 @@ def shown(name: Any, columns: int = NAME_COLUMNS) -> str:
     return f"{cut}…"
 
 
+def quoted(name: Any, columns: int = NAME_COLUMNS) -> str:
+    """Returns a name as in `shown`, in quotes."""
+    return f"'{shown(name, columns)}'"
+
+
 def columns_of(text: str) -> int:
     """Returns how many columns of a terminal a text takes: wide characters two, marks none."""
     return len(text) if text.isascii() else sum(map(_columns_of_char, text))

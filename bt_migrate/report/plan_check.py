@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from bt_migrate.errors import UsageError
-from bt_migrate.report.display import and_more, number, shown
+from bt_migrate.report.display import and_more, number, quoted
 from bt_migrate.report.plan_file import PLAN_VERSION
 from bt_migrate.state.records import ShapeError, check_part
 
@@ -145,8 +145,8 @@ def _actions(plan: Mapping[str, Any]) -> Described:
 
 
 def _name(item: Mapping[str, Any]) -> str:
-    place = f" of {shown(item['project'])!r}" if item["project"] else ""
-    return f"{item['resource']} {shown(item['name'])!r}{place}"
+    place = f" of {quoted(item['project'])}" if item["project"] else ""
+    return f"{item['resource']} {quoted(item['name'])}{place}"
 
 
 def _action_text(item: Mapping[str, Any]) -> str:
@@ -171,6 +171,6 @@ def _losses(plan: Mapping[str, Any]) -> Described:
         words = [
             str(loss.get(name, "")) for name in ("kind", "resource", "project", "name", "path")
         ]
-        name = f"loss {loss.get('kind')} of {loss.get('resource')} {shown(loss.get('name'))!r}"
+        name = f"loss {loss.get('kind')} of {loss.get('resource')} {quoted(loss.get('name'))}"
         losses[tuple(words)] = (name, f"{loss.get('count', 1)} times")
     return losses

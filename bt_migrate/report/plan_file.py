@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 from bt_migrate.model.findings import UNSEEN, is_lost
 from bt_migrate.model.outcomes import CREATED, SKIPPED, UPDATED, WOULD_CREATE, WOULD_UPDATE
 from bt_migrate.report.build import RESOURCE_ORDER, build_report
-from bt_migrate.report.display import and_more, shown
+from bt_migrate.report.display import and_more, quoted
 from bt_migrate.state.records import json_of
 from bt_migrate.state.run_directory import RunDirectory
 
@@ -75,7 +75,7 @@ def _place(record: Dict[str, Any]) -> Tuple[Any, ...]:
 def losses_text(losses: List[Dict[str, Any]]) -> str:
     """Returns how many losses there are, and the first few by name, in one line."""
     first = ", ".join(
-        f"{loss['resource']} {shown(loss['name'])!r} ({loss['kind']})"
+        f"{loss['resource']} {quoted(loss['name'])} ({loss['kind']})"
         for loss in losses[:SHOWN_LOSSES]
     )
     return f"{len(losses):,} losses: {and_more(first, len(losses) - SHOWN_LOSSES)}"

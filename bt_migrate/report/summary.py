@@ -12,6 +12,7 @@ from bt_migrate.report.display import (
     escaped,
     number,
     plural,
+    quoted,
     shown,
     size_text,
     table,
@@ -140,7 +141,7 @@ def _plan_lines(report: Mapping[str, Any]) -> List[str]:
 def _place(kind: str, name: str, project: str) -> str:
     if kind == "logs":
         return f"logs of {shown(project)}"
-    return f"{kind} {shown(name)!r} of {shown(project)}"
+    return f"{kind} {quoted(name)} of {shown(project)}"
 
 
 def _finding_blocks(findings: Sequence[Mapping[str, Any]]) -> Iterator[List[str]]:
@@ -165,7 +166,7 @@ def _amount(records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _finding_line(record: Mapping[str, Any]) -> str:
-    place = f"{record['resource']} {shown(record.get('name', ''))!r}"
+    place = f"{record['resource']} {quoted(record.get('name', ''))}"
     if record.get("project"):
         place += f" of {shown(record['project'])}"
     parts = [place]

@@ -94,7 +94,7 @@ def test_open_streams_come_first_and_the_rest_is_counted() -> None:
 def test_a_name_cannot_control_the_terminal() -> None:
     odd = {**stream(1), "kind": "datasets"}
     lines = status_lines(status(0, streams=[odd]), NOW)
-    assert lines[-1] == "  datasets 'stream 01' of 'a\\\\x1b[31m': 5 of 10 (50%)"
+    assert lines[-1] == "  datasets 'stream 01' of 'a\\x1b[31m': 5 of 10 (50%)"
 
 
 def test_without_a_window_all_open_streams_up_to_a_limit_are_shown() -> None:
