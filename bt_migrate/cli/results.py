@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional
 
 from bt_migrate.cli.pinned import terminal_size
 from bt_migrate.cli.streams import raw_stream
@@ -16,11 +16,9 @@ from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, EXIT_STOPPED, LossError
 from bt_migrate.model.outcomes import CREATED, UPDATED
 from bt_migrate.report.build import build_report, exit_code_of, started_part, status_of
-from bt_migrate.report.comparison import comparison_text
 from bt_migrate.report.files import SUMMARY_FILE
 from bt_migrate.report.plan_file import build_plan, losses_text
-from bt_migrate.report.screen import screen_text, summary_line, summary_record
-from bt_migrate.report.sections import next_lines
+from bt_migrate.report.screen import comparison_text, screen_text, summary_line, summary_record
 from bt_migrate.report.write import write_report
 from bt_migrate.state.files import write_json
 from bt_migrate.state.run_directory import RunDirectory
@@ -63,17 +61,17 @@ def report_comparison(
     if settings.json:
         print(json.dumps({**result, "next_commands": report["next_commands"]}))
     elif not settings.quiet:
-        print("\n".join([comparison_text(result), *next_lines(report)]))
+        print_report(report, comparison_text)
     elif not result["equal"]:
         print(f"Verification: {result['text']}; see {result['folder']}")
     return EXIT_OK if result["equal"] else EXIT_INCOMPLETE
 
 
-def print_report(report: Mapping[str, Any]) -> None:
+def print_report(report: Mapping[str, Any], text_of: Callable[..., str] = screen_text) -> None:
     """Print the report as it fits the window of a terminal."""
     size = terminal_size(raw_stream(sys.stdout)) if sys.stdout.isatty() else None
     # The shell's prompt takes a line.
-    print(screen_text(report, size.lines - 1) if size else screen_text(report))
+    print(text_of(report, size.lines - 1) if size else text_of(report))
 
 
 def report_run(run: RunDirectory, settings: Settings, code: Optional[int], status: str) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Container, List, Mapping, Tuple
 
-from bt_migrate.report.display import ID_COLUMNS, section, shown, table, wrapped
+from bt_migrate.report.actions import count_and_noun
+from bt_migrate.report.display import ID_COLUMNS, quoted, shown, table, wrapped
 
 MATCH = "match"
 CHANGED_LATER = "changed_later"
@@ -19,29 +20,40 @@ OUTCOME_GROUPS = {**FAILURES, **EXPECTED}
 DETAIL_COLUMNS = 300
 
 
-def comparison_text(result: Mapping[str, Any]) -> str:
-    """Returns verdict, first differences, what to do, table, tolerated changes, and the folder."""
-    lines = [*wrapped(verdict_line(result), first=""), *difference_lines(result)]
-    lines += section("To do:", result["to_do"])
-    lines += _kinds_table(result["kinds"])
-    tolerated = [
-        f"{count:,} {name.replace('_', ' ')}" for name, count in result["tolerated"].items()
-    ]
-    lines += wrapped(f"Tolerated changes: {', '.join(tolerated) or 'none'}", first="")
-    return "\n".join([*lines, f"Details: {result['folder']}"])
+def kind_lines(kinds: Mapping[str, Mapping[str, Any]]) -> List[str]:
+    """Returns the kinds of which everything matches in one list, and a table of the others."""
+    compared = {kind: counted for kind, counted in kinds.items() if counted["outcomes"]}
+    equal = {
+        kind: counted["outcomes"][MATCH]
+        for kind, counted in compared.items()
+        if list(counted["outcomes"]) == [MATCH]
+    }
+    # `rows of logs` is no name of a resource.
+    texts = (
+        f"{count:,} {kind}" if " " in kind else count_and_noun(count, kind)
+        for kind, count in equal.items()
+    )
+    lines = wrapped(f"All match: {', '.join(texts)}", first="") if equal else []
+    others = {kind: counted for kind, counted in compared.items() if kind not in equal}
+    return [*lines, *_table(others)] if others else lines
 
 
-def _kinds_table(kinds: Mapping[str, Mapping[str, Any]]) -> List[str]:
-    """Returns a table of kinds by outcome, without empty rows and columns."""
+def tolerated_lines(result: Mapping[str, Any]) -> List[str]:
+    counts = [f"{count:,} {name.replace('_', ' ')}" for name, count in result["tolerated"].items()]
+    return wrapped(f"Tolerated changes: {', '.join(counts) or 'none'}", first="")
+
+
+def _table(kinds: Mapping[str, Mapping[str, Any]]) -> List[str]:
+    """Returns a table of kinds by outcome, without empty columns."""
     counts = {
         kind: {**counted["outcomes"], CHANGED_LATER: counted["changed_since_copy"]}
         for kind, counted in kinds.items()
-        if counted["outcomes"]
     }
     present = {name for counted in counts.values() for name, count in counted.items() if count}
     names = [MATCH, *(name for name in OTHER_OUTCOMES if name in present)]
     rows = [
-        [kind, *(f"{counted.get(name, 0):,}" for name in names)] for kind, counted in counts.items()
+        [kind, *(f"{counted[name]:,}" if counted.get(name) else "-" for name in names)]
+        for kind, counted in counts.items()
     ]
     return table(["compared", *(name.replace("_", " ") for name in names)], rows)
 
@@ -83,8 +95,7 @@ def difference_lines(
 
 def difference_line(difference: Mapping[str, Any], *, is_named: bool = False) -> str:
     """Returns one difference as a line. `is_named`: a title says already what its outcome is."""
-    name = shown(difference.get("name", ""))
-    line = f"{difference['resource']} {name!r}"
+    line = f"{difference['resource']} {quoted(difference.get('name', ''))}"
     if not is_named:
         line = f"{difference['outcome']}: {line}"
     if difference.get("project"):

@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 from bt_migrate.model.outcomes import OUTCOMES
+from bt_migrate.report.comparison import (
+    FAILURES,
+    difference_lines,
+    kind_lines,
+    tolerated_lines,
+    verdict_line,
+)
 from bt_migrate.report.display import (
     COLUMNS,
     columns_of,
     counts_text,
     duration_text,
     plural,
+    section,
     shown,
     wrapped,
 )
@@ -54,6 +62,15 @@ class Body(NamedTuple):
     lost: List[str]
 
 
+class Parts(NamedTuple):
+    """The text of a screen. `small`: the body for a small window."""
+
+    head: List[str]
+    body: Body
+    small: Body
+    foot: List[str]
+
+
 def screen_text(report: Mapping[str, Any], height: int = SCREEN_LINES) -> str:
     """Returns the report on one screen of 80 columns. The last line is the next command.
 
@@ -62,46 +79,71 @@ def screen_text(report: Mapping[str, Any], height: int = SCREEN_LINES) -> str:
     that repeats it. In a window of fewer than SCREEN_LINES, sums replace the table, so that the
     verdict stays visible.
     """
-    head = verdict_lines(report)
-    foot = [
-        *time_lines(report, LONGEST_PHASES),
-        f"Report: {report['run_directory']}/{HTML_FILE}",
-        *next_lines(report),
-    ]
+    validation = validation_lines(report)
     body = Body(
         to_do_lines(report),
         failed_lines(report, SHOWN_PROBLEMS),
         accepted_lines(report),
-        [*table_lines(report), *validation_lines(report)],
+        [*table_lines(report), *validation],
         lost_lines(report),
     )
+    small = body._replace(
+        accepted=_only_counted("Accepted", report["accepted"]),
+        table=body.table if validation else _sums(report),
+        lost=_only_counted("Lost", report["lost"]),
+    )
+    return _fitted(Parts(verdict_lines(report), body, small, _foot(report)), height)
+
+
+def comparison_text(report: Mapping[str, Any], height: int = SCREEN_LINES) -> str:
+    """Returns the result of bin/verify, in the order and the size of `screen_text`."""
+    result = report["verification"]
+    body = Body(
+        section("To do:", result["to_do"]),
+        difference_lines(result, FAILURES),
+        difference_lines(result, {"accepted": "Accepted:"}),
+        [*kind_lines(result["kinds"]), *tolerated_lines(result)],
+        difference_lines(result, {"cannot_move": "Cannot be moved:"}),
+    )
+    small = body._replace(
+        accepted=_only_counted("Accepted", result["accepted"]),
+        lost=_only_counted("Cannot be moved", result["cannot_move"]),
+    )
+    foot = [f"Details: {result['folder']}", *_foot(report)]
+    return _fitted(Parts(wrapped(verdict_line(result), first=""), body, small, foot), height)
+
+
+def _foot(report: Mapping[str, Any]) -> List[str]:
+    return [
+        *time_lines(report, LONGEST_PHASES),
+        f"Report: {report['run_directory']}/{HTML_FILE}",
+        *next_lines(report),
+    ]
+
+
+def _fitted(parts: Parts, height: int) -> str:
     # The next command is not broken: a window breaks it.
-    foot_rows = sum(-(-columns_of(line) // COLUMNS) for line in foot)
-    room = min(height, SCREEN_LINES) - len(head) - foot_rows
+    foot_rows = sum(-(-columns_of(line) // COLUMNS) for line in parts.foot)
+    room = min(height, SCREEN_LINES) - len(parts.head) - foot_rows
+    body = parts.body
     if _size(body) > room:
-        body = body._replace(
-            to_do=in_one_line_each(body.to_do),
-            accepted=in_one_line_each(body.accepted),
-            table=in_one_line_each(body.table),
-            lost=in_one_line_each(body.lost),
-        )
+        body = _in_short(body)
     if _size(body) > room and height < SCREEN_LINES:
-        body = _small(report, body, room)
-    return "\n".join([*head, *(line for lines in body for line in lines), *foot])
+        body = _cut_to(_in_short(parts.small), room)
+    return "\n".join([*parts.head, *(line for lines in body for line in lines), *parts.foot])
+
+
+def _in_short(body: Body) -> Body:
+    """Returns the body with one line for each entry, except for failures."""
+    return Body(*map(in_one_line_each, body))._replace(failed=body.failed)
 
 
 def _size(body: Body) -> int:
     return sum(map(len, body))
 
 
-def _small(report: Mapping[str, Any], body: Body, room: int) -> Body:
-    """Returns the body with sums instead of lists, and with what fits of the other lists."""
-    if not validation_lines(report):
-        body = body._replace(table=_sums(report))
-    body = body._replace(
-        accepted=_only_counted("Accepted", report["accepted"]),
-        lost=_only_counted("Lost", report["lost"]),
-    )
+def _cut_to(body: Body, room: int) -> Body:
+    """Returns the body with what fits of the failures and of what is to do."""
     over = _size(body) - room
     failed = _cut(body.failed, over)
     over -= len(body.failed) - len(failed)

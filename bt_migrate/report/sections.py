@@ -157,11 +157,13 @@ def _uniform(sums: Mapping[str, Counter[str]]) -> Dict[str, Counter[str]]:
 def time_lines(report: Mapping[str, Any], longest: Optional[int] = None) -> List[str]:
     """Returns duration, rows and rate of this start, and of the run if it had other starts.
 
-    `longest`: how many phases are shown with their time, the longest first (None: all).
+    `longest`: how many of several phases are shown with their time, the longest first (None: all).
     """
     start, run = report["this_start"], report["whole_run"]
-    phases = sorted(start["phases"].items(), key=lambda phase: -phase[1])[:longest]
-    names = ", ".join(f"{name} {duration_text(seconds)}" for name, seconds in phases)
+    phases = sorted(start["phases"].items(), key=lambda phase: -phase[1])
+    # The time of a phase is without what it does in the background, so of one phase it says less.
+    shown = phases[:longest] if len(phases) > 1 else []
+    names = ", ".join(f"{name} {duration_text(seconds)}" for name, seconds in shown)
     lines = wrapped(f"This start: {_amount(start)}{f' ({names})' if names else ''}", first="")
     if run["starts"] > 1:
         # Of a start that was killed, only what its last status said is known.

@@ -354,14 +354,16 @@ def _compare_all_rows(
 def _learn_facets(context: CompareContext, pairs: Sequence[ObjectPair]) -> None:
     """Find out which rows of either side need another query for their facets."""
     source, dest = context.catalog.source, context.catalog.dest
-    for kind in ROW_KINDS.values():
-        of_kind = [pair for pair in context.with_rows(pairs) if pair.kind == kind.name]
-        bounds = bounds_of(context.catalog, kind)
-        learn_facets(source, kind.name, [pair.source_id for pair in of_kind], bounds)
-        dest_ids = [pair.dest_id for pair in of_kind]
-        learn_facets_of_copies(source, dest, kind.name, dest_ids, bounds)
-        # Fresh rows may not be shown yet, so none with facets proves nothing.
-        doubt_facets(dest, kind.name, dest_ids)
+    with context.catalog.run.live.working("kinds of rows examined", len(ROW_KINDS)) as task:
+        for kind in ROW_KINDS.values():
+            of_kind = [pair for pair in context.with_rows(pairs) if pair.kind == kind.name]
+            bounds = bounds_of(context.catalog, kind)
+            learn_facets(source, kind.name, [pair.source_id for pair in of_kind], bounds)
+            dest_ids = [pair.dest_id for pair in of_kind]
+            learn_facets_of_copies(source, dest, kind.name, dest_ids, bounds)
+            # Fresh rows may not be shown yet, so none with facets proves nothing.
+            doubt_facets(dest, kind.name, dest_ids)
+            task.step()
 
 
 def _compare_counts(
