@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
+from bt_migrate.cli.process_status import RATE_LIMIT
 from bt_migrate.report.html import read_timeline
 
 POINTS = 300
@@ -28,10 +29,14 @@ class Timeline:
         self._next = self._began
         points = read_timeline(path)
         self._rows_before = points[-1]["rows"] if points else 0
+        # how often `add` was called while the process waited for a rate limit
+        self._limited = 0
 
     def add(self, status: Mapping[str, Any], *, last: bool = False) -> None:
         """Append a point from the process's status if one is due, or if it is the `last`."""
         now = self._clock()
+        wait = status.get("wait")
+        self._limited += bool(wait and wait["reason"] == RATE_LIMIT)
         if now < self._next and not last:
             return
         self._next = now + (now - self._began) / POINTS
@@ -39,7 +44,7 @@ class Timeline:
         point = {
             "t": round(now, 1),
             "rows": self._rows_before + status["rows"],
-            "limited": sum(side["rate_limited"] for side in sides),
+            "limited": self._limited + sum(side["rate_limited"] for side in sides),
             "retries": sum(side["retries"] for side in sides),
             "paused": status["paused"],
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict
 
+from bt_migrate.cli.process_status import RATE_LIMIT
 from bt_migrate.cli.timeline import Timeline
 from bt_migrate.report.html import read_timeline
 
@@ -21,6 +22,14 @@ def test_a_point_is_a_line_with_the_waits_of_both_sides(tmp_path: Path) -> None:
     assert read_timeline(tmp_path / "t.jsonl") == [
         {"t": 5.0, "rows": 7, "limited": 2, "retries": 4, "paused": False}
     ]
+
+
+def test_a_wait_for_a_rate_limit_is_marked_though_nothing_was_refused(tmp_path: Path) -> None:
+    timeline = Timeline(tmp_path / "t.jsonl", iter([0.0, 0.0, 0.0, 0.0]).__next__)
+    timeline.add(status(0))
+    for reason in (RATE_LIMIT, "source does not answer: next try in"):
+        timeline.add({**status(0), "wait": {"reason": reason}}, last=True)
+    assert [point["limited"] for point in read_timeline(tmp_path / "t.jsonl")] == [2, 3, 3]
 
 
 def test_a_week_long_timeline_has_a_few_thousand_points(tmp_path: Path) -> None:
