@@ -32,9 +32,20 @@ FD_BYTES = array.array("i").itemsize
 
 
 class Process:
-    """A started program, with the methods of subprocess.Popen that tests use."""
+    """A started program, with the methods of subprocess.Popen that tests use.
 
-    def __init__(self, module: str, args: List[str], env: Mapping[str, str], cwd: Path) -> None:
+    With a `terminal`, it writes to that instead of stdout and stderr.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        args: List[str],
+        env: Mapping[str, str],
+        cwd: Path,
+        *,
+        terminal: Optional[int] = None,
+    ) -> None:
         order = {
             "module": module,
             "args": args,
@@ -44,7 +55,7 @@ class Process:
             "ignored": [int(n) for n in INHERITED if signal.getsignal(n) == signal.SIG_IGN],
         }
         ours, theirs = zip(*(os.pipe() for _ in range(3)))
-        TEMPLATE.order(order, theirs)
+        TEMPLATE.order(order, theirs if terminal is None else (terminal, terminal, theirs[2]))
         for number in theirs:
             os.close(number)
         self.returncode: Optional[int] = None
