@@ -12,7 +12,7 @@ from bt_migrate.migration.undo_objects import CHANGED_SINCE_RUN, UndoContext
 from bt_migrate.model.equality import row_digest
 from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resources import ROW_KINDS, holder_of_rows
-from bt_migrate.report.display import plural, quoted, shown
+from bt_migrate.report.display import plural, quoted
 from bt_migrate.rows.facets import learn_facets
 from bt_migrate.rows.insert import delete_rows
 from bt_migrate.rows.read import RowSelection, pages
