@@ -117,7 +117,7 @@ def summed_lines(status: Dict[str, Any], height: Optional[int] = None) -> List[s
             (
                 shown(Path(run["run"]).relative_to(status["folder"]).parent),
                 run["state"],
-                _rows_text(run["rows"]),
+                _rows_text(run["rows"]) if run["streams"] else "none",
                 f"{run['rows']['rows_per_second']:,.0f}",
                 duration_text(run["rows"]["eta_seconds"]) if run["rows"]["eta_seconds"] else "",
             )
