@@ -24,7 +24,7 @@ DETAILS = frozenset(
 )  # fmt: skip
 # Shown even with --quiet.
 ALWAYS = frozenset(("gap",))
-# A rate limit is announced again only if the wait ends this much later.
+# A rate limit is announced only if the wait is longer, or ends this much later than the last one.
 WAIT_SLACK_S = 2.0
 # of the time before each line
 TIME_COLUMNS = 9
@@ -66,14 +66,15 @@ class Terminal(logging.StreamHandler):  # type: ignore[type-arg]  # not before P
         return self._is_new_wait(record) and super().filter(record)
 
     def _is_new_wait(self, record: logging.LogRecord) -> bool:
-        """Whether no other thread has logged this wait, so that it is logged only once."""
+        """Whether it is a wait to tell, and no other thread has logged it."""
         if getattr(record, "event", "") != "rate_limited" or not self.short:
             return True
         side = getattr(record, "side", "")
-        until = time.monotonic() + getattr(record, "seconds", 0.0)
-        is_new = until > self._waits_until.get(side, 0.0) + WAIT_SLACK_S
-        self._waits_until[side] = max(until, self._waits_until.get(side, 0.0))
-        return is_new
+        now_s = time.monotonic()
+        until = now_s + getattr(record, "seconds", 0.0)
+        known_until = max(now_s, self._waits_until.get(side, now_s))
+        self._waits_until[side] = max(until, known_until)
+        return until > known_until + WAIT_SLACK_S
 
     def emit(self, record: logging.LogRecord) -> None:
         colour = self._colour_of(record)

@@ -135,7 +135,7 @@ def test_details_are_left_out_by_default(
 def test_a_wait_is_announced_once_however_many_threads_meet_it() -> None:
     terminal = screen()
     wait = {"event": "rate_limited", "side": "source"}
-    for seconds in (60.0, 60.0, 59.5, 90.0):
+    for seconds in (1.0, 60.0, 60.0, 59.5, 90.0):
         terminal.handle(record(f"wait {seconds}", seconds=seconds, **wait))
     terminal.handle(record("other side", seconds=60.0, event="rate_limited", side="destination"))
     assert terminal.stream.getvalue().splitlines() == ["wait 60.0", "wait 90.0", "other side"]
