@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence
 
 from bt_migrate.model.findings import KINDS
-from bt_migrate.model.outcomes import CREATED, FOUND, UPDATED
+from bt_migrate.model.outcomes import CREATED, FOUND, UPDATED, WOULD_CREATE, WOULD_UPDATE
 from bt_migrate.report.display import (
     counts_text,
     escaped,
@@ -36,7 +36,9 @@ SHOWN_PER_KIND = 20
 # columns of projects in the matrix, which is 80 characters wide
 MATRIX_PROJECTS = 4
 MATRIX_COLUMNS = 12
+WORDS = "arrived, +skipped, !not arrived"
 ARRIVED = (CREATED, FOUND, UPDATED)
+PLANNED = (WOULD_CREATE, WOULD_UPDATE)
 
 
 def summary_text(report: Mapping[str, Any]) -> str:
@@ -53,7 +55,7 @@ def summary_text(report: Mapping[str, Any]) -> str:
         accepted_lines(report),
         table_lines(report),
         validation_lines(report),
-        _matrix_lines(report),
+        matrix_lines(report),
         _skipped_lines(report),
         _row_lines(report),
         _plan_lines(report),
@@ -65,8 +67,11 @@ def summary_text(report: Mapping[str, Any]) -> str:
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
-def _matrix_lines(report: Mapping[str, Any]) -> List[str]:
-    """Returns a table of resources by project: number arrived, `+2` skipped, `!1` not arrived."""
+def matrix_lines(report: Mapping[str, Any]) -> List[str]:
+    """Returns a table of resources by project: number arrived, `+2` skipped, `!1` not arrived.
+
+    Of a plan, number that is planned or there already.
+    """
     cells: Dict[str, Dict[str, Counter[str]]] = {}
     for entry in report["objects"]:
         by_project = cells.setdefault(entry["resource"], {})
@@ -74,7 +79,8 @@ def _matrix_lines(report: Mapping[str, Any]) -> List[str]:
     projects = list(dict.fromkeys(entry["project"] for entry in report["objects"]))
     if len(projects) < 2:
         return []
-    lines = ["Objects by project (arrived, +skipped, !not arrived)"]
+    words = "planned or there, +skipped, !other" if report["dry_run"] else WORDS
+    lines = [f"Objects by project ({words})"]
     for start in range(0, len(projects), MATRIX_PROJECTS):
         block = projects[start : start + MATRIX_PROJECTS]
         names = [shown(project or "(organization)", MATRIX_COLUMNS) for project in block]
@@ -90,7 +96,7 @@ def _matrix_lines(report: Mapping[str, Any]) -> List[str]:
 def _cell(outcomes: Any) -> str:
     if not outcomes:
         return "-"
-    arrived = sum(outcomes[name] for name in ARRIVED)
+    arrived = sum(outcomes[name] for name in (*ARRIVED, *PLANNED))
     skipped = outcomes["skipped"]
     others = sum(outcomes.values()) - arrived - skipped
     parts = [f"{arrived:,}"]

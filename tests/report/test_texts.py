@@ -22,6 +22,7 @@ from bt_migrate.report.display import (
 from bt_migrate.report.measures import estimate_text
 from bt_migrate.report.screen import in_one_line_each
 from bt_migrate.report.sections import time_lines
+from bt_migrate.report.summary import matrix_lines
 from tests.support.orgs import Pair, report, run, runs
 
 
@@ -57,6 +58,23 @@ def test_text_json_and_report_hold_the_same_numbers(pair: Pair, tmp_path: Path) 
     assert sections and all(" ".join(line["text"].split()) in printed for line in sections)
     assert max(map(len, summary.splitlines()[:3])) <= 80
     assert summary.splitlines()[-1].startswith("Next: ")
+
+
+@pytest.mark.parametrize(
+    ("dry_run", "outcomes", "head", "cell"),
+    [
+        (False, {"created": 2, "failed": 1}, "arrived, +skipped, !not arrived", "2 !1"),
+        (True, {"planned": 2, "found": 1, "skipped": 4}, "planned or there, +skipped", "3 +4"),
+    ],
+)
+def test_the_matrix_of_a_plan_counts_what_is_planned(
+    dry_run: bool, outcomes: Dict[str, int], head: str, cell: str
+) -> None:
+    objects = [
+        {"resource": "prompts", "project": project, "outcomes": outcomes} for project in ("a", "b")
+    ]
+    lines = matrix_lines({"dry_run": dry_run, "objects": objects})
+    assert (head in lines[0], lines[-1].split("  ")[-1].strip()) == (True, cell), lines
 
 
 def test_times_are_those_of_this_start_and_of_the_run(pair: Pair, tmp_path: Path) -> None:
