@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, List
 
 from bt_migrate.cli.streams import code_after_output, print_message, safe_streams
-from bt_migrate.errors import EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_OK, MigrationError
+from bt_migrate.errors import EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_OK, MigrationError, UsageError
 
 MASK = "***"
 # characters of a message in a traceback: it may contain what a server sent
@@ -47,6 +47,7 @@ def run_guarded(body: Callable[[Edge], int]) -> int:
 
 def _code_of(body: Callable[[Edge], int], edge: Edge) -> int:
     try:
+        _refuse_lost_folder()
         return body(edge)
     except MigrationError as error:
         print_line("ended", str(error), error.exit_code, edge)
@@ -63,6 +64,15 @@ def _code_of(body: Callable[[Edge], int], edge: Edge) -> int:
         )
         print_line("crashed", text, EXIT_CRASHED, edge)
         return EXIT_CRASHED
+
+
+def _refuse_lost_folder() -> None:
+    """Raises UsageError if the current folder was deleted or cannot be read."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        text = f"the current folder cannot be used ({error.strerror}): change to another one"
+        raise UsageError(text) from None
 
 
 def print_line(event: str, text: str, exit_code: int, edge: Edge) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from bt_migrate.cli.signals import GRACE_S
 from bt_migrate.config.options import PROGRAMS
+from bt_migrate.phases import status
 from bt_migrate.report.display import escaped, shown
 from tests.support.compare_orgs import differences
 from tests.support.orgs import (
@@ -268,3 +269,13 @@ def test_a_second_signal_ends_the_process_within_two_seconds_whatever_hangs(
     assert (GRACE_S < 2, took < HANGS_S) == (True, True), took
     assert run(pair.sandbox, tmp_path / "runs").code == 0
     assert differences(pair) == []
+
+
+def test_a_deleted_current_folder_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert status.main(["runs"]) == 2
+    assert "the current folder cannot be used" in capsys.readouterr().err
