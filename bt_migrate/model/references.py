@@ -30,6 +30,7 @@ ATTACHMENT_TYPE = "braintrust_attachment"
 NAMES = ("name", "slug")
 UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 UUID_CHARS = 36
+PREFIXED = re.compile(rf"([a-z_]+:)({UUID.pattern})")
 
 
 @dataclass(frozen=True)
@@ -193,20 +194,29 @@ def rewrite_known_ids(
 ) -> List[Tuple[Path, Tuple[str, ...], str]]:
     """Replace, in place, each of the strings that is a known source id; remove unresolved ones.
 
+    An id behind a prefix is replaced too, but stays where it is unresolved.
+
     Returns (path, resources, source id) of those that were removed.
     """
     unresolved = []
     # From the back, so that a removal does not move the list positions that are still to come.
     for path, text in reversed(list(texts)):
-        if text not in known_ids:
+        prefix, source_id = without_prefix(text)
+        if source_id not in known_ids:
             continue
-        new = resolve(known_ids[text], text)
-        if new is None:
-            unresolved.append((path, known_ids[text], text))
+        new = resolve(known_ids[source_id], source_id)
+        if new is not None:
+            set_at(value, path, prefix + new)
+        elif not prefix:
+            unresolved.append((path, known_ids[source_id], source_id))
             remove(value, path)
-        else:
-            set_at(value, path, new)
     return unresolved
+
+
+def without_prefix(text: str) -> Tuple[str, str]:
+    """Splits `experiment_id:<id>`, the parent of an OpenTelemetry span; other texts stay whole."""
+    match = PREFIXED.fullmatch(text) if len(text) > UUID_CHARS else None
+    return (match[1], match[2]) if match else ("", text)
 
 
 def attachment_places(value: Any, path: Path = ()) -> List[Path]:

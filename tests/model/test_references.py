@@ -269,6 +269,14 @@ def test_an_id_elsewhere_that_cannot_be_resolved_is_left_out_and_reported() -> N
     )
 
 
+def test_an_id_behind_a_prefix_is_rewritten_or_reported() -> None:
+    """As OpenTelemetry names the parent of a span, wherever an exporter puts its attributes."""
+    result = rewritten({"options": {"a": [f"project_id:{ONE}", f"experiment_id:{LOST}"]}})
+    assert result.value == {"options": {"a": [f"project_id:{dest_id(1)}", f"experiment_id:{LOST}"]}}
+    assert result.free_text == [("options.a[1]", LOST)]
+    assert result.unresolved == []
+
+
 def test_an_id_inside_a_longer_text_stays_and_is_reported() -> None:
     text = f"dataset_id = '{ONE}' or dataset_id = '{source_id(50)}' or id = '{LOST}'"
     result = rewritten({"config": {"btql_filter": text}})
