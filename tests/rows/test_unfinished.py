@@ -166,7 +166,7 @@ def test_a_version_of_an_origin_that_is_known_now_may_have_been_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     targets = SimpleNamespace(
-        resolve=lambda to, ref: "new", known=frozenset, known_tails=lambda digits: frozenset()
+        resolve=lambda to, ref: "new", known_ids=frozenset, known_tails=lambda digits: frozenset()
     )
     settings = SimpleNamespace(attachments=True, max_row_bytes=1, rename_projects={})
     catalog: Any = SimpleNamespace(targets=targets, settings=settings)
