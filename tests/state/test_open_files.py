@@ -50,7 +50,7 @@ def test_the_stores_used_longest_ago_are_closed_and_open_again_when_needed(
     stores = [SeenRows(tmp_path / f"{number}.sqlite3") for number in range(20)]
     for _ in range(2):
         for number, store in enumerate(stores):
-            store.record([("o", f"r{number}", number, "created")])
+            store.record([("o", f"r{number}", number, "created", 0)])
     open_files = len(os.listdir("/proc/self/fd")) - before
     seen: List[dict] = [store.outcomes_of("o", [f"r{n}"]) for n, store in enumerate(stores)]
     for store in stores:
@@ -81,8 +81,8 @@ def test_a_store_in_use_is_not_closed(tmp_path: Path, monkeypatch: pytest.Monkey
 
     def rows() -> object:
         for number in range(5):
-            second.record([("o", f"s{number}", number, "created")])  # another store meanwhile
-            yield ("o", f"r{number}", number, "created")
+            second.record([("o", f"s{number}", number, "created", 0)])  # another store meanwhile
+            yield ("o", f"r{number}", number, "created", 0)
 
     first.record(rows())  # type: ignore[arg-type]
     assert len(first.outcomes_of("o", [f"r{number}" for number in range(5)])) == 5

@@ -260,7 +260,7 @@ def test_everything_in_a_run_is_for_its_owner_only(root: Path) -> None:
         with found(root) as run:
             SeenRows(
                 run.stream_path("dataset_events", "Beta", "s1").with_name("s1_seen.sqlite3")
-            ).record([("o", "a", 1, "created")])
+            ).record([("o", "a", 1, "created", 0)])
             run.objects("datasets", "Alpha").save()
             run.objects("roles").save()
             write_json(run.folder("Gamma") / "experiment_events" / "e_state.json", {})
