@@ -23,6 +23,7 @@ from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.btql import Bounds, count_by_xact_query
 from bt_migrate.api.transactions import xact_of
+from bt_migrate.attachments.copy import NOT_COPIED
 from bt_migrate.errors import ApiError
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import DIFFERS, OPEN_OUTCOMES
@@ -278,6 +279,8 @@ def _replay_version(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> s
     stream = member.stream
     source = shared.catalog.source
     _write_rows(shared, member, bounds)
+    if any(record["kind"] == NOT_COPIED for record in member.state.findings):
+        member.lacks_attachments = True
     at_version = Bounds(version=bounds.version)
     wanted = count_inside(source, stream.kind.name, [stream.source_id], at_version)
     held = member.seen.count_held(stream.source_id)
@@ -290,6 +293,8 @@ def _replay_version(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> s
         raise unusable_answer(source, short_read_text(wanted, held))
     if held < wanted:
         return f"{wanted - held:,} of its rows did not arrive"
+    if member.lacks_attachments:
+        return "attachments of its rows could not be copied"
     if not member.seen.last_dest_xact(stream.source_id):
         return "the destination does not name the transactions of its writes"
     return "its rows refer to objects that were not moved" if _awaited(shared, member) else ""

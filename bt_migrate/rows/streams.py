@@ -94,6 +94,8 @@ class StreamCopy:
         self.tried_again: List[str] = []
         # an earlier state of the object is being written: see `replay`
         self.replays = False
+        # an earlier state lacks attachments that could not be copied, and so do the later ones
+        self.lacks_attachments = False
         self._seen: Optional[SeenRows] = None
         self._resuming: Optional[bool] = None
         self._lock = threading.Lock()
