@@ -294,8 +294,9 @@ class RowDecider:
             judged = _judge(encoded, out, remembered(self._kind, unpinned))
         if judged != DIFFERS:
             return judged
+        there = existing if unpinned is None else unpinned
         unfinished = (late or encoded.attachments) and self._encoder.is_left_unfinished(
-            encoded, out, existing, late
+            encoded, out, there, late
         )
         return UPDATED if unfinished else DIFFERS
 

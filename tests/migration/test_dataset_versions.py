@@ -151,6 +151,44 @@ def test_comments_that_are_newer_than_a_state_arrive(tmp_path: Path) -> None:
         assert [[c["comment"]["text"] for c in some] for some in found.values()] == [["later"]]
 
 
+def without_uploads(method: str, path: str, body: bytes) -> Optional[Answer]:
+    is_upload = (method, path) == ("POST", "/attachment")
+    return Answer(200, b"{}", "application/json") if is_upload else None
+
+
+def test_a_row_that_lacks_an_attachment_and_has_a_version_that_is_forgotten_is_completed(
+    tmp_path: Path,
+) -> None:
+    with timed_pair() as pair:
+        (experiment,) = pair.source.objects("experiment")
+        row_of_first = pair.source.rows("experiment", experiment["id"])[0]
+        file = pair.source.attach(b"bytes", "f.txt", "text/plain")
+        filed = {"id": "with file", "input": file, "origin": row_of_first["origin"]}
+        pair.source.insert("experiment", experiment["id"], [filed])
+        pair.sandbox.refuse = without_uploads
+        assert run(pair.sandbox, tmp_path / "runs", VERSIONS).code == 1
+        pair.sandbox.refuse = None
+        done = run(pair.sandbox, tmp_path / "fresh", "--verify")
+        assert (done.code, report(tmp_path / "fresh")["problems"]) == (0, []), done.last_words
+
+
+def test_a_state_whose_attachment_cannot_be_copied_is_left_and_so_are_the_later_ones(
+    tmp_path: Path,
+) -> None:
+    with timed_pair() as pair:
+        dataset_id = dataset_of(pair.source)
+        file = pair.source.attach(b"bytes", "f.txt", "text/plain")
+        for name, value in (("with file", file), ("after it", "text")):
+            pair.source.insert("dataset", dataset_id, [{"id": name, "input": value}])
+            take_snapshot(pair.source, name)
+        pair.sandbox.refuse = without_uploads
+        assert run(pair.sandbox, tmp_path / "runs", VERSIONS).code == 1
+        pair.sandbox.refuse = None
+        done = run(pair.sandbox, tmp_path / "runs", VERSIONS, "--verify")
+        assert done.code == 0, done.last_words
+        assert sorted(snapshots(pair.dest)) == ["after it", *STATES]
+
+
 def test_without_the_option_only_the_present_state_has_a_snapshot(tmp_path: Path) -> None:
     with timed_pair() as pair:
         take_snapshot(pair.source, "now")
