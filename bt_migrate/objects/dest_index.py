@@ -8,8 +8,9 @@ from typing import Dict, List, Optional, Tuple
 
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import Resource
+from bt_migrate.model.resource_table import CALLABLE
 from bt_migrate.objects.decide import NaturalKey, natural_key
-from bt_migrate.objects.lists import Lists
+from bt_migrate.objects.lists import Lists, kind_of_twin
 
 ListPlace = Tuple[str, str]  # (resource, destination project or "")
 
@@ -62,7 +63,7 @@ class DestIndex:
         place = (resource.name, project_id)
         by_key: Dict[NaturalKey, JsonObject] = {}
         doubles = []
-        for obj in objects:
+        for obj in _own_kind_first(resource, objects):
             if by_key.setdefault(natural_key(resource, obj), obj) is not obj:
                 doubles.append(obj)
         with self.lock:
@@ -89,3 +90,13 @@ class DestIndex:
                 self._by_key[place].pop(natural_key(resource, before), None)
             self._by_key[place][natural_key(resource, obj)] = obj
             self._by_id[place][obj["id"]] = obj
+
+
+def _own_kind_first(resource: Resource, objects: List[JsonObject]) -> List[JsonObject]:
+    """Returns the objects with those of another kind last, which the list shows as well.
+
+    The list of functions shows prompts, and a prompt and a function may have one slug.
+    """
+    if resource.name not in CALLABLE:
+        return objects
+    return sorted(objects, key=lambda obj: kind_of_twin(obj) != resource.name)

@@ -193,7 +193,7 @@ class Lists:
             else:
                 ids = {prompt["id"] for prompt in prompts}
                 twins = [function for function in functions if function["id"] in ids]
-            self._twin_kinds = {obj["id"]: _kind_of_twin(obj) for obj in twins}
+            self._twin_kinds = {obj["id"]: kind_of_twin(obj) for obj in twins}
         return self._twin_kinds
 
     # -- the destination
@@ -388,7 +388,7 @@ class Lists:
         return None
 
 
-def _kind_of_twin(obj: Mapping[str, Any]) -> str:
+def kind_of_twin(obj: Mapping[str, Any]) -> str:
     """Returns `functions` if only a function has all fields of the object, else `prompts`."""
     is_function = any(obj.get(name) for name in FUNCTION_ONLY_FIELDS)
     if is_function or obj.get("function_data") not in (None, PROMPT_MARK):
