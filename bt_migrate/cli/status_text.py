@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from bt_migrate.cli.process_status import ROWS, wait_text
 from bt_migrate.cli.run_status import (
@@ -51,6 +51,16 @@ def status_lines(status: Dict[str, Any], now: datetime, height: Optional[int] = 
     head = list(_head_lines(status, now))
     limit = SHOWN_STREAMS if height is None else max(0, height - len(head) - 1)
     return [*head, *_stream_lines(status, min(limit, SHOWN_STREAMS))][:height]
+
+
+def broken_lines(lines: Sequence[str], columns: int) -> List[str]:
+    """Returns the lines with breaks between words where a window is narrower than they are."""
+    broken: List[str] = []
+    for line in lines:
+        text = line.lstrip()
+        indent = line[: len(line) - len(text)]
+        broken += wrapped(text, first=indent, more=f"{indent}    ", columns=columns)
+    return broken
 
 
 def state_text(status: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ from bt_migrate.cli.many_runs import (
 from bt_migrate.cli.pinned import ERASE_BELOW, ERASE_LINE, terminal_size
 from bt_migrate.cli.process_status import BEAT_S
 from bt_migrate.cli.run_status import AT_WORK, newest_run, run_status
-from bt_migrate.cli.status_text import status_lines
+from bt_migrate.cli.status_text import broken_lines, status_lines
 from bt_migrate.cli.streams import is_open, raw_stream
 from bt_migrate.config.load import state_dir_of
 from bt_migrate.errors import EXIT_OK, UsageError
@@ -43,11 +43,12 @@ class Shown(NamedTuple):
     at_work: bool
 
 
-def _status(path: Path, flags: Dict[str, Any], height: Optional[int]) -> Shown:
+def _status(path: Path, flags: Dict[str, Any], window: Optional[os.terminal_size]) -> Shown:
+    height = window.lines - 1 if window else None
     now = datetime.now(timezone.utc)
     if flags["all"]:
         runs = all_runs(path, now)
-        return Shown(runs, all_runs_lines(runs)[:height], False)
+        return Shown(runs, all_runs_lines(runs), False)
     parts = parts_below(path, now)
     if parts:
         together = summed(path, parts, now)
@@ -58,18 +59,23 @@ def _status(path: Path, flags: Dict[str, Any], height: Optional[int]) -> Shown:
         from bt_migrate.cli.lag_now import lag_now  # the only part that needs a client
 
         status["lag"] = lag_now(run, flags["env_file"])
-    return Shown(status, status_lines(status, now, height), status["state"] in AT_WORK)
+    lines = status_lines(status, now, height)
+    if window:
+        lines = broken_lines(lines, window.columns - 1)[:height]
+    return Shown(status, lines, status["state"] in AT_WORK)
 
 
 def _show(path: Path, flags: Dict[str, Any]) -> bool:
     """Print the status once. Returns whether a process works on the run."""
     on_terminal = sys.stdout.isatty()
     size = terminal_size(raw_stream(sys.stdout))
-    status = _status(path, flags, size.lines - 1 if on_terminal and not flags["all"] else None)
+    status = _status(path, flags, size if on_terminal else None)
     if flags["json"]:
         print(json.dumps(status.record))
     elif on_terminal:
-        _print_lines([shown(line, size.columns) for line in status.lines], again=flags["watch"])
+        # In a full line, erasing its rest would erase its last character.
+        lines = [shown(line, size.columns - 1) for line in status.lines]
+        _print_lines(lines, again=flags["watch"])
     else:
         print("\n".join(status.lines))
     sys.stdout.flush()

@@ -14,7 +14,7 @@ import pytest
 from bt_migrate.cli.many_runs import all_runs, all_runs_lines, parts_below, summed, summed_lines
 from bt_migrate.cli.process_status import ProcessStatus
 from bt_migrate.cli.run_status import newest_run, run_status
-from bt_migrate.cli.status_text import status_lines
+from bt_migrate.cli.status_text import broken_lines, status_lines
 from bt_migrate.model.run_identity import RunSide, Selection
 from bt_migrate.state.find_run import create_run
 from bt_migrate.state.live_counts import LiveCounts
@@ -88,6 +88,24 @@ def test_open_streams_come_first_and_the_rest_is_counted() -> None:
         "  logs 'stream 01': 5 of 10 (50%)",
         "  logs 'stream 03': 5 of 10 (50%)",
         "streams: 2 more open, 1 not begun, 4 complete (--json shows all)",
+    ]
+
+
+def test_lines_are_broken_where_the_window_is_narrower() -> None:
+    lines = status_lines(status(2), NOW)
+    assert broken_lines(lines, 79) == lines
+    assert broken_lines(lines, 20) == [
+        "run /runs/1:",
+        "    finished; acme",
+        "    -> globex",
+        "phases done:",
+        "    validate",
+        "rows: 5 of ?",
+        "  logs 'stream 01':",
+        "      5 of 10 (50%)",
+        "streams: 1 complete",
+        "    (--json shows",
+        "    all)",
     ]
 
 
