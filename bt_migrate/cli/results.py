@@ -12,6 +12,7 @@ from typing import Any, Callable, Mapping, Optional
 
 from bt_migrate.cli.pinned import terminal_size
 from bt_migrate.cli.streams import raw_stream
+from bt_migrate.cli.terminal import print_result
 from bt_migrate.config.settings import Settings
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, EXIT_STOPPED, LossError
 from bt_migrate.model.outcomes import CREATED, UPDATED
@@ -71,7 +72,7 @@ def print_report(report: Mapping[str, Any], text_of: Callable[..., str] = screen
     """Print the report as it fits the window of a terminal."""
     size = terminal_size(raw_stream(sys.stdout)) if sys.stdout.isatty() else None
     # The shell's prompt takes a line.
-    print(text_of(report, size.lines - 1) if size else text_of(report))
+    print_result(text_of(report, size.lines - 1) if size else text_of(report), sys.stdout)
 
 
 def report_run(run: RunDirectory, settings: Settings, code: Optional[int], status: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import stat
 import time
 from typing import Any, Dict, Sequence, TextIO
@@ -31,6 +32,10 @@ TIME_COLUMNS = 9
 RED = "\033[31m"
 YELLOW = "\033[33m"
 RESET = "\033[0m"
+# Titles of failures, and verdicts that are not good.
+BAD_LINES = re.compile(
+    r"(Failed|Not as in the source|Security):$|Verification: NOT |[\w ]+ (incomplete|ended with)\b"
+)
 
 
 class Terminal(logging.StreamHandler):  # type: ignore[type-arg]  # not before Python 3.11
@@ -48,14 +53,9 @@ class Terminal(logging.StreamHandler):  # type: ignore[type-arg]  # not before P
         self._waits_until: Dict[str, float] = {}
 
     @property
-    def _is_able(self) -> bool:
-        """True on a terminal that understands escape sequences."""
-        return self.stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-
-    @property
     def can_pin(self) -> bool:
         """True on a terminal that can erase a line, unless only errors are shown."""
-        return self._is_able and self.short and self.least <= logging.INFO
+        return is_able(self.stream) and self.short and self.least <= logging.INFO
 
     def filter(self, record: logging.LogRecord) -> Any:
         event = getattr(record, "event", "")
@@ -89,7 +89,7 @@ class Terminal(logging.StreamHandler):  # type: ignore[type-arg]  # not before P
 
     def _colour_of(self, record: logging.LogRecord) -> str:
         """Returns red for failures, yellow for warnings, on a terminal with colours."""
-        if not self._is_able or os.environ.get("NO_COLOR") or not self.short:
+        if not wants_colour(self.stream) or not self.short:
             return ""
         if record.levelno >= logging.ERROR:
             return RED
@@ -114,6 +114,29 @@ class Terminal(logging.StreamHandler):  # type: ignore[type-arg]  # not before P
             self.emit(record)
         finally:
             self.release()
+
+
+def is_able(stream: TextIO) -> bool:
+    """True for a terminal that understands escape sequences."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def wants_colour(stream: TextIO) -> bool:
+    return is_able(stream) and not os.environ.get("NO_COLOR")
+
+
+def print_result(text: str, stream: TextIO) -> None:
+    """Print the result of a start; titles of failures are red, and of what to do yellow."""
+    for line in text.splitlines():
+        colour = RED if BAD_LINES.match(line) else YELLOW if line == "To do:" else ""
+        if not colour or not wants_colour(stream):
+            print(line, file=stream)
+            continue
+        raw = raw_stream(stream)
+        raw.write(colour)
+        print(line, end="", file=stream)
+        raw.write(RESET)
+        print(file=stream)
 
 
 def is_file(stream: TextIO) -> bool:

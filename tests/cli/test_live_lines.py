@@ -16,7 +16,7 @@ from bt_migrate.cli.process_status import not_before_the_longest
 from bt_migrate.cli.progress import bar_drawer
 from bt_migrate.cli.rates import Beat, Rates
 from bt_migrate.cli.streams import SafeStream, agrees
-from bt_migrate.cli.terminal import Terminal
+from bt_migrate.cli.terminal import Terminal, print_result
 from bt_migrate.report.display import columns_of
 from tests.support.screen import Screen
 
@@ -192,6 +192,21 @@ def test_what_is_printed_scrolls_above_the_pinned_lines(tty: Tty) -> None:
     print("end", file=out)
     screen.feed(tty.taken())
     assert screen.text.split() == "first second half line end".split()
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_the_titles_of_failures_are_red_and_of_what_to_do_yellow(
+    no_color: str, tty: Tty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    red, yellow, off = ("", "", "") if no_color else ("\x1b[31m", "\x1b[33m", "\x1b[0m")
+    text = "Migration incomplete: a -> b\nTo do:\n  x\nFailed:\n  y\nRows: 1 failed"
+    print_result(text, SafeStream(tty))  # type: ignore[arg-type]
+    assert tty.getvalue() == (
+        f"{red}Migration incomplete: a -> b{off}\n{yellow}To do:{off}\n  x\n"
+        f"{red}Failed:{off}\n  y\nRows: 1 failed\n"
+    )
 
 
 def test_lines_are_pinned_again_after_a_question(tty: Tty, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,7 +191,7 @@ def test_there_are_plain_lines_where_nothing_can_be_pinned(
     if lacking == "tqdm":
         (tmp_path / "tqdm").mkdir()
         (tmp_path / "tqdm" / "__init__.py").write_text("raise ImportError")
-        settings = {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
+        settings = {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}", "NO_COLOR": "1"}
     text = on_terminal(pair, tmp_path, "--no-verify", "--resources", "roles", **settings)
     assert "\x1b" not in text and "Migration completed" in text
 
