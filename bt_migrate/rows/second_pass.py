@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from bt_migrate.api.json_codec import encode
+from bt_migrate.api.transactions import before_xact, xact_at
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import FAILED, UPDATED
@@ -15,7 +16,7 @@ from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.pins import may_be_mapped, resolve_version
 from bt_migrate.objects.prepare import judge_unresolved
-from bt_migrate.rows.assignments import Key, late_assignments
+from bt_migrate.rows.assignments import Key, gone_rows, late_assignments, rows_shown
 from bt_migrate.rows.batches import EncodedRow, batched
 from bt_migrate.rows.insert import Inserter
 from bt_migrate.rows.late_lists import late_lists
@@ -35,6 +36,13 @@ from bt_migrate.state.stream_state import StreamState
 ROW_NOT_SHOWN = (
     "an organization does not show the row; it counts as deleted if that is so ten minutes later"
 )
+
+
+# A row that was delivered this many seconds ago or more is looked up before a merge into it: each
+# hundred such rows cost a query.
+TRUSTED_S = 3600
+# of the file that records which rows with a pending reference are missing
+MERGES_ENDING = "_absent_merges.json"
 
 
 class Merge(NamedTuple):
@@ -94,16 +102,33 @@ def _note_unpinned(state: StreamState, merges: Sequence[Merge]) -> None:
 # assumption: merges_keep_other_fields
 def _merges(catalog: Catalog, state: StreamState, seen: SeenRows) -> Iterator[Merge]:
     waiting = seen.deferred()
-    for reference in waiting:
-        merge = _merge_of(catalog, reference)
-        if merge:
-            yield merge
+    merges = [merge for merge in (_merge_of(catalog, ref) for ref in waiting) if merge]
+    yield from _of_rows_that_are_there(catalog, state, seen, merges)
     for row, is_ours in late_assignments(catalog, state, seen, waiting):
         fields = {"metadata": {ASSIGNMENTS: row.wanted}}
         yield Merge(_merging(row.object_id, row.row_id, fields), row.resolved, is_ours)
     for late in late_lists(catalog, state, seen, waiting):
         merging = _merging(late.keys[0][0], late.row_id, late.fields)
         yield Merge(merging, late.keys, late.is_ours)
+
+
+def _of_rows_that_are_there(
+    catalog: Catalog, state: StreamState, seen: SeenRows, merges: Sequence[Merge]
+) -> Iterator[Merge]:
+    """Yields the merges into rows that were delivered a moment ago or are still shown.
+
+    A merge into a row that somebody deleted meanwhile would make a row of nothing but references.
+    """
+    row_ids = list({merge.row.id for merge in merges})
+    delivered = seen.dest_xacts(state.header["source_id"], row_ids)
+    newest = max(state.copy.transactions, default=0)
+    looked_up_before = before_xact(xact_at(int(catalog.dest.clock.latest_s())), TRUSTED_S)
+    old = [row_id for row_id in row_ids if delivered.get(row_id, newest) < looked_up_before]
+    there = rows_shown(catalog.dest, state.header["kind"], state.header["dest_id"], old)
+    absent = set(old).difference(there)
+    gone = set(gone_rows(catalog, state, absent, MERGES_ENDING))
+    seen.forget_deferred(key for merge in merges if merge.row.id in gone for key in merge.keys)
+    yield from (merge for merge in merges if merge.row.id not in absent)
 
 
 def _merge_of(catalog: Catalog, reference: DeferredReference) -> Optional[Merge]:

@@ -127,3 +127,25 @@ def test_lists_of_rows_that_are_gone_wait_for_ten_minutes_only(
         clock.set(clock.seconds() + 3600)
         codes.append(run(pair.sandbox, tmp_path, program="migrate_experiments").code)
     assert (codes, findings(tmp_path, "reference_not_added")) == ([1, 0], [])
+
+
+def test_a_late_reference_is_not_merged_into_a_row_that_was_deleted_meanwhile(
+    pair: Pair, tmp_path: Path
+) -> None:
+    alpha = pair.source.objects("project")[0]["id"]
+    origin = {"object_type": "experiment", "object_id": "", "id": "e1"}
+    origin["object_id"] = pair.source.objects("experiment")[0]["id"]
+    cases = pair.source.create("dataset", {"project_id": alpha, "name": "from experiments"})["id"]
+    rows = [{"id": row_id, "input": 1, "origin": origin} for row_id in ("gone", "there")]
+    pair.source.insert("dataset", cases, rows)
+    assert run(pair.sandbox, tmp_path, program="migrate_datasets").code == 1
+    copy = next(o["id"] for o in pair.dest.objects("dataset") if o["name"] == "from experiments")
+    pair.dest.insert("dataset", copy, [{"id": "gone", "_object_delete": True}])
+    clock = pair.sandbox.clock
+    codes = []
+    for _ in range(2):
+        clock.set(clock.seconds() + 7200)
+        codes.append(run(pair.sandbox, tmp_path, program="migrate_experiments").code)
+        shown = {row["id"]: (row["origin"] or {}).keys() for row in pair.dest.rows("dataset", copy)}
+        assert shown == {"there": origin.keys()}
+    assert codes == [1, 0]
