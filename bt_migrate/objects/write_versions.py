@@ -106,6 +106,11 @@ class VersionWriter:
             self._note(version, [object_finding(resource, item, "earlier_versions", **facts)])
             return
         prepared = prepare(catalog, resource, item)
+        unlisted = _unlisted_targets(catalog, prepared)
+        if unlisted:
+            failure = f"a version refers to {unlisted}, which cannot be listed; run again later"
+            catalog.histories.failures[version.source_id] = failure
+            return
         with catalog.key_lock(resource, prepared.body):
             self._write_unless_there(version, item, prepared)
 
@@ -210,6 +215,17 @@ class VersionWriter:
             return None
         before = xact_of(history.existing.get("_xact_id"))
         return existing if xact_of(existing.get("_xact_id")) > before else None
+
+
+def _unlisted_targets(catalog: Catalog, prepared: Prepared) -> str:
+    """Returns the kinds of references that cannot be resolved because a server refused the list.
+
+    A version cannot be completed later, so it is not written without them.
+    """
+    lists = catalog.lists
+    targets = {target for reference in prepared.deferred for target in reference.to}
+    unlisted = (name for name in targets if name in lists.refusals and not lists.is_left_out(name))
+    return " or ".join(sorted(unlisted))
 
 
 def _note_incomplete(history: History, body: JsonObject) -> None:

@@ -221,6 +221,26 @@ def test_a_history_that_was_refused_in_the_middle_is_completed_by_the_next_start
         assert pair.dest.objects("prompt") == []
 
 
+def test_no_version_is_written_without_a_tool_of_a_list_that_is_refused(tmp_path: Path) -> None:
+    def refuse(method: str, path: str, body: bytes) -> Any:
+        return Answer(400, b"no") if path.startswith("/v1/function?") else None
+
+    with pinned_pair() as pair:
+        project = pair.source.objects("project")[0]["id"]
+        body = {"project_id": project, "name": "asks", "slug": "asks"}
+        tool_id = next(o["id"] for o in pair.source.objects("function") if o["slug"] == "first")
+        data = {**text(1), "tool_functions": [{"type": "function", "id": tool_id}]}
+        asks = pair.source.create("prompt", {**body, "prompt_data": data})["id"]
+        pair.source.patch("prompt", asks, {"prompt_data": text(2)})
+        pair.sandbox.refuse = refuse
+        refused = run(pair.sandbox, tmp_path / "runs", *ALL)
+        assert (refused.code, "asks" in histories(pair.dest)) == (1, False), refused.out
+        pair.sandbox.refuse = None
+        done = run(pair.sandbox, tmp_path / "runs", *ALL, "--verify", "--full")
+        assert done.code == 0, done.out
+        assert_equal(pair)
+
+
 def test_versions_that_cannot_be_read_are_left_out_and_named(tmp_path: Path) -> None:
     with pinned_pair() as pair:
         greet = greet_of(pair.source)["id"]
