@@ -6,7 +6,6 @@ The decision depends on how the last start ended and on what is not complete.
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Set
@@ -18,6 +17,7 @@ from bt_migrate.model.findings import FAILURE, LIST_REFUSED
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.model.resources import BY_NAME, NAMED_BY_ROWS, ROW_KINDS, SELECTABLE
+from bt_migrate.report.display import shell_word
 from bt_migrate.state.find_run import VERIFY
 from bt_migrate.state.run_directory import RunDirectory
 from bt_migrate.state.run_files import RUN_FILE
@@ -82,7 +82,8 @@ class LastStart:
         if SINCE_LAST not in arguments:
             useless |= ONLY_OF_SYNC
         arguments = without(arguments, tuple(useless))
-        return f"{shlex.join([self.prefix + command, *arguments])}  # {comment}"
+        words = map(shell_word, [self.prefix + command, *arguments])
+        return f"{' '.join(words)}  # {comment}"
 
     def again(self, arguments: Sequence[str], comment: str) -> str:
         return self.line(self.command, arguments, comment)

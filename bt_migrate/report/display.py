@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from typing import Any, Iterable, List, Mapping, Optional, Sequence
 
@@ -31,6 +32,21 @@ def escaped(text: str) -> str:
 
 def _escape(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def shell_word(word: str) -> str:
+    """Returns an argument as it can be shown, and typed in a shell."""
+    if word.isprintable():
+        return shlex.quote(word)
+    chars = (char if char.isprintable() and char not in "'\\" else _octets(char) for char in word)
+    return f"$'{''.join(chars)}'"
+
+
+def _octets(char: str) -> str:
+    # A byte that is no text in the locale is read as one of these surrogates.
+    is_byte = "\udc80" <= char <= "\udcff"
+    octets = char.encode("utf-8", "surrogateescape" if is_byte else "surrogatepass")
+    return "".join(f"\\x{octet:02x}" for octet in octets)
 
 
 def shown(name: Any, columns: int = NAME_COLUMNS) -> str:

@@ -17,7 +17,7 @@ import pytest
 from bt_migrate.cli.signals import GRACE_S
 from bt_migrate.config.options import PROGRAMS
 from bt_migrate.phases import status
-from bt_migrate.report.display import escaped, shown
+from bt_migrate.report.display import escaped, shell_word, shown
 from tests.support.compare_orgs import differences
 from tests.support.orgs import (
     REPOSITORY,
@@ -222,6 +222,13 @@ def test_names_are_escaped_wherever_people_look_and_exact_in_json(
     assert done.code == 0, done.last_words
     stated = json.loads((runs(root)[-2] / "migration_report.json").read_text(encoding="utf-8"))
     assert NASTY in [counts["project"] for counts in stated["objects"]]
+
+
+@pytest.mark.parametrize("name", [NASTY, "a'\\\n$x", "plain α", "two words", "\udcff\n"])
+def test_an_argument_with_control_characters_can_be_typed_in_a_shell(name: str) -> None:
+    word = shell_word(name)
+    printed = subprocess.run(["bash", "-c", f"printf %s {word}"], stdout=subprocess.PIPE).stdout
+    assert (printed, word.isprintable()) == (name.encode("utf-8", "surrogateescape"), True)
 
 
 def test_an_escaped_name_is_cut_at_its_width_on_the_terminal() -> None:
