@@ -7,7 +7,9 @@ result for the object is None, never a wrong number.
 from __future__ import annotations
 
 import logging
+import threading
 from collections import defaultdict
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
@@ -67,6 +69,10 @@ class Counted(NamedTuple):
 
     rows: Optional[int]
     at_s: float
+
+
+# object id -> its count
+Counts = Dict[str, Counted]
 
 
 # assumption: aggregates_count
@@ -134,13 +140,15 @@ def _count_together(
 class RowCounts:
     """Row counts of both sides by object, queried once in a process.
 
-    Safe for many threads without a lock, which a slow query would hold: at worst two threads query
-    the same. Counts of the destination expire after DEST_COUNT_VALID_S, because others may write
-    rows there.
+    Safe for many threads: of those that need the same count, one queries and the others wait, and
+    no lock is held meanwhile. Counts of the destination expire after DEST_COUNT_VALID_S, because
+    others may write rows there.
     """
 
     def __init__(self) -> None:
-        self._counted: Dict[str, Dict[str, Counted]] = defaultdict(dict)
+        self._lock = threading.Lock()
+        # kind -> object id -> the counts that contain its own, of a query that may still run
+        self._queries: Dict[str, Dict[str, Future[Counts]]] = defaultdict(dict)
 
     def of(self, catalog: Catalog, kind_name: str, object_ids: Sequence[str]) -> Dict[str, Counted]:
         """Returns the counts of these source objects."""
@@ -156,16 +164,31 @@ class RowCounts:
     def _of(
         self, catalog: Catalog, api: Api, kind_name: str, ids: Sequence[str], since_s: float
     ) -> Dict[str, Counted]:
-        counted = self._counted[kind_name]
-        missing = [
-            object_id
-            for object_id in ids
-            if object_id not in counted or counted[object_id].at_s < since_s
-        ]
-        if missing:
-            bounds = bounds_of(catalog, ROW_KINDS[kind_name])
-            counted.update(count_by_object(catalog, api, kind_name, missing, bounds))
-        return {object_id: counted[object_id] for object_id in ids}
+        queries = self._queries[kind_name]
+        own: Future[Counts] = Future()
+        with self._lock:
+            missing = [
+                object_id
+                for object_id in ids
+                if object_id not in queries or is_older(queries[object_id], object_id, since_s)
+            ]
+            queries.update(dict.fromkeys(missing, own))
+            answering = {object_id: queries[object_id] for object_id in ids}
+        try:
+            if missing:
+                bounds = bounds_of(catalog, ROW_KINDS[kind_name])
+                own.set_result(count_by_object(catalog, api, kind_name, missing, bounds))
+        except BaseException as error:
+            with self._lock:
+                for object_id in missing:
+                    del queries[object_id]
+            own.set_exception(error)
+            raise
+        return {object_id: query.result()[object_id] for object_id, query in answering.items()}
+
+
+def is_older(query: Future[Counts], object_id: str, since_s: float) -> bool:
+    return query.done() and query.result()[object_id].at_s < since_s
 
 
 # -- objects that hold rows
