@@ -424,13 +424,14 @@ NOT_A_MEMBER = " is not a member of the destination organization"
 
 def finding(kind: str, **facts: Any) -> Dict[str, Any]:
     """Returns {kind, severity, about, resource, id, name, project, next} and what else is known:
-    path, ref, detail, count.
+    path, ref, detail, count, rows.
 
-    Empty facts are left out.
+    Empty facts are left out. A row that a finding of the kind counts already adds no `rows`.
     """
     row = KINDS[kind]
     record = {"kind": kind, "severity": row.severity, "about": row.about, "next": row.next, **facts}
-    return {name: value for name, value in record.items() if value not in (None, "", 0)}
+    kept = (name for name, value in record.items() if value not in (None, "", 0) or name == "rows")
+    return {name: record[name] for name in kept}
 
 
 def is_lost(record: Mapping[str, Any]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, Iterable, List, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Tuple
 
 from bt_migrate.model.findings import finding
 
@@ -19,29 +19,38 @@ NoteKey = Tuple[str, ...]
 class FindingCounts:
     """Counts the findings of a stream's rows by kind, place and reason.
 
-    The first row of each is kept as an example. Not safe for several threads.
+    `count` is the number of places; `rows` counts a row with several places of a kind once. The
+    first row of each is kept as an example. Not safe for several threads.
     """
 
     def __init__(self, records: Iterable[Dict[str, Any]] = ()) -> None:
         self._notes: Dict[NoteKey, Dict[str, Any]] = {}
+        # kind -> the row that was noted last: a row's findings of a kind are added together
+        self._last_rows: Dict[str, str] = {}
         for record in records:
             waited = ["waited"] if record.get("waited") else []
             key = (record["kind"], record.get("path", ""), record.get("detail", ""), *waited)
-            self._notes[key] = dict(record)
+            self._notes[key] = with_rows(record)
 
     def add(
         self, kind: str, row_id: str, path: str = "", detail: str = "", ref: str = ""
     ) -> NoteKey:
         """Count a finding about one row. Returns its place, for `make_acceptable`."""
         key = self._noted(kind, row_id, path, detail, ref)
-        self._notes[key]["count"] += 1
+        self._count(key, row_id, 1)
         return key
 
     def add_many(
         self, kind: str, row_id: str, count: int, path: str = "", detail: str = ""
     ) -> None:
         """Count `count` findings at once, with one row as the example."""
-        self._notes[self._noted(kind, row_id, path, detail)]["count"] += count
+        self._count(self._noted(kind, row_id, path, detail), row_id, count)
+
+    def _count(self, key: NoteKey, row_id: str, count: int) -> None:
+        note = self._notes[key]
+        note["count"] += count
+        note["rows"] += self._last_rows.get(key[0]) != row_id
+        self._last_rows[key[0]] = row_id
 
     def add_acceptable(self, kind: str, row_id: str, digest: bytes, detail: str = "") -> None:
         """Count a finding that a person may accept."""
@@ -63,7 +72,7 @@ class FindingCounts:
             if len(self._notes) >= MAX_NOTES:
                 key = (kind, "", "and other places")
             note = {"kind": kind, "path": key[1], "detail": key[2], "row": row_id, "ref": ref}
-            self._notes.setdefault(key, {**note, "count": 0})
+            self._notes.setdefault(key, {**note, "count": 0, "rows": 0})
         return key
 
     def _add_digest(self, key: NoteKey, number: int) -> None:
@@ -77,6 +86,7 @@ class FindingCounts:
         for key, note in other._notes.items():
             if key in self._notes:
                 self._notes[key]["count"] += note["count"]
+                self._notes[key]["rows"] += note["rows"]
                 if "fingerprint" in note:
                     self._add_digest(key, int(note["fingerprint"], 16))
             else:
@@ -84,6 +94,11 @@ class FindingCounts:
 
     def records(self) -> List[Dict[str, Any]]:
         return [dict(note) for note in self._notes.values()]
+
+
+def with_rows(record: Mapping[str, Any]) -> Dict[str, Any]:
+    """Returns the record with the number of rows, which files of earlier versions do not have."""
+    return {"rows": record["count"], **record} if "count" in record else dict(record)
 
 
 def stream_findings(
@@ -96,4 +111,4 @@ def stream_findings(
         "name": header["name"],
         "project": header["project"],
     }
-    return [finding(**{**record, **facts}) for record in records]
+    return [finding(**{**with_rows(record), **facts}) for record in records]

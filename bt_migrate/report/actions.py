@@ -97,7 +97,7 @@ class Group:
 
     @property
     def rows(self) -> Count:
-        return Count(sum(record.get("count", 0) for record in self._records))
+        return Count(sum(map(rows_of, self._records)))
 
     @property
     def where(self) -> str:
@@ -154,6 +154,11 @@ class Group:
         if not kind.summary:
             return f"{kind.about} ({self.where})"
         return kind.summary.format(**{name: getattr(self, name) for name in ACTION_FIELDS})
+
+
+def rows_of(record: Mapping[str, Any]) -> int:
+    """The rows of a finding; 0 if findings of the same kind at other places count them."""
+    return int(record.get("rows", record.get("count", 0)))
 
 
 def noun_of(resource: str) -> str:

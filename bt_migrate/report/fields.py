@@ -41,7 +41,8 @@ REPORT_FIELDS: Mapping[str, str] = {
     "syncs and of runs with a relative window",
     "problems": "each object that failed or differs: kind, name, id, project, fields, reason",
     "findings": "one record each: `kind`, `severity`, `resource`, `id`, `name`, `project`, `path`, "
-    "`ref`, `next`; those of rows with `count` and the first `row`; also in `findings.jsonl`",
+    "`ref`, `next`; those of rows with `count` (places), `rows` and the first `row`; also in "
+    "`findings.jsonl`",
     "findings_by_kind": "number of findings of each kind",
     "to_do": "what a person must do, a line for each kind: `kind`, `text`, number of `findings`",
     "failed": "what should have arrived and did not, likewise",

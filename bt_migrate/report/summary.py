@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence
 
 from bt_migrate.model.findings import KINDS
 from bt_migrate.model.outcomes import CREATED, FOUND, UPDATED, WOULD_CREATE, WOULD_UPDATE
+from bt_migrate.report.actions import rows_of
 from bt_migrate.report.display import (
     counts_text,
     escaped,
@@ -166,7 +167,7 @@ def _finding_blocks(findings: Sequence[Mapping[str, Any]]) -> Iterator[List[str]
 def _amount(records: Iterable[Mapping[str, Any]]) -> str:
     """Returns the number of findings, and the number of their rows."""
     records = list(records)
-    rows = sum(record.get("count", 0) for record in records)
+    rows = sum(map(rows_of, records))
     text = plural(len(records), "finding")
     return f"{text}, {plural(rows, 'row')}" if rows else text
 
@@ -180,5 +181,6 @@ def _finding_line(record: Mapping[str, Any]) -> str:
     if record.get("count"):
         sampled = f" of the first {record['sampled']:,}" if record.get("sampled") else ""
         first = shown(record.get("row"))
-        parts.append(f"{plural(record['count'], 'row')}{sampled} ({first})")
+        noun = "row" if record["count"] == rows_of(record) else "place"
+        parts.append(f"{plural(record['count'], noun)}{sampled} ({first})")
     return ": ".join(parts) + (f" -> {escaped(record['next'])}" if record.get("next") else "")

@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional
 import pytest
 
 from bt_migrate.model.findings import KINDS, finding
+from bt_migrate.model.notes import FindingCounts, stream_findings
 from bt_migrate.report.actions import Group, grouped_by_kind
 from bt_migrate.report.display import (
     columns_of,
@@ -138,6 +139,18 @@ def test_a_finding_of_any_kind_is_one_line_that_names_its_objects(
         for number, fact in enumerate(facts)
     ]
     assert Group(kind, records).line() == expected
+
+
+def test_a_row_with_several_places_of_a_kind_is_one_row() -> None:
+    notes = FindingCounts()
+    for row_id, path in (("r1", "a"), ("r1", "b"), ("r2", "b[0]"), ("r2", "b[1]")):
+        notes.add("version_pin_removed", row_id, path)
+    older = {"kind": "version_pin_removed", "path": "c", "row": "r3", "count": 7}
+    header = {"kind": "logs", "source_id": "s", "name": "n", "project": "p"}
+    records = stream_findings(header, [*FindingCounts(notes.records()).records(), older])
+    numbers = [(record["count"], record["rows"]) for record in records]
+    assert numbers == [(1, 1), (1, 0), (2, 1), (7, 7)]
+    assert Group("version_pin_removed", records).line().endswith("(9 rows)")
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
