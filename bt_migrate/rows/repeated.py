@@ -11,8 +11,8 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.model.json_object import JsonObject
 
-# How many rows of a stream are remembered. Of two versions that lie further apart, the comparison
-# reports the one that should not be there.
+# How many rows of a stream are remembered at least, and at most twice as many. Of two versions that
+# lie further apart, the comparison reports the one that should not be there.
 MAX_REMEMBERED_ROWS = 20_000
 NOT_PASSED_ON = object()
 
@@ -32,19 +32,21 @@ class NewestVersions:
 
     def __init__(self) -> None:
         # (object id, row id) -> transaction as the row names it
-        self._xacts: Dict[Tuple[str, str], Any] = {}
+        self._recent: Dict[Tuple[str, str], Any] = {}
+        self._earlier: Dict[Tuple[str, str], Any] = {}
 
     def of(self, object_id: str, rows: Sequence[JsonObject]) -> Newest:
         """Returns which rows of the next page count, and remembers them."""
         places = {(object_id, row["id"]): row.get("_xact_id") for row in rows}
-        if len(places) == len(rows) and self._xacts.keys().isdisjoint(places):
+        remembered = (self._recent.keys(), self._earlier.keys())
+        if len(places) == len(rows) and all(map(places.keys().isdisjoint, remembered)):
             newest = Newest(list(rows), [], [])
         else:
             newest = self._without_older(object_id, rows)
             places = {(object_id, row["id"]): row.get("_xact_id") for row in newest.rows}
-        self._xacts.update(places)
-        while len(self._xacts) > MAX_REMEMBERED_ROWS:
-            del self._xacts[next(iter(self._xacts))]
+        self._recent.update(places)
+        if len(self._recent) > MAX_REMEMBERED_ROWS:
+            self._earlier, self._recent = self._recent, {}
         return newest
 
     def _without_older(self, object_id: str, rows: Sequence[JsonObject]) -> Newest:
@@ -54,7 +56,8 @@ class NewestVersions:
             chosen = set(map(id, counting))
             newest.older.extend(row["id"] for row in rows if id(row) not in chosen)
         for row in counting:
-            before = self._xacts.get((object_id, row["id"]), NOT_PASSED_ON)
+            place = (object_id, row["id"])
+            before = self._recent.get(place, self._earlier.get(place, NOT_PASSED_ON))
             is_newer = before is NOT_PASSED_ON or xact_of(before) < xact_of(row.get("_xact_id"))
             if is_newer:
                 newest.rows.append(row)

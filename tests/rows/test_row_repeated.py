@@ -7,6 +7,7 @@ from typing import Any, List
 
 import pytest
 
+from bt_migrate.rows import repeated
 from bt_migrate.rows.repeated import NewestVersions, newest_rows
 from bt_migrate.sandbox.data import inserts
 from tests.support.orgs import findings
@@ -92,3 +93,15 @@ def test_of_two_versions_on_two_pages_the_last_transaction_counts() -> None:
     assert versions.of("o", [row("a", 2), row("b", 1)]) == ([row("a", 2), row("b", 1)], [], [])
     assert versions.of("o", [row("a", 1), row("b", 2)]) == ([row("b", 2)], ["a"], ["b"])
     assert versions.of("other", [row("a", 1)]) == ([row("a", 1)], [], [])
+
+
+def test_the_last_rows_are_remembered_and_others_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(repeated, "MAX_REMEMBERED_ROWS", 10)
+    versions = NewestVersions()
+    for start in range(0, 50, 5):
+        versions.of("o", [row(str(number), 2) for number in range(start, start + 5)])
+    last = [str(number) for number in range(40, 50)]
+    assert versions.of("o", [row(row_id, 1) for row_id in last]).older == last
+    assert versions.of("o", [row("0", 1)]) == ([row("0", 1)], [], [])
