@@ -84,6 +84,18 @@ class VersionMapping:
         return version_like(version, mapped[max(reached)]) if reached else None
 
 
+def has_same_number(run: RunDirectory, version: object) -> bool:
+    """Whether the run mapped a transaction of the source to one of the destination with the same
+    number: servers count independently of each other.
+    """
+    xact = str(xact_of_version(version))
+    return any(
+        versions.get(xact) == xact
+        for states in run.all_objects()
+        for versions in states.versions.values()
+    )
+
+
 def read_version_mapping(
     run: RunDirectory, lock: threading.RLock, *, of_rows: bool = False
 ) -> VersionMapping:

@@ -10,6 +10,7 @@ from bt_migrate.api.transactions import xact_of, xact_seconds
 from bt_migrate.model.equality import day_of, difference_print, differing_paths, text_digest
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
+from bt_migrate.objects.version_mapping import has_same_number
 from bt_migrate.rows.read import rows_of_ids
 from bt_migrate.rows.rewrite import COMMENTS, copied
 from bt_migrate.state.seen_rows import ANY_ROUND, SeenRows
@@ -190,7 +191,10 @@ class RowLookup:
             tolerated["origin"] += 1
         pin = _pin_of_origin(right)
         is_wanted = _pin_of_origin(left) is not None
-        if pin is not None and not is_wanted and pin != _pin_of_origin(wanted_row):
+        is_there = pin is not None and not is_wanted
+        if is_there and not (
+            pin == _pin_of_origin(wanted_row) and not has_same_number(self.context.catalog.run, pin)
+        ):
             # a transaction that the destination set by itself
             del right["origin"]["_xact_id"]
             tolerated["version"] += 1

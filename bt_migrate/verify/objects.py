@@ -33,6 +33,7 @@ from bt_migrate.objects.prepare import (
     waits_for,
 )
 from bt_migrate.objects.update import difference_of
+from bt_migrate.objects.version_mapping import has_same_number
 from bt_migrate.verify.normalize import TOLERATED_OF_FINDING
 from bt_migrate.verify.pairs import BothAttachments
 from bt_migrate.verify.result import CANNOT_MOVE, EXTRA, MATCH, MISSING, Comparison, first_paths
@@ -211,7 +212,9 @@ class KindComparer:
             # The source shows it to everybody, so it may be public or not.
             actual.pop("public")
         yield from _differing_fields(resource, expected, actual, tolerated)
-        yield from kept_transactions(writable_fields(resource, item.source), actual)
+        for path, version in kept_transactions(writable_fields(resource, item.source), actual):
+            if not has_same_number(self.catalog.run, version):
+                yield path
 
     def _expected_keys(self, items: Sequence[PlannedObject], dest_project: str) -> Set[NaturalKey]:
         """Returns the natural keys that are not extra, also of source objects that cannot move."""

@@ -89,13 +89,15 @@ def _ids_in(value: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
             yield dotted(path), id_here
 
 
-def kept_transactions(source: Mapping[str, Any], existing: Mapping[str, Any]) -> Iterator[str]:
-    """Returns the paths at which the destination's object has a transaction of the source."""
+def kept_transactions(
+    source: Mapping[str, Any], existing: Mapping[str, Any]
+) -> Iterator[Tuple[str, str]]:
+    """Yields (path, transaction) where the destination's object has a transaction of the source."""
     ours = {text for _, text in strings(source) if is_transaction(text)}
     if ours:
         for path, text in strings(existing):
             if text in ours:
-                yield dotted(path)
+                yield dotted(path), text
 
 
 def is_transaction(text: str) -> bool:

@@ -8,8 +8,9 @@ from typing import Optional
 
 import pytest
 
-from bt_migrate.objects.version_mapping import VersionMapping
+from bt_migrate.objects.version_mapping import VersionMapping, has_same_number
 from bt_migrate.state.object_states import ObjectStates
+from tests.support.run_state import found
 
 FIRST, SECOND, BETWEEN, BEFORE = (f"100019265688088{n:04d}" for n in (2000, 4000, 3000, 1000))
 THERE = {FIRST: "1000192999999990001", SECOND: "1000192999999990002"}
@@ -53,3 +54,16 @@ def test_the_mapping_survives_the_process(tmp_path: Path) -> None:
     mapping_of(states)
     states.save()
     assert ObjectStates(path, "prompts", "Alpha").versions == {"p1": THERE}
+
+
+def test_a_transaction_can_have_the_same_number_on_both_sides(tmp_path: Path) -> None:
+    run = found(tmp_path)
+    states = run.objects("datasets", "p")
+    mapping = VersionMapping(threading.RLock())
+    mapping.record(states, "d1", FIRST, FIRST)
+    mapping.record(states, "d1", SECOND, THERE[SECOND])
+    assert [has_same_number(run, version) for version in (FIRST, SECOND, None)] == [
+        True,
+        False,
+        False,
+    ]
