@@ -110,32 +110,37 @@ def report_refused(migration: Migration, resource: Resource) -> None:
     """Report the lists of a kind that the source refused: all, or those of some owners."""
     refusals = migration.catalog.lists.refusals.get(resource.name, [])
     states = migration.run.objects(resource.name)
-    if not refusals and "" not in states.findings:
+    record = migration.run.record
+    if not refusals and "" not in states.findings and resource.name not in record.not_listed:
         return
-    findings = []
+    findings, places = [], []
     for refusal in refusals:
-        kind = "not_listed" if is_beyond_key(migration, resource, refusal) else LIST_REFUSED
+        kind = LIST_REFUSED
+        if is_beyond_key(migration, resource, refusal):
+            kind = "not_listed"
+            places.append(refusal.place)
         name = f"{resource.name} of {refusal.place}" if refusal.place else resource.name
         findings.append(finding(kind, resource=resource.name, name=name, detail=str(refusal.error)))
     states.note("", findings)
     states.save()
+    # A list that was read this time is a failure when it is refused later.
+    record.not_listed[resource.name] = places
+    migration.run.save()
 
 
 def is_beyond_key(migration: Migration, resource: Resource, refusal: Refusal) -> bool:
     """Whether the refused list is only outside of this key's rights, so that nothing is missing.
 
-    That is so for kinds that need a right of their own, unless a person asked for them by name or
-    they were listed before, and for kinds that a person left out.
+    That is so for kinds that need a right of their own, unless a person asked for them by name, or
+    an earlier start may have listed them; and for kinds that a person left out.
     """
     left_out = migration.catalog.lists.is_left_out(resource.name)
     needs_right = resource.beyond or resource.scope == OWNER or left_out
     ours = refusal.error.side == migration.catalog.source.side
     by_name = resource.name in migration.settings.named_resources
-    seen = any(
-        states.resource == resource.name and states.over_all_rounds()
-        for states in migration.run.all_objects()
-    )
-    return ours and needs_right and refusal.lacks_right and not by_name and not seen
+    never_listed = refusal.place in migration.run.record.not_listed.get(resource.name, ())
+    may_be_moved = resource.name in migration.moved_before and not never_listed
+    return ours and needs_right and refusal.lacks_right and not by_name and not may_be_moved
 
 
 def copy_versions(
