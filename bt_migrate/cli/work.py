@@ -345,9 +345,6 @@ def _run_phases(start: Start, settings: Settings, run: RunDirectory) -> None:
             AttachmentCopier(*sides, copied, settings.attachment_max_bytes),
             start.ending.event,
             objects_only=settings.no_rows,
-            moved_before=frozenset(
-                states.resource for states in run.all_objects() if states.over_all_rounds()
-            ),
         )
         whole = run.record.selection == start.identity(settings).selection
         with migration.background:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import FrozenSet, Optional, Set
+from typing import Optional, Set
 
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.config.settings import Settings
@@ -28,8 +28,6 @@ class Migration:
     background: BackgroundRows = field(default_factory=BackgroundRows)
     # source row counts by object, shared by validation, plans and copies
     counts: RowCounts = field(default_factory=RowCounts)
-    # resources of which earlier starts of the run have moved objects
-    moved_before: FrozenSet[str] = frozenset()
     # Source ids of projects that could not be created. They are left to the next start, so that
     # every phase stays open for what belongs to them.
     failed_projects: Set[str] = field(default_factory=set)

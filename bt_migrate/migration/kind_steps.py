@@ -109,10 +109,7 @@ def _reason_to_wait(resource: Resource, scope: ProjectPair, phase: str, item: Pl
 def report_refused(migration: Migration, resource: Resource) -> None:
     """Report the lists of a kind that the source refused: all, or those of some owners."""
     refusals = migration.catalog.lists.refusals.get(resource.name, [])
-    states = migration.run.objects(resource.name)
-    record = migration.run.record
-    if not refusals and "" not in states.findings and resource.name not in record.not_listed:
-        return
+    states, record = migration.run.objects(resource.name), migration.run.record
     findings, places = [], []
     for refusal in refusals:
         kind = LIST_REFUSED
@@ -121,11 +118,13 @@ def report_refused(migration: Migration, resource: Resource) -> None:
             places.append(refusal.place)
         name = f"{resource.name} of {refusal.place}" if refusal.place else resource.name
         findings.append(finding(kind, resource=resource.name, name=name, detail=str(refusal.error)))
-    states.note("", findings)
-    states.save()
-    # A list that was read this time is a failure when it is refused later.
-    record.not_listed[resource.name] = places
-    migration.run.save()
+    # First, so that a start after a kill judges alike. All other lists were read.
+    if record.not_listed.get(resource.name) != places:
+        record.not_listed[resource.name] = places
+        migration.run.save()
+    if findings or "" in states.findings:
+        states.note("", findings)
+        states.save()
 
 
 def is_beyond_key(migration: Migration, resource: Resource, refusal: Refusal) -> bool:
@@ -138,9 +137,12 @@ def is_beyond_key(migration: Migration, resource: Resource, refusal: Refusal) ->
     needs_right = resource.beyond or resource.scope == OWNER or left_out
     ours = refusal.error.side == migration.catalog.source.side
     by_name = resource.name in migration.settings.named_resources
-    never_listed = refusal.place in migration.run.record.not_listed.get(resource.name, ())
-    may_be_moved = resource.name in migration.moved_before and not never_listed
-    return ours and needs_right and refusal.lacks_right and not by_name and not may_be_moved
+    not_listed = migration.run.record.not_listed.get(resource.name)
+    # Earlier versions did not record it.
+    was_read = (
+        refusal.place not in not_listed if not_listed is not None else migration.run.record.round
+    )
+    return ours and needs_right and refusal.lacks_right and not by_name and not was_read
 
 
 def copy_versions(

@@ -365,6 +365,10 @@ class Lists:
         if is_needed and len(alike) == REFUSALS_SHOWN:
             log.warning("further lists of %s cannot be read either; run.log has all", resource.name)
 
+    def is_awaited(self, name: str) -> bool:
+        """Whether a list of the kind is refused that may come."""
+        return name in self.refusals and not self.is_left_out(name)
+
     def is_left_out(self, name: str) -> bool:
         """Whether --exclude-resources names a kind that the key may not list: it never comes."""
         refusals = self.refusals.get(name, [])

@@ -111,7 +111,7 @@ class Targets:
     def may_resolve_later(self, targets: Tuple[str, ...], source_id: str) -> bool:
         """Whether an unresolved reference can resolve later: its target exists and can move."""
         for target in targets:
-            if target in self.lists.refusals and not self.lists.is_left_out(target):
+            if self.lists.is_awaited(target):
                 return True
             resource = BY_NAME.get(target)
             if resource is None or resource is USERS or target in self.lists.unknown_there:
@@ -137,9 +137,9 @@ class Targets:
 
         Without a reason, the unresolved reference is a failure.
         """
-        refused = [target for target in targets if target in self.lists.refusals]
-        if not all(map(self.lists.is_left_out, refused)):
+        if any(map(self.lists.is_awaited, targets)):
             return ""
+        refused = [target for target in targets if target in self.lists.refusals]
         if targets == (USERS.name,):
             user = self.lists.source_object(USERS, source_id) or {}
             return f"{shown_address(user) or source_id}{NOT_A_MEMBER}"

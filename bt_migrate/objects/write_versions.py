@@ -222,10 +222,8 @@ def _unlisted_targets(catalog: Catalog, prepared: Prepared) -> str:
 
     A version cannot be completed later, so it is not written without them.
     """
-    lists = catalog.lists
     targets = {target for reference in prepared.deferred for target in reference.to}
-    unlisted = (name for name in targets if name in lists.refusals and not lists.is_left_out(name))
-    return " or ".join(sorted(unlisted))
+    return " or ".join(sorted(filter(catalog.lists.is_awaited, targets)))
 
 
 def _note_incomplete(history: History, body: JsonObject) -> None:

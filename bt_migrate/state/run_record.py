@@ -80,8 +80,8 @@ class RunRecord(Identity):
     fields_not_taken: Dict[str, List[str]] = field(default_factory=dict)
     fields_taken: Dict[str, List[str]] = field(default_factory=dict)
     gone: Dict[str, List[str]] = field(default_factory=dict)  # kind -> objects that disappeared
-    # resource -> owners whose list this key may not read ("": the whole list), so that nothing of
-    # them is expected
+    # resource whose lists were read -> owners without, because this key may not read their list
+    # ("": the whole list): nothing of them is expected
     not_listed: Dict[str, List[str]] = field(default_factory=dict)
     window_gaps: List[Dict[str, Any]] = field(default_factory=list)
     validation: Optional[Dict[str, Any]] = None
