@@ -116,7 +116,7 @@ def report_refused(migration: Migration, resource: Resource) -> None:
         if is_beyond_key(migration, resource, refusal):
             kind = "not_listed"
             places.append(refusal.place)
-        name = f"{resource.name} of {refusal.place}" if refusal.place else resource.name
+        name = refusal.name_of(resource)
         findings.append(finding(kind, resource=resource.name, name=name, detail=str(refusal.error)))
     # First, so that a start after a kill judges alike. All other lists were read.
     if record.not_listed.get(resource.name) != places:

@@ -71,6 +71,10 @@ class Refusal:
     # The key has no right to read it, so for this key there is nothing to move.
     lacks_right: bool
 
+    def name_of(self, resource: Resource) -> str:
+        """`views of project 1f0e…`, or the kind for a list of all its objects"""
+        return f"{resource.name} of {self.place}" if self.place else resource.name
+
 
 def refusal_of(error: ApiError, place: str = "") -> Refusal:
     return Refusal(place, error, error.status in (400, 403) and not error.is_page)

@@ -46,9 +46,8 @@ class AcceptedRows:
     """What is to be recorded of one object's rows in a batch."""
 
     rows: List[Tuple[str, str, int, str, int]] = field(default_factory=list)  # see SeenRows.record
-    waiting: List[DeferredReference] = field(
-        default_factory=list
-    )  # pending references of these rows
+    # pending references of these rows
+    waiting: List[DeferredReference] = field(default_factory=list)
     # what was sent, where the destination names no transaction; see SeenRows.record_sending
     sent: List[Tuple[str, str, bytes, int]] = field(default_factory=list)
     # destination transactions of rows that are not recorded because they are incomplete

@@ -119,7 +119,7 @@ def _of_rows_that_are_there(
 
     A merge into a row that somebody deleted meanwhile would make a row of nothing but references.
     """
-    row_ids = list({merge.row.id for merge in merges})
+    row_ids = list(dict.fromkeys(merge.row.id for merge in merges))
     delivered = seen.dest_xacts(state.header["source_id"], row_ids)
     newest = max(state.copy.transactions, default=0)
     looked_up_before = before_xact(xact_at(int(catalog.dest.clock.latest_s())), TRUSTED_S)

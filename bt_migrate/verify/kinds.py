@@ -122,7 +122,7 @@ def _add_refusal(
         result.tolerated["not_listed"] += 1
         return
     outcome = CANNOT_MOVE if is_beyond_key(migration, resource, refusal) else UNREADABLE
-    name = f"{resource.name} of {refusal.place}" if refusal.place else resource.name
+    name = refusal.name_of(resource)
     detail = f"not listed: {error.side} answered {error.status} to {error.path}"
     result.add(outcome, id="", name=name, detail=detail)
 
