@@ -156,6 +156,19 @@ def _without_comment(setting: Setting, text: str) -> str:
 
 # -- refused combinations
 
+WINDOW = ("window", "created_after", "since_last")
+# Option, the settings of which it needs one, and how a message names these.
+NEEDED_OPTIONS: Sequence[Tuple[str, Sequence[str], str]] = (
+    ("propagate_deletes", ("since_last",), "--since-last"),
+    ("max_deletes", ("since_last",), "--since-last"),
+    ("max_deletes", ("propagate_deletes",), "--propagate-deletes"),
+    ("lookback", ("since_last",), "--since-last"),
+    # bin/undo, whose run is `resume_run_dir`, has a --yes of its own and no --invite-users.
+    ("yes", ("invite_users", "resume_run_dir"), "--invite-users"),
+    ("send_invites", ("invite_users",), "--invite-users"),
+    ("fill_gaps", WINDOW, "--window or --created-after"),
+    ("tz", (*WINDOW, "created_before"), "--window or a date"),
+)
 # Options that do nothing without rows, and options with the resources that they need.
 ROW_OPTIONS = ("propagate_deletes", "read_streams", "preserve_order")
 NEEDED_RESOURCES: Dict[str, Sequence[str]] = {
@@ -174,13 +187,17 @@ def _refuse_useless(given: Mapping[str, Any], value_of: Mapping[str, Any], depth
         raise UsageError("--counts, --sample and --full: choose one")
     if depths and not value_of["verify"]:
         raise UsageError("--no-verify: leave it out, or leave out --counts, --sample and --full")
+    for name, needed, flags in NEEDED_OPTIONS:
+        if name in given and not any(value_of[other] for other in needed):
+            raise UsageError(f"{NAMED[name].flag} does something only with {flags}")
+    _refuse_contradictions(given, value_of)
+    _refuse_without_target(given, value_of)
+
+
+def _refuse_contradictions(given: Mapping[str, Any], value_of: Mapping[str, Any]) -> None:
+    """Raises UsageError for options that contradict each other."""
     if "plan" in given and ("dry_run" in given or "plan_out" in given):
         raise UsageError("--plan carries a plan out: leave out --dry-run and --plan-out")
-    for name in ("propagate_deletes", "max_deletes", "lookback"):
-        if name in given and not value_of["since_last"]:
-            raise UsageError(f"{NAMED[name].flag} does something only with --since-last")
-    if "max_deletes" in given and not value_of["propagate_deletes"]:
-        raise UsageError("--max-deletes does something only with --propagate-deletes")
     if value_of["dataset_versions"] and (value_of["shards"] or "shard" in given):
         raise UsageError(
             "--dataset-versions: earlier states of datasets are not made in shards; leave it out"
@@ -188,22 +205,12 @@ def _refuse_useless(given: Mapping[str, Any], value_of: Mapping[str, Any], depth
         )
     if "dataset_versions" in given and value_of["no_rows"]:
         raise UsageError("--dataset-versions writes rows: leave out --no-rows")
-    for name in ("send_invites", "yes"):
-        # bin/undo has a --yes of its own and no --invite-users.
-        if name in given and not value_of["invite_users"] and "resume_run_dir" not in given:
-            raise UsageError(f"{NAMED[name].flag} does something only with --invite-users")
-    has_window = value_of["window"] or value_of["created_after"] or value_of["since_last"]
-    if "fill_gaps" in given and not has_window:
-        raise UsageError("--fill-gaps does something only with --window or --created-after")
-    if "tz" in given and not (has_window or value_of["created_before"]):
-        raise UsageError("--tz does something only with --window or a date")
     if "quiet" in given and "verbose" in given:
         raise UsageError("--quiet and --verbose: choose one")
     if "verbose" in given and value_of["log_level"] != "DEBUG":
         raise UsageError("--verbose and --log-level: choose one")
     if {"preserve_order", "read_streams"} <= given.keys() and value_of["read_streams"] > 1:
         raise UsageError("--preserve-order needs one reader: leave out --read-streams")
-    _refuse_without_target(given, value_of)
 
 
 def _refuse_without_target(given: Mapping[str, Any], value_of: Mapping[str, Any]) -> None:
