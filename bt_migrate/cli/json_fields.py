@@ -19,7 +19,7 @@ JSON_FIELDS: Mapping[str, Mapping[str, str]] = {
         "exit_code": "exit code of the program",
     },
     "verify": {
-        "equal": "everything matches, except what cannot be moved or was accepted",
+        "equal": "everything matches, except what cannot be moved, was accepted or is only_in_dest",
         "arrived": "nothing differs, is missing or unreadable, except what changed after the copy",
         "depth": "`counts`, `sample` or `full`",
         "text": "the result in one line",
@@ -33,6 +33,7 @@ JSON_FIELDS: Mapping[str, Mapping[str, str]] = {
         "security": "differences that give more access than in the source",
         "cannot_move": "what the API cannot carry",
         "accepted": "differences that a person accepted",
+        "only_in_dest": "the first 1,000 objects that only the destination has and no run created",
         "differences": "the first 1,000 differences",
         "folder": "folder with the files of all differences",
         "to_do": "what a person must do, one text per kind: users to invite",

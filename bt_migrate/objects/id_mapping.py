@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Dict, Iterator, List, Optional, Set, Tuple
 
+from bt_migrate.model.outcomes import CREATED
 from bt_migrate.model.resource import Resource
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory, fingerprints_in, readable_runs_in
@@ -67,6 +68,7 @@ class EarlierRuns:
     _fingerprints: Dict[str, Dict[str, List[str]]] = field(default_factory=dict)
     _incomplete: Optional[Dict[Tuple[str, str], str]] = None
     _left_out: Set[Tuple[str, str]] = field(default_factory=set)
+    _created: Optional[Dict[str, Set[str]]] = None
     _not_taken: Optional[Dict[str, Set[str]]] = None
     # those that it has known since
     _taken: Dict[str, Set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -146,6 +148,16 @@ class EarlierRuns:
             self._read()
             return (resource_name, source_id) in self._left_out
 
+    def created(self, resource_name: str) -> Set[str]:
+        """Returns the destination ids of the objects that this run and earlier ones created."""
+        with self.lock:
+            if self._created is None:
+                self._created = defaultdict(set)
+                for run in readable_runs_in(self.run.path.parent):
+                    if run.same_pair(self.run.record, dry_run=False):
+                        _add_created(self._created, run)
+            return self._created[resource_name]
+
     def _read(self) -> Dict[Tuple[str, str], str]:
         if self._incomplete is None:
             states = list(self._waiting_states())
@@ -169,3 +181,11 @@ class EarlierRuns:
                 continue
             if earlier.same_pair(self.run.record, dry_run=False):
                 yield from earlier.all_objects()
+
+
+def _add_created(created: Dict[str, Set[str]], run: RunDirectory) -> None:
+    """Add the destination ids, by resource, of the objects that a run created."""
+    for states in run.all_objects():
+        for entry in states.over_all_rounds().values():
+            if entry.outcome == CREATED:
+                created[states.resource].add(entry.dest_id)

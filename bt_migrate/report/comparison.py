@@ -10,12 +10,17 @@ from bt_migrate.report.display import ID_COLUMNS, quoted, shown, table, wrapped
 MATCH = "match"
 CHANGED_LATER = "changed_later"
 OTHER_OUTCOMES = (
-    "differs", "missing", "extra", "unreadable", "cannot_move", "accepted", CHANGED_LATER,
+    "differs", "missing", "extra", "unreadable", "cannot_move", "accepted", "only_in_dest",
+    CHANGED_LATER,
 )  # fmt: skip
 SHOWN_DIFFERENCES = 20
 # Group of differences -> its title.
 FAILURES = {"security": "Security:", "differences": "Not as in the source:"}
-EXPECTED = {"accepted": "Accepted:", "cannot_move": "Cannot be moved:"}
+EXPECTED = {
+    "accepted": "Accepted:",
+    "cannot_move": "Cannot be moved:",
+    "only_in_dest": "Only in the destination:",
+}
 OUTCOME_GROUPS = {**FAILURES, **EXPECTED}
 DETAIL_COLUMNS = 300
 

@@ -36,7 +36,8 @@ REPORT_FIELDS: Mapping[str, str] = {
     "validation": "what bin/validate found: `write_right`, `objects` by resource and project, "
     "`rows` by kind, `estimate`, `cannot_move`, `unavailable`, `refused_lists`",
     "verification": "result of the comparison: `equal`, `arrived`, counts by outcome and kind, "
-    "`tolerated`, `security`, `cannot_move`, the first `differences`; `rows` and `counts` apart",
+    "`tolerated`, `security`, `cannot_move`, `only_in_dest`, the first `differences`; `rows` and "
+    "`counts` apart",
     "lag": "rows written to the source since the mark of the run, and the age of the oldest; of "
     "syncs and of runs with a relative window",
     "problems": "each object that failed or differs: kind, name, id, project, fields, reason",

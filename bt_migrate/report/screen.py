@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 from bt_migrate.model.outcomes import OUTCOMES
 from bt_migrate.report.comparison import (
+    EXPECTED,
     FAILURES,
     difference_lines,
     kind_lines,
@@ -43,6 +44,9 @@ LEAST_LINES = 4
 CONTINUED = " " * 4
 SHOWN_PROBLEMS = 10
 LONGEST_PHASES = 1
+
+# What a comparison found that is no failure.
+LEFT_OUT = {name: EXPECTED[name] for name in ("cannot_move", "only_in_dest")}
 
 RECORD_FIELDS = (
     "status", "command", "dry_run", "run_directory", "duration_seconds", "this_start", "whole_run",
@@ -103,11 +107,15 @@ def comparison_text(report: Mapping[str, Any], height: int = SCREEN_LINES) -> st
         difference_lines(result, FAILURES),
         difference_lines(result, {"accepted": "Accepted:"}),
         [*kind_lines(result["kinds"]), *tolerated_lines(result)],
-        difference_lines(result, {"cannot_move": "Cannot be moved:"}),
+        difference_lines(result, LEFT_OUT),
     )
     small = body._replace(
         accepted=_only_counted("Accepted", result["accepted"]),
-        lost=_only_counted("Cannot be moved", result["cannot_move"]),
+        lost=[
+            line
+            for name, title in LEFT_OUT.items()
+            for line in _only_counted(title.rstrip(":"), result.get(name) or [])
+        ],
     )
     foot = [f"Details: {result['folder']}", *_foot(report)]
     return _fitted(Parts(wrapped(verdict_line(result), first=""), body, small, foot), height)

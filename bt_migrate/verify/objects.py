@@ -36,7 +36,15 @@ from bt_migrate.objects.update import difference_of
 from bt_migrate.objects.version_mapping import has_same_number
 from bt_migrate.verify.normalize import TOLERATED_OF_FINDING
 from bt_migrate.verify.pairs import BothAttachments
-from bt_migrate.verify.result import CANNOT_MOVE, EXTRA, MATCH, MISSING, Comparison, first_paths
+from bt_migrate.verify.result import (
+    CANNOT_MOVE,
+    EXTRA,
+    MATCH,
+    MISSING,
+    ONLY_IN_DEST,
+    Comparison,
+    first_paths,
+)
 from bt_migrate.verify.traces import SourceTraces, kept_transactions
 from bt_migrate.verify.versions import (
     VERSIONS,
@@ -242,17 +250,27 @@ class KindComparer:
         catalog, resource = self.catalog, self.resource
         for key, existing in catalog.index.by_key(resource, dest_project).items():
             if key not in expected and not resource.servers_own(existing):
-                self._add_extra(existing)
+                self._add_extra(self._outcome_of_extra(existing), existing)
         for existing in catalog.index.doubles(resource, dest_project):
-            self._add_extra(existing, detail="there more than once")
+            self._add_extra(EXTRA, existing, detail="there more than once")
 
-    def _add_extra(self, existing: Mapping[str, Any], detail: str = "") -> None:
+    def _outcome_of_extra(self, existing: Mapping[str, Any]) -> str:
+        """Of an object that the source does not have. One that others made is no difference, unless
+        it may show to more people what was moved.
+        """
+        made = existing["id"] in self.catalog.earlier.created(self.resource.name)
+        return EXTRA if made or self._is_open(existing) else ONLY_IN_DEST
+
+    def _is_open(self, existing: Mapping[str, Any]) -> bool:
+        return self.resource.grants_access or bool(existing.get("public"))
+
+    def _add_extra(self, outcome: str, existing: Mapping[str, Any], *, detail: str = "") -> None:
         self.result.add(
-            EXTRA,
+            outcome,
             id=existing["id"],
             name=display_name(self.resource, existing),
             detail=detail,
-            security=self.resource.grants_access or bool(existing.get("public")),
+            security=self._is_open(existing),
             fingerprint=difference_of(self.resource, None, existing),
         )
 

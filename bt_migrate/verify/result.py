@@ -33,13 +33,16 @@ from bt_migrate.state.accepted import Accepted
 from bt_migrate.state.files import make_private
 
 MATCH, MISSING, EXTRA, UNREADABLE = "match", "missing", "extra", "unreadable"
+ONLY_IN_DEST = "only_in_dest"  # an extra object that no run created
 ACCEPTED = "accepted"  # differs, is missing or extra, and a person accepted it
 CANNOT_MOVE = "cannot_move"  # missing, and nothing that the API could have carried
-COMPARED_AS = (MATCH, DIFFERS, MISSING, EXTRA, UNREADABLE, CANNOT_MOVE, ACCEPTED)
-AS_IT_CAN_BE = (MATCH, CANNOT_MOVE, ACCEPTED)
+COMPARED_AS = (
+    MATCH, DIFFERS, MISSING, EXTRA, UNREADABLE, CANNOT_MOVE, ACCEPTED, ONLY_IN_DEST,
+)  # fmt: skip
+AS_IT_CAN_BE = (MATCH, CANNOT_MOVE, ACCEPTED, ONLY_IN_DEST)
 # outcomes that have a file with all of their records
-WITH_FILE = (DIFFERS, MISSING, EXTRA, UNREADABLE, ACCEPTED)
-OUTCOME_WORDS = {CANNOT_MOVE: "cannot be moved"}
+WITH_FILE = (DIFFERS, MISSING, EXTRA, UNREADABLE, ACCEPTED, ONLY_IN_DEST)
+OUTCOME_WORDS = {CANNOT_MOVE: "cannot be moved", ONLY_IN_DEST: "only in the destination"}
 
 MAX_PATHS = 50  # reported for one object or row
 MAX_DIFFERENCES_KEPT = 1000  # in run.json and the report; the files have all of them
@@ -107,6 +110,7 @@ class Differences:
         self.security: List[Dict[str, Any]] = []
         self.cannot_move: List[Dict[str, Any]] = []
         self.accepted: List[Dict[str, Any]] = []
+        self.only_in_dest: List[Dict[str, Any]] = []
         self._lock = threading.Lock()
         self._files: Dict[str, IO[str]] = {}
 
@@ -130,7 +134,8 @@ class Differences:
                 return
             with self._disk_errors():
                 self._files[record["outcome"]].write(json.dumps(record) + "\n")
-            records = self.accepted if record["outcome"] == ACCEPTED else self.kept
+            apart = {ACCEPTED: self.accepted, ONLY_IN_DEST: self.only_in_dest}
+            records = apart.get(record["outcome"], self.kept)
             if len(records) < MAX_DIFFERENCES_KEPT:
                 records.append(record)
             if records is self.kept and record.get("security"):

@@ -52,6 +52,7 @@ from bt_migrate.verify.result import (
     CANNOT_MOVE,
     MATCH,
     MISSING,
+    ONLY_IN_DEST,
     UNREADABLE,
     Comparison,
     Differences,
@@ -69,7 +70,11 @@ log = logging.getLogger("bt_migrate.verify")
 Result = TypeVar("Result")
 
 # Outcomes that are as they can be, in the verdict.
-EXCEPTIONS = {CANNOT_MOVE: "what cannot be moved", ACCEPTED: "what was accepted"}
+EXCEPTIONS = {
+    CANNOT_MOVE: "what cannot be moved",
+    ACCEPTED: "what was accepted",
+    ONLY_IN_DEST: "what only the destination has",
+}
 GROUPS_AT_ONCE = 4
 COMPARE_POLL_S = 0.2  # a signal is handled within this time
 
@@ -213,7 +218,7 @@ class Compared:
 
 
 def _result(depth: str, compared: Compared, differences: Differences) -> Dict[str, Any]:
-    """`equal`: everything matches, except what cannot be moved.
+    """`equal`: everything matches, except what EXCEPTIONS names.
 
     `arrived`: nothing differs, is missing or could not be compared, except what changed in the
     source after the copy.
@@ -244,6 +249,7 @@ def _result(depth: str, compared: Compared, differences: Differences) -> Dict[st
         "security": differences.security,
         "cannot_move": differences.cannot_move,
         "accepted": differences.accepted,
+        "only_in_dest": differences.only_in_dest,
         "differences": differences.kept,
         "folder": str(differences.folder),
     }

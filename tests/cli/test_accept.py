@@ -12,10 +12,10 @@ import pytest
 
 from tests.support.orgs import Ended, findings, report, runs
 from tests.support.row_runs import Json, World, call
-from tests.support.syncs import DATASET, LOGS, add_prompt, living, merge, sync, twin
+from tests.support.syncs import LOGS, add_prompt, living, merge, sync, twin
 
 KEPT = [
-    ("datasets", "extra", ""),
+    ("experiments", "extra", ""),
     ("prompts", "differs", ""),
     ("rows of logs", "differs", "r00003"),
 ]
@@ -23,14 +23,14 @@ KEPT = [
 
 @pytest.fixture
 def w(tmp_path: Path) -> Iterator[World]:
-    """A synced source; then somebody changed a prompt and a row there, and made a dataset."""
+    """A synced source; there, somebody changed a prompt and a row and published an experiment."""
     with living(tmp_path) as w:
         add_prompt(w)
         assert sync(w).code == 0
         w.dest.patch("prompt", w.dest.objects("prompt")[0]["id"], {"description": "theirs"})
         merge(w.dest, LOGS, twin(w, LOGS), [{"id": "r00003", "metadata": {"theirs": 1}}])
         project = w.dest.objects("project")[0]["id"]
-        w.dest.create(DATASET, {"project_id": project, "name": "theirs"})
+        w.dest.create("experiment", {"project_id": project, "name": "theirs", "public": True})
         yield w
 
 

@@ -411,7 +411,7 @@ DAMAGES: List[Damage] = [
     Damage(
         "dataset added",
         create("dataset", "beta", name="theirs"),
-        (("extra", "datasets", "theirs", "", ()),),
+        (("only_in_dest", "datasets", "theirs", "", ()),),
     ),
     Damage(
         "prompt added",
@@ -422,21 +422,21 @@ DAMAGES: List[Damage] = [
             slug="p",
             prompt_data={"prompt": {"type": "completion", "content": ""}},
         ),
-        (("extra", "prompts", "P", "", ()),),
+        (("only_in_dest", "prompts", "P", "", ()),),
     ),
     Damage(
         "tag added in a project",
         create("project_tag", "beta", name="theirs"),
-        (("extra", "project_tags", "theirs", "", ()),),
+        (("only_in_dest", "project_tags", "theirs", "", ()),),
     ),
     Damage(
         "role added",
         lambda w: w.pair.dest.create("role", {"name": "theirs"}),
-        (("extra", "roles", "theirs", "", ()),),
+        (("only_in_dest", "roles", "theirs", "", ()),),
     ),
     Damage(
         "project added",
         lambda w: w.pair.dest.create("project", {"name": "theirs"}),
-        (("extra", "projects", "theirs", "", ()),),
+        (("only_in_dest", "projects", "theirs", "", ()),),
     ),
 ]

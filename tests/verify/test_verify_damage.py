@@ -87,7 +87,7 @@ def told(result: Json) -> Set[Found]:
             difference.get("row", ""),
             tuple(blurred(path) for path in difference.get("fields", ())),
         )
-        for difference in result["differences"]
+        for difference in [*result["differences"], *result["only_in_dest"]]
     }
 
 
@@ -125,7 +125,8 @@ def test_each_damage_is_found_and_named_and_nothing_else(
         for path in (runs(tmp_path / root)[-1] / "verify").glob("*.jsonl")
         for line in path.read_text().splitlines()
     ]
-    assert len(lines) == len(result["differences"]) == sum(len(damage.found) for damage in DAMAGES)
+    reported = [*result["differences"], *result["only_in_dest"]]
+    assert len(lines) == len(reported) == sum(len(damage.found) for damage in DAMAGES)
     widened = {("acls", "extra"), ("experiments", "differs"), ("experiments", "extra")}
     assert {
         (difference["resource"], difference["outcome"]) for difference in result["security"]

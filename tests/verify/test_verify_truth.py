@@ -43,6 +43,42 @@ def test_what_cannot_be_moved_is_counted_and_named_and_is_no_difference(
     assert (code, "cannot_move" in result["kinds"]["functions"]["outcomes"]) == (0, False)
 
 
+# What only the destination has --------------------------------------------------------------------
+
+
+def test_what_others_made_in_the_destination_is_told_and_is_no_difference(
+    pair: Pair, tmp_path: Path
+) -> None:
+    moved(pair, tmp_path / "runs")
+    theirs = pair.dest.create("project", {"name": "theirs"})["id"]
+    pair.dest.create("prompt", {"project_id": theirs, "name": "P", "slug": "p"})
+    beta = object_id(pair.dest, "project", "beta")
+    pair.dest.create("dataset", {"project_id": beta, "name": "theirs too"})
+    code, result = verified(pair, tmp_path / "runs")
+    named = [(entry["resource"], entry["name"]) for entry in result["only_in_dest"]]
+    assert (code, result["differences"]) == (0, []), result["text"]
+    assert named == [("projects", "theirs"), ("datasets", "theirs too")]
+    assert result["text"].startswith("equal, except what ") and (
+        "2 only in the destination" in result["text"]
+    )
+    screen = program("verify", pair, tmp_path / "runs", "--counts")[1]
+    assert "Only in the destination:" in screen and "datasets 'theirs too' of beta" in screen
+
+
+def test_what_a_run_created_and_the_source_no_longer_has_is_extra(
+    pair: Pair, tmp_path: Path
+) -> None:
+    moved(pair, tmp_path / "runs")
+    pair.source.delete("dataset", object_id(pair.source, "dataset", "questions"))
+    for _ in range(2):  # the second run knows it from the first
+        code, result = verified(pair, tmp_path / "runs", "--counts")
+        found = {(entry[0], entry[1], entry[2]) for entry in told(result)}
+        assert (code, ("extra", "datasets", "questions") in found) == (1, True), found
+        assert ("datasets", "questions") not in {
+            (entry["resource"], entry["name"]) for entry in result["only_in_dest"]
+        }
+
+
 # How many rows ------------------------------------------------------------------------------------
 
 
