@@ -150,12 +150,14 @@ def and_more(text: str, others: int) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """`0.4 s`, `45 s`, `12 min`, `3.5 h`, `2.0 days`"""
+    """`< 0.1 s`, `0.4 s`, `45 s`, `12 min`, `3.5 h`, `2.0 days`"""
     for size, word in BYTE_UNITS:
         if seconds >= size:
             return f"{seconds / size:.1f} {word}"
     if seconds >= 60:
         return f"{seconds / 60:.0f} min"
+    if 0 < seconds < 0.05:
+        return "< 0.1 s"
     return f"{seconds:.1f} s" if 0 < seconds < 10 else f"{seconds:.0f} s"
 
 

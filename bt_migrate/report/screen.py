@@ -43,7 +43,6 @@ SCREEN_LINES = 35
 LEAST_LINES = 4
 CONTINUED = " " * 4
 SHOWN_PROBLEMS = 10
-LONGEST_PHASES = 1
 
 # What a comparison found that is no failure.
 LEFT_OUT = {name: EXPECTED[name] for name in ("cannot_move", "only_in_dest")}
@@ -123,7 +122,7 @@ def comparison_text(report: Mapping[str, Any], height: int = SCREEN_LINES) -> st
 
 def _foot(report: Mapping[str, Any]) -> List[str]:
     return [
-        *time_lines(report, LONGEST_PHASES),
+        *time_lines(report),
         f"Report: {report['run_directory']}/{HTML_FILE}",
         *next_lines(report),
     ]

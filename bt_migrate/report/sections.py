@@ -6,7 +6,7 @@ Order: verdict, to do, failed, table, lost, times.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional
 
 from bt_migrate.model.outcomes import OUTCOMES
 from bt_migrate.report.actions import count_and_noun, problem_line, problem_texts
@@ -15,6 +15,8 @@ from bt_migrate.report.display import duration_text, escaped, plural, section, t
 from bt_migrate.report.measures import estimate_text
 
 NOT_CREATED = "not_created"
+# share of a start that is shown if it belongs to no phase
+LEAST_BETWEEN = 0.1
 WORK = {"validate": "Validation", "verify": "Verification"}
 STATUS_WORDS = {
     "stopped": "stopped, more to do",
@@ -154,23 +156,31 @@ def _uniform(sums: Mapping[str, Counter[str]]) -> Dict[str, Counter[str]]:
     return {name: counts for name, counts in sums.items() if set(counts) == {outcome}}
 
 
-def time_lines(report: Mapping[str, Any], longest: Optional[int] = None) -> List[str]:
-    """Returns duration, rows and rate of this start, and of the run if it had other starts.
+def time_lines(report: Mapping[str, Any]) -> List[str]:
+    """Returns duration, rows and rate of this start and the time of each of its phases.
 
-    `longest`: how many of several phases are shown with their time, the longest first (None: all).
+    Then those of the run if it had other starts.
     """
     start, run = report["this_start"], report["whole_run"]
-    phases = sorted(start["phases"].items(), key=lambda phase: -phase[1])
-    # The time of a phase is without what it does in the background, so of one phase it says less.
-    shown = phases[:longest] if len(phases) > 1 else []
-    names = ", ".join(f"{name} {duration_text(seconds)}" for name, seconds in shown)
-    lines = wrapped(f"This start: {_amount(start)}{f' ({names})' if names else ''}", first="")
+    lines = wrapped(f"This start: {_amount(start)}", first="")
+    if len(start["phases"]) > 1:
+        lines += wrapped(f"Time: {', '.join(_phase_times(start))}", first="")
     if run["starts"] > 1:
         # Of a start that was killed, only what its last status said is known.
         killed = any(not session.get("ended") for session in report["sessions"][:-1])
         least = "at least " if killed else ""
         lines += wrapped(f"The run, {run['starts']:,} starts: {least}{_amount(run)}", first="")
     return lines
+
+
+def _phase_times(start: Mapping[str, Any]) -> Iterator[str]:
+    """Yields `logs 4.8 s` for each phase, and the time between phases if it is considerable."""
+    for name, seconds in start["phases"].items():
+        yield f"{name.replace('migrate-', '')} {duration_text(seconds)}"
+    between = start["seconds"] - sum(start["phases"].values())
+    if between > LEAST_BETWEEN * start["seconds"]:
+        # Rows that a phase copies in the background are not part of its time.
+        yield f"between phases {duration_text(between)}"
 
 
 def _amount(times: Mapping[str, Any]) -> str:

@@ -36,7 +36,7 @@ def report(problems: List[Dict[str, Any]], **fields: Any) -> Dict[str, Any]:
     side = {"org_id": "0", "url": "http://127.0.0.1:1"}
     start = {
         "command": "migrate-all", "seconds": 60.0, "rows": 0, "rows_per_second": 0, "error": None,
-        "phases": {"verify": 9.0},
+        "phases": {f"migrate-{name}": 6.0 for name in (*"abcdefgh", "verify")},
     }  # fmt: skip
     failed = [line("not_created", "not created: prompts")] if problems else []
     resources = ["datasets", "prompts", "functions", "experiments", "views"]
@@ -89,6 +89,7 @@ def test_the_verdict_stays_in_the_window(height: int) -> None:
     assert lines[0] == "Migration incomplete: acme -> globex"
     assert lines[-1] == "Next: bin/migrate-all --state-dir checkpoints/1  # continues"
     assert {"To do:", "Failed:"} <= set(lines)
+    assert all(f" {name} 6.0 s" in " ".join(lines) for name in (*"abcdefgh", "verify"))
 
 
 def test_sums_replace_the_table_in_a_small_window() -> None:

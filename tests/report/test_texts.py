@@ -90,6 +90,11 @@ def test_times_are_those_of_this_start_and_of_the_run(pair: Pair, tmp_path: Path
     assert "This start: " in end.out and "The run, 2 starts: " in end.out
 
 
+NAMES = (
+    "organization", "datasets", "definitions", "experiments", "logs", "views", "settings", "acls",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(("ended", "least"), [("2026-03-01T00:00:09Z", ""), (None, "at least ")])
 def test_the_sum_with_a_killed_start_is_a_lower_bound(ended: Optional[str], least: str) -> None:
     times = {"seconds": 9.0, "rows": 90, "rows_per_second": 10.0, "phases": {}}
@@ -99,6 +104,18 @@ def test_the_sum_with_a_killed_start_is_a_lower_bound(ended: Optional[str], leas
         "sessions": [{"ended": ended}, {"ended": None}],
     }
     assert time_lines(told)[-1] == f"The run, 2 starts: {least}9.0 s, 90 rows, 10 rows/s"
+
+
+@pytest.mark.parametrize(("seconds", "between"), [(10.0, []), (29.01, ["between phases 20 s"])])
+def test_the_time_of_each_phase_is_shown_in_lines_of_80_columns(
+    seconds: float, between: List[str]
+) -> None:
+    phases = {"validate": 0.01, **{f"migrate-{name}": 1.0 for name in NAMES}, "verify": 1.0}
+    times = {"seconds": seconds, "rows": 0, "rows_per_second": 0, "phases": phases}
+    lines = time_lines({"this_start": times, "whole_run": {**times, "starts": 1}, "sessions": []})
+    words = ["validate < 0.1 s", *(f"{name} 1.0 s" for name in (*NAMES, "verify")), *between]
+    assert " ".join(map(str.strip, lines[1:])) == f"Time: {', '.join(words)}"
+    assert len(lines) <= 4 and max(map(len, lines)) <= 80
 
 
 USER = {"resource": "users", "id": "u1", "name": "a@x"}
