@@ -44,6 +44,7 @@ def test_the_result_is_kept_with_the_newest_run_of_the_same_selection_finished_o
                 "extra.jsonl",
                 "match.json",
                 "missing.jsonl",
+                "only_in_dest.jsonl",
                 "unreadable.jsonl",
             ],
         )
@@ -77,8 +78,9 @@ def test_of_some_projects_only_these_are_compared(pair: Pair, tmp_path: Path) ->
     pair.dest.create("role", {"name": "theirs"})
     alpha = object_id(pair.dest, "project", "Alpha/α")
     pair.dest.create("project_tag", {"project_id": alpha, "name": "theirs"})
-    assert told(verified(pair, tmp_path / "runs", "--projects", "beta")[1]) == set()
-    names = {(entry[1], entry[2]) for entry in told(verified(pair, tmp_path / "runs")[1])}
+    assert verified(pair, tmp_path / "runs", "--projects", "beta")[1]["only_in_dest"] == []
+    others = verified(pair, tmp_path / "runs")[1]["only_in_dest"]
+    names = {(entry["resource"], entry["name"]) for entry in others}
     assert names == {("projects", "theirs"), ("roles", "theirs"), ("project_tags", "theirs")}
 
 
