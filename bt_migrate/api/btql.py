@@ -108,24 +108,18 @@ def versions_query(kind: str, project_ids: Sequence[str], cursor: str = "") -> s
 
 
 def origins_query(kind: str, object_ids: Sequence[str], target: str) -> str:
-    """One row {object, xact, rows} for each object and transaction that the origins of these rows
-    name: how many rows of that object were written in that transaction and are named.
+    """One row {object, row, xact, rows} for each version of a row that origins of these rows name.
 
     Only origins in objects of the type `target` count.
     """
     return "\n".join(
         [
-            "dimensions: origin.object_id as object, origin._xact_id as xact",
-            "measures: count_distinct(origin.id) as rows",
+            "dimensions: origin.object_id as object, origin.id as row, origin._xact_id as xact",
+            "measures: count(1) as rows",
             from_line(kind, object_ids),
             f"filter: origin.object_type = {quoted(target)}",
         ]
     )
-
-
-def count_by_xact_query(kind: str, object_id: str, bounds: Bounds) -> str:
-    """One row {xact, rows} for each transaction in which rows of the object were written last."""
-    return f"dimensions: _xact_id as xact\n{count_query(kind, [object_id], bounds)}"
 
 
 def lag_query(kind: str, object_ids: Sequence[str], after_xact: int) -> str:
@@ -165,10 +159,10 @@ def days_query(kind: str, object_id: str) -> str:
 def ids_query(
     kind: str, object_id: str, bounds: Bounds, limit: int, *, newest_first: bool = False
 ) -> str:
-    """Ids and keys of the next or the last `limit` rows inside the bounds, in key order."""
+    """Ids, keys and transactions of the next or last `limit` rows inside the bounds, by key."""
     return "\n".join(
         [
-            "select: id, _pagination_key",
+            "select: id, _pagination_key, _xact_id",
             from_line(kind, [object_id]),
             *filter_lines(bounds),
             sort_line(newest_first),

@@ -27,7 +27,7 @@ from bt_migrate.rows.count import RowCounts, row_object_ids, row_objects
 from bt_migrate.rows.deletes import propagate_deletes
 from bt_migrate.rows.estimate import plan_rows
 from bt_migrate.rows.groups import counted_streams, groups, round_groups
-from bt_migrate.rows.origins import versions_named_by_rows
+from bt_migrate.rows.origins import RowVersion, versions_named_by_rows
 from bt_migrate.rows.prefetch import SourceReaders
 from bt_migrate.rows.streams import RowStream, ShardSlice
 from bt_migrate.rows.unseen import without_silent
@@ -115,13 +115,13 @@ def _finish_datasets(
 
 
 def _in_time(
-    stream: RowStream, states: Mapping[str, Set[int]], rows: Mapping[str, Dict[int, int]]
+    stream: RowStream, states: Mapping[str, Set[int]], rows: Mapping[str, Set[RowVersion]]
 ) -> RowStream:
     """The stream of a dataset with what the source names of its past."""
     return replace(
         stream,
         versions=tuple(sorted(states.get(stream.source_id, ()))),
-        named=tuple(rows.get(stream.source_id, {}).items()),
+        named=frozenset(rows.get(stream.source_id, ())),
         recorded=True,
     )
 

@@ -17,6 +17,7 @@ from bt_migrate.api.btql import MAX_LIMIT, OBJECTS_PER_QUERY, Bounds, days_query
 from bt_migrate.api.client import Api
 from bt_migrate.api.lists import looks_capped
 from bt_migrate.errors import ApiError
+from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.absent_rows import forget_absent, note_absent
@@ -242,13 +243,21 @@ def _is_listed(listed: sqlite3.Connection, row_id: str) -> bool:
 
 def row_ids(api: Api, kind_name: str, object_id: str, bounds: Bounds) -> Iterator[List[str]]:
     """Yields the ids of all rows inside the bounds, page by page."""
+    for rows in id_pages(api, kind_name, object_id, bounds):
+        yield [row["id"] for row in rows]
+
+
+def id_pages(
+    api: Api, kind_name: str, object_id: str, bounds: Bounds
+) -> Iterator[List[JsonObject]]:
+    """Yields {id, _pagination_key, _xact_id} of all rows inside the bounds, page by page."""
     while True:
         api.check()
         query = ids_query(kind_name, object_id, bounds, MAX_LIMIT)
         check = keys_after(bounds.after_key)
         rows = api.query(query, version=bounds.version, check=check).json
         if rows:
-            yield [row["id"] for row in rows]
+            yield rows
             bounds = bounds.after(rows[-1]["_pagination_key"])
         if not rows or (len(rows) < MAX_LIMIT and not looks_capped(len(rows))):
             return

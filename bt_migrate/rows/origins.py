@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from functools import partial
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Sequence, Set, Tuple
 
 from bt_migrate.api.btql import OBJECTS_PER_QUERY, origins_query
 from bt_migrate.api.transactions import xact_of
@@ -17,18 +17,19 @@ from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource_table import DATASETS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.count import NOT_COUNTED, row_object_ids
-from bt_migrate.rows.read import whole_number
 
 log = logging.getLogger("bt_migrate.rows")
 
 KINDS_WITH_ORIGINS = ("experiments", "logs")  # whose rows are made from rows of datasets
 
-RowsByVersion = Dict[str, Dict[int, int]]  # source id of a dataset -> transaction -> rows, at least
+RowVersion = Tuple[str, int]  # (row id, transaction)
 
 
-def versions_named_by_rows(catalog: Catalog, projects: Sequence[JsonObject]) -> RowsByVersion:
-    """Returns dataset -> transaction -> how many rows refer to its state at that time."""
-    named: RowsByVersion = defaultdict(dict)
+def versions_named_by_rows(
+    catalog: Catalog, projects: Sequence[JsonObject]
+) -> Dict[str, Set[RowVersion]]:
+    """Returns source id of a dataset -> the versions of its rows that rows were made from."""
+    named: Dict[str, Set[RowVersion]] = defaultdict(set)
     for kind in (name for name in KINDS_WITH_ORIGINS if catalog.settings.selects(name)):
         ids = [
             object_id
@@ -38,17 +39,16 @@ def versions_named_by_rows(catalog: Catalog, projects: Sequence[JsonObject]) -> 
         starts = range(0, len(ids), OBJECTS_PER_QUERY)
         portions = [ids[start : start + OBJECTS_PER_QUERY] for start in starts]
         for entries in catalog.lists.at_once(partial(_named, catalog, kind), portions):
-            for dataset_id, xact, rows in entries:
-                # Each query may have seen the same rows.
-                named[dataset_id][xact] = max(rows, named[dataset_id].get(xact, 0))
+            for dataset_id, row_version in entries:
+                named[dataset_id].add(row_version)
     return named
 
 
-def _named(catalog: Catalog, kind: str, ids: Sequence[str]) -> List[Tuple[str, int, int]]:
+def _named(catalog: Catalog, kind: str, ids: Sequence[str]) -> List[Tuple[str, RowVersion]]:
     try:
         rows = catalog.source.query(origins_query(kind, ids, DATASETS.kind)).json
         return [
-            (str(row["object"]), xact_of(row["xact"]), whole_number(row["rows"]))
+            (str(row["object"]), (str(row["row"]), xact_of(row["xact"])))
             for row in rows
             if xact_of(row["xact"])
         ]

@@ -21,7 +21,7 @@ import logging
 import sqlite3
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
-from bt_migrate.api.btql import Bounds, count_by_xact_query
+from bt_migrate.api.btql import Bounds
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.attachments.copy import NOT_COPIED
 from bt_migrate.errors import ApiError
@@ -30,8 +30,7 @@ from bt_migrate.model.outcomes import DIFFERS, OPEN_OUTCOMES
 from bt_migrate.model.resource import Resource
 from bt_migrate.model.resources import BY_NAME
 from bt_migrate.objects.catalog import Catalog
-from bt_migrate.rows.count import NOT_COUNTED
-from bt_migrate.rows.deletes import row_ids
+from bt_migrate.rows.deletes import id_pages, row_ids
 from bt_migrate.rows.insert import delete_rows
 from bt_migrate.rows.pump import Pump, SharedCopy
 from bt_migrate.rows.read import (
@@ -41,7 +40,6 @@ from bt_migrate.rows.read import (
     rows_of_ids,
     short_read_text,
     unusable_answer,
-    whole_number,
 )
 from bt_migrate.rows.streams import RowStream, StreamCopy, save_members
 from bt_migrate.state.sqlite import id_bytes
@@ -164,7 +162,7 @@ def _replay_each(shared: SharedCopy, member: StreamCopy, problems: FindingCounts
             try:
                 problem = _replay_up_to(shared, member, before, version)
             except ApiError as error:
-                if error.status not in NO_VERSIONS or error.side != shared.catalog.source.side:
+                if not _shows_no_past(shared, error):
                     raise
                 states_left = len(stream.versions) - number
                 detail = f"the source does not show it: {error.status}"
@@ -175,7 +173,16 @@ def _replay_each(shared: SharedCopy, member: StreamCopy, problems: FindingCounts
             else:
                 _record(shared, member, version)
         before = version
-    _write_named(shared, member, before, None)
+    try:
+        _write_named(shared, member, before, None)
+    except ApiError as error:
+        if not _shows_no_past(shared, error):
+            raise
+        # The origins that name versions of rows are findings of the rows that hold them.
+
+
+def _shows_no_past(shared: SharedCopy, error: ApiError) -> bool:
+    return error.status in NO_VERSIONS and error.side == shared.catalog.source.side
 
 
 def _replay_up_to(shared: SharedCopy, member: StreamCopy, before: int, version: int) -> str:
@@ -215,22 +222,19 @@ def _write_named(
 def _replaced(
     shared: SharedCopy, stream: RowStream, before: int, version: Optional[int]
 ) -> List[int]:
-    """Those named transactions after `before` of which fewer rows are left than are named."""
-    inside = {
-        xact: rows
-        for xact, rows in stream.named
+    """Those transactions after `before` with named rows that are others or gone at `version`."""
+    replaced = {
+        (row_id, xact)
+        for row_id, xact in stream.named
         if xact > before and (version is None or xact <= version)
     }
-    if not inside:
-        return []
-    bounds = Bounds(after_xact=before or None, version=version)
-    query = count_by_xact_query(stream.kind.name, stream.source_id, bounds)
-    try:
-        rows = shared.catalog.source.query(query, version=version).json
-        rows_left = {xact_of(row["xact"]): whole_number(row["rows"]) for row in rows}
-    except NOT_COUNTED:
-        return []
-    return sorted(xact for xact, rows in inside.items() if rows_left.get(xact, 0) < rows)
+    if replaced:
+        bounds = Bounds(after_xact=before or None, version=version)
+        source = shared.catalog.source
+        for rows in id_pages(source, stream.kind.name, stream.source_id, bounds):
+            shared.check()
+            replaced.difference_update((row["id"], xact_of(row.get("_xact_id"))) for row in rows)
+    return sorted({xact for _, xact in replaced})
 
 
 def _write_rows(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> None:

@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.btql import Bounds
 from bt_migrate.errors import ApiError
@@ -58,8 +58,8 @@ class RowStream:
     counted_s: float = 0.0
     # of the source, in ascending order: earlier states that are written before the copy
     versions: Tuple[int, ...] = ()
-    # rows of which origins of other rows name a version: (transaction of the source, how many)
-    named: Tuple[Tuple[int, int], ...] = ()
+    # versions of its rows that origins of other rows name: (row id, transaction of the source)
+    named: FrozenSet[Tuple[str, int]] = frozenset()
     # every delivery is recorded, since versions of rows are named
     recorded: bool = False
 

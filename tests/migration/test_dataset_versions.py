@@ -233,6 +233,24 @@ def test_each_version_of_a_row_that_an_origin_names_is_there(tmp_path: Path) -> 
 
 
 @SNAPSHOTS
+def test_a_version_of_a_row_is_there_although_another_row_of_its_transaction_did_not_change(
+    tmp_path: Path,
+) -> None:
+    with timed_pair() as pair:
+        dataset_id = dataset_of(pair.source)
+        (experiment,) = pair.source.objects("experiment")
+        pair.source.insert("dataset", dataset_id, [row(30, "named"), row(31, "stays")])
+        (named,) = [e for e in pair.source.rows("dataset", dataset_id) if e["id"] == "row 30"]
+        pair.source.insert("experiment", experiment["id"], [of(named, dataset_id)])
+        pair.source.insert("dataset", dataset_id, [row(30, "changed")])
+        done = run(pair.sandbox, tmp_path / "runs", VERSIONS, "--verify")
+        assert (done.code, findings(tmp_path / "runs", "version_pin_removed")) == (0, [])
+        told = origins(pair.dest)
+        assert told == [(row_id, expected, expected) for row_id, expected, _ in told]
+        assert sorted(told) == sorted(origins(pair.source))
+
+
+@SNAPSHOTS
 def test_verification_finds_a_pin_to_another_state(tmp_path: Path) -> None:
     with timed_pair() as pair:
         assert run(pair.sandbox, tmp_path / "runs", VERSIONS).code == 0
@@ -306,6 +324,27 @@ def test_a_state_that_cannot_be_made_is_a_finding_and_the_rows_arrive(
             for dataset in org.objects("dataset")
         ]
         assert rows[0] == rows[1]
+
+
+def test_a_version_of_a_row_that_the_source_does_not_show_is_a_finding_and_the_rows_arrive(
+    tmp_path: Path,
+) -> None:
+    with timed_pair() as pair:
+        for snapshot in pair.source.objects("dataset_snapshot"):
+            pair.source.delete("dataset_snapshot", snapshot["id"])
+        (pinned,) = pair.source.objects("experiment")
+        rows = pair.source.rows("experiment", pinned["id"])
+        pair.source.delete("experiment", pinned["id"])
+        made = {"project_id": pinned["project_id"], "name": "not pinned"}
+        experiment = pair.source.create("experiment", made)["id"]
+        chosen = ("id", "input", "expected", "origin")
+        events = [{name: row[name] for name in chosen} for row in rows]
+        pair.source.insert("experiment", experiment, events)
+        pair.sandbox.refuse = without_past
+        done = run(pair.sandbox, tmp_path / "runs", VERSIONS, "--verify")
+        assert done.code == 0, done.last_words
+        (left,) = findings(tmp_path / "runs", "version_pin_removed")
+        assert (left["path"], left["severity"]) == ("origin._xact_id", "loss")
 
 
 def test_undo_deletes_all_states_and_leaves_a_dataset_in_which_somebody_made_a_snapshot(
