@@ -76,8 +76,9 @@ ASSUMPTIONS: Tuple[Assumption, ...] = (
            rows.rows_are_deleted),
     Assumption("fresh_rows_are_shown", True,
            "a row can be read within a minute after its insert",
-           ("verify.run",), "insert a row and query until it is shown",
-           "verification would report rows as missing; raise MIGRATION_VERIFY_WAIT",
+           ("rows.assignments",), "insert a row and query until it is shown",
+           "verification would report rows as missing, and late references would wait for the next "
+           "start; raise MIGRATION_VERIFY_WAIT",
            rows.fresh_rows_are_shown),
     Assumption("transactions_tell_time", False,
            "a transaction holds the time of its write, by the server's Date",

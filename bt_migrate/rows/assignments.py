@@ -27,6 +27,7 @@ from bt_migrate.state.stream_state import StreamState
 IDS_PER_QUERY = 100
 # A row delivered less than this many seconds ago may not be visible to a query yet.
 SHOWN_AFTER_S = 60
+FIRST_PAUSE_S = 0.5
 # of the file that records which rows with pending assignments are missing
 USERS_ENDING = "_absent_users.json"
 
@@ -82,9 +83,9 @@ def late_assignments(
     """
     rows = [row for row in _rows(catalog, waiting) if row.resolved]
     ids = [row.row_id for row in rows]
-    there = rows_shown(catalog.dest, state.header["kind"], state.header["dest_id"], ids)
     ours = our_transactions(state, seen, ids)
-    absent = not_shown(catalog, there, ours)
+    there = rows_in_dest(catalog, state, ours)
+    absent = set(ids).difference(there)
     gone = gone_rows(catalog, state, absent, USERS_ENDING)
     changed: Dict[str, Iterable[Key]] = {}
     for row in rows:
@@ -96,8 +97,6 @@ def late_assignments(
             yield LateAssignment(row, xact_of(dest_row.get("_xact_id")) in ours[row.row_id])
         elif dest_row:
             changed[row.row_id] = row.late.values()
-        elif row.row_id not in absent:
-            yield LateAssignment(row, True)
         elif row.row_id in gone:
             seen.forget_deferred(row.late.values())
     leave_changed(state, seen, changed)
@@ -151,6 +150,41 @@ def rows_shown(api: Api, kind: str, object_id: str, ids: Sequence[str]) -> Dict[
     }
 
 
+def rows_in_dest(
+    catalog: Catalog, state: StreamState, ours: Mapping[str, Set[int]]
+) -> Dict[str, JsonObject]:
+    """Returns row id -> row, of those rows of a stream that the destination shows.
+
+    `ours`: as of `our_transactions`. Waits for rows that were delivered a moment ago. A merge into
+    a row that somebody deleted meanwhile would make a row of nothing but references.
+    """
+    kind, dest_id = state.header["kind"], state.header["dest_id"]
+    there: Dict[str, JsonObject] = {}
+    missing = list(ours)
+    pause_s = FIRST_PAUSE_S
+    while True:
+        left_s = seconds_until_shown(catalog)
+        there.update(rows_shown(catalog.dest, kind, dest_id, missing))
+        shown_s = catalog.dest.clock.latest_s() - SHOWN_AFTER_S
+        missing = [row_id for row_id in missing if row_id not in there]
+        if left_s <= 0 or not any(
+            xact_seconds(max(ours[row_id], default=0)) > shown_s for row_id in missing
+        ):
+            return there
+        catalog.dest.transport.wait(min(pause_s, left_s))
+        pause_s *= 2
+
+
+# assumption: fresh_rows_are_shown
+def seconds_until_shown(catalog: Catalog) -> float:
+    """Returns how long rows that the run delivered may still take until they are shown."""
+    dest = catalog.dest
+    ends = [session.wrote_until or 0.0 for session in catalog.run.record.sessions]
+    last_write_s = max(dest.transport.last_write_s, *ends, 0.0)
+    since_s = max(0.0, dest.clock.earliest_s() - last_write_s)
+    return max(0.0, catalog.settings.verify_wait - since_s)
+
+
 def our_transactions(
     state: StreamState, seen: SeenRows, row_ids: Sequence[str]
 ) -> Dict[str, Set[int]]:
@@ -160,18 +194,6 @@ def our_transactions(
     delivered = seen.dest_xacts(state.header["source_id"], row_ids)
     all_rows = set(state.copy.transactions)
     return {row_id: {*all_rows, delivered.get(row_id, 0)} - {0} for row_id in row_ids}
-
-
-def not_shown(
-    catalog: Catalog, there: Mapping[str, Any], ours: Mapping[str, Set[int]]
-) -> List[str]:
-    """Returns the rows that are not among those of the destination and that it should show."""
-    now_s = catalog.dest.clock.latest_s()
-    return [
-        row_id
-        for row_id, xacts in ours.items()
-        if row_id not in there and now_s - xact_seconds(max(xacts, default=0)) >= SHOWN_AFTER_S
-    ]
 
 
 def gone_rows(

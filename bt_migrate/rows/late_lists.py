@@ -19,8 +19,8 @@ from bt_migrate.rows.assignments import (
     Key,
     gone_rows,
     leave_changed,
-    not_shown,
     our_transactions,
+    rows_in_dest,
     rows_shown,
 )
 from bt_migrate.rows.encode import RowEncoder
@@ -74,14 +74,14 @@ def late_lists(
     source_id = state.header["source_id"]
     encoder = RowEncoder(catalog, ROW_KINDS[state.header["kind"]])
     source = rows_shown(catalog.source, state.header["kind"], source_id, ids)
-    there = rows_shown(catalog.dest, state.header["kind"], state.header["dest_id"], ids)
     copied = seen.outcomes_of(source_id, ids)
     ours = our_transactions(state, seen, ids)
-    absent = {*not_shown(catalog, there, ours), *set(ids).difference(source)}
+    there = rows_in_dest(catalog, state, ours)
+    absent = {row_id for row_id in ids if row_id not in there or row_id not in source}
     gone = gone_rows(catalog, state, absent, LISTS_ENDING)
     seen.forget_deferred(key for row_id in gone for item in pending[row_id] for key in item.keys)
     for row_id in (row_id for row_id in ids if row_id not in absent):
-        row, dest_row = source[row_id], there.get(row_id)
+        row, dest_row = source[row_id], there[row_id]
         out = encoder.rewritten(row)
         if xact_of(row.get("_xact_id")) > copied.get(row_id, (NEWEST, ""))[0]:
             out = {}
@@ -90,8 +90,6 @@ def late_lists(
             late = LateList(row_id, merged_at(item.place, wanted), item.resolved, True)
             if wanted is None or wanted == found or _is_spilled(dest_row, item.place):
                 seen.forget_deferred(item.keys if wanted is None else item.resolved)
-            elif dest_row is None:
-                yield late
             elif item.is_left_as_written(wanted, found):
                 yield late._replace(is_ours=xact_of(dest_row.get("_xact_id")) in ours[row_id])
             else:

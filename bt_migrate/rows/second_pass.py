@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from bt_migrate.api.json_codec import encode
-from bt_migrate.api.transactions import before_xact, xact_at
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import FAILED, UPDATED
@@ -16,7 +15,13 @@ from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.pins import may_be_mapped, resolve_version
 from bt_migrate.objects.prepare import judge_unresolved
-from bt_migrate.rows.assignments import Key, gone_rows, late_assignments, rows_shown
+from bt_migrate.rows.assignments import (
+    Key,
+    gone_rows,
+    late_assignments,
+    our_transactions,
+    rows_in_dest,
+)
 from bt_migrate.rows.batches import EncodedRow, batched
 from bt_migrate.rows.insert import Inserter
 from bt_migrate.rows.late_lists import late_lists
@@ -38,9 +43,8 @@ ROW_NOT_SHOWN = (
 )
 
 
-# A row that was delivered this many seconds ago or more is looked up before a merge into it: each
-# hundred such rows cost a query.
-TRUSTED_S = 3600
+# Rows whose content is in memory at the same time.
+ROWS_AT_ONCE = 1000
 # of the file that records which rows with a pending reference are missing
 MERGES_ENDING = "_absent_merges.json"
 
@@ -115,17 +119,12 @@ def _merges(catalog: Catalog, state: StreamState, seen: SeenRows) -> Iterator[Me
 def _of_rows_that_are_there(
     catalog: Catalog, state: StreamState, seen: SeenRows, merges: Sequence[Merge]
 ) -> Iterator[Merge]:
-    """Yields the merges into rows that were delivered a moment ago or are still shown.
-
-    A merge into a row that somebody deleted meanwhile would make a row of nothing but references.
-    """
+    """Yields the merges into rows that the destination shows: each hundred rows cost a query."""
     row_ids = list(dict.fromkeys(merge.row.id for merge in merges))
-    delivered = seen.dest_xacts(state.header["source_id"], row_ids)
-    newest = max(state.copy.transactions, default=0)
-    looked_up_before = before_xact(xact_at(int(catalog.dest.clock.latest_s())), TRUSTED_S)
-    old = [row_id for row_id in row_ids if delivered.get(row_id, newest) < looked_up_before]
-    there = rows_shown(catalog.dest, state.header["kind"], state.header["dest_id"], old)
-    absent = set(old).difference(there)
+    absent: Set[str] = set()
+    for start in range(0, len(row_ids), ROWS_AT_ONCE):
+        ours = our_transactions(state, seen, row_ids[start : start + ROWS_AT_ONCE])
+        absent.update(set(ours).difference(rows_in_dest(catalog, state, ours)))
     gone = set(gone_rows(catalog, state, absent, MERGES_ENDING))
     seen.forget_deferred(key for merge in merges if merge.row.id in gone for key in merge.keys)
     yield from (merge for merge in merges if merge.row.id not in absent)

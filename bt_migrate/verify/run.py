@@ -25,6 +25,7 @@ from bt_migrate.model.resource_table import OBJECT_RESOURCES, PROJECTS, ROLES, U
 from bt_migrate.model.resources import REFERABLE, ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.report.actions import grouped_by_kind as grouped_findings
+from bt_migrate.rows.assignments import seconds_until_shown
 from bt_migrate.rows.count import OBJECTS_COUNTED, Summaries
 from bt_migrate.rows.facets import doubt_facets, learn_facets, learn_facets_of_copies
 from bt_migrate.rows.streams import bounds_of
@@ -123,7 +124,7 @@ def _compare(migration: Migration, differences: Differences) -> Tuple[Compared, 
         context = CompareContext(
             catalog,
             attachments,
-            Patience(_seconds_to_wait(migration), partial(_sleep, migration)),
+            Patience(seconds_until_shown(catalog), partial(_sleep, migration)),
             differences.add,
             accepted,
             migration.settings.verify_sample,
@@ -320,16 +321,6 @@ def _results(compared: Sequence[Future[List[Comparison]]], task: Task) -> List[C
         task.step(len(of_group))
         results += of_group
     return results
-
-
-# assumption: fresh_rows_are_shown
-def _seconds_to_wait(migration: Migration) -> float:
-    """How long rows that the run delivered may still take until they are shown."""
-    dest = migration.catalog.dest
-    ends = [session.wrote_until or 0.0 for session in migration.run.record.sessions]
-    last_write_s = max(dest.transport.last_write_s, *ends, 0.0)
-    since_s = max(0.0, dest.clock.earliest_s() - last_write_s)
-    return max(0.0, migration.settings.verify_wait - since_s)
 
 
 def _compare_all_rows(

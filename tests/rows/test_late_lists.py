@@ -129,8 +129,9 @@ def test_lists_of_rows_that_are_gone_wait_for_ten_minutes_only(
     assert (codes, findings(tmp_path, "reference_not_added")) == ([1, 0], [])
 
 
+@pytest.mark.parametrize("age_s", [0, 7200])
 def test_a_late_reference_is_not_merged_into_a_row_that_was_deleted_meanwhile(
-    pair: Pair, tmp_path: Path
+    age_s: int, pair: Pair, tmp_path: Path
 ) -> None:
     alpha = pair.source.objects("project")[0]["id"]
     origin = {"object_type": "experiment", "object_id": "", "id": "e1"}
@@ -143,9 +144,24 @@ def test_a_late_reference_is_not_merged_into_a_row_that_was_deleted_meanwhile(
     pair.dest.insert("dataset", copy, [{"id": "gone", "_object_delete": True}])
     clock = pair.sandbox.clock
     codes = []
-    for _ in range(2):
-        clock.set(clock.seconds() + 7200)
-        codes.append(run(pair.sandbox, tmp_path, program="migrate_experiments").code)
+    for pause_s in (age_s, 7200):
+        clock.set(clock.seconds() + pause_s)
+        wait = {"MIGRATION_VERIFY_WAIT": "1"}
+        codes.append(run(pair.sandbox, tmp_path, program="migrate_experiments", **wait).code)
         shown = {row["id"]: (row["origin"] or {}).keys() for row in pair.dest.rows("dataset", copy)}
         assert shown == {"there": origin.keys()}
     assert codes == [1, 0]
+
+
+def test_references_into_rows_that_are_shown_late_are_added_in_one_start(
+    pair: Pair, tmp_path: Path
+) -> None:
+    experiment = pair.source.objects("experiment")[0]["id"]
+    dataset = pair.source.objects("dataset")[0]["id"]
+    origin = {"object_type": "experiment", "object_id": experiment, "id": "e1"}
+    pair.source.insert("dataset", dataset, [{"id": "fresh", "input": 1, "origin": origin}])
+    clock = pair.sandbox.clock
+    clock.set(clock.seconds() + 60)
+    pair.sandbox.indexing_lag = 3
+    ended = run(pair.sandbox, tmp_path, "--verify")
+    assert (ended.code, differences(pair)) == (0, []), ended.out + ended.err
