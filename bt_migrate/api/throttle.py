@@ -6,6 +6,7 @@ It learns from 429s and obeys the limits that a person sets. No HTTP in here.
 from __future__ import annotations
 
 import math
+import random
 import threading
 import time
 from collections import deque
@@ -15,7 +16,7 @@ from typing import Callable, Deque, Dict, Optional, Tuple
 MAX_BACKOFF_S = 60.0
 # how often a waiting thread re-reads the limits set by bin/control
 LOOK_S = 0.2
-# The starts of this many queries are remembered, or of as many as the known limit allows, if that
+# The starts of this many requests are remembered, or of as many as the known limit allows, if that
 # is more. No pricing plan of Braintrust allows more in the time over which it counts queries.
 MAX_REMEMBERED_STARTS = 1000
 # This is added to the end of a window, because clocks and latencies differ a little.
@@ -25,6 +26,10 @@ STARTER_QUERIES_PER_MINUTE = 20
 # After a Retry-After of 0, the shortest pause doubles with each refusal, up to this.
 MAX_FLOOR_S = 5.0
 FLOOR_S = 0.1
+# part of a pause that is added at random
+JITTER = 0.25
+# at most, to the pause that a server asked for
+MAX_JITTER_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -41,176 +46,206 @@ class Refused:
     started_s: float = 0.0
 
 
-@dataclass
-class RequestStart:
-    """A request that was started, by the monotonic clock."""
-
-    at_s: float
-    is_refused: bool = False
-
-
 class Pace:
     """Estimates how far apart requests must start so that a server does not refuse them.
 
-    Used where no 429 names a rate. The model is a token bucket, as in most rate limiters: it gains
-    tokens at a constant rate up to its size; a request that is answered takes one token, a request
-    that finds none is refused. What is estimated is the time in which the bucket gains one token;
-    the result is `interval_s`, the spacing of requests (0: none is needed).
+    Used where no 429 names a rate. Most limiters gain a constant number of requests per second in
+    the long run (a token bucket, a window), and at each refusal they have none left. So between two
+    refusals they gained as many as they answered. From that follows `interval_s`, the spacing of
+    requests (0: none is needed).
 
-    It is estimated from the times at which requests started since the first refusal, and from which
-    of them were refused: tokens must have come slowly enough that the bucket was empty at each
-    refusal, and fast enough that it was not at each answer. `_measured_s` takes a time between
-    these two limits. The bucket is taken to hold as many tokens as requests were answered before
-    the first refusal. Until a request was answered between two refusals nothing can be measured:
-    then the spacing is a guess, which starts with the pause after the first refusal and doubles
-    with each further one.
+    After a refusal, one request is sent as a probe, and each answer lets more follow, so that the
+    next refusal meets few. Refusals without an answer between them make the pause longer: then the
+    limiter counts over a longer time than its answer says.
 
     Not locked: the throttle does that.
     """
 
-    # The spacing is a little longer than measured, and shrinks with each answer: slowly once the
-    # rate was measured, because each refusal costs a request; else fast, because it is a guess.
-    MARGIN = 1.12
-    GROWTH = 0.997
-    GUESS_GROWTH = 0.75
-    # The rate is measured by this many requests, the last ones.
-    MOST_STARTS = 100
-    # A guess is doubled up to this multiple of the pause after the first refusal.
-    MOST_GUESS = 4
+    # The spacing is a little longer than measured and shrinks with each answer: slowly at first,
+    # because each refusal costs a request, then faster, because the server may allow more now.
+    MARGIN = 1.08
+    SLOW_SHRINK = 0.002
+    SLOW_ANSWERS = 50
+    FAST_SHRINK = 0.01
+    # divided by the number of answers over which it was measured
+    UNSURE_SHRINK = 0.1
+    # until something was measured
+    GUESS_SHRINK = 0.03
     # A shorter spacing counts as none.
     NONE_S = 0.001
+    # The rate is measured over about this many answers.
+    MEASURED_ANSWERS = 100
+    # The spacing grows at most so much where refusals come faster than measured.
+    MOST_GROWTH = 2.0
+    # Where so few requests are refused, the measured time grows at most so much: a server that
+    # refuses some whatever their spacing is not asked ever more slowly.
+    CHEAP = 0.025
+    CHEAP_GROWTH = 1.02
+    # A guess takes the server to allow at least so many requests between two refusals.
+    LEAST_BURST = 10
+    # how much a pause grows with each refusal without an answer between
+    PAUSE_GROWTH = 4.0
+    # how many more requests may start per answer after a refusal, until that many may at once
+    CREDIT = 1.5
+    MOST_CREDITS = 20.0
+    # When a probe is not answered for so long, another one is sent.
+    PROBE_S = 5.0
+    # how often waiting threads ask whether the probe was answered
+    PROBE_LOOK_S = 0.05
 
     def __init__(self) -> None:
         self.interval_s = 0.0
-        self.next_s = 0.0
-        self._refusals = 0
-        self._first_pause_s = 0.0
-        self._is_measured = False
-        self._refused_s = 0.0
+        self._next_s = 0.0
         self._answered = 0
-        # the size of the bucket: how many requests were answered before the first refusal
-        self._burst = 1
-        # the last MOST_STARTS requests since the first refusal
-        self._starts: Deque[RequestStart] = deque()
-        # a time before all of these at which the bucket is taken to have been empty
-        self._empty_s = 0.0
+        # (when, answered requests until then): refusals that came after an answer
+        self._measures: Deque[Tuple[float, int]] = deque()
+        # the spacing as it was measured last, over so many answers
+        self._mean_s = 0.0
+        self._measured = 0
+        # refused requests since the last of these
+        self._cost = 0
+        self._refused_s = -math.inf
+        # without an answer since
+        self._refusals = 0
+        # how many requests may start before the next answer; None: any number
+        self._credits: Optional[float] = None
+        self._taken_s = 0.0
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until the next request may start, or until that is asked again."""
+        wait_s = max(0.0, self._next_s - now)
+        if self._credits is not None and self._credits < 1:
+            probe_s = min(self.PROBE_LOOK_S, self._taken_s + self.PROBE_S - now)
+            wait_s = max(wait_s, probe_s)
+        return wait_s
 
     def take(self, now: float) -> None:
-        if self._refusals:
-            self._starts.append(RequestStart(now))
-        if len(self._starts) > self.MOST_STARTS:
-            self._empty_s = self._starts.popleft().at_s
+        self._taken_s = now
+        if self._credits is not None:
+            self._credits = max(0.0, self._credits - 1)
         if self.interval_s:
-            self.next_s = max(self.next_s, now) + self.interval_s
+            self._next_s = max(self._next_s, now) + self.interval_s
 
-    def answered(self) -> None:
+    def answered(self, started_s: float, now: float) -> None:
         self._answered += 1
-        if self.interval_s:
-            self.interval_s *= self.GROWTH if self._is_measured else self.GUESS_GROWTH
-            if self.interval_s < self.NONE_S:
-                # as if nothing had been refused
-                self.interval_s = 0.0
-                self._refusals = 0
-                self._is_measured = False
-                self._starts.clear()
-
-    def refused(self, refusal: Refused, pause_s: float, now: float) -> None:
-        self._note_refused(refusal.started_s)
-        if refusal.started_s < self._refused_s:
-            # sent before the last refusal: it shows nothing new
+        if started_s < self._refused_s or not self._measures:
             return
-        if not self._refusals:
-            self.interval_s = self._first_pause_s = pause_s
-            self._burst = max(1, self._answered)
-            self._empty_s = now
-        elif self._answered:
-            self._is_measured = True
-            least_s = self.interval_s * 1.02
-            self.interval_s = min(max(self._measured_s() * self.MARGIN, least_s), MAX_BACKOFF_S)
-        else:
-            # Nothing was answered, so nothing was measured; the request that is refused again has
-            # a back-off of its own.
-            self._is_measured = False
-            most_s = max(self.interval_s, self.MOST_GUESS * self._first_pause_s)
-            self.interval_s = min(self.interval_s * 2, most_s)
-        self._refusals += 1
+        refused_s, answered = self._measures[-1]
+        is_guess = len(self._measures) == 1
+        if self._refusals and is_guess:
+            self.interval_s = (now - refused_s) / max(self.LEAST_BURST, answered)
+            self._next_s = now
+        self._refusals = 0
+        if self._credits is not None:
+            self._credits += self.CREDIT
+            if self._credits > self.MOST_CREDITS:
+                self._credits = None
+        if self.interval_s:
+            is_slow = self._answered - answered < self.SLOW_ANSWERS
+            shrink = self.SLOW_SHRINK if is_slow else self.FAST_SHRINK
+            shrink = max(shrink, self.UNSURE_SHRINK / (self._measured + 1))
+            self.interval_s *= 1 - (self.GUESS_SHRINK if is_guess else shrink)
+            if self.interval_s < self.NONE_S:
+                self.interval_s = 0.0
+
+    def refused(self, started_s: float, pause_s: float, now: float) -> float:
+        """Returns the seconds after which a probe is sent."""
+        is_new = started_s >= self._refused_s
+        if is_new and not self._refusals:
+            self._measure(now)
+        self._cost += 1
+        if not is_new:
+            # sent before the last refusal was known
+            return pause_s
         self._refused_s = now
-        self._answered = 0
-        self.next_s = now + max(pause_s, self.interval_s)
+        self._refusals += 1
+        longer_s = pause_s * self.PAUSE_GROWTH ** min(self._refusals - 1, 8)
+        pause_s = max(pause_s, min(longer_s, MAX_BACKOFF_S))
+        self._credits = 1.0
+        self._next_s = now + max(pause_s, self.interval_s)
+        return pause_s
 
-    def _note_refused(self, started_s: float) -> None:
-        """Mark the start of the request that was refused: it took nothing from the bucket."""
-        for start in reversed(self._starts):
-            if start.at_s <= started_s and not start.is_refused:
-                start.is_refused = True
-                return
+    def _measure(self, now: float) -> None:
+        """Sets the spacing from the time and the answers since an earlier refusal."""
+        if self._measures:
+            last_s, last = self._measures[-1]
+            first_s, first = self._measures[0]
+            # What was gained is a little more than what was answered: up to one.
+            least_s = (now - last_s) / (self._answered - last + 1)
+            if self.interval_s:
+                least_s = min(least_s, self.interval_s * self.MOST_GROWTH)
+            self._measured = self._answered - first
+            mean_s = max(least_s, (now - first_s) / (self._measured + 0.5))
+            if self._mean_s and self._cost < self.CHEAP * (self._answered - last):
+                mean_s = min(mean_s, self._mean_s * self.CHEAP_GROWTH)
+            self._mean_s = mean_s
+            self.interval_s = min(mean_s * self.MARGIN, MAX_BACKOFF_S)
+        self._cost = 0
+        self._measures.append((now, self._answered))
+        oldest = self._answered - self.MEASURED_ANSWERS
+        while len(self._measures) > 2 and self._measures[1][1] <= oldest:
+            self._measures.popleft()
 
-    def _measured_s(self) -> float:
-        """Returns the time in which the bucket gains one token, estimated from `_starts`.
 
-        It is the geometric mean of two limits: with less time, the bucket would have had a token
-        for a request that was refused; with more, none for a request that was answered. Where these
-        contradict each other, the refusals count.
-        """
-        least_s = self._limit_s(lambda token_s: self._explains(token_s, refused=True))
-        most_s = self._limit_s(lambda token_s: not self._explains(token_s, refused=False))
-        return math.sqrt(least_s * max(least_s, most_s))
+class Window:
+    """Lets a number of requests start in any `seconds`: the rate that a person or a 429 named.
 
-    def _limit_s(self, is_above: Callable[[float], bool]) -> float:
-        """Returns, by bisection, the shortest time of one token for which `is_above` is true.
+    Not locked: the throttle does that.
+    """
 
-        It is false for all shorter times and true for all longer ones.
-        """
-        low_s = self.NONE_S
-        high_s = MAX_BACKOFF_S
-        while high_s > low_s * 1.01:
-            middle_s = (low_s * high_s) ** 0.5
-            if is_above(middle_s):
-                high_s = middle_s
-            else:
-                low_s = middle_s
-        return high_s
+    def __init__(self, number: int = 0, seconds: float = 60.0) -> None:
+        # 0: no rate is known
+        self.number = number
+        self.seconds = seconds
+        # when the last requests started
+        self._started: Deque[float] = deque()
 
-    def _explains(self, token_s: float, *, refused: bool) -> bool:
-        """Whether a bucket that gains a token in `token_s` seconds behaves as the server did.
-
-        With `refused`: whether it has no token at any request that was refused. Without: whether it
-        has one at each request that was answered.
-        """
-        left = 0.0
-        before_s = self._empty_s
-        for start in self._starts:
-            tokens = min(float(self._burst), left + (start.at_s - before_s) / token_s)
-            if start.is_refused == refused and (tokens >= 1) == refused:
-                return False
-            left = min(tokens, 1.0) if start.is_refused else max(tokens - 1, 0.0)
-            before_s = start.at_s
+    def learn(self, rate: Tuple[int, int]) -> bool:
+        """Whether the rate is slower than the known one; then it is respected from now on."""
+        if self.number and rate[0] / rate[1] >= self.number / self.seconds:
+            return False
+        self.number = rate[0]
+        self.seconds = float(rate[1])
         return True
+
+    def take(self, now: float) -> None:
+        self._started.append(now)
+        while len(self._started) > max(MAX_REMEMBERED_STARTS, self.number):
+            self._started.popleft()
+
+    def wait_s(self, now: float) -> float:
+        if not self.number or len(self._started) < self.number:
+            return 0.0
+        return self._started[-self.number] + self.seconds + WINDOW_SLACK_S - now
 
 
 class Throttle:
-    """Paces queries to a known limit, and closes for every thread on a 429.
+    """Paces requests to a known or measured rate, and closes for every thread on a 429.
 
-    The limit is (number, seconds): how many queries may start in a rolling window.
+    Queries and other requests have rates of their own.
     """
 
-    def __init__(self, queries_per_minute: int = 0) -> None:
+    def __init__(
+        self,
+        queries_per_minute: int = 0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        rand: Callable[[], float] = random.random,
+    ) -> None:
         self._lock = threading.Lock()
+        self._clock = clock
+        self._random = rand
         self._open_at = 0.0
-        self._limit: Optional[Tuple[int, float]] = None
-        if queries_per_minute:
-            self._limit = (queries_per_minute, 60.0)
-        # when the last queries started
-        self._sent: Deque[float] = deque()
+        # of queries, and of everything else
+        self._windows: Dict[bool, Window] = {True: Window(queries_per_minute), False: Window()}
+        self._paces: Dict[bool, Pace] = {True: Pace(), False: Pace()}
         # when the next request may start at the pace that a person set
         self._next_at = 0.0
-        # of queries, and of everything else
-        self._paces: Dict[bool, Pace] = {True: Pace(), False: Pace()}
         # number of 429s
         self.hits = 0
         # number of queries that were started
         self.queries = 0
-        # the limit was learnt from a refusal
+        # the limit of queries was learnt from a refusal
         self.is_learnt = False
         # a person paused the run: nothing starts
         self.paused = False
@@ -227,48 +262,41 @@ class Throttle:
     def queries_per_minute(self) -> Optional[float]:
         """The known rate, from the setting or from a 429; None if unknown."""
         with self._lock:
-            return self._limit[0] * 60 / self._limit[1] if self._limit else None
+            window = self._windows[True]
+            return window.number * 60 / window.seconds if window.number else None
 
     def limit_wait_s(self) -> float:
         """Seconds until the server's limit lets a query through, whatever a person set."""
         with self._lock:
-            return self._limit_wait_s(True, time.monotonic())
+            return self._limit_wait_s(True, self._clock())
 
     def wait_s(self, *, query: bool) -> float:
         """Seconds until a request may start, 0 if it may start now."""
         with self._lock:
-            return self._wait_s(query)
+            return self._wait_s(query, self._clock())
 
     def take(self, *, query: bool) -> bool:
         """Whether the request may start now; if so, it is counted."""
         with self._lock:
-            if self._wait_s(query) > 0:
+            now = self._clock()
+            if self._wait_s(query, now) > 0:
                 return False
             if self.requests_per_second:
-                self._next_at = max(self._next_at, time.monotonic()) + 1 / self.requests_per_second
-            self._paces[query].take(time.monotonic())
+                self._next_at = max(self._next_at, now) + 1 / self.requests_per_second
+            self._paces[query].take(now)
+            self._windows[query].take(now)
             if query:
                 self.queries += 1
-                self._sent.append(time.monotonic())
-                while len(self._sent) > max(
-                    MAX_REMEMBERED_STARTS, self._limit[0] if self._limit else 0
-                ):
-                    self._sent.popleft()
             return True
 
-    def _wait_s(self, query: bool) -> float:
-        now = time.monotonic()
+    def _wait_s(self, query: bool, now: float) -> float:
         # at most LOOK_S, because a person may change these meanwhile
         steered = LOOK_S if self.paused else min(LOOK_S, self._next_at - now)
         return max(0.0, steered, self._limit_wait_s(query, now))
 
     def _limit_wait_s(self, query: bool, now: float) -> float:
-        wait = max(0.0, self._open_at - now, self._paces[query].next_s - now)
-        if query and self._limit:
-            number, seconds = self._limit
-            if len(self._sent) >= number:
-                wait = max(wait, self._sent[-number] + seconds + WINDOW_SLACK_S - now)
-        return wait
+        measured_s = self._paces[query].wait_s(now)
+        return max(0.0, self._open_at - now, measured_s, self._windows[query].wait_s(now))
 
     @property
     def limit_text(self) -> str:
@@ -276,42 +304,48 @@ class Throttle:
         rate = self.queries_per_minute
         return f"{rate:g} a minute, {'learnt' if self.is_learnt else 'set'}" if rate else ""
 
-    def answered(self, *, query: bool) -> None:
-        """Notes a request that was not refused."""
+    def answered(self, *, query: bool, started_s: float) -> None:
+        """Notes an answer that was no 429, to a request that was sent then."""
         with self._lock:
-            self._paces[query].answered()
+            self._paces[query].answered(started_s, self._clock())
 
     def refused(self, refusal: Refused, base_s: float, *, query: bool = True) -> float:
         """Notes a 429; returns the seconds that everybody waits.
 
         Learns the rate that its text names, or measures it. Retry-After is honoured in full.
         Otherwise backs off exponentially, starting with one request interval of the known rate, up
-        to a whole window: other clients share that quota.
+        to a whole window: other clients share that quota. A little is added at random, so that
+        processes that were refused together do not ask together.
         """
         with self._lock:
             self.hits += 1
-            rate = refusal.rate
-            if rate and (
-                self._limit is None or rate[0] / rate[1] < self._limit[0] / self._limit[1]
-            ):
-                self._limit = (rate[0], float(rate[1]))
+            window = self._windows[query]
+            if refusal.rate and window.learn(refusal.rate) and query:
                 self.is_learnt = True
-            floor_s = min(MAX_FLOOR_S, FLOOR_S * 2.0 ** min(refusal.times - 1, 16))
-            pause = self._backoff_s(refusal.times, base_s)
+            pause = self._backoff_s(window, refusal.times, base_s)
+            most_jitter_s = math.inf
             if refusal.retry_after is not None:
+                floor_s = min(MAX_FLOOR_S, FLOOR_S * 2.0 ** min(refusal.times - 1, 16))
                 pause = max(refusal.retry_after, floor_s)
-            now = time.monotonic()
-            if not (query and self._limit):
-                self._paces[query].refused(refusal, pause, now)
+                most_jitter_s = MAX_JITTER_S
+            now = self._clock()
+            if not window.number:
+                least_s = self._backoff_s(window, 1, base_s)
+                if refusal.retry_after is not None:
+                    least_s = pause
+                probe_s = self._paces[query].refused(refusal.started_s, least_s, now)
+                pause = max(pause, probe_s)
+            pause += min(JITTER * pause, most_jitter_s) * self._random()
             self._open_at = max(self._open_at, now + pause)
             return pause
 
-    def _backoff_s(self, times: int, base_s: float) -> float:
+    @staticmethod
+    def _backoff_s(window: Window, times: int, base_s: float) -> float:
         least = max(base_s, 0.1)
         most = MAX_BACKOFF_S
-        if self._limit:
-            number, most = self._limit
-            least = most / number
+        if window.number:
+            most = window.seconds
+            least = most / window.number
         return min(most, least * 2.0 ** min(times - 1, 16))
 
 

@@ -32,7 +32,7 @@ from bt_migrate.api.http import (
 from bt_migrate.api.json_codec import decode
 from bt_migrate.api.request import Answer, Endpoint, Json, Limits, Request, Tries
 from bt_migrate.api.server_clock import ServerClock
-from bt_migrate.api.throttle import MAX_BACKOFF_S, ConcurrencyLimit, Refused, Throttle
+from bt_migrate.api.throttle import JITTER, MAX_BACKOFF_S, ConcurrencyLimit, Refused, Throttle
 from bt_migrate.errors import (
     AnswerError,
     ApiError,
@@ -48,8 +48,6 @@ log = logging.getLogger("bt_migrate.api")
 
 # shortest pause in an outage, where the number of tries is not limited
 OUTAGE_DELAY_S = 0.1
-# part of a pause that is added at random
-JITTER = 0.25
 # Of a gateway whose servers are down: waited for as an outage. 504 is the end of a slow query.
 OUTAGE_STATUSES = frozenset((502, 503))
 # statuses of requests that were not carried out
@@ -149,9 +147,11 @@ class Transport:
                 if request.method == "GET" and not request.path.startswith(FILES_PATH):
                     self._last_read = request
                 self._answered_s[request.is_query] = time.monotonic()
-                self.throttle.answered(query=request.is_query)
+                self.throttle.answered(query=request.is_query, started_s=tries.sent_s)
                 return replace(answer, sent_again=True) if tries.failures else answer
             except ApiError as error:
+                if error.status != 429:
+                    self.throttle.answered(query=request.is_query, started_s=tries.sent_s)
                 if request.once and error.status not in NOT_CARRIED_OUT:
                     raise
                 self._pause_after_refusal(request, error, tries)

@@ -42,7 +42,7 @@ def test_a_rate_limit_is_no_failure_however_often_it_comes() -> None:
     ("headers", "body", "least", "most"),
     [
         ({"Retry-After": "0.3"}, "", 0.3, 0.6),
-        ({"Retry-After": "0.3"}, "1 request per 60 seconds", 0.3, 0.6),  # the header wins
+        ({"Retry-After": "0.3"}, "2 requests per 60 seconds", 0.3, 0.6),  # the header wins
         ({}, '{"Message":"Rate limit: 10 requests per 3 seconds. Consumed: 11"}', 0.3, 0.6),
         ({}, "slow down", 0.1, 0.4),
         ({"Retry-After": "soon"}, "slow down", 0.1, 0.4),

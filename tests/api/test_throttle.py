@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 
-from bt_migrate.api.throttle import ConcurrencyLimit, Pace, Refused, Throttle
+from bt_migrate.api.throttle import ConcurrencyLimit, Refused, Throttle
 from bt_migrate.sandbox.http.server import Fault
 from tests.support.orgs import most_in_flight
 from tests.support.row_runs import READ, WRITE, World, small_rows, world
@@ -19,6 +19,10 @@ RATE = {
     "Code": "TooManyRequestsError",
     "Message": "Source: checkBtqlOrgRateLimit. Rate limit: 5 requests per 1 seconds. Consumed: 6",
 }
+
+
+def no_jitter() -> float:
+    return 0.0
 
 
 def sent_by(throttle: Throttle, threads: int, seconds: float) -> List[float]:
@@ -77,7 +81,7 @@ def test_the_retry_after_of_a_429_is_waited_for_in_full(
     base: float,
     expected: float,
 ) -> None:
-    throttle = Throttle(known)
+    throttle = Throttle(known, rand=no_jitter)
     assert throttle.refused(Refused(retry_after, rate, times), base) == expected
     if expected:
         waits = [throttle.wait_s(query=query) for query in (True, False)]
@@ -85,7 +89,7 @@ def test_the_retry_after_of_a_429_is_waited_for_in_full(
 
 
 def test_a_shorter_429_does_not_open_what_a_longer_one_has_closed() -> None:
-    throttle = Throttle()
+    throttle = Throttle(rand=no_jitter)
     throttle.refused(Refused(30.0, None, 1), 1.0)
     throttle.refused(Refused(1.0, None, 1), 1.0)
     assert 29 < throttle.wait_s(query=True) <= 30
@@ -118,7 +122,7 @@ def test_a_given_rate_paces_from_the_first_query_on() -> None:
 def test_the_slower_of_a_given_and_a_learnt_rate_is_used(
     given: int, rate: Tuple[int, int], queries: int, window: float
 ) -> None:
-    throttle = Throttle(given)
+    throttle = Throttle(given, rand=no_jitter)
     throttle.refused(Refused(0.0, rate, 1), 0.1)
     time.sleep(0.15)  # the least pause
     assert sum(throttle.take(query=True) for _ in range(100)) == queries
@@ -127,60 +131,76 @@ def test_the_slower_of_a_given_and_a_learnt_rate_is_used(
 
 def test_a_short_window_that_is_learnt_does_not_lift_a_rate_that_was_given() -> None:
     """5 in a second are 300 a minute: no reason to go beyond the 6 a minute that were asked for."""
-    throttle = Throttle(6)
+    throttle = Throttle(6, rand=no_jitter)
     throttle.refused(Refused(0.0, (5, 1), 1), 0.1)
     assert len(sent_by(throttle, 1, 2.3)) == 6
 
 
-def bucket_run(
-    rate: float, burst: int, retry_after: Optional[float], count: int
-) -> Tuple[int, int, float]:
-    """(refused, sent, seconds) of requests to a token bucket that names no rate.
+def test_a_rate_that_is_named_for_other_requests_is_not_one_of_queries() -> None:
+    throttle = Throttle(rand=no_jitter)
+    throttle.refused(Refused(0.0, (5, 60), 1), 0.1, query=False)
+    time.sleep(0.15)  # the least pause
+    assert sum(throttle.take(query=False) for _ in range(100)) == 5
+    assert (throttle.queries_per_minute, throttle.limit_text) == (None, "")
+    assert sum(throttle.take(query=True) for _ in range(100)) == 100
 
-    Without Retry-After each request backs off by itself.
-    """
-    pace = Pace()
-    now, filled_s, tokens, open_s = 0.0, 0.0, float(burst), 0.0
-    refused, answered, times = 0, 0, 0
-    while answered < count:
-        now = max(now + 0.05, pace.next_s, open_s)
-        pace.take(now)
-        tokens, filled_s = min(float(burst), tokens + (now - filled_s) * rate), now
-        if tokens >= 1:
-            tokens -= 1
-            answered += 1
-            times = 0
-            pace.answered()
+
+@pytest.mark.parametrize(
+    ("refusal", "least", "most"),
+    [
+        (Refused(), 1.0, 1.25),
+        (Refused(times=3), 4.0, 5.0),
+        (Refused(rate=(20, 60)), 3.0, 3.75),
+        (Refused(2.0), 2.0, 2.5),
+        (Refused(500.0), 500.0, 501.0),
+    ],
+)
+def test_each_pause_has_jitter(refusal: Refused, least: float, most: float) -> None:
+    def pause(share: float) -> float:
+        return Throttle(rand=lambda: share).refused(refusal, 1.0)
+
+    assert [pause(share) for share in (0.0, 0.5, 1.0)] == [least, (least + most) / 2, most]
+
+
+def test_without_a_refusal_pauses_grow_no_more() -> None:
+    """A probe that is refused makes the pause longer; an answer makes it as short as at first."""
+    now = [0.0]
+    throttle = Throttle(clock=lambda: now[0], rand=no_jitter)
+    pauses = []
+    for is_refused in (True, True, True, False, True):
+        now[0] += throttle.wait_s(query=True)
+        assert throttle.take(query=True)
+        if is_refused:
+            refusal = Refused(2.0, started_s=now[0])
+            pauses.append(throttle.refused(refusal, 1.0))
         else:
-            refused += 1
-            times += 1
-            pause_s = retry_after or 0.5 * 2 ** (times - 1)
-            pace.refused(Refused(retry_after, times=times, started_s=now), pause_s, now)
-            open_s = now + pause_s
-    return refused, refused + answered, now
+            throttle.answered(query=True, started_s=now[0])
+    assert pauses == [2.0, 8.0, 32.0, 2.0]
 
 
-@pytest.mark.parametrize("rate", [0.33, 1, 2, 5, 10])
-@pytest.mark.parametrize("burst", [1, 5, 20])
-@pytest.mark.parametrize("retry_after", [1.0, None])
-def test_the_rate_of_a_token_bucket_is_measured(
-    rate: float, burst: int, retry_after: Optional[float]
-) -> None:
-    refused, sent, seconds = bucket_run(rate, burst, retry_after, 102)
-    assert (refused - 1) / sent <= 0.05
-    # A fast bucket is not met before the guess after the first refusal has shrunk: some seconds.
-    assert seconds < 1.15 * (102 - burst) / rate + 13
+def test_after_a_refusal_one_request_is_a_probe_and_answers_let_more_start() -> None:
+    now = [0.0]
+    throttle = Throttle(clock=lambda: now[0], rand=no_jitter)
+    for _ in range(500):
+        throttle.answered(query=True, started_s=0.0)
+    throttle.refused(Refused(1.0), 1.0)
 
+    def started() -> int:
+        count = 0
+        while throttle.take(query=True):
+            count += 1
+            now[0] += 0.01
+        return count
 
-def test_one_refusal_does_not_slow_a_run_for_long() -> None:
-    pace = Pace()
-    pace.refused(Refused(started_s=0.0), 1.0, 1.0)
-    now = 0.0
-    for _ in range(100):
-        now = max(now, pace.next_s)
-        pace.take(now)
-        pace.answered()
-    assert now < 10
+    now[0] = 1.0
+    starts = [started()]
+    for _ in range(4):
+        for _ in range(starts[-1]):
+            throttle.answered(query=True, started_s=now[0])
+        starts.append(started())
+    assert starts == [1, 1, 2, 3, 4]
+    now[0] += 5.0
+    assert throttle.take(query=True), "a probe that is not answered does not stop a run"
 
 
 # Limits that a person sets ---------------------------------------------------------------------
