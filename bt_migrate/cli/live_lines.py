@@ -5,11 +5,19 @@ Pure: the size of the window and the function that draws a bar are passed in.
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Sequence
 
 from bt_migrate.cli.process_status import wait_text
-from bt_migrate.report.display import columns_of, duration_text, number, padded, shown
+from bt_migrate.report.display import (
+    LEAST_MINUTES_S,
+    columns_of,
+    duration_text,
+    number,
+    padded,
+    shown,
+)
 
 # columns of a bar, and the least and most columns of a stream's label
 BAR_COLUMNS = 10
@@ -48,7 +56,7 @@ def _progress_parts(status: Mapping[str, Any], now: datetime) -> Iterator[str]:
         if work["unit"] and work["per_second"] >= LEAST_RATE:
             yield f"{work['per_second']:,.0f}/s"
         if work["seconds_left"] is not None:
-            yield f"{_left_text(work['seconds_left'])} left"
+            yield f"{left_text(work['seconds_left'])} left"
         if status["wait"]:
             yield wait_text(status["wait"], now)
 
@@ -75,7 +83,8 @@ def live_lines(
     if status["wait"] or status["paused"]:
         # How long one stream takes depends on how the others share what the limit allows.
         streams = [{**stream, "rows_per_second": 0.0} for stream in streams]
-    lines += stream_lines(streams[:room], window.columns, draw_bar)
+    whole_s = status["work"]["seconds_left"] or math.inf
+    lines += stream_lines(streams[:room], window.columns, draw_bar, whole_s)
     hidden_streams = len(streams) - room
     if hidden_streams > 0:
         lines.append(f"  … and {hidden_streams:,} more open streams")
@@ -104,13 +113,16 @@ def _whole_lines(
 
 
 def stream_lines(
-    streams: Sequence[Mapping[str, Any]], columns: int, draw_bar: DrawBar
+    streams: Sequence[Mapping[str, Any]], columns: int, draw_bar: DrawBar, whole_s: float = math.inf
 ) -> List[str]:
-    """`  logs Support    79%  ███████▌    31,968 / 40,000  3,200/s  2.5 s`, in columns."""
+    """`  logs Support    79%  ███████▌    31,968 / 40,000  3,200/s  2.5 s`, in columns.
+
+    `whole_s`: seconds that all of them need. A stream that waits for its turn needs no more.
+    """
     if not streams:
         return []
     labels = [f"{stream['kind']} {shown(stream['name'])}" for stream in streams]
-    cells = [_cells(stream, draw_bar) for stream in streams]
+    cells = [_cells(stream, draw_bar, whole_s) for stream in streams]
     widths = _fitting_widths(cells, columns)
     room = columns - _columns_of_cells(widths)
     label_columns = max(LEAST_LABEL, min(room, MOST_LABEL, max(map(columns_of, labels))))
@@ -139,21 +151,21 @@ def _columns_of_cells(widths: Sequence[int]) -> int:
     return 2 + sum(width + 2 for width in widths if width)
 
 
-def _cells(stream: Mapping[str, Any], draw_bar: DrawBar) -> List[str]:
+def _cells(stream: Mapping[str, Any], draw_bar: DrawBar, whole_s: float) -> List[str]:
     """Returns percent, bar, counts, rate and time left: the most important first."""
     done, rate = stream["done"], stream["rows_per_second"]
     total = max(stream["total"], done) if stream["total"] else None
     share = done / total if total else 0.0
-    seconds_left = (total - done) / rate if total and rate else 0.0
+    seconds_left = min((total - done) / rate, whole_s) if total and rate else 0.0
     return [
         f"{100 * done // total:3}%" if total else "",
         draw_bar(share, BAR_COLUMNS) if total else "",
         f"{done:,} / {number(total)}" if total else f"{done:,}",
         f"{rate:,.0f}/s" if rate >= LEAST_RATE else "",
-        _left_text(seconds_left) if seconds_left else "",
+        left_text(seconds_left) if seconds_left else "",
     ]
 
 
-def _left_text(seconds: float) -> str:
-    """Returns whole seconds, which do not flicker."""
-    return f"{max(1, seconds):.0f} s" if seconds < 60 else duration_text(seconds)
+def left_text(seconds: float) -> str:
+    """Returns a time left in whole seconds, which do not flicker, and at least one."""
+    return f"{max(1, seconds):.0f} s" if seconds < LEAST_MINUTES_S else duration_text(seconds)

@@ -25,6 +25,9 @@ ROWS = "rows"
 # prefix of the names of phases that move something
 MOVES = "migrate-"
 RATE_LIMIT = "rate limit: next query in"
+# The rate of the rows so far counts if they are this share of those left: the first ones often
+# are those of small objects.
+LEAST_SHARE = 0.01
 # Shorter waits are not shown.
 LEAST_WAIT_S = 1.0
 
@@ -97,8 +100,10 @@ class ProcessStatus:
         units_left = total - done if total else 0
         limits = {api.side: api.throttle.queries_per_minute for api in self._sides if _limits(api)}
         seconds = self._rates.seconds_left(name, units_left, limits)
-        if not seconds and unit == ROWS:  # the phase has just begun
+        if unit == ROWS and self._rates.grown(name) < LEAST_SHARE * units_left:
             seconds = self._rates.seconds_left("", units_left, limits)
+            if self._rates.grown("") < LEAST_SHARE * units_left:
+                seconds = estimated_seconds(self._run, units_left, limits)
         if seconds:
             waits = (api.throttle.limit_wait_s() for api in self._sides)
             seconds = max(seconds, *waits, 0)
@@ -164,6 +169,18 @@ def row_totals(run: Optional[RunDirectory]) -> Dict[str, Optional[int]]:
         return totals
     streams = (run.record.validation or {}).get("streams", {})
     return {stream["id"]: stream["rows"] for counted in streams.values() for stream in counted}
+
+
+def estimated_seconds(
+    run: Optional[RunDirectory], rows: int, limits: Mapping[str, Optional[float]]
+) -> float:
+    """Returns the time for a number of rows by the estimate of the validation, 0 without one."""
+    estimate = ((run and run.record.validation) or {}).get("estimate") or {}
+    if not estimate.get("rows"):
+        return 0.0
+    rates = [rate for rate in limits.values() if rate]
+    limited_s = estimate["queries"] * 60 / min(rates) if rates else 0.0
+    return float(rows / estimate["rows"] * max(estimate["seconds"], limited_s))
 
 
 def _limits(api: Api) -> bool:

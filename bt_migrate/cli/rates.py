@@ -40,6 +40,10 @@ class Rates:
         grown = max(0, last.counts[name] - first.counts[name])
         return round(grown / (last.at_s - first.at_s), 1)
 
+    def grown(self, name: str) -> int:
+        """Returns by how much a count has grown in the beats that are kept."""
+        return self._beats[-1].counts[name] - self._first(name, KEPT_BEATS).counts[name]
+
     def seconds_left(self, name: str, left: int, limits: Mapping[str, Optional[float]]) -> float:
         """Returns the seconds that `left` more units of work take, 0 if unknown.
 
@@ -58,10 +62,8 @@ class Rates:
     def _per_query(self, name: str, side: str) -> float:
         """Returns how much the count grows with each query to a side, 0 if that is not known."""
         first = self._first(name, KEPT_BEATS)
-        last = self._beats[-1]
-        queries = last.queries[side] - first.queries[side]
-        grown = last.counts[name] - first.counts[name]
-        return grown / queries if queries > 0 else 0.0
+        queries = self._beats[-1].queries[side] - first.queries[side]
+        return self.grown(name) / queries if queries > 0 else 0.0
 
     def _first(self, name: str, beats: int) -> Beat:
         """Returns the oldest of the last beats that has the count."""

@@ -54,6 +54,10 @@ def run_status(path: Path, now: datetime) -> Dict[str, Any]:
     # A run of bin/verify alone moves nothing.
     streams = list(_streams(run, live)) if run.record.command != VERIFY else []
     work = live_status.get("work")
+    parts = [_part(part) for part in live_status.get("parts", ())]
+    if work:
+        of_work = streams if work["unit"] == ROWS else parts
+        of_work[:] = [_not_after(work["seconds_left"], stream) for stream in of_work]
     sessions = run.record.sessions
     last_error = (sessions[-1].error or "") if sessions else ""
     return {
@@ -72,7 +76,7 @@ def run_status(path: Path, now: datetime) -> Dict[str, Any]:
         "stopping": live_status.get("stopping", ""),
         "rows": _total(streams, live_status.get("rows_per_second", 0.0), work),
         "work": work,
-        "parts": [_part(part) for part in live_status.get("parts", ())],
+        "parts": parts,
         "wait": live_status.get("wait"),
         "undone": run.record.undone,
         "verification": (run.record.verification or {}).get("text", ""),
@@ -99,6 +103,15 @@ def newest_run(path: Path, now: datetime) -> Path:
 def _part(part: Dict[str, Any]) -> Dict[str, Any]:
     eta = _eta(part["done"], part.get("total"), part["rows_per_second"])
     return {"total": None, **part, "complete": False, "error": "", "eta_seconds": eta}
+
+
+def _not_after(whole_s: Optional[int], stream: Dict[str, Any]) -> Dict[str, Any]:
+    """Returns the stream with a time left that is not above that of all.
+
+    A stream that waits for its turn is slow now; it gets faster when others have ended.
+    """
+    times = [seconds for seconds in (stream["eta_seconds"], whole_s) if seconds is not None]
+    return {**stream, "eta_seconds": min(times) if stream["eta_seconds"] is not None else None}
 
 
 def _total(

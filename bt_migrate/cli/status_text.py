@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
+from bt_migrate.cli.live_lines import left_text
 from bt_migrate.cli.process_status import ROWS, wait_text
 from bt_migrate.cli.run_status import (
     AT_WORK,
@@ -20,7 +21,6 @@ from bt_migrate.report.display import (
     COLUMNS,
     NAME_COLUMNS,
     columns_of,
-    duration_text,
     number,
     plural,
     quoted,
@@ -85,6 +85,8 @@ def _head_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
     if status["streams"] and not (status["work"] and status["work"]["unit"] not in ("", ROWS)):
         still = STILL if status["state"] == PAUSED else {}
         yield f"rows: {_progress({**status['rows'], **still})}"
+    if status["state"] in AT_WORK:
+        yield from _advice_lines(status)
     if status["undone"]:
         yield _undone_text(status["undone"])
     elif status["verification"]:
@@ -109,13 +111,15 @@ def _process_lines(status: Dict[str, Any], now: datetime) -> Iterator[str]:
         yield f"{work['unit']}: {_progress({**work, **_as_rows(work)})}"
     if status["wait"]:
         yield wait_text(status["wait"], now)
+
+
+def _advice_lines(status: Dict[str, Any]) -> List[str]:
     if status["stopping"]:
-        yield f"stopping: {status['stopping']}"
-    else:
-        text = f"to stop it: bin/control {status['run']} stop; the same command continues"
-        if status["state"] == PAUSED:
-            text = f"to go on: bin/control {status['run']} resume"
-        yield from wrapped(text, first="")
+        return [f"stopping: {status['stopping']}"]
+    text = f"to stop it: bin/control {status['run']} stop; the same command continues"
+    if status["state"] == PAUSED:
+        text = f"to go on: bin/control {status['run']} resume"
+    return wrapped(text, first="")
 
 
 def _as_rows(work: Mapping[str, Any]) -> Dict[str, Any]:
@@ -150,7 +154,7 @@ def _progress(counts: Mapping[str, Any], *, rate: str = " a second", about: str 
     if counts["rows_per_second"]:
         text += f", {counts['rows_per_second']:,.0f}{rate}"
     if counts["eta_seconds"] is not None:
-        text += f", {about}{duration_text(counts['eta_seconds'])} left"
+        text += f", {about}{left_text(counts['eta_seconds'])} left"
     return text
 
 

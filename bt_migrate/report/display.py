@@ -17,7 +17,9 @@ LISTED = 3
 LISTED_COLUMNS = 28
 LONG_NAME_COLUMNS = 60
 # (seconds of the unit, its word), the largest first
-BYTE_UNITS = ((86_400, "days"), (3_600, "h"))
+TIME_UNITS = ((86_400, "days"), (3_600, "h"))
+# From here on a time is shown in minutes; before, that would be too coarse.
+LEAST_MINUTES_S = 120
 
 
 def escaped(text: str) -> str:
@@ -150,11 +152,11 @@ def and_more(text: str, others: int) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """`< 0.1 s`, `0.4 s`, `45 s`, `12 min`, `3.5 h`, `2.0 days`"""
-    for size, word in BYTE_UNITS:
+    """`< 0.1 s`, `0.4 s`, `95 s`, `12 min`, `3.5 h`, `2.0 days`"""
+    for size, word in TIME_UNITS:
         if seconds >= size:
             return f"{seconds / size:.1f} {word}"
-    if seconds >= 60:
+    if seconds >= LEAST_MINUTES_S:
         return f"{seconds / 60:.0f} min"
     if 0 < seconds < 0.05:
         return "< 0.1 s"

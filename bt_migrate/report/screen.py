@@ -78,9 +78,9 @@ def screen_text(report: Mapping[str, Any], height: int = SCREEN_LINES) -> str:
     """Returns the report on one screen of 80 columns. The last line is the next command.
 
     A long one has each thing to do, accepted or lost in one line, and the counts of each kind that
-    share an outcome; the page has it whole. What failed is whole, with its cause and the command
-    that repeats it. In a window of fewer than SCREEN_LINES, sums replace the table, so that the
-    verdict stays visible.
+    share an outcome; what is lost may be cut. The page has it whole. What failed is whole, with its
+    cause and the command that repeats it. In a window of fewer than SCREEN_LINES, sums replace the
+    table, so that the verdict stays visible.
     """
     validation = validation_lines(report)
     body = Body(
@@ -135,6 +135,7 @@ def _fitted(parts: Parts, height: int) -> str:
     body = parts.body
     if _size(body) > room:
         body = _in_short(body)
+        body = body._replace(lost=_cut(body.lost, _size(body) - room))
     if _size(body) > room and height < SCREEN_LINES:
         body = _cut_to(_in_short(parts.small), room)
     return "\n".join([*parts.head, *(line for lines in body for line in lines), *parts.foot])

@@ -162,9 +162,9 @@ def time_lines(report: Mapping[str, Any]) -> List[str]:
     Then those of the run if it had other starts.
     """
     start, run = report["this_start"], report["whole_run"]
-    lines = wrapped(f"This start: {_amount(start)}", first="")
-    if len(start["phases"]) > 1:
-        lines += wrapped(f"Time: {', '.join(_phase_times(start))}", first="")
+    # of one phase, the time of the start says as much
+    phases = f" ({', '.join(_phase_times(start))})" if len(start["phases"]) > 1 else ""
+    lines = wrapped(f"This start: {_amount(start)}{phases}", first="")
     if run["starts"] > 1:
         # Of a start that was killed, only what its last status said is known.
         killed = any(not session.get("ended") for session in report["sessions"][:-1])
@@ -176,7 +176,9 @@ def time_lines(report: Mapping[str, Any]) -> List[str]:
 def _phase_times(start: Mapping[str, Any]) -> Iterator[str]:
     """Yields `logs 4.8 s` for each phase, and the time between phases if it is considerable."""
     for name, seconds in start["phases"].items():
-        yield f"{name.replace('migrate-', '')} {duration_text(seconds)}"
+        if seconds:  # not for a verification that was not asked for
+            yield f"{name.replace('migrate-', '')} {duration_text(seconds)}"
+
     between = start["seconds"] - sum(start["phases"].values())
     if between > LEAST_BETWEEN * start["seconds"]:
         # Rows that a phase copies in the background are not part of its time.

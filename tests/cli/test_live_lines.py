@@ -80,11 +80,12 @@ def drawn(found: Dict[str, Any], columns: int, lines: int = 24) -> List[str]:
 
 
 def test_a_usual_window_shows_each_open_stream_with_a_bar() -> None:
-    assert drawn(status(3), 79) == [
-        "phase 6/10 migrate-logs: 31,968 / 40,000 rows (79%), 3,200/s, 3 s left",
+    assert drawn(status(3, work={**WORK, "seconds_left": 50}), 79) == [
+        "phase 6/10 migrate-logs: 31,968 / 40,000 rows (79%), 3,200/s, 50 s left",
         "  logs Project 0    0%                 0 / 10,000",
-        "  logs Project 1   10%  █           1,000 / 9,999  100/s  1 min",
-        "  logs Project 2   20%  ██          2,000 / 9,998  200/s   40 s",
+        # 90 s at its rate, which is low because it waits for its turn
+        "  logs Project 1   10%  █           1,000 / 9,999  100/s  50 s",
+        "  logs Project 2   20%  ██          2,000 / 9,998  200/s  40 s",
     ]
 
 

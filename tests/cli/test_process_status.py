@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, List
+from typing import Any, Dict, List, Optional
 
 import pytest
 
@@ -21,9 +21,9 @@ def side_with(throttle: Throttle) -> Any:
     return SimpleNamespace(side="source", throttle=throttle, transport=transport)
 
 
-def run_with(rows: int) -> Any:
-    streams = {"logs": [{"id": "a", "rows": rows}]}
-    record = SimpleNamespace(sessions=[], shard=None, validation={"streams": streams})
+def run_with(rows: int, estimate: Optional[Dict[str, Any]] = None) -> Any:
+    validation = {"streams": {"logs": [{"id": "a", "rows": rows}]}, "estimate": estimate}
+    record = SimpleNamespace(sessions=[], shard=None, validation=validation)
     return SimpleNamespace(record=record)
 
 
@@ -41,5 +41,24 @@ def test_the_time_left_is_that_of_this_phase(monkeypatch: pytest.MonkeyPatch) ->
             seconds[0] += 1
             throttle.queries += 1
             live.add({"a": rows})
-    assert (left[1] > 1000, left[-1] < 60) == (True, True), left
-    assert left[4] > 1000, "the second phase has just begun"
+    # 50 of 21,000 rows say nothing
+    assert (left[1], left[-1] < 60) == (None, True), left
+    assert left[4] is None, "the second phase has just begun"
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(None, 300), (20, 600)])
+def test_before_a_rate_is_known_the_time_left_is_the_estimate(
+    limit: Optional[int], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = [0.0]
+    monkeypatch.setattr("bt_migrate.cli.process_status.time.monotonic", lambda: seconds[0])
+    throttle, live = Throttle(limit), LiveCounts()
+    live.phase = "migrate-logs"
+    run = run_with(200_000, {"rows": 200_000, "queries": 200, "seconds": 300.0})
+    status = ProcessStatus(live, [side_with(throttle)], run)
+    for _ in range(2):
+        # The first rows are those of a small object: at their rate, all would take 3 hours.
+        left = status.measured()["work"]["seconds_left"]
+        live.add({"a": 20})
+        seconds[0] += 1
+    assert left == expected

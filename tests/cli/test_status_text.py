@@ -186,7 +186,8 @@ def at_work(run: RunDirectory, rows: int = 0) -> None:
                 "name": "P",
                 "source_id": "p",
                 "done": rows,
-                "rows_per_second": 10.0,
+                "total": 100,
+                "rows_per_second": 1.0,
             }
         ],
     }
@@ -222,6 +223,8 @@ def test_all_runs_of_a_folder_are_listed_and_the_active_one_is_shown(tmp_path: P
         "running",
         "20",
     ]
+    # At its rate, which is low because it waits for its turn, the stream would take 80 s.
+    assert run_status(runs[0].path, NOW)["streams"][0]["eta_seconds"] == 9
     assert newest_run(tmp_path, NOW) == runs[0].path
     assert newest_run(runs[2].path, NOW) == runs[2].path
 
@@ -244,12 +247,12 @@ def test_the_shards_of_a_move_are_summed_up(tmp_path: Path) -> None:
     found = summed(tmp_path, parts, NOW)
     assert (found["at_work"], found["rows"]) == (
         True,
-        {"done": 80, "total": None, "rows_per_second": 20.0, "eta_seconds": 9},
+        {"done": 80, "total": 200, "rows_per_second": 20.0, "eta_seconds": 9},
     )
     lines = summed_lines(found)
     assert lines[:2] == [
         f"3 runs in {tmp_path}: 1 finished, 2 running",
-        "rows: 80 of ?, about 9.0 s left",
+        "rows: 80 of 200, about 9.0 s left",
     ]
     assert [line.split()[:2] for line in lines[3:]] == [
         ["objects", "finished"],

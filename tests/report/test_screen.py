@@ -89,7 +89,7 @@ def test_the_verdict_stays_in_the_window(height: int) -> None:
     assert lines[0] == "Migration incomplete: acme -> globex"
     assert lines[-1] == "Next: bin/migrate-all --state-dir checkpoints/1  # continues"
     assert {"To do:", "Failed:"} <= set(lines)
-    assert all(f" {name} 6.0 s" in " ".join(lines) for name in (*"abcdefgh", "verify"))
+    assert all(f"{name} 6.0 s" in " ".join(lines) for name in (*"abcdefgh", "verify"))
 
 
 def test_sums_replace_the_table_in_a_small_window() -> None:

@@ -114,8 +114,8 @@ def test_the_time_of_each_phase_is_shown_in_lines_of_80_columns(
     times = {"seconds": seconds, "rows": 0, "rows_per_second": 0, "phases": phases}
     lines = time_lines({"this_start": times, "whole_run": {**times, "starts": 1}, "sessions": []})
     words = ["validate < 0.1 s", *(f"{name} 1.0 s" for name in (*NAMES, "verify")), *between]
-    assert " ".join(map(str.strip, lines[1:])) == f"Time: {', '.join(words)}"
-    assert len(lines) <= 4 and max(map(len, lines)) <= 80
+    assert " ".join(map(str.strip, lines)) == f"This start: {seconds:.0f} s ({', '.join(words)})"
+    assert len(lines) <= 3 and max(map(len, lines)) <= 80
 
 
 USER = {"resource": "users", "id": "u1", "name": "a@x"}

@@ -18,7 +18,7 @@ from tests.support.screen import Screen
 
 LIMIT_S = 120
 PHASE = re.compile(r"\S+ phase \d+ of \d+: ")
-PHASE_TIMES = re.compile(r"^Time: .*(\n    .*)*", re.MULTILINE)
+PHASE_TIMES = re.compile(r"(^This start: [^(]*\().*(\n    .*)*", re.MULTILINE)
 
 
 class Window(NamedTuple):
@@ -42,7 +42,7 @@ class OnTerminal(NamedTuple):
         """
         screen = Screen(window.lines, window.columns)
         screen.feed(self.written)
-        text = PHASE_TIMES.sub("Time: <phases>", screen.text)
+        text = PHASE_TIMES.sub(r"\1<phases>)", screen.text)
         lines = [line for line in text.split("\n") if not PHASE.match(line)]
         return lines[-window.lines :]
 
