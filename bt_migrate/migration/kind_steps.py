@@ -8,7 +8,7 @@ from typing import List, Optional, Sequence
 from bt_migrate.errors import ApiError
 from bt_migrate.migration.context import Migration, ProjectPair
 from bt_migrate.migration.retention import with_retention
-from bt_migrate.model.findings import LIST_REFUSED, finding
+from bt_migrate.model.findings import LIST_REFUSED, NOT_LISTED, finding
 from bt_migrate.model.outcomes import LATER, NO_PROJECT, SKIPPED
 from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resources import (
@@ -114,7 +114,7 @@ def report_refused(migration: Migration, resource: Resource) -> None:
     for refusal in refusals:
         kind = LIST_REFUSED
         if is_beyond_key(migration, resource, refusal):
-            kind = "not_listed"
+            kind = NOT_LISTED
             places.append(refusal.place)
         name = refusal.name_of(resource)
         findings.append(finding(kind, resource=resource.name, name=name, detail=str(refusal.error)))

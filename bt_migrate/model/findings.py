@@ -14,8 +14,12 @@ FAILURE = "failure"
 ACCEPTED = "accepted"
 
 
+# kind of a list that this key may not read: nothing that it should see is missing
+NOT_LISTED = "not_listed"
 # kind of a list that should not have been refused: every phase stays open
 LIST_REFUSED = "list_refused"
+# kind of a reference into such a list, or into one that is only outside of the key's rights
+TARGET_LIST_REFUSED = "target_list_refused"
 
 
 class Kind(NamedTuple):
@@ -305,7 +309,7 @@ KINDS: Mapping[str, Kind] = {
         False,
         "attachments whose bytes the source does not have ({where})",
     ),
-    "not_listed": Kind(
+    NOT_LISTED: Kind(
         LOSS,
         "the source does not list a kind of object; none of it was moved",
         "if the source has such objects, use a key that may list them",
@@ -333,6 +337,16 @@ KINDS: Mapping[str, Kind] = {
         "move its target too and run again, or add the reference by hand",
         False,
         "references without a target ({where}), in {names}; move the targets too",
+    ),
+    TARGET_LIST_REFUSED: Kind(
+        FAILURE,
+        "the target of a reference is in a list that an organization refuses; the reference was"
+        " left out",
+        "use a key that may read the list shown under detail, or leave its kind out with"
+        " --exclude-resources, then run the same command again",
+        False,
+        "references into a refused list ({where}), in {names}: {details}; use a key that may read"
+        " it, or leave its kind out with --exclude-resources",
     ),
     "attachment_not_copied": Kind(
         FAILURE,

@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Seque
 
 from bt_migrate.attachments.copy import dest_attachment_key as dest_attachment_key
 from bt_migrate.model.date_windows import in_window
-from bt_migrate.model.findings import ACTION, finding
+from bt_migrate.model.findings import ACTION, TARGET_LIST_REFUSED, finding
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.references import (
     Path,
@@ -258,10 +258,13 @@ def judge_unresolved(catalog: Catalog, targets: Tuple[str, ...], source_id: str)
     It is a failure, unless the API cannot carry its target, or the target is missing in the source.
     """
     reason = catalog.targets.reason_not_movable(targets, source_id)
-    refused = [name for name in targets if name in catalog.lists.unavailable]
+    refused = [
+        f"{refusal.name_of(BY_NAME[name])}: {refusal.error}"
+        for name in targets
+        for refusal in catalog.lists.refusals.get(name, ())
+    ]
     if refused and not reason:
-        why = catalog.lists.unavailable[refused[0]]
-        return "unresolved_reference", f"{refused[0]} cannot be listed ({why})"
+        return TARGET_LIST_REFUSED, refused[0]
     if targets == (USERS.name,):
         return "user_without_counterpart", reason
     if reason:

@@ -13,7 +13,7 @@ from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Seq
 from bt_migrate.config.options import ENV_FILE, PROGRAMS, SETTING_OPTIONS
 from bt_migrate.config.settings import SYNC
 from bt_migrate.errors import RIGHT_REFUSED
-from bt_migrate.model.findings import FAILURE, LIST_REFUSED
+from bt_migrate.model.findings import FAILURE, LIST_REFUSED, NOT_LISTED, TARGET_LIST_REFUSED
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.model.resources import BY_NAME, NAMED_BY_ROWS, ROW_KINDS, SELECTABLE
@@ -195,7 +195,7 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
         left_out = ",".join([*_values_of(start.arguments, EXCLUDE), *refused])
         arguments = without(_same_run(start, run), (EXCLUDE, "--state-dir"))
         arguments += [EXCLUDE, left_out, "--state-dir", str(run.path.parent)]
-        comment = "moves the rows without these; a key that may list them moves all"
+        comment = "moves the rest without these; a key that may list them moves all"
         return start.again(arguments, comment)
     phase = _phase_before(start, run.record, report)
     if phase:
@@ -212,16 +212,18 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
 
 
 def _lists_beyond_key(report: Mapping[str, Any]) -> List[str]:
-    """Returns the resources that a key may not list and for which rows wait."""
-    if STREAM_FAILED not in {line["kind"] for line in report["failed"]}:
-        return []
-    referable = {resource.name for resource in NAMED_BY_ROWS}.intersection(SELECTABLE)
+    """Returns the resources that a key may not list, and that rows or references wait for."""
+    findings = report.get("findings", ())
+    targets = [item.get("detail", "") for item in findings if item["kind"] == TARGET_LIST_REFUSED]
+    names = {name for name in SELECTABLE if any(text.startswith(name) for text in targets)}
+    if STREAM_FAILED in {line["kind"] for line in report["failed"]}:
+        names |= {resource.name for resource in NAMED_BY_ROWS}.intersection(SELECTABLE)
     return sorted(
         {
             record["resource"]
-            for record in report.get("findings", ())
-            if record["kind"] == LIST_REFUSED
-            and record["resource"] in referable
+            for record in findings
+            if record["kind"] in (LIST_REFUSED, NOT_LISTED)
+            and record["resource"] in names
             and FORBIDDEN.search(record.get("detail", ""))
         }
     )

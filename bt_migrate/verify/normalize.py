@@ -15,6 +15,7 @@ from typing import Any, Dict, FrozenSet, Mapping, NamedTuple, Optional, Sequence
 
 from bt_migrate.attachments.digests import UNREADABLE, AttachmentBytes
 from bt_migrate.model.equality import canonical_text
+from bt_migrate.model.findings import TARGET_LIST_REFUSED
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.references import (
@@ -51,6 +52,7 @@ TOLERATED_OF_FINDING = {
     "user_without_counterpart": "left_out",
     "reference_to_unmovable": "left_out",
     "unresolved_reference": "left_out",
+    TARGET_LIST_REFUSED: "left_out",
     "lost_at_source": "left_out",
     "waits": "left_out",
     "made_private": "made_private",

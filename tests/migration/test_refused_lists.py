@@ -206,6 +206,31 @@ def test_rows_move_without_the_list_of_a_kind_that_no_row_names(kind: str, tmp_p
         assert (moved["created"], moved["fetched"]) == (480, 480), ended.out
 
 
+@pytest.mark.parametrize(
+    ("side", "answer", "command"),
+    [(READ, "refused", True), (READ, "forbidden", True), (READ, "failing", False)],
+)
+def test_a_reference_into_a_refused_list_is_told_with_the_list_and_the_way_out(
+    side: str, answer: str, command: bool, tmp_path: Path
+) -> None:
+    with tiny_pair() as pair:
+        fault = Fault("status", side, "GET", list_path("mcp_server"), None, **ANSWERS[answer])
+        pair.sandbox.faults.add(fault)
+        first = run(pair.sandbox, tmp_path / "runs", MIGRATION_RETRY_DELAY="0.01")
+        (told,) = findings(tmp_path / "runs", "target_list_refused")
+        assert (first.code, told["resource"], told["name"]) == (1, "prompts", "Ask"), first.out
+        status = ANSWERS[answer]["status"]
+        reason = f"mcp_servers: source: GET /v1/mcp_server was answered {status}"
+        assert told["detail"].startswith(reason), told
+        assert "move the targets" not in first.out
+        assert " ".join(first.out.split()).count(reason) == (1 if command else 2), first.out
+        program, *arguments = shlex.split(first.out.splitlines()[-1], comments=True)[1:]
+        assert ("mcp_servers" in arguments) == command, first.out
+        if command:
+            second = run(pair.sandbox, tmp_path / "runs", *arguments)
+            assert (program, second.code) == ("bin/migrate-all", 0), second.out
+
+
 def test_a_key_that_sees_no_project_says_so_before_anything(tmp_path: Path) -> None:
     with tiny_pair() as pair:
         empty = Answer(200, b'{"objects":[]}')
