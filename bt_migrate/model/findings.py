@@ -229,7 +229,7 @@ KINDS: Mapping[str, Kind] = {
         "objects have a field that this version does not know; it was not carried",
         "use a newer version of this tool; set the field by hand if it matters",
         False,
-        "fields that this version does not know: {names}: {details}",
+        "fields that this version does not know: {details}",
     ),
     "field_not_taken": Kind(
         LOSS,

@@ -76,6 +76,8 @@ def writable_fields(resource: Resource, obj: Mapping[str, Any]) -> Dict[str, Any
 
 def lost_fields(resource: Resource, obj: Mapping[str, Any]) -> List[str]:
     """Fields with content that no endpoint takes: the API cannot carry them."""
+    if resource.part_of:
+        return []  # the fields of the kind of which it is one
     kept = {*resource.create, *resource.server, *SERVER_FIELDS}
     usual = dict(resource.server_values)
     return sorted(
