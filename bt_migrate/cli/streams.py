@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import sys
+import termios
 from typing import Any, ContextManager, Iterator, Optional, TextIO
 
 from bt_migrate.cli.pinned import Pinned, terminal_size
@@ -113,7 +114,9 @@ def above_pinned(stream: Any) -> ContextManager[None]:
 
 
 def agrees(question: str, stream: TextIO) -> bool:
-    """Ask a person on a terminal."""
+    """Ask a person on a terminal. What was typed before the question is no answer to it."""
+    with contextlib.suppress(OSError, ValueError, termios.error):
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
     print(f"{question} [y/N] ", end="", file=stream, flush=True)
     answer = sys.stdin.readline()
     pinned = getattr(stream, "pinned", None)

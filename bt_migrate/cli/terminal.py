@@ -27,6 +27,8 @@ DETAILS = frozenset(
 ALWAYS = frozenset(("gap",))
 # A rate limit is announced only if the wait is longer, or ends this much later than the last one.
 WAIT_SLACK_S = 2.0
+# A retry is announced only if no thread announced the same one so shortly before.
+RETRY_SLACK_S = 5.0
 # of the time before each line
 TIME_COLUMNS = 9
 RED = "\033[31m"
@@ -51,6 +53,8 @@ class Terminal(logging.StreamHandler):  # type: ignore[type-arg]  # not before P
         self.short = short and self.least >= logging.INFO
         self._in_text = short
         self._waits_until: Dict[str, float] = {}
+        # text of a retry -> when it was announced
+        self._retried: Dict[str, float] = {}
 
     @property
     def can_pin(self) -> bool:
@@ -63,7 +67,8 @@ class Terminal(logging.StreamHandler):  # type: ignore[type-arg]  # not before P
             return False
         if self.short and record.levelno == logging.INFO and event in DETAILS:
             return False
-        return self._is_new_wait(record) and super().filter(record)
+        is_new = self._is_new_wait(record) and self._is_new_retry(record)
+        return is_new and super().filter(record)
 
     def _is_new_wait(self, record: logging.LogRecord) -> bool:
         """Whether it is a wait to tell, and no other thread has logged it."""
@@ -75,6 +80,17 @@ class Terminal(logging.StreamHandler):  # type: ignore[type-arg]  # not before P
         known_until = max(now_s, self._waits_until.get(side, now_s))
         self._waits_until[side] = max(until, known_until)
         return until > known_until + WAIT_SLACK_S
+
+    def _is_new_retry(self, record: logging.LogRecord) -> bool:
+        """False for a retry of which another thread has just said the same."""
+        if getattr(record, "event", "") != "retry" or not self.short:
+            return True
+        now_s = time.monotonic()
+        recent = {
+            text: at_s for text, at_s in self._retried.items() if now_s < at_s + RETRY_SLACK_S
+        }
+        self._retried = {record.getMessage(): now_s, **recent}
+        return record.getMessage() not in recent
 
     def emit(self, record: logging.LogRecord) -> None:
         colour = self._colour_of(record)

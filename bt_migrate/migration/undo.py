@@ -177,7 +177,7 @@ def _joined(parts: Sequence[str]) -> str:
 def _restore_all(context: UndoContext, updated: Sequence[UpdatedObject]) -> int:
     """Restore objects before any is deleted: an updated object may refer to one that is deleted."""
     for obj in updated:
-        context.say(f"restore: {obj} ({', '.join(obj.fields)})")
+        context.say_done("restore", f"{obj} ({', '.join(obj.fields)})")
     return sum([_restore(context, obj) for obj in updated])
 
 
@@ -224,7 +224,7 @@ def _delete_kind(
     """Delete the objects of a kind, or without --yes only print them. Counts them."""
     objects = [obj for obj in deletes if obj.resource is resource]
     for obj in objects:
-        context.say(f"delete: {obj}")
+        context.say_done("delete", str(obj))
     if context.settings.yes:
         context.deleted[resource.name] += _delete_objects(context, resource, objects)
     else:

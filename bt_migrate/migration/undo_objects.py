@@ -152,6 +152,10 @@ class UndoContext:
     # Destination id of an object that the run created -> its rows, which are deleted with it.
     held_rows: Dict[str, int] = field(default_factory=dict)
 
+    def say_done(self, verb: str, what: str) -> None:
+        """Print what is done, or, without --yes, would be done."""
+        self.say(f"{verb if self.settings.yes else f'would {verb}'}: {what}")
+
     def say(self, line: str) -> None:
         """Print a line for a person; with --json or --quiet only the result is printed."""
         if not (self.settings.json or self.settings.quiet):

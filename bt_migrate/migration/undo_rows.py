@@ -64,7 +64,7 @@ def undo_rows(context: UndoContext, stream: StreamState, task: Task) -> int:
     except ApiError as error:
         context.remaining.append(f"rows {place}: {error}")
     if count:
-        context.say(f"delete: {plural(count, 'row')} {place}")
+        context.say_done("delete", f"{plural(count, 'row')} {place}")
     _note_left_rows(context, stream, count, changed)
     return count
 

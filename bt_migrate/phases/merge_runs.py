@@ -18,7 +18,6 @@ from bt_migrate.cli.results import print_report
 from bt_migrate.config.load import app_urls_of, state_dir_of
 from bt_migrate.errors import EXIT_OK
 from bt_migrate.report.build import build_report
-from bt_migrate.report.display import plural
 from bt_migrate.report.screen import summary_record
 from bt_migrate.report.write import write_report
 from bt_migrate.shards.merge import join_runs, run_paths
@@ -41,7 +40,6 @@ def merge(flags: Dict[str, Any]) -> int:
     if flags["json"]:
         print(json.dumps({**summary_record(report), "merged": run.record.merged}))
         return EXIT_OK
-    print(f"{plural(len(run.record.merged), 'run')} merged into {run.path}")
     print_report(report)
     return EXIT_OK
 

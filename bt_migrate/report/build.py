@@ -151,6 +151,7 @@ def _about_run(run: RunDirectory, status: str) -> Dict[str, Any]:
         "this_start": _this_start(record.sessions),
         "whole_run": _whole_run(record.sessions),
         "phases_done": record.phases_done,
+        "merged": record.merged,
     }
 
 

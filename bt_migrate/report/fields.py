@@ -26,6 +26,7 @@ REPORT_FIELDS: Mapping[str, str] = {
     "`phases`, `error`",
     "whole_run": "of all starts together: `starts`, `seconds`, `rows`, `rows_per_second`",
     "phases_done": "names of the completed phases",
+    "merged": "paths of the runs that bin/merge-runs joined into this one",
     "objects": "per resource and project: `listed`, `outcomes`, `skipped_by_reason`; the outcomes "
     "add up to what was listed",
     "rows": "per dataset, experiment and project log: `fetched`, `outcomes` (they add up to it), "

@@ -18,21 +18,23 @@ NOT_CREATED = "not_created"
 # share of a start that is shown if it belongs to no phase
 LEAST_BETWEEN = 0.1
 WORK = {"validate": "Validation", "verify": "Verification"}
+MERGED = "merged"
 STATUS_WORDS = {
     "stopped": "stopped, more to do",
     "failed": "ended with an error",
-    "merged": "merged",
 }
 
 
 def headline(report: Mapping[str, Any]) -> str:
-    """`Migration incomplete: acme -> globex`"""
+    """`Migration incomplete: acme -> globex`, `4 runs merged: acme -> globex`"""
     status = STATUS_WORDS.get(report["status"], report["status"])
     work = "Dry run" if report["dry_run"] else WORK.get(report["command"], "Migration")
     if work == "Validation" and status == "completed":
         status = "passed"
-    source = escaped(report["source"]["org_name"])
-    return f"{work} {status}: {source} -> {escaped(report['destination']['org_name'])}"
+    sides = " -> ".join(escaped(report[side]["org_name"]) for side in ("source", "destination"))
+    if status == MERGED:
+        return f"{plural(len(report['merged']), 'run')} merged: {sides}"
+    return f"{work} {status}: {sides}"
 
 
 def verdict_lines(report: Mapping[str, Any]) -> List[str]:
@@ -159,12 +161,13 @@ def _uniform(sums: Mapping[str, Counter[str]]) -> Dict[str, Counter[str]]:
 def time_lines(report: Mapping[str, Any]) -> List[str]:
     """Returns duration, rows and rate of this start and the time of each of its phases.
 
-    Then those of the run if it had other starts.
+    Then those of the run if it had other starts. The starts of a merged run are those of its parts.
     """
     start, run = report["this_start"], report["whole_run"]
     # of one phase, the time of the start says as much
     phases = f" ({', '.join(_phase_times(start))})" if len(start["phases"]) > 1 else ""
-    lines = wrapped(f"This start: {_amount(start)}{phases}", first="")
+    is_merged = report["status"] == MERGED
+    lines = [] if is_merged else wrapped(f"This start: {_amount(start)}{phases}", first="")
     if run["starts"] > 1:
         # Of a start that was killed, only what its last status said is known.
         killed = any(not session.get("ended") for session in report["sessions"][:-1])

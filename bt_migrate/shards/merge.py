@@ -53,7 +53,7 @@ WINDOWED_KINDS = ("experiments", "logs")
 
 
 def join_runs(paths: Sequence[Path], root: Path, live: LiveCounts, *, unfinished: bool) -> Path:
-    """Merge the runs into one in `root`; returns its directory. Counts streams in `live`.
+    """Merge the runs into one in `root`; returns its directory. Counts rows in `live`.
 
     Raises UsageError if the runs do not belong together, LockedError if a process works on one,
     and, unless `unfinished`, UsageError that names what is missing.
@@ -100,10 +100,13 @@ def _build(
         new = create_run(building, identity, ALL_PHASES)
         for run in sorted(runs, key=lambda run: run.record.created):
             _join_objects(new, run)
-        with live.working("streams joined", len(streams)) as task:
-            for parts in streams.values():
+        rows = {
+            name: sum(part.state.counts["fetched"] for part in streams[name]) for name in streams
+        }
+        with live.working("rows joined", sum(rows.values())) as task:
+            for name, parts in streams.items():
                 _join_stream(new, parts)
-                task.step()
+                task.step(rows[name])
         stores = [run.path / ATTACHMENTS_FILE for run in runs]
         join_stores(new.path / ATTACHMENTS_FILE, [path for path in stores if path.exists()])
         _add_facts(new.record, runs, shards)

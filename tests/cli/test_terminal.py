@@ -141,6 +141,13 @@ def test_a_wait_is_announced_once_however_many_threads_meet_it() -> None:
     assert terminal.stream.getvalue().splitlines() == ["wait 60.0", "wait 90.0", "other side"]
 
 
+def test_a_retry_is_announced_once_however_many_threads_try_again() -> None:
+    terminal = screen()
+    for number in (1, 1, 1, 2, 2):
+        terminal.handle(record(f"no answer (failed {number} of 4 tries)", event="retry"))
+    assert len(terminal.stream.getvalue().splitlines()) == 2
+
+
 def on_terminal(pair: Pair, folder: Path, *arguments: str, code: int = 0, **settings: str) -> str:
     """Returns what a program writes to a terminal."""
     reader, writer = pty.openpty()

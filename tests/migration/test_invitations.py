@@ -256,7 +256,6 @@ def test_a_kill_while_users_are_invited_and_what_waited_is_completed_loses_nothi
 def answered(pair: Pair, folder: Path, answer: bytes) -> Tuple[int, str]:
     """(exit code, what is shown) of a move of groups on a terminal on which somebody types."""
     reader, writer = pty.openpty()
-    os.write(reader, answer)
     words = ["--state-dir", str(folder), "--resources", "groups", "--no-verify", "--invite-users"]
     command = [sys.executable, "-m", "bt_migrate.phases.migrate_all", *words]
     env = {**environment(pair.sandbox), "TERM": "dumb"}
@@ -266,6 +265,8 @@ def answered(pair: Pair, folder: Path, answer: bytes) -> Tuple[int, str]:
     with contextlib.suppress(OSError):  # the other end is closed
         while True:
             chunks.append(os.read(reader, 65536))
+            if b"".join(chunks).endswith(b"[y/N] "):
+                os.write(reader, answer)
     os.close(reader)
     return process.wait(60), b"".join(chunks).decode()
 

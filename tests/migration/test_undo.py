@@ -305,14 +305,16 @@ def test_a_person_at_a_terminal_is_asked(reply: str, left: int, pair: Pair, tmp_
     env = environment(pair.sandbox)
     with subprocess.Popen(command, env=env, cwd=root, stdin=theirs, stdout=theirs) as process:
         os.close(theirs)
-        os.write(ours, f"{reply}\n".encode())
+        os.write(ours, b"y\n")  # before the question: no answer
         shown = b""
         with contextlib.suppress(OSError):  # the other end is closed
             while True:
                 shown += os.read(ours, 4096)
+                if shown.endswith(b"Delete it now? [y/N] "):
+                    os.write(ours, f"{reply}\n".encode())
         assert process.wait(60) == 0
     os.close(ours)
-    assert b"Delete it now? [y/N]" in shown
+    assert b"Delete it now? [y/N]" in shown and b"\nwould delete: projects 'beta'" in shown
     assert len(pair.dest.objects("project")) == left
 
 

@@ -102,6 +102,7 @@ def test_the_sum_with_a_killed_start_is_a_lower_bound(ended: Optional[str], leas
         "this_start": times,
         "whole_run": {**times, "starts": 2},
         "sessions": [{"ended": ended}, {"ended": None}],
+        "status": "",
     }
     assert time_lines(told)[-1] == f"The run, 2 starts: {least}9.0 s, 90 rows, 10 rows/s"
 
@@ -112,7 +113,7 @@ def test_the_time_of_each_phase_is_shown_in_lines_of_80_columns(
 ) -> None:
     phases = {"validate": 0.01, **{f"migrate-{name}": 1.0 for name in NAMES}, "verify": 1.0}
     times = {"seconds": seconds, "rows": 0, "rows_per_second": 0, "phases": phases}
-    lines = time_lines({"this_start": times, "whole_run": {**times, "starts": 1}, "sessions": []})
+    lines = time_lines({"this_start": times, "whole_run": {**times, "starts": 1}, "status": ""})
     words = ["validate < 0.1 s", *(f"{name} 1.0 s" for name in (*NAMES, "verify")), *between]
     assert " ".join(map(str.strip, lines)) == f"This start: {seconds:.0f} s ({', '.join(words)})"
     assert len(lines) <= 3 and max(map(len, lines)) <= 80

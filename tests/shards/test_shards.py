@@ -224,6 +224,8 @@ def test_four_processes_at_once_end_as_one_run_that_is_verified_and_undone(
         True,
         1,
     ), merged.err
+    assert merged.out.startswith("5 runs merged: acme -> globex\n")
+    assert "This start" not in merged.out and "\nThe run, " in merged.out
     (following,) = [line for line in merged.out.splitlines() if line.startswith("Next: ")]
     assert ("--shard" in following, "--no-rows" in following) == (False, False), following
     whole = call(pair, tmp_path / "whole")  # what comes after rows

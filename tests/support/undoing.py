@@ -40,7 +40,8 @@ def undo_run(
 
 def planned_lines(end: Ended) -> List[str]:
     """The lines about objects and rows, without the sum."""
-    return [line for line in end.out.splitlines() if re.match(r"(delete|restore|left): ", line)]
+    lines = (line.replace("would ", "", 1) for line in end.out.splitlines())
+    return [line for line in lines if re.match(r"(delete|restore|left): ", line)]
 
 
 def inhabit(pair: Pair) -> None:
