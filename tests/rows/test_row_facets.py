@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -13,7 +14,7 @@ from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.data.behaviour import older
 from bt_migrate.sandbox.http.faults import Fault
 from bt_migrate.sandbox.http.server import Incoming
-from tests.support.orgs import DEST_KEY, SOURCE_KEY, findings
+from tests.support.orgs import DEST_KEY, SOURCE_KEY, findings, is_insert
 from tests.support.row_runs import World, call, told, world, write_as_server
 from tests.support.syncs import DATASET, EXPERIMENT, LOGS, holder, living, sync, twin
 
@@ -186,20 +187,67 @@ def test_facets_are_compared_if_only_the_destination_hides_them_in_spans(tmp_pat
         assert "row_differs" not in told(w.root)
 
 
-def _hide_in_dest(w: World) -> None:
+@pytest.mark.parametrize("depth", ["--full", "--sample=50"])
+@pytest.mark.parametrize("rows", [8, 1200])
+def test_facets_that_the_destination_shows_later_than_the_rows_are_waited_for(
+    depth: str, rows: int, tmp_path: Path
+) -> None:
+    """The rows of the last page are not recorded one by one, so there are some of both sorts."""
+    with world(tmp_path) as w:
+        w.sandbox.store.behaviour.spans_show_facets = True
+        for start in range(0, rows, 400):
+            traces = spans(f"t{start}", min(rows, 400), facets={"Task": "refund"})
+            w.source.insert(LOGS, w.project, [{**span, "facets": {"n": "1"}} for span in traces])
+        hidden_queries = _hide_in_dest(w, for_s=2.0, shape="")
+        assert call(w, "migrate_all", depth, "--fetch-limit", "400") == 0
+        assert hidden_queries
+
+
+def test_facets_that_the_destination_never_shows_are_waited_for_with_a_limit(
+    tmp_path: Path,
+) -> None:
+    with world(tmp_path) as w:
+        w.sandbox.store.behaviour.spans_show_facets = True
+        w.source.insert(LOGS, w.project, spans("a", 8, facets={"Task": "refund"}))
+        _hide_in_dest(w, shape="")
+        began = time.monotonic()
+        assert call(w, "migrate_all", "--full", MIGRATION_VERIFY_WAIT="3") == 1
+        assert 2.5 < time.monotonic() - began < 60
+        # What somebody changed in the destination is not waited for.
+        began = time.monotonic()
+        edit = {"id": "a 0", "_is_merge": True, "input": "edited"}
+        w.dest.insert(LOGS, w.twin(LOGS, w.project), [edit])
+        assert call(w, "verify", "--full", MIGRATION_VERIFY_WAIT="3000") == 1
+        assert time.monotonic() - began < 60
+
+
+def _hide_in_dest(w: World, *, for_s: float = 1e9, shape: str = "spans") -> List[str]:
+    """Hide facets in the answers to queries of a shape, until so long after the last insert.
+
+    Returns the queries whose answers hide some.
+    """
     others = w.sandbox.intercept
+    queries: List[str] = []
+    inserted = [time.monotonic()]
 
     def see(request: Incoming) -> Optional[Answer]:
-        query = json.loads(request.body)["query"] if request.path == "/btql" else ""
         refused = others(request) if others else None
-        if not request.headers.get("Authorization", "").endswith(DEST_KEY) or "spans" not in query:
+        if not request.headers.get("Authorization", "").endswith(DEST_KEY):
+            return refused
+        if is_insert(request.path):
+            inserted[0] = time.monotonic()
+        query = json.loads(request.body)["query"] if request.path == "/btql" else ""
+        if not query or shape not in query or time.monotonic() > inserted[0] + for_s:
             return refused
         made = routes.answer(
             w.sandbox.api, request.method, request.path, request.headers, request.body
         )
         found = json.loads(made.body)
         for row in found["data"]:
-            row.update({"facets": None} if "facets" in row else {})
+            if row.get("facets"):
+                row["facets"] = None
+                queries.append(query)
         return Answer(200, json.dumps(found).encode())
 
     w.sandbox.intercept = see
+    return queries
