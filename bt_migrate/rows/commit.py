@@ -259,6 +259,7 @@ class BatchCommitter:
             state.sync.read_new += read
         else:
             state.copy.read += read
+        state.sync.newest = max(state.sync.newest, end.newest)
         for part in (self._page, end):
             for name, count in part.counts.get(object_id, {}).items():
                 state.counts[name] += count

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import Deque, Dict, Iterable, List, Optional, Sequence, Tuple
 
+from bt_migrate.api.transactions import xact_of
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.errors import Interrupted, StateError
 from bt_migrate.model.equality import row_digest
@@ -173,7 +174,8 @@ class Pump:
 
         Finished batches are committed meanwhile.
         """
-        end = PageEnd(page.end_key)
+        newest = max((xact_of(row.get("_xact_id")) for row in page.rows), default=0)
+        end = PageEnd(page.end_key, newest)
         rows = self._rows_to_send(page, end)
         sizes = self._settings.insert_batch_size, self._settings.max_batch_bytes
         batches: List[Tuple[EncodedRow, ...]] = list(batched(rows, *sizes)) or [()]

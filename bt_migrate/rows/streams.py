@@ -240,9 +240,13 @@ def save_members(members: Iterable[StreamCopy]) -> None:
 
 @dataclass
 class PageEnd:
-    """What a page adds besides its sent rows, by source object: counts and findings."""
+    """What a page adds besides its sent rows, by source object: counts and findings.
+
+    `newest`: the newest transaction of its rows.
+    """
 
     end_key: str
+    newest: int = 0
     counts: Dict[str, Counter[str]] = field(default_factory=dict)
     notes: Dict[str, FindingCounts] = field(default_factory=dict)
 

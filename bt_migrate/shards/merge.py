@@ -304,6 +304,7 @@ def _join_copies(joined: StreamState, states: Sequence[StreamState]) -> None:
     for copy in copies:
         joined.copy.note_transactions(copy.transactions)
     joined.copy.read = sum(copy.read for copy in copies)
+    joined.sync.newest = max(state.sync.newest for state in states)
     joined.copy.made = all(copy.made for copy in copies)
     # Shards do not replay states of datasets: at most one part has done so.
     joined.copy.replay = next((copy.replay for copy in copies if copy.replay), "")

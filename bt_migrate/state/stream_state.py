@@ -85,6 +85,8 @@ class SyncState:
     above: Optional[int] = None
     # rows that were read of those that are newer than `above`
     read_new: int = 0
+    # newest transaction of the source on all pages that were read, 0 if that is not known
+    newest: int = 0
     # since when the source counts no row, although it had some (unix seconds of its clock; 0: it
     # shows rows)
     silent_since: int = 0

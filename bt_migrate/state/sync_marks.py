@@ -1,10 +1,14 @@
 """The rounds of a sync: a run copies everything once, and in each later round what was written
 since.
 
-`run.json` keeps a mark for each kind of rows, {"from": X, "upper": Y}. Everything that the source
-wrote up to the transaction X is in the destination. Y was taken when the current round began; it
-replaces X when the round ends. A stream that is behind has an older mark of its own, in its
-checkpoint.
+`run.json` keeps a mark for each kind of rows, {"from": X, "upper": Y, "newest": Z}. Everything that
+the source wrote up to the transaction X is in the destination. Y was taken when the current round
+began; it replaces X when the round ends. A stream that is behind has an older mark of its own, in
+its checkpoint.
+
+X and Y are made from the time of the source's clock. Z is the newest transaction of all rows that
+were read before the round. A round also reads what is newer than Z, because transactions may be
+older than the clock says.
 """
 
 from __future__ import annotations
@@ -68,6 +72,9 @@ def open_sync_round(
     for kind in kinds:
         begun = marks.get(kind, {}).get("from") or xact_at(mark_seconds(record))
         marks[kind] = {"from": begun, "upper": max(begun, mark_now(source_seconds))}
+        newest = newest_read(run, kind)
+        if newest is not None:
+            marks[kind]["newest"] = newest
     record.phases_done = [phase for phase in record.phases_done if phase not in steps]
     record.round += 1
     record.finished = False
@@ -82,11 +89,21 @@ def open_sync_round(
 def round_of(record: RunRecord, kind: str, lookback_s: float) -> Optional[Round]:
     """The current sync round; None during the first, full copy."""
     mark = record.marks.get(kind, {})
-    return (
-        Round(record.round, before_xact(mark["from"], lookback_s), mark["upper"])
-        if "upper" in mark
-        else None
-    )
+    if "upper" not in mark:
+        return None
+    above = before_xact(mark["from"], lookback_s)
+    return Round(record.round, min(above, mark.get("newest", above)), mark["upper"])
+
+
+def newest_read(run: RunDirectory, kind: str) -> Optional[int]:
+    """Returns the newest transaction of all rows of the kind that were read; 1 if there were none.
+
+    None if an earlier version, which did not record it, read some of the rows.
+    """
+    states = [state for state in run.all_streams() if state.header["kind"] == kind]
+    if any(state.copy.read and not state.sync.newest for state in states):
+        return None
+    return max((state.sync.newest for state in states), default=0) or 1
 
 
 def end_round(record: RunRecord, kind: str) -> None:

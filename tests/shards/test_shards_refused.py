@@ -193,7 +193,7 @@ def test_a_merge_knows_every_field_of_the_state_that_it_joins(moved: Tuple[Pair,
             "waiting",
         }
         | {"began", "failed", "delivered_until", "transactions", "overwritten", "made", "read"}
-        | {"replay"},
+        | {"replay", "newest"},
     )
     for fields, *known in zip((objects, stream), derived, named, joined):
         assert set(fields) == {"format"}.union(*known)

@@ -85,8 +85,10 @@ def test_rows_that_the_lookback_reads_again_are_not_sent_again(w: World) -> None
 
 
 def test_the_lookback_finds_rows_that_were_not_shown_before(w: World) -> None:
-    """It was written before the mark, and appears behind it."""
-    assert sync(w).code == 0
+    """It was written before the mark and before a row that was read, and appears behind them."""
+    other = w.source.create("project", {"name": "other"})["id"]
+    w.source.insert(LOGS, other, [row("newer")])
+    assert sync(w, after_s=60).code == 0
     w.source.insert(LOGS, holder(w, LOGS), [row("slow")], at=int(w.sandbox.clock.seconds()) - 300)
     assert (sync(w, "--lookback", "1m", after_s=60).code, equal(w)) == (0, False)
     assert (sync(w, after_s=60).code, equal(w)) == (0, True)

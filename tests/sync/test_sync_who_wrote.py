@@ -50,6 +50,25 @@ def test_an_edit_right_after_the_delivery_is_kept_whatever_the_gateways_clock_sa
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ahead_s", [1200, 86400])
+def test_rows_arrive_although_the_dates_of_answers_are_ahead_of_all_transactions(
+    ahead_s: int, kind: str, tmp_path: Path
+) -> None:
+    """By the clock each of these rows was written before the sync mark."""
+    with living(tmp_path) as w:
+        shift_dates(w, ahead_s)
+        assert (sync(w).code, equal(w)) == (0, True)
+        for number in range(3):
+            edits = [row(f"new {number}"), row("r00003", metadata={"n": number})]
+            w.source.insert(kind, holder(w, kind), edits)
+            sent(w)
+            end = sync(w, after_s=60)
+            assert (end.code, equal(w), len(sent(w))) == (0, True, 2), end.last_words
+            end = sync(w, after_s=60)
+            assert (end.code, sent(w)) == (0, []), end.last_words
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_rows_of_every_delivery_are_known_as_ours(kind: str, tmp_path: Path) -> None:
     """Of the copy, of its last page, of a sync, and of rows that a sync found."""
     with living(tmp_path) as w:
