@@ -38,6 +38,7 @@ TOLERATED: Mapping[str, str] = {
     "origin": "the row of the destination has an origin, and that of the source has none",
     "unset": "null, absent, empty or false: a field of an object that nobody set",
     "made_private": "a public experiment is private in the destination (without --keep-public)",
+    "owner": "a project that was in the destination before belongs to another user there",
     "not_listed": "the destination refuses the views or ACLs of an object that has none in the"
     " source",
     "comments_unreadable": "comments of a row, in a destination that shows no comments of any row",

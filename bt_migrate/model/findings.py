@@ -233,11 +233,11 @@ KINDS: Mapping[str, Kind] = {
     ),
     "field_not_taken": Kind(
         LOSS,
-        "the data plane of the destination does not know a field; the object was written without"
-        " it, and behaves as if it were not set",
+        "the destination does not take a field; the object was written without it, and behaves as"
+        " if it were not set",
         "upgrade the data plane of the destination, then run the same command again",
         False,
-        "fields that the data plane of the destination does not know ({where}): {names}",
+        "fields that the destination does not take ({where}): {names}",
     ),
     "kind_not_known": Kind(
         LOSS,
@@ -315,6 +315,14 @@ KINDS: Mapping[str, Kind] = {
         "if the source has such objects, use a key that may list them",
         False,
         "kinds that the source does not list: {names}",
+    ),
+    "owner_not_set": Kind(
+        LOSS,
+        "the user of a project is not a member of the destination; the project belongs to the user"
+        " of the key there",
+        "invite the user, then run the same command again, if it matters",
+        False,
+        "projects whose user is not a member of the destination: {names}",
     ),
     "lost_at_source": Kind(
         LOSS,

@@ -25,7 +25,6 @@ ON_PURPOSE: Mapping[Tuple[str, str], str] = {
     ("project", "project_group_name"): "the group gets its members by PATCH",
     ("experiment", "ensure_new"): "a retry would create a second experiment",
     ("view", "deleted_at"): "only living objects are moved",
-    ("project", "user_id"): "the owner is who creates it",
     ("role", "add_member_permissions"): "see membership_patch",
     ("role", "remove_member_permissions"): "see membership_patch",
     ("role", "add_member_roles"): "see membership_patch",

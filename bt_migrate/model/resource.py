@@ -139,6 +139,9 @@ class Resource:
     patch_required: Tuple[str, ...] = ()
     # Fields of `create` that only PATCH takes: they are written after the object.
     patch_only: Tuple[str, ...] = ()
+    # Those of `patch_only` that only an object of ours gets, if the destination takes them: in any
+    # other object, any value is right.
+    if_ours: Tuple[str, ...] = ()
     # PUT on the same path creates or replaces by natural key.
     put: bool = False
     # Read-only fields that the destination sets itself, beyond SERVER_FIELDS.

@@ -146,8 +146,11 @@ ENVIRONMENTS = Resource(
 )  # fmt: skip
 PROJECTS = Resource(
     "projects", "project", "/v1/project", ORGANIZATION, ("name",),
-    create=("name", "description"), patch=("name", "description", "settings"),
+    create=("name", "description", "user_id"),
+    patch=("name", "description", "settings", "user_id"),
+    patch_only=("user_id",), if_ours=("user_id",),
     server=("settings",),  # moved by PROJECT_SETTINGS: POST does not take it
+    references=(Reference("user_id", ("users",)),),
     page="Projects",
 )  # fmt: skip
 PROJECT_GROUPS = Resource(

@@ -112,7 +112,8 @@ def differing(
     Null, absent, empty and false are equal.
     """
     left, right = comparable(desired), comparable(existing)
-    fields = [name for name in resource.create if name not in set(postponed)]
+    passed = {*postponed, *resource.if_ours}
+    fields = [name for name in resource.create if name not in passed]
     return [
         name for name in differing_fields(left, right, fields) if left.get(name) or right.get(name)
     ]
@@ -150,7 +151,8 @@ def plan_object(
 
 def fingerprint(resource: Resource, obj: Mapping[str, Any]) -> str:
     """A digest of 32 characters, equal for objects between which `differing` finds nothing."""
-    return digest(comparable({name: obj[name] for name in resource.create if obj.get(name)})).hex()
+    fields = [name for name in resource.create if name not in resource.if_ours]
+    return digest(comparable({name: obj[name] for name in fields if obj.get(name)})).hex()
 
 
 def conflict_reason(before: Optional[Sequence[str]], now: Sequence[str]) -> str:
@@ -262,6 +264,7 @@ def second_pass_body(
     if _has_members(resource):
         return "PATCH", membership_patch(desired, existing)
     fields = differing(resource, desired, existing)
+    fields += [name for name in resource.if_ours if desired.get(name) != existing.get(name)]
     if all(name in resource.patch for name in fields):
         body = {name: desired[name] for name in fields if name in desired}
         return "PATCH", {**patched_with(resource, desired), **body} if body else {}

@@ -247,6 +247,7 @@ def unresolved_finding(
 ) -> Dict[str, Any]:
     """The finding for a reference that was left out for good."""
     kind, detail = judge_unresolved(catalog, reference.to, reference.id)
+    kind = "owner_not_set" if reference.path in resource.if_ours else kind
     facts = {"path": reference.path, "ref": reference.id, "detail": detail}
     return object_finding(resource, item, kind, **facts)
 
@@ -302,12 +303,18 @@ def expected_body(
 def missing_places(
     catalog: Catalog, resource: Resource, prepared: Prepared, existing: Mapping[str, Any]
 ) -> List[Path]:
-    """Returns the places of fields that the destination refused as unknown and does not show."""
+    """Returns the places of fields that the destination refused as unknown and does not show, or
+    shows as it set them itself.
+    """
     return [
         place
         for pattern in sorted(catalog.earlier.fields_not_taken(resource))
         for place in paths_matching(prepared.body, pattern)
         if value_at(existing, place) is None
+        or (
+            dotted(place) in resource.if_ours
+            and value_at(existing, place) != value_at(prepared.body, place)
+        )
     ]
 
 

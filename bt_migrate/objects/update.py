@@ -275,11 +275,8 @@ def send_update(
 
     def send(sent: Dict[str, Any]) -> Dict[str, Any]:
         is_rest = sent is not body
-        if (
-            is_rest
-            and resource.versioned
-            and not differing(resource, {**existing, **sent}, existing)
-        ):
+        is_same = not differing(resource, {**existing, **sent}, existing)
+        if is_rest and (not sent or (resource.versioned and is_same)):
             # It would only write a version that is equal to the last one.
             return dict(existing)
         if method == "PATCH":

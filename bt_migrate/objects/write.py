@@ -18,6 +18,8 @@ from bt_migrate.objects.unknown_fields import unknown_places
 T = TypeVar("T")
 
 LOOK_UP_PAGE = 100
+# Answers to an object that is complete without the field that the destination does not take.
+REFUSED = frozenset((400, 403, 404, 422))
 
 
 def without_unknown_fields(
@@ -34,6 +36,8 @@ def without_unknown_fields(
             return send(sent), left_out
         except ApiError as error:
             places = unknown_places(error.body, sent) if error.refuses_content else []
+            if error.status in REFUSED:
+                places = places or [(name,) for name in resource.if_ours if name in sent]
             if not places or not all(may_lack(resource, sent, place) for place in places):
                 raise
             sent = without(sent, places)

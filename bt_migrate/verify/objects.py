@@ -192,6 +192,10 @@ class KindComparer:
             if kind in TOLERATED_OF_FINDING and not still_public:
                 tolerated[TOLERATED_OF_FINDING[kind]] += 1
         body = prepared.body
+        tolerated["owner"] += sum(
+            body.get(name, existing.get(name)) != existing.get(name)
+            for name in self.resource.if_ours
+        )
         tolerated["reference"] += sum(
             name in body and body[name] != item.source.get(name) for name in self.resource.create
         )
@@ -290,7 +294,7 @@ def _differing_fields(
     actual: Mapping[str, Any],
     tolerated: Counter[str],
 ) -> Iterator[str]:
-    for name in resource.create:
+    for name in (name for name in resource.create if name not in resource.if_ours):
         left, right = expected.get(name), actual.get(name)
         if left or right:
             yield from differing_paths(left, right, name, tolerated, nulls_count=False)

@@ -42,6 +42,7 @@ def all_differences(pair: Pair, findings: Iterable[Json]) -> List[str]:
         *differences(pair, versions=True),
         *history_differences(translation),
         *pin_differences(translation),
+        *owner_differences(translation),
         *source_ids(translation, findings),
     ]
 
@@ -196,6 +197,15 @@ def _content(kind: str, obj: Json) -> Json:
 
 def _placed(row: Json) -> Json:
     return {name: row.get(name) for name in ("origin", "metadata")}
+
+
+def owner_differences(translation: Translation) -> Iterator[str]:
+    """Projects that do not belong to the same user; to that of the key if there is no such user."""
+    caller = translation.pair.dest.objects("user")[0]["id"]
+    for kind, source, dest in translation.pairs:
+        wanted = translation.ids.get(source.get("user_id"), caller)
+        if kind == "project" and dest["user_id"] != wanted:
+            yield f"project {source['name']!r}: belongs to {dest['user_id']} instead of {wanted}"
 
 
 # -- what is stored

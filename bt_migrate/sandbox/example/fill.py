@@ -77,6 +77,7 @@ PROJECT_GROUPS: List[Spec] = [
 ]
 GROUPED: List[Spec] = [
     ("project_group", "customers", {"add_member_projects": ["«support»", "«planner»"]}),
+    ("project", "support", {"user_id": "«user:ben.okafor»"}),
 ]
 MEMBERSHIPS: List[Spec] = [
     ("role", "reviewer", {"add_member_roles": ["«auditor»"]}),
