@@ -51,6 +51,7 @@ JSON_FIELDS: Mapping[str, Mapping[str, str]] = {
     "status": {
         "run": "path of the run",
         "state": "`running`, `paused`, `silent`, `killed`, `ended`, `finished` or `undone`",
+        "result": "of a finished run: status in its last report, \"\" if there is none",
         "command": "program that is running, or that created the run",
         "source": "name of the organization",
         "dest": "name of the organization",

@@ -5,15 +5,13 @@ Takes no lock and writes nothing.
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
-from bt_migrate.cli.run_status import AT_WORK, FINISHED, newest_run, run_status
+from bt_migrate.cli.run_status import AT_WORK, newest_run, run_status
 from bt_migrate.errors import StateError, UsageError
 from bt_migrate.report.display import duration_text, number, shown, table
-from bt_migrate.report.files import REPORT_FILE
 from bt_migrate.state.run_directory import run_paths_in
 from bt_migrate.state.run_files import RUN_FILE
 from bt_migrate.state.run_record import read_run
@@ -43,19 +41,11 @@ def _about(path: Path, now: datetime) -> Dict[str, Any]:
     return {
         **about,
         "command": record.command,
-        "result": _reported(path) or result if result == FINISHED else result,
+        "result": status["result"] or result,
         "rows": status["rows"]["done"],
         "started": record.created,
         "dry_run": record.dry_run,
     }
-
-
-def _reported(path: Path) -> str:
-    """Returns the status in the report of the last start: completed, incomplete …"""
-    try:
-        return str(json.loads((path / REPORT_FILE).read_text(encoding="utf-8"))["status"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return ""
 
 
 def all_runs_lines(runs: Sequence[Dict[str, Any]]) -> List[str]:

@@ -101,9 +101,9 @@ class ProcessStatus:
         limits = {api.side: api.throttle.queries_per_minute for api in self._sides if _limits(api)}
         seconds = self._rates.seconds_left(name, units_left, limits)
         if unit == ROWS and self._rates.grown(name) < LEAST_SHARE * units_left:
-            seconds = self._rates.seconds_left("", units_left, limits)
-            if self._rates.grown("") < LEAST_SHARE * units_left:
-                seconds = estimated_seconds(self._run, units_left, limits)
+            seconds = estimated_seconds(self._run, units_left, limits)
+            if not seconds and self._rates.grown("") >= LEAST_SHARE * units_left:
+                seconds = self._rates.seconds_left("", units_left, limits)
         if seconds:
             waits = (api.throttle.limit_wait_s() for api in self._sides)
             seconds = max(seconds, *waits, 0)

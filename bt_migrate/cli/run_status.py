@@ -6,6 +6,7 @@ Takes no lock and writes nothing.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 from datetime import datetime
@@ -15,6 +16,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional
 from bt_migrate.cli.process_status import ROWS
 from bt_migrate.errors import StateError
 from bt_migrate.model.date_windows import instant
+from bt_migrate.report.files import REPORT_FILE
 from bt_migrate.state.find_run import ALL_PHASES, VERIFY
 from bt_migrate.state.records import json_of
 from bt_migrate.state.run_directory import (
@@ -63,6 +65,7 @@ def run_status(path: Path, now: datetime) -> Dict[str, Any]:
     return {
         "run": str(path),
         "state": state,
+        "result": _reported(path) if state == FINISHED else "",
         "command": live_status.get("command") or run.record.command,
         "source": run.record.source.org_name,
         "dest": run.record.dest.org_name,
@@ -85,6 +88,14 @@ def run_status(path: Path, now: datetime) -> Dict[str, Any]:
         "lag": run.record.lag,
         "streams": streams,
     }
+
+
+def _reported(path: Path) -> str:
+    """Returns the status in the report of the last start: completed, incomplete …"""
+    try:
+        return str(json.loads((path / REPORT_FILE).read_text(encoding="utf-8"))["status"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def newest_run(path: Path, now: datetime) -> Path:

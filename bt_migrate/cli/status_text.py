@@ -67,6 +67,8 @@ def state_text(status: Mapping[str, Any]) -> str:
     """Returns what the run does or did, in words."""
     if status["state"] == RUNNING:
         return RUNNING_WORDS.get(status["command"], f"running {status['command']}")
+    if status["result"] not in ("", "completed"):
+        return f"{STATE_WORDS[status['state']]}, {status['result']} (see report.html in it)"
     return STATE_WORDS[status["state"]]
 
 

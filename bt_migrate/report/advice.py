@@ -204,6 +204,8 @@ def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, 
     conflicts = _resources_to_update(start, report)
     if _is_acceptable(run, report) and (run.record.round or not conflicts):
         comment = "accepts what differs, after a look; --on-conflict update would overwrite it"
+        if not run.record.round:  # objects are updated already, and a copy overwrites no rows
+            comment = "accepts what differs, after a look; what you delete there is copied again"
         return _accept(start, run, comment)
     if conflicts:
         comment = "overwrites the objects that differ with the source's content"

@@ -62,3 +62,21 @@ def test_before_a_rate_is_known_the_time_left_is_the_estimate(
         live.add({"a": 20})
         seconds[0] += 1
     assert left == expected
+
+
+def test_the_rate_of_an_earlier_phase_is_not_taken_for_that_of_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = [0.0]
+    monkeypatch.setattr("bt_migrate.cli.process_status.time.monotonic", lambda: seconds[0])
+    throttle, live = Throttle(), LiveCounts()
+    run = run_with(100_000, {"rows": 100_000, "queries": 100, "seconds": 20.0})
+    status = ProcessStatus(live, [side_with(throttle)], run)
+    # 100 rows a second of small objects, then the logs begin
+    live.phase = "migrate-experiments"
+    for _ in range(20):
+        status.measured()
+        live.add({"a": 100})
+        seconds[0] += 1
+    live.phase = "migrate-logs"
+    assert status.measured()["work"]["seconds_left"] == 20

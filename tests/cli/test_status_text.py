@@ -44,6 +44,7 @@ def status(count: int, **changes: Any) -> Dict[str, Any]:
     found = {
         "run": "/runs/1",
         "state": "finished",
+        "result": "completed",
         "source": "acme",
         "dest": "globex",
         "command": "migrate-all",
@@ -227,6 +228,15 @@ def test_all_runs_of_a_folder_are_listed_and_the_active_one_is_shown(tmp_path: P
     assert run_status(runs[0].path, NOW)["streams"][0]["eta_seconds"] == 9
     assert newest_run(tmp_path, NOW) == runs[0].path
     assert newest_run(runs[2].path, NOW) == runs[2].path
+
+
+def test_a_finished_run_says_if_not_everything_arrived(tmp_path: Path) -> None:
+    run = made(tmp_path, finished=True)
+    (run.path / "migration_report.json").write_text('{"status": "incomplete"}')
+    status = run_status(run.path, NOW)
+    text = " ".join(" ".join(status_lines(status, NOW)).split())
+    assert status["result"] == "incomplete"
+    assert f"{run.path}: finished, incomplete (see report.html in it); acme -> globex" in text
 
 
 def test_an_undone_run_says_what_was_deleted(tmp_path: Path) -> None:

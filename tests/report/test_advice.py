@@ -30,7 +30,13 @@ UNEQUAL = {
 MISSING = {**UNEQUAL, "differences": [{"resource": "rows of logs", "outcome": "missing"}]}
 
 
-def commands(
+def commands(folder: Path, started: str, arguments: str, status: str, **facts: Any) -> List[str]:
+    """Returns the commands of `next_lines` without their comments."""
+    found = next_lines(folder, started, arguments, status, **facts)
+    return [line.partition("  # ")[0] for line in found]
+
+
+def next_lines(
     folder: Path,
     started: str,
     arguments: str,
@@ -57,7 +63,7 @@ def commands(
     )
     facts = {"status": status, "problems": [], "failed": [], "verification": None, **(report or {})}
     found = next_commands(RunDirectory(path), facts)
-    return [line.partition("  # ")[0].replace(str(path), RUN) for line in found]
+    return [line.replace(str(path), RUN) for line in found]
 
 
 CASES = [
@@ -395,6 +401,23 @@ def test_the_next_command_fits_what_is_open(
 def test_phases_are_recommended_in_the_order_in_which_the_driver_runs_them() -> None:
     names = [name.replace("_", "-") for name in ORDER if name.startswith("migrate_")]
     assert list(resources_by_phase()) == names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "round_", "other"),
+    [
+        ("", 0, "what you delete there is copied again"),
+        ("--since-last", 1, "--on-conflict update would overwrite it"),
+    ],
+)
+def test_rows_that_differ_are_overwritten_by_a_sync_only(
+    arguments: str, round_: int, other: str, tmp_path: Path
+) -> None:
+    report = {"failed": [{"kind": "row_differs"}]}
+    (line,) = next_lines(
+        tmp_path, "migrate-all", arguments, "incomplete", round=round_, report=report
+    )
+    assert line == f"bin/accept RUN --all  # accepts what differs, after a look; {other}"
 
 
 def test_every_command_exists_in_a_checkout_and_in_an_installed_package() -> None:
