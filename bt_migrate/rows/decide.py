@@ -62,7 +62,7 @@ class RowDecider:
     # -- a first copy
 
     def of_copy(self, rows: Rows, end: PageEnd, *, plain: bool) -> List[EncodedRow]:
-        """Returns the encoded rows that a first copy writes."""
+        """Returns the encoded rows that a first copy writes. Empties the lists of rows."""
         return [
             encoded
             for object_id, object_rows in rows.items()
@@ -70,16 +70,20 @@ class RowDecider:
         ]
 
     def _of_copied_object(
-        self, object_id: str, rows: Sequence[JsonObject], end: PageEnd, *, plain: bool
+        self, object_id: str, rows: List[JsonObject], end: PageEnd, *, plain: bool
     ) -> Iterator[EncodedRow]:
         member = self._members[object_id]
         counts, notes = end.of(object_id)
         counts["fetched"] += len(rows)
-        ids = [row["id"] for row in rows]
         resumes = (self._use_seen or member.replays) and member.resuming
+        if not (resumes or member.state.copy.compared):
+            for _, encoded, _ in self._encoded(object_id, rows, notes, plain=plain):
+                yield encoded
+            return
+        ids = [row["id"] for row in rows]
         recorded = member.seen.outcomes_of(object_id, ids) if resumes else {}
         before = member.seen.before(object_id, ids) if member.state.copy.compared else {}
-        encoded_rows = self._encoded(object_id, rows, notes, plain=plain)
+        encoded_rows = list(self._encoded(object_id, rows, notes, plain=plain))
         held = {row_id: digest for row_id, digest in before.items() if row_id not in recorded}
         judged = self._judged_all(object_id, encoded_rows, held)
         # Pending references of found rows: an earlier run may have left them unresolved.
@@ -110,19 +114,23 @@ class RowDecider:
             member.seen.record([], waiting)
 
     def _encoded(
-        self, object_id: str, rows: Sequence[JsonObject], notes: FindingCounts, *, plain: bool
-    ) -> List[NewRow]:
-        """Encode the rows. A row that cannot be encoded fails alone."""
-        new_rows: List[NewRow] = []
-        for row in rows:
+        self, object_id: str, rows: List[JsonObject], notes: FindingCounts, *, plain: bool
+    ) -> Iterator[NewRow]:
+        """Encode the rows. A row that cannot be encoded fails alone.
+
+        Each row is taken out of the list, so that its memory is used for the next ones.
+        """
+        rows.reverse()
+        while rows:
+            row = rows.pop()
             try:
-                new_rows.append((row, *self._encoder.encoded(row, object_id, notes, plain=plain)))
+                encoded, out = self._encoder.encoded(row, object_id, notes, plain=plain)
             except (RecursionError, ValueError, TypeError) as error:
                 xact = xact_of(row.get("_xact_id"))
                 trouble = f"cannot be encoded: {type(error).__name__}: {error}"
-                failed = EncodedRow(row["id"], xact, b"{}", object_id, trouble=trouble[:300])
-                new_rows.append((row, failed, {}))
-        return new_rows
+                encoded = EncodedRow(row["id"], xact, b"{}", object_id, trouble=trouble[:300])
+                out = {}
+            yield row, encoded, out
 
     def _judged_all(
         self, object_id: str, rows: Sequence[NewRow], held: Mapping[str, bytes]
@@ -165,7 +173,8 @@ class RowDecider:
             notes = end.of(object_id)[1]
             undelivered = self._not_delivered(object_id, object_rows, end)
             if undelivered:
-                new_rows[object_id] = self._encoded(object_id, undelivered, notes, plain=plain)
+                encoded_rows = self._encoded(object_id, undelivered, notes, plain=plain)
+                new_rows[object_id] = list(encoded_rows)
         there = self._look_up(
             {
                 object_id: {row["id"]: len(encoded.body) for row, encoded, _ in object_rows}

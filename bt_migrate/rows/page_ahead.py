@@ -168,8 +168,11 @@ def _start_lane() -> SimpleQueue[Optional[Task]]:
     tasks: SimpleQueue[Optional[Task]] = SimpleQueue()
 
     def work() -> None:
-        for task in iter(tasks.get, None):
+        task = tasks.get()
+        while task is not None:
             task()
+            del task  # it holds the page, whose memory is needed for the next one
+            task = tasks.get()
 
     threading.Thread(target=work, name="page", daemon=True).start()
     return tasks

@@ -35,12 +35,12 @@ class NewestVersions:
         self._recent: Dict[Tuple[str, str], Any] = {}
         self._earlier: Dict[Tuple[str, str], Any] = {}
 
-    def of(self, object_id: str, rows: Sequence[JsonObject]) -> Newest:
+    def of(self, object_id: str, rows: List[JsonObject]) -> Newest:
         """Returns which rows of the next page count, and remembers them."""
         places = {(object_id, row["id"]): row.get("_xact_id") for row in rows}
         remembered = (self._recent.keys(), self._earlier.keys())
         if len(places) == len(rows) and all(map(places.keys().isdisjoint, remembered)):
-            newest = Newest(list(rows), [], [])
+            newest = Newest(rows, [], [])
         else:
             newest = self._without_older(object_id, rows)
             places = {(object_id, row["id"]): row.get("_xact_id") for row in newest.rows}
