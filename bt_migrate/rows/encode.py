@@ -39,9 +39,9 @@ from bt_migrate.rows.rewrite import (
     PARENT,
     PIN_BESIDE,
     REFERENCE_FIELDS,
+    FieldSplit,
     comment_record,
     comments_of,
-    insertable_and_lost,
     insertable_row,
     kept_for_merges,
     lost_history,
@@ -77,12 +77,13 @@ class Draft(NamedTuple):
 class RowEncoder:
     """Encodes the rows of one kind for the destination.
 
-    Findings are added to the notes that are passed with each row.
+    Findings are added to the notes that are passed with each row. Not for several threads.
     """
 
     def __init__(self, catalog: Catalog, kind: RowKind, resolve: Optional[Resolve] = None) -> None:
         self._catalog = catalog
         self._kind = kind
+        self._split = FieldSplit(kind)
         self._resolve = resolve or catalog.targets.resolve
         self._known_ids = catalog.targets.known_ids()
         self._known_tails = catalog.targets.known_tails(UUID_HEAD_DIGITS)
@@ -99,11 +100,10 @@ class RowEncoder:
         that `encode_plain` writes it exactly.
         """
         write = encode_plain if plain else encode
-        out, lost = insertable_and_lost(self._kind, row)
-        for name in lost:
-            notes.add("row_field_not_carried", row["id"], name)
-        for action, count in lost_history(row).items():
-            notes.add_many("row_field_not_carried", row["id"], count, "audit_data", action)
+        out, lost = self._split.of(row)
+        history = lost_history(row)
+        if lost or history:
+            _note_lost(row["id"], lost, history, notes)
         body = write(out)
         xact = xact_of(row.get("_xact_id"))
         fits = len(body) <= self._max_row_bytes
@@ -291,6 +291,15 @@ class RowEncoder:
             if len(body) <= self._max_row_bytes:
                 break
         return body, spills
+
+
+def _note_lost(
+    row_id: str, fields: Iterable[str], history: Mapping[str, int], notes: FindingCounts
+) -> None:
+    for name in fields:
+        notes.add("row_field_not_carried", row_id, name)
+    for action, count in history.items():
+        notes.add_many("row_field_not_carried", row_id, count, "audit_data", action)
 
 
 def _encoded_comments(row: JsonObject, notes: FindingCounts) -> Iterator[bytes]:

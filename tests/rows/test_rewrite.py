@@ -13,8 +13,8 @@ from bt_migrate.model.resource_table import CALLABLE
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.rows.rewrite import (
     ASSIGNMENTS,
+    FieldSplit,
     RewriteNotes,
-    insertable_and_lost,
     insertable_row,
     may_hold_references,
     rewrite_row,
@@ -120,24 +120,26 @@ def test_fields_that_no_insert_takes_are_named_where_they_hold_something() -> No
         "none": None,
         "audit": [{"a": 1}],
     }
-    assert (
-        sorted(insertable_and_lost(ROW_KINDS["logs"], row)[1]),
-        insertable_and_lost(ROW_KINDS["logs"], {**SPAN, **SERVER})[1],
-    ) == (
-        ["audit", "classifications", "newer"],
-        [],
-    )
+    split = FieldSplit(ROW_KINDS["logs"])
+    plain = {**SPAN, **SERVER}
+    found = [split.of(each) for each in (row, plain, {**plain, "newer": 0}, {**plain, "newer": 2})]
+    assert [(out, sorted(lost)) for out, lost in found] == [
+        (SPAN, ["audit", "classifications", "newer"]),
+        (SPAN, []),
+        (SPAN, []),
+        (SPAN, ["newer"]),
+    ]
 
 
 @pytest.mark.parametrize("kind", ["logs", "experiments", "datasets"])
 def test_comments_are_carried_as_records_of_their_own(kind: str) -> None:
     row = {"id": "1", "comments": [{"id": "c", "comment": {"text": "hi"}}]}
-    assert insertable_and_lost(ROW_KINDS[kind], row) == ({"id": "1"}, [])
+    assert FieldSplit(ROW_KINDS[kind]).of(row) == ({"id": "1"}, [])
 
 
 def test_scores_of_a_dataset_row_are_reported_as_not_carried() -> None:
     row = {"id": "1", "scores": {"a": 1}, "output": None}
-    assert insertable_and_lost(ROW_KINDS["datasets"], row) == ({"id": "1"}, ["scores"])
+    assert FieldSplit(ROW_KINDS["datasets"]).of(row) == ({"id": "1"}, ["scores"])
 
 
 def test_a_row_without_references_stays_as_it_is() -> None:
