@@ -143,23 +143,24 @@ class BatchCommitter:
         incomplete = {(object_id, row_id) for object_id, row_id, *_ in done.not_copied}
         incomplete |= {(object_id, row_id) for object_id, row_id, *_ in done.refused_comments}
         for row, (outcome, reason), dest_xact in zip(done.rows, done.outcomes, done.xacts):
-            of_object = accepted[row.object_id]
+            object_id = row.object_id
+            of_object = accepted[object_id]
             if not outcome:
                 of_object.other_xacts.add(dest_xact)
                 continue
-            counts, notes = self._page.of(row.object_id)
+            counts, notes = self._page.of(object_id)
             counts[outcome] += 1
             if outcome == FAILED:
                 of_object.other_xacts.add(dest_xact)
                 self._note_refused(row, reason, notes)
                 continue
             counts["bytes"] += len(row.body)
-            if incomplete and (row.object_id, row.id) in incomplete:
+            if incomplete and (object_id, row.id) in incomplete:
                 of_object.other_xacts.add(dest_xact)
                 if self._replays:
-                    of_object.rows.append((row.object_id, row.id, NOT_WHOLE, outcome, dest_xact))
+                    of_object.rows.append((object_id, row.id, NOT_WHOLE, outcome, dest_xact))
                 continue
-            of_object.rows.append((row.object_id, row.id, row.xact, outcome, dest_xact))
+            of_object.rows.append((object_id, row.id, row.xact, outcome, dest_xact))
             if not dest_xact and outcome in WRITTEN and not self._is_round:
                 digest = row_digest(json.loads(row.body))
                 of_object.sent.append((row.object_id, row.id, digest, IN_COPY))

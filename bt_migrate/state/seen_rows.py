@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import threading
+from itertools import chain
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -21,6 +22,7 @@ from bt_migrate.state.sqlite import id_bytes, id_text, open_database, sqlite_err
 FILE_VERSION = 1
 # SQLite allows 999 parameters in a statement by default.
 IDS_PER_SELECT = 500
+RECORDS_PER_INSERT = 50
 
 # (object, row id, path, resources, source id, what is kept of the source's value as JSON)
 DeferredReference = Tuple[str, str, str, str, str, str]
@@ -279,15 +281,14 @@ class SeenRows:
 
         What an earlier version of a row waited for is forgotten.
         """
-        delivered = list(map(_stored, rows))
+        delivered = [
+            (object_id, id_bytes(row_id), xact, outcome, dest_xact)
+            for object_id, row_id, xact, outcome, dest_xact in rows
+        ]
         rewritten = delivered if self._rows("select 1 from deferred limit 1") else []
         self._write(
             [
-                (
-                    "insert into delivered (object, id, xact, outcome, dest_xact)"
-                    " values (?, ?, ?, ?, ?)",
-                    delivered,
-                ),
+                *_inserts(delivered),
                 (
                     "delete from deferred where object = ? and id = ?",
                     (row[:2] for row in rewritten),
@@ -409,6 +410,23 @@ def _stored(record: Sequence[Any]) -> Tuple[Any, ...]:
     """Returns a record that begins with an object and a row id, with the row id as bytes."""
     object_id, row_id, *values = record
     return (object_id, id_bytes(row_id), *values)
+
+
+def _inserts(delivered: Sequence[Tuple[Any, ...]]) -> List[Tuple[str, Iterable[Tuple[Any, ...]]]]:
+    """Returns the statements that insert these records, many with one execution as far as it goes:
+    that takes two thirds of the time.
+    """
+    insert = "insert into delivered (object, id, xact, outcome, dest_xact) values "
+    places = "(?, ?, ?, ?, ?)"
+    rest = len(delivered) // RECORDS_PER_INSERT * RECORDS_PER_INSERT
+    many = (
+        tuple(chain.from_iterable(delivered[start : start + RECORDS_PER_INSERT]))
+        for start in range(0, rest, RECORDS_PER_INSERT)
+    )
+    return [
+        (insert + ", ".join([places] * RECORDS_PER_INSERT), many),
+        (insert + places, delivered[rest:]),
+    ]
 
 
 def _upgrade(db: sqlite3.Connection) -> None:

@@ -47,6 +47,16 @@ def test_rows_are_remembered_by_object_and_id_with_their_transaction(seen: SeenR
     )
 
 
+@pytest.mark.parametrize("rows", [49, 50, 51, 120])
+def test_the_last_record_of_a_row_counts_in_a_batch_of_any_size(seen: SeenRows, rows: int) -> None:
+    first = [("o", f"row {number}", number, "created", 7) for number in range(rows)]
+    again = [("o", f"row {rows - 1}", 1000, "updated", 8), ("o", "row 0", 1000, "updated", 8)]
+    seen.record([*first, *again])
+    ids = [row_id for _, row_id, *_ in first]
+    expected = {row_id: (xact, outcome) for _, row_id, xact, outcome, _ in [*first, *again]}
+    assert (seen.outcomes_of("o", ids), seen.count_held("o")) == (expected, rows)
+
+
 def test_no_file_is_created_without_rows(seen: SeenRows) -> None:
     answers = (
         seen.holds_rows(),
