@@ -56,7 +56,8 @@ def _has_long_integer(text: bytes) -> bool:
 
     A wrong yes (digits inside a string) costs only the slower reader.
     """
-    return _LONG_INTEGER in b":" + text.translate(_CLASSES)
+    classes = text.translate(_CLASSES)
+    return _LONG_INTEGER in classes or classes.startswith(_LONG_INTEGER[1:])
 
 
 def encode(value: Any) -> bytes:

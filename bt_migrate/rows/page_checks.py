@@ -60,9 +60,10 @@ def _outside(rows: Sequence[JsonObject], keys: List[str], bounds: Bounds) -> Opt
 
 def _foreign(rows: Sequence[JsonObject], id_field: str, object_ids: Sequence[str]) -> Optional[str]:
     """Returns rows of other objects. Rows of a query for a single object need not name it."""
-    holders = [row[id_field] for row in rows if row.get(id_field) is not None]
-    nameless = len(rows) - len(holders) if len(object_ids) > 1 else 0
-    if nameless or not _are_all(str, holders) or not {*holders} <= {*object_ids}:
+    holders = [row.get(id_field) for row in rows]
+    if len(object_ids) == 1 and None in holders:
+        holders = [holder for holder in holders if holder is not None]
+    if not _are_all(str, holders) or not {*holders} <= {*object_ids}:
         return f"rows whose {id_field} was not asked for"
     return None
 
