@@ -316,14 +316,6 @@ KINDS: Mapping[str, Kind] = {
         False,
         "kinds that the source does not list: {names}",
     ),
-    "owner_not_set": Kind(
-        LOSS,
-        "the user of a project is not a member of the destination; the project belongs to the user"
-        " of the key there",
-        "invite the user, then run the same command again, if it matters",
-        False,
-        "projects whose user is not a member of the destination: {names}",
-    ),
     "lost_at_source": Kind(
         LOSS,
         "the target of a reference no longer exists in the source; the reference was left out",

@@ -215,7 +215,8 @@ def _rewriting_findings(
     for path, source_id in rewritten.free_text:
         yield object_finding(resource, item, "source_id_in_text", path=path, ref=source_id)
     for reference in left_out:
-        if reference.in_text:
+        # Without its user, a project belongs to the user of the key, as all other objects do.
+        if reference.in_text or reference.path in resource.if_ours:
             continue
         if _is_unselected_member(catalog, resource, reference):
             project = catalog.lists.source_object(PROJECTS, reference.id) or {}
@@ -247,7 +248,6 @@ def unresolved_finding(
 ) -> Dict[str, Any]:
     """The finding for a reference that was left out for good."""
     kind, detail = judge_unresolved(catalog, reference.to, reference.id)
-    kind = "owner_not_set" if reference.path in resource.if_ours else kind
     facts = {"path": reference.path, "ref": reference.id, "detail": detail}
     return object_finding(resource, item, kind, **facts)
 

@@ -50,7 +50,6 @@ NO_ROW_LIMIT_BYTES = 1 << 62  # a comparison does not turn large fields into att
 TOLERATED_OF_FINDING = {
     "version_pin_removed": "version",
     "user_without_counterpart": "left_out",
-    "owner_not_set": "left_out",
     "reference_to_unmovable": "left_out",
     "unresolved_reference": "left_out",
     TARGET_LIST_REFUSED: "left_out",
