@@ -182,6 +182,11 @@ def resource_around(resource: Resource) -> Resource:
     )
 
 
+def kinds_listing(resource: Resource) -> List[Resource]:
+    """The kinds whose lists may show an object of the kind: prompts and functions are one store."""
+    return [BY_NAME[name] for name in CALLABLE if resource.name in CALLABLE] or [resource]
+
+
 def pins_rows(resource: Resource) -> bool:
     """Whether objects of the kind may name a state of the rows of another object."""
     return any(set(pin.to) & set(ROW_KINDS) for pin in resource.pins)

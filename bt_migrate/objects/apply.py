@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
 from bt_migrate.api.answers import object_with_id
 from bt_migrate.api.request import Answer
@@ -31,6 +31,7 @@ from bt_migrate.model.references import (
 )
 from bt_migrate.model.resource import OWNER, Resource
 from bt_migrate.model.resource_table import PROJECTS
+from bt_migrate.model.resources import kinds_listing
 from bt_migrate.objects.bundles import NotOffered, bundle_file, with_bundle_id
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.create import create_object
@@ -116,16 +117,15 @@ class ObjectWriter:
 
     # -- writing
 
-    def rename_namesake(self, plan: ObjectPlan) -> None:
+    def rename_namesake(self, item: PlannedObject, there: Mapping[str, Any]) -> None:
         """Rename the destination object that has the name, and record its former name for undo.
 
         The source renamed or deleted its counterpart. A renamed counterpart gets its new name when
         its own turn comes.
         """
-        there = plan.prepared.namesake
-        if there is None or self.catalog.settings.dry_run:
+        if self.catalog.settings.dry_run:
             return
-        resource, item = self.resource, plan.item
+        resource = self.resource
         other = self.catalog.ids.source_id(resource.name, there["id"]) or there["id"]
         field = resource.key[-1]
         name = f"{there[field]} (was {there['id'][:8]})"
@@ -139,7 +139,10 @@ class ObjectWriter:
             resource.path_of(there["id"], item.dest_project_id), {field: name}
         )
         counterpart = {**there, **renamed, field: name}
-        self.catalog.index.put(resource, item.dest_project_id, counterpart, renamed=True)
+        index, project = self.catalog.index, item.dest_project_id
+        for kind in kinds_listing(resource):
+            if index.object(kind, project, there["id"]):
+                index.put(kind, project, counterpart, renamed=True)
         before = self.catalog.earlier.fingerprints(resource, other)
         if before:
             # this tool's own change does not count as a change in the destination

@@ -333,7 +333,7 @@ class _LevelCopy:
         plan = plan_item(self.writer.catalog, self.writer.resource, item)
         if plan.prepared.namesake is not None and not plan.prepared.blocked:
             try:
-                self.writer.rename_namesake(plan)
+                self.writer.rename_namesake(item, plan.prepared.namesake)
             except ApiError as error:
                 plan.prepared.blocked = f"what has its name cannot be renamed: {error}"
         return plan

@@ -21,10 +21,11 @@ from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import DIFFERS
 from bt_migrate.model.references import UUID, strings
 from bt_migrate.model.resource import Resource
+from bt_migrate.objects.apply import ObjectWriter
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import UPDATE, Action, display_name, fingerprint, natural_key
 from bt_migrate.objects.pins import pairs_of_versions, read_version_lists
-from bt_migrate.objects.plan import counterpart, holder_of_slug
+from bt_migrate.objects.plan import counterpart, holder_of_slug, may_rename
 from bt_migrate.objects.prepare import PlannedObject, object_finding, skip_reason
 from bt_migrate.objects.update import note_former, policy_of
 from bt_migrate.objects.version_content import holds_begun_version, source_digest
@@ -103,6 +104,10 @@ def _existing(
     try:
         existing, was_deleted = counterpart(catalog, resource, item, key)
         holder = catalog.index.by_key(resource, item.dest_project_id).get(key)
+        if holder and not existing and not was_deleted and may_rename(catalog, resource, holder):
+            # The source deleted its counterpart, and made this object under the same slug.
+            ObjectWriter(catalog, resource, None).rename_namesake(item, holder)
+            holder = None
         name_holder = holder or holder_of_slug(catalog, resource, item)
     except ApiError:
         return None

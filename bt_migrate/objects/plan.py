@@ -234,7 +234,7 @@ def _check_name(
     if other is None:
         if action.verb != CREATE:
             prepared.blocked = f"its new name is taken in the destination by {there['id']}"
-    elif _may_rename(catalog, resource, other, there):
+    elif may_rename(catalog, resource, there):
         prepared.namesake = there
     else:
         prepared.blocked = (
@@ -264,9 +264,10 @@ def holder_of_slug(
     return there if not (there and own and there["id"] == own["id"]) else None
 
 
-def _may_rename(catalog: Catalog, resource: Resource, other: str, there: JsonObject) -> bool:
-    """Whether the policy lets this tool give another name to the counterpart of `other`."""
-    if resource.scope == OWNER or resource.key[-1] not in resource.patch:
+def may_rename(catalog: Catalog, resource: Resource, there: JsonObject) -> bool:
+    """Whether the policy lets this tool give another name to a counterpart of a source object."""
+    other = catalog.ids.source_id(resource.name, there["id"])
+    if other is None or resource.scope == OWNER or resource.key[-1] not in resource.patch:
         return False
     policy = policy_of(catalog, resource)
     if policy != FOLLOW_POLICY:

@@ -6,7 +6,7 @@ import json
 import signal
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import pytest
 
@@ -23,7 +23,13 @@ from tests.support.orgs import (
     run_with,
     runs,
 )
-from tests.support.pinned import histories, pinned_content, pinned_pair, text
+from tests.support.pinned import (
+    histories,
+    pinned_content,
+    pinned_pair,
+    prompt_of_five,
+    text,
+)
 from tests.support.undoing import undo
 
 ALL = ("--history", "all")
@@ -93,6 +99,51 @@ def test_all_versions_arrive_in_order_and_every_pin_names_the_same_content(tmp_p
 
         undone = undo(pair, tmp_path / "runs", "--yes", "--changed")
         assert (undone.code, pair.dest.objects("project")) == (0, []), undone.out
+
+
+@pytest.mark.parametrize("kill", [None, 1, 2, 3])
+def test_a_sync_writes_all_versions_of_an_object_that_was_made_again_under_its_slug(
+    kill: Optional[int], tmp_path: Path
+) -> None:
+    root = tmp_path / "runs"
+    with pinned_pair() as pair:
+        assert run(pair.sandbox, root, *ALL).code == 0
+        former = greet_of(pair.dest)["id"]
+        source = pair.source
+        old = greet_of(source)
+        source.delete("prompt", old["id"])
+        greet = prompt_of_five(source, old["project_id"])
+        source.patch("prompt", greet, {"prompt_data": text(6)})
+        pins = [version["_xact_id"] for version in source.versions("prompt", greet)]
+        for tool, number in (("first", 1), ("second", 4)):
+            (used,) = [obj for obj in source.objects("function") if obj["slug"] == tool]
+            uses = [{"type": "function", "id": greet, "version": pins[number]}]
+            source.patch("function", used["id"], {"prompt_data": {"tool_functions": uses}})
+        if kill:
+            at = AtRequest(kill, "after", signal.SIGKILL, is_version)
+            run_with(pair, root, at, *ALL, "--since-last")
+        done = run(pair.sandbox, root, *ALL, "--since-last")
+        assert done.code == 0, done.last_words
+        there = greet_of(pair.dest)
+        assert there["id"] != former
+        contents = [version["prompt_data"] for version in pair.dest.versions("prompt", there["id"])]
+        assert contents == [v["prompt_data"] for v in source.versions("prompt", greet)]
+        assert pinned_tools(pair.dest) == pinned_tools(source)
+        renamed = [obj for obj in pair.dest.objects("prompt") if obj["id"] == former]
+        assert [obj["slug"] for obj in renamed] == [f"greet (was {former[:8]})"]
+        pair.sandbox.clear_requests()
+        done = run(pair.sandbox, root, *ALL, "--since-last")
+        assert (done.code, pair.sandbox.writes("globex")) == (0, []), done.last_words
+
+
+def pinned_tools(org: Any) -> Dict[str, Any]:
+    """Tool -> the content of the version of the prompt that its latest version uses."""
+    found = {}
+    for obj in org.objects("function"):
+        for tool in (obj["prompt_data"] or {}).get("tool_functions") or []:
+            versions = {v["_xact_id"]: v for v in org.versions("prompt", tool["id"])}
+            found[obj["slug"]] = versions[tool["version"]]["prompt_data"]
+    return found
 
 
 @pytest.mark.recorded  # an older data plane shows no assignments of environments

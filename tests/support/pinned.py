@@ -30,7 +30,7 @@ def fill_pinned(org: Any) -> None:
     for slug in ASSIGNED:
         org.create("environment", {"name": slug.title(), "slug": slug})
     project = org.create("project", {"name": "Alpha"})["id"]
-    greet = _prompt_of_five(org, project)
+    greet = prompt_of_five(org, project)
     versions = [version["_xact_id"] for version in org.versions("prompt", greet)]
     for slug, number in ASSIGNED.items():
         org.assign(greet, slug, versions[number])
@@ -57,7 +57,7 @@ def fill_pinned(org: Any) -> None:
     org.insert("dataset", dataset, [{"id": "early", "input": 3, "origin": origin}])
 
 
-def _prompt_of_five(org: Any, project: str) -> str:
+def prompt_of_five(org: Any, project: str) -> str:
     """Its third version has the content of the first, and its fourth another name."""
     body = {"project_id": project, "name": "Greet", "slug": "greet", "prompt_data": text(1)}
     greet = str(org.create("prompt", body)["id"])
