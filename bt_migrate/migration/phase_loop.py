@@ -54,6 +54,8 @@ ROWS_OF_PHASE = {kind.phase: kind.name for kind in ROW_KINDS.values()}
 BESIDE_ROWS = ("migrate-definitions", "migrate-experiments")
 # The first phase that needs rows; --no-rows stops before it.
 AFTER_OBJECTS = "migrate-logs"
+# the verification's word for what only the source has
+MISSING = "missing"
 KINDS_WITH_WINDOW = ("experiments", "logs")
 # Minimum time between two (costly) checks of waiting references and all streams.
 PHASES_END_S = 1.0
@@ -113,6 +115,7 @@ def run_phases(migration: Migration, steps: Sequence[Step], *, whole: bool) -> N
     """
     if not migration.settings.dry_run:
         reopen_for_skipped(migration)
+        reopen_for_missing(migration.run)
         reopen_verification(migration.run, [name for name, _ in steps])
     refuse_conflicts(migration, _open_moves(migration, steps))
     loop = PhaseLoop(migration, steps, whole)
@@ -130,6 +133,21 @@ def reopen_for_skipped(migration: Migration) -> None:
             _may_act(states, migration.settings.activate) or _has_bundle(migration, states)
         ):
             run.record.phases_done.remove(phase)
+
+
+def reopen_for_missing(run: RunDirectory) -> None:
+    """Reopen the phases that did not see an object which the verification found to be missing."""
+    differences = (run.record.verification or {}).get("differences", ())
+    missing = [
+        BY_NAME[difference["resource"]]
+        for difference in differences
+        if difference["outcome"] == MISSING and difference["resource"] in BY_NAME
+    ]
+    phases = {phase for resource in missing for phase in (resource.phase, resource.reacting_phase)}
+    if PROJECTS in missing:  # every phase creates them
+        phases.update(run.record.phases_done)
+    done = run.record.phases_done
+    run.record.phases_done = [phase for phase in done if phase not in phases]
 
 
 def _may_act(states: ObjectStates, activated: Sequence[str]) -> bool:

@@ -145,3 +145,27 @@ def test_phases_lead_from_one_to_the_next_until_all_is_equal(pair: Pair, tmp_pat
         if program == "verify":
             break
     assert (end.code, differences(pair)) == (0, []), end.out
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/environment", "environment"), ("/v1/span_iframe", "span_iframe")]
+)
+def test_an_object_that_only_the_verification_saw_is_moved_by_the_next_command(
+    path: str, kind: str, pair: Pair, tmp_path: Path
+) -> None:
+    """Its list was incomplete when its phase ran, and another phase of the run is open."""
+    faults, root = pair.sandbox.faults, tmp_path / "runs"
+    refused = Fault("status", "globex", "POST", "^/v1/acl$", times=None, status=400, body="no")
+    faults.add(refused)
+    faults.add(
+        Fault("status", "acme", "GET", rf"^{path}(\?|$)", None, status=200, body={"objects": []})
+    )
+    first = run(pair.sandbox, root, "--verify")
+    assert (first.code, pair.dest.objects(kind)) == (1, []), first.out
+    faults.clear()
+    faults.add(refused)
+    second = run_next(pair, first, root)
+    assert (second.code, "missing:" in second.out) == (1, True), second.out
+    faults.clear()
+    third = run_next(pair, second, root)
+    assert (third.code, differences(pair)) == (0, []), third.out
