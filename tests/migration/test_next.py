@@ -13,7 +13,19 @@ import pytest
 from bt_migrate.sandbox.data.answer import Answer
 from bt_migrate.sandbox.http.faults import Fault
 from tests.support.compare_orgs import differences
-from tests.support.orgs import AtRequest, Ended, Pair, is_insert, report, run, run_with, runs
+from tests.support.orgs import (
+    AtRequest,
+    Ended,
+    Pair,
+    ended,
+    environment,
+    is_insert,
+    report,
+    run,
+    run_with,
+    runs,
+    start,
+)
 
 
 def next_of(end: Ended) -> Tuple[str, List[str]]:
@@ -169,3 +181,21 @@ def test_an_object_that_only_the_verification_saw_is_moved_by_the_next_command(
     faults.clear()
     third = run_next(pair, second, root)
     assert (third.code, differences(pair)) == (0, []), third.out
+
+
+def test_rows_that_differ_beside_rows_of_a_person_are_accepted_by_the_next_commands(
+    pair: Pair, tmp_path: Path
+) -> None:
+    source_beta = pair.source.objects("project")[1]["id"]
+    beta = pair.dest.create("project", {"name": "beta"})["id"]
+    shown = pair.source.rows("project_logs", source_beta)[0]["id"]
+    rows = [{"id": shown, "input": "theirs"}, {"id": "only there", "input": "theirs"}]
+    pair.dest.insert("project_logs", beta, rows)
+    first = run(pair.sandbox, tmp_path / "runs", "--verify")
+    assert (first.code, next_of(first)[0]) == (1, "accept"), first.out
+    arguments = [*next_of(first)[1], "--yes"]
+    accepting = start("bt_migrate.phases.accept", arguments, environment(pair.sandbox), tmp_path)
+    second = ended(accepting)
+    assert (second.code, next_of(second)[0]) == (0, "migrate_all"), second.out
+    third = run_next(pair, second, tmp_path / "runs")
+    assert third.code == 0, third.out

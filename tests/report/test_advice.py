@@ -29,6 +29,13 @@ UNEQUAL = {
 }
 MISSING = {**UNEQUAL, "differences": [{"resource": "rows of logs", "outcome": "missing"}]}
 
+DIFFERS_AND_EXTRA = {
+    **UNEQUAL,
+    "differences": [
+        {"resource": "logs", "outcome": outcome, "row": "r"} for outcome in ("differs", "extra")
+    ],
+}
+
 
 def commands(folder: Path, started: str, arguments: str, status: str, **facts: Any) -> List[str]:
     """Returns the commands of `next_lines` without their comments."""
@@ -188,6 +195,27 @@ CASES = [
         "incomplete",
         {"report": {"failed": [{"kind": "unresolved_reference"}]}},
         "bin/migrate-all --full --state-dir ROOT",
+    ),
+    (
+        "objects that wait for what was not selected",
+        "migrate-all",
+        "--exclude-resources prompts --full",
+        "incomplete",
+        {
+            "report": {
+                "problems": [{"resource": "environment_assignments", "outcome": "waiting"}],
+                "failed": [{"kind": "waits"}],
+            }
+        },
+        "bin/migrate-all --full --state-dir ROOT",
+    ),
+    (
+        "rows that differ beside rows of the destination",
+        "migrate-all",
+        "",
+        "incomplete",
+        {"report": {"failed": [{"kind": "row_differs"}], "verification": DIFFERS_AND_EXTRA}},
+        "bin/accept RUN --all",
     ),
     (
         "a relative window",
