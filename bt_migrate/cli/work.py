@@ -31,6 +31,7 @@ from bt_migrate.config.settings import Settings
 from bt_migrate.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
+    ApiError,
     Interrupted,
     LockedError,
     MigrationError,
@@ -47,6 +48,7 @@ from bt_migrate.migration.phase_loop import (
 from bt_migrate.migration.windows import report_window, windowed_kinds, without_gaps
 from bt_migrate.model.date_windows import iso
 from bt_migrate.objects.catalog import open_catalog
+from bt_migrate.objects.lists import Lists
 from bt_migrate.report.advice import LastStart, again_as_plan
 from bt_migrate.report.display import duration_text
 from bt_migrate.report.plan_check import log_rows_grew, plan_digest, read_plan, refuse_changes
@@ -100,6 +102,7 @@ def work(start: Start, settings: Settings) -> int:
 
     Returns the higher exit code of the two.
     """
+    _refuse_unknown_projects(start, settings)
     kinds = windowed_kinds(settings, start.steps)
     codes: List[int] = []
     find: Callable[[], FoundRun] = lambda: _unfinished_or_new(start, settings, kinds)  # noqa: E731
@@ -116,6 +119,13 @@ def work(start: Start, settings: Settings) -> int:
         )
         codes.append(start.ending.code)
     return max(codes)
+
+
+def _refuse_unknown_projects(start: Start, settings: Settings) -> None:
+    """Refuse wrong names before a run is made for them; its next command would repeat them."""
+    if settings.selects_projects or settings.rename_projects:
+        with contextlib.suppress(ApiError):  # the first phase meets and reports it too
+            Lists(start.source, start.dest, settings).projects()
 
 
 def _unfinished_or_new(start: Start, settings: Settings, kinds: Sequence[str]) -> FoundRun:

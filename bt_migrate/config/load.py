@@ -308,9 +308,8 @@ def _window(value_of: Mapping[str, Any], given: Mapping[str, Any], now: datetime
     begin = window_bound(_shown_name("created_after", given), after, now, zone)
     end = window_bound(_shown_name("created_before", given), before, now, zone)
     if begin and end and instant(begin) >= instant(end):
-        raise UsageError(
-            "MIGRATION_CREATED_AFTER is not before MIGRATION_CREATED_BEFORE: the window is empty"
-        )
+        names = [_shown_name(field, given) for field in ("created_after", "created_before")]
+        raise UsageError(f"{names[0]} ({after}) must be before {names[1]} ({before})")
     relative = is_relative(after) or is_relative(before)
     bounds = f"{after or 'the beginning'} to {before or 'now'} in {value_of['tz']}"
     words = bounds if relative else ""

@@ -18,7 +18,7 @@ from bt_migrate.model.activation import ACTIVATION_WORDS
 from bt_migrate.model.date_windows import UNITS, zone_of
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.model.resources import SELECTABLE
-from bt_migrate.model.selection import chosen, did_you_mean, unmatched
+from bt_migrate.model.selection import chosen, did_you_mean, meant_or_allowed, unmatched
 
 DEFAULT_URL = "https://api.braintrust.dev"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -158,11 +158,9 @@ def _resource_names(name: str, text: str) -> List[str]:
     words = [item.strip() for item in names(name, text)]
     unknown = unmatched((item for item in words if item != "all"), SELECTABLE)
     if unknown:
-        hint = did_you_mean(unknown[0], SELECTABLE)
-        allowed = ", ".join(SELECTABLE)
-        raise UsageError(
-            f"{name}: unknown resource {unknown[0]!r}{hint}; use some of: all, {allowed}"
-        )
+        allowed = f"use some of: all, {', '.join(SELECTABLE)}"
+        hint = meant_or_allowed(unknown[0], SELECTABLE, allowed)
+        raise UsageError(f"{name}: unknown resource {unknown[0]!r}{hint}")
     return words
 
 
@@ -171,9 +169,9 @@ def activations(name: str, text: str) -> Tuple[str, ...]:
     words = [item.strip() for item in names(name, text)]
     unknown = [word for word in words if word not in ("all", *ACTIVATION_WORDS)]
     if unknown:
-        hint = did_you_mean(unknown[0], ACTIVATION_WORDS)
-        allowed = ", ".join(ACTIVATION_WORDS)
-        raise UsageError(f"{name}: unknown kind {unknown[0]!r}{hint}; use some of: all, {allowed}")
+        allowed = f"use some of: all, {', '.join(ACTIVATION_WORDS)}"
+        hint = meant_or_allowed(unknown[0], ACTIVATION_WORDS, allowed)
+        raise UsageError(f"{name}: unknown kind {unknown[0]!r}{hint}")
     return tuple(word for word in ACTIVATION_WORDS if word in words or "all" in words)
 
 
@@ -203,7 +201,8 @@ def max_deletes(name: str, text: str) -> str:
 
 def window_unit(name: str, text: str) -> str:
     if text and text not in UNITS:
-        raise UsageError(f"{name}: {text[:40]!r} is not one of {', '.join(UNITS)}")
+        hint = did_you_mean(text, UNITS)
+        raise UsageError(f"{name}: {text[:40]!r} is not one of {', '.join(UNITS)}{hint}")
     return text
 
 
@@ -226,11 +225,9 @@ def conflict_policies(name: str, text: str, default: str = KEEP_POLICY) -> Dict[
             allowed = ", ".join(CONFLICT_POLICIES)
             raise UsageError(f"{name}: {word[:40]!r} is not one of {allowed}{hint}")
         if resource and resource not in CONFLICTING:
-            hint = did_you_mean(resource, CONFLICTING)
-            allowed = ", ".join(CONFLICTING)
-            raise UsageError(
-                f"{name}: unknown resource {resource[:40]!r}{hint}; use some of: {allowed}"
-            )
+            allowed = f"use some of: {', '.join(CONFLICTING)}"
+            hint = meant_or_allowed(resource, CONFLICTING, allowed)
+            raise UsageError(f"{name}: unknown resource {resource[:40]!r}{hint}")
         if own.setdefault(resource, word) != word:
             raise UsageError(
                 f"{name}: {resource or 'everything'} is set to both {own[resource]} and {word};"

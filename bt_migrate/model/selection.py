@@ -43,3 +43,9 @@ def did_you_mean(text: str, choices: Iterable[str], similarity: float = MIN_SIMI
     by_folded = {name.casefold(): name for name in choices}
     close = difflib.get_close_matches(text.casefold(), by_folded, 1, similarity)
     return f"; did you mean {by_folded[close[0]]!r}?" if close else ""
+
+
+def meant_or_allowed(text: str, choices: Iterable[str], allowed: str) -> str:
+    """`; did you mean 'datasets'? Use some of: datasets, prompts`, where `allowed` is the end."""
+    hint = did_you_mean(text, choices)
+    return f"{hint} {allowed[0].upper()}{allowed[1:]}" if hint else f"; {allowed}"

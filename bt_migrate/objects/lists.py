@@ -34,9 +34,10 @@ from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource import IN_PROJECT, OWNER, PROJECT, Resource
 from bt_migrate.model.resource_table import CALLABLE, FUNCTIONS, PROJECTS, PROMPTS, USERS
 from bt_migrate.model.resources import BY_NAME, NAMED_BY_ROWS, resource_around
-from bt_migrate.model.selection import chosen, did_you_mean, unmatched
+from bt_migrate.model.selection import chosen, meant_or_allowed, unmatched
 from bt_migrate.objects.decide import creation_order
 from bt_migrate.objects.user_map import mapped_users
+from bt_migrate.report.display import and_more
 
 log = logging.getLogger("bt_migrate.catalog")
 
@@ -459,8 +460,8 @@ def renamed(projects: List[JsonObject], new_names: Mapping[str, str]) -> List[Js
 def refuse_unknown(option: str, names: Iterable[str], project_names: Collection[str]) -> None:
     missing = unmatched(names, project_names)
     if missing:
-        hint = did_you_mean(missing[0], project_names)
-        shown = ", ".join(sorted(project_names)[:NAMES_SHOWN]) or "none"
-        raise UsageError(
-            f"{option}: the source has no project {missing[0]!r}{hint}; it has: {shown}"
-        )
+        names_in_order = sorted(project_names)
+        there = ", ".join(names_in_order[:NAMES_SHOWN]) or "none"
+        there = f"it has: {and_more(there, len(names_in_order) - NAMES_SHOWN)}"
+        hint = meant_or_allowed(missing[0], project_names, there)
+        raise UsageError(f"{option}: the source has no project {missing[0]!r}{hint}")

@@ -182,7 +182,10 @@ def _continued(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -
         arguments = [*without(arguments, ("--on-conflict",)), "--on-conflict", "update"]
         return start.again(arguments, "overwrites these objects; or with keep, leaves them")
     command = DRIVER if report["status"] == "merged" else start.command
-    return start.line(command, arguments, "continues where it stopped")
+    comment = "continues where it stopped"
+    if report["status"] == "failed":
+        comment = "once the problem above is fixed; continues where it stopped"
+    return start.line(command, arguments, comment)
 
 
 def _after_incomplete(start: LastStart, run: RunDirectory, report: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from bt_migrate.report.plan_file import PLAN_VERSION
 from bt_migrate.state.records import ShapeError, check_part
 
 SHOWN_CHANGES = 10
+MAKE_PLAN = "make one with --dry-run --plan-out plan.json"
 LOGS = "logs"
 MADE_FOR = ("source", "destination", "selection")
 
@@ -65,11 +66,10 @@ def read_plan(path: Path) -> Dict[str, Any]:
         if plan["plan_version"] != PLAN_VERSION:
             raise ShapeError(f"its plan_version is {plan['plan_version']}, not {PLAN_VERSION}")
     except OSError as error:
-        raise UsageError(f"--plan: {path} cannot be read ({error.strerror})") from None
+        raise UsageError(f"--plan: {path} cannot be read ({error.strerror}); {MAKE_PLAN}") from None
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"--plan: {path} is not a plan of this version ({error}); make one with --dry-run"
-            f" --plan-out {path}"
+            f"--plan: {path} is not a plan of this version ({error}); {MAKE_PLAN}"
         ) from None
     return dict(plan)
 

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, Callable, List, Optional
 
 from bt_migrate.sandbox.data.behaviour import NAMES, older
 from bt_migrate.sandbox.http.control import fault_of_text, pairs_of_text
@@ -31,11 +31,11 @@ a name with a capital letter is a header of the answer (can be repeated)"""
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="sandbox", description=__doc__)
     options.add_argument(
-        "--port", type=int, default=0, help="listen on this port (default: a free one)"
+        "--port", type=port_of_text, default=0, help="listen on this port (default: a free one)"
     )
     options.add_argument(
         "--files-port",
-        type=int,
+        type=port_of_text,
         default=0,
         help="serve signed URLs on this port (default: a free one)",
     )
@@ -53,14 +53,19 @@ def _add_behaviour(options: argparse.ArgumentParser) -> None:
     """The options for how the server answers."""
     options.add_argument(
         "--latency",
-        type=pairs_of_text,
+        type=with_reason(pairs_of_text),
         default={},
         metavar="NAME=SECONDS,...",
         help="wait before answering; names: btql insert list get create patch delete attachment "
         "upload download default (default: none)",
     )
     options.add_argument(
-        "--fault", type=fault_of_text, action="append", default=[], metavar="SPEC", help=FAULT_HELP
+        "--fault",
+        type=with_reason(fault_of_text),
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help=FAULT_HELP,
     )
     options.add_argument(
         "--btql-per-minute", type=int, help="answer 429 above this many queries (default: no limit)"
@@ -68,12 +73,30 @@ def _add_behaviour(options: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--older",
         nargs="?",
-        type=switches_of_text,
+        type=with_reason(switches_of_text),
         const=True,
         default=False,
         metavar="NAME,...",
         help=f"behave as an older data plane, in these switches or in all: {' '.join(NAMES)}",
     )
+
+
+def port_of_text(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"'{text}' is no port, a number from 0 to 65535")
+    return int(text)
+
+
+def with_reason(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Returns the function with which argparse reads an argument, so that its error is shown."""
+
+    def of_text(text: str) -> Any:
+        try:
+            return read(text)
+        except (TypeError, ValueError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return of_text
 
 
 def switches_of_text(text: str) -> List[str]:

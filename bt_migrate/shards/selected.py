@@ -47,7 +47,9 @@ def _lines(path: str) -> List[str]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"--shard: {path} cannot be read ({error.strerror})") from None
+        raise UsageError(
+            f"--shard: {path} cannot be read ({error.strerror}); make it with bin/plan-shards"
+        ) from None
     except ValueError:
         raise UsageError(f"--shard: {path} cannot be read (no text)") from None
     return [line for line in text.splitlines() if line.strip()]

@@ -318,5 +318,6 @@ def make_run_folder(root: Path, at: datetime) -> Path:
                 path.mkdir(mode=0o700)
                 return path
     except OSError as error:
-        raise UsageError(f"--state-dir: {path} cannot be made ({error.strerror})") from None
+        hint = f"; {root} is a file, name a folder" if root.is_file() else ""
+        raise UsageError(f"--state-dir: {path} cannot be made ({error.strerror}){hint}") from None
     raise StateError(f"{root}: holds {MAX_RUNS_OF_A_SECOND} runs of this second; try again later")

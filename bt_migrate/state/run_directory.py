@@ -291,7 +291,9 @@ def run_at(path: Path) -> Path:
             return folder
     paths = run_paths_in(path)
     if not paths:
-        raise UsageError(f"{path}: there is no run")
+        raise UsageError(
+            f"{path}: there is no run; name a run, or the folder of runs (--state-dir of the move)"
+        )
     return paths[0]
 
 

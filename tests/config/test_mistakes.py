@@ -15,6 +15,8 @@ from bt_migrate.errors import EXIT_USAGE, UsageError
 from bt_migrate.model.resources import SELECTABLE
 from bt_migrate.model.selection import chosen, did_you_mean, matches, unmatched
 from bt_migrate.phases import accept, merge_runs, probe, report, status
+from bt_migrate.report.plan_check import read_plan
+from bt_migrate.sandbox import main as sandbox
 from tests.support.orgs import run, runs, tiny_pair
 from tests.support.settings import loaded
 
@@ -186,10 +188,33 @@ def test_an_unknown_project_is_refused_with_the_one_that_was_meant(tmp_path: Pat
     with tiny_pair() as pair:
         for option in ("--projects", "--exclude-projects"):
             done = run(pair.sandbox, tmp_path / "runs", option, "bta", program="migrate_logs")
-            assert (done.code, "has no project 'bta'; did you mean 'beta'?" in done.err) == (
-                2,
-                True,
-            )
+            expected = "has no project 'bta'; did you mean 'beta'? It has: Alpha/α, beta\n"
+            assert (done.code, expected in done.err, done.out) == (2, True, "")
+        # A run that was made for a wrong name would be continued with it.
+        assert runs(tmp_path / "runs") == []
+
+
+def test_a_missing_plan_is_refused_with_the_command_that_makes_one(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("A=1", encoding="utf-8")
+    for path in (tmp_path / "nothing.json", tmp_path / ".env"):
+        with pytest.raises(UsageError, match="; make one with --dry-run --plan-out plan.json$"):
+            read_plan(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--latency", "btql"], "expected name=seconds, got 'btql'"),
+        (["--fault", "xx"], "unknown kind of fault: xx"),
+        (["--port", "99999"], "'99999' is no port, a number from 0 to 65535"),
+    ],
+)
+def test_the_sandbox_says_what_is_wrong_with_an_option(
+    words: list, expected: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        sandbox.parser().parse_args(words)
+    assert (ended.value.code, expected in capsys.readouterr().err) == (EXIT_USAGE, True)
 
 
 # -- options that do nothing

@@ -283,8 +283,8 @@ def test_an_unknown_resource_is_refused_with_the_list_of_resources() -> None:
     with pytest.raises(UsageError) as refused:
         loaded({"MIGRATION_RESOURCES": "logs,datsets"})
     assert str(refused.value) == (
-        "MIGRATION_RESOURCES: unknown resource 'datsets'; did you mean 'datasets'?;"
-        f" use some of: all, {', '.join(SELECTABLE)}"
+        "MIGRATION_RESOURCES: unknown resource 'datsets'; did you mean 'datasets'?"
+        f" Use some of: all, {', '.join(SELECTABLE)}"
     )
 
 
@@ -309,7 +309,7 @@ def test_an_empty_window_is_refused_and_any_other_is_not(
     except UsageError as refused:
         told = str(refused)
     assert told == (
-        "MIGRATION_CREATED_AFTER is not before MIGRATION_CREATED_BEFORE: the window is empty"
+        f"MIGRATION_CREATED_AFTER ({after}) must be before MIGRATION_CREATED_BEFORE ({before})"
         if empty
         else ""
     )

@@ -361,7 +361,7 @@ def remove_project(org: Any, project_id: str) -> None:
         (
             "Alpha=New",
             "--rename-projects: the source has no project 'Alpha'; did you mean "
-            "'Alpha/α'?; it has: Alpha/α, beta",
+            "'Alpha/α'? It has: Alpha/α, beta",
         ),
         (
             "Alpha/α=beta",
