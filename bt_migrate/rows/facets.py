@@ -120,11 +120,14 @@ def _holders(api: Api, kind_name: str, ids: Sequence[str], bounds: Bounds) -> Li
     try:
         query = facet_objects_query(kind_name, id_field, ids, bounds)
         rows = api.query(query, retry_statuses=RETRY_STATUSES - SIZE_STATUSES).json
-        return [row[id_field] for row in rows if row[id_field] in ids]
+        found = [row[id_field] for row in rows]
+        if set(found) <= set(ids):
+            return found
+        log.debug("%s: objects with facets of %s: others were named", api.side, kind_name)
     except NOT_ASKED as error:
         log.debug("%s: objects with facets of %s: %s", api.side, kind_name, error)
     try:
-        # The server lacks this aggregate: any rows with facets.
+        # The server lacks this aggregate, or answers it wrongly: any rows with facets.
         shown = _rows_in_traces(api, kind_name, ids, HAS_FACETS)
     except NOT_ASKED:
         # There are too many rows: look at the newest ones instead.

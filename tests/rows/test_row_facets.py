@@ -152,6 +152,25 @@ def test_old_facets_are_found_on_a_server_without_the_aggregate(tmp_path: Path) 
         assert facets(w.dest, LOGS, w.twin(LOGS, w.project)) == {"a 0": {"Task": "refund"}}
 
 
+def test_facets_arrive_although_the_aggregate_names_no_object_that_was_asked_for(
+    tmp_path: Path,
+) -> None:
+    with world(tmp_path) as w:
+        hidden(w)
+        w.source.insert(LOGS, w.project, spans("a", 3, facets={"Task": "refund"}))
+        others = w.sandbox.intercept
+
+        def nameless(request: Incoming) -> Optional[Answer]:
+            body = request.body if request.path == "/btql" else b""
+            if b"measures" in body and b"facets is not null" in body:
+                return Answer(200, b'{"data": [{"project_id": null, "rows": 1}]}')
+            return others(request) if others else None
+
+        w.sandbox.intercept = nameless
+        assert w.move(LOGS) == 0
+        assert facets(w.dest, LOGS, w.twin(LOGS, w.project)) == {"a 0": {"Task": "refund"}}
+
+
 def test_facets_arrive_from_a_server_that_answers_small_queries_only(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         hidden(w)
