@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Iterator, List, Mapping, Optional, Tuple
 
+from bt_migrate.model.findings import ACTION, FAILURE, LOSS
+
 PREFIX = "bt_migrate"
 # Entries of the totals that are not numbers of outcomes.
 NOT_OUTCOMES = ("fetched", "bytes")
@@ -43,7 +45,8 @@ def _metrics(
     yield (
         "findings",
         "Findings of the run by severity.",
-        [({"severity": key}, value) for key, value in sorted(severities.items())],
+        # also those without a finding: an alert compares with a number
+        [({"severity": key}, severities[key]) for key in (ACTION, LOSS, FAILURE)],
     )
     verification = report["verification"]
     if verification:

@@ -35,6 +35,7 @@ def test_a_command_runs_after_a_successful_start(tmp_path: Path) -> None:
     environ = environment_in(tmp_path)
     assert found["bt_migrate_exit_code"] == code
     assert found['bt_migrate_rows{outcome="created"}'] == found["bt_migrate_rows_read"] > 300
+    assert found['bt_migrate_findings{severity="failure"}'] == 0
     assert found["bt_migrate_end_timestamp_seconds"] > 1.7e9
     assert environ["BT_MIGRATE_EXIT_CODE"] == str(code)
     assert float(environ["BT_MIGRATE_ROWS_CREATED"]) == found["bt_migrate_rows_read"]

@@ -155,7 +155,8 @@ def test_status_without_a_run_says_so(place: str, pair: Pair, tmp_path: Path) ->
     assert (done.returncode, done.stdout, done.stderr) == (
         2,
         "",
-        f"bt_migrate: {tmp_path / place}: there is no run\n",
+        f"bt_migrate: {tmp_path / place}: there is no run; name a run, or the folder of runs"
+        " (--state-dir of the move)\n",
     )
 
 
