@@ -41,7 +41,7 @@ class Limits:
     max_concurrent: int
     # 0: learned from 429s
     queries_per_minute: int = 0
-    # 429s in a row of one request. A 429 says when to come back: it is not a failure, so it has a
+    # 429s in a row of one route. A 429 says when to come back: it is not a failure, so it has a
     # bound of its own.
     rate_limit_tries: int = 100
     # A server that asks for more is not waited for.

@@ -44,6 +44,17 @@ class Refused:
     times: int = 1
     # when its request was sent, by the monotonic clock; 0 if that is not known
     started_s: float = 0.0
+    # its method and the kind of its path
+    route: str = ""
+
+
+@dataclass
+class RouteRefusals:
+    """The 429s of a route since its last answer; times by the monotonic clock."""
+
+    began_s: float
+    last_s: float = 0.0
+    count: int = 0
 
 
 class Pace:
@@ -241,6 +252,9 @@ class Throttle:
         self._paces: Dict[bool, Pace] = {True: Pace(), False: Pace()}
         # when the next request may start at the pace that a person set
         self._next_at = 0.0
+        self._in_a_row: Dict[str, RouteRefusals] = {}
+        # when a query, and any other request, was last answered
+        self._answered_s: Dict[bool, float] = {True: 0.0, False: 0.0}
         # number of 429s
         self.hits = 0
         # number of queries that were started
@@ -304,10 +318,34 @@ class Throttle:
         rate = self.queries_per_minute
         return f"{rate:g} a minute, {'learnt' if self.is_learnt else 'set'}" if rate else ""
 
-    def answered(self, *, query: bool, started_s: float) -> None:
+    def answered(self, *, query: bool, started_s: float, route: str = "") -> None:
         """Notes an answer that was no 429, to a request that was sent then."""
         with self._lock:
             self._paces[query].answered(started_s, self._clock())
+            self._in_a_row.pop(route, None)
+            self._answered_s[query] = self._clock()
+
+    def refusals_in_a_row(self, route: str) -> int:
+        """Returns how many 429s the route has had since its last answer.
+
+        One of a request that was sent before the last 429 came is not counted: it shows nothing
+        new.
+        """
+        with self._lock:
+            row = self._in_a_row.get(route)
+            return row.count if row else 0
+
+    def _count_in_a_row(self, refusal: Refused, now: float, *, query: bool) -> bool:
+        """Count a 429 of a route.
+
+        Returns whether the route was refused again while others were answered: that shows nothing
+        about the pace of the organization.
+        """
+        row = self._in_a_row.setdefault(refusal.route, RouteRefusals(now))
+        if refusal.started_s >= row.last_s:
+            row.last_s = now
+            row.count += 1
+        return row.count > 1 and self._answered_s[query] > row.began_s
 
     def refused(self, refusal: Refused, base_s: float, *, query: bool = True) -> float:
         """Notes a 429; returns the seconds that everybody waits.
@@ -329,7 +367,8 @@ class Throttle:
                 pause = max(refusal.retry_after, floor_s)
                 most_jitter_s = MAX_JITTER_S
             now = self._clock()
-            if not window.number:
+            of_route_only = self._count_in_a_row(refusal, now, query=query)
+            if not (window.number or of_route_only):
                 least_s = self._backoff_s(window, 1, base_s)
                 if refusal.retry_after is not None:
                     least_s = pause

@@ -147,11 +147,11 @@ class Transport:
                 if request.method == "GET" and not request.path.startswith(FILES_PATH):
                     self._last_read = request
                 self._answered_s[request.is_query] = time.monotonic()
-                self.throttle.answered(query=request.is_query, started_s=tries.sent_s)
+                self._note_answered(request, tries)
                 return replace(answer, sent_again=True) if tries.failures else answer
             except ApiError as error:
                 if error.status != 429:
-                    self.throttle.answered(query=request.is_query, started_s=tries.sent_s)
+                    self._note_answered(request, tries)
                 if request.once and error.status not in NOT_CARRIED_OUT:
                     raise
                 self._pause_after_refusal(request, error, tries)
@@ -430,16 +430,17 @@ class Transport:
     def _close_throttle(self, request: Request, error: ApiError, tries: Tries) -> None:
         """Make all threads of this organization wait after a 429."""
         tries.rate_limited += 1
-        if tries.rate_limited > self.limits.rate_limit_tries:
-            text = f"{self.limits.rate_limit_tries} times in a row (MIGRATION_RATE_LIMIT_TRIES)"
-            raise RateLimitError(f"{error}; {text}; run the same command again later", error)
         refusal = Refused(
             retry_after=error.retry_after,
             rate=rate_in(error.body),
             times=tries.rate_limited,
             started_s=tries.sent_s,
+            route=request.route,
         )
         pause_s = self.throttle.refused(refusal, self.limits.delay_s, query=request.is_query)
+        if self.throttle.refusals_in_a_row(request.route) > self.limits.rate_limit_tries:
+            text = f"{self.limits.rate_limit_tries} times in a row (MIGRATION_RATE_LIMIT_TRIES)"
+            raise RateLimitError(f"{error}; {text}; run the same command again later", error)
         limit = self.throttle.limit_text
         log.info(
             "%s: rate limit; next request in %.0f s%s",
@@ -448,6 +449,10 @@ class Transport:
             f" ({limit})" if limit else "",
             extra={"event": "rate_limited", "side": self.side, "seconds": pause_s},
         )
+
+    def _note_answered(self, request: Request, tries: Tries) -> None:
+        """Tell the throttle of an answer that is no 429."""
+        self.throttle.answered(query=request.is_query, started_s=tries.sent_s, route=request.route)
 
     def network_error(
         self, request: str, problem: Exception, *, final: bool = False

@@ -215,7 +215,7 @@ class Settings:
         "seconds before the first retry; doubles with each retry")
     rate_limit_tries: int = setting(
         REQUESTS, "MIGRATION_RATE_LIMIT_TRIES", "100", values.positive,
-        "429s in a row of one request before the run stops (exit 3)")
+        "429s in a row to one kind of request before the run stops (exit 3)")
     max_retry_after: float = setting(
         REQUESTS, "MIGRATION_MAX_RETRY_AFTER", "15m", values.duration,
         "longest Retry-After that is waited for; more stops the run (exit 3)")

@@ -91,7 +91,8 @@ MESSAGES: Dict[str, Tuple[Message, ...]] = {
         ),
         Message(
             "run the same command again later",
-            "the server refused one request with 429 more than `MIGRATION_RATE_LIMIT_TRIES` times",
+            "the server refused one kind of request with 429 more than"
+            " `MIGRATION_RATE_LIMIT_TRIES` times",
             "stop other clients that use the quota, or set `--btql-per-minute`; then run again",
         ),
         Message(

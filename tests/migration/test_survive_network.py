@@ -194,3 +194,29 @@ def test_a_server_that_fails_on_every_limit_above_250_is_read_in_smaller_pages(
         )
         assert pair.sandbox.faults.hits(fault) > 0
         assert arrived(pair, tmp_path / "runs", whole) == []
+
+
+@pytest.mark.parametrize(
+    ("org", "path"),
+    [
+        (WRITE, "/v1/env_var"),
+        (WRITE, "/v1/experiment"),
+        pytest.param(WRITE, "/logs3|/insert$", marks=LONG),
+        pytest.param(READ, "/v1/dataset", marks=LONG),
+        pytest.param(READ, "/btql", marks=LONG),
+    ],
+)
+def test_429s_for_ever_with_retry_after_0_end_the_run(org: str, path: str, tmp_path: Path) -> None:
+    """Each thread waits for the others' refusals too, and other routes are answered meanwhile."""
+    with full_pair() as pair:
+        owner = {"object_type": "organization", "object_id": pair.source.id}
+        pair.source.create("env_var", {"name": "A", **owner})
+        headers = {"Retry-After": "0"}
+        pair.sandbox.faults.add(Fault("status", org, None, path, None, status=429, headers=headers))
+        began = time.monotonic()
+        tries = {**SETTINGS, "MIGRATION_RATE_LIMIT_TRIES": "2"}
+        end = run(pair.sandbox, tmp_path, **tries)
+        assert (end.code, "2 times in a row" in end.err) == (3, True), end.last_words
+        assert time.monotonic() - began < 100
+        pair.sandbox.faults.clear()
+        assert arrived(pair, tmp_path, run(pair.sandbox, tmp_path, **SETTINGS)) == []
