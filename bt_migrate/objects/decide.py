@@ -261,10 +261,11 @@ def second_pass_body(
     The body is {} if the object is complete. The method is PATCH if it accepts all the fields; else
     it is PUT (create or replace by natural key), which also accepts the origin of a function.
     """
-    if _has_members(resource):
-        return "PATCH", membership_patch(desired, existing)
     fields = differing(resource, desired, existing)
     fields += [name for name in resource.if_ours if desired.get(name) != existing.get(name)]
+    if _has_members(resource):
+        own = {name: desired[name] for name in fields if name in resource.patch and name in desired}
+        return "PATCH", {**own, **membership_patch(desired, existing)}
     if all(name in resource.patch for name in fields):
         body = {name: desired[name] for name in fields if name in desired}
         return "PATCH", {**patched_with(resource, desired), **body} if body else {}

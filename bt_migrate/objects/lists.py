@@ -173,6 +173,14 @@ class Lists:
             self._source_by_id[resource.name] = by_id
         return by_id.get(source_id)
 
+    def project_id_of(self, resource: Resource, source: Mapping[str, Any]) -> str:
+        """Returns the source project of an object of a project, "" if what is around it is gone."""
+        if not resource.inside:
+            return str(source["project_id"])
+        around = resource_around(resource)
+        holder = self.source_object(around, source[resource.inside])
+        return self.project_id_of(around, holder) if holder else ""
+
     def note_owned(self, resource: Resource, objects: Iterable[JsonObject]) -> None:
         """Remember source objects of a kind that is listed by owner."""
         with self.lock:

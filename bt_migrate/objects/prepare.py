@@ -291,31 +291,33 @@ def expected_body(
     """
     if existing is None:
         return prepared.body
-    left_out = [*(reference.path for reference in prepared.left_out), *prepared.pins]
+    missing = missing_places(catalog, resource, prepared, existing)
+    left_out = [
+        *(reference.path for reference in prepared.left_out),
+        *prepared.pins,
+        *map(dotted, missing),
+    ]
     fields = [path for path in left_out if path in existing]
     existing_values = {name: existing[name] for name in fields if existing[name] is not None}
-    return {
-        **without(prepared.body, missing_places(catalog, resource, prepared, existing)),
-        **existing_values,
-    }
+    return {**without(prepared.body, missing), **existing_values}
 
 
 def missing_places(
     catalog: Catalog, resource: Resource, prepared: Prepared, existing: Mapping[str, Any]
 ) -> List[Path]:
-    """Returns the places of fields that the destination refused as unknown and does not show, or
-    shows as it set them itself.
+    """Returns the places of fields that the destination refused as unknown and does not show.
+
+    It may show the default, or another reference: it sets the caller as the user of a view.
     """
-    return [
-        place
-        for pattern in sorted(catalog.earlier.fields_not_taken(resource))
-        for place in paths_matching(prepared.body, pattern)
-        if value_at(existing, place) is None
-        or (
-            dotted(place) in resource.if_ours
-            and value_at(existing, place) != value_at(prepared.body, place)
-        )
-    ]
+    references = {reference.path for reference in resource.references}
+    missing = []
+    for pattern in sorted(catalog.earlier.fields_not_taken(resource)):
+        for place in paths_matching(prepared.body, pattern):
+            value = value_at(existing, place)
+            differs = value != value_at(prepared.body, place)
+            if value is None or (differs and (value is False or pattern in references)):
+                missing.append(place)
+    return missing
 
 
 def note_not_taken(

@@ -167,7 +167,8 @@ def find_made_by_hand(catalog: Catalog, resource: Resource, states: ObjectStates
 def _dest_project(catalog: Catalog, resource: Resource, source: JsonObject) -> str:
     if resource.scope != PROJECT:
         return ""
-    return catalog.targets.resolve((PROJECTS.name,), source["project_id"]) or ""
+    project_id = catalog.lists.project_id_of(resource, source)
+    return catalog.targets.resolve((PROJECTS.name,), project_id) or ""
 
 
 def _findings_of_creation(

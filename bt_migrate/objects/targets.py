@@ -93,7 +93,8 @@ class Targets:
             return None
         project_id = ""
         if resource.scope == PROJECT:
-            project_id = self.resolve((PROJECTS.name,), source["project_id"]) or PLANNED
+            source_project = self.lists.project_id_of(resource, source)
+            project_id = self.resolve((PROJECTS.name,), source_project) or PLANNED
             if project_id.startswith(PLANNED):
                 return None
         try:
