@@ -164,15 +164,14 @@ class ObjectWriter:
         """POST the object. If that is not proven to have created it, it is compared instead."""
         catalog, resource = self.catalog, self.resource
         findings += self.copy_attachments(item, action.body)
-        if resource.part_of:
-            return self._write_part(item, action, findings)
-        # assumption: slugs_are_versions
-        existing = look_up(catalog.dest, resource, action.body) if resource.look_up_by else None
+        existing = self._now_there(item, action.body)
         if existing:
-            # Somebody created it since the list was read: a POST would overwrite or hide that.
+            # Somebody created it since the list was read: a write would overwrite or hide that.
             self.refuse_another(item, existing)
             planned = plan_object(resource, item.source, action.body, existing)
             return decided(catalog, resource, item.source, planned)
+        if resource.part_of:
+            return self._write_part(item, action, findings)
         action = replace(action, body=self._with_bundle(item, action.body))
         left_out: List[Path] = []
         created = create_object(
@@ -193,6 +192,18 @@ class ObjectWriter:
             catalog.lists.start_empty(dest_object["id"])
         catalog.written[item.source["id"]] = dest_object.get("_xact_id")
         return replace(action, dest_id=dest_object["id"], existing=dest_object)
+
+    # assumption: slugs_are_versions
+    def _now_there(self, item: PlannedObject, body: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+        """Returns the destination's object, of a kind of which creating one may overwrite it."""
+        dest, resource = self.catalog.dest, self.resource
+        if not resource.part_of:
+            return look_up(dest, resource, body) if resource.look_up_by else None
+        holder_id = item.dest_project_id
+        holder: Dict[str, Any] = dest.get(
+            f"{resource.path}/{holder_id}", check=object_with_id(holder_id)
+        )
+        return None if resource.cannot_move(holder) else holder
 
     def _with_bundle(self, item: PlannedObject, body: Dict[str, Any]) -> Dict[str, Any]:
         """Upload the person's code bundle, and refer to the new bundle."""
