@@ -18,7 +18,7 @@ from bt_migrate.model.resource_table import USERS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.absent_rows import note_absent
 from bt_migrate.rows.decide import CHANGED_THERE
-from bt_migrate.rows.read import rows_of_ids
+from bt_migrate.rows.read import found_rows
 from bt_migrate.rows.rewrite import ASSIGNMENTS, is_assignment
 from bt_migrate.rows.unfinished import is_left_unfinished
 from bt_migrate.state.seen_rows import DeferredReference, SeenRows
@@ -85,11 +85,10 @@ def late_assignments(
     ids = [row.row_id for row in rows]
     ours = our_transactions(state, seen, ids)
     there = rows_in_dest(catalog, state, ours)
-    absent = set(ids).difference(there)
-    gone = gone_rows(catalog, state, absent, USERS_ENDING)
+    gone = gone_rows(catalog, state, there.missing(ids), USERS_ENDING)
     changed: Dict[str, Iterable[Key]] = {}
     for row in rows:
-        dest_row = there.get(row.row_id)
+        dest_row = there.rows.get(row.row_id)
         users = _assigned_users(dest_row) if dest_row else None
         if users == row.wanted:
             seen.forget_deferred(row.resolved)
@@ -141,32 +140,44 @@ def _counterpart(catalog: Catalog, user: Any) -> Any:
     return catalog.targets.resolve((USERS.name,), user) if isinstance(user, str) else user
 
 
-def rows_shown(api: Api, kind: str, object_id: str, ids: Sequence[str]) -> Dict[str, JsonObject]:
-    """Returns row id -> row, of the rows that an organization shows."""
-    return {
-        row["id"]: row
-        for start in range(0, len(ids), IDS_PER_QUERY)
-        for row in rows_of_ids(api, kind, [object_id], ids[start : start + IDS_PER_QUERY])
-    }
+@dataclass(frozen=True)
+class ShownRows:
+    """The rows that an organization shows, by id, and the ids that it refuses in a query."""
+
+    rows: Dict[str, JsonObject] = field(default_factory=dict)
+    refused: Set[str] = field(default_factory=set)
+
+    def missing(self, ids: Iterable[str]) -> Set[str]:
+        """Returns the ids of rows that are known not to be shown."""
+        return set(ids).difference(self.rows, self.refused)
 
 
-def rows_in_dest(
-    catalog: Catalog, state: StreamState, ours: Mapping[str, Set[int]]
-) -> Dict[str, JsonObject]:
-    """Returns row id -> row, of those rows of a stream that the destination shows.
+def rows_shown(api: Api, kind: str, object_id: str, ids: Sequence[str]) -> ShownRows:
+    shown = ShownRows()
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        rows, refused = found_rows(api, kind, [object_id], ids[start : start + IDS_PER_QUERY])
+        shown.rows.update((row["id"], row) for row in rows)
+        shown.refused.update(refused)
+    return shown
+
+
+def rows_in_dest(catalog: Catalog, state: StreamState, ours: Mapping[str, Set[int]]) -> ShownRows:
+    """Returns those rows of a stream that the destination shows.
 
     `ours`: as of `our_transactions`. Waits for rows that were delivered a moment ago. A merge into
     a row that somebody deleted meanwhile would make a row of nothing but references.
     """
     kind, dest_id = state.header["kind"], state.header["dest_id"]
-    there: Dict[str, JsonObject] = {}
-    missing = list(ours)
+    there = ShownRows()
+    missing = set(ours)
     pause_s = FIRST_PAUSE_S
     while True:
         left_s = seconds_until_shown(catalog)
-        there.update(rows_shown(catalog.dest, kind, dest_id, missing))
+        found = rows_shown(catalog.dest, kind, dest_id, list(missing))
+        there.rows.update(found.rows)
+        there.refused.update(found.refused)
         shown_s = catalog.dest.clock.latest_s() - SHOWN_AFTER_S
-        missing = [row_id for row_id in missing if row_id not in there]
+        missing = there.missing(ours)
         if left_s <= 0 or not any(
             xact_seconds(max(ours[row_id], default=0)) > shown_s for row_id in missing
         ):

@@ -1,8 +1,11 @@
-"""Queries for rows, made smaller if the server takes too long: by fewer ids or a lower limit."""
+"""Queries for rows, made smaller if the server takes too long: by fewer ids or a lower limit.
+
+A server may refuse a query because of one id in it, such as one with a line break.
+"""
 
 from __future__ import annotations
 
-from typing import Callable, List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from bt_migrate.api.answers import Check, rows_of_query
 from bt_migrate.api.btql import MAX_LIMIT, MIN_LIMIT, smaller_limit
@@ -18,6 +21,12 @@ LimitedQuery = Callable[[int], str]
 QueryOf = Callable[[Sequence[str], bool], str]
 # The same -> rows.
 RowsOf = Callable[[Sequence[str], bool], List[JsonObject]]
+# Rows, and the ids that the server refuses in a query.
+Found = Tuple[List[JsonObject], Dict[str, ApiError]]
+
+REFUSED_STATUSES = frozenset((400, 422))
+# Shows whether a query was refused because of its ids.
+PLAIN_ID = "00000000-0000-4000-8000-000000000000"
 
 
 def query_with_limit(
@@ -41,7 +50,7 @@ def query_by_ids(
     row_ids: Sequence[str],
     version: Optional[int] = None,
     check: Check = rows_of_query,
-) -> List[JsonObject]:
+) -> Found:
     """Returns the rows that the server shows for these ids (at a version)."""
 
     def rows_of(ids: Sequence[str], one_by_one: bool) -> List[JsonObject]:
@@ -54,19 +63,42 @@ def query_by_ids(
     return by_ids(api, rows_of, row_ids)
 
 
-def by_ids(api: Api, rows_of: RowsOf, row_ids: Sequence[str]) -> List[JsonObject]:
-    """Returns the rows of these ids.
+def by_ids(api: Api, rows_of: RowsOf, row_ids: Sequence[str]) -> Found:
+    """Returns the rows of these ids, and the ids that the server refuses in a query.
 
-    If a query takes too long, each half of its ids is queried on its own.
+    If a query takes too long, or is refused because of its ids, each half of them is queried on its
+    own.
     """
     try:
-        return rows_of(row_ids, api.capabilities.lacks_in)
+        return rows_of(row_ids, api.capabilities.lacks_in), {}
     except ApiError as error:
-        if error.status == 400 and not api.capabilities.lacks_in:
+        refused = error.status in REFUSED_STATUSES
+        if refused and not api.capabilities.lacks_in and not _takes_plain_id(rows_of, False):
             api.capabilities.lacks_in = True
             return by_ids(api, rows_of, row_ids)
-        if error.status not in SIZE_STATUSES or len(row_ids) == 1:
+        if refused and not _takes_plain_id(rows_of, api.capabilities.lacks_in):
+            raise
+        if refused and len(row_ids) == 1:
+            return [], {row_ids[0]: error}
+        if not (refused or error.status in SIZE_STATUSES) or len(row_ids) == 1:
             raise
     half = len(row_ids) // 2
-    halves = (row_ids[:half], row_ids[half:])
-    return [row for ids in halves for row in by_ids(api, rows_of, ids)]
+    rows, refusals = by_ids(api, rows_of, row_ids[:half])
+    more_rows, more_refusals = by_ids(api, rows_of, row_ids[half:])
+    return [*rows, *more_rows], {**refusals, **more_refusals}
+
+
+def _takes_plain_id(rows_of: RowsOf, one_by_one: bool) -> bool:
+    try:
+        rows_of([PLAIN_ID], one_by_one)
+    except ApiError as error:
+        return error.status not in REFUSED_STATUSES
+    return True
+
+
+def rows_or_refusal(found: Found) -> List[JsonObject]:
+    """Returns the rows. Raises ApiError if the server refused an id."""
+    rows, refusals = found
+    for error in refusals.values():
+        raise error
+    return rows

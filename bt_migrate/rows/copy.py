@@ -14,13 +14,15 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from bt_migrate.api.btql import Bounds
 from bt_migrate.api.transactions import before_xact, xact_at
 from bt_migrate.attachments.copy import AttachmentCopier
 from bt_migrate.errors import ApiError, Interrupted
 from bt_migrate.model.json_object import JsonObject
+from bt_migrate.model.notes import FindingCounts
+from bt_migrate.model.outcomes import FAILED
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.background import wait_for
 from bt_migrate.rows.commit import counts_line
@@ -33,9 +35,9 @@ from bt_migrate.rows.read import (
     RowSelection,
     count_if_short,
     count_inside,
+    found_rows,
     now_s,
     pages,
-    rows_of_ids,
     short_read_text,
     unusable_answer,
 )
@@ -331,16 +333,30 @@ def _try_again(shared: SharedCopy, member: StreamCopy) -> None:
     """In a sync: send rows that failed in earlier syncs, if the source still has them."""
     kind, object_id = member.stream.kind.name, member.stream.source_id
     member.touched = True
-    member.tried_again = member.seen.failed(object_id, member.state.sync.round, TRIED_AGAIN)
-    portions = [
-        member.tried_again[start : start + ROWS_AGAIN]
-        for start in range(0, len(member.tried_again), ROWS_AGAIN)
-    ]
-    source = shared.catalog.source
-    rows_read = (rows_of_ids(source, kind, [object_id], portion) for portion in portions)
-    Pump(shared, [member]).copy(Page(rows, "") for rows in rows_read)
+    failed = member.seen.failed(object_id, member.state.sync.round, TRIED_AGAIN)
+
+    def pages_again() -> Iterator[Page]:
+        for start in range(0, len(failed), ROWS_AGAIN):
+            ids = failed[start : start + ROWS_AGAIN]
+            rows, refused = found_rows(shared.catalog.source, kind, [object_id], ids)
+            member.tried_again += [row_id for row_id in ids if row_id not in refused]
+            _note_not_read(member, refused)
+            yield Page(rows, "")
+
+    Pump(shared, [member]).copy(pages_again())
     if member.error:
         raise member.error
+
+
+def _note_not_read(member: StreamCopy, refused: Mapping[str, ApiError]) -> None:
+    """Report rows that the source does not show because of their ids: they stay failures."""
+    state = member.state
+    with state.lock:
+        notes = FindingCounts(state.findings)
+        for row_id, error in refused.items():
+            notes.add("row_refused", row_id, detail=f"cannot be read: {error}"[:300])
+        state.findings = notes.records()
+        state.counts[FAILED] += len(refused)
 
 
 def _read_destinations(shared: SharedCopy, members: Sequence[StreamCopy]) -> None:

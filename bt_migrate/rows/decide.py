@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, 
 from bt_migrate.api.btql import MAX_LIMIT
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.config.values import UPDATE_POLICY
+from bt_migrate.errors import ApiError
 from bt_migrate.model.equality import DIGEST_BYTES, row_digest, text_digest
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.notes import FindingCounts
@@ -21,7 +22,7 @@ from bt_migrate.model.resources import RowKind
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.rows.batches import EncodedRow
 from bt_migrate.rows.encode import RowEncoder
-from bt_migrate.rows.read import rows_of_ids
+from bt_migrate.rows.read import found_rows
 from bt_migrate.rows.rewrite import comments_of, insertable_row, without_lost_versions
 from bt_migrate.rows.streams import PageEnd, StreamCopy
 from bt_migrate.state.seen_rows import DeferredReference, DeliveredRow
@@ -35,6 +36,9 @@ CHANGED_THERE = "changed in the destination"
 
 Rows = Mapping[str, List[JsonObject]]  # source object -> rows, in order
 RowsById = Mapping[str, JsonObject]  # row id -> row
+# source object -> row id -> the destination's row
+DestRows = Dict[str, Dict[str, JsonObject]]
+Refusals = Dict[str, ApiError]  # row id -> how the destination refuses it in a query
 # A row of the source, encoded, and its insertable fields.
 NewRow = Tuple[JsonObject, EncodedRow, Dict[str, Any]]
 
@@ -154,7 +158,7 @@ class RowDecider:
                     doubtful[row["id"]] = (new_row, late)
         if doubtful:
             sizes = {row_id: len(new_row[1].body) for row_id, (new_row, _) in doubtful.items()}
-            there = self._look_up({object_id: sizes})[object_id]
+            there = self._look_up({object_id: sizes})[0][object_id]
             for row_id, existing in there.items():
                 new_row, late = doubtful[row_id]
                 judged[row_id] = self._judged_there(new_row, existing, late)
@@ -175,17 +179,17 @@ class RowDecider:
             if undelivered:
                 encoded_rows = self._encoded(object_id, undelivered, notes, plain=plain)
                 new_rows[object_id] = list(encoded_rows)
-        there = self._look_up(
+        there, refusals = self._look_up(
             {
                 object_id: {row["id"]: len(encoded.body) for row, encoded, _ in object_rows}
                 for object_id, object_rows in new_rows.items()
             }
         )
-        return [
-            encoded
-            for object_id, object_rows in new_rows.items()
-            for encoded in self._of_synced_object(object_id, object_rows, there[object_id], end)
-        ]
+        judged: List[EncodedRow] = []
+        for object_id, of_object in new_rows.items():
+            known = _with_refusals(of_object, refusals)
+            judged += self._of_synced_object(object_id, known, there[object_id], end)
+        return judged
 
     def _not_delivered(
         self, object_id: str, rows: Sequence[JsonObject], end: PageEnd
@@ -311,30 +315,34 @@ class RowDecider:
 
     # -- the destination's rows
 
-    def _look_up(self, wanted: Mapping[str, Mapping[str, int]]) -> Dict[str, Dict[str, JsonObject]]:
-        """Returns source object -> row id -> the destination's row, of the rows that exist there.
+    def _look_up(self, wanted: Mapping[str, Mapping[str, int]]) -> Tuple[DestRows, Refusals]:
+        """Returns the rows that exist in the destination, and the ids that it refuses in a query.
 
         `wanted`: source object -> row id -> bytes of the new row, as an estimate for the existing
         row.
         """
-        dest_rows: Dict[str, Dict[str, JsonObject]] = {object_id: {} for object_id in wanted}
+        dest_rows: DestRows = {object_id: {} for object_id in wanted}
+        refusals: Refusals = {}
         alone = list(wanted)
         ids = list(dict.fromkeys(row_id for sizes in wanted.values() for row_id in sizes))
         size = sum(sum(sizes.values()) for sizes in wanted.values())
         if len(wanted) > 1 and len(ids) <= IDS_LOOKED_UP and size <= BYTES_LOOKED_UP:
-            alone = self._look_up_together(wanted, ids, dest_rows)
+            alone = self._look_up_together(wanted, ids, dest_rows, refusals)
         for object_id in alone:
             dest_id = self._members[object_id].stream.dest_id
             for portion in portions(wanted[object_id]):
-                rows = rows_of_ids(self._catalog.dest, self._kind.name, [dest_id], portion)
+                dest = self._catalog.dest
+                rows, refused = found_rows(dest, self._kind.name, [dest_id], portion)
                 dest_rows[object_id].update((row["id"], row) for row in rows)
-        return dest_rows
+                refusals.update(refused)
+        return dest_rows, refusals
 
     def _look_up_together(
         self,
         wanted: Mapping[str, Mapping[str, int]],
         ids: List[str],
-        dest_rows: Dict[str, Dict[str, JsonObject]],
+        dest_rows: DestRows,
+        refusals: Refusals,
     ) -> List[str]:
         """Look up rows of several objects with one query; returns the objects to query alone.
 
@@ -343,7 +351,8 @@ class RowDecider:
         """
         dest = self._catalog.dest
         by_dest = {self._members[object_id].stream.dest_id: object_id for object_id in wanted}
-        rows = rows_of_ids(dest, self._kind.name, list(by_dest), ids)
+        rows, refused = found_rows(dest, self._kind.name, list(by_dest), ids)
+        refusals.update(refused)
         if len(rows) >= MAX_LIMIT:
             return list(wanted)
         for row in rows:
@@ -355,6 +364,17 @@ class RowDecider:
         if dest.capabilities.reads_groups:
             return []
         return [object_id for dest_id, object_id in by_dest.items() if dest_id not in shown]
+
+
+def _with_refusals(rows: Sequence[NewRow], refusals: Refusals) -> List[NewRow]:
+    """Returns the rows. One that cannot be looked up fails: somebody may have changed it there."""
+    judged = []
+    for row, encoded, out in rows:
+        if row["id"] in refusals and not encoded.trouble:
+            trouble = f"cannot be looked up in the destination: {refusals[row['id']]}"
+            encoded = encoded._replace(trouble=trouble[:300])
+        judged.append((row, encoded, out))
+    return judged
 
 
 def portions(sizes: Mapping[str, int]) -> Iterator[List[str]]:

@@ -24,7 +24,7 @@ from bt_migrate.rows.absent_rows import forget_absent, note_absent
 from bt_migrate.rows.count import Summary, day_ranges, summaries
 from bt_migrate.rows.decide import IDS_LOOKED_UP, RowDecider
 from bt_migrate.rows.insert import delete_rows
-from bt_migrate.rows.read import rows_of_ids
+from bt_migrate.rows.read import found_rows
 from bt_migrate.rows.streams import RowStream, StreamCopy, close_copies, open_copy
 from bt_migrate.state.sqlite import id_bytes, id_text
 from bt_migrate.state.sync_marks import Round
@@ -174,11 +174,11 @@ def _sort_out(
     member = gone.member
     stream = member.stream
     kind_name = stream.kind.name
-    held = rows_of_ids(catalog.dest, kind_name, [stream.dest_id], ids)
+    held, _ = found_rows(catalog.dest, kind_name, [stream.dest_id], ids)
     rows = {row["id"]: row for row in held}
     # A row may have been inserted again since the ids were listed.
-    still = rows_of_ids(catalog.source, kind_name, [stream.source_id], ids)
-    present = {row["id"] for row in still}
+    still, refused = found_rows(catalog.source, kind_name, [stream.source_id], ids)
+    present = {*refused, *(row["id"] for row in still)}
     missing = [row_id for row_id in rows if row_id not in present]
     # By transactions only: a row that somebody wrote again, with the same content, belongs to them.
     ours = decider.written_by_us(member, stream.source_id, rows)

@@ -26,7 +26,7 @@ from bt_migrate.api.request import RETRY_STATUSES
 from bt_migrate.errors import ApiError
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resources import ROW_KINDS
-from bt_migrate.rows.by_id import by_ids, query_by_ids, query_with_limit
+from bt_migrate.rows.by_id import by_ids, query_by_ids, query_with_limit, rows_or_refusal
 from bt_migrate.rows.page_ahead import SIZE_STATUSES
 
 log = logging.getLogger("bt_migrate.rows")
@@ -152,7 +152,7 @@ def _place(api: Api, kind_name: str, holders: List[str]) -> FacetPlace:
     """Compare some rows in both shapes."""
     rows = _rows_in_traces(api, kind_name, holders[:1], HAS_FACETS)
     examples = {str(row.get("id")): row for row in rows if _has_facets(row)}
-    shown = query_by_ids(
+    shown, _ = query_by_ids(
         api,
         lambda ids, one_by_one: rows_query(kind_name, holders[:1], ids, one_by_one=one_by_one),
         list(examples)[:MAX_EXAMPLES],
@@ -238,7 +238,7 @@ def _in_traces(
         condition = ids_condition(ids, one_by_one=one_by_one)
         return _rows_in_traces(api, kind_name, holders, condition, version)
 
-    shown = by_ids(api, rows_of, row_ids)
+    shown = rows_or_refusal(by_ids(api, rows_of, row_ids))
     return {(str(row.get(id_field) or holders[0]), str(row.get("id"))): row for row in shown}
 
 

@@ -77,11 +77,11 @@ def late_lists(
     copied = seen.outcomes_of(source_id, ids)
     ours = our_transactions(state, seen, ids)
     there = rows_in_dest(catalog, state, ours)
-    absent = {row_id for row_id in ids if row_id not in there or row_id not in source}
+    absent = source.missing(ids) | there.missing(ids)
     gone = gone_rows(catalog, state, absent, LISTS_ENDING)
     seen.forget_deferred(key for row_id in gone for item in pending[row_id] for key in item.keys)
-    for row_id in (row_id for row_id in ids if row_id not in absent):
-        row, dest_row = source[row_id], there[row_id]
+    for row_id in (row_id for row_id in ids if row_id in source.rows and row_id in there.rows):
+        row, dest_row = source.rows[row_id], there.rows[row_id]
         out = encoder.rewritten(row)
         if xact_of(row.get("_xact_id")) > copied.get(row_id, (NEWEST, ""))[0]:
             out = {}

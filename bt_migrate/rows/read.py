@@ -32,7 +32,7 @@ from bt_migrate.api.transactions import after_second, key_before, key_seconds
 from bt_migrate.errors import AnswerError, ApiError, Route
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resources import ROW_KINDS
-from bt_migrate.rows.by_id import query_by_ids, query_with_limit
+from bt_migrate.rows.by_id import Found, query_by_ids, query_with_limit, rows_or_refusal
 from bt_migrate.rows.facets import add_facets
 from bt_migrate.rows.page_ahead import AskedPage, PageAhead
 from bt_migrate.rows.page_checks import KEY, has_one_key, reason_to_refuse, without_cut_off_key
@@ -416,9 +416,20 @@ def rows_of_ids(
 ) -> List[JsonObject]:
     """Returns the rows of the objects that have these ids (or had them at a version), each once.
 
-    At most MAX_LIMIT. If the server takes too long, each half of the ids is queried on its own.
+    At most MAX_LIMIT. Raises ApiError if the server refuses one of the ids.
     """
-    rows = query_by_ids(
+    return rows_or_refusal(found_rows(api, kind, object_ids, row_ids, version))
+
+
+def found_rows(
+    api: Api,
+    kind: str,
+    object_ids: Sequence[str],
+    row_ids: Sequence[str],
+    version: Optional[int] = None,
+) -> Found:
+    """Returns `rows_of_ids`, and apart from these the ids that the server refuses in a query."""
+    rows, refused = query_by_ids(
         api,
         lambda ids, one_by_one: rows_query(kind, object_ids, ids, one_by_one=one_by_one),
         row_ids,
@@ -427,4 +438,4 @@ def rows_of_ids(
     )
     rows = newest_rows(rows, ROW_KINDS[kind].id_field)
     add_facets(api, kind, object_ids, rows, version)
-    return rows
+    return rows, refused

@@ -37,7 +37,7 @@ from bt_migrate.rows.read import (
     PageReader,
     RowSelection,
     count_inside,
-    rows_of_ids,
+    found_rows,
     short_read_text,
     unusable_answer,
 )
@@ -335,7 +335,8 @@ def _gone(shared: SharedCopy, member: StreamCopy, bounds: Bounds) -> Iterator[Li
                 continue
             # A list may lack rows, or a row may have come back since.
             wanted_rows = (stream.kind.name, [stream.source_id], missing, bounds.version)
-            shown = {row["id"] for row in rows_of_ids(source, *wanted_rows)}
+            rows, refused = found_rows(source, *wanted_rows)
+            shown = {*refused, *(row["id"] for row in rows)}
             yield [row_id for row_id in missing if row_id not in shown]
     finally:
         listed.close()

@@ -121,13 +121,16 @@ def _of_rows_that_are_there(
 ) -> Iterator[Merge]:
     """Yields the merges into rows that the destination shows: each hundred rows cost a query."""
     row_ids = list(dict.fromkeys(merge.row.id for merge in merges))
+    shown: Set[str] = set()
     absent: Set[str] = set()
     for start in range(0, len(row_ids), ROWS_AT_ONCE):
         ours = our_transactions(state, seen, row_ids[start : start + ROWS_AT_ONCE])
-        absent.update(set(ours).difference(rows_in_dest(catalog, state, ours)))
+        there = rows_in_dest(catalog, state, ours)
+        shown.update(there.rows)
+        absent.update(there.missing(ours))
     gone = set(gone_rows(catalog, state, absent, MERGES_ENDING))
     seen.forget_deferred(key for merge in merges if merge.row.id in gone for key in merge.keys)
-    yield from (merge for merge in merges if merge.row.id not in absent)
+    yield from (merge for merge in merges if merge.row.id in shown)
 
 
 def _merge_of(catalog: Catalog, reference: DeferredReference) -> Optional[Merge]:

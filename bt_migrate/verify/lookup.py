@@ -7,16 +7,24 @@ import json
 from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from bt_migrate.api.transactions import xact_of, xact_seconds
+from bt_migrate.errors import ApiError
 from bt_migrate.model.equality import day_of, difference_print, differing_paths, text_digest
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.outcomes import CREATED, DIFFERS, UPDATED
 from bt_migrate.objects.version_mapping import has_same_number
-from bt_migrate.rows.read import rows_of_ids
+from bt_migrate.rows.read import found_rows
 from bt_migrate.rows.rewrite import COMMENTS, copied
 from bt_migrate.state.seen_rows import ANY_ROUND, SeenRows
 from bt_migrate.verify.normalize import Form, SourceForms
 from bt_migrate.verify.pairs import CompareContext, ObjectPair, copy_second
-from bt_migrate.verify.result import EXTRA, MATCH, MISSING, Comparison, first_paths
+from bt_migrate.verify.result import (
+    EXTRA,
+    MATCH,
+    MISSING,
+    UNREADABLE,
+    Comparison,
+    first_paths,
+)
 from bt_migrate.verify.sides import ReadPair, ReadSide
 
 IDS_PER_LOOKUP = 50
@@ -54,6 +62,8 @@ class RowLookup:
         self.sides = sides
         self.result = result
         self._copied_at: Optional[int] = None
+        # ids that a server refuses in a query
+        self._refused: Dict[str, ApiError] = {}
 
     def compare(self, ids: Sequence[str]) -> None:
         """Add an outcome for each id. Waits while the destination shows no row or an old one."""
@@ -79,6 +89,7 @@ class RowLookup:
             row_id
             for row_id in ids
             if row_id in wanted
+            and row_id not in self._refused
             and not self._is_newer(wanted[row_id][1], record.outcomes.get(row_id))
             and self._is_in_flight(row_id, wanted[row_id][1], actual.get(row_id), record)
         ]
@@ -110,7 +121,8 @@ class RowLookup:
         return self.pair.complete and is_ours and _lacks_only_parts(wanted, actual[1])
 
     def _fetch(self, side: ReadSide, ids: Sequence[str]) -> FoundRows:
-        rows = rows_of_ids(side.api, self.pair.kind, list(side.ids), ids, side.version)
+        rows, refused = found_rows(side.api, self.pair.kind, list(side.ids), ids, side.version)
+        self._refused.update(refused)
         # the form of a row rewrites the keys of its attachments in place
         return {row["id"]: (copied(row), side.forms.form(row, self.pair.source_id)) for row in rows}
 
@@ -119,6 +131,10 @@ class RowLookup:
         for row_id in ids:
             row = (wanted.get(row_id) or actual.get(row_id) or [{}])[0]
             facts = {**self.pair.facts, "row": row_id, "day": day_of(row.get("created"))}
+            if row_id in self._refused:
+                detail = f"cannot be looked up: {self._refused[row_id]}"
+                self.result.add(UNREADABLE, **facts, detail=detail)
+                continue
             if row_id not in wanted:
                 if row_id in actual:
                     # The source had the row when this tool copied it.

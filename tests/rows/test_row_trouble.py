@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Optional, Tuple
 
 import pytest
 
 from bt_migrate.model.references import attachment_places, strings
 from bt_migrate.rows.rewrite import copied, lost_history
-from tests.support.orgs import findings
+from bt_migrate.sandbox.data.answer import Answer
+from bt_migrate.sandbox.http.server import Incoming
+from tests.support.orgs import DEST_KEY, SOURCE_KEY, findings
 from tests.support.row_runs import (
+    World,
     call,
     counted,
     forbidding,
@@ -21,7 +24,7 @@ from tests.support.row_runs import (
     world,
     write_as_server,
 )
-from tests.support.syncs import LOGS, equal, holder, living, row, sync
+from tests.support.syncs import LOGS, equal, holder, living, row, sync, twin
 
 LEVELS = 6_000
 ODD_IDS = ["\ud83d", "a\udc00b", "\x00", "'", "x" * 2000, "line\nbreak", "%s", "\u202e"]
@@ -77,6 +80,41 @@ def test_a_refused_row_with_an_odd_id_is_one_failure(tmp_path: Path) -> None:
         w.sandbox.refuse = forbidding("needle", status=400)
         assert w.move(LOGS) == 1
         assert (told(w.root), counted(w.root)["rows"]["created"]) == ({"row_refused": 1}, 5)
+
+
+def refusing_literals(w: World, *keys: str) -> None:
+    """Queries with the literal of an odd id are refused from now on, on one side or both."""
+
+    def refuse(request: Incoming) -> Optional[Answer]:
+        raw = request.body or b""
+        odd = b"line\\nbreak" in raw or b"%s" in raw
+        asked = request.path == "/btql" and odd and request.headers["Authorization"][7:] in keys
+        return Answer(400, b'{"error": "cannot parse the query"}') if asked else None
+
+    w.sandbox.intercept = refuse
+
+
+@pytest.mark.parametrize("keys", [(DEST_KEY,), (SOURCE_KEY, DEST_KEY)])
+def test_ids_that_a_server_refuses_in_a_query_are_failures_of_their_rows(
+    keys: Tuple[str, ...], tmp_path: Path
+) -> None:
+    with living(tmp_path) as w:
+        w.source.insert(LOGS, holder(w, LOGS), [row(item) for item in ODD_IDS])
+        assert sync(w).code == 0
+        watch = w.sandbox.intercept
+        refusing_literals(w, *keys)
+        edited = [row(item, output="edited") for item in [*ODD_IDS, "r00001", "r00002"]]
+        w.source.insert(LOGS, holder(w, LOGS), edited)
+        assert (sync(w).code, told(w.root).get("row_refused")) == (1, 2)
+        again = sync(w)
+        assert (again.code, "2 rows" in again.out) == (1, True), again.out
+        there = {item["id"]: item.get("output") for item in w.dest.rows(LOGS, twin(w, LOGS))}
+        assert {item for item in ODD_IDS if there[item] != "edited"} == {"line\nbreak", "%s"}
+        assert call(w, "verify", MIGRATION_VERIFY_WAIT="0") == 1
+        w.sandbox.intercept = watch
+        sync(w, "--full")  # ends what the comparison found open, then copies what is new
+        last = sync(w, "--full")
+        assert (last.code, equal(w)) == (0, True), last.out
 
 
 def entry(action: str, **more: Any) -> Dict[str, Any]:
