@@ -7,12 +7,14 @@ there are differences in paths, methods, fields, required fields, object types, 
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, List, Mapping, Optional, Sequence
 
 from bt_migrate.cli.command import run_command
 from bt_migrate.errors import EXIT_INCOMPLETE, EXIT_OK, UsageError
 from bt_migrate.model.openapi import differences
+from bt_migrate.report.display import COLUMNS, plural
 
 NAME = "check-openapi"
 
@@ -26,6 +28,16 @@ def _document(path: str) -> Any:
         raise UsageError(f"{path}: is not JSON: {error}") from None
 
 
+def _wrapped(text: str) -> List[str]:
+    return textwrap.wrap(text, COLUMNS, subsequent_indent="    ", break_on_hyphens=False)
+
+
+def _summary(count: int) -> str:
+    if not count:
+        return "no differences: the table of resources follows the document"
+    return f"{plural(count, 'difference')}; what to do: docs/probe.md#has-the-api-changed"
+
+
 def run(flags: Mapping[str, Any]) -> int:
     path = flags["file"]
     try:
@@ -35,7 +47,8 @@ def run(flags: Mapping[str, Any]) -> int:
     if flags["json"]:
         print(json.dumps({"differences": lines}, indent=1))
     else:
-        print("\n".join([*lines, f"{len(lines)} difference(s)"]))
+        print("\n".join(line for text in lines for line in _wrapped(text)))
+        print(_summary(len(lines)))
     return EXIT_INCOMPLETE if lines else EXIT_OK
 
 

@@ -22,6 +22,7 @@ from bt_migrate.report.display import COLUMNS
 
 ProbeResult = Tuple[Assumption, Seen]
 HANDLED = "nothing: a migration handles both behaviours"
+NEEDS_SCRATCH = "needs a scratch project, which --read-only does not create"
 MARKS = {HOLDS: "ok", DIFFERS: "differs", BROKEN: "BROKEN", NOT_TRIED: "not tried"}
 
 
@@ -40,7 +41,7 @@ def probe(api: Api, cleaner: Api, patience_s: float = PATIENCE_S) -> List[ProbeR
 def _tried(assumption: Assumption, scratch: Scratch, *, tries: bool) -> ProbeResult:
     """Check one assumption. A wrong answer of the server fails this assumption only."""
     if not tries:
-        return assumption, Seen(NOT_TRIED, "needs a key that may write")
+        return assumption, Seen(NOT_TRIED, NEEDS_SCRATCH)
     scratch.api.check()
     try:
         return assumption, assumption.check(scratch)
@@ -63,14 +64,23 @@ def exit_code(results: Sequence[ProbeResult]) -> int:
 
 
 def report_lines(results: Sequence[ProbeResult]) -> List[str]:
-    """Returns each assumption, and what was seen and what it means if it does not hold."""
+    """Returns each assumption, and what was seen and what it means if it does not hold.
+
+    Those that --read-only leaves out are named together.
+    """
     lines = []
+    left_out = [assumption.name for assumption, seen in results if seen.text == NEEDS_SCRATCH]
     for assumption, seen in results:
+        if seen.text == NEEDS_SCRATCH:
+            continue
         lines += _wrapped(f"{MARKS[seen.state]:<9} {assumption.name}: {assumption.claim}")
         if seen.state != HOLDS:
             lines += _wrapped(f"{'':<9} seen: {seen.text}")
         if seen.state in (DIFFERS, BROKEN):
             lines += _wrapped(f"{'':<9} meaning: {_meaning(assumption, seen)}")
+    if left_out:
+        reason = f"{MARKS[NOT_TRIED]} what {NEEDS_SCRATCH}"
+        lines += ["", *_wrapped(f"{reason}: {', '.join(left_out)}")]
     return [*lines, "", *textwrap.wrap(summary_of_probe(results), COLUMNS)]
 
 
@@ -100,8 +110,14 @@ def summary_of_probe(results: Sequence[ProbeResult]) -> str:
         for assumption, seen in results
         if assumption.safety and seen.state == BROKEN
     ]
-    verdict = f"; do not migrate before these are understood: {', '.join(unsafe)}" if unsafe else ""
-    return f"{len(results)} assumptions: {', '.join(parts)}{verdict}"
+    verdict = "the server behaves as a migration expects"
+    if unsafe:
+        verdict = f"do not migrate before these are understood: {', '.join(unsafe)}"
+    elif any(seen.text == NEEDS_SCRATCH for _, seen in results):
+        verdict = "nothing so far speaks against a migration; without --read-only, the rest is tried"
+    elif BROKEN in states:
+        verdict = "no data is at risk; see what is broken"
+    return f"{len(results)} assumptions: {', '.join(parts)}; {verdict}"
 
 
 def record(results: Sequence[ProbeResult]) -> Dict[str, Any]:

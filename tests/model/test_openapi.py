@@ -238,4 +238,9 @@ def test_the_program_prints_the_differences_and_ends_with_1(
     found = json.loads(capsys.readouterr().out)["differences"]
     assert found[0] == "project: /v1/project is not in the document"
     assert found[-1] == "/v1/note can be listed and created, and is not in the table"
+    assert check_openapi.main([str(path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert (lines[0], max(map(len, lines)) <= 80) == (found[0], True)
+    count = f"{len(found)} differences; what to do: docs/probe.md#has-the-api-changed"
+    assert lines[-1] == count
     assert check_openapi.main([str(tmp_path / "none.json")]) == 2

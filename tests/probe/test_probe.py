@@ -130,6 +130,11 @@ def test_a_read_only_probe_writes_nothing(sandbox: Sandbox, org: SandboxOrg) -> 
     assert tried == [assumption.name for assumption in ASSUMPTIONS if assumption.reads_only]
     assert {seen.state for _, seen in results} == {HOLDS, NOT_TRIED}
     assert sandbox.writes("acme") == []
+    lines = report_lines(results)
+    text = " ".join(" ".join(lines).split())
+    assert (text.count("needs a scratch project"), max(map(len, lines)) <= 80) == (1, True)
+    assert all(assumption.name in text for assumption in ASSUMPTIONS)
+    assert text.endswith("speaks against a migration; without --read-only, the rest is tried")
 
 
 # -- one assumption broken at a time
@@ -475,7 +480,9 @@ def test_the_program_needs_one_key_and_a_yes(
     assert sandbox.writes("acme") == []
     done = run_program(sandbox, tmp_path, "--yes")
     assert (done.code, len(done.err.splitlines())) == (0, 1)
-    assert done.out.splitlines()[-1] == f"{len(ASSUMPTIONS)} assumptions: {len(ASSUMPTIONS)} hold"
+    number = len(ASSUMPTIONS)
+    last = f"{number} assumptions: {number} hold; the server behaves as a migration expects"
+    assert done.out.splitlines()[-1] == last
     reading = run_program(sandbox, tmp_path, "--read-only", "--json")
     states_read = {item["state"] for item in json.loads(reading.out)["assumptions"]}
     assert (reading.code, states_read) == (0, {HOLDS, NOT_TRIED})
