@@ -114,7 +114,7 @@ def summary_of_probe(results: Sequence[ProbeResult]) -> str:
     if unsafe:
         verdict = f"do not migrate before these are understood: {', '.join(unsafe)}"
     elif any(seen.text == NEEDS_SCRATCH for _, seen in results):
-        verdict = "nothing so far speaks against a migration; without --read-only, the rest is tried"
+        verdict = "nothing yet speaks against a migration; without --read-only, the rest is tried"
     elif BROKEN in states:
         verdict = "no data is at risk; see what is broken"
     return f"{len(results)} assumptions: {', '.join(parts)}; {verdict}"
