@@ -94,6 +94,11 @@ class Pace:
     CHEAP_GROWTH = 1.02
     # A guess takes the server to allow at least so many requests between two refusals.
     LEAST_BURST = 10
+    # After more refusals in a row than these, although requests started as far apart as was
+    # measured, the spacing is dropped: the server refuses whatever the spacing is.
+    MOST_SURPRISES = 3
+    # No longer spacing is measured: the slowest limit of Braintrust is a query in 3 s.
+    MOST_INTERVAL_S = 5.0
     # how much a pause grows with each refusal without an answer between
     PAUSE_GROWTH = 4.0
     # how many more requests may start per answer after a refusal, until that many may at once
@@ -113,6 +118,8 @@ class Pace:
         # the spacing as it was measured last, over so many answers
         self._mean_s = 0.0
         self._measured = 0
+        # refusals in a row although requests started at least that far apart
+        self._surprises = 0
         # refused requests since the last of these
         self._cost = 0
         self._refused_s = -math.inf
@@ -178,6 +185,8 @@ class Pace:
 
     def _measure(self, now: float) -> None:
         """Sets the spacing from the time and the answers since an earlier refusal."""
+        if self._measures and self._is_unrelated():
+            self._forget()
         if self._measures:
             last_s, last = self._measures[-1]
             first_s, first = self._measures[0]
@@ -190,12 +199,31 @@ class Pace:
             if self._mean_s and self._cost < self.CHEAP * (self._answered - last):
                 mean_s = min(mean_s, self._mean_s * self.CHEAP_GROWTH)
             self._mean_s = mean_s
-            self.interval_s = min(mean_s * self.MARGIN, MAX_BACKOFF_S)
+            self.interval_s = min(mean_s * self.MARGIN, self.MOST_INTERVAL_S)
         self._cost = 0
         self._measures.append((now, self._answered))
         oldest = self._answered - self.MEASURED_ANSWERS
         while len(self._measures) > 2 and self._measures[1][1] <= oldest:
             self._measures.popleft()
+
+    def _is_unrelated(self) -> bool:
+        """Whether the server refuses whatever the spacing is.
+
+        Where requests start as far apart as was measured, a limiter has no reason to refuse one. It
+        does so a few times until the measure is exact, or if it allows less than before.
+        """
+        if not self._mean_s:
+            return False
+        is_surprise = self._mean_s <= self.interval_s
+        self._surprises = self._surprises + 1 if is_surprise else 0
+        return self._surprises > self.MOST_SURPRISES
+
+    def _forget(self) -> None:
+        """Drop the spacing and what was measured."""
+        self.interval_s = self._mean_s = 0.0
+        self._measured = 0
+        self._surprises = 0
+        self._measures.clear()
 
 
 class Window:

@@ -215,6 +215,22 @@ def test_a_server_that_refuses_few_at_any_pace_is_not_asked_ever_more_slowly() -
     assert simulated(every(50), 1.0, requests=1000).seconds < 100
 
 
+@pytest.mark.parametrize("retry_after", [0.0, 1.0, NONE])
+@pytest.mark.parametrize(("number", "seconds"), [(20, 150), (7, 350), (4, 700)])
+def test_a_server_that_refuses_many_at_any_pace_costs_little_more_than_the_pauses(
+    number: int, seconds: float, retry_after: Any
+) -> None:
+    """A quarter to a twentieth of all requests: each spacing was taken for too short."""
+    result = simulated(every(number), retry_after, requests=500)
+    assert result.seconds < seconds, result
+
+
+def test_a_server_that_refuses_at_random_does_not_stop_a_run() -> None:
+    roll = random.Random(3).random
+    result = simulated(lambda now: 1.0 if roll() < 0.15 else None, 1.0, requests=500)
+    assert result.seconds < 2500, result  # 17,500 with an unlimited spacing
+
+
 def test_a_refusal_at_the_start_does_not_slow_a_run_for_long() -> None:
     assert simulated(changing(lambda now: 1.0, 0.1, lambda now: None), NONE).seconds < 10
 
