@@ -11,9 +11,11 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 from bt_migrate.api.transactions import xact_of
 from bt_migrate.model.json_object import JsonObject
 
-# How many rows of a stream are remembered at least, and at most twice as many. Of two versions that
-# lie further apart, the comparison reports the one that should not be there.
-MAX_REMEMBERED_ROWS = 20_000
+# How many rows of a stream are remembered at least, in portions of which the oldest is forgotten as
+# a whole. Of two versions that lie further apart, the comparison reports the one that should not be
+# there.
+REMEMBERED_ROWS = 20_000
+PORTIONS = 4
 NOT_PASSED_ON = object()
 
 
@@ -31,39 +33,57 @@ class NewestVersions:
     """Row ids of a stream and their transactions, of the rows that were passed on last."""
 
     def __init__(self) -> None:
-        # (object id, row id) -> transaction as the row names it
-        self._recent: Dict[Tuple[str, str], Any] = {}
-        self._earlier: Dict[Tuple[str, str], Any] = {}
+        # The newest portion first: object id -> row id -> transaction as the row names it.
+        self._portions: List[Dict[str, Dict[str, Any]]] = [{}]
+        self._in_portion = 0
 
     def of(self, object_id: str, rows: List[JsonObject]) -> Newest:
         """Returns which rows of the next page count, and remembers them."""
-        places = {(object_id, row["id"]): row.get("_xact_id") for row in rows}
-        remembered = (self._recent.keys(), self._earlier.keys())
-        if len(places) == len(rows) and all(map(places.keys().isdisjoint, remembered)):
+        xacts = _xacts(rows)
+        remembered = [portion.get(object_id, {}) for portion in self._portions]
+        if len(xacts) == len(rows) and all(map(xacts.keys().isdisjoint, remembered)):
             newest = Newest(rows, [], [])
         else:
-            newest = self._without_older(object_id, rows)
-            places = {(object_id, row["id"]): row.get("_xact_id") for row in newest.rows}
-        self._recent.update(places)
-        if len(self._recent) > MAX_REMEMBERED_ROWS:
-            self._earlier, self._recent = self._recent, {}
+            newest = _without_older(rows, remembered)
+            xacts = _xacts(newest.rows)
+        self._remember(object_id, xacts)
         return newest
 
-    def _without_older(self, object_id: str, rows: Sequence[JsonObject]) -> Newest:
-        newest = Newest([], [], [])
-        counting = newest_rows(rows)
-        if len(counting) < len(rows):
-            chosen = set(map(id, counting))
-            newest.older.extend(row["id"] for row in rows if id(row) not in chosen)
-        for row in counting:
-            place = (object_id, row["id"])
-            before = self._recent.get(place, self._earlier.get(place, NOT_PASSED_ON))
-            is_newer = before is NOT_PASSED_ON or xact_of(before) < xact_of(row.get("_xact_id"))
-            if is_newer:
-                newest.rows.append(row)
-            if before is not NOT_PASSED_ON:
-                (newest.again if is_newer else newest.older).append(row["id"])
-        return newest
+    def _remember(self, object_id: str, xacts: Dict[str, Any]) -> None:
+        self._portions[0].setdefault(object_id, {}).update(xacts)
+        self._in_portion += len(xacts)
+        if self._in_portion >= REMEMBERED_ROWS / PORTIONS:
+            self._portions = [{}, *self._portions[:PORTIONS]]
+            self._in_portion = 0
+
+
+def _xacts(rows: Sequence[JsonObject]) -> Dict[str, Any]:
+    """Returns row id -> transaction as the row names it; an equal text is kept once."""
+    xacts: Dict[str, Any] = {}
+    xact = None
+    for row in rows:
+        if row.get("_xact_id") != xact:
+            xact = row.get("_xact_id")
+        xacts[row["id"]] = xact
+    return xacts
+
+
+def _without_older(rows: Sequence[JsonObject], remembered: Sequence[Dict[str, Any]]) -> Newest:
+    """`remembered`: row id -> transaction of the rows passed on before, the newest first."""
+    newest = Newest([], [], [])
+    counting = newest_rows(rows)
+    if len(counting) < len(rows):
+        chosen = set(map(id, counting))
+        newest.older.extend(row["id"] for row in rows if id(row) not in chosen)
+    for row in counting:
+        row_id = row["id"]
+        before = next((xacts[row_id] for xacts in remembered if row_id in xacts), NOT_PASSED_ON)
+        is_newer = before is NOT_PASSED_ON or xact_of(before) < xact_of(row.get("_xact_id"))
+        if is_newer:
+            newest.rows.append(row)
+        if before is not NOT_PASSED_ON:
+            (newest.again if is_newer else newest.older).append(row_id)
+    return newest
 
 
 def newest_rows(rows: Sequence[JsonObject], id_field: str = "") -> List[JsonObject]:

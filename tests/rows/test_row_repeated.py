@@ -98,7 +98,7 @@ def test_of_two_versions_on_two_pages_the_last_transaction_counts() -> None:
 def test_the_last_rows_are_remembered_and_others_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(repeated, "MAX_REMEMBERED_ROWS", 10)
+    monkeypatch.setattr(repeated, "REMEMBERED_ROWS", 10)
     versions = NewestVersions()
     for start in range(0, 50, 5):
         versions.of("o", [row(str(number), 2) for number in range(start, start + 5)])
