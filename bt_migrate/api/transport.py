@@ -55,8 +55,6 @@ NOT_CARRIED_OUT = frozenset((401, 403, 429))
 # begins the path of each request about a file
 FILES_PATH = "/attachment"
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
-# of a body at a time: `Response.content` would read it in pieces of 10 KB
-READ_BYTES = 1 << 20
 # in an error, before it is cut to MAX_BODY_CHARS
 ERROR_BYTES = 2000
 # of a query whose answer is a redirect
@@ -199,7 +197,8 @@ class Transport:
             # A write is never followed: 303 would make a read of it, whose 2xx looks like success.
             if response.status_code in REDIRECTS and request.is_read:
                 response = self._follow(request, session, response)
-            content = b"".join(response.iter_content(READ_BYTES))
+            # whole: `Response.content` would read it in pieces of 10 KB
+            content = b"".join(response.iter_content(None))
             self._note_write(request)
         log.debug("%s %s -> %s", self.side, request, response.status_code)
         return response, content
