@@ -12,6 +12,7 @@ import json
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from threading import Event, Lock
 from typing import Deque, Dict, Iterable, List, Optional, Sequence, Tuple
 
@@ -174,7 +175,9 @@ class Pump:
 
         Finished batches are committed meanwhile.
         """
-        newest = max((xact_of(row.get("_xact_id")) for row in page.rows), default=0)
+        # rows of one transaction mostly follow each other
+        xacts = groupby([row.get("_xact_id") for row in page.rows])
+        newest = max((xact_of(xact) for xact, _ in xacts), default=0)
         end = PageEnd(page.end_key, newest)
         rows = self._rows_to_send(page, end)
         sizes = self._settings.insert_batch_size, self._settings.max_batch_bytes
