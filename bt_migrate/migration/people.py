@@ -16,6 +16,7 @@ from bt_migrate.migration.mapped_users import note_mapped_users
 from bt_migrate.model.findings import finding
 from bt_migrate.model.resource_table import USERS
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.report.display import plural
 from bt_migrate.state.object_states import ObjectStates
 from bt_migrate.state.run_directory import RunDirectory, readable_runs_in
 from bt_migrate.state.seen_rows import SeenRows
@@ -58,7 +59,7 @@ def invite_missing_users(migration: Migration) -> None:
             batch = wanted[start : start + MAX_INVITED_AT_ONCE]
             _invite(migration, {source_id: missing[source_id] for source_id in batch})
     except ApiError as error:
-        _note_not_invited(states, f"{len(wanted)} users", error)
+        _note_not_invited(states, plural(len(wanted), "user"), error)
     states.save()
     invited = [source_id for source_id in wanted if migration.run.record.invited.get(source_id)]
     if invited:

@@ -19,6 +19,7 @@ from bt_migrate.model.resource_table import DATASETS
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.decide import natural_key
 from bt_migrate.objects.prepare import PlannedObject, object_finding
+from bt_migrate.report.display import plural
 from bt_migrate.rows.count import count_by_object
 
 log = logging.getLogger("bt_migrate.migration")
@@ -79,7 +80,7 @@ def deleted_at_once(
             text = f"how many rows are older than {days} days is not known"
             deletes[rule_id] = {"count": rows, "detail": text}
         elif rows:
-            text = f"{rows:,} rows are older than {days} days"
+            text = f"{plural(rows, 'row')} older than {days} days"
             deletes[rule_id] = {"count": rows, "detail": text}
     return deletes
 

@@ -9,6 +9,7 @@ from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resource_table import OBJECT_RESOURCES
 from bt_migrate.objects.catalog import Catalog
 from bt_migrate.objects.pins import read_version_lists
+from bt_migrate.report.display import plural
 
 
 # assumption: earlier_versions_are_listed
@@ -28,5 +29,5 @@ def earlier_versions(catalog: Catalog, projects: Sequence[JsonObject]) -> Iterat
                 left_count = len(versions.transactions(obj["id"])) - 1 - settings.history
                 if left_count > 0:
                     facts = {"id": obj["id"], "name": obj["name"], "project": project["name"]}
-                    detail = f"{left_count:,} earlier version{'s' if left_count > 1 else ''}"
+                    detail = plural(left_count, "earlier version")
                     yield finding("earlier_versions", resource=name, detail=detail, **facts)

@@ -121,13 +121,13 @@ def section(title: str, texts: Iterable[str]) -> List[str]:
     return [title, *lines] if lines else []
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 row`, `2 rows`, `3 properties`"""
+def plural(count: Optional[int], noun: str) -> str:
+    """`1 row`, `2 rows`, `3 properties`; `? rows` if the number is not known"""
     if count == 1:
         return f"1 {noun}"
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         noun = noun[:-1] + "ie"
-    return f"{count:,} {noun}s"
+    return f"{number(count)} {noun}s"
 
 
 def number(count: Optional[int]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from bt_migrate.errors import UsageError
-from bt_migrate.report.display import and_more, number, quoted
+from bt_migrate.report.display import and_more, number, plural, quoted
 from bt_migrate.report.plan_file import PLAN_VERSION
 from bt_migrate.state.records import ShapeError, check_part
 
@@ -158,7 +158,7 @@ def _rows(plan: Mapping[str, Any]) -> Described:
     return {
         (stream["kind"], held["id"]): (
             f"rows of {_name({**held, 'resource': stream['kind']})}",
-            f"{number(held['rows'])} rows, {number(held['rows_there'])} there",
+            f"{plural(held['rows'], 'row')}, {number(held['rows_there'])} there",
         )
         for stream in plan["streams"]
         for held in stream["objects"]

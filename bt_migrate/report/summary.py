@@ -141,7 +141,7 @@ def _plan_lines(report: Mapping[str, Any]) -> List[str]:
             place = _place(stream["kind"], planned["name"], planned["project"])
             there = number(planned["rows_there"])
             size = "? bytes" if planned["bytes"] is None else size_text(planned["bytes"])
-            lines += wrapped(f"{place}: {number(planned['rows'])} rows, {there} there, {size}")
+            lines += wrapped(f"{place}: {plural(planned['rows'], 'row')}, {there} there, {size}")
     return ["Rows planned", *lines] if lines else []
 
 

@@ -19,6 +19,7 @@ from bt_migrate.model.findings import FAILURE, KINDS
 from bt_migrate.model.notes import FindingCounts
 from bt_migrate.model.outcomes import CREATED, DIFFERS, FAILED, FOUND, UPDATED
 from bt_migrate.model.resources import RowKind
+from bt_migrate.report.display import plural
 from bt_migrate.rows.batches import EncodedRow
 from bt_migrate.rows.insert import Delivered
 from bt_migrate.rows.slices import SliceReader
@@ -61,7 +62,7 @@ def counts_line(counts: Mapping[str, int]) -> str:
         for name in (CREATED, UPDATED, FOUND, DIFFERS, FAILED)
         if counts.get(name)
     ]
-    return f"{counts['fetched']:,} rows: {', '.join(parts)}" if parts else "no rows"
+    return f"{plural(counts['fetched'], 'row')}: {', '.join(parts)}" if parts else "no rows"
 
 
 def _digest(*parts: Any) -> bytes:

@@ -32,6 +32,7 @@ from bt_migrate.api.transactions import after_second, key_before, key_seconds
 from bt_migrate.errors import AnswerError, ApiError, Route
 from bt_migrate.model.json_object import JsonObject
 from bt_migrate.model.resources import ROW_KINDS
+from bt_migrate.report.display import plural
 from bt_migrate.rows.by_id import Found, query_by_ids, query_with_limit, rows_or_refusal
 from bt_migrate.rows.facets import add_facets
 from bt_migrate.rows.page_ahead import AskedPage, PageAhead
@@ -359,7 +360,7 @@ def pages(api: Api, selection: RowSelection, *, limit: int) -> Iterator[Page]:
 
 
 def short_read_text(counted: int, rows: int) -> str:
-    return f"{counted:,} rows were counted and {rows:,} read; the others were not shown"
+    return f"{plural(counted, 'row')} counted and {rows:,} read; the others were not shown"
 
 
 def count_if_short(

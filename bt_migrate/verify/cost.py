@@ -7,7 +7,7 @@ from typing import Sequence
 
 from bt_migrate.api.throttle import STARTER_QUERIES_PER_MINUTE
 from bt_migrate.model.resources import ROW_KINDS
-from bt_migrate.report.display import duration_text, number, plural
+from bt_migrate.report.display import duration_text, plural
 from bt_migrate.verify.pairs import CompareContext, ObjectPair
 
 
@@ -16,7 +16,7 @@ def cost_text(context: CompareContext, groups: Sequence[Sequence[ObjectPair]]) -
     pairs = [pair for group in groups for pair in group]
     rows = context.counted_rows([pair.source_id for pair in pairs])
     queries = sum(_queries(context, group) for group in groups)
-    return f"comparing {number(rows)} rows: {plural(queries, 'query')} a side, " + _time_text(
+    return f"comparing {plural(rows, 'row')}: {plural(queries, 'query')} a side, " + _time_text(
         context, queries
     )
 

@@ -11,6 +11,7 @@ from bt_migrate.model.equality import same
 from bt_migrate.model.outcomes import CREATED, DIFFERS, FOUND, UPDATED
 from bt_migrate.model.resources import ROW_KINDS
 from bt_migrate.objects.catalog import Catalog
+from bt_migrate.report.display import plural
 from bt_migrate.rows.count import Summaries, Summary, summaries
 from bt_migrate.rows.read import count_inside
 from bt_migrate.rows.streams import bounds_of
@@ -112,7 +113,7 @@ def _judge(
     elif actual.rows != wanted.rows and not _holds_each_id_once(wanted, actual):
         _add_other_number(context, pair, result, wanted, actual)
     elif actual.ids != wanted.ids:
-        detail = f"{wanted.ids:,} ids in the source, {actual.ids:,} in the destination"
+        detail = f"{plural(wanted.ids, 'id')} in the source, {actual.ids:,} in the destination"
         print_ = f"{actual.ids - wanted.ids:+} ids"
         result.add(DIFFERS, **pair.facts, detail=detail, fingerprint=print_)
     elif not (same(wanted.first, actual.first) and same(wanted.last, actual.last)):
@@ -140,7 +141,7 @@ def _add_other_number(
     wanted: Summary,
     actual: Summary,
 ) -> None:
-    detail = f"{wanted.rows:,} rows in the source, {actual.rows:,} in the destination"
+    detail = f"{plural(wanted.rows, 'row')} in the source, {actual.rows:,} in the destination"
     # The fingerprint is the difference, so that an accepted one stays accepted when the source
     # grows.
     facts = {**pair.facts, "fingerprint": f"{actual.rows - wanted.rows:+} rows"}

@@ -21,6 +21,7 @@ from bt_migrate.model.resource_table import DATASETS, OBJECT_RESOURCES
 from bt_migrate.model.resources import pins_rows
 from bt_migrate.objects.decide import display_name, natural_key
 from bt_migrate.objects.prepare import PlannedObject, prepare
+from bt_migrate.report.display import number, plural
 from bt_migrate.rows.count import Summary
 from bt_migrate.rows.read import count_inside
 from bt_migrate.state.live_counts import Task
@@ -121,7 +122,7 @@ def _compare(
     actual = _count(catalog.dest, pair.dest_id, pair.dest_version)
     facts = {**pair.facts, "fields": [f"version {pair.source_version}"]}
     if wanted != actual:
-        result.add(DIFFERS, **facts, detail=f"{actual} rows instead of {wanted}")
+        result.add(DIFFERS, **facts, detail=f"{plural(actual, 'row')} instead of {number(wanted)}")
         return
     if depth == "counts":
         result.add(MATCH)

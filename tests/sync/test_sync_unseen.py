@@ -207,6 +207,6 @@ def test_rows_that_arrived_before_a_copy_was_complete_are_counted_too(w: World) 
     blind = sync(w)
     failed = findings(w.root, "stream_failed")
     assert (blind.code, [item["name"] for item in failed]) == (1, ["young"]), blind.last_words
-    assert "1 rows were counted and 0 read" in failed[0]["detail"]
+    assert "1 row counted and 0 read" in failed[0]["detail"]
     w.sandbox.intercept = watch
     assert (sync(w).code, equal(w)) == (0, True)
