@@ -41,6 +41,8 @@ AT_WORK = (RUNNING, PAUSED, SILENT)
 
 # the part of a move in shards that moves no rows
 OBJECTS_ALONE = "objects"
+# of the status file
+PROCESS_FIELDS = ("pid", "host", "started", "updated")
 # the process of an older status file has ended, or hangs
 FRESH_S = 10
 
@@ -60,8 +62,7 @@ def run_status(path: Path, now: datetime) -> Dict[str, Any]:
     if work:
         of_work = streams if work["unit"] == ROWS else parts
         of_work[:] = [_not_after(work["seconds_left"], stream) for stream in of_work]
-    sessions = run.record.sessions
-    last_error = (sessions[-1].error or "") if sessions else ""
+    last_error = next((start.error for start in run.record.sessions[-1:] if start.error), "")
     return {
         "run": str(path),
         "state": state,
@@ -70,9 +71,7 @@ def run_status(path: Path, now: datetime) -> Dict[str, Any]:
         "source": run.record.source.org_name,
         "dest": run.record.dest.org_name,
         "window": window_of(run),
-        "process": {
-            name: status_of_process.get(name) for name in ("pid", "host", "started", "updated")
-        },
+        "process": {name: status_of_process.get(name) for name in PROCESS_FIELDS},
         "phase": live_status.get("phase", ""),
         "phase_number": live_status.get("phase_number"),
         "phases_done": run.record.phases_done,

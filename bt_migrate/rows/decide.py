@@ -79,13 +79,22 @@ class RowDecider:
         member = self._members[object_id]
         counts, notes = end.of(object_id)
         counts["fetched"] += len(rows)
-        resumes = (self._use_seen or member.replays) and member.resuming
-        if not (resumes or member.state.copy.compared):
-            for _, encoded, _ in self._encoded(object_id, rows, notes, plain=plain):
-                yield encoded
-            return
+        if self._resumes(member) or member.state.copy.compared:
+            return self._of_known_object(object_id, rows, end, plain=plain)
+        encoded_rows = self._encoded(object_id, rows, notes, plain=plain)
+        return (encoded for _, encoded, _ in encoded_rows)
+
+    def _resumes(self, member: StreamCopy) -> bool:
+        return (self._use_seen or member.replays) and member.resuming
+
+    def _of_known_object(
+        self, object_id: str, rows: List[JsonObject], end: PageEnd, *, plain: bool
+    ) -> Iterator[EncodedRow]:
+        """Yields what is written to an object some of whose rows are in the destination already."""
+        member = self._members[object_id]
+        counts, notes = end.of(object_id)
         ids = [row["id"] for row in rows]
-        recorded = member.seen.outcomes_of(object_id, ids) if resumes else {}
+        recorded = member.seen.outcomes_of(object_id, ids) if self._resumes(member) else {}
         before = member.seen.before(object_id, ids) if member.state.copy.compared else {}
         encoded_rows = list(self._encoded(object_id, rows, notes, plain=plain))
         held = {row_id: digest for row_id, digest in before.items() if row_id not in recorded}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from bt_migrate.api.transactions import xact_of, xact_seconds
@@ -224,13 +225,16 @@ class RowLookup:
         if COMMENTS in left and COMMENTS not in found_row and not shows_comments:
             del left[COMMENTS]
             tolerated["comments_unreadable"] += 1
-        theirs = right.get(COMMENTS) or {}
-        for comment_id, (date, _) in (left.get(COMMENTS) or {}).items():
-            if date is None and comment_id in theirs:
-                # the destination dated the comment itself
-                theirs[comment_id][0] = None
-                tolerated["unset"] += 1
+        _ignore_dates_of_undated(left.get(COMMENTS) or {}, right.get(COMMENTS) or {}, tolerated)
         return first_paths(differing_paths(left, right, "", tolerated))
+
+
+def _ignore_dates_of_undated(ours: JsonObject, theirs: JsonObject, tolerated: Counter[str]) -> None:
+    """Remove the dates that the destination gave to comments without one."""
+    for comment_id, (date, _) in ours.items():
+        if date is None and comment_id in theirs:
+            theirs[comment_id][0] = None
+            tolerated["unset"] += 1
 
 
 def _lacks_only_parts(wanted: Form, actual: Form) -> bool:
