@@ -1,1 +1,1 @@
-
+"""Compare both organizations: objects, counts of rows, rows. It writes to neither of them."""

@@ -1,1 +1,1 @@
-
+"""Parse BTQL text (native clauses and SQL) and answer it from stored rows."""

@@ -1,1 +1,1 @@
-
+"""The routes of the API, each a function from a request to an answer."""
